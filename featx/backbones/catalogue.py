@@ -1,0 +1,100 @@
+"""Where backbones are found: bundled with featx, in the user's folder, or at any path."""
+
+from __future__ import annotations
+
+import os
+from functools import lru_cache
+from pathlib import Path
+
+import platformdirs
+
+from featx.backbones.file import Backbone, read_backbone
+from featx.errors import BackboneError
+
+__all__ = ["find_by_identity", "list_backbones", "models_dir", "open_backbone", "user_dir"]
+
+
+def models_dir() -> Path:
+    """Find the bundled files: inside the package when installed, beside it in a checkout."""
+    package = Path(__file__).parents[1]
+    inside = package / "models"
+    return inside if inside.is_dir() else package.parent / "models"
+
+
+def user_dir() -> Path:
+    """Find the user's own backbones: ``$FEATX_BACKBONES``, or ``backbones`` in the user's data folder."""
+    given = os.environ.get("FEATX_BACKBONES")
+    return Path(given) if given else platformdirs.user_data_path("featx") / "backbones"
+
+
+def list_backbones() -> list[Backbone]:
+    """Read every backbone that can be opened by its name.
+
+    Returns
+    -------
+    list of Backbone
+        Bundled first, then the user's, each sorted by file name.
+
+    Examples
+    --------
+    >>> from featx.backbones import list_backbones
+    >>> list_backbones()[0].name
+    'efficientnet_lite0'
+    """
+    return [_read(path) for path in _files()]
+
+
+def open_backbone(name: str | os.PathLike[str]) -> Backbone:
+    """Open a backbone by name or by path.
+
+    Parameters
+    ----------
+    name : str or path
+        The stem of a bundled file or of one in the user's folder, or the path
+        of an ONNX file in featx's format.
+
+    Returns
+    -------
+    Backbone
+
+    Raises
+    ------
+    BackboneError
+        When there is none, or the file is not a backbone.
+
+    Examples
+    --------
+    >>> from featx.backbones import open_backbone
+    >>> open_backbone("efficientnet_lite0").preprocess.resize
+    256
+    """
+    if not isinstance(name, (str, os.PathLike)):
+        raise BackboneError(f"backbone={name!r}: expected a name or a path, not {type(name).__name__}")
+    text = os.fspath(name)
+    known = {path.stem: path for path in reversed(_files())}
+    if text in known:
+        return _read(known[text])
+    if os.path.isfile(text):
+        return _read(Path(text))
+    if os.sep in text or text.endswith(".onnx"):
+        raise BackboneError(f"backbone {text!r}: no such file")
+    raise BackboneError(f"backbone {text!r}: neither a file nor one of: {', '.join(sorted(known))}")
+
+
+def find_by_identity(identity: str) -> Backbone | None:
+    """Look among the named backbones for one that computes the same; None when there is none."""
+    return next((backbone for backbone in list_backbones() if backbone.identity == identity), None)
+
+
+def _files() -> list[Path]:
+    return [path for folder in (models_dir(), user_dir()) for path in sorted(folder.glob("*.onnx"))]
+
+
+def _read(path: Path) -> Backbone:
+    state = path.stat()
+    return _read_version(path, state.st_mtime_ns, state.st_size)
+
+
+@lru_cache(maxsize=64)
+def _read_version(path: Path, mtime_ns: int, size: int) -> Backbone:
+    return read_backbone(path)

@@ -1,0 +1,274 @@
+"""The backbone file: one ONNX file that describes itself.
+
+The graph takes ``pixels``, uint8 of shape (N, 3, height, width), and normalises
+inside. Everything else a reader must know is in ``metadata_props``, each value
+JSON, under these keys:
+
+==================== ===============================================================
+featx.format         integer, the version of this list; a reader refuses a newer one
+featx.name           the backbone's name
+featx.preprocess     size, resize and crop rules, interpolation, mean, std
+featx.layers         list of {name, aliases, tensor, channels, height, width, stride}
+featx.default_layer  the layer that the network pools for its own classifier
+featx.cost           {parameters, gflops}; one multiply-add counts as one operation
+featx.license        SPDX identifier
+featx.source         where the weights come from
+featx.recipe         versions and digests of what made the file
+featx.canonical      features of the canonical picture, base64 of little-endian float32
+==================== ===============================================================
+
+To raise the version: change FORMAT, keep the code that reads every earlier one,
+and keep a file of each under test.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from onnx import numpy_helper
+
+from featx.errors import BackboneError
+from featx.preprocess import Preprocess
+
+__all__ = ["FORMAT", "Backbone", "Layer", "canonical_pixels", "describe_model", "load_model", "read_backbone"]
+
+FORMAT = 1
+_KEYS = ("format", "name", "preprocess", "layers", "default_layer", "cost", "license", "source", "recipe", "canonical")
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A place where a backbone can be tapped.
+
+    Parameters
+    ----------
+    name : str
+        ``stem``, ``stage1`` to ``stage4``, ``head``, or the author's own name.
+    aliases : tuple of str
+        Every module of the network whose output this is.
+    tensor : str
+        The value's name in the graph.
+    channels, height, width : int
+        Size of the map.
+    stride : int
+        Pixels of the canvas per cell of the map.
+    """
+
+    name: str
+    aliases: tuple[str, ...]
+    tensor: str
+    channels: int
+    height: int
+    width: int
+    stride: int
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """What a backbone file says about itself.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        The file.
+    name : str
+        Its name.
+    identity : str
+        Hex digest of what computes: nodes, initialisers and preprocessing. Two
+        files with the same identity give the same features.
+    preprocess : Preprocess
+        From any picture to its canvas.
+    layers : tuple of Layer
+        In the order of the network.
+    default_layer : str
+        What the network pools for its own classifier.
+    parameters : int
+        Number of weights.
+    gflops : float
+        Billions of multiply-adds for one picture.
+    license, source : str
+        Under which terms, from where.
+    recipe : dict
+        Versions and digests of what made it.
+    canonical : ndarray of float32, shape (channels,)
+        Default layer, averaged, of `canonical_pixels`.
+
+    Examples
+    --------
+    >>> from featx.backbones import open_backbone
+    >>> backbone = open_backbone("efficientnet_lite0")
+    >>> backbone.layer("stage3").channels, backbone.layer(None).name
+    (112, 'head')
+    """
+
+    path: Path
+    name: str
+    identity: str
+    preprocess: Preprocess
+    layers: tuple[Layer, ...]
+    default_layer: str
+    parameters: int
+    gflops: float
+    license: str
+    source: str
+    recipe: dict[str, Any]
+    canonical: npt.NDArray[np.float32]
+
+    def layer(self, name: str | None) -> Layer:
+        """Find a layer by its name or an alias; None is the default layer.
+
+        Raises
+        ------
+        BackboneError
+            When there is none of that name; the message lists those there are.
+        """
+        wanted = self.default_layer if name is None else name
+        for layer in self.layers:
+            if wanted == layer.name or wanted in layer.aliases:
+                return layer
+        names = ", ".join(layer.name for layer in self.layers)
+        raise BackboneError(f"layer={name!r}: backbone {self.name} has the layers {names}")
+
+
+def canonical_pixels(preprocess: Preprocess) -> npt.NDArray[np.uint8]:
+    """Compute the picture that every backbone is checked against.
+
+    Ramps, stripes and their products, in integers only, so that any language
+    can compute it: channel c of pixel (y, x) is
+    ``((c + 2) * x + (5 - c) * y + x * y // (7 + c)) % 256``.
+
+    Parameters
+    ----------
+    preprocess : Preprocess
+        Its canvas gives the size.
+
+    Returns
+    -------
+    ndarray of uint8, shape (1, 3, height, width)
+    """
+    y, x = np.mgrid[: preprocess.height, : preprocess.width]
+    planes = [((c + 2) * x + (5 - c) * y + x * y // (7 + c)) % 256 for c in range(3)]
+    return np.stack(planes)[None].astype(np.uint8)
+
+
+def load_model(path: str | Path) -> onnx.ModelProto:
+    """Parse an ONNX file that stands alone.
+
+    Raises
+    ------
+    BackboneError
+        When it is no ONNX model or keeps weights in other files.
+    """
+    try:
+        model = onnx.load(str(path), load_external_data=False)
+    except FileNotFoundError:
+        raise BackboneError(f"{path}: no such file") from None
+    except Exception as error:  # protobuf's own errors, or the system's
+        raise BackboneError(f"{path}: cannot be read as an ONNX model ({error})") from None
+    if not model.graph.node:
+        raise BackboneError(f"{path}: not an ONNX model, or an empty one")
+    if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in model.graph.initializer):
+        raise BackboneError(f"{path}: keeps weights in other files; a backbone is one file")
+    return model
+
+
+def describe_model(
+    model: onnx.ModelProto,
+    *,
+    name: str,
+    preprocess: Preprocess,
+    layers: Sequence[Layer],
+    default_layer: str,
+    parameters: int,
+    gflops: float,
+    license: str,
+    source: str,
+    recipe: dict[str, Any],
+    canonical: npt.NDArray[np.float32],
+) -> None:
+    """Write the metadata into ``model``, replacing what it had. See `Backbone` for the arguments."""
+    values = {
+        "format": FORMAT,
+        "name": name,
+        "preprocess": preprocess.to_dict(),
+        "layers": [asdict(layer) for layer in layers],
+        "default_layer": default_layer,
+        "cost": {"parameters": parameters, "gflops": gflops},
+        "license": license,
+        "source": source,
+        "recipe": recipe,
+        "canonical": base64.b64encode(canonical.astype("<f4").tobytes()).decode("ascii"),
+    }
+    del model.metadata_props[:]
+    for key in _KEYS:
+        model.metadata_props.add(key=f"featx.{key}", value=json.dumps(values[key], sort_keys=True))
+
+
+def read_backbone(path: str | Path) -> Backbone:
+    """Read a backbone file's description and compute its identity.
+
+    Raises
+    ------
+    BackboneError
+        When the file is missing, no ONNX model, without featx's metadata, or
+        of a format version that this featx does not know.
+    """
+    model = load_model(path)
+    text = {prop.key.removeprefix("featx."): prop.value for prop in model.metadata_props}
+    if "format" not in text:
+        raise BackboneError(f"{path}: an ONNX model without featx's metadata, so its preprocessing is unknown")
+    try:
+        version = json.loads(text["format"])
+        if version != FORMAT:
+            raise BackboneError(f"{path}: backbone format {version}, this featx reads {FORMAT}; upgrade featx")
+        values = {key: json.loads(text[key]) for key in _KEYS}
+        preprocess = Preprocess.from_dict(values["preprocess"])
+        backbone = Backbone(
+            path=Path(path),
+            name=values["name"],
+            identity=_identity(model, preprocess),
+            preprocess=preprocess,
+            layers=tuple(Layer(**{**layer, "aliases": tuple(layer["aliases"])}) for layer in values["layers"]),
+            default_layer=values["default_layer"],
+            parameters=values["cost"]["parameters"],
+            gflops=values["cost"]["gflops"],
+            license=values["license"],
+            source=values["source"],
+            recipe=values["recipe"],
+            canonical=np.frombuffer(base64.b64decode(values["canonical"]), "<f4").astype(np.float32),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        if isinstance(error, BackboneError):
+            raise
+        raise BackboneError(f"{path}: damaged metadata ({type(error).__name__}: {error})") from None
+    backbone.layer(None)
+    return backbone
+
+
+def _identity(model: onnx.ModelProto, preprocess: Preprocess) -> str:
+    """Digest what computes, and nothing that only describes."""
+    digest = hashlib.sha256()
+
+    def add(*parts: object) -> None:
+        digest.update(json.dumps(parts).encode() + b"\n")
+
+    for opset in model.opset_import:
+        add("opset", opset.domain, opset.version)
+    for node in model.graph.node:
+        add(node.domain, node.op_type, list(node.input), list(node.output))
+        for attribute in sorted(node.attribute, key=lambda a: a.name):
+            digest.update(attribute.SerializeToString(deterministic=True))
+    for tensor in sorted(model.graph.initializer, key=lambda t: t.name):
+        add(tensor.name, tensor.data_type, list(tensor.dims))
+        digest.update(numpy_helper.to_array(tensor).tobytes())
+    add(preprocess.to_dict())
+    return digest.hexdigest()

@@ -1,0 +1,178 @@
+"""Turn anything that holds a picture into an RGB Pillow image; resize nothing.
+
+Rules, the same for every kind of input:
+
+- EXIF orientation is applied. An unreadable EXIF block counts as none.
+- Transparency is laid over white.
+- 16-bit grey is scaled by its range (0..65535 to 0..255), not clipped.
+- Of an animation the first frame counts (of an open Pillow image, the current one).
+- CMYK and other colour spaces go through Pillow's own conversion, without colour management.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import stat
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+__all__ = ["Picture", "UnreadableError", "decode", "describe"]
+
+#: What counts as one picture.
+Picture: TypeAlias = "str | os.PathLike[str] | bytes | bytearray | memoryview | Image.Image | np.ndarray[Any, Any]"
+
+#: Modes whose pixel values reach 65535.
+_SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N")
+#: Formats that Pillow opens as 32-bit integers though their range is 16 bits.
+_SIXTEEN_BIT_FORMATS = ("PNG", "PPM")
+
+
+class UnreadableError(Exception):
+    """Why a picture cannot be read. The engine turns it into a `Failure` with its position."""
+
+
+def describe(item: object) -> str:
+    """Name an item for a person: its path, or its kind.
+
+    Examples
+    --------
+    >>> from featx.decode import describe
+    >>> describe("ants/1.jpg"), describe(b"..."), describe(None)
+    ('ants/1.jpg', '<bytes>', '<None>')
+    """
+    if isinstance(item, (str, os.PathLike)):
+        return os.fspath(item)
+    if isinstance(item, (bytes, bytearray, memoryview)):
+        return "<bytes>"
+    if isinstance(item, np.ndarray):
+        return f"<array {item.dtype} {'x'.join(map(str, item.shape))}>"
+    if isinstance(item, Image.Image):
+        return str(getattr(item, "filename", "")) or f"<{type(item).__name__} {item.mode} {item.width}x{item.height}>"
+    return f"<{item}>" if item is None or isinstance(item, float) else f"<{type(item).__name__}>"
+
+
+def decode(item: Any) -> Image.Image:
+    """Decode one picture to RGB.
+
+    Parameters
+    ----------
+    item : str, path, bytes, PIL.Image.Image or ndarray
+        A path, an encoded file's bytes, an open image, or a uint8 array of
+        shape (height, width, 3) in RGB order or (height, width) in grey.
+
+    Returns
+    -------
+    PIL.Image.Image
+        Mode ``"RGB"``, upright, full size.
+
+    Raises
+    ------
+    UnreadableError
+        With the reason and what to do, when there is no picture to be had.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from featx.decode import decode
+    >>> decode(np.zeros((20, 30), np.uint8))
+    <PIL.Image.Image image mode=RGB size=30x20>
+    """
+    if isinstance(item, np.ndarray):
+        return _from_array(item)
+    if isinstance(item, Image.Image):
+        return _from_image(item)
+    if isinstance(item, (str, os.PathLike)):
+        item = _read(item)
+    elif not isinstance(item, (bytes, bytearray, memoryview)):
+        missing = item is None or item != item or str(item) in ("<NA>", "NaT")
+        what = "missing value" if missing else f"{type(item).__name__} is not a picture"
+        raise UnreadableError(f"{what}; expected a path, encoded bytes, a PIL image or a uint8 array")
+    return _from_bytes(item)
+
+
+def _read(path: str | os.PathLike[str]) -> bytes:
+    try:
+        mode = os.stat(path).st_mode
+        if stat.S_ISDIR(mode):
+            raise UnreadableError("is a directory; give the picture files in it")
+        if not stat.S_ISREG(mode):
+            raise UnreadableError("is not a regular file; featx reads no pipes, sockets or devices")
+        return Path(path).read_bytes()
+    except FileNotFoundError:
+        hint = "" if os.path.isabs(path) else ", which is relative to the working directory"
+        raise UnreadableError(f"no such file; check the path{hint}") from None
+    except PermissionError:
+        raise UnreadableError("permission denied; the file is not readable for this user") from None
+    except (OSError, ValueError) as error:
+        raise UnreadableError(f"cannot be read: {getattr(error, 'strerror', None) or error}") from None
+
+
+def _from_bytes(data: bytes | bytearray | memoryview) -> Image.Image:
+    if not len(data):
+        raise UnreadableError("no bytes at all; the file or download is empty")
+    try:
+        image = Image.open(io.BytesIO(data))
+    except UnidentifiedImageError:
+        raise UnreadableError("not a picture in a format that Pillow reads, or its beginning is damaged") from None
+    except Exception as error:  # Pillow's plugins raise nearly anything on damaged files
+        raise UnreadableError(_explain(error)) from None
+    with image:
+        return _from_image(image)
+
+
+def _from_image(image: Image.Image) -> Image.Image:
+    if not (image.width and image.height):
+        raise UnreadableError(f"has no pixels ({image.width}x{image.height})")
+    try:
+        image.load()
+        return _to_rgb(_upright(image))
+    except UnreadableError:
+        raise
+    except Exception as error:  # as above
+        raise UnreadableError(_explain(error)) from None
+
+
+def _explain(error: Exception) -> str:
+    if isinstance(error, Image.DecompressionBombError):
+        return f"more pixels than Pillow's limit of {2 * (Image.MAX_IMAGE_PIXELS or 0):,} (a decompression bomb?); make it smaller"
+    text = str(error) or type(error).__name__
+    return f"damaged or truncated picture ({text}); get the file again or leave it out"
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception:  # an unreadable EXIF block says nothing about the orientation
+        return image
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode == "RGB" and not image.has_transparency_data:
+        return image
+    if image.mode in _SIXTEEN_BIT or (image.mode == "I" and image.format in _SIXTEEN_BIT_FORMATS):
+        grey = np.asarray(image).astype(np.uint32)
+        return Image.fromarray(((grey * 255 + 32767) // 65535).astype(np.uint8)).convert("RGB")
+    if image.mode in ("I", "F"):
+        raise UnreadableError(f"pixels of mode {image.mode!r} have no fixed range; scale them to 8 bits first")
+    if image.has_transparency_data:
+        rgba = image.convert("RGBA")
+        white = Image.new("RGBA", rgba.size, "white")
+        return Image.alpha_composite(white, rgba).convert("RGB")
+    return image.convert("RGB")
+
+
+def _from_array(array: np.ndarray[Any, Any]) -> Image.Image:
+    expected = "expected uint8 of shape (height, width, 3) or (height, width)"
+    if array.dtype != np.uint8:
+        hint = "; for floats in 0..1: (x * 255).round().astype('uint8')" if array.dtype.kind == "f" else ""
+        raise UnreadableError(f"array of {array.dtype}, {expected}{hint}")
+    if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] != 3):
+        hint = "; channels come last" if array.ndim == 3 and array.shape[0] == 3 else ""
+        raise UnreadableError(f"array of shape {array.shape}, {expected}{hint}")
+    if 0 in array.shape:
+        raise UnreadableError(f"has no pixels (array of shape {array.shape})")
+    return Image.fromarray(np.ascontiguousarray(array)).convert("RGB")

@@ -1,0 +1,314 @@
+"""The scikit-learn transformer: thin over the engine."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
+
+import joblib
+import numpy as np
+import numpy.typing as npt
+from joblib.parallel import get_active_backend
+from PIL import Image
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.utils import Tags
+from tqdm import tqdm
+
+from featx import engine
+from featx.backbones import Backbone, open_backbone, tap
+from featx.backbones.tap import n_features
+from featx.errors import FailedPicturesWarning, Failure, FeaturesChangedError, InputError, PictureError
+from featx.session import Session, check_device, get_session
+
+__all__ = ["Embedded", "FeatureExtractor"]
+
+#: The parameters that change feature values; `fit` holds on to them.
+VALUE_PARAMETERS = ("layer", "pooling", "l2_normalize")
+
+
+class Embedded(NamedTuple):
+    """Features and failures of one call.
+
+    Parameters
+    ----------
+    features : ndarray of float32, shape (n_samples, n_features)
+        NaN in the rows that failed.
+    failures : list of Failure
+        Position, source and reason of each.
+    """
+
+    features: npt.NDArray[np.float32]
+    failures: list[Failure]
+
+
+class FeatureExtractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
+    """Turn pictures into the features of a pretrained convolutional network.
+
+    Stateless: `transform` works without `fit`. `fit` looks at no picture; it
+    records which features these are, and a parameter that changes values and
+    is set afterwards makes `transform` raise until the next `fit`.
+
+    A picture's features are the same to the bit on one CPU, whether it comes
+    alone or in a batch, in any order, as a path, bytes, PIL image or array.
+
+    Parameters
+    ----------
+    backbone : str or path, default="efficientnet_lite0"
+        A bundled backbone, one in the user's folder, or a file in featx's format.
+    layer : str or None, default=None
+        Where to tap: ``"stem"``, ``"stage1"`` to ``"stage4"``, ``"head"`` or a
+        finer layer of the backbone. None is what the network pools for its own
+        classifier.
+    pooling : {"avg", "max", "flatten"}, default="avg"
+        From the layer's map to a row.
+    l2_normalize : bool, default=False
+        Scale each row to unit length.
+    device : {"auto", "cpu", "cuda", "cuda:N"}, default="auto"
+        ``"cuda"`` runs there or raises; ``"auto"`` takes CUDA where it works.
+    batch_size : int, default=32
+        Pictures a run of the network.
+    n_threads : int or None, default=None
+        Threads that decode and run side by side. None is every core that this
+        process may use, or its share inside a joblib worker.
+    on_error : {"raise", "nan"}, default="raise"
+        A picture that cannot be read raises, or gives a row of NaN and a
+        warning. A call in which every picture fails always raises.
+    progress : bool, default=False
+        Show a progress bar on standard error.
+
+    Attributes
+    ----------
+    backbone_identity_ : str
+        Digest of what the backbone computes, after `fit`.
+    value_parameters_ : dict
+        The parameters that change values, as they were at `fit`.
+
+    Examples
+    --------
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from sklearn.pipeline import make_pipeline
+    >>> import featx
+    >>> X, y = featx.samples.load_fashion_mnist("test")
+    >>> pipeline = make_pipeline(featx.FeatureExtractor(), LogisticRegression(C=0.001, max_iter=500))
+    >>> pipeline.fit(X[::5], y[::5]).score(X[1::5], y[1::5]) > 0.5
+    True
+    """
+
+    def __init__(
+        self,
+        backbone: str | os.PathLike[str] = "efficientnet_lite0",
+        *,
+        layer: str | None = None,
+        pooling: str = "avg",
+        l2_normalize: bool = False,
+        device: str = "auto",
+        batch_size: int = 32,
+        n_threads: int | None = None,
+        on_error: str = "raise",
+        progress: bool = False,
+    ) -> None:
+        self.backbone = backbone
+        self.layer = layer
+        self.pooling = pooling
+        self.l2_normalize = l2_normalize
+        self.device = device
+        self.batch_size = batch_size
+        self.n_threads = n_threads
+        self.on_error = on_error
+        self.progress = progress
+
+    def fit(self, X: Any, y: Any = None) -> FeatureExtractor:
+        """Record which features these are; no picture is read.
+
+        Parameters
+        ----------
+        X, y : ignored
+            Here for scikit-learn.
+
+        Returns
+        -------
+        FeatureExtractor
+            Itself.
+        """
+        backbone = self._check_parameters()
+        self.backbone_identity_ = backbone.identity
+        self.value_parameters_ = {name: getattr(self, name) for name in VALUE_PARAMETERS}
+        return self
+
+    def transform(self, X: Any) -> npt.NDArray[np.float32]:
+        """Embed pictures.
+
+        Parameters
+        ----------
+        X : sequence or ndarray
+            Paths, encoded bytes, PIL images or uint8 arrays of shape (height,
+            width, 3) or (height, width), mixed as well: a list, an array, a
+            pandas or polars Series or a DataFrame of one column. Or one uint8
+            array of shape (n_samples, height, width, 3).
+
+        Returns
+        -------
+        ndarray of float32, shape (n_samples, n_features)
+
+        Raises
+        ------
+        PictureError
+            For the first picture that cannot be read, with ``on_error="raise"``;
+            when none can be read, with ``"nan"``.
+        FeaturesChangedError
+            When a parameter that changes values was set since `fit`.
+        """
+        features, failures = self._embed(X, stop_at_failure=self.on_error == "raise")
+        if failures:
+            warnings.warn(FailedPicturesWarning(failures), stacklevel=2)
+        return features
+
+    def embed(self, X: Any) -> Embedded:
+        """Embed pictures and hand back what failed, whatever ``on_error`` says.
+
+        Parameters
+        ----------
+        X : sequence or ndarray
+            As for `transform`.
+
+        Returns
+        -------
+        Embedded
+            ``features``, with rows of NaN, and ``failures``.
+
+        Raises
+        ------
+        PictureError
+            When every picture fails.
+        """
+        return self._embed(X, stop_at_failure=False)
+
+    def iter_embed(self, items: Iterable[Any]) -> Iterator[npt.NDArray[np.float32] | Failure]:
+        """Embed a stream that may never end.
+
+        Parameters
+        ----------
+        items : iterable
+            Pictures as for `transform`. They are read ahead by two batches a
+            thread, and come out once their batch is full or the stream ends;
+            ``batch_size=1`` answers picture by picture.
+
+        Yields
+        ------
+        ndarray of float32, shape (n_features,), or Failure
+            One for each item, in order.
+
+        Examples
+        --------
+        >>> import featx
+        >>> X, _ = featx.samples.load_fashion_mnist("test")
+        >>> for embedding in featx.FeatureExtractor().iter_embed(iter(X[:2])):
+        ...     print(embedding.shape)
+        (1280,)
+        (1280,)
+        """
+        for batch, start in self._batches(items, self.batch_size):
+            failed = {failure.index: failure for failure in batch.failures}
+            for i, row in enumerate(batch.features, start):
+                yield failed.get(i, row)
+
+    def get_feature_names_out(self, input_features: Any = None) -> npt.NDArray[np.object_]:
+        """Name the features: ``efficientnet_lite0_head_0`` and so on.
+
+        Parameters
+        ----------
+        input_features : ignored
+            Here for scikit-learn.
+
+        Returns
+        -------
+        ndarray of str, shape (n_features,)
+        """
+        backbone = self._check_parameters()
+        prefix = f"{backbone.name}_{backbone.layer(self.layer).name}"
+        width = n_features(backbone, self.layer, self.pooling)
+        return np.array([f"{prefix}_{i}" for i in range(width)], dtype=object)
+
+    def open_session(self) -> Session:
+        """Open the session that `transform` will use, or get the one that is open.
+
+        Returns
+        -------
+        Session
+            Its ``device`` says where ``"auto"`` landed.
+        """
+        backbone = self._check_parameters()
+        arguments = (backbone.layer(self.layer).name, self.pooling, bool(self.l2_normalize))
+        return get_session((backbone.identity, *arguments), lambda: tap(backbone, *arguments), self.device)
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.requires_fit = False
+        tags.no_validation = True
+        tags.input_tags.two_d_array = False
+        tags.input_tags.string = True
+        tags.transformer_tags.preserves_dtype = []
+        return tags
+
+    def _embed(self, X: Any, *, stop_at_failure: bool) -> Embedded:
+        items = as_items(X)
+        features = np.empty((len(items), n_features(self._check_parameters(), self.layer, self.pooling)), np.float32)
+        failures: list[Failure] = []
+        share = -(-len(items) // self._threads())
+        with tqdm(total=len(items), unit="picture", disable=not self.progress, leave=False) as bar:
+            for batch, start in self._batches(items, max(1, min(self.batch_size, share))):
+                if batch.failures and stop_at_failure:
+                    raise PictureError(batch.failures[0])
+                failures += batch.failures
+                features[start : start + len(batch.features)] = batch.features
+                bar.update(len(batch.features))
+        if failures and len(failures) == len(items):
+            note = "" if len(items) == 1 else f"not one of {len(items)} pictures could be read; the first: "
+            raise PictureError(failures[0], note)
+        return Embedded(features, failures)
+
+    def _batches(self, items: Iterable[Any], batch_size: int) -> Iterator[tuple[engine.Batch, int]]:
+        backbone = self._check_parameters()
+        batches = engine.run(
+            items,
+            self.open_session(),
+            backbone.preprocess,
+            n_features(backbone, self.layer, self.pooling),
+            batch_size=batch_size,
+            n_threads=self._threads(),
+        )
+        start = 0
+        for batch in batches:
+            yield batch, start
+            start += len(batch.features)
+
+    def _threads(self) -> int:
+        if self.n_threads is not None:
+            return self.n_threads
+        backend, _ = get_active_backend()
+        cores = int(joblib.cpu_count())
+        if getattr(backend, "nesting_level", 0):  # a task in a thread of joblib's, beside others
+            return 1
+        return max(1, min(cores, int(os.environ.get("OMP_NUM_THREADS") or cores)))
+
+    def _check_parameters(self) -> Backbone:
+        for name in ("batch_size", "n_threads"):
+            value = getattr(self, name)
+            if value is None and name == "n_threads":
+                continue
+            if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
+                raise InputError(f"{name}={value!r}: expected an integer of at least 1")
+        if self.on_error not in ("raise", "nan"):
+            raise InputError(f"on_error={self.on_error!r}: expected 'raise' or 'nan'")
+        if not isinstance(self.l2_normalize, (bool, np.bool_)):
+            raise InputError(f"l2_normalize={self.l2_normalize!r}: expected True or False")
+        check_device(self.device)
+        backbone = open_backbone(self.backbone)
+        n_features(backbone, self.layer, self.pooling)
+        return backbone
+
+
+def as_items(X: Any) -> Any:
+    return list(X)

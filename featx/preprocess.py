@@ -1,0 +1,172 @@
+"""An RGB image of any size onto the canvas a backbone was trained with; reads no files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+__all__ = ["INTERPOLATIONS", "Preprocess", "crop_box", "to_canvas"]
+
+INTERPOLATIONS = {
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
+}
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """What a backbone's training did to a picture before the network saw it.
+
+    Parameters
+    ----------
+    height, width : int
+        The canvas in pixels.
+    resize : int
+        Length in pixels that the shorter side is resized to; the longer side
+        keeps the aspect, rounded down. Then the canvas is cut from the centre,
+        odd remainders rounded half to even (torchvision's and timm's rule).
+    interpolation : {"bilinear", "bicubic", "lanczos"}
+        Pillow's filter of that name, antialiased.
+    mean, std : tuple of 3 floats
+        In RGB order, on the scale 0..255; the graph applies ``(x - mean) / std``
+        itself. Here for people and for exporters.
+
+    Examples
+    --------
+    >>> from featx.preprocess import Preprocess
+    >>> Preprocess(224, 224, 256, "bicubic", (127, 127, 127), (128, 128, 128)).height
+    224
+    """
+
+    height: int
+    width: int
+    resize: int
+    interpolation: str
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+    def __post_init__(self) -> None:
+        for name in ("height", "width", "resize"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < 1:
+                raise ValueError(f"{name}={value!r}: expected pixels, an integer of at least 1")
+        if self.resize < max(self.height, self.width):
+            raise ValueError(f"resize={self.resize}: smaller than the canvas {self.height}x{self.width}")
+        if self.interpolation not in INTERPOLATIONS:
+            raise ValueError(f"interpolation={self.interpolation!r}: expected one of {', '.join(INTERPOLATIONS)}")
+        for name in ("mean", "std"):
+            value = getattr(self, name)
+            if len(value) != 3 or not all(isinstance(v, (int, float)) and np.isfinite(v) for v in value):
+                raise ValueError(f"{name}={value!r}: expected three finite numbers")
+            object.__setattr__(self, name, tuple(float(v) for v in value))
+        if min(self.std) <= 0:
+            raise ValueError(f"std={self.std!r}: expected three numbers above 0")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Write down every rule, the fixed ones as well, as a backbone file carries it."""
+        return {
+            "height": self.height,
+            "width": self.width,
+            "resize": {"rule": "shorter_side", "size": self.resize, "rounding": "down"},
+            "crop": {"mode": "center", "rounding": "half_even"},
+            "interpolation": self.interpolation,
+            "antialias": True,
+            "channel_order": "RGB",
+            "mean": list(self.mean),
+            "std": list(self.std),
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Preprocess:
+        """Read what `to_dict` wrote; any rule this version does not follow raises ValueError."""
+        try:
+            read = cls(
+                data["height"],
+                data["width"],
+                data["resize"]["size"],
+                data["interpolation"],
+                tuple(data["mean"]),
+                tuple(data["std"]),
+            )
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"preprocessing is incomplete: {error}") from None
+        if (rules := read.to_dict()) != data:
+            other = sorted(key for key in {*rules, *data} if rules.get(key) != data.get(key))
+            raise ValueError(f"preprocessing has rules unknown to this version: {', '.join(other)}")
+        return read
+
+
+def crop_box(width: int, height: int, preprocess: Preprocess) -> tuple[float, float, float, float]:
+    """Find the part of a picture that ends up on the canvas.
+
+    Parameters
+    ----------
+    width, height : int
+        Size of the picture in pixels.
+    preprocess : Preprocess
+        The rules.
+
+    Returns
+    -------
+    tuple of 4 floats
+        Left, upper, right, lower in pixels of the picture, placed so that
+        resizing this box alone samples at the very points where
+        resize-then-crop does.
+
+    Examples
+    --------
+    >>> from featx.preprocess import Preprocess, crop_box
+    >>> crop_box(512, 256, Preprocess(224, 224, 256, "bicubic", (0, 0, 0), (1, 1, 1)))
+    (144.0, 16.0, 368.0, 240.0)
+    """
+    short = min(width, height)
+    full_w, full_h = (preprocess.resize * side // short for side in (width, height))
+    left, upper = round((full_w - preprocess.width) / 2), round((full_h - preprocess.height) / 2)
+    step_x, step_y = width / full_w, height / full_h
+    return (
+        left * step_x,
+        upper * step_y,
+        min((left + preprocess.width) * step_x, width),
+        min((upper + preprocess.height) * step_y, height),
+    )
+
+
+def to_canvas(image: Image.Image, preprocess: Preprocess, out: npt.NDArray[np.uint8]) -> None:
+    """Resize and crop one RGB image into ``out``.
+
+    Only the part that the crop keeps is resized. That differs from Pillow's
+    resize followed by a crop by at most one level of 255 in few pixels (the
+    filter's coefficients are rounded from another origin), takes no more time
+    for a panorama than for a square, and no more memory either.
+
+    Parameters
+    ----------
+    image : PIL.Image.Image
+        Mode ``"RGB"``, any size.
+    preprocess : Preprocess
+        The backbone's rules.
+    out : ndarray of uint8, shape (3, height, width)
+        Receives the planes.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from PIL import Image
+    >>> from featx.preprocess import Preprocess, to_canvas
+    >>> out = np.empty((3, 224, 224), np.uint8)
+    >>> to_canvas(Image.new("RGB", (640, 480), "red"), Preprocess(224, 224, 256, "bicubic", (0, 0, 0), (1, 1, 1)), out)
+    >>> out[:, 0, 0]
+    array([255,   0,   0], dtype=uint8)
+    """
+    canvas = image.resize(
+        (preprocess.width, preprocess.height),
+        INTERPOLATIONS[preprocess.interpolation],
+        box=crop_box(image.width, image.height, preprocess),
+    )
+    out[...] = np.asarray(canvas).transpose(2, 0, 1)

@@ -1,0 +1,1 @@
+"""Make backbone files: needs the extra ``export`` (torch and timm), which nothing else in featx does."""

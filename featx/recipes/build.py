@@ -1,0 +1,94 @@
+"""Put a network, its preprocessing and its description together into one backbone file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from featx.backbones.file import canonical_pixels, describe_model, read_backbone
+from featx.backbones.tap import tap
+from featx.preprocess import Preprocess
+from featx.recipes.layers import count_gflops, find_layers
+from featx.recipes.network import ExportedNetwork
+from featx.session import Session
+
+__all__ = ["build_backbone"]
+
+
+def build_backbone(
+    path: Path,
+    exported: ExportedNetwork,
+    preprocess: Preprocess,
+    *,
+    name: str,
+    stages: Mapping[str, int],
+    parameters: int,
+    license: str,
+    source: str,
+    recipe: dict[str, Any],
+) -> None:
+    """Write a backbone file.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        Where to; the caller gives a scratch file and moves it once verified.
+    exported : ExportedNetwork
+        The network, without normalisation; its model is taken over and changed.
+    preprocess : Preprocess
+        How it was trained; mean and std go into the graph.
+    name, stages, parameters, license, source, recipe
+        For the metadata; ``stages`` maps the last module of each resolution to its stride.
+    """
+    model = exported.model
+    layers = find_layers(model, exported.scopes, stages, preprocess.width)
+    description = {
+        "name": name,
+        "preprocess": preprocess,
+        "layers": [replace(layer, tensor=layer.name) for layer in layers],
+        "default_layer": "head",
+        "parameters": parameters,
+        "gflops": round(count_gflops(model), 4),
+        "license": license,
+        "source": source,
+        "recipe": recipe,
+    }
+    _rename(model.graph, {layer.tensor: layer.name for layer in layers})
+    _normalize_inside(model.graph, preprocess)
+    onnx.checker.check_model(model, full_check=True)
+
+    describe_model(model, **description, canonical=np.empty(0, np.float32))
+    path.write_bytes(model.SerializeToString(deterministic=True))
+    session = Session(tap(read_backbone(path), None, "avg", False), "cpu")
+    canonical = session.run(canonical_pixels(preprocess))[0]
+    describe_model(model, **description, canonical=canonical)
+    path.write_bytes(model.SerializeToString(deterministic=True))
+
+
+def _rename(graph: onnx.GraphProto, names: Mapping[str, str]) -> None:
+    for node in graph.node:
+        for ports in (node.input, node.output):
+            ports[:] = [names.get(port, port) for port in ports]
+
+
+def _normalize_inside(graph: onnx.GraphProto, preprocess: Preprocess) -> None:
+    """Take ``pixels`` as uint8 and hand ``normalized`` to the network."""
+    shape = ["N", 3, preprocess.height, preprocess.width]
+    graph.input[0].CopyFrom(helper.make_tensor_value_info("pixels", TensorProto.UINT8, shape))
+    for key in ("mean", "std"):
+        values = np.array(getattr(preprocess, key), np.float32).reshape(1, 3, 1, 1)
+        graph.initializer.append(numpy_helper.from_array(values, f"pixel_{key}"))
+    steps = [
+        helper.make_node("Cast", ["pixels"], ["pixels_float"], "Cast_pixels", to=TensorProto.FLOAT),
+        helper.make_node("Sub", ["pixels_float", "pixel_mean"], ["pixels_centered"], "Sub_mean"),
+        helper.make_node("Div", ["pixels_centered", "pixel_std"], ["normalized"], "Div_std"),
+    ]
+    nodes = list(graph.node)
+    del graph.node[:]
+    graph.node.extend(steps + nodes)

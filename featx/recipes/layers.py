@@ -1,0 +1,103 @@
+"""Find the places where a network can be tapped, and name them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+
+import onnx
+
+from featx.backbones.file import Layer
+
+__all__ = ["count_gflops", "find_layers", "shapes_of"]
+
+
+def shapes_of(model: onnx.ModelProto) -> dict[str, list[int]]:
+    """Infer every tensor's shape; a dimension that is not a number, such as N, is 0."""
+    graph = onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True).graph
+    values = [*graph.input, *graph.value_info, *graph.output]
+    shapes = {value.name: [dim.dim_value for dim in value.type.tensor_type.shape.dim] for value in values}
+    return shapes | {tensor.name: list(tensor.dims) for tensor in graph.initializer}
+
+
+def find_layers(
+    model: onnx.ModelProto, scopes: Mapping[str, list[str]], stages: Mapping[str, int], width: int
+) -> list[Layer]:
+    """List the maps that everything behind them depends on alone.
+
+    A tap is a map that is the only live value between input and output, and
+    the output of at least one module. It is called after the outermost such
+    module, or ``stem`` and ``stageK`` where the author marks the end of a
+    resolution, or ``head`` for the last.
+
+    Parameters
+    ----------
+    model : onnx.ModelProto
+        The network.
+    scopes : mapping
+        Output tensor to the modules around its node, outermost first.
+    stages : mapping
+        Module to stride in pixels, for the last module of each resolution.
+    width : int
+        Width of the canvas in pixels.
+    """
+    shapes = shapes_of(model)
+    layers = []
+    for tensor in _sole_live_tensors(model.graph):
+        shape = shapes.get(tensor, [])
+        if len(shape) != 4 or shape[2] * shape[3] < 2:
+            continue
+        modules = _finished_modules(model.graph, scopes, tensor)
+        if modules:
+            stride = round(width / shape[3])
+            named = [_STAGE_NAMES[stages[m]] for m in modules if stages.get(m) == stride]
+            layers.append(Layer((named or modules)[0], tuple(modules), tensor, *shape[1:], stride))
+    last = layers[-1]
+    layers[-1] = Layer("head", (*({last.name} - set(last.aliases)), *last.aliases), *_rest(last))
+    return [_without_own_name(layer) for layer in layers]
+
+
+_STAGE_NAMES = {2: "stem", 4: "stage1", 8: "stage2", 16: "stage3", 32: "stage4"}
+
+
+def _rest(layer: Layer) -> tuple[str, int, int, int, int]:
+    return layer.tensor, layer.channels, layer.height, layer.width, layer.stride
+
+
+def _without_own_name(layer: Layer) -> Layer:
+    return Layer(layer.name, tuple(a for a in layer.aliases if a != layer.name), *_rest(layer))
+
+
+def _sole_live_tensors(graph: onnx.GraphProto) -> Iterable[str]:
+    uses = Counter(name for node in graph.node for name in node.input)
+    live = {graph.input[0].name: uses[graph.input[0].name]}
+    for node in graph.node:
+        for name in node.input:
+            if name in live:
+                live[name] -= 1
+        if any(name in live for name in node.input):
+            live.update((name, uses[name]) for name in node.output if uses[name])
+        live = {name: left for name, left in live.items() if left}
+        if len(live) == 1 and node.output[0] in live:
+            yield node.output[0]
+
+
+def _finished_modules(graph: onnx.GraphProto, scopes: Mapping[str, list[str]], tensor: str) -> list[str]:
+    """Name the modules around ``tensor``'s node that contain no later node, outermost first."""
+    position = next(i for i, node in enumerate(graph.node) if tensor in node.output)
+    later = {module for node in graph.node[position + 1 :] for module in scopes.get(node.output[0], [])}
+    return [module for module in dict.fromkeys(scopes.get(tensor, [])) if module and module not in later]
+
+
+def count_gflops(model: onnx.ModelProto) -> float:
+    """Count billions of multiply-adds in convolutions and matrix products for one picture."""
+    shapes = shapes_of(model)
+    total = 0
+    for node in model.graph.node:
+        if node.op_type == "Conv":
+            weight, out = shapes[node.input[1]], shapes[node.output[0]]
+            total += out[1] * out[2] * out[3] * weight[1] * weight[2] * weight[3]
+        elif node.op_type in ("Gemm", "MatMul"):
+            weight = shapes[node.input[1]]
+            total += weight[0] * weight[1]
+    return total / 1e9

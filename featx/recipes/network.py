@@ -1,0 +1,94 @@
+"""A PyTorch network as a clean ONNX graph that still knows which module made what."""
+
+from __future__ import annotations
+
+import ast
+from dataclasses import dataclass, field
+from typing import Any
+
+import onnx
+
+from featx._optional import import_optional
+
+__all__ = ["ExportedNetwork", "export_network", "load_in_order"]
+
+OPSET = 18
+
+
+@dataclass
+class ExportedNetwork:
+    """A graph with batch norms and padding folded into its convolutions.
+
+    Parameters
+    ----------
+    model : onnx.ModelProto
+        Input ``normalized`` (N, 3, height, width), output ``logits``; no metadata.
+    scopes : dict
+        Output tensor to the dotted names of the modules around its node, outermost first.
+    """
+
+    model: onnx.ModelProto
+    scopes: dict[str, list[str]] = field(default_factory=dict)
+
+
+def export_network(network: Any, height: int, width: int) -> ExportedNetwork:
+    """Export a ``torch.nn.Module`` in evaluation mode.
+
+    Parameters
+    ----------
+    network : torch.nn.Module
+        From normalised pictures to class scores.
+    height, width : int
+        The canvas; fixed in the graph, since padding that depends on the size
+        is folded in as numbers.
+    """
+    torch = import_optional("torch", "export")
+    if network.training:
+        raise ValueError("the network is in training mode; call .eval() first")
+    program = torch.onnx.export(
+        network,
+        (torch.zeros(2, 3, height, width),),
+        dynamo=True,
+        opset_version=OPSET,
+        input_names=["normalized"],
+        output_names=["logits"],
+        dynamic_shapes=({0: torch.export.Dim("N")},),
+        verbose=False,
+    )
+    model = onnx.ModelProto()
+    model.CopyFrom(program.model_proto)
+    exported = ExportedNetwork(model)
+    for node in model.graph.node:
+        scopes = [prop.value for prop in node.metadata_props if prop.key == "pkg.torch.onnx.name_scopes"]
+        names = ast.literal_eval(scopes[0])[1:-1] if scopes else []
+        exported.scopes.update((output, names) for output in node.output)
+    _strip(model)
+    return exported
+
+
+def _strip(model: onnx.ModelProto) -> None:
+    """Drop what only describes: the exporter leaves file paths and code there."""
+    graph = model.graph
+    for thing in [model, graph, *graph.node, *graph.initializer, *graph.input, *graph.output]:
+        del thing.metadata_props[:]
+        thing.doc_string = ""
+    del graph.value_info[:], model.functions[:]
+    for i, node in enumerate(graph.node):
+        node.name = f"{node.op_type}_{i}"
+    model.producer_name, model.producer_version, graph.name = "featx", "", "backbone"
+
+
+def load_in_order(network: Any, state: dict[str, Any]) -> None:
+    """Load a state dict whose entries stand in the network's order under other names.
+
+    Raises
+    ------
+    ValueError
+        When an entry's last name or shape differs, which says that the order is not the same.
+    """
+    renamed = {}
+    for (name, mine), (other, theirs) in zip(network.state_dict().items(), state.items(), strict=True):
+        if name.rpartition(".")[2] != other.rpartition(".")[2] or mine.shape != theirs.shape:
+            raise ValueError(f"{other} {tuple(theirs.shape)} stands where {name} {tuple(mine.shape)} was expected")
+        renamed[name] = theirs
+    network.load_state_dict(renamed)

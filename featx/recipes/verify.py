@@ -1,0 +1,115 @@
+"""Prove that a backbone file computes what the PyTorch network computes, layer by layer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from featx._optional import import_optional
+from featx.backbones.file import Backbone, load_model
+from featx.backbones.tap import tap
+from featx.session import Session
+
+__all__ = ["Difference", "compare_features", "compare_layers", "compare_logits", "run_logits"]
+
+COSINE, ABSOLUTE = 0.999999, 1e-4
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How far two computations of the same rows lie apart.
+
+    Parameters
+    ----------
+    what : str
+        Layer, or ``"logits"``.
+    cosine : float
+        The smallest cosine between corresponding rows.
+    absolute : float
+        The largest absolute difference.
+    """
+
+    what: str
+    cosine: float
+    absolute: float
+
+    @property
+    def acceptable(self) -> bool:
+        """Whether the two are the same network: cosine and difference within the limits."""
+        return self.cosine >= COSINE and self.absolute <= ABSOLUTE
+
+
+def compare_layers(backbone: Backbone, network: Any, pixels: npt.NDArray[np.uint8]) -> list[Difference]:
+    """Compare the whole map of every layer with the output of the network's own module.
+
+    Both are divided by the map's largest value first: float32 cannot agree to
+    1e-4 where values reach 100.
+
+    Parameters
+    ----------
+    backbone : Backbone
+        The file.
+    network : torch.nn.Module
+        In evaluation mode, float32.
+    pixels : ndarray of uint8, shape (n, 3, height, width)
+        Real pictures on the backbone's canvas.
+    """
+    torch = import_optional("torch", "export")
+    maps: dict[str, Any] = {}
+    modules = {layer.name: (layer.aliases or (layer.name,))[0] for layer in backbone.layers}
+    for name, module in modules.items():
+        network.get_submodule(module).register_forward_hook(
+            lambda _module, _inputs, output, name=name: maps.update({name: output.flatten(1).numpy()})
+        )
+    with torch.inference_mode():
+        network(_normalized(backbone, pixels))
+    differences = []
+    for name in modules:
+        scale = np.abs(maps[name]).max()
+        rows = Session(tap(backbone, name, "flatten", False), "cpu").run(pixels)
+        differences.append(_difference(name, maps[name] / scale, rows / scale))
+    return differences
+
+
+def compare_features(backbone: Backbone, network: Any, pixels: npt.NDArray[np.uint8]) -> Difference:
+    """Compare the default features, the averaged map that the network's classifier sees."""
+    torch = import_optional("torch", "export")
+    with torch.inference_mode():
+        maps = network.forward_features(_normalized(backbone, pixels))
+    features = Session(tap(backbone, None, "avg", False), "cpu").run(pixels)
+    return _difference("features", maps.mean((2, 3)).numpy(), features)
+
+
+def compare_logits(backbone: Backbone, network: Any, pixels: npt.NDArray[np.uint8]) -> Difference:
+    """Compare the class scores, which nothing but the whole network gives."""
+    torch = import_optional("torch", "export")
+    with torch.inference_mode():
+        reference = network(_normalized(backbone, pixels)).numpy()
+    return _difference("logits", reference, run_logits(backbone, pixels))
+
+
+def run_logits(backbone: Backbone, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+    """Run the file through to its own classifier."""
+    model = load_model(backbone.path)
+    del model.graph.output[:-1]
+    scores = model.graph.output[0].name
+    for node in model.graph.node:
+        node.output[:] = ["features" if name == scores else name for name in node.output]
+    model.graph.output[0].name = "features"
+    return Session(model.SerializeToString(), "cpu").run(pixels)
+
+
+def _normalized(backbone: Backbone, pixels: npt.NDArray[np.uint8]) -> Any:
+    torch = import_optional("torch", "export")
+    mean, std = (torch.tensor(v).reshape(1, 3, 1, 1) for v in (backbone.preprocess.mean, backbone.preprocess.std))
+    return (torch.from_numpy(pixels).float() - mean) / std
+
+
+def _difference(what: str, one: npt.NDArray[np.float32], other: npt.NDArray[np.float32]) -> Difference:
+    a, b = one.astype(np.float64), other.astype(np.float64)
+    norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
+    cosine = float(((a * b).sum(1) / np.maximum(norms, 1e-30)).min())
+    return Difference(what, cosine, float(np.abs(a - b).max()))

@@ -1,0 +1,200 @@
+"""Run graphs: devices, providers, one session per process, and onnxruntime's errors in our words."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from importlib import metadata
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from featx.errors import DeviceError, MissingDependencyError
+
+__all__ = ["Session", "check_device", "get_session"]
+
+logger = logging.getLogger(__name__)
+
+_REINSTALL_GPU = 'pip uninstall -y onnxruntime onnxruntime-gpu && pip install "featx[gpu]"'
+
+
+class Session:
+    """A graph ready to run on one device. Thread-safe: many threads may call `run` at once.
+
+    On the CPU a session uses one thread for each call, so that callers decide
+    how many run side by side; that was as fast as threads inside a call, and a
+    picture's features do not depend on how the work was split.
+
+    Parameters
+    ----------
+    model : bytes
+        A serialised ONNX model with the input ``pixels`` and the output ``features``.
+    device : {"auto", "cpu", "cuda", "cuda:N"}
+        ``"cuda"`` runs there or raises; ``"auto"`` prefers CUDA and logs what it chose.
+
+    Attributes
+    ----------
+    device : str
+        Where it runs: ``"cpu"`` or ``"cuda:N"``.
+    """
+
+    def __init__(self, model: bytes, device: str) -> None:
+        check_device(device)
+        self.device, self._session = _open(model, device)
+
+    def run(self, pixels: npt.NDArray[np.uint8], stop: StopSwitch | None = None) -> npt.NDArray[np.float32]:
+        """Compute the features of a batch, shape (n, 3, height, width) to (n, n_features).
+
+        ``stop`` ends the run from another thread; it then raises DeviceError.
+        """
+        try:
+            (features,) = self._session.run(["features"], {"pixels": pixels}, stop.options if stop else None)
+        except Exception as error:
+            raise DeviceError(f"onnxruntime failed on {self.device}: {_explain(error)}") from error
+        return features  # type: ignore[no-any-return]
+
+
+class StopSwitch:
+    """Ends every run that was given it, at once and from any thread."""
+
+    def __init__(self) -> None:
+        self.options = _onnxruntime().RunOptions()
+        self.thrown = False
+
+    def throw(self) -> None:
+        """End the runs under way and make later ones fail."""
+        self.thrown = True
+        self.options.terminate = True
+
+
+def get_session(key: Hashable, build: Callable[[], bytes], device: str) -> Session:
+    """Get this process's session for ``key`` and ``device``, opening it on first use.
+
+    The last few stay open, so that a new estimator (a clone, a task in a
+    worker) costs nothing; a forked child starts with none.
+
+    Parameters
+    ----------
+    key : hashable
+        Identifies the graph.
+    build : callable
+        Gives the serialised graph; called when there is no session yet.
+    device : str
+        As for `Session`.
+    """
+    full_key = (key, device)
+    with _lock:
+        if full_key not in _sessions:
+            _sessions[full_key] = Session(build(), device)
+            while len(_sessions) > _KEEP:
+                _sessions.popitem(last=False)
+        _sessions.move_to_end(full_key)
+        return _sessions[full_key]
+
+
+_KEEP = 4
+_sessions: OrderedDict[Hashable, Session] = OrderedDict()
+_lock = threading.Lock()
+
+
+def _forget() -> None:
+    global _lock
+    _lock = threading.Lock()
+    _sessions.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)
+
+
+def check_device(device: object) -> None:
+    """Raise DeviceError unless ``device`` is a name that featx knows."""
+    if not (isinstance(device, str) and re.fullmatch(r"auto|cpu|cuda(:\d+)?", device)):
+        raise DeviceError(f"device={device!r}: expected 'auto', 'cpu', 'cuda' or 'cuda:N'")
+
+
+def _onnxruntime() -> Any:
+    try:
+        import onnxruntime
+    except ModuleNotFoundError as error:
+        if error.name != "onnxruntime":
+            raise
+        raise MissingDependencyError(
+            'onnxruntime is not installed; run: pip install "featx[cpu]", '
+            'or with an NVIDIA card and CUDA 13: pip install "featx[gpu]"'
+        ) from None
+    if not hasattr(onnxruntime, "InferenceSession"):
+        raise MissingDependencyError(
+            "onnxruntime is damaged (two of its packages overwrote each other); run: "
+            'pip uninstall -y onnxruntime onnxruntime-gpu && pip install "featx[cpu]"'
+        )
+    return onnxruntime
+
+
+def _open(model: bytes, device: str) -> tuple[str, Any]:
+    if device != "cpu":
+        why_not = _why_no_cuda()
+        if not why_not:
+            number = int(device.partition(":")[2] or 0)
+            session, why_not = _try_cuda(model, number)
+            if session:
+                logger.info("device=%r: running on cuda:%d", device, number)
+                return f"cuda:{number}", session
+        if device != "auto":
+            raise DeviceError(f"device={device!r}: {why_not}")
+        logger.info("device='auto': running on the CPU (%s)", why_not)
+    return "cpu", _new_session(model, ["CPUExecutionProvider"])
+
+
+def _why_no_cuda() -> str:
+    """Say why this onnxruntime cannot use CUDA; empty when it should be able to."""
+    if "CUDAExecutionProvider" in _onnxruntime().get_available_providers():
+        return ""
+    installed = {name for name in ("onnxruntime", "onnxruntime-gpu") if _is_installed(name)}
+    if installed >= {"onnxruntime", "onnxruntime-gpu"}:
+        return f"onnxruntime and onnxruntime-gpu are both installed and the CPU one won; run: {_REINSTALL_GPU}"
+    return f"the installed onnxruntime has no CUDA; with an NVIDIA card and CUDA 13 run: {_REINSTALL_GPU}"
+
+
+def _is_installed(distribution: str) -> bool:
+    try:
+        metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+def _try_cuda(model: bytes, number: int) -> tuple[Any, str]:
+    onnxruntime = _onnxruntime()
+    if hasattr(onnxruntime, "preload_dlls"):
+        onnxruntime.preload_dlls()  # the CUDA and cuDNN libraries that pip installed
+    try:
+        session = _new_session(model, [("CUDAExecutionProvider", {"device_id": number}), "CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's own types
+        return None, _explain(error)
+    if session.get_providers()[0] != "CUDAExecutionProvider":  # it falls back without raising
+        return None, (
+            "onnxruntime's CUDA provider did not load, most often for want of CUDA 13 and cuDNN libraries "
+            f"or of a card; run nvidia-smi, then: {_REINSTALL_GPU}"
+        )
+    return session, ""
+
+
+def _new_session(model: bytes, providers: list[Any]) -> Any:
+    onnxruntime = _onnxruntime()
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(model, options, providers=providers)
+
+
+def _explain(error: Exception) -> str:
+    """Give onnxruntime's reason without its source positions."""
+    text = re.sub(r"\[ONNXRuntimeError\] : \d+ : (\w+) : ", r"\1: ", str(error))
+    return re.sub(r"\s*/\S+\.(cc|h):\d+ [^\n]*?\n?", " ", text).strip().splitlines()[0][:300]
