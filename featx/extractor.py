@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from multiprocessing import parent_process
 from typing import Any, NamedTuple
 
 import joblib
 import numpy as np
 import numpy.typing as npt
 from joblib.parallel import get_active_backend
-from PIL import Image
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils import Tags
 from tqdm import tqdm
@@ -132,6 +132,8 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         FeatureExtractor
             Itself.
         """
+        for name in ("backbone_identity_", "value_parameters_"):
+            vars(self).pop(name, None)
         backbone = self._check_parameters()
         self.backbone_identity_ = backbone.identity
         self.value_parameters_ = {name: getattr(self, name) for name in VALUE_PARAMETERS}
@@ -243,6 +245,10 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         arguments = (backbone.layer(self.layer).name, self.pooling, bool(self.l2_normalize))
         return get_session((backbone.identity, *arguments), lambda: tap(backbone, *arguments), self.device)
 
+    def __getstate__(self) -> Any:
+        state = super().__getstate__()
+        return {**state, "backbone": os.fspath(self.backbone)} if isinstance(self.backbone, os.PathLike) else state
+
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         tags.requires_fit = False
@@ -253,7 +259,7 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         return tags
 
     def _embed(self, X: Any, *, stop_at_failure: bool) -> Embedded:
-        items = as_items(X)
+        items = list_items(X)
         features = np.empty((len(items), n_features(self._check_parameters(), self.layer, self.pooling)), np.float32)
         failures: list[Failure] = []
         share = -(-len(items) // self._threads())
@@ -287,11 +293,11 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     def _threads(self) -> int:
         if self.n_threads is not None:
             return self.n_threads
-        backend, _ = get_active_backend()
         cores = int(joblib.cpu_count())
-        if getattr(backend, "nesting_level", 0):  # a task in a thread of joblib's, beside others
-            return 1
-        return max(1, min(cores, int(os.environ.get("OMP_NUM_THREADS") or cores)))
+        if not get_active_backend()[0].nesting_level:
+            return cores
+        share = os.environ.get("OMP_NUM_THREADS", "") if parent_process() else ""  # loky tells its workers so
+        return max(1, min(cores, int(share))) if share.isdigit() else 1
 
     def _check_parameters(self) -> Backbone:
         for name in ("batch_size", "n_threads"):
@@ -305,10 +311,65 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         if not isinstance(self.l2_normalize, (bool, np.bool_)):
             raise InputError(f"l2_normalize={self.l2_normalize!r}: expected True or False")
         check_device(self.device)
-        backbone = open_backbone(self.backbone)
+        self._check_unchanged(backbone := open_backbone(self.backbone))
         n_features(backbone, self.layer, self.pooling)
         return backbone
 
+    def _check_unchanged(self, backbone: Backbone) -> None:
+        if not hasattr(self, "backbone_identity_"):
+            return
+        changed = [
+            f"{name} was {was!r} at fit and is {getattr(self, name)!r} now"
+            for name, was in self.value_parameters_.items()
+            if was != getattr(self, name)
+        ]
+        if backbone.identity != self.backbone_identity_:
+            was, now = self.backbone_identity_[:12], backbone.identity[:12]
+            changed.append(f"the backbone was {was} at fit and is {now} ({backbone.name}) now")
+        if changed:
+            raise FeaturesChangedError(f"{'; '.join(changed)}: these are other features; call fit again")
 
-def as_items(X: Any) -> Any:
-    return list(X)
+
+
+
+def list_items(X: Any) -> Any:
+    """Make a sequence of pictures of whatever scikit-learn hands on.
+
+    Parameters
+    ----------
+    X : sequence, ndarray, Series or DataFrame
+        As for `FeatureExtractor.transform`.
+
+    Returns
+    -------
+    sequence
+        One item a sample.
+
+    Raises
+    ------
+    InputError
+        When it is a single picture, a table of several columns, or numbers.
+    """
+    if isinstance(X, (str, bytes, bytearray, memoryview, os.PathLike)) or hasattr(X, "getexif"):
+        raise InputError("X is a single picture; put it into a list: [X]")
+    if hasattr(X, "columns"):  # a DataFrame of pandas, polars or another library
+        if len(X.columns) != 1:
+            raise InputError(f"X has the columns {', '.join(map(str, X.columns))}; expected the one that holds pictures")
+        X = X[X.columns[0]]
+    if hasattr(X, "to_list"):  # a Series
+        return list(X.to_list())
+    if not isinstance(X, np.ndarray):
+        if not isinstance(X, Iterable) or isinstance(X, (Mapping, Set)):
+            raise InputError(f"X is a {type(X).__name__}; expected a sequence of pictures")
+        return X if isinstance(X, Sequence) else list(X)
+    if X.dtype.kind in "OUS":
+        if X.ndim == 2 and X.shape[1] == 1:
+            X = X[:, 0]
+        if X.ndim != 1:
+            raise InputError(f"X has shape {X.shape}; expected one picture a sample: (n_samples,) or (n_samples, 1)")
+        return list(X.tolist())
+    if X.ndim == 3 and X.shape[2] in (1, 3, 4):
+        raise InputError(f"X is a single picture of shape {X.shape}; put it into a list: [X]")
+    if X.ndim not in (3, 4):
+        raise InputError(f"X is an array of {X.dtype} with shape {X.shape}; expected (n_samples, height, width, 3)")
+    return X

@@ -11,7 +11,7 @@ import platformdirs
 from featx.backbones.file import Backbone, read_backbone
 from featx.errors import BackboneError
 
-__all__ = ["find_by_identity", "list_backbones", "models_dir", "open_backbone", "user_dir"]
+__all__ = ["find_by_identity", "list_backbones", "models_dir", "open_backbone", "cache_dir"]
 
 
 def models_dir() -> Path:
@@ -21,10 +21,10 @@ def models_dir() -> Path:
     return inside if inside.is_dir() else package.parent / "models"
 
 
-def user_dir() -> Path:
-    """Find the user's own backbones: ``$FEATX_BACKBONES``, or ``backbones`` in the user's data folder."""
+def cache_dir() -> Path:
+    """Find the user's own backbones: ``$FEATX_BACKBONES``, or ``backbones`` in the user's cache folder."""
     given = os.environ.get("FEATX_BACKBONES")
-    return Path(given) if given else platformdirs.user_data_path("featx") / "backbones"
+    return Path(given) if given else platformdirs.user_cache_path("featx") / "backbones"
 
 
 def list_backbones() -> list[Backbone]:
@@ -87,7 +87,7 @@ def find_by_identity(identity: str) -> Backbone | None:
 
 
 def _files() -> list[Path]:
-    return [path for folder in (models_dir(), user_dir()) for path in sorted(folder.glob("*.onnx"))]
+    return [path for folder in (models_dir(), cache_dir()) for path in sorted(folder.glob("*.onnx"))]
 
 
 def _read(path: Path) -> Backbone:

@@ -1,0 +1,73 @@
+"""What every command says and asks for in the same way."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterable
+from typing import Any
+
+from featx.backbones import POOLINGS
+from featx.errors import Failure
+from featx.extractor import FeatureExtractor
+
+__all__ = ["add_command", "add_features", "add_running", "make_extractor", "note", "note_failures"]
+
+
+def add_command(commands: Any, name: str, summary: str, example: str) -> argparse.ArgumentParser:
+    """Add a command whose help ends in an example."""
+    parser: argparse.ArgumentParser = commands.add_parser(
+        name,
+        help=summary,
+        description=summary[0].upper() + summary[1:] + ".",
+        epilog=f"example:\n{example}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    return parser
+
+
+def add_running(parser: argparse.ArgumentParser) -> None:
+    """Add the options that change how a backbone runs, and no value."""
+    group = parser.add_argument_group("running")
+    group.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
+    group.add_argument("--batch-size", type=int, default=32, metavar="N", help="pictures a run (default: 32)")
+    group.add_argument("--threads", type=int, default=None, metavar="N", help="default: every core")
+
+
+def add_features(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say which features."""
+    group = parser.add_argument_group("features")
+    group.add_argument("--backbone", default="efficientnet_lite0", metavar="NAME|FILE", help="see featx backbones")
+    group.add_argument("--layer", default=None, help="where to tap: stem, stage1 ... stage4, head (default: head)")
+    group.add_argument("--pooling", default="avg", choices=list(POOLINGS), help="default: avg")
+    group.add_argument("--l2-normalize", action="store_true", help="scale each row to unit length")
+
+
+def make_extractor(options: argparse.Namespace) -> FeatureExtractor:
+    """Make the extractor that `add_features` and `add_running` describe, fitted."""
+    extractor = FeatureExtractor(
+        options.backbone,
+        layer=options.layer,
+        pooling=options.pooling,
+        l2_normalize=options.l2_normalize,
+        device=options.device,
+        batch_size=options.batch_size,
+        n_threads=options.threads,
+        progress=sys.stderr.isatty(),
+    )
+    return extractor.fit(None)
+
+
+def note(*lines: str) -> None:
+    """Tell a person something that is not the result."""
+    for line in lines:
+        print(f"featx: {line}", file=sys.stderr)
+
+
+def note_failures(failures: Iterable[Failure], what: str) -> None:
+    """Count the pictures that failed and name each."""
+    failures = list(failures)
+    if failures:
+        note(f"{len(failures)} of the pictures could not be read and {what}:")
+        for failure in failures:
+            print(f"  {failure.source}: {failure.reason}", file=sys.stderr)

@@ -1,0 +1,98 @@
+"""``featx demo``: the whole way on pictures that come with featx."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.pipeline import Pipeline
+
+from featx.cli.console import add_command
+from featx.decode import decode
+from featx.errors import InputError
+from featx.extractor import FeatureExtractor
+from featx.formats import write
+from featx.heads import make_head
+from featx.persistence import save
+from featx.report import drawing
+from featx.report.summary import summarize_classification
+from featx.samples import extract_fashion_mnist
+from featx.sources import list_labelled_folder
+
+EXAMPLE = """\
+  featx demo
+  featx demo --out /tmp/first-look"""
+
+
+def add(commands: Any) -> argparse.ArgumentParser:
+    """Add the command."""
+    parser = add_command(commands, "demo", "fit and test a classifier on pictures that come with featx", EXAMPLE)
+    parser.add_argument("--out", type=Path, default=Path("featx-demo"), metavar="DIR", help="default: featx-demo")
+    return parser
+
+
+def run(options: argparse.Namespace) -> None:
+    """Embed, fit, compare with raw pixels, save, draw, and say how to go on."""
+    drawing.check()
+    out = options.out
+    if out.exists() and not out.is_dir():
+        raise InputError(f"--out {out}: is a file; give a folder")
+    out.mkdir(parents=True, exist_ok=True)
+    extract_fashion_mnist(out / "pictures")
+    train, test = (list_labelled_folder(str(out / "pictures" / split)) for split in ("train", "test"))
+    y_train, y_test = np.array(train.targets), np.array(test.targets)
+    print(f"Fashion-MNIST: {len(y_train)} pictures to fit, {len(y_test)} to test, {len(set(y_train))} classes")
+
+    extractor = FeatureExtractor(progress=sys.stderr.isatty()).fit(None)
+    device = extractor.open_session().device
+    start = time.perf_counter()
+    X_train, X_test = extractor.transform(train.paths), extractor.transform(test.paths)
+    seconds = time.perf_counter() - start
+    n = len(y_train) + len(y_test)
+    print(f"embedded with {extractor.backbone} on {device}: {X_test.shape[1]} features, {n / seconds:.0f} pictures/s")
+
+    head = make_head().fit(X_train, y_train)
+    predicted, probabilities = head.predict(X_test), head.predict_proba(X_test)
+    facts = summarize_classification(y_test, predicted, probabilities, head.classes_.tolist())
+    raw = make_head().fit(_raw(train.paths), y_train)
+    accuracy, raw_accuracy = facts["accuracy"], float(np.mean(raw.predict(_raw(test.paths)) == y_test))
+    print(f"accuracy  {accuracy:.3f}  logistic regression on features")
+    print(f"          {raw_accuracy:.3f}  the same head on raw pixels")
+
+    save(Pipeline([("features", extractor.set_params(progress=False)), ("head", head)]), out / "model.featx")
+    confidence = probabilities.max(axis=1)
+    columns: dict[str, Any] = {"path": test.paths, "true": y_test.tolist(), "label": predicted.tolist()}
+    columns |= {f"proba_{name}": probabilities[:, i].tolist() for i, name in enumerate(head.classes_)}
+    write(out / "predictions.csv", columns)
+    title = f"Fashion-MNIST, {len(y_test)} test pictures: accuracy {accuracy:.3f}"
+    classes, confusion = head.classes_.tolist(), facts["confusion"]
+    drawing.draw_classification(
+        out / "results.png", title, confusion, classes, test.paths, y_test, predicted, confidence
+    )
+    print(_what_next(out))
+
+
+def _raw(paths: list[str]) -> npt.NDArray[np.float64]:
+    return np.stack([np.asarray(decode(path).convert("L"), float).ravel() for path in paths])
+
+
+def _what_next(out: Path) -> str:
+    def inside(name: str) -> str:
+        return os.path.join(out, name)
+
+    return f"""
+saved  {inside("model.featx")}
+       {inside("predictions.csv")}
+       {inside("results.png")}
+
+The same with your own pictures, one sub-folder a class:
+  featx fit {inside("pictures/train")} -o my.featx
+  featx evaluate my.featx {inside("pictures/test")}
+  featx predict my.featx {inside("pictures/test")} -o answers.csv
+Put your folders in the place of {inside("pictures")}."""

@@ -1,0 +1,96 @@
+"""``featx evaluate``: a saved pipeline against labelled pictures."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import Any
+
+import numpy as np
+
+from featx.cli.console import add_command, add_running, note, note_failures
+from featx.cli.pipeline import Loaded, add_model, load_pipeline, predict
+from featx.errors import InputError
+from featx.report.summary import summarize_classification, summarize_regression
+from featx.sources import Listing, list_source, read_target
+
+EXAMPLE = """\
+  featx evaluate ants.featx photos/val
+  featx evaluate price.featx prices.csv --json
+--json prints one object: n, accuracy, balanced_accuracy, macro_f1, log_loss,
+roc_auc, per_class, confusion (rows true, columns predicted, in the order of
+per_class); or n, mae, rmse, r2, mape (a fraction). What has no value is null."""
+
+
+def add(commands: Any) -> argparse.ArgumentParser:
+    """Add the command."""
+    parser = add_command(commands, "evaluate", "measure a saved pipeline on labelled pictures", EXAMPLE)
+    add_model(parser)
+    parser.add_argument("source", metavar="SOURCE", help="a folder with a sub-folder a class, or a table")
+    parser.add_argument("--target", metavar="C", help="default: as at fit")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    add_running(parser)
+    return parser
+
+
+def run(options: argparse.Namespace) -> None:
+    """Predict, compare, print."""
+    loaded = load_pipeline(options)
+    listing = _list(options, loaded)
+    note(*listing.notes)
+    facts, failures = evaluate(loaded, listing, options.source)
+    note_failures(failures, "are left out")
+    print(json.dumps(facts, indent=1, allow_nan=False) if options.json else describe(facts))
+
+
+def evaluate(loaded: Loaded, listing: Listing, source: str) -> tuple[dict[str, Any], list[Any]]:
+    """Predict a listing and summarise; also what could not be read."""
+    values = read_target(listing, loaded.task).values
+    if loaded.task == "classification":
+        unknown = sorted(set(values) - set(loaded.head.classes_.tolist()))
+        if unknown:
+            known = ", ".join(loaded.head.classes_)
+            raise InputError(f"{source}: the model knows no class {', '.join(unknown)}; it knows {known}")
+    predictions = predict(loaded, listing.paths)
+    y = np.array([values[i] for i in predictions.kept])
+    if loaded.task == "regression":
+        return summarize_regression(y, predictions.values), predictions.failures
+    if predictions.probabilities is None:
+        raise InputError(f"{source}: the head gives no probabilities, which the summary needs")
+    classes = loaded.head.classes_.tolist()
+    return summarize_classification(y, predictions.values, predictions.probabilities, classes), predictions.failures
+
+
+def describe(facts: dict[str, Any]) -> str:
+    """Lay the facts out for reading."""
+    lines = [f"{name:18} {_number(value)}" for name, value in facts.items() if name not in ("per_class", "confusion")]
+    if "per_class" in facts:
+        width = max(5, *map(len, facts["per_class"]))
+        lines += ["", f"{'class':{width}}  precision  recall      f1  pictures"]
+        for name, row in facts["per_class"].items():
+            lines.append(
+                f"{name:{width}}  {row['precision']:9.3f}  {row['recall']:6.3f}  {row['f1']:6.3f}  {row['support']:8}"
+            )
+        if len(facts["confusion"]) <= 20:
+            cell = max(len(str(count)) for row in facts["confusion"] for count in row)
+            lines += ["", "confusion (rows true, columns predicted, in the order above)"]
+            lines += [
+                f"{name:{width}}  " + " ".join(f"{count:{cell}}" for count in row)
+                for name, row in zip(facts["per_class"], facts["confusion"], strict=True)
+            ]
+    return "\n".join(lines)
+
+
+def _number(value: float | int | None) -> str:
+    return "-" if value is None else str(value) if isinstance(value, int) else f"{value:.4g}" if abs(value) >= 10 else f"{value:.3f}"
+
+
+def _list(options: argparse.Namespace, loaded: Loaded) -> Listing:
+    table = options.source.lower().endswith((".csv", ".tsv", ".parquet"))
+    remembered = loaded.info if table else {}
+    return list_source(
+        [options.source],
+        path_column=options.path_column or remembered.get("path_column"),
+        target=options.target or remembered.get("target_column"),
+        need_target=True,
+    )

@@ -1,0 +1,126 @@
+"""``featx fit``: a folder or table of labelled pictures to a saved pipeline."""
+
+from __future__ import annotations
+
+import argparse
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from sklearn.model_selection import KFold, StratifiedKFold, cross_val_predict
+from sklearn.pipeline import Pipeline
+
+from featx.cli.console import add_command, add_features, add_running, make_extractor, note, note_failures
+from featx.errors import InputError
+from featx.files import check_writable
+from featx.heads import DEFAULT_HEADS, HEADS, make_head
+from featx.persistence import save
+from featx.report.summary import summarize_regression
+from featx.sources import list_source, read_target
+
+EXAMPLE = """\
+  featx fit photos/train -o ants.featx          each sub-folder is a class
+  featx fit prices.csv --path-column file --target price --log-target -o price.featx
+Then: featx evaluate ants.featx photos/val
+      featx predict ants.featx new/*.jpg -o new.csv
+
+heads:
+""" + "\n".join(f"  {name:20} {head.what}" for name, head in HEADS.items())
+
+
+def add(commands: Any) -> argparse.ArgumentParser:
+    """Add the command."""
+    parser = add_command(commands, "fit", "fit a head on labelled pictures and save the pipeline", EXAMPLE)
+    parser.add_argument("source", metavar="SOURCE", help="a folder with a sub-folder a class, or a table")
+    parser.add_argument("-o", "--output", required=True, metavar="MODEL.featx", help="where to save")
+    parser.add_argument("--head", metavar="NAME", help="default: logistic_regression, or ridge for numbers")
+    parser.add_argument("--task", choices=["classification", "regression"], help="default: by the target's values")
+    parser.add_argument("--path-column", metavar="C", help="column of the table that holds the paths")
+    parser.add_argument("--target", metavar="C", help="column of the table to predict")
+    parser.add_argument("--log-target", action="store_true", help="fit the logarithm of a positive number")
+    parser.add_argument("--embed-backbone", action="store_true", help="put the backbone into the file")
+    parser.add_argument("--no-cross-validation", action="store_true", help="skip the estimate on left-out pictures")
+    add_features(parser)
+    add_running(parser)
+    return parser
+
+
+def run(options: argparse.Namespace) -> None:
+    """Embed once, estimate on left-out pictures, fit on all, save."""
+    check_writable(options.output)
+    listing = list_source([options.source], path_column=options.path_column, target=options.target, need_target=True)
+    note(*listing.notes)
+    target = read_target(listing, options.task)
+    make_head(options.head, task=target.task, log_target=options.log_target)  # before the long work
+    extractor = make_extractor(options)
+    features, failures = extractor.embed(listing.paths)
+    note_failures(failures, "are left out")
+    failed = {failure.index for failure in failures}
+    kept = [i for i in range(len(listing.paths)) if i not in failed]
+    X, y = features[kept], np.array([target.values[i] for i in kept])
+
+    def make(folds: int) -> Any:
+        return make_head(options.head, task=target.task, log_target=options.log_target, cv=folds)
+
+    check_target(target.task, y, options.log_target)
+    estimate = "" if options.no_cross_validation else _estimate(make, X, y, target.task)
+    head = make(_folds(target.task, y)).fit(X, y)
+    pipeline = Pipeline([("features", extractor.set_params(progress=False)), ("head", head)])
+    info = {
+        "task": target.task,
+        "path_column": listing.path_column,
+        "target_column": listing.target_column,
+        "n": len(kept),
+    }
+    save(pipeline, options.output, embed_backbone=options.embed_backbone, info=info)
+    name = options.head or DEFAULT_HEADS[target.task]
+    print(f"{options.output}: {name} on {extractor.backbone}, {len(kept)} pictures, {_describe(target.task, y)}")
+    if estimate:
+        print(f"  {estimate}")
+
+
+def check_target(task: str, y: Any, log_target: bool) -> None:
+    """Raise InputError when the target allows no fit."""
+    if task == "regression":
+        if len(y) < 2:
+            raise InputError(f"{len(y)} picture with a target; at least two are needed")
+        if log_target and min(y) <= 0:
+            raise InputError(f"--log-target: the target has values down to {min(y):g}, which have no logarithm")
+        return
+    counts = Counter(y.tolist())
+    if len(counts) < 2:
+        raise InputError(f"every readable picture is of class {next(iter(counts))}; at least two classes are needed")
+    rarest = min(counts, key=lambda label: (counts[label], label))
+    if counts[rarest] < 2:
+        raise InputError(f"class {rarest!r} has a single readable picture; at least two of each class are needed")
+
+
+def _folds(task: str, y: Any) -> int:
+    """Choose folds for cross-validation: five, or as many as the rarest class has pictures."""
+    return min(5, len(y) if task == "regression" else min(Counter(y.tolist()).values()))
+
+
+def _estimate(make: Callable[[int], Any], X: Any, y: Any, task: str) -> str:
+    """Measure the head on pictures that it was not fitted on."""
+    folds = _folds(task, y)
+    if task == "regression":
+        splitter = KFold(folds, shuffle=True, random_state=0)
+        facts = summarize_regression(y, cross_val_predict(make(folds), X, y, cv=splitter))
+        relative = "" if facts["mape"] is None else f", relative {facts['mape']:.3f}"
+        return f"left-out pictures, {folds} folds: mean absolute error {facts['mae']:.4g}{relative}, R2 {facts['r2']:.3f}"
+    rarest = min(Counter(y.tolist()).values())
+    inside = min(5, rarest - -(-rarest // folds))  # pictures of the rarest class that a fold leaves to fit on
+    if inside < 2:
+        return "too few pictures of a class to estimate the accuracy; run featx evaluate on others"
+    splitter = StratifiedKFold(folds, shuffle=True, random_state=0)
+    accuracy = np.mean(cross_val_predict(make(inside), X, y, cv=splitter) == y)
+    return f"left-out pictures, {folds} folds: accuracy {accuracy:.3f}"
+
+
+def _describe(task: str, y: Any) -> str:
+    if task == "regression":
+        return f"target {min(y):.4g} to {max(y):.4g}"
+    counts = Counter(y.tolist())
+    first = ", ".join(f"{label} {n}" for label, n in sorted(counts.items())[:10])
+    return f"{len(counts)} classes ({first}{', ...' if len(counts) > 10 else ''})"

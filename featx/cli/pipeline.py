@@ -1,0 +1,65 @@
+"""What `predict` and `evaluate` share: load a saved pipeline and run it over a listing."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from featx.errors import Failure, PipelineFileError
+from featx.extractor import FeatureExtractor
+from featx.persistence import load, read_info
+
+__all__ = ["Loaded", "Predictions", "add_model", "load_pipeline", "predict"]
+
+
+class Loaded(NamedTuple):
+    """A pipeline taken apart, and what the file remembers."""
+
+    extractor: FeatureExtractor
+    head: Any
+    task: str
+    info: dict[str, Any]
+
+
+class Predictions(NamedTuple):
+    """For the pictures that could be read: positions, predictions, probabilities (classes only)."""
+
+    kept: list[int]
+    values: npt.NDArray[Any]
+    probabilities: npt.NDArray[np.float64] | None
+    failures: list[Failure]
+
+
+def add_model(parser: argparse.ArgumentParser) -> None:
+    """Add the options that name a saved pipeline and the columns of a table."""
+    parser.add_argument("model", metavar="MODEL", help="what featx fit saved")
+    parser.add_argument("--path-column", metavar="C", help="default: as at fit")
+    parser.add_argument("--backbone", metavar="FILE", help="the backbone's file, if it is not found by itself")
+
+
+def load_pipeline(options: argparse.Namespace) -> Loaded:
+    """Load what ``featx fit`` saved."""
+    info = read_info(options.model)["info"]
+    pipeline = load(options.model, backbone=options.backbone)
+    steps = list(getattr(pipeline, "named_steps", {}).values())
+    if len(steps) != 2 or not isinstance(steps[0], FeatureExtractor):
+        raise PipelineFileError(f"{options.model}: not a pipeline of a feature extractor and a head")
+    extractor, head = steps
+    extractor.set_params(
+        device=options.device, batch_size=options.batch_size, n_threads=options.threads, progress=sys.stderr.isatty()
+    )
+    return Loaded(extractor, head, "classification" if hasattr(head, "classes_") else "regression", info)
+
+
+def predict(loaded: Loaded, paths: list[str]) -> Predictions:
+    """Embed once and predict what could be read."""
+    features, failures = loaded.extractor.embed(paths)
+    failed = {failure.index for failure in failures}
+    kept = [i for i in range(len(paths)) if i not in failed]
+    X = features[kept]
+    probabilities = loaded.head.predict_proba(X) if hasattr(loaded.head, "predict_proba") else None
+    return Predictions(kept, loaded.head.predict(X), probabilities, failures)

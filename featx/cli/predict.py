@@ -1,0 +1,67 @@
+"""``featx predict``: a saved pipeline and pictures to a table of answers."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from featx.cli.console import add_command, add_running, note, note_failures
+from featx.cli.pipeline import Loaded, Predictions, add_model, load_pipeline, predict
+from featx.files import check_writable
+from featx.formats import check_format, write
+from featx.sources import list_source
+
+EXAMPLE = """\
+  featx predict ants.featx new/*.jpg -o new.csv
+writes path, label and proba_CLASS for each class (or path and value), and in
+the column error why a picture could not be read."""
+
+
+def add(commands: Any) -> argparse.ArgumentParser:
+    """Add the command."""
+    parser = add_command(commands, "predict", "apply a saved pipeline to pictures", EXAMPLE)
+    add_model(parser)
+    parser.add_argument("source", nargs="+", metavar="SOURCE", help="folders, globs, pictures, or one table")
+    parser.add_argument("-o", "--output", required=True, metavar="FILE", help="FILE.csv or FILE.parquet")
+    add_running(parser)
+    return parser
+
+
+def run(options: argparse.Namespace) -> None:
+    """Predict, one row a picture, none left out."""
+    check_format(options.output, (".csv", ".parquet"))
+    check_writable(options.output)
+    loaded = load_pipeline(options)
+    listing = list_source(options.source, path_column=_path_column(options, loaded))
+    note(*listing.notes)
+    predictions = predict(loaded, listing.paths)
+    write(options.output, tabulate(loaded, listing.paths, predictions))
+    note_failures(predictions.failures, "have a row without an answer")
+    print(f"{options.output}: {len(predictions.kept)} of {len(listing.paths)} pictures predicted")
+
+
+def tabulate(loaded: Loaded, paths: list[str], predictions: Predictions) -> dict[str, list[Any]]:
+    """Lay predictions out in columns, with a row for every path."""
+
+    def column(values: Any) -> list[Any]:
+        full: list[Any] = [None] * len(paths)
+        for i, value in zip(predictions.kept, values.tolist(), strict=True):
+            full[i] = value
+        return full
+
+    answer = "label" if loaded.task == "classification" else "value"
+    columns: dict[str, list[Any]] = {"path": paths, answer: column(predictions.values)}
+    if predictions.probabilities is not None:
+        for i, name in enumerate(loaded.head.classes_):
+            columns[f"proba_{name}"] = column(predictions.probabilities[:, i])
+    columns["error"] = [None] * len(paths)
+    for failure in predictions.failures:
+        columns["error"][failure.index] = failure.reason
+    return columns
+
+
+def _path_column(options: argparse.Namespace, loaded: Loaded) -> str | None:
+    """Take the column named now, or the one named at fit when the source is a table."""
+    if options.path_column or not options.source[0].lower().endswith((".csv", ".tsv", ".parquet")):
+        return options.path_column  # type: ignore[no-any-return]
+    return loaded.info.get("path_column")

@@ -1,0 +1,32 @@
+"""Parquet, through pyarrow: the columns, then one float column a feature."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from featx._optional import import_optional
+from featx.files import write_whole
+
+__all__ = ["check", "write"]
+
+
+def check() -> None:
+    """Raise MissingDependencyError unless pyarrow is installed."""
+    import_optional("pyarrow.parquet", "parquet")
+
+
+def write(
+    path: Path, columns: Mapping[str, Sequence[Any]], features: npt.NDArray[np.float32] | None, names: Sequence[str]
+) -> None:
+    """Write one row group after the other as pyarrow decides."""
+    pyarrow, parquet = import_optional("pyarrow", "parquet"), import_optional("pyarrow.parquet", "parquet")
+    arrays = {name: pyarrow.array(list(values)) for name, values in columns.items()}
+    if features is not None:
+        arrays |= {name: pyarrow.array(np.ascontiguousarray(features[:, i])) for i, name in enumerate(names)}
+    with write_whole(path) as scratch:
+        parquet.write_table(pyarrow.table(arrays), scratch)

@@ -1,0 +1,255 @@
+"""Save and load a fitted pipeline without pickle.
+
+A ``.featx`` file is a zip archive of three things: ``featx.json`` (format
+version, versions of what made it, each backbone's identity, and whatever the
+caller wants remembered), ``pipeline.skops`` and, on request, the backbones.
+
+To raise the format version: change FORMAT, keep reading every earlier one, and
+keep a file of each under test.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import zipfile
+from collections.abc import Iterator, Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import skops.io
+from sklearn.base import BaseEstimator
+
+from featx.backbones import Backbone, find_by_identity, open_backbone
+from featx.backbones.catalogue import cache_dir
+from featx.backbones.file import read_backbone
+from featx.errors import BackboneError, PipelineFileError, UntrustedTypeError
+from featx.extractor import FeatureExtractor
+from featx.files import write_whole
+
+__all__ = ["TRUSTED", "load", "read_info", "save"]
+
+FORMAT = 1
+
+#: Types beyond skops's own list that fitted featx and scikit-learn objects are made of.
+TRUSTED = frozenset(
+    {
+        "featx.extractor.FeatureExtractor",
+        "numpy.dtype",
+        "sklearn.calibration._CalibratedClassifier",
+        "sklearn.calibration._SigmoidCalibration",
+        "sklearn.calibration._TemperatureScaling",
+        "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
+        "sklearn.feature_selection._univariate_selection.f_classif",
+        "sklearn.gaussian_process._gpc._BinaryGaussianProcessClassifierLaplace",
+        "sklearn.gaussian_process.kernels.ConstantKernel",
+        "sklearn.gaussian_process.kernels.Product",
+        "sklearn.gaussian_process.kernels.RBF",
+        "sklearn.metrics._dist_metrics.EuclideanDistance64",
+        "sklearn.metrics._scorer._PassthroughScorer",
+        "sklearn.model_selection._split.KFold",
+        "sklearn.model_selection._split.StratifiedKFold",
+        "sklearn.neighbors._kd_tree.KDTree",
+        "sklearn.neural_network._stochastic_optimizers.AdamOptimizer",
+        "sklearn.neural_network._stochastic_optimizers.SGDOptimizer",
+        "sklearn.tree._tree.Tree",
+        "sklearn.utils._bunch.Bunch",
+    }
+)
+
+
+def save(
+    pipeline: BaseEstimator,
+    path: str | os.PathLike[str],
+    *,
+    embed_backbone: bool = False,
+    info: Mapping[str, Any] | None = None,
+) -> None:
+    """Save a fitted pipeline.
+
+    Parameters
+    ----------
+    pipeline : estimator
+        Any fitted scikit-learn estimator; every `FeatureExtractor` in it must
+        be fitted, so that its backbone's identity is known.
+    path : str or path
+        The file; by custom it ends in ``.featx``. Written whole or not at all.
+    embed_backbone : bool, default=False
+        Put the backbone into the file, for a machine that does not have it.
+    info : mapping or None
+        Anything JSON can hold; `read_info` gives it back.
+
+    Raises
+    ------
+    PipelineFileError
+        When an extractor is not fitted, or the pipeline holds a type that
+        `load` would refuse.
+
+    Examples
+    --------
+    >>> import os, tempfile
+    >>> import featx
+    >>> extractor = featx.FeatureExtractor(pooling="max").fit(None)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     featx.save(extractor, os.path.join(folder, "max.featx"))
+    ...     featx.load(os.path.join(folder, "max.featx"))
+    FeatureExtractor(pooling='max')
+    """
+    backbones = {}
+    for extractor in _find_extractors(pipeline):
+        if not hasattr(extractor, "backbone_identity_"):
+            raise PipelineFileError(f"{path}: {extractor!r} is not fitted; call fit before save")
+        backbone = open_backbone(extractor.backbone)
+        if backbone.identity != extractor.backbone_identity_:
+            raise PipelineFileError(f"{path}: {extractor!r} was fitted with another backbone; call fit again")
+        backbones[backbone.identity] = backbone
+    content = skops.io.dumps(pipeline, compression=zipfile.ZIP_DEFLATED)
+    _refuse_untrusted(os.fspath(path), content)
+    about = {
+        "format": FORMAT,
+        "versions": {name: metadata.version(name) for name in ("featx", "scikit-learn", "numpy", "skops")},
+        "backbones": [{"name": b.name, "identity": b.identity} for b in backbones.values()],
+        "info": dict(info or {}),
+    }
+    with write_whole(path) as scratch, zipfile.ZipFile(scratch, "w") as archive:
+        archive.writestr("featx.json", json.dumps(about, indent=1))
+        archive.writestr("pipeline.skops", content)
+        for backbone in backbones.values() if embed_backbone else ():
+            archive.write(backbone.path, _member(backbone.identity), zipfile.ZIP_DEFLATED)
+
+
+def load(path: str | os.PathLike[str], *, backbone: str | os.PathLike[str] | None = None) -> Any:
+    """Load a saved pipeline; nothing in the file is executed.
+
+    Parameters
+    ----------
+    path : str or path
+        What `save` wrote.
+    backbone : str, path or None
+        Where the backbone is on this machine. None looks for it by its
+        identity: where it was, among the bundled and the user's own, and in
+        the file itself.
+
+    Returns
+    -------
+    estimator
+        Ready to predict.
+
+    Raises
+    ------
+    PipelineFileError
+        When the file is missing, damaged or of a newer format.
+    UntrustedTypeError
+        When it asks for types outside featx, scikit-learn and NumPy.
+    BackboneError
+        When the backbone it was fitted with is not to be found.
+
+    Examples
+    --------
+    See `save`.
+    """
+    about, content = _read(path)
+    trusted = _refuse_untrusted(os.fspath(path), content)
+    try:
+        pipeline = skops.io.loads(content, trusted=trusted)
+    except Exception as error:  # skops raises whatever a damaged state leads to
+        raise PipelineFileError(f"{path}: cannot be rebuilt ({type(error).__name__}: {error})") from error
+    for extractor in _find_extractors(pipeline):
+        extractor.backbone = _locate(path, extractor, backbone)
+    return pipeline
+
+
+def read_info(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read what a saved pipeline says about itself, without loading it.
+
+    Parameters
+    ----------
+    path : str or path
+        What `save` wrote.
+
+    Returns
+    -------
+    dict
+        ``format``, ``versions``, ``backbones`` and ``info``.
+    """
+    return _read(path)[0]
+
+
+def _read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], bytes]:
+    if not os.path.exists(path):
+        raise PipelineFileError(f"{path}: no such file")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            about = json.loads(archive.read("featx.json"))
+            version = about["format"]
+            content = archive.read("pipeline.skops") if version == FORMAT else b""
+    except (OSError, zipfile.BadZipFile, zipfile.LargeZipFile, KeyError, TypeError, ValueError, EOFError) as error:
+        raise PipelineFileError(f"{path}: not a pipeline saved by featx, or a damaged one ({error})") from None
+    if version != FORMAT:
+        raise PipelineFileError(f"{path}: pipeline format {version}, this featx reads {FORMAT}; upgrade featx")
+    return about, content
+
+
+def _refuse_untrusted(path: str, content: bytes) -> list[str]:
+    try:
+        asked = skops.io.get_untrusted_types(data=content)
+    except Exception as error:  # a damaged schema
+        raise PipelineFileError(f"{path}: damaged pipeline ({type(error).__name__}: {error})") from None
+    if refused := sorted(set(asked) - TRUSTED):
+        raise UntrustedTypeError(path, refused)
+    return list(asked)
+
+
+def _locate(path: str | os.PathLike[str], extractor: FeatureExtractor, given: Any) -> str:
+    """Find the extractor's backbone on this machine; its identity decides, not its name."""
+    identity = extractor.backbone_identity_
+    if given is not None:
+        found = open_backbone(given)
+        if found.identity != identity:
+            raise BackboneError(f"{given}: is not the backbone that {path} was fitted with ({identity[:12]})")
+        return os.fspath(given)
+    try:
+        if open_backbone(extractor.backbone).identity == identity:
+            return os.fspath(extractor.backbone)
+    except BackboneError:
+        pass  # it was elsewhere on the machine that saved it
+    known = find_by_identity(identity) or _unpack(path, identity)
+    if known is None:
+        raise BackboneError(
+            f"{path}: fitted with the backbone {extractor.backbone} ({identity[:12]}), which is not on this machine; "
+            f"give its file (backbone=..., --backbone), or save with embed_backbone"
+        )
+    return os.fspath(known.path)
+
+
+def _unpack(path: str | os.PathLike[str], identity: str) -> Backbone | None:
+    with zipfile.ZipFile(path) as archive:
+        if _member(identity) not in archive.namelist():
+            return None
+        content = archive.read(_member(identity))
+    target = cache_dir() / f"{identity[:16]}.onnx"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with write_whole(target) as scratch:
+        scratch.write_bytes(content)
+        if read_backbone(scratch).identity != identity:
+            raise PipelineFileError(f"{path}: the backbone inside is not the one it was fitted with")
+    return read_backbone(target)
+
+
+def _member(identity: str) -> str:
+    return f"backbones/{identity}.onnx"
+
+
+def _find_extractors(thing: Any) -> Iterator[FeatureExtractor]:
+    """Walk through parameters and fitted attributes alike."""
+    if isinstance(thing, FeatureExtractor):
+        yield thing
+    elif isinstance(thing, BaseEstimator):
+        yield from _find_extractors(list(vars(thing).values()))
+    elif isinstance(thing, dict):
+        yield from _find_extractors(list(thing.values()))
+    elif isinstance(thing, (list, tuple)):
+        for part in thing:
+            yield from _find_extractors(part)

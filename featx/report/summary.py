@@ -1,0 +1,107 @@
+"""Facts about predictions, ready for JSON; draws and prints nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from sklearn import metrics
+
+__all__ = ["summarize_classification", "summarize_regression"]
+
+
+def summarize_classification(
+    y_true: npt.ArrayLike, y_pred: npt.ArrayLike, probabilities: npt.ArrayLike, classes: Sequence[str]
+) -> dict[str, Any]:
+    """Summarise a classification.
+
+    Parameters
+    ----------
+    y_true, y_pred : array-like of str, shape (n,)
+        Labels, all of them among ``classes``.
+    probabilities : array-like of float, shape (n, n_classes)
+        In the order of ``classes``.
+    classes : sequence of str
+        Sorted, as the head knows them.
+
+    Returns
+    -------
+    dict
+        ``n``, ``accuracy``, ``balanced_accuracy`` (mean recall of the classes
+        that occur), ``macro_f1``, ``log_loss`` (natural logarithm), ``roc_auc``
+        (one against the rest, mean; None where a class does not occur),
+        ``per_class`` and ``confusion`` (rows true, columns predicted, both in the
+        order of ``per_class``).
+
+    Examples
+    --------
+    >>> from featx.report.summary import summarize_classification
+    >>> facts = summarize_classification(["a", "b"], ["a", "a"], [[0.9, 0.1], [0.6, 0.4]], ["a", "b"])
+    >>> facts["accuracy"], facts["roc_auc"], facts["confusion"]
+    (0.5, 1.0, [[1, 0], [1, 0]])
+    """
+    y_true, y_pred = np.asarray(y_true), np.asarray(y_pred)
+    p = np.asarray(probabilities, float)
+    p = p / p.sum(axis=1, keepdims=True)  # float32 rows sum to 1 only nearly
+    labels = list(classes)
+    precision, recall, f1, support = metrics.precision_recall_fscore_support(
+        y_true, y_pred, labels=labels, zero_division=0.0
+    )
+    occurs = support > 0
+    seen = occurs | np.isin(labels, y_pred)
+    return {
+        "n": len(y_true),
+        "accuracy": float(np.mean(y_true == y_pred)),
+        "balanced_accuracy": float(recall[occurs].mean()),
+        "macro_f1": float(f1[seen].mean()),
+        "log_loss": float(metrics.log_loss(y_true, p, labels=labels)),
+        "roc_auc": _roc_auc(y_true, p, labels) if occurs.all() else None,
+        "per_class": {
+            label: {
+                "precision": float(precision[i]),
+                "recall": float(recall[i]),
+                "f1": float(f1[i]),
+                "support": int(support[i]),
+            }
+            for i, label in enumerate(labels)
+        },
+        "confusion": metrics.confusion_matrix(y_true, y_pred, labels=labels).tolist(),
+    }
+
+
+def _roc_auc(y_true: npt.NDArray[Any], p: npt.NDArray[Any], labels: list[str]) -> float:
+    if len(labels) == 2:
+        return float(metrics.roc_auc_score(y_true == labels[1], p[:, 1]))
+    return float(metrics.roc_auc_score(y_true, p, labels=labels, multi_class="ovr"))
+
+
+def summarize_regression(y_true: npt.ArrayLike, y_pred: npt.ArrayLike) -> dict[str, Any]:
+    """Summarise a regression.
+
+    Parameters
+    ----------
+    y_true, y_pred : array-like of float, shape (n,)
+        In the target's own unit.
+
+    Returns
+    -------
+    dict
+        ``n``; ``mae`` and ``rmse`` in the target's unit; ``r2``, None for fewer than
+        two; ``mape``, a fraction, None where a true value is 0.
+
+    Examples
+    --------
+    >>> from featx.report.summary import summarize_regression
+    >>> summarize_regression([1.0, 2.0], [1.0, 3.0])["mape"]
+    0.25
+    """
+    y_true, y_pred = np.asarray(y_true, float), np.asarray(y_pred, float)
+    return {
+        "n": len(y_true),
+        "mae": float(metrics.mean_absolute_error(y_true, y_pred)),
+        "rmse": float(metrics.root_mean_squared_error(y_true, y_pred)),
+        "r2": float(metrics.r2_score(y_true, y_pred)) if len(y_true) > 1 else None,
+        "mape": float(metrics.mean_absolute_percentage_error(y_true, y_pred)) if y_true.all() else None,
+    }
