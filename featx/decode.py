@@ -78,8 +78,8 @@ def decode(item: Any) -> Image.Image:
     --------
     >>> import numpy as np
     >>> from featx.decode import decode
-    >>> decode(np.zeros((20, 30), np.uint8))
-    <PIL.Image.Image image mode=RGB size=30x20>
+    >>> decode(np.zeros((20, 30), np.uint8)).size
+    (30, 20)
     """
     if isinstance(item, np.ndarray):
         return _from_array(item)
@@ -138,7 +138,8 @@ def _from_image(image: Image.Image) -> Image.Image:
 
 def _explain(error: Exception) -> str:
     if isinstance(error, Image.DecompressionBombError):
-        return f"more pixels than Pillow's limit of {2 * (Image.MAX_IMAGE_PIXELS or 0):,} (a decompression bomb?); make it smaller"
+        limit = 2 * (Image.MAX_IMAGE_PIXELS or 0)
+        return f"more than {limit:,} pixels, Pillow's limit (a decompression bomb?); make it smaller"
     text = str(error) or type(error).__name__
     return f"damaged or truncated picture ({text}); get the file again or leave it out"
 

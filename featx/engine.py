@@ -98,7 +98,8 @@ def _embed(
 ) -> Batch:
     features = np.full((len(items), n_features), np.nan, np.float32)
     pixels = np.empty((len(items), 3, preprocess.height, preprocess.width), np.uint8)
-    read, failures = [], []
+    read: list[int] = []
+    failures: list[Failure] = []
     for i, item in enumerate(items):
         if stop.thrown:
             break

@@ -249,5 +249,9 @@ class FailedPicturesWarning(UserWarning):
 
     def __str__(self) -> str:
         n = len(self.failures)
-        what = "1 picture could not be read, its row is NaN" if n == 1 else f"{n} pictures could not be read, their rows are NaN"
+        what = (
+            "1 picture could not be read, its row is NaN"
+            if n == 1
+            else f"{n} pictures could not be read, their rows are NaN"
+        )
         return "\n  ".join([what + ":", *map(str, self.failures)])

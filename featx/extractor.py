@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator
 from multiprocessing import parent_process
 from typing import Any, NamedTuple
 
@@ -20,6 +20,7 @@ from featx import engine
 from featx.backbones import Backbone, open_backbone, tap
 from featx.backbones.tap import n_features
 from featx.errors import FailedPicturesWarning, Failure, FeaturesChangedError, InputError, PictureError
+from featx.items import list_items
 from featx.session import Session, check_device, get_session
 
 __all__ = ["Embedded", "FeatureExtractor"]
@@ -133,7 +134,8 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             Itself.
         """
         for name in ("backbone_identity_", "value_parameters_"):
-            vars(self).pop(name, None)
+            if hasattr(self, name):
+                delattr(self, name)
         backbone = self._check_parameters()
         self.backbone_identity_ = backbone.identity
         self.value_parameters_ = {name: getattr(self, name) for name in VALUE_PARAMETERS}
@@ -328,48 +330,3 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             changed.append(f"the backbone was {was} at fit and is {now} ({backbone.name}) now")
         if changed:
             raise FeaturesChangedError(f"{'; '.join(changed)}: these are other features; call fit again")
-
-
-
-
-def list_items(X: Any) -> Any:
-    """Make a sequence of pictures of whatever scikit-learn hands on.
-
-    Parameters
-    ----------
-    X : sequence, ndarray, Series or DataFrame
-        As for `FeatureExtractor.transform`.
-
-    Returns
-    -------
-    sequence
-        One item a sample.
-
-    Raises
-    ------
-    InputError
-        When it is a single picture, a table of several columns, or numbers.
-    """
-    if isinstance(X, (str, bytes, bytearray, memoryview, os.PathLike)) or hasattr(X, "getexif"):
-        raise InputError("X is a single picture; put it into a list: [X]")
-    if hasattr(X, "columns"):  # a DataFrame of pandas, polars or another library
-        if len(X.columns) != 1:
-            raise InputError(f"X has the columns {', '.join(map(str, X.columns))}; expected the one that holds pictures")
-        X = X[X.columns[0]]
-    if hasattr(X, "to_list"):  # a Series
-        return list(X.to_list())
-    if not isinstance(X, np.ndarray):
-        if not isinstance(X, Iterable) or isinstance(X, (Mapping, Set)):
-            raise InputError(f"X is a {type(X).__name__}; expected a sequence of pictures")
-        return X if isinstance(X, Sequence) else list(X)
-    if X.dtype.kind in "OUS":
-        if X.ndim == 2 and X.shape[1] == 1:
-            X = X[:, 0]
-        if X.ndim != 1:
-            raise InputError(f"X has shape {X.shape}; expected one picture a sample: (n_samples,) or (n_samples, 1)")
-        return list(X.tolist())
-    if X.ndim == 3 and X.shape[2] in (1, 3, 4):
-        raise InputError(f"X is a single picture of shape {X.shape}; put it into a list: [X]")
-    if X.ndim not in (3, 4):
-        raise InputError(f"X is an array of {X.dtype} with shape {X.shape}; expected (n_samples, height, width, 3)")
-    return X

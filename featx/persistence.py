@@ -10,13 +10,11 @@ keep a file of each under test.
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import zipfile
 from collections.abc import Iterator, Mapping
 from importlib import metadata
-from pathlib import Path
 from typing import Any
 
 import skops.io
@@ -150,7 +148,7 @@ def load(path: str | os.PathLike[str], *, backbone: str | os.PathLike[str] | Non
     --------
     See `save`.
     """
-    about, content = _read(path)
+    _about, content = _read(path)
     trusted = _refuse_untrusted(os.fspath(path), content)
     try:
         pipeline = skops.io.loads(content, trusted=trusted)
@@ -209,10 +207,10 @@ def _locate(path: str | os.PathLike[str], extractor: FeatureExtractor, given: An
         found = open_backbone(given)
         if found.identity != identity:
             raise BackboneError(f"{given}: is not the backbone that {path} was fitted with ({identity[:12]})")
-        return os.fspath(given)
+        return str(os.fspath(given))
     try:
         if open_backbone(extractor.backbone).identity == identity:
-            return os.fspath(extractor.backbone)
+            return str(os.fspath(extractor.backbone))
     except BackboneError:
         pass  # it was elsewhere on the machine that saved it
     known = find_by_identity(identity) or _unpack(path, identity)

@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-import csv
 import glob
-import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from featx._optional import import_optional
 from featx.errors import SourceError
-
-__all__ = ["PICTURE_SUFFIXES", "Listing", "Target", "list_labelled_folder", "list_source", "read_target"]
-
-PICTURE_SUFFIXES = frozenset(
-    ".jpg .jpeg .jpe .jfif .png .apng .webp .tif .tiff .bmp .dib .gif .avif .jp2 .j2k .ppm .pgm .pbm .pnm .tga .ico".split()
+from featx.tables import (
+    PICTURE_SUFFIXES,
+    TABLE_SUFFIXES,
+    choose_path_column,
+    choose_target_column,
+    is_missing,
+    read_table,
 )
-TABLE_SUFFIXES = (".csv", ".tsv", ".parquet")
-_PATH_COLUMNS = ("path", "file", "filename", "file_name", "filepath", "file_path", "image", "image_path", "img", "photo")
-_TARGET_COLUMNS = ("label", "class", "target", "category", "y", "class_index", "value")
+
+__all__ = ["Listing", "list_labelled_folder", "list_source"]
+
 _SPLITS = frozenset({"train", "training", "val", "valid", "validation", "test", "testing"})
 
 
@@ -47,20 +45,6 @@ class Listing:
     path_column: str | None = None
     target_column: str | None = None
     notes: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Target:
-    """What is to be predicted.
-
-    Parameters
-    ----------
-    task : {"classification", "regression"}
-    values : list of str or list of float
-    """
-
-    task: str
-    values: list[Any]
 
 
 def list_source(
@@ -102,7 +86,8 @@ def list_source(
     if need_target:
         if len(sources) != 1 or not os.path.isdir(sources[0]):
             raise SourceError(
-                f"{' '.join(sources)}: no labels; give one folder with a sub-folder a class, or a table with a label column"
+                f"{' '.join(sources)}: no labels; "
+                "give one folder with a sub-folder a class, or a table with a label column"
             )
         return list_labelled_folder(sources[0])
     paths: list[str] = []
@@ -159,82 +144,13 @@ def list_labelled_folder(folder: str) -> Listing:
         if not found:
             empty.append(name)
     if len(set(labels)) < 2:
-        raise SourceError(f"{folder}: pictures of {len(set(labels))} class; at least two sub-folders with pictures are needed")
+        raise SourceError(
+            f"{folder}: pictures of {len(set(labels))} class; at least two sub-folders with pictures are needed"
+        )
     notes = _passed_over(passed_over)
     if empty:
         notes += (f"no pictures in {', '.join(empty)}: no such class",)
     return Listing(paths, labels, notes=notes)
-
-
-def read_target(listing: Listing, task: str | None) -> Target:
-    """Decide between classes and numbers.
-
-    Parameters
-    ----------
-    listing : Listing
-        With targets.
-    task : {"classification", "regression"} or None
-        None decides by the values: numbers are a regression, but whole numbers
-        that may be class indices are asked about.
-
-    Returns
-    -------
-    Target
-
-    Raises
-    ------
-    SourceError
-        When a target is missing, no number, or undecidable.
-    """
-    targets = listing.targets or []
-    column = listing.target_column or "label"
-    missing = [i for i, value in enumerate(targets) if _is_missing(value)]
-    if missing:
-        raise SourceError(
-            f"column {column!r}: {len(missing)} of {len(targets)} rows are empty, the first for "
-            f"{listing.paths[missing[0]]}; fill them in or leave the rows out"
-        )
-    if listing.target_column is None and task == "regression":
-        raise SourceError("a folder gives classes; for a regression take a table with a column of numbers")
-    if listing.target_column is None or task == "classification":
-        return Target("classification", [_label(value) for value in targets])
-    numbers = [_number(value) for value in targets]
-    words = [value for value, number in zip(targets, numbers, strict=True) if number is None]
-    if task == "regression" and words:
-        raise SourceError(f"column {column!r}: {words[0]!r} is not a finite number, and a regression needs numbers")
-    if words:
-        return Target("classification", [_label(value) for value in targets])
-    values = [number for number in numbers if number is not None]
-    if task is None and _may_be_classes(values):
-        raise SourceError(
-            f"column {column!r} holds whole numbers such as {_label(targets[0])}: classes or quantities? "
-            "say --task classification or --task regression"
-        )
-    return Target("regression", values)
-
-
-def _may_be_classes(values: list[float]) -> bool:
-    if not all(value.is_integer() for value in values):
-        return False
-    return (min(values) >= 0 and max(values) <= 1000) or len(values) >= 3 * len(set(values))
-
-
-def _number(value: Any) -> float | None:
-    if isinstance(value, bool):
-        return None
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        return None
-    return number if math.isfinite(number) else None
-
-
-def _label(value: Any) -> str:
-    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
-
-
-def _is_missing(value: Any) -> bool:
-    return value is None or value == "" or (isinstance(value, float) and math.isnan(value))
 
 
 def _is_picture(name: str) -> bool:
@@ -286,85 +202,33 @@ def _walk(folder: str) -> tuple[list[str], int]:
 
 
 def _list_table(table: str, path_column: str | None, target: str | None, need_target: bool) -> Listing:
-    columns = _read_table(table)
+    columns = read_table(table)
     rows = len(next(iter(columns.values()), []))
     if not rows:
         raise SourceError(f"{table}: no rows")
     notes = []
     if path_column is None:
-        path_column = _choose(columns, _PATH_COLUMNS) or _only(_holds_pictures(columns))
+        path_column = choose_path_column(columns)
         if path_column is None:
             raise SourceError(f"{table}: which column holds the paths? say --path-column, one of {', '.join(columns)}")
         notes.append(f"paths from column {path_column!r}")
     elif path_column not in columns:
         raise SourceError(f"{table}: no column {path_column!r}, there are {', '.join(columns)}")
     if target is None:
-        others = [name for name in columns if name != path_column]
-        target = _choose({name: columns[name] for name in others}, _TARGET_COLUMNS) or _only(others)
+        others = {name: values for name, values in columns.items() if name != path_column}
+        target = choose_target_column(others)
         if target is None and need_target:
-            raise SourceError(f"{table}: which column is to be predicted? say --target, one of {', '.join(others) or '(none)'}")
+            raise SourceError(
+                f"{table}: which column is to be predicted? say --target, one of {', '.join(others) or '(none)'}"
+            )
         if target is not None and need_target:
             notes.append(f"target from column {target!r}")
     elif target not in columns:
         raise SourceError(f"{table}: no column {target!r}, there are {', '.join(columns)}")
     folder = os.path.dirname(table)
     values = columns[path_column]
-    empty = [i for i, value in enumerate(values) if _is_missing(value)]
+    empty = [i for i, value in enumerate(values) if is_missing(value)]
     if empty:
         raise SourceError(f"{table}: row {empty[0] + 1} has no path in column {path_column!r} ({len(empty)} in all)")
     paths = [os.path.join(folder, str(value)) for value in values]
     return Listing(paths, columns[target] if target else None, path_column, target, tuple(notes))
-
-
-def _choose(columns: dict[str, list[Any]], wanted: tuple[str, ...]) -> str | None:
-    by_lower = {name.lower(): name for name in reversed(list(columns))}
-    return next((by_lower[name] for name in wanted if name in by_lower), None)
-
-
-def _only(names: list[str]) -> str | None:
-    return names[0] if len(names) == 1 else None
-
-
-def _holds_pictures(columns: dict[str, list[Any]]) -> list[str]:
-    return [
-        name
-        for name, values in columns.items()
-        if all(isinstance(value, str) and Path(value).suffix.lower() in PICTURE_SUFFIXES for value in values)
-    ]
-
-
-def _read_table(table: str) -> dict[str, list[Any]]:
-    if not os.path.isfile(table):
-        raise SourceError(f"{table}: no such file")
-    if table.lower().endswith(".parquet"):
-        parquet = import_optional("pyarrow.parquet", "parquet")
-        try:
-            read: dict[str, list[Any]] = parquet.read_table(table).to_pydict()
-        except Exception as error:  # pyarrow's own errors
-            raise SourceError(f"{table}: cannot be read as Parquet ({error})") from None
-        return read
-    try:
-        with open(table, newline="", encoding="utf-8-sig") as file:
-            delimiter = _delimiter(file.readline())
-            file.seek(0)
-            rows = list(csv.reader(file, delimiter=delimiter))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise SourceError(f"{table}: cannot be read as a table in UTF-8 ({error})") from None
-    return _columns(table, rows)
-
-
-def _delimiter(header: str) -> str:
-    return max(",;\t", key=header.count)
-
-
-def _columns(table: str, rows: list[list[str]]) -> dict[str, list[Any]]:
-    rows = [row for row in rows if row]
-    if not rows:
-        raise SourceError(f"{table}: empty")
-    header, body = rows[0], rows[1:]
-    if len(set(header)) < len(header):
-        raise SourceError(f"{table}: two columns have the same name in {', '.join(header)}")
-    for number, row in enumerate(body, 2):
-        if len(row) != len(header):
-            raise SourceError(f"{table}: line {number} has {len(row)} fields, the header {len(header)}")
-    return {name: [row[i] for row in body] for i, name in enumerate(header)}

@@ -26,8 +26,12 @@ def main(folder: Path) -> None:
     """Write the archive; the same input gives the same bytes."""
     with zipfile.ZipFile(OUTPUT, "w", zipfile.ZIP_STORED) as archive:
         for split, (prefix, per_class) in SPLITS.items():
-            images = np.frombuffer(gzip.decompress((folder / f"{prefix}-images-idx3-ubyte.gz").read_bytes()), np.uint8, offset=16)
-            labels = np.frombuffer(gzip.decompress((folder / f"{prefix}-labels-idx1-ubyte.gz").read_bytes()), np.uint8, offset=8)
+            images = np.frombuffer(
+                gzip.decompress((folder / f"{prefix}-images-idx3-ubyte.gz").read_bytes()), np.uint8, offset=16
+            )
+            labels = np.frombuffer(
+                gzip.decompress((folder / f"{prefix}-labels-idx1-ubyte.gz").read_bytes()), np.uint8, offset=8
+            )
             images = images.reshape(-1, 28, 28)
             for number, name in enumerate(CLASSES):
                 for position in np.flatnonzero(labels == number)[:per_class]:

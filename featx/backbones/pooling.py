@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -47,13 +46,12 @@ def _flatten(source: str, target: str) -> list[NodeProto]:
 
 
 def _rows(maps: Array) -> Array:
-    rows: Any = maps.reshape(len(maps), -1)
-    return rows
+    return maps.reshape(len(maps), -1)
 
 
 #: name -> pooling. A new one is a row here; nothing else names them.
 POOLINGS: dict[str, Pooling] = {
-    "avg": Pooling(lambda maps: maps.mean((2, 3)), _global("GlobalAveragePool"), lambda c, h, w: c),
-    "max": Pooling(lambda maps: maps.max((2, 3)), _global("GlobalMaxPool"), lambda c, h, w: c),
+    "avg": Pooling(lambda maps: np.asarray(maps.mean((2, 3))), _global("GlobalAveragePool"), lambda c, h, w: c),
+    "max": Pooling(lambda maps: np.asarray(maps.max((2, 3))), _global("GlobalMaxPool"), lambda c, h, w: c),
     "flatten": Pooling(_rows, _flatten, lambda c, h, w: c * h * w),
 }

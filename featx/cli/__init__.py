@@ -52,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("featx: interrupted; nothing half-written was left", file=sys.stderr)
         return 130
     except BrokenPipeError:
-        sys.stdout = None  # type: ignore[assignment]  # the reader went away: nothing more to say
+        sys.stdout = None  # the reader went away: nothing more to say
         return 1
     except (FeatxError, OSError) as error:
         if options.debug:

@@ -48,4 +48,5 @@ def run(options: argparse.Namespace) -> None:
     write(options.output, columns, np.asarray(features), list(extractor.get_feature_names_out()))
     note_failures(failures, "have an empty row")
     n, width = features.shape
-    print(f"{options.output}: {n} pictures, {width} features each, {extractor.backbone} on {extractor.open_session().device}")
+    device = extractor.open_session().device
+    print(f"{options.output}: {n} pictures, {width} features each, {extractor.backbone} on {device}")

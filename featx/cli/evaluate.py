@@ -12,7 +12,9 @@ from featx.cli.console import add_command, add_running, note, note_failures
 from featx.cli.pipeline import Loaded, add_model, load_pipeline, predict
 from featx.errors import InputError
 from featx.report.summary import summarize_classification, summarize_regression
-from featx.sources import Listing, list_source, read_target
+from featx.sources import Listing, list_source
+from featx.tables import TABLE_SUFFIXES
+from featx.targets import read_target
 
 EXAMPLE = """\
   featx evaluate ants.featx photos/val
@@ -82,11 +84,19 @@ def describe(facts: dict[str, Any]) -> str:
 
 
 def _number(value: float | int | None) -> str:
-    return "-" if value is None else str(value) if isinstance(value, int) else f"{value:.4g}" if abs(value) >= 10 else f"{value:.3f}"
+    return (
+        "-"
+        if value is None
+        else str(value)
+        if isinstance(value, int)
+        else f"{value:.4g}"
+        if abs(value) >= 10
+        else f"{value:.3f}"
+    )
 
 
 def _list(options: argparse.Namespace, loaded: Loaded) -> Listing:
-    table = options.source.lower().endswith((".csv", ".tsv", ".parquet"))
+    table = options.source.lower().endswith(TABLE_SUFFIXES)
     remembered = loaded.info if table else {}
     return list_source(
         [options.source],

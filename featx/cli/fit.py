@@ -17,7 +17,8 @@ from featx.files import check_writable
 from featx.heads import DEFAULT_HEADS, HEADS, make_head
 from featx.persistence import save
 from featx.report.summary import summarize_regression
-from featx.sources import list_source, read_target
+from featx.sources import list_source
+from featx.targets import read_target
 
 EXAMPLE = """\
   featx fit photos/train -o ants.featx          each sub-folder is a class
@@ -108,7 +109,9 @@ def _estimate(make: Callable[[int], Any], X: Any, y: Any, task: str) -> str:
         splitter = KFold(folds, shuffle=True, random_state=0)
         facts = summarize_regression(y, cross_val_predict(make(folds), X, y, cv=splitter))
         relative = "" if facts["mape"] is None else f", relative {facts['mape']:.3f}"
-        return f"left-out pictures, {folds} folds: mean absolute error {facts['mae']:.4g}{relative}, R2 {facts['r2']:.3f}"
+        return (
+            f"left-out pictures, {folds} folds: mean absolute error {facts['mae']:.4g}{relative}, R2 {facts['r2']:.3f}"
+        )
     rarest = min(Counter(y.tolist()).values())
     inside = min(5, rarest - -(-rarest // folds))  # pictures of the rarest class that a fold leaves to fit on
     if inside < 2:

@@ -10,6 +10,7 @@ from featx.cli.pipeline import Loaded, Predictions, add_model, load_pipeline, pr
 from featx.files import check_writable
 from featx.formats import check_format, write
 from featx.sources import list_source
+from featx.tables import TABLE_SUFFIXES
 
 EXAMPLE = """\
   featx predict ants.featx new/*.jpg -o new.csv
@@ -62,6 +63,6 @@ def tabulate(loaded: Loaded, paths: list[str], predictions: Predictions) -> dict
 
 def _path_column(options: argparse.Namespace, loaded: Loaded) -> str | None:
     """Take the column named now, or the one named at fit when the source is a table."""
-    if options.path_column or not options.source[0].lower().endswith((".csv", ".tsv", ".parquet")):
+    if options.path_column or not options.source[0].lower().endswith(TABLE_SUFFIXES):
         return options.path_column  # type: ignore[no-any-return]
     return loaded.info.get("path_column")

@@ -19,7 +19,10 @@ def write(
     path: Path, columns: Mapping[str, Sequence[Any]], features: npt.NDArray[np.float32] | None, names: Sequence[str]
 ) -> None:
     """Write UTF-8 CSV; a float32 is written with the digits that restore it."""
-    with write_whole(path) as scratch, scratch.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+    with (
+        write_whole(path) as scratch,
+        scratch.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file,
+    ):
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow([*columns, *names])
         for i, row in enumerate(zip(*columns.values(), strict=True)):

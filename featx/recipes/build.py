@@ -48,7 +48,7 @@ def build_backbone(
     """
     model = exported.model
     layers = find_layers(model, exported.scopes, stages, preprocess.width)
-    description = {
+    description: dict[str, Any] = {
         "name": name,
         "preprocess": preprocess,
         "layers": [replace(layer, tensor=layer.name) for layer in layers],
@@ -79,7 +79,7 @@ def _rename(graph: onnx.GraphProto, names: Mapping[str, str]) -> None:
 
 def _normalize_inside(graph: onnx.GraphProto, preprocess: Preprocess) -> None:
     """Take ``pixels`` as uint8 and hand ``normalized`` to the network."""
-    shape = ["N", 3, preprocess.height, preprocess.width]
+    shape: list[str | int | None] = ["N", 3, preprocess.height, preprocess.width]
     graph.input[0].CopyFrom(helper.make_tensor_value_info("pixels", TensorProto.UINT8, shape))
     for key in ("mean", "std"):
         values = np.array(getattr(preprocess, key), np.float32).reshape(1, 3, 1, 1)

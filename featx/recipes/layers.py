@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 import onnx
 
@@ -51,21 +52,13 @@ def find_layers(
         if modules:
             stride = round(width / shape[3])
             named = [_STAGE_NAMES[stages[m]] for m in modules if stages.get(m) == stride]
-            layers.append(Layer((named or modules)[0], tuple(modules), tensor, *shape[1:], stride))
-    last = layers[-1]
-    layers[-1] = Layer("head", (*({last.name} - set(last.aliases)), *last.aliases), *_rest(last))
-    return [_without_own_name(layer) for layer in layers]
+            channels, height, columns = shape[1:]
+            layers.append(Layer((named or modules)[0], tuple(modules), tensor, channels, height, columns, stride))
+    layers[-1] = replace(layers[-1], name="head")
+    return [replace(layer, aliases=tuple(a for a in layer.aliases if a != layer.name)) for layer in layers]
 
 
 _STAGE_NAMES = {2: "stem", 4: "stage1", 8: "stage2", 16: "stage3", 32: "stage4"}
-
-
-def _rest(layer: Layer) -> tuple[str, int, int, int, int]:
-    return layer.tensor, layer.channels, layer.height, layer.width, layer.stride
-
-
-def _without_own_name(layer: Layer) -> Layer:
-    return Layer(layer.name, tuple(a for a in layer.aliases if a != layer.name), *_rest(layer))
 
 
 def _sole_live_tensors(graph: onnx.GraphProto) -> Iterable[str]:

@@ -89,4 +89,6 @@ def _draw_confusion(axis: Any, matrix: npt.NDArray[np.int_], classes: Sequence[s
     axis.set_ylabel("true")
     for row, column in np.argwhere(matrix) if len(classes) <= 40 else ():
         dark = shares[row, column] > 0.5
-        axis.text(column, row, matrix[row, column], ha="center", va="center", fontsize=9, color="white" if dark else "black")
+        axis.text(
+            column, row, matrix[row, column], ha="center", va="center", fontsize=9, color="white" if dark else "black"
+        )

@@ -1,0 +1,61 @@
+# make demo | test | check | fix | test-all | test-full | recipe
+# Everything runs in .venv; PYTHON names the interpreter that makes it (3.11 or newer).
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+
+.PHONY: demo test check fix test-all test-full recipe clean
+
+demo: $(VENV)/.demo
+	$(BIN)/featx demo
+
+test: $(VENV)/.test
+	$(BIN)/python -m pytest
+
+check: $(VENV)/.dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+fix: $(VENV)/.dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# The tests that need torch and timm; several gigabytes.
+test-all: $(VENV)/.all
+	$(BIN)/python -m pytest -m heavy
+
+# Everything, the slow ones as well; by hand.
+test-full: $(VENV)/.all
+	$(BIN)/python -m pytest -m ""
+
+# Build the bundled backbone again and compare it with PyTorch.
+recipe: $(VENV)/.all
+	$(BIN)/python models/efficientnet_lite0.py
+
+clean:
+	rm -rf $(VENV) build dist featx-demo
+
+$(VENV)/.made:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "featx needs Python 3.11 or newer; make PYTHON=/path/to/python3.11"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	touch $@
+
+$(VENV)/.demo: $(VENV)/.made pyproject.toml
+	$(PIP) --editable ".[cpu,plot]"
+	touch $@
+
+$(VENV)/.test: $(VENV)/.made pyproject.toml
+	$(PIP) --editable ".[test]"
+	touch $@
+
+$(VENV)/.dev: $(VENV)/.made pyproject.toml
+	$(PIP) --editable ".[dev]"
+	touch $@
+
+$(VENV)/.all: $(VENV)/.made pyproject.toml models/requirements.txt
+	$(PIP) --editable ".[test,export]" --requirement models/requirements.txt
+	touch $@

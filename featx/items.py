@@ -1,0 +1,65 @@
+"""What scikit-learn hands on as X, as a sequence of pictures."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence, Set
+from typing import Any
+
+import numpy as np
+
+from featx.errors import InputError
+
+__all__ = ["list_items"]
+
+
+def list_items(X: Any) -> Any:
+    """Make a sequence of pictures of whatever scikit-learn hands on.
+
+    Parameters
+    ----------
+    X : sequence, ndarray, Series or DataFrame
+        As for `FeatureExtractor.transform`.
+
+    Returns
+    -------
+    sequence
+        One item a sample.
+
+    Raises
+    ------
+    InputError
+        When it is a single picture, a table of several columns, or numbers.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from featx.items import list_items
+    >>> list_items(np.array([["a.jpg"], ["b.jpg"]]))
+    ['a.jpg', 'b.jpg']
+    """
+    if isinstance(X, (str, bytes, bytearray, memoryview, os.PathLike)) or hasattr(X, "getexif"):
+        raise InputError("X is a single picture; put it into a list: [X]")
+    if hasattr(X, "columns"):  # a DataFrame of pandas, polars or another library
+        if len(X.columns) != 1:
+            raise InputError(
+                f"X has the columns {', '.join(map(str, X.columns))}; expected the one that holds pictures"
+            )
+        X = X[X.columns[0]]
+    if hasattr(X, "to_list"):  # a Series
+        return list(X.to_list())
+    if not isinstance(X, np.ndarray):
+        if not isinstance(X, Iterable) or isinstance(X, (Mapping, Set)):
+            raise InputError(f"X is a {type(X).__name__}; expected a sequence of pictures")
+        return X if isinstance(X, Sequence) else list(X)
+    if X.dtype.kind in "OUS":
+        if X.ndim == 2 and X.shape[1] == 1:
+            X = X[:, 0]
+        if X.ndim != 1:
+            raise InputError(f"X has shape {X.shape}; expected one picture a sample: (n_samples,) or (n_samples, 1)")
+        return list(X.tolist())
+    if X.ndim == 3 and X.shape[2] in (1, 3, 4):
+        raise InputError(f"X is a single picture of shape {X.shape}; put it into a list: [X]")
+    if X.ndim not in (3, 4):
+        raise InputError(f"X is an array of {X.dtype} with shape {X.shape}; expected (n_samples, height, width, 3)")
+    return X

@@ -1,0 +1,111 @@
+"""Read CSV, TSV and Parquet tables, and tell which columns hold pictures and targets."""
+
+from __future__ import annotations
+
+import csv
+import math
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from featx._optional import import_optional
+from featx.errors import SourceError
+
+__all__ = [
+    "PICTURE_SUFFIXES",
+    "TABLE_SUFFIXES",
+    "choose_path_column",
+    "choose_target_column",
+    "is_missing",
+    "read_table",
+]
+
+PICTURE_SUFFIXES = frozenset(
+    {
+        *(".jpg", ".jpeg", ".jpe", ".jfif", ".jp2", ".j2k", ".png", ".apng", ".webp", ".avif", ".gif"),
+        *(".tif", ".tiff", ".bmp", ".dib", ".ppm", ".pgm", ".pbm", ".pnm", ".tga", ".ico"),
+    }
+)
+TABLE_SUFFIXES = (".csv", ".tsv", ".parquet")
+_PATH_COLUMNS = (
+    *("path", "file", "filename", "file_name", "filepath", "file_path"),
+    *("image", "image_path", "img", "photo"),
+)
+_TARGET_COLUMNS = ("label", "class", "target", "category", "y", "class_index", "value")
+
+
+def choose_path_column(columns: Mapping[str, Sequence[Any]]) -> str | None:
+    """Take a column with an obvious name, or the only one whose values look like pictures."""
+    return _choose(columns, _PATH_COLUMNS) or _only(_holds_pictures(columns))
+
+
+def choose_target_column(columns: Mapping[str, Sequence[Any]]) -> str | None:
+    """Take a column with an obvious name, or the only one."""
+    return _choose(columns, _TARGET_COLUMNS) or _only(list(columns))
+
+
+def is_missing(value: Any) -> bool:
+    """Whether a cell is empty."""
+    return value is None or value == "" or (isinstance(value, float) and math.isnan(value))
+
+
+def _choose(columns: Mapping[str, Sequence[Any]], wanted: tuple[str, ...]) -> str | None:
+    by_lower = {name.lower(): name for name in reversed(list(columns))}
+    return next((by_lower[name] for name in wanted if name in by_lower), None)
+
+
+def _only(names: list[str]) -> str | None:
+    return names[0] if len(names) == 1 else None
+
+
+def _holds_pictures(columns: Mapping[str, Sequence[Any]]) -> list[str]:
+    return [
+        name
+        for name, values in columns.items()
+        if all(isinstance(value, str) and Path(value).suffix.lower() in PICTURE_SUFFIXES for value in values)
+    ]
+
+
+def read_table(table: str) -> dict[str, list[Any]]:
+    """Read a table into columns; in CSV every value is a string.
+
+    Raises
+    ------
+    SourceError
+        When it is missing, not a table, or its rows differ in length.
+    """
+    if not os.path.isfile(table):
+        raise SourceError(f"{table}: no such file")
+    if table.lower().endswith(".parquet"):
+        parquet = import_optional("pyarrow.parquet", "parquet")
+        try:
+            read: dict[str, list[Any]] = parquet.read_table(table).to_pydict()
+        except Exception as error:  # pyarrow's own errors
+            raise SourceError(f"{table}: cannot be read as Parquet ({error})") from None
+        return read
+    try:
+        with open(table, newline="", encoding="utf-8-sig") as file:
+            delimiter = _delimiter(file.readline())
+            file.seek(0)
+            rows = list(csv.reader(file, delimiter=delimiter))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise SourceError(f"{table}: cannot be read as a table in UTF-8 ({error})") from None
+    return _columns(table, rows)
+
+
+def _delimiter(header: str) -> str:
+    return max(",;\t", key=header.count)
+
+
+def _columns(table: str, rows: list[list[str]]) -> dict[str, list[Any]]:
+    rows = [row for row in rows if row]
+    if not rows:
+        raise SourceError(f"{table}: empty")
+    header, body = rows[0], rows[1:]
+    if len(set(header)) < len(header):
+        raise SourceError(f"{table}: two columns have the same name in {', '.join(header)}")
+    for number, row in enumerate(body, 2):
+        if len(row) != len(header):
+            raise SourceError(f"{table}: line {number} has {len(row)} fields, the header {len(header)}")
+    return {name: [row[i] for row in body] for i, name in enumerate(header)}
