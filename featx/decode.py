@@ -14,11 +14,12 @@ from __future__ import annotations
 import io
 import os
 import stat
+import threading
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 __all__ = ["Picture", "UnreadableError", "decode", "describe"]
 
@@ -29,6 +30,20 @@ Picture: TypeAlias = "str | os.PathLike[str] | bytes | bytearray | memoryview | 
 _SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N")
 #: Formats that Pillow opens as 32-bit integers though their range is 16 bits.
 _SIXTEEN_BIT_FORMATS = ("PNG", "PPM")
+#: From the EXIF orientation to what sets a picture upright.
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+#: An open Pillow file reads its pixels on first use, which two threads must not do at once.
+_loading = [threading.Lock() for _ in range(64)]
+if hasattr(os, "register_at_fork"):  # a forked child must not wait for threads it does not have
+    os.register_at_fork(after_in_child=lambda: _loading.__setitem__(slice(None), [threading.Lock() for _ in range(64)]))
 
 
 class UnreadableError(Exception):
@@ -84,14 +99,19 @@ def decode(item: Any) -> Image.Image:
     if isinstance(item, np.ndarray):
         return _from_array(item)
     if isinstance(item, Image.Image):
-        return _from_image(item)
+        with _loading[id(item) // 64 % len(_loading)]:
+            return _from_image(item)
     if isinstance(item, (str, os.PathLike)):
         item = _read(item)
     elif not isinstance(item, (bytes, bytearray, memoryview)):
-        missing = item is None or item != item or str(item) in ("<NA>", "NaT")
-        what = "missing value" if missing else f"{type(item).__name__} is not a picture"
+        what = "missing value" if _is_missing(item) else f"{type(item).__name__} is not a picture"
         raise UnreadableError(f"{what}; expected a path, encoded bytes, a PIL image or a uint8 array")
     return _from_bytes(item)
+
+
+def _is_missing(item: object) -> bool:
+    """None, NaN, NaT or pandas' NA, whose comparisons have no truth."""
+    return item is None or type(item).__name__ in ("NAType", "NaTType") or (isinstance(item, float) and item != item)
 
 
 def _read(path: str | os.PathLike[str]) -> bytes:
@@ -129,7 +149,10 @@ def _from_image(image: Image.Image) -> Image.Image:
         raise UnreadableError(f"has no pixels ({image.width}x{image.height})")
     try:
         image.load()
-        return _to_rgb(_upright(image))
+        turn, rgb = _turn(image), _to_rgb(image)
+        if turn is not None:
+            return rgb.transpose(turn)
+        return rgb.copy() if rgb is image else rgb
     except UnreadableError:
         raise
     except Exception as error:  # as above
@@ -144,11 +167,12 @@ def _explain(error: Exception) -> str:
     return f"damaged or truncated picture ({text}); get the file again or leave it out"
 
 
-def _upright(image: Image.Image) -> Image.Image:
+def _turn(image: Image.Image) -> Image.Transpose | None:
+    """How to set it upright. Only the orientation counts, whatever else in the EXIF block is damaged."""
     try:
-        return ImageOps.exif_transpose(image)
+        return _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
     except Exception:  # an unreadable EXIF block says nothing about the orientation
-        return image
+        return None
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
@@ -156,6 +180,8 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         return image
     if image.mode in _SIXTEEN_BIT or (image.mode == "I" and image.format in _SIXTEEN_BIT_FORMATS):
         grey = np.asarray(image).astype(np.uint32)
+        if isinstance(clear := image.info.get("transparency"), int):
+            grey[grey == clear] = 65535
         return Image.fromarray(((grey * 255 + 32767) // 65535).astype(np.uint8)).convert("RGB")
     if image.mode in ("I", "F"):
         raise UnreadableError(f"pixels of mode {image.mode!r} have no fixed range; scale them to 8 bits first")

@@ -17,7 +17,6 @@ from collections.abc import Iterator, Mapping
 from importlib import metadata
 from typing import Any
 
-import skops.io
 from sklearn.base import BaseEstimator
 
 from featx.backbones import Backbone, find_by_identity, open_backbone
@@ -103,7 +102,7 @@ def save(
         if backbone.identity != extractor.backbone_identity_:
             raise PipelineFileError(f"{path}: {extractor!r} was fitted with another backbone; call fit again")
         backbones[backbone.identity] = backbone
-    content = skops.io.dumps(pipeline, compression=zipfile.ZIP_DEFLATED)
+    content = _skops().dumps(pipeline, compression=zipfile.ZIP_DEFLATED)
     _refuse_untrusted(os.fspath(path), content)
     about = {
         "format": FORMAT,
@@ -151,7 +150,7 @@ def load(path: str | os.PathLike[str], *, backbone: str | os.PathLike[str] | Non
     _about, content = _read(path)
     trusted = _refuse_untrusted(os.fspath(path), content)
     try:
-        pipeline = skops.io.loads(content, trusted=trusted)
+        pipeline = _skops().loads(content, trusted=trusted)
     except Exception as error:  # skops raises whatever a damaged state leads to
         raise PipelineFileError(f"{path}: cannot be rebuilt ({type(error).__name__}: {error})") from error
     for extractor in _find_extractors(pipeline):
@@ -175,6 +174,12 @@ def read_info(path: str | os.PathLike[str]) -> dict[str, Any]:
     return _read(path)[0]
 
 
+def _skops() -> Any:
+    import skops.io  # here, since it imports the whole of scikit-learn
+
+    return skops.io
+
+
 def _read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], bytes]:
     if not os.path.exists(path):
         raise PipelineFileError(f"{path}: no such file")
@@ -192,7 +197,7 @@ def _read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], bytes]:
 
 def _refuse_untrusted(path: str, content: bytes) -> list[str]:
     try:
-        asked = skops.io.get_untrusted_types(data=content)
+        asked = _skops().get_untrusted_types(data=content)
     except Exception as error:  # a damaged schema
         raise PipelineFileError(f"{path}: damaged pipeline ({type(error).__name__}: {error})") from None
     if refused := sorted(set(asked) - TRUSTED):
@@ -241,11 +246,16 @@ def _member(identity: str) -> str:
 
 
 def _find_extractors(thing: Any) -> Iterator[FeatureExtractor]:
-    """Walk through parameters and fitted attributes alike."""
+    """Find the extractors that predict: fitted attributes count, or else the parameters.
+
+    A search or a meta-estimator keeps the template that it cloned as a
+    parameter, never fitted, and the fitted one under a name that ends in ``_``.
+    """
     if isinstance(thing, FeatureExtractor):
         yield thing
     elif isinstance(thing, BaseEstimator):
-        yield from _find_extractors(list(vars(thing).values()))
+        fitted = list(_find_extractors([value for name, value in vars(thing).items() if name.endswith("_")]))
+        yield from fitted or _find_extractors(list(vars(thing).values()))
     elif isinstance(thing, dict):
         yield from _find_extractors(list(thing.values()))
     elif isinstance(thing, (list, tuple)):

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-__all__ = ["INTERPOLATIONS", "Preprocess", "crop_box", "to_canvas"]
+__all__ = ["INTERPOLATIONS", "Preprocess", "to_canvas"]
 
 INTERPOLATIONS = {
     "bilinear": Image.Resampling.BILINEAR,
@@ -102,48 +102,16 @@ class Preprocess:
         return read
 
 
-def crop_box(width: int, height: int, preprocess: Preprocess) -> tuple[float, float, float, float]:
-    """Find the part of a picture that ends up on the canvas.
-
-    Parameters
-    ----------
-    width, height : int
-        Size of the picture in pixels.
-    preprocess : Preprocess
-        The rules.
-
-    Returns
-    -------
-    tuple of 4 floats
-        Left, upper, right, lower in pixels of the picture, placed so that
-        resizing this box alone samples at the very points where
-        resize-then-crop does.
-
-    Examples
-    --------
-    >>> from featx.preprocess import Preprocess, crop_box
-    >>> crop_box(512, 256, Preprocess(224, 224, 256, "bicubic", (0, 0, 0), (1, 1, 1)))
-    (144.0, 16.0, 368.0, 240.0)
-    """
-    short = min(width, height)
-    full_w, full_h = (preprocess.resize * side // short for side in (width, height))
-    left, upper = round((full_w - preprocess.width) / 2), round((full_h - preprocess.height) / 2)
-    step_x, step_y = width / full_w, height / full_h
-    return (
-        left * step_x,
-        upper * step_y,
-        min((left + preprocess.width) * step_x, width),
-        min((upper + preprocess.height) * step_y, height),
-    )
+#: Beyond this ratio of the sides, resizing the whole picture would need memory without bound.
+_LONGEST_RATIO = 8
 
 
 def to_canvas(image: Image.Image, preprocess: Preprocess, out: npt.NDArray[np.uint8]) -> None:
-    """Resize and crop one RGB image into ``out``.
+    """Resize and crop one RGB image into ``out``, to the bit as Pillow does it.
 
-    Only the part that the crop keeps is resized. That differs from Pillow's
-    resize followed by a crop by at most one level of 255 in few pixels (the
-    filter's coefficients are rounded from another origin), takes no more time
-    for a panorama than for a square, and no more memory either.
+    Only a picture more than 8 times as long as it is wide is treated in another
+    way: of it, the part that the crop keeps is resized alone, whose pixels lie
+    within a few levels of 255 of the same points.
 
     Parameters
     ----------
@@ -164,9 +132,15 @@ def to_canvas(image: Image.Image, preprocess: Preprocess, out: npt.NDArray[np.ui
     >>> out[:, 0, 0]
     array([255,   0,   0], dtype=uint8)
     """
-    canvas = image.resize(
-        (preprocess.width, preprocess.height),
-        INTERPOLATIONS[preprocess.interpolation],
-        box=crop_box(image.width, image.height, preprocess),
-    )
+    short = min(image.size)
+    full_w, full_h = (preprocess.resize * side // short for side in image.size)
+    left, upper = round((full_w - preprocess.width) / 2), round((full_h - preprocess.height) / 2)
+    right, lower = left + preprocess.width, upper + preprocess.height
+    interpolation = INTERPOLATIONS[preprocess.interpolation]
+    if max(image.size) <= _LONGEST_RATIO * short:
+        canvas = image.resize((full_w, full_h), interpolation).crop((left, upper, right, lower))
+    else:
+        x, y = image.width / full_w, image.height / full_h
+        box = (left * x, upper * y, min(right * x, image.width), min(lower * y, image.height))
+        canvas = image.resize((preprocess.width, preprocess.height), interpolation, box=box)
     out[...] = np.asarray(canvas).transpose(2, 0, 1)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import glob
 import os
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from featx.errors import SourceError
@@ -120,13 +122,13 @@ def list_labelled_folder(folder: str) -> Listing:
     """
     classes = sorted(e.name for e in os.scandir(folder) if e.is_dir() and not e.name.startswith("."))
     splits = [name for name in classes if name.lower() in _SPLITS]
-    if len(splits) > 1 and len(splits) == len(classes):
+    if len(splits) > 1:
         train = next((name for name in splits if name.lower().startswith("train")), splits[0])
         rest = next(name for name in splits if name != train)
         raise SourceError(
             f"{folder}: {' and '.join(splits)} are parts of a data set, not classes; "
-            f"run: featx fit {os.path.join(folder, train)} -o MODEL.featx, "
-            f"then: featx evaluate MODEL.featx {os.path.join(folder, rest)}"
+            f"run: featx fit {shlex.quote(os.path.join(folder, train))} -o MODEL.featx, "
+            f"then: featx evaluate MODEL.featx {shlex.quote(os.path.join(folder, rest))}"
         )
     loose = [e.name for e in os.scandir(folder) if e.is_file() and _is_picture(e.name)]
     if loose:
@@ -179,8 +181,9 @@ def _expand(source: str) -> tuple[list[str], int]:
 
 
 def _walk(folder: str) -> tuple[list[str], int]:
-    """List pictures below a folder, sorted, and count other files; links are followed once."""
-    paths, others, seen = [], 0, {os.path.realpath(folder)}
+    """List pictures below a folder, sorted, and count other files; links are followed once and never upward."""
+    here = Path(os.path.realpath(folder))
+    paths, others, seen = [], 0, {str(here), *map(str, here.parents)}
 
     def refuse(error: OSError) -> None:
         raise SourceError(f"{error.filename}: cannot be listed ({error.strerror})")

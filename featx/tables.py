@@ -88,7 +88,8 @@ def read_table(table: str) -> dict[str, list[Any]]:
         with open(table, newline="", encoding="utf-8-sig") as file:
             delimiter = _delimiter(file.readline())
             file.seek(0)
-            rows = list(csv.reader(file, delimiter=delimiter))
+            reader = csv.reader(file, delimiter=delimiter)
+            rows = [(reader.line_num, row) for row in reader if row]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise SourceError(f"{table}: cannot be read as a table in UTF-8 ({error})") from None
     return _columns(table, rows)
@@ -98,14 +99,13 @@ def _delimiter(header: str) -> str:
     return max(",;\t", key=header.count)
 
 
-def _columns(table: str, rows: list[list[str]]) -> dict[str, list[Any]]:
-    rows = [row for row in rows if row]
+def _columns(table: str, rows: list[tuple[int, list[str]]]) -> dict[str, list[Any]]:
     if not rows:
         raise SourceError(f"{table}: empty")
-    header, body = rows[0], rows[1:]
+    header, body = rows[0][1], [row for _, row in rows[1:]]
     if len(set(header)) < len(header):
         raise SourceError(f"{table}: two columns have the same name in {', '.join(header)}")
-    for number, row in enumerate(body, 2):
+    for number, row in rows[1:]:
         if len(row) != len(header):
             raise SourceError(f"{table}: line {number} has {len(row)} fields, the header {len(header)}")
     return {name: [row[i] for row in body] for i, name in enumerate(header)}

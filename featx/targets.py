@@ -63,6 +63,11 @@ def read_target(listing: Listing, task: str | None) -> Target:
     words = [value for value, number in zip(targets, numbers, strict=True) if number is None]
     if task == "regression" and words:
         raise SourceError(f"column {column!r}: {words[0]!r} is not a finite number, and a regression needs numbers")
+    if words and len(words) < len(targets) and all(_is_nan_or_inf(word) for word in words):
+        raise SourceError(
+            f"column {column!r} holds numbers and {words[0]!r}, which is none; fill it in, leave the row out, "
+            "or say --task classification"
+        )
     if words:
         return Target("classification", [_label(value) for value in targets])
     values = [number for number in numbers if number is not None]
@@ -81,13 +86,20 @@ def _may_be_classes(values: list[float]) -> bool:
 
 
 def _number(value: Any) -> float | None:
-    if isinstance(value, bool):
+    if isinstance(value, bool) or "_" in str(value):  # Python reads "2021_03" as 202103
         return None
     try:
         number = float(value)
     except (TypeError, ValueError):
         return None
     return number if math.isfinite(number) else None
+
+
+def _is_nan_or_inf(value: Any) -> bool:
+    try:
+        return not math.isfinite(float(value))
+    except (TypeError, ValueError):
+        return False
 
 
 def _label(value: Any) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 
@@ -83,7 +84,11 @@ def open_backbone(name: str | os.PathLike[str]) -> Backbone:
 
 def find_by_identity(identity: str) -> Backbone | None:
     """Look among the named backbones for one that computes the same; None when there is none."""
-    return next((backbone for backbone in list_backbones() if backbone.identity == identity), None)
+    for path in _files():
+        with suppress(BackboneError):  # a broken file is not the one
+            if (backbone := _read(path)).identity == identity:
+                return backbone
+    return None
 
 
 def _files() -> list[Path]:

@@ -136,7 +136,7 @@ class Backbone:
             if wanted == layer.name or wanted in layer.aliases:
                 return layer
         names = ", ".join(layer.name for layer in self.layers)
-        raise BackboneError(f"layer={name!r}: backbone {self.name} has the layers {names}")
+        raise BackboneError(f"layer={wanted!r}: backbone {self.name} has the layers {names}")
 
 
 def canonical_pixels(preprocess: Preprocess) -> npt.NDArray[np.uint8]:
@@ -251,6 +251,12 @@ def read_backbone(path: str | Path) -> Backbone:
             raise
         raise BackboneError(f"{path}: damaged metadata ({type(error).__name__}: {error})") from None
     backbone.layer(None)
+    tensors = {tensor for node in model.graph.node for tensor in node.output}
+    for layer in backbone.layers:
+        if layer.tensor not in tensors:
+            raise BackboneError(
+                f"{path}: damaged metadata (layer {layer.name} is at {layer.tensor}, which is not there)"
+            )
     return backbone
 
 

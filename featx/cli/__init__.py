@@ -7,9 +7,11 @@ import os
 import signal
 import sys
 import threading
+import time
 import traceback
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NoReturn
 
 import featx
@@ -21,6 +23,7 @@ __all__ = ["main"]
 
 COMMANDS = (demo, embed, fit, predict, evaluate, backbones)
 _SECONDS_TO_END = 1.5
+_INTERRUPTED = "featx: interrupted; nothing half-written was left"
 
 
 class _Parser(argparse.ArgumentParser):
@@ -44,12 +47,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         0, 2 for a user's mistake, 1 for one of ours, 130 for Ctrl-C.
     """
     options = _build_parser().parse_args(argv)
-    _end_soon_on_interrupt()
     warnings.showwarning = _show_warning
     try:
-        options.run(options)
+        with _ending_soon_on_interrupt():
+            options.run(options)
     except KeyboardInterrupt:
-        print("featx: interrupted; nothing half-written was left", file=sys.stderr)
+        print(_INTERRUPTED, file=sys.stderr)
         return 130
     except BrokenPipeError:
         sys.stdout = None  # the reader went away: nothing more to say
@@ -91,18 +94,39 @@ def _show_warning(message: Warning | str, category: type[Warning], *_: Any, **__
     print(f"featx: {category.__name__}: {' '.join(str(message).split())}", file=sys.stderr)
 
 
-def _end_soon_on_interrupt() -> None:
-    """Let Ctrl-C end within two seconds, even inside compiled code that checks for nothing."""
+@contextmanager
+def _ending_soon_on_interrupt() -> Iterator[None]:
+    """Let Ctrl-C end within two seconds, even inside compiled code that checks for nothing.
 
-    def end() -> None:
-        discard_unfinished()
-        os._exit(130)
+    Python's own handler waits for such code to return; the wakeup descriptor is
+    written to at once, and a thread of its own can act on it.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
 
-    def interrupt(*_: Any) -> NoReturn:
-        timer = threading.Timer(_SECONDS_TO_END, end)
-        timer.daemon = True
-        timer.start()
-        raise KeyboardInterrupt
+    def watch() -> None:
+        interrupted = os.read(reading, 1)
+        os.close(reading)
+        if interrupted:
+            time.sleep(_SECONDS_TO_END)
+            discard_unfinished()
+            os.write(2, f"{_INTERRUPTED}\n".encode())
+            os._exit(130)
 
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGINT, interrupt)
+    def end_watch() -> None:
+        signal.set_wakeup_fd(before)
+        os.close(writing)
+
+    threading.Thread(target=watch, daemon=True).start()
+    before = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise  # the watch stays on: the process is about to end
+    except BaseException:
+        end_watch()
+        raise
+    end_watch()

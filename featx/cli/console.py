@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 from featx.backbones import POOLINGS
-from featx.errors import Failure
+from featx.errors import Failure, InputError
 from featx.extractor import FeatureExtractor
+from featx.files import check_writable
+from featx.formats import check_format
+from featx.formats.npy import paths_file
 
-__all__ = ["add_command", "add_features", "add_running", "make_extractor", "note", "note_failures"]
+__all__ = ["add_command", "add_features", "add_running", "check_output", "make_extractor", "note", "note_failures"]
 
 
 def add_command(commands: Any, name: str, summary: str, example: str) -> argparse.ArgumentParser:
@@ -56,6 +61,15 @@ def make_extractor(options: argparse.Namespace) -> FeatureExtractor:
         progress=sys.stderr.isatty(),
     )
     return extractor.fit(None)
+
+
+def check_output(path: str, allowed: Collection[str], sources: Sequence[str]) -> None:
+    """Raise InputError now if the result cannot be written at ``path`` later, or would replace what is read."""
+    suffix = check_format(path, allowed)
+    for target in (Path(path), paths_file(Path(path))) if suffix == ".npy" else (Path(path),):
+        check_writable(target)
+        if target.exists() and any(os.path.exists(source) and target.samefile(source) for source in sources):
+            raise InputError(f"{target}: is what is read from; give the output another name")
 
 
 def note(*lines: str) -> None:

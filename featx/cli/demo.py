@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import sys
 import time
 from pathlib import Path
@@ -92,7 +93,7 @@ saved  {inside("model.featx")}
        {inside("results.png")}
 
 The same with your own pictures, one sub-folder a class:
-  featx fit {inside("pictures/train")} -o my.featx
-  featx evaluate my.featx {inside("pictures/test")}
-  featx predict my.featx {inside("pictures/test")} -o answers.csv
+  featx fit {shlex.quote(inside("pictures/train"))} -o my.featx
+  featx evaluate my.featx {shlex.quote(inside("pictures/test"))}
+  featx predict my.featx {shlex.quote(inside("pictures/test"))} -o answers.csv
 Put your folders in the place of {inside("pictures")}."""

@@ -7,9 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from featx.cli.console import add_command, add_features, add_running, make_extractor, note, note_failures
-from featx.files import check_writable
-from featx.formats import check_format, write
+from featx.cli.console import add_command, add_features, add_running, check_output, make_extractor, note, note_failures
+from featx.formats import FORMATS, write
 from featx.sources import list_source
 
 EXAMPLE = """\
@@ -33,8 +32,7 @@ def add(commands: Any) -> argparse.ArgumentParser:
 
 def run(options: argparse.Namespace) -> None:
     """Embed, and write features beside paths."""
-    check_format(options.output)
-    check_writable(options.output)
+    check_output(options.output, tuple(FORMATS), options.source)
     listing = list_source(options.source, path_column=options.path_column, target=options.target)
     note(*listing.notes)
     extractor = make_extractor(options)

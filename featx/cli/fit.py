@@ -11,9 +11,8 @@ import numpy as np
 from sklearn.model_selection import KFold, StratifiedKFold, cross_val_predict
 from sklearn.pipeline import Pipeline
 
-from featx.cli.console import add_command, add_features, add_running, make_extractor, note, note_failures
+from featx.cli.console import add_command, add_features, add_running, check_output, make_extractor, note, note_failures
 from featx.errors import InputError
-from featx.files import check_writable
 from featx.heads import DEFAULT_HEADS, HEADS, make_head
 from featx.persistence import save
 from featx.report.summary import summarize_regression
@@ -49,11 +48,12 @@ def add(commands: Any) -> argparse.ArgumentParser:
 
 def run(options: argparse.Namespace) -> None:
     """Embed once, estimate on left-out pictures, fit on all, save."""
-    check_writable(options.output)
+    check_output(options.output, (".featx",), [options.source])
     listing = list_source([options.source], path_column=options.path_column, target=options.target, need_target=True)
     note(*listing.notes)
     target = read_target(listing, options.task)
     make_head(options.head, task=target.task, log_target=options.log_target)  # before the long work
+    check_target(target.task, np.array(target.values), options.log_target)
     extractor = make_extractor(options)
     features, failures = extractor.embed(listing.paths)
     note_failures(failures, "are left out")
@@ -65,8 +65,16 @@ def run(options: argparse.Namespace) -> None:
         return make_head(options.head, task=target.task, log_target=options.log_target, cv=folds)
 
     check_target(target.task, y, options.log_target)
-    estimate = "" if options.no_cross_validation else _estimate(make, X, y, target.task)
-    head = make(_folds(target.task, y)).fit(X, y)
+    name = options.head or DEFAULT_HEADS[target.task]
+    try:
+        estimate = "" if options.no_cross_validation else _estimate(make, X, y, target.task)
+        head = make(_folds(target.task, y)).fit(X, y)
+        head.predict(X[:1])  # some heads find out only now that they have too little
+    except ValueError as error:
+        raise InputError(
+            f"{name} cannot be fitted on {len(y)} pictures ({error}); give more pictures, another --head, "
+            "or --no-cross-validation"
+        ) from error
     pipeline = Pipeline([("features", extractor.set_params(progress=False)), ("head", head)])
     info = {
         "task": target.task,
@@ -75,7 +83,6 @@ def run(options: argparse.Namespace) -> None:
         "n": len(kept),
     }
     save(pipeline, options.output, embed_backbone=options.embed_backbone, info=info)
-    name = options.head or DEFAULT_HEADS[target.task]
     print(f"{options.output}: {name} on {extractor.backbone}, {len(kept)} pictures, {_describe(target.task, y)}")
     if estimate:
         print(f"  {estimate}")

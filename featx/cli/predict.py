@@ -5,10 +5,9 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from featx.cli.console import add_command, add_running, note, note_failures
+from featx.cli.console import add_command, add_running, check_output, note, note_failures
 from featx.cli.pipeline import Loaded, Predictions, add_model, load_pipeline, predict
-from featx.files import check_writable
-from featx.formats import check_format, write
+from featx.formats import write
 from featx.sources import list_source
 from featx.tables import TABLE_SUFFIXES
 
@@ -30,8 +29,7 @@ def add(commands: Any) -> argparse.ArgumentParser:
 
 def run(options: argparse.Namespace) -> None:
     """Predict, one row a picture, none left out."""
-    check_format(options.output, (".csv", ".parquet"))
-    check_writable(options.output)
+    check_output(options.output, (".csv", ".parquet"), options.source)
     loaded = load_pipeline(options)
     listing = list_source(options.source, path_column=_path_column(options, loaded))
     note(*listing.notes)

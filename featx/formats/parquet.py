@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from featx._optional import import_optional
+from featx.errors import InputError
 from featx.files import write_whole
 
 __all__ = ["check", "write"]
@@ -25,7 +26,10 @@ def write(
 ) -> None:
     """Write one row group after the other as pyarrow decides."""
     pyarrow, parquet = import_optional("pyarrow", "parquet"), import_optional("pyarrow.parquet", "parquet")
-    arrays = {name: pyarrow.array(list(values)) for name, values in columns.items()}
+    try:
+        arrays = {name: pyarrow.array(list(values)) for name, values in columns.items()}
+    except UnicodeEncodeError as error:
+        raise InputError(f"{path}: Parquet holds UTF-8, and {error.object!a} is none; write .csv") from None
     if features is not None:
         arrays |= {name: pyarrow.array(np.ascontiguousarray(features[:, i])) for i, name in enumerate(names)}
     with write_whole(path) as scratch:

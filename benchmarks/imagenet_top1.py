@@ -1,0 +1,72 @@
+"""Top-1 accuracy of the bundled backbone's own classifier, in ONNX and in PyTorch.
+
+    pip install -e ".[cpu,export]" -r models/requirements.txt
+    python benchmarks/imagenet_top1.py DIR
+
+DIR holds pictures and labels.csv with the columns file and class_index.
+Each goes through featx's own decoding; PyTorch gets the same canvas, and, as a
+third figure, Pillow's literal resize and crop.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from featx.backbones import open_backbone
+from featx.decode import decode
+from featx.preprocess import to_canvas
+from featx.recipes.verify import run_logits
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "models"))
+from efficientnet_lite0 import PREPROCESS, load_network
+
+
+def resize_then_crop(image: Image.Image) -> np.ndarray:
+    """Preprocess as timm and torchvision do."""
+    short = min(image.size)
+    size = tuple(PREPROCESS.resize * side // short for side in image.size)
+    left, top = (round((side - PREPROCESS.width) / 2) for side in size)
+    resized = image.resize(size, Image.Resampling.BICUBIC)
+    return np.asarray(resized.crop((left, top, left + PREPROCESS.width, top + PREPROCESS.height))).transpose(2, 0, 1)
+
+
+def main() -> None:
+    """Count hits."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    folder = parser.parse_args().folder
+    with (folder / "labels.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    truth = np.array([int(row["class_index"]) for row in rows])
+    ours = np.empty((len(rows), 3, PREPROCESS.height, PREPROCESS.width), np.uint8)
+    literal = np.empty_like(ours)
+    for i, row in enumerate(rows):
+        image = decode(folder / row["file"])
+        to_canvas(image, PREPROCESS, ours[i])
+        literal[i] = resize_then_crop(image)
+
+    network = load_network()
+
+    def run_torch(pixels: np.ndarray) -> np.ndarray:
+        with torch.inference_mode():
+            return network((torch.from_numpy(pixels).float() - 127) / 128).numpy().argmax(1)
+
+    onnx_hits = run_logits(open_backbone("efficientnet_lite0"), ours).argmax(1)
+    same, reference = run_torch(ours), run_torch(literal)
+    print(f"{len(rows)} pictures, top-1 of EfficientNet-Lite0")
+    for name, answers in (("ONNX file", onnx_hits), ("PyTorch", same), ("PyTorch, literal resize and crop", reference)):
+        print(f"{name:34} {np.sum(answers == truth)} = {np.mean(answers == truth):.4f}")
+    print(f"ONNX and PyTorch answer differently on {np.sum(onnx_hits != same)} pictures")
+    difference = np.abs(ours.astype(int) - literal)
+    print(f"canvas against literal: largest difference {difference.max()}, mean {difference.mean():.5f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,200 @@
+"""A mistake gives one line on standard error, exit code 2, and no file; and what else every command promises."""
+
+import json
+import os
+import pty
+import shutil
+
+import pytest
+from cli_tools import listing, start, write_csv
+
+COMMANDS = ["demo", "embed", "fit", "predict", "evaluate", "backbones"]
+
+MISTAKES = {
+    "no command": ("", "required: COMMAND"),
+    "no such command": ("classify photos", "invalid choice: 'classify'"),
+    "no source": ("embed -o f.npy", "required: SOURCE"),
+    "no output": ("fit W/train", "required: -o"),
+    "two sources to fit": ("fit W/train W/test -o m.featx", "unrecognized arguments"),
+    "no such option": ("embed W/test -o f.npy --fast", "unrecognized arguments: --fast"),
+    "batch size is a word": ("embed W/test -o f.npy --batch-size many", "invalid int value: 'many'"),
+    "bad pooling": ("embed W/test -o f.npy --pooling mean", "invalid choice: 'mean'"),
+    "bad task": ("fit W/train -o m.featx --task ranking", "invalid choice: 'ranking'"),
+    "embed: no such file": ("embed nowhere.png -o f.npy", "nowhere.png: no such file or folder"),
+    "embed: glob without match": ("embed W/*.gif -o f.npy", "no picture matches"),
+    "embed: empty folder": ("embed W/empty -o f.npy", "no pictures in this folder"),
+    "embed: only bad pictures": ("embed W/broken.png -o f.npy", "broken.png"),
+    "embed: wrong suffix": ("embed W/test -o f.txt", "f.txt: expected a name ending in .csv, .npy, .parquet"),
+    "embed: no folder": ("embed W/test -o no/f.npy", "there is no folder no"),
+    "embed: output is a folder": ("embed W/test -o folder.csv", "folder.csv: is a folder"),
+    "embed: output is the source": ("embed t.csv -o t.csv", "t.csv: is what is read from"),
+    "embed: paths file is the source": ("embed t.paths.csv -o t.npy", "t.paths.csv: is what is read from"),
+    "embed: bad layer": ("embed W/test -o f.npy --layer stage9", "stage9"),
+    "embed: bad backbone": ("embed W/test -o f.npy --backbone resnet9000", "backbone 'resnet9000'"),
+    "embed: backbone is no backbone": ("embed W/test -o f.npy --backbone W/broken.png", "broken.png"),
+    "embed: bad device": ("embed W/test -o f.npy --device tpu", "device='tpu'"),
+    "embed: batch size 0": ("embed W/test -o f.npy --batch-size 0", "batch_size=0"),
+    "embed: threads 0": ("embed W/test -o f.npy --threads 0", "n_threads=0"),
+    "embed: column of a folder": ("embed W/test -o f.npy --target y", "columns of a table, and this is none"),
+    "embed: no such column": ("embed W/test.csv -o f.npy --path-column p", "no column 'p', there are path, label"),
+    "fit: a split": ("fit W -o m.featx", "then: featx evaluate MODEL.featx"),
+    "fit: no such folder": ("fit nowhere -o m.featx", "nowhere: no labels"),
+    "fit: no class": ("fit W/train/bag -o m.featx", "pictures without classes"),
+    "fit: one class": ("fit one.csv -o m.featx", "is of class ant; at least two"),
+    "fit: one picture of a class": ("fit t.csv -o m.featx", "has a single readable picture"),
+    "fit: bad head": ("fit W/train -o m.featx --head forest", "head='forest': expected one of logistic_regression"),
+    "fit: head without numbers": (
+        "fit W/brightness-train.csv --target brightness -o m.featx --head logistic_regression",
+        "cannot predict numbers",
+    ),
+    "fit: log of classes": ("fit W/train -o m.featx --log-target", "only a regression"),
+    "fit: log of zeros": ("fit zeros.csv -o m.featx --log-target", "down to 0, which have no logarithm"),
+    "fit: regression on a folder": ("fit W/train -o m.featx --task regression", "a folder gives classes"),
+    "fit: regression on words": ("fit W/train.csv -o m.featx --task regression", "'bag' is not a finite number"),
+    "fit: classes or numbers": ("fit W/brightness-train.csv --target n -o m.featx", "--task classification or"),
+    "fit: which column": ("fit W/brightness-train.csv -o m.featx", "say --target, one of n, word, brightness"),
+    "fit: wrong suffix": ("fit W/train -o m.csv", "m.csv: expected a name ending in .featx"),
+    "fit: no folder": ("fit W/train -o no/m.featx", "there is no folder no"),
+    "fit: ragged table": ("fit ragged.csv -o m.featx", "ragged.csv: line 3 has 1 fields, the header 2"),
+    "fit: empty cells": ("fit cells.csv -o m.featx", "1 of 3 rows are empty"),
+    "predict: no such model": ("predict gone.featx W/test -o p.csv", "gone.featx: no such file"),
+    "predict: model is a picture": ("predict W/broken.png W/test -o p.csv", "not a pipeline saved by featx"),
+    "predict: model is a folder": ("predict W W/test -o p.csv", "not a pipeline saved by featx"),
+    "predict: extractor alone": ("predict extractor.featx W/test -o p.csv", "not a pipeline of a feature extractor"),
+    "predict: wrong suffix": ("predict CLASSES W/test -o p.npy", "p.npy: expected a name ending in .csv, .parquet"),
+    "predict: output is the source": ("predict CLASSES t.csv -o t.csv", "t.csv: is what is read from"),
+    "predict: only bad pictures": ("predict CLASSES W/broken.png gone.png -o p.csv", "gone.png: no such file"),
+    "predict: remembered column is gone": ("predict BRIGHTNESS W/test.csv -o p.csv", "no column 'picture'"),
+    "predict: another backbone": ("predict CLASSES W/test -o p.csv --backbone resnet9000", "resnet9000"),
+    "evaluate: unknown class": ("evaluate CLASSES t.csv", "the model knows no class ant, bee; it knows bag, coat"),
+    "evaluate: no labels": ("evaluate CLASSES W/test/bag", "pictures without classes"),
+    "evaluate: numbers on a folder": ("evaluate BRIGHTNESS W/test", "a folder gives classes"),
+    "evaluate: numbers on words": (
+        "evaluate BRIGHTNESS W/brightness-test.csv --target word",
+        "'x' is not a finite number",
+    ),
+    "evaluate: target is gone": ("evaluate BRIGHTNESS W/test.csv --path-column path", "no column 'brightness'"),
+    "demo: out is a file": ("demo --out t.csv", "--out t.csv: is a file"),
+    "demo: out below a file": ("demo --out t.csv/x", "t.csv"),
+}
+
+
+@pytest.fixture
+def tables(here, world):
+    picture = next((world / "test" / "bag").iterdir())
+    write_csv("t.csv", ["path", "label"], [picture, "ant"], [picture, "bee"])
+    shutil.copy("t.csv", "t.paths.csv")
+    write_csv("one.csv", ["path", "label"], [picture, "ant"], [picture, "ant"])
+    write_csv("zeros.csv", ["path", "value"], [picture, "0"], [picture, "1.5"])
+    write_csv("ragged.csv", ["path", "label"], [picture, "ant"], [picture])
+    write_csv("cells.csv", ["path", "label"], [picture, "ant"], [picture, ""], [picture, "bee"])
+    (here / "folder.csv").mkdir()
+    return here
+
+
+@pytest.mark.parametrize(("line", "said"), MISTAKES.values(), ids=MISTAKES)
+def test_a_mistake_is_one_line_and_writes_nothing(featx, tables, world, models, line, said):
+    if "extractor.featx" in line:
+        from featx import FeatureExtractor, save
+
+        save(FeatureExtractor().fit(None), "extractor.featx")
+    names = {"CLASSES": str(models["classes"]), "BRIGHTNESS": str(models["brightness"])}
+    words = [names.get(word, str(world) + word[1:] if word.split("/")[0] == "W" else word) for word in line.split()]
+    before = listing(tables), listing(world)
+    ran = featx(*words)
+    assert ran.code == 2
+    assert ran.out == ""
+    *notes, error = ran.err.splitlines()
+    assert said in error
+    assert error.startswith("featx")
+    assert ": error: " in error
+    assert all(note.startswith("featx: ") and " from column " in note for note in notes)
+    assert (listing(tables), listing(world)) == before
+
+
+@pytest.mark.parametrize("line", ["evaluate gone.featx photos", "embed nowhere.png -o f.npy", "fit"])
+def test_a_real_process_says_the_same(run_process, here, line):
+    ran = run_process(*line.split(), cwd=here)
+    assert (ran.code, ran.out) == (2, "")
+    assert ran.err.count("\n") == 1
+    assert listing(here) == []
+
+
+def test_an_unwritable_folder_is_found_before_the_work(featx, here, world, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    ran = featx("embed", world / "test", "-o", "f.npy")
+    assert ran.code == 2
+    assert ran.err == "featx: error: f.npy: the folder . is not writable for this user\n"
+
+
+def test_debug_shows_the_traceback_and_the_line(featx, here):
+    ran = featx("embed", "nowhere.png", "-o", "f.npy", "--debug")
+    assert ran.code == 2
+    assert ran.err.startswith("Traceback (most recent call last):")
+    assert ran.err.splitlines()[-1] == "featx: error: nowhere.png: no such file or folder"
+
+
+def test_our_own_mistake_is_one_line_and_exit_code_1(featx, monkeypatch):
+    def fail():
+        raise RuntimeError("two\nlines")
+
+    monkeypatch.setattr("featx.cli.backbones.list_backbones", fail)
+    ran = featx("backbones")
+    assert (ran.code, ran.out) == (1, "")
+    assert ran.err == "featx: unexpected RuntimeError: two lines (--debug shows where)\n"
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_shows_an_example(featx, command):
+    ran = featx(command, "--help")
+    assert (ran.code, ran.err) == (0, "")
+    assert f"\n  featx {command}" in ran.out.partition("example:")[2]
+
+
+def test_the_help_lists_every_command(featx):
+    ran = featx("--help")
+    assert ran.code == 0
+    listed = [line.split()[0] for line in ran.out.partition("COMMAND\n")[2].splitlines() if line.startswith("    ")]
+    assert [word for word in listed if word in COMMANDS] == COMMANDS
+
+
+def test_version(featx):
+    import featx as package
+
+    assert featx("--version").out == f"featx {package.__version__}\n"
+
+
+def test_backbones_for_people_and_programs(featx):
+    assert "efficientnet_lite0" in featx("backbones").out
+    first = json.loads(featx("backbones", "--json").out)[0]
+    assert first["name"] == "efficientnet_lite0"
+    assert (first["input"], first["features"]) == ([224, 224], 1280)
+    assert {"stem", "stage1", "stage4", "head"} <= set(first["layers"])
+
+
+def test_no_progress_bar_unless_standard_error_is_a_terminal(run_process, here, world):
+    ran = run_process("embed", world / "test", "-o", "f.npy", cwd=here)
+    assert (ran.code, ran.err) == (0, "")
+    reading, terminal = pty.openpty()
+    process = start("embed", world / "test", "-o", "f.npy", cwd=here, stderr=terminal)
+    process.communicate(timeout=60)
+    shown = os.read(reading, 100_000).decode()
+    os.close(terminal)
+    os.close(reading)
+    assert process.returncode == 0
+    assert "picture" in shown
+    assert "12" in shown
+
+
+def test_demo_writes_everything_and_says_how_to_go_on(run_process, here):
+    ran = run_process("demo", "--out", "first look", cwd=here)
+    assert (ran.code, ran.err) == (0, "")
+    assert {"model.featx", "predictions.csv", "results.png", "pictures"} == {
+        file.name for file in (here / "first look").iterdir()
+    }
+    assert listing(here)[0] == "first look"
+    assert len((here / "first look" / "predictions.csv").read_text().splitlines()) == 301
+    assert len(list((here / "first look" / "pictures").rglob("*.png"))) == 900
+    for command in ("fit", "evaluate", "predict"):
+        assert f"\n  featx {command} " in ran.out
+    assert "\n  featx fit 'first look/pictures/train' -o my.featx\n" in ran.out

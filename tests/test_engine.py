@@ -1,0 +1,110 @@
+import itertools
+import threading
+
+import numpy as np
+import pytest
+
+import featx
+from featx import engine
+from featx.backbones import open_backbone, tap
+from featx.extractor import FeatureExtractor
+from featx.session import Session
+
+X = featx.samples.load_fashion_mnist("test")[0][:40]
+BACKBONE = open_backbone("efficientnet_lite0")
+
+
+@pytest.fixture(scope="module")
+def stage1():
+    return Session(tap(BACKBONE, "stage1", "avg", False), "cpu")
+
+
+def run(items, session, batch_size=4, n_threads=2):
+    return engine.run(items, session, BACKBONE.preprocess, 24, batch_size=batch_size, n_threads=n_threads)
+
+
+@pytest.mark.parametrize(("batch_size", "n_threads"), [(1, 1), (3, 2), (7, 5), (100, 2)])
+def test_every_item_comes_out_once_and_in_order(stage1, batch_size, n_threads):
+    rows = np.concatenate([batch.features for batch in run(X, stage1, batch_size, n_threads)])
+    alone = np.concatenate([next(run([x], stage1)).features for x in X])
+    np.testing.assert_array_equal(rows, alone)
+
+
+def test_a_last_batch_that_is_not_full_is_not_lost(stage1):
+    assert [len(batch.features) for batch in run(X[:9], stage1, 4)] == [4, 4, 1]
+
+
+def test_failures_keep_their_place(stage1):
+    items = [X[0], b"", X[1], b"text", b"", X[2]]
+    batches = list(run(items, stage1, 2))
+    rows = np.concatenate([batch.features for batch in batches])
+    assert [failure.index for batch in batches for failure in batch.failures] == [1, 3, 4]
+    assert np.isnan(rows).all(axis=1).tolist() == [False, True, False, True, True, False]
+    np.testing.assert_array_equal(rows[[0, 2, 5]], np.concatenate([b.features for b in run(X[:3], stage1)]))
+
+
+def test_an_endless_stream_is_read_ahead_by_a_bounded_number(stage1):
+    taken = []
+
+    def endless():
+        for i in itertools.count():
+            taken.append(i)
+            yield X[i % len(X)]
+
+    batches = run(endless(), stage1, batch_size=4, n_threads=2)
+    for _ in range(5):
+        next(batches)
+    assert len(taken) <= 4 * (5 + 2 * 2)
+    batches.close()
+    assert not [t for t in threading.enumerate() if t.name.startswith("featx")]
+
+
+def test_iter_embed_answers_picture_by_picture_with_batches_of_one():
+    taken = []
+
+    def stream():
+        for x in X[:6]:
+            taken.append(x)
+            yield x
+
+    answers = FeatureExtractor(layer="stage1", batch_size=1, n_threads=1).iter_embed(stream())
+    next(answers)
+    assert len(taken) <= 3
+    assert sum(1 for _ in answers) == 5
+
+
+def test_iter_embed_hands_out_failures_in_their_place():
+    answers = list(FeatureExtractor(layer="stage1").iter_embed([X[0], b"", "nowhere.jpg"]))
+    assert answers[0].shape == (24,)
+    assert answers[1] == featx.Failure(1, "<bytes>", "no bytes at all; the file or download is empty")
+    assert answers[2].source == "nowhere.jpg"
+
+
+def test_an_error_in_the_source_reaches_the_caller(stage1):
+    def broken():
+        yield X[0]
+        raise RuntimeError("the camera is gone")
+
+    with pytest.raises(RuntimeError, match="the camera is gone"):
+        list(run(broken(), stage1))
+
+
+def test_a_programming_error_is_no_bad_picture(stage1, monkeypatch):
+    monkeypatch.setattr(engine, "to_canvas", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        list(run(X, stage1))
+
+
+def test_raise_stops_early_instead_of_reading_the_rest():
+    class Paths(list):
+        read = 0
+
+        def __iter__(self):
+            for item in super().__iter__():
+                Paths.read += 1
+                yield item
+
+    items = Paths([b""] + X * 50)
+    with pytest.raises(featx.PictureError, match="item 0"):
+        FeatureExtractor(layer="stage1", batch_size=4).transform(items)
+    assert Paths.read < 100

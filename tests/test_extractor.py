@@ -1,0 +1,271 @@
+import copy
+import pickle
+import threading
+
+import joblib
+import numpy as np
+import pandas as pd
+import polars as pl
+import pytest
+from sklearn.base import clone
+from sklearn.compose import ColumnTransformer
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.pipeline import FeatureUnion, make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils import estimator_checks
+
+import featx
+from featx import session
+from featx.extractor import FeatureExtractor
+
+X, Y = featx.samples.load_fashion_mnist("test")
+X, Y = X[::12], Y[::12]
+
+
+@pytest.fixture(scope="module")
+def features():
+    return FeatureExtractor().transform(X)
+
+
+def test_output_is_float32_of_the_layers_width(features):
+    assert features.dtype == np.float32
+    assert features.shape == (len(X), 1280)
+
+
+def test_init_stores_its_arguments_untouched():
+    arguments = {"backbone": object(), "layer": 3, "batch_size": "many", "device": None, "n_threads": -1}
+    extractor = FeatureExtractor(**arguments)
+    assert {name: getattr(extractor, name) for name in arguments} == arguments
+
+
+def test_transform_without_fit_equals_transform_after_fit(features):
+    np.testing.assert_array_equal(FeatureExtractor().fit(X).transform(X), features)
+    np.testing.assert_array_equal(FeatureExtractor().fit_transform(X), features)
+
+
+@pytest.mark.parametrize("change", [{"layer": "stage3"}, {"pooling": "max"}, {"l2_normalize": True}])
+def test_changing_a_value_parameter_after_fit_raises_until_fit(change):
+    extractor = FeatureExtractor().fit(X).set_params(**change)
+    (name,) = change
+    for call in (extractor.transform, extractor.embed, lambda x: list(extractor.iter_embed(x))):
+        with pytest.raises(featx.FeaturesChangedError, match=f"{name} was .* call fit again"):
+            call(X[:1])
+    assert extractor.fit(X).transform(X[:1]).shape[0] == 1
+
+
+def test_another_backbone_after_fit_raises_until_fit(other_backbone):
+    extractor = FeatureExtractor().fit(X).set_params(backbone=other_backbone)
+    with pytest.raises(featx.FeaturesChangedError, match=r"the backbone was .* at fit"):
+        extractor.transform(X[:1])
+    assert np.isfinite(extractor.fit(X).transform(X[:1])).all()
+
+
+def test_the_same_backbone_at_another_path_is_no_change(tmp_path):
+    bundled = featx.backbones.open_backbone("efficientnet_lite0").path
+    copied = tmp_path / "renamed.onnx"
+    copied.write_bytes(bundled.read_bytes())
+    extractor = FeatureExtractor().fit(X).set_params(backbone=copied)
+    np.testing.assert_array_equal(extractor.transform(X[:1]), FeatureExtractor().transform(X[:1]))
+
+
+@pytest.mark.parametrize("change", [{"batch_size": 3}, {"n_threads": 1}, {"device": "cpu"}, {"on_error": "nan"}])
+def test_parameters_that_change_no_value_take_effect_at_once(change, features):
+    extractor = FeatureExtractor().fit(X).set_params(**change)
+    np.testing.assert_array_equal(extractor.transform(X), features)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"batch_size": 0}, "batch_size=0: expected an integer of at least 1"),
+        ({"batch_size": 2.5}, "batch_size=2.5"),
+        ({"batch_size": True}, "batch_size=True"),
+        ({"batch_size": None}, "batch_size=None"),
+        ({"n_threads": 0}, "n_threads=0"),
+        ({"on_error": "ignore"}, "on_error='ignore': expected 'raise' or 'nan'"),
+        ({"pooling": "mean"}, "pooling='mean': expected one of avg, max, flatten"),
+        ({"l2_normalize": "yes"}, "l2_normalize='yes'"),
+        ({"layer": "stage9"}, "layer='stage9': backbone efficientnet_lite0 has the layers"),
+        ({"device": "gpu"}, "device='gpu': expected 'auto', 'cpu', 'cuda' or 'cuda:N'"),
+        ({"backbone": "nothing"}, "backbone 'nothing': neither a file nor one of"),
+        ({"backbone": 7}, "backbone=7: expected a name or a path"),
+    ],
+)
+def test_wrong_arguments_are_named_at_fit_and_at_transform(wrong, message):
+    for call in (FeatureExtractor(**wrong).fit, FeatureExtractor(**wrong).transform):
+        with pytest.raises(featx.FeatxError) as caught:
+            call(X[:1])
+        assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(("pooling", "width"), [("avg", 40), ("max", 40), ("flatten", 40 * 28 * 28)])
+def test_layers_and_poolings_agree_with_numpy(pooling, width):
+    rows = FeatureExtractor(layer="stage2", pooling=pooling).transform(X[:3])
+    maps = FeatureExtractor(layer="stage2", pooling="flatten").transform(X[:3]).reshape(3, 40, 28, 28)
+    assert rows.shape == (3, width)
+    expected = featx.backbones.POOLINGS[pooling].array(maps)
+    np.testing.assert_allclose(rows, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_l2_normalize_gives_unit_rows_in_the_same_direction(features):
+    rows = FeatureExtractor(l2_normalize=True).transform(X)
+    np.testing.assert_allclose(rows, features / np.linalg.norm(features, axis=1, keepdims=True), atol=1e-6)
+
+
+def test_feature_names_say_where_they_come_from():
+    names = FeatureExtractor(layer="stage1").get_feature_names_out()
+    assert names[0] == "efficientnet_lite0_stage1_0"
+    assert len(set(names)) == len(names) == 24
+
+
+def test_set_output_gives_frames_with_names_and_index(features):
+    series = pd.Series(X, index=range(100, 100 + len(X)))
+    frame = FeatureExtractor().set_output(transform="pandas").fit_transform(series)
+    assert list(frame.columns[:1]) == ["efficientnet_lite0_head_0"]
+    assert list(frame.index) == list(series.index)
+    np.testing.assert_array_equal(frame.to_numpy(), features)
+    polars = FeatureExtractor().set_output(transform="polars").fit_transform(X)
+    assert isinstance(polars, pl.DataFrame)
+    np.testing.assert_array_equal(polars.to_numpy(), features)
+
+
+@pytest.mark.parametrize(
+    "container",
+    [
+        list,
+        tuple,
+        lambda x: np.array(x, dtype=object),
+        lambda x: np.array(x, dtype=object)[:, None],
+        pd.Series,
+        lambda x: pd.DataFrame({"picture": x}),
+        lambda x: pl.Series(x),
+        lambda x: pl.DataFrame({"picture": x}),
+        lambda x: (item for item in x),
+    ],
+)
+def test_every_container_gives_the_same_rows(container, features):
+    np.testing.assert_array_equal(FeatureExtractor().transform(container(X)), features)
+
+
+def test_no_pictures_give_no_rows():
+    assert FeatureExtractor().transform([]).shape == (0, 1280)
+
+
+def test_a_fitted_extractor_pickles_in_kilobytes_and_still_works(features):
+    extractor = FeatureExtractor().fit(X)
+    extractor.transform(X)
+    content = pickle.dumps(extractor)
+    assert len(content) < 4096
+    np.testing.assert_array_equal(pickle.loads(content).transform(X), features)
+    np.testing.assert_array_equal(copy.deepcopy(extractor).transform(X), features)
+
+
+def test_clone_is_unfitted_and_shares_the_open_session():
+    extractor = FeatureExtractor().fit(X)
+    copied = clone(extractor)
+    assert not hasattr(copied, "backbone_identity_")
+    assert copied.open_session() is extractor.open_session()
+
+
+def test_transform_is_thread_safe(features):
+    extractor = FeatureExtractor(batch_size=2)
+    results: dict[int, np.ndarray] = {}
+    threads = [threading.Thread(target=lambda i=i: results.update({i: extractor.transform(X[i:])})) for i in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for i, rows in results.items():
+        np.testing.assert_array_equal(rows, features[i:])
+
+
+@pytest.mark.parametrize("backend", ["loky", "threading"])
+def test_cross_val_score_in_parallel_equals_serial(backend):
+    pipeline = make_pipeline(FeatureExtractor(), StandardScaler(), LogisticRegression(C=0.01, max_iter=500))
+    small = np.array(X[:20], dtype=object), Y[:20]
+    small_y = np.array(["a", "b"] * 10)
+    serial = cross_val_score(pipeline, small[0], small_y, cv=2)
+    with joblib.parallel_config(backend, n_jobs=2):
+        np.testing.assert_array_equal(cross_val_score(pipeline, small[0], small_y, cv=2), serial)
+
+
+def test_threads_take_their_share_inside_a_worker():
+    def threads():
+        return FeatureExtractor()._threads()
+
+    cores = joblib.cpu_count()
+    assert threads() == cores
+    with joblib.parallel_config("threading"):
+        assert joblib.Parallel(n_jobs=2)(joblib.delayed(threads)() for _ in range(2)) == [1, 1]
+    with joblib.parallel_config("loky"):
+        inside = joblib.Parallel(n_jobs=2)(joblib.delayed(_threads_in_worker)() for _ in range(2))
+    assert inside == [max(1, cores // 2)] * 2
+
+
+def _threads_in_worker():
+    return FeatureExtractor()._threads()
+
+
+def test_a_search_over_layers_scores_different_features():
+    search = GridSearchCV(
+        make_pipeline(FeatureExtractor(), StandardScaler(), LogisticRegression(C=0.01, max_iter=1000)),
+        {"featureextractor__layer": ["stem", "stage3", "head"]},
+        cv=2,
+    )
+    search.fit(np.array(X, dtype=object), Y)
+    assert len(set(search.cv_results_["mean_test_score"])) > 1
+
+
+def test_column_transformer_and_feature_union():
+    frame = pd.DataFrame({"picture": X[:6], "price": np.arange(6.0)})
+    table = ColumnTransformer([("picture", FeatureExtractor(), ["picture"]), ("price", "passthrough", ["price"])])
+    rows = table.fit_transform(frame)
+    np.testing.assert_array_equal(rows[:, :1280].astype(np.float32), FeatureExtractor().transform(X[:6]))
+    assert table.get_feature_names_out()[0] == "picture__efficientnet_lite0_head_0"
+    union = FeatureUnion([("late", FeatureExtractor()), ("early", FeatureExtractor(layer="stage1"))])
+    assert union.fit_transform(X[:2]).shape == (2, 1280 + 24)
+
+
+@pytest.mark.parametrize(
+    "check",
+    [
+        "check_no_attributes_set_in_init",
+        "check_parameters_default_constructible",
+        "check_get_params_invariance",
+        "check_set_params",
+        "check_estimator_repr",
+        "check_estimator_tags_renamed",
+        "check_valid_tag_types",
+        "check_mixin_order",
+        "check_estimator_cloneable",
+    ],
+)
+def test_scikit_learns_checks_of_the_interface(check):
+    getattr(estimator_checks, check)("FeatureExtractor", FeatureExtractor())
+
+
+def test_the_repr_and_the_html_display_show_parameters():
+    extractor = FeatureExtractor(pooling="max")
+    assert repr(extractor) == "FeatureExtractor(pooling='max')"
+    assert "pooling" in extractor._repr_html_()
+
+
+def test_progress_goes_to_standard_error_and_only_on_request(capsys):
+    FeatureExtractor().transform(X[:2])
+    assert capsys.readouterr() == ("", "")
+    FeatureExtractor(progress=True).transform(X[:2])
+    out, err = capsys.readouterr()
+    assert not out
+    assert "0/2" in err
+
+
+def test_the_session_opens_once_a_process(monkeypatch):
+    opened = []
+    original = session.Session.__init__
+    monkeypatch.setattr(session.Session, "__init__", lambda *a, **k: (opened.append(1), original(*a, **k))[1])
+    session._sessions.clear()
+    for _ in range(3):
+        FeatureExtractor().transform(X[:1])
+    FeatureExtractor(layer="stage1").transform(X[:1])
+    assert len(opened) == 2

@@ -1,0 +1,104 @@
+"""A file is written whole or not at all."""
+
+import os
+
+import pytest
+
+from featx.errors import InputError
+from featx.files import check_writable, discard_unfinished, write_whole
+
+
+def names(folder):
+    return sorted(os.listdir(folder))
+
+
+def test_the_file_appears_at_the_end_only(tmp_path):
+    with write_whole(tmp_path / "a.txt") as scratch:
+        scratch.write_text("whole")
+        assert not (tmp_path / "a.txt").exists()
+        assert scratch.parent == tmp_path
+        assert scratch.suffix == ".txt"
+    assert names(tmp_path) == ["a.txt"]
+    assert (tmp_path / "a.txt").read_text() == "whole"
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_an_error_leaves_what_was_there(tmp_path, error):
+    (tmp_path / "a.txt").write_text("before")
+
+    def write():
+        with write_whole(tmp_path / "a.txt") as scratch:
+            scratch.write_text("half")
+            raise error
+
+    with pytest.raises(error):
+        write()
+    assert names(tmp_path) == ["a.txt"]
+    assert (tmp_path / "a.txt").read_text() == "before"
+
+
+def test_a_file_is_replaced(tmp_path):
+    (tmp_path / "a.txt").write_text("before")
+    with write_whole(tmp_path / "a.txt") as scratch:
+        scratch.write_text("after")
+    assert names(tmp_path) == ["a.txt"]
+    assert (tmp_path / "a.txt").read_text() == "after"
+
+
+def test_two_writers_do_not_meet(tmp_path):
+    with write_whole(tmp_path / "a.txt") as first, write_whole(tmp_path / "a.txt") as second:
+        assert first != second
+        first.write_text("first")
+        second.write_text("second")
+    assert names(tmp_path) == ["a.txt"]
+
+
+def test_discarding_removes_only_what_is_unfinished(tmp_path):
+    with write_whole(tmp_path / "done.txt") as scratch:
+        scratch.write_text("done")
+    writer = write_whole(tmp_path / "a.txt")
+    writer.__enter__().write_text("half")
+    assert len(names(tmp_path)) == 2
+    discard_unfinished()
+    assert names(tmp_path) == ["done.txt"]
+    with pytest.raises(FileNotFoundError):
+        writer.__exit__(None, None, None)
+
+
+def test_a_name_without_folder_is_in_the_working_directory(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    check_writable("a.csv")
+    with write_whole("a.csv") as scratch:
+        scratch.write_text("x")
+    assert names(tmp_path) == ["a.csv"]
+
+
+def test_a_missing_folder_is_named(tmp_path):
+    with pytest.raises(InputError) as caught:
+        check_writable(tmp_path / "no" / "a.csv")
+    assert f"there is no folder {tmp_path / 'no'}; make it first" in str(caught.value)
+    assert names(tmp_path) == []
+
+
+def test_a_file_in_the_place_of_the_folder_is_named(tmp_path):
+    (tmp_path / "f").touch()
+    with pytest.raises(InputError, match="there is no folder"):
+        check_writable(tmp_path / "f" / "a.csv")
+
+
+def test_a_folder_as_target_is_refused(tmp_path):
+    (tmp_path / "a.csv").mkdir()
+    with pytest.raises(InputError, match=r"a\.csv: is a folder; give the name of a file"):
+        check_writable(tmp_path / "a.csv")
+
+
+def test_an_unwritable_folder_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda path, mode: mode != os.W_OK)  # root may write anywhere
+    with pytest.raises(InputError) as caught:
+        check_writable(tmp_path / "a.csv")
+    assert f"the folder {tmp_path} is not writable" in str(caught.value)
+
+
+def test_checking_writes_nothing(tmp_path):
+    check_writable(tmp_path / "a.csv")
+    assert names(tmp_path) == []
