@@ -82,7 +82,7 @@ def decode(item: Any) -> Image.Image:
     Returns
     -------
     PIL.Image.Image
-        Mode ``"RGB"``, upright, full size.
+        Mode ``"RGB"``, upright, full size. May be ``item`` itself: don't change it.
 
     Raises
     ------
@@ -140,8 +140,7 @@ def _from_bytes(data: bytes | bytearray | memoryview) -> Image.Image:
         raise UnreadableError("not a picture in a format that Pillow reads, or its beginning is damaged") from None
     except Exception as error:  # Pillow's plugins raise nearly anything on damaged files
         raise UnreadableError(_explain(error)) from None
-    with image:
-        return _from_image(image)
+    return _from_image(image)
 
 
 def _from_image(image: Image.Image) -> Image.Image:
@@ -150,9 +149,7 @@ def _from_image(image: Image.Image) -> Image.Image:
     try:
         image.load()
         turn, rgb = _turn(image), _to_rgb(image)
-        if turn is not None:
-            return rgb.transpose(turn)
-        return rgb.copy() if rgb is image else rgb
+        return rgb if turn is None else rgb.transpose(turn)
     except UnreadableError:
         raise
     except Exception as error:  # as above

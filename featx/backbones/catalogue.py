@@ -92,7 +92,11 @@ def find_by_identity(identity: str) -> Backbone | None:
 
 
 def _files() -> list[Path]:
-    return [path for folder in (models_dir(), cache_dir()) for path in sorted(folder.glob("*.onnx"))]
+    try:
+        own = sorted(cache_dir().glob("*.onnx"))
+    except OSError:  # not this user's to read: then nothing there is this user's
+        own = []
+    return [*sorted(models_dir().glob("*.onnx")), *own]
 
 
 def _read(path: Path) -> Backbone:
