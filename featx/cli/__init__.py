@@ -108,7 +108,8 @@ def _ending_soon_on_interrupt() -> Iterator[None]:
     os.set_blocking(writing, False)
 
     def watch() -> None:
-        interrupted = os.read(reading, 1)
+        signals = iter(lambda: os.read(reading, 1), b"")  # ends when the other side is closed
+        interrupted = bytes([signal.SIGINT]) in signals
         os.close(reading)
         if interrupted:
             time.sleep(_SECONDS_TO_END)

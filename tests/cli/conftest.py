@@ -4,11 +4,11 @@ import os
 
 import numpy as np
 import pytest
-from cli_tools import CLASSES, Ran, start, write_csv
 from PIL import Image
 
 from featx.cli import main
 from featx.samples import extract_fashion_mnist
+from tests.cli.cli_tools import CLASSES, Ran, start, write_csv
 
 
 @pytest.fixture

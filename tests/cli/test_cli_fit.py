@@ -5,10 +5,10 @@ import shutil
 
 import pandas as pd
 import pytest
-from cli_tools import CLASSES, listing, write_csv
 
 from featx.heads import HEADS
 from featx.persistence import read_info
+from tests.cli.cli_tools import CLASSES, listing, write_csv
 
 CLASSIFICATION = ["n", "accuracy", "balanced_accuracy", "macro_f1", "log_loss", "roc_auc", "per_class", "confusion"]
 

@@ -7,7 +7,8 @@ import sys
 import time
 
 import pytest
-from cli_tools import listing, start, write_csv
+
+from tests.cli.cli_tools import listing, start, write_csv
 
 SECONDS = 2.5  # two, and slack for a machine under load
 

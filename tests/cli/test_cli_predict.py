@@ -6,7 +6,8 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
-from cli_tools import CLASSES, listing, write_csv
+
+from tests.cli.cli_tools import CLASSES, listing, write_csv
 
 
 def test_predict_writes_path_label_and_a_probability_for_each_class(featx, here, to_world, models):
