@@ -48,19 +48,15 @@ def run(options: argparse.Namespace) -> None:
 def evaluate(loaded: Loaded, listing: Listing, source: str) -> tuple[dict[str, Any], list[Any]]:
     """Predict a listing and summarise; also what could not be read."""
     values = read_target(listing, loaded.task).values
-    if loaded.task == "classification":
-        unknown = sorted(set(values) - set(loaded.head.classes_.tolist()))
-        if unknown:
-            known = ", ".join(loaded.head.classes_)
-            raise InputError(f"{source}: the model knows no class {', '.join(unknown)}; it knows {known}")
+    if unknown := sorted(set(values) - set(loaded.classes)) if loaded.classes else []:
+        known = ", ".join(loaded.classes or [])
+        raise InputError(f"{source}: the model knows no class {', '.join(unknown)}; it knows {known}")
     predictions = predict(loaded, listing.paths)
     y = np.array([values[i] for i in predictions.kept])
-    if loaded.task == "regression":
+    if loaded.classes is None:
         return summarize_regression(y, predictions.values), predictions.failures
-    if predictions.probabilities is None:
-        raise InputError(f"{source}: the head gives no probabilities, which the summary needs")
-    classes = loaded.head.classes_.tolist()
-    return summarize_classification(y, predictions.values, predictions.probabilities, classes), predictions.failures
+    facts = summarize_classification(y, predictions.values, predictions.probabilities, loaded.classes)
+    return facts, predictions.failures
 
 
 def describe(facts: dict[str, Any]) -> str:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from sklearn.pipeline import Pipeline
 
 from featx.errors import Failure, PipelineFileError
 from featx.extractor import FeatureExtractor
@@ -17,12 +18,17 @@ __all__ = ["Loaded", "Predictions", "add_model", "load_pipeline", "predict"]
 
 
 class Loaded(NamedTuple):
-    """A pipeline taken apart, and what the file remembers."""
+    """A pipeline taken apart, and what the file remembers; ``classes`` is None for a regression."""
 
     extractor: FeatureExtractor
     head: Any
-    task: str
+    classes: list[str] | None
     info: dict[str, Any]
+
+    @property
+    def task(self) -> str:
+        """What it predicts."""
+        return "regression" if self.classes is None else "classification"
 
 
 class Predictions(NamedTuple):
@@ -42,17 +48,19 @@ def add_model(parser: argparse.ArgumentParser) -> None:
 
 
 def load_pipeline(options: argparse.Namespace) -> Loaded:
-    """Load what ``featx fit`` saved."""
+    """Load what ``featx fit`` or `featx.save` wrote: a pipeline that begins with an extractor."""
     info = read_info(options.model)["info"]
     pipeline = load(options.model, backbone=options.backbone)
-    steps = list(getattr(pipeline, "named_steps", {}).values())
-    if len(steps) != 2 or not isinstance(steps[0], FeatureExtractor):
+    if not isinstance(pipeline, Pipeline) or len(pipeline) < 2 or not isinstance(pipeline[0], FeatureExtractor):
         raise PipelineFileError(f"{options.model}: not a pipeline of a feature extractor and a head")
-    extractor, head = steps
+    extractor, head = pipeline[0], pipeline[1:]
+    if not hasattr(head, "predict"):
+        raise PipelineFileError(f"{options.model}: a pipeline that predicts nothing; featx embed gives features")
     extractor.set_params(
         device=options.device, batch_size=options.batch_size, n_threads=options.threads, progress=sys.stderr.isatty()
     )
-    return Loaded(extractor, head, "classification" if hasattr(head, "classes_") else "regression", info)
+    classes = [str(label) for label in head.classes_] if hasattr(head, "classes_") else None
+    return Loaded(extractor, head, classes, info)
 
 
 def predict(loaded: Loaded, paths: list[str]) -> Predictions:
@@ -62,4 +70,5 @@ def predict(loaded: Loaded, paths: list[str]) -> Predictions:
     kept = [i for i in range(len(paths)) if i not in failed]
     X = features[kept]
     probabilities = loaded.head.predict_proba(X) if hasattr(loaded.head, "predict_proba") else None
-    return Predictions(kept, loaded.head.predict(X), probabilities, failures)
+    values = loaded.head.predict(X)
+    return Predictions(kept, values if loaded.classes is None else values.astype(str), probabilities, failures)

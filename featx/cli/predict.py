@@ -51,7 +51,7 @@ def tabulate(loaded: Loaded, paths: list[str], predictions: Predictions) -> dict
     answer = "label" if loaded.task == "classification" else "value"
     columns: dict[str, list[Any]] = {"path": paths, answer: column(predictions.values)}
     if predictions.probabilities is not None:
-        for i, name in enumerate(loaded.head.classes_):
+        for i, name in enumerate(loaded.classes or []):
             columns[f"proba_{name}"] = column(predictions.probabilities[:, i])
     columns["error"] = [None] * len(paths)
     for failure in predictions.failures:

@@ -13,7 +13,7 @@ __all__ = ["summarize_classification", "summarize_regression"]
 
 
 def summarize_classification(
-    y_true: npt.ArrayLike, y_pred: npt.ArrayLike, probabilities: npt.ArrayLike, classes: Sequence[str]
+    y_true: npt.ArrayLike, y_pred: npt.ArrayLike, probabilities: npt.ArrayLike | None, classes: Sequence[str]
 ) -> dict[str, Any]:
     """Summarise a classification.
 
@@ -21,8 +21,8 @@ def summarize_classification(
     ----------
     y_true, y_pred : array-like of str, shape (n,)
         Labels, all of them among ``classes``.
-    probabilities : array-like of float, shape (n, n_classes)
-        In the order of ``classes``.
+    probabilities : array-like of float, shape (n, n_classes), or None
+        In the order of ``classes``; without them ``log_loss`` and ``roc_auc`` are None.
     classes : sequence of str
         Sorted, as the head knows them.
 
@@ -43,9 +43,10 @@ def summarize_classification(
     (0.5, 1.0, [[1, 0], [1, 0]])
     """
     y_true, y_pred = np.asarray(y_true), np.asarray(y_pred)
-    p = np.asarray(probabilities, float)
-    p = p / p.sum(axis=1, keepdims=True)  # float32 rows sum to 1 only nearly
     labels = list(classes)
+    p = None if probabilities is None else np.asarray(probabilities, float)
+    if p is not None:
+        p = p / p.sum(axis=1, keepdims=True)  # float32 rows sum to 1 only nearly
     precision, recall, f1, support = metrics.precision_recall_fscore_support(
         y_true, y_pred, labels=labels, zero_division=0.0
     )
@@ -56,8 +57,8 @@ def summarize_classification(
         "accuracy": float(np.mean(y_true == y_pred)),
         "balanced_accuracy": float(recall[occurs].mean()),
         "macro_f1": float(f1[seen].mean()),
-        "log_loss": float(metrics.log_loss(y_true, p, labels=labels)),
-        "roc_auc": _roc_auc(y_true, p, labels) if occurs.all() else None,
+        "log_loss": None if p is None else float(metrics.log_loss(y_true, p, labels=labels)),
+        "roc_auc": None if p is None or not occurs.all() else _roc_auc(y_true, p, labels),
         "per_class": {
             label: {
                 "precision": float(precision[i]),
