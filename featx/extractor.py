@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from featx import engine
 from featx.backbones import Backbone, open_backbone, tap
+from featx.backbones.file import LayerSpec
 from featx.backbones.tap import n_features
 from featx.errors import FailedPicturesWarning, Failure, FeaturesChangedError, InputError, PictureError
 from featx.items import list_items
@@ -58,12 +59,13 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     ----------
     backbone : str or path, default="efficientnet_lite0"
         A bundled backbone, one in the user's folder, or a file in featx's format.
-    layer : str or None, default=None
+    layer : str, int, list of them, or None, default=None
         Where to tap: ``"stem"``, ``"stage1"`` to ``"stage4"``, ``"head"`` or a
-        finer layer of the backbone. None is what the network pools for its own
-        classifier.
-    pooling : {"avg", "max", "flatten"}, default="avg"
-        From the layer's map to a row.
+        finer layer of the backbone; a number counts its layers, -1 being the
+        last. None is what the network pools for its own classifier. Several
+        are pooled each and put side by side, in one pass.
+    pooling : {"avg", "max", "avgmax", "gem", "std", "spatial_pyramid", "flatten"}, default="avg"
+        From a layer's map to a row.
     l2_normalize : bool, default=False
         Scale each row to unit length.
     device : {"auto", "cpu", "cuda", "cuda:N"}, default="auto"
@@ -101,7 +103,7 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         self,
         backbone: str | os.PathLike[str] = "efficientnet_lite0",
         *,
-        layer: str | None = None,
+        layer: LayerSpec = None,
         pooling: str = "avg",
         l2_normalize: bool = False,
         device: str = "auto",
@@ -231,9 +233,9 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         ndarray of str, shape (n_features,)
         """
         backbone = self._check_parameters()
-        prefix = f"{backbone.name}_{backbone.layer(self.layer).name}"
-        width = n_features(backbone, self.layer, self.pooling)
-        return np.array([f"{prefix}_{i}" for i in range(width)], dtype=object)
+        widths = n_features(backbone, self.layer, self.pooling)
+        names = [f"{backbone.name}_{layer}_{i}" for layer, width in widths.items() for i in range(width)]
+        return np.array(names, dtype=object)
 
     def open_session(self) -> Session:
         """Open the session that `transform` will use, or get the one that is open.
@@ -244,7 +246,8 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             Its ``device`` says where ``"auto"`` landed.
         """
         backbone = self._check_parameters()
-        arguments = (backbone.layer(self.layer).name, self.pooling, bool(self.l2_normalize))
+        layers = tuple(layer.name for layer in backbone.select(self.layer))
+        arguments = (layers, self.pooling, bool(self.l2_normalize))
         return get_session((backbone.identity, *arguments), lambda: tap(backbone, *arguments), self.device)
 
     def __getstate__(self) -> Any:
@@ -262,7 +265,8 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
     def _embed(self, X: Any, *, stop_at_failure: bool) -> Embedded:
         items = list_items(X)
-        features = np.empty((len(items), n_features(self._check_parameters(), self.layer, self.pooling)), np.float32)
+        width = sum(n_features(self._check_parameters(), self.layer, self.pooling).values())
+        features = np.empty((len(items), width), np.float32)
         failures: list[Failure] = []
         share = -(-len(items) // self._threads())
         with tqdm(total=len(items), unit="picture", disable=not self.progress, leave=False) as bar:
@@ -283,7 +287,7 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             items,
             self.open_session(),
             backbone.preprocess,
-            n_features(backbone, self.layer, self.pooling),
+            sum(n_features(backbone, self.layer, self.pooling).values()),
             batch_size=batch_size,
             n_threads=self._threads(),
         )

@@ -111,8 +111,38 @@ def test_each_pooling_computes_in_the_graph_what_it_computes_on_arrays(bundled, 
     pixels = canonical_pixels(bundled.preprocess)
     maps = Session(tap(bundled, "stage4", "flatten", False), "cpu").run(pixels).reshape(1, 320, 7, 7)
     rows = Session(tap(bundled, "stage4", pooling, False), "cpu").run(pixels)
-    assert rows.shape[1] == n_features(bundled, "stage4", pooling)
+    assert rows.shape[1] == n_features(bundled, "stage4", pooling)["stage4"]
     np.testing.assert_allclose(rows, POOLINGS[pooling].array(maps), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (2, 5), (3, 3), (7, 7), (13, 8)])
+def test_the_pyramid_is_adaptive_pooling_on_maps_of_any_size(height, width):
+    maps = np.random.default_rng(0).normal(size=(2, 3, height, width)).astype(np.float32)
+    rows = POOLINGS["spatial_pyramid"].array(maps)
+    np.testing.assert_allclose(rows[:, :3], maps.mean((2, 3)), rtol=1e-5, atol=1e-6)
+    assert rows.shape == (2, POOLINGS["spatial_pyramid"].n_features((3, height, width)))
+    if min(height, width) >= 2:
+        top, left = -(-height // 2), -(-width // 2)
+        np.testing.assert_allclose(rows[:, 3:6], maps[:, :, :top, :left].mean((2, 3)), rtol=1e-5, atol=1e-6)
+
+
+def test_several_layers_come_side_by_side_from_one_graph(bundled):
+    pixels = canonical_pixels(bundled.preprocess)
+    rows = Session(tap(bundled, ["stage4", "stage2", -1], "avg", False), "cpu").run(pixels)
+    alone = [Session(tap(bundled, name, "avg", False), "cpu").run(pixels) for name in ("stage4", "stage2", "head")]
+    np.testing.assert_array_equal(rows, np.concatenate(alone, axis=1))
+
+
+def test_layers_are_counted_from_both_ends(bundled):
+    assert bundled.layer(-1) == bundled.layer("head")
+    assert bundled.layer(-2) == bundled.layer("stage4")
+    assert bundled.layer(0) == bundled.layers[0]
+
+
+@pytest.mark.parametrize("layer", [[], ["head", "bn2"], 31, -32, True, 1.5, ["head", None, "stage9"], {"head"}])
+def test_layers_that_are_not_there_are_named(bundled, layer):
+    with pytest.raises(featx.BackboneError, match="layer="):
+        bundled.select(layer)
 
 
 def test_cutting_removes_the_work_behind_the_cut(bundled, model):

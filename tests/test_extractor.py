@@ -84,9 +84,9 @@ def test_parameters_that_change_no_value_take_effect_at_once(change, features):
         ({"batch_size": None}, "batch_size=None"),
         ({"n_threads": 0}, "n_threads=0"),
         ({"on_error": "ignore"}, "on_error='ignore': expected 'raise' or 'nan'"),
-        ({"pooling": "mean"}, "pooling='mean': expected one of avg, max, flatten"),
+        ({"pooling": "mean"}, "pooling='mean': expected one of avg, max"),
         ({"l2_normalize": "yes"}, "l2_normalize='yes'"),
-        ({"layer": "stage9"}, "layer='stage9': backbone efficientnet_lite0 has the layers"),
+        ({"layer": "stage9"}, "layer='stage9': backbone efficientnet_lite0 has the 31 layers"),
         ({"device": "gpu"}, "device='gpu': expected 'auto', 'cpu', 'cuda' or 'cuda:N'"),
         ({"backbone": "nothing"}, "backbone 'nothing': neither a file nor one of"),
         ({"backbone": 7}, "backbone=7: expected a name or a path"),
@@ -99,13 +99,28 @@ def test_wrong_arguments_are_named_at_fit_and_at_transform(wrong, message):
         assert message in str(caught.value)
 
 
-@pytest.mark.parametrize(("pooling", "width"), [("avg", 40), ("max", 40), ("flatten", 40 * 28 * 28)])
+@pytest.mark.parametrize(
+    ("pooling", "width"),
+    [("avg", 40), ("max", 40), ("gem", 40), ("std", 40), ("spatial_pyramid", 40 * 21), ("flatten", 40 * 28 * 28)],
+)
 def test_layers_and_poolings_agree_with_numpy(pooling, width):
     rows = FeatureExtractor(layer="stage2", pooling=pooling).transform(X[:3])
     maps = FeatureExtractor(layer="stage2", pooling="flatten").transform(X[:3]).reshape(3, 40, 28, 28)
     assert rows.shape == (3, width)
     expected = featx.backbones.POOLINGS[pooling].array(maps)
     np.testing.assert_allclose(rows, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_several_layers_have_names_that_say_which():
+    extractor = FeatureExtractor(layer=["stage1", "stem"])
+    names = extractor.get_feature_names_out()
+    assert [names[0], names[23], names[24]] == [
+        "efficientnet_lite0_stage1_0",
+        "efficientnet_lite0_stage1_23",
+        "efficientnet_lite0_stem_0",
+    ]
+    rows = clone(extractor).fit(X).transform(X[:2])
+    np.testing.assert_array_equal(rows[:, 24:], FeatureExtractor(layer="stem").transform(X[:2]))
 
 
 def test_l2_normalize_gives_unit_rows_in_the_same_direction(features):

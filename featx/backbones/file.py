@@ -29,7 +29,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -39,7 +39,19 @@ from onnx import numpy_helper
 from featx.errors import BackboneError
 from featx.preprocess import Preprocess
 
-__all__ = ["FORMAT", "Backbone", "Layer", "canonical_pixels", "describe_model", "load_model", "read_backbone"]
+__all__ = [
+    "FORMAT",
+    "Backbone",
+    "Layer",
+    "LayerSpec",
+    "canonical_pixels",
+    "describe_model",
+    "load_model",
+    "read_backbone",
+]
+
+#: How a layer, or several, may be asked for.
+LayerSpec: TypeAlias = "str | int | list[str | int] | tuple[str | int, ...] | None"
 
 FORMAT = 1
 _KEYS = ("format", "name", "preprocess", "layers", "default_layer", "cost", "license", "source", "recipe", "canonical")
@@ -70,6 +82,11 @@ class Layer:
     height: int
     width: int
     stride: int
+
+    @property
+    def size(self) -> tuple[int, int, int]:
+        """Channels, height and width of the map."""
+        return self.channels, self.height, self.width
 
 
 @dataclass(frozen=True)
@@ -123,20 +140,37 @@ class Backbone:
     recipe: dict[str, Any]
     canonical: npt.NDArray[np.float32]
 
-    def layer(self, name: str | None) -> Layer:
-        """Find a layer by its name or an alias; None is the default layer.
+    def layer(self, name: str | int | None) -> Layer:
+        """Find a layer by its name, an alias or its position; None is the default layer.
 
         Raises
         ------
         BackboneError
-            When there is none of that name; the message lists those there are.
+            When there is none; the message lists those there are.
         """
         wanted = self.default_layer if name is None else name
-        for layer in self.layers:
-            if wanted == layer.name or wanted in layer.aliases:
-                return layer
+        if isinstance(wanted, int) and not isinstance(wanted, bool):
+            if -len(self.layers) <= wanted < len(self.layers):
+                return self.layers[wanted]
+        else:
+            for layer in self.layers:
+                if wanted == layer.name or wanted in layer.aliases:
+                    return layer
         names = ", ".join(layer.name for layer in self.layers)
-        raise BackboneError(f"layer={wanted!r}: backbone {self.name} has the layers {names}")
+        raise BackboneError(f"layer={wanted!r}: backbone {self.name} has the {len(self.layers)} layers {names}")
+
+    def select(self, layers: LayerSpec) -> tuple[Layer, ...]:
+        """Find one layer or several, in the order given.
+
+        Raises
+        ------
+        BackboneError
+            When a list is empty or names a layer twice.
+        """
+        chosen = tuple(self.layer(name) for name in (layers if isinstance(layers, (list, tuple)) else [layers]))
+        if not chosen or len(set(chosen)) < len(chosen):
+            raise BackboneError(f"layer={layers!r}: expected at least one layer, and each of them once")
+        return chosen
 
 
 def canonical_pixels(preprocess: Preprocess) -> npt.NDArray[np.uint8]:

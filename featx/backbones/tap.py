@@ -9,38 +9,38 @@ from __future__ import annotations
 import onnx
 from onnx import TensorProto, helper
 
-from featx.backbones.file import Backbone, load_model
+from featx.backbones.file import Backbone, LayerSpec, load_model
 from featx.backbones.pooling import POOLINGS
 from featx.errors import InputError
 
 __all__ = ["n_features", "tap"]
 
 
-def n_features(backbone: Backbone, layer: str | None, pooling: str) -> int:
-    """Count the features that a layer and a pooling give.
+def n_features(backbone: Backbone, layer: LayerSpec, pooling: str) -> dict[str, int]:
+    """Count the features that each layer gives with a pooling.
 
     Examples
     --------
     >>> from featx.backbones import open_backbone
     >>> from featx.backbones.tap import n_features
-    >>> n_features(open_backbone("efficientnet_lite0"), "head", "flatten")
-    62720
+    >>> n_features(open_backbone("efficientnet_lite0"), ["stage4", "head"], "avg")
+    {'stage4': 320, 'head': 1280}
     """
     if pooling not in POOLINGS:
         raise InputError(f"pooling={pooling!r}: expected one of {', '.join(POOLINGS)}")
-    at = backbone.layer(layer)
-    return POOLINGS[pooling].n_features(at.channels, at.height, at.width)
+    return {at.name: POOLINGS[pooling].n_features(at.size) for at in backbone.select(layer)}
 
 
-def tap(backbone: Backbone, layer: str | None, pooling: str, l2_normalize: bool) -> bytes:
+def tap(backbone: Backbone, layer: LayerSpec, pooling: str, l2_normalize: bool) -> bytes:
     """Build the graph from ``pixels`` to ``features``.
 
     Parameters
     ----------
     backbone : Backbone
         Its file is read.
-    layer : str or None
-        Where to cut; None for the default layer.
+    layer : str, int, sequence of them, or None
+        Where to cut; None for the default layer. Several are pooled each and
+        put side by side, in the order given.
     pooling : str
         A name in `POOLINGS`.
     l2_normalize : bool
@@ -58,37 +58,45 @@ def tap(backbone: Backbone, layer: str | None, pooling: str, l2_normalize: bool)
     >>> len(tap(open_backbone("efficientnet_lite0"), "stem", "avg", False)) < 20_000
     True
     """
-    width = n_features(backbone, layer, pooling)
+    width = sum(n_features(backbone, layer, pooling).values())
     model = load_model(backbone.path)
-    tail = POOLINGS[pooling].nodes(backbone.layer(layer).tensor, "featx_pooled")
-    initializers = {}
+    layers = backbone.select(layer)
+    parts = [f"featx_pooled_{i}" for i in range(len(layers))]
+    tail = [
+        node
+        for at, part in zip(layers, parts, strict=True)
+        for node in POOLINGS[pooling].nodes(at.tensor, part, at.size)
+    ]
+    tail.append(helper.make_node("Concat", parts, ["featx_rows"], axis=1))
     if l2_normalize:
-        initializers["featx_axis"] = helper.make_tensor("featx_axis", TensorProto.INT64, [1], [1])
-        initializers["featx_floor"] = helper.make_tensor("featx_floor", TensorProto.FLOAT, [], [1e-12])
+        floor = helper.make_tensor("featx_floor", TensorProto.FLOAT, [], [1e-12])
+        axis = helper.make_tensor("featx_axis", TensorProto.INT64, [1], [1])
         tail += [
-            helper.make_node("ReduceL2", ["featx_pooled", "featx_axis"], ["featx_norm"], keepdims=1),
+            helper.make_node("Constant", [], ["featx_floor"], value=floor),
+            helper.make_node("Constant", [], ["featx_axis"], value=axis),
+            helper.make_node("ReduceL2", ["featx_rows", "featx_axis"], ["featx_norm"], keepdims=1),
             helper.make_node("Max", ["featx_norm", "featx_floor"], ["featx_norm_safe"]),
-            helper.make_node("Div", ["featx_pooled", "featx_norm_safe"], ["features"]),
+            helper.make_node("Div", ["featx_rows", "featx_norm_safe"], ["features"]),
         ]
     else:
         tail[-1].output[0] = "features"
 
-    nodes = _ancestors(model.graph, backbone.layer(layer).tensor) + tail
+    nodes = _ancestors(model.graph, {at.tensor for at in layers}) + tail
     used = {name for node in nodes for name in node.input}
     graph = helper.make_graph(
         nodes,
         "featx",
         [value for value in model.graph.input if value.name in used],
         [helper.make_tensor_value_info("features", TensorProto.FLOAT, ["N", width])],
-        [tensor for tensor in model.graph.initializer if tensor.name in used] + list(initializers.values()),
+        [tensor for tensor in model.graph.initializer if tensor.name in used],
     )
     cut = helper.make_model(graph, opset_imports=model.opset_import, ir_version=model.ir_version)
     return bytes(cut.SerializeToString())
 
 
-def _ancestors(graph: onnx.GraphProto, tensor: str) -> list[onnx.NodeProto]:
-    """Keep the nodes that ``tensor`` depends on, in order."""
-    needed, kept = {tensor}, []
+def _ancestors(graph: onnx.GraphProto, tensors: set[str]) -> list[onnx.NodeProto]:
+    """Keep the nodes that ``tensors`` depend on, in order."""
+    needed, kept = set(tensors), []
     for node in reversed(graph.node):
         if needed.intersection(node.output):
             kept.append(node)

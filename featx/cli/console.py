@@ -43,9 +43,20 @@ def add_features(parser: argparse.ArgumentParser) -> None:
     """Add the options that say which features."""
     group = parser.add_argument_group("features")
     group.add_argument("--backbone", default="efficientnet_lite0", metavar="NAME|FILE", help="see featx backbones")
-    group.add_argument("--layer", default=None, help="where to tap: stem, stage1 ... stage4, head (default: head)")
+    group.add_argument(
+        "--layer",
+        type=_layers,
+        default=None,
+        metavar="NAME[,NAME]",
+        help="where to tap: stem, stage1 ... stage4, a finer one, or -1 for the last; several side by side (default: head)",
+    )
     group.add_argument("--pooling", default="avg", choices=list(POOLINGS), help="default: avg")
     group.add_argument("--l2-normalize", action="store_true", help="scale each row to unit length")
+
+
+def _layers(text: str) -> str | int | list[str | int]:
+    names: list[str | int] = [int(name) if name.lstrip("-").isdigit() else name for name in text.split(",")]
+    return names if len(names) > 1 else names[0]
 
 
 def make_extractor(options: argparse.Namespace) -> FeatureExtractor:
