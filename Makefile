@@ -33,7 +33,7 @@ test-full: $(VENV)/.all
 
 # Build the bundled backbone again and compare it with PyTorch.
 recipe: $(VENV)/.all
-	$(BIN)/python models/efficientnet_lite0.py
+	$(BIN)/python models/efficientnet_lite.py
 
 clean:
 	rm -rf $(VENV) build dist featx-demo

@@ -25,7 +25,9 @@ from featx.preprocess import to_canvas
 from featx.recipes.verify import run_logits
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "models"))
-from efficientnet_lite0 import PREPROCESS, load_network
+from efficientnet_lite import load_network, preprocess
+
+PREPROCESS = preprocess("lite0")
 
 
 def resize_then_crop(image: Image.Image) -> np.ndarray:
@@ -52,7 +54,7 @@ def main() -> None:
         to_canvas(image, PREPROCESS, ours[i])
         literal[i] = resize_then_crop(image)
 
-    network = load_network()
+    network = load_network("lite0")
 
     def run_torch(pixels: np.ndarray) -> np.ndarray:
         with torch.inference_mode():

@@ -10,8 +10,11 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
+import featx
+from featx import FeatureExtractor
 from featx.backbones import open_backbone
 from featx.recipes.layers import count_gflops, find_layers
+from featx.samples import load_fashion_mnist
 
 ROOT = Path(__file__).parents[1]
 
@@ -46,7 +49,7 @@ def test_taps_are_where_one_value_lives_and_are_named_after_finished_modules():
     layers = find_layers(model, scopes, {"layer1": 2}, width=8)
     assert [(layer.name, layer.aliases, layer.tensor, layer.stride) for layer in layers] == [
         ("conv1", (), "a", 2),
-        ("head", ("layer1", "layer1.0"), "c", 2),
+        ("head", ("layer1", "layer1.0", "stem"), "c", 2),
     ]
     assert (layers[-1].channels, layers[-1].height, layers[-1].width) == (4, 4, 4)
 
@@ -60,7 +63,7 @@ def test_gflops_count_each_multiply_add_once():
 def test_the_recipe_reproduces_the_bundled_file(tmp_path):
     out = tmp_path / "efficientnet_lite0.onnx"
     done = subprocess.run(
-        [sys.executable, ROOT / "models" / "efficientnet_lite0.py", "--output", out],
+        [sys.executable, ROOT / "models" / "efficientnet_lite.py", "--output", out],
         capture_output=True,
         text=True,
         timeout=600,
@@ -75,29 +78,30 @@ def test_the_recipe_reproduces_the_bundled_file(tmp_path):
 @pytest.fixture(scope="module")
 def network():
     sys.path.insert(0, str(ROOT / "models"))
-    from efficientnet_lite0 import load_network
+    from efficientnet_lite import load_network
 
-    return load_network()
+    return load_network("lite0")
 
 
 @pytest.fixture(scope="module")
 def pixels():
-    from efficientnet_lite0 import load_pictures
+    from featx.recipes.export import real_pictures
 
-    return load_pictures(None)
+    return real_pictures(open_backbone("efficientnet_lite0").preprocess)
 
 
 @pytest.mark.heavy
 def test_the_bundled_file_computes_what_pytorch_computes(network, pixels):
-    from featx.recipes.verify import compare_features, compare_layers, compare_logits
+    from featx.recipes.verify import compare_layers, compare_logits
 
     bundled = open_backbone("efficientnet_lite0")
-    for difference in (compare_features(bundled, network, pixels), compare_logits(bundled, network, pixels)):
+    *layers, features = compare_layers(bundled, network, pixels)
+    assert len(layers) == len(bundled.layers) == 31
+    assert [difference.what for difference in layers if not difference.acceptable] == []
+    assert features.what == "features"
+    for difference in (features, compare_logits(bundled, network, pixels)):
         assert difference.cosine >= 0.999999
         assert difference.absolute <= 1e-4
-    differences = compare_layers(bundled, network, pixels[:4])
-    assert len(differences) == len(bundled.layers) == 31
-    assert [d.what for d in differences if not d.acceptable] == []
 
 
 @pytest.mark.heavy
@@ -129,6 +133,109 @@ def test_weights_in_another_order_are_refused(network):
         load_in_order(network, state)
 
 
+def random_network(architecture):
+    """One of timm's networks with random weights, and batch-norm statistics of a few real pictures."""
+    import timm
+    import torch
+
+    from featx.recipes.export import real_pictures, timm_preprocess
+
+    torch.manual_seed(0)
+    network = timm.create_model(architecture, pretrained=False)
+    preprocess = timm_preprocess(network.eval())
+    pixels = real_pictures(preprocess)
+    mean, std = (torch.tensor(v).reshape(1, 3, 1, 1) for v in (preprocess.mean, preprocess.std))
+    batch = (torch.from_numpy(pixels).float() - mean) / std
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.momentum = None  # plain averages over the batches
+    network.train()
+    with torch.no_grad():
+        network(batch)
+        network(batch.flip(3))
+    return network.eval(), preprocess, pixels
+
+
+ARCHITECTURES = {
+    "resnet18": (11, {"stem": 64, "stage1": 64, "stage2": 128, "stage3": 256, "stage4": 512, "head": 512}),
+    "mobilenetv3_small_050": (None, {"stage2": 16, "stage3": 24, "head": 288}),
+    "convnext_atto": (20, {"stage1": 40, "stage2": 80, "stage3": 160, "stage4": 320, "head": 320}),
+    "densenet121": (16, {"stem": 64, "stage1": 256, "stage2": 512, "stage3": 1024, "head": 1024}),
+}
+
+
 @pytest.mark.heavy
-def test_the_file_is_an_onnx_model_that_the_checker_accepts():
-    onnx.checker.check_model(str(open_backbone("efficientnet_lite0").path), full_check=True)
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_timms_architectures_export_and_agree_at_every_layer(architecture, tmp_path):
+    from featx.recipes.export import export_backbone
+
+    network, preprocess, pixels = random_network(architecture)
+    about = {"name": architecture, "license": "none", "source": "random weights", "recipe": {}}
+    path = tmp_path / "backbone.onnx"
+    differences = export_backbone(network, path, preprocess=preprocess, pixels=pixels, **about)
+    backbone = open_backbone(path)
+    n_layers, channels = ARCHITECTURES[architecture]
+    assert len(differences) == len(backbone.layers) + 2
+    assert n_layers in (None, len(backbone.layers))
+    assert {name: backbone.layer(name).channels for name in channels} == channels
+    assert [p.name for p in tmp_path.iterdir()] == ["backbone.onnx"]
+    rows = FeatureExtractor(path, layer=["stage2", "head"]).transform(load_fashion_mnist("test")[0][:2])
+    assert rows.shape == (2, channels["stage2"] + channels["head"])
+
+
+@pytest.mark.heavy
+def test_a_file_that_differs_is_not_written(tmp_path, monkeypatch):
+    from featx.recipes import export
+
+    network, preprocess, pixels = random_network("resnet10t")
+    monkeypatch.setattr(export, "export_network", _export_with_a_halved_filter)
+    about = {"name": "x", "license": "", "source": "", "recipe": {}}
+    with pytest.raises(featx.BackboneError, match="not written, it differs from PyTorch, first at"):
+        export.export_backbone(network, tmp_path / "x.onnx", preprocess=preprocess, pixels=pixels, **about)
+    assert not list(tmp_path.iterdir())
+
+
+def _export_with_a_halved_filter(network, height, width):
+    from featx.recipes.network import export_network
+
+    exported = export_network(network, height, width)
+    weight = next(t for t in exported.model.graph.initializer if len(t.dims) == 4)
+    values = onnx.numpy_helper.to_array(weight).copy()
+    values[0] *= 0.5
+    weight.CopyFrom(onnx.numpy_helper.from_array(values, weight.name))
+    return exported
+
+
+@pytest.mark.heavy
+def test_weights_come_from_a_file_and_execute_nothing(tmp_path):
+    import torch
+
+    from featx.recipes.export import create_timm_network, load_weights
+
+    state = create_timm_network("test_resnet", _saved(tmp_path / "w.pth", "test_resnet")).state_dict()
+    assert set(load_weights(tmp_path / "w.pth")) == set(state)
+    with pytest.raises(featx.BackboneError, match=r"does not fit test_vit: .* missing: .* unexpected: "):
+        create_timm_network("test_vit", tmp_path / "w.pth")
+    with pytest.raises(featx.BackboneError, match="no such file"):
+        create_timm_network("test_resnet", tmp_path / "nothing.pth")
+    with pytest.raises(featx.BackboneError, match="cannot be created"):
+        create_timm_network("resnet9000", tmp_path / "w.pth")
+    torch.save(Evil(), tmp_path / "evil.pth")
+    with pytest.raises(featx.BackboneError, match="cannot be read as weights alone"):
+        load_weights(tmp_path / "evil.pth")
+    assert not (tmp_path / "evil").exists()
+
+
+def _saved(path, architecture):
+    import timm
+    import torch
+
+    torch.save({"state_dict": timm.create_model(architecture).state_dict()}, path)
+    return path
+
+
+class Evil:
+    def __reduce__(self):
+        import os
+
+        return os.system, ("touch evil",)

@@ -48,7 +48,7 @@ def add_features(parser: argparse.ArgumentParser) -> None:
         type=_layers,
         default=None,
         metavar="NAME[,NAME]",
-        help="where to tap: stem, stage1 ... stage4, a finer one, or -1 for the last; several side by side (default: head)",
+        help="where to tap: stem, stage1 ... stage4, a finer one, -1 for the last; several of them (default: head)",
     )
     group.add_argument("--pooling", default="avg", choices=list(POOLINGS), help="default: avg")
     group.add_argument("--l2-normalize", action="store_true", help="scale each row to unit length")

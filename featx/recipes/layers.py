@@ -9,6 +9,7 @@ from dataclasses import replace
 import onnx
 
 from featx.backbones.file import Layer
+from featx.errors import BackboneError
 
 __all__ = ["count_gflops", "find_layers", "shapes_of"]
 
@@ -28,8 +29,9 @@ def find_layers(
 
     A tap is a map that is the only live value between input and output, and
     the output of at least one module. It is called after the outermost such
-    module, or ``stem`` and ``stageK`` where the author marks the end of a
-    resolution, or ``head`` for the last.
+    module; ``stem`` or ``stageK`` where the author marks the end of a
+    resolution, or, without a mark, where the resolution's last tap is; and
+    ``head`` for the last of all.
 
     Parameters
     ----------
@@ -46,15 +48,19 @@ def find_layers(
     layers = []
     for tensor in _sole_live_tensors(model.graph):
         shape = shapes.get(tensor, [])
-        if len(shape) != 4 or shape[2] * shape[3] < 2:
-            continue
         modules = _finished_modules(model.graph, scopes, tensor)
-        if modules:
-            stride = round(width / shape[3])
-            named = [_STAGE_NAMES[stages[m]] for m in modules if stages.get(m) == stride]
+        if modules and len(shape) == 4 and shape[2] * shape[3] > 1:
             channels, height, columns = shape[1:]
-            layers.append(Layer((named or modules)[0], tuple(modules), tensor, channels, height, columns, stride))
-    layers[-1] = replace(layers[-1], name="head")
+            layers.append(Layer(modules[0], tuple(modules), tensor, channels, height, columns, round(width / columns)))
+    if not layers:
+        raise BackboneError("this network has no map that everything behind it depends on alone: nothing to tap")
+    for stride, name in _STAGE_NAMES.items():
+        here = [i for i, layer in enumerate(layers) if layer.stride == stride]
+        marked = [i for i in here if any(stages.get(module) == stride for module in layers[i].aliases)]
+        for i in (marked or here)[-1:]:
+            layers[i] = replace(layers[i], name=name)
+    last = layers[-1]
+    layers[-1] = replace(last, name="head", aliases=(*last.aliases, *({last.name} - set(last.aliases))))
     return [replace(layer, aliases=tuple(a for a in layer.aliases if a != layer.name)) for layer in layers]
 
 
@@ -68,7 +74,7 @@ def _sole_live_tensors(graph: onnx.GraphProto) -> Iterable[str]:
         for name in node.input:
             if name in live:
                 live[name] -= 1
-        if any(name in live for name in node.input):
+        if node.op_type != "Shape" and any(name in live for name in node.input):  # a shape holds no pixels
             live.update((name, uses[name]) for name in node.output if uses[name])
         live = {name: left for name, left in live.items() if left}
         if len(live) == 1 and node.output[0] in live:

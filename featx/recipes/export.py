@@ -1,0 +1,193 @@
+"""From a PyTorch network to a verified backbone file."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from featx._optional import import_optional
+from featx.backbones.file import read_backbone
+from featx.decode import decode
+from featx.errors import BackboneError
+from featx.files import write_whole
+from featx.preprocess import Preprocess, to_canvas
+from featx.recipes.build import build_backbone
+from featx.recipes.network import export_network
+from featx.recipes.verify import Difference, compare_layers, compare_logits
+from featx.samples import load_fashion_mnist
+
+__all__ = [
+    "create_timm_network",
+    "digest",
+    "export_backbone",
+    "load_weights",
+    "real_pictures",
+    "timm_preprocess",
+    "versions",
+]
+
+
+def export_backbone(
+    network: Any,
+    output: str | os.PathLike[str],
+    *,
+    name: str,
+    preprocess: Preprocess,
+    license: str,
+    source: str,
+    recipe: Mapping[str, Any],
+    pixels: npt.NDArray[np.uint8] | None = None,
+) -> list[Difference]:
+    """Write a backbone file, if it computes what the network computes.
+
+    Parameters
+    ----------
+    network : torch.nn.Module
+        One of timm's, in evaluation mode, float32, from normalised pictures to class scores.
+    output : str or path
+        The file; written whole or not at all.
+    name, license, source : str
+        For the metadata.
+    preprocess : Preprocess
+        How the network was trained.
+    recipe : mapping
+        Versions and digests to keep.
+    pixels : ndarray of uint8, shape (n, 3, height, width), or None
+        Real pictures to compare on; None takes `real_pictures`.
+
+    Returns
+    -------
+    list of Difference
+        One for each layer, one for the default features, and one for the class scores.
+
+    Raises
+    ------
+    BackboneError
+        When the file differs from the network; the message says where first.
+    """
+    pixels = real_pictures(preprocess) if pixels is None else pixels
+    with write_whole(output) as scratch:
+        build_backbone(
+            scratch,
+            export_network(network, preprocess.height, preprocess.width),
+            preprocess,
+            name=name,
+            stages={info["module"]: info["reduction"] for info in network.feature_info},
+            parameters=sum(p.numel() for p in network.parameters()),
+            license=license,
+            source=source,
+            recipe=dict(recipe),
+        )
+        backbone = read_backbone(scratch)
+        differences = [*compare_layers(backbone, network, pixels), compare_logits(backbone, network, pixels)]
+        if wrong := [difference for difference in differences if not difference.acceptable]:
+            raise BackboneError(
+                f"{output}: not written, it differs from PyTorch, first at {wrong[0].what} "
+                f"(cosine {wrong[0].cosine:.7f}, largest difference {wrong[0].absolute:.1e} of {wrong[0].scale:.3g})"
+            )
+    return differences
+
+
+def create_timm_network(architecture: str, weights: str | os.PathLike[str] | None = None) -> Any:
+    """Create one of timm's networks with its pretrained weights, or with those of a file.
+
+    Parameters
+    ----------
+    architecture : str
+        timm's identifier, such as ``"resnet50.a1_in1k"``.
+    weights : str, path or None
+        A state dict, ``.pth`` or ``.safetensors``; None lets timm download its own.
+
+    Raises
+    ------
+    BackboneError
+        When timm has no such network, or the weights cannot be had or do not fit.
+    """
+    timm = import_optional("timm", "export")
+    try:
+        network = timm.create_model(architecture, pretrained=weights is None)
+    except Exception as error:  # timm's, huggingface_hub's and the network's own
+        hint = "" if weights else "; without network access give --weights FILE"
+        raise BackboneError(f"timm:{architecture}: cannot be created ({_first_line(error)}){hint}") from error
+    if weights is not None:
+        state, mine = load_weights(weights), network.state_dict()
+        lists = {
+            "missing": sorted(set(mine) - set(state)),
+            "unexpected": sorted(set(state) - set(mine)),
+            "of another shape": [key for key in mine if key in state and state[key].shape != mine[key].shape],
+        }
+        if any(lists.values()):
+            text = "; ".join(f"{len(keys)} {what}: {', '.join(keys[:5])}" for what, keys in lists.items() if keys)
+            raise BackboneError(f"{weights}: does not fit {architecture}: {text}")
+        network.load_state_dict(state)
+    return network.eval()
+
+
+def load_weights(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Load a state dict without executing anything in the file.
+
+    Raises
+    ------
+    BackboneError
+        When it is missing, damaged, or holds more than tensors.
+    """
+    if not os.path.isfile(path):
+        raise BackboneError(f"{path}: no such file")
+    try:
+        if str(path).endswith(".safetensors"):
+            state = import_optional("safetensors.torch", "export").load_file(path)
+        else:
+            state = import_optional("torch", "export").load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # pickle's, torch's and safetensors' own
+        raise BackboneError(f"{path}: cannot be read as weights alone ({_first_line(error)})") from error
+    for key in ("state_dict", "model"):  # what training scripts wrap them in
+        if isinstance(state, dict) and isinstance(state.get(key), dict):
+            state = state[key]
+    if not isinstance(state, dict) or not state or not all(hasattr(value, "shape") for value in state.values()):
+        raise BackboneError(f"{path}: holds no state dict")
+    return {key.removeprefix("module."): value for key, value in state.items()}
+
+
+def timm_preprocess(network: Any) -> Preprocess:
+    """Read how a timm network was trained from its configuration."""
+    config = import_optional("timm.data", "export").resolve_model_data_config(network)
+    _, height, width = config["input_size"]
+    if config["crop_mode"] != "center":
+        raise BackboneError(f"crop_mode={config['crop_mode']!r}: featx only crops from the centre")
+    mean, std = ((255 * red, 255 * green, 255 * blue) for red, green, blue in (config["mean"], config["std"]))
+    resize = int(min(height, width) / config["crop_pct"])
+    return Preprocess(height, width, resize, config["interpolation"], mean, std)
+
+
+def real_pictures(preprocess: Preprocess) -> npt.NDArray[np.uint8]:
+    """Put photographs that scikit-learn, scikit-image and featx carry on the canvas."""
+    data = import_optional("skimage.data", "export")
+    from sklearn.datasets import load_sample_images
+
+    items = [*load_sample_images().images, data.astronaut(), data.coffee(), data.chelsea(), data.rocket()]
+    items += load_fashion_mnist("test")[0][::150]
+    pixels = np.empty((len(items), 3, preprocess.height, preprocess.width), np.uint8)
+    for item, out in zip(items, pixels, strict=True):
+        to_canvas(decode(item), preprocess, out)
+    return pixels
+
+
+def versions(*names: str) -> dict[str, str]:
+    """Note the installed versions of what shapes a file."""
+    return {name: metadata.version(name) for name in names}
+
+
+def digest(path: str | os.PathLike[str]) -> str:
+    """Compute a file's sha256."""
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
