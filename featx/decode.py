@@ -176,10 +176,11 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode == "RGB" and not image.has_transparency_data:
         return image
     if image.mode in _SIXTEEN_BIT or (image.mode == "I" and image.format in _SIXTEEN_BIT_FORMATS):
-        grey = np.asarray(image).astype(np.uint32)
+        grey, top = np.asarray(image).astype(np.uint32), _largest_value(image)
         if isinstance(clear := image.info.get("transparency"), int):
-            grey[grey == clear] = 65535
-        return Image.fromarray(((grey * 255 + 32767) // 65535).astype(np.uint8)).convert("RGB")
+            grey[grey == clear] = top
+        scaled = (np.minimum(grey, top) * 255 + top // 2) // top
+        return Image.fromarray(scaled.astype(np.uint8)).convert("RGB")
     if image.mode in ("I", "F"):
         raise UnreadableError(f"pixels of mode {image.mode!r} have no fixed range; scale them to 8 bits first")
     if image.has_transparency_data:
@@ -187,6 +188,12 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         white = Image.new("RGBA", rgba.size, "white")
         return Image.alpha_composite(white, rgba).convert("RGB")
     return image.convert("RGB")
+
+
+def _largest_value(image: Image.Image) -> int:
+    """Find what white is: TIFF may hold fewer bits than 16 in a 16-bit mode."""
+    bits = getattr(image, "tag_v2", {}).get(258, (16,))[0]
+    return int((1 << min(bits, 16)) - 1)
 
 
 def _from_array(array: np.ndarray[Any, Any]) -> Image.Image:

@@ -51,6 +51,7 @@ def run(
     *,
     batch_size: int,
     n_threads: int,
+    read_ahead: bool = True,
 ) -> Iterator[Batch]:
     """Embed items as they come.
 
@@ -66,6 +67,8 @@ def run(
         Length of a row.
     batch_size, n_threads : int
         Pictures a batch, and batches at work side by side.
+    read_ahead : bool, default=True
+        Whether to take further items before the first batch has come out.
 
     Yields
     ------
@@ -80,9 +83,10 @@ def run(
     source, starts = iter(items), count(0, batch_size)
     pending: deque[Future[Batch]] = deque()
     pool = ThreadPoolExecutor(n_threads, thread_name_prefix="featx")
+    under_way = 2 * n_threads if read_ahead else 1
     try:
         while True:
-            while len(pending) < 2 * n_threads and (batch := list(islice(source, batch_size))):
+            while len(pending) < under_way and (batch := list(islice(source, batch_size))):
                 pending.append(pool.submit(work, next(starts), batch))
             if not pending:
                 return

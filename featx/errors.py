@@ -175,18 +175,18 @@ class PipelineFileError(FeatxError, ValueError):
 
 
 class UntrustedTypeError(PipelineFileError):
-    """A saved pipeline asks for types that neither featx nor scikit-learn vouch for.
+    """A pipeline holds types that neither featx nor scikit-learn vouch for; nothing was saved or loaded.
 
     Attributes
     ----------
     types : list of str
-        The names it asks for.
+        Their names.
 
     Examples
     --------
     >>> import featx
     >>> print(featx.UntrustedTypeError("m.featx", ["os.system"]))
-    m.featx: asks for types that are not trusted, nothing was loaded: os.system
+    m.featx: holds types that are not trusted: os.system
     """
 
     def __init__(self, path: str, types: list[str]) -> None:
@@ -195,7 +195,7 @@ class UntrustedTypeError(PipelineFileError):
         self.types = types
 
     def __str__(self) -> str:
-        return f"{self.path}: asks for types that are not trusted, nothing was loaded: {', '.join(self.types)}"
+        return f"{self.path}: holds types that are not trusted: {', '.join(self.types)}"
 
 
 class DeviceError(FeatxError, RuntimeError):

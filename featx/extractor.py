@@ -26,9 +26,6 @@ from featx.session import Session, check_device, get_session
 
 __all__ = ["Embedded", "FeatureExtractor"]
 
-#: The parameters that change feature values; `fit` holds on to them.
-VALUE_PARAMETERS = ("layer", "pooling", "l2_normalize")
-
 
 class Embedded(NamedTuple):
     """Features and failures of one call.
@@ -43,6 +40,12 @@ class Embedded(NamedTuple):
 
     features: npt.NDArray[np.float32]
     failures: list[Failure]
+
+    @property
+    def kept(self) -> list[int]:
+        """Positions of the pictures that could be read."""
+        failed = {failure.index for failure in self.failures}
+        return [i for i in range(len(self.features)) if i not in failed]
 
 
 class FeatureExtractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
@@ -86,7 +89,7 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     backbone_identity_ : str
         Digest of what the backbone computes, after `fit`.
     value_parameters_ : dict
-        The parameters that change values, as they were at `fit`.
+        Layers, pooling and normalisation, as they were at `fit`.
 
     Examples
     --------
@@ -138,9 +141,9 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         for name in ("backbone_identity_", "value_parameters_"):
             if hasattr(self, name):
                 delattr(self, name)
-        backbone = self._check_parameters()
-        self.backbone_identity_ = backbone.identity
-        self.value_parameters_ = {name: getattr(self, name) for name in VALUE_PARAMETERS}
+        plan = self._plan()
+        self.backbone_identity_ = plan.backbone.identity
+        self.value_parameters_ = plan.values
         return self
 
     def transform(self, X: Any) -> npt.NDArray[np.float32]:
@@ -168,7 +171,7 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         """
         features, failures = self._embed(X, stop_at_failure=self.on_error == "raise")
         if failures:
-            warnings.warn(FailedPicturesWarning(failures), stacklevel=2)
+            warnings.warn(FailedPicturesWarning(failures), stacklevel=3)  # past set_output's wrapper
         return features
 
     def embed(self, X: Any) -> Embedded:
@@ -198,12 +201,12 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         ----------
         items : iterable
             Pictures as for `transform`. They are read ahead by two batches a
-            thread, and come out once their batch is full or the stream ends;
-            ``batch_size=1`` answers picture by picture.
+            thread, and come out once their batch is full or the stream ends.
+            With ``batch_size=1`` each is answered before the next is taken.
 
-        Yields
-        ------
-        ndarray of float32, shape (n_features,), or Failure
+        Returns
+        -------
+        iterator of ndarray of float32, shape (n_features,), or Failure
             One for each item, in order.
 
         Examples
@@ -215,10 +218,15 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         (1280,)
         (1280,)
         """
-        for batch, start in self._batches(items, self.batch_size):
-            failed = {failure.index: failure for failure in batch.failures}
-            for i, row in enumerate(batch.features, start):
-                yield failed.get(i, row)
+        batches = self._batches(self._plan(), items, self.batch_size, read_ahead=self.batch_size > 1)
+
+        def answers() -> Iterator[npt.NDArray[np.float32] | Failure]:
+            for batch, start in batches:
+                failed = {failure.index: failure for failure in batch.failures}
+                for i, row in enumerate(batch.features, start):
+                    yield failed.get(i, row)
+
+        return answers()
 
     def get_feature_names_out(self, input_features: Any = None) -> npt.NDArray[np.object_]:
         """Name the features: ``efficientnet_lite0_head_0`` and so on.
@@ -232,9 +240,8 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         -------
         ndarray of str, shape (n_features,)
         """
-        backbone = self._check_parameters()
-        widths = n_features(backbone, self.layer, self.pooling)
-        names = [f"{backbone.name}_{layer}_{i}" for layer, width in widths.items() for i in range(width)]
+        plan = self._plan()
+        names = [f"{plan.backbone.name}_{layer}_{i}" for layer, width in plan.widths.items() for i in range(width)]
         return np.array(names, dtype=object)
 
     def open_session(self) -> Session:
@@ -245,10 +252,7 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         Session
             Its ``device`` says where ``"auto"`` landed.
         """
-        backbone = self._check_parameters()
-        layers = tuple(layer.name for layer in backbone.select(self.layer))
-        arguments = (layers, self.pooling, bool(self.l2_normalize))
-        return get_session((backbone.identity, *arguments), lambda: tap(backbone, *arguments), self.device)
+        return self._open_session(self._plan())
 
     def __getstate__(self) -> Any:
         state = super().__getstate__()
@@ -264,13 +268,13 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         return tags
 
     def _embed(self, X: Any, *, stop_at_failure: bool) -> Embedded:
-        items = list_items(X)
-        width = sum(n_features(self._check_parameters(), self.layer, self.pooling).values())
-        features = np.empty((len(items), width), np.float32)
+        plan, items = self._plan(), list_items(X)
+        features = np.empty((len(items), plan.width), np.float32)
         failures: list[Failure] = []
         share = -(-len(items) // self._threads())
-        with tqdm(total=len(items), unit="picture", disable=not self.progress, leave=False) as bar:
-            for batch, start in self._batches(items, max(1, min(self.batch_size, share))):
+        batches = self._batches(plan, items, max(1, min(self.batch_size, share)))
+        with tqdm(total=len(items), unit="picture", disable=not self.progress) as bar:
+            for batch, start in batches:
                 if batch.failures and stop_at_failure:
                     raise PictureError(batch.failures[0])
                 failures += batch.failures
@@ -281,20 +285,27 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             raise PictureError(failures[0], note)
         return Embedded(features, failures)
 
-    def _batches(self, items: Iterable[Any], batch_size: int) -> Iterator[tuple[engine.Batch, int]]:
-        backbone = self._check_parameters()
+    def _batches(
+        self, plan: _Plan, items: Iterable[Any], batch_size: int, read_ahead: bool = True
+    ) -> Iterator[tuple[engine.Batch, int]]:
         batches = engine.run(
             items,
-            self.open_session(),
-            backbone.preprocess,
-            sum(n_features(backbone, self.layer, self.pooling).values()),
+            self._open_session(plan),
+            plan.backbone.preprocess,
+            plan.width,
             batch_size=batch_size,
             n_threads=self._threads(),
+            read_ahead=read_ahead,
         )
         start = 0
         for batch in batches:
             yield batch, start
             start += len(batch.features)
+
+    def _open_session(self, plan: _Plan) -> Session:
+        arguments = (tuple(plan.widths), self.pooling, bool(self.l2_normalize))
+        key = (plan.backbone.identity, *arguments)
+        return get_session(key, lambda: tap(plan.backbone, *arguments), self.device)
 
     def _threads(self) -> int:
         if self.n_threads is not None:
@@ -305,7 +316,8 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         share = os.environ.get("OMP_NUM_THREADS", "") if parent_process() else ""  # loky tells its workers so
         return max(1, min(cores, int(share))) if share.isdigit() else 1
 
-    def _check_parameters(self) -> Backbone:
+    def _plan(self) -> _Plan:
+        """Check every parameter, and find out what they ask for."""
         for name in ("batch_size", "n_threads"):
             value = getattr(self, name)
             if value is None and name == "n_threads":
@@ -317,20 +329,34 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         if not isinstance(self.l2_normalize, (bool, np.bool_)):
             raise InputError(f"l2_normalize={self.l2_normalize!r}: expected True or False")
         check_device(self.device)
-        self._check_unchanged(backbone := open_backbone(self.backbone))
-        n_features(backbone, self.layer, self.pooling)
-        return backbone
+        backbone = open_backbone(self.backbone)
+        widths = n_features(backbone, self.layer, self.pooling)
+        values = {"layer": list(widths), "pooling": self.pooling, "l2_normalize": bool(self.l2_normalize)}
+        self._check_unchanged(backbone, values)
+        return _Plan(backbone, widths, values)
 
-    def _check_unchanged(self, backbone: Backbone) -> None:
+    def _check_unchanged(self, backbone: Backbone, values: dict[str, Any]) -> None:
         if not hasattr(self, "backbone_identity_"):
             return
         changed = [
-            f"{name} was {was!r} at fit and is {getattr(self, name)!r} now"
+            f"{name} was {was!r} at fit and is {values[name]!r} now"
             for name, was in self.value_parameters_.items()
-            if was != getattr(self, name)
+            if was != values[name]
         ]
         if backbone.identity != self.backbone_identity_:
             was, now = self.backbone_identity_[:12], backbone.identity[:12]
             changed.append(f"the backbone was {was} at fit and is {now} ({backbone.name}) now")
         if changed:
             raise FeaturesChangedError(f"{'; '.join(changed)}: these are other features; call fit again")
+
+
+class _Plan(NamedTuple):
+    """What the parameters ask for: features of each layer, and all that changes values."""
+
+    backbone: Backbone
+    widths: dict[str, int]
+    values: dict[str, Any]
+
+    @property
+    def width(self) -> int:
+        return sum(self.widths.values())

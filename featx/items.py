@@ -39,7 +39,8 @@ def list_items(X: Any) -> Any:
     ['a.jpg', 'b.jpg']
     """
     if isinstance(X, (str, bytes, bytearray, memoryview, os.PathLike)) or hasattr(X, "getexif"):
-        raise InputError("X is a single picture; put it into a list: [X]")
+        what = "one path" if isinstance(X, (str, os.PathLike)) else "a single picture"
+        raise InputError(f"X is {what}, not a sequence: give [X] for one picture, sorted(glob(...)) for a folder's")
     if hasattr(X, "columns"):  # a DataFrame of pandas, polars or another library
         if len(X.columns) != 1:
             raise InputError(
@@ -52,14 +53,16 @@ def list_items(X: Any) -> Any:
         if not isinstance(X, Iterable) or isinstance(X, (Mapping, Set)):
             raise InputError(f"X is a {type(X).__name__}; expected a sequence of pictures")
         return X if isinstance(X, Sequence) else list(X)
-    if X.dtype.kind in "OUS":
+    if X.dtype.kind == "S":
+        raise InputError("X is an array of fixed-size bytes, which cuts off trailing zeros; give list or dtype object")
+    if X.dtype.kind in "OU":
         if X.ndim == 2 and X.shape[1] == 1:
             X = X[:, 0]
         if X.ndim != 1:
             raise InputError(f"X has shape {X.shape}; expected one picture a sample: (n_samples,) or (n_samples, 1)")
-        return list(X.tolist())
-    if X.ndim == 3 and X.shape[2] in (1, 3, 4):
-        raise InputError(f"X is a single picture of shape {X.shape}; put it into a list: [X]")
-    if X.ndim not in (3, 4):
+        return X.tolist()
+    if X.ndim == 3:
+        raise InputError(f"X has shape {X.shape}: put a single picture into a list, [X]; give grey pictures as list(X)")
+    if X.ndim != 4:
         raise InputError(f"X is an array of {X.dtype} with shape {X.shape}; expected (n_samples, height, width, 3)")
     return X

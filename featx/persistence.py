@@ -10,11 +10,18 @@ keep a file of each under test.
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
+import re
+import shutil
+import tempfile
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 from sklearn.base import BaseEstimator
@@ -29,12 +36,18 @@ from featx.files import write_whole
 __all__ = ["TRUSTED", "load", "read_info", "save"]
 
 FORMAT = 1
+_ZIP_ERRORS = (
+    *(OSError, zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error, EOFError),
+    *(AttributeError, KeyError, NotImplementedError, RuntimeError, TypeError, ValueError),
+)
 
 #: Types beyond skops's own list that fitted featx and scikit-learn objects are made of.
 TRUSTED = frozenset(
     {
         "featx.extractor.FeatureExtractor",
         "numpy.dtype",
+        "pathlib.PosixPath",
+        "pathlib.WindowsPath",
         "sklearn.calibration._CalibratedClassifier",
         "sklearn.calibration._SigmoidCalibration",
         "sklearn.calibration._TemperatureScaling",
@@ -48,6 +61,7 @@ TRUSTED = frozenset(
         "sklearn.metrics._scorer._PassthroughScorer",
         "sklearn.model_selection._split.KFold",
         "sklearn.model_selection._split.StratifiedKFold",
+        "sklearn.neighbors._ball_tree.BallTree",
         "sklearn.neighbors._kd_tree.KDTree",
         "sklearn.neural_network._stochastic_optimizers.AdamOptimizer",
         "sklearn.neural_network._stochastic_optimizers.SGDOptimizer",
@@ -114,7 +128,7 @@ def save(
         archive.writestr("featx.json", json.dumps(about, indent=1))
         archive.writestr("pipeline.skops", content)
         for backbone in backbones.values() if embed_backbone else ():
-            archive.write(backbone.path, _member(backbone.identity), zipfile.ZIP_DEFLATED)
+            archive.write(backbone.path, _member(backbone.identity))
 
 
 def load(path: str | os.PathLike[str], *, backbone: str | os.PathLike[str] | None = None) -> Any:
@@ -154,6 +168,9 @@ def load(path: str | os.PathLike[str], *, backbone: str | os.PathLike[str] | Non
     except Exception as error:  # skops raises whatever a damaged state leads to
         raise PipelineFileError(f"{path}: cannot be rebuilt ({type(error).__name__}: {error})") from error
     for extractor in _find_extractors(pipeline):
+        identity = getattr(extractor, "backbone_identity_", None)
+        if not (isinstance(identity, str) and re.fullmatch("[0-9a-f]{64}", identity)):
+            raise PipelineFileError(f"{path}: damaged pipeline (an extractor without its backbone's identity)")
         extractor.backbone = _locate(path, extractor, backbone)
     return pipeline
 
@@ -171,7 +188,7 @@ def read_info(path: str | os.PathLike[str]) -> dict[str, Any]:
     dict
         ``format``, ``versions``, ``backbones`` and ``info``.
     """
-    return _read(path)[0]
+    return _read(path, pipeline=False)[0]
 
 
 def _skops() -> Any:
@@ -180,19 +197,30 @@ def _skops() -> Any:
     return skops.io
 
 
-def _read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], bytes]:
+def _read(path: str | os.PathLike[str], *, pipeline: bool = True) -> tuple[dict[str, Any], bytes]:
     if not os.path.exists(path):
         raise PipelineFileError(f"{path}: no such file")
     try:
         with zipfile.ZipFile(path) as archive:
-            about = json.loads(archive.read("featx.json"))
+            about = json.loads(_read_member(archive, "featx.json"))
             version = about["format"]
-            content = archive.read("pipeline.skops") if version == FORMAT else b""
-    except (OSError, zipfile.BadZipFile, zipfile.LargeZipFile, KeyError, TypeError, ValueError, EOFError) as error:
+            if version == FORMAT:
+                about = {key: about[key] for key in ("format", "versions", "backbones", "info")}
+                about["info"] = dict(about["info"])
+            content = _read_member(archive, "pipeline.skops") if version == FORMAT and pipeline else b""
+    except _ZIP_ERRORS as error:
         raise PipelineFileError(f"{path}: not a pipeline saved by featx, or a damaged one ({error})") from None
     if version != FORMAT:
         raise PipelineFileError(f"{path}: pipeline format {version}, this featx reads {FORMAT}; upgrade featx")
     return about, content
+
+
+def _read_member(archive: zipfile.ZipFile, name: str) -> bytes:
+    """Read what `save` stored as it is; whatever is compressed here could unpack to any size."""
+    member = archive.getinfo(name)
+    if member.compress_type != zipfile.ZIP_STORED:
+        raise ValueError(f"{name} is compressed")
+    return archive.read(member)
 
 
 def _refuse_untrusted(path: str, content: bytes) -> list[str]:
@@ -228,17 +256,31 @@ def _locate(path: str | os.PathLike[str], extractor: FeatureExtractor, given: An
 
 
 def _unpack(path: str | os.PathLike[str], identity: str) -> Backbone | None:
-    with zipfile.ZipFile(path) as archive:
-        if _member(identity) not in archive.namelist():
-            return None
-        content = archive.read(_member(identity))
-    target = cache_dir() / f"{identity[:16]}.onnx"
-    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if _member(identity) not in archive.namelist():
+                return None
+            content = _read_member(archive, _member(identity))
+    except _ZIP_ERRORS as error:
+        raise PipelineFileError(f"{path}: the backbone inside is damaged ({error})") from None
+    target = _writable_cache() / f"{identity[:16]}.onnx"
     with write_whole(target) as scratch:
         scratch.write_bytes(content)
         if read_backbone(scratch).identity != identity:
             raise PipelineFileError(f"{path}: the backbone inside is not the one it was fitted with")
     return read_backbone(target)
+
+
+def _writable_cache() -> Path:
+    """Give the user's cache, or a folder for this process where there is none to write to."""
+    folder = cache_dir()
+    with suppress(OSError):
+        folder.mkdir(parents=True, exist_ok=True)
+    if os.access(folder, os.W_OK):
+        return folder
+    folder = Path(tempfile.mkdtemp(prefix="featx-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
 
 
 def _member(identity: str) -> str:
@@ -253,7 +295,9 @@ def _find_extractors(thing: Any) -> Iterator[FeatureExtractor]:
     """
     if isinstance(thing, FeatureExtractor):
         yield thing
-    elif isinstance(thing, BaseEstimator):
+    elif isinstance(thing, BaseEstimator) or (
+        type(thing).__module__.startswith("sklearn.calibration")  # keeps fitted copies in objects of its own
+    ):
         fitted = list(_find_extractors([value for name, value in vars(thing).items() if name.endswith("_")]))
         yield from fitted or _find_extractors(list(vars(thing).values()))
     elif isinstance(thing, dict):

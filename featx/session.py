@@ -45,7 +45,7 @@ class Session:
 
     def __init__(self, model: bytes, device: str) -> None:
         check_device(device)
-        self.device, self._session = _open(model, device)
+        self.device, self._session = _open(model, _settle(device))
 
     def run(self, pixels: npt.NDArray[np.uint8], stop: StopSwitch | None = None) -> npt.NDArray[np.float32]:
         """Compute the features of a batch, shape (n, 3, height, width) to (n, n_features).
@@ -87,6 +87,7 @@ def get_session(key: Hashable, build: Callable[[], bytes], device: str) -> Sessi
     device : str
         As for `Session`.
     """
+    device = _settle(device)
     full_key = (key, device)
     with _lock:
         if full_key not in _sessions:
@@ -134,6 +135,14 @@ def _onnxruntime() -> Any:
             'pip uninstall -y onnxruntime onnxruntime-gpu && pip install "featx[cpu]"'
         )
     return onnxruntime
+
+
+def _settle(device: str) -> str:
+    """Turn ``"auto"`` into ``"cpu"`` where CUDA cannot be tried."""
+    if device == "auto" and (why_not := _why_no_cuda()):
+        logger.info("device='auto': running on the CPU (%s)", why_not)
+        return "cpu"
+    return device
 
 
 def _open(model: bytes, device: str) -> tuple[str, Any]:

@@ -86,6 +86,9 @@ def list_source(
     if path_column or target:
         raise SourceError(f"{sources[0]}: --path-column and --target are columns of a table, and this is none")
     if need_target:
+        for source in sources:
+            if not os.path.exists(source) and not any(sign in source for sign in "*?["):
+                raise SourceError(f"{source}: no such file or folder")
         if len(sources) != 1 or not os.path.isdir(sources[0]):
             raise SourceError(
                 f"{' '.join(sources)}: no labels; "
@@ -151,7 +154,7 @@ def list_labelled_folder(folder: str) -> Listing:
         )
     notes = _passed_over(passed_over)
     if empty:
-        notes += (f"no pictures in {', '.join(empty)}: no such class",)
+        notes += (f"sub-folders without pictures, not taken as classes: {', '.join(empty)}",)
     return Listing(paths, labels, notes=notes)
 
 
@@ -160,7 +163,11 @@ def _is_picture(name: str) -> bool:
 
 
 def _passed_over(number: int) -> tuple[str, ...]:
-    return (f"passed over {number} files that are not pictures",) if number else ()
+    return (
+        (f"passed over {number} other {'file' if number == 1 else 'files'}, no pictures by their names",)
+        if number
+        else ()
+    )
 
 
 def _expand(source: str) -> tuple[list[str], int]:
@@ -173,10 +180,19 @@ def _expand(source: str) -> tuple[list[str], int]:
         return [source], 0
     if any(sign in source for sign in "*?["):
         matches = sorted(glob.glob(source, recursive=True))
-        files = [path for path in matches if os.path.isfile(path) and _is_picture(os.path.basename(path))]
+        files, others = [], 0
+        for match in matches:
+            if os.path.isdir(match):
+                inside, more = _walk(match) if not source.endswith("**") else ([], 0)
+                files += inside
+                others += more
+            elif _is_picture(os.path.basename(match)):
+                files.append(match)
+            else:
+                others += 1
         if not files:
             raise SourceError(f"{source}: no picture matches")
-        return files, len(matches) - len(files)
+        return list(dict.fromkeys(files)), others
     raise SourceError(f"{source}: no such file or folder")
 
 
@@ -219,19 +235,21 @@ def _list_table(table: str, path_column: str | None, target: str | None, need_ta
         raise SourceError(f"{table}: no column {path_column!r}, there are {', '.join(columns)}")
     if target is None:
         others = {name: values for name, values in columns.items() if name != path_column}
-        target = choose_target_column(others)
+        target = choose_target_column(others, only=need_target)
         if target is None and need_target:
             raise SourceError(
                 f"{table}: which column is to be predicted? say --target, one of {', '.join(others) or '(none)'}"
             )
-        if target is not None and need_target:
-            notes.append(f"target from column {target!r}")
+        if target is not None:
+            notes.append(f"{'target' if need_target else 'label'} from column {target!r}")
     elif target not in columns:
         raise SourceError(f"{table}: no column {target!r}, there are {', '.join(columns)}")
     folder = os.path.dirname(table)
     values = columns[path_column]
     empty = [i for i, value in enumerate(values) if is_missing(value)]
     if empty:
-        raise SourceError(f"{table}: row {empty[0] + 1} has no path in column {path_column!r} ({len(empty)} in all)")
-    paths = [os.path.join(folder, str(value)) for value in values]
+        raise SourceError(
+            f"{table}: data row {empty[0] + 1} has no path in column {path_column!r} ({len(empty)} in all)"
+        )
+    paths = [os.path.join(folder, os.fsdecode(value) if isinstance(value, bytes) else str(value)) for value in values]
     return Listing(paths, columns[target] if target else None, path_column, target, tuple(notes))

@@ -40,14 +40,15 @@ def choose_path_column(columns: Mapping[str, Sequence[Any]]) -> str | None:
     return _choose(columns, _PATH_COLUMNS) or _only(_holds_pictures(columns))
 
 
-def choose_target_column(columns: Mapping[str, Sequence[Any]]) -> str | None:
-    """Take a column with an obvious name, or the only one."""
-    return _choose(columns, _TARGET_COLUMNS) or _only(list(columns))
+def choose_target_column(columns: Mapping[str, Sequence[Any]], *, only: bool) -> str | None:
+    """Take a column with an obvious name, or, where ``only`` allows it, the only one."""
+    return _choose(columns, _TARGET_COLUMNS) or (_only(list(columns)) if only else None)
 
 
 def is_missing(value: Any) -> bool:
     """Whether a cell is empty."""
-    return value is None or value == "" or (isinstance(value, float) and math.isnan(value))
+    blank = isinstance(value, (str, bytes)) and not value.strip()
+    return value is None or blank or (isinstance(value, float) and math.isnan(value))
 
 
 def _choose(columns: Mapping[str, Sequence[Any]], wanted: tuple[str, ...]) -> str | None:

@@ -63,10 +63,10 @@ def read_target(listing: Listing, task: str | None) -> Target:
     words = [value for value, number in zip(targets, numbers, strict=True) if number is None]
     if task == "regression" and words:
         raise SourceError(f"column {column!r}: {words[0]!r} is not a finite number, and a regression needs numbers")
-    if words and len(words) < len(targets) and all(_is_nan_or_inf(word) for word in words):
+    if words and len(words) < len(targets) and (2 * len(words) < len(targets) or all(map(_is_nan_or_inf, words))):
         raise SourceError(
-            f"column {column!r} holds numbers and {words[0]!r}, which is none; fill it in, leave the row out, "
-            "or say --task classification"
+            f"column {column!r} holds numbers and {words[0]!r}, which is none; mend it (decimals take a point), "
+            "leave the row out, or say --task classification"
         )
     if words:
         return Target("classification", [_label(value) for value in targets])
@@ -103,4 +103,6 @@ def _is_nan_or_inf(value: Any) -> bool:
 
 
 def _label(value: Any) -> str:
-    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+    if isinstance(value, bytes):
+        return value.decode("utf-8", errors="backslashreplace")
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value).strip()

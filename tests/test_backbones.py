@@ -1,4 +1,5 @@
 import json
+import os
 
 import numpy as np
 import onnx
@@ -269,3 +270,36 @@ def test_a_broken_file_among_the_users_own_is_named_when_listing(tmp_path, monke
     assert open_backbone("efficientnet_lite0").name == "efficientnet_lite0"
     with pytest.raises(featx.BackboneError, match=r"broken\.onnx"):
         list_backbones()
+
+
+@pytest.mark.parametrize("change", ["swap two layers", "another default layer"])
+def test_identity_depends_on_what_the_layers_are_called(bundled, model, tmp_path, change):
+    layers = json.loads(next(prop.value for prop in model.metadata_props if prop.key == "featx.layers"))
+    if change == "swap two layers":
+        layers[0]["tensor"], layers[1]["tensor"] = layers[1]["tensor"], layers[0]["tensor"]
+        set_metadata(model, "featx.layers", json.dumps(layers))
+    else:
+        set_metadata(model, "featx.default_layer", '"stage4"')
+    assert read_backbone(save(model, tmp_path / "changed.onnx")).identity != bundled.identity
+
+
+def test_a_file_that_was_replaced_without_a_trace_in_its_time_is_read_again(tmp_path, bundled, other_backbone):
+    path = tmp_path / "same-time.onnx"
+    for source in (bundled.path, other_backbone):
+        path.write_bytes(source.read_bytes())
+        os.utime(path, (0, 0))
+        assert open_backbone(path).identity == read_backbone(source).identity
+
+
+def test_files_that_another_process_is_still_writing_are_not_listed(tmp_path, monkeypatch, bundled):
+    monkeypatch.setenv("FEATX_BACKBONES", str(tmp_path))
+    (tmp_path / ".featx-0.part.onnx").write_bytes(bundled.path.read_bytes()[:1000])
+    assert [backbone.path for backbone in list_backbones()] == [bundled.path]
+
+
+def test_a_broken_file_can_be_left_out_when_listing(tmp_path, monkeypatch):
+    monkeypatch.setenv("FEATX_BACKBONES", str(tmp_path))
+    (tmp_path / "broken.onnx").write_bytes(b"broken")
+    errors = []
+    assert len(list_backbones(on_error=errors.append)) == 1
+    assert "broken.onnx" in str(errors[0])

@@ -181,6 +181,7 @@ def items():  # asked for once the backbone is open, which the other user need n
     yield "secret.png"
 
 good = featx.samples.load_fashion_mnist("test")[0][0]
+featx.FeatureExtractor(device="cpu").transform([good])  # so that Pillow has loaded what it loads late
 row, failure = featx.FeatureExtractor(device="cpu", n_threads=1).iter_embed(items())
 print(failure, np.isfinite(row).all())
 """
@@ -250,10 +251,12 @@ def test_no_pictures_are_no_failure():
 @pytest.mark.parametrize(
     ("X", "message"),
     [
-        ("a.jpg", r"single picture; put it into a list: \[X\]"),
-        (PNG, r"single picture; put it into a list: \[X\]"),
-        (Image.fromarray(COFFEE), r"single picture; put it into a list: \[X\]"),
-        (COFFEE, r"single picture of shape \(400, 600, 3\); put it into a list: \[X\]"),
+        ("a.jpg", r"X is one path, not a sequence: give \[X\] for one picture"),
+        (PNG, r"X is a single picture, not a sequence: give \[X\]"),
+        (Image.fromarray(COFFEE), r"X is a single picture, not a sequence"),
+        (COFFEE, r"X has shape \(400, 600, 3\): put a single picture into a list"),
+        (COFFEE.transpose(2, 0, 1), r"X has shape \(3, 400, 600\): put a single picture into a list"),
+        (np.array([b"GIF89a\0"]), "fixed-size bytes"),
         (COFFEE[..., 0], r"array of uint8 with shape \(400, 600\); expected \(n_samples, height, width, 3\)"),
         (np.zeros((4, 1280), np.float32), r"array of float32 with shape \(4, 1280\); expected \(n_samples"),
         (np.zeros(4), r"array of float64 with shape \(4,\); expected \(n_samples"),

@@ -355,3 +355,20 @@ def test_describe_names_what_a_person_can_find(tmp_path):
     assert describe(RGB) == "<array uint8 100x160x3>"
     assert describe(float("nan")) == "<nan>"
     assert describe(7) == "<int>"
+
+
+def twelve_bit_tiff(values):
+    """Pack two values into three bytes, as Pillow reads but does not write."""
+    height, width = values.shape
+    flat = values.reshape(-1, 2).astype(int)
+    packed = np.stack([flat[:, 0] >> 4, (flat[:, 0] & 15) << 4 | flat[:, 1] >> 8, flat[:, 1] & 255], axis=1)
+    data = packed.astype(np.uint8).tobytes()
+    entries = [(256, width), (257, height), (258, 12), (259, 1), (262, 1), (273, 8), (277, 1), (278, height)]
+    entries.append((279, len(data)))
+    directory = struct.pack("<H", len(entries)) + b"".join(struct.pack("<HHII", t, 4, 1, v) for t, v in entries)
+    return b"II*\0" + struct.pack("<I", 8 + len(data)) + data + directory + struct.pack("<I", 0)
+
+
+def test_a_tiff_of_twelve_bits_is_scaled_by_its_own_range():
+    values = (np.arange(8) * 585).reshape(2, 4)
+    assert (pixels(twelve_bit_tiff(values))[..., 0] == (values * 255 / 4095).round()).all()

@@ -59,18 +59,22 @@ def test_an_endless_stream_is_read_ahead_by_a_bounded_number(stage1):
     assert not [t for t in threading.enumerate() if t.name.startswith("featx")]
 
 
-def test_iter_embed_answers_picture_by_picture_with_batches_of_one():
-    taken = []
+def test_iter_embed_with_batches_of_one_answers_before_it_asks_for_more():
+    log = []
 
     def stream():
-        for x in X[:6]:
-            taken.append(x)
+        for i, x in enumerate(X[:4]):
+            log.append(f"asked {i}")
             yield x
 
-    answers = FeatureExtractor(layer="stage1", batch_size=1, n_threads=1).iter_embed(stream())
-    next(answers)
-    assert len(taken) <= 3
-    assert sum(1 for _ in answers) == 5
+    for i, _ in enumerate(FeatureExtractor(layer="stage1", batch_size=1).iter_embed(stream())):
+        log.append(f"answered {i}")
+    assert log == [f"{what} {i}" for i in range(4) for what in ("asked", "answered")]
+
+
+def test_iter_embed_checks_its_parameters_at_once():
+    with pytest.raises(featx.InputError, match="batch_size=0"):
+        FeatureExtractor(batch_size=0).iter_embed([])
 
 
 def test_iter_embed_hands_out_failures_in_their_place():

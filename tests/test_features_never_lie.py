@@ -167,7 +167,7 @@ def test_an_array_of_pictures_is_the_list_of_its_parts():
     assert same(EXTRACTOR.transform(list(stack)), parts)
     assert same(EXTRACTOR.transform(stack[::-1, :, ::-1]), np.stack([embed_one(p[:, ::-1]) for p in stack[::-1]]))
     grey = stack[..., 0]
-    assert same(EXTRACTOR.transform(grey), np.stack([embed_one(part) for part in grey]))
+    assert same(EXTRACTOR.transform(list(grey)), np.stack([embed_one(part) for part in grey]))
 
 
 def test_containers_do_not_matter(expected):

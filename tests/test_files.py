@@ -5,7 +5,7 @@ import os
 import pytest
 
 from featx.errors import InputError
-from featx.files import check_writable, discard_unfinished, write_whole
+from featx.files import check_writable, discard_unfinished, write_together, write_whole
 
 
 def names(folder):
@@ -102,3 +102,54 @@ def test_an_unwritable_folder_is_named(tmp_path, monkeypatch):
 def test_checking_writes_nothing(tmp_path):
     check_writable(tmp_path / "a.csv")
     assert names(tmp_path) == []
+
+
+def test_a_replaced_file_keeps_its_permissions(tmp_path):
+    path = tmp_path / "private.txt"
+    path.write_text("old")
+    path.chmod(0o600)
+    with write_whole(path) as scratch:
+        scratch.write_text("new")
+    assert (path.read_text(), path.stat().st_mode & 0o777) == ("new", 0o600)
+
+
+def test_a_link_keeps_pointing_where_it_did(tmp_path):
+    (tmp_path / "there").mkdir()
+    target = tmp_path / "there" / "real.txt"
+    target.write_text("old")
+    (tmp_path / "link.txt").symlink_to(target)
+    with write_whole(tmp_path / "link.txt") as scratch:
+        scratch.write_text("new")
+    assert (tmp_path / "link.txt").is_symlink()
+    assert target.read_text() == "new"
+
+
+def test_names_as_long_as_the_system_allows(tmp_path):
+    path = tmp_path / ("x" * 250 + ".txt")
+    with write_whole(path) as scratch:
+        scratch.write_text("whole")
+    assert path.read_text() == "whole"
+
+
+def test_files_that_belong_together_are_replaced_together(tmp_path, monkeypatch):
+    one, other = tmp_path / "one", tmp_path / "other"
+    one.write_text("old")
+    other.write_text("old")
+    synced = []
+
+    def interrupted(descriptor):
+        synced.append(descriptor)
+        if len(synced) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "fsync", interrupted)
+
+    def replace():
+        with write_together(one, other) as scratches:
+            for scratch in scratches:
+                scratch.write_text("new")
+
+    with pytest.raises(KeyboardInterrupt):
+        replace()
+    assert [path.read_text() for path in (one, other)] == ["old", "old"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["one", "other"]

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
+from pyarrow.parquet import read_schema
 
 from featx.errors import InputError
 from featx.formats import check_format, write
@@ -122,3 +123,15 @@ def test_other_suffixes_are_refused_with_the_ones_there_are(path):
 def test_a_command_may_allow_fewer_formats():
     with pytest.raises(InputError, match=r"a\.npy: expected a name ending in \.csv$"):
         check_format("a.npy", (".csv",))
+
+
+def test_suffixes_may_be_upper_case(tmp_path):
+    features = np.eye(2, dtype=np.float32)
+    write(tmp_path / "F.NPY", {"path": ["a", "b"]}, features, ["x", "y"])
+    np.testing.assert_array_equal(np.load(tmp_path / "F.NPY"), features)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["F.NPY", "F.paths.csv"]
+
+
+def test_a_parquet_column_without_a_value_is_text(tmp_path):
+    write(tmp_path / "p.parquet", {"path": ["a"], "error": [None]})
+    assert str(read_schema(tmp_path / "p.parquet").field("error").type) == "string"

@@ -8,6 +8,7 @@ import zipfile
 import numpy as np
 import pytest
 import skops.io
+from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import TransformedTargetRegressor
 from sklearn.ensemble import StackingClassifier, VotingClassifier
@@ -125,7 +126,7 @@ def test_what_asks_for_other_types_is_refused_by_name(saved, tmp_path, monkeypat
     monkeypatch.chdir(tmp_path)
     evil = Pipeline([("features", EXTRACTOR), ("evil", FunctionTransformer(os.system))])
     rewrite(saved, lambda members: members | {"pipeline.skops": skops.io.dumps(evil)})
-    with pytest.raises(featx.UntrustedTypeError, match=r"not trusted, nothing was loaded: posix\.system"):
+    with pytest.raises(featx.UntrustedTypeError, match=r"not trusted: posix\.system"):
         featx.load(saved)
     with pytest.raises(featx.UntrustedTypeError, match=r"posix\.system"):
         featx.save(evil, tmp_path / "evil.featx")
@@ -142,8 +143,8 @@ def test_an_own_class_is_refused_when_saving_already(tmp_path):
 
 
 @pytest.mark.parametrize("trusted", sorted(persistence.TRUSTED))
-def test_every_trusted_type_belongs_to_featx_scikit_learn_or_numpy(trusted):
-    assert trusted.startswith(("featx.", "sklearn.", "numpy."))
+def test_every_trusted_type_is_featx_scikit_learn_numpy_or_a_path(trusted):
+    assert trusted.startswith(("featx.", "sklearn.", "numpy.", "pathlib."))
 
 
 @pytest.mark.parametrize("content", [b"", b"PK", b"no zip at all"])
@@ -246,3 +247,55 @@ def test_the_pipeline_keeps_refusing_other_features_after_loading(saved):
     loaded = featx.load(saved).set_params(features__pooling="max")
     with pytest.raises(featx.FeaturesChangedError):
         loaded.predict(X[:1])
+
+
+@pytest.mark.parametrize("identity", [None, 5, "../../elsewhere", "/tmp/elsewhere", "0" * 63])
+def test_an_identity_that_is_none_is_refused(tmp_path, identity):
+    pipeline = pipeline_with(make_head("knn"))
+    featx.save(pipeline, tmp_path / "m.featx")
+    evil = Pipeline([("features", clone(EXTRACTOR)), ("head", pipeline[-1])])
+    if identity is not None:
+        evil[0].backbone_identity_ = identity
+    rewrite(tmp_path / "m.featx", lambda members: members | {"pipeline.skops": skops.io.dumps(evil)})
+    if identity is not None:
+        with pytest.raises(featx.PipelineFileError, match="without its backbone's identity"):
+            featx.load(tmp_path / "m.featx")
+    assert [p.name for p in tmp_path.iterdir()] == ["m.featx"]
+
+
+@pytest.mark.parametrize("member", ["featx.json", "pipeline.skops"])
+def test_members_that_could_unpack_to_any_size_are_refused(saved, member):
+    with zipfile.ZipFile(saved) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(saved, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, content, zipfile.ZIP_DEFLATED if name == member else zipfile.ZIP_STORED)
+    with pytest.raises(featx.PipelineFileError, match="is compressed"):
+        featx.load(saved)
+
+
+@pytest.mark.parametrize("about", [{}, {"format": 1}, {"format": 1, "versions": {}, "backbones": [], "info": 3}, []])
+def test_a_description_with_holes_is_refused(saved, about):
+    rewrite(saved, lambda members: members | {"featx.json": json.dumps(about).encode()})
+    for read in (featx.load, featx.read_info):
+        with pytest.raises(featx.PipelineFileError, match="damaged"):
+            read(saved)
+
+
+def test_a_backbone_without_a_cache_to_unpack_to(tmp_path, other_backbone, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("FEATX_BACKBONES", str(tmp_path / "file" / "cache"))
+    here = tmp_path / "here.onnx"
+    here.write_bytes(other_backbone.read_bytes())
+    pipeline = fitted_with(here)
+    featx.save(pipeline, tmp_path / "m.featx", embed_backbone=True)
+    expected = pipeline.predict_proba(X)
+    here.unlink()
+    np.testing.assert_array_equal(featx.load(tmp_path / "m.featx").predict_proba(X), expected)
+
+
+def test_calibration_around_the_whole_pipeline(tmp_path):
+    inner = make_pipeline(featx.FeatureExtractor(), StandardScaler(), SVC())
+    pipeline = CalibratedClassifierCV(inner, cv=2).fit(np.array(X, dtype=object), Y)
+    featx.save(pipeline, tmp_path / "m.featx")
+    np.testing.assert_array_equal(featx.load(tmp_path / "m.featx").predict_proba(X), pipeline.predict_proba(X))

@@ -145,3 +145,13 @@ def test_the_drawing_is_a_picture_that_opens(tmp_path, all_right):
         assert min(image.size) > 400
         assert len(image.convert("RGB").getcolors(1 << 24)) > 50
     assert [file.name for file in tmp_path.iterdir()] == ["d.png"]
+
+
+def test_probabilities_keep_the_heads_order_of_classes():
+    truth, answers = ["10", "2", "10", "3"], ["10", "2", "3", "3"]
+    p = np.array([[0.1, 0.2, 0.7], [0.8, 0.1, 0.1], [0.2, 0.5, 0.3], [0.1, 0.6, 0.3]])  # of 2, 3 and 10
+    facts = summarize_classification(truth, answers, p, ["2", "3", "10"])
+    assert facts["log_loss"] == pytest.approx(-np.log([0.7, 0.8, 0.3, 0.6]).mean())
+    assert list(facts["per_class"]) == ["2", "3", "10"]
+    assert facts["confusion"] == [[1, 0, 0], [0, 1, 0], [0, 1, 1]]
+    assert facts["roc_auc"] == pytest.approx(metrics.roc_auc_score([2, 0, 2, 1], p, multi_class="ovr"))

@@ -52,14 +52,14 @@ def test_hidden_files_and_folders_are_passed_over_in_silence(make_tree):
 
 def test_other_files_are_counted(make_tree):
     make_tree("p/a/1.png", "p/a/notes.txt", "p/b/1.png", "p/b/x/data.json")
-    assert list_labelled_folder("p").notes == ("passed over 2 files that are not pictures",)
+    assert list_labelled_folder("p").notes == ("passed over 2 other files, no pictures by their names",)
 
 
 def test_a_class_folder_without_pictures_is_no_class_and_named(make_tree):
     make_tree("p/a/1.png", "p/b/1.png", "p/c/")
     listing = list_labelled_folder("p")
     assert set(listing.targets) == {"a", "b"}
-    assert listing.notes == ("no pictures in c: no such class",)
+    assert listing.notes == ("sub-folders without pictures, not taken as classes: c",)
 
 
 @pytest.mark.parametrize(
@@ -149,7 +149,7 @@ def test_a_glob_passes_over_what_is_no_picture(make_tree):
     make_tree("p/1.png", "p/a.txt", "p/x/2.png")
     listing = list_source(["p/*"])
     assert listing.paths == ["p/1.png"]
-    assert listing.notes == ("passed over 2 files that are not pictures",)
+    assert listing.notes == ("passed over 2 other files, no pictures by their names",)
 
 
 def test_a_file_whose_name_looks_like_a_glob_is_a_file(make_tree):

@@ -80,7 +80,7 @@ def test_a_missing_table_is_named(tmp_path):
 
 @pytest.mark.parametrize(
     ("value", "missing"),
-    [(None, True), ("", True), (math.nan, True), (0, False), (0.0, False), ("0", False), (" ", False), (False, False)],
+    [(None, True), ("", True), (math.nan, True), (0, False), (0.0, False), ("0", False), (" ", True), (False, False)],
 )
 def test_what_counts_as_an_empty_cell(value, missing):
     assert is_missing(value) is missing
@@ -98,7 +98,7 @@ def test_obvious_path_columns(table, header):
     listing = list_source([table(f"id,{header},label\n1,a,x\n2,b,y\n")])
     assert listing.path_column == header
     assert listing.paths == ["a", "b"]
-    assert listing.notes == (f"paths from column {header!r}",)
+    assert listing.notes == (f"paths from column {header!r}", "label from column 'label'")
 
 
 @pytest.mark.parametrize("header", ["label", "class", "target", "category", "y", "value", "Label"])
@@ -141,7 +141,7 @@ def test_a_table_without_targets_is_fine_when_none_is_needed(table):
         ("path\nx.png\n", {"need_target": True}, "t.csv: which column is to be predicted?"),
         ("path,label\nx,y\n", {"path_column": "file"}, "t.csv: no column 'file', there are path, label"),
         ("path,label\nx,y\n", {"target": "price"}, "t.csv: no column 'price', there are path, label"),
-        ("path,label\nx,y\n,z\n,z\n", {}, "t.csv: row 2 has no path in column 'path' (2 in all)"),
+        ("path,label\nx,y\n,z\n,z\n", {}, "t.csv: data row 2 has no path in column 'path' (2 in all)"),
     ],
 )
 def test_columns_that_cannot_be_taken(table, content, options, said):

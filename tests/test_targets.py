@@ -99,3 +99,16 @@ def test_folder_names_are_classes_even_when_they_are_numbers():
 def test_a_folder_gives_no_regression():
     with pytest.raises(SourceError, match="a folder gives classes"):
         read(["1.5", "2.5"], "regression", column=None)
+
+
+@pytest.mark.parametrize("word", ["n/a", "1,5", "-", "unknown"])
+def test_a_few_words_among_numbers_are_asked_about(word):
+    listing = Listing(list("abcde"), ["1.5", "2.5", word, "3.5", "4.5"], target_column="price")
+    with pytest.raises(SourceError, match=r"holds numbers and .* decimals take a point"):
+        read_target(listing, None)
+    assert read_target(listing, "classification").values[2] == word
+
+
+def test_labels_lose_blanks_around_them_and_bytes_are_text():
+    listing = Listing(list("abc"), ["ant", "ant ", b"bee"], target_column="kind")
+    assert read_target(listing, None).values == ["ant", "ant", "bee"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
@@ -28,8 +29,13 @@ def cache_dir() -> Path:
     return Path(given) if given else platformdirs.user_cache_path("featx") / "backbones"
 
 
-def list_backbones() -> list[Backbone]:
-    """Read every backbone that can be opened by its name.
+def list_backbones(on_error: Callable[[BackboneError], object] | None = None) -> list[Backbone]:
+    """Read every backbone that can be opened by its name, the stem of its file.
+
+    Parameters
+    ----------
+    on_error : callable or None
+        Called with the error of a file that cannot be read; None raises it.
 
     Returns
     -------
@@ -42,7 +48,15 @@ def list_backbones() -> list[Backbone]:
     >>> list_backbones()[0].name
     'efficientnet_lite0'
     """
-    return [_read(path) for path in _files()]
+    backbones = []
+    for path in _files():
+        try:
+            backbones.append(_read(path))
+        except BackboneError as error:
+            if on_error is None:
+                raise
+            on_error(error)
+    return backbones
 
 
 def open_backbone(name: str | os.PathLike[str]) -> Backbone:
@@ -93,17 +107,20 @@ def find_by_identity(identity: str) -> Backbone | None:
 
 def _files() -> list[Path]:
     try:
-        own = sorted(cache_dir().glob("*.onnx"))
+        own = sorted(path for path in cache_dir().glob("*.onnx") if not path.name.startswith("."))  # unfinished
     except OSError:  # not this user's to read: then nothing there is this user's
         own = []
     return [*sorted(models_dir().glob("*.onnx")), *own]
 
 
 def _read(path: Path) -> Backbone:
-    state = path.stat()
-    return _read_version(path, state.st_mtime_ns, state.st_size)
+    try:
+        state = path.stat()
+    except OSError as error:
+        raise BackboneError(f"{path}: cannot be read ({error.strerror})") from None
+    return _read_version(path, (state.st_size, state.st_mtime_ns, state.st_ctime_ns, state.st_ino))
 
 
 @lru_cache(maxsize=64)
-def _read_version(path: Path, mtime_ns: int, size: int) -> Backbone:
+def _read_version(path: Path, version: tuple[int, ...]) -> Backbone:
     return read_backbone(path)

@@ -54,6 +54,7 @@ __all__ = [
 LayerSpec: TypeAlias = "str | int | list[str | int] | tuple[str | int, ...] | None"
 
 FORMAT = 1
+_COMMON_NAMES = ("stem", "stage1", "stage2", "stage3", "stage4", "head")
 _KEYS = ("format", "name", "preprocess", "layers", "default_layer", "cost", "license", "source", "recipe", "canonical")
 
 
@@ -100,8 +101,9 @@ class Backbone:
     name : str
         Its name.
     identity : str
-        Hex digest of what computes: nodes, initialisers and preprocessing. Two
-        files with the same identity give the same features.
+        Hex digest of what computes (nodes, initialisers, preprocessing) and of
+        what the layers are called. Two files with the same identity give the
+        same features.
     preprocess : Preprocess
         From any picture to its canvas.
     layers : tuple of Layer
@@ -156,8 +158,9 @@ class Backbone:
             for layer in self.layers:
                 if wanted == layer.name or wanted in layer.aliases:
                     return layer
-        names = ", ".join(layer.name for layer in self.layers)
-        raise BackboneError(f"layer={wanted!r}: backbone {self.name} has the {len(self.layers)} layers {names}")
+        stages = ", ".join(layer.name for layer in self.layers if layer.name in _COMMON_NAMES)
+        finer = ", ".join(layer.name for layer in self.layers if layer.name not in _COMMON_NAMES)
+        raise BackboneError(f"layer={wanted!r}: backbone {self.name} has the layers {stages}, and finer ones: {finer}")
 
     def select(self, layers: LayerSpec) -> tuple[Layer, ...]:
         """Find one layer or several, in the order given.
@@ -269,7 +272,7 @@ def read_backbone(path: str | Path) -> Backbone:
         backbone = Backbone(
             path=Path(path),
             name=values["name"],
-            identity=_identity(model, preprocess),
+            identity=_identity(model, preprocess, values["default_layer"], values["layers"]),
             preprocess=preprocess,
             layers=tuple(Layer(**{**layer, "aliases": tuple(layer["aliases"])}) for layer in values["layers"]),
             default_layer=values["default_layer"],
@@ -294,8 +297,10 @@ def read_backbone(path: str | Path) -> Backbone:
     return backbone
 
 
-def _identity(model: onnx.ModelProto, preprocess: Preprocess) -> str:
-    """Digest what computes, and nothing that only describes."""
+def _identity(
+    model: onnx.ModelProto, preprocess: Preprocess, default_layer: str, layers: Sequence[dict[str, Any]]
+) -> str:
+    """Digest what computes and what its layers are called, and nothing that only describes."""
     digest = hashlib.sha256()
 
     def add(*parts: object) -> None:
@@ -311,4 +316,5 @@ def _identity(model: onnx.ModelProto, preprocess: Preprocess) -> str:
         add(tensor.name, tensor.data_type, list(tensor.dims))
         digest.update(numpy_helper.to_array(tensor).tobytes())
     add(preprocess.to_dict())
+    add(default_layer, [[layer["name"], layer["aliases"], layer["tensor"]] for layer in layers])
     return digest.hexdigest()

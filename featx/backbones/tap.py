@@ -26,7 +26,7 @@ def n_features(backbone: Backbone, layer: LayerSpec, pooling: str) -> dict[str, 
     >>> n_features(open_backbone("efficientnet_lite0"), ["stage4", "head"], "avg")
     {'stage4': 320, 'head': 1280}
     """
-    if pooling not in POOLINGS:
+    if not isinstance(pooling, str) or pooling not in POOLINGS:
         raise InputError(f"pooling={pooling!r}: expected one of {', '.join(POOLINGS)}")
     return {at.name: POOLINGS[pooling].n_features(at.size) for at in backbone.select(layer)}
 

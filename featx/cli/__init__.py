@@ -11,7 +11,7 @@ import time
 import traceback
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any, NoReturn
 
 import featx
@@ -30,7 +30,7 @@ class _Parser(argparse.ArgumentParser):
     """Says what is wrong in one line."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: error: {message} ({self.prog} --help shows an example)\n")
+        self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -47,9 +47,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         0, 2 for a user's mistake, 1 for one of ours, 130 for Ctrl-C.
     """
     options = _build_parser().parse_args(argv)
-    warnings.showwarning = _show_warning
     try:
-        with _ending_soon_on_interrupt():
+        # a program that calls this with arguments of its own must not be ended by it
+        with warnings.catch_warnings(), _ending_soon_on_interrupt() if argv is None else nullcontext():
+            warnings.showwarning = _show_warning
             options.run(options)
     except KeyboardInterrupt:
         print(_INTERRUPTED, file=sys.stderr)
@@ -101,7 +102,7 @@ def _ending_soon_on_interrupt() -> Iterator[None]:
     Python's own handler waits for such code to return; the wakeup descriptor is
     written to at once, and a thread of its own can act on it.
     """
-    if threading.current_thread() is not threading.main_thread():
+    if threading.current_thread() is not threading.main_thread() or os.name == "nt":  # there it takes a socket
         yield
         return
     reading, writing = os.pipe()

@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 from featx.backbones import Backbone, list_backbones
-from featx.cli.console import add_command
+from featx.cli.console import add_command, note
 
 EXAMPLE = """\
   featx backbones
@@ -23,7 +23,7 @@ def add(commands: Any) -> argparse.ArgumentParser:
 
 def run(options: argparse.Namespace) -> None:
     """List them."""
-    backbones = list_backbones()
+    backbones = list_backbones(on_error=lambda error: note(f"left out: {error}"))
     if options.json:
         print(json.dumps([_facts(backbone) for backbone in backbones], indent=1))
         return
@@ -31,12 +31,12 @@ def run(options: argparse.Namespace) -> None:
     for b in backbones:
         size = f"{b.preprocess.height}x{b.preprocess.width}"
         features = b.layer(None).channels
-        print(f"{b.name:24} {size:>9} {features:8} {b.parameters / 1e6:18.2f} {b.gflops:7.2f}  {b.license}")
+        print(f"{b.path.stem:24} {size:>9} {features:8} {b.parameters / 1e6:18.2f} {b.gflops:7.2f}  {b.license}")
 
 
 def _facts(backbone: Backbone) -> dict[str, Any]:
     return {
-        "name": backbone.name,
+        "name": backbone.path.stem,
         "path": str(backbone.path),
         "identity": backbone.identity,
         "input": [backbone.preprocess.height, backbone.preprocess.width],

@@ -90,9 +90,9 @@ def note(*lines: str) -> None:
 
 
 def note_failures(failures: Iterable[Failure], what: str) -> None:
-    """Count the pictures that failed and name each."""
+    """Count the pictures that failed, say what became of them, and name each."""
     failures = list(failures)
     if failures:
-        note(f"{len(failures)} of the pictures could not be read and {what}:")
+        note(f"{len(failures)} {'picture' if len(failures) == 1 else 'pictures'} could not be read, {what}:")
         for failure in failures:
             print(f"  {failure.source}: {failure.reason}", file=sys.stderr)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import shlex
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -87,13 +88,15 @@ def _what_next(out: Path) -> str:
     def inside(name: str) -> str:
         return os.path.join(out, name)
 
+    featx = "featx" if shutil.which("featx") else shlex.quote(os.path.relpath(sys.argv[0]))
+
     return f"""
 saved  {inside("model.featx")}
        {inside("predictions.csv")}
        {inside("results.png")}
 
 The same with your own pictures, one sub-folder a class:
-  featx fit {shlex.quote(inside("pictures/train"))} -o my.featx
-  featx evaluate my.featx {shlex.quote(inside("pictures/test"))}
-  featx predict my.featx {shlex.quote(inside("pictures/test"))} -o answers.csv
-Put your folders in the place of {inside("pictures")}."""
+  {featx} fit {shlex.quote(inside("pictures/train"))} -o my.featx
+  {featx} evaluate my.featx {shlex.quote(inside("pictures/test"))}
+  {featx} predict my.featx {shlex.quote(inside("pictures/test"))} -o answers.csv
+Put your own folders in the place of {shlex.quote(inside("pictures"))}."""

@@ -15,7 +15,7 @@ EXAMPLE = """\
   featx embed photos/ more/*.jpg -o features.npy
 writes features.npy, one row a picture, and features.paths.csv, which row is which.
 .csv and .parquet hold both in one file. A picture that cannot be read keeps its
-row, empty, with the reason beside it."""
+row, empty, with the reason beside it; the exit status is 0 as long as one can."""
 
 
 def add(commands: Any) -> argparse.ArgumentParser:
@@ -44,7 +44,7 @@ def run(options: argparse.Namespace) -> None:
     for failure in failures:
         columns["error"][failure.index] = failure.reason
     write(options.output, columns, np.asarray(features), list(extractor.get_feature_names_out()))
-    note_failures(failures, "have an empty row")
+    note_failures(failures, "row left empty")
     n, width = features.shape
     device = extractor.open_session().device
     print(f"{options.output}: {n} pictures, {width} features each, {extractor.backbone} on {device}")

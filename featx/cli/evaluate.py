@@ -41,7 +41,7 @@ def run(options: argparse.Namespace) -> None:
     listing = _list(options, loaded)
     note(*listing.notes)
     facts, failures = evaluate(loaded, listing, options.source)
-    note_failures(failures, "are left out")
+    note_failures(failures, "left out")
     print(json.dumps(facts, indent=1, allow_nan=False) if options.json else describe(facts))
 
 
@@ -50,7 +50,7 @@ def evaluate(loaded: Loaded, listing: Listing, source: str) -> tuple[dict[str, A
     values = read_target(listing, loaded.task).values
     if unknown := sorted(set(values) - set(loaded.classes)) if loaded.classes else []:
         known = ", ".join(loaded.classes or [])
-        raise InputError(f"{source}: the model knows no class {', '.join(unknown)}; it knows {known}")
+        raise InputError(f"{source}: classes that the model does not know: {', '.join(unknown)}; it knows {known}")
     predictions = predict(loaded, listing.paths)
     y = np.array([values[i] for i in predictions.kept])
     if loaded.classes is None:

@@ -55,11 +55,10 @@ def run(options: argparse.Namespace) -> None:
     make_head(options.head, task=target.task, log_target=options.log_target)  # before the long work
     check_target(target.task, np.array(target.values), options.log_target)
     extractor = make_extractor(options)
-    features, failures = extractor.embed(listing.paths)
-    note_failures(failures, "are left out")
-    failed = {failure.index for failure in failures}
-    kept = [i for i in range(len(listing.paths)) if i not in failed]
-    X, y = features[kept], np.array([target.values[i] for i in kept])
+    embedded = extractor.embed(listing.paths)
+    note_failures(embedded.failures, "left out")
+    kept = embedded.kept
+    X, y = embedded.features[kept], np.array([target.values[i] for i in kept])
 
     def make(folds: int) -> Any:
         return make_head(options.head, task=target.task, log_target=options.log_target, cv=folds)
@@ -83,7 +82,8 @@ def run(options: argparse.Namespace) -> None:
         "n": len(kept),
     }
     save(pipeline, options.output, embed_backbone=options.embed_backbone, info=info)
-    print(f"{options.output}: {name} on {extractor.backbone}, {len(kept)} pictures, {_describe(target.task, y)}")
+    where = f"{name} on {extractor.backbone} ({extractor.open_session().device})"
+    print(f"{options.output}: {where}, {len(kept)} pictures, {_describe(target.task, y)}")
     if estimate:
         print(f"  {estimate}")
 
@@ -99,9 +99,12 @@ def check_target(task: str, y: Any, log_target: bool) -> None:
     counts = Counter(y.tolist())
     if len(counts) < 2:
         raise InputError(f"every readable picture is of class {next(iter(counts))}; at least two classes are needed")
-    rarest = min(counts, key=lambda label: (counts[label], label))
-    if counts[rarest] < 2:
-        raise InputError(f"class {rarest!r} has a single readable picture; at least two of each class are needed")
+    if single := sorted(label for label, n in counts.items() if n < 2):
+        names = ", ".join(map(repr, single[:5])) + (", ..." if len(single) > 5 else "")
+        raise InputError(
+            f"{len(single)} of {len(counts)} classes have a single readable picture ({names}); "
+            "at least two of each are needed"
+        )
 
 
 def _folds(task: str, y: Any) -> int:
@@ -115,10 +118,8 @@ def _estimate(make: Callable[[int], Any], X: Any, y: Any, task: str) -> str:
     if task == "regression":
         splitter = KFold(folds, shuffle=True, random_state=0)
         facts = summarize_regression(y, cross_val_predict(make(folds), X, y, cv=splitter))
-        relative = "" if facts["mape"] is None else f", relative {facts['mape']:.3f}"
-        return (
-            f"left-out pictures, {folds} folds: mean absolute error {facts['mae']:.4g}{relative}, R2 {facts['r2']:.3f}"
-        )
+        mape = "" if facts["mape"] is None else f", mape {facts['mape']:.3f}"
+        return f"left-out pictures, {folds} folds: mae {_plain(facts['mae'])}{mape}, r2 {facts['r2']:.3f}"
     rarest = min(Counter(y.tolist()).values())
     inside = min(5, rarest - -(-rarest // folds))  # pictures of the rarest class that a fold leaves to fit on
     if inside < 2:
@@ -128,9 +129,13 @@ def _estimate(make: Callable[[int], Any], X: Any, y: Any, task: str) -> str:
     return f"left-out pictures, {folds} folds: accuracy {accuracy:.3f}"
 
 
+def _plain(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+
+
 def _describe(task: str, y: Any) -> str:
     if task == "regression":
-        return f"target {min(y):.4g} to {max(y):.4g}"
+        return f"target {_plain(min(y))} to {_plain(max(y))}"
     counts = Counter(y.tolist())
     first = ", ".join(f"{label} {n}" for label, n in sorted(counts.items())[:10])
     return f"{len(counts)} classes ({first}{', ...' if len(counts) > 10 else ''})"

@@ -65,10 +65,9 @@ def load_pipeline(options: argparse.Namespace) -> Loaded:
 
 def predict(loaded: Loaded, paths: list[str]) -> Predictions:
     """Embed once and predict what could be read."""
-    features, failures = loaded.extractor.embed(paths)
-    failed = {failure.index for failure in failures}
-    kept = [i for i in range(len(paths)) if i not in failed]
-    X = features[kept]
+    embedded = loaded.extractor.embed(paths)
+    X = embedded.features[embedded.kept]
     probabilities = loaded.head.predict_proba(X) if hasattr(loaded.head, "predict_proba") else None
     values = loaded.head.predict(X)
-    return Predictions(kept, values if loaded.classes is None else values.astype(str), probabilities, failures)
+    values = values if loaded.classes is None else values.astype(str)
+    return Predictions(embedded.kept, values, probabilities, embedded.failures)

@@ -14,7 +14,9 @@ from featx.tables import TABLE_SUFFIXES
 EXAMPLE = """\
   featx predict ants.featx new/*.jpg -o new.csv
 writes path, label and proba_CLASS for each class (or path and value), and in
-the column error why a picture could not be read."""
+the column error why a picture could not be read; the exit status is 0 as long
+as one can. MODEL may also be a pipeline saved by featx.save, if it begins with
+a FeatureExtractor."""
 
 
 def add(commands: Any) -> argparse.ArgumentParser:
@@ -35,8 +37,9 @@ def run(options: argparse.Namespace) -> None:
     note(*listing.notes)
     predictions = predict(loaded, listing.paths)
     write(options.output, tabulate(loaded, listing.paths, predictions))
-    note_failures(predictions.failures, "have a row without an answer")
-    print(f"{options.output}: {len(predictions.kept)} of {len(listing.paths)} pictures predicted")
+    note_failures(predictions.failures, "row left without an answer")
+    device = loaded.extractor.open_session().device
+    print(f"{options.output}: {len(predictions.kept)} of {len(listing.paths)} pictures predicted on {device}")
 
 
 def tabulate(loaded: Loaded, paths: list[str], predictions: Predictions) -> dict[str, list[Any]]:

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from featx.errors import InputError
-from featx.files import write_whole
+from featx.files import write_together
 from featx.formats import csv
 
 __all__ = ["paths_file", "write"]
@@ -27,6 +27,7 @@ def write(
     """Write the features as one array, and what they belong to in a second file."""
     if features is None:
         raise InputError(f"{path}: .npy holds features only")
-    with write_whole(path) as scratch:
-        np.save(scratch, features, allow_pickle=False)
-        csv.write(paths_file(path), columns, None, ())
+    with write_together(path, paths_file(path)) as (scratch, paths_scratch):
+        with scratch.open("wb") as file:
+            np.save(file, features, allow_pickle=False)
+        csv.write(paths_scratch, columns, None, ())

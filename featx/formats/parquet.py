@@ -30,6 +30,8 @@ def write(
         arrays = {name: pyarrow.array(list(values)) for name, values in columns.items()}
     except UnicodeEncodeError as error:
         raise InputError(f"{path}: Parquet holds UTF-8, and {error.object!a} is none; write .csv") from None
+    # a column without a single value would have no type, and join with no other file's
+    arrays = {name: a.cast(pyarrow.string()) if pyarrow.types.is_null(a.type) else a for name, a in arrays.items()}
     if features is not None:
         arrays |= {name: pyarrow.array(np.ascontiguousarray(features[:, i])) for i, name in enumerate(names)}
     with write_whole(path) as scratch:

@@ -64,8 +64,16 @@ def draw_classification(
     wrong = np.flatnonzero(y_true != y_pred)
     rightly = np.flatnonzero(y_true == y_pred)
     rows = [
-        ("right, least sure first", rightly[np.argsort(confidence[rightly], kind="stable")][:10], _RIGHT),
-        ("wrong, surest first", wrong[np.argsort(-confidence[wrong], kind="stable")][:10], _WRONG),
+        (
+            "right, least sure first (with its probability)",
+            rightly[np.argsort(confidence[rightly], kind="stable")][:10],
+            _RIGHT,
+        ),
+        (
+            "wrong, surest first (with its probability)",
+            wrong[np.argsort(-confidence[wrong], kind="stable")][:10],
+            _WRONG,
+        ),
     ]
     for block, (name, chosen, colour) in zip(right.subfigures(2, 1), rows, strict=True):
         block.suptitle(name, fontsize=11, color=colour)

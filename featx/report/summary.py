@@ -24,7 +24,7 @@ def summarize_classification(
     probabilities : array-like of float, shape (n, n_classes), or None
         In the order of ``classes``; without them ``log_loss`` and ``roc_auc`` are None.
     classes : sequence of str
-        Sorted, as the head knows them.
+        In the head's order.
 
     Returns
     -------
@@ -42,8 +42,9 @@ def summarize_classification(
     >>> facts["accuracy"], facts["roc_auc"], facts["confusion"]
     (0.5, 1.0, [[1, 0], [1, 0]])
     """
-    y_true, y_pred = np.asarray(y_true), np.asarray(y_pred)
-    labels = list(classes)
+    number = {label: i for i, label in enumerate(classes)}  # scikit-learn sorts labels; numbers keep our order
+    y_true, y_pred = (np.array([number[label] for label in np.asarray(y)], dtype=int) for y in (y_true, y_pred))
+    labels = list(range(len(classes)))
     p = None if probabilities is None else np.asarray(probabilities, float)
     if p is not None:
         p = p / p.sum(axis=1, keepdims=True)  # float32 rows sum to 1 only nearly
@@ -66,13 +67,13 @@ def summarize_classification(
                 "f1": float(f1[i]),
                 "support": int(support[i]),
             }
-            for i, label in enumerate(labels)
+            for i, label in enumerate(classes)
         },
         "confusion": metrics.confusion_matrix(y_true, y_pred, labels=labels).tolist(),
     }
 
 
-def _roc_auc(y_true: npt.NDArray[Any], p: npt.NDArray[Any], labels: list[str]) -> float:
+def _roc_auc(y_true: npt.NDArray[Any], p: npt.NDArray[Any], labels: list[int]) -> float:
     if len(labels) == 2:
         return float(metrics.roc_auc_score(y_true == labels[1], p[:, 1]))
     return float(metrics.roc_auc_score(y_true, p, labels=labels, multi_class="ovr"))

@@ -16,7 +16,7 @@ CLASSIFICATION = ["n", "accuracy", "balanced_accuracy", "macro_f1", "log_loss", 
 def test_a_folder_from_fit_to_evaluate(featx, here, to_world):
     ran = featx("fit", f"{to_world}/train", "-o", "m.featx")
     assert (ran.code, ran.err) == (0, "")
-    assert "m.featx: logistic_regression on efficientnet_lite0, 36 pictures, 3 classes (bag 12" in ran.out
+    assert "m.featx: logistic_regression on efficientnet_lite0 (cpu), 36 pictures, 3 classes (bag 12" in ran.out
     assert "left-out pictures, 5 folds: accuracy 0.9" in ran.out or "accuracy 1.0" in ran.out
     assert listing(here) == ["m.featx"]
 
@@ -51,7 +51,7 @@ def test_a_regression_from_fit_to_evaluate(featx, here, world):
     ran = featx("fit", world / "brightness-train.csv", *options, "-o", "b.featx")
     assert ran.code == 0
     assert ran.err == "featx: paths from column 'picture'\n"
-    assert "b.featx: ridge on efficientnet_lite0, 36 pictures, target " in ran.out
+    assert "b.featx: ridge on efficientnet_lite0 (cpu), 36 pictures, target " in ran.out
     assert "mean absolute error" in ran.out
     ran = featx("evaluate", "b.featx", world / "brightness-test.csv", "--json")
     assert (ran.code, ran.err) == (0, "")
@@ -138,14 +138,14 @@ def test_failed_pictures_are_left_out_counted_and_named(featx, here, world):
     ran = featx("fit", "p", "-o", "m.featx", "--no-cross-validation")
     assert ran.code == 0
     first, *named = ran.err.splitlines()
-    assert first == "featx: 2 of the pictures could not be read and are left out:"
+    assert first == "featx: 2 pictures could not be read, left out:"
     assert [line.split(":")[0] for line in named] == ["  p/bag/0.png", "  p/sandal/x y.png"]
     assert "36 pictures" in ran.out
     assert read_info("m.featx")["info"]["n"] == 36
     ran = featx("evaluate", "m.featx", "p", "--json")
     assert ran.code == 0
     assert json.loads(ran.out)["n"] == 36
-    assert "2 of the pictures could not be read and are left out" in ran.err
+    assert "2 pictures could not be read, left out" in ran.err
 
 
 def test_a_class_whose_pictures_all_fail_but_one_is_refused(featx, here, world):
@@ -154,7 +154,7 @@ def test_a_class_whose_pictures_all_fail_but_one_is_refused(featx, here, world):
         shutil.copy(world / "broken.png", file)
     ran = featx("fit", "p", "-o", "m.featx")
     assert ran.code == 2
-    assert ran.err.splitlines()[-1].startswith("featx: error: class 'bag' has a single readable picture")
+    assert ran.err.splitlines()[-1].startswith("featx: error: 1 of 3 classes have a single readable picture ('bag')")
     assert not (here / "m.featx").exists()
 
 

@@ -54,7 +54,8 @@ def embed(self, X):
     return Embedded(np.random.default_rng(0).normal(size=(len(X), 1280)).astype(np.float32), [])
 
 FeatureExtractor.embed = embed
-sys.exit(main(["fit", "big.csv", "--head", "rbf_svm", "--no-cross-validation", "-o", "m.featx"]))
+sys.argv[1:] = ["fit", "big.csv", "--head", "rbf_svm", "--no-cross-validation", "-o", "m.featx"]
+sys.exit(main())
 """
 
 
@@ -87,7 +88,8 @@ def write(path, columns, features, names):
         time.sleep(30)
 
 FORMATS[".csv"] = write
-sys.exit(main(["embed", sys.argv[1], "-o", "f.csv"]))
+sys.argv[1:] = ["embed", sys.argv[1], "-o", "f.csv"]
+sys.exit(main())
 """
 
 

@@ -41,10 +41,10 @@ MISTAKES = {
     "embed: column of a folder": ("embed W/test -o f.npy --target y", "columns of a table, and this is none"),
     "embed: no such column": ("embed W/test.csv -o f.npy --path-column p", "no column 'p', there are path, label"),
     "fit: a split": ("fit W -o m.featx", "then: featx evaluate MODEL.featx"),
-    "fit: no such folder": ("fit nowhere -o m.featx", "nowhere: no labels"),
+    "fit: no such folder": ("fit nowhere -o m.featx", "nowhere: no such file or folder"),
     "fit: no class": ("fit W/train/bag -o m.featx", "pictures without classes"),
     "fit: one class": ("fit one.csv -o m.featx", "is of class ant; at least two"),
-    "fit: one picture of a class": ("fit t.csv -o m.featx", "has a single readable picture"),
+    "fit: one picture of a class": ("fit t.csv -o m.featx", "2 of 2 classes have a single readable picture"),
     "fit: bad head": ("fit W/train -o m.featx --head forest", "head='forest': expected one of logistic_regression"),
     "fit: head without numbers": (
         "fit W/brightness-train.csv --target brightness -o m.featx --head logistic_regression",
@@ -69,7 +69,10 @@ MISTAKES = {
     "predict: only bad pictures": ("predict CLASSES W/broken.png gone.png -o p.csv", "gone.png: no such file"),
     "predict: remembered column is gone": ("predict BRIGHTNESS W/test.csv -o p.csv", "no column 'picture'"),
     "predict: another backbone": ("predict CLASSES W/test -o p.csv --backbone resnet9000", "resnet9000"),
-    "evaluate: unknown class": ("evaluate CLASSES t.csv", "the model knows no class ant, bee; it knows bag, coat"),
+    "evaluate: unknown class": (
+        "evaluate CLASSES t.csv",
+        "classes that the model does not know: ant, bee; it knows bag, coat",
+    ),
     "evaluate: no labels": ("evaluate CLASSES W/test/bag", "pictures without classes"),
     "evaluate: numbers on a folder": ("evaluate BRIGHTNESS W/test", "a folder gives classes"),
     "evaluate: numbers on words": (
@@ -138,7 +141,7 @@ def test_debug_shows_the_traceback_and_the_line(featx, here):
 
 
 def test_our_own_mistake_is_one_line_and_exit_code_1(featx, monkeypatch):
-    def fail():
+    def fail(**_):
         raise RuntimeError("two\nlines")
 
     monkeypatch.setattr("featx.cli.backbones.list_backbones", fail)

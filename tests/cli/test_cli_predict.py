@@ -13,7 +13,7 @@ from tests.cli.cli_tools import CLASSES, listing, write_csv
 def test_predict_writes_path_label_and_a_probability_for_each_class(featx, here, to_world, models):
     ran = featx("predict", models["classes"], f"{to_world}/test", "-o", "p.csv")
     assert (ran.code, ran.err) == (0, "")
-    assert ran.out == "p.csv: 12 of 12 pictures predicted\n"
+    assert ran.out == "p.csv: 12 of 12 pictures predicted on cpu\n"
     assert listing(here) == ["p.csv"]
     table = pd.read_csv("p.csv")
     assert list(table.columns) == ["path", "label", *(f"proba_{name}" for name in CLASSES), "error"]
@@ -65,10 +65,8 @@ def test_bad_pictures_get_a_row_with_the_reason(featx, here, world, models):
     for model, empty in (("classes", ["label", *(f"proba_{name}" for name in CLASSES)]), ("brightness", ["value"])):
         ran = featx("predict", models[model], "t.csv", "-o", "p.csv", "--path-column", "path")
         assert ran.code == 0
-        assert ran.out == "p.csv: 2 of 4 pictures predicted\n"
-        assert (
-            ran.err.splitlines()[-3] == "featx: 2 of the pictures could not be read and have a row without an answer:"
-        )
+        assert ran.out == "p.csv: 2 of 4 pictures predicted on cpu\n"
+        assert ran.err.splitlines()[-3] == "featx: 2 pictures could not be read, row left without an answer:"
         assert ran.err.splitlines()[-1].startswith("  gone.png: no such file")
         with open("p.csv", newline="") as file:
             rows = list(csv.DictReader(file))
@@ -124,7 +122,7 @@ def test_embed_keeps_an_empty_row_for_a_bad_picture(featx, here, world, suffix):
     good = next((world / "test" / "bag").iterdir())
     ran = featx("embed", good, world / "broken.png", "-o", f"f.{suffix}")
     assert ran.code == 0
-    assert ran.err.splitlines()[0] == "featx: 1 of the pictures could not be read and have an empty row:"
+    assert ran.err.splitlines()[0] == "featx: 1 picture could not be read, row left empty:"
     assert ran.err.splitlines()[1].startswith(f"  {world / 'broken.png'}: ")
     table = pd.read_parquet("f.parquet") if suffix == "parquet" else pd.read_csv(next(here.glob("f*.csv")))
     features = np.load("f.npy") if suffix == "npy" else table.filter(like="efficientnet").to_numpy(float)
