@@ -146,10 +146,11 @@ def test_globs(make_tree, pattern, expected):
 
 
 def test_a_glob_passes_over_what_is_no_picture(make_tree):
-    make_tree("p/1.png", "p/a.txt", "p/x/2.png")
+    make_tree("p/1.png", "p/a.txt", "p/x/2.png", "p/x/b.txt")
     listing = list_source(["p/*"])
-    assert listing.paths == ["p/1.png"]
+    assert listing.paths == ["p/1.png", "p/x/2.png"]  # as the shell hands folders on
     assert listing.notes == ("passed over 2 other files, no pictures by their names",)
+    assert list_source(["p/**"]).paths == ["p/1.png", "p/x/2.png"]
 
 
 def test_a_file_whose_name_looks_like_a_glob_is_a_file(make_tree):

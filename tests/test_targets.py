@@ -104,7 +104,7 @@ def test_a_folder_gives_no_regression():
 @pytest.mark.parametrize("word", ["n/a", "1,5", "-", "unknown"])
 def test_a_few_words_among_numbers_are_asked_about(word):
     listing = Listing(list("abcde"), ["1.5", "2.5", word, "3.5", "4.5"], target_column="price")
-    with pytest.raises(SourceError, match=r"holds numbers and .* decimals take a point"):
+    with pytest.raises(SourceError, match=r"holds numbers and .* \(decimals take a point\)"):
         read_target(listing, None)
     assert read_target(listing, "classification").values[2] == word
 

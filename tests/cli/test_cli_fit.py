@@ -52,7 +52,7 @@ def test_a_regression_from_fit_to_evaluate(featx, here, world):
     assert ran.code == 0
     assert ran.err == "featx: paths from column 'picture'\n"
     assert "b.featx: ridge on efficientnet_lite0 (cpu), 36 pictures, target " in ran.out
-    assert "mean absolute error" in ran.out
+    assert "mae " in ran.out
     ran = featx("evaluate", "b.featx", world / "brightness-test.csv", "--json")
     assert (ran.code, ran.err) == (0, "")
     facts = json.loads(ran.out)
