@@ -10,10 +10,11 @@ with the input.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import count, islice
+from threading import current_thread
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,8 @@ from featx.preprocess import Preprocess, to_canvas
 from featx.session import Session, StopSwitch
 
 __all__ = ["Batch", "run"]
+
+_WORKER = "featx-worker"
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,7 @@ def run(
     batch_size: int,
     n_threads: int,
     read_ahead: bool = True,
-) -> Iterator[Batch]:
+) -> Generator[Batch, None, None]:
     """Embed items as they come.
 
     Parameters
@@ -82,7 +85,7 @@ def run(
 
     source, starts = iter(items), count(0, batch_size)
     pending: deque[Future[Batch]] = deque()
-    pool = ThreadPoolExecutor(n_threads, thread_name_prefix="featx")
+    pool = ThreadPoolExecutor(n_threads, thread_name_prefix=_WORKER)
     under_way = 2 * n_threads if read_ahead else 1
     try:
         while True:
@@ -94,7 +97,8 @@ def run(
     finally:  # also on an error, on Ctrl-C, and when the caller loses interest
         if pending:
             stop.throw()
-        pool.shutdown(cancel_futures=True)
+        # The garbage collector may close an abandoned run, in any thread: a worker must not wait for itself.
+        pool.shutdown(wait=not current_thread().name.startswith(_WORKER), cancel_futures=True)
 
 
 def _embed(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import closing
 from multiprocessing import parent_process
 from typing import Any, NamedTuple
 
@@ -221,10 +222,11 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         batches = self._batches(self._plan(), items, self.batch_size, read_ahead=self.batch_size > 1)
 
         def answers() -> Iterator[npt.NDArray[np.float32] | Failure]:
-            for batch, start in batches:
-                failed = {failure.index: failure for failure in batch.failures}
-                for i, row in enumerate(batch.features, start):
-                    yield failed.get(i, row)
+            with closing(batches):
+                for batch, start in batches:
+                    failed = {failure.index: failure for failure in batch.failures}
+                    for i, row in enumerate(batch.features, start):
+                        yield failed.get(i, row)
 
         return answers()
 
@@ -272,8 +274,8 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         features = np.empty((len(items), plan.width), np.float32)
         failures: list[Failure] = []
         share = -(-len(items) // self._threads())
-        batches = self._batches(plan, items, max(1, min(self.batch_size, share)))
-        with tqdm(total=len(items), unit="picture", disable=not self.progress) as bar:
+        bar = tqdm(total=len(items), unit="picture", disable=not self.progress)
+        with bar, closing(self._batches(plan, items, max(1, min(self.batch_size, share)))) as batches:
             for batch, start in batches:
                 if batch.failures and stop_at_failure:
                     raise PictureError(batch.failures[0])
@@ -287,7 +289,7 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
     def _batches(
         self, plan: _Plan, items: Iterable[Any], batch_size: int, read_ahead: bool = True
-    ) -> Iterator[tuple[engine.Batch, int]]:
+    ) -> Generator[tuple[engine.Batch, int], None, None]:
         batches = engine.run(
             items,
             self._open_session(plan),
@@ -298,9 +300,10 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             read_ahead=read_ahead,
         )
         start = 0
-        for batch in batches:
-            yield batch, start
-            start += len(batch.features)
+        with closing(batches):
+            for batch in batches:
+                yield batch, start
+                start += len(batch.features)
 
     def _open_session(self, plan: _Plan) -> Session:
         arguments = (tuple(plan.widths), self.pooling, bool(self.l2_normalize))

@@ -56,7 +56,7 @@ def test_an_endless_stream_is_read_ahead_by_a_bounded_number(stage1):
         next(batches)
     assert len(taken) <= 4 * (5 + 2 * 2)
     batches.close()
-    assert not [t for t in threading.enumerate() if t.name.startswith("featx")]
+    assert not [t for t in threading.enumerate() if t.name.startswith("featx-worker")]
 
 
 def test_iter_embed_with_batches_of_one_answers_before_it_asks_for_more():
@@ -112,3 +112,26 @@ def test_raise_stops_early_instead_of_reading_the_rest():
     with pytest.raises(featx.PictureError, match="item 0"):
         FeatureExtractor(layer="stage1", batch_size=4).transform(items)
     assert Paths.read < 100
+
+
+def test_a_call_that_raises_leaves_no_thread_behind():
+    with pytest.raises(featx.PictureError) as caught:  # which keeps the frames, and what they hold, alive
+        FeatureExtractor(layer="stage1", batch_size=2).transform([b"", *X])
+    assert caught.value.failure.index == 0
+    assert not [t for t in threading.enumerate() if t.name.startswith("featx-worker")]
+
+
+def test_an_abandoned_stream_may_be_collected_in_a_worker_of_another(stage1):
+    def abandon():
+        answers = FeatureExtractor(layer="stage1", batch_size=1, n_threads=1).iter_embed(iter(X))
+        next(answers)
+        return answers
+
+    class Trap(bytes):
+        def __len__(self):  # asked for by the decoder, in a worker
+            held.clear()
+            return super().__len__()
+
+    held = [abandon()]
+    assert len(list(run([Trap(X[0])], stage1))) == 1
+    assert not held
