@@ -88,7 +88,7 @@ def _what_next(out: Path) -> str:
     def inside(name: str) -> str:
         return os.path.join(out, name)
 
-    featx = "featx" if shutil.which("featx") else shlex.quote(os.path.relpath(sys.argv[0]))
+    featx = _own_command()
 
     return f"""
 saved  {inside("model.featx")}
@@ -100,3 +100,13 @@ The same with your own pictures, one sub-folder a class:
   {featx} evaluate my.featx {shlex.quote(inside("pictures/test"))}
   {featx} predict my.featx {shlex.quote(inside("pictures/test"))} -o answers.csv
 Put your own folders in the place of {shlex.quote(inside("pictures"))}."""
+
+
+def _own_command() -> str:
+    """Say how to call featx from this shell, where it may not be on the PATH."""
+    if shutil.which("featx"):
+        return "featx"
+    program = sys.argv[0]
+    if os.path.basename(program).startswith("featx"):
+        return shlex.quote(os.path.relpath(program))
+    return f"{shlex.quote(sys.executable)} -m featx"
