@@ -1,10 +1,10 @@
-"""How good the defaults of `featx fit` are on two small public data sets.
+"""How good the defaults of `featx fit` are on small public data sets.
 
-    python benchmarks/quality.py --hymenoptera DIR --houses DIR
+    python benchmarks/quality.py --hymenoptera DIR --houses DIR --cifar10 DIR
 
 DIR for ants and bees holds train/{ants,bees} and val/{ants,bees}; DIR for
 houses holds HousesInfo.txt and frontal/N.jpg (the Houses Dataset of Ahmed and
-Moustafa, 2016). Nothing is tuned here: the heads are `featx.make_head`'s own.
+Moustafa, 2016); for CIFAR-10 train/CLASS and test/CLASS. Nothing is tuned here: the heads are `featx.make_head`'s own.
 """
 
 from __future__ import annotations
@@ -60,11 +60,24 @@ def measure_houses(folder: Path) -> None:
     print(f"houses, 4-fold over {len(prices)} photos: MAPE {np.mean(errors):.4f} (shuffles {shuffles})")
 
 
+def measure_cifar10(folder: Path) -> None:
+    """Fit on the sample's training part, measure on its test part."""
+    parts = []
+    for part in ("train", "test"):
+        paths = sorted(str(path) for path in (folder / part).glob("*/*.jpg"))
+        X = featx.FeatureExtractor(progress=True).transform(paths)
+        parts += [X, np.array([Path(path).parts[-2] for path in paths])]
+    X_train, y_train, X_test, y_test = parts
+    accuracy = featx.make_head().fit(X_train, y_train).score(X_test, y_test)
+    print(f"CIFAR-10, {len(y_train)} to {len(y_test)}: accuracy {accuracy:.4f}")
+
+
 def main() -> None:
     """Measure what was given."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--hymenoptera", type=Path)
     parser.add_argument("--houses", type=Path)
+    parser.add_argument("--cifar10", type=Path)
     options = parser.parse_args()
     names = ("featx", "scikit-learn", "onnxruntime", "numpy", "Pillow")
     print(platform.platform(), "Python", platform.python_version(), *(f"{n} {metadata.version(n)}" for n in names))
@@ -72,6 +85,8 @@ def main() -> None:
         measure_ants_and_bees(options.hymenoptera)
     if options.houses:
         measure_houses(options.houses)
+    if options.cifar10:
+        measure_cifar10(options.cifar10)
 
 
 if __name__ == "__main__":

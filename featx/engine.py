@@ -89,11 +89,13 @@ def run(
     under_way = 2 * n_threads if read_ahead else 1
     try:
         while True:
-            while len(pending) < under_way and (batch := list(islice(source, batch_size))):
-                pending.append(pool.submit(work, next(starts), batch))
+            while len(pending) < under_way and (chunk := list(islice(source, batch_size))):
+                pending.append(pool.submit(work, next(starts), chunk))
             if not pending:
                 return
-            yield pending.popleft().result()
+            batch = pending[0].result()  # stays pending until it is done, so that Ctrl-C stops it, too
+            pending.popleft()
+            yield batch
     finally:  # also on an error, on Ctrl-C, and when the caller loses interest
         if pending:
             stop.throw()
