@@ -18,6 +18,9 @@ INTERPOLATIONS = {
     "lanczos": Image.Resampling.LANCZOS,
 }
 
+#: Longest side of a canvas in pixels. No network comes near it; a damaged file could ask for any.
+LARGEST = 4096
+
 
 @dataclass(frozen=True)
 class Preprocess:
@@ -54,8 +57,8 @@ class Preprocess:
     def __post_init__(self) -> None:
         for name in ("height", "width", "resize"):
             value = getattr(self, name)
-            if not isinstance(value, int) or value < 1:
-                raise ValueError(f"{name}={value!r}: expected pixels, an integer of at least 1")
+            if not isinstance(value, int) or not 1 <= value <= LARGEST:
+                raise ValueError(f"{name}={value!r}: expected pixels, an integer from 1 to {LARGEST}")
         if self.resize < max(self.height, self.width):
             raise ValueError(f"resize={self.resize}: smaller than the canvas {self.height}x{self.width}")
         if self.interpolation not in INTERPOLATIONS:

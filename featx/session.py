@@ -7,7 +7,7 @@ import os
 import re
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from importlib import metadata
 from typing import Any
 
@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from featx.errors import DeviceError, MissingDependencyError
 
-__all__ = ["Session", "check_device", "get_session"]
+__all__ = ["Session", "check_device", "get_session", "run_graph"]
 
 logger = logging.getLogger(__name__)
 
@@ -57,6 +57,32 @@ class Session:
         except Exception as error:
             raise DeviceError(f"onnxruntime failed on {self.device}: {_explain(error)}") from error
         return features  # type: ignore[no-any-return]
+
+
+def run_graph(
+    model: bytes, inputs: Mapping[str, npt.NDArray[Any]] | None = None, outputs: Sequence[str] = ()
+) -> list[npt.NDArray[Any]]:
+    """Open any graph on the CPU and, given inputs, run it once.
+
+    Parameters
+    ----------
+    model : bytes
+        A serialised ONNX model.
+    inputs : mapping of str to ndarray, or None
+        By the graph's own names; None only opens it.
+    outputs : sequence of str
+        Names of graph outputs.
+
+    Raises
+    ------
+    DeviceError
+        With onnxruntime's reason.
+    """
+    try:
+        session = _new_session(model, ["CPUExecutionProvider"])
+        return list(session.run(list(outputs), dict(inputs))) if inputs is not None else []
+    except Exception as error:
+        raise DeviceError(f"onnxruntime failed on cpu: {_explain(error)}") from error
 
 
 class StopSwitch:

@@ -118,7 +118,7 @@ except MemoryError:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"height": 0}, "height=0: expected pixels, an integer of at least 1"),
+        ({"height": 0}, "height=0: expected pixels, an integer from 1 to 4096"),
         ({"width": 2.0}, r"width=2\.0: expected pixels"),
         ({"resize": "256"}, "resize='256': expected pixels"),
         ({"resize": 223}, "resize=223: smaller than the canvas 224x224"),

@@ -46,7 +46,7 @@ def small_graph():
 
 def test_taps_are_where_one_value_lives_and_are_named_after_finished_modules():
     model, scopes = small_graph()
-    layers = find_layers(model, scopes, {"layer1": 2}, width=8)
+    layers = find_layers(model, scopes, {"layer1": 2}, (8, 8))
     assert [(layer.name, layer.aliases, layer.tensor, layer.stride) for layer in layers] == [
         ("conv1", (), "a", 2),
         ("head", ("layer1", "layer1.0", "stem"), "c", 2),

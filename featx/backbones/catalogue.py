@@ -11,9 +11,10 @@ from pathlib import Path
 import platformdirs
 
 from featx.backbones.file import Backbone, read_backbone
+from featx.backbones.inspection import inspect_apart
 from featx.errors import BackboneError
 
-__all__ = ["find_by_identity", "list_backbones", "models_dir", "open_backbone", "cache_dir"]
+__all__ = ["cache_dir", "find_by_identity", "list_backbones", "models_dir", "open_backbone", "verdicts_dir"]
 
 
 def models_dir() -> Path:
@@ -27,6 +28,11 @@ def cache_dir() -> Path:
     """Find the user's own backbones: ``$FEATX_BACKBONES``, or ``backbones`` in the user's cache folder."""
     given = os.environ.get("FEATX_BACKBONES")
     return Path(given) if given else platformdirs.user_cache_path("featx") / "backbones"
+
+
+def verdicts_dir() -> Path:
+    """Find where files that passed inspection are remembered."""
+    return platformdirs.user_cache_path("featx") / "inspected"
 
 
 def list_backbones(on_error: Callable[[BackboneError], object] | None = None) -> list[Backbone]:
@@ -123,4 +129,6 @@ def _read(path: Path) -> Backbone:
 
 @lru_cache(maxsize=64)
 def _read_version(path: Path, version: tuple[int, ...]) -> Backbone:
+    if path.parent != models_dir():
+        inspect_apart(path, verdicts_dir())
     return read_backbone(path)

@@ -34,8 +34,9 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 import onnx
-from onnx import numpy_helper
+from onnx import TensorProto, numpy_helper
 
+from featx.backbones.inspection import refuse_hostile
 from featx.errors import BackboneError
 from featx.preprocess import Preprocess
 
@@ -46,6 +47,7 @@ __all__ = [
     "LayerSpec",
     "canonical_pixels",
     "describe_model",
+    "is_described",
     "load_model",
     "read_backbone",
 ]
@@ -110,6 +112,8 @@ class Backbone:
         In the order of the network.
     default_layer : str
         What the network pools for its own classifier.
+    precision : {"float32", "int8", "float16"}
+        What it computes in, told by its weights.
     parameters : int
         Number of weights.
     gflops : float
@@ -135,6 +139,7 @@ class Backbone:
     preprocess: Preprocess
     layers: tuple[Layer, ...]
     default_layer: str
+    precision: str
     parameters: int
     gflops: float
     license: str
@@ -203,7 +208,8 @@ def load_model(path: str | Path) -> onnx.ModelProto:
     Raises
     ------
     BackboneError
-        When it is no ONNX model or keeps weights in other files.
+        When it is no ONNX model, keeps weights in other files, or holds what
+        `featx.backbones.inspection` refuses.
     """
     try:
         model = onnx.load(str(path), load_external_data=False)
@@ -213,9 +219,13 @@ def load_model(path: str | Path) -> onnx.ModelProto:
         raise BackboneError(f"{path}: cannot be read as an ONNX model ({error})") from None
     if not model.graph.node:
         raise BackboneError(f"{path}: not an ONNX model, or an empty one")
-    if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in model.graph.initializer):
-        raise BackboneError(f"{path}: keeps weights in other files; a backbone is one file")
+    refuse_hostile(model, path)
     return model
+
+
+def is_described(model: onnx.ModelProto) -> bool:
+    """Tell whether a model carries featx's metadata."""
+    return any(prop.key == "featx.format" for prop in model.metadata_props)
 
 
 def describe_model(
@@ -268,22 +278,25 @@ def read_backbone(path: str | Path) -> Backbone:
         if version != FORMAT:
             raise BackboneError(f"{path}: backbone format {version}, this featx reads {FORMAT}; upgrade featx")
         values = {key: json.loads(text[key]) for key in _KEYS}
+        for key, kind in _KINDS.items():
+            _expect(key, values[key], kind)
         preprocess = Preprocess.from_dict(values["preprocess"])
         backbone = Backbone(
             path=Path(path),
             name=values["name"],
             identity=_identity(model, preprocess, values["default_layer"], values["layers"]),
             preprocess=preprocess,
-            layers=tuple(Layer(**{**layer, "aliases": tuple(layer["aliases"])}) for layer in values["layers"]),
+            layers=tuple(_read_layer(layer) for layer in values["layers"]),
             default_layer=values["default_layer"],
-            parameters=values["cost"]["parameters"],
-            gflops=values["cost"]["gflops"],
+            precision=_precision(model),
+            parameters=_expect("parameters", values["cost"]["parameters"], int),
+            gflops=float(_expect("gflops", values["cost"]["gflops"], (int, float))),
             license=values["license"],
             source=values["source"],
             recipe=values["recipe"],
             canonical=np.frombuffer(base64.b64decode(values["canonical"]), "<f4").astype(np.float32),
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
         if isinstance(error, BackboneError):
             raise
         raise BackboneError(f"{path}: damaged metadata ({type(error).__name__}: {error})") from None
@@ -295,6 +308,34 @@ def read_backbone(path: str | Path) -> Backbone:
                 f"{path}: damaged metadata (layer {layer.name} is at {layer.tensor}, which is not there)"
             )
     return backbone
+
+
+_KINDS: dict[str, type] = {
+    **{"name": str, "preprocess": dict, "layers": list, "default_layer": str, "cost": dict},
+    **{"license": str, "source": str, "recipe": dict, "canonical": str},
+}
+
+
+def _expect(what: str, value: Any, kind: type | tuple[type, ...]) -> Any:
+    if not isinstance(value, kind) or isinstance(value, bool):
+        raise TypeError(f"{what} is {type(value).__name__}")
+    return value
+
+
+def _read_layer(data: dict[str, Any]) -> Layer:
+    sizes = {name: _expect(name, data[name], int) for name in ("channels", "height", "width", "stride")}
+    if min(sizes.values()) < 1:
+        raise ValueError(f"a layer with {sizes}")
+    aliases = tuple(_expect("alias", alias, str) for alias in _expect("aliases", data["aliases"], list))
+    return Layer(_expect("name", data["name"], str), aliases, _expect("tensor", data["tensor"], str), **sizes)
+
+
+def _precision(model: onnx.ModelProto) -> str:
+    """Tell what the network computes in, by what its weights are."""
+    if any(node.op_type == "DequantizeLinear" for node in model.graph.node):
+        return "int8"
+    kinds = {tensor.data_type for tensor in model.graph.initializer}
+    return "float16" if TensorProto.FLOAT16 in kinds else "float32"
 
 
 def _identity(

@@ -14,7 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 from featx.backbones.file import canonical_pixels, describe_model, read_backbone
 from featx.backbones.tap import tap
 from featx.preprocess import Preprocess
-from featx.recipes.layers import count_gflops, find_layers
+from featx.recipes.layers import count_gflops, find_layers, shapes_of, view_as_map
 from featx.recipes.network import ExportedNetwork
 from featx.session import Session
 
@@ -47,19 +47,23 @@ def build_backbone(
         For the metadata; ``stages`` maps the last module of each resolution to its stride.
     """
     model = exported.model
-    layers = find_layers(model, exported.scopes, stages, preprocess.width)
+    layers = find_layers(model, exported.scopes, stages, (preprocess.height, preprocess.width))
+    shapes = shapes_of(model)
+    flat = [layer for layer in layers if len(shapes[layer.tensor]) < 4]
+    gflops = count_gflops(model)
+    model.graph.node.extend(node for layer in flat for node in view_as_map(layer, shapes[layer.tensor]))
     description: dict[str, Any] = {
         "name": name,
         "preprocess": preprocess,
         "layers": [replace(layer, tensor=layer.name) for layer in layers],
         "default_layer": "head",
         "parameters": parameters,
-        "gflops": round(count_gflops(model), 4),
+        "gflops": round(gflops, 4),
         "license": license,
         "source": source,
         "recipe": recipe,
     }
-    _rename(model.graph, {layer.tensor: layer.name for layer in layers})
+    _rename(model.graph, {layer.tensor: layer.name for layer in layers if layer not in flat})
     _normalize_inside(model.graph, preprocess)
     onnx.checker.check_model(model, full_check=True)
 

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
+import numpy as np
 import onnx
+from onnx import helper, numpy_helper
 
 from featx.backbones.file import Layer
 from featx.errors import BackboneError
 
-__all__ = ["count_gflops", "find_layers", "shapes_of"]
+__all__ = ["count_gflops", "find_layers", "shapes_of", "view_as_map"]
 
 
 def shapes_of(model: onnx.ModelProto) -> dict[str, list[int]]:
@@ -23,7 +27,7 @@ def shapes_of(model: onnx.ModelProto) -> dict[str, list[int]]:
 
 
 def find_layers(
-    model: onnx.ModelProto, scopes: Mapping[str, list[str]], stages: Mapping[str, int], width: int
+    model: onnx.ModelProto, scopes: Mapping[str, list[str]], stages: Mapping[str, int], canvas: tuple[int, int]
 ) -> list[Layer]:
     """List the maps that everything behind them depends on alone.
 
@@ -31,7 +35,9 @@ def find_layers(
     the output of at least one module. It is called after the outermost such
     module; ``stem`` or ``stageK`` where the author marks the end of a
     resolution, or, without a mark, where the resolution's last tap is; and
-    ``head`` for the last of all.
+    ``head`` for the last of all. In a transformer the tokens of the patches
+    are the map, ``blockN`` is what the N-th block gives, and ``head`` is the
+    row that the network makes of the tokens.
 
     Parameters
     ----------
@@ -41,19 +47,31 @@ def find_layers(
         Output tensor to the modules around its node, outermost first.
     stages : mapping
         Module to stride in pixels, for the last module of each resolution.
-    width : int
-        Width of the canvas in pixels.
+    canvas : tuple of 2 int
+        Height and width in pixels.
+
+    Returns
+    -------
+    list of Layer
+        Where a tensor is no map, `view_as_map` makes it one.
     """
     shapes = shapes_of(model)
+    live = list(_sole_live_tensors(model.graph))
     layers = []
-    for tensor in _sole_live_tensors(model.graph):
-        shape = shapes.get(tensor, [])
+    for tensor in live:
         modules = _finished_modules(model.graph, scopes, tensor)
-        if modules and len(shape) == 4 and shape[2] * shape[3] > 1:
-            channels, height, columns = shape[1:]
-            layers.append(Layer(modules[0], tuple(modules), tensor, channels, height, columns, round(width / columns)))
+        if modules and (layer := _tap(tensor, shapes.get(tensor, []), modules, stages, canvas)):
+            layers.append(layer)
     if not layers:
         raise BackboneError("this network has no map that everything behind it depends on alone: nothing to tap")
+    if len(shapes[layers[-1].tensor]) == 3:
+        behind = [*live[live.index(layers[-1].tensor) + 1 :], model.graph.output[0].name]
+        row = next((tensor for tensor in behind if len(shapes.get(tensor, [])) == 2), None)
+        if row is None:
+            raise BackboneError("this transformer makes no single row of its tokens: nothing to call head")
+        names = [re.sub(r"blocks\.(\d+)", lambda m: f"block{int(m[1]) + 1}", layer.name) for layer in layers]
+        layers = [replace(layer, name=name) for layer, name in zip(layers, names, strict=True)]
+        return [*layers, Layer("head", (), row, shapes[row][1], 1, 1, max(canvas))]
     for stride, name in _STAGE_NAMES.items():
         here = [i for i, layer in enumerate(layers) if layer.stride == stride]
         marked = [i for i in here if any(stages.get(module) == stride for module in layers[i].aliases)]
@@ -64,7 +82,58 @@ def find_layers(
     return [replace(layer, aliases=tuple(a for a in layer.aliases if a != layer.name)) for layer in layers]
 
 
+def _stride(pixels: int, cells: int) -> int:
+    """Round to a power of two where a network without padding comes out near one, as 299 / 35 does."""
+    ratio = pixels / cells
+    power = 2 ** round(math.log2(ratio))
+    return power if abs(ratio - power) < 0.2 * power else round(ratio)
+
+
+def view_as_map(layer: Layer, shape: list[int]) -> list[onnx.NodeProto]:
+    """Make ``layer.name`` a map (N, channels, height, width) of a tensor of tokens or of rows.
+
+    Tokens that stand in front of those of the patches, such as the class token, are left out.
+    """
+    source, name = layer.tensor, layer.name
+    nodes = []
+
+    def constant(values: list[int], what: str) -> str:
+        tensor = numpy_helper.from_array(np.array(values, np.int64), f"{name}_{what}")
+        nodes.append(helper.make_node("Constant", [], [tensor.name], value=tensor))
+        return str(tensor.name)
+
+    if len(shape) == 3:
+        start = constant([shape[1] - layer.height * layer.width], "first")
+        ends = [start, constant([shape[1]], "end"), constant([1], "axis")]
+        nodes.append(helper.make_node("Slice", [source, *ends], [f"{name}_patches"]))
+        nodes.append(helper.make_node("Transpose", [f"{name}_patches"], [f"{name}_planes"], perm=[0, 2, 1]))
+        source = f"{name}_planes"
+    nodes.append(helper.make_node("Reshape", [source, constant([0, *layer.size], "size")], [name]))
+    return nodes
+
+
 _STAGE_NAMES = {2: "stem", 4: "stage1", 8: "stage2", 16: "stage3", 32: "stage4"}
+
+
+def _tap(
+    tensor: str, shape: list[int], modules: list[str], stages: Mapping[str, int], canvas: tuple[int, int]
+) -> Layer | None:
+    """Describe a map or the tokens of a map; None for anything else."""
+    if len(shape) == 4:
+        channels, height, width = shape[1:]
+        if height * width <= 1:  # pooled, or of unknown size
+            return None
+        stride = _stride(canvas[1], width)
+        if _stride(canvas[0], height) != stride:  # channels in another place
+            return None
+    elif len(shape) == 3 and (strides := {stages[module] for module in stages}) and len(strides) == 1:
+        (stride,) = strides
+        channels, height, width = shape[2], canvas[0] // stride, canvas[1] // stride
+        if shape[1] < height * width:
+            return None
+    else:
+        return None
+    return Layer(modules[0], tuple(modules), tensor, channels, height, width, stride)
 
 
 def _sole_live_tensors(graph: onnx.GraphProto) -> Iterable[str]:
@@ -97,6 +166,5 @@ def count_gflops(model: onnx.ModelProto) -> float:
             weight, out = shapes[node.input[1]], shapes[node.output[0]]
             total += out[1] * out[2] * out[3] * weight[1] * weight[2] * weight[3]
         elif node.op_type in ("Gemm", "MatMul"):
-            weight = shapes[node.input[1]]
-            total += weight[0] * weight[1]
+            total += shapes[node.input[0]][-1] * math.prod(shapes[node.output[0]][1:])
     return total / 1e9

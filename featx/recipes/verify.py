@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from featx._optional import import_optional
-from featx.backbones.file import Backbone, load_model
+from featx.backbones.file import Backbone, Layer, load_model
 from featx.backbones.tap import tap
-from featx.session import Session
+from featx.session import Session, run_graph
 
 __all__ = ["Difference", "compare_layers", "compare_logits", "run_logits"]
 
@@ -61,15 +61,15 @@ def compare_layers(backbone: Backbone, network: Any, pixels: npt.NDArray[np.uint
     maps: dict[str, Any] = {}
     existing = dict(network.named_modules())
     modules = {
-        layer.name: next(existing[name] for name in (*layer.aliases, layer.name) if name in existing)
+        layer: next((existing[name] for name in (*layer.aliases, layer.name) if name in existing), network)
         for layer in backbone.layers
     }
     hooks = [
         module.register_forward_hook(
             # a copy, since the next module may work in place
-            lambda _module, _inputs, output, name=name: maps.update({name: output.flatten(1).numpy().copy()})
+            lambda _module, _inputs, output, layer=layer: maps.update({layer.name: _rows(output, layer).copy()})
         )
-        for name, module in modules.items()
+        for layer, module in modules.items()
     ]
     with torch.inference_mode():
         network(_normalized(backbone, pixels))
@@ -77,7 +77,7 @@ def compare_layers(backbone: Backbone, network: Any, pixels: npt.NDArray[np.uint
         hook.remove()
     differences = [
         _difference(name, maps[name], Session(tap(backbone, name, "flatten", False), "cpu").run(pixels))
-        for name in modules
+        for name in maps
     ]
     default = backbone.layer(None)
     features = maps[default.name].reshape(len(pixels), default.channels, -1).mean(axis=2)
@@ -96,12 +96,16 @@ def compare_logits(backbone: Backbone, network: Any, pixels: npt.NDArray[np.uint
 def run_logits(backbone: Backbone, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
     """Run the file through to its own classifier."""
     model = load_model(backbone.path)
-    del model.graph.output[:-1]
-    scores = model.graph.output[0].name
-    for node in model.graph.node:
-        node.output[:] = ["features" if name == scores else name for name in node.output]
-    model.graph.output[0].name = "features"
-    return Session(model.SerializeToString(), "cpu").run(pixels)
+    scores = model.graph.output[-1].name
+    (logits,) = run_graph(model.SerializeToString(), {"pixels": pixels}, [scores])
+    return np.asarray(logits)
+
+
+def _rows(output: Any, layer: Layer) -> npt.NDArray[np.float32]:
+    """Flatten a module's output as the layer's map is: channels first, patches alone of tokens."""
+    if output.ndim == 3:
+        output = output[:, -layer.height * layer.width :].transpose(1, 2)
+    return np.asarray(output.flatten(1).numpy())
 
 
 def _normalized(backbone: Backbone, pixels: npt.NDArray[np.uint8]) -> Any:
