@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import os
+import threading
 from typing import NamedTuple
 
 import numpy as np
 
 from featx.backbones import Backbone, tap
 from featx.backbones.file import canonical_pixels
+from featx.errors import DeviceError
 from featx.session import Session
 
-__all__ = ["CanonicalCheck", "check_canonical"]
+__all__ = ["CanonicalCheck", "check_canonical", "require_canonical"]
 
-COSINE = 0.999999
+#: How near the features must come, by precision. int8 rounds on, and where, as the processor likes.
+COSINES = {"float32": 0.999999, "float16": 0.999, "int8": 0.999}
 
 
 class CanonicalCheck(NamedTuple):
@@ -26,16 +30,19 @@ class CanonicalCheck(NamedTuple):
         Between the two.
     absolute : float
         The largest absolute difference.
+    needed : float
+        The cosine below which these are other features.
     """
 
     device: str
     cosine: float
     absolute: float
+    needed: float
 
     @property
     def passed(self) -> bool:
         """Whether this is the same network, up to rounding."""
-        return self.cosine >= COSINE
+        return self.cosine >= self.needed
 
 
 def check_canonical(backbone: Backbone, device: str = "auto") -> CanonicalCheck:
@@ -63,4 +70,40 @@ def check_canonical(backbone: Backbone, device: str = "auto") -> CanonicalCheck:
     features = session.run(canonical_pixels(backbone.preprocess))[0].astype(np.float64)
     stored = backbone.canonical.astype(np.float64)
     cosine = float(features @ stored / max(np.linalg.norm(features) * np.linalg.norm(stored), 1e-30))
-    return CanonicalCheck(session.device, cosine, float(np.abs(features - stored).max()))
+    return CanonicalCheck(session.device, cosine, float(np.abs(features - stored).max()), COSINES[backbone.precision])
+
+
+def require_canonical(backbone: Backbone, device: str) -> None:
+    """Refuse a device that computes other features than those the backbone was made with.
+
+    Each is checked once a process.
+
+    Raises
+    ------
+    DeviceError
+        Names the file and the device, and says how far off they are.
+    """
+    with _lock:
+        if (backbone.identity, device) in _passed:
+            return
+        check = check_canonical(backbone, device)
+        if not check.passed:
+            raise DeviceError(
+                f"{backbone.path}: on {check.device} this backbone gives other features than where it was made "
+                f"(cosine {check.cosine:.6f} on its canonical picture, needed {check.needed}); the file was changed, "
+                "or this device cannot be trusted with it: featx backbones verify"
+            )
+        _passed.add((backbone.identity, device))
+
+
+_passed: set[tuple[str, str]] = set()
+_lock = threading.Lock()
+
+
+def _forget() -> None:
+    global _lock
+    _lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)

@@ -21,6 +21,7 @@ from featx import engine
 from featx.backbones import Backbone, open_backbone, tap
 from featx.backbones.file import LayerSpec
 from featx.backbones.tap import n_features
+from featx.canonical import require_canonical
 from featx.errors import FailedPicturesWarning, Failure, FeaturesChangedError, InputError, PictureError
 from featx.items import list_items
 from featx.session import Session, check_device, get_session
@@ -62,7 +63,8 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     Parameters
     ----------
     backbone : str or path, default="efficientnet_lite0"
-        A bundled backbone, one in the user's folder, or a file in featx's format.
+        A bundled backbone, one in the user's folder, a file in featx's format, or
+        ``hf:owner/name[@revision]/file.onnx``.
     layer : str, int, list of them, or None, default=None
         Where to tap: ``"stem"``, ``"stage1"`` to ``"stage4"``, ``"head"`` or a
         finer layer of the backbone; a number counts its layers, -1 being the
@@ -72,6 +74,9 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         From a layer's map to a row.
     l2_normalize : bool, default=False
         Scale each row to unit length.
+    precision : {"float32", "int8", "float16"} or None, default=None
+        What the network computes in: the copy of the backbone that was made for it,
+        which gives other features. None takes the backbone's file as it is.
     device : {"auto", "cpu", "cuda", "cuda:N"}, default="auto"
         ``"cuda"`` runs there or raises; ``"auto"`` takes CUDA where it works.
     batch_size : int, default=32
@@ -110,6 +115,7 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         layer: LayerSpec = None,
         pooling: str = "avg",
         l2_normalize: bool = False,
+        precision: str | None = None,
         device: str = "auto",
         batch_size: int = 32,
         n_threads: int | None = None,
@@ -120,6 +126,7 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         self.layer = layer
         self.pooling = pooling
         self.l2_normalize = l2_normalize
+        self.precision = precision
         self.device = device
         self.batch_size = batch_size
         self.n_threads = n_threads
@@ -308,7 +315,9 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     def _open_session(self, plan: _Plan) -> Session:
         arguments = (tuple(plan.widths), self.pooling, bool(self.l2_normalize))
         key = (plan.backbone.identity, *arguments)
-        return get_session(key, lambda: tap(plan.backbone, *arguments), self.device)
+        session = get_session(key, lambda: tap(plan.backbone, *arguments), self.device)
+        require_canonical(plan.backbone, session.device)
+        return session
 
     def _threads(self) -> int:
         if self.n_threads is not None:
@@ -332,7 +341,7 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         if not isinstance(self.l2_normalize, (bool, np.bool_)):
             raise InputError(f"l2_normalize={self.l2_normalize!r}: expected True or False")
         check_device(self.device)
-        backbone = open_backbone(self.backbone)
+        backbone = open_backbone(self.backbone, self.precision)
         widths = n_features(backbone, self.layer, self.pooling)
         values = {"layer": list(widths), "pooling": self.pooling, "l2_normalize": bool(self.l2_normalize)}
         self._check_unchanged(backbone, values)

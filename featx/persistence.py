@@ -113,7 +113,7 @@ def save(
     for extractor in _find_extractors(pipeline):
         if not hasattr(extractor, "backbone_identity_"):
             raise PipelineFileError(f"{path}: {extractor!r} is not fitted; call fit before save")
-        backbone = open_backbone(extractor.backbone)
+        backbone = open_backbone(extractor.backbone, extractor.precision)
         if backbone.identity != extractor.backbone_identity_:
             raise PipelineFileError(f"{path}: {extractor!r} was fitted with another backbone; call fit again")
         backbones[backbone.identity] = backbone
@@ -238,12 +238,12 @@ def _locate(path: str | os.PathLike[str], extractor: FeatureExtractor, given: An
     """Find the extractor's backbone on this machine; its identity decides, not its name."""
     identity = extractor.backbone_identity_
     if given is not None:
-        found = open_backbone(given)
+        found = open_backbone(given, extractor.precision)
         if found.identity != identity:
             raise BackboneError(f"{given}: is not the backbone that {path} was fitted with ({identity[:12]})")
         return str(os.fspath(given))
     try:
-        if open_backbone(extractor.backbone).identity == identity:
+        if open_backbone(extractor.backbone, extractor.precision).identity == identity:
             return str(os.fspath(extractor.backbone))
     except BackboneError:
         pass  # it was elsewhere on the machine that saved it

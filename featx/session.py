@@ -209,7 +209,9 @@ def _try_cuda(model: bytes, number: int) -> tuple[Any, str]:
     if hasattr(onnxruntime, "preload_dlls"):
         onnxruntime.preload_dlls()  # the CUDA and cuDNN libraries that pip installed
     try:
-        session = _new_session(model, [("CUDAExecutionProvider", {"device_id": number}), "CPUExecutionProvider"])
+        # float32 shall mean float32: by default convolutions would round their inputs to 10 bits (TF32)
+        cuda = ("CUDAExecutionProvider", {"device_id": number, "use_tf32": 0})
+        session = _new_session(model, [cuda, "CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's own types
         return None, _explain(error)
     if session.get_providers()[0] != "CUDAExecutionProvider":  # it falls back without raising

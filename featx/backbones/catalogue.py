@@ -12,7 +12,7 @@ import platformdirs
 
 from featx.backbones.file import Backbone, read_backbone
 from featx.backbones.inspection import inspect_apart
-from featx.errors import BackboneError
+from featx.errors import BackboneError, InputError
 
 __all__ = ["cache_dir", "find_by_identity", "list_backbones", "models_dir", "open_backbone", "verdicts_dir"]
 
@@ -65,14 +65,18 @@ def list_backbones(on_error: Callable[[BackboneError], object] | None = None) ->
     return backbones
 
 
-def open_backbone(name: str | os.PathLike[str]) -> Backbone:
-    """Open a backbone by name or by path.
+def open_backbone(name: str | os.PathLike[str], precision: str | None = None) -> Backbone:
+    """Open a backbone by name, by path, or from where it was pulled.
 
     Parameters
     ----------
     name : str or path
-        The stem of a bundled file or of one in the user's folder, or the path
-        of an ONNX file in featx's format.
+        The stem of a bundled file or of one in the user's folder, the path
+        of an ONNX file in featx's format, ``hf:owner/name[@revision]/file.onnx`` or
+        an https address.
+    precision : {"float32", "int8", "float16"} or None, default=None
+        What it shall compute in. A copy in another precision lies beside the file or
+        among the named ones, as ``NAME_int8.onnx``; None takes the file as it is.
 
     Returns
     -------
@@ -81,7 +85,7 @@ def open_backbone(name: str | os.PathLike[str]) -> Backbone:
     Raises
     ------
     BackboneError
-        When there is none, or the file is not a backbone.
+        When there is none, or the file is not a backbone, or has no copy in this precision.
 
     Examples
     --------
@@ -89,6 +93,29 @@ def open_backbone(name: str | os.PathLike[str]) -> Backbone:
     >>> open_backbone("efficientnet_lite0").preprocess.resize
     256
     """
+    if precision not in (None, *_PRECISIONS):
+        raise InputError(f"precision={precision!r}: expected None or one of {', '.join(_PRECISIONS)}")
+    backbone = _open(name)
+    return backbone if precision in (None, backbone.precision) else _open_copy(backbone, precision)
+
+
+def _open_copy(backbone: Backbone, precision: str) -> Backbone:
+    """Find what was made of a float32 backbone, by name and proven by its identity."""
+    if backbone.precision == "float32":
+        file_name = f"{backbone.path.stem}_{precision}.onnx"
+        for path in (backbone.path.with_name(file_name), models_dir() / file_name, cache_dir() / file_name):
+            if path.is_file() and (copy := _read(path)).recipe.get("float32_identity") == backbone.identity:
+                return copy
+    raise BackboneError(
+        f"precision={precision!r}: backbone {backbone.name} is {backbone.precision} and has no such copy; "
+        f"make one with: featx backbones quantize {backbone.path.stem} --precision {precision} --pictures FOLDER"
+    )
+
+
+_PRECISIONS = ("float32", "int8", "float16")
+
+
+def _open(name: str | os.PathLike[str]) -> Backbone:
     if not isinstance(name, (str, os.PathLike)):
         raise BackboneError(f"backbone={name!r}: expected a name or a path, not {type(name).__name__}")
     text = os.fspath(name)

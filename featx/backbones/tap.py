@@ -13,7 +13,7 @@ from featx.backbones.file import Backbone, LayerSpec, load_model
 from featx.backbones.pooling import POOLINGS
 from featx.errors import InputError
 
-__all__ = ["n_features", "tap"]
+__all__ = ["ancestors", "n_features", "tap"]
 
 
 def n_features(backbone: Backbone, layer: LayerSpec, pooling: str) -> dict[str, int]:
@@ -81,7 +81,7 @@ def tap(backbone: Backbone, layer: LayerSpec, pooling: str, l2_normalize: bool) 
     else:
         tail[-1].output[0] = "features"
 
-    nodes = _ancestors(model.graph, {at.tensor for at in layers}) + tail
+    nodes = ancestors(model.graph, {at.tensor for at in layers}) + tail
     used = {name for node in nodes for name in node.input}
     graph = helper.make_graph(
         nodes,
@@ -94,7 +94,7 @@ def tap(backbone: Backbone, layer: LayerSpec, pooling: str, l2_normalize: bool) 
     return bytes(cut.SerializeToString())
 
 
-def _ancestors(graph: onnx.GraphProto, tensors: set[str]) -> list[onnx.NodeProto]:
+def ancestors(graph: onnx.GraphProto, tensors: set[str]) -> list[onnx.NodeProto]:
     """Keep the nodes that ``tensors`` depend on, in order."""
     needed, kept = set(tensors), []
     for node in reversed(graph.node):

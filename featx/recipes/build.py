@@ -18,7 +18,7 @@ from featx.recipes.layers import count_gflops, find_layers, shapes_of, view_as_m
 from featx.recipes.network import ExportedNetwork
 from featx.session import Session
 
-__all__ = ["build_backbone"]
+__all__ = ["build_backbone", "write_backbone"]
 
 
 def build_backbone(
@@ -65,12 +65,26 @@ def build_backbone(
     }
     _rename(model.graph, {layer.tensor: layer.name for layer in layers if layer not in flat})
     _normalize_inside(model.graph, preprocess)
-    onnx.checker.check_model(model, full_check=True)
+    write_backbone(path, model, description)
 
+
+def write_backbone(path: Path, model: onnx.ModelProto, description: Mapping[str, Any]) -> None:
+    """Check a graph, describe it, run the canonical picture through it, and write it.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        Where to; the caller gives a scratch file and moves it once verified.
+    model : onnx.ModelProto
+        From ``pixels``; its metadata is replaced.
+    description : mapping
+        The arguments of `describe_model`, without ``canonical``.
+    """
+    onnx.checker.check_model(model, full_check=True)
     describe_model(model, **description, canonical=np.empty(0, np.float32))
     path.write_bytes(model.SerializeToString(deterministic=True))
-    session = Session(tap(read_backbone(path), None, "avg", False), "cpu")
-    canonical = session.run(canonical_pixels(preprocess))[0]
+    backbone = read_backbone(path)
+    canonical = Session(tap(backbone, None, "avg", False), "cpu").run(canonical_pixels(backbone.preprocess))[0]
     describe_model(model, **description, canonical=canonical)
     path.write_bytes(model.SerializeToString(deterministic=True))
 

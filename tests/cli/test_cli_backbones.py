@@ -44,12 +44,12 @@ def test_show_prints_all_that_the_file_says(featx):
     assert facts["canonical_check"]["passed"] is True
 
 
-def test_a_file_whose_weights_were_changed_fails_its_check(featx, other_backbone):
-    ran = featx("backbones", "show", other_backbone)
+def test_a_file_whose_weights_were_changed_fails_its_check(featx, tampered_backbone):
+    ran = featx("backbones", "show", tampered_backbone)
     assert ran.code == 2
     assert "canonical check  FAILED on cpu" in ran.out
     assert "fails its canonical check on cpu" in ran.err
-    assert not check_canonical(open_backbone(other_backbone), "cpu").passed
+    assert not check_canonical(open_backbone(tampered_backbone), "cpu").passed
 
 
 @pytest.mark.parametrize("network", ["resnet18", "hf:owner/name", "timm:"])
