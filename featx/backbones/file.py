@@ -26,6 +26,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -202,7 +203,7 @@ def canonical_pixels(preprocess: Preprocess) -> npt.NDArray[np.uint8]:
     return np.stack(planes)[None].astype(np.uint8)
 
 
-def load_model(path: str | Path) -> onnx.ModelProto:
+def load_model(path: str | os.PathLike[str]) -> onnx.ModelProto:
     """Parse an ONNX file that stands alone.
 
     Raises
@@ -212,7 +213,7 @@ def load_model(path: str | Path) -> onnx.ModelProto:
         `featx.backbones.inspection` refuses.
     """
     try:
-        model = onnx.load(str(path), load_external_data=False)
+        model = onnx.load(os.fspath(path), load_external_data=False)
     except FileNotFoundError:
         raise BackboneError(f"{path}: no such file") from None
     except Exception as error:  # protobuf's own errors, or the system's
@@ -260,7 +261,7 @@ def describe_model(
         model.metadata_props.add(key=f"featx.{key}", value=json.dumps(values[key], sort_keys=True))
 
 
-def read_backbone(path: str | Path) -> Backbone:
+def read_backbone(path: str | os.PathLike[str]) -> Backbone:
     """Read a backbone file's description and compute its identity.
 
     Raises

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 from typing import Any
 
 from featx.backbones import Backbone, list_backbones, open_backbone
 from featx.backbones.catalogue import cache_dir
+from featx.backbones.inspection import file_digest
 from featx.canonical import CanonicalCheck, check_canonical
 from featx.cli.console import add_command, note
 from featx.errors import InputError
@@ -73,7 +73,7 @@ def run_show(options: argparse.Namespace) -> None:
     backbone = open_backbone(options.backbone)
     check = check_canonical(backbone, options.device)
     facts = _facts(backbone) | {
-        "sha256": hashlib.sha256(backbone.path.read_bytes()).hexdigest(),
+        "sha256": file_digest(backbone.path),
         "preprocess": backbone.preprocess.to_dict(),
         "default_layer": backbone.default_layer,
         "layers": [
@@ -102,7 +102,7 @@ def run_export(options: argparse.Namespace) -> None:
     network = export.create_timm_network(architecture, options.weights)
     recipe: dict[str, Any] = export.versions("timm", "torch", "onnxscript", "onnx")
     if options.weights:
-        recipe["weights_sha256"] = export.digest(options.weights)
+        recipe["weights_sha256"] = file_digest(options.weights)
     differences = export.export_backbone(
         network,
         output,

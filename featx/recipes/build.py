@@ -18,7 +18,7 @@ from featx.recipes.layers import count_gflops, find_layers, shapes_of, view_as_m
 from featx.recipes.network import ExportedNetwork
 from featx.session import Session
 
-__all__ = ["build_backbone", "write_backbone"]
+__all__ = ["build_backbone", "normalize_inside", "rename", "write_backbone"]
 
 
 def build_backbone(
@@ -63,8 +63,8 @@ def build_backbone(
         "source": source,
         "recipe": recipe,
     }
-    _rename(model.graph, {layer.tensor: layer.name for layer in layers if layer not in flat})
-    _normalize_inside(model.graph, preprocess)
+    rename(model.graph, {layer.tensor: layer.name for layer in layers if layer not in flat})
+    normalize_inside(model.graph, preprocess)
     write_backbone(path, model, description)
 
 
@@ -89,14 +89,19 @@ def write_backbone(path: Path, model: onnx.ModelProto, description: Mapping[str,
     path.write_bytes(model.SerializeToString(deterministic=True))
 
 
-def _rename(graph: onnx.GraphProto, names: Mapping[str, str]) -> None:
+def rename(graph: onnx.GraphProto, names: Mapping[str, str]) -> None:
+    """Rename values wherever they stand."""
+    for value in (*graph.input, *graph.output, *graph.initializer):
+        value.name = names.get(value.name, value.name)
     for node in graph.node:
         for ports in (node.input, node.output):
             ports[:] = [names.get(port, port) for port in ports]
 
 
-def _normalize_inside(graph: onnx.GraphProto, preprocess: Preprocess) -> None:
-    """Take ``pixels`` as uint8 and hand ``normalized`` to the network."""
+def normalize_inside(
+    graph: onnx.GraphProto, preprocess: Preprocess, channel_order: str = "RGB", layout: str = "NCHW"
+) -> None:
+    """Take ``pixels`` as uint8 planes and hand ``normalized`` to the network as it wants it."""
     shape: list[str | int | None] = ["N", 3, preprocess.height, preprocess.width]
     graph.input[0].CopyFrom(helper.make_tensor_value_info("pixels", TensorProto.UINT8, shape))
     for key in ("mean", "std"):
@@ -107,6 +112,13 @@ def _normalize_inside(graph: onnx.GraphProto, preprocess: Preprocess) -> None:
         helper.make_node("Sub", ["pixels_float", "pixel_mean"], ["pixels_centered"], "Sub_mean"),
         helper.make_node("Div", ["pixels_centered", "pixel_std"], ["normalized"], "Div_std"),
     ]
+    if channel_order == "BGR":
+        steps[-1].output[0] = "pixels_rgb"
+        graph.initializer.append(numpy_helper.from_array(np.array([2, 1, 0]), "pixel_channels"))
+        steps.append(helper.make_node("Gather", ["pixels_rgb", "pixel_channels"], ["normalized"], "Reverse", axis=1))
+    if layout == "NHWC":
+        steps[-1].output[0] = "pixels_planes"
+        steps.append(helper.make_node("Transpose", ["pixels_planes"], ["normalized"], "Last", perm=[0, 2, 3, 1]))
     nodes = list(graph.node)
     del graph.node[:]
     graph.node.extend(steps + nodes)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Mapping
 from importlib import metadata
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,21 +12,18 @@ import numpy.typing as npt
 
 from featx._optional import import_optional
 from featx.backbones.file import read_backbone
-from featx.decode import decode
 from featx.errors import BackboneError
 from featx.files import write_whole
-from featx.preprocess import Preprocess, to_canvas
+from featx.preprocess import Preprocess
 from featx.recipes.build import build_backbone
 from featx.recipes.network import export_network
+from featx.recipes.pictures import real_pictures
 from featx.recipes.verify import Difference, compare_layers, compare_logits
-from featx.samples import load_fashion_mnist
 
 __all__ = [
     "create_timm_network",
-    "digest",
     "export_backbone",
     "load_weights",
-    "real_pictures",
     "timm_preprocess",
     "versions",
 ]
@@ -87,10 +82,9 @@ def export_backbone(
         )
         backbone = read_backbone(scratch)
         differences = [*compare_layers(backbone, network, pixels), compare_logits(backbone, network, pixels)]
-        if wrong := [difference for difference in differences if not difference.acceptable]:
+        if wrong := [found for found in differences if not found.acceptable]:
             raise BackboneError(
-                f"{output}: not written, it differs from PyTorch, first at {wrong[0].what} "
-                f"(cosine {wrong[0].cosine:.7f}, largest difference {wrong[0].absolute:.1e} of {wrong[0].scale:.3g})"
+                f"{output}: not written, it differs from PyTorch, first at {wrong[0].what} ({wrong[0]})"
             )
     return differences
 
@@ -166,27 +160,9 @@ def timm_preprocess(network: Any) -> Preprocess:
     return Preprocess(height, width, resize, config["interpolation"], mean, std)
 
 
-def real_pictures(preprocess: Preprocess) -> npt.NDArray[np.uint8]:
-    """Put photographs that scikit-learn, scikit-image and featx carry on the canvas."""
-    data = import_optional("skimage.data", "export")
-    from sklearn.datasets import load_sample_images
-
-    items = [*load_sample_images().images, data.astronaut(), data.coffee(), data.chelsea(), data.rocket()]
-    items += load_fashion_mnist("test")[0][::150]
-    pixels = np.empty((len(items), 3, preprocess.height, preprocess.width), np.uint8)
-    for item, out in zip(items, pixels, strict=True):
-        to_canvas(decode(item), preprocess, out)
-    return pixels
-
-
 def versions(*names: str) -> dict[str, str]:
     """Note the installed versions of what shapes a file."""
     return {name: metadata.version(name) for name in names}
-
-
-def digest(path: str | os.PathLike[str]) -> str:
-    """Compute a file's sha256."""
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
 
 
 def _first_line(error: Exception) -> str:

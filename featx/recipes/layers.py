@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -15,7 +15,15 @@ from onnx import helper, numpy_helper
 from featx.backbones.file import Layer
 from featx.errors import BackboneError
 
-__all__ = ["count_gflops", "find_layers", "shapes_of", "view_as_map"]
+__all__ = [
+    "count_gflops",
+    "find_layers",
+    "name_stages",
+    "shapes_of",
+    "sole_live_tensors",
+    "stride_of",
+    "view_as_map",
+]
 
 
 def shapes_of(model: onnx.ModelProto) -> dict[str, list[int]]:
@@ -56,7 +64,7 @@ def find_layers(
         Where a tensor is no map, `view_as_map` makes it one.
     """
     shapes = shapes_of(model)
-    live = list(_sole_live_tensors(model.graph))
+    live = sole_live_tensors(model.graph)
     layers = []
     for tensor in live:
         modules = _finished_modules(model.graph, scopes, tensor)
@@ -72,6 +80,18 @@ def find_layers(
         names = [re.sub(r"blocks\.(\d+)", lambda m: f"block{int(m[1]) + 1}", layer.name) for layer in layers]
         layers = [replace(layer, name=name) for layer, name in zip(layers, names, strict=True)]
         return [*layers, Layer("head", (), row, shapes[row][1], 1, 1, max(canvas))]
+    return name_stages(layers, stages)
+
+
+def name_stages(layers: Sequence[Layer], stages: Mapping[str, int]) -> list[Layer]:
+    """Call the last map of each resolution ``stem`` or ``stageK``, and the last of all ``head``.
+
+    A layer that the author called by one of these names gets an underscore before it.
+    """
+    common = {"head", *_STAGE_NAMES.values()}
+    layers = [
+        replace(layer, name=f"_{layer.name}" if layer.name in common else layer.name) for layer in layers[:-1]
+    ] + [layers[-1]]
     for stride, name in _STAGE_NAMES.items():
         here = [i for i, layer in enumerate(layers) if layer.stride == stride]
         marked = [i for i in here if any(stages.get(module) == stride for module in layers[i].aliases)]
@@ -82,7 +102,7 @@ def find_layers(
     return [replace(layer, aliases=tuple(a for a in layer.aliases if a != layer.name)) for layer in layers]
 
 
-def _stride(pixels: int, cells: int) -> int:
+def stride_of(pixels: int, cells: int) -> int:
     """Round to a power of two where a network without padding comes out near one, as 299 / 35 does."""
     ratio = pixels / cells
     power = 2 ** round(math.log2(ratio))
@@ -123,8 +143,8 @@ def _tap(
         channels, height, width = shape[1:]
         if height * width <= 1:  # pooled, or of unknown size
             return None
-        stride = _stride(canvas[1], width)
-        if _stride(canvas[0], height) != stride:  # channels in another place
+        stride = stride_of(canvas[1], width)
+        if stride_of(canvas[0], height) != stride:  # channels in another place
             return None
     elif len(shape) == 3 and (strides := {stages[module] for module in stages}) and len(strides) == 1:
         (stride,) = strides
@@ -136,9 +156,11 @@ def _tap(
     return Layer(modules[0], tuple(modules), tensor, channels, height, width, stride)
 
 
-def _sole_live_tensors(graph: onnx.GraphProto) -> Iterable[str]:
+def sole_live_tensors(graph: onnx.GraphProto) -> list[str]:
+    """List, in order, the values that alone lead from the input to all that comes later."""
     uses = Counter(name for node in graph.node for name in node.input)
     live = {graph.input[0].name: uses[graph.input[0].name]}
+    found = []
     for node in graph.node:
         for name in node.input:
             if name in live:
@@ -147,7 +169,8 @@ def _sole_live_tensors(graph: onnx.GraphProto) -> Iterable[str]:
             live.update((name, uses[name]) for name in node.output if uses[name])
         live = {name: left for name, left in live.items() if left}
         if len(live) == 1 and node.output[0] in live:
-            yield node.output[0]
+            found.append(node.output[0])
+    return found
 
 
 def _finished_modules(graph: onnx.GraphProto, scopes: Mapping[str, list[str]], tensor: str) -> list[str]:

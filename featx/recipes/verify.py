@@ -13,7 +13,7 @@ from featx.backbones.file import Backbone, Layer, load_model
 from featx.backbones.tap import tap
 from featx.session import Session, run_graph
 
-__all__ = ["Difference", "compare_layers", "compare_logits", "run_logits"]
+__all__ = ["Difference", "compare_layers", "compare_logits", "difference", "run_logits"]
 
 COSINE, ABSOLUTE = 0.999999, 1e-4
 
@@ -38,6 +38,9 @@ class Difference:
     cosine: float
     absolute: float
     scale: float
+
+    def __str__(self) -> str:
+        return f"cosine {self.cosine:.7f}, largest difference {self.absolute:.1e} of {self.scale:.3g}"
 
     @property
     def acceptable(self) -> bool:
@@ -76,13 +79,12 @@ def compare_layers(backbone: Backbone, network: Any, pixels: npt.NDArray[np.uint
     for hook in hooks:
         hook.remove()
     differences = [
-        _difference(name, maps[name], Session(tap(backbone, name, "flatten", False), "cpu").run(pixels))
-        for name in maps
+        difference(name, maps[name], Session(tap(backbone, name, "flatten", False), "cpu").run(pixels)) for name in maps
     ]
     default = backbone.layer(None)
     features = maps[default.name].reshape(len(pixels), default.channels, -1).mean(axis=2)
     ours = Session(tap(backbone, None, "avg", False), "cpu").run(pixels)
-    return [*differences, _difference("features", features, ours)]
+    return [*differences, difference("features", features, ours)]
 
 
 def compare_logits(backbone: Backbone, network: Any, pixels: npt.NDArray[np.uint8]) -> Difference:
@@ -90,7 +92,7 @@ def compare_logits(backbone: Backbone, network: Any, pixels: npt.NDArray[np.uint
     torch = import_optional("torch", "export")
     with torch.inference_mode():
         reference = network(_normalized(backbone, pixels)).numpy()
-    return _difference("logits", reference, run_logits(backbone, pixels))
+    return difference("logits", reference, run_logits(backbone, pixels))
 
 
 def run_logits(backbone: Backbone, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
@@ -114,7 +116,8 @@ def _normalized(backbone: Backbone, pixels: npt.NDArray[np.uint8]) -> Any:
     return (torch.from_numpy(pixels).float() - mean) / std
 
 
-def _difference(what: str, one: npt.NDArray[np.float32], other: npt.NDArray[np.float32]) -> Difference:
+def difference(what: str, one: npt.NDArray[np.float32], other: npt.NDArray[np.float32]) -> Difference:
+    """Measure how far the rows of two arrays lie apart."""
     a, b = one.astype(np.float64), other.astype(np.float64)
     norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
     cosine = float(((a * b).sum(1) / np.maximum(norms, 1e-30)).min())
