@@ -243,7 +243,7 @@ def _locate(path: str | os.PathLike[str], extractor: FeatureExtractor, given: An
             raise BackboneError(f"{given}: is not the backbone that {path} was fitted with ({identity[:12]})")
         return str(os.fspath(given))
     try:
-        if open_backbone(extractor.backbone, extractor.precision).identity == identity:
+        if open_backbone(extractor.backbone, extractor.precision, download=False).identity == identity:
             return str(os.fspath(extractor.backbone))
     except BackboneError:
         pass  # it was elsewhere on the machine that saved it

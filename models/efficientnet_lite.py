@@ -17,8 +17,8 @@ import timm
 import torch
 
 from featx.backbones.file import read_backbone
-from featx.backbones.inspection import file_digest
 from featx.errors import BackboneError
+from featx.fetch import file_digest
 from featx.preprocess import Preprocess
 from featx.recipes.export import export_backbone, load_weights, versions
 from featx.recipes.network import load_in_order

@@ -13,8 +13,17 @@ import platformdirs
 from featx.backbones.file import Backbone, read_backbone
 from featx.backbones.inspection import inspect_apart
 from featx.errors import BackboneError, InputError
+from featx.fetch import fetch, is_reference, list_fetched
 
-__all__ = ["cache_dir", "find_by_identity", "list_backbones", "models_dir", "open_backbone", "verdicts_dir"]
+__all__ = [
+    "cache_dir",
+    "find_by_identity",
+    "list_backbones",
+    "models_dir",
+    "open_backbone",
+    "pulled_dir",
+    "verdicts_dir",
+]
 
 
 def models_dir() -> Path:
@@ -28,6 +37,11 @@ def cache_dir() -> Path:
     """Find the user's own backbones: ``$FEATX_BACKBONES``, or ``backbones`` in the user's cache folder."""
     given = os.environ.get("FEATX_BACKBONES")
     return Path(given) if given else platformdirs.user_cache_path("featx") / "backbones"
+
+
+def pulled_dir() -> Path:
+    """Find where backbones from the hub and from addresses are remembered."""
+    return cache_dir() / "pulled"
 
 
 def verdicts_dir() -> Path:
@@ -65,7 +79,7 @@ def list_backbones(on_error: Callable[[BackboneError], object] | None = None) ->
     return backbones
 
 
-def open_backbone(name: str | os.PathLike[str], precision: str | None = None) -> Backbone:
+def open_backbone(name: str | os.PathLike[str], precision: str | None = None, *, download: bool = True) -> Backbone:
     """Open a backbone by name, by path, or from where it was pulled.
 
     Parameters
@@ -77,6 +91,8 @@ def open_backbone(name: str | os.PathLike[str], precision: str | None = None) ->
     precision : {"float32", "int8", "float16"} or None, default=None
         What it shall compute in. A copy in another precision lies beside the file or
         among the named ones, as ``NAME_int8.onnx``; None takes the file as it is.
+    download : bool, default=True
+        False opens only what is on this machine.
 
     Returns
     -------
@@ -95,7 +111,7 @@ def open_backbone(name: str | os.PathLike[str], precision: str | None = None) ->
     """
     if precision not in (None, *_PRECISIONS):
         raise InputError(f"precision={precision!r}: expected None or one of {', '.join(_PRECISIONS)}")
-    backbone = _open(name)
+    backbone = _open(name, download)
     return backbone if precision in (None, backbone.precision) else _open_copy(backbone, precision)
 
 
@@ -115,10 +131,12 @@ def _open_copy(backbone: Backbone, precision: str) -> Backbone:
 _PRECISIONS = ("float32", "int8", "float16")
 
 
-def _open(name: str | os.PathLike[str]) -> Backbone:
+def _open(name: str | os.PathLike[str], download: bool) -> Backbone:
     if not isinstance(name, (str, os.PathLike)):
         raise BackboneError(f"backbone={name!r}: expected a name or a path, not {type(name).__name__}")
     text = os.fspath(name)
+    if is_reference(text):
+        return _read(fetch(text, pulled_dir(), download=download))
     known = {path.stem: path for path in reversed(_files())}
     if text in known:
         return _read(known[text])
@@ -131,7 +149,7 @@ def _open(name: str | os.PathLike[str]) -> Backbone:
 
 def find_by_identity(identity: str) -> Backbone | None:
     """Look among the named backbones for one that computes the same; None when there is none."""
-    for path in _files():
+    for path in [*_files(), *(Path(found.path) for found in list_fetched(pulled_dir()))]:
         with suppress(BackboneError):  # a broken file is not the one
             if (backbone := _read(path)).identity == identity:
                 return backbone

@@ -8,7 +8,6 @@ parser or a hang is an error here. What passed is remembered by its sha256.
 
 from __future__ import annotations
 
-import hashlib
 import math
 import os
 import subprocess
@@ -21,8 +20,9 @@ import onnx
 from onnx import AttributeProto, TensorProto, helper
 
 from featx.errors import BackboneError
+from featx.fetch import file_digest
 
-__all__ = ["ALLOWED_OPERATORS", "file_digest", "inspect_apart", "refuse_hostile", "refuse_large"]
+__all__ = ["ALLOWED_OPERATORS", "inspect_apart", "refuse_hostile", "refuse_large"]
 
 #: Raised when the checks grow, so that files which passed earlier are looked at again.
 INSPECTION = 1
@@ -137,12 +137,6 @@ def inspect_apart(path: str | os.PathLike[str], verdicts: str | os.PathLike[str]
         with suppress(OSError):
             seen.parent.mkdir(parents=True, exist_ok=True)
             seen.touch()
-
-
-def file_digest(path: str | os.PathLike[str]) -> str:
-    """Compute a file's sha256, in hex."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _tensors(graph: onnx.GraphProto) -> Iterator[TensorProto]:

@@ -8,10 +8,10 @@ from typing import Any
 
 from featx.backbones import Backbone, list_backbones, open_backbone
 from featx.backbones.catalogue import cache_dir
-from featx.backbones.inspection import file_digest
 from featx.canonical import CanonicalCheck, check_canonical
 from featx.cli.console import add_command, note
 from featx.errors import InputError
+from featx.fetch import file_digest
 
 EXAMPLE = """\
   featx backbones

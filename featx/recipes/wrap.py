@@ -15,9 +15,10 @@ from onnx import TensorProto, helper, numpy_helper
 
 from featx.backbones.catalogue import verdicts_dir
 from featx.backbones.file import Layer, load_model, read_backbone
-from featx.backbones.inspection import file_digest, inspect_apart
+from featx.backbones.inspection import inspect_apart
 from featx.backbones.tap import ancestors, tap
 from featx.errors import BackboneError, FeatxError
+from featx.fetch import file_digest
 from featx.files import write_whole
 from featx.preprocess import Preprocess
 from featx.recipes.build import normalize_inside, rename, write_backbone
