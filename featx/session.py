@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from featx.errors import DeviceError, MissingDependencyError
 
-__all__ = ["Session", "check_device", "get_session", "run_graph"]
+__all__ = ["Session", "check_device", "get_session", "list_devices", "run_graph"]
 
 logger = logging.getLogger(__name__)
 
@@ -143,6 +143,11 @@ def check_device(device: object) -> None:
     """Raise DeviceError unless ``device`` is a name that featx knows."""
     if not (isinstance(device, str) and re.fullmatch(r"auto|cpu|cuda(:\d+)?", device)):
         raise DeviceError(f"device={device!r}: expected 'auto', 'cpu', 'cuda' or 'cuda:N'")
+
+
+def list_devices() -> list[str]:
+    """List the devices that the installed onnxruntime was built for: ``"cpu"``, and ``"cuda"`` with the extra gpu."""
+    return ["cpu"] if _why_no_cuda() else ["cpu", "cuda"]
 
 
 def _onnxruntime() -> Any:

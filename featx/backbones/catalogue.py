@@ -39,6 +39,12 @@ def cache_dir() -> Path:
     return Path(given) if given else platformdirs.user_cache_path("featx") / "backbones"
 
 
+def own_file(name: str) -> str:
+    """Give the path at which a new backbone of the user's can be named; its folder is made."""
+    cache_dir().mkdir(parents=True, exist_ok=True)
+    return str(cache_dir() / f"{name}.onnx")
+
+
 def pulled_dir() -> Path:
     """Find where backbones from the hub and from addresses are remembered."""
     return cache_dir() / "pulled"

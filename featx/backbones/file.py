@@ -271,14 +271,15 @@ def read_backbone(path: str | os.PathLike[str]) -> Backbone:
         of a format version that this featx does not know.
     """
     model = load_model(path)
-    text = {prop.key.removeprefix("featx."): prop.value for prop in model.metadata_props}
-    if "format" not in text:
+    if not is_described(model):
         raise BackboneError(f"{path}: an ONNX model without featx's metadata, so its preprocessing is unknown")
     try:
-        version = json.loads(text["format"])
+        text = {prop.key: prop.value for prop in model.metadata_props}
+        version = json.loads(text["featx.format"])
         if version != FORMAT:
             raise BackboneError(f"{path}: backbone format {version}, this featx reads {FORMAT}; upgrade featx")
-        values = {key: json.loads(text[key]) for key in _KEYS}
+        values = {key: json.loads(text[f"featx.{key}"]) for key in _KEYS}
+        json.dumps(values, ensure_ascii=False, allow_nan=False).encode()  # raises on NaN and on halves of characters
         for key, kind in _KINDS.items():
             _expect(key, values[key], kind)
         preprocess = Preprocess.from_dict(values["preprocess"])
@@ -301,7 +302,10 @@ def read_backbone(path: str | os.PathLike[str]) -> Backbone:
         if isinstance(error, BackboneError):
             raise
         raise BackboneError(f"{path}: damaged metadata ({type(error).__name__}: {error})") from None
-    backbone.layer(None)
+    try:
+        backbone.layer(None)
+    except BackboneError as error:
+        raise BackboneError(f"{path}: damaged metadata ({error})") from None
     tensors = {tensor for node in model.graph.node for tensor in node.output}
     for layer in backbone.layers:
         if layer.tensor not in tensors:

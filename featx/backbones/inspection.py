@@ -61,10 +61,10 @@ def refuse_hostile(model: onnx.ModelProto, path: str | os.PathLike[str]) -> None
     BackboneError
         Names the file and what is wrong.
     """
-    extra = {name.strip() for name in os.environ.get(_ALLOW, "").split(",")}
+    extra = {name.strip() for name in os.environ.get(_ALLOW, "").split(",")} - {""}
     if model.functions:
         raise BackboneError(f"{path}: defines functions of its own, which a backbone may not")
-    for node in model.graph.node:
+    for node in (node for graph in _graphs(model.graph) for node in graph.node):
         name = f"{node.domain}.{node.op_type}" if node.domain not in ("", "ai.onnx") else node.op_type
         if name not in ALLOWED_OPERATORS and name not in extra:
             raise BackboneError(
@@ -72,9 +72,10 @@ def refuse_hostile(model: onnx.ModelProto, path: str | os.PathLike[str]) -> None
                 f"if you trust the file, set {_ALLOW}={name}"
             )
         for attribute in node.attribute:
-            if attribute.type in (AttributeProto.GRAPH, AttributeProto.GRAPHS) and name not in extra:
+            graphs = attribute.type in (AttributeProto.GRAPH, AttributeProto.GRAPHS) or list(_held(attribute))
+            if graphs and name not in extra:
                 raise BackboneError(f"{path}: operator {name} holds a graph of its own, which a backbone may not")
-    for tensor in _tensors(model.graph):
+    for tensor in (tensor for graph in _graphs(model.graph) for tensor in _tensors(graph)):
         _refuse_tensor(tensor, path)
 
 
@@ -139,13 +140,28 @@ def inspect_apart(path: str | os.PathLike[str], verdicts: str | os.PathLike[str]
             seen.touch()
 
 
+def _held(attribute: AttributeProto) -> Iterator[onnx.GraphProto]:
+    """Give the graphs in an attribute, whatever type it says it is of."""
+    yield from [attribute.g] if attribute.HasField("g") else []
+    yield from attribute.graphs
+
+
+def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
+    """Give a graph and every one inside it; protobuf parses 100 deep at most."""
+    yield graph
+    for node in graph.node:
+        for attribute in node.attribute:
+            for held in _held(attribute):
+                yield from _graphs(held)
+
+
 def _tensors(graph: onnx.GraphProto) -> Iterator[TensorProto]:
     yield from graph.initializer
     for sparse in graph.sparse_initializer:
         yield from (sparse.values, sparse.indices)
     for node in graph.node:
         for attribute in node.attribute:
-            yield from [attribute.t] if attribute.type == AttributeProto.TENSOR else []
+            yield from [attribute.t] if attribute.HasField("t") else []
             yield from attribute.tensors
             for sparse in [attribute.sparse_tensor, *attribute.sparse_tensors]:
                 yield from (sparse.values, sparse.indices)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -11,8 +12,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from featx.backbones.file import canonical_pixels, describe_model, read_backbone
-from featx.backbones.tap import tap
+from featx.backbones.file import Layer, canonical_pixels, describe_model, read_backbone
+from featx.backbones.tap import ancestors, tap
 from featx.preprocess import Preprocess
 from featx.recipes.layers import count_gflops, find_layers, shapes_of, view_as_map
 from featx.recipes.network import ExportedNetwork
@@ -28,10 +29,11 @@ def build_backbone(
     *,
     name: str,
     stages: Mapping[str, int],
-    parameters: int,
+    parameters: int | None,
     license: str,
     source: str,
     recipe: dict[str, Any],
+    classifier: bool = True,
 ) -> None:
     """Write a backbone file.
 
@@ -44,12 +46,17 @@ def build_backbone(
     preprocess : Preprocess
         How it was trained; mean and std go into the graph.
     name, stages, parameters, license, source, recipe
-        For the metadata; ``stages`` maps the last module of each resolution to its stride.
+        For the metadata; ``stages`` maps the last module of each resolution to its stride,
+        and ``parameters`` None counts what is in the file.
+    classifier : bool, default=True
+        False leaves out what comes behind the last layer.
     """
     model = exported.model
     layers = find_layers(model, exported.scopes, stages, (preprocess.height, preprocess.width))
     shapes = shapes_of(model)
     flat = [layer for layer in layers if len(shapes[layer.tensor]) < 4]
+    if not classifier:
+        _end_at(model.graph, layers[-1])
     gflops = count_gflops(model)
     model.graph.node.extend(node for layer in flat for node in view_as_map(layer, shapes[layer.tensor]))
     description: dict[str, Any] = {
@@ -57,7 +64,7 @@ def build_backbone(
         "preprocess": preprocess,
         "layers": [replace(layer, tensor=layer.name) for layer in layers],
         "default_layer": "head",
-        "parameters": parameters,
+        "parameters": sum(math.prod(t.dims) for t in model.graph.initializer) if parameters is None else parameters,
         "gflops": round(gflops, 4),
         "license": license,
         "source": source,
@@ -87,6 +94,16 @@ def write_backbone(path: Path, model: onnx.ModelProto, description: Mapping[str,
     canonical = Session(tap(backbone, None, "avg", False), "cpu").run(canonical_pixels(backbone.preprocess))[0]
     describe_model(model, **description, canonical=canonical)
     path.write_bytes(model.SerializeToString(deterministic=True))
+
+
+def _end_at(graph: onnx.GraphProto, layer: Layer) -> None:
+    nodes = ancestors(graph, {layer.tensor})
+    used = {name for node in nodes for name in node.input}
+    tensors = [tensor for tensor in graph.initializer if tensor.name in used]
+    for field, values in (("node", nodes), ("initializer", tensors), ("output", [])):
+        del getattr(graph, field)[:]
+        getattr(graph, field).extend(values)
+    graph.output.append(helper.make_tensor_value_info(layer.tensor, TensorProto.FLOAT, ["N", *layer.size]))
 
 
 def rename(graph: onnx.GraphProto, names: Mapping[str, str]) -> None:

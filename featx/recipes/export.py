@@ -39,6 +39,7 @@ def export_backbone(
     source: str,
     recipe: Mapping[str, Any],
     pixels: npt.NDArray[np.uint8] | None = None,
+    classifier: bool = True,
 ) -> list[Difference]:
     """Write a backbone file, if it computes what the network computes.
 
@@ -56,11 +57,14 @@ def export_backbone(
         Versions and digests to keep.
     pixels : ndarray of uint8, shape (n, 3, height, width), or None
         Real pictures to compare on; None takes `real_pictures`.
+    classifier : bool, default=True
+        False leaves out all that comes behind the layer ``head``, such as 500 MB of a VGG.
 
     Returns
     -------
     list of Difference
-        One for each layer, one for the default features, and one for the class scores.
+        One for each layer, one for the default features, and with the classifier one for its
+        class scores.
 
     Raises
     ------
@@ -75,13 +79,16 @@ def export_backbone(
             preprocess,
             name=name,
             stages={info["module"]: info["reduction"] for info in network.feature_info},
-            parameters=sum(p.numel() for p in network.parameters()),
+            parameters=sum(p.numel() for p in network.parameters()) if classifier else None,
             license=license,
             source=source,
             recipe=dict(recipe),
+            classifier=classifier,
         )
         backbone = read_backbone(scratch)
-        differences = [*compare_layers(backbone, network, pixels), compare_logits(backbone, network, pixels)]
+        differences = compare_layers(backbone, network, pixels)
+        if classifier:
+            differences.append(compare_logits(backbone, network, pixels))
         if wrong := [found for found in differences if not found.acceptable]:
             raise BackboneError(
                 f"{output}: not written, it differs from PyTorch, first at {wrong[0].what} ({wrong[0]})"
@@ -89,7 +96,9 @@ def export_backbone(
     return differences
 
 
-def create_timm_network(architecture: str, weights: str | os.PathLike[str] | None = None) -> Any:
+def create_timm_network(
+    architecture: str, weights: str | os.PathLike[str] | None = None, size: int | None = None
+) -> Any:
     """Create one of timm's networks with its pretrained weights, or with those of a file.
 
     Parameters
@@ -98,6 +107,8 @@ def create_timm_network(architecture: str, weights: str | os.PathLike[str] | Non
         timm's identifier, such as ``"resnet50.a1_in1k"``.
     weights : str, path or None
         A state dict, ``.pth`` or ``.safetensors``; None lets timm download its own.
+    size : int or None
+        Side of the canvas in pixels, for networks that must know; None is timm's own.
 
     Raises
     ------
@@ -106,7 +117,9 @@ def create_timm_network(architecture: str, weights: str | os.PathLike[str] | Non
     """
     timm = import_optional("timm", "export")
     try:
-        network = timm.create_model(architecture, pretrained=weights is None)
+        config = timm.get_pretrained_cfg(architecture)
+        sized = {"img_size": size} if size and config and config.fixed_input_size else {}
+        network = timm.create_model(architecture, pretrained=weights is None, **sized)
     except Exception as error:  # timm's, huggingface_hub's and the network's own
         hint = "" if weights else "; without network access give --weights FILE"
         raise BackboneError(f"timm:{architecture}: cannot be created ({_first_line(error)}){hint}") from error
@@ -149,9 +162,16 @@ def load_weights(path: str | os.PathLike[str]) -> dict[str, Any]:
     return {key.removeprefix("module."): value for key, value in state.items()}
 
 
-def timm_preprocess(network: Any) -> Preprocess:
-    """Read how a timm network was trained from its configuration."""
+def timm_preprocess(network: Any, size: int | None = None) -> Preprocess:
+    """Read how a timm network was trained from its configuration.
+
+    Another ``size`` changes the canvas alone; at the one that timm tests with, its crop is timm's too.
+    """
     config = import_optional("timm.data", "export").resolve_model_data_config(network)
+    if size:
+        tested = network.pretrained_cfg.get("test_input_size") == (3, size, size)
+        crop = network.pretrained_cfg.get("test_crop_pct") if tested else None
+        config |= {"input_size": (3, size, size), "crop_pct": crop or config["crop_pct"]}
     _, height, width = config["input_size"]
     if config["crop_mode"] != "center":
         raise BackboneError(f"crop_mode={config['crop_mode']!r}: featx only crops from the centre")

@@ -32,8 +32,9 @@ class Fidelity:
         Mean cosine between the two features of a picture.
     smallest_cosine : float
         Of the picture that fares worst.
-    same_class : float
-        Share of pictures to which the networks' own classifiers give the same class.
+    same_class : float or None
+        Share of pictures to which the networks' own classifiers give the same class; None
+        for a backbone without one.
     accuracy, reference_accuracy : float or None
         Cross-validated accuracy of logistic regression, fitted on the copy's features and
         on the original's; None without labels.
@@ -42,15 +43,14 @@ class Fidelity:
     n_pictures: int
     cosine: float
     smallest_cosine: float
-    same_class: float
+    same_class: float | None
     accuracy: float | None = None
     reference_accuracy: float | None = None
 
     def __str__(self) -> str:
-        text = (
-            f"{self.n_pictures} held-out pictures: cosine {self.cosine:.4f} (smallest {self.smallest_cosine:.4f}), "
-            f"same class {self.same_class:.3f}"
-        )
+        text = f"{self.n_pictures} held-out pictures: cosine {self.cosine:.4f} (smallest {self.smallest_cosine:.4f})"
+        if self.same_class is not None:
+            text += f", same class {self.same_class:.3f}"
         if self.accuracy is not None:
             text += f", accuracy of a head {self.accuracy:.3f} (before {self.reference_accuracy:.3f})"
         return text
@@ -73,12 +73,13 @@ def measure_fidelity(
     theirs, ours = (_run(_features(backbone), pixels) for backbone in (reference, copy))
     norms = np.linalg.norm(theirs, axis=1) * np.linalg.norm(ours, axis=1)
     cosines = (theirs * ours).sum(1) / np.maximum(norms, 1e-30)
-    classes = [_run(lambda some, of=of: run_logits(of, some), pixels).argmax(1) for of in (reference, copy)]
+    scores = [_run(lambda some, of=of: run_logits(of, some), pixels) for of in (reference, copy)]
+    classified = scores[0].ndim == 2
     return Fidelity(
         len(pixels),
         float(cosines.mean()),
         float(cosines.min()),
-        float((classes[0] == classes[1]).mean()),
+        float((scores[0].argmax(1) == scores[1].argmax(1)).mean()) if classified else None,
         *([_accuracy(features, labels) for features in (ours, theirs)] if labels is not None else []),
     )
 

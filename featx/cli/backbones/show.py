@@ -1,0 +1,95 @@
+"""``featx backbones show``: all that a backbone says of itself, and its canonical check."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import Any
+
+from featx.backbones import Backbone, open_backbone
+from featx.canonical import CanonicalCheck, check_canonical
+from featx.cli.console import add_command
+from featx.errors import InputError
+from featx.fetch import file_digest
+
+EXAMPLE = """\
+  featx backbones show efficientnet_lite0
+  featx backbones show mine.onnx --json"""
+
+
+def add(actions: Any) -> argparse.ArgumentParser:
+    """Add the action."""
+    parser = add_command(actions, "show", "print what a backbone says of itself, and check it", EXAMPLE)
+    parser.add_argument("backbone", metavar="NAME|FILE")
+    parser.add_argument("--device", default="auto", help="where to check: auto, cpu, cuda or cuda:N (default: auto)")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    return parser
+
+
+def run(options: argparse.Namespace) -> None:
+    """Print everything, and run the canonical check."""
+    backbone = open_backbone(options.backbone)
+    check = check_canonical(backbone, options.device)
+    everything = facts(backbone, backbone.path.stem) | {
+        "sha256": file_digest(backbone.path),
+        "preprocess": backbone.preprocess.to_dict(),
+        "default_layer": backbone.default_layer,
+        "layers": [
+            {"name": a.name, "aliases": a.aliases, "channels": a.channels, "map": a.size[1:], "stride": a.stride}
+            for a in backbone.layers
+        ],
+        "recipe": backbone.recipe,
+        "canonical_check": {**check._asdict(), "passed": check.passed},
+    }
+    print(json.dumps(everything, indent=1) if options.json else _describe(backbone, everything, check))
+    if not check.passed:
+        raise InputError(f"{backbone.path}: fails its canonical check on {check.device} (cosine {check.cosine:.6f})")
+
+
+def facts(backbone: Backbone, name: str) -> dict[str, Any]:
+    """Describe a backbone in what JSON can hold."""
+    return {
+        "name": name,
+        "path": str(backbone.path),
+        "identity": backbone.identity,
+        "precision": backbone.precision,
+        "input": [backbone.preprocess.height, backbone.preprocess.width],
+        "features": backbone.layer(None).channels,
+        "layers": [layer.name for layer in backbone.layers],
+        "parameters": backbone.parameters,
+        "gflops": backbone.gflops,
+        "license": backbone.license,
+        "source": backbone.source,
+    }
+
+
+def _describe(backbone: Backbone, everything: dict[str, Any], check: CanonicalCheck) -> str:
+    p = backbone.preprocess
+    verdict = "passed" if check.passed else "FAILED"
+    lines = {
+        "name": everything["name"],
+        "file": everything["path"],
+        "sha256": everything["sha256"],
+        "identity": backbone.identity,
+        "precision": backbone.precision,
+        "input": f"pixels, uint8 (N, 3, {p.height}, {p.width}), RGB",
+        "preprocessing": f"shorter side to {p.resize} ({p.interpolation}, antialiased), centre crop",
+        "in the graph": f"(x - {_numbers(p.mean)}) / {_numbers(p.std)}",
+        "features": f"{everything['features']} (layer {backbone.default_layer}, averaged)",
+        "parameters": f"{backbone.parameters:,}",
+        "GFLOPs": f"{backbone.gflops:.3f}",
+        "licence": backbone.license,
+        "source": backbone.source,
+        "made with": ", ".join(f"{name} {value}" for name, value in backbone.recipe.items()),
+        "canonical check": f"{verdict} on {check.device}: cosine {check.cosine:.8f}, difference {check.absolute:.1e}",
+    }
+    rows = [f"{name:16} {value}" for name, value in lines.items()]
+    rows += ["", f"{'layer':20} {'channels':>8} {'map':>9} {'stride':>6}  also called"]
+    for at in backbone.layers:
+        size = f"{at.height}x{at.width}"
+        rows.append(f"{at.name:20} {at.channels:8} {size:>9} {at.stride:6}  {', '.join(at.aliases)}".rstrip())
+    return "\n".join(rows)
+
+
+def _numbers(values: tuple[float, float, float]) -> str:
+    return f"{values[0]:g}" if len(set(values)) == 1 else f"[{', '.join(f'{v:g}' for v in values)}]"

@@ -1,0 +1,96 @@
+"""``featx backbones wrap``: make a backbone of an ONNX classifier."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from featx.backbones.catalogue import own_file, pulled_dir
+from featx.cli.console import add_command
+from featx.errors import InputError
+from featx.fetch import fetch, is_reference
+from featx.preprocess import INTERPOLATIONS, Preprocess
+
+EXAMPLE = """\
+  featx backbones wrap resnet50.onnx --mean .485,.456,.406 --std .229,.224,.225 --size 224 --interpolation bilinear
+  featx backbones wrap hf:owner/name/model.onnx --mean 127.5 --std 127.5 --range 255 --size 299 --interpolation bicubic
+The file says nothing of how pictures were prepared, so you must; a wrong mean costs accuracy and
+raises no error. Needs no extra (hub for hf:). The features are what the last pooling averages; where
+that cannot be told, the candidates are listed and --output names one."""
+
+
+def add(actions: Any) -> argparse.ArgumentParser:
+    """Add the action."""
+    parser = add_command(actions, "wrap", "make a backbone of a float ONNX classifier, NCHW or NHWC", EXAMPLE)
+    parser.add_argument("source", metavar="FILE.onnx", help="a file, hf:owner/name/file.onnx or an https address")
+    parser.add_argument("--mean", required=True, type=_three, metavar="R[,G,B]", help="subtracted, in RGB order")
+    parser.add_argument("--std", required=True, type=_three, metavar="R[,G,B]", help="divided by, in RGB order")
+    parser.add_argument("--size", required=True, type=_size, metavar="N|HxW", help="the canvas in pixels")
+    parser.add_argument("--interpolation", required=True, choices=list(INTERPOLATIONS))
+    parser.add_argument("--resize", type=int, metavar="N", help="shorter side before the crop (default: size / 0.875)")
+    parser.add_argument("--range", type=int, choices=[1, 255], help="scale on which mean and std are meant")
+    parser.add_argument("--channels", choices=["RGB", "BGR"], default="RGB", help="what the network takes")
+    parser.add_argument("--output", metavar="TENSOR", dest="features", help="the tensor that has the features")
+    parser.add_argument("-o", "--save", metavar="FILE", help="default: FILE.onnx among your own backbones")
+    parser.add_argument("--license", default="unknown", metavar="SPDX", help="of the weights")
+    return parser
+
+
+def run(options: argparse.Namespace) -> None:
+    """Fetch if need be, wrap, compare, write."""
+    from featx.recipes.wrap import wrap_network
+
+    preprocess = _preprocess(options)
+    source = Path(fetch(options.source, pulled_dir()) if is_reference(options.source) else options.source)
+    name = Path(options.source.partition("#")[0]).stem
+    output = options.save or own_file(name)
+    differences = wrap_network(
+        source,
+        output,
+        name=name,
+        preprocess=preprocess,
+        channel_order=options.channels,
+        features=options.features,
+        license=options.license,
+        origin=options.source if is_reference(options.source) else None,
+    )
+    print(f"{output}: features and class scores are those of {options.source} ({differences[0]})")
+
+
+def _preprocess(options: argparse.Namespace) -> Preprocess:
+    height, width = options.size
+    largest, scale = max(map(abs, (*options.mean, *options.std))), options.range
+    if scale is None:
+        if largest > 1:
+            scale = 255
+        elif min(options.mean) > 0:
+            scale = 1
+        else:
+            raise InputError(
+                "--mean 0 fits pixels from 0 to 1 and from 0 to 255: say which with --range 1 or --range 255"
+            )
+    if scale == 1 and largest > 1:
+        raise InputError(
+            f"--range 1: with pixels from 0 to 1, {largest:g} is no mean or std; did you mean --range 255?"
+        )
+    factor = 255 if scale == 1 else 1
+    mean, std = (tuple(factor * value for value in values) for values in (options.mean, options.std))
+    resize = options.resize or int(min(height, width) / 0.875)
+    try:
+        return Preprocess(height, width, max(resize, height, width), options.interpolation, mean, std)
+    except ValueError as error:
+        raise InputError(str(error)) from None
+
+
+def _three(text: str) -> tuple[float, float, float]:
+    values = [float(part) for part in text.split(",")]
+    if len(values) == 1:
+        values *= 3
+    red, green, blue = values
+    return red, green, blue
+
+
+def _size(text: str) -> tuple[int, int]:
+    height, _, width = text.partition("x")
+    return int(height), int(width or height)
