@@ -14,10 +14,10 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 
 from featx._optional import import_optional
 from featx.errors import BackboneError, FeatxError
@@ -100,13 +100,14 @@ def pull(reference: str, folder: Path) -> Fetched:
     if _is_offline():
         raise BackboneError(f"{plain}: not fetched, this process is offline (FEATX_OFFLINE or HF_HUB_OFFLINE)")
     hub = import_optional("huggingface_hub", "hub")
-    folder.mkdir(parents=True, exist_ok=True)
-    if plain.startswith("hf:"):
-        found = _pull_from_hub(hub, plain, expected)
-    else:
-        found = _pull_address(hub, plain, expected, folder / f"{_key(plain)}.onnx")
-    with write_whole(_record(plain, folder)) as scratch:
-        scratch.write_text(json.dumps(asdict(found), indent=1))
+    with _explained(plain):
+        folder.mkdir(parents=True, exist_ok=True)
+        if plain.startswith("hf:"):
+            found = _pull_from_hub(hub, plain, expected)
+        else:
+            found = _pull_address(hub, plain, expected, folder / f"{_key(plain)}.onnx")
+        with write_whole(_record(plain, folder)) as scratch:
+            scratch.write_text(json.dumps(asdict(found), indent=1))
     return found
 
 
@@ -182,15 +183,19 @@ def _pull_from_hub(hub: Any, plain: str, expected: str | None) -> Fetched:
     repository = Path(hub.constants.HF_HUB_CACHE, f"models--{match['repo'].replace('/', '--')}")
     before = {path for path in repository.rglob("*") if not path.is_dir()}
     try:
-        with _explained(plain):
-            path = Path(
-                hub.hf_hub_download(
-                    match["repo"], match["file"], revision=match["revision"], library_name="featx", tqdm_class=None
-                )
-            )
+        address = hub.hf_hub_url(match["repo"], match["file"], revision=match["revision"])
+        about = hub.get_hf_file_metadata(address, library_name="featx")
+        get = partial(
+            hub.hf_hub_download, match["repo"], match["file"], revision=about.commit_hash, library_name="featx"
+        )
+        path = Path(get())
+        # the hub names large files by their sha256; its client takes a body of the right length for the right one
+        named = about.etag if re.fullmatch(r"[0-9a-f]{64}", about.etag or "") else None
+        if (named or path in before) and file_digest(path) != named:  # what the cache had may be damaged
+            if not path.is_symlink():
+                path.unlink()  # where there are no links, the client does not replace it
+            path = Path(get(force_download=True))
         digest = file_digest(path)
-        # the hub names large files by their sha256, and takes a body of the right length for the right one
-        named = path.resolve().name if re.fullmatch(r"[0-9a-f]{64}", path.resolve().name) else None
         for wanted in (expected, named):
             if wanted not in (None, digest):
                 raise BackboneError(f"{plain}: what came has sha256 {digest}, expected {wanted}; nothing was kept")
@@ -211,14 +216,11 @@ def _pull_from_hub(hub: Any, plain: str, expected: str | None) -> Fetched:
 def _pull_address(hub: Any, plain: str, expected: str | None, target: Path) -> Fetched:
     client = hub.get_session()
     address, digest, size = plain, hashlib.sha256(), 0
-    for _ in range(_HOPS):
+    for _ in range(_HOPS + 1):
         _refuse_open(plain, address)
-        with (
-            _explained(plain),
-            client.stream("GET", address, follow_redirects=False, timeout=_SECONDS) as response,
-        ):
+        with client.stream("GET", address, follow_redirects=False, timeout=_SECONDS) as response:
             if response.has_redirect_location:
-                address = str(response.next_request.url)
+                address = urljoin(address, response.headers["Location"])
                 continue
             response.raise_for_status()
             with write_whole(target) as scratch, scratch.open("wb") as file:
@@ -228,6 +230,8 @@ def _pull_address(hub: Any, plain: str, expected: str | None, target: Path) -> F
                         raise BackboneError(f"{plain}: more than {_LARGEST:,} bytes; nothing was kept")
                     digest.update(chunk)
                     file.write(chunk)
+                if not size:
+                    raise BackboneError(f"{plain}: what came is empty; nothing was kept")
                 if expected not in (None, digest.hexdigest()):
                     raise BackboneError(
                         f"{plain}: what came has sha256 {digest.hexdigest()}, expected {expected}; nothing was kept"
@@ -251,5 +255,8 @@ def _explained(plain: str) -> Iterator[None]:
     except (FeatxError, KeyboardInterrupt):
         raise
     except Exception as error:  # huggingface_hub's, its HTTP client's and the system's own
-        why = (str(error).strip() or type(error).__name__).splitlines()[0][:300]
+        lines = [
+            line.strip() for line in str(error).splitlines() if line.strip() and "For more information" not in line
+        ]
+        why = " ".join(lines[:2])[:300] or type(error).__name__
         raise BackboneError(f"{plain}: cannot be fetched ({why})") from error

@@ -3,16 +3,19 @@
 import hashlib
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper
+from sklearn.exceptions import ConvergenceWarning
 
 import featx
 from featx import FeatureExtractor
 from featx.backbones import open_backbone
+from featx.backbones.known import KNOWN
 from featx.recipes.layers import count_gflops, find_layers
 from featx.samples import load_fashion_mnist
 
@@ -145,43 +148,100 @@ def random_network(architecture):
     network = timm.create_model(architecture, pretrained=False)
     preprocess = timm_preprocess(network.eval())
     pixels = real_pictures(preprocess)
-    mean, std = (torch.tensor(v).reshape(1, 3, 1, 1) for v in (preprocess.mean, preprocess.std))
-    batch = (torch.from_numpy(pixels).float() - mean) / std
-    for module in network.modules():
-        if isinstance(module, torch.nn.BatchNorm2d):
+    norms = [module for module in network.modules() if isinstance(module, torch.nn.BatchNorm2d)]
+    if norms:
+        mean, std = (torch.tensor(v).reshape(1, 3, 1, 1) for v in (preprocess.mean, preprocess.std))
+        batch = (torch.from_numpy(pixels).float() - mean) / std
+        for module in norms:
             module.momentum = None  # plain averages over the batches
-    network.train()
-    with torch.no_grad():
-        network(batch)
-        network(batch.flip(3))
+        network.train()
+        with torch.no_grad():
+            network(batch)
+            network(batch.flip(3))
     return network.eval(), preprocess, pixels
 
 
+def export_random(architecture, path, classifier=True):
+    from featx.recipes.export import export_backbone
+
+    network, preprocess, pixels = random_network(architecture)
+    about = {"name": architecture, "license": "none", "source": "random weights", "recipe": {}}
+    differences = export_backbone(
+        network, path, preprocess=preprocess, pixels=pixels[:4], classifier=classifier, **about
+    )
+    backbone = open_backbone(path)
+    assert len(differences) == len(backbone.layers) + 1 + classifier
+    assert [p.name for p in path.parent.iterdir()] == [path.name]
+    return backbone, differences
+
+
+#: Channels of the common layers, one network of each family.
 ARCHITECTURES = {
-    "resnet18": (11, {"stem": 64, "stage1": 64, "stage2": 128, "stage3": 256, "stage4": 512, "head": 512}),
-    "mobilenetv3_small_050": (None, {"stage2": 16, "stage3": 24, "head": 288}),
-    "convnext_atto": (20, {"stage1": 40, "stage2": 80, "stage3": 160, "stage4": 320, "head": 320}),
-    "densenet121": (16, {"stem": 64, "stage1": 256, "stage2": 512, "stage3": 1024, "head": 1024}),
+    "resnet18": {"stem": 64, "stage1": 64, "stage2": 128, "stage3": 256, "stage4": 512, "head": 512},
+    "mobilenetv3_small_050": {"stem": 16, "stage1": 8, "stage2": 16, "stage3": 24, "head": 288},
+    "convnext_atto": {"stage1": 40, "stage2": 80, "stage3": 160, "stage4": 320, "head": 320},
+    "densenet121": {"stem": 64, "stage1": 256, "stage2": 512, "stage3": 1024, "head": 1024},
+    "inception_v3": {"stem": 64, "stage1": 192, "stage2": 288, "stage3": 768, "head": 2048},
+    "test_vit": {"block1": 64, "block6": 64, "head": 64},
 }
 
 
 @pytest.mark.heavy
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_timms_architectures_export_and_agree_at_every_layer(architecture, tmp_path):
-    from featx.recipes.export import export_backbone
-
-    network, preprocess, pixels = random_network(architecture)
-    about = {"name": architecture, "license": "none", "source": "random weights", "recipe": {}}
-    path = tmp_path / "backbone.onnx"
-    differences = export_backbone(network, path, preprocess=preprocess, pixels=pixels, **about)
-    backbone = open_backbone(path)
-    n_layers, channels = ARCHITECTURES[architecture]
-    assert len(differences) == len(backbone.layers) + 2
-    assert n_layers in (None, len(backbone.layers))
+    backbone, _ = export_random(architecture, tmp_path / "backbone.onnx")
+    channels = ARCHITECTURES[architecture]
     assert {name: backbone.layer(name).channels for name in channels} == channels
-    assert [p.name for p in tmp_path.iterdir()] == ["backbone.onnx"]
-    rows = FeatureExtractor(path, layer=["stage2", "head"]).transform(load_fashion_mnist("test")[0][:2])
-    assert rows.shape == (2, channels["stage2"] + channels["head"])
+    two = [list(channels)[0], list(channels)[-1]]
+    rows = FeatureExtractor(backbone.path, layer=two).transform(load_fashion_mnist("test")[0][:2])
+    assert rows.shape == (2, channels[two[0]] + channels[two[1]])
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("known", KNOWN, ids=lambda known: known.name)
+def test_every_network_of_the_catalogue_exports_and_costs_what_it_says(known, tmp_path):
+    backbone, differences = export_random(known.name, tmp_path / "backbone.onnx")
+    worst = min(differences, key=lambda difference: difference.cosine)
+    largest = max(difference.absolute / max(1.0, difference.scale) for difference in differences)
+    print(f"\n{known.name}: {len(backbone.layers)} layers, smallest cosine {worst.cosine:.9f}, largest {largest:.1e}")
+    assert backbone.preprocess.height == known.size
+    assert backbone.layer(None).channels == known.features
+    assert round(backbone.parameters / 1e6, 2) == known.parameters
+    assert round(backbone.gflops, 2) == known.gflops
+
+
+@pytest.mark.heavy
+def test_vgg16_without_its_top_flattened_feeds_a_head_of_1024_units(tmp_path):
+    from sklearn.neural_network import MLPClassifier
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    backbone, _ = export_random("vgg16", tmp_path / "vgg16.onnx", classifier=False)
+    assert backbone.layer("head").size == (512, 7, 7)
+    assert backbone.path.stat().st_size < 60e6
+    assert backbone.parameters == 14_714_688
+    X, y = load_fashion_mnist("test")
+    chosen = [i for i, label in enumerate(y) if label in ("ankle-boot", "t-shirt")][:48]
+    X, y = [X[i] for i in chosen], [y[i] for i in chosen]
+    head = MLPClassifier((1024,), max_iter=20, random_state=0)
+    pipeline = make_pipeline(FeatureExtractor(backbone.path, pooling="flatten"), StandardScaler(), head)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        pipeline.fit(X[:32], y[:32])
+    assert head.n_features_in_ == 25_088
+    assert pipeline.score(X[32:], y[32:]) > 0.7
+
+
+@pytest.mark.heavy
+def test_another_canvas_keeps_the_crop_and_takes_the_tested_one_where_timm_has_it():
+    from featx.recipes.export import timm_preprocess
+
+    network, _, _ = random_network("resnet10t")  # 176 to train, 224 to test
+    config = network.pretrained_cfg
+    tested = timm_preprocess(network, config["test_input_size"][1])
+    assert tested.resize == int(tested.height / config["test_crop_pct"])
+    other = timm_preprocess(network, 160)
+    assert (other.height, other.resize) == (160, int(160 / config["crop_pct"]))
 
 
 @pytest.mark.heavy

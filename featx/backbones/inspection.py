@@ -15,17 +15,23 @@ import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import numpy as np
+import numpy.typing as npt
 import onnx
 from onnx import AttributeProto, TensorProto, helper
 
 from featx.errors import BackboneError
 from featx.fetch import file_digest
 
+if TYPE_CHECKING:
+    from featx.backbones.file import Backbone
+
 __all__ = ["ALLOWED_OPERATORS", "inspect_apart", "refuse_hostile", "refuse_large"]
 
 #: Raised when the checks grow, so that files which passed earlier are looked at again.
-INSPECTION = 1
+INSPECTION = 2
 
 _OPERATORS = """
     Abs Add And ArgMax AveragePool BatchNormalization Cast CastLike Ceil Celu Clip Concat Constant
@@ -202,6 +208,22 @@ def _limit(size: int) -> None:
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
+def _refuse_lies(backbone: Backbone, model: onnx.ModelProto, pixels: npt.NDArray[np.uint8]) -> None:
+    """Run every layer once, on two pictures, and raise unless each is of the size that the file says."""
+    from featx.session import run_graph
+
+    tensors = list(dict.fromkeys(layer.tensor for layer in backbone.layers))
+    del model.graph.output[:]
+    model.graph.output.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in tensors)
+    maps = run_graph(model.SerializeToString(), {"pixels": np.repeat(pixels, 2, axis=0)}, tensors)
+    shapes = {name: values.shape for name, values in zip(tensors, maps, strict=True)}
+    for layer in backbone.layers:
+        if shapes[layer.tensor] != (2, *layer.size):
+            raise BackboneError(f"{backbone.path}: layer {layer.name} of 2 pictures is of shape {shapes[layer.tensor]}")
+    if len(backbone.canonical) != backbone.layer(None).channels:
+        raise BackboneError(f"{backbone.path}: damaged metadata ({len(backbone.canonical)} canonical features)")
+
+
 def _main(path: str) -> int:
     """Do everything that could go wrong, here."""
     from featx.backbones.file import canonical_pixels, is_described, load_model, read_backbone
@@ -215,9 +237,8 @@ def _main(path: str) -> int:
         if is_described(model):
             backbone = read_backbone(path)
             pixels = canonical_pixels(backbone.preprocess)
-            for layer in backbone.layers:
-                tap(backbone, layer.name, "avg", False)
             Session(tap(backbone, None, "avg", False), "cpu").run(pixels)
+            _refuse_lies(backbone, model, pixels)
         else:
             run_graph(model.SerializeToString())  # opened, not run: the input's size is not known yet
     except BackboneError as error:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-__all__ = ["KNOWN", "Known"]
+__all__ = ["KNOWN", "Known", "find_known"]
 
 
 class Known(NamedTuple):
@@ -88,3 +88,11 @@ KNOWN: tuple[Known, ...] = (
     Known("vit_small_patch14_dinov2.lvd142m", 518, 384, 22.06, 46.70, None, None, "Apache-2.0"),
 )
 # fmt: on
+
+_SAME_WEIGHTS = {"efficientnet_lite0": "tf_efficientnet_lite0.in1k"}
+
+
+def find_known(name: str) -> Known | None:
+    """Find what is published of a backbone; None for one that is not of the catalogue."""
+    wanted = _SAME_WEIGHTS.get(name, name)
+    return next((known for known in KNOWN if known.name == wanted), None)

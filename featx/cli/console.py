@@ -51,6 +51,9 @@ def add_features(parser: argparse.ArgumentParser) -> None:
         help="where to tap: stem, stage1 ... stage4, a finer one, -1 for the last; several of them (default: head)",
     )
     group.add_argument("--pooling", default="avg", choices=list(POOLINGS), help="default: avg")
+    group.add_argument(
+        "--precision", choices=["float32", "int8", "float16"], help="the backbone's copy in it (default: as it is)"
+    )
     group.add_argument("--l2-normalize", action="store_true", help="scale each row to unit length")
 
 
@@ -66,6 +69,7 @@ def make_extractor(options: argparse.Namespace) -> FeatureExtractor:
         layer=options.layer,
         pooling=options.pooling,
         l2_normalize=options.l2_normalize,
+        precision=options.precision,
         device=options.device,
         batch_size=options.batch_size,
         n_threads=options.threads,

@@ -9,7 +9,7 @@ from typing import Any
 
 from featx.backbones import list_backbones, open_backbone
 from featx.backbones.catalogue import models_dir, pulled_dir
-from featx.backbones.known import KNOWN
+from featx.backbones.known import KNOWN, find_known
 from featx.cli.backbones import export, pull, quantize, show, verify, wrap
 from featx.cli.console import add_command, note
 from featx.errors import BackboneError
@@ -66,7 +66,6 @@ def run(options: argparse.Namespace) -> None:
 
 def _rows() -> Iterable[dict[str, Any]]:
     """Describe what is bundled, what is the user's own, what was pulled, and what can be made."""
-    published = {known.name: known for known in KNOWN}
     backbones = list_backbones(on_error=lambda error: note(f"left out: {error}"))
     named = [(backbone.path.stem, backbone) for backbone in backbones]
     for found in list_fetched(pulled_dir()):
@@ -76,13 +75,15 @@ def _rows() -> Iterable[dict[str, Any]]:
             note(f"left out: {error}")
     for name, backbone in named:
         where = "bundled" if backbone.path.parent == models_dir() else "pulled" if ":" in name else "own"
-        known = published.pop(name, None)
+        known = find_known(name)
         yield show.facts(backbone, name) | {
             "where": where,
             "top1": known.top1 if known else None,
             "top1_size": known.top1_size if known else None,
         }
-    for known in published.values():
+    for known in KNOWN:
+        if known.name in dict(named):
+            continue
         yield {
             **{"name": known.name, "path": None, "identity": None, "precision": "float32", "where": "export"},
             **{"input": [known.size, known.size], "features": known.features, "layers": None},

@@ -6,7 +6,7 @@ import argparse
 from typing import Any
 
 from featx.backbones.catalogue import own_file
-from featx.backbones.known import KNOWN
+from featx.backbones.known import find_known
 from featx.cli.console import add_command
 from featx.errors import InputError
 from featx.fetch import file_digest
@@ -42,13 +42,13 @@ def run(options: argparse.Namespace) -> None:
     recipe: dict[str, Any] = export.versions("timm", "torch", "onnxscript", "onnx")
     if options.weights:
         recipe["weights_sha256"] = file_digest(options.weights)
-    licenses = {known.name: known.license for known in KNOWN}
+    known = find_known(architecture)
     differences = export.export_backbone(
         network,
         output,
         name=architecture,
         preprocess=export.timm_preprocess(network, options.size),
-        license=licenses.get(architecture) or str(network.pretrained_cfg.get("license") or "unknown"),
+        license=known.license if known else str(network.pretrained_cfg.get("license") or "unknown"),
         source=f"timm:{architecture}" + (f" with {options.weights}" if options.weights else ""),
         recipe=recipe,
         classifier=not options.no_classifier,
