@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from functools import lru_cache, partial
@@ -58,7 +58,14 @@ def is_reference(text: str) -> bool:
     return text.startswith(("hf:", "https://", "http://"))
 
 
-def fetch(reference: str, folder: Path, *, download: bool = True) -> Path:
+Look = Callable[[Path], object]
+
+
+def _see_nothing(path: Path) -> None:
+    pass
+
+
+def fetch(reference: str, folder: Path, *, download: bool = True, look: Look = _see_nothing) -> Path:
     """Give the local path of a reference, unchanged since it was fetched; fetch it if it never was.
 
     Parameters
@@ -70,6 +77,8 @@ def fetch(reference: str, folder: Path, *, download: bool = True) -> Path:
         Where fetched files are remembered.
     download : bool, default=True
         False only looks on this machine.
+    look : callable
+        As for `pull`.
 
     Raises
     ------
@@ -81,15 +90,22 @@ def fetch(reference: str, folder: Path, *, download: bool = True) -> Path:
     if found is None:
         if not download:
             raise BackboneError(f"{plain}: not on this machine; run: featx backbones pull {reference}")
-        return Path(pull(reference, folder).path)
+        return Path(pull(reference, folder, look).path)
     if expected not in (None, found.sha256):
         raise BackboneError(f"{plain}: the file here has sha256 {found.sha256}, not {expected}")
     _check_unchanged(found)
     return Path(found.path)
 
 
-def pull(reference: str, folder: Path) -> Fetched:
+def pull(reference: str, folder: Path, look: Look = _see_nothing) -> Fetched:
     """Fetch a file anew, whether it is here or not; a failure leaves what was there, and nothing else.
+
+    Parameters
+    ----------
+    reference, folder
+        As for `fetch`.
+    look : callable
+        Given the path of what came, before it is kept; raises to refuse it.
 
     Raises
     ------
@@ -103,9 +119,9 @@ def pull(reference: str, folder: Path) -> Fetched:
     with _explained(plain):
         folder.mkdir(parents=True, exist_ok=True)
         if plain.startswith("hf:"):
-            found = _pull_from_hub(hub, plain, expected)
+            found = _pull_from_hub(hub, plain, expected, look)
         else:
-            found = _pull_address(hub, plain, expected, folder / f"{_key(plain)}.onnx")
+            found = _pull_address(hub, plain, expected, folder / f"{_key(plain)}.onnx", look)
         with write_whole(_record(plain, folder)) as scratch:
             scratch.write_text(json.dumps(asdict(found), indent=1))
     return found
@@ -155,8 +171,11 @@ def _read(path: Path) -> Fetched | None:
 
 
 def _check_unchanged(found: Fetched) -> None:
-    state = os.stat(found.path)
-    digest = _digest_version(found.path, (state.st_size, state.st_mtime_ns, state.st_ctime_ns, state.st_ino))
+    try:
+        state = os.stat(found.path)
+        digest = _digest_version(found.path, (state.st_size, state.st_mtime_ns, state.st_ctime_ns, state.st_ino))
+    except OSError as error:
+        raise BackboneError(f"{found.reference}: {found.path} cannot be read ({error.strerror})") from None
     if digest != found.sha256:
         raise BackboneError(
             f"{found.reference}: {found.path} changed since it was fetched (sha256 {digest}, "
@@ -176,7 +195,7 @@ def _is_offline() -> bool:
 _OFFLINE = ("FEATX_OFFLINE", "HF_HUB_OFFLINE")
 
 
-def _pull_from_hub(hub: Any, plain: str, expected: str | None) -> Fetched:
+def _pull_from_hub(hub: Any, plain: str, expected: str | None, look: Look) -> Fetched:
     match = _HUB.fullmatch(plain)
     if not match:
         raise BackboneError(f"{plain}: expected hf:owner/name/file.onnx or hf:owner/name@revision/file.onnx")
@@ -199,21 +218,19 @@ def _pull_from_hub(hub: Any, plain: str, expected: str | None) -> Fetched:
         for wanted in (expected, named):
             if wanted not in (None, digest):
                 raise BackboneError(f"{plain}: what came has sha256 {digest}, expected {wanted}; nothing was kept")
+        _look_at(plain, path, look)
     except BaseException:
         for path in {path for path in repository.rglob("*") if not path.is_dir()} - before:
             path.unlink(missing_ok=True)
-        with suppress(OSError):
-            for folder in sorted(repository.rglob("*"), reverse=True):
-                if folder.is_dir():
-                    folder.rmdir()  # only an empty one goes
-        with suppress(OSError):
-            repository.rmdir()
+        for folder in [*sorted(repository.rglob("*"), reverse=True), repository]:
+            with suppress(OSError):
+                folder.rmdir()  # only an empty one goes
         raise
     snapshots = path.parts.index("snapshots")
     return Fetched(plain, str(path), path.parts[snapshots + 1], digest)
 
 
-def _pull_address(hub: Any, plain: str, expected: str | None, target: Path) -> Fetched:
+def _pull_address(hub: Any, plain: str, expected: str | None, target: Path, look: Look) -> Fetched:
     client = hub.get_session()
     address, digest, size = plain, hashlib.sha256(), 0
     for _ in range(_HOPS + 1):
@@ -223,27 +240,37 @@ def _pull_address(hub: Any, plain: str, expected: str | None, target: Path) -> F
                 address = urljoin(address, response.headers["Location"])
                 continue
             response.raise_for_status()
-            with write_whole(target) as scratch, scratch.open("wb") as file:
-                for chunk in response.iter_bytes():
-                    size += len(chunk)
-                    if size > _LARGEST:
-                        raise BackboneError(f"{plain}: more than {_LARGEST:,} bytes; nothing was kept")
-                    digest.update(chunk)
-                    file.write(chunk)
+            with write_whole(target) as scratch:
+                with scratch.open("wb") as file:
+                    for chunk in response.iter_bytes():
+                        size += len(chunk)
+                        if size > _LARGEST:
+                            raise BackboneError(f"{plain}: more than {_LARGEST:,} bytes; nothing was kept")
+                        digest.update(chunk)
+                        file.write(chunk)
                 if not size:
                     raise BackboneError(f"{plain}: what came is empty; nothing was kept")
                 if expected not in (None, digest.hexdigest()):
                     raise BackboneError(
                         f"{plain}: what came has sha256 {digest.hexdigest()}, expected {expected}; nothing was kept"
                     )
+                _look_at(plain, scratch, look)
             return Fetched(plain, str(target), None, digest.hexdigest())
     raise BackboneError(f"{plain}: redirects more than {_HOPS} times")
+
+
+def _look_at(plain: str, path: Path, look: Look) -> None:
+    try:
+        look(path)
+    except BackboneError as error:
+        raise BackboneError(f"{plain}: {str(error).removeprefix(f'{path}: ')}; nothing was kept") from None
 
 
 def _refuse_open(plain: str, address: str) -> None:
     """Anybody on the way can change what comes over http, unless there is no way."""
     parts = urlsplit(address)
-    if parts.scheme != "https" and parts.hostname not in ("127.0.0.1", "::1", "localhost"):
+    within = all(urlsplit(one).hostname in ("127.0.0.1", "::1", "localhost") for one in (plain, address))
+    if parts.scheme != "https" and not (parts.scheme == "http" and within):
         led = "" if address == plain else f" (redirected to {address})"
         raise BackboneError(f"{plain}: expected an https address{led}")
 

@@ -13,7 +13,7 @@ import platformdirs
 from featx.backbones.file import Backbone, read_backbone
 from featx.backbones.inspection import inspect_apart
 from featx.errors import BackboneError, InputError
-from featx.fetch import fetch, is_reference, list_fetched
+from featx.fetch import Fetched, fetch, is_reference, list_fetched, pull
 
 __all__ = [
     "cache_dir",
@@ -142,7 +142,10 @@ def _open(name: str | os.PathLike[str], download: bool) -> Backbone:
         raise BackboneError(f"backbone={name!r}: expected a name or a path, not {type(name).__name__}")
     text = os.fspath(name)
     if is_reference(text):
-        return _read(fetch(text, pulled_dir(), download=download))
+        try:
+            return _read(fetch(text, pulled_dir(), download=download, look=_look))
+        except BackboneError as error:
+            raise error if text.partition("#")[0] in str(error) else BackboneError(f"{text}: {error}") from None
     known = {path.stem: path for path in reversed(_files())}
     if text in known:
         return _read(known[text])
@@ -160,6 +163,15 @@ def find_by_identity(identity: str) -> Backbone | None:
             if (backbone := _read(path)).identity == identity:
                 return backbone
     return None
+
+
+def pull_backbone(reference: str) -> Fetched:
+    """Fetch a backbone, or a network to wrap, from the hub or an address; it is looked at before it is kept."""
+    return pull(reference, pulled_dir(), _look)
+
+
+def _look(path: Path) -> None:
+    inspect_apart(path, verdicts_dir())
 
 
 def _files() -> list[Path]:
@@ -181,5 +193,5 @@ def _read(path: Path) -> Backbone:
 @lru_cache(maxsize=64)
 def _read_version(path: Path, version: tuple[int, ...]) -> Backbone:
     if path.parent != models_dir():
-        inspect_apart(path, verdicts_dir())
+        _look(path)
     return read_backbone(path)

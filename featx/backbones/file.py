@@ -275,7 +275,7 @@ def read_backbone(path: str | os.PathLike[str]) -> Backbone:
         raise BackboneError(f"{path}: an ONNX model without featx's metadata, so its preprocessing is unknown")
     try:
         text = {prop.key: prop.value for prop in model.metadata_props}
-        version = json.loads(text["featx.format"])
+        version = _expect("format", json.loads(text["featx.format"]), int)
         if version != FORMAT:
             raise BackboneError(f"{path}: backbone format {version}, this featx reads {FORMAT}; upgrade featx")
         values = {key: json.loads(text[f"featx.{key}"]) for key in _KEYS}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 from featx.backbones.file import Layer, canonical_pixels, describe_model, read_backbone
 from featx.backbones.tap import ancestors, tap
 from featx.preprocess import Preprocess
-from featx.recipes.layers import count_gflops, find_layers, shapes_of, view_as_map
+from featx.recipes.layers import count_gflops, count_parameters, find_layers, shapes_of, view_as_map
 from featx.recipes.network import ExportedNetwork
 from featx.session import Session
 
@@ -64,7 +63,7 @@ def build_backbone(
         "preprocess": preprocess,
         "layers": [replace(layer, tensor=layer.name) for layer in layers],
         "default_layer": "head",
-        "parameters": sum(math.prod(t.dims) for t in model.graph.initializer) if parameters is None else parameters,
+        "parameters": count_parameters(model) if parameters is None else parameters,
         "gflops": round(gflops, 4),
         "license": license,
         "source": source,

@@ -10,13 +10,14 @@ from dataclasses import replace
 
 import numpy as np
 import onnx
-from onnx import helper, numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 
 from featx.backbones.file import Layer
 from featx.errors import BackboneError
 
 __all__ = [
     "count_gflops",
+    "count_parameters",
     "find_layers",
     "name_stages",
     "shapes_of",
@@ -77,10 +78,14 @@ def find_layers(
         row = next((tensor for tensor in behind if len(shapes.get(tensor, [])) == 2), None)
         if row is None:
             raise BackboneError("this transformer makes no single row of its tokens: nothing to call head")
-        names = [re.sub(r"blocks\.(\d+)", lambda m: f"block{int(m[1]) + 1}", layer.name) for layer in layers]
-        layers = [replace(layer, name=name) for layer, name in zip(layers, names, strict=True)]
+        layers = [replace(layer, name=_block_name(layer)) for layer in layers]
         return [*layers, Layer("head", (), row, shapes[row][1], 1, 1, max(canvas))]
     return name_stages(layers, stages)
+
+
+def _block_name(layer: Layer) -> str:
+    numbers = [match[1] for alias in layer.aliases if (match := re.fullmatch(r"blocks\.(\d+)", alias))]
+    return f"block{int(numbers[0]) + 1}" if numbers else layer.name
 
 
 def name_stages(layers: Sequence[Layer], stages: Mapping[str, int]) -> list[Layer]:
@@ -178,6 +183,16 @@ def _finished_modules(graph: onnx.GraphProto, scopes: Mapping[str, list[str]], t
     position = next(i for i, node in enumerate(graph.node) if tensor in node.output)
     later = {module for node in graph.node[position + 1 :] for module in scopes.get(node.output[0], [])}
     return [module for module in dict.fromkeys(scopes.get(tensor, [])) if module and module not in later]
+
+
+def count_parameters(model: onnx.ModelProto) -> int:
+    """Count the weights, each where it is used: exporters keep equal ones once."""
+    sizes = {
+        tensor.name: math.prod(tensor.dims)
+        for tensor in model.graph.initializer
+        if tensor.dims and tensor.data_type in (TensorProto.FLOAT, TensorProto.FLOAT16)
+    }
+    return sum(sizes.get(name, 0) for node in model.graph.node for name in node.input)
 
 
 def count_gflops(model: onnx.ModelProto) -> float:

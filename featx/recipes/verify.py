@@ -63,17 +63,20 @@ def compare_layers(backbone: Backbone, network: Any, pixels: npt.NDArray[np.uint
     torch = import_optional("torch", "export")
     maps: dict[str, Any] = {}
     existing = dict(network.named_modules())
-    modules = {
-        layer: next((existing[name] for name in (*layer.aliases, layer.name) if name in existing), network)
-        for layer in backbone.layers
-    }
-    hooks = [
-        module.register_forward_hook(
-            # a copy, since the next module may work in place
-            lambda _module, _inputs, output, layer=layer: maps.update({layer.name: _rows(output, layer).copy()})
-        )
-        for layer, module in modules.items()
-    ]
+    hooks = []
+    for layer in backbone.layers:
+        names = [name for name in (*layer.aliases, layer.name) if name in existing and name != "head"]
+        module = existing[names[0]] if names else None
+
+        def keep(output: Any, layer: Layer = layer) -> None:
+            maps[layer.name] = _rows(output, layer).copy()  # since the next module may work in place
+
+        if module is not None:
+            hooks.append(module.register_forward_hook(lambda _module, _inputs, output, keep=keep: keep(output)))
+        else:  # no module's output, but what the classifier takes
+            hooks.append(
+                network.get_classifier().register_forward_pre_hook(lambda _module, inputs, keep=keep: keep(inputs[0]))
+            )
     with torch.inference_mode():
         network(_normalized(backbone, pixels))
     for hook in hooks:

@@ -14,15 +14,23 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from featx.backbones.catalogue import verdicts_dir
-from featx.backbones.file import Layer, load_model, read_backbone
+from featx.backbones.file import Layer, is_described, load_model, read_backbone
 from featx.backbones.inspection import inspect_apart
 from featx.backbones.tap import ancestors, tap
-from featx.errors import BackboneError, FeatxError
+from featx.errors import BackboneError, InputError, MissingDependencyError
 from featx.fetch import file_digest
 from featx.files import write_whole
 from featx.preprocess import Preprocess
 from featx.recipes.build import normalize_inside, rename, write_backbone
-from featx.recipes.layers import count_gflops, name_stages, shapes_of, sole_live_tensors, stride_of, view_as_map
+from featx.recipes.layers import (
+    count_gflops,
+    count_parameters,
+    name_stages,
+    shapes_of,
+    sole_live_tensors,
+    stride_of,
+    view_as_map,
+)
 from featx.recipes.network import OPSET
 from featx.recipes.pictures import real_pictures
 from featx.recipes.verify import Difference, difference, run_logits
@@ -31,10 +39,12 @@ from featx.session import Session, run_graph
 __all__ = ["wrap_network"]
 
 Pixels = npt.NDArray[np.uint8]
-_RESERVED = {"pixels", "pixels_float", "pixels_centered", "normalized", "pixel_mean", "pixel_std", "features"}
+#: How the names begin that the file, and graphs cut from it, give to values of their own.
+_RESERVED = ("featx_", "features", "normalized", "pixel")
 #: Operators that mean (N, C, H, W), whatever came before.
 _MAPS_FIRST = {"AveragePool", "BatchNormalization", "Conv", "ConvTranspose", "LRN", "MaxPool"}
 _MAPS_FIRST |= {"GlobalAveragePool", "GlobalMaxPool"}
+_IR_VERSION = 8  # the first that knows opset 18, and weights that are no inputs
 
 
 def wrap_network(
@@ -61,10 +71,10 @@ def wrap_network(
     preprocess : Preprocess
         How the classifier was trained; nothing in its file says so.
     channel_order : {"RGB", "BGR"}
-        Order in which the classifier takes the channels.
+        Order in which the classifier takes the channels; mean and std stay in RGB order.
     features : str or None
-        The tensor that is to be the layer ``head``; None takes what its last pooling
-        averages before the classifier.
+        The tensor that is to be the layer ``head``: a map, a row, or tokens (N, T, C).
+        None takes what its last pooling averages before the classifier.
     origin : str or None
         Where the file comes from; None is its name.
 
@@ -78,46 +88,44 @@ def wrap_network(
     BackboneError
         When the file is no such classifier, when the features cannot be told (the message
         lists the candidates), or when the backbone would differ.
+    InputError
+        When ``channel_order`` is another, or nothing can be written at ``output``.
     """
+    if channel_order not in ("RGB", "BGR"):
+        raise InputError(f"channel_order={channel_order!r}: expected RGB or BGR")
     inspect_apart(source, verdicts_dir())
     original = load_model(source)
     network = _Network.take(original, source, preprocess)
-    model, shapes = network.model, network.shapes
     layers = _find_taps(network, preprocess, features)
-    viewed = [layer for layer in layers if layer.tensor in network.flat]
-    model.graph.node.extend(
-        node
-        for layer in viewed
-        for node in view_as_map(replace(layer, name=f"featx_{layer.name}"), shapes[layer.tensor])
-    )
-    taken = [replace(layer, tensor=f"featx_{layer.name}") if layer in viewed else layer for layer in layers]
-    description: dict[str, Any] = {
-        "name": name,
-        "preprocess": preprocess,
-        "layers": taken,
-        "default_layer": "head",
-        "parameters": sum(int(np.prod(t.dims)) for t in model.graph.initializer if len(t.dims)),
-        "gflops": round(count_gflops(model), 4),
-        "license": license,
-        "source": origin or Path(source).name,
-        "recipe": {"wrapped_sha256": file_digest(source), "onnx": onnx.__version__},
-    }
-    normalize_inside(model.graph, preprocess, channel_order, network.layout)
     with write_whole(output) as scratch:
         try:
+            model = network.model
+            description: dict[str, Any] = {
+                "name": name,
+                "preprocess": preprocess,
+                "layers": [*layers[:-1], replace(layers[-1], tensor=_view_head(network, layers[-1]))],
+                "default_layer": "head",
+                "parameters": count_parameters(model),
+                "gflops": round(count_gflops(model), 4),
+                "license": license,
+                "source": origin or Path(source).name,
+                "recipe": {"wrapped_sha256": file_digest(source), "onnx": onnx.__version__},
+            }
+            normalize_inside(model.graph, preprocess, channel_order, network.layout)
             write_backbone(scratch, model, description)
-        except FeatxError:
+            pixels = real_pictures(preprocess)
+            backbone = read_backbone(scratch)
+            theirs = _run_original(original, network, layers[-1], preprocess, channel_order, pixels)
+            ours = [Session(tap(backbone, "head", "flatten", False), "cpu").run(pixels), run_logits(backbone, pixels)]
+            differences = [
+                difference(what, one.reshape(len(pixels), -1), other.reshape(len(pixels), -1))
+                for what, one, other in zip(("features", "logits"), theirs, ours, strict=True)
+            ]
+        except MissingDependencyError:
             raise
-        except Exception as error:  # onnx's checker
-            raise BackboneError(f"{source}: cannot be made a backbone ({str(error).splitlines()[0]})") from error
-        pixels = real_pictures(preprocess)
-        backbone = read_backbone(scratch)
-        theirs = _run_original(original, network, layers[-1], preprocess, channel_order, pixels)
-        ours = [Session(tap(backbone, "head", "flatten", False), "cpu").run(pixels), run_logits(backbone, pixels)]
-        differences = [
-            difference(what, one.reshape(len(pixels), -1), other.reshape(len(pixels), -1))
-            for what, one, other in zip(("features", "logits"), theirs, ours, strict=True)
-        ]
+        except Exception as error:  # onnx's checker, onnxruntime, or what was written read again
+            why = _first_line(error).replace(os.fspath(scratch), os.fspath(output))
+            raise BackboneError(f"{source}: cannot be made a backbone ({why})") from error
         if wrong := [found for found in differences if not found.acceptable]:
             raise BackboneError(f"{output}: not written, the {wrong[0].what} differ from those of {source}: {wrong[0]}")
     return differences
@@ -127,13 +135,16 @@ def wrap_network(
 class _Network:
     """A classifier with a free number of pictures, and what is known of its tensors."""
 
+    source: str
     model: onnx.ModelProto
     layout: str
+    batch: int
     original_input: str
     original_output: str
     renamed: Mapping[str, str]
     shapes: Mapping[str, list[int]]
     layouts: Mapping[str, str]
+    live: Sequence[str]
 
     @classmethod
     def take(cls, original: onnx.ModelProto, source: Any, preprocess: Preprocess) -> _Network:
@@ -141,42 +152,66 @@ class _Network:
         layout = _layout(value, source, preprocess)
         model = _raise_opset(original, source)
         graph = model.graph
-        weights = {tensor.name for tensor in graph.initializer}
-        for field in (graph.input, graph.output):
-            kept = [v for v in field if v.name not in weights][:1]  # a second output is a training aid
-            del field[:]
-            field.extend(kept)
-        scores = graph.output[0].name
-        _free_batch(model, layout, preprocess)
-        nodes = ancestors(graph, {scores})
-        del graph.node[:], graph.value_info[:], graph.sparse_initializer[:]
-        graph.node.extend(nodes)
+        scores = _main_output(graph, source)
+        _hold_constants(graph)
+        nodes = _shapes_first(ancestors(graph, {scores}))
         used = {name for node in nodes for name in node.input}
         tensors = [tensor for tensor in graph.initializer if tensor.name in used]
-        del graph.initializer[:]
-        graph.initializer.extend(tensors)
-        names = {name for node in nodes for name in (*node.input, *node.output)}
-        renamed = {name: f"network_{name}" for name in names if name in _RESERVED or name.startswith("featx_")}
-        renamed[value.name] = "normalized"
-        rename(graph, renamed)
+        for field, values in (("node", nodes), ("initializer", tensors), ("input", [value]), ("output", [])):
+            del getattr(graph, field)[:]
+            getattr(graph, field).extend(values)
+        del graph.value_info[:], graph.sparse_initializer[:]
+        graph.name = graph.name or "backbone"
+        model.ir_version = max(model.ir_version, _IR_VERSION)
+        renamed = _rename_reserved(graph, value.name)
+        graph.output.append(helper.make_tensor_value_info(renamed.get(scores, scores), TensorProto.FLOAT, None))
+        batch = _free_batch(graph, layout, preprocess)
         try:
             shapes = shapes_of(model)
+            floats = _float_tensors(model)
         except Exception as error:  # onnx's own types
-            raise BackboneError(f"{source}: its shapes cannot be worked out ({str(error).splitlines()[0]})") from error
-        scored: list[str | int | None] = ["N", *(dim or None for dim in shapes[graph.output[0].name][1:])]
-        graph.output[0].CopyFrom(helper.make_tensor_value_info(graph.output[0].name, TensorProto.FLOAT, scored))
-        return cls(model, layout, value.name, scores, renamed, shapes, _layouts(model.graph, layout))
-
-    @property
-    def flat(self) -> set[str]:
-        """Tensors that are no maps with the channels first."""
-        return {name for name, shape in self.shapes.items() if len(shape) < 4 or 1 == shape[2] == shape[3]}
+            raise BackboneError(f"{source}: its shapes cannot be worked out ({_first_line(error)})") from error
+        if shape := shapes.get(graph.output[0].name):
+            scored: list[str | int | None] = ["N", *(dim or None for dim in shape[1:])]
+            graph.output[0].CopyFrom(helper.make_tensor_value_info(graph.output[0].name, TensorProto.FLOAT, scored))
+        live = [name for name in sole_live_tensors(graph) if name in floats]
+        layouts = _layouts(graph, layout)
+        return cls(os.fspath(source), model, layout, batch, value.name, scores, renamed, shapes, layouts, live)
 
     def original_name(self, tensor: str) -> str:
         return next((before for before, after in self.renamed.items() if after == tensor), tensor)
 
+    def is_known(self, tensor: str) -> bool:
+        """Whether a tensor has 2 to 4 dimensions, all but the first of known size."""
+        shape = self.shapes.get(tensor, [])
+        return 2 <= len(shape) <= 4 and min(shape[1:]) > 0
+
+    def is_row(self, tensor: str) -> bool:
+        shape = self.shapes[tensor][1:]
+        return len(shape) == 1 or (len(shape) == 3 and sorted(shape)[1] == 1)
+
+    def is_map(self, tensor: str) -> bool:
+        """Whether a tensor is (N, C, H, W) with more than one cell."""
+        return self.is_known(tensor) and not self.is_row(tensor) and self.layout_of(tensor) == "NCHW"
+
+    def size(self, tensor: str) -> tuple[int, int, int] | None:
+        """Channels, height and width; None where nothing says which is which."""
+        shape = self.shapes[tensor][1:]
+        if self.is_row(tensor):
+            return max(shape), 1, 1
+        if len(shape) == 2:
+            return shape[1], shape[0], 1
+        one, two, three = shape
+        return {"NCHW": (one, two, three), "NHWC": (three, one, two)}.get(self.layout_of(tensor))
+
+    def layout_of(self, tensor: str) -> str:
+        """``NCHW``, ``NHWC``, or nothing where that is not known."""
+        return self.layouts.get(tensor, "") if len(self.shapes[tensor]) == 4 else ""
+
 
 def _single_input(model: onnx.ModelProto, source: Any) -> onnx.ValueInfoProto:
+    if is_described(model):
+        raise BackboneError(f"{source}: is a backbone already")
     weights = {tensor.name for tensor in model.graph.initializer}
     inputs = [value for value in model.graph.input if value.name not in weights]
     if len(inputs) != 1:
@@ -185,9 +220,8 @@ def _single_input(model: onnx.ModelProto, source: Any) -> onnx.ValueInfoProto:
     kind = inputs[0].type.tensor_type.elem_type
     if kind != TensorProto.FLOAT:
         raise BackboneError(f"{source}: takes {TensorProto.DataType.Name(kind)}, expected FLOAT pictures")
-    if any(prop.key == "featx.format" for prop in model.metadata_props):
-        raise BackboneError(f"{source}: is a backbone already")
-    value: onnx.ValueInfoProto = inputs[0]
+    value = onnx.ValueInfoProto()
+    value.CopyFrom(inputs[0])
     return value
 
 
@@ -215,30 +249,104 @@ def _raise_opset(original: onnx.ModelProto, source: Any) -> onnx.ModelProto:
         return onnx.version_converter.convert_version(model, OPSET)
     except Exception as error:  # onnx's own types
         raise BackboneError(
-            f"{source}: of opset {version}, which could not be raised to {OPSET} ({str(error).splitlines()[0]}); "
+            f"{source}: of opset {version}, which could not be raised to {OPSET} ({_first_line(error)}); "
             f"export it again with opset {OPSET}"
         ) from error
 
 
-def _free_batch(model: onnx.ModelProto, layout: str, preprocess: Preprocess) -> None:
-    """Let the graph take any number of pictures, where the exporter wrote down one."""
-    graph, size = model.graph, (preprocess.height, preprocess.width)
-    dims = graph.input[0].type.tensor_type.shape.dim
-    batch = dims[0].dim_value
+def _main_output(graph: onnx.GraphProto, source: Any) -> str:
+    """Find the class scores: the first output that no other is made of; the rest are training aids."""
+    floats = [value.name for value in graph.output if value.type.tensor_type.elem_type == TensorProto.FLOAT]
+    inner = {port for name in floats for node in ancestors(graph, {name}) for port in node.input}
+    outer = [name for name in floats if name not in inner]
+    if not outer:
+        raise BackboneError(f"{source}: has no output of type FLOAT, expected class scores")
+    return str(outer[0])
+
+
+def _hold_constants(graph: onnx.GraphProto) -> None:
+    """Turn nodes that give a constant into initialisers."""
+    others = []
+    for node in graph.node:
+        given = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
+        kinds = [key for key in given if key in _CONSTANTS]
+        if node.op_type == "Constant" and kinds:
+            value = given[kinds[0]]
+            dtype = _CONSTANTS[kinds[0]]
+            array = np.asarray(value, dtype) if dtype else numpy_helper.to_array(value)
+            graph.initializer.append(numpy_helper.from_array(array, node.output[0]))
+        else:
+            others.append(node)
+    del graph.node[:]
+    graph.node.extend(others)
+
+
+_CONSTANTS: dict[str, type[np.generic] | None] = {"value": None, "value_int": np.int64, "value_ints": np.int64}
+_CONSTANTS |= {"value_float": np.float32, "value_floats": np.float32}
+
+
+def _shapes_first(nodes: Sequence[onnx.NodeProto]) -> list[onnx.NodeProto]:
+    """Move each Shape to where its tensor is made, so that the tensor does not seem to live on until then."""
+    made = {name for node in nodes for name in node.output}
+    waiting: dict[str, list[onnx.NodeProto]] = {}
+    for node in nodes:
+        if node.op_type == "Shape":
+            waiting.setdefault(node.input[0], []).append(node)
+    ordered = [node for name, shapes in waiting.items() if name not in made for node in shapes]
+    for node in nodes:
+        if node.op_type != "Shape":
+            ordered.append(node)
+            ordered += [shape for name in node.output for shape in waiting.get(name, [])]
+    return ordered
+
+
+def _rename_reserved(graph: onnx.GraphProto, picture: str) -> dict[str, str]:
+    """Call the input ``normalized``, and nothing else what featx calls values of its own."""
+    names = sorted({name for node in graph.node for name in (*node.input, *node.output)})
+    renamed = {picture: "normalized"}
+    for name in names:
+        if name != picture and name.startswith(_RESERVED):
+            new = f"network_{name}"
+            while new in names:
+                new = f"network_{new}"
+            renamed[name] = new
+    rename(graph, renamed)
+    return renamed
+
+
+def _free_batch(graph: onnx.GraphProto, layout: str, preprocess: Preprocess) -> int:
+    """Let the graph take any number of pictures, and give the one that the exporter wrote down, or 1."""
+    (picture,) = graph.input
+    size = (preprocess.height, preprocess.width)
+    batch = int(picture.type.tensor_type.shape.dim[0].dim_value)
     shape: list[str | int | None] = ["N", 3, *size] if layout == "NCHW" else ["N", *size, 3]
-    graph.input[0].CopyFrom(helper.make_tensor_value_info(graph.input[0].name, TensorProto.FLOAT, shape))
-    graph.output[0].CopyFrom(helper.make_tensor_value_info(graph.output[0].name, TensorProto.FLOAT, None))
-    if not batch:
-        return
-    constants: dict[str, Any] = {tensor.name: tensor for tensor in graph.initializer}
-    constants |= {node.output[0]: a.t for node in graph.node if node.op_type == "Constant" for a in node.attribute}
-    for i, node in enumerate(list(graph.node)):
-        if node.op_type == "Reshape" and node.input[1] in constants:
+    picture.CopyFrom(helper.make_tensor_value_info(picture.name, TensorProto.FLOAT, shape))
+    constants = {tensor.name: tensor for tensor in graph.initializer}
+    of_picture = {picture.name}
+    for i, node in enumerate(graph.node):
+        if not of_picture.intersection(node.input):
+            continue
+        of_picture.update(node.output)
+        if batch and node.op_type == "Reshape" and node.input[1] in constants:
             values = numpy_helper.to_array(constants[node.input[1]])
-            if values.size and values[0] == batch:  # 0 keeps what comes in
-                tensor = numpy_helper.from_array(np.array([0, *values[1:]], np.int64), f"network_shape_{i}")
-                graph.initializer.append(tensor)
-                node.input[1] = tensor.name
+            if values.size and values[0] == batch:
+                kept = numpy_helper.from_array(np.array([0, *values[1:]], np.int64), f"featx_shape_{i}")
+                graph.initializer.append(kept)
+                node.input[1] = kept.name
+                others = [attribute for attribute in node.attribute if attribute.name != "allowzero"]
+                del node.attribute[:]  # a 0 keeps what comes in
+                node.attribute.extend(others)
+    return batch or 1
+
+
+def _float_tensors(model: onnx.ModelProto) -> set[str]:
+    graph = onnx.shape_inference.infer_shapes(model).graph
+    values = [*graph.value_info, *graph.output]
+    return {value.name for value in values if value.type.tensor_type.elem_type == TensorProto.FLOAT}
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:300]
 
 
 def _layouts(graph: onnx.GraphProto, layout: str) -> dict[str, str]:
@@ -257,53 +365,87 @@ def _layouts(graph: onnx.GraphProto, layout: str) -> dict[str, str]:
 
 
 def _find_taps(network: _Network, preprocess: Preprocess, features: str | None) -> list[Layer]:
-    graph, shapes = network.model.graph, network.shapes
-    live = sole_live_tensors(graph)
-    tensor = _find_features(network, live) if features is None else network.renamed.get(features, features)
-    if tensor not in live or not 2 <= len(shapes.get(tensor, [])) <= 4:
-        raise BackboneError(
-            f"--output {features}: not a tensor of 2 to 4 dimensions that alone leads to all that comes later; "
-            f"{_candidates(network, live)}"
-        )
-    before = {name for node in ancestors(graph, {tensor}) for name in node.output}
+    graph = network.model.graph
+    if features is None:
+        head = _find_features(network)
+    else:
+        head = network.renamed.get(features, features)
+        _refuse_tensor(network, head, features)
+    before = {name for node in ancestors(graph, {head}) for name in node.output}
     canvas = (preprocess.height, preprocess.width)
-    maps = [name for name in live if name in before and name != tensor and _is_map(network, name)]
     layers = []
-    for name in (*maps, *([tensor] if _is_map(network, tensor) else [])):
-        channels, height, width = shapes[name][1:]
-        layers.append(Layer(name, (), name, channels, height, width, stride_of(canvas[1], width)))
-    if not _is_map(network, tensor):
-        shape = shapes[tensor]
-        channels = shape[2] if len(shape) == 3 else shape[1]
-        layers.append(Layer("head", (), tensor, channels, shape[1] if len(shape) == 3 else 1, 1, max(canvas)))
-    return name_stages(layers, {})
+    for name in network.live:
+        shape = network.shapes[name]
+        is_picture = shape[1:] == [3, *canvas]
+        if name in before and name != head and network.is_map(name) and not is_picture:
+            layers.append(_describe(network, name, canvas))
+    return name_stages([*layers, _describe(network, head, canvas)], {})
 
 
-def _is_map(network: _Network, tensor: str) -> bool:
-    shape = network.shapes.get(tensor, [])
-    return len(shape) == 4 and shape[2] * shape[3] > 1 and network.layouts.get(tensor) == "NCHW"
+def _describe(network: _Network, tensor: str, canvas: tuple[int, int]) -> Layer:
+    size = network.size(tensor)
+    if size is None:
+        raise BackboneError(
+            f"{network.source}: --output {network.original_name(tensor)}: of 4 dimensions, and nothing says which "
+            f"has the channels; {_candidates(network)}"
+        )
+    name = network.original_name(tensor)
+    stride = max(1, stride_of(canvas[1], size[2])) if size[2] > 1 else max(canvas)
+    aliases = () if name in ("stem", "stage1", "stage2", "stage3", "stage4", "head") else (name,)
+    return Layer(name, aliases, tensor, *size, stride)
 
 
-def _find_features(network: _Network, live: Sequence[str]) -> str:
+def _refuse_tensor(network: _Network, tensor: str, features: str) -> None:
+    """Raise unless a tensor that was asked for can be a layer."""
+    graph = network.model.graph
+    if tensor not in {name for node in graph.node for name in node.output}:
+        why = "no tensor of this name leads to the class scores"
+    elif tensor not in network.live and tensor != graph.output[0].name:
+        why = "not a tensor of floats that alone leads to all that comes later"
+    elif not network.is_known(tensor):
+        why = "not a tensor of 2 to 4 dimensions of known size"
+    else:
+        return
+    raise BackboneError(f"{network.source}: --output {features}: {why}; {_candidates(network)}")
+
+
+def _find_features(network: _Network) -> str:
     """Find the one place where the whole map is pooled, with weights behind it."""
-    graph, shapes = network.model.graph, network.shapes
-    producers = {name: node for node in graph.node for name in node.output}
+    producers = {name: node for node in network.model.graph.node for name in node.output}
     found = []
-    for tensor in live:
+    for tensor in network.live:
         node = producers[tensor]
-        before = shapes.get(node.input[0], []) if node.input else []
-        after = shapes.get(tensor, [])
-        pooled = len(before) == 4 and (len(after) == 2 or (len(after) == 4 and 1 in after[2:] and after[2:] == [1, 1]))
-        if pooled and node.op_type in _POOLINGS and max(before[1:]) > 1 and _has_weights_behind(graph, tensor):
-            averaged = node.op_type in ("GlobalAveragePool", "AveragePool", "ReduceMean")
-            found.append(node.input[0] if averaged and _is_map(network, node.input[0]) else tensor)
+        if _pools_whole_map(network, node) and _has_weights_behind(network.model.graph, tensor):
+            pooled = node.input[0]
+            taken = _averages(network, node) and pooled in network.live and network.size(pooled)
+            found.append(pooled if taken else tensor)
     if len(found) != 1:
-        what = "no pooling in front of its classifier" if not found else f"{len(found)} poolings"
-        raise BackboneError(f"{what}: say with --output which tensor has the features; {_candidates(network, live)}")
+        what = f"{len(found)} poolings" if found else "no pooling"
+        raise BackboneError(
+            f"{network.source}: {what} in front of its classifier: say with --output which tensor has the "
+            f"features; {_candidates(network)}"
+        )
     return found[0]
 
 
+def _pools_whole_map(network: _Network, node: onnx.NodeProto) -> bool:
+    if node.op_type not in _POOLINGS or not all(map(network.is_known, (node.input[0], node.output[0]))):
+        return False
+    return len(network.shapes[node.input[0]]) == 4 and network.is_row(node.output[0])
+
+
 _POOLINGS = ("GlobalAveragePool", "GlobalMaxPool", "AveragePool", "MaxPool", "ReduceMean", "ReduceMax")
+
+
+def _averages(network: _Network, node: onnx.NodeProto) -> bool:
+    """Whether a pooling gives each channel's mean over the whole map."""
+    size = network.size(node.input[0])
+    if node.op_type == "AveragePool":
+        given = {attribute.name: list(attribute.ints) for attribute in node.attribute}
+        return size is not None and given.get("kernel_shape") == [*size[1:]] and not any(given.get("pads", []))
+    if node.op_type in ("GlobalAveragePool", "ReduceMean"):
+        return size is not None and network.size(node.output[0]) == (size[0], 1, 1)
+    return False
 
 
 def _has_weights_behind(graph: onnx.GraphProto, tensor: str) -> bool:
@@ -316,11 +458,25 @@ def _has_weights_behind(graph: onnx.GraphProto, tensor: str) -> bool:
     return False
 
 
-def _candidates(network: _Network, live: Sequence[str]) -> str:
-    shapes = {name: network.shapes.get(name, []) for name in live}
-    fit = [name for name, shape in shapes.items() if 2 <= len(shape) <= 4][-12:]
-    texts = (f"{network.original_name(name)} {('N', *shapes[name][1:])}" for name in fit)
-    return "candidates, the last ones first: " + "; ".join(text.replace("'", "") for text in list(texts)[::-1])
+def _candidates(network: _Network) -> str:
+    fit = [name for name in network.live if network.is_known(name)][-12:]
+    texts = (
+        f"{network.original_name(name)} (N, {', '.join(map(str, network.shapes[name][1:]))})" for name in reversed(fit)
+    )
+    return f"candidates, the last ones first: {'; '.join(texts) or 'none'}"
+
+
+def _view_head(network: _Network, head: Layer) -> str:
+    """Give the tensor that has the head as a map, channels first, made where it is none."""
+    if network.is_map(head.tensor):
+        return head.tensor
+    shape, name = network.shapes[head.tensor], "featx_head"
+    if len(shape) == 4 and not network.is_row(head.tensor):
+        nodes = [helper.make_node("Transpose", [head.tensor], [name], perm=[0, 3, 1, 2])]
+    else:
+        nodes = view_as_map(replace(head, name=name), shape)
+    network.model.graph.node.extend(nodes)
+    return name
 
 
 def _run_original(
@@ -331,7 +487,10 @@ def _run_original(
     channel_order: str,
     pixels: Pixels,
 ) -> list[npt.NDArray[Any]]:
-    """Run the file as it came, one picture at a time, on pictures that numpy normalised."""
+    """Run the file as it came, one picture at a time, on pictures that numpy normalised.
+
+    A file that takes another number gets the picture that many times.
+    """
     mean, std = (np.array(v, np.float32).reshape(1, 3, 1, 1) for v in (preprocess.mean, preprocess.std))
     pictures = (pixels.astype(np.float32) - mean) / std
     if channel_order == "BGR":
@@ -346,10 +505,14 @@ def _run_original(
         model.graph.output.append(helper.make_tensor_value_info(tensor, TensorProto.FLOAT, None))
     content = model.SerializeToString()
     runs = [
-        run_graph(content, {network.original_input: np.ascontiguousarray(picture[None])}, outputs)
+        run_graph(content, {network.original_input: np.repeat(picture[None], network.batch, axis=0)}, outputs)
         for picture in pictures
     ]
-    rows, scores = (np.concatenate(parts) for parts in zip(*runs, strict=True))
+    rows, scores = (
+        np.concatenate([part[: len(part) // network.batch] for part in parts]) for parts in zip(*runs, strict=True)
+    )
     if rows.ndim == 3:
         rows = rows.transpose(0, 2, 1)
+    elif network.layout_of(head.tensor) == "NHWC":
+        rows = rows.transpose(0, 3, 1, 2)
     return [rows, scores]

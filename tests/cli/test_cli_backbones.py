@@ -165,6 +165,11 @@ def test_pull_brings_a_backbone_that_can_be_named_and_stays_what_it_was(featx, h
         assert ran.code == 2
         assert "expected 0000" in ran.err
         assert not list(own.rglob("*.onnx"))
+        (served / "page.onnx").write_text("<html>please sign in</html>")
+        ran = featx("backbones", "pull", f"http://127.0.0.1:{server.server_port}/page.onnx")
+        assert (ran.code, ran.err.count("\n")) == (2, 1)
+        assert "/page.onnx: cannot be read as an ONNX model" in ran.err
+        assert not [path for path in own.rglob("*") if path.is_file()]
         ran = featx("backbones", "pull", address)
         assert ran.code == 0
         assert open_backbone("efficientnet_lite0").identity in ran.out

@@ -6,11 +6,9 @@ import argparse
 from typing import Any
 
 from featx.backbones import open_backbone
-from featx.backbones.catalogue import pulled_dir
+from featx.backbones.catalogue import pull_backbone
 from featx.backbones.file import is_described, load_model
-from featx.backbones.inspection import inspect_apart
 from featx.cli.console import add_command
-from featx.fetch import pull
 
 EXAMPLE = """\
   featx backbones pull hf:owner/name/backbone.onnx
@@ -29,9 +27,8 @@ def add(actions: Any) -> argparse.ArgumentParser:
 
 def run(options: argparse.Namespace) -> None:
     """Fetch it anew, look at it apart, say what came."""
-    found = pull(options.reference, pulled_dir())
+    found = pull_backbone(options.reference)
     print(f"{found.reference}: {found.path}\nrevision {found.revision or 'none'}\nsha256   {found.sha256}")
-    inspect_apart(found.path)
     if is_described(load_model(found.path)):
         backbone = open_backbone(found.reference, download=False)
         print(f"identity {backbone.identity}\n{backbone.layer(None).channels} features, {backbone.license}")
