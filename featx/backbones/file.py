@@ -306,6 +306,9 @@ def read_backbone(path: str | os.PathLike[str]) -> Backbone:
         backbone.layer(None)
     except BackboneError as error:
         raise BackboneError(f"{path}: damaged metadata ({error})") from None
+    names = [layer.name for layer in backbone.layers]
+    if len(set(names)) < len(names):
+        raise BackboneError(f"{path}: damaged metadata (two layers of one name)")
     tensors = {tensor for node in model.graph.node for tensor in node.output}
     for layer in backbone.layers:
         if layer.tensor not in tensors:

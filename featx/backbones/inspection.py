@@ -2,7 +2,7 @@
 
 `refuse_hostile` reads the graph alone: operators on the list, no other files, tensors
 as large as they say. `inspect_apart` does that in a process of its own,
-with limits on memory and time, and runs the graph there once, so that a crash of a
+with limits on memory and time, and runs every layer there, so that a crash of a
 parser or a hang is an error here. What passed is remembered by its sha256.
 """
 
@@ -121,6 +121,8 @@ def inspect_apart(path: str | os.PathLike[str], verdicts: str | os.PathLike[str]
         more than two minutes, or took too much memory.
     """
     try:
+        if os.path.exists(path) and not os.path.isfile(path):
+            raise BackboneError(f"{path}: is not a regular file")
         size = os.path.getsize(path)
         if size > _LARGEST_FILE:
             raise BackboneError(f"{path}: {size:,} bytes; a backbone is one file of at most {_LARGEST_FILE:,}")
@@ -133,6 +135,8 @@ def inspect_apart(path: str | os.PathLike[str], verdicts: str | os.PathLike[str]
     command = [sys.executable, "-P", "-c", code, os.path.abspath(path)]
     try:
         done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=_SECONDS)
+    except OSError as error:
+        raise BackboneError(f"{path}: no process of its own could be started to look at it ({error})") from None
     except subprocess.TimeoutExpired:
         raise BackboneError(f"{path}: looking at it took more than {_SECONDS} s; refused") from None
     if done.returncode == _REFUSED and done.stdout:

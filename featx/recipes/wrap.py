@@ -125,7 +125,8 @@ def wrap_network(
             raise
         except Exception as error:  # onnx's checker, onnxruntime, or what was written read again
             why = _first_line(error).replace(os.fspath(scratch), os.fspath(output))
-            raise BackboneError(f"{source}: cannot be made a backbone ({why})") from error
+            hint = f"; it was exported for a batch of {network.batch}: export it for any" if network.batch else ""
+            raise BackboneError(f"{source}: cannot be made a backbone ({why}){hint}") from error
         if wrong := [found for found in differences if not found.acceptable]:
             raise BackboneError(f"{output}: not written, the {wrong[0].what} differ from those of {source}: {wrong[0]}")
     return differences
@@ -187,26 +188,24 @@ class _Network:
         return 2 <= len(shape) <= 4 and min(shape[1:]) > 0
 
     def is_row(self, tensor: str) -> bool:
-        shape = self.shapes[tensor][1:]
-        return len(shape) == 1 or (len(shape) == 3 and sorted(shape)[1] == 1)
+        return sum(dim > 1 for dim in self.shapes[tensor][1:]) <= 1
 
     def is_map(self, tensor: str) -> bool:
         """Whether a tensor is (N, C, H, W) with more than one cell."""
-        return self.is_known(tensor) and not self.is_row(tensor) and self.layout_of(tensor) == "NCHW"
+        is_large = self.is_known(tensor) and len(self.shapes[tensor]) == 4 and not self.is_row(tensor)
+        return is_large and self.layouts.get(tensor) == "NCHW"
 
     def size(self, tensor: str) -> tuple[int, int, int] | None:
         """Channels, height and width; None where nothing says which is which."""
         shape = self.shapes[tensor][1:]
         if self.is_row(tensor):
             return max(shape), 1, 1
-        if len(shape) == 2:
-            return shape[1], shape[0], 1
-        one, two, three = shape
-        return {"NCHW": (one, two, three), "NHWC": (three, one, two)}.get(self.layout_of(tensor))
-
-    def layout_of(self, tensor: str) -> str:
-        """``NCHW``, ``NHWC``, or nothing where that is not known."""
-        return self.layouts.get(tensor, "") if len(self.shapes[tensor]) == 4 else ""
+        layout = self.layouts.get(tensor)
+        if len(shape) == 2:  # tokens, or a map whose cells stand in one row
+            return (shape[0], shape[1], 1) if layout == "NCHW" else (shape[1], shape[0], 1)
+        if layout is None:
+            return None
+        return (shape[0], shape[1], shape[2]) if layout == "NCHW" else (shape[2], shape[0], shape[1])
 
 
 def _single_input(model: onnx.ModelProto, source: Any) -> onnx.ValueInfoProto:
@@ -315,7 +314,7 @@ def _rename_reserved(graph: onnx.GraphProto, picture: str) -> dict[str, str]:
 
 
 def _free_batch(graph: onnx.GraphProto, layout: str, preprocess: Preprocess) -> int:
-    """Let the graph take any number of pictures, and give the one that the exporter wrote down, or 1."""
+    """Let the graph take any number of pictures, and give the one that the exporter wrote down, or 0."""
     (picture,) = graph.input
     size = (preprocess.height, preprocess.width)
     batch = int(picture.type.tensor_type.shape.dim[0].dim_value)
@@ -336,7 +335,7 @@ def _free_batch(graph: onnx.GraphProto, layout: str, preprocess: Preprocess) -> 
                 others = [attribute for attribute in node.attribute if attribute.name != "allowzero"]
                 del node.attribute[:]  # a 0 keeps what comes in
                 node.attribute.extend(others)
-    return batch or 1
+    return batch
 
 
 def _float_tensors(model: onnx.ModelProto) -> set[str]:
@@ -375,10 +374,10 @@ def _find_taps(network: _Network, preprocess: Preprocess, features: str | None) 
     canvas = (preprocess.height, preprocess.width)
     layers = []
     for name in network.live:
-        shape = network.shapes[name]
-        is_picture = shape[1:] == [3, *canvas]
-        if name in before and name != head and network.is_map(name) and not is_picture:
-            layers.append(_describe(network, name, canvas))
+        if name in before and name != head and network.is_map(name):
+            channels, height, _ = network.shapes[name][1:]
+            if channels > 3 or height < preprocess.height:  # else it is still the picture
+                layers.append(_describe(network, name, canvas))
     return name_stages([*layers, _describe(network, head, canvas)], {})
 
 
@@ -412,20 +411,21 @@ def _refuse_tensor(network: _Network, tensor: str, features: str) -> None:
 def _find_features(network: _Network) -> str:
     """Find the one place where the whole map is pooled, with weights behind it."""
     producers = {name: node for node in network.model.graph.node for name in node.output}
-    found = []
-    for tensor in network.live:
-        node = producers[tensor]
-        if _pools_whole_map(network, node) and _has_weights_behind(network.model.graph, tensor):
-            pooled = node.input[0]
-            taken = _averages(network, node) and pooled in network.live and network.size(pooled)
-            found.append(pooled if taken else tensor)
+    pooled = {
+        tensor: producers[tensor].input[0]
+        for tensor in network.live
+        if _pools_whole_map(network, producers[tensor]) and _has_weights_behind(network.model.graph, tensor)
+    }
+    found = [tensor for tensor, before in pooled.items() if not network.is_row(before)] or list(pooled)
     if len(found) != 1:
         what = f"{len(found)} poolings" if found else "no pooling"
         raise BackboneError(
             f"{network.source}: {what} in front of its classifier: say with --output which tensor has the "
             f"features; {_candidates(network)}"
         )
-    return found[0]
+    (tensor,) = found
+    before = pooled[tensor]
+    return before if _averages(network, producers[tensor]) and before in network.live else tensor
 
 
 def _pools_whole_map(network: _Network, node: onnx.NodeProto) -> bool:
@@ -471,10 +471,11 @@ def _view_head(network: _Network, head: Layer) -> str:
     if network.is_map(head.tensor):
         return head.tensor
     shape, name = network.shapes[head.tensor], "featx_head"
-    if len(shape) == 4 and not network.is_row(head.tensor):
+    in_order = network.is_row(head.tensor) or network.layouts.get(head.tensor) == "NCHW"
+    if len(shape) == 4 and not in_order:
         nodes = [helper.make_node("Transpose", [head.tensor], [name], perm=[0, 3, 1, 2])]
     else:
-        nodes = view_as_map(replace(head, name=name), shape)
+        nodes = view_as_map(replace(head, name=name), [0, *head.size] if in_order else shape)
     network.model.graph.node.extend(nodes)
     return name
 
@@ -504,15 +505,12 @@ def _run_original(
     if tensor not in {value.name for value in model.graph.output}:
         model.graph.output.append(helper.make_tensor_value_info(tensor, TensorProto.FLOAT, None))
     content = model.SerializeToString()
+    batch = network.batch or 1
     runs = [
-        run_graph(content, {network.original_input: np.repeat(picture[None], network.batch, axis=0)}, outputs)
+        run_graph(content, {network.original_input: np.repeat(picture[None], batch, axis=0)}, outputs)
         for picture in pictures
     ]
-    rows, scores = (
-        np.concatenate([part[: len(part) // network.batch] for part in parts]) for parts in zip(*runs, strict=True)
-    )
-    if rows.ndim == 3:
-        rows = rows.transpose(0, 2, 1)
-    elif network.layout_of(head.tensor) == "NHWC":
-        rows = rows.transpose(0, 3, 1, 2)
+    rows, scores = (np.concatenate([part[: len(part) // batch] for part in parts]) for parts in zip(*runs, strict=True))
+    if network.layouts.get(head.tensor) != "NCHW":
+        rows = np.moveaxis(rows, -1, 1)
     return [rows, scores]
