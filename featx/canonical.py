@@ -11,7 +11,7 @@ import numpy as np
 from featx.backbones import Backbone, tap
 from featx.backbones.file import canonical_pixels
 from featx.errors import DeviceError
-from featx.session import Session
+from featx.session import Providers, Session
 
 __all__ = ["CanonicalCheck", "check_canonical", "require_canonical"]
 
@@ -45,7 +45,7 @@ class CanonicalCheck(NamedTuple):
         return self.cosine >= self.needed
 
 
-def check_canonical(backbone: Backbone, device: str = "auto") -> CanonicalCheck:
+def check_canonical(backbone: Backbone, device: str = "auto", providers: Providers = None) -> CanonicalCheck:
     """Run a backbone on its canonical picture.
 
     Parameters
@@ -54,6 +54,8 @@ def check_canonical(backbone: Backbone, device: str = "auto") -> CanonicalCheck:
         Its file is read.
     device : {"auto", "cpu", "cuda", "cuda:N"}, default="auto"
         Where to run.
+    providers : sequence or None
+        As for `featx.session.Session`.
 
     Returns
     -------
@@ -66,14 +68,14 @@ def check_canonical(backbone: Backbone, device: str = "auto") -> CanonicalCheck:
     >>> check_canonical(open_backbone("efficientnet_lite0"), "cpu").passed
     True
     """
-    session = Session(tap(backbone, None, "avg", False), device)
+    session = Session(tap(backbone, None, "avg", False), device, providers)
     features = session.run(canonical_pixels(backbone.preprocess))[0].astype(np.float64)
     stored = backbone.canonical.astype(np.float64)
     cosine = float(features @ stored / max(np.linalg.norm(features) * np.linalg.norm(stored), 1e-30))
     return CanonicalCheck(session.device, cosine, float(np.abs(features - stored).max()), COSINES[backbone.precision])
 
 
-def require_canonical(backbone: Backbone, device: str) -> None:
+def require_canonical(backbone: Backbone, device: str, providers: Providers = None) -> None:
     """Refuse a device that computes other features than those the backbone was made with.
 
     Each is checked once a process.
@@ -84,19 +86,19 @@ def require_canonical(backbone: Backbone, device: str) -> None:
         Names the file and the device, and says how far off they are.
     """
     with _lock:
-        if (backbone.identity, device) in _passed:
+        if (backbone.identity, device, repr(providers)) in _passed:
             return
-        check = check_canonical(backbone, device)
+        check = check_canonical(backbone, device if providers is None else "auto", providers)
         if not check.passed:
             raise DeviceError(
                 f"{backbone.path}: on {check.device} this backbone gives other features than where it was made "
                 f"(cosine {check.cosine:.6f} on its canonical picture, needed {check.needed}); the file was changed, "
                 "or this device cannot be trusted with it: featx backbones verify"
             )
-        _passed.add((backbone.identity, device))
+        _passed.add((backbone.identity, device, repr(providers)))
 
 
-_passed: set[tuple[str, str]] = set()
+_passed: set[tuple[str, str, str]] = set()
 _lock = threading.Lock()
 
 

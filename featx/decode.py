@@ -21,7 +21,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 
-__all__ = ["Picture", "UnreadableError", "decode", "describe"]
+__all__ = ["Picture", "UnreadableError", "decode", "describe", "read"]
 
 #: What counts as one picture.
 Picture: TypeAlias = "str | os.PathLike[str] | bytes | bytearray | memoryview | Image.Image | np.ndarray[Any, Any]"
@@ -70,7 +70,7 @@ def describe(item: object) -> str:
     return f"<{item}>" if item is None or isinstance(item, float) else f"<{type(item).__name__}>"
 
 
-def decode(item: Any) -> Image.Image:
+def decode(item: Any, shortest: int | None = None) -> Image.Image:
     """Decode one picture to RGB.
 
     Parameters
@@ -78,11 +78,14 @@ def decode(item: Any) -> Image.Image:
     item : str, path, bytes, PIL.Image.Image or ndarray
         A path, an encoded file's bytes, an open image, or a uint8 array of
         shape (height, width, 3) in RGB order or (height, width) in grey.
+    shortest : int or None, default=None
+        Let libjpeg decode a JPEG at a half, a quarter or an eighth of its size, so long as no
+        side gets shorter than this many pixels; None decodes in full.
 
     Returns
     -------
     PIL.Image.Image
-        Mode ``"RGB"``, upright, full size. May be ``item`` itself: don't change it.
+        Mode ``"RGB"``, upright. May be ``item`` itself: don't change it.
 
     Raises
     ------
@@ -101,12 +104,23 @@ def decode(item: Any) -> Image.Image:
     if isinstance(item, Image.Image):
         with _loading[id(item) // 64 % len(_loading)]:
             return _from_image(item)
+    return _from_bytes(read(item), shortest)
+
+
+def read(item: Any) -> Any:
+    """Read a path's bytes; whatever is no path comes back as it is.
+
+    Raises
+    ------
+    UnreadableError
+        When the file cannot be read, or ``item`` is nothing that holds a picture.
+    """
     if isinstance(item, (str, os.PathLike)):
-        item = _read(item)
-    elif not isinstance(item, (bytes, bytearray, memoryview)):
-        what = "missing value" if _is_missing(item) else f"{type(item).__name__} is not a picture"
-        raise UnreadableError(f"{what}; expected a path, encoded bytes, a PIL image or a uint8 array")
-    return _from_bytes(item)
+        return _read(item)
+    if isinstance(item, (bytes, bytearray, memoryview, np.ndarray, Image.Image)):
+        return item
+    what = "missing value" if _is_missing(item) else f"{type(item).__name__} is not a picture"
+    raise UnreadableError(f"{what}; expected a path, encoded bytes, a PIL image or a uint8 array")
 
 
 def _is_missing(item: object) -> bool:
@@ -131,7 +145,7 @@ def _read(path: str | os.PathLike[str]) -> bytes:
         raise UnreadableError(f"cannot be read: {getattr(error, 'strerror', None) or error}") from None
 
 
-def _from_bytes(data: bytes | bytearray | memoryview) -> Image.Image:
+def _from_bytes(data: bytes | bytearray | memoryview, shortest: int | None) -> Image.Image:
     if not len(data):
         raise UnreadableError("no bytes at all; the file or download is empty")
     try:
@@ -140,6 +154,8 @@ def _from_bytes(data: bytes | bytearray | memoryview) -> Image.Image:
         raise UnreadableError("not a picture in a format that Pillow reads, or its beginning is damaged") from None
     except Exception as error:  # Pillow's plugins raise nearly anything on damaged files
         raise UnreadableError(_explain(error)) from None
+    if shortest and image.format in ("JPEG", "MPO"):
+        image.draft(image.mode, (shortest, shortest))
     return _from_image(image)
 
 

@@ -9,20 +9,23 @@ with the input.
 
 from __future__ import annotations
 
+import warnings
 from collections import deque
 from collections.abc import Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import count, islice
 from threading import current_thread
+from time import perf_counter
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from featx.decode import UnreadableError, decode, describe
-from featx.errors import Failure
+from featx.decode import UnreadableError, decode, describe, read
+from featx.errors import Failure, OutOfMemoryError
 from featx.preprocess import Preprocess, to_canvas
+from featx.profile import Profile
 from featx.session import Session, StopSwitch
 
 __all__ = ["Batch", "run"]
@@ -55,6 +58,8 @@ def run(
     batch_size: int,
     n_threads: int,
     read_ahead: bool = True,
+    fast: bool = False,
+    profile: Profile | None = None,
 ) -> Generator[Batch, None, None]:
     """Embed items as they come.
 
@@ -72,16 +77,17 @@ def run(
         Pictures a batch, and batches at work side by side.
     read_ahead : bool, default=True
         Whether to take further items before the first batch has come out.
+    fast : bool, default=False
+        Decode and resize in the way that costs a little fidelity.
+    profile : Profile or None, default=None
+        Counts where the time goes.
 
     Yields
     ------
     Batch
         In the order of the items, none left out.
     """
-    stop = StopSwitch()
-
-    def work(start: int, batch: list[Any]) -> Batch:
-        return _embed(start, batch, session, preprocess, n_features, stop)
+    job = _Job(session, preprocess, n_features, batch_size, fast, profile or Profile(), StopSwitch())
 
     source, starts = iter(items), count(0, batch_size)
     pending: deque[Future[Batch]] = deque()
@@ -90,34 +96,77 @@ def run(
     try:
         while True:
             while len(pending) < under_way and (chunk := list(islice(source, batch_size))):
-                pending.append(pool.submit(work, next(starts), chunk))
+                pending.append(pool.submit(job.embed, next(starts), chunk))
             if not pending:
                 return
-            batch = pending[0].result()  # stays pending until it is done, so that Ctrl-C stops it, too
+            with job.profile.step("wait"):
+                batch = pending[0].result()  # stays pending until it is done, so that Ctrl-C stops it, too
             pending.popleft()
             yield batch
     finally:  # also on an error, on Ctrl-C, and when the caller loses interest
         if pending:
-            stop.throw()
+            job.stop.throw()
         # The garbage collector may close an abandoned run, in any thread: a worker must not wait for itself.
         pool.shutdown(wait=not current_thread().name.startswith(_WORKER), cancel_futures=True)
 
 
-def _embed(
-    start: int, items: list[Any], session: Session, preprocess: Preprocess, n_features: int, stop: StopSwitch
-) -> Batch:
-    features = np.full((len(items), n_features), np.nan, np.float32)
-    pixels = np.empty((len(items), 3, preprocess.height, preprocess.width), np.uint8)
-    read: list[int] = []
-    failures: list[Failure] = []
-    for i, item in enumerate(items):
-        if stop.thrown:
-            break
+@dataclass(frozen=True)
+class _Job:
+    """What every worker of a run needs."""
+
+    session: Session
+    preprocess: Preprocess
+    n_features: int
+    batch_size: int
+    fast: bool
+    profile: Profile
+    stop: StopSwitch
+
+    def embed(self, start: int, items: list[Any]) -> Batch:
+        features = np.full((len(items), self.n_features), np.nan, np.float32)
+        n_rows = len(items) if self.session.device == "cpu" else self.batch_size  # elsewhere, one shape for all runs
+        pixels = np.empty((n_rows, 3, self.preprocess.height, self.preprocess.width), np.uint8)
+        read_rows: list[int] = []
+        failures: list[Failure] = []
+        spent = dict.fromkeys(("read", "decode", "resize"), 0.0)
+        for i, item in enumerate(items):
+            if self.stop.thrown:
+                break
+            try:
+                self._prepare(item, pixels[len(read_rows)], spent)
+                read_rows.append(i)
+            except UnreadableError as error:
+                failures.append(Failure(start + i, describe(item), str(error)))
+        for name, seconds in spent.items():
+            self.profile.add(name, seconds)
+        if read_rows:
+            pixels[len(read_rows) :] = 0
+            with self.profile.step("inference"):
+                rows = self._infer(pixels if n_rows > len(items) else pixels[: len(read_rows)])
+            features[read_rows] = rows[: len(read_rows)]
+        self.profile.add("inference", 0.0, len(items))
+        return Batch(features, failures)
+
+    def _prepare(self, item: Any, out: npt.NDArray[np.uint8], spent: dict[str, float]) -> None:
+        started = perf_counter()
         try:
-            to_canvas(decode(item), preprocess, pixels[len(read)])
-            read.append(i)
-        except UnreadableError as error:
-            failures.append(Failure(start + i, describe(item), str(error)))
-    if read:
-        features[read] = session.run(pixels[: len(read)], stop)
-    return Batch(features, failures)
+            item = read(item)
+            spent["read"] += (now := perf_counter()) - started
+            started = now
+            image = decode(item, self.preprocess.resize if self.fast else None)
+        finally:
+            now = perf_counter()
+            spent["decode"] += now - started
+        to_canvas(image, self.preprocess, out, fast=self.fast)
+        spent["resize"] += perf_counter() - now
+
+    def _infer(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        """Run a batch; one that is too large for a card's memory in halves."""
+        try:
+            return self.session.run(pixels, self.stop)
+        except OutOfMemoryError as error:
+            if len(pixels) == 1:
+                raise
+            half = len(pixels) // 2
+            warnings.warn(f"{error}; going on with batches of {half} (batch_size={half} avoids this)", stacklevel=2)
+            return np.concatenate([self._infer(pixels[:half]), self._infer(pixels[half:])])

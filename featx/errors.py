@@ -9,6 +9,7 @@
     ├── PipelineFileError (ValueError)         a saved pipeline that cannot be loaded
     │   └── UntrustedTypeError                 ... because it asks for types nobody vouches for
     ├── DeviceError (RuntimeError)             the device or provider asked for cannot run
+    │   └── OutOfMemoryError                   ... for want of memory there
     └── MissingDependencyError (ImportError)   an optional package is not installed
 
     FailedPicturesWarning (UserWarning)        pictures were left as NaN rows; carries each failure
@@ -30,6 +31,7 @@ __all__ = [
     "FeatxError",
     "InputError",
     "MissingDependencyError",
+    "OutOfMemoryError",
     "PictureError",
     "PipelineFileError",
     "SourceError",
@@ -156,7 +158,7 @@ class BackboneError(FeatxError, ValueError):
     ...     featx.FeatureExtractor("resnet9000").transform([])
     ... except featx.BackboneError as error:
     ...     print(error)
-    backbone 'resnet9000': neither a file nor one of: efficientnet_lite0
+    backbone 'resnet9000': neither a file nor one of: efficientnet_lite0, efficientnet_lite0_int8
     """
 
 
@@ -209,6 +211,17 @@ class DeviceError(FeatxError, RuntimeError):
     ... except featx.DeviceError as error:
     ...     print(error)
     device='tpu': expected 'auto', 'cpu', 'cuda' or 'cuda:N'
+    """
+
+
+class OutOfMemoryError(DeviceError):
+    """A batch does not fit into the device's memory; the engine tries halves of it before raising this.
+
+    Examples
+    --------
+    >>> import featx
+    >>> issubclass(featx.OutOfMemoryError, featx.DeviceError)
+    True
     """
 
 

@@ -24,7 +24,8 @@ from featx.backbones.tap import n_features
 from featx.canonical import require_canonical
 from featx.errors import FailedPicturesWarning, Failure, FeaturesChangedError, InputError, PictureError
 from featx.items import list_items
-from featx.session import Session, check_device, get_session
+from featx.profile import Profile
+from featx.session import Providers, Session, check_device, get_session
 
 __all__ = ["Embedded", "FeatureExtractor"]
 
@@ -77,8 +78,16 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     precision : {"float32", "int8", "float16"} or None, default=None
         What the network computes in: the copy of the backbone that was made for it,
         which gives other features. None takes the backbone's file as it is.
+    decode : {"exact", "fast"}, default="exact"
+        ``"exact"`` prepares pictures as Pillow does, to the bit. ``"fast"``
+        lets libjpeg shrink large JPEGs while it decodes and computes no more than the crop
+        needs: features with a cosine of 0.997 and more to the exact ones.
     device : {"auto", "cpu", "cuda", "cuda:N"}, default="auto"
         ``"cuda"`` runs there or raises; ``"auto"`` takes CUDA where it works.
+    providers : list or None, default=None
+        onnxruntime's execution providers in its own words, in the place of ``device``:
+        ``["OpenVINOExecutionProvider"]`` or ``[("TensorrtExecutionProvider", {...})]``. The
+        first runs or an error says why not.
     batch_size : int, default=32
         Pictures a run of the network.
     n_threads : int or None, default=None
@@ -95,7 +104,7 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     backbone_identity_ : str
         Digest of what the backbone computes, after `fit`.
     value_parameters_ : dict
-        Layers, pooling and normalisation, as they were at `fit`.
+        Layers, pooling, normalisation and decoding, as they were at `fit`.
 
     Examples
     --------
@@ -116,7 +125,9 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         pooling: str = "avg",
         l2_normalize: bool = False,
         precision: str | None = None,
+        decode: str = "exact",
         device: str = "auto",
+        providers: Providers = None,
         batch_size: int = 32,
         n_threads: int | None = None,
         on_error: str = "raise",
@@ -127,7 +138,9 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         self.pooling = pooling
         self.l2_normalize = l2_normalize
         self.precision = precision
+        self.decode = decode
         self.device = device
+        self.providers = providers
         self.batch_size = batch_size
         self.n_threads = n_threads
         self.on_error = on_error
@@ -182,13 +195,15 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             warnings.warn(FailedPicturesWarning(failures), stacklevel=3)  # past set_output's wrapper
         return features
 
-    def embed(self, X: Any) -> Embedded:
+    def embed(self, X: Any, *, profile: Profile | None = None) -> Embedded:
         """Embed pictures and hand back what failed, whatever ``on_error`` says.
 
         Parameters
         ----------
         X : sequence or ndarray
             As for `transform`.
+        profile : Profile or None, default=None
+            Counts where the time goes.
 
         Returns
         -------
@@ -200,7 +215,7 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         PictureError
             When every picture fails.
         """
-        return self._embed(X, stop_at_failure=False)
+        return self._embed(X, stop_at_failure=False, profile=profile)
 
     def iter_embed(self, items: Iterable[Any]) -> Iterator[npt.NDArray[np.float32] | Failure]:
         """Embed a stream that may never end.
@@ -276,13 +291,13 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         tags.transformer_tags.preserves_dtype = []
         return tags
 
-    def _embed(self, X: Any, *, stop_at_failure: bool) -> Embedded:
+    def _embed(self, X: Any, *, stop_at_failure: bool, profile: Profile | None = None) -> Embedded:
         plan, items = self._plan(), list_items(X)
         features = np.empty((len(items), plan.width), np.float32)
         failures: list[Failure] = []
         share = -(-len(items) // self._threads())
         bar = tqdm(total=len(items), unit="picture", disable=not self.progress)
-        with bar, closing(self._batches(plan, items, max(1, min(self.batch_size, share)))) as batches:
+        with bar, closing(self._batches(plan, items, max(1, min(self.batch_size, share)), profile=profile)) as batches:
             for batch, start in batches:
                 if batch.failures and stop_at_failure:
                     raise PictureError(batch.failures[0])
@@ -295,7 +310,12 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         return Embedded(features, failures)
 
     def _batches(
-        self, plan: _Plan, items: Iterable[Any], batch_size: int, read_ahead: bool = True
+        self,
+        plan: _Plan,
+        items: Iterable[Any],
+        batch_size: int,
+        read_ahead: bool = True,
+        profile: Profile | None = None,
     ) -> Generator[tuple[engine.Batch, int], None, None]:
         batches = engine.run(
             items,
@@ -305,6 +325,8 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             batch_size=batch_size,
             n_threads=self._threads(),
             read_ahead=read_ahead,
+            fast=self.decode == "fast",
+            profile=profile,
         )
         start = 0
         with closing(batches):
@@ -315,8 +337,8 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     def _open_session(self, plan: _Plan) -> Session:
         arguments = (tuple(plan.widths), self.pooling, bool(self.l2_normalize))
         key = (plan.backbone.identity, *arguments)
-        session = get_session(key, lambda: tap(plan.backbone, *arguments), self.device)
-        require_canonical(plan.backbone, session.device)
+        session = get_session(key, lambda: tap(plan.backbone, *arguments), self.device, self.providers)
+        require_canonical(plan.backbone, session.device, self.providers)
         return session
 
     def _threads(self) -> int:
@@ -340,10 +362,15 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             raise InputError(f"on_error={self.on_error!r}: expected 'raise' or 'nan'")
         if not isinstance(self.l2_normalize, (bool, np.bool_)):
             raise InputError(f"l2_normalize={self.l2_normalize!r}: expected True or False")
+        if self.decode not in ("exact", "fast"):
+            raise InputError(f"decode={self.decode!r}: expected 'exact' or 'fast'")
         check_device(self.device)
         backbone = open_backbone(self.backbone, self.precision)
         widths = n_features(backbone, self.layer, self.pooling)
-        values = {"layer": list(widths), "pooling": self.pooling, "l2_normalize": bool(self.l2_normalize)}
+        values = {
+            **{"layer": list(widths), "pooling": self.pooling},
+            **{"l2_normalize": bool(self.l2_normalize), "decode": self.decode},
+        }
         self._check_unchanged(backbone, values)
         return _Plan(backbone, widths, values)
 

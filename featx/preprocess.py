@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -107,14 +107,19 @@ class Preprocess:
 
 #: Beyond this ratio of the sides, resizing the whole picture would need memory without bound.
 _LONGEST_RATIO = 8
+#: Up to this ratio Pillow takes the horizontal pass first; beyond, that depends on the size.
+_HORIZONTAL_FIRST = 2
+#: How far a filter reaches on either side, in pixels of the smaller picture.
+_REACH = {"bilinear": 1, "bicubic": 2, "lanczos": 3}
 
 
-def to_canvas(image: Image.Image, preprocess: Preprocess, out: npt.NDArray[np.uint8]) -> None:
+def to_canvas(image: Image.Image, preprocess: Preprocess, out: npt.NDArray[np.uint8], *, fast: bool = False) -> None:
     """Resize and crop one RGB image into ``out``, to the bit as Pillow does it.
 
-    Only a picture more than 8 times as long as it is wide is treated in another
-    way: of it, the part that the crop keeps is resized alone, which rounds in another
-    order: on photographs by at most 12 levels of 255, 0.2 in the mean.
+    Rows and columns that the crop leaves out are not computed. Only a picture more than 8
+    times as long as it is wide is treated in another way: of it, the part that the crop keeps
+    is resized alone, which rounds in another order: on photographs by at most 12 levels of
+    255, 0.2 in the mean.
 
     Parameters
     ----------
@@ -124,6 +129,9 @@ def to_canvas(image: Image.Image, preprocess: Preprocess, out: npt.NDArray[np.ui
         The backbone's rules.
     out : ndarray of uint8, shape (3, height, width)
         Receives the planes.
+    fast : bool, default=False
+        Compute still less, which rounds a few values in ten thousand by a level or two
+        otherwise; and average blocks first of a picture of more than four times the canvas.
 
     Examples
     --------
@@ -135,15 +143,64 @@ def to_canvas(image: Image.Image, preprocess: Preprocess, out: npt.NDArray[np.ui
     >>> out[:, 0, 0]
     array([255,   0,   0], dtype=uint8)
     """
-    short = min(image.size)
+    short, long = sorted(image.size)
     full_w, full_h = (preprocess.resize * side // short for side in image.size)
     left, upper = round((full_w - preprocess.width) / 2), round((full_h - preprocess.height) / 2)
-    right, lower = left + preprocess.width, upper + preprocess.height
-    interpolation = INTERPOLATIONS[preprocess.interpolation]
-    if max(image.size) <= _LONGEST_RATIO * short:
-        canvas = image.resize((full_w, full_h), interpolation).crop((left, upper, right, lower))
+    crop = _Crop(left, upper, left + preprocess.width, upper + preprocess.height, full_w, full_h)
+    if fast and (factor := short // (2 * preprocess.resize)) > 1:
+        image = image.reduce(factor)
+    if long > _LONGEST_RATIO * short or fast:
+        canvas = _resize_crop_alone(image, crop, preprocess.interpolation, fast)
+    elif long > _HORIZONTAL_FIRST * short:
+        canvas = image.resize((full_w, full_h), INTERPOLATIONS[preprocess.interpolation]).crop(crop[:4])
     else:
-        x, y = image.width / full_w, image.height / full_h
-        box = (left * x, upper * y, min(right * x, image.width), min(lower * y, image.height))
-        canvas = image.resize((preprocess.width, preprocess.height), interpolation, box=box)
+        canvas = _resize_to_the_bit(image, crop, preprocess.interpolation)
     out[...] = np.asarray(canvas).transpose(2, 0, 1)
+
+
+class _Crop(NamedTuple):
+    """The part that is kept of the resized picture, and the size of that."""
+
+    left: int
+    upper: int
+    right: int
+    lower: int
+    full_width: int
+    full_height: int
+
+    def rows(self, height: int, reach: int) -> tuple[int, int]:
+        """Find the rows of a picture of this height that the crop depends on."""
+        scale = height / self.full_height
+        margin = reach * max(scale, 1.0) + 1
+        return max(0, int(self.upper * scale - margin)), min(height, int(self.lower * scale + margin) + 1)
+
+
+def _resize_to_the_bit(image: Image.Image, crop: _Crop, interpolation: str) -> Image.Image:
+    """Do Pillow's two passes one by one, each with Pillow's own weights and without what the crop leaves out.
+
+    Weights depend on the whole width and height, so that the horizontal pass gets fewer rows
+    but every column, and the vertical one fewer columns but every row; rows that nobody will
+    look at are black.
+    """
+    how, height, width = INTERPOLATIONS[interpolation], image.height, crop.right - crop.left
+    first, last = crop.rows(height, _REACH[interpolation])
+    rows = image if (first, last) == (0, height) else image.crop((0, first, image.width, last))
+    columns = rows.resize((crop.full_width, rows.height), how).crop((crop.left, 0, crop.right, rows.height))
+    if columns.height < height:
+        strip, columns = columns, Image.new("RGB", (width, height))
+        columns.paste(strip, (0, first))
+    return columns.resize((width, crop.full_height), how).crop((0, crop.upper, width, crop.lower))
+
+
+def _resize_crop_alone(image: Image.Image, crop: _Crop, interpolation: str, fast: bool) -> Image.Image:
+    """Resize only the box that the crop keeps; its corners are no whole pixels, and weights round otherwise."""
+    how, size = INTERPOLATIONS[interpolation], (crop.right - crop.left, crop.lower - crop.upper)
+    x, y = image.width / crop.full_width, image.height / crop.full_height
+    left, right = crop.left * x, min(crop.right * x, image.width)
+    upper, lower = crop.upper * y, min(crop.lower * y, image.height)
+    if not fast:
+        return image.resize(size, how, box=(left, upper, right, lower))
+    first, last = crop.rows(image.height, _REACH[interpolation])  # horizontal pass first, as Pillow does with the whole
+    rows = image.crop((0, first, image.width, last))
+    columns = rows.resize((size[0], rows.height), how, box=(left, 0, right, rows.height))
+    return columns.resize(size, how, box=(0, upper - first, size[0], lower - first))

@@ -9,18 +9,28 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from importlib import metadata
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from featx.errors import DeviceError, MissingDependencyError
+from featx.errors import DeviceError, MissingDependencyError, OutOfMemoryError
 
-__all__ = ["Session", "check_device", "get_session", "list_devices", "run_graph"]
+__all__ = [
+    "CUDA_OPTIONS",
+    "REINSTALL_GPU",
+    "Providers",
+    "Session",
+    "check_device",
+    "check_providers",
+    "get_session",
+    "list_devices",
+    "run_graph",
+]
 
 logger = logging.getLogger(__name__)
 
-_REINSTALL_GPU = 'pip uninstall -y onnxruntime onnxruntime-gpu && pip install "featx[gpu]"'
+REINSTALL_GPU = 'pip uninstall -y onnxruntime onnxruntime-gpu && pip install "featx[gpu]"'
 
 
 class Session:
@@ -36,16 +46,23 @@ class Session:
         A serialised ONNX model with the input ``pixels`` and the output ``features``.
     device : {"auto", "cpu", "cuda", "cuda:N"}
         ``"cuda"`` runs there or raises; ``"auto"`` prefers CUDA and logs what it chose.
+    providers : sequence or None, default=None
+        onnxruntime's execution providers, in its own spelling: names, or pairs of a name and
+        its options. The first of them runs or DeviceError is raised; None leaves it to ``device``.
 
     Attributes
     ----------
     device : str
-        Where it runs: ``"cpu"`` or ``"cuda:N"``.
+        Where it runs: ``"cpu"``, ``"cuda:N"``, or the name of another provider.
     """
 
-    def __init__(self, model: bytes, device: str) -> None:
+    def __init__(self, model: bytes, device: str, providers: Providers = None) -> None:
         check_device(device)
-        self.device, self._session = _open(model, _settle(device))
+        check_providers(providers, device)
+        if providers is None:
+            self.device, self._session = _open(model, _settle(device))
+        else:
+            self.device, self._session = _open_providers(model, list(providers))
 
     def run(self, pixels: npt.NDArray[np.uint8], stop: StopSwitch | None = None) -> npt.NDArray[np.float32]:
         """Compute the features of a batch, shape (n, 3, height, width) to (n, n_features).
@@ -55,7 +72,8 @@ class Session:
         try:
             (features,) = self._session.run(["features"], {"pixels": pixels}, stop.options if stop else None)
         except Exception as error:
-            raise DeviceError(f"onnxruntime failed on {self.device}: {_explain(error)}") from error
+            kind = OutOfMemoryError if self.device != "cpu" and _lacks_memory(error) else DeviceError
+            raise kind(f"onnxruntime failed on {self.device}: {_explain(error)}") from error
         return features  # type: ignore[no-any-return]
 
 
@@ -98,7 +116,7 @@ class StopSwitch:
         self.options.terminate = True
 
 
-def get_session(key: Hashable, build: Callable[[], bytes], device: str) -> Session:
+def get_session(key: Hashable, build: Callable[[], bytes], device: str, providers: Providers = None) -> Session:
     """Get this process's session for ``key`` and ``device``, opening it on first use.
 
     The last few stay open, so that a new estimator (a clone, a task in a
@@ -110,19 +128,30 @@ def get_session(key: Hashable, build: Callable[[], bytes], device: str) -> Sessi
         Identifies the graph.
     build : callable
         Gives the serialised graph; called when there is no session yet.
-    device : str
+    device, providers
         As for `Session`.
     """
-    device = _settle(device)
-    full_key = (key, device)
+    check_providers(providers, device)
+    device = _settle(device) if providers is None else device
+    full_key = (key, device, repr(providers))
     with _lock:
         if full_key not in _sessions:
-            _sessions[full_key] = Session(build(), device)
+            _sessions[full_key] = Session(build(), device, providers)
             while len(_sessions) > _KEEP:
                 _sessions.popitem(last=False)
         _sessions.move_to_end(full_key)
         return _sessions[full_key]
 
+
+#: Providers in onnxruntime's own words.
+Providers: TypeAlias = "Sequence[str | tuple[str, dict[str, Any]]] | None"
+
+#: How ``device="cuda"`` runs; ``providers=`` says otherwise.
+CUDA_OPTIONS = {
+    "use_tf32": 0,  # float32 means float32: convolutions would round their inputs to 10 bits
+    "cudnn_conv_algo_search": "HEURISTIC",  # an exhaustive search costs seconds for each shape
+    "arena_extend_strategy": "kSameAsRequested",  # takes what a batch needs, not the next power of two
+}
 
 _KEEP = 4
 _sessions: OrderedDict[Hashable, Session] = OrderedDict()
@@ -143,6 +172,18 @@ def check_device(device: object) -> None:
     """Raise DeviceError unless ``device`` is a name that featx knows."""
     if not (isinstance(device, str) and re.fullmatch(r"auto|cpu|cuda(:\d+)?", device)):
         raise DeviceError(f"device={device!r}: expected 'auto', 'cpu', 'cuda' or 'cuda:N'")
+
+
+def check_providers(providers: object, device: str) -> None:
+    """Raise DeviceError unless ``providers`` is what onnxruntime takes, and nothing that ``device`` contradicts."""
+    if providers is None:
+        return
+    pairs = list(providers) if isinstance(providers, (list, tuple)) else []
+    names = [pair[0] if isinstance(pair, (list, tuple)) and len(pair) == 2 else pair for pair in pairs]
+    if not names or not all(isinstance(name, str) for name in names):
+        raise DeviceError(f"providers={providers!r}: expected a list of names, or of pairs of a name and its options")
+    if device != "auto":
+        raise DeviceError(f"device={device!r} and providers={providers!r}: give the one or the other")
 
 
 def list_devices() -> list[str]:
@@ -191,14 +232,32 @@ def _open(model: bytes, device: str) -> tuple[str, Any]:
     return "cpu", _new_session(model, ["CPUExecutionProvider"])
 
 
+def _open_providers(model: bytes, providers: list[Any]) -> tuple[str, Any]:
+    """Open a session on providers in onnxruntime's own words, which falls back without raising."""
+    names = [pair if isinstance(pair, str) else pair[0] for pair in providers]
+    onnxruntime = _onnxruntime()
+    available = onnxruntime.get_available_providers()
+    if hasattr(onnxruntime, "preload_dlls") and {"CUDAExecutionProvider", "TensorrtExecutionProvider"} & set(names):
+        onnxruntime.preload_dlls()
+    if missing := [name for name in names if name not in available]:
+        raise DeviceError(f"providers: {', '.join(missing)} not in this onnxruntime, which has {', '.join(available)}")
+    try:
+        session = _new_session(model, [pair if isinstance(pair, str) else tuple(pair) for pair in providers])
+    except Exception as error:  # onnxruntime's own types
+        raise DeviceError(f"providers: {names[0]} cannot open the backbone: {_explain(error)}") from error
+    if session.get_providers()[0] != names[0]:
+        raise DeviceError(f"providers: {names[0]} did not load, onnxruntime would run on {session.get_providers()[0]}")
+    return ("cpu" if names[0] == "CPUExecutionProvider" else names[0]), session
+
+
 def _why_no_cuda() -> str:
     """Say why this onnxruntime cannot use CUDA; empty when it should be able to."""
     if "CUDAExecutionProvider" in _onnxruntime().get_available_providers():
         return ""
     installed = {name for name in ("onnxruntime", "onnxruntime-gpu") if _is_installed(name)}
     if installed >= {"onnxruntime", "onnxruntime-gpu"}:
-        return f"onnxruntime and onnxruntime-gpu are both installed and the CPU one won; run: {_REINSTALL_GPU}"
-    return f"the installed onnxruntime has no CUDA; with an NVIDIA card and CUDA 13 run: {_REINSTALL_GPU}"
+        return f"onnxruntime and onnxruntime-gpu are both installed and the CPU one won; run: {REINSTALL_GPU}"
+    return f"the installed onnxruntime has no CUDA; with an NVIDIA card and CUDA 13 run: {REINSTALL_GPU}"
 
 
 def _is_installed(distribution: str) -> bool:
@@ -214,15 +273,14 @@ def _try_cuda(model: bytes, number: int) -> tuple[Any, str]:
     if hasattr(onnxruntime, "preload_dlls"):
         onnxruntime.preload_dlls()  # the CUDA and cuDNN libraries that pip installed
     try:
-        # float32 shall mean float32: by default convolutions would round their inputs to 10 bits (TF32)
-        cuda = ("CUDAExecutionProvider", {"device_id": number, "use_tf32": 0})
+        cuda = ("CUDAExecutionProvider", {"device_id": number, **CUDA_OPTIONS})
         session = _new_session(model, [cuda, "CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's own types
         return None, _explain(error)
     if session.get_providers()[0] != "CUDAExecutionProvider":  # it falls back without raising
         return None, (
             "onnxruntime's CUDA provider did not load, most often for want of CUDA 13 and cuDNN libraries "
-            f"or of a card; run nvidia-smi, then: {_REINSTALL_GPU}"
+            f"or of a card; run nvidia-smi, then: {REINSTALL_GPU}"
         )
     return session, ""
 
@@ -234,6 +292,12 @@ def _new_session(model: bytes, providers: list[Any]) -> Any:
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
     return onnxruntime.InferenceSession(model, options, providers=providers)
+
+
+def _lacks_memory(error: Exception) -> bool:
+    return bool(
+        re.search(r"out of memory|failed to allocate|cudaErrorMemoryAllocation|bad allocation", str(error), re.I)
+    )
 
 
 def _explain(error: Exception) -> str:

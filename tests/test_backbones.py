@@ -243,14 +243,20 @@ def test_backbones_are_found_by_name_path_and_identity(tmp_path, monkeypatch, ot
     monkeypatch.setenv("FEATX_BACKBONES", str(tmp_path))
     (tmp_path / "mine.onnx").write_bytes(other_backbone.read_bytes())
     other = open_backbone(other_backbone)
-    assert [backbone.path.stem for backbone in list_backbones()] == ["efficientnet_lite0", "mine"]
+    assert [backbone.path.stem for backbone in list_backbones()] == [
+        "efficientnet_lite0",
+        "efficientnet_lite0_int8",
+        "mine",
+    ]
     assert open_backbone("mine").identity == other.identity
     assert find_by_identity(other.identity).path == tmp_path / "mine.onnx"
     (tmp_path / "broken.onnx").write_bytes(b"broken")
     assert find_by_identity(other.identity).path == tmp_path / "mine.onnx"
     assert find_by_identity("0" * 64) is None
     (tmp_path / "broken.onnx").unlink()
-    with pytest.raises(featx.BackboneError, match="neither a file nor one of: efficientnet_lite0, mine"):
+    with pytest.raises(
+        featx.BackboneError, match="neither a file nor one of: efficientnet_lite0, efficientnet_lite0_int8, mine"
+    ):
         open_backbone("yours")
     with pytest.raises(featx.BackboneError, match=r"yours\.onnx': no such file"):
         open_backbone("yours.onnx")
@@ -294,12 +300,12 @@ def test_a_file_that_was_replaced_without_a_trace_in_its_time_is_read_again(tmp_
 def test_files_that_another_process_is_still_writing_are_not_listed(tmp_path, monkeypatch, bundled):
     monkeypatch.setenv("FEATX_BACKBONES", str(tmp_path))
     (tmp_path / ".featx-0.part.onnx").write_bytes(bundled.path.read_bytes()[:1000])
-    assert [backbone.path for backbone in list_backbones()] == [bundled.path]
+    assert {backbone.path.parent for backbone in list_backbones()} == {bundled.path.parent}
 
 
 def test_a_broken_file_can_be_left_out_when_listing(tmp_path, monkeypatch):
     monkeypatch.setenv("FEATX_BACKBONES", str(tmp_path))
     (tmp_path / "broken.onnx").write_bytes(b"broken")
     errors = []
-    assert len(list_backbones(on_error=errors.append)) == 1
+    assert all(backbone.path.parent != tmp_path for backbone in list_backbones(on_error=errors.append))
     assert "broken.onnx" in str(errors[0])

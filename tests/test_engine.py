@@ -94,7 +94,7 @@ def test_an_error_in_the_source_reaches_the_caller(stage1):
 
 
 def test_a_programming_error_is_no_bad_picture(stage1, monkeypatch):
-    monkeypatch.setattr(engine, "to_canvas", lambda *_: 1 / 0)
+    monkeypatch.setattr(engine, "to_canvas", lambda *_, **__: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         list(run(X, stage1))
 

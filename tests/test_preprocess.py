@@ -42,13 +42,31 @@ def test_the_canvas_is_what_resize_and_crop_give(size):
         assert (canvas(image) == reference(image)).all()
 
 
-def test_a_hundred_random_sizes():
+def test_a_thousand_sizes_canvases_and_every_filter():
     rng = np.random.default_rng(0)
-    for _ in range(100):
+    for i in range(1000):
         short = int(rng.integers(1, 300))
-        size = (short, int(short * rng.uniform(1, 8)))
+        size = (short, int(short * rng.uniform(1, 2 if i % 4 else 8)))
+        resize, name = int(rng.integers(16, 97)), list(INTERPOLATIONS)[i % 3]
+        crop = int(resize * rng.uniform(0.5, 1)), int(resize * rng.uniform(0.5, 1))
         image = noise(*(size if rng.random() < 0.5 else size[::-1]))
-        assert (canvas(image) == reference(image)).all(), image.size
+        preprocess = Preprocess(*crop, resize, name, MEAN, STD)
+        assert (canvas(image, preprocess) == reference(image, preprocess)).all(), (image.size, preprocess)
+
+
+def test_large_pictures():
+    for size in [(1500, 1000), (1000, 1500), (1200, 1201), (2001, 1333), (999, 1998), (999, 1999)]:
+        assert (canvas(noise(*size)) == reference(noise(*size))).all(), size
+
+
+def test_fast_is_near_and_takes_less_of_the_picture():
+    photo = ASTRONAUT.resize((2000, 1500))
+    for image, most in ((ASTRONAUT, 2), (photo, 40)):
+        out = np.empty((3, 224, 224), np.uint8)
+        to_canvas(image, LITE0, out, fast=True)
+        apart = np.abs(out.astype(int) - reference(image))
+        assert apart.max() <= most
+        assert apart.mean() < 0.5
 
 
 @pytest.mark.parametrize("interpolation", INTERPOLATIONS)

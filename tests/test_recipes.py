@@ -192,7 +192,7 @@ def test_timms_architectures_export_and_agree_at_every_layer(architecture, tmp_p
     backbone, _ = export_random(architecture, tmp_path / "backbone.onnx")
     channels = ARCHITECTURES[architecture]
     assert {name: backbone.layer(name).channels for name in channels} == channels
-    two = [list(channels)[0], list(channels)[-1]]
+    two = [next(iter(channels)), list(channels)[-1]]
     rows = FeatureExtractor(backbone.path, layer=two).transform(load_fashion_mnist("test")[0][:2])
     assert rows.shape == (2, channels[two[0]] + channels[two[1]])
 

@@ -12,7 +12,7 @@ import featx
 from featx import session
 from featx.backbones import open_backbone, tap
 from featx.backbones.file import canonical_pixels
-from featx.session import Session, StopSwitch, get_session
+from featx.session import CUDA_OPTIONS, Session, StopSwitch, get_session
 
 BACKBONE = open_backbone("efficientnet_lite0")
 PIXELS = canonical_pixels(BACKBONE.preprocess)
@@ -68,7 +68,9 @@ def test_a_provider_that_does_not_load_raises_for_cuda_and_falls_back_aloud_for_
     real = onnxruntime.InferenceSession
 
     def without_cuda(model, options, providers):  # as onnxruntime does when the libraries are missing
-        assert providers[0] == ("CUDAExecutionProvider", {"device_id": 0}) or providers == ["CPUExecutionProvider"]
+        assert providers[0] == ("CUDAExecutionProvider", {"device_id": 0, **CUDA_OPTIONS}) or providers == [
+            "CPUExecutionProvider"
+        ]
         return real(model, options, providers=["CPUExecutionProvider"])
 
     monkeypatch.setattr(onnxruntime, "InferenceSession", without_cuda)

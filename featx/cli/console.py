@@ -35,6 +35,12 @@ def add_running(parser: argparse.ArgumentParser) -> None:
     """Add the options that change how a backbone runs, and no value."""
     group = parser.add_argument_group("running")
     group.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
+    group.add_argument(
+        "--providers",
+        type=lambda text: text.split(","),
+        metavar="NAME[,NAME]",
+        help="onnxruntime's execution providers, in the place of --device",
+    )
     group.add_argument("--batch-size", type=int, default=32, metavar="N", help="pictures a run (default: 32)")
     group.add_argument("--threads", type=int, default=None, metavar="N", help="default: every core")
 
@@ -54,6 +60,12 @@ def add_features(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--precision", choices=["float32", "int8", "float16"], help="the backbone's copy in it (default: as it is)"
     )
+    group.add_argument(
+        "--decode",
+        choices=["exact", "fast"],
+        default="exact",
+        help="fast: quicker, and nearly the same (default: exact)",
+    )
     group.add_argument("--l2-normalize", action="store_true", help="scale each row to unit length")
 
 
@@ -70,7 +82,9 @@ def make_extractor(options: argparse.Namespace) -> FeatureExtractor:
         pooling=options.pooling,
         l2_normalize=options.l2_normalize,
         precision=options.precision,
+        decode=options.decode,
         device=options.device,
+        providers=options.providers,
         batch_size=options.batch_size,
         n_threads=options.threads,
         progress=sys.stderr.isatty(),

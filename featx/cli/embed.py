@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from typing import Any
 
 import numpy as np
 
 from featx.cli.console import add_command, add_features, add_running, check_output, make_extractor, note, note_failures
 from featx.formats import FORMATS, write
+from featx.profile import Profile
 from featx.sources import list_source
 
 EXAMPLE = """\
@@ -25,6 +27,7 @@ def add(commands: Any) -> argparse.ArgumentParser:
     parser.add_argument("-o", "--output", required=True, metavar="FILE", help="FILE.npy, FILE.csv or FILE.parquet")
     parser.add_argument("--path-column", metavar="C", help="column of the table that holds the paths")
     parser.add_argument("--target", metavar="C", help="column of the table to copy as label")
+    parser.add_argument("--profile", action="store_true", help="print where the time went")
     add_features(parser)
     add_running(parser)
     return parser
@@ -36,15 +39,19 @@ def run(options: argparse.Namespace) -> None:
     listing = list_source(options.source, path_column=options.path_column, target=options.target)
     note(*listing.notes)
     extractor = make_extractor(options)
-    features, failures = extractor.embed(listing.paths)
+    profile = Profile()
+    features, failures = extractor.embed(listing.paths, profile=profile)
     columns: dict[str, list[Any]] = {"path": listing.paths}
     if listing.targets is not None:
         columns["label"] = listing.targets
     columns["error"] = [None] * len(listing.paths)
     for failure in failures:
         columns["error"][failure.index] = failure.reason
-    write(options.output, columns, np.asarray(features), list(extractor.get_feature_names_out()))
+    with profile.step("write"):
+        write(options.output, columns, np.asarray(features), list(extractor.get_feature_names_out()))
     note_failures(failures, "row left empty")
     n, width = features.shape
     device = extractor.open_session().device
     print(f"{options.output}: {n} pictures, {width} features each, {extractor.backbone} on {device}")
+    if options.profile:
+        print(profile, file=sys.stderr)

@@ -1,0 +1,101 @@
+"""How near featx comes to what this machine can do: decoding alone, the network alone, and both.
+
+python benchmarks/ceiling.py FOLDER [--backbone NAME] [--precision P] [--decode exact|fast] [--device D]
+
+All cores are busy in each measurement, and every one runs once a round, one after the other. A
+picture costs 1/a of decoding and 1/b of the network, so that on a CPU, where both share the cores,
+no more than 1 / (1/a + 1/b) pictures a second can come out; on a card that is min(a, b).
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import time
+from concurrent.futures import ThreadPoolExecutor
+from itertools import cycle, islice
+from pathlib import Path
+from statistics import median
+
+import joblib
+import numpy as np
+
+from featx import FeatureExtractor
+from featx.backbones import open_backbone
+from featx.decode import decode
+from featx.preprocess import to_canvas
+
+ROUNDS, BATCH = 5, 8
+
+
+def main() -> None:
+    """Measure, interleaved, and print the medians and the distance."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--backbone", default="efficientnet_lite0")
+    parser.add_argument("--precision")
+    parser.add_argument("--decode", default="exact")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--pictures", type=int, default=400)
+    parser.add_argument("--memory", type=int, default=0, metavar="N", help="only embed N pictures and print the peak")
+    options = parser.parse_args()
+    paths = sorted(str(path) for path in options.folder.rglob("*") if path.suffix.lower() in (".jpg", ".jpeg"))
+    paths = list(islice(cycle(paths), options.memory or options.pictures))
+    extractor = FeatureExtractor(
+        options.backbone, precision=options.precision, decode=options.decode, device=options.device
+    )
+    session = extractor.open_session()
+    extractor.transform(paths[:8])
+    if options.memory:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        rows = extractor.transform(paths)
+        grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024 - rows.nbytes / 2**20
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        print(
+            f"{len(paths)} pictures: peak {peak:.0f} MB, beyond the returned array {peak - rows.nbytes / 2**20:.0f} MB"
+        )
+        print(f"  {grown:.0f} MB of it since the session was open")
+        return
+
+    preprocess = open_backbone(options.backbone, options.precision).preprocess
+    shape = (3, preprocess.height, preprocess.width)
+    cores = int(joblib.cpu_count())
+    chunks = [paths[i : i + BATCH] for i in range(0, len(paths), BATCH)]
+
+    def decode_only(chunk: list[str]) -> None:
+        pixels = np.empty((len(chunk), *shape), np.uint8)
+        for path, out in zip(chunk, pixels, strict=True):
+            fast = options.decode == "fast"
+            to_canvas(decode(path, preprocess.resize if fast else None), preprocess, out, fast=fast)
+
+    some = np.random.default_rng(0).integers(0, 256, (BATCH, *shape), np.uint8)
+
+    def infer_only(chunk: list[str]) -> None:
+        session.run(some[: len(chunk)])
+
+    rates: dict[str, list[float]] = {"decode": [], "network": [], "featx": []}
+    with ThreadPoolExecutor(cores) as pool:
+        for _ in range(ROUNDS):
+            for name, work in (("decode", decode_only), ("network", infer_only)):
+                start = time.perf_counter()
+                list(pool.map(work, chunks))
+                rates[name].append(len(paths) / (time.perf_counter() - start))
+            start = time.perf_counter()
+            extractor.transform(paths)
+            rates["featx"].append(len(paths) / (time.perf_counter() - start))
+    on_card = session.device.startswith("cuda")
+    ceilings = [
+        min(a, b) if on_card else 1 / (1 / a + 1 / b) for a, b in zip(rates["decode"], rates["network"], strict=True)
+    ]
+    shares = [end / ceiling for end, ceiling in zip(rates["featx"], ceilings, strict=True)]
+    what = f"{options.backbone} {options.precision or 'as it is'}, decode {options.decode}"
+    print(
+        f"{what}, {session.device}, {cores} cores: "
+        f"decode {median(rates['decode']):.0f}, network {median(rates['network']):.0f}, "
+        f"ceiling {median(ceilings):.0f}, featx {median(rates['featx']):.0f} pictures/s = "
+        f"{median(shares):.1%} of the ceiling (rounds {', '.join(f'{share:.1%}' for share in shares)})"
+    )
+
+
+if __name__ == "__main__":
+    main()
