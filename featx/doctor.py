@@ -67,7 +67,8 @@ def examine() -> Iterator[Finding]:
             for finding in check():
                 yield finding._replace(check=name)
         except Exception as error:  # a check that fails says something as well
-            yield Finding(name, "problem", f"{type(error).__name__}: {' '.join(str(error).split())}")
+            text = f"{type(error).__name__}: {' '.join(str(error).split())}"
+            yield Finding(name, "problem", text, 'pip install --force-reinstall "featx[cpu]"')
 
 
 def _versions() -> Iterable[Finding]:
@@ -153,8 +154,11 @@ def _devices() -> Iterable[Finding]:
             continue
         seconds = time.perf_counter() - start
         text = f"{check.device}: cosine {check.cosine:.8f} on the canonical picture, {seconds:.1f} s to open and run"
-        level = "ok" if check.passed else "problem"
-        yield Finding("", level, text if check.passed else f"{text}: other features than where the backbone was made")
+        if check.passed:
+            yield Finding("", "ok", text)
+        else:
+            text += ": other features than where the backbone was made"
+            yield Finding("", "problem", text, 'device="cpu", or another release of onnxruntime')
 
 
 def _threads() -> Iterable[Finding]:

@@ -87,7 +87,7 @@ def run(
     Batch
         In the order of the items, none left out.
     """
-    job = _Job(session, preprocess, n_features, batch_size, fast, profile or Profile(), StopSwitch())
+    job = _Job(session, preprocess, n_features, batch_size, fast, profile or Profile(), StopSwitch(), [batch_size])
 
     source, starts = iter(items), count(0, batch_size)
     pending: deque[Future[Batch]] = deque()
@@ -121,6 +121,7 @@ class _Job:
     fast: bool
     profile: Profile
     stop: StopSwitch
+    fits: list[int]  # how many pictures the device takes at once, known better with time
 
     def embed(self, start: int, items: list[Any]) -> Batch:
         features = np.full((len(items), self.n_features), np.nan, np.float32)
@@ -161,12 +162,13 @@ class _Job:
         spent["resize"] += perf_counter() - now
 
     def _infer(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        """Run a batch; one that is too large for a card's memory in halves."""
+        """Run a batch, in parts once one was too large for a card's memory."""
+        n = self.fits[0]
         try:
-            return self.session.run(pixels, self.stop)
+            return np.concatenate([self.session.run(pixels[i : i + n], self.stop) for i in range(0, len(pixels), n)])
         except OutOfMemoryError as error:
-            if len(pixels) == 1:
+            if n == 1:
                 raise
-            half = len(pixels) // 2
-            warnings.warn(f"{error}; going on with batches of {half} (batch_size={half} avoids this)", stacklevel=2)
-            return np.concatenate([self._infer(pixels[:half]), self._infer(pixels[half:])])
+            self.fits[0] = min(self.fits[0], n // 2)  # for every batch to come
+            warnings.warn(f"{error}; going on with batches of {n // 2}", stacklevel=2)
+            return self._infer(pixels)

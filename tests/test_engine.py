@@ -1,13 +1,17 @@
 import itertools
 import threading
+import warnings
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import featx
 from featx import engine
 from featx.backbones import open_backbone, tap
 from featx.extractor import FeatureExtractor
+from featx.preprocess import Preprocess
+from featx.profile import Profile
 from featx.session import Session
 
 X = featx.samples.load_fashion_mnist("test")[0][:40]
@@ -135,3 +139,62 @@ def test_an_abandoned_stream_may_be_collected_in_a_worker_of_another(stage1):
     held = [abandon()]
     assert len(list(run([Trap(X[0])], stage1))) == 1
     assert not held
+
+
+class Card:
+    """A session elsewhere than on the CPU, with room for so many pictures at once."""
+
+    device = "cuda:0"
+
+    def __init__(self, room):
+        self.room, self.shapes = room, []
+
+    def run(self, pixels, stop=None):
+        self.shapes.append(len(pixels))
+        if len(pixels) > self.room:
+            raise featx.OutOfMemoryError("onnxruntime failed on cuda:0: Failed to allocate memory")
+        return pixels[:, :, 0, 0].astype(np.float32)
+
+
+PICTURES = [np.full((30, 40, 3), level, np.uint8) for level in (1, 2, 3, 4)]
+PREPROCESS = Preprocess(8, 8, 9, "bilinear", (0, 0, 0), (1, 1, 1))
+
+
+def test_elsewhere_than_on_the_cpu_every_run_has_one_shape():
+    card = Card(room=100)
+    rows = list(engine.run(PICTURES[:3] * 3, card, PREPROCESS, 3, batch_size=4, n_threads=1))
+    assert card.shapes == [4, 4, 4]
+    assert [len(batch.features) for batch in rows] == [4, 4, 1]
+    assert np.concatenate([batch.features for batch in rows])[:, 0].tolist() == [1, 2, 3] * 3
+
+
+def test_a_batch_that_does_not_fit_goes_in_halves_with_a_warning():
+    card = Card(room=3)
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        batches = list(engine.run(PICTURES * 4, card, PREPROCESS, 3, batch_size=8, n_threads=1))
+    assert np.concatenate([batch.features for batch in batches])[:, 0].tolist() == [1, 2, 3, 4] * 4
+    assert card.shapes == [8, 4, 2, 2, 2, 2, 2, 2, 2, 2]
+    assert [str(warning.message).partition("; ")[2] for warning in warned] == [
+        "going on with batches of 4",
+        "going on with batches of 2",
+    ]
+
+
+def test_a_picture_that_does_not_fit_alone_raises():
+    with (
+        pytest.warns(UserWarning, match="going on with batches of 1"),
+        pytest.raises(featx.OutOfMemoryError, match="Failed to allocate"),
+    ):
+        list(engine.run(PICTURES[:2], Card(room=0), PREPROCESS, 3, batch_size=2, n_threads=1))
+
+
+def test_a_profile_counts_every_step_and_picture(tmp_path):
+    path = tmp_path / "a.png"
+    Image.fromarray(PICTURES[0]).save(path)
+    profile = Profile()
+    list(engine.run([path] * 5, Card(9), PREPROCESS, 3, batch_size=2, n_threads=2, profile=profile))
+    assert profile.n_pictures == 5
+    assert all(profile.seconds[name] > 0 for name in ("read", "decode", "resize", "inference", "wait"))
+    lines = str(profile).splitlines()
+    assert [line.split()[0] for line in lines] == ["step", "read", "decode", "resize", "inference", "wait", "write"]

@@ -4,9 +4,12 @@ import threading
 
 import joblib
 import numpy as np
+import onnxruntime
 import pandas as pd
 import polars as pl
 import pytest
+from PIL import Image
+from skimage import data
 from sklearn.base import clone
 from sklearn.compose import ColumnTransformer
 from sklearn.linear_model import LogisticRegression
@@ -16,8 +19,9 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils import estimator_checks
 
 import featx
-from featx import session
+from featx import canonical, session
 from featx.extractor import FeatureExtractor
+from featx.samples import load_fashion_mnist
 
 X, Y = featx.samples.load_fashion_mnist("test")
 X, Y = X[::12], Y[::12]
@@ -287,3 +291,70 @@ def test_the_session_opens_once_a_process(monkeypatch):
         FeatureExtractor().transform(X[:1])
     FeatureExtractor(layer="stage1").transform(X[:1])
     assert len(opened) == 2
+
+
+def test_fast_decoding_is_near_and_other_features(tmp_path):
+    photo = Image.fromarray(data.astronaut()).resize((1600, 1200))
+    photo.save(tmp_path / "a.jpg", quality=95)
+    exact, fast = FeatureExtractor().fit(None), FeatureExtractor(decode="fast")
+    ours, theirs = fast.transform([tmp_path / "a.jpg"])[0], exact.transform([tmp_path / "a.jpg"])[0]
+    cosine = ours @ theirs / np.linalg.norm(ours) / np.linalg.norm(theirs)
+    assert 0.99 < cosine < 1
+    with pytest.raises(featx.FeaturesChangedError, match="decode was 'exact' at fit and is 'fast' now"):
+        exact.set_params(decode="fast").transform([tmp_path / "a.jpg"])
+    with pytest.raises(featx.InputError, match="decode='draft': expected 'exact' or 'fast'"):
+        FeatureExtractor(decode="draft").transform([])
+
+
+def test_fast_decoding_sets_upright_and_takes_every_kind(tmp_path):
+    photo = Image.fromarray(data.astronaut()).resize((1300, 900))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    photo.save(tmp_path / "turned.jpg", exif=exif)
+    photo.convert("CMYK").save(tmp_path / "cmyk.jpg")
+    photo.convert("L").save(tmp_path / "grey.jpg")
+    photo.save(tmp_path / "a.png")
+    paths = sorted(tmp_path.iterdir())
+    ours, theirs = (FeatureExtractor(decode=decode).transform(paths) for decode in ("fast", "exact"))
+    cosines = (ours * theirs).sum(1) / np.linalg.norm(ours, axis=1) / np.linalg.norm(theirs, axis=1)
+    assert cosines.min() > 0.98
+    alone = np.concatenate([FeatureExtractor(decode="fast").transform([path]) for path in paths])
+    np.testing.assert_array_equal(ours, alone)
+
+
+def test_providers_in_onnxruntimes_own_words():
+    X = load_fashion_mnist("test")[0][:2]
+    theirs = FeatureExtractor().transform(X)
+    for providers in (["CPUExecutionProvider"], [("CPUExecutionProvider", {"use_arena": "0"})]):
+        extractor = FeatureExtractor(providers=providers)
+        np.testing.assert_array_equal(extractor.transform(X), theirs)
+        assert extractor.open_session().device == "cpu"
+    for providers, message in (
+        (["MarsExecutionProvider"], "MarsExecutionProvider not in this onnxruntime, which has "),
+        ([], "expected a list of names"),
+        ("CPUExecutionProvider", "expected a list of names"),
+        ([("CPUExecutionProvider",)], "expected a list of names"),
+    ):
+        with pytest.raises(featx.DeviceError, match=message):
+            FeatureExtractor(providers=providers).transform(X)
+    with pytest.raises(featx.DeviceError, match="give the one or the other"):
+        FeatureExtractor(device="cpu", providers=["CPUExecutionProvider"]).transform(X)
+
+
+def test_a_provider_that_does_not_load_is_no_silent_fallback(monkeypatch):
+    names = ["FancyExecutionProvider", "CPUExecutionProvider"]
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: names)
+    real = onnxruntime.InferenceSession
+    monkeypatch.setattr(
+        onnxruntime, "InferenceSession", lambda model, options, providers: real(model, options, providers=names[1:])
+    )
+    with pytest.raises(featx.DeviceError, match="FancyExecutionProvider did not load, onnxruntime would run on CPU"):
+        FeatureExtractor(providers=names).transform([])
+
+
+def test_a_provider_that_gives_other_features_is_refused(monkeypatch):
+    real = canonical.check_canonical
+    monkeypatch.setattr(canonical, "check_canonical", lambda *a: real(*a)._replace(cosine=0.99))
+    monkeypatch.setattr(canonical, "_passed", set())
+    with pytest.raises(featx.DeviceError, match="gives other features than where it was made"):
+        FeatureExtractor().transform(load_fashion_mnist("test")[0][:1])

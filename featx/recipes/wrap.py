@@ -26,7 +26,6 @@ from featx.recipes.layers import (
     count_gflops,
     count_parameters,
     name_stages,
-    shapes_of,
     sole_live_tensors,
     stride_of,
     view_as_map,
@@ -106,7 +105,7 @@ def wrap_network(
                 "layers": [*layers[:-1], replace(layers[-1], tensor=_view_head(network, layers[-1]))],
                 "default_layer": "head",
                 "parameters": count_parameters(model),
-                "gflops": round(count_gflops(model), 4),
+                "gflops": round(network.gflops, 4),
                 "license": license,
                 "source": origin or Path(source).name,
                 "recipe": {"wrapped_sha256": file_digest(source), "onnx": onnx.__version__},
@@ -117,6 +116,8 @@ def wrap_network(
             backbone = read_backbone(scratch)
             theirs = _run_original(original, network, layers[-1], preprocess, channel_order, pixels)
             ours = [Session(tap(backbone, "head", "flatten", False), "cpu").run(pixels), run_logits(backbone, pixels)]
+            if short := [len(rows) for rows in ours if len(rows) != len(pixels)]:
+                raise BackboneError(f"{len(pixels)} pictures give {short[0]} rows")
             differences = [
                 difference(what, one.reshape(len(pixels), -1), other.reshape(len(pixels), -1))
                 for what, one, other in zip(("features", "logits"), theirs, ours, strict=True)
@@ -125,8 +126,7 @@ def wrap_network(
             raise
         except Exception as error:  # onnx's checker, onnxruntime, or what was written read again
             why = _first_line(error).replace(os.fspath(scratch), os.fspath(output))
-            hint = f"; it was exported for a batch of {network.batch}: export it for any" if network.batch else ""
-            raise BackboneError(f"{source}: cannot be made a backbone ({why}){hint}") from error
+            raise BackboneError(f"{source}: cannot be made a backbone ({why}){_advice(network.batch)}") from error
         if wrong := [found for found in differences if not found.acceptable]:
             raise BackboneError(f"{output}: not written, the {wrong[0].what} differ from those of {source}: {wrong[0]}")
     return differences
@@ -146,6 +146,7 @@ class _Network:
     shapes: Mapping[str, list[int]]
     layouts: Mapping[str, str]
     live: Sequence[str]
+    gflops: float
 
     @classmethod
     def take(cls, original: onnx.ModelProto, source: Any, preprocess: Preprocess) -> _Network:
@@ -167,25 +168,32 @@ class _Network:
         renamed = _rename_reserved(graph, value.name)
         graph.output.append(helper.make_tensor_value_info(renamed.get(scores, scores), TensorProto.FLOAT, None))
         batch = _free_batch(graph, layout, preprocess)
+        number = graph.input[0].type.tensor_type.shape.dim[0]
+        number.dim_value = 1  # with a number to start from, no shape stays unknown
         try:
-            shapes = shapes_of(model)
-            floats = _float_tensors(model)
+            settled = _settle_shapes(model)
+            shapes, floats = _infer(settled)
+            gflops = count_gflops(settled)
+        except MissingDependencyError:
+            raise
         except Exception as error:  # onnx's own types
-            raise BackboneError(f"{source}: its shapes cannot be worked out ({_first_line(error)})") from error
+            why = f"its shapes cannot be worked out ({_first_line(error)}){_advice(batch)}"
+            raise BackboneError(f"{source}: {why}") from error
+        number.dim_param = "N"
         if shape := shapes.get(graph.output[0].name):
             scored: list[str | int | None] = ["N", *(dim or None for dim in shape[1:])]
             graph.output[0].CopyFrom(helper.make_tensor_value_info(graph.output[0].name, TensorProto.FLOAT, scored))
         live = [name for name in sole_live_tensors(graph) if name in floats]
         layouts = _layouts(graph, layout)
-        return cls(os.fspath(source), model, layout, batch, value.name, scores, renamed, shapes, layouts, live)
+        return cls(os.fspath(source), model, layout, batch, value.name, scores, renamed, shapes, layouts, live, gflops)
 
     def original_name(self, tensor: str) -> str:
         return next((before for before, after in self.renamed.items() if after == tensor), tensor)
 
     def is_known(self, tensor: str) -> bool:
-        """Whether a tensor has 2 to 4 dimensions, all but the first of known size."""
+        """Whether a tensor has 2 to 4 dimensions of known size, the first of them the pictures."""
         shape = self.shapes.get(tensor, [])
-        return 2 <= len(shape) <= 4 and min(shape[1:]) > 0
+        return 2 <= len(shape) <= 4 and shape[0] == 1 and min(shape) > 0
 
     def is_row(self, tensor: str) -> bool:
         return sum(dim > 1 for dim in self.shapes[tensor][1:]) <= 1
@@ -338,10 +346,38 @@ def _free_batch(graph: onnx.GraphProto, layout: str, preprocess: Preprocess) -> 
     return batch
 
 
-def _float_tensors(model: onnx.ModelProto) -> set[str]:
+def _settle_shapes(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Put numbers where the network computes them from shapes, for one picture: inference follows only some."""
     graph = onnx.shape_inference.infer_shapes(model).graph
-    values = [*graph.value_info, *graph.output]
-    return {value.name for value in values if value.type.tensor_type.elem_type == TensorProto.FLOAT}
+    whole = {value.name for value in graph.value_info if value.type.tensor_type.elem_type == TensorProto.INT64}
+    wanted = {
+        name for node in graph.node if not whole.issuperset(node.output) for name in whole.intersection(node.input)
+    }
+    if not wanted:
+        return model
+    settled = onnx.ModelProto()
+    settled.CopyFrom(model)
+    settled.graph.output.extend(helper.make_tensor_value_info(name, TensorProto.INT64, None) for name in wanted)
+    picture = model.graph.input[0]
+    black = np.zeros([dim.dim_value for dim in picture.type.tensor_type.shape.dim], np.float32)
+    values = run_graph(settled.SerializeToString(), {picture.name: black}, sorted(wanted))
+    settled.CopyFrom(model)
+    del settled.graph.node[:]
+    settled.graph.node.extend(node for node in model.graph.node if wanted.isdisjoint(node.output))
+    settled.graph.initializer.extend(map(numpy_helper.from_array, values, sorted(wanted)))
+    return settled
+
+
+def _infer(model: onnx.ModelProto) -> tuple[dict[str, list[int]], set[str]]:
+    """Infer every tensor's shape, and which tensors hold floats."""
+    graph = onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True).graph
+    types = {value.name: value.type.tensor_type for value in (*graph.value_info, *graph.output)}
+    shapes = {name: [dim.dim_value for dim in kind.shape.dim] for name, kind in types.items()}
+    return shapes, {name for name, kind in types.items() if kind.elem_type == TensorProto.FLOAT}
+
+
+def _advice(batch: int) -> str:
+    return f"; it was exported for a batch of {batch}: export it for any" if batch else ""
 
 
 def _first_line(error: Exception) -> str:
@@ -355,6 +391,8 @@ def _layouts(graph: onnx.GraphProto, layout: str) -> dict[str, str]:
         before = next((known[name] for name in node.input if name in known), None)
         if node.op_type in _MAPS_FIRST:
             before = "NCHW"
+        elif node.op_type in ("Einsum", "Shape"):
+            before = None
         elif node.op_type == "Transpose" and before:
             perm = next((list(a.ints) for a in node.attribute if a.name == "perm"), None)
             before = {("NHWC", (0, 3, 1, 2)): "NCHW", ("NCHW", (0, 2, 3, 1)): "NHWC"}.get((before, tuple(perm or ())))
