@@ -1,6 +1,11 @@
 """Pretrained convolutional networks as scikit-learn transformers."""
 
-from featx import heads, samples
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from featx import samples
 from featx.errors import (
     BackboneError,
     DeviceError,
@@ -17,8 +22,11 @@ from featx.errors import (
     UntrustedTypeError,
 )
 from featx.extractor import Embedded, FeatureExtractor
-from featx.heads import make_head
-from featx.persistence import load, read_info, save
+
+if TYPE_CHECKING:
+    from featx import heads
+    from featx.heads import make_head
+    from featx.persistence import load, read_info, save
 
 __version__ = "0.1.0"
 
@@ -45,3 +53,23 @@ __all__ = [
     "samples",
     "save",
 ]
+
+#: What imports a good part of scikit-learn waits until it is asked for.
+_LATER = {
+    "heads": "featx.heads",
+    "make_head": "featx.heads",
+    "load": "featx.persistence",
+    "read_info": "featx.persistence",
+    "save": "featx.persistence",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATER:
+        raise AttributeError(f"module 'featx' has no attribute {name!r}")
+    module = importlib.import_module(_LATER[name])
+    return module if name == "heads" else getattr(module, name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

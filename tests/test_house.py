@@ -4,6 +4,8 @@ import importlib
 import inspect
 import pkgutil
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -20,7 +22,18 @@ def test_all_holds_every_public_name_and_nothing_else():
         for name, value in vars(featx).items()
         if not name.startswith("_") and not (inspect.ismodule(value) and name not in ("heads", "samples"))
     }
-    assert sorted(public) == sorted(featx.__all__)
+    public -= {"annotations", "TYPE_CHECKING", "Any"}
+    assert public | set(featx._LATER) == set(featx.__all__)
+    assert set(featx.__all__) <= set(dir(featx))
+    assert all(getattr(featx, name) is not None for name in featx.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        featx.nothing  # noqa: B018
+
+
+def test_heads_wait_until_they_are_asked_for():
+    code = "import sys, featx; print('featx.heads' in sys.modules, 'sklearn.ensemble' in sys.modules); featx.make_head"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.strip() == "False False"
 
 
 @pytest.mark.parametrize("name", featx.__all__)
