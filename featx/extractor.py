@@ -88,8 +88,9 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         onnxruntime's execution providers in its own words, in the place of ``device``:
         ``["OpenVINOExecutionProvider"]`` or ``[("TensorrtExecutionProvider", {...})]``. The
         first runs or an error says why not.
-    batch_size : int, default=32
-        Pictures a run of the network.
+    batch_size : int or None, default=None
+        Pictures a run of the network. None is 8 on the CPU, which was as fast as any and
+        shares the work out evenly, and 32 elsewhere.
     n_threads : int or None, default=None
         Threads that decode and run side by side. None is every core that this
         process may use, or its share inside a joblib worker.
@@ -128,7 +129,7 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         decode: str = "exact",
         device: str = "auto",
         providers: Providers = None,
-        batch_size: int = 32,
+        batch_size: int | None = None,
         n_threads: int | None = None,
         on_error: str = "raise",
         progress: bool = False,
@@ -241,7 +242,9 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         (1280,)
         (1280,)
         """
-        batches = self._batches(self._plan(), items, self.batch_size, read_ahead=self.batch_size > 1)
+        plan = self._plan()
+        size = self._batch_size(plan)
+        batches = self._batches(plan, items, size, read_ahead=size > 1)
 
         def answers() -> Iterator[npt.NDArray[np.float32] | Failure]:
             with closing(batches):
@@ -295,9 +298,9 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         plan, items = self._plan(), list_items(X)
         features = np.empty((len(items), plan.width), np.float32)
         failures: list[Failure] = []
-        share = -(-len(items) // self._threads())
+        size = max(1, min(self._batch_size(plan), -(-len(items) // self._threads())))
         bar = tqdm(total=len(items), unit="picture", disable=not self.progress)
-        with bar, closing(self._batches(plan, items, max(1, min(self.batch_size, share)), profile=profile)) as batches:
+        with bar, closing(self._batches(plan, items, size, profile=profile)) as batches:
             for batch, start in batches:
                 if batch.failures and stop_at_failure:
                     raise PictureError(batch.failures[0])
@@ -341,6 +344,11 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         require_canonical(plan.backbone, session.device, self.providers)
         return session
 
+    def _batch_size(self, plan: _Plan) -> int:
+        if self.batch_size is not None:
+            return self.batch_size
+        return 8 if self._open_session(plan).device == "cpu" else 32
+
     def _threads(self) -> int:
         if self.n_threads is not None:
             return self.n_threads
@@ -354,7 +362,7 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         """Check every parameter, and find out what they ask for."""
         for name in ("batch_size", "n_threads"):
             value = getattr(self, name)
-            if value is None and name == "n_threads":
+            if value is None:
                 continue
             if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
                 raise InputError(f"{name}={value!r}: expected an integer of at least 1")

@@ -290,7 +290,8 @@ def _new_session(model: bytes, providers: list[Any]) -> Any:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
-    options.log_severity_level = 3
+    # on the CPU errors are raised, and need no printing as well; elsewhere only the print names a missing library
+    options.log_severity_level = 4 if providers == ["CPUExecutionProvider"] else 3
     return onnxruntime.InferenceSession(model, options, providers=providers)
 
 

@@ -1,12 +1,14 @@
 """Classifiers as other people export them, small and with random weights, made into backbones."""
 
+import re
+
 import numpy as np
 import onnx
 import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from featx import BackboneError, FeatureExtractor, InputError
+from featx import BackboneError, FeatureExtractor, InputError, MissingDependencyError
 from featx.backbones import catalogue, open_backbone
 from featx.preprocess import Preprocess
 from featx.recipes import wrap
@@ -273,6 +275,7 @@ def test_pictures_with_the_channels_last_are_turned_inside(batch, opset, tmp_pat
     source = net.save(tmp_path / "tf.onnx", (batch, 32, 32, 3))
     backbone = assert_wrapped(source, "map", (2, 3), layout="NHWC")
     assert backbone.layer("head").size == (24, 4, 4)
+    assert min(layer.channels for layer in backbone.layers) > 3  # none of them is the picture
 
 
 @pytest.mark.parametrize("opset", [13, 18])
@@ -286,6 +289,16 @@ def test_maps_that_are_averaged_with_the_channels_last_give_their_rows(keepdims,
     assert_wrapped(source, "turned", (1, 2), layout="NHWC")
 
 
+def test_maps_are_followed_through_both_ways_of_turning_them(tmp_path):
+    net, x = from_nhwc()
+    turned = net.add("Relu", net.add("Transpose", x, perm=[0, 2, 3, 1]))
+    back = net.add("Transpose", turned, perm=[0, 3, 1, 2], to="back")
+    net.scores(net.reduce("ReduceMean", back, [2, 3]), 24)
+    source = net.save(tmp_path / "tf.onnx", ("N", 32, 32, 3))
+    backbone = assert_wrapped(source, "back", (2, 3), layout="NHWC")
+    assert backbone.layer("head").size == backbone.layer("map").size == (24, 4, 4)
+
+
 def test_a_map_with_the_channels_last_can_be_named(tmp_path):
     net, x = from_nhwc()
     turned = net.add("Relu", net.add("Transpose", x, perm=[0, 2, 3, 1]), to="turned")
@@ -295,14 +308,35 @@ def test_a_map_with_the_channels_last_can_be_named(tmp_path):
     assert backbone.layer("head").size == (24, 4, 4)
 
 
-def test_four_dimensions_in_an_unknown_order_are_refused(tmp_path):
+def as_grid_of_tokens(net, x):
+    tokens = net.add("Transpose", net.add("Reshape", x, net.ints(0, 24, 16)), perm=[0, 2, 1])
+    return net.add("Reshape", tokens, net.ints(0, 4, 4, 24), to="grid")
+
+
+def as_einstein_sum(net, x):
+    return net.add("Einsum", x, equation="nchw->nhwc", to="grid")
+
+
+@pytest.mark.parametrize("turn", [as_grid_of_tokens, as_einstein_sum])
+def test_four_dimensions_in_an_unknown_order_are_refused(turn, tmp_path):
     net = Net()
-    tokens = net.add("Transpose", net.add("Reshape", net.maps(), net.ints(0, 24, 16)), perm=[0, 2, 1])
-    grid = net.add("Reshape", tokens, net.ints(0, 4, 4, 24), to="grid")
-    net.scores(net.reduce("ReduceMean", grid, [1, 2], to="row"), 24)
+    net.scores(net.reduce("ReduceMean", turn(net, net.maps()), [1, 2], to="row"), 24)
     source = net.save(tmp_path / "swin.onnx")
     refusal(source, "--output grid: of 4 dimensions, and nothing says which has the channels", features="grid")
     assert_wrapped(source, "row", ())
+
+
+def test_windows_of_a_map_are_no_layers(tmp_path):
+    net = Net()
+    cut = net.add("Transpose", net.add("Reshape", net.maps(), net.ints(0, 24, 2, 2, 4)), perm=[0, 2, 1, 3, 4])
+    windows = net.add("Relu", net.conv(net.add("Reshape", cut, net.ints(-1, 24, 2, 4)), 24, 24), to="windows")
+    back = net.add("Transpose", net.add("Reshape", windows, net.ints(-1, 2, 24, 2, 4)), perm=[0, 2, 1, 3, 4])
+    x = net.add("Relu", net.conv(net.add("Reshape", back, net.ints(0, 24, 4, 4)), 24, 24), to="whole")
+    net.scores(net.add("Flatten", net.add("GlobalAveragePool", x)), 24)
+    source = net.save(tmp_path / "windows.onnx")
+    message = refusal(source, "--output windows: .*, the first of them the pictures", features="windows")
+    assert "windows (" not in message
+    assert "windows" not in [layer.name for layer in assert_wrapped(source, "whole", (2, 3)).layers]
 
 
 @pytest.mark.parametrize("ir_version", [3, 4, 8])
@@ -365,10 +399,16 @@ def test_an_average_over_a_window_of_the_maps_size_is_a_global_one(preprocess, s
     assert backbone.layer("head").size == (24, side, side)
 
 
-def test_an_average_over_a_part_of_the_map_is_taken_as_it_is(tmp_path):
+WINDOWS = [
+    {"kernel_shape": [3, 3], "strides": [3, 3]},
+    {"kernel_shape": [4, 4], "strides": [4, 4], "pads": [1, 1, 0, 0]},
+]
+
+
+@pytest.mark.parametrize("window", WINDOWS, ids=["small", "moved"])
+def test_an_average_over_a_part_of_the_map_is_taken_as_it_is(window, tmp_path):
     net = Net()
-    pooled = net.add("AveragePool", net.maps(), kernel_shape=[3, 3], strides=[3, 3], to="corner")
-    net.scores(net.add("Flatten", pooled), 24)
+    net.scores(net.add("Flatten", net.add("AveragePool", net.maps(), **window, to="corner")), 24)
     backbone = assert_wrapped(net.save(tmp_path / "window.onnx"), "corner", ())
     assert backbone.layer("head").size == (24, 1, 1)
 
@@ -530,7 +570,8 @@ def test_an_output_can_be_the_features(outputs, tmp_path):
     x = net.dense(net.add("Flatten", net.add("GlobalAveragePool", net.maps())), 24, 16, to="embedding")
     net.scores(x, 16)
     source = net.save(tmp_path / "face.onnx", outputs=outputs)
-    assert_wrapped(source, "map", (2, 3))
+    backbone = assert_wrapped(source, "map", (2, 3))
+    assert [value.name for value in onnx.load(backbone.path).graph.output] == outputs[-1:]
     assert_wrapped(source, "embedding", (), features="embedding")
 
 
@@ -683,6 +724,28 @@ def test_a_weight_that_changed_on_the_way_is_found_out(name, what, tmp_path, mon
     source = resnet(18).save(tmp_path / "resnet.onnx")
     corrupt(monkeypatch, halve)
     refusal(source, f"not written, the {what} differ")
+
+
+def test_what_goes_wrong_in_the_making_is_told_of_the_file(tmp_path, monkeypatch):
+    def fail(path, model, description):
+        path.write_bytes(b"half of it")
+        raise ValueError(f"{path}: went wrong\nand more")
+
+    source = resnet().save(tmp_path / "resnet.onnx")
+    monkeypatch.setattr(wrap, "write_backbone", fail)
+    target = re.escape(str(tmp_path / "wrapped.onnx"))
+    refusal(source, rf"cannot be made a backbone \({target}: went wrong\)$")
+
+
+def test_an_absent_onnxruntime_is_told_as_that(tmp_path, monkeypatch):
+    def fail(*arguments):
+        raise MissingDependencyError("onnxruntime is not installed")
+
+    source = resnet().save(tmp_path / "resnet.onnx")
+    monkeypatch.setattr(wrap, "run_graph", fail)
+    with pytest.raises(MissingDependencyError):
+        wrapped(source)
+    assert list(tmp_path.iterdir()) == [source]
 
 
 def test_channels_in_the_wrong_order_are_found_out(tmp_path, monkeypatch):

@@ -161,9 +161,9 @@ class Backbone:
             if -len(self.layers) <= wanted < len(self.layers):
                 return self.layers[wanted]
         else:
-            for layer in self.layers:
-                if wanted == layer.name or wanted in layer.aliases:
-                    return layer
+            named = [layer for layer in self.layers if wanted == layer.name]
+            if found := named or [layer for layer in self.layers if wanted in layer.aliases]:
+                return found[0]
         stages = ", ".join(layer.name for layer in self.layers if layer.name in _COMMON_NAMES)
         finer = ", ".join(layer.name for layer in self.layers if layer.name not in _COMMON_NAMES)
         raise BackboneError(f"layer={wanted!r}: backbone {self.name} has the layers {stages}, and finer ones: {finer}")

@@ -41,7 +41,7 @@ def add_running(parser: argparse.ArgumentParser) -> None:
         metavar="NAME[,NAME]",
         help="onnxruntime's execution providers, in the place of --device",
     )
-    group.add_argument("--batch-size", type=int, default=32, metavar="N", help="pictures a run (default: 32)")
+    group.add_argument("--batch-size", type=int, metavar="N", help="pictures a run (default: 8, 32 on a card)")
     group.add_argument("--threads", type=int, default=None, metavar="N", help="default: every core")
 
 

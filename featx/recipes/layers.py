@@ -202,7 +202,7 @@ def count_gflops(model: onnx.ModelProto) -> float:
     for node in model.graph.node:
         if node.op_type == "Conv":
             weight, out = shapes[node.input[1]], shapes[node.output[0]]
-            total += out[1] * out[2] * out[3] * weight[1] * weight[2] * weight[3]
+            total += math.prod(out[1:]) * math.prod(weight[1:])
         elif node.op_type in ("Gemm", "MatMul"):
             total += shapes[node.input[0]][-1] * math.prod(shapes[node.output[0]][1:])
     return total / 1e9

@@ -10,7 +10,7 @@ import onnx
 
 from featx._optional import import_optional
 
-__all__ = ["ExportedNetwork", "export_network", "load_in_order"]
+__all__ = ["ExportedNetwork", "export_network", "load_in_order", "strip"]
 
 OPSET = 18
 
@@ -62,11 +62,11 @@ def export_network(network: Any, height: int, width: int) -> ExportedNetwork:
         scopes = [prop.value for prop in node.metadata_props if prop.key == "pkg.torch.onnx.name_scopes"]
         names = ast.literal_eval(scopes[0])[1:-1] if scopes else []
         exported.scopes.update((output, names) for output in node.output)
-    _strip(model)
+    strip(model)
     return exported
 
 
-def _strip(model: onnx.ModelProto) -> None:
+def strip(model: onnx.ModelProto) -> None:
     """Drop what only describes: the exporter leaves file paths and code there."""
     graph = model.graph
     for thing in [model, graph, *graph.node, *graph.initializer, *graph.input, *graph.output]:

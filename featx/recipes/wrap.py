@@ -30,7 +30,7 @@ from featx.recipes.layers import (
     stride_of,
     view_as_map,
 )
-from featx.recipes.network import OPSET
+from featx.recipes.network import OPSET, strip
 from featx.recipes.pictures import real_pictures
 from featx.recipes.verify import Difference, difference, run_logits
 from featx.session import Session, run_graph
@@ -110,6 +110,7 @@ def wrap_network(
                 "source": origin or Path(source).name,
                 "recipe": {"wrapped_sha256": file_digest(source), "onnx": onnx.__version__},
             }
+            strip(model)  # exporters leave file paths and code there
             normalize_inside(model.graph, preprocess, channel_order, network.layout)
             write_backbone(scratch, model, description)
             pixels = real_pictures(preprocess)
@@ -440,7 +441,7 @@ def _refuse_tensor(network: _Network, tensor: str, features: str) -> None:
     elif tensor not in network.live and tensor != graph.output[0].name:
         why = "not a tensor of floats that alone leads to all that comes later"
     elif not network.is_known(tensor):
-        why = "not a tensor of 2 to 4 dimensions of known size"
+        why = "not a tensor of 2 to 4 dimensions of known size, the first of them the pictures"
     else:
         return
     raise BackboneError(f"{network.source}: --output {features}: {why}; {_candidates(network)}")
@@ -463,7 +464,7 @@ def _find_features(network: _Network) -> str:
         )
     (tensor,) = found
     before = pooled[tensor]
-    return before if _averages(network, producers[tensor]) and before in network.live else tensor
+    return before if _averages(network, producers[tensor]) else tensor
 
 
 def _pools_whole_map(network: _Network, node: onnx.NodeProto) -> bool:
