@@ -21,10 +21,10 @@ from featx.errors import (
     SourceError,
     UntrustedTypeError,
 )
-from featx.extractor import Embedded, FeatureExtractor
 
 if TYPE_CHECKING:
     from featx import heads
+    from featx.extractor import Embedded, FeatureExtractor
     from featx.heads import make_head
     from featx.persistence import load, read_info, save
 
@@ -54,8 +54,10 @@ __all__ = [
     "save",
 ]
 
-#: What imports a good part of scikit-learn waits until it is asked for.
+#: What imports scikit-learn waits until it is asked for.
 _LATER = {
+    "Embedded": "featx.extractor",
+    "FeatureExtractor": "featx.extractor",
     "heads": "featx.heads",
     "make_head": "featx.heads",
     "load": "featx.persistence",

@@ -85,7 +85,6 @@ def test_parameters_that_change_no_value_take_effect_at_once(change, features):
         ({"batch_size": 0}, "batch_size=0: expected an integer of at least 1"),
         ({"batch_size": 2.5}, "batch_size=2.5"),
         ({"batch_size": True}, "batch_size=True"),
-        ({"batch_size": None}, "batch_size=None"),
         ({"n_threads": 0}, "n_threads=0"),
         ({"on_error": "ignore"}, "on_error='ignore': expected 'raise' or 'nan'"),
         ({"pooling": "mean"}, "pooling='mean': expected one of avg, max"),
