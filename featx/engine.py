@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import warnings
 from collections import deque
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count, islice
 from threading import current_thread
@@ -22,10 +23,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from featx.cache import FileState
 from featx.decode import UnreadableError, decode, describe, read
 from featx.errors import Failure, OutOfMemoryError
 from featx.preprocess import Preprocess, to_canvas
 from featx.profile import Profile
+from featx.recall import Recall
 from featx.session import Session, StopSwitch
 
 __all__ = ["Batch", "run"]
@@ -60,6 +63,7 @@ def run(
     read_ahead: bool = True,
     fast: bool = False,
     profile: Profile | None = None,
+    recall: Recall | None = None,
 ) -> Generator[Batch, None, None]:
     """Embed items as they come.
 
@@ -81,13 +85,17 @@ def run(
         Decode and resize in the way that costs a little fidelity.
     profile : Profile or None, default=None
         Counts where the time goes.
+    recall : Recall or None, default=None
+        Gives features of pictures that were embedded before, and keeps those of others.
 
     Yields
     ------
     Batch
         In the order of the items, none left out.
     """
-    job = _Job(session, preprocess, n_features, batch_size, fast, profile or Profile(), StopSwitch(), [batch_size])
+    job = _Job(
+        session, preprocess, n_features, batch_size, fast, profile or Profile(), StopSwitch(), recall, [batch_size]
+    )
 
     source, starts = iter(items), count(0, batch_size)
     pending: deque[Future[Batch]] = deque()
@@ -121,45 +129,50 @@ class _Job:
     fast: bool
     profile: Profile
     stop: StopSwitch
+    recall: Recall | None
     fits: list[int]  # how many pictures the device takes at once, known better with time
 
     def embed(self, start: int, items: list[Any]) -> Batch:
         features = np.full((len(items), self.n_features), np.nan, np.float32)
         n_rows = len(items) if self.session.device == "cpu" else self.batch_size  # elsewhere, one shape for all runs
         pixels = np.empty((n_rows, 3, self.preprocess.height, self.preprocess.width), np.uint8)
-        read_rows: list[int] = []
+        places: list[int] = []  # of the rows of pixels
         failures: list[Failure] = []
+        contents: dict[int, bytes] = {}
+        files: dict[FileState, bytes] = {}
         spent = dict.fromkeys(("read", "decode", "resize"), 0.0)
         for i, item in enumerate(items):
             if self.stop.thrown:
                 break
             try:
-                self._prepare(item, pixels[len(read_rows)], spent)
-                read_rows.append(i)
+                with _timed(spent, "read"):
+                    content, digest, state = self.recall.read(item) if self.recall else (read(item), None, None)
+                if self.recall and digest:
+                    if state:
+                        files[state] = digest
+                    if (row := self.recall.get(digest)) is not None:
+                        features[i] = row
+                        continue
+                    contents[i] = digest
+                with _timed(spent, "decode"):
+                    image = decode(content, self.preprocess.resize if self.fast else None)
+                with _timed(spent, "resize"):
+                    to_canvas(image, self.preprocess, pixels[len(places)], fast=self.fast)
+                places.append(i)
             except UnreadableError as error:
                 failures.append(Failure(start + i, describe(item), str(error)))
         for name, seconds in spent.items():
             self.profile.add(name, seconds)
-        if read_rows:
-            pixels[len(read_rows) :] = 0
+        if places:
+            pixels[len(places) :] = 0
             with self.profile.step("inference"):
-                rows = self._infer(pixels if n_rows > len(items) else pixels[: len(read_rows)])
-            features[read_rows] = rows[: len(read_rows)]
+                rows = self._infer(pixels if n_rows > len(items) else pixels[: len(places)])
+            features[places] = rows[: len(places)]
+        if self.recall and not self.stop.thrown:
+            with self.profile.step("write"):
+                self.recall.put({contents[i]: features[i] for i in places if i in contents}, files)
         self.profile.add("inference", 0.0, len(items))
         return Batch(features, failures)
-
-    def _prepare(self, item: Any, out: npt.NDArray[np.uint8], spent: dict[str, float]) -> None:
-        started = perf_counter()
-        try:
-            item = read(item)
-            spent["read"] += (now := perf_counter()) - started
-            started = now
-            image = decode(item, self.preprocess.resize if self.fast else None)
-        finally:
-            now = perf_counter()
-            spent["decode"] += now - started
-        to_canvas(image, self.preprocess, out, fast=self.fast)
-        spent["resize"] += perf_counter() - now
 
     def _infer(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """Run a batch, in parts once one was too large for a card's memory."""
@@ -172,3 +185,12 @@ class _Job:
             self.fits[0] = min(self.fits[0], n // 2)  # for every batch to come
             warnings.warn(f"{error}; going on with batches of {n // 2}", stacklevel=2)
             return self._infer(pixels)
+
+
+@contextmanager
+def _timed(spent: dict[str, float], name: str) -> Iterator[None]:
+    start = perf_counter()
+    try:
+        yield
+    finally:
+        spent[name] += perf_counter() - start

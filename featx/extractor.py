@@ -6,6 +6,7 @@ import os
 import warnings
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing
+from dataclasses import replace
 from multiprocessing import parent_process
 from typing import Any, NamedTuple
 
@@ -21,10 +22,12 @@ from featx import engine
 from featx.backbones import Backbone, open_backbone, tap
 from featx.backbones.file import LayerSpec
 from featx.backbones.tap import n_features
+from featx.cache import FeatureCache
 from featx.canonical import require_canonical
 from featx.errors import FailedPicturesWarning, Failure, FeaturesChangedError, InputError, PictureError
 from featx.items import list_items
 from featx.profile import Profile
+from featx.recall import Recall, cache_folder
 from featx.session import Providers, Session, check_device, get_session
 
 __all__ = ["Embedded", "FeatureExtractor"]
@@ -91,6 +94,13 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     batch_size : int or None, default=None
         Pictures a run of the network. None is 8 on the CPU, which was as fast as any and
         shares the work out evenly, and 32 elsewhere.
+    cache : bool, str or path, default=False
+        Keep features on disk and embed each picture once, whatever folds, searches, clones
+        and processes ask for it again. True is a folder of the user's, or give one. A file
+        that was seen before is not even opened.
+    cache_verify : {"stat", "content"}, default="stat"
+        Whether a file that has its size, time and inode is believed to be what it was, or
+        read and digested.
     n_threads : int or None, default=None
         Threads that decode and run side by side. None is every core that this
         process may use, or its share inside a joblib worker.
@@ -130,6 +140,8 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         device: str = "auto",
         providers: Providers = None,
         batch_size: int | None = None,
+        cache: bool | str | os.PathLike[str] = False,
+        cache_verify: str = "stat",
         n_threads: int | None = None,
         on_error: str = "raise",
         progress: bool = False,
@@ -143,6 +155,8 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         self.device = device
         self.providers = providers
         self.batch_size = batch_size
+        self.cache = cache
+        self.cache_verify = cache_verify
         self.n_threads = n_threads
         self.on_error = on_error
         self.progress = progress
@@ -244,7 +258,7 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         """
         plan = self._plan()
         size = self._batch_size(plan)
-        batches = self._batches(plan, items, size, read_ahead=size > 1)
+        batches = self._batches(plan, items, size, read_ahead=size > 1, recall=self._recall(plan))
 
         def answers() -> Iterator[npt.NDArray[np.float32] | Failure]:
             with closing(batches):
@@ -283,7 +297,8 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
     def __getstate__(self) -> Any:
         state = super().__getstate__()
-        return {**state, "backbone": os.fspath(self.backbone)} if isinstance(self.backbone, os.PathLike) else state
+        paths = {name: os.fspath(value) for name, value in state.items() if isinstance(value, os.PathLike)}
+        return {**state, **paths}
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
@@ -298,14 +313,21 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         plan, items = self._plan(), list_items(X)
         features = np.empty((len(items), plan.width), np.float32)
         failures: list[Failure] = []
-        size = max(1, min(self._batch_size(plan), -(-len(items) // self._threads())))
-        bar = tqdm(total=len(items), unit="picture", disable=not self.progress)
-        with bar, closing(self._batches(plan, items, size, profile=profile)) as batches:
+        recall = self._recall(plan)
+        known = recall.known(items) if recall else {}
+        for i, row in known.items():
+            features[i] = row
+        places = [i for i in range(len(items)) if i not in known]
+        size = max(1, min(self._batch_size(plan), -(-len(places) // self._threads())))
+        bar = tqdm(total=len(items), initial=len(known), unit="picture", disable=not self.progress)
+        rest = items if not known else [items[i] for i in places]
+        with bar, closing(self._batches(plan, rest, size, profile=profile, recall=recall)) as batches:
             for batch, start in batches:
-                if batch.failures and stop_at_failure:
-                    raise PictureError(batch.failures[0])
-                failures += batch.failures
-                features[start : start + len(batch.features)] = batch.features
+                found = [replace(failure, index=places[failure.index]) for failure in batch.failures]
+                if found and stop_at_failure:
+                    raise PictureError(found[0])
+                failures += found
+                features[places[start : start + len(batch.features)]] = batch.features
                 bar.update(len(batch.features))
         if failures and len(failures) == len(items):
             note = "" if len(items) == 1 else f"not one of {len(items)} pictures could be read; the first: "
@@ -319,6 +341,7 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         batch_size: int,
         read_ahead: bool = True,
         profile: Profile | None = None,
+        recall: Recall | None = None,
     ) -> Generator[tuple[engine.Batch, int], None, None]:
         batches = engine.run(
             items,
@@ -330,6 +353,7 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             read_ahead=read_ahead,
             fast=self.decode == "fast",
             profile=profile,
+            recall=recall,
         )
         start = 0
         with closing(batches):
@@ -343,6 +367,14 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         session = get_session(key, lambda: tap(plan.backbone, *arguments), self.device, self.providers)
         require_canonical(plan.backbone, session.device, self.providers)
         return session
+
+    def _recall(self, plan: _Plan) -> Recall | None:
+        if self.cache is False:
+            return None
+        folder = cache_folder() if self.cache is True else os.fspath(self.cache)
+        values = {**plan.values, "backbone": plan.backbone.identity}
+        device = self._open_session(plan).device
+        return Recall(FeatureCache(folder), plan.width, values, device, self.cache_verify)
 
     def _batch_size(self, plan: _Plan) -> int:
         if self.batch_size is not None:
@@ -372,6 +404,10 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             raise InputError(f"l2_normalize={self.l2_normalize!r}: expected True or False")
         if self.decode not in ("exact", "fast"):
             raise InputError(f"decode={self.decode!r}: expected 'exact' or 'fast'")
+        if not isinstance(self.cache, (bool, str, os.PathLike)):
+            raise InputError(f"cache={self.cache!r}: expected True, False or a folder")
+        if self.cache_verify not in ("stat", "content"):
+            raise InputError(f"cache_verify={self.cache_verify!r}: expected 'stat' or 'content'")
         check_device(self.device)
         backbone = open_backbone(self.backbone, self.precision)
         widths = n_features(backbone, self.layer, self.pooling)

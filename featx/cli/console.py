@@ -42,6 +42,9 @@ def add_running(parser: argparse.ArgumentParser) -> None:
         help="onnxruntime's execution providers, in the place of --device",
     )
     group.add_argument("--batch-size", type=int, metavar="N", help="pictures a run (default: 8, 32 on a card)")
+    group.add_argument(
+        "--cache", nargs="?", const=True, default=False, metavar="FOLDER", help="embed each picture once, ever"
+    )
     group.add_argument("--threads", type=int, default=None, metavar="N", help="default: every core")
 
 
@@ -86,6 +89,7 @@ def make_extractor(options: argparse.Namespace) -> FeatureExtractor:
         device=options.device,
         providers=options.providers,
         batch_size=options.batch_size,
+        cache=options.cache,
         n_threads=options.threads,
         progress=sys.stderr.isatty(),
     )

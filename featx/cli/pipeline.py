@@ -57,7 +57,11 @@ def load_pipeline(options: argparse.Namespace) -> Loaded:
     if not hasattr(head, "predict"):
         raise PipelineFileError(f"{options.model}: a pipeline that predicts nothing; featx embed gives features")
     extractor.set_params(
-        device=options.device, batch_size=options.batch_size, n_threads=options.threads, progress=sys.stderr.isatty()
+        device=options.device,
+        batch_size=options.batch_size,
+        cache=options.cache,
+        n_threads=options.threads,
+        progress=sys.stderr.isatty(),
     )
     classes = [str(label) for label in head.classes_] if hasattr(head, "classes_") else None
     return Loaded(extractor, head, classes, info)

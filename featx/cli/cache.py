@@ -1,0 +1,52 @@
+"""``featx cache``: what features are kept on disk, and letting them go."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from featx.cache import FeatureCache
+from featx.cli.console import add_command
+from featx.errors import InputError
+from featx.recall import cache_folder
+
+EXAMPLE = """\
+  featx cache info
+  featx cache prune --unused-days 30
+  featx cache prune --max-mb 500 --folder my-cache
+  featx cache clear
+Features get there by FeatureExtractor(cache=True) or --cache."""
+
+
+def add(commands: Any) -> argparse.ArgumentParser:
+    """Add the command."""
+    parser = add_command(commands, "cache", "show the features kept on disk, or let them go", EXAMPLE)
+    parser.add_argument("action", choices=["info", "prune", "clear"])
+    parser.add_argument("--folder", help="default: where cache=True keeps them")
+    parser.add_argument("--unused-days", type=float, metavar="N", help="prune: what was not used for so long")
+    parser.add_argument(
+        "--max-mb", type=float, metavar="N", help="prune: until no more is left, unused for longest first"
+    )
+    return parser
+
+
+def run(options: argparse.Namespace) -> None:
+    """Do it, and say what is there now."""
+    cache = FeatureCache(options.folder or cache_folder())
+    if options.action != "info" and not cache.path.exists():
+        raise InputError(f"{cache.path}: there is no cache")
+    if options.action == "clear":
+        print(f"{cache.clear()} vectors gone")
+    elif options.action == "prune":
+        if options.unused_days is None and options.max_mb is None:
+            raise InputError("prune: say what may go, with --unused-days or --max-mb")
+        most = None if options.max_mb is None else int(options.max_mb * 2**20)
+        print(f"{cache.prune(max_bytes=most, unused_days=options.unused_days)} vectors gone")
+    if not cache.path.exists():
+        print(f"{cache.path}: nothing kept yet")
+        return
+    info = cache.info()
+    print(
+        f"{info.path}: {info.n_vectors} vectors, {info.n_files} files known, "
+        f"{info.n_bytes / 2**20:.1f} of at most {info.max_bytes / 2**20:.0f} MB"
+    )

@@ -1,0 +1,108 @@
+"""Which picture under which settings is which key in the cache."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import platformdirs
+
+from featx.cache import FeatureCache, FileState, Row, file_state
+from featx.decode import read
+
+__all__ = ["Recall", "cache_folder"]
+
+#: Raised when decoding or resizing gives other pixels than before.
+PREPROCESSING = 1
+
+
+def cache_folder() -> Path:
+    """Find where ``cache=True`` keeps features: ``$FEATX_CACHE``, or ``features`` in the user's cache folder."""
+    given = os.environ.get("FEATX_CACHE")
+    return Path(given) if given else platformdirs.user_cache_path("featx") / "features"
+
+
+class Recall:
+    """A cache, seen from one setting: everything that changes a value is part of every key.
+
+    Parameters
+    ----------
+    cache : FeatureCache
+        Where vectors are.
+    width : int
+        Length of a row; a vector of another length is not taken.
+    values : dict
+        Identity of the backbone, layers, pooling and the like, in what JSON can hold.
+    device : str
+        Where it is computed: processors round in their own ways.
+    verify : {"stat", "content"}
+        Whether size, time and inode of a file are believed, or it is read.
+    """
+
+    def __init__(self, cache: FeatureCache, width: int, values: dict[str, Any], device: str, verify: str) -> None:
+        self.cache, self.width, self.verify = cache, width, verify
+        about = {
+            "values": values,
+            "device": device.partition(":")[0],  # all cards of a machine count as one
+            "preprocessing": PREPROCESSING,
+            "versions": {name: _version(name) for name in ("Pillow", "onnxruntime", "onnxruntime-gpu")},
+        }
+        self._setting = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).digest()
+
+    def known(self, items: Sequence[Any]) -> dict[int, Row]:
+        """Find rows of files that have not changed since they were embedded, without opening one."""
+        if self.verify == "content":
+            return {}
+        states = {
+            i: state
+            for i, item in enumerate(items)
+            if isinstance(item, (str, os.PathLike)) and (state := file_state(item)) is not None
+        }
+        digests = self.cache.digests(list(states.values()))
+        keys = {i: self.key(digests[state]) for i, state in states.items() if state in digests}
+        rows = self.cache.get(list(set(keys.values())))
+        return {i: rows[key] for i, key in keys.items() if key in rows and len(rows[key]) == self.width}
+
+    def digest(self, content: Any) -> bytes | None:
+        """Digest bytes or an array; None for what has no bytes of its own, such as an open image."""
+        if isinstance(content, (bytes, bytearray, memoryview)):
+            return hashlib.sha256(b"bytes" + bytes(content)).digest()
+        if isinstance(content, np.ndarray):
+            about = f"array {content.dtype.str} {content.shape}".encode()
+            return hashlib.sha256(about + np.ascontiguousarray(content).tobytes()).digest()
+        return None
+
+    def key(self, digest: bytes) -> bytes:
+        """Make the key of a content under this setting."""
+        return hashlib.sha256(self._setting + digest).digest()
+
+    def read(self, item: Any) -> tuple[Any, bytes | None, FileState | None]:
+        """Read an item: its content, the content's digest, and the state of its file before it was read."""
+        state = file_state(item) if isinstance(item, (str, os.PathLike)) else None
+        content = read(item)
+        return content, self.digest(content), state
+
+    def get(self, digest: bytes) -> Row | None:
+        """Look up one row."""
+        key = self.key(digest)
+        row = self.cache.get([key]).get(key)
+        return row if row is not None and len(row) == self.width else None
+
+    def put(self, rows: dict[bytes, npt.NDArray[np.float32]], files: dict[FileState, bytes]) -> None:
+        """Keep rows by their content's digest, and what is in which file."""
+        if rows or files:
+            self.cache.put({self.key(digest): row for digest, row in rows.items()}, files)
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return None

@@ -1,0 +1,24 @@
+"""``featx cache`` and ``--cache``."""
+
+
+def test_the_cache_is_shown_pruned_and_cleared(featx, here, world, monkeypatch):
+    monkeypatch.setenv("FEATX_CACHE", str(here / "own"))
+    assert "nothing kept yet" in featx("cache", "info").out
+    assert featx("cache", "clear").code == 2
+    for _ in range(2):
+        assert featx("embed", world / "test", "--cache", "-o", "f.npy").code == 0
+    assert "12 vectors, 12 files known" in featx("cache", "info").out
+    ran = featx("cache", "prune")
+    assert (ran.code, ran.err.count("\n")) == (2, 1)
+    assert "--unused-days or --max-mb" in ran.err
+    assert featx("cache", "prune", "--unused-days", 1).out.startswith("0 vectors gone")
+    assert featx("cache", "prune", "--max-mb", 0.03).out.startswith("6 vectors gone")
+    assert featx("cache", "clear").out.startswith("6 vectors gone")
+
+
+def test_a_cache_of_ones_own(featx, here, world):
+    assert featx("fit", world / "train", "--cache", "mine", "-o", "m.featx").code == 0
+    assert "36 vectors" in featx("cache", "info", "--folder", "mine").out
+    ran = featx("evaluate", "m.featx", world / "test", "--cache", "mine")
+    assert ran.code == 0
+    assert "48 vectors" in featx("cache", "info", "--folder", "mine").out
