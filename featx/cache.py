@@ -64,7 +64,8 @@ def file_state(path: str | os.PathLike[str]) -> FileState | None:
         found = os.stat(path)
     except (OSError, ValueError):
         return None
-    return FileState(os.path.abspath(path), f"{found.st_size} {found.st_mtime_ns} {found.st_ino}")
+    name = os.fspath(path)
+    return FileState(name if os.path.isabs(name) else os.path.abspath(name), f"{found.st_size} {found.st_mtime_ns} {found.st_ino}")
 
 
 class CacheInfo(NamedTuple):

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Sequence
+from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -101,6 +102,7 @@ class Recall:
             self.cache.put({self.key(digest): row for digest, row in rows.items()}, files)
 
 
+@lru_cache
 def _version(distribution: str) -> str | None:
     try:
         return metadata.version(distribution)

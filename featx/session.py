@@ -211,10 +211,11 @@ def _onnxruntime() -> Any:
 
 def _settle(device: str) -> str:
     """Turn ``"auto"`` into ``"cpu"`` where CUDA cannot be tried."""
-    if device == "auto" and (why_not := _why_no_cuda()):
-        logger.info("device='auto': running on the CPU (%s)", why_not)
-        return "cpu"
-    return device
+    if device != "auto" or "CUDAExecutionProvider" in _onnxruntime().get_available_providers():
+        return device
+    if logger.isEnabledFor(logging.INFO):
+        logger.info("device='auto': running on the CPU (%s)", _why_no_cuda())
+    return "cpu"
 
 
 def _open(model: bytes, device: str) -> tuple[str, Any]:
