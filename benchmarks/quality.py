@@ -21,13 +21,25 @@ from sklearn.model_selection import KFold, RepeatedStratifiedKFold, cross_val_pr
 
 import featx
 
+OPTIONS: dict[str, str | None] = {}
+
+
+def embed(paths: list[str]) -> np.ndarray:
+    """Embed with the options given, and say how near that is to the default."""
+    X = featx.FeatureExtractor(progress=True, **OPTIONS).transform(paths)
+    if OPTIONS != {"decode": "exact", "precision": None}:
+        default = featx.FeatureExtractor(progress=True).transform(paths)
+        cosines = (X * default).sum(1) / np.linalg.norm(X, axis=1) / np.linalg.norm(default, axis=1)
+        print(f"cosine to the default's features: mean {cosines.mean():.4f}, smallest {cosines.min():.4f}")
+    return X
+
 
 def measure_ants_and_bees(folder: Path) -> None:
     """Cross-validate over all pictures, and measure the classic split once."""
     paths = sorted(str(path) for path in folder.glob("*/*/*.jpg"))
     parts = np.array([Path(path).parts[-3] for path in paths])
     y = np.array([Path(path).parts[-2] for path in paths])
-    X = featx.FeatureExtractor(progress=True).transform(paths)
+    X = embed(paths)
 
     folds = RepeatedStratifiedKFold(n_splits=5, n_repeats=3, random_state=0)
     scores = cross_val_score(featx.make_head(), X, y, cv=folds, scoring="accuracy").reshape(3, 5).mean(axis=1)
@@ -48,9 +60,7 @@ def measure_houses(folder: Path) -> None:
     """Predict prices from the frontal photo, four folds, five shuffles."""
     rows = [line.split() for line in (folder / "HousesInfo.txt").read_text().splitlines() if line.strip()]
     prices = np.array([float(row[-1]) for row in rows])
-    X = featx.FeatureExtractor(progress=True).transform(
-        [str(folder / "frontal" / f"{i}.jpg") for i in range(1, len(rows) + 1)]
-    )
+    X = embed([str(folder / "frontal" / f"{i}.jpg") for i in range(1, len(rows) + 1)])
     head = featx.make_head(task="regression", log_target=True)
     errors = []
     for seed in range(5):
@@ -65,7 +75,7 @@ def measure_cifar10(folder: Path) -> None:
     parts = []
     for part in ("train", "test"):
         paths = sorted(str(path) for path in (folder / part).glob("*/*.jpg"))
-        X = featx.FeatureExtractor(progress=True).transform(paths)
+        X = embed(paths)
         parts += [X, np.array([Path(path).parts[-2] for path in paths])]
     X_train, y_train, X_test, y_test = parts
     accuracy = featx.make_head().fit(X_train, y_train).score(X_test, y_test)
@@ -78,7 +88,10 @@ def main() -> None:
     parser.add_argument("--hymenoptera", type=Path)
     parser.add_argument("--houses", type=Path)
     parser.add_argument("--cifar10", type=Path)
+    parser.add_argument("--decode", default="exact", choices=["exact", "fast"])
+    parser.add_argument("--precision", choices=["float32", "int8"])
     options = parser.parse_args()
+    OPTIONS.update(decode=options.decode, precision=options.precision)
     names = ("featx", "scikit-learn", "onnxruntime", "numpy", "Pillow")
     print(platform.platform(), "Python", platform.python_version(), *(f"{n} {metadata.version(n)}" for n in names))
     if options.hymenoptera:

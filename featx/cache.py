@@ -65,7 +65,9 @@ def file_state(path: str | os.PathLike[str]) -> FileState | None:
     except (OSError, ValueError):
         return None
     name = os.fspath(path)
-    return FileState(name if os.path.isabs(name) else os.path.abspath(name), f"{found.st_size} {found.st_mtime_ns} {found.st_ino}")
+    return FileState(
+        name if os.path.isabs(name) else os.path.abspath(name), f"{found.st_size} {found.st_mtime_ns} {found.st_ino}"
+    )
 
 
 class CacheInfo(NamedTuple):
