@@ -25,6 +25,7 @@ __all__ = [
     "check_providers",
     "get_session",
     "list_devices",
+    "list_providers",
     "run_graph",
 ]
 
@@ -191,6 +192,11 @@ def list_devices() -> list[str]:
     return ["cpu"] if _why_no_cuda() else ["cpu", "cuda"]
 
 
+def list_providers() -> list[str]:
+    """List onnxruntime's execution providers that compute on this machine."""
+    return [name for name in _onnxruntime().get_available_providers() if name != "AzureExecutionProvider"]
+
+
 def _onnxruntime() -> Any:
     try:
         import onnxruntime
@@ -243,7 +249,11 @@ def _open_providers(model: bytes, providers: list[Any]) -> tuple[str, Any]:
     if missing := [name for name in names if name not in available]:
         raise DeviceError(f"providers: {', '.join(missing)} not in this onnxruntime, which has {', '.join(available)}")
     try:
-        session = _new_session(model, [pair if isinstance(pair, str) else tuple(pair) for pair in providers])
+        defaults = {"CUDAExecutionProvider": CUDA_OPTIONS}
+        session = _new_session(
+            model,
+            [(pair, defaults.get(pair, {})) if isinstance(pair, str) else tuple(pair) for pair in providers],
+        )
     except Exception as error:  # onnxruntime's own types
         raise DeviceError(f"providers: {names[0]} cannot open the backbone: {_explain(error)}") from error
     if session.get_providers()[0] != names[0]:

@@ -16,6 +16,7 @@ from featx.backbones.file import load_model
 from featx.backbones.known import KNOWN, find_known
 from featx.canonical import check_canonical
 
+CPU = "CPUExecutionProvider"
 BUNDLED = ["efficientnet_lite0", "efficientnet_lite0_int8"]
 
 
@@ -73,16 +74,28 @@ def test_the_catalogue_holds_every_family_and_names_each_once():
 def test_verify_runs_every_backbone_and_fails_when_one_does(featx, own, tampered_backbone):
     ran = featx("backbones", "verify")
     assert ran.code == 0
-    assert [line.split()[:3] for line in ran.out.splitlines()] == [[name, "cpu", "passed"] for name in BUNDLED]
+    assert [line.split()[:3] for line in ran.out.splitlines()] == [[name, CPU, "passed"] for name in BUNDLED]
     own.mkdir()
     (own / "changed.onnx").write_bytes(tampered_backbone.read_bytes())
     (own / "broken.onnx").write_bytes(b"broken")
     ran = featx("backbones", "verify")
     assert ran.code == 2
     assert "FAILED" in next(line for line in ran.out.splitlines() if line.startswith("changed "))
-    assert "2 failed: changed on cpu, " in ran.err
+    assert f"2 failed: changed on {CPU}, " in ran.err
     rows = json.loads(featx("backbones", "verify", "efficientnet_lite0", "--json").out)
-    assert [(row["name"], row["device"], row["passed"]) for row in rows] == [("efficientnet_lite0", "cpu", True)]
+    assert [(row["name"], row["provider"], row["passed"]) for row in rows] == [("efficientnet_lite0", CPU, True)]
+
+
+def test_verify_names_a_provider_that_is_listed_and_does_not_load(featx, own, monkeypatch):
+    names = ["FancyExecutionProvider", "AzureExecutionProvider", CPU]
+    monkeypatch.setattr("onnxruntime.get_available_providers", lambda: names)
+    ran = featx("backbones", "verify", "efficientnet_lite0")
+    assert ran.code == 2
+    assert [line.split()[1:3] for line in ran.out.splitlines()] == [
+        ["FancyExecutionProvider", "FAILED"],
+        [CPU, "passed"],
+    ]
+    assert "1 failed: efficientnet_lite0 on FancyExecutionProvider" in ran.err
 
 
 def test_a_pipeline_refuses_features_that_fail_the_check(featx, here, world, tampered_backbone):

@@ -12,18 +12,18 @@ from featx.canonical import check_canonical
 from featx.cli.console import add_command, note
 from featx.errors import BackboneError, DeviceError, InputError
 from featx.fetch import list_fetched
-from featx.session import list_devices
+from featx.session import list_providers
 
 EXAMPLE = """\
   featx backbones verify
   featx backbones verify resnet50.a1_in1k mine.onnx --json
-Runs the canonical picture of every backbone on every device that this onnxruntime has. A pipeline
-refuses features from a device that fails."""
+Runs the canonical picture of every backbone on every execution provider that this onnxruntime has.
+A pipeline refuses features from one that fails."""
 
 
 def add(actions: Any) -> argparse.ArgumentParser:
     """Add the action."""
-    parser = add_command(actions, "verify", "run the canonical check of every backbone on every device", EXAMPLE)
+    parser = add_command(actions, "verify", "run the canonical check of every backbone on every provider", EXAMPLE)
     parser.add_argument("backbones", nargs="*", metavar="NAME|FILE", help="default: all on this machine")
     parser.add_argument("--json", action="store_true", help="print a JSON list")
     return parser
@@ -34,10 +34,10 @@ def run(options: argparse.Namespace) -> None:
     broken: list[str] = []
     rows = []
     for name, backbone in _backbones(options.backbones, broken):
-        for device in list_devices():
-            row: dict[str, Any] = {"name": name, "identity": backbone.identity, "device": device, "passed": False}
+        for provider in list_providers():
+            row: dict[str, Any] = {"name": name, "identity": backbone.identity, "provider": provider, "passed": False}
             try:
-                check = check_canonical(backbone, device)
+                check = check_canonical(backbone, providers=[provider])
             except DeviceError as error:
                 row["error"] = str(error)
             else:
@@ -48,8 +48,8 @@ def run(options: argparse.Namespace) -> None:
     for row in rows if not options.json else ():
         verdict = "passed" if row["passed"] else "FAILED"
         how = row.get("error") or f"cosine {row['cosine']:.8f}, largest difference {row['absolute']:.1e}"
-        print(f"{row['name']:32} {row['device']:8} {verdict}  {how}")
-    failed = [f"{row['name']} on {row['device']}" for row in rows if not row["passed"]] + broken
+        print(f"{row['name']:32} {row['provider']:24} {verdict}  {how}")
+    failed = [f"{row['name']} on {row['provider']}" for row in rows if not row["passed"]] + broken
     if failed:
         raise InputError(f"{len(failed)} failed: {', '.join(failed)}")
 
