@@ -217,7 +217,9 @@ def test_vgg16_without_its_top_flattened_feeds_a_head_of_1024_units(tmp_path):
     from sklearn.preprocessing import StandardScaler
 
     backbone, _ = export_random("vgg16", tmp_path / "vgg16.onnx", classifier=False)
-    assert backbone.layer("head").size == (512, 7, 7)
+    sizes = {"stem": (128, 112, 112), "stage1": (256, 56, 56), "stage2": (512, 28, 28), "stage3": (512, 14, 14)}
+    for name, size in (sizes | {"head": (512, 7, 7)}).items():
+        assert backbone.layer(name).size == size
     assert backbone.path.stat().st_size < 60e6
     assert backbone.parameters in (14_714_688, 14_714_688 - 4_224)  # an exporter drops biases that are all zero
     X, y = load_fashion_mnist("test")
