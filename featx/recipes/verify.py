@@ -18,7 +18,7 @@ __all__ = ["Difference", "compare_layers", "compare_logits", "difference", "run_
 COSINE, ABSOLUTE = 0.999999, 1e-4
 #: Single values may be ten times as far apart where the whole is nearer still: rounding that a
 #: channel of tiny variance has blown up, not another network.
-CLOSE_COSINE, CLOSE_ABSOLUTE = 0.99999999, 1e-3
+CLOSE_COSINE, CLOSE_ABSOLUTE = 0.9999999, 1e-3
 
 
 @dataclass(frozen=True)
