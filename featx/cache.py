@@ -38,7 +38,7 @@ CREATE TABLE IF NOT EXISTS vectors (
     key BLOB PRIMARY KEY, value BLOB NOT NULL, crc INTEGER NOT NULL, used INTEGER NOT NULL
 );
 CREATE INDEX IF NOT EXISTS vectors_by_use ON vectors (used);
-CREATE TABLE IF NOT EXISTS files (path TEXT PRIMARY KEY, state TEXT NOT NULL, digest BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS files (path BLOB PRIMARY KEY, state TEXT NOT NULL, digest BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS total (one INTEGER PRIMARY KEY CHECK (one = 1), bytes INTEGER NOT NULL);
 INSERT OR IGNORE INTO total VALUES (1, 0);
 CREATE TRIGGER IF NOT EXISTS more AFTER INSERT ON vectors
@@ -52,22 +52,26 @@ T = TypeVar("T")
 
 
 class FileState(NamedTuple):
-    """What tells that a file has not changed: its place, size, time and inode."""
+    """What tells that a file has not changed: its place, and its size, times and inode."""
 
-    path: str
+    path: bytes
     state: str
 
 
 def file_state(path: str | os.PathLike[str]) -> FileState | None:
-    """Look at a file without opening it; None when there is none."""
+    """Look at a file without opening it; None when there is none.
+
+    Copying and unpacking can give a file the size, the time and even the inode of the one it
+    replaces, but not the time at which that happened to it.
+    """
     try:
         found = os.stat(path)
-    except (OSError, ValueError):
+        name = os.fspath(path)
+        place = os.fsencode(name if os.path.isabs(name) else os.path.abspath(name))
+    except (OSError, ValueError, TypeError):
         return None
-    name = os.fspath(path)
-    return FileState(
-        name if os.path.isabs(name) else os.path.abspath(name), f"{found.st_size} {found.st_mtime_ns} {found.st_ino}"
-    )
+    times = f"{found.st_mtime_ns} {found.st_ctime_ns}"
+    return FileState(place, f"{found.st_size} {times} {found.st_dev} {found.st_ino}")
 
 
 class CacheInfo(NamedTuple):
@@ -117,7 +121,7 @@ class FeatureCache:
 
     def __init__(self, folder: str | os.PathLike[str], max_bytes: int | None = None) -> None:
         self.path = Path(folder, "features.sqlite")
-        self.max_bytes = int(os.environ.get("FEATX_CACHE_BYTES", MAX_BYTES)) if max_bytes is None else max_bytes
+        self.max_bytes = _bytes_from_environment() if max_bytes is None else max_bytes
 
     def get(self, keys: Sequence[bytes]) -> dict[bytes, Row]:
         """Look up vectors; those that are not there, or are damaged, are left out."""
@@ -141,7 +145,7 @@ class FeatureCache:
             database.executemany("UPDATE vectors SET used = ? WHERE key = ?", stale)
             database.executemany("DELETE FROM vectors WHERE key = ?", damaged)
 
-        self._do(read)
+        self._read(read)
         if stale or damaged:
             self._write(note)
         return found
@@ -175,7 +179,7 @@ class FeatureCache:
                     if wanted[path].state == state:
                         found[wanted[path]] = digest
 
-        self._do(read)
+        self._read(read)
         return found
 
     def info(self) -> CacheInfo:
@@ -204,6 +208,7 @@ class FeatureCache:
                 database.execute("DELETE FROM vectors WHERE used < ?", (time.time() - 86_400 * unused_days,))
             if max_bytes is not None:
                 _evict(database, max_bytes)
+            database.execute("DELETE FROM files")  # known again when they are next seen
             (after,) = database.execute("SELECT count(*) FROM vectors").fetchone()
             return int(before - after)
 
@@ -218,9 +223,22 @@ class FeatureCache:
             database.execute("DELETE FROM files")
             return int(database.execute("DELETE FROM vectors").rowcount)
 
-        gone = self._do(clear, write=True)
-        self._do(lambda database: database.execute("VACUUM"))
+        try:
+            gone = self._do(clear, write=True)
+            self._do(lambda database: database.execute("VACUUM"))
+        except InputError:  # a full disk, say: then the file itself goes
+            gone = 0
+            with _lock:
+                _forget(os.path.abspath(self.path))
+                for suffix in ("", "-wal", "-shm"):
+                    Path(f"{self.path}{suffix}").unlink(missing_ok=True)
         return gone
+
+    def _read(self, work: Callable[[sqlite3.Connection], object]) -> None:
+        try:
+            self._do(work)
+        except _HamperedError as error:
+            warnings.warn(f"{error}; going on without it", stacklevel=4)
 
     def _write(self, work: Callable[[sqlite3.Connection], object]) -> None:
         try:
@@ -231,8 +249,10 @@ class FeatureCache:
     def _do(self, work: Callable[[sqlite3.Connection], T], *, write: bool = False) -> T:
         """Work on this process's connection, a thread at a time; begin a damaged file anew, once."""
         for attempt in (1, 2):
+            failed = _inode(self.path)
             try:
-                with _connected(self.path) as database:
+                with _connected(self.path) as connection:
+                    database, failed = connection.database, connection.file
                     if not write:
                         return work(database)
                     database.execute("BEGIN IMMEDIATE")
@@ -243,15 +263,39 @@ class FeatureCache:
                         raise
                     database.execute("COMMIT")
                     return result
-            except sqlite3.OperationalError as error:  # busy, full, read-only
-                raise InputError(f"cache {self.path}: cannot be used ({error})") from error
-            except sqlite3.DatabaseError as error:  # no database, or a malformed one
-                if attempt == 2:
-                    raise InputError(f"cache {self.path}: cannot be used ({error})") from error
-                _set_aside(self.path)
-            except OSError as error:
-                raise InputError(f"cache {self.path}: cannot be used ({error.strerror})") from error
+            except (sqlite3.Error, OSError) as error:
+                code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+                if attempt == 1 and code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+                    self._set_aside(failed)
+                    continue
+                kind = _HamperedError if code in _HAMPERED else InputError
+                raise kind(f"cache {self.path}: cannot be used ({error})") from error
         raise AssertionError("unreachable")
+
+    def _set_aside(self, failed: tuple[int, int]) -> None:
+        """Move a damaged file away, unless another thread or process did and there is a new one."""
+        with _lock:
+            if _inode(self.path) != failed:
+                return
+            _forget(os.path.abspath(self.path))
+            try:
+                for suffix in ("", "-wal", "-shm"):
+                    if os.path.exists(f"{self.path}{suffix}"):
+                        os.replace(f"{self.path}{suffix}", f"{self.path}.damaged{suffix}")
+            except OSError as error:
+                raise InputError(
+                    f"cache {self.path}: is damaged and cannot be moved away ({error.strerror})"
+                ) from error
+        warnings.warn(
+            f"cache {self.path}: was damaged and is begun anew (the old one is {self.path}.damaged)", stacklevel=5
+        )
+
+
+class _HamperedError(InputError):
+    """There is a cache, and for now it cannot be written, or read."""
+
+
+_HAMPERED = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL)
 
 
 class _Connection(NamedTuple):
@@ -267,7 +311,7 @@ _connections: OrderedDict[str, _Connection] = OrderedDict()
 
 
 @contextmanager
-def _connected(path: Path) -> Iterator[sqlite3.Connection]:
+def _connected(path: Path) -> Iterator[_Connection]:
     """Hand out the connection to a file; a forked child and a file that was replaced get another."""
     name = os.path.abspath(path)
     with _lock:
@@ -280,8 +324,11 @@ def _connected(path: Path) -> Iterator[sqlite3.Connection]:
             while len(_connections) > _KEEP:
                 _forget(next(iter(_connections)))
         _connections.move_to_end(name)
-    with kept.lock:
-        yield kept.database
+        kept.lock.acquire()  # before another thread can close it
+    try:
+        yield kept
+    finally:
+        kept.lock.release()
 
 
 def _open(path: Path) -> sqlite3.Connection:
@@ -330,13 +377,11 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
 
 
-def _set_aside(path: Path) -> None:
-    with _lock:
-        _forget(os.path.abspath(path))
-        for suffix in ("", "-wal", "-shm"):
-            if os.path.exists(f"{path}{suffix}"):
-                os.replace(f"{path}{suffix}", f"{path}.damaged{suffix}")
-    warnings.warn(f"cache {path}: was damaged and is begun anew (the old one is {path}.damaged)", stacklevel=5)
+def _bytes_from_environment() -> int:
+    text = os.environ.get("FEATX_CACHE_BYTES", "").strip() or str(MAX_BYTES)
+    if not text.isdecimal():
+        raise InputError(f"FEATX_CACHE_BYTES={text!r}: expected a whole number of bytes")
+    return int(text)
 
 
 def _chunks(values: Sequence[Any]) -> Iterator[tuple[Sequence[Any], str]]:

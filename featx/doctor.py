@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -201,9 +202,11 @@ def _int8() -> Iterable[Finding]:
 def _backbones() -> Iterable[Finding]:
     broken: list[BackboneError] = []
     n = len(list_backbones(on_error=broken.append))
+    files = sorted(cache_dir().glob("*.onnx"), key=lambda path: -len(str(path)))
     for error in broken:
-        path = str(error).partition(":")[0]
-        yield Finding("", "problem", str(error), f"rm {path}")
+        path = next((path for path in files if str(error).startswith(f"{path}: ")), None)
+        command = f"mv {shlex.quote(str(path))} {shlex.quote(f'{path}.broken')}" if path else "featx backbones verify"
+        yield Finding("", "problem", str(error), command)
     yield Finding("", "ok", f"{n} backbones can be named")
 
 

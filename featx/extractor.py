@@ -62,7 +62,8 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     is set afterwards makes `transform` raise until the next `fit`.
 
     A picture's features are the same to the bit on one CPU, whether it comes
-    alone or in a batch, in any order, as a path, bytes, PIL image or array.
+    alone or in a batch, in any order, as a path, bytes, PIL image or array; only
+    ``decode="fast"`` shrinks what is a file's path or bytes, and no open image.
 
     Parameters
     ----------
@@ -374,7 +375,7 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         folder = cache_folder() if self.cache is True else os.fspath(self.cache)
         values = {**plan.values, "backbone": plan.backbone.identity}
         device = self._open_session(plan).device
-        return Recall(FeatureCache(folder), plan.width, values, device, self.cache_verify)
+        return Recall(FeatureCache(folder), plan.width, values, device, self.providers, self.cache_verify)
 
     def _batch_size(self, plan: _Plan) -> int:
         if self.batch_size is not None:
@@ -404,7 +405,7 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             raise InputError(f"l2_normalize={self.l2_normalize!r}: expected True or False")
         if self.decode not in ("exact", "fast"):
             raise InputError(f"decode={self.decode!r}: expected 'exact' or 'fast'")
-        if not isinstance(self.cache, (bool, str, os.PathLike)):
+        if not isinstance(self.cache, (bool, str, os.PathLike)) or not str(self.cache).strip("\0 "):
             raise InputError(f"cache={self.cache!r}: expected True, False or a folder")
         if self.cache_verify not in ("stat", "content"):
             raise InputError(f"cache_verify={self.cache_verify!r}: expected 'stat' or 'content'")

@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import platform
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
@@ -17,6 +19,7 @@ import platformdirs
 
 from featx.cache import FeatureCache, FileState, Row, file_state
 from featx.decode import read
+from featx.session import Providers, runtime_version
 
 __all__ = ["Recall", "cache_folder"]
 
@@ -41,19 +44,23 @@ class Recall:
         Length of a row; a vector of another length is not taken.
     values : dict
         Identity of the backbone, layers, pooling and the like, in what JSON can hold.
-    device : str
-        Where it is computed: processors round in their own ways.
+    device, providers
+        Where and how it is computed: processors round in their own ways.
     verify : {"stat", "content"}
         Whether size, time and inode of a file are believed, or it is read.
     """
 
-    def __init__(self, cache: FeatureCache, width: int, values: dict[str, Any], device: str, verify: str) -> None:
+    def __init__(
+        self, cache: FeatureCache, width: int, values: dict[str, Any], device: str, providers: Providers, verify: str
+    ) -> None:
         self.cache, self.width, self.verify = cache, width, verify
         about = {
             "values": values,
             "device": device.partition(":")[0],  # all cards of a machine count as one
+            "providers": repr(providers),  # with their options, which may change the precision
+            "processor": _processor(),
             "preprocessing": PREPROCESSING,
-            "versions": {name: _version(name) for name in ("Pillow", "onnxruntime", "onnxruntime-gpu")},
+            "versions": {"Pillow": _version("Pillow"), "onnxruntime": runtime_version()},
         }
         self._setting = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).digest()
 
@@ -100,6 +107,16 @@ class Recall:
         """Keep rows by their content's digest, and what is in which file."""
         if rows or files:
             self.cache.put({self.key(digest): row for digest, row in rows.items()}, files)
+
+
+@lru_cache
+def _processor() -> str:
+    """Name the processor: kernels are chosen by it, and a cache may lie where several machines reach it."""
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line
+    return f"{platform.machine()} {platform.processor()}"
 
 
 @lru_cache

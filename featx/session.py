@@ -27,6 +27,7 @@ __all__ = [
     "list_devices",
     "list_providers",
     "run_graph",
+    "runtime_version",
 ]
 
 logger = logging.getLogger(__name__)
@@ -190,6 +191,11 @@ def check_providers(providers: object, device: str) -> None:
 def list_devices() -> list[str]:
     """List the devices that the installed onnxruntime was built for: ``"cpu"``, and ``"cuda"`` with the extra gpu."""
     return ["cpu"] if _why_no_cuda() else ["cpu", "cuda"]
+
+
+def runtime_version() -> str:
+    """Give onnxruntime's version, whichever of its packages is installed."""
+    return str(_onnxruntime().__version__)
 
 
 def list_providers() -> list[str]:

@@ -9,6 +9,7 @@ import sys
 import textwrap
 import time
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -91,18 +92,86 @@ def test_a_file_that_changed_is_embedded_again(tmp_path, paths):
     np.testing.assert_array_equal(make(tmp_path).transform(paths[:1]), first[1:])
 
 
-def test_a_file_changed_behind_its_time_is_seen_by_content_alone(tmp_path, paths):
+def test_a_file_replaced_by_one_of_its_size_and_time_is_seen(tmp_path, paths):
     path, smaller = max(paths, key=os.path.getsize), min(paths, key=os.path.getsize)
     first, state = make(tmp_path).transform([path]), os.stat(path)
     with open(smaller, "rb") as file:
         content = file.read().ljust(state.st_size, b"\0")
-    with open(path, "r+b") as file:  # another picture, the same size, time and inode
+    with open(path, "r+b") as file:  # another picture, the same size, inode and time of change
         file.write(content)
     os.utime(path, ns=(state.st_atime_ns, state.st_mtime_ns))
-    np.testing.assert_array_equal(make(tmp_path).transform([path]), first)
-    seen = make(tmp_path, cache_verify="content").transform([path])
-    np.testing.assert_array_equal(seen, FeatureExtractor(layer="stage1").transform([path]))
-    assert not np.array_equal(seen, first)
+    for verify in ("stat", "content"):
+        seen = make(tmp_path, cache_verify=verify).transform([path])
+        np.testing.assert_array_equal(seen, FeatureExtractor(layer="stage1").transform([path]))
+        assert not np.array_equal(seen, first)
+
+
+def test_content_is_read_and_believed_alone(tmp_path, paths, monkeypatch):
+    first = make(tmp_path).transform(paths[:1])
+    monkeypatch.setattr("featx.recall.file_state", lambda path: file_state(paths[0]))  # a file system that lies
+    np.testing.assert_array_equal(make(tmp_path).transform(paths[1:2]), first)
+    seen = make(tmp_path, cache_verify="content").transform(paths[1:2])
+    np.testing.assert_array_equal(seen, FeatureExtractor(layer="stage1").transform(paths[1:2]))
+
+
+def test_names_in_any_encoding(tmp_path, paths, decoded):
+    odd = os.path.join(os.fsencode(tmp_path), b"caf\xe9.png")
+    os.replace(paths[0], odd)
+    for _ in range(2):
+        make(tmp_path).transform([os.fsdecode(odd)])
+    assert len(decoded) == 1
+
+
+def test_many_caches_in_many_threads_lose_nothing(tmp_path):
+    folders = [tmp_path / str(i) for i in range(12)]
+    for i, folder in enumerate(folders):
+        FeatureCache(folder).put({b"k": np.full(3, i, np.float32)})
+
+    def read(i):
+        return [FeatureCache(folders[(i * 5 + j) % 12]).get([b"k"])[b"k"][0] == (i * 5 + j) % 12 for j in range(60)]
+
+    with ThreadPoolExecutor(6) as pool:
+        assert all(all(answers) for answers in pool.map(read, range(12)))
+
+
+@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="root writes everywhere")
+def test_a_cache_that_cannot_be_written_warns(tmp_path):
+    rows = make(tmp_path).transform(X[:3])
+    os.chmod(tmp_path / "cache", 0o500)
+    try:
+        with pytest.warns(UserWarning, match="going on without"):
+            np.testing.assert_array_equal(make(tmp_path).transform(X[:5])[:3], rows)
+    finally:
+        os.chmod(tmp_path / "cache", 0o700)
+
+
+def test_a_full_disk_warns_and_loses_no_features(tmp_path, monkeypatch):
+    real = FeatureCache._do
+
+    def full(self, work, *, write=False):
+        if write:
+            error = sqlite3.OperationalError("database or disk is full")
+            error.sqlite_errorcode = sqlite3.SQLITE_FULL
+            work = lambda database: (_ for _ in ()).throw(error)  # noqa: E731
+        return real(self, work, write=write)
+
+    monkeypatch.setattr(FeatureCache, "_do", full)
+    with pytest.warns(UserWarning, match="disk is full.*going on without keeping"):
+        rows = make(tmp_path).transform(X[:3])
+    np.testing.assert_array_equal(rows, FeatureExtractor(layer="stage1").transform(X[:3]))
+
+
+def test_providers_with_other_options_are_other_features(tmp_path, decoded):
+    for arena in ("0", "1"):
+        make(tmp_path, providers=[("CPUExecutionProvider", {"use_arena": arena})]).transform(X[:1])
+    assert len(decoded) == 2
+
+
+@pytest.mark.parametrize("text", ["abc", "4GB", "-5"])
+def test_a_wrong_limit_is_named(tmp_path, monkeypatch, text):
+    monkeypatch.setenv("FEATX_CACHE_BYTES", text)
+    with pytest.raises(featx.InputError, match=f"FEATX_CACHE_BYTES='{text}': expected a whole number"):
+        make(tmp_path).transform(X[:1])
 
 
 #: Every parameter, a value other than its default, and whether features are the same whatever it is.
@@ -114,7 +183,7 @@ FLIPS = {
     "precision": ("int8", False),
     "decode": ("fast", False),
     "device": ("cpu", True),
-    "providers": (["CPUExecutionProvider"], True),
+    "providers": (["CPUExecutionProvider"], False),  # their options may change the precision
     "batch_size": (3, True),
     "cache": (None, True),
     "cache_verify": ("content", True),
@@ -312,7 +381,10 @@ def test_a_place_that_cannot_be_a_cache_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(featx.InputError, match=r"cache .*file/x/features\.sqlite: cannot be used"):
         FeatureExtractor(cache=tmp_path / "file" / "x").transform(X[:1])
-    for wrong, message in (({"cache": 3}, "cache=3: expected True, False or a folder"),):
+    for wrong, message in (
+        ({"cache": 3}, "cache=3: expected True, False or a folder"),
+        ({"cache": ""}, "cache='': expected True, False or a folder"),
+    ):
         with pytest.raises(featx.InputError, match=message):
             FeatureExtractor(**wrong).transform(X[:1])
     with pytest.raises(featx.InputError, match="cache_verify='time': expected 'stat' or 'content'"):

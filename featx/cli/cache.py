@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import Any
 
 from featx.cache import FeatureCache
@@ -32,7 +33,16 @@ def add(commands: Any) -> argparse.ArgumentParser:
 
 def run(options: argparse.Namespace) -> None:
     """Do it, and say what is there now."""
-    cache = FeatureCache(options.folder or cache_folder())
+    if options.action != "prune" and (options.unused_days is not None or options.max_mb is not None):
+        raise InputError(f"{options.action}: --unused-days and --max-mb belong to prune")
+    for name in ("unused_days", "max_mb"):
+        value = getattr(options, name)
+        if value is not None and not 0 <= value < float("inf"):
+            raise InputError(f"--{name.replace('_', '-')} {value}: expected a number of 0 or more")
+    folder = Path(options.folder or cache_folder())
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder}: is no folder")
+    cache = FeatureCache(folder)
     if options.action != "info" and not cache.path.exists():
         raise InputError(f"{cache.path}: there is no cache")
     if options.action == "clear":

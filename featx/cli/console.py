@@ -37,14 +37,13 @@ def add_running(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
     group.add_argument(
         "--providers",
-        type=lambda text: text.split(","),
+        type=lambda text: [name.strip() for name in text.split(",")],
         metavar="NAME[,NAME]",
         help="onnxruntime's execution providers, in the place of --device",
     )
     group.add_argument("--batch-size", type=int, metavar="N", help="pictures a run (default: 8, 32 on a card)")
-    group.add_argument(
-        "--cache", nargs="?", const=True, default=False, metavar="FOLDER", help="embed each picture once, ever"
-    )
+    group.add_argument("--cache", action="store_true", help="embed each picture once, ever (see featx cache)")
+    group.add_argument("--cache-folder", metavar="FOLDER", help="the same, in a folder of your own")
     group.add_argument("--threads", type=int, default=None, metavar="N", help="default: every core")
 
 
@@ -89,7 +88,7 @@ def make_extractor(options: argparse.Namespace) -> FeatureExtractor:
         device=options.device,
         providers=options.providers,
         batch_size=options.batch_size,
-        cache=options.cache,
+        cache=options.cache_folder or options.cache,
         n_threads=options.threads,
         progress=sys.stderr.isatty(),
     )

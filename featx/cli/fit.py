@@ -81,6 +81,7 @@ def run(options: argparse.Namespace) -> None:
         "target_column": listing.target_column,
         "n": len(kept),
     }
+    extractor.set_params(cache=False)  # a matter of this machine, not of the model
     save(pipeline, options.output, embed_backbone=options.embed_backbone, info=info)
     where = f"{name} on {extractor.backbone} ({extractor.open_session().device})"
     print(f"{options.output}: {where}, {len(kept)} pictures, {_describe(target.task, y)}")

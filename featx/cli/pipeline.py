@@ -59,7 +59,8 @@ def load_pipeline(options: argparse.Namespace) -> Loaded:
     extractor.set_params(
         device=options.device,
         batch_size=options.batch_size,
-        cache=options.cache,
+        cache=options.cache_folder or options.cache,
+        providers=options.providers,
         n_threads=options.threads,
         progress=sys.stderr.isatty(),
     )

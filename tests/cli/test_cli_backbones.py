@@ -156,7 +156,7 @@ def test_wrap_makes_the_same_backbone_of_a_plain_classifier(featx, own, world, c
         (("--mean", 127, "--std", 0, "--range", 255, *WRAP), "expected three numbers above 0"),
         (("--mean", 127, "--std", 128, "--size", 299, "--interpolation", "bicubic"), "takes pictures of 224x224"),
         (("--mean", 127, "--std", 128, *WRAP, "--output", "nowhere"), "--output nowhere: no tensor"),
-        (("--mean", "1,2", "--std", 128, *WRAP), "argument --mean: invalid"),
+        (("--mean", "1,2", "--std", 128, *WRAP), "argument --mean: '1,2': expected a number, or three with commas"),
     ],
 )
 def test_wrap_names_what_is_wrong(featx, own, classifier, options, message):

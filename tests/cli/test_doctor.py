@@ -150,10 +150,11 @@ def test_an_int8_that_is_slower(monkeypatch):
 
 def test_broken_backbones_and_folders(monkeypatch, tmp_path):
     monkeypatch.setenv("FEATX_BACKBONES", str(tmp_path))
-    (tmp_path / "broken.onnx").write_bytes(b"broken")
+    path = tmp_path / "a: b.onnx"
+    path.write_bytes(b"broken")
     broken, _ = look("backbones")
-    assert (broken.level, broken.command) == ("problem", f"rm {tmp_path / 'broken.onnx'}")
-    monkeypatch.setenv("FEATX_BACKBONES", str(tmp_path / "broken.onnx" / "x"))
+    assert (broken.level, broken.command) == ("problem", f"mv '{path}' '{path}.broken'")
+    monkeypatch.setenv("FEATX_BACKBONES", str(path / "x"))
     (finding,) = look("folders")
     assert finding.level == "note"
     assert "cannot be written" in finding.text

@@ -78,19 +78,26 @@ def _preprocess(options: argparse.Namespace) -> Preprocess:
     mean, std = (tuple(factor * value for value in values) for values in (options.mean, options.std))
     resize = options.resize or int(min(height, width) / 0.875)
     try:
-        return Preprocess(height, width, max(resize, height, width), options.interpolation, mean, std)
+        if options.resize is None:
+            resize = max(resize, height, width)
+        return Preprocess(height, width, resize, options.interpolation, mean, std)
     except ValueError as error:
         raise InputError(str(error)) from None
 
 
 def _three(text: str) -> tuple[float, float, float]:
-    values = [float(part) for part in text.split(",")]
-    if len(values) == 1:
-        values *= 3
-    red, green, blue = values
+    try:
+        values = [float(part) for part in text.split(",")]
+        red, green, blue = values * 3 if len(values) == 1 else values
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a number, or three with commas") from None
+    if not all(0 <= value < float("inf") for value in values):
+        raise argparse.ArgumentTypeError(f"{text!r}: expected numbers of 0 or more")
     return red, green, blue
 
 
 def _size(text: str) -> tuple[int, int]:
-    height, _, width = text.partition("x")
+    height, times, width = text.partition("x")
+    if not height.isdecimal() or (times and not width.isdecimal()):
+        raise argparse.ArgumentTypeError(f"{text!r}: expected pixels, such as 224 or 224x256")
     return int(height), int(width or height)
