@@ -315,7 +315,10 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         features = np.empty((len(items), plan.width), np.float32)
         failures: list[Failure] = []
         recall = self._recall(plan)
-        known = recall.known(items) if recall else {}
+        profile = profile or Profile()
+        with profile.step("read"):
+            known = recall.known(items) if recall else {}
+        profile.add("read", 0.0, len(known))
         for i, row in known.items():
             features[i] = row
         places = [i for i in range(len(items)) if i not in known]
