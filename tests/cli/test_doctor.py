@@ -3,6 +3,7 @@
 import json
 import os
 import subprocess
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -183,5 +184,5 @@ def test_the_command_prints_the_commands_and_fails_on_a_problem(featx, monkeypat
 
 
 def test_it_runs_as_a_program():
-    done = subprocess.run(["featx", "doctor"], capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, "-m", "featx", "doctor"], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stdout
