@@ -85,8 +85,10 @@ def require_canonical(backbone: Backbone, device: str, providers: Providers = No
     DeviceError
         Names the file and the device, and says how far off they are.
     """
+    # a file that computes the same and claims other features is another case
+    case = (backbone.identity, backbone.canonical.tobytes(), device, repr(providers))
     with _lock:
-        if (backbone.identity, device, repr(providers)) in _passed:
+        if case in _passed:
             return
         check = check_canonical(backbone, device if providers is None else "auto", providers)
         if not check.passed:
@@ -95,10 +97,10 @@ def require_canonical(backbone: Backbone, device: str, providers: Providers = No
                 f"(cosine {check.cosine:.6f} on its canonical picture, needed {check.needed}); the file was changed, "
                 "or this device cannot be trusted with it: featx backbones verify"
             )
-        _passed.add((backbone.identity, device, repr(providers)))
+        _passed.add(case)
 
 
-_passed: set[tuple[str, str, str]] = set()
+_passed: set[tuple[str, bytes, str, str]] = set()
 _lock = threading.Lock()
 
 
