@@ -32,6 +32,9 @@ from featx.session import Providers, Session, check_device, get_session
 
 __all__ = ["Embedded", "FeatureExtractor"]
 
+#: Pictures looked up in the cache at a time.
+_MANY = 2000
+
 
 class Embedded(NamedTuple):
     """Features and failures of one call.
@@ -316,11 +319,14 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         failures: list[Failure] = []
         recall = self._recall(plan)
         profile = profile or Profile()
+        known: set[int] = set()
         with profile.step("read"):
-            known = recall.known(items) if recall else {}
+            for start in range(0, len(items) if recall else 0, _MANY):  # rows of a million pictures are not held twice
+                some = [items[i] for i in range(start, min(start + _MANY, len(items)))]
+                for i, row in recall.known(some).items() if recall else ():
+                    features[start + i] = row
+                    known.add(start + i)
         profile.add("read", 0.0, len(known))
-        for i, row in known.items():
-            features[i] = row
         places = [i for i in range(len(items)) if i not in known]
         size = max(1, min(self._batch_size(plan), -(-len(places) // self._threads())))
         bar = tqdm(total=len(items), initial=len(known), unit="picture", disable=not self.progress)
