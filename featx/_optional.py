@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import importlib
+from importlib import metadata
 from typing import Any
 
 from featx.errors import MissingDependencyError
 
-__all__ = ["import_optional"]
+__all__ = ["import_optional", "installed_version"]
 
 
 def import_optional(module: str, extra: str) -> Any:
@@ -38,3 +39,11 @@ def import_optional(module: str, extra: str) -> Any:
         if error.name != package:
             raise
         raise MissingDependencyError(f'{package} is not installed; run: pip install "featx[{extra}]"') from None
+
+
+def installed_version(distribution: str) -> str | None:
+    """Give the version of an installed distribution; None when it is not."""
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return None

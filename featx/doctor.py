@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import joblib
 import numpy as np
 
+from featx._optional import installed_version as _version
 from featx.backbones import list_backbones, open_backbone, tap
 from featx.backbones.catalogue import cache_dir
 from featx.backbones.file import canonical_pixels
@@ -250,13 +251,6 @@ CHECKS: dict[str, Callable[[], Iterable[Finding]]] = {
 _CUDA = (13, 0)
 _CPU_INSTEAD = 'pip uninstall -y onnxruntime onnxruntime-gpu && pip install "featx[cpu]"'
 _INFINITY = float("inf")
-
-
-def _version(distribution: str) -> str | None:
-    try:
-        return metadata.version(distribution)
-    except metadata.PackageNotFoundError:
-        return None
 
 
 def _nvidia_smi() -> tuple[str, tuple[int, int]] | None:

@@ -268,3 +268,8 @@ class FailedPicturesWarning(UserWarning):
             else f"{n} pictures could not be read, their rows are NaN"
         )
         return "\n  ".join([what + ":", *map(str, self.failures)])
+
+
+def first_line(error: BaseException) -> str:
+    """Give what another library's error says, in one line of bounded length."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:300]

@@ -9,7 +9,6 @@ import platform
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import lru_cache
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import platformdirs
 
+from featx._optional import installed_version
 from featx.cache import FeatureCache, FileState, Row, file_state
 from featx.decode import read
 from featx.session import Providers, runtime_version
@@ -119,9 +119,4 @@ def _processor() -> str:
     return f"{platform.machine()} {platform.processor()}"
 
 
-@lru_cache
-def _version(distribution: str) -> str | None:
-    try:
-        return metadata.version(distribution)
-    except metadata.PackageNotFoundError:
-        return None
+_version = lru_cache(installed_version)

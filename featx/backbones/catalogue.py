@@ -19,8 +19,11 @@ __all__ = [
     "cache_dir",
     "find_by_identity",
     "list_backbones",
+    "list_here",
     "models_dir",
     "open_backbone",
+    "own_file",
+    "pull_backbone",
     "pulled_dir",
     "verdicts_dir",
 ]
@@ -83,6 +86,17 @@ def list_backbones(on_error: Callable[[BackboneError], object] | None = None) ->
                 raise
             on_error(error)
     return backbones
+
+
+def list_here(on_error: Callable[[BackboneError], object]) -> list[tuple[str, Backbone]]:
+    """Read every backbone on this machine with the name that opens it: as `list_backbones`, then the pulled ones."""
+    found = [(backbone.path.stem, backbone) for backbone in list_backbones(on_error)]
+    for fetched in list_fetched(pulled_dir()):
+        try:
+            found.append((fetched.reference, open_backbone(fetched.reference, download=False)))
+        except BackboneError as error:
+            on_error(error)
+    return found
 
 
 def open_backbone(name: str | os.PathLike[str], precision: str | None = None, *, download: bool = True) -> Backbone:

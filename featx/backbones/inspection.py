@@ -22,7 +22,7 @@ import numpy.typing as npt
 import onnx
 from onnx import AttributeProto, TensorProto, helper
 
-from featx.errors import BackboneError
+from featx.errors import BackboneError, first_line
 from featx.fetch import file_digest
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ def refuse_large(model: onnx.ModelProto, path: str | os.PathLike[str]) -> None:
     try:
         graph = onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True).graph
     except Exception as error:  # onnx's own types
-        raise BackboneError(f"{path}: malformed graph ({_first_line(error)})") from None
+        raise BackboneError(f"{path}: malformed graph ({first_line(error)})") from None
     for value in [*graph.input, *graph.value_info, *graph.output]:
         dims = [dim.dim_value for dim in value.type.tensor_type.shape.dim]
         if min(dims, default=0) < 0 or 8 * math.prod(dim for dim in dims if dim) > _LARGEST_TENSOR:
@@ -198,10 +198,6 @@ _PACKED = (TensorProto.INT4, TensorProto.UINT4, TensorProto.FLOAT4E2M1)
 _REFUSED = 3
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:300]
-
-
 def _limit(size: int) -> None:
     with suppress(ImportError, ValueError, OSError):  # no such limits on Windows
         import resource
@@ -249,6 +245,6 @@ def _main(path: str) -> int:
         print(error)
         return _REFUSED
     except Exception as error:
-        print(f"{path}: cannot be run ({_first_line(error)})")
+        print(f"{path}: cannot be run ({first_line(error)})")
         return _REFUSED
     return 0

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from featx._optional import import_optional
 from featx.backbones.file import read_backbone
-from featx.errors import BackboneError
+from featx.errors import BackboneError, first_line
 from featx.files import write_whole
 from featx.preprocess import Preprocess
 from featx.recipes.build import build_backbone
@@ -122,7 +122,7 @@ def create_timm_network(
         network = timm.create_model(architecture, pretrained=weights is None, **sized)
     except Exception as error:  # timm's, huggingface_hub's and the network's own
         hint = "" if weights else "; without network access give --weights FILE"
-        raise BackboneError(f"timm:{architecture}: cannot be created ({_first_line(error)}){hint}") from error
+        raise BackboneError(f"timm:{architecture}: cannot be created ({first_line(error)}){hint}") from error
     if weights is not None:
         state, mine = load_weights(weights), network.state_dict()
         lists = {
@@ -153,7 +153,7 @@ def load_weights(path: str | os.PathLike[str]) -> dict[str, Any]:
         else:
             state = import_optional("torch", "export").load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # pickle's, torch's and safetensors' own
-        raise BackboneError(f"{path}: cannot be read as weights alone ({_first_line(error)})") from error
+        raise BackboneError(f"{path}: cannot be read as weights alone ({first_line(error)})") from error
     for key in ("state_dict", "model"):  # what training scripts wrap them in
         if isinstance(state, dict) and isinstance(state.get(key), dict):
             state = state[key]
@@ -183,7 +183,3 @@ def timm_preprocess(network: Any, size: int | None = None) -> Preprocess:
 def versions(*names: str) -> dict[str, str]:
     """Note the installed versions of what shapes a file."""
     return {name: metadata.version(name) for name in names}
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]

@@ -17,7 +17,7 @@ from featx.backbones.catalogue import verdicts_dir
 from featx.backbones.file import Layer, is_described, load_model, read_backbone
 from featx.backbones.inspection import inspect_apart
 from featx.backbones.tap import ancestors, tap
-from featx.errors import BackboneError, InputError, MissingDependencyError
+from featx.errors import BackboneError, InputError, MissingDependencyError, first_line
 from featx.fetch import file_digest
 from featx.files import write_whole
 from featx.preprocess import Preprocess
@@ -126,7 +126,7 @@ def wrap_network(
         except MissingDependencyError:
             raise
         except Exception as error:  # onnx's checker, onnxruntime, or what was written read again
-            why = _first_line(error).replace(os.fspath(scratch), os.fspath(output))
+            why = first_line(error).replace(os.fspath(scratch), os.fspath(output))
             raise BackboneError(f"{source}: cannot be made a backbone ({why}){_advice(network.batch)}") from error
         if wrong := [found for found in differences if not found.acceptable]:
             raise BackboneError(f"{output}: not written, the {wrong[0].what} differ from those of {source}: {wrong[0]}")
@@ -178,7 +178,7 @@ class _Network:
         except MissingDependencyError:
             raise
         except Exception as error:  # onnx's own types
-            why = f"its shapes cannot be worked out ({_first_line(error)}){_advice(batch)}"
+            why = f"its shapes cannot be worked out ({first_line(error)}){_advice(batch)}"
             raise BackboneError(f"{source}: {why}") from error
         number.dim_param = "N"
         if shape := shapes.get(graph.output[0].name):
@@ -257,7 +257,7 @@ def _raise_opset(original: onnx.ModelProto, source: Any) -> onnx.ModelProto:
         return onnx.version_converter.convert_version(model, OPSET)
     except Exception as error:  # onnx's own types
         raise BackboneError(
-            f"{source}: of opset {version}, which could not be raised to {OPSET} ({_first_line(error)}); "
+            f"{source}: of opset {version}, which could not be raised to {OPSET} ({first_line(error)}); "
             f"export it again with opset {OPSET}"
         ) from error
 
@@ -379,10 +379,6 @@ def _infer(model: onnx.ModelProto) -> tuple[dict[str, list[int]], set[str]]:
 
 def _advice(batch: int) -> str:
     return f"; it was exported for a batch of {batch}: export it for any" if batch else ""
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:300]
 
 
 def _layouts(graph: onnx.GraphProto, layout: str) -> dict[str, str]:

@@ -7,13 +7,11 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
-from featx.backbones import list_backbones, open_backbone
-from featx.backbones.catalogue import models_dir, pulled_dir
+from featx.backbones.catalogue import list_here, models_dir
 from featx.backbones.known import KNOWN, find_known
 from featx.cli.backbones import export, pull, quantize, show, verify, wrap
 from featx.cli.console import add_command, note
-from featx.errors import BackboneError
-from featx.fetch import list_fetched
+from featx.fetch import is_reference
 
 EXAMPLE = """\
   featx backbones
@@ -66,15 +64,9 @@ def run(options: argparse.Namespace) -> None:
 
 def _rows() -> Iterable[dict[str, Any]]:
     """Describe what is bundled, what is the user's own, what was pulled, and what can be made."""
-    backbones = list_backbones(on_error=lambda error: note(f"left out: {error}"))
-    named = [(backbone.path.stem, backbone) for backbone in backbones]
-    for found in list_fetched(pulled_dir()):
-        try:
-            named.append((found.reference, open_backbone(found.reference, download=False)))
-        except BackboneError as error:
-            note(f"left out: {error}")
+    named = list_here(on_error=lambda error: note(f"left out: {error}"))
     for name, backbone in named:
-        where = "bundled" if backbone.path.parent == models_dir() else "pulled" if ":" in name else "own"
+        where = "bundled" if backbone.path.parent == models_dir() else "pulled" if is_reference(name) else "own"
         known = find_known(name)
         yield show.facts(backbone, name) | {
             "where": where,

@@ -6,12 +6,11 @@ import argparse
 import json
 from typing import Any
 
-from featx.backbones import Backbone, list_backbones, open_backbone
-from featx.backbones.catalogue import pulled_dir
+from featx.backbones import Backbone, open_backbone
+from featx.backbones.catalogue import list_here
 from featx.canonical import check_canonical
 from featx.cli.console import add_command, note
 from featx.errors import BackboneError, DeviceError, InputError
-from featx.fetch import list_fetched
 from featx.session import list_providers
 
 EXAMPLE = """\
@@ -62,10 +61,4 @@ def _backbones(names: list[str], broken: list[str]) -> list[tuple[str, Backbone]
         note(str(error))
         broken.append(str(error).partition(":")[0])
 
-    found = [(backbone.path.stem, backbone) for backbone in list_backbones(on_error=leave_out)]
-    for fetched in list_fetched(pulled_dir()):
-        try:
-            found.append((fetched.reference, open_backbone(fetched.reference, download=False)))
-        except BackboneError as error:
-            leave_out(error)
-    return found
+    return list_here(on_error=leave_out)
