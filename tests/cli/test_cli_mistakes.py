@@ -145,7 +145,7 @@ def test_our_own_mistake_is_one_line_and_exit_code_1(featx, monkeypatch):
     def fail(**_):
         raise RuntimeError("two\nlines")
 
-    monkeypatch.setattr("featx.cli.backbones.list_backbones", fail)
+    monkeypatch.setattr("featx.cli.backbones.list_here", fail)
     ran = featx("backbones")
     assert (ran.code, ran.out) == (1, "")
     assert ran.err == "featx: unexpected RuntimeError: two lines (--debug shows where)\n"
