@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import warnings
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,10 +28,10 @@ from featx.decode import UnreadableError, decode, describe, read
 from featx.errors import Failure, OutOfMemoryError
 from featx.preprocess import Preprocess, to_canvas
 from featx.profile import Profile
-from featx.recall import Recall
+from featx.recall import Recall, Source
 from featx.session import Session, StopSwitch
 
-__all__ = ["Batch", "run"]
+__all__ = ["Batch", "View", "run"]
 
 _WORKER = "featx-worker"
 
@@ -52,31 +52,49 @@ class Batch:
     failures: list[Failure]
 
 
-def run(
-    items: Iterable[Any],
-    session: Session,
-    preprocess: Preprocess,
-    n_features: int,
-    *,
-    batch_size: int,
-    n_threads: int,
-    read_ahead: bool = True,
-    fast: bool = False,
-    profile: Profile | None = None,
-    recall: Recall | None = None,
-) -> Generator[Batch, None, None]:
-    """Embed items as they come.
+@dataclass(frozen=True)
+class View:
+    """One backbone's look at a picture.
 
     Parameters
     ----------
-    items : iterable
-        Anything `featx.decode.decode` takes; may be endless.
     session : Session
         From ``pixels`` to ``features``.
     preprocess : Preprocess
         The backbone's canvas.
     n_features : int
         Length of a row.
+    crop : {"center", "whole", "pad"}, default="center"
+        How the picture gets onto the canvas.
+    recall : Recall or None, default=None
+        Gives features of pictures that were embedded before, and keeps those of others.
+    """
+
+    session: Session
+    preprocess: Preprocess
+    n_features: int
+    crop: str = "center"
+    recall: Recall | None = None
+
+
+def run(
+    items: Iterable[Any],
+    views: Sequence[View],
+    *,
+    batch_size: int,
+    n_threads: int,
+    read_ahead: bool = True,
+    fast: bool = False,
+    profile: Profile | None = None,
+) -> Generator[Batch, None, None]:
+    """Embed items as they come; each is read and decoded once, whatever number of views there is.
+
+    Parameters
+    ----------
+    items : iterable
+        Anything `featx.decode.decode` takes; may be endless.
+    views : sequence of View
+        Their features stand side by side in a row, in this order.
     batch_size, n_threads : int
         Pictures a batch, and batches at work side by side.
     read_ahead : bool, default=True
@@ -85,17 +103,13 @@ def run(
         Decode and resize in the way that costs a little fidelity.
     profile : Profile or None, default=None
         Counts where the time goes.
-    recall : Recall or None, default=None
-        Gives features of pictures that were embedded before, and keeps those of others.
 
     Yields
     ------
     Batch
         In the order of the items, none left out.
     """
-    job = _Job(
-        session, preprocess, n_features, batch_size, fast, profile or Profile(), StopSwitch(), recall, [batch_size]
-    )
+    job = _Job(views, batch_size, fast, profile or Profile(), StopSwitch(), [batch_size] * len(views))
 
     source, starts = iter(items), count(0, batch_size)
     pending: deque[Future[Batch]] = deque()
@@ -122,23 +136,18 @@ def run(
 class _Job:
     """What every worker of a run needs."""
 
-    session: Session
-    preprocess: Preprocess
-    n_features: int
+    views: Sequence[View]
     batch_size: int
     fast: bool
     profile: Profile
     stop: StopSwitch
-    recall: Recall | None
-    fits: list[int]  # how many pictures the device takes at once, known better with time
+    fits: list[int]  # how many pictures each view's device takes at once, known better with time
 
     def embed(self, start: int, items: list[Any]) -> Batch:
-        features = np.full((len(items), self.n_features), np.nan, np.float32)
-        n_rows = len(items) if self.session.device == "cpu" else self.batch_size  # elsewhere, one shape for all runs
-        pixels = np.empty((n_rows, 3, self.preprocess.height, self.preprocess.width), np.uint8)
-        places: list[int] = []  # of the rows of pixels
+        parts = [_Part(view, len(items), self.batch_size) for view in self.views]
+        recall = self.views[0].recall  # reading and digesting is the same for all
+        shortest = max(view.preprocess.resize for view in self.views) if self.fast else None
         failures: list[Failure] = []
-        contents: dict[int, bytes] = {}
         files: dict[FileState, bytes] = {}
         spent = dict.fromkeys(("read", "decode", "resize"), 0.0)
         for i, item in enumerate(items):
@@ -146,45 +155,83 @@ class _Job:
                 break
             try:
                 with _timed(spent, "read"):
-                    content, digest, state = self.recall.read(item) if self.recall else (read(item), None, None)
-                if self.recall and digest:
-                    if state:
-                        files[state] = digest
-                    if (row := self.recall.get(digest)) is not None:
-                        features[i] = row
-                        continue
-                    contents[i] = digest
+                    source = recall.read(item, shortest) if recall else Source(read(item))
+                if source.state and source.digest:
+                    files[source.state] = source.digest
+                missing = [part for part in parts if not part.recalls(i, source.digest)]
+                if not missing:
+                    continue
                 with _timed(spent, "decode"):
-                    image = decode(content, self.preprocess.resize if self.fast else None)
+                    image = decode(source.content, shortest) if source.image is None else source.image
+                if recall and source.image is None:
+                    recall.keep(source, image, shortest)
                 with _timed(spent, "resize"):
-                    to_canvas(image, self.preprocess, pixels[len(places)], fast=self.fast)
-                places.append(i)
+                    for part in missing:
+                        part.take(i, image, source.digest, self.fast)
             except UnreadableError as error:
+                for part in parts:
+                    part.features[i] = np.nan
                 failures.append(Failure(start + i, describe(item), str(error)))
         for name, seconds in spent.items():
             self.profile.add(name, seconds)
-        if places:
-            pixels[len(places) :] = 0
-            with self.profile.step("inference"):
-                rows = self._infer(pixels if n_rows > len(items) else pixels[: len(places)])
-            features[places] = rows[: len(places)]
-        if self.recall and not self.stop.thrown:
-            with self.profile.step("write"):
-                self.recall.put({contents[i]: features[i] for i in places if i in contents}, files)
+        for n, part in enumerate(parts):
+            if part.places:
+                with self.profile.step("inference"):
+                    part.features[part.places] = self._infer(n, part.batch())[: len(part.places)]
+            if part.view.recall and not self.stop.thrown:
+                with self.profile.step("write"):
+                    part.view.recall.put({digest: part.features[i] for i, digest in part.digests.items()}, files)
         self.profile.add("inference", 0.0, len(items))
-        return Batch(features, failures)
+        rows = parts[0].features if len(parts) == 1 else np.concatenate([part.features for part in parts], axis=1)
+        return Batch(rows, failures)
 
-    def _infer(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+    def _infer(self, view: int, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """Run a batch, in parts once one was too large for a card's memory."""
-        n = self.fits[0]
+        n, session = self.fits[view], self.views[view].session
         try:
-            return np.concatenate([self.session.run(pixels[i : i + n], self.stop) for i in range(0, len(pixels), n)])
+            return np.concatenate([session.run(pixels[i : i + n], self.stop) for i in range(0, len(pixels), n)])
         except OutOfMemoryError as error:
             if n == 1:
                 raise
-            self.fits[0] = min(self.fits[0], n // 2)  # for every batch to come
+            self.fits[view] = min(self.fits[view], n // 2)  # for every batch to come
             warnings.warn(f"{error}; going on with batches of {n // 2}", stacklevel=2)
-            return self._infer(pixels)
+            return self._infer(view, pixels)
+
+
+class _Part:
+    """A batch as one view has it: the pixels of what was not known before, and all rows."""
+
+    def __init__(self, view: View, n_items: int, batch_size: int) -> None:
+        self.view = view
+        self.n_items = n_items
+        rules = view.preprocess
+        n_rows = n_items if view.session.device == "cpu" else batch_size  # elsewhere, one shape for all runs
+        self.pixels = np.empty((n_rows, 3, rules.height, rules.width), np.uint8)
+        self.features = np.full((n_items, view.n_features), np.nan, np.float32)
+        self.places: list[int] = []  # of the rows of pixels
+        self.digests: dict[int, bytes] = {}  # of what is to be kept
+
+    def recalls(self, i: int, digest: bytes | None) -> bool:
+        """Fill a row in, if it is known."""
+        if self.view.recall is None or digest is None:
+            return False
+        if (row := self.view.recall.get(digest)) is not None:
+            self.features[i] = row
+            return True
+        return False
+
+    def take(self, i: int, image: Any, digest: bytes | None, fast: bool) -> None:
+        """Put a picture on the canvas."""
+        out = self.pixels[len(self.places)]
+        to_canvas(image, self.view.preprocess, out, crop=self.view.crop, fast=fast)
+        self.places.append(i)
+        if digest is not None:
+            self.digests[i] = digest
+
+    def batch(self) -> npt.NDArray[np.uint8]:
+        """Give what the network is to see; the rest of a fixed shape is black."""
+        self.pixels[len(self.places) :] = 0
+        return self.pixels if len(self.pixels) > self.n_items else self.pixels[: len(self.places)]
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
 from multiprocessing import parent_process
@@ -26,11 +26,15 @@ from featx.cache import FeatureCache
 from featx.canonical import require_canonical
 from featx.errors import FailedPicturesWarning, Failure, FeaturesChangedError, InputError, PictureError
 from featx.items import list_items
+from featx.preprocess import CROPS
 from featx.profile import Profile
 from featx.recall import Recall, cache_folder
 from featx.session import Providers, Session, check_device, get_session
 
-__all__ = ["Embedded", "FeatureExtractor"]
+__all__ = ["BackboneSpec", "Embedded", "FeatureExtractor", "list_backbones"]
+
+#: One backbone, or several side by side.
+BackboneSpec = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
 #: Pictures looked up in the cache at a time.
 _MANY = 2000
@@ -70,9 +74,10 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
     Parameters
     ----------
-    backbone : str or path, default="efficientnet_lite0"
+    backbone : str, path, or list of them, default="efficientnet_lite0"
         A bundled backbone, one in the user's folder, a file in featx's format, or
-        ``hf:owner/name[@revision]/file.onnx``.
+        ``hf:owner/name[@revision]/file.onnx``. Several stand side by side in a row, and each
+        picture is read and decoded once for all of them.
     layer : str, int, list of them, or None, default=None
         Where to tap: ``"stem"``, ``"stage1"`` to ``"stage4"``, ``"head"`` or a
         finer layer of the backbone; a number counts its layers, -1 being the
@@ -80,8 +85,12 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         are pooled each and put side by side, in one pass.
     pooling : {"avg", "max", "avgmax", "gem", "std", "spatial_pyramid", "flatten"}, default="avg"
         From a layer's map to a row.
+    crop : {"center", "whole", "pad"}, default="center"
+        ``"center"`` prepares a picture as the backbone's training did: its middle, cut to the
+        canvas. ``"whole"`` squeezes the whole picture into the canvas, ``"pad"`` puts it there in
+        its own aspect, on the mean colour: for small pictures and for what matters at the margins.
     l2_normalize : bool, default=False
-        Scale each row to unit length.
+        Scale each row to unit length; of several backbones, each one's part.
     precision : {"float32", "int8", "float16"} or None, default=None
         What the network computes in: the copy of the backbone that was made for it,
         which gives other features. None takes the backbone's file as it is.
@@ -116,10 +125,10 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
     Attributes
     ----------
-    backbone_identity_ : str
-        Digest of what the backbone computes, after `fit`.
+    backbone_identity_ : str or list of str
+        Digest of what the backbone computes, or each of the backbones, after `fit`.
     value_parameters_ : dict
-        Layers, pooling, normalisation and decoding, as they were at `fit`.
+        Layers, pooling, crop, normalisation and decoding, as they were at `fit`.
 
     Examples
     --------
@@ -134,10 +143,11 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
     def __init__(
         self,
-        backbone: str | os.PathLike[str] = "efficientnet_lite0",
+        backbone: BackboneSpec = "efficientnet_lite0",
         *,
         layer: LayerSpec = None,
         pooling: str = "avg",
+        crop: str = "center",
         l2_normalize: bool = False,
         precision: str | None = None,
         decode: str = "exact",
@@ -153,6 +163,7 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         self.backbone = backbone
         self.layer = layer
         self.pooling = pooling
+        self.crop = crop
         self.l2_normalize = l2_normalize
         self.precision = precision
         self.decode = decode
@@ -182,7 +193,7 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             if hasattr(self, name):
                 delattr(self, name)
         plan = self._plan()
-        self.backbone_identity_ = plan.backbone.identity
+        self.backbone_identity_ = plan.identity
         self.value_parameters_ = plan.values
         return self
 
@@ -262,7 +273,7 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         """
         plan = self._plan()
         size = self._batch_size(plan)
-        batches = self._batches(plan, items, size, read_ahead=size > 1, recall=self._recall(plan))
+        batches = self._batches(plan, items, size, read_ahead=size > 1)
 
         def answers() -> Iterator[npt.NDArray[np.float32] | Failure]:
             with closing(batches):
@@ -286,7 +297,12 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         ndarray of str, shape (n_features,)
         """
         plan = self._plan()
-        names = [f"{plan.backbone.name}_{layer}_{i}" for layer, width in plan.widths.items() for i in range(width)]
+        names = [
+            f"{part.backbone.name}_{layer}_{i}"
+            for part in plan.parts
+            for layer, width in part.widths.items()
+            for i in range(width)
+        ]
         return np.array(names, dtype=object)
 
     def open_session(self) -> Session:
@@ -295,14 +311,19 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         Returns
         -------
         Session
-            Its ``device`` says where ``"auto"`` landed.
+            Its ``device`` says where ``"auto"`` landed. Of several backbones, the first one's.
         """
-        return self._open_session(self._plan())
+        return self._open_session(self._plan().parts[0])
 
     def __getstate__(self) -> Any:
         state = super().__getstate__()
         paths = {name: os.fspath(value) for name, value in state.items() if isinstance(value, os.PathLike)}
+        if isinstance(self.backbone, (list, tuple)):
+            paths["backbone"] = [os.fspath(one) for one in self.backbone]
         return {**state, **paths}
+
+    def __setstate__(self, state: Any) -> None:
+        super().__setstate__({**FeatureExtractor().__dict__, **state})  # a parameter that is younger than the state
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
@@ -317,13 +338,12 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         plan, items = self._plan(), list_items(X)
         features = np.empty((len(items), plan.width), np.float32)
         failures: list[Failure] = []
-        recall = self._recall(plan)
         profile = profile or Profile()
         known: set[int] = set()
         with profile.step("read"):
-            for start in range(0, len(items) if recall else 0, _MANY):  # rows of a million pictures are not held twice
+            for start in range(0, len(items) if self.cache else 0, _MANY):  # rows of a million are not held twice
                 some = [items[i] for i in range(start, min(start + _MANY, len(items)))]
-                for i, row in recall.known(some).items() if recall else ():
+                for i, row in self._known(plan, some).items():
                     features[start + i] = row
                     known.add(start + i)
         profile.add("read", 0.0, len(known))
@@ -331,7 +351,7 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         size = max(1, min(self._batch_size(plan), -(-len(places) // self._threads())))
         bar = tqdm(total=len(items), initial=len(known), unit="picture", disable=not self.progress)
         rest = items if not known else [items[i] for i in places]
-        with bar, closing(self._batches(plan, rest, size, profile=profile, recall=recall)) as batches:
+        with bar, closing(self._batches(plan, rest, size, profile=profile)) as batches:
             for batch, start in batches:
                 found = [replace(failure, index=places[failure.index]) for failure in batch.failures]
                 if found and stop_at_failure:
@@ -344,6 +364,11 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             raise PictureError(failures[0], note)
         return Embedded(features, failures)
 
+    def _known(self, plan: _Plan, items: list[Any]) -> dict[int, npt.NDArray[np.float32]]:
+        """Find whole rows of files that have not changed since they were embedded."""
+        found = [recall.known(items) for part in plan.parts if (recall := self._recall(plan, part))]
+        return {i: np.concatenate([rows[i] for rows in found]) for i in found[0] if all(i in rows for rows in found)}
+
     def _batches(
         self,
         plan: _Plan,
@@ -351,19 +376,21 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         batch_size: int,
         read_ahead: bool = True,
         profile: Profile | None = None,
-        recall: Recall | None = None,
     ) -> Generator[tuple[engine.Batch, int], None, None]:
+        views = [
+            engine.View(
+                self._open_session(part), part.backbone.preprocess, part.width, self.crop, self._recall(plan, part)
+            )
+            for part in plan.parts
+        ]
         batches = engine.run(
             items,
-            self._open_session(plan),
-            plan.backbone.preprocess,
-            plan.width,
+            views,
             batch_size=batch_size,
             n_threads=self._threads(),
             read_ahead=read_ahead,
             fast=self.decode == "fast",
             profile=profile,
-            recall=recall,
         )
         start = 0
         with closing(batches):
@@ -371,25 +398,25 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
                 yield batch, start
                 start += len(batch.features)
 
-    def _open_session(self, plan: _Plan) -> Session:
-        arguments = (tuple(plan.widths), self.pooling, bool(self.l2_normalize))
-        key = (plan.backbone.identity, *arguments)
-        session = get_session(key, lambda: tap(plan.backbone, *arguments), self.device, self.providers)
-        require_canonical(plan.backbone, session.device, self.providers)
+    def _open_session(self, part: _Part) -> Session:
+        arguments = (tuple(part.widths), self.pooling, bool(self.l2_normalize))
+        key = (part.backbone.identity, *arguments)
+        session = get_session(key, lambda: tap(part.backbone, *arguments), self.device, self.providers)
+        require_canonical(part.backbone, session.device, self.providers)
         return session
 
-    def _recall(self, plan: _Plan) -> Recall | None:
+    def _recall(self, plan: _Plan, part: _Part) -> Recall | None:
         if self.cache is False:
             return None
         folder = cache_folder() if self.cache is True else os.fspath(self.cache)
-        values = {**plan.values, "backbone": plan.backbone.identity}
-        device = self._open_session(plan).device
-        return Recall(FeatureCache(folder), plan.width, values, device, self.providers, self.cache_verify)
+        values = {**plan.values, "layer": list(part.widths), "backbone": part.backbone.identity}
+        device = self._open_session(part).device
+        return Recall(FeatureCache(folder), part.width, values, device, self.providers, self.cache_verify)
 
     def _batch_size(self, plan: _Plan) -> int:
         if self.batch_size is not None:
             return self.batch_size
-        return 8 if self._open_session(plan).device == "cpu" else 32
+        return 8 if self._open_session(plan.parts[0]).device == "cpu" else 32
 
     def _threads(self) -> int:
         if self.n_threads is not None:
@@ -412,6 +439,8 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             raise InputError(f"on_error={self.on_error!r}: expected 'raise' or 'nan'")
         if not isinstance(self.l2_normalize, (bool, np.bool_)):
             raise InputError(f"l2_normalize={self.l2_normalize!r}: expected True or False")
+        if self.crop not in CROPS:
+            raise InputError(f"crop={self.crop!r}: expected one of {', '.join(CROPS)}")
         if self.decode not in ("exact", "fast"):
             raise InputError(f"decode={self.decode!r}: expected 'exact' or 'fast'")
         if not isinstance(self.cache, (bool, str, os.PathLike)) or not str(self.cache).strip("\0 "):
@@ -419,37 +448,66 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         if self.cache_verify not in ("stat", "content"):
             raise InputError(f"cache_verify={self.cache_verify!r}: expected 'stat' or 'content'")
         check_device(self.device)
-        backbone = open_backbone(self.backbone, self.precision)
-        widths = n_features(backbone, self.layer, self.pooling)
+        several = isinstance(self.backbone, (list, tuple))
+        if not (several and self.backbone) and not isinstance(self.backbone, (str, os.PathLike)):
+            raise InputError(f"backbone={self.backbone!r}: expected a name or a path, or a list of them")
+        parts = []
+        for one in list_backbones(self.backbone):
+            backbone = open_backbone(one, self.precision)
+            parts.append(_Part(backbone, n_features(backbone, self.layer, self.pooling)))
+        layers = [list(part.widths) for part in parts]
         values = {
-            **{"layer": list(widths), "pooling": self.pooling},
+            **{"layer": layers if several else layers[0], "pooling": self.pooling, "crop": self.crop},
             **{"l2_normalize": bool(self.l2_normalize), "decode": self.decode},
         }
-        self._check_unchanged(backbone, values)
-        return _Plan(backbone, widths, values)
+        identities = [part.backbone.identity for part in parts]
+        plan = _Plan(parts, identities if several else identities[0], values)
+        self._check_unchanged(plan)
+        return plan
 
-    def _check_unchanged(self, backbone: Backbone, values: dict[str, Any]) -> None:
+    def _check_unchanged(self, plan: _Plan) -> None:
         if not hasattr(self, "backbone_identity_"):
             return
         changed = [
-            f"{name} was {was!r} at fit and is {values[name]!r} now"
+            f"{name} was {was!r} at fit and is {plan.values[name]!r} now"
             for name, was in self.value_parameters_.items()
-            if was != values[name]
+            if was != plan.values[name]
         ]
-        if backbone.identity != self.backbone_identity_:
-            was, now = self.backbone_identity_[:12], backbone.identity[:12]
-            changed.append(f"the backbone was {was} at fit and is {now} ({backbone.name}) now")
+        if plan.identity != self.backbone_identity_:
+            was, now = _short(self.backbone_identity_), _short(plan.identity)
+            names = ", ".join(part.backbone.name for part in plan.parts)
+            changed.append(f"the backbone was {was} at fit and is {now} ({names}) now")
         if changed:
             raise FeaturesChangedError(f"{'; '.join(changed)}: these are other features; call fit again")
 
 
-class _Plan(NamedTuple):
-    """What the parameters ask for: features of each layer, and all that changes values."""
+def list_backbones(backbone: BackboneSpec) -> list[str | os.PathLike[str]]:
+    """Give one backbone, or several, as a list."""
+    return [backbone] if isinstance(backbone, (str, os.PathLike)) else list(backbone)
+
+
+def _short(identity: str | list[str]) -> str:
+    return identity[:12] if isinstance(identity, str) else "+".join(one[:12] for one in identity)
+
+
+class _Part(NamedTuple):
+    """One backbone, and how many features each of its layers gives."""
 
     backbone: Backbone
     widths: dict[str, int]
-    values: dict[str, Any]
 
     @property
     def width(self) -> int:
         return sum(self.widths.values())
+
+
+class _Plan(NamedTuple):
+    """What the parameters ask for: the backbones, which they are, and all else that changes values."""
+
+    parts: list[_Part]
+    identity: str | list[str]
+    values: dict[str, Any]
+
+    @property
+    def width(self) -> int:
+        return sum(part.width for part in self.parts)

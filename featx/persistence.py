@@ -31,7 +31,7 @@ from featx.backbones.catalogue import cache_dir
 from featx.backbones.file import read_backbone
 from featx.backbones.inspection import inspect_apart
 from featx.errors import BackboneError, PipelineFileError, UntrustedTypeError
-from featx.extractor import FeatureExtractor
+from featx.extractor import BackboneSpec, FeatureExtractor, list_backbones
 from featx.files import write_whole
 
 __all__ = ["TRUSTED", "load", "read_info", "save"]
@@ -109,14 +109,14 @@ def save(
     ...     featx.load(os.path.join(folder, "max.featx"))
     FeatureExtractor(pooling='max')
     """
-    backbones = {}
+    backbones: dict[str, Backbone] = {}
     for extractor in _find_extractors(pipeline):
         if not hasattr(extractor, "backbone_identity_"):
             raise PipelineFileError(f"{path}: {extractor!r} is not fitted; call fit before save")
-        backbone = open_backbone(extractor.backbone, extractor.precision)
-        if backbone.identity != extractor.backbone_identity_:
+        opened = [open_backbone(one, extractor.precision) for one in list_backbones(extractor.backbone)]
+        if [backbone.identity for backbone in opened] != _identities(extractor):
             raise PipelineFileError(f"{path}: {extractor!r} was fitted with another backbone; call fit again")
-        backbones[backbone.identity] = backbone
+        backbones.update((backbone.identity, backbone) for backbone in opened)
     content = _skops().dumps(pipeline, compression=zipfile.ZIP_DEFLATED)
     _refuse_untrusted(os.fspath(path), content)
     about = {
@@ -132,17 +132,17 @@ def save(
             archive.write(backbone.path, _member(backbone.identity))
 
 
-def load(path: str | os.PathLike[str], *, backbone: str | os.PathLike[str] | None = None) -> Any:
+def load(path: str | os.PathLike[str], *, backbone: BackboneSpec | None = None) -> Any:
     """Load a saved pipeline; nothing in the file is executed.
 
     Parameters
     ----------
     path : str or path
         What `save` wrote.
-    backbone : str, path or None
-        Where the backbone is on this machine. None looks for it by its
-        identity: where it was, among the bundled and the user's own, and in
-        the file itself.
+    backbone : str, path, list of them, or None
+        Where the backbone is on this machine, or all of them in the order they were fitted
+        with. None looks for each by its identity: where it was, among the bundled and the
+        user's own, and in the file itself.
 
     Returns
     -------
@@ -169,10 +169,19 @@ def load(path: str | os.PathLike[str], *, backbone: str | os.PathLike[str] | Non
     except Exception as error:  # skops raises whatever a damaged state leads to
         raise PipelineFileError(f"{path}: cannot be rebuilt ({type(error).__name__}: {error})") from error
     for extractor in _find_extractors(pipeline):
-        identity = getattr(extractor, "backbone_identity_", None)
-        if not (isinstance(identity, str) and re.fullmatch("[0-9a-f]{64}", identity)):
+        identities = _identities(extractor)
+        was: Any = extractor.backbone
+        was = [was] if isinstance(was, str) else was
+        if not (_are(was, ".+") and _are(identities, "[0-9a-f]{64}") and len(identities) == len(was)):
             raise PipelineFileError(f"{path}: damaged pipeline (an extractor without its backbone's identity)")
-        extractor.backbone = _locate(path, extractor, backbone)
+        given = [None] * len(was) if backbone is None else list_backbones(backbone)
+        if len(given) != len(was):
+            raise BackboneError(f"{path}: fitted with {len(was)} backbones, and {len(given)} given for it")
+        found = [
+            _locate(path, one, identity, extractor.precision, here)
+            for one, identity, here in zip(was, identities, given, strict=True)
+        ]
+        extractor.backbone = found if isinstance(extractor.backbone_identity_, list) else found[0]
     return pipeline
 
 
@@ -234,23 +243,36 @@ def _refuse_untrusted(path: str, content: bytes) -> list[str]:
     return list(asked)
 
 
-def _locate(path: str | os.PathLike[str], extractor: FeatureExtractor, given: Any) -> str:
-    """Find the extractor's backbone on this machine; its identity decides, not its name."""
-    identity = extractor.backbone_identity_
+def _identities(extractor: FeatureExtractor) -> list[Any]:
+    identity = getattr(extractor, "backbone_identity_", [])
+    return identity if isinstance(identity, list) else [identity]
+
+
+def _are(things: Any, pattern: str) -> bool:
+    """Tell whether these are strings like that, at least one."""
+    return (
+        isinstance(things, list)
+        and things != []
+        and all(isinstance(t, str) and re.fullmatch(pattern, t) for t in things)
+    )
+
+
+def _locate(path: Any, was: Any, identity: str, precision: str | None, given: Any) -> str:
+    """Find a backbone on this machine; its identity decides, not its name."""
     if given is not None:
-        found = open_backbone(given, extractor.precision)
+        found = open_backbone(given, precision)
         if found.identity != identity:
             raise BackboneError(f"{given}: is not the backbone that {path} was fitted with ({identity[:12]})")
         return str(os.fspath(given))
     try:
-        if open_backbone(extractor.backbone, extractor.precision, download=False).identity == identity:
-            return str(os.fspath(extractor.backbone))
+        if open_backbone(was, precision, download=False).identity == identity:
+            return str(os.fspath(was))
     except BackboneError:
         pass  # it was elsewhere on the machine that saved it
     known = find_by_identity(identity) or _unpack(path, identity)
     if known is None:
         raise BackboneError(
-            f"{path}: fitted with the backbone {extractor.backbone} ({identity[:12]}), which is not on this machine; "
+            f"{path}: fitted with the backbone {was} ({identity[:12]}), which is not on this machine; "
             f"give its file (backbone=..., --backbone), or save with embed_backbone"
         )
     return os.fspath(known.path)

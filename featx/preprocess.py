@@ -10,7 +10,10 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-__all__ = ["INTERPOLATIONS", "Preprocess", "to_canvas"]
+__all__ = ["CROPS", "INTERPOLATIONS", "Preprocess", "to_canvas"]
+
+#: What becomes of the parts of a picture that a canvas of another shape has no room for.
+CROPS = ("center", "whole", "pad")
 
 INTERPOLATIONS = {
     "bilinear": Image.Resampling.BILINEAR,
@@ -113,7 +116,9 @@ _HORIZONTAL_FIRST = 2
 _REACH = {"bilinear": 1, "bicubic": 2, "lanczos": 3}
 
 
-def to_canvas(image: Image.Image, preprocess: Preprocess, out: npt.NDArray[np.uint8], *, fast: bool = False) -> None:
+def to_canvas(
+    image: Image.Image, preprocess: Preprocess, out: npt.NDArray[np.uint8], *, crop: str = "center", fast: bool = False
+) -> None:
     """Resize and crop one RGB image into ``out``, to the bit as Pillow does it.
 
     Rows and columns that the crop leaves out are not computed. Only a picture more than 8
@@ -129,6 +134,10 @@ def to_canvas(image: Image.Image, preprocess: Preprocess, out: npt.NDArray[np.ui
         The backbone's rules.
     out : ndarray of uint8, shape (3, height, width)
         Receives the planes.
+    crop : {"center", "whole", "pad"}, default="center"
+        ``"center"`` follows the backbone's own rule. ``"whole"`` resizes the whole picture to the
+        canvas, whatever becomes of its aspect. ``"pad"`` keeps the aspect and the whole picture,
+        in the middle of a canvas of the mean colour.
     fast : bool, default=False
         Compute still less, which rounds a few values in ten thousand by a level or two
         otherwise; and average blocks first of a picture of more than four times the canvas.
@@ -143,19 +152,37 @@ def to_canvas(image: Image.Image, preprocess: Preprocess, out: npt.NDArray[np.ui
     >>> out[:, 0, 0]
     array([255,   0,   0], dtype=uint8)
     """
+    if crop != "center":
+        out[...] = np.asarray(_keep_all(image, preprocess, crop == "pad", fast)).transpose(2, 0, 1)
+        return
     short, long = sorted(image.size)
     full_w, full_h = (preprocess.resize * side // short for side in image.size)
     left, upper = round((full_w - preprocess.width) / 2), round((full_h - preprocess.height) / 2)
-    crop = _Crop(left, upper, left + preprocess.width, upper + preprocess.height, full_w, full_h)
+    kept = _Crop(left, upper, left + preprocess.width, upper + preprocess.height, full_w, full_h)
     if fast and (factor := short // (2 * preprocess.resize)) > 1:
         image = image.reduce(factor)
     if long > _LONGEST_RATIO * short or fast:
-        canvas = _resize_crop_alone(image, crop, preprocess.interpolation, fast)
+        canvas = _resize_crop_alone(image, kept, preprocess.interpolation, fast)
     elif long > _HORIZONTAL_FIRST * short:
-        canvas = image.resize((full_w, full_h), INTERPOLATIONS[preprocess.interpolation]).crop(crop[:4])
+        canvas = image.resize((full_w, full_h), INTERPOLATIONS[preprocess.interpolation]).crop(kept[:4])
     else:
-        canvas = _resize_to_the_bit(image, crop, preprocess.interpolation)
+        canvas = _resize_to_the_bit(image, kept, preprocess.interpolation)
     out[...] = np.asarray(canvas).transpose(2, 0, 1)
+
+
+def _keep_all(image: Image.Image, preprocess: Preprocess, pad: bool, fast: bool) -> Image.Image:
+    """Resize the whole picture to the canvas, or into it."""
+    size = width, height = preprocess.width, preprocess.height
+    if pad:
+        scale = min(width / image.width, height / image.height)
+        size = max(1, round(image.width * scale)), max(1, round(image.height * scale))
+    gap = 2.0 if fast else None  # average blocks first, down to twice the size
+    resized = image.resize(size, INTERPOLATIONS[preprocess.interpolation], reducing_gap=gap)
+    if size == (width, height):
+        return resized
+    canvas = Image.new("RGB", (width, height), tuple(min(255, max(0, round(value))) for value in preprocess.mean))
+    canvas.paste(resized, ((width - size[0]) // 2, (height - size[1]) // 2))
+    return canvas
 
 
 class _Crop(NamedTuple):

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -19,9 +19,10 @@ import platformdirs
 from featx._optional import installed_version
 from featx.cache import FeatureCache, FileState, Row, file_state
 from featx.decode import read
+from featx.recent import Recent, recent_pictures
 from featx.session import Providers, runtime_version
 
-__all__ = ["Recall", "cache_folder"]
+__all__ = ["Recall", "Source", "cache_folder"]
 
 #: Raised when decoding or resizing gives other pixels than before.
 PREPROCESSING = 1
@@ -31,6 +32,15 @@ def cache_folder() -> Path:
     """Find where ``cache=True`` keeps features: ``$FEATX_CACHE``, or ``features`` in the user's cache folder."""
     given = os.environ.get("FEATX_CACHE")
     return Path(given) if given else platformdirs.user_cache_path("featx") / "features"
+
+
+class Source(NamedTuple):
+    """What `featx.decode.decode` takes, its digest, the state of its file, and the picture if it is at hand."""
+
+    content: Any
+    digest: bytes | None = None
+    state: FileState | None = None
+    image: Any = None
 
 
 class Recall:
@@ -91,11 +101,25 @@ class Recall:
         """Make the key of a content under this setting."""
         return hashlib.sha256(self._setting + digest).digest()
 
-    def read(self, item: Any) -> tuple[Any, bytes | None, FileState | None]:
-        """Read an item: its content, the content's digest, and the state of its file before it was read."""
+    def read(self, item: Any, shortest: int | None = None) -> Source:
+        """Read an item, or find it among what was decoded a moment ago.
+
+        The state of a file is that before it was read. ``shortest`` is what `decode` will be told.
+        """
         state = file_state(item) if isinstance(item, (str, os.PathLike)) else None
+        if state and self.verify == "stat" and (known := recent_pictures.get((state, shortest))):
+            return Source(None, known.digest, state, known.image)
         content = read(item)
-        return content, self.digest(content), state
+        digest = self.digest(content)
+        if digest and (known := recent_pictures.get((digest, shortest))):
+            return Source(content, digest, state, known.image)
+        return Source(content, digest, state)
+
+    def keep(self, source: Source, image: Any, shortest: int | None = None) -> None:
+        """Remember a decoded picture for a moment; an array has cost no decoding."""
+        if source.digest and not isinstance(source.content, np.ndarray):
+            key = source.state if source.state and self.verify == "stat" else source.digest
+            recent_pictures.put((key, shortest), Recent(image, source.digest))
 
     def get(self, digest: bytes) -> Row | None:
         """Look up one row."""

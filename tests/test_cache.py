@@ -18,10 +18,11 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 
 import featx
-from featx import engine
+from featx import engine, recall
 from featx.backbones import open_backbone
 from featx.cache import FeatureCache, file_state
 from featx.extractor import FeatureExtractor
+from featx.recent import RecentPictures
 from featx.samples import extract_fashion_mnist, load_fashion_mnist
 
 X, Y = load_fashion_mnist("test")
@@ -31,7 +32,8 @@ ARRAY = np.arange(40 * 40 * 3, dtype=np.uint8).reshape(40, 40, 3)
 
 @pytest.fixture
 def decoded(monkeypatch):
-    """Count what is decoded."""
+    """Count what is decoded, with no memory of what was decoded a moment ago."""
+    monkeypatch.setattr(recall, "recent_pictures", RecentPictures(room=0))
     seen = []
     real = engine.decode
 
@@ -179,6 +181,7 @@ FLIPS = {
     "backbone": ("other", False),
     "layer": ("stage2", False),
     "pooling": ("max", False),
+    "crop": ("whole", False),
     "l2_normalize": (True, False),
     "precision": ("int8", False),
     "decode": ("fast", False),

@@ -24,7 +24,9 @@ def stage1():
 
 
 def run(items, session, batch_size=4, n_threads=2):
-    return engine.run(items, session, BACKBONE.preprocess, 24, batch_size=batch_size, n_threads=n_threads)
+    return engine.run(
+        items, [engine.View(session, BACKBONE.preprocess, 24)], batch_size=batch_size, n_threads=n_threads
+    )
 
 
 @pytest.mark.parametrize(("batch_size", "n_threads"), [(1, 1), (3, 2), (7, 5), (100, 2)])
@@ -162,7 +164,7 @@ PREPROCESS = Preprocess(8, 8, 9, "bilinear", (0, 0, 0), (1, 1, 1))
 
 def test_elsewhere_than_on_the_cpu_every_run_has_one_shape():
     card = Card(room=100)
-    rows = list(engine.run(PICTURES[:3] * 3, card, PREPROCESS, 3, batch_size=4, n_threads=1))
+    rows = list(engine.run(PICTURES[:3] * 3, [engine.View(card, PREPROCESS, 3)], batch_size=4, n_threads=1))
     assert card.shapes == [4, 4, 4]
     assert [len(batch.features) for batch in rows] == [4, 4, 1]
     assert np.concatenate([batch.features for batch in rows])[:, 0].tolist() == [1, 2, 3] * 3
@@ -172,7 +174,7 @@ def test_a_batch_that_does_not_fit_goes_in_halves_with_a_warning():
     card = Card(room=3)
     with warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")
-        batches = list(engine.run(PICTURES * 4, card, PREPROCESS, 3, batch_size=8, n_threads=1))
+        batches = list(engine.run(PICTURES * 4, [engine.View(card, PREPROCESS, 3)], batch_size=8, n_threads=1))
     assert np.concatenate([batch.features for batch in batches])[:, 0].tolist() == [1, 2, 3, 4] * 4
     assert card.shapes == [8, 4, 2, 2, 2, 2, 2, 2, 2, 2]
     assert [str(warning.message).partition("; ")[2] for warning in warned] == [
@@ -186,14 +188,14 @@ def test_a_picture_that_does_not_fit_alone_raises():
         pytest.warns(UserWarning, match="going on with batches of 1"),
         pytest.raises(featx.OutOfMemoryError, match="Failed to allocate"),
     ):
-        list(engine.run(PICTURES[:2], Card(room=0), PREPROCESS, 3, batch_size=2, n_threads=1))
+        list(engine.run(PICTURES[:2], [engine.View(Card(room=0), PREPROCESS, 3)], batch_size=2, n_threads=1))
 
 
 def test_a_profile_counts_every_step_and_picture(tmp_path):
     path = tmp_path / "a.png"
     Image.fromarray(PICTURES[0]).save(path)
     profile = Profile()
-    list(engine.run([path] * 5, Card(9), PREPROCESS, 3, batch_size=2, n_threads=2, profile=profile))
+    list(engine.run([path] * 5, [engine.View(Card(9), PREPROCESS, 3)], batch_size=2, n_threads=2, profile=profile))
     assert profile.n_pictures == 5
     assert all(profile.seconds[name] > 0 for name in ("read", "decode", "resize", "inference", "wait"))
     lines = str(profile).splitlines()

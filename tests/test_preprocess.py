@@ -194,3 +194,38 @@ def test_incomplete_fixed_rules_are_refused_as_well(missing):
     del rules[missing]
     with pytest.raises(ValueError, match=missing):
         Preprocess.from_dict(rules)
+
+
+@pytest.mark.parametrize("size", [*SIZES, (3000, 40), (1, 500)], ids=lambda size: f"{size[0]}x{size[1]}")
+def test_whole_is_the_picture_resized_whatever_its_aspect(size):
+    out = np.empty((3, 96, 224), np.uint8)
+    rules = Preprocess(96, 224, 256, "bicubic", MEAN, STD)
+    for image in (noise(*size), ASTRONAUT.resize(size)):
+        to_canvas(image, rules, out, crop="whole")
+        np.testing.assert_array_equal(
+            out, np.asarray(image.resize((224, 96), Image.Resampling.BICUBIC)).transpose(2, 0, 1)
+        )
+
+
+@pytest.mark.parametrize("size", [*SIZES, (3000, 40), (1, 500)], ids=lambda size: f"{size[0]}x{size[1]}")
+def test_pad_keeps_the_aspect_in_the_middle_of_the_mean_colour(size):
+    out = np.empty((3, 224, 224), np.uint8)
+    rules = Preprocess(224, 224, 256, "bicubic", MEAN, STD)
+    image = noise(*size)
+    to_canvas(image, rules, out, crop="pad")
+    width, height = (max(1, round(side * 224 / max(size))) for side in size)
+    top, left = (224 - height) // 2, (224 - width) // 2
+    inside = out[:, top : top + height, left : left + width]
+    resized = image.resize((width, height), Image.Resampling.BICUBIC)
+    np.testing.assert_array_equal(inside, np.asarray(resized).transpose(2, 0, 1))
+    outside = np.ones((224, 224), bool)
+    outside[top : top + height, left : left + width] = False
+    assert (out[:, outside] == np.array([[124], [116], [104]])).all()
+
+
+@pytest.mark.parametrize("crop", ["whole", "pad"])
+def test_fast_keeps_the_whole_picture_nearly_as_it_is(crop):
+    exact, fast = np.empty((2, 3, 224, 224), np.uint8)
+    to_canvas(ASTRONAUT.resize((2000, 1500)), LITE0, exact, crop=crop)
+    to_canvas(ASTRONAUT.resize((2000, 1500)), LITE0, fast, crop=crop, fast=True)
+    assert np.abs(exact.astype(int) - fast).mean() < 1

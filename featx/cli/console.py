@@ -15,6 +15,7 @@ from featx.extractor import FeatureExtractor
 from featx.files import check_writable
 from featx.formats import check_format
 from featx.formats.npy import paths_file
+from featx.preprocess import CROPS
 
 __all__ = ["add_command", "add_features", "add_running", "check_output", "make_extractor", "note", "note_failures"]
 
@@ -50,7 +51,12 @@ def add_running(parser: argparse.ArgumentParser) -> None:
 def add_features(parser: argparse.ArgumentParser) -> None:
     """Add the options that say which features."""
     group = parser.add_argument_group("features")
-    group.add_argument("--backbone", default="efficientnet_lite0", metavar="NAME|FILE", help="see featx backbones")
+    group.add_argument(
+        "--backbone",
+        action="append",
+        metavar="NAME|FILE",
+        help="see featx backbones; several times for several, side by side (default: efficientnet_lite0)",
+    )
     group.add_argument(
         "--layer",
         type=_layers,
@@ -59,6 +65,12 @@ def add_features(parser: argparse.ArgumentParser) -> None:
         help="where to tap: stem, stage1 ... stage4, a finer one, -1 for the last; several of them (default: head)",
     )
     group.add_argument("--pooling", default="avg", choices=list(POOLINGS), help="default: avg")
+    group.add_argument(
+        "--crop",
+        default="center",
+        choices=list(CROPS),
+        help="the middle, as in training; the whole picture squeezed in; or the whole with margins (default: center)",
+    )
     group.add_argument(
         "--precision", choices=["float32", "int8", "float16"], help="the backbone's copy in it (default: as it is)"
     )
@@ -78,10 +90,12 @@ def _layers(text: str) -> str | int | list[str | int]:
 
 def make_extractor(options: argparse.Namespace) -> FeatureExtractor:
     """Make the extractor that `add_features` and `add_running` describe, fitted."""
+    backbones = options.backbone or ["efficientnet_lite0"]
     extractor = FeatureExtractor(
-        options.backbone,
+        backbones if len(backbones) > 1 else backbones[0],
         layer=options.layer,
         pooling=options.pooling,
+        crop=options.crop,
         l2_normalize=options.l2_normalize,
         precision=options.precision,
         decode=options.decode,
