@@ -31,7 +31,7 @@ from featx.profile import Profile
 from featx.recall import Recall, cache_folder
 from featx.session import Providers, Session, check_device, get_session
 
-__all__ = ["BackboneSpec", "Embedded", "FeatureExtractor", "list_backbones"]
+__all__ = ["BackboneSpec", "Embedded", "FeatureExtractor", "embed_together", "list_backbones"]
 
 #: One backbone, or several side by side.
 BackboneSpec = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
@@ -220,7 +220,7 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         FeaturesChangedError
             When a parameter that changes values was set since `fit`.
         """
-        features, failures = self._embed(X, stop_at_failure=self.on_error == "raise")
+        features, failures = self._embed(X, self._views(), stop_at_failure=self.on_error == "raise")
         if failures:
             warnings.warn(FailedPicturesWarning(failures), stacklevel=3)  # past set_output's wrapper
         return features
@@ -245,7 +245,7 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         PictureError
             When every picture fails.
         """
-        return self._embed(X, stop_at_failure=False, profile=profile)
+        return self._embed(X, self._views(), stop_at_failure=False, profile=profile)
 
     def iter_embed(self, items: Iterable[Any]) -> Iterator[npt.NDArray[np.float32] | Failure]:
         """Embed a stream that may never end.
@@ -271,9 +271,9 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         (1280,)
         (1280,)
         """
-        plan = self._plan()
-        size = self._batch_size(plan)
-        batches = self._batches(plan, items, size, read_ahead=size > 1)
+        views = self._views()
+        size = self._batch_size(views)
+        batches = self._batches(views, items, size, read_ahead=size > 1)
 
         def answers() -> Iterator[npt.NDArray[np.float32] | Failure]:
             with closing(batches):
@@ -334,24 +334,26 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         tags.transformer_tags.preserves_dtype = []
         return tags
 
-    def _embed(self, X: Any, *, stop_at_failure: bool, profile: Profile | None = None) -> Embedded:
-        plan, items = self._plan(), list_items(X)
-        features = np.empty((len(items), plan.width), np.float32)
+    def _embed(
+        self, X: Any, views: list[engine.View], *, stop_at_failure: bool, profile: Profile | None = None
+    ) -> Embedded:
+        items = list_items(X)
+        features = np.empty((len(items), sum(view.n_features for view in views)), np.float32)
         failures: list[Failure] = []
         profile = profile or Profile()
         known: set[int] = set()
         with profile.step("read"):
             for start in range(0, len(items) if self.cache else 0, _MANY):  # rows of a million are not held twice
                 some = [items[i] for i in range(start, min(start + _MANY, len(items)))]
-                for i, row in self._known(plan, some).items():
+                for i, row in _known(views, some).items():
                     features[start + i] = row
                     known.add(start + i)
         profile.add("read", 0.0, len(known))
         places = [i for i in range(len(items)) if i not in known]
-        size = max(1, min(self._batch_size(plan), -(-len(places) // self._threads())))
+        size = max(1, min(self._batch_size(views), -(-len(places) // self._threads())))
         bar = tqdm(total=len(items), initial=len(known), unit="picture", disable=not self.progress)
         rest = items if not known else [items[i] for i in places]
-        with bar, closing(self._batches(plan, rest, size, profile=profile)) as batches:
+        with bar, closing(self._batches(views, rest, size, profile=profile)) as batches:
             for batch, start in batches:
                 found = [replace(failure, index=places[failure.index]) for failure in batch.failures]
                 if found and stop_at_failure:
@@ -364,25 +366,14 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             raise PictureError(failures[0], note)
         return Embedded(features, failures)
 
-    def _known(self, plan: _Plan, items: list[Any]) -> dict[int, npt.NDArray[np.float32]]:
-        """Find whole rows of files that have not changed since they were embedded."""
-        found = [recall.known(items) for part in plan.parts if (recall := self._recall(plan, part))]
-        return {i: np.concatenate([rows[i] for rows in found]) for i in found[0] if all(i in rows for rows in found)}
-
     def _batches(
         self,
-        plan: _Plan,
+        views: list[engine.View],
         items: Iterable[Any],
         batch_size: int,
         read_ahead: bool = True,
         profile: Profile | None = None,
     ) -> Generator[tuple[engine.Batch, int], None, None]:
-        views = [
-            engine.View(
-                self._open_session(part), part.backbone.preprocess, part.width, self.crop, self._recall(plan, part)
-            )
-            for part in plan.parts
-        ]
         batches = engine.run(
             items,
             views,
@@ -397,6 +388,15 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             for batch in batches:
                 yield batch, start
                 start += len(batch.features)
+
+    def _views(self) -> list[engine.View]:
+        plan = self._plan()
+        return [
+            engine.View(
+                self._open_session(part), part.backbone.preprocess, part.width, self.crop, self._recall(plan, part)
+            )
+            for part in plan.parts
+        ]
 
     def _open_session(self, part: _Part) -> Session:
         arguments = (tuple(part.widths), self.pooling, bool(self.l2_normalize))
@@ -413,10 +413,10 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         device = self._open_session(part).device
         return Recall(FeatureCache(folder), part.width, values, device, self.providers, self.cache_verify)
 
-    def _batch_size(self, plan: _Plan) -> int:
+    def _batch_size(self, views: list[engine.View]) -> int:
         if self.batch_size is not None:
             return self.batch_size
-        return 8 if self._open_session(plan.parts[0]).device == "cpu" else 32
+        return 8 if views[0].session.device == "cpu" else 32
 
     def _threads(self) -> int:
         if self.n_threads is not None:
@@ -479,6 +479,56 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             changed.append(f"the backbone was {was} at fit and is {now} ({names}) now")
         if changed:
             raise FeaturesChangedError(f"{'; '.join(changed)}: these are other features; call fit again")
+
+
+def embed_together(extractors: Sequence[FeatureExtractor], X: Any, *, profile: Profile | None = None) -> list[Embedded]:
+    """Embed pictures with several extractors, each read and decoded once for all.
+
+    Parameters
+    ----------
+    extractors : sequence of FeatureExtractor
+        Alike in ``decode`` and ``cache``; of what changes no value, the first one's counts.
+    X : sequence or ndarray
+        As for `FeatureExtractor.transform`.
+    profile : Profile or None, default=None
+        Counts where the time goes.
+
+    Returns
+    -------
+    list of Embedded
+        One for each extractor, as its ``embed`` would give; all have the same failures.
+
+    Raises
+    ------
+    InputError
+        When there is none, or they decode or keep in different ways.
+    PictureError
+        When every picture fails.
+
+    Examples
+    --------
+    >>> import featx
+    >>> from featx.extractor import embed_together
+    >>> X, _ = featx.samples.load_fashion_mnist("test")
+    >>> center, whole = embed_together([featx.FeatureExtractor(crop=c) for c in ("center", "whole")], X[:4])
+    >>> center.features.shape, whole.features.shape
+    ((4, 1280), (4, 1280))
+    """
+    if not extractors:
+        raise InputError("no extractor was given")
+    for name in ("decode", "cache"):
+        if len({str(getattr(extractor, name)) for extractor in extractors}) > 1:
+            raise InputError(f"{name}: the same for extractors that read together, and these differ")
+    views = [extractor._views() for extractor in extractors]
+    together = extractors[0]._embed(X, [one for some in views for one in some], stop_at_failure=False, profile=profile)
+    ends = np.cumsum([sum(view.n_features for view in some) for some in views])
+    return [Embedded(part, together.failures) for part in np.split(together.features, ends[:-1], axis=1)]
+
+
+def _known(views: list[engine.View], items: list[Any]) -> dict[int, npt.NDArray[np.float32]]:
+    """Find whole rows of files that have not changed since they were embedded."""
+    found = [view.recall.known(items) for view in views if view.recall]
+    return {i: np.concatenate([rows[i] for rows in found]) for i in found[0] if all(i in rows for rows in found)}
 
 
 def list_backbones(backbone: BackboneSpec) -> list[str | os.PathLike[str]]:

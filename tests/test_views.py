@@ -15,7 +15,7 @@ from sklearn.pipeline import FeatureUnion, make_pipeline
 
 import featx
 from featx import engine, recall
-from featx.extractor import FeatureExtractor
+from featx.extractor import FeatureExtractor, embed_together
 from featx.recent import Recent, RecentPictures
 
 X, Y = featx.samples.load_fashion_mnist("test")
@@ -67,6 +67,23 @@ def test_other_canvases_share_the_decoding_too(photos, decoded, monkeypatch):
         np.hstack([FeatureExtractor(name).transform(photos) for name in extractor.backbone]),
     )
     assert decoded["decode"] == 3 * 4
+
+
+def test_extractors_of_any_kind_embed_together(photos, decoded, tmp_path):
+    extractors = [
+        FeatureExtractor(layer=["stage2", "head"], pooling="avgmax"),
+        FeatureExtractor("efficientnet_lite0_int8", crop="whole"),
+        FeatureExtractor(["efficientnet_lite0", "efficientnet_lite0_int8"], layer="stem", crop="pad"),
+    ]
+    together = embed_together(extractors, [*photos, tmp_path / "none.jpg"])
+    assert decoded["decode"] == 4
+    for extractor, (features, failures) in zip(extractors, together, strict=True):
+        assert [failure.index for failure in failures] == [4]
+        np.testing.assert_array_equal(features[:4], extractor.transform(photos))
+    with pytest.raises(featx.InputError, match="decode: the same for extractors"):
+        embed_together([FeatureExtractor(), FeatureExtractor(decode="fast")], photos)
+    with pytest.raises(featx.InputError, match="no extractor"):
+        embed_together([], photos)
 
 
 def test_a_picture_that_fails_is_nan_for_all(tmp_path, photos):
