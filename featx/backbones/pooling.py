@@ -78,6 +78,12 @@ def _avgmax_nodes(source: str, target: str, size: Size) -> list[NodeProto]:
     return chain.end("Flatten", chain.add("Mul", both, chain.constant(0.5)), axis=1)
 
 
+def _catavgmax_nodes(source: str, target: str, size: Size) -> list[NodeProto]:
+    chain = _Chain(source, target)
+    both = chain.add("Concat", chain.add("GlobalAveragePool", source), chain.add("GlobalMaxPool", source), axis=1)
+    return chain.end("Flatten", both, axis=1)
+
+
 def _gem(maps: Array) -> Array:
     powers = np.maximum(maps, np.float32(_GEM_FLOOR)) ** np.float32(_GEM_POWER)
     return np.asarray(powers.mean((2, 3)) ** np.float32(1 / _GEM_POWER))
@@ -146,6 +152,12 @@ POOLINGS: dict[str, Pooling] = {
         lambda maps: np.asarray((maps.mean((2, 3)) + maps.max((2, 3))) * np.float32(0.5)),
         _avgmax_nodes,
         lambda size: size[0],
+    ),
+    "catavgmax": Pooling(
+        "avg and max side by side",
+        lambda maps: np.concatenate([maps.mean((2, 3)), maps.max((2, 3))], axis=1),
+        _catavgmax_nodes,
+        lambda size: 2 * size[0],
     ),
     "gem": Pooling(
         "generalised mean with power 3, of values above 1e-6 (Radenovic et al., 2018)",

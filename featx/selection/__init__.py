@@ -1,0 +1,7 @@
+"""Which backbone, layer and pooling suit these pictures: estimated on a part of them, before anything is fitted."""
+
+from featx.selection.candidates import Candidate
+from featx.selection.compare import Comparison, compare
+from featx.selection.duplicates import group_duplicates
+
+__all__ = ["Candidate", "Comparison", "compare", "group_duplicates"]
