@@ -16,7 +16,6 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import FeatureUnion, make_pipeline
 from sklearn.preprocessing import StandardScaler
-from sklearn.utils import estimator_checks
 
 import featx
 from featx import canonical, session
@@ -246,24 +245,6 @@ def test_column_transformer_and_feature_union():
     assert table.get_feature_names_out()[0] == "picture__efficientnet_lite0_head_0"
     union = FeatureUnion([("late", FeatureExtractor()), ("early", FeatureExtractor(layer="stage1"))])
     assert union.fit_transform(X[:2]).shape == (2, 1280 + 24)
-
-
-@pytest.mark.parametrize(
-    "check",
-    [
-        "check_no_attributes_set_in_init",
-        "check_parameters_default_constructible",
-        "check_get_params_invariance",
-        "check_set_params",
-        "check_estimator_repr",
-        "check_estimator_tags_renamed",
-        "check_valid_tag_types",
-        "check_mixin_order",
-        "check_estimator_cloneable",
-    ],
-)
-def test_scikit_learns_checks_of_the_interface(check):
-    getattr(estimator_checks, check)("FeatureExtractor", FeatureExtractor())
 
 
 def test_the_repr_and_the_html_display_show_parameters():
