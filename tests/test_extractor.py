@@ -11,11 +11,6 @@ import pytest
 from PIL import Image
 from skimage import data
 from sklearn.base import clone
-from sklearn.compose import ColumnTransformer
-from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import GridSearchCV, cross_val_score
-from sklearn.pipeline import FeatureUnion, make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 import featx
 from featx import canonical, session
@@ -200,16 +195,6 @@ def test_transform_is_thread_safe(features):
         np.testing.assert_array_equal(rows, features[i:])
 
 
-@pytest.mark.parametrize("backend", ["loky", "threading"])
-def test_cross_val_score_in_parallel_equals_serial(backend):
-    pipeline = make_pipeline(FeatureExtractor(), StandardScaler(), LogisticRegression(C=0.01, max_iter=500))
-    small = np.array(X[:20], dtype=object), Y[:20]
-    small_y = np.array(["a", "b"] * 10)
-    serial = cross_val_score(pipeline, small[0], small_y, cv=2)
-    with joblib.parallel_config(backend, n_jobs=2):
-        np.testing.assert_array_equal(cross_val_score(pipeline, small[0], small_y, cv=2), serial)
-
-
 def test_threads_take_their_share_inside_a_worker():
     def threads():
         return FeatureExtractor()._threads()
@@ -225,26 +210,6 @@ def test_threads_take_their_share_inside_a_worker():
 
 def _threads_in_worker():
     return FeatureExtractor()._threads()
-
-
-def test_a_search_over_layers_scores_different_features():
-    search = GridSearchCV(
-        make_pipeline(FeatureExtractor(), StandardScaler(), LogisticRegression(C=0.01, max_iter=1000)),
-        {"featureextractor__layer": ["stem", "stage3", "head"]},
-        cv=2,
-    )
-    search.fit(np.array(X, dtype=object), Y)
-    assert len(set(search.cv_results_["mean_test_score"])) > 1
-
-
-def test_column_transformer_and_feature_union():
-    frame = pd.DataFrame({"picture": X[:6], "price": np.arange(6.0)})
-    table = ColumnTransformer([("picture", FeatureExtractor(), ["picture"]), ("price", "passthrough", ["price"])])
-    rows = table.fit_transform(frame)
-    np.testing.assert_array_equal(rows[:, :1280].astype(np.float32), FeatureExtractor().transform(X[:6]))
-    assert table.get_feature_names_out()[0] == "picture__efficientnet_lite0_head_0"
-    union = FeatureUnion([("late", FeatureExtractor()), ("early", FeatureExtractor(layer="stage1"))])
-    assert union.fit_transform(X[:2]).shape == (2, 1280 + 24)
 
 
 def test_the_repr_and_the_html_display_show_parameters():
