@@ -1,12 +1,14 @@
 import copy
 import pickle
 import threading
+from pathlib import Path
 
 import joblib
 import numpy as np
 import onnxruntime
 import pandas as pd
 import polars as pl
+import pyarrow as pa
 import pytest
 from PIL import Image
 from skimage import data
@@ -156,6 +158,12 @@ def test_set_output_gives_frames_with_names_and_index(features):
         lambda x: pd.DataFrame({"picture": x}),
         lambda x: pl.Series(x),
         lambda x: pl.DataFrame({"picture": x}),
+        lambda x: pd.DataFrame({("several", "levels"): x}),
+        lambda x: pd.DataFrame({"collect": x}),
+        lambda x: pd.Series(x, index=["columns", *range(1, len(x))]),
+        lambda x: pa.array(x),
+        lambda x: pa.chunked_array([x[:3], x[3:]]),
+        lambda x: pa.table({"picture": x}),
         lambda x: (item for item in x),
     ],
 )
@@ -163,8 +171,45 @@ def test_every_container_gives_the_same_rows(container, features):
     np.testing.assert_array_equal(FeatureExtractor().transform(container(X)), features)
 
 
-def test_no_pictures_give_no_rows():
-    assert FeatureExtractor().transform([]).shape == (0, 1280)
+@pytest.mark.parametrize(
+    "container",
+    [
+        np.array,
+        lambda x: np.array(x, dtype=np.dtypes.StringDType()),
+        lambda x: np.array(x, dtype=np.dtypes.StringDType())[:, None],
+        lambda x: pd.Series(x, dtype="category"),
+        lambda x: pd.Series(x, dtype="string"),
+        lambda x: pd.Series(x, dtype="string[pyarrow]"),
+        lambda x: pl.Series(x, dtype=pl.Categorical),
+    ],
+)
+def test_every_kind_of_text_names_files(container, tmp_path):
+    paths = []
+    for i, content in enumerate(X[:2]):
+        paths.append(str(tmp_path / f"{i}.png"))
+        Path(paths[-1]).write_bytes(content)
+    rows = FeatureExtractor(layer="stem").transform(container(paths))
+    np.testing.assert_array_equal(rows, FeatureExtractor(layer="stem").transform(X[:2]))
+
+
+@pytest.mark.parametrize(
+    "nothing",
+    [[], np.array([]), np.empty((0, 1)), pd.Series([]), pd.DataFrame({"picture": []}), pl.Series([])],
+    ids=["list", "array", "column", "Series", "DataFrame", "polars Series"],
+)
+def test_no_pictures_give_no_rows(nothing):
+    assert FeatureExtractor().transform(nothing).shape == (0, 1280)
+
+
+def test_tables_that_hold_no_pictures_yet_or_too_many_are_named():
+    for table, message in (
+        (pl.LazyFrame({"picture": X}), r"X is a LazyFrame, which holds no rows yet; give X.collect\(\)"),
+        (pa.table({"a": X, "b": X}), "X has the columns a, b; expected the one that holds pictures"),
+        (np.empty((0, 5)), r"X has shape \(0, 5\)"),
+        (np.array(5.0), r"X is an array of float64 with shape \(\)"),
+    ):
+        with pytest.raises(featx.InputError, match=message):
+            FeatureExtractor().transform(table)
 
 
 def test_a_fitted_extractor_pickles_in_kilobytes_and_still_works(features):
