@@ -284,8 +284,14 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         Returns
         -------
         ndarray of str, shape (n_features,)
+
+        Raises
+        ------
+        BackboneError
+            When the backbone is on the hub or behind https and was not fetched yet: scikit-learn
+            asks for the names whenever it displays an estimator, and that shall fetch nothing.
         """
-        plan = self._plan()
+        plan = self._plan(download=False)
         names = [f"{plan.backbone.name}_{layer}_{i}" for layer, width in plan.widths.items() for i in range(width)]
         return np.array(names, dtype=object)
 
@@ -402,7 +408,7 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         share = os.environ.get("OMP_NUM_THREADS", "") if parent_process() else ""  # loky tells its workers so
         return max(1, min(cores, int(share))) if share.isdigit() else 1
 
-    def _plan(self) -> _Plan:
+    def _plan(self, *, download: bool = True) -> _Plan:
         """Check every parameter, and find out what they ask for."""
         for name in ("batch_size", "n_threads"):
             value = getattr(self, name)
@@ -421,7 +427,7 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         if self.cache_verify not in ("stat", "content"):
             raise InputError(f"cache_verify={self.cache_verify!r}: expected 'stat' or 'content'")
         check_device(self.device)
-        backbone = open_backbone(self.backbone, self.precision)
+        backbone = open_backbone(self.backbone, self.precision, download=download)
         widths = n_features(backbone, self.layer, self.pooling)
         values = {
             **{"layer": list(widths), "pooling": self.pooling},
