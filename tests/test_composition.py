@@ -12,7 +12,10 @@ import sklearn
 from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import ColumnTransformer, TransformedTargetRegressor
-from sklearn.ensemble import StackingClassifier
+from sklearn.ensemble import StackingClassifier, VotingClassifier
+from sklearn.feature_selection import SelectFromModel
+from sklearn.frozen import FrozenEstimator
+from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.model_selection import KFold
 from sklearn.pipeline import FeatureUnion, Pipeline, make_pipeline, make_union
@@ -122,6 +125,64 @@ def test_feature_union(X, tiny_backbone, features):
     names = union.get_feature_names_out()
     assert [names[0], names[WIDTH]] == ["bundled__efficientnet_lite0_stage1_0", "tiny__tiny_head_0"]
     np.testing.assert_array_equal(clone(union).set_params(n_jobs=2).fit(X).transform(X), rows)
+
+
+def test_what_is_left_of_a_table_and_its_index(table):
+    transformer = ColumnTransformer(
+        [("picture", FeatureExtractor(layer="stage1"), "picture"), ("label", "drop", ["label", "shop"])],
+        remainder=StandardScaler(),
+    ).set_output(transform="pandas")
+    frame = transformer.fit_transform(table)
+    assert list(frame.index) == list(table.index)
+    assert list(frame.columns[WIDTH:]) == ["remainder__price"]
+
+
+def test_holes_are_filled_behind_the_extractor_as_in_any_column(table):
+    broken = table.copy()
+    broken.iloc[0, 1], broken.iloc[1, 0] = None, np.nan
+    filled = make_pipeline(FeatureExtractor(layer="stage1", on_error="nan"), SimpleImputer())
+    both = ColumnTransformer([("picture", filled, ["picture"]), ("number", SimpleImputer(), ["price"])])
+    with pytest.warns(featx.FailedPicturesWarning):
+        rows = both.fit_transform(broken)
+    whole = FeatureExtractor(layer="stage1").transform(table["picture"][1:])
+    np.testing.assert_allclose(rows[0, :WIDTH], whole.mean(axis=0), rtol=1e-5)
+    assert rows[1, WIDTH] == pytest.approx(broken["price"].mean())
+
+
+def test_a_pipelines_memory_tells_parameters_apart(tmp_path, X, y):
+    model = with_pictures(head())
+    kept = clone(model).set_params(memory=str(tmp_path))
+    for layer in ("stage1", "stem", "stage1"):
+        kept = clone(kept).set_params(pictures__layer=layer).fit(X, y)
+        expected = clone(model).set_params(pictures__layer=layer).fit(X, y)
+        np.testing.assert_array_equal(kept.predict_proba(X), expected.predict_proba(X))
+    assert len(list(tmp_path.rglob("output.pkl"))) == 2
+
+
+def test_a_frozen_extractor_and_a_frozen_pipeline(X, y, features):
+    frozen = FrozenEstimator(FeatureExtractor(layer="stage1").fit(X))
+    model = clone(make_pipeline(frozen, head())).fit(X, y)
+    np.testing.assert_array_equal(model.predict_proba(X), head().fit(features, y).predict_proba(features))
+    calibrated = CalibratedClassifierCV(FrozenEstimator(model)).fit(X, y)
+    assert calibrated.predict_proba(X).shape == (24, 3)
+    assert list(model[:-1].get_feature_names_out()) == list(FeatureExtractor(layer="stage1").get_feature_names_out())
+
+
+def test_selected_features_keep_their_names(X, y, features):
+    model = with_pictures(make_pipeline(SelectFromModel(LogisticRegression(max_iter=500)), head())).fit(X, y)
+    support = model["head"][0].get_support()
+    assert 0 < support.sum() < WIDTH
+    names = make_pipeline(model["pictures"], model["head"][0]).get_feature_names_out()
+    assert list(names) == [f"efficientnet_lite0_stage1_{i}" for i in np.flatnonzero(support)]
+
+
+def test_votes_of_two_layers(X, y, features):
+    vote = VotingClassifier(
+        [("late", with_pictures(head())), ("early", with_pictures(head(), layer="stem"))], voting="soft"
+    ).fit(X, y)
+    early = FeatureExtractor(layer="stem").transform(X)
+    expected = [head().fit(rows, y).predict_proba(rows) for rows in (features, early)]
+    np.testing.assert_allclose(vote.predict_proba(X), np.mean(expected, axis=0))
 
 
 def test_transformed_target_regressor(X, table, features):

@@ -6,6 +6,7 @@ import pytest
 import sklearn
 from sklearn.base import clone
 from sklearn.ensemble import RandomForestClassifier
+from sklearn.exceptions import FitFailedWarning
 from sklearn.experimental import enable_halving_search_cv  # noqa: F401
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import (
@@ -154,6 +155,33 @@ def test_workers_score_as_one_process_does(pictures, tiny_backbone, backend):
         parallel = search.fit(*pictures)
     for name in ("mean_test_score", "std_test_score", "rank_test_score"):
         np.testing.assert_array_equal(parallel.cv_results_[name], serial.cv_results_[name])
+
+
+def test_a_search_inside_cross_validation(tmp_path, pictures, tiny_backbone):
+    X, y = pictures
+    search = GridSearchCV(
+        pipeline(forest(), backbone=tiny_backbone, cache=tmp_path / "cache"),
+        {"pictures__layer": ["stem", "head"], "head__max_depth": [1, 4]},
+        cv=CV,
+        scoring=SCORING,
+    )
+    done = cross_validate(search, X, y, cv=CV, return_estimator=True, return_indices=True)
+    for inner, train, test in zip(done["estimator"], done["indices"]["train"], done["indices"]["test"], strict=True):
+        best = inner.best_estimator_
+        rows = FeatureExtractor(tiny_backbone, layer=best[0].layer).transform(X)
+        expected = forest(max_depth=best[1].max_depth).fit(rows[train], y[train])
+        np.testing.assert_array_equal(inner.predict_proba([X[i] for i in test]), expected.predict_proba(rows[test]))
+
+
+def test_a_candidate_that_cannot_be_is_scored_as_nothing_and_says_why(pictures, tiny_backbone):
+    search = GridSearchCV(
+        pipeline(forest()), {"pictures__backbone": [tiny_backbone, "no-such-backbone"]}, cv=CV, error_score=np.nan
+    )
+    why = "backbone 'no-such-backbone': neither a file nor one of"
+    with pytest.warns(FitFailedWarning, match=why), pytest.warns(UserWarning, match="test scores are non-finite"):
+        search.fit(*pictures)
+    assert list(np.isnan(search.cv_results_["mean_test_score"])) == [False, True]
+    assert search.best_params_ == {"pictures__backbone": tiny_backbone}
 
 
 def test_cross_validate_keeps_groups_together(pictures, tiny_backbone):
