@@ -146,7 +146,7 @@ every_check = pytest.mark.parametrize("check", CHECKS, ids=identify)
 
 
 def test_every_excuse_is_of_a_check_that_is_run_and_has_a_reason_of_its_own():
-    assert set(EXCUSED) <= NAMES
+    assert set(EXCUSED) - NAMES <= {"check_array_api_input"}  # which scikit-learn 1.8 does not have
     assert len({excuse.reason for excuse in EXCUSED.values()}) == len(EXCUSED)
 
 
@@ -171,6 +171,7 @@ def test_a_check_passes_once_rows_are_drawn_or_fails_for_the_reason_given(check)
     assert excuse.fails_at in f"{caught.value} {lines[-1]}"
 
 
+@pytest.mark.skipif("check_array_api_input" not in NAMES, reason="scikit-learn 1.9 brought this check")
 def test_the_check_of_the_array_api_in_a_process_that_has_it():
     tests = "test_a_check_passes_or_is_given_no_picture", "test_a_check_passes_once_rows_are_drawn"
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__]
