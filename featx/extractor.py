@@ -295,8 +295,14 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         Returns
         -------
         ndarray of str, shape (n_features,)
+
+        Raises
+        ------
+        BackboneError
+            When the backbone is on the hub or behind https and was not fetched yet: scikit-learn
+            asks for the names whenever it displays an estimator, and that shall fetch nothing.
         """
-        plan = self._plan()
+        plan = self._plan(download=False)
         names = [
             f"{part.backbone.name}_{layer}_{i}"
             for part in plan.parts
@@ -329,8 +335,10 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         tags = super().__sklearn_tags__()
         tags.requires_fit = False
         tags.no_validation = True
+        tags.input_tags.one_d_array = True
         tags.input_tags.two_d_array = False
         tags.input_tags.string = True
+        tags.input_tags.allow_nan = self.on_error == "nan"
         tags.transformer_tags.preserves_dtype = []
         return tags
 
@@ -427,7 +435,7 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         share = os.environ.get("OMP_NUM_THREADS", "") if parent_process() else ""  # loky tells its workers so
         return max(1, min(cores, int(share))) if share.isdigit() else 1
 
-    def _plan(self) -> _Plan:
+    def _plan(self, *, download: bool = True) -> _Plan:
         """Check every parameter, and find out what they ask for."""
         for name in ("batch_size", "n_threads"):
             value = getattr(self, name)
@@ -453,7 +461,7 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             raise InputError(f"backbone={self.backbone!r}: expected a name or a path, or a list of them")
         parts = []
         for one in list_backbones(self.backbone):
-            backbone = open_backbone(one, self.precision)
+            backbone = open_backbone(one, self.precision, download=download)
             parts.append(_Part(backbone, n_features(backbone, self.layer, self.pooling)))
         layers = [list(part.widths) for part in parts]
         values = {

@@ -41,21 +41,24 @@ def list_items(X: Any) -> Any:
     if isinstance(X, (str, bytes, bytearray, memoryview, os.PathLike)) or hasattr(X, "getexif"):
         what = "one path" if isinstance(X, (str, os.PathLike)) else "a single picture"
         raise InputError(f"X is {what}, not a sequence: give [X] for one picture, sorted(glob(...)) for a folder's")
-    if hasattr(X, "columns"):  # a DataFrame of pandas, polars or another library
-        if len(X.columns) != 1:
-            raise InputError(
-                f"X has the columns {', '.join(map(str, X.columns))}; expected the one that holds pictures"
-            )
-        X = X[X.columns[0]]
-    if hasattr(X, "to_list"):  # a Series
-        return list(X.to_list())
+    kind = type(X)  # a table's columns and a Series' labels can be attributes of X, whatever they are called
+    if hasattr(kind, "collect"):  # a LazyFrame, whose columns polars warns of asking for
+        raise InputError(f"X is a {kind.__name__}, which holds no rows yet; give X.collect()")
+    if hasattr(kind, "columns"):  # a DataFrame of pandas, polars or another library, or a table of pyarrow's
+        names = X.column_names if hasattr(kind, "column_names") else X.columns
+        if len(names) != 1:
+            raise InputError(f"X has the columns {', '.join(map(str, names))}; expected the one that holds pictures")
+        X = X[names[0]]
+    for to_list in ("to_list", "to_pylist"):  # a Series, or an array of pyarrow's
+        if hasattr(X, to_list):
+            return list(getattr(X, to_list)())
     if not isinstance(X, np.ndarray):
         if not isinstance(X, Iterable) or isinstance(X, (Mapping, Set)):
             raise InputError(f"X is a {type(X).__name__}; expected a sequence of pictures")
         return X if isinstance(X, Sequence) else list(X)
     if X.dtype.kind == "S":
         raise InputError("X is an array of fixed-size bytes, which cuts off trailing zeros; give list or dtype object")
-    if X.dtype.kind in "OU":
+    if X.dtype.kind in "OUT" or (X.ndim in (1, 2) and not len(X)):  # numpy makes floats of an empty list
         if X.ndim == 2 and X.shape[1] == 1:
             X = X[:, 0]
         if X.ndim != 1:

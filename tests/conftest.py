@@ -4,10 +4,13 @@ import json
 import numpy as np
 import onnx
 import pytest
-from onnx import numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 
 from featx.backbones import open_backbone, tap
-from featx.backbones.file import canonical_pixels, read_backbone
+from featx.backbones.file import Layer, canonical_pixels, read_backbone
+from featx.preprocess import Preprocess
+from featx.recipes.build import normalize_inside, write_backbone
+from featx.recipes.quantize import quantize_backbone
 from featx.session import Session
 
 
@@ -32,4 +35,42 @@ def other_backbone(tampered_backbone):
     canonical.value = json.dumps(base64.b64encode(features.astype("<f4").tobytes()).decode())
     path = tampered_backbone.with_name("halved.onnx")
     onnx.save(model, path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def tiny_backbone(tmp_path_factory):
+    """Another network altogether: three convolutions at random on 32 x 32 pixels, and its int8 copy beside it."""
+    rng = np.random.default_rng(0)
+    path = tmp_path_factory.mktemp("tiny") / "tiny.onnx"
+    preprocess = Preprocess(32, 32, 36, "bilinear", (127.0,) * 3, (64.0,) * 3)
+    nodes, weights, layers, before, width = [], [], [], "normalized", 3
+    for i, name in enumerate(("stem", "stage1", "head")):
+        layers.append(Layer(name, (), name, 8 * (i + 1), 16 >> i, 16 >> i, 2 << i))
+        values = rng.normal(0, np.sqrt(2 / 9 / width), (8 * (i + 1), width, 3, 3)).astype(np.float32)
+        weights.append(numpy_helper.from_array(values, f"{name}.weight"))
+        nodes.append(
+            helper.make_node("Conv", [before, weights[-1].name], [f"{name}.conv"], strides=[2, 2], pads=[1] * 4)
+        )
+        nodes.append(helper.make_node("Relu", [f"{name}.conv"], [name]))
+        before, width = name, 8 * (i + 1)
+    source = helper.make_tensor_value_info("normalized", TensorProto.FLOAT, ["N", 3, 32, 32])
+    target = helper.make_tensor_value_info("head", TensorProto.FLOAT, ["N", 24, 4, 4])
+    graph = helper.make_graph(nodes, "tiny", [source], [target], weights)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    normalize_inside(model.graph, preprocess)
+    description = {
+        **{"name": "tiny", "preprocess": preprocess, "layers": layers, "default_layer": "head"},
+        **{"parameters": 5_400, "gflops": 0.001, "license": "MIT", "source": "made here", "recipe": {}},
+    }
+    write_backbone(path, model, description)
+    pixels = rng.integers(0, 256, (16, 3, 32, 32), dtype=np.uint8)
+    calibration, held_out = pixels[:8], pixels[8:]
+    quantize_backbone(
+        read_backbone(path),
+        path.with_name("tiny_int8.onnx"),
+        precision="int8",
+        calibration=calibration,
+        held_out=held_out,
+    )
     return path

@@ -663,6 +663,16 @@ def test_an_address_gives_the_features_of_its_file(server, own):
     assert open_backbone(reference, download=False).path.parent == own / "pulled"
 
 
+def test_a_display_and_the_names_of_features_fetch_nothing(server, own, other_backbone):
+    reference = server.put("/b.onnx", other_backbone.read_bytes())
+    extractor = featx.FeatureExtractor(reference)
+    assert reference in extractor._repr_html_()
+    with pytest.raises(BackboneError, match="not on this machine; run: featx backbones pull"):
+        extractor.get_feature_names_out()
+    assert not server.seen
+    assert len(extractor.fit(None).get_feature_names_out()) == 1280
+
+
 def test_a_page_in_place_of_a_backbone_is_refused(server, own):
     reference = server.put("/b.onnx", b"<html>please log in</html>")
     with pytest.raises(BackboneError, match="cannot be read as an ONNX model"):

@@ -116,7 +116,8 @@ class Sharing:
             part = together[:, start : start + width]
             if self.extractor.pooling == "catavgmax":
                 avg, maximum = np.split(part, 2, axis=1)
-                part = {"avg": avg, "max": maximum, "avgmax": (avg + maximum) / 2}.get(candidate.pooling, part)
+                made = {"avg": avg, "max": maximum, "avgmax": np.asarray((avg + maximum) / 2)}
+                part = made.get(candidate.pooling, part)
             parts[name] = part
             start += width
         return np.concatenate([parts[name] for name in candidate.layers], axis=1)
@@ -143,7 +144,7 @@ class Cost:
 
 def measure_cost(extractor: FeatureExtractor, pictures: Sequence[Any]) -> tuple[float, float]:
     """Measure milliseconds a picture, the better of two runs, and megabytes of the graph."""
-    backbone = open_backbone(*list_backbones(extractor.backbone))
+    backbone = open_backbone(list_backbones(extractor.backbone)[0])
     graph = tap(backbone, extractor.layer, extractor.pooling, extractor.l2_normalize)
     extractor.embed(pictures[:2])  # opens the session
     spent = []
@@ -170,8 +171,9 @@ def list_candidates(
     """
     if isinstance(backbones, (str, os.PathLike)):
         backbones = [backbones]
-    if backbones is None:
-        backbones = [name for name, _ in list_here(on_error=lambda error: None)]
+    if backbones is None:  # the same network may lie here twice
+        backbones = {b.identity: name for name, b in reversed(list_here(on_error=lambda error: None))}.values()
+        backbones = list(backbones)[::-1]
     shared: dict[tuple[str, str, str], Sharing] = {}
     for given in backbones:
         name = os.fspath(given)
@@ -190,7 +192,7 @@ def list_candidates(
                         backbone=name, layer=every, pooling=widest, crop=crop, l2_normalize=False, precision=None
                     )
                     extractor.fit(None)
-                    shared[key] = Sharing(extractor, n_features(backbone, every, widest))
+                    shared[key] = Sharing(extractor, n_features(backbone, tuple(every), widest))
                 for spec in dict.fromkeys(map(tuple, specs)):
                     width = sum(n_features(backbone, spec, pooling).values())
                     layer = spec[0] if len(spec) == 1 else list(spec)
