@@ -96,7 +96,8 @@ def test_a_picture_that_fails_is_nan_for_all(tmp_path, photos):
     assert np.isfinite(features[0]).all()
 
 
-def test_several_backbones_clone_pickle_search_and_save(tmp_path, photos, other_backbone):
+def test_several_backbones_clone_pickle_search_and_save(tmp_path, photos, other_backbone, monkeypatch):
+    monkeypatch.setenv("FEATX_BACKBONES", str(tmp_path / "own"))
     mine = tmp_path / "mine.onnx"
     shutil.copy(other_backbone, mine)
     both = FeatureExtractor(["efficientnet_lite0", mine], layer="stage1")

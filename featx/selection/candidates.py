@@ -111,13 +111,14 @@ class Sharing:
 
     def features(self, candidate: Candidate, together: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """Cut a candidate's features out of those of all layers."""
-        parts, start = {}, 0
+        parts: dict[str, npt.NDArray[np.float32]] = {}
+        start = 0
         for name, width in self.widths.items():
             part = together[:, start : start + width]
             if self.extractor.pooling == "catavgmax":
                 avg, maximum = np.split(part, 2, axis=1)
-                made = {"avg": avg, "max": maximum, "avgmax": np.asarray((avg + maximum) / 2)}
-                part = made.get(candidate.pooling, part)
+                halves = {"avg": avg, "max": maximum, "avgmax": (avg + maximum) / np.float32(2), "catavgmax": part}
+                part = halves[candidate.pooling]
             parts[name] = part
             start += width
         return np.concatenate([parts[name] for name in candidate.layers], axis=1)

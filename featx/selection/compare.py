@@ -9,7 +9,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from joblib import Parallel, cpu_count, delayed
 from sklearn.base import clone
+from threadpoolctl import threadpool_limits
 
 from featx.backbones.file import LayerSpec
 from featx.errors import Failure, InputError
@@ -178,7 +180,7 @@ def compare(
     base = FeatureExtractor() if extractor is None else clone(extractor)
     shared = list_candidates(base, backbones, layers, poolings, crops)
     given = None if groups is None else np.unique(np.asarray(groups)[labelled], return_inverse=True)[1]
-    race = _Race(goal, [items[i] for i in labelled], given, shared, cv, random_state)
+    race = _Race(goal, [items[i] for i in labelled], given, shared, cv, random_state, base.n_threads or cpu_count())
     race.drop_what_costs_too_much(Cost(base, race.pictures[:_TIMED]), max_ms, max_mb)
     race.run(max_pictures)
     candidates = _mark_front(race.ranking())
@@ -205,10 +207,17 @@ class _Race:
     """Candidates on their way; ``rows`` are positions among the labelled pictures."""
 
     def __init__(
-        self, goal: Goal, items: list[Any], groups: Ints | None, shared: list[Sharing], cv: int, seed: int
+        self,
+        goal: Goal,
+        items: list[Any],
+        groups: Ints | None,
+        shared: list[Sharing],
+        cv: int,
+        seed: int,
+        n_threads: int,
     ) -> None:
         self.goal, self.items, self.given, self.shared = goal, items, groups, shared
-        self.cv, self.seed = cv, seed
+        self.cv, self.seed, self.n_threads = cv, seed, n_threads
         self.order = _spread(goal, seed)
         self.rows = np.empty(0, int)
         self.groups = np.empty(0, int)
@@ -285,20 +294,26 @@ class _Race:
             raise InputError(f"{len(rows)} readable pictures in {len(np.unique(groups))} groups: too few to compare on")
         folds = split(self.goal, rows, by_row if in_groups else None, self.cv, self.seed)
         gains: dict[tuple[int, int], npt.NDArray[np.float64]] = {}
-        for i, together in features.items():
-            for j, candidate in enumerate(self.shared[i].candidates):
-                block = standardize(self.shared[i].features(candidate, together)[usable])
-                gains[i, j] = probe(block, self.goal, rows, folds)
-                value = score(self.goal, gains[i, j], groups if in_groups else None)
-                self.shared[i].candidates[j] = replace(
-                    candidate,
-                    score=value.value,
-                    error=value.error,
-                    low=value.low,
-                    high=value.high,
-                    n_pictures=len(rows),
-                    logme=candidate.logme if candidate.n_pictures else logme(block, self.goal, rows),
-                )
+
+        def look_at(i: int, j: int) -> None:
+            candidate = self.shared[i].candidates[j]
+            block = standardize(self.shared[i].features(candidate, features[i])[usable])
+            gains[i, j] = probe(block, self.goal, rows, folds)
+            value = score(self.goal, gains[i, j], groups if in_groups else None)
+            self.shared[i].candidates[j] = replace(
+                candidate,
+                score=value.value,
+                error=value.error,
+                low=value.low,
+                high=value.high,
+                n_pictures=len(rows),
+                logme=candidate.logme if candidate.n_pictures else logme(block, self.goal, rows),
+            )
+
+        with threadpool_limits(1, "blas"):  # these matrices are too small to share one between cores
+            Parallel(n_jobs=self.n_threads, prefer="threads")(
+                delayed(look_at)(i, j) for i in features for j in range(len(self.shared[i].candidates))
+            )
         if not last:
             self._stop_who_is_behind(gains, groups if in_groups else None, len(rows))
 
