@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from featx.errors import SourceError
 from featx.sources import Listing
 from featx.tables import is_missing
 
-__all__ = ["Target", "read_target"]
+__all__ = ["Target", "leave_out_unlabelled", "read_target"]
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,26 @@ class Target:
 
     task: str
     values: list[Any]
+
+
+def leave_out_unlabelled(listing: Listing) -> tuple[Listing, list[str]]:
+    """Split a listing into pictures with a target, and the paths of those without.
+
+    Raises
+    ------
+    SourceError
+        When none has a target.
+    """
+    targets = listing.targets or []
+    empty = [i for i, value in enumerate(targets) if is_missing(value)]
+    if not empty:
+        return listing, []
+    if len(empty) == len(targets):
+        raise SourceError(f"column {listing.target_column or 'label'!r}: not one of {len(targets)} rows has a value")
+    without = set(empty)
+    kept = [i for i in range(len(targets)) if i not in without]
+    labelled = replace(listing, paths=[listing.paths[i] for i in kept], targets=[targets[i] for i in kept])
+    return labelled, [listing.paths[i] for i in empty]
 
 
 def read_target(listing: Listing, task: str | None) -> Target:

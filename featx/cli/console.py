@@ -17,7 +17,16 @@ from featx.formats import check_format
 from featx.formats.npy import paths_file
 from featx.preprocess import CROPS
 
-__all__ = ["add_command", "add_features", "add_running", "check_output", "make_extractor", "note", "note_failures"]
+__all__ = [
+    "add_command",
+    "add_features",
+    "add_running",
+    "check_output",
+    "make_extractor",
+    "note",
+    "note_failures",
+    "read_layers",
+]
 
 
 def add_command(commands: Any, name: str, summary: str, example: str) -> argparse.ArgumentParser:
@@ -59,7 +68,7 @@ def add_features(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--layer",
-        type=_layers,
+        type=read_layers,
         default=None,
         metavar="NAME[,NAME]",
         help="where to tap: stem, stage1 ... stage4, a finer one, -1 for the last; several of them (default: head)",
@@ -83,7 +92,8 @@ def add_features(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--l2-normalize", action="store_true", help="scale each row to unit length")
 
 
-def _layers(text: str) -> str | int | list[str | int]:
+def read_layers(text: str) -> str | int | list[str | int]:
+    """Read layers that are separated by commas."""
     names: list[str | int] = [int(name) if name.lstrip("-").isdigit() else name for name in text.split(",")]
     return names if len(names) > 1 else names[0]
 

@@ -78,16 +78,22 @@ class Comparison:
         return FeatureExtractor(**self.recommended.parameters(), **parameters)
 
     def __str__(self) -> str:
-        width = max(len(candidate.describe()) for candidate in self.candidates)
-        lines = [f"{'candidate':{width}}  {'score':>6} {'95 % interval':>16} {'LogME':>7} {'pict/s':>7} {'MB':>6}  of"]
-        for c in self.candidates:
+        return f"{self.table()}\n\n{self.reason}"
+
+    def table(self, n_rows: int | None = None) -> str:
+        """Lay the best candidates, and those on the front, out for reading."""
+        shown = [c for i, c in enumerate(self.candidates) if n_rows is None or i < n_rows or c.on_front]
+        width = max(len(candidate.describe()) for candidate in shown)
+        lines = [
+            f"{'candidate':{width}}   {'score':>5}  {'95 % interval':>14}  {'LogME':>6}  {'pict/s':>6}  {'MB':>5}  of"
+        ]
+        for c in shown:
             mark = "*" if c == self.recommended else "+" if c.on_front else " "
             lines.append(
-                f"{c.describe():{width}} {mark}{c.score:6.3f} {f'{c.low:.3f} to {c.high:.3f}':>16} {c.logme:7.3f} "
-                f"{c.pictures_per_s:7.0f} {c.mb:6.1f}  {c.n_pictures}{f', {c.stopped}' if c.stopped else ''}"
+                f"{c.describe():{width}} {mark} {c.score:5.3f}  {f'{c.low:.3f} to {c.high:.3f}':>14}  {c.logme:6.3f}  "
+                f"{c.pictures_per_s:6.0f}  {c.mb:5.1f}  {c.n_pictures}{f', {c.stopped}' if c.stopped else ''}"
             )
-        lines.append(f"score: {self.metric}; * recommended, + none is both better and quicker")
-        return "\n".join([*lines, "", self.reason])
+        return "\n".join([*lines, f"score: {self.metric}; * recommended, + none is both better and quicker"])
 
 
 def compare(
@@ -377,15 +383,15 @@ def _with_two_of_each(goal: Goal, rows: Ints) -> Ints:
 
 
 def _mark_front(candidates: list[Candidate]) -> list[Candidate]:
-    return [
-        replace(
-            c,
-            on_front=not any(
-                (o.score > c.score and o.ms <= c.ms) or (o.score >= c.score and o.ms < c.ms) for o in candidates
-            ),
+    """Mark what no other beats in both; of equals, the first."""
+    marked: list[Candidate] = []
+    for i, c in enumerate(candidates):
+        beaten = any(
+            other.score >= c.score and other.ms <= c.ms and ((other.score, other.ms) != (c.score, c.ms) or j < i)
+            for j, other in enumerate(candidates)
         )
-        for c in candidates
-    ]
+        marked.append(replace(c, on_front=not beaten))
+    return marked
 
 
 def _explain(candidates: list[Candidate], goal: Goal, race: _Race, max_ms: float | None, max_mb: float | None) -> str:
