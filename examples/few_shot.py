@@ -4,9 +4,11 @@ python examples/few_shot.py [FOLDER]    (a sub-folder a class; default: pieces o
 
 With so few pictures a penalty strong enough for good answers leaves the head far too unsure of them.
 One number, the temperature, mends that: it is found by cross-validation on the same few pictures and
-changes no answer. The expected calibration error is the mean distance between how sure the head is
-and how often it is right. Features are scaled to unit length, not by `StandardScaler`: ten pictures
-do not tell a channel's spread, and one that was nearly silent among them would drown the rest.
+changes no answer. Of two classes all few may be told apart, and then nothing bounds it (the log loss
+shows it): there a sigmoid is fitted, which smooths its targets. The expected calibration error is
+the mean distance between how sure the head is and how often it is right. Features are scaled to unit
+length, not by `StandardScaler`: ten pictures do not tell a channel's spread, and one that was nearly
+silent among them would drown the rest.
 """
 
 import sys
@@ -48,7 +50,8 @@ def main():
     features = featx.FeatureExtractor(l2_normalize=True).transform(X).astype(float)  # once: the draws are rows of it
     # PCA keeps all that so few pictures span: a penalty of L2 finds the same answers there, from fewer columns.
     plain = make_pipeline(PCA(), LogisticRegression(C=10))
-    heads = {"plain": plain, "calibrated": CalibratedClassifierCV(plain, method="temperature", cv=5, ensemble=False)}
+    method = "temperature" if len(np.unique(y)) > 2 else "sigmoid"
+    heads = {"plain": plain, "calibrated": CalibratedClassifierCV(plain, method=method, cv=5, ensemble=False)}
     print("shots  head        accuracy       calibration error  log loss")
     for n_shots in (5, 10):
         for name, head in heads.items():

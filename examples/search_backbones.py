@@ -62,9 +62,11 @@ def main():
     table["accuracy"], table["std"] = search.cv_results_["mean_test_score"], search.cv_results_["std_test_score"]
     best = table.sort_values("accuracy", ascending=False).drop_duplicates(["precision", "layer"])
     print(best.to_string(index=False, float_format="{:.3f}".format))
-    print(f"{len(table)} candidates x {search.n_splits_} folds on {len(X_train)} pictures: {seconds:.1f} s")
     print(
-        f"{len(best)} kinds of features; first run: embedded {embedded} times; second run: {embedded_again} times, {seconds_again:.1f} s"
+        f"{len(table)} candidates x {search.n_splits_} folds, {len(best)} kinds of features of {len(X_train)} pictures"
+    )
+    print(
+        f"first run: embedded {embedded}, {seconds:.1f} s; second run: embedded {embedded_again}, {seconds_again:.1f} s"
     )
     print(f"accuracy of the best on {len(X_test)} pictures, left out: {accuracy:.3f}")
 
