@@ -28,7 +28,7 @@ def test_the_wheel_carries_the_backbone_the_sample_and_every_licence(wheel):
         assert f"featx/{wanted}" in names
     assert "featx/samples/fashion_mnist.zip" in names
     assert any(name.endswith("licenses/featx/samples/LICENSE-fashion-mnist") for name in names)
-    assert not any(name.startswith(("tests/", "benchmarks/", "tools/")) for name in names)
+    assert not any(name.startswith(("tests/", "benchmarks/", "tools/", "examples/")) for name in names)
     assert wheel.stat().st_size < 25_000_000
 
 
