@@ -1,0 +1,163 @@
+"""One stream of pictures through the engine, cut into shards; shards are written beside it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from featx.dataset.shards import Block, write_shard
+from featx.dataset.sources import Contents, Source
+from featx.dataset.sources.source import Fetch
+from featx.dataset.spool import Row
+from featx.decode import Deferred, measure
+from featx.errors import DatasetError, Failure, SourceError
+from featx.extractor import FeatureExtractor
+
+__all__ = ["Done", "Task", "run_tasks"]
+
+
+@dataclass(frozen=True)
+class Task:
+    """One shard to make.
+
+    Parameters
+    ----------
+    number : int
+        Of the shard.
+    n : int
+        How many rows.
+    rows : iterable of Row
+        Read when the stream gets there.
+    path : pathlib.Path
+        Where it goes.
+    """
+
+    number: int
+    n: int
+    rows: Iterable[Row]
+    path: Path
+
+
+@dataclass(frozen=True)
+class Done:
+    """A shard that was written: its number and its rows by status."""
+
+    number: int
+    counts: dict[str, int]
+
+
+class _Picture(Deferred):
+    """A row of the plan on its way through the engine; remembers what its bytes said."""
+
+    def __init__(self, task: Task, row: Row, fetch: Fetch) -> None:
+        self.task, self.row, self._fetch = task, row, fetch
+        self.n_bytes = 0
+        self.size: tuple[int, int] | None = None
+        self.digest: str | None = None
+
+    def fetch(self) -> bytes:
+        data = self._fetch()
+        self.n_bytes = len(data)
+        self.digest = hashlib.sha256(data).hexdigest()
+        self.size = measure(data)
+        return data
+
+
+def run_tasks(
+    extractor: FeatureExtractor,
+    sources: Sequence[Source],
+    tasks: Iterable[Task],
+    *,
+    dtype: str,
+    about: dict[str, Any],
+    max_failures: int | None = None,
+    on_picture: Callable[[bool, int], None] = lambda failed, n_bytes: None,
+) -> Iterator[Done]:
+    """Make shards one after the other, with no pause between them.
+
+    Parameters
+    ----------
+    extractor : FeatureExtractor
+        Fitted.
+    sources : sequence of Source
+        What rows number.
+    tasks : iterable of Task
+        In order.
+    dtype : str
+        How vectors are stored.
+    about : dict
+        For the footer of each shard.
+    max_failures : int or None
+        More than so many failures end the run before they are written.
+    on_picture : callable
+        Told of each: whether it failed, and its bytes.
+
+    Yields
+    ------
+    Done
+        Each shard once it is on the disk.
+    """
+    width = len(extractor.get_feature_names_out())
+    under_way: deque[_Picture] = deque()
+    contents: dict[int, Contents] = {}
+
+    def feed() -> Iterator[_Picture]:
+        for task in tasks:
+            for row in task.rows:
+                if row.source not in contents:
+                    contents[row.source] = sources[row.source].contents()
+                picture = _Picture(task, row, contents[row.source](row.key, row.place))
+                under_way.append(picture)
+                yield picture
+
+    n_failures = 0
+    block: Block | None = None
+    pending: Future[Done] | None = None
+    answers = extractor.iter_embed(feed())
+    with ThreadPoolExecutor(1, thread_name_prefix="featx-shards") as writer, closing(cast("Any", answers)):
+        for answer in answers:
+            picture = under_way.popleft()
+            task, row = picture.task, picture.row
+            failed = isinstance(answer, Failure)
+            on_picture(failed, picture.n_bytes)
+            n_failures += failed
+            block = block or Block(task.n, width, dtype)
+            outcome = answer.reason if isinstance(answer, Failure) else answer
+            block.add(row.key, row.label, picture.size, picture.digest, outcome)
+            if max_failures is not None and n_failures > max_failures:
+                _check(sources)
+                raise SourceError(
+                    f"{n_failures} pictures could not be read, more than --max-failures {max_failures}; the last: "
+                    f"{row.key}: {block.columns['reason'][-1]}; shards that were done stay"
+                )
+            if len(block) == task.n:
+                if block.counts["failed"]:
+                    _check(sources)  # a source that is gone as a whole has no bad pictures
+                if pending:
+                    yield pending.result()  # no more than one waits to be written
+                pending = writer.submit(_write, task, block, about)
+                block = None
+        if pending:
+            yield pending.result()
+
+
+def _check(sources: Sequence[Source]) -> None:
+    for source in sources:
+        source.check()
+
+
+def _write(task: Task, block: Block, about: dict[str, Any]) -> Done:
+    try:
+        write_shard(task.path, block, about)
+    except OSError as error:
+        why = error.strerror or str(error)
+        raise DatasetError(
+            f"{task.path}: cannot be written ({why}); mend that and run again: what is done is not done twice"
+        ) from error
+    return Done(task.number, block.counts)
