@@ -192,7 +192,7 @@ class _Job:
         """Look at what is there, and refuse to mix it with something else."""
         manifest = read_manifest(self.folder)
         if manifest:
-            self.features.check_same(manifest.features, self.folder)
+            manifest.features.check_same(self.features, self.folder)
         if not self.part:
             for scratch in self.folder.glob(".featx-*.part*"):  # of a run that was killed
                 scratch.unlink(missing_ok=True)

@@ -106,7 +106,7 @@ class Table(Source):
         """Open it with pyarrow; it reads as far as it is asked to."""
         parquet = import_optional("pyarrow.parquet", "parquet")
         try:
-            return parquet.ParquetFile(self.store.open(self.path))
+            return parquet.ParquetFile(self.store.open(self.path) if self._remote else self.path)
         except SourceError:
             raise
         except Exception as error:  # pyarrow's own
