@@ -122,6 +122,17 @@ class Dataset:
             start += n
         return X
 
+    def maps(self) -> Iterator[npt.NDArray[Any]]:
+        """Map the vectors of one shard after the other, as they lie in the file: nothing is read or copied.
+
+        Yields
+        ------
+        memmap of float32 or float16, shape (n, n_features)
+            Every row of the shard, with NaN where there is no vector. Read-only, and seldom
+            aligned: copy before handing it to compiled code.
+        """
+        return (self._map(path) for path, _ in self._shards)
+
     def take(self, indices: npt.ArrayLike) -> npt.NDArray[np.float32]:
         """Read the vectors of some pictures, as ``X[indices]`` would give them.
 

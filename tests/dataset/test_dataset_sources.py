@@ -9,6 +9,7 @@ import shutil
 import struct
 import tarfile
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -268,10 +269,10 @@ def test_a_file_that_is_too_large_is_not_read(tree, extractor):
 
 
 def damage(path, find, replace):
-    content = bytearray(open(path, "rb").read())  # noqa: SIM115
+    content = bytearray(Path(path).read_bytes())
     at = content.index(find)
     content[at : at + len(replace)] = replace
-    open(path, "wb").write(content)  # noqa: SIM115
+    Path(path).write_bytes(content)
 
 
 def test_damaged_members_are_rows_with_a_reason(tree, paths, extractor):
@@ -282,12 +283,12 @@ def test_damaged_members_are_rows_with_a_reason(tree, paths, extractor):
     with open("t.zip", "r+b") as file:
         file.seek(members[1].header_offset)
         file.write(b"XXXX")
-    content = bytearray(open("t.zip", "rb").read())  # noqa: SIM115
+    content = bytearray(Path("t.zip").read_bytes())
     at = content.rindex(members[2].filename.encode()) - 46
     content[at + 8 : at + 10] = struct.pack("<H", 1)  # encrypted
     at = content.rindex(members[3].filename.encode()) - 46
     content[at + 10 : at + 12] = struct.pack("<H", 99)
-    open("t.zip", "wb").write(content)  # noqa: SIM115
+    Path("t.zip").write_bytes(content)
     assert dataset.embed("t.zip", "vectors", extractor)[:3] == (4, 4, 4)
     reasons = [row["reason"] for row in rows("vectors")]
     assert reasons[0] == "damaged in the archive: its size or checksum is another"
@@ -299,10 +300,10 @@ def test_damaged_members_are_rows_with_a_reason(tree, paths, extractor):
 def test_a_bomb_in_a_zip_is_not_unpacked_beyond_what_its_directory_says(tree, paths, extractor):
     with zipfile.ZipFile("t.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("a.png", bytes(50_000_000))
-    content = bytearray(open("t.zip", "rb").read())  # noqa: SIM115
+    content = bytearray(Path("t.zip").read_bytes())
     at = content.rindex(b"a.png") - 46
     content[at + 24 : at + 28] = struct.pack("<I", 1000)
-    open("t.zip", "wb").write(content)  # noqa: SIM115
+    Path("t.zip").write_bytes(content)
     dataset.embed("t.zip", "vectors", extractor)
     assert rows("vectors")[0]["reason"] == "damaged in the archive: its size or checksum is another"
 

@@ -195,7 +195,7 @@ class _Cells:
     def __init__(self, table: Table) -> None:
         self.table = table
         self.file = table.parquet_file()
-        self.first, self.cells = 0, []  # type: int, list[Any]
+        self.first, self.cells = -(10**9), []  # type: int, list[Any]
         self.groups = [self.file.metadata.row_group(i).num_rows for i in range(self.file.metadata.num_row_groups)]
         self.batches: Iterator[Any] = iter(())
 
