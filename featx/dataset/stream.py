@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -16,7 +18,7 @@ from featx.dataset.sources import Contents, Source
 from featx.dataset.sources.source import Fetch
 from featx.dataset.spool import Row
 from featx.decode import Deferred, measure
-from featx.errors import DatasetError, Failure, SourceError
+from featx.errors import DatasetError, Failure, SourceError, first_line
 from featx.extractor import FeatureExtractor
 
 __all__ = ["Done", "Task", "run_tasks"]
@@ -156,7 +158,8 @@ def _write(task: Task, block: Block, about: dict[str, Any]) -> Done:
     try:
         write_shard(task.path, block, about)
     except OSError as error:
-        why = error.strerror or str(error)
+        number = error.errno or re.search(r"\[errno (\d+)\]", str(error))  # pyarrow has its own words around it
+        why = first_line(error) if not number else os.strerror(number if isinstance(number, int) else int(number[1]))
         raise DatasetError(
             f"{task.path}: cannot be written ({why}); mend that and run again: what is done is not done twice"
         ) from error
