@@ -4,42 +4,47 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
-import numpy as np
 from sklearn.base import clone
 
 from featx._optional import import_optional
 from featx.dataset.again import changed_keys, failed_keys
+from featx.dataset.apart import WorkerLostError, run_tasks_apart
 from featx.dataset.current import CurrentRows
 from featx.dataset.lock import hold
 from featx.dataset.manifest import (
-    DTYPES,
     FORMAT,
-    MANIFEST,
     Features,
     Manifest,
     current_versions,
     read_manifest,
     write_manifest,
 )
+from featx.dataset.prepare import (
+    PRIVATE,
+    check_arguments,
+    check_shard_bytes,
+    default_shard_size,
+    lock_folder,
+    make_folder,
+)
 from featx.dataset.shards import find_shards, read_columns, read_counts, shard_path
 from featx.dataset.sources import Source, open_sources
 from featx.dataset.spool import Generation, Spool
 from featx.dataset.stream import Task, run_tasks
 from featx.dataset.watch import Watch
-from featx.errors import DatasetError, InputError
+from featx.errors import DatasetError, InputError, SourceError
 from featx.extractor import FeatureExtractor
 
-__all__ = ["PRIVATE", "Summary", "embed"]
+__all__ = ["Summary", "embed"]
 
-#: What only a job needs, inside the dataset's folder.
-PRIVATE = ".featx"
-_SHARD_PICTURES, _SHARD_BYTES = 10_000, 128 * 2**20
-_LARGEST_SHARD = 2**30
+
+#: How often workers may be lost with no shard done in between.
+_IN_VAIN = 3
 
 
 class Summary(NamedTuple):
@@ -79,6 +84,7 @@ def embed(
     check: str = "stat",
     retry_failed: bool = False,
     max_failures: int | None = None,
+    n_jobs: int = 1,
     part: tuple[int, int] | None = None,
     watch: Watch | None = None,
 ) -> Summary:
@@ -109,6 +115,10 @@ def embed(
         Try pictures again that could not be read.
     max_failures : int or None, default=None
         More than so many pictures that cannot be read end the run.
+    n_jobs : int, default=1
+        1 is one process with a thread a core, which is as fast as any on one machine's CPU. More
+        are so many workers of joblib's backend, each making whole shards: processes, or within
+        ``joblib.parallel_config("dask")`` or ``"ray"`` a cluster that reaches source and folder.
     part : (int, int) or None, default=None
         ``(i, n)``, i from 1 to n: make the i-th part of the shards, as one of n runs in a job array.
     watch : Watch or None
@@ -138,13 +148,13 @@ def embed(
     0
     """
     import_optional("pyarrow.parquet", "parquet")
-    _check_arguments(shard_size, dtype, check, max_failures, part)
+    check_arguments(shard_size, dtype, check, max_failures, n_jobs, part)
     extractor = clone(extractor if extractor is not None else FeatureExtractor()).fit(None)
     features = Features.of(extractor, dtype)
     sources = open_sources(source, path_column=path_column, target=target)
-    folder = _make_folder(directory, sources)
-    job = _Job(folder, extractor, features, sources, max_failures, part, watch or Watch())
-    with _locked(folder, part), Spool(folder / PRIVATE / "plan.sqlite") as spool:
+    folder = make_folder(directory)
+    job = _Job(folder, extractor, features, sources, max_failures, n_jobs, part, watch or Watch())
+    with lock_folder(folder, part), Spool(folder / PRIVATE / "plan.sqlite") as spool:
         return job.run(spool, shard_size, by_state=check == "stat", retry_failed=retry_failed)
 
 
@@ -156,11 +166,12 @@ class _Job:
         features: Features,
         sources: list[Source],
         max_failures: int | None,
+        n_jobs: int,
         part: tuple[int, int] | None,
         watch: Watch,
     ) -> None:
         self.folder, self.extractor, self.features, self.sources = folder, extractor, features, sources
-        self.max_failures, self.part, self.watch = max_failures, part, watch
+        self.max_failures, self.n_jobs, self.part, self.watch = max_failures, n_jobs, part, watch
         self.done: Counter[str] = Counter()
 
     def run(self, spool: Spool, shard_size: int | None, *, by_state: bool, retry_failed: bool) -> Summary:
@@ -173,10 +184,10 @@ class _Job:
                 raise InputError(f"shard_size={shard_size}: the run that is to be finished has {size}; leave it out")
             if not resumed:
                 n_gone, n_replaced = self._plan(spool, shard_size, by_state, retry_failed)
-        self._make_missing(spool)
+        self._make_all(spool)
         if resumed and not self.part:  # and now what has come since
             n_gone, n_replaced = self._plan(spool, shard_size, by_state, retry_failed)
-            self._make_missing(spool)
+            self._make_all(spool)
         with self._planning():
             manifest = self._write(spool)
         self.watch.end()
@@ -216,8 +227,8 @@ class _Job:
     def _plan(self, spool: Spool, shard_size: int | None, by_state: bool, retry_failed: bool) -> tuple[int, int]:
         """List the sources, and plan what is new; give how many are gone and how many replaced."""
         known = spool.generations()
-        size = shard_size or (known[-1].shard_size if known else _default_size(self.features))
-        _check_shard_bytes(size, self.features)
+        size = shard_size or (known[-1].shard_size if known else default_shard_size(self.features))
+        check_shard_bytes(size, self.features)
         spool.list_sources(self.sources)
         for source in self.sources:
             for text in source.notes:
@@ -232,6 +243,22 @@ class _Job:
         self._write(spool)
         return n_gone, spool.generations()[-1].n_replaced if planned else 0
 
+    def _make_all(self, spool: Spool) -> None:
+        """Make what is missing; again, where a worker was lost, as long as that gets on."""
+        in_vain = 0
+        while True:
+            n = self.done.total()
+            try:
+                self._make_missing(spool)
+                return
+            except WorkerLostError as error:
+                in_vain = in_vain + 1 if self.done.total() == n else 0
+                if in_vain == _IN_VAIN:
+                    raise DatasetError(
+                        f"{error}, {in_vain} times before a shard was done; give fewer n_jobs"
+                    ) from error
+                self.watch.note(f"{error}; its shard is made again")
+
     def _make_missing(self, spool: Spool) -> None:
         generations, missing = spool.generations(), self._missing(spool)
         tasks = [(n, *generations[i].rows_of(n)) for i, n in missing if self._is_mine(n)]
@@ -239,17 +266,33 @@ class _Job:
         self.watch.begin(there + sum(n for _, _, n in tasks), there)
         for i in sorted({i for i, n in missing if self._is_mine(n)}):
             self._check_sources(generations[i], spool.states(i))
-        for done in run_tasks(
-            self.extractor,
-            self.sources,
-            (Task(number, n, spool.rows(first, n), shard_path(self.folder, number)) for number, first, n in tasks),
-            dtype=self.features.dtype,
-            about={"format": FORMAT, "identity": self.features.identity, "values": self.features.values},
-            max_failures=self.max_failures,
-            on_picture=self.watch.picture,
-        ):
-            self.done.update(done.counts)
-            self.watch.shard(done.number, done.counts)
+        rows = (
+            Task(number, n, spool.rows(first, n), shard_path(self.folder.absolute(), number))
+            for number, first, n in tasks
+        )
+        options: dict[str, Any] = {
+            "dtype": self.features.dtype,
+            "about": {"format": FORMAT, "identity": self.features.identity, "values": self.features.values},
+            "max_failures": self.max_failures,
+        }
+        if self.n_jobs == 1:
+            made = run_tasks(self.extractor, self.sources, rows, on_pictures=self.watch.pictures, **options)
+        else:
+            made = run_tasks_apart(self.extractor, self.sources, rows, n_jobs=self.n_jobs, **options)
+        with closing(cast("Any", made)):
+            for done in made:
+                self.done.update(done.counts)
+                if self.n_jobs != 1:
+                    self.watch.pictures(sum(done.counts.values()), done.counts["failed"], done.n_bytes)
+                    self._limit_failures()
+                self.watch.shard(done.number, done.counts)
+
+    def _limit_failures(self) -> None:
+        if self.max_failures is not None and self.done["failed"] > self.max_failures:
+            raise SourceError(
+                f"{self.done['failed']} pictures could not be read, more than --max-failures {self.max_failures}; "
+                "shards that were done stay"
+            )
 
     def _is_mine(self, shard: int) -> bool:
         return self.part is None or shard % self.part[1] == self.part[0] - 1
@@ -287,51 +330,3 @@ class _Job:
                 manifest.counts.append(dict(total))
         write_manifest(self.folder, manifest)
         return manifest
-
-
-@contextmanager
-def _locked(folder: Path, part: tuple[int, int] | None) -> Iterator[None]:
-    """Keep other runs out; parts of a job array keep out only the same part, and whole runs."""
-    private = folder / PRIVATE
-    with ExitStack() as stack:
-        stack.enter_context(hold(private / "run.lock", shared=part is not None))
-        if part:
-            stack.enter_context(hold(private / f"run-{part[0]}-of-{part[1]}.lock"))
-        yield
-
-
-def _make_folder(directory: str | os.PathLike[str], sources: Sequence[Source]) -> Path:
-    folder = Path(directory)
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"{folder}: is a file; give a folder for the shards")
-    if folder.is_dir() and any(folder.iterdir()) and not ({MANIFEST, PRIVATE} & set(os.listdir(folder))):
-        raise InputError(f"{folder}: is a folder with other things in it; give a new one")
-    (folder / PRIVATE).mkdir(parents=True, exist_ok=True)
-    return folder
-
-
-def _check_arguments(
-    shard_size: int | None, dtype: str, check: str, max_failures: int | None, part: tuple[int, int] | None
-) -> None:
-    for name, value, least in (("shard_size", shard_size, 1), ("max_failures", max_failures, 0)):
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
-            raise InputError(f"{name}={value!r}: expected an integer of at least {least}")
-    if dtype not in DTYPES:
-        raise InputError(f"dtype={dtype!r}: expected {' or '.join(map(repr, DTYPES))}")
-    if check not in ("stat", "content"):
-        raise InputError(f"check={check!r}: expected 'stat' or 'content'")
-    if part is not None and not 1 <= part[0] <= part[1]:
-        raise InputError(f"part={part!r}: expected (i, n), with i from 1 to n")
-
-
-def _default_size(features: Features) -> int:
-    return max(1, min(_SHARD_PICTURES, _SHARD_BYTES // (features.n_features * np.dtype(features.dtype).itemsize)))
-
-
-def _check_shard_bytes(size: int, features: Features) -> None:
-    row = features.n_features * np.dtype(features.dtype).itemsize
-    if size * row > _LARGEST_SHARD:
-        raise InputError(
-            f"shard_size={size}: {size * row:,} bytes of vectors, more than a shard can have; "
-            f"give {_LARGEST_SHARD // row} or fewer"
-        )

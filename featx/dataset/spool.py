@@ -117,7 +117,8 @@ class Spool:
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
-            self._database = sqlite3.connect(path, isolation_level=None, timeout=60)
+            # joblib takes tasks, and with them rows, in threads of its own, one at a time
+            self._database = sqlite3.connect(path, isolation_level=None, timeout=60, check_same_thread=False)
             self._database.execute("PRAGMA synchronous = FULL")
             self._database.execute("PRAGMA cache_size = -64000")  # 64 MB; what is larger goes to disk
             self._database.executescript(_SCHEMA)
@@ -216,6 +217,9 @@ class Spool:
             if not last:
                 self._execute("DROP INDEX IF EXISTS plan_by_key")  # made anew when all is in, which is quicker
                 self._execute("DELETE FROM plan")
+            self._execute(
+                "UPDATE plan SET state = (SELECT state FROM listing WHERE listing.key = plan.key) WHERE state IS NULL"
+            )
             self._execute(
                 "INSERT INTO plan (source, key, place, label, state) "
                 f"SELECT source, key, place, label, state FROM listing {f'WHERE {_CHANGED}' if last else ''} "

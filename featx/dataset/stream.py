@@ -48,10 +48,11 @@ class Task:
 
 @dataclass(frozen=True)
 class Done:
-    """A shard that was written: its number and its rows by status."""
+    """A shard that was written: its number, its rows by status, and bytes of the pictures."""
 
     number: int
     counts: dict[str, int]
+    n_bytes: int
 
 
 class _Picture(Deferred):
@@ -79,7 +80,7 @@ def run_tasks(
     dtype: str,
     about: dict[str, Any],
     max_failures: int | None = None,
-    on_picture: Callable[[bool, int], None] = lambda failed, n_bytes: None,
+    on_pictures: Callable[[int, int, int], None] | None = None,
 ) -> Iterator[Done]:
     """Make shards one after the other, with no pause between them.
 
@@ -97,8 +98,8 @@ def run_tasks(
         For the footer of each shard.
     max_failures : int or None
         More than so many failures end the run before they are written.
-    on_picture : callable
-        Told of each: whether it failed, and its bytes.
+    on_pictures : callable or None
+        Told of them: how many, how many failed, and their bytes.
 
     Yields
     ------
@@ -118,7 +119,7 @@ def run_tasks(
                 under_way.append(picture)
                 yield picture
 
-    n_failures = 0
+    n_failures = n_bytes = 0
     block: Block | None = None
     pending: Future[Done] | None = None
     answers = extractor.iter_embed(feed())
@@ -127,7 +128,9 @@ def run_tasks(
             picture = under_way.popleft()
             task, row = picture.task, picture.row
             failed = isinstance(answer, Failure)
-            on_picture(failed, picture.n_bytes)
+            n_bytes += picture.n_bytes
+            if on_pictures:
+                on_pictures(1, failed, picture.n_bytes)
             n_failures += failed
             block = block or Block(task.n, width, dtype)
             outcome = answer.reason if isinstance(answer, Failure) else answer
@@ -143,8 +146,8 @@ def run_tasks(
                     _check(sources)  # a source that is gone as a whole has no bad pictures
                 if pending:
                     yield pending.result()  # no more than one waits to be written
-                pending = writer.submit(_write, task, block, about)
-                block = None
+                pending = writer.submit(_write, task, block, about, n_bytes)
+                block, n_bytes = None, 0
         if pending:
             yield pending.result()
 
@@ -154,13 +157,13 @@ def _check(sources: Sequence[Source]) -> None:
         source.check()
 
 
-def _write(task: Task, block: Block, about: dict[str, Any]) -> Done:
+def _write(task: Task, block: Block, about: dict[str, Any], n_bytes: int) -> Done:
     try:
         write_shard(task.path, block, about)
     except OSError as error:
-        number = error.errno or re.search(r"\[errno (\d+)\]", str(error))  # pyarrow has its own words around it
-        why = first_line(error) if not number else os.strerror(number if isinstance(number, int) else int(number[1]))
+        number = re.search(r"\[errno (\d+)\]", str(error), re.I)  # pyarrow has its own words around it
+        why = os.strerror(int(number[1])) if number else first_line(error)
         raise DatasetError(
             f"{task.path}: cannot be written ({why}); mend that and run again: what is done is not done twice"
         ) from error
-    return Done(task.number, block.counts)
+    return Done(task.number, block.counts, n_bytes)

@@ -17,8 +17,8 @@ class Watch:
     def begin(self, n_pictures: int, n_done: int) -> None:
         """Hear how many pictures there are to be, and how many of them are there already."""
 
-    def picture(self, failed: bool, n_bytes: int) -> None:
-        """Hear of one more picture."""
+    def pictures(self, n: int, n_failed: int, n_bytes: int) -> None:
+        """Hear of so many more pictures; one at a time, or a shard's where other processes work."""
 
     def shard(self, number: int, counts: dict[str, int]) -> None:
         """Hear of a shard that is on the disk now."""

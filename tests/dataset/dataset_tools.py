@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from featx.dataset.job import PRIVATE
+from featx.dataset.prepare import PRIVATE
 
 
 def contents(folder):
