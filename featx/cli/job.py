@@ -3,49 +3,81 @@
 from __future__ import annotations
 
 import argparse
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 from featx import dataset
+from featx.cli.cluster import BACKENDS, open_backend
 from featx.cli.console import make_extractor, note
-from featx.errors import InputError
+from featx.cli.progress import Progress, format_bytes, format_seconds
 
 __all__ = ["add_job", "job_options", "run_job"]
+
+
+def _part(text: str) -> tuple[int, int]:
+    try:
+        i, n = map(int, text.split("/"))
+    except ValueError:
+        i, n = 0, 0
+    if not 1 <= i <= n:
+        raise argparse.ArgumentTypeError(f"{text}: expected I/N, such as 1/8 to 8/8")
+    return i, n
+
+
+_OPTIONS: tuple[tuple[str, Callable[[str], Any], str | None, str], ...] = (
+    ("shard-size", int, "N", "pictures a shard (default: 10000)"),
+    ("check-content", bool, None, "find changed pictures by content, not size and time"),
+    ("retry-failed", bool, None, "try pictures again that could not be read"),
+    ("max-failures", int, "N", "stop when more pictures than that cannot be read"),
+    ("dry-run", bool, None, "embed a sample, and say what the rest will take"),
+    ("json-log", str, "FILE", "write what happens as JSON, a line an event; - is standard error"),
+    ("shard", _part, "I/N", "do the I-th part of N, as one of a job array"),
+    ("jobs", int, "N", "worker processes, each with whole shards (default: 1)"),
+    ("cluster", str, "ADDRESS", "where the cluster of --backend is (default: one made here)"),
+)
 
 
 def add_job(parser: argparse.ArgumentParser) -> None:
     """Add the options that only a folder as output takes."""
     group = parser.add_argument_group("a folder as output")
-    group.add_argument("--shard-size", type=int, metavar="N", help="pictures a shard (default: 10000)")
+    for name, kind, metavar, what in _OPTIONS:
+        options: dict[str, Any] = {"action": "store_true"} if kind is bool else {"type": kind, "metavar": metavar}
+        group.add_argument(f"--{name}", help=what, **options)
     group.add_argument("--dtype", choices=dataset.DTYPES, help="how vectors are stored (default: float32)")
-    group.add_argument(
-        "--check-content", action="store_true", help="find changed pictures by content, not size and time"
-    )
-    group.add_argument("--retry-failed", action="store_true", help="try pictures again that could not be read")
-    group.add_argument("--max-failures", type=int, metavar="N", help="stop when more pictures than that cannot be read")
-    group.add_argument("--shard", type=_part, metavar="I/N", help="do the I-th part of N, as one of a job array")
+    group.add_argument("--backend", choices=list(BACKENDS), help="what runs workers (default: loky, processes here)")
 
 
 def job_options(options: argparse.Namespace) -> list[str]:
     """Name those of them that were given."""
-    names = ("shard_size", "dtype", "check_content", "retry_failed", "max_failures", "shard")
-    return [f"--{name.replace('_', '-')}" for name in names if getattr(options, name) not in (None, False)]
+    names = [*(name for name, *_ in _OPTIONS), "dtype", "backend"]
+    given = {name: getattr(options, name.replace("-", "_")) for name in names}
+    return [f"--{name}" for name, value in given.items() if value is not None and value is not False]
 
 
 def run_job(options: argparse.Namespace) -> None:
     """Make the dataset, or go on with it."""
-    extractor = make_extractor(options)
-    done = dataset.embed(
-        options.source,
-        options.output,
-        extractor.set_params(progress=False),
-        shard_size=options.shard_size,
-        dtype=options.dtype or "float32",
-        path_column=options.path_column,
-        target=options.target,
-        check="content" if options.check_content else "stat",
-        retry_failed=options.retry_failed,
-        max_failures=options.max_failures,
-        part=options.shard,
-    )
+    extractor = make_extractor(options).set_params(progress=False)
+    columns = {"path_column": options.path_column, "target": options.target}
+    if options.dry_run:
+        _estimate(options, dataset.estimate(options.source, extractor, dtype=options.dtype or "float32", **columns))
+        return
+    with Progress(options.json_log) as progress, open_backend(options.backend, options.cluster):
+        done = dataset.embed(
+            options.source,
+            options.output,
+            extractor,
+            shard_size=options.shard_size,
+            dtype=options.dtype or "float32",
+            check="content" if options.check_content else "stat",
+            retry_failed=options.retry_failed,
+            max_failures=options.max_failures,
+            n_jobs=options.jobs or (-1 if options.backend else 1),
+            part=options.shard,
+            watch=progress,
+            **columns,
+        )
     if done.n_failed:
         note(f"{done.n_failed} pictures could not be read; featx dataset info {options.output} lists them")
     if done.n_gone:
@@ -59,11 +91,16 @@ def run_job(options: argparse.Namespace) -> None:
     )
 
 
-def _part(text: str) -> tuple[int, int]:
-    try:
-        i, n = map(int, text.split("/"))
-    except ValueError:
-        i, n = 0, 0
-    if not 1 <= i <= n:
-        raise InputError(f"--shard {text}: expected I/N, such as 1/8 to 8/8")
-    return i, n
+def _estimate(options: argparse.Namespace, found: dataset.Estimate) -> None:
+    there = next(
+        path for path in (Path(options.output).absolute(), *Path(options.output).absolute().parents) if path.exists()
+    )
+    free = shutil.disk_usage(there).free
+    if found.n_bytes > free:
+        note(f"{there}: has {format_bytes(free)} free, and {format_bytes(found.n_bytes)} are needed")
+    failed = f", {found.n_failed} of the {found.n_sampled} tried cannot be read" if found.n_failed else ""
+    print(
+        f"{options.output}: {found.n_pictures} pictures, about {format_seconds(found.seconds)} "
+        f"({found.n_pictures / max(found.seconds, 1e-9):.0f}/s), {format_bytes(found.n_bytes)} of shards, "
+        f"{format_bytes(found.n_bytes_read)} to read{failed}; nothing was written"
+    )

@@ -61,8 +61,8 @@ def run_tasks_apart(
             parallel = joblib.Parallel(n_jobs, return_as="generator_unordered", batch_size=1, pre_dispatch=ahead)
             made = parallel(calls)
             try:
-                for done in made:
-                    yield done  # noqa: UP028  # closing must not reach joblib before the warning is off
+                while (done := next(made, None)) is not None:  # closing must not reach joblib before the warning is off
+                    yield done
             finally:
                 with warnings.catch_warnings():  # that tasks under way are given up is meant
                     warnings.simplefilter("ignore")

@@ -111,6 +111,11 @@ class Dataset:
         return labels if missing else labels.astype(str)
 
     @cached_property
+    def digests(self) -> npt.NDArray[np.object_]:
+        """SHA-256 of each picture's file, in hexadecimal, shape (n_samples,)."""
+        return self._column("sha256")
+
+    @cached_property
     def X(self) -> npt.NDArray[np.float32]:  # noqa: N802
         """All vectors in memory, shape (n_samples, n_features); `batches` needs no more memory than a batch."""
         X = np.empty((len(self), self.n_features), np.float32)
@@ -210,6 +215,10 @@ class Dataset:
                 row += 1
                 if status != "ok":
                     yield Failure(row, key, reason)
+
+    def current_rows(self) -> CurrentRows:
+        """Give the rows that no later generation replaces, those that failed included."""
+        return self._current
 
     @cached_property
     def _current(self) -> CurrentRows:

@@ -19,10 +19,22 @@ from featx._optional import import_optional
 from featx.errors import DatasetError, first_line
 from featx.files import write_whole
 
-__all__ = ["COLUMNS", "Block", "find_shards", "map_vectors", "read_columns", "read_counts", "shard_path", "write_shard"]
+__all__ = [
+    "COLUMNS",
+    "VECTOR",
+    "Block",
+    "find_shards",
+    "map_vectors",
+    "read_columns",
+    "read_counts",
+    "read_whole",
+    "shard_path",
+    "write_shard",
+]
 
 _NAME = re.compile(r"part-(\d{5,})\.parquet")
 _LONGEST_HEADER = 200  # bytes of a page's header, at most
+_AGAIN = "delete it and run featx embed again, which makes it anew"
 _OK, _FAILED = "ok", "failed"
 #: All but the vectors.
 COLUMNS = ("key", "label", "width", "height", "sha256", "status", "reason")
@@ -45,6 +57,14 @@ class Block:
     def __init__(self, n: int, n_features: int, dtype: str) -> None:
         self.vectors = np.full((n, n_features), np.nan, dtype)
         self.columns: dict[str, list[Any]] = {name: [] for name in COLUMNS}
+
+    @classmethod
+    def of(cls, rows: Sequence[Sequence[Any]], vectors: npt.NDArray[Any]) -> Block:
+        """Make a block of rows as they are in other shards."""
+        block = cls(0, vectors.shape[1], str(vectors.dtype))
+        block.vectors = vectors
+        block.columns = {name: [row[i] for row in rows] for i, name in enumerate(COLUMNS)}
+        return block
 
     def __len__(self) -> int:
         return len(self.columns["key"])
@@ -113,6 +133,7 @@ def write_shard(path: Path, block: Block, about: dict[str, Any]) -> None:
             write_statistics=["key", "label", "status"],
             row_group_size=max(len(block), 1),
             data_page_size=2**31 - 1,
+            write_page_checksum=True,
         )
 
 
@@ -142,9 +163,7 @@ def _open(path: Path) -> Any:
     except FileNotFoundError:
         raise DatasetError(f"{path}: no such shard; run featx embed again, which makes it") from None
     except Exception as error:  # pyarrow's own
-        raise DatasetError(
-            f"{path}: a damaged shard ({first_line(error)}); delete it and run featx embed again, which makes it anew"
-        ) from None
+        raise DatasetError(f"{path}: a damaged shard ({first_line(error)}); {_AGAIN}") from None
 
 
 def read_counts(path: Path) -> dict[str, int]:
@@ -167,6 +186,16 @@ def read_columns(path: Path, columns: Sequence[str]) -> Any:
             return file.read(columns=list(columns))
         except Exception as error:
             raise DatasetError(f"{path}: a damaged shard ({first_line(error)}); featx dataset verify") from None
+
+
+def read_whole(path: Path) -> Any:
+    """Read a shard as a pyarrow table, and compare every checksum in it."""
+    read_counts(path)
+    parquet = import_optional("pyarrow.parquet", "parquet")
+    try:
+        return parquet.read_table(path, page_checksum_verification=True)
+    except Exception as error:
+        raise DatasetError(f"{path}: a damaged shard ({first_line(error)}); {_AGAIN}") from None
 
 
 class _Place(NamedTuple):

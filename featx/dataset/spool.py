@@ -198,6 +198,11 @@ class Spool:
         found = self._all("SELECT source, key, place, label FROM listing WHERE key = ?", (key,))
         return Row(*found[0]) if found else None
 
+    def listed(self, ordinal: int) -> Row | None:
+        """Look up the so-manieth picture of the listing, counted from 1."""
+        found = self._all("SELECT source, key, place, label FROM listing WHERE ordinal = ?", (ordinal,))
+        return Row(*found[0]) if found else None
+
     def n_gone(self) -> int:
         """Count pictures of the plan that the listing has no more."""
         self._execute("CREATE INDEX IF NOT EXISTS listing_by_key ON listing (key)")

@@ -21,7 +21,7 @@ from featx.decode import Deferred, measure
 from featx.errors import DatasetError, Failure, SourceError, first_line
 from featx.extractor import FeatureExtractor
 
-__all__ = ["Done", "Task", "run_tasks"]
+__all__ = ["Done", "Picture", "Task", "run_tasks"]
 
 
 @dataclass(frozen=True)
@@ -55,16 +55,17 @@ class Done:
     n_bytes: int
 
 
-class _Picture(Deferred):
-    """A row of the plan on its way through the engine; remembers what its bytes said."""
+class Picture(Deferred):
+    """A picture on its way through the engine; remembers what its bytes said."""
 
-    def __init__(self, task: Task, row: Row, fetch: Fetch) -> None:
-        self.task, self.row, self._fetch = task, row, fetch
+    def __init__(self, fetch: Fetch) -> None:
+        self._fetch = fetch
         self.n_bytes = 0
         self.size: tuple[int, int] | None = None
         self.digest: str | None = None
 
     def fetch(self) -> bytes:
+        """Fetch the bytes, and look at them."""
         data = self._fetch()
         self.n_bytes = len(data)
         self.digest = hashlib.sha256(data).hexdigest()
@@ -107,16 +108,16 @@ def run_tasks(
         Each shard once it is on the disk.
     """
     width = len(extractor.get_feature_names_out())
-    under_way: deque[_Picture] = deque()
+    under_way: deque[tuple[Task, Row, Picture]] = deque()
     contents: dict[int, Contents] = {}
 
-    def feed() -> Iterator[_Picture]:
+    def feed() -> Iterator[Picture]:
         for task in tasks:
             for row in task.rows:
                 if row.source not in contents:
                     contents[row.source] = sources[row.source].contents()
-                picture = _Picture(task, row, contents[row.source](row.key, row.place))
-                under_way.append(picture)
+                picture = Picture(contents[row.source](row.key, row.place))
+                under_way.append((task, row, picture))
                 yield picture
 
     n_failures = n_bytes = 0
@@ -125,8 +126,7 @@ def run_tasks(
     answers = extractor.iter_embed(feed())
     with ThreadPoolExecutor(1, thread_name_prefix="featx-shards") as writer, closing(cast("Any", answers)):
         for answer in answers:
-            picture = under_way.popleft()
-            task, row = picture.task, picture.row
+            task, row, picture = under_way.popleft()
             failed = isinstance(answer, Failure)
             n_bytes += picture.n_bytes
             if on_pictures:
