@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from featx import samples
 from featx.errors import (
     BackboneError,
+    DatasetError,
     DeviceError,
     FailedPicturesWarning,
     Failure,
@@ -23,7 +24,7 @@ from featx.errors import (
 )
 
 if TYPE_CHECKING:
-    from featx import heads
+    from featx import dataset, heads
     from featx.extractor import Embedded, FeatureExtractor
     from featx.heads import make_head
     from featx.persistence import load, read_info, save
@@ -32,6 +33,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "BackboneError",
+    "DatasetError",
     "DeviceError",
     "Embedded",
     "FailedPicturesWarning",
@@ -46,6 +48,7 @@ __all__ = [
     "PipelineFileError",
     "SourceError",
     "UntrustedTypeError",
+    "dataset",
     "heads",
     "load",
     "make_head",
@@ -58,6 +61,7 @@ __all__ = [
 _LATER = {
     "Embedded": "featx.extractor",
     "FeatureExtractor": "featx.extractor",
+    "dataset": "featx.dataset",
     "heads": "featx.heads",
     "make_head": "featx.heads",
     "load": "featx.persistence",
@@ -70,7 +74,7 @@ def __getattr__(name: str) -> Any:
     if name not in _LATER:
         raise AttributeError(f"module 'featx' has no attribute {name!r}")
     module = importlib.import_module(_LATER[name])
-    return module if name == "heads" else getattr(module, name)
+    return module if module.__name__ == f"featx.{name}" else getattr(module, name)
 
 
 def __dir__() -> list[str]:

@@ -15,13 +15,14 @@ import io
 import os
 import stat
 import threading
+from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 
-__all__ = ["Picture", "UnreadableError", "decode", "describe", "read"]
+__all__ = ["Deferred", "Picture", "UnreadableError", "decode", "describe", "measure", "read"]
 
 #: What counts as one picture.
 Picture: TypeAlias = "str | os.PathLike[str] | bytes | bytearray | memoryview | Image.Image | np.ndarray[Any, Any]"
@@ -40,6 +41,8 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+#: EXIF orientations that swap width and height.
+_SIDEWAYS = (5, 6, 7, 8)
 #: An open Pillow file reads its pixels on first use, which two threads must not do at once.
 _loading = [threading.Lock() for _ in range(64)]
 if hasattr(os, "register_at_fork"):  # a forked child must not wait for threads it does not have
@@ -48,6 +51,25 @@ if hasattr(os, "register_at_fork"):  # a forked child must not wait for threads 
 
 class UnreadableError(Exception):
     """Why a picture cannot be read. The engine turns it into a `Failure` with its position."""
+
+
+class Deferred(ABC):
+    """A picture somewhere else, whose bytes are fetched by the thread that decodes it.
+
+    Examples
+    --------
+    >>> from featx.decode import Deferred, decode
+    >>> from featx.samples import load_fashion_mnist
+    >>> class Sample(Deferred):
+    ...     def fetch(self):
+    ...         return load_fashion_mnist("test")[0][0]
+    >>> decode(Sample()).size
+    (28, 28)
+    """
+
+    @abstractmethod
+    def fetch(self) -> bytes:
+        """Give the encoded bytes, or raise UnreadableError."""
 
 
 def describe(item: object) -> str:
@@ -119,8 +141,28 @@ def read(item: Any) -> Any:
         return _read(item)
     if isinstance(item, (bytes, bytearray, memoryview, np.ndarray, Image.Image)):
         return item
+    if isinstance(item, Deferred):
+        return item.fetch()
     what = "missing value" if _is_missing(item) else f"{type(item).__name__} is not a picture"
     raise UnreadableError(f"{what}; expected a path, encoded bytes, a PIL image or a uint8 array")
+
+
+def measure(data: bytes) -> tuple[int, int] | None:
+    """Give width and height of an encoded picture, upright, from its header; None when that cannot be read.
+
+    Examples
+    --------
+    >>> from featx.decode import measure
+    >>> from featx.samples import load_fashion_mnist
+    >>> measure(load_fashion_mnist("test")[0][0]), measure(b"...")
+    ((28, 28), None)
+    """
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            turned = image.getexif().get(ExifTags.Base.Orientation, 1) in _SIDEWAYS
+            return (image.height, image.width) if turned else (image.width, image.height)
+    except Exception:  # whatever Pillow's plugins raise on damaged files
+        return None
 
 
 def _is_missing(item: object) -> bool:

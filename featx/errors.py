@@ -8,6 +8,7 @@
     ├── BackboneError (ValueError)             a backbone that is missing, malformed or another one
     ├── PipelineFileError (ValueError)         a saved pipeline that cannot be loaded
     │   └── UntrustedTypeError                 ... because it asks for types nobody vouches for
+    ├── DatasetError (ValueError)              a folder of embeddings that is damaged, in use or of other features
     ├── DeviceError (RuntimeError)             the device or provider asked for cannot run
     │   └── OutOfMemoryError                   ... for want of memory there
     └── MissingDependencyError (ImportError)   an optional package is not installed
@@ -24,6 +25,7 @@ from dataclasses import dataclass
 
 __all__ = [
     "BackboneError",
+    "DatasetError",
     "DeviceError",
     "FailedPicturesWarning",
     "Failure",
@@ -198,6 +200,20 @@ class UntrustedTypeError(PipelineFileError):
 
     def __str__(self) -> str:
         return f"{self.path}: holds types that are not trusted: {', '.join(self.types)}"
+
+
+class DatasetError(FeatxError, ValueError):
+    """A folder of embeddings cannot be read or written: damaged, in use, or of other features.
+
+    Examples
+    --------
+    >>> import featx
+    >>> try:
+    ...     featx.dataset.open("no-such-folder")
+    ... except featx.DatasetError as error:
+    ...     print(error)
+    no-such-folder: no such folder; make a dataset with: featx embed SOURCE -o no-such-folder
+    """
 
 
 class DeviceError(FeatxError, RuntimeError):

@@ -20,9 +20,10 @@ from featx.tables import (
     read_table,
 )
 
-__all__ = ["Listing", "list_labelled_folder", "list_source"]
+__all__ = ["SPLITS", "Listing", "is_picture", "list_labelled_folder", "list_source"]
 
-_SPLITS = frozenset({"train", "training", "val", "valid", "validation", "test", "testing"})
+#: Folders of these names are parts of a data set, not classes.
+SPLITS = frozenset({"train", "training", "val", "valid", "validation", "test", "testing"})
 
 
 @dataclass(frozen=True)
@@ -124,7 +125,7 @@ def list_labelled_folder(folder: str) -> Listing:
         than two of them hold pictures.
     """
     classes = sorted(e.name for e in os.scandir(folder) if e.is_dir() and not e.name.startswith("."))
-    splits = [name for name in classes if name.lower() in _SPLITS]
+    splits = [name for name in classes if name.lower() in SPLITS]
     if len(splits) > 1:
         train = next((name for name in splits if name.lower().startswith("train")), splits[0])
         rest = next(name for name in splits if name != train)
@@ -133,7 +134,7 @@ def list_labelled_folder(folder: str) -> Listing:
             f"run: featx fit {shlex.quote(os.path.join(folder, train))} -o MODEL.featx, "
             f"then: featx evaluate MODEL.featx {shlex.quote(os.path.join(folder, rest))}"
         )
-    loose = [e.name for e in os.scandir(folder) if e.is_file() and _is_picture(e.name)]
+    loose = [e.name for e in os.scandir(folder) if e.is_file() and is_picture(e.name)]
     if loose:
         raise SourceError(
             f"{folder}: {len(loose)} pictures lie beside the class folders ({loose[0]}); move them into a class"
@@ -158,7 +159,8 @@ def list_labelled_folder(folder: str) -> Listing:
     return Listing(paths, labels, notes=notes)
 
 
-def _is_picture(name: str) -> bool:
+def is_picture(name: str) -> bool:
+    """Whether a file looks like a picture by its name; a hidden one does not."""
     return not name.startswith(".") and os.path.splitext(name)[1].lower() in PICTURE_SUFFIXES
 
 
@@ -186,7 +188,7 @@ def _expand(source: str) -> tuple[list[str], int]:
                 inside, more = _walk(match) if not source.endswith("**") else ([], 0)
                 files += inside
                 others += more
-            elif _is_picture(os.path.basename(match)):
+            elif is_picture(os.path.basename(match)):
                 files.append(match)
             else:
                 others += 1
@@ -213,7 +215,7 @@ def _walk(folder: str) -> tuple[list[str], int]:
                 inside.append(name)
         folders[:] = inside
         for name in sorted(names):
-            if _is_picture(name):
+            if is_picture(name):
                 paths.append(os.path.join(where, name))
             elif not name.startswith("."):
                 others += 1

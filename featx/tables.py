@@ -17,6 +17,7 @@ __all__ = [
     "TABLE_SUFFIXES",
     "choose_path_column",
     "choose_target_column",
+    "find_delimiter",
     "is_missing",
     "read_table",
 ]
@@ -87,7 +88,7 @@ def read_table(table: str) -> dict[str, list[Any]]:
         return read
     try:
         with open(table, newline="", encoding="utf-8-sig") as file:
-            delimiter = _delimiter(file.readline())
+            delimiter = find_delimiter(file.readline())
             file.seek(0)
             reader = csv.reader(file, delimiter=delimiter)
             rows = [(reader.line_num, row) for row in reader if row]
@@ -96,7 +97,8 @@ def read_table(table: str) -> dict[str, list[Any]]:
     return _columns(table, rows)
 
 
-def _delimiter(header: str) -> str:
+def find_delimiter(header: str) -> str:
+    """Take the most frequent of comma, semicolon and tab."""
     return max(",;\t", key=header.count)
 
 

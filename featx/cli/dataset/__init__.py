@@ -1,0 +1,34 @@
+"""``featx dataset``: what is in a folder of shards, and keeping it whole; one file for each action."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from featx.cli.console import add_command
+from featx.cli.dataset import info, merge, sample, verify
+
+EXAMPLE = """\
+  featx dataset info vectors
+  featx dataset verify vectors --source photos/
+  featx dataset sample vectors -n 20
+  featx dataset merge vectors more-vectors -o all-vectors
+featx embed SOURCE -o vectors makes one."""
+
+ACTIONS = (info, merge, verify, sample)
+
+
+def add(commands: Any) -> argparse.ArgumentParser:
+    """Add the command and its actions."""
+    parser = add_command(commands, "dataset", "look at folders of shards, join and check them", EXAMPLE)
+    actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
+    for action in ACTIONS:
+        sub = action.add(actions)
+        sub.set_defaults(action=action.run)
+        sub.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    return parser
+
+
+def run(options: argparse.Namespace) -> None:
+    """Do what the action says."""
+    options.action(options)

@@ -1,0 +1,31 @@
+"""``featx dataset merge``: several datasets as one."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from featx import dataset
+from featx.cli.console import add_command
+
+EXAMPLE = """\
+  featx dataset merge monday tuesday -o both
+  featx dataset merge grown -o tidy
+Vectors are copied, nothing is embedded. Rows that later ones replaced are left out;
+of a key that several datasets have, the last one's row is taken."""
+
+
+def add(actions: Any) -> argparse.ArgumentParser:
+    """Add the action."""
+    parser = add_command(actions, "merge", "write several datasets of the same features as one", EXAMPLE)
+    parser.add_argument("dataset", nargs="+", metavar="DIR")
+    parser.add_argument("-o", "--output", required=True, metavar="DIR", help="a new folder")
+    parser.add_argument("--shard-size", type=int, metavar="N", help="pictures a shard (default: 10000)")
+    return parser
+
+
+def run(options: argparse.Namespace) -> None:
+    """Write it."""
+    merged = dataset.merge(options.dataset, options.output, shard_size=options.shard_size)
+    shards = len(merged.current_rows().shards)
+    print(f"{options.output}: {len(merged)} pictures with vectors in {shards} shards")

@@ -1,0 +1,26 @@
+"""Large sets of pictures as datasets of vectors: resumable embedding into shards, and opening them."""
+
+from __future__ import annotations
+
+from featx.dataset.estimate import Estimate, estimate
+from featx.dataset.job import Summary, embed
+from featx.dataset.manifest import DTYPES
+from featx.dataset.merge import merge
+from featx.dataset.reading import Batch, Dataset
+from featx.dataset.reading import open_dataset as open  # noqa: A004  # the verb, as of files
+from featx.dataset.verify import verify
+from featx.dataset.watch import Watch
+
+__all__ = [
+    "DTYPES",
+    "Batch",
+    "Dataset",
+    "Estimate",
+    "Summary",
+    "Watch",
+    "embed",
+    "estimate",
+    "merge",
+    "open",
+    "verify",
+]

@@ -1,0 +1,111 @@
+"""What a job will take, from a sample of its pictures."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any, NamedTuple, cast
+
+import numpy as np
+from sklearn.base import clone
+
+from featx.dataset.manifest import DTYPES
+from featx.dataset.sources import Contents, open_sources
+from featx.dataset.spool import Row, Spool
+from featx.dataset.stream import Picture
+from featx.errors import Failure, InputError
+from featx.extractor import FeatureExtractor
+
+__all__ = ["Estimate", "estimate"]
+
+#: Bytes a row takes beside its vector, as measured: key, label, digest and the list's levels.
+_ROW_BYTES = 120
+
+
+class Estimate(NamedTuple):
+    """What a job will take.
+
+    Parameters
+    ----------
+    n_pictures : int
+        In the source.
+    seconds : float
+        For all of them, at the sample's rate.
+    n_bytes : int
+        Of the shards.
+    n_bytes_read : int
+        Of the pictures, encoded.
+    n_sampled, n_failed : int
+        Pictures that were tried, and those among them that cannot be read.
+    """
+
+    n_pictures: int
+    seconds: float
+    n_bytes: int
+    n_bytes_read: int
+    n_sampled: int
+    n_failed: int
+
+
+def estimate(
+    source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    extractor: FeatureExtractor | None = None,
+    *,
+    n_samples: int = 256,
+    dtype: str = "float32",
+    path_column: str | None = None,
+    target: str | None = None,
+) -> Estimate:
+    """Embed a sample of a source's pictures, evenly spread, and say what all of them will take.
+
+    Parameters
+    ----------
+    source, extractor, dtype, path_column, target
+        As for `featx.dataset.embed`.
+    n_samples : int, default=256
+        How many.
+
+    Returns
+    -------
+    Estimate
+
+    Examples
+    --------
+    >>> import featx
+    >>> from featx.samples import extract_fashion_mnist
+    >>> extract_fashion_mnist("clothes")
+    >>> found = featx.dataset.estimate("clothes/test", n_samples=20)
+    >>> found.n_pictures, found.n_sampled, found.seconds > 0
+    (300, 20, True)
+    """
+    if isinstance(n_samples, bool) or not isinstance(n_samples, int) or n_samples < 1:
+        raise InputError(f"n_samples={n_samples!r}: expected an integer of at least 1")
+    if dtype not in DTYPES:
+        raise InputError(f"dtype={dtype!r}: expected {' or '.join(map(repr, DTYPES))}")
+    extractor = clone(extractor if extractor is not None else FeatureExtractor()).fit(None)
+    sources = open_sources(source, path_column=path_column, target=target)
+    with tempfile.TemporaryDirectory(prefix="featx-") as folder, Spool(Path(folder, "plan.sqlite")) as spool:
+        n = spool.list_sources(sources)
+        wanted = np.unique(np.linspace(1, n, min(n, n_samples)).round().astype(int))
+        rows = [row for ordinal in wanted if (row := spool.listed(int(ordinal)))]
+    contents: dict[int, Contents] = {}
+    pictures = [_picture(row, contents, sources) for row in rows]
+    next(iter(extractor.iter_embed([pictures[0]])))  # opens the session, which is no matter of the rest
+    pictures = [_picture(row, contents, sources) for row in rows]
+    start = time.perf_counter()
+    with closing(cast("Any", extractor.iter_embed(pictures))) as answers:
+        failed = sum(isinstance(answer, Failure) for answer in answers)
+    seconds = time.perf_counter() - start
+    row_bytes = len(extractor.get_feature_names_out()) * np.dtype(dtype).itemsize + _ROW_BYTES
+    read = sum(picture.n_bytes for picture in pictures)
+    return Estimate(n, seconds / len(rows) * n, row_bytes * n, read * n // len(rows), len(rows), failed)
+
+
+def _picture(row: Row, contents: dict[int, Contents], sources: Sequence[Any]) -> Picture:
+    if row.source not in contents:
+        contents[row.source] = sources[row.source].contents()
+    return Picture(contents[row.source](row.key, row.place))

@@ -1,0 +1,72 @@
+"""Where pictures come from: one file a kind, each a `Source`."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Sequence
+
+from featx.dataset.sources.archives import Tar, Zip
+from featx.dataset.sources.files import Files
+from featx.dataset.sources.source import Contents, Entry, Source, key_of
+from featx.dataset.sources.table import Table
+from featx.errors import InputError, SourceError
+from featx.tables import TABLE_SUFFIXES
+
+__all__ = ["Contents", "Entry", "Source", "key_of", "open_sources"]
+
+
+def open_sources(
+    given: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    *,
+    path_column: str | None = None,
+    target: str | None = None,
+) -> list[Source]:
+    """Tell what each source is.
+
+    Parameters
+    ----------
+    given : str, path or list of them
+        Folders, globs, picture files, tables (CSV, TSV, Parquet), zip and tar archives.
+    path_column, target : str or None
+        Columns of tables; None takes the obvious ones.
+
+    Returns
+    -------
+    list of Source
+
+    Raises
+    ------
+    SourceError
+        When one does not exist, or is of no kind that is known.
+    """
+    texts = [os.fspath(one) for one in ([given] if isinstance(given, (str, os.PathLike)) else given)]
+    if not texts or not all(isinstance(text, str) and text for text in texts):
+        raise InputError(f"source={given!r}: expected folders, globs, tables or archives")
+    expanded = [one for text in texts for one in _expand(text)]
+    sources = [_open(text, path_column, target) for text in expanded]
+    if (path_column or target) and not any(isinstance(source, Table) for source in sources):
+        raise SourceError(f"{texts[0]}: --path-column and --target are columns of a table, and this is none")
+    return sources
+
+
+def _expand(text: str) -> list[str]:
+    """Take a pattern of tables or archives as so many sources."""
+    if not text.lower().endswith((*TABLE_SUFFIXES, ".tar", ".zip")) or os.path.exists(text):
+        return [text]
+    return sorted(glob.glob(text, recursive=True)) or [text]
+
+
+def _open(text: str, path_column: str | None, target: str | None) -> Source:
+    lower = text.lower()
+    if os.path.isdir(text):
+        return Files(text)
+    if lower.endswith(TABLE_SUFFIXES):
+        return Table(text, path_column, target)
+    if lower.endswith(".zip"):
+        return Zip(text)
+    if lower.endswith(".tar"):
+        return Tar(text)
+    if lower.endswith((".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")):
+        raise SourceError(f"{text}: a compressed tar has no places to read from; unpack it first: gunzip keeps the tar")
+    return Files(text)

@@ -1,0 +1,174 @@
+"""Pictures in zip and tar archives, read from their place in the file; WebDataset's shards are tar archives."""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Iterator
+from functools import partial
+
+from featx.dataset.sources.source import Contents, Entry, Source, key_of
+from featx.dataset.sources.store import LARGEST_FILE, check_size, is_url, open_store
+from featx.decode import UnreadableError
+from featx.errors import SourceError, first_line
+from featx.sources import is_picture
+
+__all__ = ["Tar", "Zip"]
+
+_LOCAL_HEADER = struct.Struct("<4s5H3I2H")
+_LARGEST_LABEL = 2**20
+#: How WebDataset names what goes with a picture.
+_LABEL_SUFFIXES = (".cls", ".label", ".txt")
+
+
+class _Archive(Source):
+    def __init__(self, given: str) -> None:
+        super().__init__(given)
+        self.store, self.path = open_store(given if is_url(given) else os.path.abspath(given))
+        self._was = self.store.identify(self.path)
+        if self._was is None:
+            raise SourceError(f"{given}: no such file")
+        self._state = self.store.state(self.path)
+
+    def check(self) -> None:
+        """Say when the archive is gone, or was replaced: places in it mean nothing then."""
+        if self.store.identify(self.path) != self._was or self.store.state(self.path) != self._state:
+            raise SourceError(f"{self.given}: is gone or was replaced while it was read; the next run goes on")
+
+    def state(self) -> str:
+        """Give size and time: places are those of this archive."""
+        return self._state
+
+    def _refuse_empty(self, found: bool, others: int) -> None:
+        if not found:
+            raise SourceError(f"{self.given}: no pictures in this archive ({others} other files)")
+
+
+class Tar(_Archive):
+    """An uncompressed tar archive. Of ``1.jpg`` and ``1.cls`` or ``1.json`` side by side, one labels the other."""
+
+    def entries(self) -> Iterator[Entry]:
+        """Read one header after the other; files of one name with other suffixes belong together."""
+        others, found = 0, False
+        group: list[Entry] = []
+        name, label = b"", None
+        with self.store.open(self.path) as file:
+            try:
+                archive = tarfile.open(fileobj=file, mode="r:", errors="surrogateescape")  # noqa: SIM115
+                for member in archive:
+                    vars(archive)["members"] = []  # or it would hold them all
+                    if not member.isreg():
+                        continue
+                    path = os.fsencode(member.name)
+                    folder, _, base = path.rpartition(b"/")
+                    stem = folder + b"/" + base.partition(b".")[0]
+                    if stem != name:
+                        yield from (entry._replace(label=entry.label or label) for entry in group)
+                        group, name, label = [], stem, None
+                    if is_picture(os.fsdecode(base)):
+                        found = True
+                        place = f"{member.offset_data} {member.size}".encode()
+                        group.append(Entry(key_of(path), place, None, f"{member.size} {int(member.mtime)}"))
+                    elif member.size <= _LARGEST_LABEL and (taken := _label(archive, member)) is not None:
+                        label = taken
+                    else:
+                        others += 1
+            except (tarfile.TarError, EOFError) as error:
+                hint = "; if it is compressed, unpack it first: gunzip keeps the tar"
+                raise SourceError(f"{self.given}: cannot be read as tar ({first_line(error)}){hint}") from None
+        yield from (entry._replace(label=entry.label or label) for entry in group)
+        self._refuse_empty(found, others)
+
+    def contents(self) -> Contents:
+        """Read members from where they lie."""
+        size = self._size()
+
+        def fetch(key: str, place: bytes) -> partial[bytes]:
+            start, length = map(int, place.split())
+            return partial(self._read, start, length, size)
+
+        return fetch
+
+    def _size(self) -> int:
+        return int((self._state.split() or ["0"])[0])
+
+    def _read(self, start: int, length: int, size: int) -> bytes:
+        check_size(length)
+        data = self.store.read_part(self.path, start, length)
+        if len(data) != length:
+            raise UnreadableError(f"the archive ends after {len(data)} of its {length} bytes")
+        return data
+
+
+def _label(archive: tarfile.TarFile, member: tarfile.TarInfo) -> str | None:
+    suffix = os.path.splitext(member.name)[1].lower()
+    if suffix not in (*_LABEL_SUFFIXES, ".json"):
+        return None
+    file = archive.extractfile(member)
+    text = (file.read() if file else b"").decode("utf-8", "replace").strip()
+    if suffix != ".json":
+        return text if suffix == ".cls" or "\n" not in text else None
+    try:
+        label = json.loads(text)["label"]
+    except (ValueError, TypeError, KeyError):
+        return None
+    return str(label) if isinstance(label, (str, int, float)) else None
+
+
+class Zip(_Archive):
+    """A zip archive; the first folder of a name is its label."""
+
+    def entries(self) -> Iterator[Entry]:
+        """Read the directory at its end."""
+        others, found = 0, False
+        with self.store.open(self.path) as file:
+            try:
+                archive = zipfile.ZipFile(file)
+            except (zipfile.BadZipFile, OSError, EOFError, ValueError) as error:
+                raise SourceError(f"{self.given}: cannot be read as zip ({first_line(error)})") from None
+            for member in archive.infolist():
+                if member.is_dir():
+                    continue
+                if not is_picture(os.path.basename(member.filename)):
+                    others += 1
+                    continue
+                found = True
+                numbers = (member.header_offset, member.compress_size, member.file_size, member.CRC)
+                place = " ".join(map(str, (*numbers, member.compress_type, member.flag_bits & 1)))
+                parts = member.filename.split("/")
+                label = parts[0] if len(parts) > 1 else None
+                key = key_of(member.filename.encode("utf-8", "surrogateescape"))
+                yield Entry(key, place.encode(), label, f"{member.file_size} {member.CRC:08x}")
+        self._refuse_empty(found, others)
+
+    def contents(self) -> Contents:
+        """Read members from where they lie."""
+
+        def fetch(key: str, place: bytes) -> partial[bytes]:
+            return partial(self._read, *map(int, place.split()))
+
+        return fetch
+
+    def _read(self, offset: int, packed: int, size: int, crc: int, method: int, encrypted: int) -> bytes:
+        if encrypted:
+            raise UnreadableError("is encrypted; unpack the archive with its password first")
+        if method not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise UnreadableError(f"is packed with method {method}; expected stored or deflated")
+        check_size(max(packed, min(size, LARGEST_FILE + 1)))
+        header = self.store.read_part(self.path, offset, _LOCAL_HEADER.size)
+        if len(header) < _LOCAL_HEADER.size or header[:4] != b"PK\x03\x04":
+            raise UnreadableError("the archive is damaged: no entry where its directory says")
+        skip = sum(_LOCAL_HEADER.unpack(header)[-2:])
+        data = self.store.read_part(self.path, offset + _LOCAL_HEADER.size + skip, packed)
+        if method == zipfile.ZIP_DEFLATED:
+            try:
+                data = zlib.decompressobj(-15).decompress(data, size + 1)  # no more than the directory says
+            except zlib.error as error:
+                raise UnreadableError(f"damaged in the archive ({error})") from None
+        if len(data) != size or zlib.crc32(data) != crc:
+            raise UnreadableError("damaged in the archive: its size or checksum is another")
+        return data

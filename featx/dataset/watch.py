@@ -1,0 +1,27 @@
+"""What a job tells while it runs; this one says nothing."""
+
+from __future__ import annotations
+
+__all__ = ["Watch"]
+
+
+class Watch:
+    """Told of everything that happens in a job, in the thread that runs it.
+
+    Derive from it, and hand it to `featx.dataset.embed`.
+    """
+
+    def note(self, text: str) -> None:
+        """Hear what a person should know."""
+
+    def begin(self, n_pictures: int, n_done: int) -> None:
+        """Hear how many pictures there are to be, and how many of them are there already."""
+
+    def pictures(self, n: int, n_failed: int, n_bytes: int) -> None:
+        """Hear of so many more pictures; one at a time, or a shard's where other processes work."""
+
+    def shard(self, number: int, counts: dict[str, int]) -> None:
+        """Hear of a shard that is on the disk now."""
+
+    def end(self) -> None:
+        """Hear that nothing more is to be done."""
