@@ -5,8 +5,8 @@ All are plain scikit-learn and work without the rest of featx.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -45,11 +45,14 @@ class Head:
     classifier, regressor : callable or None
         From the number of folds for inner cross-validation and a random state
         to an unfitted estimator.
+    grid : mapping of str to sequence
+        What a search may try of the innermost estimator's parameters; the rest chooses by itself.
     """
 
     what: str
     classifier: Callable[[int, int], Estimator] | None
     regressor: Callable[[int, int], Estimator] | None
+    grid: Mapping[str, Sequence[Any]] = field(default_factory=dict)
 
 
 def _scaled(estimator: Estimator) -> Estimator:
@@ -100,16 +103,19 @@ HEADS: dict[str, Head] = {
         "scaled linear support vector machine",
         lambda cv, seed: _scaled(_calibrated(LinearSVC(C=0.001, random_state=seed), cv)),
         lambda cv, seed: _target_scaled(LinearSVR(C=0.001, max_iter=10_000, random_state=seed)),
+        {"C": (0.0001, 0.001, 0.01)},
     ),
     "rbf_svm": Head(
         "scaled support vector machine with a Gaussian kernel",
         lambda cv, seed: _scaled(_calibrated(SVC(C=10), cv)),
         lambda cv, seed: _target_scaled(SVR(C=10)),
+        {"C": (1, 10, 100)},
     ),
     "knn": Head(
         "the five nearest neighbours by cosine",
         lambda cv, seed: make_pipeline(Normalizer(), KNeighborsClassifier(weights="distance", algorithm="brute")),
         lambda cv, seed: make_pipeline(Normalizer(), KNeighborsRegressor(weights="distance", algorithm="brute")),
+        {"n_neighbors": (3, 5, 10, 20)},
     ),
     "mlp": Head(
         "scaled; one hidden layer of 1,024 ReLU units trained by stochastic gradient descent",

@@ -35,7 +35,7 @@ def run(name, tmp_path, *arguments, through=()):
     for folder in (work, home, tmp_path / "tmp"):
         folder.mkdir(exist_ok=True)
     settings = {"HOME": home, "XDG_CACHE_HOME": home, "XDG_DATA_HOME": home, "FEATX_CACHE": home / "features"}
-    settings |= {"TMPDIR": tmp_path / "tmp", "ORT_DISABLE_TELEMETRY": "1"}  # which keeps files of its own there
+    settings |= {"TMPDIR": tmp_path / "tmp"}
     # One thread for linear algebra: on busy cores the threads of BLAS wait for each other longer than they work.
     threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
     paths = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))

@@ -135,3 +135,15 @@ def test_importing_featx_imports_no_optional_package():
     code = f"import sys, featx, featx.cli; print(sorted({heavy} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout.strip() == "[]"
+
+
+def test_onnxruntime_reports_nothing_and_leaves_no_files(tmp_path):
+    """Its telemetry keeps a device's number and a database in the cache folder, and a file in the temporary one."""
+    homes = {name: str(tmp_path) for name in ("HOME", "TMPDIR", "XDG_CACHE_HOME")}
+    env = {key: value for key, value in os.environ.items() if key != "ORT_DISABLE_TELEMETRY"}
+    code = """
+import featx, numpy as np
+featx.FeatureExtractor(layer="stem").transform([np.zeros((9, 9, 3), np.uint8)])
+"""
+    subprocess.run([sys.executable, "-c", code], env=env | homes, check=True, timeout=120)
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []

@@ -73,10 +73,9 @@ def add_features(parser: argparse.ArgumentParser) -> None:
         metavar="NAME[,NAME]",
         help="where to tap: stem, stage1 ... stage4, a finer one, -1 for the last; several of them (default: head)",
     )
-    group.add_argument("--pooling", default="avg", choices=list(POOLINGS), help="default: avg")
+    group.add_argument("--pooling", choices=list(POOLINGS), help="default: avg")
     group.add_argument(
         "--crop",
-        default="center",
         choices=list(CROPS),
         help="the middle, as in training; the whole picture squeezed in; or the whole with margins (default: center)",
     )
@@ -104,8 +103,8 @@ def make_extractor(options: argparse.Namespace) -> FeatureExtractor:
     extractor = FeatureExtractor(
         backbones if len(backbones) > 1 else backbones[0],
         layer=options.layer,
-        pooling=options.pooling,
-        crop=options.crop,
+        pooling=options.pooling or "avg",
+        crop=options.crop or "center",
         l2_normalize=options.l2_normalize,
         precision=options.precision,
         decode=options.decode,

@@ -3,25 +3,35 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from sklearn.model_selection import KFold, StratifiedKFold, cross_val_predict
+from sklearn.base import clone
+from sklearn.model_selection import cross_val_predict
 from sklearn.pipeline import Pipeline
 
 from featx.cli.console import add_command, add_features, add_running, check_output, make_extractor, note, note_failures
 from featx.errors import InputError
+from featx.extractor import FeatureExtractor
 from featx.heads import DEFAULT_HEADS, HEADS, make_head
 from featx.persistence import save
 from featx.report.summary import summarize_regression
-from featx.sources import list_source
-from featx.targets import read_target
+from featx.selection import Found, search
+from featx.selection.folds import find_groups, make_folds
+from featx.selection.search import EFFORTS
+from featx.sources import Listing, list_source
+from featx.targets import Target, leave_out_unlabelled, read_target
+
+#: Pictures without a label that are looked at, and groups of near-duplicates that are named.
+_POOL, _TWINS = 2000, 5
 
 EXAMPLE = """\
   featx fit photos/train -o ants.featx          each sub-folder is a class
   featx fit prices.csv --path-column file --target price --log-target -o price.featx
+  featx fit photos/train --search quick -o ants.featx     chooses features and head, see featx compare
 Then: featx evaluate ants.featx photos/val
       featx predict ants.featx new/*.jpg -o new.csv
 
@@ -39,6 +49,9 @@ def add(commands: Any) -> argparse.ArgumentParser:
     parser.add_argument("--path-column", metavar="C", help="column of the table that holds the paths")
     parser.add_argument("--target", metavar="C", help="column of the table to predict")
     parser.add_argument("--log-target", action="store_true", help="fit the logarithm of a positive number")
+    parser.add_argument("--search", choices=list(EFFORTS), help="choose features and head for these pictures")
+    parser.add_argument("--max-ms", type=float, metavar="MS", help="with --search: milliseconds a picture here")
+    parser.add_argument("--max-mb", type=float, metavar="MB", help="with --search: megabytes of the network")
     parser.add_argument("--embed-backbone", action="store_true", help="put the backbone into the file")
     parser.add_argument("--no-cross-validation", action="store_true", help="skip the estimate on left-out pictures")
     add_features(parser)
@@ -49,24 +62,32 @@ def add(commands: Any) -> argparse.ArgumentParser:
 def run(options: argparse.Namespace) -> None:
     """Embed once, estimate on left-out pictures, fit on all, save."""
     check_output(options.output, (".featx",), [options.source])
+    _check_search(options)
     listing = list_source([options.source], path_column=options.path_column, target=options.target, need_target=True)
+    listing, pool = leave_out_unlabelled(listing)
     note(*listing.notes)
     target = read_target(listing, options.task)
     make_head(options.head, task=target.task, log_target=options.log_target)  # before the long work
     check_target(target.task, np.array(target.values), options.log_target)
-    extractor = make_extractor(options)
+    found = _search(listing, target, options) if options.search else None
+    extractor = found.extractor if found else make_extractor(options)
     embedded = extractor.embed(listing.paths)
     note_failures(embedded.failures, "left out")
     kept = embedded.kept
     X, y = embedded.features[kept], np.array([target.values[i] for i in kept])
 
     def make(folds: int) -> Any:
+        if found:
+            return clone(found.head)
         return make_head(options.head, task=target.task, log_target=options.log_target, cv=folds)
 
     check_target(target.task, y, options.log_target)
-    name = options.head or DEFAULT_HEADS[target.task]
+    groups = find_groups(X)
+    if groups is not None:
+        _note_twins([listing.paths[i] for i in kept], y, groups)
+    name = found.name if found else options.head or DEFAULT_HEADS[target.task]
     try:
-        estimate = "" if options.no_cross_validation else _estimate(make, X, y, target.task)
+        estimate = "" if options.no_cross_validation else _estimate(make, X, y, target.task, groups)
         head = make(_folds(target.task, y)).fit(X, y)
         head.predict(X[:1])  # some heads find out only now that they have too little
     except ValueError as error:
@@ -74,6 +95,8 @@ def run(options: argparse.Namespace) -> None:
             f"{name} cannot be fitted on {len(y)} pictures ({error}); give more pictures, another --head, "
             "or --no-cross-validation"
         ) from error
+    if pool:
+        _note_pool(pool, extractor, head)
     pipeline = Pipeline([("features", extractor.set_params(progress=False)), ("head", head)])
     info = {
         "task": target.task,
@@ -85,8 +108,70 @@ def run(options: argparse.Namespace) -> None:
     save(pipeline, options.output, embed_backbone=options.embed_backbone, info=info)
     where = f"{name} on {extractor.backbone} ({extractor.open_session().device})"
     print(f"{options.output}: {where}, {len(kept)} pictures, {_describe(target.task, y)}")
+    if found:
+        print(f"  chosen: {found.reason}")
     if estimate:
         print(f"  {estimate}")
+
+
+def _check_search(options: argparse.Namespace) -> None:
+    if options.search:
+        for name in ("precision", "l2_normalize"):
+            if getattr(options, name):
+                option = f"--{name.replace('_', '-')}"
+                raise InputError(f"{option}: with --search, the features are chosen; name backbones to choose among")
+        return
+    for name in ("max_ms", "max_mb"):
+        if getattr(options, name) is not None:
+            raise InputError(f"--{name.replace('_', '-')}: a budget for --search quick or --search thorough")
+
+
+def _search(listing: Listing, target: Target, options: argparse.Namespace) -> Found:
+    """Choose features and head; what was asked for by name is kept."""
+    base = make_extractor(argparse.Namespace(**{**vars(options), "backbone": None, "layer": None}))
+    found = search(
+        listing.paths,
+        np.array(target.values),
+        effort=options.search,
+        task=target.task,
+        head=options.head,
+        log_target=options.log_target,
+        backbones=options.backbone,
+        layers=None if options.layer is None else [options.layer],
+        poolings=[options.pooling] if options.pooling else ("avg", "avgmax"),
+        crops=[options.crop] if options.crop else ("center", "whole"),
+        max_ms=options.max_ms,
+        max_mb=options.max_mb,
+        extractor=base,
+    )
+    note(found.comparison.reason)
+    return found
+
+
+def _note_twins(paths: Sequence[str], y: Any, groups: Any) -> None:
+    """Name near-duplicates, those with different labels first."""
+    twins = [np.flatnonzero(groups == group) for group in np.flatnonzero(np.bincount(groups) > 1)]
+    n = sum(len(twin) - 1 for twin in twins)
+    note(f"{n} of {len(paths)} pictures {'is a near-duplicate' if n == 1 else 'are near-duplicates'} of others:")
+    at_odds = y.dtype.kind not in "fiu"
+    for twin in sorted(twins, key=lambda twin: -len(set(y[twin].tolist())))[:_TWINS]:
+        labels = sorted({str(label) for label in y[twin]})
+        odd = f"  (labelled {' and '.join(labels)}: one is wrong)" if at_odds and len(labels) > 1 else ""
+        print(f"  {'  '.join(paths[i] for i in twin[:3])}{odd}", file=sys.stderr)
+    if len(twins) > _TWINS:
+        print(f"  and {len(twins) - _TWINS} more", file=sys.stderr)
+
+
+def _note_pool(pool: list[str], extractor: FeatureExtractor, head: Any) -> None:
+    """Say which of the pictures without a label would teach the head most."""
+    some = pool[:_POOL]
+    embedded = extractor.embed(some)
+    text = f"{len(pool)} pictures have no label and were not fitted on"
+    if hasattr(head, "predict_proba"):
+        sure = head.predict_proba(embedded.features[embedded.kept]).max(axis=1)
+        unsure = [some[embedded.kept[i]] for i in np.argsort(sure, kind="stable")[:5]]
+        text += f"; the head is least sure of {', '.join(unsure)}: label these first"
+    note(text)
 
 
 def check_target(task: str, y: Any, log_target: bool) -> None:
@@ -113,21 +198,21 @@ def _folds(task: str, y: Any) -> int:
     return min(5, len(y) if task == "regression" else min(Counter(y.tolist()).values()))
 
 
-def _estimate(make: Callable[[int], Any], X: Any, y: Any, task: str) -> str:
+def _estimate(make: Callable[[int], Any], X: Any, y: Any, task: str, groups: Any) -> str:
     """Measure the head on pictures that it was not fitted on."""
     folds = _folds(task, y)
+    splitter, together = make_folds(task, y, groups, n_folds=folds)
+    how = f"left-out pictures, {folds} folds{', near-duplicates on one side' if together else ''}"
     if task == "regression":
-        splitter = KFold(folds, shuffle=True, random_state=0)
         facts = summarize_regression(y, cross_val_predict(make(folds), X, y, cv=splitter))
         mape = "" if facts["mape"] is None else f", mape {facts['mape']:.3f}"
-        return f"left-out pictures, {folds} folds: mae {_plain(facts['mae'])}{mape}, r2 {facts['r2']:.3f}"
+        return f"{how}: mae {_plain(facts['mae'])}{mape}, r2 {facts['r2']:.3f}"
     rarest = min(Counter(y.tolist()).values())
     inside = min(5, rarest - -(-rarest // folds))  # pictures of the rarest class that a fold leaves to fit on
     if inside < 2:
         return "too few pictures of a class to estimate the accuracy; run featx evaluate on others"
-    splitter = StratifiedKFold(folds, shuffle=True, random_state=0)
     accuracy = np.mean(cross_val_predict(make(inside), X, y, cv=splitter) == y)
-    return f"left-out pictures, {folds} folds: accuracy {accuracy:.3f}"
+    return f"{how}: accuracy {accuracy:.3f}"
 
 
 def _plain(value: float) -> str:

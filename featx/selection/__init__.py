@@ -3,5 +3,6 @@
 from featx.selection.candidates import Candidate
 from featx.selection.compare import Comparison, compare
 from featx.selection.duplicates import group_duplicates
+from featx.selection.search import Found, search
 
-__all__ = ["Candidate", "Comparison", "compare", "group_duplicates"]
+__all__ = ["Candidate", "Comparison", "Found", "compare", "group_duplicates", "search"]
