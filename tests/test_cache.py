@@ -375,7 +375,7 @@ def test_a_forked_child_and_its_parent_both_write(tmp_path):
         assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
         print(cache.info().n_vectors)
     """
-    done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, timeout=240)
     assert done.stdout.strip() == "101", done.stderr
 
 

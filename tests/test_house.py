@@ -32,7 +32,7 @@ def test_all_holds_every_public_name_and_nothing_else():
 
 def test_heads_wait_until_they_are_asked_for():
     code = "import sys, featx; print('featx.heads' in sys.modules, 'sklearn.ensemble' in sys.modules); featx.make_head"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=240)
     assert done.stdout.strip() == "False False"
 
 

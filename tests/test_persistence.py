@@ -86,7 +86,7 @@ def test_another_process_gets_the_same_answers(saved, tmp_path):
         "X = featx.samples.load_fashion_mnist('test')[0]\n"
         "print(json.dumps(featx.load(sys.argv[1]).predict_proba(X[:5]).tolist()))"
     )
-    done = subprocess.run([sys.executable, "-c", code, saved], capture_output=True, text=True, check=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", code, saved], capture_output=True, text=True, check=True, timeout=240)
     expected = featx.load(saved).predict_proba(featx.samples.load_fashion_mnist("test")[0][:5])
     np.testing.assert_array_equal(json.loads(done.stdout), expected)
 

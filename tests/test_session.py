@@ -101,7 +101,7 @@ def test_a_forked_child_opens_its_own_and_agrees():
             os._exit(0 if same else 3)
         print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
     """
-    done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, timeout=240)
     assert done.stdout.strip() == "0", done.stderr
 
 
@@ -123,7 +123,7 @@ def test_onnxruntimes_errors_are_translated():
 
 def test_without_onnxruntime_both_commands_are_named():
     code = "import sys; sys.modules['onnxruntime'] = None\nimport featx\nfeatx.FeatureExtractor().transform([])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ}, timeout=60)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ}, timeout=240)
     last = done.stderr.strip().splitlines()[-1]
     assert "MissingDependencyError" in last
     assert 'pip install "featx[cpu]"' in last
@@ -133,7 +133,7 @@ def test_without_onnxruntime_both_commands_are_named():
 def test_importing_featx_imports_no_optional_package():
     heavy = "{'onnxruntime', 'torch', 'timm', 'matplotlib', 'skops'}"
     code = f"import sys, featx, featx.cli; print(sorted({heavy} & set(sys.modules)))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=240)
     assert done.stdout.strip() == "[]"
 
 

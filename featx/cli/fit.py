@@ -13,9 +13,10 @@ from sklearn.base import clone
 from sklearn.model_selection import cross_val_predict
 from sklearn.pipeline import Pipeline
 
+from featx.backbones import open_backbone
 from featx.cli.console import add_command, add_features, add_running, check_output, make_extractor, note, note_failures
 from featx.errors import InputError
-from featx.extractor import FeatureExtractor
+from featx.extractor import FeatureExtractor, list_backbones
 from featx.heads import DEFAULT_HEADS, HEADS, make_head
 from featx.persistence import save
 from featx.report.summary import summarize_regression
@@ -82,7 +83,7 @@ def run(options: argparse.Namespace) -> None:
         return make_head(options.head, task=target.task, log_target=options.log_target, cv=folds)
 
     check_target(target.task, y, options.log_target)
-    groups = find_groups(X)
+    groups = find_groups(X) if _sees_content(extractor) else None
     if groups is not None:
         _note_twins([listing.paths[i] for i in kept], y, groups)
     name = found.name if found else options.head or DEFAULT_HEADS[target.task]
@@ -146,6 +147,12 @@ def _search(listing: Listing, target: Target, options: argparse.Namespace) -> Fo
     )
     note(found.comparison.reason)
     return found
+
+
+def _sees_content(extractor: FeatureExtractor) -> bool:
+    """Tell whether features reach as deep as the network pools for itself; earlier ones are alike for many pictures."""
+    deepest = open_backbone(list_backbones(extractor.backbone)[0], extractor.precision).select(None)[0].name
+    return deepest in np.ravel(extractor.value_parameters_["layer"]) and extractor.pooling == "avg"
 
 
 def _note_twins(paths: Sequence[str], y: Any, groups: Any) -> None:

@@ -15,7 +15,7 @@ from tests.cli.cli_tools import CLASSES, Ran, start, write_csv
 def run_process():
     def run(*arguments, cwd):
         process = start(*arguments, cwd=cwd)
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=240)
         return Ran(process.returncode, out, err)
 
     return run

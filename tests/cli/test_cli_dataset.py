@@ -191,7 +191,7 @@ def test_an_interrupted_job_goes_on(run_process, featx, here, world):
     lines = iter(process.stderr.readline, "")
     assert any('"shard"' in line for line in lines)
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=240)
     assert process.returncode == 130
     assert "Traceback" not in err
     assert 0 < len(shards("vectors")) < 40

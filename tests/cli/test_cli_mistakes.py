@@ -60,7 +60,16 @@ MISTAKES = {
     "fit: wrong suffix": ("fit W/train -o m.csv", "m.csv: expected a name ending in .featx"),
     "fit: no folder": ("fit W/train -o no/m.featx", "there is no folder no"),
     "fit: ragged table": ("fit ragged.csv -o m.featx", "ragged.csv: line 3 has 1 fields, the header 2"),
-    "fit: empty cells": ("fit cells.csv -o m.featx", "1 of 3 rows are empty"),
+    "fit: empty cells": ("fit cells.csv -o m.featx", "2 of 2 classes have a single readable picture"),
+    "fit: a budget and no search": ("fit W/train --max-ms 5 -o m.featx", "--max-ms: a budget for --search quick"),
+    "fit: precision and search": (
+        "fit W/train --search quick --precision int8 -o m.featx",
+        "--precision: with --search",
+    ),
+    "fit: budget of nothing": (
+        "fit W/train --search quick --layer stem --max-mb 0.001 -o m.featx",
+        "no candidate within max_ms=None, max_mb=0.001",
+    ),
     "predict: no such model": ("predict gone.featx W/test -o p.csv", "gone.featx: no such file"),
     "predict: model is a picture": ("predict W/broken.png W/test -o p.csv", "not a pipeline saved by featx"),
     "predict: model is a folder": ("predict W W/test -o p.csv", "not a pipeline saved by featx"),
@@ -191,7 +200,7 @@ def test_no_progress_bar_unless_standard_error_is_a_terminal(run_process, here, 
         while chunk := os.read(reading, 1000):
             shown += chunk
     os.close(reading)
-    process.communicate(timeout=60)
+    process.communicate(timeout=240)
     assert process.returncode == 0
     assert b"picture" in shown
     assert b"12" in shown
