@@ -43,6 +43,9 @@ class Candidate:
         The probe's estimate on left-out pictures, and its 95 % confidence interval.
     error : float
         Its standard error.
+    loss : float
+        Mean squared error there, by which candidates are ranked: it tells apart with fewer
+        pictures what an accuracy cannot.
     logme : float
         On the pictures of the first round, which all candidates saw.
     n_pictures : int
@@ -66,6 +69,7 @@ class Candidate:
     low: float = float("nan")
     high: float = float("nan")
     error: float = float("nan")
+    loss: float = float("nan")
     logme: float = float("nan")
     n_pictures: int = 0
     stopped: str = ""

@@ -67,7 +67,7 @@ def split(goal: Goal, rows: Ints, groups: Ints | None, n_folds: int, seed: int) 
         return [left_out for _, left_out in parts if len(left_out)]
 
 
-def probe(features: npt.NDArray[np.float32], goal: Goal, rows: Ints, folds: list[Ints]) -> Floats:
+def probe(features: npt.NDArray[np.float32], goal: Goal, rows: Ints, folds: list[Ints]) -> tuple[Floats, Floats]:
     """Predict each picture by ridge regression on the other folds, and score it.
 
     Parameters
@@ -85,6 +85,8 @@ def probe(features: npt.NDArray[np.float32], goal: Goal, rows: Ints, folds: list
     -------
     ndarray of float64, shape (len(rows),)
         `Goal.gains` under the penalty of the smallest squared error.
+    ndarray of float64, shape (len(rows),)
+        Squared errors there: they tell candidates apart that are right on the same pictures.
 
     Examples
     --------
@@ -94,7 +96,7 @@ def probe(features: npt.NDArray[np.float32], goal: Goal, rows: Ints, folds: list
     >>> rng = np.random.default_rng(0)
     >>> X = rng.normal(size=(60, 5)).astype(np.float32)
     >>> goal, rows = read_goal(np.where(X[:, 0] > 0, "right", "left"))
-    >>> float(probe(X, goal, rows, split(goal, rows, None, 5, 0)).mean()) > 0.8
+    >>> float(probe(X, goal, rows, split(goal, rows, None, 5, 0))[0].mean()) > 0.8
     True
     """
     kernel = (features @ features.T).astype(float) / max(features.shape[1], 1)
@@ -108,8 +110,9 @@ def probe(features: npt.NDArray[np.float32], goal: Goal, rows: Ints, folds: list
             inner.flat[:: len(inner) + 1] += penalty - (_PENALTIES[i - 1] if i else 0.0)
             weights = _solve(inner, y[kept] - mean)
             predicted[i, left_out] = across @ weights + mean
-    best = int(((predicted - y) ** 2).mean(axis=(1, 2)).argmin())
-    return goal.gains(predicted[best], rows)
+    losses = ((predicted - y) ** 2).mean(axis=2)
+    best = int(losses.mean(axis=1).argmin())
+    return goal.gains(predicted[best], rows), losses[best]
 
 
 def _centre(inner: Floats, across: Floats) -> tuple[Floats, Floats]:
