@@ -54,7 +54,8 @@ def make_folds(
     --------
     >>> import numpy as np
     >>> from featx.selection.folds import make_folds
-    >>> folds, together = make_folds("classification", np.array(list("aaaabbbb")), np.array([0, 0, 1, 2, 3, 4, 5, 6]))
+    >>> groups = np.array([0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10])
+    >>> folds, together = make_folds("classification", np.array(list("aaaaaabbbbbb")), groups)
     >>> together, all(set(out) & {0, 1} in ({0, 1}, set()) for _, out in folds)
     (True, True)
     """
