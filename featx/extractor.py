@@ -19,22 +19,18 @@ from sklearn.utils import Tags
 from tqdm import tqdm
 
 from featx import engine
-from featx.backbones import Backbone, open_backbone, tap
+from featx.backbones import tap
 from featx.backbones.file import LayerSpec
-from featx.backbones.tap import n_features
 from featx.cache import FeatureCache
 from featx.canonical import require_canonical
 from featx.errors import FailedPicturesWarning, Failure, FeaturesChangedError, InputError, PictureError
 from featx.items import list_items
-from featx.preprocess import CROPS
+from featx.plan import BackboneSpec, Part, Plan, make_plan
 from featx.profile import Profile
 from featx.recall import Recall, cache_folder
-from featx.session import Providers, Session, check_device, get_session
+from featx.session import Providers, Session, get_session
 
-__all__ = ["BackboneSpec", "Embedded", "FeatureExtractor", "embed_together", "list_backbones"]
-
-#: One backbone, or several side by side.
-BackboneSpec = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
+__all__ = ["Embedded", "FeatureExtractor", "embed_together"]
 
 #: Pictures looked up in the cache at a time.
 _MANY = 2000
@@ -302,14 +298,7 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             When the backbone is on the hub or behind https and was not fetched yet: scikit-learn
             asks for the names whenever it displays an estimator, and that shall fetch nothing.
         """
-        plan = self._plan(download=False)
-        names = [
-            f"{part.backbone.name}_{layer}_{i}"
-            for part in plan.parts
-            for layer, width in part.widths.items()
-            for i in range(width)
-        ]
-        return np.array(names, dtype=object)
+        return np.array(self._plan(download=False).names(), dtype=object)
 
     def open_session(self) -> Session:
         """Open the session that `transform` will use, or get the one that is open.
@@ -406,14 +395,14 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             for part in plan.parts
         ]
 
-    def _open_session(self, part: _Part) -> Session:
+    def _open_session(self, part: Part) -> Session:
         arguments = (tuple(part.widths), self.pooling, bool(self.l2_normalize))
         key = (part.backbone.identity, *arguments)
         session = get_session(key, lambda: tap(part.backbone, *arguments), self.device, self.providers)
         require_canonical(part.backbone, session.device, self.providers)
         return session
 
-    def _recall(self, plan: _Plan, part: _Part) -> Recall | None:
+    def _recall(self, plan: Plan, part: Part) -> Recall | None:
         if self.cache is False:
             return None
         folder = cache_folder() if self.cache is True else os.fspath(self.cache)
@@ -435,58 +424,14 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         share = os.environ.get("OMP_NUM_THREADS", "") if parent_process() else ""  # loky tells its workers so
         return max(1, min(cores, int(share))) if share.isdigit() else 1
 
-    def _plan(self, *, download: bool = True) -> _Plan:
+    def _plan(self, *, download: bool = True) -> Plan:
         """Check every parameter, and find out what they ask for."""
-        for name in ("batch_size", "n_threads"):
-            value = getattr(self, name)
-            if value is None:
-                continue
-            if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
-                raise InputError(f"{name}={value!r}: expected an integer of at least 1")
-        if self.on_error not in ("raise", "nan"):
-            raise InputError(f"on_error={self.on_error!r}: expected 'raise' or 'nan'")
-        if not isinstance(self.l2_normalize, (bool, np.bool_)):
-            raise InputError(f"l2_normalize={self.l2_normalize!r}: expected True or False")
-        if self.crop not in CROPS:
-            raise InputError(f"crop={self.crop!r}: expected one of {', '.join(CROPS)}")
-        if self.decode not in ("exact", "fast"):
-            raise InputError(f"decode={self.decode!r}: expected 'exact' or 'fast'")
-        if not isinstance(self.cache, (bool, str, os.PathLike)) or not str(self.cache).strip("\0 "):
-            raise InputError(f"cache={self.cache!r}: expected True, False or a folder")
-        if self.cache_verify not in ("stat", "content"):
-            raise InputError(f"cache_verify={self.cache_verify!r}: expected 'stat' or 'content'")
-        check_device(self.device)
-        several = isinstance(self.backbone, (list, tuple))
-        if not (several and self.backbone) and not isinstance(self.backbone, (str, os.PathLike)):
-            raise InputError(f"backbone={self.backbone!r}: expected a name or a path, or a list of them")
-        parts = []
-        for one in list_backbones(self.backbone):
-            backbone = open_backbone(one, self.precision, download=download)
-            parts.append(_Part(backbone, n_features(backbone, self.layer, self.pooling)))
-        layers = [list(part.widths) for part in parts]
-        values = {
-            **{"layer": layers if several else layers[0], "pooling": self.pooling, "crop": self.crop},
-            **{"l2_normalize": bool(self.l2_normalize), "decode": self.decode},
-        }
-        identities = [part.backbone.identity for part in parts]
-        plan = _Plan(parts, identities if several else identities[0], values)
-        self._check_unchanged(plan)
+        plan = make_plan(self.get_params(deep=False), download=download)
+        if hasattr(self, "backbone_identity_"):
+            changed = plan.changes(self.backbone_identity_, self.value_parameters_)
+            if changed:
+                raise FeaturesChangedError(f"{'; '.join(changed)}: these are other features; call fit again")
         return plan
-
-    def _check_unchanged(self, plan: _Plan) -> None:
-        if not hasattr(self, "backbone_identity_"):
-            return
-        changed = [
-            f"{name} was {was!r} at fit and is {plan.values[name]!r} now"
-            for name, was in self.value_parameters_.items()
-            if was != plan.values[name]
-        ]
-        if plan.identity != self.backbone_identity_:
-            was, now = _short(self.backbone_identity_), _short(plan.identity)
-            names = ", ".join(part.backbone.name for part in plan.parts)
-            changed.append(f"the backbone was {was} at fit and is {now} ({names}) now")
-        if changed:
-            raise FeaturesChangedError(f"{'; '.join(changed)}: these are other features; call fit again")
 
 
 def embed_together(extractors: Sequence[FeatureExtractor], X: Any, *, profile: Profile | None = None) -> list[Embedded]:
@@ -537,35 +482,3 @@ def _known(views: list[engine.View], items: list[Any]) -> dict[int, npt.NDArray[
     """Find whole rows of files that have not changed since they were embedded."""
     found = [view.recall.known(items) for view in views if view.recall]
     return {i: np.concatenate([rows[i] for rows in found]) for i in found[0] if all(i in rows for rows in found)}
-
-
-def list_backbones(backbone: BackboneSpec) -> list[str | os.PathLike[str]]:
-    """Give one backbone, or several, as a list."""
-    return [backbone] if isinstance(backbone, (str, os.PathLike)) else list(backbone)
-
-
-def _short(identity: str | list[str]) -> str:
-    return identity[:12] if isinstance(identity, str) else "+".join(one[:12] for one in identity)
-
-
-class _Part(NamedTuple):
-    """One backbone, and how many features each of its layers gives."""
-
-    backbone: Backbone
-    widths: dict[str, int]
-
-    @property
-    def width(self) -> int:
-        return sum(self.widths.values())
-
-
-class _Plan(NamedTuple):
-    """What the parameters ask for: the backbones, which they are, and all else that changes values."""
-
-    parts: list[_Part]
-    identity: str | list[str]
-    values: dict[str, Any]
-
-    @property
-    def width(self) -> int:
-        return sum(part.width for part in self.parts)

@@ -31,8 +31,9 @@ from featx.backbones.catalogue import cache_dir
 from featx.backbones.file import read_backbone
 from featx.backbones.inspection import inspect_apart
 from featx.errors import BackboneError, PipelineFileError, UntrustedTypeError
-from featx.extractor import BackboneSpec, FeatureExtractor, list_backbones
+from featx.extractor import FeatureExtractor
 from featx.files import write_whole
+from featx.plan import BackboneSpec, list_backbones
 
 __all__ = ["TRUSTED", "load", "read_info", "save"]
 

@@ -191,7 +191,7 @@ def test_crops_are_other_features_and_fixed_at_fit(photos):
     fitted = FeatureExtractor(layer="stage2").fit(photos)
     with pytest.raises(featx.FeaturesChangedError, match="crop was 'center' at fit and is 'pad' now"):
         fitted.set_params(crop="pad").transform(photos)
-    with pytest.raises(featx.InputError, match="crop='middle': expected one of center, whole, pad"):
+    with pytest.raises(featx.InputError, match="crop='middle': expected 'center', 'whole' or 'pad'"):
         FeatureExtractor(crop="middle").transform(photos)
 
 

@@ -16,9 +16,10 @@ from sklearn.pipeline import Pipeline
 from featx.backbones import open_backbone
 from featx.cli.console import add_command, add_features, add_running, check_output, make_extractor, note, note_failures
 from featx.errors import InputError
-from featx.extractor import FeatureExtractor, list_backbones
+from featx.extractor import FeatureExtractor
 from featx.heads import DEFAULT_HEADS, HEADS, make_head
 from featx.persistence import save
+from featx.plan import list_backbones
 from featx.report.summary import summarize_regression
 from featx.selection import Found, search
 from featx.selection.folds import find_groups, make_folds

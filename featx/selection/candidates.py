@@ -17,7 +17,8 @@ from featx.backbones.catalogue import list_here
 from featx.backbones.file import LayerSpec
 from featx.backbones.tap import n_features
 from featx.errors import InputError
-from featx.extractor import FeatureExtractor, list_backbones
+from featx.extractor import FeatureExtractor
+from featx.plan import list_backbones
 
 __all__ = ["Candidate", "Cost", "Sharing", "list_candidates", "measure_cost"]
 
