@@ -35,7 +35,7 @@ from featx.dataset.prepare import (
 from featx.dataset.shards import find_shards, read_columns, read_counts, shard_path
 from featx.dataset.sources import Source, open_sources
 from featx.dataset.spool import Generation, Spool
-from featx.dataset.stream import Task, run_tasks
+from featx.dataset.stream import Done, Task, run_tasks
 from featx.dataset.watch import Watch
 from featx.errors import DatasetError, InputError, SourceError
 from featx.extractor import FeatureExtractor
@@ -173,6 +173,7 @@ class _Job:
         self.folder, self.extractor, self.features, self.sources = folder, extractor, features, sources
         self.max_failures, self.n_jobs, self.part, self.watch = max_failures, n_jobs, part, watch
         self.done: Counter[str] = Counter()
+        self.told: set[int] = set()  # shards of this run
 
     def run(self, spool: Spool, shard_size: int | None, *, by_state: bool, retry_failed: bool) -> Summary:
         n_gone = n_replaced = 0
@@ -247,17 +248,27 @@ class _Job:
         """Make what is missing; again, where a worker was lost, as long as that gets on."""
         in_vain = 0
         while True:
-            n = self.done.total()
+            missing = {n for _, n in self._missing(spool)}
             try:
                 self._make_missing(spool)
                 return
             except WorkerLostError as error:
-                in_vain = in_vain + 1 if self.done.total() == n else 0
+                made = missing - {n for _, n in self._missing(spool)}
+                in_vain = 0 if made else in_vain + 1
                 if in_vain == _IN_VAIN:
                     raise DatasetError(
                         f"{error}, {in_vain} times before a shard was done; give fewer n_jobs"
                     ) from error
+                for n in made - self.told:  # by workers whose answers were lost with the other
+                    self._tell(Done(n, read_counts(shard_path(self.folder, n)), 0))
                 self.watch.note(f"{error}; its shard is made again")
+
+    def _tell(self, done: Done) -> None:
+        self.told.add(done.number)
+        self.done.update(done.counts)
+        if self.n_jobs != 1:
+            self.watch.pictures(sum(done.counts.values()), done.counts["failed"], done.n_bytes)
+        self.watch.shard(done.number, done.counts)
 
     def _make_missing(self, spool: Spool) -> None:
         generations, missing = spool.generations(), self._missing(spool)
@@ -281,11 +292,8 @@ class _Job:
             made = run_tasks_apart(self.extractor, self.sources, rows, n_jobs=self.n_jobs, **options)
         with closing(cast("Any", made)):
             for done in made:
-                self.done.update(done.counts)
-                if self.n_jobs != 1:
-                    self.watch.pictures(sum(done.counts.values()), done.counts["failed"], done.n_bytes)
-                    self._limit_failures()
-                self.watch.shard(done.number, done.counts)
+                self._tell(done)
+                self._limit_failures()
 
     def _limit_failures(self) -> None:
         if self.max_failures is not None and self.done["failed"] > self.max_failures:
