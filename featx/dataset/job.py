@@ -79,6 +79,7 @@ def embed(
     *,
     shard_size: int | None = None,
     dtype: str = "float32",
+    format: str | None = None,
     path_column: str | None = None,
     target: str | None = None,
     check: str = "stat",
@@ -106,6 +107,9 @@ def embed(
         Pictures a shard; None is 10,000, or fewer where they would take more than 128 MB.
     dtype : {"float32", "float16"}, default="float32"
         How vectors are stored.
+    format : {"parquet", "npy"} or None, default=None
+        Where vectors are stored: in the Parquet shards, or as ``.npy`` beside each, which maps into
+        memory aligned. None is as the folder has it, or Parquet.
     path_column, target : str or None
         Columns of a table; None takes the obvious ones.
     check : {"stat", "content"}, default="stat"
@@ -148,12 +152,12 @@ def embed(
     0
     """
     import_optional("pyarrow.parquet", "parquet")
-    check_arguments(shard_size, dtype, check, max_failures, n_jobs, part)
+    check_arguments(shard_size, dtype, format, check, max_failures, n_jobs, part)
     extractor = clone(extractor if extractor is not None else FeatureExtractor()).fit(None)
     features = Features.of(extractor, dtype)
     sources = open_sources(source, path_column=path_column, target=target)
     folder = make_folder(directory)
-    job = _Job(folder, extractor, features, sources, max_failures, n_jobs, part, watch or Watch())
+    job = _Job(folder, extractor, features, format, sources, max_failures, n_jobs, part, watch or Watch())
     with lock_folder(folder, part), Spool(folder / PRIVATE / "plan.sqlite") as spool:
         return job.run(spool, shard_size, by_state=check == "stat", retry_failed=retry_failed)
 
@@ -164,6 +168,7 @@ class _Job:
         folder: Path,
         extractor: FeatureExtractor,
         features: Features,
+        format: str | None,
         sources: list[Source],
         max_failures: int | None,
         n_jobs: int,
@@ -171,6 +176,7 @@ class _Job:
         watch: Watch,
     ) -> None:
         self.folder, self.extractor, self.features, self.sources = folder, extractor, features, sources
+        self.format = format
         self.max_failures, self.n_jobs, self.part, self.watch = max_failures, n_jobs, part, watch
         self.done: Counter[str] = Counter()
         self.told: set[int] = set()  # shards of this run
@@ -205,6 +211,9 @@ class _Job:
         manifest = read_manifest(self.folder)
         if manifest:
             manifest.features.check_same(self.features, self.folder)
+            if self.format not in (None, manifest.format):
+                raise InputError(f"format={self.format!r}: {self.folder} has {manifest.format!r}; leave it out")
+            self.format = manifest.format
         if not self.part:
             for scratch in self.folder.glob(".featx-*.part*"):  # of a run that was killed
                 scratch.unlink(missing_ok=True)
@@ -283,6 +292,7 @@ class _Job:
         )
         options: dict[str, Any] = {
             "dtype": self.features.dtype,
+            "format": self.format or "parquet",
             "about": {"format": FORMAT, "identity": self.features.identity, "values": self.features.values},
             "max_failures": self.max_failures,
         }
@@ -325,7 +335,7 @@ class _Job:
         before, there = read_manifest(self.folder), find_shards(self.folder)
         features = before.features if before else self.features  # under the name that the backbone had first
         counted = before.counts if before else []
-        manifest = Manifest(features, spool.generations())
+        manifest = Manifest(features, spool.generations(), format=self.format or "parquet")
         for i, one in enumerate(manifest.generations):
             if not all(n in there for n in one.shards):
                 manifest.counts.append(None)
