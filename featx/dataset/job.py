@@ -158,8 +158,11 @@ def embed(
     sources = open_sources(source, path_column=path_column, target=target)
     folder = make_folder(directory)
     job = _Job(folder, extractor, features, format, sources, max_failures, n_jobs, part, watch or Watch())
-    with lock_folder(folder, part), Spool(folder / PRIVATE / "plan.sqlite") as spool:
-        return job.run(spool, shard_size, by_state=check == "stat", retry_failed=retry_failed)
+    with lock_folder(folder, part):
+        with job.planning():  # another part may be listing
+            opened = Spool(folder / PRIVATE / "plan.sqlite")
+        with opened as spool:
+            return job.run(spool, shard_size, by_state=check == "stat", retry_failed=retry_failed)
 
 
 class _Job:
@@ -183,7 +186,7 @@ class _Job:
 
     def run(self, spool: Spool, shard_size: int | None, *, by_state: bool, retry_failed: bool) -> Summary:
         n_gone = n_replaced = 0
-        with self._planning():
+        with self.planning():
             self._read(spool)
             resumed = bool(self._missing(spool))
             if resumed and shard_size not in (None, spool.generations()[-1].shard_size):
@@ -195,7 +198,7 @@ class _Job:
         if resumed and not self.part:  # and now what has come since
             n_gone, n_replaced = self._plan(spool, shard_size, by_state, retry_failed)
             self._make_all(spool)
-        with self._planning():
+        with self.planning():
             manifest = self._write(spool)
         self.watch.end()
         n_pictures = sum(one.n_pictures - one.n_replaced for one in manifest.generations)
@@ -203,7 +206,8 @@ class _Job:
         taken = self.done.total()
         return Summary(n_pictures, taken, self.done["failed"], n_replaced, n_gone, complete)
 
-    def _planning(self) -> Any:
+    def planning(self) -> Any:
+        """Hold the lock under which the plan and the manifest are changed."""
         return hold(self.folder / PRIVATE / "plan.lock", wait=True)
 
     def _read(self, spool: Spool) -> None:
