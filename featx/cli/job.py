@@ -46,12 +46,13 @@ def add_job(parser: argparse.ArgumentParser) -> None:
         options: dict[str, Any] = {"action": "store_true"} if kind is bool else {"type": kind, "metavar": metavar}
         group.add_argument(f"--{name}", help=what, **options)
     group.add_argument("--dtype", choices=dataset.DTYPES, help="how vectors are stored (default: float32)")
+    group.add_argument("--format", choices=dataset.FORMATS, help="where vectors are stored (default: parquet)")
     group.add_argument("--backend", choices=list(BACKENDS), help="what runs workers (default: loky, processes here)")
 
 
 def job_options(options: argparse.Namespace) -> list[str]:
     """Name those of them that were given."""
-    names = [*(name for name, *_ in _OPTIONS), "dtype", "backend"]
+    names = [*(name for name, *_ in _OPTIONS), "dtype", "format", "backend"]
     given = {name: getattr(options, name.replace("-", "_")) for name in names}
     return [f"--{name}" for name, value in given.items() if value is not None and value is not False]
 
@@ -70,6 +71,7 @@ def run_job(options: argparse.Namespace) -> None:
             extractor,
             shard_size=options.shard_size,
             dtype=options.dtype or "float32",
+            format=options.format,
             check="content" if options.check_content else "stat",
             retry_failed=options.retry_failed,
             max_failures=options.max_failures,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from featx.dataset.estimate import Estimate, estimate
 from featx.dataset.job import Summary, embed
-from featx.dataset.manifest import DTYPES
+from featx.dataset.manifest import DTYPES, FORMATS
 from featx.dataset.merge import merge
 from featx.dataset.reading import Batch, Dataset
 from featx.dataset.reading import open_dataset as open  # noqa: A004  # the verb, as of files
@@ -13,6 +13,7 @@ from featx.dataset.watch import Watch
 
 __all__ = [
     "DTYPES",
+    "FORMATS",
     "Batch",
     "Dataset",
     "Estimate",

@@ -13,7 +13,6 @@ from itertools import islice
 from typing import Any
 
 import joblib
-from joblib.externals.loky.process_executor import TerminatedWorkerError
 from joblib.parallel import get_active_backend
 
 from featx.dataset.sources import Source
@@ -23,6 +22,8 @@ from featx.extractor import FeatureExtractor
 
 __all__ = ["WorkerLostError", "run_tasks_apart"]
 
+#: What loky, dask (after attempts of its own) and ray call it, by name: they need not be there.
+_LOST = {"TerminatedWorkerError", "KilledWorker", "RayActorError", "WorkerCrashedError"}
 _AHEAD = 2  # tasks a worker that wait to be taken
 
 
@@ -71,7 +72,9 @@ def run_tasks_apart(
         with joblib.Parallel(n_jobs, batch_size=1, pre_dispatch=ahead) as parallel:
             while some := list(islice(calls, 2 * ahead)):  # answers come when all of these are done
                 yield from parallel(some)
-    except TerminatedWorkerError as error:
+    except Exception as error:
+        if not _LOST & {kind.__name__ for kind in type(error).__mro__}:
+            raise
         raise WorkerLostError("a worker process was lost, most often for want of memory") from error
 
 

@@ -35,7 +35,7 @@ from featx.dataset.prepare import (
 from featx.dataset.shards import find_shards, read_columns, read_counts, shard_path
 from featx.dataset.sources import Source, open_sources
 from featx.dataset.spool import Generation, Spool
-from featx.dataset.stream import Task, run_tasks
+from featx.dataset.stream import Done, Task, run_tasks
 from featx.dataset.watch import Watch
 from featx.errors import DatasetError, InputError, SourceError
 from featx.extractor import FeatureExtractor
@@ -79,6 +79,7 @@ def embed(
     *,
     shard_size: int | None = None,
     dtype: str = "float32",
+    format: str | None = None,
     path_column: str | None = None,
     target: str | None = None,
     check: str = "stat",
@@ -106,6 +107,9 @@ def embed(
         Pictures a shard; None is 10,000, or fewer where they would take more than 128 MB.
     dtype : {"float32", "float16"}, default="float32"
         How vectors are stored.
+    format : {"parquet", "npy"} or None, default=None
+        Where vectors are stored: in the Parquet shards, or as ``.npy`` beside each, which maps into
+        memory aligned. None is as the folder has it, or Parquet.
     path_column, target : str or None
         Columns of a table; None takes the obvious ones.
     check : {"stat", "content"}, default="stat"
@@ -148,14 +152,17 @@ def embed(
     0
     """
     import_optional("pyarrow.parquet", "parquet")
-    check_arguments(shard_size, dtype, check, max_failures, n_jobs, part)
+    check_arguments(shard_size, dtype, format, check, max_failures, n_jobs, part)
     extractor = clone(extractor if extractor is not None else FeatureExtractor()).fit(None)
     features = Features.of(extractor, dtype)
     sources = open_sources(source, path_column=path_column, target=target)
     folder = make_folder(directory)
-    job = _Job(folder, extractor, features, sources, max_failures, n_jobs, part, watch or Watch())
-    with lock_folder(folder, part), Spool(folder / PRIVATE / "plan.sqlite") as spool:
-        return job.run(spool, shard_size, by_state=check == "stat", retry_failed=retry_failed)
+    job = _Job(folder, extractor, features, format, sources, max_failures, n_jobs, part, watch or Watch())
+    with lock_folder(folder, part):
+        with job.planning():  # another part may be listing
+            opened = Spool(folder / PRIVATE / "plan.sqlite")
+        with opened as spool:
+            return job.run(spool, shard_size, by_state=check == "stat", retry_failed=retry_failed)
 
 
 class _Job:
@@ -164,6 +171,7 @@ class _Job:
         folder: Path,
         extractor: FeatureExtractor,
         features: Features,
+        format: str | None,
         sources: list[Source],
         max_failures: int | None,
         n_jobs: int,
@@ -171,12 +179,14 @@ class _Job:
         watch: Watch,
     ) -> None:
         self.folder, self.extractor, self.features, self.sources = folder, extractor, features, sources
+        self.format = format
         self.max_failures, self.n_jobs, self.part, self.watch = max_failures, n_jobs, part, watch
         self.done: Counter[str] = Counter()
+        self.told: set[int] = set()  # shards of this run
 
     def run(self, spool: Spool, shard_size: int | None, *, by_state: bool, retry_failed: bool) -> Summary:
         n_gone = n_replaced = 0
-        with self._planning():
+        with self.planning():
             self._read(spool)
             resumed = bool(self._missing(spool))
             if resumed and shard_size not in (None, spool.generations()[-1].shard_size):
@@ -188,7 +198,7 @@ class _Job:
         if resumed and not self.part:  # and now what has come since
             n_gone, n_replaced = self._plan(spool, shard_size, by_state, retry_failed)
             self._make_all(spool)
-        with self._planning():
+        with self.planning():
             manifest = self._write(spool)
         self.watch.end()
         n_pictures = sum(one.n_pictures - one.n_replaced for one in manifest.generations)
@@ -196,7 +206,8 @@ class _Job:
         taken = self.done.total()
         return Summary(n_pictures, taken, self.done["failed"], n_replaced, n_gone, complete)
 
-    def _planning(self) -> Any:
+    def planning(self) -> Any:
+        """Hold the lock under which the plan and the manifest are changed."""
         return hold(self.folder / PRIVATE / "plan.lock", wait=True)
 
     def _read(self, spool: Spool) -> None:
@@ -204,6 +215,9 @@ class _Job:
         manifest = read_manifest(self.folder)
         if manifest:
             manifest.features.check_same(self.features, self.folder)
+            if self.format not in (None, manifest.format):
+                raise InputError(f"format={self.format!r}: {self.folder} has {manifest.format!r}; leave it out")
+            self.format = manifest.format
         if not self.part:
             for scratch in self.folder.glob(".featx-*.part*"):  # of a run that was killed
                 scratch.unlink(missing_ok=True)
@@ -247,17 +261,27 @@ class _Job:
         """Make what is missing; again, where a worker was lost, as long as that gets on."""
         in_vain = 0
         while True:
-            n = self.done.total()
+            missing = {n for _, n in self._missing(spool)}
             try:
                 self._make_missing(spool)
                 return
             except WorkerLostError as error:
-                in_vain = in_vain + 1 if self.done.total() == n else 0
+                made = missing - {n for _, n in self._missing(spool)}
+                in_vain = 0 if made else in_vain + 1
                 if in_vain == _IN_VAIN:
                     raise DatasetError(
                         f"{error}, {in_vain} times before a shard was done; give fewer n_jobs"
                     ) from error
+                for n in made - self.told:  # by workers whose answers were lost with the other
+                    self._tell(Done(n, read_counts(shard_path(self.folder, n)), 0))
                 self.watch.note(f"{error}; its shard is made again")
+
+    def _tell(self, done: Done) -> None:
+        self.told.add(done.number)
+        self.done.update(done.counts)
+        if self.n_jobs != 1:
+            self.watch.pictures(sum(done.counts.values()), done.counts["failed"], done.n_bytes)
+        self.watch.shard(done.number, done.counts)
 
     def _make_missing(self, spool: Spool) -> None:
         generations, missing = spool.generations(), self._missing(spool)
@@ -272,6 +296,7 @@ class _Job:
         )
         options: dict[str, Any] = {
             "dtype": self.features.dtype,
+            "format": self.format or "parquet",
             "about": {"format": FORMAT, "identity": self.features.identity, "values": self.features.values},
             "max_failures": self.max_failures,
         }
@@ -281,11 +306,8 @@ class _Job:
             made = run_tasks_apart(self.extractor, self.sources, rows, n_jobs=self.n_jobs, **options)
         with closing(cast("Any", made)):
             for done in made:
-                self.done.update(done.counts)
-                if self.n_jobs != 1:
-                    self.watch.pictures(sum(done.counts.values()), done.counts["failed"], done.n_bytes)
-                    self._limit_failures()
-                self.watch.shard(done.number, done.counts)
+                self._tell(done)
+                self._limit_failures()
 
     def _limit_failures(self) -> None:
         if self.max_failures is not None and self.done["failed"] > self.max_failures:
@@ -317,7 +339,7 @@ class _Job:
         before, there = read_manifest(self.folder), find_shards(self.folder)
         features = before.features if before else self.features  # under the name that the backbone had first
         counted = before.counts if before else []
-        manifest = Manifest(features, spool.generations())
+        manifest = Manifest(features, spool.generations(), format=self.format or "parquet")
         for i, one in enumerate(manifest.generations):
             if not all(n in there for n in one.shards):
                 manifest.counts.append(None)

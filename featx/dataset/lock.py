@@ -35,9 +35,13 @@ def hold(path: Path, *, shared: bool = False, wait: bool = False) -> Iterator[No
     try:
         try:
             _lock(file, shared, wait)
-        except OSError:
+        except BlockingIOError:
             raise DatasetError(
                 f"{path.parent.parent}: another run is at work here; wait for it, or end it (its lock goes with it)"
+            ) from None
+        except OSError as error:
+            raise DatasetError(
+                f"{path}: cannot be locked ({error.strerror}); give a folder on a file system that has locks"
             ) from None
         yield
     finally:
@@ -48,8 +52,12 @@ if sys.platform == "win32":
     import msvcrt
 
     def _lock(file: int, shared: bool, wait: bool) -> None:
-        if not shared:  # there are no shared locks: runs of --shard keep others out by their own
+        if shared:
+            return  # there are no such locks: runs of --shard keep others out by their own
+        try:
             msvcrt.locking(file, msvcrt.LK_LOCK if wait else msvcrt.LK_NBLCK, 1)
+        except OSError as error:
+            raise BlockingIOError from error
 
 else:
     import fcntl

@@ -24,12 +24,23 @@ from featx.extractor import FeatureExtractor
 from featx.files import write_whole
 from featx.session import runtime_version
 
-__all__ = ["DTYPES", "MANIFEST", "Features", "Manifest", "current_versions", "read_manifest", "write_manifest"]
+__all__ = [
+    "DTYPES",
+    "FORMATS",
+    "MANIFEST",
+    "Features",
+    "Manifest",
+    "current_versions",
+    "read_manifest",
+    "write_manifest",
+]
 
 FORMAT = 1
 #: Begins with an underscore, so that readers of Parquet folders pass it over.
 MANIFEST = "_manifest.json"
 DTYPES = ("float32", "float16")
+#: Where vectors are: in the Parquet shards, or beside each in a file of NumPy's.
+FORMATS = ("parquet", "npy")
 
 
 @dataclass(frozen=True)
@@ -125,11 +136,14 @@ class Manifest:
     generations : list of Generation
     counts : list of dict or None
         Of each generation that is done: pictures by status.
+    format : {"parquet", "npy"}
+        Where the vectors are.
     """
 
     features: Features
     generations: list[Generation] = field(default_factory=list)
     counts: list[dict[str, int] | None] = field(default_factory=list)
+    format: str = "parquet"
 
 
 def current_versions() -> dict[str, str]:
@@ -145,6 +159,7 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
     about = {
         "format": FORMAT,
         "features": vars(manifest.features),
+        "vectors": manifest.format,
         "n_pictures": sum(one["n_pictures"] - one["n_replaced"] for one in done),
         "complete": all(counts is not None for counts in manifest.counts),
         "generations": done,
@@ -183,7 +198,8 @@ def read_manifest(folder: Path) -> Manifest | None:
         if version == FORMAT:
             generations = [{**one} for one in about["generations"]]
             counts = [one.pop("counts") for one in generations]
-            return Manifest(Features(**about["features"]), [Generation(**one) for one in generations], counts)
+            planned = [Generation(**one) for one in generations]
+            return Manifest(Features(**about["features"]), planned, counts, about["vectors"])
     except FileNotFoundError:
         return None
     except FeatxError:

@@ -10,10 +10,19 @@ from typing import Any
 import numpy as np
 
 from featx.dataset.lock import hold
-from featx.dataset.manifest import FORMAT, MANIFEST, Manifest, current_versions, write_manifest
+from featx.dataset.manifest import FORMAT, FORMATS, MANIFEST, Manifest, current_versions, write_manifest
 from featx.dataset.prepare import PRIVATE, check_shard_bytes, default_shard_size
 from featx.dataset.reading import Dataset
-from featx.dataset.shards import COLUMNS, Block, find_shards, map_vectors, read_columns, shard_path, write_shard
+from featx.dataset.shards import (
+    COLUMNS,
+    Block,
+    find_shards,
+    map_vectors,
+    npy_path,
+    read_columns,
+    shard_path,
+    write_shard,
+)
 from featx.dataset.spool import Generation
 from featx.errors import DatasetError, InputError
 
@@ -25,6 +34,7 @@ def merge(
     directory: str | os.PathLike[str],
     *,
     shard_size: int | None = None,
+    format: str | None = None,
 ) -> Dataset:
     """Write the rows of datasets that hold the same features into a new one.
 
@@ -40,6 +50,8 @@ def merge(
         A new folder.
     shard_size : int or None, default=None
         Pictures a shard, as for `featx.dataset.embed`.
+    format : {"parquet", "npy"} or None, default=None
+        Where vectors are stored; None is as in the first.
 
     Returns
     -------
@@ -67,8 +79,11 @@ def merge(
         raise InputError(f"datasets={datasets!r}: expected a list of folders")
     if shard_size is not None and (isinstance(shard_size, bool) or not isinstance(shard_size, int) or shard_size < 1):
         raise InputError(f"shard_size={shard_size!r}: expected an integer of at least 1")
+    if format not in (None, *FORMATS):
+        raise InputError(f"format={format!r}: expected {' or '.join(map(repr, FORMATS))}")
     opened = [Dataset(folder) for folder in datasets]
     features = opened[0].manifest.features
+    where = format or opened[0].manifest.format
     for one in opened[1:]:
         features.check_same(one.manifest.features, one.folder)
     size = shard_size or default_shard_size(features)
@@ -79,14 +94,14 @@ def merge(
         about = {"format": FORMAT, "identity": features.identity, "values": features.values}
         n, shard, counts = 0, 0, {"ok": 0, "failed": 0}
         while block := _fill(rows, size, features.n_features, features.dtype):
-            write_shard(shard_path(folder, shard), block, about)
+            write_shard(shard_path(folder, shard), block, about, where)
             counts = {name: counts[name] + number for name, number in block.counts.items()}
             n, shard = n + len(block), shard + 1
         if not n:
             raise DatasetError(f"{opened[0].folder}: no rows; a dataset of nothing is not written")
         given = [text for one in opened for generation in one.manifest.generations for text in generation.sources]
         planned = Generation(0, n, 0, size, 0, list(dict.fromkeys(given)), current_versions())
-        write_manifest(folder, Manifest(features, [planned], [counts]))
+        write_manifest(folder, Manifest(features, [planned], [counts], where))
     return Dataset(folder)
 
 
@@ -97,6 +112,7 @@ def _begin(folder: Path) -> Path:
             raise InputError(f"{folder}: is there already; give a new folder")
         for path in find_shards(folder).values():
             path.unlink()
+            npy_path(path).unlink(missing_ok=True)
     (folder / PRIVATE).mkdir(parents=True, exist_ok=True)
     (folder / PRIVATE / "merging").touch()
     return folder

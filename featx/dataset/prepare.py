@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from featx.dataset.lock import hold
-from featx.dataset.manifest import DTYPES, MANIFEST, Features
+from featx.dataset.manifest import DTYPES, FORMATS, MANIFEST, Features
 from featx.errors import InputError
 
 __all__ = ["PRIVATE", "check_arguments", "check_shard_bytes", "default_shard_size", "lock_folder", "make_folder"]
@@ -46,6 +46,7 @@ def make_folder(directory: str | os.PathLike[str]) -> Path:
 def check_arguments(
     shard_size: int | None,
     dtype: str,
+    format: str | None,
     check: str,
     max_failures: int | None,
     n_jobs: int,
@@ -59,6 +60,8 @@ def check_arguments(
         raise InputError(f"n_jobs={n_jobs!r}: expected a number of workers, or -1 for as many as there can be")
     if dtype not in DTYPES:
         raise InputError(f"dtype={dtype!r}: expected {' or '.join(map(repr, DTYPES))}")
+    if format not in (None, *FORMATS):
+        raise InputError(f"format={format!r}: expected {' or '.join(map(repr, FORMATS))}")
     if check not in ("stat", "content"):
         raise InputError(f"check={check!r}: expected 'stat' or 'content'")
     if part is not None and not 1 <= part[0] <= part[1]:

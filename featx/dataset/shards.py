@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,7 +18,7 @@ import numpy.typing as npt
 
 from featx._optional import import_optional
 from featx.errors import DatasetError, first_line
-from featx.files import write_whole
+from featx.files import write_together, write_whole
 
 __all__ = [
     "COLUMNS",
@@ -25,6 +26,7 @@ __all__ = [
     "Block",
     "find_shards",
     "map_vectors",
+    "npy_path",
     "read_columns",
     "read_counts",
     "read_whole",
@@ -33,6 +35,7 @@ __all__ = [
 ]
 
 _NAME = re.compile(r"part-(\d{5,})\.parquet")
+_AGAIN_NPY = "delete it with the .parquet beside it and run featx embed again, which makes both anew"
 _LONGEST_HEADER = 200  # bytes of a page's header, at most
 _AGAIN = "delete it and run featx embed again, which makes it anew"
 _OK, _FAILED = "ok", "failed"
@@ -110,8 +113,10 @@ def find_shards(folder: Path) -> dict[int, Path]:
     return dict(sorted(found.items()))
 
 
-def write_shard(path: Path, block: Block, about: dict[str, Any]) -> None:
+def write_shard(path: Path, block: Block, about: dict[str, Any], format: str = "parquet") -> None:
     """Write a shard: to a scratch file, to the disk, to its name.
+
+    As ``"npy"`` the vectors are a file of their own beside it, which gets its name first.
 
     Parameters
     ----------
@@ -121,20 +126,41 @@ def write_shard(path: Path, block: Block, about: dict[str, Any]) -> None:
         Its rows, all of them.
     about : dict
         Kept in the file's footer, with the counts.
+    format : {"parquet", "npy"}
+        Where the vectors go.
     """
-    pyarrow, parquet = import_optional("pyarrow", "parquet"), import_optional("pyarrow.parquet", "parquet")
+    if format == "npy":
+        with write_together(npy_path(path), path) as (vectors, scratch):
+            with vectors.open("wb") as file:
+                np.save(file, block.vectors, allow_pickle=False)
+            _write_table(scratch, block, {**about, "crc32": _checksum(block.vectors)}, list(COLUMNS))
+        return
     with write_whole(path) as scratch:
-        table = pyarrow.table(_arrays(pyarrow, block), schema=_schema(pyarrow, block, about))
-        parquet.write_table(
-            table,
-            scratch,
-            compression={VECTOR + ".list.element": "none", **dict.fromkeys(COLUMNS, "zstd")},
-            use_dictionary=["label", "status", "reason"],
-            write_statistics=["key", "label", "status"],
-            row_group_size=max(len(block), 1),
-            data_page_size=2**31 - 1,
-            write_page_checksum=True,
-        )
+        _write_table(scratch, block, about, [*COLUMNS, VECTOR])
+
+
+def _checksum(vectors: npt.NDArray[Any]) -> int:
+    return zlib.crc32(np.ascontiguousarray(vectors).view(np.uint8).data)
+
+
+def npy_path(path: Path) -> Path:
+    """Name the file of a shard's vectors, where they have one."""
+    return path.with_suffix(".npy")
+
+
+def _write_table(scratch: Path, block: Block, about: dict[str, Any], columns: list[str]) -> None:
+    pyarrow, parquet = import_optional("pyarrow", "parquet"), import_optional("pyarrow.parquet", "parquet")
+    table = pyarrow.table(_arrays(pyarrow, block), schema=_schema(pyarrow, block, about)).select(columns)
+    parquet.write_table(
+        table,
+        scratch,
+        compression={VECTOR + ".list.element": "none", **dict.fromkeys(COLUMNS, "zstd")},
+        use_dictionary=["label", "status", "reason"],
+        write_statistics=["key", "label", "status"],
+        row_group_size=max(len(block), 1),
+        data_page_size=2**31 - 1,
+        write_page_checksum=True,
+    )
 
 
 def _schema(pyarrow: Any, block: Block, about: dict[str, Any]) -> Any:
@@ -193,9 +219,17 @@ def read_whole(path: Path) -> Any:
     read_counts(path)
     parquet = import_optional("pyarrow.parquet", "parquet")
     try:
-        return parquet.read_table(path, page_checksum_verification=True)
+        table = parquet.read_table(path, page_checksum_verification=True)
     except Exception as error:
         raise DatasetError(f"{path}: a damaged shard ({first_line(error)}); {_AGAIN}") from None
+    if VECTOR in table.column_names or not npy_path(path).exists():
+        return table
+    pyarrow, vectors = import_optional("pyarrow", "parquet"), map_vectors(path)
+    with _open(path) as file:
+        if _checksum(vectors) != _footer(path, file).get("crc32"):
+            raise DatasetError(f"{npy_path(path)}: damaged vectors (their checksum is another); {_AGAIN_NPY}")
+    flat = pyarrow.array(np.asarray(vectors).reshape(-1))
+    return table.append_column(VECTOR, pyarrow.FixedSizeListArray.from_arrays(flat, vectors.shape[1]))
 
 
 class _Place(NamedTuple):
@@ -210,9 +244,11 @@ def map_vectors(path: Path) -> npt.NDArray[Any]:
     Returns
     -------
     ndarray of float32 or float16, shape (n, n_features)
-        Read-only; not aligned, as a rule: copy before handing it to compiled code.
+        Read-only. Of Parquet not aligned, as a rule: copy before handing it to compiled code.
     """
     with _open(path) as file:
+        if VECTOR not in file.schema_arrow.names:
+            return _load(npy_path(path), file.metadata.num_rows)
         place = _place(path, file)
         if place is None:
             column = file.read(columns=[VECTOR]).column(VECTOR).combine_chunks()
@@ -221,6 +257,16 @@ def map_vectors(path: Path) -> npt.NDArray[Any]:
     if not place.shape[0]:
         return np.empty(place.shape, place.dtype)
     return np.memmap(path, place.dtype, "r", place.offset, place.shape)
+
+
+def _load(path: Path, n: int) -> npt.NDArray[Any]:
+    try:
+        vectors: npt.NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise DatasetError(f"{path}: damaged or missing vectors ({first_line(error)}); {_AGAIN_NPY}") from None
+    if vectors.ndim != 2 or len(vectors) != n:
+        raise DatasetError(f"{path}: vectors of shape {vectors.shape}, {n} rows are meant; {_AGAIN_NPY}")
+    return vectors
 
 
 def _place(path: Path, file: Any) -> _Place | None:

@@ -79,6 +79,7 @@ def run_tasks(
     tasks: Iterable[Task],
     *,
     dtype: str,
+    format: str,
     about: dict[str, Any],
     max_failures: int | None = None,
     on_pictures: Callable[[int, int, int], None] | None = None,
@@ -93,8 +94,8 @@ def run_tasks(
         What rows number.
     tasks : iterable of Task
         In order.
-    dtype : str
-        How vectors are stored.
+    dtype, format : str
+        How and where vectors are stored.
     about : dict
         For the footer of each shard.
     max_failures : int or None
@@ -146,7 +147,7 @@ def run_tasks(
                     _check(sources)  # a source that is gone as a whole has no bad pictures
                 if pending:
                     yield pending.result()  # no more than one waits to be written
-                pending = writer.submit(_write, task, block, about, n_bytes)
+                pending = writer.submit(_write, task, block, about, format, n_bytes)
                 block, n_bytes = None, 0
         if pending:
             yield pending.result()
@@ -157,9 +158,9 @@ def _check(sources: Sequence[Source]) -> None:
         source.check()
 
 
-def _write(task: Task, block: Block, about: dict[str, Any], n_bytes: int) -> Done:
+def _write(task: Task, block: Block, about: dict[str, Any], format: str, n_bytes: int) -> Done:
     try:
-        write_shard(task.path, block, about)
+        write_shard(task.path, block, about, format)
     except OSError as error:
         number = re.search(r"\[errno (\d+)\]", str(error), re.I)  # pyarrow has its own words around it
         why = os.strerror(int(number[1])) if number else first_line(error)

@@ -11,6 +11,7 @@ import time
 
 import pytest
 
+import featx
 from featx import dataset
 from featx.dataset.manifest import MANIFEST
 from tests.dataset.dataset_tools import contents
@@ -177,3 +178,32 @@ def test_a_scratch_file_of_a_killed_run_goes(tree, extractor):
             file.write(b"half")
     dataset.embed("photos", "vectors", extractor)
     assert contents("vectors") == before
+
+
+def test_parts_that_start_at_once_make_one_dataset(tree, extractor):
+    dataset.embed("photos", "whole", extractor, shard_size=2)
+    command = [sys.executable, "-m", "featx", "embed", "photos", "-o", "parts", "--shard-size", "2", "--layer", "stem"]
+    parts = [subprocess.Popen([*command, "--shard", f"{i}/3"], stdout=subprocess.DEVNULL) for i in (1, 2, 3)]
+    assert [part.wait(120) for part in parts] == [0, 0, 0]
+    assert contents("parts") == contents("whole")
+
+
+def test_the_second_of_two_runs_is_sent_away(tree, extractor):
+    code = """if True:
+        import sys, featx
+        class Wait(featx.dataset.Watch):
+            def begin(self, n_pictures, n_done):
+                print("begun", flush=True)
+                sys.stdin.readline()
+        extractor = featx.FeatureExtractor(layer="stem")
+        featx.dataset.embed("photos", "vectors", extractor, shard_size=4, watch=Wait())
+    """
+    command = [sys.executable, "-c", code]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as first:
+        assert first.stdout.readline() == "begun\n"
+        for part in (None, (1, 2)):
+            with pytest.raises(featx.DatasetError, match="vectors: another run is at work here"):
+                dataset.embed("photos", "vectors", extractor, part=part)
+        first.communicate("go\n", timeout=120)
+    assert first.returncode == 0
+    assert dataset.embed("photos", "vectors", extractor).n_embedded == 0

@@ -18,14 +18,23 @@ from featx import FeatureExtractor, dataset
 from featx.dataset import shards
 from featx.dataset.manifest import MANIFEST
 from featx.dataset.shards import map_vectors
+from tests.dataset.dataset_tools import contents
 
 
-@pytest.fixture(params=["float32", "float16"])
+@pytest.fixture(params=["float32", "float16", "npy"])
 def vectors(tree, extractor, request):
     """A dataset of three shards with one bad picture in the middle of the second."""
     (tree / "bag" / "zz-broken.png").write_bytes(b"broken")
-    dataset.embed("photos", "vectors", extractor, shard_size=8, dtype=request.param)
+    how = {"format": "npy"} if request.param == "npy" else {"dtype": request.param}
+    dataset.embed("photos", "vectors", extractor, shard_size=8, **how)
     return dataset.open("vectors")
+
+
+@pytest.fixture
+def parquet(vectors):
+    if vectors.manifest.format != "parquet":
+        pytest.skip("vectors are beside the Parquet files")
+    return vectors
 
 
 @pytest.fixture
@@ -128,7 +137,7 @@ def test_a_dataset_in_the_making_gives_what_is_there(vectors, expected):
 
 
 @pytest.mark.parametrize("what", ["page-size", "compression", "row-groups"])
-def test_a_file_that_another_program_wrote_is_read(vectors, expected, what):
+def test_a_file_that_another_program_wrote_is_read(parquet, vectors, expected, what):
     options = {
         "page-size": {"data_page_size": 100, "compression": "none", "use_dictionary": False, "write_batch_size": 10},
         "compression": {"compression": "zstd"},
@@ -140,7 +149,7 @@ def test_a_file_that_another_program_wrote_is_read(vectors, expected, what):
     np.testing.assert_array_equal(dataset.open("vectors").X, expected)
 
 
-def test_numpy_maps_a_shard_without_a_copy(vectors):
+def test_numpy_maps_a_shard_without_a_copy(parquet, vectors):
     for i, mapped in enumerate(vectors.maps()):
         assert isinstance(mapped, np.memmap)
         assert mapped.filename.name == f"part-0000{i}.parquet"
@@ -149,7 +158,7 @@ def test_numpy_maps_a_shard_without_a_copy(vectors):
         np.testing.assert_array_equal(mapped, values.reshape(mapped.shape))
 
 
-def test_pandas_opens_it(vectors, expected):
+def test_pandas_opens_it(parquet, vectors, expected):
     for frame in (
         pd.read_parquet("vectors"),
         pd.concat(map(pd.read_parquet, sorted(vectors.folder.glob("*.parquet")))),
@@ -158,13 +167,13 @@ def test_pandas_opens_it(vectors, expected):
         np.testing.assert_array_equal(np.stack(frame[frame["status"] == "ok"]["vector"]), expected)
 
 
-def test_polars_opens_it(vectors, expected):
+def test_polars_opens_it(parquet, vectors, expected):
     frame = pl.scan_parquet("vectors/*.parquet").filter(pl.col("status") == "ok").collect()
     assert frame["vector"].dtype.shape == (expected.shape[1],)
     np.testing.assert_array_equal(frame["vector"].to_numpy(), expected)
 
 
-def test_duckdb_opens_it(vectors, expected):
+def test_duckdb_opens_it(parquet, vectors, expected):
     duckdb = pytest.importorskip("duckdb")
     query = (
         "SELECT label, count(*), avg(vector[1]) FROM 'vectors/*.parquet' WHERE status = 'ok' GROUP BY ALL ORDER BY ALL"
@@ -175,7 +184,7 @@ def test_duckdb_opens_it(vectors, expected):
 
 
 @pytest.mark.parametrize("source", ["folder", "files"])
-def test_hugging_face_datasets_opens_it(vectors, expected, tmp_path, source):
+def test_hugging_face_datasets_opens_it(parquet, vectors, expected, tmp_path, source):
     datasets = pytest.importorskip("datasets")
     options = {"split": "train", "cache_dir": str(tmp_path / "cache")}
     if source == "folder":
@@ -241,3 +250,51 @@ def test_reasons_are_the_same_in_every_run():
     block = shards.Block(1, 3, "float32")
     block.add("a", None, None, None, "cannot read <_io.BytesIO object at 0x7f3a12>")
     assert block.columns["reason"] == ["cannot read <_io.BytesIO object>"]
+
+
+@pytest.fixture
+def npy(tree, extractor):
+    dataset.embed("photos", "npy", extractor, shard_size=8, format="npy")
+    return dataset.open("npy")
+
+
+def test_vectors_beside_the_shards_are_plain_arrays(npy, tree, extractor):
+    assert sorted(path.suffix for path in npy.folder.iterdir()) == ["", ".json", *[".npy"] * 3, *[".parquet"] * 3]
+    arrays = [np.load(path, mmap_mode="r") for path in sorted(npy.folder.glob("*.npy"))]
+    np.testing.assert_array_equal(np.concatenate(arrays), npy.X)
+    assert all(isinstance(mapped, np.memmap) and mapped.flags.aligned for mapped in npy.maps())
+    index = pd.concat(map(pd.read_parquet, sorted(npy.folder.glob("*.parquet"))))
+    assert index["key"].tolist() == npy.keys.tolist()
+    assert dataset.verify("npy", "photos") == []
+
+
+def test_vectors_beside_the_shards_are_gone_on_with_and_merged(npy, extractor):
+    before = contents("npy")
+    os.unlink("npy/part-00001.parquet")
+    os.unlink("npy/part-00002.parquet")
+    os.unlink("npy/part-00002.npy")
+    assert dataset.embed("photos", "npy", extractor).n_embedded == 12
+    assert contents("npy") == before
+    with pytest.raises(featx.InputError, match="format='parquet': npy has 'npy'; leave it out"):
+        dataset.embed("photos", "npy", extractor, format="parquet")
+    dataset.embed("photos", "plain", extractor, shard_size=8)
+    merged = dataset.merge(["npy"], "merged", format="parquet", shard_size=8)
+    for name in ("part-00000.parquet", "part-00001.parquet", "part-00002.parquet"):
+        assert contents("merged")[name] == contents("plain")[name]
+    back = dataset.merge(["merged"], "back", format="npy", shard_size=8)
+    np.testing.assert_array_equal(back.X, merged.X)
+    assert contents("back")["part-00001.npy"] == before["part-00001.npy"]
+
+
+def test_damaged_vectors_beside_a_shard_are_found(npy):
+    content = bytearray((npy.folder / "part-00001.npy").read_bytes())
+    content[-1] ^= 1
+    (npy.folder / "part-00001.npy").write_bytes(content)
+    (problem,) = dataset.verify("npy")
+    assert "npy/part-00001.npy: damaged vectors (their checksum is another); delete it with the .parquet" in problem
+    np.save("npy/part-00001.npy", np.ones((3, 3), np.float32))
+    with pytest.raises(featx.DatasetError, match=r"vectors of shape \(3, 3\), 8 rows are meant"):
+        dataset.open("npy").X  # noqa: B018
+    os.unlink("npy/part-00001.npy")
+    with pytest.raises(featx.DatasetError, match=r"part-00001\.npy: damaged or missing vectors"):
+        dataset.open("npy").X  # noqa: B018

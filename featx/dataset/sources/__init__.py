@@ -8,7 +8,10 @@ from collections.abc import Sequence
 
 from featx.dataset.sources.archives import Tar, Zip
 from featx.dataset.sources.files import Files
+from featx.dataset.sources.huggingface import HuggingFace, is_saved_dataset
+from featx.dataset.sources.remote import RemoteFiles
 from featx.dataset.sources.source import Contents, Entry, Source, key_of
+from featx.dataset.sources.store import RemoteStore, is_url
 from featx.dataset.sources.table import Table
 from featx.errors import InputError, SourceError
 from featx.tables import TABLE_SUFFIXES
@@ -27,7 +30,8 @@ def open_sources(
     Parameters
     ----------
     given : str, path or list of them
-        Folders, globs, picture files, tables (CSV, TSV, Parquet), zip and tar archives.
+        Folders, globs, picture files, tables (CSV, TSV, Parquet), zip and tar archives, here or at
+        an address that fsspec opens; folders that Hugging Face's `datasets` saved.
     path_column, target : str or None
         Columns of tables; None takes the obvious ones.
 
@@ -45,7 +49,7 @@ def open_sources(
         raise InputError(f"source={given!r}: expected folders, globs, tables or archives")
     expanded = [one for text in texts for one in _expand(text)]
     sources = [_open(text, path_column, target) for text in expanded]
-    if (path_column or target) and not any(isinstance(source, Table) for source in sources):
+    if (path_column or target) and not any(isinstance(source, (Table, HuggingFace)) for source in sources):
         raise SourceError(f"{texts[0]}: --path-column and --target are columns of a table, and this is none")
     return sources
 
@@ -54,13 +58,18 @@ def _expand(text: str) -> list[str]:
     """Take a pattern of tables or archives as so many sources."""
     if not text.lower().endswith((*TABLE_SUFFIXES, ".tar", ".zip")) or os.path.exists(text):
         return [text]
+    if is_url(text):
+        if "*" not in text:
+            return [text]
+        store = RemoteStore(text)
+        return [str(store.fs.unstrip_protocol(path)) for path in sorted(store.fs.glob(store.path))] or [text]
     return sorted(glob.glob(text, recursive=True)) or [text]
 
 
 def _open(text: str, path_column: str | None, target: str | None) -> Source:
     lower = text.lower()
     if os.path.isdir(text):
-        return Files(text)
+        return HuggingFace(text, path_column, target) if is_saved_dataset(text) else Files(text)
     if lower.endswith(TABLE_SUFFIXES):
         return Table(text, path_column, target)
     if lower.endswith(".zip"):
@@ -69,4 +78,6 @@ def _open(text: str, path_column: str | None, target: str | None) -> Source:
         return Tar(text)
     if lower.endswith((".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")):
         raise SourceError(f"{text}: a compressed tar has no places to read from; unpack it first: gunzip keeps the tar")
+    if is_url(text):
+        return RemoteFiles(text)
     return Files(text)

@@ -77,7 +77,7 @@ class Files(Source):
 
     def _label_depth(self) -> int:
         try:
-            names = [entry.name.lower() for entry in os.scandir(self.root) if entry.is_dir()]
+            names = [entry.name.lower() for entry in os.scandir(self.root) if _is_folder(entry)]
         except OSError:
             return 0
         return 1 if sum(name in SPLITS for name in names) > 1 else 0
@@ -109,7 +109,7 @@ class Files(Source):
                     for entry in entries:
                         if entry.name.startswith("."):
                             continue
-                        if entry.is_dir():
+                        if _is_folder(entry):
                             inside.append(entry.path)
                         elif is_picture(entry.name):
                             yield entry.path, _state(entry)
@@ -122,6 +122,13 @@ class Files(Source):
                 if real not in seen:
                     seen.add(real)
                     stack.append(path)
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself: no folder, and as a picture it fails
+        return False
 
 
 def _state(entry: os.DirEntry[str]) -> str:

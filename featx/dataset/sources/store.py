@@ -16,6 +16,7 @@ __all__ = ["LARGEST_FILE", "Store", "is_url", "open_store"]
 
 #: Bytes beyond which a file is no picture; it would be read into memory as a whole.
 LARGEST_FILE = 2**30
+_ATTEMPTS = 3  # to fetch a file
 
 
 def is_url(text: str) -> bool:
@@ -89,7 +90,8 @@ class RemoteStore(Store):
     def _found(self) -> tuple[Any, str]:
         fsspec = import_optional("fsspec", "remote")
         try:
-            fs, path = fsspec.core.url_to_fs(self.address)
+            # listings would be kept in memory otherwise
+            fs, path = fsspec.core.url_to_fs(self.address, use_listings_cache=False)
         except (ImportError, ValueError) as error:  # a protocol without its package, or none that is known
             raise SourceError(f"{self.address}: fsspec cannot open it ({first_line(error)})") from None
         return fs, str(path)
@@ -116,21 +118,34 @@ class RemoteStore(Store):
 
     def read(self, path: str) -> bytes:
         """Fetch one picture; a bad answer for one file is that file's, while the source can be reached."""
-        try:
-            data = self.fs.cat_file(path, 0, LARGEST_FILE + 1) if self._limits else self.fs.cat_file(path)
-            check_size(len(data))
-            return bytes(data)
-        except FileNotFoundError:
-            raise UnreadableError("no such file; it was there when the source was listed") from None
-        except UnreadableError:
-            raise
-        except Exception as error:
-            raise UnreadableError(f"cannot be fetched: {first_line(error)}") from None
+        for attempt in range(_ATTEMPTS):
+            try:
+                data = self._fetch(path)
+                break
+            except FileNotFoundError:
+                raise UnreadableError("no such file; it was there when the source was listed") from None
+            except PermissionError as error:
+                raise UnreadableError(f"permission denied ({first_line(error)})") from None
+            except Exception as error:
+                if attempt == _ATTEMPTS - 1:
+                    raise UnreadableError(f"cannot be fetched: {first_line(error)}") from None
+        check_size(len(data))
+        return data
+
+    def _fetch(self, path: str) -> bytes:
+        """Fetch no more than a picture may have; a plain web server cannot be asked for a part."""
+        if not self._is_web:
+            return bytes(self.fs.cat_file(path, start=0, end=LARGEST_FILE + 1))
+        parts: list[bytes] = []
+        with self.fs.open(path, "rb", block_size=0) as file:
+            while sum(map(len, parts)) <= LARGEST_FILE and (part := file.read(2**22)):
+                parts.append(part)
+        return b"".join(parts)
 
     def read_part(self, path: str, start: int, size: int) -> bytes:
         """Fetch some bytes of a large file."""
         try:
-            return bytes(self.fs.cat_file(path, start, start + size))
+            return bytes(self.fs.cat_file(path, start=start, end=start + size))
         except Exception as error:
             raise SourceError(f"{path}: cannot be read ({first_line(error)}); the next run goes on") from None
 
@@ -151,9 +166,8 @@ class RemoteStore(Store):
             return None
 
     @property
-    def _limits(self) -> bool:
-        """Whether a part of a file can be asked for; a plain web server answers with the whole, or an error."""
-        return "http" not in str(self.fs.protocol)
+    def _is_web(self) -> bool:
+        return "http" in str(self.fs.protocol)
 
 
 _asking = threading.Lock()
