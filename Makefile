@@ -23,7 +23,7 @@ fix: $(VENV)/.dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# The tests that need torch and timm; several gigabytes.
+# The tests that need torch, timm, clusters and servers; several gigabytes.
 test-all: $(VENV)/.all
 	$(BIN)/python -m pytest -m heavy
 
@@ -57,5 +57,5 @@ $(VENV)/.dev: $(VENV)/.made pyproject.toml
 	touch $@
 
 $(VENV)/.all: $(VENV)/.made pyproject.toml models/requirements.txt
-	$(PIP) --editable ".[test,export]" --requirement models/requirements.txt
+	$(PIP) --editable ".[test-all]" --requirement models/requirements.txt
 	touch $@

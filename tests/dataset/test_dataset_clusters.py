@@ -1,5 +1,6 @@
 """Real clusters of several worker processes make what one process makes, though one of them is killed on the way."""
 
+import importlib
 import os
 import signal
 import subprocess
@@ -39,8 +40,9 @@ def whole(tree, extractor):
 
 
 @pytest.mark.filterwarnings("ignore")  # of distributed, about a worker that dies
+@pytest.mark.heavy
 def test_dask_makes_the_same_though_a_worker_dies(whole, environment, tmp_path):
-    distributed = pytest.importorskip("distributed")
+    distributed = importlib.import_module("distributed")
     options = {"n_workers": 2, "threads_per_worker": 1, "processes": True, "dashboard_address": None}
     with (
         distributed.LocalCluster(**options, local_directory=str(tmp_path / "dask")) as cluster,
@@ -69,7 +71,6 @@ RAY = """
 
 @pytest.mark.heavy
 def test_ray_makes_the_same_though_a_worker_dies(whole, environment):
-    pytest.importorskip("ray")
     command = [sys.executable, "-W", "ignore", "-c", textwrap.dedent(RAY)]
     ran = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert "True 20" in ran.stdout, ran.stderr
@@ -77,8 +78,8 @@ def test_ray_makes_the_same_though_a_worker_dies(whole, environment):
     assert contents("two") == whole
 
 
+@pytest.mark.heavy
 def test_the_command_line_starts_a_dask_cluster(whole, tree):
-    pytest.importorskip("distributed")
     command = [
         "embed",
         "photos",
@@ -99,8 +100,8 @@ def test_the_command_line_starts_a_dask_cluster(whole, tree):
     assert contents("two") == whole
 
 
+@pytest.mark.heavy
 def test_a_cluster_that_does_not_answer_is_named(tree):
-    pytest.importorskip("distributed")
     command = ["embed", "photos", "-o", "two", "--backend", "dask", "--cluster", "tcp://127.0.0.1:1"]
     environment = os.environ | {"DASK_DISTRIBUTED__COMM__TIMEOUTS__CONNECT": "2s"}
     ran = subprocess.run(

@@ -1,5 +1,6 @@
 """A dataset opens for scikit-learn, and as it is in the programs that people have."""
 
+import importlib
 import json
 import os
 import shutil
@@ -173,8 +174,9 @@ def test_polars_opens_it(parquet, vectors, expected):
     np.testing.assert_array_equal(frame["vector"].to_numpy(), expected)
 
 
+@pytest.mark.heavy
 def test_duckdb_opens_it(parquet, vectors, expected):
-    duckdb = pytest.importorskip("duckdb")
+    duckdb = importlib.import_module("duckdb")
     query = (
         "SELECT label, count(*), avg(vector[1]) FROM 'vectors/*.parquet' WHERE status = 'ok' GROUP BY ALL ORDER BY ALL"
     )
@@ -184,8 +186,9 @@ def test_duckdb_opens_it(parquet, vectors, expected):
 
 
 @pytest.mark.parametrize("source", ["folder", "files"])
+@pytest.mark.heavy
 def test_hugging_face_datasets_opens_it(parquet, vectors, expected, tmp_path, source):
-    datasets = pytest.importorskip("datasets")
+    datasets = importlib.import_module("datasets")
     options = {"split": "train", "cache_dir": str(tmp_path / "cache")}
     if source == "folder":
         found = datasets.load_dataset("vectors", **options)

@@ -2,11 +2,13 @@
 
 import functools
 import http.server
+import importlib
 import os
 import shutil
 import threading
 import urllib.request
 
+import fsspec
 import numpy as np
 import pytest
 from joblib.externals.loky import get_reusable_executor
@@ -17,7 +19,7 @@ from featx.dataset.sources import open_sources, store
 from tests.dataset.dataset_tools import contents, rows
 from tests.dataset.test_dataset_sources import make_tar, make_zip, parquet_of_bytes
 
-fsspec = pytest.importorskip("fsspec")
+BUCKET = pytest.param("bucket", marks=pytest.mark.heavy)  # needs a server
 
 
 @pytest.fixture
@@ -86,7 +88,6 @@ class Handler(http.server.SimpleHTTPRequestHandler):
 
 @pytest.fixture
 def web(world):
-    pytest.importorskip("aiohttp")
     Handler.broken = False
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Handler, directory=str(world))) as server:
         thread = threading.Thread(target=server.serve_forever)
@@ -98,8 +99,8 @@ def web(world):
 
 @pytest.fixture
 def bucket(world, monkeypatch):
-    s3fs = pytest.importorskip("s3fs")
-    moto = pytest.importorskip("moto.server")
+    s3fs = importlib.import_module("s3fs")
+    moto = importlib.import_module("moto.server")
     server = moto.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
@@ -126,7 +127,7 @@ def address(request):
     return request.getfixturevalue(request.param)
 
 
-EVERYWHERE = pytest.mark.parametrize("address", ["memory", "web", "bucket"], indirect=True)
+EVERYWHERE = pytest.mark.parametrize("address", ["memory", "web", BUCKET], indirect=True)
 
 
 @EVERYWHERE
@@ -144,21 +145,21 @@ def test_pictures_elsewhere_give_what_those_here_give(address, expected, extract
     np.testing.assert_array_equal(dataset.open("vectors").X, expected)
 
 
-@pytest.mark.parametrize("address", ["memory", "bucket"], indirect=True)
+@pytest.mark.parametrize("address", ["memory", BUCKET], indirect=True)
 def test_patterns_elsewhere(address, extractor):
     assert dataset.embed(f"{address}/photos/*/*.png", "vectors", extractor).n_pictures == 20
     assert [row["label"] for row in rows("vectors")] == ["bag"] * 10 + ["coat"] * 10
     assert dataset.embed(f"{address}/*.zip", "zips", extractor).n_pictures == 20
 
 
-@pytest.mark.parametrize("address", ["web", "bucket"], indirect=True)
+@pytest.mark.parametrize("address", ["web", BUCKET], indirect=True)
 def test_workers_fetch_for_themselves(address, extractor):
     dataset.embed(f"{address}/photos", "one", extractor, shard_size=6)
     dataset.embed(f"{address}/photos", "two", extractor, shard_size=6, n_jobs=2)
     assert contents("two") == contents("one")
 
 
-@pytest.mark.parametrize("address", ["memory", "bucket"], indirect=True)
+@pytest.mark.parametrize("address", ["memory", BUCKET], indirect=True)
 def test_a_changed_and_a_new_picture_elsewhere_are_noticed(address, paths, extractor):
     dataset.embed(f"{address}/photos", "vectors", extractor)
     fs, root = fsspec.core.url_to_fs(address)
@@ -227,7 +228,7 @@ def test_without_fsspec_the_extra_is_named(tree, extractor, monkeypatch):
 
 @pytest.fixture
 def datasets(tmp_path, monkeypatch):
-    return pytest.importorskip("datasets")
+    return importlib.import_module("datasets")
 
 
 @pytest.fixture
@@ -238,6 +239,7 @@ def saved(datasets, paths):
     return datasets.Dataset.from_dict({"image": images, "label": [i // 10 for i in range(20)]}, features=features)
 
 
+@pytest.mark.heavy
 def test_a_saved_dataset_of_hugging_face_is_a_source(saved, expected, extractor):
     saved.save_to_disk("saved", num_shards=3)
     assert dataset.embed("saved", "vectors", extractor, shard_size=6)[:3] == (20, 20, 0)
@@ -251,6 +253,7 @@ def test_a_saved_dataset_of_hugging_face_is_a_source(saved, expected, extractor)
     assert contents("apart") == contents("vectors")
 
 
+@pytest.mark.heavy
 def test_its_splits_are_taken_one_after_the_other(datasets, saved, expected, extractor):
     halves = {"train": saved.select(range(12)), "test": saved.select(range(12, 20))}
     datasets.DatasetDict(halves).save_to_disk("saved")
@@ -260,12 +263,14 @@ def test_its_splits_are_taken_one_after_the_other(datasets, saved, expected, ext
     assert [key.split("/")[0] for key in found.keys] == ["train"] * 12 + ["test"] * 8
 
 
+@pytest.mark.heavy
 def test_rows_that_were_picked_from_it_are_those(saved, expected, extractor):
     saved.select([19, 3, 3, 7]).save_to_disk("saved")
     dataset.embed("saved", "vectors", extractor)
     np.testing.assert_array_equal(dataset.open("vectors").X, expected[[19, 3, 3, 7]])
 
 
+@pytest.mark.heavy
 def test_paths_and_gaps_in_it(datasets, paths, expected, extractor):
     features = datasets.Features({"picture": datasets.Image(), "y": datasets.Value("string")})
     images = [str(paths[0]), None, {"bytes": b"broken", "path": None}]
@@ -280,6 +285,7 @@ def test_paths_and_gaps_in_it(datasets, paths, expected, extractor):
     ]
 
 
+@pytest.mark.heavy
 def test_a_saved_dataset_that_was_replaced_or_damaged_is_named(saved, extractor):
     saved.save_to_disk("saved")
     dataset.embed("saved", "vectors", extractor, shard_size=6)
