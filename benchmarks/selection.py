@@ -52,6 +52,7 @@ def main() -> None:
     parser.add_argument("--test")
     parser.add_argument("--target")
     parser.add_argument("--log-target", action="store_true")
+    parser.add_argument("--seed", type=int, help="throw both parts together and split them anew, in the same sizes")
     parser.add_argument("--most", type=int, help="take so many training pictures")
     parser.add_argument("--head", help="default: logistic_regression, or ridge for numbers")
     options = parser.parse_args()
@@ -61,6 +62,11 @@ def main() -> None:
     else:
         cut = len(X) * 2 // 3
         X, y, X_test, y_test = X[:cut], y[:cut], X[cut:], y[cut:]
+    if options.seed is not None:
+        n, X, y = len(X), X + X_test, np.concatenate([y, y_test])
+        order = np.random.default_rng(options.seed).permutation(len(X))
+        X, y = [X[i] for i in order], y[order]
+        X, y, X_test, y_test = X[:n], y[:n], X[n:], y[n:]
     X, y = X[: options.most], y[: options.most]
     task = "regression" if y.dtype.kind == "f" else "classification"
     folds = (KFold if task == "regression" else StratifiedKFold)(5, shuffle=True, random_state=0)
