@@ -55,6 +55,11 @@ class Goal:
         """What the mean of `gains` is called."""
         return f"{GOALS[self.task]}{' of the logarithm' if self.of_logarithm else ''}"
 
+    @property
+    def has_classes(self) -> bool:
+        """Whether each picture is of one of several classes or levels."""
+        return self.task in ("classification", "ordinal")
+
     def describe(self) -> str:
         """Say what it is in a few words."""
         if self.task == "regression":

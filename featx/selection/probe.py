@@ -52,13 +52,12 @@ def split(goal: Goal, rows: Ints, groups: Ints | None, n_folds: int, seed: int) 
         Positions in ``rows`` that each fold leaves out; none is empty.
     """
     strata = goal.strata[rows]
-    by_class = goal.task in ("classification", "ordinal")
     n_folds = min(n_folds, int(np.bincount(strata).max()))  # a rarer class is in as many folds as it has pictures
     if groups is None:
-        splitter = (StratifiedKFold if by_class else KFold)(n_folds, shuffle=True, random_state=seed)
+        splitter = (StratifiedKFold if goal.has_classes else KFold)(n_folds, shuffle=True, random_state=seed)
     else:
         n_folds = min(n_folds, len(np.unique(groups[rows])))
-        kind = StratifiedGroupKFold if by_class else GroupKFold
+        kind = StratifiedGroupKFold if goal.has_classes else GroupKFold
         splitter = kind(n_folds, shuffle=True, random_state=seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a class with fewer pictures than folds or groups
