@@ -135,7 +135,8 @@ def compare(
     race.run(max_pictures)
     candidates = mark_front(race.ranking())
     n_unlabelled = len(items) - len(labelled)
-    unlabelled = f"{n_unlabelled} pictures have no label and took no part; predict them with what is fitted"
+    some = "1 picture" if n_unlabelled == 1 else f"{n_unlabelled} pictures"
+    unlabelled = f"{some} without a label took no part; predict them with what is fitted"
     return Comparison(
         candidates=candidates,
         recommended=candidates[0],

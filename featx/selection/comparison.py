@@ -133,16 +133,18 @@ def mark_front(candidates: list[Candidate]) -> list[Candidate]:
 
 def explain(candidates: list[Candidate], race: Race, max_ms: float | None, max_mb: float | None) -> str:
     """Say which to take, how sure that is, and what is nearly as good for less."""
-    best, goal, n = candidates[0], race.goal, len(race.items)
+    best, goal, n, k = candidates[0], race.goal, len(race.items), len(candidates)
     budget = [f"{value:g} {unit}" for value, unit in ((max_ms, "ms a picture"), (max_mb, "MB")) if value is not None]
     within = f" within {' and '.join(budget)}" if budget else ""
     seen = f"{best.n_pictures} pictures" if best.n_pictures == n else f"{best.n_pictures} of {n} pictures"
-    why = f"none of {len(candidates)} candidates{within} predicted {goal.describe()} better"
-    text = (
-        f"Take {best.describe()}: {why if len(candidates) > 1 else f'the only candidate{within}'} on left-out pictures "
-        f"({goal.metric} {best.score:.3f}, 95 % interval {best.low:.3f} to {best.high:.3f}, on {seen}), and it does "
-        f"{best.pictures_per_s:.0f} pictures/s here with {best.mb:.1f} MB.{_tell_ties(candidates, race)}"
-    )
+    text = f"Take {best.describe()}"
+    if k > 1:
+        text += f": none of {k} candidates{within} predicted {goal.describe()} better on left-out pictures"
+    else:
+        text += f", the only candidate{within}: it predicted {goal.describe()} on left-out pictures"
+    text += f" ({goal.metric} {best.score:.3f}, 95 % interval {best.low:.3f} to {best.high:.3f}, on {seen})"
+    text += f", and it does {best.pictures_per_s:.0f} pictures/s here with {best.mb:.1f} MB."
+    text += _tell_ties(candidates, race)
     if best.low <= race.baseline:
         text += f" That may be no better than not looking at the pictures ({race.baseline:.3f})."
     if best.n_pictures < 10 * max(4, len(goal.names)):

@@ -35,26 +35,33 @@ class Cost:
         self._known: dict[tuple[str, str], tuple[float, float]] = {}
         self._readable: list[Any] = []
 
-    def measure(self, candidate: Candidate) -> tuple[float, float]:
-        """Measure a candidate by its deepest layer: the best of three runs, and the graph up to there."""
-        backbone = open_backbone(candidate.backbone)
-        order = [layer.name for layer in backbone.layers]
-        deepest = max(candidate.layers, key=order.index)
-        key = (candidate.backbone, deepest)
-        if key not in self._known:
-            extractor = clone(self._base).set_params(backbone=candidate.backbone, layer=deepest)
-            size = len(tap(backbone, deepest, "avg", False))
-            self._known[key] = self._time(extractor), size / 1e6
-        return self._known[key]
+    def measure(self, candidates: Sequence[Candidate]) -> list[tuple[float, float]]:
+        """Measure candidates of one backbone by their deepest layer: the best of three runs, and the graph up to there.
 
-    def _time(self, extractor: FeatureExtractor) -> float:
-        if self._readable:
+        Depths take turns, so that what else the machine does slows all of them; one that is less
+        deep and seems slower is as quick as the deeper one.
+        """
+        backbone = open_backbone(candidates[0].backbone)
+        order = [layer.name for layer in backbone.layers]
+        deepest = [max(candidate.layers, key=order.index) for candidate in candidates]
+        name = candidates[0].backbone
+        new = sorted({layer for layer in deepest if (name, layer) not in self._known}, key=order.index)
+        extractors = [clone(self._base).set_params(backbone=name, layer=layer) for layer in new]
+        at_most = float("inf")
+        for layer, ms in reversed([*zip(new, self._time(extractors), strict=True)]):
+            at_most = min(at_most, ms)
+            self._known[name, layer] = at_most, len(tap(backbone, layer, "avg", False)) / 1e6
+        return [self._known[name, layer] for layer in deepest]
+
+    def _time(self, extractors: Sequence[FeatureExtractor]) -> list[float]:
+        if extractors and not self._readable:
+            self._readable = [self._pictures[i] for i in extractors[0].embed(self._pictures).kept[:_TIMED]]
+        for extractor in extractors:
             extractor.embed(self._readable[:2])  # opens the session
-        else:
-            self._readable = [self._pictures[i] for i in extractor.embed(self._pictures).kept[:_TIMED]]
-        spent = []
+        spent: list[list[float]] = [[] for _ in extractors]
         for _ in range(3):
-            start = time.perf_counter()
-            extractor.embed(self._readable)
-            spent.append(time.perf_counter() - start)
-        return 1000 * min(spent) / len(self._readable)
+            for extractor, runs in zip(extractors, spent, strict=True):
+                start = time.perf_counter()
+                extractor.embed(self._readable)
+                runs.append(time.perf_counter() - start)
+        return [1000 * min(runs) / len(self._readable) for runs in spent]

@@ -79,7 +79,8 @@ def _join(groups: npt.NDArray[np.int_], one: npt.NDArray[np.int_], other: npt.ND
 def find_copies(features: npt.NDArray[np.float32]) -> npt.NDArray[np.int_]:
     """Do as `group_duplicates`, but believe no network to which very many pictures look alike."""
     groups = group_duplicates(features)
-    return groups if np.bincount(groups).max() <= max(10, len(groups) // 10) else np.arange(len(groups))
+    n, largest = len(groups), np.bincount(groups).max()
+    return groups if largest <= min(max(10, n // 10), n // 2) else np.arange(n)
 
 
 def describe_copies(

@@ -105,7 +105,8 @@ class Race:
         """Measure every candidate, and leave only those within the budget."""
         measured: list[Candidate] = []
         for sharing in self.shared:
-            known = [replace(c, ms=ms, mb=mb) for c in sharing.candidates for ms, mb in [cost.measure(c)]]
+            costs = cost.measure(sharing.candidates)
+            known = [replace(c, ms=ms, mb=mb) for c, (ms, mb) in zip(sharing.candidates, costs, strict=True)]
             measured += known
             sharing.candidates = [
                 c for c in known if (max_ms is None or c.ms <= max_ms) and (max_mb is None or c.mb <= max_mb)
