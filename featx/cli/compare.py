@@ -76,7 +76,7 @@ def run(options: argparse.Namespace) -> None:
     listing, unlabelled = leave_out_unlabelled(listing)
     note(*listing.notes)
     if unlabelled:
-        note(f"{len(unlabelled)} pictures have no label and take no part")
+        note(f"{len(unlabelled)} {'picture' if len(unlabelled) == 1 else 'pictures'} without a label: no part in this")
     if options.plot and os.path.exists(options.plot) and any(map(Path(options.plot).samefile, _present(listing))):
         raise InputError(f"--plot {options.plot}: is one of the pictures; give it another name")
     ordinal = options.task == "ordinal"
@@ -147,9 +147,9 @@ def facts(found: Comparison) -> dict[str, Any]:
 
 
 def _describe(found: Comparison, everything: bool) -> str:
-    n = len(found.candidates)
-    table = found.table(n if everything else _ROWS)
-    rest = "" if everything or n <= _ROWS else f"\n{n - _ROWS} more with --all"
+    table = found.table(None if everything else _ROWS)
+    hidden = [c for c in found.candidates[_ROWS:] if not c.on_front]
+    rest = f"\n{len(hidden)} more with --all" if hidden and not everything else ""
     best = found.recommended
     command = (
         f"  --backbone {best.backbone} --layer {','.join(best.layers)} --pooling {best.pooling} --crop {best.crop}"
