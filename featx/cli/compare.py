@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import numpy as np
 
 from featx.backbones import POOLINGS
 from featx.cli.console import add_command, add_running, note, note_failures, read_layers
-from featx.errors import InputError
+from featx.errors import InputError, SourceError
 from featx.extractor import FeatureExtractor
 from featx.files import check_writable
 from featx.preprocess import CROPS
@@ -21,7 +22,7 @@ from featx.report import drawing
 from featx.report.tradeoff import Point, draw_tradeoff
 from featx.selection import Comparison, compare
 from featx.selection.goal import GOALS
-from featx.sources import list_source
+from featx.sources import Listing, list_source
 from featx.targets import leave_out_unlabelled, read_target
 
 EXAMPLE = """\
@@ -29,7 +30,8 @@ EXAMPLE = """\
   featx compare photos/train --max-ms 8 --max-mb 10
   featx compare prices.csv --target price --log-target --backbone efficientnet_lite0 --layer stage4 --layer stage4,head
 Then: featx fit photos/train -o model.featx with the options it prints, or featx fit --search quick.
---json prints one object: recommended, reason, task, metric, n_pictures, n_used, candidates."""
+--json prints one object: recommended, reason, task, metric, n_pictures, n_used, n_unlabelled, notes,
+failures, candidates."""
 #: Rows that a table shows without --all.
 _ROWS = 12
 
@@ -64,22 +66,24 @@ def add(commands: Any) -> argparse.ArgumentParser:
 def run(options: argparse.Namespace) -> None:
     """Compare, print, draw."""
     if options.plot:
-        drawing.check()
-        if not options.plot.lower().endswith(".png"):
-            raise InputError(f"{options.plot}: expected a name ending in .png")
-        check_writable(Path(options.plot))
+        check_plot(options.plot)
     for name in ("max_ms", "max_mb"):
         if (value := getattr(options, name)) is not None and not value > 0:
             raise InputError(f"--{name.replace('_', '-')} {value:g}: expected a number above 0")
+    if options.task == "multilabel":
+        raise InputError("--task multilabel: a table has one target column; several labels: featx.selection.compare")
     listing = list_source([options.source], path_column=options.path_column, target=options.target, need_target=True)
     listing, unlabelled = leave_out_unlabelled(listing)
     note(*listing.notes)
     if unlabelled:
-        note(f"{len(unlabelled)} pictures have no label and take no part")
-    if options.task == "multilabel":
-        raise InputError("--task multilabel: a table has one target column; several labels: featx.selection.compare")
+        note(f"{len(unlabelled)} {'picture' if len(unlabelled) == 1 else 'pictures'} without a label: no part in this")
+    if options.plot and os.path.exists(options.plot) and any(map(Path(options.plot).samefile, _present(listing))):
+        raise InputError(f"--plot {options.plot}: is one of the pictures; give it another name")
     ordinal = options.task == "ordinal"
-    target = read_target(listing, "regression" if ordinal else options.task)
+    try:
+        target = read_target(listing, "regression" if ordinal else options.task)
+    except SourceError as error:
+        raise InputError(f"--task ordinal takes levels that are numbers: {error}") if ordinal else error from None
     found = compare(
         listing.paths,
         np.array(target.values),
@@ -104,35 +108,53 @@ def run(options: argparse.Namespace) -> None:
     )
     note_failures(found.failures, "left out")
     note(*found.notes)
+    found = dataclasses.replace(found, n_unlabelled=len(unlabelled))
     if options.plot:
-        draw(Path(options.plot), found)
-    print(json.dumps(facts(found), indent=1) if options.json else _describe(found, options.all))
+        draw(Path(options.plot), found, options.max_ms)
+    print(json.dumps(facts(found), indent=1, allow_nan=False) if options.json else _describe(found, options.all))
 
 
-def draw(path: Path, found: Comparison) -> None:
+def check_plot(path: str) -> None:
+    """Raise InputError now if no picture can be drawn there later."""
+    drawing.check()
+    if not path.lower().endswith(".png"):
+        raise InputError(f"--plot {path}: expected a name ending in .png")
+    check_writable(path)
+
+
+def draw(path: Path, found: Comparison, max_ms: float | None = None) -> None:
     """Draw a comparison."""
     points = [
-        Point(c.describe(), c.ms, c.score, c.low, c.high, c.on_front, c == found.recommended) for c in found.candidates
+        Point(c.describe(), c.ms, c.score, c.low, c.high, c.on_front, c == found.recommended, c.stopped)
+        for c in found.candidates
     ]
-    draw_tradeoff(path, f"{len(points)} candidates on {found.n_used} pictures", found.metric, points)
+    n, s = len(points), "" if len(points) == 1 else "s"
+    title = f"{n} candidate{s} on {found.n_used} pictures; bars are 95 % intervals"
+    draw_tradeoff(path, title, found.metric, points, max_ms)
 
 
 def facts(found: Comparison) -> dict[str, Any]:
     """Give what JSON can hold of a comparison."""
+    counts = ("task", "metric", "n_pictures", "n_used", "n_unlabelled", "notes")
     return {
         "recommended": found.recommended.parameters(),
         "reason": found.reason,
-        **{name: getattr(found, name) for name in ("task", "metric", "n_pictures", "n_used", "n_unlabelled", "notes")},
+        **{name: getattr(found, name) for name in counts},
+        "failures": [dataclasses.asdict(failure) for failure in found.failures],
         "candidates": [dataclasses.asdict(candidate) for candidate in found.candidates],
     }
 
 
 def _describe(found: Comparison, everything: bool) -> str:
-    n = len(found.candidates)
-    table = found.table(n if everything else _ROWS)
-    rest = "" if everything or n <= _ROWS else f"\n{n - _ROWS} more with --all"
+    table = found.table(None if everything else _ROWS)
+    hidden = [c for c in found.candidates[_ROWS:] if not c.on_front]
+    rest = f"\n{len(hidden)} more with --all" if hidden and not everything else ""
     best = found.recommended
     command = (
         f"  --backbone {best.backbone} --layer {','.join(best.layers)} --pooling {best.pooling} --crop {best.crop}"
     )
     return f"{table}{rest}\n\n{found.reason}\n{command}"
+
+
+def _present(listing: Listing) -> list[str]:
+    return [path for path in listing.paths if os.path.exists(path)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from featx._optional import import_optional
 from featx.files import write_whole
@@ -12,8 +12,8 @@ from featx.files import write_whole
 __all__ = ["Point", "draw_tradeoff"]
 
 _FRONT, _OTHER, _CHOSEN = "#1f5a8a", "#9aa4ad", "#a33a2c"
-#: Names on the front that fit beside each other.
-_NAMED = 6
+#: Candidates that are numbered and named at most.
+_NAMED = 10
 
 
 class Point(NamedTuple):
@@ -26,10 +26,11 @@ class Point(NamedTuple):
     high: float
     on_front: bool
     chosen: bool
+    stopped: bool = False
 
 
-def draw_tradeoff(path: Path, title: str, metric: str, points: Sequence[Point]) -> None:
-    """Write a PNG: score against milliseconds a picture, the Pareto front joined and named.
+def draw_tradeoff(path: Path, title: str, metric: str, points: Sequence[Point], max_ms: float | None = None) -> None:
+    """Write a PNG: score against milliseconds a picture, the Pareto front joined, numbered and named below.
 
     Parameters
     ----------
@@ -39,50 +40,59 @@ def draw_tradeoff(path: Path, title: str, metric: str, points: Sequence[Point]) 
         Above the picture, and beside its axis.
     points : sequence of Point
         One for each candidate; the chosen one is in another colour.
+    max_ms : float or None, default=None
+        What a picture may cost, as a line.
     """
-    figure = import_optional("matplotlib.figure", "plot").Figure(figsize=(10, 6.2), layout="constrained")
+    named = [p for p in sorted(points, key=lambda p: p.ms) if p.on_front and not p.chosen][-_NAMED + 1 :]
+    named = sorted([*named, *(p for p in points if p.chosen)], key=lambda p: p.ms)
+    size = (10, 5.6 + 0.22 * (len(named) + 3))
+    figure = import_optional("matplotlib.figure", "plot").Figure(figsize=size, layout="constrained")
     axis = figure.subplots()
-    front = sorted((point for point in points if point.on_front), key=lambda point: point.ms)
-    for point in sorted(points, key=lambda point: (point.chosen, point.on_front)):
-        colour = _CHOSEN if point.chosen else _FRONT if point.on_front else _OTHER
-        axis.errorbar(
-            point.ms,
-            point.score,
-            yerr=[[max(0.0, point.score - point.low)], [max(0.0, point.high - point.score)]],
-            **{"fmt": "o", "color": colour, "markersize": 8 if point.on_front or point.chosen else 5},
-            **{"elinewidth": 1.6 if point.chosen else 0.7, "alpha": 1.0 if point.on_front or point.chosen else 0.45},
-            zorder=3 if point.on_front or point.chosen else 2,
-        )
-    axis.plot([p.ms for p in front], [p.score for p in front], color=_FRONT, linewidth=1.4, zorder=1)
-    named = [point for point in front if not point.chosen][-_NAMED:] + [point for point in points if point.chosen]
-    for place, point in enumerate(sorted(named, key=lambda point: point.ms)):
-        axis.annotate(
-            point.name,
-            (point.ms, point.score),
-            xytext=(10, -16 - 13 * (place % 2) if not point.chosen else 14),
-            **{"textcoords": "offset points", "fontsize": 8.5, "color": _CHOSEN if point.chosen else _FRONT},
-            **{"ha": "right" if point.ms > _middle(points) else "left"},
-            bbox={"facecolor": "white", "alpha": 0.75, "edgecolor": "none", "pad": 1},
-            zorder=4,
-        )
-    axis.set_xlabel("milliseconds a picture here (decoding and all; lower is quicker)")
-    axis.set_ylabel(f"{metric} on left-out pictures, 95 % interval")
+    handles = _draw_points(axis, points, named)
+    if max_ms is not None:
+        (line,) = axis.plot([max_ms, max_ms], [0, 1], "--", color="#555", transform=axis.get_xaxis_transform())
+        line.set_label(f"what it may cost: {max_ms:g} ms")
+        handles.append(line)
+    costs = [p.ms for p in points]
+    if max(costs) > 6 * min(costs):
+        axis.set_xscale("log")
+        axis.xaxis.set_major_formatter("{x:g}")
+        axis.xaxis.set_minor_formatter("{x:g}")
+    axis.set_xlabel("milliseconds a picture here, decoding and all")
+    axis.set_ylabel(f"{metric} on left-out pictures")
     axis.set_title(title, fontsize=12, loc="left")
-    axis.margins(x=0.15, y=0.12)
+    axis.margins(x=0.06, y=0.08)
     axis.grid(color="#e4e7ea", linewidth=0.8)
     axis.set_axisbelow(True)
     for side in ("top", "right"):
         axis.spines[side].set_visible(False)
-    handles = [
-        *axis.plot([], [], "o", color=_CHOSEN, label="recommended"),
-        *axis.plot([], [], "o-", color=_FRONT, label="Pareto front: none is both better and quicker"),
-        *axis.plot([], [], "o", color=_OTHER, label="others"),
-    ]
-    axis.legend(handles=handles, loc="lower right", frameon=False, fontsize=9)
+    figure.legend(handles=handles, loc="outside lower left", frameon=False, fontsize=9, alignment="left")
     with write_whole(path) as scratch:
         figure.savefig(scratch, dpi=110, format="png")
 
 
-def _middle(points: Sequence[Point]) -> float:
-    costs = [point.ms for point in points]
-    return (min(costs) + max(costs)) / 2
+def _draw_points(axis: Any, points: Sequence[Point], named: Sequence[Point]) -> list[Any]:
+    """Draw them, the numbered ones last, and give what the legend is made of."""
+    front = sorted((p for p in points if p.on_front), key=lambda p: p.ms)
+    xs, ys = [p.ms for p in front], [p.score for p in front]
+    (line,) = axis.plot(xs, ys, color=_FRONT, linewidth=1.4, drawstyle="steps-post", zorder=1)
+    line.set_label("Pareto front: none is both better and quicker")
+    handles: list[Any] = []
+    for number, point in enumerate(named, 1):
+        colour = _CHOSEN if point.chosen else _FRONT
+        spread = [[max(0.0, point.score - point.low)], [max(0.0, point.high - point.score)]]
+        axis.errorbar(point.ms, point.score, yerr=spread, color=colour, elinewidth=1.4, capsize=3, zorder=3)
+        (dot,) = axis.plot(point.ms, point.score, "o", color=colour, markersize=13, markeredgecolor="white", zorder=4)
+        middle = {"ha": "center", "va": "center_baseline"}
+        axis.text(point.ms, point.score, number, color="white", fontsize=8.5, weight="bold", zorder=5, **middle)
+        what = "recommended: " if point.chosen else ""
+        dot.set_label(f"{number}  {what}{point.name} ({point.ms:.3g} ms, {point.score:.3f})")
+        handles.append(dot)
+    handles.append(line)
+    for stopped, label in ((False, "others"), (True, "stopped early, as far below as on the pictures that both saw")):
+        some = [p for p in points if p.stopped == stopped and p not in named]
+        if some:
+            face = {"markerfacecolor": "white"} if stopped else {}
+            style = {"color": _OTHER, "markersize": 6, "zorder": 2, **face}
+            handles += axis.plot([p.ms for p in some], [p.score for p in some], "o", label=label, **style)
+    return handles

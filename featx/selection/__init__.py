@@ -1,7 +1,8 @@
 """Which backbone, layer and pooling suit these pictures: estimated on a part of them, before anything is fitted."""
 
 from featx.selection.candidates import Candidate
-from featx.selection.compare import Comparison, compare
+from featx.selection.compare import compare
+from featx.selection.comparison import Comparison
 from featx.selection.duplicates import group_duplicates
 from featx.selection.search import Found, search
 

@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import os
-import time
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from sklearn.base import clone
 
-from featx.backbones import Backbone, open_backbone, tap
+from featx.backbones import Backbone, open_backbone
 from featx.backbones.catalogue import list_here
 from featx.backbones.file import LayerSpec
 from featx.backbones.tap import n_features
 from featx.errors import InputError
 from featx.extractor import FeatureExtractor
-from featx.plan import list_backbones
 
-__all__ = ["Candidate", "Cost", "Sharing", "list_candidates", "measure_cost"]
+__all__ = ["Candidate", "Sharing", "list_candidates"]
 
 #: Poolings that one embedding with the widest of them gives.
 _OF_BOTH = ("avg", "max", "avgmax", "catavgmax")
@@ -45,18 +45,21 @@ class Candidate:
     error : float
         Its standard error.
     loss : float
-        Mean squared error there, by which candidates are ranked: it tells apart with fewer
-        pictures what an accuracy cannot.
+        Squared error there, of classes that of their indicators, as a share of what predicting the
+        mean leaves. Candidates are ranked by it: accuracies tie where it still tells apart.
     logme : float
         On the pictures of the first round, which all candidates saw.
     n_pictures : int
         How many pictures the score is of.
-    stopped : str
-        Why it was not followed to the end; empty when it was.
+    stopped : bool
+        Whether it was not followed to the end, being clearly behind.
     ms : float
         Milliseconds a picture here, decoding and all, with every thread at work.
     mb : float
         Megabytes of the network up to the deepest layer.
+    behind : float
+        How much larger its loss is than the recommended one's on the same pictures: what
+        candidates are compared by when they were stopped on different numbers of pictures.
     on_front : bool
         Whether none is both better and quicker.
     """
@@ -73,9 +76,10 @@ class Candidate:
     loss: float = float("nan")
     logme: float = float("nan")
     n_pictures: int = 0
-    stopped: str = ""
+    stopped: bool = False
     ms: float = float("nan")
     mb: float = float("nan")
+    behind: float = float("nan")
     on_front: bool = False
 
     @property
@@ -92,9 +96,23 @@ class Candidate:
         """Give what `FeatureExtractor` takes to make these features."""
         return {"backbone": self.backbone, "layer": self.layer, "pooling": self.pooling, "crop": self.crop}
 
+    @property
+    def key(self) -> tuple[str, ...]:
+        """What tells it from other candidates; can be a dictionary's key."""
+        return self.backbone, *self.layers, self.pooling, self.crop
+
     def describe(self) -> str:
-        """Name it in a line."""
-        return f"{self.backbone} {'+'.join(self.layers)}, {self.pooling}, {self.crop}"
+        """Name it in a line.
+
+        Examples
+        --------
+        >>> from featx.selection import Candidate
+        >>> Candidate("my/resnet18.onnx", ["stage2", "stage3", "head"], "avg", "whole", 896).describe()
+        'resnet18 stage2+3+head, avg, whole'
+        """
+        name = Path(self.backbone).stem if self.backbone.endswith(".onnx") else self.backbone
+        layers = re.sub(r"(?<=\d\+)stage(?=\d)", "", "+".join(self.layers))
+        return f"{name} {layers}, {self.pooling}, {self.crop}"
 
 
 @dataclass
@@ -129,77 +147,41 @@ class Sharing:
         return np.concatenate([parts[name] for name in candidate.layers], axis=1)
 
 
-class Cost:
-    """Milliseconds a picture and megabytes, measured once for each depth of each backbone."""
-
-    def __init__(self, base: FeatureExtractor, pictures: Sequence[Any]) -> None:
-        self.base, self.pictures = base, pictures
-        self._known: dict[tuple[str, str], tuple[float, float]] = {}
-
-    def measure(self, candidate: Candidate) -> tuple[float, float]:
-        """Measure a candidate by its deepest layer."""
-        backbone = open_backbone(candidate.backbone)
-        order = [layer.name for layer in backbone.layers]
-        deepest = max(candidate.layers, key=order.index)
-        key = (candidate.backbone, deepest)
-        if key not in self._known:
-            extractor = clone(self.base).set_params(backbone=candidate.backbone, layer=deepest, cache=False)
-            self._known[key] = measure_cost(extractor, self.pictures)
-        return self._known[key]
-
-
-def measure_cost(extractor: FeatureExtractor, pictures: Sequence[Any]) -> tuple[float, float]:
-    """Measure milliseconds a picture, the best of three runs, and megabytes of the graph."""
-    backbone = open_backbone(list_backbones(extractor.backbone)[0])
-    graph = tap(backbone, extractor.layer, extractor.pooling, extractor.l2_normalize)
-    extractor.embed(pictures[:2])  # opens the session
-    spent = []
-    for _ in range(3):
-        start = time.perf_counter()
-        extractor.embed(pictures)
-        spent.append(time.perf_counter() - start)
-    return 1000 * min(spent) / len(pictures), len(graph) / 1e6
-
-
 def list_candidates(
     base: FeatureExtractor,
-    backbones: Iterable[str | os.PathLike[str]] | None,
-    layers: Sequence[LayerSpec] | None,
-    poolings: Sequence[str],
-    crops: Sequence[str],
+    backbones: str | os.PathLike[str] | Iterable[str | os.PathLike[str]] | None,
+    layers: str | int | Sequence[LayerSpec] | None,
+    poolings: str | Sequence[str],
+    crops: str | Sequence[str],
 ) -> list[Sharing]:
     """Combine everything, and gather what one embedding serves.
 
     Raises
     ------
     InputError
-        When there is nothing to choose from, or a backbone has no such layer.
+        When there is nothing to choose from, or no such pooling or crop.
+    BackboneError
+        When there is no such backbone, or it has no such layer.
     """
-    if isinstance(backbones, (str, os.PathLike)):
-        backbones = [backbones]
-    if backbones is None:  # the same network may lie here twice
-        backbones = {b.identity: name for name, b in reversed(list_here(on_error=lambda error: None))}.values()
-        backbones = list(backbones)[::-1]
+    poolings, crops = _each(poolings), _each(crops)
+    among = [pooling for pooling in poolings if pooling in _OF_BOTH]
     shared: dict[tuple[str, str, str], Sharing] = {}
-    for given in backbones:
+    for given in _list_here() if backbones is None else _each(backbones):
+        backbone = open_backbone(given)
         name = os.fspath(given)
-        backbone = open_backbone(name)
-        specs = [_names(backbone, spec) for spec in (_usual_layers(backbone) if layers is None else layers)]
-        for pooling in poolings:
-            among = [p for p in poolings if p in _OF_BOTH]
-            widest = "catavgmax" if pooling in _OF_BOTH and len(among) > 1 else pooling
+        asked = _usual_layers(backbone) if layers is None else _each(layers)
+        specs = list(dict.fromkeys(tuple(at.name for at in backbone.select(spec)) for spec in asked))
+        depth = {at.name: i for i, at in enumerate(backbone.layers)}
+        every = sorted({one for spec in specs for one in spec}, key=depth.__getitem__)
+        for pooling in poolings if every else ():
+            widest = "catavgmax" if pooling in among and len(among) > 1 else pooling
             for crop in crops:
                 key = (name, widest, crop)
                 if key not in shared:
-                    every = sorted(
-                        {one for spec in specs for one in spec}, key=[at.name for at in backbone.layers].index
-                    )
-                    extractor = clone(base).set_params(
-                        backbone=name, layer=every, pooling=widest, crop=crop, l2_normalize=False, precision=None
-                    )
-                    extractor.fit(None)
+                    values = {"layer": every, "pooling": widest, "crop": crop, "l2_normalize": False, "precision": None}
+                    extractor = clone(base).set_params(backbone=name, **values).fit(None)
                     shared[key] = Sharing(extractor, n_features(backbone, tuple(every), widest))
-                for spec in dict.fromkeys(map(tuple, specs)):
+                for spec in specs:
                     width = sum(n_features(backbone, spec, pooling).values())
                     layer = spec[0] if len(spec) == 1 else list(spec)
                     shared[key].candidates.append(Candidate(name, layer, pooling, crop, width))
@@ -208,17 +190,32 @@ def list_candidates(
     return list(shared.values())
 
 
-def _names(backbone: Backbone, layer: LayerSpec) -> list[str]:
-    return [at.name for at in backbone.select(layer)]
+def _each(given: Any) -> list[Any]:
+    """Give one value or several as a list without repetitions."""
+    if isinstance(given, (str, int, os.PathLike)):
+        return [given]
+    kept: list[Any] = []
+    for one in given:
+        if one not in kept:
+            kept.append(one)
+    return kept
+
+
+def _list_here() -> list[str]:
+    """Name every backbone on this machine; the same network may lie here twice."""
+    names: dict[str, str] = {}
+    for name, backbone in list_here(on_error=lambda error: None):
+        names.setdefault(backbone.identity, name)
+    return list(names.values())
 
 
 def _usual_layers(backbone: Backbone) -> list[LayerSpec]:
-    """List the default layer, earlier ones by themselves, and several together."""
+    """List the default layer, the two stages before it, and several together."""
     names = [layer.name for layer in backbone.layers]
     default = backbone.select(None)[0].name
-    usual: list[LayerSpec] = [default]
-    if {"stage3", "stage4"} <= set(names) - {default}:
-        usual += ["stage4", "stage3", ("stage4", default), ("stage3", "stage4", default)]
-        return [*usual, ("stage2", "stage3", "stage4", default)] if "stage2" in names else usual
+    stages = [name for name in ("stage2", "stage3", "stage4") if name in names and name != default]
+    if stages:
+        together = [tuple(stages[-n:]) for n in range(1, len(stages) + 1)]
+        return [default, *stages[:-3:-1], *((*some, default) for some in together)]
     earlier = [name for name in names[: names.index(default)] if name != "stem"][-4::3]
-    return [*usual, *earlier, (*earlier, default)] if earlier else usual
+    return [default, *earlier, (*earlier, default)] if earlier else [default]

@@ -11,13 +11,13 @@ from scipy.sparse.csgraph import connected_components
 
 from featx.errors import InputError
 
-__all__ = ["SAME", "group_duplicates"]
+__all__ = ["SAME", "describe_copies", "find_copies", "group_duplicates"]
 
 #: Cosine from which two rows of pooled features count as the same picture. With the bundled
 #: backbone, whole pictures: halves of a size, mirrored, brighter, closely cropped or strongly compressed
 #: copies of photographs have 0.93 to 0.99; other photographs of the same class at most 0.86.
 SAME = 0.93
-_BLOCK = 2048
+_BLOCK = 512
 
 
 def group_duplicates(features: npt.ArrayLike, threshold: float = SAME) -> npt.NDArray[np.int_]:
@@ -51,17 +51,60 @@ def group_duplicates(features: npt.ArrayLike, threshold: float = SAME) -> npt.ND
     >>> group_duplicates(features)
     array([0, 1, 0])
     """
-    rows = np.asarray(features, np.float32)
+    try:
+        rows = np.asarray(features, np.float32)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"features: expected numbers of shape (n_samples, n_features) ({error})") from None
     if rows.ndim != 2 or not np.isfinite(rows).all():
         raise InputError(f"features: of shape {rows.shape}, expected finite numbers of shape (n_samples, n_features)")
     if not 0 < threshold <= 1:
         raise InputError(f"threshold={threshold!r}: expected a cosine above 0, at most 1")
-    length = np.linalg.norm(rows, axis=1, keepdims=True)
-    rows = rows / np.maximum(length, 1e-30)
-    pairs: list[Any] = []
+    rows = rows / np.maximum(np.abs(rows).max(axis=1, initial=0, keepdims=True), 1e-30)  # whose squares are harmless
+    rows /= np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-30)
+    groups = np.arange(len(rows))
     for start in range(0, len(rows), _BLOCK):
-        near = rows[start : start + _BLOCK] @ rows[start:].T >= threshold - 1e-6
-        pairs.append(np.argwhere(near) + start)
-    one, other = np.concatenate(pairs).T if pairs else np.empty((2, 0), int)
-    graph = coo_array((np.ones(len(one), bool), (one, other)), shape=(len(rows), len(rows)))
-    return np.asarray(connected_components(graph, directed=False)[1], dtype=int)
+        near = rows[start : start + _BLOCK] @ rows[start:].T >= threshold - 1e-5  # rounding of a product of many
+        one, other = np.nonzero(near)
+        groups = _join(groups, one + start, other + start)
+    return groups
+
+
+def _join(groups: npt.NDArray[np.int_], one: npt.NDArray[np.int_], other: npt.NDArray[np.int_]) -> Any:
+    """Put what a pair belongs to into one group; so many pairs at a time are never held together."""
+    n = int(groups.max(initial=-1)) + 1
+    graph = coo_array((np.ones(len(one), bool), (groups[one], groups[other])), shape=(n, n))
+    return connected_components(graph, directed=False)[1].astype(int)[groups]
+
+
+def find_copies(features: npt.NDArray[np.float32]) -> npt.NDArray[np.int_]:
+    """Do as `group_duplicates`, but believe no network to which very many pictures look alike."""
+    groups = group_duplicates(features)
+    n, largest = len(groups), np.bincount(groups).max()
+    return groups if largest <= min(max(10, n // 10), n // 2) else np.arange(n)
+
+
+def describe_copies(
+    groups: npt.NDArray[np.int_], labels: npt.NDArray[np.int_], given: npt.NDArray[np.int_] | None
+) -> str:
+    """Say how many near-duplicates there are, and what is odd about them; nothing where there are none.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from featx.selection.duplicates import describe_copies
+    >>> describe_copies(np.array([0, 1, 0, 2]), np.array([1, 1, 0, 0]), given=np.array([0, 0, 0, 1]))
+    '1 of 4 pictures are near-duplicates of others, in 1 group, 1 with several labels; the given groups divide 0'
+    """
+    several = [np.flatnonzero(groups == group) for group in np.flatnonzero(np.bincount(groups) > 1)]
+    if not several:
+        return ""
+    n, mixed = sum(len(group) - 1 for group in several), _count_divided(several, labels)
+    text = f"{n} of {len(groups)} pictures are near-duplicates of others, in {len(several)} group"
+    text += f"{'s' if len(several) > 1 else ''}{f', {mixed} with several labels' if mixed else ''}"
+    if given is not None:
+        return f"{text}; the given groups divide {_count_divided(several, given)}"
+    return f"{text}; a group is kept on one side of each fold: hand `groups` to GroupKFold to do the same"
+
+
+def _count_divided(several: list[npt.NDArray[np.int_]], values: npt.NDArray[np.int_]) -> int:
+    return sum(len(np.unique(values[group])) > 1 for group in several)

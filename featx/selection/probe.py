@@ -40,7 +40,7 @@ def standardize(features: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     """Give each feature mean 0 and variance 1; one that is constant becomes 0."""
     centred = features - features.mean(axis=0)
     spread = centred.std(axis=0)
-    return np.asarray(centred / np.where(spread > 1e-6 * np.abs(features).max(initial=1e-30), spread, np.inf))
+    return np.asarray(centred / np.where(spread > 1e-6 * np.abs(features).max(axis=0), spread, np.float32(np.inf)))
 
 
 def split(goal: Goal, rows: Ints, groups: Ints | None, n_folds: int, seed: int) -> list[Ints]:
@@ -52,14 +52,12 @@ def split(goal: Goal, rows: Ints, groups: Ints | None, n_folds: int, seed: int) 
         Positions in ``rows`` that each fold leaves out; none is empty.
     """
     strata = goal.strata[rows]
-    by_class = goal.task in ("classification", "ordinal")
-    fewest = int(np.bincount(strata)[np.unique(strata)].min()) if by_class else len(rows)
-    n_folds = max(2, min(n_folds, fewest))
+    n_folds = min(n_folds, int(np.bincount(strata).max()))  # a rarer class is in as many folds as it has pictures
     if groups is None:
-        splitter = (StratifiedKFold if by_class else KFold)(n_folds, shuffle=True, random_state=seed)
+        splitter = (StratifiedKFold if goal.has_classes else KFold)(n_folds, shuffle=True, random_state=seed)
     else:
         n_folds = min(n_folds, len(np.unique(groups[rows])))
-        kind = StratifiedGroupKFold if by_class else GroupKFold
+        kind = StratifiedGroupKFold if goal.has_classes else GroupKFold
         splitter = kind(n_folds, shuffle=True, random_state=seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a class with fewer pictures than folds or groups
@@ -162,7 +160,9 @@ def standard_error(values: Floats, groups: Ints | None = None) -> float:
 
 
 def logme(features: npt.NDArray[np.float32], goal: Goal, rows: Ints) -> float:
-    """Compute LogME on standardised features and centred targets.
+    """Compute LogME on standardised features and centred targets, in the space that centring leaves.
+
+    With n in the place of n - 1 the evidence of more features than pictures has no maximum.
 
     Returns
     -------
@@ -181,36 +181,39 @@ def logme(features: npt.NDArray[np.float32], goal: Goal, rows: Ints) -> float:
     True
     """
     y = goal.values[rows] - goal.values[rows].mean(axis=0)
-    n = len(y)
-    left, singular, _ = (
-        np.linalg.svd(features.astype(float), full_matrices=False) if n > features.shape[1] else _thin(features)
-    )
-    real = singular > 1e-6 * singular.max(initial=1e-30)
-    power, inside = singular[real] ** 2, (left[:, real].T @ y) ** 2
+    y = y[:, np.ptp(y, axis=0) > 0]  # without classes that do not occur here
+    power, inside = _decompose(features.astype(float), y)
     outside = np.maximum((y**2).sum(axis=0) - inside.sum(axis=0), 0.0)
-    return float(np.mean([_evidence(power, inside[:, k], outside[k], n) for k in range(y.shape[1])]))
+    return float(_evidence(power, inside, outside, len(y) - 1).mean())  # the mean took one
 
 
-def _thin(features: npt.NDArray[np.float32]) -> tuple[Floats, Floats, None]:
-    """Decompose through the smaller of both products."""
-    wide = features.astype(float)
-    power, left = np.linalg.eigh(wide @ wide.T)
-    return left, np.sqrt(np.maximum(power, 0.0)), None
+def _decompose(wide: Floats, y: Floats) -> tuple[Floats, Floats]:
+    """Give the squared singular values, and how much of each target lies along each left singular vector."""
+    tall = wide.shape[0] > wide.shape[1]
+    power, vectors = np.linalg.eigh(wide.T @ wide if tall else wide @ wide.T)
+    real = power > 1e-10 * power.max(initial=1e-30)
+    power, vectors = power[real], vectors[:, real]
+    along = vectors.T @ (wide.T @ y) / np.sqrt(power)[:, None] if tall else vectors.T @ y
+    return power, along**2
 
 
-def _evidence(power: Floats, inside: Floats, outside: float, n: int) -> float:
-    """Maximise the evidence over the precisions of weights and noise by fixed-point iteration."""
-    weights = noise = 1.0
+def _evidence(power: Floats, inside: Floats, outside: Floats, n: int) -> Floats:
+    """Maximise the evidence of each target over the precisions of weights and noise by fixed-point iteration."""
+    power = power[:, None]
+    weights = noise = np.ones(len(outside))
+
+    def fit(ratio: Floats) -> tuple[Floats, Floats, Floats]:
+        shrunk = 1 / (power + ratio)
+        length = (power * inside * shrunk**2).sum(axis=0)
+        return (power * shrunk).sum(axis=0), length, ratio**2 * (inside * shrunk**2).sum(axis=0) + outside
+
     for _ in range(50):
-        ratio = weights / noise
-        used = (power / (power + ratio)).sum()
-        length = (power * inside / (power + ratio) ** 2).sum()
-        rest = (inside * (ratio / (power + ratio)) ** 2).sum() + outside
-        weights, noise = used / max(length, 1e-12), (n - used) / max(rest, 1e-12)
-        if abs(weights / noise - ratio) <= 1e-3 * ratio:
+        before = weights / noise
+        used, length, rest = fit(before)
+        weights, noise = used / np.maximum(length, 1e-12), (n - used) / np.maximum(rest, 1e-12)
+        if (np.abs(weights / noise - before) <= 1e-3 * before).all():
             break
     ratio = weights / noise
-    length = (power * inside / (power + ratio) ** 2).sum()
-    rest = (inside * (ratio / (power + ratio)) ** 2).sum() + outside
-    evidence = n * np.log(noise / (2 * np.pi)) - np.log1p(power / ratio).sum() - noise * rest - weights * length
-    return float(evidence / (2 * n))
+    _, length, rest = fit(ratio)
+    evidence = n * np.log(noise / (2 * np.pi)) - np.log1p(power / ratio).sum(axis=0) - noise * rest - weights * length
+    return np.asarray(evidence / (2 * n))

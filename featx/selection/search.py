@@ -20,7 +20,8 @@ from featx.errors import InputError
 from featx.extractor import FeatureExtractor
 from featx.heads import HEADS, make_head
 from featx.selection.candidates import Candidate
-from featx.selection.compare import Comparison, compare
+from featx.selection.compare import compare
+from featx.selection.comparison import Comparison
 from featx.selection.folds import find_groups, make_folds
 
 __all__ = ["EFFORTS", "Found", "Tried", "search"]
