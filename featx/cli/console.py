@@ -73,10 +73,9 @@ def add_features(parser: argparse.ArgumentParser) -> None:
         metavar="NAME[,NAME]",
         help="where to tap: stem, stage1 ... stage4, a finer one, -1 for the last; several of them (default: head)",
     )
-    group.add_argument("--pooling", default="avg", choices=list(POOLINGS), help="default: avg")
+    group.add_argument("--pooling", choices=list(POOLINGS), help="default: avg")
     group.add_argument(
         "--crop",
-        default="center",
         choices=list(CROPS),
         help="the middle, as in training; the whole picture squeezed in; or the whole with margins (default: center)",
     )
@@ -86,7 +85,6 @@ def add_features(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--decode",
         choices=["exact", "fast"],
-        default="exact",
         help="fast: quicker, and nearly the same (default: exact)",
     )
     group.add_argument("--l2-normalize", action="store_true", help="scale each row to unit length")
@@ -104,11 +102,11 @@ def make_extractor(options: argparse.Namespace) -> FeatureExtractor:
     extractor = FeatureExtractor(
         backbones if len(backbones) > 1 else backbones[0],
         layer=options.layer,
-        pooling=options.pooling,
-        crop=options.crop,
+        pooling=options.pooling or "avg",
+        crop=options.crop or "center",
         l2_normalize=options.l2_normalize,
         precision=options.precision,
-        decode=options.decode,
+        decode=options.decode or "exact",
         device=options.device,
         providers=options.providers,
         batch_size=options.batch_size,

@@ -1,10 +1,10 @@
-"""``featx fit``: a folder or table of labelled pictures to a saved pipeline."""
+"""``featx fit``: labelled pictures, in a folder, a table or embedded already, to a saved pipeline."""
 
 from __future__ import annotations
 
 import argparse
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from sklearn.pipeline import Pipeline
 
 from featx.cli.console import add_command, add_features, add_running, check_output, make_extractor, note, note_failures
 from featx.errors import InputError
-from featx.heads import DEFAULT_HEADS, HEADS, make_head
+from featx.heads import DEFAULT_HEADS, HEADS, choose_default_head, make_head
 from featx.persistence import save
 from featx.report.summary import summarize_regression
 from featx.sources import list_source
@@ -22,8 +22,11 @@ from featx.targets import read_target
 EXAMPLE = """\
   featx fit photos/train -o ants.featx          each sub-folder is a class
   featx fit prices.csv --path-column file --target price --log-target -o price.featx
+  featx fit vectors -o ants.featx               of featx embed photos/train -o vectors: no picture is read
 Then: featx evaluate ants.featx photos/val
       featx predict ants.featx new/*.jpg -o new.csv
+
+A dataset that does not fit into memory is fitted in parts: see --head sgd.
 
 heads:
 """ + "\n".join(f"  {name:20} {head.what}" for name, head in HEADS.items())
@@ -32,9 +35,11 @@ heads:
 def add(commands: Any) -> argparse.ArgumentParser:
     """Add the command."""
     parser = add_command(commands, "fit", "fit a head on labelled pictures and save the pipeline", EXAMPLE)
-    parser.add_argument("source", metavar="SOURCE", help="a folder with a sub-folder a class, or a table")
+    parser.add_argument("source", metavar="SOURCE", help="a folder with a sub-folder a class, a table, or a dataset")
     parser.add_argument("-o", "--output", required=True, metavar="MODEL.featx", help="where to save")
-    parser.add_argument("--head", metavar="NAME", help="default: logistic_regression, or ridge for numbers")
+    parser.add_argument(
+        "--head", metavar="NAME", help="default: logistic_regression (many classes: sgd), ridge for numbers"
+    )
     parser.add_argument("--task", choices=["classification", "regression"], help="default: by the target's values")
     parser.add_argument("--path-column", metavar="C", help="column of the table that holds the paths")
     parser.add_argument("--target", metavar="C", help="column of the table to predict")
@@ -49,9 +54,15 @@ def add(commands: Any) -> argparse.ArgumentParser:
 def run(options: argparse.Namespace) -> None:
     """Embed once, estimate on left-out pictures, fit on all, save."""
     check_output(options.output, (".featx",), [options.source])
+    from featx.cli.fit_dataset import fit_dataset, is_dataset  # here, since it uses what stands below
+
+    if is_dataset(options.source):
+        fit_dataset(options)
+        return
     listing = list_source([options.source], path_column=options.path_column, target=options.target, need_target=True)
     note(*listing.notes)
     target = read_target(listing, options.task)
+    options.head = choose_head(options.head, target.task, target.values)
     make_head(options.head, task=target.task, log_target=options.log_target)  # before the long work
     check_target(target.task, np.array(target.values), options.log_target)
     extractor = make_extractor(options)
@@ -64,7 +75,7 @@ def run(options: argparse.Namespace) -> None:
         return make_head(options.head, task=target.task, log_target=options.log_target, cv=folds)
 
     check_target(target.task, y, options.log_target)
-    name = options.head or DEFAULT_HEADS[target.task]
+    name = options.head
     try:
         estimate = "" if options.no_cross_validation else _estimate(make, X, y, target.task)
         head = make(_folds(target.task, y)).fit(X, y)
@@ -87,6 +98,18 @@ def run(options: argparse.Namespace) -> None:
     print(f"{options.output}: {where}, {len(kept)} pictures, {_describe(target.task, y)}")
     if estimate:
         print(f"  {estimate}")
+
+
+def choose_head(name: str | None, task: str, y: Collection[Any]) -> str:
+    """Give the head that was asked for, or the one that suits the size of the task, and say so."""
+    if name is not None:
+        return name
+    n_classes = len(set(y)) if task == "classification" else 0
+    name = choose_default_head(task, len(y), n_classes)
+    if name != DEFAULT_HEADS[task]:
+        usual = DEFAULT_HEADS[task]
+        note(f"{len(y)} pictures of {n_classes} classes: {name} is taken, since {usual} would take long (--head)")
+    return name
 
 
 def check_target(task: str, y: Any, log_target: bool) -> None:
