@@ -18,20 +18,24 @@ from sklearn.ensemble import (
     RandomForestClassifier,
     RandomForestRegressor,
 )
-from sklearn.linear_model import LogisticRegressionCV, RidgeClassifierCV, RidgeCV
+from sklearn.linear_model import LogisticRegressionCV, RidgeClassifierCV, RidgeCV, SGDRegressor
 from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
 from sklearn.neural_network import MLPClassifier, MLPRegressor
-from sklearn.pipeline import make_pipeline
+from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import Normalizer, StandardScaler
 from sklearn.svm import SVC, SVR, LinearSVC, LinearSVR
 
 from featx.errors import InputError
 
-__all__ = ["DEFAULT_HEADS", "HEADS", "TASKS", "Head", "make_head"]
+__all__ = ["ALPHAS", "DEFAULT_HEADS", "HEADS", "TASKS", "Head", "choose_default_head", "learns_in_parts", "make_head"]
 
 Estimator = Any
 TASKS = ("classification", "regression")
 DEFAULT_HEADS = {"classification": "logistic_regression", "regression": "ridge"}
+#: Samples times classes above which logistic regression takes minutes (see benchmarks/RESULTS.md).
+_MOST_WORK = 100_000
+#: What the strength of the penalty of sgd is chosen from where it can be, weakest first.
+ALPHAS = {"classification": (0.1, 1.0, 10.0), "regression": (0.01, 0.1, 1.0)}
 
 
 @dataclass(frozen=True)
@@ -132,7 +136,79 @@ HEADS: dict[str, Head] = {
         lambda cv, seed: HistGradientBoostingClassifier(max_features=0.1, random_state=seed),
         lambda cv, seed: HistGradientBoostingRegressor(max_features=0.1, random_state=seed),
     ),
+    "sgd": Head(
+        "scaled linear model by stochastic gradient descent: for many classes, and more rows than memory",
+        lambda cv, seed: _scaled(
+            # without a hidden layer this is logistic regression over all classes at once, in batches;
+            # SGDClassifier pits each class against the rest: slower, and its probabilities are far off
+            MLPClassifier(
+                hidden_layer_sizes=(),
+                alpha=ALPHAS["classification"][-1],
+                learning_rate_init=0.001,
+                max_iter=1000,
+                tol=1e-3,
+                random_state=seed,
+            )
+        ),
+        lambda cv, seed: _target_scaled(
+            # averaged, since a constant step that is small enough for thousands of features never settles
+            SGDRegressor(
+                alpha=ALPHAS["regression"][-1], learning_rate="constant", eta0=5e-5, average=True, random_state=seed
+            )
+        ),
+    ),
 }
+
+
+def choose_default_head(task: str, n_samples: int, n_classes: int = 0) -> str:
+    """Choose the head for a user who names none.
+
+    Parameters
+    ----------
+    task : {"classification", "regression"}
+    n_samples, n_classes : int
+        To fit on.
+
+    Returns
+    -------
+    str
+        A key of `HEADS`: ridge for numbers, and for classes logistic regression, or sgd where
+        that would take minutes.
+
+    Examples
+    --------
+    >>> from featx.heads import choose_default_head
+    >>> choose_default_head("classification", 400, 2), choose_default_head("classification", 5000, 1000)
+    ('logistic_regression', 'sgd')
+    """
+    if task == "classification" and n_samples * n_classes > _MOST_WORK:
+        return "sgd"
+    return DEFAULT_HEADS[task]
+
+
+def learns_in_parts(name: str, task: str) -> bool:
+    """Tell whether a head can be fitted without having all rows in memory, by `featx.out_of_core`.
+
+    Parameters
+    ----------
+    name : str
+        A key of `HEADS`.
+    task : {"classification", "regression"}
+
+    Returns
+    -------
+    bool
+
+    Examples
+    --------
+    >>> from featx.heads import HEADS, learns_in_parts
+    >>> [name for name in HEADS if learns_in_parts(name, "classification")]
+    ['mlp', 'sgd']
+    """
+    head = make_head(name, task=task)
+    while isinstance(head, TransformedTargetRegressor):
+        head = head.regressor
+    return isinstance(head, Pipeline) and all(hasattr(step, "partial_fit") for _, step in head.steps)
 
 
 def make_head(
@@ -149,7 +225,7 @@ def make_head(
     ----------
     name : str or None, default=None
         A key of `HEADS`; None is logistic regression for classes and ridge for
-        numbers.
+        numbers (`choose_default_head` takes the size of the data into account).
     task : {"classification", "regression"}, default="classification"
         Every classifier has ``predict_proba``.
     log_target : bool, default=False

@@ -85,7 +85,6 @@ def add_features(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--decode",
         choices=["exact", "fast"],
-        default="exact",
         help="fast: quicker, and nearly the same (default: exact)",
     )
     group.add_argument("--l2-normalize", action="store_true", help="scale each row to unit length")
@@ -107,7 +106,7 @@ def make_extractor(options: argparse.Namespace) -> FeatureExtractor:
         crop=options.crop or "center",
         l2_normalize=options.l2_normalize,
         precision=options.precision,
-        decode=options.decode,
+        decode=options.decode or "exact",
         device=options.device,
         providers=options.providers,
         batch_size=options.batch_size,

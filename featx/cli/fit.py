@@ -1,11 +1,11 @@
-"""``featx fit``: a folder or table of labelled pictures to a saved pipeline."""
+"""``featx fit``: labelled pictures, in a folder, a table or embedded already, to a saved pipeline."""
 
 from __future__ import annotations
 
 import argparse
 import sys
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from featx.backbones import open_backbone
 from featx.cli.console import add_command, add_features, add_running, check_output, make_extractor, note, note_failures
 from featx.errors import InputError
 from featx.extractor import FeatureExtractor
-from featx.heads import DEFAULT_HEADS, HEADS, make_head
+from featx.heads import DEFAULT_HEADS, HEADS, choose_default_head, make_head
 from featx.persistence import save
 from featx.plan import list_backbones
 from featx.report.summary import summarize_regression
@@ -34,8 +34,11 @@ EXAMPLE = """\
   featx fit photos/train -o ants.featx          each sub-folder is a class
   featx fit prices.csv --path-column file --target price --log-target -o price.featx
   featx fit photos/train --search quick -o ants.featx     chooses features and head, see featx compare
+  featx fit vectors -o ants.featx               of featx embed photos/train -o vectors: no picture is read
 Then: featx evaluate ants.featx photos/val
       featx predict ants.featx new/*.jpg -o new.csv
+
+A dataset that does not fit into memory is fitted in parts: see --head sgd.
 
 heads:
 """ + "\n".join(f"  {name:20} {head.what}" for name, head in HEADS.items())
@@ -44,9 +47,11 @@ heads:
 def add(commands: Any) -> argparse.ArgumentParser:
     """Add the command."""
     parser = add_command(commands, "fit", "fit a head on labelled pictures and save the pipeline", EXAMPLE)
-    parser.add_argument("source", metavar="SOURCE", help="a folder with a sub-folder a class, or a table")
+    parser.add_argument("source", metavar="SOURCE", help="a folder with a sub-folder a class, a table, or a dataset")
     parser.add_argument("-o", "--output", required=True, metavar="MODEL.featx", help="where to save")
-    parser.add_argument("--head", metavar="NAME", help="default: logistic_regression, or ridge for numbers")
+    parser.add_argument(
+        "--head", metavar="NAME", help="default: logistic_regression (many classes: sgd), ridge for numbers"
+    )
     parser.add_argument("--task", choices=["classification", "regression"], help="default: by the target's values")
     parser.add_argument("--path-column", metavar="C", help="column of the table that holds the paths")
     parser.add_argument("--target", metavar="C", help="column of the table to predict")
@@ -64,11 +69,18 @@ def add(commands: Any) -> argparse.ArgumentParser:
 def run(options: argparse.Namespace) -> None:
     """Embed once, estimate on left-out pictures, fit on all, save."""
     check_output(options.output, (".featx",), [options.source])
+    from featx.cli.fit_dataset import fit_dataset, is_dataset  # here, since it uses what stands below
+
+    if is_dataset(options.source):
+        fit_dataset(options)
+        return
     _check_search(options)
     listing = list_source([options.source], path_column=options.path_column, target=options.target, need_target=True)
     listing, pool = leave_out_unlabelled(listing)
     note(*listing.notes)
     target = read_target(listing, options.task)
+    if not options.search:
+        options.head = choose_head(options.head, target.task, target.values)
     make_head(options.head, task=target.task, log_target=options.log_target)  # before the long work
     check_target(target.task, np.array(target.values), options.log_target)
     found = _search(listing, target, options) if options.search else None
@@ -84,10 +96,10 @@ def run(options: argparse.Namespace) -> None:
         return make_head(options.head, task=target.task, log_target=options.log_target, cv=folds)
 
     check_target(target.task, y, options.log_target)
-    groups = find_groups(X) if _sees_content(extractor) else None
+    groups = find_groups(X) if sees_content(extractor) else None
     if groups is not None:
-        _note_twins([listing.paths[i] for i in kept], y, groups)
-    name = found.name if found else options.head or DEFAULT_HEADS[target.task]
+        note_twins([listing.paths[i] for i in kept], y, groups)
+    name = found.name if found else options.head
     try:
         estimate = "" if options.no_cross_validation else _estimate(make, X, y, target.task, groups)
         head = make(_folds(target.task, y)).fit(X, y)
@@ -150,13 +162,13 @@ def _search(listing: Listing, target: Target, options: argparse.Namespace) -> Fo
     return found
 
 
-def _sees_content(extractor: FeatureExtractor) -> bool:
+def sees_content(extractor: FeatureExtractor) -> bool:
     """Tell whether features reach as deep as the network pools for itself; earlier ones are alike for many pictures."""
     deepest = open_backbone(list_backbones(extractor.backbone)[0], extractor.precision).select(None)[0].name
     return deepest in np.ravel(extractor.value_parameters_["layer"]) and extractor.pooling == "avg"
 
 
-def _note_twins(paths: Sequence[str], y: Any, groups: Any) -> None:
+def note_twins(paths: Sequence[str], y: Any, groups: Any) -> None:
     """Name near-duplicates, those with different labels first."""
     twins = [np.flatnonzero(groups == group) for group in np.flatnonzero(np.bincount(groups) > 1)]
     n = sum(len(twin) - 1 for twin in twins)
@@ -180,6 +192,18 @@ def _note_pool(pool: list[str], extractor: FeatureExtractor, head: Any) -> None:
         unsure = [some[embedded.kept[i]] for i in np.argsort(sure, kind="stable")[:5]]
         text += f"; the head is least sure of {', '.join(unsure)}: label these first"
     note(text)
+
+
+def choose_head(name: str | None, task: str, y: Collection[Any]) -> str:
+    """Give the head that was asked for, or the one that suits the size of the task, and say so."""
+    if name is not None:
+        return name
+    n_classes = len(set(y)) if task == "classification" else 0
+    name = choose_default_head(task, len(y), n_classes)
+    if name != DEFAULT_HEADS[task]:
+        usual = DEFAULT_HEADS[task]
+        note(f"{len(y)} pictures of {n_classes} classes: {name} is taken, since {usual} would take long (--head)")
+    return name
 
 
 def check_target(task: str, y: Any, log_target: bool) -> None:

@@ -1,0 +1,169 @@
+"""``featx fit`` on a dataset: the embeddings are there, so no picture is read."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.pipeline import Pipeline
+
+from featx import dataset
+from featx.cli.console import note
+from featx.cli.fit import _describe, _estimate, _folds, _plain, check_target, choose_head, note_twins, sees_content
+from featx.cli.progress import format_bytes
+from featx.dataset.manifest import MANIFEST
+from featx.errors import InputError
+from featx.heads import ALPHAS, HEADS, learns_in_parts, make_head
+from featx.memory import available_memory
+from featx.out_of_core import FEWEST, fit_out_of_core
+from featx.persistence import save
+from featx.report.summary import summarize_regression
+from featx.selection.folds import find_groups
+from featx.sources import Listing
+from featx.tables import is_missing
+from featx.targets import read_target
+
+__all__ = ["fit_dataset", "is_dataset"]
+
+#: Options that the dataset has answered already.
+_ANSWERED = (
+    *("layer", "pooling", "crop", "precision", "decode", "l2_normalize"),
+    *("path_column", "target", "search", "max_ms", "max_mb", "cache", "cache_folder"),
+)
+#: What fitting in memory takes at most, in copies of the features: those of the folds, scaled,
+#: and once more in float64.
+_COPIES = 6
+
+
+def is_dataset(source: str) -> bool:
+    """Tell a folder of embeddings from a folder of pictures."""
+    return (Path(source) / MANIFEST).is_file()
+
+
+def fit_dataset(options: argparse.Namespace) -> None:
+    """Estimate on left-out rows, fit on all, save with the extractor that made them."""
+    for name in _ANSWERED:
+        if getattr(options, name, None) not in (None, False):
+            raise InputError(
+                f"--{name.replace('_', '-')}: {options.source} holds embeddings, which were made without asking this; "
+                "leave the option out, or embed the pictures anew with it"
+            )
+    opened = dataset.open(options.source)
+    backbones = options.backbone or [None]
+    extractor = opened.extractor(
+        backbone=backbones if len(backbones) > 1 else backbones[0],
+        device=options.device,
+        providers=options.providers,
+        batch_size=options.batch_size,
+        n_threads=options.threads,
+    )
+    rows, labels = _labelled(opened)
+    target = read_target(Listing([], labels, None, "label", ()), options.task)
+    y = np.array(target.values)
+    name, head, estimate = _fit(opened, rows, y, target.task, options)
+    pipeline = Pipeline([("features", extractor), ("head", head)])
+    info = {"task": target.task, "path_column": None, "target_column": None, "n": len(y)}
+    save(pipeline, options.output, embed_backbone=options.embed_backbone, info=info)
+    where = f"{name} on {extractor.backbone}"
+    print(f"{options.output}: {where}, {len(y)} embeddings, {_describe(target.task, y)}")
+    if estimate:
+        print(f"  {estimate}")
+
+
+def _labelled(opened: dataset.Dataset) -> tuple[npt.NDArray[np.intp], list[str]]:
+    """Find the rows that have a label, and count those left out."""
+    folder = opened.folder
+    if any(counts is None for counts in opened.manifest.counts):
+        note(f"{folder}: is not complete; what is there is taken, and featx embed goes on with the rest")
+    if n_failed := sum(1 for _ in opened.failures()):
+        pictures = "picture has no embedding and is" if n_failed == 1 else "pictures have no embedding and are"
+        note(f"{n_failed} {pictures} left out; featx dataset info {folder} names the reasons")
+    y = opened.y
+    labels = [] if y is None else y.tolist()
+    rows = [i for i, label in enumerate(labels) if not is_missing(label)]
+    if not rows:
+        raise InputError(
+            f"{folder}: no row has a label; embed a folder with a sub-folder a class, or a table with --target"
+        )
+    if n_without := len(labels) - len(rows):
+        note(f"{n_without} {'row has no label and is' if n_without == 1 else 'rows have no label and are'} left out")
+    return np.array(rows, np.intp), [labels[i] for i in rows]
+
+
+def _fit(
+    opened: dataset.Dataset, rows: npt.NDArray[np.intp], y: npt.NDArray[Any], task: str, options: argparse.Namespace
+) -> tuple[str, Any, str]:
+    """Fit in memory where there is enough, and else in parts; give the head's name, it, and an estimate."""
+    name = choose_head(options.head, task, y.tolist())
+    make_head(name, task=task, log_target=options.log_target)  # refuses what makes no sense
+    check_target(task, y, options.log_target)
+    too_little = _too_little_memory(len(rows), opened.n_features)
+    if too_little and not learns_in_parts(name, task):
+        if options.head:
+            able = " or ".join(f"--head {one}" for one in HEADS if learns_in_parts(one, task))
+            raise InputError(f"--head {name}: {too_little}; take {able}, which learn in parts, or more memory")
+        name = "sgd"
+        note(f"{too_little}: {name} is taken, which learns in parts (--head)")
+    try:
+        if too_little or (name == "sgd" and len(y) >= FEWEST):  # made for it: two fits instead of six
+            return (name, *_fit_in_parts(opened, rows, y, task, name, options))
+        X = opened.take(rows)
+        groups = find_groups(X) if sees_content(opened.extractor()) else None
+        if groups is not None:
+            note_twins([opened.keys[i] for i in rows], y, groups)
+
+        def make(folds: int) -> Any:
+            return make_head(name, task=task, log_target=options.log_target, cv=folds)
+
+        estimate = "" if options.no_cross_validation else _estimate(make, X, y, task, groups)
+        head = make(_folds(task, y)).fit(X, y)
+        head.predict(X[:1])  # some heads find out only now that they have too little
+    except ValueError as error:
+        raise InputError(
+            f"{name} cannot be fitted on {len(y)} embeddings ({error}); embed more pictures, or give another --head "
+            "or --no-cross-validation"
+        ) from error
+    except MemoryError as error:
+        raise InputError(
+            f"{name}: out of memory on {len(y)} embeddings; take --head sgd, which learns in parts"
+        ) from error
+    return name, head, estimate
+
+
+def _too_little_memory(n_rows: int, n_features: int) -> str:
+    needed, available = n_rows * n_features * 4 * _COPIES, available_memory()
+    if available is None or needed <= available:
+        return ""
+    return (
+        f"{n_rows} rows of {n_features} features take up to {format_bytes(needed)} to fit in memory, "
+        f"and {format_bytes(available)} are to be had"
+    )
+
+
+def _fit_in_parts(
+    opened: dataset.Dataset,
+    rows: npt.NDArray[np.intp],
+    y: npt.NDArray[Any],
+    task: str,
+    name: str,
+    options: argparse.Namespace,
+) -> tuple[Any, str]:
+    fitted = fit_out_of_core(
+        make_head(name, task=task, log_target=options.log_target),
+        opened,
+        y,
+        indices=rows,
+        candidates=[{"alpha": alpha} for alpha in ALPHAS[task]] if name == "sgd" else [{}],
+        leave_out=not options.no_cross_validation,
+    )
+    if options.no_cross_validation:
+        return fitted.head, ""
+    true, predicted = y[fitted.left_out], fitted.left_out_predictions
+    how = f"left-out pictures, {len(true)} of {len(y)}"
+    if task == "classification":
+        return fitted.head, f"{how}: accuracy {np.mean(predicted == true):.3f}"
+    facts = summarize_regression(true, predicted)
+    return fitted.head, f"{how}: mae {_plain(facts['mae'])}, r2 {facts['r2']:.3f}"
