@@ -27,7 +27,16 @@ from sklearn.svm import SVC, SVR, LinearSVC, LinearSVR
 
 from featx.errors import InputError
 
-__all__ = ["ALPHAS", "DEFAULT_HEADS", "HEADS", "TASKS", "Head", "choose_default_head", "learns_in_parts", "make_head"]
+__all__ = [
+    "DEFAULT_HEADS",
+    "HEADS",
+    "TASKS",
+    "Head",
+    "choose_default_head",
+    "learns_in_parts",
+    "make_head",
+    "sgd_candidates",
+]
 
 Estimator = Any
 TASKS = ("classification", "regression")
@@ -35,7 +44,9 @@ DEFAULT_HEADS = {"classification": "logistic_regression", "regression": "ridge"}
 #: Samples times classes above which logistic regression takes minutes (see benchmarks/RESULTS.md).
 _MOST_WORK = 100_000
 #: What the strength of the penalty of sgd is chosen from where it can be, weakest first.
-ALPHAS = {"classification": (0.1, 1.0, 10.0), "regression": (0.01, 0.1, 1.0)}
+_SGD_ALPHAS = {"classification": (0.1, 1.0, 10.0), "regression": (0.01, 0.1, 1.0)}
+#: The step of a squared error's gradient, times the number of features: above 2, it diverges.
+_STEP_OF_ALL = 0.064
 
 
 @dataclass(frozen=True)
@@ -143,7 +154,7 @@ HEADS: dict[str, Head] = {
             # SGDClassifier pits each class against the rest: slower, and its probabilities are far off
             MLPClassifier(
                 hidden_layer_sizes=(),
-                alpha=ALPHAS["classification"][-1],
+                alpha=_SGD_ALPHAS["classification"][-1],
                 learning_rate_init=0.001,
                 max_iter=1000,
                 tol=1e-3,
@@ -151,9 +162,14 @@ HEADS: dict[str, Head] = {
             )
         ),
         lambda cv, seed: _target_scaled(
-            # averaged, since a constant step that is small enough for thousands of features never settles
+            # averaged, since a constant step never settles; small enough for thousands of features
             SGDRegressor(
-                alpha=ALPHAS["regression"][-1], learning_rate="constant", eta0=5e-5, average=True, random_state=seed
+                alpha=_SGD_ALPHAS["regression"][-1],
+                learning_rate="constant",
+                eta0=_STEP_OF_ALL / 1280,
+                average=True,
+                tol=1e-4,
+                random_state=seed,
             )
         ),
     ),
@@ -184,6 +200,30 @@ def choose_default_head(task: str, n_samples: int, n_classes: int = 0) -> str:
     if task == "classification" and n_samples * n_classes > _MOST_WORK:
         return "sgd"
     return DEFAULT_HEADS[task]
+
+
+def sgd_candidates(task: str, n_features: int) -> list[dict[str, float]]:
+    """Give the parameters of sgd's last step that a held-out part may choose from.
+
+    Parameters
+    ----------
+    task : {"classification", "regression"}
+    n_features : int
+        Length of a vector: more of them need smaller steps.
+
+    Returns
+    -------
+    list of dict
+        From the weakest penalty to the strongest.
+
+    Examples
+    --------
+    >>> from featx.heads import sgd_candidates
+    >>> sgd_candidates("classification", 1280)
+    [{'alpha': 0.1}, {'alpha': 1.0}, {'alpha': 10.0}]
+    """
+    step = {} if task == "classification" else {"eta0": _STEP_OF_ALL / n_features}
+    return [{"alpha": alpha, **step} for alpha in _SGD_ALPHAS[task]]
 
 
 def learns_in_parts(name: str, task: str) -> bool:
