@@ -22,7 +22,7 @@ from featx.deploy.assemble import assemble, describe, name_answer, name_value
 from featx.deploy.library import make_tables
 from featx.deploy.parity import TOLERANCE, Parity, check_steps, differ, find_culprit, make_rows, may_flip, run_steps
 from featx.deploy.walk import Rows, Step, Walk
-from featx.errors import ExportError
+from featx.errors import ExportError, Failure
 from featx.extractor import FeatureExtractor, list_backbones
 from featx.files import check_writable, write_whole
 from featx.items import list_items
@@ -53,6 +53,8 @@ class Exported:
         Of all that computes.
     parity : Parity
         How near it comes to the pipeline.
+    failures : list of Failure
+        Pictures to compare with that could not be read.
     """
 
     path: str
@@ -60,6 +62,7 @@ class Exported:
     outputs: tuple[str, ...]
     digest: str
     parity: Parity
+    failures: list[Failure]
 
 
 def export(
@@ -155,7 +158,8 @@ def export(
     with write_whole(path) as scratch:
         scratch.write_bytes(content)
     names = tuple(output.name for output in model.graph.output)
-    return Exported(os.fspath(path), task, names, digest, Parity(len(seen), len(made_up), difference, tolerance))
+    parity = Parity(len(seen), len(made_up), difference, tolerance)
+    return Exported(os.fspath(path), task, names, digest, parity, embedded.failures)
 
 
 class _PartedError(Exception):

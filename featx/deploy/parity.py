@@ -49,8 +49,9 @@ class Parity:
     tolerance: float
 
     def __str__(self) -> str:
+        pictures = "1 picture" if self.n_pictures == 1 else f"{self.n_pictures} pictures"
         return (
-            f"{self.n_pictures} pictures and {self.n_rows} rows of features give the same answers "
+            f"{pictures} and {self.n_rows} rows of features give the same answers "
             f"(largest difference {self.difference:.1e}, {self.tolerance:.0e} allowed)"
         )
 

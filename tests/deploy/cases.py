@@ -46,7 +46,7 @@ CLASSES, NUMBERS = ("2 classes", "3 classes"), ("numbers",)
 
 def quick(head):
     """A head as it is, of fewer trees and rounds where that is only a matter of time."""
-    few = {"n_estimators": 20, "max_iter": 15, "hidden_layer_sizes": (32,)}
+    few = {"n_estimators": 20, "max_iter": 5, "hidden_layer_sizes": (32,)}
     slow = ("RandomForest", "HistGradientBoosting", "MLP")
     names = [
         name
