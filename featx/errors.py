@@ -8,6 +8,7 @@
     ├── BackboneError (ValueError)             a backbone that is missing, malformed or another one
     ├── PipelineFileError (ValueError)         a saved pipeline that cannot be loaded
     │   └── UntrustedTypeError                 ... because it asks for types nobody vouches for
+    ├── ExportError (ValueError)               a fitted pipeline that would not be the same as one ONNX file
     ├── DatasetError (ValueError)              a folder of embeddings that is damaged, in use or of other features
     ├── DeviceError (RuntimeError)             the device or provider asked for cannot run
     │   └── OutOfMemoryError                   ... for want of memory there
@@ -27,6 +28,7 @@ __all__ = [
     "BackboneError",
     "DatasetError",
     "DeviceError",
+    "ExportError",
     "FailedPicturesWarning",
     "Failure",
     "FeaturesChangedError",
@@ -200,6 +202,21 @@ class UntrustedTypeError(PipelineFileError):
 
     def __str__(self) -> str:
         return f"{self.path}: holds types that are not trusted: {', '.join(self.types)}"
+
+
+class ExportError(FeatxError, ValueError):
+    """A fitted pipeline cannot be written as one ONNX file that gives the same answers; nothing was written.
+
+    Examples
+    --------
+    >>> import featx
+    >>> from featx.deploy import export
+    >>> try:
+    ...     export(featx.make_head(), "head.onnx")
+    ... except featx.ExportError as error:
+    ...     print(error)
+    Pipeline: expected a fitted pipeline that begins with a FeatureExtractor and ends in a classifier or regressor
+    """
 
 
 class DatasetError(FeatxError, ValueError):

@@ -1,0 +1,70 @@
+"""``featx export``: a saved pipeline to one ONNX file."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from typing import Any
+
+from featx.cli.console import add_command, note, note_failures
+from featx.deploy import export
+from featx.deploy.parity import TOLERANCE
+from featx.errors import InputError
+from featx.files import check_writable
+from featx.persistence import load
+from featx.sources import list_source
+
+#: Pictures of a folder that are compared; more would say nothing new.
+_MOST = 64
+
+EXAMPLE = """\
+  featx export ants.featx -o ants.onnx --pictures photos/val
+Input: pixels, uint8 (N, 3, height, width), pictures on the backbone's canvas.
+Output: label, class_index and probabilities; or value. The file's metadata say
+how a picture becomes pixels, and what the classes are. It is written only if
+real pictures get the same answers from it as from MODEL."""
+
+
+def add(commands: Any) -> argparse.ArgumentParser:
+    """Add the command."""
+    parser = add_command(commands, "export", "write a saved pipeline as one ONNX file", EXAMPLE)
+    parser.add_argument("model", metavar="MODEL", help="what featx fit saved")
+    parser.add_argument("-o", "--output", required=True, metavar="FILE.onnx", help="where to write")
+    parser.add_argument("--features", action="store_true", help="give the features, too")
+    parser.add_argument(
+        "--pictures", metavar="FOLDER", help=f"compare with pictures from here, {_MOST} of them (default: a dozen)"
+    )
+    parser.add_argument(
+        "--tolerance", type=_tolerance, default=TOLERANCE, metavar="T", help="of a probability (default: %(default)g)"
+    )
+    parser.add_argument("--backbone", metavar="FILE", help="the backbone's file, if it is not found by itself")
+    return parser
+
+
+def run(options: argparse.Namespace) -> None:
+    """Load, compare, write."""
+    if not options.output.lower().endswith(".onnx"):
+        raise InputError(f"{options.output}: expected a name that ends in .onnx")
+    check_writable(options.output)
+    pictures = _choose(options.pictures) if options.pictures else None
+    pipeline = load(options.model, backbone=options.backbone)
+    done = export(pipeline, options.output, features=options.features, pictures=pictures, tolerance=options.tolerance)
+    note_failures(done.failures, "left out")
+    size = os.path.getsize(options.output) / 1e6
+    print(f"{options.output}: pixels to {', '.join(done.outputs)}, {size:.1f} MB")
+    print(f"  {done.parity}")
+
+
+def _choose(folder: str) -> list[str]:
+    """Take pictures from the whole of a folder, evenly."""
+    listing = list_source([folder])
+    note(*listing.notes)
+    n = len(listing.paths)
+    return [listing.paths[i * n // min(n, _MOST)] for i in range(min(n, _MOST))]
+
+
+def _tolerance(text: str) -> float:
+    value = float(text)
+    if not 0 <= value < 1:
+        raise ValueError(text)
+    return value

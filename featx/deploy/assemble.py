@@ -1,0 +1,131 @@
+"""Put a backbone's graph and a head's together into one model, and describe it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from importlib import metadata
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from onnx import helper
+
+from featx.backbones import Backbone
+from featx.backbones.tap import ancestors
+from featx.deploy.walk import Answer, Walk
+from featx.errors import ExportError
+from featx.extractor import FeatureExtractor
+
+__all__ = ["FORMAT", "assemble", "describe", "name_answer", "name_value"]
+
+#: Version of the list of keys in `describe`.
+FORMAT = 1
+
+
+def name_answer(walk: Walk, answer: Answer, classes: npt.NDArray[Any]) -> dict[str, str]:
+    """Turn a classifier's tensors into outputs: a name of the file's to a tensor."""
+    graph = walk.graph
+    kind = classes.dtype.kind
+    if kind == "O" and not all(isinstance(label, str) for label in classes):
+        raise ExportError(f"classes {classes[:3].tolist()}: expected all of one kind, strings or numbers")
+    labels = classes.astype({"i": np.int64, "u": np.int64, "f": np.float64}[kind]) if kind in "iuf" else classes
+    outputs = {"label": graph.op("Gather", labels, answer.index, axis=0), "class_index": answer.index}
+    if answer.probabilities:
+        outputs["probabilities"] = graph.cast(answer.probabilities, np.float32)
+    elif answer.decision:
+        outputs["scores"] = graph.cast(answer.decision, np.float32)
+    return outputs
+
+
+def name_value(walk: Walk, value: str) -> dict[str, str]:
+    """Turn a regressor's tensor into the file's output."""
+    return {"value": walk.graph.cast(value, np.float32)}
+
+
+def assemble(tapped: onnx.ModelProto, walk: Walk, outputs: Mapping[str, str], *, features: bool) -> onnx.ModelProto:
+    """Append what the outputs need of the head to the backbone's graph.
+
+    Raises
+    ------
+    ExportError
+        When an operator is none of ONNX's own.
+    """
+    renamed = [helper.make_node("Identity", [tensor], [name], name) for name, tensor in outputs.items()]
+    both = onnx.GraphProto()
+    both.node.extend([*tapped.graph.node, *walk.graph.nodes, *renamed])
+    nodes = ancestors(both, {*outputs, *(["features"] if features else [])})
+    if foreign := sorted({node.domain for node in nodes} - {"", "ai.onnx", "ai.onnx.ml"}):
+        raise ExportError(f"operators of {', '.join(foreign)}, which not every ONNX Runtime has")
+    used = {name for node in nodes for name in node.input}
+    named = [helper.make_empty_tensor_value_info(name) for name in outputs]
+    graph = helper.make_graph(
+        nodes,
+        "featx_pipeline",
+        list(tapped.graph.input),
+        named + ([tapped.graph.output[0]] if features else []),
+        [tensor for tensor in (*tapped.graph.initializer, *walk.graph.constants) if tensor.name in used],
+    )
+    model = helper.make_model(graph, opset_imports=walk.opsets, ir_version=walk.ir_version, producer_name="featx")
+    inferred = onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True)
+    kinds = {value.name: value.type.tensor_type for value in inferred.graph.output}
+    for value in model.graph.output[: len(outputs)]:
+        shape: list[str | int] = ["N", *_widths(kinds[value.name])]
+        value.CopyFrom(helper.make_tensor_value_info(value.name, kinds[value.name].elem_type, shape))
+    return model
+
+
+def _widths(kind: Any) -> list[int]:
+    return [dim.dim_value for dim in kind.shape.dim[1:]]
+
+
+def describe(
+    model: onnx.ModelProto,
+    backbone: Backbone,
+    extractor: FeatureExtractor,
+    *,
+    task: str,
+    head: str,
+    classes: npt.NDArray[Any] | None,
+) -> str:
+    """Write metadata, each value JSON, and give the digest of what computes.
+
+    ===================== ===============================================================
+    featx.pipeline        integer, the version of this list
+    featx.task            classification or regression
+    featx.classes         labels in the order of the probabilities; null for a regression
+    featx.head            the estimators, as scikit-learn prints them
+    featx.backbone        name, identity, precision, license, source, recipe
+    featx.preprocess      how a picture becomes pixels, as in a backbone's file
+    featx.features        layer, pooling, crop, l2_normalize, decode
+    featx.versions        of the packages that made the file
+    featx.date            when it was made, UTC
+    featx.digest          sha256 of graph, preprocessing and classes
+    ===================== ===============================================================
+    """
+    digest = hashlib.sha256(model.graph.SerializeToString(deterministic=True))
+    preprocess = backbone.preprocess.to_dict()
+    labels = None if classes is None else classes.tolist()
+    digest.update(json.dumps([preprocess, extractor.crop, labels]).encode())
+    values = {
+        "pipeline": FORMAT,
+        "task": task,
+        "classes": labels,
+        "head": head,
+        "backbone": {
+            **{name: getattr(backbone, name) for name in ("name", "identity", "precision", "license", "source")},
+            "recipe": backbone.recipe,
+        },
+        "preprocess": preprocess,
+        "features": extractor.value_parameters_,
+        "versions": {name: metadata.version(name) for name in ("featx", "scikit-learn", "numpy", "onnx")},
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "digest": digest.hexdigest(),
+    }
+    del model.metadata_props[:]
+    for key, value in values.items():
+        model.metadata_props.add(key=f"featx.{key}", value=json.dumps(value, sort_keys=True))
+    return digest.hexdigest()

@@ -1,0 +1,241 @@
+"""A fitted pipeline as one ONNX file, written only if it gives the same answers."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from sklearn.base import is_classifier
+from sklearn.exceptions import NotFittedError
+from sklearn.pipeline import Pipeline
+from sklearn.utils.validation import check_is_fitted
+
+from featx.backbones import Backbone, open_backbone, tap
+from featx.decode import decode
+from featx.deploy import calibration, composing, kernels, linear, quantiles, scaling, trees
+from featx.deploy.assemble import assemble, describe, name_answer, name_value
+from featx.deploy.library import make_tables
+from featx.deploy.parity import TOLERANCE, Parity, check_steps, differ, find_culprit, make_rows, may_flip, run_steps
+from featx.deploy.walk import Rows, Step, Walk
+from featx.errors import ExportError, Failure
+from featx.extractor import FeatureExtractor, list_backbones
+from featx.files import check_writable, write_whole
+from featx.items import list_items
+from featx.preprocess import to_canvas
+from featx.recipes.pictures import list_real_pictures
+from featx.session import run_graph
+
+__all__ = ["Exported", "export"]
+
+_TABLES = [module.TABLES for module in (scaling, quantiles, linear, kernels, trees, calibration, composing)]
+_ONCE = 16  # pictures a run: as many as a small machine's memory takes of any network
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What was written.
+
+    Parameters
+    ----------
+    path : str
+        The file.
+    task : {"classification", "regression"}
+        What it answers.
+    outputs : tuple of str
+        ``label``, ``class_index`` and ``probabilities`` (``scores`` where the head has no
+        probabilities, and neither for a vote), or ``value``; ``features`` on request.
+    digest : str
+        Of all that computes.
+    parity : Parity
+        How near it comes to the pipeline.
+    failures : list of Failure
+        Pictures to compare with that could not be read.
+    """
+
+    path: str
+    task: str
+    outputs: tuple[str, ...]
+    digest: str
+    parity: Parity
+    failures: list[Failure]
+
+
+def export(
+    pipeline: Any,
+    path: str | os.PathLike[str],
+    *,
+    features: bool = False,
+    pictures: Any = None,
+    tolerance: float = TOLERANCE,
+) -> Exported:
+    """Write a fitted pipeline as one ONNX file, from pixels to answer.
+
+    Real pictures go through both first, and rows of features in the range of theirs through
+    every step; where a label differs, or a probability by more than ``tolerance``, nothing is
+    written and the step to blame is named.
+
+    Parameters
+    ----------
+    pipeline : Pipeline
+        Begins with a `FeatureExtractor` of one backbone and ends in a classifier or a
+        regressor; or a search over such pipelines.
+    path : str or path
+        The file, written whole or not at all. Its input is ``pixels``, uint8 of shape (N, 3,
+        height, width): pictures on the backbone's canvas, as its metadata says.
+    features : bool, default=False
+        Give the features, too.
+    pictures : sequence or None, default=None
+        Pictures to compare with, as for `FeatureExtractor.transform`; best of the kind that
+        the file is for. None takes a dozen that come with scikit-learn and featx.
+    tolerance : float, default=1e-4
+        Largest difference of a probability or decision; of values, as a part of the largest.
+
+    Returns
+    -------
+    Exported
+
+    Raises
+    ------
+    ExportError
+        When a step cannot be written, or answers otherwise than scikit-learn.
+    MissingDependencyError
+        When a step needs skl2onnx (extra ``deploy``).
+
+    Examples
+    --------
+    >>> from sklearn.pipeline import make_pipeline
+    >>> import featx
+    >>> from featx.deploy import export
+    >>> X, y = featx.samples.load_fashion_mnist("test")
+    >>> head = featx.make_head("knn")
+    >>> pipeline = make_pipeline(featx.FeatureExtractor(), head).fit(X[::15], y[::15])
+    >>> export(pipeline, "clothes.onnx", pictures=X[:4]).outputs
+    ('label', 'class_index', 'probabilities')
+    """
+    check_writable(path)
+    extractor, head = _take_apart(pipeline)
+    backbone = open_backbone(list_backbones(extractor.backbone)[0], extractor.precision)
+    items = list_real_pictures() if pictures is None else list_items(pictures)
+    embedded = extractor.embed(items)
+    items, seen = [items[i] for i in embedded.kept], embedded.features[embedded.kept]
+    if not len(seen):
+        raise ExportError("no picture to compare with was given")
+    tapped = onnx.load_from_string(tap(backbone, extractor.layer, extractor.pooling, bool(extractor.l2_normalize)))
+
+    walk = _make_walk(tapped)
+    rows = Rows("features", seen)
+    classes = None
+    if is_classifier(head):
+        answer = walk.classify(head, rows, "")
+        classes = np.asarray(head.classes_)
+        outputs = name_answer(walk, answer, classes)
+    else:
+        outputs = name_value(walk, walk.regress(head, rows, ""))
+    model = assemble(tapped, walk, outputs, features=features)
+    used = {name for node in model.graph.node for name in (*node.input, *node.output)}
+    steps = [step for step in walk.steps if step.target in used]
+    task = "regression" if classes is None else "classification"
+    digest = describe(model, backbone, extractor, task=task, head=str(head), classes=classes)
+    onnx.checker.check_model(model, full_check=True)
+    content = model.SerializeToString()
+
+    made_up = make_rows(seen)
+    try:
+        check_steps(walk, steps, np.concatenate([seen, made_up]), tolerance)
+        _check_head(head, walk, steps, made_up, tolerance)
+        given = _run(content, _canvases(items, extractor, backbone), [output.name for output in model.graph.output])
+        difference = _check_pictures(head, seen, given, tolerance)
+    except _PartedError as error:
+        culprit = find_culprit(walk, steps, seen, tolerance)
+        raise ExportError(f"{path}: not written: {error}; {culprit}") from None
+    except ExportError as error:
+        raise ExportError(f"{path}: not written: {error}") from None
+    with write_whole(path) as scratch:
+        scratch.write_bytes(content)
+    names = tuple(output.name for output in model.graph.output)
+    parity = Parity(len(seen), len(made_up), difference, tolerance)
+    return Exported(os.fspath(path), task, names, digest, parity, embedded.failures)
+
+
+class _PartedError(Exception):
+    """The whole differs; which step is to blame is not known yet."""
+
+
+def _take_apart(pipeline: Any) -> tuple[FeatureExtractor, Any]:
+    """Split into the extractor and all that comes behind it."""
+    pipeline = getattr(pipeline, "best_estimator_", pipeline)
+    expected = "expected a fitted pipeline that begins with a FeatureExtractor and ends in a classifier or regressor"
+    if not isinstance(pipeline, Pipeline) or len(pipeline) < 2 or not isinstance(pipeline[0], FeatureExtractor):
+        raise ExportError(f"{type(pipeline).__name__}: {expected}")
+    extractor, head = pipeline[0], pipeline[1:]
+    if not hasattr(head, "predict"):
+        raise ExportError(f"a pipeline that ends in {type(head[-1]).__name__}: {expected}")
+    if not hasattr(extractor, "backbone_identity_"):
+        raise ExportError(f"{type(extractor).__name__}: not fitted; call fit before export")
+    if len(list_backbones(extractor.backbone)) > 1:
+        raise ExportError("several backbones, each with a canvas of its own: a file takes one; fit with one")
+    try:
+        check_is_fitted(head)
+    except NotFittedError:
+        raise ExportError(f"{type(head[-1]).__name__}: not fitted; call fit before export") from None
+    return extractor, head
+
+
+def _make_walk(tapped: onnx.ModelProto) -> Walk:
+    opset = next(entry.version for entry in tapped.opset_import if entry.domain in ("", "ai.onnx"))
+    return Walk(_TABLES, make_tables(opset), opset, max(tapped.ir_version, 8))
+
+
+def _canvases(items: list[Any], extractor: FeatureExtractor, backbone: Backbone) -> npt.NDArray[np.uint8]:
+    rules, fast = backbone.preprocess, extractor.decode == "fast"
+    pixels = np.empty((len(items), 3, rules.height, rules.width), np.uint8)
+    for item, out in zip(items, pixels, strict=True):
+        to_canvas(decode(item, rules.resize if fast else None), rules, out, crop=extractor.crop, fast=fast)
+    return pixels
+
+
+def _run(content: bytes, pixels: npt.NDArray[np.uint8], names: list[str]) -> dict[str, npt.NDArray[Any]]:
+    """Run the file, the first picture by itself, so that a batch of any size is known to do."""
+    cuts = [0, *range(1, len(pixels), _ONCE), len(pixels)]
+    parts = [run_graph(content, {"pixels": pixels[a:b]}, names) for a, b in pairwise(cuts) if a < b]
+    return {name: np.concatenate(values) for name, values in zip(names, zip(*parts, strict=True), strict=True)}
+
+
+def _expect(head: Any, rows: npt.NDArray[np.float32]) -> tuple[str, npt.NDArray[Any], npt.NDArray[Any] | None]:
+    """Give what scikit-learn answers: the name of the numbers, the numbers, and labels."""
+    if not is_classifier(head):
+        return "value", np.asarray(head.predict(rows)), None
+    for method, name in (("predict_proba", "probabilities"), ("decision_function", "scores")):
+        if hasattr(head, method):
+            return name, np.asarray(getattr(head, method)(rows)), np.asarray(head.predict(rows))
+    return "label", np.empty((len(rows), 0)), np.asarray(head.predict(rows))
+
+
+def _check_pictures(
+    head: Any, seen: npt.NDArray[np.float32], given: dict[str, npt.NDArray[Any]], tolerance: float
+) -> float:
+    """Compare answers from pixels, and give the largest difference."""
+    name, numbers, labels = _expect(head, seen)
+    if "features" in given and (apart := float(differ(seen, given["features"]).max())) > tolerance:
+        raise ExportError(f"features (FeatureExtractor): differ from scikit-learn's by {apart:.1e}")
+    if labels is not None and (wrong := int((given["label"] != labels).sum())):
+        raise _PartedError(f"{wrong} of {len(seen)} pictures get another label")
+    worst = float(differ(numbers, given[name]).max()) if numbers.size else 0.0
+    if worst > tolerance:
+        raise _PartedError(f"the {name} of a picture differ by {worst:.1e}, and {tolerance:.0e} is allowed")
+    return worst
+
+
+def _check_head(head: Any, walk: Walk, steps: list[Step], made_up: npt.NDArray[np.float32], tolerance: float) -> None:
+    """Compare answers from made-up rows, where a few may lie on an edge."""
+    values = run_steps(walk, steps[-1:], made_up)
+    ours, last = values[steps[-1].target], steps[-1]
+    theirs = last.compute(made_up)
+    wrong = int((ours != theirs).sum() if last.exact else (differ(theirs, ours) > tolerance).sum())
+    if wrong > may_flip(len(made_up)):
+        raise _PartedError(f"{wrong} of {len(made_up)} made-up rows get another answer")

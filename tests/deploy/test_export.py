@@ -1,0 +1,244 @@
+"""What is in an exported file, and what keeps one from being written."""
+
+import json
+import os
+
+import numpy as np
+import onnx
+import pytest
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+from sklearn.linear_model import LogisticRegression, Ridge, SGDClassifier
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+import featx
+from featx.backbones import open_backbone
+from featx.deploy import export, linear, parity, scaling
+from featx.deploy.parity import make_rows
+from featx.errors import ExportError, InputError, MissingDependencyError
+from featx.extractor import FeatureExtractor
+from featx.preprocess import to_canvas
+from featx.session import run_graph
+
+
+def canvases(pictures, backbone, crop="center"):
+    from featx.decode import decode
+
+    rules = open_backbone(str(backbone)).preprocess
+    pixels = np.empty((len(pictures), 3, rules.height, rules.width), np.uint8)
+    for picture, out in zip(pictures, pixels, strict=True):
+        to_canvas(decode(picture), rules, out, crop=crop)
+    return pixels
+
+
+def metadata(path):
+    return {prop.key: json.loads(prop.value) for prop in onnx.load(path).metadata_props}
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "model.onnx"
+
+
+def test_the_file_answers_as_the_pipeline_does_from_pictures_it_never_saw(trials, tiny_backbone, path):
+    pipeline = trials.fit("3 classes", make_pipeline(StandardScaler(), LogisticRegression()))
+    exported = export(pipeline, path, features=True)
+    assert exported.outputs == ("label", "class_index", "probabilities", "features")
+    assert exported.parity.n_pictures == 12
+    pixels = canvases(trials.pictures, tiny_backbone)
+    label, index, probabilities, features = run_graph(path.read_bytes(), {"pixels": pixels}, exported.outputs)
+    assert label.tolist() == pipeline.predict(trials.pictures).tolist()
+    assert pipeline.classes_[index].tolist() == label.tolist()
+    assert np.abs(probabilities - pipeline.predict_proba(trials.pictures)).max() < 1e-6
+    assert np.array_equal(features, pipeline[0].transform(trials.pictures))
+    for n in (1, 3):  # any batch
+        (alone,) = run_graph(path.read_bytes(), {"pixels": pixels[:n]}, ["probabilities"])
+        assert np.allclose(alone, probabilities[:n], atol=1e-6)
+
+
+def test_a_file_says_what_it_is(trials, tiny_backbone, path):
+    pipeline = trials.fit("3 classes", make_pipeline(StandardScaler(), LogisticRegression()))
+    exported = export(pipeline, path)
+    facts = metadata(path)
+    backbone = open_backbone(str(tiny_backbone))
+    assert facts["featx.classes"] == pipeline.classes_.tolist()
+    assert facts["featx.task"] == "classification"
+    assert facts["featx.preprocess"] == backbone.preprocess.to_dict()
+    assert facts["featx.backbone"]["identity"] == backbone.identity
+    assert facts["featx.backbone"]["license"] == "MIT"
+    assert facts["featx.features"]["pooling"] == "avg"
+    assert facts["featx.versions"]["scikit-learn"] == __import__("sklearn").__version__
+    assert facts["featx.digest"] == exported.digest
+    assert facts["featx.date"].endswith("+00:00")
+    model = onnx.load(path)
+    assert {node.domain for node in model.graph.node} <= {"", "ai.onnx.ml"}
+    assert [dim.dim_param or dim.dim_value for dim in model.graph.input[0].type.tensor_type.shape.dim] == [
+        "N",
+        3,
+        32,
+        32,
+    ]
+    assert [dim.dim_param or dim.dim_value for dim in model.graph.output[2].type.tensor_type.shape.dim] == ["N", 3]
+
+
+def test_the_digest_is_of_what_computes(trials, tmp_path):
+    pipeline = trials.fit("3 classes", LogisticRegression())
+    first, again = (export(pipeline, tmp_path / name).digest for name in ("a.onnx", "b.onnx"))
+    pipeline[-1].intercept_[0] += 1e-3
+    assert first == again != export(pipeline, tmp_path / "c.onnx").digest
+
+
+def test_labels_keep_their_kind(trials, path):
+    rows, labels = trials.targets["2 classes"]
+    for y, kind in (((labels == labels[0]).astype(int) + 4, np.int64), (labels == labels[0], np.bool_)):
+        head = LogisticRegression().fit(trials.X[rows], y[rows])
+        export(Pipeline([("features", trials.extractor), ("head", head)]), path)
+        pixels = canvases(trials.pictures[:3], trials.extractor.backbone)
+        (label,) = run_graph(path.read_bytes(), {"pixels": pixels}, ["label"])
+        assert label.dtype == kind
+        assert label.tolist() == head.predict(trials.X[:3]).tolist()
+
+
+def test_a_search_over_whole_pipelines_exports_its_best(trials, path):
+    _, y = trials.targets["3 classes"]
+    pipeline = make_pipeline(FeatureExtractor(trials.extractor.backbone), LogisticRegression())
+    search = GridSearchCV(pipeline, {"logisticregression__C": [0.1, 1]}, cv=2).fit(trials.pictures[::3], y[::3])
+    assert export(search, path, pictures=trials.pictures[:4]).parity.n_pictures == 4
+
+
+@pytest.mark.parametrize(
+    "changes", [{"precision": "int8"}, {"crop": "whole"}, {"l2_normalize": True}, {"layer": ["stem", "head"]}]
+)
+def test_every_kind_of_features_exports(trials, tiny_backbone, path, changes):
+    _, y = trials.targets["3 classes"]
+    extractor = FeatureExtractor(str(tiny_backbone), **changes).fit(None)
+    pipeline = make_pipeline(extractor, StandardScaler(), LogisticRegression()).fit(trials.pictures, y)
+    exported = export(pipeline, path, pictures=trials.pictures)
+    pixels = canvases(trials.pictures, tiny_backbone, extractor.crop)
+    (label,) = run_graph(path.read_bytes(), {"pixels": pixels}, ["label"])
+    assert label.tolist() == pipeline.predict(trials.pictures).tolist()
+    assert exported.parity.difference < 1e-5
+    if "precision" in changes:
+        assert metadata(path)["featx.backbone"]["precision"] == "int8"
+
+
+def test_a_step_that_computes_something_else_is_named_and_nothing_written(trials, path, monkeypatch):
+    pipeline = trials.fit("3 classes", make_pipeline(StandardScaler(), LogisticRegression()))
+
+    def wrong(walk, step, x):
+        return walk.graph.op("Mul", scaling._standard(walk, step, x), np.array(1.01, x.dtype))
+
+    monkeypatch.setitem(scaling.TABLES.transformers, StandardScaler, wrong)
+    with pytest.raises(
+        ExportError, match=r"not written: head\.standardscaler \(StandardScaler\): differs from scikit-l"
+    ):
+        export(pipeline, path)
+    assert os.listdir(path.parent) == []
+
+
+def test_another_class_is_refused_though_the_scores_are_right(trials, path, monkeypatch):
+    pipeline = trials.fit("3 classes", LogisticRegression())
+
+    def wrong(walk, head, x):
+        answer = linear._logistic(walk, head, x)
+        return type(answer)(walk.graph.op("ArgMin", answer.decision, axis=1, keepdims=0), answer.probabilities)
+
+    monkeypatch.setitem(linear.TABLES.classifiers, LogisticRegression, wrong)
+    with pytest.raises(
+        ExportError, match=r"head \(LogisticRegression\): gives another class than scikit-learn to \d+ of"
+    ):
+        export(pipeline, path)
+    assert os.listdir(path.parent) == []
+
+
+@pytest.mark.parametrize(
+    ("target", "head"),
+    [("2 classes", LinearDiscriminantAnalysis()), ("3 classes", SGDClassifier(loss="log_loss", random_state=0))],
+)
+def test_what_skl2onnx_gets_silently_wrong_would_be_caught(trials, path, monkeypatch, target, head):
+    pipeline = trials.fit(target, head)
+    monkeypatch.delitem(linear.TABLES.classifiers, type(head))
+    with pytest.raises(
+        ExportError, match=rf"not written: head \({type(head).__name__}\): (differs|gives another class)"
+    ):
+        export(pipeline, path)
+
+
+def test_a_whole_that_differs_though_every_step_is_right_is_refused(trials, path, monkeypatch):
+    pipeline = trials.fit("3 classes", make_pipeline(StandardScaler(), LogisticRegression()))
+    monkeypatch.setitem(export.__globals__, "to_canvas", lambda image, rules, out, **_: out.fill(128))
+    with pytest.raises(
+        ExportError, match=r"not written: \d+ of 12 pictures get another label; no step by itself is to bl"
+    ):
+        export(pipeline, path)
+    assert os.listdir(path.parent) == []
+
+
+def test_the_features_are_named_when_it_is_they_that_differ(trials, path, monkeypatch):
+    pipeline = trials.fit("3 classes", LogisticRegression())
+    monkeypatch.setitem(export.__globals__, "to_canvas", lambda image, rules, out, **_: out.fill(128))
+    with pytest.raises(ExportError, match=r"not written: features \(FeatureExtractor\): differ"):
+        export(pipeline, path, features=True)
+
+
+def test_a_tolerance_of_nothing_is_met_by_nothing(trials, path):
+    pipeline = trials.fit("numbers", make_pipeline(StandardScaler(), Ridge()))
+    with pytest.raises(ExportError, match=r"Ridge.* differs from scikit-learn's by .*e-\d+, and 0e\+00 is allowed"):
+        export(pipeline, path, tolerance=0.0)
+
+
+def test_a_file_that_is_there_stays_when_the_export_is_refused(trials, path):
+    path.write_bytes(b"before")
+    with pytest.raises(ExportError):
+        export(trials.fit("numbers", Ridge()), path, tolerance=0.0)
+    assert path.read_bytes() == b"before"
+    export(trials.fit("numbers", Ridge()), path)
+    assert path.read_bytes() != b"before"
+
+
+def test_what_is_no_pipeline_of_pictures_is_refused(trials, tiny_backbone, tmp_path, path):
+    two = FeatureExtractor([str(tiny_backbone)] * 2).fit(None)
+    head = LogisticRegression()
+    for pipeline, why in (
+        (head, r"LogisticRegression: expected a fitted pipeline"),
+        (make_pipeline(StandardScaler(), head), r"expected a fitted pipeline that begins with a FeatureExtractor"),
+        (make_pipeline(trials.extractor, StandardScaler()), r"ends in StandardScaler"),
+        (make_pipeline(FeatureExtractor(str(tiny_backbone)), head), r"not fitted; call fit before export"),
+        (make_pipeline(trials.extractor, head), r"LogisticRegression.*not fitted"),
+        (make_pipeline(two, head), r"several backbones"),
+    ):
+        with pytest.raises(ExportError, match=why):
+            export(pipeline, path)
+    pipeline = trials.fit("3 classes", LogisticRegression())
+    with pytest.raises(InputError, match="no folder"):
+        export(pipeline, tmp_path / "no" / "model.onnx")
+    with pytest.raises(ExportError, match="no picture to compare with"):
+        export(pipeline, path, pictures=[])
+
+
+def test_without_skl2onnx_only_what_needs_it_is_refused(trials, path, monkeypatch):
+    from sklearn.naive_bayes import GaussianNB
+
+    monkeypatch.setitem(__import__("sys").modules, "skl2onnx", None)
+    export(trials.fit("3 classes", LogisticRegression()), path)
+    with pytest.raises(MissingDependencyError, match=r'pip install "featx\[deploy\]"'):
+        export(trials.fit("3 classes", GaussianNB()), path)
+
+
+def test_made_up_rows_stay_within_what_was_seen(trials):
+    rows = make_rows(trials.X, 50)
+    assert rows.shape == (50, trials.X.shape[1])
+    assert (rows >= trials.X.min(0) - 1e-6).all()
+    assert (rows <= trials.X.max(0) + 1e-6).all()
+    assert len(np.unique(rows, axis=0)) == 50
+
+
+def test_differences_are_seen_whatever_their_kind():
+    rows = np.array([[1.0, 2.0], [np.inf, 4.0]])
+    assert parity.differ(rows, rows).tolist() == [0, 0]
+    assert parity.differ(rows, rows + np.array([[0, 0.4], [0, 0]])) == pytest.approx([0.1, 0])
+    assert parity.differ(rows, np.full((2, 2), np.nan)).tolist() == [np.inf, np.inf]
+    with pytest.raises(ValueError, match="shape"):
+        parity.differ(rows, rows[:, :1])
+    assert isinstance(featx.ExportError("x"), ValueError)
