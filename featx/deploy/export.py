@@ -23,9 +23,10 @@ from featx.deploy.library import make_tables
 from featx.deploy.parity import TOLERANCE, Parity, check_steps, differ, find_culprit, make_rows, may_flip, run_steps
 from featx.deploy.walk import Rows, Step, Walk
 from featx.errors import ExportError, Failure
-from featx.extractor import FeatureExtractor, list_backbones
+from featx.extractor import FeatureExtractor
 from featx.files import check_writable, write_whole
 from featx.items import list_items
+from featx.plan import list_backbones
 from featx.preprocess import to_canvas
 from featx.recipes.pictures import list_real_pictures
 from featx.session import run_graph
