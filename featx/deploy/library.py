@@ -16,7 +16,7 @@ __all__ = ["make_tables"]
 
 #: Wrong or out of reach in skl2onnx 1.20, as tried; better said before than found after.
 _REFUSED = {
-    "GaussianProcessClassifier": "skl2onnx writes a covariance matrix that ONNX Runtime cannot invert",
+    "GaussianProcessClassifier": "skl2onnx needs operators for it that are not ONNX's own",
     "KernelRidge": "skl2onnx does not know it; SVR with the same kernel can",
     "MultiOutputClassifier": "it answers several questions at once; export one classifier for each",
     "ClassifierChain": "it answers several questions at once; export one classifier for each",

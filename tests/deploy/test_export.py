@@ -137,6 +137,31 @@ def test_a_step_that_computes_something_else_is_named_and_nothing_written(trials
     assert os.listdir(path.parent) == []
 
 
+def test_rounding_that_grows_too_large_is_told_from_a_step_that_is_wrong(trials, path, monkeypatch):
+    pipeline = trials.fit("numbers", make_pipeline(StandardScaler(), Ridge()))
+    flat = np.linalg.svd(pipeline[-1][0].transform(trials.X), full_matrices=False)[2][-1]
+    pipeline[-1][-1].coef_, pipeline[-1][-1].intercept_ = 1000 * flat, 0.0  # where pictures hardly differ
+
+    def inexact(walk, step, x):  # by less than is allowed, but in each feature to the same side
+        return walk.graph.op("Add", scaling._standard(walk, step, x), (9e-5 * np.sign(flat)).astype(x.dtype))
+
+    monkeypatch.setitem(scaling.TABLES.transformers, StandardScaler, inexact)
+    with pytest.raises(
+        ExportError, match=r"each step is right by itself, but .* there: head\.ridge \(Ridge\): differs"
+    ):
+        export(pipeline, path)
+    assert os.listdir(path.parent) == []
+
+
+def test_an_operator_that_is_not_onnx_s_own_is_refused(trials, path, monkeypatch):
+    def foreign(walk, step, x):
+        return walk.graph.op("Gelu", x.name, domain="com.microsoft")
+
+    monkeypatch.setitem(scaling.TABLES.transformers, StandardScaler, foreign)
+    with pytest.raises(ExportError, match=r"operators of com\.microsoft, which not every ONNX Runtime has"):
+        export(trials.fit("3 classes", make_pipeline(StandardScaler(), LogisticRegression())), path)
+
+
 def test_another_class_is_refused_though_the_scores_are_right(trials, path, monkeypatch):
     pipeline = trials.fit("3 classes", LogisticRegression())
 
