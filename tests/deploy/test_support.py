@@ -27,6 +27,10 @@ REFUSED = {
 }
 
 
+#: Some four hundred exports: two minutes of a core.
+pytestmark = pytest.mark.heavy
+
+
 @pytest.mark.parametrize(("name", "target", "make"), CASES)
 def test_it_is_exported_with_parity_or_refused_by_name(trials, name, target, make):
     outcome = trials.outcome(name, target, make)
