@@ -89,7 +89,7 @@ def _draw_points(axis: Any, points: Sequence[Point], named: Sequence[Point]) -> 
         dot.set_label(f"{number}  {what}{point.name} ({point.ms:.3g} ms, {point.score:.3f})")
         handles.append(dot)
     handles.append(line)
-    for stopped, label in ((False, "others"), (True, "stopped early, as far below as on the pictures that both saw")):
+    for stopped, label in ((False, "others"), (True, "stopped early: scored on fewer pictures")):
         some = [p for p in points if p.stopped == stopped and p not in named]
         if some:
             face = {"markerfacecolor": "white"} if stopped else {}
