@@ -15,7 +15,7 @@ from sklearn.pipeline import Pipeline
 
 from featx.backbones import open_backbone
 from featx.cli.console import add_command, add_features, add_running, check_output, make_extractor, note, note_failures
-from featx.errors import InputError
+from featx.errors import InputError, PictureError
 from featx.extractor import FeatureExtractor
 from featx.heads import DEFAULT_HEADS, HEADS, choose_default_head, make_head
 from featx.persistence import save
@@ -185,8 +185,13 @@ def note_twins(paths: Sequence[str], y: Any, groups: Any) -> None:
 def _note_pool(pool: list[str], extractor: FeatureExtractor, head: Any) -> None:
     """Say which of the pictures without a label would teach the head most."""
     some = pool[:_POOL]
-    embedded = extractor.embed(some)
-    text = f"{len(pool)} pictures have no label and were not fitted on"
+    text = f"{len(pool)} {'picture has' if len(pool) == 1 else 'pictures have'} no label and no part in the fit"
+    try:
+        embedded = extractor.embed(some)
+    except PictureError as error:  # no reason to lose what was fitted
+        note(f"{text}; {error}")
+        return
+    note_failures(embedded.failures, "of those without a label")
     if hasattr(head, "predict_proba"):
         sure = head.predict_proba(embedded.features[embedded.kept]).max(axis=1)
         unsure = [some[embedded.kept[i]] for i in np.argsort(sure, kind="stable")[:5]]

@@ -82,11 +82,22 @@ def test_pictures_without_a_label_are_a_pool(featx, here, world):
     ran = featx("fit", "some.csv", *QUICKLY, "-o", "m.featx")
     assert ran.code == 0, ran.err
     assert "24 pictures, 2 classes" in ran.out
-    assert "13 pictures have no label and were not fitted on; the head is least sure of " in ran.err
+    assert "13 pictures have no label and no part in the fit; the head is least sure of " in ran.err
     assert ran.err.rpartition("least sure of ")[2].count("sandal") == 5
+    assert "1 picture could not be read, of those without a label:\n  gone.png: no such file" in ran.err
     ran = featx("compare", "some.csv", "--layer", "head", "--crop", "center", *QUICKLY)
     assert ran.code == 0, ran.err
     assert "13 pictures without a label" in ran.err
+
+
+def test_a_pool_that_cannot_be_read_does_not_lose_the_fit(featx, here, world):
+    rows = [[path, path.parent.name] for name in ("bag", "coat") for path in pictures(world, name)]
+    write_csv("some.csv", ["path", "label"], *rows, ["gone.png", ""])
+    ran = featx("fit", "some.csv", *QUICKLY, "-o", "m.featx")
+    assert ran.code == 0, ran.err
+    assert "1 picture has no label and no part in the fit; " in ran.err
+    assert "gone.png" in ran.err
+    assert load("m.featx").classes_.tolist() == ["bag", "coat"]
 
 
 def test_no_label_at_all(featx, here, world):
