@@ -85,7 +85,7 @@ def run(options: argparse.Namespace) -> None:
     check_target(target.task, np.array(target.values), options.log_target)
     found = _search(listing, target, options) if options.search else None
     extractor = found.extractor if found else make_extractor(options)
-    embedded = extractor.embed(listing.paths)
+    embedded = found.embedded if found else extractor.embed(listing.paths)
     note_failures(embedded.failures, "left out")
     kept = embedded.kept
     X, y = embedded.features[kept], np.array([target.values[i] for i in kept])

@@ -8,9 +8,9 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.model_selection import GroupKFold, KFold, StratifiedGroupKFold, StratifiedKFold
 
-from featx.selection.duplicates import group_duplicates
+from featx.selection.duplicates import find_copies
 
-__all__ = ["find_groups", "make_folds"]
+__all__ = ["Folds", "find_groups", "make_folds"]
 
 Folds = list[tuple[npt.NDArray[np.int_], npt.NDArray[np.int_]]]
 
@@ -22,9 +22,8 @@ def find_groups(features: npt.NDArray[np.float32]) -> npt.NDArray[np.int_] | Non
     """Find near-duplicates; None when there are none, or so many that these features tell nothing."""
     if not 1 < len(features) <= _MOST:
         return None
-    groups = group_duplicates(features)
-    sizes = np.bincount(groups)
-    return None if sizes.max() == 1 or sizes.max() > max(10, len(groups) // 10) else groups
+    groups = find_copies(features)
+    return None if len(np.unique(groups)) == len(groups) else groups
 
 
 def make_folds(

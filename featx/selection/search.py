@@ -17,12 +17,12 @@ from sklearn.model_selection import GridSearchCV, cross_val_score
 
 from featx.backbones.file import LayerSpec
 from featx.errors import InputError
-from featx.extractor import FeatureExtractor
-from featx.heads import HEADS, make_head
+from featx.extractor import Embedded, FeatureExtractor
+from featx.heads import DEFAULT_HEADS, HEADS, choose_default_head, make_head
 from featx.selection.candidates import Candidate
 from featx.selection.compare import compare
 from featx.selection.comparison import Comparison
-from featx.selection.folds import find_groups, make_folds
+from featx.selection.folds import Folds, find_groups, make_folds
 
 __all__ = ["EFFORTS", "Found", "Tried", "search"]
 
@@ -59,6 +59,8 @@ class Found:
         Heads on the best of them, the best first.
     extractor : FeatureExtractor
         Of the winner, fitted.
+    embedded : Embedded
+        What it made of ``X``.
     head : estimator
         Of the winner, tuned, not fitted.
     name : str
@@ -68,6 +70,7 @@ class Found:
     comparison: Comparison
     tried: list[Tried]
     extractor: FeatureExtractor
+    embedded: Embedded
     head: Any
     name: str
 
@@ -142,7 +145,10 @@ def search(
     if effort not in EFFORTS:
         raise InputError(f"effort={effort!r}: expected one of {', '.join(EFFORTS)}")
     n_candidates, *heads = EFFORTS[effort]
+    usual = choose_default_head(task, len(y), len(np.unique(y)) if task == "classification" else 0)
     names = (head,) if head else heads[task == "regression"]
+    if not head and usual != DEFAULT_HEADS[task]:  # which would take minutes for each fold
+        names = tuple(usual if name == DEFAULT_HEADS[task] else name for name in names)
     for name in names:
         make_head(name, task=task, log_target=log_target)  # before the long work
     comparison = compare(
@@ -167,32 +173,33 @@ def search(
     for candidate in finalists:
         made = clone(base).set_params(**candidate.parameters()).fit(None)
         rows = made.embed(X)
-        kept = rows.kept
-        embedded[candidate.describe()] = (made, rows.features[kept], y[kept])
-        tried += _try(candidate, rows.features[kept], y[kept], names, task, log_target, random_state)
+        features, labels = rows.features[rows.kept], y[rows.kept]
+        folds, _ = make_folds(task, labels, find_groups(features), random_state)
+        embedded[candidate.key] = made, rows, folds
+        tried += _try(candidate, features, labels, folds, names, task, log_target, random_state)
     if not tried:
         raise InputError(f"none of the heads {', '.join(names)} can be fitted on these {len(y)} pictures")
     tried.sort(key=lambda one: -one.score)
     best = tried[0]
-    made, features, labels = embedded[best.candidate.describe()]
-    folds, _ = make_folds(task, labels, find_groups(features), random_state)
+    made, rows, folds = embedded[best.candidate.key]
+    features, labels = rows.features[rows.kept], y[rows.kept]
     estimator = make_head(
         best.head, task=task, log_target=log_target, cv=_inner(task, labels), random_state=random_state
     )
     tuned = _tune(estimator, best.head, features, labels, folds, _scoring(task, log_target))
-    return Found(comparison, tried, made, tuned, best.head)
+    return Found(comparison, tried, made, rows, tuned, best.head)
 
 
 def _try(
     candidate: Candidate,
     features: npt.NDArray[np.float32],
     y: npt.NDArray[Any],
+    folds: Folds,
     names: Sequence[str],
     task: str,
     log_target: bool,
     seed: int,
 ) -> list[Tried]:
-    folds, _ = make_folds(task, y, find_groups(features), seed)
     tried = []
     for name in names:
         estimator = make_head(name, task=task, log_target=log_target, cv=_inner(task, y), random_state=seed)
