@@ -6,14 +6,13 @@ import argparse
 import dataclasses
 import json
 import os
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from featx.backbones import POOLINGS
-from featx.cli.console import add_command, add_running, note, note_failures, read_layers
+from featx.cli.console import add_command, add_running, note, note_failures, read_layers, running_parameters
 from featx.errors import InputError, SourceError
 from featx.extractor import FeatureExtractor
 from featx.files import check_writable
@@ -96,15 +95,7 @@ def run(options: argparse.Namespace) -> None:
         max_ms=options.max_ms,
         max_mb=options.max_mb,
         max_pictures=options.max_pictures,
-        extractor=FeatureExtractor(
-            decode=options.decode,
-            device=options.device,
-            providers=options.providers,
-            batch_size=options.batch_size,
-            cache=options.cache_folder or options.cache,
-            n_threads=options.threads,
-            progress=sys.stderr.isatty(),
-        ),
+        extractor=FeatureExtractor(decode=options.decode, **running_parameters(options)),
     )
     note_failures(found.failures, "left out")
     note(*found.notes)

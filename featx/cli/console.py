@@ -18,6 +18,7 @@ from featx.formats.npy import paths_file
 from featx.preprocess import CROPS
 
 __all__ = [
+    "add_actions",
     "add_command",
     "add_features",
     "add_running",
@@ -26,6 +27,7 @@ __all__ = [
     "note",
     "note_failures",
     "read_layers",
+    "running_parameters",
 ]
 
 
@@ -107,14 +109,30 @@ def make_extractor(options: argparse.Namespace) -> FeatureExtractor:
         l2_normalize=options.l2_normalize,
         precision=options.precision,
         decode=options.decode or "exact",
-        device=options.device,
-        providers=options.providers,
-        batch_size=options.batch_size,
-        cache=options.cache_folder or options.cache,
-        n_threads=options.threads,
-        progress=sys.stderr.isatty(),
+        **running_parameters(options),
     )
     return extractor.fit(None)
+
+
+def running_parameters(options: argparse.Namespace) -> dict[str, Any]:
+    """Give the parameters of a `FeatureExtractor` that `add_running` asked for."""
+    return {
+        "device": options.device,
+        "providers": options.providers,
+        "batch_size": options.batch_size,
+        "cache": options.cache_folder or options.cache,
+        "n_threads": options.threads,
+        "progress": sys.stderr.isatty(),
+    }
+
+
+def add_actions(parser: argparse.ArgumentParser, actions: Iterable[Any], *, required: bool) -> None:
+    """Add the actions of a command: one file each, with ``add`` and ``run``."""
+    group = parser.add_subparsers(title="actions", metavar="ACTION", required=required)
+    for action in actions:
+        sub = action.add(group)
+        sub.set_defaults(action=action.run)
+        sub.add_argument("--debug", action="store_true", help="show the traceback of an error")
 
 
 def check_output(path: str, allowed: Collection[str], sources: Sequence[str]) -> None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from sklearn.pipeline import Pipeline
 
+from featx.cli.console import running_parameters
 from featx.errors import Failure, PipelineFileError
 from featx.extractor import FeatureExtractor
 from featx.persistence import load, read_info
@@ -56,14 +56,7 @@ def load_pipeline(options: argparse.Namespace) -> Loaded:
     extractor, head = pipeline[0], pipeline[1:]
     if not hasattr(head, "predict"):
         raise PipelineFileError(f"{options.model}: a pipeline that predicts nothing; featx embed gives features")
-    extractor.set_params(
-        device=options.device,
-        batch_size=options.batch_size,
-        cache=options.cache_folder or options.cache,
-        providers=options.providers,
-        n_threads=options.threads,
-        progress=sys.stderr.isatty(),
-    )
+    extractor.set_params(**running_parameters(options))
     classes = [str(label) for label in head.classes_] if hasattr(head, "classes_") else None
     return Loaded(extractor, head, classes, info)
 

@@ -10,7 +10,7 @@ from typing import Any
 from featx.backbones.catalogue import list_here, models_dir
 from featx.backbones.known import KNOWN, find_known
 from featx.cli.backbones import export, pull, quantize, show, verify, wrap
-from featx.cli.console import add_command, note
+from featx.cli.console import add_actions, add_command, note
 from featx.fetch import is_reference
 
 EXAMPLE = """\
@@ -31,11 +31,7 @@ def add(commands: Any) -> argparse.ArgumentParser:
     parser.add_argument("--max-features", type=int, metavar="N", help="length of a row")
     parser.add_argument("--min-top1", type=float, metavar="X", help="published ImageNet accuracy in percent")
     parser.add_argument("--here", action="store_true", help="only what needs no making")
-    actions = parser.add_subparsers(title="actions", metavar="ACTION")
-    for action in ACTIONS:
-        sub = action.add(actions)
-        sub.set_defaults(action=action.run)
-        sub.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    add_actions(parser, ACTIONS, required=False)
     return parser
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from featx.cli.console import add_command
+from featx.cli.console import add_actions, add_command
 from featx.cli.dataset import info, merge, sample, verify
 
 EXAMPLE = """\
@@ -21,11 +21,7 @@ ACTIONS = (info, merge, verify, sample)
 def add(commands: Any) -> argparse.ArgumentParser:
     """Add the command and its actions."""
     parser = add_command(commands, "dataset", "look at folders of shards, join and check them", EXAMPLE)
-    actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
-    for action in ACTIONS:
-        sub = action.add(actions)
-        sub.set_defaults(action=action.run)
-        sub.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    add_actions(parser, ACTIONS, required=True)
     return parser
 
 
