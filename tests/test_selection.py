@@ -13,7 +13,7 @@ from featx.backbones.file import Layer
 from featx.decode import decode
 from featx.errors import BackboneError, InputError, PictureError
 from featx.samples import load_fashion_mnist
-from featx.selection import Candidate, compare, group_duplicates, race
+from featx.selection import Candidate, compare, group_duplicates, race, search
 from featx.selection.candidates import _usual_layers, list_candidates
 from featx.selection.comparison import mark_front
 from featx.selection.cost import Cost
@@ -556,3 +556,13 @@ def test_a_large_part_that_looks_alike_is_believed_to_be_no_copies():
     assert find_copies(rows).tolist() == list(range(100))
     rows[:20] = rng.normal(size=(20, 64))
     assert find_copies(rows).max() == 90
+
+
+def test_a_search_spares_many_classes_logistic_regression(tiny_backbone, colours, monkeypatch):
+    X, y, _ = colours
+    monkeypatch.setattr("featx.heads._MOST_WORK", 100)
+    found = search(X[:60], y[:60], backbones=tiny_backbone, layers=["head"], crops="whole", poolings="avg")
+    assert {tried.head for tried in found.tried} == {"sgd", "ridge", "linear_svm"}
+    np.testing.assert_array_equal(found.embedded.features, found.extractor.transform(X[:60]))
+    asked = search(X[:60], y[:60], head="logistic_regression", backbones=tiny_backbone, layers=["head"], crops="whole")
+    assert {tried.head for tried in asked.tried} == {"logistic_regression"}
