@@ -4,7 +4,8 @@ python benchmarks/ceiling.py FOLDER [--backbone NAME] [--precision P] [--decode 
 
 All cores are busy in each measurement, and every one runs once a round, one after the other. A
 picture costs 1/a of decoding and 1/b of the network, so that on a CPU, where both share the cores,
-no more than 1 / (1/a + 1/b) pictures a second can come out; on a card that is min(a, b).
+no more than 1 / (1/a + 1/b) pictures a second can come out; on a card that is min(a, b). There
+pictures that lie decoded in memory are measured as well, and features are compared with the CPU's.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import argparse
 import resource
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from itertools import cycle, islice
 from pathlib import Path
@@ -19,13 +21,14 @@ from statistics import median
 
 import joblib
 import numpy as np
+from sklearn.base import clone
 
 from featx import FeatureExtractor
 from featx.backbones import open_backbone
 from featx.decode import decode
 from featx.preprocess import to_canvas
 
-ROUNDS, BATCH = 5, 8
+ROUNDS = 5
 
 
 def main() -> None:
@@ -37,6 +40,7 @@ def main() -> None:
     parser.add_argument("--decode", default="exact")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--pictures", type=int, default=400)
+    parser.add_argument("--rounds", type=int, default=ROUNDS)
     parser.add_argument("--memory", type=int, default=0, metavar="N", help="only embed N pictures and print the peak")
     options = parser.parse_args()
     paths = sorted(str(path) for path in options.folder.rglob("*") if path.suffix.lower() in (".jpg", ".jpeg"))
@@ -57,36 +61,44 @@ def main() -> None:
         print(f"  {grown:.0f} MB of it since the session was open")
         return
 
+    on_card = session.device != "cpu"
+    batch = 64 if on_card else 8
     preprocess = open_backbone(options.backbone, options.precision).preprocess
     shape = (3, preprocess.height, preprocess.width)
     cores = int(joblib.cpu_count())
-    chunks = [paths[i : i + BATCH] for i in range(0, len(paths), BATCH)]
+    chunks = [paths[i : i + 8] for i in range(0, len(paths), 8)]
+    fast = options.decode == "fast"
 
     def decode_only(chunk: list[str]) -> None:
         pixels = np.empty((len(chunk), *shape), np.uint8)
         for path, out in zip(chunk, pixels, strict=True):
-            fast = options.decode == "fast"
             to_canvas(decode(path, preprocess.resize if fast else None), preprocess, out, fast=fast)
 
-    some = np.random.default_rng(0).integers(0, 256, (BATCH, *shape), np.uint8)
+    some = np.random.default_rng(0).integers(0, 256, (batch, *shape), np.uint8)
 
-    def infer_only(chunk: list[str]) -> None:
-        session.run(some[: len(chunk)])
+    def infer_only(_: int) -> None:
+        session.run(some)
 
-    rates: dict[str, list[float]] = {"decode": [], "network": [], "featx": []}
+    work: dict[str, Callable[[], object]] = {
+        "decode": lambda: list(pool.map(decode_only, chunks)),
+        "network": lambda: list(pool.map(infer_only, range(len(paths) // batch))),
+        "featx": lambda: extractor.transform(paths),
+    }
+    if on_card:
+        arrays = [np.asarray(decode(path)) for path in dict.fromkeys(paths)]
+        decoded = list(islice(cycle(arrays), len(paths)))
+        work["memory"] = lambda: extractor.transform(decoded)
+    rates: dict[str, list[float]] = {name: [] for name in work}
     with ThreadPoolExecutor(cores) as pool:
-        for _ in range(ROUNDS):
-            for name, work in (("decode", decode_only), ("network", infer_only)):
+        for _ in range(options.rounds):
+            for name, run in work.items():
                 start = time.perf_counter()
-                list(pool.map(work, chunks))
-                rates[name].append(len(paths) / (time.perf_counter() - start))
-            start = time.perf_counter()
-            extractor.transform(paths)
-            rates["featx"].append(len(paths) / (time.perf_counter() - start))
-    on_card = session.device.startswith("cuda")
-    ceilings = [
-        min(a, b) if on_card else 1 / (1 / a + 1 / b) for a, b in zip(rates["decode"], rates["network"], strict=True)
-    ]
+                run()
+                rates[name].append(
+                    (len(paths) // batch * batch if name == "network" else len(paths)) / (time.perf_counter() - start)
+                )
+    pairs = list(zip(rates["decode"], rates["network"], strict=True))
+    ceilings = [min(a, b) if on_card else 1 / (1 / a + 1 / b) for a, b in pairs]
     shares = [end / ceiling for end, ceiling in zip(rates["featx"], ceilings, strict=True)]
     what = f"{options.backbone} {options.precision or 'as it is'}, decode {options.decode}"
     print(
@@ -94,6 +106,23 @@ def main() -> None:
         f"decode {median(rates['decode']):.0f}, network {median(rates['network']):.0f}, "
         f"ceiling {median(ceilings):.0f}, featx {median(rates['featx']):.0f} pictures/s = "
         f"{median(shares):.1%} of the ceiling (rounds {', '.join(f'{share:.1%}' for share in shares)})"
+    )
+    if on_card:
+        print(f"  decoded in memory: {median(rates['memory']):.0f} pictures/s")
+        compare_with_cpu(extractor, paths[: min(len(arrays), 100)])
+
+
+def compare_with_cpu(extractor: FeatureExtractor, paths: list[str]) -> None:
+    """Print how far the card's features lie from the CPU's, and from themselves in other company."""
+    here, there = extractor.transform(paths), clone(extractor).set_params(device="cpu").transform(paths)
+    cosines = (here * there).sum(axis=1) / np.linalg.norm(here, axis=1) / np.linalg.norm(there, axis=1)
+    furthest = float(np.abs(here - there).max())
+    print(f"  against the CPU, {len(paths)} pictures: cosine {cosines.min():.8f} at least, difference {furthest:.1e}")
+    alone = np.concatenate([extractor.transform([path]) for path in paths[:10]])
+    turned = extractor.transform(paths[::-1])[::-1]
+    print(
+        f"  alone against in a batch: difference {float(np.abs(alone - here[:10]).max()):.1e}; "
+        f"in the other order: {float(np.abs(turned - here).max()):.1e} (values up to {float(np.abs(here).max()):.1f})"
     )
 
 

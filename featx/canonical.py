@@ -68,7 +68,7 @@ def check_canonical(backbone: Backbone, device: str = "auto", providers: Provide
     >>> check_canonical(open_backbone("efficientnet_lite0"), "cpu").passed
     True
     """
-    session = Session(tap(backbone, None, "avg", False), device, providers)
+    session = Session(tap(backbone, None, "avg", False), device, providers, precision=backbone.precision)
     features = session.run(canonical_pixels(backbone.preprocess))[0].astype(np.float64)
     stored = backbone.canonical.astype(np.float64)
     cosine = float(features @ stored / max(np.linalg.norm(features) * np.linalg.norm(stored), 1e-30))

@@ -5,6 +5,10 @@ Pillow and onnxruntime both release the interpreter's lock, so that the threads
 really run side by side; that beat a pool of decoders in front of one busy
 session. At most two batches a thread are under way, so memory does not grow
 with the input.
+
+A card wants larger batches, always of one shape, and none of the processor's time:
+there a few threads look after a batch each, and the pictures of all of them are decoded
+by as many threads as there are cores, oldest batch first.
 """
 
 from __future__ import annotations
@@ -15,6 +19,7 @@ from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import count, islice
 from threading import current_thread
 from time import perf_counter
@@ -34,6 +39,8 @@ from featx.session import Session, StopSwitch
 __all__ = ["Batch", "View", "run"]
 
 _WORKER = "featx-worker"
+_LANES = 6  # batches under way on a card: two run there, the others are being decoded
+_PIECE = 4  # pictures that a thread decodes for a card before it looks what is most urgent
 
 
 @dataclass(frozen=True)
@@ -96,7 +103,8 @@ def run(
     views : sequence of View
         Their features stand side by side in a row, in this order.
     batch_size, n_threads : int
-        Pictures a batch, and batches at work side by side.
+        Pictures a batch, and threads that decode: a batch each, which they then run on the CPU,
+        or a few pictures of a batch for a card.
     read_ahead : bool, default=True
         Whether to take further items before the first batch has come out.
     fast : bool, default=False
@@ -109,12 +117,16 @@ def run(
     Batch
         In the order of the items, none left out.
     """
-    job = _Job(views, batch_size, fast, profile or Profile(), StopSwitch(), [batch_size] * len(views))
+    on_card = any(view.session.device != "cpu" for view in views)
+    decoders = ThreadPoolExecutor(n_threads, thread_name_prefix=_WORKER) if on_card else None
+    profile = profile or Profile()
+    job = _Job(views, batch_size, fast, profile, StopSwitch(), [batch_size] * len(views), decoders)
 
     source, starts = iter(items), count(0, batch_size)
     pending: deque[Future[Batch]] = deque()
-    pool = ThreadPoolExecutor(n_threads, thread_name_prefix=_WORKER)
-    under_way = 2 * n_threads if read_ahead else 1
+    n_batches = _LANES if on_card else n_threads
+    pool = ThreadPoolExecutor(n_batches, thread_name_prefix=_WORKER)
+    under_way = 2 * n_batches if read_ahead else 1
     try:
         while True:
             while len(pending) < under_way and (chunk := list(islice(source, batch_size))):
@@ -129,7 +141,10 @@ def run(
         if pending:
             job.stop.throw()
         # The garbage collector may close an abandoned run, in any thread: a worker must not wait for itself.
-        pool.shutdown(wait=not current_thread().name.startswith(_WORKER), cancel_futures=True)
+        wait = not current_thread().name.startswith(_WORKER)
+        pool.shutdown(wait=wait, cancel_futures=True)
+        if decoders and wait:
+            decoders.shutdown()
 
 
 @dataclass(frozen=True)
@@ -142,20 +157,45 @@ class _Job:
     profile: Profile
     stop: StopSwitch
     fits: list[int]  # how many pictures each view's device takes at once, known better with time
+    decoders: ThreadPoolExecutor | None  # who decodes for a card
 
     def embed(self, start: int, items: list[Any]) -> Batch:
         parts = [_Part(view, len(items), self.batch_size) for view in self.views]
+        failures: list[Failure] = []
+        files: dict[FileState, bytes] = {}
+        each = len(items) if self.decoders is None else _PIECE
+        pieces = [range(i, min(i + each, len(items))) for i in range(0, len(items), each)]
+        fill = partial(self._fill, parts, items, start)
+        for failed, states in self.decoders.map(fill, pieces) if self.decoders else map(fill, pieces):
+            failures += failed
+            files |= states
+        for n, part in enumerate(parts):
+            if part.filled.any() and not self.stop.thrown:
+                with self.profile.step("inference"):
+                    pixels, rows = part.batch()
+                    part.features[part.filled] = self._infer(n, pixels)[rows]
+            if part.view.recall and not self.stop.thrown:
+                with self.profile.step("write"):
+                    part.view.recall.put({digest: part.features[i] for i, digest in part.digests.items()}, files)
+        self.profile.add("inference", 0.0, len(items))
+        features = parts[0].features if len(parts) == 1 else np.concatenate([part.features for part in parts], axis=1)
+        return Batch(features, failures)
+
+    def _fill(
+        self, parts: list[_Part], items: list[Any], start: int, piece: range
+    ) -> tuple[list[Failure], dict[FileState, bytes]]:
+        """Decode some of a batch's pictures, or look them up; several threads may be at one batch."""
         recall = self.views[0].recall  # reading and digesting is the same for all
         shortest = max(view.preprocess.resize for view in self.views) if self.fast else None
         failures: list[Failure] = []
         files: dict[FileState, bytes] = {}
         spent = dict.fromkeys(("read", "decode", "resize"), 0.0)
-        for i, item in enumerate(items):
+        for i in piece:
             if self.stop.thrown:
                 break
             try:
                 with _timed(spent, "read"):
-                    source = recall.read(item, shortest) if recall else Source(read(item))
+                    source = recall.read(items[i], shortest) if recall else Source(read(items[i]))
                 if source.state and source.digest:
                     files[source.state] = source.digest
                 missing = [part for part in parts if not part.recalls(i, source.digest)]
@@ -170,20 +210,11 @@ class _Job:
                         part.take(i, image, source.digest, self.fast)
             except UnreadableError as error:
                 for part in parts:
-                    part.features[i] = np.nan
-                failures.append(Failure(start + i, describe(item), str(error)))
+                    part.lose(i)
+                failures.append(Failure(start + i, describe(items[i]), str(error)))
         for name, seconds in spent.items():
             self.profile.add(name, seconds)
-        for n, part in enumerate(parts):
-            if part.places:
-                with self.profile.step("inference"):
-                    part.features[part.places] = self._infer(n, part.batch())[: len(part.places)]
-            if part.view.recall and not self.stop.thrown:
-                with self.profile.step("write"):
-                    part.view.recall.put({digest: part.features[i] for i, digest in part.digests.items()}, files)
-        self.profile.add("inference", 0.0, len(items))
-        rows = parts[0].features if len(parts) == 1 else np.concatenate([part.features for part in parts], axis=1)
-        return Batch(rows, failures)
+        return failures, files
 
     def _infer(self, view: int, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """Run a batch, in parts once one was too large for a card's memory."""
@@ -203,12 +234,11 @@ class _Part:
 
     def __init__(self, view: View, n_items: int, batch_size: int) -> None:
         self.view = view
-        self.n_items = n_items
+        self.fixed = view.session.device != "cpu"  # there, one shape for all runs
         rules = view.preprocess
-        n_rows = n_items if view.session.device == "cpu" else batch_size  # elsewhere, one shape for all runs
-        self.pixels = np.empty((n_rows, 3, rules.height, rules.width), np.uint8)
+        self.pixels = np.empty((batch_size if self.fixed else n_items, 3, rules.height, rules.width), np.uint8)
+        self.filled = np.zeros(n_items, bool)  # which rows of pixels are to run
         self.features = np.full((n_items, view.n_features), np.nan, np.float32)
-        self.places: list[int] = []  # of the rows of pixels
         self.digests: dict[int, bytes] = {}  # of what is to be kept
 
     def recalls(self, i: int, digest: bytes | None) -> bool:
@@ -222,16 +252,24 @@ class _Part:
 
     def take(self, i: int, image: Any, digest: bytes | None, fast: bool) -> None:
         """Put a picture on the canvas."""
-        out = self.pixels[len(self.places)]
-        to_canvas(image, self.view.preprocess, out, crop=self.view.crop, fast=fast)
-        self.places.append(i)
+        to_canvas(image, self.view.preprocess, self.pixels[i], crop=self.view.crop, fast=fast)
+        self.filled[i] = True
         if digest is not None:
             self.digests[i] = digest
 
-    def batch(self) -> npt.NDArray[np.uint8]:
-        """Give what the network is to see; the rest of a fixed shape is black."""
-        self.pixels[len(self.places) :] = 0
-        return self.pixels if len(self.pixels) > self.n_items else self.pixels[: len(self.places)]
+    def lose(self, i: int) -> None:
+        """Leave a row empty, whatever came of it before."""
+        self.features[i] = np.nan
+        self.filled[i] = False
+        self.digests.pop(i, None)
+
+    def batch(self) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.intp] | slice]:
+        """Give what the network is to see, and which rows of its answer count."""
+        if not self.fixed:
+            return self.pixels if self.filled.all() else self.pixels[self.filled], slice(None)
+        rows = np.flatnonzero(self.filled)
+        self.pixels[np.setdiff1d(np.arange(len(self.pixels)), rows)] = 0
+        return self.pixels, rows
 
 
 @contextmanager

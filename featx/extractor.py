@@ -102,7 +102,7 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         first runs or an error says why not.
     batch_size : int or None, default=None
         Pictures a run of the network. None is 8 on the CPU, which was as fast as any and
-        shares the work out evenly, and 32 elsewhere.
+        shares the work out evenly, and 64 elsewhere, where every run has that shape.
     cache : bool, str or path, default=False
         Keep features on disk and embed each picture once, whatever folds, searches, clones
         and processes ask for it again. True is a folder of the user's, or give one. A file
@@ -347,7 +347,9 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
                     known.add(start + i)
         profile.add("read", 0.0, len(known))
         places = [i for i in range(len(items)) if i not in known]
-        size = max(1, min(self._batch_size(views), -(-len(places) // self._threads())))
+        size = self._batch_size(views)
+        if views[0].session.device == "cpu":  # elsewhere the threads share a batch
+            size = max(1, min(size, -(-len(places) // self._threads())))
         bar = tqdm(total=len(items), initial=len(known), unit="picture", disable=not self.progress)
         rest = items if not known else [items[i] for i in places]
         with bar, closing(self._batches(views, rest, size, profile=profile)) as batches:
@@ -398,7 +400,9 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     def _open_session(self, part: Part) -> Session:
         arguments = (tuple(part.widths), self.pooling, bool(self.l2_normalize))
         key = (part.backbone.identity, *arguments)
-        session = get_session(key, lambda: tap(part.backbone, *arguments), self.device, self.providers)
+        session = get_session(
+            key, lambda: tap(part.backbone, *arguments), self.device, self.providers, precision=part.backbone.precision
+        )
         require_canonical(part.backbone, session.device, self.providers)
         return session
 
@@ -413,7 +417,7 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     def _batch_size(self, views: list[engine.View]) -> int:
         if self.batch_size is not None:
             return self.batch_size
-        return 8 if views[0].session.device == "cpu" else 32
+        return 8 if views[0].session.device == "cpu" else 64
 
     def _threads(self) -> int:
         if self.n_threads is not None:

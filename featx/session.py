@@ -9,6 +9,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from importlib import metadata
+from threading import BoundedSemaphore
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -44,7 +45,9 @@ class Session:
 
     On the CPU a session uses one thread for each call, so that callers decide
     how many run side by side; that was as fast as threads inside a call, and a
-    picture's features do not depend on how the work was split.
+    picture's features do not depend on how the work was split. Elsewhere two calls run at
+    a time, one of which computes while the other copies; more gave nothing, and each
+    takes its own memory there.
 
     Parameters
     ----------
@@ -55,6 +58,9 @@ class Session:
     providers : sequence or None, default=None
         onnxruntime's execution providers, in its own spelling: names, or pairs of a name and
         its options. The first of them runs or DeviceError is raised; None leaves it to ``device``.
+        CUDA's options stand on those of `CUDA_OPTIONS` that are not given.
+    precision : {"float32", "float16", "int8"}, default="float32"
+        What the graph computes in; CUDA lays float16 out in another way.
 
     Attributes
     ----------
@@ -62,25 +68,40 @@ class Session:
         Where it runs: ``"cpu"``, ``"cuda:N"``, or the name of another provider.
     """
 
-    def __init__(self, model: bytes, device: str, providers: Providers = None) -> None:
+    def __init__(self, model: bytes, device: str, providers: Providers = None, *, precision: str = "float32") -> None:
         check_device(device)
         check_providers(providers, device)
+        options = {**CUDA_OPTIONS, "prefer_nhwc": 1} if precision == "float16" else CUDA_OPTIONS
         if providers is None:
-            self.device, self._session = _open(model, _settle(device))
+            self.device, self._session = _open(model, _settle(device), options)
         else:
-            self.device, self._session = _open_providers(model, list(providers))
+            self.device, self._session = _open_providers(model, list(providers), options)
+        self._turns = BoundedSemaphore(2)
 
     def run(self, pixels: npt.NDArray[np.uint8], stop: StopSwitch | None = None) -> npt.NDArray[np.float32]:
         """Compute the features of a batch, shape (n, 3, height, width) to (n, n_features).
 
         ``stop`` ends the run from another thread; it then raises DeviceError.
         """
+        options = stop.options if stop else None
         try:
-            (features,) = self._session.run(["features"], {"pixels": pixels}, stop.options if stop else None)
+            if self.device == "cpu":
+                features = self._session.run(["features"], {"pixels": pixels}, options)[0]
+            else:
+                with self._turns:
+                    features = self._run_bound(pixels, options)
         except Exception as error:
             kind = OutOfMemoryError if self.device != "cpu" and _lacks_memory(error) else DeviceError
             raise kind(f"onnxruntime failed on {self.device}: {_explain(error)}") from error
         return features  # type: ignore[no-any-return]
+
+    def _run_bound(self, pixels: npt.NDArray[np.uint8], options: Any) -> Any:
+        """Run with input and output bound, which spares a copy that onnxruntime otherwise makes."""
+        binding = self._session.io_binding()
+        binding.bind_cpu_input("pixels", np.ascontiguousarray(pixels))
+        binding.bind_output("features")
+        self._session.run_with_iobinding(binding, options)
+        return binding.copy_outputs_to_cpu()[0]
 
 
 def run_graph(
@@ -122,7 +143,14 @@ class StopSwitch:
         self.options.terminate = True
 
 
-def get_session(key: Hashable, build: Callable[[], bytes], device: str, providers: Providers = None) -> Session:
+def get_session(
+    key: Hashable,
+    build: Callable[[], bytes],
+    device: str,
+    providers: Providers = None,
+    *,
+    precision: str = "float32",
+) -> Session:
     """Get this process's session for ``key`` and ``device``, opening it on first use.
 
     The last few stay open, so that a new estimator (a clone, a task in a
@@ -134,15 +162,15 @@ def get_session(key: Hashable, build: Callable[[], bytes], device: str, provider
         Identifies the graph.
     build : callable
         Gives the serialised graph; called when there is no session yet.
-    device, providers
-        As for `Session`.
+    device, providers, precision
+        As for `Session`; the key tells precisions apart.
     """
     check_providers(providers, device)
     device = _settle(device) if providers is None else device
     full_key = (key, device, repr(providers))
     with _lock:
         if full_key not in _sessions:
-            _sessions[full_key] = Session(build(), device, providers)
+            _sessions[full_key] = Session(build(), device, providers, precision=precision)
             while len(_sessions) > _KEEP:
                 _sessions.popitem(last=False)
         _sessions.move_to_end(full_key)
@@ -152,7 +180,8 @@ def get_session(key: Hashable, build: Callable[[], bytes], device: str, provider
 #: Providers in onnxruntime's own words.
 Providers: TypeAlias = "Sequence[str | tuple[str, dict[str, Any]]] | None"
 
-#: How ``device="cuda"`` runs; ``providers=`` says otherwise.
+#: How ``device="cuda"`` runs; ``providers=[("CUDAExecutionProvider", {"use_tf32": 1})]`` changes one of them.
+#: float16 runs with ``prefer_nhwc`` as well. What each does to the speed is in benchmarks/RESULTS.md.
 CUDA_OPTIONS = {
     "use_tf32": 0,  # float32 means float32: convolutions would round their inputs to 10 bits
     "cudnn_conv_algo_search": "HEURISTIC",  # an exhaustive search costs seconds for each shape
@@ -234,12 +263,12 @@ def _settle(device: str) -> str:
     return "cpu"
 
 
-def _open(model: bytes, device: str) -> tuple[str, Any]:
+def _open(model: bytes, device: str, options: dict[str, Any]) -> tuple[str, Any]:
     if device != "cpu":
         why_not = _why_no_cuda()
         if not why_not:
             number = int(device.partition(":")[2] or 0)
-            session, why_not = _try_cuda(model, number)
+            session, why_not = _try_cuda(model, {"device_id": number, **options})
             if session:
                 logger.info("device=%r: running on cuda:%d", device, number)
                 return f"cuda:{number}", session
@@ -249,7 +278,7 @@ def _open(model: bytes, device: str) -> tuple[str, Any]:
     return "cpu", _new_session(model, ["CPUExecutionProvider"])
 
 
-def _open_providers(model: bytes, providers: list[Any]) -> tuple[str, Any]:
+def _open_providers(model: bytes, providers: list[Any], options: dict[str, Any]) -> tuple[str, Any]:
     """Open a session on providers in onnxruntime's own words, which falls back without raising."""
     names = [pair if isinstance(pair, str) else pair[0] for pair in providers]
     onnxruntime = _onnxruntime()
@@ -259,11 +288,9 @@ def _open_providers(model: bytes, providers: list[Any]) -> tuple[str, Any]:
     if missing := [name for name in names if name not in available]:
         raise DeviceError(f"providers: {', '.join(missing)} not in this onnxruntime, which has {', '.join(available)}")
     try:
-        defaults = {"CUDAExecutionProvider": CUDA_OPTIONS}
-        session = _new_session(
-            model,
-            [(pair, defaults.get(pair, {})) if isinstance(pair, str) else tuple(pair) for pair in providers],
-        )
+        defaults = {"CUDAExecutionProvider": options}
+        pairs = [(pair, {}) if isinstance(pair, str) else pair for pair in providers]
+        session = _new_session(model, [(name, {**defaults.get(name, {}), **given}) for name, given in pairs])
     except Exception as error:  # onnxruntime's own types
         raise DeviceError(f"providers: {names[0]} cannot open the backbone: {_explain(error)}") from error
     if session.get_providers()[0] != names[0]:
@@ -289,13 +316,12 @@ def _is_installed(distribution: str) -> bool:
     return True
 
 
-def _try_cuda(model: bytes, number: int) -> tuple[Any, str]:
+def _try_cuda(model: bytes, options: dict[str, Any]) -> tuple[Any, str]:
     onnxruntime = _onnxruntime()
     if hasattr(onnxruntime, "preload_dlls"):
         onnxruntime.preload_dlls()  # the CUDA and cuDNN libraries that pip installed
     try:
-        cuda = ("CUDAExecutionProvider", {"device_id": number, **CUDA_OPTIONS})
-        session = _new_session(model, [cuda, "CPUExecutionProvider"])
+        session = _new_session(model, [("CUDAExecutionProvider", options), "CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's own types
         return None, _explain(error)
     if session.get_providers()[0] != "CUDAExecutionProvider":  # it falls back without raising
@@ -311,9 +337,16 @@ def _new_session(model: bytes, providers: list[Any]) -> Any:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
+    on_cpu = providers == ["CPUExecutionProvider"]
     # on the CPU errors are raised, and need no printing as well; elsewhere only the print names a missing library
-    options.log_severity_level = 4 if providers == ["CPUExecutionProvider"] else 3
-    return onnxruntime.InferenceSession(model, options, providers=providers)
+    options.log_severity_level = 4 if on_cpu else 3
+    if on_cpu:
+        return onnxruntime.InferenceSession(model, options, providers=providers)
+    onnxruntime.set_default_logger_severity(3)
+    session = onnxruntime.InferenceSession(model, options, providers=providers)
+    # from here on errors are raised here as well; cuDNN would print a line for every plan that it cannot use
+    onnxruntime.set_default_logger_severity(4)
+    return session
 
 
 def _lacks_memory(error: Exception) -> bool:

@@ -9,6 +9,7 @@ from PIL import Image
 import featx
 from featx import engine
 from featx.backbones import open_backbone, tap
+from featx.decode import Deferred
 from featx.extractor import FeatureExtractor
 from featx.preprocess import Preprocess
 from featx.profile import Profile
@@ -168,6 +169,24 @@ def test_elsewhere_than_on_the_cpu_every_run_has_one_shape():
     assert card.shapes == [4, 4, 4]
     assert [len(batch.features) for batch in rows] == [4, 4, 1]
     assert np.concatenate([batch.features for batch in rows])[:, 0].tolist() == [1, 2, 3] * 3
+
+
+def test_for_a_card_several_threads_decode_one_batch():
+    both = threading.Barrier(2, timeout=30)
+
+    class Meeting(Deferred):  # is read only while another one is, too
+        def fetch(self):
+            both.wait()
+            return X[0]
+
+    card = Card(room=100)
+    items = [Meeting() if i in (0, 4) else picture for i, picture in enumerate(PICTURES * 2)]
+    items[2] = items[7] = b"no picture"
+    (batch,) = engine.run(items, [engine.View(card, PREPROCESS, 3)], batch_size=8, n_threads=2)
+    assert card.shapes == [8]
+    assert [failure.index for failure in batch.failures] == [2, 7]
+    assert np.isnan(batch.features).all(axis=1).tolist() == [i in (2, 7) for i in range(8)]
+    assert batch.features[[1, 3, 5, 6], 0].tolist() == [2, 4, 2, 3]
 
 
 def test_a_batch_that_does_not_fit_goes_in_halves_with_a_warning():

@@ -2,6 +2,8 @@ import os
 import subprocess
 import sys
 import textwrap
+import time
+from concurrent.futures import ThreadPoolExecutor
 from importlib import metadata
 
 import numpy as np
@@ -119,6 +121,52 @@ def test_onnxruntimes_errors_are_translated():
         Session(MODEL, "cpu").run(np.zeros((1, 3, 10, 10), np.uint8))
     assert str(caught.value).startswith("onnxruntime failed on cpu: ")
     assert ".cc:" not in str(caught.value)
+
+
+def test_elsewhere_than_on_the_cpu_input_and_output_are_bound_and_two_calls_run_at_a_time(monkeypatch):
+    opened = Session(MODEL, "cpu")
+    want = opened.run(PIXELS)
+    opened.device = "elsewhere"
+    running, most, bound = [], [], opened._run_bound
+
+    def slowly(pixels, options):
+        running.append(1)
+        most.append(len(running))
+        time.sleep(0.02)
+        rows = bound(pixels, options)
+        running.pop()
+        return rows
+
+    monkeypatch.setattr(opened, "_run_bound", slowly)
+    with ThreadPoolExecutor(6) as pool:
+        for rows in pool.map(opened.run, [PIXELS, np.asfortranarray(PIXELS)] * 6):
+            np.testing.assert_array_equal(rows, want)
+    assert max(most) == 2
+
+
+def test_options_of_cuda_stand_on_the_documented_ones_and_float16_is_laid_out_for_it(monkeypatch):
+    _pretend(monkeypatch, ["CUDAExecutionProvider", "CPUExecutionProvider"], {"onnxruntime-gpu"})
+    real, asked = onnxruntime.InferenceSession, []
+
+    class Pretended:
+        def __init__(self, model, options, providers):
+            asked.append(dict(providers[:1])["CUDAExecutionProvider"])
+            self.inner = real(model, options, providers=["CPUExecutionProvider"])
+
+        def get_providers(self):
+            return ["CUDAExecutionProvider", "CPUExecutionProvider"]
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", Pretended)
+    Session(MODEL, "cuda:1")
+    Session(MODEL, "cuda", precision="float16")
+    Session(MODEL, "auto", ["CUDAExecutionProvider"])
+    Session(MODEL, "auto", [("CUDAExecutionProvider", {"use_tf32": 1, "device_id": 2})], precision="float16")
+    assert asked == [
+        {"device_id": 1, **CUDA_OPTIONS},
+        {"device_id": 0, **CUDA_OPTIONS, "prefer_nhwc": 1},
+        CUDA_OPTIONS,
+        {**CUDA_OPTIONS, "prefer_nhwc": 1, "use_tf32": 1, "device_id": 2},
+    ]
 
 
 def test_without_onnxruntime_both_commands_are_named():
