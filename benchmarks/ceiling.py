@@ -1,6 +1,6 @@
 """How near featx comes to what this machine can do: decoding alone, the network alone, and both.
 
-python benchmarks/ceiling.py FOLDER [--backbone NAME] [--precision P] [--decode exact|fast] [--device D]
+python benchmarks/ceiling.py FOLDER [--backbone NAME] [--precision P] [--decode exact|fast] [--device D] [--jobs N]
 
 All cores are busy in each measurement, and every one runs once a round, one after the other. A
 picture costs 1/a of decoding and 1/b of the network, so that on a CPU, where both share the cores,
@@ -15,6 +15,7 @@ import resource
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from itertools import cycle, islice
 from pathlib import Path
 from statistics import median
@@ -26,7 +27,7 @@ from sklearn.base import clone
 from featx import FeatureExtractor
 from featx.backbones import open_backbone
 from featx.decode import decode
-from featx.preprocess import to_canvas
+from featx.preprocess import Preprocess, to_canvas
 
 ROUNDS = 5
 
@@ -40,6 +41,7 @@ def main() -> None:
     parser.add_argument("--decode", default="exact")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--pictures", type=int, default=400)
+    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="processes that share the work (default: 1)")
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     parser.add_argument("--memory", type=int, default=0, metavar="N", help="only embed N pictures and print the peak")
     options = parser.parse_args()
@@ -48,6 +50,8 @@ def main() -> None:
     extractor = FeatureExtractor(
         options.backbone, precision=options.precision, decode=options.decode, device=options.device
     )
+    if options.jobs > 1:
+        extractor.set_params(n_jobs=options.jobs)
     session = extractor.open_session()
     extractor.transform(paths[:8])
     if options.memory:
@@ -66,13 +70,11 @@ def main() -> None:
     preprocess = open_backbone(options.backbone, options.precision).preprocess
     shape = (3, preprocess.height, preprocess.width)
     cores = int(joblib.cpu_count())
-    chunks = [paths[i : i + 8] for i in range(0, len(paths), 8)]
-    fast = options.decode == "fast"
-
-    def decode_only(chunk: list[str]) -> None:
-        pixels = np.empty((len(chunk), *shape), np.uint8)
-        for path, out in zip(chunk, pixels, strict=True):
-            to_canvas(decode(path, preprocess.resize if fast else None), preprocess, out, fast=fast)
+    part = -(-len(paths) // (4 * options.jobs))
+    parts = [paths[i : i + part] for i in range(0, len(paths), part)]
+    decode_all = partial(
+        decode_only, preprocess=preprocess, fast=options.decode == "fast", n=max(1, cores // options.jobs)
+    )
 
     some = np.random.default_rng(0).integers(0, 256, (batch, *shape), np.uint8)
 
@@ -80,15 +82,18 @@ def main() -> None:
         session.run(some)
 
     work: dict[str, Callable[[], object]] = {
-        "decode": lambda: list(pool.map(decode_only, chunks)),
+        "decode": lambda: joblib.Parallel(options.jobs)(joblib.delayed(decode_all)(part) for part in parts),
         "network": lambda: list(pool.map(infer_only, range(len(paths) // batch))),
         "featx": lambda: extractor.transform(paths),
     }
-    if on_card:
+    if on_card and options.jobs == 1:
         arrays = [np.asarray(decode(path)) for path in dict.fromkeys(paths)]
         decoded = list(islice(cycle(arrays), len(paths)))
         work["memory"] = lambda: extractor.transform(decoded)
     rates: dict[str, list[float]] = {name: [] for name in work}
+    if options.jobs > 1:  # processes start once, and stay
+        work["decode"]()
+        extractor.transform(paths)
     with ThreadPoolExecutor(cores) as pool:
         for _ in range(options.rounds):
             for name, run in work.items():
@@ -102,14 +107,26 @@ def main() -> None:
     shares = [end / ceiling for end, ceiling in zip(rates["featx"], ceilings, strict=True)]
     what = f"{options.backbone} {options.precision or 'as it is'}, decode {options.decode}"
     print(
-        f"{what}, {session.device}, {cores} cores: "
+        f"{what}, {session.device}, {cores} cores, {options.jobs} processes: "
         f"decode {median(rates['decode']):.0f}, network {median(rates['network']):.0f}, "
         f"ceiling {median(ceilings):.0f}, featx {median(rates['featx']):.0f} pictures/s = "
         f"{median(shares):.1%} of the ceiling (rounds {', '.join(f'{share:.1%}' for share in shares)})"
     )
-    if on_card:
+    if "memory" in work:
         print(f"  decoded in memory: {median(rates['memory']):.0f} pictures/s")
         compare_with_cpu(extractor, paths[: min(len(arrays), 100)])
+
+
+def decode_only(paths: list[str], preprocess: Preprocess, fast: bool, n: int) -> None:
+    """Decode and resize in some threads."""
+
+    def some(chunk: list[str]) -> None:
+        pixels = np.empty((len(chunk), 3, preprocess.height, preprocess.width), np.uint8)
+        for path, out in zip(chunk, pixels, strict=True):
+            to_canvas(decode(path, preprocess.resize if fast else None), preprocess, out, fast=fast)
+
+    with ThreadPoolExecutor(n) as pool:
+        list(pool.map(some, (paths[i : i + 8] for i in range(0, len(paths), 8))))
 
 
 def compare_with_cpu(extractor: FeatureExtractor, paths: list[str]) -> None:

@@ -108,9 +108,16 @@ def ways(session: Session, pixels: np.ndarray) -> dict[str, Any]:
     def plain() -> Iterator[Callable[[], object]]:
         yield lambda: inner.run(["features"], {"pixels": pixels})
 
+    def run_bound() -> Any:
+        binding = inner.io_binding()
+        binding.bind_cpu_input("pixels", pixels)
+        binding.bind_output("features")
+        inner.run_with_iobinding(binding)
+        return binding.copy_outputs_to_cpu()[0]
+
     @contextmanager
     def bound() -> Iterator[Callable[[], object]]:
-        yield lambda: session._run_bound(pixels, None)
+        yield run_bound
 
     @contextmanager
     def page_locked() -> Iterator[Callable[[], object]]:
@@ -119,7 +126,7 @@ def ways(session: Session, pixels: np.ndarray) -> dict[str, Any]:
         if cuda.cudaHostRegister(address, size, 0):
             raise OSError("cudaHostRegister failed")
         try:
-            yield lambda: session._run_bound(pixels, None)
+            yield run_bound
         finally:
             cuda.cudaHostUnregister(address)
 

@@ -11,7 +11,7 @@ import numpy as np
 from featx.backbones import Backbone, tap
 from featx.backbones.file import canonical_pixels
 from featx.errors import DeviceError
-from featx.session import Providers, Session
+from featx.session import Providers, Session, asks_for_tf32
 
 __all__ = ["CanonicalCheck", "check_canonical", "require_canonical"]
 
@@ -72,7 +72,8 @@ def check_canonical(backbone: Backbone, device: str = "auto", providers: Provide
     features = session.run(canonical_pixels(backbone.preprocess))[0].astype(np.float64)
     stored = backbone.canonical.astype(np.float64)
     cosine = float(features @ stored / max(np.linalg.norm(features) * np.linalg.norm(stored), 1e-30))
-    return CanonicalCheck(session.device, cosine, float(np.abs(features - stored).max()), COSINES[backbone.precision])
+    needed = COSINES["float16" if asks_for_tf32(providers) else backbone.precision]
+    return CanonicalCheck(session.device, cosine, float(np.abs(features - stored).max()), needed)
 
 
 def require_canonical(backbone: Backbone, device: str, providers: Providers = None) -> None:

@@ -14,7 +14,7 @@ import joblib
 import numpy as np
 import numpy.typing as npt
 from joblib.parallel import get_active_backend
-from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.utils import Tags
 from tqdm import tqdm
 
@@ -34,6 +34,8 @@ __all__ = ["Embedded", "FeatureExtractor", "embed_together"]
 
 #: Pictures looked up in the cache at a time.
 _MANY = 2000
+#: Pictures that are worth a process, and parts that each process gets one after the other.
+_FEWEST, _PIECES = 256, 4
 
 
 class Embedded(NamedTuple):
@@ -113,6 +115,11 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     n_threads : int or None, default=None
         Threads that decode and run side by side. None is every core that this
         process may use, or its share inside a joblib worker.
+    n_jobs : int or None, default=None
+        Processes that share the pictures of a call, through joblib and whichever backend it
+        is told to use; -1 is one a core. Each opens its own session, on the same card if there
+        is one, and gets its part of the threads. Worth it from some eight cores on, where one
+        interpreter cannot keep all of them decoding; a process gets 256 pictures at least.
     on_error : {"raise", "nan"}, default="raise"
         A picture that cannot be read raises, or gives a row of NaN and a
         warning. A call in which every picture fails always raises.
@@ -153,6 +160,7 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         cache: bool | str | os.PathLike[str] = False,
         cache_verify: str = "stat",
         n_threads: int | None = None,
+        n_jobs: int | None = None,
         on_error: str = "raise",
         progress: bool = False,
     ) -> None:
@@ -169,6 +177,7 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         self.cache = cache
         self.cache_verify = cache_verify
         self.n_threads = n_threads
+        self.n_jobs = n_jobs
         self.on_error = on_error
         self.progress = progress
 
@@ -347,12 +356,9 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
                     known.add(start + i)
         profile.add("read", 0.0, len(known))
         places = [i for i in range(len(items)) if i not in known]
-        size = self._batch_size(views)
-        if views[0].session.device == "cpu":  # elsewhere the threads share a batch
-            size = max(1, min(size, -(-len(places) // self._threads())))
         bar = tqdm(total=len(items), initial=len(known), unit="picture", disable=not self.progress)
         rest = items if not known else [items[i] for i in places]
-        with bar, closing(self._batches(views, rest, size, profile=profile)) as batches:
+        with bar, closing(self._shared(views, rest, profile)) as batches:
             for batch, start in batches:
                 found = [replace(failure, index=places[failure.index]) for failure in batch.failures]
                 if found and stop_at_failure:
@@ -364,6 +370,28 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             note = "" if len(items) == 1 else f"not one of {len(items)} pictures could be read; the first: "
             raise PictureError(failures[0], note)
         return Embedded(features, failures)
+
+    def _shared(
+        self, views: list[engine.View], items: Sequence[Any], profile: Profile
+    ) -> Generator[tuple[engine.Batch, int], None, None]:
+        """Embed a known number of items, here or in several processes."""
+        n_jobs = min(int(joblib.effective_n_jobs(self.n_jobs)), len(items) // _FEWEST)
+        size = self._batch_size(views)
+        if n_jobs < 2:
+            if views[0].session.device == "cpu":  # elsewhere the threads share a batch
+                size = max(1, min(size, -(-len(items) // self._threads())))
+            yield from self._batches(views, items, size, profile=profile)
+            return
+        share = -(-len(items) // (n_jobs * _PIECES) // size) * size or size
+        one = clone(self).set_params(n_jobs=None, n_threads=max(1, self._threads() // n_jobs))
+        tasks = (joblib.delayed(_embed_here)(one, list(items[i : i + share])) for i in range(0, len(items), share))
+        start = 0
+        with closing(joblib.Parallel(n_jobs, return_as="generator")(tasks)) as pieces:
+            for batch, spent in pieces:
+                profile.merge(spent)
+                moved = [replace(failure, index=start + failure.index) for failure in batch.failures]
+                yield engine.Batch(batch.features, moved), start
+                start += len(batch.features)
 
     def _batches(
         self,
@@ -480,6 +508,15 @@ def embed_together(extractors: Sequence[FeatureExtractor], X: Any, *, profile: P
     together = extractors[0]._embed(X, [one for some in views for one in some], stop_at_failure=False, profile=profile)
     ends = np.cumsum([sum(view.n_features for view in some) for some in views])
     return [Embedded(part, together.failures) for part in np.split(together.features, ends[:-1], axis=1)]
+
+
+def _embed_here(extractor: FeatureExtractor, items: list[Any]) -> tuple[engine.Batch, Profile]:
+    """Do one process's part."""
+    profile = Profile()
+    views = extractor._views()
+    batches = [batch for batch, _ in extractor._shared(views, items, profile)]
+    rows = np.concatenate([batch.features for batch in batches])
+    return engine.Batch(rows, [failure for batch in batches for failure in batch.failures]), profile
 
 
 def _known(views: list[engine.View], items: list[Any]) -> dict[int, npt.NDArray[np.float32]]:

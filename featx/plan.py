@@ -122,6 +122,9 @@ def _check(parameters: Mapping[str, Any]) -> None:
             continue
         if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
             raise InputError(f"{name}={value!r}: expected an integer of at least 1")
+    n_jobs = parameters["n_jobs"]
+    if n_jobs is not None and (isinstance(n_jobs, bool) or not isinstance(n_jobs, (int, np.integer)) or not n_jobs):
+        raise InputError(f"n_jobs={n_jobs!r}: expected an integer, at least 1 or negative to count from all cores")
     for name, choices in _CHOICES.items():
         if not isinstance(parameters[name], str) or parameters[name] not in choices:
             *most, last = map(repr, choices)

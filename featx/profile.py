@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 __all__ = ["STEPS", "Profile"]
 
@@ -47,6 +48,18 @@ class Profile:
         with self._lock:
             self.seconds[name] += seconds
             self.n_pictures += n_pictures
+
+    def merge(self, other: Profile) -> None:
+        """Count what another one counted."""
+        for name, seconds in other.seconds.items():
+            self.add(name, seconds)
+        self.add("inference", 0.0, other.n_pictures)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_lock"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, _lock=threading.Lock())
 
     def __str__(self) -> str:
         working = sum(seconds for name, seconds in self.seconds.items() if name != "wait") or 1.0

@@ -8,6 +8,7 @@ import re
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from contextlib import nullcontext
 from importlib import metadata
 from threading import BoundedSemaphore
 from typing import Any, TypeAlias
@@ -22,6 +23,7 @@ __all__ = [
     "REINSTALL_GPU",
     "Providers",
     "Session",
+    "asks_for_tf32",
     "check_device",
     "check_providers",
     "get_session",
@@ -76,7 +78,7 @@ class Session:
             self.device, self._session = _open(model, _settle(device), options)
         else:
             self.device, self._session = _open_providers(model, list(providers), options)
-        self._turns = BoundedSemaphore(2)
+        self._turns = nullcontext() if self.device == "cpu" else BoundedSemaphore(2)
 
     def run(self, pixels: npt.NDArray[np.uint8], stop: StopSwitch | None = None) -> npt.NDArray[np.float32]:
         """Compute the features of a batch, shape (n, 3, height, width) to (n, n_features).
@@ -85,23 +87,12 @@ class Session:
         """
         options = stop.options if stop else None
         try:
-            if self.device == "cpu":
-                features = self._session.run(["features"], {"pixels": pixels}, options)[0]
-            else:
-                with self._turns:
-                    features = self._run_bound(pixels, options)
+            with self._turns:
+                (features,) = self._session.run(["features"], {"pixels": pixels}, options)
         except Exception as error:
             kind = OutOfMemoryError if self.device != "cpu" and _lacks_memory(error) else DeviceError
             raise kind(f"onnxruntime failed on {self.device}: {_explain(error)}") from error
         return features  # type: ignore[no-any-return]
-
-    def _run_bound(self, pixels: npt.NDArray[np.uint8], options: Any) -> Any:
-        """Run with input and output bound, which spares a copy that onnxruntime otherwise makes."""
-        binding = self._session.io_binding()
-        binding.bind_cpu_input("pixels", np.ascontiguousarray(pixels))
-        binding.bind_output("features")
-        self._session.run_with_iobinding(binding, options)
-        return binding.copy_outputs_to_cpu()[0]
 
 
 def run_graph(
@@ -221,6 +212,12 @@ def check_providers(providers: object, device: str) -> None:
         raise DeviceError(f"device={device!r} and providers={providers!r}: give the one or the other")
 
 
+def asks_for_tf32(providers: Providers) -> bool:
+    """Tell whether CUDA was asked to round what convolutions multiply to ten bits."""
+    pairs = [pair for pair in providers or () if not isinstance(pair, str)]
+    return any(name == "CUDAExecutionProvider" and str(given.get("use_tf32", 0)) == "1" for name, given in pairs)
+
+
 def list_devices() -> list[str]:
     """List the devices that the installed onnxruntime was built for: ``"cpu"``, and ``"cuda"`` with the extra gpu."""
     return ["cpu"] if _why_no_cuda() else ["cpu", "cuda"]
@@ -337,25 +334,25 @@ def _new_session(model: bytes, providers: list[Any]) -> Any:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
-    on_cpu = providers == ["CPUExecutionProvider"]
-    # on the CPU errors are raised, and need no printing as well; elsewhere only the print names a missing library
-    options.log_severity_level = 4 if on_cpu else 3
-    if on_cpu:
+    options.log_severity_level = 4  # errors are raised, and need no printing as well
+    if providers == ["CPUExecutionProvider"]:
         return onnxruntime.InferenceSession(model, options, providers=providers)
-    onnxruntime.set_default_logger_severity(3)
-    session = onnxruntime.InferenceSession(model, options, providers=providers)
-    # from here on errors are raised here as well; cuDNN would print a line for every plan that it cannot use
-    onnxruntime.set_default_logger_severity(4)
+    onnxruntime.set_default_logger_severity(3)  # only a print names a library that is missing
+    # without enable_fallback=0 a failure there is printed, and what follows runs on the CPU
+    session = onnxruntime.InferenceSession(model, options, providers=providers, enable_fallback=0)
+    onnxruntime.set_default_logger_severity(4)  # cuDNN would print a line for every plan that it cannot use
     return session
 
 
 def _lacks_memory(error: Exception) -> bool:
-    return bool(
-        re.search(r"out of memory|failed to allocate|cudaErrorMemoryAllocation|bad allocation", str(error), re.I)
+    signs = (
+        r"out of memory|failed to allocate|cudaErrorMemoryAllocation|bad allocation|Available memory of \d+ is smaller"
     )
+    return bool(re.search(signs, str(error), re.I))
 
 
 def _explain(error: Exception) -> str:
     """Give onnxruntime's reason without its source positions."""
     text = re.sub(r"\[ONNXRuntimeError\] : \d+ : (\w+) : ", r"\1: ", str(error))
-    return re.sub(r"\s*/\S+\.(cc|h):\d+ [^\n]*?\n?", " ", text).strip().splitlines()[0][:300]
+    text = re.sub(r"\S+\.(?:cc|cu|h):\d+ (?:(?:[\w:*&<>]+ )*[\w:~]+\([^()]*\)(?: const)? |(?=\w+ \w)Parse )?", "", text)
+    return " ".join(text.split())[:300]

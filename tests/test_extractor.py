@@ -336,7 +336,9 @@ def test_a_provider_that_does_not_load_is_no_silent_fallback(monkeypatch):
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: names)
     real = onnxruntime.InferenceSession
     monkeypatch.setattr(
-        onnxruntime, "InferenceSession", lambda model, options, providers: real(model, options, providers=names[1:])
+        onnxruntime,
+        "InferenceSession",
+        lambda model, options, providers, **_: real(model, options, providers=names[1:]),
     )
     with pytest.raises(featx.DeviceError, match="FancyExecutionProvider did not load, onnxruntime would run on CPU"):
         FeatureExtractor(providers=names).transform([])
@@ -348,3 +350,33 @@ def test_a_provider_that_gives_other_features_is_refused(monkeypatch):
     monkeypatch.setattr(canonical, "_passed", set())
     with pytest.raises(featx.DeviceError, match="gives other features than where it was made"):
         FeatureExtractor().transform(load_fashion_mnist("test")[0][:1])
+
+
+def test_processes_share_the_pictures_and_nothing_else_changes(tmp_path):
+    X, _ = featx.samples.load_fashion_mnist("test")
+    items = [*X[:300], b"", *X[:299], b"x", *X[300:]]
+    here = FeatureExtractor(layer="stem", on_error="nan")
+    shared = FeatureExtractor(layer="stem", on_error="nan", n_jobs=2, n_threads=2)
+    profile = featx.profile.Profile()
+    want, got = here.embed(items), shared.embed(items, profile=profile)
+    np.testing.assert_array_equal(got.features, want.features)
+    assert got.failures == want.failures
+    assert [failure.index for failure in got.failures] == [300, 600]
+    assert profile.n_pictures == len(items)
+    with pytest.raises(featx.PictureError, match="item 300"):
+        shared.set_params(on_error="raise").transform(items)
+
+
+def test_n_jobs_follows_joblib_and_spares_few_pictures_a_process(monkeypatch):
+    X, _ = featx.samples.load_fashion_mnist("test")
+    asked = []
+    real = joblib.Parallel
+    monkeypatch.setattr(joblib, "Parallel", lambda n, **rest: asked.append(n) or real(n, **rest))
+    few = FeatureExtractor(layer="stem", n_jobs=4).transform(X[:300])
+    assert asked == []
+    with joblib.parallel_config("threading", n_jobs=3):
+        np.testing.assert_array_equal(FeatureExtractor(layer="stem").transform([*X[:300], *X[:300]])[300:], few)
+    assert asked == [2]
+    for wrong in (0, 1.5, True, "2"):
+        with pytest.raises(featx.InputError, match="n_jobs"):
+            FeatureExtractor(n_jobs=wrong).transform(X[:1])

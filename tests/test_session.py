@@ -19,6 +19,7 @@ from featx.session import CUDA_OPTIONS, Session, StopSwitch, get_session
 BACKBONE = open_backbone("efficientnet_lite0")
 PIXELS = canonical_pixels(BACKBONE.preprocess)
 MODEL = tap(BACKBONE, "stage1", "avg", False)
+REAL = onnxruntime.InferenceSession
 HAS_CUDA = "CUDAExecutionProvider" in onnxruntime.get_available_providers()
 
 
@@ -69,7 +70,7 @@ def test_a_provider_that_does_not_load_raises_for_cuda_and_falls_back_aloud_for_
     _pretend(monkeypatch, ["CUDAExecutionProvider", "CPUExecutionProvider"], {"onnxruntime-gpu"})
     real = onnxruntime.InferenceSession
 
-    def without_cuda(model, options, providers):  # as onnxruntime does when the libraries are missing
+    def without_cuda(model, options, providers, **_):  # as onnxruntime does when the libraries are missing
         assert providers[0] == ("CUDAExecutionProvider", {"device_id": 0, **CUDA_OPTIONS}) or providers == [
             "CPUExecutionProvider"
         ]
@@ -123,40 +124,45 @@ def test_onnxruntimes_errors_are_translated():
     assert ".cc:" not in str(caught.value)
 
 
-def test_elsewhere_than_on_the_cpu_input_and_output_are_bound_and_two_calls_run_at_a_time(monkeypatch):
-    opened = Session(MODEL, "cpu")
-    want = opened.run(PIXELS)
-    opened.device = "elsewhere"
-    running, most, bound = [], [], opened._run_bound
+class Pretended:
+    """A session that says it runs on CUDA, and runs on the CPU."""
 
-    def slowly(pixels, options):
-        running.append(1)
-        most.append(len(running))
+    def __init__(self, model, options, providers, enable_fallback=1):
+        assert enable_fallback == 0  # or onnxruntime goes on on the CPU by itself
+        self.inner = REAL(model, options, providers=["CPUExecutionProvider"])
+        self.running, self.most = 0, 0
+
+    def get_providers(self):
+        return ["CUDAExecutionProvider", "CPUExecutionProvider"]
+
+    def run(self, *arguments):
+        self.running += 1
+        self.most = max(self.most, self.running)
         time.sleep(0.02)
-        rows = bound(pixels, options)
-        running.pop()
+        rows = self.inner.run(*arguments)
+        self.running -= 1
         return rows
 
-    monkeypatch.setattr(opened, "_run_bound", slowly)
+
+def test_on_a_card_two_calls_run_at_a_time(monkeypatch):
+    _pretend(monkeypatch, ["CUDAExecutionProvider", "CPUExecutionProvider"], {"onnxruntime-gpu"})
+    monkeypatch.setattr(onnxruntime, "InferenceSession", Pretended)
+    opened = Session(MODEL, "cuda")
     with ThreadPoolExecutor(6) as pool:
-        for rows in pool.map(opened.run, [PIXELS, np.asfortranarray(PIXELS)] * 6):
-            np.testing.assert_array_equal(rows, want)
-    assert max(most) == 2
+        rows = list(pool.map(opened.run, [PIXELS] * 12))
+    assert all(np.array_equal(some, rows[0]) for some in rows)
+    assert opened._session.most == 2
 
 
 def test_options_of_cuda_stand_on_the_documented_ones_and_float16_is_laid_out_for_it(monkeypatch):
     _pretend(monkeypatch, ["CUDAExecutionProvider", "CPUExecutionProvider"], {"onnxruntime-gpu"})
-    real, asked = onnxruntime.InferenceSession, []
+    asked = []
 
-    class Pretended:
-        def __init__(self, model, options, providers):
-            asked.append(dict(providers[:1])["CUDAExecutionProvider"])
-            self.inner = real(model, options, providers=["CPUExecutionProvider"])
+    def noted(model, options, providers, **rest):
+        asked.append(dict(providers[:1])["CUDAExecutionProvider"])
+        return Pretended(model, options, providers, **rest)
 
-        def get_providers(self):
-            return ["CUDAExecutionProvider", "CPUExecutionProvider"]
-
-    monkeypatch.setattr(onnxruntime, "InferenceSession", Pretended)
+    monkeypatch.setattr(onnxruntime, "InferenceSession", noted)
     Session(MODEL, "cuda:1")
     Session(MODEL, "cuda", precision="float16")
     Session(MODEL, "auto", ["CUDAExecutionProvider"])
@@ -167,6 +173,43 @@ def test_options_of_cuda_stand_on_the_documented_ones_and_float16_is_laid_out_fo
         CUDA_OPTIONS,
         {**CUDA_OPTIONS, "prefer_nhwc": 1, "use_tf32": 1, "device_id": 2},
     ]
+
+
+@pytest.mark.parametrize(
+    ("said", "reason", "kind"),
+    [
+        (
+            "[ONNXRuntimeError] : 6 : RUNTIME_EXCEPTION : Non-zero status code returned while running Conv node. "
+            "Name:'Conv_0' Status Message: /a/b/bfc_arena.cc:360 void* onnxruntime::BFCArena::AllocateRawInternal("
+            "size_t, bool, onnxruntime::Stream*) Available memory of 5 is smaller than requested bytes of 41\n",
+            "RUNTIME_EXCEPTION: Non-zero status code returned while running Conv node. Name:'Conv_0' "
+            "Status Message: Available memory of 5 is smaller than requested bytes of 41",
+            featx.OutOfMemoryError,
+        ),
+        (
+            "/a/b/cuda_execution_provider_info.cc:63 static onnxruntime::Info onnxruntime::Info::From("
+            "const onnxruntime::ProviderOptions&) [ONNXRuntimeError] : 1 : FAIL : provider_options_utils.h:187 Parse "
+            'Failed to parse provider option "device_id": cuda_execution_provider_info.cc:71 operator() '
+            "Invalid device ID: 7, must be between 0 (inclusive) and 1 (exclusive).\n",
+            'FAIL: Failed to parse provider option "device_id": '
+            "Invalid device ID: 7, must be between 0 (inclusive) and 1 (exclusive).",
+            featx.DeviceError,
+        ),
+    ],
+)
+def test_what_a_card_says_is_shortened_and_want_of_memory_told_apart(monkeypatch, said, reason, kind):
+    _pretend(monkeypatch, ["CUDAExecutionProvider", "CPUExecutionProvider"], {"onnxruntime-gpu"})
+    monkeypatch.setattr(onnxruntime, "InferenceSession", Pretended)
+    opened = Session(MODEL, "cuda")
+
+    def fails(*_):
+        raise RuntimeError(said)
+
+    monkeypatch.setattr(opened._session, "run", fails)
+    with pytest.raises(featx.DeviceError) as caught:
+        opened.run(PIXELS)
+    assert type(caught.value) is kind
+    assert str(caught.value) == f"onnxruntime failed on cuda:0: {reason}"
 
 
 def test_without_onnxruntime_both_commands_are_named():
