@@ -386,12 +386,17 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         one = clone(self).set_params(n_jobs=None, n_threads=max(1, self._threads() // n_jobs))
         tasks = (joblib.delayed(_embed_here)(one, list(items[i : i + share])) for i in range(0, len(items), share))
         start = 0
-        with closing(joblib.Parallel(n_jobs, return_as="generator")(tasks)) as pieces:
+        pieces = joblib.Parallel(n_jobs, return_as="generator")(tasks)
+        try:
             for batch, spent in pieces:
                 profile.merge(spent)
                 moved = [replace(failure, index=start + failure.index) for failure in batch.failures]
                 yield engine.Batch(batch.features, moved), start
                 start += len(batch.features)
+        finally:
+            with warnings.catch_warnings():  # joblib warns of what it cancels, as on an error it must
+                warnings.simplefilter("ignore")
+                pieces.close()
 
     def _batches(
         self,

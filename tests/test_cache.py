@@ -191,6 +191,7 @@ FLIPS = {
     "cache": (None, True),
     "cache_verify": ("content", True),
     "n_threads": (1, True),
+    "n_jobs": (2, True),
     "on_error": ("nan", True),
     "progress": (True, True),
 }
