@@ -1,11 +1,17 @@
 """Save and load a fitted pipeline without pickle.
 
 A ``.featx`` file is a zip archive of three things: ``featx.json`` (format
-version, versions of what made it, each backbone's identity, and whatever the
-caller wants remembered), ``pipeline.skops`` and, on request, the backbones.
+version, versions of what made it, each backbone's identity, what the pipeline
+is and answers to a few pictures, and whatever the caller wants remembered),
+``pipeline.skops`` and, on request, the backbones.
+
+The promise: every featx reads the files of all earlier ones. Under another
+scikit-learn a pipeline is asked about the pictures that it was asked about when
+it was saved, and is loaded if it still answers the same.
 
 To raise the format version: change FORMAT, keep reading every earlier one, and
-keep a file of each under test.
+keep a file of each in tests/saved. What readers can do without is added without
+raising it.
 """
 
 from __future__ import annotations
@@ -16,16 +22,20 @@ import os
 import re
 import shutil
 import tempfile
+import warnings
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from sklearn.base import BaseEstimator
+from sklearn.exceptions import InconsistentVersionWarning
 
+from featx.answers import compare_answers, describe_pipeline, record_answers
 from featx.backbones import Backbone, find_by_identity, open_backbone
 from featx.backbones.catalogue import cache_dir
 from featx.backbones.file import read_backbone
@@ -35,9 +45,11 @@ from featx.extractor import FeatureExtractor
 from featx.files import write_whole
 from featx.plan import BackboneSpec, list_backbones
 
-__all__ = ["TRUSTED", "load", "read_info", "save"]
+__all__ = ["TRUSTED", "list_types", "load", "read_info", "save"]
 
 FORMAT = 1
+_VERSIONS = ("featx", "scikit-learn", "numpy", "skops")
+_ALWAYS, _SINCE = ("format", "versions", "backbones", "info"), ("created", "pipeline", "answers")
 _ZIP_ERRORS = (
     *(OSError, zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error, EOFError),
     *(AttributeError, KeyError, NotImplementedError, RuntimeError, TypeError, ValueError),
@@ -111,7 +123,8 @@ def save(
     FeatureExtractor(pooling='max')
     """
     backbones: dict[str, Backbone] = {}
-    for extractor in _find_extractors(pipeline):
+    extractors = list(_find_extractors(pipeline))
+    for extractor in extractors:
         if not hasattr(extractor, "backbone_identity_"):
             raise PipelineFileError(f"{path}: {extractor!r} is not fitted; call fit before save")
         opened = [open_backbone(one, extractor.precision) for one in list_backbones(extractor.backbone)]
@@ -122,8 +135,14 @@ def save(
     _refuse_untrusted(os.fspath(path), content)
     about = {
         "format": FORMAT,
-        "versions": {name: metadata.version(name) for name in ("featx", "scikit-learn", "numpy", "skops")},
-        "backbones": [{"name": b.name, "identity": b.identity} for b in backbones.values()],
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "versions": {name: metadata.version(name) for name in _VERSIONS},
+        "backbones": [
+            {name: getattr(backbone, name) for name in ("name", "identity", "license", "source")}
+            for backbone in backbones.values()
+        ],
+        "pipeline": describe_pipeline(pipeline, extractors),
+        "answers": record_answers(pipeline),
         "info": dict(info or {}),
     }
     with write_whole(path) as scratch, zipfile.ZipFile(scratch, "w") as archive:
@@ -153,7 +172,8 @@ def load(path: str | os.PathLike[str], *, backbone: BackboneSpec | None = None) 
     Raises
     ------
     PipelineFileError
-        When the file is missing, damaged or of a newer format.
+        When the file is missing, damaged or of a newer format, or its pipeline answers
+        otherwise under this scikit-learn than under the one that saved it.
     UntrustedTypeError
         When it asks for types outside featx, scikit-learn and NumPy.
     BackboneError
@@ -163,12 +183,16 @@ def load(path: str | os.PathLike[str], *, backbone: BackboneSpec | None = None) 
     --------
     See `save`.
     """
-    _about, content = _read(path)
+    about, content = _read(path)
     trusted = _refuse_untrusted(os.fspath(path), content)
+    other = _other_version(about)
     try:
-        pipeline = _skops().loads(content, trusted=trusted)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", InconsistentVersionWarning)  # one for each estimator; see below
+            pipeline = _skops().loads(content, trusted=trusted)
     except Exception as error:  # skops raises whatever a damaged state leads to
-        raise PipelineFileError(f"{path}: cannot be rebuilt ({type(error).__name__}: {error})") from error
+        reason = f"cannot be rebuilt ({type(error).__name__}: {error})"
+        raise PipelineFileError(f"{path}: {reason}{_after(other)}") from error
     for extractor in _find_extractors(pipeline):
         identities = _identities(extractor)
         was: Any = extractor.backbone
@@ -183,7 +207,45 @@ def load(path: str | os.PathLike[str], *, backbone: BackboneSpec | None = None) 
             for one, identity, here in zip(was, identities, given, strict=True)
         ]
         extractor.backbone = found if isinstance(extractor.backbone_identity_, list) else found[0]
+    if other:
+        if not (answers := about.get("answers")):
+            text = "whether it answers the same cannot be told from the file: evaluate it on labelled pictures"
+            now = metadata.version("scikit-learn")
+            warnings.warn(f"{path}: saved under scikit-learn {other}, and this is {now}; {text}", stacklevel=2)
+        elif different := compare_answers(pipeline, answers):
+            raise PipelineFileError(f"{path}: {different}{_after(other)}")
     return pipeline
+
+
+def _other_version(about: dict[str, Any]) -> str:
+    """Give the scikit-learn that it was saved under, if it is not this one."""
+    then = re.sub(r"[^\w.+-]", "", str(about["versions"].get("scikit-learn", "unknown")))[:40]
+    return "" if then == metadata.version("scikit-learn") else then
+
+
+def _after(other: str) -> str:
+    """Say what may be to blame for a pipeline that does not load."""
+    if not other:
+        return ""
+    now = metadata.version("scikit-learn")
+    return f"; saved under scikit-learn {other}, and this is {now}: fit again, or pip install scikit-learn=={other}"
+
+
+def list_types(path: str | os.PathLike[str]) -> tuple[list[str], list[str]]:
+    """List the types that a saved pipeline is made of beyond skops's own list, without loading it.
+
+    Parameters
+    ----------
+    path : str or path
+        What `save` wrote.
+
+    Returns
+    -------
+    trusted, refused : list of str
+        `load` raises when there is one of the second kind.
+    """
+    asked = _list_asked(os.fspath(path), _read(path)[1])
+    return sorted(asked & TRUSTED), sorted(asked - TRUSTED)
 
 
 def read_info(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -197,7 +259,8 @@ def read_info(path: str | os.PathLike[str]) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``format``, ``versions``, ``backbones`` and ``info``.
+        ``format``, ``versions``, ``backbones`` and ``info``; of files since November 2026 also
+        ``created`` (UTC), ``pipeline`` (see `featx.answers.describe_pipeline`) and ``answers``.
     """
     return _read(path, pipeline=False)[0]
 
@@ -216,8 +279,9 @@ def _read(path: str | os.PathLike[str], *, pipeline: bool = True) -> tuple[dict[
             about = json.loads(_read_member(archive, "featx.json"))
             version = about["format"]
             if version == FORMAT:
-                about = {key: about[key] for key in ("format", "versions", "backbones", "info")}
-                about["info"] = dict(about["info"])
+                kept = {key: about[key] for key in _ALWAYS}
+                about = kept | {key: about[key] for key in _SINCE if about.get(key)}
+                about |= {key: dict(about[key]) for key in ("versions", "info", "pipeline", "answers") if key in about}
             content = _read_member(archive, "pipeline.skops") if version == FORMAT and pipeline else b""
     except _ZIP_ERRORS as error:
         raise PipelineFileError(f"{path}: not a pipeline saved by featx, or a damaged one ({error})") from None
@@ -235,13 +299,17 @@ def _read_member(archive: zipfile.ZipFile, name: str) -> bytes:
 
 
 def _refuse_untrusted(path: str, content: bytes) -> list[str]:
-    try:
-        asked = _skops().get_untrusted_types(data=content)
-    except Exception as error:  # a damaged schema
-        raise PipelineFileError(f"{path}: damaged pipeline ({type(error).__name__}: {error})") from None
-    if refused := sorted(set(asked) - TRUSTED):
+    asked = _list_asked(path, content)
+    if refused := sorted(asked - TRUSTED):
         raise UntrustedTypeError(path, refused)
     return list(asked)
+
+
+def _list_asked(path: str, content: bytes) -> set[str]:
+    try:
+        return set(_skops().get_untrusted_types(data=content))
+    except Exception as error:  # a damaged schema
+        raise PipelineFileError(f"{path}: damaged pipeline ({type(error).__name__}: {error})") from None
 
 
 def _identities(extractor: FeatureExtractor) -> list[Any]:

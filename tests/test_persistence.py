@@ -3,14 +3,18 @@ import json
 import os
 import subprocess
 import sys
+import warnings
 import zipfile
+from importlib import metadata
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import skops.io
 from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
-from sklearn.compose import TransformedTargetRegressor
+from sklearn.compose import ColumnTransformer, TransformedTargetRegressor
 from sklearn.ensemble import StackingClassifier, VotingClassifier
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.model_selection import GridSearchCV
@@ -104,7 +108,16 @@ def test_the_file_says_what_made_it(saved):
     assert about["format"] == 1
     assert about["versions"]["featx"] == featx.__version__
     assert "scikit-learn" in about["versions"]
-    assert about["backbones"] == [{"name": "efficientnet_lite0", "identity": EXTRACTOR.backbone_identity_}]
+    (backbone,) = about["backbones"]
+    assert (backbone["name"], backbone["identity"]) == ("efficientnet_lite0", EXTRACTOR.backbone_identity_)
+    assert backbone["license"] == "Apache-2.0"
+    assert about["created"].startswith("20")
+    assert about["created"].endswith("+00:00")
+    assert about["pipeline"]["task"] == "classification"
+    assert about["pipeline"]["classes"] == sorted(set(Y.tolist()))
+    assert about["pipeline"]["estimator"].startswith("Pipeline(")
+    assert about["pipeline"]["features"][0]["layer"] == ["head"]
+    assert about["answers"]["method"] == "predict_proba"
     assert about["info"] == {"task": "classification"}
 
 
@@ -299,3 +312,78 @@ def test_calibration_around_the_whole_pipeline(tmp_path):
     pipeline = CalibratedClassifierCV(inner, cv=2).fit(np.array(X, dtype=object), Y)
     featx.save(pipeline, tmp_path / "m.featx")
     np.testing.assert_array_equal(featx.load(tmp_path / "m.featx").predict_proba(X), pipeline.predict_proba(X))
+
+
+SAVED = sorted((Path(__file__).parent / "saved").glob("*.featx"))
+
+
+def test_files_of_every_version_are_kept():
+    assert len(SAVED) >= 5
+    assert {featx.read_info(path)["format"] for path in SAVED} == set(range(1, persistence.FORMAT + 1))
+
+
+@pytest.mark.parametrize("path", SAVED, ids=lambda path: path.stem)
+def test_a_file_of_an_earlier_version_still_answers_the_same(path):
+    expected = json.loads(path.with_suffix(".json").read_text())
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        pipeline = featx.load(path)
+    told = "answers" not in featx.read_info(path) and featx.read_info(path)["versions"]["scikit-learn"] != sklearn_now()
+    assert len(warned) == told
+    pictures = featx.samples.load_fashion_mnist("test")[0][1:9]
+    assert pipeline.predict(pictures).tolist() == expected["predict"]
+    np.testing.assert_allclose(pipeline.predict_proba(pictures), expected["predict_proba"], atol=1e-4)
+
+
+def sklearn_now():
+    return metadata.version("scikit-learn")
+
+
+def rewrite_about(path, change):
+    def rewritten(members):
+        about = json.loads(members["featx.json"])
+        change(about)
+        return members | {"featx.json": json.dumps(about)}
+
+    rewrite(path, rewritten)
+
+
+def test_under_another_scikit_learn_a_pipeline_must_answer_as_before(saved):
+    rewrite_about(saved, lambda about: about["versions"].update({"scikit-learn": "1.2.3"}))
+    featx.load(saved)  # the same answers: nothing to say
+    rewrite_about(saved, lambda about: about["answers"].update(values=[x + 0.01 for x in about["answers"]["values"]]))
+    message = r"off by up to 0\.01; saved under scikit-learn 1\.2\.3, and this is .*: fit again, or pip install scikit"
+    with pytest.raises(featx.PipelineFileError, match=message):
+        featx.load(saved)
+    rewrite_about(saved, lambda about: about.pop("answers"))
+    with pytest.warns(UserWarning, match=r"under scikit-learn 1\.2\.3.*whether it answers the same cannot be told"):
+        featx.load(saved)
+
+
+def test_a_pipeline_that_another_scikit_learn_cannot_rebuild_names_both(saved, monkeypatch):
+    rewrite_about(saved, lambda about: about["versions"].update({"scikit-learn": "0.9; rm -rf /"}))
+    monkeypatch.setattr(skops.io, "loads", lambda *_, **__: {}["gone"])
+    with pytest.raises(
+        featx.PipelineFileError, match=r"cannot be rebuilt \(KeyError: 'gone'\); saved under scikit-learn"
+    ):
+        featx.load(saved)
+    with pytest.raises(featx.PipelineFileError, match=r"pip install scikit-learn==0\.9rm-rf$"):
+        featx.load(saved)
+
+
+def test_a_pipeline_that_wants_columns_is_saved_without_answers(tmp_path):
+    columns = ColumnTransformer([("pictures", featx.FeatureExtractor(layer="stem"), "picture")])
+    frame = pd.DataFrame({"picture": list(X)})
+    pipeline = make_pipeline(columns, LogisticRegression(max_iter=200)).fit(frame, Y)
+    featx.save(pipeline, tmp_path / "m.featx")
+    assert "answers" not in featx.read_info(tmp_path / "m.featx")
+    np.testing.assert_array_equal(featx.load(tmp_path / "m.featx").predict(frame), pipeline.predict(frame))
+
+
+def test_what_a_file_would_trust_is_listed_without_loading_it(saved, monkeypatch):
+    monkeypatch.setattr(skops.io, "loads", lambda *_, **__: pytest.fail("loaded"))
+    trusted, refused = persistence.list_types(saved)
+    assert "featx.extractor.FeatureExtractor" in trusted
+    assert refused == []
+    rewrite(saved, lambda members: members | {"pipeline.skops": skops.io.dumps(FunctionTransformer(os.system))})
+    assert persistence.list_types(saved)[1] == ["posix.system"]

@@ -1,0 +1,27 @@
+"""Save a small pipeline and its answers, to be kept as a file of this version.
+
+python tests/saved/make.py NAME
+
+writes NAME.featx and NAME.json beside this script. Run it at each release, under the featx and the
+scikit-learn that NAME names; files that are here already are never made again.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+import featx
+
+X, y = featx.samples.load_fashion_mnist("test")
+pipeline = make_pipeline(featx.FeatureExtractor(layer="stem"), StandardScaler(), LogisticRegression(max_iter=300))
+pipeline.fit(X[::5], y[::5])
+target = Path(__file__).parent / sys.argv[1]
+if target.with_name(f"{target.name}.featx").exists():
+    raise SystemExit(f"{target.name}.featx is here already, and is kept as it is")
+featx.save(pipeline, target.with_name(f"{target.name}.featx"), info={"task": "classification"})
+answers = {"predict": pipeline.predict(X[1:9]).tolist(), "predict_proba": pipeline.predict_proba(X[1:9]).tolist()}
+target.with_name(f"{target.name}.json").write_text(json.dumps(answers, indent=1) + "\n")
