@@ -1,0 +1,128 @@
+"""A model card in Markdown: what a pipeline is, what it was fitted on, how good it is, how to run it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from featx.files import write_whole
+
+__all__ = ["PYTHON_CODE", "make_card", "write_card"]
+
+PYTHON_CODE = """\
+```python
+import featx
+
+pipeline = featx.load("{name}")
+print(pipeline.predict(["picture.jpg"]))
+```
+"""
+
+
+def make_card(name: str, about: Mapping[str, Any], run: str) -> str:
+    """Write the card of a saved or exported pipeline.
+
+    Parameters
+    ----------
+    name : str
+        Of the file.
+    about : mapping
+        What `featx.read_info` gives.
+    run : str
+        Markdown: how to run the file.
+
+    Returns
+    -------
+    str
+
+    Examples
+    --------
+    >>> import os, tempfile
+    >>> import featx
+    >>> from featx.report.card import make_card
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = os.path.join(folder, "max.featx")
+    ...     featx.save(featx.FeatureExtractor(pooling="max").fit(None), path)
+    ...     card = make_card("max.featx", featx.read_info(path), "...")
+    >>> card.splitlines()[0]
+    '# max.featx'
+    """
+    info, pipeline = about["info"], about.get("pipeline", {})
+    parts = [f"# {name}", _what(info, pipeline), "## Features", _features(about), "## Fitted on", _fitted_on(info)]
+    parts += ["## How good it is", _score(info), "## Run it", run.strip(), "## Made with", _versions(about)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _what(info: Mapping[str, Any], pipeline: Mapping[str, Any]) -> str:
+    task, classes = pipeline.get("task") or info.get("task"), pipeline.get("classes")
+    if task == "classification":
+        named = f": {_some(classes)}" if classes else ""
+        text = f"Tells {len(classes) if classes else 'some'} classes of pictures apart{named}."
+        text += " It answers with one of them whatever a picture shows."
+    elif task == "regression":
+        of = f" ({info['target_column']})" if info.get("target_column") else ""
+        text = f"Gives a number{of} for a picture."
+    else:
+        text = "Gives features of a picture."
+    if estimator := pipeline.get("estimator"):
+        text += f"\n\n```\n{estimator}\n```"
+    return text
+
+
+def _features(about: Mapping[str, Any]) -> str:
+    lines = []
+    for backbone in about["backbones"]:
+        licence = f"licence {backbone['license']}" if backbone.get("license") else ""
+        said = [f"backbone {backbone['name']} (`{backbone['identity'][:12]}`)", licence, backbone.get("source")]
+        lines.append(f"- {', '.join(filter(None, said))}")
+    for values in about.get("pipeline", {}).get("features", []):
+        said = [f"{name} {_plain(value)}" for name, value in values.items() if value is not None]
+        lines.append(f"- {', '.join(said)}")
+    return "\n".join(lines)
+
+
+def _fitted_on(info: Mapping[str, Any]) -> str:
+    if counts := info.get("counts"):
+        total = f"{sum(counts.values()):,} pictures of {len(counts)} classes"
+        rows = [f"| {label} | {n:,} |" for label, n in list(counts.items())[:50]]
+        more = [f"| {len(counts) - 50} more | {sum(list(counts.values())[50:]):,} |"] if len(counts) > 50 else []
+        return "\n".join([total, "", "| class | pictures |", "| --- | --- |", *rows, *more])
+    if target := info.get("target"):
+        span = ", ".join(f"{name} {value:g}" for name, value in target.items())
+        return f"{info['n']:,} pictures with a number: {span}."
+    return f"{info['n']:,} pictures." if info.get("n") else "Not recorded."
+
+
+def _score(info: Mapping[str, Any]) -> str:
+    score = info.get("score")
+    if not score:
+        return "Not measured. `featx evaluate` does, on pictures with labels that it was not fitted on."
+    lines = [f"On {score['how']}:", ""]
+    for name, value in score["values"].items():
+        interval = score.get("intervals", {}).get(name)
+        between = f" (95 % interval {interval[0]:.3g} to {interval[1]:.3g})" if interval else ""
+        lines.append(f"- {name} {value:.3g}{between}")
+    lines += ["", "Pictures of another kind than those can do worse; `featx evaluate` tells."]
+    return "\n".join(lines)
+
+
+def _versions(about: Mapping[str, Any]) -> str:
+    when = f", {about['created']}" if "created" in about else ""
+    return ", ".join(f"{name} {version}" for name, version in about["versions"].items()) + when
+
+
+def _some(classes: list[str]) -> str:
+    return ", ".join(classes[:20]) + (f" and {len(classes) - 20} more" if len(classes) > 20 else "")
+
+
+def _plain(value: Any) -> str:
+    return " + ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def write_card(path: str, card: str) -> Path:
+    """Write the card beside its file."""
+    target = Path(f"{path}.md")
+    with write_whole(target) as scratch:
+        scratch.write_text(card, encoding="utf-8")
+    return target
