@@ -100,7 +100,11 @@ def merge(
         if not n:
             raise DatasetError(f"{opened[0].folder}: no rows; a dataset of nothing is not written")
         given = [text for one in opened for generation in one.manifest.generations for text in generation.sources]
-        planned = Generation(0, n, 0, size, 0, list(dict.fromkeys(given)), current_versions())
+        columns = {
+            (generation.path_column, generation.target) for one in opened for generation in one.manifest.generations
+        }
+        agreed = columns.pop() if len(columns) == 1 else (None, None)
+        planned = Generation(0, n, 0, size, 0, list(dict.fromkeys(given)), current_versions(), *agreed)
         write_manifest(folder, Manifest(features, [planned], [counts], where))
     return Dataset(folder)
 

@@ -16,7 +16,7 @@ from featx.dataset.sources.table import Table
 from featx.errors import InputError, SourceError
 from featx.tables import TABLE_SUFFIXES
 
-__all__ = ["Contents", "Entry", "Source", "key_of", "open_sources"]
+__all__ = ["Contents", "Entry", "Source", "key_of", "open_source", "open_sources"]
 
 
 def open_sources(
@@ -48,7 +48,7 @@ def open_sources(
     if not texts or not all(isinstance(text, str) and text for text in texts):
         raise InputError(f"source={given!r}: expected folders, globs, tables or archives")
     expanded = [one for text in texts for one in _expand(text)]
-    sources = [_open(text, path_column, target) for text in expanded]
+    sources = [open_source(text, path_column, target) for text in expanded]
     if (path_column or target) and not any(isinstance(source, (Table, HuggingFace)) for source in sources):
         raise SourceError(f"{texts[0]}: --path-column and --target are columns of a table, and this is none")
     return sources
@@ -66,7 +66,8 @@ def _expand(text: str) -> list[str]:
     return sorted(glob.glob(text, recursive=True)) or [text]
 
 
-def _open(text: str, path_column: str | None, target: str | None) -> Source:
+def open_source(text: str, path_column: str | None = None, target: str | None = None) -> Source:
+    """Tell what one source is; columns are those of a table, and of no matter to others."""
     lower = text.lower()
     if os.path.isdir(text):
         return HuggingFace(text, path_column, target) if is_saved_dataset(text) else Files(text)
