@@ -39,7 +39,7 @@ def draw_neighbors(
     def tile(row: int, lines: Sequence[str], marked: bool = False) -> Tile:
         picture = pictures[row]
         if isinstance(picture, str):
-            return Tile(None, lines, f"{about[row].key}: {picture}", marked)
+            return Tile(None, lines, picture, marked)
         return Tile(picture, lines, marked=marked)
 
     sheet: list[list[Tile]] = []

@@ -122,7 +122,7 @@ class Features:
         short = self.identity[:12] if isinstance(self.identity, str) else self.identity
         raise BackboneError(
             f"{where}: made with the backbone {self.backbone} ({short}), which is not on this machine ({why}); "
-            "give its file: backbone=..."
+            "give its file: --backbone FILE, or backbone=... in Python"
         )
 
 

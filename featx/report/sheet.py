@@ -17,8 +17,9 @@ from featx.files import write_whole
 
 __all__ = ["Tile", "draw_sheet"]
 
-_SIDE, _PIXELS = 1.5, 240  # of a tile: inches, and pixels that are kept of a picture
-_WIDTH, _LINES = 22, 3  # of a caption: letters a line, and lines
+_SIDE, _GAP, _LINE = 1.5, 0.15, 0.125  # inches: of a tile, between tiles, and of a line beneath
+_PIXELS = 240  # that are kept of a picture
+_LETTERS, _LINES = 27, 3  # of a caption: in a line, and lines
 _COLUMNS = 8
 
 
@@ -43,7 +44,7 @@ class Tile(NamedTuple):
     marked: bool = False
 
 
-def draw_sheet(path: Path, groups: Sequence[Sequence[Tile]], columns: int = _COLUMNS) -> None:
+def draw_sheet(path: Path, groups: Sequence[Sequence[Tile]]) -> None:
     """Write a PNG, each group in rows of its own.
 
     Parameters
@@ -52,8 +53,6 @@ def draw_sheet(path: Path, groups: Sequence[Sequence[Tile]], columns: int = _COL
         Where to.
     groups : sequence of sequence of Tile
         A picture that cannot be decoded becomes a grey tile with the reason.
-    columns : int, default=8
-        Tiles a row.
 
     Raises
     ------
@@ -61,19 +60,18 @@ def draw_sheet(path: Path, groups: Sequence[Sequence[Tile]], columns: int = _COL
         When matplotlib is not installed.
     """
     figure_module = import_optional("matplotlib.figure", "plot")
+    longest = max(map(len, groups))
+    columns = -(-longest // -(-longest // _COLUMNS))  # rows of about one length
     rows = [group[i : i + columns] for group in groups for i in range(0, len(group), columns)]
-    columns = min(columns, max(map(len, rows)))
-    size = (columns * (_SIDE + 0.15), len(rows) * (_SIDE + 0.17 * (_LINES + 1)))
-    figure = figure_module.Figure(figsize=size, layout="none")
-    figure.subplots_adjust(0.02, 0.02, 0.98, 1 - 0.08 / size[1], wspace=0.12, hspace=0.17 * (_LINES + 1) / _SIDE)
-    axes = figure.subplots(len(rows), columns, squeeze=False)
+    step = _SIDE + _LINES * _LINE + 2 * _GAP
+    width, height = columns * (_SIDE + _GAP) + _GAP, len(rows) * step
+    figure = figure_module.Figure(figsize=(width, height), layout="none")
+    for i, tiles in enumerate(rows):
+        for j, tile in enumerate(tiles):
+            left, bottom = _GAP + j * (_SIDE + _GAP), height - i * step - _GAP - _SIDE
+            _draw(figure.add_axes((left / width, bottom / height, _SIDE / width, _SIDE / height)), tile)
     with warnings.catch_warnings():  # a name in a script that the font lacks is drawn as boxes
         warnings.filterwarnings("ignore", message="Glyph .* missing")
-        for line, tiles in zip(axes, rows, strict=True):
-            for axis in line[len(tiles) :]:
-                axis.set_axis_off()
-            for axis, tile in zip(line, tiles, strict=False):
-                _draw(axis, tile)
         with write_whole(path) as scratch:
             figure.savefig(scratch, dpi=110, format="png")
 
@@ -91,7 +89,6 @@ def _draw(axis: Any, tile: Tile) -> None:
     axis.set_yticks([])
     if pixels is None:
         axis.set_facecolor("#d8d8d8")
-        axis.set_box_aspect(1)
         words = "\n".join(textwrap.wrap(reason, 20, max_lines=7, placeholder=" ..."))
         axis.text(0.5, 0.5, words, ha="center", va="center", fontsize=6.5, color="#555555", parse_math=False)
     else:
@@ -101,10 +98,9 @@ def _draw(axis: Any, tile: Tile) -> None:
         spine.set_visible(tile.marked)
         spine.set(edgecolor="#a33a2c", linewidth=2.5)
     text = "\n".join(_shorten(line) for line in tile.lines[:_LINES])
-    weight = "bold" if tile.marked else "normal"
-    axis.set_xlabel(text, fontsize=7, labelpad=3, fontweight=weight, parse_math=False)
+    axis.set_xlabel(text, fontsize=6.5, labelpad=3, parse_math=False)
 
 
 def _shorten(text: str) -> str:
     plain = text.encode("utf-8", "replace").decode().replace("\n", " ")  # a name that is no UTF-8 has surrogates
-    return plain if len(plain) <= _WIDTH else f"...{plain[3 - _WIDTH :]}"
+    return plain if len(plain) <= _LETTERS else f"...{plain[3 - _LETTERS :]}"

@@ -12,12 +12,10 @@ import pytest
 import featx as library
 from featx import memory
 from featx.cli import fit_dataset
-from featx.dataset.manifest import Features, Manifest, current_versions, write_manifest
-from featx.dataset.shards import Block, shard_path, write_shard
-from featx.dataset.spool import Generation
 from featx.heads import HEADS
 from featx.persistence import read_info
 from tests.cli.cli_tools import CLASSES, listing, write_csv
+from tests.dataset.dataset_tools import write_dataset
 
 LITTLE = 3_000_000
 
@@ -27,22 +25,6 @@ def vectors(featx, here, world):
     """The pictures of three classes, embedded."""
     assert featx("embed", world / "train", "-o", "vectors").code == 0
     return here / "vectors"
-
-
-def write_dataset(folder, X, labels, shard_size=10_000, failed=()):
-    """Write features as they would be had they been computed, by the dataset's own writer."""
-    folder.mkdir()
-    features = Features.of(library.FeatureExtractor(device="cpu").fit(None), "float32")
-    counts = {"ok": 0, "failed": 0}
-    for number, start in enumerate(range(0, len(X), shard_size)):
-        some = range(start, min(start + shard_size, len(X)))
-        status = {i: ("failed", "broken") if i in failed else ("ok", None) for i in some}
-        block = Block.of([(f"{i}.jpg", labels[i], 8, 8, None, *status[i]) for i in some], X[some.start : some.stop])
-        write_shard(shard_path(folder, number), block, {})
-        counts = {name: counts[name] + n for name, n in block.counts.items()}
-    generation = Generation(0, len(X), 0, shard_size, 0, ["x"], current_versions())
-    write_manifest(folder, Manifest(features, [generation], [counts]))
-    return folder
 
 
 @pytest.fixture(scope="session")

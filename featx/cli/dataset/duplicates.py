@@ -22,8 +22,8 @@ prints groups, those with several labels first: cosine to the first of the group
 key and label. Every pair is compared, which takes an hour or so for a million pictures.
 The default suits features of the bundled network, best made with --crop whole."""
 
-#: Of a group, on the sheet.
-_DRAWN = 16
+#: Of a group, on the sheet and in print.
+_SHOWN = 16
 
 
 def add(actions: Any) -> argparse.ArgumentParser:
@@ -60,7 +60,7 @@ def run(options: argparse.Namespace) -> None:
         _print(options.dataset, groups, len(opened), options.n)
     if options.output and groups:
         draw_neighbors(
-            options.output, opened, [(None, group[:_DRAWN]) for group in groups[: options.n]], options.source
+            options.output, opened, [(None, group[:_SHOWN]) for group in groups[: options.n]], options.source
         )
         note(f"{options.output}: drawn")
     elif options.output:
@@ -78,12 +78,20 @@ def _print(name: str, groups: list[list[Neighbor]], n: int, most: int) -> None:
     extra = sum(len(group) - 1 for group in groups)
     mixed = sum(len({one.label for one in group}) > 1 for group in groups)
     several = f", {mixed} with several labels" if mixed else ""
-    found = f"{extra} near-duplicates of others, in {len(groups)} groups{several}" if groups else "no near-duplicates"
+    found = "no near-duplicates"
+    if groups:
+        found = f"{_count(extra, 'near-duplicate')} of others, in {_count(len(groups), 'group')}{several}"
     print(f"{name}: {n} pictures, {found}")
     for number, group in enumerate(islice(groups, most), 1):
         labels = sorted({one.label or "no label" for one in group})
         print(f"group {number}", *([f"labelled {' and '.join(labels)}"] if len(labels) > 1 else []), sep=", ")
-        for one in group:
+        for one in group[:_SHOWN]:
             print(f"{one.similarity:.4f}", one.key, one.label or "", sep="\t")
+        if len(group) > _SHOWN:
+            print(f"and {len(group) - _SHOWN} more; --json shows all")
     if len(groups) > most:
-        print(f"and {len(groups) - most} more groups; -n N shows them")
+        print(f"and {_count(len(groups) - most, 'more group')}; -n N shows them")
+
+
+def _count(n: int, what: str) -> str:
+    return f"{n} {what}{'' if n == 1 else 's'}"
