@@ -39,8 +39,8 @@ FORMAT = 1
 #: Begins with an underscore, so that readers of Parquet folders pass it over.
 MANIFEST = "_manifest.json"
 DTYPES = ("float32", "float16")
-#: Where vectors are: in the Parquet shards, or beside each in a file of NumPy's.
-FORMATS = ("parquet", "npy")
+#: Where vectors are: in the Parquet shards, or beside each in a file of NumPy's or of Lance's.
+FORMATS = ("parquet", "npy", "lance")
 
 
 @dataclass(frozen=True)
@@ -147,7 +147,7 @@ class Manifest:
     generations : list of Generation
     counts : list of dict or None
         Of each generation that is done: pictures by status.
-    format : {"parquet", "npy"}
+    format : {"parquet", "npy", "lance"}
         Where the vectors are.
     """
 
@@ -157,9 +157,9 @@ class Manifest:
     format: str = "parquet"
 
 
-def current_versions() -> dict[str, str]:
+def current_versions(format: str | None = None) -> dict[str, str]:
     """Give versions of what features and files are made by."""
-    names = ("numpy", "pillow", "pyarrow")
+    names = ("numpy", "pillow", "pyarrow", *(["pylance"] if format == "lance" else []))
     found = {name: installed_version(name) or "" for name in names}
     return {"featx": featx.__version__, "onnxruntime": runtime_version(), **found}
 

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from featx._optional import import_optional
 from featx.dataset.current import CurrentRows
+from featx.dataset.lance import read_vectors
 from featx.dataset.manifest import MANIFEST, Manifest, read_manifest
 from featx.dataset.shards import find_shards, map_vectors, read_columns, read_counts
 from featx.errors import DatasetError, Failure, InputError
@@ -99,7 +100,8 @@ class Dataset:
         if manifest is None:
             raise DatasetError(f"{self.folder}: no dataset, since it has no {MANIFEST}; featx embed makes one")
         self.manifest: Manifest = manifest
-        self._map = lru_cache(_MAPS)(map_vectors)
+        # of Lance nothing is mapped: what is kept is in memory
+        self._map = lru_cache(1 if manifest.format == "lance" else _MAPS)(map_vectors)
 
     def __len__(self) -> int:
         return int(self._ends[-1]) if len(self._ends) else 0
@@ -137,9 +139,9 @@ class Dataset:
         X = np.empty((len(self), self.n_features), np.float32)
         start = 0
         for path, kept in self._shards:
-            vectors = self._map(path)
-            n = len(vectors) if kept is None else len(kept)
-            X[start : start + n] = vectors if kept is None else vectors[kept]
+            vectors = self._read(path, slice(None) if kept is None else kept)
+            n = len(vectors)
+            X[start : start + n] = vectors
             start += n
         return X
 
@@ -150,7 +152,7 @@ class Dataset:
         ------
         memmap of float32 or float16, shape (n, n_features)
             Every row of the shard, with NaN where there is no vector. Read-only, and seldom
-            aligned: copy before handing it to compiled code.
+            aligned: copy before handing it to compiled code. Those of Lance are read.
         """
         return (self._map(path) for path, _ in self._shards)
 
@@ -169,7 +171,7 @@ class Dataset:
         wanted = np.asarray(indices, np.intp)
         X = np.empty((len(wanted), self.n_features), np.float32)
         for path, places, rows in self._find(wanted):
-            X[places] = self._map(path)[rows]
+            X[places] = self._read(path, rows)
         return X
 
     def look_up(self, indices: npt.ArrayLike) -> list[Known]:
@@ -218,6 +220,9 @@ class Dataset:
                 raise DatasetError(f"{self.folder}: {key}: {why or 'no picture of this name; featx dataset sample'}")
         return [found[key] for key in keys]
 
+    def _read(self, path: Path, rows: slice | npt.NDArray[Any]) -> npt.NDArray[Any]:
+        return read_vectors(path, rows) if self.manifest.format == "lance" else self._map(path)[rows]
+
     def _find(self, wanted: npt.NDArray[np.intp]) -> Iterator[tuple[Path, npt.NDArray[Any], npt.NDArray[Any]]]:
         """Give each shard that holds some of the rows, places among those wanted, and rows of the shard."""
         if len(wanted) and not 0 <= wanted.min() <= wanted.max() < len(self):
@@ -252,8 +257,7 @@ class Dataset:
             low, high = max(begin, start) - begin, min(end, stop) - begin
             for at in range(low, high, size):
                 rows = slice(at, min(at + size, high))
-                vectors = self._map(path)[rows if kept is None else kept[rows]]
-                yield begin + at, np.array(vectors, np.float32)
+                yield begin + at, np.array(self._read(path, rows if kept is None else kept[rows]), np.float32)
             begin = end
 
     def batches(self, size: int = 1024, *, random_state: int | None = None) -> Iterator[Batch]:

@@ -21,11 +21,11 @@ from featx.selection import group_duplicates
 from tests.dataset.dataset_tools import write_dataset
 
 
-@pytest.fixture(params=["float32", "float16", "npy"])
+@pytest.fixture(params=["float32", "float16", "npy", pytest.param("lance", marks=pytest.mark.heavy)])
 def vectors(tree, extractor, request):
     """Three shards with a bad picture, and a later generation in the place of a picture."""
     (tree / "bag" / "zz-broken.png").write_bytes(b"broken")
-    how = {"format": "npy"} if request.param == "npy" else {"dtype": request.param}
+    how = {"format": request.param} if request.param in ("npy", "lance") else {"dtype": request.param}
     dataset.embed("photos", "vectors", extractor, shard_size=8, **how)
     changed, other = sorted((tree / "coat").iterdir())[:2]
     changed.write_bytes(other.read_bytes())

@@ -22,11 +22,11 @@ from featx.dataset.shards import map_vectors
 from tests.dataset.dataset_tools import contents
 
 
-@pytest.fixture(params=["float32", "float16", "npy"])
+@pytest.fixture(params=["float32", "float16", "npy", pytest.param("lance", marks=pytest.mark.heavy)])
 def vectors(tree, extractor, request):
     """A dataset of three shards with one bad picture in the middle of the second."""
     (tree / "bag" / "zz-broken.png").write_bytes(b"broken")
-    how = {"format": "npy"} if request.param == "npy" else {"dtype": request.param}
+    how = {"format": request.param} if request.param in ("npy", "lance") else {"dtype": request.param}
     dataset.embed("photos", "vectors", extractor, shard_size=8, **how)
     return dataset.open("vectors")
 
