@@ -7,7 +7,8 @@ none of that.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -42,11 +43,8 @@ def write_lance(scratch: Path, table: Any) -> None:
 
 def read_lance(path: Path) -> Any:
     """Read a shard's file as a pyarrow table."""
-    file = _open(path)
-    try:
-        return file.read_all().to_table()
-    except (OSError, ValueError, RuntimeError) as error:
-        raise _damaged(path, error) from None
+    with _reading(path):
+        return _open(path).read_all().to_table()
 
 
 def read_vectors(path: Path, rows: slice | npt.NDArray[Any]) -> npt.NDArray[Any]:
@@ -63,16 +61,14 @@ def read_vectors(path: Path, rows: slice | npt.NDArray[Any]) -> npt.NDArray[Any]
     -------
     ndarray of float32 or float16, shape (n, n_features)
     """
-    file = _open(path, [_VECTOR])
-    try:
+    with _reading(path):
+        file = _open(path, [_VECTOR])
         if isinstance(rows, slice):
             start, stop, _ = rows.indices(file.metadata().num_rows)
             return _values(file.read_range(start, stop - start).to_table()) if stop > start else _values(_none(file))
         wanted, places = np.unique(rows, return_inverse=True)  # it takes rising ones
         values = _values(file.take_rows(wanted.tolist()).to_table() if len(wanted) else _none(file))
         return np.asarray(values[places])
-    except (OSError, ValueError, RuntimeError) as error:
-        raise _damaged(path, error) from None
 
 
 def publish(folder: Path, shards: Sequence[Path]) -> None:
@@ -88,7 +84,8 @@ def publish(folder: Path, shards: Sequence[Path]) -> None:
             return
     fragments, schema = [], None
     for i, path in enumerate(paths):
-        about = _open(shards[i]).metadata()
+        with _reading(shards[i]):
+            about = _open(shards[i]).metadata()
         schema = about.schema
         numbers = list(range(len(schema.names)))
         version = (about.major_version, about.minor_version)
@@ -99,14 +96,21 @@ def publish(folder: Path, shards: Sequence[Path]) -> None:
 
 def _open(path: Path, columns: list[str] | None = None) -> Any:
     reader = import_optional("lance.file", "lance").LanceFileReader
+    if not lance_path(path).stat().st_size:
+        raise ValueError("empty")
+    return reader(str(lance_path(path)), columns=columns)
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Say which file is damaged, whatever that is to the library beneath: some of it is a panic of Rust's."""
     try:
-        return reader(str(lance_path(path)), columns=columns)
-    except (OSError, ValueError, RuntimeError) as error:
-        raise _damaged(path, error) from None
-
-
-def _damaged(path: Path, error: Exception) -> DatasetError:
-    return DatasetError(f"{lance_path(path)}: damaged or missing vectors ({first_line(error)}); {_AGAIN}")
+        yield
+    except BaseException as error:
+        if not isinstance(error, (OSError, ValueError, RuntimeError)) and type(error).__name__ != "PanicException":
+            raise
+        why = error.strerror if isinstance(error, FileNotFoundError) else first_line(error)
+        raise DatasetError(f"{lance_path(path)}: damaged or missing vectors ({why}); {_AGAIN}") from None
 
 
 def _none(file: Any) -> Any:
