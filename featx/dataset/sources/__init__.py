@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from featx.dataset.sources.archives import Tar, Zip
 from featx.dataset.sources.files import Files
 from featx.dataset.sources.huggingface import HuggingFace, is_saved_dataset
+from featx.dataset.sources.packed import PACKED_SUFFIXES, PackedTar
 from featx.dataset.sources.remote import RemoteFiles
 from featx.dataset.sources.source import Contents, Entry, Source, key_of
 from featx.dataset.sources.store import RemoteStore, is_url
@@ -56,7 +57,7 @@ def open_sources(
 
 def _expand(text: str) -> list[str]:
     """Take a pattern of tables or archives as so many sources."""
-    if not text.lower().endswith((*TABLE_SUFFIXES, ".tar", ".zip")) or os.path.exists(text):
+    if not text.lower().endswith((*TABLE_SUFFIXES, ".tar", ".zip", *PACKED_SUFFIXES)) or os.path.exists(text):
         return [text]
     if is_url(text):
         if "*" not in text:
@@ -77,8 +78,10 @@ def open_source(text: str, path_column: str | None = None, target: str | None = 
         return Zip(text)
     if lower.endswith(".tar"):
         return Tar(text)
-    if lower.endswith((".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")):
-        raise SourceError(f"{text}: a compressed tar has no places to read from; unpack it first: gunzip keeps the tar")
+    if lower.endswith(PACKED_SUFFIXES):
+        return PackedTar(text)
+    if lower.endswith((".tar.zst", ".tzst")):
+        raise SourceError(f"{text}: zstd is not read here; unpack it first: zstd -d --rm keeps the tar")
     if is_url(text):
         return RemoteFiles(text)
     return Files(text)
