@@ -105,16 +105,26 @@ class Nearest:
         here = self._left_out - first
         inside = np.flatnonzero((here >= 0) & (here < len(block)))
         cosines[inside, here[inside]] = -np.inf
-        if len(block) > self.n:
+        if self.rows.shape[1] < self.n:
+            self.similarities, self.rows = self._join(np.arange(len(cosines)), first, cosines)
+            return
+        better = np.flatnonzero((cosines > self.similarities[:, -1:]).any(axis=1))  # most have all that they need
+        if len(better):
+            self.similarities[better], self.rows[better] = self._join(better, first, cosines[better])
+
+    def _join(
+        self, queries: npt.NDArray[np.intp], first: int, cosines: npt.NDArray[np.float32]
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
+        """Take the nearest of those that some queries have and of a block's."""
+        if cosines.shape[1] > self.n:
             chosen = _largest(cosines, self.n)
             cosines = np.take_along_axis(cosines, chosen, 1)
         else:
-            chosen = np.broadcast_to(np.arange(len(block)), cosines.shape)
-        similarities = np.concatenate([self.similarities, cosines], axis=1)
-        rows = np.concatenate([self.rows, chosen + first], axis=1)
+            chosen = np.broadcast_to(np.arange(cosines.shape[1]), cosines.shape)
+        similarities = np.concatenate([self.similarities[queries], cosines], axis=1)
+        rows = np.concatenate([self.rows[queries], chosen + first], axis=1)
         order = np.argsort(-similarities, axis=1, kind="stable")[:, : self.n]
-        self.similarities = np.take_along_axis(similarities, order, 1)
-        self.rows = np.take_along_axis(rows, order, 1)
+        return np.take_along_axis(similarities, order, 1), np.take_along_axis(rows, order, 1)
 
 
 def _largest(cosines: npt.NDArray[np.float32], n: int) -> npt.NDArray[np.intp]:

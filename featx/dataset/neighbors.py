@@ -162,8 +162,9 @@ def find_duplicates(
     together = max(_BLOCK, _TOGETHER // (4 * dataset.n_features))
     with tqdm(total=n * (n + 1) // 2, unit="pair", unit_scale=True, disable=not progress) as bar:
         for start in range(0, n, together):
-            some = np.concatenate([block for _, block in dataset.blocks(_BLOCK, start, min(start + together, n))])
-            some = unit_rows(some)
+            some = np.empty((min(together, n - start), dataset.n_features), np.float32)
+            for first, block in dataset.blocks(_BLOCK, start, start + len(some)):
+                some[first - start : first - start + len(block)] = unit_rows(block)
             for first, block in dataset.blocks(_BLOCK, start):
                 block = unit_rows(block)
                 for at in range(0, len(some), _BLOCK):
