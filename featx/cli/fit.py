@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from sklearn.base import clone
 from sklearn.model_selection import cross_val_predict
 from sklearn.pipeline import Pipeline
@@ -28,7 +29,7 @@ from featx.sources import Listing, list_source
 from featx.targets import Target, leave_out_unlabelled, read_target
 
 #: Pictures without a label that are looked at, and groups of near-duplicates that are named.
-_POOL, _TWINS = 2000, 5
+MOST_OF_POOL, _TWINS = 2000, 5
 
 EXAMPLE = """\
   featx fit photos/train -o ants.featx          each sub-folder is a class
@@ -183,20 +184,29 @@ def note_twins(paths: Sequence[str], y: Any, groups: Any) -> None:
 
 
 def _note_pool(pool: list[str], extractor: FeatureExtractor, head: Any) -> None:
-    """Say which of the pictures without a label would teach the head most."""
-    some = pool[:_POOL]
-    text = f"{len(pool)} {'picture has' if len(pool) == 1 else 'pictures have'} no label and no part in the fit"
+    """Embed pictures without a label, and say which of them would teach the head most."""
+    some = pool[:MOST_OF_POOL]
     try:
         embedded = extractor.embed(some)
     except PictureError as error:  # no reason to lose what was fitted
-        note(f"{text}; {error}")
+        note(f"{_describe_pool(len(pool))}; {error}")
         return
     note_failures(embedded.failures, "of those without a label")
+    note_unsure(len(pool), [some[i] for i in embedded.kept], embedded.features[embedded.kept], head)
+
+
+def note_unsure(n: int, names: Sequence[str], X: npt.NDArray[np.float32], head: Any) -> None:
+    """Name those of a pool of n that the head is least sure of."""
+    text = _describe_pool(n)
     if hasattr(head, "predict_proba"):
-        sure = head.predict_proba(embedded.features[embedded.kept]).max(axis=1)
-        unsure = [some[embedded.kept[i]] for i in np.argsort(sure, kind="stable")[:5]]
+        sure = head.predict_proba(X).max(axis=1)
+        unsure = [names[i] for i in np.argsort(sure, kind="stable")[:5]]
         text += f"; the head is least sure of {', '.join(unsure)}: label these first"
     note(text)
+
+
+def _describe_pool(n: int) -> str:
+    return f"{n} {'picture has' if n == 1 else 'pictures have'} no label and no part in the fit"
 
 
 def choose_head(name: str | None, task: str, y: Collection[Any]) -> str:

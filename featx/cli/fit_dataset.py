@@ -12,7 +12,18 @@ from sklearn.pipeline import Pipeline
 
 from featx import dataset
 from featx.cli.console import note
-from featx.cli.fit import _describe, _estimate, _folds, _plain, check_target, choose_head, note_twins, sees_content
+from featx.cli.fit import (
+    MOST_OF_POOL,
+    _describe,
+    _estimate,
+    _folds,
+    _plain,
+    check_target,
+    choose_head,
+    note_twins,
+    note_unsure,
+    sees_content,
+)
 from featx.cli.progress import format_bytes
 from featx.dataset.manifest import MANIFEST
 from featx.errors import InputError
@@ -60,12 +71,16 @@ def fit_dataset(options: argparse.Namespace) -> None:
         batch_size=options.batch_size,
         n_threads=options.threads,
     )
-    rows, labels = _labelled(opened)
-    target = read_target(Listing([], labels, None, "label", ()), options.task)
+    rows, labels, pool = _labelled(opened)
+    path_column, target_column = _columns(opened)
+    target = read_target(Listing([], labels, None, target_column or "label", ()), options.task)
     y = np.array(target.values)
     name, head, estimate = _fit(opened, rows, y, target.task, options)
+    if len(pool):
+        some = pool[:MOST_OF_POOL]
+        note_unsure(len(pool), [one.key for one in opened.look_up(some)], opened.take(some), head)
     pipeline = Pipeline([("features", extractor), ("head", head)])
-    info = {"task": target.task, "path_column": None, "target_column": None, "n": len(y)}
+    info = {"task": target.task, "path_column": path_column, "target_column": target_column, "n": len(y)}
     save(pipeline, options.output, embed_backbone=options.embed_backbone, info=info)
     where = f"{name} on {extractor.backbone}"
     print(f"{options.output}: {where}, {len(y)} embeddings, {_describe(target.task, y)}")
@@ -73,8 +88,14 @@ def fit_dataset(options: argparse.Namespace) -> None:
         print(f"  {estimate}")
 
 
-def _labelled(opened: dataset.Dataset) -> tuple[npt.NDArray[np.intp], list[str]]:
-    """Find the rows that have a label, and count those left out."""
+def _columns(opened: dataset.Dataset) -> tuple[str | None, str | None]:
+    """Name the columns of the table that was embedded, if it was one."""
+    found = {(one.path_column, one.target) for one in opened.manifest.generations}
+    return found.pop() if len(found) == 1 else (None, None)
+
+
+def _labelled(opened: dataset.Dataset) -> tuple[npt.NDArray[np.intp], list[str], npt.NDArray[np.intp]]:
+    """Find the rows that have a label, and those that have none; tell of those without a vector."""
     folder = opened.folder
     if any(counts is None for counts in opened.manifest.counts):
         note(f"{folder}: is not complete; what is there is taken, and featx embed goes on with the rest")
@@ -88,9 +109,8 @@ def _labelled(opened: dataset.Dataset) -> tuple[npt.NDArray[np.intp], list[str]]
         raise InputError(
             f"{folder}: no row has a label; embed a folder with a sub-folder a class, or a table with --target"
         )
-    if n_without := len(labels) - len(rows):
-        note(f"{n_without} {'row has no label and is' if n_without == 1 else 'rows have no label and are'} left out")
-    return np.array(rows, np.intp), [labels[i] for i in rows]
+    without = np.setdiff1d(np.arange(len(labels)), rows)
+    return np.array(rows, np.intp), [labels[i] for i in rows], without
 
 
 def _fit(

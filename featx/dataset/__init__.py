@@ -6,6 +6,7 @@ from featx.dataset.estimate import Estimate, estimate
 from featx.dataset.job import Summary, embed
 from featx.dataset.manifest import DTYPES, FORMATS
 from featx.dataset.merge import merge
+from featx.dataset.neighbors import Neighbor, find_duplicates, find_neighbors
 from featx.dataset.reading import Batch, Dataset
 from featx.dataset.reading import open_dataset as open  # noqa: A004  # the verb, as of files
 from featx.dataset.verify import verify
@@ -17,10 +18,13 @@ __all__ = [
     "Batch",
     "Dataset",
     "Estimate",
+    "Neighbor",
     "Summary",
     "Watch",
     "embed",
     "estimate",
+    "find_duplicates",
+    "find_neighbors",
     "merge",
     "open",
     "verify",

@@ -15,6 +15,7 @@ from featx._optional import import_optional
 from featx.dataset.again import changed_keys, failed_keys
 from featx.dataset.apart import WorkerLostError, run_tasks_apart
 from featx.dataset.current import CurrentRows
+from featx.dataset.lance import lance_path, publish
 from featx.dataset.lock import hold
 from featx.dataset.manifest import (
     FORMAT,
@@ -107,9 +108,9 @@ def embed(
         Pictures a shard; None is 10,000, or fewer where they would take more than 128 MB.
     dtype : {"float32", "float16"}, default="float32"
         How vectors are stored.
-    format : {"parquet", "npy"} or None, default=None
-        Where vectors are stored: in the Parquet shards, or as ``.npy`` beside each, which maps into
-        memory aligned. None is as the folder has it, or Parquet.
+    format : {"parquet", "npy", "lance"} or None, default=None
+        Where vectors are stored: in the Parquet shards, as ``.npy`` beside each, which maps into
+        memory aligned, or as a Lance table. None is as the folder has it, or Parquet.
     path_column, target : str or None
         Columns of a table; None takes the obvious ones.
     check : {"stat", "content"}, default="stat"
@@ -200,6 +201,8 @@ class _Job:
             self._make_all(spool)
         with self.planning():
             manifest = self._write(spool)
+            if manifest.format == "lance":
+                publish(self.folder, list(find_shards(self.folder).values()))
         self.watch.end()
         n_pictures = sum(one.n_pictures - one.n_replaced for one in manifest.generations)
         complete = all(counts is not None for counts in manifest.counts)
@@ -218,9 +221,12 @@ class _Job:
             if self.format not in (None, manifest.format):
                 raise InputError(f"format={self.format!r}: {self.folder} has {manifest.format!r}; leave it out")
             self.format = manifest.format
+        if self.format == "lance":
+            import_optional("lance", "lance")
         if not self.part:
-            for scratch in self.folder.glob(".featx-*.part*"):  # of a run that was killed
-                scratch.unlink(missing_ok=True)
+            for folder in (self.folder, lance_path(self.folder / "any").parent):
+                for scratch in folder.glob(".featx-*.part*"):  # of a run that was killed
+                    scratch.unlink(missing_ok=True)
         if spool.generations() or not manifest or not manifest.generations:
             return
         there = find_shards(self.folder)
@@ -253,7 +259,7 @@ class _Job:
             spool.ask_again(failed_keys(current))
         if known and not by_state:
             spool.ask_again(changed_keys(current, spool, self.sources))
-        planned = spool.plan(size, self.sources, current_versions(), by_state=by_state)
+        planned = spool.plan(size, self.sources, current_versions(self.format), by_state=by_state)
         self._write(spool)
         return n_gone, spool.generations()[-1].n_replaced if planned else 0
 

@@ -39,8 +39,8 @@ FORMAT = 1
 #: Begins with an underscore, so that readers of Parquet folders pass it over.
 MANIFEST = "_manifest.json"
 DTYPES = ("float32", "float16")
-#: Where vectors are: in the Parquet shards, or beside each in a file of NumPy's.
-FORMATS = ("parquet", "npy")
+#: Where vectors are: in the Parquet shards, or beside each in a file of NumPy's or of Lance's.
+FORMATS = ("parquet", "npy", "lance")
 
 
 @dataclass(frozen=True)
@@ -95,8 +95,7 @@ class Features:
             )
 
     def _that_count(self) -> dict[str, Any]:
-        identity = self.identity[:12] if isinstance(self.identity, str) else self.identity
-        return {"backbone": identity, **self.values, "n_features": self.n_features, "dtype": self.dtype}
+        return {"backbone": _short(self.identity), **self.values, "n_features": self.n_features, "dtype": self.dtype}
 
     def make_extractor(self, where: object, backbone: Any = None, **running: Any) -> FeatureExtractor:
         """Make the extractor that gave these features, fitted; its backbone is found by its identity."""
@@ -110,20 +109,32 @@ class Features:
             tried += [str(found.path)] if found else []
         why = ""
         for name in tried:
-            extractor = FeatureExtractor(name, precision=self.precision, **values, **running)
+            extractor = FeatureExtractor(name, precision=self.precision, **{**values, "layer": None}, **running)
             try:
-                if isinstance(name, str):
-                    open_backbone(name, self.precision, download=False)
+                for one in [name] if isinstance(name, str) else name:
+                    open_backbone(one, self.precision, download=False)
                 if json.loads(json.dumps(extractor.fit(None).backbone_identity_)) == self.identity:
-                    return extractor
+                    return self._with_layer(extractor, where)
                 why = f"{name} is another one"
             except BackboneError as error:
                 why = first_line(error)
-        short = self.identity[:12] if isinstance(self.identity, str) else self.identity
         raise BackboneError(
-            f"{where}: made with the backbone {self.backbone} ({short}), which is not on this machine ({why}); "
-            "give its file: backbone=..."
+            f"{where}: made with the backbone {self.backbone} ({_short(self.identity)}), which is not on this machine "
+            f"({why}); give its file: --backbone FILE, or backbone=... in Python"
         )
+
+    def _with_layer(self, extractor: FeatureExtractor, where: object) -> FeatureExtractor:
+        """Ask for the layers, but leave them open where those are the ones that come by themselves."""
+        layers = self.values["layer"]
+        each = layers if isinstance(extractor.backbone, list) else [layers]  # of several backbones, a list for each
+        for layer in (None, *each):
+            try:
+                extractor.set_params(layer=layer).fit(None)
+            except BackboneError:  # one of several backbones has no layer of this name
+                continue
+            if json.loads(json.dumps(extractor.value_parameters_["layer"])) == layers:
+                return extractor
+        raise DatasetError(f"{where}: no one name of a layer gives those of its backbones ({layers})")
 
 
 @dataclass
@@ -136,7 +147,7 @@ class Manifest:
     generations : list of Generation
     counts : list of dict or None
         Of each generation that is done: pictures by status.
-    format : {"parquet", "npy"}
+    format : {"parquet", "npy", "lance"}
         Where the vectors are.
     """
 
@@ -146,9 +157,9 @@ class Manifest:
     format: str = "parquet"
 
 
-def current_versions() -> dict[str, str]:
+def current_versions(format: str | None = None) -> dict[str, str]:
     """Give versions of what features and files are made by."""
-    names = ("numpy", "pillow", "pyarrow")
+    names = ("numpy", "pillow", "pyarrow", *(["pylance"] if format == "lance" else []))
     found = {name: installed_version(name) or "" for name in names}
     return {"featx": featx.__version__, "onnxruntime": runtime_version(), **found}
 
@@ -207,6 +218,10 @@ def read_manifest(folder: Path) -> Manifest | None:
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DatasetError(f"{path}: not a manifest that featx wrote, or a damaged one ({error})") from None
     raise DatasetError(f"{path}: dataset format {version}, this featx reads {FORMAT}; upgrade featx")
+
+
+def _short(identity: Any) -> str:
+    return ", ".join(one[:12] for one in ([identity] if isinstance(identity, str) else identity))
 
 
 def _plain(value: Any) -> Any:

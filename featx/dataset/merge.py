@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from featx.dataset.lance import publish
 from featx.dataset.lock import hold
 from featx.dataset.manifest import FORMAT, FORMATS, MANIFEST, Manifest, current_versions, write_manifest
 from featx.dataset.prepare import PRIVATE, check_shard_bytes, default_shard_size
@@ -16,9 +17,9 @@ from featx.dataset.reading import Dataset
 from featx.dataset.shards import (
     COLUMNS,
     Block,
+    beside,
     find_shards,
     map_vectors,
-    npy_path,
     read_columns,
     shard_path,
     write_shard,
@@ -50,7 +51,7 @@ def merge(
         A new folder.
     shard_size : int or None, default=None
         Pictures a shard, as for `featx.dataset.embed`.
-    format : {"parquet", "npy"} or None, default=None
+    format : {"parquet", "npy", "lance"} or None, default=None
         Where vectors are stored; None is as in the first.
 
     Returns
@@ -100,7 +101,13 @@ def merge(
         if not n:
             raise DatasetError(f"{opened[0].folder}: no rows; a dataset of nothing is not written")
         given = [text for one in opened for generation in one.manifest.generations for text in generation.sources]
-        planned = Generation(0, n, 0, size, 0, list(dict.fromkeys(given)), current_versions())
+        columns = {
+            (generation.path_column, generation.target) for one in opened for generation in one.manifest.generations
+        }
+        agreed = columns.pop() if len(columns) == 1 else (None, None)
+        planned = Generation(0, n, 0, size, 0, list(dict.fromkeys(given)), current_versions(where), *agreed)
+        if where == "lance":
+            publish(folder, list(find_shards(folder).values()))
         write_manifest(folder, Manifest(features, [planned], [counts], where))
     return Dataset(folder)
 
@@ -112,7 +119,8 @@ def _begin(folder: Path) -> Path:
             raise InputError(f"{folder}: is there already; give a new folder")
         for path in find_shards(folder).values():
             path.unlink()
-            npy_path(path).unlink(missing_ok=True)
+            for one in beside(path):
+                one.unlink()
     (folder / PRIVATE).mkdir(parents=True, exist_ok=True)
     (folder / PRIVATE / "merging").touch()
     return folder

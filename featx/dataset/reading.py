@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,12 +13,13 @@ import numpy.typing as npt
 
 from featx._optional import import_optional
 from featx.dataset.current import CurrentRows
+from featx.dataset.lance import read_vectors
 from featx.dataset.manifest import MANIFEST, Manifest, read_manifest
 from featx.dataset.shards import find_shards, map_vectors, read_columns, read_counts
 from featx.errors import DatasetError, Failure, InputError
 from featx.extractor import FeatureExtractor
 
-__all__ = ["Batch", "Dataset", "open_dataset"]
+__all__ = ["Batch", "Dataset", "Known", "open_dataset"]
 
 _MAPS = 64  # shards that are kept open
 
@@ -38,6 +39,22 @@ class Batch(NamedTuple):
     X: npt.NDArray[np.float32]
     y: npt.NDArray[Any] | None
     keys: npt.NDArray[np.object_]
+
+
+class Known(NamedTuple):
+    """What a dataset knows of a picture beside its vector.
+
+    Parameters
+    ----------
+    key : str
+    label : str or None
+    sha256 : str or None
+        Of its file, in hexadecimal.
+    """
+
+    key: str
+    label: str | None
+    sha256: str | None
 
 
 class Dataset:
@@ -83,7 +100,8 @@ class Dataset:
         if manifest is None:
             raise DatasetError(f"{self.folder}: no dataset, since it has no {MANIFEST}; featx embed makes one")
         self.manifest: Manifest = manifest
-        self._map = lru_cache(_MAPS)(map_vectors)
+        # of Lance nothing is mapped: what is kept is in memory
+        self._map = lru_cache(1 if manifest.format == "lance" else _MAPS)(map_vectors)
 
     def __len__(self) -> int:
         return int(self._ends[-1]) if len(self._ends) else 0
@@ -121,9 +139,9 @@ class Dataset:
         X = np.empty((len(self), self.n_features), np.float32)
         start = 0
         for path, kept in self._shards:
-            vectors = self._map(path)
-            n = len(vectors) if kept is None else len(kept)
-            X[start : start + n] = vectors if kept is None else vectors[kept]
+            vectors = self._read(path, slice(None) if kept is None else kept)
+            n = len(vectors)
+            X[start : start + n] = vectors
             start += n
         return X
 
@@ -134,7 +152,7 @@ class Dataset:
         ------
         memmap of float32 or float16, shape (n, n_features)
             Every row of the shard, with NaN where there is no vector. Read-only, and seldom
-            aligned: copy before handing it to compiled code.
+            aligned: copy before handing it to compiled code. Those of Lance are read.
         """
         return (self._map(path) for path, _ in self._shards)
 
@@ -151,16 +169,96 @@ class Dataset:
         ndarray of float32, shape (n, n_features)
         """
         wanted = np.asarray(indices, np.intp)
+        X = np.empty((len(wanted), self.n_features), np.float32)
+        for path, places, rows in self._find(wanted):
+            X[places] = self._read(path, rows)
+        return X
+
+    def look_up(self, indices: npt.ArrayLike) -> list[Known]:
+        """Read what is known of some pictures, and nothing of the others.
+
+        Parameters
+        ----------
+        indices : array-like of int
+            From 0 to ``len(self) - 1``, in any order.
+
+        Returns
+        -------
+        list of Known
+        """
+        wanted = np.asarray(indices, np.intp)
+        found: list[Any] = [None] * len(wanted)
+        for path, places, rows in self._find(wanted):
+            table = read_columns(path, Known._fields).take(rows)
+            for place, row in zip(places.tolist(), table.to_pylist(), strict=True):
+                found[place] = Known(**row)
+        return found
+
+    def find_keys(self, keys: Sequence[str]) -> list[int]:
+        """Find pictures by what they are called; goes through the keys of the dataset, holding a shard's.
+
+        Returns
+        -------
+        list of int
+            The index of each.
+
+        Raises
+        ------
+        DatasetError
+            When one is not there, or could not be read when it was embedded.
+        """
+        found: dict[str, int] = {}
+        start, wanted = 0, set(keys)
+        for (path, kept), end in zip(self._shards, self._ends.tolist(), strict=True):
+            names = read_columns(path, ["key"])["key"].to_pylist()
+            chosen = range(len(names)) if kept is None else kept.tolist()
+            found |= {names[row]: start + i for i, row in enumerate(chosen) if names[row] in wanted}
+            start = end
+        for key in keys:
+            if key not in found:
+                why = next((f"could not be read ({one.reason})" for one in self.failures() if one.source == key), "")
+                raise DatasetError(f"{self.folder}: {key}: {why or 'no picture of this name; featx dataset sample'}")
+        return [found[key] for key in keys]
+
+    def _read(self, path: Path, rows: slice | npt.NDArray[Any]) -> npt.NDArray[Any]:
+        return read_vectors(path, rows) if self.manifest.format == "lance" else self._map(path)[rows]
+
+    def _find(self, wanted: npt.NDArray[np.intp]) -> Iterator[tuple[Path, npt.NDArray[Any], npt.NDArray[Any]]]:
+        """Give each shard that holds some of the rows, places among those wanted, and rows of the shard."""
         if len(wanted) and not 0 <= wanted.min() <= wanted.max() < len(self):
             raise InputError(f"indices: expected numbers from 0 to {len(self) - 1}")
-        X = np.empty((len(wanted), self.n_features), np.float32)
         shards = np.searchsorted(self._ends, wanted, side="right")
         for shard in np.unique(shards):
             path, kept = self._shards[shard]
             places = np.flatnonzero(shards == shard)
             rows = wanted[places] - (self._ends[shard - 1] if shard else 0)
-            X[places] = self._map(path)[rows if kept is None else kept[rows]]
-        return X
+            yield path, places, rows if kept is None else kept[rows]
+
+    def blocks(
+        self, size: int = 4096, start: int = 0, stop: int | None = None
+    ) -> Iterator[tuple[int, npt.NDArray[np.float32]]]:
+        """Go through the vectors alone, in order, which is quicker than `batches`.
+
+        Parameters
+        ----------
+        size : int, default=4096
+            Rows a block, at most; a block ends where a shard does.
+        start, stop : int
+            Which rows, as of ``range``.
+
+        Yields
+        ------
+        int, ndarray of float32, shape (n, n_features)
+            Number of the first row, and the rows.
+        """
+        stop = len(self) if stop is None else min(stop, len(self))
+        begin = 0
+        for (path, kept), end in zip(self._shards, self._ends.tolist(), strict=True):
+            low, high = max(begin, start) - begin, min(end, stop) - begin
+            for at in range(low, high, size):
+                rows = slice(at, min(at + size, high))
+                yield begin + at, np.array(self._read(path, rows if kept is None else kept[rows]), np.float32)
+            begin = end
 
     def batches(self, size: int = 1024, *, random_state: int | None = None) -> Iterator[Batch]:
         """Go through all pictures, for ``partial_fit`` and for what is larger than memory.

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from featx._optional import import_optional
+from featx.dataset.lance import lance_path, read_lance, read_vectors, write_lance
 from featx.errors import DatasetError, first_line
 from featx.files import write_together, write_whole
 
@@ -24,6 +25,7 @@ __all__ = [
     "COLUMNS",
     "VECTOR",
     "Block",
+    "beside",
     "find_shards",
     "map_vectors",
     "npy_path",
@@ -35,7 +37,7 @@ __all__ = [
 ]
 
 _NAME = re.compile(r"part-(\d{5,})\.parquet")
-_AGAIN_NPY = "delete it with the .parquet beside it and run featx embed again, which makes both anew"
+_AGAIN_NPY = "delete it with the .parquet of the same name and run featx embed again, which makes both anew"
 _LONGEST_HEADER = 200  # bytes of a page's header, at most
 _AGAIN = "delete it and run featx embed again, which makes it anew"
 _OK, _FAILED = "ok", "failed"
@@ -116,7 +118,8 @@ def find_shards(folder: Path) -> dict[int, Path]:
 def write_shard(path: Path, block: Block, about: dict[str, Any], format: str = "parquet") -> None:
     """Write a shard: to a scratch file, to the disk, to its name.
 
-    As ``"npy"`` the vectors are a file of their own beside it, which gets its name first.
+    As ``"npy"`` the vectors are a file of their own beside it, and as ``"lance"`` one with all
+    columns, which gets its name first.
 
     Parameters
     ----------
@@ -126,9 +129,16 @@ def write_shard(path: Path, block: Block, about: dict[str, Any], format: str = "
         Its rows, all of them.
     about : dict
         Kept in the file's footer, with the counts.
-    format : {"parquet", "npy"}
+    format : {"parquet", "npy", "lance"}
         Where the vectors go.
     """
+    if format == "lance":
+        lance_path(path).parent.mkdir(parents=True, exist_ok=True)
+        with write_together(lance_path(path), path) as (vectors, scratch):
+            write_lance(vectors, _table(block, None))
+            checked = {**about, "crc32": _checksum(block.vectors), "vectors": format}
+            _write_table(scratch, block, checked, list(COLUMNS))
+        return
     if format == "npy":
         with write_together(npy_path(path), path) as (vectors, scratch):
             with vectors.open("wb") as file:
@@ -148,11 +158,21 @@ def npy_path(path: Path) -> Path:
     return path.with_suffix(".npy")
 
 
+def beside(path: Path) -> list[Path]:
+    """Name what belongs to a shard and is there."""
+    return [one for one in (npy_path(path), lance_path(path)) if one.exists()]
+
+
+def _table(block: Block, about: dict[str, Any] | None) -> Any:
+    pyarrow = import_optional("pyarrow", "parquet")
+    table = pyarrow.table(_arrays(pyarrow, block), schema=_schema(pyarrow, block, about or {}))
+    return table if about is not None else table.replace_schema_metadata(None)
+
+
 def _write_table(scratch: Path, block: Block, about: dict[str, Any], columns: list[str]) -> None:
-    pyarrow, parquet = import_optional("pyarrow", "parquet"), import_optional("pyarrow.parquet", "parquet")
-    table = pyarrow.table(_arrays(pyarrow, block), schema=_schema(pyarrow, block, about)).select(columns)
+    parquet = import_optional("pyarrow.parquet", "parquet")
     parquet.write_table(
-        table,
+        _table(block, about).select(columns),
         scratch,
         compression={VECTOR + ".list.element": "none", **dict.fromkeys(COLUMNS, "zstd")},
         use_dictionary=["label", "status", "reason"],
@@ -222,12 +242,15 @@ def read_whole(path: Path) -> Any:
         table = parquet.read_table(path, page_checksum_verification=True)
     except Exception as error:
         raise DatasetError(f"{path}: a damaged shard ({first_line(error)}); {_AGAIN}") from None
-    if VECTOR in table.column_names or not npy_path(path).exists():
+    if VECTOR in table.column_names or not (found := beside(path)):
         return table
     pyarrow, vectors = import_optional("pyarrow", "parquet"), map_vectors(path)
     with _open(path) as file:
-        if _checksum(vectors) != _footer(path, file).get("crc32"):
-            raise DatasetError(f"{npy_path(path)}: damaged vectors (their checksum is another); {_AGAIN_NPY}")
+        about = _footer(path, file)
+    if _checksum(vectors) != about.get("crc32"):
+        raise DatasetError(f"{found[0]}: damaged vectors (their checksum is another); {_AGAIN_NPY}")
+    if about.get("vectors") == "lance" and not read_lance(path).select(COLUMNS).equals(table.select(COLUMNS)):
+        raise DatasetError(f"{found[0]}: other keys or labels than in {path.name}; {_AGAIN_NPY}")
     flat = pyarrow.array(np.asarray(vectors).reshape(-1))
     return table.append_column(VECTOR, pyarrow.FixedSizeListArray.from_arrays(flat, vectors.shape[1]))
 
@@ -247,6 +270,8 @@ def map_vectors(path: Path) -> npt.NDArray[Any]:
         Read-only. Of Parquet not aligned, as a rule: copy before handing it to compiled code.
     """
     with _open(path) as file:
+        if VECTOR not in file.schema_arrow.names and _footer(path, file).get("vectors") == "lance":
+            return read_vectors(path, slice(None))
         if VECTOR not in file.schema_arrow.names:
             return _load(npy_path(path), file.metadata.num_rows)
         place = _place(path, file)

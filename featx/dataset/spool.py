@@ -71,6 +71,8 @@ class Generation(NamedTuple):
         As they were given.
     versions : dict
         Of what computes the features.
+    path_column, target : str or None
+        Columns of a table that were taken.
     """
 
     first: int
@@ -80,6 +82,8 @@ class Generation(NamedTuple):
     n_replaced: int
     sources: list[str]
     versions: dict[str, str]
+    path_column: str | None = None
+    target: str | None = None
 
     @property
     def n_shards(self) -> int:
@@ -198,6 +202,12 @@ class Spool:
         found = self._all("SELECT source, key, place, label FROM listing WHERE key = ?", (key,))
         return Row(*found[0]) if found else None
 
+    def planned(self, key: str) -> tuple[int, Row] | None:
+        """Look a key up in the plan: the position, counted from 1, and the picture of its last row."""
+        query = "SELECT position, source, key, place, label FROM plan WHERE key = ? ORDER BY position DESC LIMIT 1"
+        found = self._all(query, (key,))
+        return (found[0][0], Row(*found[0][1:])) if found else None
+
     def listed(self, ordinal: int) -> Row | None:
         """Look up the so-manieth picture of the listing, counted from 1."""
         found = self._all("SELECT source, key, place, label FROM listing WHERE ordinal = ?", (ordinal,))
@@ -239,7 +249,8 @@ class Spool:
             if n:
                 start = last.first_shard + last.n_shards if last else 0
                 given = [source.given for source in sources]
-                about = Generation(first, n, start, shard_size, n_replaced, given, versions)
+                columns = [_only(getattr(source, name) for source in sources) for name in ("path_column", "target")]
+                about = Generation(first, n, start, shard_size, n_replaced, given, versions, *columns)
                 states = json.dumps([source.state() for source in sources])
                 self._execute(_ADD, (json.dumps(about._asdict()), states))
         self._execute_script("DROP TABLE IF EXISTS listing; DROP TABLE IF EXISTS asked;")
@@ -282,6 +293,12 @@ class Spool:
 
     def _broken(self, error: sqlite3.Error) -> DatasetError:
         return DatasetError(f"{self.path}: cannot be used ({error}); free some space, or move it away and run again")
+
+
+def _only(values: Iterable[str | None]) -> str | None:
+    """Give what all sources agree on."""
+    found = set(values)
+    return found.pop() if len(found) == 1 else None
 
 
 class _Transaction:

@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from featx.errors import InputError
+from featx.similarity import ROUNDING, SAME, Groups, check_threshold, unit_rows
 
 __all__ = ["SAME", "describe_copies", "find_copies", "group_duplicates"]
 
-#: Cosine from which two rows of pooled features count as the same picture. With the bundled
-#: backbone, whole pictures: halves of a size, mirrored, brighter, closely cropped or strongly compressed
-#: copies of photographs have 0.93 to 0.99; other photographs of the same class at most 0.86.
-SAME = 0.93
 _BLOCK = 512
 
 
@@ -57,23 +50,13 @@ def group_duplicates(features: npt.ArrayLike, threshold: float = SAME) -> npt.ND
         raise InputError(f"features: expected numbers of shape (n_samples, n_features) ({error})") from None
     if rows.ndim != 2 or not np.isfinite(rows).all():
         raise InputError(f"features: of shape {rows.shape}, expected finite numbers of shape (n_samples, n_features)")
-    if not 0 < threshold <= 1:
-        raise InputError(f"threshold={threshold!r}: expected a cosine above 0, at most 1")
-    rows = rows / np.maximum(np.abs(rows).max(axis=1, initial=0, keepdims=True), 1e-30)  # whose squares are harmless
-    rows /= np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-30)
-    groups = np.arange(len(rows))
+    check_threshold(threshold)
+    rows = unit_rows(rows)
+    groups = Groups(len(rows))
     for start in range(0, len(rows), _BLOCK):
-        near = rows[start : start + _BLOCK] @ rows[start:].T >= threshold - 1e-5  # rounding of a product of many
-        one, other = np.nonzero(near)
-        groups = _join(groups, one + start, other + start)
-    return groups
-
-
-def _join(groups: npt.NDArray[np.int_], one: npt.NDArray[np.int_], other: npt.NDArray[np.int_]) -> Any:
-    """Put what a pair belongs to into one group; so many pairs at a time are never held together."""
-    n = int(groups.max(initial=-1)) + 1
-    graph = coo_array((np.ones(len(one), bool), (groups[one], groups[other])), shape=(n, n))
-    return connected_components(graph, directed=False)[1].astype(int)[groups]
+        one, other = np.nonzero(rows[start : start + _BLOCK] @ rows[start:].T >= threshold - ROUNDING)
+        groups.join(one + start, other + start)
+    return groups.numbers()
 
 
 def find_copies(features: npt.NDArray[np.float32]) -> npt.NDArray[np.int_]:

@@ -12,12 +12,10 @@ import pytest
 import featx as library
 from featx import memory
 from featx.cli import fit_dataset
-from featx.dataset.manifest import Features, Manifest, current_versions, write_manifest
-from featx.dataset.shards import Block, shard_path, write_shard
-from featx.dataset.spool import Generation
 from featx.heads import HEADS
 from featx.persistence import read_info
 from tests.cli.cli_tools import CLASSES, listing, write_csv
+from tests.dataset.dataset_tools import write_dataset
 
 LITTLE = 3_000_000
 
@@ -27,22 +25,6 @@ def vectors(featx, here, world):
     """The pictures of three classes, embedded."""
     assert featx("embed", world / "train", "-o", "vectors").code == 0
     return here / "vectors"
-
-
-def write_dataset(folder, X, labels, shard_size=10_000, failed=()):
-    """Write features as they would be had they been computed, by the dataset's own writer."""
-    folder.mkdir()
-    features = Features.of(library.FeatureExtractor(device="cpu").fit(None), "float32")
-    counts = {"ok": 0, "failed": 0}
-    for number, start in enumerate(range(0, len(X), shard_size)):
-        some = range(start, min(start + shard_size, len(X)))
-        status = {i: ("failed", "broken") if i in failed else ("ok", None) for i in some}
-        block = Block.of([(f"{i}.jpg", labels[i], 8, 8, None, *status[i]) for i in some], X[some.start : some.stop])
-        write_shard(shard_path(folder, number), block, {})
-        counts = {name: counts[name] + n for name, n in block.counts.items()}
-    generation = Generation(0, len(X), 0, shard_size, 0, ["x"], current_versions())
-    write_manifest(folder, Manifest(features, [generation], [counts]))
-    return folder
 
 
 @pytest.fixture(scope="session")
@@ -119,11 +101,30 @@ def test_numbers_of_a_table(featx, here, world, head):
 def test_rows_without_a_vector_or_a_label_are_left_out_and_counted(featx, here, synthetic):
     ran = featx("fit", synthetic, "-o", "m.featx", "--no-cross-validation", "--head", "ridge")
     assert ran.code == 0
-    assert ran.err.splitlines() == [
-        f"featx: 3 pictures have no embedding and are left out; featx dataset info {synthetic} names the reasons",
-        "featx: 7 rows have no label and are left out",
-    ]
+    first, second = ran.err.splitlines()
+    assert first == (
+        f"featx: 3 pictures have no embedding and are left out; featx dataset info {synthetic} names the reasons"
+    )
+    assert second.startswith("featx: 7 pictures have no label and no part in the fit")
     assert "290 embeddings, 2 classes (ant 144, bee 146)" in ran.out
+
+
+def test_of_the_pictures_without_a_label_those_to_label_first_are_named(featx, here, synthetic):
+    ran = featx("fit", synthetic, "-o", "m.featx", "--no-cross-validation")
+    assert ran.code == 0
+    head = library.load("m.featx")[-1]
+    sure = head.predict_proba(library.dataset.open(synthetic).X[:7]).max(axis=1)
+    first = ", ".join(f"{i}.jpg" for i in np.argsort(sure)[:5])
+    assert f"7 pictures have no label and no part in the fit; the head is least sure of {first}: label" in ran.err
+
+
+def test_the_columns_of_the_table_are_remembered(featx, here, world):
+    table = ("--path-column", "picture", "--target", "brightness")
+    assert featx("embed", world / "brightness-train.csv", *table, "--layer", "stem", "-o", "vectors").code == 0
+    assert featx("fit", "vectors", "-o", "m.featx", "--no-cross-validation").code == 0
+    info = read_info("m.featx")["info"]
+    assert (info["path_column"], info["target_column"]) == ("picture", "brightness")
+    assert featx("evaluate", "m.featx", world / "brightness-test.csv").code == 0
 
 
 def test_a_dataset_without_labels_is_refused(featx, here, world):

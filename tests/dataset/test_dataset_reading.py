@@ -22,11 +22,11 @@ from featx.dataset.shards import map_vectors
 from tests.dataset.dataset_tools import contents
 
 
-@pytest.fixture(params=["float32", "float16", "npy"])
+@pytest.fixture(params=["float32", "float16", "npy", pytest.param("lance", marks=pytest.mark.heavy)])
 def vectors(tree, extractor, request):
     """A dataset of three shards with one bad picture in the middle of the second."""
     (tree / "bag" / "zz-broken.png").write_bytes(b"broken")
-    how = {"format": "npy"} if request.param == "npy" else {"dtype": request.param}
+    how = {"format": request.param} if request.param in ("npy", "lance") else {"dtype": request.param}
     dataset.embed("photos", "vectors", extractor, shard_size=8, **how)
     return dataset.open("vectors")
 
@@ -301,3 +301,14 @@ def test_damaged_vectors_beside_a_shard_are_found(npy):
     os.unlink("npy/part-00001.npy")
     with pytest.raises(featx.DatasetError, match=r"part-00001\.npy: damaged or missing vectors"):
         dataset.open("npy").X  # noqa: B018
+
+
+@pytest.mark.parametrize("layer", [None, "stage2", -1, ["stem", "head"]])
+@pytest.mark.parametrize("backbone", ["efficientnet_lite0", ["efficientnet_lite0", "efficientnet_lite0_int8"]])
+def test_the_extractor_asks_for_what_was_asked_for(tree, backbone, layer):
+    given = FeatureExtractor(backbone, layer=layer, device="cpu")
+    dataset.embed("photos/bag/*.png", "vectors", given)
+    made = dataset.open("vectors").extractor(device="cpu")
+    assert made.value_parameters_ == given.fit(None).value_parameters_
+    assert made.backbone == backbone
+    assert (made.layer is None) == (layer in (None, -1))

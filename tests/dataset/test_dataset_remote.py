@@ -36,7 +36,8 @@ def expected(paths, extractor):
 def world(tree, paths):
     """The folder that holds the pictures in every form."""
     make_zip("t.zip", paths, tree)
-    make_tar("t.tar", [(f"{path.stem}-{i}.png", path.read_bytes()) for i, path in enumerate(paths)])
+    for name in ("t.tar", "t.tar.gz"):
+        make_tar(name, [(f"{path.stem}-{i}.png", path.read_bytes()) for i, path in enumerate(paths)])
     parquet_of_bytes(tree, paths)
     (tree.parent / "t.csv").write_text(
         "".join(f"{line}\n" for line in ["path", *(p.relative_to(tree.parent) for p in paths)])
@@ -131,7 +132,7 @@ EVERYWHERE = pytest.mark.parametrize("address", ["memory", "web", BUCKET], indir
 
 
 @EVERYWHERE
-@pytest.mark.parametrize("form", ["photos", "t.zip", "t.tar", "t.parquet", "t.csv"])
+@pytest.mark.parametrize("form", ["photos", "t.zip", "t.tar", "t.parquet", "t.csv", "t.tar.gz"])
 def test_pictures_elsewhere_give_what_those_here_give(address, expected, extractor, form):
     done = dataset.embed(f"{address}/{form}", "vectors", extractor, shard_size=6)
     assert done[:3] == (20, 20, 0)

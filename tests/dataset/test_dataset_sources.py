@@ -18,7 +18,8 @@ import pytest
 
 import featx
 from featx import dataset
-from featx.dataset.sources import open_sources
+from featx.dataset.originals import fetch_originals
+from featx.dataset.sources import open_sources, store
 from featx.dataset.sources.store import LARGEST_FILE
 from tests.dataset.dataset_tools import contents, rows
 
@@ -39,7 +40,8 @@ def write_table(path, columns, body):
 
 
 def make_tar(path, members):
-    with tarfile.open(path, "w") as archive:
+    mode = path.rpartition(".tar")[2].replace(".", ":")
+    with tarfile.open(path, f"w{mode}") as archive:
         for name, content in members:
             member = tarfile.TarInfo(name)
             member.size = len(content)
@@ -86,15 +88,27 @@ def stored_zip(tree, paths):
     return "t.zip"
 
 
-def web_dataset(tree, paths):
+def web_dataset(tree, paths, suffix=""):
     members = []
     for i, path in enumerate(paths):
         label = (
             ("cls", path.parent.name.encode()) if i % 2 else ("json", json.dumps({"label": path.parent.name}).encode())
         )
         members += [(f"{i:06d}.png", path.read_bytes()), (f"{i:06d}.{label[0]}", label[1])]
-    make_tar("t.tar", members)
-    return "t.tar"
+    make_tar(f"t.tar{suffix}", members)
+    return f"t.tar{suffix}"
+
+
+def gzipped_tar(tree, paths):
+    return web_dataset(tree, paths, ".gz")
+
+
+def bzipped_tar(tree, paths):
+    return web_dataset(tree, paths, ".bz2")
+
+
+def xz_tar(tree, paths):
+    return web_dataset(tree, paths, ".xz")
 
 
 def folder(tree, paths):
@@ -115,6 +129,9 @@ KINDS = [
     zip_archive,
     stored_zip,
     web_dataset,
+    gzipped_tar,
+    bzipped_tar,
+    xz_tar,
 ]
 
 
@@ -319,6 +336,37 @@ def test_a_tar_that_ends_early(tree, paths, extractor):
         dataset.embed("t.tar", "vectors", extractor)
 
 
+@pytest.mark.parametrize("kind", [gzipped_tar, bzipped_tar, xz_tar])
+def test_a_compressed_tar_is_gone_on_with(tree, paths, extractor, kind):
+    source = kind(tree, paths)
+    dataset.embed(source, "vectors", extractor, shard_size=4)
+    before = contents("vectors")
+    for n in (1, 3, 4):
+        os.unlink(f"vectors/part-0000{n}.parquet")
+    assert dataset.embed(source, "vectors", extractor).n_embedded == 12
+    assert contents("vectors") == before
+    dataset.embed(source, "by-workers", extractor, shard_size=4, n_jobs=2)
+    assert contents("by-workers") == before
+    assert dataset.verify("vectors", source) == []
+    originals = fetch_originals(dataset.open("vectors"), [19, 2, 11])
+    assert originals == [paths[i].read_bytes() for i in (19, 2, 11)]
+    content = Path(source).read_bytes()
+    Path(source).write_bytes(content[: len(content) // 2])
+    with pytest.raises(featx.SourceError, match=f"{source}: cannot be (read as tar|unpacked)"):
+        dataset.embed(source, "other", extractor)
+
+
+def test_a_compressed_tar_by_its_short_name_and_with_what_is_too_large(tree, paths, extractor, monkeypatch):
+    largest = max(path.stat().st_size for path in paths)
+    monkeypatch.setattr(store, "LARGEST_FILE", largest - 1)
+    make_tar("t.tar.gz", [(f"{i}.png", path.read_bytes()) for i, path in enumerate(paths)])
+    os.rename("t.tar.gz", "t.tgz")
+    done = dataset.embed("t.tgz", "vectors", extractor)
+    assert (done.n_embedded, done.n_failed) == (20, sum(path.stat().st_size == largest for path in paths))
+    (bad, *_) = dataset.open("vectors").failures()
+    assert "and no picture of more than" in bad.reason
+
+
 @pytest.mark.parametrize(
     ("source", "options", "said"),
     [
@@ -330,7 +378,10 @@ def test_a_tar_that_ends_early(tree, paths, extractor):
         ("text.zip", {}, "text.zip: cannot be read as zip"),
         ("text.tar", {}, "text.tar: cannot be read as tar"),
         ("text.parquet", {}, "text.parquet: cannot be read as Parquet"),
-        ("text.tar.gz", {}, "text.tar.gz: a compressed tar has no places to read from; unpack it first"),
+        ("text.tar.gz", {}, "text.tar.gz: cannot be (read as tar|unpacked)"),
+        ("text.tar.xz", {}, "text.tar.xz: cannot be (read as tar|unpacked)"),
+        ("text.tar.bz2", {}, "text.tar.bz2: cannot be (read as tar|unpacked)"),
+        ("text.tar.zst", {}, "text.tar.zst: zstd is not read here; unpack it first"),
         ("no-pictures.zip", {}, r"no-pictures.zip: no pictures in this archive \(1 other files\)"),
         ("photos", {"path_column": "a"}, "photos: --path-column and --target are columns of a table"),
         ("t.csv", {"target": "b"}, "t.csv: no column 'b', there are a, path"),
@@ -342,7 +393,13 @@ def test_a_tar_that_ends_early(tree, paths, extractor):
 )
 def test_sources_that_cannot_be_used_are_named(tree, paths, extractor, source, options, said):
     os.mkdir("empty")
-    for name in ("empty/x.txt", "text.zip", "text.tar", "text.parquet", "text.tar.gz"):
+    for name in (
+        "empty/x.txt",
+        "text.zip",
+        "text.tar",
+        "text.parquet",
+        *(f"text.tar.{kind}" for kind in ("gz", "xz", "bz2", "zst")),
+    ):
         with open(name, "w") as file:
             file.write("text" * 300)
     with zipfile.ZipFile("no-pictures.zip", "w") as archive:

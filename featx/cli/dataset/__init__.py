@@ -6,16 +6,17 @@ import argparse
 from typing import Any
 
 from featx.cli.console import add_actions, add_command
-from featx.cli.dataset import info, merge, sample, verify
+from featx.cli.dataset import duplicates, info, merge, sample, verify
 
 EXAMPLE = """\
   featx dataset info vectors
   featx dataset verify vectors --source photos/
   featx dataset sample vectors -n 20
+  featx dataset duplicates vectors -o twins.png
   featx dataset merge vectors more-vectors -o all-vectors
 featx embed SOURCE -o vectors makes one."""
 
-ACTIONS = (info, merge, verify, sample)
+ACTIONS = (info, merge, verify, sample, duplicates)
 
 
 def add(commands: Any) -> argparse.ArgumentParser:

@@ -10,7 +10,7 @@ from typing import Any
 from featx import dataset
 from featx.cli.console import add_command
 from featx.cli.progress import format_bytes
-from featx.dataset.shards import npy_path
+from featx.dataset.shards import beside
 
 EXAMPLE = """\
   featx dataset info vectors
@@ -65,6 +65,6 @@ def facts(found: dataset.Dataset) -> dict[str, Any]:
         "dtype": features.dtype,
         "shards": len(paths),
         "planned_shards": sum(one.n_shards for one in found.manifest.generations),
-        "bytes": sum(one.stat().st_size for path in paths for one in (path, npy_path(path)) if one.exists()),
+        "bytes": sum(one.stat().st_size for path in paths for one in (path, *beside(path))),
         "generations": [one._asdict() for one in found.manifest.generations],
     }

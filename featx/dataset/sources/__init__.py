@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from featx.dataset.sources.archives import Tar, Zip
 from featx.dataset.sources.files import Files
 from featx.dataset.sources.huggingface import HuggingFace, is_saved_dataset
+from featx.dataset.sources.packed import PACKED_SUFFIXES, PackedTar
 from featx.dataset.sources.remote import RemoteFiles
 from featx.dataset.sources.source import Contents, Entry, Source, key_of
 from featx.dataset.sources.store import RemoteStore, is_url
@@ -16,7 +17,7 @@ from featx.dataset.sources.table import Table
 from featx.errors import InputError, SourceError
 from featx.tables import TABLE_SUFFIXES
 
-__all__ = ["Contents", "Entry", "Source", "key_of", "open_sources"]
+__all__ = ["Contents", "Entry", "Source", "key_of", "open_source", "open_sources"]
 
 
 def open_sources(
@@ -48,7 +49,7 @@ def open_sources(
     if not texts or not all(isinstance(text, str) and text for text in texts):
         raise InputError(f"source={given!r}: expected folders, globs, tables or archives")
     expanded = [one for text in texts for one in _expand(text)]
-    sources = [_open(text, path_column, target) for text in expanded]
+    sources = [open_source(text, path_column, target) for text in expanded]
     if (path_column or target) and not any(isinstance(source, (Table, HuggingFace)) for source in sources):
         raise SourceError(f"{texts[0]}: --path-column and --target are columns of a table, and this is none")
     return sources
@@ -56,7 +57,7 @@ def open_sources(
 
 def _expand(text: str) -> list[str]:
     """Take a pattern of tables or archives as so many sources."""
-    if not text.lower().endswith((*TABLE_SUFFIXES, ".tar", ".zip")) or os.path.exists(text):
+    if not text.lower().endswith((*TABLE_SUFFIXES, ".tar", ".zip", *PACKED_SUFFIXES)) or os.path.exists(text):
         return [text]
     if is_url(text):
         if "*" not in text:
@@ -66,7 +67,8 @@ def _expand(text: str) -> list[str]:
     return sorted(glob.glob(text, recursive=True)) or [text]
 
 
-def _open(text: str, path_column: str | None, target: str | None) -> Source:
+def open_source(text: str, path_column: str | None = None, target: str | None = None) -> Source:
+    """Tell what one source is; columns are those of a table, and of no matter to others."""
     lower = text.lower()
     if os.path.isdir(text):
         return HuggingFace(text, path_column, target) if is_saved_dataset(text) else Files(text)
@@ -76,8 +78,10 @@ def _open(text: str, path_column: str | None, target: str | None) -> Source:
         return Zip(text)
     if lower.endswith(".tar"):
         return Tar(text)
-    if lower.endswith((".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")):
-        raise SourceError(f"{text}: a compressed tar has no places to read from; unpack it first: gunzip keeps the tar")
+    if lower.endswith(PACKED_SUFFIXES):
+        return PackedTar(text)
+    if lower.endswith((".tar.zst", ".tzst")):
+        raise SourceError(f"{text}: zstd is not read here; unpack it first: zstd -d --rm keeps the tar")
     if is_url(text):
         return RemoteFiles(text)
     return Files(text)

@@ -9,7 +9,9 @@ import tarfile
 import zipfile
 import zlib
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from functools import partial
+from typing import Any
 
 from featx.dataset.sources.source import Contents, Entry, Source, key_of
 from featx.dataset.sources.store import LARGEST_FILE, check_size, is_url, open_store
@@ -56,7 +58,7 @@ class Tar(_Archive):
         others, found = 0, False
         group: list[Entry] = []
         name, label = b"", None
-        with self.store.open(self.path) as file:
+        with self._stream() as file:
             try:
                 archive = tarfile.open(fileobj=file, mode="r:", errors="surrogateescape")  # noqa: SIM115
                 for member in archive:
@@ -78,10 +80,13 @@ class Tar(_Archive):
                     else:
                         others += 1
             except (tarfile.TarError, EOFError) as error:
-                hint = "; if it is compressed, unpack it first: gunzip keeps the tar"
+                hint = "; a compressed one is known by its name, .tar.gz, .tgz, .tar.bz2 or .tar.xz"
                 raise SourceError(f"{self.given}: cannot be read as tar ({first_line(error)}){hint}") from None
         yield from (entry._replace(label=entry.label or label) for entry in group)
         self._refuse_empty(found, others)
+
+    def _stream(self) -> AbstractContextManager[Any]:
+        return self.store.open(self.path)
 
     def contents(self) -> Contents:
         """Read members from where they lie."""

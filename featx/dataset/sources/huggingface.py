@@ -55,12 +55,12 @@ class HuggingFace(Source):
             raise SourceError(
                 f"{given}: which column holds the pictures? say --path-column, one of {', '.join(pictures or features)}"
             )
-        self.column = path_column or pictures[0]
-        others = {name: [] for name in features if name != self.column}  # type: dict[str, list[Any]]
+        self.path_column: str = path_column or pictures[0]
+        others = {name: [] for name in features if name != self.path_column}  # type: dict[str, list[Any]]
         self.target = target or choose_target_column(others, only=False)
         self.names = list(features[self.target].get("names") or []) if self.target else []
         label = f", label from column {self.target!r}" if self.target else ""
-        self.notes = [f"pictures from column {self.column!r}{label}"]
+        self.notes = [f"pictures from column {self.path_column!r}{label}"]
         self._was = self.state()
 
     def entries(self) -> Iterator[Entry]:
@@ -68,7 +68,7 @@ class HuggingFace(Source):
         number = -1
         for i, part in enumerate(self.parts):
             table = _open(part.path)
-            paths = _field(table, self.column, "path")
+            paths = _field(table, self.path_column, "path")
             labels = table[self.target] if self.target else None
             for row in range(table.num_rows):
                 number += 1
@@ -88,7 +88,7 @@ class HuggingFace(Source):
             if part not in columns:
                 columns.clear()  # rows come in order: one file at a time
                 table = _open(self.parts[part].path)
-                columns[part] = (_field(table, self.column, "bytes"), _field(table, self.column, "path"))
+                columns[part] = (_field(table, self.path_column, "bytes"), _field(table, self.path_column, "path"))
             return partial(_cell, *columns[part], row)
 
         return fetch

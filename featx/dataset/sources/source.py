@@ -48,9 +48,13 @@ class Source(ABC):
         Whether rows have an order of their own; others are sorted by place, and listed once.
     notes : list of str
         What a person should know, after `entries` was read to its end.
+    path_column, target : str or None
+        Of a table, the columns that are taken.
     """
 
     in_order = True
+    path_column: str | None = None
+    target: str | None = None
 
     def __init__(self, given: str) -> None:
         self.given = given

@@ -1,0 +1,54 @@
+"""Contact sheets of rows of a dataset, for ``featx neighbors`` and ``featx dataset duplicates``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from featx._optional import import_optional
+from featx.cli.console import note
+from featx.dataset import Dataset, Neighbor
+from featx.dataset.originals import fetch_originals
+from featx.errors import InputError
+from featx.files import check_writable
+from featx.report.sheet import Tile, draw_sheet
+
+__all__ = ["check_sheet", "draw_neighbors"]
+
+
+def check_sheet(path: str) -> None:
+    """Raise InputError or MissingDependencyError now if a sheet cannot be written later."""
+    if Path(path).suffix.lower() != ".png":
+        raise InputError(f"{path}: expected a name ending in .png")
+    check_writable(path)
+    import_optional("matplotlib.figure", "plot")
+
+
+def draw_neighbors(
+    path: str,
+    dataset: Dataset,
+    groups: Sequence[tuple[Tile | int | None, Sequence[Neighbor]]],
+    source: Sequence[str] | None,
+) -> None:
+    """Draw groups, each with a tile before it, or the row of the dataset that is one."""
+    rows = sorted({one.row for _, group in groups for one in group} | {at for at, _ in groups if isinstance(at, int)})
+    known = dataset.look_up(rows)
+    pictures = dict(zip(rows, fetch_originals(dataset, rows, source), strict=True))
+    about = dict(zip(rows, known, strict=True))
+
+    def tile(row: int, lines: Sequence[str], marked: bool = False) -> Tile:
+        picture = pictures[row]
+        if isinstance(picture, str):
+            return Tile(None, lines, picture, marked)
+        return Tile(picture, lines, marked=marked)
+
+    sheet: list[list[Tile]] = []
+    for first, group in groups:
+        tiles = [tile(one.row, [f"{one.similarity:.4f}", one.key, one.label or ""]) for one in group]
+        if isinstance(first, int):
+            first = tile(first, ["query", about[first].key, about[first].label or ""], marked=True)
+        sheet.append([first, *tiles] if first else tiles)
+    if missing := [picture for picture in pictures.values() if isinstance(picture, str)]:
+        pictures_are = "picture is a grey tile" if len(missing) == 1 else "pictures are grey tiles"
+        note(f"{len(missing)} {pictures_are} ({missing[0]}); --source says where they are now")
+    draw_sheet(Path(path), sheet)
