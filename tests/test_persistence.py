@@ -26,6 +26,7 @@ import featx
 from featx import persistence
 from featx.backbones import open_backbone
 from featx.heads import HEADS, make_head
+from tests.tools import rewrite, rewrite_about
 
 X, Y = featx.samples.load_fashion_mnist("test")
 KEEP = np.isin(Y, ["bag", "trouser", "sandal"])
@@ -119,15 +120,6 @@ def test_the_file_says_what_made_it(saved):
     assert about["pipeline"]["features"][0]["layer"] == ["head"]
     assert about["answers"]["method"] == "predict_proba"
     assert about["info"] == {"task": "classification"}
-
-
-def rewrite(path, change):
-    """Replace members of the archive by what ``change`` makes of them."""
-    with zipfile.ZipFile(path) as archive:
-        members = {name: archive.read(name) for name in archive.namelist()}
-    with zipfile.ZipFile(path, "w") as archive:
-        for name, content in change(members).items():
-            archive.writestr(name, content)
 
 
 class Evil:
@@ -337,15 +329,6 @@ def test_a_file_of_an_earlier_version_still_answers_the_same(path):
 
 def sklearn_now():
     return metadata.version("scikit-learn")
-
-
-def rewrite_about(path, change):
-    def rewritten(members):
-        about = json.loads(members["featx.json"])
-        change(about)
-        return members | {"featx.json": json.dumps(about)}
-
-    rewrite(path, rewritten)
 
 
 def test_under_another_scikit_learn_a_pipeline_must_answer_as_before(saved):

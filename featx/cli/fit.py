@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
@@ -19,9 +20,10 @@ from featx.cli.console import add_command, add_features, add_running, check_outp
 from featx.errors import InputError, PictureError
 from featx.extractor import FeatureExtractor
 from featx.heads import DEFAULT_HEADS, HEADS, choose_default_head, make_head
-from featx.persistence import save
+from featx.persistence import read_info, save
 from featx.plan import list_backbones
-from featx.report.summary import summarize_regression
+from featx.report.card import PYTHON_CODE, make_card, write_card
+from featx.report.summary import describe_score, score
 from featx.selection import Found, search
 from featx.selection.folds import find_groups, make_folds
 from featx.selection.search import EFFORTS
@@ -102,7 +104,7 @@ def run(options: argparse.Namespace) -> None:
         note_twins([listing.paths[i] for i in kept], y, groups)
     name = found.name if found else options.head
     try:
-        estimate = "" if options.no_cross_validation else _estimate(make, X, y, target.task, groups)
+        found_score = None if options.no_cross_validation else _estimate(make, X, y, target.task, groups)
         head = make(_folds(target.task, y)).fit(X, y)
         head.predict(X[:1])  # some heads find out only now that they have too little
     except ValueError as error:
@@ -120,13 +122,28 @@ def run(options: argparse.Namespace) -> None:
         "n": len(kept),
     }
     extractor.set_params(cache=False)  # a matter of this machine, not of the model
-    save(pipeline, options.output, embed_backbone=options.embed_backbone, info=info)
+    save_with_card(pipeline, y, found_score, info, options)
     where = f"{name} on {extractor.backbone} ({extractor.open_session().device})"
     print(f"{options.output}: {where}, {len(kept)} pictures, {_describe(target.task, y)}")
     if found:
         print(f"  chosen: {found.reason}")
-    if estimate:
-        print(f"  {estimate}")
+    if found_score:
+        print(f"  {describe_score(found_score)}")
+
+
+def save_with_card(
+    pipeline: Pipeline, y: Any, found_score: dict[str, Any] | None, info: dict[str, Any], options: argparse.Namespace
+) -> None:
+    """Save what was fitted, and write a model card beside it: counts and scores, no pictures."""
+    if info["task"] == "classification":
+        about: dict[str, Any] = {"counts": {str(label): n for label, n in sorted(Counter(y.tolist()).items())}}
+    else:
+        about = {"target": {"min": float(min(y)), "median": float(np.median(y)), "max": float(max(y))}}
+    if found_score and found_score["values"]:
+        about["score"] = found_score
+    save(pipeline, options.output, embed_backbone=options.embed_backbone, info=info | about)
+    name = os.path.basename(options.output)
+    write_card(options.output, make_card(name, read_info(options.output), PYTHON_CODE.format(name=name)))
 
 
 def _check_search(options: argparse.Namespace) -> None:
@@ -245,21 +262,19 @@ def _folds(task: str, y: Any) -> int:
     return min(5, len(y) if task == "regression" else min(Counter(y.tolist()).values()))
 
 
-def _estimate(make: Callable[[int], Any], X: Any, y: Any, task: str, groups: Any) -> str:
+def _estimate(make: Callable[[int], Any], X: Any, y: Any, task: str, groups: Any) -> dict[str, Any]:
     """Measure the head on pictures that it was not fitted on."""
     folds = _folds(task, y)
     splitter, together = make_folds(task, y, groups, n_folds=folds)
     how = f"left-out pictures, {folds} folds{', near-duplicates on one side' if together else ''}"
     if task == "regression":
-        facts = summarize_regression(y, cross_val_predict(make(folds), X, y, cv=splitter))
-        mape = "" if facts["mape"] is None else f", mape {facts['mape']:.3f}"
-        return f"{how}: mae {_plain(facts['mae'])}{mape}, r2 {facts['r2']:.3f}"
+        return score(how, y, cross_val_predict(make(folds), X, y, cv=splitter), task)
     rarest = min(Counter(y.tolist()).values())
     inside = min(5, rarest - -(-rarest // folds))  # pictures of the rarest class that a fold leaves to fit on
     if inside < 2:
-        return "too few pictures of a class to estimate the accuracy; run featx evaluate on others"
-    accuracy = np.mean(cross_val_predict(make(inside), X, y, cv=splitter) == y)
-    return f"{how}: accuracy {accuracy:.3f}"
+        how = "too few pictures of a class to estimate the accuracy; run featx evaluate on others"
+        return {"how": how, "values": {}}
+    return score(how, y, cross_val_predict(make(inside), X, y, cv=splitter), task)
 
 
 def _plain(value: float) -> str:

@@ -17,11 +17,11 @@ from featx.cli.fit import (
     _describe,
     _estimate,
     _folds,
-    _plain,
     check_target,
     choose_head,
     note_twins,
     note_unsure,
+    save_with_card,
     sees_content,
 )
 from featx.cli.progress import format_bytes
@@ -30,8 +30,7 @@ from featx.errors import InputError
 from featx.heads import HEADS, learns_in_parts, make_head, sgd_candidates
 from featx.memory import available_memory
 from featx.out_of_core import FEWEST, fit_out_of_core
-from featx.persistence import save
-from featx.report.summary import summarize_regression
+from featx.report.summary import describe_score, score
 from featx.selection.folds import find_groups
 from featx.sources import Listing
 from featx.tables import is_missing
@@ -75,17 +74,17 @@ def fit_dataset(options: argparse.Namespace) -> None:
     path_column, target_column = _columns(opened)
     target = read_target(Listing([], labels, None, target_column or "label", ()), options.task)
     y = np.array(target.values)
-    name, head, estimate = _fit(opened, rows, y, target.task, options)
+    name, head, found_score = _fit(opened, rows, y, target.task, options)
     if len(pool):
         some = pool[:MOST_OF_POOL]
         note_unsure(len(pool), [one.key for one in opened.look_up(some)], opened.take(some), head)
     pipeline = Pipeline([("features", extractor), ("head", head)])
     info = {"task": target.task, "path_column": path_column, "target_column": target_column, "n": len(y)}
-    save(pipeline, options.output, embed_backbone=options.embed_backbone, info=info)
+    save_with_card(pipeline, y, found_score, info, options)
     where = f"{name} on {extractor.backbone}"
     print(f"{options.output}: {where}, {len(y)} embeddings, {_describe(target.task, y)}")
-    if estimate:
-        print(f"  {estimate}")
+    if found_score:
+        print(f"  {describe_score(found_score)}")
 
 
 def _columns(opened: dataset.Dataset) -> tuple[str | None, str | None]:
@@ -115,7 +114,7 @@ def _labelled(opened: dataset.Dataset) -> tuple[npt.NDArray[np.intp], list[str],
 
 def _fit(
     opened: dataset.Dataset, rows: npt.NDArray[np.intp], y: npt.NDArray[Any], task: str, options: argparse.Namespace
-) -> tuple[str, Any, str]:
+) -> tuple[str, Any, dict[str, Any] | None]:
     """Fit in memory where there is enough, and else in parts; give the head's name, it, and an estimate."""
     name = choose_head(options.head, task, y.tolist())
     make_head(name, task=task, log_target=options.log_target)  # refuses what makes no sense
@@ -139,7 +138,7 @@ def _fit(
         def make(folds: int) -> Any:
             return make_head(name, task=task, log_target=options.log_target, cv=folds)
 
-        estimate = "" if options.no_cross_validation else _estimate(make, X, y, task, groups)
+        found_score = None if options.no_cross_validation else _estimate(make, X, y, task, groups)
         head = make(_folds(task, y)).fit(X, y)
         head.predict(X[:1])  # some heads find out only now that they have too little
     except ValueError as error:
@@ -151,7 +150,7 @@ def _fit(
         raise InputError(
             f"{name}: out of memory on {len(y)} embeddings; give it more, or take --head sgd, which learns in parts"
         ) from error
-    return name, head, estimate
+    return name, head, found_score
 
 
 def _too_little_memory(n_rows: int, n_features: int) -> str:
@@ -171,7 +170,7 @@ def _fit_in_parts(
     task: str,
     name: str,
     options: argparse.Namespace,
-) -> tuple[Any, str]:
+) -> tuple[Any, dict[str, Any] | None]:
     fitted = fit_out_of_core(
         make_head(name, task=task, log_target=options.log_target),
         opened,
@@ -181,10 +180,6 @@ def _fit_in_parts(
         leave_out=not options.no_cross_validation,
     )
     if options.no_cross_validation:
-        return fitted.head, ""
+        return fitted.head, None
     true, predicted = y[fitted.left_out], fitted.left_out_predictions
-    how = f"left-out pictures, {len(true)} of {len(y)}"
-    if task == "classification":
-        return fitted.head, f"{how}: accuracy {np.mean(predicted == true):.3f}"
-    facts = summarize_regression(true, predicted)
-    return fitted.head, f"{how}: mae {_plain(facts['mae'])}, r2 {facts['r2']:.3f}"
+    return fitted.head, score(f"left-out pictures, {len(true)} of {len(y)}", true, predicted, task)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from featx.files import write_whole
+from featx.report.summary import describe_score
 
 __all__ = ["PYTHON_CODE", "make_card", "write_card"]
 
@@ -98,11 +99,7 @@ def _score(info: Mapping[str, Any]) -> str:
     score = info.get("score")
     if not score:
         return "Not measured. `featx evaluate` does, on pictures with labels that it was not fitted on."
-    lines = [f"On {score['how']}:", ""]
-    for name, value in score["values"].items():
-        interval = score.get("intervals", {}).get(name)
-        between = f" (95 % interval {interval[0]:.3g} to {interval[1]:.3g})" if interval else ""
-        lines.append(f"- {name} {value:.3g}{between}")
+    lines = [f"{describe_score(score)}."]
     lines += ["", "Pictures of another kind than those can do worse; `featx evaluate` tells."]
     return "\n".join(lines)
 

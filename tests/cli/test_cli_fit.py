@@ -18,7 +18,7 @@ def test_a_folder_from_fit_to_evaluate(featx, here, to_world):
     assert (ran.code, ran.err) == (0, "")
     assert "m.featx: logistic_regression on efficientnet_lite0 (cpu), 36 pictures, 3 classes (bag 12" in ran.out
     assert "left-out pictures, 5 folds: accuracy 0.9" in ran.out or "accuracy 1.0" in ran.out
-    assert listing(here) == ["m.featx"]
+    assert listing(here) == ["m.featx", "m.featx.md"]
 
     ran = featx("evaluate", "m.featx", f"{to_world}/test", "--json")
     assert (ran.code, ran.err) == (0, "")
@@ -28,7 +28,7 @@ def test_a_folder_from_fit_to_evaluate(featx, here, to_world):
     assert facts["accuracy"] > 0.8
     assert list(facts["per_class"]) == list(CLASSES)
     assert [sum(row) for row in facts["confusion"]] == [4, 4, 4]
-    assert listing(here) == ["m.featx"]
+    assert listing(here) == ["m.featx", "m.featx.md"]
 
 
 def test_evaluate_for_reading(featx, world, models):

@@ -23,7 +23,7 @@ def test_a_search_chooses_features_and_head(featx, here, world, effort):
     best = 3 if effort == "quick" else 6
     assert f"best of {best} heads" in ran.out
     assert "left-out pictures, 5 folds" in ran.out
-    assert listing(here) == ["m.featx"]
+    assert listing(here) == ["m.featx", "m.featx.md"]
     extractor = load("m.featx")[0]
     assert extractor.backbone == "efficientnet_lite0_int8"
     assert f", {extractor.pooling}, {extractor.crop}: best of" in ran.out
