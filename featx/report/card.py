@@ -99,7 +99,7 @@ def _score(info: Mapping[str, Any]) -> str:
     score = info.get("score")
     if not score:
         return "Not measured. `featx evaluate` does, on pictures with labels that it was not fitted on."
-    lines = [f"{describe_score(score)}."]
+    lines = [f"On {describe_score(score)}."]
     lines += ["", "Pictures of another kind than those can do worse; `featx evaluate` tells."]
     return "\n".join(lines)
 
