@@ -1,8 +1,8 @@
 """How alike rows of features are: their cosines, and groups of rows that are nearly the same.
 
-Cosines are one product of matrices, which NumPy's BLAS does as fast as memory is read. For ten
-neighbours among a million rows it was compared with scikit-learn's, usearch's and faiss's exact
-searches (``benchmarks/neighbors.py``): none was better for all numbers of queries.
+Cosines are one product of matrices, which NumPy's BLAS does. For ten neighbours among a million rows
+it was compared with scikit-learn's, usearch's and faiss's exact searches (``benchmarks/neighbors.py``):
+none saves enough, for one query and for many, to be one more thing to install.
 """
 
 from __future__ import annotations
