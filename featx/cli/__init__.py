@@ -15,13 +15,13 @@ from contextlib import contextmanager, nullcontext
 from typing import Any, NoReturn
 
 import featx
-from featx.cli import backbones, cache, compare, dataset, demo, doctor, embed, evaluate, export, fit, predict
+from featx.cli import backbones, cache, compare, dataset, demo, doctor, embed, evaluate, export, fit, predict, serve
 from featx.errors import FeatxError
 from featx.files import discard_unfinished
 
 __all__ = ["main"]
 
-COMMANDS = (demo, embed, compare, dataset, fit, predict, evaluate, export, backbones, cache, doctor)
+COMMANDS = (demo, embed, compare, dataset, fit, predict, evaluate, export, serve, backbones, cache, doctor)
 _SECONDS_TO_END = 1.5
 _INTERRUPTED = "featx: interrupted; nothing half-written was left"
 
