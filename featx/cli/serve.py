@@ -6,6 +6,7 @@ import argparse
 import ipaddress
 import os
 import sys
+import warnings
 from typing import Any
 
 from featx.cli.console import add_command, add_running, note
@@ -47,6 +48,7 @@ def run(options: argparse.Namespace) -> None:
     """Load and serve."""
     limits = Limits(options.max_body, options.max_megapixels, options.max_pictures, options.queue, options.timeout)
     loaded = load_pipeline(options)
+    warnings.filterwarnings("ignore", "Image size")  # of large pictures: --max-megapixels decides
     if not _is_this_machine(options.host):
         note(f"--host {options.host}: whoever reaches this machine can use the server; there is no authentication")
 

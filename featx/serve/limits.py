@@ -9,7 +9,7 @@ from featx.errors import InputError
 __all__ = ["FORMATS", "Limits", "RefusedError"]
 
 #: Pillow's names of what is decoded. Others run programs (EPS) or have parsers that few people ever look at.
-FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "PPM")
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "PPM")
 
 
 class RefusedError(Exception):

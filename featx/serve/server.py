@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import signal
 import socket
 import sys
@@ -23,6 +24,8 @@ __all__ = ["serve"]
 _TO_LEAVE = 5
 #: Connections at the same time; a process may open about a thousand files.
 _CONNECTIONS = 900
+#: Seconds within which a signal that comes again is the same: supervisors tell a process and its group.
+_ONE_WISH = 1
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -74,6 +77,7 @@ def serve(
     uvicorn = import_optional("uvicorn", "serve")
     for module in ("starlette.applications", "python_multipart", "prometheus_client"):
         import_optional(module, "serve")
+    logging.getLogger("python_multipart").setLevel(logging.CRITICAL)  # the client is told, in our words
     limits = limits or Limits()
     with _bind(host, port) as listener:
         predictor = Predictor(extractor, head, limits)
@@ -111,6 +115,7 @@ class _Running:
         self._app = app
         self._seconds = limits.seconds + _TO_LEAVE
         self._code = 0
+        self._heard = 0.0
 
     async def run(self, listener: socket.socket, ready: Callable[[], Any]) -> int:
         loop = asyncio.get_running_loop()
@@ -128,15 +133,17 @@ class _Running:
         return self._code
 
     def _hear(self, number: int) -> None:
+        now = asyncio.get_running_loop().time()
         if self._app.stopping:
+            if now < self._heard + _ONE_WISH:
+                return
             self._code = 128 + number
+            self._be_quiet()
             self._server.should_exit = self._server.force_exit = True
             return
-        self._app.stopping = True
-        print(
-            f"featx: stopping; {self._app.in_flight} requests are still answered (once more to end at once)",
-            file=sys.stderr,
-        )
+        self._app.stopping, self._heard = True, now
+        at_work = self._app.in_flight
+        print(f"featx: stopping; requests still at work: {at_work} (once more ends at once)", file=sys.stderr)
         self._draining = asyncio.ensure_future(self._drain())
 
     async def _drain(self) -> None:
@@ -147,7 +154,12 @@ class _Running:
         if self._app.in_flight and not self._server.should_exit:
             self._code = 1
             print(f"featx: {self._app.in_flight} answers could not be delivered", file=sys.stderr)
+            self._be_quiet()
         self._server.should_exit = True
+
+    def _be_quiet(self) -> None:
+        """Requests are about to be cut off, as has been said; uvicorn would print a traceback of each."""
+        logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
 
 
 def _bind(host: str, port: int) -> socket.socket:
