@@ -111,7 +111,7 @@ async def _read_form(request: Request, limits: Limits, held: Held) -> list[Sent]
     def count_and_begin() -> None:
         parts[0] += 1
         if parts[0] > limits.pictures:
-            raise RefusedError(413, f"more than {limits.pictures} pictures in a request; send them in several")
+            raise RefusedError(422, f"more than {limits.pictures} pictures in a request; send them in several")
         begin()
 
     parser.on_part_begin = count_and_begin

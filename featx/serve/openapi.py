@@ -14,9 +14,9 @@ __all__ = ["describe"]
 _ERRORS = {
     400: "Not a well-formed form.",
     408: "The body did not come in time.",
-    413: "A body, a number of pictures or a picture beyond the limits.",
+    413: "A body or a picture beyond the limits.",
     415: "Neither a form nor a picture, or in a format that is not served.",
-    422: "A picture that cannot be read, a form without pictures, or an unknown parameter.",
+    422: "A picture that cannot be read, a form without pictures or with too many, or an unknown parameter.",
     429: "Too many pictures wait; try again after Retry-After seconds.",
     500: "An error of the server's.",
     503: "Stopping, or no answer in time; try again after Retry-After seconds.",
@@ -68,7 +68,7 @@ def describe(predictor: Predictor, limits: Limits, about: dict[str, str]) -> dic
 
 
 def _predict(limits: Limits) -> dict[str, Any]:
-    picture = {"type": "string", "contentMediaType": "application/octet-stream"}
+    picture = {"type": "string", "format": "binary"}
     pictures = {"type": "array", "items": picture, "minItems": 1, "maxItems": limits.pictures}
     what = (
         f"One picture as the body, or up to {limits.pictures} as files of a form's field `{FIELD}`; "
@@ -92,8 +92,8 @@ def _predict(limits: Limits) -> dict[str, Any]:
             "required": True,
             "content": {
                 "multipart/form-data": {"schema": _object({FIELD: pictures}, [FIELD])},
-                "image/*": {"schema": {}},
-                "application/octet-stream": {"schema": {}},
+                "image/*": {"schema": picture},
+                "application/octet-stream": {"schema": picture},
             },
         },
         "responses": {

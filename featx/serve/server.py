@@ -158,7 +158,7 @@ class _Running:
         self._server.should_exit = True
 
     def _be_quiet(self) -> None:
-        """Requests are about to be cut off, as has been said; uvicorn would print a traceback of each."""
+        """Keep uvicorn from printing a traceback of each request that is cut off, as has been said."""
         logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
 
 

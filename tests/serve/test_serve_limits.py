@@ -50,7 +50,7 @@ def test_a_body_of_unknown_length_is_counted_as_it_comes(strict):
 
 def test_too_many_pictures_and_too_many_pixels(strict, photos):
     reply = strict.send_form([b"x"] * 4)
-    assert (reply.status, reply.content["error"]) == (413, "more than 3 pictures in a request; send them in several")
+    assert (reply.status, reply.content["error"]) == (422, "more than 3 pictures in a request; send them in several")
     reply = strict.send(noise(600, 501))
     assert reply.status == 413
     assert "600 x 501 pixels, and 0.3 megapixels are taken at most" in reply.content["error"]
