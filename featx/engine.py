@@ -31,7 +31,7 @@ from featx.profile import Profile
 from featx.recall import Recall, Source
 from featx.session import Session, StopSwitch
 
-__all__ = ["Batch", "View", "run"]
+__all__ = ["Batch", "View", "embed", "run"]
 
 _WORKER = "featx-worker"
 
@@ -130,6 +130,23 @@ def run(
             job.stop.throw()
         # The garbage collector may close an abandoned run, in any thread: a worker must not wait for itself.
         pool.shutdown(wait=not current_thread().name.startswith(_WORKER), cancel_futures=True)
+
+
+def embed(items: list[Any], views: Sequence[View], *, batch_size: int, fast: bool = False) -> Batch:
+    """Embed a few items at once, in the calling thread: for callers that have threads of their own.
+
+    Parameters
+    ----------
+    items : list
+        At most ``batch_size``.
+    views, batch_size, fast
+        As for `run`.
+
+    Returns
+    -------
+    Batch
+    """
+    return _Job(views, batch_size, fast, Profile(), StopSwitch(), [batch_size] * len(views)).embed(0, items)
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ class Answer(NamedTuple):
 class Predictor:
     """A fitted pipeline that answers batches of encoded pictures. Thread-safe.
 
-    Decoding, preprocessing and inference are those of `FeatureExtractor.iter_embed`. The head
+    Decoding, preprocessing and inference are those of `FeatureExtractor.embed_batch`. The head
     always gets ``batch_size`` rows, the missing ones being copies: linear algebra sums in an
     order that depends on the number of rows, and a picture's probabilities shall not depend on
     what else came at the same time.
@@ -71,7 +71,7 @@ class Predictor:
             if isinstance(head.classes_, list):
                 raise InputError("MODEL has several outputs; expected one label or one value a picture")
             self.classes = np.asarray(head.classes_).tolist()
-        self._extractor = copy(extractor).set_params(n_threads=1, batch_size=self.batch_size, progress=False)
+        self._extractor = copy(extractor).set_params(batch_size=self.batch_size)
         self._head = head
         self._limits = limits
         self._places = {label: i for i, label in enumerate(self.classes or [])}
@@ -90,7 +90,7 @@ class Predictor:
         """Answer up to ``batch_size`` pictures, in their order."""
         answers: list[Answer | RefusedError | None] = [self._refuse(content) for content in contents]
         places = [i for i, refusal in enumerate(answers) if refusal is None]
-        embedded = list(self._extractor.iter_embed(contents[i] for i in places))
+        embedded = self._extractor.embed_batch([contents[i] for i in places])
         rows: dict[int, npt.NDArray[np.float32]] = {}
         for i, row in zip(places, embedded, strict=True):
             if isinstance(row, Failure):
