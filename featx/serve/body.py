@@ -103,6 +103,7 @@ async def _chunks(request: Request, held: Held) -> AsyncGenerator[bytes, None]:
 
 async def _read_form(request: Request, limits: Limits, held: Held) -> list[Sent]:
     parsing = import_optional("starlette.formparsers", "serve")
+    malformed = import_optional("python_multipart.exceptions", "serve").FormParserError
     parser = parsing.MultiPartParser(request.headers, _chunks(request, held), max_fields=limits.pictures)
     parser.spool_max_size = limits.body_bytes + 1  # what is counted may stay in memory
     parts = [0]
@@ -117,8 +118,9 @@ async def _read_form(request: Request, limits: Limits, held: Held) -> list[Sent]
     parser.on_part_begin = count_and_begin
     try:
         form = await parser.parse()
-    except parsing.MultiPartException as error:
-        raise RefusedError(400, f"malformed multipart/form-data ({error.message.rstrip('.')}); {_HOW}") from None
+    except (parsing.MultiPartException, malformed) as error:  # newer Starlette turns the second into the first
+        why = getattr(error, "message", "no valid parts").rstrip(".")
+        raise RefusedError(400, f"malformed multipart/form-data ({why}); {_HOW}") from None
     sent = [await _read_part(name, part) for name, part in form.multi_items()]
     if not sent:
         raise RefusedError(422, f"a form without a picture; {_HOW}")
