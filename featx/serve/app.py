@@ -171,6 +171,7 @@ class App:
                 raise self._gone
             return None
         except FeatxError as error:  # such as a device that is lost
+            print(f"featx: error: {error}", file=sys.stderr)
             raise RefusedError(500, f"the network could not be run: {error}") from error
         finally:
             gone.cancel()

@@ -12,8 +12,9 @@ from contextlib import nullcontext
 from typing import Any
 
 from featx._optional import import_optional
-from featx.errors import InputError
+from featx.errors import FeatxError, InputError, PipelineFileError, first_line
 from featx.extractor import FeatureExtractor
+from featx.samples import load_fashion_mnist
 from featx.serve.app import App
 from featx.serve.limits import Limits
 from featx.serve.predictor import Predictor
@@ -71,6 +72,8 @@ def serve(
     ------
     InputError
         When host or port cannot be had.
+    PipelineFileError
+        When the head does not fit the features.
     MissingDependencyError
         Without the extra ``serve``.
     """
@@ -81,6 +84,7 @@ def serve(
     limits = limits or Limits()
     with _bind(host, port) as listener:
         predictor = Predictor(extractor, head, limits)
+        _try_out(predictor, model)
         backbone = extractor.get_params()["backbone"]
         about = {"model": model, "backbone": str(backbone), "device": predictor.device}
         app = App(predictor, limits, about, access_log)
@@ -105,6 +109,19 @@ def serve(
             return asyncio.run(running.run(listener, lambda: ready(address, predictor)))
         finally:
             app.close()
+
+
+def _try_out(predictor: Predictor, model: str) -> None:
+    """Answer one picture before the first client asks: what cannot work shows now, and what is slow once is done."""
+    pictures, _ = load_fashion_mnist("test")
+    try:
+        predictor([pictures[0]])
+    except FeatxError:
+        raise
+    except Exception as error:  # whatever a head raises that does not fit its features
+        raise PipelineFileError(
+            f"{model}: cannot answer a picture ({first_line(error).rstrip('.')}); fit it again"
+        ) from error
 
 
 class _Running:

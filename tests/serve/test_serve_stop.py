@@ -8,7 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPConnection
 
 import pytest
+from sklearn.linear_model import Ridge
+from sklearn.pipeline import make_pipeline
 
+import featx
 from featx.cli import main
 from featx.cli.serve import _is_this_machine
 from tests.serve.serve_tools import serving
@@ -131,6 +134,15 @@ def test_other_mistakes(model, capsys, options, why):
     err = capsys.readouterr().err.splitlines()
     assert code == 2
     assert why in err[-1]
+
+
+def test_a_head_that_does_not_fit_its_features_shows_at_the_start(tmp_path, capsys):
+    head = Ridge().fit([[0.0, 1.0], [1.0, 0.0]], [0, 1])
+    featx.save(make_pipeline(featx.FeatureExtractor(layer="stem").fit(None), head), tmp_path / "odd.featx")
+    assert main(["serve", str(tmp_path / "odd.featx"), "--port", "0"]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("featx: error: odd.featx: cannot answer a picture (X has 16 features, but Ridge is expecting")
+    assert err.count("\n") == 1
 
 
 def test_what_this_machine_is():
