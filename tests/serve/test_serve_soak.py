@@ -103,7 +103,8 @@ def test_no_answer_is_lost_and_memory_stays_flat(model, photos, seconds):
         warm = soak(max(4, seconds / 20), 0)
         levels = [soak(seconds / 4, 100 * i) for i in range(1, 5)]
         print(f"{warm:.0f} MB after warming up, then {', '.join(f'{level:.0f}' for level in levels)} MB")
-        assert max(levels) < warm + 40
+        assert max(levels) < warm + 100  # every thread's allocator keeps what it once needed
+        assert levels[-1] < levels[0] + 20
         assert server.metric("featx_waiting_pictures") == 0
         assert server.metric("featx_requests_in_flight") == 1  # the one that asks
         assert server.metric("process_open_fds") < 60
