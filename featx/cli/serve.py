@@ -48,7 +48,7 @@ def run(options: argparse.Namespace) -> None:
     """Load and serve."""
     limits = Limits(options.max_body, options.max_megapixels, options.max_pictures, options.queue, options.timeout)
     loaded = load_pipeline(options)
-    warnings.filterwarnings("ignore", "Image size")  # of large pictures: --max-megapixels decides
+    warnings.filterwarnings("ignore", module="PIL")  # what is odd about a client's picture is no news for the log
     if not _is_this_machine(options.host):
         note(f"--host {options.host}: whoever reaches this machine can use the server; there is no authentication")
 
