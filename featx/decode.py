@@ -22,7 +22,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 
-__all__ = ["Deferred", "Picture", "UnreadableError", "decode", "describe", "measure", "read"]
+__all__ = ["Deferred", "Picture", "UnreadableError", "decode", "describe", "identify", "measure", "read"]
 
 #: What counts as one picture.
 Picture: TypeAlias = "str | os.PathLike[str] | bytes | bytearray | memoryview | Image.Image | np.ndarray[Any, Any]"
@@ -162,6 +162,33 @@ def measure(data: bytes) -> tuple[int, int] | None:
             turned = image.getexif().get(ExifTags.Base.Orientation, 1) in _SIDEWAYS
             return (image.height, image.width) if turned else (image.width, image.height)
     except Exception:  # whatever Pillow's plugins raise on damaged files
+        return None
+
+
+def identify(data: bytes, formats: tuple[str, ...]) -> tuple[str, int, int] | None:
+    """Give format, width and height of an encoded picture from its header; None when it is in none of the formats.
+
+    Parameters
+    ----------
+    data : bytes
+        An encoded file.
+    formats : tuple of str
+        Pillow's names; parsers of others are not even tried.
+
+    Examples
+    --------
+    >>> from featx.decode import identify
+    >>> from featx.samples import load_fashion_mnist
+    >>> picture = load_fashion_mnist("test")[0][0]
+    >>> identify(picture, ("PNG", "JPEG")), identify(picture, ("JPEG",))
+    (('PNG', 28, 28), None)
+    """
+    try:
+        with Image.open(io.BytesIO(data), formats=formats) as image:
+            return str(image.format), image.width, image.height
+    except Image.DecompressionBombError as error:
+        raise UnreadableError(_explain(error)) from None
+    except Exception:  # as above
         return None
 
 
