@@ -6,6 +6,8 @@ import argparse
 import os
 from typing import Any
 
+import onnx
+
 from featx.cli.console import add_command, note, note_failures
 from featx.deploy import export
 from featx.deploy.export import RESIZES
@@ -13,7 +15,9 @@ from featx.deploy.fidelity import MIN_AGREEMENT, RESIZE_TOLERANCE
 from featx.deploy.parity import TOLERANCE
 from featx.errors import InputError
 from featx.files import check_writable
-from featx.persistence import load
+from featx.persistence import load, read_info
+from featx.report.card import make_card, write_card
+from featx.report.usage import describe_onnx, use_onnx
 from featx.sources import list_source
 
 #: Pictures of a folder that are compared; more would say nothing new.
@@ -90,9 +94,18 @@ def run(options: argparse.Namespace) -> None:
     note_failures(done.failures, "left out")
     size = os.path.getsize(options.output) / 1e6
     print(f"{options.output}: pixels to {', '.join(done.outputs)}, {size:.1f} MB")
-    for measured in (done.parity, done.resized, done.agreement):
-        if measured is not None:
-            print(f"  {measured}")
+    measured = [str(one) for one in (done.parity, done.resized, done.agreement) if one is not None]
+    print(*(f"  {one}" for one in measured), sep="\n")
+    _write_card(options, measured)
+
+
+def _write_card(options: argparse.Namespace, measured: list[str]) -> None:
+    """Write a model card beside the file, with what MODEL says it was fitted on."""
+    model = onnx.load(options.output)
+    about = describe_onnx(model) | {"info": read_info(options.model)["info"]}
+    name = os.path.basename(options.output)
+    notes = [f"This file against {os.path.basename(options.model)}: {one}." for one in measured]
+    write_card(options.output, make_card(name, about, use_onnx(name, model), notes))
 
 
 def _choose(folder: str, most: int) -> list[str]:

