@@ -16,7 +16,6 @@ import os
 import stat
 import threading
 from abc import ABC, abstractmethod
-from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -204,7 +203,8 @@ def _read(path: str | os.PathLike[str]) -> bytes:
             raise UnreadableError("is a directory; give the picture files in it")
         if not stat.S_ISREG(mode):
             raise UnreadableError("is not a regular file; featx reads no pipes, sockets or devices")
-        return Path(path).read_bytes()
+        with open(path, "rb", buffering=0) as file:
+            return file.readall()
     except FileNotFoundError:
         hint = "" if os.path.isabs(path) else ", which is relative to the working directory"
         raise UnreadableError(f"no such file; check the path{hint}") from None
