@@ -30,6 +30,7 @@ def test_the_file_computes_in_it_and_says_how_many_labels_stay(trials, tiny_back
     assert measured.cosine > 0.95
     assert exported.parity.difference < 1e-5
     assert metadata(path)["featx.backbone"]["precision"] == kind
+    assert metadata(path)["featx.compared"]["agreement"]["agreement"] == measured.agreement
     types = {tensor.data_type for tensor in onnx.load(path).graph.initializer}
     assert {"int8": onnx.TensorProto.INT8, "float16": onnx.TensorProto.FLOAT16}[kind] in types
     pixels = canvases(trials.pictures, tiny_backbone)

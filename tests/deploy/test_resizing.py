@@ -114,7 +114,10 @@ def test_a_file_that_resizes_answers_as_the_pipeline(trials, tiny_backbone, phot
     assert np.abs(probabilities - pipeline.predict_proba(pictures)).max() < 0.05
     shape = onnx.load(path).graph.input[0].type.tensor_type.shape
     assert [dim.dim_param or dim.dim_value for dim in shape.dim] == ["N", "H", "W", 3]
-    assert metadata(path)["featx.resize"] == "in-graph"
+    facts = metadata(path)
+    assert facts["featx.resize"] == "in-graph"
+    assert facts["featx.compared"]["resized"]["cosine"] == exported.resized.cosine
+    assert facts["featx.compared"]["agreement"] is None
     assert "Pillow" in str(exported.resized)
 
 
