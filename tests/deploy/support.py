@@ -138,10 +138,10 @@ nor Pillow's rounding. A picture without pixels is an error of the node `a_pictu
 
 The export measures how far that is from Pillow on the same pictures and prints it: a few values in a hundred
 thousand of a photograph by one level of 255, since float32 stands where Pillow has 22 bits. The graph takes the
-horizontal pass first; where Pillow does not (pictures more than twice as tall as wide, with `whole` any tall one), up
-to 6 levels, 0.2 in the mean. Every label must be the same and every probability within `--resize-tolerance`, or
-nothing is written: 0.01, and 0.1 for int8, whose steps make more of a value that is rounded otherwise. With heads
-that answer in steps (`knn`, forests) a step can be more than that.
+horizontal pass first, as Pillow did always before 13; where Pillow 13 does not (some pictures more than twice as tall
+as wide, and with `whole` many tall ones) up to 7 levels, 0.2 in the mean. Every label must be the same and every
+probability within `--resize-tolerance`, or nothing is written: 0.01, and 0.1 for int8, whose steps make more of a
+value that is rounded otherwise. With heads that answer in steps (`knn`, forests) a step can be more than that.
 A file fitted with `decode="fast"` is compared with that decoding, which the graph does not do.
 
 ## Smaller
