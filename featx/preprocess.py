@@ -109,9 +109,9 @@ class Preprocess:
 
 
 #: Beyond this ratio of the sides, resizing the whole picture would need memory without bound.
-_LONGEST_RATIO = 8
+LONGEST_RATIO = 8
 #: Up to this ratio Pillow takes the horizontal pass first; beyond, that depends on the size.
-_HORIZONTAL_FIRST = 2
+HORIZONTAL_FIRST = 2
 #: How far a filter reaches on either side, in pixels of the smaller picture.
 _REACH = {"bilinear": 1, "bicubic": 2, "lanczos": 3}
 
@@ -161,9 +161,9 @@ def to_canvas(
     kept = _Crop(left, upper, left + preprocess.width, upper + preprocess.height, full_w, full_h)
     if fast and (factor := short // (2 * preprocess.resize)) > 1:
         image = image.reduce(factor)
-    if long > _LONGEST_RATIO * short or fast:
+    if long > LONGEST_RATIO * short or fast:
         canvas = _resize_crop_alone(image, kept, preprocess.interpolation, fast)
-    elif long > _HORIZONTAL_FIRST * short:
+    elif long > HORIZONTAL_FIRST * short:
         canvas = image.resize((full_w, full_h), INTERPOLATIONS[preprocess.interpolation]).crop(kept[:4])
     else:
         canvas = _resize_to_the_bit(image, kept, preprocess.interpolation)

@@ -11,7 +11,7 @@ import onnx
 from featx.cli.console import add_command, note, note_failures
 from featx.deploy import export
 from featx.deploy.export import RESIZES
-from featx.deploy.fidelity import MIN_AGREEMENT, RESIZE_TOLERANCE
+from featx.deploy.fidelity import MIN_AGREEMENT
 from featx.deploy.parity import TOLERANCE
 from featx.errors import InputError
 from featx.files import check_writable
@@ -28,7 +28,7 @@ _MOST_MEASURED = 500
 EXAMPLE = """\
   featx export ants.featx -o ants.onnx --pictures photos/val
   featx export ants.featx -o ants.onnx --resize in-graph
-  featx export ants.featx -o ants.onnx --precision int8 --pictures photos/
+  featx export ants.featx -o ants.onnx --precision int8 --pictures photos/val
 Input: pixels, uint8 (N, 3, height, width), pictures on the backbone's canvas;
 with --resize in-graph uint8 (N, H, W, 3), pictures of any size.
 Output: label, class_index and probabilities; or value. The file's metadata say
@@ -43,7 +43,9 @@ def add(commands: Any) -> argparse.ArgumentParser:
     parser.add_argument("-o", "--output", required=True, metavar="FILE.onnx", help="where to write")
     parser.add_argument("--features", action="store_true", help="give the features, too")
     parser.add_argument(
-        "--pictures", metavar="FOLDER", help=f"compare with pictures from here, {_MOST} of them (default: a dozen)"
+        "--pictures",
+        metavar="FOLDER",
+        help=f"compare with pictures from here, {_MOST} of them, {_MOST_MEASURED} with --precision (default: a dozen)",
     )
     parser.add_argument(
         "--tolerance", type=_tolerance, default=TOLERANCE, metavar="T", help="of a probability (default: %(default)g)"
@@ -54,11 +56,12 @@ def add(commands: Any) -> argparse.ArgumentParser:
     parser.add_argument(
         "--resize-tolerance",
         type=_share,
-        default=RESIZE_TOLERANCE,
         metavar="T",
-        help="of a probability, resized in the graph and by Pillow (default: %(default)g)",
+        help="of a probability, resized in the graph and by Pillow (default: 0.01, int8 0.1)",
     )
-    parser.add_argument("--precision", choices=["int8", "float16"], help="of the network, measured on --pictures")
+    parser.add_argument(
+        "--precision", choices=["int8", "float16"], help="of the network; --pictures it was not fitted on"
+    )
     parser.add_argument(
         "--min-agreement",
         type=_share,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib import metadata
 from typing import Any
@@ -91,6 +92,7 @@ def describe(
     head: str,
     classes: npt.NDArray[Any] | None,
     resize: str,
+    compared: Mapping[str, Any],
 ) -> str:
     """Write metadata, each value JSON, and give the digest of what computes.
 
@@ -103,6 +105,7 @@ def describe(
     featx.preprocess      how a picture becomes pixels, as in a backbone's file
     featx.features        layer, pooling, crop, l2_normalize, decode
     featx.resize          before (planes on the canvas come in) or in-graph (any size, channels last)
+    featx.compared        parity, resized, agreement: how near it comes to the pipeline; null if not measured
     featx.versions        of the packages that made the file
     featx.date            when it was made, UTC
     featx.digest          sha256 of graph, preprocessing and classes
@@ -124,6 +127,7 @@ def describe(
         "preprocess": preprocess,
         "features": extractor.value_parameters_,
         "resize": resize,
+        "compared": {name: None if found is None else asdict(found) for name, found in compared.items()},
         "versions": {name: metadata.version(name) for name in ("featx", "scikit-learn", "numpy", "onnx")},
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "digest": digest.hexdigest(),

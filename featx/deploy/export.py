@@ -20,7 +20,7 @@ from featx.backbones import Backbone, open_backbone, tap
 from featx.decode import decode
 from featx.deploy import calibration, composing, kernels, linear, quantiles, scaling, trees
 from featx.deploy.assemble import assemble, describe, name_answer, name_value
-from featx.deploy.fidelity import MIN_AGREEMENT, RESIZE_TOLERANCE, Agreement, Answers, Resized, check_resizing
+from featx.deploy.fidelity import MIN_AGREEMENT, RESIZE_TOLERANCES, Agreement, Answers, Resized, check_resizing
 from featx.deploy.library import make_tables
 from featx.deploy.parity import TOLERANCE, Parity, check_steps, differ, find_culprit, make_rows, may_flip, run_steps
 from featx.deploy.precision import convert
@@ -85,7 +85,7 @@ def export(
     pictures: Any = None,
     tolerance: float = TOLERANCE,
     resize: str = "before",
-    resize_tolerance: float = RESIZE_TOLERANCE,
+    resize_tolerance: float | None = None,
     precision: str | None = None,
     min_agreement: float = MIN_AGREEMENT,
 ) -> Exported:
@@ -114,12 +114,14 @@ def export(
         ``"in-graph"`` takes ``pixels`` of any size, uint8 of shape (N, H, W, 3), RGB, one size
         in a batch: the graph resizes and crops. Rounding then differs from Pillow's in a few
         values, which is measured and held to ``resize_tolerance`` as well.
-    resize_tolerance : float, default=0.01
-        As ``tolerance``, between a picture resized in the graph and by Pillow.
+    resize_tolerance : float or None, default=None
+        As ``tolerance``, between a picture resized in the graph and by Pillow; None is 0.01, and
+        0.1 for int8, whose steps make more of a value that is rounded otherwise.
     precision : {"int8", "float16"} or None, default=None
         Compute the network of a float32 pipeline in another precision. One in three of
         ``pictures``, 100 at most, shows int8 the range of activations, the rest measures what the
-        head, which learned from float32, makes of it. None keeps the pipeline's own.
+        head, which learned from float32, makes of it; give pictures that the pipeline was not
+        fitted on, since it is more certain of those. None keeps the pipeline's own.
     min_agreement : float, default=0.95
         Share of the measured pictures that must keep their label in that precision; of values, R².
 
@@ -190,18 +192,22 @@ def export(
         if resize == "in-graph":
             take_any_size(model, backbone.preprocess, extractor.crop)
             whole = (np.asarray(decode(item)) for item in items)
-            resized = check_resizing(model, whole, canvases, seen, _expect(head, seen), resize_tolerance)
+            allowed = RESIZE_TOLERANCES[backbone.precision] if resize_tolerance is None else resize_tolerance
+            resized = check_resizing(model, whole, canvases, seen, _expect(head, seen), allowed)
     except _PartedError as error:
         culprit = find_culprit(walk, steps, seen, tolerance)
         raise ExportError(f"{path}: not written: {error}; {culprit}") from None
     except ExportError as error:
         raise ExportError(f"{path}: not written: {error}") from None
     task = "regression" if classes is None else "classification"
-    digest = describe(model, backbone, extractor, task=task, head=str(head), classes=classes, resize=resize)
+    parity = Parity(len(seen), len(made_up), difference, tolerance)
+    compared = {"parity": parity, "resized": resized, "agreement": agreement}
+    digest = describe(
+        model, backbone, extractor, task=task, head=str(head), classes=classes, resize=resize, compared=compared
+    )
     onnx.checker.check_model(model, full_check=True)
     with write_whole(path) as scratch:
         scratch.write_bytes(model.SerializeToString())
-    parity = Parity(len(seen), len(made_up), difference, tolerance)
     return Exported(os.fspath(path), task, names, digest, parity, embedded.failures, resized, agreement)
 
 

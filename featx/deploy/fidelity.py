@@ -16,10 +16,11 @@ from featx.deploy.resizing import CANVAS
 from featx.errors import ExportError
 from featx.session import run_batches
 
-__all__ = ["MIN_AGREEMENT", "RESIZE_TOLERANCE", "Agreement", "Answers", "Resized", "agree", "check_resizing"]
+__all__ = ["MIN_AGREEMENT", "RESIZE_TOLERANCES", "Agreement", "Answers", "Resized", "agree", "check_resizing"]
 
-#: How far probabilities may move because a picture was resized by the graph and not by Pillow.
-RESIZE_TOLERANCE = 0.01
+#: How far probabilities may move because a picture was resized by the graph and not by Pillow, by precision: the steps
+#: of int8 make more of a value that is rounded otherwise.
+RESIZE_TOLERANCES = {"float32": 0.01, "float16": 0.01, "int8": 0.1}
 #: Share of pictures that a network of another precision must give the same label; of values, R².
 MIN_AGREEMENT = 0.95
 

@@ -84,6 +84,7 @@ def convert(
     order = np.random.default_rng(0).permutation(len(canvases))
     n_calibrated = min(_CALIBRATE, len(canvases) // 3)
     chosen, held_out = np.sort(order[:n_calibrated]), np.sort(order[n_calibrated:])
+    first = next((layer.name for layer in backbone.layers if layer.name == "stage1"), backbone.layers[0].name)
     with tempfile.TemporaryDirectory(prefix="featx-") as folder:
         file = Path(folder, f"{precision}.onnx")
         quantize_backbone(
@@ -93,6 +94,7 @@ def convert(
             calibration=canvases[chosen],
             held_out=canvases[held_out[:1]],  # what the head makes of it counts, and is measured below
             min_cosine=-1.0,
+            keep_float=first,  # transformers have blocks and no stages
         )
         copy = read_backbone(file)
         tapped = tap(copy, extractor.layer, extractor.pooling, bool(extractor.l2_normalize))

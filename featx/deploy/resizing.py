@@ -15,7 +15,7 @@ import onnx
 from onnx import TensorProto, helper
 
 from featx.deploy.graph import Graph
-from featx.preprocess import Preprocess
+from featx.preprocess import HORIZONTAL_FIRST, LONGEST_RATIO, Preprocess
 
 __all__ = ["CANVAS", "take_any_size"]
 
@@ -53,8 +53,10 @@ def take_any_size(model: onnx.ModelProto, rules: Preprocess, crop: str) -> None:
     ends = graph.op("Concat", graph.flat(rows.last), graph.flat(columns.last), axis=0)
     kept = graph.op("Slice", "pixels", starts, ends, np.array([1, 2]))
     planes = graph.cast(graph.op("Transpose", kept, perm=[0, 3, 1, 2]), np.float32)
-    narrow = _round(graph, graph.op("MatMul", planes, graph.op("Transpose", columns.weights, perm=[1, 0])))
-    canvas = _round(graph, graph.op("MatMul", rows.weights, narrow))
+    fulls = [full for full, _ in spans]
+    vertical_first = _is_vertical_first(graph, sides, fulls, short, rules, crop)
+    across = graph.op("Transpose", columns.weights, perm=[1, 0])
+    canvas = _in_order(graph, vertical_first, rows.weights, planes, across, (rules.height, rules.width))
     if crop == "pad":
         inside = graph.op("And", graph.op("Unsqueeze", rows.inside, np.array([1])), columns.inside)
         mean = np.clip(np.rint(np.array(rules.mean)), 0, 255).astype(np.float32).reshape(1, 3, 1, 1)
@@ -76,6 +78,38 @@ def _refuse_nothing(graph: Graph, short: str) -> str:
     index = graph.cast(graph.op("Equal", short, np.array(0)), np.int64)
     graph.nodes.append(helper.make_node("Gather", [graph.constant(np.array([0])), index], [_NO_PIXELS], _NO_PIXELS))
     return graph.op("Add", short, _NO_PIXELS)
+
+
+def _is_vertical_first(
+    graph: Graph, sides: list[str], fulls: list[str], short: str, rules: Preprocess, crop: str
+) -> str:
+    """Tell which pass comes first, since rounding follows each: Pillow 13's rule, and the exceptions of `to_canvas`."""
+    two = np.array(2)
+    if crop == "center":  # of a long picture the part that is kept is resized alone
+        long = graph.op("Max", *sides)
+        alone = graph.op("Greater", long, graph.op("Mul", short, np.array(LONGEST_RATIO)))
+        sizes = (rules.height, rules.width)
+        fulls = [graph.op("Where", alone, np.array(size), full) for size, full in zip(sizes, fulls, strict=True)]
+    fewer_rows, fewer_columns = (graph.op("Sub", side, full) for side, full in zip(sides, fulls, strict=True))
+    much = graph.op("Greater", fewer_rows, graph.op("Mul", fewer_columns, two))
+    vertical_first = graph.op("And", graph.op("Greater", fewer_rows, np.array(0)), much)
+    if crop != "center":
+        return vertical_first
+    never = graph.op("LessOrEqual", long, graph.op("Mul", short, np.array(HORIZONTAL_FIRST)))
+    return graph.op("And", vertical_first, graph.op("Not", never))
+
+
+def _in_order(graph: Graph, vertical_first: str, rows: str, planes: str, across: str, size: tuple[int, int]) -> str:
+    """Do both passes, one of them first: (N, 3, h, w) to the canvas."""
+    branches = {}
+    for name, order in (("then_branch", (rows, across)), ("else_branch", (across, rows))):
+        branch, value = Graph(f"resize_{name}_"), planes
+        for weights in order:
+            factors = (rows, value) if weights is rows else (value, across)
+            value = _round(branch, branch.op("MatMul", *factors))
+        output = helper.make_tensor_value_info(value, TensorProto.FLOAT, ["N", 3, *size])
+        branches[name] = helper.make_graph(branch.nodes, name, [], [output], branch.constants)
+    return graph.op("If", vertical_first, **branches)
 
 
 def _round(graph: Graph, values: str) -> str:

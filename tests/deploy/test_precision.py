@@ -30,6 +30,7 @@ def test_the_file_computes_in_it_and_says_how_many_labels_stay(trials, tiny_back
     assert measured.cosine > 0.95
     assert exported.parity.difference < 1e-5
     assert metadata(path)["featx.backbone"]["precision"] == kind
+    assert metadata(path)["featx.compared"]["agreement"]["agreement"] == measured.agreement
     types = {tensor.data_type for tensor in onnx.load(path).graph.initializer}
     assert {"int8": onnx.TensorProto.INT8, "float16": onnx.TensorProto.FLOAT16}[kind] in types
     pixels = canvases(trials.pictures, tiny_backbone)
@@ -99,3 +100,18 @@ def test_a_small_network_takes_pictures_of_any_size_as_well(trials, path):
     assert exported.resized.n_pictures == 75
     (label,) = run_graph(path.read_bytes(), {"pixels": np.zeros((1, 7, 9, 3), np.uint8)}, ["label"])
     assert label.shape == (1,)
+
+
+def test_several_layers_and_a_network_without_stages_are_converted_as_well(trials, tiny_backbone, tmp_path):
+    _, y = trials.targets["3 classes"]
+    model = onnx.load(tiny_backbone)
+    for prop in model.metadata_props:
+        prop.value = prop.value.replace('"name": "stage1"', '"name": "block1"')
+    bare = tmp_path / "bare.onnx"
+    onnx.save(model, bare)
+    for backbone, layer in ((tiny_backbone, ["stem", "head"]), (bare, ["block1", "head"])):
+        extractor = FeatureExtractor(str(backbone), layer=layer).fit(None)
+        pipeline = make_pipeline(extractor, StandardScaler(), LogisticRegression()).fit(trials.pictures, y)
+        path = tmp_path / "layers.onnx"
+        exported = export(pipeline, path, pictures=trials.pictures, precision="int8", min_agreement=0.8)
+        assert exported.agreement.cosine > 0.95

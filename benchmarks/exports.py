@@ -1,0 +1,136 @@
+"""Exported files in every precision: size, speed, and what becomes of the labels.
+
+    python benchmarks/exports.py FOLDER [--most N]
+
+FOLDER holds train/ and val/ or test/, each with a folder a class. A head is fitted on train; half
+of the others go to the export, to calibrate and measure, and what is left of labels and accuracy
+is told by the rest. Every file answers once a round, one after the other, on one thread.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+import onnxruntime
+from sklearn.pipeline import make_pipeline
+
+import featx
+from featx.backbones import open_backbone
+from featx.decode import decode
+from featx.deploy import export
+from featx.preprocess import to_canvas
+
+ROUNDS, BATCH, TIMED = 5, 8, 64
+NAMES = ("float32", "float32, resizes", "float16", "int8, head of float32", "int8, head fitted on int8")
+
+
+def main() -> None:
+    """Fit, export, ask."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--most", type=int, default=1000, help="pictures to fit on, and to measure on")
+    options = parser.parse_args()
+    train = choose(options.folder / "train", options.most)
+    others = choose(next(path for name in ("val", "test") if (path := options.folder / name).is_dir()), options.most)
+    own, test = others[::2], others[1::2]
+    truth = np.array([Path(path).parent.name for path in test])
+    pipeline, refitted = (
+        make_pipeline(featx.FeatureExtractor(precision=precision), featx.make_head("logistic_regression")).fit(
+            train, [Path(path).parent.name for path in train]
+        )
+        for precision in ("float32", "int8")
+    )
+    ways = (
+        (pipeline, {}),
+        (pipeline, {"resize": "in-graph", "resize_tolerance": 1.0}),
+        (pipeline, {"precision": "float16", "min_agreement": 0.0}),
+        (pipeline, {"precision": "int8", "min_agreement": 0.0}),
+        (refitted, {}),
+    )
+    pictures = [decode(path) for path in test]
+    canvases = resize(pictures)
+    theirs = pipeline.predict(test)
+    print(f"ONNX Runtime {onnxruntime.__version__}: {len(train)} pictures to fit on, {len(own)} for the export,")
+    print(f"{len(test)} to measure on")
+    with tempfile.TemporaryDirectory() as folder:
+        sessions, sizes = {}, {}
+        for i, (name, (model, given)) in enumerate(zip(NAMES, ways, strict=True)):
+            path = os.path.join(folder, f"{i}.onnx")
+            done = export(model, path, pictures=own, **given)
+            print(f"{name}: {done.agreement or done.resized or done.parity}")
+            sessions[name], sizes[name] = open_session(path), os.path.getsize(path) / 1e6
+    askers = {name: asker(name, session, canvases, pictures) for name, session in sessions.items()}
+    askers["Pillow, float32"] = lambda: answer("float32", sessions["float32"], resize(pictures[:TIMED]), [])
+    rates = measure(askers)
+    after = median(one / other for one, other in zip(rates["float32, resizes"], rates["Pillow, float32"], strict=True))
+    print(f"the file that resizes: {after:.2f} times as fast as Pillow and the other, {len(pictures[:TIMED])} pictures")
+    for name, session in sessions.items():
+        labels = answer(name, session, canvases, pictures)
+        ratio = median(one / other for one, other in zip(rates[name], rates["float32"], strict=True))
+        print(
+            f"| {name} | {sizes[name]:.1f} | {median(rates[name]):.0f} | {ratio:.2f} | {(labels == theirs).mean():.3f} "
+            f"| {(labels == truth).mean():.3f} |"
+        )
+
+
+def choose(folder: Path, most: int) -> list[str]:
+    """Take some pictures of every class, in the same order each time."""
+    paths = sorted(str(path) for path in folder.glob("*/*") if path.suffix.lower() in (".jpg", ".jpeg", ".png"))
+    return sorted(random.Random(0).sample(paths, min(most, len(paths))))
+
+
+def resize(pictures: list) -> np.ndarray:
+    """Put pictures on the canvas with Pillow."""
+    rules = open_backbone("efficientnet_lite0").preprocess
+    canvases = np.empty((len(pictures), 3, rules.height, rules.width), np.uint8)
+    for picture, out in zip(pictures, canvases, strict=True):
+        to_canvas(picture, rules, out)
+    return canvases
+
+
+def open_session(path: str) -> onnxruntime.InferenceSession:
+    """Open a file for one thread."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+
+
+def answer(name: str, session: onnxruntime.InferenceSession, canvases: np.ndarray, pictures: list) -> np.ndarray:
+    """Give the labels of pictures: eight on the canvas at a time, or one whole one."""
+    if "resizes" in name:
+        batches = [np.asarray(picture)[None] for picture in pictures]
+    else:
+        batches = [canvases[i : i + BATCH] for i in range(0, len(canvases), BATCH)]
+    return np.concatenate([session.run(["label"], {"pixels": batch})[0] for batch in batches])
+
+
+def asker(
+    name: str, session: onnxruntime.InferenceSession, canvases: np.ndarray, pictures: list
+) -> Callable[[], np.ndarray]:
+    """Bind a file to the pictures that are timed; all but the one that resizes find them resized."""
+    return lambda: answer(name, session, canvases[:TIMED], pictures[:TIMED])
+
+
+def measure(askers: dict[str, Callable[[], np.ndarray]]) -> dict[str, list[float]]:
+    """Time them side by side, in pictures a second."""
+    rates: dict[str, list[float]] = {name: [] for name in askers}
+    for ask in askers.values():
+        ask()
+    for _ in range(ROUNDS):
+        for name, ask in askers.items():
+            start = time.perf_counter()
+            ask()
+            rates[name].append(TIMED / (time.perf_counter() - start))
+    return rates
+
+
+if __name__ == "__main__":
+    main()
