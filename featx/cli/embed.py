@@ -40,6 +40,7 @@ def add(commands: Any) -> argparse.ArgumentParser:
     parser.add_argument("--path-column", metavar="C", help="column of the table that holds the paths")
     parser.add_argument("--target", metavar="C", help="column of the table to copy as label")
     parser.add_argument("--profile", action="store_true", help="print where the time went; of a file only")
+    parser.add_argument("--jobs", type=int, metavar="N", help="worker processes; of a folder, each makes whole shards")
     add_job(parser)
     add_features(parser)
     add_running(parser)
@@ -48,6 +49,8 @@ def add(commands: Any) -> argparse.ArgumentParser:
 
 def run(options: argparse.Namespace) -> None:
     """Embed, and write features beside paths."""
+    if options.jobs == 0:
+        raise InputError("--jobs 0: expected at least 1, or a negative number to count from all cores")
     if _is_folder(options.output):
         if options.profile:
             raise InputError(f"--profile belongs to a file as output, and {options.output} is a folder")
@@ -58,7 +61,7 @@ def run(options: argparse.Namespace) -> None:
     check_output(options.output, tuple(FORMATS), options.source)
     listing = list_source(options.source, path_column=options.path_column, target=options.target)
     note(*listing.notes)
-    extractor = make_extractor(options)
+    extractor = make_extractor(options).set_params(n_jobs=options.jobs)
     profile = Profile()
     features, failures = extractor.embed(listing.paths, profile=profile)
     columns: dict[str, list[Any]] = {"path": listing.paths}

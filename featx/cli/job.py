@@ -34,7 +34,6 @@ _OPTIONS: tuple[tuple[str, Callable[[str], Any], str | None, str], ...] = (
     ("dry-run", bool, None, "embed a sample, and say what the rest will take"),
     ("json-log", str, "FILE", "write what happens as JSON, a line an event; - is standard error"),
     ("shard", _part, "I/N", "do the I-th part of N, as one of a job array"),
-    ("jobs", int, "N", "worker processes, each with whole shards (default: 1)"),
     ("cluster", str, "ADDRESS", "where the cluster of --backend is (default: one made here)"),
 )
 

@@ -32,6 +32,15 @@ def test_a_folder_as_output_is_a_dataset(featx, here, world):
     assert sorted(set(found.y)) == list(CLASSES)
 
 
+def test_processes_share_a_file_as_well(featx, here, world):
+    assert featx("embed", world / "test", "-o", "one.npy", *STEM).code == 0
+    assert featx("embed", world / "test", "-o", "two.npy", "--jobs", 2, *STEM).code == 0
+    np.testing.assert_array_equal(np.load("one.npy"), np.load("two.npy"))
+    for output in ("three.npy", "three"):
+        ran = featx("embed", world / "test", "-o", output, "--jobs", 0, *STEM)
+        assert (ran.code, ran.err.startswith("featx: error: --jobs 0: expected")) == (2, True)
+
+
 @pytest.mark.parametrize("output", ["vectors", "vectors/", "v.2/", "there.before"])
 def test_what_is_taken_as_a_folder(featx, here, world, output):
     os.mkdir("there.before")
@@ -48,7 +57,7 @@ def test_what_is_neither_file_nor_folder_is_refused(featx, here, world):
 
 
 FOLDER_OPTIONS = [
-    *(("--shard-size", 5), ("--retry-failed",), ("--max-failures", 0), ("--jobs", 2)),
+    *(("--shard-size", 5), ("--retry-failed",), ("--max-failures", 0)),
     *(("--dry-run",), ("--shard", "1/2"), ("--dtype", "float16"), ("--backend", "loky")),
 ]
 
