@@ -16,13 +16,22 @@ import os
 import stat
 import threading
 from abc import ABC, abstractmethod
-from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 
-__all__ = ["Deferred", "Picture", "UnreadableError", "decode", "describe", "make_portable", "measure", "read"]
+__all__ = [
+    "Deferred",
+    "Picture",
+    "UnreadableError",
+    "decode",
+    "describe",
+    "identify",
+    "make_portable",
+    "measure",
+    "read",
+]
 
 #: What counts as one picture.
 Picture: TypeAlias = "str | os.PathLike[str] | bytes | bytearray | memoryview | Image.Image | np.ndarray[Any, Any]"
@@ -196,6 +205,33 @@ def measure(data: bytes) -> tuple[int, int] | None:
         return None
 
 
+def identify(data: bytes, formats: tuple[str, ...]) -> tuple[str, int, int] | None:
+    """Give format, width and height of an encoded picture from its header; None when it is in none of the formats.
+
+    Parameters
+    ----------
+    data : bytes
+        An encoded file.
+    formats : tuple of str
+        Pillow's names; parsers of others are not even tried.
+
+    Examples
+    --------
+    >>> from featx.decode import identify
+    >>> from featx.samples import load_fashion_mnist
+    >>> picture = load_fashion_mnist("test")[0][0]
+    >>> identify(picture, ("PNG", "JPEG")), identify(picture, ("JPEG",))
+    (('PNG', 28, 28), None)
+    """
+    try:
+        with Image.open(io.BytesIO(data), formats=formats) as image:
+            return str(image.format), image.width, image.height
+    except Image.DecompressionBombError as error:
+        raise UnreadableError(_explain(error)) from None
+    except Exception:  # as above
+        return None
+
+
 def _is_missing(item: object) -> bool:
     """None, NaN, NaT or pandas' NA, whose comparisons have no truth."""
     return item is None or type(item).__name__ in ("NAType", "NaTType") or (isinstance(item, float) and item != item)
@@ -208,7 +244,8 @@ def _read(path: str | os.PathLike[str]) -> bytes:
             raise UnreadableError("is a directory; give the picture files in it")
         if not stat.S_ISREG(mode):
             raise UnreadableError("is not a regular file; featx reads no pipes, sockets or devices")
-        return Path(path).read_bytes()
+        with open(path, "rb", buffering=0) as file:
+            return file.readall()
     except FileNotFoundError:
         hint = "" if os.path.isabs(path) else ", which is relative to the working directory"
         raise UnreadableError(f"no such file; check the path{hint}") from None

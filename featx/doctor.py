@@ -229,7 +229,7 @@ def _folders() -> Iterable[Finding]:
 def _extras() -> Iterable[Finding]:
     needed = {
         **{"plot": "matplotlib", "parquet": "pyarrow", "lance": "pylance", "hub": "huggingface_hub"},
-        **{"deploy": "skl2onnx", "export": "timm"},
+        **{"deploy": "skl2onnx", "serve": "uvicorn", "export": "timm"},
     }
     missing = [extra for extra, package in needed.items() if not _version(package)]
     present = [extra for extra in needed if extra not in missing]

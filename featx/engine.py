@@ -36,7 +36,7 @@ from featx.profile import Profile
 from featx.recall import Recall, Source
 from featx.session import Session, StopSwitch
 
-__all__ = ["Batch", "View", "run"]
+__all__ = ["Batch", "View", "embed", "run"]
 
 _WORKER = "featx-worker"
 _LANES = 6  # batches under way on a card: two run there, the others are being decoded
@@ -147,6 +147,23 @@ def run(
             decoders.shutdown()
 
 
+def embed(items: list[Any], views: Sequence[View], *, batch_size: int, fast: bool = False) -> Batch:
+    """Embed a few items at once, in the calling thread: for callers that have threads of their own.
+
+    Parameters
+    ----------
+    items : list
+        At most ``batch_size``.
+    views, batch_size, fast
+        As for `run`.
+
+    Returns
+    -------
+    Batch
+    """
+    return _Job(views, batch_size, fast, Profile(), StopSwitch(), [batch_size] * len(views)).embed(0, items)
+
+
 @dataclass(frozen=True)
 class _Job:
     """What every worker of a run needs."""
@@ -157,13 +174,13 @@ class _Job:
     profile: Profile
     stop: StopSwitch
     fits: list[int]  # how many pictures each view's device takes at once, known better with time
-    decoders: ThreadPoolExecutor | None  # who decodes for a card
+    decoders: ThreadPoolExecutor | None = None  # who decodes for a card
 
     def embed(self, start: int, items: list[Any]) -> Batch:
         parts = [_Part(view, len(items), self.batch_size) for view in self.views]
         failures: list[Failure] = []
         files: dict[FileState, bytes] = {}
-        each = len(items) if self.decoders is None else _PIECE
+        each = _PIECE if self.decoders else max(1, len(items))
         pieces = [range(i, min(i + each, len(items))) for i in range(0, len(items), each)]
         fill = partial(self._fill, parts, items, start)
         for failed, states in self.decoders.map(fill, pieces) if self.decoders else map(fill, pieces):

@@ -290,6 +290,34 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
         return answers()
 
+    def embed_batch(self, items: Sequence[Any]) -> list[npt.NDArray[np.float32] | Failure]:
+        """Embed a few pictures at once, in the calling thread: for programs with threads of their own.
+
+        Parameters
+        ----------
+        items : sequence
+            Pictures as for `transform`; at most as many as a batch has.
+
+        Returns
+        -------
+        list of ndarray of float32, shape (n_features,), or Failure
+            One for each item, in order.
+
+        Examples
+        --------
+        >>> import featx
+        >>> good, bad = featx.FeatureExtractor().embed_batch([featx.samples.load_fashion_mnist("test")[0][0], b""])
+        >>> good.shape, bad.reason
+        ((1280,), 'no bytes at all; the file or download is empty')
+        """
+        views = self._views()
+        size = self._batch_size(views)
+        if len(items) > size:
+            raise InputError(f"{len(items)} pictures: expected at most a batch of {size}; give them to embed")
+        batch = engine.embed(list(items), views, batch_size=size, fast=self.decode == "fast")
+        failed = {failure.index: failure for failure in batch.failures}
+        return [failed.get(i, row) for i, row in enumerate(batch.features)]
+
     def get_feature_names_out(self, input_features: Any = None) -> npt.NDArray[np.object_]:
         """Name the features: ``efficientnet_lite0_head_0`` and so on.
 

@@ -153,7 +153,7 @@ def to_canvas(
     array([255,   0,   0], dtype=uint8)
     """
     if crop != "center":
-        out[...] = np.asarray(_keep_all(image, preprocess, crop == "pad", fast)).transpose(2, 0, 1)
+        _write_planes(_keep_all(image, preprocess, crop == "pad", fast), out)
         return
     short, long = sorted(image.size)
     full_w, full_h = (preprocess.resize * side // short for side in image.size)
@@ -167,7 +167,13 @@ def to_canvas(
         canvas = image.resize((full_w, full_h), INTERPOLATIONS[preprocess.interpolation]).crop(kept[:4])
     else:
         canvas = _resize_to_the_bit(image, kept, preprocess.interpolation)
-    out[...] = np.asarray(canvas).transpose(2, 0, 1)
+    _write_planes(canvas, out)
+
+
+def _write_planes(canvas: Image.Image, out: npt.NDArray[np.uint8]) -> None:
+    """Take Pillow's bands one by one: a quarter of the time of an array and its transposition."""
+    for plane, band in zip(out, "RGB", strict=True):
+        plane[...] = np.frombuffer(canvas.tobytes("raw", band), np.uint8).reshape(plane.shape)
 
 
 def _keep_all(image: Image.Image, preprocess: Preprocess, pad: bool, fast: bool) -> Image.Image:

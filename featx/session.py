@@ -7,7 +7,7 @@ import os
 import re
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from importlib import metadata
 from threading import BoundedSemaphore
@@ -29,6 +29,7 @@ __all__ = [
     "get_session",
     "list_devices",
     "list_providers",
+    "run_batches",
     "run_graph",
     "runtime_version",
 ]
@@ -114,9 +115,28 @@ def run_graph(
     DeviceError
         With onnxruntime's reason.
     """
+    if inputs is not None:
+        return next(run_batches(model, [inputs], outputs))
+    _open_graph(model)
+    return []
+
+
+def run_batches(
+    model: bytes, batches: Iterable[Mapping[str, npt.NDArray[Any]]], outputs: Sequence[str]
+) -> Iterator[list[npt.NDArray[Any]]]:
+    """Open any graph on the CPU once, and run it on one mapping of inputs after the other; else as `run_graph`."""
+    session = _open_graph(model)
+    for inputs in batches:
+        try:
+            values = list(session.run(list(outputs), dict(inputs)))
+        except Exception as error:
+            raise DeviceError(f"onnxruntime failed on cpu: {_explain(error)}") from error
+        yield values
+
+
+def _open_graph(model: bytes) -> Any:
     try:
-        session = _new_session(model, ["CPUExecutionProvider"])
-        return list(session.run(list(outputs), dict(inputs))) if inputs is not None else []
+        return _new_session(model, ["CPUExecutionProvider"])
     except Exception as error:
         raise DeviceError(f"onnxruntime failed on cpu: {_explain(error)}") from error
 

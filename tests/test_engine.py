@@ -91,6 +91,19 @@ def test_iter_embed_hands_out_failures_in_their_place():
     assert answers[2].source == "nowhere.jpg"
 
 
+def test_embed_batch_is_transform_in_the_callers_thread(monkeypatch):
+    extractor = FeatureExtractor(layer="stage1", batch_size=4, device="cpu")
+    expected = extractor.transform(X[:3])
+    monkeypatch.setattr(engine, "ThreadPoolExecutor", None)
+    answers = extractor.embed_batch([X[0], b"", *X[1:3]])
+    assert answers.pop(1) == featx.Failure(1, "<bytes>", "no bytes at all; the file or download is empty")
+    assert np.array_equal(answers, expected)
+    assert extractor.embed_batch([]) == []
+    assert [type(answer) for answer in extractor.embed_batch([b"", b"x"])] == [featx.Failure] * 2
+    with pytest.raises(featx.InputError, match="5 pictures: expected at most a batch of 4; give them to embed"):
+        extractor.embed_batch(X[:5])
+
+
 def test_an_error_in_the_source_reaches_the_caller(stage1):
     def broken():
         yield X[0]

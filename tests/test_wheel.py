@@ -27,6 +27,7 @@ def test_the_wheel_carries_the_backbone_the_sample_and_every_licence(wheel):
     for wanted in ("models/efficientnet_lite0.onnx", "models/LICENSE-APACHE-2.0", "models/NOTICE", "py.typed"):
         assert f"featx/{wanted}" in names
     assert "featx/samples/fashion_mnist.zip" in names
+    assert "featx/serve/page.html" in names
     assert any(name.endswith("licenses/featx/samples/LICENSE-fashion-mnist") for name in names)
     assert not any(name.startswith(("tests/", "benchmarks/", "tools/", "examples/")) for name in names)
     assert wheel.stat().st_size < 25_000_000

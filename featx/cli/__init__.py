@@ -28,6 +28,7 @@ from featx.cli import (
     fit,
     neighbors,
     predict,
+    serve,
     show,
 )
 from featx.errors import FeatxError
@@ -35,7 +36,10 @@ from featx.files import discard_unfinished
 
 __all__ = ["main"]
 
-COMMANDS = (demo, embed, compare, dataset, neighbors, fit, show, predict, evaluate, export, backbones, cache, doctor)
+COMMANDS = (
+    *(demo, embed, compare, dataset, neighbors, fit, show, predict, evaluate, export, serve),
+    *(backbones, cache, doctor),
+)
 _SECONDS_TO_END = 1.5
 _INTERRUPTED = "featx: interrupted; nothing half-written was left"
 

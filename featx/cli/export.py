@@ -6,20 +6,31 @@ import argparse
 import os
 from typing import Any
 
+import onnx
+
 from featx.cli.console import add_command, note, note_failures
 from featx.deploy import export
+from featx.deploy.export import RESIZES
+from featx.deploy.fidelity import MIN_AGREEMENT, RESIZE_TOLERANCE
 from featx.deploy.parity import TOLERANCE
 from featx.errors import InputError
 from featx.files import check_writable
-from featx.persistence import load
+from featx.persistence import load, read_info
+from featx.report.card import make_card, write_card
+from featx.report.usage import describe_onnx, use_onnx
 from featx.sources import list_source
 
 #: Pictures of a folder that are compared; more would say nothing new.
 _MOST = 64
+#: And where another precision is measured.
+_MOST_MEASURED = 500
 
 EXAMPLE = """\
   featx export ants.featx -o ants.onnx --pictures photos/val
-Input: pixels, uint8 (N, 3, height, width), pictures on the backbone's canvas.
+  featx export ants.featx -o ants.onnx --resize in-graph
+  featx export ants.featx -o ants.onnx --precision int8 --pictures photos/
+Input: pixels, uint8 (N, 3, height, width), pictures on the backbone's canvas;
+with --resize in-graph uint8 (N, H, W, 3), pictures of any size.
 Output: label, class_index and probabilities; or value. The file's metadata say
 how a picture becomes pixels, and what the classes are. It is written only if
 real pictures get the same answers from it as from MODEL."""
@@ -37,6 +48,24 @@ def add(commands: Any) -> argparse.ArgumentParser:
     parser.add_argument(
         "--tolerance", type=_tolerance, default=TOLERANCE, metavar="T", help="of a probability (default: %(default)g)"
     )
+    parser.add_argument(
+        "--resize", choices=RESIZES, default="before", help="where pictures are resized (default: before)"
+    )
+    parser.add_argument(
+        "--resize-tolerance",
+        type=_share,
+        default=RESIZE_TOLERANCE,
+        metavar="T",
+        help="of a probability, resized in the graph and by Pillow (default: %(default)g)",
+    )
+    parser.add_argument("--precision", choices=["int8", "float16"], help="of the network, measured on --pictures")
+    parser.add_argument(
+        "--min-agreement",
+        type=_share,
+        default=MIN_AGREEMENT,
+        metavar="X",
+        help="share of labels that stay in that precision (default: %(default)g)",
+    )
     parser.add_argument("--backbone", metavar="FILE", help="the backbone's file, if it is not found by itself")
     return parser
 
@@ -45,22 +74,53 @@ def run(options: argparse.Namespace) -> None:
     """Load, compare, write."""
     if not options.output.lower().endswith(".onnx"):
         raise InputError(f"{options.output}: expected a name that ends in .onnx")
+    if options.precision and not options.pictures:
+        raise InputError(f"--precision {options.precision}: give --pictures, to calibrate with and to measure on")
     check_writable(options.output)
-    pictures = _choose(options.pictures) if options.pictures else None
+    most = _MOST_MEASURED if options.precision else _MOST
+    pictures = _choose(options.pictures, most) if options.pictures else None
     pipeline = load(options.model, backbone=options.backbone)
-    done = export(pipeline, options.output, features=options.features, pictures=pictures, tolerance=options.tolerance)
+    done = export(
+        pipeline,
+        options.output,
+        features=options.features,
+        pictures=pictures,
+        tolerance=options.tolerance,
+        resize=options.resize,
+        resize_tolerance=options.resize_tolerance,
+        precision=options.precision,
+        min_agreement=options.min_agreement,
+    )
     note_failures(done.failures, "left out")
     size = os.path.getsize(options.output) / 1e6
     print(f"{options.output}: pixels to {', '.join(done.outputs)}, {size:.1f} MB")
-    print(f"  {done.parity}")
+    measured = [str(one) for one in (done.parity, done.resized, done.agreement) if one is not None]
+    print(*(f"  {one}" for one in measured), sep="\n")
+    _write_card(options, measured)
 
 
-def _choose(folder: str) -> list[str]:
+def _write_card(options: argparse.Namespace, measured: list[str]) -> None:
+    """Write a model card beside the file, with what MODEL says it was fitted on."""
+    model = onnx.load(options.output)
+    about = describe_onnx(model) | {"info": read_info(options.model)["info"]}
+    name = os.path.basename(options.output)
+    notes = [f"This file against {os.path.basename(options.model)}: {one}." for one in measured]
+    write_card(options.output, make_card(name, about, use_onnx(name, model), notes))
+
+
+def _choose(folder: str, most: int) -> list[str]:
     """Take pictures from the whole of a folder, evenly."""
     listing = list_source([folder])
     note(*listing.notes)
     n = len(listing.paths)
-    return [listing.paths[i * n // min(n, _MOST)] for i in range(min(n, _MOST))]
+    return [listing.paths[i * n // min(n, most)] for i in range(min(n, most))]
+
+
+def _share(text: str) -> float:
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise ValueError(text)
+    return value
 
 
 def _tolerance(text: str) -> float:

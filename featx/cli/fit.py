@@ -22,8 +22,9 @@ from featx.extractor import FeatureExtractor
 from featx.heads import DEFAULT_HEADS, HEADS, choose_default_head, make_head
 from featx.persistence import read_info, save
 from featx.plan import list_backbones
-from featx.report.card import PYTHON_CODE, make_card, write_card
+from featx.report.card import make_card, write_card
 from featx.report.summary import describe_score, score
+from featx.report.usage import use_saved
 from featx.selection import Found, search
 from featx.selection.folds import find_groups, make_folds
 from featx.selection.search import EFFORTS
@@ -143,7 +144,7 @@ def save_with_card(
         about["score"] = found_score
     save(pipeline, options.output, embed_backbone=options.embed_backbone, info=info | about)
     name = os.path.basename(options.output)
-    write_card(options.output, make_card(name, read_info(options.output), PYTHON_CODE.format(name=name)))
+    write_card(options.output, make_card(name, read_info(options.output), use_saved(name)))
 
 
 def _check_search(options: argparse.Namespace) -> None:

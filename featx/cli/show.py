@@ -10,7 +10,8 @@ from typing import Any
 from featx.cli.console import add_command
 from featx.errors import BackboneError, PipelineFileError
 from featx.persistence import list_types, read_info
-from featx.report.card import PYTHON_CODE, make_card
+from featx.report.card import make_card
+from featx.report.usage import use_saved
 
 EXAMPLE = """\
   featx show ants.featx
@@ -37,7 +38,7 @@ def run(options: argparse.Namespace) -> None:
         return
     name = os.path.basename(options.model)
     try:
-        card = make_card(name, about, PYTHON_CODE.format(name=name))
+        card = make_card(name, about, use_saved(name))
     except (AttributeError, KeyError, TypeError, ValueError) as error:  # anyone may have written it
         reason = f"what it says of itself is damaged ({type(error).__name__}: {error})"
         raise PipelineFileError(f"{options.model}: {reason}") from error

@@ -90,6 +90,7 @@ def describe(
     task: str,
     head: str,
     classes: npt.NDArray[Any] | None,
+    resize: str,
 ) -> str:
     """Write metadata, each value JSON, and give the digest of what computes.
 
@@ -101,6 +102,7 @@ def describe(
     featx.backbone        name, identity, precision, license, source, recipe
     featx.preprocess      how a picture becomes pixels, as in a backbone's file
     featx.features        layer, pooling, crop, l2_normalize, decode
+    featx.resize          before (planes on the canvas come in) or in-graph (any size, channels last)
     featx.versions        of the packages that made the file
     featx.date            when it was made, UTC
     featx.digest          sha256 of graph, preprocessing and classes
@@ -121,6 +123,7 @@ def describe(
         },
         "preprocess": preprocess,
         "features": extractor.value_parameters_,
+        "resize": resize,
         "versions": {name: metadata.version(name) for name in ("featx", "scikit-learn", "numpy", "onnx")},
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "digest": digest.hexdigest(),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -19,21 +20,25 @@ from featx.backbones import Backbone, open_backbone, tap
 from featx.decode import decode
 from featx.deploy import calibration, composing, kernels, linear, quantiles, scaling, trees
 from featx.deploy.assemble import assemble, describe, name_answer, name_value
+from featx.deploy.fidelity import MIN_AGREEMENT, RESIZE_TOLERANCE, Agreement, Answers, Resized, check_resizing
 from featx.deploy.library import make_tables
 from featx.deploy.parity import TOLERANCE, Parity, check_steps, differ, find_culprit, make_rows, may_flip, run_steps
+from featx.deploy.precision import convert
+from featx.deploy.resizing import take_any_size
 from featx.deploy.walk import Rows, Step, Walk
-from featx.errors import ExportError, Failure
+from featx.errors import ExportError, Failure, InputError
 from featx.extractor import FeatureExtractor
 from featx.files import check_writable, write_whole
 from featx.items import list_items
 from featx.plan import list_backbones
 from featx.preprocess import to_canvas
 from featx.recipes.pictures import list_real_pictures
-from featx.session import run_graph
+from featx.session import run_batches
 
 __all__ = ["Exported", "export"]
 
 _TABLES = [module.TABLES for module in (scaling, quantiles, linear, kernels, trees, calibration, composing)]
+RESIZES = ("before", "in-graph")
 _ONCE = 16  # pictures a run: as many as a small machine's memory takes of any network
 
 
@@ -56,6 +61,10 @@ class Exported:
         How near it comes to the pipeline.
     failures : list of Failure
         Pictures to compare with that could not be read.
+    resized : Resized or None
+        How near the graph's own resizing comes to Pillow's; None where pictures come resized.
+    agreement : Agreement or None
+        How near another precision comes to the pipeline; None in the pipeline's own.
     """
 
     path: str
@@ -64,6 +73,8 @@ class Exported:
     digest: str
     parity: Parity
     failures: list[Failure]
+    resized: Resized | None = None
+    agreement: Agreement | None = None
 
 
 def export(
@@ -73,6 +84,10 @@ def export(
     features: bool = False,
     pictures: Any = None,
     tolerance: float = TOLERANCE,
+    resize: str = "before",
+    resize_tolerance: float = RESIZE_TOLERANCE,
+    precision: str | None = None,
+    min_agreement: float = MIN_AGREEMENT,
 ) -> Exported:
     """Write a fitted pipeline as one ONNX file, from pixels to answer.
 
@@ -95,6 +110,18 @@ def export(
         the file is for. None takes a dozen that come with scikit-learn and featx.
     tolerance : float, default=1e-4
         Largest difference of a probability or decision; of values, as a part of the largest.
+    resize : {"before", "in-graph"}, default="before"
+        ``"in-graph"`` takes ``pixels`` of any size, uint8 of shape (N, H, W, 3), RGB, one size
+        in a batch: the graph resizes and crops. Rounding then differs from Pillow's in a few
+        values, which is measured and held to ``resize_tolerance`` as well.
+    resize_tolerance : float, default=0.01
+        As ``tolerance``, between a picture resized in the graph and by Pillow.
+    precision : {"int8", "float16"} or None, default=None
+        Compute the network of a float32 pipeline in another precision. One in three of
+        ``pictures``, 100 at most, shows int8 the range of activations, the rest measures what the
+        head, which learned from float32, makes of it. None keeps the pipeline's own.
+    min_agreement : float, default=0.95
+        Share of the measured pictures that must keep their label in that precision; of values, R².
 
     Returns
     -------
@@ -118,6 +145,8 @@ def export(
     >>> export(pipeline, "clothes.onnx", pictures=X[:4]).outputs
     ('label', 'class_index', 'probabilities')
     """
+    if resize not in RESIZES:
+        raise InputError(f"resize={resize!r}: expected one of {', '.join(RESIZES)}")
     check_writable(path)
     extractor, head = _take_apart(pipeline)
     backbone = open_backbone(list_backbones(extractor.backbone)[0], extractor.precision)
@@ -126,7 +155,17 @@ def export(
     items, seen = [items[i] for i in embedded.kept], embedded.features[embedded.kept]
     if not len(seen):
         raise ExportError("no picture to compare with was given")
-    tapped = onnx.load_from_string(tap(backbone, extractor.layer, extractor.pooling, bool(extractor.l2_normalize)))
+    canvases = _canvases(items, extractor, backbone)
+    agreement = None
+    if precision is None:
+        content = tap(backbone, extractor.layer, extractor.pooling, bool(extractor.l2_normalize))
+    else:
+        if pictures is None:
+            raise InputError(f"precision={precision!r}: give pictures of your own to calibrate with and to measure on")
+        backbone, content, seen, agreement = convert(
+            backbone, extractor, precision, canvases, seen, lambda rows: _expect(head, rows), min_agreement, path
+        )
+    tapped = onnx.load_from_string(content)
 
     walk = _make_walk(tapped)
     rows = Rows("features", seen)
@@ -140,27 +179,30 @@ def export(
     model = assemble(tapped, walk, outputs, features=features)
     used = {name for node in model.graph.node for name in (*node.input, *node.output)}
     steps = [step for step in walk.steps if step.target in used]
-    task = "regression" if classes is None else "classification"
-    digest = describe(model, backbone, extractor, task=task, head=str(head), classes=classes)
-    onnx.checker.check_model(model, full_check=True)
-    content = model.SerializeToString()
-
-    made_up = make_rows(seen)
+    names = tuple(output.name for output in model.graph.output)
+    made_up, resized = make_rows(seen), None
     try:
         check_steps(walk, steps, np.concatenate([seen, made_up]), tolerance)
         _check_head(head, walk, steps, made_up, tolerance)
-        given = _run(content, _canvases(items, extractor, backbone), [output.name for output in model.graph.output])
-        difference = _check_pictures(head, seen, given, tolerance)
+        difference = _check_pictures(
+            _expect(head, seen), seen, _run(model.SerializeToString(), canvases, names), tolerance
+        )
+        if resize == "in-graph":
+            take_any_size(model, backbone.preprocess, extractor.crop)
+            whole = (np.asarray(decode(item)) for item in items)
+            resized = check_resizing(model, whole, canvases, seen, _expect(head, seen), resize_tolerance)
     except _PartedError as error:
         culprit = find_culprit(walk, steps, seen, tolerance)
         raise ExportError(f"{path}: not written: {error}; {culprit}") from None
     except ExportError as error:
         raise ExportError(f"{path}: not written: {error}") from None
+    task = "regression" if classes is None else "classification"
+    digest = describe(model, backbone, extractor, task=task, head=str(head), classes=classes, resize=resize)
+    onnx.checker.check_model(model, full_check=True)
     with write_whole(path) as scratch:
-        scratch.write_bytes(content)
-    names = tuple(output.name for output in model.graph.output)
+        scratch.write_bytes(model.SerializeToString())
     parity = Parity(len(seen), len(made_up), difference, tolerance)
-    return Exported(os.fspath(path), task, names, digest, parity, embedded.failures)
+    return Exported(os.fspath(path), task, names, digest, parity, embedded.failures, resized, agreement)
 
 
 class _PartedError(Exception):
@@ -200,28 +242,29 @@ def _canvases(items: list[Any], extractor: FeatureExtractor, backbone: Backbone)
     return pixels
 
 
-def _run(content: bytes, pixels: npt.NDArray[np.uint8], names: list[str]) -> dict[str, npt.NDArray[Any]]:
+def _run(content: bytes, pixels: npt.NDArray[np.uint8], names: Sequence[str]) -> dict[str, npt.NDArray[Any]]:
     """Run the file, the first picture by itself, so that a batch of any size is known to do."""
     cuts = [0, *range(1, len(pixels), _ONCE), len(pixels)]
-    parts = [run_graph(content, {"pixels": pixels[a:b]}, names) for a, b in pairwise(cuts) if a < b]
+    batches = ({"pixels": pixels[a:b]} for a, b in pairwise(cuts) if a < b)
+    parts = list(run_batches(content, batches, names))
     return {name: np.concatenate(values) for name, values in zip(names, zip(*parts, strict=True), strict=True)}
 
 
-def _expect(head: Any, rows: npt.NDArray[np.float32]) -> tuple[str, npt.NDArray[Any], npt.NDArray[Any] | None]:
-    """Give what scikit-learn answers: the name of the numbers, the numbers, and labels."""
+def _expect(head: Any, rows: npt.NDArray[np.float32]) -> Answers:
+    """Give what scikit-learn answers."""
     if not is_classifier(head):
-        return "value", np.asarray(head.predict(rows)), None
+        return Answers("value", np.asarray(head.predict(rows)), None)
     for method, name in (("predict_proba", "probabilities"), ("decision_function", "scores")):
         if hasattr(head, method):
-            return name, np.asarray(getattr(head, method)(rows)), np.asarray(head.predict(rows))
-    return "label", np.empty((len(rows), 0)), np.asarray(head.predict(rows))
+            return Answers(name, np.asarray(getattr(head, method)(rows)), np.asarray(head.predict(rows)))
+    return Answers("label", np.empty((len(rows), 0)), np.asarray(head.predict(rows)))
 
 
 def _check_pictures(
-    head: Any, seen: npt.NDArray[np.float32], given: dict[str, npt.NDArray[Any]], tolerance: float
+    expected: Answers, seen: npt.NDArray[np.float32], given: dict[str, npt.NDArray[Any]], tolerance: float
 ) -> float:
     """Compare answers from pixels, and give the largest difference."""
-    name, numbers, labels = _expect(head, seen)
+    name, numbers, labels = expected.name, expected.numbers, expected.labels
     if "features" in given and (apart := float(differ(seen, given["features"]).max())) > tolerance:
         raise ExportError(f"features (FeatureExtractor): differ from scikit-learn's by {apart:.1e}")
     if labels is not None and (wrong := int((given["label"] != labels).sum())):

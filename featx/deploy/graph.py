@@ -16,7 +16,6 @@ Value: TypeAlias = "str | npt.NDArray[Any]"
 
 #: Of the operators for trees; the first version that holds their numbers in float64.
 ML_OPSET = 3
-_PREFIX = "pipeline_"
 
 
 class Graph:
@@ -24,9 +23,15 @@ class Graph:
 
     Heads compute in float64, as scikit-learn does with most of its own: it costs nothing beside
     a convolutional network, and leaves no doubt what a difference comes from.
+
+    Parameters
+    ----------
+    prefix : str, default="pipeline_"
+        Begins every name, so that it is none of a backbone's.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, prefix: str = "pipeline_") -> None:
+        self._prefix = prefix
         self.nodes: list[onnx.NodeProto] = []
         self.constants: list[onnx.TensorProto] = []
         self._doubles: dict[str, str] = {}
@@ -46,7 +51,7 @@ class Graph:
     def name(self, hint: str) -> str:
         """Make a name that no backbone has."""
         self._n += 1
-        return f"{_PREFIX}{hint}_{self._n}"
+        return f"{self._prefix}{hint}_{self._n}"
 
     def constant(self, values: npt.NDArray[Any]) -> str:
         """Add numbers or strings; float64 that float32 holds without loss takes half the place."""

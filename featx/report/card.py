@@ -2,26 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from featx.files import write_whole
 from featx.report.summary import describe_score
 
-__all__ = ["PYTHON_CODE", "make_card", "write_card"]
-
-PYTHON_CODE = """\
-```python
-import featx
-
-pipeline = featx.load("{name}")
-print(pipeline.predict(["picture.jpg"]))
-```
-"""
+__all__ = ["make_card", "write_card"]
 
 
-def make_card(name: str, about: Mapping[str, Any], run: str) -> str:
+def make_card(name: str, about: Mapping[str, Any], run: str, notes: Sequence[str] = ()) -> str:
     """Write the card of a saved or exported pipeline.
 
     Parameters
@@ -32,6 +23,8 @@ def make_card(name: str, about: Mapping[str, Any], run: str) -> str:
         What `featx.read_info` gives.
     run : str
         Markdown: how to run the file.
+    notes : sequence of str
+        What else was measured of this file.
 
     Returns
     -------
@@ -51,7 +44,7 @@ def make_card(name: str, about: Mapping[str, Any], run: str) -> str:
     """
     info, pipeline = about["info"], about.get("pipeline", {})
     parts = [f"# {name}", _what(info, pipeline), "## Features", _features(about), "## Fitted on", _fitted_on(info)]
-    parts += ["## How good it is", _score(info), "## Run it", run.strip(), "## Made with", _versions(about)]
+    parts += ["## How good it is", _score(info), *notes, "## Run it", run.strip(), "## Made with", _versions(about)]
     return "\n\n".join(parts) + "\n"
 
 

@@ -128,6 +128,38 @@ answer where each step is right: a tree on the far side of a last digit.
 
 The tables are what `tests/deploy/test_support.py` found with scikit-learn {version}. "By skl2onnx" needs the extra
 `deploy`; the rest does not. What is not in them goes through skl2onnx, and is written if it passes the comparison.
+
+## Pictures of any size
+
+With `--resize in-graph` the file takes whole pictures, `pixels` uint8 of shape (N, H, W, 3), RGB with the channels
+last, as a canvas in a browser has them; one size in a batch. It resizes and crops by the backbone's own rule and
+the extractor's `crop`, with Pillow's filters written as matrix products, since ONNX's Resize knows neither lanczos
+nor Pillow's rounding. A picture without pixels is an error of the node `a_picture_has_no_pixels`.
+
+The export measures how far that is from Pillow on the same pictures and prints it: a few values in a hundred
+thousand of a photograph by one level of 255, since float32 stands where Pillow has 22 bits. The graph takes the
+horizontal pass first; where Pillow does not (pictures more than twice as tall as wide, with `whole` any tall one), up
+to 6 levels, 0.2 in the mean. Every label must be the same and every probability within `--resize-tolerance`, 0.01, or
+nothing is written. With heads that answer in steps (`knn`, forests) a step can be more than that.
+A file fitted with `decode="fast"` is compared with that decoding, which the graph does not do.
+
+## Smaller
+
+`--precision int8 --pictures FOLDER` computes the network in int8, a quarter of the size; `float16` in half of it,
+for cards. The head stays, though it learned from float32: so one in three of the pictures, 100 at most, shows int8
+the range of activations, the mean of every feature is set right on them, and the others tell how many labels stay
+(of numbers R²). Below `--min-agreement`, 0.95, nothing is written. Where that refuses, `featx fit --precision int8`
+makes a head that learns the int8 features, and its export is as small. What it costs and gains is in
+`benchmarks/RESULTS.md`.
+
+## Elsewhere
+
+Beside the file lies `ants.onnx.md`, a model card: what it was fitted on and how good it is, the backbone's licence, and
+how to run it in a few lines of Python, JavaScript and C#. The tests run the first two.
+
+The tests run exported files with onnxruntime-node and get the same labels. `examples/browser/` is a page that
+classifies a picture of the user's with onnxruntime-web, and [`classify.mjs`](../examples/browser/classify.mjs) the
+part of it that has nothing to do with pages.
 """
 
 

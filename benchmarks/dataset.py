@@ -1,0 +1,112 @@
+"""What a resumable job costs beside embedding in memory, what it holds, and how it scales.
+
+python benchmarks/dataset.py FOLDER [--n 2000] [--rounds 3]
+python benchmarks/dataset.py FOLDER --workers
+python benchmarks/dataset.py FOLDER --finished 10000
+
+Interleaved: `FeatureExtractor.embed` and `featx.dataset.embed` on the same pictures, each in a
+process of its own for its peak memory; pictures are repeated where FOLDER has fewer. With --workers:
+one worker process of one thread against two. With --finished: a further run over so many shards,
+of one small picture each, that are done.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+from itertools import cycle, islice
+from pathlib import Path
+from statistics import median
+
+WORK = """
+import json, resource, sys, time
+import featx
+arguments, paths = json.load(sys.stdin)
+extractor = featx.FeatureExtractor(layer=arguments.pop("layer", None), n_threads=arguments.pop("n_threads", None))
+extractor.embed(paths[:16])
+start = time.perf_counter()
+if arguments:
+    featx.dataset.embed(paths, extractor=extractor, **arguments)
+else:
+    extractor.embed(paths)
+spent = time.perf_counter() - start
+print(json.dumps([spent, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024]))
+"""
+
+
+def run(paths: list[str], **arguments: object) -> tuple[float, float]:
+    """Embed in a process of its own; give seconds, and peak memory in megabytes."""
+    given = json.dumps([arguments, paths])
+    done = subprocess.run([sys.executable, "-c", WORK], input=given, stdout=subprocess.PIPE, text=True, check=True)
+    seconds, megabytes = json.loads(done.stdout)
+    return seconds, megabytes
+
+
+def main() -> None:
+    """Time what was asked for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--n", type=int, default=2000)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--workers", action="store_true")
+    parser.add_argument("--finished", type=int, default=0, metavar="N")
+    options = parser.parse_args()
+    found = sorted(path for path in options.folder.rglob("*") if path.suffix.lower() in (".jpg", ".jpeg", ".png"))
+    with tempfile.TemporaryDirectory() as folder:
+        paths = []
+        for i, path in enumerate(islice(cycle(found), options.finished or options.n)):
+            again = Path(folder, "pictures", f"{i // len(found)}-{path.name}")  # a source holds no path twice
+            paths.append(str(path if i < len(found) else copy(path, again)))
+        if options.finished:
+            measure_finished(paths, folder)
+        elif options.workers:
+            measure_workers(paths, folder, options.rounds)
+        else:
+            measure_job(paths, folder, options.rounds)
+
+
+def copy(path: Path, target: Path) -> Path:
+    """Copy a picture."""
+    target.parent.mkdir(exist_ok=True)
+    return Path(shutil.copyfile(path, target))
+
+
+def measure_job(paths: list[str], folder: str, rounds: int) -> None:
+    """Compare a job with embedding in memory, in turns."""
+    ratios, peaks = [], []
+    for i in range(rounds):
+        in_memory, _ = run(paths)
+        job, peak = run(paths, directory=f"{folder}/{i}")
+        ratios.append(in_memory / job)
+        peaks.append(peak)
+        print(f"{len(paths) / in_memory:.0f} pictures/s in memory, {len(paths) / job:.0f} as a job: {ratios[-1]:.3f}")
+    print(f"{len(paths)} pictures: a job has {median(ratios):.3f} of the speed, at a peak of {max(peaks):.0f} MB")
+
+
+def measure_workers(paths: list[str], folder: str, rounds: int) -> None:
+    """Compare two workers with one, in turns; both start their processes anew."""
+    ratios = []
+    for i in range(rounds):
+        shard_size = max(1, len(paths) // 16)
+        one, two = (
+            run(paths, directory=f"{folder}/{i}-{n}", n_threads=1, n_jobs=n, shard_size=shard_size)[0] for n in (1, 2)
+        )
+        ratios.append(one / two)
+        print(f"{len(paths) / one:.0f} pictures/s with one worker, {len(paths) / two:.0f} with two: {ratios[-1]:.2f}")
+    print(f"{len(paths)} pictures: two workers have {median(ratios):.2f} of the speed of one")
+
+
+def measure_finished(paths: list[str], folder: str) -> None:
+    """Time a run that finds everything done."""
+    arguments = {"directory": f"{folder}/done", "layer": "stem", "shard_size": 1}
+    first, _ = run(paths, **arguments)
+    again, peak = run(paths, **arguments)
+    print(f"{len(paths)} shards of a picture: {first:.0f} s, and again {again:.2f} s at a peak of {peak:.0f} MB")
+
+
+if __name__ == "__main__":
+    main()

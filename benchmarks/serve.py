@@ -1,0 +1,212 @@
+"""What serving costs: throughput at saturation beside the engine's own, and latency at half of it.
+
+python benchmarks/serve.py FOLDER [--pictures 600] [--rounds 5] [--head NAME]
+
+The load comes from a process of its own, one that does next to nothing: ready-made requests over
+open connections. It needs the same cores, so that the share of the machine that it took (its CPU
+seconds, divided by the cores) is subtracted from the seconds of the run. In each round, one after
+the other: the engine alone (`FeatureExtractor.transform` of the same bytes); 32 connections that
+ask one picture after the other without a pause; one connection that does; and half the rate of
+saturation, evenly and at random (Poisson), where latency counts from when a request should have
+begun. ``ideal`` is what random requests would see of a queue without any overhead: a server a core,
+first come first served, the time of a single picture each.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import heapq
+import json
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from itertools import cycle, islice
+from pathlib import Path
+from statistics import median
+from urllib.parse import urlsplit
+
+import joblib
+
+CONNECTIONS = 32
+
+
+def read(folder: str, n: int) -> list[bytes]:
+    """Read pictures, again from the beginning when there are too few."""
+    found = sorted(path for path in Path(folder).rglob("*") if path.suffix.lower() in (".jpg", ".jpeg", ".png"))
+    return [path.read_bytes() for path in islice(cycle(found), n)]
+
+
+class Connection:
+    """One open connection, and what goes over it."""
+
+    async def open(self, address: str) -> Connection:
+        """Connect."""
+        where = urlsplit(address)
+        self.reader, self.writer = await asyncio.open_connection(where.hostname, where.port, limit=2**22)
+        return self
+
+    async def ask(self, request: bytes) -> None:
+        """Send and wait for the whole answer, which must be good."""
+        self.writer.write(request)
+        head = await self.reader.readuntil(b"\r\n\r\n")
+        length = int(re.search(rb"content-length: (\d+)", head).group(1))
+        body = await self.reader.readexactly(length)
+        assert head.startswith(b"HTTP/1.1 200"), head + body
+
+
+def wrap(content: bytes) -> bytes:
+    """Make a request of a picture."""
+    head = f"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: image/jpeg\r\nContent-Length: {len(content)}\r\n\r\n"
+    return head.encode() + content
+
+
+async def closed(address: str, requests: list[bytes], n_connections: int) -> list[float]:
+    """Ask over a number of connections, each one thing at a time."""
+    left, latencies = iter(requests), []
+
+    async def one(connection: Connection) -> None:
+        for request in left:
+            start = time.perf_counter()
+            await connection.ask(request)
+            latencies.append(time.perf_counter() - start)
+
+    connections = [await Connection().open(address) for _ in range(n_connections)]
+    await asyncio.gather(*map(one, connections))
+    return latencies
+
+
+def gaps(kind: str, rate: float, n: int) -> list[float]:
+    """Give the seconds between requests, the same in every round."""
+    draw = random.Random(0)
+    return [draw.expovariate(rate) if kind == "random" else 1 / rate for _ in range(n)]
+
+
+def ideal(rate: float, seconds: float, n: int, n_servers: int) -> list[float]:
+    """Give the latencies of a queue without overhead."""
+    free, now, latencies = [0.0] * n_servers, 0.0, []
+    for gap in gaps("random", rate, n):
+        now += gap
+        end = max(now, heapq.heappop(free)) + seconds
+        heapq.heappush(free, end)
+        latencies.append(end - now)
+    return latencies
+
+
+async def timed(address: str, requests: list[bytes], kind: str, rate: float) -> list[float]:
+    """Ask at given times, whatever has been answered by then."""
+    free, latencies, tasks = [], [], []
+    free += [await Connection().open(address) for _ in range(CONNECTIONS)]
+
+    async def one(request: bytes, due: float) -> None:
+        while free and free[-1].reader.at_eof():  # idle for long, and closed by the server
+            free.pop()
+        connection = free.pop() if free else await Connection().open(address)
+        await connection.ask(request)
+        latencies.append(time.perf_counter() - due)
+        free.append(connection)
+
+    due = time.perf_counter()
+    for request, gap in zip(requests, gaps(kind, rate, len(requests)), strict=True):
+        due += gap
+        await asyncio.sleep(max(0.0, due - time.perf_counter()))
+        tasks.append(asyncio.create_task(one(request, due)))
+    await asyncio.gather(*tasks)
+    return latencies
+
+
+def generate(kind: str, address: str, folder: str, n: int, rate: float) -> None:
+    """Be the process that makes the load, and print what it saw as JSON."""
+    requests = [wrap(content) for content in read(folder, n)]
+    load = closed(address, requests, int(rate)) if kind == "closed" else timed(address, requests, kind, rate)
+    cpu, start = time.process_time(), time.perf_counter()
+    latencies = asyncio.run(load)
+    seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
+    print(json.dumps({"seconds": seconds, "cpu": cpu, "latencies": latencies}))
+
+
+def cpu_seconds(address: str) -> float:
+    """Ask the server for its CPU seconds so far."""
+    with urllib.request.urlopen(f"{address}/metrics") as answer:
+        return float(re.search(rb"\nprocess_cpu_seconds_total (\S+)", answer.read()).group(1))
+
+
+def measure(options: argparse.Namespace, extractor: object, address: str) -> dict[str, float]:
+    """Do one round."""
+    contents, cores, n = read(options.folder, options.pictures), int(joblib.cpu_count()), options.pictures
+
+    def load(kind: str, n: int, rate: float) -> dict:
+        command = [sys.executable, __file__, options.folder, "--generate", kind, address, str(n), str(rate)]
+        return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+    cpu, start = time.process_time(), time.perf_counter()
+    extractor.transform(contents)
+    offline, offline_cpu = n / (time.perf_counter() - start), (time.process_time() - cpu) / n
+    cpu = cpu_seconds(address)
+    full = load("closed", n, CONNECTIONS)
+    served_cpu = (cpu_seconds(address) - cpu) / n
+    raw, corrected = n / full["seconds"], n / (full["seconds"] - full["cpu"] / cores)
+    single = load("closed", n // 4, 1)
+    alone = median(single["latencies"])
+    result = {
+        **{"offline": offline, "raw": raw, "served": corrected, "share": corrected / offline},
+        **{"cpu share": offline_cpu / served_cpu, "single ms": 1000 * alone},
+    }
+    for kind in ("even", "random"):
+        half = load(kind, 2 * n, raw / 2)["latencies"]
+        result |= {f"{kind} p50": quantile(half, 0.5) / alone, f"{kind} p99": quantile(half, 0.99) / alone}
+    return result | {"ideal p99": quantile(ideal(raw / 2, alone, 2 * n, cores), 0.99) / alone}
+
+
+def quantile(values: list[float], q: float) -> float:
+    """Give a quantile, one that was seen."""
+    return sorted(values)[int(q * len(values))]
+
+
+def main() -> None:
+    """Fit, serve, measure round after round, and print medians."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder")
+    parser.add_argument("--pictures", type=int, default=600)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--head", default="logistic_regression")
+    parser.add_argument("--generate", nargs=4, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.generate:
+        kind, address, n, rate = options.generate
+        generate(kind, address, options.folder, int(n), float(rate))
+        return
+
+    from sklearn.pipeline import make_pipeline
+
+    import featx
+
+    extractor = featx.FeatureExtractor(device="cpu")
+    some = read(options.folder, 120)
+    head = featx.make_head(options.head)
+    with tempfile.TemporaryDirectory() as folder:
+        model = os.path.join(folder, "model.featx")
+        featx.save(make_pipeline(extractor, head).fit(some, [i % 3 for i in range(len(some))]), model)
+        command = [sys.executable, "-m", "featx", "serve", model, "--port", "0", "--device", "cpu"]
+        server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        try:
+            server.stdout.readline()
+            address = server.stdout.readline().split("/ to try")[0].strip()
+            rounds = []
+            for i in range(options.rounds):
+                rounds.append(measure(options, extractor, address))
+                print(f"round {i + 1}: " + ", ".join(f"{name} {value:.3g}" for name, value in rounds[-1].items()))
+        finally:
+            server.send_signal(signal.SIGTERM)
+            server.wait()
+    print("medians: " + ", ".join(f"{name} {median(one[name] for one in rounds):.3g}" for name in rounds[0]))
+
+
+if __name__ == "__main__":
+    main()

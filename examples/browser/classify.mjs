@@ -1,0 +1,69 @@
+// A file of `featx export --resize in-graph`, run with any of ONNX Runtime's packages for JavaScript.
+
+/** Open a model: its bytes (Uint8Array), and what it says of itself. */
+export async function openModel(ort, bytes) {
+  const about = readMetadata(bytes);
+  if (about["featx.resize"] !== "in-graph")
+    throw new Error("the model does not resize pictures: export it with --resize in-graph");
+  return { session: await ort.InferenceSession.create(bytes), about, classes: about["featx.classes"] };
+}
+
+/**
+ * Classify one picture: its pixels as a canvas has them (RGBA), in full size.
+ * Gives {label, numbers: [{label, number}], kind}, the largest number first; a regression's kind is "value".
+ */
+export async function classify(ort, model, rgba, width, height) {
+  const pixels = new ort.Tensor("uint8", dropAlpha(rgba), [1, height, width, 3]);
+  const answers = await model.session.run({ pixels });
+  const kind = ["probabilities", "scores", "value"].find((name) => name in answers);
+  const found = kind ? Array.from(answers[kind].data) : [];
+  if (kind === "value") return { kind, label: null, numbers: found.map((number) => ({ label: "value", number })) };
+  const label = String(answers.label.data[0]); // integers come as BigInt
+  // of two classes a decision is one number, for the second
+  const names = found.length === 1 ? model.classes.slice(1) : model.classes;
+  const numbers = found.map((number, i) => ({ label: String(names[i]), number }));
+  return { kind, label, numbers: numbers.sort((a, b) => b.number - a.number) };
+}
+
+function dropAlpha(rgba) {
+  const rgb = new Uint8Array((rgba.length / 4) * 3);
+  for (let from = 0, to = 0; from < rgba.length; from += 4) {
+    rgb[to++] = rgba[from];
+    rgb[to++] = rgba[from + 1];
+    rgb[to++] = rgba[from + 2];
+  }
+  return rgb;
+}
+
+/** Read the metadata of an ONNX file, which ONNX Runtime for JavaScript does not give; every value is JSON. */
+export function readMetadata(bytes) {
+  const about = {};
+  for (const [field, value] of fields(bytes))
+    if (field === 14) { // metadata_props
+      const [key, text] = [...fields(value)].map(([, part]) => new TextDecoder().decode(part));
+      if (key.startsWith("featx.")) about[key] = JSON.parse(text);
+    }
+  return about;
+}
+
+/** Go through the fields of a protobuf message that have a length; weights are passed over, not read. */
+function* fields(bytes) {
+  let at = 0;
+  const number = () => {
+    for (let value = 0, scale = 1; at < bytes.length; scale *= 128) {
+      value += (bytes[at] & 127) * scale;
+      if (bytes[at++] < 128) return value;
+    }
+    throw new Error("the model is cut short or no ONNX file");
+  };
+  while (at < bytes.length) {
+    const tag = number();
+    if (tag % 8 === 0) number();
+    else if (tag % 8 === 2) {
+      const end = number() + at;
+      if (end > bytes.length) throw new Error("the model is cut short or no ONNX file");
+      yield [Math.floor(tag / 8), bytes.subarray(at, end)];
+      at = end;
+    } else throw new Error("the model is no ONNX file");
+  }
+}

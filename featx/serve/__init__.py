@@ -1,0 +1,6 @@
+"""A fitted pipeline over HTTP: pictures in, answers out."""
+
+from featx.serve.limits import Limits
+from featx.serve.server import serve
+
+__all__ = ["Limits", "serve"]

@@ -1,0 +1,26 @@
+// node answer.mjs JOB.json: ask a model about pixels, with either of ONNX Runtime's packages; answers as JSON.
+import fs from "node:fs";
+import { createRequire } from "node:module";
+import { classify, openModel, readMetadata } from "../../examples/browser/classify.mjs";
+
+const job = JSON.parse(fs.readFileSync(process.argv[2], "utf8"));
+const ort = createRequire(`${job.modules}/`)(job.runtime);
+const bytes = new Uint8Array(fs.readFileSync(job.model));
+const answers = [];
+if (job.canvas) { // planes that Python resized
+  const session = await ort.InferenceSession.create(bytes);
+  for (const { file, shape } of job.pictures) {
+    const pixels = new ort.Tensor("uint8", new Uint8Array(fs.readFileSync(file)), shape);
+    const { label, class_index: index, probabilities } = await session.run({ pixels });
+    answers.push({ label: label.data[0], index: Number(index.data[0]), numbers: Array.from(probabilities.data) });
+  }
+} else { // a whole picture, RGBA
+  const model = await openModel(ort, bytes);
+  for (const { file, shape } of job.pictures) {
+    const [height, width] = shape;
+    const { label, numbers } = await classify(ort, model, new Uint8Array(fs.readFileSync(file)), width, height);
+    const found = Object.fromEntries(numbers.map((each) => [each.label, each.number]));
+    answers.push({ label, index: model.classes.indexOf(label), numbers: model.classes.map((name) => found[name]) });
+  }
+}
+console.log(JSON.stringify({ answers, classes: readMetadata(bytes)["featx.classes"], node: process.version }));

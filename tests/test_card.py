@@ -1,0 +1,69 @@
+"""The code of a model card runs, and the card holds what a reader asks."""
+
+import contextlib
+import io
+import re
+
+import numpy as np
+import onnx
+import pytest
+from PIL import Image
+from skimage import data
+from sklearn.linear_model import Ridge
+from sklearn.pipeline import make_pipeline
+
+import featx
+from featx.deploy import export
+from featx.report.card import make_card
+from featx.report.usage import describe_onnx, use_onnx
+
+X = [
+    np.asarray(Image.fromarray(picture).convert("RGB")) for picture in (data.astronaut(), data.coffee(), data.rocket())
+]
+
+
+def code(markdown, language):
+    return re.search(rf"```{language}\n(.*?)```", markdown, re.S)[1]
+
+
+def run_python(markdown):
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out):
+        exec(compile(code(markdown, "python"), "card", "exec"), {})
+    return out.getvalue().strip()
+
+
+@pytest.mark.parametrize("resize", ["before", "in-graph"])
+@pytest.mark.parametrize("crop", ["center", "whole", "pad"])
+def test_the_python_code_answers_as_the_pipeline_does(crop, resize, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    pipeline = make_pipeline(featx.FeatureExtractor(crop=crop), Ridge()).fit(X, [1.0, 20.0, 300.0])
+    export(pipeline, "m.onnx", resize=resize, pictures=X)
+    card = use_onnx("m.onnx", onnx.load("m.onnx"))
+    for picture in X:
+        Image.fromarray(picture).save("picture.png")
+        Image.open("picture.png").save("picture.jpg", quality=95)
+        expected = pipeline.predict(["picture.jpg"])[0]
+        near = 1e-3 if resize == "before" else 0.3  # of targets up to 300
+        assert float(run_python(card).strip("[]")) == pytest.approx(expected, abs=near)
+
+
+def test_the_card_of_an_exported_file_says_what_it_is(tmp_path):
+    pipeline = make_pipeline(featx.FeatureExtractor(), featx.make_head("knn")).fit(X * 4, ["a", "b", "c|\nd"] * 4)
+    export(pipeline, tmp_path / "m.onnx", pictures=X)
+    model = onnx.load(tmp_path / "m.onnx")
+    card = make_card("m.onnx", describe_onnx(model), use_onnx("m.onnx", model), ["This file is fine."])
+    assert "Tells 3 classes of pictures apart: a, b, c" in card
+    assert "licence Apache-2.0" in card
+    assert "This file is fine." in card
+    assert "AsEnumerable<string>()" in code(card, "csharp")
+    assert "(N, 3, 224, 224)" in card
+    assert [line for line in card.splitlines() if line.startswith("## ")] == [
+        *("## Features", "## Fitted on", "## How good it is", "## Run it", "## Made with")
+    ]
+
+
+def test_numbers_as_labels_are_long_in_csharp(tmp_path):
+    pipeline = make_pipeline(featx.FeatureExtractor(layer="stem"), featx.make_head("knn")).fit(X * 4, [0, 1, 7] * 4)
+    export(pipeline, tmp_path / "m.onnx", pictures=X)
+    assert "AsEnumerable<long>()" in code(use_onnx("m.onnx", onnx.load(tmp_path / "m.onnx")), "csharp")
