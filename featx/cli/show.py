@@ -38,7 +38,7 @@ def run(options: argparse.Namespace) -> None:
         return
     name = os.path.basename(options.model)
     try:
-        card = make_card(name, about, use_saved(name))
+        card = make_card(name, about, use_saved(name, about))
     except (AttributeError, KeyError, TypeError, ValueError) as error:  # anyone may have written it
         reason = f"what it says of itself is damaged ({type(error).__name__}: {error})"
         raise PipelineFileError(f"{options.model}: {reason}") from error

@@ -25,6 +25,16 @@ def test_the_card_counts_pictures_and_measures(featx, here, world):
     assert shown.out.startswith(card)
 
 
+def test_a_card_that_cannot_be_written_is_said_before_anything_is_done(featx, here, world, models):
+    (here / "m.featx.md").mkdir()
+    (here / "m.onnx.md").mkdir()
+    for command in (["fit", world / "train", "-o", "m.featx"], ["export", models["classes"], "-o", "m.onnx"]):
+        ran = featx(*command)
+        assert ran.code == 2
+        assert ".md: is a folder" in ran.err
+    assert listing(here) == ["m.featx.md", "m.onnx.md"]
+
+
 def test_a_regression_has_a_span_and_an_error(featx, here, world):
     assert featx("fit", world / "brightness-train.csv", "--target", "brightness", "-o", "b.featx").code == 0
     facts = json.loads(featx("show", "b.featx", "--json").out)
