@@ -344,6 +344,15 @@ def test_under_another_scikit_learn_a_pipeline_must_answer_as_before(saved):
         featx.load(saved)
 
 
+def test_a_class_that_has_moved_between_releases_is_refused_with_both_named(saved, monkeypatch):
+    monkeypatch.setattr(persistence, "TRUSTED", frozenset())
+    with pytest.raises(featx.UntrustedTypeError, match=r"not trusted: featx\.extractor\.FeatureExtractor$"):
+        featx.load(saved)
+    rewrite_about(saved, lambda about: about["versions"].update({"scikit-learn": "1.2.3"}))
+    with pytest.raises(featx.UntrustedTypeError, match=r"saved under scikit-learn 1\.2\.3.*fit again, or pip install"):
+        featx.load(saved)
+
+
 def test_a_pipeline_that_another_scikit_learn_cannot_rebuild_names_both(saved, monkeypatch):
     rewrite_about(saved, lambda about: about["versions"].update({"scikit-learn": "0.9; rm -rf /"}))
     monkeypatch.setattr(skops.io, "loads", lambda *_, **__: {}["gone"])
