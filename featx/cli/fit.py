@@ -83,7 +83,7 @@ def run(options: argparse.Namespace) -> None:
     listing = list_source([options.source], path_column=options.path_column, target=options.target, need_target=True)
     listing, pool = leave_out_unlabelled(listing)
     note(*listing.notes)
-    target = read_target(listing, options.task)
+    target = read_target(listing, options.task, log_target=options.log_target)
     if not options.search:
         options.head = choose_head(options.head, target.task, target.values)
     make_head(options.head, task=target.task, log_target=options.log_target)  # before the long work

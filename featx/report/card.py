@@ -10,7 +10,7 @@ from typing import Any
 from featx.files import check_writable, write_whole
 from featx.report.summary import describe_score
 
-__all__ = ["check_card", "make_card", "write_card"]
+__all__ = ["check_card", "make_card", "plain", "write_card"]
 
 
 def make_card(name: str, about: Mapping[str, Any], run: str, notes: Sequence[str] = ()) -> str:
@@ -68,7 +68,7 @@ def _what(info: Mapping[str, Any], pipeline: Mapping[str, Any]) -> str:
     else:
         text = "Gives features of a picture."
     if estimator := pipeline.get("estimator"):
-        shown = "\n".join(_plain(line).replace("```", "` ` `") for line in str(estimator).split("\n"))
+        shown = "\n".join(plain(line).replace("```", "` ` `") for line in str(estimator).split("\n"))
         text += f"\n\n```\n{shown}\n```"
     return text
 
@@ -117,10 +117,10 @@ def _some(classes: list[str]) -> str:
 
 def _text(value: Any) -> str:
     """Show text as it is: on one line, and no part of it taken for Markdown."""
-    return re.sub(r"([\\`*~\[\]<|]|(?<!\w)_|_(?!\w))", r"\\\1", _plain(value))
+    return re.sub(r"([\\`*~\[\]<|]|(?<!\w)_|_(?!\w))", r"\\\1", plain(value))
 
 
-def _plain(value: Any) -> str:
+def plain(value: Any) -> str:
     """Leave out what starts a line, and what a terminal would obey."""
     return "".join(letter if letter.isprintable() else " " for letter in str(value))
 
