@@ -46,12 +46,12 @@ def describe_pipeline(pipeline: BaseEstimator, extractors: Iterable[FeatureExtra
     'max'
     """
     task = "classification" if is_classifier(pipeline) else "regression" if is_regressor(pipeline) else None
-    classes = getattr(pipeline, "classes_", None) if task == "classification" else None
-    flat = classes is not None and np.ndim(classes) == 1 and not isinstance(classes, list)
+    classes: Any = getattr(pipeline, "classes_", None) if task == "classification" else None
+    flat = isinstance(classes, np.ndarray) and classes.ndim == 1  # of several outputs it is a list
     return {
         "estimator": str(pipeline),
         "task": task,
-        "classes": [str(label) for label in np.asarray(classes)] if flat else None,
+        "classes": [str(label) for label in classes] if flat else None,
         "features": [{"precision": one.precision, **one.value_parameters_} for one in extractors],
     }
 
@@ -70,7 +70,7 @@ def record_answers(pipeline: BaseEstimator) -> dict[str, Any] | None:
             try:
                 values = np.asarray(_ask(pipeline, method), float)
             except Exception:  # whatever a pipeline says that wants columns, other shapes or other pictures
-                return None
+                continue
             ok = values.size and np.isfinite(values).all()
             return {"method": method, "values": values.ravel()[:_MOST].tolist()} if ok else None
     return None

@@ -21,7 +21,17 @@ from typing import Any, TypeAlias
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 
-__all__ = ["Deferred", "Picture", "UnreadableError", "decode", "describe", "identify", "measure", "read"]
+__all__ = [
+    "Deferred",
+    "Picture",
+    "UnreadableError",
+    "decode",
+    "describe",
+    "identify",
+    "make_portable",
+    "measure",
+    "read",
+]
 
 #: What counts as one picture.
 Picture: TypeAlias = "str | os.PathLike[str] | bytes | bytearray | memoryview | Image.Image | np.ndarray[Any, Any]"
@@ -69,6 +79,16 @@ class Deferred(ABC):
     @abstractmethod
     def fetch(self) -> bytes:
         """Give the encoded bytes, or raise UnreadableError."""
+
+
+class _Lost(Deferred):
+    """In the place of what could not be read where it was."""
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+
+    def fetch(self) -> bytes:
+        raise UnreadableError(self.reason)
 
 
 def describe(item: object) -> str:
@@ -144,6 +164,27 @@ def read(item: Any) -> Any:
         return item.fetch()
     what = "missing value" if _is_missing(item) else f"{type(item).__name__} is not a picture"
     raise UnreadableError(f"{what}; expected a path, encoded bytes, a PIL image or a uint8 array")
+
+
+def make_portable(item: Any) -> Any:
+    """Make of an item what can be sent to another process, where the same comes of it.
+
+    An open image becomes its pixels, since its file stays here and a copy of it forgets what its format
+    said; what holds no picture becomes the reason why.
+
+    Examples
+    --------
+    >>> from featx.decode import make_portable
+    >>> from PIL import Image
+    >>> make_portable("ants/1.jpg"), make_portable(Image.new("L", (3, 2))).shape
+    ('ants/1.jpg', (2, 3, 3))
+    """
+    if isinstance(item, (str, os.PathLike, bytes, bytearray, memoryview, np.ndarray, Deferred)):
+        return item
+    try:
+        return np.asarray(decode(item))
+    except UnreadableError as error:
+        return _Lost(str(error))
 
 
 def measure(data: bytes) -> tuple[int, int] | None:

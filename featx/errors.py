@@ -187,6 +187,8 @@ class UntrustedTypeError(PipelineFileError):
     ----------
     types : list of str
         Their names.
+    advice : str
+        What to do, where that is known.
 
     Examples
     --------
@@ -195,13 +197,14 @@ class UntrustedTypeError(PipelineFileError):
     m.featx: holds types that are not trusted: os.system
     """
 
-    def __init__(self, path: str, types: list[str]) -> None:
-        super().__init__(path, types)
+    def __init__(self, path: str, types: list[str], advice: str = "") -> None:
+        super().__init__(path, types, advice)
         self.path = path
         self.types = types
+        self.advice = advice
 
     def __str__(self) -> str:
-        return f"{self.path}: holds types that are not trusted: {', '.join(self.types)}"
+        return f"{self.path}: holds types that are not trusted: {', '.join(self.types)}{self.advice}"
 
 
 class ExportError(FeatxError, ValueError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Generator, Iterable, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from multiprocessing import parent_process
 from typing import Any, NamedTuple
@@ -23,6 +23,7 @@ from featx.backbones import tap
 from featx.backbones.file import LayerSpec
 from featx.cache import FeatureCache
 from featx.canonical import require_canonical
+from featx.decode import describe, make_portable
 from featx.errors import FailedPicturesWarning, Failure, FeaturesChangedError, InputError, PictureError
 from featx.items import list_items
 from featx.plan import BackboneSpec, Part, Plan, make_plan
@@ -34,8 +35,8 @@ __all__ = ["Embedded", "FeatureExtractor", "embed_together"]
 
 #: Pictures looked up in the cache at a time.
 _MANY = 2000
-#: Pictures that are worth a process, and parts that each process gets one after the other.
-_FEWEST, _PIECES = 256, 4
+#: Pictures that are worth a process, those that one gets at a time at most, and times that each shall get some.
+_FEWEST, _MOST, _PIECES = 256, 2048, 4
 
 
 class Embedded(NamedTuple):
@@ -369,7 +370,13 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         return tags
 
     def _embed(
-        self, X: Any, views: list[engine.View], *, stop_at_failure: bool, profile: Profile | None = None
+        self,
+        X: Any,
+        views: list[engine.View],
+        *,
+        stop_at_failure: bool,
+        profile: Profile | None = None,
+        others: Sequence[FeatureExtractor] = (),
     ) -> Embedded:
         items = list_items(X)
         features = np.empty((len(items), sum(view.n_features for view in views)), np.float32)
@@ -386,7 +393,7 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         places = [i for i in range(len(items)) if i not in known]
         bar = tqdm(total=len(items), initial=len(known), unit="picture", disable=not self.progress)
         rest = items if not known else [items[i] for i in places]
-        with bar, closing(self._shared(views, rest, profile)) as batches:
+        with bar, closing(self._shared(views, rest, profile, others)) as batches:
             for batch, start in batches:
                 found = [replace(failure, index=places[failure.index]) for failure in batch.failures]
                 if found and stop_at_failure:
@@ -400,9 +407,13 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         return Embedded(features, failures)
 
     def _shared(
-        self, views: list[engine.View], items: Sequence[Any], profile: Profile
+        self,
+        views: list[engine.View],
+        items: Sequence[Any],
+        profile: Profile,
+        others: Sequence[FeatureExtractor] = (),
     ) -> Generator[tuple[engine.Batch, int], None, None]:
-        """Embed a known number of items, here or in several processes."""
+        """Embed a known number of items, here or in several processes; the views are this one's and those of others."""
         n_jobs = min(int(joblib.effective_n_jobs(self.n_jobs)), len(items) // _FEWEST)
         size = self._batch_size(views)
         if n_jobs < 2:
@@ -410,21 +421,20 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
                 size = max(1, min(size, -(-len(items) // self._threads())))
             yield from self._batches(views, items, size, profile=profile)
             return
-        share = -(-len(items) // (n_jobs * _PIECES) // size) * size or size
-        one = clone(self).set_params(n_jobs=None, n_threads=max(1, self._threads() // n_jobs))
-        tasks = (joblib.delayed(_embed_here)(one, list(items[i : i + share])) for i in range(0, len(items), share))
+        share = -(-min(_MOST, -(-len(items) // (n_jobs * _PIECES))) // size) * size
+        n_threads = max(1, self._threads() // n_jobs)
+        alike = [clone(one).set_params(n_jobs=None, n_threads=n_threads) for one in (self, *others)]
+        starts, folder = range(0, len(items), share), os.getcwd()
+        parts = ([items[i] for i in range(start, min(start + share, len(items)))] for start in starts)
+        tasks = (joblib.delayed(_embed_there)(alike, [*map(make_portable, part)], folder) for part in parts)
         start = 0
-        pieces = joblib.Parallel(n_jobs, return_as="generator")(tasks)
-        try:
+        with _shared_out(n_jobs, tasks) as pieces:
             for batch, spent in pieces:
                 profile.merge(spent)
-                moved = [replace(failure, index=start + failure.index) for failure in batch.failures]
+                at = [start + failure.index for failure in batch.failures]
+                moved = [Failure(i, describe(items[i]), one.reason) for i, one in zip(at, batch.failures, strict=True)]
                 yield engine.Batch(batch.features, moved), start
                 start += len(batch.features)
-        finally:
-            with warnings.catch_warnings():  # joblib warns of what it cancels, as on an error it must
-                warnings.simplefilter("ignore")
-                pieces.close()
 
     def _batches(
         self,
@@ -538,16 +548,35 @@ def embed_together(extractors: Sequence[FeatureExtractor], X: Any, *, profile: P
         if len({str(getattr(extractor, name)) for extractor in extractors}) > 1:
             raise InputError(f"{name}: the same for extractors that read together, and these differ")
     views = [extractor._views() for extractor in extractors]
-    together = extractors[0]._embed(X, [one for some in views for one in some], stop_at_failure=False, profile=profile)
+    together = extractors[0]._embed(
+        X, [one for some in views for one in some], stop_at_failure=False, profile=profile, others=extractors[1:]
+    )
     ends = np.cumsum([sum(view.n_features for view in some) for some in views])
     return [Embedded(part, together.failures) for part in np.split(together.features, ends[:-1], axis=1)]
 
 
-def _embed_here(extractor: FeatureExtractor, items: list[Any]) -> tuple[engine.Batch, Profile]:
+@contextmanager
+def _shared_out(n_jobs: int, tasks: Iterable[Any]) -> Iterator[Iterable[Any]]:
+    """Run tasks as joblib is told to; their results come in order, as soon as its backend can hand them on."""
+    hands_on = get_active_backend()[0].supports_return_generator
+    results = joblib.Parallel(n_jobs, return_as="generator" if hands_on else "list")(tasks)
+    try:
+        yield results
+    finally:
+        if hands_on:
+            with warnings.catch_warnings():  # joblib warns of what it cancels, as on an error it must
+                warnings.simplefilter("ignore")
+                results.close()
+
+
+def _embed_there(extractors: list[FeatureExtractor], items: list[Any], folder: str) -> tuple[engine.Batch, Profile]:
     """Do one process's part."""
+    with suppress(OSError):  # another machine
+        if os.getcwd() != folder:  # a process that is used again stays where it was started, and paths may be relative
+            os.chdir(folder)
     profile = Profile()
-    views = extractor._views()
-    batches = [batch for batch, _ in extractor._shared(views, items, profile)]
+    views = [view for extractor in extractors for view in extractor._views()]
+    batches = [batch for batch, _ in extractors[0]._shared(views, items, profile)]
     rows = np.concatenate([batch.features for batch in batches])
     return engine.Batch(rows, [failure for batch in batches for failure in batch.failures]), profile
 

@@ -184,8 +184,8 @@ def load(path: str | os.PathLike[str], *, backbone: BackboneSpec | None = None) 
     See `save`.
     """
     about, content = _read(path)
-    trusted = _refuse_untrusted(os.fspath(path), content)
     other = _other_version(about)
+    trusted = _refuse_untrusted(os.fspath(path), content, _after(other))  # classes move between releases
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", InconsistentVersionWarning)  # one for each estimator; see below
@@ -298,10 +298,10 @@ def _read_member(archive: zipfile.ZipFile, name: str) -> bytes:
     return archive.read(member)
 
 
-def _refuse_untrusted(path: str, content: bytes) -> list[str]:
+def _refuse_untrusted(path: str, content: bytes, advice: str = "") -> list[str]:
     asked = _list_asked(path, content)
     if refused := sorted(asked - TRUSTED):
-        raise UntrustedTypeError(path, refused)
+        raise UntrustedTypeError(path, refused, advice)
     return list(asked)
 
 

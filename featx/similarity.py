@@ -30,7 +30,7 @@ _PAIRS = 1_000_000  # that are held
 
 def check_threshold(threshold: float) -> None:
     """Raise InputError for what is no cosine of near-duplicates."""
-    if not 0 < threshold <= 1:
+    if not isinstance(threshold, (int, float, np.number)) or not 0 < threshold <= 1:
         raise InputError(f"threshold={threshold!r}: expected a cosine above 0, at most 1")
 
 

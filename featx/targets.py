@@ -47,7 +47,7 @@ def leave_out_unlabelled(listing: Listing) -> tuple[Listing, list[str]]:
     return labelled, [listing.paths[i] for i in empty]
 
 
-def read_target(listing: Listing, task: str | None) -> Target:
+def read_target(listing: Listing, task: str | None, *, log_target: bool = False) -> Target:
     """Decide between classes and numbers.
 
     Parameters
@@ -57,6 +57,8 @@ def read_target(listing: Listing, task: str | None) -> Target:
     task : {"classification", "regression"} or None
         None decides by the values: numbers are a regression, but whole numbers
         that may be class indices are asked about.
+    log_target : bool, default=False
+        Whether their logarithm is wanted, which class indices have none of.
 
     Returns
     -------
@@ -91,7 +93,7 @@ def read_target(listing: Listing, task: str | None) -> Target:
     if words:
         return Target("classification", [_label(value) for value in targets])
     values = [number for number in numbers if number is not None]
-    if task is None and _may_be_classes(values):
+    if task is None and not log_target and _may_be_classes(values):
         raise SourceError(
             f"column {column!r} holds whole numbers such as {_label(targets[0])}: classes or quantities? "
             "say --task classification or --task regression"

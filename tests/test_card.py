@@ -15,7 +15,7 @@ from sklearn.pipeline import make_pipeline
 import featx
 from featx.deploy import export
 from featx.report.card import make_card
-from featx.report.usage import describe_onnx, use_onnx
+from featx.report.usage import describe_onnx, use_onnx, use_saved
 
 X = [
     np.asarray(Image.fromarray(picture).convert("RGB")) for picture in (data.astronaut(), data.coffee(), data.rocket())
@@ -67,3 +67,35 @@ def test_numbers_as_labels_are_long_in_csharp(tmp_path):
     pipeline = make_pipeline(featx.FeatureExtractor(layer="stem"), featx.make_head("knn")).fit(X * 4, [0, 1, 7] * 4)
     export(pipeline, tmp_path / "m.onnx", pictures=X)
     assert "AsEnumerable<long>()" in code(use_onnx("m.onnx", onnx.load(tmp_path / "m.onnx")), "csharp")
+
+
+ODD = ["a|b", "new\nline", "**bold**", "<b>", "[here](https://x)", "_so_", "`tick`", "\x1b[31mred", "snake_case-1"]
+
+
+def test_labels_stay_in_their_cells_whatever_they_are():
+    about = {
+        "backbones": [{"name": "n|et", "identity": "0" * 64, "license": "<i>", "source": "a\nb"}],
+        "versions": {"featx": "1\n2"},
+        "info": {"counts": dict.fromkeys(ODD, 3), "score": {"how": "a\nb", "values": {}, "intervals": {}}},
+        "pipeline": {"task": "classification", "classes": ODD, "estimator": "Odd(\n```\n# not a heading\x1b[0m)"},
+    }
+    card = make_card("odd_|_*name*.featx", about, "...")
+    lines = card.splitlines()
+    assert lines[0] == r"# odd\_\|\_\*name\*.featx"
+    rows = [line for line in lines if line.startswith("| ")][2:]
+    assert rows[:4] == [r"| a\|b | 3 |", "| new line | 3 |", r"| \*\*bold\*\* | 3 |", r"| \<b> | 3 |"]
+    assert rows[4:7] == [r"| \[here\](https://x) | 3 |", r"| \_so\_ | 3 |", r"| \`tick\` | 3 |"]
+    assert rows[8] == "| snake_case-1 | 3 |"
+    assert sum(line.startswith("```") for line in lines) == 2
+    assert all(letter.isprintable() for line in lines for letter in line)
+
+
+@pytest.mark.parametrize("name", ['say "so".featx', "back\\slash.featx", "b\u00fccher \U0001f41d.featx", "```.featx"])
+@pytest.mark.parametrize("head", [False, True])
+def test_the_code_of_a_saved_pipeline_runs_whatever_its_name(name, head, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Image.fromarray(X[0]).save("picture.jpg")
+    extractor = featx.FeatureExtractor(layer="stem")
+    pipeline = make_pipeline(extractor, Ridge()).fit(X, [1.0, 2.0, 3.0]) if head else extractor.fit(X)
+    featx.save(pipeline, name)
+    assert run_python(use_saved(name, featx.read_info(name))).startswith("[")

@@ -18,6 +18,7 @@ from sklearn.compose import ColumnTransformer, TransformedTargetRegressor
 from sklearn.ensemble import StackingClassifier, VotingClassifier
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.model_selection import GridSearchCV
+from sklearn.multioutput import MultiOutputClassifier
 from sklearn.pipeline import FeatureUnion, Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn.svm import SVC
@@ -343,6 +344,15 @@ def test_under_another_scikit_learn_a_pipeline_must_answer_as_before(saved):
         featx.load(saved)
 
 
+def test_a_class_that_has_moved_between_releases_is_refused_with_both_named(saved, monkeypatch):
+    monkeypatch.setattr(persistence, "TRUSTED", frozenset())
+    with pytest.raises(featx.UntrustedTypeError, match=r"not trusted: featx\.extractor\.FeatureExtractor$"):
+        featx.load(saved)
+    rewrite_about(saved, lambda about: about["versions"].update({"scikit-learn": "1.2.3"}))
+    with pytest.raises(featx.UntrustedTypeError, match=r"saved under scikit-learn 1\.2\.3.*fit again, or pip install"):
+        featx.load(saved)
+
+
 def test_a_pipeline_that_another_scikit_learn_cannot_rebuild_names_both(saved, monkeypatch):
     rewrite_about(saved, lambda about: about["versions"].update({"scikit-learn": "0.9; rm -rf /"}))
     monkeypatch.setattr(skops.io, "loads", lambda *_, **__: {}["gone"])
@@ -352,6 +362,16 @@ def test_a_pipeline_that_another_scikit_learn_cannot_rebuild_names_both(saved, m
         featx.load(saved)
     with pytest.raises(featx.PipelineFileError, match=r"pip install scikit-learn==0\.9rm-rf$"):
         featx.load(saved)
+
+
+def test_several_outputs_with_other_numbers_of_classes_are_saved_with_what_they_predict(tmp_path):
+    targets = np.stack([np.arange(len(X)) % 2, np.arange(len(X)) % 3], axis=1)
+    pipeline = pipeline_with(MultiOutputClassifier(make_head("ridge")), targets)
+    featx.save(pipeline, tmp_path / "m.featx")
+    about = featx.read_info(tmp_path / "m.featx")
+    assert about["pipeline"]["classes"] is None
+    assert about["answers"]["method"] == "predict"
+    np.testing.assert_array_equal(featx.load(tmp_path / "m.featx").predict(X), pipeline.predict(X))
 
 
 def test_a_pipeline_that_wants_columns_is_saved_without_answers(tmp_path):

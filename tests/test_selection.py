@@ -524,6 +524,8 @@ def test_thousands_of_copies_take_no_memory():
         ([["a"]], 0.9, "expected numbers"),
         (np.ones((2, 2)), 0.0, "threshold=0.0"),
         (np.ones((2, 2)), 1.5, "threshold=1.5"),
+        (np.ones((2, 2)), "0.9", "threshold='0.9'"),
+        (np.ones((2, 2)), None, "threshold=None"),
     ],
 )
 def test_what_cannot_be_grouped(features, threshold, said):

@@ -80,7 +80,7 @@ def run(options: argparse.Namespace) -> None:
         raise InputError(f"--plot {options.plot}: is one of the pictures; give it another name")
     ordinal = options.task == "ordinal"
     try:
-        target = read_target(listing, "regression" if ordinal else options.task)
+        target = read_target(listing, "regression" if ordinal else options.task, log_target=options.log_target)
     except SourceError as error:
         raise InputError(f"--task ordinal takes levels that are numbers: {error}") if ordinal else error from None
     found = compare(

@@ -16,7 +16,7 @@ from featx.deploy.parity import TOLERANCE
 from featx.errors import InputError
 from featx.files import check_writable
 from featx.persistence import load, read_info
-from featx.report.card import make_card, write_card
+from featx.report.card import check_card, make_card, write_card
 from featx.report.usage import describe_onnx, use_onnx
 from featx.sources import list_source
 
@@ -80,6 +80,7 @@ def run(options: argparse.Namespace) -> None:
     if options.precision and not options.pictures:
         raise InputError(f"--precision {options.precision}: give --pictures, to calibrate with and to measure on")
     check_writable(options.output)
+    check_card(options.output)
     most = _MOST_MEASURED if options.precision else _MOST
     pictures = _choose(options.pictures, most) if options.pictures else None
     pipeline = load(options.model, backbone=options.backbone)

@@ -22,7 +22,7 @@ from featx.extractor import FeatureExtractor
 from featx.heads import DEFAULT_HEADS, HEADS, choose_default_head, make_head
 from featx.persistence import read_info, save
 from featx.plan import list_backbones
-from featx.report.card import make_card, write_card
+from featx.report.card import check_card, make_card, write_card
 from featx.report.summary import describe_score, score
 from featx.report.usage import use_saved
 from featx.selection import Found, search
@@ -73,6 +73,7 @@ def add(commands: Any) -> argparse.ArgumentParser:
 def run(options: argparse.Namespace) -> None:
     """Embed once, estimate on left-out pictures, fit on all, save."""
     check_output(options.output, (".featx",), [options.source])
+    check_card(options.output)
     from featx.cli.fit_dataset import fit_dataset, is_dataset  # here, since it uses what stands below
 
     if is_dataset(options.source):
@@ -82,7 +83,7 @@ def run(options: argparse.Namespace) -> None:
     listing = list_source([options.source], path_column=options.path_column, target=options.target, need_target=True)
     listing, pool = leave_out_unlabelled(listing)
     note(*listing.notes)
-    target = read_target(listing, options.task)
+    target = read_target(listing, options.task, log_target=options.log_target)
     if not options.search:
         options.head = choose_head(options.head, target.task, target.values)
     make_head(options.head, task=target.task, log_target=options.log_target)  # before the long work
@@ -144,7 +145,8 @@ def save_with_card(
         about["score"] = found_score
     save(pipeline, options.output, embed_backbone=options.embed_backbone, info=info | about)
     name = os.path.basename(options.output)
-    write_card(options.output, make_card(name, read_info(options.output), use_saved(name)))
+    saved = read_info(options.output)
+    write_card(options.output, make_card(name, saved, use_saved(name, saved)))
 
 
 def _check_search(options: argparse.Namespace) -> None:

@@ -72,7 +72,9 @@ def fit_dataset(options: argparse.Namespace) -> None:
     )
     rows, labels, pool = _labelled(opened)
     path_column, target_column = _columns(opened)
-    target = read_target(Listing([], labels, None, target_column or "label", ()), options.task)
+    target = read_target(
+        Listing([], labels, None, target_column or "label", ()), options.task, log_target=options.log_target
+    )
     y = np.array(target.values)
     name, head, found_score = _fit(opened, rows, y, target.task, options)
     if len(pool):

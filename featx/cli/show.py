@@ -10,7 +10,7 @@ from typing import Any
 from featx.cli.console import add_command
 from featx.errors import BackboneError, PipelineFileError
 from featx.persistence import list_types, read_info
-from featx.report.card import make_card
+from featx.report.card import make_card, plain
 from featx.report.usage import use_saved
 
 EXAMPLE = """\
@@ -38,16 +38,19 @@ def run(options: argparse.Namespace) -> None:
         return
     name = os.path.basename(options.model)
     try:
-        card = make_card(name, about, use_saved(name))
+        card = make_card(name, about, use_saved(name, about))
     except (AttributeError, KeyError, TypeError, ValueError) as error:  # anyone may have written it
         reason = f"what it says of itself is damaged ({type(error).__name__}: {error})"
         raise PipelineFileError(f"{options.model}: {reason}") from error
     print(card)
-    print(f"File: format {about['format']}, {size:,} bytes.")
-    print(f"Backbone: {'; '.join(_whereabouts(one) for one in about['backbones']) or 'none'}.")
-    print(f"Trusts: {', '.join(trusted) or 'nothing beyond skops, scikit-learn and NumPy'}.")
+    lines = [
+        f"File: format {about['format']}, {size:,} bytes.",
+        f"Backbone: {'; '.join(_whereabouts(one) for one in about['backbones']) or 'none'}.",
+        f"Trusts: {', '.join(trusted) or 'nothing beyond skops, scikit-learn and NumPy'}.",
+    ]
     if refused:
-        print(f"Refused, so that it does not load: {', '.join(refused)}.")
+        lines.append(f"Refused, so that it does not load: {', '.join(refused)}.")
+    print(*map(plain, lines), sep="\n")
 
 
 def _whereabouts(one: dict[str, Any]) -> str:

@@ -217,7 +217,8 @@ class Dataset:
         for key in keys:
             if key not in found:
                 why = next((f"could not be read ({one.reason})" for one in self.failures() if one.source == key), "")
-                raise DatasetError(f"{self.folder}: {key}: {why or 'no picture of this name; featx dataset sample'}")
+                why = why or f"no picture of this name; featx dataset sample {self.folder} shows some"
+                raise DatasetError(f"{self.folder}: {key}: {why}")
         return [found[key] for key in keys]
 
     def _read(self, path: Path, rows: slice | npt.NDArray[Any]) -> npt.NDArray[Any]:

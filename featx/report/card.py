@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from featx.files import write_whole
+from featx.files import check_writable, write_whole
 from featx.report.summary import describe_score
 
-__all__ = ["make_card", "write_card"]
+__all__ = ["check_card", "make_card", "plain", "write_card"]
 
 
 def make_card(name: str, about: Mapping[str, Any], run: str, notes: Sequence[str] = ()) -> str:
@@ -43,7 +44,14 @@ def make_card(name: str, about: Mapping[str, Any], run: str, notes: Sequence[str
     '# max.featx'
     """
     info, pipeline = about["info"], about.get("pipeline", {})
-    parts = [f"# {name}", _what(info, pipeline), "## Features", _features(about), "## Fitted on", _fitted_on(info)]
+    parts = [
+        f"# {_text(name)}",
+        _what(info, pipeline),
+        "## Features",
+        _features(about),
+        "## Fitted on",
+        _fitted_on(info),
+    ]
     parts += ["## How good it is", _score(info), *notes, "## Run it", run.strip(), "## Made with", _versions(about)]
     return "\n\n".join(parts) + "\n"
 
@@ -55,12 +63,13 @@ def _what(info: Mapping[str, Any], pipeline: Mapping[str, Any]) -> str:
         text = f"Tells {len(classes) if classes else 'some'} classes of pictures apart{named}."
         text += " It answers with one of them whatever a picture shows."
     elif task == "regression":
-        of = f" ({info['target_column']})" if info.get("target_column") else ""
+        of = f" ({_text(info['target_column'])})" if info.get("target_column") else ""
         text = f"Gives a number{of} for a picture."
     else:
         text = "Gives features of a picture."
     if estimator := pipeline.get("estimator"):
-        text += f"\n\n```\n{estimator}\n```"
+        shown = "\n".join(plain(line).replace("```", "` ` `") for line in str(estimator).split("\n"))
+        text += f"\n\n```\n{shown}\n```"
     return text
 
 
@@ -68,22 +77,22 @@ def _features(about: Mapping[str, Any]) -> str:
     lines = []
     for backbone in about["backbones"]:
         licence = f"licence {backbone['license']}" if backbone.get("license") else ""
-        said = [f"backbone {backbone['name']} (`{backbone['identity'][:12]}`)", licence, backbone.get("source")]
-        lines.append(f"- {', '.join(filter(None, said))}")
+        said = [f"backbone {backbone['name']} ({backbone['identity'][:12]})", licence, backbone.get("source")]
+        lines.append(f"- {_text(', '.join(filter(None, said)))}")
     for values in about.get("pipeline", {}).get("features", []):
-        said = [f"{name} {_plain(value)}" for name, value in values.items() if value is not None]
-        lines.append(f"- {', '.join(said)}")
+        said = [f"{name} {_join(value)}" for name, value in values.items() if value is not None]
+        lines.append(f"- {_text(', '.join(said))}")
     return "\n".join(lines)
 
 
 def _fitted_on(info: Mapping[str, Any]) -> str:
     if counts := info.get("counts"):
         total = f"{sum(counts.values()):,} pictures of {len(counts)} classes"
-        rows = [f"| {label} | {n:,} |" for label, n in list(counts.items())[:50]]
+        rows = [f"| {_text(label)} | {n:,} |" for label, n in list(counts.items())[:50]]
         more = [f"| {len(counts) - 50} more | {sum(list(counts.values())[50:]):,} |"] if len(counts) > 50 else []
         return "\n".join([total, "", "| class | pictures |", "| --- | --- |", *rows, *more])
     if target := info.get("target"):
-        span = ", ".join(f"{name} {value:g}" for name, value in target.items())
+        span = ", ".join(f"{_text(name)} {value:g}" for name, value in target.items())
         return f"{info['n']:,} pictures with a number: {span}."
     return f"{info['n']:,} pictures." if info.get("n") else "Not recorded."
 
@@ -92,27 +101,44 @@ def _score(info: Mapping[str, Any]) -> str:
     score = info.get("score")
     if not score:
         return "Not measured. `featx evaluate` does, on pictures with labels that it was not fitted on."
-    lines = [f"On {describe_score(score)}."]
+    lines = [f"On {_text(describe_score(score))}."]
     lines += ["", "Pictures of another kind than those can do worse; `featx evaluate` tells."]
     return "\n".join(lines)
 
 
 def _versions(about: Mapping[str, Any]) -> str:
     when = f", {about['created']}" if "created" in about else ""
-    return ", ".join(f"{name} {version}" for name, version in about["versions"].items()) + when
+    return _text(", ".join(f"{name} {version}" for name, version in about["versions"].items()) + when)
 
 
 def _some(classes: list[str]) -> str:
-    return ", ".join(classes[:20]) + (f" and {len(classes) - 20} more" if len(classes) > 20 else "")
+    return ", ".join(map(_text, classes[:20])) + (f" and {len(classes) - 20} more" if len(classes) > 20 else "")
 
 
-def _plain(value: Any) -> str:
+def _text(value: Any) -> str:
+    """Show text as it is: on one line, and no part of it taken for Markdown."""
+    return re.sub(r"([\\`*~\[\]<|]|(?<!\w)_|_(?!\w))", r"\\\1", plain(value))
+
+
+def plain(value: Any) -> str:
+    """Leave out what starts a line, and what a terminal would obey."""
+    return "".join(letter if letter.isprintable() else " " for letter in str(value))
+
+
+def _join(value: Any) -> str:
     return " + ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
-def write_card(path: str, card: str) -> Path:
+def check_card(path: str) -> None:
+    """Raise InputError now if the card of a file cannot be written beside it later."""
+    check_writable(_beside(path))
+
+
+def write_card(path: str, card: str) -> None:
     """Write the card beside its file."""
-    target = Path(f"{path}.md")
-    with write_whole(target) as scratch:
+    with write_whole(_beside(path)) as scratch:
         scratch.write_text(card, encoding="utf-8")
-    return target
+
+
+def _beside(path: str) -> Path:
+    return Path(f"{path}.md")

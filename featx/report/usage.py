@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import onnx
@@ -15,8 +16,8 @@ _SAVED = """\
 ```python
 import featx
 
-pipeline = featx.load("{name}")
-print(pipeline.predict(["picture.jpg"]))
+pipeline = featx.load({name})
+print(pipeline.{method}(["picture.jpg"]))
 ```"""
 
 _ONNX = """\
@@ -28,7 +29,7 @@ Python, with onnxruntime, numpy and Pillow:
 import numpy as np, onnxruntime
 from PIL import Image, ImageOps
 image = ImageOps.exif_transpose(Image.open("picture.jpg")).convert("RGB"){fit}
-session = onnxruntime.InferenceSession("{name}")
+session = onnxruntime.InferenceSession({name})
 print(session.run(["{answer}"], {{"pixels": {pixels}}})[0][0])
 ```
 
@@ -39,7 +40,7 @@ import ort from "onnxruntime-node";
 import sharp from "sharp";
 const image = sharp("picture.jpg").rotate().flatten({{ background: "white" }}).toColourspace("srgb"){fit_js};
 const {{ data, info }} = await image.raw().toBuffer({{ resolveWithObject: true }});
-const session = await ort.InferenceSession.create("{name}");{before_js}
+const session = await ort.InferenceSession.create({name});{before_js}
 const pixels = new ort.Tensor("uint8", {data_js}, {shape_js});
 console.log((await session.run({{ pixels }})).{answer}.data[0]);
 ```
@@ -52,7 +53,7 @@ image.Mutate(x => x.AutoOrient(){fit_cs});
 var bytes = new byte[image.Width * image.Height * 3];
 image.CopyPixelDataTo(bytes);
 {before_cs}var pixels = new DenseTensor<byte>({data_cs}, new[] {{ {shape_cs} }});
-using var session = new InferenceSession("{name}");
+using var session = new InferenceSession({name});
 using var results = session.Run(new[] {{ NamedOnnxValue.CreateFromTensor("pixels", pixels) }});
 Console.WriteLine(results.First(x => x.Name == "{answer}").AsEnumerable<{kind}>().First());
 ```"""
@@ -96,9 +97,18 @@ _FITS = {
 }
 
 
-def use_saved(name: str) -> str:
-    """Say in Markdown how to run a saved pipeline."""
-    return _SAVED.format(name=name)
+def use_saved(name: str, about: Mapping[str, Any]) -> str:
+    """Say in Markdown how to run a saved pipeline.
+
+    Parameters
+    ----------
+    name : str
+        Of the file.
+    about : mapping
+        What `featx.read_info` gives.
+    """
+    only_transforms = about.get("answers", {}).get("method") == "transform"
+    return _SAVED.format(name=_quote(name), method="transform" if only_transforms else "predict")
 
 
 def describe_onnx(model: onnx.ModelProto) -> dict[str, Any]:
@@ -140,7 +150,7 @@ def use_onnx(name: str, model: onnx.ModelProto) -> str:
     answer = "label" if "label" in outputs else "value"
     any_size = said.get("resize") == "in-graph"
     parts = {
-        "name": name,
+        "name": _quote(name),
         "answer": answer,
         "outputs": ", ".join(f"`{output}`" for output in outputs),
         "kind": _KINDS[outputs[answer].type.tensor_type.elem_type],
@@ -190,6 +200,12 @@ def _on_canvas(rules: dict[str, Any], crop: str) -> dict[str, str]:
         "data_cs": "planes",
         "shape_cs": f"1, 3, {height}, {width}",
     }
+
+
+def _quote(name: str) -> str:
+    """Write a name as Python, JavaScript and C# do."""
+    readable = name.encode("utf-8", "replace").decode()  # one that is no UTF-8 has surrogates
+    return json.dumps(readable, ensure_ascii=False).replace("`", r"\u0060")
 
 
 def _read(model: onnx.ModelProto) -> dict[str, Any]:

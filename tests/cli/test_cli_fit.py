@@ -3,6 +3,7 @@
 import json
 import shutil
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -82,6 +83,17 @@ def test_the_model_remembers_the_columns(featx, here, world, models):
     assert other["mae"] > expected["mae"]
     assert featx("predict", models["brightness"], "t.csv", "-o", "p.csv").code == 0
     assert pd.read_csv("p.csv")["path"].tolist() == table["picture"].tolist()
+
+
+def test_whole_numbers_whose_logarithm_is_asked_for_are_quantities(featx, here, world):
+    table = pd.read_csv(world / "brightness-train.csv")
+    table["picture"] = [str(world / path) for path in table["picture"]]
+    table["price"] = np.arange(len(table)) % 7 + 1
+    table.to_csv("t.csv", index=False)
+    options = ("--path-column", "picture", "--target", "price", "--layer", "stem", "--no-cross-validation")
+    assert "classes or quantities?" in featx("fit", "t.csv", "-o", "m.featx", *options).err
+    assert featx("fit", "t.csv", "-o", "m.featx", *options, "--log-target").code == 0
+    assert read_info("m.featx")["info"]["task"] == "regression"
 
 
 def test_evaluate_reads_parquet(featx, here, world, models):

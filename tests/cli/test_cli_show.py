@@ -25,6 +25,26 @@ def test_the_card_counts_pictures_and_measures(featx, here, world):
     assert shown.out.startswith(card)
 
 
+def test_a_card_that_cannot_be_written_is_said_before_anything_is_done(featx, here, world, models):
+    (here / "m.featx.md").mkdir()
+    (here / "m.onnx.md").mkdir()
+    for command in (["fit", world / "train", "-o", "m.featx"], ["export", models["classes"], "-o", "m.onnx"]):
+        ran = featx(*command)
+        assert ran.code == 2
+        assert ".md: is a folder" in ran.err
+    assert listing(here) == ["m.featx.md", "m.onnx.md"]
+
+
+def test_nothing_in_a_file_reaches_the_terminal_as_an_order(featx, here, models):
+    copied = here / "m.featx"
+    copied.write_bytes(models["classes"].read_bytes())
+    rewrite_about(copied, lambda about: about["backbones"][0].update(name="\x1b]0;title\x07", identity="\x1b[2J" * 12))
+    rewrite_about(copied, lambda about: about["pipeline"].update(classes=["\x1b[31m", "\r"], estimator="\x1b[8m"))
+    ran = featx("show", copied)
+    assert ran.code == 0
+    assert all(letter.isprintable() for line in ran.out.split("\n") for letter in line)
+
+
 def test_a_regression_has_a_span_and_an_error(featx, here, world):
     assert featx("fit", world / "brightness-train.csv", "--target", "brightness", "-o", "b.featx").code == 0
     facts = json.loads(featx("show", "b.featx", "--json").out)
