@@ -15,6 +15,7 @@ from featx.cli.console import add_command, add_running, note, note_failures, run
 from featx.cli.sheet import check_sheet, draw_neighbors
 from featx.dataset import Neighbor
 from featx.errors import InputError
+from featx.report.card import plain
 from featx.report.sheet import Tile
 from featx.sources import list_source
 
@@ -109,4 +110,4 @@ def _print(names: list[str], found: list[list[Neighbor]], n: int) -> None:
     for name, nearest in zip(names, found, strict=True):
         print(f"{name}: {len(nearest)} of {n} pictures")
         for rank, one in enumerate(nearest, 1):
-            print(rank, f"{one.similarity:.4f}", one.key, one.label or "", sep="\t")
+            print(rank, f"{one.similarity:.4f}", plain(one.key), plain(one.label or ""), sep="\t")

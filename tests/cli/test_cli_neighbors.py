@@ -56,6 +56,20 @@ def test_a_key_is_searched_without_itself_and_a_picture_with(featx, vectors):
     assert vectors.keys[0] not in same
 
 
+def test_odd_names_stay_on_their_lines(featx, here, world):
+    picture = min((world / "test" / "bag").iterdir())
+    for name in ("a\tb", "new\nline", "\x1b[2J"):
+        Path("odd", name).mkdir(parents=True)
+        shutil.copy(picture, Path("odd", name, "x.png"))
+    assert featx("embed", "odd", "-o", "vectors").code == 0
+    found = [line.split("\t") for line in featx("neighbors", "vectors", picture).out.splitlines()[1:]]
+    assert sorted(row[2:] for row in found) == [[f"{n}/x.png", n] for n in (" [2J", "a b", "new line")]
+    groups = [line.split("\t") for line in featx("dataset", "duplicates", "vectors").out.splitlines()[2:]]
+    assert sorted(row[1:] for row in groups) == [[f"{n}/x.png", n] for n in (" [2J", "a b", "new line")]
+    (query,) = json.loads(featx("neighbors", "vectors", picture, "--json").out)["queries"]
+    assert "new\nline/x.png" in [one["key"] for one in query["neighbors"]]
+
+
 def test_the_features_are_those_of_the_dataset(featx, here, world):
     how = ("--layer", "stage2,head", "--pooling", "max", "--crop", "whole", "--l2-normalize")
     assert featx("embed", world / "test", "-o", "vectors", *how).code == 0

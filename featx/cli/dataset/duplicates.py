@@ -13,6 +13,7 @@ from featx.cli.console import add_command, note
 from featx.cli.sheet import check_sheet, draw_neighbors
 from featx.dataset import Neighbor
 from featx.errors import InputError
+from featx.report.card import plain
 from featx.similarity import SAME
 
 EXAMPLE = """\
@@ -83,10 +84,10 @@ def _print(name: str, groups: list[list[Neighbor]], n: int, most: int) -> None:
         found = f"{_count(extra, 'near-duplicate')} of others, in {_count(len(groups), 'group')}{several}"
     print(f"{name}: {n} pictures, {found}")
     for number, group in enumerate(islice(groups, most), 1):
-        labels = sorted({one.label or "no label" for one in group})
+        labels = sorted({plain(one.label or "no label") for one in group})
         print(f"group {number}", *([f"labelled {' and '.join(labels)}"] if len(labels) > 1 else []), sep=", ")
         for one in group[:_SHOWN]:
-            print(f"{one.similarity:.4f}", one.key, one.label or "", sep="\t")
+            print(f"{one.similarity:.4f}", plain(one.key), plain(one.label or ""), sep="\t")
         if len(group) > _SHOWN:
             print(f"and {len(group) - _SHOWN} more; --json shows all")
     if len(groups) > most:
