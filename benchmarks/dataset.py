@@ -4,10 +4,10 @@ python benchmarks/dataset.py FOLDER [--n 2000] [--rounds 3]
 python benchmarks/dataset.py FOLDER --workers
 python benchmarks/dataset.py FOLDER --finished 10000
 
-Interleaved: `FeatureExtractor.embed` and `featx.dataset.embed` on the same pictures, each in a
-process of its own for its peak memory; pictures are repeated where FOLDER has fewer. With --workers:
-one worker process of one thread against two. With --finished: a further run over so many shards,
-of one small picture each, that are done.
+Interleaved: `FeatureExtractor.embed` and `featx.dataset.embed` on the same pictures, copies of
+FOLDER's, each in a process of its own for its peak memory. With --workers: one worker of one thread
+against two, which are processes and start within the time. With --finished: a further run over so
+many shards, of one picture each, that are done.
 """
 
 from __future__ import annotations
@@ -25,12 +25,13 @@ from statistics import median
 WORK = """
 import json, resource, sys, time
 import featx
+from featx.dataset import embed
 arguments, paths = json.load(sys.stdin)
 extractor = featx.FeatureExtractor(layer=arguments.pop("layer", None), n_threads=arguments.pop("n_threads", None))
 extractor.embed(paths[:16])
 start = time.perf_counter()
 if arguments:
-    featx.dataset.embed(paths, extractor=extractor, **arguments)
+    embed(arguments.pop("source"), extractor=extractor, **arguments)
 else:
     extractor.embed(paths)
 spent = time.perf_counter() - start
@@ -58,9 +59,9 @@ def main() -> None:
     found = sorted(path for path in options.folder.rglob("*") if path.suffix.lower() in (".jpg", ".jpeg", ".png"))
     with tempfile.TemporaryDirectory() as folder:
         paths = []
+        Path(folder, "pictures").mkdir()
         for i, path in enumerate(islice(cycle(found), options.finished or options.n)):
-            again = Path(folder, "pictures", f"{i // len(found)}-{path.name}")  # a source holds no path twice
-            paths.append(str(path if i < len(found) else copy(path, again)))
+            paths.append(shutil.copyfile(path, f"{folder}/pictures/{i:07}{path.suffix}"))
         if options.finished:
             measure_finished(paths, folder)
         elif options.workers:
@@ -69,18 +70,12 @@ def main() -> None:
             measure_job(paths, folder, options.rounds)
 
 
-def copy(path: Path, target: Path) -> Path:
-    """Copy a picture."""
-    target.parent.mkdir(exist_ok=True)
-    return Path(shutil.copyfile(path, target))
-
-
 def measure_job(paths: list[str], folder: str, rounds: int) -> None:
     """Compare a job with embedding in memory, in turns."""
     ratios, peaks = [], []
     for i in range(rounds):
         in_memory, _ = run(paths)
-        job, peak = run(paths, directory=f"{folder}/{i}")
+        job, peak = run(paths, source=f"{folder}/pictures", directory=f"{folder}/{i}")
         ratios.append(in_memory / job)
         peaks.append(peak)
         print(f"{len(paths) / in_memory:.0f} pictures/s in memory, {len(paths) / job:.0f} as a job: {ratios[-1]:.3f}")
@@ -93,7 +88,15 @@ def measure_workers(paths: list[str], folder: str, rounds: int) -> None:
     for i in range(rounds):
         shard_size = max(1, len(paths) // 16)
         one, two = (
-            run(paths, directory=f"{folder}/{i}-{n}", n_threads=1, n_jobs=n, shard_size=shard_size)[0] for n in (1, 2)
+            run(
+                paths,
+                source=f"{folder}/pictures",
+                directory=f"{folder}/{i}-{n}",
+                n_threads=1,
+                n_jobs=n,
+                shard_size=shard_size,
+            )[0]
+            for n in (1, 2)
         )
         ratios.append(one / two)
         print(f"{len(paths) / one:.0f} pictures/s with one worker, {len(paths) / two:.0f} with two: {ratios[-1]:.2f}")
@@ -102,7 +105,7 @@ def measure_workers(paths: list[str], folder: str, rounds: int) -> None:
 
 def measure_finished(paths: list[str], folder: str) -> None:
     """Time a run that finds everything done."""
-    arguments = {"directory": f"{folder}/done", "layer": "stem", "shard_size": 1}
+    arguments = {"source": f"{folder}/pictures", "directory": f"{folder}/done", "layer": "stem", "shard_size": 1}
     first, _ = run(paths, **arguments)
     again, peak = run(paths, **arguments)
     print(f"{len(paths)} shards of a picture: {first:.0f} s, and again {again:.2f} s at a peak of {peak:.0f} MB")

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Generator, Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from multiprocessing import parent_process
 from typing import Any, NamedTuple
 
@@ -23,20 +24,18 @@ from featx.backbones import tap
 from featx.backbones.file import LayerSpec
 from featx.cache import FeatureCache
 from featx.canonical import require_canonical
-from featx.decode import describe, make_portable
 from featx.errors import FailedPicturesWarning, Failure, FeaturesChangedError, InputError, PictureError
 from featx.items import list_items
 from featx.plan import BackboneSpec, Part, Plan, make_plan
 from featx.profile import Profile
 from featx.recall import Recall, cache_folder
 from featx.session import Providers, Session, get_session
+from featx.sharing import count_jobs, share
 
 __all__ = ["Embedded", "FeatureExtractor", "embed_together"]
 
 #: Pictures looked up in the cache at a time.
 _MANY = 2000
-#: Pictures that are worth a process, those that one gets at a time at most, and times that each shall get some.
-_FEWEST, _MOST, _PIECES = 256, 2048, 4
 
 
 class Embedded(NamedTuple):
@@ -414,27 +413,15 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         others: Sequence[FeatureExtractor] = (),
     ) -> Generator[tuple[engine.Batch, int], None, None]:
         """Embed a known number of items, here or in several processes; the views are this one's and those of others."""
-        n_jobs = min(int(joblib.effective_n_jobs(self.n_jobs)), len(items) // _FEWEST)
-        size = self._batch_size(views)
-        if n_jobs < 2:
-            if views[0].session.device == "cpu":  # elsewhere the threads share a batch
-                size = max(1, min(size, -(-len(items) // self._threads())))
-            yield from self._batches(views, items, size, profile=profile)
+        n_jobs, size = count_jobs(self.n_jobs, len(items)), self._batch_size(views)
+        if n_jobs > 1:
+            n_threads = max(1, self._threads() // n_jobs)
+            alike = [clone(one).set_params(n_jobs=None, n_threads=n_threads) for one in (self, *others)]
+            yield from share(items, partial(_embed_here, alike), n_jobs=n_jobs, size=size, profile=profile)
             return
-        share = -(-min(_MOST, -(-len(items) // (n_jobs * _PIECES))) // size) * size
-        n_threads = max(1, self._threads() // n_jobs)
-        alike = [clone(one).set_params(n_jobs=None, n_threads=n_threads) for one in (self, *others)]
-        starts, folder = range(0, len(items), share), os.getcwd()
-        parts = ([items[i] for i in range(start, min(start + share, len(items)))] for start in starts)
-        tasks = (joblib.delayed(_embed_there)(alike, [*map(make_portable, part)], folder) for part in parts)
-        start = 0
-        with _shared_out(n_jobs, tasks) as pieces:
-            for batch, spent in pieces:
-                profile.merge(spent)
-                at = [start + failure.index for failure in batch.failures]
-                moved = [Failure(i, describe(items[i]), one.reason) for i, one in zip(at, batch.failures, strict=True)]
-                yield engine.Batch(batch.features, moved), start
-                start += len(batch.features)
+        if views[0].session.device == "cpu":  # elsewhere the threads share a batch
+            size = max(1, min(size, -(-len(items) // self._threads())))
+        yield from self._batches(views, items, size, profile=profile)
 
     def _batches(
         self,
@@ -555,30 +542,12 @@ def embed_together(extractors: Sequence[FeatureExtractor], X: Any, *, profile: P
     return [Embedded(part, together.failures) for part in np.split(together.features, ends[:-1], axis=1)]
 
 
-@contextmanager
-def _shared_out(n_jobs: int, tasks: Iterable[Any]) -> Iterator[Iterable[Any]]:
-    """Run tasks as joblib is told to; their results come in order, as soon as its backend can hand them on."""
-    hands_on = get_active_backend()[0].supports_return_generator
-    results = joblib.Parallel(n_jobs, return_as="generator" if hands_on else "list")(tasks)
-    try:
-        yield results
-    finally:
-        if hands_on:
-            with warnings.catch_warnings():  # joblib warns of what it cancels, as on an error it must
-                warnings.simplefilter("ignore")
-                results.close()
-
-
-def _embed_there(extractors: list[FeatureExtractor], items: list[Any], folder: str) -> tuple[engine.Batch, Profile]:
-    """Do one process's part."""
-    with suppress(OSError):  # another machine
-        if os.getcwd() != folder:  # a process that is used again stays where it was started, and paths may be relative
-            os.chdir(folder)
-    profile = Profile()
+def _embed_here(extractors: list[FeatureExtractor], items: list[Any], profile: Profile) -> engine.Batch:
+    """Embed some items with all of them, in this process."""
     views = [view for extractor in extractors for view in extractor._views()]
     batches = [batch for batch, _ in extractors[0]._shared(views, items, profile)]
     rows = np.concatenate([batch.features for batch in batches])
-    return engine.Batch(rows, [failure for batch in batches for failure in batch.failures]), profile
+    return engine.Batch(rows, [failure for batch in batches for failure in batch.failures])
 
 
 def _known(views: list[engine.View], items: list[Any]) -> dict[int, npt.NDArray[np.float32]]:

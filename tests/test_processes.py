@@ -15,14 +15,14 @@ from PIL import Image
 from skimage import data
 
 import featx
-from featx import extractor
+from featx import extractor, sharing
 from featx.extractor import FeatureExtractor
 
 
 @pytest.fixture
 def several_processes(monkeypatch):
     """Let two processes share as few as eight pictures."""
-    monkeypatch.setattr(extractor, "_FEWEST", 4)
+    monkeypatch.setattr(sharing, "_FEWEST", 4)
 
 
 def test_processes_that_are_used_again_find_what_is_relative_to_another_folder(

@@ -30,10 +30,11 @@ class Files(Source):
         super().__init__(given)
         path = os.path.abspath(given)
         self.pattern: str | None = None
+        self._alone = False  # a file that was named
         if os.path.isdir(path):
             self.root = path
         elif os.path.lexists(path):
-            self.root, self.pattern = os.path.dirname(path), glob.escape(os.path.basename(path))
+            self.root, self.pattern, self._alone = os.path.dirname(path), glob.escape(os.path.basename(path)), True
         elif any(sign in given for sign in _SIGNS):
             parts = path.split(os.sep)
             first = next(i for i, part in enumerate(parts) if any(sign in part for sign in _SIGNS))
@@ -47,7 +48,7 @@ class Files(Source):
     def entries(self) -> Iterator[Entry]:
         """List files that are pictures by their names; a file that was named is taken as it is."""
         self._others = 0
-        depth = self._label_depth()
+        depth = 0 if self._alone else self._label_depth()
         any_found = False
         for path, state in self._walk(self.root) if self.pattern is None else self._match(self.pattern):
             place = os.path.relpath(path, self.root) if self.root == os.sep else path[len(self.root) + 1 :]
