@@ -16,12 +16,18 @@ from sklearn.preprocessing import StandardScaler
 
 import featx
 
-X, y = featx.samples.load_fashion_mnist("test")
-pipeline = make_pipeline(featx.FeatureExtractor(layer="stem"), StandardScaler(), LogisticRegression(max_iter=300))
-pipeline.fit(X[::5], y[::5])
-target = Path(__file__).parent / sys.argv[1]
-if target.with_name(f"{target.name}.featx").exists():
-    raise SystemExit(f"{target.name}.featx is here already, and is kept as it is")
-featx.save(pipeline, target.with_name(f"{target.name}.featx"), info={"task": "classification"})
-answers = {"predict": pipeline.predict(X[1:9]).tolist(), "predict_proba": pipeline.predict_proba(X[1:9]).tolist()}
-target.with_name(f"{target.name}.json").write_text(json.dumps(answers, indent=1) + "\n")
+
+def main(name):
+    path = Path(__file__).with_name(f"{name}.featx")
+    if path.exists():
+        raise SystemExit(f"{path.name} is here already, and is kept as it is")
+    X, y = featx.samples.load_fashion_mnist("test")
+    pipeline = make_pipeline(featx.FeatureExtractor(layer="stem"), StandardScaler(), LogisticRegression(max_iter=300))
+    pipeline.fit(X[::5], y[::5])
+    featx.save(pipeline, path, info={"task": "classification"})
+    answers = {"predict": pipeline.predict(X[1:9]).tolist(), "predict_proba": pipeline.predict_proba(X[1:9]).tolist()}
+    path.with_suffix(".json").write_text(json.dumps(answers, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
