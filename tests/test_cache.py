@@ -76,8 +76,10 @@ def test_a_hit_needs_no_decoding_and_is_the_same_to_the_bit(tmp_path, paths, dec
 
 def test_a_known_file_is_not_even_opened(tmp_path, paths, monkeypatch):
     rows = make(tmp_path).transform(paths)
-    monkeypatch.setattr("featx.decode.Path.read_bytes", lambda self: pytest.fail("was read"))
+    monkeypatch.setattr("featx.decode._read", lambda path: pytest.fail("was read"))
     np.testing.assert_array_equal(make(tmp_path).transform(paths), rows)
+    with pytest.raises(pytest.fail.Exception, match="was read"):
+        make(tmp_path / "another").transform(paths)
 
 
 def test_the_same_content_elsewhere_is_the_same_picture(tmp_path, paths, decoded):
