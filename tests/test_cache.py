@@ -79,7 +79,7 @@ def test_a_known_file_is_not_even_opened(tmp_path, paths, monkeypatch):
     monkeypatch.setattr("featx.decode._read", lambda path: pytest.fail("was read"))
     np.testing.assert_array_equal(make(tmp_path).transform(paths), rows)
     with pytest.raises(pytest.fail.Exception, match="was read"):
-        make(tmp_path / "another").transform(paths)
+        make(tmp_path).transform([shutil.copy(paths[0], tmp_path / "fresh.png")])
 
 
 def test_the_same_content_elsewhere_is_the_same_picture(tmp_path, paths, decoded):
