@@ -119,7 +119,7 @@ CODE = """
             if os.path.exists(vanishing):
                 os.unlink(vanishing)
 
-    extractor = featx.FeatureExtractor(layer="stem", n_threads=2, device="cpu")
+    extractor = featx.FeatureExtractor(layer="stem", n_threads=1, device="cpu")  # else two of the largest may meet
     done = dataset.embed(sys.argv[1], sys.argv[2], extractor, shard_size=50, n_jobs=int(sys.argv[3]), watch=Vanish())
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
     print(json.dumps({"done": done, "peak": peak}))
