@@ -473,9 +473,7 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         return Recall(FeatureCache(folder), part.width, values, device, self.providers, self.cache_verify)
 
     def _batch_size(self, views: list[engine.View]) -> int:
-        if self.batch_size is not None:
-            return self.batch_size
-        return 8 if views[0].session.device == "cpu" else 64
+        return views[0].session.batch_size if self.batch_size is None else self.batch_size
 
     def _threads(self) -> int:
         if self.n_threads is not None:

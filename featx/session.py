@@ -69,6 +69,8 @@ class Session:
     ----------
     device : str
         Where it runs: ``"cpu"``, ``"cuda:N"``, or the name of another provider.
+    batch_size : int
+        Pictures a run that suit it: 8 on the CPU, 64 elsewhere.
     """
 
     def __init__(self, model: bytes, device: str, providers: Providers = None, *, precision: str = "float32") -> None:
@@ -79,6 +81,7 @@ class Session:
             self.device, self._session = _open(model, _settle(device), options)
         else:
             self.device, self._session = _open_providers(model, list(providers), options)
+        self.batch_size = 8 if self.device == "cpu" else 64
         self._turns = nullcontext() if self.device == "cpu" else BoundedSemaphore(2)
 
     def run(self, pixels: npt.NDArray[np.uint8], stop: StopSwitch | None = None) -> npt.NDArray[np.float32]:

@@ -63,8 +63,9 @@ class Predictor:
     """
 
     def __init__(self, extractor: FeatureExtractor, head: Any, limits: Limits) -> None:
-        self.device = extractor.open_session().device
-        self.batch_size = extractor.batch_size or (8 if self.device == "cpu" else 32)
+        session = extractor.open_session()
+        self.device = session.device
+        self.batch_size = extractor.batch_size or session.batch_size
         self.n_workers = extractor.n_threads or int(joblib.cpu_count())
         self.classes: list[Any] | None = None
         if hasattr(head, "classes_"):
