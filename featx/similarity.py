@@ -17,7 +17,7 @@ from scipy.sparse.csgraph import connected_components
 
 from featx.errors import InputError
 
-__all__ = ["ROUNDING", "SAME", "Groups", "Nearest", "check_threshold", "unit_rows"]
+__all__ = ["ROUNDING", "SAME", "Groups", "Nearest", "check_threshold", "cosine_rows", "unit_rows"]
 
 #: Cosine from which two rows of pooled features count as the same picture. With the bundled
 #: backbone, whole pictures: halves of a size, mirrored, brighter, closely cropped or strongly compressed
@@ -47,6 +47,19 @@ def unit_rows(rows: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     """
     rows, lengths = _measure(rows)
     return np.asarray(rows / lengths[:, None], np.float32)
+
+
+def cosine_rows(a: npt.ArrayLike, b: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    """Give the cosine between each row and its counterpart; zeros agree with zeros alone.
+
+    Examples
+    --------
+    >>> cosine_rows([[3, 4], [0, 0], [0, 0]], [[6, 8], [0, 0], [0, 1]]).round(6)
+    array([1., 1., 0.])
+    """
+    one, other = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    norms = np.linalg.norm(one, axis=1) * np.linalg.norm(other, axis=1)
+    return np.asarray(np.where(norms > 0, (one * other).sum(1) / np.maximum(norms, 1e-30), (one == other).all(1)))
 
 
 def _measure(rows: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:

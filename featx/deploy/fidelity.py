@@ -15,6 +15,7 @@ from featx.deploy.parity import differ
 from featx.deploy.resizing import CANVAS
 from featx.errors import ExportError
 from featx.session import run_batches
+from featx.similarity import cosine_rows
 
 __all__ = ["MIN_AGREEMENT", "RESIZE_TOLERANCES", "Agreement", "Answers", "Resized", "agree", "check_resizing"]
 
@@ -115,7 +116,7 @@ def check_resizing(
         len(canvases),
         int(apart.max()),
         float((apart > 0).mean()),
-        float(_cosines(features, ours[1]).min()),
+        float(cosine_rows(features, ours[1]).min()),
         difference,
         tolerance,
     )
@@ -179,11 +180,5 @@ def agree(
         spread = np.square(theirs.numbers - theirs.numbers.mean(0)).sum()
         agreement = float(1 - np.square(theirs.numbers - ours.numbers).sum() / max(spread, 1e-30))
     difference = float(differ(theirs.numbers, ours.numbers).mean()) if theirs.numbers.size else 0.0
-    cosine = float(_cosines(*features).mean())
+    cosine = float(cosine_rows(*features).mean())
     return Agreement(precision, n_calibrated, len(features[0]), agreement, difference, cosine, least)
-
-
-def _cosines(a: npt.NDArray[np.float32], b: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
-    one, other = a.astype(np.float64), b.astype(np.float64)
-    norms = np.linalg.norm(one, axis=1) * np.linalg.norm(other, axis=1)
-    return np.asarray(np.where(norms > 0, (one * other).sum(1) / np.maximum(norms, 1e-30), 1.0))

@@ -16,6 +16,7 @@ from sklearn.preprocessing import StandardScaler
 from featx.backbones import Backbone, tap
 from featx.recipes.verify import run_logits
 from featx.session import Session
+from featx.similarity import cosine_rows
 
 __all__ = ["Fidelity", "measure_fidelity"]
 
@@ -71,8 +72,7 @@ def measure_fidelity(
         One for each picture.
     """
     theirs, ours = (_run(_features(backbone), pixels) for backbone in (reference, copy))
-    norms = np.linalg.norm(theirs, axis=1) * np.linalg.norm(ours, axis=1)
-    cosines = (theirs * ours).sum(1) / np.maximum(norms, 1e-30)
+    cosines = cosine_rows(theirs, ours)
     scores = [_run(lambda some, of=of: run_logits(of, some), pixels) for of in (reference, copy)]
     classified = scores[0].ndim == 2
     return Fidelity(

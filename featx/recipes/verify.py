@@ -12,6 +12,7 @@ from featx._optional import import_optional
 from featx.backbones.file import Backbone, Layer, load_model
 from featx.backbones.tap import tap
 from featx.session import Session, run_graph
+from featx.similarity import cosine_rows
 
 __all__ = ["Difference", "compare_layers", "compare_logits", "difference", "run_logits"]
 
@@ -128,7 +129,5 @@ def _normalized(backbone: Backbone, pixels: npt.NDArray[np.uint8]) -> Any:
 def difference(what: str, one: npt.NDArray[np.float32], other: npt.NDArray[np.float32]) -> Difference:
     """Measure how far the rows of two arrays lie apart."""
     a, b = one.astype(np.float64), other.astype(np.float64)
-    norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
-    cosines = np.where(norms > 0, (a * b).sum(1) / np.maximum(norms, 1e-30), (a == b).all(1))  # rows of zeros agree
-    cosine = float(cosines.min())
+    cosine = float(cosine_rows(a, b).min())
     return Difference(what, cosine, float(np.abs(a - b).max()), float(np.abs(a).max()))
