@@ -1,7 +1,15 @@
-"""Examples in docstrings and in the README run in a folder of their own."""
+"""What holds for every test: examples run in a folder of their own, and Ctrl-C works in what tests start."""
+
+import signal
 
 import pytest
 from _pytest.doctest import DoctestItem
+
+
+def pytest_configure():
+    """Catch Ctrl-C: a shell has what runs in the background ignore it, and what the tests start inherits that."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)

@@ -1,7 +1,6 @@
 """What the tests of the command line share."""
 
 import csv
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -17,12 +16,11 @@ class Ran(NamedTuple):
 
 
 def start(*arguments, cwd, **options):
-    """Start a real process; Ctrl-C works in it even where the tests run in the background."""
+    """Start a real process."""
     return subprocess.Popen(
         [sys.executable, "-m", "featx", *map(str, arguments)],
         cwd=cwd,
         text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options,
     )
 

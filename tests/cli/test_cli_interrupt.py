@@ -66,7 +66,6 @@ def test_inside_compiled_code_that_looks_at_no_signal(big_table):
         text=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     assert process.stdout.readline() == "embedded\n"
     time.sleep(1.5)
@@ -102,7 +101,6 @@ def test_in_the_middle_of_writing(here, world):
         text=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     assert select.select([process.stdout], [], [], 30)[0]
     assert process.stdout.readline() == "writing\n"

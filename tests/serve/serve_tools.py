@@ -84,7 +84,6 @@ def serving(model, *options):
         stderr=PIPE,
         text=True,
         env={**os.environ, "NO_PROXY": "*"},
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     try:
         process.stdout.readline()
