@@ -1,7 +1,20 @@
-"""``python -m featx``."""
+"""``featx``, and ``python -m featx``."""
 
 import sys
 
-from featx.cli import main
+__all__ = ["run"]
 
-sys.exit(main())
+
+def run() -> int:
+    """Run the command line; Ctrl-C is also heard in the second that its imports take."""
+    try:
+        from featx.cli import main
+
+        return main()
+    except KeyboardInterrupt:
+        print("featx: interrupted before anything was done", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(run())

@@ -106,3 +106,25 @@ def test_in_the_middle_of_writing(here, world):
     assert process.stdout.readline() == "writing\n"
     assert len(listing(here)) == 2
     interrupt(process, here)
+
+
+IMPORTING = """
+import runpy
+import signal
+import sys
+
+class Interrupting:
+    def find_spec(self, name, *_):
+        if name == "sklearn":
+            signal.raise_signal(signal.SIGINT)
+
+sys.meta_path.insert(0, Interrupting())
+sys.argv[1:] = ["cache", "--help"]
+runpy.run_module("featx", run_name="__main__")
+"""
+
+
+def test_while_its_imports_run():
+    done = subprocess.run([sys.executable, "-c", IMPORTING], text=True, capture_output=True, timeout=60)
+    assert (done.returncode, done.stdout) == (130, "")
+    assert done.stderr == "featx: interrupted before anything was done\n"
