@@ -83,7 +83,7 @@ def test_labels_stay_in_their_cells_whatever_they_are():
     lines = card.splitlines()
     assert lines[0] == r"# odd\_\|\_\*name\*.featx"
     rows = [line for line in lines if line.startswith("| ")][2:]
-    assert rows[:4] == [r"| a\|b | 3 |", "| new line | 3 |", r"| \*\*bold\*\* | 3 |", r"| \<b> | 3 |"]
+    assert rows[:4] == [r"| a\|b | 3 |", r"| new\\nline | 3 |", r"| \*\*bold\*\* | 3 |", r"| \<b> | 3 |"]
     assert rows[4:7] == [r"| \[here\](https://x) | 3 |", r"| \_so\_ | 3 |", r"| \`tick\` | 3 |"]
     assert rows[8] == "| snake_case-1 | 3 |"
     assert sum(line.startswith("```") for line in lines) == 2

@@ -33,6 +33,7 @@ from featx.cli import (
 )
 from featx.errors import FeatxError
 from featx.files import discard_unfinished
+from featx.plain import plain
 
 __all__ = ["main"]
 
@@ -105,12 +106,12 @@ def _build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())
+def _one_line(error: BaseException | str) -> str:
+    return plain(" ".join(str(error).split()))
 
 
 def _show_warning(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
-    print(f"featx: {category.__name__}: {' '.join(str(message).split())}", file=sys.stderr)
+    print(f"featx: {category.__name__}: {_one_line(message)}", file=sys.stderr)
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from featx.extractor import FeatureExtractor
 from featx.files import check_writable
 from featx.formats import check_format
 from featx.formats.npy import paths_file
+from featx.plain import plain
 from featx.preprocess import CROPS
 
 __all__ = [
@@ -53,7 +54,7 @@ def add_running(parser: argparse.ArgumentParser) -> None:
         metavar="NAME[,NAME]",
         help="onnxruntime's execution providers, in the place of --device",
     )
-    group.add_argument("--batch-size", type=int, metavar="N", help="pictures a run (default: 8, 32 on a card)")
+    group.add_argument("--batch-size", type=int, metavar="N", help="pictures a run (default: 8, 64 on a card)")
     group.add_argument("--cache", action="store_true", help="embed each picture once, ever (see featx cache)")
     group.add_argument("--cache-folder", metavar="FOLDER", help="the same, in a folder of your own")
     group.add_argument("--threads", type=int, default=None, metavar="N", help="default: every core")
@@ -147,7 +148,7 @@ def check_output(path: str, allowed: Collection[str], sources: Sequence[str]) ->
 def note(*lines: str) -> None:
     """Tell a person something that is not the result."""
     for line in lines:
-        print(f"featx: {line}", file=sys.stderr)
+        print(f"featx: {plain(line)}", file=sys.stderr)
 
 
 def note_failures(failures: Iterable[Failure], what: str) -> None:
@@ -156,4 +157,4 @@ def note_failures(failures: Iterable[Failure], what: str) -> None:
     if failures:
         note(f"{len(failures)} {'picture' if len(failures) == 1 else 'pictures'} could not be read, {what}:")
         for failure in failures:
-            print(f"  {failure.source}: {failure.reason}", file=sys.stderr)
+            print(f"  {plain(failure.source)}: {plain(failure.reason)}", file=sys.stderr)

@@ -21,6 +21,7 @@ from featx.errors import InputError, PictureError
 from featx.extractor import FeatureExtractor
 from featx.heads import DEFAULT_HEADS, HEADS, choose_default_head, make_head
 from featx.persistence import read_info, save
+from featx.plain import plain
 from featx.plan import list_backbones
 from featx.report.card import check_card, make_card, write_card
 from featx.report.summary import describe_score, score
@@ -198,7 +199,7 @@ def note_twins(paths: Sequence[str], y: Any, groups: Any) -> None:
     for twin in sorted(twins, key=lambda twin: -len(set(y[twin].tolist())))[:_TWINS]:
         labels = sorted({str(label) for label in y[twin]})
         odd = f"  (labelled {' and '.join(labels)}: one is wrong)" if at_odds and len(labels) > 1 else ""
-        print(f"  {'  '.join(paths[i] for i in twin[:3])}{odd}", file=sys.stderr)
+        print(plain(f"  {'  '.join(paths[i] for i in twin[:3])}{odd}"), file=sys.stderr)
     if len(twins) > _TWINS:
         print(f"  and {len(twins) - _TWINS} more", file=sys.stderr)
 

@@ -15,7 +15,7 @@ from featx.cli.console import add_command, add_running, note, note_failures, run
 from featx.cli.sheet import check_sheet, draw_neighbors
 from featx.dataset import Neighbor
 from featx.errors import InputError
-from featx.report.card import plain
+from featx.plain import plain
 from featx.report.sheet import Tile
 from featx.sources import list_source
 

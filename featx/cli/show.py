@@ -10,7 +10,8 @@ from typing import Any
 from featx.cli.console import add_command
 from featx.errors import BackboneError, PipelineFileError
 from featx.persistence import list_types, read_info
-from featx.report.card import make_card, plain
+from featx.plain import plain
+from featx.report.card import make_card
 from featx.report.usage import use_saved
 
 EXAMPLE = """\

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from featx.files import check_writable, write_whole
+from featx.plain import plain
 from featx.report.summary import describe_score
 
-__all__ = ["check_card", "make_card", "plain", "write_card"]
+__all__ = ["check_card", "make_card", "write_card"]
 
 
 def make_card(name: str, about: Mapping[str, Any], run: str, notes: Sequence[str] = ()) -> str:
@@ -118,11 +119,6 @@ def _some(classes: list[str]) -> str:
 def _text(value: Any) -> str:
     """Show text as it is: on one line, and no part of it taken for Markdown."""
     return re.sub(r"([\\`*~\[\]<|]|(?<!\w)_|_(?!\w))", r"\\\1", plain(value))
-
-
-def plain(value: Any) -> str:
-    """Leave out what starts a line, and what a terminal would obey."""
-    return "".join(letter if letter.isprintable() else " " for letter in str(value))
 
 
 def _join(value: Any) -> str:

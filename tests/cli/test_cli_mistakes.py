@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import termios
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
@@ -204,6 +205,21 @@ def test_no_progress_bar_unless_standard_error_is_a_terminal(run_process, here, 
     assert process.returncode == 0
     assert b"picture" in shown
     assert b"12" in shown
+
+
+def test_a_name_gives_the_terminal_no_orders(featx, here, world):
+    names = ("odd\x1b[2J.png", "new\nline.png", os.fsdecode(b"caf\xe9.png"))
+    Path("photos").mkdir()
+    shutil.copy(min((world / "test" / "bag").iterdir()), "photos/good.png")
+    for name in names:
+        Path("photos", name).touch()
+    ran = [featx("embed", "photos", "-o", "f.csv"), featx("embed", "photos", "-o", "vectors")]
+    ran += [featx("dataset", "info", "vectors"), featx("embed", f"no\x1b[2J{names[0]}", "-o", "f.csv")]
+    assert [one.code for one in ran] == [0, 0, 0, 2]
+    assert all(letter.isprintable() for one in ran for line in one.err.split("\n") for letter in line)
+    for shown in (r"photos/odd\x1b[2J.png: ", r"photos/new\nline.png: ", r"photos/caf\udce9.png: "):
+        assert shown in ran[0].err
+    assert r"failed: odd\x1b[2J.png: " in ran[2].out
 
 
 def test_demo_writes_everything_and_says_how_to_go_on(run_process, here):

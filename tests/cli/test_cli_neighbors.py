@@ -63,9 +63,9 @@ def test_odd_names_stay_on_their_lines(featx, here, world):
         shutil.copy(picture, Path("odd", name, "x.png"))
     assert featx("embed", "odd", "-o", "vectors").code == 0
     found = [line.split("\t") for line in featx("neighbors", "vectors", picture).out.splitlines()[1:]]
-    assert sorted(row[2:] for row in found) == [[f"{n}/x.png", n] for n in (" [2J", "a b", "new line")]
+    assert sorted(row[2:] for row in found) == [[f"{n}/x.png", n] for n in (r"\x1b[2J", r"a\tb", r"new\nline")]
     groups = [line.split("\t") for line in featx("dataset", "duplicates", "vectors").out.splitlines()[2:]]
-    assert sorted(row[1:] for row in groups) == [[f"{n}/x.png", n] for n in (" [2J", "a b", "new line")]
+    assert sorted(row[1:] for row in groups) == [[f"{n}/x.png", n] for n in (r"\x1b[2J", r"a\tb", r"new\nline")]
     (query,) = json.loads(featx("neighbors", "vectors", picture, "--json").out)["queries"]
     assert "new\nline/x.png" in [one["key"] for one in query["neighbors"]]
 

@@ -13,7 +13,7 @@ from featx.cli.console import add_command, note
 from featx.cli.sheet import check_sheet, draw_neighbors
 from featx.dataset import Neighbor
 from featx.errors import InputError
-from featx.report.card import plain
+from featx.plain import plain
 from featx.similarity import SAME
 
 EXAMPLE = """\

@@ -11,6 +11,7 @@ from featx import dataset
 from featx.cli.console import add_command
 from featx.cli.progress import format_bytes
 from featx.dataset.shards import beside
+from featx.plain import plain
 
 EXAMPLE = """\
   featx dataset info vectors
@@ -41,9 +42,9 @@ def run(options: argparse.Namespace) -> None:
     print(f"  {about['shards']} of {about['planned_shards']} shards, {format_bytes(about['bytes'])}")
     for i, one in enumerate(found.manifest.generations):
         what = f", {one.n_replaced} of them anew" if one.n_replaced else ""
-        print(f"  generation {i}: {one.n_pictures} pictures{what} of {' '.join(one.sources)}")
+        print(plain(f"  generation {i}: {one.n_pictures} pictures{what} of {' '.join(one.sources)}"))
     for failure in islice(failures, max(options.failures, 0)):
-        print(f"  failed: {failure.source}: {failure.reason}")
+        print(plain(f"  failed: {failure.source}: {failure.reason}"))
     if about["failed"] > options.failures:
         print(f"  and {about['failed'] - options.failures} more; --failures N lists them")
 

@@ -11,6 +11,7 @@ from featx import dataset
 from featx.cli.console import add_command, check_output
 from featx.errors import InputError
 from featx.formats import FORMATS, write
+from featx.plain import plain
 
 EXAMPLE = """\
   featx dataset sample vectors -n 20
@@ -41,7 +42,7 @@ def run(options: argparse.Namespace) -> None:
         columns["label"] = found.y[chosen].tolist()
     if not options.output:
         for row in zip(*columns.values(), strict=True):
-            print(*("" if value is None else value for value in row), sep="\t")
+            print(*("" if value is None else plain(value) for value in row), sep="\t")
         return
     names = [f"feature_{i}" for i in range(found.n_features)]
     write(options.output, columns, found.take(chosen), names)

@@ -8,6 +8,7 @@ from typing import Any
 from featx import dataset
 from featx.cli.console import add_command
 from featx.errors import DatasetError
+from featx.plain import plain
 
 EXAMPLE = """\
   featx dataset verify vectors
@@ -30,7 +31,7 @@ def run(options: argparse.Namespace) -> None:
     """Check it, and print what is wrong."""
     problems = dataset.verify(options.dataset, options.source, n_samples=options.n, random_state=options.random_state)
     for problem in problems:
-        print(problem)
+        print(plain(problem))
     if problems:
         raise DatasetError(f"{options.dataset}: {len(problems)} things are wrong")
     again = f", and {options.n} pictures gave their vectors again" if options.source else ""
