@@ -25,6 +25,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import Normalizer, StandardScaler
 from sklearn.svm import SVC, SVR, LinearSVC, LinearSVR
 
+from featx.arguments import check_choice
 from featx.errors import InputError
 
 __all__ = [
@@ -295,8 +296,7 @@ def make_head(
     >>> make_head(task="regression")[-1].alphas.max()
     np.float64(1000000.0)
     """
-    if task not in TASKS:
-        raise InputError(f"task={task!r}: expected 'classification' or 'regression'")
+    check_choice("task", task, TASKS)
     if name is None:
         name = DEFAULT_HEADS[task]
     if name not in HEADS:

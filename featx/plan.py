@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from featx.arguments import check_choice, check_integer, check_jobs
 from featx.backbones import Backbone, open_backbone
 from featx.backbones.tap import n_features
 from featx.errors import InputError
@@ -117,18 +118,12 @@ def make_plan(parameters: Mapping[str, Any], *, download: bool = True) -> Plan:
 
 def _check(parameters: Mapping[str, Any]) -> None:
     for name in ("batch_size", "n_threads"):
-        value = parameters[name]
-        if value is None:
-            continue
-        if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
-            raise InputError(f"{name}={value!r}: expected an integer of at least 1")
-    n_jobs = parameters["n_jobs"]
-    if n_jobs is not None and (isinstance(n_jobs, bool) or not isinstance(n_jobs, (int, np.integer)) or not n_jobs):
-        raise InputError(f"n_jobs={n_jobs!r}: expected an integer, at least 1 or negative to count from all cores")
+        if parameters[name] is not None:
+            check_integer(name, parameters[name])
+    if parameters["n_jobs"] is not None:
+        check_jobs(parameters["n_jobs"])
     for name, choices in _CHOICES.items():
-        if not isinstance(parameters[name], str) or parameters[name] not in choices:
-            *most, last = map(repr, choices)
-            raise InputError(f"{name}={parameters[name]!r}: expected {', '.join(most)} or {last}")
+        check_choice(name, parameters[name], choices)
     if not isinstance(parameters["l2_normalize"], (bool, np.bool_)):
         raise InputError(f"l2_normalize={parameters['l2_normalize']!r}: expected True or False")
     cache = parameters["cache"]

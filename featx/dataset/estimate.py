@@ -13,11 +13,12 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 from sklearn.base import clone
 
+from featx.arguments import check_choice, check_integer
 from featx.dataset.manifest import DTYPES
 from featx.dataset.sources import Contents, open_sources
 from featx.dataset.spool import Row, Spool
 from featx.dataset.stream import Picture
-from featx.errors import Failure, InputError
+from featx.errors import Failure
 from featx.extractor import FeatureExtractor
 
 __all__ = ["Estimate", "estimate"]
@@ -82,10 +83,8 @@ def estimate(
     >>> found.n_pictures, found.n_sampled, found.seconds > 0
     (300, 20, True)
     """
-    if isinstance(n_samples, bool) or not isinstance(n_samples, int) or n_samples < 1:
-        raise InputError(f"n_samples={n_samples!r}: expected an integer of at least 1")
-    if dtype not in DTYPES:
-        raise InputError(f"dtype={dtype!r}: expected {' or '.join(map(repr, DTYPES))}")
+    n_samples = check_integer("n_samples", n_samples)
+    check_choice("dtype", dtype, DTYPES)
     extractor = clone(extractor if extractor is not None else FeatureExtractor()).fit(None)
     sources = open_sources(source, path_column=path_column, target=target)
     with tempfile.TemporaryDirectory(prefix="featx-") as folder, Spool(Path(folder, "plan.sqlite")) as spool:

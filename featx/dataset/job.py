@@ -247,7 +247,7 @@ class _Job:
     def _plan(self, spool: Spool, shard_size: int | None, by_state: bool, retry_failed: bool) -> tuple[int, int]:
         """List the sources, and plan what is new; give how many are gone and how many replaced."""
         known = spool.generations()
-        size = shard_size or (known[-1].shard_size if known else default_shard_size(self.features))
+        size = int(shard_size or (known[-1].shard_size if known else default_shard_size(self.features)))
         check_shard_bytes(size, self.features)
         spool.list_sources(self.sources)
         for source in self.sources:

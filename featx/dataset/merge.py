@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from featx.arguments import check_choice, check_integer
 from featx.dataset.lance import publish
 from featx.dataset.lock import hold
 from featx.dataset.manifest import FORMAT, FORMATS, MANIFEST, Manifest, current_versions, write_manifest
@@ -78,10 +79,10 @@ def merge(
     """
     if isinstance(datasets, (str, os.PathLike)) or not datasets:
         raise InputError(f"datasets={datasets!r}: expected a list of folders")
-    if shard_size is not None and (isinstance(shard_size, bool) or not isinstance(shard_size, int) or shard_size < 1):
-        raise InputError(f"shard_size={shard_size!r}: expected an integer of at least 1")
-    if format not in (None, *FORMATS):
-        raise InputError(f"format={format!r}: expected {' or '.join(map(repr, FORMATS))}")
+    if shard_size is not None:
+        shard_size = check_integer("shard_size", shard_size)
+    if format is not None:
+        check_choice("format", format, FORMATS)
     opened = [Dataset(folder) for folder in datasets]
     features = opened[0].manifest.features
     where = format or opened[0].manifest.format

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
+from featx.arguments import check_integer
 from featx.dataset.reading import Dataset
 from featx.errors import DatasetError, InputError
 from featx.similarity import ROUNDING, SAME, Groups, Nearest, check_threshold, unit_rows
@@ -94,8 +95,7 @@ def find_neighbors(
     """
     dataset = _open(dataset)
     queries = _check_queries(X, dataset.n_features)
-    if isinstance(n_neighbors, bool) or not isinstance(n_neighbors, (int, np.integer)) or n_neighbors < 1:
-        raise InputError(f"n_neighbors={n_neighbors!r}: expected an integer of at least 1")
+    n_neighbors = check_integer("n_neighbors", n_neighbors)
     if left_out is not None and len(left_out) != len(queries):
         raise InputError(f"left_out: {len(left_out)} rows for {len(queries)} queries; one for each is expected")
     nearest = Nearest(queries, int(n_neighbors), left_out)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from featx.arguments import check_choice, check_integer, check_jobs
 from featx.dataset.lock import hold
 from featx.dataset.manifest import DTYPES, FORMATS, MANIFEST, Features
 from featx.errors import InputError
@@ -54,16 +55,13 @@ def check_arguments(
 ) -> None:
     """Raise InputError for what no job can be made of."""
     for name, value, least in (("shard_size", shard_size, 1), ("max_failures", max_failures, 0)):
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
-            raise InputError(f"{name}={value!r}: expected an integer of at least {least}")
-    if isinstance(n_jobs, bool) or not isinstance(n_jobs, int) or n_jobs == 0:
-        raise InputError(f"n_jobs={n_jobs!r}: expected a number of workers, or -1 for as many as there can be")
-    if dtype not in DTYPES:
-        raise InputError(f"dtype={dtype!r}: expected {' or '.join(map(repr, DTYPES))}")
-    if format not in (None, *FORMATS):
-        raise InputError(f"format={format!r}: expected {' or '.join(map(repr, FORMATS))}")
-    if check not in ("stat", "content"):
-        raise InputError(f"check={check!r}: expected 'stat' or 'content'")
+        if value is not None:
+            check_integer(name, value, least)
+    check_jobs(n_jobs)
+    check_choice("dtype", dtype, DTYPES)
+    if format is not None:
+        check_choice("format", format, FORMATS)
+    check_choice("check", check, ("stat", "content"))
     if part is not None and not 1 <= part[0] <= part[1]:
         raise InputError(f"part={part!r}: expected (i, n), with i from 1 to n")
 

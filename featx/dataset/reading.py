@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from featx._optional import import_optional
+from featx.arguments import check_integer
 from featx.dataset.current import CurrentRows
 from featx.dataset.lance import read_vectors
 from featx.dataset.manifest import MANIFEST, Manifest, read_manifest
@@ -277,11 +278,10 @@ class Dataset:
         Batch
             ``X``, ``y`` and ``keys``.
         """
-        if isinstance(size, bool) or not isinstance(size, (int, np.integer)) or size < 1:
-            raise InputError(f"size={size!r}: expected an integer of at least 1")
+        size = check_integer("size", size)
         order = None if random_state is None else np.random.default_rng(random_state).permutation(len(self))
-        for start in range(0, len(self), int(size)):
-            end = min(start + int(size), len(self))
+        for start in range(0, len(self), size):
+            end = min(start + size, len(self))
             some = np.arange(start, end) if order is None else order[start:end]
             yield Batch(self.take(some), None if self.y is None else self.y[some], self.keys[some])
 

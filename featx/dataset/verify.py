@@ -10,12 +10,13 @@ from typing import Any
 
 import numpy as np
 
+from featx.arguments import check_integer
 from featx.dataset.reading import Dataset
 from featx.dataset.shards import COLUMNS, VECTOR, read_counts, read_whole, shard_path
 from featx.dataset.sources import Contents, open_sources
 from featx.dataset.spool import Spool
 from featx.dataset.stream import Picture
-from featx.errors import DatasetError, Failure, InputError
+from featx.errors import DatasetError, Failure
 
 __all__ = ["verify"]
 
@@ -61,8 +62,7 @@ def verify(
     >>> featx.dataset.verify("vectors", "clothes/test", n_samples=8)
     []
     """
-    if isinstance(n_samples, bool) or not isinstance(n_samples, int) or n_samples < 1:
-        raise InputError(f"n_samples={n_samples!r}: expected an integer of at least 1")
+    n_samples = check_integer("n_samples", n_samples)
     dataset = Dataset(directory)
     problems = list(_problems(dataset))
     if source is not None and not problems:

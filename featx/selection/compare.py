@@ -11,6 +11,7 @@ import numpy.typing as npt
 from joblib import cpu_count
 from sklearn.base import clone
 
+from featx.arguments import check_integer
 from featx.backbones.file import LayerSpec
 from featx.errors import InputError, PictureError
 from featx.extractor import FeatureExtractor
@@ -109,8 +110,7 @@ def compare(
     """
     items = list_items(X)
     for name, value in (("max_pictures", max_pictures), ("cv", cv)):
-        if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 2:
-            raise InputError(f"{name}={value!r}: expected an integer of at least 2")
+        check_integer(name, value, 2)
     for name, limit in (("max_ms", max_ms), ("max_mb", max_mb)):
         if limit is not None and not limit > 0:
             raise InputError(f"{name}={limit!r}: expected a number above 0")

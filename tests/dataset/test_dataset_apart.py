@@ -89,5 +89,5 @@ def test_bad_pictures_are_counted_over_all_workers(tree, extractor):
 
 
 def test_a_wrong_number_of_workers_is_named(tree, extractor):
-    with pytest.raises(featx.InputError, match="n_jobs=0: expected a number of workers"):
+    with pytest.raises(featx.InputError, match="n_jobs=0: expected an integer, at least 1 or negative"):
         dataset.embed("photos", "vectors", extractor, n_jobs=0)

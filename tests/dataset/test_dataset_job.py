@@ -70,7 +70,8 @@ def test_nothing_depends_on_time_place_or_the_order_of_files(tree, extractor, tm
         os.makedirs(f"elsewhere/photos/{path.parent.name}", exist_ok=True)
         shutil.copy(path, f"elsewhere/photos/{path.parent.name}")  # made in another order, at another time
     os.chdir("elsewhere")
-    dataset.embed("photos", "vectors", FeatureExtractor(layer="stem", batch_size=3, n_threads=1), shard_size=8)
+    again = FeatureExtractor(layer="stem", batch_size=3, n_threads=1)
+    dataset.embed("photos", "vectors", again, shard_size=np.int64(8))
     os.chdir(tmp_path)
     assert contents("elsewhere/vectors") == contents("vectors")
 
