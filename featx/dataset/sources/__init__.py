@@ -6,7 +6,7 @@ import glob
 import os
 from collections.abc import Sequence
 
-from featx.dataset.sources.archives import Tar, Zip
+from featx.dataset.sources.archives import Tar
 from featx.dataset.sources.files import Files
 from featx.dataset.sources.huggingface import HuggingFace, is_saved_dataset
 from featx.dataset.sources.packed import PACKED_SUFFIXES, PackedTar
@@ -14,6 +14,7 @@ from featx.dataset.sources.remote import RemoteFiles
 from featx.dataset.sources.source import Contents, Entry, Source, key_of
 from featx.dataset.sources.store import RemoteStore, is_url
 from featx.dataset.sources.table import Table
+from featx.dataset.sources.zips import Zip
 from featx.errors import InputError, SourceError
 from featx.tables import TABLE_SUFFIXES
 

@@ -1,33 +1,31 @@
-"""Pictures in zip and tar archives, read from their place in the file; WebDataset's shards are tar archives."""
+"""Pictures in archives, read from their place in the file; WebDataset's shards are tar archives."""
 
 from __future__ import annotations
 
 import json
 import os
-import struct
 import tarfile
-import zipfile
-import zlib
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any
 
 from featx.dataset.sources.source import Contents, Entry, Source, key_of
-from featx.dataset.sources.store import LARGEST_FILE, check_size, is_url, open_store
+from featx.dataset.sources.store import check_size, is_url, open_store
 from featx.decode import UnreadableError
 from featx.errors import SourceError, first_line
 from featx.sources import is_picture
 
-__all__ = ["Tar", "Zip"]
+__all__ = ["Archive", "Tar"]
 
-_LOCAL_HEADER = struct.Struct("<4s5H3I2H")
 _LARGEST_LABEL = 2**20
 #: How WebDataset names what goes with a picture.
 _LABEL_SUFFIXES = (".cls", ".label", ".txt")
 
 
-class _Archive(Source):
+class Archive(Source):
+    """What holds many pictures in one file."""
+
     def __init__(self, given: str) -> None:
         super().__init__(given)
         self.store, self.path = open_store(given if is_url(given) else os.path.abspath(given))
@@ -50,7 +48,7 @@ class _Archive(Source):
             raise SourceError(f"{self.given}: no pictures in this archive ({others} other files)")
 
 
-class Tar(_Archive):
+class Tar(Archive):
     """An uncompressed tar archive. Of ``1.jpg`` and ``1.cls`` or ``1.json`` side by side, one labels the other."""
 
     def entries(self) -> Iterator[Entry]:
@@ -122,58 +120,3 @@ def _label(archive: tarfile.TarFile, member: tarfile.TarInfo) -> str | None:
     except (ValueError, TypeError, KeyError):
         return None
     return str(label) if isinstance(label, (str, int, float)) else None
-
-
-class Zip(_Archive):
-    """A zip archive; the first folder of a name is its label."""
-
-    def entries(self) -> Iterator[Entry]:
-        """Read the directory at its end."""
-        others, found = 0, False
-        with self.store.open(self.path) as file:
-            try:
-                archive = zipfile.ZipFile(file)
-            except (zipfile.BadZipFile, OSError, EOFError, ValueError) as error:
-                raise SourceError(f"{self.given}: cannot be read as zip ({first_line(error)})") from None
-            for member in archive.infolist():
-                if member.is_dir():
-                    continue
-                if not is_picture(os.path.basename(member.filename)):
-                    others += 1
-                    continue
-                found = True
-                numbers = (member.header_offset, member.compress_size, member.file_size, member.CRC)
-                place = " ".join(map(str, (*numbers, member.compress_type, member.flag_bits & 1)))
-                parts = member.filename.split("/")
-                label = parts[0] if len(parts) > 1 else None
-                key = key_of(member.filename.encode("utf-8", "surrogateescape"))
-                yield Entry(key, place.encode(), label, f"{member.file_size} {member.CRC:08x}")
-        self._refuse_empty(found, others)
-
-    def contents(self) -> Contents:
-        """Read members from where they lie."""
-
-        def fetch(key: str, place: bytes) -> partial[bytes]:
-            return partial(self._read, *map(int, place.split()))
-
-        return fetch
-
-    def _read(self, offset: int, packed: int, size: int, crc: int, method: int, encrypted: int) -> bytes:
-        if encrypted:
-            raise UnreadableError("is encrypted; unpack the archive with its password first")
-        if method not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-            raise UnreadableError(f"is packed with method {method}; expected stored or deflated")
-        check_size(max(packed, min(size, LARGEST_FILE + 1)))
-        header = self.store.read_part(self.path, offset, _LOCAL_HEADER.size)
-        if len(header) < _LOCAL_HEADER.size or header[:4] != b"PK\x03\x04":
-            raise UnreadableError("the archive is damaged: no entry where its directory says")
-        skip = sum(_LOCAL_HEADER.unpack(header)[-2:])
-        data = self.store.read_part(self.path, offset + _LOCAL_HEADER.size + skip, packed)
-        if method == zipfile.ZIP_DEFLATED:
-            try:
-                data = zlib.decompressobj(-15).decompress(data, size + 1)  # no more than the directory says
-            except zlib.error as error:
-                raise UnreadableError(f"damaged in the archive ({error})") from None
-        if len(data) != size or zlib.crc32(data) != crc:
-            raise UnreadableError("damaged in the archive: its size or checksum is another")
-        return data
