@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import featx
 
 ROOT = Path(__file__).parents[1]
@@ -68,6 +70,7 @@ def test_ten_lines_are_ten_and_tell_clothes_apart(tmp_path):
     assert accuracy > 0.78  # the demo's head on raw pixels
 
 
+@pytest.mark.heavy
 def test_a_search_embeds_each_picture_once_for_each_kind_of_features(tmp_path):
     text = run("search_backbones.py", tmp_path)
     assert "18 candidates x 5 folds, 6 kinds of features of 225 pictures" in text
@@ -80,6 +83,7 @@ def test_a_search_embeds_each_picture_once_for_each_kind_of_features(tmp_path):
     assert len({accuracy for _, accuracy in rows}) > 1  # not one network under two names
 
 
+@pytest.mark.heavy
 def test_a_search_of_a_folder_that_is_run_again_puts_no_picture_through_a_network(tmp_path):
     X, y = featx.samples.load_fashion_mnist("test")
     folder, cache = tmp_path / "clothes", tmp_path / "cache"
@@ -96,6 +100,7 @@ def test_a_search_of_a_folder_that_is_run_again_puts_no_picture_through_a_networ
     assert accuracies[0] == accuracies[1]
 
 
+@pytest.mark.heavy
 def test_pictures_tell_of_houses_what_columns_do_not(tmp_path):
     text = run("pictures_and_columns.py", tmp_path)
     columns, pictures, both = (
@@ -109,6 +114,7 @@ def test_pictures_tell_of_houses_what_columns_do_not(tmp_path):
     assert abs(float(gain) - (columns - both)) < 0.002
 
 
+@pytest.mark.heavy
 def test_houses_come_from_a_folder_as_well(tmp_path):
     draw = "import sys, pathlib, runpy; sys.path.insert(0, sys.argv[1]); import pictures_and_columns as p; "
     draw += "out = pathlib.Path(sys.argv[2]); (out / 'frontal').mkdir(parents=True); table = p.draw_houses(60); "
@@ -121,6 +127,7 @@ def test_houses_come_from_a_folder_as_well(tmp_path):
     assert number(r"both +mean absolute percentage error (\S+)", text) < 1
 
 
+@pytest.mark.heavy
 def test_a_network_of_ones_own_is_a_backbone_as_any_other(tmp_path):
     text = run("custom_backbone.py", tmp_path)
     assert number(r"wrapped: cosine (\S+),", text) > 0.9999
@@ -133,6 +140,7 @@ def test_a_network_of_ones_own_is_a_backbone_as_any_other(tmp_path):
     assert bundled > 0.78
 
 
+@pytest.mark.heavy
 def test_a_temperature_mends_what_a_few_pictures_say_of_certainty(tmp_path):
     text = run("few_shot.py", tmp_path)
     rows = re.findall(r"^ +(\d+)  (\w+) +(\S+) \+- \S+  (\S+) \+- \S+ +(\S+)$", text, re.MULTILINE)

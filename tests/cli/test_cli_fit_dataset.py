@@ -205,6 +205,7 @@ sys.exit(main(sys.argv[1:]))
 """
 
 
+@pytest.mark.heavy
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems keep no such limit")
 def test_more_features_than_memory_under_a_real_limit(here):
     """300 MB of features and 250 MB to be had: in parts it works; all at once it is refused, or fails."""

@@ -15,7 +15,9 @@ def pictures(world, name):
     return sorted((world / "train" / name).iterdir())
 
 
-@pytest.mark.parametrize("effort", EFFORTS)
+@pytest.mark.parametrize(
+    "effort", [pytest.param(effort, marks=pytest.mark.heavy if effort == "thorough" else ()) for effort in EFFORTS]
+)
 def test_a_search_chooses_features_and_head(featx, here, world, effort):
     ran = featx("fit", world / "train", "--search", effort, *QUICKLY, "-o", "m.featx")
     assert ran.code == 0, ran.err
