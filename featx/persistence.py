@@ -25,7 +25,7 @@ import tempfile
 import warnings
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from importlib import metadata
@@ -43,6 +43,7 @@ from featx.backbones.inspection import inspect_apart
 from featx.errors import BackboneError, PipelineFileError, UntrustedTypeError
 from featx.extractor import FeatureExtractor
 from featx.files import write_whole
+from featx.parts import find_extractors
 from featx.plan import BackboneSpec, list_backbones
 
 __all__ = ["TRUSTED", "list_types", "load", "read_info", "save"]
@@ -123,7 +124,7 @@ def save(
     FeatureExtractor(pooling='max')
     """
     backbones: dict[str, Backbone] = {}
-    extractors = list(_find_extractors(pipeline))
+    extractors = list(find_extractors(pipeline))
     for extractor in extractors:
         if not hasattr(extractor, "backbone_identity_"):
             raise PipelineFileError(f"{path}: {extractor!r} is not fitted; call fit before save")
@@ -193,7 +194,7 @@ def load(path: str | os.PathLike[str], *, backbone: BackboneSpec | None = None) 
     except Exception as error:  # skops raises whatever a damaged state leads to
         reason = f"cannot be rebuilt ({type(error).__name__}: {error})"
         raise PipelineFileError(f"{path}: {reason}{_after(other)}") from error
-    for extractor in _find_extractors(pipeline):
+    for extractor in find_extractors(pipeline):
         identities = _identities(extractor)
         was: Any = extractor.backbone
         was = [was] if isinstance(was, str) else was
@@ -378,23 +379,3 @@ def _writable_cache() -> Path:
 
 def _member(identity: str) -> str:
     return f"backbones/{identity}.onnx"
-
-
-def _find_extractors(thing: Any) -> Iterator[FeatureExtractor]:
-    """Find the extractors that predict: fitted attributes count, or else the parameters.
-
-    A search or a meta-estimator keeps the template that it cloned as a
-    parameter, never fitted, and the fitted one under a name that ends in ``_``.
-    """
-    if isinstance(thing, FeatureExtractor):
-        yield thing
-    elif isinstance(thing, BaseEstimator) or (
-        type(thing).__module__.startswith("sklearn.calibration")  # keeps fitted copies in objects of its own
-    ):
-        fitted = list(_find_extractors([value for name, value in vars(thing).items() if name.endswith("_")]))
-        yield from fitted or _find_extractors(list(vars(thing).values()))
-    elif isinstance(thing, dict):
-        yield from _find_extractors(list(thing.values()))
-    elif isinstance(thing, (list, tuple)):
-        for part in thing:
-            yield from _find_extractors(part)

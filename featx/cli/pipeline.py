@@ -7,11 +7,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.pipeline import Pipeline
 
 from featx.cli.console import running_parameters
-from featx.errors import Failure, PipelineFileError
+from featx.errors import Failure, InputError, PipelineFileError
 from featx.extractor import FeatureExtractor
+from featx.parts import take_apart
 from featx.persistence import load, read_info
 
 __all__ = ["Loaded", "Predictions", "add_model", "load_pipeline", "predict"]
@@ -48,12 +48,13 @@ def add_model(parser: argparse.ArgumentParser) -> None:
 
 
 def load_pipeline(options: argparse.Namespace) -> Loaded:
-    """Load what ``featx fit`` or `featx.save` wrote: a pipeline that begins with an extractor."""
+    """Load what ``featx fit`` or `featx.save` wrote: an extractor and what stands behind it."""
     info = read_info(options.model)["info"]
     pipeline = load(options.model, backbone=options.backbone)
-    if not isinstance(pipeline, Pipeline) or len(pipeline) < 2 or not isinstance(pipeline[0], FeatureExtractor):
-        raise PipelineFileError(f"{options.model}: not a pipeline of a feature extractor and a head")
-    extractor, head = pipeline[0], pipeline[1:]
+    try:
+        extractor, head = take_apart(pipeline)
+    except InputError as error:
+        raise PipelineFileError(f"{options.model}: {error}") from None
     if not hasattr(head, "predict"):
         raise PipelineFileError(f"{options.model}: a pipeline that predicts nothing; featx embed gives features")
     extractor.set_params(**running_parameters(options))

@@ -15,8 +15,8 @@ EXAMPLE = """\
   featx predict ants.featx new/*.jpg -o new.csv
 writes path, label and proba_CLASS for each class (or path and value), and in
 the column error why a picture could not be read; the exit status is 0 as long
-as one can. MODEL may also be a pipeline saved by featx.save, if it begins with
-a FeatureExtractor."""
+as one can. MODEL may also be what featx.save saved: a pipeline that begins with
+a FeatureExtractor, or a search or meta-estimator over such."""
 
 
 def add(commands: Any) -> argparse.ArgumentParser:

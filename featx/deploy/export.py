@@ -30,6 +30,7 @@ from featx.errors import ExportError, Failure, InputError
 from featx.extractor import FeatureExtractor
 from featx.files import check_writable, write_whole
 from featx.items import list_items
+from featx.parts import take_apart
 from featx.plan import list_backbones
 from featx.preprocess import to_canvas
 from featx.recipes.pictures import list_real_pictures
@@ -99,7 +100,7 @@ def export(
     ----------
     pipeline : Pipeline
         Begins with a `FeatureExtractor` of one backbone and ends in a classifier or a
-        regressor; or a search over such pipelines.
+        regressor; or a search or meta-estimator over such pipelines, with the same features.
     path : str or path
         The file, written whole or not at all. Its input is ``pixels``, uint8 of shape (N, 3,
         height, width): pictures on the backbone's canvas, as its metadata says.
@@ -217,22 +218,25 @@ class _PartedError(Exception):
 
 def _take_apart(pipeline: Any) -> tuple[FeatureExtractor, Any]:
     """Split into the extractor and all that comes behind it."""
-    pipeline = getattr(pipeline, "best_estimator_", pipeline)
-    expected = "expected a fitted pipeline that begins with a FeatureExtractor and ends in a classifier or regressor"
-    if not isinstance(pipeline, Pipeline) or len(pipeline) < 2 or not isinstance(pipeline[0], FeatureExtractor):
-        raise ExportError(f"{type(pipeline).__name__}: {expected}")
-    extractor, head = pipeline[0], pipeline[1:]
+    what = type(pipeline).__name__
+    try:
+        extractor, head = take_apart(pipeline)
+    except InputError as error:
+        raise ExportError(f"{what}: {error}") from None
+    last = type(_last(head)).__name__
     if not hasattr(head, "predict"):
-        raise ExportError(f"a pipeline that ends in {type(head[-1]).__name__}: {expected}")
-    if not hasattr(extractor, "backbone_identity_"):
-        raise ExportError(f"{type(extractor).__name__}: not fitted; call fit before export")
+        raise ExportError(f"{what}: ends in {last}; expected a classifier or a regressor")
     if len(list_backbones(extractor.backbone)) > 1:
         raise ExportError("several backbones, each with a canvas of its own: a file takes one; fit with one")
     try:
         check_is_fitted(head)
     except NotFittedError:
-        raise ExportError(f"{type(head[-1]).__name__}: not fitted; call fit before export") from None
+        raise ExportError(f"{last}: not fitted; call fit first") from None
     return extractor, head
+
+
+def _last(head: Any) -> Any:
+    return head[-1] if isinstance(head, Pipeline) else head
 
 
 def _make_walk(tapped: onnx.ModelProto) -> Walk:

@@ -74,7 +74,10 @@ MISTAKES = {
     "predict: no such model": ("predict gone.featx W/test -o p.csv", "gone.featx: no such file"),
     "predict: model is a picture": ("predict W/broken.png W/test -o p.csv", "not a pipeline saved by featx"),
     "predict: model is a folder": ("predict W W/test -o p.csv", "not a pipeline saved by featx"),
-    "predict: extractor alone": ("predict extractor.featx W/test -o p.csv", "not a pipeline of a feature extractor"),
+    "predict: extractor alone": (
+        "predict extractor.featx W/test -o p.csv",
+        "expected a fitted pipeline of a FeatureExtractor",
+    ),
     "predict: wrong suffix": ("predict CLASSES W/test -o p.npy", "p.npy: expected a name ending in .csv, .parquet"),
     "predict: output is the source": ("predict CLASSES t.csv -o t.csv", "t.csv: is what is read from"),
     "predict: only bad pictures": ("predict CLASSES W/broken.png gone.png -o p.csv", "gone.png: no such file"),
@@ -235,5 +238,5 @@ def test_demo_writes_everything_and_says_how_to_go_on(run_process, here):
     assert [line.partition("featx ")[2].split()[0] for line in commands] == ["fit", "evaluate", "predict"]
     assert "fit 'first look/pictures/train' -o my.featx" in commands[0]
     for command in commands:
-        subprocess.run(command, shell=True, cwd=here, check=True, capture_output=True, timeout=120)
+        subprocess.run(command, shell=True, cwd=here, check=True, capture_output=True, timeout=600)
     assert len((here / "answers.csv").read_text().splitlines()) == 301

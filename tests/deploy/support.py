@@ -121,6 +121,11 @@ Runtime runs. It takes `pixels`, uint8 of shape (N, 3, height, width), and gives
 `--features` the `features` as well. It holds ONNX's own operators only. `metadata_props` say how a picture becomes
 pixels (`featx.preprocess`, `featx.features`), what the classes are, which backbone and versions made it, and when.
 
+The pipeline begins with a `FeatureExtractor`, or is made of such by searches and meta-estimators:
+`GridSearchCV`, `CalibratedClassifierCV`, `VotingClassifier`, `TransformedTargetRegressor` and so on over
+`make_pipeline(FeatureExtractor(), ...)`, where all extractors give the same features. `featx predict`, `evaluate` and
+`serve` take the same, and embed a picture once for all.
+
 Nothing is written unless it answers as scikit-learn does. Real pictures go through both, from pixels to answer:
 every label must be the same, and every probability within 1e-4. So must 256 rows of features in the range of theirs,
 in every step by itself, so that the step to blame can be named. Of these rows, one in a hundred may get another

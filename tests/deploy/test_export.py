@@ -227,9 +227,9 @@ def test_what_is_no_pipeline_of_pictures_is_refused(trials, tiny_backbone, tmp_p
     head = LogisticRegression()
     for pipeline, why in (
         (head, r"LogisticRegression: expected a fitted pipeline"),
-        (make_pipeline(StandardScaler(), head), r"expected a fitted pipeline that begins with a FeatureExtractor"),
+        (make_pipeline(StandardScaler(), head), r"expected a fitted pipeline of a FeatureExtractor"),
         (make_pipeline(trials.extractor, StandardScaler()), r"ends in StandardScaler"),
-        (make_pipeline(FeatureExtractor(str(tiny_backbone)), head), r"not fitted; call fit before export"),
+        (make_pipeline(FeatureExtractor(str(tiny_backbone)), head), r"not fitted; call fit first"),
         (make_pipeline(trials.extractor, head), r"LogisticRegression.*not fitted"),
         (make_pipeline(two, head), r"several backbones"),
     ):
