@@ -3,24 +3,31 @@
 python benchmarks/dataset.py FOLDER [--n 2000] [--rounds 3]
 python benchmarks/dataset.py FOLDER --workers
 python benchmarks/dataset.py FOLDER --finished 10000
+python benchmarks/dataset.py FOLDER --listing 10000000
 
 Interleaved: `FeatureExtractor.embed` and `featx.dataset.embed` on the same pictures, copies of
 FOLDER's, each in a process of its own for its peak memory. With --workers: one worker of one thread
 against two, which are processes and start within the time. With --finished: a further run over so
-many shards, of one picture each, that are done.
+many shards, of one picture each, that are done. With --listing: `featx.dataset.estimate` on a table and
+on a zip archive of so many names, which are all listed; a few of the archive's pictures are embedded.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
+import io
 import json
 import shutil
 import subprocess
 import sys
 import tempfile
+import zipfile
 from itertools import cycle, islice
 from pathlib import Path
 from statistics import median
+
+from PIL import Image
 
 WORK = """
 import json, resource, sys, time
@@ -47,6 +54,20 @@ def run(paths: list[str], **arguments: object) -> tuple[float, float]:
     return seconds, megabytes
 
 
+LIST = """
+import json, sys, time
+import featx
+from featx.dataset import estimate
+def peak():  # of this program alone; ru_maxrss begins with what its parent had
+    return int(open("/proc/self/status").read().partition("VmHWM:")[2].split()[0]) / 1024
+extractor = featx.FeatureExtractor(layer="stem")
+extractor.embed(featx.samples.load_fashion_mnist("test")[0][:1])
+before, start = peak(), time.perf_counter()
+found = estimate(sys.argv[1], extractor=extractor, n_samples=16)
+print(json.dumps([found.n_pictures, time.perf_counter() - start, peak(), before]))
+"""
+
+
 def main() -> None:
     """Time what was asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -55,9 +76,13 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--workers", action="store_true")
     parser.add_argument("--finished", type=int, default=0, metavar="N")
+    parser.add_argument("--listing", type=int, default=0, metavar="N")
     options = parser.parse_args()
     found = sorted(path for path in options.folder.rglob("*") if path.suffix.lower() in (".jpg", ".jpeg", ".png"))
     with tempfile.TemporaryDirectory() as folder:
+        if options.listing:
+            measure_listing(options.listing, folder)
+            return
         paths = []
         Path(folder, "pictures").mkdir()
         for i, path in enumerate(islice(cycle(found), options.finished or options.n)):
@@ -109,6 +134,24 @@ def measure_finished(paths: list[str], folder: str) -> None:
     first, _ = run(paths, **arguments)
     again, peak = run(paths, **arguments)
     print(f"{len(paths)} shards of a picture: {first:.0f} s, and again {again:.2f} s at a peak of {peak:.0f} MB")
+
+
+def measure_listing(n: int, folder: str) -> None:
+    """List a table and an archive of so many names, each in a process of its own for its peak memory."""
+    picture = io.BytesIO()
+    Image.new("RGB", (16, 16)).save(picture, "png")
+    with open(f"{folder}/table.csv", "w", newline="") as file, zipfile.ZipFile(f"{folder}/archive.zip", "w") as archive:
+        table = csv.writer(file)
+        table.writerow(["path"])
+        for i in range(n):
+            name = f"class{i % 1000:04}/picture{i:08}.png"
+            table.writerow([name])
+            archive.writestr(name, picture.getvalue())
+    for source in ("table.csv", "archive.zip"):
+        command = [sys.executable, "-c", LIST, f"{folder}/{source}"]
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+        n_found, seconds, peak, before = json.loads(done.stdout)
+        print(f"{source}: {n_found} names in {seconds:.0f} s at a peak of {peak:.0f} MB ({before:.0f} before)")
 
 
 if __name__ == "__main__":
