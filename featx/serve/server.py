@@ -25,6 +25,9 @@ __all__ = ["serve"]
 _TO_LEAVE = 5
 #: Connections at the same time; a process may open about a thousand files.
 _CONNECTIONS = 900
+#: Seconds that a connection may wait for its next request: longer than proxies keep theirs, commonly 60. Who sends at
+#: the moment when the server closes gets no answer.
+_IDLE = 75
 #: Seconds within which a signal that comes again is the same: supervisors tell a process and its group.
 _ONE_WISH = 1
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -101,6 +104,7 @@ def serve(
             server_header=False,
             limit_concurrency=_CONNECTIONS,
             timeout_graceful_shutdown=_TO_LEAVE,
+            timeout_keep_alive=_IDLE,
         )
         running = _Running(uvicorn.Server(config), app, limits)
         shown = f"[{host}]" if ":" in host else host

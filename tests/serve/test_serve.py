@@ -1,6 +1,8 @@
 """``featx serve`` as a client sees it: a real process, real pictures."""
 
+import time
 from concurrent.futures import ThreadPoolExecutor
+from http.client import HTTPConnection
 
 import numpy as np
 import pytest
@@ -148,3 +150,12 @@ def test_a_regression_gives_values_and_the_log_a_line_a_request(clothes, tmp_pat
     predict, health, _ = err.splitlines()
     assert " 127.0.0.1 POST '/predict' 200 " in predict
     assert " 127.0.0.1 GET '/health' 200 " in health
+
+
+@pytest.mark.heavy
+def test_a_connection_may_idle_for_longer_than_a_minute(server, photos):
+    connection = HTTPConnection(*server.where, timeout=60)
+    assert server.send(photos[0], connection=connection).status == 200
+    time.sleep(62)
+    assert server.send_form([photos[0]] * 9, connection=connection).status == 200
+    connection.close()
