@@ -153,9 +153,9 @@ def test_a_regression_gives_values_and_the_log_a_line_a_request(clothes, tmp_pat
 
 
 @pytest.mark.heavy
-def test_a_connection_may_idle_for_longer_than_a_minute(server, photos):
+def test_a_connection_may_idle(server, photos):
     connection = HTTPConnection(*server.where, timeout=60)
     assert server.send(photos[0], connection=connection).status == 200
-    time.sleep(62)
+    time.sleep(8)  # uvicorn alone ends it after five
     assert server.send_form([photos[0]] * 9, connection=connection).status == 200
     connection.close()
