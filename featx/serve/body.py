@@ -116,11 +116,15 @@ async def _read_form(request: Request, limits: Limits, held: Held) -> list[Sent]
         begin()
 
     parser.on_part_begin = count_and_begin
+    ended: list[bool] = []
+    parser.on_end = lambda: ended.append(True)
     try:
         form = await parser.parse()
     except (parsing.MultiPartException, malformed) as error:  # newer Starlette turns the second into the first
         why = getattr(error, "message", "no valid parts").rstrip(".")
         raise RefusedError(400, f"malformed multipart/form-data ({why}); {_HOW}") from None
+    if not ended:
+        raise RefusedError(400, f"malformed multipart/form-data (it ends before its last boundary); {_HOW}")
     sent = [await _read_part(name, part) for name, part in form.multi_items()]
     if not sent:
         raise RefusedError(422, f"a form without a picture; {_HOW}")
