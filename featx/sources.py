@@ -20,7 +20,18 @@ from featx.tables import (
     read_table,
 )
 
-__all__ = ["SPLITS", "Listing", "is_picture", "list_labelled_folder", "list_source"]
+__all__ = [
+    "ARCHIVE_SUFFIXES",
+    "SPLITS",
+    "Listing",
+    "is_picture",
+    "list_labelled_folder",
+    "list_source",
+    "refuse_unlistable",
+]
+
+#: Of what only a job reads, `featx.dataset.embed`.
+ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst", ".tzst")
 
 #: Folders of these names are parts of a data set, not classes.
 SPLITS = frozenset({"train", "training", "val", "valid", "validation", "test", "testing"})
@@ -86,6 +97,9 @@ def list_source(
         return _list_table(tables[0], path_column, target, need_target)
     if path_column or target:
         raise SourceError(f"{sources[0]}: --path-column and --target are columns of a table, and this is none")
+    for source in sources:
+        if source.lower().endswith(ARCHIVE_SUFFIXES) and os.path.isfile(source):
+            raise SourceError(f"{source}: an archive; {_embed_first(source)}")
     if need_target:
         for source in sources:
             if not os.path.exists(source) and not any(sign in source for sign in "*?["):
@@ -150,6 +164,7 @@ def list_labelled_folder(folder: str) -> Listing:
         if not found:
             empty.append(name)
     if len(set(labels)) < 2:
+        _refuse_dataset(folder)
         raise SourceError(
             f"{folder}: pictures of {len(set(labels))} class; at least two sub-folders with pictures are needed"
         )
@@ -176,11 +191,13 @@ def _expand(source: str) -> tuple[list[str], int]:
     if os.path.isdir(source):
         found = _walk(source)
         if not found[0]:
+            _refuse_dataset(source)
             raise SourceError(f"{source}: no pictures in this folder ({found[1]} other files)")
         return found
     if os.path.exists(source):
         return [source], 0
     if any(sign in source for sign in "*?["):
+        refuse_unlistable(source)
         matches = sorted(glob.glob(source, recursive=True))
         files, others = [], 0
         for match in matches:
@@ -196,6 +213,28 @@ def _expand(source: str) -> tuple[list[str], int]:
             raise SourceError(f"{source}: no picture matches")
         return list(dict.fromkeys(files)), others
     raise SourceError(f"{source}: no such file or folder")
+
+
+def refuse_unlistable(pattern: str, root: str | None = None) -> None:
+    """Raise SourceError when a folder that a pattern leads through cannot be listed; glob would pass it over."""
+    folder = pattern if pattern.endswith("**") else os.path.dirname(pattern)
+    while True:
+        for name in glob.iglob(folder or os.curdir, root_dir=root, recursive=True):
+            path = os.path.join(root or "", name)
+            if os.path.isdir(path) and not os.access(path, os.R_OK | os.X_OK):
+                raise SourceError(f"{path}: cannot be listed (Permission denied)")
+        if not any(sign in folder for sign in "*?["):
+            return
+        folder = os.path.dirname(folder)
+
+
+def _embed_first(source: str) -> str:
+    return f"embed it first: featx embed {shlex.quote(source)} -o DIR, then featx fit DIR"
+
+
+def _refuse_dataset(folder: str) -> None:
+    if os.path.exists(os.path.join(folder, "_manifest.json")):
+        raise SourceError(f"{folder}: a dataset of embeddings, and pictures are expected here; featx fit takes it")
 
 
 def _walk(folder: str) -> tuple[list[str], int]:
@@ -253,5 +292,7 @@ def _list_table(table: str, path_column: str | None, target: str | None, need_ta
         raise SourceError(
             f"{table}: data row {empty[0] + 1} has no path in column {path_column!r} ({len(empty)} in all)"
         )
+    if any(isinstance(value, dict) or (isinstance(value, bytes) and b"\0" in value) for value in values):
+        raise SourceError(f"{table}: column {path_column!r} holds pictures, not paths; {_embed_first(table)}")
     paths = [os.path.join(folder, os.fsdecode(value) if isinstance(value, bytes) else str(value)) for value in values]
     return Listing(paths, columns[target] if target else None, path_column, target, tuple(notes))

@@ -92,7 +92,9 @@ def read_table(table: str) -> dict[str, list[Any]]:
             file.seek(0)
             reader = csv.reader(file, delimiter=delimiter)
             rows = [(reader.line_num, row) for row in reader if row]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except OSError as error:
+        raise SourceError(f"{table}: cannot be read ({error.strerror})") from None
+    except (UnicodeDecodeError, csv.Error) as error:
         raise SourceError(f"{table}: cannot be read as a table in UTF-8 ({error})") from None
     return _columns(table, rows)
 

@@ -2,8 +2,11 @@
 
 import os
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
+from featx.dataset.sources import open_source
 from featx.errors import SourceError
 from featx.sources import list_labelled_folder, list_source
 
@@ -24,6 +27,14 @@ def make_tree(tmp_path, monkeypatch):
         return tmp_path
 
     return make
+
+
+def list_all(source):
+    return list_source([source]).paths
+
+
+def list_job(source):
+    return list(open_source(source).entries())
 
 
 def test_sub_folders_are_classes_sorted_by_class_and_path(make_tree):
@@ -180,10 +191,40 @@ def test_a_file_is_taken_whatever_its_name(make_tree):
         (["p"], {"target": "y"}, "p: --path-column and --target are columns of a table"),
         (["p/a/1.png"], {"need_target": True}, "p/a/1.png: no labels; give one folder"),
         (["p", "no-pictures"], {"need_target": True}, "p no-pictures: no labels; give one folder"),
+        (["p.tar.gz"], {}, "p.tar.gz: an archive; embed it first: featx embed p.tar.gz -o DIR, then featx fit DIR"),
+        (["the p.zip"], {"need_target": True}, "the p.zip: an archive; embed it first: featx embed 'the p.zip' -o DIR"),
+        (["vectors"], {}, "vectors: a dataset of embeddings, and pictures are expected here"),
+        (["vectors"], {"need_target": True}, "vectors: a dataset of embeddings, and pictures are expected here"),
     ],
 )
 def test_sources_that_cannot_be_used(make_tree, sources, options, said):
-    make_tree("p/a/1.png", "no-pictures/x.txt")
+    make_tree("p/a/1.png", "no-pictures/x.txt", "p.tar.gz", "the p.zip", "vectors/_manifest.json")
     with pytest.raises(SourceError) as caught:
         list_source(sources, **options)
     assert str(caught.value).startswith(said)
+
+
+@pytest.mark.parametrize("pattern", ["p/*/*.png", "p/**/*.png", "p/*/c/1.png", "p/**", "p/*"])
+@pytest.mark.parametrize("whole", [list_all, list_job], ids=["at once", "job"])
+def test_a_glob_passes_over_no_folder_that_cannot_be_listed(make_tree, monkeypatch, pattern, whole):
+    make_tree("p/a/c/1.png", "p/a/1.png", "p/b/1.png", "p/b/c/1.png")
+    assert whole(pattern)
+    os.chmod("p/b", 0)
+    if os.geteuid() == 0:  # to whom nothing is forbidden
+        monkeypatch.setattr(os, "access", lambda path, mode: not str(path).endswith("p/b"))
+    try:
+        if os.geteuid() == 0 and pattern == "p/*":
+            return  # its folders are walked, which shows itself
+        with pytest.raises(SourceError, match="p/b: cannot be listed"):
+            whole(pattern)
+    finally:
+        os.chmod("p/b", 0o755)
+
+
+@pytest.mark.parametrize("content", [b"\x89PNG\r\n\0\0", {"bytes": b"\x89PNG", "path": None}])
+def test_a_table_of_pictures_is_no_table_of_paths(tmp_path, content):
+    pq.write_table(pa.table({"image": [content] * 2, "label": ["a", "b"]}), tmp_path / "t.parquet")
+    with pytest.raises(SourceError) as caught:
+        list_source([str(tmp_path / "t.parquet")], path_column="image")
+    assert "column 'image' holds pictures, not paths; embed it first: featx embed" in str(caught.value)
+    assert len(str(caught.value)) < 300

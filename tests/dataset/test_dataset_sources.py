@@ -325,6 +325,25 @@ def test_a_bomb_in_a_zip_is_not_unpacked_beyond_what_its_directory_says(tree, pa
     assert rows("vectors")[0]["reason"] == "damaged in the archive: its size or checksum is another"
 
 
+@pytest.mark.parametrize("name", ["t.tar", "t.tar.gz"])
+def test_links_in_a_tar_are_rows_with_a_reason(tree, paths, extractor, name):
+    os.mkdir("linked")
+    shutil.copy(paths[0], "linked/1.png")
+    os.link("linked/1.png", "linked/2.png")
+    os.symlink("1.png", "linked/3.png")
+    Path("linked/1.cls").write_text("bag")
+    os.link("linked/1.cls", "linked/2.cls")
+    with tarfile.open(name, f"w{name[5:].replace('.', ':')}") as archive:
+        for file in ("1.png", "1.cls", "2.png", "2.cls", "3.png"):
+            archive.add(f"linked/{file}")
+    assert dataset.embed(name, "vectors", extractor)[:3] == (3, 3, 2)
+    found = {row["key"]: (row["status"], row["label"], row["reason"]) for row in rows("vectors")}
+    assert found["linked/1.png"] == ("ok", "bag", None)
+    why = "; make the archive with tar --dereference --hard-dereference"
+    assert found["linked/2.png"] == ("failed", None, f"a link to linked/1.png{why}")
+    assert found["linked/3.png"] == ("failed", None, f"a link to 1.png{why}")
+
+
 def test_a_tar_that_ends_early(tree, paths, extractor):
     make_tar("t.tar", [(path.name, path.read_bytes()) for path in paths[:3]])
     size = os.path.getsize("t.tar")

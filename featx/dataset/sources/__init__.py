@@ -16,6 +16,7 @@ from featx.dataset.sources.store import RemoteStore, is_url
 from featx.dataset.sources.table import Table
 from featx.dataset.sources.zips import Zip
 from featx.errors import InputError, SourceError
+from featx.sources import refuse_unlistable
 from featx.tables import TABLE_SUFFIXES
 
 __all__ = ["Contents", "Entry", "Source", "key_of", "open_source", "open_sources"]
@@ -65,6 +66,7 @@ def _expand(text: str) -> list[str]:
             return [text]
         store = RemoteStore(text)
         return [str(store.fs.unstrip_protocol(path)) for path in sorted(store.fs.glob(store.path))] or [text]
+    refuse_unlistable(text)
     return sorted(glob.glob(text, recursive=True)) or [text]
 
 

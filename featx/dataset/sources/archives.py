@@ -16,8 +16,10 @@ from featx.decode import UnreadableError
 from featx.errors import SourceError, first_line
 from featx.sources import is_picture
 
-__all__ = ["Archive", "Tar"]
+__all__ = ["Archive", "Tar", "is_link", "read_link"]
 
+#: Begins the place of a member that is a link; of others it is two numbers.
+_LINK = b"link to "
 _LARGEST_LABEL = 2**20
 #: How WebDataset names what goes with a picture.
 _LABEL_SUFFIXES = (".cls", ".label", ".txt")
@@ -61,7 +63,8 @@ class Tar(Archive):
                 archive = tarfile.open(fileobj=file, mode="r:", errors="surrogateescape")  # noqa: SIM115
                 for member in archive:
                     vars(archive)["members"] = []  # or it would hold them all
-                    if not member.isreg():
+                    linked = member.islnk() or member.issym()
+                    if not (member.isreg() or linked):
                         continue
                     path = os.fsencode(member.name)
                     folder, _, base = path.rpartition(b"/")
@@ -72,8 +75,9 @@ class Tar(Archive):
                     if is_picture(os.fsdecode(base)):
                         found = True
                         place = f"{member.offset_data} {member.size}".encode()
+                        place = _LINK + os.fsencode(member.linkname) if linked else place
                         group.append(Entry(key_of(path), place, None, f"{member.size} {int(member.mtime)}"))
-                    elif member.size <= _LARGEST_LABEL and (taken := _label(archive, member)) is not None:
+                    elif (taken := _label(archive, member)) is not None:
                         label = taken
                     else:
                         others += 1
@@ -91,6 +95,8 @@ class Tar(Archive):
         size = self._size()
 
         def fetch(key: str, place: bytes) -> partial[bytes]:
+            if is_link(place):
+                return partial(read_link, place)
             start, length = map(int, place.split())
             return partial(self._read, start, length, size)
 
@@ -107,9 +113,20 @@ class Tar(Archive):
         return data
 
 
+def is_link(place: bytes) -> bool:
+    """Whether a member only names another."""
+    return place.startswith(_LINK)
+
+
+def read_link(place: bytes) -> bytes:
+    """Say that it is a link, and how to make an archive without."""
+    target = key_of(place.removeprefix(_LINK))
+    raise UnreadableError(f"a link to {target}; make the archive with tar --dereference --hard-dereference")
+
+
 def _label(archive: tarfile.TarFile, member: tarfile.TarInfo) -> str | None:
     suffix = os.path.splitext(member.name)[1].lower()
-    if suffix not in (*_LABEL_SUFFIXES, ".json"):
+    if suffix not in (*_LABEL_SUFFIXES, ".json") or not member.isreg() or member.size > _LARGEST_LABEL:
         return None
     file = archive.extractfile(member)
     text = (file.read() if file else b"").decode("utf-8", "replace").strip()

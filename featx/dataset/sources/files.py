@@ -10,7 +10,7 @@ from functools import partial
 from featx.dataset.sources.source import Contents, Entry, Source, key_of
 from featx.dataset.sources.store import Store
 from featx.errors import SourceError
-from featx.sources import SPLITS, is_picture
+from featx.sources import SPLITS, is_picture, refuse_unlistable
 
 __all__ = ["Files"]
 
@@ -84,6 +84,8 @@ class Files(Source):
         return 1 if sum(name in SPLITS for name in names) > 1 else 0
 
     def _match(self, pattern: str) -> Iterator[tuple[str, str]]:
+        if not self._alone:
+            refuse_unlistable(pattern, self.root)
         for name in glob.iglob(pattern, root_dir=self.root, recursive=True):
             path = os.path.join(self.root, name.rstrip(os.sep))
             if os.path.isdir(path):

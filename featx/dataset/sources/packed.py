@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any, BinaryIO
 
-from featx.dataset.sources.archives import Tar
+from featx.dataset.sources.archives import Tar, is_link, read_link
 from featx.dataset.sources.source import Contents
 from featx.dataset.sources.store import check_size
 from featx.decode import UnreadableError
@@ -50,6 +50,8 @@ class PackedTar(Tar):
         streams: list[Any] = []  # closed when nobody asks any more
 
         def fetch(key: str, place: bytes) -> partial[bytes]:
+            if is_link(place):
+                return partial(read_link, place)
             start, length = map(int, place.split())
             try:
                 check_size(length)
