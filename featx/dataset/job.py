@@ -193,7 +193,9 @@ class _Job:
             if resumed and shard_size not in (None, spool.generations()[-1].shard_size):
                 size = spool.generations()[-1].shard_size
                 raise InputError(f"shard_size={shard_size}: the run that is to be finished has {size}; leave it out")
-            if not resumed:
+            if resumed:
+                self._write(spool)  # that a shard is missing; what it will hold may be another thing
+            else:
                 n_gone, n_replaced = self._plan(spool, shard_size, by_state, retry_failed)
         self._make_all(spool)
         if resumed and not self.part:  # and now what has come since

@@ -119,7 +119,9 @@ def _compare(dataset: Dataset, given: Any, n_samples: int, random_state: int) ->
     with tempfile.TemporaryDirectory(prefix="featx-") as folder, Spool(Path(folder, "plan.sqlite")) as spool:
         spool.list_sources(sources)
         for key in dataset.keys[chosen]:
-            if (row := spool.find(key)) is None:
+            # grown from one source after the other, keys do not say of which they are; the last run's counts
+            names = [f"{one.given}/{key}" for one in reversed(sources)] if len(sources) > 1 else []
+            if (row := next(filter(None, map(spool.find, (key, *names))), None)) is None:
                 yield f"{key}: is not in the source"
                 continue
             if row.source not in contents:

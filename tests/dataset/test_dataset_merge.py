@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -163,6 +164,25 @@ def test_a_manifest_that_counts_wrong_is_found(grown):
     about["generations"][0]["counts"] = {"ok": 22, "failed": 0}
     (grown.folder / MANIFEST).write_text(json.dumps(about))
     assert any("the manifest counts {'ok': 22" in problem for problem in dataset.verify("grown"))
+
+
+def test_what_a_shard_that_is_made_anew_holds_is_counted_anew(tree, extractor):
+    dataset.embed("photos", "vectors", extractor, shard_size=8)
+    (tree / "bag" / min(os.listdir(tree / "bag"))).unlink()
+    dataset.embed("photos", "vectors", extractor)
+    assert dataset.verify("vectors") == []
+    os.unlink("vectors/part-00000.parquet")
+    dataset.embed("photos", "vectors", extractor)
+    assert dataset.verify("vectors") == []
+    assert [one["counts"] for one in json.loads(Path("vectors", MANIFEST).read_text())["generations"]] == [
+        {"ok": 19, "failed": 1}
+    ]
+
+
+def test_a_dataset_of_one_source_after_the_other_is_verified_with_both(tree, extractor):
+    dataset.embed("photos/bag", "vectors", extractor)
+    dataset.embed("photos/coat", "vectors", extractor)
+    assert dataset.verify("vectors", ["photos/bag", "photos/coat"], n_samples=100) == []
 
 
 def test_a_picture_that_is_another_now_is_found(grown, tree):

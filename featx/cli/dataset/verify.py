@@ -34,5 +34,6 @@ def run(options: argparse.Namespace) -> None:
         print(plain(problem))
     if problems:
         raise DatasetError(f"{options.dataset}: {len(problems)} things are wrong")
-    again = f", and {options.n} pictures gave their vectors again" if options.source else ""
-    print(f"{options.dataset}: {len(dataset.open(options.dataset))} pictures, all is well{again}")
+    n = len(dataset.open(options.dataset))
+    again = f", and {min(n, options.n)} pictures gave their vectors again" if options.source else ""
+    print(f"{options.dataset}: {n} pictures, all is well{again}")
