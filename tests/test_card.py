@@ -48,6 +48,19 @@ def test_the_python_code_answers_as_the_pipeline_does(crop, resize, tmp_path, mo
         assert float(run_python(card).strip("[]")) == pytest.approx(expected, abs=near)
 
 
+@pytest.mark.parametrize("mode", ["L", "P", "LA", "RGBA", "CMYK"])
+def test_the_python_code_takes_pictures_of_any_kind_as_the_pipeline_does(mode, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    pipeline = make_pipeline(featx.FeatureExtractor(), Ridge()).fit(X, [1.0, 20.0, 300.0])
+    export(pipeline, "m.onnx", pictures=X)
+    picture = Image.fromarray(X[1])
+    if mode.endswith("A"):
+        picture.putalpha(Image.radial_gradient("L").resize(picture.size))
+    picture.convert(mode).save("picture.jpg", format="TIFF")  # by its content, whatever it is called
+    given = float(run_python(use_onnx("m.onnx", onnx.load("m.onnx"))).strip("[]"))
+    assert given == pytest.approx(pipeline.predict(["picture.jpg"])[0], abs=1e-3)
+
+
 def test_the_card_of_an_exported_file_says_what_it_is(tmp_path):
     pipeline = make_pipeline(featx.FeatureExtractor(), featx.make_head("knn")).fit(X * 4, ["a", "b", "c|\nd"] * 4)
     export(pipeline, tmp_path / "m.onnx", pictures=X)

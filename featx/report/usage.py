@@ -23,12 +23,13 @@ print(pipeline.{method}(["picture.jpg"]))
 _ONNX = """\
 Input: `pixels`, uint8, {input}. Output: {outputs}.
 
-Python, with onnxruntime, numpy and Pillow:
+Python, with onnxruntime, numpy and Pillow; grey of 16 bits has to be scaled to 8 before:
 
 ```python
 import numpy as np, onnxruntime
 from PIL import Image, ImageOps
-image = ImageOps.exif_transpose(Image.open("picture.jpg")).convert("RGB"){fit}
+image = ImageOps.exif_transpose(Image.open("picture.jpg")).convert("RGBA")
+image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB"){fit}
 session = onnxruntime.InferenceSession({name})
 print(session.run(["{answer}"], {{"pixels": {pixels}}})[0][0])
 ```

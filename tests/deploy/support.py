@@ -159,8 +159,8 @@ learns the int8 features, and its export is as small. What it costs and gains is
 
 ## Elsewhere
 
-Beside the file lies `ants.onnx.md`, a model card: what it was fitted on and how good it is, the backbone's licence, and
-how to run it in a few lines of Python, JavaScript and C#. The tests run the first two.
+Beside its file `featx export` writes `ants.onnx.md`, a model card: what it was fitted on and how good it is, the
+backbone's licence, and how to run it in a few lines of Python, JavaScript and C#. The tests run the first two.
 
 The tests run exported files with onnxruntime-node and get the same labels. `examples/browser/` is a page that
 classifies a picture of the user's with onnxruntime-web, and [`classify.mjs`](../examples/browser/classify.mjs) the
