@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import os
 from typing import TYPE_CHECKING, Any
 
-from featx import samples
 from featx.errors import (
     BackboneError,
     DatasetError,
@@ -25,7 +25,7 @@ from featx.errors import (
 )
 
 if TYPE_CHECKING:
-    from featx import dataset, heads
+    from featx import dataset, heads, samples
     from featx.extractor import Embedded, FeatureExtractor
     from featx.heads import make_head
     from featx.persistence import load, read_info, save
@@ -51,20 +51,26 @@ __all__ = [
     "SourceError",
     "UntrustedTypeError",
     "dataset",
+    "deploy",
     "heads",
     "load",
     "make_head",
     "read_info",
     "samples",
     "save",
+    "selection",
+    "serve",
 ]
 
-#: What imports scikit-learn waits until it is asked for.
+# onnxruntime 1.29 and newer report which models run, and leave files in the temporary and the cache folder,
+# unless this is set before its import. Whoever wants that sets it to 0.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
+#: What waits until it is asked for: importing featx is quick, and neither NumPy nor scikit-learn is imported yet.
 _LATER = {
+    **{name: f"featx.{name}" for name in ("dataset", "deploy", "heads", "samples", "selection", "serve")},
     "Embedded": "featx.extractor",
     "FeatureExtractor": "featx.extractor",
-    "dataset": "featx.dataset",
-    "heads": "featx.heads",
     "make_head": "featx.heads",
     "load": "featx.persistence",
     "read_info": "featx.persistence",

@@ -36,10 +36,6 @@ __all__ = [
 
 logger = logging.getLogger(__name__)
 
-#: onnxruntime 1.29 and newer report which models run, and leave files in the temporary and the cache folder,
-#: unless this is set before its import. Whoever wants that sets it to 0.
-os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-
 REINSTALL_GPU = 'pip uninstall -y onnxruntime onnxruntime-gpu && pip install "featx[gpu]"'
 
 

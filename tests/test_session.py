@@ -233,7 +233,7 @@ def test_onnxruntime_reports_nothing_and_leaves_no_files(tmp_path):
     homes = {name: str(tmp_path) for name in ("HOME", "TMPDIR", "XDG_CACHE_HOME")}
     env = {key: value for key, value in os.environ.items() if key != "ORT_DISABLE_TELEMETRY"}
     code = """
-import featx, numpy as np
+import featx, onnxruntime, numpy as np
 featx.FeatureExtractor(layer="stem").transform([np.zeros((9, 9, 3), np.uint8)])
 """
     subprocess.run([sys.executable, "-c", code], env=env | homes, check=True, timeout=120)
