@@ -275,6 +275,9 @@ def _skops() -> Any:
 def _read(path: str | os.PathLike[str], *, pipeline: bool = True) -> tuple[dict[str, Any], bytes]:
     if not os.path.exists(path):
         raise PipelineFileError(f"{path}: no such file")
+    if not os.path.isfile(path) or not os.access(path, os.R_OK):
+        why = "permission denied" if os.path.isfile(path) else "not a pipeline saved by featx, but a folder or device"
+        raise PipelineFileError(f"{path}: {why}")
     try:
         with zipfile.ZipFile(path) as archive:
             about = json.loads(_read_member(archive, "featx.json"))

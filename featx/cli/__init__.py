@@ -65,6 +65,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     int
         0, 2 for a user's mistake, 1 for one of ours, 130 for Ctrl-C.
     """
+    for name in ("stdout", "stderr"):  # None when whoever started us closed it
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
     options = _build_parser().parse_args(argv)
     try:
         # a program that calls this with arguments of its own must not be ended by it

@@ -13,7 +13,7 @@ import numpy as np
 from featx.cli.console import add_command, add_features, add_running, check_output, make_extractor, note, note_failures
 from featx.cli.job import add_job, job_options, run_job
 from featx.errors import InputError
-from featx.formats import FORMATS, write
+from featx.formats import FORMATS, check_names, write
 from featx.profile import Profile
 from featx.sources import list_source
 
@@ -60,6 +60,7 @@ def run(options: argparse.Namespace) -> None:
         raise InputError(f"{given[0]} belongs to a folder as output, and {options.output} is a file")
     check_output(options.output, tuple(FORMATS), options.source)
     listing = list_source(options.source, path_column=options.path_column, target=options.target)
+    check_names(options.output, listing.paths)
     note(*listing.notes)
     extractor = make_extractor(options).set_params(n_jobs=options.jobs)
     profile = Profile()

@@ -11,6 +11,7 @@ import numpy as np
 from featx.cli.console import add_command, add_running, note, note_failures
 from featx.cli.pipeline import Loaded, add_model, load_pipeline, predict
 from featx.errors import InputError
+from featx.plain import plain
 from featx.report.summary import summarize_classification, summarize_regression
 from featx.sources import Listing, list_source
 from featx.tables import TABLE_SUFFIXES
@@ -63,9 +64,10 @@ def describe(facts: dict[str, Any]) -> str:
     """Lay the facts out for reading."""
     lines = [f"{name:18} {_number(value)}" for name, value in facts.items() if name not in ("per_class", "confusion")]
     if "per_class" in facts:
-        width = max(5, *map(len, facts["per_class"]))
+        names = list(map(plain, facts["per_class"]))
+        width = max(5, *map(len, names))
         lines += ["", f"{'class':{width}}  precision  recall      f1  pictures"]
-        for name, row in facts["per_class"].items():
+        for name, row in zip(names, facts["per_class"].values(), strict=True):
             lines.append(
                 f"{name:{width}}  {row['precision']:9.3f}  {row['recall']:6.3f}  {row['f1']:6.3f}  {row['support']:8}"
             )
@@ -74,7 +76,7 @@ def describe(facts: dict[str, Any]) -> str:
             lines += ["", "confusion (rows true, columns predicted, in the order above)"]
             lines += [
                 f"{name:{width}}  " + " ".join(f"{count:{cell}}" for count in row)
-                for name, row in zip(facts["per_class"], facts["confusion"], strict=True)
+                for name, row in zip(names, facts["confusion"], strict=True)
             ]
     return "\n".join(lines)
 

@@ -127,7 +127,7 @@ def run(options: argparse.Namespace) -> None:
     extractor.set_params(cache=False)  # a matter of this machine, not of the model
     save_with_card(pipeline, y, found_score, info, options)
     where = f"{name} on {extractor.backbone} ({extractor.open_session().device})"
-    print(f"{options.output}: {where}, {len(kept)} pictures, {_describe(target.task, y)}")
+    print(plain(f"{options.output}: {where}, {len(kept)} pictures, {_describe(target.task, y)}"))
     if found:
         print(f"  chosen: {found.reason}")
     if found_score:

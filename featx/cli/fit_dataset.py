@@ -30,6 +30,7 @@ from featx.errors import InputError
 from featx.heads import HEADS, learns_in_parts, make_head, sgd_candidates
 from featx.memory import available_memory
 from featx.out_of_core import FEWEST, fit_out_of_core
+from featx.plain import plain
 from featx.report.summary import describe_score, score
 from featx.selection.folds import find_groups
 from featx.sources import Listing
@@ -84,7 +85,7 @@ def fit_dataset(options: argparse.Namespace) -> None:
     info = {"task": target.task, "path_column": path_column, "target_column": target_column, "n": len(y)}
     save_with_card(pipeline, y, found_score, info, options)
     where = f"{name} on {extractor.backbone}"
-    print(f"{options.output}: {where}, {len(y)} embeddings, {_describe(target.task, y)}")
+    print(plain(f"{options.output}: {where}, {len(y)} embeddings, {_describe(target.task, y)}"))
     if found_score:
         print(f"  {describe_score(found_score)}")
 
@@ -106,6 +107,8 @@ def _labelled(opened: dataset.Dataset) -> tuple[npt.NDArray[np.intp], list[str],
     y = opened.y
     labels = [] if y is None else y.tolist()
     rows = [i for i, label in enumerate(labels) if not is_missing(label)]
+    if not len(opened):
+        raise InputError(f"{folder}: holds no picture yet; featx embed goes on with it")
     if not rows:
         raise InputError(
             f"{folder}: no row has a label; embed a folder with a sub-folder a class, or a table with --target"

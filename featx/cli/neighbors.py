@@ -108,6 +108,6 @@ def _plain(names: list[str], found: list[list[Neighbor]]) -> list[dict[str, Any]
 
 def _print(names: list[str], found: list[list[Neighbor]], n: int) -> None:
     for name, nearest in zip(names, found, strict=True):
-        print(f"{name}: {len(nearest)} of {n} pictures")
+        print(f"{plain(name)}: {len(nearest)} of {n} pictures")
         for rank, one in enumerate(nearest, 1):
             print(rank, f"{one.similarity:.4f}", plain(one.key), plain(one.label or ""), sep="\t")

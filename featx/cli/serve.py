@@ -72,8 +72,8 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _port(text: str) -> int:
-    if not 0 <= int(text) <= 65535:
-        raise ValueError(text)
+    if not text.isdecimal() or not 0 <= int(text) <= 65535:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a number from 0, any free one, to 65535")
     return int(text)
 
 

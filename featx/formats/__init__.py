@@ -17,7 +17,7 @@ import numpy.typing as npt
 from featx.errors import InputError
 from featx.formats import csv, npy, parquet
 
-__all__ = ["FORMATS", "check_format", "write"]
+__all__ = ["FORMATS", "check_format", "check_names", "write"]
 
 
 class _Write(Protocol):
@@ -42,6 +42,22 @@ def check_format(path: str | os.PathLike[str], allowed: Collection[str] = tuple(
     if suffix == ".parquet":
         parquet.check()
     return suffix
+
+
+def check_names(path: str | os.PathLike[str], names: Collection[str]) -> None:
+    """Raise InputError now if the format cannot hold such names of pictures later."""
+    if Path(path).suffix.lower() == ".parquet":
+        for name in names:
+            if not _is_utf8(name):
+                raise InputError(f"{path}: Parquet holds UTF-8, and {name!a} is none; write .csv")
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def write(

@@ -3,8 +3,10 @@
 import json
 import os
 import pty
+import shlex
 import shutil
 import subprocess
+import sys
 import termios
 from contextlib import suppress
 from pathlib import Path
@@ -223,6 +225,22 @@ def test_a_name_gives_the_terminal_no_orders(featx, here, world):
     for shown in (r"photos/odd\x1b[2J.png: ", r"photos/new\nline.png: ", r"photos/caf\udce9.png: "):
         assert shown in ran[0].err
     assert r"failed: odd\x1b[2J.png: " in ran[2].out
+
+
+def test_closed_outputs_are_no_mistake(here, world):
+    picture = min((world / "test" / "bag").iterdir())
+    command = f"{shlex.quote(sys.executable)} -m featx embed {shlex.quote(str(picture))} -o f.csv >&- 2>&-"
+    assert subprocess.run(command, shell=True, cwd=here, timeout=240).returncode == 0
+    assert len((here / "f.csv").read_text().splitlines()) == 2
+
+
+def test_a_name_that_parquet_cannot_hold_is_refused_before_anything_is_embedded(featx, here, world, monkeypatch):
+    Path("photos").mkdir()
+    shutil.copy(min((world / "test" / "bag").iterdir()), os.fsdecode(b"photos/caf\xe9.png"))
+    monkeypatch.setattr("featx.extractor.FeatureExtractor.embed", lambda *_, **__: pytest.fail("embedded"))
+    ran = featx("embed", "photos", "-o", "f.parquet")
+    assert (ran.code, listing(here)[0]) == (2, "photos")
+    assert r"f.parquet: Parquet holds UTF-8, and 'photos/caf\udce9.png' is none; write .csv" in ran.err
 
 
 def test_demo_writes_everything_and_says_how_to_go_on(run_process, here):
