@@ -120,7 +120,7 @@ def test_a_port_that_is_taken_is_one_line(model, capsys):
 @pytest.mark.parametrize(
     ("options", "why"),
     [
-        (["--port", "65536"], "argument --port: invalid"),
+        (["--port", "65536"], "argument --port: '65536': expected a number from 0"),
         (["--queue", "3"], "--queue 3: expected at least --max-pictures (32)"),
         (["--max-body", "-1"], "--max-body -1: expected a number above 0"),
         (["--host", "no such host"], "--host no such host: no such address"),
