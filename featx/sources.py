@@ -22,6 +22,7 @@ from featx.tables import (
 
 __all__ = [
     "ARCHIVE_SUFFIXES",
+    "MANIFEST",
     "SPLITS",
     "Listing",
     "is_picture",
@@ -32,6 +33,9 @@ __all__ = [
 
 #: Of what only a job reads, `featx.dataset.embed`.
 ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst", ".tzst")
+
+#: Makes a folder a dataset of embeddings. The underscore has readers of Parquet folders pass it over.
+MANIFEST = "_manifest.json"
 
 #: Folders of these names are parts of a data set, not classes.
 SPLITS = frozenset({"train", "training", "val", "valid", "validation", "test", "testing"})
@@ -219,10 +223,12 @@ def refuse_unlistable(pattern: str, root: str | None = None) -> None:
     """Raise SourceError when a folder that a pattern leads through cannot be listed; glob would pass it over."""
     folder = pattern if pattern.endswith("**") else os.path.dirname(pattern)
     while True:
-        for name in glob.iglob(folder or os.curdir, root_dir=root, recursive=True):
-            path = os.path.join(root or "", name)
-            if os.path.isdir(path) and not os.access(path, os.R_OK | os.X_OK):
-                raise SourceError(f"{path}: cannot be listed (Permission denied)")
+        for name in glob.iglob(os.path.join(folder or os.curdir, ""), root_dir=root, recursive=True):  # folders alone
+            path = os.path.join(root or "", name.rstrip(os.sep) or os.sep)
+            try:
+                os.scandir(path).close()
+            except OSError as error:
+                raise SourceError(f"{path}: cannot be listed ({error.strerror})") from None
         if not any(sign in folder for sign in "*?["):
             return
         folder = os.path.dirname(folder)
@@ -233,7 +239,7 @@ def _embed_first(source: str) -> str:
 
 
 def _refuse_dataset(folder: str) -> None:
-    if os.path.exists(os.path.join(folder, "_manifest.json")):
+    if os.path.exists(os.path.join(folder, MANIFEST)):
         raise SourceError(f"{folder}: a dataset of embeddings, and pictures are expected here; featx fit takes it")
 
 

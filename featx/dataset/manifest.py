@@ -23,6 +23,7 @@ from featx.errors import BackboneError, DatasetError, FeaturesChangedError, Feat
 from featx.extractor import FeatureExtractor
 from featx.files import write_whole
 from featx.session import runtime_version
+from featx.sources import MANIFEST
 
 __all__ = [
     "DTYPES",
@@ -36,8 +37,6 @@ __all__ = [
 ]
 
 FORMAT = 1
-#: Begins with an underscore, so that readers of Parquet folders pass it over.
-MANIFEST = "_manifest.json"
 DTYPES = ("float32", "float16")
 #: Where vectors are: in the Parquet shards, or beside each in a file of NumPy's or of Lance's.
 FORMATS = ("parquet", "npy", "lance")

@@ -16,7 +16,7 @@ from featx.dataset.sources.store import RemoteStore, is_url
 from featx.dataset.sources.table import Table
 from featx.dataset.sources.zips import Zip
 from featx.errors import InputError, SourceError
-from featx.sources import refuse_unlistable
+from featx.sources import ARCHIVE_SUFFIXES, refuse_unlistable
 from featx.tables import TABLE_SUFFIXES
 
 __all__ = ["Contents", "Entry", "Source", "key_of", "open_source", "open_sources"]
@@ -59,7 +59,7 @@ def open_sources(
 
 def _expand(text: str) -> list[str]:
     """Take a pattern of tables or archives as so many sources."""
-    if not text.lower().endswith((*TABLE_SUFFIXES, ".tar", ".zip", *PACKED_SUFFIXES)) or os.path.exists(text):
+    if not text.lower().endswith((*TABLE_SUFFIXES, *ARCHIVE_SUFFIXES)) or os.path.exists(text):
         return [text]
     if is_url(text):
         if "*" not in text:
