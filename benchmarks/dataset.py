@@ -1,6 +1,6 @@
 """What a resumable job costs beside embedding in memory, what it holds, and how it scales.
 
-python benchmarks/dataset.py FOLDER [--n 2000] [--rounds 3]
+python benchmarks/dataset.py FOLDER [--n 2000] [--rounds 3] [--shard-size N]
 python benchmarks/dataset.py FOLDER --workers
 python benchmarks/dataset.py FOLDER --finished 10000
 python benchmarks/dataset.py FOLDER --listing 10000000
@@ -29,8 +29,12 @@ from statistics import median
 
 from PIL import Image
 
-WORK = """
-import json, resource, sys, time
+PEAK = """
+def peak():  # of this program alone; ru_maxrss begins with what its parent had
+    return int(open("/proc/self/status").read().partition("VmHWM:")[2].split()[0]) / 1024
+"""
+WORK = f"""{PEAK}
+import json, sys, time
 import featx
 from featx.dataset import embed
 arguments, paths = json.load(sys.stdin)
@@ -42,7 +46,7 @@ if arguments:
 else:
     extractor.embed(paths)
 spent = time.perf_counter() - start
-print(json.dumps([spent, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024]))
+print(json.dumps([spent, peak()]))
 """
 
 
@@ -54,12 +58,10 @@ def run(paths: list[str], **arguments: object) -> tuple[float, float]:
     return seconds, megabytes
 
 
-LIST = """
+LIST = f"""{PEAK}
 import json, sys, time
 import featx
 from featx.dataset import estimate
-def peak():  # of this program alone; ru_maxrss begins with what its parent had
-    return int(open("/proc/self/status").read().partition("VmHWM:")[2].split()[0]) / 1024
 extractor = featx.FeatureExtractor(layer="stem")
 extractor.embed(featx.samples.load_fashion_mnist("test")[0][:1])
 before, start = peak(), time.perf_counter()
@@ -74,6 +76,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--n", type=int, default=2000)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--shard-size", type=int, metavar="N", help="of the job beside embedding in memory")
     parser.add_argument("--workers", action="store_true")
     parser.add_argument("--finished", type=int, default=0, metavar="N")
     parser.add_argument("--listing", type=int, default=0, metavar="N")
@@ -92,15 +95,15 @@ def main() -> None:
         elif options.workers:
             measure_workers(paths, folder, options.rounds)
         else:
-            measure_job(paths, folder, options.rounds)
+            measure_job(paths, folder, options.rounds, options.shard_size)
 
 
-def measure_job(paths: list[str], folder: str, rounds: int) -> None:
+def measure_job(paths: list[str], folder: str, rounds: int, shard_size: int | None) -> None:
     """Compare a job with embedding in memory, in turns."""
     ratios, peaks = [], []
     for i in range(rounds):
         in_memory, _ = run(paths)
-        job, peak = run(paths, source=f"{folder}/pictures", directory=f"{folder}/{i}")
+        job, peak = run(paths, source=f"{folder}/pictures", directory=f"{folder}/{i}", shard_size=shard_size)
         ratios.append(in_memory / job)
         peaks.append(peak)
         print(f"{len(paths) / in_memory:.0f} pictures/s in memory, {len(paths) / job:.0f} as a job: {ratios[-1]:.3f}")
