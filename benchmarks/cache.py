@@ -17,7 +17,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from featx import FeatureExtractor
-from featx.cache import FeatureCache
+from featx.cache.store import FeatureCache
 
 GRID = {"logisticregression__C": np.logspace(-4, 1, 12).tolist()}
 

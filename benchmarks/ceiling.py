@@ -26,8 +26,8 @@ from sklearn.base import clone
 
 from featx import FeatureExtractor
 from featx.backbones import open_backbone
-from featx.decode import decode
-from featx.preprocess import Preprocess, to_canvas
+from featx.images.decode import decode
+from featx.images.preprocess import Preprocess, to_canvas
 
 ROUNDS = 5
 

@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from featx.backbones import open_backbone
-from featx.decode import decode
-from featx.preprocess import to_canvas
+from featx.images.decode import decode
+from featx.images.preprocess import to_canvas
 
 
 def main() -> None:

@@ -24,9 +24,9 @@ from sklearn.pipeline import make_pipeline
 
 import featx
 from featx.backbones import open_backbone
-from featx.decode import decode
 from featx.deploy import export
-from featx.preprocess import to_canvas
+from featx.images.decode import decode
+from featx.images.preprocess import to_canvas
 
 ROUNDS, BATCH, TIMED = 5, 8, 64
 NAMES = ("float32", "float32, resizes", "float16", "int8, head of float32", "int8, head fitted on int8")

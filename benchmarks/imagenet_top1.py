@@ -20,8 +20,8 @@ import torch
 from PIL import Image
 
 from featx.backbones import open_backbone
-from featx.decode import decode
-from featx.preprocess import Preprocess, to_canvas
+from featx.images.decode import decode
+from featx.images.preprocess import Preprocess, to_canvas
 from featx.recipes.verify import run_logits
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "models"))

@@ -15,8 +15,8 @@ import numpy as np
 
 from featx import FeatureExtractor, dataset
 from featx.dataset.manifest import Features, Manifest, current_versions, write_manifest
+from featx.dataset.plan import Generation
 from featx.dataset.shards import Block, shard_path, write_shard
-from featx.dataset.spool import Generation
 from featx.similarity import Nearest, unit_rows
 
 SHARD, BLOCK, K = 10_000, 4096, 10

@@ -18,8 +18,8 @@ import numpy as np
 
 from featx import FeatureExtractor
 from featx.backbones import open_backbone
-from featx.decode import decode
-from featx.preprocess import to_canvas
+from featx.images.decode import decode
+from featx.images.preprocess import to_canvas
 from featx.recipes.fidelity import measure_fidelity
 
 ROUNDS, BATCH = 5, 8

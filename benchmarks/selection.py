@@ -22,8 +22,8 @@ from sklearn.model_selection import KFold, StratifiedKFold, cross_val_score
 
 from featx import FeatureExtractor, make_head
 from featx.selection import compare
-from featx.sources import list_source
-from featx.targets import read_target
+from featx.sources.labels import read_target
+from featx.sources.listing import list_source
 
 LAYERS = ["head", "stage4", "stage3", ["stage4", "head"], ["stage3", "stage4", "head"]]
 POOLINGS, CROPS = ("avg", "avgmax"), ("center", "whole")

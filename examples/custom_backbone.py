@@ -21,7 +21,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 import featx
-from featx.preprocess import Preprocess
+from featx.images.preprocess import Preprocess
 from featx.recipes.wrap import wrap_network
 
 SIDE = 64

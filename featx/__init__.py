@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from featx import dataset, heads, samples
     from featx.extractor import Embedded, FeatureExtractor
     from featx.heads import make_head
-    from featx.persistence import load, read_info, save
+    from featx.persistence.archive import load, read_info, save
 
 __version__ = "0.1.0"
 
@@ -72,9 +72,9 @@ _LATER = {
     "Embedded": "featx.extractor",
     "FeatureExtractor": "featx.extractor",
     "make_head": "featx.heads",
-    "load": "featx.persistence",
-    "read_info": "featx.persistence",
-    "save": "featx.persistence",
+    "load": "featx.persistence.archive",
+    "read_info": "featx.persistence.archive",
+    "save": "featx.persistence.archive",
 }
 
 

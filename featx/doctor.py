@@ -23,8 +23,8 @@ from featx._optional import installed_version as _version
 from featx.backbones import list_backbones, open_backbone, tap
 from featx.backbones.catalogue import cache_dir
 from featx.backbones.file import canonical_pixels
-from featx.canonical import check_canonical
 from featx.errors import BackboneError, FeatxError, MissingDependencyError
+from featx.inference.self_check import check_canonical
 from featx.session import REINSTALL_GPU, Session, list_devices
 
 __all__ = ["CHECKS", "Finding", "examine"]

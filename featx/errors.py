@@ -129,7 +129,7 @@ class SourceError(InputError):
 
     Examples
     --------
-    >>> from featx.sources import list_source
+    >>> from featx.sources.listing import list_source
     >>> list_source(["no-such-folder"])
     Traceback (most recent call last):
     ...

@@ -19,18 +19,18 @@ from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.utils import Tags
 from tqdm import tqdm
 
-from featx import engine
 from featx.backbones import tap
 from featx.backbones.file import LayerSpec
-from featx.cache import FeatureCache
-from featx.canonical import require_canonical
+from featx.cache.keys import Recall, cache_folder
+from featx.cache.store import FeatureCache
 from featx.errors import FailedPicturesWarning, Failure, FeaturesChangedError, InputError, PictureError
-from featx.items import list_items
-from featx.plan import BackboneSpec, Part, Plan, make_plan
-from featx.profile import Profile
-from featx.recall import Recall, cache_folder
+from featx.images.containers import list_items
+from featx.inference import engine
+from featx.inference.self_check import require_canonical
+from featx.inference.spec import BackboneSpec, Part, Plan, make_plan
+from featx.inference.timing import Profile
+from featx.inference.workers import count_jobs, share
 from featx.session import Providers, Session, get_session
-from featx.sharing import count_jobs, share
 
 __all__ = ["Embedded", "FeatureExtractor", "embed_together"]
 

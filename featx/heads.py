@@ -25,7 +25,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import Normalizer, StandardScaler
 from sklearn.svm import SVC, SVR, LinearSVC, LinearSVR
 
-from featx.arguments import check_choice
+from featx._validation import check_choice
 from featx.errors import InputError
 
 __all__ = [

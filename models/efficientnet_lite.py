@@ -16,10 +16,10 @@ from pathlib import Path
 import timm
 import torch
 
+from featx.backbones.download import file_digest
 from featx.backbones.file import read_backbone
 from featx.errors import BackboneError
-from featx.fetch import file_digest
-from featx.preprocess import Preprocess
+from featx.images.preprocess import Preprocess
 from featx.recipes.export import export_backbone, load_weights, versions
 from featx.recipes.network import load_in_order
 

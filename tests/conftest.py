@@ -8,7 +8,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from featx.backbones import open_backbone, tap
 from featx.backbones.file import Layer, canonical_pixels, read_backbone
-from featx.preprocess import Preprocess
+from featx.images.preprocess import Preprocess
 from featx.recipes.build import normalize_inside, write_backbone
 from featx.recipes.quantize import quantize_backbone
 from featx.session import Session

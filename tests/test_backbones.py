@@ -9,7 +9,7 @@ from onnx import TensorProto, helper
 import featx
 from featx.backbones import POOLINGS, find_by_identity, list_backbones, open_backbone, tap
 from featx.backbones.file import canonical_pixels, read_backbone
-from featx.backbones.tap import n_features
+from featx.backbones.graph import n_features
 from featx.session import Session
 
 
@@ -61,7 +61,7 @@ def test_the_file_gives_no_path_of_the_machine_that_made_it(bundled):
 
 
 def test_the_bundled_backbone_describes_itself(bundled):
-    assert bundled.preprocess == featx.preprocess.Preprocess(
+    assert bundled.preprocess == featx.images.preprocess.Preprocess(
         224, 224, 256, "bicubic", (127.0, 127.0, 127.0), (128.0, 128.0, 128.0)
     )
     assert bundled.license == "Apache-2.0"

@@ -17,7 +17,7 @@ from PIL import Image
 from skimage import data
 
 import featx
-from featx.decode import UnreadableError, decode
+from featx.images.decode import UnreadableError, decode
 
 COFFEE = data.coffee()
 GOOD = [COFFEE, data.chelsea(), *featx.samples.load_fashion_mnist("test")[0][::100]]
@@ -118,7 +118,7 @@ def test_a_damaged_file(kind, expected, tmp_path):
 @pytest.mark.parametrize("kind", OBJECTS)
 def test_something_that_is_no_picture(kind, expected):
     item, message = OBJECTS[kind]
-    check_failing(item, re.escape(message), featx.decode.describe(item), expected)
+    check_failing(item, re.escape(message), featx.images.decode.describe(item), expected)
 
 
 def test_a_missing_file(expected, tmp_path, monkeypatch):

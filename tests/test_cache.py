@@ -18,11 +18,12 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 
 import featx
-from featx import engine, recall
 from featx.backbones import open_backbone
-from featx.cache import FeatureCache, file_state
+from featx.cache import keys
+from featx.cache.decoded import RecentPictures
+from featx.cache.store import FeatureCache, file_state
 from featx.extractor import FeatureExtractor
-from featx.recent import RecentPictures
+from featx.inference import engine
 from featx.samples import extract_fashion_mnist, load_fashion_mnist
 
 X, Y = load_fashion_mnist("test")
@@ -33,7 +34,7 @@ ARRAY = np.arange(40 * 40 * 3, dtype=np.uint8).reshape(40, 40, 3)
 @pytest.fixture
 def decoded(monkeypatch):
     """Count what is decoded, with no memory of what was decoded a moment ago."""
-    monkeypatch.setattr(recall, "recent_pictures", RecentPictures(room=0))
+    monkeypatch.setattr(keys, "recent_pictures", RecentPictures(room=0))
     seen = []
     real = engine.decode
 
@@ -76,7 +77,7 @@ def test_a_hit_needs_no_decoding_and_is_the_same_to_the_bit(tmp_path, paths, dec
 
 def test_a_known_file_is_not_even_opened(tmp_path, paths, monkeypatch):
     rows = make(tmp_path).transform(paths)
-    monkeypatch.setattr("featx.decode._read", lambda path: pytest.fail("was read"))
+    monkeypatch.setattr("featx.images.decode._read", lambda path: pytest.fail("was read"))
     np.testing.assert_array_equal(make(tmp_path).transform(paths), rows)
     with pytest.raises(pytest.fail.Exception, match="was read"):
         make(tmp_path).transform([shutil.copy(paths[0], tmp_path / "fresh.png")])
@@ -112,7 +113,7 @@ def test_a_file_replaced_by_one_of_its_size_and_time_is_seen(tmp_path, paths):
 
 def test_content_is_read_and_believed_alone(tmp_path, paths, monkeypatch):
     first = make(tmp_path).transform(paths[:1])
-    monkeypatch.setattr("featx.recall.file_state", lambda path: file_state(paths[0]))  # a file system that lies
+    monkeypatch.setattr("featx.cache.keys.file_state", lambda path: file_state(paths[0]))  # a file system that lies
     np.testing.assert_array_equal(make(tmp_path).transform(paths[1:2]), first)
     seen = make(tmp_path, cache_verify="content").transform(paths[1:2])
     np.testing.assert_array_equal(seen, FeatureExtractor(layer="stage1").transform(paths[1:2]))
@@ -218,7 +219,7 @@ def test_versions_and_the_device_are_part_of_the_key(tmp_path, decoded, monkeypa
     decoded.clear()
     for change in ("PREPROCESSING", "_version"):
         with monkeypatch.context() as patch:
-            patch.setattr(f"featx.recall.{change}", 99 if change == "PREPROCESSING" else lambda name: "99")
+            patch.setattr(f"featx.cache.keys.{change}", 99 if change == "PREPROCESSING" else lambda name: "99")
             make(tmp_path).transform(X[:1])
     assert len(decoded) == 2
 
@@ -325,7 +326,7 @@ def test_the_limit_is_set_by_the_environment(tmp_path, monkeypatch):
 
 WRITER = """
     import sys, numpy as np
-    from featx.cache import FeatureCache
+    from featx.cache.store import FeatureCache
     cache = FeatureCache(sys.argv[1])
     for i in range(int(sys.argv[2]), int(sys.argv[3])):
         cache.put({b"%d" % (10 * i + j): np.full(50, 10 * i + j, np.float32) for j in range(10)})
@@ -366,7 +367,7 @@ def test_a_killed_writer_loses_nothing_that_was_committed(tmp_path):
 def test_a_forked_child_and_its_parent_both_write(tmp_path):
     code = f"""
         import os, numpy as np
-        from featx.cache import FeatureCache
+        from featx.cache.store import FeatureCache
         cache = FeatureCache({str(tmp_path)!r})
         cache.put({{b"before": np.ones(3, np.float32)}})
         pid = os.fork()

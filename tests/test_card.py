@@ -15,7 +15,7 @@ from sklearn.pipeline import make_pipeline
 import featx
 from featx.deploy import export
 from featx.report.card import make_card
-from featx.report.usage import describe_onnx, use_onnx, use_saved
+from featx.report.snippets import describe_onnx, use_onnx, use_saved
 
 X = [
     np.asarray(Image.fromarray(picture).convert("RGB")) for picture in (data.astronaut(), data.coffee(), data.rocket())

@@ -10,7 +10,7 @@ import pytest
 from PIL import ExifTags, Image
 from skimage import data
 
-from featx.decode import UnreadableError, decode, describe
+from featx.images.decode import UnreadableError, decode, describe
 
 RGB = data.coffee()[:300:3, :480:3].copy()  # 100 high, 160 wide
 RGB.setflags(write=False)

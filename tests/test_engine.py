@@ -7,12 +7,12 @@ import pytest
 from PIL import Image
 
 import featx
-from featx import engine
 from featx.backbones import open_backbone, tap
-from featx.decode import Deferred
 from featx.extractor import FeatureExtractor
-from featx.preprocess import Preprocess
-from featx.profile import Profile
+from featx.images.decode import Deferred
+from featx.images.preprocess import Preprocess
+from featx.inference import engine
+from featx.inference.timing import Profile
 from featx.session import Session
 
 X = featx.samples.load_fashion_mnist("test")[0][:40]

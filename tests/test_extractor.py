@@ -15,8 +15,9 @@ from skimage import data
 from sklearn.base import clone
 
 import featx
-from featx import canonical, session
+from featx import session
 from featx.extractor import FeatureExtractor
+from featx.inference import self_check
 from featx.samples import load_fashion_mnist
 
 X, Y = featx.samples.load_fashion_mnist("test")
@@ -345,9 +346,9 @@ def test_a_provider_that_does_not_load_is_no_silent_fallback(monkeypatch):
 
 
 def test_a_provider_that_gives_other_features_is_refused(monkeypatch):
-    real = canonical.check_canonical
-    monkeypatch.setattr(canonical, "check_canonical", lambda *a: real(*a)._replace(cosine=0.99))
-    monkeypatch.setattr(canonical, "_passed", set())
+    real = self_check.check_canonical
+    monkeypatch.setattr(self_check, "check_canonical", lambda *a: real(*a)._replace(cosine=0.99))
+    monkeypatch.setattr(self_check, "_passed", set())
     with pytest.raises(featx.DeviceError, match="gives other features than where it was made"):
         FeatureExtractor().transform(load_fashion_mnist("test")[0][:1])
 
@@ -357,7 +358,7 @@ def test_processes_share_the_pictures_and_nothing_else_changes(tmp_path):
     items = [*X[:300], b"", *X[:299], b"x", *X[300:]]
     here = FeatureExtractor(layer="stem", on_error="nan")
     shared = FeatureExtractor(layer="stem", on_error="nan", n_jobs=2, n_threads=2)
-    profile = featx.profile.Profile()
+    profile = featx.inference.timing.Profile()
     want, got = here.embed(items), shared.embed(items, profile=profile)
     np.testing.assert_array_equal(got.features, want.features)
     assert got.failures == want.failures

@@ -18,10 +18,9 @@ import pytest
 from huggingface_hub import constants
 
 import featx
-import featx.fetch as fetching
-from featx.backbones import open_backbone
+from featx.backbones import download, open_backbone
+from featx.backbones.download import fetch, list_fetched, pull
 from featx.errors import BackboneError, MissingDependencyError
-from featx.fetch import fetch, list_fetched, pull
 
 CONTENT = bytes(range(256)) * 40
 OTHER = CONTENT[::-1]
@@ -150,7 +149,7 @@ def test_an_address_is_asked_once(server, folder):
     assert fetch(reference, folder) == path
     assert [(method, at) for method, at, _ in server.seen] == [("GET", "/b.onnx")]
     (found,) = list_fetched(folder)
-    assert found == fetching.Fetched(reference, str(path), None, sha256(CONTENT))
+    assert found == download.Fetched(reference, str(path), None, sha256(CONTENT))
 
 
 def test_a_digest_behind_the_address_is_held_against_the_file(server, folder):
@@ -297,7 +296,7 @@ def test_what_came_compressed_is_unpacked(server, folder):
 
 
 def test_more_than_a_backbone_can_be_is_not_kept(server, folder, monkeypatch):
-    monkeypatch.setattr(fetching, "_LARGEST", len(CONTENT) - 1)
+    monkeypatch.setattr(download, "_LARGEST", len(CONTENT) - 1)
     assert "more than 10,239 bytes; nothing was kept" in refusal(server.put("/b.onnx", CONTENT), folder)
     assert names(folder) == []
 
@@ -365,7 +364,7 @@ def test_the_hub_is_asked_once_and_its_revision_written_down(hub, folder, links)
     asked = len(hub.server.seen)
     assert fetch(reference, folder) == path
     assert len(hub.server.seen) == asked
-    assert list_fetched(folder) == [fetching.Fetched(reference, str(path), COMMIT, sha256(CONTENT))]
+    assert list_fetched(folder) == [download.Fetched(reference, str(path), COMMIT, sha256(CONTENT))]
 
 
 def test_a_hub_that_is_gone_does_not_matter_afterwards(hub, folder):
@@ -594,7 +593,7 @@ reached = []
 watched = ("socket.connect", "socket.getaddrinfo")
 sys.addaudithook(lambda event, args: reached.append(event) if event in watched else None)
 from pathlib import Path
-from featx.fetch import fetch
+from featx.backbones.download import fetch
 for reference in sys.argv[2:]:
     try:
         print(len(fetch(reference, Path(sys.argv[1])).read_bytes()))

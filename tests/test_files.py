@@ -4,8 +4,8 @@ import os
 
 import pytest
 
+from featx._files import check_writable, discard_unfinished, write_together, write_whole
 from featx.errors import InputError
-from featx.files import check_writable, discard_unfinished, write_together, write_whole
 
 
 def names(folder):

@@ -7,8 +7,8 @@ import pytest
 from pyarrow.parquet import read_schema
 
 from featx.errors import InputError
-from featx.formats import check_format, write
-from featx.formats.npy import paths_file
+from featx.writers import check_format, write
+from featx.writers.npy import paths_file
 
 NAMES = [f"net_head_{i}" for i in range(7)]
 PATHS = ["a.png", "b, c;.png", 'quote".png', "bäume/写真.png", "line\nbreak.png"]

@@ -13,11 +13,11 @@ import pytest
 from onnx import AttributeProto, TensorProto, helper, numpy_helper
 from PIL import Image
 
-from featx.backbones import inspection, open_backbone, tap
+from featx.backbones import open_backbone, sandbox, tap
 from featx.backbones.file import Layer, canonical_pixels, describe_model, read_backbone
-from featx.backbones.inspection import inspect_apart, refuse_hostile, refuse_large
+from featx.backbones.sandbox import inspect_apart, refuse_hostile, refuse_large
 from featx.errors import BackboneError
-from featx.preprocess import Preprocess
+from featx.images.preprocess import Preprocess
 from featx.session import Session
 
 try:
@@ -416,7 +416,7 @@ def test_a_folder_that_cannot_be_written_remembers_nothing(small, tmp_path, no_p
 def test_a_look_that_crashes_or_hangs_is_an_error_that_names_the_file(
     small, tmp_path, stand_in, monkeypatch, script, message
 ):
-    monkeypatch.setattr(inspection, "_SECONDS", 1 if "sleep" in script else 60)
+    monkeypatch.setattr(sandbox, "_SECONDS", 1 if "sleep" in script else 60)
     stand_in(script)
     with pytest.raises(BackboneError, match=r"small\.onnx: ") as caught:
         inspect_apart(small, tmp_path / "verdicts")
@@ -425,7 +425,7 @@ def test_a_look_that_crashes_or_hangs_is_an_error_that_names_the_file(
 
 
 def test_a_file_larger_than_a_message_may_be_is_refused_unread(small, tmp_path, monkeypatch, no_process):
-    monkeypatch.setattr(inspection, "_LARGEST_FILE", 100)
+    monkeypatch.setattr(sandbox, "_LARGEST_FILE", 100)
     no_process()
     with pytest.raises(BackboneError, match=r"small\.onnx: [\d,]+ bytes; a backbone is one file of at most 100"):
         inspect_apart(small, tmp_path / "verdicts")

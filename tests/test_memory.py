@@ -4,8 +4,8 @@ import sys
 
 import pytest
 
-from featx import memory
-from featx.memory import available_memory
+from featx import _memory
+from featx._memory import available_memory
 
 GB = 10**9
 
@@ -19,8 +19,8 @@ def machine(tmp_path, monkeypatch):
     (proc / "meminfo").write_text(f"MemTotal: 1 kB\nMemAvailable: {8 * GB // 1000} kB\n".replace("kB", "kB"))
     (proc / "self" / "statm").write_text("100 10 5 1 0 50 0\n")
     (proc / "self" / "cgroup").write_text("0::/\n")
-    monkeypatch.setattr(memory, "_PROC", proc)
-    monkeypatch.setattr(memory, "_CGROUPS", groups)
+    monkeypatch.setattr(_memory, "_PROC", proc)
+    monkeypatch.setattr(_memory, "_CGROUPS", groups)
     return tmp_path
 
 
@@ -60,9 +60,9 @@ def test_a_system_that_tells_nothing(machine, monkeypatch):
     (machine / "proc" / "meminfo").unlink()
     (machine / "proc" / "self" / "cgroup").unlink()
     (machine / "proc" / "self" / "statm").unlink()
-    monkeypatch.setattr(memory.os, "sysconf", lambda name: {"SC_PHYS_PAGES": 1000, "SC_PAGE_SIZE": 4096}[name])
+    monkeypatch.setattr(_memory.os, "sysconf", lambda name: {"SC_PHYS_PAGES": 1000, "SC_PAGE_SIZE": 4096}[name])
     assert available_memory() == 1000 * 4096 // 2
-    monkeypatch.setattr(memory.os, "sysconf", lambda name: int("none"))
+    monkeypatch.setattr(_memory.os, "sysconf", lambda name: int("none"))
     assert available_memory() is None
 
 
@@ -73,7 +73,7 @@ def test_the_process_own_limit(kind):
     assert hasattr(resource, kind)
     code = f"""
 import resource
-from featx.memory import available_memory
+from featx._memory import available_memory
 import numpy
 resource.setrlimit(resource.{kind}, (2 * 10**9, 2 * 10**9))
 free = available_memory()

@@ -19,10 +19,10 @@ from sklearn.svm import LinearSVC
 import featx
 from featx import FeatureExtractor
 from featx.cli import main
-from featx.decode import decode
 from featx.deploy import export
 from featx.errors import ExportError, InputError
-from featx.parts import take_apart
+from featx.images.decode import decode
+from featx.pipelines import take_apart
 
 X, Y = featx.samples.load_fashion_mnist("test")
 KINDS = ("bag", "coat", "sandal")

@@ -24,9 +24,9 @@ from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn.svm import SVC
 
 import featx
-from featx import persistence
 from featx.backbones import open_backbone
 from featx.heads import HEADS, make_head
+from featx.persistence import archive
 from tests.tools import rewrite, rewrite_about
 
 X, Y = featx.samples.load_fashion_mnist("test")
@@ -148,7 +148,7 @@ def test_an_own_class_is_refused_when_saving_already(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("trusted", sorted(persistence.TRUSTED))
+@pytest.mark.parametrize("trusted", sorted(archive.TRUSTED))
 def test_every_trusted_type_is_featx_scikit_learn_numpy_or_a_path(trusted):
     assert trusted.startswith(("featx.", "sklearn.", "numpy.", "pathlib."))
 
@@ -312,7 +312,7 @@ SAVED = sorted((Path(__file__).parent / "saved").glob("*.featx"))
 
 def test_files_of_every_version_are_kept():
     assert len(SAVED) >= 5
-    assert {featx.read_info(path)["format"] for path in SAVED} == set(range(1, persistence.FORMAT + 1))
+    assert {featx.read_info(path)["format"] for path in SAVED} == set(range(1, archive.FORMAT + 1))
 
 
 @pytest.mark.parametrize("path", SAVED, ids=lambda path: path.stem)
@@ -345,7 +345,7 @@ def test_under_another_scikit_learn_a_pipeline_must_answer_as_before(saved):
 
 
 def test_a_class_that_has_moved_between_releases_is_refused_with_both_named(saved, monkeypatch):
-    monkeypatch.setattr(persistence, "TRUSTED", frozenset())
+    monkeypatch.setattr(archive, "TRUSTED", frozenset())
     with pytest.raises(featx.UntrustedTypeError, match=r"not trusted: featx\.extractor\.FeatureExtractor$"):
         featx.load(saved)
     rewrite_about(saved, lambda about: about["versions"].update({"scikit-learn": "1.2.3"}))
@@ -385,8 +385,8 @@ def test_a_pipeline_that_wants_columns_is_saved_without_answers(tmp_path):
 
 def test_what_a_file_would_trust_is_listed_without_loading_it(saved, monkeypatch):
     monkeypatch.setattr(skops.io, "loads", lambda *_, **__: pytest.fail("loaded"))
-    trusted, refused = persistence.list_types(saved)
+    trusted, refused = archive.list_types(saved)
     assert "featx.extractor.FeatureExtractor" in trusted
     assert refused == []
     rewrite(saved, lambda members: members | {"pipeline.skops": skops.io.dumps(FunctionTransformer(os.system))})
-    assert persistence.list_types(saved)[1] == ["posix.system"]
+    assert archive.list_types(saved)[1] == ["posix.system"]

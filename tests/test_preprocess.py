@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 from skimage import data
 
-from featx.preprocess import INTERPOLATIONS, Preprocess, to_canvas
+from featx.images.preprocess import INTERPOLATIONS, Preprocess, to_canvas
 
 ASTRONAUT = Image.fromarray(data.astronaut())
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
@@ -115,7 +115,7 @@ def test_a_panorama_takes_no_memory_to_speak_of():
     code = """
 import resource
 from PIL import Image
-from featx.preprocess import Preprocess, to_canvas
+from featx.images.preprocess import Preprocess, to_canvas
 import numpy as np
 image, out = Image.new("RGB", (20_000, 3), "red"), np.empty((3, 224, 224), np.uint8)
 lite0 = Preprocess(224, 224, 256, "bicubic", (127,) * 3, (128,) * 3)

@@ -15,14 +15,15 @@ from PIL import Image
 from skimage import data
 
 import featx
-from featx import extractor, sharing
+from featx import extractor
 from featx.extractor import FeatureExtractor
+from featx.inference import workers
 
 
 @pytest.fixture
 def several_processes(monkeypatch):
     """Let two processes share as few as eight pictures."""
-    monkeypatch.setattr(sharing, "_FEWEST", 4)
+    monkeypatch.setattr(workers, "_FEWEST", 4)
 
 
 def test_processes_that_are_used_again_find_what_is_relative_to_another_folder(

@@ -8,9 +8,9 @@ from sklearn.pipeline import make_pipeline
 import featx
 from featx import FeatureExtractor
 from featx.backbones import open_backbone
-from featx.canonical import check_canonical
+from featx.images.reference import real_pictures
+from featx.inference.self_check import check_canonical
 from featx.recipes.fidelity import measure_fidelity
-from featx.recipes.pictures import real_pictures
 from featx.recipes.quantize import quantize_backbone
 from featx.samples import load_fashion_mnist
 
@@ -154,8 +154,8 @@ def test_a_copy_of_a_copy_is_refused(copies, photos, tmp_path):
 def test_labels_measure_what_a_head_loses(original, pictures):
     X, y = pictures
     pixels = np.empty((len(X), 3, 224, 224), np.uint8)
-    from featx.decode import decode
-    from featx.preprocess import to_canvas
+    from featx.images.decode import decode
+    from featx.images.preprocess import to_canvas
 
     for item, out in zip(X, pixels, strict=True):
         to_canvas(decode(item), original.preprocess, out)

@@ -15,7 +15,7 @@ from sklearn.exceptions import ConvergenceWarning
 import featx
 from featx import FeatureExtractor
 from featx.backbones import open_backbone
-from featx.backbones.known import KNOWN
+from featx.backbones.zoo import KNOWN
 from featx.recipes.layers import count_gflops, find_layers
 from featx.samples import load_fashion_mnist
 
@@ -88,7 +88,7 @@ def network():
 
 @pytest.fixture(scope="module")
 def pixels():
-    from featx.recipes.pictures import real_pictures
+    from featx.images.reference import real_pictures
 
     return real_pictures(open_backbone("efficientnet_lite0").preprocess)
 
@@ -141,8 +141,8 @@ def random_network(architecture):
     import timm
     import torch
 
+    from featx.images.reference import real_pictures
     from featx.recipes.export import timm_preprocess
-    from featx.recipes.pictures import real_pictures
 
     torch.manual_seed(0)
     network = timm.create_model(architecture, pretrained=False)

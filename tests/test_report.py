@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 from sklearn import metrics
 
-from featx.report.drawing import draw_classification
-from featx.report.summary import summarize_classification, summarize_regression
+from featx.report.confusion import draw_classification
+from featx.report.metrics import summarize_classification, summarize_regression
 from featx.samples import load_fashion_mnist
 
 CLASSIFICATION = ["n", "accuracy", "balanced_accuracy", "macro_f1", "log_loss", "roc_auc", "per_class", "confusion"]

@@ -10,14 +10,14 @@ from PIL import Image
 from featx import FeatureExtractor
 from featx.backbones import open_backbone
 from featx.backbones.file import Layer
-from featx.decode import decode
 from featx.errors import BackboneError, InputError, PictureError
+from featx.images.decode import decode
 from featx.samples import load_fashion_mnist
-from featx.selection import Candidate, compare, group_duplicates, race, search
+from featx.selection import Candidate, compare, group_duplicates, racing, search
 from featx.selection.candidates import _usual_layers, list_candidates
-from featx.selection.comparison import mark_front
-from featx.selection.cost import Cost
 from featx.selection.duplicates import describe_copies, find_copies
+from featx.selection.result import mark_front
+from featx.selection.timing import Cost
 
 
 @pytest.fixture(scope="module")
@@ -40,14 +40,14 @@ class Counting:
 
     def __init__(self, monkeypatch):
         self.asked = {}
-        original = race.embed_together
+        original = racing.embed_together
 
         def embed_together(extractors, X):
             for one in extractors:
                 self.asked[one.crop] = self.asked.get(one.crop, 0) + len(X)
             return original(extractors, X)
 
-        monkeypatch.setattr(race, "embed_together", embed_together)
+        monkeypatch.setattr(racing, "embed_together", embed_together)
 
 
 def margins(n, seed=0):
@@ -149,7 +149,7 @@ def test_of_equals_each_race_stops_the_same(tiny_backbone, monkeypatch):
 
     def left(names):
         sharing = type("Sharing", (), {"candidates": [Candidate(name, "head", "avg", "whole", 8) for name in names]})
-        one = race.Race.__new__(race.Race)
+        one = racing.Race.__new__(racing.Race)
         one.shared, one._stopped, one._features, one.last_groups = [sharing], [], [[]], None
         one.last_losses = {c.key: losses[c.backbone] for c in sharing.candidates}
         one._stop_who_is_behind()
@@ -311,7 +311,7 @@ def test_the_cache_is_used(tiny_backbone, colours, tmp_path, monkeypatch):
     run = FeatureExtractor(cache=tmp_path / "cache")
     first = compare(X[:60], y[:60], extractor=run, **of_tiny(tiny_backbone))
     monkeypatch.setattr(Cost, "measure", lambda self, candidates: [(1.0, 1.0)] * len(candidates))
-    monkeypatch.setattr("featx.engine.to_canvas", lambda *_, **__: pytest.fail("embedded again"))
+    monkeypatch.setattr("featx.inference.engine.to_canvas", lambda *_, **__: pytest.fail("embedded again"))
     again = compare(X[:60], y[:60], extractor=run, **of_tiny(tiny_backbone))
     assert [c.score for c in again.candidates] == [c.score for c in first.candidates]
 

@@ -7,9 +7,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from featx.dataset.sources import open_source
 from featx.errors import SourceError
-from featx.sources import list_labelled_folder, list_source
+from featx.sources.listing import list_labelled_folder, list_source
+from featx.sources.opening import open_source
 
 
 @pytest.fixture

@@ -6,8 +6,8 @@ import pandas as pd
 import pytest
 
 from featx.errors import SourceError
-from featx.sources import list_source
-from featx.tables import is_missing, read_table
+from featx.sources.listing import list_source
+from featx.sources.tables import is_missing, read_table
 
 
 @pytest.fixture

@@ -5,8 +5,8 @@ import math
 import pytest
 
 from featx.errors import SourceError
-from featx.sources import Listing
-from featx.targets import read_target
+from featx.sources.labels import read_target
+from featx.sources.listing import Listing
 
 
 def read(values, task=None, column="y"):

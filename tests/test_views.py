@@ -14,9 +14,10 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import FeatureUnion, make_pipeline
 
 import featx
-from featx import engine, recall
+from featx.cache import keys
+from featx.cache.decoded import Recent, RecentPictures
 from featx.extractor import FeatureExtractor, embed_together
-from featx.recent import Recent, RecentPictures
+from featx.inference import engine
 
 X, Y = featx.samples.load_fashion_mnist("test")
 X, Y = X[::25], Y[::25]
@@ -34,7 +35,7 @@ def photos(tmp_path):
 def decoded(monkeypatch):
     """Count decodings and readings; nothing is at hand from other tests."""
     counts = {"decode": 0, "read": 0}
-    for module, name in ((engine, "decode"), (recall, "read"), (engine, "read")):
+    for module, name in ((engine, "decode"), (keys, "read"), (engine, "read")):
         real = getattr(module, name)
 
         def counting(item, *rest, real=real, name=name):
@@ -42,7 +43,7 @@ def decoded(monkeypatch):
             return real(item, *rest)
 
         monkeypatch.setattr(module, name, counting)
-    monkeypatch.setattr(recall, "recent_pictures", RecentPictures())
+    monkeypatch.setattr(keys, "recent_pictures", RecentPictures())
     return counts
 
 
@@ -249,8 +250,8 @@ def test_recent_pictures_from_many_threads():
 
 def test_arrays_are_not_kept_since_they_cost_no_decoding(tmp_path, decoded):
     FeatureExtractor(layer="stem", cache=tmp_path / "cache").transform([data.coffee()])
-    assert recall.recent_pictures._used == 0
+    assert keys.recent_pictures._used == 0
     buffer = io.BytesIO()
     Image.fromarray(data.coffee()).save(buffer, "png")
     FeatureExtractor(layer="stem", cache=tmp_path / "cache").transform([buffer.getvalue()])
-    assert recall.recent_pictures._used == 400 * 600 * 4
+    assert keys.recent_pictures._used == 400 * 600 * 4

@@ -10,7 +10,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from featx import BackboneError, FeatureExtractor, InputError, MissingDependencyError
 from featx.backbones import catalogue, open_backbone
-from featx.preprocess import Preprocess
+from featx.images.preprocess import Preprocess
 from featx.recipes import wrap
 from featx.recipes.wrap import wrap_network
 

@@ -2,7 +2,7 @@
 
 from featx.backbones.catalogue import find_by_identity, list_backbones, open_backbone
 from featx.backbones.file import Backbone, Layer
+from featx.backbones.graph import tap
 from featx.backbones.pooling import POOLINGS
-from featx.backbones.tap import tap
 
 __all__ = ["POOLINGS", "Backbone", "Layer", "find_by_identity", "list_backbones", "open_backbone", "tap"]

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import platformdirs
 
+from featx.backbones.download import Fetched, fetch, is_reference, list_fetched, pull
 from featx.backbones.file import Backbone, read_backbone
-from featx.backbones.inspection import inspect_apart
+from featx.backbones.sandbox import inspect_apart
 from featx.errors import BackboneError, InputError
-from featx.fetch import Fetched, fetch, is_reference, list_fetched, pull
 
 __all__ = [
     "cache_dir",

@@ -37,9 +37,9 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, numpy_helper
 
-from featx.backbones.inspection import refuse_hostile
+from featx.backbones.sandbox import refuse_hostile
 from featx.errors import BackboneError
-from featx.preprocess import Preprocess
+from featx.images.preprocess import Preprocess
 
 __all__ = [
     "FORMAT",
@@ -210,7 +210,7 @@ def load_model(path: str | os.PathLike[str]) -> onnx.ModelProto:
     ------
     BackboneError
         When it is no ONNX model, keeps weights in other files, or holds what
-        `featx.backbones.inspection` refuses.
+        `featx.backbones.sandbox` refuses.
     """
     try:
         model = onnx.load(os.fspath(path), load_external_data=False)

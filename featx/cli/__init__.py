@@ -15,6 +15,8 @@ from contextlib import contextmanager, nullcontext
 from typing import Any, NoReturn
 
 import featx
+from featx._files import discard_unfinished
+from featx._text import plain
 from featx.cli import (
     backbones,
     cache,
@@ -32,8 +34,6 @@ from featx.cli import (
     show,
 )
 from featx.errors import FeatxError
-from featx.files import discard_unfinished
-from featx.plain import plain
 
 __all__ = ["main"]
 

@@ -6,10 +6,10 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from featx.cache import FeatureCache
-from featx.cli.console import add_command
+from featx.cache.keys import cache_folder
+from featx.cache.store import FeatureCache
+from featx.cli.options import add_command
 from featx.errors import InputError
-from featx.recall import cache_folder
 
 EXAMPLE = """\
   featx cache info

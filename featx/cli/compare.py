@@ -11,18 +11,18 @@ from typing import Any
 
 import numpy as np
 
+from featx._files import check_writable
 from featx.backbones import POOLINGS
-from featx.cli.console import add_command, add_running, note, note_failures, read_layers, running_parameters
+from featx.cli.options import add_command, add_running, note, note_failures, read_layers, running_parameters
 from featx.errors import InputError, SourceError
 from featx.extractor import FeatureExtractor
-from featx.files import check_writable
-from featx.preprocess import CROPS
-from featx.report import drawing
+from featx.images.preprocess import CROPS
+from featx.report import confusion
 from featx.report.tradeoff import Point, draw_tradeoff
 from featx.selection import Comparison, compare
 from featx.selection.goal import GOALS
-from featx.sources import Listing, list_source
-from featx.targets import leave_out_unlabelled, read_target
+from featx.sources.labels import leave_out_unlabelled, read_target
+from featx.sources.listing import Listing, list_source
 
 EXAMPLE = """\
   featx compare photos/train --plot compare.png
@@ -107,7 +107,7 @@ def run(options: argparse.Namespace) -> None:
 
 def check_plot(path: str) -> None:
     """Raise InputError now if no picture can be drawn there later."""
-    drawing.check()
+    confusion.check()
     if not path.lower().endswith(".png"):
         raise InputError(f"--plot {path}: expected a name ending in .png")
     check_writable(path)

@@ -15,17 +15,17 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.pipeline import Pipeline
 
-from featx.cli.console import add_command
-from featx.decode import decode
+from featx.cli.options import add_command
 from featx.errors import InputError
 from featx.extractor import FeatureExtractor
-from featx.formats import write
 from featx.heads import make_head
-from featx.persistence import save
-from featx.report import drawing
-from featx.report.summary import summarize_classification
+from featx.images.decode import decode
+from featx.persistence.archive import save
+from featx.report.confusion import check, draw_classification
+from featx.report.metrics import summarize_classification
 from featx.samples import extract_fashion_mnist
-from featx.sources import list_labelled_folder
+from featx.sources.listing import list_labelled_folder
+from featx.writers import write
 
 EXAMPLE = """\
   featx demo
@@ -41,7 +41,7 @@ def add(commands: Any) -> argparse.ArgumentParser:
 
 def run(options: argparse.Namespace) -> None:
     """Embed, fit, compare with raw pixels, save, draw, and say how to go on."""
-    drawing.check()
+    check()
     out = options.out
     if out.exists() and not out.is_dir():
         raise InputError(f"--out {out}: is a file; give a folder")
@@ -74,9 +74,7 @@ def run(options: argparse.Namespace) -> None:
     write(out / "predictions.csv", columns)
     title = f"Fashion-MNIST, {len(y_test)} test pictures: accuracy {accuracy:.3f}"
     classes, confusion = head.classes_.tolist(), facts["confusion"]
-    drawing.draw_classification(
-        out / "results.png", title, confusion, classes, test.paths, y_test, predicted, confidence
-    )
+    draw_classification(out / "results.png", title, confusion, classes, test.paths, y_test, predicted, confidence)
     print(_what_next(out))
 
 

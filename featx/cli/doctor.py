@@ -6,7 +6,7 @@ import argparse
 import json
 from typing import Any
 
-from featx.cli.console import add_command
+from featx.cli.options import add_command
 from featx.doctor import examine
 from featx.errors import InputError
 

@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from featx.cli.console import add_command, add_features, add_running, check_output, make_extractor, note, note_failures
-from featx.cli.job import add_job, job_options, run_job
+from featx.cli.embed_dataset import add_job, job_options, run_job
+from featx.cli.options import add_command, add_features, add_running, check_output, make_extractor, note, note_failures
 from featx.errors import InputError
-from featx.formats import FORMATS, check_names, write
-from featx.profile import Profile
-from featx.sources import list_source
+from featx.inference.timing import Profile
+from featx.sources.listing import list_source
+from featx.writers import FORMATS, check_names, write
 
 EXAMPLE = """\
   featx embed photos/ more/*.jpg -o features.npy

@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from featx.cli.console import add_command, add_running, note, note_failures
-from featx.cli.pipeline import Loaded, add_model, load_pipeline, predict
+from featx._text import plain
+from featx.cli.options import add_command, add_running, note, note_failures
+from featx.cli.saved_model import Loaded, add_model, load_pipeline, predict
 from featx.errors import InputError
-from featx.plain import plain
-from featx.report.summary import summarize_classification, summarize_regression
-from featx.sources import Listing, list_source
-from featx.tables import TABLE_SUFFIXES
-from featx.targets import read_target
+from featx.report.metrics import summarize_classification, summarize_regression
+from featx.sources.labels import read_target
+from featx.sources.listing import Listing, list_source
+from featx.sources.tables import TABLE_SUFFIXES
 
 EXAMPLE = """\
   featx evaluate ants.featx photos/val

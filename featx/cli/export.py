@@ -8,17 +8,17 @@ from typing import Any
 
 import onnx
 
-from featx.cli.console import add_command, note, note_failures
+from featx._files import check_writable
+from featx.cli.options import add_command, note, note_failures
 from featx.deploy import export
 from featx.deploy.export import RESIZES
 from featx.deploy.fidelity import MIN_AGREEMENT
 from featx.deploy.parity import TOLERANCE
 from featx.errors import InputError
-from featx.files import check_writable
-from featx.persistence import load, read_info
+from featx.persistence.archive import load, read_info
 from featx.report.card import check_card, make_card, write_card
-from featx.report.usage import describe_onnx, use_onnx
-from featx.sources import list_source
+from featx.report.snippets import describe_onnx, use_onnx
+from featx.sources.listing import list_source
 
 #: Pictures of a folder that are compared; more would say nothing new.
 _MOST = 64

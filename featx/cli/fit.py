@@ -15,22 +15,22 @@ from sklearn.base import clone
 from sklearn.model_selection import cross_val_predict
 from sklearn.pipeline import Pipeline
 
+from featx._text import plain
 from featx.backbones import open_backbone
-from featx.cli.console import add_command, add_features, add_running, check_output, make_extractor, note, note_failures
+from featx.cli.options import add_command, add_features, add_running, check_output, make_extractor, note, note_failures
 from featx.errors import InputError, PictureError
 from featx.extractor import FeatureExtractor
 from featx.heads import DEFAULT_HEADS, HEADS, choose_default_head, make_head
-from featx.persistence import read_info, save
-from featx.plain import plain
-from featx.plan import list_backbones
+from featx.inference.spec import list_backbones
+from featx.persistence.archive import read_info, save
 from featx.report.card import check_card, make_card, write_card
-from featx.report.summary import describe_score, score
-from featx.report.usage import use_saved
+from featx.report.metrics import describe_score, score
+from featx.report.snippets import use_saved
 from featx.selection import Found, search
 from featx.selection.folds import find_groups, make_folds
 from featx.selection.search import EFFORTS
-from featx.sources import Listing, list_source
-from featx.targets import Target, leave_out_unlabelled, read_target
+from featx.sources.labels import Target, leave_out_unlabelled, read_target
+from featx.sources.listing import Listing, list_source
 
 #: Pictures without a label that are looked at, and groups of near-duplicates that are named.
 MOST_OF_POOL, _TWINS = 2000, 5

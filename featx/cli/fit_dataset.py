@@ -11,7 +11,8 @@ import numpy.typing as npt
 from sklearn.pipeline import Pipeline
 
 from featx import dataset
-from featx.cli.console import note
+from featx._memory import available_memory
+from featx._text import plain
 from featx.cli.fit import (
     MOST_OF_POOL,
     _describe,
@@ -24,18 +25,17 @@ from featx.cli.fit import (
     save_with_card,
     sees_content,
 )
+from featx.cli.options import note
 from featx.cli.progress import format_bytes
 from featx.dataset.manifest import MANIFEST
 from featx.errors import InputError
 from featx.heads import HEADS, learns_in_parts, make_head, sgd_candidates
-from featx.memory import available_memory
 from featx.out_of_core import FEWEST, fit_out_of_core
-from featx.plain import plain
-from featx.report.summary import describe_score, score
+from featx.report.metrics import describe_score, score
 from featx.selection.folds import find_groups
-from featx.sources import Listing
-from featx.tables import is_missing
-from featx.targets import read_target
+from featx.sources.labels import read_target
+from featx.sources.listing import Listing
+from featx.sources.tables import is_missing
 
 __all__ = ["fit_dataset", "is_dataset"]
 

@@ -11,13 +11,13 @@ import numpy as np
 import numpy.typing as npt
 
 from featx import dataset
-from featx.cli.console import add_command, add_running, note, note_failures, running_parameters
+from featx._text import plain
+from featx.cli.options import add_command, add_running, note, note_failures, running_parameters
 from featx.cli.sheet import check_sheet, draw_neighbors
 from featx.dataset import Neighbor
 from featx.errors import InputError
-from featx.plain import plain
-from featx.report.sheet import Tile
-from featx.sources import list_source
+from featx.report.contact_sheet import Tile
+from featx.sources.listing import list_source
 
 EXAMPLE = """\
   featx neighbors vectors bee.jpg -k 5

@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from featx.cli.console import add_command, add_running, check_output, note, note_failures
-from featx.cli.pipeline import Loaded, Predictions, add_model, load_pipeline, predict
-from featx.formats import write
-from featx.sources import list_source
-from featx.tables import TABLE_SUFFIXES
+from featx.cli.options import add_command, add_running, check_output, note, note_failures
+from featx.cli.saved_model import Loaded, Predictions, add_model, load_pipeline, predict
+from featx.sources.listing import list_source
+from featx.sources.tables import TABLE_SUFFIXES
+from featx.writers import write
 
 EXAMPLE = """\
   featx predict ants.featx new/*.jpg -o new.csv

@@ -10,7 +10,7 @@ from typing import TextIO
 
 from tqdm import tqdm
 
-from featx.cli.console import note
+from featx.cli.options import note
 from featx.dataset import Watch
 from featx.errors import InputError
 

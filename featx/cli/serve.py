@@ -9,8 +9,8 @@ import sys
 import warnings
 from typing import Any
 
-from featx.cli.console import add_command, add_running, note
-from featx.cli.pipeline import load_pipeline
+from featx.cli.options import add_command, add_running, note
+from featx.cli.saved_model import load_pipeline
 from featx.serve import Limits, serve
 from featx.serve.predictor import Predictor
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from featx._files import check_writable
 from featx._optional import import_optional
-from featx.cli.console import note
+from featx.cli.options import note
 from featx.dataset import Dataset, Neighbor
-from featx.dataset.originals import fetch_originals
+from featx.dataset.images import fetch_originals
 from featx.errors import InputError
-from featx.files import check_writable
-from featx.report.sheet import Tile, draw_sheet
+from featx.report.contact_sheet import Tile, draw_sheet
 
 __all__ = ["check_sheet", "draw_neighbors"]
 

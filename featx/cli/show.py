@@ -7,12 +7,12 @@ import json
 import os
 from typing import Any
 
-from featx.cli.console import add_command
+from featx._text import plain
+from featx.cli.options import add_command
 from featx.errors import BackboneError, PipelineFileError
-from featx.persistence import list_types, read_info
-from featx.plain import plain
+from featx.persistence.archive import list_types, read_info
 from featx.report.card import make_card
-from featx.report.usage import use_saved
+from featx.report.snippets import use_saved
 
 EXAMPLE = """\
   featx show ants.featx

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+from featx._events import Watch
+from featx.dataset.dataset import Batch, Dataset
+from featx.dataset.dataset import open_dataset as open  # noqa: A004  # the verb, as of files
 from featx.dataset.estimate import Estimate, estimate
 from featx.dataset.job import Summary, embed
 from featx.dataset.manifest import DTYPES, FORMATS
 from featx.dataset.merge import merge
 from featx.dataset.neighbors import Neighbor, find_duplicates, find_neighbors
-from featx.dataset.reading import Batch, Dataset
-from featx.dataset.reading import open_dataset as open  # noqa: A004  # the verb, as of files
 from featx.dataset.verify import verify
-from featx.dataset.watch import Watch
 
 __all__ = [
     "DTYPES",

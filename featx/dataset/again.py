@@ -8,10 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 
 from featx.dataset.current import CurrentRows
-from featx.dataset.sources import Contents, Source
-from featx.dataset.sources.source import Fetch
-from featx.dataset.spool import Spool
-from featx.decode import UnreadableError
+from featx.dataset.plan import Spool
+from featx.images.decode import UnreadableError
+from featx.sources.base import Fetch
+from featx.sources.opening import Contents, Source
 
 __all__ = ["changed_keys", "failed_keys"]
 

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from featx.dataset.plan import Generation
 from featx.dataset.shards import read_columns
-from featx.dataset.spool import Generation
 
 __all__ = ["CurrentRows"]
 

@@ -13,13 +13,13 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 from sklearn.base import clone
 
-from featx.arguments import check_choice, check_integer
+from featx._validation import check_choice, check_integer
 from featx.dataset.manifest import DTYPES
-from featx.dataset.sources import Contents, open_sources
-from featx.dataset.spool import Row, Spool
-from featx.dataset.stream import Picture
+from featx.dataset.plan import Row, Spool
+from featx.dataset.worker import Picture
 from featx.errors import Failure
 from featx.extractor import FeatureExtractor
+from featx.sources.opening import Contents, open_sources
 
 __all__ = ["Estimate", "estimate"]
 

@@ -11,10 +11,11 @@ from typing import Any, NamedTuple, cast
 
 from sklearn.base import clone
 
+from featx._events import Watch
 from featx._optional import import_optional
 from featx.dataset.again import changed_keys, failed_keys
-from featx.dataset.apart import WorkerLostError, run_tasks_apart
 from featx.dataset.current import CurrentRows
+from featx.dataset.executors import WorkerLostError, run_tasks_apart
 from featx.dataset.lance import lance_path, publish
 from featx.dataset.lock import hold
 from featx.dataset.manifest import (
@@ -25,6 +26,7 @@ from featx.dataset.manifest import (
     read_manifest,
     write_manifest,
 )
+from featx.dataset.plan import Generation, Spool
 from featx.dataset.prepare import (
     PRIVATE,
     check_arguments,
@@ -34,12 +36,10 @@ from featx.dataset.prepare import (
     make_folder,
 )
 from featx.dataset.shards import find_shards, read_columns, read_counts, shard_path
-from featx.dataset.sources import Source, open_sources
-from featx.dataset.spool import Generation, Spool
-from featx.dataset.stream import Done, Task, run_tasks
-from featx.dataset.watch import Watch
+from featx.dataset.worker import Done, Task, run_tasks
 from featx.errors import DatasetError, InputError, SourceError
 from featx.extractor import FeatureExtractor
+from featx.sources.opening import Source, open_sources
 
 __all__ = ["Summary", "embed"]
 

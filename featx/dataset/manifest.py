@@ -16,14 +16,14 @@ from typing import Any
 import numpy as np
 
 import featx
+from featx._files import write_whole
 from featx._optional import installed_version
 from featx.backbones import open_backbone
-from featx.dataset.spool import Generation
+from featx.dataset.plan import Generation
 from featx.errors import BackboneError, DatasetError, FeaturesChangedError, FeatxError, first_line
 from featx.extractor import FeatureExtractor
-from featx.files import write_whole
 from featx.session import runtime_version
-from featx.sources import MANIFEST
+from featx.sources.listing import MANIFEST
 
 __all__ = [
     "DTYPES",

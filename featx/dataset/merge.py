@@ -9,12 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from featx.arguments import check_choice, check_integer
+from featx._validation import check_choice, check_integer
+from featx.dataset.dataset import Dataset
 from featx.dataset.lance import publish
 from featx.dataset.lock import hold
 from featx.dataset.manifest import FORMAT, FORMATS, MANIFEST, Manifest, current_versions, write_manifest
+from featx.dataset.plan import Generation
 from featx.dataset.prepare import PRIVATE, check_shard_bytes, default_shard_size
-from featx.dataset.reading import Dataset
 from featx.dataset.shards import (
     COLUMNS,
     Block,
@@ -25,7 +26,6 @@ from featx.dataset.shards import (
     shard_path,
     write_shard,
 )
-from featx.dataset.spool import Generation
 from featx.errors import DatasetError, InputError
 
 __all__ = ["merge"]

@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
-from featx.arguments import check_integer
-from featx.dataset.reading import Dataset
+from featx._validation import check_integer
+from featx.dataset.dataset import Dataset
 from featx.errors import DatasetError, InputError
 from featx.similarity import ROUNDING, SAME, Groups, Nearest, check_threshold, unit_rows
 

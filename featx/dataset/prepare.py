@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from featx.arguments import check_choice, check_integer, check_jobs
+from featx._validation import check_choice, check_integer, check_jobs
 from featx.dataset.lock import hold
 from featx.dataset.manifest import DTYPES, FORMATS, MANIFEST, Features
 from featx.errors import InputError

@@ -16,10 +16,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from featx._files import write_together, write_whole
 from featx._optional import import_optional
 from featx.dataset.lance import lance_path, read_lance, read_vectors, write_lance
 from featx.errors import DatasetError, first_line
-from featx.files import write_together, write_whole
 
 __all__ = [
     "COLUMNS",

@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from featx.arguments import check_integer
-from featx.dataset.reading import Dataset
+from featx._validation import check_integer
+from featx.dataset.dataset import Dataset
+from featx.dataset.plan import Spool
 from featx.dataset.shards import COLUMNS, VECTOR, read_counts, read_whole, shard_path
-from featx.dataset.sources import Contents, open_sources
-from featx.dataset.spool import Spool
-from featx.dataset.stream import Picture
+from featx.dataset.worker import Picture
 from featx.errors import DatasetError, Failure
+from featx.sources.opening import Contents, open_sources
 
 __all__ = ["verify"]
 

@@ -16,8 +16,8 @@ import onnx
 from onnx import helper
 
 from featx.backbones import Backbone
-from featx.backbones.tap import ancestors
-from featx.deploy.walk import Answer, Walk
+from featx.backbones.graph import ancestors
+from featx.deploy.converter import Answer, Walk
 from featx.errors import ExportError
 from featx.extractor import FeatureExtractor
 

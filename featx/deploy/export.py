@@ -16,29 +16,29 @@ from sklearn.exceptions import NotFittedError
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
+from featx._files import check_writable, write_whole
 from featx.backbones import Backbone, open_backbone, tap
-from featx.decode import decode
-from featx.deploy import calibration, composing, kernels, linear, quantiles, scaling, trees
 from featx.deploy.assemble import assemble, describe, name_answer, name_value
+from featx.deploy.converter import Rows, Step, Walk
+from featx.deploy.converters import calibration, kernels, linear, meta, preprocessing, quantiles, trees
+from featx.deploy.converters.skl2onnx import make_tables
 from featx.deploy.fidelity import MIN_AGREEMENT, RESIZE_TOLERANCES, Agreement, Answers, Resized, check_resizing
-from featx.deploy.library import make_tables
 from featx.deploy.parity import TOLERANCE, Parity, check_steps, differ, find_culprit, make_rows, may_flip, run_steps
 from featx.deploy.precision import convert
 from featx.deploy.resizing import take_any_size
-from featx.deploy.walk import Rows, Step, Walk
 from featx.errors import ExportError, Failure, InputError
 from featx.extractor import FeatureExtractor
-from featx.files import check_writable, write_whole
-from featx.items import list_items
-from featx.parts import take_apart
-from featx.plan import list_backbones
-from featx.preprocess import to_canvas
-from featx.recipes.pictures import list_real_pictures
+from featx.images.containers import list_items
+from featx.images.decode import decode
+from featx.images.preprocess import to_canvas
+from featx.images.reference import list_real_pictures
+from featx.inference.spec import list_backbones
+from featx.pipelines import take_apart
 from featx.session import run_batches
 
 __all__ = ["Exported", "export"]
 
-_TABLES = [module.TABLES for module in (scaling, quantiles, linear, kernels, trees, calibration, composing)]
+_TABLES = [module.TABLES for module in (preprocessing, quantiles, linear, kernels, trees, calibration, meta)]
 RESIZES = ("before", "in-graph")
 _ONCE = 16  # pictures a run: as many as a small machine's memory takes of any network
 

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from onnx import TensorProto, helper
 
-from featx.deploy.walk import Step, Walk
+from featx.deploy.converter import Step, Walk
 from featx.errors import ExportError
 from featx.session import run_graph
 

@@ -1,4 +1,4 @@
-"""Pictures of any size onto a backbone's canvas inside the graph: what `featx.preprocess.to_canvas` does, as operators.
+"""Put images of any size onto a backbone's canvas inside the graph: `featx.images.preprocess.to_canvas` as operators.
 
 Each of Pillow's two passes is a matrix product with the weights of its filter, rounded and
 clipped behind it as Pillow does. ONNX's own Resize with antialiasing was further from Pillow
@@ -15,7 +15,7 @@ import onnx
 from onnx import TensorProto, helper
 
 from featx.deploy.graph import Graph
-from featx.preprocess import HORIZONTAL_FIRST, LONGEST_RATIO, Preprocess
+from featx.images.preprocess import HORIZONTAL_FIRST, LONGEST_RATIO, Preprocess
 
 __all__ = ["CANVAS", "take_any_size"]
 

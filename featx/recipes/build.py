@@ -12,8 +12,8 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from featx.backbones.file import Layer, canonical_pixels, describe_model, read_backbone
-from featx.backbones.tap import ancestors, tap
-from featx.preprocess import Preprocess
+from featx.backbones.graph import ancestors, tap
+from featx.images.preprocess import Preprocess
 from featx.recipes.layers import count_gflops, count_parameters, find_layers, shapes_of, view_as_map
 from featx.recipes.network import ExportedNetwork
 from featx.session import Session

@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from featx._files import write_whole
 from featx._optional import import_optional
 from featx.backbones.file import read_backbone
 from featx.errors import BackboneError, first_line
-from featx.files import write_whole
-from featx.preprocess import Preprocess
+from featx.images.preprocess import Preprocess
+from featx.images.reference import real_pictures
 from featx.recipes.build import build_backbone
 from featx.recipes.network import export_network
-from featx.recipes.pictures import real_pictures
 from featx.recipes.verify import Difference, compare_layers, compare_logits
 
 __all__ = [

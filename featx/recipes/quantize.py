@@ -22,12 +22,12 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper
 
+from featx._files import write_whole
 from featx._optional import import_optional
 from featx.backbones import Backbone
 from featx.backbones.file import load_model, read_backbone
-from featx.backbones.tap import ancestors
+from featx.backbones.graph import ancestors
 from featx.errors import BackboneError, InputError
-from featx.files import write_whole
 from featx.recipes.build import write_backbone
 from featx.recipes.fidelity import Fidelity, measure_fidelity
 

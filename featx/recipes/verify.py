@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from featx._optional import import_optional
 from featx.backbones.file import Backbone, Layer, load_model
-from featx.backbones.tap import tap
+from featx.backbones.graph import tap
 from featx.session import Session, run_graph
 from featx.similarity import cosine_rows
 

@@ -13,14 +13,15 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from featx._files import write_whole
 from featx.backbones.catalogue import verdicts_dir
+from featx.backbones.download import file_digest
 from featx.backbones.file import Layer, is_described, load_model, read_backbone
-from featx.backbones.inspection import inspect_apart
-from featx.backbones.tap import ancestors, tap
+from featx.backbones.graph import ancestors, tap
+from featx.backbones.sandbox import inspect_apart
 from featx.errors import BackboneError, InputError, MissingDependencyError, first_line
-from featx.fetch import file_digest
-from featx.files import write_whole
-from featx.preprocess import Preprocess
+from featx.images.preprocess import Preprocess
+from featx.images.reference import real_pictures
 from featx.recipes.build import normalize_inside, rename, write_backbone
 from featx.recipes.layers import (
     count_gflops,
@@ -31,7 +32,6 @@ from featx.recipes.layers import (
     view_as_map,
 )
 from featx.recipes.network import OPSET, strip
-from featx.recipes.pictures import real_pictures
 from featx.recipes.verify import Difference, difference, run_logits
 from featx.session import Session, run_graph
 

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from featx.files import check_writable, write_whole
-from featx.plain import plain
-from featx.report.summary import describe_score
+from featx._files import check_writable, write_whole
+from featx._text import plain
+from featx.report.metrics import describe_score
 
 __all__ = ["check_card", "make_card", "write_card"]
 

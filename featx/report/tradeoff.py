@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from featx._files import write_whole
 from featx._optional import import_optional
-from featx.files import write_whole
 
 __all__ = ["Point", "draw_tradeoff"]
 

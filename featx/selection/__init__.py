@@ -2,8 +2,8 @@
 
 from featx.selection.candidates import Candidate
 from featx.selection.compare import compare
-from featx.selection.comparison import Comparison
 from featx.selection.duplicates import group_duplicates
+from featx.selection.result import Comparison
 from featx.selection.search import Found, search
 
 __all__ = ["Candidate", "Comparison", "Found", "compare", "group_duplicates", "search"]

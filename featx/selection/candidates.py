@@ -16,7 +16,7 @@ from sklearn.base import clone
 from featx.backbones import Backbone, open_backbone
 from featx.backbones.catalogue import list_here
 from featx.backbones.file import LayerSpec
-from featx.backbones.tap import n_features
+from featx.backbones.graph import n_features
 from featx.errors import InputError
 from featx.extractor import FeatureExtractor
 

@@ -11,17 +11,17 @@ import numpy.typing as npt
 from joblib import cpu_count
 from sklearn.base import clone
 
-from featx.arguments import check_integer
+from featx._validation import check_integer
 from featx.backbones.file import LayerSpec
 from featx.errors import InputError, PictureError
 from featx.extractor import FeatureExtractor
-from featx.items import list_items
+from featx.images.containers import list_items
 from featx.selection.candidates import list_candidates
-from featx.selection.comparison import Comparison, explain, mark_front
-from featx.selection.cost import Cost
 from featx.selection.goal import read_goal
-from featx.selection.race import Race
-from featx.tables import is_missing
+from featx.selection.racing import Race
+from featx.selection.result import Comparison, explain, mark_front
+from featx.selection.timing import Cost
+from featx.sources.tables import is_missing
 
 __all__ = ["compare"]
 

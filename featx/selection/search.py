@@ -21,8 +21,8 @@ from featx.extractor import Embedded, FeatureExtractor
 from featx.heads import DEFAULT_HEADS, HEADS, choose_default_head, make_head
 from featx.selection.candidates import Candidate
 from featx.selection.compare import compare
-from featx.selection.comparison import Comparison
 from featx.selection.folds import Folds, find_groups, make_folds
+from featx.selection.result import Comparison
 
 __all__ = ["EFFORTS", "Found", "Tried", "search"]
 

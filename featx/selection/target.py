@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from featx.errors import InputError
-from featx.tables import is_missing
+from featx.sources.tables import is_missing
 
 __all__ = ["is_unlabelled", "narrow", "read_array"]
 

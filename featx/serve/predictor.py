@@ -9,9 +9,9 @@ import joblib
 import numpy as np
 import numpy.typing as npt
 
-from featx.decode import UnreadableError, identify
 from featx.errors import Failure, InputError
 from featx.extractor import FeatureExtractor
+from featx.images.decode import UnreadableError, identify
 from featx.serve.limits import FORMATS, Limits, RefusedError
 
 __all__ = ["Answer", "Predictor"]

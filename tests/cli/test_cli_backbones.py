@@ -13,8 +13,8 @@ import pytest
 
 from featx.backbones import open_backbone
 from featx.backbones.file import load_model
-from featx.backbones.known import KNOWN, find_known
-from featx.canonical import check_canonical
+from featx.backbones.zoo import KNOWN, find_known
+from featx.inference.self_check import check_canonical
 
 CPU = "CPUExecutionProvider"
 BUNDLED = ["efficientnet_lite0", "efficientnet_lite0_int8"]

@@ -7,7 +7,7 @@ import signal
 import numpy as np
 import pytest
 
-from featx.cli import job, progress
+from featx.cli import embed_dataset, progress
 from featx.dataset import Estimate
 from featx.dataset import open as open_dataset
 from tests.cli.cli_tools import CLASSES, listing, start, write_csv
@@ -167,7 +167,7 @@ def test_a_dry_run_writes_nothing(featx, here, world, monkeypatch):
     assert ran.out.endswith(", 1 of the 13 tried cannot be read; nothing was written\n")
     assert listing(here) == []
     huge = Estimate(10**9, 1e7, 10**18, 10**13, 256, 0)
-    monkeypatch.setattr(job.dataset, "estimate", lambda *_, **__: huge)
+    monkeypatch.setattr(embed_dataset.dataset, "estimate", lambda *_, **__: huge)
     ran = featx("embed", world / "test", "-o", "vectors", "--dry-run", *STEM)
     assert "free, and 1000000.0 TB are needed" in ran.err
     assert "1000000000 pictures, about 115 d 17 h" in ran.out

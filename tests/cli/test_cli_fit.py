@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from featx.heads import HEADS
-from featx.persistence import read_info
+from featx.persistence.archive import read_info
 from tests.cli.cli_tools import CLASSES, listing, write_csv
 
 CLASSIFICATION = ["n", "accuracy", "balanced_accuracy", "macro_f1", "log_loss", "roc_auc", "per_class", "confusion"]

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 import featx as library
-from featx import memory
+from featx import _memory
 from featx.cli import fit_dataset
 from featx.heads import HEADS
-from featx.persistence import read_info
+from featx.persistence.archive import read_info
 from tests.cli.cli_tools import CLASSES, listing, write_csv
 from tests.dataset.dataset_tools import write_dataset
 
@@ -242,4 +242,4 @@ def test_more_features_than_memory_under_a_real_limit(here):
 
 
 def test_the_memory_asked_about_is_that_of_this_process():
-    assert fit_dataset.available_memory is memory.available_memory
+    assert fit_dataset.available_memory is _memory.available_memory

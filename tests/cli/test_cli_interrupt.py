@@ -77,8 +77,8 @@ WRITING = """
 import sys
 import time
 from featx.cli import main
-from featx.formats import FORMATS, csv
-from featx.files import write_whole
+from featx.writers import FORMATS, csv
+from featx._files import write_whole
 
 def write(path, columns, features, names):
     with write_whole(path) as scratch:

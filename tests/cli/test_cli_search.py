@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 
-from featx.persistence import load, read_info
+from featx.persistence.archive import load, read_info
 from featx.selection.search import EFFORTS
 from tests.cli.cli_tools import listing, write_csv
 

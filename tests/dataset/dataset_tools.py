@@ -6,9 +6,9 @@ import pyarrow.parquet as pq
 
 from featx import FeatureExtractor
 from featx.dataset.manifest import Features, Manifest, current_versions, write_manifest
+from featx.dataset.plan import Generation
 from featx.dataset.prepare import PRIVATE
 from featx.dataset.shards import Block, shard_path, write_shard
-from featx.dataset.spool import Generation
 
 
 def contents(folder):

@@ -9,7 +9,7 @@ import pytest
 
 import featx
 from featx import FeatureExtractor, dataset
-from featx.dataset import Watch, apart
+from featx.dataset import Watch, executors
 from tests.dataset.dataset_tools import contents
 from tests.dataset.test_dataset_sources import KINDS
 
@@ -69,7 +69,7 @@ def test_a_lost_workers_shards_are_made_again(tree, extractor, kill_once):
 
 def test_workers_that_are_lost_again_and_again_end_the_run(tree, extractor, monkeypatch):
     def lost(*_, **__):
-        raise apart.WorkerLostError("a worker process was lost")
+        raise executors.WorkerLostError("a worker process was lost")
         yield
 
     monkeypatch.setattr("featx.dataset.job.run_tasks_apart", lost)

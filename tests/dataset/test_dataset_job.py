@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 import featx
-from featx import FeatureExtractor, dataset, engine
+from featx import FeatureExtractor, dataset
 from featx.dataset.lock import hold
 from featx.dataset.manifest import MANIFEST
+from featx.inference import engine
 from tests.dataset.dataset_tools import contents, rows
 
 

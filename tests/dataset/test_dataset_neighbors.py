@@ -15,7 +15,7 @@ from sklearn.neighbors import NearestNeighbors
 
 from featx import FeatureExtractor, InputError, dataset
 from featx.dataset import neighbors
-from featx.dataset.originals import fetch_originals
+from featx.dataset.images import fetch_originals
 from featx.errors import DatasetError
 from featx.selection import group_duplicates
 from tests.dataset.dataset_tools import write_dataset

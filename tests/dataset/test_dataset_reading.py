@@ -243,7 +243,7 @@ def test_a_parquet_file_of_someone_else_is_no_shard(vectors):
 
 def test_few_shards_are_open_at_once(tree, extractor, monkeypatch):
     dataset.embed("photos", "vectors", extractor, shard_size=1)
-    monkeypatch.setattr("featx.dataset.reading._MAPS", 2)
+    monkeypatch.setattr("featx.dataset.dataset._MAPS", 2)
     vectors = dataset.open("vectors")
     np.testing.assert_array_equal(vectors.X, np.concatenate(list(vectors.maps())))
     assert vectors._map.cache_info().currsize == 2

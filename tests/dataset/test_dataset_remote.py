@@ -15,7 +15,8 @@ from joblib.externals.loky import get_reusable_executor
 
 import featx
 from featx import dataset
-from featx.dataset.sources import open_sources, store
+from featx.sources import filesystem
+from featx.sources.opening import open_sources
 from tests.dataset.dataset_tools import contents, rows
 from tests.dataset.test_dataset_sources import make_tar, make_zip, parquet_of_bytes
 
@@ -202,7 +203,7 @@ def test_one_picture_that_is_gone_is_that_pictures_failure(address, world, paths
 
 
 def test_what_is_too_large_elsewhere_is_not_held(memory, extractor, monkeypatch):
-    monkeypatch.setattr(store, "LARGEST_FILE", 100)
+    monkeypatch.setattr(filesystem, "LARGEST_FILE", 100)
     assert dataset.embed(f"{memory}/photos", "vectors", extractor).n_failed == 20
     assert rows("vectors")[0]["reason"].startswith("101 bytes, and no picture of more than 100 is read")
 

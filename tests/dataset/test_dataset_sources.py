@@ -18,9 +18,10 @@ import pytest
 
 import featx
 from featx import dataset
-from featx.dataset.originals import fetch_originals
-from featx.dataset.sources import open_sources, store
-from featx.dataset.sources.store import LARGEST_FILE
+from featx.dataset.images import fetch_originals
+from featx.sources import filesystem
+from featx.sources.filesystem import LARGEST_FILE
+from featx.sources.opening import open_sources
 from tests.dataset.dataset_tools import contents, rows
 
 
@@ -377,7 +378,7 @@ def test_a_compressed_tar_is_gone_on_with(tree, paths, extractor, kind):
 
 def test_a_compressed_tar_by_its_short_name_and_with_what_is_too_large(tree, paths, extractor, monkeypatch):
     largest = max(path.stat().st_size for path in paths)
-    monkeypatch.setattr(store, "LARGEST_FILE", largest - 1)
+    monkeypatch.setattr(filesystem, "LARGEST_FILE", largest - 1)
     make_tar("t.tar.gz", [(f"{i}.png", path.read_bytes()) for i, path in enumerate(paths)])
     os.rename("t.tar.gz", "t.tgz")
     done = dataset.embed("t.tgz", "vectors", extractor)

@@ -8,8 +8,8 @@ import zipfile
 
 import pytest
 
-from featx.dataset.sources.zips import Zip, read_directory
 from featx.errors import SourceError
+from featx.sources.zip import Zip, read_directory
 
 
 def make(names=("bag/1.png", "coat/2.png"), *, before=b"", comment=b"", method=zipfile.ZIP_STORED, large=False):

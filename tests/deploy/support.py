@@ -11,7 +11,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 
 import featx
 from featx.deploy import export
-from featx.deploy.walk import Walk
+from featx.deploy.converter import Walk
 from featx.errors import ExportError
 from featx.extractor import FeatureExtractor
 

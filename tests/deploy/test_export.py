@@ -14,16 +14,17 @@ from sklearn.preprocessing import StandardScaler
 
 import featx
 from featx.backbones import open_backbone
-from featx.deploy import export, linear, parity, scaling
+from featx.deploy import export, parity
+from featx.deploy.converters import linear, preprocessing
 from featx.deploy.parity import make_rows
 from featx.errors import ExportError, InputError, MissingDependencyError
 from featx.extractor import FeatureExtractor
-from featx.preprocess import to_canvas
+from featx.images.preprocess import to_canvas
 from featx.session import run_graph
 
 
 def canvases(pictures, backbone, crop="center"):
-    from featx.decode import decode
+    from featx.images.decode import decode
 
     rules = open_backbone(str(backbone)).preprocess
     pixels = np.empty((len(pictures), 3, rules.height, rules.width), np.uint8)
@@ -127,9 +128,9 @@ def test_a_step_that_computes_something_else_is_named_and_nothing_written(trials
     pipeline = trials.fit("3 classes", make_pipeline(StandardScaler(), LogisticRegression()))
 
     def wrong(walk, step, x):
-        return walk.graph.op("Mul", scaling._standard(walk, step, x), np.array(1.01, x.dtype))
+        return walk.graph.op("Mul", preprocessing._standard(walk, step, x), np.array(1.01, x.dtype))
 
-    monkeypatch.setitem(scaling.TABLES.transformers, StandardScaler, wrong)
+    monkeypatch.setitem(preprocessing.TABLES.transformers, StandardScaler, wrong)
     with pytest.raises(
         ExportError, match=r"not written: head\.standardscaler \(StandardScaler\): differs from scikit-l"
     ):
@@ -143,9 +144,9 @@ def test_rounding_that_grows_too_large_is_told_from_a_step_that_is_wrong(trials,
     pipeline[-1][-1].coef_, pipeline[-1][-1].intercept_ = 1000 * flat, 0.0  # where pictures hardly differ
 
     def inexact(walk, step, x):  # by less than is allowed, but in each feature to the same side
-        return walk.graph.op("Add", scaling._standard(walk, step, x), (9e-5 * np.sign(flat)).astype(x.dtype))
+        return walk.graph.op("Add", preprocessing._standard(walk, step, x), (9e-5 * np.sign(flat)).astype(x.dtype))
 
-    monkeypatch.setitem(scaling.TABLES.transformers, StandardScaler, inexact)
+    monkeypatch.setitem(preprocessing.TABLES.transformers, StandardScaler, inexact)
     with pytest.raises(
         ExportError, match=r"each step is right by itself, but .* there: head\.ridge \(Ridge\): differs"
     ):
@@ -157,7 +158,7 @@ def test_an_operator_that_is_not_onnx_s_own_is_refused(trials, path, monkeypatch
     def foreign(walk, step, x):
         return walk.graph.op("Gelu", x.name, domain="com.microsoft")
 
-    monkeypatch.setitem(scaling.TABLES.transformers, StandardScaler, foreign)
+    monkeypatch.setitem(preprocessing.TABLES.transformers, StandardScaler, foreign)
     with pytest.raises(ExportError, match=r"operators of com\.microsoft, which not every ONNX Runtime has"):
         export(trials.fit("3 classes", make_pipeline(StandardScaler(), LogisticRegression())), path)
 

@@ -14,7 +14,7 @@ from featx.deploy import export, resizing
 from featx.deploy.resizing import take_any_size
 from featx.errors import DeviceError, ExportError, InputError
 from featx.extractor import FeatureExtractor
-from featx.preprocess import CROPS, INTERPOLATIONS, Preprocess, to_canvas
+from featx.images.preprocess import CROPS, INTERPOLATIONS, Preprocess, to_canvas
 from featx.session import run_batches, run_graph
 
 from .test_export import metadata

@@ -8,10 +8,10 @@ from collections.abc import Iterable
 from typing import Any
 
 from featx.backbones.catalogue import list_here, models_dir
-from featx.backbones.known import KNOWN, find_known
+from featx.backbones.download import is_reference
+from featx.backbones.zoo import KNOWN, find_known
 from featx.cli.backbones import export, pull, quantize, show, verify, wrap
-from featx.cli.console import add_actions, add_command, note
-from featx.fetch import is_reference
+from featx.cli.options import add_actions, add_command, note
 
 EXAMPLE = """\
   featx backbones

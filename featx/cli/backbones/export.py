@@ -6,10 +6,10 @@ import argparse
 from typing import Any
 
 from featx.backbones.catalogue import own_file
-from featx.backbones.known import find_known
-from featx.cli.console import add_command
+from featx.backbones.download import file_digest
+from featx.backbones.zoo import find_known
+from featx.cli.options import add_command
 from featx.errors import InputError
-from featx.fetch import file_digest
 
 EXAMPLE = """\
   featx backbones export timm:resnet50.a1_in1k

@@ -8,7 +8,7 @@ from typing import Any
 from featx.backbones import open_backbone
 from featx.backbones.catalogue import pull_backbone
 from featx.backbones.file import is_described, load_model
-from featx.cli.console import add_command
+from featx.cli.options import add_command
 
 EXAMPLE = """\
   featx backbones pull hf:owner/name/backbone.onnx

@@ -11,11 +11,11 @@ import numpy.typing as npt
 
 from featx.backbones import open_backbone
 from featx.backbones.catalogue import own_file
-from featx.cli.console import add_command, note, note_failures
-from featx.decode import UnreadableError, decode, describe
+from featx.cli.options import add_command, note, note_failures
 from featx.errors import Failure, InputError
-from featx.preprocess import Preprocess, to_canvas
-from featx.sources import list_source
+from featx.images.decode import UnreadableError, decode, describe
+from featx.images.preprocess import Preprocess, to_canvas
+from featx.sources.listing import list_source
 
 EXAMPLE = """\
   featx backbones quantize efficientnet_lite0 --pictures photos/

@@ -7,10 +7,10 @@ import json
 from typing import Any
 
 from featx.backbones import Backbone, open_backbone
-from featx.canonical import CanonicalCheck, check_canonical
-from featx.cli.console import add_command
+from featx.backbones.download import file_digest
+from featx.cli.options import add_command
 from featx.errors import InputError
-from featx.fetch import file_digest
+from featx.inference.self_check import CanonicalCheck, check_canonical
 
 EXAMPLE = """\
   featx backbones show efficientnet_lite0

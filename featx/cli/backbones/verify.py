@@ -8,9 +8,9 @@ from typing import Any
 
 from featx.backbones import Backbone, open_backbone
 from featx.backbones.catalogue import list_here
-from featx.canonical import check_canonical
-from featx.cli.console import add_command, note
+from featx.cli.options import add_command, note
 from featx.errors import BackboneError, DeviceError, InputError
+from featx.inference.self_check import check_canonical
 from featx.session import list_providers
 
 EXAMPLE = """\

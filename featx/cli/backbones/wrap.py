@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from featx.backbones.catalogue import own_file, pulled_dir
-from featx.cli.console import add_command
+from featx.backbones.download import fetch, is_reference
+from featx.cli.options import add_command
 from featx.errors import InputError
-from featx.fetch import fetch, is_reference
-from featx.preprocess import INTERPOLATIONS, Preprocess
+from featx.images.preprocess import INTERPOLATIONS, Preprocess
 
 EXAMPLE = """\
   featx backbones wrap resnet50.onnx --mean .485,.456,.406 --std .229,.224,.225 --size 224 --interpolation bilinear

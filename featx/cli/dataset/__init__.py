@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from featx.cli.console import add_actions, add_command
 from featx.cli.dataset import duplicates, info, merge, sample, verify
+from featx.cli.options import add_actions, add_command
 
 EXAMPLE = """\
   featx dataset info vectors

@@ -9,11 +9,11 @@ from itertools import islice
 from typing import Any
 
 from featx import dataset
-from featx.cli.console import add_command, note
+from featx._text import plain
+from featx.cli.options import add_command, note
 from featx.cli.sheet import check_sheet, draw_neighbors
 from featx.dataset import Neighbor
 from featx.errors import InputError
-from featx.plain import plain
 from featx.similarity import SAME
 
 EXAMPLE = """\

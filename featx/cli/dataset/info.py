@@ -8,10 +8,10 @@ from itertools import islice
 from typing import Any
 
 from featx import dataset
-from featx.cli.console import add_command
+from featx._text import plain
+from featx.cli.options import add_command
 from featx.cli.progress import format_bytes
 from featx.dataset.shards import beside
-from featx.plain import plain
 
 EXAMPLE = """\
   featx dataset info vectors

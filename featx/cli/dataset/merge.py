@@ -6,7 +6,7 @@ import argparse
 from typing import Any
 
 from featx import dataset
-from featx.cli.console import add_command
+from featx.cli.options import add_command
 
 EXAMPLE = """\
   featx dataset merge monday tuesday -o both

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from featx import dataset
-from featx.cli.console import add_command, check_output
+from featx._text import plain
+from featx.cli.options import add_command, check_output
 from featx.errors import InputError
-from featx.formats import FORMATS, write
-from featx.plain import plain
+from featx.writers import FORMATS, write
 
 EXAMPLE = """\
   featx dataset sample vectors -n 20

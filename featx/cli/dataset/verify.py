@@ -6,9 +6,9 @@ import argparse
 from typing import Any
 
 from featx import dataset
-from featx.cli.console import add_command
+from featx._text import plain
+from featx.cli.options import add_command
 from featx.errors import DatasetError
-from featx.plain import plain
 
 EXAMPLE = """\
   featx dataset verify vectors

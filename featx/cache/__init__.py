@@ -1,0 +1,1 @@
+"""Cache features on disk and decoded images in memory."""

@@ -1,0 +1,1 @@
+"""Convert scikit-learn estimators to ONNX operators, one file per family."""

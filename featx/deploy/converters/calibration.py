@@ -1,0 +1,73 @@
+"""Calibrated classifiers: sigmoid, isotonic and temperature, over one classifier or several."""
+
+from __future__ import annotations
+
+import numpy as np
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.isotonic import IsotonicRegression
+
+from featx.deploy.converter import Answer, Estimator, Rows, Tables, Walk
+
+__all__ = ["TABLES"]
+
+
+def _calibrated(walk: Walk, head: Estimator, x: Rows) -> Answer:
+    parts = [
+        _one(walk, part, x, f"calibrated_{i}", len(head.classes_))
+        for i, part in enumerate(head.calibrated_classifiers_)
+    ]
+    probabilities = walk.graph.mean(*parts)
+    return Answer(walk.graph.argmax(probabilities), probabilities)
+
+
+def _one(walk: Walk, part: Estimator, x: Rows, name: str, n_classes: int) -> str:
+    graph = walk.graph
+    encoded = np.arange(n_classes)  # what a temperature is fitted on
+    if not any(np.array_equal(part.estimator.classes_, classes) for classes in (part.classes, encoded)):
+        raise walk.refuse(part.estimator, "a fold in which a class is missing; calibrate with ensemble=False")
+    answer = walk.classify(part.estimator, x, name)
+    has_decision = hasattr(part.estimator, "decision_function")
+    scores = answer.decision if has_decision else answer.probabilities
+    assert scores
+    binary = n_classes == 2
+    if binary:
+        scores = graph.column(scores if has_decision else graph.take(scores, [1]))
+    if part.method == "temperature":
+        if not has_decision:
+            both = graph.both(scores) if binary else scores
+            logits = graph.op("Log", graph.op("Add", both, np.array(1e-12)))
+        else:
+            logits = graph.columns(graph.op("Neg", scores), scores) if binary else scores
+        (calibrator,) = part.calibrators
+        return graph.op("Softmax", graph.op("Mul", logits, np.array(float(calibrator.beta_))), axis=1)
+    columns = [scores] if binary else [graph.take(scores, [i]) for i in range(n_classes)]
+    curves = [_curve(walk, curve, column) for curve, column in zip(part.calibrators, columns, strict=True)]
+    if binary:
+        return graph.both(curves[0])
+    one = graph.columns(*curves)
+    total = graph.total(one)
+    nothing = graph.op("Equal", total, np.array(0.0))
+    shares = graph.op("Div", one, graph.op("Where", nothing, np.array(1.0), total))
+    return graph.op("Where", nothing, np.full((1, n_classes), 1 / n_classes), shares)
+
+
+def _curve(walk: Walk, calibrator: Estimator, column: str) -> str:
+    """Write what a class's calibrator makes of its score, (N, 1) to (N, 1)."""
+    graph = walk.graph
+    if not isinstance(calibrator, IsotonicRegression):
+        slope = graph.op("Mul", column, np.array(-float(calibrator.a_)))
+        return graph.op("Sigmoid", graph.op("Sub", slope, np.array(float(calibrator.b_))))
+    x = np.asarray(calibrator.X_thresholds_, np.float64)
+    y = np.asarray(calibrator.y_thresholds_, np.float64)
+    start = np.full((1, 1), y[0])
+    column = graph.op("Clip", column, np.array(x[0]), np.array(x[-1]))
+    widths = np.diff(x)
+    if not len(widths):
+        return graph.op("Add", graph.op("Mul", column, np.array(0.0)), start)
+    # each straight piece adds what of its rise lies to the left
+    done = graph.op("Div", graph.op("Sub", column, x[:-1][None]), widths[None])
+    done = graph.op("Clip", done, np.array(0.0), np.array(1.0))
+    return graph.op("Add", graph.op("MatMul", done, np.diff(y)[:, None]), start)
+
+
+TABLES = Tables(classifiers={CalibratedClassifierCV: _calibrated})

@@ -1,0 +1,124 @@
+"""Heads that are a matrix product and little more: linear models and multi-layer perceptrons."""
+
+from __future__ import annotations
+
+import numpy as np
+from sklearn import linear_model as lm
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+from sklearn.linear_model import LogisticRegression, LogisticRegressionCV, SGDClassifier
+from sklearn.neural_network import MLPClassifier, MLPRegressor
+from sklearn.svm import LinearSVC, LinearSVR
+
+from featx.deploy.converter import Answer, Estimator, Rows, Tables, Walk
+
+__all__ = ["TABLES"]
+
+
+def _product(walk: Walk, head: Estimator, x: Rows) -> str:
+    """Compute X coef.T + intercept, of the shape that scikit-learn gives."""
+    graph = walk.graph
+    coef = np.atleast_2d(np.asarray(head.coef_, np.float64))
+    name = graph.op("MatMul", graph.double(x.name), coef.T)
+    return graph.op("Add", name, np.atleast_1d(np.asarray(head.intercept_, np.float64)))
+
+
+def _decide(walk: Walk, head: Estimator, x: Rows) -> Answer:
+    graph = walk.graph
+    scores = _product(walk, head, x)
+    if len(head.classes_) > 2:
+        return Answer(graph.argmax(scores), decision=scores)
+    decision = graph.flat(scores)
+    return Answer(graph.is_positive(decision), decision=decision)
+
+
+def _logistic(walk: Walk, head: Estimator, x: Rows) -> Answer:
+    graph = walk.graph
+    answer = _decide(walk, head, x)
+    assert answer.decision
+    if len(head.classes_) > 2:
+        probabilities = graph.op("Softmax", answer.decision, axis=1)
+    else:
+        probabilities = graph.both(graph.op("Sigmoid", answer.decision))
+    return Answer(answer.index, probabilities, answer.decision)
+
+
+def _sgd(walk: Walk, head: Estimator, x: Rows) -> Answer:
+    """Of three classes and more, each is one against the rest, and they share out what they have."""
+    graph = walk.graph
+    answer = _decide(walk, head, x)
+    assert answer.decision
+    if head.loss == "log_loss":
+        one = graph.op("Sigmoid", answer.decision)
+    elif head.loss == "modified_huber":
+        one = graph.op("Clip", answer.decision, np.array(-1.0), np.array(1.0))
+        one = graph.op("Div", graph.op("Add", one, np.array(1.0)), np.array(2.0))
+    else:
+        return answer
+    if len(head.classes_) == 2:
+        return Answer(answer.index, graph.both(one), answer.decision)
+    total = graph.total(one)
+    nothing = graph.op("Equal", total, np.array(0.0))
+    shares = graph.op("Div", one, graph.op("Where", nothing, np.array(1.0), total))
+    even = np.full((1, len(head.classes_)), 1 / len(head.classes_))
+    return Answer(answer.index, graph.op("Where", nothing, even, shares), answer.decision)
+
+
+def _regress(walk: Walk, head: Estimator, x: Rows) -> str:
+    value = _product(walk, head, x)
+    return walk.graph.flat(value) if np.ndim(head.coef_) == 1 else value
+
+
+def _regress_log(walk: Walk, head: Estimator, x: Rows) -> str:
+    return walk.graph.op("Exp", _regress(walk, head, x))
+
+
+def _network(walk: Walk, head: Estimator, x: Rows) -> str:
+    graph = walk.graph
+    kinds = {"relu": "Relu", "tanh": "Tanh", "logistic": "Sigmoid"}
+    name = graph.double(x.name)
+    for i, (weights, bias) in enumerate(zip(head.coefs_, head.intercepts_, strict=True)):
+        name = graph.op("MatMul", name, weights.astype(np.float64))
+        name = graph.op("Add", name, bias.astype(np.float64))
+        if i < len(head.coefs_) - 1 and head.activation != "identity":
+            name = graph.op(kinds[head.activation], name)
+    return name
+
+
+def _mlp_classifier(walk: Walk, head: Estimator, x: Rows) -> Answer:
+    graph = walk.graph
+    scores = _network(walk, head, x)
+    if head.out_activation_ == "softmax":
+        probabilities = graph.op("Softmax", scores, axis=1)
+    else:
+        probabilities = graph.both(graph.op("Sigmoid", scores))
+    return Answer(graph.argmax(probabilities), probabilities)
+
+
+def _mlp_regressor(walk: Walk, head: Estimator, x: Rows) -> str:
+    if head.out_activation_ != "identity":
+        raise walk.refuse(head, f"its loss {head.loss!r}")
+    value = _network(walk, head, x)
+    return walk.graph.flat(value) if head.n_outputs_ == 1 else value
+
+
+TABLES = Tables(
+    classifiers={
+        **dict.fromkeys((LogisticRegression, LogisticRegressionCV, LinearDiscriminantAnalysis), _logistic),
+        **dict.fromkeys((lm.RidgeClassifier, lm.RidgeClassifierCV, lm.Perceptron, LinearSVC), _decide),
+        SGDClassifier: _sgd,
+        MLPClassifier: _mlp_classifier,
+    },
+    regressors={
+        **dict.fromkeys(
+            (
+                *(lm.LinearRegression, lm.Ridge, lm.RidgeCV, lm.Lasso, lm.LassoCV, lm.ElasticNet, lm.ElasticNetCV),
+                *(lm.Lars, lm.LarsCV, lm.LassoLars, lm.LassoLarsCV, lm.LassoLarsIC, lm.HuberRegressor),
+                *(lm.SGDRegressor, lm.TheilSenRegressor, lm.BayesianRidge, lm.ARDRegression, lm.QuantileRegressor),
+                *(lm.OrthogonalMatchingPursuit, lm.OrthogonalMatchingPursuitCV, LinearSVR),
+            ),
+            _regress,
+        ),
+        **dict.fromkeys((lm.PoissonRegressor, lm.GammaRegressor), _regress_log),
+        MLPRegressor: _mlp_regressor,
+    },
+)

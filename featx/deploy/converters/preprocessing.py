@@ -1,0 +1,188 @@
+"""What people put in front of a head: scalers, projections, selections."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from sklearn.decomposition import PCA, FastICA, IncrementalPCA, TruncatedSVD
+from sklearn.feature_selection import (
+    RFE,
+    RFECV,
+    GenericUnivariateSelect,
+    SelectFdr,
+    SelectFpr,
+    SelectFromModel,
+    SelectFwe,
+    SelectKBest,
+    SelectPercentile,
+    SequentialFeatureSelector,
+    VarianceThreshold,
+)
+from sklearn.preprocessing import (
+    FunctionTransformer,
+    MaxAbsScaler,
+    MinMaxScaler,
+    Normalizer,
+    PowerTransformer,
+    RobustScaler,
+    StandardScaler,
+)
+
+from featx.deploy.converter import Estimator, Rows, Tables, Walk
+from featx.deploy.graph import Graph
+
+__all__ = ["TABLES", "UFUNCS", "apply_function"]
+
+
+def _shift(walk: Walk, x: Rows, offset: Any, scale: Any) -> str:
+    """Subtract and divide in the type that scikit-learn does it in, so that no tree behind sees another bit."""
+    name = x.name
+    if offset is not None:
+        name = walk.graph.op("Sub", name, np.asarray(offset).astype(x.dtype))
+    if scale is not None:
+        name = walk.graph.op("Div", name, np.asarray(scale).astype(x.dtype))
+    return name
+
+
+def _standard(walk: Walk, step: Estimator, x: Rows) -> str:
+    return _shift(walk, x, step.mean_ if step.with_mean else None, step.scale_ if step.with_std else None)
+
+
+def _robust(walk: Walk, step: Estimator, x: Rows) -> str:
+    return _shift(walk, x, step.center_ if step.with_centering else None, step.scale_ if step.with_scaling else None)
+
+
+def _max_abs(walk: Walk, step: Estimator, x: Rows) -> str:
+    return _shift(walk, x, None, step.scale_)
+
+
+def _min_max(walk: Walk, step: Estimator, x: Rows) -> str:
+    name = walk.graph.op("Mul", x.name, step.scale_.astype(x.dtype))
+    name = walk.graph.op("Add", name, step.min_.astype(x.dtype))
+    if step.clip:
+        low, high = (np.array(bound, x.dtype) for bound in step.feature_range)
+        name = walk.graph.op("Clip", name, low, high)
+    return name
+
+
+def _normalizer(walk: Walk, step: Estimator, x: Rows) -> str:
+    graph = walk.graph
+    kind = {"l1": "ReduceL1", "l2": "ReduceL2", "max": "ReduceMax"}[step.norm]
+    values = graph.op("Abs", x.name) if step.norm == "max" else x.name
+    norm = graph.op(kind, values, np.array([1]), keepdims=1)
+    zero = graph.op("Equal", norm, np.array(0, x.dtype))  # a row of zeros stays as it is
+    return graph.op("Div", x.name, graph.op("Where", zero, np.array(1, x.dtype), norm))
+
+
+def _pca(walk: Walk, step: Estimator, x: Rows) -> str:
+    graph = walk.graph
+    name = graph.double(x.name)
+    if step.mean_ is not None:
+        name = graph.op("Sub", name, step.mean_.astype(np.float64))
+    name = graph.op("MatMul", name, step.components_.T.astype(np.float64))
+    if step.whiten:
+        scale = np.sqrt(step.explained_variance_.astype(np.float64))
+        name = graph.op("Div", name, np.maximum(scale, np.finfo(scale.dtype).eps))
+    return name
+
+
+def _ica(walk: Walk, step: Estimator, x: Rows) -> str:
+    name = walk.graph.double(x.name)
+    if step.whiten:
+        name = walk.graph.op("Sub", name, step.mean_.astype(np.float64))
+    return walk.graph.op("MatMul", name, step.components_.T.astype(np.float64))
+
+
+def _svd(walk: Walk, step: Estimator, x: Rows) -> str:
+    return walk.graph.op("MatMul", walk.graph.double(x.name), step.components_.T.astype(np.float64))
+
+
+def _select(walk: Walk, step: Estimator, x: Rows) -> str:
+    return walk.graph.take(x.name, step.get_support(indices=True))
+
+
+def _power(walk: Walk, step: Estimator, x: Rows) -> str:
+    graph = walk.graph
+    power = np.asarray(step.lambdas_, np.float64)
+    name = graph.double(x.name)
+    if step.method == "box-cox":
+        name = _box_cox(graph, name, power)
+    else:  # Yeo-Johnson: a Box-Cox of 1 + x above zero, and of 1 - x with 2 - lambda below
+        above = _box_cox(graph, graph.op("Add", graph.op("Relu", name), np.array(1.0)), power)
+        negative = graph.op("Relu", graph.op("Neg", name))
+        below = _box_cox(graph, graph.op("Add", negative, np.array(1.0)), 2 - power)
+        name = graph.op("Sub", above, below)  # one of them is zero
+    if step.standardize:
+        name = graph.op("Sub", name, np.asarray(step._scaler.mean_, np.float64))
+        name = graph.op("Div", name, np.asarray(step._scaler.scale_, np.float64))
+    return name
+
+
+def _box_cox(graph: Graph, name: str, power: Any) -> str:
+    """Compute (x^p - 1) / p, and log x where p is zero."""
+    log = graph.op("Log", name)
+    is_log = np.abs(power) < np.spacing(1.0)
+    if is_log.all():
+        return log
+    safe = np.where(is_log, 1.0, power)
+    raised = graph.op("Sub", graph.op("Exp", graph.op("Mul", log, safe)), np.array(1.0))
+    raised = graph.op("Div", raised, safe)
+    return raised if not is_log.any() else graph.op("Where", is_log, log, raised)
+
+
+#: Functions of NumPy that a graph has operators for.
+UFUNCS: dict[Any, list[tuple[str, float | None]]] = {
+    np.exp: [("Exp", None)],
+    np.log: [("Log", None)],
+    np.sqrt: [("Sqrt", None)],
+    np.abs: [("Abs", None)],
+    np.square: [("Pow", 2.0)],
+    np.log1p: [("Add", 1.0), ("Log", None)],
+    np.expm1: [("Exp", None), ("Sub", 1.0)],
+    np.exp2: [("Mul", float(np.log(2))), ("Exp", None)],
+    np.log2: [("Log", None), ("Div", float(np.log(2)))],
+    np.log10: [("Log", None), ("Div", float(np.log(10)))],
+}
+
+
+def apply_function(walk: Walk, step: Estimator, function: Any, name: str) -> str:
+    """Write one of `UFUNCS` over a tensor of float64; None is the identity."""
+    if function is None:
+        return name
+    if not isinstance(function, np.ufunc) or function not in UFUNCS:
+        able = ", ".join(f"np.{one.__name__}" for one in UFUNCS)
+        raise walk.refuse(step, f"a graph cannot call {getattr(function, '__name__', function)}; it can {able}")
+    for kind, operand in UFUNCS[function]:
+        name = walk.graph.op(kind, name, *([] if operand is None else [np.array(operand)]))
+    return name
+
+
+def _function(walk: Walk, step: Estimator, x: Rows) -> str:
+    if step.kw_args:
+        raise walk.refuse(step, "a function with kw_args")
+    return apply_function(walk, step, step.func, walk.graph.double(x.name))
+
+
+TABLES = Tables(
+    transformers={
+        StandardScaler: _standard,
+        RobustScaler: _robust,
+        MaxAbsScaler: _max_abs,
+        MinMaxScaler: _min_max,
+        Normalizer: _normalizer,
+        PCA: _pca,
+        IncrementalPCA: _pca,
+        FastICA: _ica,
+        TruncatedSVD: _svd,
+        PowerTransformer: _power,
+        FunctionTransformer: _function,
+        **dict.fromkeys(
+            (
+                *(RFE, RFECV, GenericUnivariateSelect, SelectFdr, SelectFpr, SelectFromModel, SelectFwe),
+                *(SelectKBest, SelectPercentile, SequentialFeatureSelector, VarianceThreshold),
+            ),
+            _select,
+        ),
+    }
+)

@@ -1,0 +1,1 @@
+"""Decode images and prepare them for a backbone."""

@@ -1,0 +1,38 @@
+"""Real pictures to compare networks on: what scikit-learn and featx carry."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.datasets import load_sample_images
+
+from featx.images.decode import decode
+from featx.images.preprocess import Preprocess, to_canvas
+from featx.samples import load_fashion_mnist
+
+__all__ = ["list_real_pictures", "real_pictures"]
+
+
+def list_real_pictures() -> list[Any]:
+    """Give two photographs, their quarters and two pieces of clothing, as an extractor takes them."""
+    items: list[Any] = []
+    for photo in load_sample_images().images:
+        y, x = photo.shape[0] // 2, photo.shape[1] // 2
+        items += [photo, photo[:y, :x], photo[:y, x:], photo[y:, :x], photo[y:, x:]]
+    return items + list(load_fashion_mnist("test")[0][:300:150])
+
+
+def real_pictures(preprocess: Preprocess) -> npt.NDArray[np.uint8]:
+    """Put them on the canvas.
+
+    Returns
+    -------
+    ndarray of uint8, shape (12, 3, height, width)
+    """
+    items = list_real_pictures()
+    pixels = np.empty((len(items), 3, preprocess.height, preprocess.width), np.uint8)
+    for item, out in zip(items, pixels, strict=True):
+        to_canvas(decode(item), preprocess, out)
+    return pixels

@@ -1,0 +1,1 @@
+"""Run backbones: feature specification, engine, worker processes, self-check and timing."""

@@ -1,0 +1,140 @@
+"""Fitted estimators of pictures taken apart: the extractors in one, and what stands behind them."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from typing import Any
+
+from sklearn.base import BaseEstimator
+from sklearn.pipeline import Pipeline
+
+from featx.errors import InputError
+from featx.extractor import FeatureExtractor
+
+__all__ = ["find_extractors", "take_apart"]
+
+
+def find_extractors(thing: Any) -> Iterator[FeatureExtractor]:
+    """Find the extractors that predict: fitted attributes count, or else the parameters.
+
+    A search or a meta-estimator keeps the template that it cloned as a
+    parameter, never fitted, and the fitted one under a name that ends in ``_``.
+
+    Parameters
+    ----------
+    thing : estimator, or list or dict of them
+        Fitted.
+
+    Yields
+    ------
+    FeatureExtractor
+
+    Examples
+    --------
+    >>> from sklearn.dummy import DummyClassifier
+    >>> from sklearn.pipeline import make_pipeline
+    >>> import featx
+    >>> from featx.pipelines import find_extractors
+    >>> list(find_extractors(make_pipeline(featx.FeatureExtractor(pooling="max"), DummyClassifier())))
+    [FeatureExtractor(pooling='max')]
+    """
+    if isinstance(thing, FeatureExtractor):
+        yield thing
+    elif _has_parts(thing):
+        fitted = list(find_extractors([value for name, value in vars(thing).items() if name.endswith("_")]))
+        yield from fitted or find_extractors(list(vars(thing).values()))
+    else:
+        for part in _members(thing):
+            yield from find_extractors(part)
+
+
+def take_apart(estimator: Any) -> tuple[FeatureExtractor, Any]:
+    """Split a fitted estimator of pictures into its extractor and the same estimator of features.
+
+    The extractor may stand in front of a pipeline, or of pipelines inside searches and
+    meta-estimators, as in ``CalibratedClassifierCV(make_pipeline(extractor, head))``, as long as
+    all give the same features; pictures are then embedded once for all of them.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Fitted.
+
+    Returns
+    -------
+    extractor : FeatureExtractor
+        Of one pipeline in it, fitted.
+    head : estimator
+        What predicts from its features. Of a search, the best one's.
+
+    Raises
+    ------
+    InputError
+        When there is no extractor, several that differ, or one that is not fitted or stands
+        elsewhere; the text does not name the estimator.
+
+    Examples
+    --------
+    >>> import featx
+    >>> from sklearn.compose import TransformedTargetRegressor
+    >>> from sklearn.dummy import DummyRegressor
+    >>> from sklearn.pipeline import make_pipeline
+    >>> from featx.pipelines import take_apart
+    >>> X, _ = featx.samples.load_fashion_mnist("test")
+    >>> pipeline = make_pipeline(featx.FeatureExtractor(pooling="max"), DummyRegressor())
+    >>> regressor = TransformedTargetRegressor(pipeline, func=None).fit(X[:4], [1.0, 2.0, 3.0, 4.0])
+    >>> extractor, head = take_apart(regressor)
+    >>> head.predict(extractor.transform(X[:1]))
+    array([2.5])
+    """
+    estimator = getattr(estimator, "best_estimator_", estimator)
+    pipelines = list(_find_pipelines(estimator, set()))
+    if not pipelines:
+        raise InputError("expected a fitted pipeline of a FeatureExtractor and a head, or a meta-estimator over such")
+    extractors = [pipeline[0] for pipeline in pipelines if hasattr(pipeline[0], "backbone_identity_")]
+    if not extractors:
+        raise InputError("not fitted; call fit first")
+    first = extractors[0]
+    for other in extractors[1:]:
+        if _features(other) != _features(first):
+            raise InputError(
+                f"{_show(other)} and {_show(first)} in it give different features; one for all is expected"
+            )
+    # copied, but for the pipelines: the rest of each takes its place
+    head = copy.deepcopy(estimator, {id(pipeline): pipeline[1:] for pipeline in pipelines})
+    if left := list(find_extractors(head)):
+        raise InputError(f"{_show(left[0])} stands elsewhere than in front of a pipeline")
+    return first, head
+
+
+def _find_pipelines(thing: Any, seen: set[int]) -> Iterator[Pipeline]:
+    """Find the pipelines that begin with an extractor and go on, templates as well."""
+    if id(thing) in seen:
+        return
+    seen.add(id(thing))
+    if isinstance(thing, Pipeline) and len(thing) > 1 and isinstance(thing.steps[0][1], FeatureExtractor):
+        yield thing
+        return
+    for part in vars(thing).values() if _has_parts(thing) else _members(thing):
+        yield from _find_pipelines(part, seen)
+
+
+def _has_parts(thing: Any) -> bool:
+    return isinstance(thing, BaseEstimator) or (
+        type(thing).__module__.startswith("sklearn.calibration")  # keeps fitted copies in objects of its own
+    )
+
+
+def _members(thing: Any) -> list[Any]:
+    if isinstance(thing, dict):
+        return list(thing.values())
+    return list(thing) if isinstance(thing, (list, tuple)) else []
+
+
+def _features(extractor: FeatureExtractor) -> tuple[Any, Any]:
+    return extractor.backbone_identity_, extractor.value_parameters_
+
+
+def _show(extractor: FeatureExtractor) -> str:
+    return " ".join(repr(extractor).split())

@@ -1,0 +1,1 @@
+"""List the images of folders, tables, archives and remote addresses, with their labels."""

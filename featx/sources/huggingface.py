@@ -1,0 +1,150 @@
+"""What Hugging Face's `datasets` saved with ``save_to_disk``: Arrow files, mapped, with pictures in a column."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from featx._optional import import_optional
+from featx.errors import SourceError, first_line
+from featx.images.decode import UnreadableError
+from featx.sources.base import Contents, Entry, Source, key_of
+from featx.sources.filesystem import Store, check_size
+from featx.sources.tables import choose_target_column
+
+__all__ = ["HuggingFace", "is_saved_dataset"]
+
+_STATE, _SPLITS = "state.json", "dataset_dict.json"
+
+
+def is_saved_dataset(folder: str) -> bool:
+    """Whether a folder is one that ``save_to_disk`` made."""
+    return any(os.path.isfile(os.path.join(folder, name)) for name in (_STATE, _SPLITS))
+
+
+class _Part(NamedTuple):
+    """One Arrow file, and the split that it belongs to; empty where there are none."""
+
+    split: str
+    path: str
+
+
+class HuggingFace(Source):
+    """One saved dataset, or all splits of one. Reads the files by itself: `datasets` need not be there."""
+
+    def __init__(self, given: str, path_column: str | None = None, target: str | None = None) -> None:
+        super().__init__(given)
+        root = Path(os.path.abspath(given))
+        splits = _read(root / _SPLITS)["splits"] if (root / _SPLITS).is_file() else [""]
+        self.parts = [
+            _Part(split, str(root / split / one["filename"]))
+            for split in splits
+            for one in _read(root / split / _STATE)["_data_files"]
+        ]
+        features = _read(root / splits[0] / "dataset_info.json")["features"]
+        kinds = {name: kind.get("_type", "") if isinstance(kind, dict) else "" for name, kind in features.items()}
+        pictures = [name for name, kind in kinds.items() if kind == "Image"]
+        for column in (path_column, target):
+            if column is not None and column not in features:
+                raise SourceError(f"{given}: no column {column!r}, there are {', '.join(features)}")
+        if path_column is None and len(pictures) != 1:
+            raise SourceError(
+                f"{given}: which column holds the pictures? say --path-column, one of {', '.join(pictures or features)}"
+            )
+        self.path_column: str = path_column or pictures[0]
+        others = {name: [] for name in features if name != self.path_column}  # type: dict[str, list[Any]]
+        self.target = target or choose_target_column(others, only=False)
+        self.names = list(features[self.target].get("names") or []) if self.target else []
+        label = f", label from column {self.target!r}" if self.target else ""
+        self.notes = [f"pictures from column {self.path_column!r}{label}"]
+        self._was = self.state()
+
+    def entries(self) -> Iterator[Entry]:
+        """List rows in their order; the file that a picture came from is its name."""
+        number = -1
+        for i, part in enumerate(self.parts):
+            table = _open(part.path)
+            paths = _field(table, self.path_column, "path")
+            labels = table[self.target] if self.target else None
+            for row in range(table.num_rows):
+                number += 1
+                path = paths[row].as_py() if paths is not None else None
+                name = key_of(os.fsencode(path)) if path else f"{number:09d}"
+                label = None if labels is None else self._label(labels[row].as_py())
+                yield Entry(f"{part.split}/{name}" if part.split else name, f"{i} {row}".encode(), label)
+        if number < 0:
+            raise SourceError(f"{self.given}: no rows")
+
+    def contents(self) -> Contents:
+        """Map files as they are needed; a picture's bytes are read by the thread that wants them."""
+        columns: dict[int, tuple[Any, Any]] = {}
+
+        def fetch(key: str, place: bytes) -> partial[bytes]:
+            part, row = map(int, place.split())
+            if part not in columns:
+                columns.clear()  # rows come in order: one file at a time
+                table = _open(self.parts[part].path)
+                columns[part] = (_field(table, self.path_column, "bytes"), _field(table, self.path_column, "path"))
+            return partial(_cell, *columns[part], row)
+
+        return fetch
+
+    def check(self) -> None:
+        """Say when a file is gone or was replaced."""
+        if self.state() != self._was:
+            raise SourceError(f"{self.given}: is gone or was replaced while it was read; the next run goes on")
+
+    def state(self) -> str:
+        """Give sizes and times of its files."""
+        return "; ".join(Store().state(part.path) for part in self.parts)
+
+    def _label(self, value: Any) -> str | None:
+        if value is None:
+            return None
+        return self.names[value] if self.names and 0 <= value < len(self.names) else str(value)
+
+
+def _read(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise SourceError(f"{path}: cannot be read as part of a saved dataset ({first_line(error)})") from None
+
+
+def _open(path: str) -> Any:
+    pyarrow, ipc = import_optional("pyarrow", "parquet"), import_optional("pyarrow.ipc", "parquet")
+    try:
+        return ipc.open_stream(pyarrow.memory_map(path)).read_all()
+    except (OSError, ValueError) as error:
+        raise SourceError(f"{path}: cannot be read as Arrow ({first_line(error)})") from None
+
+
+def _field(table: Any, column: str, name: str) -> Any:
+    """Take bytes or path out of a column of pictures; a column of bytes has no paths, one of strings no bytes."""
+    import_optional("pyarrow", "parquet")
+    values = table[column]
+    kind = str(values.type)
+    if kind.startswith("struct"):
+        index = values.type.get_field_index(name)
+        return None if index < 0 else _struct_field(values, index)
+    return values if ("binary" in kind) == (name == "bytes") else None
+
+
+def _struct_field(values: Any, index: int) -> Any:
+    pyarrow = import_optional("pyarrow", "parquet")
+    return pyarrow.chunked_array([chunk.field(index) for chunk in values.chunks], values.type.field(index).type)
+
+
+def _cell(contents: Any, paths: Any, row: int) -> bytes:
+    value = contents[row] if contents is not None else None
+    if value is not None and value.is_valid:
+        check_size(value.as_buffer().size)
+        return bytes(value.as_py())
+    path = paths[row].as_py() if paths is not None else None
+    if not path:
+        raise UnreadableError("the table has no picture here")
+    return Store().read(path)

@@ -1,0 +1,185 @@
+"""Pictures in zip archives, whose directory is read a name at a time and not held."""
+
+from __future__ import annotations
+
+import os
+import struct
+import zipfile
+import zlib
+from collections.abc import Iterator
+from functools import partial
+from typing import Any, NamedTuple
+
+from featx.errors import SourceError, first_line
+from featx.images.decode import UnreadableError
+from featx.sources.base import Contents, Entry, key_of
+from featx.sources.filesystem import LARGEST_FILE, check_size
+from featx.sources.listing import is_picture
+from featx.sources.tar import Archive
+
+__all__ = ["Member", "Zip", "read_directory"]
+
+# The records of PKWARE's APPNOTE that tell where members lie
+_END = struct.Struct("<4s4H2LH")
+_LOCATOR_OF_END_64 = struct.Struct("<4sLQL")
+_END_64 = struct.Struct("<4sQ2H2L4Q")
+_MEMBER = struct.Struct("<4s6H3L5H2L")
+_LOCAL_HEADER = struct.Struct("<4s5H3I2H")
+
+_LARGEST_COMMENT = 2**16 - 1
+_IN_EXTRA = 2**32 - 1
+_ENCRYPTED, _IN_UTF_8 = 0x1, 0x800
+
+
+class Zip(Archive):
+    """A zip archive; the first folder of a name is its label."""
+
+    def entries(self) -> Iterator[Entry]:
+        """Read the directory at its end."""
+        others, found = 0, False
+        with self.store.open(self.path) as file:
+            try:
+                for member in read_directory(file):
+                    folder, _, base = member.name.rpartition(b"/")
+                    if not base:
+                        continue
+                    if not is_picture(os.fsdecode(base)):
+                        others += 1
+                        continue
+                    found = True
+                    place = " ".join(map(str, member[1:])).encode()
+                    label = key_of(folder.partition(b"/")[0]) or None
+                    yield Entry(key_of(member.name), place, label, f"{member.size} {member.crc:08x}")
+            except (zipfile.BadZipFile, OSError, EOFError, ValueError) as error:
+                raise SourceError(f"{self.given}: cannot be read as zip ({first_line(error)})") from None
+        self._refuse_empty(found, others)
+
+    def contents(self) -> Contents:
+        """Read members from where they lie."""
+
+        def fetch(key: str, place: bytes) -> partial[bytes]:
+            return partial(self._read, *map(int, place.split()))
+
+        return fetch
+
+    def _read(self, offset: int, packed: int, size: int, crc: int, method: int, encrypted: int) -> bytes:
+        if encrypted:
+            raise UnreadableError("is encrypted; unpack the archive with its password first")
+        if method not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise UnreadableError(f"is packed with method {method}; expected stored or deflated")
+        check_size(max(packed, min(size, LARGEST_FILE + 1)))
+        header = self.store.read_part(self.path, offset, _LOCAL_HEADER.size)
+        if len(header) < _LOCAL_HEADER.size or header[:4] != b"PK\x03\x04":
+            raise UnreadableError("the archive is damaged: no entry where its directory says")
+        skip = sum(_LOCAL_HEADER.unpack(header)[-2:])
+        data = self.store.read_part(self.path, offset + _LOCAL_HEADER.size + skip, packed)
+        if method == zipfile.ZIP_DEFLATED:
+            try:
+                data = zlib.decompressobj(-15).decompress(data, size + 1)  # no more than the directory says
+            except zlib.error as error:
+                raise UnreadableError(f"damaged in the archive ({error})") from None
+        if len(data) != size or zlib.crc32(data) != crc:
+            raise UnreadableError("damaged in the archive: its size or checksum is another")
+        return data
+
+
+class Member(NamedTuple):
+    """One line of an archive's directory: its name in UTF-8, where its header lies, and how it is packed."""
+
+    name: bytes
+    offset: int
+    packed: int
+    size: int
+    crc: int
+    method: int
+    encrypted: int
+
+
+def read_directory(file: Any) -> Iterator[Member]:
+    """Read a zip archive's directory as it comes; `zipfile` would hold some 600 bytes a member.
+
+    Parameters
+    ----------
+    file : binary file
+        It can seek.
+
+    Yields
+    ------
+    Member
+
+    Raises
+    ------
+    zipfile.BadZipFile
+        When there is no directory, or it is damaged.
+
+    Examples
+    --------
+    >>> import io, zipfile
+    >>> from featx.sources.zip import read_directory
+    >>> file = io.BytesIO()
+    >>> with zipfile.ZipFile(file, "w") as archive:
+    ...     archive.writestr("bag/1.png", b"...")
+    >>> [(member.name, member.size) for member in read_directory(file)]
+    [(b'bag/1.png', 3)]
+    """
+    start, size, n_before = _find_directory(file)
+    file.seek(start)
+    while size > 0:
+        fields = _MEMBER.unpack(_exactly(file, _MEMBER.size))
+        signature, _, _, flags, method, _, _, crc, *numbers = fields
+        if signature != b"PK\x01\x02":
+            raise zipfile.BadZipFile("its directory is damaged")
+        packed, unpacked, n_name, n_extra, n_comment, *_, offset = numbers
+        name, extra = _exactly(file, n_name), _exactly(file, n_extra)
+        _exactly(file, n_comment)
+        size -= _MEMBER.size + n_name + n_extra + n_comment
+        unpacked, packed, offset = _complete((unpacked, packed, offset), extra)
+        if not flags & _IN_UTF_8:
+            name = name.decode("cp437").encode()
+        yield Member(name.split(b"\0")[0], offset + n_before, packed, unpacked, crc, method, flags & _ENCRYPTED)
+
+
+def _find_directory(file: Any) -> tuple[int, int, int]:
+    """Give where the directory begins, its bytes, and how many bytes lie before the archive itself."""
+    end = file.seek(0, os.SEEK_END)
+    tail_start = max(0, end - _END.size - _LARGEST_COMMENT)
+    file.seek(tail_start)
+    tail = _exactly(file, end - tail_start)
+    place = tail.rfind(b"PK\x05\x06", 0, max(0, len(tail) - _END.size + 4))
+    if place < 0:
+        raise zipfile.BadZipFile("it has no directory at its end")
+    disk, *_, size, offset, _ = _END.unpack_from(tail, place)[1:]
+    behind = tail_start + place
+    file.seek(max(0, behind - _LOCATOR_OF_END_64.size))
+    if behind >= _LOCATOR_OF_END_64.size + _END_64.size and file.read(4) == b"PK\x06\x07":
+        behind -= _LOCATOR_OF_END_64.size + _END_64.size
+        file.seek(behind)
+        signature, _, _, _, disk, _, _, _, size, offset = _END_64.unpack(_exactly(file, _END_64.size))
+        if signature != b"PK\x06\x06":
+            raise zipfile.BadZipFile("the end of its directory is damaged")
+    if disk:
+        raise zipfile.BadZipFile("it is one part of several; join them first")
+    start = behind - size
+    if start < 0 or start < offset:
+        raise zipfile.BadZipFile("its directory is cut off")
+    return start, size, start - offset
+
+
+def _exactly(file: Any, size: int) -> bytes:
+    data: bytes = file.read(size)
+    if len(data) != size:
+        raise zipfile.BadZipFile("its directory is cut off")
+    return data
+
+
+def _complete(numbers: tuple[int, ...], extra: bytes) -> list[int]:
+    """Take numbers that need more than 32 bits from the field that ZIP64 adds, which has those alone, in order."""
+    if _IN_EXTRA not in numbers:
+        return list(numbers)
+    while len(extra) >= 4:
+        kind, length = struct.unpack_from("<2H", extra)
+        if kind == 1:
+            large = iter(struct.unpack_from(f"<{min(length, len(extra) - 4) // 8}Q", extra, 4))
+            return [next(large, number) if number == _IN_EXTRA else number for number in numbers]
+        extra = extra[4 + length :]
+    return list(numbers)

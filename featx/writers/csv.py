@@ -1,0 +1,30 @@
+"""CSV: the columns, then one column a feature; what is missing is empty."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from featx._files import write_whole
+
+__all__ = ["write"]
+
+
+def write(
+    path: Path, columns: Mapping[str, Sequence[Any]], features: npt.NDArray[np.float32] | None, names: Sequence[str]
+) -> None:
+    """Write UTF-8 CSV; a float32 is written with the digits that restore it."""
+    with (
+        write_whole(path) as scratch,
+        scratch.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file,
+    ):
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow([*columns, *names])
+        for i, row in enumerate(zip(*columns.values(), strict=True)):
+            numbers = [] if features is None else ["" if x != x else str(x) for x in features[i]]
+            writer.writerow(["" if x is None else x for x in row] + numbers)
