@@ -51,7 +51,7 @@ def main() -> None:
         many = paths * (40_000 // len(paths))
         warm = len(many) / timed(cached.transform, many)
         info = FeatureCache(folder).info()
-    print(f"{len(paths)} pictures: one pass {once:.1f} s, the heads alone {heads:.1f} s")
+    print(f"{len(paths)} images: one pass {once:.1f} s, the heads alone {heads:.1f} s")
     print(
         f"search with an empty cache {first:.1f} s = heads + {(first - heads) / once:.2f} passes (a plain pipeline: 61)"
     )

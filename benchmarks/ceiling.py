@@ -2,10 +2,10 @@
 
 python benchmarks/ceiling.py FOLDER [--backbone NAME] [--precision P] [--decode exact|fast] [--device D] [--jobs N]
 
-All cores are busy in each measurement, and every one runs once a round, one after the other. A
-picture costs 1/a of decoding and 1/b of the network, so that on a CPU, where both share the cores,
-no more than 1 / (1/a + 1/b) pictures a second can come out; on a card that is min(a, b). There
-pictures that lie decoded in memory are measured as well, and features are compared with the CPU's.
+All cores are busy in each measurement, and every one runs once a round, one after the other. An
+image costs 1/a of decoding and 1/b of the network, so that on a CPU, where both share the cores,
+no more than 1 / (1/a + 1/b) images a second can come out; on a card that is min(a, b). There
+images that lie decoded in memory are measured as well, and features are compared with the CPU's.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ def main() -> None:
     parser.add_argument("--precision")
     parser.add_argument("--decode", default="exact")
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--pictures", type=int, default=400)
+    parser.add_argument("--images", type=int, default=400)
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="processes that share the work (default: 1)")
     parser.add_argument("--rounds", type=int, default=ROUNDS)
-    parser.add_argument("--memory", type=int, default=0, metavar="N", help="only embed N pictures and print the peak")
+    parser.add_argument("--memory", type=int, default=0, metavar="N", help="only embed N images and print the peak")
     options = parser.parse_args()
     paths = sorted(str(path) for path in options.folder.rglob("*") if path.suffix.lower() in (".jpg", ".jpeg"))
-    paths = list(islice(cycle(paths), options.memory or options.pictures))
+    paths = list(islice(cycle(paths), options.memory or options.images))
     extractor = FeatureExtractor(
         options.backbone, precision=options.precision, decode=options.decode, device=options.device
     )
@@ -59,9 +59,7 @@ def main() -> None:
         rows = extractor.transform(paths)
         grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024 - rows.nbytes / 2**20
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        print(
-            f"{len(paths)} pictures: peak {peak:.0f} MB, beyond the returned array {peak - rows.nbytes / 2**20:.0f} MB"
-        )
+        print(f"{len(paths)} images: peak {peak:.0f} MB, beyond the returned array {peak - rows.nbytes / 2**20:.0f} MB")
         print(f"  {grown:.0f} MB of it since the session was open")
         return
 
@@ -109,11 +107,11 @@ def main() -> None:
     print(
         f"{what}, {session.device}, {cores} cores, {options.jobs} processes: "
         f"decode {median(rates['decode']):.0f}, network {median(rates['network']):.0f}, "
-        f"ceiling {median(ceilings):.0f}, featx {median(rates['featx']):.0f} pictures/s = "
+        f"ceiling {median(ceilings):.0f}, featx {median(rates['featx']):.0f} images/s = "
         f"{median(shares):.1%} of the ceiling (rounds {', '.join(f'{share:.1%}' for share in shares)})"
     )
     if "memory" in work:
-        print(f"  decoded in memory: {median(rates['memory']):.0f} pictures/s")
+        print(f"  decoded in memory: {median(rates['memory']):.0f} images/s")
         compare_with_cpu(extractor, paths[: min(len(arrays), 100)])
 
 
@@ -134,7 +132,7 @@ def compare_with_cpu(extractor: FeatureExtractor, paths: list[str]) -> None:
     here, there = extractor.transform(paths), clone(extractor).set_params(device="cpu").transform(paths)
     cosines = (here * there).sum(axis=1) / np.linalg.norm(here, axis=1) / np.linalg.norm(there, axis=1)
     furthest = float(np.abs(here - there).max())
-    print(f"  against the CPU, {len(paths)} pictures: cosine {cosines.min():.8f} at least, difference {furthest:.1e}")
+    print(f"  against the CPU, {len(paths)} images: cosine {cosines.min():.8f} at least, difference {furthest:.1e}")
     alone = np.concatenate([extractor.transform([path]) for path in paths[:10]])
     turned = extractor.transform(paths[::-1])[::-1]
     print(

@@ -1,4 +1,4 @@
-"""The network alone on a card: batch sizes, onnxruntime's options, and ways to hand pictures over.
+"""The network alone on a card: batch sizes, onnxruntime's options, and ways to hand images over.
 
 python benchmarks/cuda.py BACKBONE [BACKBONE ...] [--seconds 1]
 
@@ -35,7 +35,7 @@ OPTIONS: dict[str, dict[str, int | str]] = {
 
 
 def main() -> None:
-    """Print pictures a second for each of them."""
+    """Print images a second for each of them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("backbones", nargs="+")
     parser.add_argument("--seconds", type=float, default=1.0, help="each measurement takes so long (default: 1)")
@@ -51,7 +51,7 @@ def main() -> None:
             session.run(pixels)
             first = time.perf_counter() - start
             rate = measure(partial(session.run, pixels), size, 4, options.seconds)
-            print(f"  batch {size:3}: {rate:6.0f} pictures/s, the first run {first:.2f} s")
+            print(f"  batch {size:3}: {rate:6.0f} images/s, the first run {first:.2f} s")
         pixels = some_pixels(backbone, 64)
         for label, way in ways(session, pixels).items():
             for calls in (1, 2, 4):
@@ -81,7 +81,7 @@ def some_pixels(backbone: Backbone, n: int) -> np.ndarray:
 
 
 def measure(run: Callable[[], object], n: int, calls: int, seconds: float) -> float:
-    """Call from several threads for a while; give pictures a second."""
+    """Call from several threads for a while; give images a second."""
     run()
     end = time.perf_counter() + seconds
     done = [0] * calls

@@ -5,11 +5,11 @@ python benchmarks/dataset.py FOLDER --workers
 python benchmarks/dataset.py FOLDER --finished 10000
 python benchmarks/dataset.py FOLDER --listing 10000000
 
-Interleaved: `FeatureExtractor.embed` and `featx.dataset.embed` on the same pictures, copies of
+Interleaved: `FeatureExtractor.embed` and `featx.dataset.embed` on the same images, copies of
 FOLDER's, each in a process of its own for its peak memory. With --workers: one worker of one thread
 against two, which are processes and start within the time. With --finished: a further run over so
-many shards, of one picture each, that are done. With --listing: `featx.dataset.estimate` on a table and
-on a zip archive of so many names, which are all listed; a few of the archive's pictures are embedded.
+many shards, of one image each, that are done. With --listing: `featx.dataset.estimate` on a table and
+on a zip archive of so many names, which are all listed; a few of the archive's images are embedded.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ extractor = featx.FeatureExtractor(layer="stem")
 extractor.embed(featx.samples.load_fashion_mnist("test")[0][:1])
 before, start = peak(), time.perf_counter()
 found = estimate(sys.argv[1], extractor=extractor, n_samples=16)
-print(json.dumps([found.n_pictures, time.perf_counter() - start, peak(), before]))
+print(json.dumps([found.n_images, time.perf_counter() - start, peak(), before]))
 """
 
 
@@ -87,9 +87,9 @@ def main() -> None:
             measure_listing(options.listing, folder)
             return
         paths = []
-        Path(folder, "pictures").mkdir()
+        Path(folder, "images").mkdir()
         for i, path in enumerate(islice(cycle(found), options.finished or options.n)):
-            paths.append(shutil.copyfile(path, f"{folder}/pictures/{i:07}{path.suffix}"))
+            paths.append(shutil.copyfile(path, f"{folder}/images/{i:07}{path.suffix}"))
         if options.finished:
             measure_finished(paths, folder)
         elif options.workers:
@@ -103,11 +103,11 @@ def measure_job(paths: list[str], folder: str, rounds: int, shard_size: int | No
     ratios, peaks = [], []
     for i in range(rounds):
         in_memory, _ = run(paths)
-        job, peak = run(paths, source=f"{folder}/pictures", directory=f"{folder}/{i}", shard_size=shard_size)
+        job, peak = run(paths, source=f"{folder}/images", directory=f"{folder}/{i}", shard_size=shard_size)
         ratios.append(in_memory / job)
         peaks.append(peak)
-        print(f"{len(paths) / in_memory:.0f} pictures/s in memory, {len(paths) / job:.0f} as a job: {ratios[-1]:.3f}")
-    print(f"{len(paths)} pictures: a job has {median(ratios):.3f} of the speed, at a peak of {max(peaks):.0f} MB")
+        print(f"{len(paths) / in_memory:.0f} images/s in memory, {len(paths) / job:.0f} as a job: {ratios[-1]:.3f}")
+    print(f"{len(paths)} images: a job has {median(ratios):.3f} of the speed, at a peak of {max(peaks):.0f} MB")
 
 
 def measure_workers(paths: list[str], folder: str, rounds: int) -> None:
@@ -118,7 +118,7 @@ def measure_workers(paths: list[str], folder: str, rounds: int) -> None:
         one, two = (
             run(
                 paths,
-                source=f"{folder}/pictures",
+                source=f"{folder}/images",
                 directory=f"{folder}/{i}-{n}",
                 n_threads=1,
                 n_jobs=n,
@@ -127,29 +127,29 @@ def measure_workers(paths: list[str], folder: str, rounds: int) -> None:
             for n in (1, 2)
         )
         ratios.append(one / two)
-        print(f"{len(paths) / one:.0f} pictures/s with one worker, {len(paths) / two:.0f} with two: {ratios[-1]:.2f}")
-    print(f"{len(paths)} pictures: two workers have {median(ratios):.2f} of the speed of one")
+        print(f"{len(paths) / one:.0f} images/s with one worker, {len(paths) / two:.0f} with two: {ratios[-1]:.2f}")
+    print(f"{len(paths)} images: two workers have {median(ratios):.2f} of the speed of one")
 
 
 def measure_finished(paths: list[str], folder: str) -> None:
     """Time a run that finds everything done."""
-    arguments = {"source": f"{folder}/pictures", "directory": f"{folder}/done", "layer": "stem", "shard_size": 1}
+    arguments = {"source": f"{folder}/images", "directory": f"{folder}/done", "layer": "stem", "shard_size": 1}
     first, _ = run(paths, **arguments)
     again, peak = run(paths, **arguments)
-    print(f"{len(paths)} shards of a picture: {first:.0f} s, and again {again:.2f} s at a peak of {peak:.0f} MB")
+    print(f"{len(paths)} shards of an image: {first:.0f} s, and again {again:.2f} s at a peak of {peak:.0f} MB")
 
 
 def measure_listing(n: int, folder: str) -> None:
     """List a table and an archive of so many names, each in a process of its own for its peak memory."""
-    picture = io.BytesIO()
-    Image.new("RGB", (16, 16)).save(picture, "png")
+    image = io.BytesIO()
+    Image.new("RGB", (16, 16)).save(image, "png")
     with open(f"{folder}/table.csv", "w", newline="") as file, zipfile.ZipFile(f"{folder}/archive.zip", "w") as archive:
         table = csv.writer(file)
         table.writerow(["path"])
         for i in range(n):
-            name = f"class{i % 1000:04}/picture{i:08}.png"
+            name = f"class{i % 1000:04}/image{i:08}.png"
             table.writerow([name])
-            archive.writestr(name, picture.getvalue())
+            archive.writestr(name, image.getvalue())
     for source in ("table.csv", "archive.zip"):
         command = [sys.executable, "-c", LIST, f"{folder}/{source}"]
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)

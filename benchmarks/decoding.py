@@ -19,7 +19,7 @@ from featx.images.preprocess import to_canvas
 
 
 def main() -> None:
-    """Print pictures a second, and the cores that were busy."""
+    """Print images a second, and the cores that were busy."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2, 4, 8, 16])
@@ -44,7 +44,7 @@ def main() -> None:
         with ThreadPoolExecutor(n) as pool:
             total = sum(pool.map(work, range(0, 7 * n, 7)))
         spent = time.perf_counter() - start
-        print(f"{n:2} threads: {total / spent:.0f} pictures/s, {(time.process_time() - cpu) / spent:.1f} cores busy")
+        print(f"{n:2} threads: {total / spent:.0f} images/s, {(time.process_time() - cpu) / spent:.1f} cores busy")
 
 
 if __name__ == "__main__":

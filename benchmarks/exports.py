@@ -36,7 +36,7 @@ def main() -> None:
     """Fit, export, ask."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--most", type=int, default=1000, help="pictures to fit on, and to measure on")
+    parser.add_argument("--most", type=int, default=1000, help="images to fit on, and to measure on")
     options = parser.parse_args()
     train = choose(options.folder / "train", options.most)
     others = choose(next(path for name in ("val", "test") if (path := options.folder / name).is_dir()), options.most)
@@ -55,25 +55,25 @@ def main() -> None:
         (pipeline, {"precision": "int8", "min_agreement": 0.0}),
         (refitted, {}),
     )
-    pictures = [decode(path) for path in test]
-    canvases = resize(pictures)
+    images = [decode(path) for path in test]
+    canvases = resize(images)
     theirs = pipeline.predict(test)
-    print(f"ONNX Runtime {onnxruntime.__version__}: {len(train)} pictures to fit on, {len(own)} for the export,")
+    print(f"ONNX Runtime {onnxruntime.__version__}: {len(train)} images to fit on, {len(own)} for the export,")
     print(f"{len(test)} to measure on")
     with tempfile.TemporaryDirectory() as folder:
         sessions, sizes = {}, {}
         for i, (name, (model, given)) in enumerate(zip(NAMES, ways, strict=True)):
             path = os.path.join(folder, f"{i}.onnx")
-            done = export(model, path, pictures=own, **given)
+            done = export(model, path, images=own, **given)
             print(f"{name}: {done.agreement or done.resized or done.parity}")
             sessions[name], sizes[name] = open_session(path), os.path.getsize(path) / 1e6
-    askers = {name: asker(name, session, canvases, pictures) for name, session in sessions.items()}
-    askers["Pillow, float32"] = lambda: answer("float32", sessions["float32"], resize(pictures[:TIMED]), [])
+    askers = {name: asker(name, session, canvases, images) for name, session in sessions.items()}
+    askers["Pillow, float32"] = lambda: answer("float32", sessions["float32"], resize(images[:TIMED]), [])
     rates = measure(askers)
     after = median(one / other for one, other in zip(rates["float32, resizes"], rates["Pillow, float32"], strict=True))
-    print(f"the file that resizes: {after:.2f} times as fast as Pillow and the other, {len(pictures[:TIMED])} pictures")
+    print(f"the file that resizes: {after:.2f} times as fast as Pillow and the other, {len(images[:TIMED])} images")
     for name, session in sessions.items():
-        labels = answer(name, session, canvases, pictures)
+        labels = answer(name, session, canvases, images)
         ratio = median(one / other for one, other in zip(rates[name], rates["float32"], strict=True))
         print(
             f"| {name} | {sizes[name]:.1f} | {median(rates[name]):.0f} | {ratio:.2f} | {(labels == theirs).mean():.3f} "
@@ -82,17 +82,17 @@ def main() -> None:
 
 
 def choose(folder: Path, most: int) -> list[str]:
-    """Take some pictures of every class, in the same order each time."""
+    """Take some images of every class, in the same order each time."""
     paths = sorted(str(path) for path in folder.glob("*/*") if path.suffix.lower() in (".jpg", ".jpeg", ".png"))
     return sorted(random.Random(0).sample(paths, min(most, len(paths))))
 
 
-def resize(pictures: list) -> np.ndarray:
-    """Put pictures on the canvas with Pillow."""
+def resize(images: list) -> np.ndarray:
+    """Put images on the canvas with Pillow."""
     rules = open_backbone("efficientnet_lite0").preprocess
-    canvases = np.empty((len(pictures), 3, rules.height, rules.width), np.uint8)
-    for picture, out in zip(pictures, canvases, strict=True):
-        to_canvas(picture, rules, out)
+    canvases = np.empty((len(images), 3, rules.height, rules.width), np.uint8)
+    for image, out in zip(images, canvases, strict=True):
+        to_canvas(image, rules, out)
     return canvases
 
 
@@ -103,24 +103,24 @@ def open_session(path: str) -> onnxruntime.InferenceSession:
     return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
 
-def answer(name: str, session: onnxruntime.InferenceSession, canvases: np.ndarray, pictures: list) -> np.ndarray:
-    """Give the labels of pictures: eight on the canvas at a time, or one whole one."""
+def answer(name: str, session: onnxruntime.InferenceSession, canvases: np.ndarray, images: list) -> np.ndarray:
+    """Give the labels of images: eight on the canvas at a time, or one whole one."""
     if "resizes" in name:
-        batches = [np.asarray(picture)[None] for picture in pictures]
+        batches = [np.asarray(image)[None] for image in images]
     else:
         batches = [canvases[i : i + BATCH] for i in range(0, len(canvases), BATCH)]
     return np.concatenate([session.run(["label"], {"pixels": batch})[0] for batch in batches])
 
 
 def asker(
-    name: str, session: onnxruntime.InferenceSession, canvases: np.ndarray, pictures: list
+    name: str, session: onnxruntime.InferenceSession, canvases: np.ndarray, images: list
 ) -> Callable[[], np.ndarray]:
-    """Bind a file to the pictures that are timed; all but the one that resizes find them resized."""
-    return lambda: answer(name, session, canvases[:TIMED], pictures[:TIMED])
+    """Bind a file to the images that are timed; all but the one that resizes find them resized."""
+    return lambda: answer(name, session, canvases[:TIMED], images[:TIMED])
 
 
 def measure(askers: dict[str, Callable[[], np.ndarray]]) -> dict[str, list[float]]:
-    """Time them side by side, in pictures a second."""
+    """Time them side by side, in images a second."""
     rates: dict[str, list[float]] = {name: [] for name in askers}
     for ask in askers.values():
         ask()

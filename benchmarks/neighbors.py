@@ -17,7 +17,7 @@ from featx import FeatureExtractor, dataset
 from featx.dataset.manifest import Features, Manifest, current_versions, write_manifest
 from featx.dataset.plan import Generation
 from featx.dataset.shards import Block, shard_path, write_shard
-from featx.similarity import Nearest, unit_rows
+from featx.similarity import NearestRows, unit_rows
 
 SHARD, BLOCK, K = 10_000, 4096, 10
 
@@ -38,7 +38,7 @@ def make(folder, n, dtype):
 
 
 class By:
-    """What `Nearest` does, with another library's search within a block."""
+    """What `NearestRows` does, with another library's search within a block."""
 
     def __init__(self, search, queries):
         self.search, self.queries = search, unit_rows(queries)
@@ -83,7 +83,7 @@ def by_faiss(queries, block):
 def measure(opened, n_queries):
     """Time every way, featx at the beginning and at the end."""
     queries = opened.take(np.arange(n_queries) * 7919 % len(opened))
-    ways = {"featx": lambda: Nearest(queries, K)}
+    ways = {"featx": lambda: NearestRows(queries, K)}
     ways |= {
         name: (lambda search=search: By(search, queries))
         for name, search in [("usearch", by_usearch), ("faiss", by_faiss), ("scikit-learn", by_scikit_learn)]

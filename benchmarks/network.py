@@ -2,7 +2,7 @@
 
 python benchmarks/network.py FOLDER [--backbone NAME]
 
-Pictures of FOLDER are prepared beforehand. Every variant runs once a round, one after the other.
+Images of FOLDER are prepared beforehand. Every variant runs once a round, one after the other.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def main() -> None:
     whole = rates["float32, head"]
     for name, measured in rates.items():
         ratio = median(one / other for one, other in zip(measured, whole, strict=True))
-        print(f"{name:20} {median(measured):6.0f} pictures/s, {ratio:5.2f} times the whole float32 network")
+        print(f"{name:20} {median(measured):6.0f} images/s, {ratio:5.2f} times the whole float32 network")
     for precision, copy in copies.items():
         print(f"{precision} against float32: {measure_fidelity(backbone, copy, pixels)}")
 

@@ -35,7 +35,7 @@ def embed(paths: list[str]) -> np.ndarray:
 
 
 def measure_ants_and_bees(folder: Path) -> None:
-    """Cross-validate over all pictures, and measure the classic split once."""
+    """Cross-validate over all images, and measure the classic split once."""
     paths = sorted(str(path) for path in folder.glob("*/*/*.jpg"))
     parts = np.array([Path(path).parts[-3] for path in paths])
     y = np.array([Path(path).parts[-2] for path in paths])

@@ -5,10 +5,10 @@ python benchmarks/selection.py TABLE.csv --target price --log-target
 
 The baseline embeds every candidate by itself, cross-validates a tuned head on it, and takes the
 best; `featx.selection.compare` chooses from the same candidates. Both start with an empty
-cache and both fit the same head on their choice, which then predicts held-out pictures. The regret is
+cache and both fit the same head on their choice, which then predicts held-out images. The regret is
 the difference of the two scores there, with the standard error of the paired difference.
 A table without --test is split in two thirds and one. The candidates that either could have
-taken are scored on the held-out pictures as well, to show what there was to win.
+taken are scored on the held-out images as well, to show what there was to win.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ POOLINGS, CROPS = ("avg", "avgmax"), ("center", "whole")
 
 
 def read(source: str, options: argparse.Namespace) -> tuple[list[str], Any]:
-    """List pictures and what is to be predicted, in an order drawn by lot."""
+    """List images and what is to be predicted, in an order drawn by lot."""
     listing = list_source([source], target=options.target, need_target=True)
     values = np.array(read_target(listing, None).values)
     order = np.random.default_rng(0).permutation(len(values))
@@ -38,7 +38,7 @@ def read(source: str, options: argparse.Namespace) -> tuple[list[str], Any]:
 
 
 def gains(y: Any, predicted: Any, log_target: bool) -> Any:
-    """Score each picture: right or wrong, or its part of r2."""
+    """Score each image: right or wrong, or its part of r2."""
     if y.dtype.kind != "f":
         return (predicted == y).astype(float)
     y, predicted = (np.log(y), np.log(predicted)) if log_target else (y, predicted)
@@ -53,7 +53,7 @@ def main() -> None:
     parser.add_argument("--target")
     parser.add_argument("--log-target", action="store_true")
     parser.add_argument("--seed", type=int, help="throw both parts together and split them anew, in the same sizes")
-    parser.add_argument("--most", type=int, help="take so many training pictures")
+    parser.add_argument("--most", type=int, help="take so many training images")
     parser.add_argument("--head", help="default: logistic_regression, or ridge for numbers")
     options = parser.parse_args()
     X, y = read(options.source, options)
@@ -95,8 +95,8 @@ def main() -> None:
     apart = tests[taken] - tests[best]
     error = np.sqrt(((apart - apart.mean()) ** 2).sum()) / len(apart)
     everything = {name: gain.mean() for name, gain in tests.items()}
-    print(f"\n{len(scores)} candidates, {len(X)} pictures to learn from, {len(X_test)} held out")
-    print(f"compare: {quick:.0f} s, took {taken}: {everything[taken]:.4f} on held-out pictures")
+    print(f"\n{len(scores)} candidates, {len(X)} images to learn from, {len(X_test)} held out")
+    print(f"compare: {quick:.0f} s, took {taken}: {everything[taken]:.4f} on held-out images")
     print(f"fitting all: {slow:.0f} s, took {best}: {everything[best]:.4f}")
     regret = everything[best] - everything[taken]
     print(f"regret {regret:+.4f} with a standard error of {error:.4f}; time {quick / slow:.2f}")

@@ -1,15 +1,15 @@
 """What serving costs: throughput at saturation beside the engine's own, and latency at half of it.
 
-python benchmarks/serve.py FOLDER [--pictures 600] [--rounds 5] [--head NAME]
+python benchmarks/serve.py FOLDER [--images 600] [--rounds 5] [--head NAME]
 
 The load comes from a process of its own, one that does next to nothing: ready-made requests over
 open connections. It needs the same cores, so that the share of the machine that it took (its CPU
 seconds, divided by the cores) is subtracted from the seconds of the run. In each round, one after
 the other: the engine alone (`FeatureExtractor.transform` of the same bytes); 32 connections that
-ask one picture after the other without a pause; one connection that does; and half the rate of
+ask one image after the other without a pause; one connection that does; and half the rate of
 saturation, evenly and at random (Poisson), where latency counts from when a request should have
 begun. ``ideal`` is what random requests would see of a queue without any overhead: a server a core,
-first come first served, the time of a single picture each.
+first come first served, the time of a single image each.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ CONNECTIONS = 32
 
 
 def read(folder: str, n: int) -> list[bytes]:
-    """Read pictures, again from the beginning when there are too few."""
+    """Read images, again from the beginning when there are too few."""
     found = sorted(path for path in Path(folder).rglob("*") if path.suffix.lower() in (".jpg", ".jpeg", ".png"))
     return [path.read_bytes() for path in islice(cycle(found), n)]
 
@@ -62,7 +62,7 @@ class Connection:
 
 
 def wrap(content: bytes) -> bytes:
-    """Make a request of a picture."""
+    """Make a request of an image."""
     head = f"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: image/jpeg\r\nContent-Length: {len(content)}\r\n\r\n"
     return head.encode() + content
 
@@ -139,7 +139,7 @@ def cpu_seconds(address: str) -> float:
 
 def measure(options: argparse.Namespace, extractor: object, address: str) -> dict[str, float]:
     """Do one round."""
-    contents, cores, n = read(options.folder, options.pictures), int(joblib.cpu_count()), options.pictures
+    contents, cores, n = read(options.folder, options.images), int(joblib.cpu_count()), options.images
 
     def load(kind: str, n: int, rate: float) -> dict:
         command = [sys.executable, __file__, options.folder, "--generate", kind, address, str(n), str(rate)]
@@ -173,7 +173,7 @@ def main() -> None:
     """Fit, serve, measure round after round, and print medians."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder")
-    parser.add_argument("--pictures", type=int, default=600)
+    parser.add_argument("--images", type=int, default=600)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--head", default="logistic_regression")
     parser.add_argument("--generate", nargs=4, help=argparse.SUPPRESS)

@@ -1,4 +1,4 @@
-"""Pictures a second from JPEG files to features: featx beside others, the same network and pictures.
+"""Images a second from JPEG files to features: featx beside others, the same network and images.
 
 python benchmarks/throughput.py FOLDER [--resnet50 FILE] [--python fastembed=PATH] [--chart FILE.png]
 
@@ -73,7 +73,7 @@ def data_loader(network: str, files: dict[str, str]) -> Callable[[list[str]], np
     model = timm.create_model(TIMM[network], pretrained=False, num_classes=0).eval()
     transform = timm.data.create_transform(**timm.data.resolve_model_data_config(model))
 
-    class Pictures(torch.utils.data.Dataset):
+    class Images(torch.utils.data.Dataset):
         def __init__(self, paths: list[str]) -> None:
             self.paths = paths
 
@@ -85,7 +85,7 @@ def data_loader(network: str, files: dict[str, str]) -> Callable[[list[str]], np
                 return transform(image.convert("RGB"))
 
     def run(paths: list[str]) -> np.ndarray:
-        loader = torch.utils.data.DataLoader(Pictures(paths), BATCH, num_workers=os.cpu_count() or 1)
+        loader = torch.utils.data.DataLoader(Images(paths), BATCH, num_workers=os.cpu_count() or 1)
         with torch.inference_mode():
             return np.concatenate([model(batch).numpy() for batch in loader])
 
@@ -105,7 +105,7 @@ def embetter(network: str, files: dict[str, str]) -> Callable[[list[str]], np.nd
 
 
 def img2vec(network: str, files: dict[str, str]) -> Callable[[list[str]], np.ndarray]:
-    """Give img2vec_pytorch, a list of open pictures at a time."""
+    """Give img2vec_pytorch, a list of open images at a time."""
     import torchvision
     from img2vec_pytorch import Img2Vec
     from PIL import Image
@@ -175,7 +175,7 @@ def run_one(name: str, network: str, files: dict[str, str], paths: list[str]) ->
     start = time.perf_counter()
     rows = transform(paths)
     seconds = time.perf_counter() - start
-    assert len(rows) == len(paths), f"{name} gave {len(rows)} rows for {len(paths)} pictures"
+    assert len(rows) == len(paths), f"{name} gave {len(rows)} rows for {len(paths)} images"
     peak = sum(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)) / 1024
     print(json.dumps({"rate": len(paths) / seconds, "peak": peak}))
 
@@ -185,7 +185,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--resnet50", metavar="FILE", help="a backbone file; its int8 copy lies beside it")
-    parser.add_argument("--pictures", type=int, default=200)
+    parser.add_argument("--images", type=int, default=200)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument(
         "--python", action="append", default=[], metavar="NAME=PATH", help="who has an interpreter of its own"
@@ -194,7 +194,7 @@ def main() -> None:
     parser.add_argument("--run", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
     found = sorted(str(path) for path in options.folder.rglob("*") if path.suffix.lower() in (".jpg", ".jpeg"))
-    paths = list(islice(cycle(found), options.pictures))
+    paths = list(islice(cycle(found), options.images))
     if options.run:
         name, network, files = options.run
         run_one(name, network, json.loads(files), paths)
@@ -212,7 +212,7 @@ def main() -> None:
             for name, (_, networks) in CONTENDERS.items():
                 for network in (network for network in networks if network in files):
                     command = [pythons.get(name, sys.executable), __file__, str(options.folder)]
-                    command += ["--pictures", str(options.pictures), "--run", name, network, json.dumps(files)]
+                    command += ["--images", str(options.images), "--run", name, network, json.dumps(files)]
                     done = subprocess.run(command, capture_output=True, text=True)
                     if done.returncode:
                         print(f"{name} on {network}: left out ({done.stderr.strip().splitlines()[-1][:120]})")
@@ -223,9 +223,7 @@ def main() -> None:
         peak = max(run["peak"] for run in results[network, name])
         mine = [our for our in CONTENDERS if our.startswith("featx") and (network, our) in rates]
         times = ", ".join(f"{rates[network, our] / rate:.2f}" for our in mine)
-        print(
-            f"{network:9} {name:24} {rate:6.1f} pictures/s  peak {peak:5.0f} MB  {', '.join(mine)}: {times} times that"
-        )
+        print(f"{network:9} {name:24} {rate:6.1f} images/s  peak {peak:5.0f} MB  {', '.join(mine)}: {times} times that")
     if options.chart:
         draw(rates, options.chart)
 
@@ -246,7 +244,7 @@ def draw(rates: dict[tuple[str, str], float], path: str) -> None:
         bars = axis.barh([name for _, name in mine], [rate for rate, _ in mine], color=colors)
         axis.bar_label(bars, fmt="%.0f", padding=3)
         axis.set_title(titles[network], fontsize=11)
-        axis.set_xlabel("pictures/s, JPEG files to features")
+        axis.set_xlabel("images/s, JPEG files to features")
         axis.margins(x=0.12)
         axis.spines[["top", "right"]].set_visible(False)
     figure.tight_layout()

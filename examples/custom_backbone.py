@@ -3,7 +3,7 @@
 python examples/custom_backbone.py [FOLDER]    (a sub-folder a class; default: pieces of clothing)
 
 The network here is a bank of Gabor filters, which nobody trained: how strongly edges of eight
-directions and three widths show at each place. Any other ONNX file with one picture as its input
+directions and three widths show at each place. Any other ONNX file with one image as its input
 goes the same way; `featx backbones wrap` is the same from the command line.
 """
 
@@ -43,9 +43,9 @@ def gabor_filters():
 
 
 def write_network(path):
-    """Write an ordinary ONNX network: a float picture in, a row of 24 numbers out."""
+    """Write an ordinary ONNX network: a float image in, a row of 24 numbers out."""
     nodes = [
-        helper.make_node("Conv", ["picture", "filters"], ["waves"], pads=[HALF] * 4, strides=[2, 2]),
+        helper.make_node("Conv", ["image", "filters"], ["waves"], pads=[HALF] * 4, strides=[2, 2]),
         helper.make_node("Mul", ["waves", "waves"], ["squares"]),
         # Even and odd together: the strength does not depend on where in the wave an edge lies.
         helper.make_node("Conv", ["squares", "pairs"], ["power"], group=24),
@@ -57,7 +57,7 @@ def write_network(path):
     graph = helper.make_graph(
         nodes,
         "gabor",
-        [helper.make_tensor_value_info("picture", TensorProto.FLOAT, ["N", 3, SIDE, SIDE])],
+        [helper.make_tensor_value_info("image", TensorProto.FLOAT, ["N", 3, SIDE, SIDE])],
         [helper.make_tensor_value_info("row", TensorProto.FLOAT, ["N", 24])],
         [numpy_helper.from_array(values, name) for name, values in weights.items()],
     )
@@ -73,7 +73,7 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         network, backbone = Path(folder, "network.onnx"), Path(folder, "gabor.onnx")
         write_network(network)
-        # How its pictures are to be prepared; the mean and the deviation go into the graph.
+        # How its images are to be prepared; the mean and the deviation go into the graph.
         preprocess = Preprocess(SIDE, SIDE, SIDE, "bilinear", mean=(127.5,) * 3, std=(127.5,) * 3)
         compared = wrap_network(network, backbone, name="gabor", preprocess=preprocess, features="strength")
         print(f"wrapped: {compared[0]} to the network as it came")

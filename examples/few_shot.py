@@ -1,13 +1,13 @@
-"""Ten pictures a class or five: how often the answer is right, and how far to trust its probability.
+"""Ten images a class or five: how often the answer is right, and how far to trust its probability.
 
 python examples/few_shot.py [FOLDER]    (a sub-folder a class; default: pieces of clothing)
 
-With so few pictures a penalty strong enough for good answers leaves the head far too unsure of them.
-One number, the temperature, mends that: it is found by cross-validation on the same few pictures and
+With so few images a penalty strong enough for good answers leaves the head far too unsure of them.
+One number, the temperature, mends that: it is found by cross-validation on the same few images and
 changes no answer. Of two classes all few may be told apart, and then nothing bounds it (the log loss
 shows it): there a sigmoid is fitted, which smooths its targets. The expected calibration error is
 the mean distance between how sure the head is and how often it is right. Features are scaled to unit
-length, not by `StandardScaler`: ten pictures do not tell a channel's spread, and one that was nearly
+length, not by `StandardScaler`: ten images do not tell a channel's spread, and one that was nearly
 silent among them would drown the rest.
 """
 
@@ -27,7 +27,7 @@ N_DRAWS = 5
 
 
 def draw(y, n_shots, rng):
-    """Draw so many pictures of each class; the others are for the test."""
+    """Draw so many images of each class; the others are for the test."""
     chosen = [rng.choice(np.flatnonzero(y == label), n_shots, replace=False) for label in np.unique(y)]
     return np.isin(np.arange(len(y)), np.concatenate(chosen))
 
@@ -41,14 +41,14 @@ def calibration_error(y, probabilities, classes, n_bins=10):
 
 
 def main():
-    """Fit heads on several draws of a few pictures, and test them on all the others."""
+    """Fit heads on several draws of a few images, and test them on all the others."""
     if sys.argv[1:]:
         files = load_files(sys.argv[1], load_content=False)
         X, y = files.filenames, files.target
     else:
         X, y = featx.samples.load_fashion_mnist()
     features = featx.FeatureExtractor(l2_normalize=True).transform(X).astype(float)  # once: the draws are rows of it
-    # PCA keeps all that so few pictures span: a penalty of L2 finds the same answers there, from fewer columns.
+    # PCA keeps all that so few images span: a penalty of L2 finds the same answers there, from fewer columns.
     plain = make_pipeline(PCA(), LogisticRegression(C=10))
     method = "temperature" if len(np.unique(y)) > 2 else "sigmoid"
     heads = {"plain": plain, "calibrated": CalibratedClassifierCV(plain, method=method, cv=5, ensemble=False)}

@@ -1,10 +1,10 @@
-"""From pictures to a tested classifier: ten lines, imports included.
+"""From images to a tested classifier: ten lines, imports included.
 
 python examples/pipeline_in_ten_lines.py
 
-The pictures are 600 pieces of clothing that come with featx. For a folder of your own, with a
+The images are 600 pieces of clothing that come with featx. For a folder of your own, with a
 sub-folder a class: ``files = sklearn.datasets.load_files(folder)``, then ``X, y = files.data,
-files.target``. Pictures may be paths, bytes, PIL images or arrays.
+files.target``. Images may be paths, bytes, PIL images or arrays.
 """
 
 from sklearn.linear_model import LogisticRegression
@@ -18,4 +18,4 @@ X, y = featx.samples.load_fashion_mnist()
 X_train, X_test, y_train, y_test = train_test_split(X, y, test_size=0.25, stratify=y, random_state=0)
 pipeline = make_pipeline(featx.FeatureExtractor(), StandardScaler(), LogisticRegression(C=0.01, max_iter=1000))
 pipeline.fit(X_train, y_train)
-print(f"accuracy on {len(X_test)} of {len(X)} pictures, left out: {pipeline.score(X_test, y_test):.3f}")
+print(f"accuracy on {len(X_test)} of {len(X)} images, left out: {pipeline.score(X_test, y_test):.3f}")

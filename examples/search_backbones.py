@@ -1,4 +1,4 @@
-"""Search networks, layers and the head's penalty together, and embed each picture once.
+"""Search networks, layers and the head's penalty together, and embed each image once.
 
 python examples/search_backbones.py [FOLDER [CACHE]]
 
@@ -38,7 +38,7 @@ def timed_fit(search, X, y, cache):
 
 
 def main():
-    """Search twice, and test the winner on pictures that the search has not seen."""
+    """Search twice, and test the winner on images that the search has not seen."""
     if sys.argv[1:]:
         files = load_files(sys.argv[1], load_content=False)
         X, y = files.filenames, files.target
@@ -62,13 +62,11 @@ def main():
     table["accuracy"], table["std"] = search.cv_results_["mean_test_score"], search.cv_results_["std_test_score"]
     best = table.sort_values("accuracy", ascending=False).drop_duplicates(["precision", "layer"])
     print(best.to_string(index=False, float_format="{:.3f}".format))
-    print(
-        f"{len(table)} candidates x {search.n_splits_} folds, {len(best)} kinds of features of {len(X_train)} pictures"
-    )
+    print(f"{len(table)} candidates x {search.n_splits_} folds, {len(best)} kinds of features of {len(X_train)} images")
     print(
         f"first run: embedded {embedded}, {seconds:.1f} s; second run: embedded {embedded_again}, {seconds_again:.1f} s"
     )
-    print(f"accuracy of the best on {len(X_test)} pictures, left out: {accuracy:.3f}")
+    print(f"accuracy of the best on {len(X_test)} images, left out: {accuracy:.3f}")
 
 
 if __name__ == "__main__":

@@ -6,19 +6,20 @@ import importlib
 import os
 from typing import TYPE_CHECKING, Any
 
+from featx._version import __version__ as __version__
 from featx.errors import (
     BackboneError,
     DatasetError,
     DeviceError,
     ExportError,
-    FailedPicturesWarning,
+    FailedImagesWarning,
     Failure,
     FeaturesChangedError,
     FeatxError,
+    ImageError,
     InputError,
     MissingDependencyError,
     OutOfMemoryError,
-    PictureError,
     PipelineFileError,
     SourceError,
     UntrustedTypeError,
@@ -30,15 +31,13 @@ if TYPE_CHECKING:
     from featx.heads import make_head
     from featx.persistence.archive import load, read_info, save
 
-__version__ = "0.1.0"
-
 __all__ = [
     "BackboneError",
     "DatasetError",
     "DeviceError",
     "Embedded",
     "ExportError",
-    "FailedPicturesWarning",
+    "FailedImagesWarning",
     "Failure",
     "FeatureExtractor",
     "FeaturesChangedError",
@@ -46,7 +45,7 @@ __all__ = [
     "InputError",
     "MissingDependencyError",
     "OutOfMemoryError",
-    "PictureError",
+    "ImageError",
     "PipelineFileError",
     "SourceError",
     "UntrustedTypeError",

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-__all__ = ["Watch"]
+__all__ = ["Events"]
 
 
-class Watch:
+class Events:
     """Told of everything that happens in a job, in the thread that runs it.
 
     Derive from it, and hand it to `featx.dataset.embed`.
@@ -14,11 +14,11 @@ class Watch:
     def note(self, text: str) -> None:
         """Hear what a person should know."""
 
-    def begin(self, n_pictures: int, n_done: int) -> None:
-        """Hear how many pictures there are to be, and how many of them are there already."""
+    def begin(self, n_images: int, n_done: int) -> None:
+        """Hear how many images there are to be, and how many of them are there already."""
 
-    def pictures(self, n: int, n_failed: int, n_bytes: int) -> None:
-        """Hear of so many more pictures; one at a time, or a shard's where other processes work."""
+    def images(self, n: int, n_failed: int, n_bytes: int) -> None:
+        """Hear of so many more images; one at a time, or a shard's where other processes work."""
 
     def shard(self, number: int, counts: dict[str, int]) -> None:
         """Hear of a shard that is on the disk now."""

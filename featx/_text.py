@@ -5,12 +5,12 @@ from __future__ import annotations
 import unicodedata
 from typing import Any
 
-__all__ = ["plain"]
+__all__ = ["printable"]
 
 _JOINERS = "\u200c\u200d"  # they shape words and emoji, and move nothing
 
 
-def plain(value: Any) -> str:
+def printable(value: Any) -> str:
     r"""Escape what starts a line, what a terminal would obey, and bytes that are no text.
 
     Parameters
@@ -26,8 +26,8 @@ def plain(value: Any) -> str:
 
     Examples
     --------
-    >>> from featx._text import plain
-    >>> print(plain("été\x1b[2J\n.jpg"))
+    >>> from featx._text import printable
+    >>> print(printable("été\x1b[2J\n.jpg"))
     été\x1b[2J\n.jpg
     """
     return "".join(letter if _is_harmless(letter) else ascii(letter)[1:-1] for letter in str(value))

@@ -155,7 +155,7 @@ def _devices() -> Iterable[Finding]:
             yield Finding("", "problem", f"{device} is listed and cannot be used: {reason}", command or REINSTALL_GPU)
             continue
         seconds = time.perf_counter() - start
-        text = f"{check.device}: cosine {check.cosine:.8f} on the canonical picture, {seconds:.1f} s to open and run"
+        text = f"{check.device}: cosine {check.cosine:.8f} on the canonical image, {seconds:.1f} s to open and run"
         if check.passed:
             yield Finding("", "ok", text)
         else:

@@ -2,8 +2,8 @@
 
     FeatxError
     ├── InputError (ValueError)                an argument or a file that cannot be used as given
-    │   ├── PictureError                       one picture that cannot be read; knows position and path
-    │   ├── SourceError                        a folder, glob or table that cannot be read as pictures
+    │   ├── ImageError                       one image that cannot be read; knows position and path
+    │   ├── SourceError                        a folder, glob or table that cannot be read as images
     │   └── FeaturesChangedError               a parameter that changes values was set after fit
     ├── BackboneError (ValueError)             a backbone that is missing, malformed or another one
     ├── PipelineFileError (ValueError)         a saved pipeline that cannot be loaded
@@ -14,7 +14,7 @@
     │   └── OutOfMemoryError                   ... for want of memory there
     └── MissingDependencyError (ImportError)   an optional package is not installed
 
-    FailedPicturesWarning (UserWarning)        pictures were left as NaN rows; carries each failure
+    FailedImagesWarning (UserWarning)        images were left as NaN rows; carries each failure
 
 Each derives from the built-in type that callers would expect as well, so that
 ``except ValueError`` keeps working.
@@ -29,14 +29,14 @@ __all__ = [
     "DatasetError",
     "DeviceError",
     "ExportError",
-    "FailedPicturesWarning",
+    "FailedImagesWarning",
     "Failure",
     "FeaturesChangedError",
     "FeatxError",
     "InputError",
     "MissingDependencyError",
     "OutOfMemoryError",
-    "PictureError",
+    "ImageError",
     "PipelineFileError",
     "SourceError",
     "UntrustedTypeError",
@@ -49,7 +49,7 @@ class FeatxError(Exception):
     Examples
     --------
     >>> import featx
-    >>> issubclass(featx.PictureError, featx.FeatxError)
+    >>> issubclass(featx.ImageError, featx.FeatxError)
     True
     """
 
@@ -70,7 +70,7 @@ class InputError(FeatxError, ValueError):
 
 @dataclass(frozen=True)
 class Failure:
-    """One picture that could not be read.
+    """One image that could not be read.
 
     Parameters
     ----------
@@ -97,8 +97,8 @@ class Failure:
         return f"item {self.index} ({self.source}): {self.reason}"
 
 
-class PictureError(InputError):
-    """One picture cannot be read.
+class ImageError(InputError):
+    """One image cannot be read.
 
     Attributes
     ----------
@@ -110,7 +110,7 @@ class PictureError(InputError):
     >>> import featx
     >>> try:
     ...     featx.FeatureExtractor().transform(["no-such.jpg"])
-    ... except featx.PictureError as error:
+    ... except featx.ImageError as error:
     ...     print(error)
     item 0 (no-such.jpg): no such file; check the path, which is relative to the working directory
     """
@@ -125,7 +125,7 @@ class PictureError(InputError):
 
 
 class SourceError(InputError):
-    """A folder, glob, file list or table cannot be read as a set of pictures.
+    """A folder, glob, file list or table cannot be read as a set of images.
 
     Examples
     --------
@@ -275,8 +275,8 @@ class MissingDependencyError(FeatxError, ImportError):
     """
 
 
-class FailedPicturesWarning(UserWarning):
-    """Some pictures could not be read; their rows are NaN.
+class FailedImagesWarning(UserWarning):
+    """Some images could not be read; their rows are NaN.
 
     Attributes
     ----------
@@ -286,9 +286,9 @@ class FailedPicturesWarning(UserWarning):
     Examples
     --------
     >>> import featx
-    >>> warning = featx.FailedPicturesWarning([featx.Failure(3, "a.jpg", "no such file")])
+    >>> warning = featx.FailedImagesWarning([featx.Failure(3, "a.jpg", "no such file")])
     >>> print(warning)
-    1 picture could not be read, its row is NaN:
+    1 image could not be read, its row is NaN:
       item 3 (a.jpg): no such file
     """
 
@@ -299,9 +299,9 @@ class FailedPicturesWarning(UserWarning):
     def __str__(self) -> str:
         n = len(self.failures)
         what = (
-            "1 picture could not be read, its row is NaN"
+            "1 image could not be read, its row is NaN"
             if n == 1
-            else f"{n} pictures could not be read, their rows are NaN"
+            else f"{n} images could not be read, their rows are NaN"
         )
         return "\n  ".join([what + ":", *map(str, self.failures)])
 

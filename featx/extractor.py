@@ -21,20 +21,20 @@ from tqdm import tqdm
 
 from featx.backbones import tap
 from featx.backbones.file import LayerSpec
-from featx.cache.keys import Recall, cache_folder
+from featx.cache.keys import CachedFeatures, cache_folder
 from featx.cache.store import FeatureCache
-from featx.errors import FailedPicturesWarning, Failure, FeaturesChangedError, InputError, PictureError
+from featx.errors import FailedImagesWarning, Failure, FeaturesChangedError, ImageError, InputError
 from featx.images.containers import list_items
 from featx.inference import engine
 from featx.inference.self_check import require_canonical
-from featx.inference.spec import BackboneSpec, Part, Plan, make_plan
+from featx.inference.spec import BackboneArgument, BackboneSpec, FeatureSpec, make_spec
 from featx.inference.timing import Profile
-from featx.inference.workers import count_jobs, share
+from featx.inference.workers import count_jobs, embed_in_processes
 from featx.session import Providers, Session, get_session
 
 __all__ = ["Embedded", "FeatureExtractor", "embed_together"]
 
-#: Pictures looked up in the cache at a time.
+#: Images looked up in the cache at a time.
 _MANY = 2000
 
 
@@ -54,19 +54,19 @@ class Embedded(NamedTuple):
 
     @property
     def kept(self) -> list[int]:
-        """Positions of the pictures that could be read."""
+        """Positions of the images that could be read."""
         failed = {failure.index for failure in self.failures}
         return [i for i in range(len(self.features)) if i not in failed]
 
 
 class FeatureExtractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
-    """Turn pictures into the features of a pretrained convolutional network.
+    """Turn images into the features of a pretrained convolutional network.
 
-    Stateless: `transform` works without `fit`. `fit` looks at no picture; it
+    Stateless: `transform` works without `fit`. `fit` looks at no image; it
     records which features these are, and a parameter that changes values and
     is set afterwards makes `transform` raise until the next `fit`.
 
-    A picture's features are the same to the bit on one CPU, whether it comes
+    An image's features are the same to the bit on one CPU, whether it comes
     alone or in a batch, in any order, as a path, bytes, PIL image or array; only
     ``decode="fast"`` shrinks what is a file's path or bytes, and no open image.
 
@@ -75,7 +75,7 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     backbone : str, path, or list of them, default="efficientnet_lite0"
         A bundled backbone, one in the user's folder, a file in featx's format, or
         ``hf:owner/name[@revision]/file.onnx``. Several stand side by side in a row, and each
-        picture is read and decoded once for all of them.
+        image is read and decoded once for all of them.
     layer : str, int, list of them, or None, default=None
         Where to tap: ``"stem"``, ``"stage1"`` to ``"stage4"``, ``"head"`` or a
         finer layer of the backbone; a number counts its layers, -1 being the
@@ -84,16 +84,16 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     pooling : {"avg", "max", "avgmax", "gem", "std", "spatial_pyramid", "flatten"}, default="avg"
         From a layer's map to a row.
     crop : {"center", "whole", "pad"}, default="center"
-        ``"center"`` prepares a picture as the backbone's training did: its middle, cut to the
-        canvas. ``"whole"`` squeezes the whole picture into the canvas, ``"pad"`` puts it there in
-        its own aspect, on the mean colour: for small pictures and for what matters at the margins.
+        ``"center"`` prepares an image as the backbone's training did: its middle, cut to the
+        canvas. ``"whole"`` squeezes the whole image into the canvas, ``"pad"`` puts it there in
+        its own aspect, on the mean colour: for small images and for what matters at the margins.
     l2_normalize : bool, default=False
         Scale each row to unit length; of several backbones, each one's part.
     precision : {"float32", "int8", "float16"} or None, default=None
         What the network computes in: the copy of the backbone that was made for it,
         which gives other features. None takes the backbone's file as it is.
     decode : {"exact", "fast"}, default="exact"
-        ``"exact"`` prepares pictures as Pillow does, to the bit. ``"fast"``
+        ``"exact"`` prepares images as Pillow does, to the bit. ``"fast"``
         lets libjpeg shrink large JPEGs while it decodes and computes no more than the crop
         needs: features with a cosine of 0.997 and more to the exact ones.
     device : {"auto", "cpu", "cuda", "cuda:N"}, default="auto"
@@ -103,10 +103,10 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         ``["OpenVINOExecutionProvider"]`` or ``[("TensorrtExecutionProvider", {...})]``. The
         first runs or an error says why not.
     batch_size : int or None, default=None
-        Pictures a run of the network. None is 8 on the CPU, which was as fast as any and
+        Images a run of the network. None is 8 on the CPU, which was as fast as any and
         shares the work out evenly, and 64 elsewhere, where every run has that shape.
     cache : bool, str or path, default=False
-        Keep features on disk and embed each picture once, whatever folds, searches, clones
+        Keep features on disk and embed each image once, whatever folds, searches, clones
         and processes ask for it again. True is a folder of the user's, or give one. A file
         that was seen before is not even opened.
     cache_verify : {"stat", "content"}, default="stat"
@@ -116,13 +116,13 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         Threads that decode and run side by side. None is every core that this
         process may use, or its share inside a joblib worker.
     n_jobs : int or None, default=None
-        Processes that share the pictures of a call, through joblib and whichever backend it
+        Processes that share the images of a call, through joblib and whichever backend it
         is told to use; -1 is one a core. Each opens its own session, on the same card if there
         is one, and gets its part of the threads. Worth it from some eight cores on, where one
-        interpreter cannot keep all of them decoding; a process gets 256 pictures at least.
+        interpreter cannot keep all of them decoding; a process gets 256 images at least.
     on_error : {"raise", "nan"}, default="raise"
-        A picture that cannot be read raises, or gives a row of NaN and a
-        warning. A call in which every picture fails always raises.
+        An image that cannot be read raises, or gives a row of NaN and a
+        warning. A call in which every image fails always raises.
     progress : bool, default=False
         Show a progress bar on standard error.
 
@@ -146,7 +146,7 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
     def __init__(
         self,
-        backbone: BackboneSpec = "efficientnet_lite0",
+        backbone: BackboneArgument = "efficientnet_lite0",
         *,
         layer: LayerSpec = None,
         pooling: str = "avg",
@@ -182,7 +182,7 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         self.progress = progress
 
     def fit(self, X: Any, y: Any = None) -> FeatureExtractor:
-        """Record which features these are; no picture is read.
+        """Record which features these are; no image is read.
 
         Parameters
         ----------
@@ -203,7 +203,7 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         return self
 
     def transform(self, X: Any) -> npt.NDArray[np.float32]:
-        """Embed pictures.
+        """Embed images.
 
         Parameters
         ----------
@@ -219,19 +219,19 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
         Raises
         ------
-        PictureError
-            For the first picture that cannot be read, with ``on_error="raise"``;
+        ImageError
+            For the first image that cannot be read, with ``on_error="raise"``;
             when none can be read, with ``"nan"``.
         FeaturesChangedError
             When a parameter that changes values was set since `fit`.
         """
         features, failures = self._embed(X, self._views(), stop_at_failure=self.on_error == "raise")
         if failures:
-            warnings.warn(FailedPicturesWarning(failures), stacklevel=3)  # past set_output's wrapper
+            warnings.warn(FailedImagesWarning(failures), stacklevel=3)  # past set_output's wrapper
         return features
 
     def embed(self, X: Any, *, profile: Profile | None = None) -> Embedded:
-        """Embed pictures and hand back what failed, whatever ``on_error`` says.
+        """Embed images and hand back what failed, whatever ``on_error`` says.
 
         Parameters
         ----------
@@ -247,8 +247,8 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
         Raises
         ------
-        PictureError
-            When every picture fails.
+        ImageError
+            When every image fails.
         """
         return self._embed(X, self._views(), stop_at_failure=False, profile=profile)
 
@@ -258,7 +258,7 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         Parameters
         ----------
         items : iterable
-            Pictures as for `transform`. They are read ahead by two batches a
+            Images as for `transform`. They are read ahead by two batches a
             thread, and come out once their batch is full or the stream ends.
             With ``batch_size=1`` each is answered before the next is taken.
 
@@ -290,12 +290,12 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         return answers()
 
     def embed_batch(self, items: Sequence[Any]) -> list[npt.NDArray[np.float32] | Failure]:
-        """Embed a few pictures at once, in the calling thread: for programs with threads of their own.
+        """Embed a few images at once, in the calling thread: for programs with threads of their own.
 
         Parameters
         ----------
         items : sequence
-            Pictures as for `transform`; at most as many as a batch has.
+            Images as for `transform`; at most as many as a batch has.
 
         Returns
         -------
@@ -312,7 +312,7 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         views = self._views()
         size = self._batch_size(views)
         if len(items) > size:
-            raise InputError(f"{len(items)} pictures: expected at most a batch of {size}; give them to embed")
+            raise InputError(f"{len(items)} images: expected at most a batch of {size}; give them to embed")
         batch = engine.embed(list(items), views, batch_size=size, fast=self.decode == "fast")
         failed = {failure.index: failure for failure in batch.failures}
         return [failed.get(i, row) for i, row in enumerate(batch.features)]
@@ -390,19 +390,19 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
                     known.add(start + i)
         profile.add("read", 0.0, len(known))
         places = [i for i in range(len(items)) if i not in known]
-        bar = tqdm(total=len(items), initial=len(known), unit="picture", disable=not self.progress)
+        bar = tqdm(total=len(items), initial=len(known), unit="image", disable=not self.progress)
         rest = items if not known else [items[i] for i in places]
         with bar, closing(self._shared(views, rest, profile, others)) as batches:
             for batch, start in batches:
                 found = [replace(failure, index=places[failure.index]) for failure in batch.failures]
                 if found and stop_at_failure:
-                    raise PictureError(found[0])
+                    raise ImageError(found[0])
                 failures += found
                 features[places[start : start + len(batch.features)]] = batch.features
                 bar.update(len(batch.features))
         if failures and len(failures) == len(items):
-            note = "" if len(items) == 1 else f"not one of {len(items)} pictures could be read; the first: "
-            raise PictureError(failures[0], note)
+            note = "" if len(items) == 1 else f"not one of {len(items)} images could be read; the first: "
+            raise ImageError(failures[0], note)
         return Embedded(features, failures)
 
     def _shared(
@@ -417,7 +417,7 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         if n_jobs > 1:
             n_threads = max(1, self._threads() // n_jobs)
             alike = [clone(one).set_params(n_jobs=None, n_threads=n_threads) for one in (self, *others)]
-            yield from share(items, partial(_embed_here, alike), n_jobs=n_jobs, size=size, profile=profile)
+            yield from embed_in_processes(items, partial(_embed_here, alike), n_jobs=n_jobs, size=size, profile=profile)
             return
         if views[0].session.device == "cpu":  # elsewhere the threads share a batch
             size = max(1, min(size, -(-len(items) // self._threads())))
@@ -455,7 +455,7 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             for part in plan.parts
         ]
 
-    def _open_session(self, part: Part) -> Session:
+    def _open_session(self, part: BackboneSpec) -> Session:
         arguments = (tuple(part.widths), self.pooling, bool(self.l2_normalize))
         key = (part.backbone.identity, *arguments)
         session = get_session(
@@ -464,13 +464,13 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         require_canonical(part.backbone, session.device, self.providers)
         return session
 
-    def _recall(self, plan: Plan, part: Part) -> Recall | None:
+    def _recall(self, plan: FeatureSpec, part: BackboneSpec) -> CachedFeatures | None:
         if self.cache is False:
             return None
         folder = cache_folder() if self.cache is True else os.fspath(self.cache)
         values = {**plan.values, "layer": list(part.widths), "backbone": part.backbone.identity}
         device = self._open_session(part).device
-        return Recall(FeatureCache(folder), part.width, values, device, self.providers, self.cache_verify)
+        return CachedFeatures(FeatureCache(folder), part.width, values, device, self.providers, self.cache_verify)
 
     def _batch_size(self, views: list[engine.View]) -> int:
         return views[0].session.batch_size if self.batch_size is None else self.batch_size
@@ -484,9 +484,9 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         share = os.environ.get("OMP_NUM_THREADS", "") if parent_process() else ""  # loky tells its workers so
         return max(1, min(cores, int(share))) if share.isdigit() else 1
 
-    def _plan(self, *, download: bool = True) -> Plan:
+    def _plan(self, *, download: bool = True) -> FeatureSpec:
         """Check every parameter, and find out what they ask for."""
-        plan = make_plan(self.get_params(deep=False), download=download)
+        plan = make_spec(self.get_params(deep=False), download=download)
         if hasattr(self, "backbone_identity_"):
             changed = plan.changes(self.backbone_identity_, self.value_parameters_)
             if changed:
@@ -495,7 +495,7 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
 
 def embed_together(extractors: Sequence[FeatureExtractor], X: Any, *, profile: Profile | None = None) -> list[Embedded]:
-    """Embed pictures with several extractors, each read and decoded once for all.
+    """Embed images with several extractors, each read and decoded once for all.
 
     Parameters
     ----------
@@ -515,8 +515,8 @@ def embed_together(extractors: Sequence[FeatureExtractor], X: Any, *, profile: P
     ------
     InputError
         When there is none, or they decode or keep in different ways.
-    PictureError
-        When every picture fails.
+    ImageError
+        When every image fails.
 
     Examples
     --------

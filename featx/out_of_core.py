@@ -266,7 +266,7 @@ def _loss(head: Pipeline, data: _Data, positions: Indices) -> float:
     """Measure the squared error, or for classes the errors and the logarithmic loss, as a part of a guess's.
 
     Errors alone are too coarse on a few rows; the logarithmic loss alone stops many classes of few
-    pictures while the errors still fall.
+    images while the errors still fall.
     """
     total = 0.0
     for X, y in data.chunks(positions, None):

@@ -1,4 +1,4 @@
-"""Fitted estimators of pictures taken apart: the extractors in one, and what stands behind them."""
+"""Fitted estimators of images taken apart: the extractors in one, and what stands behind them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sklearn.pipeline import Pipeline
 from featx.errors import InputError
 from featx.extractor import FeatureExtractor
 
-__all__ = ["find_extractors", "take_apart"]
+__all__ = ["find_extractors", "split_pipeline"]
 
 
 def find_extractors(thing: Any) -> Iterator[FeatureExtractor]:
@@ -49,12 +49,12 @@ def find_extractors(thing: Any) -> Iterator[FeatureExtractor]:
             yield from find_extractors(part)
 
 
-def take_apart(estimator: Any) -> tuple[FeatureExtractor, Any]:
-    """Split a fitted estimator of pictures into its extractor and the same estimator of features.
+def split_pipeline(estimator: Any) -> tuple[FeatureExtractor, Any]:
+    """Split a fitted estimator of images into its extractor and the same estimator of features.
 
     The extractor may stand in front of a pipeline, or of pipelines inside searches and
     meta-estimators, as in ``CalibratedClassifierCV(make_pipeline(extractor, head))``, as long as
-    all give the same features; pictures are then embedded once for all of them.
+    all give the same features; images are then embedded once for all of them.
 
     Parameters
     ----------
@@ -80,11 +80,11 @@ def take_apart(estimator: Any) -> tuple[FeatureExtractor, Any]:
     >>> from sklearn.compose import TransformedTargetRegressor
     >>> from sklearn.dummy import DummyRegressor
     >>> from sklearn.pipeline import make_pipeline
-    >>> from featx.pipelines import take_apart
+    >>> from featx.pipelines import split_pipeline
     >>> X, _ = featx.samples.load_fashion_mnist("test")
     >>> pipeline = make_pipeline(featx.FeatureExtractor(pooling="max"), DummyRegressor())
     >>> regressor = TransformedTargetRegressor(pipeline, func=None).fit(X[:4], [1.0, 2.0, 3.0, 4.0])
-    >>> extractor, head = take_apart(regressor)
+    >>> extractor, head = split_pipeline(regressor)
     >>> head.predict(extractor.transform(X[:1]))
     array([2.5])
     """

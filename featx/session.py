@@ -43,8 +43,8 @@ class Session:
     """A graph ready to run on one device. Thread-safe: many threads may call `run` at once.
 
     On the CPU a session uses one thread for each call, so that callers decide
-    how many run side by side; that was as fast as threads inside a call, and a
-    picture's features do not depend on how the work was split. Elsewhere two calls run at
+    how many run side by side; that was as fast as threads inside a call, and an
+    image's features do not depend on how the work was split. Elsewhere two calls run at
     a time, one of which computes while the other copies; more gave nothing, and each
     takes its own memory there.
 
@@ -66,7 +66,7 @@ class Session:
     device : str
         Where it runs: ``"cpu"``, ``"cuda:N"``, or the name of another provider.
     batch_size : int
-        Pictures a run that suit it: 8 on the CPU, 64 elsewhere.
+        Images a run that suit it: 8 on the CPU, 64 elsewhere.
     """
 
     def __init__(self, model: bytes, device: str, providers: Providers = None, *, precision: str = "float32") -> None:

@@ -17,10 +17,10 @@ from scipy.sparse.csgraph import connected_components
 
 from featx.errors import InputError
 
-__all__ = ["ROUNDING", "SAME", "Groups", "Nearest", "check_threshold", "cosine_rows", "unit_rows"]
+__all__ = ["ROUNDING", "SAME", "Groups", "NearestRows", "check_threshold", "cosine_rows", "unit_rows"]
 
-#: Cosine from which two rows of pooled features count as the same picture. With the bundled
-#: backbone, whole pictures: halves of a size, mirrored, brighter, closely cropped or strongly compressed
+#: Cosine from which two rows of pooled features count as the same image. With the bundled
+#: backbone, whole images: halves of a size, mirrored, brighter, closely cropped or strongly compressed
 #: copies of photographs have 0.93 to 0.99; other photographs of the same class at most 0.86.
 SAME = 0.93
 #: Of a product of many float32.
@@ -72,7 +72,7 @@ def _measure(rows: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.float32], np
     return rows, np.sqrt(np.maximum(squares, 1e-30))
 
 
-class Nearest:
+class NearestRows:
     """The rows nearest to some queries, of blocks of rows that come one after the other.
 
     Of rows that are equally near, the earlier ones are taken.
@@ -96,8 +96,8 @@ class Nearest:
     Examples
     --------
     >>> import numpy as np
-    >>> from featx.similarity import Nearest
-    >>> nearest = Nearest(np.array([[1, 0]], np.float32), 2)
+    >>> from featx.similarity import NearestRows
+    >>> nearest = NearestRows(np.array([[1, 0]], np.float32), 2)
     >>> nearest.add(0, np.array([[0, 1], [2, 0]], np.float32))
     >>> nearest.add(2, np.array([[1, 1]], np.float32))
     >>> nearest.rows, nearest.similarities.round(3).tolist()

@@ -156,15 +156,15 @@ def test_set_output_gives_frames_with_names_and_index(features):
         lambda x: np.array(x, dtype=object),
         lambda x: np.array(x, dtype=object)[:, None],
         pd.Series,
-        lambda x: pd.DataFrame({"picture": x}),
+        lambda x: pd.DataFrame({"image": x}),
         lambda x: pl.Series(x),
-        lambda x: pl.DataFrame({"picture": x}),
+        lambda x: pl.DataFrame({"image": x}),
         lambda x: pd.DataFrame({("several", "levels"): x}),
         lambda x: pd.DataFrame({"collect": x}),
         lambda x: pd.Series(x, index=["columns", *range(1, len(x))]),
         lambda x: pa.array(x),
         lambda x: pa.chunked_array([x[:3], x[3:]]),
-        lambda x: pa.table({"picture": x}),
+        lambda x: pa.table({"image": x}),
         lambda x: (item for item in x),
     ],
 )
@@ -195,17 +195,17 @@ def test_every_kind_of_text_names_files(container, tmp_path):
 
 @pytest.mark.parametrize(
     "nothing",
-    [[], np.array([]), np.empty((0, 1)), pd.Series([]), pd.DataFrame({"picture": []}), pl.Series([])],
+    [[], np.array([]), np.empty((0, 1)), pd.Series([]), pd.DataFrame({"image": []}), pl.Series([])],
     ids=["list", "array", "column", "Series", "DataFrame", "polars Series"],
 )
-def test_no_pictures_give_no_rows(nothing):
+def test_no_images_give_no_rows(nothing):
     assert FeatureExtractor().transform(nothing).shape == (0, 1280)
 
 
-def test_tables_that_hold_no_pictures_yet_or_too_many_are_named():
+def test_tables_that_hold_no_images_yet_or_too_many_are_named():
     for table, message in (
-        (pl.LazyFrame({"picture": X}), r"X is a LazyFrame, which holds no rows yet; give X.collect\(\)"),
-        (pa.table({"a": X, "b": X}), "X has the columns a, b; expected the one that holds pictures"),
+        (pl.LazyFrame({"image": X}), r"X is a LazyFrame, which holds no rows yet; give X.collect\(\)"),
+        (pa.table({"a": X, "b": X}), "X has the columns a, b; expected the one that holds images"),
         (np.empty((0, 5)), r"X has shape \(0, 5\)"),
         (np.array(5.0), r"X is an array of float64 with shape \(\)"),
     ):
@@ -353,7 +353,7 @@ def test_a_provider_that_gives_other_features_is_refused(monkeypatch):
         FeatureExtractor().transform(load_fashion_mnist("test")[0][:1])
 
 
-def test_processes_share_the_pictures_and_nothing_else_changes(tmp_path):
+def test_processes_share_the_images_and_nothing_else_changes(tmp_path):
     X, _ = featx.samples.load_fashion_mnist("test")
     items = [*X[:300], b"", *X[:299], b"x", *X[300:]]
     here = FeatureExtractor(layer="stem", on_error="nan")
@@ -363,12 +363,12 @@ def test_processes_share_the_pictures_and_nothing_else_changes(tmp_path):
     np.testing.assert_array_equal(got.features, want.features)
     assert got.failures == want.failures
     assert [failure.index for failure in got.failures] == [300, 600]
-    assert profile.n_pictures == len(items)
-    with pytest.raises(featx.PictureError, match="item 300"):
+    assert profile.n_images == len(items)
+    with pytest.raises(featx.ImageError, match="item 300"):
         shared.set_params(on_error="raise").transform(items)
 
 
-def test_n_jobs_follows_joblib_and_spares_few_pictures_a_process(monkeypatch):
+def test_n_jobs_follows_joblib_and_spares_few_images_a_process(monkeypatch):
     X, _ = featx.samples.load_fashion_mnist("test")
     asked = []
     real = joblib.Parallel

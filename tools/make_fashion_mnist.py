@@ -2,7 +2,7 @@
 
     python tools/make_fashion_mnist.py /usr/share/datasets/fashion-mnist
 
-Takes the first 60 pictures of each class from the training set and the first
+Takes the first 60 images of each class from the training set and the first
 30 from the test set, as PNG files in one folder a class.
 """
 

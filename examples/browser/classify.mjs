@@ -4,12 +4,12 @@
 export async function openModel(ort, bytes) {
   const about = readMetadata(bytes);
   if (about["featx.resize"] !== "in-graph")
-    throw new Error("the model does not resize pictures: export it with --resize in-graph");
+    throw new Error("the model does not resize images: export it with --resize in-graph");
   return { session: await ort.InferenceSession.create(bytes), about, classes: about["featx.classes"] };
 }
 
 /**
- * Classify one picture: its pixels as a canvas has them (RGBA), in full size.
+ * Classify one image: its pixels as a canvas has them (RGBA), in full size.
  * Gives {label, numbers: [{label, number}], kind}, the largest number first; a regression's kind is "value".
  */
 export async function classify(ort, model, rgba, width, height) {

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import platformdirs
 
-from featx.backbones.download import Fetched, fetch, is_reference, list_fetched, pull
+from featx.backbones.download import DownloadRecord, fetch, is_reference, list_fetched, pull
 from featx.backbones.file import Backbone, read_backbone
 from featx.backbones.sandbox import inspect_apart
 from featx.errors import BackboneError, InputError
@@ -144,7 +144,7 @@ def _open_copy(backbone: Backbone, precision: str) -> Backbone:
                 return copy
     raise BackboneError(
         f"precision={precision!r}: backbone {backbone.name} is {backbone.precision} and has no such copy; "
-        f"make one with: featx backbones quantize {backbone.path.stem} --precision {precision} --pictures FOLDER"
+        f"make one with: featx backbones quantize {backbone.path.stem} --precision {precision} --images FOLDER"
     )
 
 
@@ -179,7 +179,7 @@ def find_by_identity(identity: str) -> Backbone | None:
     return None
 
 
-def pull_backbone(reference: str) -> Fetched:
+def pull_backbone(reference: str) -> DownloadRecord:
     """Fetch a backbone, or a network to wrap, from the hub or an address; it is looked at before it is kept."""
     return pull(reference, pulled_dir(), _look)
 

@@ -23,7 +23,7 @@ from featx._files import write_whole
 from featx._optional import import_optional
 from featx.errors import BackboneError, FeatxError
 
-__all__ = ["Fetched", "fetch", "file_digest", "is_reference", "list_fetched", "pull"]
+__all__ = ["DownloadRecord", "fetch", "file_digest", "is_reference", "list_fetched", "pull"]
 
 _HUB = re.compile(r"(?!.*\.\.)hf:(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[\w.-]+))?/(?P<file>[^@]+)")
 _LARGEST = 2**31 - 1
@@ -32,7 +32,7 @@ _SECONDS = 30.0
 
 
 @dataclass(frozen=True)
-class Fetched:
+class DownloadRecord:
     """A file that was brought here.
 
     Parameters
@@ -97,7 +97,7 @@ def fetch(reference: str, folder: Path, *, download: bool = True, look: Look = _
     return Path(found.path)
 
 
-def pull(reference: str, folder: Path, look: Look = _see_nothing) -> Fetched:
+def pull(reference: str, folder: Path, look: Look = _see_nothing) -> DownloadRecord:
     """Fetch a file anew, whether it is here or not; a failure leaves what was there, and nothing else.
 
     Parameters
@@ -127,7 +127,7 @@ def pull(reference: str, folder: Path, look: Look = _see_nothing) -> Fetched:
     return found
 
 
-def list_fetched(folder: Path) -> list[Fetched]:
+def list_fetched(folder: Path) -> list[DownloadRecord]:
     """List what was fetched, by reference."""
     texts = [_read(path) for path in sorted(folder.glob("*.json")) if not path.name.startswith(".")]
     return sorted((found for found in texts if found), key=lambda found: found.reference)
@@ -157,20 +157,20 @@ def _record(plain: str, folder: Path) -> Path:
     return folder / f"{_key(plain)}.json"
 
 
-def _recall(plain: str, folder: Path) -> Fetched | None:
+def _recall(plain: str, folder: Path) -> DownloadRecord | None:
     found = _read(_record(plain, folder))
     return found if found and found.reference == plain and os.path.isfile(found.path) else None
 
 
-def _read(path: Path) -> Fetched | None:
+def _read(path: Path) -> DownloadRecord | None:
     try:
-        found = Fetched(**json.loads(path.read_text()))
+        found = DownloadRecord(**json.loads(path.read_text()))
     except (OSError, ValueError, TypeError):  # never fetched, or the note is damaged: then it is fetched again
         return None
     return found if all(isinstance(text, str) for text in (found.reference, found.path, found.sha256)) else None
 
 
-def _check_unchanged(found: Fetched) -> None:
+def _check_unchanged(found: DownloadRecord) -> None:
     try:
         state = os.stat(found.path)
         digest = _digest_version(found.path, (state.st_size, state.st_mtime_ns, state.st_ctime_ns, state.st_ino))
@@ -195,7 +195,7 @@ def _is_offline() -> bool:
 _OFFLINE = ("FEATX_OFFLINE", "HF_HUB_OFFLINE")
 
 
-def _pull_from_hub(hub: Any, plain: str, expected: str | None, look: Look) -> Fetched:
+def _pull_from_hub(hub: Any, plain: str, expected: str | None, look: Look) -> DownloadRecord:
     match = _HUB.fullmatch(plain)
     if not match:
         raise BackboneError(f"{plain}: expected hf:owner/name/file.onnx or hf:owner/name@revision/file.onnx")
@@ -227,10 +227,10 @@ def _pull_from_hub(hub: Any, plain: str, expected: str | None, look: Look) -> Fe
                 folder.rmdir()  # only an empty one goes
         raise
     snapshots = path.parts.index("snapshots")
-    return Fetched(plain, str(path), path.parts[snapshots + 1], digest)
+    return DownloadRecord(plain, str(path), path.parts[snapshots + 1], digest)
 
 
-def _pull_address(hub: Any, plain: str, expected: str | None, target: Path, look: Look) -> Fetched:
+def _pull_address(hub: Any, plain: str, expected: str | None, target: Path, look: Look) -> DownloadRecord:
     client = hub.get_session()
     address, digest, size = plain, hashlib.sha256(), 0
     for _ in range(_HOPS + 1):
@@ -255,7 +255,7 @@ def _pull_address(hub: Any, plain: str, expected: str | None, target: Path, look
                         f"{plain}: what came has sha256 {digest.hexdigest()}, expected {expected}; nothing was kept"
                     )
                 _look_at(plain, scratch, look)
-            return Fetched(plain, str(target), None, digest.hexdigest())
+            return DownloadRecord(plain, str(target), None, digest.hexdigest())
     raise BackboneError(f"{plain}: redirects more than {_HOPS} times")
 
 

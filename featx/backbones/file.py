@@ -14,7 +14,7 @@ featx.cost           {parameters, gflops}; one multiply-add counts as one operat
 featx.license        SPDX identifier
 featx.source         where the weights come from
 featx.recipe         versions and digests of what made the file
-featx.canonical      features of the canonical picture, base64 of little-endian float32
+featx.canonical      features of the canonical image, base64 of little-endian float32
 ==================== ===============================================================
 
 To raise the version: change FORMAT, keep the code that reads every earlier one,
@@ -108,7 +108,7 @@ class Backbone:
         what the layers are called. Two files with the same identity give the
         same features.
     preprocess : Preprocess
-        From any picture to its canvas.
+        From any image to its canvas.
     layers : tuple of Layer
         In the order of the network.
     default_layer : str
@@ -118,7 +118,7 @@ class Backbone:
     parameters : int
         Number of weights.
     gflops : float
-        Billions of multiply-adds for one picture.
+        Billions of multiply-adds for one image.
     license, source : str
         Under which terms, from where.
     recipe : dict
@@ -183,7 +183,7 @@ class Backbone:
 
 
 def canonical_pixels(preprocess: Preprocess) -> npt.NDArray[np.uint8]:
-    """Compute the picture that every backbone is checked against.
+    """Compute the image that every backbone is checked against.
 
     Ramps, stripes and their products, in integers only, so that any language
     can compute it: channel c of pixel (y, x) is

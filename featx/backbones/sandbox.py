@@ -51,7 +51,7 @@ ALLOWED_OPERATORS = frozenset(_OPERATORS.split())
 
 _ALLOW = "FEATX_ALLOW_OPERATORS"
 _LARGEST_FILE = 2**31 - 1  # what one protobuf message may hold
-_LARGEST_TENSOR = 2**30  # bytes for one picture; VGG's largest map takes 13 million
+_LARGEST_TENSOR = 2**30  # bytes for one image; VGG's largest map takes 13 million
 _SECONDS = 120
 _GIGABYTE = 2**30
 
@@ -74,7 +74,7 @@ def refuse_hostile(model: onnx.ModelProto, path: str | os.PathLike[str]) -> None
         name = f"{node.domain}.{node.op_type}" if node.domain not in ("", "ai.onnx") else node.op_type
         if name not in ALLOWED_OPERATORS and name not in extra:
             raise BackboneError(
-                f"{path}: operator {name} is not one that networks for pictures need; "
+                f"{path}: operator {name} is not one that networks for images need; "
                 f"if you trust the file, set {_ALLOW}={name}"
             )
         for attribute in node.attribute:
@@ -86,7 +86,7 @@ def refuse_hostile(model: onnx.ModelProto, path: str | os.PathLike[str]) -> None
 
 
 def refuse_large(model: onnx.ModelProto, path: str | os.PathLike[str]) -> None:
-    """Raise when shapes do not fit each other, or one picture's tensor would take a gigabyte.
+    """Raise when shapes do not fit each other, or one image's tensor would take a gigabyte.
 
     Raises
     ------
@@ -100,7 +100,7 @@ def refuse_large(model: onnx.ModelProto, path: str | os.PathLike[str]) -> None:
     for value in [*graph.input, *graph.value_info, *graph.output]:
         dims = [dim.dim_value for dim in value.type.tensor_type.shape.dim]
         if min(dims, default=0) < 0 or 8 * math.prod(dim for dim in dims if dim) > _LARGEST_TENSOR:
-            raise BackboneError(f"{path}: {value.name!r} has the shape {dims}: more than a network for pictures takes")
+            raise BackboneError(f"{path}: {value.name!r} has the shape {dims}: more than a network for images takes")
 
 
 def inspect_apart(path: str | os.PathLike[str], verdicts: str | os.PathLike[str] | None = None) -> None:
@@ -209,7 +209,7 @@ def _limit(size: int) -> None:
 
 
 def _refuse_lies(backbone: Backbone, model: onnx.ModelProto, pixels: npt.NDArray[np.uint8]) -> None:
-    """Run every layer once, on two pictures, and raise unless each is of the size that the file says."""
+    """Run every layer once, on two images, and raise unless each is of the size that the file says."""
     from featx.session import run_graph
 
     tensors = list(dict.fromkeys(layer.tensor for layer in backbone.layers))
@@ -219,7 +219,7 @@ def _refuse_lies(backbone: Backbone, model: onnx.ModelProto, pixels: npt.NDArray
     shapes = {name: values.shape for name, values in zip(tensors, maps, strict=True)}
     for layer in backbone.layers:
         if shapes[layer.tensor] != (2, *layer.size):
-            raise BackboneError(f"{backbone.path}: layer {layer.name} of 2 pictures is of shape {shapes[layer.tensor]}")
+            raise BackboneError(f"{backbone.path}: layer {layer.name} of 2 images is of shape {shapes[layer.tensor]}")
     if len(backbone.canonical) != backbone.layer(None).channels:
         raise BackboneError(f"{backbone.path}: damaged metadata ({len(backbone.canonical)} canonical features)")
 

@@ -2,17 +2,17 @@
 
 Features, parameters and GFLOPs are what the export measures (the size is timm's own for the
 weights), and a test holds them to that. Top-1 is what timm publishes for ImageNet's 50,000
-validation pictures, at the size given beside it; None where the weights have no classifier.
+validation images, at the size given beside it; None where the weights have no classifier.
 """
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
-__all__ = ["KNOWN", "Known", "find_known"]
+__all__ = ["KNOWN", "CatalogEntry", "find_known"]
 
 
-class Known(NamedTuple):
+class CatalogEntry(NamedTuple):
     """A backbone that ``featx backbones export timm:NAME`` makes.
 
     Parameters
@@ -26,7 +26,7 @@ class Known(NamedTuple):
     parameters : float
         Millions of weights.
     gflops : float
-        Billions of multiply-adds for one picture.
+        Billions of multiply-adds for one image.
     top1 : float or None
         Published ImageNet accuracy in percent.
     top1_size : int or None
@@ -46,53 +46,53 @@ class Known(NamedTuple):
 
 
 # fmt: off
-KNOWN: tuple[Known, ...] = (
-    Known("vgg16.tv_in1k", 224, 512, 138.36, 15.47, 71.6, 224, "BSD-3-Clause"),
-    Known("vgg16_bn.tv_in1k", 224, 512, 138.37, 15.47, 73.4, 224, "BSD-3-Clause"),
-    Known("vgg19.tv_in1k", 224, 512, 143.67, 19.63, 72.4, 224, "BSD-3-Clause"),
-    Known("vgg19_bn.tv_in1k", 224, 512, 143.68, 19.63, 74.2, 224, "BSD-3-Clause"),
-    Known("resnet18.tv_in1k", 224, 512, 11.69, 1.81, 69.8, 224, "BSD-3-Clause"),
-    Known("resnet18.a1_in1k", 224, 512, 11.69, 1.81, 73.2, 288, "Apache-2.0"),
-    Known("resnet34.a1_in1k", 224, 512, 21.80, 3.66, 77.9, 288, "Apache-2.0"),
-    Known("resnet50.tv_in1k", 224, 2048, 25.56, 4.09, 76.1, 224, "BSD-3-Clause"),
-    Known("resnet50.a1_in1k", 224, 2048, 25.56, 4.09, 81.2, 288, "Apache-2.0"),
-    Known("resnet50.fb_ssl_yfcc100m_ft_in1k", 224, 2048, 25.56, 4.09, 79.2, 224, "CC-BY-NC-4.0"),
-    Known("resnet101.tv_in1k", 224, 2048, 44.55, 7.80, 77.4, 224, "BSD-3-Clause"),
-    Known("resnet101.a1h_in1k", 224, 2048, 44.55, 7.80, 82.8, 288, "Apache-2.0"),
-    Known("resnext50_32x4d.a1h_in1k", 224, 2048, 25.03, 4.23, 82.0, 288, "Apache-2.0"),
-    Known("wide_resnet50_2.racm_in1k", 224, 2048, 68.88, 11.40, 82.3, 288, "Apache-2.0"),
-    Known("densenet121.ra_in1k", 224, 1024, 7.98, 2.83, 76.5, 288, "Apache-2.0"),
-    Known("inception_v3.tv_in1k", 299, 2048, 23.83, 5.71, 77.4, 299, "Apache-2.0"),
-    Known("xception41.tf_in1k", 299, 2048, 26.97, 9.20, 78.5, 299, "Apache-2.0"),
-    Known("legacy_xception.tf_in1k", 299, 2048, 22.86, 8.36, 79.0, 299, "Apache-2.0"),
-    Known("mobilenetv2_100.ra_in1k", 224, 1280, 3.50, 0.30, 73.0, 224, "Apache-2.0"),
-    Known("mobilenetv3_small_100.lamb_in1k", 224, 576, 2.54, 0.06, 67.7, 224, "Apache-2.0"),
-    Known("mobilenetv3_large_100.ra_in1k", 224, 960, 5.48, 0.22, 75.8, 224, "Apache-2.0"),
-    Known("mnasnet_100.rmsp_in1k", 224, 1280, 4.38, 0.31, 74.7, 224, "Apache-2.0"),
-    Known("efficientnet_b0.ra_in1k", 224, 1280, 5.29, 0.39, 77.7, 224, "Apache-2.0"),
-    Known("efficientnet_b1.ft_in1k", 224, 1280, 7.79, 0.57, 78.8, 256, "Apache-2.0"),
-    Known("efficientnet_b2.ra_in1k", 256, 1408, 9.11, 0.86, 80.6, 288, "Apache-2.0"),
-    Known("efficientnet_b3.ra2_in1k", 288, 1536, 12.23, 1.59, 82.2, 320, "Apache-2.0"),
-    Known("efficientnet_b4.ra2_in1k", 320, 1792, 19.34, 3.06, 83.4, 384, "Apache-2.0"),
-    Known("tf_efficientnet_lite0.in1k", 224, 1280, 4.65, 0.39, 74.8, 224, "Apache-2.0"),
-    Known("tf_efficientnet_lite1.in1k", 240, 1280, 5.42, 0.60, 76.6, 240, "Apache-2.0"),
-    Known("tf_efficientnet_lite2.in1k", 260, 1280, 6.09, 0.86, 77.5, 260, "Apache-2.0"),
-    Known("tf_efficientnetv2_s.in1k", 300, 1280, 21.46, 5.31, 83.9, 384, "Apache-2.0"),
-    Known("regnety_016.tv2_in1k", 224, 888, 11.20, 1.61, 80.7, 224, "BSD-3-Clause"),
-    Known("regnety_032.ra_in1k", 224, 1512, 19.44, 3.18, 82.7, 288, "Apache-2.0"),
-    Known("convnext_tiny.fb_in1k", 224, 768, 28.59, 4.46, 82.7, 288, "Apache-2.0"),
-    Known("convnext_small.fb_in1k", 224, 768, 50.22, 8.68, 83.7, 288, "Apache-2.0"),
-    Known("convnext_tiny.dinov3_lvd1689m", 224, 768, 27.82, 4.45, None, None, "LicenseRef-DINOv3"),
-    Known("convnextv2_nano.fcmae_ft_in1k", 224, 640, 15.62, 2.45, 82.5, 288, "CC-BY-NC-4.0"),
-    Known("convnextv2_tiny.fcmae_ft_in1k", 224, 768, 28.64, 4.46, 83.5, 288, "CC-BY-NC-4.0"),
-    Known("vit_small_patch14_dinov2.lvd142m", 518, 384, 22.06, 46.70, None, None, "Apache-2.0"),
+KNOWN: tuple[CatalogEntry, ...] = (
+    CatalogEntry("vgg16.tv_in1k", 224, 512, 138.36, 15.47, 71.6, 224, "BSD-3-Clause"),
+    CatalogEntry("vgg16_bn.tv_in1k", 224, 512, 138.37, 15.47, 73.4, 224, "BSD-3-Clause"),
+    CatalogEntry("vgg19.tv_in1k", 224, 512, 143.67, 19.63, 72.4, 224, "BSD-3-Clause"),
+    CatalogEntry("vgg19_bn.tv_in1k", 224, 512, 143.68, 19.63, 74.2, 224, "BSD-3-Clause"),
+    CatalogEntry("resnet18.tv_in1k", 224, 512, 11.69, 1.81, 69.8, 224, "BSD-3-Clause"),
+    CatalogEntry("resnet18.a1_in1k", 224, 512, 11.69, 1.81, 73.2, 288, "Apache-2.0"),
+    CatalogEntry("resnet34.a1_in1k", 224, 512, 21.80, 3.66, 77.9, 288, "Apache-2.0"),
+    CatalogEntry("resnet50.tv_in1k", 224, 2048, 25.56, 4.09, 76.1, 224, "BSD-3-Clause"),
+    CatalogEntry("resnet50.a1_in1k", 224, 2048, 25.56, 4.09, 81.2, 288, "Apache-2.0"),
+    CatalogEntry("resnet50.fb_ssl_yfcc100m_ft_in1k", 224, 2048, 25.56, 4.09, 79.2, 224, "CC-BY-NC-4.0"),
+    CatalogEntry("resnet101.tv_in1k", 224, 2048, 44.55, 7.80, 77.4, 224, "BSD-3-Clause"),
+    CatalogEntry("resnet101.a1h_in1k", 224, 2048, 44.55, 7.80, 82.8, 288, "Apache-2.0"),
+    CatalogEntry("resnext50_32x4d.a1h_in1k", 224, 2048, 25.03, 4.23, 82.0, 288, "Apache-2.0"),
+    CatalogEntry("wide_resnet50_2.racm_in1k", 224, 2048, 68.88, 11.40, 82.3, 288, "Apache-2.0"),
+    CatalogEntry("densenet121.ra_in1k", 224, 1024, 7.98, 2.83, 76.5, 288, "Apache-2.0"),
+    CatalogEntry("inception_v3.tv_in1k", 299, 2048, 23.83, 5.71, 77.4, 299, "Apache-2.0"),
+    CatalogEntry("xception41.tf_in1k", 299, 2048, 26.97, 9.20, 78.5, 299, "Apache-2.0"),
+    CatalogEntry("legacy_xception.tf_in1k", 299, 2048, 22.86, 8.36, 79.0, 299, "Apache-2.0"),
+    CatalogEntry("mobilenetv2_100.ra_in1k", 224, 1280, 3.50, 0.30, 73.0, 224, "Apache-2.0"),
+    CatalogEntry("mobilenetv3_small_100.lamb_in1k", 224, 576, 2.54, 0.06, 67.7, 224, "Apache-2.0"),
+    CatalogEntry("mobilenetv3_large_100.ra_in1k", 224, 960, 5.48, 0.22, 75.8, 224, "Apache-2.0"),
+    CatalogEntry("mnasnet_100.rmsp_in1k", 224, 1280, 4.38, 0.31, 74.7, 224, "Apache-2.0"),
+    CatalogEntry("efficientnet_b0.ra_in1k", 224, 1280, 5.29, 0.39, 77.7, 224, "Apache-2.0"),
+    CatalogEntry("efficientnet_b1.ft_in1k", 224, 1280, 7.79, 0.57, 78.8, 256, "Apache-2.0"),
+    CatalogEntry("efficientnet_b2.ra_in1k", 256, 1408, 9.11, 0.86, 80.6, 288, "Apache-2.0"),
+    CatalogEntry("efficientnet_b3.ra2_in1k", 288, 1536, 12.23, 1.59, 82.2, 320, "Apache-2.0"),
+    CatalogEntry("efficientnet_b4.ra2_in1k", 320, 1792, 19.34, 3.06, 83.4, 384, "Apache-2.0"),
+    CatalogEntry("tf_efficientnet_lite0.in1k", 224, 1280, 4.65, 0.39, 74.8, 224, "Apache-2.0"),
+    CatalogEntry("tf_efficientnet_lite1.in1k", 240, 1280, 5.42, 0.60, 76.6, 240, "Apache-2.0"),
+    CatalogEntry("tf_efficientnet_lite2.in1k", 260, 1280, 6.09, 0.86, 77.5, 260, "Apache-2.0"),
+    CatalogEntry("tf_efficientnetv2_s.in1k", 300, 1280, 21.46, 5.31, 83.9, 384, "Apache-2.0"),
+    CatalogEntry("regnety_016.tv2_in1k", 224, 888, 11.20, 1.61, 80.7, 224, "BSD-3-Clause"),
+    CatalogEntry("regnety_032.ra_in1k", 224, 1512, 19.44, 3.18, 82.7, 288, "Apache-2.0"),
+    CatalogEntry("convnext_tiny.fb_in1k", 224, 768, 28.59, 4.46, 82.7, 288, "Apache-2.0"),
+    CatalogEntry("convnext_small.fb_in1k", 224, 768, 50.22, 8.68, 83.7, 288, "Apache-2.0"),
+    CatalogEntry("convnext_tiny.dinov3_lvd1689m", 224, 768, 27.82, 4.45, None, None, "LicenseRef-DINOv3"),
+    CatalogEntry("convnextv2_nano.fcmae_ft_in1k", 224, 640, 15.62, 2.45, 82.5, 288, "CC-BY-NC-4.0"),
+    CatalogEntry("convnextv2_tiny.fcmae_ft_in1k", 224, 768, 28.64, 4.46, 83.5, 288, "CC-BY-NC-4.0"),
+    CatalogEntry("vit_small_patch14_dinov2.lvd142m", 518, 384, 22.06, 46.70, None, None, "Apache-2.0"),
 )
 # fmt: on
 
 _SAME_WEIGHTS = {"efficientnet_lite0": "tf_efficientnet_lite0.in1k"}
 
 
-def find_known(name: str) -> Known | None:
+def find_known(name: str) -> CatalogEntry | None:
     """Find what is published of a backbone; None for one that is not of the catalogue."""
     wanted = _SAME_WEIGHTS.get(name, name)
     return next((known for known in KNOWN if known.name == wanted), None)

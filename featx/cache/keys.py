@@ -1,4 +1,4 @@
-"""Which picture under which settings is which key in the cache."""
+"""Which image under which settings is which key in the cache."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ import numpy.typing as npt
 import platformdirs
 
 from featx._optional import installed_version
-from featx.cache.decoded import Recent, recent_pictures
+from featx.cache.decoded import DecodedImage, decoded_images
 from featx.cache.store import FeatureCache, FileState, Row, file_state
 from featx.images.decode import read
 from featx.session import Providers, runtime_version
 
-__all__ = ["Recall", "Source", "cache_folder"]
+__all__ = ["CachedFeatures", "LoadedImage", "cache_folder"]
 
 #: Raised when decoding or resizing gives other pixels than before.
 PREPROCESSING = 1
@@ -34,8 +34,8 @@ def cache_folder() -> Path:
     return Path(given) if given else platformdirs.user_cache_path("featx") / "features"
 
 
-class Source(NamedTuple):
-    """What `featx.images.decode.decode` takes, its digest, the state of its file, and the picture if it is at hand."""
+class LoadedImage(NamedTuple):
+    """What `featx.images.decode.decode` takes, its digest, the state of its file, and the image if it is at hand."""
 
     content: Any
     digest: bytes | None = None
@@ -43,7 +43,7 @@ class Source(NamedTuple):
     image: Any = None
 
 
-class Recall:
+class CachedFeatures:
     """A cache, seen from one setting: everything that changes a value is part of every key.
 
     Parameters
@@ -101,25 +101,25 @@ class Recall:
         """Make the key of a content under this setting."""
         return hashlib.sha256(self._setting + digest).digest()
 
-    def read(self, item: Any, shortest: int | None = None) -> Source:
+    def read(self, item: Any, shortest: int | None = None) -> LoadedImage:
         """Read an item, or find it among what was decoded a moment ago.
 
         The state of a file is that before it was read. ``shortest`` is what `decode` will be told.
         """
         state = file_state(item) if isinstance(item, (str, os.PathLike)) else None
-        if state and self.verify == "stat" and (known := recent_pictures.get((state, shortest))):
-            return Source(None, known.digest, state, known.image)
+        if state and self.verify == "stat" and (known := decoded_images.get((state, shortest))):
+            return LoadedImage(None, known.digest, state, known.image)
         content = read(item)
         digest = self.digest(content)
-        if digest and (known := recent_pictures.get((digest, shortest))):
-            return Source(content, digest, state, known.image)
-        return Source(content, digest, state)
+        if digest and (known := decoded_images.get((digest, shortest))):
+            return LoadedImage(content, digest, state, known.image)
+        return LoadedImage(content, digest, state)
 
-    def keep(self, source: Source, image: Any, shortest: int | None = None) -> None:
-        """Remember a decoded picture for a moment; an array has cost no decoding."""
+    def keep(self, source: LoadedImage, image: Any, shortest: int | None = None) -> None:
+        """Remember a decoded image for a moment; an array has cost no decoding."""
         if source.digest and not isinstance(source.content, np.ndarray):
             key = source.state if source.state and self.verify == "stat" else source.digest
-            recent_pictures.put((key, shortest), Recent(image, source.digest))
+            decoded_images.put((key, shortest), DecodedImage(image, source.digest))
 
     def get(self, digest: bytes) -> Row | None:
         """Look up one row."""

@@ -14,9 +14,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any, NoReturn
 
-import featx
 from featx._files import discard_unfinished
-from featx._text import plain
+from featx._text import printable
+from featx._version import __version__
 from featx.cli import (
     backbones,
     cache,
@@ -99,7 +99,7 @@ def _build_parser() -> argparse.ArgumentParser:
         description="Pretrained convolutional networks as features for scikit-learn.",
         epilog="featx COMMAND --help shows an example of each.",
     )
-    parser.add_argument("--version", action="version", version=f"featx {featx.__version__}")
+    parser.add_argument("--version", action="version", version=f"featx {__version__}")
     parser.set_defaults(debug=False)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for command in COMMANDS:
@@ -110,7 +110,7 @@ def _build_parser() -> argparse.ArgumentParser:
 
 
 def _one_line(error: BaseException | str) -> str:
-    return plain(" ".join(str(error).split()))
+    return printable(" ".join(str(error).split()))
 
 
 def _show_warning(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:

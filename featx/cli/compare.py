@@ -1,4 +1,4 @@
-"""``featx compare``: which backbone, layer and pooling suit these pictures."""
+"""``featx compare``: which backbone, layer and pooling suit these images."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ EXAMPLE = """\
   featx compare photos/train --max-ms 8 --max-mb 10
   featx compare prices.csv --target price --log-target --backbone efficientnet_lite0 --layer stage4 --layer stage4,head
 Then: featx fit photos/train -o model.featx with the options it prints, or featx fit --search quick.
---json prints one object: recommended, reason, task, metric, n_pictures, n_used, n_unlabelled, notes,
+--json prints one object: recommended, reason, task, metric, n_images, n_used, n_unlabelled, notes,
 failures, candidates."""
 #: Rows that a table shows without --all.
 _ROWS = 12
@@ -37,7 +37,7 @@ _ROWS = 12
 
 def add(commands: Any) -> argparse.ArgumentParser:
     """Add the command."""
-    parser = add_command(commands, "compare", "find the features that suit labelled pictures best", EXAMPLE)
+    parser = add_command(commands, "compare", "find the features that suit labelled images best", EXAMPLE)
     parser.add_argument("source", metavar="SOURCE", help="a folder with a sub-folder a class, or a table")
     parser.add_argument("--task", choices=list(GOALS), help="default: by the target's values")
     parser.add_argument("--path-column", metavar="C", help="column of the table that holds the paths")
@@ -51,9 +51,9 @@ def add(commands: Any) -> argparse.ArgumentParser:
     group.add_argument("--pooling", action="append", choices=list(POOLINGS), help="default: avg and avgmax")
     group.add_argument("--crop", action="append", choices=list(CROPS), help="default: center and whole")
     group = parser.add_argument_group("what it may cost")
-    group.add_argument("--max-ms", type=float, metavar="MS", help="milliseconds a picture on this machine")
+    group.add_argument("--max-ms", type=float, metavar="MS", help="milliseconds an image on this machine")
     group.add_argument("--max-mb", type=float, metavar="MB", help="megabytes of the network")
-    group.add_argument("--max-pictures", type=int, default=2000, metavar="N", help="looked at at most (default: 2000)")
+    group.add_argument("--max-images", type=int, default=2000, metavar="N", help="looked at at most (default: 2000)")
     parser.add_argument("--decode", choices=["exact", "fast"], default="exact", help="as for featx fit")
     parser.add_argument("--plot", metavar="FILE.png", help="draw accuracy against cost")
     parser.add_argument("--all", action="store_true", help="show every candidate")
@@ -75,9 +75,9 @@ def run(options: argparse.Namespace) -> None:
     listing, unlabelled = leave_out_unlabelled(listing)
     note(*listing.notes)
     if unlabelled:
-        note(f"{len(unlabelled)} {'picture' if len(unlabelled) == 1 else 'pictures'} without a label: no part in this")
+        note(f"{len(unlabelled)} {'image' if len(unlabelled) == 1 else 'images'} without a label: no part in this")
     if options.plot and os.path.exists(options.plot) and any(map(Path(options.plot).samefile, _present(listing))):
-        raise InputError(f"--plot {options.plot}: is one of the pictures; give it another name")
+        raise InputError(f"--plot {options.plot}: is one of the images; give it another name")
     ordinal = options.task == "ordinal"
     try:
         target = read_target(listing, "regression" if ordinal else options.task, log_target=options.log_target)
@@ -94,7 +94,7 @@ def run(options: argparse.Namespace) -> None:
         log_target=options.log_target,
         max_ms=options.max_ms,
         max_mb=options.max_mb,
-        max_pictures=options.max_pictures,
+        max_images=options.max_images,
         extractor=FeatureExtractor(decode=options.decode, **running_parameters(options)),
     )
     note_failures(found.failures, "left out")
@@ -106,7 +106,7 @@ def run(options: argparse.Namespace) -> None:
 
 
 def check_plot(path: str) -> None:
-    """Raise InputError now if no picture can be drawn there later."""
+    """Raise InputError now if no image can be drawn there later."""
     confusion.check()
     if not path.lower().endswith(".png"):
         raise InputError(f"--plot {path}: expected a name ending in .png")
@@ -120,13 +120,13 @@ def draw(path: Path, found: Comparison, max_ms: float | None = None) -> None:
         for c in found.candidates
     ]
     n, s = len(points), "" if len(points) == 1 else "s"
-    title = f"{n} candidate{s} on {found.n_used} pictures; bars are 95 % intervals"
+    title = f"{n} candidate{s} on {found.n_used} images; bars are 95 % intervals"
     draw_tradeoff(path, title, found.metric, points, max_ms)
 
 
 def facts(found: Comparison) -> dict[str, Any]:
     """Give what JSON can hold of a comparison."""
-    counts = ("task", "metric", "n_pictures", "n_used", "n_unlabelled", "notes")
+    counts = ("task", "metric", "n_images", "n_used", "n_unlabelled", "notes")
     return {
         "recommended": found.recommended.parameters(),
         "reason": found.reason,

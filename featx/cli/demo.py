@@ -1,4 +1,4 @@
-"""``featx demo``: the whole way on pictures that come with featx."""
+"""``featx demo``: the whole way on images that come with featx."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ EXAMPLE = """\
 
 def add(commands: Any) -> argparse.ArgumentParser:
     """Add the command."""
-    parser = add_command(commands, "demo", "fit and test a classifier on pictures that come with featx", EXAMPLE)
+    parser = add_command(commands, "demo", "fit and test a classifier on images that come with featx", EXAMPLE)
     parser.add_argument("--out", type=Path, default=Path("featx-demo"), metavar="DIR", help="default: featx-demo")
     return parser
 
@@ -46,10 +46,10 @@ def run(options: argparse.Namespace) -> None:
     if out.exists() and not out.is_dir():
         raise InputError(f"--out {out}: is a file; give a folder")
     out.mkdir(parents=True, exist_ok=True)
-    extract_fashion_mnist(out / "pictures")
-    train, test = (list_labelled_folder(str(out / "pictures" / split)) for split in ("train", "test"))
+    extract_fashion_mnist(out / "images")
+    train, test = (list_labelled_folder(str(out / "images" / split)) for split in ("train", "test"))
     y_train, y_test = np.array(train.targets), np.array(test.targets)
-    print(f"Fashion-MNIST: {len(y_train)} pictures to fit, {len(y_test)} to test, {len(set(y_train))} classes")
+    print(f"Fashion-MNIST: {len(y_train)} images to fit, {len(y_test)} to test, {len(set(y_train))} classes")
 
     extractor = FeatureExtractor(progress=sys.stderr.isatty()).fit(None)
     device = extractor.open_session().device
@@ -57,7 +57,7 @@ def run(options: argparse.Namespace) -> None:
     X_train, X_test = extractor.transform(train.paths), extractor.transform(test.paths)
     seconds = time.perf_counter() - start
     n = len(y_train) + len(y_test)
-    print(f"embedded with {extractor.backbone} on {device}: {X_test.shape[1]} features, {n / seconds:.0f} pictures/s")
+    print(f"embedded with {extractor.backbone} on {device}: {X_test.shape[1]} features, {n / seconds:.0f} images/s")
 
     head = make_head().fit(X_train, y_train)
     predicted, probabilities = head.predict(X_test), head.predict_proba(X_test)
@@ -72,7 +72,7 @@ def run(options: argparse.Namespace) -> None:
     columns: dict[str, Any] = {"path": test.paths, "true": y_test.tolist(), "label": predicted.tolist()}
     columns |= {f"proba_{name}": probabilities[:, i].tolist() for i, name in enumerate(head.classes_)}
     write(out / "predictions.csv", columns)
-    title = f"Fashion-MNIST, {len(y_test)} test pictures: accuracy {accuracy:.3f}"
+    title = f"Fashion-MNIST, {len(y_test)} test images: accuracy {accuracy:.3f}"
     classes, confusion = head.classes_.tolist(), facts["confusion"]
     draw_classification(out / "results.png", title, confusion, classes, test.paths, y_test, predicted, confidence)
     print(_what_next(out))
@@ -93,11 +93,11 @@ saved  {inside("model.featx")}
        {inside("predictions.csv")}
        {inside("results.png")}
 
-The same with your own pictures, one sub-folder a class:
-  {featx} fit {shlex.quote(inside("pictures/train"))} -o my.featx
-  {featx} evaluate my.featx {shlex.quote(inside("pictures/test"))}
-  {featx} predict my.featx {shlex.quote(inside("pictures/test"))} -o answers.csv
-Put your own folders in the place of {shlex.quote(inside("pictures"))}."""
+The same with your own images, one sub-folder a class:
+  {featx} fit {shlex.quote(inside("images/train"))} -o my.featx
+  {featx} evaluate my.featx {shlex.quote(inside("images/test"))}
+  {featx} predict my.featx {shlex.quote(inside("images/test"))} -o answers.csv
+Put your own folders in the place of {shlex.quote(inside("images"))}."""
 
 
 def _own_command() -> str:

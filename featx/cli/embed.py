@@ -1,4 +1,4 @@
-"""``featx embed``: pictures to features in a file, or in a folder of shards."""
+"""``featx embed``: images to features in a file, or in a folder of shards."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from featx.writers import FORMATS, check_names, write
 
 EXAMPLE = """\
   featx embed photos/ more/*.jpg -o features.npy
-writes features.npy, one row a picture, and features.paths.csv, which row is which.
-.csv and .parquet hold both in one file. A picture that cannot be read keeps its
+writes features.npy, one row an image, and features.paths.csv, which row is which.
+.csv and .parquet hold both in one file. An image that cannot be read keeps its
 row, empty, with the reason beside it; the exit status is 0 as long as one can.
 
   featx embed photos/ -o vectors
-makes a dataset: a folder of Parquet shards and a manifest, for as many pictures
-as you like. Run it again after whatever ended it, or when there are new pictures:
+makes a dataset: a folder of Parquet shards and a manifest, for as many images
+as you like. Run it again after whatever ended it, or when there are new images:
 only what is missing is done. Here sources may be zip and tar archives as well, and
-tables may hold pictures. featx dataset looks after the result."""
+tables may hold images. featx dataset looks after the result."""
 
 
 def add(commands: Any) -> argparse.ArgumentParser:
     """Add the command."""
-    parser = add_command(commands, "embed", "turn pictures into features", EXAMPLE)
-    parser.add_argument("source", nargs="+", metavar="SOURCE", help="folders, globs, pictures, tables, archives")
+    parser = add_command(commands, "embed", "turn images into features", EXAMPLE)
+    parser.add_argument("source", nargs="+", metavar="SOURCE", help="folders, globs, images, tables, archives")
     parser.add_argument(
         "-o", "--output", required=True, metavar="FILE|DIR", help=f"NAME{'|'.join(FORMATS)}, or a folder"
     )
@@ -76,7 +76,7 @@ def run(options: argparse.Namespace) -> None:
     note_failures(failures, "row left empty")
     n, width = features.shape
     device = extractor.open_session().device
-    print(f"{options.output}: {n} pictures, {width} features each, {extractor.backbone} on {device}")
+    print(f"{options.output}: {n} images, {width} features each, {extractor.backbone} on {device}")
     if options.profile:
         print(profile, file=sys.stderr)
 

@@ -27,10 +27,10 @@ def _part(text: str) -> tuple[int, int]:
 
 
 _OPTIONS: tuple[tuple[str, Callable[[str], Any], str | None, str], ...] = (
-    ("shard-size", int, "N", "pictures a shard (default: 10000)"),
-    ("check-content", bool, None, "find changed pictures by content, not size and time"),
-    ("retry-failed", bool, None, "try pictures again that could not be read"),
-    ("max-failures", int, "N", "stop when more pictures than that cannot be read"),
+    ("shard-size", int, "N", "images a shard (default: 10000)"),
+    ("check-content", bool, None, "find changed images by content, not size and time"),
+    ("retry-failed", bool, None, "try images again that could not be read"),
+    ("max-failures", int, "N", "stop when more images than that cannot be read"),
     ("dry-run", bool, None, "embed a sample, and say what the rest will take"),
     ("json-log", str, "FILE", "write what happens as JSON, a line an event; - is standard error"),
     ("shard", _part, "I/N", "do the I-th part of N, as one of a job array"),
@@ -80,14 +80,14 @@ def run_job(options: argparse.Namespace) -> None:
             **columns,
         )
     if done.n_failed:
-        note(f"{done.n_failed} pictures could not be read; featx dataset info {options.output} lists them")
+        note(f"{done.n_failed} images could not be read; featx dataset info {options.output} lists them")
     if done.n_gone:
-        note(f"{done.n_gone} pictures of the dataset are no longer in the source; their rows stay")
+        note(f"{done.n_gone} images of the dataset are no longer in the source; their rows stay")
     rest = "" if done.complete else "; shards of other parts are missing"
     replaced = f", {done.n_replaced} of them anew" if done.n_replaced else ""
     device = extractor.open_session().device
     print(
-        f"{options.output}: {done.n_pictures} pictures, {done.n_embedded} embedded now{replaced}, "
+        f"{options.output}: {done.n_images} images, {done.n_embedded} embedded now{replaced}, "
         f"{extractor.backbone} on {device}{rest}"
     )
 
@@ -101,7 +101,7 @@ def _estimate(options: argparse.Namespace, found: dataset.Estimate) -> None:
         note(f"{there}: has {format_bytes(free)} free, and {format_bytes(found.n_bytes)} are needed")
     failed = f", {found.n_failed} of the {found.n_sampled} tried cannot be read" if found.n_failed else ""
     print(
-        f"{options.output}: {found.n_pictures} pictures, about {format_seconds(found.seconds)} "
-        f"({found.n_pictures / max(found.seconds, 1e-9):.0f}/s), {format_bytes(found.n_bytes)} of shards, "
+        f"{options.output}: {found.n_images} images, about {format_seconds(found.seconds)} "
+        f"({found.n_images / max(found.seconds, 1e-9):.0f}/s), {format_bytes(found.n_bytes)} of shards, "
         f"{format_bytes(found.n_bytes_read)} to read{failed}; nothing was written"
     )

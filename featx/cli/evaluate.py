@@ -1,4 +1,4 @@
-"""``featx evaluate``: a saved pipeline against labelled pictures."""
+"""``featx evaluate``: a saved pipeline against labelled images."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from featx._text import plain
+from featx._text import printable
 from featx.cli.options import add_command, add_running, note, note_failures
-from featx.cli.saved_model import Loaded, add_model, load_pipeline, predict
+from featx.cli.saved_model import SavedModel, add_model, load_pipeline, predict
 from featx.errors import InputError
 from featx.report.metrics import summarize_classification, summarize_regression
 from featx.sources.labels import read_target
@@ -27,7 +27,7 @@ per_class); or n, mae, rmse, r2, mape (a fraction). What has no value is null.""
 
 def add(commands: Any) -> argparse.ArgumentParser:
     """Add the command."""
-    parser = add_command(commands, "evaluate", "measure a saved pipeline on labelled pictures", EXAMPLE)
+    parser = add_command(commands, "evaluate", "measure a saved pipeline on labelled images", EXAMPLE)
     add_model(parser)
     parser.add_argument("source", metavar="SOURCE", help="a folder with a sub-folder a class, or a table")
     parser.add_argument("--target", metavar="C", help="default: as at fit")
@@ -46,7 +46,7 @@ def run(options: argparse.Namespace) -> None:
     print(json.dumps(facts, indent=1, allow_nan=False) if options.json else describe(facts))
 
 
-def evaluate(loaded: Loaded, listing: Listing, source: str) -> tuple[dict[str, Any], list[Any]]:
+def evaluate(loaded: SavedModel, listing: Listing, source: str) -> tuple[dict[str, Any], list[Any]]:
     """Predict a listing and summarise; also what could not be read."""
     values = read_target(listing, loaded.task).values
     if unknown := sorted(set(values) - set(loaded.classes)) if loaded.classes else []:
@@ -64,9 +64,9 @@ def describe(facts: dict[str, Any]) -> str:
     """Lay the facts out for reading."""
     lines = [f"{name:18} {_number(value)}" for name, value in facts.items() if name not in ("per_class", "confusion")]
     if "per_class" in facts:
-        names = list(map(plain, facts["per_class"]))
+        names = list(map(printable, facts["per_class"]))
         width = max(5, *map(len, names))
-        lines += ["", f"{'class':{width}}  precision  recall      f1  pictures"]
+        lines += ["", f"{'class':{width}}  precision  recall      f1  images"]
         for name, row in zip(names, facts["per_class"].values(), strict=True):
             lines.append(
                 f"{name:{width}}  {row['precision']:9.3f}  {row['recall']:6.3f}  {row['f1']:6.3f}  {row['support']:8}"
@@ -93,7 +93,7 @@ def _number(value: float | int | None) -> str:
     )
 
 
-def _list(options: argparse.Namespace, loaded: Loaded) -> Listing:
+def _list(options: argparse.Namespace, loaded: SavedModel) -> Listing:
     table = options.source.lower().endswith(TABLE_SUFFIXES)
     remembered = loaded.info if table else {}
     return list_source(

@@ -20,20 +20,20 @@ from featx.report.card import check_card, make_card, write_card
 from featx.report.snippets import describe_onnx, use_onnx
 from featx.sources.listing import list_source
 
-#: Pictures of a folder that are compared; more would say nothing new.
+#: Images of a folder that are compared; more would say nothing new.
 _MOST = 64
 #: And where another precision is measured.
 _MOST_MEASURED = 500
 
 EXAMPLE = """\
-  featx export ants.featx -o ants.onnx --pictures photos/val
+  featx export ants.featx -o ants.onnx --images photos/val
   featx export ants.featx -o ants.onnx --resize in-graph
-  featx export ants.featx -o ants.onnx --precision int8 --pictures photos/val
-Input: pixels, uint8 (N, 3, height, width), pictures on the backbone's canvas;
-with --resize in-graph uint8 (N, H, W, 3), pictures of any size.
+  featx export ants.featx -o ants.onnx --precision int8 --images photos/val
+Input: pixels, uint8 (N, 3, height, width), images on the backbone's canvas;
+with --resize in-graph uint8 (N, H, W, 3), images of any size.
 Output: label, class_index and probabilities; or value. The file's metadata say
-how a picture becomes pixels, and what the classes are. It is written only if
-real pictures get the same answers from it as from MODEL."""
+how an image becomes pixels, and what the classes are. It is written only if
+real images get the same answers from it as from MODEL."""
 
 
 def add(commands: Any) -> argparse.ArgumentParser:
@@ -43,15 +43,15 @@ def add(commands: Any) -> argparse.ArgumentParser:
     parser.add_argument("-o", "--output", required=True, metavar="FILE.onnx", help="where to write")
     parser.add_argument("--features", action="store_true", help="give the features, too")
     parser.add_argument(
-        "--pictures",
+        "--images",
         metavar="FOLDER",
-        help=f"compare with pictures from here, {_MOST} of them, {_MOST_MEASURED} with --precision (default: a dozen)",
+        help=f"compare with images from here, {_MOST} of them, {_MOST_MEASURED} with --precision (default: a dozen)",
     )
     parser.add_argument(
         "--tolerance", type=_tolerance, default=TOLERANCE, metavar="T", help="of a probability (default: %(default)g)"
     )
     parser.add_argument(
-        "--resize", choices=RESIZES, default="before", help="where pictures are resized (default: before)"
+        "--resize", choices=RESIZES, default="before", help="where images are resized (default: before)"
     )
     parser.add_argument(
         "--resize-tolerance",
@@ -60,7 +60,7 @@ def add(commands: Any) -> argparse.ArgumentParser:
         help="of a probability, resized in the graph and by Pillow (default: 0.01, int8 0.1)",
     )
     parser.add_argument(
-        "--precision", choices=["int8", "float16"], help="of the network; --pictures it was not fitted on"
+        "--precision", choices=["int8", "float16"], help="of the network; --images it was not fitted on"
     )
     parser.add_argument(
         "--min-agreement",
@@ -77,18 +77,18 @@ def run(options: argparse.Namespace) -> None:
     """Load, compare, write."""
     if not options.output.lower().endswith(".onnx"):
         raise InputError(f"{options.output}: expected a name that ends in .onnx")
-    if options.precision and not options.pictures:
-        raise InputError(f"--precision {options.precision}: give --pictures, to calibrate with and to measure on")
+    if options.precision and not options.images:
+        raise InputError(f"--precision {options.precision}: give --images, to calibrate with and to measure on")
     check_writable(options.output)
     check_card(options.output)
     most = _MOST_MEASURED if options.precision else _MOST
-    pictures = _choose(options.pictures, most) if options.pictures else None
+    images = _choose(options.images, most) if options.images else None
     pipeline = load(options.model, backbone=options.backbone)
     done = export(
         pipeline,
         options.output,
         features=options.features,
-        pictures=pictures,
+        images=images,
         tolerance=options.tolerance,
         resize=options.resize,
         resize_tolerance=options.resize_tolerance,
@@ -113,7 +113,7 @@ def _write_card(options: argparse.Namespace, measured: list[str]) -> None:
 
 
 def _choose(folder: str, most: int) -> list[str]:
-    """Take pictures from the whole of a folder, evenly."""
+    """Take images from the whole of a folder, evenly."""
     listing = list_source([folder])
     note(*listing.notes)
     n = len(listing.paths)

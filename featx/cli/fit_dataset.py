@@ -1,4 +1,4 @@
-"""``featx fit`` on a dataset: the embeddings are there, so no picture is read."""
+"""``featx fit`` on a dataset: the embeddings are there, so no image is read."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sklearn.pipeline import Pipeline
 
 from featx import dataset
 from featx._memory import available_memory
-from featx._text import plain
+from featx._text import printable
 from featx.cli.fit import (
     MOST_OF_POOL,
     _describe,
@@ -50,7 +50,7 @@ _COPIES = 10
 
 
 def is_dataset(source: str) -> bool:
-    """Tell a folder of embeddings from a folder of pictures."""
+    """Tell a folder of embeddings from a folder of images."""
     return (Path(source) / MANIFEST).is_file()
 
 
@@ -60,7 +60,7 @@ def fit_dataset(options: argparse.Namespace) -> None:
         if getattr(options, name, None) not in (None, False):
             raise InputError(
                 f"--{name.replace('_', '-')}: {options.source} holds embeddings, which were made without asking this; "
-                "leave the option out, or embed the pictures anew with it"
+                "leave the option out, or embed the images anew with it"
             )
     opened = dataset.open(options.source)
     backbones = options.backbone or [None]
@@ -85,7 +85,7 @@ def fit_dataset(options: argparse.Namespace) -> None:
     info = {"task": target.task, "path_column": path_column, "target_column": target_column, "n": len(y)}
     save_with_card(pipeline, y, found_score, info, options)
     where = f"{name} on {extractor.backbone}"
-    print(plain(f"{options.output}: {where}, {len(y)} embeddings, {_describe(target.task, y)}"))
+    print(printable(f"{options.output}: {where}, {len(y)} embeddings, {_describe(target.task, y)}"))
     if found_score:
         print(f"  {describe_score(found_score)}")
 
@@ -102,13 +102,13 @@ def _labelled(opened: dataset.Dataset) -> tuple[npt.NDArray[np.intp], list[str],
     if any(counts is None for counts in opened.manifest.counts):
         note(f"{folder}: is not complete; what is there is taken, and featx embed goes on with the rest")
     if n_failed := sum(1 for _ in opened.failures()):
-        pictures = "picture has no embedding and is" if n_failed == 1 else "pictures have no embedding and are"
-        note(f"{n_failed} {pictures} left out; featx dataset info {folder} names the reasons")
+        images = "image has no embedding and is" if n_failed == 1 else "images have no embedding and are"
+        note(f"{n_failed} {images} left out; featx dataset info {folder} names the reasons")
     y = opened.y
     labels = [] if y is None else y.tolist()
     rows = [i for i, label in enumerate(labels) if not is_missing(label)]
     if not len(opened):
-        raise InputError(f"{folder}: holds no picture yet; featx embed goes on with it")
+        raise InputError(f"{folder}: holds no image yet; featx embed goes on with it")
     if not rows:
         raise InputError(
             f"{folder}: no row has a label; embed a folder with a sub-folder a class, or a table with --target"
@@ -148,7 +148,7 @@ def _fit(
         head.predict(X[:1])  # some heads find out only now that they have too little
     except ValueError as error:
         raise InputError(
-            f"{name} cannot be fitted on {len(y)} embeddings ({error}); embed more pictures, or give another --head "
+            f"{name} cannot be fitted on {len(y)} embeddings ({error}); embed more images, or give another --head "
             "or --no-cross-validation"
         ) from error
     except MemoryError as error:
@@ -187,4 +187,4 @@ def _fit_in_parts(
     if options.no_cross_validation:
         return fitted.head, None
     true, predicted = y[fitted.left_out], fitted.left_out_predictions
-    return fitted.head, score(f"left-out pictures, {len(true)} of {len(y)}", true, predicted, task)
+    return fitted.head, score(f"left-out images, {len(true)} of {len(y)}", true, predicted, task)

@@ -1,4 +1,4 @@
-"""``featx neighbors``: the pictures of a dataset that are most like others."""
+"""``featx neighbors``: the images of a dataset that are most like others."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from featx import dataset
-from featx._text import plain
+from featx._text import printable
 from featx.cli.options import add_command, add_running, note, note_failures, running_parameters
 from featx.cli.sheet import check_sheet, draw_neighbors
 from featx.dataset import Neighbor
@@ -23,9 +23,9 @@ EXAMPLE = """\
   featx neighbors vectors bee.jpg -k 5
   featx neighbors vectors bee.jpg ant.jpg -o sheet.png       a contact sheet as well
   featx neighbors vectors --key bees/16838648_415acd9e3f.jpg
-prints for each picture rank, cosine, key and label of the nearest ones, tab by tab.
-PICTURE is embedded with the very features that the dataset holds; --key takes a
-picture of the dataset itself, and leaves that one out. Every vector is compared."""
+prints for each image rank, cosine, key and label of the nearest ones, tab by tab.
+IMAGE is embedded with the very features that the dataset holds; --key takes an
+image of the dataset itself, and leaves that one out. Every vector is compared."""
 
 #: Queries that a sheet shows.
 _DRAWN = 25
@@ -33,15 +33,13 @@ _DRAWN = 25
 
 def add(commands: Any) -> argparse.ArgumentParser:
     """Add the command."""
-    parser = add_command(commands, "neighbors", "find the pictures of a dataset that are most like others", EXAMPLE)
+    parser = add_command(commands, "neighbors", "find the images of a dataset that are most like others", EXAMPLE)
     parser.add_argument("dataset", metavar="DIR", help="what featx embed SOURCE -o DIR made")
-    parser.add_argument("picture", nargs="*", metavar="PICTURE", help="pictures, folders, globs")
-    parser.add_argument(
-        "--key", action="append", default=[], help="a picture of the dataset; several times for several"
-    )
+    parser.add_argument("image", nargs="*", metavar="IMAGE", help="images, folders, globs")
+    parser.add_argument("--key", action="append", default=[], help="an image of the dataset; several times for several")
     parser.add_argument("-k", type=int, default=10, metavar="N", help="how many for each (default: 10)")
     parser.add_argument("-o", "--output", metavar="SHEET.png", help="draw them (extra plot)")
-    parser.add_argument("--source", nargs="+", metavar="SOURCE", help="where the dataset's pictures are now, to draw")
+    parser.add_argument("--source", nargs="+", metavar="SOURCE", help="where the dataset's images are now, to draw")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--backbone", metavar="FILE", help="the backbone's file, where it is not found by itself")
     add_running(parser)
@@ -52,8 +50,8 @@ def run(options: argparse.Namespace) -> None:
     """Embed, search, print, and draw."""
     if options.k < 1:
         raise InputError(f"-k {options.k}: expected a number of at least 1")
-    if not options.picture and not options.key:
-        raise InputError("which picture? give PICTURE, or --key KEY for one of the dataset")
+    if not options.image and not options.key:
+        raise InputError("which image? give IMAGE, or --key KEY for one of the dataset")
     if options.output:
         check_sheet(options.output)
     elif options.source:
@@ -82,10 +80,10 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _embed(opened: dataset.Dataset, options: argparse.Namespace) -> tuple[list[str], npt.NDArray[np.float32]]:
-    """Embed the pictures that are no part of the dataset, with its features."""
-    if not options.picture:
+    """Embed the images that are no part of the dataset, with its features."""
+    if not options.image:
         return [], np.empty((0, opened.n_features), np.float32)
-    listing = list_source(options.picture)
+    listing = list_source(options.image)
     note(*listing.notes)
     extractor = opened.extractor(backbone=options.backbone, **{**running_parameters(options), "progress": False})
     embedded = extractor.embed(listing.paths)
@@ -108,6 +106,6 @@ def _plain(names: list[str], found: list[list[Neighbor]]) -> list[dict[str, Any]
 
 def _print(names: list[str], found: list[list[Neighbor]], n: int) -> None:
     for name, nearest in zip(names, found, strict=True):
-        print(f"{plain(name)}: {len(nearest)} of {n} pictures")
+        print(f"{printable(name)}: {len(nearest)} of {n} images")
         for rank, one in enumerate(nearest, 1):
-            print(rank, f"{one.similarity:.4f}", plain(one.key), plain(one.label or ""), sep="\t")
+            print(rank, f"{one.similarity:.4f}", printable(one.key), printable(one.label or ""), sep="\t")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from featx._files import check_writable
-from featx._text import plain
+from featx._text import printable
 from featx.backbones import POOLINGS
 from featx.errors import Failure, InputError
 from featx.extractor import FeatureExtractor
@@ -54,8 +54,8 @@ def add_running(parser: argparse.ArgumentParser) -> None:
         metavar="NAME[,NAME]",
         help="onnxruntime's execution providers, in the place of --device",
     )
-    group.add_argument("--batch-size", type=int, metavar="N", help="pictures a run (default: 8, 64 on a card)")
-    group.add_argument("--cache", action="store_true", help="embed each picture once, ever (see featx cache)")
+    group.add_argument("--batch-size", type=int, metavar="N", help="images a run (default: 8, 64 on a card)")
+    group.add_argument("--cache", action="store_true", help="embed each image once, ever (see featx cache)")
     group.add_argument("--cache-folder", metavar="FOLDER", help="the same, in a folder of your own")
     group.add_argument("--threads", type=int, default=None, metavar="N", help="default: every core")
 
@@ -80,7 +80,7 @@ def add_features(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--crop",
         choices=list(CROPS),
-        help="the middle, as in training; the whole picture squeezed in; or the whole with margins (default: center)",
+        help="the middle, as in training; the whole image squeezed in; or the whole with margins (default: center)",
     )
     group.add_argument(
         "--precision", choices=["float32", "int8", "float16"], help="the backbone's copy in it (default: as it is)"
@@ -148,13 +148,13 @@ def check_output(path: str, allowed: Collection[str], sources: Sequence[str]) ->
 def note(*lines: str) -> None:
     """Tell a person something that is not the result."""
     for line in lines:
-        print(f"featx: {plain(line)}", file=sys.stderr)
+        print(f"featx: {printable(line)}", file=sys.stderr)
 
 
 def note_failures(failures: Iterable[Failure], what: str) -> None:
-    """Count the pictures that failed, say what became of them, and name each."""
+    """Count the images that failed, say what became of them, and name each."""
     failures = list(failures)
     if failures:
-        note(f"{len(failures)} {'picture' if len(failures) == 1 else 'pictures'} could not be read, {what}:")
+        note(f"{len(failures)} {'image' if len(failures) == 1 else 'images'} could not be read, {what}:")
         for failure in failures:
-            print(f"  {plain(failure.source)}: {plain(failure.reason)}", file=sys.stderr)
+            print(f"  {printable(failure.source)}: {printable(failure.reason)}", file=sys.stderr)

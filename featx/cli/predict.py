@@ -1,4 +1,4 @@
-"""``featx predict``: a saved pipeline and pictures to a table of answers."""
+"""``featx predict``: a saved pipeline and images to a table of answers."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 from typing import Any
 
 from featx.cli.options import add_command, add_running, check_output, note, note_failures
-from featx.cli.saved_model import Loaded, Predictions, add_model, load_pipeline, predict
+from featx.cli.saved_model import Predictions, SavedModel, add_model, load_pipeline, predict
 from featx.sources.listing import list_source
 from featx.sources.tables import TABLE_SUFFIXES
 from featx.writers import write
@@ -14,23 +14,23 @@ from featx.writers import write
 EXAMPLE = """\
   featx predict ants.featx new/*.jpg -o new.csv
 writes path, label and proba_CLASS for each class (or path and value), and in
-the column error why a picture could not be read; the exit status is 0 as long
+the column error why an image could not be read; the exit status is 0 as long
 as one can. MODEL may also be what featx.save saved: a pipeline that begins with
 a FeatureExtractor, or a search or meta-estimator over such."""
 
 
 def add(commands: Any) -> argparse.ArgumentParser:
     """Add the command."""
-    parser = add_command(commands, "predict", "apply a saved pipeline to pictures", EXAMPLE)
+    parser = add_command(commands, "predict", "apply a saved pipeline to images", EXAMPLE)
     add_model(parser)
-    parser.add_argument("source", nargs="+", metavar="SOURCE", help="folders, globs, pictures, or one table")
+    parser.add_argument("source", nargs="+", metavar="SOURCE", help="folders, globs, images, or one table")
     parser.add_argument("-o", "--output", required=True, metavar="FILE", help="FILE.csv or FILE.parquet")
     add_running(parser)
     return parser
 
 
 def run(options: argparse.Namespace) -> None:
-    """Predict, one row a picture, none left out."""
+    """Predict, one row an image, none left out."""
     check_output(options.output, (".csv", ".parquet"), options.source)
     loaded = load_pipeline(options)
     listing = list_source(options.source, path_column=_path_column(options, loaded))
@@ -39,10 +39,10 @@ def run(options: argparse.Namespace) -> None:
     write(options.output, tabulate(loaded, listing.paths, predictions))
     note_failures(predictions.failures, "row left without an answer")
     device = loaded.extractor.open_session().device
-    print(f"{options.output}: {len(predictions.kept)} of {len(listing.paths)} pictures predicted on {device}")
+    print(f"{options.output}: {len(predictions.kept)} of {len(listing.paths)} images predicted on {device}")
 
 
-def tabulate(loaded: Loaded, paths: list[str], predictions: Predictions) -> dict[str, list[Any]]:
+def tabulate(loaded: SavedModel, paths: list[str], predictions: Predictions) -> dict[str, list[Any]]:
     """Lay predictions out in columns, with a row for every path."""
 
     def column(values: Any) -> list[Any]:
@@ -62,7 +62,7 @@ def tabulate(loaded: Loaded, paths: list[str], predictions: Predictions) -> dict
     return columns
 
 
-def _path_column(options: argparse.Namespace, loaded: Loaded) -> str | None:
+def _path_column(options: argparse.Namespace, loaded: SavedModel) -> str | None:
     """Take the column named now, or the one named at fit when the source is a table."""
     if options.path_column or not options.source[0].lower().endswith(TABLE_SUFFIXES):
         return options.path_column  # type: ignore[no-any-return]

@@ -11,7 +11,7 @@ from typing import TextIO
 from tqdm import tqdm
 
 from featx.cli.options import note
-from featx.dataset import Watch
+from featx.dataset import Events
 from featx.errors import InputError
 
 __all__ = ["Progress", "format_bytes", "format_seconds"]
@@ -20,7 +20,7 @@ __all__ = ["Progress", "format_bytes", "format_seconds"]
 EVERY = 30.0
 
 
-class Progress(Watch):
+class Progress(Events):
     """Shows rate, time left, failures and bytes on standard error; close it at the end.
 
     Parameters
@@ -66,21 +66,21 @@ class Progress(Watch):
         if not self._is_quiet:
             note(text)
 
-    def begin(self, n_pictures: int, n_done: int) -> None:
+    def begin(self, n_images: int, n_done: int) -> None:
         """Begin to count."""
         self._n = self._before = n_done
-        self._total = n_pictures
+        self._total = n_images
         self._failed = self._bytes = 0
         self._start = self._last = time.monotonic()
-        self._write("begin", pictures=n_pictures, done=n_done)
-        if n_done and n_done < n_pictures and not self._is_quiet:
-            note(f"{n_done} of {n_pictures} pictures are there already")
+        self._write("begin", images=n_images, done=n_done)
+        if n_done and n_done < n_images and not self._is_quiet:
+            note(f"{n_done} of {n_images} images are there already")
         if self._is_terminal:
             if self._bar is not None:
                 self._bar.close()
-            self._bar = tqdm(total=n_pictures, initial=n_done, unit="picture", disable=n_done == n_pictures)
+            self._bar = tqdm(total=n_images, initial=n_done, unit="image", disable=n_done == n_images)
 
-    def pictures(self, n: int, n_failed: int, n_bytes: int) -> None:
+    def images(self, n: int, n_failed: int, n_bytes: int) -> None:
         """Count, and say so from time to time."""
         self._n += n
         self._failed += n_failed
@@ -97,21 +97,21 @@ class Progress(Watch):
 
     def end(self) -> None:
         """Write down that all is done."""
-        self._write("end", pictures=self._n, failed=self._failed, bytes=self._bytes)
+        self._write("end", images=self._n, failed=self._failed, bytes=self._bytes)
 
     def _tell(self, now: float) -> None:
         rate = (self._n - self._before) / max(now - self._start, 1e-9)
         left = (self._total - self._n) / rate if rate else None
         self._write(
             "progress",
-            **{"pictures": self._n, "of": self._total, "failed": self._failed, "bytes": self._bytes},
+            **{"images": self._n, "of": self._total, "failed": self._failed, "bytes": self._bytes},
             **{"per_second": round(rate, 1), "seconds_left": None if left is None else round(left)},
         )
         failed = f", {self._failed} failed" if self._failed else ""
         if self._bar is not None:
             self._bar.set_postfix_str(f"{format_bytes(self._bytes)}{failed}", refresh=False)
         elif not self._is_quiet:
-            share = f"{self._n} of {self._total} pictures ({self._n / max(self._total, 1):.0%})"
+            share = f"{self._n} of {self._total} images ({self._n / max(self._total, 1):.0%})"
             rest = "" if left is None else f", {format_seconds(left)} left"
             note(f"{share}, {rate:.1f}/s{rest}{failed}, {format_bytes(self._bytes)} read")
 

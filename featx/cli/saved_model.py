@@ -12,12 +12,12 @@ from featx.cli.options import running_parameters
 from featx.errors import Failure, InputError, PipelineFileError
 from featx.extractor import FeatureExtractor
 from featx.persistence.archive import load, read_info
-from featx.pipelines import take_apart
+from featx.pipelines import split_pipeline
 
-__all__ = ["Loaded", "Predictions", "add_model", "load_pipeline", "predict"]
+__all__ = ["SavedModel", "Predictions", "add_model", "load_pipeline", "predict"]
 
 
-class Loaded(NamedTuple):
+class SavedModel(NamedTuple):
     """A pipeline taken apart, and what the file remembers; ``classes`` is None for a regression."""
 
     extractor: FeatureExtractor
@@ -32,7 +32,7 @@ class Loaded(NamedTuple):
 
 
 class Predictions(NamedTuple):
-    """For the pictures that could be read: positions, predictions, probabilities (classes only)."""
+    """For the images that could be read: positions, predictions, probabilities (classes only)."""
 
     kept: list[int]
     values: npt.NDArray[Any]
@@ -47,22 +47,22 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--backbone", metavar="FILE", help="the backbone's file, if it is not found by itself")
 
 
-def load_pipeline(options: argparse.Namespace) -> Loaded:
+def load_pipeline(options: argparse.Namespace) -> SavedModel:
     """Load what ``featx fit`` or `featx.save` wrote: an extractor and what stands behind it."""
     info = read_info(options.model)["info"]
     pipeline = load(options.model, backbone=options.backbone)
     try:
-        extractor, head = take_apart(pipeline)
+        extractor, head = split_pipeline(pipeline)
     except InputError as error:
         raise PipelineFileError(f"{options.model}: {error}") from None
     if not hasattr(head, "predict"):
         raise PipelineFileError(f"{options.model}: a pipeline that predicts nothing; featx embed gives features")
     extractor.set_params(**running_parameters(options))
     classes = [str(label) for label in head.classes_] if hasattr(head, "classes_") else None
-    return Loaded(extractor, head, classes, info)
+    return SavedModel(extractor, head, classes, info)
 
 
-def predict(loaded: Loaded, paths: list[str]) -> Predictions:
+def predict(loaded: SavedModel, paths: list[str]) -> Predictions:
     """Embed once and predict what could be read."""
     embedded = loaded.extractor.embed(paths)
     X = embedded.features[embedded.kept]

@@ -16,7 +16,7 @@ from featx.serve.predictor import Predictor
 
 EXAMPLE = """\
   featx serve ants.featx
-  curl -F pictures=@a.jpg -F pictures=@b.jpg http://127.0.0.1:8000/predict
+  curl -F images=@a.jpg -F images=@b.jpg http://127.0.0.1:8000/predict
   curl -T a.jpg -X POST 'http://127.0.0.1:8000/predict?features=true'
 A page to try it on is at /, its description at /openapi.json; /health, /ready
 and /metrics are for machines. Ctrl-C or SIGTERM answers what was accepted and
@@ -25,7 +25,7 @@ ends with 0. There is no authentication."""
 
 def add(commands: Any) -> argparse.ArgumentParser:
     """Add the command."""
-    parser = add_command(commands, "serve", "answer pictures over HTTP with a saved pipeline", EXAMPLE)
+    parser = add_command(commands, "serve", "answer images over HTTP with a saved pipeline", EXAMPLE)
     parser.add_argument("model", metavar="MODEL", help="what featx fit saved")
     parser.add_argument("--host", default="127.0.0.1", help="where to listen (default: 127.0.0.1, this machine alone)")
     parser.add_argument("--port", type=_port, default=8000, help="0 for any that is free (default: 8000)")
@@ -34,9 +34,9 @@ def add(commands: Any) -> argparse.ArgumentParser:
     limits, usual = parser.add_argument_group("limits"), Limits()
     for option, kind, default, what in (
         ("--max-body", float, usual.body, "megabytes of a request"),
-        ("--max-pictures", int, usual.pictures, "pictures of a request"),
-        ("--max-megapixels", float, usual.megapixels, "of a picture"),
-        ("--queue", int, usual.queue, "pictures that wait, of all requests"),
+        ("--max-images", int, usual.images, "images of a request"),
+        ("--max-megapixels", float, usual.megapixels, "of an image"),
+        ("--queue", int, usual.queue, "images that wait, of all requests"),
         ("--timeout", float, usual.seconds, "seconds from a request to its answer"),
     ):
         limits.add_argument(option, type=kind, default=default, metavar="N", help=f"{what} (default: %(default)g)")
@@ -46,16 +46,16 @@ def add(commands: Any) -> argparse.ArgumentParser:
 
 def run(options: argparse.Namespace) -> None:
     """Load and serve."""
-    limits = Limits(options.max_body, options.max_megapixels, options.max_pictures, options.queue, options.timeout)
+    limits = Limits(options.max_body, options.max_megapixels, options.max_images, options.queue, options.timeout)
     loaded = load_pipeline(options)
-    warnings.filterwarnings("ignore", module="PIL")  # what is odd about a client's picture is no news for the log
+    warnings.filterwarnings("ignore", module="PIL")  # what is odd about a client's image is no news for the log
     if not _is_this_machine(options.host):
         note(f"--host {options.host}: whoever reaches this machine can use the server; there is no authentication")
 
     def ready(address: str, predictor: Predictor) -> None:
         classes = "" if predictor.classes is None else f", {len(predictor.classes)} classes"
         print(f"{options.model}: {predictor.answers_with}{classes}, on {predictor.device}")
-        print(f"  {address}/ to try it, {address}/predict for pictures; Ctrl-C ends", flush=True)
+        print(f"  {address}/ to try it, {address}/predict for images; Ctrl-C ends", flush=True)
 
     code = serve(
         loaded.extractor,

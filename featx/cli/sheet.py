@@ -33,14 +33,14 @@ def draw_neighbors(
     """Draw groups, each with a tile before it, or the row of the dataset that is one."""
     rows = sorted({one.row for _, group in groups for one in group} | {at for at, _ in groups if isinstance(at, int)})
     known = dataset.look_up(rows)
-    pictures = dict(zip(rows, fetch_originals(dataset, rows, source), strict=True))
+    images = dict(zip(rows, fetch_originals(dataset, rows, source), strict=True))
     about = dict(zip(rows, known, strict=True))
 
     def tile(row: int, lines: Sequence[str], marked: bool = False) -> Tile:
-        picture = pictures[row]
-        if isinstance(picture, str):
-            return Tile(None, lines, picture, marked)
-        return Tile(picture, lines, marked=marked)
+        image = images[row]
+        if isinstance(image, str):
+            return Tile(None, lines, image, marked)
+        return Tile(image, lines, marked=marked)
 
     sheet: list[list[Tile]] = []
     for first, group in groups:
@@ -48,7 +48,7 @@ def draw_neighbors(
         if isinstance(first, int):
             first = tile(first, ["query", about[first].key, about[first].label or ""], marked=True)
         sheet.append([first, *tiles] if first else tiles)
-    if missing := [picture for picture in pictures.values() if isinstance(picture, str)]:
-        pictures_are = "picture is a grey tile" if len(missing) == 1 else "pictures are grey tiles"
-        note(f"{len(missing)} {pictures_are} ({missing[0]}); --source says where they are now")
+    if missing := [image for image in images.values() if isinstance(image, str)]:
+        images_are = "image is a grey tile" if len(missing) == 1 else "images are grey tiles"
+        note(f"{len(missing)} {images_are} ({missing[0]}); --source says where they are now")
     draw_sheet(Path(path), sheet)

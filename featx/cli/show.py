@@ -7,7 +7,7 @@ import json
 import os
 from typing import Any
 
-from featx._text import plain
+from featx._text import printable
 from featx.cli.options import add_command
 from featx.errors import BackboneError, PipelineFileError
 from featx.persistence.archive import list_types, read_info
@@ -51,7 +51,7 @@ def run(options: argparse.Namespace) -> None:
     ]
     if refused:
         lines.append(f"Refused, so that it does not load: {', '.join(refused)}.")
-    print(*map(plain, lines), sep="\n")
+    print(*map(printable, lines), sep="\n")
 
 
 def _whereabouts(one: dict[str, Any]) -> str:

@@ -1,8 +1,8 @@
-"""Large sets of pictures as datasets of vectors: resumable embedding into shards, and opening them."""
+"""Large sets of images as datasets of vectors: resumable embedding into shards, and opening them."""
 
 from __future__ import annotations
 
-from featx._events import Watch
+from featx._events import Events
 from featx.dataset.dataset import Batch, Dataset
 from featx.dataset.dataset import open_dataset as open  # noqa: A004  # the verb, as of files
 from featx.dataset.estimate import Estimate, estimate
@@ -20,7 +20,7 @@ __all__ = [
     "Estimate",
     "Neighbor",
     "Summary",
-    "Watch",
+    "Events",
     "embed",
     "estimate",
     "find_duplicates",

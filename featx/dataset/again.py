@@ -1,4 +1,4 @@
-"""Which pictures are to be embedded again: those that failed, and those whose bytes are others."""
+"""Which images are to be embedded again: those that failed, and those whose bytes are others."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 
 from featx.dataset.current import CurrentRows
-from featx.dataset.plan import Spool
+from featx.dataset.plan import Plan
 from featx.images.decode import UnreadableError
 from featx.sources.base import Fetch
 from featx.sources.opening import Contents, Source
@@ -20,14 +20,14 @@ _MANY = 64
 
 
 def failed_keys(current: CurrentRows) -> Iterator[str]:
-    """Give keys of pictures that could not be read."""
+    """Give keys of images that could not be read."""
     for table in current.tables(["key", "status"]):
         rows = zip(table["key"].to_pylist(), table["status"].to_pylist(), strict=True)
         yield from (key for key, status in rows if status == "failed")
 
 
-def changed_keys(current: CurrentRows, spool: Spool, sources: Sequence[Source]) -> Iterator[str]:
-    """Read every picture that is listed and known, and give the keys of those with other bytes."""
+def changed_keys(current: CurrentRows, spool: Plan, sources: Sequence[Source]) -> Iterator[str]:
+    """Read every image that is listed and known, and give the keys of those with other bytes."""
     contents: dict[int, Contents] = {}
 
     def known() -> Iterator[tuple[str, str | None, Fetch]]:

@@ -1,4 +1,4 @@
-"""Which rows count: of a picture that was embedded more than once, the last one."""
+"""Which rows count: of an image that was embedded more than once, the last one."""
 
 from __future__ import annotations
 

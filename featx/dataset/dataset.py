@@ -1,4 +1,4 @@
-"""Open a dataset: vectors, keys and labels of the pictures that could be read, ready for scikit-learn."""
+"""Open a dataset: vectors, keys and labels of the images that could be read, ready for scikit-learn."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from featx.dataset.shards import find_shards, map_vectors, read_columns, read_co
 from featx.errors import DatasetError, Failure, InputError
 from featx.extractor import FeatureExtractor
 
-__all__ = ["Batch", "Dataset", "Known", "open_dataset"]
+__all__ = ["Batch", "Dataset", "RowInfo", "open_dataset"]
 
 _MAPS = 64  # shards that are kept open
 
@@ -34,7 +34,7 @@ class Batch(NamedTuple):
     y : ndarray of str or None
         None where the dataset has no labels.
     keys : ndarray of object
-        What the pictures are called.
+        What the images are called.
     """
 
     X: npt.NDArray[np.float32]
@@ -42,8 +42,8 @@ class Batch(NamedTuple):
     keys: npt.NDArray[np.object_]
 
 
-class Known(NamedTuple):
-    """What a dataset knows of a picture beside its vector.
+class RowInfo(NamedTuple):
+    """What a dataset knows of an image beside its vector.
 
     Parameters
     ----------
@@ -59,7 +59,7 @@ class Known(NamedTuple):
 
 
 class Dataset:
-    """The pictures of a dataset that could be read, in the order of its shards, each once.
+    """The images of a dataset that could be read, in the order of its shards, each once.
 
     Opening reads the manifest; everything else is read when it is asked for. Shards that are
     not there yet are left out.
@@ -117,12 +117,12 @@ class Dataset:
 
     @cached_property
     def keys(self) -> npt.NDArray[np.object_]:
-        """What each picture is called, shape (n_samples,)."""
+        """What each image is called, shape (n_samples,)."""
         return self._column("key")
 
     @cached_property
     def y(self) -> npt.NDArray[Any] | None:
-        """Label of each picture, shape (n_samples,); None when the source had none, None in places where it had not."""
+        """Label of each image, shape (n_samples,); None when the source had none, None in places where it had not."""
         labels = self._column("label")
         missing = sum(label is None for label in labels)
         if missing == len(labels):
@@ -131,7 +131,7 @@ class Dataset:
 
     @cached_property
     def digests(self) -> npt.NDArray[np.object_]:
-        """SHA-256 of each picture's file, in hexadecimal, shape (n_samples,)."""
+        """SHA-256 of each image's file, in hexadecimal, shape (n_samples,)."""
         return self._column("sha256")
 
     @cached_property
@@ -158,7 +158,7 @@ class Dataset:
         return (self._map(path) for path, _ in self._shards)
 
     def take(self, indices: npt.ArrayLike) -> npt.NDArray[np.float32]:
-        """Read the vectors of some pictures, as ``X[indices]`` would give them.
+        """Read the vectors of some images, as ``X[indices]`` would give them.
 
         Parameters
         ----------
@@ -175,8 +175,8 @@ class Dataset:
             X[places] = self._read(path, rows)
         return X
 
-    def look_up(self, indices: npt.ArrayLike) -> list[Known]:
-        """Read what is known of some pictures, and nothing of the others.
+    def look_up(self, indices: npt.ArrayLike) -> list[RowInfo]:
+        """Read what is known of some images, and nothing of the others.
 
         Parameters
         ----------
@@ -190,13 +190,13 @@ class Dataset:
         wanted = np.asarray(indices, np.intp)
         found: list[Any] = [None] * len(wanted)
         for path, places, rows in self._find(wanted):
-            table = read_columns(path, Known._fields).take(rows)
+            table = read_columns(path, RowInfo._fields).take(rows)
             for place, row in zip(places.tolist(), table.to_pylist(), strict=True):
-                found[place] = Known(**row)
+                found[place] = RowInfo(**row)
         return found
 
     def find_keys(self, keys: Sequence[str]) -> list[int]:
-        """Find pictures by what they are called; goes through the keys of the dataset, holding a shard's.
+        """Find images by what they are called; goes through the keys of the dataset, holding a shard's.
 
         Returns
         -------
@@ -218,7 +218,7 @@ class Dataset:
         for key in keys:
             if key not in found:
                 why = next((f"could not be read ({one.reason})" for one in self.failures() if one.source == key), "")
-                why = why or f"no picture of this name; featx dataset sample {self.folder} shows some"
+                why = why or f"no image of this name; featx dataset sample {self.folder} shows some"
                 raise DatasetError(f"{self.folder}: {key}: {why}")
         return [found[key] for key in keys]
 
@@ -263,12 +263,12 @@ class Dataset:
             begin = end
 
     def batches(self, size: int = 1024, *, random_state: int | None = None) -> Iterator[Batch]:
-        """Go through all pictures, for ``partial_fit`` and for what is larger than memory.
+        """Go through all images, for ``partial_fit`` and for what is larger than memory.
 
         Parameters
         ----------
         size : int, default=1024
-            Pictures a batch; the last has what is left.
+            Images a batch; the last has what is left.
         random_state : int or None, default=None
             None is the order of the shards, in which classes most often come one after the
             other; a number mixes them, in the same way for the same number.
@@ -307,7 +307,7 @@ class Dataset:
         return self.manifest.features.make_extractor(self.folder, backbone, **running)
 
     def failures(self) -> Iterator[Failure]:
-        """Give the pictures that could not be read, with their place in the shards and the reason."""
+        """Give the images that could not be read, with their place in the shards and the reason."""
         row = -1
         for table in self._current.tables(["key", "status", "reason"]):
             for key, status, reason in zip(*(column.to_pylist() for column in table.columns), strict=True):

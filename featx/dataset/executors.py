@@ -15,7 +15,7 @@ from typing import Any
 import joblib
 from joblib.parallel import get_active_backend
 
-from featx.dataset.worker import Done, Task, run_tasks
+from featx.dataset.worker import ShardResult, Task, run_tasks
 from featx.errors import DatasetError
 from featx.extractor import FeatureExtractor
 from featx.sources.opening import Source
@@ -33,7 +33,7 @@ class WorkerLostError(DatasetError):
 
 def run_tasks_apart(
     extractor: FeatureExtractor, sources: Sequence[Source], tasks: Iterable[Task], *, n_jobs: int, **options: Any
-) -> Iterator[Done]:
+) -> Iterator[ShardResult]:
     """Make shards in worker processes.
 
     Parameters
@@ -45,7 +45,7 @@ def run_tasks_apart(
 
     Yields
     ------
-    Done
+    ShardResult
         Each shard once it is on the disk, in no order.
 
     Raises
@@ -78,6 +78,6 @@ def run_tasks_apart(
         raise WorkerLostError("a worker process was lost, most often for want of memory") from error
 
 
-def _make(extractor: FeatureExtractor, sources: Sequence[Source], task: Task, options: dict[str, Any]) -> Done:
+def _make(extractor: FeatureExtractor, sources: Sequence[Source], task: Task, options: dict[str, Any]) -> ShardResult:
     (done,) = run_tasks(extractor, sources, [task], **options)
     return done

@@ -1,4 +1,4 @@
-"""The pictures behind rows of a dataset, fetched from where they were when they were embedded."""
+"""The images behind rows of a dataset, fetched from where they were when they were embedded."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy.typing as npt
 
-from featx.dataset.dataset import Dataset, Known
+from featx.dataset.dataset import Dataset, RowInfo
 from featx.dataset.manifest import read_manifest
-from featx.dataset.plan import Generation, Spool
+from featx.dataset.plan import Generation, Plan
 from featx.dataset.prepare import PRIVATE
 from featx.errors import DatasetError, FeatxError, first_line
 from featx.images.decode import UnreadableError
@@ -21,7 +21,7 @@ from featx.sources.opening import Contents, Source, open_source, open_sources
 
 __all__ = ["fetch_originals"]
 
-_CHANGED = "is another picture now"
+_CHANGED = "is another image now"
 _UNKNOWN = "is not in the source"
 
 
@@ -30,7 +30,7 @@ def fetch_originals(
     indices: npt.ArrayLike,
     source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None = None,
 ) -> list[bytes | str]:
-    """Fetch the files of some pictures, each only if it is the one that was embedded.
+    """Fetch the files of some images, each only if it is the one that was embedded.
 
     Parameters
     ----------
@@ -38,13 +38,13 @@ def fetch_originals(
     indices : array-like of int
         Which rows.
     source : str, path, list of them, or None
-        Where the pictures are now; None is where they were, by the plan in the dataset's folder,
+        Where the images are now; None is where they were, by the plan in the dataset's folder,
         or else by its manifest.
 
     Returns
     -------
     list of bytes or str
-        The encoded picture, or the reason why there is none.
+        The encoded image, or the reason why there is none.
 
     Examples
     --------
@@ -57,7 +57,7 @@ def fetch_originals(
     >>> [type(one).__name__ for one in fetch_originals(dataset, [0, 1])]
     ['bytes', 'bytes']
     >>> fetch_originals(dataset, [0], source="clothes/train")
-    ['is another picture now']
+    ['is another image now']
     """
     known = dataset.look_up(indices)
     found: dict[str, bytes | str] = {}
@@ -76,16 +76,16 @@ def _sources_of(dataset: Dataset) -> list[str]:
     return list(dict.fromkeys(text for one in generations for text in one.sources))
 
 
-def _by_plan(plan: Path, known: Sequence[Known]) -> dict[str, bytes | str]:
+def _by_plan(plan: Path, known: Sequence[RowInfo]) -> dict[str, bytes | str]:
     """Look places up in the plan; keys that it does not know the place of are left out."""
     found: dict[str, bytes | str] = {}
     opened: dict[tuple[int, int], Contents | str] = {}
     try:
-        with Spool(plan) as spool:
+        with Plan(plan) as spool:
             generations = spool.generations()
             rows = sorted((planned, one) for one in known if (planned := spool.planned(one.key)) and planned[1].place)
             for (position, row), one in rows:
-                number = next(i for i, made in enumerate(generations) if position <= made.first + made.n_pictures)
+                number = next(i for i, made in enumerate(generations) if position <= made.first + made.n_images)
                 at = (number, row.source)
                 if at not in opened:
                     opened[at] = _open(generations[number], spool.states(number), row.source)
@@ -107,7 +107,7 @@ def _open(planned: Generation, states: Sequence[str], number: int) -> Contents |
         return first_line(error)
 
 
-def _by_listing(sources: Sequence[str], known: Sequence[Known]) -> dict[str, bytes | str]:
+def _by_listing(sources: Sequence[str], known: Sequence[RowInfo]) -> dict[str, bytes | str]:
     """List sources anew, one after the other, until all are found."""
     found: dict[str, bytes | str] = {}
     for text in sources:
@@ -122,8 +122,8 @@ def _by_listing(sources: Sequence[str], known: Sequence[Known]) -> dict[str, byt
     return found
 
 
-def _in_source(source: Source, known: Sequence[Known]) -> Iterator[tuple[str, bytes | str]]:
-    with tempfile.TemporaryDirectory(prefix="featx-") as folder, Spool(Path(folder, "plan.sqlite")) as spool:
+def _in_source(source: Source, known: Sequence[RowInfo]) -> Iterator[tuple[str, bytes | str]]:
+    with tempfile.TemporaryDirectory(prefix="featx-") as folder, Plan(Path(folder, "plan.sqlite")) as spool:
         spool.list_sources([source])
         contents = source.contents()
         for one in known:
@@ -133,7 +133,7 @@ def _in_source(source: Source, known: Sequence[Known]) -> Iterator[tuple[str, by
                 yield one.key, _read(contents(row.key, row.place), one)
 
 
-def _read(fetch: Fetch, known: Known) -> bytes | str:
+def _read(fetch: Fetch, known: RowInfo) -> bytes | str:
     try:
         data = fetch()
     except (UnreadableError, FeatxError, OSError) as error:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, cast
 
 from sklearn.base import clone
 
-from featx._events import Watch
+from featx._events import Events
 from featx._optional import import_optional
 from featx.dataset.again import changed_keys, failed_keys
 from featx.dataset.current import CurrentRows
@@ -26,7 +26,7 @@ from featx.dataset.manifest import (
     read_manifest,
     write_manifest,
 )
-from featx.dataset.plan import Generation, Spool
+from featx.dataset.plan import Generation, Plan
 from featx.dataset.prepare import (
     PRIVATE,
     check_arguments,
@@ -36,7 +36,7 @@ from featx.dataset.prepare import (
     make_folder,
 )
 from featx.dataset.shards import find_shards, read_columns, read_counts, shard_path
-from featx.dataset.worker import Done, Task, run_tasks
+from featx.dataset.worker import ShardResult, Task, run_tasks
 from featx.errors import DatasetError, InputError, SourceError
 from featx.extractor import FeatureExtractor
 from featx.sources.opening import Source, open_sources
@@ -53,19 +53,19 @@ class Summary(NamedTuple):
 
     Parameters
     ----------
-    n_pictures : int
+    n_images : int
         In the dataset now, those that failed included.
     n_embedded, n_failed : int
-        Pictures that this run took, and those among them that could not be read.
+        Images that this run took, and those among them that could not be read.
     n_replaced : int
-        Pictures that had changed, or were tried again.
+        Images that had changed, or were tried again.
     n_gone : int
-        Pictures in the dataset that the source has no more.
+        Images in the dataset that the source has no more.
     complete : bool
         Whether every shard is there; not after one part of several.
     """
 
-    n_pictures: int
+    n_images: int
     n_embedded: int
     n_failed: int
     n_replaced: int
@@ -88,12 +88,12 @@ def embed(
     max_failures: int | None = None,
     n_jobs: int = 1,
     part: tuple[int, int] | None = None,
-    watch: Watch | None = None,
+    watch: Events | None = None,
 ) -> Summary:
-    """Embed every picture of a source into a folder of shards; go on where an earlier run ended.
+    """Embed every image of a source into a folder of shards; go on where an earlier run ended.
 
     Whatever ended that run, finished shards are left alone, and the result is the same to the
-    byte as if nothing had happened. Pictures that are new in the source, or have changed, make a
+    byte as if nothing had happened. Images that are new in the source, or have changed, make a
     further generation of shards.
 
     Parameters
@@ -105,7 +105,7 @@ def embed(
     extractor : FeatureExtractor or None, default=None
         Which features; None is `FeatureExtractor()`.
     shard_size : int or None, default=None
-        Pictures a shard; None is 10,000, or fewer where they would take more than 128 MB.
+        Images a shard; None is 10,000, or fewer where they would take more than 128 MB.
     dtype : {"float32", "float16"}, default="float32"
         How vectors are stored.
     format : {"parquet", "npy", "lance"} or None, default=None
@@ -114,19 +114,19 @@ def embed(
     path_column, target : str or None
         Columns of a table; None takes the obvious ones.
     check : {"stat", "content"}, default="stat"
-        Whether a picture whose size and time are as they were is believed to be what it was, or
+        Whether an image whose size and time are as they were is believed to be what it was, or
         read and digested.
     retry_failed : bool, default=False
-        Try pictures again that could not be read.
+        Try images again that could not be read.
     max_failures : int or None, default=None
-        More than so many pictures that cannot be read end the run.
+        More than so many images that cannot be read end the run.
     n_jobs : int, default=1
         1 is one process with a thread a core, which is as fast as any on one machine's CPU. More
         are so many workers of joblib's backend, each making whole shards: processes, or within
         ``joblib.parallel_config("dask")`` or ``"ray"`` a cluster that reaches source and folder.
     part : (int, int) or None, default=None
         ``(i, n)``, i from 1 to n: make the i-th part of the shards, as one of n runs in a job array.
-    watch : Watch or None
+    watch : Events or None
         Told what happens.
 
     Returns
@@ -136,7 +136,7 @@ def embed(
     Raises
     ------
     SourceError
-        When a source cannot be listed, is gone in the middle, or has too many bad pictures.
+        When a source cannot be listed, is gone in the middle, or has too many bad images.
     FeaturesChangedError
         When the folder holds other features.
     DatasetError
@@ -158,10 +158,10 @@ def embed(
     features = Features.of(extractor, dtype)
     sources = open_sources(source, path_column=path_column, target=target)
     folder = make_folder(directory)
-    job = _Job(folder, extractor, features, format, sources, max_failures, n_jobs, part, watch or Watch())
+    job = _Job(folder, extractor, features, format, sources, max_failures, n_jobs, part, watch or Events())
     with lock_folder(folder, part):
         with job.planning():  # another part may be listing
-            opened = Spool(folder / PRIVATE / "plan.sqlite")
+            opened = Plan(folder / PRIVATE / "plan.sqlite")
         with opened as spool:
             return job.run(spool, shard_size, by_state=check == "stat", retry_failed=retry_failed)
 
@@ -177,7 +177,7 @@ class _Job:
         max_failures: int | None,
         n_jobs: int,
         part: tuple[int, int] | None,
-        watch: Watch,
+        watch: Events,
     ) -> None:
         self.folder, self.extractor, self.features, self.sources = folder, extractor, features, sources
         self.format = format
@@ -185,7 +185,7 @@ class _Job:
         self.done: Counter[str] = Counter()
         self.told: set[int] = set()  # shards of this run
 
-    def run(self, spool: Spool, shard_size: int | None, *, by_state: bool, retry_failed: bool) -> Summary:
+    def run(self, spool: Plan, shard_size: int | None, *, by_state: bool, retry_failed: bool) -> Summary:
         n_gone = n_replaced = 0
         with self.planning():
             self._read(spool)
@@ -206,16 +206,16 @@ class _Job:
             if manifest.format == "lance":
                 publish(self.folder, list(find_shards(self.folder).values()))
         self.watch.end()
-        n_pictures = sum(one.n_pictures - one.n_replaced for one in manifest.generations)
+        n_images = sum(one.n_images - one.n_replaced for one in manifest.generations)
         complete = all(counts is not None for counts in manifest.counts)
         taken = self.done.total()
-        return Summary(n_pictures, taken, self.done["failed"], n_replaced, n_gone, complete)
+        return Summary(n_images, taken, self.done["failed"], n_replaced, n_gone, complete)
 
     def planning(self) -> Any:
         """Hold the lock under which the plan and the manifest are changed."""
         return hold(self.folder / PRIVATE / "plan.lock", wait=True)
 
-    def _read(self, spool: Spool) -> None:
+    def _read(self, spool: Plan) -> None:
         """Look at what is there, and refuse to mix it with something else."""
         manifest = read_manifest(self.folder)
         if manifest:
@@ -241,12 +241,12 @@ class _Job:
         keys = (key for path in paths for key in read_columns(path, ["key"])["key"].to_pylist())
         spool.adopt(manifest.generations, keys)
 
-    def _missing(self, spool: Spool) -> list[tuple[int, int]]:
+    def _missing(self, spool: Plan) -> list[tuple[int, int]]:
         """Give generation and number of each shard that is planned and not there."""
         there = find_shards(self.folder)
         return [(i, n) for i, one in enumerate(spool.generations()) for n in one.shards if n not in there]
 
-    def _plan(self, spool: Spool, shard_size: int | None, by_state: bool, retry_failed: bool) -> tuple[int, int]:
+    def _plan(self, spool: Plan, shard_size: int | None, by_state: bool, retry_failed: bool) -> tuple[int, int]:
         """List the sources, and plan what is new; give how many are gone and how many replaced."""
         known = spool.generations()
         size = int(shard_size or (known[-1].shard_size if known else default_shard_size(self.features)))
@@ -265,7 +265,7 @@ class _Job:
         self._write(spool)
         return n_gone, spool.generations()[-1].n_replaced if planned else 0
 
-    def _make_all(self, spool: Spool) -> None:
+    def _make_all(self, spool: Plan) -> None:
         """Make what is missing; again, where a worker was lost, as long as that gets on."""
         in_vain = 0
         while True:
@@ -281,20 +281,20 @@ class _Job:
                         f"{error}, {in_vain} times before a shard was done; give fewer n_jobs"
                     ) from error
                 for n in made - self.told:  # by workers whose answers were lost with the other
-                    self._tell(Done(n, read_counts(shard_path(self.folder, n)), 0))
+                    self._tell(ShardResult(n, read_counts(shard_path(self.folder, n)), 0))
                 self.watch.note(f"{error}; its shard is made again")
 
-    def _tell(self, done: Done) -> None:
+    def _tell(self, done: ShardResult) -> None:
         self.told.add(done.number)
         self.done.update(done.counts)
         if self.n_jobs != 1:
-            self.watch.pictures(sum(done.counts.values()), done.counts["failed"], done.n_bytes)
+            self.watch.images(sum(done.counts.values()), done.counts["failed"], done.n_bytes)
         self.watch.shard(done.number, done.counts)
 
-    def _make_missing(self, spool: Spool) -> None:
+    def _make_missing(self, spool: Plan) -> None:
         generations, missing = spool.generations(), self._missing(spool)
         tasks = [(n, *generations[i].rows_of(n)) for i, n in missing if self._is_mine(n)]
-        there = sum(one.n_pictures for one in generations) - sum(generations[i].rows_of(n)[1] for i, n in missing)
+        there = sum(one.n_images for one in generations) - sum(generations[i].rows_of(n)[1] for i, n in missing)
         self.watch.begin(there + sum(n for _, _, n in tasks), there)
         for i in sorted({i for i, n in missing if self._is_mine(n)}):
             self._check_sources(generations[i], spool.states(i))
@@ -309,7 +309,7 @@ class _Job:
             "max_failures": self.max_failures,
         }
         if self.n_jobs == 1:
-            made = run_tasks(self.extractor, self.sources, rows, on_pictures=self.watch.pictures, **options)
+            made = run_tasks(self.extractor, self.sources, rows, on_images=self.watch.images, **options)
         else:
             made = run_tasks_apart(self.extractor, self.sources, rows, n_jobs=self.n_jobs, **options)
         with closing(cast("Any", made)):
@@ -320,7 +320,7 @@ class _Job:
     def _limit_failures(self) -> None:
         if self.max_failures is not None and self.done["failed"] > self.max_failures:
             raise SourceError(
-                f"{self.done['failed']} pictures could not be read, more than --max-failures {self.max_failures}; "
+                f"{self.done['failed']} images could not be read, more than --max-failures {self.max_failures}; "
                 "shards that were done stay"
             )
 
@@ -342,7 +342,7 @@ class _Job:
                     "one back, or give another folder"
                 )
 
-    def _write(self, spool: Spool) -> Manifest:
+    def _write(self, spool: Plan) -> Manifest:
         """Write down what is planned, and count what is done."""
         before, there = read_manifest(self.folder), find_shards(self.folder)
         features = before.features if before else self.features  # under the name that the backbone had first

@@ -15,11 +15,11 @@ from typing import Any
 
 import numpy as np
 
-import featx
 from featx._files import write_whole
 from featx._optional import installed_version
-from featx.backbones import open_backbone
-from featx.dataset.plan import Generation
+from featx._version import __version__
+from featx.backbones import find_by_identity, open_backbone
+from featx.dataset.plan import Generation, read_generation
 from featx.errors import BackboneError, DatasetError, FeaturesChangedError, FeatxError, first_line
 from featx.extractor import FeatureExtractor
 from featx.session import runtime_version
@@ -104,7 +104,7 @@ class Features:
             raise DatasetError(f"{where}: its features have parameters unknown to this featx ({unknown}); upgrade it")
         tried = [self.backbone if backbone is None else backbone]
         if backbone is None and isinstance(self.identity, str):
-            found = featx.backbones.find_by_identity(self.identity)
+            found = find_by_identity(self.identity)
             tried += [str(found.path)] if found else []
         why = ""
         for name in tried:
@@ -145,7 +145,7 @@ class Manifest:
     features : Features
     generations : list of Generation
     counts : list of dict or None
-        Of each generation that is done: pictures by status.
+        Of each generation that is done: images by status.
     format : {"parquet", "npy", "lance"}
         Where the vectors are.
     """
@@ -160,7 +160,7 @@ def current_versions(format: str | None = None) -> dict[str, str]:
     """Give versions of what features and files are made by."""
     names = ("numpy", "pillow", "pyarrow", *(["pylance"] if format == "lance" else []))
     found = {name: installed_version(name) or "" for name in names}
-    return {"featx": featx.__version__, "onnxruntime": runtime_version(), **found}
+    return {"featx": __version__, "onnxruntime": runtime_version(), **found}
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
@@ -170,7 +170,7 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
         "format": FORMAT,
         "features": vars(manifest.features),
         "vectors": manifest.format,
-        "n_pictures": sum(one["n_pictures"] - one["n_replaced"] for one in done),
+        "n_images": sum(one["n_images"] - one["n_replaced"] for one in done),
         "complete": all(counts is not None for counts in manifest.counts),
         "generations": done,
     }
@@ -208,7 +208,7 @@ def read_manifest(folder: Path) -> Manifest | None:
         if version == FORMAT:
             generations = [{**one} for one in about["generations"]]
             counts = [one.pop("counts") for one in generations]
-            planned = [Generation(**one) for one in generations]
+            planned = [read_generation(one) for one in generations]
             return Manifest(Features(**about["features"]), planned, counts, about["vectors"])
     except FileNotFoundError:
         return None

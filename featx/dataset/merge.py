@@ -42,7 +42,7 @@ def merge(
 
     Rows that a later generation replaces are left out, vectors are copied to the bit, and nothing
     is embedded. Of a key that several datasets have, the last one's row is taken. What is
-    merged can be gone on with: `featx.dataset.embed` into it takes only pictures with new keys.
+    merged can be gone on with: `featx.dataset.embed` into it takes only images with new keys.
 
     Parameters
     ----------
@@ -51,7 +51,7 @@ def merge(
     directory : str or path
         A new folder.
     shard_size : int or None, default=None
-        Pictures a shard, as for `featx.dataset.embed`.
+        Images a shard, as for `featx.dataset.embed`.
     format : {"parquet", "npy", "lance"} or None, default=None
         Where vectors are stored; None is as in the first.
 

@@ -13,7 +13,7 @@ from tqdm import tqdm
 from featx._validation import check_integer
 from featx.dataset.dataset import Dataset
 from featx.errors import DatasetError, InputError
-from featx.similarity import ROUNDING, SAME, Groups, Nearest, check_threshold, unit_rows
+from featx.similarity import ROUNDING, SAME, Groups, NearestRows, check_threshold, unit_rows
 
 __all__ = ["Neighbor", "find_duplicates", "find_neighbors"]
 
@@ -23,7 +23,7 @@ _TOGETHER = 128 * 2**20  # bytes of rows that are compared with all later ones i
 
 
 class Neighbor(NamedTuple):
-    """A picture of a dataset that is near to another one.
+    """An image of a dataset that is near to another one.
 
     Parameters
     ----------
@@ -51,7 +51,7 @@ def find_neighbors(
     left_out: Sequence[int] | None = None,
     progress: bool = False,
 ) -> list[list[Neighbor]]:
-    """Find the pictures of a dataset whose vectors are nearest to some others, by cosine.
+    """Find the images of a dataset whose vectors are nearest to some others, by cosine.
 
     Every vector is looked at, a block at a time, so that memory does not grow with the dataset.
 
@@ -60,7 +60,7 @@ def find_neighbors(
     dataset : Dataset, str or path
         What `featx.dataset.embed` made.
     X : array-like of float, shape (n_queries, n_features)
-        Vectors of the same features: of ``dataset.extractor().transform(pictures)``, or of rows
+        Vectors of the same features: of ``dataset.extractor().transform(images)``, or of rows
         of the dataset.
     n_neighbors : int, default=10
         How many for each; fewer where the dataset has fewer.
@@ -98,9 +98,9 @@ def find_neighbors(
     n_neighbors = check_integer("n_neighbors", n_neighbors)
     if left_out is not None and len(left_out) != len(queries):
         raise InputError(f"left_out: {len(left_out)} rows for {len(queries)} queries; one for each is expected")
-    nearest = Nearest(queries, int(n_neighbors), left_out)
+    nearest = NearestRows(queries, int(n_neighbors), left_out)
     size = max(1, min(_BLOCK, _BLOCK_BYTES // (4 * max(len(queries), 1))))
-    with tqdm(total=len(dataset), unit="picture", disable=not progress) as bar:
+    with tqdm(total=len(dataset), unit="image", disable=not progress) as bar:
         for first, block in dataset.blocks(size):
             nearest.add(first, block)
             bar.update(len(block))
@@ -118,17 +118,17 @@ def find_neighbors(
 def find_duplicates(
     dataset: Dataset | str | os.PathLike[str], threshold: float = SAME, *, progress: bool = False
 ) -> list[list[Neighbor]]:
-    """Find groups of pictures that are nearly the same, as `featx.selection.group_duplicates` does.
+    """Find groups of images that are nearly the same, as `featx.selection.group_duplicates` does.
 
     Every pair of vectors is compared, block by block, so that memory grows with the number of
-    duplicates alone; time grows with the square of the number of pictures.
+    duplicates alone; time grows with the square of the number of images.
 
     Parameters
     ----------
     dataset : Dataset, str or path
         What `featx.dataset.embed` made, best with the default layer and ``crop="whole"``.
     threshold : float, default=0.93
-        Cosine from which two pictures are the same. What is the same as the same is in one
+        Cosine from which two images are the same. What is the same as the same is in one
         group, too.
     progress : bool, default=False
         Show a bar on standard error.
@@ -211,8 +211,8 @@ def _check_queries(X: Any, n_features: int) -> npt.NDArray[np.float32]:
     if queries.ndim != 2 or queries.shape[1] != n_features:
         raise InputError(
             f"X: of shape {queries.shape}, expected (n_queries, {n_features}): vectors of the features that the "
-            "dataset holds, as dataset.extractor().transform(pictures) gives them"
+            "dataset holds, as dataset.extractor().transform(images) gives them"
         )
     if not np.isfinite(queries).all():
-        raise InputError("X: holds numbers that are not finite; leave out pictures that could not be read")
+        raise InputError("X: holds numbers that are not finite; leave out images that could not be read")
     return queries

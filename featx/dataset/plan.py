@@ -2,21 +2,21 @@
 
 SQLite, so that ten million keys need no memory and a killed run leaves the plan whole. The plan
 only grows: each generation of shards is a stretch of consecutive positions, fixed before its
-first picture is read. That makes every shard's content a matter of the source alone.
+first image is read. That makes every shard's content a matter of the source alone.
 """
 
 from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from featx.errors import DatasetError
 from featx.sources.opening import Entry, Source
 
-__all__ = ["Generation", "Row", "Spool"]
+__all__ = ["Generation", "Row", "Plan"]
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS plan (
@@ -46,7 +46,7 @@ _CHANGED = f"""
 
 
 class Row(NamedTuple):
-    """One picture of the plan."""
+    """One image of the plan."""
 
     source: int
     key: str
@@ -55,18 +55,18 @@ class Row(NamedTuple):
 
 
 class Generation(NamedTuple):
-    """Pictures that were planned together, and are cut into shards of one size.
+    """Images that were planned together, and are cut into shards of one size.
 
     Parameters
     ----------
     first : int
-        Position of its first picture in the plan.
-    n_pictures : int
+        Position of its first image in the plan.
+    n_images : int
         In all its shards.
     first_shard, shard_size : int
-        Number of its first shard, and pictures in each but the last.
+        Number of its first shard, and images in each but the last.
     n_replaced : int
-        Pictures of earlier generations in the place of which these are.
+        Images of earlier generations in the place of which these are.
     sources : list of str
         As they were given.
     versions : dict
@@ -76,7 +76,7 @@ class Generation(NamedTuple):
     """
 
     first: int
-    n_pictures: int
+    n_images: int
     first_shard: int
     shard_size: int
     n_replaced: int
@@ -88,7 +88,7 @@ class Generation(NamedTuple):
     @property
     def n_shards(self) -> int:
         """How many files."""
-        return -(-self.n_pictures // self.shard_size)
+        return -(-self.n_images // self.shard_size)
 
     @property
     def shards(self) -> range:
@@ -96,12 +96,17 @@ class Generation(NamedTuple):
         return range(self.first_shard, self.first_shard + self.n_shards)
 
     def rows_of(self, shard: int) -> tuple[int, int]:
-        """Give first position and number of pictures of a shard."""
+        """Give first position and number of images of a shard."""
         offset = (shard - self.first_shard) * self.shard_size
-        return self.first + offset, min(self.shard_size, self.n_pictures - offset)
+        return self.first + offset, min(self.shard_size, self.n_images - offset)
 
 
-class Spool:
+def read_generation(about: Mapping[str, Any]) -> Generation:
+    """Read a generation from JSON; those of before 2026-11-27 count `n_pictures`."""
+    return Generation(**{"n_images" if name == "n_pictures" else name: value for name, value in about.items()})
+
+
+class Plan:
     """The file that holds listing and plan.
 
     Parameters
@@ -112,8 +117,8 @@ class Spool:
     Examples
     --------
     >>> import pathlib
-    >>> from featx.dataset.plan import Spool
-    >>> with Spool(pathlib.Path("plan.sqlite")) as spool:
+    >>> from featx.dataset.plan import Plan
+    >>> with Plan(pathlib.Path("plan.sqlite")) as spool:
     ...     spool.generations()
     []
     """
@@ -129,7 +134,7 @@ class Spool:
         except sqlite3.Error as error:
             raise self._broken(error) from error
 
-    def __enter__(self) -> Spool:
+    def __enter__(self) -> Plan:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -138,7 +143,7 @@ class Spool:
     def generations(self) -> list[Generation]:
         """Give what was planned so far."""
         found = self._all("SELECT about FROM generations ORDER BY number")
-        return [Generation(**json.loads(about)) for (about,) in found]
+        return [read_generation(json.loads(about)) for (about,) in found]
 
     def states(self, generation: int) -> list[str]:
         """Give the states that a generation's sources had when it was planned."""
@@ -151,7 +156,7 @@ class Spool:
         return map(Row._make, self._execute(query, (first, first + n)))
 
     def list_sources(self, sources: Sequence[Source]) -> int:
-        """List sources anew, in their order, every key once; give the number of pictures."""
+        """List sources anew, in their order, every key once; give the number of images."""
         self._execute_script(_LISTING)
         with self._transaction():
             for number, source in enumerate(sources):
@@ -176,7 +181,7 @@ class Spool:
         self._execute("DROP TABLE found")
 
     def _number_repeated_keys(self) -> None:
-        """Call the second row of a key ``KEY#2``: each row is a picture of its own."""
+        """Call the second row of a key ``KEY#2``: each row is an image of its own."""
         repeated = self._all("SELECT key FROM listing GROUP BY key HAVING count(*) > 1 ORDER BY min(ordinal)")
         if not repeated:
             return
@@ -192,7 +197,7 @@ class Spool:
                     self._execute("UPDATE listing SET key = ? WHERE ordinal = ?", (f"{key}#{n}", ordinal))
 
     def ask_again(self, keys: Iterable[str]) -> None:
-        """Plan pictures again that are in the listing, whatever their state."""
+        """Plan images again that are in the listing, whatever their state."""
         with self._transaction():
             self._many("INSERT OR IGNORE INTO asked VALUES (?)", ((key,) for key in keys))
 
@@ -203,18 +208,18 @@ class Spool:
         return Row(*found[0]) if found else None
 
     def planned(self, key: str) -> tuple[int, Row] | None:
-        """Look a key up in the plan: the position, counted from 1, and the picture of its last row."""
+        """Look a key up in the plan: the position, counted from 1, and the image of its last row."""
         query = "SELECT position, source, key, place, label FROM plan WHERE key = ? ORDER BY position DESC LIMIT 1"
         found = self._all(query, (key,))
         return (found[0][0], Row(*found[0][1:])) if found else None
 
     def listed(self, ordinal: int) -> Row | None:
-        """Look up the so-manieth picture of the listing, counted from 1."""
+        """Look up the so-manieth image of the listing, counted from 1."""
         found = self._all("SELECT source, key, place, label FROM listing WHERE ordinal = ?", (ordinal,))
         return Row(*found[0]) if found else None
 
     def n_gone(self) -> int:
-        """Count pictures of the plan that the listing has no more."""
+        """Count images of the plan that the listing has no more."""
         self._execute("CREATE INDEX IF NOT EXISTS listing_by_key ON listing (key)")
         query = "SELECT count(DISTINCT key) FROM plan WHERE key NOT IN (SELECT key FROM listing)"
         ((n,),) = self._all(query)
@@ -227,7 +232,7 @@ class Spool:
         """
         known = self.generations()
         last = known[-1] if known else None
-        first = last.first + last.n_pictures if last else 0
+        first = last.first + last.n_images if last else 0
         with self._transaction():
             if not last:
                 self._execute("DROP INDEX IF EXISTS plan_by_key")  # made anew when all is in, which is quicker
@@ -302,7 +307,7 @@ def _only(values: Iterable[str | None]) -> str | None:
 
 
 class _Transaction:
-    def __init__(self, spool: Spool) -> None:
+    def __init__(self, spool: Plan) -> None:
         self.spool = spool
 
     def __enter__(self) -> None:

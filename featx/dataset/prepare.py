@@ -18,7 +18,7 @@ __all__ = ["PRIVATE", "check_arguments", "check_shard_bytes", "default_shard_siz
 
 #: What only a job needs, inside the dataset's folder.
 PRIVATE = ".featx"
-_SHARD_PICTURES, _SHARD_BYTES = 10_000, 128 * 2**20
+_SHARD_IMAGES, _SHARD_BYTES = 10_000, 128 * 2**20
 _LARGEST_SHARD = 2**30
 
 
@@ -67,8 +67,8 @@ def check_arguments(
 
 
 def default_shard_size(features: Features) -> int:
-    """Choose how many pictures a shard has."""
-    return max(1, min(_SHARD_PICTURES, _SHARD_BYTES // (features.n_features * np.dtype(features.dtype).itemsize)))
+    """Choose how many images a shard has."""
+    return max(1, min(_SHARD_IMAGES, _SHARD_BYTES // (features.n_features * np.dtype(features.dtype).itemsize)))
 
 
 def check_shard_bytes(size: int, features: Features) -> None:

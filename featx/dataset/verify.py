@@ -1,4 +1,4 @@
-"""Whether a dataset is what its manifest says, and its vectors what its pictures give."""
+"""Whether a dataset is what its manifest says, and its vectors what its images give."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import numpy as np
 
 from featx._validation import check_integer
 from featx.dataset.dataset import Dataset
-from featx.dataset.plan import Spool
+from featx.dataset.plan import Plan
 from featx.dataset.shards import COLUMNS, VECTOR, read_counts, read_whole, shard_path
-from featx.dataset.worker import Picture
+from featx.dataset.worker import DeferredImage
 from featx.errors import DatasetError, Failure
 from featx.sources.opening import Contents, open_sources
 
@@ -34,7 +34,7 @@ def verify(
     """Read everything, and tell what is wrong.
 
     Every shard that is planned must be there, sound to the bit, of the planned number of rows,
-    with each key once in a generation, finite vectors for pictures that are ok, and none
+    with each key once in a generation, finite vectors for images that are ok, and none
     for others.
 
     Parameters
@@ -42,7 +42,7 @@ def verify(
     directory : str or path
         The dataset.
     source : str, path, list of them, or None
-        Where its pictures are: some are embedded again and compared. None compares none.
+        Where its images are: some are embedded again and compared. None compares none.
     n_samples : int, default=32
         How many, by chance.
     random_state : int, default=0
@@ -105,18 +105,18 @@ def _wrong(dataset: Dataset, table: Any, said: dict[str, int], n: int) -> Iterat
         return
     values = vector.values.to_numpy(zero_copy_only=False).reshape(-1, dataset.n_features)
     if not np.isfinite(values[status == "ok"]).all():
-        yield "a vector of a picture that could be read is not finite"
+        yield "a vector of an image that could be read is not finite"
     if not np.isnan(values[status != "ok"]).all():
-        yield "a picture that could not be read has a vector"
+        yield "an image that could not be read has a vector"
 
 
 def _compare(dataset: Dataset, given: Any, n_samples: int, random_state: int) -> Iterator[str]:
-    """Embed some pictures again."""
+    """Embed some images again."""
     chosen = np.sort(np.random.default_rng(random_state).permutation(len(dataset))[:n_samples])
     sources = open_sources(given)
     contents: dict[int, Contents] = {}
-    pictures: dict[str, Picture] = {}
-    with tempfile.TemporaryDirectory(prefix="featx-") as folder, Spool(Path(folder, "plan.sqlite")) as spool:
+    images: dict[str, DeferredImage] = {}
+    with tempfile.TemporaryDirectory(prefix="featx-") as folder, Plan(Path(folder, "plan.sqlite")) as spool:
         spool.list_sources(sources)
         for key in dataset.keys[chosen]:
             # grown from one source after the other, keys do not say of which they are; the last run's counts
@@ -126,18 +126,18 @@ def _compare(dataset: Dataset, given: Any, n_samples: int, random_state: int) ->
                 continue
             if row.source not in contents:
                 contents[row.source] = sources[row.source].contents()
-            pictures[key] = Picture(contents[row.source](row.key, row.place))
+            images[key] = DeferredImage(contents[row.source](row.key, row.place))
     stored = {key: (int(i), dataset.digests[i]) for key, i in zip(dataset.keys[chosen], chosen, strict=True)}
     needed = _COSINES[dataset.manifest.features.dtype]
-    answers = dataset.extractor().iter_embed(pictures.values())
-    for (key, picture), answer in zip(pictures.items(), answers, strict=True):
+    answers = dataset.extractor().iter_embed(images.values())
+    for (key, image), answer in zip(images.items(), answers, strict=True):
         row_number, digest = stored[key]
         if isinstance(answer, Failure):
             yield f"{key}: can no longer be read ({answer.reason})"
-        elif picture.digest != digest:
-            yield f"{key}: is another picture now; featx embed --check-content finds all of these"
+        elif image.digest != digest:
+            yield f"{key}: is another image now; featx embed --check-content finds all of these"
         else:
             vector = dataset.take([row_number])[0].astype(np.float64)
             cosine = float(vector @ answer / max(float(np.linalg.norm(vector) * np.linalg.norm(answer)), 1e-30))
             if not cosine >= needed:
-                yield f"{key}: the same picture gives another vector now (cosine {cosine:.4f})"
+                yield f"{key}: the same image gives another vector now (cosine {cosine:.4f})"

@@ -1,4 +1,4 @@
-"""One stream of pictures through the engine, cut into shards; shards are written beside it."""
+"""One stream of images through the engine, cut into shards; shards are written beside it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from featx.images.decode import Deferred, measure
 from featx.sources.base import Fetch
 from featx.sources.opening import Contents, Source
 
-__all__ = ["Done", "Picture", "Task", "run_tasks"]
+__all__ = ["ShardResult", "DeferredImage", "Task", "run_tasks"]
 
 
 @dataclass(frozen=True)
@@ -47,16 +47,16 @@ class Task:
 
 
 @dataclass(frozen=True)
-class Done:
-    """A shard that was written: its number, its rows by status, and bytes of the pictures."""
+class ShardResult:
+    """A shard that was written: its number, its rows by status, and bytes of the images."""
 
     number: int
     counts: dict[str, int]
     n_bytes: int
 
 
-class Picture(Deferred):
-    """A picture on its way through the engine; remembers what its bytes said."""
+class DeferredImage(Deferred):
+    """An image on its way through the engine; remembers what its bytes said."""
 
     def __init__(self, fetch: Fetch) -> None:
         self._fetch = fetch
@@ -82,8 +82,8 @@ def run_tasks(
     format: str,
     about: dict[str, Any],
     max_failures: int | None = None,
-    on_pictures: Callable[[int, int, int], None] | None = None,
-) -> Iterator[Done]:
+    on_images: Callable[[int, int, int], None] | None = None,
+) -> Iterator[ShardResult]:
     """Make shards one after the other, with no pause between them.
 
     Parameters
@@ -100,51 +100,51 @@ def run_tasks(
         For the footer of each shard.
     max_failures : int or None
         More than so many failures end the run before they are written.
-    on_pictures : callable or None
+    on_images : callable or None
         Told of them: how many, how many failed, and their bytes.
 
     Yields
     ------
-    Done
+    ShardResult
         Each shard once it is on the disk.
     """
     width = len(extractor.get_feature_names_out())
-    under_way: deque[tuple[Task, Row, Picture]] = deque()
+    under_way: deque[tuple[Task, Row, DeferredImage]] = deque()
     contents: dict[int, Contents] = {}
 
-    def feed() -> Iterator[Picture]:
+    def feed() -> Iterator[DeferredImage]:
         for task in tasks:
             for row in task.rows:
                 if row.source not in contents:
                     contents[row.source] = sources[row.source].contents()
-                picture = Picture(contents[row.source](row.key, row.place))
-                under_way.append((task, row, picture))
-                yield picture
+                image = DeferredImage(contents[row.source](row.key, row.place))
+                under_way.append((task, row, image))
+                yield image
 
     n_failures = n_bytes = 0
     block: Block | None = None
-    pending: Future[Done] | None = None
+    pending: Future[ShardResult] | None = None
     answers = extractor.iter_embed(feed())
     with ThreadPoolExecutor(1, thread_name_prefix="featx-shards") as writer, closing(cast("Any", answers)):
         for answer in answers:
-            task, row, picture = under_way.popleft()
+            task, row, image = under_way.popleft()
             failed = isinstance(answer, Failure)
-            n_bytes += picture.n_bytes
-            if on_pictures:
-                on_pictures(1, failed, picture.n_bytes)
+            n_bytes += image.n_bytes
+            if on_images:
+                on_images(1, failed, image.n_bytes)
             n_failures += failed
             block = block or Block(task.n, width, dtype)
             outcome = answer.reason if isinstance(answer, Failure) else answer
-            block.add(row.key, row.label, picture.size, picture.digest, outcome)
+            block.add(row.key, row.label, image.size, image.digest, outcome)
             if max_failures is not None and n_failures > max_failures:
                 _check(sources)
                 raise SourceError(
-                    f"{n_failures} pictures could not be read, more than --max-failures {max_failures}; the last: "
+                    f"{n_failures} images could not be read, more than --max-failures {max_failures}; the last: "
                     f"{row.key}: {block.columns['reason'][-1]}; shards that were done stay"
                 )
             if len(block) == task.n:
                 if block.counts["failed"]:
-                    _check(sources)  # a source that is gone as a whole has no bad pictures
+                    _check(sources)  # a source that is gone as a whole has no bad images
                 if pending:
                     yield pending.result()  # no more than one waits to be written
                 pending = writer.submit(_write, task, block, about, format, n_bytes)
@@ -158,7 +158,7 @@ def _check(sources: Sequence[Source]) -> None:
         source.check()
 
 
-def _write(task: Task, block: Block, about: dict[str, Any], format: str, n_bytes: int) -> Done:
+def _write(task: Task, block: Block, about: dict[str, Any], format: str, n_bytes: int) -> ShardResult:
     try:
         write_shard(task.path, block, about, format)
     except OSError as error:
@@ -167,4 +167,4 @@ def _write(task: Task, block: Block, about: dict[str, Any], format: str, n_bytes
         raise DatasetError(
             f"{task.path}: cannot be written ({why}); mend that and run again: what is done is not done twice"
         ) from error
-    return Done(task.number, block.counts, n_bytes)
+    return ShardResult(task.number, block.counts, n_bytes)

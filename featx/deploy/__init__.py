@@ -1,6 +1,6 @@
 """A fitted pipeline as one ONNX file that any ONNX Runtime runs, and that provably gives the same answers."""
 
-from featx.deploy.export import Exported, export
+from featx.deploy.export import ExportResult, export
 from featx.deploy.parity import Parity
 
-__all__ = ["Exported", "Parity", "export"]
+__all__ = ["ExportResult", "Parity", "export"]

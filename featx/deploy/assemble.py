@@ -17,7 +17,7 @@ from onnx import helper
 
 from featx.backbones import Backbone
 from featx.backbones.graph import ancestors
-from featx.deploy.converter import Answer, Walk
+from featx.deploy.converter import Answer, Converter
 from featx.errors import ExportError
 from featx.extractor import FeatureExtractor
 
@@ -27,9 +27,9 @@ __all__ = ["FORMAT", "assemble", "describe", "name_answer", "name_value"]
 FORMAT = 1
 
 
-def name_answer(walk: Walk, answer: Answer, classes: npt.NDArray[Any]) -> dict[str, str]:
+def name_answer(converter: Converter, answer: Answer, classes: npt.NDArray[Any]) -> dict[str, str]:
     """Turn a classifier's tensors into outputs: a name of the file's to a tensor."""
-    graph = walk.graph
+    graph = converter.graph
     kind = classes.dtype.kind
     if kind == "O" and not all(isinstance(label, str) for label in classes):
         raise ExportError(f"classes {classes[:3].tolist()}: expected all of one kind, strings or numbers")
@@ -42,12 +42,14 @@ def name_answer(walk: Walk, answer: Answer, classes: npt.NDArray[Any]) -> dict[s
     return outputs
 
 
-def name_value(walk: Walk, value: str) -> dict[str, str]:
+def name_value(converter: Converter, value: str) -> dict[str, str]:
     """Turn a regressor's tensor into the file's output."""
-    return {"value": walk.graph.cast(value, np.float32)}
+    return {"value": converter.graph.cast(value, np.float32)}
 
 
-def assemble(tapped: onnx.ModelProto, walk: Walk, outputs: Mapping[str, str], *, features: bool) -> onnx.ModelProto:
+def assemble(
+    tapped: onnx.ModelProto, converter: Converter, outputs: Mapping[str, str], *, features: bool
+) -> onnx.ModelProto:
     """Append what the outputs need of the head to the backbone's graph.
 
     Raises
@@ -57,7 +59,7 @@ def assemble(tapped: onnx.ModelProto, walk: Walk, outputs: Mapping[str, str], *,
     """
     renamed = [helper.make_node("Identity", [tensor], [name], name) for name, tensor in outputs.items()]
     both = onnx.GraphProto()
-    both.node.extend([*tapped.graph.node, *walk.graph.nodes, *renamed])
+    both.node.extend([*tapped.graph.node, *converter.graph.nodes, *renamed])
     nodes = ancestors(both, {*outputs, *(["features"] if features else [])})
     if foreign := sorted({node.domain for node in nodes} - {"", "ai.onnx", "ai.onnx.ml"}):
         raise ExportError(f"operators of {', '.join(foreign)}, which not every ONNX Runtime has")
@@ -68,9 +70,11 @@ def assemble(tapped: onnx.ModelProto, walk: Walk, outputs: Mapping[str, str], *,
         "featx_pipeline",
         list(tapped.graph.input),
         named + ([tapped.graph.output[0]] if features else []),
-        [tensor for tensor in (*tapped.graph.initializer, *walk.graph.constants) if tensor.name in used],
+        [tensor for tensor in (*tapped.graph.initializer, *converter.graph.constants) if tensor.name in used],
     )
-    model = helper.make_model(graph, opset_imports=walk.opsets, ir_version=walk.ir_version, producer_name="featx")
+    model = helper.make_model(
+        graph, opset_imports=converter.opsets, ir_version=converter.ir_version, producer_name="featx"
+    )
     inferred = onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True)
     kinds = {value.name: value.type.tensor_type for value in inferred.graph.output}
     for value in model.graph.output[: len(outputs)]:
@@ -102,7 +106,7 @@ def describe(
     featx.classes         labels in the order of the probabilities; null for a regression
     featx.head            the estimators, as scikit-learn prints them
     featx.backbone        name, identity, precision, license, source, recipe
-    featx.preprocess      how a picture becomes pixels, as in a backbone's file
+    featx.preprocess      how an image becomes pixels, as in a backbone's file
     featx.features        layer, pooling, crop, l2_normalize, decode
     featx.resize          before (planes on the canvas come in) or in-graph (any size, channels last)
     featx.compared        parity, resized, agreement: how near it comes to the pipeline; null if not measured

@@ -13,7 +13,7 @@ from onnx import helper
 from featx.deploy.graph import ML_OPSET, Graph
 from featx.errors import ExportError
 
-__all__ = ["Answer", "Estimator", "Rows", "Step", "Tables", "Walk"]
+__all__ = ["Answer", "Estimator", "Rows", "Step", "Tables", "Converter"]
 
 Estimator = Any
 _T = TypeVar("_T")
@@ -82,13 +82,13 @@ class Step:
 class Tables:
     """From a class of scikit-learn to what writes it, by what it does."""
 
-    transformers: dict[type, Callable[[Walk, Estimator, Rows], str]] = field(default_factory=dict)
-    classifiers: dict[type, Callable[[Walk, Estimator, Rows], Answer]] = field(default_factory=dict)
-    regressors: dict[type, Callable[[Walk, Estimator, Rows], str]] = field(default_factory=dict)
+    transformers: dict[type, Callable[[Converter, Estimator, Rows], str]] = field(default_factory=dict)
+    classifiers: dict[type, Callable[[Converter, Estimator, Rows], Answer]] = field(default_factory=dict)
+    regressors: dict[type, Callable[[Converter, Estimator, Rows], str]] = field(default_factory=dict)
 
 
-class Walk:
-    """The graph so far, the steps in it, and where the walk is.
+class Converter:
+    """The graph so far, the steps in it, and where the converter is.
 
     Parameters
     ----------

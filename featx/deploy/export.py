@@ -19,7 +19,7 @@ from sklearn.utils.validation import check_is_fitted
 from featx._files import check_writable, write_whole
 from featx.backbones import Backbone, open_backbone, tap
 from featx.deploy.assemble import assemble, describe, name_answer, name_value
-from featx.deploy.converter import Rows, Step, Walk
+from featx.deploy.converter import Converter, Rows, Step
 from featx.deploy.converters import calibration, kernels, linear, meta, preprocessing, quantiles, trees
 from featx.deploy.converters.skl2onnx import make_tables
 from featx.deploy.fidelity import MIN_AGREEMENT, RESIZE_TOLERANCES, Agreement, Answers, Resized, check_resizing
@@ -31,20 +31,20 @@ from featx.extractor import FeatureExtractor
 from featx.images.containers import list_items
 from featx.images.decode import decode
 from featx.images.preprocess import to_canvas
-from featx.images.reference import list_real_pictures
+from featx.images.reference import list_real_images
 from featx.inference.spec import list_backbones
-from featx.pipelines import take_apart
+from featx.pipelines import split_pipeline
 from featx.session import run_batches
 
-__all__ = ["Exported", "export"]
+__all__ = ["ExportResult", "export"]
 
 _TABLES = [module.TABLES for module in (preprocessing, quantiles, linear, kernels, trees, calibration, meta)]
 RESIZES = ("before", "in-graph")
-_ONCE = 16  # pictures a run: as many as a small machine's memory takes of any network
+_ONCE = 16  # images a run: as many as a small machine's memory takes of any network
 
 
 @dataclass(frozen=True)
-class Exported:
+class ExportResult:
     """What was written.
 
     Parameters
@@ -61,9 +61,9 @@ class Exported:
     parity : Parity
         How near it comes to the pipeline.
     failures : list of Failure
-        Pictures to compare with that could not be read.
+        Images to compare with that could not be read.
     resized : Resized or None
-        How near the graph's own resizing comes to Pillow's; None where pictures come resized.
+        How near the graph's own resizing comes to Pillow's; None where images come resized.
     agreement : Agreement or None
         How near another precision comes to the pipeline; None in the pipeline's own.
     """
@@ -83,16 +83,16 @@ def export(
     path: str | os.PathLike[str],
     *,
     features: bool = False,
-    pictures: Any = None,
+    images: Any = None,
     tolerance: float = TOLERANCE,
     resize: str = "before",
     resize_tolerance: float | None = None,
     precision: str | None = None,
     min_agreement: float = MIN_AGREEMENT,
-) -> Exported:
+) -> ExportResult:
     """Write a fitted pipeline as one ONNX file, from pixels to answer.
 
-    Real pictures go through both first, and rows of features in the range of theirs through
+    Real images go through both first, and rows of features in the range of theirs through
     every step; where a label differs, or a probability by more than ``tolerance``, nothing is
     written and the step to blame is named.
 
@@ -103,11 +103,11 @@ def export(
         regressor; or a search or meta-estimator over such pipelines, with the same features.
     path : str or path
         The file, written whole or not at all. Its input is ``pixels``, uint8 of shape (N, 3,
-        height, width): pictures on the backbone's canvas, as its metadata says.
+        height, width): images on the backbone's canvas, as its metadata says.
     features : bool, default=False
         Give the features, too.
-    pictures : sequence or None, default=None
-        Pictures to compare with, as for `FeatureExtractor.transform`; best of the kind that
+    images : sequence or None, default=None
+        Images to compare with, as for `FeatureExtractor.transform`; best of the kind that
         the file is for. None takes a dozen that come with scikit-learn and featx.
     tolerance : float, default=1e-4
         Largest difference of a probability or decision; of values, as a part of the largest.
@@ -116,19 +116,19 @@ def export(
         in a batch: the graph resizes and crops. Rounding then differs from Pillow's in a few
         values, which is measured and held to ``resize_tolerance`` as well.
     resize_tolerance : float or None, default=None
-        As ``tolerance``, between a picture resized in the graph and by Pillow; None is 0.01, and
+        As ``tolerance``, between an image resized in the graph and by Pillow; None is 0.01, and
         0.1 for int8, whose steps make more of a value that is rounded otherwise.
     precision : {"int8", "float16"} or None, default=None
         Compute the network of a float32 pipeline in another precision. One in three of
-        ``pictures``, 100 at most, shows int8 the range of activations, the rest measures what the
-        head, which learned from float32, makes of it; give pictures that the pipeline was not
+        ``images``, 100 at most, shows int8 the range of activations, the rest measures what the
+        head, which learned from float32, makes of it; give images that the pipeline was not
         fitted on, since it is more certain of those. None keeps the pipeline's own.
     min_agreement : float, default=0.95
-        Share of the measured pictures that must keep their label in that precision; of values, R².
+        Share of the measured images that must keep their label in that precision; of values, R².
 
     Returns
     -------
-    Exported
+    ExportResult
 
     Raises
     ------
@@ -145,7 +145,7 @@ def export(
     >>> X, y = featx.samples.load_fashion_mnist("test")
     >>> head = featx.make_head("knn")
     >>> pipeline = make_pipeline(featx.FeatureExtractor(), head).fit(X[::15], y[::15])
-    >>> export(pipeline, "clothes.onnx", pictures=X[:4]).outputs
+    >>> export(pipeline, "clothes.onnx", images=X[:4]).outputs
     ('label', 'class_index', 'probabilities')
     """
     if resize not in RESIZES:
@@ -153,41 +153,41 @@ def export(
     check_writable(path)
     extractor, head = _take_apart(pipeline)
     backbone = open_backbone(list_backbones(extractor.backbone)[0], extractor.precision)
-    items = list_real_pictures() if pictures is None else list_items(pictures)
+    items = list_real_images() if images is None else list_items(images)
     embedded = extractor.embed(items)
     items, seen = [items[i] for i in embedded.kept], embedded.features[embedded.kept]
     if not len(seen):
-        raise ExportError("no picture to compare with was given")
+        raise ExportError("no image to compare with was given")
     canvases = _canvases(items, extractor, backbone)
     agreement = None
     if precision is None:
         content = tap(backbone, extractor.layer, extractor.pooling, bool(extractor.l2_normalize))
     else:
-        if pictures is None:
-            raise InputError(f"precision={precision!r}: give pictures of your own to calibrate with and to measure on")
+        if images is None:
+            raise InputError(f"precision={precision!r}: give images of your own to calibrate with and to measure on")
         backbone, content, seen, agreement = convert(
             backbone, extractor, precision, canvases, seen, lambda rows: _expect(head, rows), min_agreement, path
         )
     tapped = onnx.load_from_string(content)
 
-    walk = _make_walk(tapped)
+    converter = _make_walk(tapped)
     rows = Rows("features", seen)
     classes = None
     if is_classifier(head):
-        answer = walk.classify(head, rows, "")
+        answer = converter.classify(head, rows, "")
         classes = np.asarray(head.classes_)
-        outputs = name_answer(walk, answer, classes)
+        outputs = name_answer(converter, answer, classes)
     else:
-        outputs = name_value(walk, walk.regress(head, rows, ""))
-    model = assemble(tapped, walk, outputs, features=features)
+        outputs = name_value(converter, converter.regress(head, rows, ""))
+    model = assemble(tapped, converter, outputs, features=features)
     used = {name for node in model.graph.node for name in (*node.input, *node.output)}
-    steps = [step for step in walk.steps if step.target in used]
+    steps = [step for step in converter.steps if step.target in used]
     names = tuple(output.name for output in model.graph.output)
     made_up, resized = make_rows(seen), None
     try:
-        check_steps(walk, steps, np.concatenate([seen, made_up]), tolerance)
-        _check_head(head, walk, steps, made_up, tolerance)
-        difference = _check_pictures(
+        check_steps(converter, steps, np.concatenate([seen, made_up]), tolerance)
+        _check_head(head, converter, steps, made_up, tolerance)
+        difference = _check_images(
             _expect(head, seen), seen, _run(model.SerializeToString(), canvases, names), tolerance
         )
         if resize == "in-graph":
@@ -196,7 +196,7 @@ def export(
             allowed = RESIZE_TOLERANCES[backbone.precision] if resize_tolerance is None else resize_tolerance
             resized = check_resizing(model, whole, canvases, seen, _expect(head, seen), allowed)
     except _PartedError as error:
-        culprit = find_culprit(walk, steps, seen, tolerance)
+        culprit = find_culprit(converter, steps, seen, tolerance)
         raise ExportError(f"{path}: not written: {error}; {culprit}") from None
     except ExportError as error:
         raise ExportError(f"{path}: not written: {error}") from None
@@ -209,7 +209,7 @@ def export(
     onnx.checker.check_model(model, full_check=True)
     with write_whole(path) as scratch:
         scratch.write_bytes(model.SerializeToString())
-    return Exported(os.fspath(path), task, names, digest, parity, embedded.failures, resized, agreement)
+    return ExportResult(os.fspath(path), task, names, digest, parity, embedded.failures, resized, agreement)
 
 
 class _PartedError(Exception):
@@ -220,7 +220,7 @@ def _take_apart(pipeline: Any) -> tuple[FeatureExtractor, Any]:
     """Split into the extractor and all that comes behind it."""
     what = type(pipeline).__name__
     try:
-        extractor, head = take_apart(pipeline)
+        extractor, head = split_pipeline(pipeline)
     except InputError as error:
         raise ExportError(f"{what}: {error}") from None
     last = type(_last(head)).__name__
@@ -239,9 +239,9 @@ def _last(head: Any) -> Any:
     return head[-1] if isinstance(head, Pipeline) else head
 
 
-def _make_walk(tapped: onnx.ModelProto) -> Walk:
+def _make_walk(tapped: onnx.ModelProto) -> Converter:
     opset = next(entry.version for entry in tapped.opset_import if entry.domain in ("", "ai.onnx"))
-    return Walk(_TABLES, make_tables(opset), opset, max(tapped.ir_version, 8))
+    return Converter(_TABLES, make_tables(opset), opset, max(tapped.ir_version, 8))
 
 
 def _canvases(items: list[Any], extractor: FeatureExtractor, backbone: Backbone) -> npt.NDArray[np.uint8]:
@@ -253,7 +253,7 @@ def _canvases(items: list[Any], extractor: FeatureExtractor, backbone: Backbone)
 
 
 def _run(content: bytes, pixels: npt.NDArray[np.uint8], names: Sequence[str]) -> dict[str, npt.NDArray[Any]]:
-    """Run the file, the first picture by itself, so that a batch of any size is known to do."""
+    """Run the file, the first image by itself, so that a batch of any size is known to do."""
     cuts = [0, *range(1, len(pixels), _ONCE), len(pixels)]
     batches = ({"pixels": pixels[a:b]} for a, b in pairwise(cuts) if a < b)
     parts = list(run_batches(content, batches, names))
@@ -270,7 +270,7 @@ def _expect(head: Any, rows: npt.NDArray[np.float32]) -> Answers:
     return Answers("label", np.empty((len(rows), 0)), np.asarray(head.predict(rows)))
 
 
-def _check_pictures(
+def _check_images(
     expected: Answers, seen: npt.NDArray[np.float32], given: dict[str, npt.NDArray[Any]], tolerance: float
 ) -> float:
     """Compare answers from pixels, and give the largest difference."""
@@ -278,16 +278,18 @@ def _check_pictures(
     if "features" in given and (apart := float(differ(seen, given["features"]).max())) > tolerance:
         raise ExportError(f"features (FeatureExtractor): differ from scikit-learn's by {apart:.1e}")
     if labels is not None and (wrong := int((given["label"] != labels).sum())):
-        raise _PartedError(f"{wrong} of {len(seen)} pictures get another label")
+        raise _PartedError(f"{wrong} of {len(seen)} images get another label")
     worst = float(differ(numbers, given[name]).max()) if numbers.size else 0.0
     if worst > tolerance:
-        raise _PartedError(f"the {name} of a picture differ by {worst:.1e}, and {tolerance:.0e} is allowed")
+        raise _PartedError(f"the {name} of an image differ by {worst:.1e}, and {tolerance:.0e} is allowed")
     return worst
 
 
-def _check_head(head: Any, walk: Walk, steps: list[Step], made_up: npt.NDArray[np.float32], tolerance: float) -> None:
+def _check_head(
+    head: Any, converter: Converter, steps: list[Step], made_up: npt.NDArray[np.float32], tolerance: float
+) -> None:
     """Compare answers from made-up rows, where a few may lie on an edge."""
-    values = run_steps(walk, steps[-1:], made_up)
+    values = run_steps(converter, steps[-1:], made_up)
     ours, last = values[steps[-1].target], steps[-1]
     theirs = last.compute(made_up)
     wrong = int((ours != theirs).sum() if last.exact else (differ(theirs, ours) > tolerance).sum())

@@ -19,10 +19,10 @@ from featx.similarity import cosine_rows
 
 __all__ = ["MIN_AGREEMENT", "RESIZE_TOLERANCES", "Agreement", "Answers", "Resized", "agree", "check_resizing"]
 
-#: How far probabilities may move because a picture was resized by the graph and not by Pillow, by precision: the steps
+#: How far probabilities may move because an image was resized by the graph and not by Pillow, by precision: the steps
 #: of int8 make more of a value that is rounded otherwise.
 RESIZE_TOLERANCES = {"float32": 0.01, "float16": 0.01, "int8": 0.1}
-#: Share of pictures that a network of another precision must give the same label; of values, R².
+#: Share of images that a network of another precision must give the same label; of values, R².
 MIN_AGREEMENT = 0.95
 
 _Array = npt.NDArray[Any]
@@ -43,21 +43,21 @@ class Resized:
 
     Parameters
     ----------
-    n_pictures : int
-        Pictures that went through both, whole.
+    n_images : int
+        Images that went through both, whole.
     level : int
         The largest difference of a value of the canvas, of 255.
     share : float
         Of the values that differ at all.
     cosine : float
-        Between the features of a picture, the smallest.
+        Between the features of an image, the smallest.
     difference : float
         The largest of probabilities or decisions; of values, by the largest.
     tolerance : float
         What was allowed.
     """
 
-    n_pictures: int
+    n_images: int
     level: int
     share: float
     cosine: float
@@ -74,19 +74,19 @@ class Resized:
 
 def check_resizing(
     model: onnx.ModelProto,
-    pictures: Iterable[_Array],
+    images: Iterable[_Array],
     canvases: npt.NDArray[np.uint8],
     features: npt.NDArray[np.float32],
     answers: Answers,
     tolerance: float,
 ) -> Resized:
-    """Run whole pictures through a file that resizes, and compare with those that Pillow resized.
+    """Run whole images through a file that resizes, and compare with those that Pillow resized.
 
     Parameters
     ----------
     model : onnx.ModelProto
-        Takes pictures of any size.
-    pictures : iterable of ndarray of uint8, shape (H, W, 3)
+        Takes images of any size.
+    images : iterable of ndarray of uint8, shape (H, W, 3)
         Each of its own size; read one at a time.
     canvases, features, answers
         What Pillow, the extractor and the head made of them.
@@ -106,7 +106,7 @@ def check_resizing(
         helper.make_tensor_value_info(name, kind, None) for name, kind in seen.items() if name not in names
     )
     wanted = [CANVAS, "features", answers.name, *(["label"] if answers.labels is not None else [])]
-    batches: Iterator[dict[str, _Array]] = ({"pixels": picture[None]} for picture in pictures)
+    batches: Iterator[dict[str, _Array]] = ({"pixels": image[None]} for image in images)
     runs = list(run_batches(shown.SerializeToString(), batches, wanted))
     ours = [np.concatenate(values) for values in zip(*runs, strict=True)]
     apart = np.abs(ours[0].astype(np.int16) - canvases)
@@ -122,7 +122,7 @@ def check_resizing(
     )
     wrong = 0 if answers.labels is None else int((ours[3] != answers.labels).sum())
     if wrong or not difference <= tolerance:
-        what = f"{wrong} of {len(canvases)} pictures get another label; " if wrong else ""
+        what = f"{wrong} of {len(canvases)} images get another label; " if wrong else ""
         raise ExportError(
             f"{what}{done}; raise the tolerance of resizing if that is near enough and no label differs, "
             "or resize before the graph"
@@ -138,21 +138,21 @@ class Agreement:
     ----------
     precision : {"int8", "float16"}
         Of the file's network.
-    n_calibrated, n_pictures : int
-        Pictures that showed the range of activations, and others that were compared.
+    n_calibrated, n_images : int
+        Images that showed the range of activations, and others that were compared.
     agreement : float
         Share of these that get the same label; of values, R² by the pipeline's.
     difference : float
         Mean difference of their probabilities or decisions; of values, by the largest.
     cosine : float
-        Between the features of a picture, the mean.
+        Between the features of an image, the mean.
     least : float
         The agreement below which nothing is written.
     """
 
     precision: str
     n_calibrated: int
-    n_pictures: int
+    n_images: int
     agreement: float
     difference: float
     cosine: float
@@ -160,7 +160,7 @@ class Agreement:
 
     def __str__(self) -> str:
         return (
-            f"{self.precision}: {self.agreement:.1%} of {self.n_pictures} held-out pictures agree with the pipeline "
+            f"{self.precision}: {self.agreement:.1%} of {self.n_images} held-out images agree with the pipeline "
             f"({self.least:.1%} wanted), numbers differ by {self.difference:.4f} in the mean, cosine {self.cosine:.4f}"
         )
 

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from onnx import TensorProto, helper
 
-from featx.deploy.converter import Step, Walk
+from featx.deploy.converter import Converter, Step
 from featx.errors import ExportError
 from featx.session import run_graph
 
@@ -18,7 +18,7 @@ __all__ = ["N_ROWS", "TOLERANCE", "Parity", "check_steps", "differ", "find_culpr
 
 #: How far probabilities may lie apart, and values and features by the largest of their kind.
 TOLERANCE = 1e-4
-#: Rows of features made up beside the pictures.
+#: Rows of features made up beside the images.
 N_ROWS = 256
 #: Share of those whose answer may differ though every step by itself is right: a tree on the far side of the
 #: last digit that a projection in front of it was rounded to.
@@ -33,31 +33,31 @@ class Parity:
 
     Parameters
     ----------
-    n_pictures : int
-        Pictures that went through both, from pixels to answer.
+    n_images : int
+        Images that went through both, from pixels to answer.
     n_rows : int
         Rows of features that went through both heads, and through each step of them.
     difference : float
-        The largest between probabilities or decisions of the pictures; of values, by the largest.
+        The largest between probabilities or decisions of the images; of values, by the largest.
     tolerance : float
         What was allowed.
     """
 
-    n_pictures: int
+    n_images: int
     n_rows: int
     difference: float
     tolerance: float
 
     def __str__(self) -> str:
-        pictures = "1 picture" if self.n_pictures == 1 else f"{self.n_pictures} pictures"
+        images = "1 image" if self.n_images == 1 else f"{self.n_images} images"
         return (
-            f"{pictures} and {self.n_rows} rows of features give the same answers "
+            f"{images} and {self.n_rows} rows of features give the same answers "
             f"(largest difference {self.difference:.1e}, {self.tolerance:.0e} allowed)"
         )
 
 
 def make_rows(features: npt.NDArray[np.float32], n_rows: int = N_ROWS) -> npt.NDArray[np.float32]:
-    """Make up rows in the range of those seen: half of them anywhere in it, half between two pictures."""
+    """Make up rows in the range of those seen: half of them anywhere in it, half between two images."""
     rng = np.random.default_rng(0)
     n = n_rows // 2
     anywhere = rng.uniform(features.min(0), features.max(0), (n, features.shape[1]))
@@ -77,22 +77,24 @@ def differ(theirs: _Array, ours: _Array) -> _Array:
     return np.asarray((np.where(np.isnan(apart), np.inf, apart) / scale).max(1, initial=0.0))
 
 
-def run_steps(walk: Walk, steps: Sequence[Step], features: npt.NDArray[np.float32]) -> dict[str, _Array]:
+def run_steps(converter: Converter, steps: Sequence[Step], features: npt.NDArray[np.float32]) -> dict[str, _Array]:
     """Run the head alone, and give every tensor that the steps name."""
     names = sorted({name for step in steps for name in (step.source.name, step.target)} - {"features"})
     graph = helper.make_graph(
-        walk.graph.nodes,
+        converter.graph.nodes,
         "steps",
         [helper.make_tensor_value_info("features", TensorProto.FLOAT, ["N", features.shape[1]])],
         [helper.make_empty_tensor_value_info(name) for name in names],
-        walk.graph.constants,
+        converter.graph.constants,
     )
-    model = helper.make_model(graph, opset_imports=walk.opsets, ir_version=walk.ir_version)
+    model = helper.make_model(graph, opset_imports=converter.opsets, ir_version=converter.ir_version)
     values = run_graph(model.SerializeToString(), {"features": features}, names)
     return {"features": features, **dict(zip(names, values, strict=True))}
 
 
-def check_steps(walk: Walk, steps: Iterable[Step], features: npt.NDArray[np.float32], tolerance: float) -> None:
+def check_steps(
+    converter: Converter, steps: Iterable[Step], features: npt.NDArray[np.float32], tolerance: float
+) -> None:
     """Give each step what the graph has in front of it, to scikit-learn as well.
 
     A step that is right for what it is given is not to blame for what comes before it.
@@ -103,16 +105,18 @@ def check_steps(walk: Walk, steps: Iterable[Step], features: npt.NDArray[np.floa
         That names the first step which answers otherwise.
     """
     steps = list(steps)
-    values = run_steps(walk, steps, features)
+    values = run_steps(converter, steps, features)
     for step in steps:
         given = values[step.source.name]
         _judge(step, step.compute(given), values[step.target], given, tolerance)
 
 
-def find_culprit(walk: Walk, steps: Iterable[Step], features: npt.NDArray[np.float32], tolerance: float) -> str:
+def find_culprit(
+    converter: Converter, steps: Iterable[Step], features: npt.NDArray[np.float32], tolerance: float
+) -> str:
     """Say after which step the graph and scikit-learn part, each with its own of all that comes before."""
     steps = list(steps)
-    values = run_steps(walk, steps, features)
+    values = run_steps(converter, steps, features)
     for step in steps:
         try:
             _judge(step, step.compute(step.source.sample), values[step.target], step.source.sample, tolerance)

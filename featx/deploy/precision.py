@@ -22,7 +22,7 @@ from featx.session import run_batches
 
 __all__ = ["convert"]
 
-#: Pictures that show the range of activations; more gained nothing.
+#: Images that show the range of activations; more gained nothing.
 _CALIBRATE = 100
 #: Fewer say nothing of a share.
 _LEAST = 30
@@ -54,7 +54,7 @@ def convert(
     canvases : ndarray of uint8, shape (n, 3, height, width)
         Some calibrate, the others are compared.
     features : ndarray of float32, shape (n, n_features)
-        The original's, of the same pictures.
+        The original's, of the same images.
     answer : callable
         The head.
     least : float
@@ -66,7 +66,7 @@ def convert(
     -------
     tuple of Backbone, bytes, ndarray and Agreement
         What the copy says of itself (its file is gone), its graph from pixels to features, and
-        its features of all pictures.
+        its features of all images.
 
     Raises
     ------
@@ -79,7 +79,7 @@ def convert(
         raise InputError(f"min_agreement={least!r}: expected a share from 0 to 1")
     if len(canvases) < _LEAST:
         raise InputError(
-            f"precision={precision!r}: {len(canvases)} pictures; some calibrate and others measure, so give {_LEAST}"
+            f"precision={precision!r}: {len(canvases)} images; some calibrate and others measure, so give {_LEAST}"
         )
     order = np.random.default_rng(0).permutation(len(canvases))
     n_calibrated = min(_CALIBRATE, len(canvases) // 3)

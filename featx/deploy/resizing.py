@@ -22,9 +22,9 @@ __all__ = ["CANVAS", "take_any_size"]
 #: The tensor that holds the canvas, uint8 (N, 3, height, width): the input of the graph before.
 CANVAS = "canvas"
 
-#: How far a filter reaches on either side, in pixels of the smaller picture.
+#: How far a filter reaches on either side, in pixels of the smaller image.
 _REACH = {"bilinear": 1, "bicubic": 2, "lanczos": 3}
-_NO_PIXELS = "a_picture_has_no_pixels"
+_NO_PIXELS = "an_image_has_no_pixels"
 
 
 def take_any_size(model: onnx.ModelProto, rules: Preprocess, crop: str) -> None:
@@ -74,7 +74,7 @@ def take_any_size(model: onnx.ModelProto, rules: Preprocess, crop: str) -> None:
 
 
 def _refuse_nothing(graph: Graph, short: str) -> str:
-    """Fail on a picture without pixels, by a node whose name says so; integers divided by 0 would end the process."""
+    """Fail on an image without pixels, by a node whose name says so; integers divided by 0 would end the process."""
     index = graph.cast(graph.op("Equal", short, np.array(0)), np.int64)
     graph.nodes.append(helper.make_node("Gather", [graph.constant(np.array([0])), index], [_NO_PIXELS], _NO_PIXELS))
     return graph.op("Add", short, _NO_PIXELS)
@@ -85,7 +85,7 @@ def _is_vertical_first(
 ) -> str:
     """Tell which pass comes first, since rounding follows each: Pillow 13's rule, and the exceptions of `to_canvas`."""
     two = np.array(2)
-    if crop == "center":  # of a long picture the part that is kept is resized alone
+    if crop == "center":  # of a long image the part that is kept is resized alone
         long = graph.op("Max", *sides)
         alone = graph.op("Greater", long, graph.op("Mul", short, np.array(LONGEST_RATIO)))
         sizes = (rules.height, rules.width)
@@ -162,7 +162,7 @@ class _Axis:
     graph : Graph
         Where to write.
     side, full, start : str
-        Scalars, int64: pixels of the picture and of the resized one, and where in this the canvas begins.
+        Scalars, int64: pixels of the image and of the resized one, and where in this the canvas begins.
     size : int
         Pixels of the canvas.
     interpolation : str

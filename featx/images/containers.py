@@ -1,4 +1,4 @@
-"""What scikit-learn hands on as X, as a sequence of pictures."""
+"""What scikit-learn hands on as X, as a sequence of images."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["list_items"]
 
 
 def list_items(X: Any) -> Any:
-    """Make a sequence of pictures of whatever scikit-learn hands on.
+    """Make a sequence of images of whatever scikit-learn hands on.
 
     Parameters
     ----------
@@ -29,7 +29,7 @@ def list_items(X: Any) -> Any:
     Raises
     ------
     InputError
-        When it is a single picture, a table of several columns, or numbers.
+        When it is a single image, a table of several columns, or numbers.
 
     Examples
     --------
@@ -39,22 +39,22 @@ def list_items(X: Any) -> Any:
     ['a.jpg', 'b.jpg']
     """
     if isinstance(X, (str, bytes, bytearray, memoryview, os.PathLike)) or hasattr(X, "getexif"):
-        what = "one path" if isinstance(X, (str, os.PathLike)) else "a single picture"
-        raise InputError(f"X is {what}, not a sequence: give [X] for one picture, sorted(glob(...)) for a folder's")
+        what = "one path" if isinstance(X, (str, os.PathLike)) else "a single image"
+        raise InputError(f"X is {what}, not a sequence: give [X] for one image, sorted(glob(...)) for a folder's")
     kind = type(X)  # a table's columns and a Series' labels can be attributes of X, whatever they are called
     if hasattr(kind, "collect"):  # a LazyFrame, whose columns polars warns of asking for
         raise InputError(f"X is a {kind.__name__}, which holds no rows yet; give X.collect()")
     if hasattr(kind, "columns"):  # a DataFrame of pandas, polars or another library, or a table of pyarrow's
         names = X.column_names if hasattr(kind, "column_names") else X.columns
         if len(names) != 1:
-            raise InputError(f"X has the columns {', '.join(map(str, names))}; expected the one that holds pictures")
+            raise InputError(f"X has the columns {', '.join(map(str, names))}; expected the one that holds images")
         X = X[names[0]]
     for to_list in ("to_list", "to_pylist"):  # a Series, or an array of pyarrow's
         if hasattr(X, to_list):
             return list(getattr(X, to_list)())
     if not isinstance(X, np.ndarray):
         if not isinstance(X, Iterable) or isinstance(X, (Mapping, Set)):
-            raise InputError(f"X is a {type(X).__name__}; expected a sequence of pictures")
+            raise InputError(f"X is a {type(X).__name__}; expected a sequence of images")
         return X if isinstance(X, Sequence) else list(X)
     if X.dtype.kind == "S":
         raise InputError("X is an array of fixed-size bytes, which cuts off trailing zeros; give list or dtype object")
@@ -62,10 +62,10 @@ def list_items(X: Any) -> Any:
         if X.ndim == 2 and X.shape[1] == 1:
             X = X[:, 0]
         if X.ndim != 1:
-            raise InputError(f"X has shape {X.shape}; expected one picture a sample: (n_samples,) or (n_samples, 1)")
+            raise InputError(f"X has shape {X.shape}; expected one image a sample: (n_samples,) or (n_samples, 1)")
         return X.tolist()
     if X.ndim == 3:
-        raise InputError(f"X has shape {X.shape}: put a single picture into a list, [X]; give grey pictures as list(X)")
+        raise InputError(f"X has shape {X.shape}: put a single image into a list, [X]; give grey images as list(X)")
     if X.ndim != 4:
         raise InputError(f"X is an array of {X.dtype} with shape {X.shape}; expected (n_samples, height, width, 3)")
     return X

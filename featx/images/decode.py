@@ -1,4 +1,4 @@
-"""Turn anything that holds a picture into an RGB Pillow image; resize nothing.
+"""Turn anything that holds an image into an RGB Pillow image; resize nothing.
 
 Rules, the same for every kind of input:
 
@@ -23,7 +23,7 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 
 __all__ = [
     "Deferred",
-    "Picture",
+    "ImageLike",
     "UnreadableError",
     "decode",
     "describe",
@@ -33,14 +33,14 @@ __all__ = [
     "read",
 ]
 
-#: What counts as one picture.
-Picture: TypeAlias = "str | os.PathLike[str] | bytes | bytearray | memoryview | Image.Image | np.ndarray[Any, Any]"
+#: What counts as one image.
+ImageLike: TypeAlias = "str | os.PathLike[str] | bytes | bytearray | memoryview | Image.Image | np.ndarray[Any, Any]"
 
 #: Modes whose pixel values reach 65535.
 _SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N")
 #: Formats that Pillow opens as 32-bit integers though their range is 16 bits.
 _SIXTEEN_BIT_FORMATS = ("PNG", "PPM")
-#: From the EXIF orientation to what sets a picture upright.
+#: From the EXIF orientation to what sets an image upright.
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -59,11 +59,11 @@ if hasattr(os, "register_at_fork"):  # a forked child must not wait for threads 
 
 
 class UnreadableError(Exception):
-    """Why a picture cannot be read. The engine turns it into a `Failure` with its position."""
+    """Why an image cannot be read. The engine turns it into a `Failure` with its position."""
 
 
 class Deferred(ABC):
-    """A picture somewhere else, whose bytes are fetched by the thread that decodes it.
+    """An image somewhere else, whose bytes are fetched by the thread that decodes it.
 
     Examples
     --------
@@ -112,7 +112,7 @@ def describe(item: object) -> str:
 
 
 def decode(item: Any, shortest: int | None = None) -> Image.Image:
-    """Decode one picture to RGB.
+    """Decode one image to RGB.
 
     Parameters
     ----------
@@ -131,7 +131,7 @@ def decode(item: Any, shortest: int | None = None) -> Image.Image:
     Raises
     ------
     UnreadableError
-        With the reason and what to do, when there is no picture to be had.
+        With the reason and what to do, when there is no image to be had.
 
     Examples
     --------
@@ -154,7 +154,7 @@ def read(item: Any) -> Any:
     Raises
     ------
     UnreadableError
-        When the file cannot be read, or ``item`` is nothing that holds a picture.
+        When the file cannot be read, or ``item`` is nothing that holds an image.
     """
     if isinstance(item, (str, os.PathLike)):
         return _read(item)
@@ -162,7 +162,7 @@ def read(item: Any) -> Any:
         return item
     if isinstance(item, Deferred):
         return item.fetch()
-    what = "missing value" if _is_missing(item) else f"{type(item).__name__} is not a picture"
+    what = "missing value" if _is_missing(item) else f"{type(item).__name__} is not an image"
     raise UnreadableError(f"{what}; expected a path, encoded bytes, a PIL image or a uint8 array")
 
 
@@ -170,7 +170,7 @@ def make_portable(item: Any) -> Any:
     """Make of an item what can be sent to another process, where the same comes of it.
 
     An open image becomes its pixels, since its file stays here and a copy of it forgets what its format
-    said; what holds no picture becomes the reason why.
+    said; what holds no image becomes the reason why.
 
     Examples
     --------
@@ -188,7 +188,7 @@ def make_portable(item: Any) -> Any:
 
 
 def measure(data: bytes) -> tuple[int, int] | None:
-    """Give width and height of an encoded picture, upright, from its header; None when that cannot be read.
+    """Give width and height of an encoded image, upright, from its header; None when that cannot be read.
 
     Examples
     --------
@@ -206,7 +206,7 @@ def measure(data: bytes) -> tuple[int, int] | None:
 
 
 def identify(data: bytes, formats: tuple[str, ...]) -> tuple[str, int, int] | None:
-    """Give format, width and height of an encoded picture from its header; None when it is in none of the formats.
+    """Give format, width and height of an encoded image from its header; None when it is in none of the formats.
 
     Parameters
     ----------
@@ -219,8 +219,8 @@ def identify(data: bytes, formats: tuple[str, ...]) -> tuple[str, int, int] | No
     --------
     >>> from featx.images.decode import identify
     >>> from featx.samples import load_fashion_mnist
-    >>> picture = load_fashion_mnist("test")[0][0]
-    >>> identify(picture, ("PNG", "JPEG")), identify(picture, ("JPEG",))
+    >>> image = load_fashion_mnist("test")[0][0]
+    >>> identify(image, ("PNG", "JPEG")), identify(image, ("JPEG",))
     (('PNG', 28, 28), None)
     """
     try:
@@ -241,7 +241,7 @@ def _read(path: str | os.PathLike[str]) -> bytes:
     try:
         mode = os.stat(path).st_mode
         if stat.S_ISDIR(mode):
-            raise UnreadableError("is a directory; give the picture files in it")
+            raise UnreadableError("is a directory; give the image files in it")
         if not stat.S_ISREG(mode):
             raise UnreadableError("is not a regular file; featx reads no pipes, sockets or devices")
         with open(path, "rb", buffering=0) as file:
@@ -261,7 +261,7 @@ def _from_bytes(data: bytes | bytearray | memoryview, shortest: int | None) -> I
     try:
         image = Image.open(io.BytesIO(data))
     except UnidentifiedImageError:
-        raise UnreadableError("not a picture in a format that Pillow reads, or its beginning is damaged") from None
+        raise UnreadableError("not an image in a format that Pillow reads, or its beginning is damaged") from None
     except Exception as error:  # Pillow's plugins raise nearly anything on damaged files
         raise UnreadableError(_explain(error)) from None
     if shortest and image.format in ("JPEG", "MPO"):
@@ -287,7 +287,7 @@ def _explain(error: Exception) -> str:
         limit = 2 * (Image.MAX_IMAGE_PIXELS or 0)
         return f"more than {limit:,} pixels, Pillow's limit (a decompression bomb?); make it smaller"
     text = str(error) or type(error).__name__
-    return f"damaged or truncated picture ({text}); get the file again or leave it out"
+    return f"damaged or truncated image ({text}); get the file again or leave it out"
 
 
 def _turn(image: Image.Image) -> Image.Transpose | None:

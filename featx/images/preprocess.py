@@ -12,7 +12,7 @@ from PIL import Image
 
 __all__ = ["CROPS", "INTERPOLATIONS", "Preprocess", "to_canvas"]
 
-#: What becomes of the parts of a picture that a canvas of another shape has no room for.
+#: What becomes of the parts of an image that a canvas of another shape has no room for.
 CROPS = ("center", "whole", "pad")
 
 INTERPOLATIONS = {
@@ -27,7 +27,7 @@ LARGEST = 4096
 
 @dataclass(frozen=True)
 class Preprocess:
-    """What a backbone's training did to a picture before the network saw it.
+    """What a backbone's training did to an image before the network saw it.
 
     Parameters
     ----------
@@ -108,11 +108,11 @@ class Preprocess:
         return read
 
 
-#: Beyond this ratio of the sides, resizing the whole picture would need memory without bound.
+#: Beyond this ratio of the sides, resizing the whole image would need memory without bound.
 LONGEST_RATIO = 8
 #: Up to this ratio Pillow takes the horizontal pass first; beyond, that depends on the size.
 HORIZONTAL_FIRST = 2
-#: How far a filter reaches on either side, in pixels of the smaller picture.
+#: How far a filter reaches on either side, in pixels of the smaller image.
 _REACH = {"bilinear": 1, "bicubic": 2, "lanczos": 3}
 
 
@@ -121,7 +121,7 @@ def to_canvas(
 ) -> None:
     """Resize and crop one RGB image into ``out``, to the bit as Pillow does it.
 
-    Rows and columns that the crop leaves out are not computed. Only a picture more than 8
+    Rows and columns that the crop leaves out are not computed. Only an image more than 8
     times as long as it is wide is treated in another way: of it, the part that the crop keeps
     is resized alone, which rounds in another order: on photographs by at most 12 levels of
     255, 0.2 in the mean.
@@ -135,12 +135,12 @@ def to_canvas(
     out : ndarray of uint8, shape (3, height, width)
         Receives the planes.
     crop : {"center", "whole", "pad"}, default="center"
-        ``"center"`` follows the backbone's own rule. ``"whole"`` resizes the whole picture to the
-        canvas, whatever becomes of its aspect. ``"pad"`` keeps the aspect and the whole picture,
+        ``"center"`` follows the backbone's own rule. ``"whole"`` resizes the whole image to the
+        canvas, whatever becomes of its aspect. ``"pad"`` keeps the aspect and the whole image,
         in the middle of a canvas of the mean colour.
     fast : bool, default=False
         Compute still less, which rounds a few values in ten thousand by a level or two
-        otherwise; and average blocks first of a picture of more than four times the canvas.
+        otherwise; and average blocks first of an image of more than four times the canvas.
 
     Examples
     --------
@@ -177,7 +177,7 @@ def _write_planes(canvas: Image.Image, out: npt.NDArray[np.uint8]) -> None:
 
 
 def _keep_all(image: Image.Image, preprocess: Preprocess, pad: bool, fast: bool) -> Image.Image:
-    """Resize the whole picture to the canvas, or into it."""
+    """Resize the whole image to the canvas, or into it."""
     size = width, height = preprocess.width, preprocess.height
     if pad:
         scale = min(width / image.width, height / image.height)
@@ -192,7 +192,7 @@ def _keep_all(image: Image.Image, preprocess: Preprocess, pad: bool, fast: bool)
 
 
 class _Crop(NamedTuple):
-    """The part that is kept of the resized picture, and the size of that."""
+    """The part that is kept of the resized image, and the size of that."""
 
     left: int
     upper: int
@@ -202,7 +202,7 @@ class _Crop(NamedTuple):
     full_height: int
 
     def rows(self, height: int, reach: int) -> tuple[int, int]:
-        """Find the rows of a picture of this height that the crop depends on."""
+        """Find the rows of an image of this height that the crop depends on."""
         scale = height / self.full_height
         margin = reach * max(scale, 1.0) + 1
         return max(0, int(self.upper * scale - margin)), min(height, int(self.lower * scale + margin) + 1)

@@ -1,4 +1,4 @@
-"""Real pictures to compare networks on: what scikit-learn and featx carry."""
+"""Real images to compare networks on: what scikit-learn and featx carry."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from featx.images.decode import decode
 from featx.images.preprocess import Preprocess, to_canvas
 from featx.samples import load_fashion_mnist
 
-__all__ = ["list_real_pictures", "real_pictures"]
+__all__ = ["list_real_images", "real_images"]
 
 
-def list_real_pictures() -> list[Any]:
+def list_real_images() -> list[Any]:
     """Give two photographs, their quarters and two pieces of clothing, as an extractor takes them."""
     items: list[Any] = []
     for photo in load_sample_images().images:
@@ -24,14 +24,14 @@ def list_real_pictures() -> list[Any]:
     return items + list(load_fashion_mnist("test")[0][:300:150])
 
 
-def real_pictures(preprocess: Preprocess) -> npt.NDArray[np.uint8]:
+def real_images(preprocess: Preprocess) -> npt.NDArray[np.uint8]:
     """Put them on the canvas.
 
     Returns
     -------
     ndarray of uint8, shape (12, 3, height, width)
     """
-    items = list_real_pictures()
+    items = list_real_images()
     pixels = np.empty((len(items), 3, preprocess.height, preprocess.width), np.uint8)
     for item, out in zip(items, pixels, strict=True):
         to_canvas(decode(item), preprocess, out)

@@ -1,4 +1,4 @@
-"""Pictures in, features out, in order: decoding and inference side by side.
+"""Images in, features out, in order: decoding and inference side by side.
 
 Each worker thread takes a batch, decodes it and runs it on the shared session.
 Pillow and onnxruntime both release the interpreter's lock, so that the threads
@@ -7,7 +7,7 @@ session. At most two batches a thread are under way, so memory does not grow
 with the input.
 
 A card wants larger batches, always of one shape, and none of the processor's time:
-there a few threads look after a batch each, and the pictures of all of them are decoded
+there a few threads look after a batch each, and the images of all of them are decoded
 by as many threads as there are cores, oldest batch first.
 """
 
@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from featx.cache.keys import Recall, Source
+from featx.cache.keys import CachedFeatures, LoadedImage
 from featx.cache.store import FileState
 from featx.errors import Failure, OutOfMemoryError
 from featx.images.decode import UnreadableError, decode, describe, read
@@ -40,7 +40,7 @@ __all__ = ["Batch", "View", "embed", "run"]
 
 _WORKER = "featx-worker"
 _LANES = 6  # batches under way on a card: two run there, the others are being decoded
-_PIECE = 4  # pictures that a thread decodes for a card before it looks what is most urgent
+_PIECE = 4  # images that a thread decodes for a card before it looks what is most urgent
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class View:
-    """One backbone's look at a picture.
+    """One backbone's look at an image.
 
     Parameters
     ----------
@@ -72,16 +72,16 @@ class View:
     n_features : int
         Length of a row.
     crop : {"center", "whole", "pad"}, default="center"
-        How the picture gets onto the canvas.
-    recall : Recall or None, default=None
-        Gives features of pictures that were embedded before, and keeps those of others.
+        How the image gets onto the canvas.
+    recall : CachedFeatures or None, default=None
+        Gives features of images that were embedded before, and keeps those of others.
     """
 
     session: Session
     preprocess: Preprocess
     n_features: int
     crop: str = "center"
-    recall: Recall | None = None
+    recall: CachedFeatures | None = None
 
 
 def run(
@@ -103,8 +103,8 @@ def run(
     views : sequence of View
         Their features stand side by side in a row, in this order.
     batch_size, n_threads : int
-        Pictures a batch, and threads that decode: a batch each, which they then run on the CPU,
-        or a few pictures of a batch for a card.
+        Images a batch, and threads that decode: a batch each, which they then run on the CPU,
+        or a few images of a batch for a card.
     read_ahead : bool, default=True
         Whether to take further items before the first batch has come out.
     fast : bool, default=False
@@ -173,7 +173,7 @@ class _Job:
     fast: bool
     profile: Profile
     stop: StopSwitch
-    fits: list[int]  # how many pictures each view's device takes at once, known better with time
+    fits: list[int]  # how many images each view's device takes at once, known better with time
     decoders: ThreadPoolExecutor | None = None  # who decodes for a card
 
     def embed(self, start: int, items: list[Any]) -> Batch:
@@ -201,7 +201,7 @@ class _Job:
     def _fill(
         self, parts: list[_Part], items: list[Any], start: int, piece: range
     ) -> tuple[list[Failure], dict[FileState, bytes]]:
-        """Decode some of a batch's pictures, or look them up; several threads may be at one batch."""
+        """Decode some of a batch's images, or look them up; several threads may be at one batch."""
         recall = self.views[0].recall  # reading and digesting is the same for all
         shortest = max(view.preprocess.resize for view in self.views) if self.fast else None
         failures: list[Failure] = []
@@ -212,7 +212,7 @@ class _Job:
                 break
             try:
                 with _timed(spent, "read"):
-                    source = recall.read(items[i], shortest) if recall else Source(read(items[i]))
+                    source = recall.read(items[i], shortest) if recall else LoadedImage(read(items[i]))
                 if source.state and source.digest:
                     files[source.state] = source.digest
                 missing = [part for part in parts if not part.recalls(i, source.digest)]
@@ -268,7 +268,7 @@ class _Part:
         return False
 
     def take(self, i: int, image: Any, digest: bytes | None, fast: bool) -> None:
-        """Put a picture on the canvas."""
+        """Put an image on the canvas."""
         to_canvas(image, self.view.preprocess, self.pixels[i], crop=self.view.crop, fast=fast)
         self.filled[i] = True
         if digest is not None:

@@ -20,7 +20,7 @@ COSINES = {"float32": 0.999999, "float16": 0.999, "int8": 0.999}
 
 
 class CanonicalCheck(NamedTuple):
-    """How far the features of the canonical picture lie from those in the file.
+    """How far the features of the canonical image lie from those in the file.
 
     Parameters
     ----------
@@ -46,7 +46,7 @@ class CanonicalCheck(NamedTuple):
 
 
 def check_canonical(backbone: Backbone, device: str = "auto", providers: Providers = None) -> CanonicalCheck:
-    """Run a backbone on its canonical picture.
+    """Run a backbone on its canonical image.
 
     Parameters
     ----------
@@ -95,7 +95,7 @@ def require_canonical(backbone: Backbone, device: str, providers: Providers = No
         if not check.passed:
             raise DeviceError(
                 f"{backbone.path}: on {check.device} this backbone gives other features than where it was made "
-                f"(cosine {check.cosine:.6f} on its canonical picture, needed {check.needed}); the file was changed, "
+                f"(cosine {check.cosine:.6f} on its canonical image, needed {check.needed}); the file was changed, "
                 "or this device cannot be trusted with it: featx backbones verify"
             )
         _passed.add(case)

@@ -15,10 +15,10 @@ from featx.errors import InputError
 from featx.images.preprocess import CROPS
 from featx.session import check_device
 
-__all__ = ["BackboneSpec", "Part", "Plan", "list_backbones", "make_plan"]
+__all__ = ["BackboneArgument", "BackboneSpec", "FeatureSpec", "list_backbones", "make_spec"]
 
 #: One backbone, or several side by side.
-BackboneSpec = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
+BackboneArgument = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
 _CHOICES = {
     "on_error": ("raise", "nan"),
@@ -28,7 +28,7 @@ _CHOICES = {
 }
 
 
-class Part(NamedTuple):
+class BackboneSpec(NamedTuple):
     """One backbone, and how many features each of its layers gives."""
 
     backbone: Backbone
@@ -36,14 +36,14 @@ class Part(NamedTuple):
 
     @property
     def width(self) -> int:
-        """Features of a picture."""
+        """Features of an image."""
         return sum(self.widths.values())
 
 
-class Plan(NamedTuple):
+class FeatureSpec(NamedTuple):
     """The backbones, their identity (or identities, for a list), and every parameter that changes values."""
 
-    parts: list[Part]
+    parts: list[BackboneSpec]
     identity: str | list[str]
     values: dict[str, Any]
 
@@ -69,7 +69,7 @@ class Plan(NamedTuple):
         return changed
 
 
-def make_plan(parameters: Mapping[str, Any], *, download: bool = True) -> Plan:
+def make_spec(parameters: Mapping[str, Any], *, download: bool = True) -> FeatureSpec:
     """Check the parameters of a `FeatureExtractor`, and open what they name.
 
     Parameters
@@ -81,7 +81,7 @@ def make_plan(parameters: Mapping[str, Any], *, download: bool = True) -> Plan:
 
     Returns
     -------
-    Plan
+    FeatureSpec
 
     Raises
     ------
@@ -91,8 +91,8 @@ def make_plan(parameters: Mapping[str, Any], *, download: bool = True) -> Plan:
     Examples
     --------
     >>> from featx import FeatureExtractor
-    >>> from featx.inference.spec import make_plan
-    >>> make_plan(FeatureExtractor(layer=["stage4", "head"]).get_params()).values["layer"]
+    >>> from featx.inference.spec import make_spec
+    >>> make_spec(FeatureExtractor(layer=["stage4", "head"]).get_params()).values["layer"]
     ['stage4', 'head']
     """
     _check(parameters)
@@ -103,7 +103,7 @@ def make_plan(parameters: Mapping[str, Any], *, download: bool = True) -> Plan:
     parts = []
     for one in list_backbones(given):
         backbone = open_backbone(one, parameters["precision"], download=download)
-        parts.append(Part(backbone, n_features(backbone, parameters["layer"], parameters["pooling"])))
+        parts.append(BackboneSpec(backbone, n_features(backbone, parameters["layer"], parameters["pooling"])))
     layers = [list(part.widths) for part in parts]
     identities = [part.backbone.identity for part in parts]
     values = {
@@ -113,7 +113,7 @@ def make_plan(parameters: Mapping[str, Any], *, download: bool = True) -> Plan:
         "l2_normalize": bool(parameters["l2_normalize"]),
         "decode": parameters["decode"],
     }
-    return Plan(parts, identities if several else identities[0], values)
+    return FeatureSpec(parts, identities if several else identities[0], values)
 
 
 def _check(parameters: Mapping[str, Any]) -> None:
@@ -132,7 +132,7 @@ def _check(parameters: Mapping[str, Any]) -> None:
     check_device(parameters["device"])
 
 
-def list_backbones(backbone: BackboneSpec) -> list[str | os.PathLike[str]]:
+def list_backbones(backbone: BackboneArgument) -> list[str | os.PathLike[str]]:
     """Give one backbone, or several, as a list."""
     return [backbone] if isinstance(backbone, (str, os.PathLike)) else list(backbone)
 

@@ -1,4 +1,4 @@
-"""Share the pictures of a call among processes, through joblib."""
+"""Share the images of a call among processes, through joblib."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from featx.images.decode import describe, make_portable
 from featx.inference.engine import Batch
 from featx.inference.timing import Profile
 
-__all__ = ["count_jobs", "share"]
+__all__ = ["count_jobs", "embed_in_processes"]
 
-#: Pictures that are worth a process, those that one gets at a time at most, and times that each shall get some.
+#: Images that are worth a process, those that one gets at a time at most, and times that each shall get some.
 _FEWEST, _MOST, _PIECES = 256, 2048, 4
 
 
@@ -34,7 +34,7 @@ def count_jobs(n_jobs: int | None, n_items: int) -> int:
     return min(int(joblib.effective_n_jobs(n_jobs)), n_items // _FEWEST)
 
 
-def share(
+def embed_in_processes(
     items: Sequence[Any], embed: Callable[[list[Any], Profile], Batch], *, n_jobs: int, size: int, profile: Profile
 ) -> Generator[tuple[Batch, int], None, None]:
     """Embed items in several processes.
@@ -42,13 +42,13 @@ def share(
     Parameters
     ----------
     items : sequence
-        Pictures.
+        Images.
     embed : callable
         Does some of them, there: called with a list and what counts where the time goes. It is pickled.
     n_jobs : int
         How many processes.
     size : int
-        Pictures a batch; a process gets so many or a multiple at a time.
+        Images a batch; a process gets so many or a multiple at a time.
     profile : Profile
         Counts what all of them count.
 

@@ -2,11 +2,11 @@
 
 A ``.featx`` file is a zip archive of three things: ``featx.json`` (format
 version, versions of what made it, each backbone's identity, what the pipeline
-is and answers to a few pictures, and whatever the caller wants remembered),
+is and answers to a few images, and whatever the caller wants remembered),
 ``pipeline.skops`` and, on request, the backbones.
 
 The promise: every featx reads the files of all earlier ones. Under another
-scikit-learn a pipeline is asked about the pictures that it was asked about when
+scikit-learn a pipeline is asked about the images that it was asked about when
 it was saved, and is loaded if it still answers the same.
 
 To raise the format version: change FORMAT, keep reading every earlier one, and
@@ -42,8 +42,8 @@ from featx.backbones.file import read_backbone
 from featx.backbones.sandbox import inspect_apart
 from featx.errors import BackboneError, PipelineFileError, UntrustedTypeError
 from featx.extractor import FeatureExtractor
-from featx.inference.spec import BackboneSpec, list_backbones
-from featx.persistence.fingerprint import compare_answers, describe_pipeline, record_answers
+from featx.inference.spec import BackboneArgument, list_backbones
+from featx.persistence.fingerprint import check_predictions, describe_pipeline, record_predictions
 from featx.pipelines import find_extractors
 
 __all__ = ["TRUSTED", "list_types", "load", "read_info", "save"]
@@ -143,7 +143,7 @@ def save(
             for backbone in backbones.values()
         ],
         "pipeline": describe_pipeline(pipeline, extractors),
-        "answers": record_answers(pipeline),
+        "answers": record_predictions(pipeline),
         "info": dict(info or {}),
     }
     with write_whole(path) as scratch, zipfile.ZipFile(scratch, "w") as archive:
@@ -153,7 +153,7 @@ def save(
             archive.write(backbone.path, _member(backbone.identity))
 
 
-def load(path: str | os.PathLike[str], *, backbone: BackboneSpec | None = None) -> Any:
+def load(path: str | os.PathLike[str], *, backbone: BackboneArgument | None = None) -> Any:
     """Load a saved pipeline; nothing in the file is executed.
 
     Parameters
@@ -210,10 +210,10 @@ def load(path: str | os.PathLike[str], *, backbone: BackboneSpec | None = None) 
         extractor.backbone = found if isinstance(extractor.backbone_identity_, list) else found[0]
     if other:
         if not (answers := about.get("answers")):
-            text = "whether it answers the same cannot be told from the file: evaluate it on labelled pictures"
+            text = "whether it answers the same cannot be told from the file: evaluate it on labelled images"
             now = metadata.version("scikit-learn")
             warnings.warn(f"{path}: saved under scikit-learn {other}, and this is {now}; {text}", stacklevel=2)
-        elif different := compare_answers(pipeline, answers):
+        elif different := check_predictions(pipeline, answers):
             raise PipelineFileError(f"{path}: {different}{_after(other)}")
     return pipeline
 

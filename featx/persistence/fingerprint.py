@@ -1,4 +1,4 @@
-"""What a pipeline says of itself in its file, and what it answers to a few pictures: whether it still does."""
+"""What a pipeline says of itself in its file, and what it answers to a few images: whether it still does."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sklearn.base import BaseEstimator, is_classifier, is_regressor
 from featx.extractor import FeatureExtractor
 from featx.samples import load_fashion_mnist
 
-__all__ = ["TOLERANCE", "compare_answers", "describe_pipeline", "record_answers"]
+__all__ = ["TOLERANCE", "check_predictions", "describe_pipeline", "record_predictions"]
 
 #: How far a number may move, as a part of the largest, before it is another answer. Processors
 #: and onnxruntime's releases move features in the sixth digit.
@@ -56,27 +56,27 @@ def describe_pipeline(pipeline: BaseEstimator, extractors: Iterable[FeatureExtra
     }
 
 
-def record_answers(pipeline: BaseEstimator) -> dict[str, Any] | None:
-    """Ask a pipeline about four pictures of clothes that come with featx.
+def record_predictions(pipeline: BaseEstimator) -> dict[str, Any] | None:
+    """Ask a pipeline about four images of clothes that come with featx.
 
     Returns
     -------
     dict or None
         ``method`` and ``values``, lists of numbers; None for a pipeline that takes no plain
-        list of pictures or answers no numbers.
+        list of images or answers no numbers.
     """
     for method in _METHODS:
         if hasattr(pipeline, method):
             try:
                 values = np.asarray(_ask(pipeline, method), float)
-            except Exception:  # whatever a pipeline says that wants columns, other shapes or other pictures
+            except Exception:  # whatever a pipeline says that wants columns, other shapes or other images
                 continue
             ok = values.size and np.isfinite(values).all()
             return {"method": method, "values": values.ravel()[:_MOST].tolist()} if ok else None
     return None
 
 
-def compare_answers(pipeline: BaseEstimator, recorded: dict[str, Any]) -> str:
+def check_predictions(pipeline: BaseEstimator, recorded: dict[str, Any]) -> str:
     """Ask the same again; say what is different, or nothing.
 
     Parameters
@@ -84,7 +84,7 @@ def compare_answers(pipeline: BaseEstimator, recorded: dict[str, Any]) -> str:
     pipeline : estimator
         As it was loaded.
     recorded : dict
-        Of `record_answers`.
+        Of `record_predictions`.
     """
     try:
         now = np.asarray(_ask(pipeline, recorded["method"]), float).ravel()[:_MOST]
@@ -92,13 +92,13 @@ def compare_answers(pipeline: BaseEstimator, recorded: dict[str, Any]) -> str:
         return f"it does not run ({type(error).__name__}: {error})"
     then = np.asarray(recorded["values"], float)
     if now.shape != then.shape:
-        return f"it gives {len(now)} numbers for four pictures and gave {len(then)}"
+        return f"it gives {len(now)} numbers for four images and gave {len(then)}"
     apart = float(np.abs(now - then).max() / max(1.0, np.abs(then).max()))
-    return f"its answers to four pictures are off by up to {apart:.2g}" if not apart <= TOLERANCE else ""
+    return f"its answers to four images are off by up to {apart:.2g}" if not apart <= TOLERANCE else ""
 
 
 def _ask(pipeline: Any, method: str) -> Any:
-    pictures, _ = load_fashion_mnist("test")
+    images, _ = load_fashion_mnist("test")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return getattr(pipeline, method)(list(pictures[:4]))
+        return getattr(pipeline, method)(list(images[:4]))

@@ -75,7 +75,7 @@ def build_backbone(
 
 
 def write_backbone(path: Path, model: onnx.ModelProto, description: Mapping[str, Any]) -> None:
-    """Check a graph, describe it, run the canonical picture through it, and write it.
+    """Check a graph, describe it, run the canonical image through it, and write it.
 
     Parameters
     ----------

@@ -15,7 +15,7 @@ from featx._optional import import_optional
 from featx.backbones.file import read_backbone
 from featx.errors import BackboneError, first_line
 from featx.images.preprocess import Preprocess
-from featx.images.reference import real_pictures
+from featx.images.reference import real_images
 from featx.recipes.build import build_backbone
 from featx.recipes.network import export_network
 from featx.recipes.verify import Difference, compare_layers, compare_logits
@@ -46,7 +46,7 @@ def export_backbone(
     Parameters
     ----------
     network : torch.nn.Module
-        One of timm's, in evaluation mode, float32, from normalised pictures to class scores.
+        One of timm's, in evaluation mode, float32, from normalised images to class scores.
     output : str or path
         The file; written whole or not at all.
     name, license, source : str
@@ -56,7 +56,7 @@ def export_backbone(
     recipe : mapping
         Versions and digests to keep.
     pixels : ndarray of uint8, shape (n, 3, height, width), or None
-        Real pictures to compare on; None takes `real_pictures`.
+        Real images to compare on; None takes `real_images`.
     classifier : bool, default=True
         False leaves out all that comes behind the layer ``head``, such as 500 MB of a VGG.
 
@@ -71,7 +71,7 @@ def export_backbone(
     BackboneError
         When the file differs from the network; the message says where first.
     """
-    pixels = real_pictures(preprocess) if pixels is None else pixels
+    pixels = real_images(preprocess) if pixels is None else pixels
     with write_whole(output) as scratch:
         build_backbone(
             scratch,

@@ -1,4 +1,4 @@
-"""How near the features of one backbone come to those of another, on pictures neither was made with."""
+"""How near the features of one backbone come to those of another, on images neither was made with."""
 
 from __future__ import annotations
 
@@ -27,21 +27,21 @@ class Fidelity:
 
     Parameters
     ----------
-    n_pictures : int
+    n_images : int
         How many were compared.
     cosine : float
-        Mean cosine between the two features of a picture.
+        Mean cosine between the two features of an image.
     smallest_cosine : float
-        Of the picture that fares worst.
+        Of the image that fares worst.
     same_class : float or None
-        Share of pictures to which the networks' own classifiers give the same class; None
+        Share of images to which the networks' own classifiers give the same class; None
         for a backbone without one.
     accuracy, reference_accuracy : float or None
         Cross-validated accuracy of logistic regression, fitted on the copy's features and
         on the original's; None without labels.
     """
 
-    n_pictures: int
+    n_images: int
     cosine: float
     smallest_cosine: float
     same_class: float | None
@@ -49,7 +49,7 @@ class Fidelity:
     reference_accuracy: float | None = None
 
     def __str__(self) -> str:
-        text = f"{self.n_pictures} held-out pictures: cosine {self.cosine:.4f} (smallest {self.smallest_cosine:.4f})"
+        text = f"{self.n_images} held-out images: cosine {self.cosine:.4f} (smallest {self.smallest_cosine:.4f})"
         if self.same_class is not None:
             text += f", same class {self.same_class:.3f}"
         if self.accuracy is not None:
@@ -67,9 +67,9 @@ def measure_fidelity(
     reference, copy : Backbone
         The original and what was made of it.
     pixels : ndarray of uint8, shape (n, 3, height, width)
-        Pictures on the canvas.
+        Images on the canvas.
     labels : sequence or None
-        One for each picture.
+        One for each image.
     """
     theirs, ours = (_run(_features(backbone), pixels) for backbone in (reference, copy))
     cosines = cosine_rows(theirs, ours)

@@ -196,7 +196,7 @@ def count_parameters(model: onnx.ModelProto) -> int:
 
 
 def count_gflops(model: onnx.ModelProto) -> float:
-    """Count billions of multiply-adds in convolutions and matrix products for one picture."""
+    """Count billions of multiply-adds in convolutions and matrix products for one image."""
     shapes = shapes_of(model)
     total = 0
     for node in model.graph.node:

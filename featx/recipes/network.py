@@ -37,7 +37,7 @@ def export_network(network: Any, height: int, width: int) -> ExportedNetwork:
     Parameters
     ----------
     network : torch.nn.Module
-        From normalised pictures to class scores.
+        From normalised images to class scores.
     height, width : int
         The canvas; fixed in the graph, since padding that depends on the size
         is folded in as numbers.

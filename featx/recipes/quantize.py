@@ -2,7 +2,7 @@
 
 ``int8`` for the CPU: weights a channel at a time and in seven bits, since processors
 without VNNI add two products in sixteen; activations in eight, by the range that
-calibration pictures take. What comes before ``stage1`` stays in float32: it holds few
+calibration images take. What comes before ``stage1`` stays in float32: it holds few
 weights and most of the error. ``float16`` for CUDA: everything but the normalisation.
 """
 
@@ -58,7 +58,7 @@ def quantize_backbone(
     precision : {"int8", "float16"}
         Of weights and activations.
     calibration : ndarray of uint8, shape (n, 3, height, width)
-        Pictures on the canvas that show the range of activations; unused for float16.
+        Images on the canvas that show the range of activations; unused for float16.
     held_out : ndarray of uint8, shape (m, 3, height, width)
         Others, to measure on.
     labels : sequence or None
@@ -91,7 +91,7 @@ def quantize_backbone(
         "onnxruntime": _onnxruntime().__version__,
     }
     if precision == "int8":
-        recipe |= {"calibration_pictures": len(calibration), "float32_until": keep_float or ""}
+        recipe |= {"calibration_images": len(calibration), "float32_until": keep_float or ""}
     with write_whole(output) as scratch:
         write_backbone(
             scratch,
@@ -125,13 +125,13 @@ def _quantize(
         node.name = node.name or f"{node.op_type}_{i}"
     kept = ancestors(model.graph, {"normalized"} if keep_float is None else {backbone.layer(keep_float).tensor})
 
-    class Pictures(quantization.CalibrationDataReader):  # type: ignore[misc]
+    class Images(quantization.CalibrationDataReader):  # type: ignore[misc]
         def __init__(self) -> None:
-            self.pictures: Iterator[Pixels] = iter(calibration)
+            self.images: Iterator[Pixels] = iter(calibration)
 
         def get_next(self) -> dict[str, Pixels] | None:
-            picture = next(self.pictures, None)
-            return None if picture is None else {"pixels": picture[None]}
+            image = next(self.images, None)
+            return None if image is None else {"pixels": image[None]}
 
     with tempfile.TemporaryDirectory(prefix="featx-") as folder:
         target = Path(folder, "int8.onnx")
@@ -142,7 +142,7 @@ def _quantize(
             quantization.quantize_static(
                 model,
                 target,
-                Pictures(),
+                Images(),
                 quant_format=quantization.QuantFormat.QDQ,
                 per_channel=True,
                 reduce_range=True,

@@ -65,7 +65,7 @@ def compare_layers(backbone: Backbone, network: Any, pixels: npt.NDArray[np.uint
     network : torch.nn.Module
         In evaluation mode, float32.
     pixels : ndarray of uint8, shape (n, 3, height, width)
-        Real pictures on the backbone's canvas.
+        Real images on the backbone's canvas.
     """
     torch = import_optional("torch", "export")
     maps: dict[str, Any] = {}

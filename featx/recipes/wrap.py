@@ -21,7 +21,7 @@ from featx.backbones.graph import ancestors, tap
 from featx.backbones.sandbox import inspect_apart
 from featx.errors import BackboneError, InputError, MissingDependencyError, first_line
 from featx.images.preprocess import Preprocess
-from featx.images.reference import real_pictures
+from featx.images.reference import real_images
 from featx.recipes.build import normalize_inside, rename, write_backbone
 from featx.recipes.layers import (
     count_gflops,
@@ -80,7 +80,7 @@ def wrap_network(
     Returns
     -------
     list of Difference
-        Between the two, on real pictures: the features and the class scores.
+        Between the two, on real images: the features and the class scores.
 
     Raises
     ------
@@ -113,12 +113,12 @@ def wrap_network(
             strip(model)  # exporters leave file paths and code there
             normalize_inside(model.graph, preprocess, channel_order, network.layout)
             write_backbone(scratch, model, description)
-            pixels = real_pictures(preprocess)
+            pixels = real_images(preprocess)
             backbone = read_backbone(scratch)
             theirs = _run_original(original, network, layers[-1], preprocess, channel_order, pixels)
             ours = [Session(tap(backbone, "head", "flatten", False), "cpu").run(pixels), run_logits(backbone, pixels)]
             if short := [len(rows) for rows in ours if len(rows) != len(pixels)]:
-                raise BackboneError(f"{len(pixels)} pictures give {short[0]} rows")
+                raise BackboneError(f"{len(pixels)} images give {short[0]} rows")
             differences = [
                 difference(what, one.reshape(len(pixels), -1), other.reshape(len(pixels), -1))
                 for what, one, other in zip(("features", "logits"), theirs, ours, strict=True)
@@ -135,7 +135,7 @@ def wrap_network(
 
 @dataclass(frozen=True)
 class _Network:
-    """A classifier with a free number of pictures, and what is known of its tensors."""
+    """A classifier with a free number of images, and what is known of its tensors."""
 
     source: str
     model: onnx.ModelProto
@@ -192,7 +192,7 @@ class _Network:
         return next((before for before, after in self.renamed.items() if after == tensor), tensor)
 
     def is_known(self, tensor: str) -> bool:
-        """Whether a tensor has 2 to 4 dimensions of known size, the first of them the pictures."""
+        """Whether a tensor has 2 to 4 dimensions of known size, the first of them the images."""
         shape = self.shapes.get(tensor, [])
         return 2 <= len(shape) <= 4 and shape[0] == 1 and min(shape) > 0
 
@@ -224,10 +224,10 @@ def _single_input(model: onnx.ModelProto, source: Any) -> onnx.ValueInfoProto:
     inputs = [value for value in model.graph.input if value.name not in weights]
     if len(inputs) != 1:
         names = ", ".join(value.name for value in inputs) or "none"
-        raise BackboneError(f"{source}: expected one input, a picture; it has {names}")
+        raise BackboneError(f"{source}: expected one input, an image; it has {names}")
     kind = inputs[0].type.tensor_type.elem_type
     if kind != TensorProto.FLOAT:
-        raise BackboneError(f"{source}: takes {TensorProto.DataType.Name(kind)}, expected FLOAT pictures")
+        raise BackboneError(f"{source}: takes {TensorProto.DataType.Name(kind)}, expected FLOAT images")
     value = onnx.ValueInfoProto()
     value.CopyFrom(inputs[0])
     return value
@@ -241,7 +241,7 @@ def _layout(value: onnx.ValueInfoProto, source: Any, preprocess: Preprocess) -> 
             wanted = (preprocess.height, preprocess.width)
             if any(one not in (0, other) for one, other in zip(declared, wanted, strict=True)):
                 raise BackboneError(
-                    f"{source}: takes pictures of {declared[0]}x{declared[1]}, not {wanted[0]}x{wanted[1]}"
+                    f"{source}: takes images of {declared[0]}x{declared[1]}, not {wanted[0]}x{wanted[1]}"
                 )
             return layout
     raise BackboneError(f"{source}: input {value.name} has the shape {dims}, expected (N, 3, H, W) or (N, H, W, 3)")
@@ -308,12 +308,12 @@ def _shapes_first(nodes: Sequence[onnx.NodeProto]) -> list[onnx.NodeProto]:
     return ordered
 
 
-def _rename_reserved(graph: onnx.GraphProto, picture: str) -> dict[str, str]:
+def _rename_reserved(graph: onnx.GraphProto, image: str) -> dict[str, str]:
     """Call the input ``normalized``, and nothing else what featx calls values of its own."""
     names = sorted({name for node in graph.node for name in (*node.input, *node.output)})
-    renamed = {picture: "normalized"}
+    renamed = {image: "normalized"}
     for name in names:
-        if name != picture and name.startswith(_RESERVED):
+        if name != image and name.startswith(_RESERVED):
             new = f"network_{name}"
             while new in names:
                 new = f"network_{new}"
@@ -323,18 +323,18 @@ def _rename_reserved(graph: onnx.GraphProto, picture: str) -> dict[str, str]:
 
 
 def _free_batch(graph: onnx.GraphProto, layout: str, preprocess: Preprocess) -> int:
-    """Let the graph take any number of pictures, and give the one that the exporter wrote down, or 0."""
-    (picture,) = graph.input
+    """Let the graph take any number of images, and give the one that the exporter wrote down, or 0."""
+    (image,) = graph.input
     size = (preprocess.height, preprocess.width)
-    batch = int(picture.type.tensor_type.shape.dim[0].dim_value)
+    batch = int(image.type.tensor_type.shape.dim[0].dim_value)
     shape: list[str | int | None] = ["N", 3, *size] if layout == "NCHW" else ["N", *size, 3]
-    picture.CopyFrom(helper.make_tensor_value_info(picture.name, TensorProto.FLOAT, shape))
+    image.CopyFrom(helper.make_tensor_value_info(image.name, TensorProto.FLOAT, shape))
     constants = {tensor.name: tensor for tensor in graph.initializer}
-    of_picture = {picture.name}
+    of_image = {image.name}
     for i, node in enumerate(graph.node):
-        if not of_picture.intersection(node.input):
+        if not of_image.intersection(node.input):
             continue
-        of_picture.update(node.output)
+        of_image.update(node.output)
         if batch and node.op_type == "Reshape" and node.input[1] in constants:
             values = numpy_helper.to_array(constants[node.input[1]])
             if values.size and values[0] == batch:
@@ -348,7 +348,7 @@ def _free_batch(graph: onnx.GraphProto, layout: str, preprocess: Preprocess) -> 
 
 
 def _settle_shapes(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Put numbers where the network computes them from shapes, for one picture: inference follows only some."""
+    """Put numbers where the network computes them from shapes, for one image: inference follows only some."""
     graph = onnx.shape_inference.infer_shapes(model).graph
     whole = {value.name for value in graph.value_info if value.type.tensor_type.elem_type == TensorProto.INT64}
     wanted = {
@@ -359,9 +359,9 @@ def _settle_shapes(model: onnx.ModelProto) -> onnx.ModelProto:
     settled = onnx.ModelProto()
     settled.CopyFrom(model)
     settled.graph.output.extend(helper.make_tensor_value_info(name, TensorProto.INT64, None) for name in wanted)
-    picture = model.graph.input[0]
-    black = np.zeros([dim.dim_value for dim in picture.type.tensor_type.shape.dim], np.float32)
-    values = run_graph(settled.SerializeToString(), {picture.name: black}, sorted(wanted))
+    image = model.graph.input[0]
+    black = np.zeros([dim.dim_value for dim in image.type.tensor_type.shape.dim], np.float32)
+    values = run_graph(settled.SerializeToString(), {image.name: black}, sorted(wanted))
     settled.CopyFrom(model)
     del settled.graph.node[:]
     settled.graph.node.extend(node for node in model.graph.node if wanted.isdisjoint(node.output))
@@ -411,7 +411,7 @@ def _find_taps(network: _Network, preprocess: Preprocess, features: str | None) 
     for name in network.live:
         if name in before and name != head and network.is_map(name):
             channels, height, _ = network.shapes[name][1:]
-            if channels > 3 or height < preprocess.height:  # else it is still the picture
+            if channels > 3 or height < preprocess.height:  # else it is still the image
                 layers.append(_describe(network, name, canvas))
     return name_stages([*layers, _describe(network, head, canvas)], {})
 
@@ -437,7 +437,7 @@ def _refuse_tensor(network: _Network, tensor: str, features: str) -> None:
     elif tensor not in network.live and tensor != graph.output[0].name:
         why = "not a tensor of floats that alone leads to all that comes later"
     elif not network.is_known(tensor):
-        why = "not a tensor of 2 to 4 dimensions of known size, the first of them the pictures"
+        why = "not a tensor of 2 to 4 dimensions of known size, the first of them the images"
     else:
         return
     raise BackboneError(f"{network.source}: --output {features}: {why}; {_candidates(network)}")
@@ -523,16 +523,16 @@ def _run_original(
     channel_order: str,
     pixels: Pixels,
 ) -> list[npt.NDArray[Any]]:
-    """Run the file as it came, one picture at a time, on pictures that numpy normalised.
+    """Run the file as it came, one image at a time, on images that numpy normalised.
 
-    A file that takes another number gets the picture that many times.
+    A file that takes another number gets the image that many times.
     """
     mean, std = (np.array(v, np.float32).reshape(1, 3, 1, 1) for v in (preprocess.mean, preprocess.std))
-    pictures = (pixels.astype(np.float32) - mean) / std
+    images = (pixels.astype(np.float32) - mean) / std
     if channel_order == "BGR":
-        pictures = pictures[:, ::-1]
+        images = images[:, ::-1]
     if network.layout == "NHWC":
-        pictures = pictures.transpose(0, 2, 3, 1)
+        images = images.transpose(0, 2, 3, 1)
     model = onnx.ModelProto()
     model.CopyFrom(original)
     tensor = network.original_name(head.tensor)
@@ -542,8 +542,7 @@ def _run_original(
     content = model.SerializeToString()
     batch = network.batch or 1
     runs = [
-        run_graph(content, {network.original_input: np.repeat(picture[None], batch, axis=0)}, outputs)
-        for picture in pictures
+        run_graph(content, {network.original_input: np.repeat(image[None], batch, axis=0)}, outputs) for image in images
     ]
     rows, scores = (np.concatenate([part[: len(part) // batch] for part in parts]) for parts in zip(*runs, strict=True))
     if network.layouts.get(head.tensor) != "NCHW":

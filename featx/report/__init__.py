@@ -1,1 +1,1 @@
-"""What a person sees of a fitted pipeline: facts in `summary`, pictures in `drawing`."""
+"""What a person sees of a fitted pipeline: facts in `summary`, images in `drawing`."""

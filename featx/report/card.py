@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from featx._files import check_writable, write_whole
-from featx._text import plain
+from featx._text import printable
 from featx.report.metrics import describe_score
 
 __all__ = ["check_card", "make_card", "write_card"]
@@ -61,15 +61,15 @@ def _what(info: Mapping[str, Any], pipeline: Mapping[str, Any]) -> str:
     task, classes = pipeline.get("task") or info.get("task"), pipeline.get("classes")
     if task == "classification":
         named = f": {_some(classes)}" if classes else ""
-        text = f"Tells {len(classes) if classes else 'some'} classes of pictures apart{named}."
-        text += " It answers with one of them whatever a picture shows."
+        text = f"Tells {len(classes) if classes else 'some'} classes of images apart{named}."
+        text += " It answers with one of them whatever an image shows."
     elif task == "regression":
         of = f" ({_text(info['target_column'])})" if info.get("target_column") else ""
-        text = f"Gives a number{of} for a picture."
+        text = f"Gives a number{of} for an image."
     else:
-        text = "Gives features of a picture."
+        text = "Gives features of an image."
     if estimator := pipeline.get("estimator"):
-        shown = "\n".join(plain(line).replace("```", "` ` `") for line in str(estimator).split("\n"))
+        shown = "\n".join(printable(line).replace("```", "` ` `") for line in str(estimator).split("\n"))
         text += f"\n\n```\n{shown}\n```"
     return text
 
@@ -88,22 +88,22 @@ def _features(about: Mapping[str, Any]) -> str:
 
 def _fitted_on(info: Mapping[str, Any]) -> str:
     if counts := info.get("counts"):
-        total = f"{sum(counts.values()):,} pictures of {len(counts)} classes"
+        total = f"{sum(counts.values()):,} images of {len(counts)} classes"
         rows = [f"| {_text(label)} | {n:,} |" for label, n in list(counts.items())[:50]]
         more = [f"| {len(counts) - 50} more | {sum(list(counts.values())[50:]):,} |"] if len(counts) > 50 else []
-        return "\n".join([total, "", "| class | pictures |", "| --- | --- |", *rows, *more])
+        return "\n".join([total, "", "| class | images |", "| --- | --- |", *rows, *more])
     if target := info.get("target"):
         span = ", ".join(f"{_text(name)} {value:g}" for name, value in target.items())
-        return f"{info['n']:,} pictures with a number: {span}."
-    return f"{info['n']:,} pictures." if info.get("n") else "Not recorded."
+        return f"{info['n']:,} images with a number: {span}."
+    return f"{info['n']:,} images." if info.get("n") else "Not recorded."
 
 
 def _score(info: Mapping[str, Any]) -> str:
     score = info.get("score")
     if not score:
-        return "Not measured. `featx evaluate` does, on pictures with labels that it was not fitted on."
+        return "Not measured. `featx evaluate` does, on images with labels that it was not fitted on."
     lines = [f"On {_text(describe_score(score))}."]
-    lines += ["", "Pictures of another kind than those can do worse; `featx evaluate` tells."]
+    lines += ["", "Images of another kind than those can do worse; `featx evaluate` tells."]
     return "\n".join(lines)
 
 
@@ -118,7 +118,7 @@ def _some(classes: list[str]) -> str:
 
 def _text(value: Any) -> str:
     """Show text as it is: on one line, and no part of it taken for Markdown."""
-    return re.sub(r"([\\`*~\[\]<|]|(?<!\w)_|_(?!\w))", r"\\\1", plain(value))
+    return re.sub(r"([\\`*~\[\]<|]|(?<!\w)_|_(?!\w))", r"\\\1", printable(value))
 
 
 def _join(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""A picture of a classification: confusion matrix, and some right and wrong predictions."""
+"""An image of a classification: confusion matrix, and some right and wrong predictions."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def draw_classification(
     title: str,
     confusion: Sequence[Sequence[int]],
     classes: Sequence[str],
-    pictures: Sequence[Any],
+    images: Sequence[Any],
     y_true: npt.NDArray[np.str_],
     y_pred: npt.NDArray[np.str_],
     confidence: npt.NDArray[np.float64],
@@ -45,10 +45,10 @@ def draw_classification(
         Rows true, columns predicted, in the order of ``classes``.
     classes : sequence of str
         Their names.
-    pictures : sequence
+    images : sequence
         What `featx.images.decode.decode` takes.
     y_true, y_pred : ndarray of str
-        For each picture.
+        For each image.
     confidence : ndarray of float
         Probability of the predicted class: the least sure of the right
         predictions and the surest of the wrong ones are shown.
@@ -81,7 +81,7 @@ def draw_classification(
         for axis in axes:
             axis.set_axis_off()
         for axis, i in zip(axes, chosen, strict=False):
-            axis.imshow(np.asarray(decode(pictures[i])))
+            axis.imshow(np.asarray(decode(images[i])))
             text = str(y_pred[i]) if y_true[i] == y_pred[i] else f"{y_pred[i]}\n(is {y_true[i]})"
             axis.set_title(f"{text}\n{confidence[i]:.2f}", fontsize=8, color=colour)
     with write_whole(path) as scratch:

@@ -1,4 +1,4 @@
-"""A contact sheet: rows of pictures with some words beneath each."""
+"""A contact sheet: rows of images with some words beneath each."""
 
 from __future__ import annotations
 
@@ -18,27 +18,27 @@ from featx.images.decode import UnreadableError, decode
 __all__ = ["Tile", "draw_sheet"]
 
 _SIDE, _GAP, _LINE = 1.5, 0.15, 0.125  # inches: of a tile, between tiles, and of a line beneath
-_PIXELS = 240  # that are kept of a picture
+_PIXELS = 240  # that are kept of an image
 _LETTERS, _LINES = 27, 3  # of a caption: in a line, and lines
 _COLUMNS = 8
 
 
 class Tile(NamedTuple):
-    """One picture of a sheet.
+    """One image of a sheet.
 
     Parameters
     ----------
-    picture : object
+    image : object
         What `featx.images.decode.decode` takes; None where there is none.
     lines : sequence of str
         Beneath it; a long one keeps its end.
     reason : str
-        Shown on grey in the place of a picture.
+        Shown on grey in the place of an image.
     marked : bool
         Framed: a query.
     """
 
-    picture: Any
+    image: Any
     lines: Sequence[str]
     reason: str = ""
     marked: bool = False
@@ -52,7 +52,7 @@ def draw_sheet(path: Path, groups: Sequence[Sequence[Tile]]) -> None:
     path : pathlib.Path
         Where to.
     groups : sequence of sequence of Tile
-        A picture that cannot be decoded becomes a grey tile with the reason.
+        An image that cannot be decoded becomes a grey tile with the reason.
 
     Raises
     ------
@@ -80,7 +80,7 @@ def _draw(axis: Any, tile: Tile) -> None:
     pixels, reason = None, tile.reason
     if not reason:
         try:
-            image = decode(tile.picture, shortest=_PIXELS).copy()
+            image = decode(tile.image, shortest=_PIXELS).copy()
             image.thumbnail((_PIXELS, _PIXELS))
             pixels = np.asarray(image)
         except UnreadableError as error:

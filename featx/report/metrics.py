@@ -111,7 +111,7 @@ def summarize_regression(y_true: npt.ArrayLike, y_pred: npt.ArrayLike) -> dict[s
 
 
 def score(how: str, y_true: npt.ArrayLike, y_pred: npt.ArrayLike, task: str) -> dict[str, Any]:
-    """Say how good predictions of left-out pictures are, and how sure that is.
+    """Say how good predictions of left-out images are, and how sure that is.
 
     Parameters
     ----------
@@ -130,7 +130,7 @@ def score(how: str, y_true: npt.ArrayLike, y_pred: npt.ArrayLike, task: str) -> 
     Examples
     --------
     >>> from featx.report.metrics import score
-    >>> score("four left-out pictures", ["a", "b", "a", "b"], ["a", "b", "a", "a"], "classification")["values"]
+    >>> score("four left-out images", ["a", "b", "a", "b"], ["a", "b", "a", "a"], "classification")["values"]
     {'accuracy': 0.75}
     """
     if task == "classification":
@@ -157,8 +157,8 @@ def describe_score(found: dict[str, Any]) -> str:
     Examples
     --------
     >>> from featx.report.metrics import describe_score, score
-    >>> describe_score(score("left-out pictures", ["a", "b"] * 50, ["a", "b"] * 49 + ["a", "a"], "classification"))
-    'left-out pictures: accuracy 0.990 (95 % interval 0.946 to 0.998)'
+    >>> describe_score(score("left-out images", ["a", "b"] * 50, ["a", "b"] * 49 + ["a", "a"], "classification"))
+    'left-out images: accuracy 0.990 (95 % interval 0.946 to 0.998)'
     """
     said = []
     for name, value in found["values"].items():

@@ -17,7 +17,7 @@ _SAVED = """\
 import featx
 
 pipeline = featx.load({name})
-print(pipeline.{method}(["picture.jpg"]))
+print(pipeline.{method}(["image.jpg"]))
 ```"""
 
 _ONNX = """\
@@ -28,7 +28,7 @@ Python, with onnxruntime, numpy and Pillow; grey of 16 bits has to be scaled to 
 ```python
 import numpy as np, onnxruntime
 from PIL import Image, ImageOps
-image = ImageOps.exif_transpose(Image.open("picture.jpg")).convert("RGBA")
+image = ImageOps.exif_transpose(Image.open("image.jpg")).convert("RGBA")
 image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB"){fit}
 session = onnxruntime.InferenceSession({name})
 print(session.run(["{answer}"], {{"pixels": {pixels}}})[0][0])
@@ -39,7 +39,7 @@ JavaScript, with onnxruntime-node and sharp:
 ```javascript
 import ort from "onnxruntime-node";
 import sharp from "sharp";
-const image = sharp("picture.jpg").rotate().flatten({{ background: "white" }}).toColourspace("srgb"){fit_js};
+const image = sharp("image.jpg").rotate().flatten({{ background: "white" }}).toColourspace("srgb"){fit_js};
 const {{ data, info }} = await image.raw().toBuffer({{ resolveWithObject: true }});
 const session = await ort.InferenceSession.create({name});{before_js}
 const pixels = new ort.Tensor("uint8", {data_js}, {shape_js});
@@ -49,7 +49,7 @@ console.log((await session.run({{ pixels }})).{answer}.data[0]);
 C#, with Microsoft.ML.OnnxRuntime and SixLabors.ImageSharp:
 
 ```csharp
-using var image = Image.Load<Rgb24>("picture.jpg");
+using var image = Image.Load<Rgb24>("image.jpg");
 image.Mutate(x => x.AutoOrient(){fit_cs});
 var bytes = new byte[image.Width * image.Height * 3];
 image.CopyPixelDataTo(bytes);
@@ -72,7 +72,7 @@ small = image.resize([max(1, round(side * scale)) for side in image.size], Image
 image = Image.new("RGB", ({width}, {height}), {color})
 image.paste(small, (({width} - small.width) // 2, ({height} - small.height) // 2))"""
 
-#: How a picture gets onto the canvas, by ``crop``: in Python, JavaScript and C#.
+#: How an image gets onto the canvas, by ``crop``: in Python, JavaScript and C#.
 _FITS = {
     "center": (
         _CANVAS_PYTHON,
@@ -155,7 +155,7 @@ def use_onnx(name: str, model: onnx.ModelProto) -> str:
         "answer": answer,
         "outputs": ", ".join(f"`{output}`" for output in outputs),
         "kind": _KINDS[outputs[answer].type.tensor_type.elem_type],
-        "input": "(N, height, width, 3), RGB, pictures of any size, one size in a batch",
+        "input": "(N, height, width, 3), RGB, images of any size, one size in a batch",
         "fit": "",
         "pixels": "np.asarray(image)[None]",
         "fit_js": "",
@@ -172,12 +172,12 @@ def use_onnx(name: str, model: onnx.ModelProto) -> str:
     text = _ONNX.format(**parts)
     if not any_size:
         text += "\n\nJavaScript and C# resize with other filters here, which moves answers a little; "
-        text += "a file of `featx export --resize in-graph` takes pictures as they are."
+        text += "a file of `featx export --resize in-graph` takes images as they are."
     return text
 
 
 def _on_canvas(rules: dict[str, Any], crop: str) -> dict[str, str]:
-    """Fill in what a file needs that takes pictures on the canvas."""
+    """Fill in what a file needs that takes images on the canvas."""
     width, height, resize = rules["width"], rules["height"], rules["resize"]["size"]
     color = tuple(round(value) for value in rules["mean"])
     known = {
@@ -187,7 +187,7 @@ def _on_canvas(rules: dict[str, Any], crop: str) -> dict[str, str]:
     }
     python, javascript, csharp = (text.format(**known) for text in _FITS[crop])
     return {
-        "input": f"(N, 3, {height}, {width}), RGB planes of pictures on the canvas of {width} x {height}",
+        "input": f"(N, 3, {height}, {width}), RGB planes of images on the canvas of {width} x {height}",
         "fit": python,
         "pixels": "np.asarray(image).transpose(2, 0, 1)[None]",
         "fit_js": javascript,

@@ -1,4 +1,4 @@
-"""A picture of accuracy against cost."""
+"""An image of accuracy against cost."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _NAMED = 10
 
 
 class Point(NamedTuple):
-    """What is drawn of a candidate: score with its interval against milliseconds a picture."""
+    """What is drawn of a candidate: score with its interval against milliseconds an image."""
 
     name: str
     ms: float
@@ -30,18 +30,18 @@ class Point(NamedTuple):
 
 
 def draw_tradeoff(path: Path, title: str, metric: str, points: Sequence[Point], max_ms: float | None = None) -> None:
-    """Write a PNG: score against milliseconds a picture, the Pareto front joined, numbered and named below.
+    """Write a PNG: score against milliseconds an image, the Pareto front joined, numbered and named below.
 
     Parameters
     ----------
     path : pathlib.Path
         Where to.
     title, metric : str
-        Above the picture, and beside its axis.
+        Above the image, and beside its axis.
     points : sequence of Point
         One for each candidate; the chosen one is in another colour.
     max_ms : float or None, default=None
-        What a picture may cost, as a line.
+        What an image may cost, as a line.
     """
     named = [p for p in sorted(points, key=lambda p: p.ms) if p.on_front and not p.chosen][-_NAMED + 1 :]
     named = sorted([*named, *(p for p in points if p.chosen)], key=lambda p: p.ms)
@@ -58,8 +58,8 @@ def draw_tradeoff(path: Path, title: str, metric: str, points: Sequence[Point], 
         axis.set_xscale("log")
         axis.xaxis.set_major_formatter("{x:g}")
         axis.xaxis.set_minor_formatter("{x:g}")
-    axis.set_xlabel("milliseconds a picture here, decoding and all")
-    axis.set_ylabel(f"{metric} on left-out pictures")
+    axis.set_xlabel("milliseconds an image here, decoding and all")
+    axis.set_ylabel(f"{metric} on left-out images")
     axis.set_title(title, fontsize=12, loc="left")
     axis.margins(x=0.06, y=0.08)
     axis.grid(color="#e4e7ea", linewidth=0.8)
@@ -89,7 +89,7 @@ def _draw_points(axis: Any, points: Sequence[Point], named: Sequence[Point]) -> 
         dot.set_label(f"{number}  {what}{point.name} ({point.ms:.3g} ms, {point.score:.3f})")
         handles.append(dot)
     handles.append(line)
-    for stopped, label in ((False, "others"), (True, "stopped early: scored on fewer pictures")):
+    for stopped, label in ((False, "others"), (True, "stopped early: scored on fewer images")):
         some = [p for p in points if p.stopped == stopped and p not in named]
         if some:
             face = {"markerfacecolor": "white"} if stopped else {}

@@ -1,4 +1,4 @@
-"""A few hundred real pictures that come with featx, for the demo, the examples and the tests."""
+"""A few hundred real images that come with featx, for the demo, the examples and the tests."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def load_fashion_mnist(split: str = "train") -> tuple[list[bytes], npt.NDArray[n
     Parameters
     ----------
     split : {"train", "test"}
-        600 pictures or 300, the same number of each of 10 classes.
+        600 images or 300, the same number of each of 10 classes.
 
     Returns
     -------
@@ -43,6 +43,6 @@ def load_fashion_mnist(split: str = "train") -> tuple[list[bytes], npt.NDArray[n
 
 
 def extract_fashion_mnist(folder: Path) -> None:
-    """Write the sample as picture files, ``folder/split/class/number.png``."""
+    """Write the sample as image files, ``folder/split/class/number.png``."""
     with zipfile.ZipFile(_ARCHIVE) as archive:
         archive.extractall(folder)

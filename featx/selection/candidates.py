@@ -41,25 +41,25 @@ class Candidate:
     n_features : int
         Length of a row.
     score, low, high : float
-        The probe's estimate on left-out pictures, and its 95 % confidence interval.
+        The probe's estimate on left-out images, and its 95 % confidence interval.
     error : float
         Its standard error.
     loss : float
         Squared error there, of classes that of their indicators, as a share of what predicting the
         mean leaves. Candidates are ranked by it: accuracies tie where it still tells apart.
     logme : float
-        On the pictures of the first round, which all candidates saw.
-    n_pictures : int
-        How many pictures the score is of.
+        On the images of the first round, which all candidates saw.
+    n_images : int
+        How many images the score is of.
     stopped : bool
         Whether it was not followed to the end, being clearly behind.
     ms : float
-        Milliseconds a picture here, decoding and all, with every thread at work.
+        Milliseconds an image here, decoding and all, with every thread at work.
     mb : float
         Megabytes of the network up to the deepest layer.
     behind : float
-        How much larger its loss is than the recommended one's on the same pictures: what
-        candidates are compared by when they were stopped on different numbers of pictures.
+        How much larger its loss is than the recommended one's on the same images: what
+        candidates are compared by when they were stopped on different numbers of images.
     on_front : bool
         Whether none is both better and quicker.
     """
@@ -75,7 +75,7 @@ class Candidate:
     error: float = float("nan")
     loss: float = float("nan")
     logme: float = float("nan")
-    n_pictures: int = 0
+    n_images: int = 0
     stopped: bool = False
     ms: float = float("nan")
     mb: float = float("nan")
@@ -83,7 +83,7 @@ class Candidate:
     on_front: bool = False
 
     @property
-    def pictures_per_s(self) -> float:
+    def images_per_s(self) -> float:
         """Speed, decoding and all, with every thread at work."""
         return 1000 / self.ms
 

@@ -1,4 +1,4 @@
-"""Pictures that show nearly the same: found from their features, so that no fold is asked what another has learnt."""
+"""Images that show nearly the same: found from their features, so that no fold is asked what another has learnt."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ _BLOCK = 512
 
 
 def group_duplicates(features: npt.ArrayLike, threshold: float = SAME) -> npt.NDArray[np.int_]:
-    """Put near-duplicate pictures into groups, to hand to ``GroupKFold`` or a search's ``groups``.
+    """Put near-duplicate images into groups, to hand to ``GroupKFold`` or a search's ``groups``.
 
     Parameters
     ----------
     features : array-like of float, shape (n_samples, n_features)
         Of `FeatureExtractor`, best with its default layer and ``crop="whole"``. Time and
-        memory grow with the number of pairs: some seconds for 20,000 pictures.
+        memory grow with the number of pairs: some seconds for 20,000 images.
     threshold : float, default=0.93
-        Cosine from which two pictures are the same. What is the same as the same is in one
+        Cosine from which two images are the same. What is the same as the same is in one
         group, too.
 
     Returns
     -------
     ndarray of int, shape (n_samples,)
-        Numbers of groups; most have one picture.
+        Numbers of groups; most have one image.
 
     Raises
     ------
@@ -60,7 +60,7 @@ def group_duplicates(features: npt.ArrayLike, threshold: float = SAME) -> npt.ND
 
 
 def find_copies(features: npt.NDArray[np.float32]) -> npt.NDArray[np.int_]:
-    """Do as `group_duplicates`, but believe no network to which very many pictures look alike."""
+    """Do as `group_duplicates`, but believe no network to which very many images look alike."""
     groups = group_duplicates(features)
     n, largest = len(groups), np.bincount(groups).max()
     return groups if largest <= min(max(10, n // 10), n // 2) else np.arange(n)
@@ -76,13 +76,13 @@ def describe_copies(
     >>> import numpy as np
     >>> from featx.selection.duplicates import describe_copies
     >>> describe_copies(np.array([0, 1, 0, 2]), np.array([1, 1, 0, 0]), given=np.array([0, 0, 0, 1]))
-    '1 of 4 pictures are near-duplicates of others, in 1 group, 1 with several labels; the given groups divide 0'
+    '1 of 4 images are near-duplicates of others, in 1 group, 1 with several labels; the given groups divide 0'
     """
     several = [np.flatnonzero(groups == group) for group in np.flatnonzero(np.bincount(groups) > 1)]
     if not several:
         return ""
     n, mixed = sum(len(group) - 1 for group in several), _count_divided(several, labels)
-    text = f"{n} of {len(groups)} pictures are near-duplicates of others, in {len(several)} group"
+    text = f"{n} of {len(groups)} images are near-duplicates of others, in {len(several)} group"
     text += f"{'s' if len(several) > 1 else ''}{f', {mixed} with several labels' if mixed else ''}"
     if given is not None:
         return f"{text}; the given groups divide {_count_divided(several, given)}"

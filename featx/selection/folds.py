@@ -40,7 +40,7 @@ def make_folds(
     seed : int
         For the shuffling.
     n_folds : int
-        At most; fewer where the rarest class has fewer pictures.
+        At most; fewer where the rarest class has fewer images.
 
     Returns
     -------
@@ -72,6 +72,6 @@ def make_folds(
 
 
 def _fewest(y: npt.NDArray[Any], rows: npt.NDArray[np.int_]) -> int:
-    """Count the pictures of the rarest class among some rows, of all classes that there are."""
+    """Count the images of the rarest class among some rows, of all classes that there are."""
     classes, place = np.unique(y, return_inverse=True)
     return int(np.bincount(place[rows], minlength=len(classes)).min())

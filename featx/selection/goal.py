@@ -1,4 +1,4 @@
-"""What is to be predicted, as numbers that a linear probe can fit, and how well a picture was predicted."""
+"""What is to be predicted, as numbers that a linear probe can fit, and how well an image was predicted."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class Goal:
 
     @property
     def has_classes(self) -> bool:
-        """Whether each picture is of one of several classes or levels."""
+        """Whether each image is of one of several classes or levels."""
         return self.task in ("classification", "ordinal")
 
     def describe(self) -> str:
@@ -68,14 +68,14 @@ class Goal:
         return f"{len(self.names)} {kind}"
 
     def gains(self, predicted: Floats, rows: npt.NDArray[np.int_]) -> Floats:
-        """Score each picture; their mean is the metric.
+        """Score each image; their mean is the metric.
 
         Parameters
         ----------
         predicted : ndarray of float64, shape (len(rows), n_outputs)
-            For pictures that the probe had not seen.
+            For images that the probe had not seen.
         rows : ndarray of int
-            Which pictures of the target these are.
+            Which images of the target these are.
 
         Returns
         -------
@@ -87,33 +87,33 @@ class Goal:
         if self.task == "multilabel":
             return _ranking_precision(true > 0, predicted)
         spread, usual = true.var(axis=0), self.values.var(axis=0)
-        spread = np.where(spread > 1e-12 * usual, spread, usual)  # a part of the pictures may all be alike
+        spread = np.where(spread > 1e-12 * usual, spread, usual)  # a part of the images may all be alike
         return np.asarray(1 - ((true - predicted) ** 2 / spread).mean(axis=1))
 
 
 def read_goal(
-    y: Any, task: str | None = None, *, log_target: bool = False, n_pictures: int | None = None
+    y: Any, task: str | None = None, *, log_target: bool = False, n_images: int | None = None
 ) -> tuple[Goal, npt.NDArray[np.int_]]:
-    """Find out what a target is, and which pictures have one.
+    """Find out what a target is, and which images have one.
 
     Parameters
     ----------
     y : array-like, shape (n_samples,) or (n_samples, n_outputs)
         Classes, ordered categories (pandas, polars ``Enum``), numbers, or a matrix of 0 and 1
-        for several labels a picture. None, NaN, NA and an empty text mean that a picture has no
+        for several labels an image. None, NaN, NA and an empty text mean that an image has no
         label; in a matrix, one of them is enough.
     task : str or None
         A key of `GOALS`; None goes by the values: floats that are no whole numbers are a
         regression, an ordered type is ordinal, everything else is classes.
     log_target : bool, default=False
         Fit the logarithm of positive numbers.
-    n_pictures : int or None, default=None
+    n_images : int or None, default=None
         How many targets there must be.
 
     Returns
     -------
     Goal
-        Of the labelled pictures.
+        Of the labelled images.
     ndarray of int
         Their positions.
 
@@ -132,11 +132,11 @@ def read_goal(
     if task is not None and (not isinstance(task, str) or task not in GOALS):
         raise InputError(f"task={task!r}: expected one of {', '.join(GOALS)}")
     array, levels = read_array(y)
-    if n_pictures is not None and len(array) != n_pictures:
-        raise InputError(f"y: {len(array)} targets for {n_pictures} pictures")
+    if n_images is not None and len(array) != n_images:
+        raise InputError(f"y: {len(array)} targets for {n_images} images")
     labelled = np.flatnonzero(~is_unlabelled(array))
     if not len(labelled):
-        raise InputError("y: not one picture has a label")
+        raise InputError("y: not one image has a label")
     array = narrow(array[labelled])
     task = task or _find_task(array, levels)
     if log_target and task != "regression":
@@ -146,7 +146,7 @@ def read_goal(
     if task == "regression":
         return _read_numbers(array, log_target), labelled
     if array.ndim > 1:
-        raise InputError(f"y: of shape {array.shape}, expected one {task} target a picture")
+        raise InputError(f"y: of shape {array.shape}, expected one {task} target an image")
     return _read_classes(array, task, levels), labelled
 
 
@@ -158,7 +158,7 @@ def _find_task(array: npt.NDArray[Any], levels: Sequence[Any] | None) -> str:
     if array.dtype.kind == "f" and (array != np.floor(array)).any():
         return "regression"
     if array.dtype.kind in "iuf" and len(np.unique(array)) > max(2, len(array) // 2):
-        return "regression"  # classes of a single picture each are none
+        return "regression"  # classes of a single image each are none
     return "classification"
 
 
@@ -174,12 +174,12 @@ def _read_classes(array: npt.NDArray[Any], task: str, levels: Sequence[Any] | No
             "pandas, an Enum of polars, or numbers"
         )
     if len(names) < 2:
-        raise InputError(f"y: every labelled picture is of class {names[0]}; at least two classes are needed")
+        raise InputError(f"y: every labelled image is of class {names[0]}; at least two classes are needed")
     counts = np.bincount(place)
     if single := [str(name) for name, n in zip(names, counts, strict=True) if n < 2]:
         shown = ", ".join(map(repr, single[:5])) + (", ..." if len(single) > 5 else "")
         raise InputError(
-            f"y: {len(single)} of {len(names)} classes have a single picture ({shown}); at least two of each are "
+            f"y: {len(single)} of {len(names)} classes have a single image ({shown}); at least two of each are "
             "needed, one to learn from and one to be asked about: add some, or leave these out"
         )
     values = np.eye(len(names))[place] if task == "classification" else place[:, None].astype(float)
@@ -191,7 +191,7 @@ def _read_labels(array: npt.NDArray[Any]) -> Goal:
         raise InputError(f"y: of shape {array.shape}, expected a matrix of 0 and 1, a column for each label")
     kept = np.flatnonzero((array.sum(axis=0) >= 2) & (array.sum(axis=0) <= len(array) - 2))
     if not len(kept):
-        raise InputError("y: no label is set for two pictures and missing for two others; nothing can be compared")
+        raise InputError("y: no label is set for two images and missing for two others; nothing can be compared")
     values = array[:, kept].astype(float)
     return Goal("multilabel", values, np.zeros(len(array), int), [str(label) for label in kept])
 
@@ -202,21 +202,21 @@ def _read_numbers(array: npt.NDArray[Any], log_target: bool) -> Goal:
     except (TypeError, ValueError) as error:
         raise InputError(f"y: a regression needs numbers ({error})") from None
     if not np.isfinite(values).all():
-        raise InputError("y: holds infinite values; leave these pictures out, or None in their place")
+        raise InputError("y: holds infinite values; leave these images out, or None in their place")
     if len(values) < 4:
-        raise InputError(f"y: {len(values)} labelled pictures; a regression is compared on four and more")
+        raise InputError(f"y: {len(values)} labelled images; a regression is compared on four and more")
     if log_target and values.min() <= 0:
         raise InputError(f"log_target=True: the target has values down to {values.min():g}, which have no logarithm")
     varies = values.max(axis=0) > values.min(axis=0)
     if not varies.any():
-        raise InputError(f"y: the target is {values[0, 0]:g} for every labelled picture; there is nothing to predict")
+        raise InputError(f"y: the target is {values[0, 0]:g} for every labelled image; there is nothing to predict")
     values = np.log(values[:, varies]) if log_target else values[:, varies]
     values = (values - values.mean(axis=0)) / np.ptp(values, axis=0)  # whose square neither vanishes nor overflows
     return Goal("regression", values / values.std(axis=0), np.zeros(len(values), int), [], log_target)
 
 
 def _ranking_precision(true: npt.NDArray[np.bool_], scores: Floats) -> Floats:
-    """Of each picture: how pure the top of its ranking is, down to each of its labels, on average."""
+    """Of each image: how pure the top of its ranking is, down to each of its labels, on average."""
     place = rankdata(-scores, "max", axis=1)
     hits = rankdata(np.where(true, -scores, np.inf), "max", axis=1)  # among its own labels
     n = true.sum(axis=1)

@@ -1,9 +1,9 @@
-"""Two estimates of how well features transfer, both in closed form; knows no pictures.
+"""Two estimates of how well features transfer, both in closed form; knows no images.
 
 A linear probe: ridge regression on left-out folds, its penalty chosen among a few. And LogME
 (You et al., "LogME: Practical Assessment of Pre-trained Models for Transfer Learning", ICML
-2021): the logarithm of the evidence of a Bayesian linear model, a picture, maximised over both
-of its precisions; the larger the better, comparable on the same pictures only.
+2021): the logarithm of the evidence of a Bayesian linear model, an image, maximised over both
+of its precisions; the larger the better, comparable on the same images only.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ __all__ = ["Score", "logme", "probe", "score", "split", "standardize"]
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int_]
 
-#: Penalties, where the features of a picture have a mean square of 1.
+#: Penalties, where the features of an image have a mean square of 1.
 _PENALTIES = (0.01, 0.1, 0.3, 1.0, 3.0, 10.0, 100.0)
 
 
 class Score(NamedTuple):
-    """A mean over pictures with its standard error and the bounds of its 95 % confidence interval."""
+    """A mean over images with its standard error and the bounds of its 95 % confidence interval."""
 
     value: float
     error: float
@@ -44,7 +44,7 @@ def standardize(features: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
 
 
 def split(goal: Goal, rows: Ints, groups: Ints | None, n_folds: int, seed: int) -> list[Ints]:
-    """Divide pictures into folds, by class and never within a group.
+    """Divide images into folds, by class and never within a group.
 
     Returns
     -------
@@ -52,7 +52,7 @@ def split(goal: Goal, rows: Ints, groups: Ints | None, n_folds: int, seed: int) 
         Positions in ``rows`` that each fold leaves out; none is empty.
     """
     strata = goal.strata[rows]
-    n_folds = min(n_folds, int(np.bincount(strata).max()))  # a rarer class is in as many folds as it has pictures
+    n_folds = min(n_folds, int(np.bincount(strata).max()))  # a rarer class is in as many folds as it has images
     if groups is None:
         splitter = (StratifiedKFold if goal.has_classes else KFold)(n_folds, shuffle=True, random_state=seed)
     else:
@@ -60,13 +60,13 @@ def split(goal: Goal, rows: Ints, groups: Ints | None, n_folds: int, seed: int) 
         kind = StratifiedGroupKFold if goal.has_classes else GroupKFold
         splitter = kind(n_folds, shuffle=True, random_state=seed)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a class with fewer pictures than folds or groups
+        warnings.simplefilter("ignore")  # a class with fewer images than folds or groups
         parts = splitter.split(np.zeros(len(rows)), strata, None if groups is None else groups[rows])
         return [left_out for _, left_out in parts if len(left_out)]
 
 
 def probe(features: npt.NDArray[np.float32], goal: Goal, rows: Ints, folds: list[Ints]) -> tuple[Floats, Floats]:
-    """Predict each picture by ridge regression on the other folds, and score it.
+    """Predict each image by ridge regression on the other folds, and score it.
 
     Parameters
     ----------
@@ -75,7 +75,7 @@ def probe(features: npt.NDArray[np.float32], goal: Goal, rows: Ints, folds: list
     goal : Goal
         What to predict.
     rows : ndarray of int
-        Which pictures of the target these are.
+        Which images of the target these are.
     folds : list of ndarray of int
         From `split`.
 
@@ -84,7 +84,7 @@ def probe(features: npt.NDArray[np.float32], goal: Goal, rows: Ints, folds: list
     ndarray of float64, shape (len(rows),)
         `Goal.gains` under the penalty of the smallest squared error.
     ndarray of float64, shape (len(rows),)
-        Squared errors there: they tell candidates apart that are right on the same pictures.
+        Squared errors there: they tell candidates apart that are right on the same images.
 
     Examples
     --------
@@ -114,7 +114,7 @@ def probe(features: npt.NDArray[np.float32], goal: Goal, rows: Ints, folds: list
 
 
 def _centre(inner: Floats, across: Floats) -> tuple[Floats, Floats]:
-    """Move the origin to the mean of the pictures that are learnt from, which stands for an intercept."""
+    """Move the origin to the mean of the images that are learnt from, which stands for an intercept."""
     mean = inner.mean(axis=0)
     return inner - mean - mean[:, None] + mean.mean(), across - across.mean(axis=1)[:, None] - mean + mean.mean()
 
@@ -127,7 +127,7 @@ def _solve(matrix: Floats, y: Floats) -> Floats:
 
 
 def score(goal: Goal, gains: Floats, groups: Ints | None = None) -> Score:
-    """Take the mean of gains; pictures of a group count as one draw for its error.
+    """Take the mean of gains; images of a group count as one draw for its error.
 
     An accuracy gets Wilson's interval, which is sound near 0 and 1, everything else the
     normal one.
@@ -162,12 +162,12 @@ def standard_error(values: Floats, groups: Ints | None = None) -> float:
 def logme(features: npt.NDArray[np.float32], goal: Goal, rows: Ints) -> float:
     """Compute LogME on standardised features and centred targets, in the space that centring leaves.
 
-    With n in the place of n - 1 the evidence of more features than pictures has no maximum.
+    With n in the place of n - 1 the evidence of more features than images has no maximum.
 
     Returns
     -------
     float
-        Per picture and output.
+        Per image and output.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Candidates on more and more pictures: who is clearly behind stops, and is not embedded further."""
+"""Candidates on more and more images: who is clearly behind stops, and is not embedded further."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from joblib import Parallel, delayed
 from threadpoolctl import threadpool_limits
 
 from featx.backbones import open_backbone
-from featx.errors import Failure, InputError, PictureError
+from featx.errors import Failure, ImageError, InputError
 from featx.extractor import embed_together
 from featx.selection.candidates import Candidate, Sharing
 from featx.selection.duplicates import describe_copies, find_copies
 from featx.selection.goal import Goal
 from featx.selection.probe import logme, probe, score, split, standard_error, standardize
-from featx.selection.timing import Cost
+from featx.selection.timing import Timing
 
 __all__ = ["BEHIND", "Race"]
 
@@ -26,17 +26,17 @@ Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int_]
 Key = tuple[str, ...]
 
-#: Pictures of the first round, and of a class in it; each further round has this many times as many.
+#: Images of the first round, and of a class in it; each further round has this many times as many.
 _FIRST, _FIRST_OF_A_CLASS, _GROWTH = 160, 8, 2.5
-#: A candidate is clearly behind by more than so many standard errors of the difference, picture by
-#: picture. Of 48 made-up candidates, 2 stopped the truly best one in 3 to 6 % of the races, by
+#: A candidate is clearly behind by more than so many standard errors of the difference, image by
+#: image. Of 48 made-up candidates, 2 stopped the truly best one in 3 to 6 % of the races, by
 #: others as good as it: what was chosen was up to 0.0002 worse than without stopping, for a quarter of the
 #: work; 1.5 lost up to 0.001, and 2.5 took a third more work for nothing that could be measured.
 BEHIND = 2.0
-#: Folds are drawn so often where there are no more than so many pictures: what is chosen then depends
+#: Folds are drawn so often where there are no more than so many images: what is chosen then depends
 #: less on how they fell.
 _REPEATS, _FEW = 3, 500
-#: Pictures among which `Cost` finds some to measure speed on.
+#: Images among which `Cost` finds some to measure speed on.
 _TIMED_AMONG = 64
 
 
@@ -46,9 +46,9 @@ class Race:
     Parameters
     ----------
     goal : Goal
-        Of all labelled pictures.
+        Of all labelled images.
     items : list
-        The labelled pictures.
+        The labelled images.
     positions : ndarray of int
         Where each is in the caller's sequence.
     groups : ndarray of int or None
@@ -61,17 +61,17 @@ class Race:
     Attributes
     ----------
     rows : ndarray of int
-        Readable pictures looked at so far, as positions in ``items``.
+        Readable images looked at so far, as positions in ``items``.
     groups : ndarray of int
         Near-duplicates among them.
     failures : list of Failure
         By position in the caller's sequence.
     last_losses : dict
-        Of the last round: `Candidate.key` to the loss of each picture.
+        Of the last round: `Candidate.key` to the loss of each image.
     last_groups : ndarray of int or None
         What belongs together in it.
     baseline : float
-        What the metric gives to who does not look at the pictures, in the last round.
+        What the metric gives to who does not look at the images, in the last round.
     """
 
     def __init__(
@@ -91,7 +91,7 @@ class Race:
         self._order = _spread(goal, seed)
         self._features: list[list[npt.NDArray[np.float32]]] = [[] for _ in shared]
         self._stopped: list[Candidate] = []
-        self._losses: dict[int, dict[Key, float]] = {}  # by number of pictures
+        self._losses: dict[int, dict[Key, float]] = {}  # by number of images
         self.rows = self.groups = np.empty(0, int)
         self.failures: list[Failure] = []
         self.last_losses: dict[Key, Floats] = {}
@@ -104,7 +104,7 @@ class Race:
         """What a person should know."""
         return [text for text in self._said.values() if text]
 
-    def drop_what_costs_too_much(self, cost: Cost, max_ms: float | None, max_mb: float | None) -> None:
+    def drop_what_costs_too_much(self, cost: Timing, max_ms: float | None, max_mb: float | None) -> None:
         """Measure every candidate, and leave only those within the budget."""
         measured: list[Candidate] = []
         for sharing in self.shared:
@@ -119,23 +119,23 @@ class Race:
             quickest, smallest = min(c.ms for c in measured), min(c.mb for c in measured)
             raise InputError(
                 f"no candidate within max_ms={max_ms}, max_mb={max_mb}: the quickest takes {quickest:.2f} ms a "
-                f"picture here, the smallest {smallest:.2f} MB"
+                f"image here, the smallest {smallest:.2f} MB"
             )
         if n_left < len(measured):
             self._said["cost"] = f"{len(measured) - n_left} of {len(measured)} candidates cost more than allowed"
 
-    def first_pictures(self) -> list[Any]:
+    def first_images(self) -> list[Any]:
         """Give those that are looked at first."""
         return [self.items[i] for i in self._order[:_TIMED_AMONG]]
 
-    def locate(self, error: PictureError, places: Ints | None = None) -> PictureError:
-        """Say where in the caller's sequence the picture is that could not be read."""
+    def locate(self, error: ImageError, places: Ints | None = None) -> ImageError:
+        """Say where in the caller's sequence the image is that could not be read."""
         place = (self._order if places is None else places)[error.failure.index]
-        return PictureError(replace(error.failure, index=int(self.positions[place])), error.note)
+        return ImageError(replace(error.failure, index=int(self.positions[place])), error.note)
 
-    def run(self, max_pictures: int) -> None:
+    def run(self, max_images: int) -> None:
         """Go through the rounds."""
-        n, done = min(len(self.items), max_pictures), 0
+        n, done = min(len(self.items), max_images), 0
         first = max(_FIRST, _FIRST_OF_A_CLASS * len(self.goal.names))
         sizes = [int(first * _GROWTH**i) for i in range(20) if first * _GROWTH**i < n / 1.3] + [n]
         for size in sizes:
@@ -151,8 +151,8 @@ class Race:
         running = sorted((c for _, _, c in self._running()), key=lambda c: (c.loss, c.mb, c.n_features))
         best = running[0].key
         return [
-            replace(c, behind=c.loss - self._losses[c.n_pictures][best])
-            for c in [*running, *sorted(self._stopped, key=lambda c: (-c.n_pictures, c.loss))]
+            replace(c, behind=c.loss - self._losses[c.n_images][best])
+            for c in [*running, *sorted(self._stopped, key=lambda c: (-c.n_images, c.loss))]
         ]
 
     def difference(self, one: Candidate, other: Candidate) -> tuple[float, float]:
@@ -169,7 +169,7 @@ class Race:
         active = [i for i, sharing in enumerate(self.shared) if sharing.candidates]
         try:
             embedded = embed_together([self.shared[i].extractor for i in active], [self.items[i] for i in places])
-        except PictureError as error:  # not one could be read
+        except ImageError as error:  # not one could be read
             raise self.locate(error, places) from None
         for failure in embedded[0].failures:
             self.failures.append(replace(failure, index=int(self.positions[places[failure.index]])))
@@ -179,7 +179,7 @@ class Race:
             self._features[i].append(part.features[kept])
 
     def _score(self, last: bool) -> bool:
-        """Probe who is left on all pictures so far; False while these are too few."""
+        """Probe who is left on all images so far; False while these are too few."""
         features = {i: np.concatenate(self._features[i]) for i, s in enumerate(self.shared) if s.candidates}
         self._find_duplicates(features)
         usable = self._find_usable()
@@ -189,7 +189,7 @@ class Race:
             if not last:
                 return False
             what = f" of {n_classes} classes with two and more" if self.goal.has_classes else ""
-            raise InputError(f"{len(rows)} readable pictures{what} in {n_groups} groups: too few to compare on")
+            raise InputError(f"{len(rows)} readable images{what} in {n_groups} groups: too few to compare on")
         in_groups = groups if n_groups < len(groups) else None
         by_row = np.zeros(len(self.items), int)
         by_row[rows] = groups
@@ -207,9 +207,9 @@ class Race:
             gains, losses = np.mean([probe(block, self.goal, rows, folds) for folds in divisions], axis=0)
             losses = losses / spread
             value, error, low, high = score(self.goal, gains, in_groups)
-            evidence = candidate.logme if candidate.n_pictures else logme(block, self.goal, rows)
+            evidence = candidate.logme if candidate.n_images else logme(block, self.goal, rows)
             found = replace(candidate, score=value, error=error, low=low, high=high, loss=float(losses.mean()))
-            return replace(found, logme=evidence, n_pictures=len(rows)), losses
+            return replace(found, logme=evidence, n_images=len(rows)), losses
 
         with threadpool_limits(1, "blas"):  # these matrices are too small to share one between cores
             results = Parallel(self._n_threads, prefer="threads")(delayed(look_at)(i, c) for i, _, c in running)
@@ -234,7 +234,7 @@ class Race:
                 self._features[i].clear()
 
     def _find_usable(self) -> Ints:
-        """Leave out classes of which only one picture was looked at or could be read."""
+        """Leave out classes of which only one image was looked at or could be read."""
         self._said.pop("single", None)
         if not self.goal.has_classes:
             return np.arange(len(self.rows))
@@ -242,13 +242,13 @@ class Race:
         counts = np.bincount(strata, minlength=len(self.goal.names))
         if n := int((counts < 2).sum()):
             self._said["single"] = (
-                f"{n} of {len(counts)} classes take no part: fewer than two of their pictures were looked at and "
+                f"{n} of {len(counts)} classes take no part: fewer than two of their images were looked at and "
                 "could be read"
             )
         return np.flatnonzero(counts[strata] >= 2)
 
     def _find_duplicates(self, features: dict[int, npt.NDArray[np.float32]]) -> None:
-        """Look for near-duplicates in what a network pools for its own classifier, best of whole pictures."""
+        """Look for near-duplicates in what a network pools for its own classifier, best of whole images."""
         self.groups = np.arange(len(self.rows))
         default = {i: open_backbone(self.shared[i].candidates[0].backbone).default_layer for i in features}
         able = [i for i in features if default[i] in self.shared[i].widths]  # in earlier layers all look alike
@@ -263,7 +263,7 @@ class Race:
 
 
 def _spread(goal: Goal, seed: int) -> Ints:
-    """Order pictures so that the beginning has two of every class, and what follows its share of every class."""
+    """Order images so that the beginning has two of every class, and what follows its share of every class."""
     rng = np.random.default_rng(seed)
     shuffled = rng.permutation(len(goal.strata))
     strata = goal.strata[shuffled]

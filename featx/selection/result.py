@@ -30,18 +30,18 @@ class Comparison:
         Why, in a sentence or two.
     task, metric : str
         What was noticed in the target, and what ``score`` is.
-    n_pictures, n_used, n_unlabelled : int
-        Labelled pictures, those that were looked at, and those without a label.
+    n_images, n_used, n_unlabelled : int
+        Labelled images, those that were looked at, and those without a label.
     failures : list of Failure
-        Pictures that could not be read, by their position in ``X``.
+        Images that could not be read, by their position in ``X``.
     groups : ndarray of int, shape (n_used,)
         Near-duplicates among ``used``, as `group_duplicates` numbers them.
     used : ndarray of int, shape (n_used,)
-        Positions in ``X`` of the pictures looked at.
+        Positions in ``X`` of the images looked at.
     notes : list of str
         What a person should know.
     decode : {"exact", "fast"}, default="exact"
-        How pictures were decoded.
+        How images were decoded.
 
     Examples
     --------
@@ -58,7 +58,7 @@ class Comparison:
     reason: str
     task: str
     metric: str
-    n_pictures: int
+    n_images: int
     n_used: int
     n_unlabelled: int
     failures: list[Failure]
@@ -97,13 +97,13 @@ class Comparison:
             mark = "*" if c == self.recommended else "+" if c.on_front else " "
             lines.append(
                 f"{c.describe():{width}} {mark} {c.score:6.3f}  {f'{c.low:.3f} to {c.high:.3f}':>15}  "
-                f"{c.behind:6.3f}  {c.logme:6.3f}  {c.pictures_per_s:6.0f}  {c.mb:5.1f}  "
-                f"{c.n_pictures}{', stopped' if c.stopped else ''}"
+                f"{c.behind:6.3f}  {c.logme:6.3f}  {c.images_per_s:6.0f}  {c.mb:5.1f}  "
+                f"{c.n_images}{', stopped' if c.stopped else ''}"
             )
         lines.append(f"score: {self.metric}; * recommended, + none is both better and quicker")
-        lines.append("behind: squared error beyond the recommended one's on the same pictures, as a share of variance")
+        lines.append("behind: squared error beyond the recommended one's on the same images, as a share of variance")
         if any(c.stopped for c in shown):
-            lines.append("stopped: clearly behind on the first pictures")
+            lines.append("stopped: clearly behind on the first images")
         return "\n".join(lines)
 
 
@@ -132,26 +132,26 @@ def mark_front(candidates: list[Candidate]) -> list[Candidate]:
 def explain(candidates: list[Candidate], race: Race, max_ms: float | None, max_mb: float | None) -> str:
     """Say which to take, how sure that is, and what is nearly as good for less."""
     best, goal, n, k = candidates[0], race.goal, len(race.items), len(candidates)
-    budget = [f"{value:g} {unit}" for value, unit in ((max_ms, "ms a picture"), (max_mb, "MB")) if value is not None]
+    budget = [f"{value:g} {unit}" for value, unit in ((max_ms, "ms an image"), (max_mb, "MB")) if value is not None]
     within = f" within {' and '.join(budget)}" if budget else ""
-    seen = f"{best.n_pictures} pictures" if best.n_pictures == n else f"{best.n_pictures} of {n} pictures"
+    seen = f"{best.n_images} images" if best.n_images == n else f"{best.n_images} of {n} images"
     text = f"Take {best.describe()}"
     if k > 1:
-        text += f": none of {k} candidates{within} predicted {goal.describe()} with less error on left-out pictures"
+        text += f": none of {k} candidates{within} predicted {goal.describe()} with less error on left-out images"
     else:
-        text += f", the only candidate{within}: it predicted {goal.describe()} on left-out pictures"
+        text += f", the only candidate{within}: it predicted {goal.describe()} on left-out images"
     text += f" ({goal.metric} {best.score:.3f}, 95 % interval {best.low:.3f} to {best.high:.3f}, on {seen})"
-    text += f", and it does {best.pictures_per_s:.0f} pictures/s here with {best.mb:.1f} MB."
+    text += f", and it does {best.images_per_s:.0f} images/s here with {best.mb:.1f} MB."
     text += _tell_ties(candidates, race)
     if best.low <= race.baseline:
-        text += f" That may be no better than not looking at the pictures ({race.baseline:.3f})."
-    if best.n_pictures < 10 * max(4, len(goal.names)):
-        text += " With so few pictures the order is mostly chance."
+        text += f" That may be no better than not looking at the images ({race.baseline:.3f})."
+    if best.n_images < 10 * max(4, len(goal.names)):
+        text += " With so few images the order is mostly chance."
     return text
 
 
 def _tell_ties(candidates: list[Candidate], race: Race) -> str:
-    """Say how many others are as good as far as these pictures can tell, and the quickest of them."""
+    """Say how many others are as good as far as these images can tell, and the quickest of them."""
     best = candidates[0]
     apart = [(c, *race.difference(best, c)) for c in candidates[1:] if not c.stopped]
     ties = [c for c, difference, error in apart if difference <= BEHIND * error]

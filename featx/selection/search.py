@@ -24,7 +24,7 @@ from featx.selection.compare import compare
 from featx.selection.folds import Folds, find_groups, make_folds
 from featx.selection.result import Comparison
 
-__all__ = ["EFFORTS", "Found", "Tried", "search"]
+__all__ = ["EFFORTS", "SearchResult", "HeadScore", "search"]
 
 #: effort -> how many candidates get heads fitted, and which heads for classes and for numbers.
 EFFORTS: dict[str, tuple[int, tuple[str, ...], tuple[str, ...]]] = {
@@ -38,7 +38,7 @@ EFFORTS: dict[str, tuple[int, tuple[str, ...], tuple[str, ...]]] = {
 
 
 @dataclass(frozen=True)
-class Tried:
+class HeadScore:
     """A head on a candidate's features: mean score over folds, and their standard error."""
 
     candidate: Candidate
@@ -48,14 +48,14 @@ class Tried:
 
 
 @dataclass(frozen=True)
-class Found:
+class SearchResult:
     """What `search` found.
 
     Parameters
     ----------
     comparison : Comparison
         Of the features.
-    tried : list of Tried
+    tried : list of HeadScore
         Heads on the best of them, the best first.
     extractor : FeatureExtractor
         Of the winner, fitted.
@@ -68,7 +68,7 @@ class Found:
     """
 
     comparison: Comparison
-    tried: list[Tried]
+    tried: list[HeadScore]
     extractor: FeatureExtractor
     embedded: Embedded
     head: Any
@@ -83,7 +83,7 @@ class Found:
         n = len({tried.candidate.describe() for tried in self.tried})
         return (
             f"{best.head} on {best.candidate.describe()}: {among} on {n} kind{'s' if n > 1 else ''} of features "
-            f"({best.score:.3f} ± {best.error:.3f} on left-out pictures)"
+            f"({best.score:.3f} ± {best.error:.3f} on left-out images)"
         )
 
 
@@ -103,13 +103,13 @@ def search(
     max_mb: float | None = None,
     extractor: FeatureExtractor | None = None,
     random_state: int = 0,
-) -> Found:
+) -> SearchResult:
     """Choose features with `compare`, then a head and its parameters by cross-validation.
 
     Parameters
     ----------
     X, y : array-like
-        Pictures and their targets, as for `compare`; all labelled.
+        Images and their targets, as for `compare`; all labelled.
     effort : {"quick", "thorough"}, default="quick"
         ``"quick"`` takes the features that `compare` recommends and three heads for classes or two for
         numbers; ``"thorough"`` the three best kinds of features that were followed to the end,
@@ -124,14 +124,14 @@ def search(
 
     Returns
     -------
-    Found
+    SearchResult
         Its scores chose the winner, and are a little too good for that reason: measure the
-        result on other pictures.
+        result on other images.
 
     Raises
     ------
     InputError
-        As `compare`, or when no head can be fitted on so few pictures.
+        As `compare`, or when no head can be fitted on so few images.
 
     Examples
     --------
@@ -168,7 +168,7 @@ def search(
     base = FeatureExtractor() if extractor is None else extractor
     finalists = [c for c in comparison.candidates if not c.stopped][:n_candidates]
     y = np.asarray(y)
-    tried: list[Tried] = []
+    tried: list[HeadScore] = []
     embedded = {}
     for candidate in finalists:
         made = clone(base).set_params(**candidate.parameters()).fit(None)
@@ -178,7 +178,7 @@ def search(
         embedded[candidate.key] = made, rows, folds
         tried += _try(candidate, features, labels, folds, names, task, log_target, random_state)
     if not tried:
-        raise InputError(f"none of the heads {', '.join(names)} can be fitted on these {len(y)} pictures")
+        raise InputError(f"none of the heads {', '.join(names)} can be fitted on these {len(y)} images")
     tried.sort(key=lambda one: -one.score)
     best = tried[0]
     made, rows, folds = embedded[best.candidate.key]
@@ -187,7 +187,7 @@ def search(
         best.head, task=task, log_target=log_target, cv=_inner(task, labels), random_state=random_state
     )
     tuned = _tune(estimator, best.head, features, labels, folds, _scoring(task, log_target))
-    return Found(comparison, tried, made, rows, tuned, best.head)
+    return SearchResult(comparison, tried, made, rows, tuned, best.head)
 
 
 def _try(
@@ -199,7 +199,7 @@ def _try(
     task: str,
     log_target: bool,
     seed: int,
-) -> list[Tried]:
+) -> list[HeadScore]:
     tried = []
     for name in names:
         estimator = make_head(name, task=task, log_target=log_target, cv=_inner(task, y), random_state=seed)
@@ -209,9 +209,9 @@ def _try(
                 scores = cross_val_score(
                     estimator, features, y, cv=folds, scoring=_scoring(task, log_target), error_score="raise"
                 )
-        except ValueError:  # too few pictures of a class for this head's own folds
+        except ValueError:  # too few images of a class for this head's own folds
             continue
-        tried.append(Tried(candidate, name, float(scores.mean()), float(scores.std(ddof=1) / len(scores) ** 0.5)))
+        tried.append(HeadScore(candidate, name, float(scores.mean()), float(scores.std(ddof=1) / len(scores) ** 0.5)))
     return tried
 
 
@@ -227,7 +227,7 @@ def _tune(
     if not grid:
         return estimator
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of values that need more pictures than there are
+        warnings.simplefilter("ignore")  # of values that need more images than there are
         found = GridSearchCV(estimator, grid, cv=folds, scoring=scoring, refit=False).fit(features, y)
     return clone(estimator).set_params(**found.best_params_) if np.isfinite(found.best_score_) else estimator
 

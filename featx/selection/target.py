@@ -67,7 +67,7 @@ def _to_array(y: Any) -> npt.NDArray[Any]:
 
 
 def is_unlabelled(array: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
-    """Tell the pictures without a label."""
+    """Tell the images without a label."""
     if array.dtype.kind in "fc":
         missing = np.isnan(array)
     elif array.dtype.kind in "mM":
@@ -92,5 +92,5 @@ def narrow(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
         if array.dtype == object:  # decimals and fractions; dates, and anything else
             array = array.astype(float) if numbers else np.array([str(value) for value in array])
     if array.dtype.kind == "f" and not np.isfinite(array).all():
-        raise InputError("y: holds infinite values; leave these pictures out, or None in their place")
+        raise InputError("y: holds infinite values; leave these images out, or None in their place")
     return array

@@ -1,4 +1,4 @@
-"""What candidates cost on this machine: milliseconds a picture and megabytes."""
+"""What candidates cost on this machine: milliseconds an image and megabytes."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from featx.backbones import open_backbone, tap
 from featx.extractor import FeatureExtractor
 from featx.selection.candidates import Candidate
 
-__all__ = ["Cost"]
+__all__ = ["Timing"]
 
-#: Pictures that speed is measured on.
+#: Images that speed is measured on.
 _TIMED = 32
 
 
-class Cost:
-    """Milliseconds a picture and megabytes, measured once for each depth of each backbone.
+class Timing:
+    """Milliseconds an image and megabytes, measured once for each depth of each backbone.
 
     Parameters
     ----------
     base : FeatureExtractor
         How to run and decode.
-    pictures : sequence
+    images : sequence
         Some of them; the first that can be read are timed.
     """
 
-    def __init__(self, base: FeatureExtractor, pictures: Sequence[Any]) -> None:
+    def __init__(self, base: FeatureExtractor, images: Sequence[Any]) -> None:
         quiet = {"cache": False, "progress": False, "precision": None, "pooling": "avg", "l2_normalize": False}
-        self._base, self._pictures = clone(base).set_params(**quiet), pictures
+        self._base, self._images = clone(base).set_params(**quiet), images
         self._known: dict[tuple[str, str], tuple[float, float]] = {}
         self._readable: list[Any] = []
 
@@ -55,7 +55,7 @@ class Cost:
 
     def _time(self, extractors: Sequence[FeatureExtractor]) -> list[float]:
         if extractors and not self._readable:
-            self._readable = [self._pictures[i] for i in extractors[0].embed(self._pictures).kept[:_TIMED]]
+            self._readable = [self._images[i] for i in extractors[0].embed(self._images).kept[:_TIMED]]
         for extractor in extractors:
             extractor.embed(self._readable[:2])  # opens the session
         spent: list[list[float]] = [[] for _ in extractors]

@@ -1,4 +1,4 @@
-"""A fitted pipeline over HTTP: pictures in, answers out."""
+"""A fitted pipeline over HTTP: images in, answers out."""
 
 from featx.serve.limits import Limits
 from featx.serve.server import serve

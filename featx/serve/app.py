@@ -12,11 +12,11 @@ from contextlib import suppress
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
-import featx
 from featx._optional import import_optional
+from featx._version import __version__
 from featx.errors import FeatxError
 from featx.serve.batcher import Batcher, QueueFullError
-from featx.serve.body import Held, Sent, read_features, read_pictures
+from featx.serve.body import BodyBudget, Upload, read_features, read_images
 from featx.serve.limits import Limits, RefusedError
 from featx.serve.metrics import Metrics
 from featx.serve.openapi import describe
@@ -48,7 +48,7 @@ class App:
     Attributes
     ----------
     stopping : bool
-        Once True, no new picture is taken.
+        Once True, no new image is taken.
     in_flight : int
         Requests whose answer is not out yet.
     """
@@ -123,7 +123,7 @@ class App:
         )
 
     async def _predict(self, request: Request) -> Any:
-        held = Held(self._held, self._limits)
+        held = BodyBudget(self._held, self._limits)
         try:
             if self.stopping:
                 raise RefusedError(503, "the server is about to stop and takes nothing new; try another, or later")
@@ -136,18 +136,18 @@ class App:
         finally:
             held.release()
 
-    async def _answer(self, request: Request, held: Held) -> Any:
+    async def _answer(self, request: Request, held: BodyBudget) -> Any:
         features = read_features(request)
         deadline, seconds = asyncio.get_running_loop().time() + self._limits.seconds, f"{self._limits.seconds:g} s"
         try:
             async with asyncio.timeout_at(deadline):
-                sent = await read_pictures(request, self._limits, held)
+                sent = await read_images(request, self._limits, held)
         except TimeoutError:
             raise RefusedError(408, f"the body was not here within {seconds}; send less at a time") from None
         try:
             futures = self._batcher.submit([one.content for one in sent])
         except QueueFullError as full:
-            most = f"{full.waiting} pictures wait, {len(sent)} more came, and {self._limits.queue} may wait"
+            most = f"{full.waiting} images wait, {len(sent)} more came, and {self._limits.queue} may wait"
             raise RefusedError(429, f"{most}; try again in a second") from None
         answers = await self._wait(request, futures, deadline)
         if answers is None:
@@ -180,7 +180,7 @@ class App:
                 with suppress(asyncio.CancelledError):
                     await answers
 
-    def _tell(self, sent: list[Sent], answers: list[Answer | RefusedError], features: bool) -> Any:
+    def _tell(self, sent: list[Upload], answers: list[Answer | RefusedError], features: bool) -> Any:
         rows: list[dict[str, Any]] = []
         for one, answer in zip(sent, answers, strict=True):
             if isinstance(answer, RefusedError):
@@ -189,13 +189,13 @@ class App:
                 asked = {"features": answer.features.tolist()} if features else {}
                 rows.append({"name": one.name, **answer.fields, **asked})
         refusals = [answer for answer in answers if isinstance(answer, RefusedError)]
-        self._metrics.pictures.labels("refused").inc(len(refusals))
-        self._metrics.pictures.labels("answered").inc(len(rows) - len(refusals))
+        self._metrics.images.labels("refused").inc(len(refusals))
+        self._metrics.images.labels("answered").inc(len(rows) - len(refusals))
         if len(refusals) < len(rows):
             return self._json({"predictions": rows})
         statuses = {refusal.status for refusal in refusals}
         first = refusals[0].reason
-        what = first if len(rows) == 1 else f"not one of {len(rows)} pictures could be answered; the first: {first}"
+        what = first if len(rows) == 1 else f"not one of {len(rows)} images could be answered; the first: {first}"
         return self._json({"error": what, "predictions": rows}, statuses.pop() if len(statuses) == 1 else 422)
 
     def _json(self, content: Any, status: int = 200, headers: Any = None) -> Any:
@@ -206,7 +206,7 @@ class App:
         return self._response(self._page, media_type="text/html")
 
     async def _health(self, request: Request) -> Any:
-        return self._json({"status": "ok", "version": featx.__version__})
+        return self._json({"status": "ok", "version": __version__})
 
     async def _ready(self, request: Request) -> Any:
         if self.stopping:

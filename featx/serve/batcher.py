@@ -1,4 +1,4 @@
-"""Pictures of all requests, first come first served, to worker threads that take them in batches."""
+"""Images of all requests, first come first served, to worker threads that take them in batches."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ R = TypeVar("R")
 
 
 class QueueFullError(Exception):
-    """As many pictures wait as may; ``waiting`` says how many."""
+    """As many images wait as may; ``waiting`` says how many."""
 
     def __init__(self, waiting: int) -> None:
-        super().__init__(f"{waiting} pictures wait")
+        super().__init__(f"{waiting} images wait")
         self.waiting = waiting
 
 
@@ -129,4 +129,4 @@ class Batcher(Generic[T, R]):
             else:
                 for (_, future), result in zip(batch, results, strict=True):
                     future.set_result(result)
-            del batch  # or the pictures would stay until the next
+            del batch  # or the images would stay until the next

@@ -1,4 +1,4 @@
-"""A request's pictures out of its body, with an eye on every limit while it comes in."""
+"""A request's images out of its body, with an eye on every limit while it comes in."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from featx.serve.limits import Limits, RefusedError
 if TYPE_CHECKING:
     from starlette.requests import Request
 
-__all__ = ["FIELD", "Held", "Sent", "read_features", "read_pictures"]
+__all__ = ["FIELD", "BodyBudget", "Upload", "read_features", "read_images"]
 
-#: The form field that holds pictures.
-FIELD = "pictures"
-_HOW = f"send a form with files in the field '{FIELD}' (curl -F {FIELD}=@a.jpg), or one picture's bytes as image/*"
+#: The form field that holds images.
+FIELD = "images"
+_HOW = f"send a form with files in the field '{FIELD}' (curl -F {FIELD}=@a.jpg), or one image's bytes as image/*"
 _YES_NO = {"true": True, "1": True, "false": False, "0": False}
 
 
-class Sent(NamedTuple):
-    """One picture as it came; raw bodies have no name."""
+class Upload(NamedTuple):
+    """One image as it came; raw bodies have no name."""
 
     name: str | None
     content: bytes
 
 
-class Held:
+class BodyBudget:
     """Counts the bytes of bodies in memory; each request has one, and all share the total.
 
     Parameters
@@ -48,7 +48,7 @@ class Held:
         self._totals[0] += n_bytes
         check_length(self._own, self._limits)
         if self._totals[0] > self._limits.held_bytes:
-            most = f"at most {self._limits.held_bytes / 1e6:g} MB of pictures are held in memory"
+            most = f"at most {self._limits.held_bytes / 1e6:g} MB of images are held in memory"
             raise RefusedError(429, f"{most}, and more are coming in; try again in a second")
 
     def release(self) -> None:
@@ -60,7 +60,7 @@ class Held:
 def check_length(n_bytes: int, limits: Limits) -> None:
     """Raise RefusedError when a body is too large."""
     if n_bytes > limits.body_bytes:
-        raise RefusedError(413, f"the body has more than {limits.body:g} MB; send fewer or smaller pictures at a time")
+        raise RefusedError(413, f"the body has more than {limits.body:g} MB; send fewer or smaller images at a time")
 
 
 def read_features(request: Request) -> bool:
@@ -74,8 +74,8 @@ def read_features(request: Request) -> bool:
     return _YES_NO[values[0].lower()] if values else False
 
 
-async def read_pictures(request: Request, limits: Limits, held: Held) -> list[Sent]:
-    """Read the pictures of a request, in their order.
+async def read_images(request: Request, limits: Limits, held: BodyBudget) -> list[Upload]:
+    """Read the images of a request, in their order.
 
     Raises
     ------
@@ -83,7 +83,7 @@ async def read_pictures(request: Request, limits: Limits, held: Held) -> list[Se
         400, 413, 415, 422 or 429, with the reason.
     """
     if request.headers.get("content-encoding", "identity").lower() != "identity":
-        raise RefusedError(415, "content-encoding: expected none; pictures are compressed as they are")
+        raise RefusedError(415, "content-encoding: expected none; images are compressed as they are")
     length = request.headers.get("content-length", "")
     if length.isdigit():
         check_length(int(length), limits)  # before a byte of it has come
@@ -91,28 +91,28 @@ async def read_pictures(request: Request, limits: Limits, held: Held) -> list[Se
     if kind == "multipart/form-data":
         return await _read_form(request, limits, held)
     if kind in ("", "application/octet-stream") or kind.startswith("image/"):
-        return [Sent(None, b"".join([chunk async for chunk in _chunks(request, held)]))]
+        return [Upload(None, b"".join([chunk async for chunk in _chunks(request, held)]))]
     raise RefusedError(415, f"content-type {kind!r}: {_HOW}")
 
 
-async def _chunks(request: Request, held: Held) -> AsyncGenerator[bytes, None]:
+async def _chunks(request: Request, held: BodyBudget) -> AsyncGenerator[bytes, None]:
     async for chunk in request.stream():
         held.add(len(chunk))
         yield chunk
 
 
-async def _read_form(request: Request, limits: Limits, held: Held) -> list[Sent]:
+async def _read_form(request: Request, limits: Limits, held: BodyBudget) -> list[Upload]:
     parsing = import_optional("starlette.formparsers", "serve")
     malformed = import_optional("python_multipart.exceptions", "serve").FormParserError
-    parser = parsing.MultiPartParser(request.headers, _chunks(request, held), max_fields=limits.pictures)
+    parser = parsing.MultiPartParser(request.headers, _chunks(request, held), max_fields=limits.images)
     parser.spool_max_size = limits.body_bytes + 1  # what is counted may stay in memory
     parts = [0]
     begin = parser.on_part_begin
 
     def count_and_begin() -> None:
         parts[0] += 1
-        if parts[0] > limits.pictures:
-            raise RefusedError(422, f"more than {limits.pictures} pictures in a request; send them in several")
+        if parts[0] > limits.images:
+            raise RefusedError(422, f"more than {limits.images} images in a request; send them in several")
         begin()
 
     parser.on_part_begin = count_and_begin
@@ -127,11 +127,11 @@ async def _read_form(request: Request, limits: Limits, held: Held) -> list[Sent]
         raise RefusedError(400, f"malformed multipart/form-data (it ends before its last boundary); {_HOW}")
     sent = [await _read_part(name, part) for name, part in form.multi_items()]
     if not sent:
-        raise RefusedError(422, f"a form without a picture; {_HOW}")
+        raise RefusedError(422, f"a form without an image; {_HOW}")
     return sent
 
 
-async def _read_part(name: str, part: Any) -> Sent:
+async def _read_part(name: str, part: Any) -> Upload:
     if name != FIELD:
         raise RefusedError(422, f"form field {name!r}: {_HOW}")
     if isinstance(part, str):
@@ -139,6 +139,6 @@ async def _read_part(name: str, part: Any) -> Sent:
             422, f"form field '{FIELD}' holds text and no file (curl wants an @ before the path); {_HOW}"
         )
     try:
-        return Sent(part.filename, await part.read())
+        return Upload(part.filename, await part.read())
     finally:
         await part.close()

@@ -13,7 +13,7 @@ FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "PPM
 
 
 class RefusedError(Exception):
-    """Why a request, or one picture of it, gets no answer.
+    """Why a request, or one image of it, gets no answer.
 
     Parameters
     ----------
@@ -38,11 +38,11 @@ class Limits:
     body : float, default=32
         Largest body of a request in megabytes. Eight such bodies are held in memory at most.
     megapixels : float, default=50
-        Largest picture, by its header: 1 to 178, beyond which Pillow refuses.
-    pictures : int, default=32
-        Most pictures in a request.
+        Largest image, by its header: 1 to 178, beyond which Pillow refuses.
+    images : int, default=32
+        Most images in a request.
     queue : int, default=256
-        Most pictures that wait at the same time, of all requests.
+        Most images that wait at the same time, of all requests.
     seconds : float, default=30
         From a request's beginning to its answer.
 
@@ -54,17 +54,17 @@ class Limits:
     Examples
     --------
     >>> from featx.serve import Limits
-    >>> Limits(pictures=8).body
+    >>> Limits(images=8).body
     32
     >>> Limits(queue=4)
     Traceback (most recent call last):
     ...
-    featx.errors.InputError: --queue 4: expected at least --max-pictures (32), or a full request is never taken
+    featx.errors.InputError: --queue 4: expected at least --max-images (32), or a full request is never taken
     """
 
     body: float = field(default=32, metadata={"option": "--max-body", "most": 4096})
     megapixels: float = field(default=50, metadata={"option": "--max-megapixels", "most": 178})
-    pictures: int = field(default=32, metadata={"option": "--max-pictures", "most": 10_000})
+    images: int = field(default=32, metadata={"option": "--max-images", "most": 10_000})
     queue: int = field(default=256, metadata={"option": "--queue", "most": 1_000_000})
     seconds: float = field(default=30, metadata={"option": "--timeout", "most": 3600})
 
@@ -73,9 +73,9 @@ class Limits:
             value, option, most = getattr(self, one.name), one.metadata["option"], one.metadata["most"]
             if not 0 < value <= most:
                 raise InputError(f"{option} {value:g}: expected a number above 0, and at most {most}")
-        if self.queue < self.pictures:
+        if self.queue < self.images:
             raise InputError(
-                f"--queue {self.queue}: expected at least --max-pictures ({self.pictures}), "
+                f"--queue {self.queue}: expected at least --max-images ({self.images}), "
                 "or a full request is never taken"
             )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import featx
+from featx._version import __version__
 from featx.serve.body import FIELD
 from featx.serve.limits import FORMATS, Limits
 from featx.serve.predictor import Predictor
@@ -14,10 +14,10 @@ __all__ = ["describe"]
 _ERRORS = {
     400: "Not a well-formed form.",
     408: "The body did not come in time.",
-    413: "A body or a picture beyond the limits.",
-    415: "Neither a form nor a picture, or in a format that is not served.",
-    422: "A picture that cannot be read, a form without pictures or with too many, or an unknown parameter.",
-    429: "Too many pictures wait; try again after Retry-After seconds.",
+    413: "A body or an image beyond the limits.",
+    415: "Neither a form nor an image, or in a format that is not served.",
+    422: "An image that cannot be read, a form without images or with too many, or an unknown parameter.",
+    429: "Too many images wait; try again after Retry-After seconds.",
     500: "An error of the server's.",
     503: "Stopping, or no answer in time; try again after Retry-After seconds.",
 }
@@ -45,13 +45,13 @@ def describe(predictor: Predictor, limits: Limits, about: dict[str, str]) -> dic
         "openapi": "3.1.0",
         "info": {
             "title": f"featx serve {about['model']}",
-            "version": featx.__version__,
-            "description": f"Pictures in, {predictor.answers_with} out; features by {about['backbone']}.",
+            "version": __version__,
+            "description": f"Images in, {predictor.answers_with} out; features by {about['backbone']}.",
         },
         "paths": {
             "/predict": {"post": _predict(limits)},
             "/health": {"get": _get("Whether the process is alive", {"$ref": "#/components/schemas/Status"})},
-            "/ready": {"get": _get("Whether it takes pictures", {"$ref": "#/components/schemas/Status"}, 503)},
+            "/ready": {"get": _get("Whether it takes images", {"$ref": "#/components/schemas/Status"}, 503)},
             "/metrics": {"get": _get("Counters for Prometheus", {"type": "string"}, kind="text/plain")},
             "/openapi.json": {"get": _get("This document", {"type": "object"})},
             "/": {"get": _get("A page to try it on", {"type": "string"}, kind="text/html")},
@@ -68,16 +68,16 @@ def describe(predictor: Predictor, limits: Limits, about: dict[str, str]) -> dic
 
 
 def _predict(limits: Limits) -> dict[str, Any]:
-    picture = {"type": "string", "format": "binary"}
-    pictures = {"type": "array", "items": picture, "minItems": 1, "maxItems": limits.pictures}
+    image = {"type": "string", "format": "binary"}
+    images = {"type": "array", "items": image, "minItems": 1, "maxItems": limits.images}
     what = (
-        f"One picture as the body, or up to {limits.pictures} as files of a form's field `{FIELD}`; "
-        f"{', '.join(FORMATS)}; a body of at most {limits.body:g} MB, a picture of at most "
-        f"{limits.megapixels:g} megapixels. The answers are in the order of the pictures; one that cannot "
+        f"One image as the body, or up to {limits.images} as files of a form's field `{FIELD}`; "
+        f"{', '.join(FORMATS)}; a body of at most {limits.body:g} MB, an image of at most "
+        f"{limits.megapixels:g} megapixels. The answers are in the order of the images; one that cannot "
         "be read has `error` in the place of its answer, and only when none can be read is the status not 200."
     )
     return {
-        "summary": "Answer pictures",
+        "summary": "Answer images",
         "description": what,
         "operationId": "predict",
         "parameters": [
@@ -91,9 +91,9 @@ def _predict(limits: Limits) -> dict[str, Any]:
         "requestBody": {
             "required": True,
             "content": {
-                "multipart/form-data": {"schema": _object({FIELD: pictures}, [FIELD])},
-                "image/*": {"schema": picture},
-                "application/octet-stream": {"schema": picture},
+                "multipart/form-data": {"schema": _object({FIELD: images}, [FIELD])},
+                "image/*": {"schema": image},
+                "application/octet-stream": {"schema": image},
             },
         },
         "responses": {

@@ -1,4 +1,4 @@
-"""Encoded pictures in, answers out: what a worker does with a batch."""
+"""Encoded images in, answers out: what a worker does with a batch."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ __all__ = ["Answer", "Predictor"]
 
 
 class Answer(NamedTuple):
-    """Of one picture: what becomes JSON, and its features, shape (n_features,)."""
+    """Of one image: what becomes JSON, and its features, shape (n_features,)."""
 
     fields: dict[str, Any]
     features: npt.NDArray[np.float32]
 
 
 class Predictor:
-    """A fitted pipeline that answers batches of encoded pictures. Thread-safe.
+    """A fitted pipeline that answers batches of encoded images. Thread-safe.
 
     Decoding, preprocessing and inference are those of `FeatureExtractor.embed_batch`. The head
     always gets ``batch_size`` rows, the missing ones being copies: linear algebra sums in an
-    order that depends on the number of rows, and a picture's probabilities shall not depend on
+    order that depends on the number of rows, and an image's probabilities shall not depend on
     what else came at the same time.
 
     Parameters
@@ -44,7 +44,7 @@ class Predictor:
     Attributes
     ----------
     batch_size, n_workers : int
-        Pictures a batch, and batches that run best side by side.
+        Images a batch, and batches that run best side by side.
     device : str
         Where the network runs.
 
@@ -70,7 +70,7 @@ class Predictor:
         self.classes: list[Any] | None = None
         if hasattr(head, "classes_"):
             if isinstance(head.classes_, list):
-                raise InputError("MODEL has several outputs; expected one label or one value a picture")
+                raise InputError("MODEL has several outputs; expected one label or one value an image")
             self.classes = np.asarray(head.classes_).tolist()
         self._extractor = copy(extractor).set_params(batch_size=self.batch_size)
         self._head = head
@@ -88,7 +88,7 @@ class Predictor:
         return "label and class_index alone, since the head has nothing else"
 
     def __call__(self, contents: list[bytes]) -> list[Answer | RefusedError]:
-        """Answer up to ``batch_size`` pictures, in their order."""
+        """Answer up to ``batch_size`` images, in their order."""
         answers: list[Answer | RefusedError | None] = [self._refuse(content) for content in contents]
         places = [i for i, refusal in enumerate(answers) if refusal is None]
         embedded = self._extractor.embed_batch([contents[i] for i in places])
@@ -106,7 +106,7 @@ class Predictor:
     def _refuse(self, content: bytes) -> RefusedError | None:
         """Look at the header, before any pixel is decoded."""
         if not content:
-            return RefusedError(422, "no bytes at all; send an encoded picture")
+            return RefusedError(422, "no bytes at all; send an encoded image")
         try:
             header = identify(content, FORMATS)
         except UnreadableError as error:
@@ -114,12 +114,12 @@ class Predictor:
         if header is None:
             got = f"got {len(content):,} bytes that begin with {content[:8]!r}"
             return RefusedError(
-                415, f"not a picture, or its beginning is damaged: {got}; send one of {', '.join(FORMATS)}"
+                415, f"not an image, or its beginning is damaged: {got}; send one of {', '.join(FORMATS)}"
             )
         _, width, height = header
         if width * height > self._limits.megapixels * 1e6:
             most = f"{self._limits.megapixels:g} megapixels are taken at most"
-            return RefusedError(413, f"{width} x {height} pixels, and {most}; make the picture smaller")
+            return RefusedError(413, f"{width} x {height} pixels, and {most}; make the image smaller")
         return None
 
     def _predict(self, X: npt.NDArray[np.float32]) -> list[dict[str, Any] | RefusedError]:
@@ -151,5 +151,5 @@ def _finite(answer: dict[str, Any], numbers: Any) -> dict[str, Any] | RefusedErr
     if np.isfinite(numbers).all():
         return answer
     return RefusedError(
-        422, f"the model gives {numbers}, which is no number; the picture is unlike those it was fitted on"
+        422, f"the model gives {numbers}, which is no number; the image is unlike those it was fitted on"
     )

@@ -63,7 +63,7 @@ def serve(
     access_log : bool, default=False
         Print a line a request to standard error.
     ready : callable, optional
-        Told the address and the predictor, once pictures are taken.
+        Told the address and the predictor, once images are taken.
 
     Returns
     -------
@@ -116,15 +116,15 @@ def serve(
 
 
 def _try_out(predictor: Predictor, model: str) -> None:
-    """Answer one picture before the first client asks: what cannot work shows now, and what is slow once is done."""
-    pictures, _ = load_fashion_mnist("test")
+    """Answer one image before the first client asks: what cannot work shows now, and what is slow once is done."""
+    images, _ = load_fashion_mnist("test")
     try:
-        predictor([pictures[0]])
+        predictor([images[0]])
     except FeatxError:
         raise
     except Exception as error:  # whatever a head raises that does not fit its features
         raise PipelineFileError(
-            f"{model}: cannot answer a picture ({first_line(error).rstrip('.')}); fit it again"
+            f"{model}: cannot answer an image ({first_line(error).rstrip('.')}); fit it again"
         ) from error
 
 

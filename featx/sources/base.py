@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 __all__ = ["Contents", "Entry", "Source", "key_of"]
 
-#: Fetches the bytes of one picture; may be called in any thread, or raise `featx.images.decode.UnreadableError`.
+#: Fetches the bytes of one image; may be called in any thread, or raise `featx.images.decode.UnreadableError`.
 Fetch = Callable[[], bytes]
 
 #: From a key and a place to what fetches the bytes; called in one thread, in the order of the rows.
@@ -17,18 +17,18 @@ Contents = Callable[[str, bytes], Fetch]
 
 
 class Entry(NamedTuple):
-    """One picture of a source.
+    """One image of a source.
 
     Parameters
     ----------
     key : str
-        What the picture is called, the same in every run.
+        What the image is called, the same in every run.
     place : bytes
         Where it is, in the source's own terms.
     label : str or None
         Where the source knows one.
     state : str
-        Changes when the picture does: its size and time, or a checksum; empty where that is not known.
+        Changes when the image does: its size and time, or a checksum; empty where that is not known.
     """
 
     key: str
@@ -38,7 +38,7 @@ class Entry(NamedTuple):
 
 
 class Source(ABC):
-    """Pictures from one place. Small and picklable: workers get it, and keys, and fetch for themselves.
+    """Images from one place. Small and picklable: workers get it, and keys, and fetch for themselves.
 
     Attributes
     ----------
@@ -62,7 +62,7 @@ class Source(ABC):
 
     @abstractmethod
     def entries(self) -> Iterator[Entry]:
-        """List every picture, opening none and holding none."""
+        """List every image, opening none and holding none."""
 
     @abstractmethod
     def contents(self) -> Contents:
@@ -70,7 +70,7 @@ class Source(ABC):
 
     @abstractmethod
     def check(self) -> None:
-        """Raise SourceError when the source as a whole is gone: then no picture of it is to blame."""
+        """Raise SourceError when the source as a whole is gone: then no image of it is to blame."""
 
     def state(self) -> str:
         """Give what changes when places listed before mean nothing any more; empty where they always do."""

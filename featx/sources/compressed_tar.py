@@ -1,4 +1,4 @@
-"""Pictures in compressed tar archives, which can only be read from their beginning on."""
+"""Images in compressed tar archives, which can only be read from their beginning on."""
 
 from __future__ import annotations
 

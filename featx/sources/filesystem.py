@@ -14,7 +14,7 @@ from featx.images.decode import UnreadableError, read
 
 __all__ = ["LARGEST_FILE", "Store", "is_url", "open_store"]
 
-#: Bytes beyond which a file is no picture; it would be read into memory as a whole.
+#: Bytes beyond which a file is no image; it would be read into memory as a whole.
 LARGEST_FILE = 2**30
 _ATTEMPTS = 3  # to fetch a file
 
@@ -33,9 +33,9 @@ def open_store(address: str) -> tuple[Store, str]:
 
 
 def check_size(size: int) -> None:
-    """Raise UnreadableError for what is too large to be a picture."""
+    """Raise UnreadableError for what is too large to be an image."""
     if size > LARGEST_FILE:
-        raise UnreadableError(f"{size:,} bytes, and no picture of more than {LARGEST_FILE:,} is read; make it smaller")
+        raise UnreadableError(f"{size:,} bytes, and no image of more than {LARGEST_FILE:,} is read; make it smaller")
 
 
 class Store:
@@ -49,7 +49,7 @@ class Store:
             raise SourceError(f"{path}: cannot be read ({error.strerror})") from None
 
     def read(self, path: str) -> bytes:
-        """Read one picture's file."""
+        """Read one image's file."""
         with suppress(OSError, ValueError):  # the reading below says what is wrong
             check_size(os.stat(path).st_size)
         return read(path)  # type: ignore[no-any-return]
@@ -117,7 +117,7 @@ class RemoteStore(Store):
             raise SourceError(f"{path}: cannot be read ({first_line(error)})") from None
 
     def read(self, path: str) -> bytes:
-        """Fetch one picture; a bad answer for one file is that file's, while the source can be reached."""
+        """Fetch one image; a bad answer for one file is that file's, while the source can be reached."""
         for attempt in range(_ATTEMPTS):
             try:
                 data = self._fetch(path)
@@ -133,7 +133,7 @@ class RemoteStore(Store):
         return data
 
     def _fetch(self, path: str) -> bytes:
-        """Fetch no more than a picture may have; a plain web server cannot be asked for a part."""
+        """Fetch no more than an image may have; a plain web server cannot be asked for a part."""
         if not self._is_web:
             return bytes(self.fs.cat_file(path, start=0, end=LARGEST_FILE + 1))
         parts: list[bytes] = []

@@ -10,7 +10,7 @@ from functools import partial
 from featx.errors import SourceError
 from featx.sources.base import Contents, Entry, Source, key_of
 from featx.sources.filesystem import Store
-from featx.sources.listing import SPLITS, is_picture, refuse_unlistable
+from featx.sources.listing import SPLITS, is_image, refuse_unlistable
 
 __all__ = ["Files"]
 
@@ -18,7 +18,7 @@ _SIGNS = "*?["
 
 
 class Files(Source):
-    """Pictures below a folder, or those that a pattern matches, or one.
+    """Images below a folder, or those that a pattern matches, or one.
 
     Keys are relative to the folder, or to the part of a pattern before its first sign. The first
     folder of a key is its label; below ``train`` and ``test`` side by side, it is the second.
@@ -46,7 +46,7 @@ class Files(Source):
         self._root_was = Store().identify(self.root)
 
     def entries(self) -> Iterator[Entry]:
-        """List files that are pictures by their names; a file that was named is taken as it is."""
+        """List files that are images by their names; a file that was named is taken as it is."""
         self._others = 0
         depth = 0 if self._alone else self._label_depth()
         any_found = False
@@ -57,10 +57,10 @@ class Files(Source):
             any_found = True
             yield Entry(key, os.fsencode(place), parts[depth] if len(parts) > depth + 1 else None, state)
         if not any_found:
-            what = "no pictures in this folder" if self.pattern is None else "no picture matches"
+            what = "no images in this folder" if self.pattern is None else "no image matches"
             raise SourceError(f"{self.given}: {what} ({self._others} other files)")
         if self._others:
-            self.notes = [f"passed over {self._others} other files, no pictures by their names"]
+            self.notes = [f"passed over {self._others} other files, no images by their names"]
 
     def contents(self) -> Contents:
         """Open paths below the folder."""
@@ -91,7 +91,7 @@ class Files(Source):
             if os.path.isdir(path):
                 if not pattern.endswith("**"):
                     yield from self._walk(path)
-            elif is_picture(os.path.basename(path)) or glob.escape(name) == pattern:
+            elif is_image(os.path.basename(path)) or glob.escape(name) == pattern:
                 yield path, Store().state(path)
             else:
                 self._others += 1
@@ -114,7 +114,7 @@ class Files(Source):
                             continue
                         if _is_folder(entry):
                             inside.append(entry.path)
-                        elif is_picture(entry.name):
+                        elif is_image(entry.name):
                             yield entry.path, _state(entry)
                         else:
                             self._others += 1
@@ -130,13 +130,13 @@ class Files(Source):
 def _is_folder(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_dir()
-    except OSError:  # a link to itself: no folder, and as a picture it fails
+    except OSError:  # a link to itself: no folder, and as an image it fails
         return False
 
 
 def _state(entry: os.DirEntry[str]) -> str:
     try:
         found = entry.stat()
-    except OSError:  # a link to nothing: the picture fails, and says why
+    except OSError:  # a link to nothing: the image fails, and says why
         return ""
     return f"{found.st_size} {found.st_mtime_ns}"

@@ -1,4 +1,4 @@
-"""What Hugging Face's `datasets` saved with ``save_to_disk``: Arrow files, mapped, with pictures in a column."""
+"""What Hugging Face's `datasets` saved with ``save_to_disk``: Arrow files, mapped, with images in a column."""
 
 from __future__ import annotations
 
@@ -47,24 +47,24 @@ class HuggingFace(Source):
         ]
         features = _read(root / splits[0] / "dataset_info.json")["features"]
         kinds = {name: kind.get("_type", "") if isinstance(kind, dict) else "" for name, kind in features.items()}
-        pictures = [name for name, kind in kinds.items() if kind == "Image"]
+        images = [name for name, kind in kinds.items() if kind == "Image"]
         for column in (path_column, target):
             if column is not None and column not in features:
                 raise SourceError(f"{given}: no column {column!r}, there are {', '.join(features)}")
-        if path_column is None and len(pictures) != 1:
+        if path_column is None and len(images) != 1:
             raise SourceError(
-                f"{given}: which column holds the pictures? say --path-column, one of {', '.join(pictures or features)}"
+                f"{given}: which column holds the images? say --path-column, one of {', '.join(images or features)}"
             )
-        self.path_column: str = path_column or pictures[0]
+        self.path_column: str = path_column or images[0]
         others = {name: [] for name in features if name != self.path_column}  # type: dict[str, list[Any]]
         self.target = target or choose_target_column(others, only=False)
         self.names = list(features[self.target].get("names") or []) if self.target else []
         label = f", label from column {self.target!r}" if self.target else ""
-        self.notes = [f"pictures from column {self.path_column!r}{label}"]
+        self.notes = [f"images from column {self.path_column!r}{label}"]
         self._was = self.state()
 
     def entries(self) -> Iterator[Entry]:
-        """List rows in their order; the file that a picture came from is its name."""
+        """List rows in their order; the file that an image came from is its name."""
         number = -1
         for i, part in enumerate(self.parts):
             table = _open(part.path)
@@ -80,7 +80,7 @@ class HuggingFace(Source):
             raise SourceError(f"{self.given}: no rows")
 
     def contents(self) -> Contents:
-        """Map files as they are needed; a picture's bytes are read by the thread that wants them."""
+        """Map files as they are needed; an image's bytes are read by the thread that wants them."""
         columns: dict[int, tuple[Any, Any]] = {}
 
         def fetch(key: str, place: bytes) -> partial[bytes]:
@@ -124,7 +124,7 @@ def _open(path: str) -> Any:
 
 
 def _field(table: Any, column: str, name: str) -> Any:
-    """Take bytes or path out of a column of pictures; a column of bytes has no paths, one of strings no bytes."""
+    """Take bytes or path out of a column of images; a column of bytes has no paths, one of strings no bytes."""
     import_optional("pyarrow", "parquet")
     values = table[column]
     kind = str(values.type)
@@ -146,5 +146,5 @@ def _cell(contents: Any, paths: Any, row: int) -> bytes:
         return bytes(value.as_py())
     path = paths[row].as_py() if paths is not None else None
     if not path:
-        raise UnreadableError("the table has no picture here")
+        raise UnreadableError("the table has no image here")
     return Store().read(path)

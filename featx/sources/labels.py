@@ -28,7 +28,7 @@ class Target:
 
 
 def leave_out_unlabelled(listing: Listing) -> tuple[Listing, list[str]]:
-    """Split a listing into pictures with a target, and the paths of those without.
+    """Split a listing into images with a target, and the paths of those without.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Folders, globs, picture files and tables as one list of pictures with labels; opens no pixels."""
+"""Folders, globs, image files and tables as one list of images with labels; opens no pixels."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 from featx.errors import SourceError
 from featx.sources.tables import (
-    PICTURE_SUFFIXES,
+    IMAGE_SUFFIXES,
     TABLE_SUFFIXES,
     choose_path_column,
     choose_target_column,
@@ -25,7 +25,7 @@ __all__ = [
     "MANIFEST",
     "SPLITS",
     "Listing",
-    "is_picture",
+    "is_image",
     "list_labelled_folder",
     "list_source",
     "refuse_unlistable",
@@ -43,7 +43,7 @@ SPLITS = frozenset({"train", "training", "val", "valid", "validation", "test", "
 
 @dataclass(frozen=True)
 class Listing:
-    """Pictures in a source.
+    """Images in a source.
 
     Parameters
     ----------
@@ -72,7 +72,7 @@ def list_source(
     target: str | None = None,
     need_target: bool = False,
 ) -> Listing:
-    """List the pictures of folders, globs, picture files, or one table.
+    """List the images of folders, globs, image files, or one table.
 
     Parameters
     ----------
@@ -82,7 +82,7 @@ def list_source(
     path_column, target : str or None
         Columns of a table; None takes the obvious ones.
     need_target : bool
-        Every picture must have a target: pictures must come from one folder
+        Every image must have a target: images must come from one folder
         with a sub-folder a class, or from a table with a target column.
 
     Returns
@@ -139,8 +139,8 @@ def list_labelled_folder(folder: str) -> Listing:
     Raises
     ------
     SourceError
-        When the sub-folders are a split, pictures lie outside of them, or fewer
-        than two of them hold pictures.
+        When the sub-folders are a split, images lie outside of them, or fewer
+        than two of them hold images.
     """
     classes = sorted(e.name for e in os.scandir(folder) if e.is_dir() and not e.name.startswith("."))
     splits = [name for name in classes if name.lower() in SPLITS]
@@ -152,12 +152,12 @@ def list_labelled_folder(folder: str) -> Listing:
             f"run: featx fit {shlex.quote(os.path.join(folder, train))} -o MODEL.featx, "
             f"then: featx evaluate MODEL.featx {shlex.quote(os.path.join(folder, rest))}"
         )
-    loose = [e.name for e in os.scandir(folder) if e.is_file() and is_picture(e.name)]
+    loose = [e.name for e in os.scandir(folder) if e.is_file() and is_image(e.name)]
     if loose:
         raise SourceError(
-            f"{folder}: {len(loose)} pictures lie beside the class folders ({loose[0]}); move them into a class"
+            f"{folder}: {len(loose)} images lie beside the class folders ({loose[0]}); move them into a class"
             if classes
-            else f"{folder}: pictures without classes; put them into one sub-folder a class, or use a table with labels"
+            else f"{folder}: images without classes; put them into one sub-folder a class, or use a table with labels"
         )
     paths, labels, passed_over, empty = [], [], 0, []
     for name in classes:
@@ -170,22 +170,22 @@ def list_labelled_folder(folder: str) -> Listing:
     if len(set(labels)) < 2:
         _refuse_dataset(folder)
         raise SourceError(
-            f"{folder}: pictures of {len(set(labels))} class; at least two sub-folders with pictures are needed"
+            f"{folder}: images of {len(set(labels))} class; at least two sub-folders with images are needed"
         )
     notes = _passed_over(passed_over)
     if empty:
-        notes += (f"sub-folders without pictures, not taken as classes: {', '.join(empty)}",)
+        notes += (f"sub-folders without images, not taken as classes: {', '.join(empty)}",)
     return Listing(paths, labels, notes=notes)
 
 
-def is_picture(name: str) -> bool:
-    """Whether a file looks like a picture by its name; a hidden one does not."""
-    return not name.startswith(".") and os.path.splitext(name)[1].lower() in PICTURE_SUFFIXES
+def is_image(name: str) -> bool:
+    """Whether a file looks like an image by its name; a hidden one does not."""
+    return not name.startswith(".") and os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
 
 
 def _passed_over(number: int) -> tuple[str, ...]:
     return (
-        (f"passed over {number} other {'file' if number == 1 else 'files'}, no pictures by their names",)
+        (f"passed over {number} other {'file' if number == 1 else 'files'}, no images by their names",)
         if number
         else ()
     )
@@ -196,7 +196,7 @@ def _expand(source: str) -> tuple[list[str], int]:
         found = _walk(source)
         if not found[0]:
             _refuse_dataset(source)
-            raise SourceError(f"{source}: no pictures in this folder ({found[1]} other files)")
+            raise SourceError(f"{source}: no images in this folder ({found[1]} other files)")
         return found
     if os.path.exists(source):
         return [source], 0
@@ -209,12 +209,12 @@ def _expand(source: str) -> tuple[list[str], int]:
                 inside, more = _walk(match) if not source.endswith("**") else ([], 0)
                 files += inside
                 others += more
-            elif is_picture(os.path.basename(match)):
+            elif is_image(os.path.basename(match)):
                 files.append(match)
             else:
                 others += 1
         if not files:
-            raise SourceError(f"{source}: no picture matches")
+            raise SourceError(f"{source}: no image matches")
         return list(dict.fromkeys(files)), others
     raise SourceError(f"{source}: no such file or folder")
 
@@ -240,11 +240,11 @@ def _embed_first(source: str) -> str:
 
 def _refuse_dataset(folder: str) -> None:
     if os.path.exists(os.path.join(folder, MANIFEST)):
-        raise SourceError(f"{folder}: a dataset of embeddings, and pictures are expected here; featx fit takes it")
+        raise SourceError(f"{folder}: a dataset of embeddings, and images are expected here; featx fit takes it")
 
 
 def _walk(folder: str) -> tuple[list[str], int]:
-    """List pictures below a folder, sorted, and count other files; links are followed once and never upward."""
+    """List images below a folder, sorted, and count other files; links are followed once and never upward."""
     here = Path(os.path.realpath(folder))
     paths, others, seen = [], 0, {str(here), *map(str, here.parents)}
 
@@ -260,7 +260,7 @@ def _walk(folder: str) -> tuple[list[str], int]:
                 inside.append(name)
         folders[:] = inside
         for name in sorted(names):
-            if is_picture(name):
+            if is_image(name):
                 paths.append(os.path.join(where, name))
             elif not name.startswith("."):
                 others += 1
@@ -299,6 +299,6 @@ def _list_table(table: str, path_column: str | None, target: str | None, need_ta
             f"{table}: data row {empty[0] + 1} has no path in column {path_column!r} ({len(empty)} in all)"
         )
     if any(isinstance(value, dict) or (isinstance(value, bytes) and b"\0" in value) for value in values):
-        raise SourceError(f"{table}: column {path_column!r} holds pictures, not paths; {_embed_first(table)}")
+        raise SourceError(f"{table}: column {path_column!r} holds images, not paths; {_embed_first(table)}")
     paths = [os.path.join(folder, os.fsdecode(value) if isinstance(value, bytes) else str(value)) for value in values]
     return Listing(paths, columns[target] if target else None, path_column, target, tuple(notes))

@@ -1,4 +1,4 @@
-"""Where pictures come from: one file a kind, each a `Source`."""
+"""Where images come from: one file a kind, each a `Source`."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def open_sources(
     Parameters
     ----------
     given : str, path or list of them
-        Folders, globs, picture files, tables (CSV, TSV, Parquet), zip and tar archives, here or at
+        Folders, globs, image files, tables (CSV, TSV, Parquet), zip and tar archives, here or at
         an address that fsspec opens; folders that Hugging Face's `datasets` saved.
     path_column, target : str or None
         Columns of tables; None takes the obvious ones.

@@ -10,16 +10,16 @@ from typing import Any
 from featx.errors import SourceError, first_line
 from featx.sources.base import Contents, Entry, Source, key_of
 from featx.sources.filesystem import RemoteStore, state_of
-from featx.sources.listing import SPLITS, is_picture
+from featx.sources.listing import SPLITS, is_image
 
 __all__ = ["RemoteFiles"]
 
 _SIGNS = "*?["
-_AT_ONCE = 16  # pictures that are fetched side by side
+_AT_ONCE = 16  # images that are fetched side by side
 
 
 class RemoteFiles(Source):
-    """Pictures below an address, or those that a pattern matches, or one; as `Files` on this machine."""
+    """Images below an address, or those that a pattern matches, or one; as `Files` on this machine."""
 
     in_order = False
 
@@ -38,15 +38,15 @@ class RemoteFiles(Source):
             raise SourceError(f"{given}: nothing is there, or it cannot be reached")
 
     def entries(self) -> Iterator[Entry]:
-        """List what are pictures by their names, one folder at a time."""
+        """List what are images by their names, one folder at a time."""
         others, found, depth = 0, False, self._label_depth()
         for path, info in self._listing():
             name = path[len(self.root) :].lstrip("/")
-            if not name:  # the address is that of one picture
+            if not name:  # the address is that of one image
                 name = posixpath.basename(path)
             elif any(part.startswith(".") for part in name.split("/")):
                 continue
-            elif not is_picture(posixpath.basename(name.partition("?")[0])):
+            elif not is_image(posixpath.basename(name.partition("?")[0])):
                 others += 1
                 continue
             found = True
@@ -54,11 +54,11 @@ class RemoteFiles(Source):
             label = parts[depth] if len(parts) > depth + 1 else None
             yield Entry(key_of(name.encode("utf-8", "surrogateescape")), path.encode(), label, state_of(info))
         if not found:
-            raise SourceError(f"{self.given}: no pictures there ({others} other files)")
-        self.notes = [f"passed over {others} other files, no pictures by their names"] if others else []
+            raise SourceError(f"{self.given}: no images there ({others} other files)")
+        self.notes = [f"passed over {others} other files, no images by their names"] if others else []
 
     def contents(self) -> Contents:
-        """Begin to fetch a picture when its turn is near: the engine takes rows ahead."""
+        """Begin to fetch an image when its turn is near: the engine takes rows ahead."""
         pool = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="featx-fetch")
 
         def fetch(key: str, place: bytes) -> Callable[[], bytes]:

@@ -1,4 +1,4 @@
-"""Pictures named by a column of a table, or in it as bytes; read row by row, never as a whole."""
+"""Images named by a column of a table, or in it as bytes; read row by row, never as a whole."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from featx.sources.tables import choose_path_column, choose_target_column, find_
 
 __all__ = ["Table"]
 
-_ROWS = 64  # of pictures in Parquet that are held at a time
+_ROWS = 64  # of images in Parquet that are held at a time
 _LOOK_AT = 1000  # rows from which columns are chosen
 
 
@@ -45,7 +45,7 @@ class Table(Source):
                 raise SourceError(f"{given}: no column {column!r}, there are {', '.join(names)}")
         self.holds_bytes = self.path_column in self._binary_columns()
         label = f", label from column {self.target!r}" if self.target else ""
-        self.notes = [f"pictures from column {self.path_column!r}{label}"]
+        self.notes = [f"images from column {self.path_column!r}{label}"]
 
     @property
     def _is_parquet(self) -> bool:
@@ -61,7 +61,7 @@ class Table(Source):
                 yield Entry(_text(value) if value else f"{number:09d}", str(number).encode(), text)
                 continue
             if is_missing(value):
-                yield Entry(f"{number:09d}", b"", text)  # a row without a picture is a row
+                yield Entry(f"{number:09d}", b"", text)  # a row without an image is a row
                 continue
             place = value if isinstance(value, bytes) else os.fsencode(str(value))
             name = os.fsdecode(place)
@@ -113,7 +113,7 @@ class Table(Source):
             raise SourceError(f"{self.given}: cannot be read as Parquet ({first_line(error)})") from None
 
     def _binary_columns(self) -> list[str]:
-        """Name columns of bytes, or of what Hugging Face's datasets write for a picture."""
+        """Name columns of bytes, or of what Hugging Face's datasets write for an image."""
         if not self._is_parquet:
             return []
         types = import_optional("pyarrow", "parquet").types
@@ -212,7 +212,7 @@ class _Cells:
         cell = self.cells[row - self.first]
         cell = cell["bytes"] if isinstance(cell, dict) else cell
         if cell is None:
-            return partial(_fail, "the table has no picture here")
+            return partial(_fail, "the table has no image here")
         return partial(_checked, cell)
 
     def _go_to(self, row: int) -> None:

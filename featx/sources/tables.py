@@ -1,4 +1,4 @@
-"""Read CSV, TSV and Parquet tables, and tell which columns hold pictures and targets."""
+"""Read CSV, TSV and Parquet tables, and tell which columns hold images and targets."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from featx._optional import import_optional
 from featx.errors import SourceError
 
 __all__ = [
-    "PICTURE_SUFFIXES",
+    "IMAGE_SUFFIXES",
     "TABLE_SUFFIXES",
     "choose_path_column",
     "choose_target_column",
@@ -22,7 +22,7 @@ __all__ = [
     "read_table",
 ]
 
-PICTURE_SUFFIXES = frozenset(
+IMAGE_SUFFIXES = frozenset(
     {
         *(".jpg", ".jpeg", ".jpe", ".jfif", ".jp2", ".j2k", ".png", ".apng", ".webp", ".avif", ".gif"),
         *(".tif", ".tiff", ".bmp", ".dib", ".ppm", ".pgm", ".pbm", ".pnm", ".tga", ".ico"),
@@ -37,8 +37,8 @@ _TARGET_COLUMNS = ("label", "class", "target", "category", "y", "class_index", "
 
 
 def choose_path_column(columns: Mapping[str, Sequence[Any]]) -> str | None:
-    """Take a column with an obvious name, or the only one whose values look like pictures."""
-    return _choose(columns, _PATH_COLUMNS) or _only(_holds_pictures(columns))
+    """Take a column with an obvious name, or the only one whose values look like images."""
+    return _choose(columns, _PATH_COLUMNS) or _only(_holds_images(columns))
 
 
 def choose_target_column(columns: Mapping[str, Sequence[Any]], *, only: bool) -> str | None:
@@ -61,11 +61,11 @@ def _only(names: list[str]) -> str | None:
     return names[0] if len(names) == 1 else None
 
 
-def _holds_pictures(columns: Mapping[str, Sequence[Any]]) -> list[str]:
+def _holds_images(columns: Mapping[str, Sequence[Any]]) -> list[str]:
     return [
         name
         for name, values in columns.items()
-        if all(isinstance(value, str) and Path(value).suffix.lower() in PICTURE_SUFFIXES for value in values)
+        if all(isinstance(value, str) and Path(value).suffix.lower() in IMAGE_SUFFIXES for value in values)
     ]
 
 

@@ -1,4 +1,4 @@
-"""Pictures in archives, read from their place in the file; WebDataset's shards are tar archives."""
+"""Images in archives, read from their place in the file; WebDataset's shards are tar archives."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from featx.errors import SourceError, first_line
 from featx.images.decode import UnreadableError
 from featx.sources.base import Contents, Entry, Source, key_of
 from featx.sources.filesystem import check_size, is_url, open_store
-from featx.sources.listing import is_picture
+from featx.sources.listing import is_image
 
 __all__ = ["Archive", "Tar", "is_link", "read_link"]
 
 #: Begins the place of a member that is a link; of others it is two numbers.
 _LINK = b"link to "
 _LARGEST_LABEL = 2**20
-#: How WebDataset names what goes with a picture.
+#: How WebDataset names what goes with an image.
 _LABEL_SUFFIXES = (".cls", ".label", ".txt")
 
 
 class Archive(Source):
-    """What holds many pictures in one file."""
+    """What holds many images in one file."""
 
     def __init__(self, given: str) -> None:
         super().__init__(given)
@@ -47,7 +47,7 @@ class Archive(Source):
 
     def _refuse_empty(self, found: bool, others: int) -> None:
         if not found:
-            raise SourceError(f"{self.given}: no pictures in this archive ({others} other files)")
+            raise SourceError(f"{self.given}: no images in this archive ({others} other files)")
 
 
 class Tar(Archive):
@@ -72,7 +72,7 @@ class Tar(Archive):
                     if stem != name:
                         yield from (entry._replace(label=entry.label or label) for entry in group)
                         group, name, label = [], stem, None
-                    if is_picture(os.fsdecode(base)):
+                    if is_image(os.fsdecode(base)):
                         found = True
                         place = f"{member.offset_data} {member.size}".encode()
                         place = _LINK + os.fsencode(member.linkname) if linked else place

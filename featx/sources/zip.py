@@ -1,4 +1,4 @@
-"""Pictures in zip archives, whose directory is read a name at a time and not held."""
+"""Images in zip archives, whose directory is read a name at a time and not held."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from featx.errors import SourceError, first_line
 from featx.images.decode import UnreadableError
 from featx.sources.base import Contents, Entry, key_of
 from featx.sources.filesystem import LARGEST_FILE, check_size
-from featx.sources.listing import is_picture
+from featx.sources.listing import is_image
 from featx.sources.tar import Archive
 
 __all__ = ["Member", "Zip", "read_directory"]
@@ -43,7 +43,7 @@ class Zip(Archive):
                     folder, _, base = member.name.rpartition(b"/")
                     if not base:
                         continue
-                    if not is_picture(os.fsdecode(base)):
+                    if not is_image(os.fsdecode(base)):
                         others += 1
                         continue
                     found = True

@@ -45,7 +45,7 @@ def check_format(path: str | os.PathLike[str], allowed: Collection[str] = tuple(
 
 
 def check_names(path: str | os.PathLike[str], names: Collection[str]) -> None:
-    """Raise InputError now if the format cannot hold such names of pictures later."""
+    """Raise InputError now if the format cannot hold such names of images later."""
     if Path(path).suffix.lower() == ".parquet":
         for name in names:
             if not _is_utf8(name):

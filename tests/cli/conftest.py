@@ -1,4 +1,4 @@
-"""A small world for the command line: pictures of three classes, tables, and two fitted models."""
+"""A small world for the command line: images of three classes, tables, and two fitted models."""
 
 import os
 
@@ -54,7 +54,7 @@ def world(tmp_path_factory):
         own = [path for path in brightness if path.startswith(split)]
         write_csv(world / f"{split}.csv", ["path", "label"], *([path, path.split("/")[1]] for path in own))
         rows = [[path, i, "x", f"{brightness[path]:.4f}"] for i, path in enumerate(own)]
-        write_csv(world / f"brightness-{split}.csv", ["picture", "n", "word", "brightness"], *rows)
+        write_csv(world / f"brightness-{split}.csv", ["image", "n", "word", "brightness"], *rows)
     (world / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n broken")
     (world / "empty").mkdir()
     return world

@@ -1,4 +1,4 @@
-"""A small tree of pictures, and an extractor whose shards are small and quick to make."""
+"""A small tree of images, and an extractor whose shards are small and quick to make."""
 
 import shutil
 
@@ -17,7 +17,7 @@ def archive(tmp_path_factory):
 
 @pytest.fixture
 def tree(archive, tmp_path, monkeypatch):
-    """Two classes of ten pictures each, below the working directory."""
+    """Two classes of ten images each, below the working directory."""
     monkeypatch.chdir(tmp_path)
     for label in ("bag", "coat"):
         (tmp_path / "photos" / label).mkdir(parents=True)

@@ -9,14 +9,14 @@ const bytes = new Uint8Array(fs.readFileSync(job.model));
 const answers = [];
 if (job.canvas) { // planes that Python resized
   const session = await ort.InferenceSession.create(bytes);
-  for (const { file, shape } of job.pictures) {
+  for (const { file, shape } of job.images) {
     const pixels = new ort.Tensor("uint8", new Uint8Array(fs.readFileSync(file)), shape);
     const { label, class_index: index, probabilities } = await session.run({ pixels });
     answers.push({ label: label.data[0], index: Number(index.data[0]), numbers: Array.from(probabilities.data) });
   }
-} else { // a whole picture, RGBA
+} else { // a whole image, RGBA
   const model = await openModel(ort, bytes);
-  for (const { file, shape } of job.pictures) {
+  for (const { file, shape } of job.images) {
     const [height, width] = shape;
     const { label, numbers } = await classify(ort, model, new Uint8Array(fs.readFileSync(file)), width, height);
     const found = Object.fromEntries(numbers.map((each) => [each.label, each.number]));

@@ -11,7 +11,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 
 import featx
 from featx.deploy import export
-from featx.deploy.converter import Walk
+from featx.deploy.converter import Converter
 from featx.errors import ExportError
 from featx.extractor import FeatureExtractor
 
@@ -26,8 +26,8 @@ class Trials:
         kinds = sorted(set(y.tolist()))[:3]
         chosen = [i for kind in kinds for i in np.flatnonzero(y == kind)[:25]]
         self.extractor = FeatureExtractor(str(backbone)).fit(None)
-        self.pictures = [X[i] for i in chosen]
-        self.X = self.extractor.transform(self.pictures)
+        self.images = [X[i] for i in chosen]
+        self.X = self.extractor.transform(self.images)
         labels = y[chosen]
         numbers = np.exp(self.X[:, 0] / self.X[:, 0].std()) * 1000
         two = labels != kinds[2]
@@ -44,7 +44,7 @@ class Trials:
     def fit(self, target: str, head) -> Pipeline:
         rows, y = self.targets[target]
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of few pictures and few rounds
+            warnings.simplefilter("ignore")  # of few images and few rounds
             head.fit(self.X[rows], y[rows])
         return Pipeline([("features", self.extractor), ("head", head)])
 
@@ -56,7 +56,7 @@ class Trials:
 
     def _try(self, pipeline: Pipeline) -> str:
         through = []
-        find = Walk._find
+        find = Converter._find
 
         def spy(walk, kind, estimator):
             write = find(walk, kind, estimator)
@@ -64,7 +64,7 @@ class Trials:
                 through.append(type(estimator).__name__)
             return write
 
-        Walk._find = spy
+        Converter._find = spy
         self.path.unlink(missing_ok=True)
         try:
             export(pipeline, self.path)
@@ -72,7 +72,7 @@ class Trials:
             assert list(self.path.parent.iterdir()) == []
             return str(error).removeprefix(f"{self.path}: ")
         finally:
-            Walk._find = find
+            Converter._find = find
         return "skl2onnx" if through else "yes"
 
 
@@ -113,20 +113,20 @@ _TITLES = {
 _INTRO = """\
 # A pipeline as one ONNX file
 
-    featx export ants.featx -o ants.onnx --pictures photos/val
+    featx export ants.featx -o ants.onnx --images photos/val
 
-or `featx.deploy.export(pipeline, "ants.onnx", pictures=...)` writes a fitted pipeline as one file that any ONNX
+or `featx.deploy.export(pipeline, "ants.onnx", images=...)` writes a fitted pipeline as one file that any ONNX
 Runtime runs. It takes `pixels`, uint8 of shape (N, 3, height, width), and gives `label`, `class_index` and
 `probabilities` (`scores` where the head has no probabilities; of a vote, the label alone), or `value`; with
-`--features` the `features` as well. It holds ONNX's own operators only. `metadata_props` say how a picture becomes
+`--features` the `features` as well. It holds ONNX's own operators only. `metadata_props` say how an image becomes
 pixels (`featx.preprocess`, `featx.features`), what the classes are, which backbone and versions made it, and when.
 
 The pipeline begins with a `FeatureExtractor`, or is made of such by searches and meta-estimators:
 `GridSearchCV`, `CalibratedClassifierCV`, `VotingClassifier`, `TransformedTargetRegressor` and so on over
 `make_pipeline(FeatureExtractor(), ...)`, where all extractors give the same features. `featx predict`, `evaluate` and
-`serve` take the same, and embed a picture once for all.
+`serve` take the same, and embed an image once for all.
 
-Nothing is written unless it answers as scikit-learn does. Real pictures go through both, from pixels to answer:
+Nothing is written unless it answers as scikit-learn does. Real images go through both, from pixels to answer:
 every label must be the same, and every probability within 1e-4. So must 256 rows of features in the range of theirs,
 in every step by itself, so that the step to blame can be named. Of these rows, one in a hundred may get another
 answer where each step is right: a tree on the far side of a last digit.
@@ -134,15 +134,15 @@ answer where each step is right: a tree on the far side of a last digit.
 The tables are what `tests/deploy/test_support.py` found with scikit-learn {version}. "By skl2onnx" needs the extra
 `deploy`; the rest does not. What is not in them goes through skl2onnx, and is written if it passes the comparison.
 
-## Pictures of any size
+## Images of any size
 
-With `--resize in-graph` the file takes whole pictures, `pixels` uint8 of shape (N, H, W, 3), RGB with the channels
+With `--resize in-graph` the file takes whole images, `pixels` uint8 of shape (N, H, W, 3), RGB with the channels
 last, as a canvas in a browser has them; one size in a batch. It resizes and crops by the backbone's own rule and
 the extractor's `crop`, with Pillow's filters written as matrix products in Pillow's order, since ONNX's Resize knows
-neither lanczos nor Pillow's rounding. A picture without pixels is an error of the node `a_picture_has_no_pixels`.
+neither lanczos nor Pillow's rounding. An image without pixels is an error of the node `an_image_has_no_pixels`.
 
-The export measures how far that is from Pillow on the same pictures and prints it: a few values in a hundred
-thousand of a photograph by one level of 255, since float32 stands where Pillow has 22 bits; more of a picture that is
+The export measures how far that is from Pillow on the same images and prints it: a few values in a hundred
+thousand of a photograph by one level of 255, since float32 stands where Pillow has 22 bits; more of an image that is
 enlarged or more than 8 times as long as wide, by two at most. Every label must be the same and every probability
 within `--resize-tolerance`, or nothing is written: 0.01, and 0.1 for int8, whose steps make more of a value that is
 rounded otherwise. With heads that answer in steps (`knn`, forests) a step can be more than that.
@@ -150,10 +150,10 @@ A file fitted with `decode="fast"` is compared with that decoding, which the gra
 
 ## Smaller
 
-`--precision int8 --pictures FOLDER` computes the network in int8, a quarter of the size; `float16` in half of it,
-for cards. The head stays, though it learned from float32: so one in three of the pictures, 100 at most, shows int8
+`--precision int8 --images FOLDER` computes the network in int8, a quarter of the size; `float16` in half of it,
+for cards. The head stays, though it learned from float32: so one in three of the images, 100 at most, shows int8
 the range of activations, the mean of every feature is set right on them, and the others tell how many labels stay
-(of numbers R²). Below `--min-agreement`, 0.95, nothing is written. Give pictures that the pipeline was not fitted on:
+(of numbers R²). Below `--min-agreement`, 0.95, nothing is written. Give images that the pipeline was not fitted on:
 of its own it is so certain that no label changes. Where that refuses, `featx fit --precision int8` makes a head that
 learns the int8 features, and its export is as small. What it costs and gains is in `benchmarks/RESULTS.md`.
 
@@ -163,7 +163,7 @@ Beside its file `featx export` writes `ants.onnx.md`, a model card: what it was 
 backbone's licence, and how to run it in a few lines of Python, JavaScript and C#. The tests run the first two.
 
 The tests run exported files with onnxruntime-node and get the same labels. `examples/browser/` is a page that
-classifies a picture of the user's with onnxruntime-web, and [`classify.mjs`](../examples/browser/classify.mjs) the
+classifies an image of the user's with onnxruntime-web, and [`classify.mjs`](../examples/browser/classify.mjs) the
 part of it that has nothing to do with pages.
 """
 

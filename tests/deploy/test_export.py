@@ -23,13 +23,13 @@ from featx.images.preprocess import to_canvas
 from featx.session import run_graph
 
 
-def canvases(pictures, backbone, crop="center"):
+def canvases(images, backbone, crop="center"):
     from featx.images.decode import decode
 
     rules = open_backbone(str(backbone)).preprocess
-    pixels = np.empty((len(pictures), 3, rules.height, rules.width), np.uint8)
-    for picture, out in zip(pictures, pixels, strict=True):
-        to_canvas(decode(picture), rules, out, crop=crop)
+    pixels = np.empty((len(images), 3, rules.height, rules.width), np.uint8)
+    for image, out in zip(images, pixels, strict=True):
+        to_canvas(decode(image), rules, out, crop=crop)
     return pixels
 
 
@@ -42,17 +42,17 @@ def path(tmp_path):
     return tmp_path / "model.onnx"
 
 
-def test_the_file_answers_as_the_pipeline_does_from_pictures_it_never_saw(trials, tiny_backbone, path):
+def test_the_file_answers_as_the_pipeline_does_from_images_it_never_saw(trials, tiny_backbone, path):
     pipeline = trials.fit("3 classes", make_pipeline(StandardScaler(), LogisticRegression()))
     exported = export(pipeline, path, features=True)
     assert exported.outputs == ("label", "class_index", "probabilities", "features")
-    assert exported.parity.n_pictures == 12
-    pixels = canvases(trials.pictures, tiny_backbone)
+    assert exported.parity.n_images == 12
+    pixels = canvases(trials.images, tiny_backbone)
     label, index, probabilities, features = run_graph(path.read_bytes(), {"pixels": pixels}, exported.outputs)
-    assert label.tolist() == pipeline.predict(trials.pictures).tolist()
+    assert label.tolist() == pipeline.predict(trials.images).tolist()
     assert pipeline.classes_[index].tolist() == label.tolist()
-    assert np.abs(probabilities - pipeline.predict_proba(trials.pictures)).max() < 1e-6
-    assert np.array_equal(features, pipeline[0].transform(trials.pictures))
+    assert np.abs(probabilities - pipeline.predict_proba(trials.images)).max() < 1e-6
+    assert np.array_equal(features, pipeline[0].transform(trials.images))
     for n in (1, 3):  # any batch
         (alone,) = run_graph(path.read_bytes(), {"pixels": pixels[:n]}, ["probabilities"])
         assert np.allclose(alone, probabilities[:n], atol=1e-6)
@@ -95,7 +95,7 @@ def test_labels_keep_their_kind(trials, path):
     for y, kind in (((labels == labels[0]).astype(int) + 4, np.int64), (labels == labels[0], np.bool_)):
         head = LogisticRegression().fit(trials.X[rows], y[rows])
         export(Pipeline([("features", trials.extractor), ("head", head)]), path)
-        pixels = canvases(trials.pictures[:3], trials.extractor.backbone)
+        pixels = canvases(trials.images[:3], trials.extractor.backbone)
         (label,) = run_graph(path.read_bytes(), {"pixels": pixels}, ["label"])
         assert label.dtype == kind
         assert label.tolist() == head.predict(trials.X[:3]).tolist()
@@ -104,8 +104,8 @@ def test_labels_keep_their_kind(trials, path):
 def test_a_search_over_whole_pipelines_exports_its_best(trials, path):
     _, y = trials.targets["3 classes"]
     pipeline = make_pipeline(FeatureExtractor(trials.extractor.backbone), LogisticRegression())
-    search = GridSearchCV(pipeline, {"logisticregression__C": [0.1, 1]}, cv=2).fit(trials.pictures[::3], y[::3])
-    assert export(search, path, pictures=trials.pictures[:4]).parity.n_pictures == 4
+    search = GridSearchCV(pipeline, {"logisticregression__C": [0.1, 1]}, cv=2).fit(trials.images[::3], y[::3])
+    assert export(search, path, images=trials.images[:4]).parity.n_images == 4
 
 
 @pytest.mark.parametrize(
@@ -114,11 +114,11 @@ def test_a_search_over_whole_pipelines_exports_its_best(trials, path):
 def test_every_kind_of_features_exports(trials, tiny_backbone, path, changes):
     _, y = trials.targets["3 classes"]
     extractor = FeatureExtractor(str(tiny_backbone), **changes).fit(None)
-    pipeline = make_pipeline(extractor, StandardScaler(), LogisticRegression()).fit(trials.pictures, y)
-    exported = export(pipeline, path, pictures=trials.pictures)
-    pixels = canvases(trials.pictures, tiny_backbone, extractor.crop)
+    pipeline = make_pipeline(extractor, StandardScaler(), LogisticRegression()).fit(trials.images, y)
+    exported = export(pipeline, path, images=trials.images)
+    pixels = canvases(trials.images, tiny_backbone, extractor.crop)
     (label,) = run_graph(path.read_bytes(), {"pixels": pixels}, ["label"])
-    assert label.tolist() == pipeline.predict(trials.pictures).tolist()
+    assert label.tolist() == pipeline.predict(trials.images).tolist()
     assert exported.parity.difference < 1e-5
     if "precision" in changes:
         assert metadata(path)["featx.backbone"]["precision"] == "int8"
@@ -141,7 +141,7 @@ def test_a_step_that_computes_something_else_is_named_and_nothing_written(trials
 def test_rounding_that_grows_too_large_is_told_from_a_step_that_is_wrong(trials, path, monkeypatch):
     pipeline = trials.fit("numbers", make_pipeline(StandardScaler(), Ridge()))
     flat = np.linalg.svd(pipeline[-1][0].transform(trials.X), full_matrices=False)[2][-1]
-    pipeline[-1][-1].coef_, pipeline[-1][-1].intercept_ = 1000 * flat, 0.0  # where pictures hardly differ
+    pipeline[-1][-1].coef_, pipeline[-1][-1].intercept_ = 1000 * flat, 0.0  # where images hardly differ
 
     def inexact(walk, step, x):  # by less than is allowed, but in each feature to the same side
         return walk.graph.op("Add", preprocessing._standard(walk, step, x), (9e-5 * np.sign(flat)).astype(x.dtype))
@@ -195,7 +195,7 @@ def test_a_whole_that_differs_though_every_step_is_right_is_refused(trials, path
     pipeline = trials.fit("3 classes", make_pipeline(StandardScaler(), LogisticRegression()))
     monkeypatch.setitem(export.__globals__, "to_canvas", lambda image, rules, out, **_: out.fill(128))
     with pytest.raises(
-        ExportError, match=r"not written: \d+ of 12 pictures get another label; no step by itself is to bl"
+        ExportError, match=r"not written: \d+ of 12 images get another label; no step by itself is to bl"
     ):
         export(pipeline, path)
     assert os.listdir(path.parent) == []
@@ -223,7 +223,7 @@ def test_a_file_that_is_there_stays_when_the_export_is_refused(trials, path):
     assert path.read_bytes() != b"before"
 
 
-def test_what_is_no_pipeline_of_pictures_is_refused(trials, tiny_backbone, tmp_path, path):
+def test_what_is_no_pipeline_of_images_is_refused(trials, tiny_backbone, tmp_path, path):
     two = FeatureExtractor([str(tiny_backbone)] * 2).fit(None)
     head = LogisticRegression()
     for pipeline, why in (
@@ -239,8 +239,8 @@ def test_what_is_no_pipeline_of_pictures_is_refused(trials, tiny_backbone, tmp_p
     pipeline = trials.fit("3 classes", LogisticRegression())
     with pytest.raises(InputError, match="no folder"):
         export(pipeline, tmp_path / "no" / "model.onnx")
-    with pytest.raises(ExportError, match="no picture to compare with"):
-        export(pipeline, path, pictures=[])
+    with pytest.raises(ExportError, match="no image to compare with"):
+        export(pipeline, path, images=[])
 
 
 def test_without_skl2onnx_only_what_needs_it_is_refused(trials, path, monkeypatch):

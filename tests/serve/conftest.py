@@ -16,7 +16,7 @@ CLASSES = ("bag", "coat", "sandal")
 
 @pytest.fixture(scope="session")
 def clothes():
-    """Encoded pictures of three classes, 30 each, and their labels."""
+    """Encoded images of three classes, 30 each, and their labels."""
     X, y = featx.samples.load_fashion_mnist("test")
     kept = [i for i, label in enumerate(y) if label in CLASSES]
     return [X[i] for i in kept], np.array([y[i] for i in kept])

@@ -1,4 +1,4 @@
-"""What schemathesis sends as a picture: real ones, damaged ones, and bytes at random; loaded by SCHEMATHESIS_HOOKS."""
+"""What schemathesis sends as an image: real ones, damaged ones, and bytes at random; loaded by SCHEMATHESIS_HOOKS."""
 
 import io
 
@@ -16,19 +16,19 @@ def _encode(kind):
     return stream.getvalue()
 
 
-PICTURES = [*map(_encode, ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")), *load_fashion_mnist("test")[0][:2]]
+IMAGES = [*map(_encode, ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")), *load_fashion_mnist("test")[0][:2]]
 
 
 @st.composite
 def damaged(draw):
-    """Take a picture, change some bytes, and perhaps cut it off."""
-    content = bytearray(draw(st.sampled_from(PICTURES)))
+    """Take an image, change some bytes, and perhaps cut it off."""
+    content = bytearray(draw(st.sampled_from(IMAGES)))
     for _ in range(draw(st.integers(1, 6))):
         content[draw(st.integers(0, min(len(content) - 1, 2000)))] = draw(st.integers(0, 255))
     return bytes(content[: draw(st.integers(1, len(content)))] if draw(st.booleans()) else content)
 
 
-ANY = st.sampled_from(PICTURES) | damaged() | st.binary()
+ANY = st.sampled_from(IMAGES) | damaged() | st.binary()
 schemathesis.openapi.format("binary", ANY)
 for kind in ("image/*", "application/octet-stream"):
     schemathesis.openapi.media_type(kind, ANY)

@@ -39,11 +39,11 @@ class Server:
                 own.close()
 
     def send(self, content, query="", kind="image/jpeg", **options):
-        """POST one picture as it is."""
+        """POST one image as it is."""
         return self.ask("POST", f"/predict{query}", content, {"Content-Type": kind}, **options)
 
-    def send_form(self, contents, query="", field="pictures", **options):
-        """POST pictures as a form."""
+    def send_form(self, contents, query="", field="images", **options):
+        """POST images as a form."""
         kind = f"multipart/form-data; boundary={BOUNDARY}"
         body = form([(field, f"{i}.jpg", content) for i, content in enumerate(contents)])
         return self.ask("POST", f"/predict{query}", body, {"Content-Type": kind}, **options)

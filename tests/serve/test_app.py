@@ -57,7 +57,7 @@ def client(tiny_backbone, clothes):
     app.close()
 
 
-def test_a_picture_is_answered(client, clothes):
+def test_an_image_is_answered(client, clothes):
     status, content = client.post(clothes[0][0])
     assert (status, content["predictions"][0]["label"]) == (200, clothes[1][0])
 
@@ -80,7 +80,7 @@ def test_a_bug_tells_the_client_nothing_but_that(client, clothes, monkeypatch):
     assert client.post(clothes[0][0])[0] == 200
 
 
-def test_stopping_refuses_new_pictures(client, clothes):
+def test_stopping_refuses_new_images(client, clothes):
     client.app.stopping = True
     assert client.post(clothes[0][0])[0] == 503
     assert client.get("/ready") == (503, {"error": "the server is about to stop"})

@@ -1,4 +1,4 @@
-"""A batch of encoded pictures: the answers of the pipeline, whatever the batch."""
+"""A batch of encoded images: the answers of the pipeline, whatever the batch."""
 
 import io
 import struct
@@ -126,7 +126,7 @@ def claim(width, height):
     return b"\x89PNG\r\n\x1a\n" + b"".join(framed)
 
 
-def test_bad_pictures_keep_their_places(extractor, rows, clothes):
+def test_bad_images_keep_their_places(extractor, rows, clothes):
     X, y = clothes
     head = LogisticRegression(max_iter=1000).fit(rows, y)
     predictor = Predictor(extractor, head, Limits(megapixels=1))
@@ -134,11 +134,11 @@ def test_bad_pictures_keep_their_places(extractor, rows, clothes):
         (X[0], None, ""),
         (b"", 422, "no bytes at all"),
         (b"%PDF-1.7 and so on", 415, "got 18 bytes that begin with b'%PDF-1.7'; send one of JPEG"),
-        (encode("EPS"), 415, "not a picture"),  # Pillow would run Ghostscript
+        (encode("EPS"), 415, "not an image"),  # Pillow would run Ghostscript
         (X[1], None, ""),
         (claim(1001, 1000), 413, "1001 x 1000 pixels, and 1 megapixels are taken at most; make"),
         (claim(60_000, 60_000), 413, "Pillow's limit"),
-        (encode("JPEG", (300, 300))[:700], 422, "damaged or truncated picture"),
+        (encode("JPEG", (300, 300))[:700], 422, "damaged or truncated image"),
     ]
     answers = predictor([content for content, _, _ in cases])
     for answer, (_, status, reason) in zip(answers, cases, strict=True):
@@ -163,7 +163,7 @@ def test_every_format_that_is_named_is_served(extractor, rows, clothes, kind):
         ({"body": 0}, "--max-body 0: expected a number above 0"),
         ({"megapixels": 500}, "--max-megapixels 500: expected a number above 0, and at most 178"),
         ({"seconds": float("nan")}, "--timeout nan: "),
-        ({"queue": 31}, "--queue 31: expected at least --max-pictures"),
+        ({"queue": 31}, "--queue 31: expected at least --max-images"),
     ],
 )
 def test_limits_that_make_no_sense(limits, why):

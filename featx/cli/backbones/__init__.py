@@ -26,7 +26,7 @@ def add(commands: Any) -> argparse.ArgumentParser:
     """Add the command and its actions."""
     parser = add_command(commands, "backbones", "list the backbones there are, and make others", EXAMPLE)
     parser.add_argument("--json", action="store_true", help="print a JSON list")
-    parser.add_argument("--max-gflops", type=float, metavar="X", help="billions of multiply-adds a picture")
+    parser.add_argument("--max-gflops", type=float, metavar="X", help="billions of multiply-adds an image")
     parser.add_argument("--max-parameters", type=float, metavar="X", help="millions of weights")
     parser.add_argument("--max-features", type=int, metavar="N", help="length of a row")
     parser.add_argument("--min-top1", type=float, metavar="X", help="published ImageNet accuracy in percent")

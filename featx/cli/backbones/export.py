@@ -16,7 +16,7 @@ EXAMPLE = """\
   featx backbones export timm:resnet18 --weights mine.pth -o mine.onnx
   featx backbones export timm:vgg16.tv_in1k --no-classifier
 Needs the extra "export". Without -o the file goes where it can be named; it is
-written only if it agrees with PyTorch on real pictures at every layer."""
+written only if it agrees with PyTorch on real images at every layer."""
 
 
 def add(actions: Any) -> argparse.ArgumentParser:

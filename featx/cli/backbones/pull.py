@@ -34,5 +34,5 @@ def run(options: argparse.Namespace) -> None:
         print(f"identity {backbone.identity}\n{backbone.layer(None).channels} features, {backbone.license}")
     else:
         print(
-            f"not yet a backbone, since it does not say how to prepare pictures: featx backbones wrap {found.reference}"
+            f"not yet a backbone, since it does not say how to prepare images: featx backbones wrap {found.reference}"
         )

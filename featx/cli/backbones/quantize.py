@@ -18,10 +18,10 @@ from featx.images.preprocess import Preprocess, to_canvas
 from featx.sources.listing import list_source
 
 EXAMPLE = """\
-  featx backbones quantize efficientnet_lite0 --pictures photos/
-  featx backbones quantize resnet50.a1_in1k --pictures photos/train --labelled --min-cosine 0.99
-  featx backbones quantize resnet50.a1_in1k --precision float16 --pictures photos/
-Some of your pictures calibrate, others measure what is lost. The copy is picked by
+  featx backbones quantize efficientnet_lite0 --images photos/
+  featx backbones quantize resnet50.a1_in1k --images photos/train --labelled --min-cosine 0.99
+  featx backbones quantize resnet50.a1_in1k --precision float16 --images photos/
+Some of your images calibrate, others measure what is lost. The copy is picked by
 FeatureExtractor(precision="int8"); it gives other features, so heads are fitted again."""
 
 
@@ -29,13 +29,11 @@ def add(actions: Any) -> argparse.ArgumentParser:
     """Add the action."""
     parser = add_command(actions, "quantize", "make a smaller and faster copy of a backbone", EXAMPLE)
     parser.add_argument("backbone", metavar="NAME|FILE")
-    parser.add_argument("--pictures", required=True, nargs="+", metavar="SOURCE", help="folder, glob or table")
-    parser.add_argument("--labelled", action="store_true", help="pictures have labels: measure a head as well")
+    parser.add_argument("--images", required=True, nargs="+", metavar="SOURCE", help="folder, glob or table")
+    parser.add_argument("--labelled", action="store_true", help="images have labels: measure a head as well")
     parser.add_argument("--precision", choices=["int8", "float16"], default="int8", help="default: int8")
-    parser.add_argument(
-        "--calibrate", type=int, default=100, metavar="N", help="pictures for the ranges (default: 100)"
-    )
-    parser.add_argument("--measure", type=int, default=500, metavar="N", help="pictures to measure on (default: 500)")
+    parser.add_argument("--calibrate", type=int, default=100, metavar="N", help="images for the ranges (default: 100)")
+    parser.add_argument("--measure", type=int, default=500, metavar="N", help="images to measure on (default: 500)")
     parser.add_argument(
         "--keep-float", default="stage1", metavar="LAYER", help="int8 begins behind it (default: stage1)"
     )
@@ -47,18 +45,18 @@ def add(actions: Any) -> argparse.ArgumentParser:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Read the pictures, convert, measure, write."""
+    """Read the images, convert, measure, write."""
     from featx.recipes.quantize import quantize_backbone
 
     backbone = open_backbone(options.backbone)
     output = options.output or own_file(f"{backbone.path.stem}_{options.precision}")
-    listing = list_source(options.pictures, need_target=options.labelled)
+    listing = list_source(options.images, need_target=options.labelled)
     note(*listing.notes)
     order = list(range(len(listing.paths)))
     random.Random(0).shuffle(order)
     n_calibrate = min(options.calibrate, len(order) // 2)
     if options.calibrate < 1 or options.measure < 1 or n_calibrate < 1:
-        raise InputError(f"--pictures: {len(order)} pictures; some calibrate and others measure, so give two at least")
+        raise InputError(f"--images: {len(order)} images; some calibrate and others measure, so give two at least")
     chosen = order[: n_calibrate + options.measure]
     pixels, failures = _read([listing.paths[i] for i in chosen], backbone.preprocess)
     note_failures(failures, "left out")
@@ -66,7 +64,7 @@ def run(options: argparse.Namespace) -> None:
     kept = [i for i in range(len(chosen)) if i not in failed]
     held_out = [i for i in kept if i >= n_calibrate]
     if not held_out or len(held_out) == len(kept):
-        raise InputError("--pictures: too few could be read to calibrate with some and measure with others")
+        raise InputError("--images: too few could be read to calibrate with some and measure with others")
     labels = [listing.targets[chosen[i]] for i in held_out] if options.labelled and listing.targets else None
     fidelity = quantize_backbone(
         backbone,

@@ -16,7 +16,7 @@ from featx.session import list_providers
 EXAMPLE = """\
   featx backbones verify
   featx backbones verify resnet50.a1_in1k mine.onnx --json
-Runs the canonical picture of every backbone on every execution provider that this onnxruntime has.
+Runs the canonical image of every backbone on every execution provider that this onnxruntime has.
 A pipeline refuses features from one that fails."""
 
 

@@ -15,7 +15,7 @@ from featx.images.preprocess import INTERPOLATIONS, Preprocess
 EXAMPLE = """\
   featx backbones wrap resnet50.onnx --mean .485,.456,.406 --std .229,.224,.225 --size 224 --interpolation bilinear
   featx backbones wrap hf:owner/name/model.onnx --mean 127.5 --std 127.5 --range 255 --size 299 --interpolation bicubic
-The file says nothing of how pictures were prepared, so you must; a wrong mean costs accuracy and
+The file says nothing of how images were prepared, so you must; a wrong mean costs accuracy and
 raises no error. Needs no extra (hub for hf:). The features are what the last pooling averages; where
 that cannot be told, the candidates are listed and --output names one."""
 

@@ -1,4 +1,4 @@
-"""``featx dataset duplicates``: pictures that are nearly the same."""
+"""``featx dataset duplicates``: images that are nearly the same."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from itertools import islice
 from typing import Any
 
 from featx import dataset
-from featx._text import plain
+from featx._text import printable
 from featx.cli.options import add_command, note
 from featx.cli.sheet import check_sheet, draw_neighbors
 from featx.dataset import Neighbor
@@ -20,7 +20,7 @@ EXAMPLE = """\
   featx dataset duplicates vectors
   featx dataset duplicates vectors --threshold 0.98 -o twins.png
 prints groups, those with several labels first: cosine to the first of the group,
-key and label. Every pair is compared: minutes for 100,000 pictures, hours for a million.
+key and label. Every pair is compared: minutes for 100,000 images, hours for a million.
 The default suits features of the bundled network, best made with --crop whole."""
 
 #: Of a group, on the sheet and in print.
@@ -29,14 +29,14 @@ _SHOWN = 16
 
 def add(actions: Any) -> argparse.ArgumentParser:
     """Add the action."""
-    parser = add_command(actions, "duplicates", "find pictures of a dataset that are nearly the same", EXAMPLE)
+    parser = add_command(actions, "duplicates", "find images of a dataset that are nearly the same", EXAMPLE)
     parser.add_argument("dataset", metavar="DIR")
     parser.add_argument(
         "--threshold", type=float, default=SAME, metavar="T", help=f"cosine from which they are (default: {SAME})"
     )
     parser.add_argument("-n", type=int, default=20, metavar="N", help="how many groups to show (default: 20)")
     parser.add_argument("-o", "--output", metavar="SHEET.png", help="draw them (extra plot)")
-    parser.add_argument("--source", nargs="+", metavar="SOURCE", help="where the pictures are now, to draw")
+    parser.add_argument("--source", nargs="+", metavar="SOURCE", help="where the images are now, to draw")
     parser.add_argument("--json", action="store_true", help="print one JSON object, with every group")
     return parser
 
@@ -52,7 +52,7 @@ def run(options: argparse.Namespace) -> None:
     opened = dataset.open(options.dataset)
     groups = dataset.find_duplicates(opened, options.threshold, progress=sys.stderr.isatty())
     if groups and max(map(len, groups)) > max(10, len(opened) // 10):
-        note("very many pictures look alike to these features; a --threshold nearer to 1 tells them apart")
+        note("very many images look alike to these features; a --threshold nearer to 1 tells them apart")
     if options.json:
         print(
             json.dumps({"dataset": options.dataset, "threshold": options.threshold, "groups": _plain(groups)}, indent=1)
@@ -82,12 +82,12 @@ def _print(name: str, groups: list[list[Neighbor]], n: int, most: int) -> None:
     found = "no near-duplicates"
     if groups:
         found = f"{_count(extra, 'near-duplicate')} of others, in {_count(len(groups), 'group')}{several}"
-    print(f"{name}: {n} pictures, {found}")
+    print(f"{name}: {n} images, {found}")
     for number, group in enumerate(islice(groups, most), 1):
-        labels = sorted({plain(one.label or "no label") for one in group})
+        labels = sorted({printable(one.label or "no label") for one in group})
         print(f"group {number}", *([f"labelled {' and '.join(labels)}"] if len(labels) > 1 else []), sep=", ")
         for one in group[:_SHOWN]:
-            print(f"{one.similarity:.4f}", plain(one.key), plain(one.label or ""), sep="\t")
+            print(f"{one.similarity:.4f}", printable(one.key), printable(one.label or ""), sep="\t")
         if len(group) > _SHOWN:
             print(f"and {len(group) - _SHOWN} more; --json shows all")
     if len(groups) > most:

@@ -8,7 +8,7 @@ from itertools import islice
 from typing import Any
 
 from featx import dataset
-from featx._text import plain
+from featx._text import printable
 from featx.cli.options import add_command
 from featx.cli.progress import format_bytes
 from featx.dataset.shards import beside
@@ -37,14 +37,14 @@ def run(options: argparse.Namespace) -> None:
         print(json.dumps(about | {"failures": [{"key": f.source, "reason": f.reason} for f in failures]}, indent=1))
         return
     values = ", ".join(f"{name} {value}" for name, value in about["values"].items())
-    print(f"{options.dataset}: {about['pictures']} pictures, {about['ok']} ok, {about['failed']} failed")
+    print(f"{options.dataset}: {about['images']} images, {about['ok']} ok, {about['failed']} failed")
     print(f"  {about['n_features']} features of {about['dtype']}: {about['backbone']} ({about['identity']}), {values}")
     print(f"  {about['shards']} of {about['planned_shards']} shards, {format_bytes(about['bytes'])}")
     for i, one in enumerate(found.manifest.generations):
         what = f", {one.n_replaced} of them anew" if one.n_replaced else ""
-        print(plain(f"  generation {i}: {one.n_pictures} pictures{what} of {' '.join(one.sources)}"))
+        print(printable(f"  generation {i}: {one.n_images} images{what} of {' '.join(one.sources)}"))
     for failure in islice(failures, max(options.failures, 0)):
-        print(plain(f"  failed: {failure.source}: {failure.reason}"))
+        print(printable(f"  failed: {failure.source}: {failure.reason}"))
     if about["failed"] > options.failures:
         print(f"  and {about['failed'] - options.failures} more; --failures N lists them")
 
@@ -56,7 +56,7 @@ def facts(found: dataset.Dataset) -> dict[str, Any]:
     failed = sum(1 for _ in found.failures())
     return {
         "path": str(found.folder),
-        "pictures": len(found) + failed,
+        "images": len(found) + failed,
         "ok": len(found),
         "failed": failed,
         "backbone": features.backbone,

@@ -20,7 +20,7 @@ def add(actions: Any) -> argparse.ArgumentParser:
     parser = add_command(actions, "merge", "write several datasets of the same features as one", EXAMPLE)
     parser.add_argument("dataset", nargs="+", metavar="DIR")
     parser.add_argument("-o", "--output", required=True, metavar="DIR", help="a new folder")
-    parser.add_argument("--shard-size", type=int, metavar="N", help="pictures a shard (default: 10000)")
+    parser.add_argument("--shard-size", type=int, metavar="N", help="images a shard (default: 10000)")
     parser.add_argument("--format", choices=dataset.FORMATS, help="where vectors are stored (default: as they are)")
     return parser
 
@@ -29,4 +29,4 @@ def run(options: argparse.Namespace) -> None:
     """Write it."""
     merged = dataset.merge(options.dataset, options.output, shard_size=options.shard_size, format=options.format)
     shards = len(merged.current_rows().shards)
-    print(f"{options.output}: {len(merged)} pictures with vectors in {shards} shards")
+    print(f"{options.output}: {len(merged)} images with vectors in {shards} shards")

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from featx import dataset
-from featx._text import plain
+from featx._text import printable
 from featx.cli.options import add_command, check_output
 from featx.errors import InputError
 from featx.writers import FORMATS, write
@@ -42,8 +42,8 @@ def run(options: argparse.Namespace) -> None:
         columns["label"] = found.y[chosen].tolist()
     if not options.output:
         for row in zip(*columns.values(), strict=True):
-            print(*("" if value is None else plain(value) for value in row), sep="\t")
+            print(*("" if value is None else printable(value) for value in row), sep="\t")
         return
     names = [f"feature_{i}" for i in range(found.n_features)]
     write(options.output, columns, found.take(chosen), names)
-    print(f"{options.output}: {len(chosen)} of {len(found)} pictures, {found.n_features} features each")
+    print(f"{options.output}: {len(chosen)} of {len(found)} images, {found.n_features} features each")

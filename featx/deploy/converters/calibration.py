@@ -6,26 +6,26 @@ import numpy as np
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.isotonic import IsotonicRegression
 
-from featx.deploy.converter import Answer, Estimator, Rows, Tables, Walk
+from featx.deploy.converter import Answer, Converter, Estimator, Rows, Tables
 
 __all__ = ["TABLES"]
 
 
-def _calibrated(walk: Walk, head: Estimator, x: Rows) -> Answer:
+def _calibrated(converter: Converter, head: Estimator, x: Rows) -> Answer:
     parts = [
-        _one(walk, part, x, f"calibrated_{i}", len(head.classes_))
+        _one(converter, part, x, f"calibrated_{i}", len(head.classes_))
         for i, part in enumerate(head.calibrated_classifiers_)
     ]
-    probabilities = walk.graph.mean(*parts)
-    return Answer(walk.graph.argmax(probabilities), probabilities)
+    probabilities = converter.graph.mean(*parts)
+    return Answer(converter.graph.argmax(probabilities), probabilities)
 
 
-def _one(walk: Walk, part: Estimator, x: Rows, name: str, n_classes: int) -> str:
-    graph = walk.graph
+def _one(converter: Converter, part: Estimator, x: Rows, name: str, n_classes: int) -> str:
+    graph = converter.graph
     encoded = np.arange(n_classes)  # what a temperature is fitted on
     if not any(np.array_equal(part.estimator.classes_, classes) for classes in (part.classes, encoded)):
-        raise walk.refuse(part.estimator, "a fold in which a class is missing; calibrate with ensemble=False")
-    answer = walk.classify(part.estimator, x, name)
+        raise converter.refuse(part.estimator, "a fold in which a class is missing; calibrate with ensemble=False")
+    answer = converter.classify(part.estimator, x, name)
     has_decision = hasattr(part.estimator, "decision_function")
     scores = answer.decision if has_decision else answer.probabilities
     assert scores
@@ -41,7 +41,7 @@ def _one(walk: Walk, part: Estimator, x: Rows, name: str, n_classes: int) -> str
         (calibrator,) = part.calibrators
         return graph.op("Softmax", graph.op("Mul", logits, np.array(float(calibrator.beta_))), axis=1)
     columns = [scores] if binary else [graph.take(scores, [i]) for i in range(n_classes)]
-    curves = [_curve(walk, curve, column) for curve, column in zip(part.calibrators, columns, strict=True)]
+    curves = [_curve(converter, curve, column) for curve, column in zip(part.calibrators, columns, strict=True)]
     if binary:
         return graph.both(curves[0])
     one = graph.columns(*curves)
@@ -51,9 +51,9 @@ def _one(walk: Walk, part: Estimator, x: Rows, name: str, n_classes: int) -> str
     return graph.op("Where", nothing, np.full((1, n_classes), 1 / n_classes), shares)
 
 
-def _curve(walk: Walk, calibrator: Estimator, column: str) -> str:
+def _curve(converter: Converter, calibrator: Estimator, column: str) -> str:
     """Write what a class's calibrator makes of its score, (N, 1) to (N, 1)."""
-    graph = walk.graph
+    graph = converter.graph
     if not isinstance(calibrator, IsotonicRegression):
         slope = graph.op("Mul", column, np.array(-float(calibrator.a_)))
         return graph.op("Sigmoid", graph.op("Sub", slope, np.array(float(calibrator.b_))))

@@ -1,4 +1,4 @@
-"""Heads that compare a picture with those they were fitted on: support vectors and nearest neighbours."""
+"""Heads that compare an image with those they were fitted on: support vectors and nearest neighbours."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy.typing as npt
 from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
 from sklearn.svm import SVC, SVR, NuSVC, NuSVR
 
-from featx.deploy.converter import Answer, Estimator, Rows, Tables, Walk
+from featx.deploy.converter import Answer, Converter, Estimator, Rows, Tables
 from featx.deploy.graph import Graph
 
 __all__ = ["TABLES", "tally"]
@@ -25,14 +25,14 @@ def _squared_distances(graph: Graph, x: str, others: _Array) -> str:
     return graph.op("Max", far, np.array(0.0))
 
 
-def _kernel(walk: Walk, head: Estimator, x: Rows) -> str:
-    graph, rows = walk.graph, walk.graph.double(x.name)
+def _kernel(converter: Converter, head: Estimator, x: Rows) -> str:
+    graph, rows = converter.graph, converter.graph.double(x.name)
     vectors = np.asarray(head.support_vectors_, np.float64)
     gamma = np.array(-float(head._gamma) if head.kernel == "rbf" else float(head._gamma))
     if head.kernel == "rbf":
         return graph.op("Exp", graph.op("Mul", _squared_distances(graph, rows, vectors), gamma))
     if head.kernel not in ("linear", "poly", "sigmoid"):
-        raise walk.refuse(head, f"its kernel {head.kernel!r}; linear, poly, rbf and sigmoid can")
+        raise converter.refuse(head, f"its kernel {head.kernel!r}; linear, poly, rbf and sigmoid can")
     product = graph.op("MatMul", rows, vectors.T)
     if head.kernel == "linear":
         return product
@@ -40,17 +40,19 @@ def _kernel(walk: Walk, head: Estimator, x: Rows) -> str:
     return graph.op("Pow", scaled, np.array(float(head.degree))) if head.kernel == "poly" else graph.op("Tanh", scaled)
 
 
-def _svc(walk: Walk, head: Estimator, x: Rows) -> Answer:
+def _svc(converter: Converter, head: Estimator, x: Rows) -> Answer:
     if head.probability is True:
-        raise walk.refuse(head, "probability=True is deprecated; use CalibratedClassifierCV(SVC(), ensemble=False)")
-    graph, n = walk.graph, len(head.classes_)
-    kernel = _kernel(walk, head, x)
+        raise converter.refuse(
+            head, "probability=True is deprecated; use CalibratedClassifierCV(SVC(), ensemble=False)"
+        )
+    graph, n = converter.graph, len(head.classes_)
+    kernel = _kernel(converter, head, x)
     dual, intercept = np.asarray(head.dual_coef_, np.float64), np.asarray(head.intercept_, np.float64)
     if n == 2:
         decision = graph.flat(graph.op("Add", graph.op("MatMul", kernel, dual.T), intercept))
         return Answer(graph.is_positive(decision), decision=decision)
     if head.break_ties:
-        raise walk.refuse(head, "break_ties=True")
+        raise converter.refuse(head, "break_ties=True")
     pairs = list(combinations(range(n), 2))
     owner = np.repeat(np.arange(n), head.n_support_)
     weights = np.zeros((len(owner), len(pairs)))
@@ -92,15 +94,15 @@ def tally(graph: Graph, lost: str, margins: str, n: int) -> tuple[str, str]:
     return votes, graph.op("Add", votes, graph.op("Div", sums, size))
 
 
-def _svr(walk: Walk, head: Estimator, x: Rows) -> str:
-    graph = walk.graph
-    product = graph.op("MatMul", _kernel(walk, head, x), np.asarray(head.dual_coef_, np.float64).T)
+def _svr(converter: Converter, head: Estimator, x: Rows) -> str:
+    graph = converter.graph
+    product = graph.op("MatMul", _kernel(converter, head, x), np.asarray(head.dual_coef_, np.float64).T)
     return graph.flat(graph.op("Add", product, np.asarray(head.intercept_, np.float64)))
 
 
-def _neighbours(walk: Walk, head: Estimator, x: Rows, values: _Array) -> str:
+def _neighbours(converter: Converter, head: Estimator, x: Rows, values: _Array) -> str:
     """Average the neighbours' rows of ``values``, (n_fitted, n) to (N, n)."""
-    graph, rows = walk.graph, walk.graph.double(x.name)
+    graph, rows = converter.graph, converter.graph.double(x.name)
     fitted = np.asarray(head._fit_X, np.float64)
     metric = head.metric
     if metric == "minkowski" and head.p == 2 and not head.metric_params:
@@ -112,15 +114,15 @@ def _neighbours(walk: Walk, head: Estimator, x: Rows, values: _Array) -> str:
     elif metric == "euclidean":
         distances = graph.op("Sqrt", _squared_distances(graph, rows, fitted))
     else:
-        raise walk.refuse(head, f"its metric {metric!r}; euclidean and cosine can")
+        raise converter.refuse(head, f"its metric {metric!r}; euclidean and cosine can")
     k = np.array([head.n_neighbors])
     near, places = graph.ops("TopK", distances, k, n_outputs=2, axis=1, largest=0, sorted=1)
     neighbours = graph.op("Gather", values, places, axis=0)
     if head.weights in (None, "uniform"):
         return graph.op("ReduceMean", neighbours, np.array([1]), keepdims=0)
     if head.weights != "distance":
-        raise walk.refuse(head, "weights that are a function of the user's")
-    here = graph.op("Equal", near, np.array(0.0))  # a picture that it was fitted on counts alone
+        raise converter.refuse(head, "weights that are a function of the user's")
+    here = graph.op("Equal", near, np.array(0.0))  # an image that it was fitted on counts alone
     alone = graph.cast(here, np.float64)
     any_here = graph.op("Greater", graph.total(alone), np.array(0.0))
     weights = graph.op("Where", any_here, alone, graph.op("Div", np.array(1.0), near))
@@ -129,15 +131,15 @@ def _neighbours(walk: Walk, head: Estimator, x: Rows, values: _Array) -> str:
     return graph.op("ReduceSum", weighted, np.array([1]), keepdims=0)
 
 
-def _knn_classifier(walk: Walk, head: Estimator, x: Rows) -> Answer:
-    probabilities = _neighbours(walk, head, x, np.eye(len(head.classes_))[np.asarray(head._y).ravel()])
-    return Answer(walk.graph.argmax(probabilities), probabilities)
+def _knn_classifier(converter: Converter, head: Estimator, x: Rows) -> Answer:
+    probabilities = _neighbours(converter, head, x, np.eye(len(head.classes_))[np.asarray(head._y).ravel()])
+    return Answer(converter.graph.argmax(probabilities), probabilities)
 
 
-def _knn_regressor(walk: Walk, head: Estimator, x: Rows) -> str:
+def _knn_regressor(converter: Converter, head: Estimator, x: Rows) -> str:
     values = np.asarray(head._y, np.float64)
-    name = _neighbours(walk, head, x, values.reshape(len(values), -1))
-    return walk.graph.flat(name) if values.ndim == 1 else name
+    name = _neighbours(converter, head, x, values.reshape(len(values), -1))
+    return converter.graph.flat(name) if values.ndim == 1 else name
 
 
 TABLES = Tables(

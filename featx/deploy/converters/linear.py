@@ -9,31 +9,31 @@ from sklearn.linear_model import LogisticRegression, LogisticRegressionCV, SGDCl
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.svm import LinearSVC, LinearSVR
 
-from featx.deploy.converter import Answer, Estimator, Rows, Tables, Walk
+from featx.deploy.converter import Answer, Converter, Estimator, Rows, Tables
 
 __all__ = ["TABLES"]
 
 
-def _product(walk: Walk, head: Estimator, x: Rows) -> str:
+def _product(converter: Converter, head: Estimator, x: Rows) -> str:
     """Compute X coef.T + intercept, of the shape that scikit-learn gives."""
-    graph = walk.graph
+    graph = converter.graph
     coef = np.atleast_2d(np.asarray(head.coef_, np.float64))
     name = graph.op("MatMul", graph.double(x.name), coef.T)
     return graph.op("Add", name, np.atleast_1d(np.asarray(head.intercept_, np.float64)))
 
 
-def _decide(walk: Walk, head: Estimator, x: Rows) -> Answer:
-    graph = walk.graph
-    scores = _product(walk, head, x)
+def _decide(converter: Converter, head: Estimator, x: Rows) -> Answer:
+    graph = converter.graph
+    scores = _product(converter, head, x)
     if len(head.classes_) > 2:
         return Answer(graph.argmax(scores), decision=scores)
     decision = graph.flat(scores)
     return Answer(graph.is_positive(decision), decision=decision)
 
 
-def _logistic(walk: Walk, head: Estimator, x: Rows) -> Answer:
-    graph = walk.graph
-    answer = _decide(walk, head, x)
+def _logistic(converter: Converter, head: Estimator, x: Rows) -> Answer:
+    graph = converter.graph
+    answer = _decide(converter, head, x)
     assert answer.decision
     if len(head.classes_) > 2:
         probabilities = graph.op("Softmax", answer.decision, axis=1)
@@ -42,10 +42,10 @@ def _logistic(walk: Walk, head: Estimator, x: Rows) -> Answer:
     return Answer(answer.index, probabilities, answer.decision)
 
 
-def _sgd(walk: Walk, head: Estimator, x: Rows) -> Answer:
+def _sgd(converter: Converter, head: Estimator, x: Rows) -> Answer:
     """Of three classes and more, each is one against the rest, and they share out what they have."""
-    graph = walk.graph
-    answer = _decide(walk, head, x)
+    graph = converter.graph
+    answer = _decide(converter, head, x)
     assert answer.decision
     if head.loss == "log_loss":
         one = graph.op("Sigmoid", answer.decision)
@@ -63,17 +63,17 @@ def _sgd(walk: Walk, head: Estimator, x: Rows) -> Answer:
     return Answer(answer.index, graph.op("Where", nothing, even, shares), answer.decision)
 
 
-def _regress(walk: Walk, head: Estimator, x: Rows) -> str:
-    value = _product(walk, head, x)
-    return walk.graph.flat(value) if np.ndim(head.coef_) == 1 else value
+def _regress(converter: Converter, head: Estimator, x: Rows) -> str:
+    value = _product(converter, head, x)
+    return converter.graph.flat(value) if np.ndim(head.coef_) == 1 else value
 
 
-def _regress_log(walk: Walk, head: Estimator, x: Rows) -> str:
-    return walk.graph.op("Exp", _regress(walk, head, x))
+def _regress_log(converter: Converter, head: Estimator, x: Rows) -> str:
+    return converter.graph.op("Exp", _regress(converter, head, x))
 
 
-def _network(walk: Walk, head: Estimator, x: Rows) -> str:
-    graph = walk.graph
+def _network(converter: Converter, head: Estimator, x: Rows) -> str:
+    graph = converter.graph
     kinds = {"relu": "Relu", "tanh": "Tanh", "logistic": "Sigmoid"}
     name = graph.double(x.name)
     for i, (weights, bias) in enumerate(zip(head.coefs_, head.intercepts_, strict=True)):
@@ -84,9 +84,9 @@ def _network(walk: Walk, head: Estimator, x: Rows) -> str:
     return name
 
 
-def _mlp_classifier(walk: Walk, head: Estimator, x: Rows) -> Answer:
-    graph = walk.graph
-    scores = _network(walk, head, x)
+def _mlp_classifier(converter: Converter, head: Estimator, x: Rows) -> Answer:
+    graph = converter.graph
+    scores = _network(converter, head, x)
     if head.out_activation_ == "softmax":
         probabilities = graph.op("Softmax", scores, axis=1)
     else:
@@ -94,11 +94,11 @@ def _mlp_classifier(walk: Walk, head: Estimator, x: Rows) -> Answer:
     return Answer(graph.argmax(probabilities), probabilities)
 
 
-def _mlp_regressor(walk: Walk, head: Estimator, x: Rows) -> str:
+def _mlp_regressor(converter: Converter, head: Estimator, x: Rows) -> str:
     if head.out_activation_ != "identity":
-        raise walk.refuse(head, f"its loss {head.loss!r}")
-    value = _network(walk, head, x)
-    return walk.graph.flat(value) if head.n_outputs_ == 1 else value
+        raise converter.refuse(head, f"its loss {head.loss!r}")
+    value = _network(converter, head, x)
+    return converter.graph.flat(value) if head.n_outputs_ == 1 else value
 
 
 TABLES = Tables(

@@ -19,89 +19,89 @@ from sklearn.multioutput import MultiOutputRegressor
 from sklearn.pipeline import FeatureUnion, Pipeline
 from sklearn.preprocessing import FunctionTransformer, MaxAbsScaler, MinMaxScaler, RobustScaler, StandardScaler
 
-from featx.deploy.converter import Answer, Estimator, Rows, Tables, Walk
+from featx.deploy.converter import Answer, Converter, Estimator, Rows, Tables
 from featx.deploy.converters.kernels import tally
 from featx.deploy.converters.preprocessing import apply_function
 
 __all__ = ["TABLES"]
 
 
-def _before(walk: Walk, pipeline: Estimator, x: Rows) -> tuple[str, Estimator, Rows]:
+def _before(converter: Converter, pipeline: Estimator, x: Rows) -> tuple[str, Estimator, Rows]:
     """Write all steps of a pipeline but the last."""
     *steps, (name, last) = pipeline.steps
     for at, step in steps:
-        x = walk.transform(step, x, at)
+        x = converter.transform(step, x, at)
     return name, last, x
 
 
-def _pipeline_transform(walk: Walk, pipeline: Estimator, x: Rows) -> str:
-    name, last, x = _before(walk, pipeline, x)
-    return walk.transform(last, x, name).name
+def _pipeline_transform(converter: Converter, pipeline: Estimator, x: Rows) -> str:
+    name, last, x = _before(converter, pipeline, x)
+    return converter.transform(last, x, name).name
 
 
-def _pipeline_classify(walk: Walk, pipeline: Estimator, x: Rows) -> Answer:
-    name, last, x = _before(walk, pipeline, x)
-    return walk.classify(last, x, name)
+def _pipeline_classify(converter: Converter, pipeline: Estimator, x: Rows) -> Answer:
+    name, last, x = _before(converter, pipeline, x)
+    return converter.classify(last, x, name)
 
 
-def _pipeline_regress(walk: Walk, pipeline: Estimator, x: Rows) -> str:
-    name, last, x = _before(walk, pipeline, x)
-    return walk.regress(last, x, name)
+def _pipeline_regress(converter: Converter, pipeline: Estimator, x: Rows) -> str:
+    name, last, x = _before(converter, pipeline, x)
+    return converter.regress(last, x, name)
 
 
-def _union(walk: Walk, union: Estimator, x: Rows) -> str:
+def _union(converter: Converter, union: Estimator, x: Rows) -> str:
     parts = [(name, part) for name, part in union.transformer_list if part != "drop"]
     weights = union.transformer_weights or {}
     names = []
     for at, part in parts:
-        rows = walk.transform(part, x, at)
-        name = walk.graph.double(rows.name)
-        names.append(walk.graph.op("Mul", name, np.array(float(weights[at]))) if at in weights else name)
-    return walk.graph.columns(*names)
+        rows = converter.transform(part, x, at)
+        name = converter.graph.double(rows.name)
+        names.append(converter.graph.op("Mul", name, np.array(float(weights[at]))) if at in weights else name)
+    return converter.graph.columns(*names)
 
 
-def _best(walk: Walk, search: Estimator) -> Estimator:
+def _best(converter: Converter, search: Estimator) -> Estimator:
     if not hasattr(search, "best_estimator_"):
-        raise walk.refuse(search, "it kept no best estimator; search with refit=True")
+        raise converter.refuse(search, "it kept no best estimator; search with refit=True")
     return search.best_estimator_
 
 
-def _vote(walk: Walk, head: Estimator, x: Rows) -> Answer:
-    graph = walk.graph
+def _vote(converter: Converter, head: Estimator, x: Rows) -> Answer:
+    graph = converter.graph
     named = [(name, one) for name, one in zip(_names(head), head.estimators_, strict=True)]
-    answers = [walk.classify(one, x, name) for name, one in named]
+    answers = [converter.classify(one, x, name) for name, one in named]
     weights = head._weights_not_none
     if head.voting == "soft":
-        probabilities = graph.mean(*[_need(walk, head, a.probabilities) for a in answers], weights=weights)
+        probabilities = graph.mean(*[_need(converter, head, a.probabilities) for a in answers], weights=weights)
         return Answer(graph.argmax(probabilities), probabilities)
     n = len(head.classes_)
     ballots = [graph.op("Gather", np.eye(n), answer.index, axis=0) for answer in answers]
     return Answer(graph.argmax(graph.mean(*ballots, weights=weights)))
 
 
-def _vote_value(walk: Walk, head: Estimator, x: Rows) -> str:
-    values = [walk.regress(one, x, name) for name, one in zip(_names(head), head.estimators_, strict=True)]
-    return walk.graph.mean(*values, weights=head._weights_not_none)
+def _vote_value(converter: Converter, head: Estimator, x: Rows) -> str:
+    values = [converter.regress(one, x, name) for name, one in zip(_names(head), head.estimators_, strict=True)]
+    return converter.graph.mean(*values, weights=head._weights_not_none)
 
 
 def _names(head: Estimator) -> list[str]:
     return [name for name, one in head.estimators if one is not None and not isinstance(one, str)]
 
 
-def _stacked(walk: Walk, head: Estimator, x: Rows, n_classes: int) -> Rows:
+def _stacked(converter: Converter, head: Estimator, x: Rows, n_classes: int) -> Rows:
     """Write the first floor of a stack: what its estimators say, side by side."""
-    graph, parts, samples = walk.graph, [], []
+    graph, parts, samples = converter.graph, [], []
     names = _names(head)
     for name, one, method in zip(names, head.estimators_, head.stack_method_, strict=True):
         sample = np.asarray(getattr(one, method)(x.sample))
         if method == "predict" and n_classes:
-            part = graph.cast(walk.classify(one, x, name).index, np.float64)
+            part = graph.cast(converter.classify(one, x, name).index, np.float64)
         elif method == "predict":
-            part = walk.regress(one, x, name)
+            part = converter.regress(one, x, name)
         else:
-            answer = walk.classify(one, x, name)
+            answer = converter.classify(one, x, name)
             given = answer.probabilities if method == "predict_proba" else answer.decision
-            part = _need(walk, head, given)
+            part = _need(converter, head, given)
             if method == "predict_proba" and n_classes == 2:
                 part, sample = graph.take(part, [1]), sample[:, 1:]
         if sample.ndim == 1:
@@ -116,17 +116,19 @@ def _stacked(walk: Walk, head: Estimator, x: Rows, n_classes: int) -> Rows:
     return Rows(graph.cast(graph.columns(*parts), dtype), joined.astype(dtype))
 
 
-def _stack(walk: Walk, head: Estimator, x: Rows) -> Answer:
-    return walk.classify(head.final_estimator_, _stacked(walk, head, x, len(head.classes_)), "final_estimator")
+def _stack(converter: Converter, head: Estimator, x: Rows) -> Answer:
+    return converter.classify(
+        head.final_estimator_, _stacked(converter, head, x, len(head.classes_)), "final_estimator"
+    )
 
 
-def _stack_value(walk: Walk, head: Estimator, x: Rows) -> str:
-    return walk.regress(head.final_estimator_, _stacked(walk, head, x, 0), "final_estimator")
+def _stack_value(converter: Converter, head: Estimator, x: Rows) -> str:
+    return converter.regress(head.final_estimator_, _stacked(converter, head, x, 0), "final_estimator")
 
 
-def _one_vs_rest(walk: Walk, head: Estimator, x: Rows) -> Answer:
-    graph = walk.graph
-    answers = [walk.classify(one, x, f"class_{i}") for i, one in enumerate(head.estimators_)]
+def _one_vs_rest(converter: Converter, head: Estimator, x: Rows) -> Answer:
+    graph = converter.graph
+    answers = [converter.classify(one, x, f"class_{i}") for i, one in enumerate(head.estimators_)]
     probabilities = decision = None
     if all(answer.probabilities for answer in answers):
         parts = [graph.take(answer.probabilities or "", [1]) for answer in answers]
@@ -147,24 +149,24 @@ def _one_vs_rest(walk: Walk, head: Estimator, x: Rows) -> Answer:
         decision = graph.columns(*columns)
         return Answer(graph.argmax(decision), probabilities, decision)
     if probabilities is None:
-        raise walk.refuse(head, "its classifiers give neither decisions nor probabilities")
+        raise converter.refuse(head, "its classifiers give neither decisions nor probabilities")
     return Answer(graph.argmax(probabilities), probabilities)
 
 
-def _one_vs_one(walk: Walk, head: Estimator, x: Rows) -> Answer:
-    graph, n = walk.graph, len(head.classes_)
+def _one_vs_one(converter: Converter, head: Estimator, x: Rows) -> Answer:
+    graph, n = converter.graph, len(head.classes_)
     lost, margins = [], []
     features = head.pairwise_indices_ or [None] * len(head.estimators_)
     for i, (one, some) in enumerate(zip(head.estimators_, features, strict=True)):
         if some is not None:
-            raise walk.refuse(head, "a kernel between pairs of pictures")
-        answer = walk.classify(one, x, f"duel_{i}")
+            raise converter.refuse(head, "a kernel between pairs of images")
+        answer = converter.classify(one, x, f"duel_{i}")
         lost.append(graph.column(graph.cast(answer.index, np.float64)))
         has_decision = hasattr(one, "decision_function")
         margins.append(
-            graph.column(_need(walk, head, answer.decision))
+            graph.column(_need(converter, head, answer.decision))
             if has_decision
-            else graph.take(_need(walk, head, answer.probabilities), [1])
+            else graph.take(_need(converter, head, answer.probabilities), [1])
         )
     _, scores = tally(graph, graph.columns(*lost), graph.columns(*margins), n)
     if n == 2:
@@ -174,64 +176,70 @@ def _one_vs_one(walk: Walk, head: Estimator, x: Rows) -> Answer:
     return Answer(graph.argmax(scores), decision=scores)
 
 
-def _several(walk: Walk, head: Estimator, x: Rows) -> str:
-    values = [walk.regress(one, x, f"target_{i}") for i, one in enumerate(head.estimators_)]
-    return walk.graph.columns(*[walk.graph.column(value) for value in values])
+def _several(converter: Converter, head: Estimator, x: Rows) -> str:
+    values = [converter.regress(one, x, f"target_{i}") for i, one in enumerate(head.estimators_)]
+    return converter.graph.columns(*[converter.graph.column(value) for value in values])
 
 
-def _bag(walk: Walk, head: Estimator, x: Rows) -> list[tuple[Estimator, Rows]]:
+def _bag(converter: Converter, head: Estimator, x: Rows) -> list[tuple[Estimator, Rows]]:
     every = np.arange(x.sample.shape[1])
     parts = []
     for one, features in zip(head.estimators_, head.estimators_features_, strict=True):
-        rows = x if np.array_equal(features, every) else Rows(walk.graph.take(x.name, features), x.sample[:, features])
+        rows = (
+            x
+            if np.array_equal(features, every)
+            else Rows(converter.graph.take(x.name, features), x.sample[:, features])
+        )
         parts.append((one, rows))
     return parts
 
 
-def _bag_classifier(walk: Walk, head: Estimator, x: Rows) -> Answer:
-    graph, n, shares = walk.graph, len(head.classes_), []
-    for i, (one, rows) in enumerate(_bag(walk, head, x)):
-        answer = walk.classify(one, rows, f"bag_{i}")
+def _bag_classifier(converter: Converter, head: Estimator, x: Rows) -> Answer:
+    graph, n, shares = converter.graph, len(head.classes_), []
+    for i, (one, rows) in enumerate(_bag(converter, head, x)):
+        answer = converter.classify(one, rows, f"bag_{i}")
         if len(one.classes_) != n:
-            raise walk.refuse(head, "a bag in which a class is missing")
+            raise converter.refuse(head, "a bag in which a class is missing")
         shares.append(answer.probabilities or graph.op("Gather", np.eye(n), answer.index, axis=0))
     probabilities = graph.mean(*shares)
     return Answer(graph.argmax(probabilities), probabilities)
 
 
-def _bag_regressor(walk: Walk, head: Estimator, x: Rows) -> str:
-    return walk.graph.mean(*[walk.regress(one, r, f"bag_{i}") for i, (one, r) in enumerate(_bag(walk, head, x))])
+def _bag_regressor(converter: Converter, head: Estimator, x: Rows) -> str:
+    return converter.graph.mean(
+        *[converter.regress(one, r, f"bag_{i}") for i, (one, r) in enumerate(_bag(converter, head, x))]
+    )
 
 
-def _threshold(walk: Walk, head: Estimator, x: Rows) -> Answer:
+def _threshold(converter: Converter, head: Estimator, x: Rows) -> Answer:
     """Move the threshold between two classes."""
-    graph, inner = walk.graph, getattr(head, "estimator_", head.estimator)
-    answer = walk.classify(inner, x, "estimator")
+    graph, inner = converter.graph, getattr(head, "estimator_", head.estimator)
+    answer = converter.classify(inner, x, "estimator")
     method = head._get_response_method()
     methods = [method] if isinstance(method, str) else method
     used = next(one for one in methods if hasattr(inner, one))
     if getattr(head, "pos_label", None) not in (None, head.classes_[1]):
-        raise walk.refuse(head, "pos_label is not the second class")
+        raise converter.refuse(head, "pos_label is not the second class")
     threshold = getattr(head, "best_threshold_", None)
     if threshold is None:
         threshold = (
             {"predict_proba": 0.5, "decision_function": 0.0}[used] if head.threshold == "auto" else head.threshold
         )
-    scores = _need(walk, head, answer.probabilities if used == "predict_proba" else answer.decision)
+    scores = _need(converter, head, answer.probabilities if used == "predict_proba" else answer.decision)
     column = graph.flat(graph.take(scores, [1])) if used == "predict_proba" else scores
     index = graph.cast(graph.op("GreaterOrEqual", column, np.array(float(threshold))), np.int64)
     return Answer(index, answer.probabilities, answer.decision)
 
 
-def _target(walk: Walk, head: Estimator, x: Rows) -> str:
+def _target(converter: Converter, head: Estimator, x: Rows) -> str:
     """Take the way back from a changed target."""
-    graph = walk.graph
-    value = walk.regress(head.regressor_, x, "regressor")
+    graph = converter.graph
+    value = converter.regress(head.regressor_, x, "regressor")
     back = head.transformer_
     if isinstance(back, FunctionTransformer):
-        return apply_function(walk, head, back.inverse_func, value)
+        return apply_function(converter, head, back.inverse_func, value)
     if head._training_dim != 1:
-        raise walk.refuse(head, "a target of several columns")
+        raise converter.refuse(head, "a target of several columns")
     if isinstance(back, StandardScaler):
         scale, offset = back.scale_ if back.with_std else None, back.mean_ if back.with_mean else None
     elif isinstance(back, RobustScaler):
@@ -242,16 +250,18 @@ def _target(walk: Walk, head: Estimator, x: Rows) -> str:
         scale, offset = back.scale_, None
     else:
         able = "a function of NumPy, StandardScaler, RobustScaler, MinMaxScaler or MaxAbsScaler"
-        raise walk.refuse(head, f"its target went through {type(back).__name__}, and the way back is known for {able}")
+        raise converter.refuse(
+            head, f"its target went through {type(back).__name__}, and the way back is known for {able}"
+        )
     for kind, by in (("Mul", scale), ("Add", offset)):
         if by is not None:
             value = graph.op(kind, value, np.array(float(np.ravel(by)[0])))
     return value
 
 
-def _need(walk: Walk, head: Estimator, name: str | None) -> str:
+def _need(converter: Converter, head: Estimator, name: str | None) -> str:
     if name is None:
-        raise walk.refuse(head, "one of its estimators gives no probabilities or decisions in a graph")
+        raise converter.refuse(head, "one of its estimators gives no probabilities or decisions in a graph")
     return name
 
 
@@ -261,12 +271,14 @@ TABLES = Tables(
     transformers={
         Pipeline: _pipeline_transform,
         FeatureUnion: _union,
-        FrozenEstimator: lambda walk, one, x: walk.transform(one.estimator, x).name,
+        FrozenEstimator: lambda converter, one, x: converter.transform(one.estimator, x).name,
     },
     classifiers={
         Pipeline: _pipeline_classify,
-        **dict.fromkeys(_SEARCHES, lambda walk, one, x: walk.classify(_best(walk, one), x, "best_estimator")),
-        FrozenEstimator: lambda walk, one, x: walk.classify(one.estimator, x),
+        **dict.fromkeys(
+            _SEARCHES, lambda converter, one, x: converter.classify(_best(converter, one), x, "best_estimator")
+        ),
+        FrozenEstimator: lambda converter, one, x: converter.classify(one.estimator, x),
         VotingClassifier: _vote,
         StackingClassifier: _stack,
         OneVsOneClassifier: _one_vs_one,
@@ -276,8 +288,10 @@ TABLES = Tables(
     },
     regressors={
         Pipeline: _pipeline_regress,
-        **dict.fromkeys(_SEARCHES, lambda walk, one, x: walk.regress(_best(walk, one), x, "best_estimator")),
-        FrozenEstimator: lambda walk, one, x: walk.regress(one.estimator, x),
+        **dict.fromkeys(
+            _SEARCHES, lambda converter, one, x: converter.regress(_best(converter, one), x, "best_estimator")
+        ),
+        FrozenEstimator: lambda converter, one, x: converter.regress(one.estimator, x),
         VotingRegressor: _vote_value,
         StackingRegressor: _stack_value,
         MultiOutputRegressor: _several,

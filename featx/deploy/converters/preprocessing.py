@@ -29,45 +29,47 @@ from sklearn.preprocessing import (
     StandardScaler,
 )
 
-from featx.deploy.converter import Estimator, Rows, Tables, Walk
+from featx.deploy.converter import Converter, Estimator, Rows, Tables
 from featx.deploy.graph import Graph
 
 __all__ = ["TABLES", "UFUNCS", "apply_function"]
 
 
-def _shift(walk: Walk, x: Rows, offset: Any, scale: Any) -> str:
+def _shift(converter: Converter, x: Rows, offset: Any, scale: Any) -> str:
     """Subtract and divide in the type that scikit-learn does it in, so that no tree behind sees another bit."""
     name = x.name
     if offset is not None:
-        name = walk.graph.op("Sub", name, np.asarray(offset).astype(x.dtype))
+        name = converter.graph.op("Sub", name, np.asarray(offset).astype(x.dtype))
     if scale is not None:
-        name = walk.graph.op("Div", name, np.asarray(scale).astype(x.dtype))
+        name = converter.graph.op("Div", name, np.asarray(scale).astype(x.dtype))
     return name
 
 
-def _standard(walk: Walk, step: Estimator, x: Rows) -> str:
-    return _shift(walk, x, step.mean_ if step.with_mean else None, step.scale_ if step.with_std else None)
+def _standard(converter: Converter, step: Estimator, x: Rows) -> str:
+    return _shift(converter, x, step.mean_ if step.with_mean else None, step.scale_ if step.with_std else None)
 
 
-def _robust(walk: Walk, step: Estimator, x: Rows) -> str:
-    return _shift(walk, x, step.center_ if step.with_centering else None, step.scale_ if step.with_scaling else None)
+def _robust(converter: Converter, step: Estimator, x: Rows) -> str:
+    return _shift(
+        converter, x, step.center_ if step.with_centering else None, step.scale_ if step.with_scaling else None
+    )
 
 
-def _max_abs(walk: Walk, step: Estimator, x: Rows) -> str:
-    return _shift(walk, x, None, step.scale_)
+def _max_abs(converter: Converter, step: Estimator, x: Rows) -> str:
+    return _shift(converter, x, None, step.scale_)
 
 
-def _min_max(walk: Walk, step: Estimator, x: Rows) -> str:
-    name = walk.graph.op("Mul", x.name, step.scale_.astype(x.dtype))
-    name = walk.graph.op("Add", name, step.min_.astype(x.dtype))
+def _min_max(converter: Converter, step: Estimator, x: Rows) -> str:
+    name = converter.graph.op("Mul", x.name, step.scale_.astype(x.dtype))
+    name = converter.graph.op("Add", name, step.min_.astype(x.dtype))
     if step.clip:
         low, high = (np.array(bound, x.dtype) for bound in step.feature_range)
-        name = walk.graph.op("Clip", name, low, high)
+        name = converter.graph.op("Clip", name, low, high)
     return name
 
 
-def _normalizer(walk: Walk, step: Estimator, x: Rows) -> str:
-    graph = walk.graph
+def _normalizer(converter: Converter, step: Estimator, x: Rows) -> str:
+    graph = converter.graph
     kind = {"l1": "ReduceL1", "l2": "ReduceL2", "max": "ReduceMax"}[step.norm]
     values = graph.op("Abs", x.name) if step.norm == "max" else x.name
     norm = graph.op(kind, values, np.array([1]), keepdims=1)
@@ -75,8 +77,8 @@ def _normalizer(walk: Walk, step: Estimator, x: Rows) -> str:
     return graph.op("Div", x.name, graph.op("Where", zero, np.array(1, x.dtype), norm))
 
 
-def _pca(walk: Walk, step: Estimator, x: Rows) -> str:
-    graph = walk.graph
+def _pca(converter: Converter, step: Estimator, x: Rows) -> str:
+    graph = converter.graph
     name = graph.double(x.name)
     if step.mean_ is not None:
         name = graph.op("Sub", name, step.mean_.astype(np.float64))
@@ -87,23 +89,23 @@ def _pca(walk: Walk, step: Estimator, x: Rows) -> str:
     return name
 
 
-def _ica(walk: Walk, step: Estimator, x: Rows) -> str:
-    name = walk.graph.double(x.name)
+def _ica(converter: Converter, step: Estimator, x: Rows) -> str:
+    name = converter.graph.double(x.name)
     if step.whiten:
-        name = walk.graph.op("Sub", name, step.mean_.astype(np.float64))
-    return walk.graph.op("MatMul", name, step.components_.T.astype(np.float64))
+        name = converter.graph.op("Sub", name, step.mean_.astype(np.float64))
+    return converter.graph.op("MatMul", name, step.components_.T.astype(np.float64))
 
 
-def _svd(walk: Walk, step: Estimator, x: Rows) -> str:
-    return walk.graph.op("MatMul", walk.graph.double(x.name), step.components_.T.astype(np.float64))
+def _svd(converter: Converter, step: Estimator, x: Rows) -> str:
+    return converter.graph.op("MatMul", converter.graph.double(x.name), step.components_.T.astype(np.float64))
 
 
-def _select(walk: Walk, step: Estimator, x: Rows) -> str:
-    return walk.graph.take(x.name, step.get_support(indices=True))
+def _select(converter: Converter, step: Estimator, x: Rows) -> str:
+    return converter.graph.take(x.name, step.get_support(indices=True))
 
 
-def _power(walk: Walk, step: Estimator, x: Rows) -> str:
-    graph = walk.graph
+def _power(converter: Converter, step: Estimator, x: Rows) -> str:
+    graph = converter.graph
     power = np.asarray(step.lambdas_, np.float64)
     name = graph.double(x.name)
     if step.method == "box-cox":
@@ -146,22 +148,22 @@ UFUNCS: dict[Any, list[tuple[str, float | None]]] = {
 }
 
 
-def apply_function(walk: Walk, step: Estimator, function: Any, name: str) -> str:
+def apply_function(converter: Converter, step: Estimator, function: Any, name: str) -> str:
     """Write one of `UFUNCS` over a tensor of float64; None is the identity."""
     if function is None:
         return name
     if not isinstance(function, np.ufunc) or function not in UFUNCS:
         able = ", ".join(f"np.{one.__name__}" for one in UFUNCS)
-        raise walk.refuse(step, f"a graph cannot call {getattr(function, '__name__', function)}; it can {able}")
+        raise converter.refuse(step, f"a graph cannot call {getattr(function, '__name__', function)}; it can {able}")
     for kind, operand in UFUNCS[function]:
-        name = walk.graph.op(kind, name, *([] if operand is None else [np.array(operand)]))
+        name = converter.graph.op(kind, name, *([] if operand is None else [np.array(operand)]))
     return name
 
 
-def _function(walk: Walk, step: Estimator, x: Rows) -> str:
+def _function(converter: Converter, step: Estimator, x: Rows) -> str:
     if step.kw_args:
-        raise walk.refuse(step, "a function with kw_args")
-    return apply_function(walk, step, step.func, walk.graph.double(x.name))
+        raise converter.refuse(step, "a function with kw_args")
+    return apply_function(converter, step, step.func, converter.graph.double(x.name))
 
 
 TABLES = Tables(

@@ -7,7 +7,7 @@ import numpy.typing as npt
 from scipy.stats import norm
 from sklearn.preprocessing import QuantileTransformer
 
-from featx.deploy.converter import Estimator, Rows, Tables, Walk
+from featx.deploy.converter import Converter, Estimator, Rows, Tables
 from featx.deploy.graph import Graph
 
 Array = npt.NDArray[np.float64]
@@ -40,8 +40,8 @@ _TAIL = (
 )
 
 
-def _quantile(walk: Walk, step: Estimator, x: Rows) -> str:
-    graph = walk.graph
+def _quantile(converter: Converter, step: Estimator, x: Rows) -> str:
+    graph = converter.graph
     knots, heights = np.asarray(step.quantiles_, np.float64), np.asarray(step.references_, np.float64)
     wide = graph.double(x.name)
     place = graph.cast(_interpolate(graph, wide, knots, heights), x.dtype)

@@ -9,7 +9,7 @@ import numpy as np
 from onnx import compose, helper
 
 from featx._optional import import_optional
-from featx.deploy.converter import Answer, Estimator, Rows, Tables, Walk
+from featx.deploy.converter import Answer, Converter, Estimator, Rows, Tables
 from featx.deploy.graph import ML_OPSET
 
 __all__ = ["make_tables"]
@@ -27,28 +27,28 @@ _REFUSED = {
 def make_tables(opset: int) -> Tables:
     """Make tables for graphs of one version of the operators."""
 
-    def transform(walk: Walk, step: Estimator, x: Rows) -> str:
-        return _convert(walk, step, x, opset, {})[0]
+    def transform(converter: Converter, step: Estimator, x: Rows) -> str:
+        return _convert(converter, step, x, opset, {})[0]
 
-    def classify(walk: Walk, head: Estimator, x: Rows) -> Answer:
+    def classify(converter: Converter, head: Estimator, x: Rows) -> Answer:
         if not hasattr(head, "predict_proba"):
-            raise walk.refuse(head, "skl2onnx gives no probabilities of it")
-        _, probabilities = _convert(walk, head, x, opset, {"zipmap": False})
-        double = walk.graph.double(probabilities)
-        return Answer(walk.graph.argmax(double), double)
+            raise converter.refuse(head, "skl2onnx gives no probabilities of it")
+        _, probabilities = _convert(converter, head, x, opset, {"zipmap": False})
+        double = converter.graph.double(probabilities)
+        return Answer(converter.graph.argmax(double), double)
 
-    def regress(walk: Walk, head: Estimator, x: Rows) -> str:
-        value = walk.graph.double(_convert(walk, head, x, opset, {})[0])
-        return walk.graph.flat(value) if np.ndim(head.predict(x.sample)) == 1 else value
+    def regress(converter: Converter, head: Estimator, x: Rows) -> str:
+        value = converter.graph.double(_convert(converter, head, x, opset, {})[0])
+        return converter.graph.flat(value) if np.ndim(head.predict(x.sample)) == 1 else value
 
     return Tables({object: transform}, {object: classify}, {object: regress})
 
 
-def _convert(walk: Walk, estimator: Estimator, x: Rows, opset: int, options: dict[str, Any]) -> list[str]:
+def _convert(converter: Converter, estimator: Estimator, x: Rows, opset: int, options: dict[str, Any]) -> list[str]:
     """Convert one estimator and put its nodes behind ``x``."""
     name = type(estimator).__name__
     if name in _REFUSED:
-        raise walk.refuse(estimator, _REFUSED[name])
+        raise converter.refuse(estimator, _REFUSED[name])
     skl2onnx = import_optional("skl2onnx", "deploy")
     kind = skl2onnx.common.data_types.FloatTensorType([None, x.sample.shape[1]])
     try:
@@ -62,13 +62,15 @@ def _convert(walk: Walk, estimator: Estimator, x: Rows, opset: int, options: dic
             )
     except Exception as error:  # of many types of its own, and of Python's where it meets a version it does not know
         why = " ".join(str(error).split())[:200]
-        raise walk.refuse(estimator, f"skl2onnx {skl2onnx.__version__} fails on it ({why})") from error
+        raise converter.refuse(estimator, f"skl2onnx {skl2onnx.__version__} fails on it ({why})") from error
     for entry in model.opset_import:
         if entry.domain not in ("", "ai.onnx.ml") or entry.version > max(opset, ML_OPSET):
-            raise walk.refuse(estimator, f"skl2onnx needs the operators {entry.domain!r} {entry.version} for it")
-    model = compose.add_prefix(model, walk.graph.name(name.lower()) + "_")
+            raise converter.refuse(estimator, f"skl2onnx needs the operators {entry.domain!r} {entry.version} for it")
+    model = compose.add_prefix(model, converter.graph.name(name.lower()) + "_")
     source = model.graph.input[0].name
-    walk.graph.nodes.append(helper.make_node("Identity", [walk.graph.cast(x.name, np.float32)], [source], source))
-    walk.graph.nodes.extend(model.graph.node)
-    walk.graph.constants.extend(model.graph.initializer)
+    converter.graph.nodes.append(
+        helper.make_node("Identity", [converter.graph.cast(x.name, np.float32)], [source], source)
+    )
+    converter.graph.nodes.extend(model.graph.node)
+    converter.graph.constants.extend(model.graph.initializer)
     return [value.name for value in model.graph.output]

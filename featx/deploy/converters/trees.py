@@ -11,7 +11,7 @@ from onnx import helper
 from sklearn import ensemble
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor, ExtraTreeClassifier, ExtraTreeRegressor
 
-from featx.deploy.converter import Answer, Estimator, Rows, Tables, Walk
+from featx.deploy.converter import Answer, Converter, Estimator, Rows, Tables
 
 __all__ = ["TABLES"]
 
@@ -30,7 +30,7 @@ class _Tree(NamedTuple):
     first: int = 0
 
 
-def _plant(walk: Walk, x: Rows, trees: Iterable[_Tree], n_targets: int) -> str:
+def _plant(converter: Converter, x: Rows, trees: Iterable[_Tree], n_targets: int) -> str:
     """Sum the leaves that rows fall into, in float64: (N, n_targets)."""
     columns: dict[str, list[_Array]] = {
         name: []
@@ -59,9 +59,9 @@ def _plant(walk: Walk, x: Rows, trees: Iterable[_Tree], n_targets: int) -> str:
         leaves.append(tree.is_leaf)
         thresholds.append(np.where(inner, tree.threshold, 0.0))
         weights.append(tree.values[places].ravel())
-    name = walk.graph.op(
+    name = converter.graph.op(
         "TreeEnsembleRegressor",
-        walk.graph.double(x.name),
+        converter.graph.double(x.name),
         domain="ai.onnx.ml",
         n_targets=n_targets,
         nodes_modes=["LEAF" if leaf else "BRANCH_LEQ" for leaf in np.concatenate(leaves)],
@@ -69,7 +69,7 @@ def _plant(walk: Walk, x: Rows, trees: Iterable[_Tree], n_targets: int) -> str:
         target_weights_as_tensor=_doubles("weights", weights),
         **{name: np.concatenate(parts).astype(int).tolist() for name, parts in columns.items()},
     )
-    return walk.graph.cast(name, np.float64)
+    return converter.graph.cast(name, np.float64)
 
 
 def _doubles(name: str, parts: list[_Array]) -> Any:
@@ -82,32 +82,32 @@ def _grown(tree: Any, classes: bool) -> _Tree:
     return _Tree(tree.children_left, tree.children_right, tree.feature, tree.threshold, tree.children_left < 0, values)
 
 
-def _forest(walk: Walk, head: Estimator, x: Rows, classes: bool) -> str:
+def _forest(converter: Converter, head: Estimator, x: Rows, classes: bool) -> str:
     trees = [tree.tree_ for tree in getattr(head, "estimators_", [head])]
-    rows = Rows(walk.graph.cast(x.name, np.float32), x.sample.astype(np.float32))  # as these do
+    rows = Rows(converter.graph.cast(x.name, np.float32), x.sample.astype(np.float32))  # as these do
     n_targets = len(head.classes_) if classes else head.n_outputs_
-    total = _plant(walk, rows, (_grown(tree, classes) for tree in trees), n_targets)
-    return walk.graph.op("Div", total, np.array(float(len(trees))))
+    total = _plant(converter, rows, (_grown(tree, classes) for tree in trees), n_targets)
+    return converter.graph.op("Div", total, np.array(float(len(trees))))
 
 
-def _forest_classifier(walk: Walk, head: Estimator, x: Rows) -> Answer:
-    probabilities = _forest(walk, head, x, True)
-    return Answer(walk.graph.argmax(probabilities), probabilities)
+def _forest_classifier(converter: Converter, head: Estimator, x: Rows) -> Answer:
+    probabilities = _forest(converter, head, x, True)
+    return Answer(converter.graph.argmax(probabilities), probabilities)
 
 
-def _forest_regressor(walk: Walk, head: Estimator, x: Rows) -> str:
-    value = _forest(walk, head, x, False)
-    return walk.graph.flat(value) if head.n_outputs_ == 1 else value
+def _forest_regressor(converter: Converter, head: Estimator, x: Rows) -> str:
+    value = _forest(converter, head, x, False)
+    return converter.graph.flat(value) if head.n_outputs_ == 1 else value
 
 
-def _boosted(walk: Walk, head: Estimator, x: Rows) -> str:
+def _boosted(converter: Converter, head: Estimator, x: Rows) -> str:
     """Sum the trees of gradient boosting on histograms, (N, n_trees_per_iteration)."""
     trees = []
     for one in head._predictors:
         for k, predictor in enumerate(one):
             nodes = predictor.nodes
             if nodes["is_categorical"].any():
-                raise walk.refuse(head, "categorical features")
+                raise converter.refuse(head, "categorical features")
             trees.append(
                 _Tree(
                     nodes["left"],
@@ -121,23 +121,25 @@ def _boosted(walk: Walk, head: Estimator, x: Rows) -> str:
             )
     start = np.asarray(head._baseline_prediction, np.float64).reshape(1, -1)
     if not trees:
-        zeros = walk.graph.op("Mul", walk.graph.take(walk.graph.double(x.name), [0] * start.size), np.array(0.0))
-        return walk.graph.op("Add", zeros, start)
-    return walk.graph.op("Add", _plant(walk, x, trees, head.n_trees_per_iteration_), start)
+        zeros = converter.graph.op(
+            "Mul", converter.graph.take(converter.graph.double(x.name), [0] * start.size), np.array(0.0)
+        )
+        return converter.graph.op("Add", zeros, start)
+    return converter.graph.op("Add", _plant(converter, x, trees, head.n_trees_per_iteration_), start)
 
 
-def _boosted_classifier(walk: Walk, head: Estimator, x: Rows) -> Answer:
-    graph = walk.graph
-    raw = _boosted(walk, head, x)
+def _boosted_classifier(converter: Converter, head: Estimator, x: Rows) -> Answer:
+    graph = converter.graph
+    raw = _boosted(converter, head, x)
     if len(head.classes_) == 2:
         decision = graph.flat(raw)
         return Answer(graph.is_positive(decision), graph.both(graph.op("Sigmoid", decision)), decision)
     return Answer(graph.argmax(raw), graph.op("Softmax", raw, axis=1), raw)
 
 
-def _boosted_regressor(walk: Walk, head: Estimator, x: Rows) -> str:
-    value = walk.graph.flat(_boosted(walk, head, x))
-    return walk.graph.op("Exp", value) if head.loss in ("poisson", "gamma") else value
+def _boosted_regressor(converter: Converter, head: Estimator, x: Rows) -> str:
+    value = converter.graph.flat(_boosted(converter, head, x))
+    return converter.graph.op("Exp", value) if head.loss in ("poisson", "gamma") else value
 
 
 TABLES = Tables(

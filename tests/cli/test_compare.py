@@ -1,0 +1,208 @@
+"""featx compare: what it prints, draws and refuses."""
+
+import json
+import signal
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from featx.report.tradeoff import Point, draw_tradeoff
+from tests.cli.cli_tools import listing, start, write_csv
+
+SMALL = ["--layer", "head", "--layer", "stem", "--pooling", "avg", "--crop", "whole"]
+
+
+@pytest.fixture(autouse=True)
+def _only_bundled(monkeypatch, tmp_path_factory):
+    monkeypatch.setenv("FEATX_BACKBONES", str(tmp_path_factory.mktemp("no-backbones")))
+
+
+def test_a_folder_gives_a_table_a_sentence_and_options_for_fit(featx, to_world, here):
+    ran = featx("compare", f"{to_world}/train", "--backbone", "efficientnet_lite0", *SMALL)
+    assert ran.code == 0
+    lines = ran.out.splitlines()
+    assert lines[0].split()[0] == "candidate"
+    assert lines[1].startswith("efficientnet_lite0 head, avg, whole * ")
+    assert lines[2].startswith("efficientnet_lite0 stem, avg, whole ")
+    assert ": none of 2 candidates predicted 3 classes with less error on left-out images" in ran.out
+    options = lines[-1].split()
+    assert options == [
+        *("--backbone", "efficientnet_lite0", "--layer", "head", "--pooling", "avg", "--crop", "whole"),
+    ]
+    assert listing(here) == []
+    fitted = featx("fit", f"{to_world}/train", *options, "-o", "m.featx", "--no-cross-validation")
+    assert fitted.code == 0
+
+
+def test_json_is_one_object_with_everything(featx, to_world):
+    ran = featx("compare", f"{to_world}/train", "--backbone", "efficientnet_lite0", *SMALL, "--json")
+    facts = json.loads(ran.out, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+    assert list(facts) == [
+        *("recommended", "reason", "task", "metric", "n_images", "n_used", "n_unlabelled", "notes"),
+        *("failures", "candidates"),
+    ]
+    assert facts["recommended"] == {
+        **{"backbone": "efficientnet_lite0", "layer": "head", "pooling": "avg", "crop": "whole"}
+    }
+    assert (facts["task"], facts["metric"], facts["n_images"], facts["n_used"]) == (
+        *("classification", "accuracy", 36, 36),
+    )
+    assert [candidate["layer"] for candidate in facts["candidates"]] == ["head", "stem"]
+    assert {"score", "low", "high", "ms", "mb", "behind", "on_front", "stopped", "logme"} <= set(facts["candidates"][0])
+
+
+def test_the_best_are_shown_and_all_of_them_if_wanted(featx, to_world):
+    some = ["--backbone", "efficientnet_lite0_int8", "--crop", "whole", "--pooling", "avg", "--pooling", "max"]
+    some += ["--pooling", "std", "--max-mb", "3.6"]
+    few = featx("compare", f"{to_world}/train", *some)
+    n_shown = few.out.count("\nefficientnet_lite0_int8 ")
+    assert n_shown == 6
+    assert "more with --all" not in few.out
+    assert "12 of 18 candidates cost more than allowed" in few.err
+    assert "none of 6 candidates within 3.6 MB predicted" in few.out
+    many = featx("compare", f"{to_world}/train", *some[:-2])
+    n_shown = many.out.count("\nefficientnet_lite0_int8 ")
+    assert 12 <= n_shown < 18
+    assert f"\n{18 - n_shown} more with --all\n" in many.out
+    every = featx("compare", f"{to_world}/train", *some[:-2], "--all")
+    assert every.out.count("\nefficientnet_lite0_int8 ") == 18
+    assert "more with --all" not in every.out
+
+
+def test_the_plot_is_an_image(featx, to_world, here):
+    ran = featx("compare", f"{to_world}/train", "--backbone", "efficientnet_lite0", *SMALL, "--plot", "x.PNG")
+    assert ran.code == 0
+    with Image.open("x.PNG") as image:
+        assert image.format == "PNG"
+        assert len(image.convert("RGB").getcolors(1 << 24)) > 50
+    assert listing(here) == ["x.PNG"]
+
+
+def test_a_table_with_holes_and_a_broken_image(featx, to_world, here):
+    table = [["path", "light", "kind"]]
+    for i, name in enumerate(("bag", "coat", "sandal") * 8):
+        path = f"{to_world}/train/{name}"
+        table.append([f"{path}/{listing(path)[i // 3]}", f"{i * 1.37:.2f}", name])
+    table[3][1] = ""
+    table[5][0] = f"{to_world}/broken.png"
+    write_csv("t.csv", *table)
+    ran = featx("compare", "t.csv", "--target", "light", "--backbone", "efficientnet_lite0", *SMALL, "--json")
+    assert ran.code == 0
+    facts = json.loads(ran.out)
+    assert (facts["task"], facts["metric"]) == ("regression", "r2")
+    assert (facts["n_images"], facts["n_used"], facts["n_unlabelled"]) == (23, 22, 1)
+    assert [failure["source"] for failure in facts["failures"]] == [f"{to_world}/broken.png"]
+    assert "1 image without a label: no part in this" in ran.err
+    assert "1 image could not be read, left out" in ran.err
+    kinds = featx("compare", "t.csv", "--target", "kind", "--backbone", "efficientnet_lite0", *SMALL, "--json")
+    assert json.loads(kinds.out)["task"] == "classification"
+
+
+def test_ordered_levels_are_numbers(featx, to_world, here):
+    rows = [["path", "grade", "word"]]
+    for i, name in enumerate(("bag", "coat", "sandal") * 4):
+        path = f"{to_world}/train/{name}"
+        rows.append([f"{path}/{listing(path)[i // 3]}", i % 3, "abc"[i % 3]])
+    write_csv("t.csv", *rows)
+    some = ["--backbone", "efficientnet_lite0", *SMALL]
+    ran = featx("compare", "t.csv", "--target", "grade", "--task", "ordinal", *some, "--json")
+    facts = json.loads(ran.out)
+    assert (facts["task"], facts["metric"]) == ("ordinal", "r2 of the levels")
+    words = featx("compare", "t.csv", "--target", "word", "--task", "ordinal", *some)
+    assert words.code == 2
+    assert "--task ordinal takes levels that are numbers: column 'word': 'a'" in words.err
+
+
+MISTAKES = {
+    "no source": ("", "required: SOURCE"),
+    "no such folder": ("nowhere", "nowhere: no such file or folder"),
+    "no classes": ("W/train/bag", "images without classes"),
+    "bad pooling": ("W/train --pooling mean", "invalid choice: 'mean'"),
+    "bad crop": ("W/train --crop middle", "invalid choice: 'middle'"),
+    "bad backbone": ("W/train --backbone resnet9000", "resnet9000"),
+    "bad layer": ("W/train --layer stage9", "stage9"),
+    "bad task": ("W/train --task ranking", "invalid choice: 'ranking'"),
+    "several labels": ("W/train --task multilabel", "--task multilabel: a table has one target column"),
+    "log of classes": ("W/train --log-target", "only a regression"),
+    "no milliseconds": ("W/train --max-ms 0", "--max-ms 0: expected a number above 0"),
+    "nan megabytes": ("W/train --max-mb nan", "--max-mb nan: expected a number above 0"),
+    "a word for a budget": ("W/train --max-ms fast", "invalid float value: 'fast'"),
+    "budget impossible": ("W/train --max-mb 0.001 --backbone efficientnet_lite0", "no candidate within max_ms=None"),
+    "one image": ("W/train --max-images 1", "max_images=1: expected an integer of at least 2"),
+    "plot is no image": ("W/train --plot x.pdf", "--plot x.pdf: expected a name ending in .png"),
+    "plot without folder": ("W/train --plot no/x.png", "there is no folder no"),
+    "plot is a source": ("P --plot W/train/bag/FIRST", "is one of the images"),
+    "one class": ("one.csv --target y", "every labelled image is of class ant"),
+    "single images": ("single.csv --target y", "classes have a single image"),
+    "nothing labelled": ("empty.csv --target y", "not one of 2 rows has a value"),
+}
+
+
+@pytest.mark.parametrize("name", list(MISTAKES))
+def test_a_mistake_gives_one_line_and_no_file(featx, to_world, here, name):
+    command, said = MISTAKES[name]
+    first = listing(f"{to_world}/train/bag")[0]
+    images = [f"{to_world}/train/bag/{image}" for image in listing(f"{to_world}/train/bag")[:3]]
+    for file, labels in (("one.csv", "ant ant"), ("single.csv", "ant bee bee"), ("empty.csv", " ")):
+        write_csv(file, ["path", "y"], *zip(images, labels.split(" "), strict=False))
+    write_csv("images.csv", ["path", "y"], *zip(images[:2], "ab", strict=True))
+    before = listing(here), Path(images[0]).read_bytes()
+    words = command.replace("P ", "images.csv ").replace("W/", f"{to_world}/").replace("FIRST", first).split()
+    ran = featx("compare", *words)
+    assert ran.code == 2
+    assert said in ran.err
+    assert len(ran.err.strip().splitlines()) <= 3  # notes, and one line
+    assert (listing(here), Path(images[0]).read_bytes()) == before
+
+
+def test_without_matplotlib_the_extra_is_named(featx, to_world, monkeypatch):
+    class Hidden:
+        @staticmethod
+        def find_spec(name, *_):
+            if name == "matplotlib":
+                raise ModuleNotFoundError(name=name)
+
+    for name in [name for name in sys.modules if name.partition(".")[0] == "matplotlib"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setattr(sys, "meta_path", [Hidden, *sys.meta_path])
+    ran = featx("compare", f"{to_world}/train", "--plot", "x.png")
+    assert ran.code == 2
+    assert 'matplotlib is not installed; run: pip install "featx[plot]"' in ran.err
+
+
+def test_interrupted_it_leaves_nothing(here, to_world):
+    image = f"{to_world}/test/bag/{listing(f'{to_world}/test/bag')[0]}"
+    write_csv("big.csv", ["path", "y"], *([image, "ab"[i % 2]] for i in range(6000)))
+    process = start("compare", "big.csv", "--target", "y", "--plot", "x.png", "--max-images", "6000", cwd=here)
+    assert "paths from column 'path'" in process.stderr.readline()  # the images are listed
+    time.sleep(1.5)
+    assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert err.splitlines()[-1] == "featx: interrupted; nothing half-written was left"
+    assert listing(here) == ["big.csv"]
+
+
+def points(n):
+    return [
+        Point(
+            f"candidate {i}", 3.0 + i, 0.5 + i / 100, 0.4 + i / 100, 0.6 + i / 100, i % 3 == 0, i == n - 1, i % 2 == 1
+        )
+        for i in range(n)
+    ]
+
+
+@pytest.mark.parametrize("n", [1, 3, 48])
+@pytest.mark.parametrize("max_ms", [None, 60.0])
+def test_any_number_of_candidates_can_be_drawn(tmp_path, n, max_ms):
+    draw_tradeoff(tmp_path / "x.png", "title", "accuracy", points(n), max_ms)
+    with Image.open(tmp_path / "x.png") as image:
+        assert image.size[0] == 1100
+        assert 600 < image.size[1] < 1000
+        colours = {colour for _, colour in image.convert("RGB").getcolors(1 << 24)}
+    assert (163, 58, 44) in colours  # the recommended one
+    assert ((154, 164, 173) in colours) == (n > 1)  # others

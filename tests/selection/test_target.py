@@ -1,0 +1,188 @@
+"""Every kind of target: what it is taken for, what of it is missing, and what allows no comparison."""
+
+from datetime import date
+from decimal import Decimal
+from enum import Enum
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pytest
+from scipy import sparse
+
+from featx.errors import InputError
+from featx.selection.goal import read_goal
+
+Kind = Enum("Kind", ["ANT", "BEE"])
+ANTS = ["ant", "bee", "ant", "bee", "ant"]
+NUMBERS = [1.5, 2.5, 4.0, 8.0, 9.5]
+GRADES = ["low", "high", "mid", "low", "high", "mid"]
+LEVELS = ["low", "mid", "high"]
+
+
+@pytest.mark.parametrize(
+    ("y", "task", "names"),
+    [
+        (ANTS, "classification", ["ant", "bee"]),
+        (np.array(ANTS), "classification", ["ant", "bee"]),
+        (np.array(ANTS, object), "classification", ["ant", "bee"]),
+        (pd.Series(ANTS), "classification", ["ant", "bee"]),
+        (pd.Series(ANTS, dtype="category"), "classification", ["ant", "bee"]),
+        (pd.DataFrame({"kind": ANTS}), "classification", ["ant", "bee"]),
+        (pl.Series(ANTS), "classification", ["ant", "bee"]),
+        (pl.Series(ANTS, dtype=pl.Categorical), "classification", ["ant", "bee"]),
+        (pl.DataFrame({"kind": ANTS}), "classification", ["ant", "bee"]),
+        (pa.array(ANTS), "classification", ["ant", "bee"]),
+        (tuple(ANTS), "classification", ["ant", "bee"]),
+        (np.array(ANTS)[:, None], "classification", ["ant", "bee"]),
+        ([Kind.BEE, Kind.ANT] * 2, "classification", ["Kind.ANT", "Kind.BEE"]),
+        ([date(2020, 1, 1), date(2019, 1, 1)] * 2, "classification", ["2019-01-01", "2020-01-01"]),
+        ([True, False, True, False], "classification", ["False", "True"]),
+        (np.array([True, False, True, False]), "classification", ["False", "True"]),
+        ([0, 1, 2, 0, 1, 2], "classification", ["0", "1", "2"]),
+        ([7, 7, 9, 9], "classification", ["7", "9"]),
+        (np.array([0, 1, 0, 1], np.uint8), "classification", ["0", "1"]),
+        ([0.0, 1.0, 0.0, 1.0], "classification", ["0.0", "1.0"]),
+        ([1, "1", "ant", "ant", 1], "classification", ["1", "ant"]),
+        (NUMBERS, "regression", []),
+        (np.array(NUMBERS, np.float32), "regression", []),
+        (pd.Series(NUMBERS), "regression", []),
+        (pl.Series(NUMBERS), "regression", []),
+        ([Decimal("1.5"), Decimal("2.5"), Decimal(4), Decimal(8)], "regression", []),
+        ([10, 20, 35, 47, 99, 120], "regression", []),  # whole numbers, and hardly one twice
+        (np.c_[NUMBERS, NUMBERS], "regression", []),
+        (pd.DataFrame({"a": NUMBERS, "b": NUMBERS}), "regression", []),
+        (pd.Series(GRADES, dtype=pd.CategoricalDtype(LEVELS, ordered=True)), "ordinal", LEVELS),
+        (pd.Categorical(GRADES, [*LEVELS, "top"], ordered=True), "ordinal", LEVELS),
+        (pd.DataFrame({"grade": pd.Categorical(GRADES, LEVELS, ordered=True)}), "ordinal", LEVELS),
+        (pl.Series(GRADES, dtype=pl.Enum(LEVELS)), "ordinal", LEVELS),
+        (np.array([[1, 0], [0, 1], [1, 1], [0, 0]]), "multilabel", ["0", "1"]),
+        ([[1, 0], [0, 1], [1, 1], [0, 0]], "multilabel", ["0", "1"]),
+        ([[True, False], [False, True], [True, True], [False, False]], "multilabel", ["0", "1"]),
+        (sparse.csr_array(np.array([[1, 0], [0, 1], [1, 1], [0, 0]])), "multilabel", ["0", "1"]),
+        (pd.DataFrame({"red": [1, 0, 1, 0], "round": [0, 1, 1, 0]}), "multilabel", ["0", "1"]),
+    ],
+)
+def test_what_it_is_taken_for(y, task, names):
+    goal, labelled = read_goal(y)
+    assert (goal.task, goal.names) == (task, names)
+    assert labelled.tolist() == list(range(len(goal.strata)))
+    assert goal.values.shape[0] == len(labelled)
+
+
+@pytest.mark.parametrize(
+    "y",
+    [
+        ["ant", None, "bee", "ant", "bee"],
+        ["ant", "", "bee", "ant", "bee"],
+        ["ant", " ", "bee", "ant", "bee"],
+        np.array(["ant", "", "bee", "ant", "bee"]),
+        ["ant", float("nan"), "bee", "ant", "bee"],
+        ["ant", np.float32("nan"), "bee", "ant", "bee"],
+        ["ant", pd.NA, "bee", "ant", "bee"],
+        pd.Series(["ant", None, "bee", "ant", "bee"]),
+        pd.Series(["ant", None, "bee", "ant", "bee"], dtype="category"),
+        pd.Series(pd.Categorical(["ant", None, "bee", "ant", "bee"], ordered=True)),
+        pl.Series(["ant", None, "bee", "ant", "bee"]),
+        pl.Series(["ant", None, "bee", "ant", "bee"], dtype=pl.Enum(["ant", "bee"])),
+        pa.array(["ant", None, "bee", "ant", "bee"]),
+        [1, None, 2, 1, 2],
+        [True, None, False, True, False],
+        pd.Series([1, None, 2, 1, 2], dtype="Int64"),
+        pl.Series([1, None, 2, 1, 2]),
+        pl.Series([True, None, False, True, False]),
+        np.array([1, np.nan, 2, 1, 2]),
+        np.array([1.5, np.nan, 2.5, 1.5, 2.7]),
+        np.array([1.5, np.nan, 2.5, 1.5, 2.7], np.float32),
+        np.array([1.5, np.nan, 2.5, 1.5, 2.7], np.float16),
+        pd.Series([1.5, None, 2.5, 1.5, 2.7], dtype="Float64"),
+        pd.to_datetime(pd.Series(["2020", None, "2021", "2020", "2021"])),
+        np.array([[1, 0], [np.nan, 1], [0, 1], [1, 1], [0, 0]]),
+        [[1, 0], [None, 1], [0, 1], [1, 1], [0, 0]],
+        pd.DataFrame({"a": [1, None, 0, 1, 0], "b": [0, None, 1, 1, 0]}, dtype="Int64"),
+    ],
+)
+def test_what_is_missing_has_no_label(y):
+    goal, labelled = read_goal(y)
+    assert labelled.tolist() == [0, 2, 3, 4]
+    assert np.isfinite(goal.values).all()
+
+
+def test_levels_keep_their_order_and_classes_that_do_not_occur_take_no_place():
+    goal, _ = read_goal(pd.Categorical(GRADES, ["none", *LEVELS], ordered=True))
+    assert goal.values[:, 0].tolist() == [0, 2, 1, 0, 2, 1]
+    assert goal.strata.tolist() == [0, 2, 1, 0, 2, 1]
+    assert (goal.metric, goal.describe()) == ("r2 of the levels", "3 ordered levels")
+    numbers, _ = read_goal([1, 5, 2, 1, 5, 2], "ordinal")
+    assert numbers.values[:, 0].tolist() == [0, 2, 1, 0, 2, 1]
+    as_classes, _ = read_goal(pd.Categorical(GRADES, LEVELS, ordered=True), "classification")
+    assert as_classes.values.shape == (6, 3)
+
+
+def test_numbers_are_standardised_and_a_constant_one_is_left_out():
+    goal, _ = read_goal(np.c_[NUMBERS, np.full(5, 3.0), 1e9 * np.array(NUMBERS)])
+    assert goal.values.shape == (5, 2)
+    assert goal.values.mean(axis=0) == pytest.approx([0, 0])
+    assert goal.values.std(axis=0) == pytest.approx([1, 1])
+    assert goal.describe() == "2 numbers"
+
+
+def test_the_logarithm_is_of_positive_numbers_and_named():
+    goal, _ = read_goal([1.0, 10.0, 100.0, 1000.0], "regression", log_target=True)
+    assert np.diff(goal.values[:, 0]) == pytest.approx([np.diff(goal.values[:, 0])[0]] * 3)
+    assert goal.metric == "r2 of the logarithm"
+    assert read_goal(NUMBERS)[0].metric == "r2"
+
+
+def test_labels_too_rare_to_be_asked_about_are_left_out():
+    goal, _ = read_goal(np.array([[1, 0, 1, 1], [1, 0, 0, 0], [0, 0, 1, 0], [0, 0, 0, 0]]))
+    assert goal.names == ["0", "2"]
+    assert goal.values.shape == (4, 2)
+
+
+def test_a_thousand_classes_and_a_hundred_thousand_ordered_images_take_no_time():
+    goal, _ = read_goal(np.repeat([f"class {i}" for i in range(1000)], 2))
+    assert goal.values.shape == (2000, 1000)
+    levels = [f"level {i}" for i in range(1000)]
+    many = pd.Categorical(np.tile(levels, 100), levels, ordered=True)
+    assert read_goal(many)[0].values.max() == 999
+
+
+@pytest.mark.parametrize(
+    ("y", "options", "said"),
+    [
+        ([], {}, "not one image has a label"),
+        ([None, None], {}, "not one image has a label"),
+        (np.full((3, 2), np.nan), {}, "not one image has a label"),
+        (None, {}, r"y: of shape \(\), expected"),
+        (3, {}, r"y: of shape \(\), expected"),
+        (np.zeros((2, 2, 2)), {}, r"y: of shape \(2, 2, 2\), expected"),
+        (["ant"] * 5, {}, "every labelled image is of class ant; at least two classes"),
+        ([1, 1, 1, None], {}, "every labelled image is of class 1"),
+        ([1.5, 1.5, 1.5, 1.5], {}, "the target is 1.5 for every labelled image"),
+        (["ant", "ant", "bee"], {}, r"1 of 2 classes have a single image \('bee'\)"),
+        ([f"class {i}" for i in range(10)], {}, r"10 of 10 classes have a single image .*, \.\.\.\)"),
+        ([1.5, np.inf, 2.5, 3.5], {}, "holds infinite values"),
+        ([1, -np.inf, 2, 1], {}, "holds infinite values"),
+        ([[1.5, 2.0], [np.inf, 2.0], [2.0, 1.0], [3.0, 2.0]], {}, "holds infinite values"),
+        ([1.5, 2.5, 3.5], {}, "3 labelled images; a regression is compared on four"),
+        (ANTS, {"task": "ranking"}, "task='ranking': expected one of classification, multilabel, ordinal, regression"),
+        (ANTS, {"task": ["regression"]}, "expected one of"),
+        (ANTS, {"task": "regression"}, "a regression needs numbers"),
+        (ANTS, {"task": "ordinal"}, "'ant' and 'bee' say no order"),
+        (ANTS, {"task": "multilabel"}, "expected a matrix of 0 and 1"),
+        (ANTS, {"log_target": True}, "only a regression has a target"),
+        ([1.5, 0.0, 2.5, 3.5], {"log_target": True}, "values down to 0, which have no logarithm"),
+        (ANTS, {"n_images": 4}, "5 targets for 4 images"),
+        ([["ant"], ["ant", "bee"], []], {}, "MultiLabelBinarizer"),
+        ([["ant", "red"], ["bee", "red"]], {}, "MultiLabelBinarizer"),
+        ([{"ant"}, {"bee"}], {}, "MultiLabelBinarizer"),
+        (np.array([[0, 1], [2, 0], [1, 1], [0, 0]]), {"task": "multilabel"}, "expected a matrix of 0 and 1"),
+        (np.array([[0, 1], [2, 0], [1, 1], [0, 0]]), {"task": "classification"}, "one classification target an image"),
+        (np.array([[0, 1], [0, 1], [1, 1], [0, 1]]), {}, "no label is set for two images and missing for two"),
+    ],
+)
+def test_what_allows_no_comparison_says_why(y, options, said):
+    with pytest.raises(InputError, match=f"{said}"):
+        read_goal(y, **options)
