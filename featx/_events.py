@@ -1,27 +1,126 @@
-"""What a job tells while it runs; this one says nothing."""
+"""Report the progress of long work: subscribers derive from `Events`."""
 
 from __future__ import annotations
 
-__all__ = ["Events"]
+from contextlib import suppress
+from typing import Any
+
+__all__ = ["Events", "ProgressBar", "combine"]
 
 
 class Events:
-    """Told of everything that happens in a job, in the thread that runs it.
+    """Receive the events of a job, in the thread that runs it; this base ignores them all.
 
-    Derive from it, and hand it to `featx.dataset.embed`.
+    Derive from it and pass an instance as ``events`` to `featx.dataset.embed`, `featx.fit`,
+    `featx.selection.compare` and the like.
     """
 
     def note(self, text: str) -> None:
-        """Hear what a person should know."""
+        """Receive a note for the person who waits."""
 
-    def begin(self, n_images: int, n_done: int) -> None:
-        """Hear how many images there are to be, and how many of them are there already."""
+    def begin(self, task: str, total: int | None, done: int = 0, *, unit: str = "image") -> None:
+        """Begin a task.
 
-    def images(self, n: int, n_failed: int, n_bytes: int) -> None:
-        """Hear of so many more images; one at a time, or a shard's where other processes work."""
+        Parameters
+        ----------
+        task : str
+            Short name: ``"embed"``, ``"folds"``.
+        total : int or None
+            Units in all, the finished ones included; None if unknown.
+        done : int, default=0
+            Units that were finished before.
+        unit : str, default="image"
+            What is counted.
+        """
+
+    def advance(self, n: int = 1, *, n_failed: int = 0, n_bytes: int = 0) -> None:
+        """Count n more units of the current task, how many of them failed, and the bytes read for them."""
+
+    def spend(self, step: str, seconds: float, n_images: int = 0) -> None:
+        """Count seconds of one step (`featx.inference.timing.STEPS`); may be called in any thread."""
 
     def shard(self, number: int, counts: dict[str, int]) -> None:
-        """Hear of a shard that is on the disk now."""
+        """Receive the number and the row counts of a shard that has been written."""
 
     def end(self) -> None:
-        """Hear that nothing more is to be done."""
+        """End the current task."""
+
+
+class ProgressBar(Events):
+    """Show each task as a tqdm bar on standard error, or as a widget in a notebook.
+
+    Parameters
+    ----------
+    min_seconds : float, default=2.0
+        Show nothing for tasks that end sooner.
+    """
+
+    def __init__(self, min_seconds: float = 2.0) -> None:
+        self.min_seconds = min_seconds
+        self._bar: Any = None
+
+    def begin(self, task: str, total: int | None, done: int = 0, *, unit: str = "image") -> None:
+        """Open a bar."""
+        from tqdm.auto import tqdm  # a widget in notebooks, and its import takes time
+
+        self.end()
+        self._bar = tqdm(total=total, initial=done, desc=task, unit=unit, delay=self.min_seconds, leave=False)
+
+    def advance(self, n: int = 1, *, n_failed: int = 0, n_bytes: int = 0) -> None:
+        """Move the bar."""
+        if self._bar is not None:
+            self._bar.update(n)
+
+    def end(self) -> None:
+        """Close the bar."""
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+    def __del__(self) -> None:
+        with suppress(Exception):
+            self.end()
+
+
+class _Combined(Events):
+    def __init__(self, subscribers: tuple[Events, ...]) -> None:
+        self._subscribers = subscribers
+
+    def note(self, text: str) -> None:
+        for subscriber in self._subscribers:
+            subscriber.note(text)
+
+    def begin(self, task: str, total: int | None, done: int = 0, *, unit: str = "image") -> None:
+        for subscriber in self._subscribers:
+            subscriber.begin(task, total, done, unit=unit)
+
+    def advance(self, n: int = 1, *, n_failed: int = 0, n_bytes: int = 0) -> None:
+        for subscriber in self._subscribers:
+            subscriber.advance(n, n_failed=n_failed, n_bytes=n_bytes)
+
+    def spend(self, step: str, seconds: float, n_images: int = 0) -> None:
+        for subscriber in self._subscribers:
+            subscriber.spend(step, seconds, n_images)
+
+    def shard(self, number: int, counts: dict[str, int]) -> None:
+        for subscriber in self._subscribers:
+            subscriber.shard(number, counts)
+
+    def end(self) -> None:
+        for subscriber in self._subscribers:
+            subscriber.end()
+
+
+def combine(*subscribers: Events | None) -> Events:
+    """Return one subscriber that passes every event on to all of those that are not None.
+
+    Examples
+    --------
+    >>> from featx._events import Events, combine
+    >>> combine(None).begin("embed", 3)
+    >>> only = Events()
+    >>> combine(None, only) is only
+    True
+    """
+    given = tuple(subscriber for subscriber in subscribers if subscriber is not None)
+    return given[0] if len(given) == 1 else _Combined(given)

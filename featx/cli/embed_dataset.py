@@ -76,7 +76,7 @@ def run_job(options: argparse.Namespace) -> None:
             max_failures=options.max_failures,
             n_jobs=options.jobs or (-1 if options.backend else 1),
             part=options.shard,
-            watch=progress,
+            events=progress,
             **columns,
         )
     if done.n_failed:

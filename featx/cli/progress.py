@@ -66,8 +66,9 @@ class Progress(Events):
         if not self._is_quiet:
             note(text)
 
-    def begin(self, n_images: int, n_done: int) -> None:
+    def begin(self, task: str, total: int | None, done: int = 0, *, unit: str = "image") -> None:
         """Begin to count."""
+        n_images, n_done = total or 0, done
         self._n = self._before = n_done
         self._total = n_images
         self._failed = self._bytes = 0
@@ -80,7 +81,7 @@ class Progress(Events):
                 self._bar.close()
             self._bar = tqdm(total=n_images, initial=n_done, unit="image", disable=n_done == n_images)
 
-    def images(self, n: int, n_failed: int, n_bytes: int) -> None:
+    def advance(self, n: int = 1, *, n_failed: int = 0, n_bytes: int = 0) -> None:
         """Count, and say so from time to time."""
         self._n += n
         self._failed += n_failed

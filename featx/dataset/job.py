@@ -88,7 +88,7 @@ def embed(
     max_failures: int | None = None,
     n_jobs: int = 1,
     part: tuple[int, int] | None = None,
-    watch: Events | None = None,
+    events: Events | None = None,
 ) -> Summary:
     """Embed every image of a source into a folder of shards; go on where an earlier run ended.
 
@@ -126,7 +126,7 @@ def embed(
         ``joblib.parallel_config("dask")`` or ``"ray"`` a cluster that reaches source and folder.
     part : (int, int) or None, default=None
         ``(i, n)``, i from 1 to n: make the i-th part of the shards, as one of n runs in a job array.
-    watch : Events or None
+    events : Events or None
         Told what happens.
 
     Returns
@@ -158,7 +158,7 @@ def embed(
     features = Features.of(extractor, dtype)
     sources = open_sources(source, path_column=path_column, target=target)
     folder = make_folder(directory)
-    job = _Job(folder, extractor, features, format, sources, max_failures, n_jobs, part, watch or Events())
+    job = _Job(folder, extractor, features, format, sources, max_failures, n_jobs, part, events or Events())
     with lock_folder(folder, part):
         with job.planning():  # another part may be listing
             opened = Plan(folder / PRIVATE / "plan.sqlite")
@@ -177,11 +177,11 @@ class _Job:
         max_failures: int | None,
         n_jobs: int,
         part: tuple[int, int] | None,
-        watch: Events,
+        events: Events,
     ) -> None:
         self.folder, self.extractor, self.features, self.sources = folder, extractor, features, sources
         self.format = format
-        self.max_failures, self.n_jobs, self.part, self.watch = max_failures, n_jobs, part, watch
+        self.max_failures, self.n_jobs, self.part, self.events = max_failures, n_jobs, part, events
         self.done: Counter[str] = Counter()
         self.told: set[int] = set()  # shards of this run
 
@@ -205,7 +205,7 @@ class _Job:
             manifest = self._write(spool)
             if manifest.format == "lance":
                 publish(self.folder, list(find_shards(self.folder).values()))
-        self.watch.end()
+        self.events.end()
         n_images = sum(one.n_images - one.n_replaced for one in manifest.generations)
         complete = all(counts is not None for counts in manifest.counts)
         taken = self.done.total()
@@ -254,7 +254,7 @@ class _Job:
         spool.list_sources(self.sources)
         for source in self.sources:
             for text in source.notes:
-                self.watch.note(f"{source.given}: {text}" if len(self.sources) > 1 else text)
+                self.events.note(f"{source.given}: {text}" if len(self.sources) > 1 else text)
         n_gone = spool.n_gone() if known else 0
         current = CurrentRows(known, find_shards(self.folder))
         if known and retry_failed:
@@ -282,20 +282,20 @@ class _Job:
                     ) from error
                 for n in made - self.told:  # by workers whose answers were lost with the other
                     self._tell(ShardResult(n, read_counts(shard_path(self.folder, n)), 0))
-                self.watch.note(f"{error}; its shard is made again")
+                self.events.note(f"{error}; its shard is made again")
 
     def _tell(self, done: ShardResult) -> None:
         self.told.add(done.number)
         self.done.update(done.counts)
         if self.n_jobs != 1:
-            self.watch.images(sum(done.counts.values()), done.counts["failed"], done.n_bytes)
-        self.watch.shard(done.number, done.counts)
+            self.events.advance(sum(done.counts.values()), n_failed=done.counts["failed"], n_bytes=done.n_bytes)
+        self.events.shard(done.number, done.counts)
 
     def _make_missing(self, spool: Plan) -> None:
         generations, missing = spool.generations(), self._missing(spool)
         tasks = [(n, *generations[i].rows_of(n)) for i, n in missing if self._is_mine(n)]
         there = sum(one.n_images for one in generations) - sum(generations[i].rows_of(n)[1] for i, n in missing)
-        self.watch.begin(there + sum(n for _, _, n in tasks), there)
+        self.events.begin("embed", there + sum(n for _, _, n in tasks), there)
         for i in sorted({i for i, n in missing if self._is_mine(n)}):
             self._check_sources(generations[i], spool.states(i))
         rows = (
@@ -309,7 +309,7 @@ class _Job:
             "max_failures": self.max_failures,
         }
         if self.n_jobs == 1:
-            made = run_tasks(self.extractor, self.sources, rows, on_images=self.watch.images, **options)
+            made = run_tasks(self.extractor, self.sources, rows, on_images=self.events.advance, **options)
         else:
             made = run_tasks_apart(self.extractor, self.sources, rows, n_jobs=self.n_jobs, **options)
         with closing(cast("Any", made)):

@@ -82,7 +82,7 @@ def run_tasks(
     format: str,
     about: dict[str, Any],
     max_failures: int | None = None,
-    on_images: Callable[[int, int, int], None] | None = None,
+    on_images: Callable[..., None] | None = None,
 ) -> Iterator[ShardResult]:
     """Make shards one after the other, with no pause between them.
 
@@ -131,7 +131,7 @@ def run_tasks(
             failed = isinstance(answer, Failure)
             n_bytes += image.n_bytes
             if on_images:
-                on_images(1, failed, image.n_bytes)
+                on_images(1, n_failed=failed, n_bytes=image.n_bytes)
             n_failures += failed
             block = block or Block(task.n, width, dtype)
             outcome = answer.reason if isinstance(answer, Failure) else answer

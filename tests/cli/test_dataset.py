@@ -150,10 +150,10 @@ def test_plain_lines_say_how_far_it_is(capsys, monkeypatch):
     clock = [100.0]
     monkeypatch.setattr(progress.time, "monotonic", lambda: clock[0])
     with progress.Progress() as shown:
-        shown.begin(1000, 200)
+        shown.begin("embed", 1000, 200)
         for n in range(100):
             clock[0] += 0.5
-            shown.images(1, n % 50 == 0, 1_000_000)
+            shown.advance(1, n_failed=n % 50 == 0, n_bytes=1_000_000)
     assert capsys.readouterr().err.splitlines() == [
         "featx: 200 of 1000 images are there already",
         "featx: 260 of 1000 images (26%), 2.0/s, 6 min 10 s left, 2 failed, 60.0 MB read",

@@ -39,7 +39,7 @@ class Notes(Events):
     def note(self, text):
         self.notes.append(text)
 
-    def images(self, n, n_failed, n_bytes):
+    def advance(self, n=1, *, n_failed=0, n_bytes=0):
         self.n += n
 
     def shard(self, number, counts):
@@ -60,7 +60,7 @@ def kill_once(tmp_path, monkeypatch):
 def test_a_lost_workers_shards_are_made_again(tree, extractor, kill_once):
     dataset.embed("photos", "one", extractor, shard_size=3)
     watch = Notes()
-    done = dataset.embed("photos", "two", KillOnce(layer="stem"), shard_size=3, n_jobs=2, watch=watch)
+    done = dataset.embed("photos", "two", KillOnce(layer="stem"), shard_size=3, n_jobs=2, events=watch)
     assert kill_once.exists()
     assert done.complete
     assert contents("two") == contents("one")
@@ -83,7 +83,7 @@ def test_bad_images_are_counted_over_all_workers(tree, extractor):
     with pytest.raises(featx.SourceError, match="could not be read, more than --max-failures 3"):
         dataset.embed("photos", "vectors", extractor, shard_size=3, n_jobs=2, max_failures=3)
     watch = Notes()
-    done = dataset.embed("photos", "all", extractor, shard_size=3, n_jobs=2, watch=watch)
+    done = dataset.embed("photos", "all", extractor, shard_size=3, n_jobs=2, events=watch)
     assert done.n_failed == 10
     assert watch.n == 20
 

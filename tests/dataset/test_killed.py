@@ -192,11 +192,11 @@ def test_the_second_of_two_runs_is_sent_away(tree, extractor):
     code = """if True:
         import sys, featx
         class Wait(featx.dataset.Events):
-            def begin(self, n_images, n_done):
+            def begin(self, task, total, done=0, *, unit="image"):
                 print("begun", flush=True)
                 sys.stdin.readline()
         extractor = featx.FeatureExtractor(layer="stem")
-        featx.dataset.embed("photos", "vectors", extractor, shard_size=4, watch=Wait())
+        featx.dataset.embed("photos", "vectors", extractor, shard_size=4, events=Wait())
     """
     command = [sys.executable, "-c", code]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as first:

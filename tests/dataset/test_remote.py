@@ -181,7 +181,11 @@ def test_a_server_that_fails_blames_no_image(address, extractor):
 
     with pytest.raises(featx.SourceError, match=r"photos: cannot be reached; when it can, the next run goes on"):
         dataset.embed(
-            f"{address}/photos", "vectors", extractor.set_params(n_threads=1, batch_size=2), shard_size=1, watch=Break()
+            f"{address}/photos",
+            "vectors",
+            extractor.set_params(n_threads=1, batch_size=2),
+            shard_size=1,
+            events=Break(),
         )
     assert 0 < len(rows("vectors")) < 20
     assert all(row["status"] == "ok" for row in rows("vectors"))

@@ -114,13 +114,13 @@ CODE = """
     from featx import dataset
 
     class Vanish(dataset.Events):
-        def begin(self, n, n_done):
+        def begin(self, task, total, done=0, *, unit="image"):
             vanishing = os.path.join(sys.argv[1], "odd", "vanishing.png")
             if os.path.exists(vanishing):
                 os.unlink(vanishing)
 
     extractor = featx.FeatureExtractor(layer="stem", n_threads=1, device="cpu")  # else two of the largest may meet
-    done = dataset.embed(sys.argv[1], sys.argv[2], extractor, shard_size=50, n_jobs=int(sys.argv[3]), watch=Vanish())
+    done = dataset.embed(sys.argv[1], sys.argv[2], extractor, shard_size=50, n_jobs=int(sys.argv[3]), events=Vanish())
     # of this program alone; ru_maxrss begins with what its parent had
     peak = int(open("/proc/self/status").read().partition("VmHWM:")[2].split()[0]) // 1024
     print(json.dumps({"done": done, "peak": peak}))
