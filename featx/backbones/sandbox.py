@@ -131,7 +131,7 @@ def inspect_apart(path: str | os.PathLike[str], verdicts: str | os.PathLike[str]
         raise BackboneError(f"{path}: cannot be read ({error.strerror})") from None
     if seen and seen.exists():
         return
-    code = "import sys; from featx.backbones import inspection; sys.exit(inspection._main(sys.argv[1]))"
+    code = "import sys; from featx.backbones import sandbox; sys.exit(sandbox._main(sys.argv[1]))"
     command = [sys.executable, "-P", "-c", code, os.path.abspath(path)]
     try:
         done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=_SECONDS)
