@@ -26,6 +26,7 @@ __all__ = [
     "SPLITS",
     "Listing",
     "is_image",
+    "list_images",
     "list_labelled_folder",
     "list_source",
     "refuse_unlistable",
@@ -63,6 +64,17 @@ class Listing:
     path_column: str | None = None
     target_column: str | None = None
     notes: tuple[str, ...] = ()
+    columns: dict[str, list[Any]] | None = None
+
+    @property
+    def items(self) -> list[Any]:
+        """Return what a `FeatureExtractor` takes, for each image."""
+        return self.paths
+
+    @property
+    def names(self) -> list[str]:
+        """Return the name of each image, for messages and tables."""
+        return self.paths
 
 
 def list_source(
@@ -121,6 +133,22 @@ def list_source(
         paths += found
         passed_over += others
     return Listing(paths, None, notes=_passed_over(passed_over))
+
+
+def list_images(
+    source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    *,
+    path_column: str | None = None,
+    target: str | None = None,
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    need_target: bool = False,
+) -> Listing:
+    """List the images of any source, with their labels."""
+    given = [source] if isinstance(source, (str, os.PathLike)) else list(source)
+    return list_source(
+        [os.fspath(one) for one in given], path_column=path_column, target=target, need_target=need_target
+    )
 
 
 def list_labelled_folder(folder: str) -> Listing:
