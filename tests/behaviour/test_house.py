@@ -1,11 +1,14 @@
-"""What the house promises about itself."""
+"""Check what the house promises about itself: names, words, imports and the map in CONTRIBUTING."""
 
+import ast
+import graphlib
 import importlib
 import inspect
 import pkgutil
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -78,3 +81,86 @@ def test_the_sample_is_stratified_and_under_a_megabyte():
     folder = ROOT / "featx" / "samples"
     assert (folder / "fashion_mnist.zip").stat().st_size < 1_000_000
     assert "MIT License" in (folder / "LICENSE-fashion-mnist").read_text()
+
+
+#: A docstring starts with a verb that says what the code does, or with a noun that says what it is.
+BANNED = {
+    *("what", "which", "whether", "where", "how", "when", "who", "whose"),
+    *(verb + ending for verb in ("give", "tell", "hear", "say") for ending in ("", "s")),
+}
+SOURCES = sorted(ROOT.glob("featx/**/*.py"))
+IDS = [str(path.relative_to(ROOT)) for path in SOURCES]
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=IDS)
+def test_docstrings_start_in_plain_english(path):
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    kinds = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    for node in ast.walk(tree):
+        text = ast.get_docstring(node) if isinstance(node, kinds) else None
+        first = re.match(r"\W*(\w*)", text or "")[1].lower()
+        assert first not in BANNED, f"{getattr(node, 'name', 'module')}: {text.splitlines()[0]}"
+
+
+@pytest.mark.parametrize("pattern", ["featx/**/*.py", "featx/**/*.html", "docs/*.md", "examples/**/*", "*.md"])
+def test_the_word_is_image(pattern):
+    paths = [path for path in ROOT.glob(pattern) if path.is_file() and path.name != "CHANGELOG.md"]
+    assert paths
+    for path in paths:
+        text = path.read_text(encoding="utf-8").replace("n_pictures", "")  # in manifests written until 2026-11
+        assert not re.search("picture", text, re.IGNORECASE), path
+
+
+def imports_of(path, modules):
+    """Return the modules of featx that a file imports, inside functions as well, but for type checkers alone."""
+    found = set()
+    skipped = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            skipped.update(id(inner) for inner in ast.walk(node))
+        if id(node) in skipped:
+            continue
+        if isinstance(node, ast.Import):
+            found.update(name.name for name in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            for name in node.names:
+                whole = f"{node.module}.{name.name}"
+                found.add(whole if whole in modules else node.module)
+    return found & modules
+
+
+def module_name(path):
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def test_imports_make_no_circle():
+    modules = {module_name(path) for path in SOURCES}
+    graph = {module_name(path): imports_of(path, modules) for path in SOURCES}
+    graphlib.TopologicalSorter(graph).prepare()  # raises CycleError, which names the circle
+
+
+def layers():
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"][
+        "contracts"
+    ]
+    rows = next(contract["layers"] for contract in contracts if contract["type"] == "layers")
+    return [re.findall(r"\w+", row) for row in rows]
+
+
+def test_the_map_in_contributing_shows_the_layers_as_they_stand():
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    drawn = re.search(r"```text\n(.*?)```", text, re.DOTALL)[1]
+    rows = [re.findall(r"\w+", line.partition("  ")[0]) for line in drawn.splitlines() if line.strip()]
+    assert rows == layers()
+    there = {path.stem for path in (ROOT / "featx").glob("*.py")} | {
+        path.parent.name for path in ROOT.glob("featx/*/__init__.py")
+    }
+    assert {name for row in rows for name in row} == there - {"__init__"}
+
+
+def test_importing_featx_is_light():
+    code = "import sys, featx; print(sorted({name.partition('.')[0] for name in sys.modules}))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=240)
+    loaded = set(ast.literal_eval(done.stdout))
+    assert not loaded & {"numpy", "sklearn", "onnx", "onnxruntime", "PIL", "tqdm", "scipy", "skops", "joblib"}
