@@ -11,7 +11,7 @@ demo: $(VENV)/.demo
 	$(BIN)/featx demo
 
 test: $(VENV)/.test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto
 
 check: $(VENV)/.dev
 	$(BIN)/ruff format --check .
