@@ -1,4 +1,4 @@
-"""What holds for every test: examples run in a folder of their own, and Ctrl-C works in what tests start."""
+"""Configure all tests: doctests run in a folder of their own, and Ctrl-C works in programs that tests start."""
 
 import signal
 
@@ -7,7 +7,7 @@ from _pytest.doctest import DoctestItem
 
 
 def pytest_configure():
-    """Catch Ctrl-C: a shell has what runs in the background ignore it, and what the tests start inherits that."""
+    """Catch Ctrl-C: a shell makes background programs ignore it, and programs that tests start inherit that."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 

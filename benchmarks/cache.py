@@ -1,6 +1,6 @@
-"""What the cache saves in a search: 5 folds x 12 candidates of head parameters, and warm reads.
+"""Measure the cache: a search of 5 folds x 12 head parameters, and warm reads.
 
-python benchmarks/cache.py FOLDER     (a sub-folder a class)
+python benchmarks/cache.py FOLDER     (one sub-folder per class)
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ GRID = {"logisticregression__C": np.logspace(-4, 1, 12).tolist()}
 
 
 def search(*steps: object) -> GridSearchCV:
-    """Make the search, in this process."""
+    """Build the search, which runs in this process."""
     return GridSearchCV(make_pipeline(*steps, StandardScaler(), LogisticRegression(max_iter=300)), GRID, cv=5)
 
 
 def timed(work: object, *arguments: object) -> float:
-    """Give the seconds of a call."""
+    """Return the seconds that a call takes."""
     start = time.perf_counter()
     work(*arguments)  # type: ignore[operator]
     return time.perf_counter() - start
 
 
 def main() -> None:
-    """Time one pass, the heads alone, the search with an empty cache, and again."""
+    """Time one pass, the heads alone, and the search with an empty and with a filled cache."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     found = sorted(path for path in parser.parse_args().folder.rglob("*.jpg"))

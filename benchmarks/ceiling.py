@@ -1,11 +1,11 @@
-"""How near featx comes to what this machine can do: decoding alone, the network alone, and both.
+"""Compare featx with the ceiling of this machine: decoding alone, the network alone, and both.
 
 python benchmarks/ceiling.py FOLDER [--backbone NAME] [--precision P] [--decode exact|fast] [--device D] [--jobs N]
 
-All cores are busy in each measurement, and every one runs once a round, one after the other. An
-image costs 1/a of decoding and 1/b of the network, so that on a CPU, where both share the cores,
-no more than 1 / (1/a + 1/b) images a second can come out; on a card that is min(a, b). There
-images that lie decoded in memory are measured as well, and features are compared with the CPU's.
+Each measurement keeps all cores busy and runs once per round, one after the other. If decoding
+alone reaches a images/s and the network alone b, then the ceiling on a CPU, where both share the
+cores, is 1 / (1/a + 1/b). On a GPU it is min(a, b). On a GPU the benchmark also measures images
+that are decoded in memory, and compares the features with the CPU's.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ ROUNDS = 5
 
 
 def main() -> None:
-    """Measure, interleaved, and print the medians and the distance."""
+    """Measure in turns, and print the medians and the distance to the ceiling."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--backbone", default="efficientnet_lite0")
@@ -89,7 +89,7 @@ def main() -> None:
         decoded = list(islice(cycle(arrays), len(paths)))
         work["memory"] = lambda: extractor.transform(decoded)
     rates: dict[str, list[float]] = {name: [] for name in work}
-    if options.jobs > 1:  # processes start once, and stay
+    if options.jobs > 1:  # the processes start once and stay
         work["decode"]()
         extractor.transform(paths)
     with ThreadPoolExecutor(cores) as pool:
@@ -116,7 +116,7 @@ def main() -> None:
 
 
 def decode_only(paths: list[str], preprocess: Preprocess, fast: bool, n: int) -> None:
-    """Decode and resize in some threads."""
+    """Decode and resize in several threads."""
 
     def some(chunk: list[str]) -> None:
         pixels = np.empty((len(chunk), 3, preprocess.height, preprocess.width), np.uint8)
@@ -128,7 +128,7 @@ def decode_only(paths: list[str], preprocess: Preprocess, fast: bool, n: int) ->
 
 
 def compare_with_cpu(extractor: FeatureExtractor, paths: list[str]) -> None:
-    """Print how far the card's features lie from the CPU's, and from themselves in other company."""
+    """Print the distance of the GPU's features to the CPU's, and to its own in other batches."""
     here, there = extractor.transform(paths), clone(extractor).set_params(device="cpu").transform(paths)
     cosines = (here * there).sum(axis=1) / np.linalg.norm(here, axis=1) / np.linalg.norm(there, axis=1)
     furthest = float(np.abs(here - there).max())

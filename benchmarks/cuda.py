@@ -1,10 +1,10 @@
-"""The network alone on a card: batch sizes, onnxruntime's options, and ways to hand images over.
+"""Measure the network alone on a GPU: batch sizes, onnxruntime's options, and ways to pass images.
 
 python benchmarks/cuda.py BACKBONE [BACKBONE ...] [--seconds 1]
 
-BACKBONE is a name or a file, float32 or float16. featx's own way (Session.run, two calls at a time)
-stands beside others in one run: options of the CUDA provider, the number of calls at a time, plain
-calls without bound input, and page-locked memory. Needs onnxruntime-gpu and a card.
+BACKBONE is a name or a file, float32 or float16. One run compares featx's own way (Session.run, two
+calls at a time) with other options of the CUDA provider, other numbers of calls at a time, bound
+input and page-locked memory. Needs onnxruntime-gpu and a GPU.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ OPTIONS: dict[str, dict[str, int | str]] = {
 
 
 def main() -> None:
-    """Print images a second for each of them."""
+    """Print images per second for each of the ways."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("backbones", nargs="+")
-    parser.add_argument("--seconds", type=float, default=1.0, help="each measurement takes so long (default: 1)")
+    parser.add_argument("--seconds", type=float, default=1.0, help="seconds per measurement (default: 1)")
     options = parser.parse_args()
     print(f"onnxruntime {onnxruntime.__version__}")
     for name in options.backbones:
@@ -65,7 +65,7 @@ def main() -> None:
 
 
 def open_session(backbone: Backbone, given: dict[str, Any] | None = None) -> Session:
-    """Open a backbone on the first card."""
+    """Open a backbone on the first GPU."""
     return Session(
         tap(backbone, None, "avg", False),
         "auto",
@@ -75,13 +75,13 @@ def open_session(backbone: Backbone, given: dict[str, Any] | None = None) -> Ses
 
 
 def some_pixels(backbone: Backbone, n: int) -> np.ndarray:
-    """Make a batch."""
+    """Build a batch."""
     shape = (n, 3, backbone.preprocess.height, backbone.preprocess.width)
     return np.random.default_rng(0).integers(0, 256, shape, np.uint8)
 
 
 def measure(run: Callable[[], object], n: int, calls: int, seconds: float) -> float:
-    """Call from several threads for a while; give images a second."""
+    """Call from several threads for a while, and return images per second."""
     run()
     end = time.perf_counter() + seconds
     done = [0] * calls
@@ -101,7 +101,7 @@ def measure(run: Callable[[], object], n: int, calls: int, seconds: float) -> fl
 
 
 def ways(session: Session, pixels: np.ndarray) -> dict[str, Any]:
-    """List ways to get a batch through a session."""
+    """List the ways to run a batch."""
     inner = session._session
 
     @contextmanager

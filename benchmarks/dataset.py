@@ -1,15 +1,15 @@
-"""What a resumable job costs beside embedding in memory, what it holds, and how it scales.
+"""Measure resumable jobs: their cost beside embedding in memory, their memory, their scaling.
 
 python benchmarks/dataset.py FOLDER [--n 2000] [--rounds 3] [--shard-size N]
 python benchmarks/dataset.py FOLDER --workers
 python benchmarks/dataset.py FOLDER --finished 10000
 python benchmarks/dataset.py FOLDER --listing 10000000
 
-Interleaved: `FeatureExtractor.embed` and `featx.dataset.embed` on the same images, copies of
-FOLDER's, each in a process of its own for its peak memory. With --workers: one worker of one thread
-against two, which are processes and start within the time. With --finished: a further run over so
-many shards, of one image each, that are done. With --listing: `featx.dataset.estimate` on a table and
-on a zip archive of so many names, which are all listed; a few of the archive's images are embedded.
+By default: `FeatureExtractor.embed` and `featx.dataset.embed` in turns on the same images, copies of
+FOLDER's, each in a process of its own, so that its peak memory can be read. With --workers: one
+worker of one thread against two; the workers are processes, and their start counts. With --finished:
+a further run over N finished shards of one image each. With --listing: `featx.dataset.estimate` on a
+table and on a zip archive of N names; all are listed and a few images of the archive are embedded.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from statistics import median
 from PIL import Image
 
 PEAK = """
-def peak():  # of this program alone; ru_maxrss begins with what its parent had
+def peak():  # of this program alone: ru_maxrss starts at the value of its parent
     return int(open("/proc/self/status").read().partition("VmHWM:")[2].split()[0]) / 1024
 """
 WORK = f"""{PEAK}
@@ -51,7 +51,7 @@ print(json.dumps([spent, peak()]))
 
 
 def run(paths: list[str], **arguments: object) -> tuple[float, float]:
-    """Embed in a process of its own; give seconds, and peak memory in megabytes."""
+    """Embed in a process of its own; return seconds, and peak memory in megabytes."""
     given = json.dumps([arguments, paths])
     done = subprocess.run([sys.executable, "-c", WORK], input=given, stdout=subprocess.PIPE, text=True, check=True)
     seconds, megabytes = json.loads(done.stdout)
@@ -71,12 +71,14 @@ print(json.dumps([found.n_images, time.perf_counter() - start, peak(), before]))
 
 
 def main() -> None:
-    """Time what was asked for."""
+    """Run the measurement that the options select."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--n", type=int, default=2000)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--shard-size", type=int, metavar="N", help="of the job beside embedding in memory")
+    parser.add_argument(
+        "--shard-size", type=int, metavar="N", help="shard size of the job (default: that of featx.dataset.embed)"
+    )
     parser.add_argument("--workers", action="store_true")
     parser.add_argument("--finished", type=int, default=0, metavar="N")
     parser.add_argument("--listing", type=int, default=0, metavar="N")
@@ -111,7 +113,7 @@ def measure_job(paths: list[str], folder: str, rounds: int, shard_size: int | No
 
 
 def measure_workers(paths: list[str], folder: str, rounds: int) -> None:
-    """Compare two workers with one, in turns; both start their processes anew."""
+    """Compare two workers with one, in turns; each starts its processes anew."""
     ratios = []
     for i in range(rounds):
         shard_size = max(1, len(paths) // 16)
@@ -132,7 +134,7 @@ def measure_workers(paths: list[str], folder: str, rounds: int) -> None:
 
 
 def measure_finished(paths: list[str], folder: str) -> None:
-    """Time a run that finds everything done."""
+    """Time a run that finds every shard finished."""
     arguments = {"source": f"{folder}/images", "directory": f"{folder}/done", "layer": "stem", "shard_size": 1}
     first, _ = run(paths, **arguments)
     again, peak = run(paths, **arguments)
@@ -140,7 +142,7 @@ def measure_finished(paths: list[str], folder: str) -> None:
 
 
 def measure_listing(n: int, folder: str) -> None:
-    """List a table and an archive of so many names, each in a process of its own for its peak memory."""
+    """List a table and an archive of N names, each in a process of its own for its peak memory."""
     image = io.BytesIO()
     Image.new("RGB", (16, 16)).save(image, "png")
     with open(f"{folder}/table.csv", "w", newline="") as file, zipfile.ZipFile(f"{folder}/archive.zip", "w") as archive:

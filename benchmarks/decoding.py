@@ -1,4 +1,4 @@
-"""How decoding and resizing scale with threads in one process.
+"""Measure decoding and resizing with more and more threads in one process.
 
 python benchmarks/decoding.py FOLDER [--threads 1 2 4 8 16] [--seconds 2]
 """
@@ -19,7 +19,7 @@ from featx.images.preprocess import to_canvas
 
 
 def main() -> None:
-    """Print images a second, and the cores that were busy."""
+    """Print images per second and the number of busy cores."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2, 4, 8, 16])

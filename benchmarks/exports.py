@@ -1,10 +1,10 @@
-"""Exported files in every precision: size, speed, and what becomes of the labels.
+"""Measure exported files in every precision: size, speed and agreement of the labels.
 
     python benchmarks/exports.py FOLDER [--most N]
 
-FOLDER holds train/ and val/ or test/, each with a folder a class. A head is fitted on train; half
-of the others go to the export, to calibrate and measure, and what is left of labels and accuracy
-is told by the rest. Every file answers once a round, one after the other, on one thread.
+FOLDER holds train/ and val/ or test/, each with one folder per class. The head is fitted on train.
+Half of the other images go to the export, which calibrates and measures with them; the rest measures
+agreement and accuracy. Every file runs once per round, one after the other, on one thread.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ NAMES = ("float32", "float32, resizes", "float16", "int8, head of float32", "int
 
 
 def main() -> None:
-    """Fit, export, ask."""
+    """Fit, export, measure."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--most", type=int, default=1000, help="images to fit on, and to measure on")
+    parser.add_argument("--most", type=int, default=1000, help="maximum number of images to fit on, and to measure on")
     options = parser.parse_args()
     train = choose(options.folder / "train", options.most)
     others = choose(next(path for name in ("val", "test") if (path := options.folder / name).is_dir()), options.most)
@@ -82,7 +82,7 @@ def main() -> None:
 
 
 def choose(folder: Path, most: int) -> list[str]:
-    """Take some images of every class, in the same order each time."""
+    """Take images of every class, in the same order each time."""
     paths = sorted(str(path) for path in folder.glob("*/*") if path.suffix.lower() in (".jpg", ".jpeg", ".png"))
     return sorted(random.Random(0).sample(paths, min(most, len(paths))))
 
@@ -104,7 +104,7 @@ def open_session(path: str) -> onnxruntime.InferenceSession:
 
 
 def answer(name: str, session: onnxruntime.InferenceSession, canvases: np.ndarray, images: list) -> np.ndarray:
-    """Give the labels of images: eight on the canvas at a time, or one whole one."""
+    """Return the labels of images: of eight canvases at a time, or of one whole image."""
     if "resizes" in name:
         batches = [np.asarray(image)[None] for image in images]
     else:
@@ -115,12 +115,12 @@ def answer(name: str, session: onnxruntime.InferenceSession, canvases: np.ndarra
 def asker(
     name: str, session: onnxruntime.InferenceSession, canvases: np.ndarray, images: list
 ) -> Callable[[], np.ndarray]:
-    """Bind a file to the images that are timed; all but the one that resizes find them resized."""
+    """Bind a file to the timed images, which are resized except for the file that resizes itself."""
     return lambda: answer(name, session, canvases[:TIMED], images[:TIMED])
 
 
 def measure(askers: dict[str, Callable[[], np.ndarray]]) -> dict[str, list[float]]:
-    """Time them side by side, in images a second."""
+    """Time the files side by side, in images per second."""
     rates: dict[str, list[float]] = {name: [] for name in askers}
     for ask in askers.values():
         ask()

@@ -1,8 +1,8 @@
-"""Every head of the table on two small public data sets: quality, and seconds a fit.
+"""Measure every head on two small public data sets: quality, and seconds per fit.
 
     python benchmarks/heads.py --hymenoptera DIR --houses DIR
 
-The folders are those of quality.py; prints rows of a Markdown table.
+The folders are those of quality.py. Prints rows of a Markdown table.
 """
 
 from __future__ import annotations

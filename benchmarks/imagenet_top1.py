@@ -1,11 +1,11 @@
-"""Top-1 accuracy of an EfficientNet-Lite backbone's own classifier, in ONNX and in PyTorch.
+"""Measure the top-1 accuracy of an EfficientNet-Lite backbone's classifier, in ONNX and PyTorch.
 
     pip install -e ".[cpu,export]" -r models/requirements.txt
     python benchmarks/imagenet_top1.py DIR [--variant lite1 --backbone efficientnet_lite1.onnx]
 
 DIR holds images and labels.csv with the columns file and class_index.
-Each goes through featx's own decoding; PyTorch gets the same canvas, and, as a
-third figure, Pillow's literal resize and crop.
+Each image goes through featx's decoding, and PyTorch gets the same canvas. A third
+figure uses Pillow's literal resize and crop.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--variant", default="lite0", choices=["lite0", "lite1", "lite2"])
-    parser.add_argument("--backbone", default="efficientnet_lite0", help="its name or file")
+    parser.add_argument("--backbone", default="efficientnet_lite0", help="name or file")
     options = parser.parse_args()
     folder, backbone = options.folder, open_backbone(options.backbone)
     rules = backbone.preprocess

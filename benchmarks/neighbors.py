@@ -1,10 +1,10 @@
-"""Exact neighbours in a dataset: featx beside other libraries' exact searches, on the same blocks of rows.
+"""Compare exact neighbour searches: featx and other libraries, on the same blocks of rows.
 
     python benchmarks/neighbors.py --rows 1000000 --folder /tmp/vectors
 
-Writes a dataset of made-up vectors (5 GB for a million), once, and searches it. What is not
-installed (usearch, faiss-cpu) is left out. Each way runs twice; the second time is printed, with
-the files in the system's cache.
+Writes a dataset of random vectors (5 GB for a million), once, and searches it. Libraries that are
+not installed (usearch, faiss-cpu) are left out. Each search runs twice and the second time is
+printed, with the files in the system's cache.
 """
 
 import argparse
@@ -38,7 +38,7 @@ def make(folder, n, dtype):
 
 
 class By:
-    """What `NearestRows` does, with another library's search within a block."""
+    """Do what `NearestRows` does, with another library's search within a block."""
 
     def __init__(self, search, queries):
         self.search, self.queries = search, unit_rows(queries)
@@ -46,7 +46,7 @@ class By:
         self.similarities = np.empty((len(queries), 0), np.float32)
 
     def add(self, first, block):
-        """Take the nearest of a block's rows and of those that are there."""
+        """Merge the nearest rows of a block with those found before."""
         similarities, rows = self.search(self.queries, block)
         similarities = np.concatenate([self.similarities, similarities], axis=1)
         rows = np.concatenate([self.rows, rows + first], axis=1)
@@ -81,7 +81,7 @@ def by_faiss(queries, block):
 
 
 def measure(opened, n_queries):
-    """Time every way, featx at the beginning and at the end."""
+    """Time every search, featx at the beginning and at the end."""
     queries = opened.take(np.arange(n_queries) * 7919 % len(opened))
     ways = {"featx": lambda: NearestRows(queries, K)}
     ways |= {
@@ -105,7 +105,7 @@ def measure(opened, n_queries):
 
 
 def main():
-    """Make the dataset where it is not there yet, and search it."""
+    """Write the dataset unless it exists, and search it."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("--rows", type=int, default=1_000_000)

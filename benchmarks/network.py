@@ -1,8 +1,8 @@
-"""The network alone, all cores busy: float32 against int8, and what cutting at an earlier layer saves.
+"""Measure the network alone on all cores: float32 against int8, and cutting at earlier layers.
 
 python benchmarks/network.py FOLDER [--backbone NAME]
 
-Images of FOLDER are prepared beforehand. Every variant runs once a round, one after the other.
+Images of FOLDER are prepared beforehand. Each variant runs once per round, one after the other.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How good the defaults of `featx fit` are on small public data sets.
+"""Measure the defaults of `featx fit` on small public data sets.
 
     python benchmarks/quality.py --hymenoptera DIR --houses DIR --cifar10 DIR
 
@@ -25,7 +25,7 @@ OPTIONS: dict[str, str | None] = {}
 
 
 def embed(paths: list[str]) -> np.ndarray:
-    """Embed with the options given, and say how near that is to the default."""
+    """Embed with the given options, and print the cosine to the default features."""
     X = featx.FeatureExtractor(progress=True, **OPTIONS).transform(paths)
     if OPTIONS != {"decode": "exact", "precision": None}:
         default = featx.FeatureExtractor(progress=True).transform(paths)
@@ -83,7 +83,7 @@ def measure_cifar10(folder: Path) -> None:
 
 
 def main() -> None:
-    """Measure what was given."""
+    """Measure on the data sets that are given."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--hymenoptera", type=Path)
     parser.add_argument("--houses", type=Path)

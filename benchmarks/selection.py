@@ -1,4 +1,4 @@
-"""What a comparison loses against fitting every candidate, and what it saves.
+"""Measure the regret and the time of a comparison against fitting every candidate.
 
 python benchmarks/selection.py FOLDER --test FOLDER [--most N]
 python benchmarks/selection.py TABLE.csv --target price --log-target
@@ -7,8 +7,8 @@ The baseline embeds every candidate by itself, cross-validates a tuned head on i
 best; `featx.selection.compare` chooses from the same candidates. Both start with an empty
 cache and both fit the same head on their choice, which then predicts held-out images. The regret is
 the difference of the two scores there, with the standard error of the paired difference.
-A table without --test is split in two thirds and one. The candidates that either could have
-taken are scored on the held-out images as well, to show what there was to win.
+A table without --test is split in two thirds and one. The candidates are scored on the
+held-out images as well, to show the range of possible gains.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ POOLINGS, CROPS = ("avg", "avgmax"), ("center", "whole")
 
 
 def read(source: str, options: argparse.Namespace) -> tuple[list[str], Any]:
-    """List images and what is to be predicted, in an order drawn by lot."""
+    """List images and targets, in random order."""
     listing = list_source([source], target=options.target, need_target=True)
     values = np.array(read_target(listing, None).values)
     order = np.random.default_rng(0).permutation(len(values))
@@ -38,7 +38,7 @@ def read(source: str, options: argparse.Namespace) -> tuple[list[str], Any]:
 
 
 def gains(y: Any, predicted: Any, log_target: bool) -> Any:
-    """Score each image: right or wrong, or its part of r2."""
+    """Score each image: right or wrong, or its share of r2."""
     if y.dtype.kind != "f":
         return (predicted == y).astype(float)
     y, predicted = (np.log(y), np.log(predicted)) if log_target else (y, predicted)
@@ -52,8 +52,8 @@ def main() -> None:
     parser.add_argument("--test")
     parser.add_argument("--target")
     parser.add_argument("--log-target", action="store_true")
-    parser.add_argument("--seed", type=int, help="throw both parts together and split them anew, in the same sizes")
-    parser.add_argument("--most", type=int, help="take so many training images")
+    parser.add_argument("--seed", type=int, help="pool both parts and split them anew, in the same sizes")
+    parser.add_argument("--most", type=int, help="maximum number of training images")
     parser.add_argument("--head", help="default: logistic_regression, or ridge for numbers")
     options = parser.parse_args()
     X, y = read(options.source, options)

@@ -1,15 +1,15 @@
-"""What serving costs: throughput at saturation beside the engine's own, and latency at half of it.
+"""Measure serving: throughput at saturation beside the engine's own, and latency at half of it.
 
 python benchmarks/serve.py FOLDER [--images 600] [--rounds 5] [--head NAME]
 
-The load comes from a process of its own, one that does next to nothing: ready-made requests over
-open connections. It needs the same cores, so that the share of the machine that it took (its CPU
-seconds, divided by the cores) is subtracted from the seconds of the run. In each round, one after
-the other: the engine alone (`FeatureExtractor.transform` of the same bytes); 32 connections that
-ask one image after the other without a pause; one connection that does; and half the rate of
-saturation, evenly and at random (Poisson), where latency counts from when a request should have
-begun. ``ideal`` is what random requests would see of a queue without any overhead: a server a core,
-first come first served, the time of a single image each.
+The load comes from a process of its own, which sends ready-made requests over open connections. It
+uses the same cores, so its share of the machine (its CPU seconds divided by the number of cores) is
+subtracted from the seconds of the run. Each round measures, one after the other: the engine alone
+(`FeatureExtractor.transform` of the same bytes); 32 connections that send one image after the other
+without a pause; one such connection; and half the rate of saturation, with even and with random
+(Poisson) arrivals, where latency counts from the scheduled start of a request. ``ideal`` is the
+latency of random arrivals in a queue without overhead: one server per core, first come first served,
+each request taking the time of a single image.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ CONNECTIONS = 32
 
 
 def read(folder: str, n: int) -> list[bytes]:
-    """Read images, again from the beginning when there are too few."""
+    """Read images, and repeat them if there are too few."""
     found = sorted(path for path in Path(folder).rglob("*") if path.suffix.lower() in (".jpg", ".jpeg", ".png"))
     return [path.read_bytes() for path in islice(cycle(found), n)]
 
 
 class Connection:
-    """One open connection, and what goes over it."""
+    """Hold one open connection and send requests over it."""
 
     async def open(self, address: str) -> Connection:
         """Connect."""
@@ -62,7 +62,7 @@ class Connection:
 
 
 def wrap(content: bytes) -> bytes:
-    """Make a request of an image."""
+    """Build the request of an image."""
     head = f"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: image/jpeg\r\nContent-Length: {len(content)}\r\n\r\n"
     return head.encode() + content
 
@@ -83,13 +83,13 @@ async def closed(address: str, requests: list[bytes], n_connections: int) -> lis
 
 
 def gaps(kind: str, rate: float, n: int) -> list[float]:
-    """Give the seconds between requests, the same in every round."""
+    """Return the seconds between requests, the same in every round."""
     draw = random.Random(0)
     return [draw.expovariate(rate) if kind == "random" else 1 / rate for _ in range(n)]
 
 
 def ideal(rate: float, seconds: float, n: int, n_servers: int) -> list[float]:
-    """Give the latencies of a queue without overhead."""
+    """Return the latencies of a queue without overhead."""
     free, now, latencies = [0.0] * n_servers, 0.0, []
     for gap in gaps("random", rate, n):
         now += gap
@@ -105,7 +105,7 @@ async def timed(address: str, requests: list[bytes], kind: str, rate: float) -> 
     free += [await Connection().open(address) for _ in range(CONNECTIONS)]
 
     async def one(request: bytes, due: float) -> None:
-        while free and free[-1].reader.at_eof():  # idle for long, and closed by the server
+        while free and free[-1].reader.at_eof():  # idle for long, so the server closed it
             free.pop()
         connection = free.pop() if free else await Connection().open(address)
         await connection.ask(request)
@@ -122,7 +122,7 @@ async def timed(address: str, requests: list[bytes], kind: str, rate: float) -> 
 
 
 def generate(kind: str, address: str, folder: str, n: int, rate: float) -> None:
-    """Be the process that makes the load, and print what it saw as JSON."""
+    """Send the load, and print its measurements as JSON."""
     requests = [wrap(content) for content in read(folder, n)]
     load = closed(address, requests, int(rate)) if kind == "closed" else timed(address, requests, kind, rate)
     cpu, start = time.process_time(), time.perf_counter()
@@ -132,13 +132,13 @@ def generate(kind: str, address: str, folder: str, n: int, rate: float) -> None:
 
 
 def cpu_seconds(address: str) -> float:
-    """Ask the server for its CPU seconds so far."""
+    """Read the CPU seconds of the server so far."""
     with urllib.request.urlopen(f"{address}/metrics") as answer:
         return float(re.search(rb"\nprocess_cpu_seconds_total (\S+)", answer.read()).group(1))
 
 
 def measure(options: argparse.Namespace, extractor: object, address: str) -> dict[str, float]:
-    """Do one round."""
+    """Run one round."""
     contents, cores, n = read(options.folder, options.images), int(joblib.cpu_count()), options.images
 
     def load(kind: str, n: int, rate: float) -> dict:
@@ -165,12 +165,12 @@ def measure(options: argparse.Namespace, extractor: object, address: str) -> dic
 
 
 def quantile(values: list[float], q: float) -> float:
-    """Give a quantile, one that was seen."""
+    """Return a quantile: the nearest measured value."""
     return sorted(values)[int(q * len(values))]
 
 
 def main() -> None:
-    """Fit, serve, measure round after round, and print medians."""
+    """Fit, serve, measure in rounds, and print medians."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder")
     parser.add_argument("--images", type=int, default=600)

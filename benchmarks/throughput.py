@@ -1,12 +1,12 @@
-"""Images a second from JPEG files to features: featx beside others, the same network and images.
+"""Compare images per second from JPEG files to features: featx and others, same network and images.
 
 python benchmarks/throughput.py FOLDER [--resnet50 FILE] [--python fastembed=PATH] [--chart FILE.png]
 
-Every contender runs in a process of its own, one after the other and several times around; the
-median counts. Start-up is not timed. Speed does not depend on what weights are, so that networks of
-PyTorch get random ones and nothing is downloaded. Needs the extra ``export``, and for the others
-``pip install embetter img2vec_pytorch fastembed``; who is not installed is left out and named.
-Without --resnet50, a backbone file of that network, EfficientNet-Lite0 alone is measured.
+Each contender runs in a process of its own, one after the other, in several rounds; the median
+counts. Start-up is not timed. Speed does not depend on the weights, so PyTorch networks get random
+weights and nothing is downloaded. Needs the extra ``export``, and for the other contenders
+``pip install embetter img2vec_pytorch fastembed``; a contender that is not installed is left out and
+named. Without --resnet50, a backbone file of that network, only EfficientNet-Lite0 is measured.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ TIMM = {"lite0": "tf_efficientnet_lite0", "resnet50": "resnet50"}
 
 
 def featx(network: str, files: dict[str, str], precision: str, decode: str) -> Callable[[list[str]], np.ndarray]:
-    """Give featx's transform."""
+    """Return featx's transform."""
     import featx
 
     return featx.FeatureExtractor(files[network], precision=precision, decode=decode, device="cpu").transform
 
 
 def plain_loop(network: str, files: dict[str, str]) -> Callable[[list[str]], np.ndarray]:
-    """Write the loop that one writes first: Pillow, numpy, one onnxruntime session as it comes."""
+    """Return the plain loop: Pillow, numpy and one onnxruntime session with default options."""
     import onnxruntime
     from PIL import Image
 
@@ -65,7 +65,7 @@ def plain_loop(network: str, files: dict[str, str]) -> Callable[[list[str]], np.
 
 
 def data_loader(network: str, files: dict[str, str]) -> Callable[[list[str]], np.ndarray]:
-    """Give timm in PyTorch behind a DataLoader with a worker a core."""
+    """Return timm in PyTorch behind a DataLoader with one worker per core."""
     import timm
     import torch
     from PIL import Image
@@ -93,7 +93,7 @@ def data_loader(network: str, files: dict[str, str]) -> Callable[[list[str]], np
 
 
 def embetter(network: str, files: dict[str, str]) -> Callable[[list[str]], np.ndarray]:
-    """Give embetter's ImageLoader and TimmEncoder."""
+    """Return embetter's ImageLoader and TimmEncoder."""
     import timm
     from embetter.vision import ImageLoader, TimmEncoder
 
@@ -105,7 +105,7 @@ def embetter(network: str, files: dict[str, str]) -> Callable[[list[str]], np.nd
 
 
 def img2vec(network: str, files: dict[str, str]) -> Callable[[list[str]], np.ndarray]:
-    """Give img2vec_pytorch, a list of open images at a time."""
+    """Return img2vec_pytorch on a list of open images."""
     import torchvision
     from img2vec_pytorch import Img2Vec
     from PIL import Image
@@ -123,7 +123,7 @@ def img2vec(network: str, files: dict[str, str]) -> Callable[[list[str]], np.nda
 
 
 def fastembed(network: str, files: dict[str, str]) -> Callable[[list[str]], np.ndarray]:
-    """Give fastembed's ResNet-50 entry, pointed at a local file of the same network."""
+    """Return fastembed's ResNet-50 entry, pointed at a local file of the same network."""
     from fastembed import ImageEmbedding
 
     folder = Path(tempfile.mkdtemp())
@@ -151,7 +151,7 @@ CONTENDERS: dict[str, tuple[Callable[..., Callable[[list[str]], np.ndarray]], tu
 
 
 def float_network(backbone_file: str, target: Path) -> str:
-    """Give the features' graph of a backbone without its normalisation, as others want it."""
+    """Return the graph of a backbone without its normalisation, as other libraries expect it."""
     import onnx
 
     from featx.backbones import open_backbone, tap
@@ -169,7 +169,7 @@ def float_network(backbone_file: str, target: Path) -> str:
 
 
 def run_one(name: str, network: str, files: dict[str, str], paths: list[str]) -> None:
-    """Time one contender in this process, and print what it took as JSON."""
+    """Time one contender in this process, and print its seconds as JSON."""
     transform = CONTENDERS[name][0](network, files)
     transform(paths[:BATCH])
     start = time.perf_counter()
@@ -181,14 +181,14 @@ def run_one(name: str, network: str, files: dict[str, str], paths: list[str]) ->
 
 
 def main() -> None:
-    """Run everybody, round after round, and print medians and ratios."""
+    """Run all contenders in rounds, and print medians and ratios."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--resnet50", metavar="FILE", help="a backbone file; its int8 copy lies beside it")
+    parser.add_argument("--resnet50", metavar="FILE", help="a backbone file with its int8 copy beside it")
     parser.add_argument("--images", type=int, default=200)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument(
-        "--python", action="append", default=[], metavar="NAME=PATH", help="who has an interpreter of its own"
+        "--python", action="append", default=[], metavar="NAME=PATH", help="contender with an interpreter of its own"
     )
     parser.add_argument("--chart", metavar="FILE.png")
     parser.add_argument("--run", nargs=3, help=argparse.SUPPRESS)
@@ -229,7 +229,7 @@ def main() -> None:
 
 
 def draw(rates: dict[tuple[str, str], float], path: str) -> None:
-    """Draw a bar for each contender, a panel for each network."""
+    """Draw a bar per contender and a panel per network."""
     import matplotlib
 
     matplotlib.use("Agg")

@@ -1,10 +1,10 @@
-"""Make a backbone of a network of one's own, and compare it with the bundled one.
+"""Make a backbone from your own network, and compare it with the bundled one.
 
-python examples/custom_backbone.py [FOLDER]    (a sub-folder a class; default: pieces of clothing)
+python examples/custom_backbone.py [FOLDER]    (one sub-folder per class; default: pieces of clothing)
 
-The network here is a bank of Gabor filters, which nobody trained: how strongly edges of eight
-directions and three widths show at each place. Any other ONNX file with one image as its input
-goes the same way; `featx backbones wrap` is the same from the command line.
+The network here is a bank of Gabor filters, which needs no training: it measures the strength of
+edges of eight directions and three widths at each place. Any ONNX file with one image as its input
+works the same way. `featx backbones wrap` does this from the command line.
 """
 
 import sys
@@ -25,11 +25,11 @@ from featx.images.preprocess import Preprocess
 from featx.recipes.wrap import wrap_network
 
 SIDE = 64
-HALF = 8  # of a filter
+HALF = 8  # half the side of a filter
 
 
 def gabor_filters():
-    """Make even and odd waves of three lengths in eight directions, shape (48, 3, 17, 17)."""
+    """Return even and odd waves of three lengths in eight directions, shape (48, 3, 17, 17)."""
     y, x = np.mgrid[-HALF : HALF + 1, -HALF : HALF + 1]
     filters = []
     for length in (4, 6, 9):
@@ -43,11 +43,11 @@ def gabor_filters():
 
 
 def write_network(path):
-    """Write an ordinary ONNX network: a float image in, a row of 24 numbers out."""
+    """Write a plain ONNX network: a float image in, a row of 24 numbers out."""
     nodes = [
         helper.make_node("Conv", ["image", "filters"], ["waves"], pads=[HALF] * 4, strides=[2, 2]),
         helper.make_node("Mul", ["waves", "waves"], ["squares"]),
-        # Even and odd together: the strength does not depend on where in the wave an edge lies.
+        # Even plus odd: the strength does not depend on the phase of the edge.
         helper.make_node("Conv", ["squares", "pairs"], ["power"], group=24),
         helper.make_node("Sqrt", ["power"], ["strength"]),
         helper.make_node("GlobalAveragePool", ["strength"], ["pooled"]),
@@ -73,10 +73,10 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         network, backbone = Path(folder, "network.onnx"), Path(folder, "gabor.onnx")
         write_network(network)
-        # How its images are to be prepared; the mean and the deviation go into the graph.
+        # How to prepare its images; mean and deviation become part of the graph.
         preprocess = Preprocess(SIDE, SIDE, SIDE, "bilinear", mean=(127.5,) * 3, std=(127.5,) * 3)
         compared = wrap_network(network, backbone, name="gabor", preprocess=preprocess, features="strength")
-        print(f"wrapped: {compared[0]} to the network as it came")
+        print(f"wrapped: {compared[0]} to the original network")
         extractors = {
             "gabor, averaged": featx.FeatureExtractor(backbone),
             "gabor, by place": featx.FeatureExtractor(backbone, pooling="spatial_pyramid"),
@@ -84,7 +84,7 @@ def main():
         }
         head = make_pipeline(StandardScaler(), RidgeClassifierCV(alphas=np.logspace(0, 5, 11)))
         for name, extractor in extractors.items():
-            features = extractor.transform(X)  # fits nothing, so it may come before the folds
+            features = extractor.transform(X)  # nothing is fitted, so it may come before the folds
             scores = cross_val_score(head, features, y, cv=5)
             print(f"{name:18}  {features.shape[1]:5} features  accuracy {scores.mean():.3f}")
 

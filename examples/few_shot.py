@@ -1,14 +1,14 @@
-"""Ten images a class or five: how often the answer is right, and how far to trust its probability.
+"""Classify with five or ten images per class, and calibrate the probabilities.
 
-python examples/few_shot.py [FOLDER]    (a sub-folder a class; default: pieces of clothing)
+python examples/few_shot.py [FOLDER]    (one sub-folder per class; default: pieces of clothing)
 
-With so few images a penalty strong enough for good answers leaves the head far too unsure of them.
-One number, the temperature, mends that: it is found by cross-validation on the same few images and
-changes no answer. Of two classes all few may be told apart, and then nothing bounds it (the log loss
-shows it): there a sigmoid is fitted, which smooths its targets. The expected calibration error is
-the mean distance between how sure the head is and how often it is right. Features are scaled to unit
-length, not by `StandardScaler`: ten images do not tell a channel's spread, and one that was nearly
-silent among them would drown the rest.
+With so few images, a penalty that is strong enough for good answers leaves their probabilities far
+too low. One number, the temperature, corrects this. Cross-validation on the same few images finds
+it, and it changes no answer. If there are two classes and the few images are separated perfectly,
+nothing bounds the temperature (the log loss shows it), so a sigmoid is fitted instead, which smooths
+its targets. The expected calibration error is the mean distance between the probability and the
+accuracy. Features are scaled to unit length instead of by `StandardScaler`: ten images do not
+show the spread of a channel, and a channel that is nearly constant among them would dominate.
 """
 
 import sys
@@ -27,13 +27,13 @@ N_DRAWS = 5
 
 
 def draw(y, n_shots, rng):
-    """Draw so many images of each class; the others are for the test."""
+    """Draw n_shots images of each class; the other images are for the test."""
     chosen = [rng.choice(np.flatnonzero(y == label), n_shots, replace=False) for label in np.unique(y)]
     return np.isin(np.arange(len(y)), np.concatenate(chosen))
 
 
 def calibration_error(y, probabilities, classes, n_bins=10):
-    """Compare confidence and accuracy among answers of like confidence."""
+    """Compare confidence and accuracy among answers of similar confidence."""
     confidence, right = probabilities.max(axis=1), classes[probabilities.argmax(axis=1)] == y
     bins = np.minimum((confidence * n_bins).astype(int), n_bins - 1)
     gaps = [abs(confidence[bins == b].sum() - right[bins == b].sum()) for b in np.unique(bins)]
@@ -47,8 +47,8 @@ def main():
         X, y = files.filenames, files.target
     else:
         X, y = featx.samples.load_fashion_mnist()
-    features = featx.FeatureExtractor(l2_normalize=True).transform(X).astype(float)  # once: the draws are rows of it
-    # PCA keeps all that so few images span: a penalty of L2 finds the same answers there, from fewer columns.
+    features = featx.FeatureExtractor(l2_normalize=True).transform(X).astype(float)  # once: the draws select rows
+    # PCA keeps the whole space that the few images span, so an L2 penalty gives the same answers with fewer columns.
     plain = make_pipeline(PCA(), LogisticRegression(C=10))
     method = "temperature" if len(np.unique(y)) > 2 else "sigmoid"
     heads = {"plain": plain, "calibrated": CalibratedClassifierCV(plain, method=method, cv=5, ensemble=False)}

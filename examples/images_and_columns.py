@@ -3,8 +3,8 @@
 python examples/images_and_columns.py [FOLDER]    (needs pandas)
 
 FOLDER is the Houses Dataset of Ahmed and Moustafa (2016): HousesInfo.txt and frontal/N.jpg. Without
-one, 240 houses are drawn whose price depends on what the table says and on what only the
-image shows: whether the house is kept well and how green its garden is.
+FOLDER, 240 houses are drawn. Their price depends on the table and on two facts that only the image
+shows: the condition of the house and the trees in its garden.
 """
 
 import io
@@ -26,7 +26,7 @@ import featx
 
 
 def read_houses(folder):
-    """Read the table, and put the path of the photo of its front into every row."""
+    """Read the table, and add the path of the frontal photo to every row."""
     columns = ["bedrooms", "bathrooms", "area", "zipcode", "price"]
     table = pd.read_csv(folder / "HousesInfo.txt", sep=" ", names=columns, dtype={"zipcode": str})
     table["photo"] = [str(folder / "frontal" / f"{i}.jpg") for i in range(1, len(table) + 1)]
@@ -54,7 +54,7 @@ def draw_house(rng, bedrooms, care, trees):
 
 
 def draw_houses(n=240):
-    """Make a table of drawn houses with prices that have a noise of 10 %."""
+    """Make a table of drawn houses; their prices have a noise of 10 %."""
     rng = np.random.default_rng(0)
     table = pd.DataFrame({"bedrooms": rng.integers(1, 6, n), "bathrooms": rng.integers(1, 4, n)})
     table["area"] = (500 + 450 * table.bedrooms * rng.lognormal(0, 0.2, n)).round()

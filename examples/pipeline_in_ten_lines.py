@@ -1,10 +1,10 @@
-"""From images to a tested classifier: ten lines, imports included.
+"""Go from images to a tested classifier in ten lines, imports included.
 
 python examples/pipeline_in_ten_lines.py
 
-The images are 600 pieces of clothing that come with featx. For a folder of your own, with a
-sub-folder a class: ``files = sklearn.datasets.load_files(folder)``, then ``X, y = files.data,
-files.target``. Images may be paths, bytes, PIL images or arrays.
+The images are 600 pieces of clothing that come with featx. For a folder of your own, with one
+sub-folder per class: ``X, y = featx.load_folder(folder)``. Images may be paths, bytes, PIL images or
+arrays.
 """
 
 from sklearn.linear_model import LogisticRegression

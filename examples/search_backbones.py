@@ -2,10 +2,9 @@
 
 python examples/search_backbones.py [FOLDER [CACHE]]
 
-FOLDER has a sub-folder a class (default: 300 pieces of clothing that come with featx). With a
-folder for the cache, the next run of this script embeds nothing either. Any parameter of
-`FeatureExtractor` can be searched: give ``featureextractor__backbone`` the names of
-`featx backbones`, where others were exported.
+FOLDER has one sub-folder per class (default: 300 pieces of clothing that come with featx). With a
+folder for the cache, the next run of this script embeds nothing. Any parameter of `FeatureExtractor`
+can be searched: ``featureextractor__backbone`` takes the names that `featx backbones` lists.
 """
 
 import sys
@@ -24,14 +23,14 @@ import featx
 from featx.cache.store import FeatureCache
 
 GRID = {
-    "featureextractor__precision": ["float32", "int8"],  # two networks: what they compute differs
+    "featureextractor__precision": ["float32", "int8"],  # two networks with different features
     "featureextractor__layer": ["stage3", "head", ["stage3", "head"]],
     "ridgeclassifier__alpha": [1e2, 1e3, 1e4],
 }
 
 
 def timed_fit(search, X, y, cache):
-    """Fit, and give the seconds and how many vectors the cache has got by it."""
+    """Fit; return the seconds and the number of new vectors in the cache."""
     before, start = cache.info().n_vectors, time.perf_counter()
     search.fit(X, y)
     return time.perf_counter() - start, cache.info().n_vectors - before

@@ -3,7 +3,7 @@
     python tools/make_fashion_mnist.py /usr/share/datasets/fashion-mnist
 
 Takes the first 60 images of each class from the training set and the first
-30 from the test set, as PNG files in one folder a class.
+30 from the test set, as PNG files in one folder per class.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ OUTPUT = Path(__file__).parents[1] / "featx" / "samples" / "fashion_mnist.zip"
 
 
 def main(folder: Path) -> None:
-    """Write the archive; the same input gives the same bytes."""
+    """Write the archive. The same input gives the same bytes."""
     with zipfile.ZipFile(OUTPUT, "w", zipfile.ZIP_STORED) as archive:
         for split, (prefix, per_class) in SPLITS.items():
             images = np.frombuffer(
