@@ -9,7 +9,7 @@ import numpy as np
 
 from featx.errors import InputError
 
-__all__ = ["check_choice", "check_integer", "check_jobs"]
+__all__ = ["check_choice", "check_integer", "check_jobs", "is_missing"]
 
 
 def check_integer(name: str, value: Any, least: int = 1) -> int:
@@ -66,6 +66,26 @@ def check_choice(name: str, value: Any, choices: Collection[str]) -> None:
     if not isinstance(value, str) or value not in choices:
         *most, last = map(repr, choices)
         raise InputError(f"{name}={value!r}: expected {', '.join(most)} or {last}")
+
+
+def is_missing(value: Any) -> bool:
+    """Return True for None, NaN, NaT, pandas' NA, and text or bytes that are empty or blank.
+
+    Examples
+    --------
+    >>> from featx._validation import is_missing
+    >>> is_missing(" "), is_missing(float("nan")), is_missing(0)
+    (True, True, False)
+    """
+    if isinstance(value, (str, bytes)):
+        return not value.strip()
+    if isinstance(value, (float, np.floating)):
+        return bool(np.isnan(value))
+    return value is None or type(value).__name__ in ("NAType", "NaTType") or _is_not_a_time(value)
+
+
+def _is_not_a_time(value: Any) -> bool:
+    return isinstance(value, (np.datetime64, np.timedelta64)) and bool(np.isnat(value))
 
 
 def _is_integer(value: Any) -> bool:
