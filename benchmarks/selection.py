@@ -22,19 +22,19 @@ from sklearn.model_selection import KFold, StratifiedKFold, cross_val_score
 
 from featx import FeatureExtractor, make_head
 from featx.selection import compare
+from featx.sources import list_images
 from featx.sources.labels import read_target
-from featx.sources.listing import list_source
 
 LAYERS = ["head", "stage4", "stage3", ["stage4", "head"], ["stage3", "stage4", "head"]]
 POOLINGS, CROPS = ("avg", "avgmax"), ("center", "whole")
 
 
-def read(source: str, options: argparse.Namespace) -> tuple[list[str], Any]:
+def read(source: str, options: argparse.Namespace) -> tuple[list[Any], Any]:
     """List images and targets, in random order."""
-    listing = list_source([source], target=options.target, need_target=True)
+    listing = list_images(source, target=options.target, need_target=True)
     values = np.array(read_target(listing, None).values)
     order = np.random.default_rng(0).permutation(len(values))
-    return [listing.paths[i] for i in order], values[order]
+    return [listing.items[i] for i in order], values[order]
 
 
 def gains(y: Any, predicted: Any, log_target: bool) -> Any:

@@ -129,8 +129,8 @@ class SourceError(InputError):
 
     Examples
     --------
-    >>> from featx.sources.listing import list_source
-    >>> list_source(["no-such-folder"])
+    >>> from featx.sources import list_images
+    >>> list_images("no-such-folder")
     Traceback (most recent call last):
     ...
     featx.errors.SourceError: no-such-folder: no such file or folder

@@ -21,8 +21,8 @@ from featx.report import confusion
 from featx.report.tradeoff import Point, draw_tradeoff
 from featx.selection import Comparison, compare
 from featx.selection.goal import GOALS
+from featx.sources import Listing, list_images
 from featx.sources.labels import leave_out_unlabelled, read_target
-from featx.sources.listing import Listing, list_source
 
 EXAMPLE = """\
   featx compare photos/train --plot compare.png
@@ -71,7 +71,7 @@ def run(options: argparse.Namespace) -> None:
             raise InputError(f"--{name.replace('_', '-')} {value:g}: expected a number above 0")
     if options.task == "multilabel":
         raise InputError("--task multilabel: a table has one target column; several labels: featx.selection.compare")
-    listing = list_source([options.source], path_column=options.path_column, target=options.target, need_target=True)
+    listing = list_images(options.source, path_column=options.path_column, target=options.target, need_target=True)
     listing, unlabelled = leave_out_unlabelled(listing)
     note(*listing.notes)
     if unlabelled:
@@ -84,7 +84,7 @@ def run(options: argparse.Namespace) -> None:
     except SourceError as error:
         raise InputError(f"--task ordinal takes levels that are numbers: {error}") if ordinal else error from None
     found = compare(
-        listing.paths,
+        listing.items,
         np.array(target.values),
         backbones=options.backbone,
         layers=options.layer,
@@ -148,4 +148,4 @@ def _describe(found: Comparison, everything: bool) -> str:
 
 
 def _present(listing: Listing) -> list[str]:
-    return [path for path in listing.paths if os.path.exists(path)]
+    return [path for path in listing.names if os.path.exists(path)]

@@ -24,7 +24,7 @@ from featx.persistence.archive import save
 from featx.report.confusion import check, draw_classification
 from featx.report.metrics import summarize_classification
 from featx.samples import extract_fashion_mnist
-from featx.sources.listing import list_labelled_folder
+from featx.sources import list_images
 from featx.writers import write
 
 EXAMPLE = """\
@@ -47,14 +47,14 @@ def run(options: argparse.Namespace) -> None:
         raise InputError(f"--out {out}: is a file; give a folder")
     out.mkdir(parents=True, exist_ok=True)
     extract_fashion_mnist(out / "images")
-    train, test = (list_labelled_folder(str(out / "images" / split)) for split in ("train", "test"))
+    train, test = (list_images(out / "images" / split, need_target=True) for split in ("train", "test"))
     y_train, y_test = np.array(train.targets), np.array(test.targets)
     print(f"Fashion-MNIST: {len(y_train)} images to fit, {len(y_test)} to test, {len(set(y_train))} classes")
 
     extractor = FeatureExtractor(progress=sys.stderr.isatty()).fit(None)
     device = extractor.open_session().device
     start = time.perf_counter()
-    X_train, X_test = extractor.transform(train.paths), extractor.transform(test.paths)
+    X_train, X_test = extractor.transform(train.items), extractor.transform(test.items)
     seconds = time.perf_counter() - start
     n = len(y_train) + len(y_test)
     print(f"embedded with {extractor.backbone} on {device}: {X_test.shape[1]} features, {n / seconds:.0f} images/s")
@@ -62,19 +62,19 @@ def run(options: argparse.Namespace) -> None:
     head = make_head().fit(X_train, y_train)
     predicted, probabilities = head.predict(X_test), head.predict_proba(X_test)
     facts = summarize_classification(y_test, predicted, probabilities, head.classes_.tolist())
-    raw = make_head().fit(_raw(train.paths), y_train)
-    accuracy, raw_accuracy = facts["accuracy"], float(np.mean(raw.predict(_raw(test.paths)) == y_test))
+    raw = make_head().fit(_raw(train.items), y_train)
+    accuracy, raw_accuracy = facts["accuracy"], float(np.mean(raw.predict(_raw(test.items)) == y_test))
     print(f"accuracy  {accuracy:.3f}  logistic regression on features")
     print(f"          {raw_accuracy:.3f}  the same head on raw pixels")
 
     save(Pipeline([("features", extractor.set_params(progress=False)), ("head", head)]), out / "model.featx")
     confidence = probabilities.max(axis=1)
-    columns: dict[str, Any] = {"path": test.paths, "true": y_test.tolist(), "label": predicted.tolist()}
+    columns: dict[str, Any] = {"path": test.items, "true": y_test.tolist(), "label": predicted.tolist()}
     columns |= {f"proba_{name}": probabilities[:, i].tolist() for i, name in enumerate(head.classes_)}
     write(out / "predictions.csv", columns)
     title = f"Fashion-MNIST, {len(y_test)} test images: accuracy {accuracy:.3f}"
     classes, confusion = head.classes_.tolist(), facts["confusion"]
-    draw_classification(out / "results.png", title, confusion, classes, test.paths, y_test, predicted, confidence)
+    draw_classification(out / "results.png", title, confusion, classes, test.items, y_test, predicted, confidence)
     print(_what_next(out))
 
 

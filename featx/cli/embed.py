@@ -14,7 +14,7 @@ from featx.cli.embed_dataset import add_job, job_options, run_job
 from featx.cli.options import add_command, add_features, add_running, check_output, make_extractor, note, note_failures
 from featx.errors import InputError
 from featx.inference.timing import Profile
-from featx.sources.listing import list_source
+from featx.sources import list_images
 from featx.writers import FORMATS, check_names, write
 
 EXAMPLE = """\
@@ -59,16 +59,16 @@ def run(options: argparse.Namespace) -> None:
     if given := job_options(options):
         raise InputError(f"{given[0]} belongs to a folder as output, and {options.output} is a file")
     check_output(options.output, tuple(FORMATS), options.source)
-    listing = list_source(options.source, path_column=options.path_column, target=options.target)
-    check_names(options.output, listing.paths)
+    listing = list_images(options.source, path_column=options.path_column, target=options.target)
+    check_names(options.output, listing.names)
     note(*listing.notes)
     extractor = make_extractor(options).set_params(n_jobs=options.jobs)
     profile = Profile()
-    features, failures = extractor.embed(listing.paths, profile=profile)
-    columns: dict[str, list[Any]] = {"path": listing.paths}
+    features, failures = extractor.embed(listing.items, profile=profile)
+    columns: dict[str, list[Any]] = {"path": listing.names}
     if listing.targets is not None:
         columns["label"] = listing.targets
-    columns["error"] = [None] * len(listing.paths)
+    columns["error"] = [None] * len(listing)
     for failure in failures:
         columns["error"][failure.index] = failure.reason
     with profile.step("write"):

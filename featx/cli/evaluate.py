@@ -13,9 +13,9 @@ from featx.cli.options import add_command, add_running, note, note_failures
 from featx.cli.saved_model import SavedModel, add_model, load_pipeline, predict
 from featx.errors import InputError
 from featx.report.metrics import summarize_classification, summarize_regression
+from featx.sources import Listing, list_images
 from featx.sources.labels import read_target
-from featx.sources.listing import Listing, list_source
-from featx.sources.tables import TABLE_SUFFIXES
+from featx.sources.table import TABLE_SUFFIXES
 
 EXAMPLE = """\
   featx evaluate ants.featx photos/val
@@ -52,7 +52,7 @@ def evaluate(loaded: SavedModel, listing: Listing, source: str) -> tuple[dict[st
     if unknown := sorted(set(values) - set(loaded.classes)) if loaded.classes else []:
         known = ", ".join(loaded.classes or [])
         raise InputError(f"{source}: classes that the model does not know: {', '.join(unknown)}; it knows {known}")
-    predictions = predict(loaded, listing.paths)
+    predictions = predict(loaded, listing.items)
     y = np.array([values[i] for i in predictions.kept])
     if loaded.classes is None:
         return summarize_regression(y, predictions.values), predictions.failures
@@ -96,8 +96,8 @@ def _number(value: float | int | None) -> str:
 def _list(options: argparse.Namespace, loaded: SavedModel) -> Listing:
     table = options.source.lower().endswith(TABLE_SUFFIXES)
     remembered = loaded.info if table else {}
-    return list_source(
-        [options.source],
+    return list_images(
+        options.source,
         path_column=options.path_column or remembered.get("path_column"),
         target=options.target or remembered.get("target_column"),
         need_target=True,

@@ -18,7 +18,7 @@ from featx.errors import InputError
 from featx.persistence.archive import load, read_info
 from featx.report.card import check_card, make_card, write_card
 from featx.report.snippets import describe_onnx, use_onnx
-from featx.sources.listing import list_source
+from featx.sources import list_images
 
 #: Images of a folder that are compared; more would say nothing new.
 _MOST = 64
@@ -114,10 +114,10 @@ def _write_card(options: argparse.Namespace, measured: list[str]) -> None:
 
 def _choose(folder: str, most: int) -> list[str]:
     """Take images from the whole of a folder, evenly."""
-    listing = list_source([folder])
+    listing = list_images(folder)
     note(*listing.notes)
-    n = len(listing.paths)
-    return [listing.paths[i * n // min(n, most)] for i in range(min(n, most))]
+    n = len(listing)
+    return [listing.items[i * n // min(n, most)] for i in range(min(n, most))]
 
 
 def _share(text: str) -> float:

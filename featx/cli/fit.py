@@ -29,8 +29,8 @@ from featx.report.snippets import use_saved
 from featx.selection import SearchResult, search
 from featx.selection.folds import find_groups, make_folds
 from featx.selection.search import EFFORTS
+from featx.sources import Listing, list_images
 from featx.sources.labels import Target, leave_out_unlabelled, read_target
-from featx.sources.listing import Listing, list_source
 
 #: Images without a label that are looked at, and groups of near-duplicates that are named.
 MOST_OF_POOL, _TWINS = 2000, 5
@@ -81,7 +81,7 @@ def run(options: argparse.Namespace) -> None:
         fit_dataset(options)
         return
     _check_search(options)
-    listing = list_source([options.source], path_column=options.path_column, target=options.target, need_target=True)
+    listing = list_images(options.source, path_column=options.path_column, target=options.target, need_target=True)
     listing, pool = leave_out_unlabelled(listing)
     note(*listing.notes)
     target = read_target(listing, options.task, log_target=options.log_target)
@@ -91,7 +91,7 @@ def run(options: argparse.Namespace) -> None:
     check_target(target.task, np.array(target.values), options.log_target)
     found = _search(listing, target, options) if options.search else None
     extractor = found.extractor if found else make_extractor(options)
-    embedded = found.embedded if found else extractor.embed(listing.paths)
+    embedded = found.embedded if found else extractor.embed(listing.items)
     note_failures(embedded.failures, "left out")
     kept = embedded.kept
     X, y = embedded.features[kept], np.array([target.values[i] for i in kept])
@@ -104,7 +104,7 @@ def run(options: argparse.Namespace) -> None:
     check_target(target.task, y, options.log_target)
     groups = find_groups(X) if sees_content(extractor) else None
     if groups is not None:
-        note_twins([listing.paths[i] for i in kept], y, groups)
+        note_twins([listing.names[i] for i in kept], y, groups)
     name = found.name if found else options.head
     try:
         found_score = None if options.no_cross_validation else _estimate(make, X, y, target.task, groups)
@@ -166,7 +166,7 @@ def _search(listing: Listing, target: Target, options: argparse.Namespace) -> Se
     """Choose features and head; what was asked for by name is kept."""
     base = make_extractor(argparse.Namespace(**{**vars(options), "backbone": None, "layer": None}))
     found = search(
-        listing.paths,
+        listing.items,
         np.array(target.values),
         effort=options.search,
         task=target.task,
@@ -204,16 +204,16 @@ def note_twins(paths: Sequence[str], y: Any, groups: Any) -> None:
         print(f"  and {len(twins) - _TWINS} more", file=sys.stderr)
 
 
-def _note_pool(pool: list[str], extractor: FeatureExtractor, head: Any) -> None:
+def _note_pool(pool: Listing, extractor: FeatureExtractor, head: Any) -> None:
     """Embed images without a label, and say which of them would teach the head most."""
-    some = pool[:MOST_OF_POOL]
+    some = pool.items[:MOST_OF_POOL]
     try:
         embedded = extractor.embed(some)
     except ImageError as error:  # no reason to lose what was fitted
         note(f"{_describe_pool(len(pool))}; {error}")
         return
     note_failures(embedded.failures, "of those without a label")
-    note_unsure(len(pool), [some[i] for i in embedded.kept], embedded.features[embedded.kept], head)
+    note_unsure(len(pool), [pool.names[i] for i in embedded.kept], embedded.features[embedded.kept], head)
 
 
 def note_unsure(n: int, names: Sequence[str], X: npt.NDArray[np.float32], head: Any) -> None:

@@ -13,6 +13,7 @@ from sklearn.pipeline import Pipeline
 from featx import dataset
 from featx._memory import available_memory
 from featx._text import printable
+from featx._validation import is_missing
 from featx.cli.fit import (
     MOST_OF_POOL,
     _describe,
@@ -33,9 +34,8 @@ from featx.heads import HEADS, learns_in_parts, make_head, sgd_candidates
 from featx.out_of_core import FEWEST, fit_out_of_core
 from featx.report.metrics import describe_score, score
 from featx.selection.folds import find_groups
+from featx.sources import Listing
 from featx.sources.labels import read_target
-from featx.sources.listing import Listing
-from featx.sources.tables import is_missing
 
 __all__ = ["fit_dataset", "is_dataset"]
 
@@ -74,7 +74,7 @@ def fit_dataset(options: argparse.Namespace) -> None:
     rows, labels, pool = _labelled(opened)
     path_column, target_column = _columns(opened)
     target = read_target(
-        Listing([], labels, None, target_column or "label", ()), options.task, log_target=options.log_target
+        Listing([], [], labels, target_column=target_column or "label"), options.task, log_target=options.log_target
     )
     y = np.array(target.values)
     name, head, found_score = _fit(opened, rows, y, target.task, options)

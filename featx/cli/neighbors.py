@@ -17,7 +17,7 @@ from featx.cli.sheet import check_sheet, draw_neighbors
 from featx.dataset import Neighbor
 from featx.errors import InputError
 from featx.report.contact_sheet import Tile
-from featx.sources.listing import list_source
+from featx.sources import list_images
 
 EXAMPLE = """\
   featx neighbors vectors bee.jpg -k 5
@@ -83,12 +83,12 @@ def _embed(opened: dataset.Dataset, options: argparse.Namespace) -> tuple[list[s
     """Embed the images that are no part of the dataset, with its features."""
     if not options.image:
         return [], np.empty((0, opened.n_features), np.float32)
-    listing = list_source(options.image)
+    listing = list_images(options.image)
     note(*listing.notes)
     extractor = opened.extractor(backbone=options.backbone, **{**running_parameters(options), "progress": False})
-    embedded = extractor.embed(listing.paths)
+    embedded = extractor.embed(listing.items)
     note_failures(embedded.failures, "left out")
-    return [listing.paths[i] for i in embedded.kept], embedded.features[embedded.kept]
+    return [listing.names[i] for i in embedded.kept], embedded.features[embedded.kept]
 
 
 def _plain(names: list[str], found: list[list[Neighbor]]) -> list[dict[str, Any]]:

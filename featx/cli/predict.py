@@ -7,8 +7,8 @@ from typing import Any
 
 from featx.cli.options import add_command, add_running, check_output, note, note_failures
 from featx.cli.saved_model import Predictions, SavedModel, add_model, load_pipeline, predict
-from featx.sources.listing import list_source
-from featx.sources.tables import TABLE_SUFFIXES
+from featx.sources import list_images
+from featx.sources.table import TABLE_SUFFIXES
 from featx.writers import write
 
 EXAMPLE = """\
@@ -33,13 +33,13 @@ def run(options: argparse.Namespace) -> None:
     """Predict, one row an image, none left out."""
     check_output(options.output, (".csv", ".parquet"), options.source)
     loaded = load_pipeline(options)
-    listing = list_source(options.source, path_column=_path_column(options, loaded))
+    listing = list_images(options.source, path_column=_path_column(options, loaded))
     note(*listing.notes)
-    predictions = predict(loaded, listing.paths)
-    write(options.output, tabulate(loaded, listing.paths, predictions))
+    predictions = predict(loaded, listing.items)
+    write(options.output, tabulate(loaded, listing.names, predictions))
     note_failures(predictions.failures, "row left without an answer")
     device = loaded.extractor.open_session().device
-    print(f"{options.output}: {len(predictions.kept)} of {len(listing.paths)} images predicted on {device}")
+    print(f"{options.output}: {len(predictions.kept)} of {len(listing)} images predicted on {device}")
 
 
 def tabulate(loaded: SavedModel, paths: list[str], predictions: Predictions) -> dict[str, list[Any]]:

@@ -23,7 +23,7 @@ from featx.dataset.plan import Generation, read_generation
 from featx.errors import BackboneError, DatasetError, FeaturesChangedError, FeatxError, first_line
 from featx.extractor import FeatureExtractor
 from featx.session import runtime_version
-from featx.sources.listing import MANIFEST
+from featx.sources.filesystem import MANIFEST
 
 __all__ = [
     "DTYPES",

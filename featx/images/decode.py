@@ -80,6 +80,9 @@ class Deferred(ABC):
     def fetch(self) -> bytes:
         """Give the encoded bytes, or raise UnreadableError."""
 
+    def __str__(self) -> str:
+        return f"<{type(self).__name__}>"
+
 
 class _Lost(Deferred):
     """In the place of what could not be read where it was."""
@@ -108,6 +111,8 @@ def describe(item: object) -> str:
         return f"<array {item.dtype} {'x'.join(map(str, item.shape))}>"
     if isinstance(item, Image.Image):
         return str(getattr(item, "filename", "")) or f"<{type(item).__name__} {item.mode} {item.width}x{item.height}>"
+    if isinstance(item, Deferred):
+        return str(item)
     return f"<{item}>" if item is None or isinstance(item, float) else f"<{type(item).__name__}>"
 
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from joblib import cpu_count
 from sklearn.base import clone
 
-from featx._validation import check_integer
+from featx._validation import check_integer, is_missing
 from featx.backbones.file import LayerSpec
 from featx.errors import ImageError, InputError
 from featx.extractor import FeatureExtractor
@@ -21,7 +21,6 @@ from featx.selection.goal import read_goal
 from featx.selection.racing import Race
 from featx.selection.result import Comparison, explain, mark_front
 from featx.selection.timing import Timing
-from featx.sources.tables import is_missing
 
 __all__ = ["compare"]
 

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from featx._validation import is_missing
 from featx.errors import InputError
-from featx.sources.tables import is_missing
 
 __all__ = ["is_unlabelled", "narrow", "read_array"]
 

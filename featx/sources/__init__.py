@@ -1,1 +1,19 @@
-"""List the images of folders, tables, archives and remote addresses, with their labels."""
+"""List the images of folders, globs, tables, archives and addresses, with their labels."""
+
+from __future__ import annotations
+
+from featx.sources.base import Entry, Listing, Source, is_image
+from featx.sources.filesystem import is_dataset
+from featx.sources.listing import list_images, load_folder
+from featx.sources.opening import open_sources
+
+__all__ = [
+    "Entry",
+    "Listing",
+    "Source",
+    "is_dataset",
+    "is_image",
+    "list_images",
+    "load_folder",
+    "open_sources",
+]

@@ -1,19 +1,42 @@
-"""What every kind of source is: rows to list, and a way to the bytes of each."""
+"""Define what all sources share: listing entries, reading their bytes, and the ``include`` and ``exclude`` patterns."""
 
 from __future__ import annotations
 
+import fnmatch
 import os
+import re
+import threading
+import uuid
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
-__all__ = ["Contents", "Entry", "Source", "key_of"]
+from featx.errors import InputError, SourceError
+from featx.images.decode import Deferred, UnreadableError
 
-#: Fetches the bytes of one image; may be called in any thread, or raise `featx.images.decode.UnreadableError`.
+__all__ = ["Contents", "Entry", "Fetch", "Listing", "Patterns", "Source", "SourceImage", "fail", "is_image", "key_of"]
+
+#: Fetches the bytes of one image. May be called in any thread, and may raise UnreadableError.
 Fetch = Callable[[], bytes]
 
-#: From a key and a place to what fetches the bytes; called in one thread, in the order of the rows.
+#: Turns an entry's key and place into a function that fetches its bytes.
 Contents = Callable[[str, bytes], Fetch]
+
+_IMAGE_SUFFIXES = frozenset(
+    {
+        *(".jpg", ".jpeg", ".jpe", ".jfif", ".jp2", ".j2k", ".png", ".apng", ".webp", ".avif", ".gif"),
+        *(".tif", ".tiff", ".bmp", ".dib", ".ppm", ".pgm", ".pbm", ".pnm", ".tga", ".ico"),
+    }
+)
+#: Formats of cameras and phones that Pillow does not read.
+_CONVERT = {
+    **dict.fromkeys((".heic", ".heif"), "HEIC"),
+    **dict.fromkeys((".cr2", ".cr3", ".nef", ".arw", ".dng", ".orf", ".rw2", ".raf"), "RAW"),
+}
+_MAX_SUFFIXES = 5  # named in a note
+_MAX_COPIES = 256  # sources that a process remembers from one task to the next
 
 
 class Entry(NamedTuple):
@@ -22,13 +45,13 @@ class Entry(NamedTuple):
     Parameters
     ----------
     key : str
-        What the image is called, the same in every run.
+        Name of the image within the source, the same in every run.
     place : bytes
-        Where it is, in the source's own terms.
+        Where the image is, in the source's own terms.
     label : str or None
-        Where the source knows one.
+        Label, if the source has one.
     state : str
-        Changes when the image does: its size and time, or a checksum; empty where that is not known.
+        Changes when the image changes: its size and time, or a checksum. Empty if unknown.
     """
 
     key: str
@@ -37,48 +60,252 @@ class Entry(NamedTuple):
     state: str = ""
 
 
+@dataclass(frozen=True)
+class Listing:
+    """Images in an order, with their names and targets.
+
+    Parameters
+    ----------
+    items : list
+        The images as `FeatureExtractor` takes them. A local file is a path that can be opened from the
+        working directory. Images in archives, in cells of a table and at addresses are fetched when needed.
+    names : list of str
+        Name of each image, for messages and tables: its path, its address, or ``ARCHIVE/KEY``.
+    targets : list or None
+        Label or target value of each image. None if the source has none.
+    path_column, target_column : str or None
+        Columns of the table that hold the images and the targets.
+    notes : tuple of str
+        Remarks for the user: files passed over, columns chosen.
+    columns : dict of str to list, or None
+        For a table, every column but that of the images, complete and in order.
+    """
+
+    items: list[Any]
+    names: list[str]
+    targets: list[Any] | None = None
+    path_column: str | None = None
+    target_column: str | None = None
+    notes: tuple[str, ...] = ()
+    columns: dict[str, list[Any]] | None = None
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def take(self, indices: Sequence[int]) -> Listing:
+        """Return the listing of some of the images."""
+
+        def pick(values: list[Any]) -> list[Any]:
+            return [values[i] for i in indices]
+
+        return replace(
+            self,
+            items=pick(self.items),
+            names=pick(self.names),
+            targets=None if self.targets is None else pick(self.targets),
+            columns=None if self.columns is None else {name: pick(values) for name, values in self.columns.items()},
+        )
+
+
 class Source(ABC):
-    """Images from one place. Small and picklable: workers get it, and keys, and fetch for themselves.
+    """Images from one place.
+
+    A source is small and can be pickled. A worker receives the source and the places of its images,
+    and fetches the bytes itself.
 
     Attributes
     ----------
     given : str
-        As the user wrote it.
+        The source as the user wrote it.
     in_order : bool
-        Whether rows have an order of their own; others are sorted by place, and listed once.
+        True if the entries have an order of their own. Otherwise they are sorted by place, and an
+        image that was found twice is listed once.
     notes : list of str
-        What a person should know, after `entries` was read to its end.
+        Remarks for the user: files passed over, columns chosen. Complete once `entries` is exhausted.
+    patterns : Patterns or None
+        Select entries by their keys.
+    label_depth : int or None
+        Position in a key of the folder that labels the image, once `entries` is exhausted. None if the
+        labels do not come from folders.
+    has_splits : bool
+        True if the folders above the labels are parts of a data set, such as train and test.
     path_column, target : str or None
-        Of a table, the columns that are taken.
+        The columns of a table that hold the images and the labels.
     """
 
     in_order = True
     path_column: str | None = None
     target: str | None = None
+    patterns: Patterns | None = None
+    label_depth: int | None = None
+    has_splits = False
 
     def __init__(self, given: str) -> None:
         self.given = given
         self.notes: list[str] = []
+        self._first_notes: list[str] = []
+        self._passed_over: Counter[str] = Counter()
+        self._token = uuid.uuid4().hex  # the same in every copy
+        self._reader: tuple[int, Contents] | None = None  # of the process with this number
+
+    def entries(self, *, with_state: bool = True) -> Iterator[Entry]:
+        """List the images that ``include`` and ``exclude`` select; opens no image and keeps no list.
+
+        Parameters
+        ----------
+        with_state : bool, default=True
+            False leaves `Entry.state` empty where a state would cost a system call per image.
+        """
+        self.notes = [*self._first_notes]
+        self._passed_over.clear()
+        n_left_out = 0
+        for entry in self._list(with_state):
+            if self.patterns is None or self.patterns.select(entry.key):
+                yield entry
+            else:
+                n_left_out += 1
+        if self.patterns:
+            self.patterns.finish(self)
+        if n_left_out:
+            self.notes.append(f"include and exclude leave out {n_left_out} {'image' if n_left_out == 1 else 'images'}")
+        if self._passed_over:
+            self.notes.append(_describe_passed_over(self._passed_over))
 
     @abstractmethod
-    def entries(self) -> Iterator[Entry]:
-        """List every image, opening none and holding none."""
+    def _list(self, with_state: bool) -> Iterator[Entry]:
+        """List every image of the source."""
 
     @abstractmethod
     def contents(self) -> Contents:
-        """Open the source for one stream of rows."""
+        """Open the source for one thread that asks for entries in their order."""
+
+    def random_access(self) -> Contents:
+        """Open the source for entries in any order, from any thread."""
+        return self.contents()
 
     @abstractmethod
     def check(self) -> None:
-        """Raise SourceError when the source as a whole is gone: then no image of it is to blame."""
+        """Raise SourceError if the source as a whole is gone, so that no single image is to blame."""
 
     def state(self) -> str:
-        """Give what changes when places listed before mean nothing any more; empty where they always do."""
+        """Return what changes when places listed earlier lose their meaning; empty if they never do."""
         return ""
+
+    def item(self, entry: Entry) -> Any:
+        """Return the image as a `FeatureExtractor` takes it: a path, or an image that is fetched when needed."""
+        return SourceImage(self, entry.key, entry.place)
+
+    def name(self, entry: Entry) -> str:
+        """Return the name of an image for messages and tables."""
+        return f"{self.given}/{entry.key}"
+
+    def fetch(self, key: str, place: bytes) -> bytes:
+        """Fetch the bytes of one image, in any order and from any thread."""
+        with _lock:
+            if self._reader is None or self._reader[0] != os.getpid():  # a forked child opens its own files
+                self.check()
+                self._reader = os.getpid(), self.random_access()
+            contents = self._reader[1]
+        return contents(key, place)()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        state = {**vars(self), "patterns": None, "_reader": None}
+        return _restore, (type(self), state)
+
+    def _pass_over(self, name: str) -> None:
+        """Count a file that is not an image by its name; a hidden one is not counted."""
+        if not name.startswith("."):
+            self._passed_over[os.path.splitext(name)[1].lower()] += 1
+
+
+class SourceImage(Deferred):
+    """An image of a source, fetched when it is decoded; small and picklable.
+
+    Examples
+    --------
+    >>> import zipfile
+    >>> from featx.images.decode import decode
+    >>> from featx.samples import load_fashion_mnist
+    >>> from featx.sources import list_images
+    >>> with zipfile.ZipFile("clothes.zip", "w") as archive:
+    ...     archive.writestr("bag/1.png", load_fashion_mnist("test")[0][0])
+    >>> (image,) = list_images("clothes.zip").items
+    >>> str(image), decode(image).size
+    ('clothes.zip/bag/1.png', (28, 28))
+    """
+
+    __slots__ = ("_key", "_place", "_source")
+
+    def __init__(self, source: Source, key: str, place: bytes) -> None:
+        self._source, self._key, self._place = source, key, place
+
+    def fetch(self) -> bytes:
+        """Return the encoded bytes, or raise UnreadableError."""
+        return self._source.fetch(self._key, self._place)
+
+    def __str__(self) -> str:
+        return self._source.name(Entry(self._key, self._place))
+
+
+class Patterns:
+    """Select images by glob patterns on their keys; ``*`` matches slashes as well.
+
+    Parameters
+    ----------
+    include, exclude : str or sequence of str
+        An image is selected if it matches one of ``include``, or ``include`` is empty, and none of ``exclude``.
+    n_sources : int, default=1
+        Number of sources that are listed with these patterns.
+
+    Examples
+    --------
+    >>> from featx.sources.base import Patterns
+    >>> patterns = Patterns("*.jpg", ["drafts/*"])
+    >>> [patterns.select(key) for key in ("ants/1.jpg", "ants/1.png", "drafts/1.jpg")]
+    [True, False, False]
+    """
+
+    def __init__(self, include: str | Sequence[str], exclude: str | Sequence[str], n_sources: int = 1) -> None:
+        self.include, self.exclude = _read_patterns("include", include), _read_patterns("exclude", exclude)
+        self._unmatched = [(pattern, re.compile(fnmatch.translate(pattern)).match) for pattern in self.include]
+        self._include, self._exclude = _compile(self.include), _compile(self.exclude)
+        self._n_sources, self._n_selected = n_sources, 0
+        self._example: str | None = None
+        self._listed: set[str] = set()
+
+    def __bool__(self) -> bool:
+        return bool(self.include or self.exclude)
+
+    def select(self, key: str) -> bool:
+        """Return True if an image of this key is selected."""
+        self._example = self._example or key
+        if self._unmatched:
+            self._unmatched = [(pattern, match) for pattern, match in self._unmatched if not match(key)]
+        selected = (not self.include or self._include(key) is not None) and not (self.exclude and self._exclude(key))
+        self._n_selected += selected
+        return selected
+
+    def finish(self, source: Source) -> None:
+        """Raise SourceError after the last source if a pattern of ``include`` matched nothing, or nothing is left."""
+        self._listed.add(source._token)
+        if len(self._listed) < self._n_sources:
+            return
+        if self._unmatched:
+            raise SourceError(
+                f"{source.given}: include={self._unmatched[0][0]!r} matches no image; "
+                f"patterns apply to names such as {self._example!r}"
+            )
+        if not self._n_selected:
+            raise SourceError(f"{source.given}: exclude={', '.join(self.exclude)!r} leaves no image")
+
+
+def is_image(name: str) -> bool:
+    """Return True if a file is an image by its name; hidden files are not."""
+    return not name.startswith(".") and os.path.splitext(name)[1].lower() in _IMAGE_SUFFIXES
 
 
 def key_of(path: bytes) -> str:
-    r"""Make a path a key in UTF-8, with slashes; bytes that are none are written as ``\xNN``.
+    r"""Return a path as a key: UTF-8 with slashes, and bytes that are not UTF-8 as ``\xNN``.
 
     Examples
     --------
@@ -87,3 +314,58 @@ def key_of(path: bytes) -> str:
     """
     text = path.decode("utf-8", "backslashreplace")
     return text if os.sep == "/" else text.replace(os.sep, "/")
+
+
+def fail(reason: str) -> bytes:
+    """Raise UnreadableError; stands for the bytes of an image that cannot be read."""
+    raise UnreadableError(reason)
+
+
+def _read_patterns(name: str, value: str | Sequence[str]) -> tuple[str, ...]:
+    patterns = (value,) if isinstance(value, str) else tuple(value)
+    if not all(isinstance(pattern, str) and pattern for pattern in patterns):
+        raise InputError(f"{name}={value!r}: expected a glob pattern or a list of them")
+    return patterns
+
+
+def _compile(patterns: Sequence[str]) -> Callable[[str], re.Match[str] | None]:
+    return re.compile("|".join(map(fnmatch.translate, patterns))).match
+
+
+def _describe_passed_over(counts: Counter[str]) -> str:
+    """Count files by suffix, the most frequent first."""
+    n = counts.total()
+    suffixes = [f"{suffix or 'no suffix'} {count}" for suffix, count in counts.most_common(_MAX_SUFFIXES)]
+    if len(counts) > _MAX_SUFFIXES:
+        suffixes.append("...")
+    formats = sorted({_CONVERT[suffix] for suffix in counts if suffix in _CONVERT})
+    hint = f" ({' and '.join(formats)} must be converted first, to JPEG for example)" if formats else ""
+    what = "1 file is not an image by its name" if n == 1 else f"{n} files are not images by their names"
+    return f"{what}: {', '.join(suffixes)}{hint}"
+
+
+#: Sources that other processes sent, by token: images of one source arrive in many tasks and share what it opened.
+_copies: dict[str, Source] = {}
+_lock = threading.Lock()
+
+
+def _restore(kind: type[Source], state: dict[str, Any]) -> Source:
+    """Return the copy that this process has of a source, or make it."""
+    with _lock:
+        source = _copies.get(state["_token"])
+        if source is None:
+            source = _copies[state["_token"]] = object.__new__(kind)
+            vars(source).update(state)
+            if len(_copies) > _MAX_COPIES:
+                del _copies[next(iter(_copies))]
+        return source
+
+
+def _unlock() -> None:
+    """Make a new lock in a forked child, which may have copied a locked one."""
+    global _lock
+    _lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_unlock)

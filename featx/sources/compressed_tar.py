@@ -1,10 +1,11 @@
-"""Images in compressed tar archives, which can only be read from their beginning on."""
+"""List images in compressed tar archives, which can only be read from the beginning."""
 
 from __future__ import annotations
 
 import bz2
 import gzip
 import lzma
+import threading
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,8 +14,8 @@ from typing import Any, BinaryIO
 
 from featx.errors import SourceError, first_line
 from featx.images.decode import UnreadableError
-from featx.sources.base import Contents
-from featx.sources.filesystem import check_size
+from featx.sources.base import Contents, fail
+from featx.sources.filesystem import Scratch, check_size
 from featx.sources.tar import Tar, is_link, read_link
 
 __all__ = ["PACKED_SUFFIXES", "PackedTar"]
@@ -27,13 +28,15 @@ _OPENERS: dict[str, Callable[[BinaryIO], Any]] = {
 }
 PACKED_SUFFIXES = tuple(_OPENERS)
 _DAMAGED = (OSError, EOFError, ValueError, zlib.error, lzma.LZMAError)
+_CHUNK = 2**20  # bytes unpacked at a time
 
 
 class PackedTar(Tar):
-    """A tar archive under gzip, bzip2 or xz; places are those in what it unpacks to.
+    """A tar archive compressed with gzip, bzip2 or xz; places count the bytes of what it unpacks to.
 
-    It is unpacked once to list it and once to read it, a piece at a time. A run that goes on in its
-    middle, and each worker, unpacks what lies before as well.
+    A job unpacks it once to list it and once to read it, a piece at a time. A run that continues in the
+    middle, and each worker, unpacks what lies before as well. For images in any order, each process
+    unpacks it into a temporary file, as far as it is asked for.
     """
 
     @contextmanager
@@ -42,12 +45,22 @@ class PackedTar(Tar):
         with self.store.open(self.path) as packed, opener(packed) as file:
             try:
                 yield file
+            except SourceError:  # it is a ValueError
+                raise
             except _DAMAGED as error:
                 raise SourceError(f"{self.given}: cannot be unpacked ({first_line(error)})") from None
 
     def contents(self) -> Contents:
-        """Read members as rows come by: in rising order, or all that lies before is unpacked again."""
-        streams: list[Any] = []  # closed when nobody asks any more
+        """Read members in rising order; going back unpacks everything before once more."""
+        return self._fetch_from(_Forward)
+
+    def random_access(self) -> Contents:
+        """Read members in any order, from a temporary file."""
+        return self._fetch_from(_Unpacked)
+
+    def _fetch_from(self, kind: type[_Forward]) -> Contents:
+        opened: list[_Forward] = []  # closed when it is no longer used
+        lock = threading.Lock()
 
         def fetch(key: str, place: bytes) -> partial[bytes]:
             if is_link(place):
@@ -56,15 +69,18 @@ class PackedTar(Tar):
             try:
                 check_size(length)
             except UnreadableError as error:
-                return partial(_fail, str(error))
-            if not streams:
-                streams.append(_Opened(self))
-            return partial(bytes, streams[0].read(start, length))
+                return partial(fail, str(error))
+            with lock:
+                if not opened:
+                    opened.append(kind(self))
+                return partial(bytes, opened[0].read(start, length))
 
         return fetch
 
 
-class _Opened:
+class _Forward:
+    """What an archive unpacks to, read in rising order."""
+
     def __init__(self, source: PackedTar) -> None:
         self.given = source.given
         self._context = source._stream()
@@ -75,11 +91,21 @@ class _Opened:
             self._file.seek(start)
             data: bytes = self._file.read(length)
         except _DAMAGED as error:
-            raise SourceError(f"{self.given}: cannot be read any more ({first_line(error)})") from None
+            raise SourceError(f"{self.given}: can no longer be read ({first_line(error)})") from None
         if len(data) != length:
             raise SourceError(f"{self.given}: ends in the middle; was it replaced?")
         return data
 
 
-def _fail(reason: str) -> bytes:
-    raise UnreadableError(reason)
+class _Unpacked(_Forward):
+    """What an archive unpacks to, read in any order."""
+
+    def __init__(self, source: PackedTar) -> None:
+        super().__init__(source)
+        self._scratch = Scratch(source.given)
+
+    def read(self, start: int, length: int) -> bytes:
+        while self._scratch.size < start + length:
+            missing = start + length - self._scratch.size
+            self._scratch.append(super().read(self._scratch.size, min(missing, _CHUNK)))
+        return self._scratch.read(start, length)

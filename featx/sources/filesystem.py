@@ -1,9 +1,11 @@
-"""Where files are: on this machine, or anywhere that fsspec opens; with the same few verbs."""
+"""Read files of this machine and files at fsspec addresses through the same few methods."""
 
 from __future__ import annotations
 
 import os
+import tempfile
 import threading
+import weakref
 from contextlib import suppress
 from functools import cached_property
 from typing import Any, BinaryIO
@@ -12,20 +14,55 @@ from featx._optional import import_optional
 from featx.errors import SourceError, first_line
 from featx.images.decode import UnreadableError, read
 
-__all__ = ["LARGEST_FILE", "Store", "is_url", "open_store"]
+__all__ = [
+    "LARGEST_FILE",
+    "MANIFEST",
+    "GLOB_SIGNS",
+    "RemoteStore",
+    "Scratch",
+    "Store",
+    "check_size",
+    "has_glob",
+    "is_dataset",
+    "is_url",
+    "open_store",
+    "state_of",
+]
 
-#: Bytes beyond which a file is no image; it would be read into memory as a whole.
+#: Largest file in bytes that is read as an image; each is read into memory as a whole.
 LARGEST_FILE = 2**30
-_ATTEMPTS = 3  # to fetch a file
+
+#: Makes a folder a dataset of embeddings. Readers of Parquet folders skip names with a leading underscore.
+MANIFEST = "_manifest.json"
+
+GLOB_SIGNS = "*?["
+_MAX_ATTEMPTS = 3  # to fetch a file
 
 
 def is_url(text: str) -> bool:
-    """Whether it is for fsspec: ``s3://...``, ``memory://...`` and the like."""
+    """Return True for an address that fsspec opens: ``s3://...``, ``memory://...`` and the like."""
     return "://" in text
 
 
+def has_glob(text: str) -> bool:
+    """Return True if a path contains one of the signs ``*``, ``?`` and ``[``."""
+    return any(sign in text for sign in GLOB_SIGNS)
+
+
+def is_dataset(path: str | os.PathLike[str]) -> bool:
+    """Return True if a folder is a dataset of embeddings, as `featx.dataset.embed` writes it.
+
+    Examples
+    --------
+    >>> from featx.sources import is_dataset
+    >>> is_dataset("no-such-folder")
+    False
+    """
+    return os.path.exists(os.path.join(path, MANIFEST))
+
+
 def open_store(address: str) -> tuple[Store, str]:
-    """Give the store that an address or path lies in, and its path there."""
+    """Return the store that an address or a path lies in, and its path there."""
     if not is_url(address):
         return Store(), address
     remote = RemoteStore(address)
@@ -33,7 +70,7 @@ def open_store(address: str) -> tuple[Store, str]:
 
 
 def check_size(size: int) -> None:
-    """Raise UnreadableError for what is too large to be an image."""
+    """Raise UnreadableError if a file is too large to be read as an image."""
     if size > LARGEST_FILE:
         raise UnreadableError(f"{size:,} bytes, and no image of more than {LARGEST_FILE:,} is read; make it smaller")
 
@@ -42,42 +79,42 @@ class Store:
     """Files of this machine."""
 
     def open(self, path: str) -> BinaryIO:
-        """Open a file to be read from the beginning and at any place."""
+        """Open a file that can be read from any position."""
         try:
             return open(path, "rb")
         except OSError as error:
             raise SourceError(f"{path}: cannot be read ({error.strerror})") from None
 
     def read(self, path: str) -> bytes:
-        """Read one image's file."""
-        with suppress(OSError, ValueError):  # the reading below says what is wrong
+        """Read the file of one image."""
+        with suppress(OSError, ValueError):  # read() below says what is wrong
             check_size(os.stat(path).st_size)
         return read(path)  # type: ignore[no-any-return]
 
     def read_part(self, path: str, start: int, size: int) -> bytes:
-        """Read some bytes of a large file; for one thread or many."""
+        """Read some bytes of a large file, from any thread."""
         try:
             with open(path, "rb") as file:
                 file.seek(start)
                 return file.read(size)
         except OSError as error:
-            raise SourceError(f"{path}: cannot be read any more ({error.strerror}); the next run goes on") from None
+            raise SourceError(f"{path}: can no longer be read ({error.strerror}); the next run continues") from None
 
     def state(self, path: str) -> str:
-        """Give size and time of change; empty when there is no such file."""
+        """Return size and modification time; empty if there is no such file."""
         try:
-            found = os.stat(path)
+            status = os.stat(path)
         except (OSError, ValueError):
             return ""
-        return f"{found.st_size} {found.st_mtime_ns}"
+        return f"{status.st_size} {status.st_mtime_ns}"
 
     def identify(self, path: str) -> Any:
-        """Give what tells that a folder or large file is the one it was; None when it is gone."""
+        """Return a value that tells this folder or file from another at the same path; None if it is gone."""
         try:
-            found = os.stat(path)
+            status = os.stat(path)
         except OSError:
             return None
-        return (found.st_dev, found.st_ino)
+        return (status.st_dev, status.st_ino)
 
 
 class RemoteStore(Store):
@@ -87,38 +124,38 @@ class RemoteStore(Store):
         self.address = address
 
     @cached_property
-    def _found(self) -> tuple[Any, str]:
+    def _opened(self) -> tuple[Any, str]:
         fsspec = import_optional("fsspec", "remote")
         try:
             # listings would be kept in memory otherwise
             fs, path = fsspec.core.url_to_fs(self.address, use_listings_cache=False)
-        except (ImportError, ValueError) as error:  # a protocol without its package, or none that is known
+        except (ImportError, ValueError) as error:  # an unknown protocol, or one without its package
             raise SourceError(f"{self.address}: fsspec cannot open it ({first_line(error)})") from None
         return fs, str(path)
 
     @property
     def fs(self) -> Any:
-        """The file system."""
-        return self._found[0]
+        """The fsspec file system."""
+        return self._opened[0]
 
     @property
     def path(self) -> str:
         """The address without its protocol, as the file system takes it."""
-        return self._found[1]
+        return self._opened[1]
 
     def __getstate__(self) -> dict[str, Any]:
         return {"address": self.address}
 
     def open(self, path: str) -> BinaryIO:
-        """Open a file; what is read is fetched."""
+        """Open a file; only the parts that are read are fetched."""
         try:
             return self.fs.open(path, "rb")  # type: ignore[no-any-return]
-        except Exception as error:  # each file system has its own
+        except Exception as error:  # each file system raises its own
             raise SourceError(f"{path}: cannot be read ({first_line(error)})") from None
 
     def read(self, path: str) -> bytes:
-        """Fetch one image; a bad answer for one file is that file's, while the source can be reached."""
-        for attempt in range(_ATTEMPTS):
+        """Fetch the file of one image; an error is that image's own as long as the source can be reached."""
+        for attempt in range(_MAX_ATTEMPTS):
             try:
                 data = self._fetch(path)
                 break
@@ -127,14 +164,14 @@ class RemoteStore(Store):
             except PermissionError as error:
                 raise UnreadableError(f"permission denied ({first_line(error)})") from None
             except Exception as error:
-                if attempt == _ATTEMPTS - 1:
+                if attempt == _MAX_ATTEMPTS - 1:
                     raise UnreadableError(f"cannot be fetched: {first_line(error)}") from None
         check_size(len(data))
         return data
 
     def _fetch(self, path: str) -> bytes:
-        """Fetch no more than an image may have; a plain web server cannot be asked for a part."""
-        if not self._is_web:
+        """Fetch at most the bytes that an image may have; a plain web server serves no parts of a file."""
+        if "http" not in str(self.fs.protocol):
             return bytes(self.fs.cat_file(path, start=0, end=LARGEST_FILE + 1))
         parts: list[bytes] = []
         with self.fs.open(path, "rb", block_size=0) as file:
@@ -147,17 +184,17 @@ class RemoteStore(Store):
         try:
             return bytes(self.fs.cat_file(path, start=start, end=start + size))
         except Exception as error:
-            raise SourceError(f"{path}: cannot be read ({first_line(error)}); the next run goes on") from None
+            raise SourceError(f"{path}: cannot be read ({first_line(error)}); the next run continues") from None
 
     def state(self, path: str) -> str:
-        """Give what the file system says changes with the file."""
+        """Return what the file system reports that changes with the file."""
         try:
             return state_of(self.fs.info(path))
         except Exception:
             return ""
 
     def identify(self, path: str) -> Any:
-        """Give the address while it can be reached."""
+        """Return the path while it can be reached."""
         try:
             with _asking:
                 self.fs.invalidate_cache()
@@ -165,16 +202,43 @@ class RemoteStore(Store):
         except Exception:
             return None
 
-    @property
-    def _is_web(self) -> bool:
-        return "http" in str(self.fs.protocol)
-
 
 _asking = threading.Lock()
 
 
 def state_of(info: dict[str, Any]) -> str:
-    """Make a state of what a file system says of a file."""
+    """Return an entry's state from what a file system reports about a file."""
     names = ("ETag", "etag", "mtime", "LastModified", "last_modified", "updated", "modified", "md5Hash", "created")
     known = next((str(info[name]) for name in names if info.get(name)), "")
     return f"{info.get('size') or ''} {known}".strip()
+
+
+class Scratch:
+    """Bytes in a temporary file: appended at the end, read at any position, by one thread at a time.
+
+    A source that can only be read forward is kept here as far as it was read, so that its images can be
+    asked for in any order.
+    """
+
+    def __init__(self, given: str) -> None:
+        self.given, self.size = given, 0
+        self._file = tempfile.TemporaryFile(prefix="featx-")  # noqa: SIM115
+        weakref.finalize(self, self._file.close)
+
+    def append(self, data: bytes) -> None:
+        """Write bytes behind the last ones."""
+        try:
+            self._file.seek(self.size)
+            self._file.write(data)
+            self._file.flush()
+        except OSError as error:
+            raise SourceError(
+                f"{self.given}: cannot be unpacked into {tempfile.gettempdir()} ({error.strerror}); "
+                "unpack it yourself, or set TMPDIR to a folder with more space"
+            ) from None
+        self.size += len(data)
+
+    def read(self, start: int, size: int) -> bytes:
+        """Read bytes that were appended."""
+        self._file.seek(start)
+        return self._file.read(size)

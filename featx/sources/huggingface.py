@@ -1,9 +1,10 @@
-"""What Hugging Face's `datasets` saved with ``save_to_disk``: Arrow files, mapped, with images in a column."""
+"""List images in folders that Hugging Face's `datasets` saved with ``save_to_disk``: memory-mapped Arrow files."""
 
 from __future__ import annotations
 
 import json
 import os
+import threading
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -14,36 +15,39 @@ from featx.errors import SourceError, first_line
 from featx.images.decode import UnreadableError
 from featx.sources.base import Contents, Entry, Source, key_of
 from featx.sources.filesystem import Store, check_size
-from featx.sources.tables import choose_target_column
+from featx.sources.table import choose_target_column
 
 __all__ = ["HuggingFace", "is_saved_dataset"]
 
 _STATE, _SPLITS = "state.json", "dataset_dict.json"
+_MAX_OPEN = 64  # files mapped at the same time
 
 
 def is_saved_dataset(folder: str) -> bool:
-    """Whether a folder is one that ``save_to_disk`` made."""
+    """Return True if ``save_to_disk`` of Hugging Face's `datasets` wrote a folder."""
     return any(os.path.isfile(os.path.join(folder, name)) for name in (_STATE, _SPLITS))
 
 
 class _Part(NamedTuple):
-    """One Arrow file, and the split that it belongs to; empty where there are none."""
+    """One Arrow file and the split that it belongs to; the split is empty if there are none."""
 
     split: str
     path: str
 
 
 class HuggingFace(Source):
-    """One saved dataset, or all splits of one. Reads the files by itself: `datasets` need not be there."""
+    """One saved dataset, or all its splits; `datasets` does not have to be installed."""
 
-    def __init__(self, given: str, path_column: str | None = None, target: str | None = None) -> None:
+    def __init__(
+        self, given: str, path_column: str | None = None, target: str | None = None, *, need_target: bool = False
+    ) -> None:
         super().__init__(given)
         root = Path(os.path.abspath(given))
         splits = _read(root / _SPLITS)["splits"] if (root / _SPLITS).is_file() else [""]
         self.parts = [
-            _Part(split, str(root / split / one["filename"]))
+            _Part(split, str(root / split / file["filename"]))
             for split in splits
-            for one in _read(root / split / _STATE)["_data_files"]
+            for file in _read(root / split / _STATE)["_data_files"]
         ]
         features = _read(root / splits[0] / "dataset_info.json")["features"]
         kinds = {name: kind.get("_type", "") if isinstance(kind, dict) else "" for name, kind in features.items()}
@@ -52,19 +56,23 @@ class HuggingFace(Source):
             if column is not None and column not in features:
                 raise SourceError(f"{given}: no column {column!r}, there are {', '.join(features)}")
         if path_column is None and len(images) != 1:
-            raise SourceError(
-                f"{given}: which column holds the images? say --path-column, one of {', '.join(images or features)}"
-            )
+            columns = ", ".join(images or features)
+            raise SourceError(f"{given}: which column holds the images? Set path_column=NAME, one of {columns}")
         self.path_column: str = path_column or images[0]
-        others = {name: [] for name in features if name != self.path_column}  # type: dict[str, list[Any]]
-        self.target = target or choose_target_column(others, only=False)
-        self.names = list(features[self.target].get("names") or []) if self.target else []
-        label = f", label from column {self.target!r}" if self.target else ""
-        self.notes = [f"images from column {self.path_column!r}{label}"]
-        self._was = self.state()
+        others = [name for name in features if name != self.path_column]
+        self.target = target or choose_target_column(others, need_target=need_target)
+        if need_target and self.target is None:
+            columns = ", ".join(others) or "(none)"
+            raise SourceError(f"{given}: which column is to be predicted? Set target=NAME, one of {columns}")
+        self.class_names = list(features[self.target].get("names") or []) if self.target else []
+        if path_column is None:
+            self._first_notes.append(f"images from column {self.path_column!r}")
+        if target is None and self.target:
+            self._first_notes.append(f"{'target' if need_target else 'label'} from column {self.target!r}")
+        self._first_state = self.state()
 
-    def entries(self) -> Iterator[Entry]:
-        """List rows in their order; the file that an image came from is its name."""
+    def _list(self, with_state: bool) -> Iterator[Entry]:
+        """List rows in their order; an image is named by the file that it came from."""
         number = -1
         for i, part in enumerate(self.parts):
             table = _open(part.path)
@@ -80,32 +88,36 @@ class HuggingFace(Source):
             raise SourceError(f"{self.given}: no rows")
 
     def contents(self) -> Contents:
-        """Map files as they are needed; an image's bytes are read by the thread that wants them."""
+        """Map files as they are needed; the bytes of an image are read by the thread that needs them."""
         columns: dict[int, tuple[Any, Any]] = {}
+        lock = threading.Lock()
 
         def fetch(key: str, place: bytes) -> partial[bytes]:
             part, row = map(int, place.split())
-            if part not in columns:
-                columns.clear()  # rows come in order: one file at a time
-                table = _open(self.parts[part].path)
-                columns[part] = (_field(table, self.path_column, "bytes"), _field(table, self.path_column, "path"))
-            return partial(_cell, *columns[part], row)
+            with lock:
+                if part not in columns:
+                    if len(columns) == _MAX_OPEN:
+                        columns.clear()
+                    table = _open(self.parts[part].path)
+                    columns[part] = (_field(table, self.path_column, "bytes"), _field(table, self.path_column, "path"))
+                cells = columns[part]
+            return partial(_read_cell, *cells, row)
 
         return fetch
 
     def check(self) -> None:
-        """Say when a file is gone or was replaced."""
-        if self.state() != self._was:
-            raise SourceError(f"{self.given}: is gone or was replaced while it was read; the next run goes on")
+        """Raise SourceError if a file is gone or was replaced."""
+        if self.state() != self._first_state:
+            raise SourceError(f"{self.given}: is gone or was replaced while it was read; the next run continues")
 
     def state(self) -> str:
-        """Give sizes and times of its files."""
+        """Return sizes and times of the files."""
         return "; ".join(Store().state(part.path) for part in self.parts)
 
     def _label(self, value: Any) -> str | None:
         if value is None:
             return None
-        return self.names[value] if self.names and 0 <= value < len(self.names) else str(value)
+        return self.class_names[value] if self.class_names and 0 <= value < len(self.class_names) else str(value)
 
 
 def _read(path: Path) -> Any:
@@ -124,8 +136,7 @@ def _open(path: str) -> Any:
 
 
 def _field(table: Any, column: str, name: str) -> Any:
-    """Take bytes or path out of a column of images; a column of bytes has no paths, one of strings no bytes."""
-    import_optional("pyarrow", "parquet")
+    """Return the bytes or the paths of a column of images; None if the column does not hold them."""
     values = table[column]
     kind = str(values.type)
     if kind.startswith("struct"):
@@ -139,7 +150,7 @@ def _struct_field(values: Any, index: int) -> Any:
     return pyarrow.chunked_array([chunk.field(index) for chunk in values.chunks], values.type.field(index).type)
 
 
-def _cell(contents: Any, paths: Any, row: int) -> bytes:
+def _read_cell(contents: Any, paths: Any, row: int) -> bytes:
     value = contents[row] if contents is not None else None
     if value is not None and value.is_valid:
         check_size(value.as_buffer().size)

@@ -1,138 +1,33 @@
-"""Folders, globs, image files and tables as one list of images with labels; opens no pixels."""
+"""List the images of any source, with their labels."""
 
 from __future__ import annotations
 
-import glob
 import os
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
 
 from featx.errors import SourceError
-from featx.sources.tables import (
-    IMAGE_SUFFIXES,
-    TABLE_SUFFIXES,
-    choose_path_column,
-    choose_target_column,
-    is_missing,
-    read_table,
-)
+from featx.sources.base import Entry, Listing, Source
+from featx.sources.folder import Files
+from featx.sources.labels import is_split
+from featx.sources.opening import open_sources
+from featx.sources.table import Table
 
-__all__ = [
-    "ARCHIVE_SUFFIXES",
-    "MANIFEST",
-    "SPLITS",
-    "Listing",
-    "is_image",
-    "list_images",
-    "list_labelled_folder",
-    "list_source",
-    "refuse_unlistable",
-]
-
-#: Of what only a job reads, `featx.dataset.embed`.
-ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst", ".tzst")
-
-#: Makes a folder a dataset of embeddings. The underscore has readers of Parquet folders pass it over.
-MANIFEST = "_manifest.json"
-
-#: Folders of these names are parts of a data set, not classes.
-SPLITS = frozenset({"train", "training", "val", "valid", "validation", "test", "testing"})
+__all__ = ["list_images", "load_folder"]
 
 
-@dataclass(frozen=True)
-class Listing:
-    """Images in a source.
+class _Part(NamedTuple):
+    """The images of one source."""
 
-    Parameters
-    ----------
-    paths : list of str
-        Openable from the working directory.
-    targets : list or None
-        The label, or what the target column holds, for each; None when the
-        source says nothing.
-    path_column, target_column : str or None
-        The table's columns that were taken.
-    notes : list of str
-        What a person should know: files passed over, columns taken.
-    """
-
-    paths: list[str]
-    targets: list[Any] | None
-    path_column: str | None = None
-    target_column: str | None = None
-    notes: tuple[str, ...] = ()
-    columns: dict[str, list[Any]] | None = None
-
-    @property
-    def items(self) -> list[Any]:
-        """Return what a `FeatureExtractor` takes, for each image."""
-        return self.paths
-
-    @property
-    def names(self) -> list[str]:
-        """Return the name of each image, for messages and tables."""
-        return self.paths
-
-
-def list_source(
-    sources: Sequence[str],
-    *,
-    path_column: str | None = None,
-    target: str | None = None,
-    need_target: bool = False,
-) -> Listing:
-    """List the images of folders, globs, image files, or one table.
-
-    Parameters
-    ----------
-    sources : sequence of str
-        Folders are searched to the bottom. A path with ``*``, ``?`` or ``[`` that
-        names no file is a glob. A table (CSV, TSV or Parquet) stands alone.
-    path_column, target : str or None
-        Columns of a table; None takes the obvious ones.
-    need_target : bool
-        Every image must have a target: images must come from one folder
-        with a sub-folder a class, or from a table with a target column.
-
-    Returns
-    -------
-    Listing
-
-    Raises
-    ------
-    SourceError
-        When something is missing, empty or ambiguous.
-    """
-    tables = [source for source in sources if source.lower().endswith(TABLE_SUFFIXES)]
-    if tables:
-        if len(sources) > 1:
-            raise SourceError(f"{tables[0]}: a table stands alone; give {len(sources)} sources one by one")
-        return _list_table(tables[0], path_column, target, need_target)
-    if path_column or target:
-        raise SourceError(f"{sources[0]}: --path-column and --target are columns of a table, and this is none")
-    for source in sources:
-        if source.lower().endswith(ARCHIVE_SUFFIXES) and os.path.isfile(source):
-            raise SourceError(f"{source}: an archive; {_embed_first(source)}")
-    if need_target:
-        for source in sources:
-            if not os.path.exists(source) and not any(sign in source for sign in "*?["):
-                raise SourceError(f"{source}: no such file or folder")
-        if len(sources) != 1 or not os.path.isdir(sources[0]):
-            raise SourceError(
-                f"{' '.join(sources)}: no labels; "
-                "give one folder with a sub-folder a class, or a table with a label column"
-            )
-        return list_labelled_folder(sources[0])
-    paths: list[str] = []
-    passed_over = 0
-    for source in sources:
-        found, others = _expand(source)
-        paths += found
-        passed_over += others
-    return Listing(paths, None, notes=_passed_over(passed_over))
+    source: Source
+    items: list[Any]
+    names: list[str]
+    targets: list[Any]
+    columns: dict[str, list[Any]] | None
 
 
 def list_images(
@@ -140,193 +35,193 @@ def list_images(
     *,
     path_column: str | None = None,
     target: str | None = None,
-    include: Sequence[str] = (),
-    exclude: Sequence[str] = (),
+    include: str | Sequence[str] = (),
+    exclude: str | Sequence[str] = (),
     need_target: bool = False,
 ) -> Listing:
-    """List the images of any source, with their labels."""
-    given = [source] if isinstance(source, (str, os.PathLike)) else list(source)
-    return list_source(
-        [os.fspath(one) for one in given], path_column=path_column, target=target, need_target=need_target
-    )
-
-
-def list_labelled_folder(folder: str) -> Listing:
-    """List a folder in which each sub-folder is a class.
+    """List the images of any source, with their labels; `featx.sources.labels` has the rule.
 
     Parameters
     ----------
-    folder : str
-        Its sub-folders' names are the labels; each is searched to the bottom.
+    source : str, path, or sequence of them
+        Folders, globs, image files, tables (CSV, TSV, Parquet), zip and tar archives, on this machine or at
+        an fsspec address, and folders saved by Hugging Face's `datasets`.
+    path_column, target : str or None
+        Columns of tables. None takes columns with obvious names.
+    include, exclude : str or sequence of str
+        Glob patterns on the images' keys, such as ``"*.jpg"`` or ``"drafts/*"``; ``*`` matches slashes as well.
+        An image is listed if it matches one of ``include`` (if there is any) and none of ``exclude``.
+    need_target : bool, default=False
+        True refuses a source that does not label its images: a table must have a target column, in which
+        cells may be empty; any other source must have a label for every image and at least two different ones.
 
     Returns
     -------
     Listing
-        Sorted by class and path.
+        Tables and archives in their own order, files sorted by path.
 
     Raises
     ------
     SourceError
-        When the sub-folders are a split, images lie outside of them, or fewer
-        than two of them hold images.
+        If a source is missing, empty or ambiguous.
+
+    Examples
+    --------
+    >>> from featx.samples import extract_fashion_mnist
+    >>> from featx.sources import list_images
+    >>> extract_fashion_mnist("clothes")
+    >>> listing = list_images("clothes/test", need_target=True)
+    >>> len(listing), listing.names[0], listing.targets[0]
+    (300, 'clothes/test/ankle-boot/00000.png', 'ankle-boot')
     """
-    classes = sorted(e.name for e in os.scandir(folder) if e.is_dir() and not e.name.startswith("."))
-    splits = [name for name in classes if name.lower() in SPLITS]
-    if len(splits) > 1:
-        train = next((name for name in splits if name.lower().startswith("train")), splits[0])
-        rest = next(name for name in splits if name != train)
-        raise SourceError(
-            f"{folder}: {' and '.join(splits)} are parts of a data set, not classes; "
-            f"run: featx fit {shlex.quote(os.path.join(folder, train))} -o MODEL.featx, "
-            f"then: featx evaluate MODEL.featx {shlex.quote(os.path.join(folder, rest))}"
-        )
-    loose = [e.name for e in os.scandir(folder) if e.is_file() and is_image(e.name)]
-    if loose:
-        raise SourceError(
-            f"{folder}: {len(loose)} images lie beside the class folders ({loose[0]}); move them into a class"
-            if classes
-            else f"{folder}: images without classes; put them into one sub-folder a class, or use a table with labels"
-        )
-    paths, labels, passed_over, empty = [], [], 0, []
-    for name in classes:
-        found, others = _walk(os.path.join(folder, name))
-        paths += found
-        labels += [name] * len(found)
-        passed_over += others
-        if not found:
-            empty.append(name)
-    if len(set(labels)) < 2:
-        _refuse_dataset(folder)
-        raise SourceError(
-            f"{folder}: images of {len(set(labels))} class; at least two sub-folders with images are needed"
-        )
-    notes = _passed_over(passed_over)
-    if empty:
-        notes += (f"sub-folders without images, not taken as classes: {', '.join(empty)}",)
-    return Listing(paths, labels, notes=notes)
-
-
-def is_image(name: str) -> bool:
-    """Whether a file looks like an image by its name; a hidden one does not."""
-    return not name.startswith(".") and os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
-
-
-def _passed_over(number: int) -> tuple[str, ...]:
-    return (
-        (f"passed over {number} other {'file' if number == 1 else 'files'}, no images by their names",)
-        if number
-        else ()
+    sources = open_sources(
+        source, path_column=path_column, target=target, include=include, exclude=exclude, need_target=need_target
+    )
+    parts = [_list(opened, need_target) for opened in sources]
+    if need_target and not any(opened.target for opened in sources):
+        _check_classes(parts)
+    targets = [value for part in parts for value in part.targets]
+    return Listing(
+        items=[item for part in parts for item in part.items],
+        names=[name for part in parts for name in part.names],
+        targets=targets if any(value is not None for value in targets) or _agreed(sources, "target") else None,
+        path_column=_agreed(sources, "path_column"),
+        target_column=_agreed(sources, "target"),
+        notes=_notes(sources),
+        columns=_join_columns(parts),
     )
 
 
-def _expand(source: str) -> tuple[list[str], int]:
-    if os.path.isdir(source):
-        found = _walk(source)
-        if not found[0]:
-            _refuse_dataset(source)
-            raise SourceError(f"{source}: no images in this folder ({found[1]} other files)")
-        return found
-    if os.path.exists(source):
-        return [source], 0
-    if any(sign in source for sign in "*?["):
-        refuse_unlistable(source)
-        matches = sorted(glob.glob(source, recursive=True))
-        files, others = [], 0
-        for match in matches:
-            if os.path.isdir(match):
-                inside, more = _walk(match) if not source.endswith("**") else ([], 0)
-                files += inside
-                others += more
-            elif is_image(os.path.basename(match)):
-                files.append(match)
-            else:
-                others += 1
-        if not files:
-            raise SourceError(f"{source}: no image matches")
-        return list(dict.fromkeys(files)), others
-    raise SourceError(f"{source}: no such file or folder")
+def load_folder(
+    path: str | os.PathLike[str], *, include: str | Sequence[str] = (), exclude: str | Sequence[str] = ()
+) -> tuple[list[str], npt.NDArray[np.str_]]:
+    """Load a folder with a sub-folder per class as X and y for scikit-learn.
+
+    Parameters
+    ----------
+    path : str or path
+        The names of its sub-folders are the labels.
+    include, exclude : str or sequence of str
+        Glob patterns on the paths below the folder.
+
+    Returns
+    -------
+    X : list of str
+        Paths of the images.
+    y : ndarray of str
+
+    Raises
+    ------
+    SourceError
+        If there is no such folder, or it is not one of classes.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from featx.samples import load_fashion_mnist
+    >>> from featx.sources import load_folder
+    >>> for i, (image, label) in enumerate(zip(*load_fashion_mnist("test"))):
+    ...     if label in ("bag", "coat") and i % 10 == 0:
+    ...         Path("photos", label).mkdir(parents=True, exist_ok=True)
+    ...         Path("photos", label, f"{i}.png").write_bytes(image) and None
+    >>> X, y = load_folder("photos")
+    >>> len(X), y.tolist()
+    (6, ['bag', 'bag', 'bag', 'coat', 'coat', 'coat'])
+    """
+    if not os.path.isdir(path):
+        raise SourceError(f"{os.fspath(path)}: no such folder; list_images lists archives, tables and globs as well")
+    listing = list_images(path, include=include, exclude=exclude, need_target=True)
+    return listing.items, np.array(listing.targets, dtype=str)
 
 
-def refuse_unlistable(pattern: str, root: str | None = None) -> None:
-    """Raise SourceError when a folder that a pattern leads through cannot be listed; glob would pass it over."""
-    folder = pattern if pattern.endswith("**") else os.path.dirname(pattern)
-    while True:
-        for name in glob.iglob(os.path.join(folder or os.curdir, ""), root_dir=root, recursive=True):  # folders alone
-            path = os.path.join(root or "", name.rstrip(os.sep) or os.sep)
-            try:
-                os.scandir(path).close()
-            except OSError as error:
-                raise SourceError(f"{path}: cannot be listed ({error.strerror})") from None
-        if not any(sign in folder for sign in "*?["):
-            return
-        folder = os.path.dirname(folder)
+def _list(source: Source, need_target: bool) -> _Part:
+    entries = list(source.entries(with_state=False))
+    if not source.in_order:
+        entries.sort(key=lambda entry: entry.place)
+        entries = list({entry.place: entry for entry in entries}.values())
+    columns = None
+    targets: list[Any] = [entry.label for entry in entries]
+    if isinstance(source, Table):
+        _check_paths(source, entries)
+        columns = source.read_columns()
+        if source.target:
+            targets = columns[source.target]
+        columns.pop(source.path_column or "", None)
+    elif need_target and source.target is None:
+        _check_labels(source, entries)
+    return _Part(source, list(map(source.item, entries)), list(map(source.name, entries)), targets, columns)
 
 
-def _embed_first(source: str) -> str:
-    return f"embed it first: featx embed {shlex.quote(source)} -o DIR, then featx fit DIR"
-
-
-def _refuse_dataset(folder: str) -> None:
-    if os.path.exists(os.path.join(folder, MANIFEST)):
-        raise SourceError(f"{folder}: a dataset of embeddings, and images are expected here; featx fit takes it")
-
-
-def _walk(folder: str) -> tuple[list[str], int]:
-    """List images below a folder, sorted, and count other files; links are followed once and never upward."""
-    here = Path(os.path.realpath(folder))
-    paths, others, seen = [], 0, {str(here), *map(str, here.parents)}
-
-    def refuse(error: OSError) -> None:
-        raise SourceError(f"{error.filename}: cannot be listed ({error.strerror})")
-
-    for where, folders, names in os.walk(folder, followlinks=True, onerror=refuse):
-        inside = []
-        for name in sorted(folders):
-            real = os.path.realpath(os.path.join(where, name))
-            if not name.startswith(".") and real not in seen:
-                seen.add(real)
-                inside.append(name)
-        folders[:] = inside
-        for name in sorted(names):
-            if is_image(name):
-                paths.append(os.path.join(where, name))
-            elif not name.startswith("."):
-                others += 1
-    return paths, others
-
-
-def _list_table(table: str, path_column: str | None, target: str | None, need_target: bool) -> Listing:
-    columns = read_table(table)
-    rows = len(next(iter(columns.values()), []))
-    if not rows:
-        raise SourceError(f"{table}: no rows")
-    notes = []
-    if path_column is None:
-        path_column = choose_path_column(columns)
-        if path_column is None:
-            raise SourceError(f"{table}: which column holds the paths? say --path-column, one of {', '.join(columns)}")
-        notes.append(f"paths from column {path_column!r}")
-    elif path_column not in columns:
-        raise SourceError(f"{table}: no column {path_column!r}, there are {', '.join(columns)}")
-    if target is None:
-        others = {name: values for name, values in columns.items() if name != path_column}
-        target = choose_target_column(others, only=need_target)
-        if target is None and need_target:
-            raise SourceError(
-                f"{table}: which column is to be predicted? say --target, one of {', '.join(others) or '(none)'}"
-            )
-        if target is not None:
-            notes.append(f"{'target' if need_target else 'label'} from column {target!r}")
-    elif target not in columns:
-        raise SourceError(f"{table}: no column {target!r}, there are {', '.join(columns)}")
-    folder = os.path.dirname(table)
-    values = columns[path_column]
-    empty = [i for i, value in enumerate(values) if is_missing(value)]
+def _check_paths(table: Table, entries: Sequence[Entry]) -> None:
+    """Raise SourceError if a table names no path in some rows."""
+    empty = [] if table.holds_bytes else [i for i, entry in enumerate(entries) if not entry.place]
     if empty:
         raise SourceError(
-            f"{table}: data row {empty[0] + 1} has no path in column {path_column!r} ({len(empty)} in all)"
+            f"{table.given}: data row {empty[0] + 1} has no path in column {table.path_column!r} ({len(empty)} in all)"
         )
-    if any(isinstance(value, dict) or (isinstance(value, bytes) and b"\0" in value) for value in values):
-        raise SourceError(f"{table}: column {path_column!r} holds images, not paths; {_embed_first(table)}")
-    paths = [os.path.join(folder, os.fsdecode(value) if isinstance(value, bytes) else str(value)) for value in values]
-    return Listing(paths, columns[target] if target else None, path_column, target, tuple(notes))
+
+
+def _check_labels(source: Source, entries: Sequence[Entry]) -> None:
+    """Raise SourceError if the folders of a source do not label every image with a class."""
+    if source.label_depth is None:  # the archive labels its images, and some may have no label
+        return
+    if source.has_splits:
+        above = [entry.key.split("/")[: source.label_depth] for entry in entries if entry.label is not None]
+        splits = sorted({parts[-1] for parts in above if is_split(parts[-1])})
+        if len(splits) > 1:
+            _refuse_splits(source, splits, "/".join(above[0][:-1]))
+    loose = [entry for entry in entries if entry.label is None]
+    if len(loose) == len(entries):
+        raise SourceError(
+            f"{source.given}: images without classes; put them into one sub-folder per class, "
+            "or use a table with labels"
+        )
+    if loose:
+        first = loose[0].key.rpartition("/")[2]
+        raise SourceError(
+            f"{source.given}: {len(loose)} images lie beside the class folders ({first}); move them into a class, "
+            f'or set exclude="{loose[0].key}"'
+        )
+
+
+def _refuse_splits(source: Source, splits: Sequence[str], above: str) -> None:
+    """Raise SourceError with the commands that fit on one part of a data set and evaluate on another."""
+    train = next((name for name in splits if name.lower().startswith("train")), splits[0])
+    rest = next(name for name in splits if name != train)
+    if isinstance(source, Files) and source.pattern is None:
+        first, second = (os.path.join(source.given, name) for name in (train, rest))
+        hint = (
+            f"run: featx fit {shlex.quote(first)} -o MODEL.featx, then: featx evaluate MODEL.featx "
+            f"{shlex.quote(second)}; in Python: featx.fit({first!r}), then featx.evaluate(pipeline, {second!r})"
+        )
+    else:
+        prefix = f"{above}/" if above else ""
+        hint = f'fit on one with include="{prefix}{train}/*" and evaluate on another with include="{prefix}{rest}/*"'
+    raise SourceError(f"{source.given}: {' and '.join(splits)} are parts of a data set, not classes; {hint}")
+
+
+def _check_classes(parts: Sequence[_Part]) -> None:
+    n = len({value for part in parts for value in part.targets if value is not None})
+    if n < 2:
+        given = " ".join(part.source.given for part in parts)
+        raise SourceError(f"{given}: images of {n} class; at least two sub-folders with images are needed")
+
+
+def _agreed(sources: Sequence[Source], name: str) -> str | None:
+    """Return the column that all sources agree on."""
+    names = {getattr(source, name) for source in sources}
+    return names.pop() if len(names) == 1 else None
+
+
+def _notes(sources: Sequence[Source]) -> tuple[str, ...]:
+    """Collect the notes of all sources, naming the source if there are several."""
+    notes = [(source.given, note) for source in sources for note in source.notes]
+    return tuple(f"{given}: {note}" if len(sources) > 1 else note for given, note in notes)
+
+
+def _join_columns(parts: Sequence[_Part]) -> dict[str, list[Any]] | None:
+    """Join the columns of tables that have the same ones."""
+    first = parts[0].columns
+    if first is None or any(part.columns is None or list(part.columns) != list(first) for part in parts):
+        return None
+    return {name: [value for part in parts for value in (part.columns or {})[name]] for name in first}

@@ -1,4 +1,4 @@
-"""Where images come from: one file a kind, each a `Source`."""
+"""Recognise the kind of a source and open it."""
 
 from __future__ import annotations
 
@@ -7,36 +7,45 @@ import os
 from collections.abc import Sequence
 
 from featx.errors import InputError, SourceError
-from featx.sources.base import Contents, Entry, Source, key_of
+from featx.sources.base import Contents, Entry, Patterns, Source, key_of
 from featx.sources.compressed_tar import PACKED_SUFFIXES, PackedTar
 from featx.sources.filesystem import RemoteStore, is_url
-from featx.sources.folder import Files
+from featx.sources.folder import Files, RemoteFiles, refuse_unlistable
 from featx.sources.huggingface import HuggingFace, is_saved_dataset
-from featx.sources.listing import ARCHIVE_SUFFIXES, refuse_unlistable
-from featx.sources.remote import RemoteFiles
-from featx.sources.table import Table
-from featx.sources.tables import TABLE_SUFFIXES
+from featx.sources.table import TABLE_SUFFIXES, Table
 from featx.sources.tar import Tar
 from featx.sources.zip import Zip
 
 __all__ = ["Contents", "Entry", "Source", "key_of", "open_source", "open_sources"]
 
+_ZSTD_SUFFIXES = (".tar.zst", ".tzst")
+_FILE_SUFFIXES = (*TABLE_SUFFIXES, ".zip", ".tar", *PACKED_SUFFIXES, *_ZSTD_SUFFIXES)
+
 
 def open_sources(
-    given: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
     *,
     path_column: str | None = None,
     target: str | None = None,
+    include: str | Sequence[str] = (),
+    exclude: str | Sequence[str] = (),
+    need_target: bool = False,
 ) -> list[Source]:
-    """Tell what each source is.
+    """Open one or more sources of images.
 
     Parameters
     ----------
-    given : str, path or list of them
-        Folders, globs, image files, tables (CSV, TSV, Parquet), zip and tar archives, here or at
-        an address that fsspec opens; folders that Hugging Face's `datasets` saved.
+    source : str, path, or sequence of them
+        Folders, globs, image files, tables (CSV, TSV, Parquet), zip and tar archives, on this machine or at
+        an fsspec address, and folders saved by Hugging Face's `datasets`. A glob of tables or archives opens
+        each of them.
     path_column, target : str or None
-        Columns of tables; None takes the obvious ones.
+        Columns of tables. None takes columns with obvious names.
+    include, exclude : str or sequence of str
+        Glob patterns on the images' keys, such as ``"*.jpg"`` or ``"drafts/*"``; ``*`` matches slashes as well.
+        An image is listed if it matches one of ``include`` (if there is any) and none of ``exclude``.
+    need_target : bool, default=False
+        True if tables must have a target column.
 
     Returns
     -------
@@ -45,21 +54,37 @@ def open_sources(
     Raises
     ------
     SourceError
-        When one does not exist, or is of no kind that is known.
+        If a source does not exist or is of no known kind.
+
+    Examples
+    --------
+    >>> from featx.samples import extract_fashion_mnist
+    >>> from featx.sources import open_sources
+    >>> extract_fashion_mnist("clothes")
+    >>> (source,) = open_sources("clothes/test", include="bag/*")
+    >>> sum(1 for entry in source.entries())
+    30
     """
-    texts = [os.fspath(one) for one in ([given] if isinstance(given, (str, os.PathLike)) else given)]
+    given = [source] if isinstance(source, (str, os.PathLike)) else source
+    texts = [os.fspath(one) for one in given]
     if not texts or not all(isinstance(text, str) and text for text in texts):
-        raise InputError(f"source={given!r}: expected folders, globs, tables or archives")
-    expanded = [one for text in texts for one in _expand(text)]
-    sources = [open_source(text, path_column, target) for text in expanded]
-    if (path_column or target) and not any(isinstance(source, (Table, HuggingFace)) for source in sources):
-        raise SourceError(f"{texts[0]}: --path-column and --target are columns of a table, and this is none")
+        raise InputError(f"source={source!r}: expected folders, globs, tables or archives")
+    sources = [
+        open_source(text, path_column, target, need_target=need_target) for text in texts for text in _expand(text)
+    ]
+    if not any(isinstance(opened, (Table, HuggingFace)) for opened in sources):
+        for name, column in (("path_column", path_column), ("target", target)):
+            if column:
+                raise SourceError(f"{texts[0]}: {name}={column!r} names a column of a table, and this is not a table")
+    patterns = Patterns(include, exclude, len(sources))
+    for opened in sources:
+        opened.patterns = patterns if patterns else None
     return sources
 
 
 def _expand(text: str) -> list[str]:
-    """Take a pattern of tables or archives as so many sources."""
-    if not text.lower().endswith((*TABLE_SUFFIXES, *ARCHIVE_SUFFIXES)) or os.path.exists(text):
+    """Expand a glob of tables or archives."""
+    if not text.lower().endswith(_FILE_SUFFIXES) or os.path.exists(text):
         return [text]
     if is_url(text):
         if "*" not in text:
@@ -70,21 +95,23 @@ def _expand(text: str) -> list[str]:
     return sorted(glob.glob(text, recursive=True)) or [text]
 
 
-def open_source(text: str, path_column: str | None = None, target: str | None = None) -> Source:
-    """Tell what one source is; columns are those of a table, and of no matter to others."""
+def open_source(
+    text: str, path_column: str | None = None, target: str | None = None, *, need_target: bool = False
+) -> Source:
+    """Open one source; the columns count for a table and are ignored for any other kind."""
     lower = text.lower()
     if os.path.isdir(text):
-        return HuggingFace(text, path_column, target) if is_saved_dataset(text) else Files(text)
+        if is_saved_dataset(text):
+            return HuggingFace(text, path_column, target, need_target=need_target)
+        return Files(text)
     if lower.endswith(TABLE_SUFFIXES):
-        return Table(text, path_column, target)
+        return Table(text, path_column, target, need_target=need_target)
     if lower.endswith(".zip"):
         return Zip(text)
     if lower.endswith(".tar"):
         return Tar(text)
     if lower.endswith(PACKED_SUFFIXES):
         return PackedTar(text)
-    if lower.endswith((".tar.zst", ".tzst")):
-        raise SourceError(f"{text}: zstd is not read here; unpack it first: zstd -d --rm keeps the tar")
-    if is_url(text):
-        return RemoteFiles(text)
-    return Files(text)
+    if lower.endswith(_ZSTD_SUFFIXES):
+        raise SourceError(f"{text}: zstd is not supported; unpack it first: zstd -d --rm keeps the tar")
+    return RemoteFiles(text) if is_url(text) else Files(text)

@@ -1,4 +1,4 @@
-"""Images in zip archives, whose directory is read a name at a time and not held."""
+"""List images in zip archives, reading the directory a name at a time without holding it."""
 
 from __future__ import annotations
 
@@ -14,45 +14,37 @@ from featx.errors import SourceError, first_line
 from featx.images.decode import UnreadableError
 from featx.sources.base import Contents, Entry, key_of
 from featx.sources.filesystem import LARGEST_FILE, check_size
-from featx.sources.listing import is_image
 from featx.sources.tar import Archive
 
 __all__ = ["Member", "Zip", "read_directory"]
 
-# The records of PKWARE's APPNOTE that tell where members lie
+# The records of PKWARE's APPNOTE that locate members
 _END = struct.Struct("<4s4H2LH")
 _LOCATOR_OF_END_64 = struct.Struct("<4sLQL")
 _END_64 = struct.Struct("<4sQ2H2L4Q")
 _MEMBER = struct.Struct("<4s6H3L5H2L")
 _LOCAL_HEADER = struct.Struct("<4s5H3I2H")
 
-_LARGEST_COMMENT = 2**16 - 1
+_MAX_COMMENT_BYTES = 2**16 - 1
 _IN_EXTRA = 2**32 - 1
 _ENCRYPTED, _IN_UTF_8 = 0x1, 0x800
 
 
 class Zip(Archive):
-    """A zip archive; the first folder of a name is its label."""
+    """A zip archive."""
 
-    def entries(self) -> Iterator[Entry]:
-        """Read the directory at its end."""
-        others, found = 0, False
+    def _members(self) -> Iterator[Entry]:
+        """Read the directory at the end of the archive."""
         with self.store.open(self.path) as file:
             try:
                 for member in read_directory(file):
-                    folder, _, base = member.name.rpartition(b"/")
-                    if not base:
+                    name = member.name.removeprefix(b"./")
+                    if name.endswith(b"/") or not self._takes(name):
                         continue
-                    if not is_image(os.fsdecode(base)):
-                        others += 1
-                        continue
-                    found = True
                     place = " ".join(map(str, member[1:])).encode()
-                    label = key_of(folder.partition(b"/")[0]) or None
-                    yield Entry(key_of(member.name), place, label, f"{member.size} {member.crc:08x}")
+                    yield Entry(key_of(name), place, None, f"{member.size} {member.crc:08x}")
             except (zipfile.BadZipFile, OSError, EOFError, ValueError) as error:
                 raise SourceError(f"{self.given}: cannot be read as zip ({first_line(error)})") from None
-        self._refuse_empty(found, others)
 
     def contents(self) -> Contents:
         """Read members from where they lie."""
@@ -79,12 +71,12 @@ class Zip(Archive):
             except zlib.error as error:
                 raise UnreadableError(f"damaged in the archive ({error})") from None
         if len(data) != size or zlib.crc32(data) != crc:
-            raise UnreadableError("damaged in the archive: its size or checksum is another")
+            raise UnreadableError("damaged in the archive: its size or checksum differs")
         return data
 
 
 class Member(NamedTuple):
-    """One line of an archive's directory: its name in UTF-8, where its header lies, and how it is packed."""
+    """One line of an archive's directory: name in UTF-8, position of its header, and how it is packed."""
 
     name: bytes
     offset: int
@@ -96,12 +88,12 @@ class Member(NamedTuple):
 
 
 def read_directory(file: Any) -> Iterator[Member]:
-    """Read a zip archive's directory as it comes; `zipfile` would hold some 600 bytes a member.
+    """Read a zip archive's directory member by member; `zipfile` would hold some 600 bytes per member.
 
     Parameters
     ----------
     file : binary file
-        It can seek.
+        Must be seekable.
 
     Yields
     ------
@@ -110,7 +102,7 @@ def read_directory(file: Any) -> Iterator[Member]:
     Raises
     ------
     zipfile.BadZipFile
-        When there is no directory, or it is damaged.
+        If the directory is missing or damaged.
 
     Examples
     --------
@@ -140,9 +132,9 @@ def read_directory(file: Any) -> Iterator[Member]:
 
 
 def _find_directory(file: Any) -> tuple[int, int, int]:
-    """Give where the directory begins, its bytes, and how many bytes lie before the archive itself."""
+    """Return where the directory begins, its size, and the number of bytes before the archive itself."""
     end = file.seek(0, os.SEEK_END)
-    tail_start = max(0, end - _END.size - _LARGEST_COMMENT)
+    tail_start = max(0, end - _END.size - _MAX_COMMENT_BYTES)
     file.seek(tail_start)
     tail = _exactly(file, end - tail_start)
     place = tail.rfind(b"PK\x05\x06", 0, max(0, len(tail) - _END.size + 4))
@@ -173,7 +165,7 @@ def _exactly(file: Any, size: int) -> bytes:
 
 
 def _complete(numbers: tuple[int, ...], extra: bytes) -> list[int]:
-    """Take numbers that need more than 32 bits from the field that ZIP64 adds, which has those alone, in order."""
+    """Complete numbers of more than 32 bits from the ZIP64 field, which holds only these, in order."""
     if _IN_EXTRA not in numbers:
         return list(numbers)
     while len(extra) >= 4:

@@ -15,7 +15,7 @@ from featx.cli.options import add_command, note, note_failures
 from featx.errors import Failure, InputError
 from featx.images.decode import UnreadableError, decode, describe
 from featx.images.preprocess import Preprocess, to_canvas
-from featx.sources.listing import list_source
+from featx.sources import list_images
 
 EXAMPLE = """\
   featx backbones quantize efficientnet_lite0 --images photos/
@@ -50,15 +50,15 @@ def run(options: argparse.Namespace) -> None:
 
     backbone = open_backbone(options.backbone)
     output = options.output or own_file(f"{backbone.path.stem}_{options.precision}")
-    listing = list_source(options.images, need_target=options.labelled)
+    listing = list_images(options.images, need_target=options.labelled)
     note(*listing.notes)
-    order = list(range(len(listing.paths)))
+    order = list(range(len(listing)))
     random.Random(0).shuffle(order)
     n_calibrate = min(options.calibrate, len(order) // 2)
     if options.calibrate < 1 or options.measure < 1 or n_calibrate < 1:
         raise InputError(f"--images: {len(order)} images; some calibrate and others measure, so give two at least")
     chosen = order[: n_calibrate + options.measure]
-    pixels, failures = _read([listing.paths[i] for i in chosen], backbone.preprocess)
+    pixels, failures = _read([listing.items[i] for i in chosen], backbone.preprocess)
     note_failures(failures, "left out")
     failed = {failure.index for failure in failures}
     kept = [i for i in range(len(chosen)) if i not in failed]
