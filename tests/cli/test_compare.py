@@ -137,7 +137,7 @@ MISTAKES = {
     "plot is a source": ("P --plot W/train/bag/FIRST", "is one of the images"),
     "one class": ("one.csv --target y", "every labelled image is of class ant"),
     "single images": ("single.csv --target y", "classes have a single image"),
-    "nothing labelled": ("empty.csv --target y", "not one of 2 rows has a value"),
+    "nothing labelled": ("empty.csv --target y", "all 2 rows are empty"),
 }
 
 

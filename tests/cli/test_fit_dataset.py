@@ -161,7 +161,7 @@ def test_whole_numbers_are_asked_about(featx, here, world):
     assert featx("embed", "t.csv", "--target", "label", "-o", "vectors").code == 0
     ran = featx("fit", "vectors", "-o", "m.featx")
     assert ran.code == 2
-    assert "--task classification or --task regression" in ran.err
+    assert "classes or quantities?" in ran.err
     assert featx("fit", "vectors", "-o", "m.featx", "--task", "regression", "--no-cross-validation").code == 0
 
 

@@ -106,4 +106,4 @@ def test_no_label_at_all(featx, here, world):
     write_csv("none.csv", ["path", "label"], *[[path, ""] for path in images(world, "bag")])
     ran = featx("fit", "none.csv", "--target", "label", "-o", "m.featx")
     assert ran.code == 2
-    assert "not one of 12 rows has a value" in ran.err
+    assert "all 12 rows are empty" in ran.err

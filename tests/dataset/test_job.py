@@ -212,7 +212,7 @@ def test_a_source_that_goes_away_blames_no_image(tree, extractor, monkeypatch):
         return real(content, shortest)
 
     monkeypatch.setattr(engine, "decode", decode)
-    with pytest.raises(featx.SourceError, match=r"photos: .*photos is gone; when it is back, the next run goes on"):
+    with pytest.raises(featx.SourceError, match=r"photos: .*photos is gone; when it is back, the next run continues"):
         dataset.embed("photos", "vectors", extractor.set_params(n_threads=1, batch_size=2), shard_size=4)
     assert all(row["status"] == "ok" for row in rows("vectors"))
     assert len(rows("vectors")) < 20

@@ -179,7 +179,7 @@ def test_a_server_that_fails_blames_no_image(address, extractor):
         def shard(self, number, counts):
             Handler.broken = True
 
-    with pytest.raises(featx.SourceError, match=r"photos: cannot be reached; when it can, the next run goes on"):
+    with pytest.raises(featx.SourceError, match=r"photos: cannot be reached; when it can, the next run continues"):
         dataset.embed(
             f"{address}/photos",
             "vectors",
@@ -217,7 +217,7 @@ def test_what_is_too_large_elsewhere_is_not_held(memory, extractor, monkeypatch)
     [
         ("memory://nowhere", "memory://nowhere: nothing is there, or it cannot be reached"),
         ("memory://nowhere/t.zip", "memory://nowhere/t.zip: no such file"),
-        ("memory://data/photos/*.gif", "no images there"),
+        ("memory://data/photos/*.gif", "no image matches"),
         ("nonsense://a/b", "nonsense://a/b: fsspec cannot open it"),
     ],
 )

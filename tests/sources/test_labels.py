@@ -5,12 +5,17 @@ import math
 import pytest
 
 from featx.errors import SourceError
-from featx.sources.labels import read_target
-from featx.sources.listing import Listing
+from featx.sources import Listing
+from featx.sources.labels import FolderLabels, leave_out_unlabelled, read_target
 
 
 def read(values, task=None, column="y"):
-    return read_target(Listing([f"{i}.png" for i in range(len(values))], values, "path", column), task)
+    return read_target(listing(values, column), task)
+
+
+def listing(values, column):
+    names = [f"{i}.png" for i in range(len(values))]
+    return Listing(names, names, values, "path", column)
 
 
 @pytest.mark.parametrize(
@@ -50,7 +55,7 @@ def test_numbers_are_a_regression(values, numbers):
     [["0", "1", "2"], [0, 1, 1], ["0", "1000"], [1.0, 2.0], ["100000", "200000"] * 3, ["-1", "1"] * 3],
 )
 def test_whole_numbers_that_may_be_classes_are_asked_about(values):
-    with pytest.raises(SourceError, match=r"column 'y' holds whole numbers such as .*--task classification"):
+    with pytest.raises(SourceError, match=r"column 'y' holds whole numbers such as .*task=\"classification\""):
         read(values)
 
 
@@ -80,7 +85,7 @@ def test_a_regression_refuses_what_is_no_finite_number(word):
 
 @pytest.mark.parametrize("word", ["nan", "NaN", "inf", "-inf", math.inf])
 def test_nan_and_inf_among_numbers_make_no_classes(word):
-    with pytest.raises(SourceError, match=r"column 'y' holds numbers and .*leave the row out"):
+    with pytest.raises(SourceError, match=r"column 'y': .* is not a number .*drop the row"):
         read(["1.5", word, "2.5"])
 
 
@@ -97,18 +102,54 @@ def test_folder_names_are_classes_even_when_they_are_numbers():
 
 
 def test_a_folder_gives_no_regression():
-    with pytest.raises(SourceError, match="a folder gives classes"):
+    with pytest.raises(SourceError, match="folder names are classes"):
         read(["1.5", "2.5"], "regression", column=None)
 
 
 @pytest.mark.parametrize("word", ["n/a", "1,5", "-", "unknown"])
 def test_a_few_words_among_numbers_are_asked_about(word):
-    listing = Listing(list("abcde"), ["1.5", "2.5", word, "3.5", "4.5"], target_column="price")
-    with pytest.raises(SourceError, match=r"holds numbers and .* \(decimals take a point\)"):
-        read_target(listing, None)
-    assert read_target(listing, "classification").values[2] == word
+    prices = listing(["1.5", "2.5", word, "3.5", "4.5"], "price")
+    with pytest.raises(SourceError, match=r"is not a number \(use a decimal point\)"):
+        read_target(prices, None)
+    assert read_target(prices, "classification").values[2] == word
 
 
 def test_labels_lose_blanks_around_them_and_bytes_are_text():
-    listing = Listing(list("abc"), ["ant", "ant ", b"bee"], target_column="kind")
-    assert read_target(listing, None).values == ["ant", "ant", "bee"]
+    assert read(["ant", "ant ", b"bee"]).values == ["ant", "ant", "bee"]
+
+
+@pytest.mark.parametrize(
+    ("keys", "labels"),
+    [
+        (["ants/1.png", "bees/1.png"], ["ants", "bees"]),
+        (["ants/1.png", "ants/2024/2.png", "loose.png"], ["ants", "ants", None]),
+        (["ants/1.png", "ants/2.png"], ["ants", "ants"]),
+        (["ants/a/1.png", "ants/2.png"], ["ants", "ants"]),
+        (["photos/ants/1.png", "photos/bees/1.png"], ["ants", "bees"]),
+        (["home/me/ants/1.png", "home/me/bees/x/1.png"], ["ants", "bees"]),
+        (["train/ants/1.png", "val/bees/1.png", "val/2.png"], ["ants", "bees", None]),
+        (["all/Train/ants/1.png", "all/Test/bees/1.png"], ["ants", "bees"]),
+        (["test/1.png", "product/1.png"], ["test", "product"]),
+        (["1.png", "2.png"], [None, None]),
+    ],
+)
+def test_folders_of_an_archive_label_its_images(keys, labels):
+    rule = FolderLabels()
+    for key in keys:
+        rule.add(key)
+    assert [rule.label(key) for key in keys] == labels
+
+
+def test_folders_that_are_known_are_not_skipped():
+    assert FolderLabels(["photos"]).label("photos/ants/1.png") == "photos"
+    assert FolderLabels(["train", "val", "docs"]).label("train/ants/1.png") == "ants"
+
+
+def test_images_without_a_target_are_set_apart():
+    labelled, unlabelled = leave_out_unlabelled(listing(["ant", None, "bee", " "], "y"))
+    assert (labelled.items, labelled.targets) == (["0.png", "2.png"], ["ant", "bee"])
+    assert unlabelled.names == ["1.png", "3.png"]
+    whole, none = leave_out_unlabelled(listing(["ant", "bee"], "y"))
+    assert (len(whole), len(none)) == (2, 0)
+    with pytest.raises(SourceError, match="column 'y': all 2 rows are empty"):
+        leave_out_unlabelled(listing([None, ""], "y"))

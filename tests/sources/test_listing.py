@@ -1,15 +1,13 @@
-"""Folders, globs and image files as a list of images; the files are empty, since nothing is opened."""
+"""List folders, globs and image files; the files are empty, since nothing is opened."""
 
 import os
 import tempfile
+from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
-from featx.errors import SourceError
-from featx.sources.listing import list_labelled_folder, list_source
-from featx.sources.opening import open_source
+from featx.errors import InputError, SourceError
+from featx.sources import list_images, load_folder, open_sources
 
 
 @pytest.fixture
@@ -31,17 +29,18 @@ def make_tree(tmp_path, monkeypatch):
 
 
 def list_all(source):
-    return list_source([source]).paths
+    return list_images(source).items
 
 
 def list_job(source):
-    return list(open_source(source).entries())
+    (opened,) = open_sources(source)
+    return list(opened.entries())
 
 
 def test_sub_folders_are_classes_sorted_by_class_and_path(make_tree):
     make_tree("p/wasps/1.png", "p/ants/2.JPG", "p/ants/1.jpeg", "p/ants/deep/er/3.webp")
-    listing = list_source(["p"], need_target=True)
-    assert listing.paths == ["p/ants/1.jpeg", "p/ants/2.JPG", "p/ants/deep/er/3.webp", "p/wasps/1.png"]
+    listing = list_images("p", need_target=True)
+    assert listing.items == ["p/ants/1.jpeg", "p/ants/2.JPG", "p/ants/deep/er/3.webp", "p/wasps/1.png"]
     assert listing.targets == ["ants", "ants", "ants", "wasps"]
     assert listing.target_column is None
     assert listing.path_column is None
@@ -50,26 +49,34 @@ def test_sub_folders_are_classes_sorted_by_class_and_path(make_tree):
 
 def test_names_with_spaces_and_unicode_are_kept(make_tree):
     make_tree("my photos/bäume ü/ein bild.png", "my photos/日本/写真 [1].jpg")
-    listing = list_labelled_folder("my photos")
+    listing = list_images("my photos", need_target=True)
     assert listing.targets == ["bäume ü", "日本"]
-    assert all(os.path.isfile(path) for path in listing.paths)
+    assert all(os.path.isfile(path) for path in listing.items)
 
 
 def test_hidden_files_and_folders_are_passed_over_in_silence(make_tree):
     make_tree("p/a/1.png", "p/b/1.png", "p/.git/x.png", "p/a/.thumbs/t.png", "p/a/._1.png", "p/.DS_Store")
-    listing = list_labelled_folder("p")
-    assert listing.paths == ["p/a/1.png", "p/b/1.png"]
+    listing = list_images("p", need_target=True)
+    assert listing.items == ["p/a/1.png", "p/b/1.png"]
     assert listing.notes == ()
 
 
 def test_other_files_are_counted(make_tree):
     make_tree("p/a/1.png", "p/a/notes.txt", "p/b/1.png", "p/b/x/data.json")
-    assert list_labelled_folder("p").notes == ("passed over 2 other files, no images by their names",)
+    (note,) = list_images("p", need_target=True).notes
+    assert note == "2 files are not images by their names: .txt 1, .json 1"
+
+
+def test_formats_of_cameras_and_phones_are_named(make_tree):
+    make_tree("p/1.png", "p/1.HEIC", "p/2.heic", "p/3.cr2", "p/Makefile")
+    (note,) = list_images("p").notes
+    assert note.startswith("4 files are not images by their names: .heic 2, ")
+    assert note.endswith("(HEIC and RAW must be converted first, to JPEG for example)")
 
 
 def test_a_class_folder_without_images_is_no_class_and_named(make_tree):
     make_tree("p/a/1.png", "p/b/1.png", "p/c/")
-    listing = list_labelled_folder("p")
+    listing = list_images("p", need_target=True)
     assert set(listing.targets) == {"a", "b"}
     assert listing.notes == ("sub-folders without images, not taken as classes: c",)
 
@@ -79,7 +86,7 @@ def test_a_class_folder_without_images_is_no_class_and_named(make_tree):
     [
         (["p/a/1.png"], "images of 1 class; at least two"),
         (["p/a/1.png", "p/b/"], "images of 1 class; at least two"),
-        (["p/a/", "p/b/"], "images of 0 class; at least two"),
+        (["p/a/", "p/b/"], "no images in this folder"),
         (["p/a/1.png", "p/b/1.png", "p/loose.png"], "1 images lie beside the class folders (loose.png)"),
         (["p/1.png", "p/2.png"], "images without classes"),
     ],
@@ -87,7 +94,7 @@ def test_a_class_folder_without_images_is_no_class_and_named(make_tree):
 def test_a_folder_that_is_not_one_of_classes_is_refused(make_tree, names, said):
     make_tree(*names)
     with pytest.raises(SourceError) as caught:
-        list_labelled_folder("p")
+        list_images("p", need_target=True)
     assert str(caught.value).startswith("p: ")
     assert said in str(caught.value)
 
@@ -105,25 +112,26 @@ def test_a_folder_that_is_not_one_of_classes_is_refused(make_tree, names, said):
 def test_a_split_is_refused_with_the_commands_to_run(make_tree, folders, train, rest):
     make_tree(*(f"p/{folder}/ants/1.png" for folder in folders))
     with pytest.raises(SourceError) as caught:
-        list_labelled_folder("p")
+        list_images("p", need_target=True)
     assert f"featx fit p/{train} -o MODEL.featx" in str(caught.value)
     assert f"featx evaluate MODEL.featx p/{rest}" in str(caught.value)
+    assert f"featx.fit('p/{train}')" in str(caught.value)
 
 
 def test_the_commands_to_run_are_quoted(make_tree):
     make_tree("my p/train/a/1.png", "my p/val/a/1.png")
     with pytest.raises(SourceError, match=r"featx fit 'my p/train' -o .* MODEL\.featx 'my p/val'"):
-        list_labelled_folder("my p")
+        list_images("my p", need_target=True)
 
 
 def test_one_class_called_test_is_a_class(make_tree):
     make_tree("p/test/1.png", "p/product/1.png")
-    assert list_labelled_folder("p").targets == ["product", "test"]
+    assert list_images("p", need_target=True).targets == ["product", "test"]
 
 
 def test_a_split_is_fine_without_labels(make_tree):
     make_tree("p/train/a/1.png", "p/val/a/1.png")
-    assert list_source(["p"]).paths == ["p/train/a/1.png", "p/val/a/1.png"]
+    assert list_images("p").items == ["p/train/a/1.png", "p/val/a/1.png"]
 
 
 def test_links_are_followed_but_never_round_or_up(make_tree):
@@ -132,15 +140,15 @@ def test_links_are_followed_but_never_round_or_up(make_tree):
     os.symlink("..", "p/a/root")
     os.symlink("../..", "p/b/above")
     os.symlink("../../elsewhere", "p/b/more")
-    listing = list_labelled_folder("p")
-    assert listing.paths == ["p/a/1.png", "p/b/1.png", "p/b/more/2.png"]
+    listing = list_images("p", need_target=True)
+    assert listing.items == ["p/a/1.png", "p/b/1.png", "p/b/more/2.png"]
     assert listing.targets == ["a", "b", "b"]
 
 
 def test_a_class_may_be_a_link(make_tree):
     make_tree("p/a/1.png", "elsewhere/2.png")
     os.symlink("../elsewhere", "p/b")
-    assert list_labelled_folder("p").targets == ["a", "b"]
+    assert list_images("p", need_target=True).targets == ["a", "b"]
 
 
 @pytest.mark.parametrize(
@@ -154,30 +162,30 @@ def test_a_class_may_be_a_link(make_tree):
 )
 def test_globs(make_tree, pattern, expected):
     make_tree("p/1.png", "p/2.png", "p/3.jpg", "p/x/4.jpg")
-    assert list_source([pattern]).paths == expected
+    assert list_images(pattern).items == expected
 
 
 def test_a_glob_passes_over_what_is_no_image(make_tree):
     make_tree("p/1.png", "p/a.txt", "p/x/2.png", "p/x/b.txt")
-    listing = list_source(["p/*"])
-    assert listing.paths == ["p/1.png", "p/x/2.png"]  # as the shell hands folders on
-    assert listing.notes == ("passed over 2 other files, no images by their names",)
-    assert list_source(["p/**"]).paths == ["p/1.png", "p/x/2.png"]
+    listing = list_images("p/*")
+    assert listing.items == ["p/1.png", "p/x/2.png"]  # as the shell hands folders on
+    assert listing.notes == ("2 files are not images by their names: .txt 2",)
+    assert list_images("p/**").items == ["p/1.png", "p/x/2.png"]
 
 
 def test_a_file_whose_name_looks_like_a_glob_is_a_file(make_tree):
     make_tree("a[1].png", "a1.png")
-    assert list_source(["a[1].png"]).paths == ["a[1].png"]
+    assert list_images("a[1].png").items == ["a[1].png"]
 
 
 def test_sources_keep_their_order_and_may_mix(make_tree):
     make_tree("z.png", "p/b.png", "p/a.png", "y1.png", "y2.png")
-    assert list_source(["z.png", "p", "y*.png"]).paths == ["z.png", "p/a.png", "p/b.png", "y1.png", "y2.png"]
+    assert list_images(["z.png", "p", "y*.png"]).items == ["z.png", "p/a.png", "p/b.png", "y1.png", "y2.png"]
 
 
 def test_a_file_is_taken_whatever_its_name(make_tree):
     make_tree("image-without-suffix")
-    assert list_source(["image-without-suffix"]).paths == ["image-without-suffix"]
+    assert list_images("image-without-suffix").items == ["image-without-suffix"]
 
 
 @pytest.mark.parametrize(
@@ -187,21 +195,24 @@ def test_a_file_is_taken_whatever_its_name(make_tree):
         (["p/*.gif"], {}, "p/*.gif: no image matches"),
         (["no-images"], {}, "no-images: no images in this folder (1 other files)"),
         (["nowhere.csv"], {}, "nowhere.csv: no such file"),
-        (["nowhere.csv", "p"], {}, "nowhere.csv: a table stands alone"),
-        (["p"], {"path_column": "file"}, "p: --path-column and --target are columns of a table"),
-        (["p"], {"target": "y"}, "p: --path-column and --target are columns of a table"),
-        (["p/a/1.png"], {"need_target": True}, "p/a/1.png: no labels; give one folder"),
-        (["p", "no-images"], {"need_target": True}, "p no-images: no labels; give one folder"),
-        (["p.tar.gz"], {}, "p.tar.gz: an archive; embed it first: featx embed p.tar.gz -o DIR, then featx fit DIR"),
-        (["the p.zip"], {"need_target": True}, "the p.zip: an archive; embed it first: featx embed 'the p.zip' -o DIR"),
-        (["vectors"], {}, "vectors: a dataset of embeddings, and images are expected here"),
-        (["vectors"], {"need_target": True}, "vectors: a dataset of embeddings, and images are expected here"),
+        (["nowhere.csv", "p"], {}, "nowhere.csv: no such file"),
+        (["p"], {"path_column": "file"}, "p: path_column='file' names a column of a table"),
+        (["p"], {"target": "y"}, "p: target='y' names a column of a table"),
+        (["p/a/1.png"], {"need_target": True}, "p/a/1.png: images without classes"),
+        (["p", "no-images"], {"need_target": True}, "no-images: no images in this folder"),
+        (["p.tar.gz"], {}, "p.tar.gz: cannot be read as tar"),
+        (["the p.zip"], {"need_target": True}, "the p.zip: cannot be read as zip"),
+        (["vectors"], {}, "vectors: a dataset of embeddings; open it with featx.dataset.open"),
+        (["vectors"], {"need_target": True}, "vectors: a dataset of embeddings"),
+        (["p"], {"include": "*.gif"}, "p: include='*.gif' matches no image; patterns apply to names such as 'a/1.png'"),
+        (["p"], {"include": ["*.png", "b/*"]}, "p: include='b/*' matches no image"),
+        (["p"], {"exclude": "*"}, "p: exclude='*' leaves no image"),
     ],
 )
 def test_sources_that_cannot_be_used(make_tree, sources, options, said):
     make_tree("p/a/1.png", "no-images/x.txt", "p.tar.gz", "the p.zip", "vectors/_manifest.json")
     with pytest.raises(SourceError) as caught:
-        list_source(sources, **options)
+        list_images(sources, **options)
     assert str(caught.value).startswith(said)
 
 
@@ -235,10 +246,70 @@ def test_a_glob_passes_over_no_folder_that_cannot_be_listed(nobody, pattern, who
         whole(pattern)
 
 
-@pytest.mark.parametrize("content", [b"\x89PNG\r\n\0\0", {"bytes": b"\x89PNG", "path": None}])
-def test_a_table_of_images_is_no_table_of_paths(tmp_path, content):
-    pq.write_table(pa.table({"image": [content] * 2, "label": ["a", "b"]}), tmp_path / "t.parquet")
-    with pytest.raises(SourceError) as caught:
-        list_source([str(tmp_path / "t.parquet")], path_column="image")
-    assert "column 'image' holds images, not paths; embed it first: featx embed" in str(caught.value)
-    assert len(str(caught.value)) < 300
+def test_a_split_is_taken_one_part_at_a_time(make_tree):
+    make_tree("p/train/ants/1.png", "p/train/bees/1.png", "p/val/ants/1.png", "p/val/bees/1.png")
+    listing = list_images("p", include="train/*", need_target=True)
+    assert listing.items == ["p/train/ants/1.png", "p/train/bees/1.png"]
+    assert listing.targets == ["ants", "bees"]
+    with pytest.raises(SourceError, match=r'fit on one with include="train/\*" and evaluate .* include="val/\*"'):
+        list_images("p/*", need_target=True)
+
+
+def test_patterns_select_by_the_path_below_the_folder(make_tree):
+    make_tree("p/a/1.png", "p/a/1_mask.png", "p/b/1.jpg", "p/drafts/1.png")
+    listing = list_images("p", include=["*.png", "*.jpg"], exclude=["*_mask.png", "drafts/*"])
+    assert listing.items == ["p/a/1.png", "p/b/1.jpg"]
+    assert listing.notes == ("include and exclude leave out 2 images",)
+    assert list_images("p", exclude="*_mask.png").items[:2] == ["p/a/1.png", "p/b/1.jpg"]
+
+
+def test_patterns_count_over_all_sources(make_tree):
+    make_tree("p/a/1.png", "q/b/2.png")
+    assert list_images(["p", "q"], include="a/*").items == ["p/a/1.png"]
+    with pytest.raises(SourceError, match=r"include='c/\*' matches no image"):
+        list_images(["p", "q"], include=["a/*", "c/*"])
+
+
+@pytest.mark.parametrize("pattern", [[""], [3], ["a", None]])
+def test_a_pattern_is_text(make_tree, pattern):
+    make_tree("p/1.png")
+    with pytest.raises(InputError, match=r"exclude=.*expected a glob pattern"):
+        list_images("p", exclude=pattern)
+
+
+def test_several_sources_are_labelled_each_by_its_folders(make_tree):
+    make_tree("p/a/1.png", "q/b/2.png", "q/notes.txt")
+    listing = list_images(["p", "q"], need_target=True)
+    assert (listing.items, listing.targets) == (["p/a/1.png", "q/b/2.png"], ["a", "b"])
+    assert listing.notes == ("q: 1 file is not an image by its name: .txt 1",)
+
+
+def test_a_glob_is_labelled_as_its_folder(make_tree):
+    make_tree("p/ants/1.png", "p/ants/deep/2.png", "p/bees/1.png", "p/loose.png")
+    assert list_images("p/*/**/*.png", need_target=True).targets == ["ants", "ants", "bees"]
+    assert list_images("p").targets == ["ants", "ants", "bees", None]
+    assert list_images("p/*.png").targets is None
+
+
+@pytest.mark.parametrize("folder", ["p", "./p", "p/", "../{here}/p"])
+def test_paths_are_spelled_as_the_folder_is(make_tree, folder):
+    folder = folder.format(here=make_tree("p/a/1.png").name)
+    (item,) = list_images(folder).items
+    assert item == os.path.join(folder, "a", "1.png")
+    assert os.path.exists(item)
+
+
+def test_parts_of_a_listing(make_tree):
+    make_tree("p/a/1.png", "p/b/2.png", "p/c/3.png")
+    part = list_images("p").take([2, 0])
+    assert (len(part), part.items, part.targets) == (2, ["p/c/3.png", "p/a/1.png"], ["c", "a"])
+
+
+def test_a_folder_becomes_images_and_labels(make_tree):
+    make_tree("p/ants/1.png", "p/bees/1.png", "p/bees/2.png")
+    X, y = load_folder(Path("p"), exclude="bees/2*")
+    assert X == ["p/ants/1.png", "p/bees/1.png"]
+    assert y.tolist() == ["ants", "bees"]
+    assert y.dtype.kind == "U"
+    with pytest.raises(SourceError, match="nowhere: no such folder"):
+        load_folder("nowhere")
