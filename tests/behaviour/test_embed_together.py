@@ -209,19 +209,19 @@ def image(side):
 
 
 def test_recent_images_stay_within_their_room():
-    images = DecodedImageCache(room=10 * 4 * 100)
+    images = DecodedImageCache(max_bytes=10 * 4 * 100)
     for i in range(1000):
         images.put(i, image(10))
-        assert images._used == 4 * 100 * len(images._images) <= images.room
+        assert images.n_bytes == 4 * 100 * len(images._images) <= images.max_bytes
     assert sum(images.get(i) is not None for i in range(1000)) == 10
     images.put("large", image(30))
     assert images.get("large") is None
-    images.forget()
-    assert images._used == 0
+    images.clear()
+    assert images.n_bytes == 0
 
 
 def test_recent_images_give_a_part_of_what_is_more_than_their_room():
-    images = DecodedImageCache(room=100 * 4 * 100)
+    images = DecodedImageCache(max_bytes=100 * 4 * 100)
     hits = 0
     for _ in range(5):
         for i in range(200):
@@ -231,7 +231,7 @@ def test_recent_images_give_a_part_of_what_is_more_than_their_room():
 
 
 def test_recent_images_from_many_threads():
-    images = DecodedImageCache(room=50 * 4 * 100)
+    images = DecodedImageCache(max_bytes=50 * 4 * 100)
 
     def work(seed):
         for i in np.random.default_rng(seed).integers(0, 200, 3000):
@@ -245,13 +245,13 @@ def test_recent_images_from_many_threads():
         thread.start()
     for thread in threads:
         thread.join()
-    assert images._used == 4 * 100 * len(images._images) == 4 * 100 * len(images._keys)
+    assert images.n_bytes == 4 * 100 * len(images._images) == 4 * 100 * len(images._keys)
 
 
 def test_arrays_are_not_kept_since_they_cost_no_decoding(tmp_path, decoded):
     FeatureExtractor(layer="stem", cache=tmp_path / "cache").transform([data.coffee()])
-    assert keys.recent_images._used == 0
+    assert keys.recent_images.n_bytes == 0
     buffer = io.BytesIO()
     Image.fromarray(data.coffee()).save(buffer, "png")
     FeatureExtractor(layer="stem", cache=tmp_path / "cache").transform([buffer.getvalue()])
-    assert keys.recent_images._used == 400 * 600 * 4
+    assert keys.recent_images.n_bytes == 400 * 600 * 4

@@ -34,7 +34,7 @@ ARRAY = np.arange(40 * 40 * 3, dtype=np.uint8).reshape(40, 40, 3)
 @pytest.fixture
 def decoded(monkeypatch):
     """Count what is decoded, with no memory of what was decoded a moment ago."""
-    monkeypatch.setattr(keys, "recent_images", DecodedImageCache(room=0))
+    monkeypatch.setattr(keys, "recent_images", DecodedImageCache(max_bytes=0))
     seen = []
     real = engine.decode
 

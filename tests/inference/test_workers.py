@@ -23,7 +23,7 @@ from featx.inference import workers
 @pytest.fixture
 def several_processes(monkeypatch):
     """Let two processes share as few as eight images."""
-    monkeypatch.setattr(workers, "_FEWEST", 4)
+    monkeypatch.setattr(workers, "_MIN_IMAGES", 4)
 
 
 def test_processes_that_are_used_again_find_what_is_relative_to_another_folder(
