@@ -347,7 +347,7 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         (1280,)
         (1280,)
         """
-        batches = self._engine(self._views()).run(items, live=True)
+        batches = self._engine(self._views(), count_threads(self.n_threads)).run(items, live=True)
 
         def results() -> Iterator[npt.NDArray[np.float32] | Failure]:
             with closing(batches):
@@ -385,7 +385,7 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         size = self.batch_size or views[0].session.batch_size
         if len(items) > size:
             raise InputError(f"{len(items)} images: expected at most one batch, batch_size={size}; use embed instead")
-        return list(self._engine(views).embed(items))
+        return list(self._engine(views, n_threads=1).embed(items))
 
     @property
     def n_features(self) -> int:
@@ -487,10 +487,10 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         n_threads, session = count_threads(self.n_threads), views[0].session
         if count_jobs(self.n_jobs, len(items)) <= 1:
             size = session.split(len(items), n_threads, self.batch_size)
-            yield from self._engine(views, events, size).run(items[i] for i in range(len(items)))
+            yield from self._engine(views, n_threads, events, size).run(items[i] for i in range(len(items)))
             return
         missing = np.ones(len(items), bool)
-        for batch in self._engine(views, events).find_known(items):  # no process is started for these
+        for batch in self._engine(views, n_threads, events).find_known(items):  # no process is started for these
             missing[batch.indices] = False
             yield batch
         indices = np.flatnonzero(missing)
@@ -500,16 +500,18 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         size = self.batch_size or session.batch_size
         yield from embed_in_processes(items, indices, embed, n_jobs=n_jobs, batch_size=size, events=events)
 
-    def _engine(self, views: list[View], events: Events | None = None, batch_size: int | None = None) -> CachedEngine:
+    def _engine(
+        self, views: list[View], n_threads: int, events: Events | None = None, batch_size: int | None = None
+    ) -> CachedEngine:
         size = batch_size or self.batch_size or views[0].session.batch_size
-        options = Options(size, count_threads(self.n_threads), self.decode == "fast")
+        options = Options(size, n_threads, self.decode == "fast")
         cache = None
         if self.cache is not False:
             cache = FeatureCache(cache_folder() if self.cache is True else os.fspath(self.cache))
         return CachedEngine(views, options, cache, self.cache_verify, events)
 
     def _views(self) -> list[View]:
-        return open_views(self._spec(), self.device, self.providers)
+        return open_views(self._spec(), self.device, self.providers, cached=self.cache is not False)
 
     def _spec(self, *, download: bool = True) -> FeatureSpec:
         """Validate all parameters, and compare them with those at fit."""

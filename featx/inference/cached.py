@@ -35,7 +35,7 @@ from featx.inference.timing import timed
 __all__ = ["Batch", "CachedEngine", "Lookup"]
 
 #: Images that are read for one look-up; files whose state is known are looked up many at a time.
-_READ_CHUNK, _KNOWN_CHUNK = 8, 1024
+_READ_CHUNK, _KNOWN_CHUNK = 8, 2048
 #: Most chunks, and bytes read from missing images, that wait for a batch to fill up.
 _MAX_CHUNKS, _MAX_BYTES = 256, 128 << 20
 
@@ -128,14 +128,15 @@ class Lookup:
         """Store the features that were computed, and the digests of the files that were read."""
         failed = set(failed)
         rows, files = {}, {}
-        for item, row in zip(items, features, strict=True):
+        parts = np.split(features, self._ends[:-1], axis=1)
+        for n, item in enumerate(items):
             if item.digest is None or item.index in failed:
                 continue
             if item.state:
                 files[item.state] = item.digest
-            for i, (view, part) in enumerate(zip(self.views, np.split(row, self._ends[:-1]), strict=True)):
+            for i, view in enumerate(self.views):
                 if not item.rows or item.rows[i] is None:
-                    rows[make_key(view.setting, item.digest)] = part
+                    rows[make_key(view.setting, item.digest)] = parts[i][n]
         if rows or files:
             self.cache.put(rows, files)
 
@@ -159,14 +160,17 @@ class Lookup:
 
     def _find(self, items: Sequence[Item]) -> None:
         """Look up images by their digests, all views in one query."""
-        keys = [[make_key(view.setting, item.digest or b"") for view in self.views] for item in items]
-        rows = self.cache.get(list({key for item_keys in keys for key in item_keys})) if keys else {}
-        for item, item_keys in zip(items, keys, strict=True):
-            found = [rows.get(key) for key in item_keys]
-            item.rows = [
-                row if row is not None and len(row) == view.n_features else None
-                for row, view in zip(found, self.views, strict=True)
-            ]
+        keys = [make_key(view.setting, item.digest or b"") for item in items for view in self.views]
+        rows = self.cache.get(list(set(keys))) if keys else {}
+        found = map(rows.get, keys)
+        for item in items:
+            item.rows = tuple(
+                [
+                    row if row is not None and len(row) == view.n_features else None
+                    for view, row in zip(self.views, found, strict=False)
+                ]
+            )
+            item.is_known = all(row is not None for row in item.rows)
 
 
 @dataclass(eq=False)
@@ -331,12 +335,10 @@ class CachedEngine:
             return _Chunk(group[0].index if group else 0, features, group)
         with timed(self._events, "read"):
             self._lookup.read(group)
-        missing = []
-        for item, row in zip(group, features, strict=True):
-            if item.is_known:
-                row[...] = _join(item)
-            else:
-                missing.append(item)
+            missing = [item for item in group if not item.is_known]
+            for i, item in enumerate(group):
+                if item.is_known:
+                    features[i] = _join(item)
         self._events.spend("read", 0.0, len(group) - len(missing))
         n_bytes = sum(len(item.content) for item in missing if isinstance(item.content, bytes))
         return _Chunk(group[0].index if group else 0, features, missing, n_bytes)
@@ -357,8 +359,9 @@ class CachedEngine:
 
 
 def _join(item: Item) -> Row:
-    rows = [row for row in item.rows if row is not None]
-    return rows[0] if len(rows) == 1 else np.concatenate(rows)
+    rows = item.rows if len(item.rows) == 1 else [np.concatenate([row for row in item.rows if row is not None])]
+    assert rows[0] is not None
+    return rows[0]
 
 
 def _is_done(chunk: _Chunk, queue: list[tuple[_Chunk, Item]]) -> bool:

@@ -112,6 +112,8 @@ class Item:
         State of the file before it was read.
     rows : sequence of (ndarray or None), default=()
         Features that are known already, one entry per view.
+    is_known : bool, default=False
+        All views are known: there is nothing to compute.
     """
 
     index: int
@@ -122,11 +124,7 @@ class Item:
     digest: bytes | None = None
     state: FileState | None = None
     rows: Sequence[Row | None] = ()
-
-    @property
-    def is_known(self) -> bool:
-        """Return whether no view needs to compute anything."""
-        return bool(self.rows) and all(row is not None for row in self.rows)
+    is_known: bool = False
 
 
 class Engine:

@@ -41,7 +41,7 @@ def test_a_cache_that_cannot_be_written_warns(tmp_path):
     rows = make(tmp_path).transform(X[:3])
     os.chmod(tmp_path / "cache", 0o500)
     try:
-        with pytest.warns(UserWarning, match="going on without"):
+        with pytest.warns(UserWarning, match="continuing without"):
             np.testing.assert_array_equal(make(tmp_path).transform(X[:5])[:3], rows)
     finally:
         os.chmod(tmp_path / "cache", 0o700)
@@ -58,7 +58,7 @@ def test_a_full_disk_warns_and_loses_no_features(tmp_path, monkeypatch):
         return real(self, work, write=write)
 
     monkeypatch.setattr(FeatureCache, "_do", full)
-    with pytest.warns(UserWarning, match="disk is full.*going on without keeping"):
+    with pytest.warns(UserWarning, match="disk is full.*continuing without storing"):
         rows = make(tmp_path).transform(X[:3])
     np.testing.assert_array_equal(rows, FeatureExtractor(layer="stage1").transform(X[:3]))
 
@@ -94,7 +94,7 @@ def test_a_damaged_file_is_set_aside_and_begun_anew(tmp_path, where):
     assert done.returncode == 0, done.stderr
     np.testing.assert_array_equal(np.load(tmp_path / "rows.npy"), rows)
     if where == 0:
-        assert "was damaged and is begun anew" in done.stdout
+        assert "was damaged; started a new one" in done.stdout
         assert (tmp_path / "cache" / "features.sqlite.damaged").exists()
 
 
