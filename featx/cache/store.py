@@ -395,7 +395,7 @@ def _bytes_from_environment() -> int:
 def _chunks(values: Sequence[Any]) -> Iterator[tuple[Sequence[Any], str]]:
     for i in range(0, len(values), _KEYS_PER_QUERY):
         chunk = values[i : i + _KEYS_PER_QUERY]
-        yield chunk, ",".join("?" * len(some))
+        yield chunk, ",".join("?" * len(chunk))
 
 
 def _evict(database: sqlite3.Connection, max_bytes: int) -> None:
