@@ -148,7 +148,7 @@ class FeaturesChangedError(InputError):
     ...     extractor.set_params(pooling="max").transform([])
     ... except featx.FeaturesChangedError as error:
     ...     print(error)
-    pooling was 'avg' at fit and is 'max' now: these are other features; call fit again
+    pooling was 'avg' at fit and is 'max' now: the features would differ; call fit again
     """
 
 

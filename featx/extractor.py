@@ -1,4 +1,4 @@
-"""The scikit-learn transformer: thin over the engine."""
+"""FeatureExtractor, the scikit-learn transformer."""
 
 from __future__ import annotations
 
@@ -6,47 +6,43 @@ import os
 import warnings
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import replace
 from functools import partial
-from multiprocessing import parent_process
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import joblib
 import numpy as np
 import numpy.typing as npt
-from joblib.parallel import get_active_backend
 from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.utils import Tags
-from tqdm import tqdm
 
-from featx.backbones import tap
+from featx._events import Events, ProgressBar, combine
+from featx._optional import import_optional
+from featx._results import format_html, to_plain
 from featx.backbones.file import LayerSpec
-from featx.cache.keys import CachedFeatures, cache_folder
-from featx.cache.store import FeatureCache
+from featx.cache import FeatureCache, cache_folder
 from featx.errors import FailedImagesWarning, Failure, FeaturesChangedError, ImageError, InputError
 from featx.images.containers import list_items
-from featx.inference import engine
-from featx.inference.self_check import require_canonical
-from featx.inference.spec import BackboneArgument, BackboneSpec, FeatureSpec, make_spec
-from featx.inference.timing import Profile
-from featx.inference.workers import count_jobs, embed_in_processes
-from featx.session import Providers, Session, get_session
+from featx.inference.cached import Batch, CachedEngine
+from featx.inference.engine import Options, View
+from featx.inference.spec import BackboneArgument, FeatureSpec, make_spec
+from featx.inference.views import open_session, open_views
+from featx.inference.workers import count_jobs, count_threads, embed_in_processes
+from featx.session import Providers, Session
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = ["Embedded", "FeatureExtractor", "embed_together"]
 
-#: Images looked up in the cache at a time.
-_MANY = 2000
-
 
 class Embedded(NamedTuple):
-    """Features and failures of one call.
+    """Features and failures of one call; unpacks as ``features, failures``.
 
     Parameters
     ----------
     features : ndarray of float32, shape (n_samples, n_features)
-        NaN in the rows that failed.
+        NaN in the rows of images that could not be read.
     failures : list of Failure
-        Position, source and reason of each.
+        Position, source and reason of each unreadable image.
     """
 
     features: npt.NDArray[np.float32]
@@ -58,80 +54,140 @@ class Embedded(NamedTuple):
         failed = {failure.index for failure in self.failures}
         return [i for i in range(len(self.features)) if i not in failed]
 
+    def to_frame(self, names: Sequence[str] | None = None) -> pd.DataFrame:
+        """Convert to a pandas DataFrame with one row per image and the column ``error``.
+
+        Parameters
+        ----------
+        names : sequence of str or None, default=None
+            Names of the features, as `FeatureExtractor.get_feature_names_out` returns them; None
+            numbers them.
+
+        Raises
+        ------
+        MissingDependencyError
+            If pandas is not installed (extra ``pandas``).
+        """
+        frame = import_optional("pandas", "pandas").DataFrame(self.features, columns=names)
+        reasons = {failure.index: failure.reason for failure in self.failures}
+        frame.insert(0, "error", [reasons.get(i) for i in range(len(frame))])
+        return frame
+
+    def __repr__(self) -> str:
+        n, width = self.features.shape
+        return f"Embedded({n} images, {width} features, {len(self.failures)} failed)"
+
+    def _repr_html_(self) -> str:
+        failures = to_plain(self.failures[:20])
+        hidden = len(self.failures) - len(failures)
+        return format_html(repr(self), failures, [f"and {hidden} more failures"] if hidden else [])
+
 
 class FeatureExtractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     """Turn images into the features of a pretrained convolutional network.
 
-    Stateless: `transform` works without `fit`. `fit` looks at no image; it
-    records which features these are, and a parameter that changes values and
-    is set afterwards makes `transform` raise until the next `fit`.
+    Stateless: `transform` works without `fit`. `fit` reads no image. It records the identity of
+    the features: if a parameter that changes values is set afterwards, `transform` raises until
+    the next `fit`.
 
-    An image's features are the same to the bit on one CPU, whether it comes
-    alone or in a batch, in any order, as a path, bytes, PIL image or array; only
-    ``decode="fast"`` shrinks what is a file's path or bytes, and no open image.
+    On one CPU, the features of an image are the same to the bit, alone or in a batch, in any order,
+    and from any kind of source: path, bytes, file object, PIL image or array. Only ``decode="fast"``
+    treats encoded files and decoded images differently.
+
+    ==================== ============================================================
+    call                 use it for
+    ==================== ============================================================
+    `transform`          scikit-learn: pipelines, cross-validation, ``set_output``
+    `embed`              a known number of images, with the unreadable ones listed
+    `iter_embed`         a stream: a video, a queue, more images than memory
+    `embed_batch`        a few images in the calling thread: a web server
+    `embed_together`     several extractors that share reading and decoding
+    `featx.dataset.embed` millions of images, to files on disk, resumable
+    ==================== ============================================================
 
     Parameters
     ----------
     backbone : str, path, or list of them, default="efficientnet_lite0"
-        A bundled backbone, one in the user's folder, a file in featx's format, or
-        ``hf:owner/name[@revision]/file.onnx``. Several stand side by side in a row, and each
-        image is read and decoded once for all of them.
+        Name of a bundled backbone or of one in the user's folder, path of a file in featx's format,
+        or ``hf:owner/name[@revision]/file.onnx``. The features of several backbones are put side by
+        side; each image is read and decoded once for all of them.
     layer : str, int, list of them, or None, default=None
-        Where to tap: ``"stem"``, ``"stage1"`` to ``"stage4"``, ``"head"`` or a
-        finer layer of the backbone; a number counts its layers, -1 being the
-        last. None is what the network pools for its own classifier. Several
-        are pooled each and put side by side, in one pass.
-    pooling : {"avg", "max", "avgmax", "gem", "std", "spatial_pyramid", "flatten"}, default="avg"
-        From a layer's map to a row.
+        Layers to take features from: ``"stem"``, ``"stage1"`` to ``"stage4"``, ``"head"``, or a finer
+        layer of the backbone. A number counts its layers, -1 is the last. None is the layer that the
+        network pools for its own classifier. Several layers are pooled and put side by side.
+
+        - ``None`` or ``"head"``: what is in the image; best for everyday objects.
+        - ``"stage2"`` to ``"stage4"``: texture and small details, such as defects of a surface. Best
+          together with others: ``layer=["stage2", "stage3", "stage4"]``.
+        - ``"stem"``, ``"stage1"``: edges and colours; cheap, rarely enough alone.
+    pooling : str, default="avg"
+        Turns the map of a layer, (channels, height, width), into a row:
+
+        - ``"avg"``: mean of each channel; the training of most backbones used it.
+        - ``"max"``: largest value of each channel; finds small things anywhere.
+        - ``"avgmax"``: mean of avg and max, in a row of the same length.
+        - ``"catavgmax"``: avg and max side by side; twice as long, best for small defects.
+        - ``"gem"``: generalised mean with power 3, between avg and max; common for image search.
+        - ``"std"``: standard deviation of each channel; describes texture, not position.
+        - ``"spatial_pyramid"``: avg of the whole, the quarters and the sixteenths; 21 times as long
+          on large maps, keeps the rough position.
+        - ``"flatten"``: the whole map; keeps the exact position, needs aligned images.
     crop : {"center", "whole", "pad"}, default="center"
-        ``"center"`` prepares an image as the backbone's training did: its middle, cut to the
-        canvas. ``"whole"`` squeezes the whole image into the canvas, ``"pad"`` puts it there in
-        its own aspect, on the mean colour: for small images and for what matters at the margins.
+        How an image is fitted to the canvas:
+
+        - ``"center"``: as in the training of the backbone; the middle is kept, the margins are lost.
+        - ``"whole"``: the whole image is squeezed to the canvas; for subjects that reach the margins.
+        - ``"pad"``: the whole image in its own aspect, on the mean colour; for long shapes.
     l2_normalize : bool, default=False
-        Scale each row to unit length; of several backbones, each one's part.
+        Scale each row to unit length; with several backbones, the part of each.
     precision : {"float32", "int8", "float16"} or None, default=None
-        What the network computes in: the copy of the backbone that was made for it,
-        which gives other features. None takes the backbone's file as it is.
+        Use the copy of the backbone that was made for this precision. Its features differ: fit the
+        head again. None uses the backbone's file as it is.
     decode : {"exact", "fast"}, default="exact"
-        ``"exact"`` prepares images as Pillow does, to the bit. ``"fast"``
-        lets libjpeg shrink large JPEGs while it decodes and computes no more than the crop
-        needs: features with a cosine of 0.997 and more to the exact ones.
+        ``"exact"`` resizes to the bit as Pillow does. ``"fast"`` lets libjpeg shrink large JPEGs while
+        decoding and computes only what the crop needs: the features have a cosine of at least 0.997
+        to the exact ones.
     device : {"auto", "cpu", "cuda", "cuda:N"}, default="auto"
-        ``"cuda"`` runs there or raises; ``"auto"`` takes CUDA where it works.
+        ``"cuda"`` runs there or raises. ``"auto"`` uses CUDA if it works, and logs its choice.
     providers : list or None, default=None
-        onnxruntime's execution providers in its own words, in the place of ``device``:
-        ``["OpenVINOExecutionProvider"]`` or ``[("TensorrtExecutionProvider", {...})]``. The
-        first runs or an error says why not.
+        Execution providers in onnxruntime's spelling, instead of ``device``:
+        ``["OpenVINOExecutionProvider"]`` or ``[("TensorrtExecutionProvider", {...})]``. The first one
+        runs, or an error names the reason.
     batch_size : int or None, default=None
-        Images a run of the network. None is 8 on the CPU, which was as fast as any and
-        shares the work out evenly, and 64 elsewhere, where every run has that shape.
+        Images per run of the backbone. None is 8 on the CPU, where larger batches are not faster, and
+        64 elsewhere, where every run has this shape.
     cache : bool, str or path, default=False
-        Keep features on disk and embed each image once, whatever folds, searches, clones
-        and processes ask for it again. True is a folder of the user's, or give one. A file
-        that was seen before is not even opened.
+        Store features on disk and compute each image once, across folds, searches, clones and
+        processes. True uses a folder of the user, see `featx.cache.cache_folder`. A file that was seen
+        before is not even opened.
     cache_verify : {"stat", "content"}, default="stat"
-        Whether a file that has its size, time and inode is believed to be what it was, or
-        read and digested.
+        ``"stat"`` trusts a file whose size, times and inode are unchanged; ``"content"`` reads and
+        digests every file.
     n_threads : int or None, default=None
-        Threads that decode and run side by side. None is every core that this
-        process may use, or its share inside a joblib worker.
+        Number of threads that decode and run batches. None is the number of usable cores, or the
+        share of this process inside a joblib worker.
     n_jobs : int or None, default=None
-        Processes that share the images of a call, through joblib and whichever backend it
-        is told to use; -1 is one a core. Each opens its own session, on the same card if there
-        is one, and gets its part of the threads. Worth it from some eight cores on, where one
-        interpreter cannot keep all of them decoding; a process gets 256 images at least.
+        Number of processes for the images of one call, started by joblib's active backend; -1 is one
+        per core. Each process opens its own session and has its share of the threads. Useful from
+        about eight cores, where one interpreter cannot keep all cores decoding. A process gets at
+        least 256 images.
     on_error : {"raise", "nan"}, default="raise"
-        An image that cannot be read raises, or gives a row of NaN and a
-        warning. A call in which every image fails always raises.
+        An unreadable image raises, or gives a row of NaN and a warning. A call raises in any case if
+        all its images are unreadable.
     progress : bool, default=False
-        Show a progress bar on standard error.
+        Show a progress bar for calls of more than two seconds.
 
     Attributes
     ----------
     backbone_identity_ : str or list of str
-        Digest of what the backbone computes, or each of the backbones, after `fit`.
+        Digest of the computation of each backbone, after `fit`.
     value_parameters_ : dict
         Layers, pooling, crop, normalisation and decoding, as they were at `fit`.
+
+    See Also
+    --------
+    embed_together : Embed images with several extractors.
+    featx.dataset.embed : Embed a large source to files.
 
     Examples
     --------
@@ -182,24 +238,24 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         self.progress = progress
 
     def fit(self, X: Any, y: Any = None) -> FeatureExtractor:
-        """Record which features these are; no image is read.
+        """Record the identity of the features; read no image.
 
         Parameters
         ----------
         X, y : ignored
-            Here for scikit-learn.
+            Accepted for scikit-learn.
 
         Returns
         -------
         FeatureExtractor
-            Itself.
+            This extractor.
         """
         for name in ("backbone_identity_", "value_parameters_"):
             if hasattr(self, name):
                 delattr(self, name)
-        plan = self._plan()
-        self.backbone_identity_ = plan.identity
-        self.value_parameters_ = plan.values
+        spec = self._spec()
+        self.backbone_identity_ = spec.identity
+        self.value_parameters_: dict[str, Any] = dict(spec.values)
         return self
 
     def transform(self, X: Any) -> npt.NDArray[np.float32]:
@@ -208,10 +264,12 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         Parameters
         ----------
         X : sequence or ndarray
-            Paths, encoded bytes, PIL images or uint8 arrays of shape (height,
-            width, 3) or (height, width), mixed as well: a list, an array, a
-            pandas or polars Series or a DataFrame of one column. Or one uint8
-            array of shape (n_samples, height, width, 3).
+            Images, of mixed kinds if need be: paths, encoded bytes, binary file objects, PIL images,
+            or uint8 arrays (NumPy, PyTorch, TensorFlow) of shape (height, width, 3), (height, width)
+            or (height, width, 4), the last with alpha, which is laid over white. X itself may be a
+            list, an array, a pandas or polars Series, a DataFrame with one column, any object with
+            ``__len__`` and ``__getitem__``, or one uint8 array of shape (n_samples, height, width, 3).
+            Arrays are RGB; OpenCV frames are BGR and must be turned: ``frame[..., ::-1]``.
 
         Returns
         -------
@@ -220,25 +278,29 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         Raises
         ------
         ImageError
-            For the first image that cannot be read, with ``on_error="raise"``;
-            when none can be read, with ``"nan"``.
+            With ``on_error="raise"``, for the first unreadable image; with ``"nan"``, if all images
+            are unreadable.
         FeaturesChangedError
-            When a parameter that changes values was set since `fit`.
+            If a parameter that changes values was set since `fit`.
+
+        See Also
+        --------
+        embed : Return failures instead of raising.
         """
         features, failures = self._embed(X, self._views(), stop_at_failure=self.on_error == "raise")
         if failures:
             warnings.warn(FailedImagesWarning(failures), stacklevel=3)  # past set_output's wrapper
         return features
 
-    def embed(self, X: Any, *, profile: Profile | None = None) -> Embedded:
-        """Embed images and hand back what failed, whatever ``on_error`` says.
+    def embed(self, X: Any, *, events: Events | None = None) -> Embedded:
+        """Embed images and return failures instead of raising; ``on_error`` has no effect.
 
         Parameters
         ----------
         X : sequence or ndarray
             As for `transform`.
-        profile : Profile or None, default=None
-            Counts where the time goes.
+        events : Events or None, default=None
+            Receives progress and the time of each step, such as a `featx.inference.Profile`.
 
         Returns
         -------
@@ -248,24 +310,33 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         Raises
         ------
         ImageError
-            When every image fails.
+            If all images are unreadable.
+
+        See Also
+        --------
+        iter_embed : Embed a stream.
+        embed_together : Embed with several extractors.
         """
-        return self._embed(X, self._views(), stop_at_failure=False, profile=profile)
+        return self._embed(X, self._views(), stop_at_failure=False, events=events)
 
     def iter_embed(self, items: Iterable[Any]) -> Iterator[npt.NDArray[np.float32] | Failure]:
-        """Embed a stream that may never end.
+        """Embed a stream, which may be endless.
 
         Parameters
         ----------
         items : iterable
-            Images as for `transform`. They are read ahead by two batches a
-            thread, and come out once their batch is full or the stream ends.
-            With ``batch_size=1`` each is answered before the next is taken.
+            Images as for `transform`. About two batches per thread are read ahead. Results come out
+            when their batch is full or the stream ends; images in the cache do not fill a batch. With
+            ``batch_size=1`` each image is answered before the next is taken.
 
         Returns
         -------
         iterator of ndarray of float32, shape (n_features,), or Failure
-            One for each item, in order.
+            One result per item, in order.
+
+        See Also
+        --------
+        embed_batch : Embed in the calling thread.
 
         Examples
         --------
@@ -276,54 +347,64 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         (1280,)
         (1280,)
         """
-        views = self._views()
-        size = self._batch_size(views)
-        batches = self._batches(views, items, size, read_ahead=size > 1)
+        batches = self._engine(self._views(), count_threads(self.n_threads)).run(items, live=True)
 
-        def answers() -> Iterator[npt.NDArray[np.float32] | Failure]:
+        def results() -> Iterator[npt.NDArray[np.float32] | Failure]:
             with closing(batches):
-                for batch, start in batches:
-                    failed = {failure.index: failure for failure in batch.failures}
-                    for i, row in enumerate(batch.features, start):
-                        yield failed.get(i, row)
+                for batch in batches:
+                    yield from batch
 
-        return answers()
+        return results()
 
     def embed_batch(self, items: Sequence[Any]) -> list[npt.NDArray[np.float32] | Failure]:
-        """Embed a few images at once, in the calling thread: for programs with threads of their own.
+        """Embed a few images in the calling thread, for programs with their own threads.
 
         Parameters
         ----------
         items : sequence
-            Images as for `transform`; at most as many as a batch has.
+            Images as for `transform`, at most one batch.
 
         Returns
         -------
         list of ndarray of float32, shape (n_features,), or Failure
-            One for each item, in order.
+            One result per item, in order.
+
+        See Also
+        --------
+        embed : Embed any number of images in several threads.
 
         Examples
         --------
         >>> import featx
-        >>> good, bad = featx.FeatureExtractor().embed_batch([featx.samples.load_fashion_mnist("test")[0][0], b""])
+        >>> image = featx.samples.load_fashion_mnist("test")[0][0]
+        >>> good, bad = featx.FeatureExtractor().embed_batch([image, b""])
         >>> good.shape, bad.reason
         ((1280,), 'no bytes at all; the file or download is empty')
         """
         views = self._views()
-        size = self._batch_size(views)
+        size = self.batch_size or views[0].session.batch_size
         if len(items) > size:
-            raise InputError(f"{len(items)} images: expected at most a batch of {size}; give them to embed")
-        batch = engine.embed(list(items), views, batch_size=size, fast=self.decode == "fast")
-        failed = {failure.index: failure for failure in batch.failures}
-        return [failed.get(i, row) for i, row in enumerate(batch.features)]
+            raise InputError(f"{len(items)} images: expected at most one batch, batch_size={size}; use embed instead")
+        return list(self._engine(views, n_threads=1).embed(items))
+
+    @property
+    def n_features(self) -> int:
+        """Number of features of an image: the width of a row.
+
+        Raises
+        ------
+        BackboneError
+            As for `get_feature_names_out`.
+        """
+        return self._spec(download=False).n_features
 
     def get_feature_names_out(self, input_features: Any = None) -> npt.NDArray[np.object_]:
-        """Name the features: ``efficientnet_lite0_head_0`` and so on.
+        """Return the names of the features: ``efficientnet_lite0_head_0`` and so on.
 
         Parameters
         ----------
         input_features : ignored
-            Here for scikit-learn.
+            Accepted for scikit-learn.
 
         Returns
         -------
@@ -332,30 +413,31 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         Raises
         ------
         BackboneError
-            When the backbone is on the hub or behind https and was not fetched yet: scikit-learn
-            asks for the names whenever it displays an estimator, and that shall fetch nothing.
+            If the backbone is on the hub or behind https and was not fetched yet. scikit-learn asks
+            for the names whenever it displays an estimator, which must not download anything.
         """
-        return np.array(self._plan(download=False).names(), dtype=object)
+        return np.array(self._spec(download=False).names(), dtype=object)
 
     def open_session(self) -> Session:
-        """Open the session that `transform` will use, or get the one that is open.
+        """Return the session of `transform`; open it on first use.
 
         Returns
         -------
         Session
-            Its ``device`` says where ``"auto"`` landed. Of several backbones, the first one's.
+            Its ``device`` is the choice of ``"auto"``. With several backbones, the session of the first.
         """
-        return self._open_session(self._plan().parts[0])
+        spec = self._spec()
+        return open_session(spec, spec.parts[0], self.device, self.providers)
 
     def __getstate__(self) -> Any:
         state = super().__getstate__()
         paths = {name: os.fspath(value) for name, value in state.items() if isinstance(value, os.PathLike)}
         if isinstance(self.backbone, (list, tuple)):
-            paths["backbone"] = [os.fspath(one) for one in self.backbone]
+            paths["backbone"] = [os.fspath(path) for path in self.backbone]
         return {**state, **paths}
 
     def __setstate__(self, state: Any) -> None:
-        super().__setstate__({**FeatureExtractor().__dict__, **state})  # a parameter that is younger than the state
+        super().__setstate__({**FeatureExtractor().__dict__, **state})  # defaults of parameters added since
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
@@ -371,152 +453,100 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     def _embed(
         self,
         X: Any,
-        views: list[engine.View],
+        views: list[View],
         *,
         stop_at_failure: bool,
-        profile: Profile | None = None,
+        events: Events | None = None,
         others: Sequence[FeatureExtractor] = (),
     ) -> Embedded:
+        """Embed X with the views of this extractor and of others, which follow it in each row."""
         items = list_items(X)
         features = np.empty((len(items), sum(view.n_features for view in views)), np.float32)
         failures: list[Failure] = []
-        profile = profile or Profile()
-        known: set[int] = set()
-        with profile.step("read"):
-            for start in range(0, len(items) if self.cache else 0, _MANY):  # rows of a million are not held twice
-                some = [items[i] for i in range(start, min(start + _MANY, len(items)))]
-                for i, row in _known(views, some).items():
-                    features[start + i] = row
-                    known.add(start + i)
-        profile.add("read", 0.0, len(known))
-        places = [i for i in range(len(items)) if i not in known]
-        bar = tqdm(total=len(items), initial=len(known), unit="image", disable=not self.progress)
-        rest = items if not known else [items[i] for i in places]
-        with bar, closing(self._shared(views, rest, profile, others)) as batches:
-            for batch, start in batches:
-                found = [replace(failure, index=places[failure.index]) for failure in batch.failures]
-                if found and stop_at_failure:
-                    raise ImageError(found[0])
-                failures += found
-                features[places[start : start + len(batch.features)]] = batch.features
-                bar.update(len(batch.features))
+        events = combine(events, ProgressBar() if self.progress else None)
+        events.begin("embed", len(items))
+        try:
+            with closing(self._batches(views, items, events, others)) as batches:
+                for batch in batches:
+                    if batch.failures and stop_at_failure:
+                        raise ImageError(batch.failures[0])
+                    failures += batch.failures
+                    features[batch.indices] = batch.features
+                    events.advance(len(batch.features), n_failed=len(batch.failures))
+        finally:
+            events.end()
         if failures and len(failures) == len(items):
             note = "" if len(items) == 1 else f"not one of {len(items)} images could be read; the first: "
             raise ImageError(failures[0], note)
         return Embedded(features, failures)
 
-    def _shared(
-        self,
-        views: list[engine.View],
-        items: Sequence[Any],
-        profile: Profile,
-        others: Sequence[FeatureExtractor] = (),
-    ) -> Generator[tuple[engine.Batch, int], None, None]:
-        """Embed a known number of items, here or in several processes; the views are this one's and those of others."""
-        n_jobs, size = count_jobs(self.n_jobs, len(items)), self._batch_size(views)
-        if n_jobs > 1:
-            n_threads = max(1, self._threads() // n_jobs)
-            alike = [clone(one).set_params(n_jobs=None, n_threads=n_threads) for one in (self, *others)]
-            yield from embed_in_processes(items, partial(_embed_here, alike), n_jobs=n_jobs, size=size, profile=profile)
-            return
-        if views[0].session.device == "cpu":  # elsewhere the threads share a batch
-            size = max(1, min(size, -(-len(items) // self._threads())))
-        yield from self._batches(views, items, size, profile=profile)
-
     def _batches(
-        self,
-        views: list[engine.View],
-        items: Iterable[Any],
-        batch_size: int,
-        read_ahead: bool = True,
-        profile: Profile | None = None,
-    ) -> Generator[tuple[engine.Batch, int], None, None]:
-        batches = engine.run(
-            items,
-            views,
-            batch_size=batch_size,
-            n_threads=self._threads(),
-            read_ahead=read_ahead,
-            fast=self.decode == "fast",
-            profile=profile,
-        )
-        start = 0
-        with closing(batches):
-            for batch in batches:
-                yield batch, start
-                start += len(batch.features)
+        self, views: list[View], items: Sequence[Any], events: Events, others: Sequence[FeatureExtractor] = ()
+    ) -> Generator[Batch, None, None]:
+        """Embed a known number of items, in this process or in several."""
+        n_threads, session = count_threads(self.n_threads), views[0].session
+        if count_jobs(self.n_jobs, len(items)) <= 1:
+            size = session.split(len(items), n_threads, self.batch_size)
+            yield from self._engine(views, n_threads, events, size).run(items[i] for i in range(len(items)))
+            return
+        missing = np.ones(len(items), bool)
+        for batch in self._engine(views, n_threads, events).find_known(items):  # no process is started for these
+            missing[batch.indices] = False
+            yield batch
+        indices = np.flatnonzero(missing)
+        n_jobs = max(1, count_jobs(self.n_jobs, len(indices)))
+        alike = {"n_jobs": None, "n_threads": max(1, n_threads // n_jobs)}
+        embed = partial(_embed_here, [clone(extractor).set_params(**alike) for extractor in (self, *others)])
+        size = self.batch_size or session.batch_size
+        yield from embed_in_processes(items, indices, embed, n_jobs=n_jobs, batch_size=size, events=events)
 
-    def _views(self) -> list[engine.View]:
-        plan = self._plan()
-        return [
-            engine.View(
-                self._open_session(part), part.backbone.preprocess, part.width, self.crop, self._recall(plan, part)
-            )
-            for part in plan.parts
-        ]
+    def _engine(
+        self, views: list[View], n_threads: int, events: Events | None = None, batch_size: int | None = None
+    ) -> CachedEngine:
+        size = batch_size or self.batch_size or views[0].session.batch_size
+        options = Options(size, n_threads, self.decode == "fast")
+        cache = None
+        if self.cache is not False:
+            cache = FeatureCache(cache_folder() if self.cache is True else os.fspath(self.cache))
+        return CachedEngine(views, options, cache, self.cache_verify, events)
 
-    def _open_session(self, part: BackboneSpec) -> Session:
-        arguments = (tuple(part.widths), self.pooling, bool(self.l2_normalize))
-        key = (part.backbone.identity, *arguments)
-        session = get_session(
-            key, lambda: tap(part.backbone, *arguments), self.device, self.providers, precision=part.backbone.precision
-        )
-        require_canonical(part.backbone, session.device, self.providers)
-        return session
+    def _views(self) -> list[View]:
+        return open_views(self._spec(), self.device, self.providers, cached=self.cache is not False)
 
-    def _recall(self, plan: FeatureSpec, part: BackboneSpec) -> CachedFeatures | None:
-        if self.cache is False:
-            return None
-        folder = cache_folder() if self.cache is True else os.fspath(self.cache)
-        values = {**plan.values, "layer": list(part.widths), "backbone": part.backbone.identity}
-        device = self._open_session(part).device
-        return CachedFeatures(FeatureCache(folder), part.width, values, device, self.providers, self.cache_verify)
-
-    def _batch_size(self, views: list[engine.View]) -> int:
-        return views[0].session.batch_size if self.batch_size is None else self.batch_size
-
-    def _threads(self) -> int:
-        if self.n_threads is not None:
-            return self.n_threads
-        cores = int(joblib.cpu_count())
-        if not get_active_backend()[0].nesting_level:
-            return cores
-        share = os.environ.get("OMP_NUM_THREADS", "") if parent_process() else ""  # loky tells its workers so
-        return max(1, min(cores, int(share))) if share.isdigit() else 1
-
-    def _plan(self, *, download: bool = True) -> FeatureSpec:
-        """Check every parameter, and find out what they ask for."""
-        plan = make_spec(self.get_params(deep=False), download=download)
+    def _spec(self, *, download: bool = True) -> FeatureSpec:
+        """Validate all parameters, and compare them with those at fit."""
+        spec = make_spec(self.get_params(deep=False), download=download)
         if hasattr(self, "backbone_identity_"):
-            changed = plan.changes(self.backbone_identity_, self.value_parameters_)
+            changed = spec.changes(self.backbone_identity_, self.value_parameters_)
             if changed:
-                raise FeaturesChangedError(f"{'; '.join(changed)}: these are other features; call fit again")
-        return plan
+                raise FeaturesChangedError(f"{'; '.join(changed)}: the features would differ; call fit again")
+        return spec
 
 
-def embed_together(extractors: Sequence[FeatureExtractor], X: Any, *, profile: Profile | None = None) -> list[Embedded]:
-    """Embed images with several extractors, each read and decoded once for all.
+def embed_together(extractors: Sequence[FeatureExtractor], X: Any, *, events: Events | None = None) -> list[Embedded]:
+    """Embed images with several extractors; each image is read and decoded once.
 
     Parameters
     ----------
     extractors : sequence of FeatureExtractor
-        Alike in ``decode`` and ``cache``; of what changes no value, the first one's counts.
+        Extractors with the same ``decode`` and ``cache``. Of parameters that change no value, those of
+        the first extractor are used.
     X : sequence or ndarray
         As for `FeatureExtractor.transform`.
-    profile : Profile or None, default=None
-        Counts where the time goes.
+    events : Events or None, default=None
+        As for `FeatureExtractor.embed`.
 
     Returns
     -------
     list of Embedded
-        One for each extractor, as its ``embed`` would give; all have the same failures.
+        The result of each extractor's ``embed``; all have the same failures.
 
     Raises
     ------
     InputError
-        When there is none, or they decode or keep in different ways.
+        If the list is empty, or the extractors differ in ``decode`` or ``cache``.
     ImageError
-        When every image fails.
+        If all images are unreadable.
 
     Examples
     --------
@@ -528,27 +558,21 @@ def embed_together(extractors: Sequence[FeatureExtractor], X: Any, *, profile: P
     ((4, 1280), (4, 1280))
     """
     if not extractors:
-        raise InputError("no extractor was given")
+        raise InputError("extractors is empty: expected at least one FeatureExtractor")
     for name in ("decode", "cache"):
-        if len({str(getattr(extractor, name)) for extractor in extractors}) > 1:
-            raise InputError(f"{name}: the same for extractors that read together, and these differ")
+        values = {str(getattr(extractor, name)) for extractor in extractors}
+        if len(values) > 1:
+            raise InputError(f"{name}: expected the same value for all extractors, got {', '.join(sorted(values))}")
     views = [extractor._views() for extractor in extractors]
-    together = extractors[0]._embed(
-        X, [one for some in views for one in some], stop_at_failure=False, profile=profile, others=extractors[1:]
-    )
-    ends = np.cumsum([sum(view.n_features for view in some) for some in views])
+    joined = [view for own in views for view in own]
+    together = extractors[0]._embed(X, joined, stop_at_failure=False, events=events, others=extractors[1:])
+    ends = np.cumsum([sum(view.n_features for view in own) for own in views])
     return [Embedded(part, together.failures) for part in np.split(together.features, ends[:-1], axis=1)]
 
 
-def _embed_here(extractors: list[FeatureExtractor], items: list[Any], profile: Profile) -> engine.Batch:
-    """Embed some items with all of them, in this process."""
+def _embed_here(extractors: list[FeatureExtractor], items: list[Any], events: Events) -> Batch:
+    """Embed some items with all extractors in this process."""
     views = [view for extractor in extractors for view in extractor._views()]
-    batches = [batch for batch, _ in extractors[0]._shared(views, items, profile)]
-    rows = np.concatenate([batch.features for batch in batches])
-    return engine.Batch(rows, [failure for batch in batches for failure in batch.failures])
-
-
-def _known(views: list[engine.View], items: list[Any]) -> dict[int, npt.NDArray[np.float32]]:
-    """Find whole rows of files that have not changed since they were embedded."""
-    found = [view.recall.known(items) for view in views if view.recall]
-    return {i: np.concatenate([rows[i] for rows in found]) for i in found[0] if all(i in rows for rows in found)}
+    batches = list(extractors[0]._batches(views, items, events))
+    failures = [failure for batch in batches for failure in batch.failures]
+    return Batch(slice(0, len(items)), np.concatenate([batch.features for batch in batches]), failures)

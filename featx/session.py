@@ -1,4 +1,4 @@
-"""Run graphs: devices, providers, one session per process, and onnxruntime's errors in our words."""
+"""Run graphs on ONNX Runtime: devices, providers, one session per process, and readable errors."""
 
 from __future__ import annotations
 
@@ -40,13 +40,12 @@ REINSTALL_GPU = 'pip uninstall -y onnxruntime onnxruntime-gpu && pip install "fe
 
 
 class Session:
-    """A graph ready to run on one device. Thread-safe: many threads may call `run` at once.
+    """A graph that is ready to run on one device. Thread-safe: several threads may call `run` at once.
 
-    On the CPU a session uses one thread for each call, so that callers decide
-    how many run side by side; that was as fast as threads inside a call, and an
-    image's features do not depend on how the work was split. Elsewhere two calls run at
-    a time, one of which computes while the other copies; more gave nothing, and each
-    takes its own memory there.
+    On the CPU each call uses one thread, and callers decide how many calls run side by side. This
+    was as fast as threads inside a call, and features do not depend on how the work is split. On a
+    GPU two calls run at a time: one computes while the other copies. More calls were not faster,
+    and each takes its own memory.
 
     Parameters
     ----------
@@ -55,18 +54,23 @@ class Session:
     device : {"auto", "cpu", "cuda", "cuda:N"}
         ``"cuda"`` runs there or raises; ``"auto"`` prefers CUDA and logs what it chose.
     providers : sequence or None, default=None
-        onnxruntime's execution providers, in its own spelling: names, or pairs of a name and
-        its options. The first of them runs or DeviceError is raised; None leaves it to ``device``.
-        CUDA's options stand on those of `CUDA_OPTIONS` that are not given.
+        onnxruntime's execution providers in its own spelling: names, or pairs of a name and
+        options. The first one runs, or DeviceError is raised. With None, ``device`` decides.
+        Options of CUDA are added to `CUDA_OPTIONS`.
     precision : {"float32", "float16", "int8"}, default="float32"
-        What the graph computes in; CUDA lays float16 out in another way.
+        Precision of the graph; on CUDA, float16 uses another memory layout.
 
     Attributes
     ----------
     device : str
-        Where it runs: ``"cpu"``, ``"cuda:N"``, or the name of another provider.
+        Device it runs on: ``"cpu"``, ``"cuda:N"``, or the name of another provider.
     batch_size : int
-        Images a run that suit it: 8 on the CPU, 64 elsewhere.
+        Default number of images per run: 8 on the CPU, 64 elsewhere.
+    fixed_shape : bool
+        Every run must have the same shape: False on the CPU. Elsewhere a new shape costs seconds.
+    n_lanes : int or None
+        Batches under way at a time: one per thread on the CPU (None), 6 elsewhere, of which two
+        run and the others are being decoded.
     """
 
     def __init__(self, model: bytes, device: str, providers: Providers = None, *, precision: str = "float32") -> None:
@@ -77,13 +81,37 @@ class Session:
             self.device, self._session = _open(model, _settle(device), options)
         else:
             self.device, self._session = _open_providers(model, list(providers), options)
-        self.batch_size = 8 if self.device == "cpu" else 64
-        self._turns = nullcontext() if self.device == "cpu" else BoundedSemaphore(2)
+        on_cpu = self.device == "cpu"
+        self.batch_size = 8 if on_cpu else 64
+        self.fixed_shape = not on_cpu
+        self.n_lanes = None if on_cpu else 6
+        self._turns = nullcontext() if on_cpu else BoundedSemaphore(2)
+
+    def split(self, n_items: int, n_threads: int, batch_size: int | None = None) -> int:
+        """Return the batch size for a call; on the CPU small enough that every thread gets a batch.
+
+        Examples
+        --------
+        >>> from featx import FeatureExtractor
+        >>> session = FeatureExtractor(device="cpu").open_session()
+        >>> session.split(6, n_threads=2), session.split(600, n_threads=2)
+        (3, 8)
+        """
+        size = batch_size or self.batch_size
+        return size if self.fixed_shape else max(1, min(size, -(-n_items // n_threads)))
 
     def run(self, pixels: npt.NDArray[np.uint8], stop: StopSwitch | None = None) -> npt.NDArray[np.float32]:
-        """Compute the features of a batch, shape (n, 3, height, width) to (n, n_features).
+        """Compute the features of a batch.
 
-        ``stop`` ends the run from another thread; it then raises DeviceError.
+        Parameters
+        ----------
+        pixels : ndarray of uint8, shape (n, 3, height, width)
+        stop : StopSwitch or None
+            Lets another thread end the run, which then raises DeviceError.
+
+        Returns
+        -------
+        ndarray of float32, shape (n, n_features)
         """
         options = stop.options if stop else None
         try:
@@ -98,14 +126,14 @@ class Session:
 def run_graph(
     model: bytes, inputs: Mapping[str, npt.NDArray[Any]] | None = None, outputs: Sequence[str] = ()
 ) -> list[npt.NDArray[Any]]:
-    """Open any graph on the CPU and, given inputs, run it once.
+    """Open any graph on the CPU, and run it once if there are inputs.
 
     Parameters
     ----------
     model : bytes
         A serialised ONNX model.
     inputs : mapping of str to ndarray, or None
-        By the graph's own names; None only opens it.
+        Arrays by input name; None only opens the graph.
     outputs : sequence of str
         Names of graph outputs.
 
@@ -123,7 +151,7 @@ def run_graph(
 def run_batches(
     model: bytes, batches: Iterable[Mapping[str, npt.NDArray[Any]]], outputs: Sequence[str]
 ) -> Iterator[list[npt.NDArray[Any]]]:
-    """Open any graph on the CPU once, and run it on one mapping of inputs after the other; else as `run_graph`."""
+    """Open any graph on the CPU once, and run it on one mapping of inputs after another; see `run_graph`."""
     session = _open_graph(model)
     for inputs in batches:
         try:
@@ -141,14 +169,14 @@ def _open_graph(model: bytes) -> Any:
 
 
 class StopSwitch:
-    """Ends every run that was given it, at once and from any thread."""
+    """Ends all runs that were started with it, at once and from any thread."""
 
     def __init__(self) -> None:
         self.options = _onnxruntime().RunOptions()
         self.thrown = False
 
     def throw(self) -> None:
-        """End the runs under way and make later ones fail."""
+        """End the runs under way, and let later ones fail."""
         self.thrown = True
         self.options.terminate = True
 
@@ -161,19 +189,19 @@ def get_session(
     *,
     precision: str = "float32",
 ) -> Session:
-    """Get this process's session for ``key`` and ``device``, opening it on first use.
+    """Return this process's session for ``key`` and ``device``; open it on first use.
 
-    The last few stay open, so that a new estimator (a clone, a task in a
-    worker) costs nothing; a forked child starts with none.
+    The last few sessions stay open, so that a new estimator (a clone, a task in a worker) costs
+    nothing. A forked child starts without sessions.
 
     Parameters
     ----------
     key : hashable
         Identifies the graph.
     build : callable
-        Gives the serialised graph; called when there is no session yet.
+        Returns the serialised graph; called if there is no session yet.
     device, providers, precision
-        As for `Session`; the key tells precisions apart.
+        As for `Session`. Graphs of different precision must have different keys.
     """
     check_providers(providers, device)
     device = _settle(device) if providers is None else device
@@ -187,15 +215,15 @@ def get_session(
         return _sessions[full_key]
 
 
-#: Providers in onnxruntime's own words.
+#: Providers in onnxruntime's own spelling.
 Providers: TypeAlias = "Sequence[str | tuple[str, dict[str, Any]]] | None"
 
-#: How ``device="cuda"`` runs; ``providers=[("CUDAExecutionProvider", {"use_tf32": 1})]`` changes one of them.
-#: float16 runs with ``prefer_nhwc`` as well. What each does to the speed is in benchmarks/RESULTS.md.
+#: Options of ``device="cuda"``; ``providers=[("CUDAExecutionProvider", {"use_tf32": 1})]`` changes one of them.
+#: float16 adds ``prefer_nhwc``. benchmarks/RESULTS.md has the effect of each on the speed.
 CUDA_OPTIONS = {
-    "use_tf32": 0,  # float32 means float32: convolutions would round their inputs to 10 bits
+    "use_tf32": 0,  # otherwise convolutions round float32 inputs to 10 bits
     "cudnn_conv_algo_search": "HEURISTIC",  # an exhaustive search costs seconds for each shape
-    "arena_extend_strategy": "kSameAsRequested",  # takes what a batch needs, not the next power of two
+    "arena_extend_strategy": "kSameAsRequested",  # memory for a batch, not the next power of two
 }
 
 _KEEP = 4
@@ -214,13 +242,13 @@ if hasattr(os, "register_at_fork"):
 
 
 def check_device(device: object) -> None:
-    """Raise DeviceError unless ``device`` is a name that featx knows."""
+    """Raise DeviceError unless ``device`` is a known name."""
     if not (isinstance(device, str) and re.fullmatch(r"auto|cpu|cuda(:\d+)?", device)):
         raise DeviceError(f"device={device!r}: expected 'auto', 'cpu', 'cuda' or 'cuda:N'")
 
 
 def check_providers(providers: object, device: str) -> None:
-    """Raise DeviceError unless ``providers`` is what onnxruntime takes, and nothing that ``device`` contradicts."""
+    """Raise DeviceError unless ``providers`` is valid for onnxruntime and does not contradict ``device``."""
     if providers is None:
         return
     pairs = list(providers) if isinstance(providers, (list, tuple)) else []
@@ -228,13 +256,13 @@ def check_providers(providers: object, device: str) -> None:
     if not names or not all(isinstance(name, str) for name in names):
         raise DeviceError(f"providers={providers!r}: expected a list of names, or of pairs of a name and its options")
     if device != "auto":
-        raise DeviceError(f"device={device!r} and providers={providers!r}: give the one or the other")
+        raise DeviceError(f"device={device!r} and providers={providers!r}: expected only one of them")
 
 
 def asks_for_tf32(providers: Providers) -> bool:
-    """Tell whether CUDA was asked to round what convolutions multiply to ten bits."""
+    """Return whether CUDA is allowed to round the inputs of convolutions to ten bits."""
     pairs = [pair for pair in providers or () if not isinstance(pair, str)]
-    return any(name == "CUDAExecutionProvider" and str(given.get("use_tf32", 0)) == "1" for name, given in pairs)
+    return any(name == "CUDAExecutionProvider" and str(options.get("use_tf32", 0)) == "1" for name, options in pairs)
 
 
 def list_devices() -> list[str]:
@@ -243,12 +271,12 @@ def list_devices() -> list[str]:
 
 
 def runtime_version() -> str:
-    """Give onnxruntime's version, whichever of its packages is installed."""
+    """Return the version of onnxruntime, for any of its packages."""
     return str(_onnxruntime().__version__)
 
 
 def list_providers() -> list[str]:
-    """List onnxruntime's execution providers that compute on this machine."""
+    """List onnxruntime's execution providers that run on this machine."""
     return [name for name in _onnxruntime().get_available_providers() if name != "AzureExecutionProvider"]
 
 
@@ -260,7 +288,7 @@ def _onnxruntime() -> Any:
             raise
         raise MissingDependencyError(
             'onnxruntime is not installed; run: pip install "featx[cpu]", '
-            'or with an NVIDIA card and CUDA 13: pip install "featx[gpu]"'
+            'or on an NVIDIA GPU with CUDA 13: pip install "featx[gpu]"'
         ) from None
     if not hasattr(onnxruntime, "InferenceSession"):
         raise MissingDependencyError(
@@ -271,7 +299,7 @@ def _onnxruntime() -> Any:
 
 
 def _settle(device: str) -> str:
-    """Turn ``"auto"`` into ``"cpu"`` where CUDA cannot be tried."""
+    """Replace ``"auto"`` by ``"cpu"`` if CUDA cannot be tried."""
     if device != "auto" or "CUDAExecutionProvider" in _onnxruntime().get_available_providers():
         return device
     if logger.isEnabledFor(logging.INFO):
@@ -295,7 +323,7 @@ def _open(model: bytes, device: str, options: dict[str, Any]) -> tuple[str, Any]
 
 
 def _open_providers(model: bytes, providers: list[Any], options: dict[str, Any]) -> tuple[str, Any]:
-    """Open a session on providers in onnxruntime's own words, which falls back without raising."""
+    """Open a session on given providers, and raise where onnxruntime would silently fall back."""
     names = [pair if isinstance(pair, str) else pair[0] for pair in providers]
     onnxruntime = _onnxruntime()
     available = onnxruntime.get_available_providers()
@@ -306,7 +334,7 @@ def _open_providers(model: bytes, providers: list[Any], options: dict[str, Any])
     try:
         defaults = {"CUDAExecutionProvider": options}
         pairs = [(pair, {}) if isinstance(pair, str) else pair for pair in providers]
-        session = _new_session(model, [(name, {**defaults.get(name, {}), **given}) for name, given in pairs])
+        session = _new_session(model, [(name, {**defaults.get(name, {}), **own}) for name, own in pairs])
     except Exception as error:  # onnxruntime's own types
         raise DeviceError(f"providers: {names[0]} cannot open the backbone: {_explain(error)}") from error
     if session.get_providers()[0] != names[0]:
@@ -315,13 +343,13 @@ def _open_providers(model: bytes, providers: list[Any], options: dict[str, Any])
 
 
 def _why_no_cuda() -> str:
-    """Say why this onnxruntime cannot use CUDA; empty when it should be able to."""
+    """Return the reason why this onnxruntime cannot use CUDA; empty if it should be able to."""
     if "CUDAExecutionProvider" in _onnxruntime().get_available_providers():
         return ""
     installed = {name for name in ("onnxruntime", "onnxruntime-gpu") if _is_installed(name)}
     if installed >= {"onnxruntime", "onnxruntime-gpu"}:
         return f"onnxruntime and onnxruntime-gpu are both installed and the CPU one won; run: {REINSTALL_GPU}"
-    return f"the installed onnxruntime has no CUDA; with an NVIDIA card and CUDA 13 run: {REINSTALL_GPU}"
+    return f"the installed onnxruntime has no CUDA; on an NVIDIA GPU with CUDA 13 run: {REINSTALL_GPU}"
 
 
 def _is_installed(distribution: str) -> bool:
@@ -342,8 +370,8 @@ def _try_cuda(model: bytes, options: dict[str, Any]) -> tuple[Any, str]:
         return None, _explain(error)
     if session.get_providers()[0] != "CUDAExecutionProvider":  # it falls back without raising
         return None, (
-            "onnxruntime's CUDA provider did not load, most often for want of CUDA 13 and cuDNN libraries "
-            f"or of a card; run nvidia-smi, then: {REINSTALL_GPU}"
+            "onnxruntime's CUDA provider did not load; usually CUDA 13, cuDNN or a GPU is missing. "
+            f"Run nvidia-smi, then: {REINSTALL_GPU}"
         )
     return session, ""
 
@@ -353,13 +381,13 @@ def _new_session(model: bytes, providers: list[Any]) -> Any:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
-    options.log_severity_level = 4  # errors are raised, and need no printing as well
+    options.log_severity_level = 4  # errors are raised, and need not be printed
     if providers == ["CPUExecutionProvider"]:
         return onnxruntime.InferenceSession(model, options, providers=providers)
-    onnxruntime.set_default_logger_severity(3)  # only a print names a library that is missing
-    # without enable_fallback=0 a failure there is printed, and what follows runs on the CPU
+    onnxruntime.set_default_logger_severity(3)  # only the printed log names a missing library
+    # without enable_fallback=0, onnxruntime prints a failure and runs later calls on the CPU
     session = onnxruntime.InferenceSession(model, options, providers=providers, enable_fallback=0)
-    onnxruntime.set_default_logger_severity(4)  # cuDNN would print a line for every plan that it cannot use
+    onnxruntime.set_default_logger_severity(4)  # cuDNN prints a line for every plan that it cannot use
     return session
 
 
@@ -371,7 +399,7 @@ def _lacks_memory(error: Exception) -> bool:
 
 
 def _explain(error: Exception) -> str:
-    """Give onnxruntime's reason without its source positions."""
+    """Return onnxruntime's message without positions in its source."""
     text = re.sub(r"\[ONNXRuntimeError\] : \d+ : (\w+) : ", r"\1: ", str(error))
     text = re.sub(r"\S+\.(?:cc|cu|h):\d+ (?:(?:[\w:*&<>]+ )*[\w:~]+\([^()]*\)(?: const)? |(?=\w+ \w)Parse )?", "", text)
     return " ".join(text.split())[:300]

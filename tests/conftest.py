@@ -8,10 +8,28 @@ from onnx import TensorProto, helper, numpy_helper
 
 from featx.backbones import open_backbone, tap
 from featx.backbones.file import Layer, canonical_pixels, read_backbone
+from featx.cache.decoded import DecodedImageCache
 from featx.images.preprocess import Preprocess
+from featx.inference import cached, engine
 from featx.recipes.build import normalize_inside, write_backbone
 from featx.recipes.quantize import quantize_backbone
 from featx.session import Session
+
+
+@pytest.fixture
+def counts(monkeypatch):
+    """Count decoded and read images, without decoded images of other tests."""
+    counts = {"decode": 0, "read": 0}
+    for module, name in ((engine, "decode"), (cached, "read"), (engine, "read")):
+        real = getattr(module, name)
+
+        def counting(item, *rest, real=real, name=name):
+            counts[name] += 1
+            return real(item, *rest)
+
+        monkeypatch.setattr(module, name, counting)
+    monkeypatch.setattr(cached, "decoded_images", DecodedImageCache())
+    return counts
 
 
 @pytest.fixture(scope="session")

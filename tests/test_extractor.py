@@ -1,21 +1,19 @@
 import copy
 import pickle
 import threading
-from pathlib import Path
 
-import joblib
 import numpy as np
 import onnxruntime
 import pandas as pd
 import polars as pl
-import pyarrow as pa
 import pytest
 from PIL import Image
 from skimage import data
 from sklearn.base import clone
 
 import featx
-from featx import session
+from featx import extractor, session
+from featx._events import Events, ProgressBar
 from featx.extractor import FeatureExtractor
 from featx.inference import self_check
 from featx.samples import load_fashion_mnist
@@ -77,32 +75,6 @@ def test_parameters_that_change_no_value_take_effect_at_once(change, features):
 
 
 @pytest.mark.parametrize(
-    ("wrong", "message"),
-    [
-        ({"batch_size": 0}, "batch_size=0: expected an integer of at least 1"),
-        ({"batch_size": 2.5}, "batch_size=2.5"),
-        ({"batch_size": True}, "batch_size=True"),
-        ({"n_threads": 0}, "n_threads=0"),
-        ({"on_error": "ignore"}, "on_error='ignore': expected 'raise' or 'nan'"),
-        ({"pooling": "mean"}, "pooling='mean': expected one of avg, max"),
-        ({"l2_normalize": "yes"}, "l2_normalize='yes'"),
-        (
-            {"layer": "stage9"},
-            "layer='stage9': backbone efficientnet_lite0 has the layers stem, stage1, stage2",
-        ),
-        ({"device": "gpu"}, "device='gpu': expected 'auto', 'cpu', 'cuda' or 'cuda:N'"),
-        ({"backbone": "nothing"}, "backbone 'nothing': neither a file nor one of"),
-        ({"backbone": 7}, "backbone=7: expected a name or a path"),
-    ],
-)
-def test_wrong_arguments_are_named_at_fit_and_at_transform(wrong, message):
-    for call in (FeatureExtractor(**wrong).fit, FeatureExtractor(**wrong).transform):
-        with pytest.raises(featx.FeatxError) as caught:
-            call(X[:1])
-        assert message in str(caught.value)
-
-
-@pytest.mark.parametrize(
     ("pooling", "width"),
     [("avg", 40), ("max", 40), ("gem", 40), ("std", 40), ("spatial_pyramid", 40 * 21), ("flatten", 40 * 28 * 28)],
 )
@@ -114,27 +86,9 @@ def test_layers_and_poolings_agree_with_numpy(pooling, width):
     np.testing.assert_allclose(rows, expected, rtol=1e-4, atol=1e-4)
 
 
-def test_several_layers_have_names_that_say_which():
-    extractor = FeatureExtractor(layer=["stage1", "stem"])
-    names = extractor.get_feature_names_out()
-    assert [names[0], names[23], names[24]] == [
-        "efficientnet_lite0_stage1_0",
-        "efficientnet_lite0_stage1_23",
-        "efficientnet_lite0_stem_0",
-    ]
-    rows = clone(extractor).fit(X).transform(X[:2])
-    np.testing.assert_array_equal(rows[:, 24:], FeatureExtractor(layer="stem").transform(X[:2]))
-
-
 def test_l2_normalize_gives_unit_rows_in_the_same_direction(features):
     rows = FeatureExtractor(l2_normalize=True).transform(X)
     np.testing.assert_allclose(rows, features / np.linalg.norm(features, axis=1, keepdims=True), atol=1e-6)
-
-
-def test_feature_names_say_where_they_come_from():
-    names = FeatureExtractor(layer="stage1").get_feature_names_out()
-    assert names[0] == "efficientnet_lite0_stage1_0"
-    assert len(set(names)) == len(names) == 24
 
 
 def test_set_output_gives_frames_with_names_and_index(features):
@@ -146,71 +100,6 @@ def test_set_output_gives_frames_with_names_and_index(features):
     polars = FeatureExtractor().set_output(transform="polars").fit_transform(X)
     assert isinstance(polars, pl.DataFrame)
     np.testing.assert_array_equal(polars.to_numpy(), features)
-
-
-@pytest.mark.parametrize(
-    "container",
-    [
-        list,
-        tuple,
-        lambda x: np.array(x, dtype=object),
-        lambda x: np.array(x, dtype=object)[:, None],
-        pd.Series,
-        lambda x: pd.DataFrame({"image": x}),
-        lambda x: pl.Series(x),
-        lambda x: pl.DataFrame({"image": x}),
-        lambda x: pd.DataFrame({("several", "levels"): x}),
-        lambda x: pd.DataFrame({"collect": x}),
-        lambda x: pd.Series(x, index=["columns", *range(1, len(x))]),
-        lambda x: pa.array(x),
-        lambda x: pa.chunked_array([x[:3], x[3:]]),
-        lambda x: pa.table({"image": x}),
-        lambda x: (item for item in x),
-    ],
-)
-def test_every_container_gives_the_same_rows(container, features):
-    np.testing.assert_array_equal(FeatureExtractor().transform(container(X)), features)
-
-
-@pytest.mark.parametrize(
-    "container",
-    [
-        np.array,
-        lambda x: np.array(x, dtype=np.dtypes.StringDType()),
-        lambda x: np.array(x, dtype=np.dtypes.StringDType())[:, None],
-        lambda x: pd.Series(x, dtype="category"),
-        lambda x: pd.Series(x, dtype="string"),
-        lambda x: pd.Series(x, dtype="string[pyarrow]"),
-        lambda x: pl.Series(x, dtype=pl.Categorical),
-    ],
-)
-def test_every_kind_of_text_names_files(container, tmp_path):
-    paths = []
-    for i, content in enumerate(X[:2]):
-        paths.append(str(tmp_path / f"{i}.png"))
-        Path(paths[-1]).write_bytes(content)
-    rows = FeatureExtractor(layer="stem").transform(container(paths))
-    np.testing.assert_array_equal(rows, FeatureExtractor(layer="stem").transform(X[:2]))
-
-
-@pytest.mark.parametrize(
-    "nothing",
-    [[], np.array([]), np.empty((0, 1)), pd.Series([]), pd.DataFrame({"image": []}), pl.Series([])],
-    ids=["list", "array", "column", "Series", "DataFrame", "polars Series"],
-)
-def test_no_images_give_no_rows(nothing):
-    assert FeatureExtractor().transform(nothing).shape == (0, 1280)
-
-
-def test_tables_that_hold_no_images_yet_or_too_many_are_named():
-    for table, message in (
-        (pl.LazyFrame({"image": X}), r"X is a LazyFrame, which holds no rows yet; give X.collect\(\)"),
-        (pa.table({"a": X, "b": X}), "X has the columns a, b; expected the one that holds images"),
-        (np.empty((0, 5)), r"X has shape \(0, 5\)"),
-        (np.array(5.0), r"X is an array of float64 with shape \(\)"),
-    ):
-        with pytest.raises(featx.InputError, match=message):
-            FeatureExtractor().transform(table)
 
 
 def test_a_fitted_extractor_pickles_in_kilobytes_and_still_works(features):
@@ -241,36 +130,10 @@ def test_transform_is_thread_safe(features):
         np.testing.assert_array_equal(rows, features[i:])
 
 
-def test_threads_take_their_share_inside_a_worker():
-    def threads():
-        return FeatureExtractor()._threads()
-
-    cores = joblib.cpu_count()
-    assert threads() == cores
-    with joblib.parallel_config("threading"):
-        assert joblib.Parallel(n_jobs=2)(joblib.delayed(threads)() for _ in range(2)) == [1, 1]
-    with joblib.parallel_config("loky"):
-        inside = joblib.Parallel(n_jobs=2)(joblib.delayed(_threads_in_worker)() for _ in range(2))
-    assert inside == [max(1, cores // 2)] * 2
-
-
-def _threads_in_worker():
-    return FeatureExtractor()._threads()
-
-
 def test_the_repr_and_the_html_display_show_parameters():
     extractor = FeatureExtractor(pooling="max")
     assert repr(extractor) == "FeatureExtractor(pooling='max')"
     assert "pooling" in extractor._repr_html_()
-
-
-def test_progress_goes_to_standard_error_and_only_on_request(capsys):
-    FeatureExtractor().transform(X[:2])
-    assert capsys.readouterr() == ("", "")
-    FeatureExtractor(progress=True).transform(X[:2])
-    out, err = capsys.readouterr()
-    assert not out
-    assert "0/2" in err
 
 
 def test_the_session_opens_once_a_process(monkeypatch):
@@ -328,7 +191,7 @@ def test_providers_in_onnxruntimes_own_words():
     ):
         with pytest.raises(featx.DeviceError, match=message):
             FeatureExtractor(providers=providers).transform(X)
-    with pytest.raises(featx.DeviceError, match="give the one or the other"):
+    with pytest.raises(featx.DeviceError, match="expected only one of them"):
         FeatureExtractor(device="cpu", providers=["CPUExecutionProvider"]).transform(X)
 
 
@@ -349,35 +212,63 @@ def test_a_provider_that_gives_other_features_is_refused(monkeypatch):
     real = self_check.check_canonical
     monkeypatch.setattr(self_check, "check_canonical", lambda *a: real(*a)._replace(cosine=0.99))
     monkeypatch.setattr(self_check, "_passed", set())
-    with pytest.raises(featx.DeviceError, match="gives other features than where it was made"):
+    with pytest.raises(featx.DeviceError, match="computes other features than its file holds"):
         FeatureExtractor().transform(load_fashion_mnist("test")[0][:1])
 
 
-def test_processes_share_the_images_and_nothing_else_changes(tmp_path):
-    X, _ = featx.samples.load_fashion_mnist("test")
-    items = [*X[:300], b"", *X[:299], b"x", *X[300:]]
-    here = FeatureExtractor(layer="stem", on_error="nan")
-    shared = FeatureExtractor(layer="stem", on_error="nan", n_jobs=2, n_threads=2)
-    profile = featx.inference.timing.Profile()
-    want, got = here.embed(items), shared.embed(items, profile=profile)
-    np.testing.assert_array_equal(got.features, want.features)
-    assert got.failures == want.failures
-    assert [failure.index for failure in got.failures] == [300, 600]
-    assert profile.n_images == len(items)
-    with pytest.raises(featx.ImageError, match="item 300"):
-        shared.set_params(on_error="raise").transform(items)
+def test_the_number_of_features_is_the_width_of_a_row():
+    for each in (FeatureExtractor(), FeatureExtractor(["efficientnet_lite0"] * 2, layer=["stem", "stage1"])):
+        assert each.n_features == len(each.get_feature_names_out())
+    assert FeatureExtractor(layer="stem").transform(X[:1]).shape == (1, FeatureExtractor(layer="stem").n_features)
 
 
-def test_n_jobs_follows_joblib_and_spares_few_images_a_process(monkeypatch):
-    X, _ = featx.samples.load_fashion_mnist("test")
-    asked = []
-    real = joblib.Parallel
-    monkeypatch.setattr(joblib, "Parallel", lambda n, **rest: asked.append(n) or real(n, **rest))
-    few = FeatureExtractor(layer="stem", n_jobs=4).transform(X[:300])
-    assert asked == []
-    with joblib.parallel_config("threading", n_jobs=3):
-        np.testing.assert_array_equal(FeatureExtractor(layer="stem").transform([*X[:300], *X[:300]])[300:], few)
-    assert asked == [2]
-    for wrong in (0, 1.5, True, "2"):
-        with pytest.raises(featx.InputError, match="n_jobs"):
-            FeatureExtractor(n_jobs=wrong).transform(X[:1])
+class Recorded(Events):
+    def __init__(self):
+        self.calls, self.steps = [], set()
+
+    def begin(self, task, total, done=0, *, unit="image"):
+        self.calls.append((task, total))
+
+    def advance(self, n=1, *, n_failed=0, n_bytes=0):
+        self.calls.append((n, n_failed))
+
+    def spend(self, step, seconds, n_images=0):
+        self.steps.add(step)
+
+    def end(self):
+        self.calls.append("end")
+
+
+def test_events_hear_of_progress_and_of_each_step():
+    events = Recorded()
+    FeatureExtractor(layer="stem", batch_size=2, n_threads=1).embed([X[0], b"", X[1]], events=events)
+    assert events.calls == [("embed", 3), (2, 1), (1, 0), "end"]
+    assert {"read", "decode", "resize", "inference", "wait"} <= events.steps
+    events = Recorded()
+    with pytest.raises(featx.ImageError):
+        FeatureExtractor(layer="stem").embed([b""], events=events)
+    assert events.calls[-1] == "end"
+
+
+def test_progress_goes_to_standard_error_and_only_on_request(capsys, monkeypatch):
+    monkeypatch.setattr(extractor, "ProgressBar", lambda: ProgressBar(min_seconds=0))
+    FeatureExtractor(layer="stem").transform(X[:2])
+    assert capsys.readouterr() == ("", "")
+    FeatureExtractor(layer="stem", progress=True).transform(X[:2])
+    out, err = capsys.readouterr()
+    assert not out
+    assert "0/2" in err
+
+
+def test_embedded_unpacks_and_shows_itself_briefly():
+    embedded = FeatureExtractor(layer="stem").embed([X[0], b"<b>", X[1]])
+    features, failures = embedded
+    assert repr(embedded) == str(embedded) == "Embedded(3 images, 16 features, 1 failed)"
+    assert embedded.kept == [0, 2]
+    assert failures[0].reason in embedded._repr_html_()
+    assert "<b>" not in embedded._repr_html_().replace("<b>Embedded", "")
+    frame = embedded.to_frame(FeatureExtractor(layer="stem").get_feature_names_out())
+    assert list(frame.columns[:2]) == ["error", "efficientnet_lite0_stem_0"]
+    assert frame["error"].isna().tolist() == [True, False, True]
+    np.testing.assert_array_equal(frame.iloc[:, 1:], features)
+    assert embedded.to_frame().shape == (3, 17)

@@ -1,8 +1,8 @@
-"""Images that were decoded a moment ago, within a bound: the next backbone may ask for the same ones.
+"""Keep recently decoded images in memory, since the next backbone may need the same ones.
 
-A `FeatureUnion` or a search goes through all images once for each extractor. What was
-decoded is kept as long as there is room; then an image drawn by lot goes, since in such a
-round the one that was used longest ago would be the very next to be asked for.
+A `FeatureUnion` or a search goes through all images once per extractor. When the memory is
+full, an image drawn at random is dropped: in such a cycle, the least recently used image would be the
+very next that is needed.
 """
 
 from __future__ import annotations
@@ -15,75 +15,75 @@ from typing import Any, NamedTuple
 
 __all__ = ["DecodedImage", "DecodedImageCache", "decoded_images"]
 
-#: Bytes of pixels kept in a process: some 280 photos of 500x375.
-ROOM = 160 << 20
+#: Bytes of pixels kept per process: about 280 photos of 500x375.
+MAX_BYTES = 160 << 20
 
 
 class DecodedImage(NamedTuple):
-    """A decoded image (a Pillow image), and the digest of what it was decoded from."""
+    """A decoded Pillow image, and the digest of the content it was decoded from."""
 
     image: Any
     digest: bytes
 
 
 class DecodedImageCache:
-    """A bounded store of decoded images; threads may share it.
+    """Hold decoded images up to a number of bytes. Thread-safe.
 
     Parameters
     ----------
-    room : int
+    max_bytes : int
         Bytes of pixels.
 
     Examples
     --------
     >>> from PIL import Image
     >>> from featx.cache.decoded import DecodedImage, DecodedImageCache
-    >>> images = DecodedImageCache(room=10_000)
+    >>> images = DecodedImageCache(max_bytes=10_000)
     >>> images.put("a.png", DecodedImage(Image.new("RGB", (10, 10)), b"..."))
     >>> images.get("a.png").image.size, images.get("b.png")
     ((10, 10), None)
     """
 
-    def __init__(self, room: int = ROOM) -> None:
-        self.room = room
-        self.forget()
+    def __init__(self, max_bytes: int = MAX_BYTES) -> None:
+        self.max_bytes = max_bytes
+        self.clear()
 
-    def forget(self) -> None:
-        """Drop everything."""
+    def clear(self) -> None:
+        """Drop all images."""
         self._lock = threading.Lock()  # a new one, since a fork may have copied a locked one
         self._images: dict[Hashable, DecodedImage] = {}
         self._keys: list[Hashable] = []
-        self._used = 0
-        self._lots = random.Random(0)  # decides what is kept, and no value
+        self.n_bytes = 0
+        self._random = random.Random(0)  # decides which image is dropped, and changes no value
 
     def get(self, key: Hashable) -> DecodedImage | None:
-        """Find an image."""
+        """Return the image of a key, or None."""
         return self._images.get(key)
 
     def put(self, key: Hashable, image: DecodedImage) -> None:
-        """Keep an image; one that would take more than an eighth of the room is not kept."""
+        """Keep an image, unless it would take more than an eighth of the memory."""
         size = _size(image)
-        if size > self.room // 8:
+        if size > self.max_bytes // 8:
             return
         with self._lock:
             if key in self._images:
                 return
-            while self._used + size > self.room:
-                place = self._lots.randrange(len(self._keys))
-                last, self._keys[place] = self._keys[place], self._keys[-1]
+            while self.n_bytes + size > self.max_bytes:
+                place = self._random.randrange(len(self._keys))
+                dropped, self._keys[place] = self._keys[place], self._keys[-1]
                 self._keys.pop()
-                self._used -= _size(self._images.pop(last))
+                self.n_bytes -= _size(self._images.pop(dropped))
             self._images[key] = image
             self._keys.append(key)
-            self._used += size
+            self.n_bytes += size
 
 
 def _size(image: DecodedImage) -> int:
     return int(image.image.width * image.image.height * 4)  # Pillow spends four bytes on an RGB pixel
 
 
-#: The process's own.
+#: Shared by all extractors of this process.
 decoded_images = DecodedImageCache()
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=decoded_images.forget)
+    os.register_at_fork(after_in_child=decoded_images.clear)

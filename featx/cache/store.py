@@ -1,8 +1,8 @@
-"""Embeddings on disk: a key to a vector, for several processes at once; knows no backbone.
+"""Store vectors on disk by key, for several processes at a time; independent of backbones.
 
-SQLite in WAL mode: readers do not wait for a writer, a killed writer loses only what it had
-not committed, and a damaged file is set aside and begun anew. Every vector carries a checksum;
-one that does not fit is forgotten, so that it is computed again.
+The store is SQLite in WAL mode: readers do not wait for a writer, a killed writer loses only
+uncommitted rows, and a damaged file is moved away and replaced. Every vector has a checksum. A
+vector with a wrong one is deleted, so that it is computed again.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from featx.errors import InputError
 
 __all__ = ["MAX_BYTES", "CacheInfo", "FeatureCache", "FileState", "file_state"]
 
-#: Bytes of vectors beyond which those unused for longest go; ``FEATX_CACHE_BYTES`` says otherwise.
+#: Default limit of all vectors in bytes; ``FEATX_CACHE_BYTES`` overrides it.
 MAX_BYTES = 4 * 2**30
-_MANY = 500  # below SQLite's limit of variables in a statement
+_KEYS_PER_QUERY = 500  # below SQLite's limit of variables in a statement
 _SECONDS_BUSY = 60.0
-_TOUCH_AFTER = 3600  # seconds after which a use is written down again
+_TOUCH_AFTER = 3600  # seconds after which the time of use is updated
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS vectors (
@@ -52,39 +52,39 @@ T = TypeVar("T")
 
 
 class FileState(NamedTuple):
-    """What tells that a file has not changed: its place, and its size, times and inode."""
+    """Path, size, times and inode of a file, which change if the file changes."""
 
     path: bytes
     state: str
 
 
 def file_state(path: str | os.PathLike[str]) -> FileState | None:
-    """Look at a file without opening it; None when there is none.
+    """Return the state of a file without opening it; None if there is no such file.
 
-    Copying and unpacking can give a file the size, the time and even the inode of the one it
-    replaces, but not the time at which that happened to it.
+    Copying and unpacking can give a file the size, the modification time and even the inode of the
+    file it replaces, but not its change time (ctime).
     """
     try:
-        found = os.stat(path)
+        status = os.stat(path)
         name = os.fspath(path)
         place = os.fsencode(name if os.path.isabs(name) else os.path.abspath(name))
     except (OSError, ValueError, TypeError):
         return None
-    times = f"{found.st_mtime_ns} {found.st_ctime_ns}"
-    return FileState(place, f"{found.st_size} {times} {found.st_dev} {found.st_ino}")
+    times = f"{status.st_mtime_ns} {status.st_ctime_ns}"
+    return FileState(place, f"{status.st_size} {times} {status.st_dev} {status.st_ino}")
 
 
 class CacheInfo(NamedTuple):
-    """What a cache holds.
+    """Size of a cache.
 
     Parameters
     ----------
     path : pathlib.Path
-        Its file.
+        File of the cache.
     n_vectors, n_files : int
-        Vectors, and files whose content is known by size and time.
+        Number of vectors, and of files whose content is known by their state.
     n_bytes, max_bytes : int
-        Of the vectors, and how many there may be.
+        Bytes of all vectors, and their limit.
     """
 
     path: Path
@@ -95,19 +95,20 @@ class CacheInfo(NamedTuple):
 
 
 class FeatureCache:
-    """Vectors of float32 by key, and what is in files, by their state; in one file.
+    """Store float32 vectors by key, and content digests of files by their state, in one file.
 
     Parameters
     ----------
     folder : str or path
-        Made when needed; the file in it is ``features.sqlite``.
+        Created on first use; holds the file ``features.sqlite``.
     max_bytes : int or None, default=None
-        Beyond that, what was unused for longest goes; None is ``$FEATX_CACHE_BYTES`` or 4 GiB.
+        Limit of all vectors in bytes; beyond it, the least recently used vectors are deleted. None is
+        ``$FEATX_CACHE_BYTES`` or 4 GiB.
 
     Raises
     ------
     InputError
-        When no cache can be had there.
+        If the folder cannot hold a cache.
 
     Examples
     --------
@@ -124,16 +125,16 @@ class FeatureCache:
         self.max_bytes = _bytes_from_environment() if max_bytes is None else max_bytes
 
     def get(self, keys: Sequence[bytes]) -> dict[bytes, Row]:
-        """Look up vectors; those that are not there, or are damaged, are left out."""
+        """Return the vectors of those keys that are stored and undamaged."""
         found: dict[bytes, Row] = {}
         stale: list[tuple[int, bytes]] = []
         damaged: list[tuple[bytes]] = []
         now = int(time.time())
 
         def read(database: sqlite3.Connection) -> None:
-            for some, marks in _chunks(keys):
+            for chunk, marks in _chunks(keys):
                 query = f"SELECT key, value, crc, used FROM vectors WHERE key IN ({marks})"
-                for key, value, crc, used in database.execute(query, some):
+                for key, value, crc, used in database.execute(query, chunk):
                     if zlib.crc32(value) != crc or len(value) % 4:
                         damaged.append((key,))
                         continue
@@ -151,9 +152,9 @@ class FeatureCache:
         return found
 
     def put(self, vectors: Mapping[bytes, Row], files: Mapping[FileState, bytes] | None = None) -> None:
-        """Keep vectors, and digests of files, all or none; then let go what is too much.
+        """Store vectors and digests of files in one transaction, then delete what exceeds the limit.
 
-        A cache that cannot be written warns: what was computed is not lost, only not kept.
+        Warns if the cache cannot be written; the vectors are then only not stored.
         """
         now = int(time.time())
         values = {key: row.tobytes() for key, row in vectors.items()}
@@ -168,14 +169,14 @@ class FeatureCache:
         self._write(keep)
 
     def digests(self, states: Sequence[FileState]) -> dict[FileState, bytes]:
-        """Recall what is in files that are as they were."""
+        """Return the content digests of those files whose state is unchanged."""
         wanted = {state.path: state for state in states}
         found: dict[FileState, bytes] = {}
 
         def read(database: sqlite3.Connection) -> None:
-            for some, marks in _chunks(list(wanted)):
+            for chunk, marks in _chunks(list(wanted)):
                 query = f"SELECT path, state, digest FROM files WHERE path IN ({marks})"
-                for path, state, digest in database.execute(query, some):
+                for path, state, digest in database.execute(query, chunk):
                     if wanted[path].state == state:
                         found[wanted[path]] = digest
 
@@ -183,7 +184,7 @@ class FeatureCache:
         return found
 
     def info(self) -> CacheInfo:
-        """Count what is there."""
+        """Count vectors, files and bytes."""
 
         def count(database: sqlite3.Connection) -> CacheInfo:
             (n_vectors,) = database.execute("SELECT count(*) FROM vectors").fetchone()
@@ -194,12 +195,19 @@ class FeatureCache:
         return self._do(count)
 
     def prune(self, *, max_bytes: int | None = None, unused_days: float | None = None) -> int:
-        """Let vectors go until no more than ``max_bytes`` are left, or all unused for so many days.
+        """Delete the least recently used vectors.
+
+        Parameters
+        ----------
+        max_bytes : int or None, default=None
+            Delete until at most this number of bytes is left.
+        unused_days : float or None, default=None
+            Delete all vectors that were not used for this number of days.
 
         Returns
         -------
         int
-            How many went.
+            Number of deleted vectors.
         """
 
         def prune(database: sqlite3.Connection) -> int:
@@ -208,7 +216,7 @@ class FeatureCache:
                 database.execute("DELETE FROM vectors WHERE used < ?", (time.time() - 86_400 * unused_days,))
             if max_bytes is not None:
                 _evict(database, max_bytes)
-            database.execute("DELETE FROM files")  # known again when they are next seen
+            database.execute("DELETE FROM files")  # learned again when they are next read
             (after,) = database.execute("SELECT count(*) FROM vectors").fetchone()
             return int(before - after)
 
@@ -217,7 +225,7 @@ class FeatureCache:
         return gone
 
     def clear(self) -> int:
-        """Let everything go; give the number of vectors that went."""
+        """Delete everything, and return the number of deleted vectors."""
 
         def clear(database: sqlite3.Connection) -> int:
             database.execute("DELETE FROM files")
@@ -226,7 +234,7 @@ class FeatureCache:
         try:
             gone = self._do(clear, write=True)
             self._do(lambda database: database.execute("VACUUM"))
-        except InputError:  # a full disk, say: then the file itself goes
+        except InputError:  # such as a full disk: delete the file itself
             gone = 0
             with _lock:
                 _forget(os.path.abspath(self.path))
@@ -237,17 +245,17 @@ class FeatureCache:
     def _read(self, work: Callable[[sqlite3.Connection], object]) -> None:
         try:
             self._do(work)
-        except _HamperedError as error:
-            warnings.warn(f"{error}; going on without it", stacklevel=4)
+        except _BusyError as error:
+            warnings.warn(f"{error}; continuing without it", stacklevel=4)
 
     def _write(self, work: Callable[[sqlite3.Connection], object]) -> None:
         try:
             self._do(work, write=True)
         except InputError as error:
-            warnings.warn(f"{error}; going on without keeping these features", stacklevel=4)
+            warnings.warn(f"{error}; continuing without storing these features", stacklevel=4)
 
     def _do(self, work: Callable[[sqlite3.Connection], T], *, write: bool = False) -> T:
-        """Work on this process's connection, a thread at a time; begin a damaged file anew, once."""
+        """Run work on this process's connection, one thread at a time; replace a damaged file once."""
         for attempt in (1, 2):
             failed = _inode(self.path)
             try:
@@ -268,12 +276,12 @@ class FeatureCache:
                 if attempt == 1 and code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
                     self._set_aside(failed)
                     continue
-                kind = _HamperedError if code in _HAMPERED else InputError
+                kind = _BusyError if code in _BUSY_CODES else InputError
                 raise kind(f"cache {self.path}: cannot be used ({error})") from error
         raise AssertionError("unreachable")
 
     def _set_aside(self, failed: tuple[int, int]) -> None:
-        """Move a damaged file away, unless another thread or process did and there is a new one."""
+        """Move a damaged file away, unless another thread or process has replaced it already."""
         with _lock:
             if _inode(self.path) != failed:
                 return
@@ -284,18 +292,18 @@ class FeatureCache:
                         os.replace(f"{self.path}{suffix}", f"{self.path}.damaged{suffix}")
             except OSError as error:
                 raise InputError(
-                    f"cache {self.path}: is damaged and cannot be moved away ({error.strerror})"
+                    f"cache {self.path}: is damaged and cannot be moved away ({error.strerror}); delete it"
                 ) from error
         warnings.warn(
-            f"cache {self.path}: was damaged and is begun anew (the old one is {self.path}.damaged)", stacklevel=5
+            f"cache {self.path}: was damaged; started a new one, the old one is {self.path}.damaged", stacklevel=5
         )
 
 
-class _HamperedError(InputError):
-    """There is a cache, and for now it cannot be written, or read."""
+class _BusyError(InputError):
+    """The cache exists, but cannot be read or written at the moment."""
 
 
-_HAMPERED = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL)
+_BUSY_CODES = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL)
 
 
 class _Connection(NamedTuple):
@@ -312,7 +320,7 @@ _connections: OrderedDict[str, _Connection] = OrderedDict()
 
 @contextmanager
 def _connected(path: Path) -> Iterator[_Connection]:
-    """Hand out the connection to a file; a forked child and a file that was replaced get another."""
+    """Yield the connection to a file, opened anew in a forked child and for a replaced file."""
     name = os.path.abspath(path)
     with _lock:
         kept = _connections.get(name)
@@ -346,10 +354,10 @@ def _open(path: Path) -> sqlite3.Connection:
 
 def _inode(path: Path) -> tuple[int, int]:
     try:
-        found = os.stat(path)
+        status = os.stat(path)
     except OSError:
         return 0, 0
-    return found.st_dev, found.st_ino
+    return status.st_dev, status.st_ino
 
 
 def _forget(name: str) -> None:
@@ -385,16 +393,16 @@ def _bytes_from_environment() -> int:
 
 
 def _chunks(values: Sequence[Any]) -> Iterator[tuple[Sequence[Any], str]]:
-    for i in range(0, len(values), _MANY):
-        some = values[i : i + _MANY]
-        yield some, ",".join("?" * len(some))
+    for i in range(0, len(values), _KEYS_PER_QUERY):
+        chunk = values[i : i + _KEYS_PER_QUERY]
+        yield chunk, ",".join("?" * len(chunk))
 
 
-def _evict(database: sqlite3.Connection, most: int) -> None:
-    """Let a hundred of the longest unused go at a time, until the rest fits."""
+def _evict(database: sqlite3.Connection, max_bytes: int) -> None:
+    """Delete the least recently used vectors, a hundred at a time, until the rest fits."""
     while True:
         (total,) = database.execute("SELECT bytes FROM total").fetchone()
-        if total <= most:
+        if total <= max_bytes:
             return
         oldest = database.execute("SELECT rowid, length(value) FROM vectors ORDER BY used, rowid LIMIT 100").fetchall()
         if not oldest:
@@ -402,5 +410,5 @@ def _evict(database: sqlite3.Connection, most: int) -> None:
         for rowid, size in oldest:
             database.execute("DELETE FROM vectors WHERE rowid = ?", (rowid,))
             total -= size
-            if total <= most:
+            if total <= max_bytes:
                 break

@@ -13,7 +13,7 @@ import numpy as np
 from featx.cli.embed_dataset import add_job, job_options, run_job
 from featx.cli.options import add_command, add_features, add_running, check_output, make_extractor, note, note_failures
 from featx.errors import InputError
-from featx.inference.timing import Profile
+from featx.inference.timing import Profile, timed
 from featx.sources import list_images
 from featx.writers import FORMATS, check_names, write
 
@@ -64,14 +64,14 @@ def run(options: argparse.Namespace) -> None:
     note(*listing.notes)
     extractor = make_extractor(options).set_params(n_jobs=options.jobs)
     profile = Profile()
-    features, failures = extractor.embed(listing.items, profile=profile)
+    features, failures = extractor.embed(listing.items, events=profile)
     columns: dict[str, list[Any]] = {"path": listing.names}
     if listing.targets is not None:
         columns["label"] = listing.targets
     columns["error"] = [None] * len(listing)
     for failure in failures:
         columns["error"][failure.index] = failure.reason
-    with profile.step("write"):
+    with timed(profile, "write"):
         write(options.output, columns, np.asarray(features), list(extractor.get_feature_names_out()))
     note_failures(failures, "row left empty")
     n, width = features.shape

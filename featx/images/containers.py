@@ -1,35 +1,37 @@
-"""What scikit-learn hands on as X, as a sequence of images."""
+"""Convert X, in any form that scikit-learn passes on, to a sequence of images."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence, Set
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
 
-from featx.errors import InputError
+from featx.errors import InputError, first_line
 
 __all__ = ["list_items"]
 
 
 def list_items(X: Any) -> Any:
-    """Make a sequence of images of whatever scikit-learn hands on.
+    """Convert X to a sequence with one image per sample.
 
     Parameters
     ----------
-    X : sequence, ndarray, Series or DataFrame
-        As for `FeatureExtractor.transform`.
+    X : sequence, ndarray, Series, DataFrame or iterable
+        As for `FeatureExtractor.transform`. An object with ``__len__`` and ``__getitem__`` stays as
+        it is, so that its images are loaded one by one.
 
     Returns
     -------
     sequence
-        One item a sample.
+        Supports ``len`` and integer indices.
 
     Raises
     ------
     InputError
-        When it is a single image, a table of several columns, or numbers.
+        If X is a single image, a table of several columns, or numbers.
 
     Examples
     --------
@@ -38,31 +40,51 @@ def list_items(X: Any) -> Any:
     >>> list_items(np.array([["a.jpg"], ["b.jpg"]]))
     ['a.jpg', 'b.jpg']
     """
-    if isinstance(X, (str, bytes, bytearray, memoryview, os.PathLike)) or hasattr(X, "getexif"):
+    is_file = callable(getattr(X, "read", None)) or hasattr(X, "getexif")
+    if isinstance(X, (str, bytes, bytearray, memoryview, os.PathLike)) or is_file:
         what = "one path" if isinstance(X, (str, os.PathLike)) else "a single image"
         raise InputError(f"X is {what}, not a sequence: give [X] for one image, sorted(glob(...)) for a folder's")
-    kind = type(X)  # a table's columns and a Series' labels can be attributes of X, whatever they are called
-    if hasattr(kind, "collect"):  # a LazyFrame, whose columns polars warns of asking for
+    kind = type(X)  # columns of a table and labels of a Series can be attributes of X, with any name
+    if hasattr(kind, "collect"):  # a LazyFrame; polars warns if its columns are asked for
         raise InputError(f"X is a {kind.__name__}, which holds no rows yet; give X.collect()")
-    if hasattr(kind, "columns"):  # a DataFrame of pandas, polars or another library, or a table of pyarrow's
+    if hasattr(kind, "columns"):  # a DataFrame of pandas, polars or another library, or a pyarrow table
         names = X.column_names if hasattr(kind, "column_names") else X.columns
         if len(names) != 1:
             raise InputError(f"X has the columns {', '.join(map(str, names))}; expected the one that holds images")
         X = X[names[0]]
-    for to_list in ("to_list", "to_pylist"):  # a Series, or an array of pyarrow's
+    for to_list in ("to_list", "to_pylist"):  # a Series, or a pyarrow array
         if hasattr(X, to_list):
             return list(getattr(X, to_list)())
-    if not isinstance(X, np.ndarray):
-        if not isinstance(X, Iterable) or isinstance(X, (Mapping, Set)):
-            raise InputError(f"X is a {type(X).__name__}; expected a sequence of images")
-        return X if isinstance(X, Sequence) else list(X)
+    if hasattr(type(X), "__array__") and not isinstance(X, np.ndarray):  # a tensor
+        try:
+            X = np.asarray(X)
+        except Exception as error:  # such as a tensor on a GPU, whose message says what to do
+            raise InputError(f"X is a {kind.__name__} that NumPy cannot read: {first_line(error)}") from error
+    return _check_array(X) if isinstance(X, np.ndarray) else _check_sequence(X)
+
+
+def _check_sequence(X: Any) -> Any:
+    kind = type(X)
+    if isinstance(X, Sequence):
+        return X
+    if not isinstance(X, (Mapping, Set)):
+        if hasattr(kind, "__len__") and hasattr(kind, "__getitem__"):
+            with suppress(TypeError):  # a sparse matrix has no length
+                len(X)
+                return X
+        if isinstance(X, Iterable):
+            return list(X)
+    raise InputError(f"X is a {kind.__name__}; expected a sequence of images")
+
+
+def _check_array(X: np.ndarray[Any, Any]) -> Any:
     if X.dtype.kind == "S":
         raise InputError("X is an array of fixed-size bytes, which cuts off trailing zeros; give list or dtype object")
-    if X.dtype.kind in "OUT" or (X.ndim in (1, 2) and not len(X)):  # numpy makes floats of an empty list
+    if X.dtype.kind in "OUT" or (X.ndim in (1, 2) and not len(X)):  # NumPy makes floats of an empty list
         if X.ndim == 2 and X.shape[1] == 1:
             X = X[:, 0]
         if X.ndim != 1:
-            raise InputError(f"X has shape {X.shape}; expected one image a sample: (n_samples,) or (n_samples, 1)")
+            raise InputError(f"X has shape {X.shape}; expected one image per sample: (n_samples,) or (n_samples, 1)")
         return X.tolist()
     if X.ndim == 3:
         raise InputError(f"X has shape {X.shape}: put a single image into a list, [X]; give grey images as list(X)")

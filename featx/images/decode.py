@@ -1,18 +1,20 @@
-"""Turn anything that holds an image into an RGB Pillow image; resize nothing.
+"""Read and decode an image from any source to an RGB Pillow image, without resizing it.
 
-Rules, the same for every kind of input:
+The same rules hold for every kind of source:
 
-- EXIF orientation is applied. An unreadable EXIF block counts as none.
+- EXIF orientation is applied. An unreadable EXIF block is ignored.
 - Transparency is laid over white.
 - 16-bit grey is scaled by its range (0..65535 to 0..255), not clipped.
-- Of an animation the first frame counts (of an open Pillow image, the current one).
-- CMYK and other colour spaces go through Pillow's own conversion, without colour management.
+- The first frame of an animation is used, or the current frame of an open Pillow image.
+- CMYK and other colour spaces are converted by Pillow, without colour management.
+- Arrays are RGB, RGBA or grey, never BGR.
 """
 
 from __future__ import annotations
 
 import io
 import os
+import re
 import stat
 import threading
 from abc import ABC, abstractmethod
@@ -20,6 +22,8 @@ from typing import Any, TypeAlias
 
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
+
+from featx.errors import first_line
 
 __all__ = [
     "Deferred",
@@ -33,14 +37,18 @@ __all__ = [
     "read",
 ]
 
-#: What counts as one image.
+#: Sources of one image, beside binary file objects and objects with ``__array__``.
 ImageLike: TypeAlias = "str | os.PathLike[str] | bytes | bytearray | memoryview | Image.Image | np.ndarray[Any, Any]"
+
+_EXPECTED = "expected a path, encoded bytes, a binary file, a PIL image or a uint8 array"
+_SHAPES = "expected uint8 of shape (height, width, 3) in RGB, (height, width, 4) in RGBA, or (height, width)"
+_BGR = "; OpenCV frames are BGR: frame[..., ::-1]"
 
 #: Modes whose pixel values reach 65535.
 _SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N")
 #: Formats that Pillow opens as 32-bit integers though their range is 16 bits.
 _SIXTEEN_BIT_FORMATS = ("PNG", "PPM")
-#: From the EXIF orientation to what sets an image upright.
+#: Transposition that sets an image upright, by EXIF orientation.
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -52,18 +60,18 @@ _TURNS = {
 }
 #: EXIF orientations that swap width and height.
 _SIDEWAYS = (5, 6, 7, 8)
-#: An open Pillow file reads its pixels on first use, which two threads must not do at once.
+#: Open Pillow images and file objects are read on first use, which two threads must not do at once.
 _loading = [threading.Lock() for _ in range(64)]
-if hasattr(os, "register_at_fork"):  # a forked child must not wait for threads it does not have
+if hasattr(os, "register_at_fork"):  # a forked child must not wait for threads of its parent
     os.register_at_fork(after_in_child=lambda: _loading.__setitem__(slice(None), [threading.Lock() for _ in range(64)]))
 
 
 class UnreadableError(Exception):
-    """Why an image cannot be read. The engine turns it into a `Failure` with its position."""
+    """An image cannot be read; the engine turns the reason into a `Failure` with a position."""
 
 
 class Deferred(ABC):
-    """An image somewhere else, whose bytes are fetched by the thread that decodes it.
+    """An image elsewhere; the thread that decodes it fetches its bytes.
 
     Examples
     --------
@@ -78,14 +86,14 @@ class Deferred(ABC):
 
     @abstractmethod
     def fetch(self) -> bytes:
-        """Give the encoded bytes, or raise UnreadableError."""
+        """Return the encoded bytes, or raise UnreadableError."""
 
     def __str__(self) -> str:
         return f"<{type(self).__name__}>"
 
 
 class _Lost(Deferred):
-    """In the place of what could not be read where it was."""
+    """Stands for an item that could not be read in the process that has it."""
 
     def __init__(self, reason: str) -> None:
         self.reason = reason
@@ -95,7 +103,7 @@ class _Lost(Deferred):
 
 
 def describe(item: object) -> str:
-    """Name an item for a person: its path, or its kind.
+    """Return a short name of an item for messages: its path, or its kind.
 
     Examples
     --------
@@ -113,6 +121,8 @@ def describe(item: object) -> str:
         return str(getattr(item, "filename", "")) or f"<{type(item).__name__} {item.mode} {item.width}x{item.height}>"
     if isinstance(item, Deferred):
         return str(item)
+    if hasattr(item, "read") and isinstance(name := getattr(item, "name", None), str):
+        return name
     return f"<{item}>" if item is None or isinstance(item, float) else f"<{type(item).__name__}>"
 
 
@@ -121,22 +131,22 @@ def decode(item: Any, shortest: int | None = None) -> Image.Image:
 
     Parameters
     ----------
-    item : str, path, bytes, PIL.Image.Image or ndarray
-        A path, an encoded file's bytes, an open image, or a uint8 array of
-        shape (height, width, 3) in RGB order or (height, width) in grey.
+    item : str, path, bytes, file object, PIL.Image.Image or array
+        A path, the bytes of an encoded file, a binary file object, an open image, or a uint8 array
+        of shape (height, width, 3) in RGB, (height, width, 4) in RGBA, or (height, width) in grey.
     shortest : int or None, default=None
-        Let libjpeg decode a JPEG at a half, a quarter or an eighth of its size, so long as no
-        side gets shorter than this many pixels; None decodes in full.
+        Let libjpeg decode a JPEG at a half, a quarter or an eighth of its size, while no side gets
+        shorter than this number of pixels. None decodes in full.
 
     Returns
     -------
     PIL.Image.Image
-        Mode ``"RGB"``, upright. May be ``item`` itself: don't change it.
+        Mode ``"RGB"``, upright. May be ``item`` itself: do not change it.
 
     Raises
     ------
     UnreadableError
-        With the reason and what to do, when there is no image to be had.
+        With the reason and the next step.
 
     Examples
     --------
@@ -145,21 +155,33 @@ def decode(item: Any, shortest: int | None = None) -> Image.Image:
     >>> decode(np.zeros((20, 30), np.uint8)).size
     (30, 20)
     """
-    if isinstance(item, np.ndarray):
-        return _from_array(item)
-    if isinstance(item, Image.Image):
-        with _loading[id(item) // 64 % len(_loading)]:
-            return _from_image(item)
-    return _from_bytes(read(item), shortest)
+    content = read(item)
+    if isinstance(content, np.ndarray):
+        return _from_array(content)
+    if isinstance(content, Image.Image):
+        with _lock_of(content):
+            return _from_image(content)
+    return _from_bytes(content, shortest)
 
 
 def read(item: Any) -> Any:
-    """Read a path's bytes; whatever is no path comes back as it is.
+    """Read the content of an item: bytes of paths and file objects, arrays of tensors; others are returned as they are.
+
+    A seekable file object is read from its beginning and left at its position, so that it can be
+    read again.
 
     Raises
     ------
     UnreadableError
-        When the file cannot be read, or ``item`` is nothing that holds an image.
+        If the file cannot be read, or ``item`` holds no image.
+
+    Examples
+    --------
+    >>> import io
+    >>> from featx.images.decode import read
+    >>> file = io.BytesIO(b"...")
+    >>> read(file), read(file), read(b"...")
+    (b'...', b'...', b'...')
     """
     if isinstance(item, (str, os.PathLike)):
         return _read(item)
@@ -167,15 +189,19 @@ def read(item: Any) -> Any:
         return item
     if isinstance(item, Deferred):
         return item.fetch()
+    if callable(getattr(item, "read", None)):
+        return _read_file(item)
+    if hasattr(item, "__array__") and (array := _to_array(item)).ndim > 1:
+        return array
     what = "missing value" if _is_missing(item) else f"{type(item).__name__} is not an image"
-    raise UnreadableError(f"{what}; expected a path, encoded bytes, a PIL image or a uint8 array")
+    raise UnreadableError(f"{what}; {_EXPECTED}")
 
 
 def make_portable(item: Any) -> Any:
-    """Make of an item what can be sent to another process, where the same comes of it.
+    """Convert an item to a form that can be sent to another process and gives the same pixels there.
 
-    An open image becomes its pixels, since its file stays here and a copy of it forgets what its format
-    said; what holds no image becomes the reason why.
+    An open image becomes its pixels, since its file stays here and a copy loses the format. A file
+    object becomes its bytes. An item without an image becomes the reason.
 
     Examples
     --------
@@ -187,13 +213,14 @@ def make_portable(item: Any) -> Any:
     if isinstance(item, (str, os.PathLike, bytes, bytearray, memoryview, np.ndarray, Deferred)):
         return item
     try:
-        return np.asarray(decode(item))
+        content = read(item)
+        return np.asarray(decode(content)) if isinstance(content, Image.Image) else content
     except UnreadableError as error:
         return _Lost(str(error))
 
 
 def measure(data: bytes) -> tuple[int, int] | None:
-    """Give width and height of an encoded image, upright, from its header; None when that cannot be read.
+    """Return the upright width and height of an encoded image from its header; None if it cannot be read.
 
     Examples
     --------
@@ -206,19 +233,19 @@ def measure(data: bytes) -> tuple[int, int] | None:
         with Image.open(io.BytesIO(data)) as image:
             turned = image.getexif().get(ExifTags.Base.Orientation, 1) in _SIDEWAYS
             return (image.height, image.width) if turned else (image.width, image.height)
-    except Exception:  # whatever Pillow's plugins raise on damaged files
+    except Exception:  # Pillow's plugins raise nearly anything on damaged files
         return None
 
 
 def identify(data: bytes, formats: tuple[str, ...]) -> tuple[str, int, int] | None:
-    """Give format, width and height of an encoded image from its header; None when it is in none of the formats.
+    """Return format, width and height of an encoded image from its header; None if its format is not listed.
 
     Parameters
     ----------
     data : bytes
         An encoded file.
     formats : tuple of str
-        Pillow's names; parsers of others are not even tried.
+        Pillow's names of formats; no other parser is tried.
 
     Examples
     --------
@@ -238,7 +265,7 @@ def identify(data: bytes, formats: tuple[str, ...]) -> tuple[str, int, int] | No
 
 
 def _is_missing(item: object) -> bool:
-    """None, NaN, NaT or pandas' NA, whose comparisons have no truth."""
+    """Check for None, NaN, NaT and pandas' NA, which cannot be compared."""
     return item is None or type(item).__name__ in ("NAType", "NaTType") or (isinstance(item, float) and item != item)
 
 
@@ -260,12 +287,51 @@ def _read(path: str | os.PathLike[str]) -> bytes:
         raise UnreadableError(f"cannot be read: {getattr(error, 'strerror', None) or error}") from None
 
 
+def _read_file(file: Any) -> bytes:
+    try:
+        with _lock_of(file):
+            if not (hasattr(file, "seekable") and file.seekable()):
+                data = file.read()
+            else:
+                position = file.tell()
+                file.seek(0)
+                data = file.read()
+                file.seek(position)
+    except Exception as error:  # file objects of any library
+        raise UnreadableError(f"{type(file).__name__} cannot be read: {first_line(error)}") from None
+    if isinstance(data, (bytes, bytearray, memoryview)):
+        return bytes(data)
+    if hasattr(data, "close"):  # a coroutine, which warns unless it is closed
+        data.close()
+    what = f"{type(file).__name__}.read() returned {type(data).__name__}"
+    raise UnreadableError(f'{what}; expected bytes: open the file with "rb", and give upload.file of an UploadFile')
+
+
+def _to_array(item: Any) -> np.ndarray[Any, Any]:
+    try:
+        return np.asarray(item)
+    except Exception as error:  # such as a tensor on a GPU, whose message says what to do
+        raise UnreadableError(f"{type(item).__name__} cannot become an array: {first_line(error)}") from None
+
+
+def _lock_of(item: object) -> threading.Lock:
+    return _loading[id(item) // 64 % len(_loading)]
+
+
+def _looks_like_path(data: bytes | bytearray | memoryview) -> bool:
+    return len(data) < 4096 and re.fullmatch(rb"[^\0\r\n<>]*[^\0\r\n<>/\\]\.[A-Za-z0-9]{2,5}", bytes(data)) is not None
+
+
 def _from_bytes(data: bytes | bytearray | memoryview, shortest: int | None) -> Image.Image:
     if not len(data):
         raise UnreadableError("no bytes at all; the file or download is empty")
     try:
         image = Image.open(io.BytesIO(data))
     except UnidentifiedImageError:
+        if _looks_like_path(data):
+            raise UnreadableError(
+                f"these bytes look like a path, {bytes(data)[:80]!r}; give it as text: os.fsdecode(path)"
+            ) from None
         raise UnreadableError("not an image in a format that Pillow reads, or its beginning is damaged") from None
     except Exception as error:  # Pillow's plugins raise nearly anything on damaged files
         raise UnreadableError(_explain(error)) from None
@@ -296,7 +362,7 @@ def _explain(error: Exception) -> str:
 
 
 def _turn(image: Image.Image) -> Image.Transpose | None:
-    """How to set it upright. Only the orientation counts, whatever else in the EXIF block is damaged."""
+    """Return the transposition that sets an image upright, even if other parts of the EXIF block are damaged."""
     try:
         return _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
     except Exception:  # an unreadable EXIF block says nothing about the orientation
@@ -322,19 +388,18 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 
 def _largest_value(image: Image.Image) -> int:
-    """Find what white is: TIFF may hold fewer bits than 16 in a 16-bit mode."""
+    """Return the value of white: a TIFF in a 16-bit mode may hold fewer bits."""
     bits = getattr(image, "tag_v2", {}).get(258, (16,))[0]
     return int((1 << min(bits, 16)) - 1)
 
 
 def _from_array(array: np.ndarray[Any, Any]) -> Image.Image:
-    expected = "expected uint8 of shape (height, width, 3) or (height, width)"
     if array.dtype != np.uint8:
         hint = "; for floats in 0..1: (x * 255).round().astype('uint8')" if array.dtype.kind == "f" else ""
-        raise UnreadableError(f"array of {array.dtype}, {expected}{hint}")
-    if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] != 3):
-        hint = "; channels come last" if array.ndim == 3 and array.shape[0] == 3 else ""
-        raise UnreadableError(f"array of shape {array.shape}, {expected}{hint}")
+        raise UnreadableError(f"array of {array.dtype}, {_SHAPES}{hint}")
+    if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (3, 4)):
+        hint = "; channels come last" if array.ndim == 3 and array.shape[0] in (3, 4) else ""
+        raise UnreadableError(f"array of shape {array.shape}, {_SHAPES}{hint}{_BGR}")
     if 0 in array.shape:
         raise UnreadableError(f"has no pixels (array of shape {array.shape})")
-    return Image.fromarray(np.ascontiguousarray(array)).convert("RGB")
+    return _to_rgb(Image.fromarray(np.ascontiguousarray(array)))

@@ -1,4 +1,4 @@
-"""An RGB image of any size onto the canvas a backbone was trained with; reads no files."""
+"""Fit an RGB image of any size to the canvas that a backbone was trained with."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from PIL import Image
 
 __all__ = ["CROPS", "INTERPOLATIONS", "Preprocess", "to_canvas"]
 
-#: What becomes of the parts of an image that a canvas of another shape has no room for.
+#: Ways to fit an image to a canvas of another shape.
 CROPS = ("center", "whole", "pad")
 
 INTERPOLATIONS = {
@@ -21,27 +21,27 @@ INTERPOLATIONS = {
     "lanczos": Image.Resampling.LANCZOS,
 }
 
-#: Longest side of a canvas in pixels. No network comes near it; a damaged file could ask for any.
+#: Longest side of a canvas in pixels. No network comes near it, but a damaged file could name any size.
 LARGEST = 4096
 
 
 @dataclass(frozen=True)
 class Preprocess:
-    """What a backbone's training did to an image before the network saw it.
+    """Rules by which the training of a backbone prepared images.
 
     Parameters
     ----------
     height, width : int
         The canvas in pixels.
     resize : int
-        Length in pixels that the shorter side is resized to; the longer side
-        keeps the aspect, rounded down. Then the canvas is cut from the centre,
-        odd remainders rounded half to even (torchvision's and timm's rule).
+        Length in pixels of the shorter side after resizing; the longer side keeps the aspect,
+        rounded down. The canvas is then cut from the centre; odd remainders are rounded half to
+        even, as in torchvision and timm.
     interpolation : {"bilinear", "bicubic", "lanczos"}
         Pillow's filter of that name, antialiased.
     mean, std : tuple of 3 floats
-        In RGB order, on the scale 0..255; the graph applies ``(x - mean) / std``
-        itself. Here for people and for exporters.
+        In RGB order, on the scale 0..255. The graph applies ``(x - mean) / std`` itself; the values
+        are here for people and for exporters.
 
     Examples
     --------
@@ -75,7 +75,7 @@ class Preprocess:
             raise ValueError(f"std={self.std!r}: expected three numbers above 0")
 
     def to_dict(self) -> dict[str, Any]:
-        """Write down every rule, the fixed ones as well, as a backbone file carries it."""
+        """Convert all rules, the fixed ones included, to the form that a backbone file holds."""
         return {
             "height": self.height,
             "width": self.width,
@@ -90,7 +90,7 @@ class Preprocess:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Preprocess:
-        """Read what `to_dict` wrote; any rule this version does not follow raises ValueError."""
+        """Read the result of `to_dict`; raise ValueError for any rule that this version does not follow."""
         try:
             read = cls(
                 data["height"],
@@ -108,23 +108,22 @@ class Preprocess:
         return read
 
 
-#: Beyond this ratio of the sides, resizing the whole image would need memory without bound.
+#: Beyond this ratio of the sides, resizing the whole image would need unbounded memory.
 LONGEST_RATIO = 8
-#: Up to this ratio Pillow takes the horizontal pass first; beyond, that depends on the size.
+#: Up to this ratio Pillow does the horizontal pass first; beyond, the order depends on the size.
 HORIZONTAL_FIRST = 2
-#: How far a filter reaches on either side, in pixels of the smaller image.
+#: Reach of a filter on either side, in pixels of the smaller image.
 _REACH = {"bilinear": 1, "bicubic": 2, "lanczos": 3}
 
 
 def to_canvas(
     image: Image.Image, preprocess: Preprocess, out: npt.NDArray[np.uint8], *, crop: str = "center", fast: bool = False
 ) -> None:
-    """Resize and crop one RGB image into ``out``, to the bit as Pillow does it.
+    """Resize and crop one RGB image into ``out``, to the bit as Pillow does.
 
-    Rows and columns that the crop leaves out are not computed. Only an image more than 8
-    times as long as it is wide is treated in another way: of it, the part that the crop keeps
-    is resized alone, which rounds in another order: on photographs by at most 12 levels of
-    255, 0.2 in the mean.
+    Rows and columns outside the crop are not computed. An image more than 8 times as long as it is
+    wide is an exception: only the part inside the crop is resized, which rounds in another order.
+    On photographs the difference is at most 12 levels of 255, and 0.2 on average.
 
     Parameters
     ----------
@@ -136,11 +135,11 @@ def to_canvas(
         Receives the planes.
     crop : {"center", "whole", "pad"}, default="center"
         ``"center"`` follows the backbone's own rule. ``"whole"`` resizes the whole image to the
-        canvas, whatever becomes of its aspect. ``"pad"`` keeps the aspect and the whole image,
-        in the middle of a canvas of the mean colour.
+        canvas and changes its aspect. ``"pad"`` keeps the whole image and its aspect, in the middle
+        of a canvas of the mean colour.
     fast : bool, default=False
-        Compute still less, which rounds a few values in ten thousand by a level or two
-        otherwise; and average blocks first of an image of more than four times the canvas.
+        Compute still less: a few values in ten thousand differ by a level or two. An image of more
+        than four times the canvas is first reduced by averaging blocks.
 
     Examples
     --------
@@ -171,18 +170,18 @@ def to_canvas(
 
 
 def _write_planes(canvas: Image.Image, out: npt.NDArray[np.uint8]) -> None:
-    """Take Pillow's bands one by one: a quarter of the time of an array and its transposition."""
+    """Copy Pillow's bands one by one, in a quarter of the time of an array and its transposition."""
     for plane, band in zip(out, "RGB", strict=True):
         plane[...] = np.frombuffer(canvas.tobytes("raw", band), np.uint8).reshape(plane.shape)
 
 
 def _keep_all(image: Image.Image, preprocess: Preprocess, pad: bool, fast: bool) -> Image.Image:
-    """Resize the whole image to the canvas, or into it."""
+    """Resize the whole image to the canvas, or fit it in with padding."""
     size = width, height = preprocess.width, preprocess.height
     if pad:
         scale = min(width / image.width, height / image.height)
         size = max(1, round(image.width * scale)), max(1, round(image.height * scale))
-    gap = 2.0 if fast else None  # average blocks first, down to twice the size
+    gap = 2.0 if fast else None  # averages blocks first, down to twice the size
     resized = image.resize(size, INTERPOLATIONS[preprocess.interpolation], reducing_gap=gap)
     if size == (width, height):
         return resized
@@ -192,7 +191,7 @@ def _keep_all(image: Image.Image, preprocess: Preprocess, pad: bool, fast: bool)
 
 
 class _Crop(NamedTuple):
-    """The part that is kept of the resized image, and the size of that."""
+    """Box that is kept of the resized image, and the size of the resized image."""
 
     left: int
     upper: int
@@ -202,18 +201,17 @@ class _Crop(NamedTuple):
     full_height: int
 
     def rows(self, height: int, reach: int) -> tuple[int, int]:
-        """Find the rows of an image of this height that the crop depends on."""
+        """Return the first and last row of an image of this height that the crop depends on."""
         scale = height / self.full_height
         margin = reach * max(scale, 1.0) + 1
         return max(0, int(self.upper * scale - margin)), min(height, int(self.lower * scale + margin) + 1)
 
 
 def _resize_to_the_bit(image: Image.Image, crop: _Crop, interpolation: str) -> Image.Image:
-    """Do Pillow's two passes one by one, each with Pillow's own weights and without what the crop leaves out.
+    """Do Pillow's two passes one by one with Pillow's own weights, and leave out what the crop does not need.
 
-    Weights depend on the whole width and height, so that the horizontal pass gets fewer rows
-    but every column, and the vertical one fewer columns but every row; rows that nobody will
-    look at are black.
+    Weights depend on the whole width and height. So the horizontal pass gets fewer rows but every
+    column, and the vertical pass fewer columns but every row, of which the unneeded ones are black.
     """
     how, height, width = INTERPOLATIONS[interpolation], image.height, crop.right - crop.left
     first, last = crop.rows(height, _REACH[interpolation])
@@ -226,14 +224,16 @@ def _resize_to_the_bit(image: Image.Image, crop: _Crop, interpolation: str) -> I
 
 
 def _resize_crop_alone(image: Image.Image, crop: _Crop, interpolation: str, fast: bool) -> Image.Image:
-    """Resize only the box that the crop keeps; its corners are no whole pixels, and weights round otherwise."""
+    """Resize only the box of the crop; its corners lie between pixels, so weights round differently."""
     how, size = INTERPOLATIONS[interpolation], (crop.right - crop.left, crop.lower - crop.upper)
     x, y = image.width / crop.full_width, image.height / crop.full_height
     left, right = crop.left * x, min(crop.right * x, image.width)
     upper, lower = crop.upper * y, min(crop.lower * y, image.height)
     if not fast:
         return image.resize(size, how, box=(left, upper, right, lower))
-    first, last = crop.rows(image.height, _REACH[interpolation])  # horizontal pass first, as Pillow does with the whole
+    first, last = crop.rows(
+        image.height, _REACH[interpolation]
+    )  # horizontal pass first, as Pillow does with the whole image
     rows = image.crop((0, first, image.width, last))
     columns = rows.resize((size[0], rows.height), how, box=(left, 0, right, rows.height))
     return columns.resize(size, how, box=(0, upper - first, size[0], lower - first))

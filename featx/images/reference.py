@@ -1,4 +1,4 @@
-"""Real images to compare networks on: what scikit-learn and featx carry."""
+"""Provide real images from scikit-learn and featx to compare backbones on."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["list_real_images", "real_images"]
 
 
 def list_real_images() -> list[Any]:
-    """Give two photographs, their quarters and two pieces of clothing, as an extractor takes them."""
+    """Return two photographs, their quarters and two pieces of clothing, as items of an extractor."""
     items: list[Any] = []
     for photo in load_sample_images().images:
         y, x = photo.shape[0] // 2, photo.shape[1] // 2
@@ -25,7 +25,7 @@ def list_real_images() -> list[Any]:
 
 
 def real_images(preprocess: Preprocess) -> npt.NDArray[np.uint8]:
-    """Put them on the canvas.
+    """Return the images of `list_real_images` on the canvas of a backbone.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Whether a backbone computes on this machine what it computed where it was made."""
+"""Check a backbone on this machine against the features stored in its file."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from featx.session import Providers, Session, asks_for_tf32
 
 __all__ = ["CanonicalCheck", "check_canonical", "require_canonical"]
 
-#: How near the features must come, by precision. int8 rounds on, and where, as the processor likes.
+#: Minimum cosine by precision. Rounding in int8 depends on the processor.
 COSINES = {"float32": 0.999999, "float16": 0.999, "int8": 0.999}
 
 
 class CanonicalCheck(NamedTuple):
-    """How far the features of the canonical image lie from those in the file.
+    """Difference between computed and stored features of the canonical image.
 
     Parameters
     ----------
     device : str
-        Where it ran.
+        Device of the run.
     cosine : float
-        Between the two.
+        Cosine similarity of the two vectors.
     absolute : float
-        The largest absolute difference.
+        Largest absolute difference.
     needed : float
-        The cosine below which these are other features.
+        Minimum cosine of a sound backbone.
     """
 
     device: str
@@ -41,19 +41,19 @@ class CanonicalCheck(NamedTuple):
 
     @property
     def passed(self) -> bool:
-        """Whether this is the same network, up to rounding."""
+        """Return whether the features are the same up to rounding."""
         return self.cosine >= self.needed
 
 
 def check_canonical(backbone: Backbone, device: str = "auto", providers: Providers = None) -> CanonicalCheck:
-    """Run a backbone on its canonical image.
+    """Run a backbone on its canonical image, and compare the result with its file.
 
     Parameters
     ----------
     backbone : Backbone
-        Its file is read.
+        Backbone to check; its file is read.
     device : {"auto", "cpu", "cuda", "cuda:N"}, default="auto"
-        Where to run.
+        Device to run on.
     providers : sequence or None
         As for `featx.session.Session`.
 
@@ -77,16 +77,14 @@ def check_canonical(backbone: Backbone, device: str = "auto", providers: Provide
 
 
 def require_canonical(backbone: Backbone, device: str, providers: Providers = None) -> None:
-    """Refuse a device that computes other features than those the backbone was made with.
-
-    Each is checked once a process.
+    """Check a backbone once per process and device, and raise if it computes other features than stored.
 
     Raises
     ------
     DeviceError
-        Names the file and the device, and says how far off they are.
+        Names the file, the device and the difference.
     """
-    # a file that computes the same and claims other features is another case
+    # a file with the same graph and other stored features is another case
     case = (backbone.identity, backbone.canonical.tobytes(), device, repr(providers))
     with _lock:
         if case in _passed:
@@ -94,9 +92,9 @@ def require_canonical(backbone: Backbone, device: str, providers: Providers = No
         check = check_canonical(backbone, device if providers is None else "auto", providers)
         if not check.passed:
             raise DeviceError(
-                f"{backbone.path}: on {check.device} this backbone gives other features than where it was made "
-                f"(cosine {check.cosine:.6f} on its canonical image, needed {check.needed}); the file was changed, "
-                "or this device cannot be trusted with it: featx backbones verify"
+                f"{backbone.path}: on {check.device} this backbone computes other features than its file holds "
+                f"(cosine {check.cosine:.6f} on its canonical image, expected at least {check.needed}); the file was "
+                "changed, or this device computes wrongly. Run: featx backbones verify"
             )
         _passed.add(case)
 

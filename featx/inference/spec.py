@@ -1,10 +1,10 @@
-"""What the parameters of an extractor ask for, checked: backbones, their layers, and all that changes values."""
+"""Validate the parameters of a FeatureExtractor and resolve its backbones and layers."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypedDict
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from featx.errors import InputError
 from featx.images.preprocess import CROPS
 from featx.session import check_device
 
-__all__ = ["BackboneArgument", "BackboneSpec", "FeatureSpec", "list_backbones", "make_spec"]
+__all__ = ["BackboneArgument", "BackboneSpec", "FeatureSpec", "ValueParameters", "list_backbones", "make_spec"]
 
 #: One backbone, or several side by side.
 BackboneArgument = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
@@ -28,27 +28,42 @@ _CHOICES = {
 }
 
 
+class ValueParameters(TypedDict):
+    """Parameters that change the values of features; a list of backbones has one list of layers each."""
+
+    layer: list[str] | list[list[str]]
+    pooling: str
+    crop: str
+    l2_normalize: bool
+    decode: str
+
+
 class BackboneSpec(NamedTuple):
-    """One backbone, and how many features each of its layers gives."""
+    """A backbone, and the number of features of each of its layers."""
 
     backbone: Backbone
     widths: dict[str, int]
 
     @property
-    def width(self) -> int:
-        """Features of an image."""
+    def n_features(self) -> int:
+        """Number of features of all layers."""
         return sum(self.widths.values())
 
 
 class FeatureSpec(NamedTuple):
-    """The backbones, their identity (or identities, for a list), and every parameter that changes values."""
+    """Backbones, their identity (a list of identities for a list), and all parameters that change values."""
 
     parts: list[BackboneSpec]
     identity: str | list[str]
-    values: dict[str, Any]
+    values: ValueParameters
+
+    @property
+    def n_features(self) -> int:
+        """Number of features of an image."""
+        return sum(part.n_features for part in self.parts)
 
     def names(self) -> list[str]:
-        """Name every feature."""
+        """Return the name of every feature."""
         return [
             f"{part.backbone.name}_{layer}_{i}"
             for part in self.parts
@@ -57,11 +72,12 @@ class FeatureSpec(NamedTuple):
         ]
 
     def changes(self, identity: str | list[str], values: Mapping[str, Any]) -> list[str]:
-        """Say in what this plan differs from what was recorded at fit."""
+        """List the differences to an identity and values that were recorded at fit."""
+        current: Mapping[str, Any] = self.values
         changed = [
-            f"{name} was {was!r} at fit and is {self.values[name]!r} now"
-            for name, was in values.items()
-            if was != self.values[name]
+            f"{name} was {recorded!r} at fit and is {current[name]!r} now"
+            for name, recorded in values.items()
+            if recorded != current[name]
         ]
         if identity != self.identity:
             names = ", ".join(part.backbone.name for part in self.parts)
@@ -70,14 +86,14 @@ class FeatureSpec(NamedTuple):
 
 
 def make_spec(parameters: Mapping[str, Any], *, download: bool = True) -> FeatureSpec:
-    """Check the parameters of a `FeatureExtractor`, and open what they name.
+    """Validate the parameters of a `FeatureExtractor`, and open its backbones.
 
     Parameters
     ----------
     parameters : mapping
-        As ``get_params`` gives them.
+        As ``get_params`` returns them.
     download : bool, default=True
-        Whether a backbone that is named by where it lies may be fetched.
+        Allow fetching a backbone that is named by its place on the hub.
 
     Returns
     -------
@@ -86,7 +102,7 @@ def make_spec(parameters: Mapping[str, Any], *, download: bool = True) -> Featur
     Raises
     ------
     InputError, BackboneError
-        Names the first parameter that is wrong, and says what was expected.
+        Names the first wrong parameter, and the expected values.
 
     Examples
     --------
@@ -96,23 +112,23 @@ def make_spec(parameters: Mapping[str, Any], *, download: bool = True) -> Featur
     ['stage4', 'head']
     """
     _check(parameters)
-    given = parameters["backbone"]
-    several = isinstance(given, (list, tuple))
-    if not (several and given) and not isinstance(given, (str, os.PathLike)):
-        raise InputError(f"backbone={given!r}: expected a name or a path, or a list of them")
+    backbone = parameters["backbone"]
+    several = isinstance(backbone, (list, tuple))
+    if not (several and backbone) and not isinstance(backbone, (str, os.PathLike)):
+        raise InputError(f"backbone={backbone!r}: expected a name or a path, or a list of them")
     parts = []
-    for one in list_backbones(given):
-        backbone = open_backbone(one, parameters["precision"], download=download)
-        parts.append(BackboneSpec(backbone, n_features(backbone, parameters["layer"], parameters["pooling"])))
+    for name in list_backbones(backbone):
+        opened = open_backbone(name, parameters["precision"], download=download)
+        parts.append(BackboneSpec(opened, n_features(opened, parameters["layer"], parameters["pooling"])))
     layers = [list(part.widths) for part in parts]
     identities = [part.backbone.identity for part in parts]
-    values = {
-        "layer": layers if several else layers[0],
-        "pooling": parameters["pooling"],
-        "crop": parameters["crop"],
-        "l2_normalize": bool(parameters["l2_normalize"]),
-        "decode": parameters["decode"],
-    }
+    values = ValueParameters(
+        layer=layers if several else layers[0],
+        pooling=parameters["pooling"],
+        crop=parameters["crop"],
+        l2_normalize=bool(parameters["l2_normalize"]),
+        decode=parameters["decode"],
+    )
     return FeatureSpec(parts, identities if several else identities[0], values)
 
 
@@ -133,9 +149,9 @@ def _check(parameters: Mapping[str, Any]) -> None:
 
 
 def list_backbones(backbone: BackboneArgument) -> list[str | os.PathLike[str]]:
-    """Give one backbone, or several, as a list."""
+    """Return the argument ``backbone`` as a list, also if it is a single backbone."""
     return [backbone] if isinstance(backbone, (str, os.PathLike)) else list(backbone)
 
 
 def _short(identity: str | list[str]) -> str:
-    return identity[:12] if isinstance(identity, str) else "+".join(one[:12] for one in identity)
+    return identity[:12] if isinstance(identity, str) else "+".join(each[:12] for each in identity)

@@ -1,4 +1,4 @@
-"""Where the time of a run went, summed over its threads."""
+"""Measure the time that each step of a run takes, summed over its threads."""
 
 from __future__ import annotations
 
@@ -8,23 +8,26 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-__all__ = ["STEPS", "Profile"]
+from featx._events import Events
+
+__all__ = ["STEPS", "Profile", "timed"]
 
 #: In the order in which an image goes through them.
 STEPS = ("read", "decode", "resize", "inference", "wait", "write")
 
 
-class Profile:
-    """Seconds of each step: of threads, so that they may add up to more than the clock's.
+class Profile(Events):
+    """Sum the seconds of each step over all threads, so that they may exceed the elapsed time.
 
-    ``wait`` is what the caller's thread waited for the next batch, beside the others' work.
+    ``read`` includes look-ups in the cache. ``wait`` is the time that the caller's thread waited
+    for the next batch while other threads worked.
 
     Examples
     --------
     >>> import featx
     >>> from featx.inference.timing import Profile
     >>> profile = Profile()
-    >>> rows = featx.FeatureExtractor().embed(featx.samples.load_fashion_mnist("test")[0][:8], profile=profile)
+    >>> embedded = featx.FeatureExtractor().embed(featx.samples.load_fashion_mnist("test")[0][:8], events=profile)
     >>> profile.n_images, profile.seconds["inference"] > 0
     (8, True)
     """
@@ -34,26 +37,17 @@ class Profile:
         self.n_images = 0
         self._lock = threading.Lock()
 
-    @contextmanager
-    def step(self, name: str) -> Iterator[None]:
-        """Count what happens inside as ``name``."""
-        start = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.add(name, time.perf_counter() - start)
-
-    def add(self, name: str, seconds: float, n_images: int = 0) -> None:
-        """Count seconds, and images that are done."""
+    def spend(self, step: str, seconds: float, n_images: int = 0) -> None:
+        """Add seconds to a step, and count images that are done."""
         with self._lock:
-            self.seconds[name] += seconds
+            self.seconds[step] += seconds
             self.n_images += n_images
 
-    def merge(self, other: Profile) -> None:
-        """Count what another one counted."""
-        for name, seconds in other.seconds.items():
-            self.add(name, seconds)
-        self.add("inference", 0.0, other.n_images)
+    def replay(self, events: Events) -> None:
+        """Report the sums to another subscriber."""
+        for step, seconds in self.seconds.items():
+            events.spend(step, seconds)
+        events.spend("inference", 0.0, self.n_images)
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name != "_lock"}
@@ -69,3 +63,13 @@ class Profile:
             share = "" if name == "wait" else f"{seconds / working:.0%}"
             rows.append(f"{name:10} {seconds:8.2f} {1000 * seconds / n:13.2f} {share:>6}".rstrip())
         return "\n".join(rows)
+
+
+@contextmanager
+def timed(events: Events, step: str) -> Iterator[None]:
+    """Report the seconds that the block takes as one step."""
+    start = time.perf_counter()
+    try:
+        yield
+    finally:
+        events.spend(step, time.perf_counter() - start)

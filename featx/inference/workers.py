@@ -1,4 +1,4 @@
-"""Share the images of a call among processes, through joblib."""
+"""Distribute the images of a call over processes, through joblib."""
 
 from __future__ import annotations
 
@@ -6,24 +6,28 @@ import os
 import warnings
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from multiprocessing import parent_process
 from typing import Any
 
 import joblib
+import numpy as np
+import numpy.typing as npt
 from joblib.parallel import get_active_backend
 
+from featx._events import Events
 from featx.errors import Failure
 from featx.images.decode import describe, make_portable
-from featx.inference.engine import Batch
+from featx.inference.cached import Batch
 from featx.inference.timing import Profile
 
-__all__ = ["count_jobs", "embed_in_processes"]
+__all__ = ["count_jobs", "count_threads", "embed_in_processes"]
 
-#: Images that are worth a process, those that one gets at a time at most, and times that each shall get some.
-_FEWEST, _MOST, _PIECES = 256, 2048, 4
+#: Minimum images per process, maximum images per task, and tasks per process.
+_MIN_IMAGES, _MAX_IMAGES, _N_TASKS = 256, 2048, 4
 
 
 def count_jobs(n_jobs: int | None, n_items: int) -> int:
-    """Give how many processes there shall be, as joblib counts and as so few items are worth it.
+    """Return the number of processes: joblib's count, with at least 256 items for each.
 
     Examples
     --------
@@ -31,66 +35,84 @@ def count_jobs(n_jobs: int | None, n_items: int) -> int:
     >>> count_jobs(4, 1000), count_jobs(4, 600), count_jobs(4, 100)
     (3, 2, 0)
     """
-    return min(int(joblib.effective_n_jobs(n_jobs)), n_items // _FEWEST)
+    return min(int(joblib.effective_n_jobs(n_jobs)), n_items // _MIN_IMAGES)
+
+
+def count_threads(n_threads: int | None) -> int:
+    """Return the number of threads: all usable cores, or this process's share of them inside a joblib worker."""
+    if n_threads is not None:
+        return n_threads
+    cores = int(joblib.cpu_count())
+    if not get_active_backend()[0].nesting_level:
+        return cores
+    share = os.environ.get("OMP_NUM_THREADS", "") if parent_process() else ""  # set by loky in its workers
+    return max(1, min(cores, int(share))) if share.isdigit() else 1
 
 
 def embed_in_processes(
-    items: Sequence[Any], embed: Callable[[list[Any], Profile], Batch], *, n_jobs: int, size: int, profile: Profile
-) -> Generator[tuple[Batch, int], None, None]:
-    """Embed items in several processes.
+    items: Sequence[Any],
+    indices: npt.NDArray[np.intp],
+    embed: Callable[[list[Any], Events], Batch],
+    *,
+    n_jobs: int,
+    batch_size: int,
+    events: Events,
+) -> Generator[Batch, None, None]:
+    """Embed some of the items in several processes.
 
     Parameters
     ----------
     items : sequence
         Images.
+    indices : ndarray of int
+        Positions of the images to embed.
     embed : callable
-        Does some of them, there: called with a list and what counts where the time goes. It is pickled.
+        Embeds a list of images in a worker process, and reports the time of each step. Must pickle.
     n_jobs : int
-        How many processes.
-    size : int
-        Images a batch; a process gets so many or a multiple at a time.
-    profile : Profile
-        Counts what all of them count.
+        Number of processes.
+    batch_size : int
+        Images per batch; a task holds a multiple of it.
+    events : Events
+        Receives the time of each step in all processes.
 
     Yields
     ------
-    batch : Batch
-        In the order of the items, none left out; its failures know their place among all items.
-    start : int
-        The place of its first item.
+    Batch
+        In the order of the indices, without gaps; failures have their position among all items.
     """
-    n = -(-min(_MOST, -(-len(items) // (n_jobs * _PIECES))) // size) * size
-    parts = ([items[i] for i in range(at, min(at + n, len(items)))] for at in range(0, len(items), n))
+    if not len(indices):
+        return
+    n = -(-min(_MAX_IMAGES, -(-len(indices) // (n_jobs * _N_TASKS))) // batch_size) * batch_size
+    parts = [indices[start : start + n] for start in range(0, len(indices), n)]
     folder = os.getcwd()
-    tasks = (joblib.delayed(_embed_there)(embed, [*map(make_portable, part)], folder) for part in parts)
-    start = 0
-    with _run(n_jobs, tasks) as pieces:
-        for batch, spent in pieces:
-            profile.merge(spent)
-            at = [start + failure.index for failure in batch.failures]
-            moved = [Failure(i, describe(items[i]), one.reason) for i, one in zip(at, batch.failures, strict=True)]
-            yield Batch(batch.features, moved), start
-            start += len(batch.features)
+    tasks = (joblib.delayed(_embed_part)(embed, [make_portable(items[i]) for i in part], folder) for part in parts)
+    with _run(n_jobs, tasks) as results:
+        for part, (batch, profile) in zip(parts, results, strict=True):
+            profile.replay(events)
+            places = [int(part[failure.index]) for failure in batch.failures]
+            reasons = [failure.reason for failure in batch.failures]
+            failures = [Failure(i, describe(items[i]), reason) for i, reason in zip(places, reasons, strict=True)]
+            yield Batch(part, batch.features, failures)
 
 
 @contextmanager
 def _run(n_jobs: int, tasks: Iterable[Any]) -> Iterator[Iterable[Any]]:
-    """Run tasks as joblib is told to; their results come in order, as soon as its backend can hand them on."""
-    hands_on = get_active_backend()[0].supports_return_generator
-    results = joblib.Parallel(n_jobs, return_as="generator" if hands_on else "list")(tasks)
+    """Run tasks with the active joblib backend; results come in order, as early as the backend can return them."""
+    streams = get_active_backend()[0].supports_return_generator
+    results = joblib.Parallel(n_jobs, return_as="generator" if streams else "list")(tasks)
     try:
         yield results
     finally:
-        if hands_on:
-            with warnings.catch_warnings():  # joblib warns of what it cancels, as on an error it must
+        if streams:
+            with warnings.catch_warnings():  # joblib warns that it cancels tasks, as it must after an error
                 warnings.simplefilter("ignore")
                 results.close()
 
 
-def _embed_there(embed: Callable[[list[Any], Profile], Batch], items: list[Any], folder: str) -> tuple[Batch, Profile]:
-    """Do one process's part."""
-    with suppress(OSError):  # another machine
-        if os.getcwd() != folder:  # a process that is used again stays where it was started, and paths may be relative
+def _embed_part(embed: Callable[[list[Any], Events], Batch], items: list[Any], folder: str) -> tuple[Batch, Profile]:
+    """Embed the images of one task in the worker process."""
+    with suppress(OSError):  # on another machine
+        if os.getcwd() != folder:  # a reused process stays where it was started, and paths may be relative
             os.chdir(folder)
     profile = Profile()
     return embed(items, profile), profile

@@ -1,4 +1,4 @@
-"""A few hundred real images that come with featx, for the demo, the examples and the tests."""
+"""Load the sample images that come with featx, for the demo, the examples and the tests."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+
+from featx.errors import InputError
 
 __all__ = ["extract_fashion_mnist", "load_fashion_mnist"]
 
@@ -19,14 +21,14 @@ def load_fashion_mnist(split: str = "train") -> tuple[list[bytes], npt.NDArray[n
     Parameters
     ----------
     split : {"train", "test"}
-        600 images or 300, the same number of each of 10 classes.
+        600 or 300 images, the same number in each of 10 classes.
 
     Returns
     -------
     X : list of bytes
         PNG files, grey, 28 x 28 pixels.
     y : ndarray of str
-        The class of each.
+        Class of each image.
 
     Examples
     --------
@@ -36,7 +38,7 @@ def load_fashion_mnist(split: str = "train") -> tuple[list[bytes], npt.NDArray[n
     (300, np.str_('ankle-boot'))
     """
     if split not in ("train", "test"):
-        raise ValueError(f"split={split!r}: expected 'train' or 'test'")
+        raise InputError(f"split={split!r}: expected 'train' or 'test'")
     with zipfile.ZipFile(_ARCHIVE) as archive:
         names = sorted(name for name in archive.namelist() if name.startswith(f"{split}/"))
         return [archive.read(name) for name in names], np.array([name.split("/")[1] for name in names])

@@ -40,8 +40,8 @@ def bomb(side):
 
 JPEG, PNG = encode("JPEG"), encode("PNG")
 BROKEN_CRC = PNG[: len(PNG) // 2] + bytes([PNG[len(PNG) // 2] ^ 0xFF]) + PNG[len(PNG) // 2 + 1 :]
-SHAPES = "expected uint8 of shape (height, width, 3) or (height, width)"
-KINDS = "expected a path, encoded bytes, a PIL image or a uint8 array"
+SHAPES = "expected uint8 of shape (height, width, 3) in RGB, (height, width, 4) in RGBA, or (height, width)"
+KINDS = "expected a path, encoded bytes, a binary file, a PIL image or a uint8 array"
 
 CONTENT = {  # what is in a file, and what must be said of it
     "empty": (b"", "no bytes at all; the file or download is empty"),
@@ -69,7 +69,7 @@ OBJECTS = {
     "int64 array": (COFFEE.astype(int), f"array of int64, {SHAPES}"),
     "channels first": (COFFEE.transpose(2, 0, 1), f"shape (3, 400, 600), {SHAPES}; channels come last"),
     "two channels": (COFFEE[..., :2], f"shape (400, 600, 2), {SHAPES}"),
-    "four channels": (np.dstack([COFFEE, COFFEE[..., 0]]), f"shape (400, 600, 4), {SHAPES}"),
+    "five channels": (np.dstack([COFFEE, COFFEE[..., :2]]), f"shape (400, 600, 5), {SHAPES}"),
     "one dimension": (COFFEE[0, :, 0], f"shape (600,), {SHAPES}"),
     "a batch": (COFFEE[None], f"shape (1, 400, 600, 3), {SHAPES}"),
     "array without pixels": (np.zeros((0, 5, 3), np.uint8), "has no pixels"),
@@ -260,7 +260,7 @@ def test_no_images_are_no_failure():
         (COFFEE[..., 0], r"array of uint8 with shape \(400, 600\); expected \(n_samples, height, width, 3\)"),
         (np.zeros((4, 1280), np.float32), r"array of float32 with shape \(4, 1280\); expected \(n_samples"),
         (np.zeros(4), r"array of float64 with shape \(4,\); expected \(n_samples"),
-        (np.array([["a.jpg", "b.jpg"]]), r"shape \(1, 2\); expected one image a sample"),
+        (np.array([["a.jpg", "b.jpg"]]), r"shape \(1, 2\); expected one image per sample"),
         (pd.DataFrame({"path": ["a.jpg"], "age": [3]}), "columns path, age; expected the one that holds images"),
         (pl.DataFrame({"path": ["a.jpg"], "age": [3]}), "columns path, age; expected the one that holds images"),
         (pd.DataFrame({}), "columns .*; expected the one that holds images"),

@@ -51,7 +51,7 @@ class Excuse(NamedTuple):
     fails_at: str | None = None
 
 
-REFUSED = r"expected (\(n_samples, height, width, 3\)|one image a sample|a sequence of|the one that holds)"
+REFUSED = r"expected (\(n_samples, height, width, 3\)|one image per sample|a sequence of|the one that holds)"
 
 #: Every check that cannot apply to images, or to `FeatureExtractor` for what images are.
 EXCUSED = {

@@ -38,6 +38,16 @@ def save(image, format="PNG", **options):
     return file.getvalue()
 
 
+class Tensor:
+    """Like a tensor of PyTorch or TensorFlow."""
+
+    def __init__(self, array):
+        self.array = array
+
+    def __array__(self, dtype=None, copy=None):
+        return self.array
+
+
 def embed_one(item):
     return EXTRACTOR.transform([item])[0]
 
@@ -94,9 +104,15 @@ def test_path_bytes_image_and_array_are_one_image(array, tmp_path):
         Image.open(path),
         array,
         np.asfortranarray(array),
+        io.BytesIO(path.read_bytes()),
+        path.open("rb"),
+        memoryview(path.read_bytes()),
+        Tensor(array),
     ]
+    expected = embed_one(array)
     for row in EXTRACTOR.transform(forms):
-        assert same(row, embed_one(array))
+        assert same(row, expected)
+    forms[8].close()
 
 
 @pytest.mark.parametrize("name", ["china.jpg", "flower.jpg"])
@@ -131,6 +147,7 @@ EQUIVALENTS = {  # an item, and the RGB image that it is
     "L": (save(GREY), np.dstack([GREY] * 3)),
     "P": (save(PALETTE), np.asarray(PALETTE.convert("RGB"))),
     "RGBA": (save(np.dstack([RGB, OPAQUE])), RGB),
+    "RGBA array": (np.dstack([RGB, OPAQUE * (GREY > 90)]), np.where(GREY[..., None] > 90, RGB, 255)),
     "RGBA with holes": (save(np.dstack([RGB, OPAQUE * (GREY > 90)])), np.where(GREY[..., None] > 90, RGB, 255)),
     "LA": (save(Image.fromarray(np.dstack([GREY, OPAQUE]))), np.dstack([GREY] * 3)),
     "RGB with a transparent colour": (save(RGB, transparency=(1, 255, 3)), RGB),

@@ -101,7 +101,7 @@ def test_verify_names_a_provider_that_is_listed_and_does_not_load(featx, own, mo
 def test_a_pipeline_refuses_features_that_fail_the_check(featx, here, world, tampered_backbone):
     ran = featx("embed", world / "test", "--backbone", tampered_backbone, "-o", "f.npy")
     assert ran.code == 2
-    assert "gives other features than where it was made" in ran.err
+    assert "computes other features than its file holds" in ran.err
     assert "featx backbones verify" in ran.err
     assert not list(here.glob("*.npy"))
 

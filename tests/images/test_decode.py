@@ -10,7 +10,7 @@ import pytest
 from PIL import ExifTags, Image
 from skimage import data
 
-from featx.images.decode import UnreadableError, decode, describe
+from featx.images.decode import UnreadableError, decode, describe, make_portable, read
 
 RGB = data.coffee()[:300:3, :480:3].copy()  # 100 high, 160 wide
 RGB.setflags(write=False)
@@ -372,3 +372,120 @@ def twelve_bit_tiff(values):
 def test_a_tiff_of_twelve_bits_is_scaled_by_its_own_range():
     values = (np.arange(8) * 585).reshape(2, 4)
     assert (pixels(twelve_bit_tiff(values))[..., 0] == (values * 255 / 4095).round()).all()
+
+
+# --- file objects, tensors, arrays with alpha
+
+
+class Tensor:
+    """Like a tensor of PyTorch or TensorFlow."""
+
+    def __init__(self, array):
+        self.array = array
+
+    def __array__(self, dtype=None, copy=None):
+        if self.array is None:
+            raise TypeError("use x.cpu() first")
+        return self.array
+
+
+def test_file_objects_are_read_from_their_beginning_and_left_as_they_were(tmp_path):
+    encoded = save(RGB)
+    (tmp_path / "a.png").write_bytes(encoded)
+    buffer = io.BytesIO()
+    Image.fromarray(RGB).save(buffer, "PNG")  # stands at its end, as after every save
+    with open(tmp_path / "a.png", "rb") as file, open(tmp_path / "a.png", "rb", buffering=0) as raw:
+        for item in (buffer, file, raw, io.BytesIO(encoded)):
+            position = item.tell()
+            for _ in range(2):
+                assert (pixels(item) == RGB).all()
+                assert item.tell() == position
+            assert make_portable(item) == encoded
+        assert describe(file) == str(tmp_path / "a.png")
+    assert describe(buffer) == "<BytesIO>"
+
+
+def test_a_stream_that_cannot_go_back_is_read_once():
+    class Stream:
+        def __init__(self):
+            self.rest = [save(RGB), b""]
+
+        def read(self):
+            return self.rest.pop(0)
+
+    stream = Stream()
+    assert (pixels(stream) == RGB).all()
+    with pytest.raises(UnreadableError, match="no bytes at all"):
+        decode(stream)
+
+
+async def _read_later():
+    return b""
+
+
+class Upload:
+    """Like an UploadFile, whose ``read`` is a coroutine."""
+
+    def read(self):
+        return _read_later()
+
+
+def test_file_objects_without_bytes_are_named(tmp_path):
+    closed = io.BytesIO(save(RGB))
+    closed.close()
+    for item, message in (
+        (io.StringIO("text"), r"StringIO.read\(\) returned str; expected bytes: open the file with \"rb\""),
+        (Upload(), r"Upload.read\(\) returned coroutine; .* give upload.file of an UploadFile"),
+        (closed, "BytesIO cannot be read: I/O operation on closed file"),
+    ):
+        with pytest.raises(UnreadableError, match=message):
+            decode(item)
+
+
+def test_two_threads_may_read_the_same_file_object():
+    file, seen, start = io.BytesIO(save(RGB)), [], threading.Barrier(4)
+
+    def work():
+        start.wait()
+        seen.extend((pixels(file) == RGB).all() for _ in range(20))
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert seen == [True] * 80
+
+
+def test_tensors_are_arrays():
+    assert read(Tensor(RGB)) is RGB
+    assert (pixels(Tensor(RGB)) == RGB).all()
+    assert (pixels(Tensor(GREY)) == grey3(GREY)).all()
+    with pytest.raises(UnreadableError, match=r"Tensor cannot become an array: use x.cpu\(\) first"):
+        decode(Tensor(None))
+    with pytest.raises(UnreadableError, match="Tensor is not an image"):
+        decode(Tensor(np.zeros(3)))
+
+
+def test_an_array_with_alpha_is_laid_over_white_like_a_file():
+    array = np.dstack([RGB, ALPHA])
+    assert (pixels(array) == pixels(save(array))).all()
+    assert np.abs(pixels(array) - over_white(RGB, ALPHA)).max() <= 1
+    assert (pixels(np.dstack([RGB, np.full_like(ALPHA, 255)])) == RGB).all()
+
+
+@pytest.mark.parametrize("path", [b"a/b.jpg", b"photo.png", "süß/ä ö.JPEG".encode(), rb"C:\images\a.webp"])
+def test_bytes_that_look_like_a_path_are_named(path):
+    with pytest.raises(UnreadableError, match=r"these bytes look like a path, b.*; give it as text: os.fsdecode"):
+        decode(path)
+
+
+@pytest.mark.parametrize("data", [b"<html>a.jpg", b"text", b"one line\nanother.png", bytes(50)])
+def test_other_bytes_are_not_taken_for_paths(data):
+    with pytest.raises(UnreadableError, match="not an image in a format that Pillow reads"):
+        decode(data)
+
+
+def test_an_array_of_a_wrong_shape_hints_at_the_order_of_channels():
+    with pytest.raises(UnreadableError, match=r"OpenCV frames are BGR: frame\[..., ::-1\]"):
+        decode(np.zeros((4, 4, 5), np.uint8))

@@ -18,12 +18,13 @@ import featx
 from featx import extractor
 from featx.extractor import FeatureExtractor
 from featx.inference import workers
+from featx.inference.timing import Profile
 
 
 @pytest.fixture
 def several_processes(monkeypatch):
     """Let two processes share as few as eight images."""
-    monkeypatch.setattr(workers, "_FEWEST", 4)
+    monkeypatch.setattr(workers, "_MIN_IMAGES", 4)
 
 
 def test_processes_that_are_used_again_find_what_is_relative_to_another_folder(
@@ -102,3 +103,51 @@ def test_a_failure_in_a_process_cancels_the_rest_in_silence(several_processes, r
     with pytest.raises(featx.ImageError, match="item 0"):
         FeatureExtractor(layer="stem", n_jobs=2, batch_size=1).transform([b"", *X])
     assert not recwarn.list
+
+
+def test_processes_share_the_images_and_nothing_else_changes(tmp_path):
+    X, _ = featx.samples.load_fashion_mnist("test")
+    items = [*X[:300], b"", *X[:299], b"x", *X[300:]]
+    here = FeatureExtractor(layer="stem", on_error="nan")
+    shared = FeatureExtractor(layer="stem", on_error="nan", n_jobs=2, n_threads=2)
+    profile = Profile()
+    want, got = here.embed(items), shared.embed(items, events=profile)
+    np.testing.assert_array_equal(got.features, want.features)
+    assert got.failures == want.failures
+    assert [failure.index for failure in got.failures] == [300, 600]
+    assert profile.n_images == len(items)
+    with pytest.raises(featx.ImageError, match="item 300"):
+        shared.set_params(on_error="raise").transform(items)
+
+
+def test_n_jobs_follows_joblib_and_spares_few_images_a_process(monkeypatch):
+    X, _ = featx.samples.load_fashion_mnist("test")
+    asked = []
+    real = joblib.Parallel
+    monkeypatch.setattr(joblib, "Parallel", lambda n, **rest: asked.append(n) or real(n, **rest))
+    few = FeatureExtractor(layer="stem", n_jobs=4).transform(X[:300])
+    assert asked == []
+    with joblib.parallel_config("threading", n_jobs=3):
+        np.testing.assert_array_equal(FeatureExtractor(layer="stem").transform([*X[:300], *X[:300]])[300:], few)
+    assert asked == [2]
+    for wrong in (0, 1.5, True, "2"):
+        with pytest.raises(featx.InputError, match="n_jobs"):
+            FeatureExtractor(n_jobs=wrong).transform(X[:1])
+
+
+def test_threads_take_their_share_inside_a_worker():
+    def threads():
+        return workers.count_threads(None)
+
+    cores = joblib.cpu_count()
+    assert threads() == cores
+    assert workers.count_threads(7) == 7
+    with joblib.parallel_config("threading"):
+        assert joblib.Parallel(n_jobs=2)(joblib.delayed(threads)() for _ in range(2)) == [1, 1]
+    with joblib.parallel_config("loky"):
+        inside = joblib.Parallel(n_jobs=2)(joblib.delayed(_threads_in_worker)() for _ in range(2))
+    assert inside == [max(1, cores // 2)] * 2
+
+
+def _threads_in_worker():
+    return workers.count_threads(None)

@@ -1,0 +1,66 @@
+"""Open the sessions that a specification of features needs."""
+
+from __future__ import annotations
+
+from featx.backbones import tap
+from featx.cache.keys import digest_setting
+from featx.inference.engine import View
+from featx.inference.self_check import require_canonical
+from featx.inference.spec import BackboneSpec, FeatureSpec
+from featx.session import Providers, Session, get_session
+
+__all__ = ["open_session", "open_views"]
+
+
+def open_session(spec: FeatureSpec, part: BackboneSpec, device: str, providers: Providers) -> Session:
+    """Return this process's session for one backbone; open and check it on first use.
+
+    Parameters
+    ----------
+    spec : FeatureSpec
+        Says how layers are pooled.
+    part : BackboneSpec
+        One of its backbones.
+    device, providers
+        As for `featx.session.Session`.
+
+    Raises
+    ------
+    DeviceError
+        If the device is not available, or computes other features than those in the backbone's file.
+    """
+    backbone = part.backbone
+    arguments = (tuple(part.widths), spec.values["pooling"], spec.values["l2_normalize"])
+    key = (backbone.identity, *arguments)
+    session = get_session(key, lambda: tap(backbone, *arguments), device, providers, precision=backbone.precision)
+    require_canonical(backbone, session.device, providers)
+    return session
+
+
+def open_views(spec: FeatureSpec, device: str, providers: Providers, *, cached: bool = False) -> list[View]:
+    """Return one view per backbone, each with an open session.
+
+    Parameters
+    ----------
+    spec : FeatureSpec
+        Backbones and parameters.
+    device, providers
+        As for `open_session`.
+    cached : bool, default=False
+        Add the digest that the cache needs, which takes 0.05 ms.
+
+    Examples
+    --------
+    >>> from featx import FeatureExtractor
+    >>> from featx.inference.spec import make_spec
+    >>> from featx.inference.views import open_views
+    >>> [view.n_features for view in open_views(make_spec(FeatureExtractor().get_params()), "cpu", None)]
+    [1280]
+    """
+    views = []
+    for part in spec.parts:
+        session = open_session(spec, part, device, providers)
+        values = {**spec.values, "layer": list(part.widths), "backbone": part.backbone.identity}
+        setting = digest_setting(values, session.device, providers) if cached else b""
+        views.append(View(session, part.backbone.preprocess, part.n_features, spec.values["crop"], setting))
+    return views
