@@ -86,12 +86,9 @@ def test_parameters_that_change_no_value_take_effect_at_once(change, features):
         ({"on_error": "ignore"}, "on_error='ignore': expected 'raise' or 'nan'"),
         ({"pooling": "mean"}, "pooling='mean': expected one of avg, max"),
         ({"l2_normalize": "yes"}, "l2_normalize='yes'"),
-        (
-            {"layer": "stage9"},
-            "layer='stage9': backbone efficientnet_lite0 has the layers stem, stage1, stage2",
-        ),
+        ({"layer": "stage9"}, "backbone efficientnet_lite0 has the layers stem, stage1, stage2"),
         ({"device": "gpu"}, "device='gpu': expected 'auto', 'cpu', 'cuda' or 'cuda:N'"),
-        ({"backbone": "nothing"}, "backbone 'nothing': neither a file nor one of"),
+        ({"backbone": "nothing"}, "backbone='nothing': expected a file or one of"),
         ({"backbone": 7}, "backbone=7: expected a name or a path"),
     ],
 )
