@@ -22,7 +22,7 @@ from sklearn.preprocessing import StandardScaler
 
 import featx
 from featx.images.preprocess import Preprocess
-from featx.recipes.wrap import wrap_network
+from featx.recipes import wrap_backbone
 
 SIDE = 64
 HALF = 8  # half the side of a filter
@@ -75,8 +75,8 @@ def main():
         write_network(network)
         # How to prepare its images; mean and deviation become part of the graph.
         preprocess = Preprocess(SIDE, SIDE, SIDE, "bilinear", mean=(127.5,) * 3, std=(127.5,) * 3)
-        compared = wrap_network(network, backbone, name="gabor", preprocess=preprocess, features="strength")
-        print(f"wrapped: {compared[0]} to the original network")
+        conversion = wrap_backbone(network, backbone, name="gabor", preprocess=preprocess, features="strength")
+        print(f"wrapped: {conversion.differences[0]} to the original network")
         extractors = {
             "gabor, averaged": featx.FeatureExtractor(backbone),
             "gabor, by place": featx.FeatureExtractor(backbone, pooling="spatial_pyramid"),

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import difflib
+from collections.abc import Collection, Iterable
 from typing import Any
 
 import numpy as np
 
 from featx.errors import InputError
 
-__all__ = ["check_choice", "check_integer", "check_jobs", "is_missing"]
+__all__ = ["check_choice", "check_integer", "check_jobs", "is_missing", "suggest"]
 
 
 def check_integer(name: str, value: Any, least: int = 1) -> int:
@@ -86,6 +87,19 @@ def is_missing(value: Any) -> bool:
 
 def _is_not_a_time(value: Any) -> bool:
     return isinstance(value, (np.datetime64, np.timedelta64)) and bool(np.isnat(value))
+
+
+def suggest(name: object, names: Iterable[str]) -> str:
+    """Return ``"did you mean 'stage3'? "`` if some names are close to ``name``, and an empty string otherwise.
+
+    Examples
+    --------
+    >>> from featx._validation import suggest
+    >>> suggest("stag3", ["stem", "stage3", "head"]) + "layers: stem, stage3, head"
+    "did you mean 'stage3'? layers: stem, stage3, head"
+    """
+    close = difflib.get_close_matches(str(name), list(names), cutoff=0.7)
+    return f"did you mean {' or '.join(map(repr, close))}? " if close else ""
 
 
 def _is_integer(value: Any) -> bool:

@@ -162,7 +162,7 @@ class BackboneError(FeatxError, ValueError):
     ...     featx.FeatureExtractor("resnet9000").transform([])
     ... except featx.BackboneError as error:
     ...     print(error)
-    backbone 'resnet9000': neither a file nor one of: efficientnet_lite0, efficientnet_lite0_int8
+    backbone='resnet9000': expected a file or one of: efficientnet_lite0, efficientnet_lite0_int8
     """
 
 

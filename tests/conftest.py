@@ -7,12 +7,12 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from featx.backbones import open_backbone, tap
-from featx.backbones.file import Layer, canonical_pixels, read_backbone
+from featx.backbones.file import BackboneDescription, Layer, canonical_pixels, read_backbone
 from featx.cache.decoded import DecodedImageCache
 from featx.images.preprocess import Preprocess
 from featx.inference import cached, engine
 from featx.recipes.build import normalize_inside, write_backbone
-from featx.recipes.quantize import quantize_backbone
+from featx.recipes.quantize import convert_precision
 from featx.session import Session
 
 
@@ -77,14 +77,14 @@ def tiny_backbone(tmp_path_factory):
     graph = helper.make_graph(nodes, "tiny", [source], [target], weights)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
     normalize_inside(model.graph, preprocess)
-    description = {
-        **{"name": "tiny", "preprocess": preprocess, "layers": layers, "default_layer": "head"},
-        **{"parameters": 5_400, "gflops": 0.001, "license": "MIT", "source": "made here", "recipe": {}},
-    }
+    description = BackboneDescription(
+        **{"name": "tiny", "preprocess": preprocess, "layers": tuple(layers)},
+        **{"parameters": 5_400, "gflops": 0.001, "license": "MIT", "source": "made here"},
+    )
     write_backbone(path, model, description)
     pixels = rng.integers(0, 256, (16, 3, 32, 32), dtype=np.uint8)
     calibration, held_out = pixels[:8], pixels[8:]
-    quantize_backbone(
+    convert_precision(
         read_backbone(path),
         path.with_name("tiny_int8.onnx"),
         precision="int8",

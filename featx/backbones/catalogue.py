@@ -1,4 +1,4 @@
-"""Where backbones are found: bundled with featx, in the user's folder, or at any path."""
+"""Find backbones: bundled with featx, in the user's folder, pulled from a hub or an address, or at any path."""
 
 from __future__ import annotations
 
@@ -10,10 +10,13 @@ from pathlib import Path
 
 import platformdirs
 
-from featx.backbones.download import DownloadRecord, fetch, is_reference, list_fetched, pull
+from featx._validation import check_choice, suggest
+from featx.backbones.download import DownloadRecord, is_reference, list_downloads, pull
+from featx.backbones.download import download as download_file
 from featx.backbones.file import Backbone, read_backbone
-from featx.backbones.sandbox import inspect_apart
-from featx.errors import BackboneError, InputError
+from featx.backbones.sandbox import inspect_file
+from featx.backbones.zoo import ZOO, suggest_entry
+from featx.errors import BackboneError
 
 __all__ = [
     "cache_dir",
@@ -28,48 +31,50 @@ __all__ = [
     "verdicts_dir",
 ]
 
+_PRECISIONS = ("float32", "int8", "float16")
+
 
 def models_dir() -> Path:
-    """Find the bundled files: inside the package when installed, beside it in a checkout."""
+    """Return the folder of bundled files: inside the installed package, or beside it in a checkout."""
     package = Path(__file__).parents[1]
     inside = package / "models"
     return inside if inside.is_dir() else package.parent / "models"
 
 
 def cache_dir() -> Path:
-    """Find the user's own backbones: ``$FEATX_BACKBONES``, or ``backbones`` in the user's cache folder."""
-    given = os.environ.get("FEATX_BACKBONES")
-    return Path(given) if given else platformdirs.user_cache_path("featx") / "backbones"
+    """Return the folder of the user's backbones: ``$FEATX_BACKBONES``, or ``backbones`` in the cache folder."""
+    folder = os.environ.get("FEATX_BACKBONES")
+    return Path(folder) if folder else platformdirs.user_cache_path("featx") / "backbones"
 
 
 def own_file(name: str) -> str:
-    """Give the path at which a new backbone of the user's can be named; its folder is made."""
+    """Return the path of a new file that `open_backbone` will open by ``name``, and create its folder."""
     cache_dir().mkdir(parents=True, exist_ok=True)
     return str(cache_dir() / f"{name}.onnx")
 
 
 def pulled_dir() -> Path:
-    """Find where backbones from the hub and from addresses are remembered."""
+    """Return the folder of records of downloaded backbones."""
     return cache_dir() / "pulled"
 
 
 def verdicts_dir() -> Path:
-    """Find where files that passed inspection are remembered."""
+    """Return the folder that remembers the files that passed inspection."""
     return platformdirs.user_cache_path("featx") / "inspected"
 
 
 def list_backbones(on_error: Callable[[BackboneError], object] | None = None) -> list[Backbone]:
-    """Read every backbone that can be opened by its name, the stem of its file.
+    """Read every backbone that opens by the stem of its file.
 
     Parameters
     ----------
     on_error : callable or None
-        Called with the error of a file that cannot be read; None raises it.
+        Called with the error of each file that cannot be read; None raises the error.
 
     Returns
     -------
     list of Backbone
-        Bundled first, then the user's, each sorted by file name.
+        Bundled backbones first, then the user's, each sorted by file name.
 
     Examples
     --------
@@ -78,7 +83,7 @@ def list_backbones(on_error: Callable[[BackboneError], object] | None = None) ->
     'efficientnet_lite0'
     """
     backbones = []
-    for path in _files():
+    for path in _list_files():
         try:
             backbones.append(_read(path))
         except BackboneError as error:
@@ -89,30 +94,42 @@ def list_backbones(on_error: Callable[[BackboneError], object] | None = None) ->
 
 
 def list_here(on_error: Callable[[BackboneError], object]) -> list[tuple[str, Backbone]]:
-    """Read every backbone on this machine with the name that opens it: as `list_backbones`, then the pulled ones."""
-    found = [(backbone.path.stem, backbone) for backbone in list_backbones(on_error)]
-    for fetched in list_fetched(pulled_dir()):
+    """Read every backbone on this machine, with the name that opens it.
+
+    Parameters
+    ----------
+    on_error : callable
+        Called with the error of each file that cannot be read.
+
+    Returns
+    -------
+    list of (str, Backbone)
+        Those of `list_backbones`, then the pulled backbones.
+    """
+    backbones = [(backbone.path.stem, backbone) for backbone in list_backbones(on_error)]
+    for record in list_downloads(pulled_dir()):
         try:
-            found.append((fetched.reference, open_backbone(fetched.reference, download=False)))
+            backbones.append((record.reference, open_backbone(record.reference, download=False)))
         except BackboneError as error:
             on_error(error)
-    return found
+    return backbones
 
 
 def open_backbone(name: str | os.PathLike[str], precision: str | None = None, *, download: bool = True) -> Backbone:
-    """Open a backbone by name, by path, or from where it was pulled.
+    """Open a backbone by name, path, hub name or address.
 
     Parameters
     ----------
     name : str or path
-        The stem of a bundled file or of one in the user's folder, the path
+        The stem of a bundled file or of a file in the user's folder, the path
         of an ONNX file in featx's format, ``hf:owner/name[@revision]/file.onnx`` or
         an https address.
     precision : {"float32", "int8", "float16"} or None, default=None
-        What it shall compute in. A copy in another precision lies beside the file or
-        among the named ones, as ``NAME_int8.onnx``; None takes the file as it is.
+        Precision of the computation. A copy in another precision has the name
+        ``NAME_int8.onnx`` and is beside the file or among the named backbones. None opens
+        the file itself.
     download : bool, default=True
-        False opens only what is on this machine.
+        False opens only files on this machine.
 
     Returns
     -------
@@ -121,7 +138,7 @@ def open_backbone(name: str | os.PathLike[str], precision: str | None = None, *,
     Raises
     ------
     BackboneError
-        When there is none, or the file is not a backbone, or has no copy in this precision.
+        The backbone does not exist, its file is not a backbone, or it has no copy in this precision.
 
     Examples
     --------
@@ -129,14 +146,14 @@ def open_backbone(name: str | os.PathLike[str], precision: str | None = None, *,
     >>> open_backbone("efficientnet_lite0").preprocess.resize
     256
     """
-    if precision not in (None, *_PRECISIONS):
-        raise InputError(f"precision={precision!r}: expected None or one of {', '.join(_PRECISIONS)}")
+    if precision is not None:
+        check_choice("precision", precision, _PRECISIONS)
     backbone = _open(name, download)
     return backbone if precision in (None, backbone.precision) else _open_copy(backbone, precision)
 
 
 def _open_copy(backbone: Backbone, precision: str) -> Backbone:
-    """Find what was made of a float32 backbone, by name and proven by its identity."""
+    """Open the copy of a float32 backbone in another precision: found by name, proven by identity."""
     if backbone.precision == "float32":
         file_name = f"{backbone.path.stem}_{precision}.onnx"
         for path in (backbone.path.with_name(file_name), models_dir() / file_name, cache_dir() / file_name):
@@ -144,11 +161,8 @@ def _open_copy(backbone: Backbone, precision: str) -> Backbone:
                 return copy
     raise BackboneError(
         f"precision={precision!r}: backbone {backbone.name} is {backbone.precision} and has no such copy; "
-        f"make one with: featx backbones quantize {backbone.path.stem} --precision {precision} --images FOLDER"
+        f"make it with: featx backbones quantize {backbone.path.stem} --precision {precision} --images FOLDER"
     )
-
-
-_PRECISIONS = ("float32", "int8", "float16")
 
 
 def _open(name: str | os.PathLike[str], download: bool) -> Backbone:
@@ -157,41 +171,62 @@ def _open(name: str | os.PathLike[str], download: bool) -> Backbone:
     text = os.fspath(name)
     if is_reference(text):
         try:
-            return _read(fetch(text, pulled_dir(), download=download, look=_look))
+            return _read(download_file(text, pulled_dir(), offline=not download, inspect=_inspect))
         except BackboneError as error:
             raise error if text.partition("#")[0] in str(error) else BackboneError(f"{text}: {error}") from None
-    known = {path.stem: path for path in reversed(_files())}
-    if text in known:
-        return _read(known[text])
+    paths = {path.stem: path for path in reversed(_list_files())}
+    if text in paths:
+        return _read(paths[text])
     if os.path.isfile(text):
         return _read(Path(text))
     if os.sep in text or text.endswith(".onnx"):
-        raise BackboneError(f"backbone {text!r}: no such file")
-    raise BackboneError(f"backbone {text!r}: neither a file nor one of: {', '.join(sorted(known))}")
+        raise BackboneError(f"backbone={text!r}: no such file")
+    if entry := suggest_entry(text):
+        raise BackboneError(
+            f"backbone={text!r}: not on this machine; make it with: featx backbones make timm:{entry.name} "
+            f'(in Python: featx.recipes.make_backbone("timm:{entry.name}"))'
+        )
+    in_zoo = {name for entry in ZOO for name in (entry.name, entry.name.partition(".")[0])}
+    hint = suggest(text, [*paths, *sorted(in_zoo)])
+    raise BackboneError(f"backbone={text!r}: {hint}expected a file or one of: {', '.join(sorted(paths))}")
 
 
 def find_by_identity(identity: str) -> Backbone | None:
-    """Look among the named backbones for one that computes the same; None when there is none."""
-    for path in [*_files(), *(Path(found.path) for found in list_fetched(pulled_dir()))]:
-        with suppress(BackboneError):  # a broken file is not the one
+    """Return the backbone on this machine that has an identity, or None."""
+    for path in [*_list_files(), *(Path(record.path) for record in list_downloads(pulled_dir()))]:
+        with suppress(BackboneError):  # passes over broken files
             if (backbone := _read(path)).identity == identity:
                 return backbone
     return None
 
 
 def pull_backbone(reference: str) -> DownloadRecord:
-    """Fetch a backbone, or a network to wrap, from the hub or an address; it is looked at before it is kept."""
-    return pull(reference, pulled_dir(), _look)
+    """Download a backbone, or a network to wrap, from the Hugging Face hub or an https address.
+
+    The file is inspected in a process of its own before it is kept. From then on its reference opens it, without
+    network access.
+
+    Parameters
+    ----------
+    reference : str
+        ``hf:owner/name[@revision]/file.onnx`` or ``https://...``; either may end in ``#sha256=HEX``.
+
+    Raises
+    ------
+    BackboneError
+        Names the reference and the reason.
+    """
+    return pull(reference, pulled_dir(), _inspect)
 
 
-def _look(path: Path) -> None:
-    inspect_apart(path, verdicts_dir())
+def _inspect(path: Path) -> None:
+    inspect_file(path, verdicts_dir())
 
 
-def _files() -> list[Path]:
+def _list_files() -> list[Path]:
     try:
-        own = sorted(path for path in cache_dir().glob("*.onnx") if not path.name.startswith("."))  # unfinished
-    except OSError:  # not this user's to read: then nothing there is this user's
+        own = sorted(path for path in cache_dir().glob("*.onnx") if not path.name.startswith("."))  # scratch files
+    except OSError:  # a folder that this user cannot read holds none of this user's backbones
         own = []
     return [*sorted(models_dir().glob("*.onnx")), *own]
 
@@ -207,5 +242,5 @@ def _read(path: Path) -> Backbone:
 @lru_cache(maxsize=64)
 def _read_version(path: Path, version: tuple[int, ...]) -> Backbone:
     if path.parent != models_dir():
-        _look(path)
+        _inspect(path)
     return read_backbone(path)

@@ -1,8 +1,8 @@
-"""The backbone file: one ONNX file that describes itself.
+"""Read and write backbone files: ONNX files that describe themselves.
 
 The graph takes ``pixels``, uint8 of shape (N, 3, height, width), and normalises
-inside. Everything else a reader must know is in ``metadata_props``, each value
-JSON, under these keys:
+inside. ``metadata_props`` holds everything else that a reader must know, each value
+as JSON, under these keys:
 
 ==================== ===============================================================
 featx.format         integer, the version of this list; a reader refuses a newer one
@@ -12,13 +12,13 @@ featx.layers         list of {name, aliases, tensor, channels, height, width, st
 featx.default_layer  the layer that the network pools for its own classifier
 featx.cost           {parameters, gflops}; one multiply-add counts as one operation
 featx.license        SPDX identifier
-featx.source         where the weights come from
-featx.recipe         versions and digests of what made the file
+featx.source         origin of the weights
+featx.recipe         versions and digests of the packages and files it was made from
 featx.canonical      features of the canonical image, base64 of little-endian float32
 ==================== ===============================================================
 
-To raise the version: change FORMAT, keep the code that reads every earlier one,
-and keep a file of each under test.
+To raise the version, change FORMAT, keep the code that reads every earlier version,
+and keep a file of each version under test.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ import base64
 import hashlib
 import json
 import os
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -37,13 +37,16 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, numpy_helper
 
-from featx.backbones.sandbox import refuse_hostile
+from featx._validation import suggest
+from featx.backbones.guard import refuse_hostile
 from featx.errors import BackboneError
 from featx.images.preprocess import Preprocess
 
 __all__ = [
+    "COMMON_LAYERS",
     "FORMAT",
     "Backbone",
+    "BackboneDescription",
     "Layer",
     "LayerSpec",
     "canonical_pixels",
@@ -51,28 +54,37 @@ __all__ = [
     "is_described",
     "load_model",
     "read_backbone",
+    "short_identity",
 ]
 
-#: How a layer, or several, may be asked for.
+#: Type of a parameter that names one layer or several.
 LayerSpec: TypeAlias = "str | int | list[str | int] | tuple[str | int, ...] | None"
 
 FORMAT = 1
-_COMMON_NAMES = ("stem", "stage1", "stage2", "stage3", "stage4", "head")
+#: Layer names that mean the same in every convolutional backbone, each with a description for people.
+COMMON_LAYERS = {
+    "stem": "the last map at 1/2 of the canvas: edges and colours",
+    "stage1": "the last map at 1/4: simple textures",
+    "stage2": "the last map at 1/8: textures; often enough for materials and stains",
+    "stage3": "the last map at 1/16: parts of things; helps on images unlike photographs",
+    "stage4": "the last map at 1/32: whole things",
+    "head": "the map that the network pools for its own classifier; best on photographs",
+}
 _KEYS = ("format", "name", "preprocess", "layers", "default_layer", "cost", "license", "source", "recipe", "canonical")
 
 
 @dataclass(frozen=True)
 class Layer:
-    """A place where a backbone can be tapped.
+    """A map inside a backbone from which features can be taken.
 
     Parameters
     ----------
     name : str
-        ``stem``, ``stage1`` to ``stage4``, ``head``, or the author's own name.
+        ``stem``, ``stage1`` to ``stage4``, ``head``, ``blockN``, or the author's own name.
     aliases : tuple of str
-        Every module of the network whose output this is.
+        Modules of the network that output the same map.
     tensor : str
-        The value's name in the graph.
+        Name of the value in the graph.
     channels, height, width : int
         Size of the map.
     stride : int
@@ -92,37 +104,137 @@ class Layer:
         """Channels, height and width of the map."""
         return self.channels, self.height, self.width
 
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Layer:
+        """Read a layer from metadata; raise KeyError, TypeError or ValueError if it is damaged."""
+        sizes = {name: _expect(name, data[name], int) for name in ("channels", "height", "width", "stride")}
+        if min(sizes.values()) < 1:
+            raise ValueError(f"a layer with {sizes}")
+        aliases = tuple(_expect("alias", alias, str) for alias in _expect("aliases", data["aliases"], list))
+        return cls(_expect("name", data["name"], str), aliases, _expect("tensor", data["tensor"], str), **sizes)
 
-@dataclass(frozen=True)
-class Backbone:
-    """What a backbone file says about itself.
+
+@dataclass(frozen=True, kw_only=True)
+class BackboneDescription:
+    """Metadata of a backbone file, apart from the canonical features.
+
+    Parameters
+    ----------
+    name : str
+        The backbone's name.
+    preprocess : Preprocess
+        From any image to the backbone's canvas.
+    layers : tuple of Layer
+        In the order of the network.
+    default_layer : str
+        Name of the layer that the network pools for its own classifier.
+    parameters : int
+        Number of weights.
+    gflops : float
+        Billions of multiply-adds for one image.
+    license : str
+        SPDX identifier of the weights.
+    source : str
+        Origin of the weights.
+    recipe : dict
+        Versions and digests of the packages and files that it was made from.
+    """
+
+    name: str
+    preprocess: Preprocess
+    layers: tuple[Layer, ...] = ()
+    default_layer: str = "head"
+    parameters: int = 0
+    gflops: float = 0.0
+    license: str = "unknown"
+    source: str = "unknown"
+    recipe: dict[str, Any] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the values that a backbone file holds, by key."""
+        return {
+            "format": FORMAT,
+            "name": self.name,
+            "preprocess": self.preprocess.to_dict(),
+            "layers": [asdict(layer) for layer in self.layers],
+            "default_layer": self.default_layer,
+            "cost": {"parameters": self.parameters, "gflops": self.gflops},
+            "license": self.license,
+            "source": self.source,
+            "recipe": self.recipe,
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> BackboneDescription:
+        """Read a description from metadata; raise KeyError, TypeError or ValueError if it is damaged."""
+        cost = _expect("cost", data["cost"], dict)
+        return cls(
+            name=_expect("name", data["name"], str),
+            preprocess=Preprocess.from_dict(_expect("preprocess", data["preprocess"], dict)),
+            layers=tuple(map(Layer.from_dict, _expect("layers", data["layers"], list))),
+            default_layer=_expect("default_layer", data["default_layer"], str),
+            parameters=_expect("parameters", cost["parameters"], int),
+            gflops=float(_expect("gflops", cost["gflops"], (int, float))),
+            license=_expect("license", data["license"], str),
+            source=_expect("source", data["source"], str),
+            recipe=_expect("recipe", data["recipe"], dict),
+        )
+
+    def layer(self, name: str | int | None) -> Layer:
+        """Find a layer by name, alias or position; None is the default layer.
+
+        Raises
+        ------
+        BackboneError
+            The backbone has no such layer; the message lists its layers.
+        """
+        wanted = self.default_layer if name is None else name
+        if isinstance(wanted, int) and not isinstance(wanted, bool):
+            if -len(self.layers) <= wanted < len(self.layers):
+                return self.layers[wanted]
+        else:
+            for names in ({layer.name: layer for layer in self.layers}, self._aliases()):
+                if isinstance(wanted, str) and wanted in names:
+                    return names[wanted]
+        common = [layer.name for layer in self.layers if layer.name in COMMON_LAYERS]
+        finer = [layer.name for layer in self.layers if layer.name not in COMMON_LAYERS]
+        hint = suggest(wanted, [*common, *finer, *self._aliases()])
+        raise BackboneError(
+            f"layer={wanted!r}: {hint}backbone {self.name} has the layers {', '.join(common)}, "
+            f"and finer layers: {', '.join(finer)}"
+        )
+
+    def _aliases(self) -> dict[str, Layer]:
+        return {alias: layer for layer in reversed(self.layers) for alias in layer.aliases}
+
+    def select(self, layers: LayerSpec) -> tuple[Layer, ...]:
+        """Find one layer or several, in the given order.
+
+        Raises
+        ------
+        BackboneError
+            A list is empty, or names a layer twice.
+        """
+        chosen = tuple(self.layer(name) for name in (layers if isinstance(layers, (list, tuple)) else [layers]))
+        if not chosen or len(set(chosen)) < len(chosen):
+            raise BackboneError(f"layer={layers!r}: expected at least one layer, and each layer once")
+        return chosen
+
+
+@dataclass(frozen=True, kw_only=True)
+class Backbone(BackboneDescription):
+    """A backbone file: its description, its path, and properties read from its graph.
 
     Parameters
     ----------
     path : pathlib.Path
         The file.
-    name : str
-        Its name.
     identity : str
-        Hex digest of what computes (nodes, initialisers, preprocessing) and of
-        what the layers are called. Two files with the same identity give the
+        Hex digest of the computation (nodes, initialisers, preprocessing) and of
+        the names of the layers. Two files with the same identity give the
         same features.
-    preprocess : Preprocess
-        From any image to its canvas.
-    layers : tuple of Layer
-        In the order of the network.
-    default_layer : str
-        What the network pools for its own classifier.
     precision : {"float32", "int8", "float16"}
-        What it computes in, told by its weights.
-    parameters : int
-        Number of weights.
-    gflops : float
-        Billions of multiply-adds for one image.
-    license, source : str
-        Under which terms, from where.
-    recipe : dict
-        Versions and digests of what made it.
+        Type of the computation, read from the weights.
     canonical : ndarray of float32, shape (channels,)
         Default layer, averaged, of `canonical_pixels`.
 
@@ -135,64 +247,34 @@ class Backbone:
     """
 
     path: Path
-    name: str
     identity: str
-    preprocess: Preprocess
-    layers: tuple[Layer, ...]
-    default_layer: str
     precision: str
-    parameters: int
-    gflops: float
-    license: str
-    source: str
-    recipe: dict[str, Any]
     canonical: npt.NDArray[np.float32]
 
-    def layer(self, name: str | int | None) -> Layer:
-        """Find a layer by its name, an alias or its position; None is the default layer.
 
-        Raises
-        ------
-        BackboneError
-            When there is none; the message lists those there are.
-        """
-        wanted = self.default_layer if name is None else name
-        if isinstance(wanted, int) and not isinstance(wanted, bool):
-            if -len(self.layers) <= wanted < len(self.layers):
-                return self.layers[wanted]
-        else:
-            named = [layer for layer in self.layers if wanted == layer.name]
-            if found := named or [layer for layer in self.layers if wanted in layer.aliases]:
-                return found[0]
-        stages = ", ".join(layer.name for layer in self.layers if layer.name in _COMMON_NAMES)
-        finer = ", ".join(layer.name for layer in self.layers if layer.name not in _COMMON_NAMES)
-        raise BackboneError(f"layer={wanted!r}: backbone {self.name} has the layers {stages}, and finer ones: {finer}")
+def short_identity(identity: str | Sequence[str]) -> str:
+    """Return the first 12 digits of an identity, or of several joined by ``+``.
 
-    def select(self, layers: LayerSpec) -> tuple[Layer, ...]:
-        """Find one layer or several, in the order given.
-
-        Raises
-        ------
-        BackboneError
-            When a list is empty or names a layer twice.
-        """
-        chosen = tuple(self.layer(name) for name in (layers if isinstance(layers, (list, tuple)) else [layers]))
-        if not chosen or len(set(chosen)) < len(chosen):
-            raise BackboneError(f"layer={layers!r}: expected at least one layer, and each of them once")
-        return chosen
+    Examples
+    --------
+    >>> from featx.backbones import short_identity
+    >>> short_identity(["2785410c7aa3cd22a59c", "5c01c244b95e01c333ea"])
+    '2785410c7aa3+5c01c244b95e'
+    """
+    return "+".join(digits[:12] for digits in ([identity] if isinstance(identity, str) else identity))
 
 
 def canonical_pixels(preprocess: Preprocess) -> npt.NDArray[np.uint8]:
-    """Compute the image that every backbone is checked against.
+    """Compute the image on which every backbone is checked.
 
-    Ramps, stripes and their products, in integers only, so that any language
-    can compute it: channel c of pixel (y, x) is
+    The image has ramps, stripes and their products. It is made of integers only, so that any
+    language can compute it: channel c of pixel (y, x) is
     ``((c + 2) * x + (5 - c) * y + x * y // (7 + c)) % 256``.
 
     Parameters
     ----------
     preprocess : Preprocess
-        Its canvas gives the size.
+        Holds the size of the canvas.
 
     Returns
     -------
@@ -204,13 +286,13 @@ def canonical_pixels(preprocess: Preprocess) -> npt.NDArray[np.uint8]:
 
 
 def load_model(path: str | os.PathLike[str]) -> onnx.ModelProto:
-    """Parse an ONNX file that stands alone.
+    """Parse an ONNX file without opening any other file.
 
     Raises
     ------
     BackboneError
-        When it is no ONNX model, keeps weights in other files, or holds what
-        `featx.backbones.sandbox` refuses.
+        The file is not an ONNX model, keeps weights in other files, or holds something that
+        `featx.backbones.guard` refuses.
     """
     try:
         model = onnx.load(os.fspath(path), load_external_data=False)
@@ -225,37 +307,16 @@ def load_model(path: str | os.PathLike[str]) -> onnx.ModelProto:
 
 
 def is_described(model: onnx.ModelProto) -> bool:
-    """Tell whether a model carries featx's metadata."""
+    """Return True if a model holds featx's metadata."""
     return any(prop.key == "featx.format" for prop in model.metadata_props)
 
 
 def describe_model(
-    model: onnx.ModelProto,
-    *,
-    name: str,
-    preprocess: Preprocess,
-    layers: Sequence[Layer],
-    default_layer: str,
-    parameters: int,
-    gflops: float,
-    license: str,
-    source: str,
-    recipe: dict[str, Any],
-    canonical: npt.NDArray[np.float32],
+    model: onnx.ModelProto, description: BackboneDescription, canonical: npt.NDArray[np.float32]
 ) -> None:
-    """Write the metadata into ``model``, replacing what it had. See `Backbone` for the arguments."""
-    values = {
-        "format": FORMAT,
-        "name": name,
-        "preprocess": preprocess.to_dict(),
-        "layers": [asdict(layer) for layer in layers],
-        "default_layer": default_layer,
-        "cost": {"parameters": parameters, "gflops": gflops},
-        "license": license,
-        "source": source,
-        "recipe": recipe,
-        "canonical": base64.b64encode(canonical.astype("<f4").tobytes()).decode("ascii"),
-    }
+    """Replace the metadata of ``model`` by a description and its canonical features."""
+    values = description.to_dict()
+    values["canonical"] = base64.b64encode(canonical.astype("<f4").tobytes()).decode("ascii")
     del model.metadata_props[:]
     for key in _KEYS:
         model.metadata_props.add(key=f"featx.{key}", value=json.dumps(values[key], sort_keys=True))
@@ -267,8 +328,8 @@ def read_backbone(path: str | os.PathLike[str]) -> Backbone:
     Raises
     ------
     BackboneError
-        When the file is missing, no ONNX model, without featx's metadata, or
-        of a format version that this featx does not know.
+        The file is missing, is not an ONNX model, has no featx metadata, or has
+        a format version that this featx does not know.
     """
     model = load_model(path)
     if not is_described(model):
@@ -280,76 +341,54 @@ def read_backbone(path: str | os.PathLike[str]) -> Backbone:
             raise BackboneError(f"{path}: backbone format {version}, this featx reads {FORMAT}; upgrade featx")
         values = {key: json.loads(text[f"featx.{key}"]) for key in _KEYS}
         json.dumps(values, ensure_ascii=False, allow_nan=False).encode()  # raises on NaN and on halves of characters
-        for key, kind in _KINDS.items():
-            _expect(key, values[key], kind)
-        preprocess = Preprocess.from_dict(values["preprocess"])
+        description = BackboneDescription.from_dict(values)
+        canonical = base64.b64decode(_expect("canonical", values["canonical"], str))
         backbone = Backbone(
+            **vars(description),
             path=Path(path),
-            name=values["name"],
-            identity=_identity(model, preprocess, values["default_layer"], values["layers"]),
-            preprocess=preprocess,
-            layers=tuple(_read_layer(layer) for layer in values["layers"]),
-            default_layer=values["default_layer"],
-            precision=_precision(model),
-            parameters=_expect("parameters", values["cost"]["parameters"], int),
-            gflops=float(_expect("gflops", values["cost"]["gflops"], (int, float))),
-            license=values["license"],
-            source=values["source"],
-            recipe=values["recipe"],
-            canonical=np.frombuffer(base64.b64decode(values["canonical"]), "<f4").astype(np.float32),
+            identity=_compute_identity(model, description),
+            precision=_read_precision(model),
+            canonical=np.frombuffer(canonical, "<f4").astype(np.float32),
         )
     except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
         if isinstance(error, BackboneError):
             raise
         raise BackboneError(f"{path}: damaged metadata ({type(error).__name__}: {error})") from None
-    try:
-        backbone.layer(None)
-    except BackboneError as error:
-        raise BackboneError(f"{path}: damaged metadata ({error})") from None
-    names = [layer.name for layer in backbone.layers]
-    if len(set(names)) < len(names):
-        raise BackboneError(f"{path}: damaged metadata (two layers of one name)")
-    tensors = {tensor for node in model.graph.node for tensor in node.output}
-    for layer in backbone.layers:
-        if layer.tensor not in tensors:
-            raise BackboneError(
-                f"{path}: damaged metadata (layer {layer.name} is at {layer.tensor}, which is not there)"
-            )
+    if damage := _find_damage(backbone, model):
+        raise BackboneError(f"{path}: damaged metadata ({damage})")
     return backbone
 
 
-_KINDS: dict[str, type] = {
-    **{"name": str, "preprocess": dict, "layers": list, "default_layer": str, "cost": dict},
-    **{"license": str, "source": str, "recipe": dict, "canonical": str},
-}
+def _find_damage(backbone: Backbone, model: onnx.ModelProto) -> str:
+    """Return the reason why the layers do not fit each other or the graph; empty if they do."""
+    try:
+        backbone.layer(None)
+    except BackboneError as error:
+        return str(error)
+    if len({layer.name for layer in backbone.layers}) < len(backbone.layers):
+        return "two layers have the same name"
+    tensors = {tensor for node in model.graph.node for tensor in node.output}
+    missing = (layer for layer in backbone.layers if layer.tensor not in tensors)
+    return next((f"layer {layer.name} is at {layer.tensor}, which is not in the graph" for layer in missing), "")
 
 
 def _expect(what: str, value: Any, kind: type | tuple[type, ...]) -> Any:
+    """Return ``value`` if it is of a kind; raise TypeError otherwise."""
     if not isinstance(value, kind) or isinstance(value, bool):
         raise TypeError(f"{what} is {type(value).__name__}")
     return value
 
 
-def _read_layer(data: dict[str, Any]) -> Layer:
-    sizes = {name: _expect(name, data[name], int) for name in ("channels", "height", "width", "stride")}
-    if min(sizes.values()) < 1:
-        raise ValueError(f"a layer with {sizes}")
-    aliases = tuple(_expect("alias", alias, str) for alias in _expect("aliases", data["aliases"], list))
-    return Layer(_expect("name", data["name"], str), aliases, _expect("tensor", data["tensor"], str), **sizes)
-
-
-def _precision(model: onnx.ModelProto) -> str:
-    """Tell what the network computes in, by what its weights are."""
+def _read_precision(model: onnx.ModelProto) -> str:
+    """Return the precision of the computation, read from the nodes and weights."""
     if any(node.op_type == "DequantizeLinear" for node in model.graph.node):
         return "int8"
     kinds = {tensor.data_type for tensor in model.graph.initializer}
     return "float16" if TensorProto.FLOAT16 in kinds else "float32"
 
 
-def _identity(
-    model: onnx.ModelProto, preprocess: Preprocess, default_layer: str, layers: Sequence[dict[str, Any]]
-) -> str:
-    """Digest what computes and what its layers are called, and nothing that only describes."""
+def _compute_identity(model: onnx.ModelProto, description: BackboneDescription) -> str:
+    """Digest the computation and the names of the layers; licence, source and the like do not count."""
     digest = hashlib.sha256()
 
     def add(*parts: object) -> None:
@@ -364,6 +403,6 @@ def _identity(
     for tensor in sorted(model.graph.initializer, key=lambda t: t.name):
         add(tensor.name, tensor.data_type, list(tensor.dims))
         digest.update(numpy_helper.to_array(tensor).tobytes())
-    add(preprocess.to_dict())
-    add(default_layer, [[layer["name"], layer["aliases"], layer["tensor"]] for layer in layers])
+    add(description.preprocess.to_dict())
+    add(description.default_layer, [[layer.name, layer.aliases, layer.tensor] for layer in description.layers])
     return digest.hexdigest()

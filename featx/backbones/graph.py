@@ -1,33 +1,36 @@
-"""Cut a backbone at a layer and pool there, as a graph of its own.
+"""Cut a backbone at a layer and append a pooling, as a graph of its own.
 
-onnxruntime computes every node of a graph, asked for or not, so only a cut
+onnxruntime computes every node of a graph, even if no output needs it, so only a cut
 saves the work behind the layer.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable
+from typing import Any
+
 import onnx
 from onnx import TensorProto, helper
 
+from featx._validation import suggest
 from featx.backbones.file import Backbone, LayerSpec, load_model
 from featx.backbones.pooling import POOLINGS
 from featx.errors import InputError
 
-__all__ = ["ancestors", "n_features", "tap"]
+__all__ = ["ancestors", "cut", "n_features", "set_fields", "tap"]
 
 
 def n_features(backbone: Backbone, layer: LayerSpec, pooling: str) -> dict[str, int]:
-    """Count the features that each layer gives with a pooling.
+    """Count the features that a pooling makes of each layer.
 
     Examples
     --------
-    >>> from featx.backbones import open_backbone
-    >>> from featx.backbones.graph import n_features
+    >>> from featx.backbones import n_features, open_backbone
     >>> n_features(open_backbone("efficientnet_lite0"), ["stage4", "head"], "avg")
     {'stage4': 320, 'head': 1280}
     """
     if not isinstance(pooling, str) or pooling not in POOLINGS:
-        raise InputError(f"pooling={pooling!r}: expected one of {', '.join(POOLINGS)}")
+        raise InputError(f"pooling={pooling!r}: {suggest(pooling, POOLINGS)}expected one of {', '.join(POOLINGS)}")
     return {at.name: POOLINGS[pooling].n_features(at.size) for at in backbone.select(layer)}
 
 
@@ -39,12 +42,12 @@ def tap(backbone: Backbone, layer: LayerSpec, pooling: str, l2_normalize: bool) 
     backbone : Backbone
         Its file is read.
     layer : str, int, sequence of them, or None
-        Where to cut; None for the default layer. Several are pooled each and
-        put side by side, in the order given.
+        Where to cut; None is the default layer. Several layers are pooled one by one and
+        concatenated in the given order.
     pooling : str
         A name in `POOLINGS`.
     l2_normalize : bool
-        Scale each row to unit length; a row of zeros stays as it is.
+        Scale each row to unit length; a row of zeros stays zero.
 
     Returns
     -------
@@ -81,24 +84,43 @@ def tap(backbone: Backbone, layer: LayerSpec, pooling: str, l2_normalize: bool) 
     else:
         tail[-1].output[0] = "features"
 
-    nodes = ancestors(model.graph, {at.tensor for at in layers}) + tail
-    used = {name for node in nodes for name in node.input}
+    cut(model.graph, {at.tensor for at in layers})
     graph = helper.make_graph(
-        nodes,
+        [*model.graph.node, *tail],
         "featx",
-        [value for value in model.graph.input if value.name in used],
+        model.graph.input,
         [helper.make_tensor_value_info("features", TensorProto.FLOAT, ["N", width])],
-        [tensor for tensor in model.graph.initializer if tensor.name in used],
+        model.graph.initializer,
     )
-    cut = helper.make_model(graph, opset_imports=model.opset_import, ir_version=model.ir_version)
-    return bytes(cut.SerializeToString())
+    tapped = helper.make_model(graph, opset_imports=model.opset_import, ir_version=model.ir_version)
+    return bytes(tapped.SerializeToString())
 
 
-def ancestors(graph: onnx.GraphProto, tensors: set[str]) -> list[onnx.NodeProto]:
-    """Keep the nodes that ``tensors`` depend on, in order."""
+def cut(graph: onnx.GraphProto, tensors: Collection[str]) -> None:
+    """Keep only the nodes, initialisers and inputs that ``tensors`` depend on."""
+    nodes = ancestors(graph, tensors)
+    used = {name for node in nodes for name in node.input}
+    set_fields(
+        graph,
+        node=nodes,
+        initializer=[tensor for tensor in graph.initializer if tensor.name in used],
+        input=[value for value in graph.input if value.name in used],
+    )
+
+
+def ancestors(graph: onnx.GraphProto, tensors: Iterable[str]) -> list[onnx.NodeProto]:
+    """Return the nodes that ``tensors`` depend on, in order."""
     needed, kept = set(tensors), []
     for node in reversed(graph.node):
         if needed.intersection(node.output):
             kept.append(node)
             needed.update(node.input)
     return kept[::-1]
+
+
+def set_fields(graph: onnx.GraphProto, **fields: Iterable[Any]) -> None:
+    """Replace repeated fields of a graph, such as ``node`` or ``initializer``."""
+    for name, values in fields.items():
+        values = list(values)
+        del getattr(graph, name)[:]
+        getattr(graph, name).extend(values)

@@ -1,14 +1,16 @@
-"""From a layer's map to a row of features: each pooling once for arrays, once as ONNX operators."""
+"""Pool a layer's map to a row of features; each pooling is defined on arrays and as ONNX operators."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-from onnx import NodeProto, helper, numpy_helper
+
+if TYPE_CHECKING:
+    from onnx import NodeProto
 
 __all__ = ["POOLINGS", "Pooling"]
 
@@ -21,65 +23,78 @@ _PYRAMID = (1, 2, 4)
 
 @dataclass(frozen=True)
 class Pooling:
-    """One way to turn maps (n, channels, height, width) into rows (n, n_features).
+    """A function from maps (n, channels, height, width) to rows (n, n_features).
 
     Parameters
     ----------
-    what : str
-        A line for people.
+    description : str
+        One line for people: the computation, and when it helps.
     array : callable
         The definition, on arrays.
     nodes : callable
-        The same as ONNX nodes: from the name of the input, that of the output
+        Builds the same function as ONNX nodes, from the name of the input, the name of the output
         and the map's (channels, height, width).
     n_features : callable
         Length of a row, from (channels, height, width).
     """
 
-    what: str
+    description: str
     array: Callable[[Array], Array]
     nodes: Callable[[str, str, Size], list[NodeProto]]
     n_features: Callable[[Size], int]
 
 
 class _Chain:
-    """Nodes one after the other; names what lies between after the output."""
+    """Nodes in sequence; intermediate values are named after the output.
 
-    def __init__(self, source: str, target: str) -> None:
+    onnx is imported here and not above, so that help texts can list the poolings without it.
+    """
+
+    def __init__(self, target: str) -> None:
         self.nodes: list[NodeProto] = []
-        self.source, self.target = source, target
+        self.target = target
 
     def constant(self, value: npt.ArrayLike, dtype: npt.DTypeLike = np.float32) -> str:
-        name = f"{self.target}_{len(self.nodes)}"
-        tensor = numpy_helper.from_array(np.asarray(value, dtype), name)
-        self.nodes.append(helper.make_node("Constant", [], [name], value=tensor))
-        return name
+        from onnx import numpy_helper
+
+        return self.add("Constant", value=numpy_helper.from_array(np.asarray(value, dtype), self._next_name()))
 
     def add(self, operator: str, *inputs: str, **attributes: Any) -> str:
-        name = f"{self.target}_{len(self.nodes)}"
-        self.nodes.append(helper.make_node(operator, list(inputs), [name], **attributes))
+        name = self._next_name()
+        self._append(operator, inputs, name, attributes)
         return name
 
     def end(self, operator: str, *inputs: str, **attributes: Any) -> list[NodeProto]:
-        return [*self.nodes, helper.make_node(operator, list(inputs), [self.target], **attributes)]
+        self._append(operator, inputs, self.target, attributes)
+        return self.nodes
+
+    def _next_name(self) -> str:
+        return f"{self.target}_{len(self.nodes)}"
+
+    def _append(self, operator: str, inputs: Sequence[str], name: str, attributes: dict[str, Any]) -> None:
+        from onnx import helper
+
+        self.nodes.append(helper.make_node(operator, list(inputs), [name], **attributes))
 
 
 def _global(operator: str) -> Callable[[str, str, Size], list[NodeProto]]:
+    """Return a builder of nodes for a global pooling operator."""
+
     def nodes(source: str, target: str, size: Size) -> list[NodeProto]:
-        chain = _Chain(source, target)
+        chain = _Chain(target)
         return chain.end("Flatten", chain.add(operator, source), axis=1)
 
     return nodes
 
 
 def _avgmax_nodes(source: str, target: str, size: Size) -> list[NodeProto]:
-    chain = _Chain(source, target)
+    chain = _Chain(target)
     both = chain.add("Add", chain.add("GlobalAveragePool", source), chain.add("GlobalMaxPool", source))
     return chain.end("Flatten", chain.add("Mul", both, chain.constant(0.5)), axis=1)
 
 
 def _catavgmax_nodes(source: str, target: str, size: Size) -> list[NodeProto]:
-    chain = _Chain(source, target)
+    chain = _Chain(target)
     both = chain.add("Concat", chain.add("GlobalAveragePool", source), chain.add("GlobalMaxPool", source), axis=1)
     return chain.end("Flatten", both, axis=1)
 
@@ -90,21 +105,24 @@ def _gem(maps: Array) -> Array:
 
 
 def _gem_nodes(source: str, target: str, size: Size) -> list[NodeProto]:
-    chain = _Chain(source, target)
+    chain = _Chain(target)
     positive = chain.add("Max", source, chain.constant(_GEM_FLOOR))
     mean = chain.add("GlobalAveragePool", chain.add("Pow", positive, chain.constant(_GEM_POWER)))
     return chain.end("Flatten", chain.add("Pow", mean, chain.constant(1 / _GEM_POWER)), axis=1)
 
 
 def _std_nodes(source: str, target: str, size: Size) -> list[NodeProto]:
-    chain = _Chain(source, target)
+    chain = _Chain(target)
     centered = chain.add("Sub", source, chain.add("GlobalAveragePool", source))
     variance = chain.add("GlobalAveragePool", chain.add("Mul", centered, centered))
     return chain.end("Flatten", chain.add("Sqrt", variance), axis=1)
 
 
 def _cells(height: int, width: int) -> Iterator[tuple[int, int, int, int]]:
-    """Cut a map into 1, 4 and 16 cells that cover it, as adaptive pooling does; a small map into fewer."""
+    """Yield (top, bottom, left, right) of 1, 4 and 16 cells that cover a map as adaptive pooling does.
+
+    Grids finer than the map are left out.
+    """
     for side in _PYRAMID:
         if side <= min(height, width):
             for y in range(side):
@@ -120,7 +138,7 @@ def _pyramid(maps: Array) -> Array:
 
 
 def _pyramid_nodes(source: str, target: str, size: Size) -> list[NodeProto]:
-    chain = _Chain(source, target)
+    chain = _Chain(target)
     axes = chain.constant([2, 3], np.int64)
     means = []
     for top, bottom, left, right in _cells(*size[1:]):
@@ -130,55 +148,55 @@ def _pyramid_nodes(source: str, target: str, size: Size) -> list[NodeProto]:
 
 
 def _flatten_nodes(source: str, target: str, size: Size) -> list[NodeProto]:
-    return [helper.make_node("Flatten", [source], [target], axis=1)]
+    return _Chain(target).end("Flatten", source, axis=1)
 
 
-#: name -> pooling. A new one is a row here; nothing else names them.
+#: Poolings by name. To add a pooling, add a row; no other code names them.
 POOLINGS: dict[str, Pooling] = {
     "avg": Pooling(
-        "the mean of each channel",
+        "the mean of each channel; the usual choice",
         lambda maps: np.asarray(maps.mean((2, 3))),
         _global("GlobalAveragePool"),
         lambda size: size[0],
     ),
     "max": Pooling(
-        "the largest value of each channel",
+        "the largest value of each channel; helps if the object is small in the image",
         lambda maps: np.asarray(maps.max((2, 3))),
         _global("GlobalMaxPool"),
         lambda size: size[0],
     ),
     "avgmax": Pooling(
-        "half the sum of avg and max",
+        "the mean of avg and max",
         lambda maps: np.asarray((maps.mean((2, 3)) + maps.max((2, 3))) * np.float32(0.5)),
         _avgmax_nodes,
         lambda size: size[0],
     ),
     "catavgmax": Pooling(
-        "avg and max side by side",
+        "avg and max side by side; twice as many features",
         lambda maps: np.concatenate([maps.mean((2, 3)), maps.max((2, 3))], axis=1),
         _catavgmax_nodes,
         lambda size: 2 * size[0],
     ),
     "gem": Pooling(
-        "generalised mean with power 3, of values above 1e-6 (Radenovic et al., 2018)",
+        "generalised mean with power 3, between avg and max; helps image retrieval (Radenovic et al., 2018)",
         _gem,
         _gem_nodes,
         lambda size: size[0],
     ),
     "std": Pooling(
-        "the standard deviation of each channel over the map",
+        "the standard deviation of each channel; helps on textures",
         lambda maps: np.asarray(maps.std((2, 3))),
         _std_nodes,
         lambda size: size[0],
     ),
     "spatial_pyramid": Pooling(
-        "avg over the whole map, its quarters and its sixteenths (Lazebnik et al., 2006)",
+        "avg of the map, its quarters and its sixteenths; helps if positions matter (Lazebnik et al., 2006)",
         _pyramid,
         _pyramid_nodes,
         lambda size: size[0] * len(list(_cells(*size[1:]))),
     ),
     "flatten": Pooling(
-        "the whole map, channel by channel",
+        "the whole map, channel by channel; for heads that learn from positions",
         lambda maps: maps.reshape(len(maps), -1),
         _flatten_nodes,
         lambda size: size[0] * size[1] * size[2],

@@ -1,24 +1,24 @@
-"""Backbones that people use and that timm carries: what each costs and gives, before one makes it.
+"""List popular timm networks that `featx.recipes.make_backbone` converts, with size, cost and published accuracy.
 
-Features, parameters and GFLOPs are what the export measures (the size is timm's own for the
-weights), and a test holds them to that. Top-1 is what timm publishes for ImageNet's 50,000
-validation images, at the size given beside it; None where the weights have no classifier.
+Features, parameters and GFLOPs are measured on the converted file, and a test compares them; the canvas is the
+one of timm's weights. Top-1 is published by timm for ImageNet's 50,000 validation images, at the image size given
+beside it; it is None for weights without a classifier.
 """
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
-__all__ = ["KNOWN", "CatalogEntry", "find_known"]
+__all__ = ["ZOO", "CatalogEntry", "find_entry", "suggest_entry"]
 
 
 class CatalogEntry(NamedTuple):
-    """A backbone that ``featx backbones export timm:NAME`` makes.
+    """A backbone that ``featx backbones make timm:NAME`` makes.
 
     Parameters
     ----------
     name : str
-        timm's identifier, the training recipe after the dot.
+        timm's identifier; the training recipe follows the dot.
     size : int
         Side of the canvas in pixels.
     features : int
@@ -30,7 +30,7 @@ class CatalogEntry(NamedTuple):
     top1 : float or None
         Published ImageNet accuracy in percent.
     top1_size : int or None
-        Side in pixels at which that was measured.
+        Side in pixels of the images on which the accuracy was measured.
     license : str
         SPDX identifier of the weights.
     """
@@ -46,7 +46,7 @@ class CatalogEntry(NamedTuple):
 
 
 # fmt: off
-KNOWN: tuple[CatalogEntry, ...] = (
+ZOO: tuple[CatalogEntry, ...] = (
     CatalogEntry("vgg16.tv_in1k", 224, 512, 138.36, 15.47, 71.6, 224, "BSD-3-Clause"),
     CatalogEntry("vgg16_bn.tv_in1k", 224, 512, 138.37, 15.47, 73.4, 224, "BSD-3-Clause"),
     CatalogEntry("vgg19.tv_in1k", 224, 512, 143.67, 19.63, 72.4, 224, "BSD-3-Clause"),
@@ -92,7 +92,21 @@ KNOWN: tuple[CatalogEntry, ...] = (
 _SAME_WEIGHTS = {"efficientnet_lite0": "tf_efficientnet_lite0.in1k"}
 
 
-def find_known(name: str) -> CatalogEntry | None:
-    """Find what is published of a backbone; None for one that is not of the catalogue."""
+def find_entry(name: str) -> CatalogEntry | None:
+    """Return the entry of a backbone, or None if the zoo has no such entry."""
     wanted = _SAME_WEIGHTS.get(name, name)
-    return next((known for known in KNOWN if known.name == wanted), None)
+    return next((entry for entry in ZOO if entry.name == wanted), None)
+
+
+def suggest_entry(name: str) -> CatalogEntry | None:
+    """Return the entry of a timm name, with or without its training recipe; the most accurate if there are several.
+
+    Examples
+    --------
+    >>> from featx.backbones.zoo import suggest_entry
+    >>> suggest_entry("resnet50").name
+    'resnet50.a1_in1k'
+    """
+    wanted = name.removeprefix("timm:")
+    matches = [entry for entry in ZOO if wanted in (entry.name, entry.name.partition(".")[0])]
+    return max(matches, key=lambda entry: entry.top1 or 0, default=None)

@@ -17,7 +17,7 @@ from featx.backbones.file import read_backbone
 from featx.deploy.fidelity import Agreement, Answers, agree
 from featx.errors import ExportError, InputError
 from featx.extractor import FeatureExtractor
-from featx.recipes.quantize import PRECISIONS, quantize_backbone
+from featx.recipes.quantize import PRECISIONS, convert_precision
 from featx.session import run_batches
 
 __all__ = ["convert"]
@@ -87,7 +87,7 @@ def convert(
     first = next((layer.name for layer in backbone.layers if layer.name == "stage1"), backbone.layers[0].name)
     with tempfile.TemporaryDirectory(prefix="featx-") as folder:
         file = Path(folder, f"{precision}.onnx")
-        quantize_backbone(
+        convert_precision(
             backbone,
             file,
             precision=precision,

@@ -39,7 +39,7 @@ from featx._files import write_whole
 from featx.backbones import Backbone, find_by_identity, open_backbone
 from featx.backbones.catalogue import cache_dir
 from featx.backbones.file import read_backbone
-from featx.backbones.sandbox import inspect_apart
+from featx.backbones.sandbox import inspect_file
 from featx.errors import BackboneError, PipelineFileError, UntrustedTypeError
 from featx.extractor import FeatureExtractor
 from featx.inference.spec import BackboneArgument, list_backbones
@@ -362,7 +362,7 @@ def _unpack(path: str | os.PathLike[str], identity: str) -> Backbone | None:
     target = _writable_cache() / f"{identity[:16]}.onnx"
     with write_whole(target) as scratch:
         scratch.write_bytes(content)
-        inspect_apart(scratch)
+        inspect_file(scratch)
         if read_backbone(scratch).identity != identity:
             raise PipelineFileError(f"{path}: the backbone inside is not the one it was fitted with")
     return read_backbone(target)

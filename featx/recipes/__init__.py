@@ -1,1 +1,49 @@
-"""Make backbone files: needs the extra ``export`` (torch and timm), which nothing else in featx does."""
+"""Make backbone files from other networks, make cheaper copies of them, and check them.
+
+`make_backbone` converts a network of timm (extra ``export``: PyTorch and timm), `wrap_backbone` an ONNX classifier,
+and `quantize_backbone` makes a copy in int8 or float16. `verify_backbone` runs a backbone's own check on every
+execution provider. Only `make_backbone` needs PyTorch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from featx.recipes.fidelity import Fidelity
+    from featx.recipes.make import make_backbone
+    from featx.recipes.quantize import Quantization, quantize_backbone
+    from featx.recipes.verify import Conversion, Difference, ProviderCheck, verify_backbone
+    from featx.recipes.wrap import wrap_backbone
+
+__all__ = [
+    "Conversion",
+    "Difference",
+    "Fidelity",
+    "ProviderCheck",
+    "Quantization",
+    "make_backbone",
+    "quantize_backbone",
+    "verify_backbone",
+    "wrap_backbone",
+]
+
+_MODULES = {
+    "fidelity": ("Fidelity",),
+    "make": ("make_backbone",),
+    "quantize": ("Quantization", "quantize_backbone"),
+    "verify": ("Conversion", "Difference", "ProviderCheck", "verify_backbone"),
+    "wrap": ("wrap_backbone",),
+}
+
+
+def __getattr__(name: str) -> Any:
+    for module, names in _MODULES.items():
+        if name in names:
+            return getattr(importlib.import_module(f"featx.recipes.{module}"), name)
+    raise AttributeError(f"module 'featx.recipes' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,18 +1,17 @@
-"""Put a network, its preprocessing and its description together into one backbone file."""
+"""Assemble a backbone file from a network, its preprocessing and its description."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from featx.backbones.file import Layer, canonical_pixels, describe_model, read_backbone
-from featx.backbones.graph import ancestors, tap
+from featx.backbones.file import BackboneDescription, canonical_pixels, describe_model, read_backbone
+from featx.backbones.graph import cut, set_fields, tap
 from featx.images.preprocess import Preprocess
 from featx.recipes.layers import count_gflops, count_parameters, find_layers, shapes_of, view_as_map
 from featx.recipes.network import ExportedNetwork
@@ -24,14 +23,10 @@ __all__ = ["build_backbone", "normalize_inside", "rename", "write_backbone"]
 def build_backbone(
     path: Path,
     exported: ExportedNetwork,
-    preprocess: Preprocess,
+    description: BackboneDescription,
     *,
-    name: str,
     stages: Mapping[str, int],
-    parameters: int | None,
-    license: str,
-    source: str,
-    recipe: dict[str, Any],
+    parameters: int | None = None,
     classifier: bool = True,
 ) -> None:
     """Write a backbone file.
@@ -39,74 +34,63 @@ def build_backbone(
     Parameters
     ----------
     path : pathlib.Path
-        Where to; the caller gives a scratch file and moves it once verified.
+        A scratch file, which the caller moves once it is verified.
     exported : ExportedNetwork
-        The network, without normalisation; its model is taken over and changed.
-    preprocess : Preprocess
-        How it was trained; mean and std go into the graph.
-    name, stages, parameters, license, source, recipe
-        For the metadata; ``stages`` maps the last module of each resolution to its stride,
-        and ``parameters`` None counts what is in the file.
+        The network, without normalisation; its model is changed.
+    description : BackboneDescription
+        Without layers and cost, which are found here.
+    stages : mapping
+        From the last module of each resolution to its stride.
+    parameters : int or None
+        Number of weights; None counts those in the file.
     classifier : bool, default=True
-        False leaves out what comes behind the last layer.
+        False leaves out everything behind the last layer.
     """
-    model = exported.model
+    model, preprocess = exported.model, description.preprocess
     layers = find_layers(model, exported.scopes, stages, (preprocess.height, preprocess.width))
     shapes = shapes_of(model)
     flat = [layer for layer in layers if len(shapes[layer.tensor]) < 4]
     if not classifier:
-        _end_at(model.graph, layers[-1])
+        head = layers[-1]
+        cut(model.graph, {head.tensor})
+        output = helper.make_tensor_value_info(head.tensor, TensorProto.FLOAT, ["N", *head.size])
+        set_fields(model.graph, output=[output])
     gflops = count_gflops(model)
     model.graph.node.extend(node for layer in flat for node in view_as_map(layer, shapes[layer.tensor]))
-    description: dict[str, Any] = {
-        "name": name,
-        "preprocess": preprocess,
-        "layers": [replace(layer, tensor=layer.name) for layer in layers],
-        "default_layer": "head",
-        "parameters": count_parameters(model) if parameters is None else parameters,
-        "gflops": round(gflops, 4),
-        "license": license,
-        "source": source,
-        "recipe": recipe,
-    }
+    description = replace(
+        description,
+        layers=tuple(replace(layer, tensor=layer.name) for layer in layers),
+        parameters=count_parameters(model) if parameters is None else parameters,
+        gflops=round(gflops, 4),
+    )
     rename(model.graph, {layer.tensor: layer.name for layer in layers if layer not in flat})
     normalize_inside(model.graph, preprocess)
     write_backbone(path, model, description)
 
 
-def write_backbone(path: Path, model: onnx.ModelProto, description: Mapping[str, Any]) -> None:
-    """Check a graph, describe it, run the canonical image through it, and write it.
+def write_backbone(path: Path, model: onnx.ModelProto, description: BackboneDescription) -> None:
+    """Check a graph, describe it, compute its canonical features, and write it.
 
     Parameters
     ----------
     path : pathlib.Path
-        Where to; the caller gives a scratch file and moves it once verified.
+        A scratch file, which the caller moves once it is verified.
     model : onnx.ModelProto
-        From ``pixels``; its metadata is replaced.
-    description : mapping
-        The arguments of `describe_model`, without ``canonical``.
+        Takes ``pixels``; its metadata is replaced.
+    description : BackboneDescription
+        The metadata.
     """
     onnx.checker.check_model(model, full_check=True)
-    describe_model(model, **description, canonical=np.empty(0, np.float32))
+    describe_model(model, description, canonical=np.empty(0, np.float32))
     path.write_bytes(model.SerializeToString(deterministic=True))
     backbone = read_backbone(path)
     canonical = Session(tap(backbone, None, "avg", False), "cpu").run(canonical_pixels(backbone.preprocess))[0]
-    describe_model(model, **description, canonical=canonical)
+    describe_model(model, description, canonical)
     path.write_bytes(model.SerializeToString(deterministic=True))
 
 
-def _end_at(graph: onnx.GraphProto, layer: Layer) -> None:
-    nodes = ancestors(graph, {layer.tensor})
-    used = {name for node in nodes for name in node.input}
-    tensors = [tensor for tensor in graph.initializer if tensor.name in used]
-    for field, values in (("node", nodes), ("initializer", tensors), ("output", [])):
-        del getattr(graph, field)[:]
-        getattr(graph, field).extend(values)
-    graph.output.append(helper.make_tensor_value_info(layer.tensor, TensorProto.FLOAT, ["N", *layer.size]))
-
-
 def rename(graph: onnx.GraphProto, names: Mapping[str, str]) -> None:
-    """Rename values wherever they stand."""
+    """Rename values everywhere in a graph."""
     for value in (*graph.input, *graph.output, *graph.initializer):
         value.name = names.get(value.name, value.name)
     for node in graph.node:
@@ -117,7 +101,10 @@ def rename(graph: onnx.GraphProto, names: Mapping[str, str]) -> None:
 def normalize_inside(
     graph: onnx.GraphProto, preprocess: Preprocess, channel_order: str = "RGB", layout: str = "NCHW"
 ) -> None:
-    """Take ``pixels`` as uint8 planes and hand ``normalized`` to the network as it wants it."""
+    """Change a graph's input ``normalized`` to ``pixels``, uint8 planes in RGB order, and normalise them inside.
+
+    ``channel_order`` and ``layout`` are those that the network takes.
+    """
     shape: list[str | int | None] = ["N", 3, preprocess.height, preprocess.width]
     graph.input[0].CopyFrom(helper.make_tensor_value_info("pixels", TensorProto.UINT8, shape))
     for key in ("mean", "std"):
@@ -135,6 +122,4 @@ def normalize_inside(
     if layout == "NHWC":
         steps[-1].output[0] = "pixels_planes"
         steps.append(helper.make_node("Transpose", ["pixels_planes"], ["normalized"], "Last", perm=[0, 2, 3, 1]))
-    nodes = list(graph.node)
-    del graph.node[:]
-    graph.node.extend(steps + nodes)
+    set_fields(graph, node=[*steps, *graph.node])

@@ -1,4 +1,4 @@
-"""How near the features of one backbone come to those of another, on images neither was made with."""
+"""Measure the agreement between a backbone and a cheaper copy of it, on held-out images."""
 
 from __future__ import annotations
 
@@ -13,31 +13,34 @@ from sklearn.model_selection import cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from featx.backbones import Backbone, tap
+from featx.backbones.file import Backbone
+from featx.backbones.graph import tap
 from featx.recipes.verify import run_logits
 from featx.session import Session
 from featx.similarity import cosine_rows
 
 __all__ = ["Fidelity", "measure_fidelity"]
 
+_BATCH_SIZE = 8
+
 
 @dataclass(frozen=True)
 class Fidelity:
-    """What is left of a backbone's features in a cheaper copy of it.
+    """Agreement between a backbone and a cheaper copy of it.
 
     Parameters
     ----------
     n_images : int
-        How many were compared.
+        Number of images compared.
     cosine : float
-        Mean cosine between the two features of an image.
+        Cosine between the two feature rows of an image, averaged over images.
     smallest_cosine : float
-        Of the image that fares worst.
+        Smallest of these cosines.
     same_class : float or None
-        Share of images to which the networks' own classifiers give the same class; None
-        for a backbone without one.
+        Share of images that both networks' own classifiers put into the same class; None
+        without a classifier.
     accuracy, reference_accuracy : float or None
-        Cross-validated accuracy of logistic regression, fitted on the copy's features and
+        Cross-validated accuracy of a logistic regression on the copy's features and
         on the original's; None without labels.
     """
 
@@ -60,39 +63,37 @@ class Fidelity:
 def measure_fidelity(
     reference: Backbone, copy: Backbone, pixels: npt.NDArray[np.uint8], labels: Sequence[Any] | None = None
 ) -> Fidelity:
-    """Compare two backbones of one preprocessing on the CPU.
+    """Compare a backbone and its copy on the CPU.
 
     Parameters
     ----------
     reference, copy : Backbone
-        The original and what was made of it.
+        The original and its copy, with the same preprocessing.
     pixels : ndarray of uint8, shape (n, 3, height, width)
         Images on the canvas.
     labels : sequence or None
-        One for each image.
+        Label of each image.
     """
-    theirs, ours = (_run(_features(backbone), pixels) for backbone in (reference, copy))
-    cosines = cosine_rows(theirs, ours)
-    scores = [_run(lambda some, of=of: run_logits(of, some), pixels) for of in (reference, copy)]
-    classified = scores[0].ndim == 2
+    original, copied = (_compute_features(backbone, pixels) for backbone in (reference, copy))
+    cosines = cosine_rows(original, copied)
+    scores = [run_logits(backbone, pixels, _BATCH_SIZE) for backbone in (reference, copy)]
+    has_classes = scores[0].ndim == 2
     return Fidelity(
         len(pixels),
         float(cosines.mean()),
         float(cosines.min()),
-        float((scores[0].argmax(1) == scores[1].argmax(1)).mean()) if classified else None,
-        *([_accuracy(features, labels) for features in (ours, theirs)] if labels is not None else []),
+        float((scores[0].argmax(1) == scores[1].argmax(1)).mean()) if has_classes else None,
+        *([_estimate_accuracy(features, labels) for features in (copied, original)] if labels is not None else []),
     )
 
 
-def _features(backbone: Backbone) -> Any:
-    return Session(tap(backbone, None, "avg", False), "cpu").run
+def _compute_features(backbone: Backbone, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
+    session = Session(tap(backbone, None, "avg", False), "cpu")
+    batches = (pixels[i : i + _BATCH_SIZE] for i in range(0, len(pixels), _BATCH_SIZE))
+    return np.concatenate([session.run(batch) for batch in batches]).astype(np.float64)
 
 
-def _run(compute: Any, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
-    return np.concatenate([compute(pixels[i : i + 8]) for i in range(0, len(pixels), 8)]).astype(np.float64)
-
-
-def _accuracy(features: npt.NDArray[np.float64], labels: Sequence[Any]) -> float:
+def _estimate_accuracy(features: npt.NDArray[np.float64], labels: Sequence[Any]) -> float:
     head = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=1000))
     folds = int(min(5, *np.unique(np.asarray(labels), return_counts=True)[1]))
     return float(cross_val_score(head, features, labels, cv=max(2, folds)).mean())

@@ -1,4 +1,4 @@
-"""Find the places where a network can be tapped, and name them."""
+"""Find the layers of a network, name them, and count its cost."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from featx.backbones.file import Layer
+from featx.backbones.file import COMMON_LAYERS, Layer
 from featx.errors import BackboneError
 
 __all__ = [
@@ -27,8 +27,11 @@ __all__ = [
 ]
 
 
+_STAGE_NAMES = {2: "stem", 4: "stage1", 8: "stage2", 16: "stage3", 32: "stage4"}
+
+
 def shapes_of(model: onnx.ModelProto) -> dict[str, list[int]]:
-    """Infer every tensor's shape; a dimension that is not a number, such as N, is 0."""
+    """Infer the shape of every tensor; a dimension that is not a number, such as N, is 0."""
     graph = onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True).graph
     values = [*graph.input, *graph.value_info, *graph.output]
     shapes = {value.name: [dim.dim_value for dim in value.type.tensor_type.shape.dim] for value in values}
@@ -38,46 +41,45 @@ def shapes_of(model: onnx.ModelProto) -> dict[str, list[int]]:
 def find_layers(
     model: onnx.ModelProto, scopes: Mapping[str, list[str]], stages: Mapping[str, int], canvas: tuple[int, int]
 ) -> list[Layer]:
-    """List the maps that everything behind them depends on alone.
+    """List the maps of a network that can be layers.
 
-    A tap is a map that is the only live value between input and output, and
-    the output of at least one module. It is called after the outermost such
-    module; ``stem`` or ``stageK`` where the author marks the end of a
-    resolution, or, without a mark, where the resolution's last tap is; and
-    ``head`` for the last of all. In a transformer the tokens of the patches
-    are the map, ``blockN`` is what the N-th block gives, and ``head`` is the
-    row that the network makes of the tokens.
+    A layer is the output of at least one module, and every path from the input to the output
+    passes through it. Its name is the outermost such module, with three exceptions: the last
+    layer of a resolution is ``stem`` or ``stageK`` (the last that the author marks, or else the
+    last of all), and the last layer of the network is ``head``. In a transformer the tokens of the
+    patches are the map, ``blockN`` is the output of the N-th block, and ``head`` is the row that
+    the network makes of the tokens.
 
     Parameters
     ----------
     model : onnx.ModelProto
         The network.
     scopes : mapping
-        Output tensor to the modules around its node, outermost first.
+        From each output tensor to the modules around its node, outermost first.
     stages : mapping
-        Module to stride in pixels, for the last module of each resolution.
+        From the last module of each resolution to its stride in pixels.
     canvas : tuple of 2 int
         Height and width in pixels.
 
     Returns
     -------
     list of Layer
-        Where a tensor is no map, `view_as_map` makes it one.
+        Their tensors may be tokens or rows, which `view_as_map` makes maps.
     """
     shapes = shapes_of(model)
     live = sole_live_tensors(model.graph)
     layers = []
     for tensor in live:
         modules = _finished_modules(model.graph, scopes, tensor)
-        if modules and (layer := _tap(tensor, shapes.get(tensor, []), modules, stages, canvas)):
+        if modules and (layer := _describe_layer(tensor, shapes.get(tensor, []), modules, stages, canvas)):
             layers.append(layer)
     if not layers:
-        raise BackboneError("this network has no map that everything behind it depends on alone: nothing to tap")
+        raise BackboneError("this network has no layers: no map that every path to its output passes through")
     if len(shapes[layers[-1].tensor]) == 3:
         behind = [*live[live.index(layers[-1].tensor) + 1 :], model.graph.output[0].name]
         row = next((tensor for tensor in behind if len(shapes.get(tensor, [])) == 2), None)
         if row is None:
-            raise BackboneError("this transformer makes no single row of its tokens: nothing to call head")
+            raise BackboneError("this transformer has no head: it does not make a single row of its tokens")
         layers = [replace(layer, name=_block_name(layer)) for layer in layers]
         return [*layers, Layer("head", (), row, shapes[row][1], 1, 1, max(canvas))]
     return name_stages(layers, stages)
@@ -89,13 +91,12 @@ def _block_name(layer: Layer) -> str:
 
 
 def name_stages(layers: Sequence[Layer], stages: Mapping[str, int]) -> list[Layer]:
-    """Call the last map of each resolution ``stem`` or ``stageK``, and the last of all ``head``.
+    """Name the last layer of each resolution ``stem`` or ``stageK``, and the last layer of all ``head``.
 
-    A layer that the author called by one of these names gets an underscore before it.
+    A layer to which the author gave one of these names gets an underscore before it.
     """
-    common = {"head", *_STAGE_NAMES.values()}
     layers = [
-        replace(layer, name=f"_{layer.name}" if layer.name in common else layer.name) for layer in layers[:-1]
+        replace(layer, name=f"_{layer.name}" if layer.name in COMMON_LAYERS else layer.name) for layer in layers[:-1]
     ] + [layers[-1]]
     for stride, name in _STAGE_NAMES.items():
         here = [i for i, layer in enumerate(layers) if layer.stride == stride]
@@ -108,16 +109,16 @@ def name_stages(layers: Sequence[Layer], stages: Mapping[str, int]) -> list[Laye
 
 
 def stride_of(pixels: int, cells: int) -> int:
-    """Round to a power of two where a network without padding comes out near one, as 299 / 35 does."""
+    """Return the stride of a map, rounded to a power of two if close: without padding, 299 / 35 is stride 8."""
     ratio = pixels / cells
     power = 2 ** round(math.log2(ratio))
     return power if abs(ratio - power) < 0.2 * power else round(ratio)
 
 
 def view_as_map(layer: Layer, shape: list[int]) -> list[onnx.NodeProto]:
-    """Make ``layer.name`` a map (N, channels, height, width) of a tensor of tokens or of rows.
+    """Build nodes that turn tokens or rows into a map (N, channels, height, width) named ``layer.name``.
 
-    Tokens that stand in front of those of the patches, such as the class token, are left out.
+    Tokens before those of the patches, such as the class token, are left out.
     """
     source, name = layer.tensor, layer.name
     nodes = []
@@ -137,19 +138,16 @@ def view_as_map(layer: Layer, shape: list[int]) -> list[onnx.NodeProto]:
     return nodes
 
 
-_STAGE_NAMES = {2: "stem", 4: "stage1", 8: "stage2", 16: "stage3", 32: "stage4"}
-
-
-def _tap(
+def _describe_layer(
     tensor: str, shape: list[int], modules: list[str], stages: Mapping[str, int], canvas: tuple[int, int]
 ) -> Layer | None:
-    """Describe a map or the tokens of a map; None for anything else."""
+    """Describe a map or the tokens of a map; return None for any other tensor."""
     if len(shape) == 4:
         channels, height, width = shape[1:]
         if height * width <= 1:  # pooled, or of unknown size
             return None
         stride = stride_of(canvas[1], width)
-        if stride_of(canvas[0], height) != stride:  # channels in another place
+        if stride_of(canvas[0], height) != stride:  # the channels are not in the second dimension
             return None
     elif len(shape) == 3 and (strides := {stages[module] for module in stages}) and len(strides) == 1:
         (stride,) = strides
@@ -162,31 +160,31 @@ def _tap(
 
 
 def sole_live_tensors(graph: onnx.GraphProto) -> list[str]:
-    """List, in order, the values that alone lead from the input to all that comes later."""
+    """List, in order, the values that every path from the input to the output passes through."""
     uses = Counter(name for node in graph.node for name in node.input)
     live = {graph.input[0].name: uses[graph.input[0].name]}
-    found = []
+    sole = []
     for node in graph.node:
         for name in node.input:
             if name in live:
                 live[name] -= 1
-        if node.op_type != "Shape" and any(name in live for name in node.input):  # a shape holds no pixels
+        if node.op_type != "Shape" and any(name in live for name in node.input):  # a shape does not depend on pixels
             live.update((name, uses[name]) for name in node.output if uses[name])
         live = {name: left for name, left in live.items() if left}
         if len(live) == 1 and node.output[0] in live:
-            found.append(node.output[0])
-    return found
+            sole.append(node.output[0])
+    return sole
 
 
 def _finished_modules(graph: onnx.GraphProto, scopes: Mapping[str, list[str]], tensor: str) -> list[str]:
-    """Name the modules around ``tensor``'s node that contain no later node, outermost first."""
+    """List the modules around ``tensor``'s node that contain no later node, outermost first."""
     position = next(i for i, node in enumerate(graph.node) if tensor in node.output)
     later = {module for node in graph.node[position + 1 :] for module in scopes.get(node.output[0], [])}
     return [module for module in dict.fromkeys(scopes.get(tensor, [])) if module and module not in later]
 
 
 def count_parameters(model: onnx.ModelProto) -> int:
-    """Count the weights, each where it is used: exporters keep equal ones once."""
+    """Count the weights at each use, since exporters store equal weights once."""
     sizes = {
         tensor.name: math.prod(tensor.dims)
         for tensor in model.graph.initializer

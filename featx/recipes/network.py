@@ -1,4 +1,4 @@
-"""A PyTorch network as a clean ONNX graph that still knows which module made what."""
+"""Export a PyTorch network as a clean ONNX graph, with the names of the modules that made each value."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 import onnx
 
 from featx._optional import import_optional
+from featx.errors import InputError
 
 __all__ = ["ExportedNetwork", "export_network", "load_in_order", "strip"]
 
@@ -24,7 +25,7 @@ class ExportedNetwork:
     model : onnx.ModelProto
         Input ``normalized`` (N, 3, height, width), output ``logits``; no metadata.
     scopes : dict
-        Output tensor to the dotted names of the modules around its node, outermost first.
+        From each output tensor to the dotted names of the modules around its node, outermost first.
     """
 
     model: onnx.ModelProto
@@ -39,12 +40,12 @@ def export_network(network: Any, height: int, width: int) -> ExportedNetwork:
     network : torch.nn.Module
         From normalised images to class scores.
     height, width : int
-        The canvas; fixed in the graph, since padding that depends on the size
-        is folded in as numbers.
+        The canvas; fixed in the graph, since the exporter folds padding that depends
+        on the size into numbers.
     """
     torch = import_optional("torch", "export")
     if network.training:
-        raise ValueError("the network is in training mode; call .eval() first")
+        raise InputError("the network is in training mode; call its eval() first")
     program = torch.onnx.export(
         network,
         (torch.zeros(2, 3, height, width),),
@@ -67,11 +68,11 @@ def export_network(network: Any, height: int, width: int) -> ExportedNetwork:
 
 
 def strip(model: onnx.ModelProto) -> None:
-    """Drop what only describes: the exporter leaves file paths and code there."""
+    """Remove names and descriptions, in which the exporter leaves file paths and code."""
     graph = model.graph
-    for thing in [model, graph, *graph.node, *graph.initializer, *graph.input, *graph.output]:
-        del thing.metadata_props[:]
-        thing.doc_string = ""
+    for message in [model, graph, *graph.node, *graph.initializer, *graph.input, *graph.output]:
+        del message.metadata_props[:]
+        message.doc_string = ""
     del graph.value_info[:], model.functions[:]
     for i, node in enumerate(graph.node):
         node.name = f"{node.op_type}_{i}"
@@ -79,16 +80,16 @@ def strip(model: onnx.ModelProto) -> None:
 
 
 def load_in_order(network: Any, state: dict[str, Any]) -> None:
-    """Load a state dict whose entries stand in the network's order under other names.
+    """Load a state dict with other names and the network's order of entries.
 
     Raises
     ------
-    ValueError
-        When an entry's last name or shape differs, which says that the order is not the same.
+    InputError
+        The last name or the shape of an entry differs, so the order is not the network's.
     """
     renamed = {}
-    for (name, mine), (other, theirs) in zip(network.state_dict().items(), state.items(), strict=True):
-        if name.rpartition(".")[2] != other.rpartition(".")[2] or mine.shape != theirs.shape:
-            raise ValueError(f"{other} {tuple(theirs.shape)} stands where {name} {tuple(mine.shape)} was expected")
-        renamed[name] = theirs
+    for (name, expected), (other, value) in zip(network.state_dict().items(), state.items(), strict=True):
+        if name.rpartition(".")[2] != other.rpartition(".")[2] or expected.shape != value.shape:
+            raise InputError(f"got {other} {tuple(value.shape)}, expected {name} {tuple(expected.shape)}")
+        renamed[name] = value
     network.load_state_dict(renamed)

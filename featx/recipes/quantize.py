@@ -1,19 +1,20 @@
-"""Make a cheaper copy of a backbone, and measure what that costs before it is written.
+"""Make a cheaper copy of a backbone, and measure what it loses before it is written.
 
-``int8`` for the CPU: weights a channel at a time and in seven bits, since processors
-without VNNI add two products in sixteen; activations in eight, by the range that
-calibration images take. What comes before ``stage1`` stays in float32: it holds few
-weights and most of the error. ``float16`` for CUDA: everything but the normalisation.
+``int8`` is for the CPU. Weights are quantised per channel and to seven bits, since processors
+without VNNI add two products in 16 bits; activations to eight bits, by their range on
+calibration images. Everything before ``stage1`` stays in float32: it holds few
+weights and causes most of the error. ``float16`` is for CUDA: everything but the normalisation.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import random
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from copy import deepcopy
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,19 +25,132 @@ from onnx import TensorProto, helper
 
 from featx._files import write_whole
 from featx._optional import import_optional
-from featx.backbones import Backbone
-from featx.backbones.file import load_model, read_backbone
-from featx.backbones.graph import ancestors
-from featx.errors import BackboneError, InputError
+from featx._validation import check_choice, check_integer
+from featx.backbones.catalogue import open_backbone, own_file
+from featx.backbones.file import Backbone, BackboneDescription, load_model, read_backbone
+from featx.backbones.graph import ancestors, set_fields
+from featx.errors import BackboneError, Failure, InputError
+from featx.images.decode import UnreadableError, decode, describe
+from featx.images.preprocess import Preprocess, to_canvas
 from featx.recipes.build import write_backbone
 from featx.recipes.fidelity import Fidelity, measure_fidelity
+from featx.session import runtime_version
+from featx.sources.listing import list_images
 
-__all__ = ["PRECISIONS", "quantize_backbone"]
+__all__ = ["PRECISIONS", "Quantization", "convert_precision", "quantize_backbone"]
 
 Pixels = npt.NDArray[np.uint8]
 
 
+@dataclass(frozen=True)
+class Quantization:
+    """A copy of a backbone in another precision.
+
+    Parameters
+    ----------
+    backbone : Backbone
+        The copy.
+    fidelity : Fidelity
+        Its agreement with the original, on images that did not calibrate it.
+    failures : tuple of Failure
+        Images that could not be read and were left out.
+    notes : tuple of str
+        Remarks on the source, such as files passed over.
+    """
+
+    backbone: Backbone
+    fidelity: Fidelity
+    failures: tuple[Failure, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"Quantization({str(self.backbone.path)!r}, {self.fidelity})"
+
+
 def quantize_backbone(
+    backbone: str | os.PathLike[str],
+    images: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    output: str | os.PathLike[str] | None = None,
+    *,
+    precision: str = "int8",
+    labelled: bool = False,
+    n_calibrate: int = 100,
+    n_measure: int = 500,
+    min_cosine: float | None = None,
+    keep_float: str | int | None = "stage1",
+) -> Quantization:
+    """Make a copy of a backbone in another precision, calibrated and measured on your images.
+
+    The copy has other features, so a head must be fitted on them again.
+
+    Parameters
+    ----------
+    backbone : str or path
+        A float32 backbone, as for `featx.backbones.open_backbone`.
+    images : str, path or sequence of them
+        Folders, globs, image files or a table.
+    output : str, path or None
+        The file; None writes ``NAME_int8.onnx`` to the user's folder, where ``precision="int8"`` finds it.
+    precision : {"int8", "float16"}, default="int8"
+        Precision of weights and activations.
+    labelled : bool, default=False
+        The images have labels: measure the accuracy of a head as well.
+    n_calibrate, n_measure : int, default=100, 500
+        Maximum number of images that calibrate the copy, and that measure it. They are drawn at random with a
+        fixed seed and do not overlap.
+    min_cosine, keep_float
+        As for `convert_precision`.
+
+    Returns
+    -------
+    Quantization
+
+    Raises
+    ------
+    InputError
+        There are too few images.
+    BackboneError
+        The backbone is not float32, or its copy differs by more than ``min_cosine``.
+
+    Examples
+    --------
+    >>> from featx.recipes import quantize_backbone
+    >>> quantize_backbone("resnet50.a1_in1k", "photos/train")  # doctest: +SKIP
+    """
+    check_choice("precision", precision, PRECISIONS)
+    check_integer("n_calibrate", n_calibrate)
+    check_integer("n_measure", n_measure)
+    original = open_backbone(backbone)
+    output = output or own_file(f"{original.path.stem}_{precision}")
+    listing = list_images(images, need_target=labelled)
+    n_images = len(listing.items)
+    n_calibrate = min(n_calibrate, n_images // 2)
+    if not n_calibrate:
+        raise InputError(f"images: got {n_images}, expected at least 2, to calibrate with one and measure with another")
+    order = list(range(n_images))
+    random.Random(0).shuffle(order)
+    del order[n_calibrate + n_measure :]
+    pixels, failures = _read_images([listing.items[i] for i in order], original.preprocess)
+    failed = {failure.index for failure in failures}
+    readable = [i for i in range(len(order)) if i not in failed]
+    calibration, held_out = ([i for i in readable if (i < n_calibrate) == first] for first in (True, False))
+    if not calibration or not held_out:
+        raise InputError("images: too few could be read to calibrate with some images and measure with others")
+    labels = [listing.targets[order[i]] for i in held_out] if labelled and listing.targets else None
+    fidelity = convert_precision(
+        original,
+        output,
+        precision=precision,
+        calibration=pixels[calibration],
+        held_out=pixels[held_out],
+        labels=labels,
+        min_cosine=min_cosine,
+        keep_float=keep_float,
+    )
+    return Quantization(read_backbone(output), fidelity, tuple(failures), tuple(listing.notes))
+
+
+def convert_precision(
     backbone: Backbone,
     output: str | os.PathLike[str],
     *,
@@ -47,7 +161,7 @@ def quantize_backbone(
     min_cosine: float | None = None,
     keep_float: str | int | None = "stage1",
 ) -> Fidelity:
-    """Write a copy of a backbone that computes in another precision, if it is near enough.
+    """Write a copy of a backbone in another precision, if it is close enough.
 
     Parameters
     ----------
@@ -56,18 +170,18 @@ def quantize_backbone(
     output : str or path
         The file; written whole or not at all.
     precision : {"int8", "float16"}
-        Of weights and activations.
+        Precision of weights and activations.
     calibration : ndarray of uint8, shape (n, 3, height, width)
         Images on the canvas that show the range of activations; unused for float16.
     held_out : ndarray of uint8, shape (m, 3, height, width)
-        Others, to measure on.
+        Other images, to measure on.
     labels : sequence or None
-        Labels of ``held_out``, to measure what a head loses.
+        Labels of ``held_out``, to measure the accuracy of a head.
     min_cosine : float or None
-        The mean cosine below which nothing is written; None is 0.98 for int8 and 0.9999
-        for float16.
+        Minimum mean cosine between the features of the copy and of the original; a copy below it is not
+        written. None is 0.98 for int8 and 0.9999 for float16.
     keep_float : str, int or None
-        Up to this layer int8 leaves everything in float32; None quantises all.
+        int8 leaves everything up to this layer in float32; None quantises everything.
 
     Returns
     -------
@@ -76,48 +190,67 @@ def quantize_backbone(
     Raises
     ------
     BackboneError
-        When it comes out further away than ``min_cosine``, or is not float32 to begin with.
+        The copy differs by more than ``min_cosine``, or the backbone is not float32.
     """
-    if precision not in PRECISIONS:
-        raise InputError(f"precision={precision!r}: expected one of {', '.join(PRECISIONS)}")
+    check_choice("precision", precision, PRECISIONS)
     if backbone.precision != "float32":
-        raise BackboneError(f"{backbone.path}: computes in {backbone.precision} already; give the float32 one")
-    convert, least = PRECISIONS[precision]
-    least = least if min_cosine is None else min_cosine
+        raise BackboneError(f"{backbone.path}: already computes in {backbone.precision}; pass the float32 backbone")
+    convert, default_cosine = PRECISIONS[precision]
+    least = default_cosine if min_cosine is None else min_cosine
     model, tensors = convert(backbone, calibration, keep_float)
-    recipe = {
+    recipe: dict[str, Any] = {
         "float32_identity": backbone.identity,
         "onnx": onnx.__version__,
-        "onnxruntime": _onnxruntime().__version__,
+        "onnxruntime": runtime_version(),
     }
     if precision == "int8":
         recipe |= {"calibration_images": len(calibration), "float32_until": keep_float or ""}
+    description = BackboneDescription(
+        name=f"{backbone.name}_{precision}",
+        preprocess=backbone.preprocess,
+        layers=tuple(replace(layer, tensor=tensors[layer.tensor]) for layer in backbone.layers),
+        default_layer=backbone.default_layer,
+        parameters=backbone.parameters,
+        gflops=backbone.gflops,
+        license=backbone.license,
+        source=f"{backbone.source}, as {precision}",
+        recipe=recipe,
+    )
     with write_whole(output) as scratch:
-        write_backbone(
-            scratch,
-            model,
-            {
-                "name": f"{backbone.name}_{precision}",
-                "preprocess": backbone.preprocess,
-                "layers": [replace(layer, tensor=tensors[layer.tensor]) for layer in backbone.layers],
-                "default_layer": backbone.default_layer,
-                "parameters": backbone.parameters,
-                "gflops": backbone.gflops,
-                "license": backbone.license,
-                "source": f"{backbone.source}, as {precision}",
-                "recipe": recipe,
-            },
-        )
+        write_backbone(scratch, model, description)
         fidelity = measure_fidelity(backbone, read_backbone(scratch), held_out, labels)
         if not fidelity.cosine >= least:
-            raise BackboneError(f"{output}: not written, {fidelity}; wanted a cosine of at least {least}")
+            raise BackboneError(f"{output}: not written, {fidelity}; expected a cosine of at least {least}")
     return fidelity
+
+
+def _read_images(items: Sequence[Any], preprocess: Preprocess) -> tuple[Pixels, list[Failure]]:
+    """Put images on the canvas; those that cannot be read stay black."""
+    pixels = np.zeros((len(items), 3, preprocess.height, preprocess.width), np.uint8)
+    failures = []
+    for i, item in enumerate(items):
+        try:
+            to_canvas(decode(item), preprocess, pixels[i])
+        except UnreadableError as error:
+            failures.append(Failure(i, describe(item), str(error)))
+    return pixels, failures
+
+
+class _CalibrationReader:
+    """Images as onnxruntime's calibration reads them, one by one."""
+
+    def __init__(self, images: Iterable[Pixels]) -> None:
+        self._images: Iterator[Pixels] = iter(images)
+
+    def get_next(self) -> dict[str, Pixels] | None:
+        image = next(self._images, None)
+        return None if image is None else {"pixels": image[None]}
 
 
 def _quantize(
     backbone: Backbone, calibration: Pixels, keep_float: str | int | None
 ) -> tuple[onnx.ModelProto, dict[str, str]]:
-    """Put pairs of QuantizeLinear and DequantizeLinear around everything but the beginning."""
+    """Put pairs of QuantizeLinear and DequantizeLinear around everything behind ``keep_float``."""
     from onnxruntime import quantization
 
     model = load_model(backbone.path)
@@ -125,24 +258,16 @@ def _quantize(
         node.name = node.name or f"{node.op_type}_{i}"
     kept = ancestors(model.graph, {"normalized"} if keep_float is None else {backbone.layer(keep_float).tensor})
 
-    class Images(quantization.CalibrationDataReader):  # type: ignore[misc]
-        def __init__(self) -> None:
-            self.images: Iterator[Pixels] = iter(calibration)
-
-        def get_next(self) -> dict[str, Pixels] | None:
-            image = next(self.images, None)
-            return None if image is None else {"pixels": image[None]}
-
     with tempfile.TemporaryDirectory(prefix="featx-") as folder:
         target = Path(folder, "int8.onnx")
         root = logging.getLogger()
         level = root.level
-        root.setLevel(logging.ERROR)  # it would advise a preparation that this graph has had
+        root.setLevel(logging.ERROR)  # quantize_static advises a preparation that this graph has had
         try:
             quantization.quantize_static(
                 model,
                 target,
-                Images(),
+                _CalibrationReader(calibration),
                 quant_format=quantization.QuantFormat.QDQ,
                 per_channel=True,
                 reduce_range=True,
@@ -153,48 +278,39 @@ def _quantize(
         finally:
             root.setLevel(level)
         quantized = onnx.load(target)
-    made = {name for node in quantized.graph.node for name in node.output}
-    # behind the pair, since the pair also does the work of an activation that it swallowed
+    outputs = {name for node in quantized.graph.node for name in node.output}
+    # layers are behind the pair, since the pair may include an activation
     tensors = {layer.tensor: f"{layer.tensor}_DequantizeLinear_Output" for layer in backbone.layers}
-    return quantized, {before: after if after in made else before for before, after in tensors.items()}
+    return quantized, {before: after if after in outputs else before for before, after in tensors.items()}
 
 
 def _halve(
     backbone: Backbone, calibration: Pixels, keep_float: str | int | None
 ) -> tuple[onnx.ModelProto, dict[str, str]]:
-    """Compute in float16 behind the normalisation, and hand out every layer as float32."""
+    """Compute in float16 behind the normalisation, and output every layer as float32."""
     float16 = import_optional("onnxruntime.transformers.float16", "cpu")
     model = load_model(backbone.path)
     graph = model.graph
     pixels, outputs = deepcopy(graph.input[0]), deepcopy(list(graph.output))
     normalization = ancestors(graph, {"normalized"})
     rest = [node for node in graph.node if node not in normalization]
-    constants = [tensor for tensor in graph.initializer if any(tensor.name in node.input for node in normalization)]
+    used = {name for node in normalization for name in node.input}
+    constants = [tensor for tensor in graph.initializer if tensor.name in used]
     graph.input[0].CopyFrom(helper.make_tensor_value_info("normalized", TensorProto.FLOAT, ["N", 3, None, None]))
-    del graph.node[:]
-    graph.node.extend(rest)
-    for tensor in constants:
-        graph.initializer.remove(tensor)
+    set_fields(graph, node=rest, initializer=[tensor for tensor in graph.initializer if tensor.name not in used])
     named = {value.name for value in outputs}
     taps = [layer.tensor for layer in backbone.layers if layer.tensor not in named]
-    # as outputs they stay float32 under their names
+    # graph outputs stay float32 under their names
     graph.output.extend(helper.make_tensor_value_info(tensor, TensorProto.FLOAT, None) for tensor in taps)
     halved = float16.convert_float_to_float16(model, keep_io_types=True)
-    rest = list(halved.graph.node)
-    for field, values in (("node", [*normalization, *rest]), ("input", [pixels]), ("output", outputs)):
-        del getattr(halved.graph, field)[:]
-        getattr(halved.graph, field).extend(values)
+    nodes = [*normalization, *halved.graph.node]
+    set_fields(halved.graph, node=nodes, input=[pixels], output=outputs, value_info=[])
     halved.graph.initializer.extend(constants)
-    del halved.graph.value_info[:]
     import_optional("onnxruntime.transformers.onnx_model", "cpu").OnnxModel(halved).topological_sort()
     return halved, {layer.tensor: layer.tensor for layer in backbone.layers}
 
 
-def _onnxruntime() -> Any:
-    return import_optional("onnxruntime", "cpu")
-
-
 Converter = Callable[[Backbone, Pixels, "str | int | None"], tuple[onnx.ModelProto, dict[str, str]]]
 
-#: name -> how to convert, and the mean cosine below which the copy is of no use.
+#: Converter of each precision, and the default of ``min_cosine``.
 PRECISIONS: dict[str, tuple[Converter, float]] = {"int8": (_quantize, 0.98), "float16": (_halve, 0.9999)}

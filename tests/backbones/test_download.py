@@ -18,8 +18,8 @@ import pytest
 from huggingface_hub import constants
 
 import featx
-from featx.backbones import download, open_backbone
-from featx.backbones.download import fetch, list_fetched, pull
+from featx.backbones import open_backbone
+from featx.backbones.download import DownloadRecord, download, list_downloads, pull
 from featx.errors import BackboneError, MissingDependencyError
 
 CONTENT = bytes(range(256)) * 40
@@ -118,7 +118,7 @@ def names(folder):
     return sorted(os.listdir(folder)) if folder.exists() else []
 
 
-def refusal(reference, folder, act=fetch):
+def refusal(reference, folder, act=download):
     """Say why it was refused, in one line that begins with the reference."""
     with pytest.raises(BackboneError) as caught:
         act(reference, folder)
@@ -142,35 +142,35 @@ def flip(path):
 
 def test_an_address_is_asked_once(server, folder):
     reference = server.put("/b.onnx", CONTENT)
-    path = fetch(reference, folder)
+    path = download(reference, folder)
     assert path.read_bytes() == CONTENT
     assert path.parent == folder
     assert path.suffix == ".onnx"
-    assert fetch(reference, folder) == path
+    assert download(reference, folder) == path
     assert [(method, at) for method, at, _ in server.seen] == [("GET", "/b.onnx")]
-    (found,) = list_fetched(folder)
-    assert found == download.DownloadRecord(reference, str(path), None, sha256(CONTENT))
+    (found,) = list_downloads(folder)
+    assert found == DownloadRecord(reference, str(path), None, sha256(CONTENT))
 
 
 def test_a_digest_behind_the_address_is_held_against_the_file(server, folder):
     reference = server.put("/b.onnx", CONTENT)
-    assert fetch(f"{reference}#sha256={sha256(CONTENT).upper()}", folder).read_bytes() == CONTENT
-    assert fetch(reference, folder) == fetch(f"{reference}#sha256={sha256(CONTENT)}", folder)
+    assert download(f"{reference}#sha256={sha256(CONTENT).upper()}", folder).read_bytes() == CONTENT
+    assert download(reference, folder) == download(f"{reference}#sha256={sha256(CONTENT)}", folder)
     assert len(server.seen) == 1
     message = refusal(f"{reference}#sha256={sha256(OTHER)}", folder)  # the file that is here is another
     assert sha256(CONTENT) in message
     assert sha256(OTHER) in message
-    assert fetch(reference, folder).read_bytes() == CONTENT
+    assert download(reference, folder).read_bytes() == CONTENT
 
 
 def test_another_digest_than_was_asked_for_is_refused_and_nothing_kept(server, folder):
     message = refusal(f"{server.put('/b.onnx', CONTENT)}#sha256={sha256(OTHER)}", folder)
-    assert f"what came has sha256 {sha256(CONTENT)}, expected {sha256(OTHER)}; nothing was kept" in message
+    assert f"the download has sha256 {sha256(CONTENT)}, expected {sha256(OTHER)}; nothing was kept" in message
     assert names(folder) == []
 
 
 @pytest.mark.parametrize("fragment", ["sha256=", "sha256=abc", f"sha256={'g' * 64}", f"md5={'a' * 64}", "a" * 64])
-@pytest.mark.parametrize("act", [fetch, pull])
+@pytest.mark.parametrize("act", [download, pull])
 def test_a_malformed_digest_is_named_before_anything_is_asked(server, folder, fragment, act):
     message = refusal(f"{server.put('/b.onnx', CONTENT)}#{fragment}", folder, act)
     assert message.endswith("expected #sha256= and 64 hex digits at the end")
@@ -199,20 +199,20 @@ def test_an_answer_that_is_no_file_is_explained_and_nothing_kept(server, folder,
 @pytest.mark.parametrize("answer", [answer for answer, _ in ANSWERS.values()], ids=ANSWERS)
 def test_a_pull_that_fails_leaves_the_earlier_file(server, folder, answer):
     reference = server.put("/b.onnx", CONTENT)
-    path = fetch(reference, folder)
+    path = download(reference, folder)
     before = names(folder)
     server.put("/b.onnx", answer)
     refusal(reference, folder, pull)
     assert names(folder) == before
-    assert fetch(reference, folder) == path
+    assert download(reference, folder) == path
     assert path.read_bytes() == CONTENT
 
 
 def test_a_pull_brings_what_is_there_now(server, folder):
     reference = server.put("/b.onnx", CONTENT, OTHER)
-    path = fetch(reference, folder)
+    path = download(reference, folder)
     assert pull(reference, folder).sha256 == sha256(OTHER)
-    assert fetch(reference, folder) == path
+    assert download(reference, folder) == path
     assert path.read_bytes() == OTHER
     assert len(names(folder)) == 2
 
@@ -229,8 +229,8 @@ def test_a_redirect_is_followed(server, folder, location, status):
     server.put("/there.onnx", CONTENT)
     headers = (("Location", location.format(address=server.address)),)
     reference = server.put("/b.onnx", Answer(b"elsewhere", status, headers))
-    assert fetch(reference, folder).read_bytes() == CONTENT
-    assert list_fetched(folder)[0].reference == reference
+    assert download(reference, folder).read_bytes() == CONTENT
+    assert list_downloads(folder)[0].reference == reference
 
 
 @pytest.mark.parametrize(
@@ -278,7 +278,7 @@ def test_redirects_come_to_an_end(server, folder, hops, arrives):
         server.put(f"/{hop}", Answer(status=302, headers=(("Location", f"/{hop + 1}"),)))
     server.put(f"/{hops}", CONTENT)
     if arrives:
-        assert fetch(f"{server.address}/0", folder).read_bytes() == CONTENT
+        assert download(f"{server.address}/0", folder).read_bytes() == CONTENT
     else:
         assert refusal(f"{server.address}/0", folder).endswith("redirects more than 5 times")
         assert names(folder) == []
@@ -292,18 +292,18 @@ def test_a_redirect_to_itself_comes_to_an_end(server, folder):
 
 def test_what_came_compressed_is_unpacked(server, folder):
     answer = Answer(gzip.compress(CONTENT), headers=(("Content-Encoding", "gzip"),))
-    assert fetch(server.put("/b.onnx", answer), folder).read_bytes() == CONTENT
+    assert download(server.put("/b.onnx", answer), folder).read_bytes() == CONTENT
 
 
 def test_more_than_a_backbone_can_be_is_not_kept(server, folder, monkeypatch):
-    monkeypatch.setattr(download, "_LARGEST", len(CONTENT) - 1)
+    monkeypatch.setattr("featx.backbones.download._MAX_BYTES", len(CONTENT) - 1)
     assert "more than 10,239 bytes; nothing was kept" in refusal(server.put("/b.onnx", CONTENT), folder)
     assert names(folder) == []
 
 
 def test_the_hubs_token_is_not_shown_to_others(server, folder, monkeypatch):
     monkeypatch.setenv("HF_TOKEN", "hf_secret")
-    fetch(server.put("/b.onnx", CONTENT), folder)
+    download(server.put("/b.onnx", CONTENT), folder)
     ((_, _, headers),) = server.seen
     assert "hf_secret" not in str(headers)
 
@@ -357,51 +357,51 @@ def links(request, monkeypatch):
 
 def test_the_hub_is_asked_once_and_its_revision_written_down(hub, folder, links):
     reference = hub.put()
-    path = fetch(reference, folder)
+    path = download(reference, folder)
     assert path.read_bytes() == CONTENT
     assert path.is_relative_to(hub.cache)
     assert path.is_symlink() == links
     asked = len(hub.server.seen)
-    assert fetch(reference, folder) == path
+    assert download(reference, folder) == path
     assert len(hub.server.seen) == asked
-    assert list_fetched(folder) == [download.DownloadRecord(reference, str(path), COMMIT, sha256(CONTENT))]
+    assert list_downloads(folder) == [DownloadRecord(reference, str(path), COMMIT, sha256(CONTENT))]
 
 
 def test_a_hub_that_is_gone_does_not_matter_afterwards(hub, folder):
     reference = hub.put()
-    path = fetch(reference, folder)
+    path = download(reference, folder)
     hub.server.stop()
-    assert fetch(reference, folder) == path
-    assert fetch(f"{reference}#sha256={sha256(CONTENT)}", folder) == path
+    assert download(reference, folder) == path
+    assert download(f"{reference}#sha256={sha256(CONTENT)}", folder) == path
 
 
 @pytest.mark.parametrize("revision", ["v1.2", COMMIT])
 def test_a_revision_is_passed_on(hub, folder, revision):
     hub.put(of=OTHER, commit=NEXT)
     reference = hub.put(revision=revision)
-    assert fetch(reference, folder).read_bytes() == CONTENT
-    assert list_fetched(folder)[0].revision == COMMIT
-    assert fetch("hf:owner/name/model.onnx", folder).read_bytes() == OTHER
-    assert {found.revision for found in list_fetched(folder)} == {COMMIT, NEXT}
+    assert download(reference, folder).read_bytes() == CONTENT
+    assert list_downloads(folder)[0].revision == COMMIT
+    assert download("hf:owner/name/model.onnx", folder).read_bytes() == OTHER
+    assert {found.revision for found in list_downloads(folder)} == {COMMIT, NEXT}
 
 
 def test_a_file_deep_in_a_repository(hub, folder):
-    assert fetch(hub.put(file="onnx/deep/model_fp16.onnx"), folder).read_bytes() == CONTENT
+    assert download(hub.put(file="onnx/deep/model_fp16.onnx"), folder).read_bytes() == CONTENT
 
 
 def test_a_new_revision_comes_with_a_pull(hub, folder):
     reference = hub.put()
-    fetch(reference, folder)
+    download(reference, folder)
     hub.put(of=OTHER, commit=NEXT)
-    assert fetch(reference, folder).read_bytes() == CONTENT
+    assert download(reference, folder).read_bytes() == CONTENT
     found = pull(reference, folder)
     assert (found.revision, found.sha256) == (NEXT, sha256(OTHER))
-    assert fetch(reference, folder).read_bytes() == OTHER
+    assert download(reference, folder).read_bytes() == OTHER
 
 
 def test_a_body_that_is_not_what_the_hub_named_is_refused_and_leaves_nothing(hub, folder, links):
     message = refusal(hub.put(Answer(OTHER)), folder)
-    assert f"what came has sha256 {sha256(OTHER)}, expected {sha256(CONTENT)}; nothing was kept" in message
+    assert f"the download has sha256 {sha256(OTHER)}, expected {sha256(CONTENT)}; nothing was kept" in message
     assert hub.kept() == []
     assert names(folder) == []
 
@@ -417,7 +417,7 @@ def test_another_digest_than_was_asked_for_leaves_nothing_in_the_hubs_cache(hub,
 @pytest.mark.parametrize(
     ("answers", "why"),
     [
-        ([Answer(CONTENT[:5000], promised=len(CONTENT)), Answer(b"oops", 500)], "cannot be fetched"),
+        ([Answer(CONTENT[:5000], promised=len(CONTENT)), Answer(b"oops", 500)], "cannot be downloaded"),
         ([Answer(CONTENT[:5000])], "size"),
         ([Answer(b"oops", 500)], "500 Internal Server Error"),
     ],
@@ -458,12 +458,12 @@ def test_what_the_hub_does_not_give_is_explained(hub, folder, code, status, why)
 )
 def test_a_pull_that_fails_leaves_the_earlier_file_of_the_hub(hub, folder, answers):
     reference = hub.put()
-    path = fetch(reference, folder)
+    path = download(reference, folder)
     kept = hub.kept()
     hub.put(*answers, etag="d" * 64, commit=NEXT)
     refusal(reference, folder, pull)
     assert hub.kept() == kept
-    assert fetch(reference, folder) == path
+    assert download(reference, folder) == path
     assert path.read_bytes() == CONTENT
 
 
@@ -471,7 +471,7 @@ def test_a_pull_that_fails_leaves_the_earlier_file_of_the_hub(hub, folder, answe
 @pytest.mark.parametrize("noted", [True, False])
 def test_a_pull_mends_what_was_damaged_in_the_hubs_cache(hub, folder, links, etag, noted):
     reference = hub.put(etag=etag)
-    path = fetch(reference, folder)
+    path = download(reference, folder)
     changed = flip(path)
     if noted:
         message = refusal(reference, folder)
@@ -481,7 +481,7 @@ def test_a_pull_mends_what_was_damaged_in_the_hubs_cache(hub, folder, links, eta
         for record in folder.iterdir():
             record.unlink()
     assert pull(reference, folder).sha256 == sha256(CONTENT)
-    assert fetch(reference, folder).read_bytes() == CONTENT
+    assert download(reference, folder).read_bytes() == CONTENT
 
 
 def test_a_blob_that_repositories_share_is_found_right(hub, folder, monkeypatch):
@@ -494,9 +494,9 @@ def test_a_blob_that_repositories_share_is_found_right(hub, folder, monkeypatch)
     shared.write_bytes(CONTENT)
     shared.parent.with_name(".huggingface-shared-blobs").write_text("1\n")
     headers = (("X-Xet-Hash", shared.name), ("X-Xet-Refresh-Route", hub.server.address + "/refresh"))
-    path = fetch(hub.put(Answer(CONTENT, headers=headers)), folder)
+    path = download(hub.put(Answer(CONTENT, headers=headers)), folder)
     assert path.resolve() == shared
-    assert list_fetched(folder)[0].sha256 == sha256(CONTENT)
+    assert list_downloads(folder)[0].sha256 == sha256(CONTENT)
 
 
 def test_what_else_is_in_the_hubs_cache_stays(hub, folder):
@@ -537,27 +537,27 @@ def test_what_is_no_name_on_the_hub_is_named_unasked(hub, folder, reference, con
 @pytest.mark.parametrize("quietly", [False, True])
 def test_a_file_that_changed_since_is_refused_with_both_digests(server, folder, quietly):
     reference = server.put("/b.onnx", CONTENT)
-    path = fetch(reference, folder)
+    path = download(reference, folder)
     state = path.stat()
     changed = flip(path)
     if quietly:
         os.utime(path, ns=(state.st_atime_ns, state.st_mtime_ns))
     message = refusal(reference, folder)
-    assert f"{path} changed since it was fetched (sha256 {changed}, was {sha256(CONTENT)})" in message
-    assert f"to fetch it again: featx backbones pull {reference}" in message
+    assert f"{path} changed since it was downloaded (sha256 {changed}, was {sha256(CONTENT)})" in message
+    assert f"to download it again: featx backbones pull {reference}" in message
     assert len(server.seen) == 1
     pull(reference, folder)
-    assert fetch(reference, folder).read_bytes() == CONTENT
+    assert download(reference, folder).read_bytes() == CONTENT
 
 
 def test_a_file_that_was_deleted_is_fetched_again_if_it_may_be(server, folder):
     reference = server.put("/b.onnx", CONTENT)
-    fetch(reference, folder).unlink()
-    message = refusal(reference, folder, lambda *args: fetch(*args, download=False))
+    download(reference, folder).unlink()
+    message = refusal(reference, folder, lambda *args: download(*args, offline=True))
     assert message.endswith(f"not on this machine; run: featx backbones pull {reference}")
     assert len(server.seen) == 1
-    assert fetch(reference, folder).read_bytes() == CONTENT
-    assert fetch(reference, folder, download=False).read_bytes() == CONTENT
+    assert download(reference, folder).read_bytes() == CONTENT
+    assert download(reference, folder, offline=True).read_bytes() == CONTENT
     assert len(server.seen) == 2
 
 
@@ -567,24 +567,24 @@ def test_a_file_that_was_deleted_is_fetched_again_if_it_may_be(server, folder):
 )
 def test_behind_a_damaged_note_the_file_is_fetched_again(server, folder, damage):
     reference = server.put("/b.onnx", CONTENT)
-    fetch(reference, folder)
+    download(reference, folder)
     (record,) = folder.glob("*.json")
     note = json.loads(record.read_text())
     record.write_text(damage if isinstance(damage, str) else json.dumps({**note, **damage}))
-    assert list_fetched(folder) == []
-    assert fetch(reference, folder).read_bytes() == CONTENT
+    assert list_downloads(folder) == []
+    assert download(reference, folder).read_bytes() == CONTENT
     assert len(server.seen) == 2
     assert json.loads(record.read_text()) == note
 
 
 def test_a_note_on_something_else_is_not_believed(server, folder):
     first, second = server.put("/a.onnx", CONTENT), server.put("/b.onnx", OTHER)
-    fetch(first, folder)
+    download(first, folder)
     (record,) = folder.glob("*.json")
-    fetch(second, folder)
+    download(second, folder)
     (other,) = set(folder.glob("*.json")) - {record}
     other.write_text(record.read_text())
-    assert fetch(second, folder).read_bytes() == OTHER
+    assert download(second, folder).read_bytes() == OTHER
 
 
 WATCHED = """
@@ -593,10 +593,10 @@ reached = []
 watched = ("socket.connect", "socket.getaddrinfo")
 sys.addaudithook(lambda event, args: reached.append(event) if event in watched else None)
 from pathlib import Path
-from featx.backbones.download import fetch
+from featx.backbones.download import download
 for reference in sys.argv[2:]:
     try:
-        print(len(fetch(reference, Path(sys.argv[1])).read_bytes()))
+        print(len(download(reference, Path(sys.argv[1])).read_bytes()))
     except Exception as error:
         print(f"{type(error).__name__}: {error}")
 print(len(reached))
@@ -622,7 +622,7 @@ def test_a_process_that_is_offline_opens_what_is_here_and_reaches_out_for_nothin
     *sizes, reached = run(*references)
     assert sizes == [str(len(CONTENT))] * 2
     assert int(reached) > 0  # so the hook sees what there is to see
-    assert {found.reference: found.revision for found in list_fetched(folder)} == dict(
+    assert {found.reference: found.revision for found in list_downloads(folder)} == dict(
         zip(references, [None, COMMIT], strict=True)
     )
     asked = len(hub.server.seen)
@@ -630,7 +630,7 @@ def test_a_process_that_is_offline_opens_what_is_here_and_reaches_out_for_nothin
         *lines, reached = run(*references, *absent, **{switch: "1"})
         assert lines[:2] == sizes
         for line, reference in zip(lines[2:], absent, strict=True):
-            assert line.startswith(f"BackboneError: {reference}: not fetched, this process is offline")
+            assert line.startswith(f"BackboneError: {reference}: not downloaded, this process is offline")
         assert reached == "0"
     assert len(hub.server.seen) == asked
 
@@ -638,7 +638,7 @@ def test_a_process_that_is_offline_opens_what_is_here_and_reaches_out_for_nothin
 @pytest.mark.parametrize("value", ["0", "", "no"])
 def test_offline_can_be_said_not_to_be(server, folder, monkeypatch, value):
     monkeypatch.setenv("FEATX_OFFLINE", value)
-    assert fetch(server.put("/b.onnx", CONTENT), folder).read_bytes() == CONTENT
+    assert download(server.put("/b.onnx", CONTENT), folder).read_bytes() == CONTENT
 
 
 # --- through featx
@@ -680,13 +680,13 @@ def test_a_page_in_place_of_a_backbone_is_refused(server, own):
 
 def test_without_huggingface_hub_the_extra_is_named(server, own, folder, monkeypatch):
     here, absent = server.put("/a.onnx", CONTENT), server.put("/b.onnx", CONTENT)
-    path = fetch(here, folder)
+    path = download(here, folder)
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     for reference in (absent, "hf:owner/name/model.onnx"):
         with pytest.raises(MissingDependencyError) as caught:
             featx.FeatureExtractor(reference).transform(IMAGE)
         assert 'pip install "featx[hub]"' in str(caught.value)
-    assert fetch(here, folder) == path  # what is here needs no package
+    assert download(here, folder) == path  # what is here needs no package
     assert len(server.seen) == 1
 
 

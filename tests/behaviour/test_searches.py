@@ -177,7 +177,7 @@ def test_a_candidate_that_cannot_be_is_scored_as_nothing_and_says_why(images, ti
     search = GridSearchCV(
         pipeline(forest()), {"images__backbone": [tiny_backbone, "no-such-backbone"]}, cv=CV, error_score=np.nan
     )
-    why = "backbone 'no-such-backbone': neither a file nor one of"
+    why = "backbone='no-such-backbone': expected a file or one of"
     with pytest.warns(FitFailedWarning, match=why), pytest.warns(UserWarning, match="test scores are non-finite"):
         search.fit(*images)
     assert list(np.isnan(search.cv_results_["mean_test_score"])) == [False, True]

@@ -1,4 +1,4 @@
-"""``featx backbones``, ``show`` and ``export``."""
+"""``featx backbones``, ``show`` and ``make``."""
 
 import functools
 import hashlib
@@ -13,7 +13,7 @@ import pytest
 
 from featx.backbones import open_backbone
 from featx.backbones.file import load_model
-from featx.backbones.zoo import KNOWN, find_known
+from featx.backbones.zoo import ZOO, find_entry
 from featx.inference.self_check import check_canonical
 
 CPU = "CPUExecutionProvider"
@@ -34,21 +34,21 @@ def test_the_list_names_what_can_be_opened_and_notes_what_cannot(featx, here, ow
     rows = {row["name"]: row for row in json.loads(ran.out)}
     assert [name for name, row in rows.items() if row["where"] == "bundled"] == BUNDLED
     assert [name for name, row in rows.items() if row["where"] == "own"] == ["mine"]
-    assert sum(row["where"] == "export" for row in rows.values()) == len(KNOWN)
+    assert sum(row["where"] == "make" for row in rows.values()) == len(ZOO)
     assert "left out: " in ran.err
     assert "broken.onnx: cannot be read as an ONNX model" in ran.err
     assert ran.code == 0
     here = featx("backbones", "--here").out.splitlines()
     assert [line.split()[0] for line in here] == ["name", *BUNDLED, "mine"]
     everything = featx("backbones")
-    assert len(everything.out.splitlines()) == len(here) + len(KNOWN)
-    assert "featx backbones export timm:NAME" in everything.err
+    assert len(everything.out.splitlines()) == len(here) + len(ZOO)
+    assert "featx backbones make timm:NAME" in everything.err
 
 
 def test_the_list_is_filtered_by_size_and_speed(featx, own):
     ran = featx("backbones", "--json", "--max-gflops", 1, "--max-parameters", 6, "--min-top1", 75)
     rows = json.loads(ran.out)
-    assert 3 <= len(rows) < len(KNOWN)
+    assert 3 <= len(rows) < len(ZOO)
     for row in rows:
         assert (row["gflops"] <= 1, row["parameters"] <= 6e6, row["top1"] >= 75) == (True, True, True)
     assert {row["features"] for row in json.loads(featx("backbones", "--json", "--max-features", 512).out)} <= {
@@ -58,15 +58,15 @@ def test_the_list_is_filtered_by_size_and_speed(featx, own):
 
 
 def test_the_catalogue_holds_every_family_and_names_each_once():
-    names = [known.name for known in KNOWN]
+    names = [entry.name for entry in ZOO]
     assert len(names) == len(set(names)) >= 25
     families = "vgg16. vgg19_bn. resnet50.a1 resnext50 wide_resnet50 densenet121 inception_v3 xception mobilenetv2"
     families += " mobilenetv3 mnasnet efficientnet_b4 tf_efficientnet_lite2 tf_efficientnetv2_s regnety convnext_small"
     for family in [*families.split(), "convnextv2", "vit_small_patch14_dinov2"]:
-        assert any(known.name.startswith(family) or family in known.name for known in KNOWN), family
-    assert all(known.license and known.features > 0 < known.gflops for known in KNOWN)
+        assert any(family in entry.name for entry in ZOO), family
+    assert all(entry.license and entry.features > 0 < entry.gflops for entry in ZOO)
     bundled = open_backbone("efficientnet_lite0")
-    lite0 = find_known("efficientnet_lite0")
+    lite0 = find_entry("efficientnet_lite0")
     assert (lite0.features, lite0.parameters) == (1280, round(bundled.parameters / 1e6, 2))
     assert lite0.gflops == round(bundled.gflops, 2)
 
@@ -151,12 +151,15 @@ def test_wrap_makes_the_same_backbone_of_a_plain_classifier(featx, own, world, c
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--mean", 0, "--std", 1, *WRAP), "say which with --range 1 or --range 255"),
+        (("--mean", 0, "--std", 1, *WRAP), "choose with --range 1 or --range 255"),
         (("--mean", 127, "--std", 128, "--range", 1, *WRAP), "did you mean --range 255?"),
         (("--mean", 127, "--std", 0, "--range", 255, *WRAP), "expected three numbers above 0"),
         (("--mean", 127, "--std", 128, "--size", 299, "--interpolation", "bicubic"), "takes images of 224x224"),
-        (("--mean", 127, "--std", 128, *WRAP, "--output", "nowhere"), "--output nowhere: no tensor"),
-        (("--mean", "1,2", "--std", 128, *WRAP), "argument --mean: '1,2': expected a number, or three with commas"),
+        (("--mean", 127, "--std", 128, *WRAP, "--features", "nowhere"), "no tensor of this name"),
+        (
+            ("--mean", "1,2", "--std", 128, *WRAP),
+            "argument --mean: '1,2': expected a number, or three separated",
+        ),
     ],
 )
 def test_wrap_names_what_is_wrong(featx, own, classifier, options, message):
@@ -194,7 +197,7 @@ def test_pull_brings_a_backbone_that_can_be_named_and_stays_what_it_was(featx, h
         file.write(b"x")
     ran = featx("embed", world / "test", "--backbone", address, "-o", "g.npy")
     assert ran.code == 2
-    assert "changed since it was fetched" in ran.err
+    assert "changed since it was downloaded" in ran.err
 
 
 class QuietHandler(http.server.SimpleHTTPRequestHandler):
@@ -228,20 +231,20 @@ def test_a_file_whose_weights_were_changed_fails_its_check(featx, tampered_backb
 
 
 @pytest.mark.parametrize("network", ["resnet18", "hf:owner/name", "timm:"])
-def test_export_says_what_it_takes(featx, here, network):
-    ran = featx("backbones", "export", network)
+def test_make_names_the_expected_form(featx, here, network):
+    ran = featx("backbones", "make", network)
     assert (ran.code, ran.err.count("\n")) == (2, 1)
     assert "expected timm:NAME" in ran.err
 
 
 @pytest.mark.heavy
-def test_export_makes_a_backbone_that_can_be_named_and_used(featx, here, own, world):
+def test_make_writes_a_backbone_that_can_be_named_and_used(featx, here, own, world):
     import timm
     import torch
 
     torch.manual_seed(0)
     torch.save(timm.create_model("test_resnet").state_dict(), "w.pth")
-    ran = featx("backbones", "export", "timm:test_resnet", "--weights", "w.pth")
+    ran = featx("backbones", "make", "timm:test_resnet", "--weights", "w.pth")
     assert (ran.code, ran.err) == (0, "")
     assert ran.out.startswith(f"{own}/test_resnet.onnx: ")
     assert "layers agree with PyTorch" in ran.out
@@ -253,9 +256,9 @@ def test_export_makes_a_backbone_that_can_be_named_and_used(featx, here, own, wo
 
 
 @pytest.mark.heavy
-def test_export_without_network_asks_for_weights(run_process, here, own, monkeypatch):
+def test_make_without_network_access_asks_for_weights(run_process, here, own, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    ran = run_process("backbones", "export", "timm:resnet18.a1_in1k", cwd=here)
+    ran = run_process("backbones", "make", "timm:resnet18.a1_in1k", cwd=here)
     assert (ran.code, ran.err.count("\n")) == (2, 1)
-    assert "give --weights FILE" in ran.err
+    assert "weights" in ran.err
     assert not list(own.glob("*"))

@@ -25,7 +25,7 @@ X = featx.samples.load_fashion_mnist("test")[0][:2]
             "layer='stage9': backbone efficientnet_lite0 has the layers stem, stage1, stage2",
         ),
         ({"device": "gpu"}, "device='gpu': expected 'auto', 'cpu', 'cuda' or 'cuda:N'"),
-        ({"backbone": "nothing"}, "backbone 'nothing': neither a file nor one of"),
+        ({"backbone": "nothing"}, "backbone='nothing': expected a file or one of"),
         ({"backbone": 7}, "backbone=7: expected a name or a path"),
     ],
 )

@@ -11,7 +11,7 @@ from featx.backbones import open_backbone
 from featx.images.reference import real_images
 from featx.inference.self_check import check_canonical
 from featx.recipes.fidelity import measure_fidelity
-from featx.recipes.quantize import quantize_backbone
+from featx.recipes.quantize import convert_precision
 from featx.samples import load_fashion_mnist
 
 
@@ -41,7 +41,7 @@ def copies(original, photos, tmp_path_factory):
         path = folder / f"net_{precision}.onnx"
         made[precision] = (
             path,
-            quantize_backbone(
+            convert_precision(
                 original, path, precision=precision, calibration=photos[::2], held_out=photos[1::2], min_cosine=0.9
             ),
         )
@@ -121,12 +121,12 @@ def test_a_copy_of_another_backbone_is_not_taken(copies, other_backbone, tmp_pat
     folder, _ = copies
     (tmp_path / "net.onnx").write_bytes(other_backbone.read_bytes())
     (tmp_path / "net_int8.onnx").write_bytes((folder / "net_int8.onnx").read_bytes())
-    with pytest.raises(featx.BackboneError, match=r"has no such copy; make one with: featx backbones quantize net "):
+    with pytest.raises(featx.BackboneError, match=r"has no such copy; make it with: featx backbones quantize net "):
         open_backbone(tmp_path / "net.onnx", "int8")
 
 
 def test_wrong_precisions_are_named():
-    with pytest.raises(featx.InputError, match="precision='int4': expected None or one of float32, int8, float16"):
+    with pytest.raises(featx.InputError, match="precision='int4': expected 'float32', 'int8' or 'float16'"):
         FeatureExtractor(precision="int4").transform([])
     with pytest.raises(featx.BackboneError, match="is int8 and has no such copy"):
         FeatureExtractor("efficientnet_lite0_int8", precision="float32").transform([])
@@ -134,7 +134,7 @@ def test_wrong_precisions_are_named():
 
 def test_a_copy_that_is_too_far_off_is_not_written(original, photos, tmp_path):
     with pytest.raises(featx.BackboneError, match=r"not written, 3 held-out images: cosine 0\.9.* at least 0\.9999"):
-        quantize_backbone(
+        convert_precision(
             original,
             tmp_path / "net.onnx",
             precision="int8",
@@ -147,8 +147,8 @@ def test_a_copy_that_is_too_far_off_is_not_written(original, photos, tmp_path):
 
 def test_a_copy_of_a_copy_is_refused(copies, photos, tmp_path):
     arguments = {"precision": "int8", "calibration": photos[:1], "held_out": photos[:1]}
-    with pytest.raises(featx.BackboneError, match="computes in float16 already"):
-        quantize_backbone(open_backbone(copies[1]["float16"][0]), tmp_path / "x.onnx", **arguments)
+    with pytest.raises(featx.BackboneError, match="already computes in float16"):
+        convert_precision(open_backbone(copies[1]["float16"][0]), tmp_path / "x.onnx", **arguments)
 
 
 def test_labels_measure_what_a_head_loses(original, images):

@@ -12,7 +12,7 @@ from featx import BackboneError, FeatureExtractor, InputError, MissingDependency
 from featx.backbones import catalogue, open_backbone
 from featx.images.preprocess import Preprocess
 from featx.recipes import wrap
-from featx.recipes.wrap import wrap_network
+from featx.recipes.wrap import wrap_backbone
 
 SMALL = Preprocess(32, 32, 36, "bilinear", (123.0, 117.0, 104.0), (58.0, 50.0, 64.0))
 LARGE = Preprocess(64, 64, 72, "bilinear", (127.0, 127.0, 127.0), (128.0, 128.0, 128.0))
@@ -31,7 +31,7 @@ def _look_at_nothing(request, monkeypatch):
     """Leave that process out of the other tests: it takes two seconds a file."""
     if "looked_at" not in request.fixturenames:
         for module in (wrap, catalogue):
-            monkeypatch.setattr(module, "inspect_apart", lambda path, verdicts: None)
+            monkeypatch.setattr(module, "inspect_file", lambda path, verdicts: None)
 
 
 class Net:
@@ -150,8 +150,9 @@ def assert_near(rows, expected):
 
 def wrapped(source, features=None, preprocess=SMALL, **options):
     target = source.with_name("wrapped.onnx")
-    differences = wrap_network(source, target, name="small", preprocess=preprocess, features=features, **options)
-    assert [difference.what for difference in differences] == ["features", "logits"]
+    conversion = wrap_backbone(source, target, name="small", preprocess=preprocess, features=features, **options)
+    assert conversion.backbone.path == target
+    assert [difference.name for difference in conversion.differences] == ["features", "logits"]
     assert sorted(path.name for path in source.parent.iterdir()) == sorted([source.name, target.name])
     return open_backbone(target)
 
@@ -185,7 +186,7 @@ def refusal(source, match, **options):
     options = {"name": "small", "preprocess": SMALL, **options}
     before = sorted(source.parent.iterdir())
     with pytest.raises(BackboneError, match=match) as caught:
-        wrap_network(source, source.with_name("wrapped.onnx"), **options)
+        wrap_backbone(source, source.with_name("wrapped.onnx"), **options)
     assert str(source) in str(caught.value)
     assert ".featx-" not in str(caught.value)
     assert sorted(source.parent.iterdir()) == before
@@ -322,7 +323,7 @@ def test_four_dimensions_in_an_unknown_order_are_refused(turn, tmp_path):
     net = Net()
     net.scores(net.reduce("ReduceMean", turn(net, net.maps()), [1, 2], to="row"), 24)
     source = net.save(tmp_path / "swin.onnx")
-    refusal(source, "--output grid: of 4 dimensions, and nothing says which has the channels", features="grid")
+    refusal(source, "features=grid: has 4 dimensions, and it is unknown which holds the channels", features="grid")
     assert_wrapped(source, "row", ())
 
 
@@ -334,7 +335,7 @@ def test_windows_of_a_map_are_no_layers(tmp_path):
     x = net.add("Relu", net.conv(net.add("Reshape", back, net.ints(0, 24, 4, 4)), 24, 24), to="whole")
     net.scores(net.add("Flatten", net.add("GlobalAveragePool", x)), 24)
     source = net.save(tmp_path / "windows.onnx")
-    message = refusal(source, "--output windows: .*, the first of them the images", features="windows")
+    message = refusal(source, "features=windows: .*, of which the first counts the images", features="windows")
     assert "windows (" not in message
     assert "windows" not in [layer.name for layer in assert_wrapped(source, "whole", (2, 3)).layers]
 
@@ -513,8 +514,8 @@ def test_either_order_of_the_channels_reaches_the_network(order, layout, tmp_pat
 @pytest.mark.parametrize("order", ["bgr", "GRB", ""])
 def test_another_order_of_the_channels_is_refused(order, tmp_path):
     source = resnet().save(tmp_path / "order.onnx")
-    with pytest.raises(InputError, match=f"channel_order='{order}': expected RGB or BGR"):
-        wrap_network(source, tmp_path / "x.onnx", name="x", preprocess=SMALL, channel_order=order)
+    with pytest.raises(InputError, match=f"channel_order='{order}': expected 'RGB' or 'BGR'"):
+        wrap_backbone(source, tmp_path / "x.onnx", name="x", preprocess=SMALL, channel_order=order)
     assert list(tmp_path.iterdir()) == [source]
 
 
@@ -630,7 +631,7 @@ def test_tensors_that_hold_no_floats_are_no_layers(tmp_path):
     message = refusal(source, "no pooling")
     assert "map (N, 24, 4, 4)" in message
     assert "half" not in message.replace(str(source), "")
-    refusal(source, "--output half: not a tensor of floats", features="half")
+    refusal(source, "features=half: not a tensor of floats", features="half")
     assert_wrapped(source, "map", (2, 3), features="map")
     assert_wrapped(source, "pooled", (), features="pooled")
 
@@ -668,7 +669,7 @@ def test_a_backbone_is_not_wrapped_again(tmp_path):
     again = tmp_path / "again" / "backbone.onnx"
     again.parent.mkdir()
     again.write_bytes(source.read_bytes())
-    refusal(again, "is a backbone already")
+    refusal(again, "is already a backbone")
 
 
 def test_a_loop_is_refused(tmp_path):
@@ -699,8 +700,8 @@ def test_a_tensor_that_cannot_be_the_features_is_refused(name, tmp_path):
     if name == "add_7":
         assert_wrapped(source, name, (2, 3), features=name)
     else:
-        why = "not a tensor of floats that alone" if name == "conv_6" else "no tensor of this name"
-        message = refusal(source, f"--output {name}: {why}", features=name)
+        why = "not a tensor of floats that every path" if name == "conv_6" else "the class scores depend on no tensor"
+        message = refusal(source, f"features={name}: {why}", features=name)
         assert "map (N, 24, 4, 4)" in message
 
 
@@ -844,7 +845,7 @@ def gather_from_the_first(net, x):
 UNFREE = {
     join_a_token: r"cannot be made a backbone \(onnxruntime .*\)",
     split_into_heads: r"cannot be made a backbone \(onnxruntime .*\)",
-    turn_images_into_columns: r"its shapes cannot be worked out \(.*\)",
+    turn_images_into_columns: r"its shapes cannot be inferred \(.*\)",
     gather_from_the_first: r"cannot be made a backbone \(12 images give 1 rows\)",
 }
 

@@ -1,4 +1,4 @@
-"""``featx backbones``: which there are and can be made; one file for each action."""
+"""``featx backbones``: list the backbones on this machine and those that can be made; one file for each action."""
 
 from __future__ import annotations
 
@@ -9,34 +9,36 @@ from typing import Any
 
 from featx.backbones.catalogue import list_here, models_dir
 from featx.backbones.download import is_reference
-from featx.backbones.zoo import KNOWN, find_known
-from featx.cli.backbones import export, pull, quantize, show, verify, wrap
+from featx.backbones.zoo import ZOO, find_entry
+from featx.cli.backbones import make, pull, quantize, show, verify, wrap
 from featx.cli.options import add_actions, add_command, note
 
 EXAMPLE = """\
   featx backbones
   featx backbones --max-gflops 1 --max-parameters 6
   featx backbones show efficientnet_lite0
-  featx backbones export timm:resnet18.a1_in1k --weights resnet18.safetensors"""
+  featx backbones make timm:resnet50.a1_in1k
+A backbone is a pretrained network as one ONNX file. "where" is bundled (with featx), own (in your
+folder), pulled (from a hub or an address) or make (not here yet: featx backbones make timm:NAME)."""
 
-ACTIONS = (show, export, wrap, pull, quantize, verify)
+ACTIONS = (show, make, wrap, pull, quantize, verify)
 
 
 def add(commands: Any) -> argparse.ArgumentParser:
     """Add the command and its actions."""
-    parser = add_command(commands, "backbones", "list the backbones there are, and make others", EXAMPLE)
+    parser = add_command(commands, "backbones", "list, make and check backbones", EXAMPLE)
     parser.add_argument("--json", action="store_true", help="print a JSON list")
-    parser.add_argument("--max-gflops", type=float, metavar="X", help="billions of multiply-adds an image")
-    parser.add_argument("--max-parameters", type=float, metavar="X", help="millions of weights")
-    parser.add_argument("--max-features", type=int, metavar="N", help="length of a row")
+    parser.add_argument("--max-gflops", type=float, metavar="X", help="at most X billion multiply-adds per image")
+    parser.add_argument("--max-parameters", type=float, metavar="X", help="at most X million weights")
+    parser.add_argument("--max-features", type=int, metavar="N", help="at most N features per image")
     parser.add_argument("--min-top1", type=float, metavar="X", help="published ImageNet accuracy in percent")
-    parser.add_argument("--here", action="store_true", help="only what needs no making")
+    parser.add_argument("--here", action="store_true", help="only backbones on this machine")
     add_actions(parser, ACTIONS, required=False)
     return parser
 
 
 def run(options: argparse.Namespace) -> None:
-    """List them, or do what the action says."""
+    """Run the action, or print the list without one."""
     if action := getattr(options, "action", None):
         action(options)
         return
@@ -54,40 +56,40 @@ def run(options: argparse.Namespace) -> None:
             f"{row['name']:{width}}  {row['where']:8} {row['input'][0]:5} {row['features']:8} "
             f"{row['parameters'] / 1e6:8.2f} {row['gflops']:7.2f} {top1:>10}  {row['license']}"
         )
-    if any(row["where"] == "export" for row in rows):
-        note("those to export are made with: featx backbones export timm:NAME (top-1 as published, @ pixels)")
+    if any(row["where"] == "make" for row in rows):
+        note("to make a backbone that is not here: featx backbones make timm:NAME (top-1 as published, @ pixels)")
 
 
 def _rows() -> Iterable[dict[str, Any]]:
-    """Describe what is bundled, what is the user's own, what was pulled, and what can be made."""
+    """Describe the backbones on this machine, then those of the zoo that are not."""
     named = list_here(on_error=lambda error: note(f"left out: {error}"))
     for name, backbone in named:
         where = "bundled" if backbone.path.parent == models_dir() else "pulled" if is_reference(name) else "own"
-        known = find_known(name)
+        entry = find_entry(name)
         yield show.facts(backbone, name) | {
             "where": where,
-            "top1": known.top1 if known else None,
-            "top1_size": known.top1_size if known else None,
+            "top1": entry.top1 if entry else None,
+            "top1_size": entry.top1_size if entry else None,
         }
-    for known in KNOWN:
-        if known.name in dict(named):
+    for entry in ZOO:
+        if entry.name in dict(named):
             continue
         yield {
-            **{"name": known.name, "path": None, "identity": None, "precision": "float32", "where": "export"},
-            **{"input": [known.size, known.size], "features": known.features, "layers": None},
-            **{"parameters": round(known.parameters * 1e6), "gflops": known.gflops, "license": known.license},
-            **{"source": f"timm:{known.name}", "top1": known.top1, "top1_size": known.top1_size},
+            **{"name": entry.name, "path": None, "identity": None, "precision": "float32", "where": "make"},
+            **{"input": [entry.size, entry.size], "features": entry.features, "layers": None},
+            **{"parameters": round(entry.parameters * 1e6), "gflops": entry.gflops, "license": entry.license},
+            **{"source": f"timm:{entry.name}", "top1": entry.top1, "top1_size": entry.top1_size},
         }
 
 
 def _is_wanted(row: dict[str, Any], options: argparse.Namespace) -> bool:
-    within = {
+    limits = {
         "gflops": options.max_gflops,
         "parameters": options.max_parameters and options.max_parameters * 1e6,
         "features": options.max_features,
     }
     return (
-        all(most is None or row[key] <= most for key, most in within.items())
+        all(limit is None or row[key] <= limit for key, limit in limits.items())
         and (options.min_top1 is None or (row["top1"] or 0) >= options.min_top1)
-        and (not options.here or row["where"] != "export")
+        and (not options.here or row["where"] != "make")
     )

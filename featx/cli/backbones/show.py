@@ -1,4 +1,4 @@
-"""``featx backbones show``: all that a backbone says of itself, and its canonical check."""
+"""``featx backbones show``: print the description of a backbone and its canonical check."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import argparse
 import json
 from typing import Any
 
-from featx.backbones import Backbone, open_backbone
+from featx.backbones.catalogue import open_backbone
 from featx.backbones.download import file_digest
+from featx.backbones.file import Backbone
 from featx.cli.options import add_command
 from featx.errors import InputError
 from featx.inference.self_check import CanonicalCheck, check_canonical
@@ -19,15 +20,17 @@ EXAMPLE = """\
 
 def add(actions: Any) -> argparse.ArgumentParser:
     """Add the action."""
-    parser = add_command(actions, "show", "print what a backbone says of itself, and check it", EXAMPLE)
+    parser = add_command(actions, "show", "print the description of a backbone, and check it", EXAMPLE)
     parser.add_argument("backbone", metavar="NAME|FILE")
-    parser.add_argument("--device", default="auto", help="where to check: auto, cpu, cuda or cuda:N (default: auto)")
+    parser.add_argument(
+        "--device", default="auto", help="device of the check: auto, cpu, cuda or cuda:N (default: auto)"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     return parser
 
 
 def run(options: argparse.Namespace) -> None:
-    """Print everything, and run the canonical check."""
+    """Print the description and run the canonical check."""
     backbone = open_backbone(options.backbone)
     check = check_canonical(backbone, options.device)
     everything = facts(backbone, backbone.path.stem) | {
@@ -35,8 +38,8 @@ def run(options: argparse.Namespace) -> None:
         "preprocess": backbone.preprocess.to_dict(),
         "default_layer": backbone.default_layer,
         "layers": [
-            {"name": a.name, "aliases": a.aliases, "channels": a.channels, "map": a.size[1:], "stride": a.stride}
-            for a in backbone.layers
+            {"name": at.name, "aliases": at.aliases, "channels": at.channels, "map": at.size[1:], "stride": at.stride}
+            for at in backbone.layers
         ],
         "recipe": backbone.recipe,
         "canonical_check": {**check._asdict(), "passed": check.passed},
@@ -47,7 +50,7 @@ def run(options: argparse.Namespace) -> None:
 
 
 def facts(backbone: Backbone, name: str) -> dict[str, Any]:
-    """Describe a backbone in what JSON can hold."""
+    """Describe a backbone in values that JSON can hold."""
     return {
         "name": name,
         "path": str(backbone.path),

@@ -1,4 +1,4 @@
-"""``featx backbones verify``: whether every backbone computes here what it computed where it was made."""
+"""``featx backbones verify``: check that backbones compute the same here as on the machine that made them."""
 
 from __future__ import annotations
 
@@ -6,41 +6,37 @@ import argparse
 import json
 from typing import Any
 
-from featx.backbones import Backbone, open_backbone
-from featx.backbones.catalogue import list_here
+from featx.backbones.catalogue import list_here, open_backbone
+from featx.backbones.file import Backbone
 from featx.cli.options import add_command, note
-from featx.errors import BackboneError, DeviceError, InputError
-from featx.inference.self_check import check_canonical
-from featx.session import list_providers
+from featx.errors import BackboneError, InputError
 
 EXAMPLE = """\
   featx backbones verify
   featx backbones verify resnet50.a1_in1k mine.onnx --json
-Runs the canonical image of every backbone on every execution provider that this onnxruntime has.
-A pipeline refuses features from one that fails."""
+Runs the canonical image of every backbone on every execution provider of the installed onnxruntime.
+A pipeline refuses features from a provider that fails."""
 
 
 def add(actions: Any) -> argparse.ArgumentParser:
     """Add the action."""
     parser = add_command(actions, "verify", "run the canonical check of every backbone on every provider", EXAMPLE)
-    parser.add_argument("backbones", nargs="*", metavar="NAME|FILE", help="default: all on this machine")
+    parser.add_argument("backbones", nargs="*", metavar="NAME|FILE", help="default: every backbone on this machine")
     parser.add_argument("--json", action="store_true", help="print a JSON list")
     return parser
 
 
 def run(options: argparse.Namespace) -> None:
-    """Check each on each; fail when one does."""
+    """Check every backbone on every provider; fail if a check fails."""
+    from featx.recipes.verify import verify_backbone
+
     broken: list[str] = []
     rows = []
     for name, backbone in _backbones(options.backbones, broken):
-        for provider in list_providers():
-            row: dict[str, Any] = {"name": name, "identity": backbone.identity, "provider": provider, "passed": False}
-            try:
-                check = check_canonical(backbone, providers=[provider])
-            except DeviceError as error:
-                row["error"] = str(error)
-            else:
-                row |= {**check._asdict(), "passed": check.passed}
+        for result in verify_backbone(backbone):
+            row: dict[str, Any] = {"name": name, "identity": backbone.identity, "provider": result.provider}
+            row |= {"passed": result.passed}
+            row |= result.check._asdict() if result.check else {"error": result.error}
             rows.append(row)
     if options.json:
         print(json.dumps(rows, indent=1))

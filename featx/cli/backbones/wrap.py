@@ -1,13 +1,10 @@
-"""``featx backbones wrap``: make a backbone of an ONNX classifier."""
+"""``featx backbones wrap``: make a backbone from an ONNX classifier."""
 
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import Any
 
-from featx.backbones.catalogue import own_file, pulled_dir
-from featx.backbones.download import fetch, is_reference
 from featx.cli.options import add_command
 from featx.errors import InputError
 from featx.images.preprocess import INTERPOLATIONS, Preprocess
@@ -15,50 +12,49 @@ from featx.images.preprocess import INTERPOLATIONS, Preprocess
 EXAMPLE = """\
   featx backbones wrap resnet50.onnx --mean .485,.456,.406 --std .229,.224,.225 --size 224 --interpolation bilinear
   featx backbones wrap hf:owner/name/model.onnx --mean 127.5 --std 127.5 --range 255 --size 299 --interpolation bicubic
-The file says nothing of how images were prepared, so you must; a wrong mean costs accuracy and
-raises no error. Needs no extra (hub for hf:). The features are what the last pooling averages; where
-that cannot be told, the candidates are listed and --output names one."""
+An ONNX file does not hold its preprocessing, so the options must; a wrong mean costs accuracy and raises no
+error. The features are the input of the last average pooling. If it cannot be found, the candidates are
+listed, and --features names one of them. Needs no extra (for hf: and https: the extra "hub")."""
 
 
 def add(actions: Any) -> argparse.ArgumentParser:
     """Add the action."""
-    parser = add_command(actions, "wrap", "make a backbone of a float ONNX classifier, NCHW or NHWC", EXAMPLE)
+    parser = add_command(actions, "wrap", "make a backbone from a float ONNX classifier, NCHW or NHWC", EXAMPLE)
     parser.add_argument("source", metavar="FILE.onnx", help="a file, hf:owner/name/file.onnx or an https address")
     parser.add_argument("--mean", required=True, type=_three, metavar="R[,G,B]", help="subtracted, in RGB order")
     parser.add_argument("--std", required=True, type=_three, metavar="R[,G,B]", help="divided by, in RGB order")
     parser.add_argument("--size", required=True, type=_size, metavar="N|HxW", help="the canvas in pixels")
     parser.add_argument("--interpolation", required=True, choices=list(INTERPOLATIONS))
     parser.add_argument("--resize", type=int, metavar="N", help="shorter side before the crop (default: size / 0.875)")
-    parser.add_argument("--range", type=int, choices=[1, 255], help="scale on which mean and std are meant")
-    parser.add_argument("--channels", choices=["RGB", "BGR"], default="RGB", help="what the network takes")
-    parser.add_argument("--output", metavar="TENSOR", dest="features", help="the tensor that has the features")
-    parser.add_argument("-o", "--save", metavar="FILE", help="default: FILE.onnx among your own backbones")
-    parser.add_argument("--license", default="unknown", metavar="SPDX", help="of the weights")
+    parser.add_argument(
+        "--range", type=int, choices=[1, 255], help="pixels have values from 0 to this, for mean and std"
+    )
+    parser.add_argument("--channels", choices=["RGB", "BGR"], default="RGB", help="order that the network takes")
+    parser.add_argument("--features", metavar="TENSOR", help="the tensor that holds the features")
+    parser.add_argument("-o", "--output", metavar="FILE", help="default: FILE.onnx in your folder")
+    parser.add_argument("--license", default="unknown", metavar="SPDX", help="licence of the weights")
     return parser
 
 
 def run(options: argparse.Namespace) -> None:
-    """Fetch if need be, wrap, compare, write."""
-    from featx.recipes.wrap import wrap_network
+    """Wrap the classifier and print its agreement with the original."""
+    from featx.recipes.wrap import wrap_backbone
 
-    preprocess = _preprocess(options)
-    source = Path(fetch(options.source, pulled_dir()) if is_reference(options.source) else options.source)
-    name = Path(options.source.partition("#")[0]).stem
-    output = options.save or own_file(name)
-    differences = wrap_network(
-        source,
-        output,
-        name=name,
-        preprocess=preprocess,
+    conversion = wrap_backbone(
+        options.source,
+        options.output,
+        preprocess=_make_preprocess(options),
         channel_order=options.channels,
         features=options.features,
         license=options.license,
-        origin=options.source if is_reference(options.source) else None,
     )
-    print(f"{output}: features and class scores are those of {options.source} ({differences[0]})")
+    print(
+        f"{conversion.backbone.path}: features and class scores are those of {options.source} "
+        f"({conversion.differences[0]})"
+    )
 
 
-def _preprocess(options: argparse.Namespace) -> Preprocess:
+def _make_preprocess(options: argparse.Namespace) -> Preprocess:
     height, width = options.size
     largest, scale = max(map(abs, (*options.mean, *options.std))), options.range
     if scale is None:
@@ -67,12 +63,10 @@ def _preprocess(options: argparse.Namespace) -> Preprocess:
         elif min(options.mean) > 0:
             scale = 1
         else:
-            raise InputError(
-                "--mean 0 fits pixels from 0 to 1 and from 0 to 255: say which with --range 1 or --range 255"
-            )
+            raise InputError("--mean 0 fits pixels from 0 to 1 and from 0 to 255; choose with --range 1 or --range 255")
     if scale == 1 and largest > 1:
         raise InputError(
-            f"--range 1: with pixels from 0 to 1, {largest:g} is no mean or std; did you mean --range 255?"
+            f"--range 1: for pixels from 0 to 1, {largest:g} cannot be a mean or std; did you mean --range 255?"
         )
     factor = 255 if scale == 1 else 1
     mean, std = (tuple(factor * value for value in values) for values in (options.mean, options.std))
@@ -90,7 +84,7 @@ def _three(text: str) -> tuple[float, float, float]:
         values = [float(part) for part in text.split(",")]
         red, green, blue = values * 3 if len(values) == 1 else values
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r}: expected a number, or three with commas") from None
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a number, or three separated by commas") from None
     if not all(0 <= value < float("inf") for value in values):
         raise argparse.ArgumentTypeError(f"{text!r}: expected numbers of 0 or more")
     return red, green, blue

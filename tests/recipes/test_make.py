@@ -15,7 +15,8 @@ from sklearn.exceptions import ConvergenceWarning
 import featx
 from featx import FeatureExtractor
 from featx.backbones import open_backbone
-from featx.backbones.zoo import KNOWN
+from featx.backbones.file import BackboneDescription
+from featx.backbones.zoo import ZOO
 from featx.recipes.layers import count_gflops, find_layers
 from featx.samples import load_fashion_mnist
 
@@ -100,8 +101,8 @@ def test_the_bundled_file_computes_what_pytorch_computes(network, pixels):
     bundled = open_backbone("efficientnet_lite0")
     *layers, features = compare_layers(bundled, network, pixels)
     assert len(layers) == len(bundled.layers) == 31
-    assert [difference.what for difference in layers if not difference.acceptable] == []
-    assert features.what == "features"
+    assert [difference.name for difference in layers if not difference.acceptable] == []
+    assert features.name == "features"
     for difference in (features, compare_logits(bundled, network, pixels)):
         assert difference.cosine >= 0.999999
         assert difference.absolute <= 1e-4
@@ -132,7 +133,7 @@ def test_weights_in_another_order_are_refused(network):
     from featx.recipes.network import load_in_order
 
     state = dict(reversed(network.state_dict().items()))
-    with pytest.raises(ValueError, match="stands where"):
+    with pytest.raises(ValueError, match="got "):
         load_in_order(network, state)
 
 
@@ -142,7 +143,7 @@ def random_network(architecture):
     import torch
 
     from featx.images.reference import real_images
-    from featx.recipes.export import timm_preprocess
+    from featx.recipes.make import timm_preprocess
 
     torch.manual_seed(0)
     network = timm.create_model(architecture, pretrained=False)
@@ -161,14 +162,12 @@ def random_network(architecture):
     return network.eval(), preprocess, pixels
 
 
-def export_random(architecture, path, classifier=True):
-    from featx.recipes.export import export_backbone
+def make_random(architecture, path, classifier=True):
+    from featx.recipes.make import convert_network
 
     network, preprocess, pixels = random_network(architecture)
-    about = {"name": architecture, "license": "none", "source": "random weights", "recipe": {}}
-    differences = export_backbone(
-        network, path, preprocess=preprocess, pixels=pixels[:4], classifier=classifier, **about
-    )
+    description = BackboneDescription(name=architecture, preprocess=preprocess, license="none", source="random weights")
+    differences = convert_network(network, path, description, pixels=pixels[:4], classifier=classifier).differences
     backbone = open_backbone(path)
     assert len(differences) == len(backbone.layers) + 1 + classifier
     assert [p.name for p in path.parent.iterdir()] == [path.name]
@@ -189,7 +188,7 @@ ARCHITECTURES = {
 @pytest.mark.heavy
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_timms_architectures_export_and_agree_at_every_layer(architecture, tmp_path):
-    backbone, _ = export_random(architecture, tmp_path / "backbone.onnx")
+    backbone, _ = make_random(architecture, tmp_path / "backbone.onnx")
     channels = ARCHITECTURES[architecture]
     assert {name: backbone.layer(name).channels for name in channels} == channels
     two = [next(iter(channels)), list(channels)[-1]]
@@ -198,16 +197,16 @@ def test_timms_architectures_export_and_agree_at_every_layer(architecture, tmp_p
 
 
 @pytest.mark.full
-@pytest.mark.parametrize("known", KNOWN, ids=lambda known: known.name)
-def test_every_network_of_the_catalogue_exports_and_costs_what_it_says(known, tmp_path):
-    backbone, differences = export_random(known.name, tmp_path / "backbone.onnx")
+@pytest.mark.parametrize("entry", ZOO, ids=lambda entry: entry.name)
+def test_every_network_of_the_catalogue_exports_and_costs_what_it_says(entry, tmp_path):
+    backbone, differences = make_random(entry.name, tmp_path / "backbone.onnx")
     worst = min(differences, key=lambda difference: difference.cosine)
     largest = max(difference.absolute / max(1.0, difference.scale) for difference in differences)
-    print(f"\n{known.name}: {len(backbone.layers)} layers, smallest cosine {worst.cosine:.9f}, largest {largest:.1e}")
-    assert backbone.preprocess.height == known.size
-    assert backbone.layer(None).channels == known.features
-    assert round(backbone.parameters / 1e6, 2) == known.parameters
-    assert round(backbone.gflops, 2) == known.gflops
+    print(f"\n{entry.name}: {len(backbone.layers)} layers, smallest cosine {worst.cosine:.9f}, largest {largest:.1e}")
+    assert backbone.preprocess.height == entry.size
+    assert backbone.layer(None).channels == entry.features
+    assert round(backbone.parameters / 1e6, 2) == entry.parameters
+    assert round(backbone.gflops, 2) == entry.gflops
 
 
 @pytest.mark.heavy
@@ -216,7 +215,7 @@ def test_vgg16_without_its_top_flattened_feeds_a_head_of_1024_units(tmp_path):
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    backbone, _ = export_random("vgg16", tmp_path / "vgg16.onnx", classifier=False)
+    backbone, _ = make_random("vgg16", tmp_path / "vgg16.onnx", classifier=False)
     sizes = {"stem": (128, 112, 112), "stage1": (256, 56, 56), "stage2": (512, 28, 28), "stage3": (512, 14, 14)}
     for name, size in (sizes | {"head": (512, 7, 7)}).items():
         assert backbone.layer(name).size == size
@@ -236,7 +235,7 @@ def test_vgg16_without_its_top_flattened_feeds_a_head_of_1024_units(tmp_path):
 
 @pytest.mark.heavy
 def test_another_canvas_keeps_the_crop_and_takes_the_tested_one_where_timm_has_it():
-    from featx.recipes.export import timm_preprocess
+    from featx.recipes.make import timm_preprocess
 
     network, _, _ = random_network("resnet10t")  # 176 to train, 224 to test
     config = network.pretrained_cfg
@@ -248,13 +247,13 @@ def test_another_canvas_keeps_the_crop_and_takes_the_tested_one_where_timm_has_i
 
 @pytest.mark.heavy
 def test_a_file_that_differs_is_not_written(tmp_path, monkeypatch):
-    from featx.recipes import export
+    from featx.recipes import make
 
     network, preprocess, pixels = random_network("resnet10t")
-    monkeypatch.setattr(export, "export_network", _export_with_a_halved_filter)
-    about = {"name": "x", "license": "", "source": "", "recipe": {}}
+    monkeypatch.setattr(make, "export_network", _export_with_a_halved_filter)
+    description = BackboneDescription(name="x", preprocess=preprocess)
     with pytest.raises(featx.BackboneError, match="not written, it differs from PyTorch, first at"):
-        export.export_backbone(network, tmp_path / "x.onnx", preprocess=preprocess, pixels=pixels, **about)
+        make.convert_network(network, tmp_path / "x.onnx", description, pixels=pixels)
     assert not list(tmp_path.iterdir())
 
 
@@ -273,7 +272,7 @@ def _export_with_a_halved_filter(network, height, width):
 def test_weights_come_from_a_file_and_execute_nothing(tmp_path):
     import torch
 
-    from featx.recipes.export import create_timm_network, load_weights
+    from featx.recipes.make import create_timm_network, load_weights
 
     state = create_timm_network("test_resnet", _saved(tmp_path / "w.pth", "test_resnet")).state_dict()
     assert set(load_weights(tmp_path / "w.pth")) == set(state)
