@@ -22,7 +22,7 @@ X = featx.samples.load_fashion_mnist("test")[0][:2]
         ({"l2_normalize": "yes"}, "l2_normalize='yes'"),
         (
             {"layer": "stage9"},
-            "layer='stage9': backbone efficientnet_lite0 has the layers stem, stage1, stage2",
+            "backbone efficientnet_lite0 has the layers stem, stage1, stage2",
         ),
         ({"device": "gpu"}, "device='gpu': expected 'auto', 'cpu', 'cuda' or 'cuda:N'"),
         ({"backbone": "nothing"}, "backbone='nothing': expected a file or one of"),
