@@ -1,24 +1,24 @@
-"""What a number or a choice that somebody gave has to be."""
+"""Validate arguments, and raise InputError with the values that were expected."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import difflib
+from collections.abc import Collection, Iterable
+from numbers import Integral, Real
 from typing import Any
-
-import numpy as np
 
 from featx.errors import InputError
 
-__all__ = ["check_choice", "check_integer", "check_jobs"]
+__all__ = ["check_choice", "check_integer", "check_jobs", "is_missing", "suggest"]
 
 
 def check_integer(name: str, value: Any, least: int = 1) -> int:
-    """Give an integer of at least ``least`` as Python's own.
+    """Return ``value`` as a Python int.
 
     Raises
     ------
     InputError
-        When it is another number, or none.
+        If it is not an integer of at least ``least``.
 
     Examples
     --------
@@ -35,12 +35,12 @@ def check_integer(name: str, value: Any, least: int = 1) -> int:
 
 
 def check_jobs(value: Any) -> int:
-    """Give a number of workers in joblib's terms as Python's own integer.
+    """Return a number of workers, counted as joblib counts them, as a Python int.
 
     Raises
     ------
     InputError
-        When it is 0, or no integer.
+        If it is 0 or not an integer.
 
     Examples
     --------
@@ -54,19 +54,70 @@ def check_jobs(value: Any) -> int:
 
 
 def check_choice(name: str, value: Any, choices: Collection[str]) -> None:
-    """Raise InputError when a value is none of the choices.
+    """Raise InputError if ``value`` is not one of the choices.
 
     Examples
     --------
     >>> from featx._validation import check_choice
-    >>> check_choice("crop", "left", ("center", "whole", "pad"))
+    >>> check_choice("crop", "centre", ("center", "whole", "pad"))
     Traceback (most recent call last):
-    featx.errors.InputError: crop='left': expected 'center', 'whole' or 'pad'
+    featx.errors.InputError: crop='centre': expected 'center', 'whole' or 'pad'; did you mean 'center'?
     """
     if not isinstance(value, str) or value not in choices:
-        *most, last = map(repr, choices)
-        raise InputError(f"{name}={value!r}: expected {', '.join(most)} or {last}")
+        *first, last = map(repr, choices)
+        raise InputError(f"{name}={value!r}: expected {', '.join(first)} or {last}{suggest(value, choices)}")
+
+
+def suggest(name: Any, names: Iterable[str]) -> str:
+    """Return a "did you mean" hint to append to an error message.
+
+    Parameters
+    ----------
+    name : object
+        The unknown name.
+    names : iterable of str
+        The known names.
+
+    Returns
+    -------
+    str
+        The most similar name as ``"; did you mean 'logistic_regression'?"``, or an empty string if
+        no name is similar. Abbreviations count as similar.
+
+    Examples
+    --------
+    >>> from featx._validation import suggest
+    >>> suggest("logreg", ["ridge", "logistic_regression"])
+    "; did you mean 'logistic_regression'?"
+    >>> suggest("average", ["max", "avg", "avgmax"])
+    "; did you mean 'avg'?"
+    >>> suggest("forest", ["max", "avg", "avgmax"])
+    ''
+    """
+    wanted = str(name).lower()
+    known = {candidate.lower(): candidate for candidate in names}
+    similar = difflib.get_close_matches(wanted, known, n=1) or [key for key in known if _abbreviates(wanted, key)]
+    return f"; did you mean {known[similar[0]]!r}?" if similar else ""
+
+
+def is_missing(value: Any) -> bool:
+    """Return True for None, NaN, and the missing values of pandas.
+
+    Examples
+    --------
+    >>> from featx._validation import is_missing
+    >>> is_missing(float("nan")), is_missing(None), is_missing(0), is_missing("")
+    (True, True, False, False)
+    """
+    # pandas' own raise an error when their truth is asked for
+    return value is None or type(value).__name__ in ("NAType", "NaTType") or (isinstance(value, Real) and value != value)
+
+
+def _abbreviates(short: str, name: str) -> bool:
+    """Return True if the letters of ``short``, three or more, stand in ``name`` in this order."""
+    letters = iter(name)
+    return len(short) > 2 and short[0] == name[:1] and all(letter in letters for letter in short)
 
 
 def _is_integer(value: Any) -> bool:
-    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+    return isinstance(value, Integral) and not isinstance(value, bool)

@@ -21,6 +21,8 @@ from typing import Any, TypeAlias
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 
+from featx.errors import UnreadableError
+
 __all__ = [
     "Deferred",
     "ImageLike",
@@ -56,10 +58,6 @@ _SIDEWAYS = (5, 6, 7, 8)
 _loading = [threading.Lock() for _ in range(64)]
 if hasattr(os, "register_at_fork"):  # a forked child must not wait for threads it does not have
     os.register_at_fork(after_in_child=lambda: _loading.__setitem__(slice(None), [threading.Lock() for _ in range(64)]))
-
-
-class UnreadableError(Exception):
-    """Why an image cannot be read. The engine turns it into a `Failure` with its position."""
 
 
 class Deferred(ABC):

@@ -133,7 +133,7 @@ MISTAKES = {
     "budget impossible": ("W/train --max-mb 0.001 --backbone efficientnet_lite0", "no candidate within max_ms=None"),
     "one image": ("W/train --max-images 1", "max_images=1: expected an integer of at least 2"),
     "plot is no image": ("W/train --plot x.pdf", "--plot x.pdf: expected a name ending in .png"),
-    "plot without folder": ("W/train --plot no/x.png", "there is no folder no"),
+    "plot without folder": ("W/train --plot no/x.png", "the folder no does not exist"),
     "plot is a source": ("P --plot W/train/bag/FIRST", "is one of the images"),
     "one class": ("one.csv --target y", "every labelled image is of class ant"),
     "single images": ("single.csv --target y", "classes have a single image"),
