@@ -110,7 +110,9 @@ def is_missing(value: Any) -> bool:
     (True, True, False, False)
     """
     # pandas' own raise an error when their truth is asked for
-    return value is None or type(value).__name__ in ("NAType", "NaTType") or (isinstance(value, Real) and value != value)
+    return (
+        value is None or type(value).__name__ in ("NAType", "NaTType") or (isinstance(value, Real) and value != value)
+    )
 
 
 def _abbreviates(short: str, name: str) -> bool:

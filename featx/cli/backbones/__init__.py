@@ -10,7 +10,7 @@ from typing import Any
 from featx.backbones.catalogue import list_here, models_dir
 from featx.backbones.download import is_reference
 from featx.backbones.zoo import KNOWN, find_known
-from featx.cli.backbones import export, pull, quantize, show, verify, wrap
+from featx.cli.backbones import show
 from featx.cli.options import add_actions, add_command, note
 
 EXAMPLE = """\
@@ -19,7 +19,14 @@ EXAMPLE = """\
   featx backbones show efficientnet_lite0
   featx backbones export timm:resnet18.a1_in1k --weights resnet18.safetensors"""
 
-ACTIONS = (show, export, wrap, pull, quantize, verify)
+ACTIONS = {
+    "show": "print what a backbone says of itself, and check it",
+    "export": "make a backbone of one of timm's networks",
+    "wrap": "make a backbone of an ONNX file from elsewhere",
+    "pull": "fetch a backbone of the hub or of an address",
+    "quantize": "make an int8 copy of a backbone",
+    "verify": "run the canonical check of every backbone on every provider",
+}
 
 
 def add(commands: Any) -> argparse.ArgumentParser:
@@ -31,15 +38,12 @@ def add(commands: Any) -> argparse.ArgumentParser:
     parser.add_argument("--max-features", type=int, metavar="N", help="length of a row")
     parser.add_argument("--min-top1", type=float, metavar="X", help="published ImageNet accuracy in percent")
     parser.add_argument("--here", action="store_true", help="only what needs no making")
-    add_actions(parser, ACTIONS, required=False)
+    add_actions(parser, __name__, ACTIONS, required=False)
     return parser
 
 
 def run(options: argparse.Namespace) -> None:
-    """List them, or do what the action says."""
-    if action := getattr(options, "action", None):
-        action(options)
-        return
+    """List them."""
     rows = [row for row in _rows() if _is_wanted(row, options)]
     if options.json:
         print(json.dumps(rows, indent=1))
