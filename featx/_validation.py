@@ -65,11 +65,12 @@ def check_choice(name: str, value: Any, choices: Collection[str]) -> None:
     """
     if not isinstance(value, str) or value not in choices:
         *first, last = map(repr, choices)
-        raise InputError(f"{name}={value!r}: expected {', '.join(first)} or {last}{suggest(value, choices)}")
+        hint = suggest(value, choices).rstrip()
+        raise InputError(f"{name}={value!r}: expected {', '.join(first)} or {last}{hint and f'; {hint}'}")
 
 
 def suggest(name: Any, names: Iterable[str]) -> str:
-    """Return a "did you mean" hint to append to an error message.
+    """Return a "did you mean" hint for an error message.
 
     Parameters
     ----------
@@ -81,44 +82,46 @@ def suggest(name: Any, names: Iterable[str]) -> str:
     Returns
     -------
     str
-        The most similar name as ``"; did you mean 'logistic_regression'?"``, or an empty string if
-        no name is similar. Abbreviations count as similar.
+        A hint such as ``"did you mean 'stage3'? "`` with the most similar name, or an empty string
+        if no name is similar. Abbreviations are similar.
 
     Examples
     --------
     >>> from featx._validation import suggest
-    >>> suggest("logreg", ["ridge", "logistic_regression"])
-    "; did you mean 'logistic_regression'?"
-    >>> suggest("average", ["max", "avg", "avgmax"])
-    "; did you mean 'avg'?"
+    >>> suggest("logreg", ["ridge", "logistic_regression"]) + "see featx fit --help"
+    "did you mean 'logistic_regression'? see featx fit --help"
     >>> suggest("forest", ["max", "avg", "avgmax"])
     ''
     """
     wanted = str(name).lower()
     known = {candidate.lower(): candidate for candidate in names}
-    similar = difflib.get_close_matches(wanted, known, n=1) or [key for key in known if _abbreviates(wanted, key)]
-    return f"; did you mean {known[similar[0]]!r}?" if similar else ""
+    cutoff = 0.7 if len(wanted) > 5 else 0.6  # one slip weighs more in a short name: fti
+    similar = difflib.get_close_matches(wanted, known, n=1, cutoff=cutoff)
+    similar = similar or [key for key in known if _abbreviates(wanted, key) or _abbreviates(key, wanted)]
+    return f"did you mean {known[similar[0]]!r}? " if similar else ""
+
+
+def _abbreviates(short: str, name: str) -> bool:
+    """Return True if ``short`` has three letters or more, and ``name`` has them in this order."""
+    letters = iter(name)
+    return len(short) > 2 and short[0] == name[:1] and all(letter in letters for letter in short)
 
 
 def is_missing(value: Any) -> bool:
-    """Return True for None, NaN, and the missing values of pandas.
+    """Return True for None, NaN, NaT, pandas' NA, and text or bytes that are empty or blank.
 
     Examples
     --------
     >>> from featx._validation import is_missing
-    >>> is_missing(float("nan")), is_missing(None), is_missing(0), is_missing("")
-    (True, True, False, False)
+    >>> is_missing(" "), is_missing(float("nan")), is_missing(None), is_missing(0)
+    (True, True, True, False)
     """
-    # pandas' own raise an error when their truth is asked for
-    return (
-        value is None or type(value).__name__ in ("NAType", "NaTType") or (isinstance(value, Real) and value != value)
-    )
-
-
-def _abbreviates(short: str, name: str) -> bool:
-    """Return True if the letters of ``short``, three or more, stand in ``name`` in this order."""
-    letters = iter(name)
-    return len(short) > 2 and short[0] == name[:1] and all(letter in letters for letter in short)
+    if isinstance(value, (str, bytes)):
+        return not value.strip()
+    kind = type(value).__name__
+    if value is None or kind in ("NAType", "NaTType"):  # pandas' own have no truth when compared
+        return True
+    return (isinstance(value, Real) or kind in ("datetime64", "timedelta64")) and bool(value != value)
 
 
 def _is_integer(value: Any) -> bool:

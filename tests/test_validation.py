@@ -49,22 +49,37 @@ def test_a_choice_is_checked_and_the_nearest_is_suggested():
         ("lda", "lda"),
         ("random_forrest", "random_forest"),
         ("svm", "rbf_svm"),
+        ("ranfor", "random_forest"),
         ("perceptron", ""),
         ("rbf_smv", "rbf_svm"),
     ],
 )
 def test_names_that_people_type(name, meant):
     names = [*HEADS, "lda"]
-    assert suggest(name, names) == (f"; did you mean {meant!r}?" if meant else "")
+    assert suggest(name, names) == (f"did you mean {meant!r}? " if meant else "")
 
 
 @pytest.mark.parametrize(
-    "value", [None, float("nan"), np.nan, np.float32("nan"), np.float16("nan"), pd.NA, pd.NaT], ids=repr
+    "value",
+    [
+        None,
+        float("nan"),
+        np.nan,
+        np.float32("nan"),
+        np.float16("nan"),
+        np.datetime64("NaT"),
+        pd.NA,
+        pd.NaT,
+        "",
+        " ",
+        b"",
+    ],
+    ids=repr,
 )
 def test_missing(value):
     assert is_missing(value)
 
 
-@pytest.mark.parametrize("value", ["", "nan", 0, 0.0, False, b"", np.zeros(3), [None], datetime.date(2026, 1, 1)])
+@pytest.mark.parametrize("value", ["nan", 0, 0.0, False, b"0", np.zeros(3), [None], datetime.date(2026, 1, 1)])
 def test_not_missing(value):
     assert not is_missing(value)

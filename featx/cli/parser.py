@@ -33,8 +33,8 @@ class CommandParser(argparse.ArgumentParser):
     def describe_unknown(self, arguments: Sequence[str]) -> str:
         """Return an error message for arguments that were not recognized, or an empty string if there are none."""
         options = [option for option in self._option_string_actions if option.startswith("--")]
-        hint = "".join(suggest(option, options) for option in self._find_unknown(arguments)[:1])
-        return f"unrecognized arguments: {' '.join(arguments)}{hint}" if arguments else ""
+        hint = "".join(suggest(option, options) for option in self._find_unknown(arguments)[:1]).rstrip()
+        return f"unrecognized arguments: {' '.join(arguments)}{hint and f'; {hint}'}" if arguments else ""
 
     def _find_unknown(self, arguments: Sequence[str]) -> list[str]:
         names = [argument.partition("=")[0] for argument in arguments if argument[:2] == "--" != argument]
@@ -70,10 +70,11 @@ class CommandParser(argparse.ArgumentParser):
         if action.choices is None or value in action.choices:
             return
         if isinstance(action, _Commands):
-            self.error(f"unknown {str(action.metavar).lower()} {value!r}{suggest(value, action.choices)}")
+            hint = suggest(value, action.choices).rstrip()
+            self.error(f"unknown {str(action.metavar).lower()} {value!r}{hint and f'; {hint}'}")
         choices = ", ".join(map(str, action.choices))
         hint = suggest(value, map(str, action.choices))
-        raise argparse.ArgumentError(action, f"invalid choice: {value!r}{hint} (choose from {choices})")
+        raise argparse.ArgumentError(action, f"invalid choice: {value!r}; {hint}choose from {choices}")
 
 
 class _Commands(argparse._SubParsersAction):  # type: ignore[type-arg]  # no generic at run time
