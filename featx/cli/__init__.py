@@ -123,19 +123,19 @@ def _show_warning(message: Warning | str, category: type[Warning], *_: Any, **__
 
 @contextmanager
 def _ending_soon_on_interrupt() -> Iterator[None]:
-    """Let Ctrl-C end within two seconds, even inside compiled code that checks for nothing.
+    """Let Ctrl-C end the process within two seconds, even inside compiled code that checks for no signal.
 
-    Python's own handler waits for such code to return; the wakeup descriptor is
-    written to at once, and a thread of its own can act on it.
+    Python's handler waits for such code to return. The wakeup descriptor is written to at once,
+    and a thread that reads it can end the process.
     """
-    if threading.current_thread() is not threading.main_thread() or os.name == "nt":  # there it takes a socket
+    if threading.current_thread() is not threading.main_thread() or os.name == "nt":  # Windows needs a socket
         yield
         return
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
 
     def watch() -> None:
-        signals = iter(lambda: os.read(reading, 1), b"")  # ends when the other side is closed
+        signals = iter(lambda: os.read(reading, 1), b"")  # ends when the other end is closed
         interrupted = bytes([signal.SIGINT]) in signals
         os.close(reading)
         if interrupted:

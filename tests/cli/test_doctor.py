@@ -2,8 +2,6 @@
 
 import json
 import os
-import subprocess
-import sys
 from types import SimpleNamespace
 
 import pytest
@@ -32,8 +30,10 @@ def look(name):
     return list(CHECKS[name]())
 
 
-def test_this_machine_is_looked_at_and_every_check_says_something():
-    findings = list(examine())
+def test_the_command_examines_this_machine(featx):
+    ran = featx("doctor", "--json")
+    assert (ran.code, ran.err) == (0, "")
+    findings = [Finding(**finding) for finding in json.loads(ran.out)]
     assert {finding.check for finding in findings} == set(CHECKS)
     assert all(finding.level in ("ok", "note", "problem") and finding.text for finding in findings)
     assert all(finding.command for finding in findings if finding.level == "problem")
@@ -169,6 +169,17 @@ def test_broken_backbones_and_folders(monkeypatch, tmp_path):
     assert "FEATX_BACKBONES" in finding.command
 
 
+def test_extras(installed):
+    installed({"matplotlib": "3.10", "ray": "2.60"})
+    (finding,) = look("extras")
+    assert finding.level == "ok"
+    present, missing = finding.text.split("; ")
+    assert present == "extras: plot, ray"
+    assert {"remote", "dask", "pandas", "parquet", "hub", "deploy", "serve", "export"} == set(
+        missing.removeprefix("not installed: ").split(", ")
+    )
+
+
 def test_a_check_that_fails_is_a_finding(monkeypatch):
     monkeypatch.setattr(doctor, "CHECKS", {"odd": lambda: 1 / 0})
     (finding,) = examine()
@@ -188,8 +199,3 @@ def test_the_command_prints_the_commands_and_fails_on_a_problem(featx, monkeypat
     assert json.loads(featx("doctor", "--json").out) == [
         {"check": "a", "level": "problem", "text": "bad", "command": "mend"}
     ]
-
-
-def test_it_runs_as_a_program():
-    done = subprocess.run([sys.executable, "-m", "featx", "doctor"], capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stdout

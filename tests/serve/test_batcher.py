@@ -9,7 +9,7 @@ from featx.serve.batcher import Batcher, _QueueFullError
 
 
 class Gate:
-    """Answers that wait until the gate is opened; remembers every batch."""
+    """A function that waits until the gate is opened, and remembers every batch."""
 
     def __init__(self):
         self.open, self.busy, self.batches = threading.Event(), threading.Semaphore(0), []
@@ -23,7 +23,7 @@ class Gate:
 
 @pytest.fixture
 def gated():
-    """Two workers, each held up by an item of its own."""
+    """Two workers, each blocked by one item."""
     gate = Gate()
     batcher = Batcher(gate, n_workers=2, batch_size=8, max_waiting=40)
     first = batcher.submit([1, 2])

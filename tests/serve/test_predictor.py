@@ -120,7 +120,7 @@ def encode(kind, size=(20, 20)):
 
 
 def claim(width, height):
-    """A PNG whose header claims a size, and nothing behind."""
+    """Return a PNG with a header that claims a size, and no pixels."""
     chunks = [b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0), b"IDAT"]
     framed = [struct.pack(">I", len(c) - 4) + c + struct.pack(">I", zlib.crc32(c)) for c in chunks]
     return b"\x89PNG\r\n\x1a\n" + b"".join(framed)

@@ -1,4 +1,4 @@
-"""``featx serve`` as a client sees it: a real process, real images."""
+"""``featx serve`` in a real process, with real images."""
 
 import time
 from concurrent.futures import ThreadPoolExecutor

@@ -121,9 +121,9 @@ def test_a_port_that_is_taken_is_one_line(model, capsys):
     ("options", "why"),
     [
         (["--port", "65536"], "argument --port: '65536': expected a number from 0"),
-        (["--queue", "3"], "--queue 3: expected at least --max-images (32)"),
+        (["--queue", "3"], "--queue 3: expected at least --max-images 32"),
         (["--max-body", "-1"], "--max-body -1: expected a number above 0"),
-        (["--host", "no such host"], "--host no such host: no such address"),
+        (["--host", "no such host"], "--host 'no such host': no such address"),
     ],
 )
 def test_other_mistakes(model, capsys, options, why):
