@@ -1,4 +1,4 @@
-"""``featx``, and ``python -m featx``."""
+"""Start the command line: ``featx``, or ``python -m featx``."""
 
 import sys
 
@@ -6,7 +6,7 @@ __all__ = ["run"]
 
 
 def run() -> int:
-    """Run the command line; Ctrl-C is also heard in the second that its imports take."""
+    """Run the command line; Ctrl-C during its imports ends it without a traceback."""
     try:
         from featx.cli import main
 

@@ -1,4 +1,4 @@
-"""Write a file whole or not at all."""
+"""Write files completely or not at all."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _unfinished: set[Path] = set()
 
 @contextmanager
 def write_whole(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Give a scratch path to write to, and move it to ``path`` at the end.
+    """Yield a scratch path to write to, and rename it to ``path`` at the end.
 
-    The scratch file lies in the same folder, has the same suffix, reaches the
-    disk before it is renamed, and goes away when the block raises. A file that
-    is replaced keeps its permissions; a link keeps pointing where it did.
+    The scratch file lies in the same folder, has the same suffix, and is synced to disk before it
+    is renamed. It is removed if the block raises. A file that is replaced keeps its permissions,
+    and a link keeps its target.
 
     Examples
     --------
@@ -40,7 +40,7 @@ def write_whole(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 @contextmanager
 def write_together(*paths: str | os.PathLike[str]) -> Iterator[tuple[Path, ...]]:
-    """Do the same for files that belong together: all are complete before the first is renamed."""
+    """Write files that belong together as `write_whole` does; all are complete before the first is renamed."""
     for path in paths:
         check_writable(path)
     targets = [Path(os.path.realpath(path)) for path in paths]
@@ -62,24 +62,24 @@ def write_together(*paths: str | os.PathLike[str]) -> Iterator[tuple[Path, ...]]
 
 
 def check_writable(path: str | os.PathLike[str]) -> None:
-    """Raise InputError now if a file cannot be written at ``path`` later.
+    """Raise InputError if no file can be written at ``path``.
 
-    Called before long work, so that nobody waits for a result with no place to go.
+    Call this before long work, so that its result is not lost.
     """
     target = Path(path)
     if target.is_dir():
-        raise InputError(f"{target}: is a folder; give the name of a file")
+        raise InputError(f"{target}: is a folder; expected a file name")
     if target.exists() and not os.access(target, os.W_OK):
-        raise InputError(f"{target}: is there and not writable for this user; give another name or chmod it")
+        raise InputError(f"{target}: exists and is not writable for this user; choose another name or chmod it")
     folder = Path(os.path.realpath(target)).parent
     if not folder.is_dir():
-        raise InputError(f"{target}: there is no folder {target.parent}; make it first")
+        raise InputError(f"{target}: the folder {target.parent} does not exist; create it first")
     if not os.access(folder, os.W_OK):
         raise InputError(f"{target}: the folder {target.parent} is not writable for this user")
 
 
 def discard_unfinished() -> None:
-    """Remove every scratch file that this process has open, before it ends abruptly."""
+    """Remove all scratch files of this process, before it ends abruptly."""
     for scratch in list(_unfinished):
         with suppress(OSError):
             scratch.unlink(missing_ok=True)

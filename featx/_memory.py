@@ -1,4 +1,4 @@
-"""How much memory this process may still take: the machine's, a container's and the process's own limits."""
+"""Find how much memory is available to this process, within the limits of containers and ``ulimit``."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ _CGROUPS = Path("/sys/fs/cgroup")
 
 
 def available_memory() -> int | None:
-    """Tell how many bytes this process may still take.
+    """Return the number of bytes that this process can still allocate.
 
     Returns
     -------
     int or None
-        The least of what the machine has free, what the limits of the containers around it
-        leave, and what the process's own limits (``ulimit -v``, ``ulimit -d``) leave; None where
-        the system tells nothing.
+        The smallest of three numbers: the free memory of the machine, the rest of the limits of the
+        containers around the process, and the rest of its own limits (``ulimit -v``, ``ulimit -d``).
+        None if the system reports none of them.
 
     Examples
     --------
@@ -30,8 +30,8 @@ def available_memory() -> int | None:
     >>> available_memory() > 1_000_000
     True
     """
-    found = [*_machine(), *_containers(), *_process()]
-    return max(0, min(found)) if found else None
+    limits = [*_machine(), *_containers(), *_process()]
+    return max(0, min(limits)) if limits else None
 
 
 def _machine() -> Iterator[int]:
@@ -39,12 +39,12 @@ def _machine() -> Iterator[int]:
         fields = dict(line.split(":", 1) for line in (_PROC / "meminfo").read_text().splitlines())
         yield int(fields["MemAvailable"].split()[0]) * 1024
         return
-    with suppress(OSError, ValueError, AttributeError):  # no Linux: all that it has, of which half may be taken
+    with suppress(OSError, ValueError, AttributeError):  # not Linux: half of the installed memory
         yield os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
 
 
 def _containers() -> Iterator[int]:
-    """Give what each control group that this process is in leaves, of either version."""
+    """Yield the rest of the limit of each control group around this process (cgroup versions 1 and 2)."""
     with suppress(OSError):
         for line in (_PROC / "self" / "cgroup").read_text().splitlines():
             _, controllers, path = line.split(":", 2)
@@ -56,18 +56,21 @@ def _containers() -> Iterator[int]:
 
 
 def _groups(root: Path, path: str, limit: str, used: str, reclaimable: str) -> Iterator[int]:
-    """Give what is left in a group and in those around it; inside a container the path may lead nowhere."""
+    """Yield the rest of the limit of a group and of each of its parents.
+
+    Inside a container the path may not exist, since it is the host's.
+    """
     inner = root / path.lstrip("/")
     for group in (inner, *inner.parents):
         if group != root and root not in group.parents:
             return
-        with suppress(OSError, ValueError):  # "max" is no limit
-            most, now = int((group / limit).read_text()), int((group / used).read_text())
-            yield most - now + _file_cache(group, reclaimable)
+        with suppress(OSError, ValueError):  # "max" means no limit
+            allowed, taken = int((group / limit).read_text()), int((group / used).read_text())
+            yield allowed - taken + _file_cache(group, reclaimable)
 
 
 def _file_cache(group: Path, name: str) -> int:
-    """Give what of a group's memory are pages of files, which the kernel takes back when asked for more."""
+    """Return the bytes of a group's cached file pages, which the kernel frees on demand."""
     with suppress(OSError, ValueError, KeyError):
         return int(dict(line.split() for line in (group / "memory.stat").read_text().splitlines())[name])
     return 0

@@ -1,4 +1,4 @@
-"""The one way to reach a package that only an extra brings."""
+"""Import the packages that only an extra installs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["import_optional", "installed_version"]
 
 
 def import_optional(module: str, extra: str) -> Any:
-    """Import ``module`` or say which extra brings it.
+    """Import a module, or raise an error that names the extra to install.
 
     Parameters
     ----------
@@ -29,8 +29,8 @@ def import_optional(module: str, extra: str) -> Any:
     Raises
     ------
     MissingDependencyError
-        When the package is not installed. A package that is there but fails
-        while importing raises its own error.
+        If the package is not installed. An installed package that fails while
+        it is imported raises its own error.
     """
     package = module.partition(".")[0]
     try:
@@ -42,7 +42,7 @@ def import_optional(module: str, extra: str) -> Any:
 
 
 def installed_version(distribution: str) -> str | None:
-    """Give the version of an installed distribution; None when it is not."""
+    """Return the version of an installed distribution, or None if it is not installed."""
     try:
         return metadata.version(distribution)
     except metadata.PackageNotFoundError:

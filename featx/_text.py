@@ -1,28 +1,27 @@
-"""Text as it may be printed: on one line, and nothing in it that a terminal obeys."""
+"""Escape untrusted text so that it is safe to print on one line."""
 
 from __future__ import annotations
 
 import unicodedata
 from typing import Any
 
-__all__ = ["printable"]
+__all__ = ["one_line", "printable"]
 
 _JOINERS = "\u200c\u200d"  # they shape words and emoji, and move nothing
 
 
 def printable(value: Any) -> str:
-    r"""Escape what starts a line, what a terminal would obey, and bytes that are no text.
+    r"""Escape line ends, the control characters that a terminal obeys, and lone surrogates.
 
     Parameters
     ----------
     value : object
-        A file's name, a label or a message; what is no string is made one.
+        A file name, a label or a message; other types are converted with `str`.
 
     Returns
     -------
     str
-        The same text with its control and formatting characters, line ends and lone surrogates escaped as in
-        Python's `ascii`.
+        The text on one line; unsafe characters are escaped as in Python's `ascii`.
 
     Examples
     --------
@@ -31,6 +30,18 @@ def printable(value: Any) -> str:
     été\x1b[2J\n.jpg
     """
     return "".join(letter if _is_harmless(letter) else ascii(letter)[1:-1] for letter in str(value))
+
+
+def one_line(value: Any) -> str:
+    r"""Join the lines of a message, and escape it as `printable` does.
+
+    Examples
+    --------
+    >>> from featx._text import one_line
+    >>> print(one_line("the graph is malformed\n  at node 3"))
+    the graph is malformed at node 3
+    """
+    return printable(" ".join(str(value).split()))
 
 
 def _is_harmless(letter: str) -> bool:

@@ -1,12 +1,11 @@
-"""What a number or a choice that somebody gave has to be."""
+"""Validate arguments, and raise InputError with the values that were expected."""
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Collection, Iterable
+from numbers import Integral, Real
 from typing import Any
-
-import numpy as np
 
 from featx.errors import InputError
 
@@ -14,12 +13,12 @@ __all__ = ["check_choice", "check_integer", "check_jobs", "is_missing", "suggest
 
 
 def check_integer(name: str, value: Any, least: int = 1) -> int:
-    """Give an integer of at least ``least`` as Python's own.
+    """Return ``value`` as a Python int.
 
     Raises
     ------
     InputError
-        When it is another number, or none.
+        If it is not an integer of at least ``least``.
 
     Examples
     --------
@@ -36,12 +35,12 @@ def check_integer(name: str, value: Any, least: int = 1) -> int:
 
 
 def check_jobs(value: Any) -> int:
-    """Give a number of workers in joblib's terms as Python's own integer.
+    """Return a number of workers, counted as joblib counts them, as a Python int.
 
     Raises
     ------
     InputError
-        When it is 0, or no integer.
+        If it is 0 or not an integer.
 
     Examples
     --------
@@ -55,18 +54,57 @@ def check_jobs(value: Any) -> int:
 
 
 def check_choice(name: str, value: Any, choices: Collection[str]) -> None:
-    """Raise InputError when a value is none of the choices.
+    """Raise InputError if ``value`` is not one of the choices.
 
     Examples
     --------
     >>> from featx._validation import check_choice
-    >>> check_choice("crop", "left", ("center", "whole", "pad"))
+    >>> check_choice("crop", "centre", ("center", "whole", "pad"))
     Traceback (most recent call last):
-    featx.errors.InputError: crop='left': expected 'center', 'whole' or 'pad'
+    featx.errors.InputError: crop='centre': expected 'center', 'whole' or 'pad'; did you mean 'center'?
     """
     if not isinstance(value, str) or value not in choices:
-        *most, last = map(repr, choices)
-        raise InputError(f"{name}={value!r}: expected {', '.join(most)} or {last}")
+        *first, last = map(repr, choices)
+        hint = suggest(value, choices).rstrip()
+        raise InputError(f"{name}={value!r}: expected {', '.join(first)} or {last}{hint and f'; {hint}'}")
+
+
+def suggest(name: Any, names: Iterable[str]) -> str:
+    """Return a "did you mean" hint for an error message.
+
+    Parameters
+    ----------
+    name : object
+        The unknown name.
+    names : iterable of str
+        The known names.
+
+    Returns
+    -------
+    str
+        A hint such as ``"did you mean 'stage3'? "`` with the most similar name, or an empty string
+        if no name is similar. Abbreviations are similar.
+
+    Examples
+    --------
+    >>> from featx._validation import suggest
+    >>> suggest("logreg", ["ridge", "logistic_regression"]) + "see featx fit --help"
+    "did you mean 'logistic_regression'? see featx fit --help"
+    >>> suggest("forest", ["max", "avg", "avgmax"])
+    ''
+    """
+    wanted = str(name).lower()
+    known = {candidate.lower(): candidate for candidate in names}
+    cutoff = 0.7 if len(wanted) > 5 else 0.6  # one slip weighs more in a short name: fti
+    similar = difflib.get_close_matches(wanted, known, n=1, cutoff=cutoff)
+    similar = similar or [key for key in known if _abbreviates(wanted, key) or _abbreviates(key, wanted)]
+    return f"did you mean {known[similar[0]]!r}? " if similar else ""
+
+
+def _abbreviates(short: str, name: str) -> bool:
+    """Return True if ``short`` has three letters or more, and ``name`` has them in this order."""
+    letters = iter(name)
+    return len(short) > 2 and short[0] == name[:1] and all(letter in letters for letter in short)
 
 
 def is_missing(value: Any) -> bool:
@@ -75,32 +113,16 @@ def is_missing(value: Any) -> bool:
     Examples
     --------
     >>> from featx._validation import is_missing
-    >>> is_missing(" "), is_missing(float("nan")), is_missing(0)
-    (True, True, False)
+    >>> is_missing(" "), is_missing(float("nan")), is_missing(None), is_missing(0)
+    (True, True, True, False)
     """
     if isinstance(value, (str, bytes)):
         return not value.strip()
-    if isinstance(value, (float, np.floating)):
-        return bool(np.isnan(value))
-    return value is None or type(value).__name__ in ("NAType", "NaTType") or _is_not_a_time(value)
-
-
-def _is_not_a_time(value: Any) -> bool:
-    return isinstance(value, (np.datetime64, np.timedelta64)) and bool(np.isnat(value))
-
-
-def suggest(name: object, names: Iterable[str]) -> str:
-    """Return ``"did you mean 'stage3'? "`` if some names are close to ``name``, and an empty string otherwise.
-
-    Examples
-    --------
-    >>> from featx._validation import suggest
-    >>> suggest("stag3", ["stem", "stage3", "head"]) + "layers: stem, stage3, head"
-    "did you mean 'stage3'? layers: stem, stage3, head"
-    """
-    close = difflib.get_close_matches(str(name), list(names), cutoff=0.7)
-    return f"did you mean {' or '.join(map(repr, close))}? " if close else ""
+    kind = type(value).__name__
+    if value is None or kind in ("NAType", "NaTType"):  # pandas' own have no truth when compared
+        return True
+    return (isinstance(value, Real) or kind in ("datetime64", "timedelta64")) and bool(value != value)
 
 
 def _is_integer(value: Any) -> bool:
-    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+    return isinstance(value, Integral) and not isinstance(value, bool)

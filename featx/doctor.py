@@ -1,4 +1,4 @@
-"""Find what is wrong with this installation, and the command that mends it."""
+"""Find problems of this installation, and the commands that fix them."""
 
 from __future__ import annotations
 
@@ -12,14 +12,16 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import joblib
 import numpy as np
 
 from featx._optional import installed_version as _version
+from featx._text import one_line
 from featx.backbones import list_backbones, open_backbone, tap
 from featx.backbones.catalogue import cache_dir
 from featx.backbones.file import canonical_pixels
@@ -30,19 +32,20 @@ from featx.session import REINSTALL_GPU, Session, list_devices
 __all__ = ["CHECKS", "Finding", "examine"]
 
 
-class Finding(NamedTuple):
-    """One thing that was looked at.
+@dataclass(frozen=True)
+class Finding:
+    """The result of one check.
 
     Parameters
     ----------
     check : str
-        What was looked at.
+        Name of the check.
     level : {"ok", "note", "problem"}
-        A note costs speed or a feature; a problem gives errors or wrong features.
+        A note costs speed or a feature. A problem gives errors or wrong features.
     text : str
-        What was found.
+        Description.
     command : str
-        What mends it; empty when there is nothing to mend.
+        Command that fixes it; empty if there is nothing to fix.
     """
 
     check: str
@@ -52,7 +55,7 @@ class Finding(NamedTuple):
 
 
 def examine() -> Iterator[Finding]:
-    """Look at everything, one finding after the other.
+    """Run all checks.
 
     Yields
     ------
@@ -67,9 +70,9 @@ def examine() -> Iterator[Finding]:
     for name, check in CHECKS.items():
         try:
             for finding in check():
-                yield finding._replace(check=name)
-        except Exception as error:  # a check that fails says something as well
-            text = f"{type(error).__name__}: {' '.join(str(error).split())}"
+                yield replace(finding, check=name)
+        except Exception as error:  # a check that fails is a finding
+            text = f"{type(error).__name__}: {one_line(error)}"
             yield Finding(name, "problem", text, 'pip install --force-reinstall "featx[cpu]"')
 
 
@@ -85,12 +88,12 @@ def _onnxruntime_packages() -> Iterable[Finding]:
         yield Finding(
             "",
             "problem",
-            "onnxruntime and onnxruntime-gpu are both installed; they share files, and one overwrote the other",
-            f'{REINSTALL_GPU}   # or, without a card, the same with "featx[cpu]"',
+            "onnxruntime and onnxruntime-gpu are both installed; they share files, and one has overwritten the other",
+            f'{REINSTALL_GPU}   # without a GPU, use "featx[cpu]" instead',
         )
         return
     if not installed:
-        yield Finding("", "problem", "no onnxruntime is installed", 'pip install "featx[cpu]"')
+        yield Finding("", "problem", "onnxruntime is not installed", 'pip install "featx[cpu]"')
         return
     try:
         list_devices()
@@ -100,28 +103,27 @@ def _onnxruntime_packages() -> Iterable[Finding]:
     yield Finding("", "ok", f"{installed[0]} {_version(installed[0])}, devices: {', '.join(list_devices())}")
 
 
-def _card() -> Iterable[Finding]:
-    """Compare the card's driver, and the libraries that pip installed, with what the build needs."""
+def _gpu() -> Iterable[Finding]:
+    """Check the GPU's driver and the installed CUDA libraries against this build of onnxruntime."""
     driver = _nvidia_smi()
     if driver is None:
         if "cuda" in list_devices():
-            yield Finding(
-                "", "problem", "this onnxruntime is built for CUDA and nvidia-smi finds no card", _CPU_INSTEAD
-            )
+            text = "this onnxruntime is built for CUDA, and nvidia-smi finds no GPU"
+            yield Finding("", "problem", text, _CPU_INSTEAD)
         else:
-            yield Finding("", "ok", "no NVIDIA card, and none is needed")
+            yield Finding("", "ok", "no NVIDIA GPU, and this onnxruntime needs none")
         return
     name, highest = driver
     if "cuda" not in list_devices():
-        text = f"{name} is here, and the installed onnxruntime has no CUDA"
+        text = f"{name} is present, but the installed onnxruntime does not support CUDA"
         yield Finding("", "note", text, REINSTALL_GPU)
         return
     if highest < _CUDA:
-        most = f"its driver runs CUDA {highest[0]}.{highest[1]} at most"
-        text = f"{name}: {most}, and onnxruntime-gpu is built for CUDA {_CUDA[0]}"
+        limit = f"its driver supports CUDA up to {highest[0]}.{highest[1]}"
+        text = f"{name}: {limit}, and onnxruntime-gpu is built for CUDA {_CUDA[0]}"
         yield Finding("", "problem", text, "update the NVIDIA driver (570 or later), then restart")
         return
-    yield Finding("", "ok", f"{name}, driver good for CUDA {highest[0]}.{highest[1]}")
+    yield Finding("", "ok", f"{name}, the driver supports CUDA {highest[0]}.{highest[1]}")
     yield from _cuda_libraries()
 
 
@@ -136,15 +138,15 @@ def _cuda_libraries() -> Iterable[Finding]:
     )
     newer = [name for name in wheels if re.fullmatch(r"nvidia-(cublas|cuda-runtime)(-cu13)?", name)]
     if older and not newer:
-        text = f"libraries of CUDA 12 ({', '.join(older)}) under an onnxruntime-gpu that wants CUDA {_CUDA[0]}"
+        text = f"CUDA 12 libraries ({', '.join(older)}) are installed, and onnxruntime-gpu needs CUDA {_CUDA[0]}"
         yield Finding("", "problem", text, 'pip install "onnxruntime-gpu[cuda,cudnn]"')
     if not any(name.startswith("nvidia-cudnn") for name in wheels) and not _has_library("libcudnn.so.9"):
-        text = "cuDNN 9 is not installed; convolutions on CUDA need it"
+        text = "cuDNN 9 is not installed, and convolutions on CUDA need it"
         yield Finding("", "problem", text, 'pip install "onnxruntime-gpu[cudnn]"')
 
 
 def _devices() -> Iterable[Finding]:
-    """Open a real session on each device and run a real backbone there."""
+    """Open a session on each device, and run a backbone."""
     backbone = open_backbone("efficientnet_lite0")
     for device in list_devices():
         start = time.perf_counter()
@@ -152,15 +154,15 @@ def _devices() -> Iterable[Finding]:
             check = check_canonical(backbone, device)
         except FeatxError as error:
             reason, _, command = str(error).partition("; run: ")
-            yield Finding("", "problem", f"{device} is listed and cannot be used: {reason}", command or REINSTALL_GPU)
+            yield Finding("", "problem", f"{device} is listed but cannot be used: {reason}", command or REINSTALL_GPU)
             continue
         seconds = time.perf_counter() - start
         text = f"{check.device}: cosine {check.cosine:.8f} on the canonical image, {seconds:.1f} s to open and run"
         if check.passed:
             yield Finding("", "ok", text)
         else:
-            text += ": other features than where the backbone was made"
-            yield Finding("", "problem", text, 'device="cpu", or another release of onnxruntime')
+            text += ": features differ from those where the backbone was made"
+            yield Finding("", "problem", text, 'use device="cpu" or another release of onnxruntime')
 
 
 def _threads() -> Iterable[Finding]:
@@ -170,17 +172,19 @@ def _threads() -> Iterable[Finding]:
             os.sched_setaffinity(0, os.sched_getaffinity(0))
         except OSError as error:
             text = (
-                f"this container refuses thread affinity ({error.strerror}); featx does without, other programs may not"
+                f"this container refuses thread affinity ({error.strerror}); other programs may need it, featx does not"
             )
             yield Finding("", "note", text, "docker run --security-opt seccomp=unconfined ...")
     if allowed < cores:
-        yield Finding("", "ok", f"{allowed} of {cores} cores are this process's (affinity or the container's limit)")
+        yield Finding(
+            "", "ok", f"this process may use {allowed} of {cores} cores (affinity, or the limit of the container)"
+        )
     else:
         yield Finding("", "ok", f"{cores} cores")
 
 
 def _int8() -> Iterable[Finding]:
-    """Time the bundled network in both precisions, side by side."""
+    """Compare the speed of the bundled backbone in both precisions."""
     seconds = {"float32": _INFINITY, "int8": _INFINITY}
     sessions = {}
     for precision in seconds:
@@ -195,7 +199,7 @@ def _int8() -> Iterable[Finding]:
     ratio = seconds["float32"] / seconds["int8"]
     if ratio < 1:
         text = f"int8 is slower than float32 on this processor ({ratio:.1f} times as fast)"
-        yield Finding("", "note", text, 'leave precision at its default, or precision="float32"')
+        yield Finding("", "note", text, 'use precision="float32" or the default')
     else:
         yield Finding("", "ok", f"int8 runs {ratio:.1f} times as fast as float32 here")
 
@@ -208,7 +212,7 @@ def _backbones() -> Iterable[Finding]:
         path = next((path for path in files if str(error).startswith(f"{path}: ")), None)
         command = f"mv {shlex.quote(str(path))} {shlex.quote(f'{path}.broken')}" if path else "featx backbones verify"
         yield Finding("", "problem", str(error), command)
-    yield Finding("", "ok", f"{n} backbones can be named")
+    yield Finding("", "ok", f"{n} backbones are available")
 
 
 def _folders() -> Iterable[Finding]:
@@ -218,7 +222,7 @@ def _folders() -> Iterable[Finding]:
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        text = f"{folder} cannot be written ({error.strerror}); backbones are looked at anew in every process"
+        text = f"{folder} cannot be written ({error.strerror}); each process inspects the backbones again"
         yield Finding("", "note", text, "export FEATX_BACKBONES=/a/folder/of/yours")
         return
     free = shutil.disk_usage(folder).free
@@ -228,19 +232,25 @@ def _folders() -> Iterable[Finding]:
 
 def _extras() -> Iterable[Finding]:
     needed = {
-        **{"plot": "matplotlib", "parquet": "pyarrow", "lance": "pylance", "hub": "huggingface_hub"},
-        **{"deploy": "skl2onnx", "serve": "uvicorn", "export": "timm"},
+        **{
+            "plot": "matplotlib",
+            "pandas": "pandas",
+            "parquet": "pyarrow",
+            "remote": "fsspec",
+            "hub": "huggingface_hub",
+        },
+        **{"deploy": "skl2onnx", "serve": "uvicorn", "export": "timm", "dask": "distributed", "ray": "ray"},
     }
     missing = [extra for extra, package in needed.items() if not _version(package)]
     present = [extra for extra in needed if extra not in missing]
     yield Finding("", "ok", f"extras: {', '.join(present) or 'none'}; not installed: {', '.join(missing) or 'none'}")
 
 
-#: name -> what looks at it, in the order of reading.
+#: name -> function that yields findings, in the order of the report.
 CHECKS: dict[str, Callable[[], Iterable[Finding]]] = {
     "versions": _versions,
     "onnxruntime": _onnxruntime_packages,
-    "card": _card,
+    "gpu": _gpu,
     "devices": _devices,
     "threads": _threads,
     "int8": _int8,
@@ -255,7 +265,7 @@ _INFINITY = float("inf")
 
 
 def _nvidia_smi() -> tuple[str, tuple[int, int]] | None:
-    """Ask the driver for the card's name and the highest CUDA that it runs; None without a card."""
+    """Return the GPU's name and the highest CUDA version of its driver, or None without a GPU."""
     program = shutil.which("nvidia-smi")
     if program is None:
         return None
@@ -265,8 +275,8 @@ def _nvidia_smi() -> tuple[str, tuple[int, int]] | None:
         name = subprocess.run(query, capture_output=True, text=True, timeout=30, check=True).stdout
     except (OSError, subprocess.SubprocessError):
         return None
-    found = re.search(r"CUDA Version:\s*(\d+)\.(\d+)", text)
-    return (name.splitlines() or ["a card"])[0].strip(), (int(found[1]), int(found[2])) if found else (0, 0)
+    version = re.search(r"CUDA Version:\s*(\d+)\.(\d+)", text)
+    return (name.splitlines() or ["a GPU"])[0].strip(), (int(version[1]), int(version[2])) if version else (0, 0)
 
 
 def _has_library(name: str) -> bool:

@@ -1,23 +1,24 @@
-"""Every error featx raises on purpose, in one tree.
+"""Every error that featx raises on purpose, in one tree.
 
     FeatxError
-    ├── InputError (ValueError)                an argument or a file that cannot be used as given
-    │   ├── ImageError                       one image that cannot be read; knows position and path
-    │   ├── SourceError                        a folder, glob or table that cannot be read as images
-    │   └── FeaturesChangedError               a parameter that changes values was set after fit
-    ├── BackboneError (ValueError)             a backbone that is missing, malformed or another one
+    ├── InputError (ValueError)                an argument or a file that cannot be used
+    │   ├── ImageError                         an image that cannot be read, with its position and path
+    │   ├── SourceError                        a folder, glob, archive or table that cannot be read as images
+    │   └── FeaturesChangedError               a parameter that changes the features was set after fit
+    ├── UnreadableError (ValueError)           the bytes of one image cannot be fetched or decoded
+    ├── BackboneError (ValueError)             a backbone that is missing, malformed or not the expected one
     ├── PipelineFileError (ValueError)         a saved pipeline that cannot be loaded
-    │   └── UntrustedTypeError                 ... because it asks for types nobody vouches for
-    ├── ExportError (ValueError)               a fitted pipeline that would not be the same as one ONNX file
-    ├── DatasetError (ValueError)              a folder of embeddings that is damaged, in use or of other features
-    ├── DeviceError (RuntimeError)             the device or provider asked for cannot run
-    │   └── OutOfMemoryError                   ... for want of memory there
+    │   └── UntrustedTypeError                 a saved pipeline with types that are not trusted
+    ├── ExportError (ValueError)               a fitted pipeline that one ONNX file cannot reproduce
+    ├── DatasetError (ValueError)              a dataset that is damaged, in use, or holds other features
+    │   └── WorkerLostError                    a worker process died
+    ├── DeviceError (RuntimeError)             the requested device or provider cannot run
+    │   └── OutOfMemoryError                   a batch does not fit into its memory
     └── MissingDependencyError (ImportError)   an optional package is not installed
 
-    FailedImagesWarning (UserWarning)        images were left as NaN rows; carries each failure
+    FailedImagesWarning (UserWarning)          images that could not be read became NaN rows
 
-Each derives from the built-in type that callers would expect as well, so that
-``except ValueError`` keeps working.
+Each error also derives from the built-in type in parentheses, so that ``except ValueError`` works.
 """
 
 from __future__ import annotations
@@ -39,7 +40,9 @@ __all__ = [
     "ImageError",
     "PipelineFileError",
     "SourceError",
+    "UnreadableError",
     "UntrustedTypeError",
+    "WorkerLostError",
 ]
 
 
@@ -55,7 +58,7 @@ class FeatxError(Exception):
 
 
 class InputError(FeatxError, ValueError):
-    """An argument or a file cannot be used as given.
+    """An argument or a file cannot be used.
 
     Examples
     --------
@@ -77,9 +80,9 @@ class Failure:
     index : int
         Position in the input, counted from 0.
     source : str
-        The path, or what stood in its place, such as ``"<bytes>"``.
+        The path, or the kind of input, such as ``"<bytes>"``.
     reason : str
-        What is wrong and what to do.
+        The cause and the next step.
 
     Examples
     --------
@@ -98,7 +101,7 @@ class Failure:
 
 
 class ImageError(InputError):
-    """One image cannot be read.
+    """An image cannot be read.
 
     Attributes
     ----------
@@ -125,7 +128,7 @@ class ImageError(InputError):
 
 
 class SourceError(InputError):
-    """A folder, glob, file list or table cannot be read as a set of images.
+    """A folder, glob, archive or table cannot be read as a set of images.
 
     Examples
     --------
@@ -138,7 +141,7 @@ class SourceError(InputError):
 
 
 class FeaturesChangedError(InputError):
-    """A parameter that changes feature values was set after ``fit``.
+    """A parameter that changes the features was set after ``fit``.
 
     Examples
     --------
@@ -152,8 +155,25 @@ class FeaturesChangedError(InputError):
     """
 
 
+class UnreadableError(FeatxError, ValueError):
+    """The bytes of one image cannot be fetched or decoded; its message is the reason.
+
+    `featx.images.decode.Deferred.fetch` raises it. An extractor turns it into a `Failure`.
+
+    Examples
+    --------
+    >>> from featx.errors import UnreadableError
+    >>> from featx.images.decode import decode
+    >>> try:
+    ...     decode(b"")
+    ... except UnreadableError as error:
+    ...     print(error)
+    no bytes at all...
+    """
+
+
 class BackboneError(FeatxError, ValueError):
-    """A backbone is missing, malformed, or not the one expected.
+    """A backbone is missing, malformed, or not the expected one.
 
     Examples
     --------
@@ -181,14 +201,14 @@ class PipelineFileError(FeatxError, ValueError):
 
 
 class UntrustedTypeError(PipelineFileError):
-    """A pipeline holds types that neither featx nor scikit-learn vouch for; nothing was saved or loaded.
+    """A pipeline holds types that are not trusted; nothing was saved or loaded.
 
     Attributes
     ----------
     types : list of str
-        Their names.
+        Names of the types.
     advice : str
-        What to do, where that is known.
+        The next step, if one is known.
 
     Examples
     --------
@@ -208,7 +228,7 @@ class UntrustedTypeError(PipelineFileError):
 
 
 class ExportError(FeatxError, ValueError):
-    """A fitted pipeline cannot be written as one ONNX file that gives the same answers; nothing was written.
+    """A fitted pipeline cannot be written as one ONNX file with the same predictions; nothing was written.
 
     Examples
     --------
@@ -223,7 +243,7 @@ class ExportError(FeatxError, ValueError):
 
 
 class DatasetError(FeatxError, ValueError):
-    """A folder of embeddings cannot be read or written: damaged, in use, or of other features.
+    """A dataset of features is damaged, in use, or holds other features.
 
     Examples
     --------
@@ -236,8 +256,19 @@ class DatasetError(FeatxError, ValueError):
     """
 
 
+class WorkerLostError(DatasetError):
+    """A worker process died, and its task is not done.
+
+    Examples
+    --------
+    >>> from featx.errors import DatasetError, WorkerLostError
+    >>> issubclass(WorkerLostError, DatasetError)
+    True
+    """
+
+
 class DeviceError(FeatxError, RuntimeError):
-    """The device asked for cannot run the backbone.
+    """The requested device cannot run the backbone.
 
     Examples
     --------
@@ -251,7 +282,7 @@ class DeviceError(FeatxError, RuntimeError):
 
 
 class OutOfMemoryError(DeviceError):
-    """A batch does not fit into the device's memory; the engine tries halves of it before raising this.
+    """A batch does not fit into the device's memory, not even in parts.
 
     Examples
     --------
@@ -262,7 +293,7 @@ class OutOfMemoryError(DeviceError):
 
 
 class MissingDependencyError(FeatxError, ImportError):
-    """An optional package is needed and not installed; the message has the command.
+    """A required optional package is not installed; the message has the command to install it.
 
     Examples
     --------
@@ -276,12 +307,12 @@ class MissingDependencyError(FeatxError, ImportError):
 
 
 class FailedImagesWarning(UserWarning):
-    """Some images could not be read; their rows are NaN.
+    """Images could not be read, and their rows are NaN.
 
     Attributes
     ----------
     failures : list of Failure
-        Position, path and reason of every one of them.
+        Position, path and reason of each image.
 
     Examples
     --------
@@ -298,14 +329,12 @@ class FailedImagesWarning(UserWarning):
 
     def __str__(self) -> str:
         n = len(self.failures)
-        what = (
-            "1 image could not be read, its row is NaN"
-            if n == 1
-            else f"{n} images could not be read, their rows are NaN"
-        )
-        return "\n  ".join([what + ":", *map(str, self.failures)])
+        title = f"{n} images could not be read, their rows are NaN:"
+        if n == 1:
+            title = "1 image could not be read, its row is NaN:"
+        return "\n  ".join([title, *map(str, self.failures)])
 
 
 def first_line(error: BaseException) -> str:
-    """Give what another library's error says, in one line of bounded length."""
+    """Return the first line of another library's error message, at most 300 characters."""
     return (str(error).strip() or type(error).__name__).splitlines()[0][:300]

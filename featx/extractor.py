@@ -19,7 +19,7 @@ from featx._optional import import_optional
 from featx._results import format_html, to_plain
 from featx.backbones.file import LayerSpec
 from featx.cache import FeatureCache, cache_folder
-from featx.errors import FailedImagesWarning, Failure, FeaturesChangedError, ImageError, InputError
+from featx.errors import FailedImagesWarning, Failure, FeaturesChangedError, FeatxError, ImageError, InputError
 from featx.images.containers import list_items
 from featx.inference.cached import Batch, CachedEngine
 from featx.inference.engine import Options, View
@@ -393,10 +393,13 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
         Raises
         ------
-        BackboneError
-            As for `get_feature_names_out`.
+        AttributeError
+            If a parameter is wrong, or the backbone is not on this machine yet.
         """
-        return self._spec(download=False).n_features
+        try:
+            return self._spec(download=False).n_features
+        except FeatxError as error:  # scikit-learn's display asks each attribute, and knows this error alone
+            raise AttributeError(str(error)) from error
 
     def get_feature_names_out(self, input_features: Any = None) -> npt.NDArray[np.object_]:
         """Return the names of the features: ``efficientnet_lite0_head_0`` and so on.

@@ -1,4 +1,4 @@
-"""A file is written whole or not at all."""
+"""Files are written completely or not at all."""
 
 import os
 
@@ -76,19 +76,19 @@ def test_a_name_without_folder_is_in_the_working_directory(tmp_path, monkeypatch
 def test_a_missing_folder_is_named(tmp_path):
     with pytest.raises(InputError) as caught:
         check_writable(tmp_path / "no" / "a.csv")
-    assert f"there is no folder {tmp_path / 'no'}; make it first" in str(caught.value)
+    assert f"the folder {tmp_path / 'no'} does not exist; create it first" in str(caught.value)
     assert names(tmp_path) == []
 
 
 def test_a_file_in_the_place_of_the_folder_is_named(tmp_path):
     (tmp_path / "f").touch()
-    with pytest.raises(InputError, match="there is no folder"):
+    with pytest.raises(InputError, match="does not exist"):
         check_writable(tmp_path / "f" / "a.csv")
 
 
 def test_a_folder_as_target_is_refused(tmp_path):
     (tmp_path / "a.csv").mkdir()
-    with pytest.raises(InputError, match=r"a\.csv: is a folder; give the name of a file"):
+    with pytest.raises(InputError, match=r"a\.csv: is a folder; expected a file name"):
         check_writable(tmp_path / "a.csv")
 
 

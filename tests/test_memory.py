@@ -1,3 +1,5 @@
+"""Memory limits of the machine, of containers and of the process."""
+
 import resource
 import subprocess
 import sys
@@ -12,7 +14,7 @@ GB = 10**9
 
 @pytest.fixture
 def machine(tmp_path, monkeypatch):
-    """A machine of files: 8 GB available, no group."""
+    """Files of a machine with 8 GB available and no control group."""
     proc, groups = tmp_path / "proc", tmp_path / "cgroup"
     (proc / "self").mkdir(parents=True)
     groups.mkdir()
@@ -69,7 +71,7 @@ def test_a_system_that_tells_nothing(machine, monkeypatch):
 @pytest.mark.skipif(sys.platform != "linux", reason="limits of other systems are not kept by them")
 @pytest.mark.parametrize("kind", ["RLIMIT_AS", "RLIMIT_DATA"])
 def test_the_process_own_limit(kind):
-    """As much can be taken as it says, and not much more."""
+    """The reported amount can be allocated, and not much more."""
     assert hasattr(resource, kind)
     code = f"""
 import resource

@@ -1,4 +1,4 @@
-"""The command line: one file a command, each with ``add(subparsers)`` and ``run(options)``."""
+"""The command line: one file per command, with ``add(subparsers)`` and ``run(options)``, imported when it is called."""
 
 from __future__ import annotations
 
@@ -12,44 +12,44 @@ import traceback
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from typing import Any, NoReturn
+from typing import Any
 
 from featx._files import discard_unfinished
-from featx._text import printable
+from featx._text import one_line
 from featx._version import __version__
-from featx.cli import (
-    backbones,
-    cache,
-    compare,
-    dataset,
-    demo,
-    doctor,
-    embed,
-    evaluate,
-    export,
-    fit,
-    neighbors,
-    predict,
-    serve,
-    show,
-)
+from featx.cli import options as shared
+from featx.cli.parser import CommandParser, add_commands
 from featx.errors import FeatxError
 
-__all__ = ["main"]
+__all__ = ["COMMANDS", "main"]
 
-COMMANDS = (
-    *(demo, embed, compare, dataset, neighbors, fit, show, predict, evaluate, export, serve),
-    *(backbones, cache, doctor),
-)
+#: group -> command -> one line of help. The module of a command has its name.
+COMMANDS = {
+    "learn": {
+        "fit": "fit a head on labelled images and save the pipeline",
+        "evaluate": "measure a saved pipeline on labelled images",
+        "predict": "apply a saved pipeline to images",
+        "compare": "find the features that suit labelled images best",
+    },
+    "explore": {
+        "embed": "compute the features of images",
+        "neighbors": "find the most similar images of a dataset",
+        "dataset": "inspect, check and merge datasets of features",
+    },
+    "ship": {
+        "export": "write a saved pipeline as one ONNX file",
+        "serve": "serve a saved pipeline over HTTP",
+        "show": "print what a saved pipeline or an exported model is",
+    },
+    "look after": {
+        "backbones": "list, check and make backbones",
+        "cache": "show or prune the features that are kept on disk",
+        "doctor": "find problems of this installation",
+        "demo": "fit, evaluate and predict on bundled images",
+    },
+}
 _SECONDS_TO_END = 1.5
 _INTERRUPTED = "featx: interrupted; nothing half-written was left"
-
-
-class _Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line."""
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -58,80 +58,84 @@ def main(argv: Sequence[str] | None = None) -> int:
     Parameters
     ----------
     argv : sequence of str or None
-        Arguments; None takes the process's own.
+        Arguments; None takes those of the process.
 
     Returns
     -------
     int
-        0, 2 for a user's mistake, 1 for one of ours, 130 for Ctrl-C.
+        Exit status: 0, 2 for a mistake of the user or a problem that was found, 1 for a bug of
+        featx, 130 for Ctrl-C.
     """
-    for name in ("stdout", "stderr"):  # None when whoever started us closed it
+    for name in ("stdout", "stderr"):  # None if the parent process closed it
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
-    options = _build_parser().parse_args(argv)
+    parser = _build_parser()
+    arguments = sys.argv[1:] if argv is None else list(argv)
+    if not arguments:
+        parser.print_help()
+        return 0
+    options, unknown = parser.parse_known_args(arguments)
+    if unknown:
+        options.parser.error(options.parser.describe_unknown(unknown))
+    with shared.messages_for(options.parser):
+        return _run(options, watch=argv is None)
+
+
+def _run(options: argparse.Namespace, watch: bool) -> int:
     try:
-        # a program that calls this with arguments of its own must not be ended by it
-        with warnings.catch_warnings(), _ending_soon_on_interrupt() if argv is None else nullcontext():
+        # a program that calls main with its own arguments must not be ended by the watch
+        with warnings.catch_warnings(), _ending_soon_on_interrupt() if watch else nullcontext():
             warnings.showwarning = _show_warning
-            options.run(options)
+            return options.run(options) or 0
     except KeyboardInterrupt:
         print(_INTERRUPTED, file=sys.stderr)
         return 130
     except BrokenPipeError:
-        sys.stdout = None  # the reader went away: nothing more to say
+        sys.stdout = None  # nobody reads the output any more
         return 1
     except (FeatxError, OSError) as error:
         if options.debug:
             traceback.print_exc()
-        print(f"featx: error: {_one_line(error)}", file=sys.stderr)
+        print(f"featx: error: {shared.translate(one_line(error))}", file=sys.stderr)
         return 2
     except Exception as error:
         if options.debug:
             traceback.print_exc()
-        print(f"featx: unexpected {type(error).__name__}: {_one_line(error)} (--debug shows where)", file=sys.stderr)
+        print(f"featx: unexpected {type(error).__name__}: {one_line(error)} (--debug shows where)", file=sys.stderr)
         return 1
-    return 0
 
 
-def _build_parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+def _build_parser() -> CommandParser:
+    parser = CommandParser(
         prog="featx",
         description="Pretrained convolutional networks as features for scikit-learn.",
-        epilog="featx COMMAND --help shows an example of each.",
+        epilog="featx COMMAND --help shows examples.",
     )
     parser.add_argument("--version", action="version", version=f"featx {__version__}")
-    parser.set_defaults(debug=False)
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for command in COMMANDS:
-        sub = command.add(commands)
-        sub.set_defaults(run=command.run)
-        sub.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    parser.set_defaults(debug=False, parser=parser)
+    add_commands(parser, "featx.cli", COMMANDS, "COMMAND", required=True)
     return parser
 
 
-def _one_line(error: BaseException | str) -> str:
-    return printable(" ".join(str(error).split()))
-
-
 def _show_warning(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
-    print(f"featx: {category.__name__}: {_one_line(message)}", file=sys.stderr)
+    print(f"featx: {category.__name__}: {shared.translate(one_line(message))}", file=sys.stderr)
 
 
 @contextmanager
 def _ending_soon_on_interrupt() -> Iterator[None]:
-    """Let Ctrl-C end within two seconds, even inside compiled code that checks for nothing.
+    """Let Ctrl-C end the process within two seconds, even inside compiled code that checks for no signal.
 
-    Python's own handler waits for such code to return; the wakeup descriptor is
-    written to at once, and a thread of its own can act on it.
+    Python's handler waits for such code to return. The wakeup descriptor is written to at once,
+    and a thread that reads it can end the process.
     """
-    if threading.current_thread() is not threading.main_thread() or os.name == "nt":  # there it takes a socket
+    if threading.current_thread() is not threading.main_thread() or os.name == "nt":  # Windows needs a socket
         yield
         return
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
 
     def watch() -> None:
-        signals = iter(lambda: os.read(reading, 1), b"")  # ends when the other side is closed
+        signals = iter(lambda: os.read(reading, 1), b"")  # ends when the other end is closed
         interrupted = bytes([signal.SIGINT]) in signals
         os.close(reading)
         if interrupted:

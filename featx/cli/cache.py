@@ -1,4 +1,4 @@
-"""``featx cache``: what features are kept on disk, and letting them go."""
+"""``featx cache``: show or prune the features that are kept on disk."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from featx.cache.keys import cache_folder
-from featx.cache.store import FeatureCache
 from featx.cli.options import add_command
 from featx.errors import InputError
 
@@ -16,47 +14,50 @@ EXAMPLE = """\
   featx cache prune --unused-days 30
   featx cache prune --max-mb 500 --folder my-cache
   featx cache clear
-Features get there by FeatureExtractor(cache=True) or --cache."""
+Features are added by FeatureExtractor(cache=True) and by --cache."""
 
 
 def add(commands: Any) -> argparse.ArgumentParser:
     """Add the command."""
-    parser = add_command(commands, "cache", "show the features kept on disk, or let them go", EXAMPLE)
+    parser = add_command(commands, "cache", "show or prune the features that are kept on disk", EXAMPLE)
     parser.add_argument("action", choices=["info", "prune", "clear"])
-    parser.add_argument("--folder", help="default: where cache=True keeps them")
-    parser.add_argument("--unused-days", type=float, metavar="N", help="prune: what was not used for so long")
+    parser.add_argument("--folder", help="folder of the cache (default: the folder of cache=True)")
+    parser.add_argument("--unused-days", type=float, metavar="N", help="prune features that were unused for N days")
     parser.add_argument(
-        "--max-mb", type=float, metavar="N", help="prune: until no more is left, unused for longest first"
+        "--max-mb", type=float, metavar="N", help="prune the longest unused features beyond N megabytes"
     )
     return parser
 
 
 def run(options: argparse.Namespace) -> None:
-    """Do it, and say what is there now."""
+    """Run the action, and print the size of the cache."""
+    from featx.cache.keys import cache_folder
+    from featx.cache.store import FeatureCache
+
     if options.action != "prune" and (options.unused_days is not None or options.max_mb is not None):
-        raise InputError(f"{options.action}: --unused-days and --max-mb belong to prune")
+        raise InputError(f"{options.action}: unused_days and max_mb are options of prune")
     for name in ("unused_days", "max_mb"):
         value = getattr(options, name)
         if value is not None and not 0 <= value < float("inf"):
-            raise InputError(f"--{name.replace('_', '-')} {value}: expected a number of 0 or more")
+            raise InputError(f"{name}={value}: expected a number of 0 or more")
     folder = Path(options.folder or cache_folder())
     if folder.exists() and not folder.is_dir():
-        raise InputError(f"{folder}: is no folder")
+        raise InputError(f"{folder}: is a file; expected the folder of a cache")
     cache = FeatureCache(folder)
     if options.action != "info" and not cache.path.exists():
-        raise InputError(f"{cache.path}: there is no cache")
+        raise InputError(f"{cache.path}: no such cache")
     if options.action == "clear":
-        print(f"{cache.clear()} vectors gone")
+        print(f"{cache.clear()} vectors removed")
     elif options.action == "prune":
         if options.unused_days is None and options.max_mb is None:
-            raise InputError("prune: say what may go, with --unused-days or --max-mb")
-        most = None if options.max_mb is None else int(options.max_mb * 2**20)
-        print(f"{cache.prune(max_bytes=most, unused_days=options.unused_days)} vectors gone")
+            raise InputError("prune: add unused_days or max_mb to choose what to remove")
+        max_bytes = None if options.max_mb is None else int(options.max_mb * 2**20)
+        print(f"{cache.prune(max_bytes=max_bytes, unused_days=options.unused_days)} vectors removed")
     if not cache.path.exists():
-        print(f"{cache.path}: nothing kept yet")
+        print(f"{cache.path}: empty")
         return
     info = cache.info()
     print(
-        f"{info.path}: {info.n_vectors} vectors, {info.n_files} files known, "
+        f"{info.path}: {info.n_vectors} vectors of {info.n_files} files, "
         f"{info.n_bytes / 2**20:.1f} of at most {info.max_bytes / 2**20:.0f} MB"
     )

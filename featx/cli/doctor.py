@@ -1,30 +1,32 @@
-"""``featx doctor``: what is wrong with this installation, and what mends it."""
+"""``featx doctor``: find problems of this installation, and the commands that fix them."""
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 from typing import Any
 
-from featx.cli.options import add_command
-from featx.doctor import examine
-from featx.errors import InputError
+from featx.cli.options import add_command, note
 
 EXAMPLE = """\
   featx doctor
   featx doctor --json
-Opens real sessions and runs a real backbone; takes some seconds. Ends with 2 when there is a problem."""
+Opens a session on each device and runs a backbone, which takes some seconds.
+The exit status is 2 if there is a problem."""
 
 
 def add(commands: Any) -> argparse.ArgumentParser:
     """Add the command."""
-    parser = add_command(commands, "doctor", "find what is wrong with this installation", EXAMPLE)
+    parser = add_command(commands, "doctor", "find problems of this installation", EXAMPLE)
     parser.add_argument("--json", action="store_true", help="print a JSON list")
     return parser
 
 
-def run(options: argparse.Namespace) -> None:
-    """Look at everything, say what was found, and fail when there is a problem."""
+def run(options: argparse.Namespace) -> int:
+    """Print each finding, and return 2 if there is a problem."""
+    from featx.doctor import examine
+
     findings = []
     for finding in examine():
         findings.append(finding)
@@ -33,7 +35,8 @@ def run(options: argparse.Namespace) -> None:
             if finding.command:
                 print(f"{'':21} -> {finding.command}", flush=True)
     if options.json:
-        print(json.dumps([finding._asdict() for finding in findings], indent=1))
-    problems = [finding for finding in findings if finding.level == "problem"]
-    if problems:
-        raise InputError(f"{len(problems)} {'problem' if len(problems) == 1 else 'problems'} found; see above")
+        print(json.dumps([dataclasses.asdict(finding) for finding in findings], indent=1))
+    n_problems = sum(finding.level == "problem" for finding in findings)
+    if n_problems:
+        note(f"{n_problems} {'problem' if n_problems == 1 else 'problems'} found; see above")
+    return 2 if n_problems else 0

@@ -1,35 +1,57 @@
-"""What every command says and asks for in the same way."""
+"""Options, checks and messages that the commands share. Importing this module is quick."""
 
 from __future__ import annotations
 
 import argparse
 import os
 import sys
-from collections.abc import Collection, Iterable, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
+from featx._events import ProgressBar
 from featx._files import check_writable
 from featx._text import printable
-from featx.backbones import POOLINGS
+from featx.cli import parser as parsers
 from featx.errors import Failure, InputError
-from featx.extractor import FeatureExtractor
-from featx.images.preprocess import CROPS
-from featx.writers import check_format
-from featx.writers.npy import paths_file
+
+if TYPE_CHECKING:
+    from featx.extractor import FeatureExtractor
 
 __all__ = [
+    "_FEATURES_HELP",
     "add_actions",
     "add_command",
     "add_features",
+    "add_patterns",
     "add_running",
     "check_output",
+    "describe_features",
+    "events_for_terminal",
     "make_extractor",
+    "messages_for",
     "note",
     "note_failures",
     "read_layers",
     "running_parameters",
+    "translate",
 ]
+
+
+_FEATURES_HELP = """\
+layers, from the image to the classifier; deeper layers describe objects, earlier ones texture:
+  stem, stage1 ... stage4   after each halving of the resolution
+  head                      the last features, those of the network's own classifier (default)
+  blockN                    the blocks of a transformer
+  featx backbones show NAME lists all layers of a backbone; -1 is the last, -2 the one before.
+
+poolings, from the map of a layer to one row of features:
+{poolings}
+
+crops, from the image to the square that the network sees:
+  center  scale the shorter side, cut out the middle, as in training (default)
+  whole   squeeze the whole image into the square; keeps the borders
+  pad     scale the longer side and fill the rest; keeps borders and proportions"""
 
 
 def add_command(commands: Any, name: str, summary: str, example: str) -> argparse.ArgumentParser:
@@ -44,53 +66,107 @@ def add_command(commands: Any, name: str, summary: str, example: str) -> argpars
     return parser
 
 
+def add_actions(parser: argparse.ArgumentParser, package: str, actions: Mapping[str, str], *, required: bool) -> None:
+    """Add the actions of a command, each a module of ``package`` with ``add`` and ``run``.
+
+    Parameters
+    ----------
+    parser : ArgumentParser
+        The command.
+    package : str
+        Package of the modules, usually ``__name__``.
+    actions : mapping of str to str
+        Name of an action to one line of help.
+    required : bool
+        True if the command does nothing without an action.
+    """
+    parsers.add_commands(parser, package, {"actions": actions}, "ACTION", required)
+
+
 def add_running(parser: argparse.ArgumentParser) -> None:
-    """Add the options that change how a backbone runs, and no value."""
+    """Add the options for speed, which change no feature."""
     group = parser.add_argument_group("running")
     group.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
     group.add_argument(
         "--providers",
         type=lambda text: [name.strip() for name in text.split(",")],
         metavar="NAME[,NAME]",
-        help="onnxruntime's execution providers, in the place of --device",
+        help="execution providers of ONNX Runtime, instead of --device",
     )
-    group.add_argument("--batch-size", type=int, metavar="N", help="images a run (default: 8, 64 on a card)")
-    group.add_argument("--cache", action="store_true", help="embed each image once, ever (see featx cache)")
-    group.add_argument("--cache-folder", metavar="FOLDER", help="the same, in a folder of your own")
-    group.add_argument("--threads", type=int, default=None, metavar="N", help="default: every core")
+    group.add_argument(
+        "--batch-size", type=int, metavar="N", help="images per batch (default: 8 on a CPU, 64 on a GPU)"
+    )
+    group.add_argument("--cache", action="store_true", help="keep features on disk and embed each image only once")
+    group.add_argument("--cache-folder", metavar="FOLDER", help="the same, in this folder")
+    group.add_argument("--threads", type=int, default=None, metavar="N", help="number of threads (default: all cores)")
+
+
+def add_patterns(parser: argparse.ArgumentParser) -> None:
+    """Add the options that choose images of a source by their paths."""
+    group = parser.add_argument_group("images of the source; each option may be repeated")
+    group.add_argument(
+        "--include", action="append", default=[], metavar="PATTERN", help="take only paths that match, such as '*.jpg'"
+    )
+    group.add_argument(
+        "--exclude",
+        action="append",
+        default=[],
+        metavar="PATTERN",
+        help="leave out paths that match, such as 'masks/*'",
+    )
 
 
 def add_features(parser: argparse.ArgumentParser) -> None:
-    """Add the options that say which features."""
+    """Add the options that choose the features."""
+    from featx.backbones import POOLINGS
+    from featx.images.preprocess import CROPS
+
     group = parser.add_argument_group("features")
     group.add_argument(
         "--backbone",
         action="append",
         metavar="NAME|FILE",
-        help="see featx backbones; several times for several, side by side (default: efficientnet_lite0)",
+        help="see featx backbones; repeat it to join the features of several (default: efficientnet_lite0)",
     )
     group.add_argument(
         "--layer",
         type=read_layers,
         default=None,
         metavar="NAME[,NAME]",
-        help="where to tap: stem, stage1 ... stage4, a finer one, -1 for the last; several of them (default: head)",
+        help="layer to take features from: stem, stage1 ... stage4, head, a name of featx backbones show, "
+        "or -1 for the last; several are joined (default: head)",
     )
-    group.add_argument("--pooling", choices=list(POOLINGS), help="default: avg")
+    shown = ", ".join(f"{name} ({pooling.description.partition(' (')[0]})" for name, pooling in POOLINGS.items())
+    group.add_argument(
+        "--pooling",
+        choices=list(POOLINGS),
+        metavar="NAME",
+        help=f"from the map of a layer to one row: {shown}; default: avg".replace("%", "%%"),
+    )
     group.add_argument(
         "--crop",
         choices=list(CROPS),
-        help="the middle, as in training; the whole image squeezed in; or the whole with margins (default: center)",
+        help="center (cut out the middle, as in training), whole (squeeze the whole image into the square) "
+        "or pad (the whole image with margins); default: center",
     )
     group.add_argument(
-        "--precision", choices=["float32", "int8", "float16"], help="the backbone's copy in it (default: as it is)"
+        "--precision",
+        choices=["float32", "int8", "float16"],
+        help="use the copy of the backbone in this precision (default: the backbone as it is)",
     )
     group.add_argument(
-        "--decode",
-        choices=["exact", "fast"],
-        help="fast: quicker, and nearly the same (default: exact)",
+        "--decode", choices=["exact", "fast"], help="fast shrinks large JPEGs while decoding them (default: exact)"
     )
     group.add_argument("--l2-normalize", action="store_true", help="scale each row to unit length")
+
+
+def describe_features() -> str:
+    """Return an explanation of layers, poolings and crops, for the end of a command's help."""
+    from featx.backbones import POOLINGS
+
+    return _FEATURES_HELP.format(
+        poolings="\n".join(f"  {name:15} {pooling.description}" for name, pooling in POOLINGS.items())
+    )
 
 
 def read_layers(text: str) -> str | int | list[str | int]:
@@ -100,7 +176,9 @@ def read_layers(text: str) -> str | int | list[str | int]:
 
 
 def make_extractor(options: argparse.Namespace) -> FeatureExtractor:
-    """Make the extractor that `add_features` and `add_running` describe, fitted."""
+    """Build the fitted extractor that the options of `add_features` and `add_running` describe."""
+    from featx.extractor import FeatureExtractor
+
     backbones = options.backbone or ["efficientnet_lite0"]
     extractor = FeatureExtractor(
         backbones if len(backbones) > 1 else backbones[0],
@@ -116,7 +194,7 @@ def make_extractor(options: argparse.Namespace) -> FeatureExtractor:
 
 
 def running_parameters(options: argparse.Namespace) -> dict[str, Any]:
-    """Give the parameters of a `FeatureExtractor` that `add_running` asked for."""
+    """Return the parameters of a `FeatureExtractor` for the options of `add_running`."""
     return {
         "device": options.device,
         "providers": options.providers,
@@ -127,34 +205,51 @@ def running_parameters(options: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def add_actions(parser: argparse.ArgumentParser, actions: Iterable[Any], *, required: bool) -> None:
-    """Add the actions of a command: one file each, with ``add`` and ``run``."""
-    group = parser.add_subparsers(title="actions", metavar="ACTION", required=required)
-    for action in actions:
-        sub = action.add(group)
-        sub.set_defaults(action=action.run)
-        sub.add_argument("--debug", action="store_true", help="show the traceback of an error")
+def events_for_terminal() -> ProgressBar | None:
+    """Return a progress bar if standard error is a terminal, else None."""
+    return ProgressBar() if sys.stderr.isatty() else None
 
 
 def check_output(path: str, allowed: Collection[str], sources: Sequence[str]) -> None:
-    """Raise InputError now if the result cannot be written at ``path`` later, or would replace what is read."""
-    suffix = check_format(path, allowed)
-    for target in (Path(path), paths_file(Path(path))) if suffix == ".npy" else (Path(path),):
+    """Raise InputError if the result cannot be written to ``path``, or would replace one of the sources."""
+    from featx.writers import check_format, output_files
+
+    check_format(path, allowed)
+    for target in output_files(path):
         check_writable(target)
         if target.exists() and any(os.path.exists(source) and target.samefile(source) for source in sources):
-            raise InputError(f"{target}: is what is read from; give the output another name")
+            raise InputError(f"{target}: is also a source; choose another name for the output")
+
+
+_parser = argparse.ArgumentParser()  # of the command that runs
+
+
+@contextmanager
+def messages_for(parser: argparse.ArgumentParser) -> Iterator[None]:
+    """Translate the parameters in messages into the options of this command."""
+    global _parser
+    before, _parser = _parser, parser
+    try:
+        yield
+    finally:
+        _parser = before
+
+
+def translate(text: str) -> str:
+    """Replace the names of parameters in a message by the options of the command that runs."""
+    return parsers.translate(text, _parser)
 
 
 def note(*lines: str) -> None:
-    """Tell a person something that is not the result."""
+    """Print messages that are not part of the result to standard error."""
     for line in lines:
-        print(f"featx: {printable(line)}", file=sys.stderr)
+        print(f"featx: {translate(printable(line))}", file=sys.stderr)
 
 
-def note_failures(failures: Iterable[Failure], what: str) -> None:
-    """Count the images that failed, say what became of them, and name each."""
+def note_failures(failures: Iterable[Failure], consequence: str) -> None:
+    """Print the number of failed images, the consequence, and each image with its reason."""
     failures = list(failures)
     if failures:
-        note(f"{len(failures)} {'image' if len(failures) == 1 else 'images'} could not be read, {what}:")
+        note(f"{len(failures)} {'image' if len(failures) == 1 else 'images'} could not be read, {consequence}:")
         for failure in failures:
             print(f"  {printable(failure.source)}: {printable(failure.reason)}", file=sys.stderr)

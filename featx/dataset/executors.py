@@ -16,7 +16,7 @@ import joblib
 from joblib.parallel import get_active_backend
 
 from featx.dataset.worker import ShardResult, Task, run_tasks
-from featx.errors import DatasetError
+from featx.errors import WorkerLostError
 from featx.extractor import FeatureExtractor
 from featx.sources.opening import Source
 
@@ -25,10 +25,6 @@ __all__ = ["WorkerLostError", "run_tasks_apart"]
 #: What loky, dask (after attempts of its own) and ray call it, by name: they need not be there.
 _LOST = {"TerminatedWorkerError", "KilledWorker", "RayActorError", "WorkerCrashedError"}
 _AHEAD = 2  # tasks a worker that wait to be taken
-
-
-class WorkerLostError(DatasetError):
-    """A worker process died; what it was at is not done."""
 
 
 def run_tasks_apart(

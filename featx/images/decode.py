@@ -23,7 +23,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 
-from featx.errors import first_line
+from featx.errors import UnreadableError, first_line
 
 __all__ = [
     "Deferred",
@@ -64,10 +64,6 @@ _SIDEWAYS = (5, 6, 7, 8)
 _loading = [threading.Lock() for _ in range(64)]
 if hasattr(os, "register_at_fork"):  # a forked child must not wait for threads of its parent
     os.register_at_fork(after_in_child=lambda: _loading.__setitem__(slice(None), [threading.Lock() for _ in range(64)]))
-
-
-class UnreadableError(Exception):
-    """An image cannot be read; the engine turns the reason into a `Failure` with a position."""
 
 
 class Deferred(ABC):

@@ -1,4 +1,4 @@
-"""What a server takes, and how it says no."""
+"""The limits of a server, and the error for requests beyond them."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ from dataclasses import dataclass, field, fields
 
 from featx.errors import InputError
 
-__all__ = ["FORMATS", "Limits", "RefusedError"]
+__all__ = ["FORMATS", "Limits"]
 
-#: Pillow's names of what is decoded. Others run programs (EPS) or have parsers that few people ever look at.
+#: Pillow's names of the formats that are decoded. Others run programs (EPS) or have rarely tested parsers.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "PPM")
 
 
-class RefusedError(Exception):
-    """Why a request, or one image of it, gets no answer.
+class _RefusedError(Exception):
+    """A request, or one image of it, is refused; it becomes the response and reaches no caller of featx.
 
     Parameters
     ----------
     status : int
-        Of HTTP.
+        HTTP status.
     reason : str
-        What was got, what was expected, and the next step.
+        Message for the client: what was got, what was expected, and the next step.
     """
 
     def __init__(self, status: int, reason: str) -> None:
@@ -31,60 +31,60 @@ class RefusedError(Exception):
 
 @dataclass(frozen=True)
 class Limits:
-    """How much a server takes at a time.
+    """Limits of a server.
 
     Parameters
     ----------
-    body : float, default=32
-        Largest body of a request in megabytes. Eight such bodies are held in memory at most.
-    megapixels : float, default=50
-        Largest image, by its header: 1 to 178, beyond which Pillow refuses.
-    images : int, default=32
-        Most images in a request.
+    max_body : float, default=32
+        Largest request in megabytes. Up to eight requests of this size are kept in memory.
+    max_megapixels : float, default=50
+        Largest image, checked against its header. Pillow refuses images above 178 megapixels.
+    max_images : int, default=32
+        Largest number of images in a request.
     queue : int, default=256
-        Most images that wait at the same time, of all requests.
-    seconds : float, default=30
-        From a request's beginning to its answer.
+        Largest number of images of all requests that wait for a worker.
+    timeout : float, default=30
+        Seconds from the start of a request to its answer.
 
     Raises
     ------
     InputError
-        When a limit makes no sense; named as the command line names it.
+        If a limit is not positive or too large, or the queue is shorter than one request.
 
     Examples
     --------
     >>> from featx.serve import Limits
-    >>> Limits(images=8).body
+    >>> Limits(max_images=8).max_body
     32
     >>> Limits(queue=4)
     Traceback (most recent call last):
     ...
-    featx.errors.InputError: --queue 4: expected at least --max-images (32), or a full request is never taken
+    featx.errors.InputError: queue=4: expected at least max_images=32, or a full request would always be refused
     """
 
-    body: float = field(default=32, metadata={"option": "--max-body", "most": 4096})
-    megapixels: float = field(default=50, metadata={"option": "--max-megapixels", "most": 178})
-    images: int = field(default=32, metadata={"option": "--max-images", "most": 10_000})
-    queue: int = field(default=256, metadata={"option": "--queue", "most": 1_000_000})
-    seconds: float = field(default=30, metadata={"option": "--timeout", "most": 3600})
+    max_body: float = field(default=32, metadata={"max": 4096})
+    max_megapixels: float = field(default=50, metadata={"max": 178})
+    max_images: int = field(default=32, metadata={"max": 10_000})
+    queue: int = field(default=256, metadata={"max": 1_000_000})
+    timeout: float = field(default=30, metadata={"max": 3600})
 
     def __post_init__(self) -> None:
-        for one in fields(self):
-            value, option, most = getattr(self, one.name), one.metadata["option"], one.metadata["most"]
-            if not 0 < value <= most:
-                raise InputError(f"{option} {value:g}: expected a number above 0, and at most {most}")
-        if self.queue < self.images:
+        for limit in fields(self):
+            value, largest = getattr(self, limit.name), limit.metadata["max"]
+            if not 0 < value <= largest:
+                raise InputError(f"{limit.name}={value:g}: expected a number above 0 and at most {largest}")
+        if self.queue < self.max_images:
             raise InputError(
-                f"--queue {self.queue}: expected at least --max-images ({self.images}), "
-                "or a full request is never taken"
+                f"queue={self.queue}: expected at least max_images={self.max_images}, "
+                "or a full request would always be refused"
             )
 
     @property
     def body_bytes(self) -> int:
-        """The largest body in bytes."""
-        return int(self.body * 1_000_000)
+        """Largest size of a request in bytes."""
+        return int(self.max_body * 1_000_000)
 
     @property
-    def held_bytes(self) -> int:
-        """How many bytes of bodies are in memory at most."""
+    def total_bytes(self) -> int:
+        """Largest size of all requests in memory, in bytes."""
         return 8 * self.body_bytes

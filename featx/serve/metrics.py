@@ -1,4 +1,4 @@
-"""What a server counts, in Prometheus' form."""
+"""Metrics of a server for Prometheus."""
 
 from __future__ import annotations
 
@@ -21,35 +21,32 @@ class Metrics:
     about : mapping of str to str
         Labels of ``featx_serve_info``.
     waiting, in_flight : callable
-        Give how many images wait, and how many requests are at work.
+        Return the number of images in the queue, and of requests in progress.
     """
 
     def __init__(self, about: dict[str, str], waiting: Callable[[], int], in_flight: Callable[[], int]) -> None:
         self._prometheus = prometheus = import_optional("prometheus_client", "serve")
         self._registry = registry = prometheus.CollectorRegistry()
         prometheus.ProcessCollector(registry=registry)
-        prometheus.Info("featx_serve", "What is served.", registry=registry).info(about)
+        prometheus.Info("featx_serve", "The model that is served.", registry=registry).info(about)
         self.requests = prometheus.Counter(
-            "featx_requests", "Requests that were answered.", ["path", "status"], registry=registry
+            "featx_requests", "Answered requests.", ["path", "status"], registry=registry
         )
         self.seconds = prometheus.Histogram(
-            "featx_request_seconds", "From a request to its answer.", ["path"], buckets=_SECONDS, registry=registry
+            "featx_request_seconds", "Time from a request to its answer.", ["path"], buckets=_SECONDS, registry=registry
         )
         self.images = prometheus.Counter("featx_images", "Images, by outcome.", ["outcome"], registry=registry)
         for outcome in ("answered", "refused"):
-            self.images.labels(outcome)  # zero, and not missing, before the first
+            self.images.labels(outcome)  # so that they are zero, not missing, before the first image
         self.batches = prometheus.Histogram(
-            "featx_batch_images",
-            "Images that went through the network together.",
-            buckets=_IMAGES,
-            registry=registry,
+            "featx_batch_images", "Images per batch.", buckets=_IMAGES, registry=registry
         )
-        for name, what, count in (
-            ("featx_waiting_images", "Images that no worker has taken yet.", waiting),
-            ("featx_requests_in_flight", "Requests that are at work.", in_flight),
+        for name, text, count in (
+            ("featx_waiting_images", "Images in the queue.", waiting),
+            ("featx_requests_in_flight", "Requests in progress.", in_flight),
         ):
-            prometheus.Gauge(name, what, registry=registry).set_function(count)
+            prometheus.Gauge(name, text, registry=registry).set_function(count)
 
     def write(self) -> tuple[bytes, Any]:
-        """Give the text, and its content type."""
+        """Return the text of all metrics, and its content type."""
         return self._prometheus.generate_latest(self._registry), self._prometheus.CONTENT_TYPE_LATEST

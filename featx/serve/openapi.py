@@ -1,38 +1,39 @@
-"""What the server takes and gives, as an OpenAPI document."""
+"""Describe the server as an OpenAPI document."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from featx._version import __version__
-from featx.serve.body import FIELD
 from featx.serve.limits import FORMATS, Limits
 from featx.serve.predictor import Predictor
+from featx.serve.uploads import FIELD
 
 __all__ = ["describe"]
 
 _ERRORS = {
-    400: "Not a well-formed form.",
-    408: "The body did not come in time.",
-    413: "A body or an image beyond the limits.",
-    415: "Neither a form nor an image, or in a format that is not served.",
-    422: "An image that cannot be read, a form without images or with too many, or an unknown parameter.",
-    429: "Too many images wait; try again after Retry-After seconds.",
-    500: "An error of the server's.",
-    503: "Stopping, or no answer in time; try again after Retry-After seconds.",
+    400: "The form is malformed.",
+    408: "The body did not arrive in time.",
+    413: "The body or an image exceeds the limits.",
+    415: "The body is neither a form nor an image, or the format is not supported.",
+    422: "An image cannot be read, the form has no images or too many, or a parameter is unknown.",
+    429: "The queue is full; try again after Retry-After seconds.",
+    500: "An error of the server.",
+    503: "The server is stopping, or there was no answer in time; try again after Retry-After seconds.",
 }
 _ERROR = {"$ref": "#/components/schemas/Error"}
 
 
 def describe(predictor: Predictor, limits: Limits, about: dict[str, str]) -> dict[str, Any]:
-    """Write the document for one pipeline and its limits.
+    """Build the document for one pipeline and its limits.
 
     Parameters
     ----------
     predictor : Predictor
-        Says what an answer holds.
+        Has the fields of an answer, and the classes.
     limits : Limits
-        Are part of the description.
+        Stated in the document.
     about : mapping of str to str
         ``model`` and ``backbone``.
 
@@ -46,15 +47,15 @@ def describe(predictor: Predictor, limits: Limits, about: dict[str, str]) -> dic
         "info": {
             "title": f"featx serve {about['model']}",
             "version": __version__,
-            "description": f"Images in, {predictor.answers_with} out; features by {about['backbone']}.",
+            "description": f"Send images, get {_join(predictor.output_names)}. Features of {about['backbone']}.",
         },
         "paths": {
             "/predict": {"post": _predict(limits)},
-            "/health": {"get": _get("Whether the process is alive", {"$ref": "#/components/schemas/Status"})},
-            "/ready": {"get": _get("Whether it takes images", {"$ref": "#/components/schemas/Status"}, 503)},
-            "/metrics": {"get": _get("Counters for Prometheus", {"type": "string"}, kind="text/plain")},
+            "/health": {"get": _get("Check that the process is alive", {"$ref": "#/components/schemas/Status"})},
+            "/ready": {"get": _get("Check that it accepts images", {"$ref": "#/components/schemas/Status"}, 503)},
+            "/metrics": {"get": _get("Metrics for Prometheus", {"type": "string"}, kind="text/plain")},
             "/openapi.json": {"get": _get("This document", {"type": "object"})},
-            "/": {"get": _get("A page to try it on", {"type": "string"}, kind="text/html")},
+            "/": {"get": _get("A page to try the model", {"type": "string"}, kind="text/html")},
         },
         "components": {
             "schemas": {
@@ -69,22 +70,22 @@ def describe(predictor: Predictor, limits: Limits, about: dict[str, str]) -> dic
 
 def _predict(limits: Limits) -> dict[str, Any]:
     image = {"type": "string", "format": "binary"}
-    images = {"type": "array", "items": image, "minItems": 1, "maxItems": limits.images}
-    what = (
-        f"One image as the body, or up to {limits.images} as files of a form's field `{FIELD}`; "
-        f"{', '.join(FORMATS)}; a body of at most {limits.body:g} MB, an image of at most "
-        f"{limits.megapixels:g} megapixels. The answers are in the order of the images; one that cannot "
-        "be read has `error` in the place of its answer, and only when none can be read is the status not 200."
+    images = {"type": "array", "items": image, "minItems": 1, "maxItems": limits.max_images}
+    description = (
+        f"Send one image as the body, or up to {limits.max_images} images as files in the form field `{FIELD}`. "
+        f"Formats: {', '.join(FORMATS)}. Limits: {limits.max_body:g} MB per request, "
+        f"{limits.max_megapixels:g} megapixels per image. The answers are in the order of the images. An image that "
+        "cannot be read has `error` instead of an answer. The status is 200 if at least one image can be read."
     )
     return {
-        "summary": "Answer images",
-        "description": what,
+        "summary": "Predict images",
+        "description": description,
         "operationId": "predict",
         "parameters": [
             {
                 "name": "features",
                 "in": "query",
-                "description": "Give the features, too.",
+                "description": "Return the features as well.",
                 "schema": {"type": "boolean", "default": False},
             }
         ],
@@ -97,7 +98,7 @@ def _predict(limits: Limits) -> dict[str, Any]:
             },
         },
         "responses": {
-            "200": _json("The answers.", {"$ref": "#/components/schemas/Predictions"}),
+            "200": _json("Answers, one per image.", {"$ref": "#/components/schemas/Predictions"}),
             **{str(status): _json(text, _ERROR) for status, text in _ERRORS.items()},
         },
     }
@@ -106,9 +107,9 @@ def _predict(limits: Limits) -> dict[str, Any]:
 def _prediction(predictor: Predictor) -> dict[str, Any]:
     number = {"type": "number"}
     fields: dict[str, Any] = {
-        "name": {"type": ["string", "null"], "description": "The file's name in the form."},
+        "name": {"type": ["string", "null"], "description": "File name in the form."},
         "features": {"type": "array", "items": number, "description": "With features=true."},
-        "error": {"type": "string", "description": "Why there is no answer."},
+        "error": {"type": "string", "description": "Reason why there is no answer."},
     }
     if predictor.classes is None:
         fields["value"] = {"type": ["number", "array"]}
@@ -117,9 +118,13 @@ def _prediction(predictor: Predictor) -> dict[str, Any]:
     fields["label"] = {"enum": predictor.classes}
     fields["class_index"] = {"type": "integer", "minimum": 0, "maximum": len(predictor.classes) - 1}
     for name in ("probabilities", "scores"):
-        if name in predictor.answers_with:
-            fields[name] = {**table, "description": "Of each class."}
+        if name in predictor.output_names:
+            fields[name] = {**table, "description": "One number per class."}
     return _object(fields, ["name"])
+
+
+def _join(names: Sequence[str]) -> str:
+    return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
 
 
 def _list_of_predictions() -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Encoded images in, answers out: what a worker does with a batch."""
+"""Predict batches of encoded images with a fitted pipeline."""
 
 from __future__ import annotations
 
@@ -9,44 +9,45 @@ import joblib
 import numpy as np
 import numpy.typing as npt
 
-from featx.errors import Failure, InputError
+from featx.errors import Failure, InputError, UnreadableError
 from featx.extractor import FeatureExtractor
-from featx.images.decode import UnreadableError, identify
-from featx.serve.limits import FORMATS, Limits, RefusedError
+from featx.images.decode import identify
+from featx.serve.limits import FORMATS, Limits, _RefusedError
 
 __all__ = ["Answer", "Predictor"]
 
 
 class Answer(NamedTuple):
-    """Of one image: what becomes JSON, and its features, shape (n_features,)."""
+    """The answer to one image: its JSON fields, and the features of shape (n_features,)."""
 
     fields: dict[str, Any]
     features: npt.NDArray[np.float32]
 
 
 class Predictor:
-    """A fitted pipeline that answers batches of encoded images. Thread-safe.
+    """A fitted pipeline that predicts batches of encoded images. Thread-safe.
 
-    Decoding, preprocessing and inference are those of `FeatureExtractor.embed_batch`. The head
-    always gets ``batch_size`` rows, the missing ones being copies: linear algebra sums in an
-    order that depends on the number of rows, and an image's probabilities shall not depend on
-    what else came at the same time.
+    `FeatureExtractor.embed_batch` decodes, preprocesses and embeds the images. The head always gets
+    ``batch_size`` rows, filled up with copies: linear algebra sums in an order that depends on the
+    number of rows, and the probabilities of an image must not depend on the other images of its batch.
 
     Parameters
     ----------
     extractor : FeatureExtractor
         Fitted.
     head : estimator
-        Fitted on its features; anything with ``predict``.
+        Fitted on features of the extractor; any estimator with ``predict``.
     limits : Limits
-        Of them, the pixels.
+        Holds the largest number of pixels.
 
     Attributes
     ----------
     batch_size, n_workers : int
-        Images a batch, and batches that run best side by side.
+        Images per batch, and the number of batches to run at the same time.
     device : str
-        Where the network runs.
+        Device of the backbone.
+    classes : list or None
+        Labels of a classifier; None for a regressor.
 
     Examples
     --------
@@ -70,74 +71,74 @@ class Predictor:
         self.classes: list[Any] | None = None
         if hasattr(head, "classes_"):
             if isinstance(head.classes_, list):
-                raise InputError("MODEL has several outputs; expected one label or one value an image")
+                raise InputError("the pipeline has several outputs; expected one label or one value per image")
             self.classes = np.asarray(head.classes_).tolist()
         self._extractor = copy(extractor).set_params(batch_size=self.batch_size)
         self._head = head
         self._limits = limits
-        self._places = {label: i for i, label in enumerate(self.classes or [])}
+        self._class_index = {label: i for i, label in enumerate(self.classes or [])}
 
     @property
-    def answers_with(self) -> str:
-        """What an answer holds: a value; or a label, with probabilities or scores where the head has them."""
+    def output_names(self) -> tuple[str, ...]:
+        """Names of the fields of an answer."""
         if self.classes is None:
-            return "value"
+            return ("value",)
         for method, name in (("predict_proba", "probabilities"), ("decision_function", "scores")):
             if hasattr(self._head, method):
-                return f"label, class_index and {name}"
-        return "label and class_index alone, since the head has nothing else"
+                return "label", "class_index", name
+        return "label", "class_index"
 
-    def __call__(self, contents: list[bytes]) -> list[Answer | RefusedError]:
-        """Answer up to ``batch_size`` images, in their order."""
-        answers: list[Answer | RefusedError | None] = [self._refuse(content) for content in contents]
-        places = [i for i, refusal in enumerate(answers) if refusal is None]
-        embedded = self._extractor.embed_batch([contents[i] for i in places])
+    def __call__(self, contents: list[bytes]) -> list[Answer | _RefusedError]:
+        """Predict up to ``batch_size`` images, in their order."""
+        answers: list[Answer | _RefusedError | None] = [self._refuse(content) for content in contents]
+        accepted = [i for i, refusal in enumerate(answers) if refusal is None]
+        embedded = self._extractor.embed_batch([contents[i] for i in accepted])
         rows: dict[int, npt.NDArray[np.float32]] = {}
-        for i, row in zip(places, embedded, strict=True):
+        for i, row in zip(accepted, embedded, strict=True):
             if isinstance(row, Failure):
-                answers[i] = RefusedError(422, row.reason)
+                answers[i] = _RefusedError(422, row.reason)
             else:
                 rows[i] = row
         if rows:
             for (i, row), fields in zip(rows.items(), self._predict(np.stack(list(rows.values()))), strict=True):
-                answers[i] = fields if isinstance(fields, RefusedError) else Answer(fields, row)
+                answers[i] = fields if isinstance(fields, _RefusedError) else Answer(fields, row)
         return [answer for answer in answers if answer is not None]
 
-    def _refuse(self, content: bytes) -> RefusedError | None:
-        """Look at the header, before any pixel is decoded."""
+    def _refuse(self, content: bytes) -> _RefusedError | None:
+        """Check the header of an image before its pixels are decoded."""
         if not content:
-            return RefusedError(422, "no bytes at all; send an encoded image")
+            return _RefusedError(422, "no bytes at all; send an encoded image")
         try:
             header = identify(content, FORMATS)
         except UnreadableError as error:
-            return RefusedError(413, str(error))
+            return _RefusedError(413, str(error))
         if header is None:
             got = f"got {len(content):,} bytes that begin with {content[:8]!r}"
-            return RefusedError(
-                415, f"not an image, or its beginning is damaged: {got}; send one of {', '.join(FORMATS)}"
+            return _RefusedError(
+                415, f"not an image, or its beginning is damaged: {got}; expected one of {', '.join(FORMATS)}"
             )
         _, width, height = header
-        if width * height > self._limits.megapixels * 1e6:
-            most = f"{self._limits.megapixels:g} megapixels are taken at most"
-            return RefusedError(413, f"{width} x {height} pixels, and {most}; make the image smaller")
+        if width * height > self._limits.max_megapixels * 1e6:
+            limit = f"the limit is {self._limits.max_megapixels:g} megapixels"
+            return _RefusedError(413, f"{width} x {height} pixels, and {limit}; send a smaller image")
         return None
 
-    def _predict(self, X: npt.NDArray[np.float32]) -> list[dict[str, Any] | RefusedError]:
+    def _predict(self, X: npt.NDArray[np.float32]) -> list[dict[str, Any] | _RefusedError]:
         n = len(X)
         X = np.concatenate([X, np.repeat(X[:1], max(0, self.batch_size - n), axis=0)])
         values = np.asarray(self._head.predict(X))[:n]
         if self.classes is None:
             return [_finite({"value": value.tolist()}, value) for value in values]
-        answers = [{"label": label, "class_index": self._places[label]} for label in values.tolist()]
-        name, table = self._weights(X)
+        answers = [{"label": label, "class_index": self._class_index[label]} for label in values.tolist()]
+        name, table = self._score_classes(X)
         if not name:
             return list(answers)
         for answer, row in zip(answers, table[:n], strict=True):
             answer[name] = {str(label): value for label, value in zip(self.classes, row.tolist(), strict=True)}
         return [_finite(answer, row) for answer, row in zip(answers, table[:n], strict=True)]
 
-    def _weights(self, X: npt.NDArray[np.float32]) -> tuple[str, Any]:
-        """Give what speaks for each class: probabilities, or else scores, or else nothing."""
+    def _score_classes(self, X: npt.NDArray[np.float32]) -> tuple[str, Any]:
+        """Return the name and the table of the probabilities or scores; the name is empty if the head has neither."""
         if hasattr(self._head, "predict_proba"):
             return "probabilities", np.asarray(self._head.predict_proba(X))
         if hasattr(self._head, "decision_function"):
@@ -146,10 +147,10 @@ class Predictor:
         return "", ()
 
 
-def _finite(answer: dict[str, Any], numbers: Any) -> dict[str, Any] | RefusedError:
-    """JSON has no word for infinity or NaN, and neither is an answer."""
+def _finite(answer: dict[str, Any], numbers: Any) -> dict[str, Any] | _RefusedError:
+    """Return the answer, or a refusal if its numbers are not finite, which JSON cannot hold."""
     if np.isfinite(numbers).all():
         return answer
-    return RefusedError(
-        422, f"the model gives {numbers}, which is no number; the image is unlike those it was fitted on"
+    return _RefusedError(
+        422, f"the model returned {numbers}, which is not finite; the image differs too much from the training images"
     )

@@ -1,63 +1,62 @@
-"""One file for each output format, all with the same verb: ``write(path, columns, features, names)``.
-
-``columns`` maps a name to a list with one value a row; ``features`` is None or
-a float array with as many rows, whose columns are called ``names``.
-"""
+"""Write tables of features or predictions: one file per format, named by the suffix of the path."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from featx.errors import InputError
 from featx.writers import csv, npy, parquet
+from featx.writers.base import Writer
 
-__all__ = ["FORMATS", "check_format", "check_names", "write"]
+__all__ = ["FORMATS", "TABLE_FORMATS", "check_format", "check_names", "output_files", "write"]
 
+#: suffix -> writer. To add a format, add a file and its row here.
+FORMATS: dict[str, Writer] = {".csv": csv.WRITER, ".npy": npy.WRITER, ".parquet": parquet.WRITER}
 
-class _Write(Protocol):
-    def __call__(
-        self,
-        path: Path,
-        columns: Mapping[str, Sequence[Any]],
-        features: npt.NDArray[np.float32] | None,
-        names: Sequence[str],
-    ) -> None: ...
-
-
-#: suffix -> writer. A new format is a row here.
-FORMATS: dict[str, _Write] = {".csv": csv.write, ".npy": npy.write, ".parquet": parquet.write}
+#: Suffixes of the formats that hold a table without features, such as predictions.
+TABLE_FORMATS = tuple(suffix for suffix, writer in FORMATS.items() if not writer.needs_features)
 
 
 def check_format(path: str | os.PathLike[str], allowed: Collection[str] = tuple(FORMATS)) -> str:
-    """Give the suffix of ``path``, or raise InputError when it is not allowed or its package is missing."""
+    """Return the suffix of ``path`` in lower case.
+
+    Raises
+    ------
+    InputError
+        If the suffix is not allowed.
+    MissingDependencyError
+        If the format needs a package that is not installed.
+    """
     suffix = Path(path).suffix.lower()
     if suffix not in allowed:
         raise InputError(f"{path}: expected a name ending in {', '.join(allowed)}")
-    if suffix == ".parquet":
-        parquet.check()
+    if suffix in FORMATS:
+        FORMATS[suffix].check_installed()
     return suffix
 
 
 def check_names(path: str | os.PathLike[str], names: Collection[str]) -> None:
-    """Raise InputError now if the format cannot hold such names of images later."""
-    if Path(path).suffix.lower() == ".parquet":
-        for name in names:
-            if not _is_utf8(name):
-                raise InputError(f"{path}: Parquet holds UTF-8, and {name!a} is none; write .csv")
+    """Raise InputError if the format of ``path`` cannot hold these image names."""
+    FORMATS[check_format(path)].check_names(Path(path), names)
 
 
-def _is_utf8(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+def output_files(path: str | os.PathLike[str]) -> tuple[Path, ...]:
+    """Return the files that `write` creates for ``path``; suffixes of other formats name one file.
+
+    Examples
+    --------
+    >>> from featx.writers import output_files
+    >>> [file.name for file in output_files("f.npy")]
+    ['f.npy', 'f.paths.csv']
+    """
+    writer = FORMATS.get(Path(path).suffix.lower())
+    return writer.files(Path(path)) if writer else (Path(path),)
 
 
 def write(
@@ -66,7 +65,18 @@ def write(
     features: npt.NDArray[np.float32] | None = None,
     names: Sequence[str] = (),
 ) -> None:
-    """Write a table in the format that the path's suffix names, whole or not at all.
+    """Write a table completely or not at all, in the format of the path's suffix.
+
+    Parameters
+    ----------
+    path : path-like
+        Ends in one of `FORMATS`.
+    columns : mapping of str to sequence
+        One value per row for each column; None is a missing value.
+    features : array of shape (n_rows, n_features) or None
+        Written after the columns.
+    names : sequence of str
+        Column names of the features.
 
     Examples
     --------
@@ -79,4 +89,4 @@ def write(
     path,label
     a.jpg,ants
     """
-    FORMATS[check_format(path)](Path(path), columns, features, names)
+    FORMATS[check_format(path)].write(Path(path), columns, features, names)

@@ -1,4 +1,4 @@
-"""CSV: the columns, then one column a feature; what is missing is empty."""
+"""Write CSV: the columns, then one column per feature; missing values are empty."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ import numpy as np
 import numpy.typing as npt
 
 from featx._files import write_whole
+from featx.writers.base import Writer
 
-__all__ = ["write"]
+__all__ = ["WRITER", "write"]
 
 
 def write(
     path: Path, columns: Mapping[str, Sequence[Any]], features: npt.NDArray[np.float32] | None, names: Sequence[str]
 ) -> None:
-    """Write UTF-8 CSV; a float32 is written with the digits that restore it."""
+    """Write UTF-8 CSV, with as many digits as restore each float32."""
     with (
         write_whole(path) as scratch,
         scratch.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file,
@@ -28,3 +29,6 @@ def write(
         for i, row in enumerate(zip(*columns.values(), strict=True)):
             numbers = [] if features is None else ["" if x != x else str(x) for x in features[i]]
             writer.writerow(["" if x is None else x for x in row] + numbers)
+
+
+WRITER = Writer(write)

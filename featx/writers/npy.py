@@ -1,4 +1,4 @@
-"""NumPy's own format for the features; the other columns go to ``NAME.paths.csv`` beside it."""
+"""Write the features in NumPy's format, and the other columns to ``NAME.paths.csv`` beside it."""
 
 from __future__ import annotations
 
@@ -12,22 +12,24 @@ import numpy.typing as npt
 from featx._files import write_together
 from featx.errors import InputError
 from featx.writers import csv
+from featx.writers.base import Writer
 
-__all__ = ["paths_file", "write"]
-
-
-def paths_file(path: Path) -> Path:
-    """Name the file that holds the paths of ``path``'s rows."""
-    return path.with_suffix(".paths.csv")
+__all__ = ["WRITER"]
 
 
-def write(
+def _write(
     path: Path, columns: Mapping[str, Sequence[Any]], features: npt.NDArray[np.float32] | None, names: Sequence[str]
 ) -> None:
-    """Write the features as one array, and what they belong to in a second file."""
     if features is None:
-        raise InputError(f"{path}: .npy holds features only")
-    with write_together(path, paths_file(path)) as (scratch, paths_scratch):
+        raise InputError(f"{path}: .npy holds features only, and this table has none")
+    with write_together(*_files(path)) as (scratch, paths_scratch):
         with scratch.open("wb") as file:
             np.save(file, features, allow_pickle=False)
         csv.write(paths_scratch, columns, None, ())
+
+
+def _files(path: Path) -> tuple[Path, Path]:
+    return path, path.with_suffix(".paths.csv")
+
+
+WRITER = Writer(_write, needs_features=True, files=_files)

@@ -1,4 +1,4 @@
-"""A small world for the command line: images of three classes, tables, and two fitted models."""
+"""Fixtures for the command line: images of three classes, tables, and two fitted models."""
 
 import os
 
@@ -38,7 +38,7 @@ def featx(capsys):
 
 @pytest.fixture(scope="session")
 def world(tmp_path_factory):
-    """Folder of ``train`` and ``test`` (a sub-folder a class), tables, and what cannot be read."""
+    """A folder with ``train`` and ``test`` (one sub-folder per class), tables, and files that cannot be read."""
     world = tmp_path_factory.mktemp("world")
     archive = tmp_path_factory.mktemp("all")
     extract_fashion_mnist(archive)
@@ -76,7 +76,7 @@ def models(world, tmp_path_factory):
 
 @pytest.fixture
 def here(tmp_path, monkeypatch):
-    """The working directory, empty."""
+    """An empty working directory."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

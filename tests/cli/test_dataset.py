@@ -52,7 +52,8 @@ def test_what_is_neither_file_nor_folder_is_refused(featx, here, world):
     ran = featx("embed", world / "test", "-o", "vectors.txt")
     assert ran.code == 2
     assert (
-        "vectors.txt: expected a name ending in .csv, .npy, .parquet, or for a folder one without a suffix" in ran.err
+        "vectors.txt: expected a name ending in .csv, .npy, .parquet, or a name without a suffix for a dataset"
+        in ran.err
     )
 
 
@@ -66,8 +67,8 @@ FOLDER_OPTIONS = [
 def test_options_of_a_folder_belong_to_it(featx, here, world, options):
     ran = featx("embed", world / "test", "-o", "f.npy", *options)
     assert ran.code == 2
-    assert f"{options[0]} belongs to a folder as output, and f.npy is a file" in ran.err
-    assert "--profile belongs to a file" in featx("embed", world / "test", "-o", "vectors", "--profile").err
+    assert f"{options[0]} needs a folder as output, and f.npy is a file" in ran.err
+    assert "--profile needs a file" in featx("embed", world / "test", "-o", "vectors", "--profile").err
     assert listing(here) == []
 
 

@@ -68,7 +68,7 @@ def test_images_that_cannot_be_read_are_named_and_left_out(featx, here, world, m
     ("arguments", "why"),
     [
         (("-o", "m.pt"), "m.pt: expected a name that ends in .onnx"),
-        (("-o", "no/m.onnx"), "there is no folder no"),
+        (("-o", "no/m.onnx"), "the folder no does not exist"),
         (("-o", "m.onnx", "--images", "nowhere"), "nowhere: no such file or folder"),
         (("-o", "m.onnx", "--tolerance", "0"), "m.onnx: not written: "),
         (

@@ -1,4 +1,4 @@
-"""A mistake gives one line on standard error, exit code 2, and no file; and what else every command promises."""
+"""A mistake gives one line on standard error, exit status 2, and no file."""
 
 import json
 import os
@@ -15,33 +15,36 @@ import pytest
 
 from tests.cli.cli_tools import listing, start, write_csv
 
-COMMANDS = ["demo", "embed", "fit", "predict", "evaluate", "backbones"]
-
 MISTAKES = {
-    "no command": ("", "required: COMMAND"),
-    "no such command": ("classify photos", "invalid choice: 'classify'"),
+    "no command": ("--debug", "required: COMMAND"),
+    "no such command": ("classify photos", "featx: error: unknown command 'classify' (see featx --help)"),
+    "misspelt command": ("fti photos", "unknown command 'fti'; did you mean 'fit'?"),
+    "misspelt action": ("dataset inof vectors", "unknown action 'inof'; did you mean 'info'?"),
+    "misspelt option": ("fit W/train --ouput m.featx", "--ouput; did you mean '--output'? (see featx fit --help)"),
+    "misspelt option of an action": ("dataset info x --jsn", "'--json'? (see featx dataset info --help)"),
+    "option of another command": ("evaluate m W --plot r.png", "arguments: --plot r.png (see featx evaluate --help)"),
     "no source": ("embed -o f.npy", "required: SOURCE"),
     "no output": ("fit W/train", "required: -o"),
     "two sources to fit": ("fit W/train W/test -o m.featx", "unrecognized arguments"),
     "no such option": ("embed W/test -o f.npy --fast", "unrecognized arguments: --fast"),
     "batch size is a word": ("embed W/test -o f.npy --batch-size many", "invalid int value: 'many'"),
-    "bad pooling": ("embed W/test -o f.npy --pooling mean", "invalid choice: 'mean'"),
+    "bad pooling": ("embed W/test -o f.npy --pooling average", "invalid choice: 'average'; did you mean 'avg'?"),
     "bad task": ("fit W/train -o m.featx --task ranking", "invalid choice: 'ranking'"),
     "embed: no such file": ("embed nowhere.png -o f.npy", "nowhere.png: no such file or folder"),
     "embed: glob without match": ("embed W/*.gif -o f.npy", "no image matches"),
     "embed: empty folder": ("embed W/empty -o f.npy", "no images in this folder"),
     "embed: only bad images": ("embed W/broken.png -o f.npy", "broken.png"),
     "embed: wrong suffix": ("embed W/test -o f.txt", "f.txt: expected a name ending in .csv, .npy, .parquet"),
-    "embed: no folder": ("embed W/test -o no/f.npy", "there is no folder no"),
+    "embed: no folder": ("embed W/test -o no/f.npy", "the folder no does not exist"),
     "embed: output is a folder": ("embed W/test -o folder.csv", "folder.csv: is a folder"),
-    "embed: output is the source": ("embed t.csv -o t.csv", "t.csv: is what is read from"),
-    "embed: paths file is the source": ("embed t.paths.csv -o t.npy", "t.paths.csv: is what is read from"),
+    "embed: output is the source": ("embed t.csv -o t.csv", "t.csv: is also a source"),
+    "embed: paths file is the source": ("embed t.paths.csv -o t.npy", "t.paths.csv: is also a source"),
     "embed: bad layer": ("embed W/test -o f.npy --layer stage9", "stage9"),
     "embed: bad backbone": ("embed W/test -o f.npy --backbone resnet9000", "backbone 'resnet9000'"),
     "embed: backbone is no backbone": ("embed W/test -o f.npy --backbone W/broken.png", "broken.png"),
-    "embed: bad device": ("embed W/test -o f.npy --device tpu", "device='tpu'"),
-    "embed: batch size 0": ("embed W/test -o f.npy --batch-size 0", "batch_size=0"),
-    "embed: threads 0": ("embed W/test -o f.npy --threads 0", "n_threads=0"),
+    "embed: bad device": ("embed W/test -o f.npy --device tpu", "--device tpu"),
+    "embed: batch size 0": ("embed W/test -o f.npy --batch-size 0", "--batch-size 0"),
+    "embed: threads 0": ("embed W/test -o f.npy --threads 0", "--threads 0"),
     "embed: column of a folder": ("embed W/test -o f.npy --target y", "names a column of a table"),
     "embed: no such column": ("embed W/test.csv -o f.npy --path-column p", "no column 'p', there are path, label"),
     "fit: a split": ("fit W -o m.featx", "then: featx evaluate MODEL.featx"),
@@ -49,7 +52,7 @@ MISTAKES = {
     "fit: no class": ("fit W/train/bag -o m.featx", "images without classes"),
     "fit: one class": ("fit one.csv -o m.featx", "is of class ant; at least two"),
     "fit: one image of a class": ("fit t.csv -o m.featx", "2 of 2 classes have a single readable image"),
-    "fit: bad head": ("fit W/train -o m.featx --head forest", "head='forest': expected one of logistic_regression"),
+    "fit: bad head": ("fit W/train -o m.featx --head forest", "--head forest: expected one of logistic_regression"),
     "fit: head without numbers": (
         "fit W/brightness-train.csv --target brightness -o m.featx --head logistic_regression",
         "cannot predict numbers",
@@ -61,7 +64,7 @@ MISTAKES = {
     "fit: classes or numbers": ("fit W/brightness-train.csv --target n -o m.featx", "classes or quantities?"),
     "fit: which column": ("fit W/brightness-train.csv -o m.featx", "NAME, one of n, word, brightness"),
     "fit: wrong suffix": ("fit W/train -o m.csv", "m.csv: expected a name ending in .featx"),
-    "fit: no folder": ("fit W/train -o no/m.featx", "there is no folder no"),
+    "fit: no folder": ("fit W/train -o no/m.featx", "the folder no does not exist"),
     "fit: ragged table": ("fit ragged.csv -o m.featx", "ragged.csv: line 3 has 1 fields, the header 2"),
     "fit: empty cells": ("fit cells.csv -o m.featx", "2 of 2 classes have a single readable image"),
     "fit: a budget and no search": ("fit W/train --max-ms 5 -o m.featx", "--max-ms: a budget for --search quick"),
@@ -71,7 +74,7 @@ MISTAKES = {
     ),
     "fit: budget of nothing": (
         "fit W/train --search quick --layer stem --max-mb 0.001 -o m.featx",
-        "no candidate within max_ms=None, max_mb=0.001",
+        "--max-mb 0.001",
     ),
     "predict: no such model": ("predict gone.featx W/test -o p.csv", "gone.featx: no such file"),
     "predict: model is an image": ("predict W/broken.png W/test -o p.csv", "not a pipeline saved by featx"),
@@ -81,7 +84,7 @@ MISTAKES = {
         "expected a fitted pipeline of a FeatureExtractor",
     ),
     "predict: wrong suffix": ("predict CLASSES W/test -o p.npy", "p.npy: expected a name ending in .csv, .parquet"),
-    "predict: output is the source": ("predict CLASSES t.csv -o t.csv", "t.csv: is what is read from"),
+    "predict: output is the source": ("predict CLASSES t.csv -o t.csv", "t.csv: is also a source"),
     "predict: only bad images": ("predict CLASSES W/broken.png gone.png -o p.csv", "gone.png: no such file"),
     "predict: remembered column is gone": ("predict BRIGHTNESS W/test.csv -o p.csv", "no column 'image'"),
     "predict: another backbone": ("predict CLASSES W/test -o p.csv --backbone resnet9000", "resnet9000"),
@@ -166,26 +169,6 @@ def test_our_own_mistake_is_one_line_and_exit_code_1(featx, monkeypatch):
     assert ran.err == "featx: unexpected RuntimeError: two lines (--debug shows where)\n"
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-def test_help_shows_an_example(featx, command):
-    ran = featx(command, "--help")
-    assert (ran.code, ran.err) == (0, "")
-    assert f"\n  featx {command}" in ran.out.partition("example:")[2]
-
-
-def test_the_help_lists_every_command(featx):
-    ran = featx("--help")
-    assert ran.code == 0
-    listed = [line.split()[0] for line in ran.out.partition("COMMAND\n")[2].splitlines() if line.startswith("    ")]
-    assert [word for word in listed if word in COMMANDS] == COMMANDS
-
-
-def test_version(featx):
-    import featx as package
-
-    assert featx("--version").out == f"featx {package.__version__}\n"
-
-
 def test_backbones_for_people_and_programs(featx):
     assert "efficientnet_lite0" in featx("backbones").out
     first = json.loads(featx("backbones", "--json").out)[0]
@@ -241,11 +224,13 @@ def test_a_name_that_parquet_cannot_hold_is_refused_before_anything_is_embedded(
     ran = featx("embed", "photos", "-o", "f.parquet")
     assert ran.code == 2
     assert not (here / "f.parquet").exists()
-    assert r"f.parquet: Parquet holds UTF-8, and 'photos/caf\udce9.png' is none; write .csv" in ran.err
+    assert (
+        r"f.parquet: 'photos/caf\udce9.png' is not valid UTF-8, which Parquet requires; write .csv instead" in ran.err
+    )
 
 
-def test_demo_writes_everything_and_says_how_to_go_on(run_process, here):
-    ran = run_process("demo", "--out", "first look", cwd=here)
+def test_demo_writes_everything_and_says_how_to_go_on(featx, here):
+    ran = featx("demo", "--out", "first look")
     assert (ran.code, ran.err) == (0, "")
     assert {"model.featx", "predictions.csv", "results.png", "images"} == {
         file.name for file in (here / "first look").iterdir()
@@ -257,5 +242,6 @@ def test_demo_writes_everything_and_says_how_to_go_on(run_process, here):
     assert [line.partition("featx ")[2].split()[0] for line in commands] == ["fit", "evaluate", "predict"]
     assert "fit 'first look/images/train' -o my.featx" in commands[0]
     for command in commands:
-        subprocess.run(command, shell=True, cwd=here, check=True, capture_output=True, timeout=600)
+        words = shlex.split(command.partition("featx ")[2])
+        assert featx(*words, *(["--no-cross-validation", "--head", "knn"] if words[0] == "fit" else [])).code == 0
     assert len((here / "answers.csv").read_text().splitlines()) == 301

@@ -37,7 +37,7 @@ def photos():
 
 @pytest.fixture(scope="session")
 def pipeline(clothes):
-    """What `featx fit` makes by default."""
+    """A pipeline as `featx fit` makes it by default."""
     X, y = clothes
     return make_pipeline(featx.FeatureExtractor(device="cpu"), featx.make_head()).fit(X[::2], y[::2])
 

@@ -1,4 +1,4 @@
-"""What schemathesis sends as an image: real ones, damaged ones, and bytes at random; loaded by SCHEMATHESIS_HOOKS."""
+"""Images for schemathesis: real images, damaged images, and random bytes; loaded by SCHEMATHESIS_HOOKS."""
 
 import io
 

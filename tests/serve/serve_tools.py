@@ -1,4 +1,4 @@
-"""A real server in a process of its own, and a client that is as polite as a test wants."""
+"""A server in its own process, and a client for it."""
 
 import json
 import os
@@ -39,7 +39,7 @@ class Server:
                 own.close()
 
     def send(self, content, query="", kind="image/jpeg", **options):
-        """POST one image as it is."""
+        """POST one image as the body."""
         return self.ask("POST", f"/predict{query}", content, {"Content-Type": kind}, **options)
 
     def send_form(self, contents, query="", field="images", **options):
@@ -52,12 +52,12 @@ class Server:
         return socket.create_connection(self.where, timeout=60)
 
     def metric(self, name):
-        """Add up what a metric says."""
+        """Return the sum of a metric over its labels."""
         text = self.ask("GET", "/metrics").content
         return sum(float(value) for value in re.findall(rf"^{name}(?:{{[^}}]*}})? (\S+)$", text, re.M))
 
     def stop(self, number=signal.SIGTERM, timeout=60):
-        """End it, or wait for its end, and give its exit code and what it wrote to standard error."""
+        """Stop the server, or wait for its end; return its exit status and standard error."""
         if number and self.process.poll() is None:
             self.process.send_signal(number)
         _, err = self.process.communicate(timeout=timeout)
@@ -76,7 +76,7 @@ def form(parts):
 
 @contextmanager
 def serving(model, *options):
-    """Start a server on a free port of 127.0.0.1; whatever happens, it is gone afterwards."""
+    """Run a server on a free port of 127.0.0.1 for the duration of the block."""
     command = [sys.executable, "-m", "featx", "serve", str(model), "--port", "0", "--device", "cpu", *options]
     process = Popen(
         command,

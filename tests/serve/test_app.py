@@ -1,4 +1,4 @@
-"""The application by itself: what a server error looks like, which no sound pipeline makes."""
+"""The application by itself, with server errors that a correct pipeline does not cause."""
 
 import asyncio
 import json
@@ -15,7 +15,7 @@ from featx.serve.predictor import Predictor
 
 
 class Client:
-    """Speaks ASGI; tells status and JSON."""
+    """A client of an ASGI application; returns status and JSON."""
 
     def __init__(self, app):
         self.app = app
@@ -51,7 +51,7 @@ def client(tiny_backbone, clothes):
     X, y = clothes
     extractor = featx.FeatureExtractor(tiny_backbone, device="cpu").fit(None)
     head = LogisticRegression(max_iter=1000).fit(extractor.transform(X), y)
-    limits = Limits(seconds=5)
+    limits = Limits(timeout=5)
     app = App(Predictor(extractor, head, limits), limits, {"model": "m", "backbone": "tiny"})
     yield Client(app)
     app.close()
@@ -66,7 +66,7 @@ def test_a_device_that_is_lost_is_said_and_the_next_request_tries_again(client, 
     with monkeypatch.context() as broken:
         broken.setattr(featx.session.Session, "run", lambda *_: (_ for _ in ()).throw(DeviceError("cuda:0 is gone")))
         status, content = client.post(clothes[0][0])
-    assert (status, content) == (500, {"error": "the network could not be run: cuda:0 is gone"})
+    assert (status, content) == (500, {"error": "the backbone cannot run: cuda:0 is gone"})
     assert capsys.readouterr().err == "featx: error: cuda:0 is gone\n"
     assert client.post(clothes[0][0])[0] == 200
 
@@ -76,13 +76,13 @@ def test_a_bug_tells_the_client_nothing_but_that(client, clothes, monkeypatch):
         broken.setattr(LogisticRegression, "predict", lambda *_: 1 / 0)
         status, content = client.post(clothes[0][0])
     assert status == 500
-    assert content == {"error": "an error of the server's, written to its log; the request may be sound"}
+    assert content == {"error": "an error of the server, which is in its log; the request may be valid"}
     assert client.post(clothes[0][0])[0] == 200
 
 
 def test_stopping_refuses_new_images(client, clothes):
     client.app.stopping = True
     assert client.post(clothes[0][0])[0] == 503
-    assert client.get("/ready") == (503, {"error": "the server is about to stop"})
+    assert client.get("/ready") == (503, {"error": "the server is stopping"})
     assert client.get("/health")[0] == 200
     assert client.app.in_flight == 0

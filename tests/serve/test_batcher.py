@@ -1,15 +1,15 @@
-"""Requests together into batches: nothing lost, nothing twice, nobody waits for a batch to fill."""
+"""Requests share batches: no item is lost or doubled, and none waits for a batch to fill."""
 
 import threading
 from concurrent.futures import CancelledError
 
 import pytest
 
-from featx.serve.batcher import Batcher, QueueFullError
+from featx.serve.batcher import Batcher, _QueueFullError
 
 
 class Gate:
-    """Answers that wait until the gate is opened; remembers every batch."""
+    """A function that waits until the gate is opened, and remembers every batch."""
 
     def __init__(self):
         self.open, self.busy, self.batches = threading.Event(), threading.Semaphore(0), []
@@ -23,9 +23,9 @@ class Gate:
 
 @pytest.fixture
 def gated():
-    """Two workers, each held up by an item of its own."""
+    """Two workers, each blocked by one item."""
     gate = Gate()
-    batcher = Batcher(gate, n_workers=2, batch_size=8, most=40)
+    batcher = Batcher(gate, n_workers=2, batch_size=8, max_waiting=40)
     first = batcher.submit([1, 2])
     for _ in range(2):
         assert gate.busy.acquire(timeout=30)
@@ -52,7 +52,7 @@ def test_batches_grow_with_what_waits_and_keep_the_order(gated):
 def test_a_full_queue_takes_all_or_none(gated):
     batcher, gate, _ = gated
     kept = batcher.submit(range(38))
-    with pytest.raises(QueueFullError) as full:
+    with pytest.raises(_QueueFullError) as full:
         batcher.submit(range(3))
     assert full.value.waiting == batcher.waiting == 38
     kept += batcher.submit(range(2))
@@ -77,7 +77,7 @@ def test_an_error_reaches_everybody_in_the_batch_and_the_worker_goes_on():
     def answer(items):
         return [1 / item for item in items]
 
-    batcher = Batcher(answer, n_workers=1, batch_size=4, most=10)
+    batcher = Batcher(answer, n_workers=1, batch_size=4, max_waiting=10)
     try:
         with pytest.raises(ZeroDivisionError):
             batcher.submit([0])[0].result(30)
@@ -88,7 +88,7 @@ def test_an_error_reaches_everybody_in_the_batch_and_the_worker_goes_on():
 
 def test_the_end_answers_what_waits():
     gate, sizes = Gate(), []
-    batcher = Batcher(gate, n_workers=1, batch_size=4, most=100, seen=sizes.append)
+    batcher = Batcher(gate, n_workers=1, batch_size=4, max_waiting=100, on_batch=sizes.append)
     futures = batcher.submit(range(50))
     assert gate.busy.acquire(timeout=30)
     closing = threading.Thread(target=batcher.close)
@@ -101,7 +101,7 @@ def test_the_end_answers_what_waits():
 
 
 def test_many_threads_hand_in_at_once():
-    batcher = Batcher(lambda items: [item * 2 for item in items], n_workers=3, batch_size=8, most=10_000)
+    batcher = Batcher(lambda items: [item * 2 for item in items], n_workers=3, batch_size=8, max_waiting=10_000)
     wrong = []
 
     def client(n):

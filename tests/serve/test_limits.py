@@ -1,4 +1,4 @@
-"""Too much, too large, too slow: refused with the status that says so, and the server goes on."""
+"""Requests that are too large, too many or too slow get the right status, and the server goes on."""
 
 import io
 import time
@@ -38,7 +38,7 @@ def test_a_body_too_large_is_refused_before_it_is_sent(strict):
     reply = strict.send(b"x" * 200_001)
     assert (reply.status, reply.content["error"]) == (
         413,
-        "the body has more than 0.2 MB; send fewer or smaller images at a time",
+        "the body exceeds 0.2 MB; send fewer or smaller images per request",
     )
 
 
@@ -50,10 +50,10 @@ def test_a_body_of_unknown_length_is_counted_as_it_comes(strict):
 
 def test_too_many_images_and_too_many_pixels(strict, photos):
     reply = strict.send_form([b"x"] * 4)
-    assert (reply.status, reply.content["error"]) == (422, "more than 3 images in a request; send them in several")
+    assert (reply.status, reply.content["error"]) == (422, "more than 3 images in one request; send several requests")
     reply = strict.send(noise(600, 501))
     assert reply.status == 413
-    assert "600 x 501 pixels, and 0.3 megapixels are taken at most" in reply.content["error"]
+    assert "600 x 501 pixels, and the limit is 0.3 megapixels" in reply.content["error"]
     reply = strict.send_form([noise(600, 501), noise(60, 50)])
     assert reply.status == 200
     assert ["error" in one for one in reply.content["predictions"]] == [True, False]
@@ -69,7 +69,7 @@ def test_a_slow_body_is_given_up_and_hurts_nobody(strict, photos):
             answer += part
         assert time.monotonic() - began > 1.5
     assert answer.startswith(b"HTTP/1.1 408 ")
-    assert b"the body was not here within 2 s" in answer
+    assert b"the body did not arrive within 2 s" in answer
 
 
 def test_more_than_may_wait_is_429_and_the_rest_is_answered(model, photos):
@@ -82,7 +82,7 @@ def test_more_than_may_wait_is_429_and_the_rest_is_answered(model, photos):
         assert all(reply.content == expected for reply in replies if reply.status == 200)
         refused = next(reply for reply in replies if reply.status == 429)
         assert refused.headers["retry-after"] == "1"
-        assert "6 more came, and 6 may wait; try again in a second" in refused.content["error"]
+        assert "6 more exceed the queue of 6; try again in a second" in refused.content["error"]
         assert server.send_form(photos).content == expected
         assert server.metric("featx_waiting_images") == 0
 
@@ -95,7 +95,7 @@ def test_no_answer_in_time_is_503_and_nobody_computes_it_any_more(model, photos)
         late = [reply for reply in replies if reply.status != 200]
         assert len(late) >= 5
         assert {reply.status for reply in late} == {503}
-        assert late[0].content == {"error": "no answer within 0.4 s, the server is busy; try again later"}
+        assert late[0].content == {"error": "no answer within 0.4 s, since the server is busy; try again later"}
         time.sleep(0.5)
         assert server.metric("featx_batch_images_sum") < 4 * 32  # of 7 * 32
         assert server.send(photos[0]).status == 200

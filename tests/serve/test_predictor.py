@@ -1,4 +1,4 @@
-"""A batch of encoded images: the answers of the pipeline, whatever the batch."""
+"""A batch of encoded images gets the answers of the pipeline, whatever else is in the batch."""
 
 import io
 import struct
@@ -16,7 +16,7 @@ from sklearn.tree import DecisionTreeClassifier
 import featx
 from featx.errors import InputError
 from featx.heads import HEADS
-from featx.serve.limits import Limits, RefusedError
+from featx.serve.limits import Limits, _RefusedError
 from featx.serve.predictor import Predictor
 
 
@@ -68,7 +68,7 @@ def test_a_head_without_probabilities_gives_scores_and_says_so(extractor, rows, 
     X, y = clothes
     head = RidgeClassifier().fit(rows, y)
     predictor = Predictor(extractor, head, Limits())
-    assert predictor.answers_with == "label, class_index and scores"
+    assert predictor.output_names == ("label", "class_index", "scores")
     scores = [list(answer.fields["scores"].values()) for answer in predictor(X[:8])]
     np.testing.assert_allclose(scores, head.decision_function(rows[:8]), rtol=1e-5)
     binary = LinearSVC().fit(rows, y == "bag")
@@ -82,7 +82,7 @@ def test_a_vote_gives_the_label_alone(extractor, rows, clothes):
     X, y = clothes
     head = VotingClassifier([("a", DecisionTreeClassifier()), ("b", LogisticRegression(max_iter=1000))]).fit(rows, y)
     predictor = Predictor(extractor, head, Limits())
-    assert predictor.answers_with == "label and class_index alone, since the head has nothing else"
+    assert predictor.output_names == ("label", "class_index")
     assert [sorted(answer.fields) for answer in predictor(X[:2])] == [["class_index", "label"]] * 2
 
 
@@ -109,8 +109,8 @@ def test_infinity_is_no_answer(extractor, rows, clothes):
     head = LinearRegression().fit(rows, rows[:, 0])
     head.intercept_ = np.inf
     (answer,) = Predictor(extractor, head, Limits())(clothes[0][:1])
-    assert isinstance(answer, RefusedError)
-    assert "inf, which is no number" in answer.reason
+    assert isinstance(answer, _RefusedError)
+    assert "inf, which is not finite" in answer.reason
 
 
 def encode(kind, size=(20, 20)):
@@ -120,7 +120,7 @@ def encode(kind, size=(20, 20)):
 
 
 def claim(width, height):
-    """A PNG whose header claims a size, and nothing behind."""
+    """Return a PNG with a header that claims a size, and no pixels."""
     chunks = [b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0), b"IDAT"]
     framed = [struct.pack(">I", len(c) - 4) + c + struct.pack(">I", zlib.crc32(c)) for c in chunks]
     return b"\x89PNG\r\n\x1a\n" + b"".join(framed)
@@ -129,14 +129,14 @@ def claim(width, height):
 def test_bad_images_keep_their_places(extractor, rows, clothes):
     X, y = clothes
     head = LogisticRegression(max_iter=1000).fit(rows, y)
-    predictor = Predictor(extractor, head, Limits(megapixels=1))
+    predictor = Predictor(extractor, head, Limits(max_megapixels=1))
     cases = [
         (X[0], None, ""),
         (b"", 422, "no bytes at all"),
-        (b"%PDF-1.7 and so on", 415, "got 18 bytes that begin with b'%PDF-1.7'; send one of JPEG"),
+        (b"%PDF-1.7 and so on", 415, "got 18 bytes that begin with b'%PDF-1.7'; expected one of JPEG"),
         (encode("EPS"), 415, "not an image"),  # Pillow would run Ghostscript
         (X[1], None, ""),
-        (claim(1001, 1000), 413, "1001 x 1000 pixels, and 1 megapixels are taken at most; make"),
+        (claim(1001, 1000), 413, "1001 x 1000 pixels, and the limit is 1 megapixels; send"),
         (claim(60_000, 60_000), 413, "Pillow's limit"),
         (encode("JPEG", (300, 300))[:700], 422, "damaged or truncated image"),
     ]
@@ -160,10 +160,10 @@ def test_every_format_that_is_named_is_served(extractor, rows, clothes, kind):
 @pytest.mark.parametrize(
     ("limits", "why"),
     [
-        ({"body": 0}, "--max-body 0: expected a number above 0"),
-        ({"megapixels": 500}, "--max-megapixels 500: expected a number above 0, and at most 178"),
-        ({"seconds": float("nan")}, "--timeout nan: "),
-        ({"queue": 31}, "--queue 31: expected at least --max-images"),
+        ({"max_body": 0}, "max_body=0: expected a number above 0"),
+        ({"max_megapixels": 500}, "max_megapixels=500: expected a number above 0 and at most 178"),
+        ({"timeout": float("nan")}, "timeout=nan: "),
+        ({"queue": 31}, "queue=31: expected at least max_images=32"),
     ],
 )
 def test_limits_that_make_no_sense(limits, why):

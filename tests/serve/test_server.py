@@ -1,4 +1,4 @@
-"""``featx serve`` as a client sees it: a real process, real images."""
+"""``featx serve`` in a real process, with real images."""
 
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -20,7 +20,7 @@ def server(model):
     with serving(model) as server:
         yield server
         code, err = server.stop()
-        assert (code, err) == (0, "featx: stopping; requests still at work: 0 (once more ends at once)\n")
+        assert (code, err) == (0, "featx: stopping; requests in progress: 0 (repeat to stop at once)\n")
 
 
 def test_one_image_or_several_get_the_pipelines_answers(server, pipeline, clothes, photos):
@@ -69,7 +69,7 @@ def test_a_bad_image_among_good_ones_keeps_its_place(server, photos):
 def test_only_bad_images_are_an_error_that_names_each(server, photos):
     reply = server.send_form([b"no image", photos[0][:2000]])
     assert reply.status == 422
-    assert reply.content["error"].startswith("not one of 2 images could be answered; the first: not an image")
+    assert reply.content["error"].startswith("none of the 2 images has an answer; the first: not an image")
     assert len(reply.content["predictions"]) == 2
 
 
@@ -81,7 +81,7 @@ FORM = "multipart/form-data; boundary=-featx-test-"
     ("query", "kind", "body", "status", "why"),
     [
         ("", "image/png", b"", 422, "no bytes at all"),
-        ("", "image/png", b"GIF", 415, "got 3 bytes that begin with b'GIF'; send one of JPEG"),
+        ("", "image/png", b"GIF", 415, "got 3 bytes that begin with b'GIF'; expected one of JPEG"),
         ("", "application/octet-stream", b"\xff\xd8\xff\xe0 and so on", 415, "not an image, or its beginning"),
         ("", CURL, b"x", 415, f"content-type '{CURL}': send a form with files in the field 'images' (curl -F"),
         ("", "application/json", b"{}", 415, "content-type 'application/json': "),
@@ -101,12 +101,18 @@ FORM = "multipart/form-data; boundary=-featx-test-"
             400,
             "before its last boundary",
         ),
-        ("", FORM, form([]), 422, "a form without an image; send"),
-        ("", FORM, form([("file", "a.jpg", b"x")]), 422, "form field 'file': send a form with files in the field"),
-        ("", FORM, form([("images", None, b"a.jpg")]), 422, "holds text and no file (curl wants an @"),
+        ("", FORM, form([]), 422, "the form has no image; send"),
+        (
+            "",
+            FORM,
+            form([("file", "a.jpg", b"x")]),
+            422,
+            "unknown form field 'file'; send a form with files in the field",
+        ),
+        ("", FORM, form([("images", None, b"a.jpg")]), 422, "holds text, not a file (curl needs @"),
         ("?features=perhaps", "image/png", b"x", 422, "features='perhaps': expected true or false, once"),
         ("?features=1&features=0", "image/png", b"x", 422, "features='1,0': expected true or false, once"),
-        ("?feature=true", "image/png", b"x", 422, "query parameter 'feature': expected none but features=true"),
+        ("?feature=true", "image/png", b"x", 422, "unknown query parameter 'feature': expected features=true"),
     ],
 )
 def test_a_mistake_is_named(server, query, kind, body, status, why):

@@ -1,4 +1,4 @@
-"""For a while: mixed good, bad and slow requests, and whatever schemathesis thinks of."""
+"""Mixed good, bad and slow requests for some time, and the requests that schemathesis generates."""
 
 import os
 import random
@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 
 
 class Client(threading.Thread):
-    """One connection after the other, and every answer compared."""
+    """A client that sends requests and compares every answer."""
 
     def __init__(self, server, n, photos, expected, until):
         super().__init__()
@@ -75,7 +75,7 @@ class Client(threading.Thread):
         return "" if answer.startswith(b"HTTP/1.1 200 ") and b'"label"' in answer else repr(answer)
 
     def gone(self, connection):
-        """Go away in the middle of a body, or before its answer."""
+        """Disconnect in the middle of a body, or before the answer."""
         content = self.photos[2]
         head = f"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: {len(content)}\r\n\r\n"
         with self.server.connect() as own:

@@ -1,4 +1,4 @@
-"""The end: what was accepted is answered, what is new hears 503, and the exit code says how it went."""
+"""At the end accepted requests are answered, new ones get 503, and the exit status tells how it went."""
 
 import signal
 import socket
@@ -47,7 +47,7 @@ def test_what_was_accepted_is_answered_and_what_is_new_is_refused(model, photos,
                 assert time.monotonic() < deadline
             for refused in (server.send(photos[0]), server.send(photos[0], connection=idle)):
                 assert refused.status == 503
-                assert "about to stop and takes nothing new" in refused.content["error"]
+                assert "the server is stopping" in refused.content["error"]
             assert server.ask("GET", "/health").status == 200
             slow.sendall(photos[0][500:])
             assert [future.result().content for future in accepted] == [expected] * 6
@@ -56,7 +56,7 @@ def test_what_was_accepted_is_answered_and_what_is_new_is_refused(model, photos,
         idle.close()
         code, err = server.stop(None)
     assert code == 0
-    assert err == "featx: stopping; requests still at work: 7 (once more ends at once)\n"
+    assert err == "featx: stopping; requests in progress: 7 (repeat to stop at once)\n"
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
@@ -112,18 +112,18 @@ def test_a_port_that_is_taken_is_one_line(model, capsys):
         assert main(["serve", str(model), "--port", port]) == 2
         out, err = capsys.readouterr()
         assert (out, err.count("\n")) == ("", 1)
-        assert f"--host 127.0.0.1 --port {port}: address already in use; --port 0 takes a port that is free" in err
+        assert f"--host 127.0.0.1 --port {port}: address already in use; --port 0 chooses a free port" in err
         assert main(["serve", str(model), "--port", port, "--host", "0.0.0.0"]) == 2
-        assert "--host 0.0.0.0: whoever reaches this machine can use the server" in capsys.readouterr().err
+        assert "--host 0.0.0.0: everyone who reaches this machine can use the server" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
     ("options", "why"),
     [
         (["--port", "65536"], "argument --port: '65536': expected a number from 0"),
-        (["--queue", "3"], "--queue 3: expected at least --max-images (32)"),
+        (["--queue", "3"], "--queue 3: expected at least --max-images 32"),
         (["--max-body", "-1"], "--max-body -1: expected a number above 0"),
-        (["--host", "no such host"], "--host no such host: no such address"),
+        (["--host", "no such host"], "--host 'no such host': no such address"),
     ],
 )
 def test_other_mistakes(model, capsys, options, why):
@@ -141,7 +141,9 @@ def test_a_head_that_does_not_fit_its_features_shows_at_the_start(tmp_path, caps
     featx.save(make_pipeline(featx.FeatureExtractor(layer="stem").fit(None), head), tmp_path / "odd.featx")
     assert main(["serve", str(tmp_path / "odd.featx"), "--port", "0"]) == 2
     err = capsys.readouterr().err
-    assert err.startswith("featx: error: odd.featx: cannot answer an image (X has 16 features, but Ridge is expecting")
+    assert err.startswith(
+        "featx: error: odd.featx: the head cannot predict the features of an image (X has 16 features, but Ridge"
+    )
     assert err.count("\n") == 1
 
 

@@ -1,4 +1,4 @@
-"""What is written can be read by the tools people have, to the last bit."""
+"""Other tools read the written files to the last bit."""
 
 import numpy as np
 import pandas as pd
@@ -7,8 +7,7 @@ import pytest
 from pyarrow.parquet import read_schema
 
 from featx.errors import InputError
-from featx.writers import check_format, write
-from featx.writers.npy import paths_file
+from featx.writers import FORMATS, TABLE_FORMATS, check_format, check_names, output_files, write
 
 NAMES = [f"net_head_{i}" for i in range(7)]
 PATHS = ["a.png", "b, c;.png", 'quote".png', "bäume/写真.png", "line\nbreak.png"]
@@ -68,19 +67,19 @@ def test_npy_has_its_paths_beside_it(tmp_path, features, columns):
     stored = np.load(tmp_path / "f.v1.npy", allow_pickle=False)
     assert stored.dtype == np.float32
     np.testing.assert_array_equal(stored, features)
-    assert paths_file(tmp_path / "f.v1.npy") == tmp_path / "f.v1.paths.csv"
+    assert output_files(tmp_path / "f.v1.npy") == (tmp_path / "f.v1.npy", tmp_path / "f.v1.paths.csv")
     beside = pd.read_csv(tmp_path / "f.v1.paths.csv", keep_default_na=False)
     assert beside["path"].tolist() == PATHS
     assert beside["error"].tolist() == ["", "damaged", "", "", ""]
     assert sorted(file.name for file in tmp_path.iterdir()) == ["f.v1.npy", "f.v1.paths.csv"]
 
 
-@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+@pytest.mark.parametrize("suffix", TABLE_FORMATS)
 def test_columns_of_numbers_and_gaps(tmp_path, suffix):
     file = tmp_path / f"p{suffix}"
     third = 1 / 3
     write(file, {"path": ["a", "b"], "value": [third, None]})
-    table = pl.read_csv(file) if suffix == ".csv" else pl.read_parquet(file)
+    table = getattr(pl, f"read_{suffix[1:]}")(file)
     assert table["value"].to_list() == [third, None]
 
 
@@ -90,9 +89,19 @@ def test_csv_keeps_file_names_that_are_no_utf8(tmp_path):
 
 
 def test_parquet_says_that_it_cannot_hold_such_names(tmp_path):
-    with pytest.raises(InputError, match=r"p\.parquet: Parquet holds UTF-8.*write \.csv"):
+    with pytest.raises(InputError, match=r"p\.parquet: .* is not valid UTF-8.*write \.csv"):
         write(tmp_path / "p.parquet", {"path": ["caf\udce9.png"]})
+    with pytest.raises(InputError, match="is not valid UTF-8"):
+        check_names(tmp_path / "p.parquet", ["a.png", "caf\udce9.png"])
     assert list(tmp_path.iterdir()) == []
+
+
+def test_only_npy_needs_features_and_writes_two_files():
+    assert tuple(suffix for suffix in FORMATS if suffix != ".npy") == TABLE_FORMATS
+    assert {suffix: len(output_files(f"f{suffix}")) for suffix in FORMATS if suffix != ".npy"} == dict.fromkeys(
+        TABLE_FORMATS, 1
+    )
+    assert [file.name for file in output_files("model.featx")] == ["model.featx"]
 
 
 def test_npy_without_features_is_refused(tmp_path):
@@ -117,7 +126,7 @@ def test_the_suffix_names_the_format(path, suffix):
 def test_other_suffixes_are_refused_with_the_ones_there_are(path):
     with pytest.raises(InputError) as caught:
         check_format(path)
-    assert str(caught.value) == f"{path}: expected a name ending in .csv, .npy, .parquet"
+    assert str(caught.value) == f"{path}: expected a name ending in {', '.join(FORMATS)}"
 
 
 def test_a_command_may_allow_fewer_formats():

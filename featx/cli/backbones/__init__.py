@@ -10,7 +10,7 @@ from typing import Any
 from featx.backbones.catalogue import list_here, models_dir
 from featx.backbones.download import is_reference
 from featx.backbones.zoo import ZOO, find_entry
-from featx.cli.backbones import make, pull, quantize, show, verify, wrap
+from featx.cli.backbones import show
 from featx.cli.options import add_actions, add_command, note
 
 EXAMPLE = """\
@@ -21,7 +21,14 @@ EXAMPLE = """\
 A backbone is a pretrained network as one ONNX file. "where" is bundled (with featx), own (in your
 folder), pulled (from a hub or an address) or make (not here yet: featx backbones make timm:NAME)."""
 
-ACTIONS = (show, make, wrap, pull, quantize, verify)
+ACTIONS = {
+    "show": "print the description of a backbone, and check it",
+    "make": "make a backbone of one of timm's networks",
+    "wrap": "make a backbone of any ONNX file",
+    "pull": "download a backbone from the hub or an address",
+    "quantize": "make an int8 or float16 copy of a backbone",
+    "verify": "run the canonical check of every backbone on every provider",
+}
 
 
 def add(commands: Any) -> argparse.ArgumentParser:
@@ -33,15 +40,12 @@ def add(commands: Any) -> argparse.ArgumentParser:
     parser.add_argument("--max-features", type=int, metavar="N", help="at most N features per image")
     parser.add_argument("--min-top1", type=float, metavar="X", help="published ImageNet accuracy in percent")
     parser.add_argument("--here", action="store_true", help="only backbones on this machine")
-    add_actions(parser, ACTIONS, required=False)
+    add_actions(parser, __name__, ACTIONS, required=False)
     return parser
 
 
 def run(options: argparse.Namespace) -> None:
-    """Run the action, or print the list without one."""
-    if action := getattr(options, "action", None):
-        action(options)
-        return
+    """Print the list of backbones."""
     rows = [row for row in _rows() if _is_wanted(row, options)]
     if options.json:
         print(json.dumps(rows, indent=1))

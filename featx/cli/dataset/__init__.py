@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from featx.cli.dataset import duplicates, info, merge, sample, verify
 from featx.cli.options import add_actions, add_command
 
 EXAMPLE = """\
@@ -16,16 +15,17 @@ EXAMPLE = """\
   featx dataset merge vectors more-vectors -o all-vectors
 featx embed SOURCE -o vectors makes one."""
 
-ACTIONS = (info, merge, verify, sample, duplicates)
+ACTIONS = {
+    "info": "show what a dataset holds, and what could not be read",
+    "merge": "write several datasets of the same features as one",
+    "verify": "check a dataset, and some of its vectors against images",
+    "sample": "take some rows of a dataset by chance",
+    "duplicates": "find images of a dataset that are nearly the same",
+}
 
 
 def add(commands: Any) -> argparse.ArgumentParser:
     """Add the command and its actions."""
     parser = add_command(commands, "dataset", "look at folders of shards, join and check them", EXAMPLE)
-    add_actions(parser, ACTIONS, required=True)
+    add_actions(parser, __name__, ACTIONS, required=True)
     return parser
-
-
-def run(options: argparse.Namespace) -> None:
-    """Do what the action says."""
-    options.action(options)

@@ -1,0 +1,141 @@
+"""Read the images of a request, and check the limits while its body arrives."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from featx._optional import import_optional
+from featx.serve.limits import Limits, _RefusedError
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+
+__all__ = ["FIELD", "BodyBudget", "Upload", "read_features", "read_images"]
+
+#: Form field of the images.
+FIELD = "images"
+_USAGE = f"send a form with files in the field '{FIELD}' (curl -F {FIELD}=@a.jpg), or the bytes of one image as image/*"
+_BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
+
+
+class Upload(NamedTuple):
+    """One encoded image; ``name`` is None if the image is the body itself."""
+
+    name: str | None
+    content: bytes
+
+
+class BodyBudget:
+    """Bytes of one request in memory; all requests share their total.
+
+    Parameters
+    ----------
+    total : list of int
+        One number, shared by all requests.
+    limits : Limits
+        Holds the largest body and the largest total.
+    """
+
+    def __init__(self, total: list[int], limits: Limits) -> None:
+        self._total = total
+        self._limits = limits
+        self._own = 0
+
+    def add(self, n_bytes: int) -> None:
+        """Count bytes, or raise _RefusedError if this body or the total is too large."""
+        self._own += n_bytes
+        self._total[0] += n_bytes
+        _check_length(self._own, self._limits)
+        if self._total[0] > self._limits.total_bytes:
+            limit = f"{self._limits.total_bytes / 1e6:g} MB"
+            raise _RefusedError(429, f"the requests in memory exceed {limit}; try again in a second")
+
+    def release(self) -> None:
+        """Subtract the bytes of this request from the total."""
+        self._total[0] -= self._own
+        self._own = 0
+
+
+def _check_length(n_bytes: int, limits: Limits) -> None:
+    if n_bytes > limits.body_bytes:
+        raise _RefusedError(413, f"the body exceeds {limits.max_body:g} MB; send fewer or smaller images per request")
+
+
+def read_features(request: Request) -> bool:
+    """Return True if the query asks for the features; raise _RefusedError for other parameters."""
+    query = request.query_params.multi_items()
+    if unknown := sorted({name for name, _ in query} - {"features"}):
+        raise _RefusedError(422, f"unknown query parameter {unknown[0]!r}: expected features=true or nothing")
+    values = [value for _, value in query]
+    if len(values) > 1 or any(value.lower() not in _BOOLEANS for value in values):
+        raise _RefusedError(422, f"features={','.join(values)!r}: expected true or false, once")
+    return _BOOLEANS[values[0].lower()] if values else False
+
+
+async def read_images(request: Request, limits: Limits, budget: BodyBudget) -> list[Upload]:
+    """Read the images of a request in their order.
+
+    Raises
+    ------
+    _RefusedError
+        With status 400, 413, 415, 422 or 429.
+    """
+    if request.headers.get("content-encoding", "identity").lower() != "identity":
+        raise _RefusedError(415, "content-encoding: expected none, since images are compressed already")
+    length = request.headers.get("content-length", "")
+    if length.isdigit():
+        _check_length(int(length), limits)  # before the body arrives
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind == "multipart/form-data":
+        return await _read_form(request, limits, budget)
+    if kind in ("", "application/octet-stream") or kind.startswith("image/"):
+        return [Upload(None, b"".join([chunk async for chunk in _chunks(request, budget)]))]
+    raise _RefusedError(415, f"content-type {kind!r}: {_USAGE}")
+
+
+async def _chunks(request: Request, budget: BodyBudget) -> AsyncGenerator[bytes, None]:
+    async for chunk in request.stream():
+        budget.add(len(chunk))
+        yield chunk
+
+
+async def _read_form(request: Request, limits: Limits, budget: BodyBudget) -> list[Upload]:
+    parsing = import_optional("starlette.formparsers", "serve")
+    malformed = import_optional("python_multipart.exceptions", "serve").FormParserError
+    parser = parsing.MultiPartParser(request.headers, _chunks(request, budget), max_fields=limits.max_images)
+    parser.spool_max_size = limits.body_bytes + 1  # what is counted may stay in memory
+    n_parts = [0]
+    begin = parser.on_part_begin
+
+    def count_and_begin() -> None:
+        n_parts[0] += 1
+        if n_parts[0] > limits.max_images:
+            raise _RefusedError(422, f"more than {limits.max_images} images in one request; send several requests")
+        begin()
+
+    parser.on_part_begin = count_and_begin
+    ended: list[bool] = []
+    parser.on_end = lambda: ended.append(True)
+    try:
+        form = await parser.parse()
+    except (parsing.MultiPartException, malformed) as error:  # newer Starlette turns the second into the first
+        why = getattr(error, "message", "no valid parts").rstrip(".")
+        raise _RefusedError(400, f"malformed multipart/form-data ({why}); {_USAGE}") from None
+    if not ended:
+        raise _RefusedError(400, f"malformed multipart/form-data (it ends before its last boundary); {_USAGE}")
+    uploads = [await _read_part(name, part) for name, part in form.multi_items()]
+    if not uploads:
+        raise _RefusedError(422, f"the form has no image; {_USAGE}")
+    return uploads
+
+
+async def _read_part(name: str, part: Any) -> Upload:
+    if name != FIELD:
+        raise _RefusedError(422, f"unknown form field {name!r}; {_USAGE}")
+    if isinstance(part, str):
+        raise _RefusedError(422, f"form field '{FIELD}' holds text, not a file (curl needs @ before a path); {_USAGE}")
+    try:
+        return Upload(part.filename, await part.read())
+    finally:
+        await part.close()
