@@ -18,7 +18,7 @@ def test_the_file_gives_the_labels_that_predict_does(featx, here, world, models)
     assert (ran.code, ran.err) == (0, "")
     first, second = ran.out.splitlines()
     assert first.startswith("m.onnx: pixels to label, class_index, probabilities, features, ")
-    assert second.startswith("  12 images and 256 rows of features give the same answers (largest difference ")
+    assert second.startswith("  12 images and 256 rows of features give the same predictions (largest difference ")
     assert listing(here) == ["m.onnx", "m.onnx.md"]
     assert featx("predict", models["classes"], world / "test", "-o", "p.csv").code == 0
     table = pd.read_csv("p.csv")
@@ -76,7 +76,7 @@ def test_images_that_cannot_be_read_are_named_and_left_out(featx, here, world, m
             "m.onnx: not written: resized in the graph",
         ),
         (("-o", "m.onnx", "--resize", "after"), "argument --resize: invalid choice: 'after'"),
-        (("-o", "m.onnx", "--precision", "int8"), "--precision int8: give --images, to calibrate with"),
+        (("-o", "m.onnx", "--precision", "int8"), "expected images to calibrate"),
         (("-o", "m.onnx", "--min-agreement", "95"), "argument --min-agreement: invalid"),
         (("-o", "m.onnx", "--tolerance", "2"), "argument --tolerance: invalid"),
     ],

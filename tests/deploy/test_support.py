@@ -1,4 +1,4 @@
-"""Every head, what stands in front of it and around it: exported with parity, or refused by name."""
+"""Heads, transformers and meta-estimators: each is exported with parity, or refused by name."""
 
 import os
 import re
@@ -17,13 +17,13 @@ CASES = [
     for name, makers in rows(section)
     for target, make in makers.items()
 ]
-#: What is not exported; all else is.
+#: Cases that are refused; all others are exported.
 REFUSED = {
-    "FunctionTransformer(one's own)": r"a graph cannot call halve; it can np\.exp",
-    "MultiOutputClassifier": r"\(MultiOutputClassifier\).*export one classifier for each",
-    "TransformedTargetRegressor(QuantileTransformer)": r"\(TransformedTargetRegressor\).*through QuantileTransformer",
+    "FunctionTransformer(one's own)": r"its function is halve, expected one of np\.exp",
+    "MultiOutputClassifier": r"\(MultiOutputClassifier\).*export one classifier per output",
+    "TransformedTargetRegressor(QuantileTransformer)": r"\(TransformedTargetRegressor\).*is QuantileTransformer",
     "GaussianProcessClassifier": r"\(GaussianProcessClassifier\).*skl2onnx",
-    "KernelRidge": r"\(KernelRidge\).*skl2onnx does not know it; SVR",
+    "KernelRidge": r"\(KernelRidge\).*skl2onnx has no converter for it; use SVR",
 }
 
 
