@@ -21,7 +21,7 @@ from featx.deploy.converter import Answer, Converter
 from featx.errors import ExportError
 from featx.extractor import FeatureExtractor
 
-__all__ = ["METADATA_VERSION", "assemble", "name_outputs", "write_metadata"]
+__all__ = ["METADATA_VERSION", "assemble", "declare_types", "name_outputs", "write_metadata"]
 
 #: Version of the keys that `write_metadata` writes.
 METADATA_VERSION = 1
@@ -45,7 +45,7 @@ def name_outputs(converter: Converter, answer: Answer, classes: npt.NDArray[Any]
 def assemble(
     tapped: onnx.ModelProto, converter: Converter, outputs: Mapping[str, str], *, features: bool
 ) -> onnx.ModelProto:
-    """Append to the backbone's graph the nodes of the head that the outputs need.
+    """Append to the backbone's graph the nodes of the head that the outputs need; these have no types yet.
 
     Raises
     ------
@@ -67,15 +67,20 @@ def assemble(
         named + ([tapped.graph.output[0]] if features else []),
         [tensor for tensor in (*tapped.graph.initializer, *converter.graph.constants) if tensor.name in used],
     )
-    model = helper.make_model(
+    return helper.make_model(
         graph, opset_imports=converter.opsets, ir_version=converter.ir_version, producer_name="featx"
     )
-    inferred = onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True)
-    kinds = {value.name: value.type.tensor_type for value in inferred.graph.output}
-    for value in model.graph.output[: len(outputs)]:
-        shape: list[str | int] = ["N", *(dim.dim_value for dim in kinds[value.name].shape.dim[1:])]
-        value.CopyFrom(helper.make_tensor_value_info(value.name, kinds[value.name].elem_type, shape))
-    return model
+
+
+def declare_types(model: onnx.ModelProto, given: Mapping[str, npt.NDArray[Any]]) -> None:
+    """Declare the type of every output from the arrays that a run gave.
+
+    ONNX's own inference does not know all operators that skl2onnx uses.
+    """
+    for value in model.graph.output:
+        array = given[value.name]
+        kind = helper.np_dtype_to_tensor_dtype(array.dtype)
+        value.CopyFrom(helper.make_tensor_value_info(value.name, kind, ["N", *array.shape[1:]]))
 
 
 def write_metadata(

@@ -21,7 +21,7 @@ from featx._files import check_writable, write_whole
 from featx._results import format_html, to_plain
 from featx.backbones import open_backbone, tap
 from featx.deploy.agreement import MIN_AGREEMENT, RESIZE_TOLERANCES, Agreement, Resized, check_resizing
-from featx.deploy.assemble import assemble, name_outputs, write_metadata
+from featx.deploy.assemble import assemble, declare_types, name_outputs, write_metadata
 from featx.deploy.converter import Converter, Rows, Step
 from featx.deploy.converters import calibration, kernels, linear, meta, preprocessing, quantiles, trees
 from featx.deploy.converters.skl2onnx import make_tables
@@ -234,7 +234,7 @@ def export(
         resize=resize,
         compared={"parity": parity, "resized": resized, "agreement": agreement},
     )
-    onnx.checker.check_model(draft.model, full_check=True)
+    onnx.checker.check_model(draft.model)
     content = draft.model.SerializeToString()
     with write_whole(path) as scratch:
         scratch.write_bytes(content)
@@ -342,9 +342,10 @@ def _check_head(draft: _Draft, rows: npt.NDArray[np.float32], tolerance: float) 
 
 
 def _check_images(draft: _Draft, reference: Reference, tolerance: float) -> float:
-    """Compare predictions from pixels, and return the largest difference."""
+    """Compare predictions from pixels, declare the types of the outputs, and return the largest difference."""
     expected = reference.expected
     given = _run(draft.model.SerializeToString(), reference.canvases, draft.outputs)
+    declare_types(draft.model, given)
     if "features" in given:
         difference = float(differ(reference.features, given["features"]).max())
         if difference > tolerance:

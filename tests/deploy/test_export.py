@@ -10,7 +10,7 @@ from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.linear_model import LogisticRegression, Ridge, SGDClassifier
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import PowerTransformer, StandardScaler
+from sklearn.preprocessing import StandardScaler
 
 from featx.backbones import open_backbone
 from featx.deploy import export, reference
@@ -270,9 +270,3 @@ def test_the_result_shows_itself_and_becomes_plain_data(trials, path):
     assert plain["outputs"] == ["label", "class_index", "probabilities"]
     assert plain["parity"]["n_images"] == 12
     assert plain["resized"] is None
-
-
-def test_an_operator_without_a_type_is_refused_by_name(trials, path, monkeypatch):
-    monkeypatch.delitem(preprocessing.TABLES.transformers, PowerTransformer)
-    with pytest.raises(ExportError, match=r"\(PowerTransformer\): cannot be exported: ONNX infers no types"):
-        export(trials.fit("3 classes", make_pipeline(PowerTransformer(), LogisticRegression())), path)

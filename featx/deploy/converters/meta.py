@@ -1,8 +1,4 @@
-"""Convert meta-estimators: pipelines, searches, ensembles, multiclass strategies, transformed targets.
-
-Three of them stay although skl2onnx 1.20 has a converter. It gives no scores for OneVsOneClassifier,
-and bagging uses operators (LinearRegressor, Normalizer) for which ONNX infers no types.
-"""
+"""Convert meta-estimators: pipelines, searches, ensembles, multiclass strategies, transformed targets."""
 
 from __future__ import annotations
 
@@ -10,8 +6,6 @@ import numpy as np
 from sklearn import model_selection as ms
 from sklearn.compose import TransformedTargetRegressor
 from sklearn.ensemble import (
-    BaggingClassifier,
-    BaggingRegressor,
     StackingClassifier,
     StackingRegressor,
     VotingClassifier,
@@ -156,6 +150,7 @@ def _one_vs_rest(converter: Converter, head: Estimator, x: Rows) -> Answer:
 
 
 def _one_vs_one(converter: Converter, head: Estimator, x: Rows) -> Answer:
+    """Convert a OneVsOneClassifier; the graph of skl2onnx 1.20 is invalid for labels that are strings."""
     graph, n = converter.graph, len(head.classes_)
     lost, margins = [], []
     features = head.pairwise_indices_ or [None] * len(head.estimators_)
@@ -181,37 +176,6 @@ def _one_vs_one(converter: Converter, head: Estimator, x: Rows) -> Answer:
 def _multi_output(converter: Converter, head: Estimator, x: Rows) -> str:
     values = [converter.regress(part, x, f"target_{i}") for i, part in enumerate(head.estimators_)]
     return converter.graph.columns(*[converter.graph.column(value) for value in values])
-
-
-def _bag(converter: Converter, head: Estimator, x: Rows) -> list[tuple[Estimator, Rows]]:
-    """Pair each estimator of a bag with the features that it sees."""
-    every = np.arange(x.sample.shape[1])
-    parts = []
-    for estimator, features in zip(head.estimators_, head.estimators_features_, strict=True):
-        rows = (
-            x
-            if np.array_equal(features, every)
-            else Rows(converter.graph.take(x.name, features), x.sample[:, features])
-        )
-        parts.append((estimator, rows))
-    return parts
-
-
-def _bag_classifier(converter: Converter, head: Estimator, x: Rows) -> Answer:
-    graph, n, shares = converter.graph, len(head.classes_), []
-    for i, (estimator, rows) in enumerate(_bag(converter, head, x)):
-        answer = converter.classify(estimator, rows, f"bag_{i}")
-        if len(estimator.classes_) != n:
-            raise converter.refuse(head, "a class is missing from one of its bags")
-        shares.append(answer.probabilities or graph.op("Gather", np.eye(n), answer.index, axis=0))
-    probabilities = graph.mean(*shares)
-    return Answer(graph.argmax(probabilities), probabilities)
-
-
-def _bag_regressor(converter: Converter, head: Estimator, x: Rows) -> str:
-    return converter.graph.mean(
-        *[converter.regress(part, rows, f"bag_{i}") for i, (part, rows) in enumerate(_bag(converter, head, x))]
-    )
 
 
 def _threshold(converter: Converter, head: Estimator, x: Rows) -> Answer:
@@ -290,7 +254,6 @@ TABLES = Tables(
         StackingClassifier: _stack,
         OneVsOneClassifier: _one_vs_one,
         OneVsRestClassifier: _one_vs_rest,
-        BaggingClassifier: _bag_classifier,
         **dict.fromkeys((ms.TunedThresholdClassifierCV, ms.FixedThresholdClassifier), _threshold),
     },
     regressors={
@@ -302,7 +265,6 @@ TABLES = Tables(
         VotingRegressor: _vote_value,
         StackingRegressor: _stack_value,
         MultiOutputRegressor: _multi_output,
-        BaggingRegressor: _bag_regressor,
         TransformedTargetRegressor: _target,
     },
 )

@@ -24,13 +24,11 @@ from sklearn.preprocessing import (
     MaxAbsScaler,
     MinMaxScaler,
     Normalizer,
-    PowerTransformer,
     RobustScaler,
     StandardScaler,
 )
 
 from featx.deploy.converter import Converter, Estimator, Rows, Tables
-from featx.deploy.graph import Graph
 
 __all__ = ["TABLES", "UFUNCS", "apply_function"]
 
@@ -104,35 +102,6 @@ def _select(converter: Converter, step: Estimator, x: Rows) -> str:
     return converter.graph.take(x.name, step.get_support(indices=True))
 
 
-def _power(converter: Converter, step: Estimator, x: Rows) -> str:
-    graph = converter.graph
-    power = np.asarray(step.lambdas_, np.float64)
-    name = graph.double(x.name)
-    if step.method == "box-cox":
-        name = _box_cox(graph, name, power)
-    else:  # Yeo-Johnson: Box-Cox of 1 + x above zero; of 1 - x with 2 - lambda below
-        above = _box_cox(graph, graph.op("Add", graph.op("Relu", name), np.array(1.0)), power)
-        negative = graph.op("Relu", graph.op("Neg", name))
-        below = _box_cox(graph, graph.op("Add", negative, np.array(1.0)), 2 - power)
-        name = graph.op("Sub", above, below)  # one of them is zero
-    if step.standardize:
-        name = graph.op("Sub", name, np.asarray(step._scaler.mean_, np.float64))
-        name = graph.op("Div", name, np.asarray(step._scaler.scale_, np.float64))
-    return name
-
-
-def _box_cox(graph: Graph, name: str, power: Any) -> str:
-    """Compute (x^p - 1) / p, and log x where p is zero."""
-    log = graph.op("Log", name)
-    is_log = np.abs(power) < np.spacing(1.0)
-    if is_log.all():
-        return log
-    safe = np.where(is_log, 1.0, power)
-    raised = graph.op("Sub", graph.op("Exp", graph.op("Mul", log, safe)), np.array(1.0))
-    raised = graph.op("Div", raised, safe)
-    return raised if not is_log.any() else graph.op("Where", is_log, log, raised)
-
-
 #: NumPy functions as ONNX operators, each with an operand or None.
 UFUNCS: dict[Any, list[tuple[str, float | None]]] = {
     np.exp: [("Exp", None)],
@@ -178,7 +147,6 @@ TABLES = Tables(
         IncrementalPCA: _pca,
         FastICA: _ica,
         TruncatedSVD: _svd,
-        PowerTransformer: _power,
         FunctionTransformer: _function,
         **dict.fromkeys(
             (

@@ -6,7 +6,6 @@ import warnings
 from typing import Any
 
 import numpy as np
-import onnx
 from onnx import compose, helper
 
 from featx._optional import import_optional
@@ -69,10 +68,6 @@ def _convert(converter: Converter, estimator: Estimator, x: Rows, opset: int, op
             raise converter.refuse(
                 estimator, f"skl2onnx needs operators of {entry.domain!r} version {entry.version} for it"
             )
-    try:
-        onnx.shape_inference.infer_shapes(model, strict_mode=True)
-    except onnx.shape_inference.InferenceError as error:
-        raise converter.refuse(estimator, "ONNX infers no types for the operators that skl2onnx uses") from error
     model = compose.add_prefix(model, converter.graph.name(name.lower()) + "_")
     source = model.graph.input[0].name
     converter.graph.nodes.append(
