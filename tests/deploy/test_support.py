@@ -19,7 +19,7 @@ CASES = [
 ]
 #: Cases that are refused; all others are exported.
 REFUSED = {
-    "FunctionTransformer(one's own)": r"its function is halve, expected one of np\.exp",
+    "FunctionTransformer(user's own)": r"its function is halve, expected one of np\.exp",
     "MultiOutputClassifier": r"\(MultiOutputClassifier\).*export one classifier per output",
     "TransformedTargetRegressor(QuantileTransformer)": r"\(TransformedTargetRegressor\).*is QuantileTransformer",
     "GaussianProcessClassifier": r"\(GaussianProcessClassifier\).*skl2onnx",
@@ -43,7 +43,7 @@ def test_it_is_exported_with_parity_or_refused_by_name(trials, name, target, mak
 
 @pytest.mark.parametrize(("name", "target", "make"), [pytest.param(*case, id=case[0]) for case in crossed()])
 def test_every_head_is_exported_behind_whatever_stands_in_front(trials, name, target, make):
-    assert (trials.outcome(name, target, make) in ("yes", "skl2onnx")) == ("one's own" not in name)
+    assert (trials.outcome(name, target, make) in ("yes", "skl2onnx")) == ("user's own" not in name)
 
 
 def test_the_heads_that_featx_makes_need_no_skl2onnx(trials):
