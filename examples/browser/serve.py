@@ -19,7 +19,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("model", type=Path, metavar="MODEL.onnx")
     parser.add_argument("--port", type=int, default=8000, help="0 picks a free port (default: %(default)s)")
-    parser.add_argument("--modules", type=Path, default=HERE / "node_modules", help="the folder into which npm installed onnxruntime-web")
+    parser.add_argument(
+        "--modules",
+        type=Path,
+        default=HERE / "node_modules",
+        help="the folder into which npm installed onnxruntime-web",
+    )
     options = parser.parse_args()
     runtime = options.modules / "onnxruntime-web" / "dist"
     if not options.model.is_file():
