@@ -207,7 +207,9 @@ def load(path: str | os.PathLike[str], *, backbone: BackboneArgument | None = No
             raise PipelineFileError(f"{path}: damaged pipeline (an extractor without the identity of its backbone)")
         replacements = [None] * len(was) if backbone is None else list_backbones(backbone)
         if len(replacements) != len(was):
-            raise BackboneError(f"{path}: fitted with {len(was)} backbones, got backbone with {len(replacements)}")
+            raise BackboneError(
+                f"{path}: fitted with {len(was)} backbones, got {len(replacements)} for the parameter backbone"
+            )
         located = [
             _locate(path, name, identity, extractor.precision, replacement)
             for name, identity, replacement in zip(was, identities, replacements, strict=True)
