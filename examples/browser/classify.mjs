@@ -1,6 +1,6 @@
-// A file of `featx export --resize in-graph`, run with any of ONNX Runtime's packages for JavaScript.
+// Run a file of `featx export --resize in-graph` with any of ONNX Runtime's packages for JavaScript.
 
-/** Open a model: its bytes (Uint8Array), and what it says of itself. */
+/** Open a model from its bytes (Uint8Array) and read its metadata. */
 export async function openModel(ort, bytes) {
   const about = readMetadata(bytes);
   if (about["featx.resize"] !== "in-graph")
@@ -9,8 +9,8 @@ export async function openModel(ort, bytes) {
 }
 
 /**
- * Classify one image: its pixels as a canvas has them (RGBA), in full size.
- * Gives {label, numbers: [{label, number}], kind}, the largest number first; a regression's kind is "value".
+ * Classify one image from the RGBA pixels of a canvas, in full size.
+ * Returns {label, numbers: [{label, number}], kind}, the largest number first; a regression has the kind "value".
  */
 export async function classify(ort, model, rgba, width, height) {
   const pixels = new ort.Tensor("uint8", dropAlpha(rgba), [1, height, width, 3]);
@@ -18,8 +18,8 @@ export async function classify(ort, model, rgba, width, height) {
   const kind = ["probabilities", "scores", "value"].find((name) => name in answers);
   const found = kind ? Array.from(answers[kind].data) : [];
   if (kind === "value") return { kind, label: null, numbers: found.map((number) => ({ label: "value", number })) };
-  const label = String(answers.label.data[0]); // integers come as BigInt
-  // of two classes a decision is one number, for the second
+  const label = String(answers.label.data[0]); // integers are BigInt
+  // the decision between two classes is one number, that of the second class
   const names = found.length === 1 ? model.classes.slice(1) : model.classes;
   const numbers = found.map((number, i) => ({ label: String(names[i]), number }));
   return { kind, label, numbers: numbers.sort((a, b) => b.number - a.number) };
@@ -35,7 +35,7 @@ function dropAlpha(rgba) {
   return rgb;
 }
 
-/** Read the metadata of an ONNX file, which ONNX Runtime for JavaScript does not give; every value is JSON. */
+/** Read the metadata of an ONNX file, which ONNX Runtime for JavaScript does not return; every value is JSON. */
 export function readMetadata(bytes) {
   const about = {};
   for (const [field, value] of fields(bytes))
@@ -46,7 +46,7 @@ export function readMetadata(bytes) {
   return about;
 }
 
-/** Go through the fields of a protobuf message that have a length; weights are passed over, not read. */
+/** Iterate over the fields of a protobuf message that have a length; weights are skipped, not read. */
 function* fields(bytes) {
   let at = 0;
   const number = () => {

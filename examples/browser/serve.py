@@ -1,7 +1,7 @@
 """Serve the page and a model on this computer: python serve.py MODEL.onnx [--port 8000].
 
-MODEL.onnx is what ``featx export MODEL -o MODEL.onnx --resize in-graph`` wrote; onnxruntime-web
-is what ``npm install`` fetched into this folder. Only these and the page are served.
+MODEL.onnx is written by ``featx export MODEL -o MODEL.onnx --resize in-graph``, and onnxruntime-web is
+installed by ``npm install`` in this folder. The server serves only these files and the page.
 """
 
 import argparse
@@ -18,8 +18,13 @@ def main() -> None:
     """Serve until Ctrl-C."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("model", type=Path, metavar="MODEL.onnx")
-    parser.add_argument("--port", type=int, default=8000, help="0 takes a free one (default: %(default)s)")
-    parser.add_argument("--modules", type=Path, default=HERE / "node_modules", help="where npm put onnxruntime-web")
+    parser.add_argument("--port", type=int, default=8000, help="0 picks a free port (default: %(default)s)")
+    parser.add_argument(
+        "--modules",
+        type=Path,
+        default=HERE / "node_modules",
+        help="the folder into which npm installed onnxruntime-web",
+    )
     options = parser.parse_args()
     runtime = options.modules / "onnxruntime-web" / "dist"
     if not options.model.is_file():
@@ -36,7 +41,7 @@ def main() -> None:
             return str(files.get(path.partition("?")[0], HERE / "no such file"))
 
         def end_headers(self) -> None:
-            # both let the page share memory between threads, without which one core computes
+            # both headers let the page share memory between threads; without them it uses one core
             self.send_header("Cross-Origin-Opener-Policy", "same-origin")
             self.send_header("Cross-Origin-Embedder-Policy", "require-corp")
             self.send_header("Cache-Control", "no-cache")

@@ -1,4 +1,4 @@
-"""``featx show``: what a saved pipeline is, without loading it."""
+"""``featx show``: describe a saved pipeline without loading it."""
 
 from __future__ import annotations
 
@@ -8,59 +8,59 @@ import os
 from typing import Any
 
 from featx._text import printable
+from featx.backbones import find_by_identity
 from featx.cli.options import add_command
 from featx.errors import BackboneError, PipelineFileError
-from featx.persistence.archive import list_types, read_info
+from featx.persistence import list_types, read_info
+from featx.persistence.description import BackboneFacts
 from featx.report.card import make_card
 from featx.report.snippets import use_saved
 
 EXAMPLE = """\
   featx show ants.featx
   featx show ants.featx --json
-Reads the file and loads nothing from it."""
+Reads the description in the file and loads nothing else."""
 
 
 def add(commands: Any) -> argparse.ArgumentParser:
     """Add the command."""
-    parser = add_command(commands, "show", "print what a saved pipeline is, without loading it", EXAMPLE)
-    parser.add_argument("model", metavar="MODEL", help="what featx fit or featx.save wrote")
+    parser = add_command(commands, "show", "describe a saved pipeline without loading it", EXAMPLE)
+    parser.add_argument("model", metavar="MODEL", help="a pipeline saved by featx fit or featx.save")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     return parser
 
 
 def run(options: argparse.Namespace) -> None:
-    """Print the card, and what else the file says."""
-    about = read_info(options.model)
+    """Print the model card and facts about the file."""
+    description = read_info(options.model)
     trusted, refused = list_types(options.model)
     size = os.path.getsize(options.model)
     if options.json:
-        facts = {"path": options.model, "bytes": size, **about, "trusted_types": trusted, "refused_types": refused}
-        print(json.dumps(facts, indent=1))
+        facts = {"path": options.model, "bytes": size, **description}
+        print(json.dumps({**facts, "trusted_types": trusted, "refused_types": refused}, indent=1))
         return
     name = os.path.basename(options.model)
     try:
-        card = make_card(name, about, use_saved(name, about))
-    except (AttributeError, KeyError, TypeError, ValueError) as error:  # anyone may have written it
-        reason = f"what it says of itself is damaged ({type(error).__name__}: {error})"
+        card = make_card(name, description, use_saved(name, description))
+    except (AttributeError, KeyError, TypeError, ValueError) as error:  # the file may come from anyone
+        reason = f"its description is damaged ({type(error).__name__}: {error})"
         raise PipelineFileError(f"{options.model}: {reason}") from error
     print(card)
     lines = [
-        f"File: format {about['format']}, {size:,} bytes.",
-        f"Backbone: {'; '.join(_whereabouts(one) for one in about['backbones']) or 'none'}.",
-        f"Trusts: {', '.join(trusted) or 'nothing beyond skops, scikit-learn and NumPy'}.",
+        f"File: format {description['format']}, {size:,} bytes.",
+        f"Backbone: {'; '.join(map(_locate, description['backbones'])) or 'none'}.",
+        f"Types in the file beyond skops's own list: {', '.join(trusted) or 'none'}.",
     ]
     if refused:
-        lines.append(f"Refused, so that it does not load: {', '.join(refused)}.")
+        lines.append(f"Untrusted types, because of which the file cannot be loaded: {', '.join(refused)}.")
     print(*map(printable, lines), sep="\n")
 
 
-def _whereabouts(one: dict[str, Any]) -> str:
-    from featx.backbones import find_by_identity
-
+def _locate(facts: BackboneFacts) -> str:
+    """Describe the location of a backbone on this machine."""
     try:
-        found = find_by_identity(one["identity"])
+        backbone = find_by_identity(facts["identity"])
     except BackboneError:
-        found = None
-    return (
-        f"{one['name']} is {found.path}" if found else f"{one['name']} ({one['identity'][:12]}) is not on this machine"
-    )
+        backbone = None
+    where = str(backbone.path) if backbone else "not on this machine"
+    return f"{facts['name']} ({facts['identity'][:12]}): {where}"

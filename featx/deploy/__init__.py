@@ -1,4 +1,4 @@
-"""A fitted pipeline as one ONNX file that any ONNX Runtime runs, and that provably gives the same answers."""
+"""Export a fitted pipeline as one ONNX file and verify that it gives the same predictions."""
 
 from featx.deploy.export import ExportResult, export
 from featx.deploy.parity import Parity

@@ -1,4 +1,4 @@
-"""Put a backbone's graph and a head's together into one model, and describe it."""
+"""Join the graphs of a backbone and a head into one model, and write its metadata."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from featx.deploy.converter import Answer, Converter
 from featx.errors import ExportError
 from featx.extractor import FeatureExtractor
 
-__all__ = ["FORMAT", "assemble", "describe", "name_answer", "name_value"]
+__all__ = ["METADATA_VERSION", "assemble", "declare_types", "name_outputs", "write_metadata"]
 
-#: Version of the list of keys in `describe`.
-FORMAT = 1
+#: Version of the keys that `write_metadata` writes.
+METADATA_VERSION = 1
 
 
-def name_answer(converter: Converter, answer: Answer, classes: npt.NDArray[Any]) -> dict[str, str]:
-    """Turn a classifier's tensors into outputs: a name of the file's to a tensor."""
+def name_outputs(converter: Converter, answer: Answer, classes: npt.NDArray[Any]) -> dict[str, str]:
+    """Map the output names of the file to the tensors of a classifier."""
     graph = converter.graph
     kind = classes.dtype.kind
     if kind == "O" and not all(isinstance(label, str) for label in classes):
-        raise ExportError(f"classes {classes[:3].tolist()}: expected all of one kind, strings or numbers")
+        raise ExportError(f"classes {classes[:3].tolist()}: expected strings only, or numbers only")
     labels = classes.astype({"i": np.int64, "u": np.int64, "f": np.float64}[kind]) if kind in "iuf" else classes
     outputs = {"label": graph.op("Gather", labels, answer.index, axis=0), "class_index": answer.index}
     if answer.probabilities:
@@ -42,27 +42,22 @@ def name_answer(converter: Converter, answer: Answer, classes: npt.NDArray[Any])
     return outputs
 
 
-def name_value(converter: Converter, value: str) -> dict[str, str]:
-    """Turn a regressor's tensor into the file's output."""
-    return {"value": converter.graph.cast(value, np.float32)}
-
-
 def assemble(
     tapped: onnx.ModelProto, converter: Converter, outputs: Mapping[str, str], *, features: bool
 ) -> onnx.ModelProto:
-    """Append what the outputs need of the head to the backbone's graph.
+    """Append to the backbone's graph the nodes of the head that the outputs need; these have no types yet.
 
     Raises
     ------
     ExportError
-        When an operator is none of ONNX's own.
+        An operator is not part of the ONNX standard.
     """
     renamed = [helper.make_node("Identity", [tensor], [name], name) for name, tensor in outputs.items()]
     both = onnx.GraphProto()
     both.node.extend([*tapped.graph.node, *converter.graph.nodes, *renamed])
     nodes = ancestors(both, {*outputs, *(["features"] if features else [])})
     if foreign := sorted({node.domain for node in nodes} - {"", "ai.onnx", "ai.onnx.ml"}):
-        raise ExportError(f"operators of {', '.join(foreign)}, which not every ONNX Runtime has")
+        raise ExportError(f"operators of {', '.join(foreign)} are not part of the ONNX standard")
     used = {name for node in nodes for name in node.input}
     named = [helper.make_empty_tensor_value_info(name) for name in outputs]
     graph = helper.make_graph(
@@ -72,22 +67,23 @@ def assemble(
         named + ([tapped.graph.output[0]] if features else []),
         [tensor for tensor in (*tapped.graph.initializer, *converter.graph.constants) if tensor.name in used],
     )
-    model = helper.make_model(
+    return helper.make_model(
         graph, opset_imports=converter.opsets, ir_version=converter.ir_version, producer_name="featx"
     )
-    inferred = onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True)
-    kinds = {value.name: value.type.tensor_type for value in inferred.graph.output}
-    for value in model.graph.output[: len(outputs)]:
-        shape: list[str | int] = ["N", *_widths(kinds[value.name])]
-        value.CopyFrom(helper.make_tensor_value_info(value.name, kinds[value.name].elem_type, shape))
-    return model
 
 
-def _widths(kind: Any) -> list[int]:
-    return [dim.dim_value for dim in kind.shape.dim[1:]]
+def declare_types(model: onnx.ModelProto, given: Mapping[str, npt.NDArray[Any]]) -> None:
+    """Declare the type of every output from the arrays that a run gave.
+
+    ONNX's own inference does not know all operators that skl2onnx uses.
+    """
+    for value in model.graph.output:
+        array = given[value.name]
+        kind = helper.np_dtype_to_tensor_dtype(array.dtype)
+        value.CopyFrom(helper.make_tensor_value_info(value.name, kind, ["N", *array.shape[1:]]))
 
 
-def describe(
+def write_metadata(
     model: onnx.ModelProto,
     backbone: Backbone,
     extractor: FeatureExtractor,
@@ -98,20 +94,20 @@ def describe(
     resize: str,
     compared: Mapping[str, Any],
 ) -> str:
-    """Write metadata, each value JSON, and give the digest of what computes.
+    """Write the metadata of a model, each value as JSON, and return the digest of what computes.
 
     ===================== ===============================================================
-    featx.pipeline        integer, the version of this list
+    featx.pipeline        integer, the version of these keys
     featx.task            classification or regression
     featx.classes         labels in the order of the probabilities; null for a regression
-    featx.head            the estimators, as scikit-learn prints them
+    featx.head            repr of the scikit-learn estimators
     featx.backbone        name, identity, precision, license, source, recipe
-    featx.preprocess      how an image becomes pixels, as in a backbone's file
+    featx.preprocess      preprocessing of images, as in a backbone's file
     featx.features        layer, pooling, crop, l2_normalize, decode
-    featx.resize          before (planes on the canvas come in) or in-graph (any size, channels last)
-    featx.compared        parity, resized, agreement: how near it comes to the pipeline; null if not measured
-    featx.versions        of the packages that made the file
-    featx.date            when it was made, UTC
+    featx.resize          before (input is planes on the canvas) or in-graph (any size, channels last)
+    featx.compared        parity, resized, agreement: comparison with the pipeline; null if not measured
+    featx.versions        versions of the packages that made the file
+    featx.date            date of the export, UTC
     featx.digest          sha256 of graph, preprocessing and classes
     ===================== ===============================================================
     """
@@ -120,7 +116,7 @@ def describe(
     labels = None if classes is None else classes.tolist()
     digest.update(json.dumps([preprocess, extractor.crop, labels]).encode())
     values = {
-        "pipeline": FORMAT,
+        "pipeline": METADATA_VERSION,
         "task": task,
         "classes": labels,
         "head": head,
@@ -131,7 +127,7 @@ def describe(
         "preprocess": preprocess,
         "features": extractor.value_parameters_,
         "resize": resize,
-        "compared": {name: None if found is None else asdict(found) for name, found in compared.items()},
+        "compared": {name: None if result is None else asdict(result) for name, result in compared.items()},
         "versions": {name: metadata.version(name) for name in ("featx", "scikit-learn", "numpy", "onnx")},
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "digest": digest.hexdigest(),

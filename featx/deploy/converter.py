@@ -1,4 +1,4 @@
-"""Walk through a fitted pipeline and write each estimator into the graph, remembering what it should give."""
+"""Convert a fitted pipeline to graph operators, estimator by estimator, and record steps to verify."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True)
 class Rows:
-    """What an estimator is given: a tensor, and what scikit-learn has in its place for some rows.
+    """The input of an estimator: a tensor of the graph, and scikit-learn's values of it for sample rows.
 
-    The tensor has the sample's type, float32 or float64.
+    Both have the same dtype, float32 or float64.
     """
 
     name: str
@@ -31,13 +31,13 @@ class Rows:
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """Of the tensor and of the sample."""
+        """The dtype of the tensor and of the sample."""
         return self.sample.dtype
 
 
 @dataclass(frozen=True)
 class Answer:
-    """Tensors that a classifier gives: float64 probabilities and decisions, as far as it has them, and int64 index."""
+    """The output tensors of a classifier: int64 class index, and float64 probabilities and decisions if it has them."""
 
     index: str
     probabilities: str | None = None
@@ -46,24 +46,24 @@ class Answer:
 
 @dataclass(frozen=True)
 class Step:
-    """One tensor that scikit-learn can compute from another, to compare with.
+    """A computation between two tensors that scikit-learn can repeat, for comparison.
 
     Parameters
     ----------
     where : str
-        Path of names down to the estimator.
+        Dotted path of names to the estimator.
     estimator : estimator
-        What computes it.
+        The estimator that computes the target.
     compute : callable
-        From rows of ``source`` to what ``target`` shall be.
+        Computes the expected value of ``target`` from rows of ``source``.
     source : Rows
-        What it is given.
+        The input.
     target : str
-        The tensor.
+        Name of the output tensor.
     scores : callable or None
-        For an index: what it is the largest of.
+        For a class index, computes the scores whose largest it is.
     exact : bool
-        Whether the two are indices, and no rounding is allowed for.
+        Whether the values are indices, which must be equal.
     """
 
     where: str
@@ -80,7 +80,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Tables:
-    """From a class of scikit-learn to what writes it, by what it does."""
+    """Converters by scikit-learn class, grouped by the role of the estimator."""
 
     transformers: dict[type, Callable[[Converter, Estimator, Rows], str]] = field(default_factory=dict)
     classifiers: dict[type, Callable[[Converter, Estimator, Rows], Answer]] = field(default_factory=dict)
@@ -88,16 +88,16 @@ class Tables:
 
 
 class Converter:
-    """The graph so far, the steps in it, and where the converter is.
+    """Converts estimators to graph operators and records a step for each.
 
     Parameters
     ----------
     tables : sequence of Tables
-        What can be written; the first that knows an estimator's very class does it.
+        Converters by class. The first table that lists the estimator's exact class is used.
     library : Tables
-        Functions under the class `object`, for all else.
+        Fallback converters for all other estimators, under the class `object`.
     opset, ir_version : int
-        Of the backbone's file, so that the two become one.
+        Those of the backbone's graph, so that the two graphs can be joined.
     """
 
     def __init__(self, tables: Sequence[Tables], library: Tables, opset: int, ir_version: int) -> None:
@@ -111,42 +111,43 @@ class Converter:
 
     @property
     def where(self) -> str:
-        """The path of names down to the estimator at hand."""
+        """The dotted path of names to the current estimator."""
         return ".".join(filter(None, self._path)) or "the head"
 
     def refuse(self, estimator: Estimator, why: str) -> ExportError:
-        """Make the error that says which step cannot be exported, and why."""
+        """Return the error that names the current step and the reason it cannot be exported."""
         return ExportError(f"{self.where} ({type(estimator).__name__}): cannot be exported: {why}")
 
     def transform(self, estimator: Estimator, x: Rows, name: str | None = None) -> Rows:
-        """Write a transformer."""
+        """Convert a transformer and return its output."""
         if estimator is None or estimator == "passthrough":
             return x
 
         def write() -> Rows:
             sample = np.asarray(estimator.transform(x.sample))
             if sample.dtype not in (np.float32, np.float64):
-                raise self.refuse(estimator, f"it gives {sample.dtype}, and features are floats")
-            given: str = self._find("transformers", estimator)(self, estimator, x)
-            y = Rows(self.graph.cast(given, sample.dtype), sample)
-            self._remember(estimator, estimator.transform, x, y.name)
+                raise self.refuse(estimator, f"it returns {sample.dtype}, expected float32 or float64")
+            tensor: str = self._find("transformers", estimator)(self, estimator, x)
+            y = Rows(self.graph.cast(tensor, sample.dtype), sample)
+            self._record(estimator, estimator.transform, x, y.name)
             return y
 
         return self._at(_name(estimator) if name is None else name, write)
 
     def classify(self, estimator: Estimator, x: Rows, name: str | None = None) -> Answer:
-        """Write a classifier."""
+        """Convert a classifier and return its output tensors."""
 
         def write() -> Answer:
             classes = estimator.classes_
-            inside = hasattr(estimator, "steps") or hasattr(estimator, "best_estimator_")  # where it is refused by name
-            if (isinstance(classes, list) and not inside) or getattr(estimator, "multilabel_", False):
-                raise self.refuse(estimator, "it answers several questions at once; export one classifier for each")
+            # a pipeline or a search is entered, so that the error names the estimator inside
+            has_parts = hasattr(estimator, "steps") or hasattr(estimator, "best_estimator_")
+            if (isinstance(classes, list) and not has_parts) or getattr(estimator, "multilabel_", False):
+                raise self.refuse(estimator, "it has several outputs; export one classifier per output")
             answer: Answer = self._find("classifiers", estimator)(self, estimator, x)
             if answer.probabilities and hasattr(estimator, "predict_proba"):
-                self._remember(estimator, estimator.predict_proba, x, answer.probabilities)
+                self._record(estimator, estimator.predict_proba, x, answer.probabilities)
             if answer.decision and hasattr(estimator, "decision_function"):
-                self._remember(estimator, estimator.decision_function, x, answer.decision)
+                self._record(estimator, estimator.decision_function, x, answer.decision)
             scores = getattr(estimator, "decision_function", None) or getattr(estimator, "predict_proba", None)
 
             def find(rows: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
@@ -158,11 +159,11 @@ class Converter:
         return self._at(_name(estimator) if name is None else name, write)
 
     def regress(self, estimator: Estimator, x: Rows, name: str | None = None) -> str:
-        """Write a regressor; its float64 value has the shape that ``predict`` gives."""
+        """Convert a regressor and return its float64 value, shaped like the output of ``predict``."""
 
         def write() -> str:
             value: str = self._find("regressors", estimator)(self, estimator, x)
-            self._remember(estimator, estimator.predict, x, value)
+            self._record(estimator, estimator.predict, x, value)
             return value
 
         return self._at(_name(estimator) if name is None else name, write)
@@ -174,15 +175,15 @@ class Converter:
         finally:
             self._path.pop()
 
-    def _remember(self, estimator: Estimator, compute: Any, x: Rows, target: str) -> None:
+    def _record(self, estimator: Estimator, compute: Any, x: Rows, target: str) -> None:
         self.steps.append(Step(self.where, estimator, compute, x, target))
 
     def _find(self, kind: str, estimator: Estimator) -> Callable[..., Any]:
         for table in (*self._tables, self._library):
-            known = getattr(table, kind)
-            if write := known.get(type(estimator)) or known.get(object):
+            converters = getattr(table, kind)
+            if write := converters.get(type(estimator)) or converters.get(object):
                 return write  # type: ignore[no-any-return]
-        raise self.refuse(estimator, f"featx knows it under none of its {kind}")
+        raise self.refuse(estimator, f"featx has no converter for it among its {kind}")
 
 
 def _find_index(classes: npt.NDArray[Any], labels: npt.NDArray[Any]) -> npt.NDArray[np.int64]:

@@ -1,10 +1,11 @@
-"""A fitted pipeline as one ONNX file, written only if it gives the same answers."""
+"""Export a fitted pipeline as one ONNX file, which is written only if it gives the same predictions."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -17,65 +18,105 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
 from featx._files import check_writable, write_whole
-from featx.backbones import Backbone, open_backbone, tap
-from featx.deploy.assemble import assemble, describe, name_answer, name_value
+from featx._results import format_html, to_plain
+from featx.backbones import open_backbone, tap
+from featx.deploy.agreement import MIN_AGREEMENT, RESIZE_TOLERANCES, Agreement, Resized, check_resizing
+from featx.deploy.assemble import assemble, declare_types, name_outputs, write_metadata
 from featx.deploy.converter import Converter, Rows, Step
 from featx.deploy.converters import calibration, kernels, linear, meta, preprocessing, quantiles, trees
 from featx.deploy.converters.skl2onnx import make_tables
-from featx.deploy.fidelity import MIN_AGREEMENT, RESIZE_TOLERANCES, Agreement, Answers, Resized, check_resizing
-from featx.deploy.parity import TOLERANCE, Parity, check_steps, differ, find_culprit, make_rows, may_flip, run_steps
-from featx.deploy.precision import convert
-from featx.deploy.resizing import take_any_size
+from featx.deploy.parity import (
+    TOLERANCE,
+    Parity,
+    check_steps,
+    count_allowed_flips,
+    differ,
+    find_culprit,
+    make_rows,
+    run_steps,
+)
+from featx.deploy.precision import convert_backbone
+from featx.deploy.reference import Reference, make_reference, respond
+from featx.deploy.resizing import add_resizing
 from featx.errors import ExportError, Failure, InputError
 from featx.extractor import FeatureExtractor
-from featx.images.containers import list_items
-from featx.images.decode import decode
-from featx.images.preprocess import to_canvas
-from featx.images.reference import list_real_images
 from featx.inference.spec import list_backbones
 from featx.pipelines import split_pipeline
+from featx.report.card import check_card, make_card, write_card
+from featx.report.snippets import describe_onnx, use_onnx
 from featx.session import run_batches
 
 __all__ = ["ExportResult", "export"]
 
 _TABLES = [module.TABLES for module in (preprocessing, quantiles, linear, kernels, trees, calibration, meta)]
 RESIZES = ("before", "in-graph")
-_ONCE = 16  # images a run: as many as a small machine's memory takes of any network
+#: Maximum number of images of a folder: for the comparison alone, and to measure another precision.
+MAX_COMPARED, MAX_MEASURED = 64, 500
+_BATCH_SIZE = 16  # fits into the memory of a small machine for any backbone
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ExportResult:
-    """What was written.
+    """The exported file and its comparison with the pipeline.
 
     Parameters
     ----------
     path : str
         The file.
     task : {"classification", "regression"}
-        What it answers.
+        The task of the pipeline.
     outputs : tuple of str
-        ``label``, ``class_index`` and ``probabilities`` (``scores`` where the head has no
-        probabilities, and neither for a vote), or ``value``; ``features`` on request.
+        ``label``, ``class_index`` and ``probabilities`` (``scores`` if the head has no
+        probabilities, neither for a hard vote), or ``value``; ``features`` on request.
+    n_bytes : int
+        Size of the file.
     digest : str
-        Of all that computes.
+        SHA-256 of graph, preprocessing and classes.
     parity : Parity
-        How near it comes to the pipeline.
+        Comparison with the pipeline.
     failures : list of Failure
-        Images to compare with that could not be read.
+        Images that could not be read, and were left out of the comparison.
+    notes : list of str
+        Remarks on the source of the images.
     resized : Resized or None
-        How near the graph's own resizing comes to Pillow's; None where images come resized.
+        Comparison of the graph's own resizing with Pillow's; None for ``resize="before"``.
     agreement : Agreement or None
-        How near another precision comes to the pipeline; None in the pipeline's own.
+        Comparison of another precision with the pipeline; None for the pipeline's own.
     """
 
     path: str
     task: str
     outputs: tuple[str, ...]
+    n_bytes: int
     digest: str
     parity: Parity
     failures: list[Failure]
+    notes: list[str]
     resized: Resized | None = None
     agreement: Agreement | None = None
+
+    @property
+    def measurements(self) -> list[str]:
+        """The comparisons, a sentence each."""
+        return [str(result) for result in (self.parity, self.resized, self.agreement) if result is not None]
+
+    def __repr__(self) -> str:
+        return f"ExportResult({self._summary})"
+
+    def __str__(self) -> str:
+        return "\n  ".join([self._summary, *self.measurements])
+
+    def _repr_html_(self) -> str:
+        row = {"task": self.task, "outputs": ", ".join(self.outputs), "MB": self.n_bytes / 1e6}
+        return format_html(self.path, [row], self.measurements)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Convert to dicts, lists, strings and numbers."""
+        return to_plain(self)  # type: ignore[no-any-return]
+
+    @property
+    def _summary(self) -> str:
+        return f"{self.path}: pixels to {', '.join(self.outputs)}, {self.n_bytes / 1e6:.1f} MB"
 
 
 def export(
@@ -89,42 +130,51 @@ def export(
     resize_tolerance: float | None = None,
     precision: str | None = None,
     min_agreement: float = MIN_AGREEMENT,
+    card: bool = False,
+    info: Mapping[str, Any] | None = None,
 ) -> ExportResult:
-    """Write a fitted pipeline as one ONNX file, from pixels to answer.
+    """Write a fitted pipeline as one ONNX file, from pixels to prediction.
 
-    Real images go through both first, and rows of features in the range of theirs through
-    every step; where a label differs, or a probability by more than ``tolerance``, nothing is
-    written and the step to blame is named.
+    The file is compared with the pipeline first: on real images as a whole, and on synthetic rows
+    of features at every step. If a label differs, or a probability by more than ``tolerance``,
+    nothing is written and the error names the step.
 
     Parameters
     ----------
     pipeline : Pipeline
-        Begins with a `FeatureExtractor` of one backbone and ends in a classifier or a
-        regressor; or a search or meta-estimator over such pipelines, with the same features.
+        A `FeatureExtractor` of one backbone followed by a classifier or regressor; or a search or
+        meta-estimator over such pipelines, all with the same features.
     path : str or path
-        The file, written whole or not at all. Its input is ``pixels``, uint8 of shape (N, 3,
-        height, width): images on the backbone's canvas, as its metadata says.
+        The file, written completely or not at all. Its input is ``pixels``, uint8 of shape (N, 3,
+        height, width): images on the backbone's canvas, as the metadata describes.
     features : bool, default=False
-        Give the features, too.
-    images : sequence or None, default=None
-        Images to compare with, as for `FeatureExtractor.transform`; best of the kind that
-        the file is for. None takes a dozen that come with scikit-learn and featx.
+        Add the output ``features``.
+    images : sequence, str, path or None, default=None
+        Images to compare on, as for `FeatureExtractor.transform`, or a folder or table of which
+        at most 64 are used (500 with ``precision``). Use images like those that the file will
+        see. None uses a dozen that come with scikit-learn and featx.
     tolerance : float, default=1e-4
-        Largest difference of a probability or decision; of values, as a part of the largest.
+        Largest difference of a probability or decision. For a regression, relative to the largest
+        value.
     resize : {"before", "in-graph"}, default="before"
-        ``"in-graph"`` takes ``pixels`` of any size, uint8 of shape (N, H, W, 3), RGB, one size
-        in a batch: the graph resizes and crops. Rounding then differs from Pillow's in a few
-        values, which is measured and held to ``resize_tolerance`` as well.
+        With ``"in-graph"``, ``pixels`` has any size, uint8 of shape (N, H, W, 3), RGB, one size
+        per batch: the graph resizes and crops. Its rounding differs from Pillow's in a few values,
+        which is measured and limited by ``resize_tolerance``.
     resize_tolerance : float or None, default=None
-        As ``tolerance``, between an image resized in the graph and by Pillow; None is 0.01, and
-        0.1 for int8, whose steps make more of a value that is rounded otherwise.
+        As ``tolerance``, between images resized in the graph and by Pillow. None means 0.01, or
+        0.1 for int8, because its quantisation steps amplify rounding differences.
     precision : {"int8", "float16"} or None, default=None
-        Compute the network of a float32 pipeline in another precision. One in three of
-        ``images``, 100 at most, shows int8 the range of activations, the rest measures what the
-        head, which learned from float32, makes of it; give images that the pipeline was not
-        fitted on, since it is more certain of those. None keeps the pipeline's own.
+        Convert the float32 backbone to this precision. One in three of ``images``, 100 at most,
+        calibrates int8. The rest measures the effect on the head, which was fitted on float32
+        features. Use images that the pipeline was not fitted on, because its predictions for
+        those are more certain. None keeps the pipeline's precision.
     min_agreement : float, default=0.95
-        Share of the measured images that must keep their label in that precision; of values, R².
+        Share of the measured images that must keep their label in that precision. For a
+        regression, R².
+    card : bool, default=False
+        Write a model card beside the file, named ``path`` and ``.md``.
+    info : mapping or None, default=None
+        Facts about fitting for the card: ``featx.read_info("model.featx")["info"]``.
 
     Returns
     -------
@@ -133,9 +183,9 @@ def export(
     Raises
     ------
     ExportError
-        When a step cannot be written, or answers otherwise than scikit-learn.
+        A step cannot be converted, or differs from scikit-learn.
     MissingDependencyError
-        When a step needs skl2onnx (extra ``deploy``).
+        A step needs skl2onnx (extra ``deploy``).
 
     Examples
     --------
@@ -145,89 +195,106 @@ def export(
     >>> X, y = featx.samples.load_fashion_mnist("test")
     >>> head = featx.make_head("knn")
     >>> pipeline = make_pipeline(featx.FeatureExtractor(), head).fit(X[::15], y[::15])
-    >>> export(pipeline, "clothes.onnx", images=X[:4]).outputs
-    ('label', 'class_index', 'probabilities')
+    >>> export(pipeline, "clothes.onnx", images=X[:4])
+    ExportResult(clothes.onnx: pixels to label, class_index, probabilities, ... MB)
     """
     if resize not in RESIZES:
         raise InputError(f"resize={resize!r}: expected one of {', '.join(RESIZES)}")
+    if precision is not None and images is None:
+        raise InputError(f"precision={precision!r}: expected images to calibrate and to measure with")
     check_writable(path)
-    extractor, head = _take_apart(pipeline)
+    if card:
+        check_card(os.fspath(path))
+    extractor, head = _split(pipeline)
     backbone = open_backbone(list_backbones(extractor.backbone)[0], extractor.precision)
-    items = list_real_images() if images is None else list_items(images)
-    embedded = extractor.embed(items)
-    items, seen = [items[i] for i in embedded.kept], embedded.features[embedded.kept]
-    if not len(seen):
-        raise ExportError("no image to compare with was given")
-    canvases = _canvases(items, extractor, backbone)
-    agreement = None
+    reference = make_reference(images, extractor, head, backbone, MAX_MEASURED if precision else MAX_COMPARED)
+    agreement = resized = None
     if precision is None:
-        content = tap(backbone, extractor.layer, extractor.pooling, bool(extractor.l2_normalize))
+        graph = tap(backbone, extractor.layer, extractor.pooling, bool(extractor.l2_normalize))
     else:
-        if images is None:
-            raise InputError(f"precision={precision!r}: give images of your own to calibrate with and to measure on")
-        backbone, content, seen, agreement = convert(
-            backbone, extractor, precision, canvases, seen, lambda rows: _expect(head, rows), min_agreement, path
-        )
-    tapped = onnx.load_from_string(content)
-
-    converter = _make_walk(tapped)
-    rows = Rows("features", seen)
-    classes = None
-    if is_classifier(head):
-        answer = converter.classify(head, rows, "")
-        classes = np.asarray(head.classes_)
-        outputs = name_answer(converter, answer, classes)
-    else:
-        outputs = name_value(converter, converter.regress(head, rows, ""))
-    model = assemble(tapped, converter, outputs, features=features)
-    used = {name for node in model.graph.node for name in (*node.input, *node.output)}
-    steps = [step for step in converter.steps if step.target in used]
-    names = tuple(output.name for output in model.graph.output)
-    made_up, resized = make_rows(seen), None
-    try:
-        check_steps(converter, steps, np.concatenate([seen, made_up]), tolerance)
-        _check_head(head, converter, steps, made_up, tolerance)
-        difference = _check_images(
-            _expect(head, seen), seen, _run(model.SerializeToString(), canvases, names), tolerance
-        )
+        with _naming(path):
+            copy = convert_backbone(precision, backbone, extractor, head, reference, min_agreement)
+        backbone, graph, agreement = copy.backbone, copy.graph, copy.agreement
+        reference = replace(reference, features=copy.features, expected=respond(head, copy.features))
+    draft = _convert(head, onnx.load_from_string(graph), reference.features, features)
+    with _naming(path):
+        parity = _compare(draft, head, reference, tolerance)
         if resize == "in-graph":
-            take_any_size(model, backbone.preprocess, extractor.crop)
-            whole = (np.asarray(decode(item)) for item in items)
+            add_resizing(draft.model, backbone.preprocess, extractor.crop)
             allowed = RESIZE_TOLERANCES[backbone.precision] if resize_tolerance is None else resize_tolerance
-            resized = check_resizing(model, whole, canvases, seen, _expect(head, seen), allowed)
-    except _PartedError as error:
-        culprit = find_culprit(converter, steps, seen, tolerance)
-        raise ExportError(f"{path}: not written: {error}; {culprit}") from None
+            resized = check_resizing(draft.model, reference, allowed)
+    task = "regression" if draft.classes is None else "classification"
+    digest = write_metadata(
+        draft.model,
+        backbone,
+        extractor,
+        task=task,
+        head=str(head),
+        classes=draft.classes,
+        resize=resize,
+        compared={"parity": parity, "resized": resized, "agreement": agreement},
+    )
+    onnx.checker.check_model(draft.model)
+    content = draft.model.SerializeToString()
+    with write_whole(path) as scratch:
+        scratch.write_bytes(content)
+    result = ExportResult(
+        path=os.fspath(path),
+        task=task,
+        outputs=draft.outputs,
+        n_bytes=len(content),
+        digest=digest,
+        parity=parity,
+        failures=reference.failures,
+        notes=reference.notes,
+        resized=resized,
+        agreement=agreement,
+    )
+    if card:
+        _write_card(result, draft.model, info or {})
+    return result
+
+
+@dataclass(frozen=True)
+class _Draft:
+    """A model that is not compared yet, with the steps of its head; ``classes`` is None for a regression."""
+
+    model: onnx.ModelProto
+    converter: Converter
+    steps: list[Step]
+    classes: npt.NDArray[Any] | None
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """The names of the model's outputs."""
+        return tuple(output.name for output in self.model.graph.output)
+
+
+class _MismatchError(Exception):
+    """The prediction of the whole pipeline differs; the step responsible is not known yet."""
+
+
+@contextmanager
+def _naming(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Add the file that was not written to the message of an ExportError."""
+    try:
+        yield
     except ExportError as error:
         raise ExportError(f"{path}: not written: {error}") from None
-    task = "regression" if classes is None else "classification"
-    parity = Parity(len(seen), len(made_up), difference, tolerance)
-    compared = {"parity": parity, "resized": resized, "agreement": agreement}
-    digest = describe(
-        model, backbone, extractor, task=task, head=str(head), classes=classes, resize=resize, compared=compared
-    )
-    onnx.checker.check_model(model, full_check=True)
-    with write_whole(path) as scratch:
-        scratch.write_bytes(model.SerializeToString())
-    return ExportResult(os.fspath(path), task, names, digest, parity, embedded.failures, resized, agreement)
 
 
-class _PartedError(Exception):
-    """The whole differs; which step is to blame is not known yet."""
-
-
-def _take_apart(pipeline: Any) -> tuple[FeatureExtractor, Any]:
-    """Split into the extractor and all that comes behind it."""
-    what = type(pipeline).__name__
+def _split(pipeline: Any) -> tuple[FeatureExtractor, Any]:
+    """Split a pipeline into its extractor and its head; raise ExportError if it cannot be exported."""
+    kind = type(pipeline).__name__
     try:
         extractor, head = split_pipeline(pipeline)
     except InputError as error:
-        raise ExportError(f"{what}: {error}") from None
-    last = type(_last(head)).__name__
+        raise ExportError(f"{kind}: {error}") from None
+    last = type(head[-1] if isinstance(head, Pipeline) else head).__name__
     if not hasattr(head, "predict"):
-        raise ExportError(f"{what}: ends in {last}; expected a classifier or a regressor")
+        raise ExportError(f"{kind}: ends in {last}, expected a classifier or a regressor")
     if len(list_backbones(extractor.backbone)) > 1:
-        raise ExportError("several backbones, each with a canvas of its own: a file takes one; fit with one")
+        raise ExportError(f"{kind}: several backbones, each with its own canvas; an exported file takes one")
     try:
         check_is_fitted(head)
     except NotFittedError:
@@ -235,63 +302,72 @@ def _take_apart(pipeline: Any) -> tuple[FeatureExtractor, Any]:
     return extractor, head
 
 
-def _last(head: Any) -> Any:
-    return head[-1] if isinstance(head, Pipeline) else head
-
-
-def _make_walk(tapped: onnx.ModelProto) -> Converter:
+def _convert(head: Any, tapped: onnx.ModelProto, features: npt.NDArray[np.float32], with_features: bool) -> _Draft:
+    """Convert a head and append it to the backbone's graph."""
     opset = next(entry.version for entry in tapped.opset_import if entry.domain in ("", "ai.onnx"))
-    return Converter(_TABLES, make_tables(opset), opset, max(tapped.ir_version, 8))
+    converter = Converter(_TABLES, make_tables(opset), opset, max(tapped.ir_version, 8))
+    rows, classes = Rows("features", features), None
+    if is_classifier(head):
+        answer = converter.classify(head, rows, "")
+        classes = np.asarray(head.classes_)
+        outputs = name_outputs(converter, answer, classes)
+    else:
+        outputs = {"value": converter.graph.cast(converter.regress(head, rows, ""), np.float32)}
+    model = assemble(tapped, converter, outputs, features=with_features)
+    used = {name for node in model.graph.node for name in (*node.input, *node.output)}
+    return _Draft(model, converter, [step for step in converter.steps if step.target in used], classes)
 
 
-def _canvases(items: list[Any], extractor: FeatureExtractor, backbone: Backbone) -> npt.NDArray[np.uint8]:
-    rules, fast = backbone.preprocess, extractor.decode == "fast"
-    pixels = np.empty((len(items), 3, rules.height, rules.width), np.uint8)
-    for item, out in zip(items, pixels, strict=True):
-        to_canvas(decode(item, rules.resize if fast else None), rules, out, crop=extractor.crop, fast=fast)
-    return pixels
+def _compare(draft: _Draft, head: Any, reference: Reference, tolerance: float) -> Parity:
+    """Compare a model with the pipeline: each step, the head on synthetic rows, and the whole on images."""
+    features = reference.features
+    synthetic = make_rows(features)
+    check_steps(draft.converter, draft.steps, np.concatenate([features, synthetic]), tolerance)
+    try:
+        _check_head(draft, synthetic, tolerance)
+        difference = _check_images(draft, reference, tolerance)
+    except _MismatchError as error:
+        raise ExportError(f"{error}; {find_culprit(draft.converter, draft.steps, features, tolerance)}") from None
+    return Parity(len(features), len(synthetic), difference, tolerance)
 
 
-def _run(content: bytes, pixels: npt.NDArray[np.uint8], names: Sequence[str]) -> dict[str, npt.NDArray[Any]]:
-    """Run the file, the first image by itself, so that a batch of any size is known to do."""
-    cuts = [0, *range(1, len(pixels), _ONCE), len(pixels)]
-    batches = ({"pixels": pixels[a:b]} for a, b in pairwise(cuts) if a < b)
-    parts = list(run_batches(content, batches, names))
-    return {name: np.concatenate(values) for name, values in zip(names, zip(*parts, strict=True), strict=True)}
+def _check_head(draft: _Draft, rows: npt.NDArray[np.float32], tolerance: float) -> None:
+    """Compare the last step on synthetic rows, of which a few may lie on a threshold."""
+    last = draft.steps[-1]
+    ours = run_steps(draft.converter, [last], rows)[last.target]
+    theirs = last.compute(rows)
+    n_wrong = int((ours != theirs).sum() if last.exact else (differ(theirs, ours) > tolerance).sum())
+    if n_wrong > count_allowed_flips(len(rows)):
+        raise _MismatchError(f"{n_wrong} of {len(rows)} synthetic rows get another prediction")
 
 
-def _expect(head: Any, rows: npt.NDArray[np.float32]) -> Answers:
-    """Give what scikit-learn answers."""
-    if not is_classifier(head):
-        return Answers("value", np.asarray(head.predict(rows)), None)
-    for method, name in (("predict_proba", "probabilities"), ("decision_function", "scores")):
-        if hasattr(head, method):
-            return Answers(name, np.asarray(getattr(head, method)(rows)), np.asarray(head.predict(rows)))
-    return Answers("label", np.empty((len(rows), 0)), np.asarray(head.predict(rows)))
-
-
-def _check_images(
-    expected: Answers, seen: npt.NDArray[np.float32], given: dict[str, npt.NDArray[Any]], tolerance: float
-) -> float:
-    """Compare answers from pixels, and give the largest difference."""
-    name, numbers, labels = expected.name, expected.numbers, expected.labels
-    if "features" in given and (apart := float(differ(seen, given["features"]).max())) > tolerance:
-        raise ExportError(f"features (FeatureExtractor): differ from scikit-learn's by {apart:.1e}")
-    if labels is not None and (wrong := int((given["label"] != labels).sum())):
-        raise _PartedError(f"{wrong} of {len(seen)} images get another label")
-    worst = float(differ(numbers, given[name]).max()) if numbers.size else 0.0
+def _check_images(draft: _Draft, reference: Reference, tolerance: float) -> float:
+    """Compare predictions from pixels, declare the types of the outputs, and return the largest difference."""
+    expected = reference.expected
+    given = _run(draft.model.SerializeToString(), reference.canvases, draft.outputs)
+    declare_types(draft.model, given)
+    if "features" in given:
+        difference = float(differ(reference.features, given["features"]).max())
+        if difference > tolerance:
+            raise ExportError(f"features (FeatureExtractor): differ from scikit-learn by {difference:.1e}")
+    if expected.labels is not None and (n_wrong := int((given["label"] != expected.labels).sum())):
+        raise _MismatchError(f"{n_wrong} of {len(expected.labels)} images get another label")
+    worst = float(differ(expected.numbers, given[expected.name]).max()) if expected.numbers.size else 0.0
     if worst > tolerance:
-        raise _PartedError(f"the {name} of an image differ by {worst:.1e}, and {tolerance:.0e} is allowed")
+        raise _MismatchError(f"{expected.name} of an image differ by {worst:.1e} ({tolerance:.0e} allowed)")
     return worst
 
 
-def _check_head(
-    head: Any, converter: Converter, steps: list[Step], made_up: npt.NDArray[np.float32], tolerance: float
-) -> None:
-    """Compare answers from made-up rows, where a few may lie on an edge."""
-    values = run_steps(converter, steps[-1:], made_up)
-    ours, last = values[steps[-1].target], steps[-1]
-    theirs = last.compute(made_up)
-    wrong = int((ours != theirs).sum() if last.exact else (differ(theirs, ours) > tolerance).sum())
-    if wrong > may_flip(len(made_up)):
-        raise _PartedError(f"{wrong} of {len(made_up)} made-up rows get another answer")
+def _run(content: bytes, pixels: npt.NDArray[np.uint8], names: Sequence[str]) -> dict[str, npt.NDArray[Any]]:
+    """Run a model; the first image has a batch of its own, which checks that the batch size is free."""
+    cuts = [0, *range(1, len(pixels), _BATCH_SIZE), len(pixels)]
+    batches = ({"pixels": pixels[a:b]} for a, b in pairwise(cuts) if a < b)
+    runs = list(run_batches(content, batches, names))
+    return {name: np.concatenate(values) for name, values in zip(names, zip(*runs, strict=True), strict=True)}
+
+
+def _write_card(result: ExportResult, model: onnx.ModelProto, info: Mapping[str, Any]) -> None:
+    """Write the model card beside the exported file."""
+    name = os.path.basename(result.path)
+    notes = [f"This file compared with the pipeline: {measurement}." for measurement in result.measurements]
+    write_card(result.path, make_card(name, describe_onnx(model, info), use_onnx(name, model), notes))

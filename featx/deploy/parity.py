@@ -1,4 +1,4 @@
-"""Compare a graph with the scikit-learn estimators that it was written from, as a whole and step by step."""
+"""Compare a graph with the scikit-learn estimators that it was converted from, step by step."""
 
 from __future__ import annotations
 
@@ -14,33 +14,34 @@ from featx.deploy.converter import Converter, Step
 from featx.errors import ExportError
 from featx.session import run_graph
 
-__all__ = ["N_ROWS", "TOLERANCE", "Parity", "check_steps", "differ", "find_culprit", "make_rows", "may_flip"]
+__all__ = ["N_ROWS", "TOLERANCE", "Parity", "check_steps", "differ", "find_culprit", "make_rows", "count_allowed_flips"]
 
-#: How far probabilities may lie apart, and values and features by the largest of their kind.
+#: Default tolerance: absolute for probabilities, relative to the largest for values and features.
 TOLERANCE = 1e-4
-#: Rows of features made up beside the images.
+#: Number of synthetic rows of features.
 N_ROWS = 256
-#: Share of those whose answer may differ though every step by itself is right: a tree on the far side of the
-#: last digit that a projection in front of it was rounded to.
-_FLIPPED = 0.01
+#: Share of the synthetic rows whose prediction may differ if every step by itself is right: a tree can fall
+#: on the other side of a threshold because the projection in front of it was rounded in the last digit.
+_MAX_FLIPPED_SHARE = 0.01
 
 _Array = npt.NDArray[Any]
 
 
 @dataclass(frozen=True)
 class Parity:
-    """How near an exported file comes to the pipeline, whose labels it all gave.
+    """The result of comparing an exported file with its pipeline; all labels were equal.
 
     Parameters
     ----------
     n_images : int
-        Images that went through both, from pixels to answer.
+        Images predicted by both, from pixels on.
     n_rows : int
-        Rows of features that went through both heads, and through each step of them.
+        Synthetic rows of features predicted by both heads, and compared at each step.
     difference : float
-        The largest between probabilities or decisions of the images; of values, by the largest.
+        Largest difference of a probability or decision of the images. For a regression, relative
+        to the largest value.
     tolerance : float
-        What was allowed.
+        Largest difference that was allowed.
     """
 
     n_images: int
@@ -51,34 +52,34 @@ class Parity:
     def __str__(self) -> str:
         images = "1 image" if self.n_images == 1 else f"{self.n_images} images"
         return (
-            f"{images} and {self.n_rows} rows of features give the same answers "
+            f"{images} and {self.n_rows} rows of features give the same predictions "
             f"(largest difference {self.difference:.1e}, {self.tolerance:.0e} allowed)"
         )
 
 
 def make_rows(features: npt.NDArray[np.float32], n_rows: int = N_ROWS) -> npt.NDArray[np.float32]:
-    """Make up rows in the range of those seen: half of them anywhere in it, half between two images."""
+    """Generate rows in the range of ``features``: half uniformly, half between two of its rows."""
     rng = np.random.default_rng(0)
     n = n_rows // 2
-    anywhere = rng.uniform(features.min(0), features.max(0), (n, features.shape[1]))
-    one, other = features[rng.integers(len(features), size=(2, n_rows - n))]
+    uniform = rng.uniform(features.min(0), features.max(0), (n, features.shape[1]))
+    first, second = features[rng.integers(len(features), size=(2, n_rows - n))]
     share = rng.uniform(size=(n_rows - n, 1))
-    return np.concatenate([anywhere, share * one + (1 - share) * other]).astype(np.float32)
+    return np.concatenate([uniform, share * first + (1 - share) * second]).astype(np.float32)
 
 
 def differ(theirs: _Array, ours: _Array) -> _Array:
-    """Measure each row's largest difference, by the largest value of the column where that is above 1."""
+    """Return the largest difference of each row, relative to the largest value of the column if that exceeds 1."""
     if theirs.shape != ours.shape:
-        raise ValueError(f"shape {ours.shape} stands where scikit-learn gives {theirs.shape}")
+        raise ValueError(f"shape {ours.shape}, expected scikit-learn's {theirs.shape}")
     a, b = theirs.astype(np.float64).reshape(len(theirs), -1), ours.astype(np.float64).reshape(len(ours), -1)
     with np.errstate(invalid="ignore"):
-        apart = np.where(a == b, 0.0, np.abs(a - b))  # two infinities agree
+        difference = np.where(a == b, 0.0, np.abs(a - b))  # two infinities are equal
     scale = np.abs(np.where(np.isfinite(a), a, 0)).max(0, initial=1.0)
-    return np.asarray((np.where(np.isnan(apart), np.inf, apart) / scale).max(1, initial=0.0))
+    return np.asarray((np.where(np.isnan(difference), np.inf, difference) / scale).max(1, initial=0.0))
 
 
 def run_steps(converter: Converter, steps: Sequence[Step], features: npt.NDArray[np.float32]) -> dict[str, _Array]:
-    """Run the head alone, and give every tensor that the steps name."""
+    """Run the head's graph on features and return every tensor that the steps name."""
     names = sorted({name for step in steps for name in (step.source.name, step.target)} - {"features"})
     graph = helper.make_graph(
         converter.graph.nodes,
@@ -95,37 +96,39 @@ def run_steps(converter: Converter, steps: Sequence[Step], features: npt.NDArray
 def check_steps(
     converter: Converter, steps: Iterable[Step], features: npt.NDArray[np.float32], tolerance: float
 ) -> None:
-    """Give each step what the graph has in front of it, to scikit-learn as well.
+    """Compare each step with scikit-learn, both on the graph's own input of the step.
 
-    A step that is right for what it is given is not to blame for what comes before it.
+    A step is therefore not blamed for errors of the steps before it.
 
     Raises
     ------
     ExportError
-        That names the first step which answers otherwise.
+        Names the first step that differs.
     """
     steps = list(steps)
     values = run_steps(converter, steps, features)
     for step in steps:
-        given = values[step.source.name]
-        _judge(step, step.compute(given), values[step.target], given, tolerance)
+        rows = values[step.source.name]
+        _check_step(step, step.compute(rows), values[step.target], rows, tolerance)
 
 
 def find_culprit(
     converter: Converter, steps: Iterable[Step], features: npt.NDArray[np.float32], tolerance: float
 ) -> str:
-    """Say after which step the graph and scikit-learn part, each with its own of all that comes before."""
+    """Describe the first step that differs if scikit-learn computes all steps before it, too."""
     steps = list(steps)
     values = run_steps(converter, steps, features)
     for step in steps:
         try:
-            _judge(step, step.compute(step.source.sample), values[step.target], step.source.sample, tolerance)
+            sample = step.source.sample
+            _check_step(step, step.compute(sample), values[step.target], sample, tolerance)
         except ExportError as error:
-            return f"each step is right by itself, but rounding in front of one grows too large there: {error}"
-    return "no step by itself is to blame"
+            return f"each step by itself is correct, but earlier rounding grows too large there: {error}"
+    return "no single step differs"
 
 
-def _judge(step: Step, theirs: _Array, ours: _Array, given: _Array, tolerance: float) -> None:
+def _check_step(step: Step, theirs: _Array, ours: _Array, rows: _Array, tolerance: float) -> None:
+    """Raise ExportError if the output of a step differs from scikit-learn's for the same rows."""
     theirs = np.asarray(theirs)
     if not step.exact:
         try:
@@ -133,23 +136,23 @@ def _judge(step: Step, theirs: _Array, ours: _Array, given: _Array, tolerance: f
         except ValueError as error:
             raise ExportError(f"{step}: {error}") from None
         if worst > tolerance:
-            raise ExportError(f"{step}: differs from scikit-learn's by {worst:.1e}, and {tolerance:.0e} is allowed")
+            raise ExportError(f"{step}: differs from scikit-learn by {worst:.1e} ({tolerance:.0e} allowed)")
         return
     wrong = theirs != ours
-    if wrong.any() and step.scores is not None:  # of two that are level, rounding takes the one or the other
-        wrong &= ~_are_level(np.asarray(step.scores(given)), tolerance)
+    if wrong.any() and step.scores is not None:  # rounding decides between equal scores
+        wrong &= ~_find_ties(np.asarray(step.scores(rows)), tolerance)
     if wrong.any():
-        raise ExportError(f"{step}: gives another class than scikit-learn to {wrong.sum()} of {len(wrong)} rows")
+        raise ExportError(f"{step}: predicts another class than scikit-learn for {wrong.sum()} of {len(wrong)} rows")
 
 
-def _are_level(scores: _Array, tolerance: float) -> npt.NDArray[np.bool_]:
-    """Tell which rows have two largest scores of one size, by the largest of the row where that is above 1."""
+def _find_ties(scores: _Array, tolerance: float) -> npt.NDArray[np.bool_]:
+    """Find the rows with two equal largest scores, relative to the row's largest if that exceeds 1."""
     if scores.ndim == 1:
         return np.asarray(np.abs(scores) <= tolerance)
     top = np.sort(scores, axis=1)[:, -2:]
     return np.asarray(top[:, 1] - top[:, 0] <= tolerance * np.maximum(1, np.abs(scores).max(1)))
 
 
-def may_flip(n: int) -> int:
-    """Of ``n`` made-up rows, how many may have another answer though every step is right."""
-    return int(n * _FLIPPED)
+def count_allowed_flips(n: int) -> int:
+    """Return how many of ``n`` synthetic rows may get another prediction if every step is correct."""
+    return int(n * _MAX_FLIPPED_SHARE)

@@ -1,11 +1,11 @@
-"""The network of an export in another precision, if the head still answers alike."""
+"""Convert the backbone of an export to another precision and measure how many predictions change."""
 
 from __future__ import annotations
 
-import os
 import tempfile
-from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,76 +14,90 @@ from onnx import helper, numpy_helper
 
 from featx.backbones import Backbone, tap
 from featx.backbones.file import read_backbone
-from featx.deploy.fidelity import Agreement, Answers, agree
+from featx.deploy.agreement import Agreement, measure_agreement
+from featx.deploy.reference import Reference, respond
 from featx.errors import ExportError, InputError
 from featx.extractor import FeatureExtractor
 from featx.recipes.quantize import PRECISIONS, convert_precision
 from featx.session import run_batches
 
-__all__ = ["convert"]
+__all__ = ["ConvertedBackbone", "convert_backbone"]
 
-#: Images that show the range of activations; more gained nothing.
-_CALIBRATE = 100
-#: Fewer say nothing of a share.
-_LEAST = 30
-_ONCE = 8
+#: Maximum number of calibration images; more gained nothing.
+_MAX_CALIBRATION_IMAGES = 100
+#: Minimum number of images; a share of fewer is meaningless.
+_MIN_IMAGES = 30
+_BATCH_SIZE = 8
 
 _Features = npt.NDArray[np.float32]
 
 
-def convert(
-    backbone: Backbone,
-    extractor: FeatureExtractor,
-    precision: str,
-    canvases: npt.NDArray[np.uint8],
-    features: _Features,
-    answer: Callable[[_Features], Answers],
-    least: float,
-    path: str | os.PathLike[str],
-) -> tuple[Backbone, bytes, _Features, Agreement]:
-    """Make a copy of a backbone, and measure what a head that learned from the original makes of it.
+@dataclass(frozen=True)
+class ConvertedBackbone:
+    """A backbone in another precision.
 
     Parameters
     ----------
     backbone : Backbone
-        In float32.
-    extractor : FeatureExtractor
-        Where to cut, how to pool.
-    precision : {"int8", "float16"}
-        Of the copy.
-    canvases : ndarray of uint8, shape (n, 3, height, width)
-        Some calibrate, the others are compared.
+        Its description; the file is gone.
+    graph : bytes
+        ONNX graph from pixels to features.
     features : ndarray of float32, shape (n, n_features)
-        The original's, of the same images.
-    answer : callable
-        The head.
-    least : float
-        The agreement below which the copy is refused.
-    path : str or path
-        What it is made for; named in errors.
+        Its features of the reference images.
+    agreement : Agreement
+        Comparison of the head's predictions on both features.
+    """
 
-    Returns
-    -------
-    tuple of Backbone, bytes, ndarray and Agreement
-        What the copy says of itself (its file is gone), its graph from pixels to features, and
-        its features of all images.
+    backbone: Backbone
+    graph: bytes
+    features: _Features
+    agreement: Agreement
+
+
+def convert_backbone(
+    precision: str,
+    backbone: Backbone,
+    extractor: FeatureExtractor,
+    head: Any,
+    reference: Reference,
+    min_agreement: float,
+) -> ConvertedBackbone:
+    """Convert a float32 backbone, and compare the predictions of a head that was fitted on the original.
+
+    Parameters
+    ----------
+    precision : {"int8", "float16"}
+        Precision of the copy.
+    backbone : Backbone
+        The original in float32.
+    extractor : FeatureExtractor
+        Names layers, pooling and normalisation.
+    head : estimator
+        The head fitted on the original features.
+    reference : Reference
+        One in three of the images calibrates the copy, 100 at most; the others are compared.
+    min_agreement : float
+        Smallest agreement to accept.
 
     Raises
     ------
     ExportError
-        When the head answers otherwise to too many.
+        The agreement is smaller than ``min_agreement``.
     """
+    canvases, features = reference.canvases, reference.features
     if precision not in PRECISIONS:
         raise InputError(f"precision={precision!r}: expected one of {', '.join(PRECISIONS)}")
-    if not 0 <= least <= 1:
-        raise InputError(f"min_agreement={least!r}: expected a share from 0 to 1")
-    if len(canvases) < _LEAST:
+    if not 0 <= min_agreement <= 1:
+        raise InputError(f"min_agreement={min_agreement!r}: expected a share from 0 to 1")
+    if len(canvases) < _MIN_IMAGES:
         raise InputError(
-            f"precision={precision!r}: {len(canvases)} images; some calibrate and others measure, so give {_LEAST}"
+            f"precision={precision!r}: got {len(canvases)} images to calibrate and measure with, "
+            f"expected at least {_MIN_IMAGES}"
         )
     order = np.random.default_rng(0).permutation(len(canvases))
-    n_calibrated = min(_CALIBRATE, len(canvases) // 3)
+    n_calibrated = min(_MAX_CALIBRATION_IMAGES, len(canvases) // 3)
     chosen, held_out = np.sort(order[:n_calibrated]), np.sort(order[n_calibrated:])
+    # transformers have blocks instead of stages
     first = next((layer.name for layer in backbone.layers if layer.name == "stage1"), backbone.layers[0].name)
     with tempfile.TemporaryDirectory(prefix="featx-") as folder:
         file = Path(folder, f"{precision}.onnx")
@@ -92,30 +106,31 @@ def convert(
             file,
             precision=precision,
             calibration=canvases[chosen],
-            held_out=canvases[held_out[:1]],  # what the head makes of it counts, and is measured below
+            held_out=canvases[held_out[:1]],  # the head's predictions decide instead, and are measured below
             min_cosine=-1.0,
-            keep_float=first,  # transformers have blocks and no stages
+            keep_float=first,
         )
         copy = read_backbone(file)
-        tapped = tap(copy, extractor.layer, extractor.pooling, bool(extractor.l2_normalize))
-    batches = ({"pixels": canvases[i : i + _ONCE]} for i in range(0, len(canvases), _ONCE))
-    ours = np.concatenate([rows for (rows,) in run_batches(tapped, batches, ["features"])])
+        graph = tap(copy, extractor.layer, extractor.pooling, bool(extractor.l2_normalize))
+    batches = ({"pixels": canvases[i : i + _BATCH_SIZE]} for i in range(0, len(canvases), _BATCH_SIZE))
+    ours = np.concatenate([rows for (rows,) in run_batches(graph, batches, ["features"])])
     if not extractor.l2_normalize:
         shift = (features[chosen].mean(0) - ours[chosen].mean(0)).astype(np.float32)
-        tapped, ours = _shift(tapped, shift), ours + shift
+        graph, ours = _add_shift(graph, shift), ours + shift
     both = features[held_out], ours[held_out]
-    agreement = agree(precision, n_calibrated, both, (answer(both[0]), answer(both[1])), least)
-    if not agreement.agreement >= least:
+    responses = respond(head, both[0]), respond(head, both[1])
+    agreement = measure_agreement(precision, n_calibrated, both, responses, min_agreement)
+    if not agreement.agreement >= min_agreement:
         raise ExportError(
-            f"{path}: not written: {agreement}; the head learned from other features: "
-            f"fit with precision={precision!r} and export that, or ask for less agreement"
+            f"{agreement}; the head was fitted on other features: "
+            f"fit with precision={precision!r} and export that pipeline, or lower min_agreement"
         )
-    return copy, tapped, ours, agreement
+    return ConvertedBackbone(copy, graph, ours, agreement)
 
 
-def _shift(tapped: bytes, shift: _Features) -> bytes:
-    """Give every feature the mean it had before: on clothing two labels in a hundred fewer changed, on ants none."""
-    model = onnx.load_from_string(tapped)
+def _add_shift(graph: bytes, shift: _Features) -> bytes:
+    """Restore the mean of every feature. On clothing this keeps two more labels in a hundred, on ants none."""
+    model = onnx.load_from_string(graph)
     last = next(node for node in model.graph.node if "features" in node.output)
     last.output[0] = "features_before_shift"
     model.graph.initializer.append(numpy_helper.from_array(shift, "feature_shift"))

@@ -1,9 +1,9 @@
-"""Put images of any size onto a backbone's canvas inside the graph: `featx.images.preprocess.to_canvas` as operators.
+"""Resize and crop images of any size inside the graph: `featx.images.preprocess.to_canvas` as operators.
 
-Each of Pillow's two passes is a matrix product with the weights of its filter, rounded and
-clipped behind it as Pillow does. ONNX's own Resize with antialiasing was further from Pillow
-(0.3 % of the values), knows no lanczos and begins with opset 18; this needs nothing but
-arithmetic, and computes only what the crop keeps, so that a panorama costs no more than a square.
+Each of Pillow's two passes becomes a matrix product with the filter's weights, rounded and
+clipped afterwards as in Pillow. ONNX's own Resize with antialiasing differed from Pillow in more
+values (0.3 %), has no lanczos filter and needs opset 18. The matrix products need only arithmetic
+operators, and compute only the part that the crop keeps: a panorama costs no more than a square.
 """
 
 from __future__ import annotations
@@ -17,33 +17,33 @@ from onnx import TensorProto, helper
 from featx.deploy.graph import Graph
 from featx.images.preprocess import HORIZONTAL_FIRST, LONGEST_RATIO, Preprocess
 
-__all__ = ["CANVAS", "take_any_size"]
+__all__ = ["CANVAS", "add_resizing"]
 
-#: The tensor that holds the canvas, uint8 (N, 3, height, width): the input of the graph before.
+#: Name of the tensor that holds the canvas, uint8 (N, 3, height, width).
 CANVAS = "canvas"
 
-#: How far a filter reaches on either side, in pixels of the smaller image.
-_REACH = {"bilinear": 1, "bicubic": 2, "lanczos": 3}
-_NO_PIXELS = "an_image_has_no_pixels"
+#: Radius of each filter, in pixels of the smaller image.
+_RADIUS = {"bilinear": 1, "bicubic": 2, "lanczos": 3}
+_NO_PIXELS_NODE = "an_image_has_no_pixels"
 
 
-def take_any_size(model: onnx.ModelProto, rules: Preprocess, crop: str) -> None:
-    """Put resizing and cropping in front of a graph, in place.
+def add_resizing(model: onnx.ModelProto, rules: Preprocess, crop: str) -> None:
+    """Add resizing and cropping in front of a graph, in place.
 
     Parameters
     ----------
     model : onnx.ModelProto
-        Its input is ``pixels``, uint8 of shape (N, 3, height, width). Afterwards it is uint8 of
-        shape (N, H, W, 3), RGB and of any size, one for the whole batch.
+        Its input is ``pixels``, uint8 of shape (N, 3, height, width). Afterwards the input is
+        uint8 of shape (N, H, W, 3), RGB. H and W are arbitrary, but equal within a batch.
     rules : Preprocess
-        The backbone's.
+        Preprocessing of the backbone.
     crop : {"center", "whole", "pad"}
-        The extractor's.
+        Crop of the extractor.
     """
     graph = Graph("resize_")
     shape = graph.op("Shape", "pixels")
     sides = [graph.op("Gather", shape, np.array(axis), axis=0) for axis in (1, 2)]
-    short = _refuse_nothing(graph, graph.op("Min", *sides))
+    short = _check_has_pixels(graph, graph.op("Min", *sides))
     spans = _SPANS[crop](graph, sides, short, rules)
     rows, columns = (
         _Axis(graph, side, full, start, size, rules.interpolation)
@@ -56,7 +56,7 @@ def take_any_size(model: onnx.ModelProto, rules: Preprocess, crop: str) -> None:
     fulls = [full for full, _ in spans]
     vertical_first = _is_vertical_first(graph, sides, fulls, short, rules, crop)
     across = graph.op("Transpose", columns.weights, perm=[1, 0])
-    canvas = _in_order(graph, vertical_first, rows.weights, planes, across, (rules.height, rules.width))
+    canvas = _resize(graph, vertical_first, rows.weights, planes, across, (rules.height, rules.width))
     if crop == "pad":
         inside = graph.op("And", graph.op("Unsqueeze", rows.inside, np.array([1])), columns.inside)
         mean = np.clip(np.rint(np.array(rules.mean)), 0, 255).astype(np.float32).reshape(1, 3, 1, 1)
@@ -73,19 +73,24 @@ def take_any_size(model: onnx.ModelProto, rules: Preprocess, crop: str) -> None:
     model.graph.input[0].CopyFrom(helper.make_tensor_value_info("pixels", TensorProto.UINT8, ["N", "H", "W", 3]))
 
 
-def _refuse_nothing(graph: Graph, short: str) -> str:
-    """Fail on an image without pixels, by a node whose name says so; integers divided by 0 would end the process."""
+def _check_has_pixels(graph: Graph, short: str) -> str:
+    """Add a node that fails, with a telling name, on an image without pixels; dividing by 0 would end the process."""
     index = graph.cast(graph.op("Equal", short, np.array(0)), np.int64)
-    graph.nodes.append(helper.make_node("Gather", [graph.constant(np.array([0])), index], [_NO_PIXELS], _NO_PIXELS))
-    return graph.op("Add", short, _NO_PIXELS)
+    graph.nodes.append(
+        helper.make_node("Gather", [graph.constant(np.array([0])), index], [_NO_PIXELS_NODE], _NO_PIXELS_NODE)
+    )
+    return graph.op("Add", short, _NO_PIXELS_NODE)
 
 
 def _is_vertical_first(
     graph: Graph, sides: list[str], fulls: list[str], short: str, rules: Preprocess, crop: str
 ) -> str:
-    """Tell which pass comes first, since rounding follows each: Pillow 13's rule, and the exceptions of `to_canvas`."""
+    """Compute if the vertical pass comes first: Pillow 13's rule and the exceptions of `to_canvas`.
+
+    The order matters because each pass rounds.
+    """
     two = np.array(2)
-    if crop == "center":  # of a long image the part that is kept is resized alone
+    if crop == "center":  # of a long image, only the part that is kept is resized
         long = graph.op("Max", *sides)
         alone = graph.op("Greater", long, graph.op("Mul", short, np.array(LONGEST_RATIO)))
         sizes = (rules.height, rules.width)
@@ -99,8 +104,8 @@ def _is_vertical_first(
     return graph.op("And", vertical_first, graph.op("Not", never))
 
 
-def _in_order(graph: Graph, vertical_first: str, rows: str, planes: str, across: str, size: tuple[int, int]) -> str:
-    """Do both passes, one of them first: (N, 3, h, w) to the canvas."""
+def _resize(graph: Graph, vertical_first: str, rows: str, planes: str, across: str, size: tuple[int, int]) -> str:
+    """Apply both passes in the given order: (N, 3, h, w) to the canvas."""
     branches = {}
     for name, order in (("then_branch", (rows, across)), ("else_branch", (across, rows))):
         branch, value = Graph(f"resize_{name}_"), planes
@@ -113,7 +118,7 @@ def _in_order(graph: Graph, vertical_first: str, rows: str, planes: str, across:
 
 
 def _round(graph: Graph, values: str) -> str:
-    """Round to levels as Pillow does after each pass."""
+    """Round and clip to 0..255, as Pillow does after each pass."""
     nearest = graph.op("Floor", graph.op("Add", values, np.array(0.5, np.float32)))
     return graph.op("Clip", nearest, np.array(0, np.float32), np.array(255, np.float32))
 
@@ -122,7 +127,7 @@ _Spans = list[tuple[str, str]]
 
 
 def _center(graph: Graph, sides: list[str], short: str, rules: Preprocess) -> _Spans:
-    """Give of each side the length it is resized to, and where in it the canvas begins, rounded half to even."""
+    """Compute, per side, the length after resizing and the start of the canvas, rounded half to even."""
     spans = []
     for side, size in zip(sides, (rules.height, rules.width), strict=True):
         full = graph.op("Div", graph.op("Mul", side, np.array(rules.resize)), short)
@@ -155,16 +160,16 @@ _SPANS = {"center": _center, "whole": _whole, "pad": _pad}
 
 
 class _Axis:
-    """One of the two passes: which pixels it needs, and how much of each goes into which of the canvas.
+    """One of the two passes: the range of source pixels, and their weights for each pixel of the canvas.
 
     Parameters
     ----------
     graph : Graph
-        Where to write.
+        The graph to write to.
     side, full, start : str
-        Scalars, int64: pixels of the image and of the resized one, and where in this the canvas begins.
+        Scalars, int64: length of the image and of the resized image, and start of the canvas in the latter.
     size : int
-        Pixels of the canvas.
+        Length of the canvas.
     interpolation : str
         Pillow's filter.
     """
@@ -173,18 +178,18 @@ class _Axis:
         half = np.array(0.5)
         scale = graph.op("Div", graph.cast(side, np.float64), graph.cast(full, np.float64))
         stretch = graph.op("Max", scale, np.array(1.0))
-        reach = graph.op("Mul", stretch, np.array(float(_REACH[interpolation])))
+        radius = graph.op("Mul", stretch, np.array(float(_RADIUS[interpolation])))
         index = graph.op("Add", np.arange(size), start)
         center = graph.op("Mul", graph.op("Add", graph.cast(index, np.float64), half), scale)
         ends = [graph.op("Gather", center, np.array(i), axis=0) for i in (0, size - 1)]
-        first = graph.cast(graph.op("Floor", graph.op("Sub", ends[0], reach)), np.int64)
-        last = graph.cast(graph.op("Ceil", graph.op("Add", ends[1], reach)), np.int64)
+        first = graph.cast(graph.op("Floor", graph.op("Sub", ends[0], radius)), np.int64)
+        last = graph.cast(graph.op("Ceil", graph.op("Add", ends[1], radius)), np.int64)
         self.first = graph.op("Max", first, np.array(0))
         self.last = graph.op("Min", last, side)
         pixels = graph.cast(graph.op("Range", self.first, self.last, np.array(1)), np.float64)
-        apart = graph.op("Sub", graph.op("Add", pixels, half), graph.op("Unsqueeze", center, np.array([1])))
-        # positions need float64, weights do not, and are the largest that a panorama makes
-        x = graph.cast(graph.op("Abs", graph.op("Div", apart, stretch)), np.float32)
+        distance = graph.op("Sub", graph.op("Add", pixels, half), graph.op("Unsqueeze", center, np.array([1])))
+        # positions need float64; weights do not, and are the largest tensor for a panorama
+        x = graph.cast(graph.op("Abs", graph.op("Div", distance, stretch)), np.float32)
         weights = _FILTERS[interpolation](graph, x)
         self.weights = graph.op("Div", weights, graph.op("ReduceSum", weights, np.array([1]), keepdims=1))
         self.inside = graph.op("And", graph.op("GreaterOrEqual", index, np.array(0)), graph.op("Less", index, full))
@@ -195,7 +200,7 @@ def _number(value: float) -> np.ndarray:
 
 
 def _polynomial(graph: Graph, x: str, *coefficients: float) -> str:
-    """Evaluate one by Horner's rule, the highest power first."""
+    """Evaluate a polynomial by Horner's rule, highest power first."""
     value = graph.op("Mul", x, _number(coefficients[0]))
     for coefficient in coefficients[1:-1]:
         value = graph.op("Mul", graph.op("Add", value, _number(coefficient)), x)

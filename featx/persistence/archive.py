@@ -1,22 +1,21 @@
 """Save and load a fitted pipeline without pickle.
 
-A ``.featx`` file is a zip archive of three things: ``featx.json`` (format
-version, versions of what made it, each backbone's identity, what the pipeline
-is and answers to a few images, and whatever the caller wants remembered),
-``pipeline.skops`` and, on request, the backbones.
+A ``.featx`` file is a zip archive with up to three kinds of members. ``featx.json`` is the
+description (`featx.persistence.description`) with the format version. ``pipeline.skops`` is the
+pipeline. The backbones are included on request.
 
-The promise: every featx reads the files of all earlier ones. Under another
-scikit-learn a pipeline is asked about the images that it was asked about when
-it was saved, and is loaded if it still answers the same.
+Every version of featx reads the files of all earlier ones. If the version of scikit-learn has
+changed, a pipeline is loaded only if it repeats the predictions that were recorded when it was
+saved.
 
-To raise the format version: change FORMAT, keep reading every earlier one, and
-keep a file of each in tests/saved. What readers can do without is added without
-raising it.
+To raise the format version, change FORMAT_VERSION, keep reading every earlier version, and keep a
+file of each in tests/saved. Additions that readers can ignore do not raise it.
 """
 
 from __future__ import annotations
 
 import atexit
+import inspect
 import json
 import os
 import re
@@ -28,9 +27,10 @@ import zlib
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import cache
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import InconsistentVersionWarning
@@ -43,20 +43,21 @@ from featx.backbones.sandbox import inspect_file
 from featx.errors import BackboneError, PipelineFileError, UntrustedTypeError
 from featx.extractor import FeatureExtractor
 from featx.inference.spec import BackboneArgument, list_backbones
+from featx.persistence.description import BackboneFacts, Description
 from featx.persistence.fingerprint import check_predictions, describe_pipeline, record_predictions
 from featx.pipelines import find_extractors
 
 __all__ = ["TRUSTED", "list_types", "load", "read_info", "save"]
 
-FORMAT = 1
+FORMAT_VERSION = 1
 _VERSIONS = ("featx", "scikit-learn", "numpy", "skops")
-_ALWAYS, _SINCE = ("format", "versions", "backbones", "info"), ("created", "pipeline", "answers")
+_REQUIRED_KEYS, _OPTIONAL_KEYS = ("format", "versions", "backbones", "info"), ("created", "pipeline", "answers")
 _ZIP_ERRORS = (
     *(OSError, zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error, EOFError),
     *(AttributeError, KeyError, NotImplementedError, RuntimeError, TypeError, ValueError),
 )
 
-#: Types beyond skops's own list that fitted featx and scikit-learn objects are made of.
+#: Types of fitted featx and scikit-learn objects that skops does not trust by itself.
 TRUSTED = frozenset(
     {
         "featx.extractor.FeatureExtractor",
@@ -74,6 +75,8 @@ TRUSTED = frozenset(
         "sklearn.gaussian_process.kernels.RBF",
         "sklearn.metrics._dist_metrics.EuclideanDistance64",
         "sklearn.metrics._scorer._PassthroughScorer",
+        "sklearn.metrics._scorer._Scorer",
+        "sklearn.metrics._scorer._CurveScorer",
         "sklearn.model_selection._split.KFold",
         "sklearn.model_selection._split.StratifiedKFold",
         "sklearn.neighbors._ball_tree.BallTree",
@@ -82,6 +85,8 @@ TRUSTED = frozenset(
         "sklearn.neural_network._stochastic_optimizers.SGDOptimizer",
         "sklearn.tree._tree.Tree",
         "sklearn.utils._bunch.Bunch",
+        "sklearn.utils._metadata_requests.MetadataRequest",
+        "sklearn.utils._metadata_requests.MethodMetadataRequest",
     }
 )
 
@@ -98,20 +103,21 @@ def save(
     Parameters
     ----------
     pipeline : estimator
-        Any fitted scikit-learn estimator; every `FeatureExtractor` in it must
-        be fitted, so that its backbone's identity is known.
+        A fitted scikit-learn estimator of trusted types. Every `FeatureExtractor` in it must be
+        fitted, because fitting records the identity of its backbone.
     path : str or path
-        The file; by custom it ends in ``.featx``. Written whole or not at all.
+        The file, by convention with the suffix ``.featx``; written completely or not at all.
     embed_backbone : bool, default=False
-        Put the backbone into the file, for a machine that does not have it.
+        Include the backbone, for machines that do not have it.
     info : mapping or None
-        Anything JSON can hold; `read_info` gives it back.
+        JSON values to store; `read_info` returns them under ``info``.
 
     Raises
     ------
     PipelineFileError
-        When an extractor is not fitted, or the pipeline holds a type that
-        `load` would refuse.
+        An extractor is not fitted, or its backbone has changed since.
+    UntrustedTypeError
+        The pipeline contains a type that `load` would refuse.
 
     Examples
     --------
@@ -128,188 +134,228 @@ def save(
     for extractor in extractors:
         if not hasattr(extractor, "backbone_identity_"):
             raise PipelineFileError(f"{path}: {extractor!r} is not fitted; call fit before save")
-        opened = [open_backbone(one, extractor.precision) for one in list_backbones(extractor.backbone)]
+        opened = [open_backbone(name, extractor.precision) for name in list_backbones(extractor.backbone)]
         if [backbone.identity for backbone in opened] != _identities(extractor):
             raise PipelineFileError(f"{path}: {extractor!r} was fitted with another backbone; call fit again")
         backbones.update((backbone.identity, backbone) for backbone in opened)
     content = _skops().dumps(pipeline, compression=zipfile.ZIP_DEFLATED)
-    _refuse_untrusted(os.fspath(path), content)
-    about = {
-        "format": FORMAT,
+    _check_trusted(os.fspath(path), content)
+    recorded = record_predictions(pipeline)
+    description: Description = {
+        "format": FORMAT_VERSION,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": {name: metadata.version(name) for name in _VERSIONS},
-        "backbones": [
-            {name: getattr(backbone, name) for name in ("name", "identity", "license", "source")}
-            for backbone in backbones.values()
-        ],
+        "backbones": [_describe_backbone(backbone) for backbone in backbones.values()],
         "pipeline": describe_pipeline(pipeline, extractors),
-        "answers": record_predictions(pipeline),
         "info": dict(info or {}),
     }
+    if recorded:
+        description["answers"] = recorded
     with write_whole(path) as scratch, zipfile.ZipFile(scratch, "w") as archive:
-        archive.writestr("featx.json", json.dumps(about, indent=1))
+        archive.writestr("featx.json", json.dumps(description, indent=1))
         archive.writestr("pipeline.skops", content)
         for backbone in backbones.values() if embed_backbone else ():
             archive.write(backbone.path, _member(backbone.identity))
 
 
 def load(path: str | os.PathLike[str], *, backbone: BackboneArgument | None = None) -> Any:
-    """Load a saved pipeline; nothing in the file is executed.
+    """Load a saved pipeline. No code from the file is executed.
 
     Parameters
     ----------
     path : str or path
-        What `save` wrote.
+        A file written by `save`.
     backbone : str, path, list of them, or None
-        Where the backbone is on this machine, or all of them in the order they were fitted
-        with. None looks for each by its identity: where it was, among the bundled and the
-        user's own, and in the file itself.
+        The backbone on this machine; for several, all of them in the order of fitting. None
+        searches by identity: at the original location, among the bundled backbones, in the
+        user's folder of backbones, and in the file itself.
 
     Returns
     -------
     estimator
-        Ready to predict.
+        The fitted pipeline.
 
     Raises
     ------
     PipelineFileError
-        When the file is missing, damaged or of a newer format, or its pipeline answers
-        otherwise under this scikit-learn than under the one that saved it.
+        The file is missing, damaged or of a newer format, or the pipeline predicts differently
+        under this version of scikit-learn.
     UntrustedTypeError
-        When it asks for types outside featx, scikit-learn and NumPy.
+        The file contains types outside featx, scikit-learn and NumPy.
     BackboneError
-        When the backbone it was fitted with is not to be found.
+        The backbone that it was fitted with is not found.
 
     Examples
     --------
     See `save`.
     """
-    about, content = _read(path)
-    other = _other_version(about)
-    trusted = _refuse_untrusted(os.fspath(path), content, _after(other))  # classes move between releases
+    description, content = _read(path)
+    other = _find_other_version(description)
+    trusted = _check_trusted(os.fspath(path), content, _explain_version(other))  # classes move between releases
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", InconsistentVersionWarning)  # one for each estimator; see below
+            warnings.simplefilter("ignore", InconsistentVersionWarning)  # one per estimator; see below
             pipeline = _skops().loads(content, trusted=trusted)
-    except Exception as error:  # skops raises whatever a damaged state leads to
+    except Exception as error:  # skops raises any exception on a damaged state
         reason = f"cannot be rebuilt ({type(error).__name__}: {error})"
-        raise PipelineFileError(f"{path}: {reason}{_after(other)}") from error
+        raise PipelineFileError(f"{path}: {reason}{_explain_version(other)}") from error
     for extractor in find_extractors(pipeline):
         identities = _identities(extractor)
         was: Any = extractor.backbone
         was = [was] if isinstance(was, str) else was
-        if not (_are(was, ".+") and _are(identities, "[0-9a-f]{64}") and len(identities) == len(was)):
-            raise PipelineFileError(f"{path}: damaged pipeline (an extractor without its backbone's identity)")
-        given = [None] * len(was) if backbone is None else list_backbones(backbone)
-        if len(given) != len(was):
-            raise BackboneError(f"{path}: fitted with {len(was)} backbones, and {len(given)} given for it")
-        found = [
-            _locate(path, one, identity, extractor.precision, here)
-            for one, identity, here in zip(was, identities, given, strict=True)
+        if not (_match_all(was, ".+") and _match_all(identities, "[0-9a-f]{64}") and len(identities) == len(was)):
+            raise PipelineFileError(f"{path}: damaged pipeline (an extractor without the identity of its backbone)")
+        replacements = [None] * len(was) if backbone is None else list_backbones(backbone)
+        if len(replacements) != len(was):
+            raise BackboneError(
+                f"{path}: fitted with {len(was)} backbones, got {len(replacements)} for the parameter backbone"
+            )
+        located = [
+            _locate(path, name, identity, extractor.precision, replacement)
+            for name, identity, replacement in zip(was, identities, replacements, strict=True)
         ]
-        extractor.backbone = found if isinstance(extractor.backbone_identity_, list) else found[0]
+        extractor.backbone = located if isinstance(extractor.backbone_identity_, list) else located[0]
     if other:
-        if not (answers := about.get("answers")):
-            text = "whether it answers the same cannot be told from the file: evaluate it on labelled images"
+        if not (recorded := description.get("answers")):
             now = metadata.version("scikit-learn")
-            warnings.warn(f"{path}: saved under scikit-learn {other}, and this is {now}; {text}", stacklevel=2)
-        elif different := check_predictions(pipeline, answers):
-            raise PipelineFileError(f"{path}: {different}{_after(other)}")
+            warnings.warn(
+                f"{path}: saved under scikit-learn {other}, this is {now}, and the file holds no predictions to "
+                "compare with: evaluate it on labelled images",
+                stacklevel=2,
+            )
+        elif difference := check_predictions(pipeline, recorded):
+            raise PipelineFileError(f"{path}: {difference}{_explain_version(other)}")
     return pipeline
 
 
-def _other_version(about: dict[str, Any]) -> str:
-    """Give the scikit-learn that it was saved under, if it is not this one."""
-    then = re.sub(r"[^\w.+-]", "", str(about["versions"].get("scikit-learn", "unknown")))[:40]
+def _describe_backbone(backbone: Backbone) -> BackboneFacts:
+    return {
+        "name": backbone.name,
+        "identity": backbone.identity,
+        "license": backbone.license,
+        "source": backbone.source,
+    }
+
+
+def _find_other_version(description: Description) -> str:
+    """Return the version of scikit-learn that saved the file, or "" if it is the installed one."""
+    then = re.sub(r"[^\w.+-]", "", str(description["versions"].get("scikit-learn", "unknown")))[:40]
     return "" if then == metadata.version("scikit-learn") else then
 
 
-def _after(other: str) -> str:
-    """Say what may be to blame for a pipeline that does not load."""
+def _explain_version(other: str) -> str:
+    """Return the part of an error message that names another version of scikit-learn as the possible cause."""
     if not other:
         return ""
     now = metadata.version("scikit-learn")
-    return f"; saved under scikit-learn {other}, and this is {now}: fit again, or pip install scikit-learn=={other}"
+    return f"; saved under scikit-learn {other}, this is {now}: fit again, or pip install scikit-learn=={other}"
 
 
 def list_types(path: str | os.PathLike[str]) -> tuple[list[str], list[str]]:
-    """List the types that a saved pipeline is made of beyond skops's own list, without loading it.
+    """List the types in a saved pipeline that skops does not trust by itself, without loading it.
 
     Parameters
     ----------
     path : str or path
-        What `save` wrote.
+        A file written by `save`.
 
     Returns
     -------
     trusted, refused : list of str
-        `load` raises when there is one of the second kind.
+        Types that featx trusts, and types because of which `load` refuses the file.
     """
-    asked = _list_asked(os.fspath(path), _read(path)[1])
-    return sorted(asked & TRUSTED), sorted(asked - TRUSTED)
+    types, trusted = _list_types(os.fspath(path), _read(path)[1]), TRUSTED | _list_metrics()
+    return sorted(types & trusted), sorted(types - trusted)
 
 
-def read_info(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Read what a saved pipeline says about itself, without loading it.
+def read_info(path: str | os.PathLike[str]) -> Description:
+    """Read the description of a saved pipeline, without loading it.
 
     Parameters
     ----------
     path : str or path
-        What `save` wrote.
+        A file written by `save`.
 
     Returns
     -------
     dict
-        ``format``, ``versions``, ``backbones`` and ``info``; of files since November 2026 also
-        ``created`` (UTC), ``pipeline`` (see `featx.persistence.fingerprint.describe_pipeline`) and ``answers``.
+        ``format``, ``versions``, ``backbones`` and ``info``. Files written since November 2026 also
+        have ``created`` (UTC), ``pipeline`` and ``answers``, see `featx.persistence.description`.
+
+    Examples
+    --------
+    >>> import os, tempfile
+    >>> import featx
+    >>> extractor = featx.FeatureExtractor().fit(None)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = os.path.join(folder, "features.featx")
+    ...     featx.save(extractor, path, info={"project": "ants"})
+    ...     featx.read_info(path)["info"]
+    {'project': 'ants'}
     """
     return _read(path, pipeline=False)[0]
 
 
 def _skops() -> Any:
-    import skops.io  # here, since it imports the whole of scikit-learn
+    import skops.io  # here, because it imports all of scikit-learn
 
     return skops.io
 
 
-def _read(path: str | os.PathLike[str], *, pipeline: bool = True) -> tuple[dict[str, Any], bytes]:
+def _read(path: str | os.PathLike[str], *, pipeline: bool = True) -> tuple[Description, bytes]:
+    """Read the description and, if asked for, the content of pipeline.skops."""
     if not os.path.exists(path):
         raise PipelineFileError(f"{path}: no such file")
     if not os.path.isfile(path) or not os.access(path, os.R_OK):
-        why = "permission denied" if os.path.isfile(path) else "not a pipeline saved by featx, but a folder or device"
-        raise PipelineFileError(f"{path}: {why}")
+        reason = "permission denied" if os.path.isfile(path) else "a folder or device, not a pipeline saved by featx"
+        raise PipelineFileError(f"{path}: {reason}")
     try:
         with zipfile.ZipFile(path) as archive:
-            about = json.loads(_read_member(archive, "featx.json"))
-            version = about["format"]
-            if version == FORMAT:
-                kept = {key: about[key] for key in _ALWAYS}
-                about = kept | {key: about[key] for key in _SINCE if about.get(key)}
-                about |= {key: dict(about[key]) for key in ("versions", "info", "pipeline", "answers") if key in about}
-            content = _read_member(archive, "pipeline.skops") if version == FORMAT and pipeline else b""
+            raw = json.loads(_read_member(archive, "featx.json"))
+            version = raw["format"]
+            if version == FORMAT_VERSION:
+                required = {key: raw[key] for key in _REQUIRED_KEYS}
+                raw = required | {key: raw[key] for key in _OPTIONAL_KEYS if raw.get(key)}
+                raw |= {key: dict(raw[key]) for key in ("versions", "info", "pipeline", "answers") if key in raw}
+            content = _read_member(archive, "pipeline.skops") if version == FORMAT_VERSION and pipeline else b""
     except _ZIP_ERRORS as error:
-        raise PipelineFileError(f"{path}: not a pipeline saved by featx, or a damaged one ({error})") from None
-    if version != FORMAT:
-        raise PipelineFileError(f"{path}: pipeline format {version}, this featx reads {FORMAT}; upgrade featx")
-    return about, content
+        raise PipelineFileError(f"{path}: not a pipeline saved by featx, or damaged ({error})") from None
+    if version != FORMAT_VERSION:
+        raise PipelineFileError(f"{path}: pipeline format {version}, this featx reads {FORMAT_VERSION}; upgrade featx")
+    return cast(Description, raw), content
 
 
 def _read_member(archive: zipfile.ZipFile, name: str) -> bytes:
-    """Read what `save` stored as it is; whatever is compressed here could unpack to any size."""
+    """Read a member that is stored without compression; a compressed one could unpack to any size."""
     member = archive.getinfo(name)
     if member.compress_type != zipfile.ZIP_STORED:
         raise ValueError(f"{name} is compressed")
     return archive.read(member)
 
 
-def _refuse_untrusted(path: str, content: bytes, advice: str = "") -> list[str]:
-    asked = _list_asked(path, content)
-    if refused := sorted(asked - TRUSTED):
+def _check_trusted(path: str, content: bytes, advice: str = "") -> list[str]:
+    """Return the types in a pipeline that skops has to trust; raise UntrustedTypeError if featx does not."""
+    types = _list_types(path, content)
+    if refused := sorted(types - TRUSTED):
+        refused = sorted(set(refused) - _list_metrics())
+    if refused:
         raise UntrustedTypeError(path, refused, advice)
-    return list(asked)
+    return list(types)
 
 
-def _list_asked(path: str, content: bytes) -> set[str]:
+@cache
+def _list_metrics() -> frozenset[str]:
+    """List scikit-learn's public metric functions, which a search with ``scoring`` contains.
+
+    Listed one by one: a rule by module would also trust everything that these modules import.
+    """
+    from sklearn import metrics  # here, because few pipelines need it
+
+    functions = [value for name in metrics.__all__ if inspect.isfunction(value := getattr(metrics, name))]
+    return frozenset(f"{function.__module__}.{function.__name__}" for function in functions)
+
+
+def _list_types(path: str, content: bytes) -> set[str]:
     try:
         return set(_skops().get_untrusted_types(data=content))
     except Exception as error:  # a damaged schema
@@ -321,55 +367,55 @@ def _identities(extractor: FeatureExtractor) -> list[Any]:
     return identity if isinstance(identity, list) else [identity]
 
 
-def _are(things: Any, pattern: str) -> bool:
-    """Tell whether these are strings like that, at least one."""
+def _match_all(values: Any, pattern: str) -> bool:
+    """Return if ``values`` is a non-empty list of strings that match a pattern."""
     return (
-        isinstance(things, list)
-        and things != []
-        and all(isinstance(t, str) and re.fullmatch(pattern, t) for t in things)
+        isinstance(values, list)
+        and values != []
+        and all(isinstance(value, str) and re.fullmatch(pattern, value) for value in values)
     )
 
 
-def _locate(path: Any, was: Any, identity: str, precision: str | None, given: Any) -> str:
-    """Find a backbone on this machine; its identity decides, not its name."""
-    if given is not None:
-        found = open_backbone(given, precision)
-        if found.identity != identity:
-            raise BackboneError(f"{given}: is not the backbone that {path} was fitted with ({identity[:12]})")
-        return str(os.fspath(given))
+def _locate(path: Any, was: Any, identity: str, precision: str | None, replacement: Any) -> str:
+    """Find a backbone on this machine by its identity, regardless of its name."""
+    if replacement is not None:
+        if open_backbone(replacement, precision).identity != identity:
+            raise BackboneError(f"{replacement}: is not the backbone that {path} was fitted with ({identity[:12]})")
+        return str(os.fspath(replacement))
     try:
         if open_backbone(was, precision, download=False).identity == identity:
             return str(os.fspath(was))
     except BackboneError:
-        pass  # it was elsewhere on the machine that saved it
-    known = find_by_identity(identity) or _unpack(path, identity)
-    if known is None:
+        pass  # another location on the machine that saved the file
+    located = find_by_identity(identity) or _unpack(path, identity)
+    if located is None:
         raise BackboneError(
             f"{path}: fitted with the backbone {was} ({identity[:12]}), which is not on this machine; "
-            f"give its file (backbone=..., --backbone), or save with embed_backbone"
+            f"pass its file as backbone=FILE, or save with embed_backbone"
         )
-    return os.fspath(known.path)
+    return os.fspath(located.path)
 
 
 def _unpack(path: str | os.PathLike[str], identity: str) -> Backbone | None:
+    """Unpack a backbone from the file into the user's folder of backbones; None if the file has none."""
     try:
         with zipfile.ZipFile(path) as archive:
             if _member(identity) not in archive.namelist():
                 return None
             content = _read_member(archive, _member(identity))
     except _ZIP_ERRORS as error:
-        raise PipelineFileError(f"{path}: the backbone inside is damaged ({error})") from None
+        raise PipelineFileError(f"{path}: the included backbone is damaged ({error})") from None
     target = _writable_cache() / f"{identity[:16]}.onnx"
     with write_whole(target) as scratch:
         scratch.write_bytes(content)
         inspect_file(scratch)
         if read_backbone(scratch).identity != identity:
-            raise PipelineFileError(f"{path}: the backbone inside is not the one it was fitted with")
+            raise PipelineFileError(f"{path}: the included backbone is not the one it was fitted with")
     return read_backbone(target)
 
 
 def _writable_cache() -> Path:
-    """Give the user's cache, or a folder for this process where there is none to write to."""
+    """Return the user's folder of backbones, or a temporary one if it is not writable."""
     folder = cache_dir()
     with suppress(OSError):
         folder.mkdir(parents=True, exist_ok=True)

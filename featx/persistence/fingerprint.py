@@ -1,4 +1,4 @@
-"""What a pipeline says of itself in its file, and what it answers to a few images: whether it still does."""
+"""Describe a fitted pipeline, record its predictions for sample images, and check them again later."""
 
 from __future__ import annotations
 
@@ -10,32 +10,31 @@ import numpy as np
 from sklearn.base import BaseEstimator, is_classifier, is_regressor
 
 from featx.extractor import FeatureExtractor
+from featx.persistence.description import PipelineFacts, RecordedPredictions
 from featx.samples import load_fashion_mnist
 
 __all__ = ["TOLERANCE", "check_predictions", "describe_pipeline", "record_predictions"]
 
-#: How far a number may move, as a part of the largest, before it is another answer. Processors
-#: and onnxruntime's releases move features in the sixth digit.
+#: Largest accepted difference, relative to the largest number. Processors and releases of
+#: onnxruntime change features in the sixth digit.
 TOLERANCE = 1e-3
 _METHODS = ("predict_proba", "decision_function", "predict", "transform")
-_MOST = 1000  # numbers that are kept
+_MAX_VALUES = 1000
 
 
-def describe_pipeline(pipeline: BaseEstimator, extractors: Iterable[FeatureExtractor]) -> dict[str, Any]:
-    """Describe a fitted pipeline in what JSON can hold.
+def describe_pipeline(pipeline: BaseEstimator, extractors: Iterable[FeatureExtractor]) -> PipelineFacts:
+    """Describe a fitted pipeline as JSON values.
 
     Parameters
     ----------
     pipeline : estimator
-        Fitted.
+        A fitted estimator.
     extractors : iterable of FeatureExtractor
-        Those in it, fitted.
+        The fitted extractors in it.
 
     Returns
     -------
-    dict
-        ``estimator``, as scikit-learn prints it; ``task``, "classification", "regression" or
-        None; ``classes``, as text, or None; ``features``, what changes the values of each extractor.
+    PipelineFacts
 
     Examples
     --------
@@ -47,57 +46,54 @@ def describe_pipeline(pipeline: BaseEstimator, extractors: Iterable[FeatureExtra
     """
     task = "classification" if is_classifier(pipeline) else "regression" if is_regressor(pipeline) else None
     classes: Any = getattr(pipeline, "classes_", None) if task == "classification" else None
-    flat = isinstance(classes, np.ndarray) and classes.ndim == 1  # of several outputs it is a list
+    is_single = isinstance(classes, np.ndarray) and classes.ndim == 1  # with several outputs it is a list
     return {
         "estimator": str(pipeline),
         "task": task,
-        "classes": [str(label) for label in classes] if flat else None,
-        "features": [{"precision": one.precision, **one.value_parameters_} for one in extractors],
+        "classes": [str(label) for label in classes] if is_single else None,
+        "features": [{"precision": each.precision, **each.value_parameters_} for each in extractors],
     }
 
 
-def record_predictions(pipeline: BaseEstimator) -> dict[str, Any] | None:
-    """Ask a pipeline about four images of clothes that come with featx.
+def record_predictions(pipeline: BaseEstimator) -> RecordedPredictions | None:
+    """Record the predictions of a pipeline for the first four images of the Fashion-MNIST sample.
 
     Returns
     -------
-    dict or None
-        ``method`` and ``values``, lists of numbers; None for a pipeline that takes no plain
-        list of images or answers no numbers.
+    RecordedPredictions or None
+        None if the pipeline does not take a list of images, or its output is not numeric.
     """
     for method in _METHODS:
         if hasattr(pipeline, method):
             try:
-                values = np.asarray(_ask(pipeline, method), float)
-            except Exception:  # whatever a pipeline says that wants columns, other shapes or other images
+                values = np.asarray(_call(pipeline, method), float)
+            except Exception:  # any error of a pipeline that expects columns, other shapes or other images
                 continue
-            ok = values.size and np.isfinite(values).all()
-            return {"method": method, "values": values.ravel()[:_MOST].tolist()} if ok else None
+            is_usable = values.size and np.isfinite(values).all()
+            return {"method": method, "values": values.ravel()[:_MAX_VALUES].tolist()} if is_usable else None
     return None
 
 
-def check_predictions(pipeline: BaseEstimator, recorded: dict[str, Any]) -> str:
-    """Ask the same again; say what is different, or nothing.
+def check_predictions(pipeline: BaseEstimator, recorded: RecordedPredictions) -> str:
+    """Compare the predictions of a loaded pipeline with the recorded ones.
 
-    Parameters
-    ----------
-    pipeline : estimator
-        As it was loaded.
-    recorded : dict
-        Of `record_predictions`.
+    Returns
+    -------
+    str
+        The difference, or an empty string.
     """
     try:
-        now = np.asarray(_ask(pipeline, recorded["method"]), float).ravel()[:_MOST]
-    except Exception as error:  # attributes that another release of scikit-learn calls otherwise
-        return f"it does not run ({type(error).__name__}: {error})"
+        now = np.asarray(_call(pipeline, recorded["method"]), float).ravel()[:_MAX_VALUES]
+    except Exception as error:  # attributes that have another name in this release of scikit-learn
+        return f"its {recorded['method']} fails ({type(error).__name__}: {error})"
     then = np.asarray(recorded["values"], float)
     if now.shape != then.shape:
-        return f"it gives {len(now)} numbers for four images and gave {len(then)}"
-    apart = float(np.abs(now - then).max() / max(1.0, np.abs(then).max()))
-    return f"its answers to four images are off by up to {apart:.2g}" if not apart <= TOLERANCE else ""
+        return f"it returns {len(now)} numbers for four sample images instead of {len(then)}"
+    difference = float(np.abs(now - then).max() / max(1.0, np.abs(then).max()))
+    return "" if difference <= TOLERANCE else f"its predictions for four sample images differ by up to {difference:.2g}"
 
 
-def _ask(pipeline: Any, method: str) -> Any:
+def _call(pipeline: Any, method: str) -> Any:
     images, _ = load_fashion_mnist("test")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -1,1 +1,1 @@
-"""What a person sees of a fitted pipeline: facts in `summary`, images in `drawing`."""
+"""Metrics, drawings, model cards and contact sheets."""

@@ -1,4 +1,4 @@
-"""A model card in Markdown: what a pipeline is, what it was fitted on, how good it is, how to run it."""
+"""Write the model card of a pipeline in Markdown: its data, its quality and the code to run it."""
 
 from __future__ import annotations
 
@@ -9,24 +9,27 @@ from typing import Any
 
 from featx._files import check_writable, write_whole
 from featx._text import printable
+from featx.persistence.description import Description
 from featx.report.metrics import describe_score
 
 __all__ = ["check_card", "make_card", "write_card"]
 
+_MAX_LISTED, _MAX_ROWS = 20, 50
 
-def make_card(name: str, about: Mapping[str, Any], run: str, notes: Sequence[str] = ()) -> str:
-    """Write the card of a saved or exported pipeline.
+
+def make_card(name: str, description: Description, run: str, notes: Sequence[str] = ()) -> str:
+    """Format the card of a saved or exported pipeline.
 
     Parameters
     ----------
     name : str
-        Of the file.
-    about : mapping
-        What `featx.read_info` gives.
+        Name of the file.
+    description : dict
+        The result of `featx.read_info`, or of `featx.report.snippets.describe_onnx`.
     run : str
-        Markdown: how to run the file.
+        Markdown with code that runs the file.
     notes : sequence of str
-        What else was measured of this file.
+        Further measurements of this file.
 
     Returns
     -------
@@ -44,80 +47,86 @@ def make_card(name: str, about: Mapping[str, Any], run: str, notes: Sequence[str
     >>> card.splitlines()[0]
     '# max.featx'
     """
-    info, pipeline = about["info"], about.get("pipeline", {})
+    info = description["info"]
     parts = [
-        f"# {_text(name)}",
-        _what(info, pipeline),
-        "## Features",
-        _features(about),
+        f"# {_escape(name)}",
+        _describe_task(description),
         "## Fitted on",
-        _fitted_on(info),
+        _describe_data(info),
+        "## Quality",
+        _describe_quality(info),
+        *notes,
+        "## Run it",
+        run.strip(),
+        "## Features",
+        _describe_features(description),
+        "## Made with",
+        _list_versions(description),
     ]
-    parts += ["## How good it is", _score(info), *notes, "## Run it", run.strip(), "## Made with", _versions(about)]
+    if estimator := description.get("pipeline", {}).get("estimator"):
+        shown = "\n".join(printable(line).replace("```", "` ` `") for line in str(estimator).split("\n"))
+        parts += ["## Estimator", f"```\n{shown}\n```"]
     return "\n\n".join(parts) + "\n"
 
 
-def _what(info: Mapping[str, Any], pipeline: Mapping[str, Any]) -> str:
-    task, classes = pipeline.get("task") or info.get("task"), pipeline.get("classes")
+def _describe_task(description: Description) -> str:
+    info, pipeline = description["info"], description.get("pipeline")
+    task = (pipeline and pipeline.get("task")) or info.get("task")
     if task == "classification":
-        named = f": {_some(classes)}" if classes else ""
-        text = f"Tells {len(classes) if classes else 'some'} classes of images apart{named}."
-        text += " It answers with one of them whatever an image shows."
-    elif task == "regression":
-        of = f" ({_text(info['target_column'])})" if info.get("target_column") else ""
-        text = f"Gives a number{of} for an image."
-    else:
-        text = "Gives features of an image."
-    if estimator := pipeline.get("estimator"):
-        shown = "\n".join(printable(line).replace("```", "` ` `") for line in str(estimator).split("\n"))
-        text += f"\n\n```\n{shown}\n```"
-    return text
+        if not (classes := pipeline and pipeline.get("classes")):
+            return "Classifies images."
+        listed = ", ".join(map(_escape, classes[:_MAX_LISTED]))
+        more = f" and {len(classes) - _MAX_LISTED} more" if len(classes) > _MAX_LISTED else ""
+        text = f"Classifies images into {len(classes)} classes: {listed}{more}."
+        return f'{text} There is no class "other": every image gets one of these labels.'
+    if task == "regression":
+        target = f" ({_escape(info['target_column'])})" if info.get("target_column") else ""
+        return f"Predicts a number{target} for an image."
+    return "Computes features of an image."
 
 
-def _features(about: Mapping[str, Any]) -> str:
+def _describe_features(description: Description) -> str:
     lines = []
-    for backbone in about["backbones"]:
-        licence = f"licence {backbone['license']}" if backbone.get("license") else ""
-        said = [f"backbone {backbone['name']} ({backbone['identity'][:12]})", licence, backbone.get("source")]
-        lines.append(f"- {_text(', '.join(filter(None, said)))}")
-    for values in about.get("pipeline", {}).get("features", []):
-        said = [f"{name} {_join(value)}" for name, value in values.items() if value is not None]
-        lines.append(f"- {_text(', '.join(said))}")
+    for backbone in description["backbones"]:
+        license_text = f"licence {backbone['license']}" if backbone.get("license") else ""
+        facts = [f"backbone {backbone['name']} ({backbone['identity'][:12]})", license_text, backbone.get("source")]
+        lines.append(f"- {_escape(', '.join(filter(None, facts)))}")
+    for parameters in description.get("pipeline", {}).get("features", []):
+        shown = [f"{name} {_join(value)}" for name, value in parameters.items() if value is not None]
+        lines.append(f"- {_escape(', '.join(shown))}")
     return "\n".join(lines)
 
 
-def _fitted_on(info: Mapping[str, Any]) -> str:
+def _describe_data(info: Mapping[str, Any]) -> str:
     if counts := info.get("counts"):
         total = f"{sum(counts.values()):,} images of {len(counts)} classes"
-        rows = [f"| {_text(label)} | {n:,} |" for label, n in list(counts.items())[:50]]
-        more = [f"| {len(counts) - 50} more | {sum(list(counts.values())[50:]):,} |"] if len(counts) > 50 else []
-        return "\n".join([total, "", "| class | images |", "| --- | --- |", *rows, *more])
+        rows = [f"| {_escape(label)} | {n:,} |" for label, n in list(counts.items())[:_MAX_ROWS]]
+        if len(counts) > _MAX_ROWS:
+            rows.append(f"| {len(counts) - _MAX_ROWS} more | {sum(list(counts.values())[_MAX_ROWS:]):,} |")
+        return "\n".join([total, "", "| class | images |", "| --- | --- |", *rows])
     if target := info.get("target"):
-        span = ", ".join(f"{_text(name)} {value:g}" for name, value in target.items())
-        return f"{info['n']:,} images with a number: {span}."
+        span = ", ".join(f"{_escape(name)} {value:g}" for name, value in target.items())
+        return f"{info['n']:,} images; target: {span}."
     return f"{info['n']:,} images." if info.get("n") else "Not recorded."
 
 
-def _score(info: Mapping[str, Any]) -> str:
+def _describe_quality(info: Mapping[str, Any]) -> str:
     score = info.get("score")
     if not score:
-        return "Not measured. `featx evaluate` does, on images with labels that it was not fitted on."
-    lines = [f"On {_text(describe_score(score))}."]
-    lines += ["", "Images of another kind than those can do worse; `featx evaluate` tells."]
-    return "\n".join(lines)
+        return "Not measured. Use `featx evaluate` with labelled images that the pipeline was not fitted on."
+    return (
+        f"On {_escape(describe_score(score))}.\n\n"
+        "Expect a lower quality on images of another kind. `featx evaluate` measures it."
+    )
 
 
-def _versions(about: Mapping[str, Any]) -> str:
-    when = f", {about['created']}" if "created" in about else ""
-    return _text(", ".join(f"{name} {version}" for name, version in about["versions"].items()) + when)
+def _list_versions(description: Description) -> str:
+    created = f", {description['created']}" if "created" in description else ""
+    return _escape(", ".join(f"{name} {version}" for name, version in description["versions"].items()) + created)
 
 
-def _some(classes: list[str]) -> str:
-    return ", ".join(map(_text, classes[:20])) + (f" and {len(classes) - 20} more" if len(classes) > 20 else "")
-
-
-def _text(value: Any) -> str:
-    """Show text as it is: on one line, and no part of it taken for Markdown."""
+def _escape(value: Any) -> str:
+    """Format text on one line, without special meaning in Markdown."""
     return re.sub(r"([\\`*~\[\]<|]|(?<!\w)_|_(?!\w))", r"\\\1", printable(value))
 
 
@@ -126,15 +135,15 @@ def _join(value: Any) -> str:
 
 
 def check_card(path: str) -> None:
-    """Raise InputError now if the card of a file cannot be written beside it later."""
-    check_writable(_beside(path))
+    """Raise InputError if the card of a file cannot be written beside it."""
+    check_writable(_card_path(path))
 
 
 def write_card(path: str, card: str) -> None:
     """Write the card beside its file."""
-    with write_whole(_beside(path)) as scratch:
+    with write_whole(_card_path(path)) as scratch:
         scratch.write_text(card, encoding="utf-8")
 
 
-def _beside(path: str) -> Path:
+def _card_path(path: str) -> Path:
     return Path(f"{path}.md")

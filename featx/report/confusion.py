@@ -1,4 +1,4 @@
-"""An image of a classification: confusion matrix, and some right and wrong predictions."""
+"""Draw the results of a classification: the confusion matrix, and correct and wrong predictions."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from sklearn.metrics import ConfusionMatrixDisplay
 
 from featx._files import write_whole
 from featx._optional import import_optional
@@ -15,11 +16,12 @@ from featx.images.decode import decode
 
 __all__ = ["check", "draw_classification"]
 
-_RIGHT, _WRONG = "#2a6f4e", "#a33a2c"
+_CORRECT_COLOR, _WRONG_COLOR = "#2a6f4e", "#a33a2c"
+_MAX_CLASSES_WITH_COUNTS = 40
 
 
 def check() -> None:
-    """Raise MissingDependencyError unless matplotlib is installed."""
+    """Raise MissingDependencyError if matplotlib is not installed."""
     import_optional("matplotlib.figure", "plot")
 
 
@@ -38,20 +40,20 @@ def draw_classification(
     Parameters
     ----------
     path : pathlib.Path
-        Where to.
+        The file.
     title : str
-        One line above all.
+        One line at the top.
     confusion : matrix of int
-        Rows true, columns predicted, in the order of ``classes``.
+        A row per true and a column per predicted class, in the order of ``classes``.
     classes : sequence of str
-        Their names.
+        The names of the classes.
     images : sequence
-        What `featx.images.decode.decode` takes.
+        Images that `featx.images.decode.decode` accepts.
     y_true, y_pred : ndarray of str
-        For each image.
+        True and predicted label of each image.
     confidence : ndarray of float
-        Probability of the predicted class: the least sure of the right
-        predictions and the surest of the wrong ones are shown.
+        Probability of the predicted class. The least certain of the correct predictions and the
+        most certain of the wrong ones are shown.
     """
     figure_module = import_optional("matplotlib.figure", "plot")
     n = len(classes)
@@ -59,44 +61,38 @@ def draw_classification(
     figure = figure_module.Figure(figsize=(side + 6.6, max(side, 5.0)), layout="constrained")
     figure.suptitle(title, fontsize=13)
     left, right = figure.subfigures(1, 2, width_ratios=[side, 6.6])
-    _draw_confusion(left.subplots(), np.asarray(confusion), classes)
+    display = ConfusionMatrixDisplay(np.asarray(confusion), display_labels=list(classes))
+    display.plot(
+        ax=left.subplots(),
+        cmap="Blues",
+        xticks_rotation=45,
+        values_format="d",
+        include_values=n <= _MAX_CLASSES_WITH_COUNTS,
+        colorbar=False,
+    )
 
     wrong = np.flatnonzero(y_true != y_pred)
-    rightly = np.flatnonzero(y_true == y_pred)
+    correct = np.flatnonzero(y_true == y_pred)
     rows = [
         (
-            "right, least sure first (with its probability)",
-            rightly[np.argsort(confidence[rightly], kind="stable")][:10],
-            _RIGHT,
+            "correct, least certain first (with the probability)",
+            correct[np.argsort(confidence[correct], kind="stable")][:10],
+            _CORRECT_COLOR,
         ),
         (
-            "wrong, surest first (with its probability)",
+            "wrong, most certain first (with the probability)",
             wrong[np.argsort(-confidence[wrong], kind="stable")][:10],
-            _WRONG,
+            _WRONG_COLOR,
         ),
     ]
-    for block, (name, chosen, colour) in zip(right.subfigures(2, 1), rows, strict=True):
-        block.suptitle(name, fontsize=11, color=colour)
+    for block, (name, chosen, color) in zip(right.subfigures(2, 1), rows, strict=True):
+        block.suptitle(name, fontsize=11, color=color)
         axes = block.subplots(2, 5).ravel()
         for axis in axes:
             axis.set_axis_off()
         for axis, i in zip(axes, chosen, strict=False):
             axis.imshow(np.asarray(decode(images[i])))
             text = str(y_pred[i]) if y_true[i] == y_pred[i] else f"{y_pred[i]}\n(is {y_true[i]})"
-            axis.set_title(f"{text}\n{confidence[i]:.2f}", fontsize=8, color=colour)
+            axis.set_title(f"{text}\n{confidence[i]:.2f}", fontsize=8, color=color)
     with write_whole(path) as scratch:
         figure.savefig(scratch, dpi=110, format="png")
-
-
-def _draw_confusion(axis: Any, matrix: npt.NDArray[np.int_], classes: Sequence[str]) -> None:
-    shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
-    axis.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    axis.set_xticks(range(len(classes)), classes, rotation=45, ha="right", rotation_mode="anchor", fontsize=9)
-    axis.set_yticks(range(len(classes)), classes, fontsize=9)
-    axis.set_xlabel("predicted")
-    axis.set_ylabel("true")
-    for row, column in np.argwhere(matrix) if len(classes) <= 40 else ():
-        dark = shares[row, column] > 0.5
-        axis.text(
-            column, row, matrix[row, column], ha="center", va="center", fontsize=9, color="white" if dark else "black"
-        )

@@ -1,46 +1,108 @@
-"""Facts about predictions, ready for JSON; draws and prints nothing."""
+"""Metrics of predictions, as plain values and as text."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, TypedDict
 
 import numpy as np
 import numpy.typing as npt
 from scipy import stats
 from sklearn import metrics
 
-__all__ = ["describe_score", "score", "summarize_classification", "summarize_regression"]
+from featx._results import format_metric
+
+__all__ = [
+    "ClassMetrics",
+    "ClassificationMetrics",
+    "RegressionMetrics",
+    "Score",
+    "describe_score",
+    "score",
+    "summarize_classification",
+    "summarize_regression",
+]
+
+
+class ClassMetrics(TypedDict):
+    """Metrics of one class; ``support`` is its number of images."""
+
+    precision: float
+    recall: float
+    f1: float
+    support: int
+
+
+class ClassificationMetrics(TypedDict):
+    """Metrics of a classification.
+
+    ``balanced_accuracy`` is the mean recall of the classes that occur. ``macro_f1`` is the mean
+    over the classes that occur or are predicted. ``log_loss`` uses the natural logarithm.
+    ``roc_auc`` is the mean of one class against the rest, and None if a class does not occur.
+    ``log_loss`` and ``roc_auc`` are None without probabilities. ``confusion`` has a row per true
+    and a column per predicted class, both in the order of ``per_class``.
+    """
+
+    n: int
+    accuracy: float
+    balanced_accuracy: float
+    macro_f1: float
+    log_loss: float | None
+    roc_auc: float | None
+    per_class: dict[str, ClassMetrics]
+    confusion: list[list[int]]
+
+
+class RegressionMetrics(TypedDict):
+    """Metrics of a regression.
+
+    ``mae`` and ``rmse`` have the unit of the target. ``r2`` is None for a single value. ``mape``
+    is a fraction, and None if a true value is 0.
+    """
+
+    n: int
+    mae: float
+    rmse: float
+    r2: float | None
+    mape: float | None
+
+
+class Score(TypedDict):
+    """An estimate of the quality of predictions.
+
+    ``how`` names the images it was measured on. ``values`` maps metrics to values, and
+    ``intervals`` some of them to the ends of a 95 % interval.
+    """
+
+    how: str
+    values: dict[str, float]
+    intervals: dict[str, list[float]]
 
 
 def summarize_classification(
     y_true: npt.ArrayLike, y_pred: npt.ArrayLike, probabilities: npt.ArrayLike | None, classes: Sequence[str]
-) -> dict[str, Any]:
-    """Summarise a classification.
+) -> ClassificationMetrics:
+    """Compute the metrics of a classification.
 
     Parameters
     ----------
     y_true, y_pred : array-like of str, shape (n,)
-        Labels, all of them among ``classes``.
+        Labels, all of them in ``classes``.
     probabilities : array-like of float, shape (n, n_classes), or None
-        In the order of ``classes``; without them ``log_loss`` and ``roc_auc`` are None.
+        Probabilities in the order of ``classes``.
     classes : sequence of str
-        In the head's order.
+        Classes in the order of the head.
 
     Returns
     -------
-    dict
-        ``n``, ``accuracy``, ``balanced_accuracy`` (mean recall of the classes
-        that occur), ``macro_f1``, ``log_loss`` (natural logarithm), ``roc_auc``
-        (one against the rest, mean; None where a class does not occur),
-        ``per_class`` and ``confusion`` (rows true, columns predicted, both in the
-        order of ``per_class``).
+    ClassificationMetrics
+        A dict of JSON values.
 
     Examples
     --------
     >>> from featx.report.metrics import summarize_classification
-    >>> facts = summarize_classification(["a", "b"], ["a", "a"], [[0.9, 0.1], [0.6, 0.4]], ["a", "b"])
-    >>> facts["accuracy"], facts["roc_auc"], facts["confusion"]
+    >>> summary = summarize_classification(["a", "b"], ["a", "a"], [[0.9, 0.1], [0.6, 0.4]], ["a", "b"])
+    >>> summary["accuracy"], summary["roc_auc"], summary["confusion"]
     (0.5, 1.0, [[1, 0], [1, 0]])
     """
     number = {label: i for i, label in enumerate(classes)}  # scikit-learn sorts labels; numbers keep our order
@@ -48,17 +110,17 @@ def summarize_classification(
     labels = list(range(len(classes)))
     p = None if probabilities is None else np.asarray(probabilities, float)
     if p is not None:
-        p = p / p.sum(axis=1, keepdims=True)  # float32 rows sum to 1 only nearly
+        p = p / p.sum(axis=1, keepdims=True)  # rows of float32 do not sum to 1 exactly
     precision, recall, f1, support = metrics.precision_recall_fscore_support(
         y_true, y_pred, labels=labels, zero_division=0.0
     )
     occurs = support > 0
-    seen = occurs | np.isin(labels, y_pred)
+    occurs_or_predicted = occurs | np.isin(labels, y_pred)
     return {
         "n": len(y_true),
         "accuracy": float(np.mean(y_true == y_pred)),
         "balanced_accuracy": float(recall[occurs].mean()),
-        "macro_f1": float(f1[seen].mean()),
+        "macro_f1": float(f1[occurs_or_predicted].mean()),
         "log_loss": None if p is None else float(metrics.log_loss(y_true, p, labels=labels)),
         "roc_auc": None if p is None or not occurs.all() else _roc_auc(y_true, p, labels),
         "per_class": {
@@ -80,19 +142,18 @@ def _roc_auc(y_true: npt.NDArray[Any], p: npt.NDArray[Any], labels: list[int]) -
     return float(metrics.roc_auc_score(y_true, p, labels=labels, multi_class="ovr"))
 
 
-def summarize_regression(y_true: npt.ArrayLike, y_pred: npt.ArrayLike) -> dict[str, Any]:
-    """Summarise a regression.
+def summarize_regression(y_true: npt.ArrayLike, y_pred: npt.ArrayLike) -> RegressionMetrics:
+    """Compute the metrics of a regression.
 
     Parameters
     ----------
     y_true, y_pred : array-like of float, shape (n,)
-        In the target's own unit.
+        Values in the unit of the target.
 
     Returns
     -------
-    dict
-        ``n``; ``mae`` and ``rmse`` in the target's unit; ``r2``, None for fewer than
-        two; ``mape``, a fraction, None where a true value is 0.
+    RegressionMetrics
+        A dict of JSON values.
 
     Examples
     --------
@@ -110,27 +171,28 @@ def summarize_regression(y_true: npt.ArrayLike, y_pred: npt.ArrayLike) -> dict[s
     }
 
 
-def score(how: str, y_true: npt.ArrayLike, y_pred: npt.ArrayLike, task: str) -> dict[str, Any]:
-    """Say how good predictions of left-out images are, and how sure that is.
+def score(how: str, y_true: npt.ArrayLike, y_pred: npt.ArrayLike, task: str) -> Score:
+    """Estimate the quality of predictions for held-out images, with 95 % intervals.
 
     Parameters
     ----------
     how : str
-        On what it was measured.
+        Description of the images.
     y_true, y_pred : array-like, shape (n,)
-        Labels, or numbers in the target's own unit.
+        Labels, or values in the unit of the target.
     task : {"classification", "regression"}
+        The task.
 
     Returns
     -------
-    dict
-        ``how``; ``values``, accuracy, or mae, mape (where no true value is 0) and r2;
-        ``intervals``, of 95 %: Wilson's of the accuracy, the normal one of the mae.
+    Score
+        The accuracy with Wilson's interval; or mae with the normal interval, mape (if no true
+        value is 0) and r2.
 
     Examples
     --------
     >>> from featx.report.metrics import score
-    >>> score("four left-out images", ["a", "b", "a", "b"], ["a", "b", "a", "a"], "classification")["values"]
+    >>> score("four held-out images", ["a", "b", "a", "b"], ["a", "b", "a", "a"], "classification")["values"]
     {'accuracy': 0.75}
     """
     if task == "classification":
@@ -141,35 +203,33 @@ def score(how: str, y_true: npt.ArrayLike, y_pred: npt.ArrayLike, task: str) -> 
             "values": {"accuracy": float(right.mean())},
             "intervals": {"accuracy": [float(low), float(high)]},
         }
-    facts = summarize_regression(y_true, y_pred)
+    summary = summarize_regression(y_true, y_pred)
     errors = np.abs(np.asarray(y_true, float) - np.asarray(y_pred, float))
     intervals = {}
     if len(errors) > 1:
         half = 1.96 * float(errors.std(ddof=1)) / len(errors) ** 0.5
-        intervals["mae"] = [max(0.0, facts["mae"] - half), facts["mae"] + half]
-    values = {name: facts[name] for name in ("mae", "mape", "r2") if facts[name] is not None}
-    return {"how": how, "values": values, "intervals": intervals}
+        intervals["mae"] = [max(0.0, summary["mae"] - half), summary["mae"] + half]
+    measured = {"mae": summary["mae"], "mape": summary["mape"], "r2": summary["r2"]}
+    return {
+        "how": how,
+        "values": {name: value for name, value in measured.items() if value is not None},
+        "intervals": intervals,
+    }
 
 
-def describe_score(found: dict[str, Any]) -> str:
-    """Say it in a line.
+def describe_score(score: Mapping[str, Any]) -> str:
+    """Format a score as one line.
 
     Examples
     --------
     >>> from featx.report.metrics import describe_score, score
-    >>> describe_score(score("left-out images", ["a", "b"] * 50, ["a", "b"] * 49 + ["a", "a"], "classification"))
-    'left-out images: accuracy 0.990 (95 % interval 0.946 to 0.998)'
+    >>> describe_score(score("held-out images", ["a", "b"] * 50, ["a", "b"] * 49 + ["a", "a"], "classification"))
+    'held-out images: accuracy 0.990 (95 % interval 0.946 to 0.998)'
     """
-    said = []
-    for name, value in found["values"].items():
-        text = f"{name} {_short(name, value)}"
-        if between := found["intervals"].get(name):
-            text += f" (95 % interval {' to '.join(_short(name, end) for end in between)})"
-        said.append(text)
-    return f"{found['how']}: {', '.join(said)}" if said else str(found["how"])
-
-
-def _short(name: str, value: float) -> str:
-    if name != "mae":
-        return f"{value:.3f}"
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+    parts = []
+    for name, value in score["values"].items():
+        text = f"{name} {format_metric(value)}"
+        if interval := score["intervals"].get(name):
+            text += f" (95 % interval {' to '.join(map(format_metric, interval))})"
+        parts.append(text)
+    return f"{score['how']}: {', '.join(parts)}" if parts else str(score["how"])

@@ -1,4 +1,4 @@
-"""How to run a file, in a few lines of each language: what stands in its model card."""
+"""Write the code of a model card: a few lines that run the file in Python and JavaScript."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any
 
 import onnx
 
-__all__ = ["describe_onnx", "use_onnx", "use_saved"]
+from featx.persistence.description import Description
 
-_KINDS = {onnx.TensorProto.STRING: "string", onnx.TensorProto.FLOAT: "float", onnx.TensorProto.INT64: "long"}
+__all__ = ["describe_onnx", "use_onnx", "use_saved"]
 
 _SAVED = """\
 ```python
@@ -23,7 +23,7 @@ print(pipeline.{method}(["image.jpg"]))
 _ONNX = """\
 Input: `pixels`, uint8, {input}. Output: {outputs}.
 
-Python, with onnxruntime, numpy and Pillow; grey of 16 bits has to be scaled to 8 before:
+Python, with onnxruntime, numpy and Pillow (convert 16-bit grey images to 8 bits first):
 
 ```python
 import numpy as np, onnxruntime
@@ -44,22 +44,9 @@ const {{ data, info }} = await image.raw().toBuffer({{ resolveWithObject: true }
 const session = await ort.InferenceSession.create({name});{before_js}
 const pixels = new ort.Tensor("uint8", {data_js}, {shape_js});
 console.log((await session.run({{ pixels }})).{answer}.data[0]);
-```
-
-C#, with Microsoft.ML.OnnxRuntime and SixLabors.ImageSharp:
-
-```csharp
-using var image = Image.Load<Rgb24>("image.jpg");
-image.Mutate(x => x.AutoOrient(){fit_cs});
-var bytes = new byte[image.Width * image.Height * 3];
-image.CopyPixelDataTo(bytes);
-{before_cs}var pixels = new DenseTensor<byte>({data_cs}, new[] {{ {shape_cs} }});
-using var session = new InferenceSession({name});
-using var results = session.Run(new[] {{ NamedOnnxValue.CreateFromTensor("pixels", pixels) }});
-Console.WriteLine(results.First(x => x.Name == "{answer}").AsEnumerable<{kind}>().First());
 ```"""
 
-_CANVAS_PYTHON = """
+_CENTER_PYTHON = """
 size = [{resize} * side // min(image.size) for side in image.size]
 image = image.resize(size, Image.Resampling.{filter})
 left, upper = (round((side - kept) / 2) for side, kept in zip(image.size, ({width}, {height})))
@@ -72,120 +59,106 @@ small = image.resize([max(1, round(side * scale)) for side in image.size], Image
 image = Image.new("RGB", ({width}, {height}), {color})
 image.paste(small, (({width} - small.width) // 2, ({height} - small.height) // 2))"""
 
-#: How an image gets onto the canvas, by ``crop``: in Python, JavaScript and C#.
+#: Code that fits an image to the canvas, by ``crop``: in Python and in JavaScript.
 _FITS = {
     "center": (
-        _CANVAS_PYTHON,
+        _CENTER_PYTHON,
         """
   .resize({resize}, {resize}, {{ fit: "cover" }})
   .extract({{ left: {left}, top: {top}, width: {width}, height: {height} }})""",
-        """
-    .Resize(new ResizeOptions {{ Size = new Size({resize}, {resize}), Mode = ResizeMode.Crop }})
-    .Crop(new Rectangle({left}, {top}, {width}, {height}))""",
     ),
-    "whole": (
-        _WHOLE_PYTHON,
-        """.resize({width}, {height}, {{ fit: "fill" }})""",
-        """.Resize(new ResizeOptions {{ Size = new Size({width}, {height}), Mode = ResizeMode.Stretch }})""",
-    ),
-    "pad": (
-        _PAD_PYTHON,
-        """.resize({width}, {height}, {{ fit: "contain", background: "rgb{color}" }})""",
-        """
-    .Resize(new ResizeOptions
-        {{ Size = new Size({width}, {height}), Mode = ResizeMode.Pad, PadColor = {color_cs} }})""",
-    ),
+    "whole": (_WHOLE_PYTHON, """.resize({width}, {height}, {{ fit: "fill" }})"""),
+    "pad": (_PAD_PYTHON, """.resize({width}, {height}, {{ fit: "contain", background: "rgb{color}" }})"""),
 }
 
 
-def use_saved(name: str, about: Mapping[str, Any]) -> str:
-    """Say in Markdown how to run a saved pipeline.
+def use_saved(name: str, description: Description) -> str:
+    """Format code that runs a saved pipeline, as Markdown.
 
     Parameters
     ----------
     name : str
-        Of the file.
-    about : mapping
-        What `featx.read_info` gives.
+        Name of the file.
+    description : dict
+        The result of `featx.read_info`.
     """
-    only_transforms = about.get("answers", {}).get("method") == "transform"
+    recorded = description.get("answers")
+    only_transforms = recorded is not None and recorded.get("method") == "transform"
     return _SAVED.format(name=_quote(name), method="transform" if only_transforms else "predict")
 
 
-def describe_onnx(model: onnx.ModelProto) -> dict[str, Any]:
-    """Read what an exported file says of itself, in the form of `featx.read_info`, for its card.
+def describe_onnx(model: onnx.ModelProto, info: Mapping[str, Any] | None = None) -> Description:
+    """Read the metadata of an exported file as the description of a pipeline.
 
     Parameters
     ----------
     model : onnx.ModelProto
-        Its metadata count.
+        The exported file.
+    info : mapping or None
+        Facts about fitting to add.
 
     Returns
     -------
-    dict
-        ``versions``, ``created``, ``backbones``, ``pipeline`` and an empty ``info``.
+    Description
+        As `featx.read_info` returns it for a saved pipeline.
     """
-    said = _read(model)
-    features = {"precision": said["backbone"]["precision"], **said["features"]}
-    classes = None if said["classes"] is None else [str(label) for label in said["classes"]]
+    facts = _read_metadata(model)
+    features = {"precision": facts["backbone"]["precision"], **facts["features"]}
+    classes = None if facts["classes"] is None else [str(label) for label in facts["classes"]]
     return {
-        "versions": said["versions"],
-        "created": said["date"],
-        "backbones": [said["backbone"]],
-        "pipeline": {"estimator": said["head"], "task": said["task"], "classes": classes, "features": [features]},
-        "info": {},
+        "versions": facts["versions"],
+        "created": facts["date"],
+        "backbones": [facts["backbone"]],
+        "pipeline": {"estimator": facts["head"], "task": facts["task"], "classes": classes, "features": [features]},
+        "info": dict(info or {}),
     }
 
 
 def use_onnx(name: str, model: onnx.ModelProto) -> str:
-    """Say in Markdown how to run an exported file in Python, JavaScript and C#.
+    """Format code that runs an exported file in Python and JavaScript, as Markdown.
 
     Parameters
     ----------
     name : str
-        Of the file.
+        Name of the file.
     model : onnx.ModelProto
-        Its metadata, input and outputs count.
+        The exported file, of which metadata, input and outputs are read.
     """
-    said, outputs = _read(model), {output.name: output for output in model.graph.output}
-    answer = "label" if "label" in outputs else "value"
-    any_size = said.get("resize") == "in-graph"
-    parts = {
+    facts, outputs = _read_metadata(model), [output.name for output in model.graph.output]
+    fields = {
         "name": _quote(name),
-        "answer": answer,
+        "answer": "label" if "label" in outputs else "value",
         "outputs": ", ".join(f"`{output}`" for output in outputs),
-        "kind": _KINDS[outputs[answer].type.tensor_type.elem_type],
-        "input": "(N, height, width, 3), RGB, images of any size, one size in a batch",
+        "input": "(N, height, width, 3), RGB, images of any size, one size per batch",
         "fit": "",
         "pixels": "np.asarray(image)[None]",
         "fit_js": "",
         "before_js": "",
         "data_js": "new Uint8Array(data)",
         "shape_js": "[1, info.height, info.width, 3]",
-        "fit_cs": "",
-        "before_cs": "",
-        "data_cs": "bytes",
-        "shape_cs": "1, image.Height, image.Width, 3",
     }
-    if not any_size:
-        parts |= _on_canvas(said["preprocess"], said["features"]["crop"])
-    text = _ONNX.format(**parts)
-    if not any_size:
-        text += "\n\nJavaScript and C# resize with other filters here, which moves answers a little; "
-        text += "a file of `featx export --resize in-graph` takes images as they are."
-    return text
+    if facts.get("resize") == "in-graph":
+        return _ONNX.format(**fields)
+    fields |= _fit_canvas(facts["preprocess"], facts["features"]["crop"])
+    return (
+        _ONNX.format(**fields) + "\n\nThe JavaScript code resizes with another filter than Pillow, which changes "
+        "predictions slightly; a file of `featx export --resize in-graph` takes images as they are."
+    )
 
 
-def _on_canvas(rules: dict[str, Any], crop: str) -> dict[str, str]:
-    """Fill in what a file needs that takes images on the canvas."""
+def _fit_canvas(rules: dict[str, Any], crop: str) -> dict[str, str]:
+    """Return the fields for a file that takes images on the canvas."""
     width, height, resize = rules["width"], rules["height"], rules["resize"]["size"]
-    color = tuple(round(value) for value in rules["mean"])
-    known = {
-        **{"width": width, "height": height, "resize": resize, "color": color},
-        **{"left": (resize - width) // 2, "top": (resize - height) // 2, "filter": rules["interpolation"].upper()},
-        "color_cs": f"Color.FromRgb{color}",
+    values = {
+        "width": width,
+        "height": height,
+        "resize": resize,
+        "color": tuple(round(value) for value in rules["mean"]),
+        "left": (resize - width) // 2,
+        "top": (resize - height) // 2,
+        "filter": rules["interpolation"].upper(),
     }
-    python, javascript, csharp = (text.format(**known) for text in _FITS[crop])
+    python, javascript = (text.format(**values) for text in _FITS[crop])
     return {
         "input": f"(N, 3, {height}, {width}), RGB planes of images on the canvas of {width} x {height}",
         "fit": python,
@@ -194,22 +167,16 @@ def _on_canvas(rules: dict[str, Any], crop: str) -> dict[str, str]:
         "before_js": "\nconst planes = [0, 1, 2].flatMap((band) => [...data.filter((_, i) => i % 3 === band)]);",
         "data_js": "Uint8Array.from(planes)",
         "shape_js": f"[1, 3, {height}, {width}]",
-        "fit_cs": csharp,
-        "before_cs": (
-            "var planes = Enumerable.Range(0, 3).SelectMany(b => bytes.Where((_, i) => i % 3 == b)).ToArray();\n"
-        ),
-        "data_cs": "planes",
-        "shape_cs": f"1, 3, {height}, {width}",
     }
 
 
 def _quote(name: str) -> str:
-    """Write a name as Python, JavaScript and C# do."""
-    readable = name.encode("utf-8", "replace").decode()  # one that is no UTF-8 has surrogates
+    """Quote a name as a string of Python and JavaScript."""
+    readable = name.encode("utf-8", "replace").decode()  # a name that is not UTF-8 holds surrogates
     return json.dumps(readable, ensure_ascii=False).replace("`", r"\u0060")
 
 
-def _read(model: onnx.ModelProto) -> dict[str, Any]:
+def _read_metadata(model: onnx.ModelProto) -> dict[str, Any]:
     return {
         entry.key.removeprefix("featx."): json.loads(entry.value)
         for entry in model.metadata_props

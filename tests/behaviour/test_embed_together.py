@@ -93,7 +93,7 @@ def test_several_backbones_clone_pickle_search_and_save(tmp_path, photos, other_
     assert len(featx.read_info(tmp_path / "two.featx")["backbones"]) == 2
     again = featx.load(tmp_path / "two.featx", backbone=loaded[0].backbone)
     assert again[0].backbone == loaded[0].backbone
-    with pytest.raises(featx.BackboneError, match="fitted with 2 backbones, and 1 given"):
+    with pytest.raises(featx.BackboneError, match="fitted with 2 backbones, got 1"):
         featx.load(tmp_path / "two.featx", backbone="efficientnet_lite0")
     with pytest.raises(featx.BackboneError, match="is not the backbone"):
         featx.load(tmp_path / "two.featx", backbone=loaded[0].backbone[::-1])

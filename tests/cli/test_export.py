@@ -4,13 +4,17 @@ import re
 
 import numpy as np
 import onnx
-import pandas as pd
 import pytest
 from PIL import Image
 
+from featx.persistence import load
 from featx.session import run_graph
 from tests.cli.cli_tools import CLASSES, listing
 from tests.deploy.test_export import canvases, metadata
+
+
+def list_paths(folder):
+    return [str(path) for path in sorted(folder.rglob("*.png"))]
 
 
 def test_the_file_gives_the_labels_that_predict_does(featx, here, world, models):
@@ -18,13 +22,12 @@ def test_the_file_gives_the_labels_that_predict_does(featx, here, world, models)
     assert (ran.code, ran.err) == (0, "")
     first, second = ran.out.splitlines()
     assert first.startswith("m.onnx: pixels to label, class_index, probabilities, features, ")
-    assert second.startswith("  12 images and 256 rows of features give the same answers (largest difference ")
+    assert second.startswith("  12 images and 256 rows of features give the same predictions (largest difference ")
     assert listing(here) == ["m.onnx", "m.onnx.md"]
-    assert featx("predict", models["classes"], world / "test", "-o", "p.csv").code == 0
-    table = pd.read_csv("p.csv")
-    pixels = canvases(table["path"].tolist(), "efficientnet_lite0")
+    paths = list_paths(world / "test")
+    pixels = canvases(paths, "efficientnet_lite0")
     (labels,) = run_graph((here / "m.onnx").read_bytes(), {"pixels": pixels}, ["label"])
-    assert labels.tolist() == table["label"].tolist()
+    assert labels.tolist() == load(models["classes"]).predict(paths).tolist()
     assert metadata(here / "m.onnx")["featx.classes"] == list(CLASSES)
 
 
@@ -40,8 +43,8 @@ def test_a_file_that_resizes_says_how_far_it_is_from_pillow(featx, here, world, 
     ran = featx("export", models["classes"], "-o", "m.onnx", "--resize", "in-graph", "--images", world / "test")
     assert (ran.code, ran.err) == (0, "")
     assert "  resized in the graph: 0.0" in ran.out.splitlines()[2]
-    assert featx("predict", models["classes"], world / "test", "-o", "p.csv").code == 0
-    for path, label in pd.read_csv("p.csv")[["path", "label"]].itertuples(index=False):
+    paths = list_paths(world / "test")
+    for path, label in zip(paths, load(models["classes"]).predict(paths), strict=True):
         pixels = np.asarray(Image.open(path).convert("RGB"))[None]
         assert run_graph((here / "m.onnx").read_bytes(), {"pixels": pixels}, ["label"])[0].tolist() == [label]
 
@@ -76,7 +79,7 @@ def test_images_that_cannot_be_read_are_named_and_left_out(featx, here, world, m
             "m.onnx: not written: resized in the graph",
         ),
         (("-o", "m.onnx", "--resize", "after"), "argument --resize: invalid choice: 'after'"),
-        (("-o", "m.onnx", "--precision", "int8"), "--precision int8: give --images, to calibrate with"),
+        (("-o", "m.onnx", "--precision", "int8"), "expected images to calibrate"),
         (("-o", "m.onnx", "--min-agreement", "95"), "argument --min-agreement: invalid"),
         (("-o", "m.onnx", "--tolerance", "2"), "argument --tolerance: invalid"),
     ],

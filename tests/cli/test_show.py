@@ -13,7 +13,7 @@ def test_the_card_counts_images_and_measures(featx, here, world):
     assert featx("fit", world / "train", "-o", "m.featx").code == 0
     assert listing(here) == ["m.featx", "m.featx.md"]
     card = (here / "m.featx.md").read_text()
-    assert card.startswith("# m.featx\n\nTells 3 classes of images apart: bag, coat, sandal.")
+    assert card.startswith("# m.featx\n\nClassifies images into 3 classes: bag, coat, sandal.")
     for name in CLASSES:
         n = len([path for path in (world / "train" / name).iterdir() if path.suffix == ".png"])
         assert f"| {name} | {n} |" in card
@@ -61,7 +61,7 @@ def test_nothing_is_loaded_and_hostile_files_are_refused_in_a_line(featx, here, 
     rewrite_about(copied, lambda about: about.update(backbones=[{"name": 3}]))
     ran = featx("show", copied)
     assert ran.code == 2
-    assert "what it says of itself is damaged" in ran.err
+    assert "its description is damaged" in ran.err
     assert len(ran.err.splitlines()) == 1
     with zipfile.ZipFile(copied, "w") as archive:
         archive.writestr("featx.json", "[]")
@@ -76,4 +76,4 @@ def test_it_says_where_the_backbone_is(featx, here, models, where):
     if where == "nowhere":
         rewrite_about(copied, lambda about: about["backbones"][0].update(identity="0" * 64))
     line = next(line for line in featx("show", copied).out.splitlines() if line.startswith("Backbone: "))
-    assert line.endswith("efficientnet_lite0.onnx." if where == "here" else "(000000000000) is not on this machine.")
+    assert line.endswith("efficientnet_lite0.onnx." if where == "here" else "(000000000000): not on this machine.")

@@ -1,4 +1,4 @@
-// node answer.mjs JOB.json: ask a model about pixels, with either of ONNX Runtime's packages; answers as JSON.
+// node answer.mjs JOB.json: run a model on pixels with one of ONNX Runtime's packages and print the results as JSON.
 import fs from "node:fs";
 import { createRequire } from "node:module";
 import { classify, openModel, readMetadata } from "../../examples/browser/classify.mjs";

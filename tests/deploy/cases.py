@@ -1,4 +1,4 @@
-"""Every head, what people put in front of it, and what they put around it: for the support table and its test."""
+"""The heads, transformers and meta-estimators of the support table and its test."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ CLASSES, NUMBERS = ("2 classes", "3 classes"), ("numbers",)
 
 
 def quick(head):
-    """A head as it is, of fewer trees and rounds where that is only a matter of time."""
+    """Reduce the trees and iterations of a head, to save time."""
     few = {"n_estimators": 20, "max_iter": 5, "hidden_layer_sizes": (32,)}
     slow = ("RandomForest", "HistGradientBoosting", "MLP")
     names = [
@@ -60,7 +60,7 @@ def quick(head):
 
 
 def heads():
-    """Name, targets, and a function that makes one; all of `featx.heads`."""
+    """Yield the name, the targets and a factory of every head of `featx.heads`."""
     for name, head in HEADS.items():
         if head.classifier:
             yield name, CLASSES, lambda name=name: quick(make_head(name, cv=3))
@@ -97,7 +97,7 @@ IN_FRONT = {
     "PolynomialFeatures": lambda: make_pipeline(SelectKBest(by_target, k=4), PolynomialFeatures(2)),
     "KBinsDiscretizer": lambda: KBinsDiscretizer(3, encode="ordinal", quantile_method="averaged_inverted_cdf"),
     "FunctionTransformer(np.log1p)": lambda: FunctionTransformer(np.log1p),
-    "FunctionTransformer(one's own)": lambda: FunctionTransformer(halve),
+    "FunctionTransformer(user's own)": lambda: FunctionTransformer(halve),
     "FeatureUnion": lambda: FeatureUnion([("pca", PCA(3)), ("best", SelectKBest(by_target, k=2))]),
     "a Pipeline of them": lambda: make_pipeline(StandardScaler(), PCA(8), Normalizer()),
 }
@@ -165,7 +165,7 @@ AROUND = {
     "OneVsOneClassifier": (CLASSES, lambda: OneVsOneClassifier(logistic())),
     "TunedThresholdClassifierCV": (CLASSES[:1], lambda: TunedThresholdClassifierCV(logistic(), cv=2)),
     "FixedThresholdClassifier": (CLASSES[:1], lambda: FixedThresholdClassifier(logistic(), threshold=0.8)),
-    "MultiOutputClassifier": (("2 questions",), lambda: MultiOutputClassifier(logistic())),
+    "MultiOutputClassifier": (("2 outputs",), lambda: MultiOutputClassifier(logistic())),
     "MultiOutputRegressor": (("2 numbers",), lambda: MultiOutputRegressor(linear_model.Ridge())),
     "VotingRegressor": (
         NUMBERS,

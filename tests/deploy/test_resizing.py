@@ -1,4 +1,4 @@
-"""Images of any size resized by the graph: as Pillow does it, or an error."""
+"""Images of any size, resized by the graph as by Pillow."""
 
 import numpy as np
 import onnx
@@ -11,7 +11,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from featx.deploy import export, resizing
-from featx.deploy.resizing import take_any_size
+from featx.deploy.resizing import add_resizing
 from featx.errors import DeviceError, ExportError, InputError
 from featx.extractor import FeatureExtractor
 from featx.images.preprocess import CROPS, INTERPOLATIONS, Preprocess, to_canvas
@@ -19,10 +19,10 @@ from featx.session import run_batches, run_graph
 
 from .test_export import metadata
 
-#: Pillow takes the horizontal pass first in some and the vertical one in others.
+#: Pillow runs the horizontal pass first for some sizes and the vertical pass for others.
 SIZES = [(640, 427), (500, 300), (96, 96), (97, 33), (64, 72), (60, 50), (1, 1), (2, 3), (1, 700), (700, 1)]
 SIZES += [(300, 451), (300, 601), (300, 602), (2400, 300), (300, 2400), (60, 2), (37, 80)]
-#: Of these it resizes the part alone that the crop keeps, and has its corners in float32.
+#: Of long images Pillow resizes only the part that the crop keeps, with its corners in float32.
 LONG = [(3000, 300), (300, 3000), (70, 1000), (1000, 70)]
 
 
@@ -31,7 +31,7 @@ def resizer(rules, crop):
     source, target = (helper.make_tensor_value_info(name, TensorProto.UINT8, kind) for name in ("pixels", "out"))
     graph = helper.make_graph([helper.make_node("Identity", ["pixels"], ["out"])], "none", [source], [target])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
-    take_any_size(model, rules, crop)
+    add_resizing(model, rules, crop)
     onnx.checker.check_model(model, full_check=True)
     return model.SerializeToString()
 

@@ -1,4 +1,4 @@
-"""Every head, what stands in front of it and around it: exported with parity, or refused by name."""
+"""Heads, transformers and meta-estimators: each is exported with parity, or refused by name."""
 
 import os
 import re
@@ -17,13 +17,13 @@ CASES = [
     for name, makers in rows(section)
     for target, make in makers.items()
 ]
-#: What is not exported; all else is.
+#: Cases that are refused; all others are exported.
 REFUSED = {
-    "FunctionTransformer(one's own)": r"a graph cannot call halve; it can np\.exp",
-    "MultiOutputClassifier": r"\(MultiOutputClassifier\).*export one classifier for each",
-    "TransformedTargetRegressor(QuantileTransformer)": r"\(TransformedTargetRegressor\).*through QuantileTransformer",
+    "FunctionTransformer(user's own)": r"its function is halve, expected one of np\.exp",
+    "MultiOutputClassifier": r"\(MultiOutputClassifier\).*export one classifier per output",
+    "TransformedTargetRegressor(QuantileTransformer)": r"\(TransformedTargetRegressor\).*is QuantileTransformer",
     "GaussianProcessClassifier": r"\(GaussianProcessClassifier\).*skl2onnx",
-    "KernelRidge": r"\(KernelRidge\).*skl2onnx does not know it; SVR",
+    "KernelRidge": r"\(KernelRidge\).*skl2onnx has no converter for it; use SVR",
 }
 
 
@@ -43,7 +43,7 @@ def test_it_is_exported_with_parity_or_refused_by_name(trials, name, target, mak
 
 @pytest.mark.parametrize(("name", "target", "make"), [pytest.param(*case, id=case[0]) for case in crossed()])
 def test_every_head_is_exported_behind_whatever_stands_in_front(trials, name, target, make):
-    assert (trials.outcome(name, target, make) in ("yes", "skl2onnx")) == ("one's own" not in name)
+    assert (trials.outcome(name, target, make) in ("yes", "skl2onnx")) == ("user's own" not in name)
 
 
 def test_the_heads_that_featx_makes_need_no_skl2onnx(trials):

@@ -1,15 +1,12 @@
-"""The summaries against scikit-learn's own functions and by hand, and the drawing."""
+"""Metrics against scikit-learn's own functions and by hand."""
 
 import json
 
 import numpy as np
 import pytest
-from PIL import Image
 from sklearn import metrics
 
-from featx.report.confusion import draw_classification
 from featx.report.metrics import summarize_classification, summarize_regression
-from featx.samples import load_fashion_mnist
 
 CLASSIFICATION = ["n", "accuracy", "balanced_accuracy", "macro_f1", "log_loss", "roc_auc", "per_class", "confusion"]
 
@@ -128,23 +125,6 @@ def test_regression_by_hand(y, predicted, expected):
 )
 def test_facts_are_strict_json(facts):
     assert json.loads(json.dumps(facts, allow_nan=False)) == facts
-
-
-@pytest.mark.parametrize("all_right", [False, True])
-def test_the_drawing_is_an_image_that_opens(tmp_path, all_right):
-    X, y = load_fashion_mnist("test")
-    X, y = X[::25], y[::25]
-    predicted = y if all_right else np.roll(y, 1)
-    classes = sorted(set(y))
-    confusion = metrics.confusion_matrix(y, predicted, labels=classes)
-    confidence = np.linspace(0.5, 1, len(y))
-    draw_classification(tmp_path / "d.png", "A title", confusion, classes, X, y, predicted, confidence)
-    with Image.open(tmp_path / "d.png") as image:
-        assert image.format == "PNG"
-        image.load()
-        assert min(image.size) > 400
-        assert len(image.convert("RGB").getcolors(1 << 24)) > 50
-    assert [file.name for file in tmp_path.iterdir()] == ["d.png"]
 
 
 def test_probabilities_keep_the_heads_order_of_classes():

@@ -1,1 +1,1 @@
-"""Convert scikit-learn estimators to ONNX operators, one file per family."""
+"""Converters of scikit-learn estimators; each module ends in the table of its estimators."""

@@ -1,4 +1,4 @@
-"""Calibrated classifiers: sigmoid, isotonic and temperature, over one classifier or several."""
+"""Convert calibrated classifiers: sigmoid, isotonic and temperature, with one or several folds."""
 
 from __future__ import annotations
 
@@ -12,47 +12,49 @@ __all__ = ["TABLES"]
 
 
 def _calibrated(converter: Converter, head: Estimator, x: Rows) -> Answer:
-    parts = [
-        _one(converter, part, x, f"calibrated_{i}", len(head.classes_))
-        for i, part in enumerate(head.calibrated_classifiers_)
+    folds = [
+        _calibrated_fold(converter, fold, x, f"calibrated_{i}", len(head.classes_))
+        for i, fold in enumerate(head.calibrated_classifiers_)
     ]
-    probabilities = converter.graph.mean(*parts)
+    probabilities = converter.graph.mean(*folds)
     return Answer(converter.graph.argmax(probabilities), probabilities)
 
 
-def _one(converter: Converter, part: Estimator, x: Rows, name: str, n_classes: int) -> str:
+def _calibrated_fold(converter: Converter, fold: Estimator, x: Rows, name: str, n_classes: int) -> str:
     graph = converter.graph
-    encoded = np.arange(n_classes)  # what a temperature is fitted on
-    if not any(np.array_equal(part.estimator.classes_, classes) for classes in (part.classes, encoded)):
-        raise converter.refuse(part.estimator, "a fold in which a class is missing; calibrate with ensemble=False")
-    answer = converter.classify(part.estimator, x, name)
-    has_decision = hasattr(part.estimator, "decision_function")
+    encoded = np.arange(n_classes)  # the labels that temperature scaling is fitted on
+    if not any(np.array_equal(fold.estimator.classes_, classes) for classes in (fold.classes, encoded)):
+        raise converter.refuse(
+            fold.estimator, "a class is missing from one of its folds; calibrate with ensemble=False"
+        )
+    answer = converter.classify(fold.estimator, x, name)
+    has_decision = hasattr(fold.estimator, "decision_function")
     scores = answer.decision if has_decision else answer.probabilities
     assert scores
     binary = n_classes == 2
     if binary:
         scores = graph.column(scores if has_decision else graph.take(scores, [1]))
-    if part.method == "temperature":
+    if fold.method == "temperature":
         if not has_decision:
             both = graph.both(scores) if binary else scores
             logits = graph.op("Log", graph.op("Add", both, np.array(1e-12)))
         else:
             logits = graph.columns(graph.op("Neg", scores), scores) if binary else scores
-        (calibrator,) = part.calibrators
+        (calibrator,) = fold.calibrators
         return graph.op("Softmax", graph.op("Mul", logits, np.array(float(calibrator.beta_))), axis=1)
     columns = [scores] if binary else [graph.take(scores, [i]) for i in range(n_classes)]
-    curves = [_curve(converter, curve, column) for curve, column in zip(part.calibrators, columns, strict=True)]
+    curves = [_curve(converter, curve, column) for curve, column in zip(fold.calibrators, columns, strict=True)]
     if binary:
         return graph.both(curves[0])
-    one = graph.columns(*curves)
-    total = graph.total(one)
-    nothing = graph.op("Equal", total, np.array(0.0))
-    shares = graph.op("Div", one, graph.op("Where", nothing, np.array(1.0), total))
-    return graph.op("Where", nothing, np.full((1, n_classes), 1 / n_classes), shares)
+    unscaled = graph.columns(*curves)
+    total = graph.total(unscaled)
+    is_zero = graph.op("Equal", total, np.array(0.0))
+    shares = graph.op("Div", unscaled, graph.op("Where", is_zero, np.array(1.0), total))
+    return graph.op("Where", is_zero, np.full((1, n_classes), 1 / n_classes), shares)
 
 
 def _curve(converter: Converter, calibrator: Estimator, column: str) -> str:
-    """Write what a class's calibrator makes of its score, (N, 1) to (N, 1)."""
+    """Convert the calibrator of one class, from its score (N, 1) to a probability (N, 1)."""
     graph = converter.graph
     if not isinstance(calibrator, IsotonicRegression):
         slope = graph.op("Mul", column, np.array(-float(calibrator.a_)))
@@ -64,7 +66,7 @@ def _curve(converter: Converter, calibrator: Estimator, column: str) -> str:
     widths = np.diff(x)
     if not len(widths):
         return graph.op("Add", graph.op("Mul", column, np.array(0.0)), start)
-    # each straight piece adds what of its rise lies to the left
+    # each linear piece adds the part of its rise that lies to the left of the score
     done = graph.op("Div", graph.op("Sub", column, x[:-1][None]), widths[None])
     done = graph.op("Clip", done, np.array(0.0), np.array(1.0))
     return graph.op("Add", graph.op("MatMul", done, np.diff(y)[:, None]), start)

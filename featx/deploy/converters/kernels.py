@@ -1,4 +1,4 @@
-"""Heads that compare an image with those they were fitted on: support vectors and nearest neighbours."""
+"""Convert support vector machines and nearest neighbours, which compare rows with fitted ones."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from sklearn.svm import SVC, SVR, NuSVC, NuSVR
 from featx.deploy.converter import Answer, Converter, Estimator, Rows, Tables
 from featx.deploy.graph import Graph
 
-__all__ = ["TABLES", "tally"]
+__all__ = ["TABLES", "count_votes"]
 
 _Array = npt.NDArray[np.float64]
 
 
 def _squared_distances(graph: Graph, x: str, others: _Array) -> str:
-    """Compute |x - o|^2 as |x|^2 - 2 x.o + |o|^2, which float64 can afford."""
+    """Compute |x - o|^2 as |x|^2 - 2 x.o + |o|^2; float64 is precise enough for it."""
     own = graph.op("ReduceSumSquare", x, np.array([1]), keepdims=1)
     product = graph.op("MatMul", x, others.T)
     far = graph.op("Add", graph.op("Sub", own, graph.op("Mul", product, np.array(2.0))), (others**2).sum(1))
@@ -32,7 +32,7 @@ def _kernel(converter: Converter, head: Estimator, x: Rows) -> str:
     if head.kernel == "rbf":
         return graph.op("Exp", graph.op("Mul", _squared_distances(graph, rows, vectors), gamma))
     if head.kernel not in ("linear", "poly", "sigmoid"):
-        raise converter.refuse(head, f"its kernel {head.kernel!r}; linear, poly, rbf and sigmoid can")
+        raise converter.refuse(head, f"its kernel is {head.kernel!r}, expected linear, poly, rbf or sigmoid")
     product = graph.op("MatMul", rows, vectors.T)
     if head.kernel == "linear":
         return product
@@ -59,30 +59,30 @@ def _svc(converter: Converter, head: Estimator, x: Rows) -> Answer:
     for k, (i, j) in enumerate(pairs):
         weights[owner == i, k] = dual[j - 1, owner == i]
         weights[owner == j, k] = dual[i, owner == j]
-    duel = graph.op("Add", graph.op("MatMul", kernel, weights), intercept)
-    lost = graph.cast(graph.op("Less", duel, np.array(0.0)), np.float64)
-    votes, scores = tally(graph, lost, graph.op("Neg", duel), n)
-    return Answer(graph.argmax(votes), decision=duel if head.decision_function_shape == "ovo" else scores)
+    pairwise = graph.op("Add", graph.op("MatMul", kernel, weights), intercept)
+    lost = graph.cast(graph.op("Less", pairwise, np.array(0.0)), np.float64)
+    votes, scores = count_votes(graph, lost, graph.op("Neg", pairwise), n)
+    return Answer(graph.argmax(votes), decision=pairwise if head.decision_function_shape == "ovo" else scores)
 
 
-def tally(graph: Graph, lost: str, margins: str, n: int) -> tuple[str, str]:
-    """Count the duels between each two of ``n`` classes, (N, n_pairs) to (N, n).
+def count_votes(graph: Graph, lost: str, margins: str, n: int) -> tuple[str, str]:
+    """Count the votes of classifiers between each pair of ``n`` classes, (N, n_pairs) to (N, n).
 
     Parameters
     ----------
     graph : Graph
-        Where to write.
+        The graph to write to.
     lost : str
-        1 where the second of a pair has won, 0 elsewhere.
+        1 if the second class of the pair wins, else 0.
     margins : str
-        By how much; below 0 where the first has.
+        Decisions of the pairs, negative if the first class wins.
     n : int
-        Classes.
+        Number of classes.
 
     Returns
     -------
     votes, scores : str
-        How many each has won; and the same with less than a third for the margins, as scikit-learn adds them.
+        Votes per class, and votes plus the summed margins scaled to less than 1/3, as in scikit-learn.
     """
     pairs = list(combinations(range(n), 2))
     first, second = np.zeros((len(pairs), n)), np.zeros((len(pairs), n))
@@ -101,7 +101,7 @@ def _svr(converter: Converter, head: Estimator, x: Rows) -> str:
 
 
 def _neighbours(converter: Converter, head: Estimator, x: Rows, values: _Array) -> str:
-    """Average the neighbours' rows of ``values``, (n_fitted, n) to (N, n)."""
+    """Average ``values``, (n_fitted, n), over the neighbours of each row; the result is (N, n)."""
     graph, rows = converter.graph, converter.graph.double(x.name)
     fitted = np.asarray(head._fit_X, np.float64)
     metric = head.metric
@@ -114,18 +114,18 @@ def _neighbours(converter: Converter, head: Estimator, x: Rows, values: _Array) 
     elif metric == "euclidean":
         distances = graph.op("Sqrt", _squared_distances(graph, rows, fitted))
     else:
-        raise converter.refuse(head, f"its metric {metric!r}; euclidean and cosine can")
+        raise converter.refuse(head, f"its metric is {metric!r}, expected euclidean or cosine")
     k = np.array([head.n_neighbors])
     near, places = graph.ops("TopK", distances, k, n_outputs=2, axis=1, largest=0, sorted=1)
     neighbours = graph.op("Gather", values, places, axis=0)
     if head.weights in (None, "uniform"):
         return graph.op("ReduceMean", neighbours, np.array([1]), keepdims=0)
     if head.weights != "distance":
-        raise converter.refuse(head, "weights that are a function of the user's")
-    here = graph.op("Equal", near, np.array(0.0))  # an image that it was fitted on counts alone
-    alone = graph.cast(here, np.float64)
-    any_here = graph.op("Greater", graph.total(alone), np.array(0.0))
-    weights = graph.op("Where", any_here, alone, graph.op("Div", np.array(1.0), near))
+        raise converter.refuse(head, "its weights are a function, expected uniform or distance")
+    # a neighbour at distance 0 is the only one that counts
+    is_same = graph.cast(graph.op("Equal", near, np.array(0.0)), np.float64)
+    any_same = graph.op("Greater", graph.total(is_same), np.array(0.0))
+    weights = graph.op("Where", any_same, is_same, graph.op("Div", np.array(1.0), near))
     shares = graph.op("Div", weights, graph.total(weights))
     weighted = graph.op("Mul", neighbours, graph.op("Unsqueeze", shares, np.array([2])))
     return graph.op("ReduceSum", weighted, np.array([1]), keepdims=0)

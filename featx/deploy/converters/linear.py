@@ -1,4 +1,4 @@
-"""Heads that are a matrix product and little more: linear models and multi-layer perceptrons."""
+"""Convert linear models and multi-layer perceptrons."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["TABLES"]
 
 
 def _product(converter: Converter, head: Estimator, x: Rows) -> str:
-    """Compute X coef.T + intercept, of the shape that scikit-learn gives."""
+    """Compute X coef.T + intercept."""
     graph = converter.graph
     coef = np.atleast_2d(np.asarray(head.coef_, np.float64))
     name = graph.op("MatMul", graph.double(x.name), coef.T)
@@ -43,24 +43,24 @@ def _logistic(converter: Converter, head: Estimator, x: Rows) -> Answer:
 
 
 def _sgd(converter: Converter, head: Estimator, x: Rows) -> Answer:
-    """Of three classes and more, each is one against the rest, and they share out what they have."""
+    """Convert an SGDClassifier; the one-vs-rest probabilities of three or more classes are scaled to sum to 1."""
     graph = converter.graph
     answer = _decide(converter, head, x)
     assert answer.decision
     if head.loss == "log_loss":
-        one = graph.op("Sigmoid", answer.decision)
+        unscaled = graph.op("Sigmoid", answer.decision)
     elif head.loss == "modified_huber":
-        one = graph.op("Clip", answer.decision, np.array(-1.0), np.array(1.0))
-        one = graph.op("Div", graph.op("Add", one, np.array(1.0)), np.array(2.0))
+        clipped = graph.op("Clip", answer.decision, np.array(-1.0), np.array(1.0))
+        unscaled = graph.op("Div", graph.op("Add", clipped, np.array(1.0)), np.array(2.0))
     else:
         return answer
     if len(head.classes_) == 2:
-        return Answer(answer.index, graph.both(one), answer.decision)
-    total = graph.total(one)
-    nothing = graph.op("Equal", total, np.array(0.0))
-    shares = graph.op("Div", one, graph.op("Where", nothing, np.array(1.0), total))
+        return Answer(answer.index, graph.both(unscaled), answer.decision)
+    total = graph.total(unscaled)
+    is_zero = graph.op("Equal", total, np.array(0.0))
+    shares = graph.op("Div", unscaled, graph.op("Where", is_zero, np.array(1.0), total))
     even = np.full((1, len(head.classes_)), 1 / len(head.classes_))
-    return Answer(answer.index, graph.op("Where", nothing, even, shares), answer.decision)
+    return Answer(answer.index, graph.op("Where", is_zero, even, shares), answer.decision)
 
 
 def _regress(converter: Converter, head: Estimator, x: Rows) -> str:
@@ -96,7 +96,7 @@ def _mlp_classifier(converter: Converter, head: Estimator, x: Rows) -> Answer:
 
 def _mlp_regressor(converter: Converter, head: Estimator, x: Rows) -> str:
     if head.out_activation_ != "identity":
-        raise converter.refuse(head, f"its loss {head.loss!r}")
+        raise converter.refuse(head, f"its loss is {head.loss!r}, expected squared_error")
     value = _network(converter, head, x)
     return converter.graph.flat(value) if head.n_outputs_ == 1 else value
 

@@ -1,4 +1,4 @@
-"""Estimators that are made of others: pipelines, searches, votes, stacks, one against the rest, changed targets."""
+"""Convert meta-estimators: pipelines, searches, ensembles, multiclass strategies, transformed targets."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ import numpy as np
 from sklearn import model_selection as ms
 from sklearn.compose import TransformedTargetRegressor
 from sklearn.ensemble import (
-    BaggingClassifier,
-    BaggingRegressor,
     StackingClassifier,
     StackingRegressor,
     VotingClassifier,
@@ -20,14 +18,14 @@ from sklearn.pipeline import FeatureUnion, Pipeline
 from sklearn.preprocessing import FunctionTransformer, MaxAbsScaler, MinMaxScaler, RobustScaler, StandardScaler
 
 from featx.deploy.converter import Answer, Converter, Estimator, Rows, Tables
-from featx.deploy.converters.kernels import tally
+from featx.deploy.converters.kernels import count_votes
 from featx.deploy.converters.preprocessing import apply_function
 
 __all__ = ["TABLES"]
 
 
 def _before(converter: Converter, pipeline: Estimator, x: Rows) -> tuple[str, Estimator, Rows]:
-    """Write all steps of a pipeline but the last."""
+    """Convert all steps of a pipeline but the last."""
     *steps, (name, last) = pipeline.steps
     for at, step in steps:
         x = converter.transform(step, x, at)
@@ -62,14 +60,13 @@ def _union(converter: Converter, union: Estimator, x: Rows) -> str:
 
 def _best(converter: Converter, search: Estimator) -> Estimator:
     if not hasattr(search, "best_estimator_"):
-        raise converter.refuse(search, "it kept no best estimator; search with refit=True")
+        raise converter.refuse(search, "it has no best estimator; search with refit=True")
     return search.best_estimator_
 
 
 def _vote(converter: Converter, head: Estimator, x: Rows) -> Answer:
     graph = converter.graph
-    named = [(name, one) for name, one in zip(_names(head), head.estimators_, strict=True)]
-    answers = [converter.classify(one, x, name) for name, one in named]
+    answers = [converter.classify(part, x, name) for name, part in zip(_names(head), head.estimators_, strict=True)]
     weights = head._weights_not_none
     if head.voting == "soft":
         probabilities = graph.mean(*[_need(converter, head, a.probabilities) for a in answers], weights=weights)
@@ -80,28 +77,27 @@ def _vote(converter: Converter, head: Estimator, x: Rows) -> Answer:
 
 
 def _vote_value(converter: Converter, head: Estimator, x: Rows) -> str:
-    values = [converter.regress(one, x, name) for name, one in zip(_names(head), head.estimators_, strict=True)]
+    values = [converter.regress(part, x, name) for name, part in zip(_names(head), head.estimators_, strict=True)]
     return converter.graph.mean(*values, weights=head._weights_not_none)
 
 
 def _names(head: Estimator) -> list[str]:
-    return [name for name, one in head.estimators if one is not None and not isinstance(one, str)]
+    return [name for name, part in head.estimators if part is not None and not isinstance(part, str)]
 
 
 def _stacked(converter: Converter, head: Estimator, x: Rows, n_classes: int) -> Rows:
-    """Write the first floor of a stack: what its estimators say, side by side."""
+    """Convert the first layer of a stack and return the outputs of its estimators, concatenated."""
     graph, parts, samples = converter.graph, [], []
     names = _names(head)
-    for name, one, method in zip(names, head.estimators_, head.stack_method_, strict=True):
-        sample = np.asarray(getattr(one, method)(x.sample))
+    for name, estimator, method in zip(names, head.estimators_, head.stack_method_, strict=True):
+        sample = np.asarray(getattr(estimator, method)(x.sample))
         if method == "predict" and n_classes:
-            part = graph.cast(converter.classify(one, x, name).index, np.float64)
+            part = graph.cast(converter.classify(estimator, x, name).index, np.float64)
         elif method == "predict":
-            part = converter.regress(one, x, name)
+            part = converter.regress(estimator, x, name)
         else:
-            answer = converter.classify(one, x, name)
-            given = answer.probabilities if method == "predict_proba" else answer.decision
-            part = _need(converter, head, given)
+            answer = converter.classify(estimator, x, name)
+            part = _need(converter, head, answer.probabilities if method == "predict_proba" else answer.decision)
             if method == "predict_proba" and n_classes == 2:
                 part, sample = graph.take(part, [1]), sample[:, 1:]
         if sample.ndim == 1:
@@ -128,19 +124,19 @@ def _stack_value(converter: Converter, head: Estimator, x: Rows) -> str:
 
 def _one_vs_rest(converter: Converter, head: Estimator, x: Rows) -> Answer:
     graph = converter.graph
-    answers = [converter.classify(one, x, f"class_{i}") for i, one in enumerate(head.estimators_)]
+    answers = [converter.classify(part, x, f"class_{i}") for i, part in enumerate(head.estimators_)]
     probabilities = decision = None
     if all(answer.probabilities for answer in answers):
         parts = [graph.take(answer.probabilities or "", [1]) for answer in answers]
         if len(parts) == 1:
             probabilities = graph.both(parts[0])
         else:
-            one = graph.columns(*parts)
-            total = graph.total(one)
-            nothing = graph.op("Equal", total, np.array(0.0))
-            probabilities = graph.op("Div", one, graph.op("Where", nothing, np.array(1.0), total))
+            unscaled = graph.columns(*parts)
+            total = graph.total(unscaled)
+            is_zero = graph.op("Equal", total, np.array(0.0))
+            probabilities = graph.op("Div", unscaled, graph.op("Where", is_zero, np.array(1.0), total))
             if not all(answer.decision for answer in answers):
-                return Answer(graph.argmax(one), probabilities)
+                return Answer(graph.argmax(unscaled), probabilities)
     if all(answer.decision for answer in answers):
         columns = [graph.column(answer.decision or "") for answer in answers]
         if len(columns) == 1:
@@ -149,26 +145,27 @@ def _one_vs_rest(converter: Converter, head: Estimator, x: Rows) -> Answer:
         decision = graph.columns(*columns)
         return Answer(graph.argmax(decision), probabilities, decision)
     if probabilities is None:
-        raise converter.refuse(head, "its classifiers give neither decisions nor probabilities")
+        raise converter.refuse(head, "its classifiers have neither decisions nor probabilities")
     return Answer(graph.argmax(probabilities), probabilities)
 
 
 def _one_vs_one(converter: Converter, head: Estimator, x: Rows) -> Answer:
+    """Convert a OneVsOneClassifier; the graph of skl2onnx 1.20 is invalid for labels that are strings."""
     graph, n = converter.graph, len(head.classes_)
     lost, margins = [], []
     features = head.pairwise_indices_ or [None] * len(head.estimators_)
-    for i, (one, some) in enumerate(zip(head.estimators_, features, strict=True)):
-        if some is not None:
-            raise converter.refuse(head, "a kernel between pairs of images")
-        answer = converter.classify(one, x, f"duel_{i}")
+    for i, (estimator, columns) in enumerate(zip(head.estimators_, features, strict=True)):
+        if columns is not None:
+            raise converter.refuse(head, "it was fitted on a precomputed kernel")
+        answer = converter.classify(estimator, x, f"pair_{i}")
         lost.append(graph.column(graph.cast(answer.index, np.float64)))
-        has_decision = hasattr(one, "decision_function")
+        has_decision = hasattr(estimator, "decision_function")
         margins.append(
             graph.column(_need(converter, head, answer.decision))
             if has_decision
             else graph.take(_need(converter, head, answer.probabilities), [1])
         )
-    _, scores = tally(graph, graph.columns(*lost), graph.columns(*margins), n)
+    _, scores = count_votes(graph, graph.columns(*lost), graph.columns(*margins), n)
     if n == 2:
         decision = graph.flat(graph.take(scores, [1]))
         has_decision = hasattr(head.estimators_[0], "decision_function")
@@ -176,50 +173,20 @@ def _one_vs_one(converter: Converter, head: Estimator, x: Rows) -> Answer:
     return Answer(graph.argmax(scores), decision=scores)
 
 
-def _several(converter: Converter, head: Estimator, x: Rows) -> str:
-    values = [converter.regress(one, x, f"target_{i}") for i, one in enumerate(head.estimators_)]
+def _multi_output(converter: Converter, head: Estimator, x: Rows) -> str:
+    values = [converter.regress(part, x, f"target_{i}") for i, part in enumerate(head.estimators_)]
     return converter.graph.columns(*[converter.graph.column(value) for value in values])
 
 
-def _bag(converter: Converter, head: Estimator, x: Rows) -> list[tuple[Estimator, Rows]]:
-    every = np.arange(x.sample.shape[1])
-    parts = []
-    for one, features in zip(head.estimators_, head.estimators_features_, strict=True):
-        rows = (
-            x
-            if np.array_equal(features, every)
-            else Rows(converter.graph.take(x.name, features), x.sample[:, features])
-        )
-        parts.append((one, rows))
-    return parts
-
-
-def _bag_classifier(converter: Converter, head: Estimator, x: Rows) -> Answer:
-    graph, n, shares = converter.graph, len(head.classes_), []
-    for i, (one, rows) in enumerate(_bag(converter, head, x)):
-        answer = converter.classify(one, rows, f"bag_{i}")
-        if len(one.classes_) != n:
-            raise converter.refuse(head, "a bag in which a class is missing")
-        shares.append(answer.probabilities or graph.op("Gather", np.eye(n), answer.index, axis=0))
-    probabilities = graph.mean(*shares)
-    return Answer(graph.argmax(probabilities), probabilities)
-
-
-def _bag_regressor(converter: Converter, head: Estimator, x: Rows) -> str:
-    return converter.graph.mean(
-        *[converter.regress(one, r, f"bag_{i}") for i, (one, r) in enumerate(_bag(converter, head, x))]
-    )
-
-
 def _threshold(converter: Converter, head: Estimator, x: Rows) -> Answer:
-    """Move the threshold between two classes."""
+    """Convert a classifier of two classes with a threshold of its own."""
     graph, inner = converter.graph, getattr(head, "estimator_", head.estimator)
     answer = converter.classify(inner, x, "estimator")
     method = head._get_response_method()
     methods = [method] if isinstance(method, str) else method
-    used = next(one for one in methods if hasattr(inner, one))
+    used = next(name for name in methods if hasattr(inner, name))
     if getattr(head, "pos_label", None) not in (None, head.classes_[1]):
-        raise converter.refuse(head, "pos_label is not the second class")
+        raise converter.refuse(head, "its pos_label is not the second class")
     threshold = getattr(head, "best_threshold_", None)
     if threshold is None:
         threshold = (
@@ -232,27 +199,31 @@ def _threshold(converter: Converter, head: Estimator, x: Rows) -> Answer:
 
 
 def _target(converter: Converter, head: Estimator, x: Rows) -> str:
-    """Take the way back from a changed target."""
+    """Convert a TransformedTargetRegressor, with the inverse of its transformer."""
     graph = converter.graph
     value = converter.regress(head.regressor_, x, "regressor")
-    back = head.transformer_
-    if isinstance(back, FunctionTransformer):
-        return apply_function(converter, head, back.inverse_func, value)
+    transformer = head.transformer_
+    if isinstance(transformer, FunctionTransformer):
+        return apply_function(converter, head, transformer.inverse_func, value)
     if head._training_dim != 1:
-        raise converter.refuse(head, "a target of several columns")
-    if isinstance(back, StandardScaler):
-        scale, offset = back.scale_ if back.with_std else None, back.mean_ if back.with_mean else None
-    elif isinstance(back, RobustScaler):
-        scale, offset = back.scale_ if back.with_scaling else None, back.center_ if back.with_centering else None
-    elif isinstance(back, MinMaxScaler):
-        scale, offset = 1 / back.scale_, -back.min_ / back.scale_
-    elif isinstance(back, MaxAbsScaler):
-        scale, offset = back.scale_, None
-    else:
-        able = "a function of NumPy, StandardScaler, RobustScaler, MinMaxScaler or MaxAbsScaler"
-        raise converter.refuse(
-            head, f"its target went through {type(back).__name__}, and the way back is known for {able}"
+        raise converter.refuse(head, "its target has several columns")
+    if isinstance(transformer, StandardScaler):
+        scale, offset = (
+            transformer.scale_ if transformer.with_std else None,
+            transformer.mean_ if transformer.with_mean else None,
         )
+    elif isinstance(transformer, RobustScaler):
+        scale, offset = (
+            transformer.scale_ if transformer.with_scaling else None,
+            transformer.center_ if transformer.with_centering else None,
+        )
+    elif isinstance(transformer, MinMaxScaler):
+        scale, offset = 1 / transformer.scale_, -transformer.min_ / transformer.scale_
+    elif isinstance(transformer, MaxAbsScaler):
+        scale, offset = transformer.scale_, None
+    else:
+        expected = "a NumPy function, StandardScaler, RobustScaler, MinMaxScaler or MaxAbsScaler"
+        raise converter.refuse(head, f"its transformer is {type(transformer).__name__}, expected {expected}")
     for kind, by in (("Mul", scale), ("Add", offset)):
         if by is not None:
             value = graph.op(kind, value, np.array(float(np.ravel(by)[0])))
@@ -261,7 +232,7 @@ def _target(converter: Converter, head: Estimator, x: Rows) -> str:
 
 def _need(converter: Converter, head: Estimator, name: str | None) -> str:
     if name is None:
-        raise converter.refuse(head, "one of its estimators gives no probabilities or decisions in a graph")
+        raise converter.refuse(head, "the graph of one of its estimators has no probabilities or decisions")
     return name
 
 
@@ -271,31 +242,29 @@ TABLES = Tables(
     transformers={
         Pipeline: _pipeline_transform,
         FeatureUnion: _union,
-        FrozenEstimator: lambda converter, one, x: converter.transform(one.estimator, x).name,
+        FrozenEstimator: lambda converter, frozen, x: converter.transform(frozen.estimator, x).name,
     },
     classifiers={
         Pipeline: _pipeline_classify,
         **dict.fromkeys(
-            _SEARCHES, lambda converter, one, x: converter.classify(_best(converter, one), x, "best_estimator")
+            _SEARCHES, lambda converter, search, x: converter.classify(_best(converter, search), x, "best_estimator")
         ),
-        FrozenEstimator: lambda converter, one, x: converter.classify(one.estimator, x),
+        FrozenEstimator: lambda converter, frozen, x: converter.classify(frozen.estimator, x),
         VotingClassifier: _vote,
         StackingClassifier: _stack,
         OneVsOneClassifier: _one_vs_one,
         OneVsRestClassifier: _one_vs_rest,
-        BaggingClassifier: _bag_classifier,
         **dict.fromkeys((ms.TunedThresholdClassifierCV, ms.FixedThresholdClassifier), _threshold),
     },
     regressors={
         Pipeline: _pipeline_regress,
         **dict.fromkeys(
-            _SEARCHES, lambda converter, one, x: converter.regress(_best(converter, one), x, "best_estimator")
+            _SEARCHES, lambda converter, search, x: converter.regress(_best(converter, search), x, "best_estimator")
         ),
-        FrozenEstimator: lambda converter, one, x: converter.regress(one.estimator, x),
+        FrozenEstimator: lambda converter, frozen, x: converter.regress(frozen.estimator, x),
         VotingRegressor: _vote_value,
         StackingRegressor: _stack_value,
-        MultiOutputRegressor: _several,
-        BaggingRegressor: _bag_regressor,
+        MultiOutputRegressor: _multi_output,
         TransformedTargetRegressor: _target,
     },
 )

@@ -1,4 +1,4 @@
-"""What people put in front of a head: scalers, projections, selections."""
+"""Convert scalers, projections and feature selection."""
 
 from __future__ import annotations
 
@@ -24,19 +24,17 @@ from sklearn.preprocessing import (
     MaxAbsScaler,
     MinMaxScaler,
     Normalizer,
-    PowerTransformer,
     RobustScaler,
     StandardScaler,
 )
 
 from featx.deploy.converter import Converter, Estimator, Rows, Tables
-from featx.deploy.graph import Graph
 
 __all__ = ["TABLES", "UFUNCS", "apply_function"]
 
 
 def _shift(converter: Converter, x: Rows, offset: Any, scale: Any) -> str:
-    """Subtract and divide in the type that scikit-learn does it in, so that no tree behind sees another bit."""
+    """Subtract and divide in scikit-learn's dtype, so that a tree behind it sees the same bits."""
     name = x.name
     if offset is not None:
         name = converter.graph.op("Sub", name, np.asarray(offset).astype(x.dtype))
@@ -73,7 +71,7 @@ def _normalizer(converter: Converter, step: Estimator, x: Rows) -> str:
     kind = {"l1": "ReduceL1", "l2": "ReduceL2", "max": "ReduceMax"}[step.norm]
     values = graph.op("Abs", x.name) if step.norm == "max" else x.name
     norm = graph.op(kind, values, np.array([1]), keepdims=1)
-    zero = graph.op("Equal", norm, np.array(0, x.dtype))  # a row of zeros stays as it is
+    zero = graph.op("Equal", norm, np.array(0, x.dtype))  # a row of zeros is not scaled
     return graph.op("Div", x.name, graph.op("Where", zero, np.array(1, x.dtype), norm))
 
 
@@ -104,36 +102,7 @@ def _select(converter: Converter, step: Estimator, x: Rows) -> str:
     return converter.graph.take(x.name, step.get_support(indices=True))
 
 
-def _power(converter: Converter, step: Estimator, x: Rows) -> str:
-    graph = converter.graph
-    power = np.asarray(step.lambdas_, np.float64)
-    name = graph.double(x.name)
-    if step.method == "box-cox":
-        name = _box_cox(graph, name, power)
-    else:  # Yeo-Johnson: a Box-Cox of 1 + x above zero, and of 1 - x with 2 - lambda below
-        above = _box_cox(graph, graph.op("Add", graph.op("Relu", name), np.array(1.0)), power)
-        negative = graph.op("Relu", graph.op("Neg", name))
-        below = _box_cox(graph, graph.op("Add", negative, np.array(1.0)), 2 - power)
-        name = graph.op("Sub", above, below)  # one of them is zero
-    if step.standardize:
-        name = graph.op("Sub", name, np.asarray(step._scaler.mean_, np.float64))
-        name = graph.op("Div", name, np.asarray(step._scaler.scale_, np.float64))
-    return name
-
-
-def _box_cox(graph: Graph, name: str, power: Any) -> str:
-    """Compute (x^p - 1) / p, and log x where p is zero."""
-    log = graph.op("Log", name)
-    is_log = np.abs(power) < np.spacing(1.0)
-    if is_log.all():
-        return log
-    safe = np.where(is_log, 1.0, power)
-    raised = graph.op("Sub", graph.op("Exp", graph.op("Mul", log, safe)), np.array(1.0))
-    raised = graph.op("Div", raised, safe)
-    return raised if not is_log.any() else graph.op("Where", is_log, log, raised)
-
-
-#: Functions of NumPy that a graph has operators for.
+#: NumPy functions as ONNX operators, each with an operand or None.
 UFUNCS: dict[Any, list[tuple[str, float | None]]] = {
     np.exp: [("Exp", None)],
     np.log: [("Log", None)],
@@ -149,12 +118,13 @@ UFUNCS: dict[Any, list[tuple[str, float | None]]] = {
 
 
 def apply_function(converter: Converter, step: Estimator, function: Any, name: str) -> str:
-    """Write one of `UFUNCS` over a tensor of float64; None is the identity."""
+    """Apply one of `UFUNCS` to a float64 tensor; None is the identity."""
     if function is None:
         return name
     if not isinstance(function, np.ufunc) or function not in UFUNCS:
-        able = ", ".join(f"np.{one.__name__}" for one in UFUNCS)
-        raise converter.refuse(step, f"a graph cannot call {getattr(function, '__name__', function)}; it can {able}")
+        expected = ", ".join(f"np.{ufunc.__name__}" for ufunc in UFUNCS)
+        got = getattr(function, "__name__", function)
+        raise converter.refuse(step, f"its function is {got}, expected one of {expected}")
     for kind, operand in UFUNCS[function]:
         name = converter.graph.op(kind, name, *([] if operand is None else [np.array(operand)]))
     return name
@@ -162,7 +132,7 @@ def apply_function(converter: Converter, step: Estimator, function: Any, name: s
 
 def _function(converter: Converter, step: Estimator, x: Rows) -> str:
     if step.kw_args:
-        raise converter.refuse(step, "a function with kw_args")
+        raise converter.refuse(step, "its function takes kw_args")
     return apply_function(converter, step, step.func, converter.graph.double(x.name))
 
 
@@ -177,7 +147,6 @@ TABLES = Tables(
         IncrementalPCA: _pca,
         FastICA: _ica,
         TruncatedSVD: _svd,
-        PowerTransformer: _power,
         FunctionTransformer: _function,
         **dict.fromkeys(
             (

@@ -1,4 +1,4 @@
-"""Quantile transforms: each feature's place among those that were fitted on."""
+"""Convert QuantileTransformer; skl2onnx 1.20 does not support its normal output."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ Array = npt.NDArray[np.float64]
 
 __all__ = ["TABLES"]
 
-#: How near the ends scikit-learn takes for the end, for a normal distribution.
-_NEAR = 1e-7
+#: Distance from the ends that scikit-learn treats as the end, for a normal distribution.
+_END_WIDTH = 1e-7
 
-# Wichura (1988), algorithm AS 241, as in Python's statistics.NormalDist: numerator, denominator, highest power first.
+# Wichura (1988), algorithm AS 241, as in statistics.NormalDist: numerator and denominator, highest power first.
 _MIDDLE = (
     (
         *(2.50908092873012267270e3, 3.34305755835881281050e4, 6.72657709270087008530e4, 4.59219539315498714570e4),
@@ -49,27 +49,27 @@ def _quantile(converter: Converter, step: Estimator, x: Rows) -> str:
     if step.output_distribution == "uniform":
         at_end, at_start = graph.op("Equal", wide, last), graph.op("Equal", wide, first)
     else:
-        near = np.array(_NEAR, x.dtype)
+        near = np.array(_END_WIDTH, x.dtype)
         at_end = graph.op("Greater", graph.double(graph.op("Add", x.name, near)), last)
         at_start = graph.op("Less", graph.double(graph.op("Sub", x.name, near)), first)
     place = graph.op("Where", at_end, np.array(1, x.dtype), place)
     place = graph.op("Where", at_start, np.array(0, x.dtype), place)
     if step.output_distribution == "uniform":
         return place
-    low, high = norm.ppf(_NEAR - np.spacing(1)), norm.ppf(1 - (_NEAR - np.spacing(1)))
+    low, high = norm.ppf(_END_WIDTH - np.spacing(1)), norm.ppf(1 - (_END_WIDTH - np.spacing(1)))
     return _normal(graph, graph.double(place), float(low), float(high))
 
 
 def _interpolate(graph: Graph, x: str, knots: Array, heights: Array) -> str:
-    """Interpolate each column between knots of its own at common heights; where several knots are one, their mean.
+    """Interpolate each column between its own knots (n_knots, n) at common heights (n_knots,).
 
-    ``knots`` are (n_knots, n), ``heights`` (n_knots,).
+    Equal knots give the mean of their heights.
     """
     n, width = knots.shape
     table = np.ascontiguousarray(knots.T).ravel()
     starts = np.arange(width, dtype=np.int64)[None] * n
     zero = graph.cast(graph.op("Mul", x, np.array(0.0)), np.int64)
-    below = above = zero  # how many knots lie at x or below it, and below it
+    below = above = zero  # number of knots <= x, and < x
     bits = [1 << bit for bit in reversed(range(int(n).bit_length()))]
     for bit in bits:
         for kind in ("LessOrEqual", "Less"):
@@ -94,7 +94,7 @@ def _interpolate(graph: Graph, x: str, knots: Array, heights: Array) -> str:
 
 
 def _normal(graph: Graph, p: str, low: float, high: float) -> str:
-    """Give the quantile of a normal distribution, between its values for 1e-7 and 1 - 1e-7."""
+    """Compute the quantiles of the normal distribution for ``p``, clipped to ``low`` and ``high``."""
     q = graph.op("Sub", p, np.array(0.5))
     r = graph.op("Sub", np.array(0.180625), graph.op("Mul", q, q))
     middle = graph.op("Mul", q, _ratio(graph, r, *_MIDDLE))

@@ -1,4 +1,4 @@
-"""What featx has no converter for goes through skl2onnx, one estimator at a time; parity then decides."""
+"""Convert estimators without a converter here by skl2onnx, one at a time; the export verifies the result."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from featx.deploy.graph import ML_OPSET
 
 __all__ = ["make_tables"]
 
-#: Wrong or out of reach in skl2onnx 1.20, as tried; better said before than found after.
-_REFUSED = {
-    "GaussianProcessClassifier": "skl2onnx needs operators for it that are not ONNX's own",
-    "KernelRidge": "skl2onnx does not know it; SVR with the same kernel can",
-    "MultiOutputClassifier": "it answers several questions at once; export one classifier for each",
-    "ClassifierChain": "it answers several questions at once; export one classifier for each",
-    "RegressorChain": "skl2onnx does not know it; MultiOutputRegressor can",
+#: Estimators that skl2onnx 1.20 converts wrongly or not at all, and the reason.
+_UNSUPPORTED = {
+    "GaussianProcessClassifier": "skl2onnx uses operators outside of the ONNX standard for it",
+    "KernelRidge": "skl2onnx has no converter for it; use SVR with the same kernel",
+    "MultiOutputClassifier": "it has several outputs; export one classifier per output",
+    "ClassifierChain": "it has several outputs; export one classifier per output",
+    "RegressorChain": "skl2onnx has no converter for it; use MultiOutputRegressor",
 }
 
 
 def make_tables(opset: int) -> Tables:
-    """Make tables for graphs of one version of the operators."""
+    """Return tables that convert any estimator to the given version of the ONNX operators."""
 
     def transform(converter: Converter, step: Estimator, x: Rows) -> str:
         return _convert(converter, step, x, opset, {})[0]
 
     def classify(converter: Converter, head: Estimator, x: Rows) -> Answer:
         if not hasattr(head, "predict_proba"):
-            raise converter.refuse(head, "skl2onnx gives no probabilities of it")
+            raise converter.refuse(head, "it has no predict_proba, which featx reads from skl2onnx's graph")
         _, probabilities = _convert(converter, head, x, opset, {"zipmap": False})
         double = converter.graph.double(probabilities)
         return Answer(converter.graph.argmax(double), double)
@@ -45,10 +45,10 @@ def make_tables(opset: int) -> Tables:
 
 
 def _convert(converter: Converter, estimator: Estimator, x: Rows, opset: int, options: dict[str, Any]) -> list[str]:
-    """Convert one estimator and put its nodes behind ``x``."""
+    """Convert an estimator, append its nodes behind ``x`` and return the names of its outputs."""
     name = type(estimator).__name__
-    if name in _REFUSED:
-        raise converter.refuse(estimator, _REFUSED[name])
+    if name in _UNSUPPORTED:
+        raise converter.refuse(estimator, _UNSUPPORTED[name])
     skl2onnx = import_optional("skl2onnx", "deploy")
     kind = skl2onnx.common.data_types.FloatTensorType([None, x.sample.shape[1]])
     try:
@@ -60,12 +60,14 @@ def _convert(converter: Converter, estimator: Estimator, x: Rows, opset: int, op
                 target_opset={"": opset, "ai.onnx.ml": ML_OPSET},
                 options={id(estimator): options} if options else None,
             )
-    except Exception as error:  # of many types of its own, and of Python's where it meets a version it does not know
-        why = " ".join(str(error).split())[:200]
-        raise converter.refuse(estimator, f"skl2onnx {skl2onnx.__version__} fails on it ({why})") from error
+    except Exception as error:  # its own types, and TypeError or AttributeError under a scikit-learn it does not know
+        reason = " ".join(str(error).split())[:200]
+        raise converter.refuse(estimator, f"skl2onnx {skl2onnx.__version__} fails on it ({reason})") from error
     for entry in model.opset_import:
         if entry.domain not in ("", "ai.onnx.ml") or entry.version > max(opset, ML_OPSET):
-            raise converter.refuse(estimator, f"skl2onnx needs the operators {entry.domain!r} {entry.version} for it")
+            raise converter.refuse(
+                estimator, f"skl2onnx needs operators of {entry.domain!r} version {entry.version} for it"
+            )
     model = compose.add_prefix(model, converter.graph.name(name.lower()) + "_")
     source = model.graph.input[0].name
     converter.graph.nodes.append(

@@ -1,4 +1,4 @@
-"""Trees, forests, and trees boosted on histograms: one operator each."""
+"""Convert decision trees, forests and histogram gradient boosting, each to one operator."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _Array = npt.NDArray[Any]
 
 
 class _Tree(NamedTuple):
-    """Arrays over the nodes of one tree; ``values`` is (n_nodes, n), to be added from target ``first`` on."""
+    """Arrays over the nodes of one tree; ``values``, (n_nodes, n), are added to the targets from ``first`` on."""
 
     left: _Array
     right: _Array
@@ -30,8 +30,8 @@ class _Tree(NamedTuple):
     first: int = 0
 
 
-def _plant(converter: Converter, x: Rows, trees: Iterable[_Tree], n_targets: int) -> str:
-    """Sum the leaves that rows fall into, in float64: (N, n_targets)."""
+def _sum_leaves(converter: Converter, x: Rows, trees: Iterable[_Tree], n_targets: int) -> str:
+    """Sum the leaf values of each row over the trees; the result is float64 (N, n_targets)."""
     columns: dict[str, list[_Array]] = {
         name: []
         for name in (
@@ -77,16 +77,18 @@ def _doubles(name: str, parts: list[_Array]) -> Any:
     return helper.make_tensor(name, helper.np_dtype_to_tensor_dtype(values.dtype), values.shape, values.tolist())
 
 
-def _grown(tree: Any, classes: bool) -> _Tree:
+def _read_tree(tree: Any, classes: bool) -> _Tree:
     values = tree.value[:, 0, :] if classes else tree.value[:, :, 0]
     return _Tree(tree.children_left, tree.children_right, tree.feature, tree.threshold, tree.children_left < 0, values)
 
 
 def _forest(converter: Converter, head: Estimator, x: Rows, classes: bool) -> str:
     trees = [tree.tree_ for tree in getattr(head, "estimators_", [head])]
-    rows = Rows(converter.graph.cast(x.name, np.float32), x.sample.astype(np.float32))  # as these do
+    rows = Rows(
+        converter.graph.cast(x.name, np.float32), x.sample.astype(np.float32)
+    )  # scikit-learn's trees compare float32
     n_targets = len(head.classes_) if classes else head.n_outputs_
-    total = _plant(converter, rows, (_grown(tree, classes) for tree in trees), n_targets)
+    total = _sum_leaves(converter, rows, (_read_tree(tree, classes) for tree in trees), n_targets)
     return converter.graph.op("Div", total, np.array(float(len(trees))))
 
 
@@ -101,13 +103,13 @@ def _forest_regressor(converter: Converter, head: Estimator, x: Rows) -> str:
 
 
 def _boosted(converter: Converter, head: Estimator, x: Rows) -> str:
-    """Sum the trees of gradient boosting on histograms, (N, n_trees_per_iteration)."""
+    """Sum the trees of histogram gradient boosting; the result is (N, n_trees_per_iteration)."""
     trees = []
-    for one in head._predictors:
-        for k, predictor in enumerate(one):
+    for iteration in head._predictors:
+        for k, predictor in enumerate(iteration):
             nodes = predictor.nodes
             if nodes["is_categorical"].any():
-                raise converter.refuse(head, "categorical features")
+                raise converter.refuse(head, "it has categorical features")
             trees.append(
                 _Tree(
                     nodes["left"],
@@ -125,7 +127,7 @@ def _boosted(converter: Converter, head: Estimator, x: Rows) -> str:
             "Mul", converter.graph.take(converter.graph.double(x.name), [0] * start.size), np.array(0.0)
         )
         return converter.graph.op("Add", zeros, start)
-    return converter.graph.op("Add", _plant(converter, x, trees, head.n_trees_per_iteration_), start)
+    return converter.graph.op("Add", _sum_leaves(converter, x, trees, head.n_trees_per_iteration_), start)
 
 
 def _boosted_classifier(converter: Converter, head: Estimator, x: Rows) -> Answer:

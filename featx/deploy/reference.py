@@ -1,0 +1,133 @@
+"""Reference images of an export, with the pipeline's features and predictions for them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.base import is_classifier
+
+from featx.backbones import Backbone
+from featx.errors import ExportError, Failure
+from featx.extractor import FeatureExtractor
+from featx.images.containers import list_items
+from featx.images.decode import decode
+from featx.images.preprocess import to_canvas
+from featx.images.reference import list_real_images
+from featx.sources.listing import list_images
+
+__all__ = ["Reference", "Response", "make_reference", "respond"]
+
+
+@dataclass(frozen=True)
+class Response:
+    """The output of a scikit-learn head.
+
+    Parameters
+    ----------
+    name : {"probabilities", "scores", "label", "value"}
+        Name of the numbers in an exported file; "label" if the head has no numbers.
+    numbers : ndarray, shape (n, ...)
+        Probabilities, decisions or values; empty for "label".
+    labels : ndarray, shape (n,), or None
+        Predicted labels; None for a regression.
+    """
+
+    name: str
+    numbers: npt.NDArray[Any]
+    labels: npt.NDArray[Any] | None
+
+
+def respond(head: Any, features: npt.NDArray[np.float32]) -> Response:
+    """Predict with a head: labels with probabilities or else decisions, or values."""
+    predicted = np.asarray(head.predict(features))
+    if not is_classifier(head):
+        return Response("value", predicted, None)
+    for method, name in (("predict_proba", "probabilities"), ("decision_function", "scores")):
+        if hasattr(head, method):
+            return Response(name, np.asarray(getattr(head, method)(features)), predicted)
+    return Response("label", np.empty((len(features), 0)), predicted)
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Images that an exported graph is compared on, and the pipeline's results for them.
+
+    Parameters
+    ----------
+    items : list
+        The images that could be read, as an extractor takes them.
+    canvases : ndarray of uint8, shape (n, 3, height, width)
+        The images, resized and cropped by Pillow.
+    features : ndarray of float32, shape (n, n_features)
+        Their features.
+    expected : Response
+        The head's predictions.
+    failures : list of Failure
+        Images that could not be read.
+    notes : list of str
+        Remarks on a source of images, such as files that were skipped.
+    """
+
+    items: list[Any]
+    canvases: npt.NDArray[np.uint8]
+    features: npt.NDArray[np.float32]
+    expected: Response
+    failures: list[Failure]
+    notes: list[str]
+
+    def read_images(self) -> Iterator[npt.NDArray[np.uint8]]:
+        """Read the images in full size, one at a time."""
+        return (np.asarray(decode(item)) for item in self.items)
+
+
+def make_reference(
+    images: Any, extractor: FeatureExtractor, head: Any, backbone: Backbone, max_images: int
+) -> Reference:
+    """Embed and predict the images that an exported graph will be compared on.
+
+    Parameters
+    ----------
+    images : sequence, str, path or None
+        Images, a source of at most ``max_images`` that are spread over it evenly, or None for a
+        dozen that come with scikit-learn and featx.
+    extractor, head : estimators
+        The parts of the fitted pipeline.
+    backbone : Backbone
+        That of the extractor.
+    max_images : int
+        Maximum number of images of a source.
+    """
+    notes: list[str] = []
+    if images is None:
+        items = list_real_images()
+    elif isinstance(images, (str, os.PathLike)):
+        listing = list_images(images)
+        items, notes = _spread(listing.items, max_images), list(listing.notes)
+    else:
+        items = list_items(images)
+    embedded = extractor.embed(items)
+    items, features = [items[i] for i in embedded.kept], embedded.features[embedded.kept]
+    if not items:
+        raise ExportError("no image to compare with: images is empty")
+    canvases = _make_canvases(items, extractor, backbone)
+    return Reference(items, canvases, features, respond(head, features), embedded.failures, notes)
+
+
+def _spread(items: list[Any], max_images: int) -> list[Any]:
+    """Select items from the whole of a list, evenly."""
+    n = min(len(items), max_images)
+    return [items[i * len(items) // n] for i in range(n)]
+
+
+def _make_canvases(items: list[Any], extractor: FeatureExtractor, backbone: Backbone) -> npt.NDArray[np.uint8]:
+    """Decode, resize and crop images apart from the extractor, so that the graph's input is checked as well."""
+    rules, fast = backbone.preprocess, extractor.decode == "fast"
+    pixels = np.empty((len(items), 3, rules.height, rules.width), np.uint8)
+    for item, out in zip(items, pixels, strict=True):
+        to_canvas(decode(item, rules.resize if fast else None), rules, out, crop=extractor.crop, fast=fast)
+    return pixels
