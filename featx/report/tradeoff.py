@@ -14,6 +14,7 @@ __all__ = ["Point", "draw_tradeoff"]
 _FRONT, _OTHER, _CHOSEN = "#1f5a8a", "#9aa4ad", "#a33a2c"
 #: Maximum number of candidates that are numbered and named.
 _MAX_NAMED = 10
+_TICKS = (0, 0.5, 1, 2, 5, 10, 20, 50, 100, 200)
 
 
 class Point(NamedTuple):
@@ -57,6 +58,12 @@ def draw_tradeoff(path: Path, title: str, points: Sequence[Point], max_ms: float
         axis.set_xscale("log")
         axis.xaxis.set_major_formatter("{x:g}")
         axis.xaxis.set_minor_formatter("{x:g}")
+    highest = max(p.behind for p in points)
+    if highest > 5:  # candidates that are far behind would squeeze all others into a line
+        axis.set_yscale("symlog", linthresh=1)
+        axis.set_yticks([tick for tick in _TICKS if tick <= 2 * highest])
+        axis.yaxis.set_major_formatter("{x:g}")
+        axis.yaxis.set_minor_locator(import_optional("matplotlib.ticker", "plot").NullLocator())
     axis.set_xlabel("milliseconds per image on this machine, decoding included (lower is faster)")
     axis.set_ylabel("squared error beyond the recommended candidate's,\n% of the target's variance (lower is better)")
     axis.set_title(title, fontsize=12, loc="left")

@@ -128,7 +128,7 @@ def compare(
     ('head', 'classification', 100)
     """
     notes: Sequence[str] = ()
-    if y is None and isinstance(X, (str, os.PathLike)):
+    if y is None and _is_source(X):
         X = list_labelled_images(X, path_column=path_column, target=target, include=include, exclude=exclude)
         notes = X.notes
     names, n_unlabelled = None, 0
@@ -221,7 +221,7 @@ def compare_grid(
 
 
 def list_labelled_images(
-    source: str | os.PathLike[str],
+    source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
     *,
     path_column: str | None = None,
     target: str | None = None,
@@ -237,7 +237,7 @@ def list_labelled_images(
     """
     from featx.dataset.manifest import MANIFEST  # here, because most comparisons need no dataset
 
-    if os.path.isfile(os.path.join(source, MANIFEST)):
+    if isinstance(source, (str, os.PathLike)) and os.path.isfile(os.path.join(source, MANIFEST)):
         raise SourceError(
             f"{os.fspath(source)}: a dataset of embeddings; its features are fixed, so there is nothing to compare. "
             "Pass the images that it was made from"
@@ -245,6 +245,11 @@ def list_labelled_images(
     return list_images(
         source, path_column=path_column, target=target, include=include, exclude=exclude, need_target=True
     )
+
+
+def _is_source(X: Any) -> bool:
+    paths = [X] if isinstance(X, (str, os.PathLike)) else X
+    return isinstance(paths, (list, tuple)) and bool(paths) and all(isinstance(x, (str, os.PathLike)) for x in paths)
 
 
 def _read_listed_target(listing: Listing, task: str | None, log_target: bool) -> tuple[npt.NDArray[Any], str]:

@@ -14,7 +14,16 @@ from scipy.stats import rankdata
 from featx.errors import InputError
 from featx.sources.tables import is_missing
 
-__all__ = ["METRICS", "EncodedTarget", "check_target", "encode_target"]
+__all__ = [
+    "METRICS",
+    "EncodedTarget",
+    "check_target",
+    "encode_target",
+    "find_task",
+    "is_unlabelled",
+    "narrow",
+    "read_array",
+]
 
 Floats = npt.NDArray[np.float64]
 
@@ -134,14 +143,14 @@ def encode_target(
     """
     if task is not None and (not isinstance(task, str) or task not in METRICS):
         raise InputError(f"task={task!r}: expected one of {', '.join(METRICS)}")
-    array, levels = _read_array(y)
+    array, levels = read_array(y)
     if n_images is not None and len(array) != n_images:
         raise InputError(f"y: {len(array)} targets for {n_images} images")
-    labelled = np.flatnonzero(~_find_unlabelled(array))
+    labelled = np.flatnonzero(~is_unlabelled(array))
     if not len(labelled):
         raise InputError("y: not one image has a label")
-    array = _narrow_type(array[labelled])
-    task = task or _find_task(array, levels)
+    array = narrow(array[labelled])
+    task = task or find_task(array, levels, log_target=log_target)
     if log_target and task != "regression":
         raise InputError(f"log_target=True: expected a regression, and the target is {task}")
     if task == "multilabel":
@@ -193,12 +202,30 @@ def check_target(y: npt.NDArray[Any], task: str, *, log_target: bool = False, im
         )
 
 
-def _find_task(array: npt.NDArray[Any], levels: Sequence[Any] | None) -> str:
+def find_task(array: npt.NDArray[Any], levels: Sequence[Any] | None = None, *, log_target: bool = False) -> str:
+    """Decide the task by the values: a key of `METRICS`.
+
+    Parameters
+    ----------
+    array : ndarray of shape (n,) or (n, n_outputs)
+        Targets from `narrow`, none of them missing.
+    levels : sequence or None
+        Levels of an ordered type, from `read_array`.
+    log_target : bool, default=False
+        Numbers are a regression, because classes have no logarithm.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from featx.selection.target import find_task
+    >>> [find_task(np.array(y)) for y in (["ant", "bee"], [0.5, 1.5], [0, 1, 0, 1])]
+    ['classification', 'regression', 'classification']
+    """
     if levels is not None:
         return "ordinal"
     if array.ndim == 2:
         return "multilabel" if np.isin(array, (0, 1)).all() else "regression"
-    if array.dtype.kind == "f" and (array != np.floor(array)).any():
+    if array.dtype.kind in "iuf" and (log_target or (array != np.floor(array)).any()):
         return "regression"
     if array.dtype.kind in "iuf" and len(np.unique(array)) > max(2, len(array) // 2):
         return "regression"  # nearly every number occurs once, so these are no classes
@@ -256,7 +283,7 @@ def _score_ranking(true: npt.NDArray[np.bool_], scores: Floats) -> Floats:
     return np.where(n > 0, np.where(true, hits / place, 0.0).sum(axis=1) / np.maximum(n, 1), 1.0)
 
 
-def _read_array(y: Any) -> tuple[npt.NDArray[Any], list[Any] | None]:
+def read_array(y: Any) -> tuple[npt.NDArray[Any], list[Any] | None]:
     """Convert to an array of one or two dimensions, missing values included, and the levels of an ordered type."""
     names = list(y.columns) if hasattr(type(y), "columns") and hasattr(y, "to_numpy") else []
     if len(names) == 1 and isinstance(names[0], str):
@@ -294,7 +321,8 @@ def _to_array(y: Any) -> npt.NDArray[Any]:
     return array
 
 
-def _find_unlabelled(array: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+def is_unlabelled(array: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+    """Mark the images without a label, shape (n,)."""
     if array.dtype.kind in "fc":
         missing = np.isnan(array)
     elif array.dtype.kind in "mM":
@@ -311,7 +339,7 @@ def _is_missing(value: Any) -> bool:
     return is_missing(value) or is_nan or type(value).__name__ in ("NAType", "NaTType")
 
 
-def _narrow_type(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+def narrow(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Convert an array of objects to the type of its values; values without an order become text."""
     if array.dtype == object:
         are_numbers = all(isinstance(value, Number) for value in array)
