@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -95,18 +95,7 @@ class Comparison:
         return f"{self.table()}\n\n{self.reason}"
 
     def _repr_html_(self) -> str:
-        rows = [
-            {
-                "candidate": c.describe(),
-                self.metric: c.score,
-                "95 % interval": f"{c.low:.3f} to {c.high:.3f}",
-                "behind, %": f"{100 * c.behind:.1f} ± {100 * c.behind_error:.1f}",
-                "images/s": round(c.images_per_s),
-                "MB": round(c.mb, 1),
-                "images": f"{c.n_images}{', stopped' if c.stopped else ''}",
-            }
-            for c in self._select(_N_HTML_ROWS)
-        ]
+        rows = self._rows(_N_HTML_ROWS)
         hidden = len(self.candidates) - len(rows)
         more = [f"{hidden} more candidates: print the result or see to_frame()."] if hidden else []
         title = f"Comparison of {len(self.candidates)} candidates on {self.n_used} images"
@@ -143,25 +132,13 @@ class Comparison:
         -------
         str
         """
-        shown = self._select(n_rows)
-        width = max(len(candidate.describe()) for candidate in shown)
-        lines = [
-            f"{'candidate':{width}}   {'score':>6}  {'95 % interval':>15}  {'behind, %':>12}  {'images/s':>8}  "
-            f"{'MB':>5}  images"
-        ]
-        for c in shown:
-            mark = "*" if c == self.recommended else "+" if c.on_front else " "
-            lines.append(
-                f"{c.describe():{width}} {mark} {c.score:6.3f}  {f'{c.low:.3f} to {c.high:.3f}':>15}  "
-                f"{100 * c.behind:5.1f} ± {100 * c.behind_error:4.1f}  {c.images_per_s:8.0f}  {c.mb:5.1f}  "
-                f"{c.n_images}{', stopped' if c.stopped else ''}"
-            )
+        lines = _format_table(self._rows(n_rows))
         lines.append(f"score: {self.metric}; * recommended, + no other candidate is both better and faster")
         lines.append(
             "behind: squared error beyond that of the recommended candidate on the same images, in % of the target's "
             "variance; candidates are ranked by it"
         )
-        if any(c.stopped for c in shown):
+        if any(c.stopped for c in self.candidates):
             lines.append("stopped: behind the best candidate of its last round by more than two standard errors")
         return "\n".join(lines)
 
@@ -189,9 +166,22 @@ class Comparison:
         title = f"{candidates} on {self.n_used} images; bars are 95 % intervals of the difference"
         draw_tradeoff(Path(path), title, points, self.max_ms)
 
-    def _select(self, n_rows: int | None) -> list[Candidate]:
-        """Return the best candidates and those on the front."""
-        return [c for i, c in enumerate(self.candidates) if n_rows is None or i < n_rows or c.on_front]
+    def _rows(self, n_rows: int | None) -> list[dict[str, str]]:
+        """Format the best candidates and those on the front."""
+        shown = [c for i, c in enumerate(self.candidates) if n_rows is None or i < n_rows or c.on_front]
+        width = max(len(c.describe()) for c in shown)
+        return [
+            {
+                "candidate": f"{c.describe():{width}} {'*' if c == self.recommended else '+' if c.on_front else ' '}",
+                "score": f"{c.score:.3f}",
+                "95 % interval": f"{c.low:.3f} to {c.high:.3f}",
+                "behind, %": f"{100 * c.behind:.1f} ± {100 * c.behind_error:4.1f}",
+                "images/s": f"{c.images_per_s:.0f}",
+                "MB": f"{c.mb:.1f}",
+                "images": f"{c.n_images}{', stopped' if c.stopped else ''}",
+            }
+            for c in shown
+        ]
 
 
 @dataclass(frozen=True)
@@ -251,13 +241,11 @@ class SearchResult:
         )
 
     def __str__(self) -> str:
-        width = max(len(score.candidate.describe()) for score in self.scores)
-        lines = [f"{'features':{width}}  {'head':20}  score"]
-        lines += [
-            f"{score.candidate.describe():{width}}  {score.head:20}  {score.score:.3f} ± {score.error:.3f}"
-            for score in self.scores
+        rows = [
+            {"features": row["features"], "score": f"{row['score']:.3f} ± {row['error']:.3f}", "head": row["head"]}
+            for row in self._rows()
         ]
-        return "\n".join([*lines, "", self.reason])
+        return "\n".join([*_format_table(rows), "", self.reason])
 
     def _repr_html_(self) -> str:
         return format_html(f"Search over {len(self.scores)} heads", self._rows(), [self.reason])
@@ -286,6 +274,21 @@ class SearchResult:
             {"features": score.candidate.describe(), "head": score.head, "score": score.score, "error": score.error}
             for score in self.scores
         ]
+
+
+def _format_table(rows: Sequence[Mapping[str, str]]) -> list[str]:
+    """Align columns under their names: the first and the last on the left, the others on the right."""
+    names = list(rows[0])
+    widths = {name: max(len(row[name]) for row in [*rows, {name: name}]) for name in names}
+    return [
+        "  ".join(
+            row[name].ljust(widths[name] if name == names[0] else 0)
+            if name in (names[0], names[-1])
+            else row[name].rjust(widths[name])
+            for name in names
+        )
+        for row in [{name: name for name in names}, *rows]
+    ]
 
 
 def mark_front(candidates: list[Candidate]) -> list[Candidate]:
