@@ -36,6 +36,7 @@ def test_groups_stay_together_and_events_count_candidates_and_heads(tiny_backbon
     found = search(X[:60], y, head="ridge", groups=groups, events=record, **choice)
     assert [tuple(task) for task in record.tasks] == [
         ("timing", 1, "backbone", 1),
+        ("embed", 60, "image", 60),
         ("round 1 of 1", 2, "candidate", 2),
         ("heads on features 1 of 1", 1, "head", 1),
     ]
