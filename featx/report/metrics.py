@@ -7,7 +7,6 @@ from typing import Any, TypedDict
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
 from sklearn import metrics
 
 from featx._results import format_metric
@@ -21,6 +20,7 @@ __all__ = [
     "score",
     "summarize_classification",
     "summarize_regression",
+    "wilson_interval",
 ]
 
 
@@ -197,11 +197,11 @@ def score(how: str, y_true: npt.ArrayLike, y_pred: npt.ArrayLike, task: str) -> 
     """
     if task == "classification":
         right = np.asarray(y_true) == np.asarray(y_pred)
-        low, high = stats.binomtest(int(right.sum()), len(right)).proportion_ci(method="wilson")
+        low, high = wilson_interval(float(right.mean()), len(right))
         return {
             "how": how,
             "values": {"accuracy": float(right.mean())},
-            "intervals": {"accuracy": [float(low), float(high)]},
+            "intervals": {"accuracy": [low, high]},
         }
     summary = summarize_regression(y_true, y_pred)
     errors = np.abs(np.asarray(y_true, float) - np.asarray(y_pred, float))
@@ -215,6 +215,20 @@ def score(how: str, y_true: npt.ArrayLike, y_pred: npt.ArrayLike, task: str) -> 
         "values": {name: value for name, value in measured.items() if value is not None},
         "intervals": intervals,
     }
+
+
+def wilson_interval(share: float, n: float) -> tuple[float, float]:
+    """Return Wilson's 95 % confidence interval of a share of n draws; n may be an effective number.
+
+    Examples
+    --------
+    >>> from featx.report.metrics import wilson_interval
+    >>> tuple(round(end, 3) for end in wilson_interval(0.9, 100))
+    (0.826, 0.945)
+    """
+    z = 1.959964**2 / n
+    middle, half = (share + z / 2) / (1 + z), (z * share * (1 - share) + z**2 / 4) ** 0.5 / (1 + z)
+    return max(0.0, middle - half), min(1.0, middle + half)
 
 
 def describe_score(score: Mapping[str, Any]) -> str:

@@ -1,9 +1,19 @@
-"""Which backbone, layer and pooling suit these images: estimated on a part of them, before anything is fitted."""
+"""Choose a backbone, layer, pooling, crop and head for labelled images."""
 
 from featx.selection.candidates import Candidate
 from featx.selection.compare import compare
-from featx.selection.duplicates import group_duplicates
-from featx.selection.result import Comparison
-from featx.selection.search import SearchResult, search
+from featx.selection.duplicates import Duplicates, find_duplicates, group_duplicates
+from featx.selection.result import Comparison, HeadScore, SearchResult
+from featx.selection.search import search
 
-__all__ = ["Candidate", "Comparison", "SearchResult", "compare", "group_duplicates", "search"]
+__all__ = [
+    "Candidate",
+    "Comparison",
+    "Duplicates",
+    "HeadScore",
+    "SearchResult",
+    "compare",
+    "find_duplicates",
+    "group_duplicates",
+    "search",
+]

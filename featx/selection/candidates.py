@@ -1,4 +1,4 @@
-"""What may be chosen from: backbones times layers times poolings times crops, and how each is embedded."""
+"""List the combinations of backbone, layer, pooling and crop, and the embeddings that they share."""
 
 from __future__ import annotations
 
@@ -20,48 +20,84 @@ from featx.backbones.graph import n_features
 from featx.errors import InputError
 from featx.extractor import FeatureExtractor
 
-__all__ = ["Candidate", "Sharing", "list_candidates"]
+__all__ = ["Budget", "Candidate", "Grid", "SharedEmbedding", "list_candidates"]
 
-#: Poolings that one embedding with the widest of them gives.
-_OF_BOTH = ("avg", "max", "avgmax", "catavgmax")
+#: Poolings that can be computed from an embedding with ``catavgmax``.
+_DERIVED_POOLINGS = ("avg", "max", "avgmax", "catavgmax")
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Hold the choices whose combinations are compared, as `featx.selection.compare` takes them."""
+
+    backbones: str | os.PathLike[str] | Iterable[str | os.PathLike[str]] | None = None
+    layers: str | int | Sequence[LayerSpec] | None = None
+    poolings: str | Sequence[str] = ("avg", "avgmax")
+    crops: str | Sequence[str] = ("center", "whole")
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Hold the maximum cost of a candidate: milliseconds per image and megabytes."""
+
+    max_ms: float | None = None
+    max_mb: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("max_ms", "max_mb"):
+            limit = getattr(self, name)
+            if limit is not None and not limit > 0:
+                raise InputError(f"{name}={limit:g}: expected a number above 0")
+
+    def allows(self, candidate: Candidate) -> bool:
+        """Check that a candidate's measured costs are within the budget."""
+        return (self.max_ms is None or candidate.ms <= self.max_ms) and (
+            self.max_mb is None or candidate.mb <= self.max_mb
+        )
+
+    def describe(self) -> str:
+        """Return the limits for a sentence, such as "8 ms per image and 10 MB"; empty without limits."""
+        limits = [(self.max_ms, "ms per image"), (self.max_mb, "MB")]
+        return " and ".join(f"{limit:g} {unit}" for limit, unit in limits if limit is not None)
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """One way to make features, and what a comparison found out about it.
+    """Describe one way to compute features, and hold the results of a comparison for it.
 
     Parameters
     ----------
     backbone : str
-        What `FeatureExtractor` takes.
+        Name or path, as `FeatureExtractor` takes it.
     layer : str or list of str
-        Likewise.
+        One layer, or several that are concatenated.
     pooling, crop : str
-        Likewise.
+        As `FeatureExtractor` takes them.
     n_features : int
         Length of a row.
     score, low, high : float
-        The probe's estimate on left-out images, and its 95 % confidence interval.
+        The probe's score on left-out images, and its 95 % confidence interval.
     error : float
-        Its standard error.
+        Standard error of the score.
     loss : float
-        Squared error there, of classes that of their indicators, as a share of what predicting the
-        mean leaves. Candidates are ranked by it: accuracies tie where it still tells apart.
-    logme : float
-        On the images of the first round, which all candidates saw.
+        The probe's squared error on left-out images (for classes, that of their 0/1 indicators) as
+        a share of the target's variance. Candidates are ranked by it, because it still differs
+        where accuracies tie.
     n_images : int
-        How many images the score is of.
+        Number of images that were scored.
     stopped : bool
-        Whether it was not followed to the end, being clearly behind.
+        True if the candidate was stopped early because it was behind.
     ms : float
-        Milliseconds an image here, decoding and all, with every thread at work.
+        Milliseconds per image on this machine, decoding included, with every thread at work.
     mb : float
-        Megabytes of the network up to the deepest layer.
+        Megabytes of the backbone up to the deepest layer.
     behind : float
-        How much larger its loss is than the recommended one's on the same images: what
-        candidates are compared by when they were stopped on different numbers of images.
+        Loss beyond the recommended candidate's on the same images. It compares candidates that
+        were stopped on different numbers of images.
+    behind_error : float
+        Standard error of ``behind``, from the paired differences per image.
     on_front : bool
-        Whether none is both better and quicker.
+        True if no other candidate is both better and faster.
     """
 
     backbone: str
@@ -74,35 +110,35 @@ class Candidate:
     high: float = float("nan")
     error: float = float("nan")
     loss: float = float("nan")
-    logme: float = float("nan")
     n_images: int = 0
     stopped: bool = False
     ms: float = float("nan")
     mb: float = float("nan")
     behind: float = float("nan")
+    behind_error: float = float("nan")
     on_front: bool = False
 
     @property
     def images_per_s(self) -> float:
-        """Speed, decoding and all, with every thread at work."""
+        """Images per second on this machine, decoding included, with every thread at work."""
         return 1000 / self.ms
 
     @property
     def layers(self) -> list[str]:
-        """Always a list."""
+        """Layers as a list, a single one included."""
         return [self.layer] if isinstance(self.layer, str) else self.layer
 
     def parameters(self) -> dict[str, Any]:
-        """Give what `FeatureExtractor` takes to make these features."""
+        """Return the parameters of a `FeatureExtractor` that computes these features."""
         return {"backbone": self.backbone, "layer": self.layer, "pooling": self.pooling, "crop": self.crop}
 
     @property
     def key(self) -> tuple[str, ...]:
-        """What tells it from other candidates; can be a dictionary's key."""
+        """Hashable identity among the candidates of a comparison."""
         return self.backbone, *self.layers, self.pooling, self.crop
 
     def describe(self) -> str:
-        """Name it in a line.
+        """Return a short name for a table.
 
         Examples
         --------
@@ -116,71 +152,66 @@ class Candidate:
 
 
 @dataclass
-class Sharing:
-    """Candidates of one backbone and crop, which a single embedding serves.
+class SharedEmbedding:
+    """Hold the candidates of one backbone and crop, and the one embedding that serves them all.
 
     Parameters
     ----------
     extractor : FeatureExtractor
-        With every layer that is asked for.
+        Computes every layer that a candidate uses.
     widths : dict
-        Features of each layer in it.
+        Number of features of each layer in the embedding.
     candidates : list of Candidate
+        Candidates still to be scored.
     """
 
     extractor: FeatureExtractor
     widths: dict[str, int]
     candidates: list[Candidate] = field(default_factory=list)
 
-    def features(self, candidate: Candidate, together: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """Cut a candidate's features out of those of all layers."""
+    def features(self, candidate: Candidate, embedding: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Return a candidate's features, taken out of the embedding of all layers."""
         parts: dict[str, npt.NDArray[np.float32]] = {}
         start = 0
         for name, width in self.widths.items():
-            part = together[:, start : start + width]
+            part = embedding[:, start : start + width]
             if self.extractor.pooling == "catavgmax":
                 avg, maximum = np.split(part, 2, axis=1)
-                halves = {"avg": avg, "max": maximum, "avgmax": (avg + maximum) / np.float32(2), "catavgmax": part}
-                part = halves[candidate.pooling]
+                pooled = {"avg": avg, "max": maximum, "avgmax": (avg + maximum) / np.float32(2), "catavgmax": part}
+                part = pooled[candidate.pooling]
             parts[name] = part
             start += width
         return np.concatenate([parts[name] for name in candidate.layers], axis=1)
 
 
-def list_candidates(
-    base: FeatureExtractor,
-    backbones: str | os.PathLike[str] | Iterable[str | os.PathLike[str]] | None,
-    layers: str | int | Sequence[LayerSpec] | None,
-    poolings: str | Sequence[str],
-    crops: str | Sequence[str],
-) -> list[Sharing]:
-    """Combine everything, and gather what one embedding serves.
+def list_candidates(base: FeatureExtractor, grid: Grid) -> list[SharedEmbedding]:
+    """List every combination of a grid, grouped by the embedding that serves it.
 
     Raises
     ------
     InputError
-        When there is nothing to choose from, or no such pooling or crop.
+        If the grid is empty, or a pooling or crop does not exist.
     BackboneError
-        When there is no such backbone, or it has no such layer.
+        If a backbone does not exist or has no such layer.
     """
-    poolings, crops = _each(poolings), _each(crops)
-    among = [pooling for pooling in poolings if pooling in _OF_BOTH]
-    shared: dict[tuple[str, str, str], Sharing] = {}
-    for given in _list_here() if backbones is None else _each(backbones):
-        backbone = open_backbone(given)
-        name = os.fspath(given)
-        asked = _usual_layers(backbone) if layers is None else _each(layers)
-        specs = list(dict.fromkeys(tuple(at.name for at in backbone.select(spec)) for spec in asked))
-        depth = {at.name: i for i, at in enumerate(backbone.layers)}
-        every = sorted({one for spec in specs for one in spec}, key=depth.__getitem__)
-        for pooling in poolings if every else ():
-            widest = "catavgmax" if pooling in among and len(among) > 1 else pooling
+    poolings, crops = _to_list(grid.poolings), _to_list(grid.crops)
+    derived = [pooling for pooling in poolings if pooling in _DERIVED_POOLINGS]
+    shared: dict[tuple[str, str, str], SharedEmbedding] = {}
+    for source in _list_backbones() if grid.backbones is None else _to_list(grid.backbones):
+        backbone = open_backbone(source)
+        name = os.fspath(source)
+        wanted = _default_layers(backbone) if grid.layers is None else _to_list(grid.layers)
+        specs = list(dict.fromkeys(tuple(layer.name for layer in backbone.select(spec)) for spec in wanted))
+        depth = {layer.name: i for i, layer in enumerate(backbone.layers)}
+        layers = sorted({layer for spec in specs for layer in spec}, key=depth.__getitem__)
+        for pooling in poolings if layers else ():
+            widest = "catavgmax" if pooling in derived and len(derived) > 1 else pooling
             for crop in crops:
                 key = (name, widest, crop)
                 if key not in shared:
-                    values = {"layer": every, "pooling": widest, "crop": crop, "l2_normalize": False, "precision": None}
-                    extractor = clone(base).set_params(backbone=name, **values).fit(None)
-                    shared[key] = Sharing(extractor, n_features(backbone, tuple(every), widest))
+                    values = {"layer": layers, "pooling": widest, "crop": crop, "l2_normalize": False}
+                    extractor = clone(base).set_params(backbone=name, precision=None, **values).fit(None)
+                    shared[key] = SharedEmbedding(extractor, n_features(backbone, tuple(layers), widest))
                 for spec in specs:
                     width = sum(n_features(backbone, spec, pooling).values())
                     layer = spec[0] if len(spec) == 1 else list(spec)
@@ -190,32 +221,32 @@ def list_candidates(
     return list(shared.values())
 
 
-def _each(given: Any) -> list[Any]:
-    """Give one value or several as a list without repetitions."""
-    if isinstance(given, (str, int, os.PathLike)):
-        return [given]
+def _to_list(value: Any) -> list[Any]:
+    """Return one value or several as a list without repetitions."""
+    if isinstance(value, (str, int, os.PathLike)):
+        return [value]
     kept: list[Any] = []
-    for one in given:
-        if one not in kept:
-            kept.append(one)
+    for item in value:
+        if item not in kept:
+            kept.append(item)
     return kept
 
 
-def _list_here() -> list[str]:
-    """Name every backbone on this machine; the same network may lie here twice."""
+def _list_backbones() -> list[str]:
+    """List the backbones on this machine by name, each network once."""
     names: dict[str, str] = {}
     for name, backbone in list_here(on_error=lambda error: None):
         names.setdefault(backbone.identity, name)
     return list(names.values())
 
 
-def _usual_layers(backbone: Backbone) -> list[LayerSpec]:
-    """List the default layer, the two stages before it, and several together."""
+def _default_layers(backbone: Backbone) -> list[LayerSpec]:
+    """List the default layer, the two stages before it, and several layers together."""
     names = [layer.name for layer in backbone.layers]
     default = backbone.select(None)[0].name
     stages = [name for name in ("stage2", "stage3", "stage4") if name in names and name != default]
     if stages:
         together = [tuple(stages[-n:]) for n in range(1, len(stages) + 1)]
-        return [default, *stages[:-3:-1], *((*some, default) for some in together)]
+        return [default, *stages[:-3:-1], *((*earlier, default) for earlier in together)]
     earlier = [name for name in names[: names.index(default)] if name != "stem"][-4::3]
     return [default, *earlier, (*earlier, default)] if earlier else [default]

@@ -1,9 +1,10 @@
-"""Estimate which features suit some images, without fitting a head on any."""
+"""Compare features on labelled images, without fitting a head."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,23 +12,26 @@ import numpy.typing as npt
 from joblib import cpu_count
 from sklearn.base import clone
 
+from featx._events import Events
 from featx._validation import check_integer, is_missing
 from featx.backbones.file import LayerSpec
-from featx.errors import ImageError, InputError
+from featx.errors import ImageError, InputError, SourceError
 from featx.extractor import FeatureExtractor
 from featx.images.containers import list_items
-from featx.selection.candidates import list_candidates
-from featx.selection.goal import read_goal
-from featx.selection.racing import Race
+from featx.selection.candidates import Budget, Grid, list_candidates
+from featx.selection.racing import Racing
 from featx.selection.result import Comparison, explain, mark_front
+from featx.selection.target import encode_target
 from featx.selection.timing import Timing
+from featx.sources import Listing, list_images
+from featx.sources.labels import leave_out_unlabelled, read_target
 
-__all__ = ["compare"]
+__all__ = ["compare", "compare_grid", "list_labelled_images"]
 
 
 def compare(
     X: Any,
-    y: Any,
+    y: Any = None,
     *,
     backbones: str | os.PathLike[str] | Iterable[str | os.PathLike[str]] | None = None,
     layers: str | int | Sequence[LayerSpec] | None = None,
@@ -41,51 +45,64 @@ def compare(
     max_images: int = 2000,
     cv: int = 5,
     random_state: int = 0,
+    path_column: str | None = None,
+    target: str | None = None,
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
     extractor: FeatureExtractor | None = None,
+    events: Events | None = None,
 ) -> Comparison:
-    """Estimate which features suit these images best, without fitting a head on any.
+    """Find the features that suit labelled images best, without fitting a head.
 
-    In each round all candidates that are left are scored by a linear probe on the same
-    images; who is clearly behind stops, and with the last candidate of a backbone and crop
-    the embedding with it. Candidates of one backbone and crop share an embedding, all share
-    reading and decoding. Clearly behind is more than two standard errors of the difference to
-    the best, image by image. Recommended is the best estimate within the budget, and the
-    reason says how many others these images cannot tell from it. The score of the best of
-    many is a little too good: measure the final pipeline on images that took no part.
+    In each round a linear probe scores all remaining candidates on the same images. Candidates
+    that are behind stop, and once all candidates of a backbone and crop have stopped it embeds no
+    further. Behind means a squared error larger than the best candidate's by more than two
+    standard errors of the difference per image. Candidates of one backbone and crop share an
+    embedding, and all candidates share reading and decoding.
+
+    The candidate with the smallest error within the budget is recommended, and the reason says how
+    many others are tied with it. The score of the best of many candidates is a little too good:
+    measure the final pipeline on other images.
 
     Parameters
     ----------
-    X : sequence or ndarray
-        Images as for `FeatureExtractor.transform`.
-    y : array-like, shape (n_samples,) or (n_samples, n_outputs)
-        Classes, numbers, ordered categories or a matrix of labels; what is None or NaN has no
-        label and takes no part.
+    X : sequence, ndarray, str or path
+        Images as for `FeatureExtractor.transform`; or, without ``y``, a source of labelled images:
+        a folder with a sub-folder per class, a table or an archive.
+    y : array-like, shape (n_samples,) or (n_samples, n_outputs), default=None
+        Classes, numbers, ordered categories or a matrix of labels. Images with None or NaN have
+        no label and are left out.
     backbones : str, path, iterable of these, or None, default=None
-        None is every one on this machine (``featx backbones``).
+        Backbones to compare; None is every backbone on this machine (``featx backbones``).
     layers : str, int, sequence or None, default=None
-        Each what `FeatureExtractor` takes as ``layer``; None is the default layer, the last two
-        stages before it, and several together.
+        Layers to compare, each as `FeatureExtractor` takes ``layer``. None is the default layer,
+        the last two stages before it, and several layers together.
     poolings, crops : str or sequence of str
-        Likewise.
+        Poolings and crops to compare.
     task : {"classification", "multilabel", "ordinal", "regression"} or None, default=None
-        None goes by the target.
+        None decides by the target.
     log_target : bool, default=False
-        For a regression whose relative error counts.
+        Predict the logarithm of a positive number, so that relative errors count.
     groups : array-like of shape (n_samples,), or None, default=None
-        Images of one group are never on both sides of a fold. None looks for near-duplicates
-        and takes these.
+        Images of one group are never on both sides of a fold. None looks for duplicates and
+        uses their groups.
     max_ms, max_mb : float or None, default=None
-        Milliseconds an image here (decoding and all, every thread at work), and megabytes of
-        the network, that a recommendation may cost.
+        Maximum milliseconds per image on this machine, decoding included, and maximum megabytes
+        of the backbone.
     max_images : int, default=2000
-        So many are looked at at most: two of every class, and what more there is of each by
-        its share.
+        Maximum number of images to evaluate: two of every class, and then each class by its share.
     cv : int, default=5
-        Folds of the probe.
+        Number of folds of the probe.
     random_state : int, default=0
-        For the choice of images and folds.
+        Seed for the choice of images and folds.
+    path_column, target : str or None, default=None
+        Columns of a table that hold the paths and the target.
+    include, exclude : sequence of str, default=()
+        Patterns for the images of a source.
     extractor : FeatureExtractor or None, default=None
-        How to run: device, threads, decoding, cache, progress. What else it says does not count.
+        Sets the device, threads, decoding, cache and progress; its features do not matter.
+    events : Events or None, default=None
+        Receives the progress of the comparison.
 
     Returns
     -------
@@ -94,72 +111,168 @@ def compare(
     Raises
     ------
     InputError
-        When the target allows no comparison or no candidate is within the budget.
+        If the target allows no comparison or no candidate is within the budget.
+    SourceError
+        If a source cannot be listed or has no labels.
     ImageError
-        When not one image of a round can be read.
+        If all images of a round are unreadable.
 
     Examples
     --------
     >>> import featx
     >>> from featx.selection import compare
     >>> X, y = featx.samples.load_fashion_mnist("train")
-    >>> found = compare(X[:200], y[:200], backbones=["efficientnet_lite0"], layers=["head", "stage2"], crops=["whole"])
-    >>> found.recommended.layer, found.task, found.n_used
-    ('head', 'classification', 200)
+    >>> result = compare(X[::6], y[::6], backbones="efficientnet_lite0", layers=["head", "stage2"], crops="whole")
+    >>> result.recommended.layer, result.task, result.n_used
+    ('head', 'classification', 100)
+    """
+    notes: Sequence[str] = ()
+    if y is None and _is_source(X):
+        X = list_labelled_images(X, path_column=path_column, target=target, include=include, exclude=exclude)
+        notes = X.notes
+    names, n_unlabelled = None, 0
+    if isinstance(X, Listing):
+        listing, unlabelled = leave_out_unlabelled(X)
+        X, names, n_unlabelled = listing.items, listing.names, len(unlabelled)
+        y, task = _read_listed_target(listing, task, log_target)
+    result = compare_grid(
+        X,
+        y,
+        Grid(backbones, layers, poolings, crops),
+        Budget(max_ms, max_mb),
+        task=task,
+        log_target=log_target,
+        groups=groups,
+        max_images=max_images,
+        cv=cv,
+        random_state=random_state,
+        extractor=extractor,
+        events=events,
+        n_unlabelled=n_unlabelled,
+    )
+    if names is not None:
+        failures = [replace(failure, source=names[failure.index]) for failure in result.failures]
+        result = replace(result, failures=failures, notes=[*notes, *result.notes])
+    return result
+
+
+def compare_grid(
+    X: Any,
+    y: Any,
+    grid: Grid,
+    budget: Budget,
+    *,
+    task: str | None = None,
+    log_target: bool = False,
+    groups: Any = None,
+    max_images: int = 2000,
+    cv: int = 5,
+    random_state: int = 0,
+    extractor: FeatureExtractor | None = None,
+    events: Events | None = None,
+    n_unlabelled: int = 0,
+) -> Comparison:
+    """Compare the candidates of a grid within a budget, as `compare` does.
+
+    ``n_unlabelled`` counts images that were left out before.
     """
     items = list_items(X)
     for name, value in (("max_images", max_images), ("cv", cv)):
         check_integer(name, value, 2)
-    for name, limit in (("max_ms", max_ms), ("max_mb", max_mb)):
-        if limit is not None and not limit > 0:
-            raise InputError(f"{name}={limit!r}: expected a number above 0")
-    goal, labelled = read_goal(y, task, log_target=log_target, n_images=len(items))
-    given = None if groups is None else _read_groups(groups, len(items))[labelled]
+    target, labelled = encode_target(y, task, log_target=log_target, n_images=len(items))
+    group_numbers = None if groups is None else _number_groups(groups, len(items))[labelled]
     base = FeatureExtractor() if extractor is None else clone(extractor)
-    shared = list_candidates(base, backbones, layers, poolings, crops)
-    race = Race(
-        goal,
+    racing = Racing(
+        target,
         [items[i] for i in labelled],
         labelled,
-        given,
-        shared,
+        group_numbers,
+        list_candidates(base, grid),
         cv=cv,
         seed=random_state,
         n_threads=base.n_threads or cpu_count(),
+        events=events or Events(),
     )
     try:
-        race.drop_what_costs_too_much(Timing(base, race.first_images()), max_ms, max_mb)
+        racing.apply_budget(Timing(base, racing.first_images()), budget)
     except ImageError as error:
-        raise race.locate(error) from None
-    race.run(max_images)
-    candidates = mark_front(race.ranking())
-    n_unlabelled = len(items) - len(labelled)
-    some = "1 image" if n_unlabelled == 1 else f"{n_unlabelled} images"
-    unlabelled = f"{some} without a label took no part; predict them with what is fitted"
+        raise racing.locate(error) from None
+    racing.run(max_images)
+    candidates = mark_front(racing.rank())
+    n_unlabelled += len(items) - len(labelled)
+    images = "1 image" if n_unlabelled == 1 else f"{n_unlabelled} images"
     return Comparison(
         candidates=candidates,
         recommended=candidates[0],
-        reason=explain(candidates, race, max_ms, max_mb),
-        task=goal.task,
-        metric=goal.metric,
+        reason=explain(candidates, target, len(labelled), racing.baseline, budget),
+        task=target.task,
+        metric=target.metric,
         n_images=len(labelled),
-        n_used=len(race.rows),
+        n_used=len(racing.rows),
         n_unlabelled=n_unlabelled,
-        failures=sorted(race.failures, key=lambda failure: failure.index),
-        groups=race.groups,
-        used=labelled[race.rows],
-        notes=[*([unlabelled] if n_unlabelled else []), *race.notes],
+        failures=sorted(racing.failures, key=lambda failure: failure.index),
+        groups=racing.duplicates,
+        used=labelled[racing.rows],
+        notes=[*([f"{images} without a label left out"] if n_unlabelled else []), *racing.notes],
         decode=base.decode,
+        max_ms=budget.max_ms,
     )
 
 
-def _read_groups(groups: Any, n: int) -> npt.NDArray[np.int_]:
-    """Give groups numbers, in the order in which they come."""
+def list_labelled_images(
+    source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    *,
+    path_column: str | None = None,
+    target: str | None = None,
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+) -> Listing:
+    """List the labelled images of a source that `compare` can take.
+
+    Raises
+    ------
+    SourceError
+        If the source cannot be listed, has no labels, or holds embeddings.
+    """
+    from featx.dataset.manifest import MANIFEST  # here, because most comparisons need no dataset
+
+    if isinstance(source, (str, os.PathLike)) and os.path.isfile(os.path.join(source, MANIFEST)):
+        raise SourceError(
+            f"{os.fspath(source)}: a dataset of embeddings; its features are fixed, so there is nothing to compare. "
+            "Pass the images that it was made from"
+        )
+    return list_images(
+        source, path_column=path_column, target=target, include=include, exclude=exclude, need_target=True
+    )
+
+
+def _is_source(X: Any) -> bool:
+    paths = [X] if isinstance(X, (str, os.PathLike)) else X
+    return isinstance(paths, (list, tuple)) and bool(paths) and all(isinstance(x, (str, os.PathLike)) for x in paths)
+
+
+def _read_listed_target(listing: Listing, task: str | None, log_target: bool) -> tuple[npt.NDArray[Any], str]:
+    """Convert the labels of a source to classes or numbers."""
+    if task == "multilabel":
+        raise InputError(
+            "task='multilabel': a source has one label per image; pass images and a matrix of 0 and 1 instead"
+        )
+    if task != "ordinal":
+        target = read_target(listing, task, log_target=log_target)
+        return np.array(target.values), target.task
+    try:
+        return np.array(read_target(listing, "regression").values), task
+    except SourceError as error:
+        raise InputError(f"task='ordinal': expected levels that are numbers: {error}") from None
+
+
+def _number_groups(groups: Any, n: int) -> npt.NDArray[np.int_]:
+    """Assign numbers to groups, in the order in which they occur."""
     values = list(groups.tolist() if isinstance(groups, np.ndarray) else groups)
     if len(values) != n:
         raise InputError(f"groups: {len(values)} for {n} images")
     if missing := [i for i, value in enumerate(values) if is_missing(value)]:
-        raise InputError(f"groups: image {missing[0]} has none; give it one of its own")
+        raise InputError(f"groups: image {missing[0]} has no group; give it a group of its own")
     number: dict[Any, int] = {}
     try:
         return np.array([number.setdefault(value, len(number)) for value in values], dtype=int)

@@ -1,6 +1,8 @@
-"""Images that show nearly the same: found from their features, so that no fold is asked what another has learnt."""
+"""Find duplicate images by their features, so that no fold is tested on an image that it has learnt."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -8,32 +10,60 @@ import numpy.typing as npt
 from featx.errors import InputError
 from featx.similarity import ROUNDING, SAME, Groups, check_threshold, unit_rows
 
-__all__ = ["SAME", "describe_copies", "find_copies", "group_duplicates"]
+__all__ = ["SAME", "Duplicates", "describe_duplicates", "find_duplicates", "group_duplicates"]
 
-_BLOCK = 512
+Ints = npt.NDArray[np.int_]
+
+_ROWS_PER_BLOCK = 512
+#: Maximum number of distinct rows that are compared with each other.
+_MAX_ROWS = 20_000
+#: Near-duplicates are not believed if the largest group has more distinct rows than both of these:
+#: features to which many images look alike say nothing about duplicates.
+_MAX_GROUP, _MAX_GROUP_SHARE = 10, 0.1
+_TOO_ALIKE = "too many images look alike to these features; near-duplicates were not looked for"
 
 
-def group_duplicates(features: npt.ArrayLike, threshold: float = SAME) -> npt.NDArray[np.int_]:
-    """Put near-duplicate images into groups, to hand to ``GroupKFold`` or a search's ``groups``.
+@dataclass(frozen=True, eq=False)
+class Duplicates:
+    """Hold groups of duplicate images.
+
+    Parameters
+    ----------
+    groups : ndarray of int, shape (n_samples,)
+        Group number of each image; most groups hold one image.
+    note : str, default=""
+        Reason why near-duplicates were not looked for; empty if they were.
+    """
+
+    groups: Ints
+    note: str = ""
+
+    @property
+    def n(self) -> int:
+        """Number of images that duplicate an earlier one."""
+        return len(self.groups) - len(np.unique(self.groups))
+
+
+def group_duplicates(features: npt.ArrayLike, threshold: float = SAME) -> Ints:
+    """Group near-duplicate images, for ``GroupKFold`` or a search's ``groups``.
 
     Parameters
     ----------
     features : array-like of float, shape (n_samples, n_features)
-        Of `FeatureExtractor`, best with its default layer and ``crop="whole"``. Time and
-        memory grow with the number of pairs: some seconds for 20,000 images.
+        Features of `FeatureExtractor`, best with its default layer and ``crop="whole"``. Time
+        and memory grow with the number of pairs: some seconds for 20,000 images.
     threshold : float, default=0.93
-        Cosine from which two images are the same. What is the same as the same is in one
-        group, too.
+        Minimum cosine of two duplicates. Duplicates of the same image share a group, too.
 
     Returns
     -------
     ndarray of int, shape (n_samples,)
-        Numbers of groups; most have one image.
+        Group numbers; most groups hold one image.
 
     Raises
     ------
     InputError
-        When features are no finite matrix or the threshold is no cosine.
+        If ``features`` is not a finite matrix or ``threshold`` is not a cosine.
 
     Examples
     --------
@@ -53,41 +83,79 @@ def group_duplicates(features: npt.ArrayLike, threshold: float = SAME) -> npt.ND
     check_threshold(threshold)
     rows = unit_rows(rows)
     groups = Groups(len(rows))
-    for start in range(0, len(rows), _BLOCK):
-        one, other = np.nonzero(rows[start : start + _BLOCK] @ rows[start:].T >= threshold - ROUNDING)
-        groups.join(one + start, other + start)
+    for start in range(0, len(rows), _ROWS_PER_BLOCK):
+        first, second = np.nonzero(rows[start : start + _ROWS_PER_BLOCK] @ rows[start:].T >= threshold - ROUNDING)
+        groups.join(first + start, second + start)
     return groups.numbers()
 
 
-def find_copies(features: npt.NDArray[np.float32]) -> npt.NDArray[np.int_]:
-    """Do as `group_duplicates`, but believe no network to which very many images look alike."""
-    groups = group_duplicates(features)
-    n, largest = len(groups), np.bincount(groups).max()
-    return groups if largest <= min(max(10, n // 10), n // 2) else np.arange(n)
-
-
-def describe_copies(
-    groups: npt.NDArray[np.int_], labels: npt.NDArray[np.int_], given: npt.NDArray[np.int_] | None
-) -> str:
-    """Say how many near-duplicates there are, and what is odd about them; nothing where there are none.
+def find_duplicates(features: npt.NDArray[np.float32]) -> Duplicates:
+    """Find images with identical features, and near-duplicates unless too many images look alike.
 
     Examples
     --------
     >>> import numpy as np
-    >>> from featx.selection.duplicates import describe_copies
-    >>> describe_copies(np.array([0, 1, 0, 2]), np.array([1, 1, 0, 0]), given=np.array([0, 0, 0, 1]))
-    '1 of 4 images are near-duplicates of others, in 1 group, 1 with several labels; the given groups divide 0'
+    >>> from featx.selection.duplicates import find_duplicates
+    >>> rng = np.random.default_rng(0)
+    >>> features = 1 + 0.1 * rng.normal(size=(40, 8)).astype(np.float32)  # all of them look alike
+    >>> features[1] = features[0]
+    >>> found = find_duplicates(features)
+    >>> found.n, found.note
+    (1, 'too many images look alike to these features; near-duplicates were not looked for')
     """
-    several = [np.flatnonzero(groups == group) for group in np.flatnonzero(np.bincount(groups) > 1)]
-    if not several:
+    identical, first = _group_identical(features)
+    if len(first) < 2:  # all rows are equal: these features say nothing
+        return Duplicates(np.arange(len(features)), _TOO_ALIKE if len(features) > 1 else "")
+    if len(first) > _MAX_ROWS:
+        return Duplicates(identical, f"more than {_MAX_ROWS:,} images; near-duplicates were not looked for")
+    groups = group_duplicates(features[first])
+    n, largest = len(groups), int(np.bincount(groups).max())
+    if largest > min(max(_MAX_GROUP, int(_MAX_GROUP_SHARE * n)), n // 2):
+        return Duplicates(identical, _TOO_ALIKE)
+    return Duplicates(groups[identical])
+
+
+def _group_identical(features: npt.NDArray[np.float32]) -> tuple[Ints, list[int]]:
+    """Group equal rows, and list the first row of each group; rows of zeros are not equal to each other."""
+    numbers: dict[bytes, int] = {}
+    groups, first = np.empty(len(features), int), list[int]()
+    for i, row in enumerate(features):
+        groups[i] = numbers.setdefault(row.tobytes() if row.any() else b"%d" % i, len(numbers))
+        if groups[i] == len(first):
+            first.append(i)
+    return groups, first
+
+
+def describe_duplicates(groups: Ints, labels: Ints, given: Ints | None = None) -> str:
+    """Return a sentence about duplicates and their labels; empty if there are none.
+
+    Parameters
+    ----------
+    groups : ndarray of int, shape (n,)
+        Groups of duplicates.
+    labels : ndarray of int, shape (n,)
+        Class of each image.
+    given : ndarray of int, shape (n,), or None
+        Groups that the caller passed, to count the duplicates that they separate.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from featx.selection.duplicates import describe_duplicates
+    >>> describe_duplicates(np.array([0, 1, 0, 2]), np.array([1, 1, 0, 0]), given=np.array([0, 0, 0, 1]))
+    '1 of 4 images is a near-duplicate, in 1 group, 1 with different labels; `groups` separates 0 of them'
+    """
+    members = [np.flatnonzero(groups == group) for group in np.flatnonzero(np.bincount(groups) > 1)]
+    if not members:
         return ""
-    n, mixed = sum(len(group) - 1 for group in several), _count_divided(several, labels)
-    text = f"{n} of {len(groups)} images are near-duplicates of others, in {len(several)} group"
-    text += f"{'s' if len(several) > 1 else ''}{f', {mixed} with several labels' if mixed else ''}"
+    n, n_mixed = sum(len(group) - 1 for group in members), _count_divided(members, labels)
+    text = f"{n} of {len(groups)} images {'is a near-duplicate' if n == 1 else 'are near-duplicates'}, in "
+    text += f"{len(members)} group{'' if len(members) == 1 else 's'}"
+    text += f", {n_mixed} with different labels" if n_mixed else ""
     if given is not None:
-        return f"{text}; the given groups divide {_count_divided(several, given)}"
-    return f"{text}; a group is kept on one side of each fold: hand `groups` to GroupKFold to do the same"
+        return f"{text}; `groups` separates {_count_divided(members, given)} of them"
+    return f"{text}; each group is kept on one side of a fold: pass `groups` to GroupKFold to do the same"
 
 
-def _count_divided(several: list[npt.NDArray[np.int_]], values: npt.NDArray[np.int_]) -> int:
-    return sum(len(np.unique(values[group])) > 1 for group in several)
+def _count_divided(members: list[Ints], values: Ints) -> int:
+    return sum(len(np.unique(values[group])) > 1 for group in members)

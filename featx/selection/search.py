@@ -1,12 +1,11 @@
-"""Features by comparison, then the head by cross-validation."""
+"""Search for features by comparison, and then for a head by cross-validation."""
 
 from __future__ import annotations
 
 import os
 import warnings
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -15,18 +14,20 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import make_scorer, r2_score
 from sklearn.model_selection import GridSearchCV, cross_val_score
 
+from featx._events import Events
+from featx._validation import check_choice
 from featx.backbones.file import LayerSpec
 from featx.errors import InputError
-from featx.extractor import Embedded, FeatureExtractor
+from featx.extractor import FeatureExtractor
 from featx.heads import DEFAULT_HEADS, HEADS, choose_default_head, make_head
-from featx.selection.candidates import Candidate
-from featx.selection.compare import compare
-from featx.selection.folds import Folds, find_groups, make_folds
-from featx.selection.result import Comparison
+from featx.selection.candidates import Budget, Candidate, Grid
+from featx.selection.compare import compare_grid
+from featx.selection.folds import Folds, count_inner_folds, find_groups, make_folds
+from featx.selection.result import HeadScore, SearchResult
 
-__all__ = ["EFFORTS", "SearchResult", "HeadScore", "search"]
+__all__ = ["EFFORTS", "search"]
 
-#: effort -> how many candidates get heads fitted, and which heads for classes and for numbers.
+#: Effort -> number of candidates that heads are fitted on, heads for classes, and heads for numbers.
 EFFORTS: dict[str, tuple[int, tuple[str, ...], tuple[str, ...]]] = {
     "quick": (1, ("logistic_regression", "ridge", "linear_svm"), ("ridge", "rbf_svm")),
     "thorough": (
@@ -37,54 +38,22 @@ EFFORTS: dict[str, tuple[int, tuple[str, ...], tuple[str, ...]]] = {
 }
 
 
-@dataclass(frozen=True)
-class HeadScore:
-    """A head on a candidate's features: mean score over folds, and their standard error."""
+class _Task(NamedTuple):
+    """Hold the parameters of the task that every head gets."""
 
-    candidate: Candidate
-    head: str
-    score: float
-    error: float
-
-
-@dataclass(frozen=True)
-class SearchResult:
-    """What `search` found.
-
-    Parameters
-    ----------
-    comparison : Comparison
-        Of the features.
-    tried : list of HeadScore
-        Heads on the best of them, the best first.
-    extractor : FeatureExtractor
-        Of the winner, fitted.
-    embedded : Embedded
-        What it made of ``X``.
-    head : estimator
-        Of the winner, tuned, not fitted.
-    name : str
-        Its key in `HEADS`.
-    """
-
-    comparison: Comparison
-    tried: list[HeadScore]
-    extractor: FeatureExtractor
-    embedded: Embedded
-    head: Any
-    name: str
+    task: str
+    log_target: bool
+    seed: int
 
     @property
-    def reason(self) -> str:
-        """Say in a sentence what was taken and on what ground."""
-        best = self.tried[0]
-        names = len({tried.head for tried in self.tried})
-        among = f"best of {names} heads" if names > 1 else "the head that was asked for"
-        n = len({tried.candidate.describe() for tried in self.tried})
-        return (
-            f"{best.head} on {best.candidate.describe()}: {among} on {n} kind{'s' if n > 1 else ''} of features "
-            f"({best.score:.3f} ± {best.error:.3f} on left-out images)"
-        )
+    def scoring(self) -> Any:
+        if self.log_target:  # the metric of the comparison
+            return make_scorer(lambda y, predicted: r2_score(np.log(y), np.log(predicted)))
+        return "accuracy" if self.task == "classification" else "r2"
+
+    def make_head(self, name: str, y: npt.NDArray[Any]) -> Any:
+        cv = max(2, count_inner_folds(self.task, y))
+        return make_head(name, task=self.task, log_target=self.log_target, cv=cv, random_state=self.seed)
 
 
 def search(
@@ -95,130 +64,137 @@ def search(
     task: str = "classification",
     head: str | None = None,
     log_target: bool = False,
-    backbones: Iterable[str | os.PathLike[str]] | None = None,
-    layers: Sequence[LayerSpec] | None = None,
-    poolings: Sequence[str] = ("avg", "avgmax"),
-    crops: Sequence[str] = ("center", "whole"),
+    backbones: str | os.PathLike[str] | Iterable[str | os.PathLike[str]] | None = None,
+    layers: str | int | Sequence[LayerSpec] | None = None,
+    poolings: str | Sequence[str] = ("avg", "avgmax"),
+    crops: str | Sequence[str] = ("center", "whole"),
+    groups: Any = None,
     max_ms: float | None = None,
     max_mb: float | None = None,
     extractor: FeatureExtractor | None = None,
     random_state: int = 0,
+    events: Events | None = None,
 ) -> SearchResult:
     """Choose features with `compare`, then a head and its parameters by cross-validation.
 
     Parameters
     ----------
     X, y : array-like
-        Images and their targets, as for `compare`; all labelled.
+        Images and their targets as for `compare`, all of them labelled.
     effort : {"quick", "thorough"}, default="quick"
-        ``"quick"`` takes the features that `compare` recommends and three heads for classes or two for
-        numbers; ``"thorough"`` the three best kinds of features that were followed to the end,
-        and all heads that fit in minutes.
+        ``"quick"`` fits three heads for classes, or two for numbers, on the recommended features.
+        ``"thorough"`` fits every head that takes minutes at most on the three best kinds of features.
     task : {"classification", "regression"}, default="classification"
+        Kind of target.
     head : str or None, default=None
-        Tune this one alone.
+        Tune this head only.
     log_target : bool, default=False
-        As for `make_head`.
-    backbones, layers, poolings, crops, max_ms, max_mb, extractor, random_state
+        Predict the logarithm, as for `make_head`.
+    backbones, layers, poolings, crops, groups, max_ms, max_mb, extractor, random_state
         As for `compare`.
+    events : Events or None, default=None
+        Receives the progress of the comparison and of the heads.
 
     Returns
     -------
     SearchResult
-        Its scores chose the winner, and are a little too good for that reason: measure the
+        Its scores chose the winner and are a little too good for that reason: measure the
         result on other images.
 
     Raises
     ------
     InputError
-        As `compare`, or when no head can be fitted on so few images.
+        As `compare`, or if no head can be fitted on so few images or groups.
 
     Examples
     --------
     >>> import featx
     >>> from featx.selection import search
     >>> X, y = featx.samples.load_fashion_mnist("train")
-    >>> found = search(X[:200], y[:200], backbones=["efficientnet_lite0"], layers=["head"], head="ridge")
-    >>> found.extractor.layer, found.name
+    >>> features = {"backbones": "efficientnet_lite0", "layers": "head", "poolings": "avg", "crops": "whole"}
+    >>> result = search(X[::6], y[::6], head="ridge", **features)
+    >>> result.extractor.layer, result.name
     ('head', 'ridge')
     """
-    if effort not in EFFORTS:
-        raise InputError(f"effort={effort!r}: expected one of {', '.join(EFFORTS)}")
+    check_choice("effort", effort, EFFORTS)
     n_candidates, *heads = EFFORTS[effort]
     usual = choose_default_head(task, len(y), len(np.unique(y)) if task == "classification" else 0)
     names = (head,) if head else heads[task == "regression"]
-    if not head and usual != DEFAULT_HEADS[task]:  # which would take minutes for each fold
+    if not head and usual != DEFAULT_HEADS[task]:  # the default head would take minutes per fold
         names = tuple(usual if name == DEFAULT_HEADS[task] else name for name in names)
     for name in names:
-        make_head(name, task=task, log_target=log_target)  # before the long work
-    comparison = compare(
+        make_head(name, task=task, log_target=log_target)  # refuses unknown heads before the long work
+    events = events or Events()
+    comparison = compare_grid(
         X,
         y,
-        backbones=backbones,
-        layers=layers,
-        poolings=poolings,
-        crops=crops,
+        Grid(backbones, layers, poolings, crops),
+        Budget(max_ms, max_mb),
         task=task,
         log_target=log_target,
-        max_ms=max_ms,
-        max_mb=max_mb,
+        groups=groups,
         extractor=extractor,
         random_state=random_state,
+        events=events,
     )
     base = FeatureExtractor() if extractor is None else extractor
     finalists = [c for c in comparison.candidates if not c.stopped][:n_candidates]
-    y = np.asarray(y)
-    tried: list[HeadScore] = []
-    embedded = {}
-    for candidate in finalists:
+    y, settings = np.asarray(y), _Task(task, log_target, random_state)
+    fitted, scores = {}, []
+    for i, candidate in enumerate(finalists):
         made = clone(base).set_params(**candidate.parameters()).fit(None)
-        rows = made.embed(X)
-        features, labels = rows.features[rows.kept], y[rows.kept]
-        folds, _ = make_folds(task, labels, find_groups(features), random_state)
-        embedded[candidate.key] = made, rows, folds
-        tried += _try(candidate, features, labels, folds, names, task, log_target, random_state)
-    if not tried:
+        embedded = made.embed(X)
+        features, labels = embedded.features[embedded.kept], y[embedded.kept]
+        own_groups = find_groups(features) if groups is None else np.asarray(groups)[embedded.kept]
+        folds, together = make_folds(task, labels, own_groups, random_state)
+        if groups is not None and not together:
+            raise InputError("groups: no fold can keep them together and leave enough images of every class")
+        fitted[candidate.key] = made, embedded, folds
+        events.begin(f"heads on features {i + 1} of {len(finalists)}", len(names), unit="head")
+        scores += _score_heads(candidate, features, labels, folds, names, settings, events)
+        events.end()
+    if not scores:
         raise InputError(f"none of the heads {', '.join(names)} can be fitted on these {len(y)} images")
-    tried.sort(key=lambda one: -one.score)
-    best = tried[0]
-    made, rows, folds = embedded[best.candidate.key]
-    features, labels = rows.features[rows.kept], y[rows.kept]
-    estimator = make_head(
-        best.head, task=task, log_target=log_target, cv=_inner(task, labels), random_state=random_state
-    )
-    tuned = _tune(estimator, best.head, features, labels, folds, _scoring(task, log_target))
-    return SearchResult(comparison, tried, made, rows, tuned, best.head)
+    scores.sort(key=lambda score: -score.score)
+    best = scores[0]
+    made, embedded, folds = fitted[best.candidate.key]
+    features, labels = embedded.features[embedded.kept], y[embedded.kept]
+    tuned = _tune_head(best.head, features, labels, folds, settings)
+    return SearchResult(comparison, scores, made, embedded, tuned, best.head)
 
 
-def _try(
+def _score_heads(
     candidate: Candidate,
     features: npt.NDArray[np.float32],
     y: npt.NDArray[Any],
     folds: Folds,
     names: Sequence[str],
-    task: str,
-    log_target: bool,
-    seed: int,
+    settings: _Task,
+    events: Events,
 ) -> list[HeadScore]:
-    tried = []
+    """Cross-validate heads on a candidate's features."""
+    scores = []
     for name in names:
-        estimator = make_head(name, task=task, log_target=log_target, cv=_inner(task, y), random_state=seed)
+        estimator = settings.make_head(name, y)
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", ConvergenceWarning)
-                scores = cross_val_score(
-                    estimator, features, y, cv=folds, scoring=_scoring(task, log_target), error_score="raise"
+                of_folds = cross_val_score(
+                    estimator, features, y, cv=folds, scoring=settings.scoring, error_score="raise"
                 )
         except ValueError:  # too few images of a class for this head's own folds
             continue
-        tried.append(HeadScore(candidate, name, float(scores.mean()), float(scores.std(ddof=1) / len(scores) ** 0.5)))
-    return tried
+        finally:
+            events.advance()
+        scores.append(
+            HeadScore(candidate, name, float(of_folds.mean()), float(of_folds.std(ddof=1) / len(of_folds) ** 0.5))
+        )
+    return scores
 
 
-def _tune(
-    estimator: Any, name: str, features: npt.NDArray[np.float32], y: npt.NDArray[Any], folds: Any, scoring: Any
-) -> Any:
-    """Search the head's own grid; the best parameters are set, nothing is fitted."""
+def _tune_head(name: str, features: npt.NDArray[np.float32], y: npt.NDArray[Any], folds: Folds, settings: _Task) -> Any:
+    """Return a head with the best parameters of its own grid, not fitted."""
+    estimator = settings.make_head(name, y)
     known = estimator.get_params()
     grid = {
         next(key for key in known if key.endswith(f"__{parameter}")): values
@@ -227,20 +203,6 @@ def _tune(
     if not grid:
         return estimator
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of values that need more images than there are
-        found = GridSearchCV(estimator, grid, cv=folds, scoring=scoring, refit=False).fit(features, y)
-    return clone(estimator).set_params(**found.best_params_) if np.isfinite(found.best_score_) else estimator
-
-
-def _inner(task: str, y: npt.NDArray[Any]) -> int:
-    """Folds inside a head: as many as what an outer fold leaves of the rarest class allows."""
-    if task == "regression":
-        return 5
-    fewest = int(np.unique(y, return_counts=True)[1].min())
-    return max(2, min(5, fewest - -(-fewest // 5)))
-
-
-def _scoring(task: str, log_target: bool) -> Any:
-    if log_target:  # what the features were compared by
-        return make_scorer(lambda y, predicted: r2_score(np.log(y), np.log(predicted)))
-    return "accuracy" if task == "classification" else "r2"
+        warnings.simplefilter("ignore")  # about values that need more images than there are
+        tuned = GridSearchCV(estimator, grid, cv=folds, scoring=settings.scoring, refit=False).fit(features, y)
+    return clone(estimator).set_params(**tuned.best_params_) if np.isfinite(tuned.best_score_) else estimator

@@ -1,45 +1,300 @@
-"""From whatever holds a target to an array, and which of its rows are empty."""
+"""Encode a target as numbers that a linear probe can fit, and score predictions of it."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from numbers import Number
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy.stats import rankdata
 
 from featx._validation import is_missing
 from featx.errors import InputError
 
-__all__ = ["is_unlabelled", "narrow", "read_array"]
+__all__ = [
+    "METRICS",
+    "EncodedTarget",
+    "check_target",
+    "encode_target",
+    "find_task",
+    "is_unlabelled",
+    "narrow",
+    "read_array",
+]
 
-_BINARIZE = "make a matrix of 0 and 1 with sklearn.preprocessing.MultiLabelBinarizer"
+Floats = npt.NDArray[np.float64]
+
+#: Task -> the metric that a comparison reports.
+METRICS = {
+    "classification": "accuracy",
+    "multilabel": "label ranking average precision",
+    "ordinal": "r2 of the levels",
+    "regression": "r2",
+}
+_MIN_NUMBERS = 4
+_BINARIZE = "build a matrix of 0 and 1 with sklearn.preprocessing.MultiLabelBinarizer"
 
 
-def read_array(y: Any) -> tuple[npt.NDArray[Any], list[Any] | None]:
-    """Make an array of one or two dimensions, of objects where types are mixed.
+@dataclass(frozen=True)
+class EncodedTarget:
+    """Hold a target as a matrix of numbers.
+
+    Parameters
+    ----------
+    task : {"classification", "multilabel", "ordinal", "regression"}
+    values : ndarray of float64, shape (n, n_outputs)
+        The values that the probe fits: classes and labels as 0 and 1, ordered levels as 0, 1, 2 ...,
+        numbers with mean 0 and variance 1, so that several numbers count alike whatever their units.
+    strata : ndarray of int, shape (n,)
+        Class or level of each image, to be spread evenly over folds; zeros for the other tasks.
+    names : list of str
+        Classes, labels or levels; empty for a regression.
+    is_log : bool, default=False
+        True if the values are logarithms of the target.
+    """
+
+    task: str
+    values: Floats
+    strata: npt.NDArray[np.int_]
+    names: list[str]
+    is_log: bool = False
+
+    @property
+    def metric(self) -> str:
+        """Name of the metric, the mean of `score_images`."""
+        return f"{METRICS[self.task]}{' of the logarithm' if self.is_log else ''}"
+
+    @property
+    def has_classes(self) -> bool:
+        """True if each image has one of several classes or levels."""
+        return self.task in ("classification", "ordinal")
+
+    def describe(self) -> str:
+        """Return a few words for a sentence, such as "3 classes"."""
+        if self.task == "regression":
+            return "a number" if self.values.shape[1] == 1 else f"{self.values.shape[1]} numbers"
+        kind = {"classification": "classes", "multilabel": "labels", "ordinal": "ordered levels"}[self.task]
+        return f"{len(self.names)} {kind}"
+
+    def score_images(self, predicted: Floats, rows: npt.NDArray[np.int_]) -> Floats:
+        """Score the prediction of each image; the mean is the metric.
+
+        Parameters
+        ----------
+        predicted : ndarray of float64, shape (len(rows), n_outputs)
+            Predictions for images that the probe had not seen.
+        rows : ndarray of int
+            Rows of the target that were predicted.
+
+        Returns
+        -------
+        ndarray of float64, shape (len(rows),)
+        """
+        true = self.values[rows]
+        if self.task == "classification":
+            return np.asarray(predicted.argmax(axis=1) == true.argmax(axis=1), dtype=float)
+        if self.task == "multilabel":
+            return _score_ranking(true > 0, predicted)
+        variance, overall = true.var(axis=0), self.values.var(axis=0)
+        variance = np.where(variance > 1e-12 * overall, variance, overall)  # these rows may all be alike
+        return np.asarray(1 - ((true - predicted) ** 2 / variance).mean(axis=1))
+
+
+def encode_target(
+    y: Any, task: str | None = None, *, log_target: bool = False, n_images: int | None = None
+) -> tuple[EncodedTarget, npt.NDArray[np.int_]]:
+    """Encode a target, and find the images that have one.
+
+    Parameters
+    ----------
+    y : array-like, shape (n_samples,) or (n_samples, n_outputs)
+        Classes, ordered categories (pandas, polars ``Enum``), numbers, or a matrix of 0 and 1
+        for several labels per image. None, NaN, NA and an empty text mark an image without a
+        label. In a matrix, a row with one missing value counts as unlabelled.
+    task : str or None
+        A key of `METRICS`. None decides by the values: fractions are a regression, an ordered
+        type is ordinal, a matrix of 0 and 1 is multilabel, and everything else is classes.
+    log_target : bool, default=False
+        Encode the logarithm of positive numbers.
+    n_images : int or None, default=None
+        Expected number of targets.
 
     Returns
     -------
-    ndarray
-        With what is missing still in it.
-    list or None
-        The levels of an ordered type, in their order.
+    EncodedTarget
+        The target of the labelled images.
+    ndarray of int
+        Positions of the labelled images.
+
+    Raises
+    ------
+    InputError
+        If the target allows no comparison.
+
+    Examples
+    --------
+    >>> from featx.selection.target import encode_target
+    >>> target, labelled = encode_target(["ant", "bee", None, "ant", "bee"])
+    >>> target.task, target.describe(), labelled
+    ('classification', '2 classes', array([0, 1, 3, 4]))
     """
+    if task is not None and (not isinstance(task, str) or task not in METRICS):
+        raise InputError(f"task={task!r}: expected one of {', '.join(METRICS)}")
+    array, levels = read_array(y)
+    if n_images is not None and len(array) != n_images:
+        raise InputError(f"y: {len(array)} targets for {n_images} images")
+    labelled = np.flatnonzero(~is_unlabelled(array))
+    if not len(labelled):
+        raise InputError("y: not one image has a label")
+    array = narrow(array[labelled])
+    task = task or find_task(array, levels, log_target=log_target)
+    if log_target and task != "regression":
+        raise InputError(f"log_target=True: expected a regression, and the target is {task}")
+    if task == "multilabel":
+        return _encode_labels(array), labelled
+    if task == "regression":
+        return _encode_numbers(array, log_target), labelled
+    if array.ndim > 1:
+        raise InputError(f"y: of shape {array.shape}, expected one {task} target per image")
+    return _encode_classes(array, task, levels), labelled
+
+
+def check_target(y: npt.NDArray[Any], task: str, *, log_target: bool = False, images: str = "labelled") -> None:
+    """Raise InputError if nothing can be learnt from a target.
+
+    Parameters
+    ----------
+    y : ndarray of shape (n,)
+        Classes or numbers, none of them missing.
+    task : str
+        ``"regression"`` needs numbers; every other task at least two classes with two images each.
+    log_target : bool, default=False
+        Check that the numbers have a logarithm.
+    images : str, default="labelled"
+        Adjective for the images in messages, such as ``"readable"``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from featx.selection.target import check_target
+    >>> check_target(np.array(["ant", "bee", "ant", "bee"]), "classification")
+    >>> check_target(np.array(["ant", "ant", "bee"]), "classification", images="readable")
+    Traceback (most recent call last):
+    featx.errors.InputError: 1 of 2 classes have a single readable image ('bee'); add images or leave these classes out
+    """
+    if task == "regression":
+        if len(y) < 2:
+            raise InputError(f"{len(y)} {images} image; a regression needs at least two")
+        if log_target and y.min() <= 0:
+            raise InputError(f"log_target=True: the target has values down to {y.min():g}, which have no logarithm")
+        return
+    names, counts = np.unique(y, return_counts=True)
+    if len(names) < 2:
+        raise InputError(f"every {images} image is of class {names[0]}; at least two classes are needed")
+    if single := [str(name) for name in names[counts < 2]]:
+        shown = ", ".join(map(repr, single[:5])) + (", ..." if len(single) > 5 else "")
+        raise InputError(
+            f"{len(single)} of {len(names)} classes have a single {images} image ({shown}); "
+            "add images or leave these classes out"
+        )
+
+
+def find_task(array: npt.NDArray[Any], levels: Sequence[Any] | None = None, *, log_target: bool = False) -> str:
+    """Decide the task by the values: a key of `METRICS`.
+
+    Parameters
+    ----------
+    array : ndarray of shape (n,) or (n, n_outputs)
+        Targets from `narrow`, none of them missing.
+    levels : sequence or None
+        Levels of an ordered type, from `read_array`.
+    log_target : bool, default=False
+        Numbers are a regression, because classes have no logarithm.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from featx.selection.target import find_task
+    >>> [find_task(np.array(y)) for y in (["ant", "bee"], [0.5, 1.5], [0, 1, 0, 1])]
+    ['classification', 'regression', 'classification']
+    """
+    if levels is not None:
+        return "ordinal"
+    if array.ndim == 2:
+        return "multilabel" if np.isin(array, (0, 1)).all() else "regression"
+    if array.dtype.kind in "iuf" and (log_target or (array != np.floor(array)).any()):
+        return "regression"
+    if array.dtype.kind in "iuf" and len(np.unique(array)) > max(2, len(array) // 2):
+        return "regression"  # nearly every number occurs once, so these are no classes
+    return "classification"
+
+
+def _encode_classes(array: npt.NDArray[Any], task: str, levels: Sequence[Any] | None) -> EncodedTarget:
+    names, place = np.unique(array, return_inverse=True)
+    if task == "ordinal" and levels is not None:
+        rank = {level: i for i, level in enumerate(levels)}
+        order = np.argsort([rank[name] for name in names.tolist()])
+        names, place = names[order], np.argsort(order)[place]
+    elif task == "ordinal" and array.dtype.kind not in "biuf":
+        raise InputError(
+            f"task='ordinal': {str(names[0])!r} and {str(names[-1])!r} have no order; pass an ordered Categorical of "
+            "pandas, an Enum of polars, or numbers"
+        )
+    check_target(array, task)
+    values = np.eye(len(names))[place] if task == "classification" else place[:, None].astype(float)
+    return EncodedTarget(task, values, place, [str(name) for name in names])
+
+
+def _encode_labels(array: npt.NDArray[Any]) -> EncodedTarget:
+    if array.ndim != 2 or not np.isin(array, (0, 1)).all():
+        raise InputError(f"y: of shape {array.shape}, expected a matrix of 0 and 1 with a column for each label")
+    kept = np.flatnonzero((array.sum(axis=0) >= 2) & (array.sum(axis=0) <= len(array) - 2))
+    if not len(kept):
+        raise InputError("y: no label is set for at least two images and unset for at least two others")
+    values = array[:, kept].astype(float)
+    return EncodedTarget("multilabel", values, np.zeros(len(array), int), [str(label) for label in kept])
+
+
+def _encode_numbers(array: npt.NDArray[Any], log_target: bool) -> EncodedTarget:
+    try:
+        values = array.astype(float).reshape(len(array), -1)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"y: a regression needs numbers ({error})") from None
+    _check_finite(values)
+    if len(values) < _MIN_NUMBERS:
+        raise InputError(f"y: {len(values)} labelled images; comparing on a regression needs at least {_MIN_NUMBERS}")
+    check_target(values, "regression", log_target=log_target)
+    varies = values.max(axis=0) > values.min(axis=0)
+    if not varies.any():
+        raise InputError(f"y: the target is {values[0, 0]:g} for every labelled image; there is nothing to predict")
+    values = np.log(values[:, varies]) if log_target else values[:, varies]
+    values = (values - values.mean(axis=0)) / np.ptp(values, axis=0)  # so that squares neither vanish nor overflow
+    return EncodedTarget("regression", values / values.std(axis=0), np.zeros(len(values), int), [], log_target)
+
+
+def _score_ranking(true: npt.NDArray[np.bool_], scores: Floats) -> Floats:
+    """Return each image's precision in its ranking down to each of its labels, on average."""
+    place = rankdata(-scores, "max", axis=1)
+    hits = rankdata(np.where(true, -scores, np.inf), "max", axis=1)  # among the image's own labels
+    n = true.sum(axis=1)
+    return np.where(n > 0, np.where(true, hits / place, 0.0).sum(axis=1) / np.maximum(n, 1), 1.0)
+
+
+def read_array(y: Any) -> tuple[npt.NDArray[Any], list[Any] | None]:
+    """Convert to an array of one or two dimensions, missing values included, and the levels of an ordered type."""
     names = list(y.columns) if hasattr(type(y), "columns") and hasattr(y, "to_numpy") else []
     if len(names) == 1 and isinstance(names[0], str):
-        y = y[names[0]]  # a table of one column, whose type may be ordered
-    return _to_array(y), _levels(y)
+        y = y[names[0]]  # a table of one column, and its type may be ordered
+    return _to_array(y), _read_levels(y)
 
 
-def _levels(y: Any) -> list[Any] | None:
-    """Give the levels of an ordered type, in their order."""
+def _read_levels(y: Any) -> list[Any] | None:
     dtype = getattr(y, "dtype", None)
-    if getattr(dtype, "ordered", False):  # pandas
-        return list(dtype.categories)  # type: ignore[union-attr]
-    if type(dtype).__name__ == "Enum":  # polars
-        return list(dtype.categories)  # type: ignore[union-attr]
-    return None
+    is_ordered = getattr(dtype, "ordered", False) or type(dtype).__name__ == "Enum"  # pandas, polars
+    return list(dtype.categories) if is_ordered else None  # type: ignore[union-attr]
 
 
 def _to_array(y: Any) -> npt.NDArray[Any]:
@@ -60,37 +315,42 @@ def _to_array(y: Any) -> npt.NDArray[Any]:
         raise InputError(f"y: lists of labels; {_BINARIZE}")
     if array.ndim == 2:
         try:
-            return np.array([[np.nan if _is_none(v) else v for v in row] for row in array.tolist()], dtype=float)
+            return np.array([[np.nan if _is_missing(v) else v for v in row] for row in array.tolist()], dtype=float)
         except (TypeError, ValueError):
-            raise InputError(f"y: of shape {array.shape}, and not of numbers; of labels, {_BINARIZE}") from None
+            raise InputError(f"y: of shape {array.shape} and not of numbers; for labels, {_BINARIZE}") from None
     return array
 
 
 def is_unlabelled(array: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
-    """Tell the images without a label."""
+    """Mark the images without a label, shape (n,)."""
     if array.dtype.kind in "fc":
         missing = np.isnan(array)
     elif array.dtype.kind in "mM":
         missing = np.isnat(array)
     elif array.dtype.kind in "OUS":
-        missing = np.array([_is_none(value) for value in array.flat], dtype=bool).reshape(array.shape)
+        missing = np.array([_is_missing(value) for value in array.flat], dtype=bool).reshape(array.shape)
     else:
         missing = np.zeros(array.shape, bool)
     return missing if missing.ndim == 1 else np.asarray(missing.any(axis=1))
 
 
-def _is_none(value: Any) -> bool:
-    not_a_number = isinstance(value, np.floating) and bool(np.isnan(value))
-    return is_missing(value) or not_a_number or type(value).__name__ in ("NAType", "NaTType")
+def _is_missing(value: Any) -> bool:
+    is_nan = isinstance(value, np.floating) and bool(np.isnan(value))
+    return is_missing(value) or is_nan or type(value).__name__ in ("NAType", "NaTType")
 
 
 def narrow(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Give what was an array of objects the type of its values; what has no order becomes text."""
+    """Convert an array of objects to the type of its values; values without an order become text."""
     if array.dtype == object:
-        numbers = all(isinstance(value, Number) for value in array)
+        are_numbers = all(isinstance(value, Number) for value in array)
         array = np.array(array.tolist())
-        if array.dtype == object:  # decimals and fractions; dates, and anything else
-            array = array.astype(float) if numbers else np.array([str(value) for value in array])
-    if array.dtype.kind == "f" and not np.isfinite(array).all():
-        raise InputError("y: holds infinite values; leave these images out, or None in their place")
+        if array.dtype == object:  # decimals and fractions; dates and any other type
+            array = array.astype(float) if are_numbers else np.array([str(value) for value in array])
+    if array.dtype.kind == "f":
+        _check_finite(array)
     return array
+
+
+def _check_finite(array: npt.NDArray[Any]) -> None:
+    if not np.isfinite(array).all():
+        raise InputError("y: holds infinite values; replace them by None or leave these images out")

@@ -1,4 +1,4 @@
-"""What candidates cost on this machine: milliseconds an image and megabytes."""
+"""Measure the cost of candidates on this machine: milliseconds per image and megabytes."""
 
 from __future__ import annotations
 
@@ -14,54 +14,53 @@ from featx.selection.candidates import Candidate
 
 __all__ = ["Timing"]
 
-#: Images that speed is measured on.
-_TIMED = 32
+_MAX_IMAGES, _N_RUNS = 32, 3
 
 
 class Timing:
-    """Milliseconds an image and megabytes, measured once for each depth of each backbone.
+    """Measure milliseconds per image and megabytes, once for each depth of each backbone.
 
     Parameters
     ----------
     base : FeatureExtractor
-        How to run and decode.
+        Sets the device, threads and decoding.
     images : sequence
-        Some of them; the first that can be read are timed.
+        Images to measure on; the first readable ones are used.
     """
 
     def __init__(self, base: FeatureExtractor, images: Sequence[Any]) -> None:
-        quiet = {"cache": False, "progress": False, "precision": None, "pooling": "avg", "l2_normalize": False}
-        self._base, self._images = clone(base).set_params(**quiet), images
-        self._known: dict[tuple[str, str], tuple[float, float]] = {}
+        plain = {"cache": False, "progress": False, "precision": None, "pooling": "avg", "l2_normalize": False}
+        self._base, self._images = clone(base).set_params(**plain), images
+        self._measured: dict[tuple[str, str], tuple[float, float]] = {}
         self._readable: list[Any] = []
 
     def measure(self, candidates: Sequence[Candidate]) -> list[tuple[float, float]]:
-        """Measure candidates of one backbone by their deepest layer: the best of three runs, and the graph up to there.
+        """Measure candidates of one backbone by their deepest layer: the best of three runs, and the size of the graph.
 
-        Depths take turns, so that what else the machine does slows all of them; one that is less
-        deep and seems slower is as quick as the deeper one.
+        The depths take turns, so that other work on the machine slows all of them alike. A shallower
+        layer that measures slower than a deeper one gets the time of the deeper one.
         """
         backbone = open_backbone(candidates[0].backbone)
         order = [layer.name for layer in backbone.layers]
         deepest = [max(candidate.layers, key=order.index) for candidate in candidates]
         name = candidates[0].backbone
-        new = sorted({layer for layer in deepest if (name, layer) not in self._known}, key=order.index)
+        new = sorted({layer for layer in deepest if (name, layer) not in self._measured}, key=order.index)
         extractors = [clone(self._base).set_params(backbone=name, layer=layer) for layer in new]
-        at_most = float("inf")
+        limit = float("inf")
         for layer, ms in reversed([*zip(new, self._time(extractors), strict=True)]):
-            at_most = min(at_most, ms)
-            self._known[name, layer] = at_most, len(tap(backbone, layer, "avg", False)) / 1e6
-        return [self._known[name, layer] for layer in deepest]
+            limit = min(limit, ms)
+            self._measured[name, layer] = limit, len(tap(backbone, layer, "avg", False)) / 1e6
+        return [self._measured[name, layer] for layer in deepest]
 
     def _time(self, extractors: Sequence[FeatureExtractor]) -> list[float]:
         if extractors and not self._readable:
-            self._readable = [self._images[i] for i in extractors[0].embed(self._images).kept[:_TIMED]]
+            self._readable = [self._images[i] for i in extractors[0].embed(self._images).kept[:_MAX_IMAGES]]
         for extractor in extractors:
             extractor.embed(self._readable[:2])  # opens the session
-        spent: list[list[float]] = [[] for _ in extractors]
-        for _ in range(3):
-            for extractor, runs in zip(extractors, spent, strict=True):
+        seconds: list[list[float]] = [[] for _ in extractors]
+        for _ in range(_N_RUNS):
+            for extractor, runs in zip(extractors, seconds, strict=True):
                 start = time.perf_counter()
                 extractor.embed(self._readable)
                 runs.append(time.perf_counter() - start)
-        return [1000 * min(runs) / len(self._readable) for runs in spent]
+        return [1000 * min(runs) / len(self._readable) for runs in seconds]

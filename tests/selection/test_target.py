@@ -12,7 +12,7 @@ import pytest
 from scipy import sparse
 
 from featx.errors import InputError
-from featx.selection.goal import read_goal
+from featx.selection.target import encode_target
 
 Kind = Enum("Kind", ["ANT", "BEE"])
 ANTS = ["ant", "bee", "ant", "bee", "ant"]
@@ -65,10 +65,10 @@ LEVELS = ["low", "mid", "high"]
     ],
 )
 def test_what_it_is_taken_for(y, task, names):
-    goal, labelled = read_goal(y)
-    assert (goal.task, goal.names) == (task, names)
-    assert labelled.tolist() == list(range(len(goal.strata)))
-    assert goal.values.shape[0] == len(labelled)
+    target, labelled = encode_target(y)
+    assert (target.task, target.names) == (task, names)
+    assert labelled.tolist() == list(range(len(target.strata)))
+    assert target.values.shape[0] == len(labelled)
 
 
 @pytest.mark.parametrize(
@@ -104,49 +104,49 @@ def test_what_it_is_taken_for(y, task, names):
     ],
 )
 def test_what_is_missing_has_no_label(y):
-    goal, labelled = read_goal(y)
+    target, labelled = encode_target(y)
     assert labelled.tolist() == [0, 2, 3, 4]
-    assert np.isfinite(goal.values).all()
+    assert np.isfinite(target.values).all()
 
 
 def test_levels_keep_their_order_and_classes_that_do_not_occur_take_no_place():
-    goal, _ = read_goal(pd.Categorical(GRADES, ["none", *LEVELS], ordered=True))
-    assert goal.values[:, 0].tolist() == [0, 2, 1, 0, 2, 1]
-    assert goal.strata.tolist() == [0, 2, 1, 0, 2, 1]
-    assert (goal.metric, goal.describe()) == ("r2 of the levels", "3 ordered levels")
-    numbers, _ = read_goal([1, 5, 2, 1, 5, 2], "ordinal")
+    target, _ = encode_target(pd.Categorical(GRADES, ["none", *LEVELS], ordered=True))
+    assert target.values[:, 0].tolist() == [0, 2, 1, 0, 2, 1]
+    assert target.strata.tolist() == [0, 2, 1, 0, 2, 1]
+    assert (target.metric, target.describe()) == ("r2 of the levels", "3 ordered levels")
+    numbers, _ = encode_target([1, 5, 2, 1, 5, 2], "ordinal")
     assert numbers.values[:, 0].tolist() == [0, 2, 1, 0, 2, 1]
-    as_classes, _ = read_goal(pd.Categorical(GRADES, LEVELS, ordered=True), "classification")
+    as_classes, _ = encode_target(pd.Categorical(GRADES, LEVELS, ordered=True), "classification")
     assert as_classes.values.shape == (6, 3)
 
 
 def test_numbers_are_standardised_and_a_constant_one_is_left_out():
-    goal, _ = read_goal(np.c_[NUMBERS, np.full(5, 3.0), 1e9 * np.array(NUMBERS)])
-    assert goal.values.shape == (5, 2)
-    assert goal.values.mean(axis=0) == pytest.approx([0, 0])
-    assert goal.values.std(axis=0) == pytest.approx([1, 1])
-    assert goal.describe() == "2 numbers"
+    target, _ = encode_target(np.c_[NUMBERS, np.full(5, 3.0), 1e9 * np.array(NUMBERS)])
+    assert target.values.shape == (5, 2)
+    assert target.values.mean(axis=0) == pytest.approx([0, 0])
+    assert target.values.std(axis=0) == pytest.approx([1, 1])
+    assert target.describe() == "2 numbers"
 
 
 def test_the_logarithm_is_of_positive_numbers_and_named():
-    goal, _ = read_goal([1.0, 10.0, 100.0, 1000.0], "regression", log_target=True)
-    assert np.diff(goal.values[:, 0]) == pytest.approx([np.diff(goal.values[:, 0])[0]] * 3)
-    assert goal.metric == "r2 of the logarithm"
-    assert read_goal(NUMBERS)[0].metric == "r2"
+    target, _ = encode_target([1.0, 10.0, 100.0, 1000.0], "regression", log_target=True)
+    assert np.diff(target.values[:, 0]) == pytest.approx([np.diff(target.values[:, 0])[0]] * 3)
+    assert target.metric == "r2 of the logarithm"
+    assert encode_target(NUMBERS)[0].metric == "r2"
 
 
 def test_labels_too_rare_to_be_asked_about_are_left_out():
-    goal, _ = read_goal(np.array([[1, 0, 1, 1], [1, 0, 0, 0], [0, 0, 1, 0], [0, 0, 0, 0]]))
-    assert goal.names == ["0", "2"]
-    assert goal.values.shape == (4, 2)
+    target, _ = encode_target(np.array([[1, 0, 1, 1], [1, 0, 0, 0], [0, 0, 1, 0], [0, 0, 0, 0]]))
+    assert target.names == ["0", "2"]
+    assert target.values.shape == (4, 2)
 
 
 def test_a_thousand_classes_and_a_hundred_thousand_ordered_images_take_no_time():
-    goal, _ = read_goal(np.repeat([f"class {i}" for i in range(1000)], 2))
-    assert goal.values.shape == (2000, 1000)
+    target, _ = encode_target(np.repeat([f"class {i}" for i in range(1000)], 2))
+    assert target.values.shape == (2000, 1000)
     levels = [f"level {i}" for i in range(1000)]
     many = pd.Categorical(np.tile(levels, 100), levels, ordered=True)
-    assert read_goal(many)[0].values.max() == 999
+    assert encode_target(many)[0].values.max() == 999
 
 
 @pytest.mark.parametrize(
@@ -161,28 +161,28 @@ def test_a_thousand_classes_and_a_hundred_thousand_ordered_images_take_no_time()
         (["ant"] * 5, {}, "every labelled image is of class ant; at least two classes"),
         ([1, 1, 1, None], {}, "every labelled image is of class 1"),
         ([1.5, 1.5, 1.5, 1.5], {}, "the target is 1.5 for every labelled image"),
-        (["ant", "ant", "bee"], {}, r"1 of 2 classes have a single image \('bee'\)"),
-        ([f"class {i}" for i in range(10)], {}, r"10 of 10 classes have a single image .*, \.\.\.\)"),
+        (["ant", "ant", "bee"], {}, r"1 of 2 classes have a single labelled image \('bee'\)"),
+        ([f"class {i}" for i in range(10)], {}, r"10 of 10 classes have a single labelled image .*, \.\.\.\)"),
         ([1.5, np.inf, 2.5, 3.5], {}, "holds infinite values"),
         ([1, -np.inf, 2, 1], {}, "holds infinite values"),
         ([[1.5, 2.0], [np.inf, 2.0], [2.0, 1.0], [3.0, 2.0]], {}, "holds infinite values"),
-        ([1.5, 2.5, 3.5], {}, "3 labelled images; a regression is compared on four"),
+        ([1.5, 2.5, 3.5], {}, "3 labelled images; comparing on a regression needs at least 4"),
         (ANTS, {"task": "ranking"}, "task='ranking': expected one of classification, multilabel, ordinal, regression"),
         (ANTS, {"task": ["regression"]}, "expected one of"),
         (ANTS, {"task": "regression"}, "a regression needs numbers"),
-        (ANTS, {"task": "ordinal"}, "'ant' and 'bee' say no order"),
+        (ANTS, {"task": "ordinal"}, "'ant' and 'bee' have no order"),
         (ANTS, {"task": "multilabel"}, "expected a matrix of 0 and 1"),
-        (ANTS, {"log_target": True}, "only a regression has a target"),
+        (ANTS, {"log_target": True}, "expected a regression"),
         ([1.5, 0.0, 2.5, 3.5], {"log_target": True}, "values down to 0, which have no logarithm"),
         (ANTS, {"n_images": 4}, "5 targets for 4 images"),
         ([["ant"], ["ant", "bee"], []], {}, "MultiLabelBinarizer"),
         ([["ant", "red"], ["bee", "red"]], {}, "MultiLabelBinarizer"),
         ([{"ant"}, {"bee"}], {}, "MultiLabelBinarizer"),
         (np.array([[0, 1], [2, 0], [1, 1], [0, 0]]), {"task": "multilabel"}, "expected a matrix of 0 and 1"),
-        (np.array([[0, 1], [2, 0], [1, 1], [0, 0]]), {"task": "classification"}, "one classification target an image"),
-        (np.array([[0, 1], [0, 1], [1, 1], [0, 1]]), {}, "no label is set for two images and missing for two"),
+        (np.array([[0, 1], [2, 0], [1, 1], [0, 0]]), {"task": "classification"}, "one classification target per image"),
+        (np.array([[0, 1], [0, 1], [1, 1], [0, 1]]), {}, "no label is set for at least two images"),
     ],
 )
 def test_what_allows_no_comparison_says_why(y, options, said):
     with pytest.raises(InputError, match=f"{said}"):
-        read_goal(y, **options)
+        encode_target(y, **options)
