@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from featx.fitting.evaluation import Evaluation, PairedEvaluation, compare_pipelines, evaluate
+from featx.fitting.comparison import PairedEvaluation, compare_pipelines
+from featx.fitting.evaluation import Evaluation, evaluate
 from featx.fitting.fit import fit
 from featx.fitting.model import FittedModel, open_model
 from featx.fitting.prediction import Predictions, predict

@@ -20,7 +20,7 @@ from featx.fitting.estimate import check_splitter, count_folds, list_duplicates,
 from featx.fitting.inputs import Embeddings, Inputs, read_inputs
 from featx.fitting.result import DuplicateGroup, FitResult, Score, count_target
 from featx.heads import DEFAULT_HEADS, HEADS, choose_default_head, learns_in_parts, make_head, sgd_candidates
-from featx.out_of_core import FEWEST, fit_out_of_core
+from featx.out_of_core import MIN_ROWS, fit_out_of_core
 from featx.report.metrics import score
 from featx.selection import SearchResult
 from featx.selection import search as search_features
@@ -99,7 +99,7 @@ def fit(
     estimate : bool, default=True
         False skips the estimate.
     events : Events or None, default=None
-        Receives progress and notes, for example `featx.ProgressBar`.
+        Receives progress and notes.
 
     Returns
     -------
@@ -243,7 +243,7 @@ class _Fitter:
         is_plain = self.groups is None and self.cv is None
         what = f"{len(self.y)} {'embeddings' if is_stored else 'images'}"
         try:
-            if lack or (is_stored and is_plain and self.head.name == "sgd" and len(self.y) >= FEWEST):
+            if lack or (is_stored and is_plain and self.head.name == "sgd" and len(self.y) >= MIN_ROWS):
                 return (*self._fit_in_parts(), ())  # two fits instead of six
             return self._fit_in_memory(extractor)
         except InputError:
