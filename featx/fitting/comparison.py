@@ -151,7 +151,13 @@ def compare_pipelines(
 
     Examples
     --------
-    See `PairedEvaluation`.
+    >>> import featx
+    >>> X, y = featx.samples.load_fashion_mnist("test")
+    >>> extractor = featx.FeatureExtractor(layer="stem")
+    >>> model = featx.fit(X[::5], y[::5], head="ridge", extractor=extractor, estimate=False)
+    >>> paired = featx.compare_pipelines(model, model, X[1::5], y[1::5])
+    >>> paired.difference, paired.p_value
+    (0.0, 1.0)
     """
     models, events = (open_model(first), open_model(second)), events or Events()
     if models[0].task != models[1].task:

@@ -130,7 +130,7 @@ def test_a_dataset_without_labels_is_refused(featx, here, world):
     assert featx("embed", *sorted((world / "train" / "bag").iterdir()), "-o", "vectors").code == 0
     ran = featx("fit", "vectors", "-o", "m.featx")
     assert ran.code == 2
-    assert "vectors: no row has a label; embed a folder with a sub-folder a class" in ran.err
+    assert "vectors: no row has a label; embed a folder with one sub-folder per class" in ran.err
     assert listing(here / "vectors")
     assert not (here / "m.featx").exists()
 
