@@ -151,7 +151,7 @@ def test_any_pipeline_with_partial_fit_will_do():
         ),
         (make_pipeline(Normalizer(), SGDClassifier()), 1200, None, "cannot learn in parts"),
         (make_head("sgd"), 12, None, "y: 12 rows, expected at least 20 to learn in parts"),
-        (make_head("sgd"), 1200, [1, 2], "indices: 2 of them, and 1200 targets"),
+        (make_head("sgd"), 1200, [1, 2], "indices: 2 rows for 1200 targets"),
     ],
 )
 def test_what_cannot_be_fitted_so_is_named(head, n, indices, message):

@@ -219,7 +219,7 @@ class _Head:
 
     @property
     def learns_in_parts(self) -> bool:
-        """Whether it can be fitted without all rows in memory."""
+        """True if it can be fitted without all rows in memory."""
         return learns_in_parts(self.name, self.task)
 
 
