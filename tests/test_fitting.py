@@ -392,7 +392,7 @@ class TestEvaluation:
     def test_models_of_every_kind(self, evaluation, result, here):
         result.save("m.featx")
         for model in ("m.featx", here / "m.featx", result.pipeline):
-            assert featx.evaluate(model, X, Y).to_dict() == pytest.approx(evaluation.to_dict())
+            assert featx.evaluate(model, X, Y).metrics == pytest.approx(evaluation.metrics)
         with pytest.raises(InputError, match="expected a fitted pipeline"):
             featx.evaluate(LinearSVC(), X, Y)
         with pytest.raises(InputError, match="without a classifier or regressor"):

@@ -11,6 +11,7 @@ from scipy import stats
 
 from featx._events import Events
 from featx._results import format_html, format_metric, make_frame
+from featx._text import printable
 from featx.errors import Failure, InputError
 from featx.fitting.evaluation import Evaluation, check_labels, evaluate_embeddings, read_truth
 from featx.fitting.model import FittedModel, open_model
@@ -30,6 +31,8 @@ class PairedEvaluation:
     ----------
     first, second : Evaluation
         Each pipeline by itself, on the images that both could read.
+    names : tuple of str
+        The files of the two pipelines, or their classes.
     metric : {"accuracy", "mae"}
     difference : float
         The second pipeline's metric minus the first's.
@@ -54,6 +57,7 @@ class PairedEvaluation:
 
     first: Evaluation
     second: Evaluation
+    names: tuple[str, str]
     metric: str
     difference: float
     low: float
@@ -88,13 +92,13 @@ class PairedEvaluation:
         return f"PairedEvaluation({self.n_images} images, {self._describe()})"
 
     def __str__(self) -> str:
-        lines = [f"{'n':18} {self.n_images}", f"{'':18} {'first':>10} {'second':>10}"]
+        lines = [f"{i:6}  {printable(name)}" for i, name in zip(("first", "second"), self.names, strict=True)]
+        lines += ["", f"{'n':18} {self.n_images}", f"{'':18} {'first':>10} {'second':>10}"]
         for name, value in self.first.metrics.items():
             lines.append(f"{name:18} {format_metric(value):>10} {format_metric(self.second.metrics[name]):>10}")
         better = "images that only one predicts right" if self.metric == "accuracy" else "images with the smaller error"
-        lines += ["", f"{better}: first {self.only_first}, second {self.only_second}", self._describe()]
-        lines.append(self._conclude())
-        return "\n".join(lines)
+        lines += ["", f"{better}: first {self.only_first}, second {self.only_second}"]
+        return "\n".join([*lines, self._describe(), self._conclude()])
 
     def _repr_html_(self) -> str:
         rows = [
@@ -168,8 +172,10 @@ def compare_pipelines(
     if _features(models[0]) != _features(models[1]):
         other = embed_for(models[1], truth.inputs, truth.labelled, events)
         one, other = one.only(other.positions), other.only(one.positions)  # the decoders may read different files
+    names = models[0].name, models[1].name
+    results = evaluate_embeddings(models[0], truth, one), evaluate_embeddings(models[1], truth, other)
     compare = _compare_accuracy if models[0].task == "classification" else _compare_errors
-    return compare(evaluate_embeddings(models[0], truth, one), evaluate_embeddings(models[1], truth, other))
+    return PairedEvaluation(results[0], results[1], names, results[0].metric, *compare(*results))
 
 
 def _features(model: FittedModel) -> tuple[Any, ...]:
@@ -177,7 +183,8 @@ def _features(model: FittedModel) -> tuple[Any, ...]:
     return extractor.backbone_identity_, extractor.value_parameters_, extractor.precision
 
 
-def _compare_accuracy(first: Evaluation, second: Evaluation) -> PairedEvaluation:
+def _compare_accuracy(first: Evaluation, second: Evaluation) -> tuple[float, float, float, float, int, int]:
+    """Return the difference, its interval, its p-value, and the images that only one predicts right."""
     one, other = first.true == first.predicted, second.true == second.predicted
     only_first, only_second = int((one & ~other).sum()), int((other & ~one).sum())
     n, discordant = len(one), only_first + only_second
@@ -188,10 +195,11 @@ def _compare_accuracy(first: Evaluation, second: Evaluation) -> PairedEvaluation
     p_value = float(stats.binomtest(only_second, discordant).pvalue) if discordant else 1.0
     difference = (only_second - only_first) / n
     low, high = min(shift - half, difference), max(shift + half, difference)
-    return PairedEvaluation(first, second, "accuracy", difference, low, high, p_value, only_first, only_second)
+    return difference, low, high, p_value, only_first, only_second
 
 
-def _compare_errors(first: Evaluation, second: Evaluation) -> PairedEvaluation:
+def _compare_errors(first: Evaluation, second: Evaluation) -> tuple[float, float, float, float, int, int]:
+    """Return the same for absolute errors."""
     one, other = np.abs(first.predicted - first.true), np.abs(second.predicted - second.true)
     differences = other - one
     mean = float(differences.mean())
@@ -201,8 +209,7 @@ def _compare_errors(first: Evaluation, second: Evaluation) -> PairedEvaluation:
         test = stats.ttest_1samp(differences, 0.0)
         interval = test.confidence_interval(0.95)
         low, high, p_value = float(interval.low), float(interval.high), float(test.pvalue)
-    closer = int((one < other).sum()), int((other < one).sum())
-    return PairedEvaluation(first, second, "mae", mean, low, high, p_value, *closer)
+    return mean, low, high, p_value, int((one < other).sum()), int((other < one).sum())
 
 
 def _format_signed(value: float) -> str:
