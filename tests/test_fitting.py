@@ -186,7 +186,7 @@ def test_unreadable_images_are_left_out_with_their_position(extractor):
     images = [b"", *X[:4], b"broken", *X[4:]]
     labels = ["bag", *Y[:4], "coat", *Y[4:]]
     result = featx.fit(images, labels, head="ridge", extractor=extractor, estimate=False)
-    assert [failure.index for failure in result.failures] == [0, 5]
+    assert [(failure.index, failure.source) for failure in result.failures] == [(0, "X[0]"), (5, "X[5]")]
     assert result.n_images == 27
     evaluation = featx.evaluate(result, images, labels)
     assert [failure.index for failure in evaluation.failures] == [0, 5]

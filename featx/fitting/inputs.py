@@ -176,7 +176,9 @@ class Inputs:
         if not extractor.progress:
             events.advance(len(items), n_failed=len(embedded.failures))
             events.end()
-        return Embeddings.of(embedded, positions)
+        found = Embeddings.of(embedded, positions)
+        failures = [replace(failure, source=self.item_names[failure.index]) for failure in found.failures]
+        return replace(found, failures=failures)
 
     def check_features(self, extractor: FeatureExtractor) -> None:
         """Raise FeaturesChangedError unless a dataset's features are the extractor's."""

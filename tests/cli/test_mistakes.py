@@ -247,7 +247,7 @@ def test_a_name_that_parquet_cannot_hold_is_refused_before_anything_is_embedded(
 def test_demo_writes_everything_and_says_how_to_go_on(run_process, here):
     ran = run_process("demo", "--out", "first look", cwd=here)
     assert (ran.code, ran.err) == (0, "")
-    assert {"model.featx", "predictions.csv", "results.png", "images"} == {
+    assert {"model.featx", "model.featx.md", "predictions.csv", "results.png", "images"} == {
         file.name for file in (here / "first look").iterdir()
     }
     assert listing(here)[0] == "first look"
