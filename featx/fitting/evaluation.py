@@ -266,10 +266,11 @@ def evaluate_embeddings(model: FittedModel, truth: Truth, embeddings: Embeddings
     response = respond_to_features(model, embeddings)
     y = truth.values[np.searchsorted(truth.labelled, embeddings.positions)]
     probabilities = response.weights if response.kind == "probabilities" else None
+    facts: dict[str, Any]
     if model.classes is None:
-        facts = summarize_regression(y, response.predicted)
+        facts = {**summarize_regression(y, response.predicted)}
     else:
-        facts = summarize_classification(y, response.predicted, probabilities, list(model.classes))
+        facts = {**summarize_classification(y, response.predicted, probabilities, list(model.classes))}
     interval = score("", y, response.predicted, model.task)["intervals"]
     n, per_class, confusion = facts.pop("n"), facts.pop("per_class", None), facts.pop("confusion", None)
     low, high = interval.get(next(iter(facts)), (None, None))
