@@ -148,6 +148,8 @@ def fit(
         notes.add(found.comparison.reason)
         extractor, embeddings, reason = found.extractor, Embeddings.of(found.embedded, labelled), found.reason
         chosen = _Head(found.name, task, log_target, is_named=True, tuned=found.head)
+    if inputs.dataset is None and not inputs.is_array:
+        embeddings = embeddings.sort(inputs.item_names)  # a folder and its archive have the same folds
     y = values[np.searchsorted(labelled, embeddings.positions)]
     _check_target(task, y, log_target, embeddings.failures)
     fitter = _Fitter(

@@ -80,6 +80,12 @@ class Embeddings:
         kept = np.isin(self.positions, positions)
         return replace(self, places=self.places[kept], positions=self.positions[kept])
 
+    def sort(self, names: Sequence[str]) -> Embeddings:
+        """Return the embeddings in the order of the images' names."""
+        own = [names[position] for position in self.positions.tolist()]
+        order = sorted(range(len(own)), key=own.__getitem__)
+        return replace(self, places=self.places[order], positions=self.positions[order])
+
     def take(self) -> npt.NDArray[np.float32]:
         """Read the features into memory."""
         return self.rows.take(self.places)
