@@ -146,7 +146,8 @@ def fit(
         options = {"task": task, "head": head, "log_target": log_target, "max_ms": max_ms, "max_mb": max_mb}
         found = _search(inputs, labelled, values, search, extractor, options)
         notes.add(found.comparison.reason)
-        extractor, embeddings, reason = found.extractor, Embeddings.of(found.embedded, labelled), found.reason
+        embeddings = Embeddings.of(found.embedded, labelled, inputs.item_names)
+        extractor, reason = found.extractor, found.reason
         chosen = _Head(found.name, task, log_target, is_named=True, tuned=found.head)
     if inputs.dataset is None and not inputs.is_array:
         embeddings = embeddings.sort(inputs.item_names)  # a folder and its archive have the same folds

@@ -69,10 +69,11 @@ class Embeddings:
     failures: list[Failure]
 
     @classmethod
-    def of(cls, embedded: Embedded, positions: Positions) -> Embeddings:
-        """Take the result of an extractor for the images at some positions."""
+    def of(cls, embedded: Embedded, positions: Positions, names: Sequence[str]) -> Embeddings:
+        """Take the result of an extractor for the images at some positions; ``names`` are those of all images."""
         kept = np.array(embedded.kept, np.intp)
-        failures = [replace(failure, index=int(positions[failure.index])) for failure in embedded.failures]
+        places = [int(positions[failure.index]) for failure in embedded.failures]
+        failures = [Failure(i, names[i], one.reason) for i, one in zip(places, embedded.failures, strict=True)]
         return cls(FeatureRows(embedded.features), kept, positions[kept], failures)
 
     def only(self, positions: Positions) -> Embeddings:
@@ -182,9 +183,7 @@ class Inputs:
         if not extractor.progress:
             events.advance(len(items), n_failed=len(embedded.failures))
             events.end()
-        found = Embeddings.of(embedded, positions)
-        failures = [replace(failure, source=self.item_names[failure.index]) for failure in found.failures]
-        return replace(found, failures=failures)
+        return Embeddings.of(embedded, positions, self.item_names)
 
     def check_features(self, extractor: FeatureExtractor) -> None:
         """Raise FeaturesChangedError unless a dataset's features are the extractor's."""
