@@ -1,6 +1,7 @@
 """Fit, evaluate and predict in Python, and the same on the command line."""
 
 import json
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -19,7 +20,7 @@ from featx.fitting import estimate, inputs
 from featx.fitting.estimate import score_left_out
 from featx.heads import make_head
 from featx.samples import extract_fashion_mnist, load_fashion_mnist
-from featx.sources.listing import Listing
+from featx.sources import Listing
 from tests.dataset.dataset_tools import write_dataset
 
 ALL, LABELS = load_fashion_mnist("test")
@@ -262,7 +263,9 @@ class TestFolds:
     def test_a_column_of_a_table_groups(self, photos, monkeypatch, shallow):
         paths = sorted(map(str, photos.rglob("*.png")))
         groups = [str(i // 3) for i in range(27)]
-        listing = Listing(paths, [path.split("/")[-2] for path in paths], "path", "label", (), {"patient": groups})
+        listing = Listing(
+            paths, paths, [path.split("/")[-2] for path in paths], "path", "label", (), {"patient": groups}
+        )
         monkeypatch.setattr(inputs, "list_images", lambda *_, **__: listing)
         result = featx.fit("t.csv", head="knn", cv=3, groups="patient", extractor=shallow)
         assert "groups on one side" in result.score.how
@@ -489,7 +492,7 @@ class TestPredictions:
     def test_the_other_columns_of_a_table_are_kept(self, result, photos, monkeypatch):
         paths = sorted(map(str, photos.rglob("*.png")))[:3]
         columns = {"price": ["1", "2", "3"], "path": ["x"] * 3, "label": ["bag"] * 3}
-        listing = Listing(paths, ["bag"] * 3, "file", "label", (), columns)
+        listing = Listing(paths, paths, ["bag"] * 3, "file", "label", (), columns)
         monkeypatch.setattr(inputs, "list_images", lambda *_, **__: listing)
         written = featx.predict(result, "t.csv").to_columns()
         probabilities = [f"proba_{name}" for name in CLASSES]
@@ -531,13 +534,34 @@ def test_pipelines_of_scikit_learn_are_models(shallow):
     assert featx.evaluate(classes, X, Y).classes == CLASSES
 
 
-def test_a_table_gives_what_its_folder_gives(extractor, photos):
+def test_the_commands_choose_images_by_patterns(photos, capsys):
+    shutil.copytree(photos / "bag", photos / "coat" / "drafts")
+    options = ["--layer", "stem", "--no-cross-validation", "--device", "cpu"]
+    assert main(["fit", "photos", "--exclude", "*drafts*", "-o", "m.featx", *options]) == 0
+    assert "27 images" in capsys.readouterr().out
+    assert main(["predict", "m.featx", "photos", "--include", "bag/*", "-o", "p.csv"]) == 0
+    assert len(pd.read_csv("p.csv")) == 9
+
+
+@pytest.mark.parametrize("kind", ["zip", "glob", "table"])
+def test_every_source_gives_the_same(extractor, photos, kind):
     expected = featx.fit("photos", head="ridge", extractor=extractor)
-    paths = sorted(map(str, photos.rglob("*.png")), reverse=True)
-    pd.DataFrame({"path": paths, "label": [path.split("/")[-2] for path in paths]}).to_csv("t.csv", index=False)
-    result = featx.fit("t.csv", head="ridge", extractor=extractor)
+    if kind == "zip":
+        source = shutil.make_archive("photos", "zip", "photos")
+    elif kind == "glob":
+        source = "photos/*/*.png"
+    else:
+        source = "t.csv"
+        paths = sorted(map(str, photos.rglob("*.png")))
+        pd.DataFrame({"path": paths, "label": [path.split("/")[-2] for path in paths]}).to_csv(source, index=False)
+    result = featx.fit(source, head="ridge", extractor=extractor)
     assert str(result) == str(expected)
-    assert featx.evaluate(result, "t.csv").confusion == featx.evaluate(expected, "photos").confusion
+    assert featx.evaluate(result, source).confusion == featx.evaluate(expected, "photos").confusion
+    predicted = [
+        sorted(zip(one.true, one.predicted, strict=True))
+        for one in (featx.predict(result, source), featx.predict(expected, "photos"))
+    ]
+    assert predicted[0] == predicted[1]
 
 
 def test_the_sample_of_the_demo_fits(here):

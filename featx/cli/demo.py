@@ -24,7 +24,7 @@ from featx.heads import make_head
 from featx.images.decode import decode
 from featx.report.confusion import draw_classification
 from featx.samples import extract_fashion_mnist
-from featx.sources.listing import list_images
+from featx.sources import list_images
 from featx.writers import write
 
 EXAMPLE = """\

@@ -22,10 +22,10 @@ from featx.cli.saved_model import add_patterns, make_events
 from featx.errors import InputError
 from featx.extractor import FeatureExtractor
 from featx.fitting import FitResult, fit
-from featx.fitting.inputs import is_dataset
 from featx.heads import HEADS
 from featx.report.card import check_card
 from featx.selection.search import EFFORTS
+from featx.sources import is_dataset
 
 #: Near-duplicates and images to label that are named.
 _MAX_NAMED = 5
@@ -89,7 +89,7 @@ def run(options: argparse.Namespace) -> None:
         search=_read_search(options),
         groups=options.groups,
         cv=options.cv,
-        extractor=_make_extractor(options),
+        extractor=_make_extractor(options).set_params(progress=False),  # the events draw the bar
         path_column=options.path_column,
         target=options.target,
         include=options.include,

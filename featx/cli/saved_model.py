@@ -40,7 +40,7 @@ def load_pipelines(paths: Iterable[str], options: argparse.Namespace) -> list[Fi
     """Load saved pipelines, to run as the options ask."""
     models = [open_model(path, backbone=options.backbone) for path in paths]
     for model in models:
-        model.extractor.set_params(**running_parameters(options))
+        model.extractor.set_params(**{**running_parameters(options), "progress": False})  # the events draw the bar
     return models
 
 

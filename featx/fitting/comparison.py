@@ -127,8 +127,8 @@ def compare_pipelines(
     *,
     path_column: str | None = None,
     target: str | None = None,
-    include: Sequence[str] = (),
-    exclude: Sequence[str] = (),
+    include: str | Sequence[str] = (),
+    exclude: str | Sequence[str] = (),
     events: Events | None = None,
 ) -> PairedEvaluation:
     """Compare two fitted pipelines on the same labelled images.

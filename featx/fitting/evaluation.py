@@ -150,8 +150,8 @@ def evaluate(
     *,
     path_column: str | None = None,
     target: str | None = None,
-    include: Sequence[str] = (),
-    exclude: Sequence[str] = (),
+    include: str | Sequence[str] = (),
+    exclude: str | Sequence[str] = (),
     events: Events | None = None,
 ) -> Evaluation:
     """Evaluate a fitted pipeline on labelled images.
@@ -169,7 +169,7 @@ def evaluate(
         Labels of the images; None for a source.
     path_column, target : str or None, default=None
         Columns of a table; None takes those that were used at the fit.
-    include, exclude : sequence of str, default=()
+    include, exclude : str or sequence of str, default=()
         Patterns of paths in the source to take and to leave out.
     events : Events or None, default=None
         Receives progress and notes.
@@ -217,8 +217,8 @@ def read_truth(
     y: Any,
     path_column: str | None,
     target: str | None,
-    include: Sequence[str],
-    exclude: Sequence[str],
+    include: str | Sequence[str],
+    exclude: str | Sequence[str],
     events: Events,
 ) -> Truth:
     """Read labelled images, and check that the model knows their labels."""

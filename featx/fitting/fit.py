@@ -50,8 +50,8 @@ def fit(
     extractor: FeatureExtractor | None = None,
     path_column: str | None = None,
     target: str | None = None,
-    include: Sequence[str] = (),
-    exclude: Sequence[str] = (),
+    include: str | Sequence[str] = (),
+    exclude: str | Sequence[str] = (),
     max_ms: float | None = None,
     max_mb: float | None = None,
     estimate: bool = True,
@@ -92,7 +92,7 @@ def fit(
         and progress are used. For a dataset it must give the dataset's features.
     path_column, target : str or None, default=None
         Columns of a table. None takes columns with obvious names.
-    include, exclude : sequence of str, default=()
+    include, exclude : str or sequence of str, default=()
         Patterns of paths in the source to take and to leave out.
     max_ms, max_mb : float or None, default=None
         With ``search``: budget in milliseconds per image and megabytes of the backbone.

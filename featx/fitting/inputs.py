@@ -6,25 +6,25 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from featx._events import Events
+from featx._validation import is_missing
 from featx.dataset import Dataset
-from featx.dataset.manifest import MANIFEST, Features
+from featx.dataset.manifest import Features
 from featx.errors import Failure, InputError
 from featx.extractor import Embedded, FeatureExtractor
 from featx.images.containers import list_items
 from featx.out_of_core import Rows
 from featx.selection.target import is_unlabelled, narrow, read_array
+from featx.sources import Listing, is_dataset, list_images
 from featx.sources.labels import read_target
-from featx.sources.listing import Listing, list_images
-from featx.sources.tables import TABLE_SUFFIXES, is_missing
+from featx.sources.table import TABLE_SUFFIXES
 
-__all__ = ["Embeddings", "Inputs", "is_dataset", "read_inputs"]
+__all__ = ["Embeddings", "Inputs", "read_inputs"]
 
 Positions = npt.NDArray[np.intp]
 
@@ -167,7 +167,7 @@ class Inputs:
         if self.is_array:
             return _read_target_array(narrow(self.labels[labelled]), task, log_target)
         column = self.target_column if self.dataset is None else self.target_column or "label"
-        listing = Listing([], [self.labels[i] for i in labelled], None, column, ())
+        listing = Listing([], [], [self.labels[i] for i in labelled], None, column)
         target = read_target(listing, task, log_target=log_target)
         return target.task, np.array(target.values)
 
@@ -177,13 +177,7 @@ class Inputs:
             return Embeddings(self.dataset, positions, positions, [])
         every = len(positions) == len(self)
         items = self.items if every else [self.items[i] for i in positions]
-        if not extractor.progress:  # an extractor with progress draws a bar of its own
-            events.begin("embed", len(items))
-        embedded = extractor.embed(items)
-        if not extractor.progress:
-            events.advance(len(items), n_failed=len(embedded.failures))
-            events.end()
-        return Embeddings.of(embedded, positions, self.item_names)
+        return Embeddings.of(extractor.embed(items, events=events), positions, self.item_names)
 
     def check_features(self, extractor: FeatureExtractor) -> None:
         """Raise FeaturesChangedError unless a dataset's features are the extractor's."""
@@ -214,19 +208,14 @@ class Inputs:
         return f"column {self.target_column or 'label'!r}: not one of {len(self)} rows has a value"
 
 
-def is_dataset(source: Any) -> bool:
-    """Return whether a source is a folder of stored embeddings."""
-    return isinstance(source, (str, os.PathLike)) and (Path(source) / MANIFEST).is_file()
-
-
 def read_inputs(
     X: Any,
     y: Any = None,
     *,
     path_column: str | None = None,
     target: str | None = None,
-    include: Sequence[str] = (),
-    exclude: Sequence[str] = (),
+    include: str | Sequence[str] = (),
+    exclude: str | Sequence[str] = (),
     need_target: bool = False,
     remembered: Mapping[str, Any] | None = None,
 ) -> Inputs:
@@ -253,7 +242,7 @@ def read_inputs(
     InputError
         If X is neither, or labels are missing.
     """
-    if isinstance(X, Dataset) or (y is None and is_dataset(X)):
+    if isinstance(X, Dataset) or (y is None and isinstance(X, (str, os.PathLike)) and is_dataset(X)):
         for name, value in (
             ("path_column", path_column),
             ("target", target),

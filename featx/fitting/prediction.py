@@ -151,8 +151,8 @@ def predict(
     X: Any,
     *,
     path_column: str | None = None,
-    include: Sequence[str] = (),
-    exclude: Sequence[str] = (),
+    include: str | Sequence[str] = (),
+    exclude: str | Sequence[str] = (),
     events: Events | None = None,
 ) -> Predictions:
     """Predict images with a fitted pipeline.
@@ -166,7 +166,7 @@ def predict(
         `FeatureExtractor.transform`. A dataset of embeddings must hold the pipeline's features.
     path_column : str or None, default=None
         Column of a table; None takes the one that was used at the fit.
-    include, exclude : sequence of str, default=()
+    include, exclude : str or sequence of str, default=()
         Patterns of paths in the source to take and to leave out.
     events : Events or None, default=None
         Receives progress and notes.
