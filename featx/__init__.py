@@ -28,6 +28,16 @@ from featx.errors import (
 if TYPE_CHECKING:
     from featx import dataset, heads, samples
     from featx.extractor import Embedded, FeatureExtractor
+    from featx.fitting import (
+        Evaluation,
+        FitResult,
+        PairedEvaluation,
+        Predictions,
+        compare_pipelines,
+        evaluate,
+        fit,
+        predict,
+    )
     from featx.heads import make_head
     from featx.persistence.archive import load, read_info, save
 
@@ -36,24 +46,32 @@ __all__ = [
     "DatasetError",
     "DeviceError",
     "Embedded",
+    "Evaluation",
     "ExportError",
     "FailedImagesWarning",
     "Failure",
     "FeatureExtractor",
     "FeaturesChangedError",
     "FeatxError",
+    "FitResult",
     "InputError",
     "MissingDependencyError",
     "OutOfMemoryError",
     "ImageError",
+    "PairedEvaluation",
     "PipelineFileError",
+    "Predictions",
     "SourceError",
     "UntrustedTypeError",
+    "compare_pipelines",
     "dataset",
     "deploy",
+    "evaluate",
+    "fit",
     "heads",
     "load",
     "make_head",
+    "predict",
     "read_info",
     "samples",
     "save",
@@ -70,6 +88,8 @@ _LATER = {
     **{name: f"featx.{name}" for name in ("dataset", "deploy", "heads", "samples", "selection", "serve")},
     "Embedded": "featx.extractor",
     "FeatureExtractor": "featx.extractor",
+    **dict.fromkeys(("Evaluation", "FitResult", "PairedEvaluation", "Predictions"), "featx.fitting"),
+    **dict.fromkeys(("compare_pipelines", "evaluate", "fit", "predict"), "featx.fitting"),
     "make_head": "featx.heads",
     "load": "featx.persistence.archive",
     "read_info": "featx.persistence.archive",

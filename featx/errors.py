@@ -238,7 +238,7 @@ class ExportError(FeatxError, ValueError):
     ...     export(featx.make_head(), "head.onnx")
     ... except featx.ExportError as error:
     ...     print(error)
-    Pipeline: expected a fitted pipeline of a FeatureExtractor and a head, or a meta-estimator over such
+    Pipeline: expected a fitted pipeline of a FeatureExtractor and a head, or a meta-estimator over one
     """
 
 

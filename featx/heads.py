@@ -1,6 +1,6 @@
-"""Heads: a table from a name to a scikit-learn classifier and regressor that suit features.
+"""Map names of heads to scikit-learn classifiers and regressors that suit features.
 
-All are plain scikit-learn and work without the rest of featx.
+All heads are plain scikit-learn estimators and work without the rest of featx.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import TransformedTargetRegressor
 from sklearn.ensemble import (
@@ -33,9 +34,12 @@ __all__ = [
     "HEADS",
     "TASKS",
     "Head",
+    "Response",
     "choose_default_head",
+    "find_response_method",
     "learns_in_parts",
     "make_head",
+    "respond",
     "sgd_candidates",
 ]
 
@@ -43,26 +47,27 @@ Estimator = Any
 TASKS = ("classification", "regression")
 DEFAULT_HEADS = {"classification": "logistic_regression", "regression": "ridge"}
 #: Samples times classes above which logistic regression takes minutes (see benchmarks/RESULTS.md).
-_MOST_WORK = 100_000
-#: What the strength of the penalty of sgd is chosen from where it can be, weakest first.
+_MAX_SAMPLES_TIMES_CLASSES = 100_000
+#: Method of a classifier -> meaning of its numbers, the best first.
+_WEIGHTS = {"predict_proba": "probabilities", "decision_function": "scores"}
+#: Candidates for the strength of sgd's penalty, weakest first.
 _SGD_ALPHAS = {"classification": (0.1, 1.0, 10.0), "regression": (0.01, 0.1, 1.0)}
-#: The step of a squared error's gradient, times the number of features: above 2, it diverges.
-_STEP_OF_ALL = 0.064
+#: The step of a squared error's gradient, times the number of features: it diverges above 2.
+_STEP_TIMES_FEATURES = 0.064
 
 
 @dataclass(frozen=True)
 class Head:
-    """One kind of head.
+    """A row of the table `HEADS`.
 
     Parameters
     ----------
     what : str
-        A line for people.
+        One line of description.
     classifier, regressor : callable or None
-        From the number of folds for inner cross-validation and a random state
-        to an unfitted estimator.
+        From a number of inner folds and a random state to an unfitted estimator.
     grid : mapping of str to sequence
-        What a search may try of the innermost estimator's parameters; the rest chooses by itself.
+        Values of the innermost estimator's parameters for a search to try.
     """
 
     what: str
@@ -80,7 +85,7 @@ def _calibrated(estimator: Estimator, cv: int) -> Estimator:
 
 
 def _target_scaled(estimator: Estimator) -> Estimator:
-    """Fit on a standardised target: these have an absolute margin or step size."""
+    """Standardise the target, for estimators with an absolute margin or step size."""
     return TransformedTargetRegressor(_scaled(estimator), transformer=StandardScaler())
 
 
@@ -93,10 +98,10 @@ _HIDDEN: dict[str, Any] = {
     "max_iter": 1000,
 }
 
-#: name -> head. A new one is a row here.
+#: Name -> head. A new head is a row here.
 HEADS: dict[str, Head] = {
     "logistic_regression": Head(
-        "scaled; the strength of its L2 penalty is chosen by cross-validation, ties go to the stronger",
+        "scaled; cross-validation chooses the strength of its L2 penalty, the stronger one of equals",
         lambda cv, seed: _scaled(
             LogisticRegressionCV(
                 Cs=np.logspace(-5, 1, 7),
@@ -111,7 +116,7 @@ HEADS: dict[str, Head] = {
         None,
     ),
     "ridge": Head(
-        "scaled linear model; its penalty is chosen by leave-one-out",
+        "scaled linear model; leave-one-out chooses its penalty",
         lambda cv, seed: _scaled(_calibrated(RidgeClassifierCV(alphas=_ALPHAS), cv)),
         lambda cv, seed: _scaled(RidgeCV(alphas=_ALPHAS)),
     ),
@@ -151,8 +156,8 @@ HEADS: dict[str, Head] = {
     "sgd": Head(
         "scaled linear model by stochastic gradient descent: for many classes, and more rows than memory",
         lambda cv, seed: _scaled(
-            # without a hidden layer this is logistic regression over all classes at once, in batches;
-            # SGDClassifier pits each class against the rest: slower, and its probabilities are far off
+            # without a hidden layer this is multinomial logistic regression in batches; SGDClassifier
+            # fits each class against the rest, which is slower, and its probabilities are far off
             MLPClassifier(
                 hidden_layer_sizes=(),
                 alpha=_SGD_ALPHAS["classification"][-1],
@@ -163,11 +168,11 @@ HEADS: dict[str, Head] = {
             )
         ),
         lambda cv, seed: _target_scaled(
-            # averaged, since a constant step never settles; small enough for thousands of features
+            # averaged, because a constant step never settles; small enough for thousands of features
             SGDRegressor(
                 alpha=_SGD_ALPHAS["regression"][-1],
                 learning_rate="constant",
-                eta0=_STEP_OF_ALL / 1280,
+                eta0=_STEP_TIMES_FEATURES / 1280,
                 average=True,
                 tol=1e-4,
                 random_state=seed,
@@ -178,19 +183,19 @@ HEADS: dict[str, Head] = {
 
 
 def choose_default_head(task: str, n_samples: int, n_classes: int = 0) -> str:
-    """Choose the head for a user who names none.
+    """Choose a head by the size of the task.
 
     Parameters
     ----------
     task : {"classification", "regression"}
     n_samples, n_classes : int
-        To fit on.
+        Size of the training data.
 
     Returns
     -------
     str
-        A key of `HEADS`: ridge for numbers, and for classes logistic regression, or sgd where
-        that would take minutes.
+        A key of `HEADS`: ridge for numbers; for classes logistic regression, or sgd if logistic
+        regression would take minutes.
 
     Examples
     --------
@@ -198,24 +203,24 @@ def choose_default_head(task: str, n_samples: int, n_classes: int = 0) -> str:
     >>> choose_default_head("classification", 400, 2), choose_default_head("classification", 5000, 1000)
     ('logistic_regression', 'sgd')
     """
-    if task == "classification" and n_samples * n_classes > _MOST_WORK:
+    if task == "classification" and n_samples * n_classes > _MAX_SAMPLES_TIMES_CLASSES:
         return "sgd"
     return DEFAULT_HEADS[task]
 
 
 def sgd_candidates(task: str, n_features: int) -> list[dict[str, float]]:
-    """Give the parameters of sgd's last step that a held-out part may choose from.
+    """Return candidates for the parameters of sgd's last step.
 
     Parameters
     ----------
     task : {"classification", "regression"}
     n_features : int
-        Length of a vector: more of them need smaller steps.
+        Length of a vector; longer vectors need smaller steps.
 
     Returns
     -------
     list of dict
-        From the weakest penalty to the strongest.
+        Candidates from the weakest penalty to the strongest.
 
     Examples
     --------
@@ -223,12 +228,75 @@ def sgd_candidates(task: str, n_features: int) -> list[dict[str, float]]:
     >>> sgd_candidates("classification", 1280)
     [{'alpha': 0.1}, {'alpha': 1.0}, {'alpha': 10.0}]
     """
-    step = {} if task == "classification" else {"eta0": _STEP_OF_ALL / n_features}
+    step = {} if task == "classification" else {"eta0": _STEP_TIMES_FEATURES / n_features}
     return [{"alpha": alpha, **step} for alpha in _SGD_ALPHAS[task]]
 
 
+@dataclass(frozen=True, eq=False)
+class Response:
+    """The response of a fitted head to features.
+
+    Parameters
+    ----------
+    predicted : ndarray of shape (n_samples,)
+        Classes or numbers.
+    kind : {"probabilities", "scores"} or None
+        Meaning of ``weights``.
+    weights : ndarray of shape (n_samples, n_classes), or None
+        A probability or a score per class; None for a regressor, and for a classifier that has neither.
+    """
+
+    predicted: npt.NDArray[Any]
+    kind: str | None
+    weights: npt.NDArray[Any] | None
+
+
+def find_response_method(head: Estimator) -> str | None:
+    """Return the method that gives a weight per class: ``"predict_proba"``, else ``"decision_function"``, else None.
+
+    Examples
+    --------
+    >>> from sklearn.svm import LinearSVC
+    >>> from featx.heads import find_response_method, make_head
+    >>> [find_response_method(head) for head in (make_head("knn"), LinearSVC(), make_head(task="regression"))]
+    ['predict_proba', 'decision_function', None]
+    """
+    return next((method for method in _WEIGHTS if hasattr(head, method)), None)
+
+
+def respond(head: Estimator, X: npt.NDArray[Any]) -> Response:
+    """Predict, with a weight per class if the head has them.
+
+    Parameters
+    ----------
+    head : estimator
+        Fitted.
+    X : ndarray of shape (n_samples, n_features)
+
+    Returns
+    -------
+    Response
+        Scores of two classes have two columns, as probabilities have.
+
+    Examples
+    --------
+    >>> from sklearn.svm import LinearSVC
+    >>> from featx.heads import respond
+    >>> response = respond(LinearSVC().fit([[0.0], [1.0]], ["ant", "bee"]), [[0.0], [1.0]])
+    >>> response.predicted.tolist(), response.kind, response.weights.shape
+    (['ant', 'bee'], 'scores', (2, 2))
+    """
+    predicted, method = np.asarray(head.predict(X)), find_response_method(head)
+    if method is None:
+        return Response(predicted, None, None)
+    weights = np.asarray(getattr(head, method)(X))
+    if weights.ndim == 1:
+        weights = np.stack([-weights, weights], axis=1)
+    return Response(predicted, _WEIGHTS[method], weights)
+
+
 def learns_in_parts(name: str, task: str) -> bool:
-    """Tell whether a head can be fitted without having all rows in memory, by `featx.out_of_core`.
+    """Return whether `featx.out_of_core` can fit a head, without all rows in memory.
 
     Parameters
     ----------
@@ -265,18 +333,18 @@ def make_head(
     Parameters
     ----------
     name : str or None, default=None
-        A key of `HEADS`; None is logistic regression for classes and ridge for
-        numbers (`choose_default_head` takes the size of the data into account).
+        A key of `HEADS`. None is logistic regression for classes and ridge for numbers;
+        `choose_default_head` also considers the size of the data.
     task : {"classification", "regression"}, default="classification"
         Every classifier has ``predict_proba``.
     log_target : bool, default=False
-        For a regression with a positive target whose relative error counts:
-        fit its logarithm and predict the value.
+        For a regression with a positive target and relative errors: fit the logarithm and
+        predict the value.
     cv : int, default=5
-        Folds wherever the head cross-validates by itself; at most the number
-        of samples of the smallest class.
+        Folds of the head's own cross-validation; at most the number of samples of the
+        smallest class.
     random_state : int, default=0
-        For the heads that draw numbers.
+        Seed of the heads that draw random numbers.
 
     Returns
     -------
@@ -286,7 +354,7 @@ def make_head(
     Raises
     ------
     InputError
-        When a name is unknown or a combination makes no sense.
+        If the name is unknown or the combination is impossible.
 
     Examples
     --------
@@ -302,11 +370,11 @@ def make_head(
     if name not in HEADS:
         raise InputError(f"head={name!r}: expected one of {', '.join(HEADS)}")
     if log_target and task != "regression":
-        raise InputError("log_target=True: only a regression has a target to take the logarithm of")
+        raise InputError("log_target=True: only a regression has a target with a logarithm")
     make = HEADS[name].classifier if task == "classification" else HEADS[name].regressor
     if make is None:
         able = ", ".join(key for key, head in HEADS.items() if head.regressor)
-        raise InputError(f"head={name!r}: cannot predict numbers; for a regression take one of {able}")
+        raise InputError(f"head={name!r}: cannot predict numbers; for a regression use one of {able}")
     estimator = make(cv, random_state)
     if log_target:
         return TransformedTargetRegressor(estimator, func=np.log, inverse_func=np.exp)

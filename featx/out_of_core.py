@@ -1,4 +1,4 @@
-"""Fit a head on more rows than memory holds: in several passes over a dataset, a chunk at a time."""
+"""Fit a head on more rows than memory holds, in passes over a dataset, a chunk of rows at a time."""
 
 from __future__ import annotations
 
@@ -16,54 +16,54 @@ from sklearn.pipeline import Pipeline
 
 from featx.errors import InputError
 
-__all__ = ["FEWEST", "OutOfCoreFit", "Rows", "fit_out_of_core", "predict_out_of_core"]
+__all__ = ["MIN_ROWS", "OutOfCoreFit", "Rows", "fit_out_of_core", "predict_out_of_core"]
 
 Estimator = Any
 Indices = npt.NDArray[np.intp]
 
-#: Bytes of features that are read at a time; about four times as much is used.
+#: Bytes of features that are read at a time; about four times as much memory is used.
 _CHUNK_BYTES = 16_000_000
-#: Rows that lie side by side and are read together: a disk likes many, a good mixture few.
-_BLOCK = 8
-#: Every so many rows are held out, and at most so many of them.
-_STEP, _MOST_HELD_OUT = 10, 10_000
-#: Rows that are too few to hold some out.
-FEWEST = 2 * _STEP
-#: Passes over few rows are many, since each makes few steps.
+#: Adjacent rows that are read together: more suit the disk, fewer mix better.
+_BLOCK_ROWS = 8
+#: One row in so many is held out, up to a maximum.
+_HOLD_OUT_STEP, _MAX_HELD_OUT = 10, 10_000
+#: Rows below which none can be held out.
+MIN_ROWS = 2 * _HOLD_OUT_STEP
+#: Minimum and maximum number of passes, and the rows to see in all: a pass over few rows makes few steps.
 _PASSES, _ROWS_SEEN = (20, 200), 200_000
-#: What counts as better: a loss that is lower by this part of it.
+#: Relative improvement of the loss that counts.
 _TOLERANCE = 1e-3
-#: Losses of a guess above which a candidate is given up.
-_HOPELESS = 100
+#: Loss, in losses of a guess, above which a candidate is dropped.
+_MAX_LOSS = 100
 
 
 class Rows(Protocol):
-    """Vectors that are read when asked for, such as a `featx.dataset.Dataset`."""
+    """Vectors that are read on demand, such as a `featx.dataset.Dataset`."""
 
     @property
     def n_features(self) -> int:
         """Length of a vector."""
 
     def take(self, indices: Any, /) -> npt.NDArray[np.float32]:
-        """Read some vectors."""
+        """Read the vectors of some rows."""
 
 
 @dataclass(frozen=True)
 class OutOfCoreFit:
-    """A fitted head, and how it came about.
+    """The result of `fit_out_of_core`.
 
     Parameters
     ----------
     head : estimator
         Fitted on all rows.
     params : dict
-        What was chosen for its last step.
+        Parameters of its last step that were chosen.
     n_passes : int
-        Times that it saw every row.
+        Passes over all rows.
     left_out : ndarray of int
-        Rows that had no part in the choice.
+        Positions of the rows that had no part in the choice; empty with ``leave_out=False``.
     left_out_predictions : ndarray
-        For these, by a head that was fitted without them; both are empty when none were asked for.
+        Predictions for these rows by a head that was fitted without them.
     """
 
     head: Estimator
@@ -84,32 +84,32 @@ def fit_out_of_core(
     max_passes: int | None = None,
     random_state: int = 0,
 ) -> OutOfCoreFit:
-    """Fit a head with ``partial_fit`` on rows that need not fit into memory.
+    """Fit a head with ``partial_fit`` on rows that do not fit into memory.
 
-    A tenth of the rows, at most 10,000, decides between the candidates and after which pass to
-    stop. With what was chosen the head is then fitted anew, on all rows. Each pass takes the rows
-    in another order, which the random state determines; what is held out has the classes (or the
-    targets) in the same proportions as the rest.
+    A tenth of the rows, at most 10,000, chooses the candidate and the number of passes. The head
+    is then fitted again on all rows with these. Each pass takes the rows in another order, which
+    the random state determines. The held-out rows have the classes, or the targets, in the same
+    proportions as the rest.
 
     Parameters
     ----------
     head : estimator
-        Unfitted: a pipeline all steps of which have ``partial_fit``, or a
-        ``TransformedTargetRegressor`` of one, such as `featx.heads.make_head` gives.
+        Unfitted: a pipeline in which every step has ``partial_fit``, or a
+        ``TransformedTargetRegressor`` of one, as `featx.heads.make_head` makes.
     rows : Rows
         Vectors, for example an open dataset.
     y : array-like, shape (n,)
-        Target of each row that is meant; it is held in memory.
+        Target of each row to fit on; it is held in memory.
     indices : array-like of int, shape (n,), or None
-        Which rows of ``rows`` are meant, in the order of ``y``; None is all.
+        Rows to fit on, in the order of ``y``; None is all rows.
     candidates : sequence of mapping
         Parameters of the last step to choose from.
     leave_out : bool, default=True
-        Leave out another tenth, and predict it, for an estimate that no choice has spoilt.
+        Leave out another tenth and predict it, for an unbiased estimate.
     max_passes : int or None, default=None
         None is 20, or more for few rows.
     random_state : int, default=0
-        For the order of rows and for what is held out.
+        Seed for the order of the rows and the held-out rows.
 
     Returns
     -------
@@ -118,7 +118,7 @@ def fit_out_of_core(
     Raises
     ------
     InputError
-        When the head cannot learn in parts, or there are fewer than 20 rows.
+        If the head cannot learn in parts, or there are fewer than 20 rows.
 
     Examples
     --------
@@ -135,9 +135,11 @@ def fit_out_of_core(
     targets = np.asarray(y)
     places = np.arange(len(targets)) if indices is None else np.asarray(indices, np.intp)
     if len(places) != len(targets):
-        raise InputError(f"indices: {len(places)} of them, and {len(targets)} targets; expected as many")
-    if len(targets) < FEWEST:
-        raise InputError(f"y: {len(targets)} rows, too few to learn in parts; at least {FEWEST}, or a head in memory")
+        raise InputError(f"indices: {len(places)} rows for {len(targets)} targets")
+    if len(targets) < MIN_ROWS:
+        raise InputError(
+            f"y: {len(targets)} rows, expected at least {MIN_ROWS} to learn in parts; fit the head in memory"
+        )
     pipeline, targets, finish = _unwrap(clone(head), targets)
     data = _Data(rows, places, targets, np.unique(targets) if is_classifier(pipeline) else None)
     passes = max_passes or int(np.clip(_ROWS_SEEN // len(targets), *_PASSES))
@@ -154,7 +156,7 @@ def fit_out_of_core(
 
 
 def predict_out_of_core(head: Estimator, rows: Rows, indices: npt.ArrayLike) -> npt.NDArray[Any]:
-    """Predict rows that need not fit into memory.
+    """Predict rows that do not fit into memory.
 
     Parameters
     ----------
@@ -163,12 +165,11 @@ def predict_out_of_core(head: Estimator, rows: Rows, indices: npt.ArrayLike) -> 
     rows : Rows
         Vectors.
     indices : array-like of int
-        Which of them.
+        Rows to predict.
 
     Returns
     -------
     ndarray, shape (n,)
-        Empty for no rows.
     """
     wanted = np.asarray(indices, np.intp)
     size = _chunk_size(rows.n_features)
@@ -178,7 +179,7 @@ def predict_out_of_core(head: Estimator, rows: Rows, indices: npt.ArrayLike) -> 
 
 @dataclass(frozen=True)
 class _Data:
-    """Rows with targets; positions count those that are meant."""
+    """Hold rows and their targets; a position is an index into the targets."""
 
     rows: Rows
     places: Indices
@@ -186,11 +187,11 @@ class _Data:
     classes: npt.NDArray[Any] | None
 
     def chunks(self, positions: Indices, seed: int | None) -> Iterator[tuple[Any, Any]]:
-        """Give all of these rows: as they lie for a seed of None, or mixed from all over the dataset."""
+        """Read rows and targets in chunks: in order if the seed is None, or else mixed over the whole dataset."""
         size = _chunk_size(self.rows.n_features)
         rng = None if seed is None else np.random.default_rng(seed)
         if rng is not None:
-            blocks = [positions[i : i + _BLOCK] for i in range(0, len(positions), _BLOCK)]
+            blocks = [positions[i : i + _BLOCK_ROWS] for i in range(0, len(positions), _BLOCK_ROWS)]
             positions = np.concatenate([blocks[i] for i in rng.permutation(len(blocks))])
         for start in range(0, len(positions), size):
             some = positions[start : start + size]
@@ -204,9 +205,9 @@ def _chunk_size(n_features: int) -> int:
 
 
 def _unwrap(head: Estimator, y: npt.NDArray[Any]) -> tuple[Pipeline, npt.NDArray[Any], Callable[[Any], Any]]:
-    """Take a head out of what transforms its target; the third result puts it back, fitted."""
+    """Unwrap a head from transformers of its target; the third result wraps the fitted head again."""
     if isinstance(head, TransformedTargetRegressor):
-        # the target is in memory, so its transformer can be fitted as ever, with a regressor that needs no features
+        # the target is in memory, so a regressor without features fits its transformer
         shell = clone(head).set_params(regressor=DummyRegressor()).fit(np.zeros((len(y), 1)), y)
         inner, inside, finish = _unwrap(head.regressor, shell.transformer_.transform(y.reshape(-1, 1)).ravel())
 
@@ -218,19 +219,19 @@ def _unwrap(head: Estimator, y: npt.NDArray[Any]) -> tuple[Pipeline, npt.NDArray
         return inner, inside, wrap
     if not isinstance(head, Pipeline) or not all(hasattr(step, "partial_fit") for _, step in head.steps):
         raise InputError(
-            f"head={head!r}: cannot learn in parts; expected a pipeline all steps of which have partial_fit"
+            f"head={head!r}: cannot learn in parts; expected a pipeline in which every step has partial_fit"
         )
     return head, y, lambda fitted: fitted
 
 
 def _split(y: npt.NDArray[Any], leave_out: bool, seed: int) -> tuple[Indices, Indices, Indices]:
-    """Split into what is learnt from, what decides, and what is left out; in order of position.
+    """Split positions into rows to learn from, rows that choose, and rows left out, each in order.
 
-    Every so manieth of the rows in order of their target: no class with two rows loses both.
+    Every k-th row is held out, sorted by target, so that a class of two rows keeps one.
     """
     mixed = np.random.default_rng(seed).permutation(len(y))
     in_order = mixed[np.argsort(y[mixed], kind="stable")]
-    step = max(_STEP, -(-len(y) // _MOST_HELD_OUT))
+    step = max(_HOLD_OUT_STEP, -(-len(y) // _MAX_HELD_OUT))
     deciding = np.sort(in_order[::step])
     left_out = np.sort(in_order[step // 2 :: step]) if leave_out else np.empty(0, np.intp)
     rest = np.ones(len(y), bool)
@@ -239,7 +240,7 @@ def _split(y: npt.NDArray[Any], leave_out: bool, seed: int) -> tuple[Indices, In
 
 
 def _fit_scalers(pipeline: Pipeline, data: _Data, positions: Indices) -> Pipeline:
-    """Fit everything before the last step, one pass for each."""
+    """Fit every step before the last, in one pass each."""
     fitted: Pipeline = clone(pipeline)
     for i, (_, step) in enumerate(fitted.steps[:-1]):
         for X, _ in data.chunks(positions, None):
@@ -254,7 +255,7 @@ def _transform(steps: Pipeline, X: npt.NDArray[Any]) -> npt.NDArray[Any]:
 
 
 def _learn(heads: Sequence[Pipeline], data: _Data, positions: Indices, seed: int) -> None:
-    """Let heads with the same scalers see each row once."""
+    """Show each row once to heads that share their scalers."""
     known = {} if data.classes is None else {"classes": data.classes}
     for X, y in data.chunks(positions, seed):
         scaled = _transform(heads[0][:-1], X)
@@ -263,10 +264,10 @@ def _learn(heads: Sequence[Pipeline], data: _Data, positions: Indices, seed: int
 
 
 def _loss(head: Pipeline, data: _Data, positions: Indices) -> float:
-    """Measure the squared error, or for classes the errors and the logarithmic loss, as a part of a guess's.
+    """Return the loss relative to a guess: the squared error, or for classes the errors plus the logarithmic loss.
 
-    Errors alone are too coarse on a few rows; the logarithmic loss alone stops many classes of few
-    images while the errors still fall.
+    Errors alone are too coarse on a few rows. The logarithmic loss alone stops too early on many
+    classes of few images, while the errors still fall.
     """
     total = 0.0
     for X, y in data.chunks(positions, None):
@@ -289,19 +290,19 @@ def _choose(
     max_passes: int,
     seed: int,
 ) -> tuple[Mapping[str, Any], int, Pipeline]:
-    """Fit candidates side by side until none gets better; give the best, its passes, and it as it was then."""
+    """Fit the candidates side by side until none improves; return the best, its passes, and its head after these."""
     patience = max(2, max_passes // 10)
     running = {
         i: Pipeline([*scaled.steps[:-1], ("head", clone(scaled[-1]).set_params(**c))]) for i, c in enumerate(candidates)
     }
-    own = dict.fromkeys(running, (np.inf, 0))  # the best loss of each, and after how many passes
+    own = dict.fromkeys(running, (np.inf, 0))  # best loss of each, and its pass
     best, chosen = (np.inf, 0, 0), scaled
     for number in range(max_passes):
         _learn(list(running.values()), data, rest, seed + number)
         for i, head in list(running.items()):
             loss = _loss(head, data, deciding)
-            if not loss < _HOPELESS:
-                del running[i]  # its steps are too large for these features
+            if not loss < _MAX_LOSS:
+                del running[i]  # the steps are too large for these features
                 continue
             if loss < own[i][0] * (1 - _TOLERANCE):
                 own[i] = (loss, number)
@@ -312,5 +313,5 @@ def _choose(
         if not running:
             break
     if not best[1]:
-        raise InputError("head: it gets worse with every step on these features; take another one")
+        raise InputError("head: the loss grows with every step on these features; choose another head")
     return candidates[best[2]], best[1], chosen

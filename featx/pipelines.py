@@ -1,4 +1,4 @@
-"""Fitted estimators of images taken apart: the extractors in one, and what stands behind them."""
+"""Find the extractors inside fitted estimators, and split a pipeline into extractor and head."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ __all__ = ["find_extractors", "split_pipeline"]
 
 
 def find_extractors(thing: Any) -> Iterator[FeatureExtractor]:
-    """Find the extractors that predict: fitted attributes count, or else the parameters.
+    """Find the extractors that take part in predictions.
 
-    A search or a meta-estimator keeps the template that it cloned as a
-    parameter, never fitted, and the fitted one under a name that ends in ``_``.
+    A search or a meta-estimator keeps an unfitted template as a parameter, and the fitted clone in
+    an attribute that ends in ``_``. Fitted attributes count, and parameters only if there are none.
 
     Parameters
     ----------
-    thing : estimator, or list or dict of them
+    thing : estimator, or list or dict of estimators
         Fitted.
 
     Yields
@@ -52,9 +52,9 @@ def find_extractors(thing: Any) -> Iterator[FeatureExtractor]:
 def split_pipeline(estimator: Any) -> tuple[FeatureExtractor, Any]:
     """Split a fitted estimator of images into its extractor and the same estimator of features.
 
-    The extractor may stand in front of a pipeline, or of pipelines inside searches and
-    meta-estimators, as in ``CalibratedClassifierCV(make_pipeline(extractor, head))``, as long as
-    all give the same features; images are then embedded once for all of them.
+    The extractor is the first step of a pipeline, or of pipelines inside searches and
+    meta-estimators, as in ``CalibratedClassifierCV(make_pipeline(extractor, head))``. All
+    extractors must give the same features, so that each image is embedded once.
 
     Parameters
     ----------
@@ -64,15 +64,15 @@ def split_pipeline(estimator: Any) -> tuple[FeatureExtractor, Any]:
     Returns
     -------
     extractor : FeatureExtractor
-        Of one pipeline in it, fitted.
+        Fitted.
     head : estimator
-        What predicts from its features. Of a search, the best one's.
+        The rest, which predicts from features; of a search, that of the best estimator.
 
     Raises
     ------
     InputError
-        When there is no extractor, several that differ, or one that is not fitted or stands
-        elsewhere; the text does not name the estimator.
+        If there is no extractor, if extractors differ, or if one is not fitted or is not a first
+        step. The message does not name the estimator.
 
     Examples
     --------
@@ -91,25 +91,25 @@ def split_pipeline(estimator: Any) -> tuple[FeatureExtractor, Any]:
     estimator = getattr(estimator, "best_estimator_", estimator)
     pipelines = list(_find_pipelines(estimator, set()))
     if not pipelines:
-        raise InputError("expected a fitted pipeline of a FeatureExtractor and a head, or a meta-estimator over such")
+        raise InputError("expected a fitted pipeline of a FeatureExtractor and a head, or a meta-estimator over one")
     extractors = [pipeline[0] for pipeline in pipelines if hasattr(pipeline[0], "backbone_identity_")]
     if not extractors:
         raise InputError("not fitted; call fit first")
     first = extractors[0]
     for other in extractors[1:]:
-        if _features(other) != _features(first):
+        if _get_features(other) != _get_features(first):
             raise InputError(
-                f"{_show(other)} and {_show(first)} in it give different features; one for all is expected"
+                f"{_show(other)} and {_show(first)} give different features; all extractors must give the same"
             )
-    # copied, but for the pipelines: the rest of each takes its place
+    # a copy in which the rest of each pipeline replaces the pipeline
     head = copy.deepcopy(estimator, {id(pipeline): pipeline[1:] for pipeline in pipelines})
     if left := list(find_extractors(head)):
-        raise InputError(f"{_show(left[0])} stands elsewhere than in front of a pipeline")
+        raise InputError(f"{_show(left[0])} is not the first step of a pipeline")
     return first, head
 
 
 def _find_pipelines(thing: Any, seen: set[int]) -> Iterator[Pipeline]:
-    """Find the pipelines that begin with an extractor and go on, templates as well."""
+    """Find the pipelines that begin with an extractor and have further steps, templates included."""
     if id(thing) in seen:
         return
     seen.add(id(thing))
@@ -122,7 +122,7 @@ def _find_pipelines(thing: Any, seen: set[int]) -> Iterator[Pipeline]:
 
 def _has_parts(thing: Any) -> bool:
     return isinstance(thing, BaseEstimator) or (
-        type(thing).__module__.startswith("sklearn.calibration")  # keeps fitted copies in objects of its own
+        type(thing).__module__.startswith("sklearn.calibration")  # it keeps fitted copies in private objects
     )
 
 
@@ -132,7 +132,7 @@ def _members(thing: Any) -> list[Any]:
     return list(thing) if isinstance(thing, (list, tuple)) else []
 
 
-def _features(extractor: FeatureExtractor) -> tuple[Any, Any]:
+def _get_features(extractor: FeatureExtractor) -> tuple[Any, Any]:
     return extractor.backbone_identity_, extractor.value_parameters_
 
 

@@ -73,7 +73,7 @@ def test_logistic_regression_takes_a_weaker_penalty_where_the_data_warrant_it():
     [
         ({"name": "perceptron"}, "head='perceptron': expected one of logistic_regression, ridge"),
         ({"task": "ranking"}, "task='ranking'"),
-        ({"name": "logistic_regression", "task": "regression"}, "cannot predict numbers; for a regression take one of"),
+        ({"name": "logistic_regression", "task": "regression"}, "cannot predict numbers; for a regression use one of"),
         ({"log_target": True}, "log_target=True: only a regression"),
     ],
 )

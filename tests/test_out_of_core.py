@@ -147,11 +147,11 @@ def test_any_pipeline_with_partial_fit_will_do():
             make_head("knn"),
             1200,
             None,
-            "cannot learn in parts; expected a pipeline all steps of which have partial_fit",
+            "cannot learn in parts; expected a pipeline in which every step has partial_fit",
         ),
         (make_pipeline(Normalizer(), SGDClassifier()), 1200, None, "cannot learn in parts"),
-        (make_head("sgd"), 12, None, "y: 12 rows, too few to learn in parts; at least 20"),
-        (make_head("sgd"), 1200, [1, 2], "indices: 2 of them, and 1200 targets"),
+        (make_head("sgd"), 12, None, "y: 12 rows, expected at least 20 to learn in parts"),
+        (make_head("sgd"), 1200, [1, 2], "indices: 2 rows for 1200 targets"),
     ],
 )
 def test_what_cannot_be_fitted_so_is_named(head, n, indices, message):
@@ -162,7 +162,7 @@ def test_what_cannot_be_fitted_so_is_named(head, n, indices, message):
 
 def test_steps_that_are_too_large_are_an_error_and_not_a_useless_head():
     head = make_head("sgd", task="regression")
-    with pytest.raises(featx.InputError, match="it gets worse with every step"):
+    with pytest.raises(featx.InputError, match="the loss grows with every step"):
         fit_out_of_core(head, Rows(X), X @ np.arange(30.0), candidates=[{"eta0": 10.0}])
 
 

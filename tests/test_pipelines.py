@@ -101,7 +101,9 @@ def test_images_are_embedded_once_for_a_whole_vote(make, monkeypatch):
 
 def test_different_features_are_refused(make, tmp_path):
     vote = VotingClassifier([("a", make(logistic())), ("b", make(logistic(), layer="stage1"))]).fit(X, Y)
-    with pytest.raises(InputError, match=r"layer='stage1'.* give different features; one for all is expected"):
+    with pytest.raises(
+        InputError, match=r"layer='stage1'.* give different features; all extractors must give the same"
+    ):
         split_pipeline(vote)
     with pytest.raises(ExportError, match=r"^VotingClassifier: FeatureExtractor\(.* give different features"):
         export(vote, tmp_path / "model.onnx")
@@ -114,7 +116,7 @@ def test_an_extractor_elsewhere_is_refused(tiny_backbone):
         split_pipeline(union)
     with pytest.raises(InputError, match="expected a fitted pipeline of a FeatureExtractor and a head"):
         split_pipeline(ColumnTransformer([("a", extractor, [0])]))
-    with pytest.raises(InputError, match=r"FeatureExtractor\(.* stands elsewhere than in front of a pipeline"):
+    with pytest.raises(InputError, match=r"FeatureExtractor\(.* is not the first step of a pipeline"):
         split_pipeline(VotingClassifier([("a", union), ("b", make_pipeline(extractor, logistic()))]).fit(X, Y))
     with pytest.raises(InputError, match="not fitted; call fit first"):
         split_pipeline(CalibratedClassifierCV(make_pipeline(FeatureExtractor(), logistic())))
@@ -131,7 +133,7 @@ def test_the_command_line_takes_them(name, make, tmp_path, monkeypatch, capsys):
         (tmp_path / "photos" / y / f"{i:02}.png").write_bytes(x)
     assert main(["predict", "model.featx", "photos", "-o", "answers.csv"]) == 0
     rows = (tmp_path / "answers.csv").read_text().splitlines()[1:]
-    assert [row.split(",")[1] for row in rows] == estimator.predict(X).tolist()
+    assert [row.split(",")[1] for row in rows] == estimator.predict(X).tolist()  # the column predicted
     capsys.readouterr()
     assert main(["evaluate", "model.featx", "photos", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["accuracy"] == np.mean(estimator.predict(X) == Y)

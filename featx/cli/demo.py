@@ -1,4 +1,4 @@
-"""``featx demo``: the whole way on images that come with featx."""
+"""``featx demo``: fit, evaluate, save and draw, on images that come with featx."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ import shlex
 import shutil
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.pipeline import Pipeline
 
-from featx.cli.options import add_command
-from featx.errors import InputError
+from featx.cli.options import add_command, note
+from featx.cli.saved_model import make_events
+from featx.errors import InputError, MissingDependencyError
 from featx.extractor import FeatureExtractor
+from featx.fitting import Evaluation, evaluate, fit
 from featx.heads import make_head
 from featx.images.decode import decode
-from featx.persistence.archive import save
-from featx.report.confusion import check, draw_classification
-from featx.report.metrics import summarize_classification
+from featx.report.confusion import draw_classification
 from featx.samples import extract_fashion_mnist
 from featx.sources import list_images
 from featx.writers import write
@@ -40,68 +40,74 @@ def add(commands: Any) -> argparse.ArgumentParser:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Embed, fit, compare with raw pixels, save, draw, and say how to go on."""
-    check()
+    """Fit, evaluate, compare with raw pixels, save, draw, and print how to go on."""
     out = options.out
     if out.exists() and not out.is_dir():
-        raise InputError(f"--out {out}: is a file; give a folder")
+        raise InputError(f"--out {out}: is a file, expected a folder")
     out.mkdir(parents=True, exist_ok=True)
     extract_fashion_mnist(out / "images")
-    train, test = (list_images(out / "images" / split, need_target=True) for split in ("train", "test"))
-    y_train, y_test = np.array(train.targets), np.array(test.targets)
-    print(f"Fashion-MNIST: {len(y_train)} images to fit, {len(y_test)} to test, {len(set(y_train))} classes")
-
-    extractor = FeatureExtractor(progress=sys.stderr.isatty()).fit(None)
-    device = extractor.open_session().device
-    start = time.perf_counter()
-    X_train, X_test = extractor.transform(train.items), extractor.transform(test.items)
+    train, test = str(out / "images" / "train"), str(out / "images" / "test")
+    start, events = time.perf_counter(), make_events()
+    result = fit(train, extractor=FeatureExtractor(), estimate=False, events=events)
+    evaluation = evaluate(result, test, events=events)
     seconds = time.perf_counter() - start
-    n = len(y_train) + len(y_test)
-    print(f"embedded with {extractor.backbone} on {device}: {X_test.shape[1]} features, {n / seconds:.0f} images/s")
-
-    head = make_head().fit(X_train, y_train)
-    predicted, probabilities = head.predict(X_test), head.predict_proba(X_test)
-    facts = summarize_classification(y_test, predicted, probabilities, head.classes_.tolist())
-    raw = make_head().fit(_raw(train.items), y_train)
-    accuracy, raw_accuracy = facts["accuracy"], float(np.mean(raw.predict(_raw(test.items)) == y_test))
-    print(f"accuracy  {accuracy:.3f}  logistic regression on features")
-    print(f"          {raw_accuracy:.3f}  the same head on raw pixels")
-
-    save(Pipeline([("features", extractor.set_params(progress=False)), ("head", head)]), out / "model.featx")
-    confidence = probabilities.max(axis=1)
-    columns: dict[str, Any] = {"path": test.items, "true": y_test.tolist(), "label": predicted.tolist()}
-    columns |= {f"proba_{name}": probabilities[:, i].tolist() for i, name in enumerate(head.classes_)}
-    write(out / "predictions.csv", columns)
-    title = f"Fashion-MNIST, {len(y_test)} test images: accuracy {accuracy:.3f}"
-    classes, confusion = head.classes_.tolist(), facts["confusion"]
-    draw_classification(out / "results.png", title, confusion, classes, test.items, y_test, predicted, confidence)
-    print(_what_next(out))
+    n_classes = len(result.classes or ())
+    print(f"Fashion-MNIST: {result.n_images} images to fit, {evaluation.n_images} to test, {n_classes} classes")
+    print(f"{result.head} on {result.pipeline[0].backbone} ({result.device}), fitted and tested in {seconds:.1f} s")
+    print(f"accuracy  {evaluation.metrics['accuracy']:.3f}  {result.head} on features")
+    print(f"          {_score_raw_pixels(train, test):.3f}  the same head on raw pixels")
+    result.save(out / "model.featx")
+    write(out / "predictions.csv", evaluation.to_columns())
+    written = ["model.featx", "predictions.csv"]
+    try:
+        _draw(out / "results.png", evaluation)
+        written.append("results.png")
+    except MissingDependencyError as error:
+        note(f"results.png is not drawn: {error}")
+    print(_describe_next_steps(out, written))
 
 
-def _raw(paths: list[str]) -> npt.NDArray[np.float64]:
-    return np.stack([np.asarray(decode(path).convert("L"), float).ravel() for path in paths])
+def _score_raw_pixels(train: str, test: str) -> float:
+    listings = [list_images(source, need_target=True) for source in (train, test)]
+    (X, y), (X_test, y_test) = ((_read_pixels(one.items), np.array(one.targets)) for one in listings)
+    return float(make_head().fit(X, y).score(X_test, y_test))
 
 
-def _what_next(out: Path) -> str:
-    def inside(name: str) -> str:
-        return os.path.join(out, name)
+def _read_pixels(items: Sequence[Any]) -> npt.NDArray[np.float64]:
+    return np.stack([np.asarray(decode(item).convert("L"), float).ravel() for item in items])
 
-    featx = _own_command()
 
+def _draw(path: Path, evaluation: Evaluation) -> None:
+    title = f"Fashion-MNIST, {evaluation.n_images} test images: accuracy {evaluation.metrics['accuracy']:.3f}"
+    confidence = np.asarray(evaluation.probabilities).max(axis=1)
+    draw_classification(
+        path,
+        title,
+        evaluation.confusion or [],
+        evaluation.classes or (),
+        evaluation.names,
+        evaluation.true,
+        evaluation.predicted,
+        confidence,
+    )
+
+
+def _describe_next_steps(out: Path, written: Sequence[str]) -> str:
+    featx, images = _own_command(), os.path.join(out, "images")
+    train, test = (shlex.quote(os.path.join(images, split)) for split in ("train", "test"))
+    saved = "\n       ".join(os.path.join(out, name) for name in written)
     return f"""
-saved  {inside("model.featx")}
-       {inside("predictions.csv")}
-       {inside("results.png")}
+saved  {saved}
 
-The same with your own images, one sub-folder a class:
-  {featx} fit {shlex.quote(inside("images/train"))} -o my.featx
-  {featx} evaluate my.featx {shlex.quote(inside("images/test"))}
-  {featx} predict my.featx {shlex.quote(inside("images/test"))} -o answers.csv
-Put your own folders in the place of {shlex.quote(inside("images"))}."""
+The same with your own images, in one sub-folder per class:
+  {featx} fit {train} -o my.featx
+  {featx} evaluate my.featx {test}
+  {featx} predict my.featx {test} -o answers.csv
+Use your own folders instead of {shlex.quote(images)}."""
 
 
 def _own_command() -> str:
-    """Say how to call featx from this shell, where it may not be on the PATH."""
+    """Return the command that calls featx in this shell, even if it is not on the PATH."""
     if shutil.which("featx"):
         return "featx"
     program = sys.argv[0]

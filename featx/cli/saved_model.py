@@ -1,72 +1,49 @@
-"""What `predict` and `evaluate` share: load a saved pipeline and run it over a listing."""
+"""Share what fit, predict, evaluate and serve have in common: a saved pipeline, patterns of paths, progress."""
 
 from __future__ import annotations
 
 import argparse
-from typing import Any, NamedTuple
+import sys
+from collections.abc import Iterable
 
-import numpy as np
-import numpy.typing as npt
+from featx._events import Events, ProgressBar, combine
+from featx.cli.options import note, running_parameters
+from featx.fitting import FittedModel, open_model
 
-from featx.cli.options import running_parameters
-from featx.errors import Failure, InputError, PipelineFileError
-from featx.extractor import FeatureExtractor
-from featx.persistence.archive import load, read_info
-from featx.pipelines import split_pipeline
-
-__all__ = ["SavedModel", "Predictions", "add_model", "load_pipeline", "predict"]
+__all__ = ["add_patterns", "load_pipeline", "load_pipelines", "make_events"]
 
 
-class SavedModel(NamedTuple):
-    """A pipeline taken apart, and what the file remembers; ``classes`` is None for a regression."""
-
-    extractor: FeatureExtractor
-    head: Any
-    classes: list[str] | None
-    info: dict[str, Any]
-
-    @property
-    def task(self) -> str:
-        """What it predicts."""
-        return "regression" if self.classes is None else "classification"
+class _Notes(Events):
+    def note(self, text: str) -> None:
+        note(text)
 
 
-class Predictions(NamedTuple):
-    """For the images that could be read: positions, predictions, probabilities (classes only)."""
-
-    kept: list[int]
-    values: npt.NDArray[Any]
-    probabilities: npt.NDArray[np.float64] | None
-    failures: list[Failure]
+def make_events() -> Events:
+    """Return a subscriber that prints notes, and on a terminal draws progress bars."""
+    return combine(ProgressBar() if sys.stderr.isatty() else None, _Notes())
 
 
-def add_model(parser: argparse.ArgumentParser) -> None:
-    """Add the options that name a saved pipeline and the columns of a table."""
-    parser.add_argument("model", metavar="MODEL", help="what featx fit saved")
-    parser.add_argument("--path-column", metavar="C", help="default: as at fit")
-    parser.add_argument("--backbone", metavar="FILE", help="the backbone's file, if it is not found by itself")
+def add_patterns(parser: argparse.ArgumentParser) -> None:
+    """Add the options that choose among the images of a source."""
+    parser.add_argument("--path-column", metavar="C", help="column of the table that holds the paths")
+    for name, verb in (("include", "take"), ("exclude", "leave out")):
+        parser.add_argument(
+            f"--{name}",
+            action="append",
+            default=[],
+            metavar="PATTERN",
+            help=f"{verb} the images whose path in the source matches, such as '*.jpg'; repeatable",
+        )
 
 
-def load_pipeline(options: argparse.Namespace) -> SavedModel:
-    """Load what ``featx fit`` or `featx.save` wrote: an extractor and what stands behind it."""
-    info = read_info(options.model)["info"]
-    pipeline = load(options.model, backbone=options.backbone)
-    try:
-        extractor, head = split_pipeline(pipeline)
-    except InputError as error:
-        raise PipelineFileError(f"{options.model}: {error}") from None
-    if not hasattr(head, "predict"):
-        raise PipelineFileError(f"{options.model}: a pipeline that predicts nothing; featx embed gives features")
-    extractor.set_params(**running_parameters(options))
-    classes = [str(label) for label in head.classes_] if hasattr(head, "classes_") else None
-    return SavedModel(extractor, head, classes, info)
+def load_pipelines(paths: Iterable[str], options: argparse.Namespace) -> list[FittedModel]:
+    """Load saved pipelines, to run as the options ask."""
+    models = [open_model(path, backbone=options.backbone) for path in paths]
+    for model in models:
+        model.extractor.set_params(**{**running_parameters(options), "progress": False})  # the events draw the bar
+    return models
 
 
-def predict(loaded: SavedModel, paths: list[str]) -> Predictions:
-    """Embed once and predict what could be read."""
-    embedded = loaded.extractor.embed(paths)
-    X = embedded.features[embedded.kept]
-    probabilities = loaded.head.predict_proba(X) if hasattr(loaded.head, "predict_proba") else None
-    values = loaded.head.predict(X)
-    values = values if loaded.classes is None else values.astype(str)
-    return Predictions(embedded.kept, values, probabilities, embedded.failures)
+def load_pipeline(options: argparse.Namespace) -> FittedModel:
+    """Load the saved pipeline ``MODEL``."""
+    return load_pipelines([options.model], options)[0]

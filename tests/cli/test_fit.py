@@ -125,7 +125,7 @@ def test_every_head_classifies(featx, here, world, head):
     assert featx("fit", world / "train", "--head", head, "-o", "m.featx", "--no-cross-validation").code == 0
     assert featx("predict", "m.featx", world / "test", "-o", "p.csv").code == 0
     table = pd.read_csv("p.csv")
-    assert set(table["label"]) <= set(CLASSES)
+    assert set(table["predicted"]) <= set(CLASSES)
     assert table[[f"proba_{name}" for name in CLASSES]].sum(axis=1).tolist() == pytest.approx([1.0] * 12, abs=1e-5)
 
 
@@ -134,7 +134,7 @@ def test_every_head_predicts_numbers(featx, here, world, head):
     arguments = ("--target", "brightness", "--head", head, "-o", "m.featx", "--no-cross-validation")
     assert featx("fit", world / "brightness-train.csv", *arguments).code == 0
     assert featx("predict", "m.featx", world / "test", "-o", "p.csv").code == 0
-    assert pd.read_csv("p.csv")["value"].between(-500, 800).all()
+    assert pd.read_csv("p.csv")["predicted"].between(-500, 800).all()
 
 
 def test_features_other_than_the_default_are_remembered(featx, here, world):
@@ -179,7 +179,7 @@ def test_too_few_images_for_a_head_are_a_mistake_and_save_nothing(featx, here, w
     assert listing(here) == ["t.csv"]
     ran = featx("fit", "t.csv", "-o", "m.featx")
     assert ran.code == 0
-    assert "too few images of a class to estimate the accuracy" in ran.out
+    assert "too few images of a class to estimate the accuracy" in ran.err
 
 
 def test_evaluating_some_of_the_classes(featx, here, world, models):

@@ -10,33 +10,35 @@ import pytest
 from tests.cli.cli_tools import CLASSES, listing, write_csv
 
 
-def test_predict_writes_path_label_and_a_probability_for_each_class(featx, here, to_world, models):
+def test_predict_writes_path_class_and_a_probability_for_each_class(featx, here, to_world, models):
     ran = featx("predict", models["classes"], f"{to_world}/test", "-o", "p.csv")
     assert (ran.code, ran.err) == (0, "")
     assert ran.out == "p.csv: 12 of 12 images predicted on cpu\n"
     assert listing(here) == ["p.csv"]
     table = pd.read_csv("p.csv")
-    assert list(table.columns) == ["path", "label", *(f"proba_{name}" for name in CLASSES), "error"]
+    names = [name for name in table.columns if name != "true"]
+    assert names == ["path", "predicted", *(f"proba_{name}" for name in CLASSES), "error"]
     assert all((here / path).is_file() for path in table["path"])
     probabilities = table[[f"proba_{name}" for name in CLASSES]].to_numpy()
     np.testing.assert_allclose(probabilities.sum(axis=1), 1)
-    assert table["label"].tolist() == [CLASSES[i] for i in probabilities.argmax(axis=1)]
+    assert table["predicted"].tolist() == [CLASSES[i] for i in probabilities.argmax(axis=1)]
     assert table["error"].isna().all()
 
 
 def test_predict_writes_the_value_of_a_regression(featx, here, world, models):
     assert featx("predict", models["brightness"], world / "brightness-test.csv", "-o", "p.parquet").code == 0
     table = pd.read_parquet("p.parquet")
-    assert list(table.columns) == ["path", "value", "error"]
     truth = pd.read_csv(world / "brightness-test.csv")["brightness"]
-    assert np.corrcoef(table["value"], truth)[0, 1] > 0.7
+    assert table.columns[0] == "path"
+    assert [name for name in table.columns if name in ("predicted", "error")] == ["predicted", "error"]
+    assert np.corrcoef(table["predicted"], truth)[0, 1] > 0.7
 
 
 def test_both_formats_hold_the_same(featx, here, world, models):
     for name in ("p.csv", "p.parquet"):
         assert featx("predict", models["classes"], world / "test", "-o", name).code == 0
     left, right = pd.read_csv("p.csv"), pd.read_parquet("p.parquet")
-    assert left["label"].tolist() == right["label"].tolist()
+    assert left["predicted"].tolist() == right["predicted"].tolist()
     np.testing.assert_allclose(left["proba_bag"], right["proba_bag"], rtol=1e-12)
 
 
@@ -62,11 +64,14 @@ def test_paths_are_written_as_given(featx, here, world, models):
 def test_bad_images_get_a_row_with_the_reason(featx, here, world, models):
     good = next((world / "test" / "bag").iterdir())
     write_csv("t.csv", ["path"], [good], [world / "broken.png"], ["gone.png"], [good])
-    for model, empty in (("classes", ["label", *(f"proba_{name}" for name in CLASSES)]), ("brightness", ["value"])):
+    for model, empty in (
+        ("classes", ["predicted", *(f"proba_{name}" for name in CLASSES)]),
+        ("brightness", ["predicted"]),
+    ):
         ran = featx("predict", models[model], "t.csv", "-o", "p.csv", "--path-column", "path")
         assert ran.code == 0
         assert ran.out == "p.csv: 2 of 4 images predicted on cpu\n"
-        assert ran.err.splitlines()[-3] == "featx: 2 images could not be read, row left without an answer:"
+        assert ran.err.splitlines()[-3] == "featx: 2 images could not be read, row without a prediction:"
         assert ran.err.splitlines()[-1].startswith("  gone.png: no such file")
         with open("p.csv", newline="") as file:
             rows = list(csv.DictReader(file))

@@ -1,4 +1,4 @@
-"""Pipelines that were fitted and saved in Python, on the command line."""
+"""Use pipelines on the command line that were fitted and saved in Python."""
 
 import json
 
@@ -28,8 +28,9 @@ def test_more_steps_number_classes_and_no_probabilities(featx, here, images):
     assert facts["log_loss"] is facts["roc_auc"] is None
     assert featx("predict", "mine.featx", "truth.csv", "-o", "answers.csv").code == 0
     answers = pd.read_csv("answers.csv")
-    assert list(answers.columns) == ["path", "label", "error"]
-    assert answers["label"].tolist() == pipeline.predict(images).tolist()
+    assert [name for name in answers.columns if name != "label"] == ["path", "predicted", "true", "error"]
+    assert answers["predicted"].tolist() == pipeline.predict(images).tolist()
+    assert answers["true"].tolist() == numbers
 
 
 @pytest.mark.parametrize("steps", [[FeatureExtractor()], [FeatureExtractor(), StandardScaler()]])

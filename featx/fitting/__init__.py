@@ -1,0 +1,25 @@
+"""Fit, evaluate and apply pipelines: labelled images in, a fitted pipeline and its measured quality out."""
+
+from __future__ import annotations
+
+from featx.fitting.comparison import PairedEvaluation, compare_pipelines
+from featx.fitting.evaluation import Evaluation, evaluate
+from featx.fitting.fit import fit
+from featx.fitting.model import FittedModel, open_model
+from featx.fitting.prediction import Predictions, predict
+from featx.fitting.result import DuplicateGroup, FitResult, Score
+
+__all__ = [
+    "DuplicateGroup",
+    "Evaluation",
+    "FitResult",
+    "FittedModel",
+    "PairedEvaluation",
+    "Predictions",
+    "Score",
+    "compare_pipelines",
+    "evaluate",
+    "fit",
+    "open_model",
+    "predict",
+]

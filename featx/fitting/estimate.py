@@ -1,0 +1,157 @@
+"""Estimate a head on left-out images, with groups and near-duplicates on one side of each fold."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.model_selection import check_cv
+
+from featx._events import Events
+from featx._validation import check_integer
+from featx.backbones import open_backbone
+from featx.errors import InputError
+from featx.extractor import FeatureExtractor
+from featx.fitting.result import DuplicateGroup, Score
+from featx.inference.spec import list_backbones
+from featx.report.metrics import score
+from featx.selection.folds import make_folds
+from featx.similarity import Groups
+
+__all__ = ["check_splitter", "count_folds", "list_duplicates", "score_left_out", "sees_content"]
+
+Labels = npt.NDArray[Any]
+_MAX_FOLDS = 5
+
+
+def sees_content(extractor: FeatureExtractor) -> bool:
+    """Return whether features are as deep as the backbone's own; shallower ones are alike for many images."""
+    backbone = open_backbone(list_backbones(extractor.backbone)[0], extractor.precision)
+    deepest = backbone.select(None)[0].name
+    return deepest in np.ravel(extractor.value_parameters_["layer"]) and extractor.pooling == "avg"
+
+
+def list_duplicates(names: Callable[[Any], list[str]], y: Labels, groups: Labels) -> tuple[DuplicateGroup, ...]:
+    """List groups of near-duplicates, those with the most labels first; ``names`` maps rows to names."""
+    found = [np.flatnonzero(groups == group) for group in np.flatnonzero(np.bincount(groups) > 1)]
+    found.sort(key=lambda rows: -len(set(y[rows].tolist())))
+    return tuple(DuplicateGroup(tuple(names(rows)), tuple(y[rows].tolist())) for rows in found)
+
+
+def count_folds(task: str, y: Labels, n_folds: int = _MAX_FOLDS) -> int:
+    """Return the number of folds: at most the images of the rarest class."""
+    return min(n_folds, len(y) if task == "regression" else int(np.unique(y, return_counts=True)[1].min()))
+
+
+def check_splitter(cv: Any) -> Any:
+    """Check ``cv``: None, an integer of at least 2, or what scikit-learn takes.
+
+    Raises
+    ------
+    InputError
+    """
+    if cv is None or hasattr(cv, "split"):
+        return cv
+    if isinstance(cv, (int, np.integer)):
+        return check_integer("cv", cv, 2)
+    try:
+        return list(cv)
+    except TypeError:
+        raise InputError(f"cv={cv!r}: expected a number of folds or a splitter of scikit-learn") from None
+
+
+def score_left_out(
+    make: Callable[[int], Any],
+    X: npt.NDArray[np.float32],
+    y: Labels,
+    task: str,
+    *,
+    duplicates: Labels | None = None,
+    groups: Labels | None = None,
+    cv: Any = None,
+    events: Events,
+) -> Score | None:
+    """Predict each fold with a head that was fitted on the others, and score the predictions.
+
+    Parameters
+    ----------
+    make : callable
+        From a number of inner folds to an unfitted head.
+    X, y : ndarray
+        Features and targets.
+    task : {"classification", "regression"}
+    duplicates, groups : ndarray of shape (n_samples,), or None
+        Near-duplicates, which stay together if the classes allow it, and groups that must.
+    cv : int, splitter or None
+        From `check_splitter`.
+    events : Events
+        Progress.
+
+    Returns
+    -------
+    Score or None
+        None if a fold has too few images of a class to fit on.
+
+    Raises
+    ------
+    InputError
+        If the folds cannot keep the groups together.
+    """
+    folds, together = _make_folds(X, y, task, duplicates, groups, cv)
+    how = f"left-out images, {len(folds)} folds"
+    how += ", groups on one side" if groups is not None else ""
+    how += ", near-duplicates on one side" if duplicates is not None and together else ""
+    inner = _MAX_FOLDS
+    if task == "classification":
+        classes, codes = np.unique(y, return_inverse=True)
+        rarest = (np.bincount(codes[fit], minlength=len(classes)).min() for fit, _ in folds)
+        inner = min(_MAX_FOLDS, *map(int, rarest))
+    else:
+        inner = count_folds(task, y)
+    if inner < 2:
+        return None
+    predicted = []
+    events.begin("folds", len(folds), unit="fold")
+    for fit, out in folds:
+        predicted.append(make(inner).fit(X[fit], y[fit]).predict(X[out]))
+        events.advance()
+    events.end()
+    rows = np.concatenate([out for _, out in folds])
+    return Score.of(score(how, y[rows], np.concatenate(predicted), task))
+
+
+def _make_folds(
+    X: Any, y: Labels, task: str, duplicates: Labels | None, groups: Labels | None, cv: Any
+) -> tuple[list[Any], bool]:
+    if cv is not None and not isinstance(cv, int):
+        joined = _join(duplicates, groups)
+        splitter = check_cv(cv, y, classifier=task == "classification")
+        try:
+            return list(splitter.split(X, y, joined)), False
+        except ValueError as error:
+            raise InputError(f"cv={cv!r}: cannot divide {len(y)} images ({error})") from None
+    n_folds = count_folds(task, y, cv or _MAX_FOLDS)
+    folds, together = make_folds(task, y, _join(duplicates, groups), n_folds=n_folds)
+    if groups is None or together:
+        return folds, together
+    folds, together = make_folds(task, y, _join(groups), n_folds=n_folds)  # duplicates across groups may be too many
+    if not together:
+        raise InputError(
+            f"groups: {len(np.unique(groups))} groups cannot be divided into {n_folds} folds that each leave enough "
+            "images of every class to fit on; use fewer folds or fit without an estimate"
+        )
+    return folds, False
+
+
+def _join(*groupings: Labels | None) -> Labels | None:
+    """Join rows that any of the groupings puts together."""
+    given = [grouping for grouping in groupings if grouping is not None]
+    if not given:
+        return None
+    joined = Groups(len(given[0]))
+    for grouping in given:
+        _, first, codes = np.unique(grouping, return_index=True, return_inverse=True)
+        joined.join(first[codes], np.arange(len(codes)))
+    return joined.numbers()

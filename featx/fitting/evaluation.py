@@ -1,0 +1,305 @@
+"""Evaluate a fitted pipeline on labelled images."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from featx._events import Events
+from featx._results import format_html, format_metric, make_frame
+from featx._text import printable
+from featx.errors import Failure, InputError
+from featx.fitting.inputs import Embeddings, Inputs, read_inputs
+from featx.fitting.model import FittedModel, open_model
+from featx.fitting.prediction import embed_for, respond_to_features
+from featx.report.metrics import score, summarize_classification, summarize_regression
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["Evaluation", "Truth", "check_labels", "evaluate", "evaluate_embeddings", "read_truth"]
+
+#: Classes up to which the confusion matrix is printed.
+_MAX_CLASSES = 20
+#: Letters of a class that head a column of the confusion matrix.
+_MAX_LETTERS = 10
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class Evaluation:
+    """The quality of a pipeline on labelled images.
+
+    Parameters
+    ----------
+    task : {"classification", "regression"}
+    metrics : dict of str to float or None
+        ``accuracy``, ``balanced_accuracy``, ``macro_f1``, ``log_loss`` and ``roc_auc``; or
+        ``mae``, ``rmse``, ``r2`` and ``mape`` (a fraction). None if a metric has no value.
+    low, high : float or None
+        95 % interval of the first metric.
+    per_class : dict or None
+        ``precision``, ``recall``, ``f1`` and ``support`` of each class.
+    confusion : list of list of int, or None
+        Rows are true classes, columns predicted classes, in the order of ``classes``.
+    classes : tuple of str or None
+        Labels as text; None for a regression.
+    n_images : int
+        Images that were evaluated.
+    failures : tuple of Failure
+        Images that could not be read, with their position in the source.
+    names : tuple of str
+        Name of each image that was evaluated.
+    true, predicted : ndarray of shape (n_images,)
+        Labels as text, or numbers.
+    probabilities : ndarray of shape (n_images, n_classes), or None
+
+    Examples
+    --------
+    >>> import featx
+    >>> X, y = featx.samples.load_fashion_mnist("test")
+    >>> extractor = featx.FeatureExtractor(layer="stem")
+    >>> result = featx.fit(X[::5], y[::5], head="ridge", extractor=extractor, estimate=False)
+    >>> evaluation = featx.evaluate(result, X[::5], y[::5])
+    >>> evaluation
+    Evaluation(60 images, accuracy 0...)
+    >>> evaluation.per_class["bag"]["support"], evaluation.low < evaluation.metrics["accuracy"] < evaluation.high
+    (6, True)
+    >>> wrong = evaluation.to_frame().query("true != predicted")
+    """
+
+    task: str
+    metrics: Mapping[str, float | None]
+    low: float | None
+    high: float | None
+    per_class: Mapping[str, Mapping[str, Any]] | None
+    confusion: list[list[int]] | None
+    classes: tuple[str, ...] | None
+    n_images: int
+    failures: tuple[Failure, ...]
+    names: tuple[str, ...]
+    true: npt.NDArray[Any]
+    predicted: npt.NDArray[Any]
+    probabilities: npt.NDArray[np.float64] | None
+
+    @property
+    def metric(self) -> str:
+        """Name of the first metric: ``"accuracy"`` or ``"mae"``."""
+        return next(iter(self.metrics))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what JSON can hold: ``n``, every metric, ``per_class`` and ``confusion``."""
+        by_class = {} if self.per_class is None else {"per_class": self.per_class, "confusion": self.confusion}
+        return {"n": self.n_images, **self.metrics, **by_class}
+
+    def to_columns(self) -> dict[str, list[Any]]:
+        """Return the columns ``path``, ``true``, ``predicted`` and ``proba_CLASS``, one row per evaluated image."""
+        columns = {"path": list(self.names), "true": self.true.tolist(), "predicted": self.predicted.tolist()}
+        if self.probabilities is not None and self.classes is not None:
+            columns |= {f"proba_{label}": self.probabilities[:, i].tolist() for i, label in enumerate(self.classes)}
+        return columns
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return `to_columns` as a pandas DataFrame."""
+        return make_frame(self.to_columns())
+
+    def __repr__(self) -> str:
+        return f"Evaluation({self.n_images} images, {self.metric} {format_metric(self.metrics[self.metric])})"
+
+    def __str__(self) -> str:
+        lines = [f"{'n':18} {self.n_images}"]
+        for name, value in self.metrics.items():
+            interval = (
+                f"  ({_format_interval(self.low, self.high)})" if name == self.metric and self.low is not None else ""
+            )
+            lines.append(f"{name:18} {format_metric(value)}{interval}")
+        if self.per_class is not None and self.confusion is not None:
+            names = list(map(printable, self.per_class))
+            width = max(5, *map(len, names))
+            lines += ["", f"{'class':{width}}  precision  recall     f1  images"]
+            for name, row in zip(names, self.per_class.values(), strict=True):
+                numbers = f"{row['precision']:9.3f}  {row['recall']:6.3f}  {row['f1']:5.3f}  {row['support']:6}"
+                lines.append(f"{name:{width}}  {numbers}")
+            if len(names) <= _MAX_CLASSES:
+                lines += ["", *_format_confusion(names, self.confusion, width)]
+        return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        rows: list[dict[str, Any]] = [{"metric": name, "value": value} for name, value in self.metrics.items()]
+        if self.low is not None:
+            rows[0]["95 % interval"] = f"{format_metric(self.low)} to {format_metric(self.high)}"
+        html = format_html(f"Evaluation of {self.n_images} images", rows)
+        if self.per_class is not None:
+            html += format_html("Classes", [{"class": name, **row} for name, row in self.per_class.items()])
+        if self.confusion is not None and self.classes is not None and len(self.classes) <= _MAX_CLASSES:
+            matrix = zip(self.classes, self.confusion, strict=True)
+            html += format_html(
+                "Confusion (rows true, columns predicted)",
+                [{"class": name, **dict(zip(self.classes, row, strict=True))} for name, row in matrix],
+            )
+        return html
+
+
+def evaluate(
+    model: Any,
+    X: Any,
+    y: Any = None,
+    *,
+    path_column: str | None = None,
+    target: str | None = None,
+    include: str | Sequence[str] = (),
+    exclude: str | Sequence[str] = (),
+    events: Events | None = None,
+) -> Evaluation:
+    """Evaluate a fitted pipeline on labelled images.
+
+    Images that cannot be read, and images without a label, are left out.
+
+    Parameters
+    ----------
+    model : estimator, FitResult, str or path
+        A fitted pipeline that begins with a `FeatureExtractor`, or a file of it.
+    X : source, sequence, ndarray or Dataset
+        A labelled source as for `featx.fit`, or images. A dataset of embeddings must hold the
+        pipeline's features.
+    y : array-like of shape (n_samples,), or None, default=None
+        Labels of the images; None for a source.
+    path_column, target : str or None, default=None
+        Columns of a table; None takes those that were used at the fit.
+    include, exclude : str or sequence of str, default=()
+        Patterns of paths in the source to take and to leave out.
+    events : Events or None, default=None
+        Receives progress and notes.
+
+    Returns
+    -------
+    Evaluation
+
+    Raises
+    ------
+    InputError
+        If the model or the source cannot be used, or a label is unknown to the model.
+    FeaturesChangedError
+        If a dataset holds other features.
+    ImageError
+        If no image can be read.
+
+    Examples
+    --------
+    >>> import featx
+    >>> featx.samples.extract_fashion_mnist("clothes")
+    >>> extractor = featx.FeatureExtractor(layer="stem")
+    >>> result = featx.fit("clothes/test", head="ridge", extractor=extractor, estimate=False)
+    >>> featx.evaluate(result, "clothes/test")
+    Evaluation(300 images, accuracy 0...)
+    """
+    opened, events = open_model(model), events or Events()
+    truth = read_truth(opened, X, y, path_column, target, include, exclude, events)
+    embeddings = embed_for(opened, truth.inputs, truth.labelled, events)
+    return evaluate_embeddings(opened, truth, embeddings)
+
+
+@dataclass(frozen=True, eq=False)
+class Truth:
+    """Hold labelled images: the position and the label of each."""
+
+    inputs: Inputs
+    labelled: npt.NDArray[np.intp]
+    values: npt.NDArray[Any]
+
+
+def read_truth(
+    model: FittedModel,
+    X: Any,
+    y: Any,
+    path_column: str | None,
+    target: str | None,
+    include: str | Sequence[str],
+    exclude: str | Sequence[str],
+    events: Events,
+) -> Truth:
+    """Read labelled images, and check that the model knows their labels."""
+    inputs = read_inputs(
+        X,
+        y,
+        path_column=path_column,
+        target=target,
+        include=include,
+        exclude=exclude,
+        need_target=True,
+        remembered=model.info,
+    )
+    for text in inputs.notes:
+        events.note(text)
+    if inputs.target_column == "predicted":
+        raise InputError(
+            f'target="predicted": {inputs.where} holds predictions in this column; name the column of true labels'
+        )
+    _, values = inputs.read_labels(model.task)
+    if n_missing := int(inputs.missing.sum()):
+        events.note(f"{n_missing} {'image has' if n_missing == 1 else 'images have'} no label and no part in this")
+    truth = Truth(inputs, np.flatnonzero(~inputs.missing), values if model.classes is None else _as_text(values))
+    check_labels(model, truth)
+    return truth
+
+
+def _as_text(labels: npt.NDArray[Any]) -> npt.NDArray[np.str_]:
+    return np.array([str(label) for label in labels.tolist()])
+
+
+def check_labels(model: FittedModel, truth: Truth) -> None:
+    """Raise InputError if a label is unknown to the model."""
+    if model.classes is None:
+        return
+    if unknown := sorted(set(truth.values.tolist()) - set(model.classes)):
+        known = ", ".join(model.classes)
+        raise InputError(
+            f"{truth.inputs.where}: classes that the model does not know: {', '.join(unknown)}; it knows {known}"
+        )
+
+
+def evaluate_embeddings(model: FittedModel, truth: Truth, embeddings: Embeddings) -> Evaluation:
+    """Predict from embeddings and compare with the truth."""
+    response = respond_to_features(model, embeddings)
+    y = truth.values[np.searchsorted(truth.labelled, embeddings.positions)]
+    probabilities = response.weights if response.kind == "probabilities" else None
+    facts: dict[str, Any]
+    if model.classes is None:
+        facts = {**summarize_regression(y, response.predicted)}
+    else:
+        facts = {**summarize_classification(y, response.predicted, probabilities, list(model.classes))}
+    interval = score("", y, response.predicted, model.task)["intervals"]
+    n, per_class, confusion = facts.pop("n"), facts.pop("per_class", None), facts.pop("confusion", None)
+    low, high = interval.get(next(iter(facts)), (None, None))
+    return Evaluation(
+        model.task,
+        facts,
+        low,
+        high,
+        per_class,
+        confusion,
+        model.classes,
+        n,
+        tuple(embeddings.failures),
+        tuple(truth.inputs.names(embeddings.positions)),
+        y,
+        response.predicted,
+        probabilities,
+    )
+
+
+def _format_interval(low: float | None, high: float | None) -> str:
+    return f"95 % interval {format_metric(low)} to {format_metric(high)}"
+
+
+def _format_confusion(names: list[str], matrix: list[list[int]], width: int) -> list[str]:
+    short = [name if len(name) <= _MAX_LETTERS else f"{name[: _MAX_LETTERS - 1]}…" for name in names]
+    cells = [max(len(name), *(len(str(row[i])) for row in matrix)) for i, name in enumerate(short)]
+    lines = ["confusion (rows true, columns predicted)"]
+    lines.append(f"{'':{width}}  " + " ".join(f"{name:>{cell}}" for name, cell in zip(short, cells, strict=True)))
+    for name, row in zip(names, matrix, strict=True):
+        lines.append(f"{name:{width}}  " + " ".join(f"{n:>{cell}}" for n, cell in zip(row, cells, strict=True)))
+    return lines

@@ -1,0 +1,93 @@
+"""Open a fitted pipeline, from memory or from a file, as an extractor and a head."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from featx.errors import InputError, PipelineFileError
+from featx.extractor import FeatureExtractor
+from featx.fitting.result import FitResult
+from featx.inference.spec import BackboneArgument
+from featx.persistence.archive import load, read_info
+from featx.pipelines import split_pipeline
+
+__all__ = ["FittedModel", "open_model"]
+
+
+@dataclass(frozen=True, eq=False)
+class FittedModel:
+    """Hold a fitted pipeline in two parts.
+
+    Parameters
+    ----------
+    name : str
+        The file's path, or the estimator's class.
+    extractor : FeatureExtractor
+    head : estimator
+        Fitted on the extractor's features.
+    classes : tuple of str or None
+        Labels as text, in the head's order; None for a regression.
+    info : mapping
+        The record of the fit, such as the columns of its table.
+    """
+
+    name: str
+    extractor: FeatureExtractor
+    head: Any
+    classes: tuple[str, ...] | None
+    info: Mapping[str, Any]
+
+    @property
+    def task(self) -> str:
+        """The task: ``"classification"`` or ``"regression"``."""
+        return "regression" if self.classes is None else "classification"
+
+
+def open_model(model: Any, *, backbone: BackboneArgument | None = None) -> FittedModel:
+    """Open a fitted pipeline.
+
+    Parameters
+    ----------
+    model : estimator, FitResult, FittedModel, str or path
+        A pipeline that begins with a `FeatureExtractor`, or a search or meta-estimator over
+        one, or a file of it.
+    backbone : str, path, list of them, or None, default=None
+        Location of a file's backbone, as for `featx.load`.
+
+    Returns
+    -------
+    FittedModel
+
+    Raises
+    ------
+    PipelineFileError
+        If the file cannot be loaded, or its pipeline does not predict from images.
+    InputError
+        If the estimator does not predict from images.
+    """
+    if isinstance(model, FittedModel):
+        return model
+    if isinstance(model, FitResult):
+        return _split(type(model).__name__, model.pipeline, model.info)
+    if not isinstance(model, (str, os.PathLike)):
+        return _split(type(model).__name__, model, {})
+    info = read_info(model)["info"]
+    pipeline = load(model, backbone=backbone)
+    try:
+        return _split(os.fspath(model), pipeline, info)
+    except InputError as error:
+        raise PipelineFileError(str(error)) from None
+
+
+def _split(name: str, pipeline: Any, info: Mapping[str, Any]) -> FittedModel:
+    try:
+        extractor, head = split_pipeline(pipeline)
+    except InputError as error:
+        raise InputError(f"{name}: {error}") from None
+    if not hasattr(head, "predict"):
+        raise InputError(f"{name}: a pipeline without a classifier or regressor; `transform` returns its features")
+    classes = tuple(map(str, head.classes_)) if hasattr(head, "classes_") else None
+    return FittedModel(name, extractor, head, classes, info)

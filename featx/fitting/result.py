@@ -1,0 +1,231 @@
+"""The result of `featx.fit`: a pipeline, its estimated quality, and remarks on the images."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.base import clone
+from sklearn.pipeline import Pipeline
+
+from featx._results import format_html, format_metric, make_frame, to_plain
+from featx.errors import Failure
+from featx.persistence.archive import read_info, save
+from featx.report.card import make_card, write_card
+from featx.report.metrics import describe_score
+from featx.report.snippets import use_saved
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["DuplicateGroup", "FitResult", "Score", "describe_target"]
+
+#: Names of a list that a notebook shows.
+_MAX_NAMES = 5
+
+
+@dataclass(frozen=True)
+class Score:
+    """A metric on left-out images, with its 95 % interval.
+
+    Parameters
+    ----------
+    how : str
+        The images that it was measured on.
+    metric : {"accuracy", "mae"}
+    value : float
+    low, high : float or None
+        Ends of the interval; None for a regression on a single image.
+    values : dict of str to float
+        Every metric: ``accuracy``, or ``mae``, ``mape`` (if no target is 0) and ``r2``.
+    """
+
+    how: str
+    metric: str
+    value: float
+    low: float | None
+    high: float | None
+    values: Mapping[str, float]
+
+    @classmethod
+    def of(cls, facts: Mapping[str, Any]) -> Score:
+        """Take the values that `featx.report.metrics.score` returns."""
+        metric, value = next(iter(facts["values"].items()))
+        low, high = facts["intervals"].get(metric, (None, None))
+        return cls(facts["how"], metric, value, low, high, dict(facts["values"]))
+
+    def facts(self) -> dict[str, Any]:
+        """Return the score as a file stores it: ``how``, ``values`` and ``intervals``."""
+        intervals = {} if self.low is None else {self.metric: [self.low, self.high]}
+        return {"how": self.how, "values": dict(self.values), "intervals": intervals}
+
+    def __str__(self) -> str:
+        return describe_score(self.facts())
+
+
+@dataclass(frozen=True)
+class DuplicateGroup:
+    """Images that look nearly the same.
+
+    Parameters
+    ----------
+    names : tuple of str
+    labels : tuple
+        Label of each.
+    """
+
+    names: tuple[str, ...]
+    labels: tuple[Any, ...]
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class FitResult:
+    """The result of `featx.fit`.
+
+    Parameters
+    ----------
+    pipeline : sklearn.pipeline.Pipeline
+        The extractor and the head, fitted on every labelled image.
+    task : {"classification", "regression"}
+    classes : tuple or None
+        Labels in the head's order; None for a regression.
+    head : str
+        Key of `featx.heads.HEADS`.
+    n_images : int
+        Images that the head was fitted on.
+    n_unlabelled : int
+        Images without a label.
+    score : Score or None
+        Estimate on left-out images; None if there is none, and then `notes` says why unless
+        it was switched off.
+    duplicates : tuple of DuplicateGroup
+        Near-duplicates, those with different labels first.
+    to_label : tuple of str
+        Images without a label, the least certain prediction first; empty for heads without
+        probabilities. At most 2,000 images are considered.
+    failures : tuple of Failure
+        Images that could not be read, with their position in the inputs.
+    notes : tuple of str
+        Remarks on the source, the choice of head and the estimate.
+    info : dict
+        The record that `save` stores: task, columns, counts and score.
+    device : str or None
+        Device that embedded the images; None if their embeddings came from a dataset.
+    reason : str
+        Why a search chose these features and this head; empty without a search.
+
+    Examples
+    --------
+    >>> import featx
+    >>> X, y = featx.samples.load_fashion_mnist("test")
+    >>> extractor = featx.FeatureExtractor(layer="stem")
+    >>> result = featx.fit(X[::5], y[::5], head="ridge", extractor=extractor, estimate=False)
+    >>> result
+    FitResult(ridge on efficientnet_lite0, 60 images, 10 classes)
+    >>> result.save("clothes.featx")
+    >>> (featx.load("clothes.featx").predict(X[:9]) == result.pipeline.predict(X[:9])).all()
+    np.True_
+    """
+
+    pipeline: Pipeline
+    task: str
+    classes: tuple[Any, ...] | None
+    head: str
+    n_images: int
+    n_unlabelled: int
+    score: Score | None
+    duplicates: tuple[DuplicateGroup, ...]
+    to_label: tuple[str, ...]
+    failures: tuple[Failure, ...]
+    notes: tuple[str, ...]
+    info: dict[str, Any]
+    device: str | None = None
+    reason: str = ""
+
+    def save(self, path: str | os.PathLike[str], *, embed_backbone: bool = False) -> None:
+        """Write the pipeline, and its model card ``PATH.md`` beside it.
+
+        The cache and the progress bar belong to this machine and are not saved.
+
+        Parameters
+        ----------
+        path : str or path
+            By custom it ends in ``.featx``.
+        embed_backbone : bool, default=False
+            Store the backbone in the file, for machines that do not have it.
+        """
+        path = os.fspath(path)
+        extractor = clone(self.pipeline[0]).set_params(cache=False, progress=False).fit(None)
+        pipeline = Pipeline([("features", extractor), ("head", self.pipeline[-1])])
+        save(pipeline, path, embed_backbone=embed_backbone, info=self.info)
+        name, saved = os.path.basename(path), read_info(path)
+        write_card(path, make_card(name, saved, use_saved(name, saved)))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything but the pipeline as dicts, lists, strings and numbers."""
+        names = ("task", "classes", "head", "n_images", "n_unlabelled", "score", "duplicates", "to_label")
+        return {name: to_plain(getattr(self, name)) for name in (*names, "failures", "notes", "info")}
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return the near-duplicates as a pandas DataFrame: ``group``, ``name`` and ``label``."""
+        groups = enumerate(self.duplicates)
+        rows = [(i, *pair) for i, group in groups for pair in zip(group.names, group.labels, strict=True)]
+        return make_frame({name: [row[i] for row in rows] for i, name in enumerate(("group", "name", "label"))})
+
+    def __repr__(self) -> str:
+        target = f"{len(self.classes)} classes" if self.classes is not None else describe_target(self.info)
+        score = "" if self.score is None else f", {self.score.metric} {format_metric(self.score.value)}"
+        return f"FitResult({self.head} on {self._backbone}, {self.n_images} images, {target}{score})"
+
+    def __str__(self) -> str:
+        where = f" ({self.device}), {self.n_images} images" if self.device else f", {self.n_images} embeddings"
+        lines = [f"{self.head} on {self._backbone}{where}, {describe_target(self.info)}"]
+        lines += [f"  chosen: {self.reason}"] if self.reason else []
+        lines += [f"  {self.score}"] if self.score else []
+        return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        rows = [] if self.score is None else [{"metric": name, "value": v} for name, v in self.score.values.items()]
+        if rows and self.score is not None and self.score.low is not None:
+            rows[0]["95 % interval"] = f"{format_metric(self.score.low)} to {format_metric(self.score.high)}"
+        notes = [str(self).split("\n")[0], *([self.score.how] if self.score else []), *self.notes]
+        if self.duplicates:
+            shown = "; ".join(" = ".join(group.names[:_MAX_NAMES]) for group in self.duplicates[:_MAX_NAMES])
+            notes.append(f"{len(self.duplicates)} groups of near-duplicates: {shown}")
+        if self.to_label:
+            notes.append(f"label first: {', '.join(self.to_label[:_MAX_NAMES])}")
+        if self.failures:
+            notes.append(f"{len(self.failures)} images could not be read, the first: {self.failures[0]}")
+        return format_html("FitResult", rows, notes)
+
+    @property
+    def _backbone(self) -> Any:
+        return self.pipeline[0].backbone
+
+
+def count_target(task: str, y: npt.NDArray[Any]) -> dict[str, Any]:
+    """Count classes, or summarise numbers, for the record in a file."""
+    if task == "classification":
+        return {"counts": {str(label): n for label, n in sorted(Counter(y.tolist()).items())}}
+    return {"target": {"min": float(min(y)), "median": float(np.median(y)), "max": float(max(y))}}
+
+
+def describe_target(info: Mapping[str, Any]) -> str:
+    """Describe classes with their counts, or the range of a target, in a few words.
+
+    Examples
+    --------
+    >>> from featx.fitting.result import describe_target
+    >>> describe_target({"counts": {"ants": 122, "bees": 121}})
+    '2 classes (ants 122, bees 121)'
+    """
+    if target := info.get("target"):
+        return f"target {format_metric(target['min'])} to {format_metric(target['max'])}"
+    counts = info["counts"]
+    first = ", ".join(f"{label} {n}" for label, n in list(counts.items())[:10])
+    return f"{len(counts)} classes ({first}{', ...' if len(counts) > 10 else ''})"
