@@ -1,4 +1,4 @@
-"""Pretrained convolutional networks as scikit-learn transformers."""
+"""Pretrained backbones as scikit-learn transformers, on ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -26,7 +26,20 @@ from featx.errors import (
 )
 
 if TYPE_CHECKING:
-    from featx import dataset, heads, samples
+    from featx import (
+        backbones,
+        cache,
+        dataset,
+        deploy,
+        heads,
+        out_of_core,
+        recipes,
+        samples,
+        selection,
+        serve,
+        sources,
+    )
+    from featx._events import Events, ProgressBar
     from featx.extractor import Embedded, FeatureExtractor
     from featx.fitting import (
         Evaluation,
@@ -39,69 +52,90 @@ if TYPE_CHECKING:
         predict,
     )
     from featx.heads import make_head
-    from featx.persistence.archive import load, read_info, save
+    from featx.inference.timing import Profile
+    from featx.persistence import load, read_info, save
+    from featx.sources import load_folder
 
 __all__ = [
+    # images to features
+    "FeatureExtractor",
+    "Embedded",
+    "load_folder",
+    # labelled images to a fitted pipeline, and its answers
+    "fit",
+    "FitResult",
+    "evaluate",
+    "Evaluation",
+    "predict",
+    "Predictions",
+    "compare_pipelines",
+    "PairedEvaluation",
+    "make_head",
+    # files
+    "save",
+    "load",
+    "read_info",
+    # progress
+    "Events",
+    "ProgressBar",
+    "Profile",
+    # modules
+    "backbones",
+    "cache",
+    "dataset",
+    "deploy",
+    "heads",
+    "out_of_core",
+    "recipes",
+    "samples",
+    "selection",
+    "serve",
+    "sources",
+    # errors
     "BackboneError",
     "DatasetError",
     "DeviceError",
-    "Embedded",
-    "Evaluation",
     "ExportError",
     "FailedImagesWarning",
     "Failure",
-    "FeatureExtractor",
     "FeaturesChangedError",
     "FeatxError",
-    "FitResult",
+    "ImageError",
     "InputError",
     "MissingDependencyError",
     "OutOfMemoryError",
-    "ImageError",
-    "PairedEvaluation",
     "PipelineFileError",
-    "Predictions",
     "SourceError",
     "UntrustedTypeError",
-    "compare_pipelines",
-    "dataset",
-    "deploy",
-    "evaluate",
-    "fit",
-    "heads",
-    "load",
-    "make_head",
-    "predict",
-    "read_info",
-    "samples",
-    "save",
-    "selection",
-    "serve",
 ]
 
 # onnxruntime 1.29 and newer report which models run, and leave files in the temporary and the cache folder,
-# unless this is set before its import. Whoever wants that sets it to 0.
+# unless this is set before its import. Set it to 0 to allow the reports.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
-#: What waits until it is asked for: importing featx is quick, and neither NumPy nor scikit-learn is imported yet.
-_LATER = {
-    **{name: f"featx.{name}" for name in ("dataset", "deploy", "heads", "samples", "selection", "serve")},
-    "Embedded": "featx.extractor",
-    "FeatureExtractor": "featx.extractor",
-    **dict.fromkeys(("Evaluation", "FitResult", "PairedEvaluation", "Predictions"), "featx.fitting"),
-    **dict.fromkeys(("compare_pipelines", "evaluate", "fit", "predict"), "featx.fitting"),
+_MODULES = (
+    *("backbones", "cache", "dataset", "deploy", "heads", "out_of_core", "recipes"),
+    *("samples", "selection", "serve", "sources"),
+)
+#: Names that are imported on first use: importing featx imports neither NumPy nor scikit-learn.
+_LAZY = {
+    **{name: f"featx.{name}" for name in _MODULES},
+    **dict.fromkeys(("Events", "ProgressBar"), "featx._events"),
+    **dict.fromkeys(("Embedded", "FeatureExtractor"), "featx.extractor"),
+    **dict.fromkeys(("fit", "FitResult", "evaluate", "Evaluation"), "featx.fitting"),
+    **dict.fromkeys(("predict", "Predictions", "compare_pipelines", "PairedEvaluation"), "featx.fitting"),
     "make_head": "featx.heads",
-    "load": "featx.persistence.archive",
-    "read_info": "featx.persistence.archive",
-    "save": "featx.persistence.archive",
+    "Profile": "featx.inference.timing",
+    **dict.fromkeys(("load", "read_info", "save"), "featx.persistence"),
+    "load_folder": "featx.sources",
 }
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _LATER:
+    if name not in _LAZY:
         raise AttributeError(f"module 'featx' has no attribute {name!r}")
-    module = importlib.import_module(_LATER[name])
-    return module if module.__name__ == f"featx.{name}" else getattr(module, name)
+    module = importlib.import_module(_LAZY[name])
+    return module if name in _MODULES else getattr(module, name)
 
 
 def __dir__() -> list[str]:

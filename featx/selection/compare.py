@@ -23,7 +23,7 @@ from featx.selection.racing import Racing
 from featx.selection.result import Comparison, explain, mark_front
 from featx.selection.target import encode_target
 from featx.selection.timing import Timing
-from featx.sources import Listing, list_images
+from featx.sources import Listing, is_dataset, list_images
 from featx.sources.labels import leave_out_unlabelled, read_target
 
 __all__ = ["compare", "compare_grid", "list_labelled_images"]
@@ -234,9 +234,7 @@ def list_labelled_images(
     SourceError
         If the source cannot be listed, has no labels, or holds embeddings.
     """
-    from featx.dataset.manifest import MANIFEST  # here, because most comparisons need no dataset
-
-    if isinstance(source, (str, os.PathLike)) and os.path.isfile(os.path.join(source, MANIFEST)):
+    if isinstance(source, (str, os.PathLike)) and is_dataset(source):
         raise SourceError(
             f"{os.fspath(source)}: a dataset of embeddings; its features are fixed, so there is nothing to compare. "
             "Pass the images that it was made from"

@@ -19,18 +19,27 @@ ROOT = Path(__file__).parents[2]
 MODULES = [module.name for module in pkgutil.walk_packages(featx.__path__, "featx.") if "__main__" not in module.name]
 
 
-def test_all_holds_every_public_name_and_nothing_else():
-    public = {
-        name
-        for name, value in vars(featx).items()
-        if not name.startswith("_") and not (inspect.ismodule(value) and name not in ("heads", "samples"))
+def test_all_is_complete():
+    eager = {name for name, value in vars(featx).items() if not (name.startswith("_") or inspect.ismodule(value))} - {
+        "annotations",
+        "TYPE_CHECKING",
+        "Any",
     }
-    public -= {"annotations", "TYPE_CHECKING", "Any"}
-    assert public | set(featx._LATER) == set(featx.__all__)
+    assert eager | set(featx._LAZY) == set(featx.__all__)
+    assert len(featx.__all__) == len(set(featx.__all__))
     assert set(featx.__all__) <= set(dir(featx))
     assert all(getattr(featx, name) is not None for name in featx.__all__)
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         featx.nothing  # noqa: B018
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in MODULES if not any(part.startswith("_") for part in name.split(".")[1:])]
+)
+def test_the_names_that_a_module_exports_are_there(name):
+    module = importlib.import_module(name)
+    exported = getattr(module, "__all__", [])
+    assert [one for one in exported if not hasattr(module, one)] == []
 
 
 def test_heads_wait_until_they_are_asked_for():
