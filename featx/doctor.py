@@ -228,7 +228,7 @@ def _folders() -> Iterable[Finding]:
 
 def _extras() -> Iterable[Finding]:
     needed = {
-        **{"plot": "matplotlib", "parquet": "pyarrow", "lance": "pylance", "hub": "huggingface_hub"},
+        **{"plot": "matplotlib", "parquet": "pyarrow", "hub": "huggingface_hub"},
         **{"deploy": "skl2onnx", "serve": "uvicorn", "export": "timm"},
     }
     missing = [extra for extra, package in needed.items() if not _version(package)]

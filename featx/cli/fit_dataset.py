@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from sklearn.pipeline import Pipeline
+from tqdm import tqdm
 
 from featx import dataset
 from featx._memory import available_memory
@@ -26,7 +27,6 @@ from featx.cli.fit import (
     sees_content,
 )
 from featx.cli.options import note
-from featx.cli.progress import format_bytes
 from featx.dataset.manifest import MANIFEST
 from featx.errors import InputError
 from featx.heads import HEADS, learns_in_parts, make_head, sgd_candidates
@@ -163,8 +163,8 @@ def _too_little_memory(n_rows: int, n_features: int) -> str:
     if available is None or needed <= available:
         return ""
     return (
-        f"{n_rows} rows of {n_features} features take up to {format_bytes(needed)} to fit in memory, "
-        f"and {format_bytes(available)} are to be had"
+        f"{n_rows} rows of {n_features} features take up to {tqdm.format_sizeof(needed, 'B')} to fit in memory, "
+        f"and {tqdm.format_sizeof(available, 'B')} are to be had"
     )
 
 
