@@ -25,7 +25,7 @@ from featx.extractor import FeatureExtractor
 
 __all__ = ["Batch", "Dataset", "DatasetInfo", "RowInfo", "open_dataset"]
 
-_MAX_OPEN_SHARDS = 64
+_MAX_OPEN_SHARDS = 256  # more than the 100 shards of most datasets: shuffled batches open each shard once
 
 
 class Batch(NamedTuple):
@@ -440,20 +440,25 @@ class Dataset:
     @cached_property
     def _shards(self) -> list[tuple[Path, npt.NDArray[np.intp] | None]]:
         """Shards, and the rows of each that belong to the dataset; None for all rows."""
-        shards: list[tuple[Path, npt.NDArray[np.intp] | None]] = []
+        return [(path, rows) for path, rows, _ in self._selections]
+
+    @cached_property
+    def _ends(self) -> npt.NDArray[np.intp]:
+        """Number of rows up to the end of each shard."""
+        return np.cumsum([n for _, _, n in self._selections], dtype=np.intp)
+
+    @cached_property
+    def _selections(self) -> list[tuple[Path, npt.NDArray[np.intp] | None, int]]:
+        """Shards, the rows of each that belong to the dataset (None for all rows), and their number."""
+        selections: list[tuple[Path, npt.NDArray[np.intp] | None, int]] = []
         for number, path in self._current.shards.items():
             mask, counts = self._current.mask(number), read_counts(path)
             if counts["failed"]:
                 ok = np.asarray(read_columns(path, ["status"])["status"].to_numpy(zero_copy_only=False)) == "ok"
                 mask = ok if mask is None else mask & ok
-            shards.append((path, None if mask is None else np.flatnonzero(mask)))
-        return shards
-
-    @cached_property
-    def _ends(self) -> npt.NDArray[np.intp]:
-        """Number of rows up to the end of each shard."""
-        sizes = [read_counts(path)["ok"] if rows is None else len(rows) for path, rows in self._shards]
-        return np.cumsum(sizes, dtype=np.intp)
+            rows = None if mask is None else np.flatnonzero(mask)
+            selections.append((path, rows, counts["ok"] if rows is None else len(rows)))
+        return selections
 
     def _column(self, name: str) -> npt.NDArray[np.object_]:
         pyarrow = import_optional("pyarrow", "parquet")

@@ -1,6 +1,7 @@
 """A dataset opens for scikit-learn, and as it is in the programs that people have."""
 
 import importlib
+import json
 import os
 import shutil
 
@@ -80,6 +81,26 @@ def test_take_is_indexing(vectors, expected):
             vectors.take(wanted)
     with pytest.raises(featx.InputError, match="size=0: expected an integer of at least 1"):
         next(vectors.batches(0))
+
+
+def test_a_sample_is_random_rows_in_order(vectors, expected):
+    sample = vectors.sample(5, random_state=1)
+    rows = [vectors.keys.tolist().index(key) for key in sample.keys]
+    assert rows == sorted(set(rows))
+    np.testing.assert_array_equal(sample.X, expected[rows])
+    assert sample.y.tolist() == vectors.y[rows].tolist()
+    assert sample.keys.tolist() == vectors.sample(5, random_state=1).keys.tolist()
+    assert sample.keys.tolist() != vectors.sample(5, random_state=2).keys.tolist()
+    assert len(vectors.sample(1000).X) == 20
+
+
+def test_info_counts_rows_shards_and_bytes(vectors):
+    info = vectors.info()
+    assert (info.n_images, info.n_ok, info.n_failed, info.n_shards, info.n_planned_shards) == (21, 20, 1, 3, 3)
+    assert info.n_bytes == sum(path.stat().st_size for path in vectors.folder.glob("part-*"))
+    assert repr(info) == "DatasetInfo('vectors', n_images=21, n_ok=20, n_failed=1)"
+    assert str(info).startswith("vectors: 21 images, 20 ok, 1 failed\n")
+    assert json.loads(json.dumps(info.to_dict()))["generations"][0]["n_images"] == 21
 
 
 def test_scikit_learn_takes_it(vectors, tree, tmp_path):

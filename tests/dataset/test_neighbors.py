@@ -16,6 +16,22 @@ from featx.selection import group_duplicates
 from tests.dataset.dataset_tools import write_dataset
 
 
+class RecordedEvents(dataset.Events):
+    """Keep name, total, unit and count of each task."""
+
+    def __init__(self):
+        self.tasks = []
+
+    def begin(self, task, total, done=0, *, unit="image"):
+        self.current, self.n = (task, total, unit), done
+
+    def advance(self, n=1, *, n_failed=0, n_bytes=0):
+        self.n += n
+
+    def end(self):
+        self.tasks.append((*self.current, self.n))
+
+
 @pytest.fixture(params=["float32", "float16", "npy"])
 def vectors(tree, extractor, request):
     """Three shards with a bad image, and a later generation in the place of an image."""
@@ -60,6 +76,19 @@ def test_an_image_is_its_own_nearest_and_can_be_left_out(vectors):
     assert [[one.row for one in nearest[1:]] for nearest in found] == [[one.row for one in n] for n in left_out]
     (all_others,) = dataset.find_neighbors(vectors, vectors.take([5]), 20, left_out=[5])
     assert len(all_others) == 19
+
+
+def test_searches_report_their_progress(vectors):
+    events = RecordedEvents()
+    dataset.find_neighbors(vectors, vectors.X[:1], 1, events=events)
+    dataset.find_duplicates(vectors, events=events)
+    assert events.tasks == [("neighbors", 20, "image", 20), ("duplicates", 210, "pair", 210)]
+
+
+def test_a_neighbor_is_shown_short_and_becomes_a_dict(vectors):
+    ((nearest,),) = dataset.find_neighbors(vectors, vectors.X[5:6], 1)
+    assert repr(nearest) == f"Neighbor({nearest.key!r}, label='bag', similarity=1.0000)"
+    assert nearest.to_dict() == {"row": 5, "key": nearest.key, "label": "bag", "similarity": 1.0}
 
 
 def test_keys_that_are_not_there_are_named_with_the_reason(vectors):
