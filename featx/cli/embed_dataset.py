@@ -126,8 +126,8 @@ def _noting_kept_shards(folder: str) -> Iterator[None]:
 def _check_readable(folder: str, n_images: int) -> None:
     """Raise DatasetError if no image of a dataset could ever be read."""
     opened = dataset.open(folder)
-    if not any(counts["ok"] for counts in opened.manifest.counts if counts):
-        first = next(opened.failures())
+    n_ok = sum(counts["ok"] for counts in opened.manifest.counts if counts)
+    if not n_ok and (first := next(opened.failures(), None)):
         raise DatasetError(
             f"{folder}: none of {n_images} images could be read; the first: {first.source}: {first.reason}"
             if n_images > 1
