@@ -14,9 +14,10 @@ from pathlib import Path
 import numpy as np
 
 from featx import FeatureExtractor, dataset
+from featx.dataset.formats import FORMATS
 from featx.dataset.manifest import Features, Manifest, current_versions, write_manifest
 from featx.dataset.plan import Generation
-from featx.dataset.shards import Block, shard_path, write_shard
+from featx.dataset.shards import Block, shard_path
 from featx.similarity import NearestRows, unit_rows
 
 SHARD, BLOCK, K = 10_000, 4096, 10
@@ -32,7 +33,8 @@ def make(folder, n, dtype):
         size = min(SHARD, n - start)
         X = rng.standard_normal((size, features.n_features), dtype=np.float32) + centres[rng.integers(0, 1000, size)]
         rows = [(f"{i:07d}.jpg", f"{i % 1000}", 224, 224, None, "ok", None) for i in range(start, start + size)]
-        write_shard(shard_path(folder, start // SHARD), Block.of(rows, np.maximum(X, 0).astype(dtype)), {})
+        block = Block.of(rows, np.maximum(X, 0).astype(dtype))
+        FORMATS["parquet"].write(shard_path(folder, start // SHARD), block, {})
     planned = Generation(0, n, 0, SHARD, 0, ["made up"], current_versions())
     write_manifest(folder, Manifest(features, [planned], [{"ok": n, "failed": 0}]))
 

@@ -63,8 +63,11 @@ class ProgressBar(Events):
         """Open a bar."""
         from tqdm.auto import tqdm  # a widget in notebooks, and its import takes time
 
-        self.end()
-        self._bar = tqdm(total=total, initial=done, desc=task, unit=unit, delay=self.min_seconds, leave=False)
+        self._close_bar()
+        self._bar = tqdm(
+            **{"total": total, "initial": done, "desc": task, "unit": unit},
+            **{"unit_scale": (total or 0) >= 10**6, "delay": self.min_seconds, "leave": False},
+        )
 
     def advance(self, n: int = 1, *, n_failed: int = 0, n_bytes: int = 0) -> None:
         """Move the bar."""
@@ -73,13 +76,16 @@ class ProgressBar(Events):
 
     def end(self) -> None:
         """Close the bar."""
+        self._close_bar()
+
+    def _close_bar(self) -> None:
         if self._bar is not None:
             self._bar.close()
             self._bar = None
 
     def __del__(self) -> None:
         with suppress(Exception):
-            self.end()
+            self._close_bar()
 
 
 class _Combined(Events):

@@ -1,8 +1,9 @@
-"""How alike rows of features are: their cosines, and groups of rows that are nearly the same.
+"""Compute cosines of feature rows, find nearest rows, and group near-duplicates.
 
-Cosines are one product of matrices, which NumPy's BLAS does. For ten neighbours among a million rows
-it was compared with scikit-learn's, usearch's and faiss's exact searches (``benchmarks/neighbors.py``):
-none saves enough, for one query and for many, to be one more thing to install.
+Cosines are a matrix product, which NumPy's BLAS computes. For ten neighbors among a million rows
+it was compared with the exact searches of scikit-learn, usearch and faiss
+(``benchmarks/neighbors.py``): none is so much faster, for one query or for many, that it is worth
+another dependency.
 """
 
 from __future__ import annotations
@@ -17,25 +18,33 @@ from scipy.sparse.csgraph import connected_components
 
 from featx.errors import InputError
 
-__all__ = ["ROUNDING", "SAME", "Groups", "NearestRows", "check_threshold", "cosine_rows", "unit_rows"]
+__all__ = [
+    "ROUNDING",
+    "SAME",
+    "Groups",
+    "NearestRows",
+    "check_threshold",
+    "cosine_rows",
+    "unit_rows",
+]
 
-#: Cosine from which two rows of pooled features count as the same image. With the bundled
-#: backbone, whole images: halves of a size, mirrored, brighter, closely cropped or strongly compressed
-#: copies of photographs have 0.93 to 0.99; other photographs of the same class at most 0.86.
+#: Minimum cosine between the pooled features of near-duplicates. With the bundled backbone and whole
+#: images, copies of photographs at half the size, mirrored, brighter, closely cropped or strongly
+#: compressed have 0.93 to 0.99; other photographs of the same class have at most 0.86.
 SAME = 0.93
-#: Of a product of many float32.
+#: Rounding error of a sum of many float32 products.
 ROUNDING = 1e-5
-_PAIRS = 1_000_000  # that are held
+_MAX_PENDING_PAIRS = 1_000_000
 
 
 def check_threshold(threshold: float) -> None:
-    """Raise InputError for what is no cosine of near-duplicates."""
+    """Raise InputError if a threshold is not a cosine that near-duplicates can have."""
     if not isinstance(threshold, (int, float, np.number)) or not 0 < threshold <= 1:
-        raise InputError(f"threshold={threshold!r}: expected a cosine above 0, at most 1")
+        raise InputError(f"threshold={threshold!r}: expected a cosine above 0 and at most 1")
 
 
 def unit_rows(rows: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Scale rows to unit length; a row of zeros stays one.
+    """Scale rows to unit length; rows of zeros are left alone.
 
     Examples
     --------
@@ -45,25 +54,25 @@ def unit_rows(rows: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
            [0. , 0. ],
            [0.6, 0.8]], dtype=float32)
     """
-    rows, lengths = _measure(rows)
+    rows, lengths = _compute_lengths(rows)
     return np.asarray(rows / lengths[:, None], np.float32)
 
 
 def cosine_rows(a: npt.ArrayLike, b: npt.ArrayLike) -> npt.NDArray[np.float64]:
-    """Give the cosine between each row and its counterpart; zeros agree with zeros alone.
+    """Return the cosine between each row of ``a`` and the same row of ``b``; two rows of zeros have 1.
 
     Examples
     --------
     >>> cosine_rows([[3, 4], [0, 0], [0, 0]], [[6, 8], [0, 0], [0, 1]]).round(6)
     array([1., 1., 0.])
     """
-    one, other = np.asarray(a, np.float64), np.asarray(b, np.float64)
-    norms = np.linalg.norm(one, axis=1) * np.linalg.norm(other, axis=1)
-    return np.asarray(np.where(norms > 0, (one * other).sum(1) / np.maximum(norms, 1e-30), (one == other).all(1)))
+    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
+    return np.asarray(np.where(norms > 0, (a * b).sum(1) / np.maximum(norms, 1e-30), (a == b).all(1)))
 
 
-def _measure(rows: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    """Give rows and their lengths; rows whose squares a float32 cannot hold are scaled first."""
+def _compute_lengths(rows: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """Return rows and their lengths; scale rows first if a float32 cannot hold their squares."""
     with np.errstate(over="ignore", under="ignore"):
         squares = np.einsum("ij,ij->i", rows, rows)
     if not np.all((squares > 1e-20) & (squares < 1e30)):
@@ -73,25 +82,25 @@ def _measure(rows: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.float32], np
 
 
 class NearestRows:
-    """The rows nearest to some queries, of blocks of rows that come one after the other.
+    """Find the nearest rows of each query, in blocks of rows that come one after the other.
 
-    Of rows that are equally near, the earlier ones are taken.
+    Among rows of equal similarity, the first are taken.
 
     Parameters
     ----------
     queries : ndarray of float32, shape (n_queries, n_features)
-        Of any length but zero.
+        Query vectors of any length but zero.
     n : int
-        How many rows for each.
+        Number of rows per query.
     left_out : sequence of int or None
-        For each query one row that does not count; -1 is none.
+        For each query the number of a row to leave out, or -1.
 
     Attributes
     ----------
     similarities : ndarray of float32, shape (n_queries, at most n)
-        Cosines, falling.
+        Cosines in descending order.
     rows : ndarray of int, shape (n_queries, at most n)
-        Numbers of rows.
+        Row numbers.
 
     Examples
     --------
@@ -112,25 +121,27 @@ class NearestRows:
         self.rows = np.empty((len(queries), 0), np.int64)
 
     def add(self, first: int, block: npt.NDArray[np.float32]) -> None:
-        """Look at a block of rows, the first of which has this number."""
-        block, lengths = _measure(block)
+        """Compare a block of rows; ``first`` is the number of its first row."""
+        block, lengths = _compute_lengths(block)
         cosines = np.clip((block @ self._queries.T).T / lengths, -1, 1)
-        here = self._left_out - first
-        inside = np.flatnonzero((here >= 0) & (here < len(block)))
-        cosines[inside, here[inside]] = -np.inf
+        left_out = self._left_out - first
+        in_block = np.flatnonzero((left_out >= 0) & (left_out < len(block)))
+        cosines[in_block, left_out[in_block]] = -np.inf
         if self.rows.shape[1] < self.n:
             self.similarities, self.rows = self._join(np.arange(len(cosines)), first, cosines)
             return
-        better = np.flatnonzero((cosines > self.similarities[:, -1:]).any(axis=1))  # most have all that they need
+        better = np.flatnonzero(
+            (cosines > self.similarities[:, -1:]).any(axis=1)
+        )  # seldom many, after the first blocks
         if len(better):
             self.similarities[better], self.rows[better] = self._join(better, first, cosines[better])
 
     def _join(
         self, queries: npt.NDArray[np.intp], first: int, cosines: npt.NDArray[np.float32]
     ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
-        """Take the nearest of those that some queries have and of a block's."""
+        """Return the nearest rows of queries, from those found so far and those of a block."""
         if cosines.shape[1] > self.n:
-            chosen = _largest(cosines, self.n)
+            chosen = _find_largest(cosines, self.n)
             cosines = np.take_along_axis(cosines, chosen, 1)
         else:
             chosen = np.broadcast_to(np.arange(cosines.shape[1]), cosines.shape)
@@ -140,23 +151,23 @@ class NearestRows:
         return np.take_along_axis(similarities, order, 1), np.take_along_axis(rows, order, 1)
 
 
-def _largest(cosines: npt.NDArray[np.float32], n: int) -> npt.NDArray[np.intp]:
-    """Give the places of the n largest of each row, in rising order; of equal ones the first."""
-    least = np.partition(cosines, -n, axis=1)[:, -n]
+def _find_largest(cosines: npt.NDArray[np.float32], n: int) -> npt.NDArray[np.intp]:
+    """Return the places of the n largest values of each row, in ascending order; the first of equal values."""
+    smallest = np.partition(cosines, -n, axis=1)[:, -n]
     chosen = np.empty((len(cosines), n), np.intp)
     for i, row in enumerate(cosines):
-        above = np.flatnonzero(row > least[i])
-        chosen[i] = np.sort(np.concatenate([above, np.flatnonzero(row == least[i])[: n - len(above)]]))
+        above = np.flatnonzero(row > smallest[i])
+        chosen[i] = np.sort(np.concatenate([above, np.flatnonzero(row == smallest[i])[: n - len(above)]]))
     return chosen
 
 
 class Groups:
-    """Rows that are joined in pairs, as groups.
+    """Collect pairs of rows into groups: connected components.
 
     Parameters
     ----------
     n : int
-        How many rows.
+        Number of rows.
 
     Examples
     --------
@@ -171,22 +182,22 @@ class Groups:
         self._groups = np.arange(n)
         self._pairs: list[npt.NDArray[Any]] = []
 
-    def join(self, one: npt.ArrayLike, other: npt.ArrayLike) -> None:
-        """Put each of some rows into a group with another one."""
-        if np.size(one):
-            self._pairs.append(np.stack([np.asarray(one), np.asarray(other)]))
-            if sum(pairs.shape[1] for pairs in self._pairs) > _PAIRS:
-                self._settle()
+    def join(self, a: npt.ArrayLike, b: npt.ArrayLike) -> None:
+        """Join each row of ``a`` with the same element of ``b``."""
+        if np.size(a):
+            self._pairs.append(np.stack([np.asarray(a), np.asarray(b)]))
+            if sum(pairs.shape[1] for pairs in self._pairs) > _MAX_PENDING_PAIRS:
+                self._merge_pairs()
 
     def numbers(self) -> npt.NDArray[np.int_]:
-        """Give the number of each row's group; groups are counted in the order of their first rows."""
-        self._settle()
+        """Return the group number of each row; groups are numbered in the order of their first rows."""
+        self._merge_pairs()
         return self._groups
 
-    def _settle(self) -> None:
+    def _merge_pairs(self) -> None:
         if self._pairs:
-            one, other = self._groups[np.concatenate(self._pairs, axis=1)]
+            a, b = self._groups[np.concatenate(self._pairs, axis=1)]
             n = int(self._groups.max()) + 1
-            graph = coo_array((np.ones(len(one), bool), (one, other)), shape=(n, n))
+            graph = coo_array((np.ones(len(a), bool), (a, b)), shape=(n, n))
             self._groups = connected_components(graph, directed=False)[1].astype(int)[self._groups]
             self._pairs = []

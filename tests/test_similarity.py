@@ -57,7 +57,7 @@ def test_one_row_of_each_query_can_be_left_out(X):
 
 @pytest.mark.parametrize("most", [1, 50, 10_000])
 def test_groups_are_connected_components_however_pairs_come(monkeypatch, most):
-    monkeypatch.setattr(similarity, "_PAIRS", most)
+    monkeypatch.setattr(similarity, "_MAX_PENDING_PAIRS", most)
     one, other = np.random.default_rng(0).integers(0, 300, (2, 200))
     groups = Groups(300)
     for i in range(0, 200, 7):

@@ -1,4 +1,4 @@
-"""Where the workers of a job are: processes here, or a cluster of dask or ray."""
+"""Connect the workers of a job to local processes, or to a cluster of dask or ray."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ __all__ = ["BACKENDS", "open_backend"]
 
 @contextmanager
 def open_backend(name: str | None, address: str | None) -> Iterator[None]:
-    """Make joblib's backend of this name the active one, connected to a cluster.
+    """Activate a backend of joblib, connected to a cluster.
 
     Parameters
     ----------
     name : {"loky", "dask", "ray"} or None
-        None is joblib's own choice.
+        None leaves the choice to joblib.
     address : str or None
-        Of the cluster; None makes one of processes on this machine.
+        Address of the cluster; None starts one on this machine.
     """
     if address and name in (None, "loky"):
-        raise InputError(f"--cluster {address}: belongs to --backend dask or ray")
+        raise InputError(f"--cluster {address}: needs --backend dask or ray")
     if name is None:
         yield
         return
@@ -67,5 +67,5 @@ def _ray(address: str | None) -> Iterator[None]:
         ray.shutdown()
 
 
-#: What joblib runs workers with.
+#: Functions that connect, by the name of joblib's backend.
 BACKENDS = {"loky": _loky, "dask": _dask, "ray": _ray}

@@ -1,17 +1,21 @@
-"""What ``featx embed`` does with a folder as output."""
+"""Run ``featx embed`` with a folder as output: make a dataset, or estimate the work."""
 
 from __future__ import annotations
 
 import argparse
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from tqdm import tqdm
 
 from featx import dataset
 from featx.cli.cluster import BACKENDS, open_backend
 from featx.cli.options import make_extractor, note
-from featx.cli.progress import Progress, format_bytes, format_seconds
+from featx.cli.progress import Progress
+from featx.errors import DatasetError, FeatxError
 
 __all__ = ["add_job", "job_options", "run_job"]
 
@@ -27,81 +31,120 @@ def _part(text: str) -> tuple[int, int]:
 
 
 _OPTIONS: tuple[tuple[str, Callable[[str], Any], str | None, str], ...] = (
-    ("shard-size", int, "N", "images a shard (default: 10000)"),
-    ("check-content", bool, None, "find changed images by content, not size and time"),
+    ("shard-size", int, "N", "images per shard (default: 1%% of the images, 1000 to 10000)"),
+    ("check-content", bool, None, "detect changed images by content instead of size and time"),
     ("retry-failed", bool, None, "try images again that could not be read"),
-    ("max-failures", int, "N", "stop when more images than that cannot be read"),
-    ("dry-run", bool, None, "embed a sample, and say what the rest will take"),
-    ("json-log", str, "FILE", "write what happens as JSON, a line an event; - is standard error"),
-    ("shard", _part, "I/N", "do the I-th part of N, as one of a job array"),
-    ("cluster", str, "ADDRESS", "where the cluster of --backend is (default: one made here)"),
+    ("max-failures", int, "N", "stop if more than N images cannot be read"),
+    ("dry-run", bool, None, "embed a sample, and estimate time and disk space"),
+    ("json-log", str, "FILE", "append each event to FILE as a line of JSON; - is standard error"),
+    ("shard", _part, "I/N", "make part I of N, in a job array"),
+    ("cluster", str, "ADDRESS", "address of the --backend's cluster (default: start one here)"),
 )
 
 
 def add_job(parser: argparse.ArgumentParser) -> None:
-    """Add the options that only a folder as output takes."""
+    """Add the options that need a folder as output."""
     group = parser.add_argument_group("a folder as output")
-    for name, kind, metavar, what in _OPTIONS:
+    for name, kind, metavar, text in _OPTIONS:
         options: dict[str, Any] = {"action": "store_true"} if kind is bool else {"type": kind, "metavar": metavar}
-        group.add_argument(f"--{name}", help=what, **options)
-    group.add_argument("--dtype", choices=dataset.DTYPES, help="how vectors are stored (default: float32)")
-    group.add_argument("--format", choices=dataset.FORMATS, help="where vectors are stored (default: parquet)")
-    group.add_argument("--backend", choices=list(BACKENDS), help="what runs workers (default: loky, processes here)")
+        group.add_argument(f"--{name}", help=text, **options)
+    group.add_argument("--dtype", choices=dataset.DTYPES, help="number type of the vectors (default: float32)")
+    group.add_argument("--format", choices=list(dataset.FORMATS), help="format of the vectors (default: parquet)")
+    group.add_argument("--backend", choices=list(BACKENDS), help="system that runs workers (default: loky, local ones)")
 
 
 def job_options(options: argparse.Namespace) -> list[str]:
-    """Name those of them that were given."""
+    """Return the names of these options that were given."""
     names = [*(name for name, *_ in _OPTIONS), "dtype", "format", "backend"]
-    given = {name: getattr(options, name.replace("-", "_")) for name in names}
-    return [f"--{name}" for name, value in given.items() if value is not None and value is not False]
+    values = {name: getattr(options, name.replace("-", "_")) for name in names}
+    return [f"--{name}" for name, value in values.items() if value is not None and value is not False]
 
 
 def run_job(options: argparse.Namespace) -> None:
-    """Make the dataset, or go on with it."""
+    """Make or continue the dataset, or estimate the work with ``--dry-run``."""
     extractor = make_extractor(options).set_params(progress=False)
-    columns = {"path_column": options.path_column, "target": options.target}
+    common: dict[str, Any] = {
+        "dtype": options.dtype or "float32",
+        "path_column": options.path_column,
+        "target": options.target,
+        "include": getattr(options, "include", None),
+        "exclude": getattr(options, "exclude", None),
+    }
     if options.dry_run:
-        _estimate(options, dataset.estimate(options.source, extractor, dtype=options.dtype or "float32", **columns))
+        _print_estimate(options.output, dataset.estimate(options.source, extractor, **common))
         return
-    with Progress(options.json_log) as progress, open_backend(options.backend, options.cluster):
-        done = dataset.embed(
+    with (
+        Progress(options.json_log) as events,
+        open_backend(options.backend, options.cluster),
+        _noting_kept_shards(options.output),
+    ):
+        summary = dataset.embed(
             options.source,
             options.output,
             extractor,
             shard_size=options.shard_size,
-            dtype=options.dtype or "float32",
             format=options.format,
             check="content" if options.check_content else "stat",
             retry_failed=options.retry_failed,
             max_failures=options.max_failures,
             n_jobs=options.jobs or (-1 if options.backend else 1),
             part=options.shard,
-            events=progress,
-            **columns,
+            events=events,
+            **common,
         )
-    if done.n_failed:
-        note(f"{done.n_failed} images could not be read; featx dataset info {options.output} lists them")
-    if done.n_gone:
-        note(f"{done.n_gone} images of the dataset are no longer in the source; their rows stay")
-    rest = "" if done.complete else "; shards of other parts are missing"
-    replaced = f", {done.n_replaced} of them anew" if done.n_replaced else ""
+    if summary.complete:
+        _check_readable(options.output, summary.n_images)
+    if summary.n_failed:
+        images = "1 image" if summary.n_failed == 1 else f"{summary.n_failed} images"
+        note(f"{images} could not be read; list them with: featx dataset info {options.output}")
+    if summary.n_gone:
+        note(f"{summary.n_gone} images of the dataset are no longer in the source; their rows are kept")
+    rest = "" if summary.complete else "; shards of other parts are missing"
+    replaced = f" ({summary.n_replaced} replacing earlier rows)" if summary.n_replaced else ""
     device = extractor.open_session().device
     print(
-        f"{options.output}: {done.n_images} images, {done.n_embedded} embedded now{replaced}, "
+        f"{options.output}: {summary.n_images} images, {summary.n_embedded} embedded now{replaced}, "
         f"{extractor.backbone} on {device}{rest}"
     )
 
 
-def _estimate(options: argparse.Namespace, found: dataset.Estimate) -> None:
-    there = next(
-        path for path in (Path(options.output).absolute(), *Path(options.output).absolute().parents) if path.exists()
-    )
-    free = shutil.disk_usage(there).free
-    if found.n_bytes > free:
-        note(f"{there}: has {format_bytes(free)} free, and {format_bytes(found.n_bytes)} are needed")
-    failed = f", {found.n_failed} of the {found.n_sampled} tried cannot be read" if found.n_failed else ""
+@contextmanager
+def _noting_kept_shards(folder: str) -> Iterator[None]:
+    """Print the number of finished shards after Ctrl-C."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        try:
+            opened = dataset.open(folder)
+            kept = f"{opened.n_shards} of {opened.n_planned_shards} shards are kept"
+            note(f"{kept}; run the same command to go on")
+        except (FeatxError, OSError):
+            pass  # interrupted before anything was planned
+        raise
+
+
+def _check_readable(folder: str, n_images: int) -> None:
+    """Raise DatasetError if no image of a dataset could ever be read."""
+    opened = dataset.open(folder)
+    n_ok = sum(counts["ok"] for counts in opened.manifest.counts if counts)
+    if not n_ok and (first := next(opened.failures(), None)):
+        raise DatasetError(
+            f"{folder}: none of {n_images} images could be read; the first: {first.source}: {first.reason}"
+            if n_images > 1
+            else f"{folder}: the only image could not be read: {first.source}: {first.reason}"
+        )
+
+
+def _print_estimate(folder: str, result: dataset.Estimate) -> None:
+    output = Path(folder).absolute()
+    existing = next(path for path in (output, *output.parents) if path.exists())
+    free = shutil.disk_usage(existing).free
+    needed = tqdm.format_sizeof(result.n_bytes, "B")
+    if result.n_bytes > free:
+        note(f"{existing}: {needed} are needed, but only {tqdm.format_sizeof(free, 'B')} are free")
+    failed = f"; {result.n_failed} of {result.n_sampled} sampled images cannot be read" if result.n_failed else ""
     print(
-        f"{options.output}: {found.n_images} images, about {format_seconds(found.seconds)} "
-        f"({found.n_images / max(found.seconds, 1e-9):.0f}/s), {format_bytes(found.n_bytes)} of shards, "
-        f"{format_bytes(found.n_bytes_read)} to read{failed}; nothing was written"
+        f"{folder}: {result.n_images} images, about {tqdm.format_interval(result.seconds)} "
+        f"({result.n_images / max(result.seconds, 1e-9):.0f}/s), {needed} of shards, "
+        f"{tqdm.format_sizeof(result.n_bytes_read, 'B')} to read{failed}; nothing was written"
     )

@@ -1,10 +1,9 @@
-"""``featx neighbors``: the images of a dataset that are most like others."""
+"""Run ``featx neighbors``: find the images of a dataset that are most similar to query images."""
 
 from __future__ import annotations
 
 import argparse
 import json
-import sys
 from typing import Any
 
 import numpy as np
@@ -13,74 +12,79 @@ import numpy.typing as npt
 from featx import dataset
 from featx._text import printable
 from featx.cli.options import add_command, add_running, note, note_failures, running_parameters
-from featx.cli.sheet import check_sheet, draw_neighbors
-from featx.dataset import Neighbor
+from featx.cli.progress import Progress
 from featx.errors import InputError
-from featx.report.contact_sheet import Tile
+from featx.report.contact_sheet import check_sheet
 from featx.sources import list_images
 
 EXAMPLE = """\
   featx neighbors vectors bee.jpg -k 5
-  featx neighbors vectors bee.jpg ant.jpg -o sheet.png       a contact sheet as well
+  featx neighbors vectors bee.jpg ant.jpg -o sheet.png       draws a contact sheet as well
   featx neighbors vectors --key bees/16838648_415acd9e3f.jpg
-prints for each image rank, cosine, key and label of the nearest ones, tab by tab.
-IMAGE is embedded with the very features that the dataset holds; --key takes an
-image of the dataset itself, and leaves that one out. Every vector is compared."""
+prints rank, cosine, key and label of the nearest images of each query, separated by
+tabs. IMAGE is embedded with the features of the dataset. --key takes an image of the
+dataset itself, and leaves it out of its neighbors. Every vector is compared."""
 
-#: Queries that a sheet shows.
-_DRAWN = 25
+_MAX_DRAWN_QUERIES = 25
 
 
 def add(commands: Any) -> argparse.ArgumentParser:
     """Add the command."""
-    parser = add_command(commands, "neighbors", "find the images of a dataset that are most like others", EXAMPLE)
-    parser.add_argument("dataset", metavar="DIR", help="what featx embed SOURCE -o DIR made")
-    parser.add_argument("image", nargs="*", metavar="IMAGE", help="images, folders, globs")
-    parser.add_argument("--key", action="append", default=[], help="an image of the dataset; several times for several")
-    parser.add_argument("-k", type=int, default=10, metavar="N", help="how many for each (default: 10)")
+    parser = add_command(commands, "neighbors", "find similar images in a dataset", EXAMPLE)
+    parser.add_argument("dataset", metavar="DIR", help="dataset made by featx embed SOURCE -o DIR")
+    parser.add_argument("image", nargs="*", metavar="IMAGE", help="query images, folders, globs")
+    parser.add_argument("--key", action="append", default=[], help="image of the dataset as a query; can be repeated")
+    parser.add_argument("-k", type=int, default=10, metavar="N", help="neighbors per query (default: 10)")
     parser.add_argument("-o", "--output", metavar="SHEET.png", help="draw them (extra plot)")
     parser.add_argument("--source", nargs="+", metavar="SOURCE", help="where the dataset's images are now, to draw")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
-    parser.add_argument("--backbone", metavar="FILE", help="the backbone's file, where it is not found by itself")
+    parser.add_argument("--backbone", metavar="FILE", help="the backbone's file, if it is not found by itself")
     add_running(parser)
     return parser
 
 
 def run(options: argparse.Namespace) -> None:
-    """Embed, search, print, and draw."""
+    """Embed, search, print and draw."""
     if options.k < 1:
         raise InputError(f"-k {options.k}: expected a number of at least 1")
     if not options.image and not options.key:
-        raise InputError("which image? give IMAGE, or --key KEY for one of the dataset")
-    if options.output:
-        check_sheet(options.output)
-    elif options.source:
-        raise InputError("--source is for a contact sheet; give its name as well: -o sheet.png")
+        raise InputError("no query: give IMAGE, or --key KEY for an image of the dataset")
+    check_sheet_options(options)
     opened = dataset.open(options.dataset)
-    if any(counts is None for counts in opened.manifest.counts):
-        note(f"{options.dataset}: is not complete; what is there is searched, and featx embed goes on with the rest")
+    if not opened.manifest.complete:
+        note(f"{options.dataset}: is not complete; only its finished shards are searched")
     rows = opened.find_keys(options.key)
     paths, vectors = _embed(opened, options)
     X = np.concatenate([vectors, opened.take(rows)])
     names = paths + options.key
-    left_out = [-1] * len(paths) + rows
-    found = dataset.find_neighbors(opened, X, options.k, left_out=left_out, progress=sys.stderr.isatty())
-    if options.json:
-        print(json.dumps({"dataset": options.dataset, "queries": _plain(names, found)}, indent=1))
-    else:
-        _print(names, found, len(opened))
+    with Progress() as events:
+        neighbors = dataset.find_neighbors(opened, X, options.k, left_out=[-1] * len(paths) + rows, events=events)
+        if options.json:
+            found = [
+                {"query": name, "neighbors": [{"rank": rank, **one.to_dict()} for rank, one in enumerate(nearest, 1)]}
+                for name, nearest in zip(names, neighbors, strict=True)
+            ]
+            print(json.dumps({"dataset": options.dataset, "queries": found}, indent=1))
+        else:
+            _print(names, neighbors, len(opened))
+        if options.output:
+            if len(names) > _MAX_DRAWN_QUERIES:
+                note(f"{options.output}: shows the first {_MAX_DRAWN_QUERIES} of {len(names)} queries")
+            drawn, queries = neighbors[:_MAX_DRAWN_QUERIES], [*paths, *rows][:_MAX_DRAWN_QUERIES]
+            dataset.draw_neighbors(options.output, opened, drawn, queries, source=options.source, events=events)
+            note(f"{options.output}: written")
+
+
+def check_sheet_options(options: argparse.Namespace) -> None:
+    """Check ``-o`` and ``--source`` before long work."""
     if options.output:
-        queries = [Tile(path, ["query", path], marked=True) for path in paths]
-        firsts: list[Tile | int | None] = [*queries, *rows]
-        groups = list(zip(firsts, found, strict=True))
-        if len(groups) > _DRAWN:
-            note(f"{options.output}: shows the first {_DRAWN} of {len(groups)}")
-        draw_neighbors(options.output, opened, groups[:_DRAWN], options.source)
-        note(f"{options.output}: drawn")
+        check_sheet(options.output)
+    elif options.source:
+        raise InputError("--source is only for a contact sheet; give the sheet's name as well: -o sheet.png")
 
 
 def _embed(opened: dataset.Dataset, options: argparse.Namespace) -> tuple[list[str], npt.NDArray[np.float32]]:
-    """Embed the images that are no part of the dataset, with its features."""
+    """Embed the query images with the features of the dataset."""
     if not options.image:
         return [], np.empty((0, opened.n_features), np.float32)
     listing = list_images(options.image)
@@ -91,21 +95,8 @@ def _embed(opened: dataset.Dataset, options: argparse.Namespace) -> tuple[list[s
     return [listing.names[i] for i in embedded.kept], embedded.features[embedded.kept]
 
 
-def _plain(names: list[str], found: list[list[Neighbor]]) -> list[dict[str, Any]]:
-    return [
-        {
-            "query": name,
-            "neighbors": [
-                {"rank": rank, "similarity": round(one.similarity, 6), "key": one.key, "label": one.label}
-                for rank, one in enumerate(nearest, 1)
-            ],
-        }
-        for name, nearest in zip(names, found, strict=True)
-    ]
-
-
-def _print(names: list[str], found: list[list[Neighbor]], n: int) -> None:
-    for name, nearest in zip(names, found, strict=True):
+def _print(names: list[str], neighbors: list[list[dataset.Neighbor]], n: int) -> None:
+    for name, nearest in zip(names, neighbors, strict=True):
         print(f"{printable(name)}: {len(nearest)} of {n} images")
         for rank, one in enumerate(nearest, 1):
             print(rank, f"{one.similarity:.4f}", printable(one.key), printable(one.label or ""), sep="\t")

@@ -1,4 +1,4 @@
-"""What a person, or a program, sees of a job: a bar, a line every so often, or JSON."""
+"""Show the progress of long work: a bar on a terminal, a line now and then elsewhere, or JSON for programs."""
 
 from __future__ import annotations
 
@@ -8,32 +8,29 @@ import time
 from types import TracebackType
 from typing import TextIO
 
-from tqdm import tqdm
-
+from featx._events import ProgressBar
 from featx.cli.options import note
-from featx.dataset import Events
 from featx.errors import InputError
 
-__all__ = ["Progress", "format_bytes", "format_seconds"]
+__all__ = ["Progress"]
 
-#: Seconds between lines where there is no terminal.
-EVERY = 30.0
+#: Seconds between lines if standard error is not a terminal.
+LINE_INTERVAL = 30.0
 
 
-class Progress(Events):
-    """Shows rate, time left, failures and bytes on standard error; close it at the end.
+class Progress(ProgressBar):
+    """Show rate, time left, failures and bytes on standard error. Use it as a context manager.
 
     Parameters
     ----------
     json_log : str or None
-        A file that gets one JSON object a line, or ``-`` for standard error.
-    every : float
-        Seconds between lines where standard error is no terminal.
+        File to append one JSON object per event to, or ``-`` for standard error.
+    line_interval : float
+        Seconds between lines if standard error is not a terminal.
     """
 
-    def __init__(self, json_log: str | None = None, every: float = EVERY) -> None:
-        self._every = every
-        self._bar: tqdm[None] | None = None
+    def __init__(self, json_log: str | None = None, line_interval: float = LINE_INTERVAL) -> None:
+        super().__init__()
         self._log: TextIO | None = None
         if json_log == "-":
             self._log = sys.stderr
@@ -42,9 +39,12 @@ class Progress(Events):
                 self._log = open(json_log, "a", encoding="utf-8")  # noqa: SIM115  # closed in __exit__
             except OSError as error:
                 raise InputError(f"--json-log {json_log}: cannot be written ({error.strerror})") from None
-        self._is_terminal = sys.stderr.isatty() and json_log != "-"
         self._is_quiet = json_log == "-"
-        self._n = self._total = self._before = self._failed = self._bytes = 0
+        self._is_terminal = sys.stderr.isatty() and not self._is_quiet
+        self._interval = 1.0 if self._is_terminal else line_interval
+        self._unit = "image"
+        self._n = self._n_before = self._n_failed = self._n_bytes = 0
+        self._total: int | None = None
         self._start = self._last = time.monotonic()
 
     def __enter__(self) -> Progress:
@@ -53,101 +53,70 @@ class Progress(Events):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._bar is not None:
-            self._bar.close()
+        self._close_bar()
         if error is not None:
             self._write("error", type=type(error).__name__, message=str(error))
         if self._log is not None and self._log is not sys.stderr:
             self._log.close()
 
     def note(self, text: str) -> None:
-        """Say it."""
+        """Print a note."""
         self._write("note", text=text)
         if not self._is_quiet:
             note(text)
 
     def begin(self, task: str, total: int | None, done: int = 0, *, unit: str = "image") -> None:
-        """Begin to count."""
-        n_images, n_done = total or 0, done
-        self._n = self._before = n_done
-        self._total = n_images
-        self._failed = self._bytes = 0
+        """Start to count."""
+        self._n = self._n_before = done
+        self._total, self._unit = total, unit
+        self._n_failed = self._n_bytes = 0
         self._start = self._last = time.monotonic()
-        self._write("begin", images=n_images, done=n_done)
-        if n_done and n_done < n_images and not self._is_quiet:
-            note(f"{n_done} of {n_images} images are there already")
-        if self._is_terminal:
-            if self._bar is not None:
-                self._bar.close()
-            self._bar = tqdm(total=n_images, initial=n_done, unit="image", disable=n_done == n_images)
+        self._write("begin", task=task, done=done, **{f"{unit}s": total})
+        if done and total and done < total and not self._is_quiet:
+            note(f"{done} of {total} {unit}s are done already")
+        if self._is_terminal and done != total:
+            super().begin(task, total, done, unit=unit)
 
     def advance(self, n: int = 1, *, n_failed: int = 0, n_bytes: int = 0) -> None:
-        """Count, and say so from time to time."""
+        """Count, and show the count now and then."""
         self._n += n
-        self._failed += n_failed
-        self._bytes += n_bytes
-        if self._bar is not None:
-            self._bar.update(n)
-        if (now := time.monotonic()) - self._last >= (1.0 if self._is_terminal else self._every):
+        self._n_failed += n_failed
+        self._n_bytes += n_bytes
+        super().advance(n)
+        if (now := time.monotonic()) - self._last >= self._interval:
             self._last = now
-            self._tell(now)
+            self._show(now)
 
     def shard(self, number: int, counts: dict[str, int]) -> None:
-        """Write down that a shard is done."""
+        """Log a finished shard."""
         self._write("shard", shard=number, **counts)
 
     def end(self) -> None:
-        """Write down that all is done."""
-        self._write("end", images=self._n, failed=self._failed, bytes=self._bytes)
+        """Log the end of the task."""
+        self._close_bar()
+        self._write("end", failed=self._n_failed, bytes=self._n_bytes, **{f"{self._unit}s": self._n})
 
-    def _tell(self, now: float) -> None:
-        rate = (self._n - self._before) / max(now - self._start, 1e-9)
-        left = (self._total - self._n) / rate if rate else None
+    def _show(self, now: float) -> None:
+        from tqdm import tqdm  # its import takes time
+
+        rate = (self._n - self._n_before) / max(now - self._start, 1e-9)
+        left = (self._total - self._n) / rate if rate and self._total is not None else None
         self._write(
             "progress",
-            **{"images": self._n, "of": self._total, "failed": self._failed, "bytes": self._bytes},
+            **{f"{self._unit}s": self._n, "of": self._total, "failed": self._n_failed, "bytes": self._n_bytes},
             **{"per_second": round(rate, 1), "seconds_left": None if left is None else round(left)},
         )
-        failed = f", {self._failed} failed" if self._failed else ""
+        details = [f"{self._n_failed} failed"] if self._n_failed else []
+        details += [f"{tqdm.format_sizeof(self._n_bytes, 'B')} read"] if self._n_bytes else []
         if self._bar is not None:
-            self._bar.set_postfix_str(f"{format_bytes(self._bytes)}{failed}", refresh=False)
+            self._bar.set_postfix_str(", ".join(details), refresh=False)
         elif not self._is_quiet:
-            share = f"{self._n} of {self._total} images ({self._n / max(self._total, 1):.0%})"
-            rest = "" if left is None else f", {format_seconds(left)} left"
-            note(f"{share}, {rate:.1f}/s{rest}{failed}, {format_bytes(self._bytes)} read")
+            of = f" of {self._total} {self._unit}s ({self._n / max(self._total, 1):.0%})" if self._total else ""
+            rest = [] if left is None else [f"{tqdm.format_interval(left)} left"]
+            note(", ".join([f"{self._n}{of}", f"{rate:.1f}/s", *rest, *details]))
 
     def _write(self, event: str, **values: object) -> None:
         if self._log is not None:
-            about = {"event": event, "time": round(time.time(), 3), **values}
-            self._log.write(json.dumps(about, ensure_ascii=False) + "\n")
+            entry = {"event": event, "time": round(time.time(), 3), **values}
+            self._log.write(json.dumps(entry, ensure_ascii=False) + "\n")
             self._log.flush()
-
-
-def format_bytes(n: float) -> str:
-    """Write a number of bytes for a person.
-
-    Examples
-    --------
-    >>> format_bytes(999), format_bytes(123_456_789)
-    ('999 B', '123.5 MB')
-    """
-    for unit in ("B", "kB", "MB", "GB", "TB"):
-        if n < 1000 or unit == "TB":
-            break
-        n /= 1000
-    return f"{n:.0f} B" if unit == "B" else f"{n:.1f} {unit}"
-
-
-def format_seconds(seconds: float) -> str:
-    """Write a duration for a person.
-
-    Examples
-    --------
-    >>> format_seconds(75), format_seconds(7322), format_seconds(200_000)
-    ('1 min 15 s', '2 h 2 min', '2 d 7 h')
-    """
-    whole = round(seconds)
-    for size, name, smaller, small_name in ((86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s")):
-        if whole >= size:
-            return f"{whole // size} {name} {whole % size // smaller} {small_name}"
-    return f"{whole} s"

@@ -1,13 +1,15 @@
-"""Large sets of images as datasets of vectors: resumable embedding into shards, and opening them."""
+"""Embed large sets of images into datasets of vectors, and open, search, merge and verify them."""
 
 from __future__ import annotations
 
 from featx._events import Events
-from featx.dataset.dataset import Batch, Dataset
-from featx.dataset.dataset import open_dataset as open  # noqa: A004  # the verb, as of files
+from featx.dataset.dataset import Batch, Dataset, DatasetInfo, RowInfo
+from featx.dataset.dataset import open_dataset as open  # noqa: A004  # as for files
 from featx.dataset.estimate import Estimate, estimate
+from featx.dataset.formats import FORMATS
+from featx.dataset.images import draw_neighbors
 from featx.dataset.job import Summary, embed
-from featx.dataset.manifest import DTYPES, FORMATS
+from featx.dataset.layout import DTYPES
 from featx.dataset.merge import merge
 from featx.dataset.neighbors import Neighbor, find_duplicates, find_neighbors
 from featx.dataset.verify import verify
@@ -17,10 +19,13 @@ __all__ = [
     "FORMATS",
     "Batch",
     "Dataset",
+    "DatasetInfo",
     "Estimate",
-    "Neighbor",
-    "Summary",
     "Events",
+    "Neighbor",
+    "RowInfo",
+    "Summary",
+    "draw_neighbors",
     "embed",
     "estimate",
     "find_duplicates",

@@ -1,40 +1,44 @@
-"""Open a dataset: vectors, keys and labels of the images that could be read, ready for scikit-learn."""
+"""Open a dataset: vectors, keys and labels of the readable images, for scikit-learn."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from featx._optional import import_optional
+from featx._results import to_plain
 from featx._validation import check_integer
 from featx.dataset.current import CurrentRows
-from featx.dataset.lance import read_vectors
-from featx.dataset.manifest import MANIFEST, Manifest, read_manifest
-from featx.dataset.shards import find_shards, map_vectors, read_columns, read_counts
+from featx.dataset.formats import FORMATS
+from featx.dataset.manifest import MANIFEST, Features, Manifest, read_manifest
+from featx.dataset.plan import Generation
+from featx.dataset.shards import find_shards, read_columns, read_counts
 from featx.errors import DatasetError, Failure, InputError
 from featx.extractor import FeatureExtractor
 
-__all__ = ["Batch", "Dataset", "RowInfo", "open_dataset"]
+__all__ = ["Batch", "Dataset", "DatasetInfo", "RowInfo", "open_dataset"]
 
-_MAPS = 64  # shards that are kept open
+_MAX_OPEN_SHARDS = 256  # more than the 100 shards of most datasets: shuffled batches open each shard once
 
 
 class Batch(NamedTuple):
-    """Some rows of a dataset.
+    """Rows of a dataset.
 
     Parameters
     ----------
     X : ndarray of float32, shape (n, n_features)
+        Vectors.
     y : ndarray of str or None
-        None where the dataset has no labels.
+        Labels; None if the dataset has none.
     keys : ndarray of object
-        What the images are called.
+        Keys of the images.
     """
 
     X: npt.NDArray[np.float32]
@@ -43,14 +47,14 @@ class Batch(NamedTuple):
 
 
 class RowInfo(NamedTuple):
-    """What a dataset knows of an image beside its vector.
+    """Key, label and digest of an image.
 
     Parameters
     ----------
     key : str
     label : str or None
     sha256 : str or None
-        Of its file, in hexadecimal.
+        Digest of the encoded image, in hexadecimal.
     """
 
     key: str
@@ -58,22 +62,78 @@ class RowInfo(NamedTuple):
     sha256: str | None
 
 
-class Dataset:
-    """The images of a dataset that could be read, in the order of its shards, each once.
+@dataclass(frozen=True)
+class DatasetInfo:
+    """Summary of a dataset, from `Dataset.info`.
 
-    Opening reads the manifest; everything else is read when it is asked for. Shards that are
-    not there yet are left out.
+    Parameters
+    ----------
+    path : str
+        The dataset's folder.
+    n_images, n_ok, n_failed : int
+        Images in the existing shards; those with a vector; those that could not be read.
+    features : Features
+        Backbone and parameters of the features.
+    format : {"parquet", "npy"}
+        Vector format.
+    n_shards, n_planned_shards : int
+        Shards that exist, and shards of the complete dataset.
+    n_bytes : int
+        Size of the existing shards.
+    generations : list of Generation
+        What was embedded together, in order.
+    """
+
+    path: str
+    n_images: int
+    n_ok: int
+    n_failed: int
+    features: Features
+    format: str
+    n_shards: int
+    n_planned_shards: int
+    n_bytes: int
+    generations: list[Generation]
+
+    def __str__(self) -> str:
+        features = self.features
+        identity = features.identity[:12] if isinstance(features.identity, str) else features.identity
+        values = ", ".join(f"{name} {value}" for name, value in features.values.items())
+        lines = [
+            f"{self.path}: {self.n_images} images, {self.n_ok} ok, {self.n_failed} failed",
+            f"  {features.n_features} features of {features.dtype}: {features.backbone} ({identity}), {values}",
+            f"  {self.n_shards} of {self.n_planned_shards} shards, {self.n_bytes / 1e6:,.1f} MB, format {self.format}",
+        ]
+        for i, generation in enumerate(self.generations):
+            replaced = f", {generation.n_replaced} of them replacing earlier rows" if generation.n_replaced else ""
+            lines.append(f"  generation {i}: {generation.n_images} images{replaced} of {' '.join(generation.sources)}")
+        return "\n".join(lines)
+
+    def __repr__(self) -> str:
+        return f"DatasetInfo({self.path!r}, n_images={self.n_images}, n_ok={self.n_ok}, n_failed={self.n_failed})"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as a dict of plain Python values."""
+        return cast("dict[str, Any]", to_plain(self))
+
+
+class Dataset:
+    """The readable images of a dataset, each once, in the order of its shards.
+
+    Opening reads the manifest; everything else is read when it is needed. Missing shards are
+    left out.
 
     Parameters
     ----------
     directory : str or path
-        What `featx.dataset.embed` made.
+        Folder that `featx.dataset.embed` made.
 
     Attributes
     ----------
     folder : pathlib.Path
+        The folder.
     manifest : Manifest
-        Which features, of what, how many.
+        Features, sources and counts.
 
     Examples
     --------
@@ -81,7 +141,7 @@ class Dataset:
     >>> from sklearn.linear_model import LogisticRegression
     >>> from featx.samples import extract_fashion_mnist
     >>> extract_fashion_mnist("clothes")
-    >>> done = featx.dataset.embed("clothes/test", "vectors")
+    >>> summary = featx.dataset.embed("clothes/test", "vectors")
     >>> dataset = featx.dataset.open("vectors")
     >>> dataset.X.shape, dataset.keys[0]
     ((300, 1280), 'ankle-boot/00000.png')
@@ -99,10 +159,12 @@ class Dataset:
             )
         manifest = read_manifest(self.folder)
         if manifest is None:
-            raise DatasetError(f"{self.folder}: no dataset, since it has no {MANIFEST}; featx embed makes one")
+            raise DatasetError(
+                f"{self.folder}: is not a dataset, because it has no {MANIFEST}; "
+                f"make a dataset with: featx embed SOURCE -o DIR"
+            )
         self.manifest: Manifest = manifest
-        # of Lance nothing is mapped: what is kept is in memory
-        self._map = lru_cache(1 if manifest.format == "lance" else _MAPS)(map_vectors)
+        self._map = lru_cache(_MAX_OPEN_SHARDS)(FORMATS[manifest.format].map)
 
     def __len__(self) -> int:
         return int(self._ends[-1]) if len(self._ends) else 0
@@ -115,138 +177,144 @@ class Dataset:
         """Length of a vector."""
         return self.manifest.features.n_features
 
+    @property
+    def n_shards(self) -> int:
+        """Number of shards that exist."""
+        return len(self._current.shards)
+
+    @property
+    def n_planned_shards(self) -> int:
+        """Number of shards of the complete dataset."""
+        return sum(generation.n_shards for generation in self.manifest.generations)
+
     @cached_property
     def keys(self) -> npt.NDArray[np.object_]:
-        """What each image is called, shape (n_samples,)."""
+        """Key of each image, shape (n_samples,)."""
         return self._column("key")
 
     @cached_property
     def y(self) -> npt.NDArray[Any] | None:
-        """Label of each image, shape (n_samples,); None when the source had none, None in places where it had not."""
+        """Label of each image, shape (n_samples,); None for images without a label, or instead of the whole array."""
         labels = self._column("label")
-        missing = sum(label is None for label in labels)
-        if missing == len(labels):
+        n_missing = sum(label is None for label in labels)
+        if n_missing == len(labels):
             return None
-        return labels if missing else labels.astype(str)
+        return labels if n_missing else labels.astype(str)
 
     @cached_property
     def digests(self) -> npt.NDArray[np.object_]:
-        """SHA-256 of each image's file, in hexadecimal, shape (n_samples,)."""
+        """SHA-256 of each encoded image, in hexadecimal, shape (n_samples,)."""
         return self._column("sha256")
 
     @cached_property
     def X(self) -> npt.NDArray[np.float32]:  # noqa: N802
-        """All vectors in memory, shape (n_samples, n_features); `batches` needs no more memory than a batch."""
+        """All vectors in memory, shape (n_samples, n_features); `batches` holds only one batch at a time."""
         X = np.empty((len(self), self.n_features), np.float32)
         start = 0
-        for path, kept in self._shards:
-            vectors = self._read(path, slice(None) if kept is None else kept)
-            n = len(vectors)
-            X[start : start + n] = vectors
-            start += n
+        for path, rows in self._shards:
+            vectors = self._map(path)[slice(None) if rows is None else rows]
+            X[start : start + len(vectors)] = vectors
+            start += len(vectors)
         return X
 
     def maps(self) -> Iterator[npt.NDArray[Any]]:
-        """Map the vectors of one shard after the other, as they lie in the file: nothing is read or copied.
+        """Map the vectors of one shard after the other, without reading or copying.
 
         Yields
         ------
         memmap of float32 or float16, shape (n, n_features)
-            Every row of the shard, with NaN where there is no vector. Read-only, and seldom
-            aligned: copy before handing it to compiled code. Those of Lance are read.
+            Every row of the shard, with NaN for unreadable images. Read-only, and in Parquet seldom
+            aligned: copy it before handing it to compiled code.
         """
         return (self._map(path) for path, _ in self._shards)
 
     def take(self, indices: npt.ArrayLike) -> npt.NDArray[np.float32]:
-        """Read the vectors of some images, as ``X[indices]`` would give them.
+        """Read the vectors of rows; equal to ``X[indices]``.
 
         Parameters
         ----------
         indices : array-like of int
-            From 0 to ``len(self) - 1``, in any order.
+            Row numbers from 0 to ``len(self) - 1``, in any order.
 
         Returns
         -------
         ndarray of float32, shape (n, n_features)
         """
-        wanted = np.asarray(indices, np.intp)
-        X = np.empty((len(wanted), self.n_features), np.float32)
-        for path, places, rows in self._find(wanted):
-            X[places] = self._read(path, rows)
+        rows = np.asarray(indices, np.intp)
+        X = np.empty((len(rows), self.n_features), np.float32)
+        for path, places, shard_rows in self._locate(rows):
+            X[places] = self._map(path)[shard_rows]
         return X
 
     def look_up(self, indices: npt.ArrayLike) -> list[RowInfo]:
-        """Read what is known of some images, and nothing of the others.
+        """Read key, label and digest of rows.
 
         Parameters
         ----------
         indices : array-like of int
-            From 0 to ``len(self) - 1``, in any order.
+            Row numbers from 0 to ``len(self) - 1``, in any order.
 
         Returns
         -------
-        list of Known
+        list of RowInfo
         """
-        wanted = np.asarray(indices, np.intp)
-        found: list[Any] = [None] * len(wanted)
-        for path, places, rows in self._find(wanted):
-            table = read_columns(path, RowInfo._fields).take(rows)
+        rows = np.asarray(indices, np.intp)
+        infos: list[Any] = [None] * len(rows)
+        for path, places, shard_rows in self._locate(rows):
+            table = read_columns(path, RowInfo._fields).take(shard_rows)
             for place, row in zip(places.tolist(), table.to_pylist(), strict=True):
-                found[place] = RowInfo(**row)
-        return found
+                infos[place] = RowInfo(**row)
+        return infos
 
     def find_keys(self, keys: Sequence[str]) -> list[int]:
-        """Find images by what they are called; goes through the keys of the dataset, holding a shard's.
+        """Find the rows of keys; holds the keys of one shard at a time.
 
         Returns
         -------
         list of int
-            The index of each.
+            Row number of each key.
 
         Raises
         ------
         DatasetError
-            When one is not there, or could not be read when it was embedded.
+            If a key is not in the dataset, or its image could not be read.
         """
-        found: dict[str, int] = {}
+        numbers: dict[str, int] = {}
         start, wanted = 0, set(keys)
-        for (path, kept), end in zip(self._shards, self._ends.tolist(), strict=True):
+        for (path, rows), end in zip(self._shards, self._ends.tolist(), strict=True):
             names = read_columns(path, ["key"])["key"].to_pylist()
-            chosen = range(len(names)) if kept is None else kept.tolist()
-            found |= {names[row]: start + i for i, row in enumerate(chosen) if names[row] in wanted}
+            chosen = range(len(names)) if rows is None else rows.tolist()
+            numbers |= {names[row]: start + i for i, row in enumerate(chosen) if names[row] in wanted}
             start = end
         for key in keys:
-            if key not in found:
-                why = next((f"could not be read ({one.reason})" for one in self.failures() if one.source == key), "")
-                why = why or f"no image of this name; featx dataset sample {self.folder} shows some"
-                raise DatasetError(f"{self.folder}: {key}: {why}")
-        return [found[key] for key in keys]
+            if key not in numbers:
+                reason = next((failure.reason for failure in self.failures() if failure.source == key), "")
+                reason = f"could not be read ({reason})" if reason else "no image of this name"
+                raise DatasetError(f"{self.folder}: {key}: {reason}; list keys with: featx dataset sample")
+        return [numbers[key] for key in keys]
 
-    def _read(self, path: Path, rows: slice | npt.NDArray[Any]) -> npt.NDArray[Any]:
-        return read_vectors(path, rows) if self.manifest.format == "lance" else self._map(path)[rows]
-
-    def _find(self, wanted: npt.NDArray[np.intp]) -> Iterator[tuple[Path, npt.NDArray[Any], npt.NDArray[Any]]]:
-        """Give each shard that holds some of the rows, places among those wanted, and rows of the shard."""
-        if len(wanted) and not 0 <= wanted.min() <= wanted.max() < len(self):
+    def _locate(self, rows: npt.NDArray[np.intp]) -> Iterator[tuple[Path, npt.NDArray[Any], npt.NDArray[Any]]]:
+        """Yield each shard that holds any of the rows, their places in the argument, and their rows in the shard."""
+        if len(rows) and not 0 <= rows.min() <= rows.max() < len(self):
             raise InputError(f"indices: expected numbers from 0 to {len(self) - 1}")
-        shards = np.searchsorted(self._ends, wanted, side="right")
+        shards = np.searchsorted(self._ends, rows, side="right")
         for shard in np.unique(shards):
             path, kept = self._shards[shard]
             places = np.flatnonzero(shards == shard)
-            rows = wanted[places] - (self._ends[shard - 1] if shard else 0)
-            yield path, places, rows if kept is None else kept[rows]
+            shard_rows = rows[places] - (self._ends[shard - 1] if shard else 0)
+            yield path, places, shard_rows if kept is None else kept[shard_rows]
 
     def blocks(
         self, size: int = 4096, start: int = 0, stop: int | None = None
     ) -> Iterator[tuple[int, npt.NDArray[np.float32]]]:
-        """Go through the vectors alone, in order, which is quicker than `batches`.
+        """Iterate over the vectors alone, in order, which is faster than `batches`.
 
         Parameters
         ----------
         size : int, default=4096
-            Rows a block, at most; a block ends where a shard does.
+            Maximum rows per block; a block ends where its shard ends.
         start, stop : int
-            Which rows, as of ``range``.
+            Range of rows, as for ``range``.
 
         Yields
         ------
@@ -259,19 +327,19 @@ class Dataset:
             low, high = max(begin, start) - begin, min(end, stop) - begin
             for at in range(low, high, size):
                 rows = slice(at, min(at + size, high))
-                yield begin + at, np.array(self._read(path, rows if kept is None else kept[rows]), np.float32)
+                yield begin + at, np.array(self._map(path)[rows if kept is None else kept[rows]], np.float32)
             begin = end
 
     def batches(self, size: int = 1024, *, random_state: int | None = None) -> Iterator[Batch]:
-        """Go through all images, for ``partial_fit`` and for what is larger than memory.
+        """Iterate over all images, for ``partial_fit`` and for data larger than memory.
 
         Parameters
         ----------
         size : int, default=1024
-            Images a batch; the last has what is left.
+            Images per batch; the last batch has the rest.
         random_state : int or None, default=None
-            None is the order of the shards, in which classes most often come one after the
-            other; a number mixes them, in the same way for the same number.
+            None keeps the order of the shards, in which images of one class usually follow each
+            other. A number shuffles, and is the seed.
 
         Yields
         ------
@@ -282,16 +350,34 @@ class Dataset:
         order = None if random_state is None else np.random.default_rng(random_state).permutation(len(self))
         for start in range(0, len(self), size):
             end = min(start + size, len(self))
-            some = np.arange(start, end) if order is None else order[start:end]
-            yield Batch(self.take(some), None if self.y is None else self.y[some], self.keys[some])
+            yield self._take_batch(np.arange(start, end) if order is None else order[start:end])
+
+    def sample(self, n: int = 10, *, random_state: int = 0) -> Batch:
+        """Read n rows chosen at random, in the order of the dataset; all rows if it has fewer.
+
+        Examples
+        --------
+        >>> import featx
+        >>> from featx.samples import extract_fashion_mnist
+        >>> extract_fashion_mnist("clothes")
+        >>> summary = featx.dataset.embed("clothes/test", "vectors")
+        >>> X, y, keys = featx.dataset.open("vectors").sample(5)
+        >>> X.shape, y.shape, keys.shape
+        ((5, 1280), (5,), (5,))
+        """
+        n = check_integer("n", n)
+        return self._take_batch(np.sort(np.random.default_rng(random_state).permutation(len(self))[:n]))
+
+    def _take_batch(self, rows: npt.NDArray[np.int_]) -> Batch:
+        return Batch(self.take(rows), None if self.y is None else self.y[rows], self.keys[rows])
 
     def extractor(self, *, backbone: Any = None, **running: Any) -> FeatureExtractor:
-        """Make the extractor that gives these features, fitted, to be put before a head fitted on them.
+        """Build the fitted extractor of these features, to put before a head that was fitted on them.
 
         Parameters
         ----------
         backbone : str, path or None
-            Where the backbone is on this machine; None looks for it by its identity.
+            File of the backbone; None finds it by its name or identity.
         **running
             Parameters of `FeatureExtractor` that change no value, such as ``device``.
 
@@ -302,12 +388,12 @@ class Dataset:
         Raises
         ------
         BackboneError
-            When the backbone is not to be found.
+            If the backbone is not on this machine.
         """
         return self.manifest.features.make_extractor(self.folder, backbone, **running)
 
     def failures(self) -> Iterator[Failure]:
-        """Give the images that could not be read, with their place in the shards and the reason."""
+        """Iterate over the images that could not be read, with their place in the shards and the reason."""
         row = -1
         for table in self._current.tables(["key", "status", "reason"]):
             for key, status, reason in zip(*(column.to_pylist() for column in table.columns), strict=True):
@@ -315,8 +401,36 @@ class Dataset:
                 if status != "ok":
                     yield Failure(row, key, reason)
 
+    def info(self) -> DatasetInfo:
+        """Count images, failures, shards and bytes, and describe the features.
+
+        Examples
+        --------
+        >>> import featx
+        >>> from featx.samples import extract_fashion_mnist
+        >>> extract_fashion_mnist("clothes")
+        >>> summary = featx.dataset.embed("clothes/test", "vectors")
+        >>> featx.dataset.open("vectors").info()
+        DatasetInfo('vectors', n_images=300, n_ok=300, n_failed=0)
+        """
+        n_failed = sum(1 for _ in self.failures())
+        list_files = FORMATS[self.manifest.format].files
+        files = [file for path in self._current.shards.values() for file in list_files(path)]
+        return DatasetInfo(
+            path=str(self.folder),
+            n_images=len(self) + n_failed,
+            n_ok=len(self),
+            n_failed=n_failed,
+            features=self.manifest.features,
+            format=self.manifest.format,
+            n_shards=self.n_shards,
+            n_planned_shards=self.n_planned_shards,
+            n_bytes=sum(file.stat().st_size for file in files if file.exists()),
+            generations=self.manifest.generations,
+        )
+
     def current_rows(self) -> CurrentRows:
-        """Give the rows that no later generation replaces, those that failed included."""
+        """Return a reader of the rows that no later generation replaces, including unreadable images."""
         return self._current
 
     @cached_property
@@ -325,27 +439,33 @@ class Dataset:
 
     @cached_property
     def _shards(self) -> list[tuple[Path, npt.NDArray[np.intp] | None]]:
-        """Shards, and which of their rows are meant; None is all."""
-        shards: list[tuple[Path, npt.NDArray[np.intp] | None]] = []
+        """Shards, and the rows of each that belong to the dataset; None for all rows."""
+        return [(path, rows) for path, rows, _ in self._selections]
+
+    @cached_property
+    def _ends(self) -> npt.NDArray[np.intp]:
+        """Number of rows up to the end of each shard."""
+        return np.cumsum([n for _, _, n in self._selections], dtype=np.intp)
+
+    @cached_property
+    def _selections(self) -> list[tuple[Path, npt.NDArray[np.intp] | None, int]]:
+        """Shards, the rows of each that belong to the dataset (None for all rows), and their number."""
+        selections: list[tuple[Path, npt.NDArray[np.intp] | None, int]] = []
         for number, path in self._current.shards.items():
             mask, counts = self._current.mask(number), read_counts(path)
             if counts["failed"]:
                 ok = np.asarray(read_columns(path, ["status"])["status"].to_numpy(zero_copy_only=False)) == "ok"
                 mask = ok if mask is None else mask & ok
-            shards.append((path, None if mask is None else np.flatnonzero(mask)))
-        return shards
-
-    @cached_property
-    def _ends(self) -> npt.NDArray[np.intp]:
-        sizes = [read_counts(path)["ok"] if kept is None else len(kept) for path, kept in self._shards]
-        return np.cumsum(sizes, dtype=np.intp)
+            rows = None if mask is None else np.flatnonzero(mask)
+            selections.append((path, rows, counts["ok"] if rows is None else len(rows)))
+        return selections
 
     def _column(self, name: str) -> npt.NDArray[np.object_]:
         pyarrow = import_optional("pyarrow", "parquet")
         chunks: list[Any] = []
-        for path, kept in self._shards:
+        for path, rows in self._shards:
             column = read_columns(path, [name])[name]
-            chunks += (column if kept is None else column.take(pyarrow.array(kept))).chunks
+            chunks += (column if rows is None else column.take(pyarrow.array(rows))).chunks
         joined = pyarrow.chunked_array(chunks, pyarrow.string())
         return np.asarray(joined.to_numpy(zero_copy_only=False), object)
 
@@ -356,7 +476,7 @@ def open_dataset(directory: str | os.PathLike[str]) -> Dataset:
     Parameters
     ----------
     directory : str or path
-        What `featx.dataset.embed` made.
+        Folder that `featx.dataset.embed` made.
 
     Returns
     -------
@@ -365,7 +485,7 @@ def open_dataset(directory: str | os.PathLike[str]) -> Dataset:
     Raises
     ------
     DatasetError
-        When there is none, or it is damaged.
+        If the folder is not a dataset, or its manifest is damaged.
 
     Examples
     --------

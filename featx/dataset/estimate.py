@@ -1,47 +1,49 @@
-"""What a job will take, from a sample of its images."""
+"""Estimate the time and disk space of a job from a sample of its images."""
 
 from __future__ import annotations
 
 import os
-import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import closing
-from pathlib import Path
-from typing import Any, NamedTuple, cast
+from dataclasses import dataclass
+from typing import Any, cast
 
 import numpy as np
 from sklearn.base import clone
 
-from featx._validation import check_choice, check_integer
-from featx.dataset.manifest import DTYPES
-from featx.dataset.plan import Plan, Row
+from featx._results import to_plain
+from featx._validation import check_integer
+from featx.dataset.job import choose_patterns
+from featx.dataset.layout import ShardLayout
+from featx.dataset.plan import OpenSources, Plan
 from featx.dataset.worker import DeferredImage
 from featx.errors import Failure
 from featx.extractor import FeatureExtractor
-from featx.sources.opening import Contents, open_sources
+from featx.sources.opening import open_sources
 
 __all__ = ["Estimate", "estimate"]
 
-#: Bytes a row takes beside its vector, as measured: key, label, digest and the list's levels.
+#: Measured bytes per row beside its vector: key, label, digest and the list's levels.
 _ROW_BYTES = 120
 
 
-class Estimate(NamedTuple):
-    """What a job will take.
+@dataclass(frozen=True)
+class Estimate:
+    """Result of `estimate`.
 
     Parameters
     ----------
     n_images : int
-        In the source.
+        Images in the source.
     seconds : float
-        For all of them, at the sample's rate.
+        Time for all images, at the sample's rate.
     n_bytes : int
-        Of the shards.
+        Size of the shards.
     n_bytes_read : int
-        Of the images, encoded.
+        Size of the encoded images.
     n_sampled, n_failed : int
-        Images that were tried, and those among them that cannot be read.
+        Images in the sample, and those among them that cannot be read.
     """
 
     n_images: int
@@ -51,24 +53,30 @@ class Estimate(NamedTuple):
     n_sampled: int
     n_failed: int
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as a dict of plain Python values."""
+        return cast("dict[str, Any]", to_plain(self))
+
 
 def estimate(
     source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
     extractor: FeatureExtractor | None = None,
     *,
+    include: str | Sequence[str] | None = None,
+    exclude: str | Sequence[str] | None = None,
     n_samples: int = 256,
     dtype: str = "float32",
     path_column: str | None = None,
     target: str | None = None,
 ) -> Estimate:
-    """Embed a sample of a source's images, evenly spread, and say what all of them will take.
+    """Embed an evenly spread sample of a source's images, and extrapolate to all of them.
 
     Parameters
     ----------
-    source, extractor, dtype, path_column, target
+    source, extractor, include, exclude, dtype, path_column, target
         As for `featx.dataset.embed`.
     n_samples : int, default=256
-        How many.
+        Number of images to embed.
 
     Returns
     -------
@@ -79,32 +87,24 @@ def estimate(
     >>> import featx
     >>> from featx.samples import extract_fashion_mnist
     >>> extract_fashion_mnist("clothes")
-    >>> found = featx.dataset.estimate("clothes/test", n_samples=20)
-    >>> found.n_images, found.n_sampled, found.seconds > 0
+    >>> result = featx.dataset.estimate("clothes/test", n_samples=20)
+    >>> result.n_images, result.n_sampled, result.seconds > 0
     (300, 20, True)
     """
     n_samples = check_integer("n_samples", n_samples)
-    check_choice("dtype", dtype, DTYPES)
+    layout = ShardLayout(dtype=dtype)
     extractor = clone(extractor if extractor is not None else FeatureExtractor()).fit(None)
-    sources = open_sources(source, path_column=path_column, target=target)
-    with tempfile.TemporaryDirectory(prefix="featx-") as folder, Plan(Path(folder, "plan.sqlite")) as spool:
-        n = spool.list_sources(sources)
-        wanted = np.unique(np.linspace(1, n, min(n, n_samples)).round().astype(int))
-        rows = [row for ordinal in wanted if (row := spool.listed(int(ordinal)))]
-    contents: dict[int, Contents] = {}
-    images = [_image(row, contents, sources) for row in rows]
-    next(iter(extractor.iter_embed([images[0]])))  # opens the session, which is no matter of the rest
-    images = [_image(row, contents, sources) for row in rows]
+    sources = open_sources(source, path_column=path_column, target=target, **choose_patterns(include, exclude))
+    with Plan.temporary() as plan:
+        n = plan.list_sources(sources)
+        rows = plan.listed_at(np.unique(np.linspace(1, n, min(n, n_samples)).round().astype(int)).tolist())
+    opened = OpenSources(sources)
+    next(iter(extractor.iter_embed([DeferredImage(opened.fetch(rows[0]))])))  # opens the session, which is not timed
+    images = [DeferredImage(opened.fetch(row)) for row in rows]
     start = time.perf_counter()
-    with closing(cast("Any", extractor.iter_embed(images))) as answers:
-        failed = sum(isinstance(answer, Failure) for answer in answers)
+    with closing(cast("Any", extractor.iter_embed(images))) as outcomes:
+        n_failed = sum(isinstance(outcome, Failure) for outcome in outcomes)
     seconds = time.perf_counter() - start
-    row_bytes = len(extractor.get_feature_names_out()) * np.dtype(dtype).itemsize + _ROW_BYTES
-    read = sum(image.n_bytes for image in images)
-    return Estimate(n, seconds / len(rows) * n, row_bytes * n, read * n // len(rows), len(rows), failed)
-
-
-def _image(row: Row, contents: dict[int, Contents], sources: Sequence[Any]) -> DeferredImage:
-    if row.source not in contents:
-        contents[row.source] = sources[row.source].contents()
-    return DeferredImage(contents[row.source](row.key, row.place))
+    row_bytes = len(extractor.get_feature_names_out()) * np.dtype(layout.dtype).itemsize + _ROW_BYTES
+    n_read = sum(image.n_bytes for image in images)
+    return Estimate(n, seconds / len(rows) * n, row_bytes * n, n_read * n // len(rows), len(rows), n_failed)

@@ -1,7 +1,7 @@
-"""Shards made by other processes, through whichever of joblib's backends is active: loky, dask, ray.
+"""Make shards in worker processes, through joblib's active backend: loky, dask or ray.
 
-A worker gets a task, which is keys and places, and writes its shard by itself; so all workers
-must reach the folder and the sources. It keeps its session from task to task.
+A worker gets a task, which is keys and places, and writes the shard itself. All workers must
+therefore reach the folder and the sources. A worker keeps its session from task to task.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from joblib.parallel import get_active_backend
 from featx.dataset.worker import ShardResult, Task, run_tasks
 from featx.errors import WorkerLostError
 from featx.extractor import FeatureExtractor
-from featx.sources.opening import Source
+from featx.sources.base import Source
 
-__all__ = ["WorkerLostError", "run_tasks_apart"]
+__all__ = ["WorkerLostError", "run_tasks_in_workers"]
 
-#: What loky, dask (after attempts of its own) and ray call it, by name: they need not be there.
-_LOST = {"TerminatedWorkerError", "KilledWorker", "RayActorError", "WorkerCrashedError"}
-_AHEAD = 2  # tasks a worker that wait to be taken
+#: Errors of loky, dask (after its own retries) and ray for a lost worker, by name: the packages are optional.
+_LOST_WORKER_ERRORS = {"TerminatedWorkerError", "KilledWorker", "RayActorError", "WorkerCrashedError"}
+_QUEUED_TASKS_PER_WORKER = 2
 
 
-def run_tasks_apart(
+def run_tasks_in_workers(
     extractor: FeatureExtractor, sources: Sequence[Source], tasks: Iterable[Task], *, n_jobs: int, **options: Any
 ) -> Iterator[ShardResult]:
     """Make shards in worker processes.
@@ -37,43 +37,44 @@ def run_tasks_apart(
     extractor, sources, tasks, **options
         As for `featx.dataset.worker.run_tasks`.
     n_jobs : int
-        As joblib counts.
+        Number of workers, as joblib counts.
 
     Yields
     ------
     ShardResult
-        Each shard once it is on the disk, in no order.
+        Each shard once it is on the disk, in no particular order.
 
     Raises
     ------
     WorkerLostError
-        When a worker was lost and the backend does not make up for it.
+        If a worker was lost and the backend does not replace it.
     """
-    whole = (replace(task, rows=list(task.rows)) for task in tasks)
-    calls = (joblib.delayed(_make)(extractor, sources, task, options) for task in whole)
-    ahead = _AHEAD * joblib.effective_n_jobs(n_jobs)
-    streams = get_active_backend()[0].supports_return_generator
+    complete_tasks = (replace(task, rows=list(task.rows)) for task in tasks)
+    calls = (joblib.delayed(_run_task)(extractor, sources, task, options) for task in complete_tasks)
+    n_queued = _QUEUED_TASKS_PER_WORKER * joblib.effective_n_jobs(n_jobs)
     try:
-        if streams:
-            parallel = joblib.Parallel(n_jobs, return_as="generator_unordered", batch_size=1, pre_dispatch=ahead)
-            made = parallel(calls)
+        if get_active_backend()[0].supports_return_generator:
+            parallel = joblib.Parallel(n_jobs, return_as="generator_unordered", batch_size=1, pre_dispatch=n_queued)
+            results = parallel(calls)
             try:
-                while (done := next(made, None)) is not None:  # closing must not reach joblib before the warning is off
-                    yield done
+                while (result := next(results, None)) is not None:  # a for loop would close it with the warning on
+                    yield result
             finally:
-                with warnings.catch_warnings():  # that tasks under way are given up is meant
+                with warnings.catch_warnings():  # joblib warns that it abandons tasks, which is intended
                     warnings.simplefilter("ignore")
-                    made.close()
+                    results.close()
             return
-        with joblib.Parallel(n_jobs, batch_size=1, pre_dispatch=ahead) as parallel:
-            while some := list(islice(calls, 2 * ahead)):  # answers come when all of these are done
-                yield from parallel(some)
+        with joblib.Parallel(n_jobs, batch_size=1, pre_dispatch=n_queued) as parallel:
+            while chunk := list(islice(calls, 2 * n_queued)):  # results come when the whole chunk is done
+                yield from parallel(chunk)
     except Exception as error:
-        if not _LOST & {kind.__name__ for kind in type(error).__mro__}:
+        if not _LOST_WORKER_ERRORS & {kind.__name__ for kind in type(error).__mro__}:
             raise
-        raise WorkerLostError("a worker process was lost, most often for want of memory") from error
+        raise WorkerLostError("a worker process was lost, probably because memory ran out") from error
 
 
-def _make(extractor: FeatureExtractor, sources: Sequence[Source], task: Task, options: dict[str, Any]) -> ShardResult:
-    (done,) = run_tasks(extractor, sources, [task], **options)
-    return done
+def _run_task(
+    extractor: FeatureExtractor, sources: Sequence[Source], task: Task, options: dict[str, Any]
+) -> ShardResult:
+    (result,) = run_tasks(extractor, sources, [task], **options)
+    return result

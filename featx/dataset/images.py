@@ -1,28 +1,90 @@
-"""The images behind rows of a dataset, fetched from where they were when they were embedded."""
+"""Fetch the images of a dataset's rows from their sources, and draw them."""
 
 from __future__ import annotations
 
 import hashlib
 import os
-import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy.typing as npt
 
+from featx._events import Events
 from featx.dataset.dataset import Dataset, RowInfo
-from featx.dataset.manifest import read_manifest
+from featx.dataset.lock import PRIVATE
+from featx.dataset.neighbors import Neighbor
 from featx.dataset.plan import Generation, Plan
-from featx.dataset.prepare import PRIVATE
 from featx.errors import DatasetError, FeatxError, first_line
 from featx.images.decode import UnreadableError
-from featx.sources.base import Fetch
-from featx.sources.opening import Contents, Source, open_source, open_sources
+from featx.report.contact_sheet import Tile, draw_sheet
+from featx.sources.base import Contents, Fetch, Source
+from featx.sources.opening import open_source, open_sources
 
-__all__ = ["fetch_originals"]
+__all__ = ["draw_neighbors", "fetch_originals"]
 
-_CHANGED = "is another image now"
-_UNKNOWN = "is not in the source"
+_CHANGED = "the image has changed"
+_NOT_LISTED = "is not in the source"
+
+
+def draw_neighbors(
+    path: str | os.PathLike[str],
+    dataset: Dataset,
+    neighbors: Sequence[Sequence[Neighbor]],
+    queries: Sequence[Any] | None = None,
+    *,
+    source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None = None,
+    events: Events | None = None,
+) -> None:
+    """Draw neighbors or duplicates as a contact sheet (extra ``plot``).
+
+    Parameters
+    ----------
+    path : str or path
+        The PNG to write.
+    dataset : Dataset
+    neighbors : list of list of Neighbor
+        Result of `find_neighbors` or `find_duplicates`; each inner list starts a new line.
+    queries : sequence or None, default=None
+        One framed image before each inner list: a row number of the dataset, or a path. None
+        draws no queries.
+    source : str, path, list of them, or None
+        Location of the images now; None is their location when they were embedded.
+    events : Events or None, default=None
+        Subscriber; gets a note if images cannot be shown, which become grey tiles.
+
+    Examples
+    --------
+    >>> import featx
+    >>> from featx.samples import extract_fashion_mnist
+    >>> extract_fashion_mnist("clothes")
+    >>> summary = featx.dataset.embed("clothes/test", "vectors")
+    >>> dataset = featx.dataset.open("vectors")
+    >>> neighbors = featx.dataset.find_neighbors(dataset, dataset.take([0, 1]), 5)
+    >>> featx.dataset.draw_neighbors("sheet.png", dataset, neighbors, [0, 1])
+    """
+    firsts = list(queries) if queries is not None else [None] * len(neighbors)
+    rows = sorted({one.row for line in neighbors for one in line} | {row for row in firsts if isinstance(row, int)})
+    infos = dict(zip(rows, dataset.look_up(rows), strict=True))
+    images = dict(zip(rows, fetch_originals(dataset, rows, source), strict=True))
+
+    def make_tile(row: int, first_line: str, is_query: bool = False) -> Tile:
+        image, lines = images[row], [first_line, infos[row].key, infos[row].label or ""]
+        return Tile(None, lines, image, is_query) if isinstance(image, str) else Tile(image, lines, marked=is_query)
+
+    sheet: list[list[Tile]] = []
+    for query, line in zip(firsts, neighbors, strict=True):
+        tiles = [make_tile(one.row, f"{one.similarity:.4f}") for one in line]
+        if isinstance(query, int):
+            tiles.insert(0, make_tile(query, "query", is_query=True))
+        elif query is not None:
+            tiles.insert(0, Tile(query, ["query", str(query)], marked=True))
+        sheet.append(tiles)
+    missing = [image for image in images.values() if isinstance(image, str)]
+    if missing and events:
+        count = "1 image is a grey tile" if len(missing) == 1 else f"{len(missing)} images are grey tiles"
+        events.note(f"{count} ({missing[0]}); pass source=... if the images have moved")
+    draw_sheet(Path(path), sheet)
 
 
 def fetch_originals(
@@ -30,21 +92,21 @@ def fetch_originals(
     indices: npt.ArrayLike,
     source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None = None,
 ) -> list[bytes | str]:
-    """Fetch the files of some images, each only if it is the one that was embedded.
+    """Fetch the encoded images of rows, each only if it is still the image that was embedded.
 
     Parameters
     ----------
     dataset : Dataset
     indices : array-like of int
-        Which rows.
+        Row numbers.
     source : str, path, list of them, or None
-        Where the images are now; None is where they were, by the plan in the dataset's folder,
-        or else by its manifest.
+        Location of the images now; None is their location when they were embedded, from the plan
+        in the dataset's folder or else from its manifest.
 
     Returns
     -------
     list of bytes or str
-        The encoded image, or the reason why there is none.
+        The encoded image, or the reason why it cannot be shown.
 
     Examples
     --------
@@ -52,52 +114,49 @@ def fetch_originals(
     >>> from featx.dataset.images import fetch_originals
     >>> from featx.samples import extract_fashion_mnist
     >>> extract_fashion_mnist("clothes")
-    >>> done = featx.dataset.embed("clothes/test", "vectors")
+    >>> summary = featx.dataset.embed("clothes/test", "vectors")
     >>> dataset = featx.dataset.open("vectors")
-    >>> [type(one).__name__ for one in fetch_originals(dataset, [0, 1])]
+    >>> [type(image).__name__ for image in fetch_originals(dataset, [0, 1])]
     ['bytes', 'bytes']
     >>> fetch_originals(dataset, [0], source="clothes/train")
-    ['is another image now']
+    ['the image has changed']
     """
-    known = dataset.look_up(indices)
-    found: dict[str, bytes | str] = {}
+    infos = dataset.look_up(indices)
+    images: dict[str, bytes | str] = {}
     plan = dataset.folder / PRIVATE / "plan.sqlite"
     if source is None and plan.is_file():
-        found = _by_plan(plan, known)
-    if missing := [one for one in known if one.key not in found]:
-        given = [source] if isinstance(source, (str, os.PathLike)) else source
-        found |= _by_listing(_sources_of(dataset) if given is None else [os.fspath(one) for one in given], missing)
-    return [found.get(one.key, _UNKNOWN) for one in known]
+        images = _fetch_by_plan(plan, infos)
+    if missing := [info for info in infos if info.key not in images]:
+        if source is None:
+            texts = [text for generation in dataset.manifest.generations for text in generation.sources]
+        else:
+            texts = [os.fspath(one) for one in ([source] if isinstance(source, (str, os.PathLike)) else source)]
+        images |= _fetch_by_listing(list(dict.fromkeys(texts)), missing)
+    return [images.get(info.key, _NOT_LISTED) for info in infos]
 
 
-def _sources_of(dataset: Dataset) -> list[str]:
-    manifest = read_manifest(dataset.folder)
-    generations = manifest.generations if manifest else []
-    return list(dict.fromkeys(text for one in generations for text in one.sources))
-
-
-def _by_plan(plan: Path, known: Sequence[RowInfo]) -> dict[str, bytes | str]:
-    """Look places up in the plan; keys that it does not know the place of are left out."""
-    found: dict[str, bytes | str] = {}
-    opened: dict[tuple[int, int], Contents | str] = {}
+def _fetch_by_plan(path: Path, infos: Sequence[RowInfo]) -> dict[str, bytes | str]:
+    """Fetch images from their planned places; images without a place are left out."""
+    images: dict[str, bytes | str] = {}
+    opened: dict[tuple[int, int], Contents | str] = {}  # by generation and source
     try:
-        with Plan(plan) as spool:
-            generations = spool.generations()
-            rows = sorted((planned, one) for one in known if (planned := spool.planned(one.key)) and planned[1].place)
-            for (position, row), one in rows:
-                number = next(i for i, made in enumerate(generations) if position <= made.first + made.n_images)
+        with Plan(path) as plan:
+            generations = plan.generations()
+            planned = [(found, info) for info in infos if (found := plan.find_planned(info.key)) and found[1].place]
+            for (position, row), info in sorted(planned):
+                number = next(i for i, one in enumerate(generations) if position <= one.first + one.n_images)
                 at = (number, row.source)
                 if at not in opened:
-                    opened[at] = _open(generations[number], spool.states(number), row.source)
+                    opened[at] = _open_planned(generations[number], plan.states(number), row.source)
                 contents = opened[at]
-                found[one.key] = contents if isinstance(contents, str) else _read(contents(one.key, row.place), one)
-    except DatasetError:  # a folder that cannot be written to, as SQLite wants: the listing remains
+                images[info.key] = contents if isinstance(contents, str) else _read(contents(info.key, row.place), info)
+    except DatasetError:  # SQLite needs to write to the folder; if it cannot, the sources are listed
         pass
-    return found
+    return images
 
 
-def _open(planned: Generation, states: Sequence[str], number: int) -> Contents | str:
-    """Open one source of a generation, or say why not."""
+def _open_planned(planned: Generation, states: Sequence[str], number: int) -> Contents | str:
+    """Open a source of a generation, or return the reason why it cannot be opened."""
     try:
         source = open_source(planned.sources[number], planned.path_column, planned.target)
         if number < len(states) and source.state() != states[number]:
@@ -107,35 +166,35 @@ def _open(planned: Generation, states: Sequence[str], number: int) -> Contents |
         return first_line(error)
 
 
-def _by_listing(sources: Sequence[str], known: Sequence[RowInfo]) -> dict[str, bytes | str]:
-    """List sources anew, one after the other, until all are found."""
-    found: dict[str, bytes | str] = {}
+def _fetch_by_listing(sources: Sequence[str], infos: Sequence[RowInfo]) -> dict[str, bytes | str]:
+    """List sources one after the other, until all images are found."""
+    images: dict[str, bytes | str] = {}
     for text in sources:
-        missing = [one for one in known if not isinstance(found.get(one.key), bytes)]
+        missing = [info for info in infos if not isinstance(images.get(info.key), bytes)]
         if not missing:
             break
         try:
             for source in open_sources(text):
-                found |= dict(_in_source(source, missing))
+                images |= dict(_fetch_from(source, missing))
         except (FeatxError, OSError) as error:
-            found |= {one.key: found.get(one.key, first_line(error)) for one in missing}
-    return found
+            images |= {info.key: images.get(info.key, first_line(error)) for info in missing}
+    return images
 
 
-def _in_source(source: Source, known: Sequence[RowInfo]) -> Iterator[tuple[str, bytes | str]]:
-    with tempfile.TemporaryDirectory(prefix="featx-") as folder, Plan(Path(folder, "plan.sqlite")) as spool:
-        spool.list_sources([source])
+def _fetch_from(source: Source, infos: Sequence[RowInfo]) -> Iterator[tuple[str, bytes | str]]:
+    with Plan.temporary() as plan:
+        plan.list_sources([source])
         contents = source.contents()
-        for one in known:
-            # of several sources, keys begin with the source's name
-            row = spool.find(one.key) or spool.find(one.key.removeprefix(f"{source.given}/"))
+        for info in infos:
+            # in a dataset of several sources, keys begin with the source's name
+            row = plan.find_listed(info.key) or plan.find_listed(info.key.removeprefix(f"{source.given}/"))
             if row:
-                yield one.key, _read(contents(row.key, row.place), one)
+                yield info.key, _read(contents(row.key, row.place), info)
 
 
-def _read(fetch: Fetch, known: RowInfo) -> bytes | str:
+def _read(fetch: Fetch, info: RowInfo) -> bytes | str:
     try:
         data = fetch()
     except (UnreadableError, FeatxError, OSError) as error:
         return first_line(error)
-    return data if hashlib.sha256(data).hexdigest() == known.sha256 else _CHANGED
+    return data if hashlib.sha256(data).hexdigest() == info.sha256 else _CHANGED

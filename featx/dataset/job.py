@@ -1,68 +1,74 @@
-"""The job: list, plan, make the shards that are missing, write down what is there."""
+"""Embed sources into a dataset: list, plan, make the missing shards, write the manifest."""
 
 from __future__ import annotations
 
 import os
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import AbstractContextManager, closing
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 from sklearn.base import clone
 
 from featx._events import Events
 from featx._optional import import_optional
-from featx.dataset.again import changed_keys, failed_keys
-from featx.dataset.current import CurrentRows
-from featx.dataset.executors import WorkerLostError, run_tasks_apart
-from featx.dataset.lance import lance_path, publish
-from featx.dataset.lock import hold
-from featx.dataset.manifest import (
-    FORMAT,
-    Features,
-    Manifest,
-    current_versions,
-    read_manifest,
-    write_manifest,
-)
+from featx._results import to_plain
+from featx._validation import check_choice, check_integer, check_jobs
+from featx.dataset.current import CurrentRows, changed_keys, failed_keys
+from featx.dataset.executors import WorkerLostError, run_tasks_in_workers
+from featx.dataset.layout import ShardLayout
+from featx.dataset.lock import PRIVATE, hold_plan, hold_run
+from featx.dataset.manifest import MANIFEST, Features, Manifest, current_versions, read_manifest, write_manifest
 from featx.dataset.plan import Generation, Plan
-from featx.dataset.prepare import (
-    PRIVATE,
-    check_arguments,
-    check_shard_bytes,
-    default_shard_size,
-    lock_folder,
-    make_folder,
-)
 from featx.dataset.shards import find_shards, read_columns, read_counts, shard_path
-from featx.dataset.worker import ShardResult, Task, run_tasks
-from featx.errors import DatasetError, InputError, SourceError
+from featx.dataset.worker import ShardResult, Task, check_failures, run_tasks
+from featx.errors import DatasetError, InputError
 from featx.extractor import FeatureExtractor
-from featx.sources.opening import Source, open_sources
+from featx.sources.base import Source
+from featx.sources.opening import open_sources
 
-__all__ = ["Summary", "embed"]
+__all__ = ["JobOptions", "Summary", "embed"]
+
+_MAX_LOSSES = 3  # of workers in a row with no finished shard in between
 
 
-#: How often workers may be lost with no shard done in between.
-_IN_VAIN = 3
+@dataclass(frozen=True)
+class JobOptions:
+    """Options of a job that change no vector; see `embed`."""
+
+    check: str = "stat"
+    retry_failed: bool = False
+    max_failures: int | None = None
+    n_jobs: int = 1
+    part: tuple[int, int] | None = None
+
+    def __post_init__(self) -> None:
+        check_choice("check", self.check, ("stat", "content"))
+        if self.max_failures is not None:
+            check_integer("max_failures", self.max_failures, 0)
+        check_jobs(self.n_jobs)
+        if self.part is not None and not 1 <= self.part[0] <= self.part[1]:
+            raise InputError(f"part={self.part!r}: expected (i, n), with i from 1 to n")
 
 
-class Summary(NamedTuple):
-    """What a run did.
+@dataclass(frozen=True)
+class Summary:
+    """Result of `embed`.
 
     Parameters
     ----------
     n_images : int
-        In the dataset now, those that failed included.
+        Images in the dataset now, including those that could not be read.
     n_embedded, n_failed : int
-        Images that this run took, and those among them that could not be read.
+        Images that this run processed, and those among them that could not be read.
     n_replaced : int
-        Images that had changed, or were tried again.
+        Images that replace an earlier row, because they changed or were tried again.
     n_gone : int
-        Images in the dataset that the source has no more.
+        Images in the dataset that are no longer in the source.
     complete : bool
-        Whether every shard is there; not after one part of several.
+        True if every shard exists; False after a part of a job array while others are missing.
     """
 
     n_images: int
@@ -72,12 +78,18 @@ class Summary(NamedTuple):
     n_gone: int
     complete: bool
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as a dict of plain Python values."""
+        return cast("dict[str, Any]", to_plain(self))
+
 
 def embed(
     source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
     directory: str | os.PathLike[str],
     extractor: FeatureExtractor | None = None,
     *,
+    include: str | Sequence[str] | None = None,
+    exclude: str | Sequence[str] | None = None,
     shard_size: int | None = None,
     dtype: str = "float32",
     format: str | None = None,
@@ -90,44 +102,46 @@ def embed(
     part: tuple[int, int] | None = None,
     events: Events | None = None,
 ) -> Summary:
-    """Embed every image of a source into a folder of shards; go on where an earlier run ended.
+    """Embed every image of a source into a folder of shards; continue an earlier run.
 
-    Whatever ended that run, finished shards are left alone, and the result is the same to the
-    byte as if nothing had happened. Images that are new in the source, or have changed, make a
-    further generation of shards.
+    However an earlier run ended, its finished shards are kept, and the result has the same bytes
+    as an undisturbed run. Images that are new in the source, or have changed, make another
+    generation of shards.
 
     Parameters
     ----------
     source : str, path or list of them
         Folders, globs, tables (CSV, TSV, Parquet; with paths or bytes), zip and tar archives.
     directory : str or path
-        Made when needed.
+        The dataset's folder; created if needed.
     extractor : FeatureExtractor or None, default=None
-        Which features; None is `FeatureExtractor()`.
+        Extractor of the features; None is `FeatureExtractor()`.
+    include, exclude : str, sequence of str or None, default=None
+        Glob patterns of the images to take, and of those to leave out.
     shard_size : int or None, default=None
-        Images a shard; None is 10,000, or fewer where they would take more than 128 MB.
+        Images per shard; None is 1% of the images, at least 1,000, at most 10,000 and at most 128 MB.
     dtype : {"float32", "float16"}, default="float32"
-        How vectors are stored.
-    format : {"parquet", "npy", "lance"} or None, default=None
-        Where vectors are stored: in the Parquet shards, as ``.npy`` beside each, which maps into
-        memory aligned, or as a Lance table. None is as the folder has it, or Parquet.
+        Number type of the stored vectors.
+    format : {"parquet", "npy"} or None, default=None
+        Store the vectors inside the Parquet shards, or in a ``.npy`` file beside each shard, which
+        maps into memory aligned. None is the format of the existing dataset, or Parquet.
     path_column, target : str or None
-        Columns of a table; None takes the obvious ones.
+        Columns of a table with the paths and the labels; None looks for columns of a common name.
     check : {"stat", "content"}, default="stat"
-        Whether an image whose size and time are as they were is believed to be what it was, or
-        read and digested.
+        Detect changed images by size and time, or by reading and digesting every image.
     retry_failed : bool, default=False
         Try images again that could not be read.
     max_failures : int or None, default=None
-        More than so many images that cannot be read end the run.
+        Stop if more images than this cannot be read.
     n_jobs : int, default=1
-        1 is one process with a thread a core, which is as fast as any on one machine's CPU. More
-        are so many workers of joblib's backend, each making whole shards: processes, or within
-        ``joblib.parallel_config("dask")`` or ``"ray"`` a cluster that reaches source and folder.
+        Number of worker processes. 1 is this process, with a thread per core, which is as fast as
+        any number on one machine's CPU. More are workers of joblib's active backend, each making
+        whole shards: processes, or within ``joblib.parallel_config("dask")`` or ``"ray"`` a
+        cluster that reaches source and folder.
     part : (int, int) or None, default=None
-        ``(i, n)``, i from 1 to n: make the i-th part of the shards, as one of n runs in a job array.
-    events : Events or None
-        Told what happens.
+        ``(i, n)``, i from 1 to n: make the i-th of n parts of the shards, in a job array of n runs.
+    events : Events or None, default=None
+        Subscriber to progress and notes.
 
     Returns
     -------
@@ -136,11 +150,16 @@ def embed(
     Raises
     ------
     SourceError
-        When a source cannot be listed, is gone in the middle, or has too many bad images.
+        If a source cannot be listed, disappears during the run, or has too many bad images.
     FeaturesChangedError
-        When the folder holds other features.
+        If the folder holds other features.
     DatasetError
-        When another run is at work there, or a shard cannot be written.
+        If another run is at work in the folder, or a shard cannot be written.
+
+    See Also
+    --------
+    estimate : Measure the time and disk space that embedding will take.
+    open_dataset : Open the result.
 
     Examples
     --------
@@ -153,210 +172,208 @@ def embed(
     0
     """
     import_optional("pyarrow.parquet", "parquet")
-    check_arguments(shard_size, dtype, format, check, max_failures, n_jobs, part)
+    layout = ShardLayout(format, dtype, shard_size)
+    options = JobOptions(check, retry_failed, max_failures, n_jobs, part)
     extractor = clone(extractor if extractor is not None else FeatureExtractor()).fit(None)
     features = Features.of(extractor, dtype)
-    sources = open_sources(source, path_column=path_column, target=target)
-    folder = make_folder(directory)
-    job = _Job(folder, extractor, features, format, sources, max_failures, n_jobs, part, events or Events())
-    with lock_folder(folder, part):
-        with job.planning():  # another part may be listing
+    layout.check_bytes(features.n_features)
+    sources = open_sources(source, path_column=path_column, target=target, **choose_patterns(include, exclude))
+    folder = _make_folder(Path(directory))
+    job = _Job(folder, extractor, features, layout, sources, options, events or Events())
+    with hold_run(folder, part):
+        with hold_plan(folder):  # another part may be listing
             opened = Plan(folder / PRIVATE / "plan.sqlite")
-        with opened as spool:
-            return job.run(spool, shard_size, by_state=check == "stat", retry_failed=retry_failed)
+        with opened as plan:
+            return job.run(plan)
+
+
+def choose_patterns(include: str | Sequence[str] | None, exclude: str | Sequence[str] | None) -> dict[str, Any]:
+    """Return the patterns that are not None as keyword arguments."""
+    return {name: value for name, value in (("include", include), ("exclude", exclude)) if value is not None}
+
+
+def _make_folder(folder: Path) -> Path:
+    """Create the dataset's folder; refuse a folder with other content."""
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder}: is a file; choose a folder for the shards")
+    if folder.is_dir() and any(folder.iterdir()) and not ({MANIFEST, PRIVATE} & set(os.listdir(folder))):
+        raise InputError(f"{folder}: is not empty and not a dataset; choose a new folder")
+    (folder / PRIVATE).mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 class _Job:
+    """Run one call of `embed`, with the dataset's locks held."""
+
     def __init__(
         self,
         folder: Path,
         extractor: FeatureExtractor,
         features: Features,
-        format: str | None,
+        layout: ShardLayout,
         sources: list[Source],
-        max_failures: int | None,
-        n_jobs: int,
-        part: tuple[int, int] | None,
+        options: JobOptions,
         events: Events,
     ) -> None:
-        self.folder, self.extractor, self.features, self.sources = folder, extractor, features, sources
-        self.format = format
-        self.max_failures, self.n_jobs, self.part, self.events = max_failures, n_jobs, part, events
-        self.done: Counter[str] = Counter()
-        self.told: set[int] = set()  # shards of this run
+        self.folder, self.extractor, self.features, self.layout = folder, extractor, features, layout
+        self.sources, self.options, self.events = sources, options, events
+        self.counts: Counter[str] = Counter()  # rows by status, of this run's shards
+        self.reported: set[int] = set()  # this run's shards
 
-    def run(self, spool: Plan, shard_size: int | None, *, by_state: bool, retry_failed: bool) -> Summary:
+    def run(self, plan: Plan) -> Summary:
         n_gone = n_replaced = 0
-        with self.planning():
-            self._read(spool)
-            resumed = bool(self._missing(spool))
-            if resumed and shard_size not in (None, spool.generations()[-1].shard_size):
-                size = spool.generations()[-1].shard_size
-                raise InputError(f"shard_size={shard_size}: the run that is to be finished has {size}; leave it out")
+        with self._planning():
+            self._read_existing(plan)
+            resumed = bool(self._missing(plan))
             if resumed:
-                self._write(spool)  # that a shard is missing; what it will hold may be another thing
+                size = plan.generations()[-1].shard_size
+                if self.layout.size not in (None, size):
+                    raise InputError(
+                        f"shard_size={self.layout.size}: the unfinished run has shard_size={size}; "
+                        "leave it out to finish that run"
+                    )
+                self._write_manifest(plan)  # a generation with a missing shard has no counts
             else:
-                n_gone, n_replaced = self._plan(spool, shard_size, by_state, retry_failed)
-        self._make_all(spool)
-        if resumed and not self.part:  # and now what has come since
-            n_gone, n_replaced = self._plan(spool, shard_size, by_state, retry_failed)
-            self._make_all(spool)
-        with self.planning():
-            manifest = self._write(spool)
-            if manifest.format == "lance":
-                publish(self.folder, list(find_shards(self.folder).values()))
+                n_gone, n_replaced = self._plan(plan)
+        self._make_all(plan)
+        if resumed and not self.options.part:  # then add what is new in the source
+            with self._planning():
+                n_gone, n_replaced = self._plan(plan)
+            self._make_all(plan)
+        with self._planning():
+            manifest = self._write_manifest(plan)
         self.events.end()
-        n_images = sum(one.n_images - one.n_replaced for one in manifest.generations)
-        complete = all(counts is not None for counts in manifest.counts)
-        taken = self.done.total()
-        return Summary(n_images, taken, self.done["failed"], n_replaced, n_gone, complete)
+        return Summary(
+            manifest.n_images, self.counts.total(), self.counts["failed"], n_replaced, n_gone, manifest.complete
+        )
 
-    def planning(self) -> Any:
-        """Hold the lock under which the plan and the manifest are changed."""
-        return hold(self.folder / PRIVATE / "plan.lock", wait=True)
+    def _planning(self) -> AbstractContextManager[None]:
+        return hold_plan(self.folder)
 
-    def _read(self, spool: Plan) -> None:
-        """Look at what is there, and refuse to mix it with something else."""
+    def _read_existing(self, plan: Plan) -> None:
+        """Compare the existing dataset with this job, and restore a lost plan."""
         manifest = read_manifest(self.folder)
         if manifest:
             manifest.features.check_same(self.features, self.folder)
-            if self.format not in (None, manifest.format):
-                raise InputError(f"format={self.format!r}: {self.folder} has {manifest.format!r}; leave it out")
-            self.format = manifest.format
-        if self.format == "lance":
-            import_optional("lance", "lance")
-        if not self.part:
-            for folder in (self.folder, lance_path(self.folder / "any").parent):
-                for scratch in folder.glob(".featx-*.part*"):  # of a run that was killed
-                    scratch.unlink(missing_ok=True)
-        if spool.generations() or not manifest or not manifest.generations:
+            if self.layout.format not in (None, manifest.format):
+                raise InputError(f"format={self.layout.format!r}: {self.folder} has {manifest.format!r}; leave it out")
+        self.layout = replace(self.layout, format=manifest.format if manifest else self.layout.format or "parquet")
+        if not self.options.part:
+            for scratch in self.folder.glob(".featx-*.part*"):  # of a run that was killed
+                scratch.unlink(missing_ok=True)
+        if plan.generations() or not manifest or not manifest.generations:
             return
-        there = find_shards(self.folder)
-        if lost := [n for one in manifest.generations for n in one.shards if n not in there]:
+        shards = find_shards(self.folder)
+        numbers = [n for generation in manifest.generations for n in generation.shards]
+        if lost := [n for n in numbers if n not in shards]:
             raise DatasetError(
-                f"{self.folder}: {shard_path(self.folder, lost[0]).name} is missing, and so is the plan by which it "
-                f"could be made ({PRIVATE}/plan.sqlite); featx dataset merge takes what is there into a new folder"
+                f"{self.folder}: {shard_path(self.folder, lost[0]).name} is missing, and so is the plan to make it "
+                f"again ({PRIVATE}/plan.sqlite); copy the existing rows into a new folder with: featx dataset merge"
             )
-        paths = [there[n] for one in manifest.generations for n in one.shards]
-        keys = (key for path in paths for key in read_columns(path, ["key"])["key"].to_pylist())
-        spool.adopt(manifest.generations, keys)
+        keys = (key for n in numbers for key in read_columns(shards[n], ["key"])["key"].to_pylist())
+        plan.restore(manifest.generations, keys)
 
-    def _missing(self, spool: Plan) -> list[tuple[int, int]]:
-        """Give generation and number of each shard that is planned and not there."""
-        there = find_shards(self.folder)
-        return [(i, n) for i, one in enumerate(spool.generations()) for n in one.shards if n not in there]
+    def _missing(self, plan: Plan) -> list[tuple[int, int]]:
+        """Return generation and number of each planned shard that does not exist."""
+        shards = find_shards(self.folder)
+        return [(i, n) for i, planned in enumerate(plan.generations()) for n in planned.shards if n not in shards]
 
-    def _plan(self, spool: Plan, shard_size: int | None, by_state: bool, retry_failed: bool) -> tuple[int, int]:
-        """List the sources, and plan what is new; give how many are gone and how many replaced."""
-        known = spool.generations()
-        size = int(shard_size or (known[-1].shard_size if known else default_shard_size(self.features)))
-        check_shard_bytes(size, self.features)
-        spool.list_sources(self.sources)
+    def _plan(self, plan: Plan) -> tuple[int, int]:
+        """List the sources, plan new and changed images; return the number of gone and of replaced images."""
+        generations = plan.generations()
+        n_listed = plan.list_sources(self.sources)
         for source in self.sources:
             for text in source.notes:
                 self.events.note(f"{source.given}: {text}" if len(self.sources) > 1 else text)
-        n_gone = spool.n_gone() if known else 0
-        current = CurrentRows(known, find_shards(self.folder))
-        if known and retry_failed:
-            spool.ask_again(failed_keys(current))
-        if known and not by_state:
-            spool.ask_again(changed_keys(current, spool, self.sources))
-        planned = spool.plan(size, self.sources, current_versions(self.format), by_state=by_state)
-        self._write(spool)
-        return n_gone, spool.generations()[-1].n_replaced if planned else 0
+        layout = self.layout
+        if generations and layout.size is None:
+            layout = replace(layout, size=generations[-1].shard_size)
+        n_gone = plan.count_gone() if generations else 0
+        current = CurrentRows(generations, find_shards(self.folder))
+        by_state = self.options.check == "stat"
+        if generations and self.options.retry_failed:
+            plan.request(failed_keys(current))
+        if generations and not by_state:
+            plan.request(changed_keys(current, plan, self.sources))
+        size = layout.choose_size(self.features.n_features, n_listed)
+        added = plan.plan(size, self.sources, current_versions(), by_state=by_state)
+        self._write_manifest(plan)
+        return n_gone, plan.generations()[-1].n_replaced if added else 0
 
-    def _make_all(self, spool: Plan) -> None:
-        """Make what is missing; again, where a worker was lost, as long as that gets on."""
-        in_vain = 0
+    def _make_all(self, plan: Plan) -> None:
+        """Make the missing shards; after a lost worker try again, as long as shards get finished."""
+        n_losses = 0
         while True:
-            missing = {n for _, n in self._missing(spool)}
+            missing = {n for _, n in self._missing(plan)}
             try:
-                self._make_missing(spool)
+                self._make_missing(plan)
                 return
             except WorkerLostError as error:
-                made = missing - {n for _, n in self._missing(spool)}
-                in_vain = 0 if made else in_vain + 1
-                if in_vain == _IN_VAIN:
-                    raise DatasetError(
-                        f"{error}, {in_vain} times before a shard was done; give fewer n_jobs"
-                    ) from error
-                for n in made - self.told:  # by workers whose answers were lost with the other
-                    self._tell(ShardResult(n, read_counts(shard_path(self.folder, n)), 0))
+                made = missing - {n for _, n in self._missing(plan)}
+                n_losses = 0 if made else n_losses + 1
+                if n_losses == _MAX_LOSSES:
+                    raise DatasetError(f"{error}, {n_losses} times before a shard was done; reduce n_jobs") from error
+                for n in made - self.reported:  # finished, but their results were lost with the worker
+                    self._report(ShardResult(n, read_counts(shard_path(self.folder, n)), 0))
                 self.events.note(f"{error}; its shard is made again")
 
-    def _tell(self, done: ShardResult) -> None:
-        self.told.add(done.number)
-        self.done.update(done.counts)
-        if self.n_jobs != 1:
-            self.events.advance(sum(done.counts.values()), n_failed=done.counts["failed"], n_bytes=done.n_bytes)
-        self.events.shard(done.number, done.counts)
+    def _report(self, result: ShardResult) -> None:
+        self.reported.add(result.number)
+        self.counts.update(result.counts)
+        if self.options.n_jobs != 1:
+            n_failed = result.counts["failed"]
+            self.events.advance(sum(result.counts.values()), n_failed=n_failed, n_bytes=result.n_bytes)
+        self.events.shard(result.number, result.counts)
 
-    def _make_missing(self, spool: Plan) -> None:
-        generations, missing = spool.generations(), self._missing(spool)
-        tasks = [(n, *generations[i].rows_of(n)) for i, n in missing if self._is_mine(n)]
-        there = sum(one.n_images for one in generations) - sum(generations[i].rows_of(n)[1] for i, n in missing)
-        self.events.begin("embed", there + sum(n for _, _, n in tasks), there)
+    def _make_missing(self, plan: Plan) -> None:
+        generations, missing = plan.generations(), self._missing(plan)
+        ranges = [(n, *generations[i].rows_of(n)) for i, n in missing if self._is_mine(n)]
+        n_done = sum(one.n_images for one in generations) - sum(generations[i].rows_of(n)[1] for i, n in missing)
+        self.events.begin("embed", n_done + sum(n for _, _, n in ranges), n_done)
         for i in sorted({i for i, n in missing if self._is_mine(n)}):
-            self._check_sources(generations[i], spool.states(i))
-        rows = (
-            Task(number, n, spool.rows(first, n), shard_path(self.folder.absolute(), number))
-            for number, first, n in tasks
+            self._check_sources(generations[i], plan.states(i))
+        tasks = (
+            Task(number, n, plan.rows(first, n), shard_path(self.folder.absolute(), number))
+            for number, first, n in ranges
         )
         options: dict[str, Any] = {
-            "dtype": self.features.dtype,
-            "format": self.format or "parquet",
-            "about": {"format": FORMAT, "identity": self.features.identity, "values": self.features.values},
-            "max_failures": self.max_failures,
+            "features": self.features,
+            "format": self.layout.format,
+            "max_failures": self.options.max_failures,
         }
-        if self.n_jobs == 1:
-            made = run_tasks(self.extractor, self.sources, rows, on_images=self.events.advance, **options)
+        n_jobs = self.options.n_jobs
+        if n_jobs == 1:
+            results = run_tasks(self.extractor, self.sources, tasks, on_images=self.events.advance, **options)
         else:
-            made = run_tasks_apart(self.extractor, self.sources, rows, n_jobs=self.n_jobs, **options)
-        with closing(cast("Any", made)):
-            for done in made:
-                self._tell(done)
-                self._limit_failures()
-
-    def _limit_failures(self) -> None:
-        if self.max_failures is not None and self.done["failed"] > self.max_failures:
-            raise SourceError(
-                f"{self.done['failed']} images could not be read, more than --max-failures {self.max_failures}; "
-                "shards that were done stay"
-            )
+            results = run_tasks_in_workers(self.extractor, self.sources, tasks, n_jobs=n_jobs, **options)
+        with closing(cast("Any", results)):
+            for result in results:
+                self._report(result)
+                check_failures(self.counts["failed"], self.options.max_failures)
 
     def _is_mine(self, shard: int) -> bool:
-        return self.part is None or shard % self.part[1] == self.part[0] - 1
+        part = self.options.part
+        return part is None or shard % part[1] == part[0] - 1
 
     def _check_sources(self, planned: Generation, states: list[str]) -> None:
-        """Refuse to finish a plan with other sources than it was made for."""
+        """Refuse to finish a generation with sources other than it was planned for."""
         given = [source.given for source in self.sources]
         if given != planned.sources:
             raise DatasetError(
-                f"{self.folder}: is not finished; run it once more with what it was begun with "
-                f"({' '.join(planned.sources)}), then with {' '.join(given)}"
+                f"{self.folder}: is not finished; finish it with its own sources ({' '.join(planned.sources)}), "
+                f"then embed {' '.join(given)}"
             )
         for source, state in zip(self.sources, states, strict=False):
             if source.state() != state:
                 raise DatasetError(
-                    f"{self.folder}: is not finished, and {source.given} was replaced since it was begun; put the old "
-                    "one back, or give another folder"
+                    f"{self.folder}: is not finished, and {source.given} was replaced since it was begun; restore the "
+                    "old source, or embed into another folder"
                 )
 
-    def _write(self, spool: Plan) -> Manifest:
-        """Write down what is planned, and count what is done."""
-        before, there = read_manifest(self.folder), find_shards(self.folder)
-        features = before.features if before else self.features  # under the name that the backbone had first
-        counted = before.counts if before else []
-        manifest = Manifest(features, spool.generations(), format=self.format or "parquet")
-        for i, one in enumerate(manifest.generations):
-            if not all(n in there for n in one.shards):
-                manifest.counts.append(None)
-            elif i < len(counted) and counted[i] is not None:
-                manifest.counts.append(counted[i])
-            else:
-                total = Counter({"ok": 0, "failed": 0})
-                for n in one.shards:
-                    total.update(read_counts(there[n]))
-                manifest.counts.append(dict(total))
+    def _write_manifest(self, plan: Plan) -> Manifest:
+        previous = read_manifest(self.folder)
+        features = previous.features if previous else self.features  # keeps the backbone's first name
+        manifest = Manifest(features, plan.generations(), format=self.layout.format or "parquet")
+        manifest.count_rows(find_shards(self.folder), previous)
         write_manifest(self.folder, manifest)
         return manifest

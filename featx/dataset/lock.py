@@ -1,35 +1,38 @@
-"""One run at a time in a folder; the system lets go of a lock when its process dies, however that happens."""
+"""Lock a dataset's folder; the operating system releases a lock when its process dies, however it dies."""
 
 from __future__ import annotations
 
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from featx.errors import DatasetError
 
-__all__ = ["hold"]
+__all__ = ["PRIVATE", "hold", "hold_plan", "hold_run"]
+
+#: Folder inside the dataset's for the locks and the plan, which only jobs need.
+PRIVATE = ".featx"
 
 
 @contextmanager
 def hold(path: Path, *, shared: bool = False, wait: bool = False) -> Iterator[None]:
-    """Hold a lock for the length of a block.
+    """Hold a lock during a block.
 
     Parameters
     ----------
     path : pathlib.Path
-        A file for it, made when needed and left there.
+        Lock file; created if needed, never deleted.
     shared : bool, default=False
-        Others may hold it as well, if they share it too.
+        Allow other holders that are shared, too.
     wait : bool, default=False
-        Wait until it is free.
+        Wait until the lock is free.
 
     Raises
     ------
     DatasetError
-        When another run holds it.
+        If another run holds the lock, or the file system has no locks.
     """
     file = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
     try:
@@ -37,15 +40,33 @@ def hold(path: Path, *, shared: bool = False, wait: bool = False) -> Iterator[No
             _lock(file, shared, wait)
         except BlockingIOError:
             raise DatasetError(
-                f"{path.parent.parent}: another run is at work here; wait for it, or end it (its lock goes with it)"
+                f"{path.parent.parent}: another run is at work here; wait until it ends, or end it"
             ) from None
         except OSError as error:
             raise DatasetError(
-                f"{path}: cannot be locked ({error.strerror}); give a folder on a file system that has locks"
+                f"{path}: cannot be locked ({error.strerror}); use a folder on a file system that has locks"
             ) from None
         yield
     finally:
         os.close(file)
+
+
+@contextmanager
+def hold_run(folder: Path, part: tuple[int, int] | None = None) -> Iterator[None]:
+    """Keep other runs out of a dataset; a part of a job array keeps out only whole runs and the same part."""
+    private = folder / PRIVATE
+    with ExitStack() as stack:
+        stack.enter_context(hold(private / "run.lock", shared=part is not None))
+        if part:
+            stack.enter_context(hold(private / f"run-{part[0]}-of-{part[1]}.lock"))
+        yield
+
+
+@contextmanager
+def hold_plan(folder: Path) -> Iterator[None]:
+    """Wait for, then hold, the lock under which parts of a job array change the plan and the manifest."""
+    with hold(folder / PRIVATE / "plan.lock", wait=True):
+        yield
 
 
 if sys.platform == "win32":
@@ -53,7 +74,7 @@ if sys.platform == "win32":
 
     def _lock(file: int, shared: bool, wait: bool) -> None:
         if shared:
-            return  # there are no such locks: runs of --shard keep others out by their own
+            return  # Windows has no shared locks here; each part still holds the lock of its number
         try:
             msvcrt.locking(file, msvcrt.LK_LOCK if wait else msvcrt.LK_NBLCK, 1)
         except OSError as error:

@@ -1,13 +1,15 @@
-"""The manifest: which features a dataset holds, of what, and how many; JSON beside the shards.
+"""Read and write the manifest of a dataset: its features, sources and counts, as JSON beside the shards.
 
-It is written whole, when a generation is planned and when it is done, and depends on the source
-alone, as the shards do. To raise the format version: change FORMAT and keep reading earlier ones.
+The manifest is written whole, when a generation is planned and when it is complete, and depends
+on the source alone, as the shards do. To change its layout, raise `VERSION` and keep reading
+earlier versions.
 """
 
 from __future__ import annotations
 
 import json
 import os
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,47 +21,37 @@ from featx._files import write_whole
 from featx._optional import installed_version
 from featx._version import __version__
 from featx.backbones import find_by_identity, open_backbone
+from featx.dataset.formats import FORMATS
 from featx.dataset.plan import Generation, read_generation
+from featx.dataset.shards import read_counts
 from featx.errors import BackboneError, DatasetError, FeaturesChangedError, FeatxError, first_line
 from featx.extractor import FeatureExtractor
 from featx.session import runtime_version
 from featx.sources.filesystem import MANIFEST
 
-__all__ = [
-    "DTYPES",
-    "FORMATS",
-    "MANIFEST",
-    "Features",
-    "Manifest",
-    "current_versions",
-    "read_manifest",
-    "write_manifest",
-]
+__all__ = ["MANIFEST", "Features", "Manifest", "current_versions", "read_manifest", "write_manifest"]
 
-FORMAT = 1
-DTYPES = ("float32", "float16")
-#: Where vectors are: in the Parquet shards, or beside each in a file of NumPy's or of Lance's.
-FORMATS = ("parquet", "npy", "lance")
+VERSION = 1
 
 
 @dataclass(frozen=True)
 class Features:
-    """Which features: two datasets whose `Features` are equal can be joined.
+    """Identify the features of a dataset; datasets with equal features can be merged.
 
     Parameters
     ----------
     backbone : str or list
-        As the extractor was given it.
+        Backbone as the extractor was given it.
     identity : str or list
-        Digest of what the backbone computes.
+        Digest of the backbone's computation.
     precision : str or None
-        The copy of the backbone that was asked for.
+        Precision that was asked for.
     values : dict
-        Every other parameter that changes a value: layer, pooling and so on.
+        The extractor's other parameters that change values: layer, pooling and so on.
     n_features : int
         Length of a vector.
     dtype : {"float32", "float16"}
-        How it is stored.
+        Number type of the stored vectors.
     """
 
     backbone: Any
@@ -71,83 +63,89 @@ class Features:
 
     @classmethod
     def of(cls, extractor: FeatureExtractor, dtype: str) -> Features:
-        """Take them from a fitted extractor."""
-        plain = json.loads(json.dumps(extractor.value_parameters_, default=_plain))
+        """Describe the features of a fitted extractor."""
         return cls(
-            json.loads(json.dumps(extractor.backbone, default=_plain)),
-            json.loads(json.dumps(extractor.backbone_identity_, default=_plain)),
-            json.loads(json.dumps(extractor.precision, default=_plain)),
-            plain,
+            _to_json(extractor.backbone),
+            _to_json(extractor.backbone_identity_),
+            _to_json(extractor.precision),
+            _to_json(extractor.value_parameters_),
             len(extractor.get_feature_names_out()),
             dtype,
         )
 
+    def footer(self) -> dict[str, Any]:
+        """Return the entries of each shard's footer."""
+        return {"format": VERSION, "identity": self.identity, "values": self.values}
+
     def check_same(self, other: Features, where: object) -> None:
-        """Raise FeaturesChangedError, naming what differs; the backbone's name and path do not count."""
-        mine, theirs = self._that_count(), other._that_count()
-        differ = [f"{name} is {was!r} there and {theirs.get(name)!r} now" for name, was in mine.items()]
-        differ = [text for text, name in zip(differ, mine, strict=True) if mine[name] != theirs.get(name)]
-        differ += [f"{name} is {theirs[name]!r} now" for name in theirs.keys() - mine.keys()]
-        if differ:
+        """Raise FeaturesChangedError, with the differences; the backbone's name and path are not compared."""
+        mine, theirs = self._compared(), other._compared()
+        differences = [
+            f"{name} is {value!r} there and {theirs.get(name)!r} now"
+            for name, value in mine.items()
+            if value != theirs.get(name)
+        ]
+        differences += [f"{name} is {theirs[name]!r} now" for name in theirs.keys() - mine.keys()]
+        if differences:
             raise FeaturesChangedError(
-                f"{where}: holds other features ({'; '.join(differ)}); give another folder, or the parameters of old"
+                f"{where}: holds other features ({'; '.join(differences)}); use another folder or the same parameters"
             )
 
-    def _that_count(self) -> dict[str, Any]:
-        return {"backbone": _short(self.identity), **self.values, "n_features": self.n_features, "dtype": self.dtype}
+    def _compared(self) -> dict[str, Any]:
+        return {"backbone": _shorten(self.identity), **self.values, "n_features": self.n_features, "dtype": self.dtype}
 
     def make_extractor(self, where: object, backbone: Any = None, **running: Any) -> FeatureExtractor:
-        """Make the extractor that gave these features, fitted; its backbone is found by its identity."""
+        """Build the fitted extractor of these features; find its backbone by name, then by identity."""
         values = {name: value for name, value in self.values.items() if name in FeatureExtractor().get_params()}
         if len(values) < len(self.values):
             unknown = ", ".join(sorted(self.values.keys() - values.keys()))
-            raise DatasetError(f"{where}: its features have parameters unknown to this featx ({unknown}); upgrade it")
-        tried = [self.backbone if backbone is None else backbone]
+            raise DatasetError(f"{where}: this version of featx does not know the parameters {unknown}; upgrade featx")
+        candidates = [self.backbone if backbone is None else backbone]
         if backbone is None and isinstance(self.identity, str):
-            found = find_by_identity(self.identity)
-            tried += [str(found.path)] if found else []
-        why = ""
-        for name in tried:
+            entry = find_by_identity(self.identity)
+            candidates += [str(entry.path)] if entry else []
+        reason = ""
+        for name in candidates:
             extractor = FeatureExtractor(name, precision=self.precision, **{**values, "layer": None}, **running)
             try:
-                for one in [name] if isinstance(name, str) else name:
-                    open_backbone(one, self.precision, download=False)
-                if json.loads(json.dumps(extractor.fit(None).backbone_identity_)) == self.identity:
-                    return self._with_layer(extractor, where)
-                why = f"{name} is another one"
+                for single in [name] if isinstance(name, str) else name:
+                    open_backbone(single, self.precision, download=False)
+                if _to_json(extractor.fit(None).backbone_identity_) == self.identity:
+                    return self._set_layer(extractor, where)
+                reason = f"{name} is another backbone"
             except BackboneError as error:
-                why = first_line(error)
+                reason = first_line(error)
         raise BackboneError(
-            f"{where}: made with the backbone {self.backbone} ({_short(self.identity)}), which is not on this machine "
-            f"({why}); give its file: --backbone FILE, or backbone=... in Python"
+            f"{where}: made with the backbone {self.backbone} ({_shorten(self.identity)}), which is not on this "
+            f"machine ({reason}); pass its file: backbone=FILE"
         )
 
-    def _with_layer(self, extractor: FeatureExtractor, where: object) -> FeatureExtractor:
-        """Ask for the layers, but leave them open where those are the ones that come by themselves."""
+    def _set_layer(self, extractor: FeatureExtractor, where: object) -> FeatureExtractor:
+        """Set the extractor's layer, but leave it None if the default gives the same layers."""
         layers = self.values["layer"]
-        each = layers if isinstance(extractor.backbone, list) else [layers]  # of several backbones, a list for each
-        for layer in (None, *each):
+        choices = layers if isinstance(extractor.backbone, list) else [layers]  # several backbones have a list each
+        for layer in (None, *choices):
             try:
                 extractor.set_params(layer=layer).fit(None)
             except BackboneError:  # one of several backbones has no layer of this name
                 continue
-            if json.loads(json.dumps(extractor.value_parameters_["layer"])) == layers:
+            if _to_json(extractor.value_parameters_["layer"]) == layers:
                 return extractor
-        raise DatasetError(f"{where}: no one name of a layer gives those of its backbones ({layers})")
+        raise DatasetError(f"{where}: no single layer name selects the layers of its backbones ({layers})")
 
 
 @dataclass
 class Manifest:
-    """All that a dataset says of itself.
+    """Hold what the manifest file says.
 
     Parameters
     ----------
     features : Features
     generations : list of Generation
     counts : list of dict or None
-        Of each generation that is done: images by status.
-    format : {"parquet", "npy", "lance"}
-        Where the vectors are.
+        Images by status, for each generation; None if a shard is missing.
+    format : {"parquet", "npy"}
+        Vector format; ``"vectors"`` in the file.
     """
 
     features: Features
@@ -155,79 +153,107 @@ class Manifest:
     counts: list[dict[str, int] | None] = field(default_factory=list)
     format: str = "parquet"
 
+    @property
+    def complete(self) -> bool:
+        """True if every planned shard exists."""
+        return all(counts is not None for counts in self.counts)
 
-def current_versions(format: str | None = None) -> dict[str, str]:
-    """Give versions of what features and files are made by."""
-    names = ("numpy", "pillow", "pyarrow", *(["pylance"] if format == "lance" else []))
-    found = {name: installed_version(name) or "" for name in names}
-    return {"featx": __version__, "onnxruntime": runtime_version(), **found}
+    @property
+    def n_images(self) -> int:
+        """Number of planned images, each counted once."""
+        return sum(generation.n_images - generation.n_replaced for generation in self.generations)
+
+    def count_rows(self, shards: Mapping[int, Path], known: Manifest | None) -> None:
+        """Count the rows of complete generations; counts in the previous manifest are taken from there."""
+        counted = known.counts if known else []
+        self.counts = []
+        for i, generation in enumerate(self.generations):
+            if not all(n in shards for n in generation.shards):
+                self.counts.append(None)
+            elif i < len(counted) and counted[i] is not None:
+                self.counts.append(counted[i])
+            else:
+                total = Counter({"ok": 0, "failed": 0})
+                for n in generation.shards:
+                    total.update(read_counts(shards[n]))
+                self.counts.append(dict(total))
+
+
+def current_versions() -> dict[str, str]:
+    """Return the versions of the packages that features and files depend on."""
+    versions = {name: installed_version(name) or "" for name in ("numpy", "pillow", "pyarrow")}
+    return {"featx": __version__, "onnxruntime": runtime_version(), **versions}
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """Write it, whole or not at all; the same content is left alone."""
-    done = [one | _total(counts) for one, counts in zip(_plain_generations(manifest), manifest.counts, strict=True)]
-    about = {
-        "format": FORMAT,
+    """Write the manifest, whole or not at all; leave the file alone if its content is the same."""
+    content = {
+        "format": VERSION,
         "features": vars(manifest.features),
         "vectors": manifest.format,
-        "n_images": sum(one["n_images"] - one["n_replaced"] for one in done),
-        "complete": all(counts is not None for counts in manifest.counts),
-        "generations": done,
+        "n_images": manifest.n_images,
+        "complete": manifest.complete,
+        "generations": [
+            generation._asdict() | {"counts": counts}
+            for generation, counts in zip(manifest.generations, manifest.counts, strict=True)
+        ],
     }
-    text = json.dumps(about, indent=1, ensure_ascii=False) + "\n"
+    text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
     path = folder / MANIFEST
     try:
         if path.exists() and path.read_text(encoding="utf-8") == text:
             return
     except (OSError, UnicodeDecodeError):
-        pass  # written anew
+        pass  # replaced below
     with write_whole(path) as scratch:
         scratch.write_text(text, encoding="utf-8")
 
 
-def _plain_generations(manifest: Manifest) -> list[dict[str, Any]]:
-    return [generation._asdict() for generation in manifest.generations]
-
-
-def _total(counts: Mapping[str, int] | None) -> dict[str, Any]:
-    return {"counts": dict(counts) if counts is not None else None}
-
-
 def read_manifest(folder: Path) -> Manifest | None:
-    """Read it; None when there is none.
+    """Read the manifest of a folder; return None if there is none.
 
     Raises
     ------
     DatasetError
-        When it is damaged, or of a newer format.
+        If the manifest is damaged, or of a version or vector format that is not supported.
     """
     path = folder / MANIFEST
     try:
-        about = json.loads(path.read_text(encoding="utf-8"))
-        version = about["format"]
-        if version == FORMAT:
-            generations = [{**one} for one in about["generations"]]
-            counts = [one.pop("counts") for one in generations]
-            planned = [read_generation(one) for one in generations]
-            return Manifest(Features(**about["features"]), planned, counts, about["vectors"])
+        content = json.loads(path.read_text(encoding="utf-8"))
+        version = content["format"]
+        if version != VERSION:
+            raise DatasetError(f"{path}: dataset format {version}, this featx reads {VERSION}; upgrade featx")
+        if content["vectors"] not in FORMATS:
+            raise DatasetError(
+                f"{folder}: has vectors in the format {content['vectors']!r}, which featx does not read "
+                f"(it reads {' and '.join(FORMATS)}); embed the images again into another folder"
+            )
+        generations = [{**entry} for entry in content["generations"]]
+        counts = [entry.pop("counts") for entry in generations]
+        planned = [read_generation(entry) for entry in generations]
+        return Manifest(Features(**content["features"]), planned, counts, content["vectors"])
     except FileNotFoundError:
         return None
     except FeatxError:
         raise
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DatasetError(f"{path}: not a manifest that featx wrote, or a damaged one ({error})") from None
-    raise DatasetError(f"{path}: dataset format {version}, this featx reads {FORMAT}; upgrade featx")
+        raise DatasetError(f"{path}: damaged, or not a manifest that featx wrote ({error})") from None
 
 
-def _short(identity: Any) -> str:
-    return ", ".join(one[:12] for one in ([identity] if isinstance(identity, str) else identity))
+def _shorten(identity: Any) -> str:
+    return ", ".join(digest[:12] for digest in ([identity] if isinstance(identity, str) else identity))
 
 
-def _plain(value: Any) -> Any:
+def _to_json(value: Any) -> Any:
+    """Convert a value to what it is after a round trip through JSON."""
+    return json.loads(json.dumps(value, default=_convert))
+
+
+def _convert(value: Any) -> Any:
     if isinstance(value, os.PathLike):
         return os.fspath(value)
     if isinstance(value, (np.generic, np.ndarray)):
         return value.tolist()
     if isinstance(value, (tuple, set, frozenset)):
         return list(value)
-    raise TypeError(f"{type(value).__name__} has no place in a manifest")
+    raise TypeError(f"{type(value).__name__} cannot be stored in a manifest")

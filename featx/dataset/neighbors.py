@@ -1,15 +1,17 @@
-"""Exact nearest neighbours and near-duplicates in a dataset, a block of vectors at a time."""
+"""Find exact nearest neighbors and near-duplicates in a dataset, one block of vectors at a time."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
-from tqdm import tqdm
 
+from featx._events import Events
+from featx._results import to_plain
 from featx._validation import check_integer
 from featx.dataset.dataset import Dataset
 from featx.errors import DatasetError, InputError
@@ -17,22 +19,23 @@ from featx.similarity import ROUNDING, SAME, Groups, NearestRows, check_threshol
 
 __all__ = ["Neighbor", "find_duplicates", "find_neighbors"]
 
-_BLOCK = 4096  # rows that are looked at together
+_BLOCK_ROWS = 4096
 _BLOCK_BYTES = 32 * 2**20  # of a block's cosines
-_TOGETHER = 128 * 2**20  # bytes of rows that are compared with all later ones in one pass over the dataset
+_CHUNK_BYTES = 128 * 2**20  # of rows that one pass over the dataset compares with all later rows
 
 
-class Neighbor(NamedTuple):
-    """An image of a dataset that is near to another one.
+@dataclass(frozen=True)
+class Neighbor:
+    """An image of a dataset, and its similarity to a query or to the first of its duplicates.
 
     Parameters
     ----------
     row : int
-        Its place in the dataset, as in ``dataset.X``.
+        Row number in the dataset, as in ``dataset.X``.
     key : str
-        What it is called.
+        Key of the image.
     label : str or None
-        None where it has none.
+        Label of the image; None if it has none.
     similarity : float
         Cosine of the two vectors, from -1 to 1.
     """
@@ -42,6 +45,14 @@ class Neighbor(NamedTuple):
     label: str | None
     similarity: float
 
+    def __repr__(self) -> str:
+        label = f", label={self.label!r}" if self.label is not None else ""
+        return f"Neighbor({self.key!r}{label}, similarity={self.similarity:.4f})"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as a dict of plain Python values; similarity has six decimals, as float32 does."""
+        return cast("dict[str, Any]", to_plain(self)) | {"similarity": round(self.similarity, 6)}
+
 
 def find_neighbors(
     dataset: Dataset | str | os.PathLike[str],
@@ -49,25 +60,25 @@ def find_neighbors(
     n_neighbors: int = 10,
     *,
     left_out: Sequence[int] | None = None,
-    progress: bool = False,
+    events: Events | None = None,
 ) -> list[list[Neighbor]]:
-    """Find the images of a dataset whose vectors are nearest to some others, by cosine.
+    """Find the images of a dataset with the highest cosine to each query vector.
 
-    Every vector is looked at, a block at a time, so that memory does not grow with the dataset.
+    Every vector is compared, one block at a time, so memory does not grow with the dataset.
 
     Parameters
     ----------
     dataset : Dataset, str or path
-        What `featx.dataset.embed` made.
+        Dataset that `featx.dataset.embed` made.
     X : array-like of float, shape (n_queries, n_features)
-        Vectors of the same features: of ``dataset.extractor().transform(images)``, or of rows
+        Query vectors of the same features: from ``dataset.extractor().transform(images)``, or rows
         of the dataset.
     n_neighbors : int, default=10
-        How many for each; fewer where the dataset has fewer.
-    left_out : sequence of int or None
-        For each query the row that it is itself, or -1.
-    progress : bool, default=False
-        Show a bar on standard error.
+        Neighbors per query; fewer if the dataset is smaller.
+    left_out : sequence of int or None, default=None
+        For each query the row to leave out, usually its own, or -1.
+    events : Events or None, default=None
+        Subscriber to the progress.
 
     Returns
     -------
@@ -77,74 +88,79 @@ def find_neighbors(
     Raises
     ------
     InputError
-        When X does not fit to the dataset.
+        If X does not fit the dataset.
     DatasetError
-        When the dataset is damaged, or has no row.
+        If the dataset is damaged or has no rows.
 
     Examples
     --------
     >>> import featx
     >>> from featx.samples import extract_fashion_mnist
     >>> extract_fashion_mnist("clothes")
-    >>> done = featx.dataset.embed("clothes/test", "vectors")
+    >>> summary = featx.dataset.embed("clothes/test", "vectors")
     >>> dataset = featx.dataset.open("vectors")
     >>> X = dataset.extractor().transform(["clothes/test/bag/00018.png"])
     >>> ((nearest, *_),) = featx.dataset.find_neighbors(dataset, X, 3)
-    >>> nearest.key, nearest.label, round(nearest.similarity, 4)
-    ('bag/00018.png', 'bag', 1.0)
+    >>> nearest
+    Neighbor('bag/00018.png', label='bag', similarity=1.0000)
     """
     dataset = _open(dataset)
     queries = _check_queries(X, dataset.n_features)
     n_neighbors = check_integer("n_neighbors", n_neighbors)
     if left_out is not None and len(left_out) != len(queries):
-        raise InputError(f"left_out: {len(left_out)} rows for {len(queries)} queries; one for each is expected")
-    nearest = NearestRows(queries, int(n_neighbors), left_out)
-    size = max(1, min(_BLOCK, _BLOCK_BYTES // (4 * max(len(queries), 1))))
-    with tqdm(total=len(dataset), unit="image", disable=not progress) as bar:
-        for first, block in dataset.blocks(size):
-            nearest.add(first, block)
-            bar.update(len(block))
-    found = np.isfinite(nearest.similarities)  # the one that is left out may be among them where rows are few
-    about = dict(zip(wanted := np.unique(nearest.rows[found]), dataset.look_up(wanted), strict=True))
+        raise InputError(f"left_out has {len(left_out)} rows, expected one for each of {len(queries)} queries")
+    events = events or Events()
+    nearest = NearestRows(queries, n_neighbors, left_out)
+    size = max(1, min(_BLOCK_ROWS, _BLOCK_BYTES // (4 * max(len(queries), 1))))
+    events.begin("neighbors", len(dataset))
+    for first, block in dataset.blocks(size):
+        nearest.add(first, block)
+        events.advance(len(block))
+    events.end()
+    is_neighbor = np.isfinite(nearest.similarities)  # in a small dataset the row to leave out may be among them
+    rows = np.unique(nearest.rows[is_neighbor])
+    infos = dict(zip(rows.tolist(), dataset.look_up(rows), strict=True))
     return [
         [
-            Neighbor(int(row), about[row].key, about[row].label, float(similarity))
-            for row, similarity in zip(rows[is_found], similarities[is_found], strict=True)
+            Neighbor(row, infos[row].key, infos[row].label, similarity)
+            for row, similarity in zip(rows[mask].tolist(), similarities[mask].tolist(), strict=True)
         ]
-        for rows, similarities, is_found in zip(nearest.rows, nearest.similarities, found, strict=True)
+        for rows, similarities, mask in zip(nearest.rows, nearest.similarities, is_neighbor, strict=True)
     ]
 
 
 def find_duplicates(
-    dataset: Dataset | str | os.PathLike[str], threshold: float = SAME, *, progress: bool = False
+    dataset: Dataset | str | os.PathLike[str],
+    threshold: float = SAME,
+    *,
+    events: Events | None = None,
 ) -> list[list[Neighbor]]:
-    """Find groups of images that are nearly the same, as `featx.selection.group_duplicates` does.
+    """Find near-duplicates among the images of a dataset, as `featx.selection.group_duplicates` does.
 
-    Every pair of vectors is compared, block by block, so that memory grows with the number of
-    duplicates alone; time grows with the square of the number of images.
+    Every pair of vectors is compared, block by block. Memory grows only with the number of
+    duplicates; time grows with the square of the number of images.
 
     Parameters
     ----------
     dataset : Dataset, str or path
-        What `featx.dataset.embed` made, best with the default layer and ``crop="whole"``.
+        Dataset that `featx.dataset.embed` made, best with the default layer and ``crop="whole"``.
     threshold : float, default=0.93
-        Cosine from which two images are the same. What is the same as the same is in one
-        group, too.
-    progress : bool, default=False
-        Show a bar on standard error.
+        Minimum cosine of duplicates. Duplicates of duplicates are listed together.
+    events : Events or None, default=None
+        Subscriber to the progress, in pairs.
 
     Returns
     -------
     list of list of Neighbor
-        Each group in the order of its rows, with their similarity to the first of them. Groups
-        with several labels come first, then larger ones.
+        Images that are duplicates of each other, in the order of their rows, with their similarity
+        to the first. Lists with several labels come first, then longer lists.
 
     Raises
     ------
     InputError
-        When the threshold is no cosine.
+        If the threshold is not a cosine.
     DatasetError
-        When the dataset is damaged, or has no row.
+        If the dataset is damaged or has no rows.
 
     Examples
     --------
@@ -152,46 +168,52 @@ def find_duplicates(
     >>> from featx.samples import extract_fashion_mnist
     >>> extract_fashion_mnist("clothes")
     >>> copied = shutil.copy("clothes/test/bag/00018.png", "clothes/test/coat/copy.png")
-    >>> done = featx.dataset.embed("clothes/test", "with-a-copy")
-    >>> [[one.key for one in group] for group in featx.dataset.find_duplicates("with-a-copy", 0.9999)]
-    [['bag/00018.png', 'coat/copy.png']]
+    >>> summary = featx.dataset.embed("clothes/test", "vectors")
+    >>> (duplicates,) = featx.dataset.find_duplicates("vectors", threshold=0.9999)
+    >>> [image.key for image in duplicates]
+    ['bag/00018.png', 'coat/copy.png']
     """
     check_threshold(threshold)
     dataset = _open(dataset)
+    events = events or Events()
     n, groups = len(dataset), Groups(len(dataset))
-    together = max(_BLOCK, _TOGETHER // (4 * dataset.n_features))
-    with tqdm(total=n * (n + 1) // 2, unit="pair", unit_scale=True, disable=not progress) as bar:
-        for start in range(0, n, together):
-            some = np.empty((min(together, n - start), dataset.n_features), np.float32)
-            for first, block in dataset.blocks(_BLOCK, start, start + len(some)):
-                some[first - start : first - start + len(block)] = unit_rows(block)
-            for first, block in dataset.blocks(_BLOCK, start):
-                block = unit_rows(block)
-                for at in range(0, len(some), _BLOCK):
-                    part = some[at : at + _BLOCK]
-                    one, other = np.nonzero(part @ block.T >= threshold - ROUNDING)
-                    later = one + start + at < other + first
-                    groups.join(one[later] + start + at, other[later] + first)
-                bar.update(sum(np.clip(first + np.arange(len(block)) - start + 1, 0, len(some))))
-    return _describe(dataset, groups.numbers())
+    chunk_rows = max(_BLOCK_ROWS, _CHUNK_BYTES // (4 * dataset.n_features))
+    events.begin("duplicates", n * (n + 1) // 2, unit="pair")
+    for start in range(0, n, chunk_rows):
+        chunk = np.empty((min(chunk_rows, n - start), dataset.n_features), np.float32)
+        for first, block in dataset.blocks(_BLOCK_ROWS, start, start + len(chunk)):
+            chunk[first - start : first - start + len(block)] = unit_rows(block)
+        for first, block in dataset.blocks(_BLOCK_ROWS, start):
+            block = unit_rows(block)
+            for at in range(0, len(chunk), _BLOCK_ROWS):
+                cosines = chunk[at : at + _BLOCK_ROWS] @ block.T
+                rows, later_rows = np.nonzero(cosines >= threshold - ROUNDING)
+                is_later = rows + start + at < later_rows + first
+                groups.join(rows[is_later] + start + at, later_rows[is_later] + first)
+            events.advance(int(sum(np.clip(first + np.arange(len(block)) - start + 1, 0, len(chunk)))))
+    events.end()
+    return _describe_groups(dataset, groups.numbers())
 
 
-def _describe(dataset: Dataset, groups: npt.NDArray[np.int_]) -> list[list[Neighbor]]:
+def _describe_groups(dataset: Dataset, groups: npt.NDArray[np.int_]) -> list[list[Neighbor]]:
     order = np.argsort(groups, kind="stable")
-    several = [rows for rows in np.split(order, np.flatnonzero(np.diff(groups[order])) + 1) if len(rows) > 1]
-    wanted = np.sort(np.concatenate([np.empty(0, np.intp), *several]))
-    about = dict(zip(wanted.tolist(), dataset.look_up(wanted), strict=True))
-    found: list[list[Neighbor]] = []
-    for rows in several:
-        cosines = _cosines_to_first(dataset, rows)
-        pairs = zip(rows.tolist(), cosines.tolist(), strict=True)
-        found.append([Neighbor(row, about[row].key, about[row].label, cosine) for row, cosine in pairs])
-    return sorted(found, key=lambda group: (-len({one.label for one in group}), -len(group)))
+    members = [rows for rows in np.split(order, np.flatnonzero(np.diff(groups[order])) + 1) if len(rows) > 1]
+    all_rows = np.sort(np.concatenate([np.empty(0, np.intp), *members]))
+    infos = dict(zip(all_rows.tolist(), dataset.look_up(all_rows), strict=True))
+    duplicates = [
+        [
+            Neighbor(row, infos[row].key, infos[row].label, cosine)
+            for row, cosine in zip(rows.tolist(), _cosines_to_first(dataset, rows).tolist(), strict=True)
+        ]
+        for rows in members
+    ]
+    return sorted(duplicates, key=lambda images: (-len({image.label for image in images}), -len(images)))
 
 
 def _cosines_to_first(dataset: Dataset, rows: npt.NDArray[np.intp]) -> npt.NDArray[np.float32]:
     first = unit_rows(dataset.take(rows[:1]))[0]
-    parts = [unit_rows(dataset.take(rows[i : i + _BLOCK])) @ first for i in range(0, len(rows), _BLOCK)]
+    starts = range(0, len(rows), _BLOCK_ROWS)
+    parts = [unit_rows(dataset.take(rows[start : start + _BLOCK_ROWS])) @ first for start in starts]
     cosines: npt.NDArray[np.float32] = np.clip(np.concatenate(parts), -1, 1)
     return cosines
 
@@ -199,7 +221,9 @@ def _cosines_to_first(dataset: Dataset, rows: npt.NDArray[np.intp]) -> npt.NDArr
 def _open(dataset: Dataset | str | os.PathLike[str]) -> Dataset:
     opened = dataset if isinstance(dataset, Dataset) else Dataset(dataset)
     if not len(opened):
-        raise DatasetError(f"{opened.folder}: has no vector to compare with; featx dataset info {opened.folder}")
+        raise DatasetError(
+            f"{opened.folder}: has no vector to compare with; see why with: featx dataset info {opened.folder}"
+        )
     return opened
 
 
@@ -210,9 +234,9 @@ def _check_queries(X: Any, n_features: int) -> npt.NDArray[np.float32]:
         raise InputError(f"X: expected numbers of shape (n_queries, n_features) ({error})") from None
     if queries.ndim != 2 or queries.shape[1] != n_features:
         raise InputError(
-            f"X: of shape {queries.shape}, expected (n_queries, {n_features}): vectors of the features that the "
-            "dataset holds, as dataset.extractor().transform(images) gives them"
+            f"X has the shape {queries.shape}, expected (n_queries, {n_features}); compute it with "
+            "dataset.extractor().transform(images)"
         )
     if not np.isfinite(queries).all():
-        raise InputError("X: holds numbers that are not finite; leave out images that could not be read")
+        raise InputError("X contains numbers that are not finite; leave out images that could not be read")
     return queries

@@ -1,22 +1,24 @@
-"""What is to be embedded, on disk and in order: the listing of a run, and the plan of all runs so far.
+"""Plan which image goes into which shard; list the sources of a run.
 
-SQLite, so that ten million keys need no memory and a killed run leaves the plan whole. The plan
-only grows: each generation of shards is a stretch of consecutive positions, fixed before its
-first image is read. That makes every shard's content a matter of the source alone.
+The plan is an SQLite file, so ten million keys need no memory and a killed run leaves it whole.
+It only grows: each generation of shards is a range of consecutive positions, fixed before its
+first image is read. The content of a shard therefore depends on the source alone.
 """
 
 from __future__ import annotations
 
 import json
 import sqlite3
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from featx.errors import DatasetError
-from featx.sources.opening import Entry, Source
+from featx.sources.base import Contents, Entry, Fetch, Source
 
-__all__ = ["Generation", "Row", "Plan"]
+__all__ = ["Generation", "OpenSources", "Plan", "Row", "read_generation"]
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS plan (
@@ -31,22 +33,32 @@ CREATE TABLE listing (
     ordinal INTEGER PRIMARY KEY, source INTEGER NOT NULL, key TEXT NOT NULL,
     place BLOB NOT NULL, label TEXT, state TEXT NOT NULL
 );
-DROP TABLE IF EXISTS asked;
-CREATE TABLE asked (key TEXT PRIMARY KEY) WITHOUT ROWID;
+DROP TABLE IF EXISTS requested;
+CREATE TABLE requested (key TEXT PRIMARY KEY) WITHOUT ROWID;
 """
 _ADD = "INSERT INTO generations (about, states) VALUES (?, ?)"
 #: The last row of a key in the plan.
 _LAST = "(SELECT {column} FROM plan WHERE plan.key = listing.key ORDER BY position DESC LIMIT 1)"
-#: States are not compared where one is NULL: a plan that was made anew from shards knows none.
+#: A state of NULL equals every state: a plan that was restored from shards has no states.
 _CHANGED = f"""
     NOT EXISTS (SELECT 1 FROM plan WHERE plan.key = listing.key)
     OR (:by_state AND {_LAST.format(column="state")} <> state)
-    OR key IN (SELECT key FROM asked)
+    OR key IN (SELECT key FROM requested)
 """
 
 
 class Row(NamedTuple):
-    """One image of the plan."""
+    """One image of the plan.
+
+    Parameters
+    ----------
+    source : int
+        Index of its source.
+    key : str
+    place : bytes
+        Location in the source, in the source's own encoding.
+    label : str or None
+    """
 
     source: int
     key: str
@@ -55,24 +67,24 @@ class Row(NamedTuple):
 
 
 class Generation(NamedTuple):
-    """Images that were planned together, and are cut into shards of one size.
+    """Images that were planned together and are stored in shards of one size.
 
     Parameters
     ----------
     first : int
         Position of its first image in the plan.
     n_images : int
-        In all its shards.
+        Number of images in all its shards.
     first_shard, shard_size : int
-        Number of its first shard, and images in each but the last.
+        Number of its first shard, and of images in each shard but the last.
     n_replaced : int
-        Images of earlier generations in the place of which these are.
+        Number of its images that replace an image of an earlier generation.
     sources : list of str
-        As they were given.
+        Sources as the user wrote them.
     versions : dict
-        Of what computes the features.
+        Versions of the packages that compute the features.
     path_column, target : str or None
-        Columns of a table that were taken.
+        Columns of a table with the paths and the labels.
     """
 
     first: int
@@ -87,49 +99,68 @@ class Generation(NamedTuple):
 
     @property
     def n_shards(self) -> int:
-        """How many files."""
+        """Number of shards."""
         return -(-self.n_images // self.shard_size)
 
     @property
     def shards(self) -> range:
-        """Their numbers."""
+        """Numbers of the shards."""
         return range(self.first_shard, self.first_shard + self.n_shards)
 
     def rows_of(self, shard: int) -> tuple[int, int]:
-        """Give first position and number of images of a shard."""
+        """Return the first position and the number of images of a shard."""
         offset = (shard - self.first_shard) * self.shard_size
         return self.first + offset, min(self.shard_size, self.n_images - offset)
 
 
 def read_generation(about: Mapping[str, Any]) -> Generation:
-    """Read a generation from JSON; those of before 2026-11-27 count `n_pictures`."""
+    """Read a generation from JSON; until 2026-11-27 its `n_images` was called `n_pictures`."""
     return Generation(**{"n_images" if name == "n_pictures" else name: value for name, value in about.items()})
 
 
+class OpenSources:
+    """Fetch images of several sources, opening each source once, when its first image is needed.
+
+    Parameters
+    ----------
+    sources : sequence of Source
+        Indexed by `Row.source`.
+    """
+
+    def __init__(self, sources: Sequence[Source]) -> None:
+        self._sources = sources
+        self._contents: dict[int, Contents] = {}
+
+    def fetch(self, row: Row) -> Fetch:
+        """Return the function that fetches the bytes of an image."""
+        if row.source not in self._contents:
+            self._contents[row.source] = self._sources[row.source].contents()
+        return self._contents[row.source](row.key, row.place)
+
+
 class Plan:
-    """The file that holds listing and plan.
+    """Hold the plan of all runs, and the listing of the current run.
 
     Parameters
     ----------
     path : pathlib.Path
-        Made when needed; its folder must be there.
+        SQLite file; created if needed, in an existing folder.
 
     Examples
     --------
-    >>> import pathlib
     >>> from featx.dataset.plan import Plan
-    >>> with Plan(pathlib.Path("plan.sqlite")) as spool:
-    ...     spool.generations()
+    >>> with Plan.temporary() as plan:
+    ...     plan.generations()
     []
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
-            # joblib takes tasks, and with them rows, in threads of its own, one at a time
+            # joblib takes tasks, and thereby rows, in its own threads, one at a time
             self._database = sqlite3.connect(path, isolation_level=None, timeout=60, check_same_thread=False)
             self._database.execute("PRAGMA synchronous = FULL")
-            self._database.execute("PRAGMA cache_size = -64000")  # 64 MB; what is larger goes to disk
+            self._database.execute("PRAGMA cache_size = -64000")  # 64 MB
             self._database.executescript(_SCHEMA)
         except sqlite3.Error as error:
             raise self._broken(error) from error
@@ -140,23 +171,30 @@ class Plan:
     def __exit__(self, *_: object) -> None:
         self._database.close()
 
+    @classmethod
+    @contextmanager
+    def temporary(cls) -> Iterator[Plan]:
+        """Open a plan in a temporary folder, for a listing."""
+        with tempfile.TemporaryDirectory(prefix="featx-") as folder, cls(Path(folder, "plan.sqlite")) as plan:
+            yield plan
+
     def generations(self) -> list[Generation]:
-        """Give what was planned so far."""
-        found = self._all("SELECT about FROM generations ORDER BY number")
-        return [read_generation(json.loads(about)) for (about,) in found]
+        """Return all generations."""
+        rows = self._all("SELECT about FROM generations ORDER BY number")
+        return [read_generation(json.loads(text)) for (text,) in rows]
 
     def states(self, generation: int) -> list[str]:
-        """Give the states that a generation's sources had when it was planned."""
+        """Return the states of a generation's sources at the time of planning."""
         ((states,),) = self._all("SELECT states FROM generations WHERE number = ?", (generation + 1,))
         return list(json.loads(states))
 
     def rows(self, first: int, n: int) -> Iterator[Row]:
-        """Read a stretch of the plan."""
+        """Read n rows of the plan, from position ``first`` on."""
         query = "SELECT source, key, place, label FROM plan WHERE position > ? AND position <= ? ORDER BY position"
         return map(Row._make, self._execute(query, (first, first + n)))
 
     def list_sources(self, sources: Sequence[Source]) -> int:
-        """List sources anew, in their order, every key once; give the number of images."""
+        """List sources, in their order and each key once; return the number of images."""
         self._execute_script(_LISTING)
         with self._transaction():
             for number, source in enumerate(sources):
@@ -171,17 +209,17 @@ class Plan:
         if source.in_order:
             self._many(insert, ((number, prefix + row.key, *row[1:]) for row in rows))
             return
-        # sorted by their bytes, and each file once, however many patterns it matches
-        self._execute("CREATE TEMP TABLE found (place BLOB, key TEXT, label TEXT, state TEXT)")
+        # sorted by bytes; a file that several patterns match is listed once
+        self._execute("CREATE TEMP TABLE unsorted (place BLOB, key TEXT, label TEXT, state TEXT)")
         values = ((row.place, prefix + row.key, row.label, row.state) for row in rows)
-        self._many("INSERT INTO found VALUES (?, ?, ?, ?)", values)
+        self._many("INSERT INTO unsorted VALUES (?, ?, ?, ?)", values)
         columns = "source, key, place, label, state"
-        query = f"SELECT {number}, min(key), place, min(label), min(state) FROM found GROUP BY place ORDER BY place"
+        query = f"SELECT {number}, min(key), place, min(label), min(state) FROM unsorted GROUP BY place ORDER BY place"
         self._execute(f"INSERT INTO listing ({columns}) {query}")
-        self._execute("DROP TABLE found")
+        self._execute("DROP TABLE unsorted")
 
     def _number_repeated_keys(self) -> None:
-        """Call the second row of a key ``KEY#2``: each row is an image of its own."""
+        """Rename the second row of a key to ``KEY#2``, the third to ``KEY#3``: each row is an image of its own."""
         repeated = self._all("SELECT key FROM listing GROUP BY key HAVING count(*) > 1 ORDER BY min(ordinal)")
         if not repeated:
             return
@@ -196,46 +234,43 @@ class Plan:
                         n += 1
                     self._execute("UPDATE listing SET key = ? WHERE ordinal = ?", (f"{key}#{n}", ordinal))
 
-    def ask_again(self, keys: Iterable[str]) -> None:
-        """Plan images again that are in the listing, whatever their state."""
+    def request(self, keys: Iterable[str]) -> None:
+        """Request that listed images are planned again, even if their state is the same."""
         with self._transaction():
-            self._many("INSERT OR IGNORE INTO asked VALUES (?)", ((key,) for key in keys))
+            self._many("INSERT OR IGNORE INTO requested VALUES (?)", ((key,) for key in keys))
 
-    def find(self, key: str) -> Row | None:
-        """Look a key up in the listing."""
+    def find_listed(self, key: str) -> Row | None:
+        """Return the image of a key in the listing; None if there is no such key."""
         self._execute("CREATE INDEX IF NOT EXISTS listing_by_key ON listing (key)")
-        found = self._all("SELECT source, key, place, label FROM listing WHERE key = ?", (key,))
-        return Row(*found[0]) if found else None
+        rows = self._all("SELECT source, key, place, label FROM listing WHERE key = ?", (key,))
+        return Row(*rows[0]) if rows else None
 
-    def planned(self, key: str) -> tuple[int, Row] | None:
-        """Look a key up in the plan: the position, counted from 1, and the image of its last row."""
+    def find_planned(self, key: str) -> tuple[int, Row] | None:
+        """Return the last position of a key in the plan, counted from 1, and its image; None if it is not planned."""
         query = "SELECT position, source, key, place, label FROM plan WHERE key = ? ORDER BY position DESC LIMIT 1"
-        found = self._all(query, (key,))
-        return (found[0][0], Row(*found[0][1:])) if found else None
+        rows = self._all(query, (key,))
+        return (rows[0][0], Row(*rows[0][1:])) if rows else None
 
-    def listed(self, ordinal: int) -> Row | None:
-        """Look up the so-manieth image of the listing, counted from 1."""
-        found = self._all("SELECT source, key, place, label FROM listing WHERE ordinal = ?", (ordinal,))
-        return Row(*found[0]) if found else None
+    def listed_at(self, ordinals: Iterable[int]) -> list[Row]:
+        """Return the images at places of the listing, counted from 1."""
+        query = "SELECT source, key, place, label FROM listing WHERE ordinal = ?"
+        return [Row(*row) for ordinal in ordinals for row in self._all(query, (int(ordinal),))]
 
-    def n_gone(self) -> int:
-        """Count images of the plan that the listing has no more."""
+    def count_gone(self) -> int:
+        """Count images of the plan that are no longer in the listing."""
         self._execute("CREATE INDEX IF NOT EXISTS listing_by_key ON listing (key)")
         query = "SELECT count(DISTINCT key) FROM plan WHERE key NOT IN (SELECT key FROM listing)"
         ((n,),) = self._all(query)
         return int(n)
 
     def plan(self, shard_size: int, sources: Sequence[Source], versions: dict[str, str], *, by_state: bool) -> bool:
-        """Add what is new, changed or asked for as a further generation; False when that is nothing.
-
-        All of it is there afterwards, or none.
-        """
+        """Add new, changed and requested images as another generation, in one transaction; return False if none are."""
         known = self.generations()
         last = known[-1] if known else None
         first = last.first + last.n_images if last else 0
         with self._transaction():
             if not last:
-                self._execute("DROP INDEX IF EXISTS plan_by_key")  # made anew when all is in, which is quicker
+                self._execute("DROP INDEX IF EXISTS plan_by_key")  # rebuilt at the end, which is quicker
                 self._execute("DELETE FROM plan")
             self._execute(
                 "UPDATE plan SET state = (SELECT state FROM listing WHERE listing.key = plan.key) WHERE state IS NULL"
@@ -247,7 +282,7 @@ class Plan:
                 {"by_state": by_state} if last else {},
             )
             self._execute("CREATE INDEX IF NOT EXISTS plan_by_key ON plan (key)")
-            ((n,),) = self._all("SELECT count(*) FROM plan WHERE position > ?", (first,))  # counted from 1 there
+            ((n,),) = self._all("SELECT count(*) FROM plan WHERE position > ?", (first,))  # positions count from 1
             replaced = "SELECT count(*) FROM plan p WHERE position > ? AND EXISTS "
             replaced += "(SELECT 1 FROM plan q WHERE q.key = p.key AND q.position <= ?)"
             n_replaced = self._all(replaced, (first, first))[0][0] if last else 0
@@ -255,22 +290,22 @@ class Plan:
                 start = last.first_shard + last.n_shards if last else 0
                 given = [source.given for source in sources]
                 columns = [_only(getattr(source, name) for source in sources) for name in ("path_column", "target")]
-                about = Generation(first, n, start, shard_size, n_replaced, given, versions, *columns)
+                generation = Generation(first, n, start, shard_size, n_replaced, given, versions, *columns)
                 states = json.dumps([source.state() for source in sources])
-                self._execute(_ADD, (json.dumps(about._asdict()), states))
-        self._execute_script("DROP TABLE IF EXISTS listing; DROP TABLE IF EXISTS asked;")
+                self._execute(_ADD, (json.dumps(generation._asdict()), states))
+        self._execute_script("DROP TABLE IF EXISTS listing; DROP TABLE IF EXISTS requested;")
         return bool(n)
 
-    def adopt(self, generations: Sequence[Generation], keys: Iterable[str]) -> None:
-        """Begin a plan anew from shards that are all there."""
+    def restore(self, generations: Sequence[Generation], keys: Iterable[str]) -> None:
+        """Restore a lost plan from shards that are all there."""
         with self._transaction():
             self._many(
                 "INSERT INTO plan (source, key, place, label, state) VALUES (0, ?, x'', NULL, NULL)",
                 ((key,) for key in keys),
             )
             self._execute("CREATE INDEX IF NOT EXISTS plan_by_key ON plan (key)")
-            for about in generations:
-                self._execute(_ADD, (json.dumps(about._asdict()), "[]"))
+            for generation in generations:
+                self._execute(_ADD, (json.dumps(generation._asdict()), "[]"))
 
     def _transaction(self) -> _Transaction:
         return _Transaction(self)
@@ -297,21 +332,23 @@ class Plan:
         return list(self._execute(query, values))
 
     def _broken(self, error: sqlite3.Error) -> DatasetError:
-        return DatasetError(f"{self.path}: cannot be used ({error}); free some space, or move it away and run again")
+        return DatasetError(
+            f"{self.path}: SQLite failed ({error}); free some space, or move the file away and run again"
+        )
 
 
 def _only(values: Iterable[str | None]) -> str | None:
-    """Give what all sources agree on."""
-    found = set(values)
-    return found.pop() if len(found) == 1 else None
+    """Return the value that all sources share; None if they differ."""
+    distinct = set(values)
+    return distinct.pop() if len(distinct) == 1 else None
 
 
 class _Transaction:
-    def __init__(self, spool: Plan) -> None:
-        self.spool = spool
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
 
     def __enter__(self) -> None:
-        self.spool._execute("BEGIN IMMEDIATE")
+        self._plan._execute("BEGIN IMMEDIATE")
 
     def __exit__(self, kind: object, *_: object) -> None:
-        self.spool._execute("ROLLBACK" if kind else "COMMIT")
+        self._plan._execute("ROLLBACK" if kind else "COMMIT")

@@ -1,62 +1,52 @@
-"""One shard: a Parquet file of consecutive rows, complete or absent.
-
-The vectors are one column of fixed-size lists, uncompressed and in a single page, so that they
-lie in the file as one array: NumPy maps it without decoding anything.
-"""
+"""Read and write the Parquet file of a shard: consecutive rows of a dataset, complete or absent."""
 
 from __future__ import annotations
 
 import json
 import re
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from featx._files import write_together, write_whole
 from featx._optional import import_optional
-from featx.dataset.lance import lance_path, read_lance, read_vectors, write_lance
 from featx.errors import DatasetError, first_line
 
 __all__ = [
     "COLUMNS",
     "VECTOR",
     "Block",
-    "beside",
     "find_shards",
-    "map_vectors",
-    "npy_path",
+    "open_shard",
+    "read_checked_table",
     "read_columns",
     "read_counts",
-    "read_whole",
+    "read_footer",
     "shard_path",
-    "write_shard",
+    "write_table",
 ]
 
 _NAME = re.compile(r"part-(\d{5,})\.parquet")
-_AGAIN_NPY = "delete it with the .parquet of the same name and run featx embed again, which makes both anew"
-_LONGEST_HEADER = 200  # bytes of a page's header, at most
-_AGAIN = "delete it and run featx embed again, which makes it anew"
+_REMEDY = "delete it and run featx embed again to restore it"
 _OK, _FAILED = "ok", "failed"
-#: All but the vectors.
+#: All columns but the vectors.
 COLUMNS = ("key", "label", "width", "height", "sha256", "status", "reason")
 VECTOR = "vector"
 
 
 class Block:
-    """Rows of a shard in the making.
+    """Hold the rows of a shard until they are written.
 
     Parameters
     ----------
     n : int
-        How many there will be.
+        Number of rows the shard will have.
     n_features : int
         Length of a vector.
     dtype : str
-        How it is stored.
+        Number type of the stored vectors.
     """
 
     def __init__(self, n: int, n_features: int, dtype: str) -> None:
@@ -65,7 +55,7 @@ class Block:
 
     @classmethod
     def of(cls, rows: Sequence[Sequence[Any]], vectors: npt.NDArray[Any]) -> Block:
-        """Make a block of rows as they are in other shards."""
+        """Build a block from rows of other shards."""
         block = cls(0, vectors.shape[1], str(vectors.dtype))
         block.vectors = vectors
         block.columns = {name: [row[i] for row in rows] for i, name in enumerate(COLUMNS)}
@@ -80,100 +70,51 @@ class Block:
         label: str | None,
         size: tuple[int, int] | None,
         digest: str | None,
-        answer: npt.NDArray[np.float32] | str,
+        outcome: npt.NDArray[np.float32] | str,
     ) -> None:
-        """Add a row: a vector, or the reason why there is none."""
-        failed = isinstance(answer, str)
+        """Add a row; the outcome is its vector, or the reason why the image could not be read."""
+        failed = isinstance(outcome, str)
         if not failed:
-            self.vectors[len(self)] = answer
+            self.vectors[len(self)] = outcome
         width, height = size or (None, None)
-        reason = _steady(str(answer)) if failed else None
+        reason = _remove_addresses(str(outcome)) if failed else None
         row = (key, label, width, height, digest, _FAILED if failed else _OK, reason)
         for name, value in zip(COLUMNS, row, strict=True):
             self.columns[name].append(value)
 
     @property
     def counts(self) -> dict[str, int]:
-        """Rows by status."""
+        """Number of rows by status."""
         failed = self.columns["status"].count(_FAILED)
         return {_OK: len(self) - failed, _FAILED: failed}
 
 
-def _steady(reason: str) -> str:
-    """Take out of another library's words what differs from run to run."""
+def _remove_addresses(reason: str) -> str:
+    """Remove memory addresses from a message of another library, so that every run writes the same bytes."""
     return re.sub(r" at 0x[0-9a-fA-F]+", "", reason)
 
 
 def shard_path(folder: Path, number: int) -> Path:
-    """Name the file of a shard."""
+    """Return the path of a shard's Parquet file."""
     return folder / f"part-{number:05d}.parquet"
 
 
 def find_shards(folder: Path) -> dict[int, Path]:
-    """Find shards by number, in order."""
-    found = {int(match[1]): path for path in folder.iterdir() if (match := _NAME.fullmatch(path.name))}
-    return dict(sorted(found.items()))
+    """Return the shards in a folder by number, in order."""
+    shards = {int(match[1]): path for path in folder.iterdir() if (match := _NAME.fullmatch(path.name))}
+    return dict(sorted(shards.items()))
 
 
-def write_shard(path: Path, block: Block, about: dict[str, Any], format: str = "parquet") -> None:
-    """Write a shard: to a scratch file, to the disk, to its name.
-
-    As ``"npy"`` the vectors are a file of their own beside it, and as ``"lance"`` one with all
-    columns, which gets its name first.
-
-    Parameters
-    ----------
-    path : pathlib.Path
-        Its name.
-    block : Block
-        Its rows, all of them.
-    about : dict
-        Kept in the file's footer, with the counts.
-    format : {"parquet", "npy", "lance"}
-        Where the vectors go.
-    """
-    if format == "lance":
-        lance_path(path).parent.mkdir(parents=True, exist_ok=True)
-        with write_together(lance_path(path), path) as (vectors, scratch):
-            write_lance(vectors, _table(block, None))
-            checked = {**about, "crc32": _checksum(block.vectors), "vectors": format}
-            _write_table(scratch, block, checked, list(COLUMNS))
-        return
-    if format == "npy":
-        with write_together(npy_path(path), path) as (vectors, scratch):
-            with vectors.open("wb") as file:
-                np.save(file, block.vectors, allow_pickle=False)
-            _write_table(scratch, block, {**about, "crc32": _checksum(block.vectors)}, list(COLUMNS))
-        return
-    with write_whole(path) as scratch:
-        _write_table(scratch, block, about, [*COLUMNS, VECTOR])
-
-
-def _checksum(vectors: npt.NDArray[Any]) -> int:
-    return zlib.crc32(np.ascontiguousarray(vectors).view(np.uint8).data)
-
-
-def npy_path(path: Path) -> Path:
-    """Name the file of a shard's vectors, where they have one."""
-    return path.with_suffix(".npy")
-
-
-def beside(path: Path) -> list[Path]:
-    """Name what belongs to a shard and is there."""
-    return [one for one in (npy_path(path), lance_path(path)) if one.exists()]
-
-
-def _table(block: Block, about: dict[str, Any] | None) -> Any:
-    pyarrow = import_optional("pyarrow", "parquet")
-    table = pyarrow.table(_arrays(pyarrow, block), schema=_schema(pyarrow, block, about or {}))
-    return table if about is not None else table.replace_schema_metadata(None)
-
-
-def _write_table(scratch: Path, block: Block, about: dict[str, Any], columns: list[str]) -> None:
-    parquet = import_optional("pyarrow.parquet", "parquet")
+def write_table(path: Path, block: Block, footer: dict[str, Any], columns: Sequence[str]) -> None:
+    """Write columns of a block as a Parquet file, with checksums; the vectors uncompressed and in one page."""
+    parquet, pyarrow = import_optional("pyarrow.parquet", "parquet"), import_optional("pyarrow", "parquet")
+    schema = _make_schema(pyarrow, block, footer)
+    arrays = [pyarrow.array(block.columns[name], schema.field(name).type) for name in COLUMNS]
+    flat = pyarrow.array(block.vectors.reshape(-1))  # no copy
+    arrays.append(pyarrow.FixedSizeListArray.from_arrays(flat, type=schema.field(VECTOR).type))
     parquet.write_table(
-        _table(block, about).select(columns),
-        scratch,
+        pyarrow.table(arrays, schema=schema).select(list(columns)),
+        path,
         compression={VECTOR + ".list.element": "none", **dict.fromkeys(COLUMNS, "zstd")},
         use_dictionary=["label", "status", "reason"],
         write_statistics=["key", "label", "status"],
@@ -183,148 +124,65 @@ def _write_table(scratch: Path, block: Block, about: dict[str, Any], columns: li
     )
 
 
-def _schema(pyarrow: Any, block: Block, about: dict[str, Any]) -> Any:
-    kinds = {"width": pyarrow.int32(), "height": pyarrow.int32()}
+def _make_schema(pyarrow: Any, block: Block, footer: dict[str, Any]) -> Any:
+    types = {"width": pyarrow.int32(), "height": pyarrow.int32()}
     fields = [
-        pyarrow.field(name, kinds.get(name, pyarrow.string()), nullable=name not in ("key", "status"))
+        pyarrow.field(name, types.get(name, pyarrow.string()), nullable=name not in ("key", "status"))
         for name in COLUMNS
     ]
     element = pyarrow.field("element", pyarrow.from_numpy_dtype(block.vectors.dtype), nullable=False)
     vector = pyarrow.list_(element, block.vectors.shape[1])
-    footer = json.dumps({**about, "counts": block.counts}, sort_keys=True)
-    return pyarrow.schema([*fields, pyarrow.field(VECTOR, vector, nullable=False)], metadata={"featx": footer})
+    text = json.dumps({**footer, "counts": block.counts}, sort_keys=True)
+    return pyarrow.schema([*fields, pyarrow.field(VECTOR, vector, nullable=False)], metadata={"featx": text})
 
 
-def _arrays(pyarrow: Any, block: Block) -> list[Any]:
-    schema = _schema(pyarrow, block, {})
-    arrays = [pyarrow.array(block.columns[name], schema.field(name).type) for name in COLUMNS]
-    flat = pyarrow.array(block.vectors.reshape(-1))  # no copy
-    return [*arrays, pyarrow.FixedSizeListArray.from_arrays(flat, type=schema.field(VECTOR).type)]
+def open_shard(path: Path) -> Any:
+    """Open a shard as a pyarrow ParquetFile.
 
-
-def _open(path: Path) -> Any:
+    Raises
+    ------
+    DatasetError
+        If the file is missing or damaged.
+    """
     parquet = import_optional("pyarrow.parquet", "parquet")
     try:
         return parquet.ParquetFile(path)
     except FileNotFoundError:
-        raise DatasetError(f"{path}: no such shard; run featx embed again, which makes it") from None
-    except Exception as error:  # pyarrow's own
-        raise DatasetError(f"{path}: a damaged shard ({first_line(error)}); {_AGAIN}") from None
+        raise DatasetError(f"{path}: no such shard; run featx embed again to make it") from None
+    except Exception as error:  # pyarrow has no common base class
+        raise DatasetError(f"{path}: a damaged shard ({first_line(error)}); {_REMEDY}") from None
+
+
+def read_footer(path: Path) -> dict[str, Any]:
+    """Read the JSON that featx stores in a shard's footer."""
+    with open_shard(path) as file:
+        try:
+            return json.loads(file.metadata.metadata[b"featx"])  # type: ignore[no-any-return]
+        except (KeyError, TypeError, ValueError):
+            raise DatasetError(f"{path}: a Parquet file that featx did not write; move it out of the dataset") from None
 
 
 def read_counts(path: Path) -> dict[str, int]:
-    """Read a shard's counts by status from its footer."""
-    with _open(path) as file:
-        return dict(_footer(path, file)["counts"])
-
-
-def _footer(path: Path, file: Any) -> dict[str, Any]:
-    try:
-        return json.loads(file.metadata.metadata[b"featx"])  # type: ignore[no-any-return]
-    except (KeyError, TypeError, ValueError):
-        raise DatasetError(f"{path}: a Parquet file, and none of featx's shards") from None
+    """Read a shard's number of rows by status from its footer."""
+    return dict(read_footer(path)["counts"])
 
 
 def read_columns(path: Path, columns: Sequence[str]) -> Any:
-    """Read some columns of a shard as a pyarrow table."""
-    with _open(path) as file:
+    """Read columns of a shard as a pyarrow table."""
+    with open_shard(path) as file:
         try:
             return file.read(columns=list(columns))
         except Exception as error:
-            raise DatasetError(f"{path}: a damaged shard ({first_line(error)}); featx dataset verify") from None
+            raise DatasetError(
+                f"{path}: a damaged shard ({first_line(error)}); find all damage with: featx dataset verify"
+            ) from None
 
 
-def read_whole(path: Path) -> Any:
-    """Read a shard as a pyarrow table, and compare every checksum in it."""
-    read_counts(path)
+def read_checked_table(path: Path) -> Any:
+    """Read a shard's Parquet file as a pyarrow table, and compare the checksums of all pages."""
+    read_footer(path)
     parquet = import_optional("pyarrow.parquet", "parquet")
     try:
-        table = parquet.read_table(path, page_checksum_verification=True)
+        return parquet.read_table(path, page_checksum_verification=True)
     except Exception as error:
-        raise DatasetError(f"{path}: a damaged shard ({first_line(error)}); {_AGAIN}") from None
-    if VECTOR in table.column_names or not (found := beside(path)):
-        return table
-    pyarrow, vectors = import_optional("pyarrow", "parquet"), map_vectors(path)
-    with _open(path) as file:
-        about = _footer(path, file)
-    if _checksum(vectors) != about.get("crc32"):
-        raise DatasetError(f"{found[0]}: damaged vectors (their checksum is another); {_AGAIN_NPY}")
-    if about.get("vectors") == "lance" and not read_lance(path).select(COLUMNS).equals(table.select(COLUMNS)):
-        raise DatasetError(f"{found[0]}: other keys or labels than in {path.name}; {_AGAIN_NPY}")
-    flat = pyarrow.array(np.asarray(vectors).reshape(-1))
-    return table.append_column(VECTOR, pyarrow.FixedSizeListArray.from_arrays(flat, vectors.shape[1]))
-
-
-class _Place(NamedTuple):
-    offset: int
-    shape: tuple[int, int]
-    dtype: Any
-
-
-def map_vectors(path: Path) -> npt.NDArray[Any]:
-    """Map a shard's vectors, or read them where another program wrote the file in another way.
-
-    Returns
-    -------
-    ndarray of float32 or float16, shape (n, n_features)
-        Read-only. Of Parquet not aligned, as a rule: copy before handing it to compiled code.
-    """
-    with _open(path) as file:
-        if VECTOR not in file.schema_arrow.names and _footer(path, file).get("vectors") == "lance":
-            return read_vectors(path, slice(None))
-        if VECTOR not in file.schema_arrow.names:
-            return _load(npy_path(path), file.metadata.num_rows)
-        place = _place(path, file)
-        if place is None:
-            column = file.read(columns=[VECTOR]).column(VECTOR).combine_chunks()
-            width = column.type.list_size
-            return column.values.to_numpy(zero_copy_only=False).reshape(-1, width)  # type: ignore[no-any-return]
-    if not place.shape[0]:
-        return np.empty(place.shape, place.dtype)
-    return np.memmap(path, place.dtype, "r", place.offset, place.shape)
-
-
-def _load(path: Path, n: int) -> npt.NDArray[Any]:
-    try:
-        vectors: npt.NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise DatasetError(f"{path}: damaged or missing vectors ({first_line(error)}); {_AGAIN_NPY}") from None
-    if vectors.ndim != 2 or len(vectors) != n:
-        raise DatasetError(f"{path}: vectors of shape {vectors.shape}, {n} rows are meant; {_AGAIN_NPY}")
-    return vectors
-
-
-def _place(path: Path, file: Any) -> _Place | None:
-    """Find the vectors in the file: the values are the end of their one page, which is the end of its chunk."""
-    vector = file.schema_arrow.field(VECTOR).type
-    dtype = np.dtype(vector.value_type.to_pandas_dtype())
-    shape = (file.metadata.num_rows, vector.list_size)
-    n_bytes = shape[0] * shape[1] * dtype.itemsize
-    if file.metadata.num_row_groups != 1:
-        return None
-    group = file.metadata.row_group(0)
-    chunk = next(group.column(i) for i in range(group.num_columns) if group.column(i).path_in_schema.startswith(VECTOR))
-    if chunk.compression != "UNCOMPRESSED" or chunk.has_dictionary_page:
-        return None
-    if chunk.total_compressed_size - _first_page(path, chunk.data_page_offset) > _LONGEST_HEADER:
-        return None  # a further page
-    return _Place(chunk.data_page_offset + chunk.total_compressed_size - n_bytes, shape, dtype)
-
-
-def _first_page(path: Path, offset: int) -> int:
-    """Read the length of a page from its header: the third number in Thrift's compact protocol, zigzag as all."""
-    with path.open("rb") as file:
-        file.seek(offset)
-        header = file.read(_LONGEST_HEADER)
-    at, number = 0, 0
-    for _ in range(3):
-        if header[at : at + 1] != b"\x15":  # the next field, a number
-            return 0
-        at, number, shift = at + 1, 0, 0
-        while True:
-            byte = header[at]
-            number |= (byte & 127) << shift
-            at, shift = at + 1, shift + 7
-            if byte < 128:
-                break
-    return number >> 1
+        raise DatasetError(f"{path}: a damaged shard ({first_line(error)}); {_REMEDY}") from None

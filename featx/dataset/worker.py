@@ -1,4 +1,4 @@
-"""One stream of images through the engine, cut into shards; shards are written beside it."""
+"""Make shards: stream their images through the engine, and write each shard in the background."""
 
 from __future__ import annotations
 
@@ -13,31 +13,32 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from featx.dataset.plan import Row
-from featx.dataset.shards import Block, write_shard
+from featx.dataset.formats import FORMATS
+from featx.dataset.manifest import Features
+from featx.dataset.plan import OpenSources, Row
+from featx.dataset.shards import Block
 from featx.errors import DatasetError, Failure, SourceError, first_line
 from featx.extractor import FeatureExtractor
 from featx.images.decode import Deferred, measure
-from featx.sources.base import Fetch
-from featx.sources.opening import Contents, Source
+from featx.sources.base import Fetch, Source
 
-__all__ = ["ShardResult", "DeferredImage", "Task", "run_tasks"]
+__all__ = ["DeferredImage", "ShardResult", "Task", "check_failures", "run_tasks"]
 
 
 @dataclass(frozen=True)
 class Task:
-    """One shard to make.
+    """Describe a shard to make.
 
     Parameters
     ----------
     number : int
-        Of the shard.
+        Number of the shard.
     n : int
-        How many rows.
+        Number of rows.
     rows : iterable of Row
-        Read when the stream gets there.
+        The rows; read when the stream gets there.
     path : pathlib.Path
-        Where it goes.
+        The shard's Parquet file.
     """
 
     number: int
@@ -48,7 +49,17 @@ class Task:
 
 @dataclass(frozen=True)
 class ShardResult:
-    """A shard that was written: its number, its rows by status, and bytes of the images."""
+    """Describe a shard that has been written.
+
+    Parameters
+    ----------
+    number : int
+        Number of the shard.
+    counts : dict
+        Number of rows by status.
+    n_bytes : int
+        Size of its encoded images.
+    """
 
     number: int
     counts: dict[str, int]
@@ -56,7 +67,7 @@ class ShardResult:
 
 
 class DeferredImage(Deferred):
-    """An image on its way through the engine; remembers what its bytes said."""
+    """An image that is fetched inside the engine; keeps the size and digest of its bytes."""
 
     def __init__(self, fetch: Fetch) -> None:
         self._fetch = fetch
@@ -65,7 +76,7 @@ class DeferredImage(Deferred):
         self.digest: str | None = None
 
     def fetch(self) -> bytes:
-        """Fetch the bytes, and look at them."""
+        """Fetch the bytes, and measure them."""
         data = self._fetch()
         self.n_bytes = len(data)
         self.digest = hashlib.sha256(data).hexdigest()
@@ -77,94 +88,96 @@ def run_tasks(
     extractor: FeatureExtractor,
     sources: Sequence[Source],
     tasks: Iterable[Task],
+    features: Features,
     *,
-    dtype: str,
     format: str,
-    about: dict[str, Any],
     max_failures: int | None = None,
     on_images: Callable[..., None] | None = None,
 ) -> Iterator[ShardResult]:
-    """Make shards one after the other, with no pause between them.
+    """Make shards one after the other, with no pause in between.
 
     Parameters
     ----------
     extractor : FeatureExtractor
         Fitted.
     sources : sequence of Source
-        What rows number.
+        Indexed by the rows.
     tasks : iterable of Task
         In order.
-    dtype, format : str
-        How and where vectors are stored.
-    about : dict
-        For the footer of each shard.
+    features : Features
+        Features of the extractor, as they are stored.
+    format : {"parquet", "npy"}
+        Vector format.
     max_failures : int or None
-        More than so many failures end the run before they are written.
+        Raise SourceError after more failures than this.
     on_images : callable or None
-        Told of them: how many, how many failed, and their bytes.
+        Called after each image as ``on_images(1, n_failed=..., n_bytes=...)``.
 
     Yields
     ------
     ShardResult
-        Each shard once it is on the disk.
+        Each shard, once it is on the disk.
     """
-    width = len(extractor.get_feature_names_out())
     under_way: deque[tuple[Task, Row, DeferredImage]] = deque()
-    contents: dict[int, Contents] = {}
+    opened = OpenSources(sources)
 
     def feed() -> Iterator[DeferredImage]:
         for task in tasks:
             for row in task.rows:
-                if row.source not in contents:
-                    contents[row.source] = sources[row.source].contents()
-                image = DeferredImage(contents[row.source](row.key, row.place))
+                image = DeferredImage(opened.fetch(row))
                 under_way.append((task, row, image))
                 yield image
 
     n_failures = n_bytes = 0
     block: Block | None = None
     pending: Future[ShardResult] | None = None
-    answers = extractor.iter_embed(feed())
-    with ThreadPoolExecutor(1, thread_name_prefix="featx-shards") as writer, closing(cast("Any", answers)):
-        for answer in answers:
+    outcomes = extractor.iter_embed(feed())
+    with ThreadPoolExecutor(1, thread_name_prefix="featx-shards") as writer, closing(cast("Any", outcomes)):
+        for outcome in outcomes:
             task, row, image = under_way.popleft()
-            failed = isinstance(answer, Failure)
+            failed = isinstance(outcome, Failure)
             n_bytes += image.n_bytes
             if on_images:
                 on_images(1, n_failed=failed, n_bytes=image.n_bytes)
             n_failures += failed
-            block = block or Block(task.n, width, dtype)
-            outcome = answer.reason if isinstance(answer, Failure) else answer
-            block.add(row.key, row.label, image.size, image.digest, outcome)
-            if max_failures is not None and n_failures > max_failures:
-                _check(sources)
-                raise SourceError(
-                    f"{n_failures} images could not be read, more than --max-failures {max_failures}; the last: "
-                    f"{row.key}: {block.columns['reason'][-1]}; shards that were done stay"
-                )
+            block = block or Block(task.n, features.n_features, features.dtype)
+            value = outcome.reason if isinstance(outcome, Failure) else outcome
+            block.add(row.key, row.label, image.size, image.digest, value)
+            if failed and max_failures is not None and n_failures > max_failures:
+                _check_sources(sources)
+                check_failures(n_failures, max_failures, f"; the last: {row.key}: {block.columns['reason'][-1]}")
             if len(block) == task.n:
                 if block.counts["failed"]:
-                    _check(sources)  # a source that is gone as a whole has no bad images
+                    _check_sources(sources)  # if a whole source is gone, no image is to blame
                 if pending:
-                    yield pending.result()  # no more than one waits to be written
-                pending = writer.submit(_write, task, block, about, format, n_bytes)
+                    yield pending.result()  # at most one shard waits to be written
+                pending = writer.submit(_write, task, block, features, format, n_bytes)
                 block, n_bytes = None, 0
         if pending:
             yield pending.result()
 
 
-def _check(sources: Sequence[Source]) -> None:
+def check_failures(n_failures: int, max_failures: int | None, detail: str = "") -> None:
+    """Raise SourceError if more images than allowed could not be read."""
+    if max_failures is not None and n_failures > max_failures:
+        images = "1 image" if n_failures == 1 else f"{n_failures} images"
+        raise SourceError(
+            f"{images} could not be read, more than max_failures={max_failures}{detail}; finished shards are kept"
+        )
+
+
+def _check_sources(sources: Sequence[Source]) -> None:
     for source in sources:
         source.check()
 
 
-def _write(task: Task, block: Block, about: dict[str, Any], format: str, n_bytes: int) -> ShardResult:
+def _write(task: Task, block: Block, features: Features, format: str, n_bytes: int) -> ShardResult:
     try:
-        write_shard(task.path, block, about, format)
+        FORMATS[format].write(task.path, block, features.footer())
     except OSError as error:
-        number = re.search(r"\[errno (\d+)\]", str(error), re.I)  # pyarrow has its own words around it
-        why = os.strerror(int(number[1])) if number else first_line(error)
+        number = re.search(r"\[errno (\d+)\]", str(error), re.I)  # pyarrow wraps the system's message
+        reason = os.strerror(int(number[1])) if number else first_line(error)
         raise DatasetError(
-            f"{task.path}: cannot be written ({why}); mend that and run again: what is done is not done twice"
+            f"{task.path}: cannot be written ({reason}); fix that and run again: finished shards are kept"
         ) from error
     return ShardResult(task.number, block.counts, n_bytes)

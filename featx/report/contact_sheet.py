@@ -1,4 +1,4 @@
-"""A contact sheet: rows of images with some words beneath each."""
+"""Draw contact sheets: rows of images with captions."""
 
 from __future__ import annotations
 
@@ -10,32 +10,32 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from featx._files import write_whole
+from featx._files import check_writable, write_whole
 from featx._optional import import_optional
-from featx.errors import first_line
+from featx.errors import InputError, first_line
 from featx.images.decode import UnreadableError, decode
 
-__all__ = ["Tile", "draw_sheet"]
+__all__ = ["Tile", "check_sheet", "draw_sheet"]
 
-_SIDE, _GAP, _LINE = 1.5, 0.15, 0.125  # inches: of a tile, between tiles, and of a line beneath
-_PIXELS = 240  # that are kept of an image
-_LETTERS, _LINES = 27, 3  # of a caption: in a line, and lines
-_COLUMNS = 8
+_TILE_INCHES, _GAP_INCHES, _LINE_INCHES = 1.5, 0.15, 0.125  # side of a tile, gap, height of a caption's line
+_MAX_PIXELS = 240  # longer side of an image
+_MAX_LINE_LENGTH, _MAX_LINES = 27, 3  # of a caption
+_MAX_COLUMNS = 8
 
 
 class Tile(NamedTuple):
-    """One image of a sheet.
+    """Hold an image of a sheet and its caption.
 
     Parameters
     ----------
     image : object
-        What `featx.images.decode.decode` takes; None where there is none.
+        Image that `featx.images.decode.decode` takes, or None.
     lines : sequence of str
-        Beneath it; a long one keeps its end.
-    reason : str
-        Shown on grey in the place of an image.
-    marked : bool
-        Framed: a query.
+        Caption; long lines keep their end.
+    reason : str, default=""
+        If not empty, shown on grey instead of the image.
+    marked : bool, default=False
+        Draw a frame, as around a query.
     """
 
     image: Any
@@ -44,33 +44,45 @@ class Tile(NamedTuple):
     marked: bool = False
 
 
+def check_sheet(path: str) -> None:
+    """Raise InputError or MissingDependencyError if a sheet cannot be written to a path."""
+    if Path(path).suffix.lower() != ".png":
+        raise InputError(f"{path}: expected a name ending in .png")
+    check_writable(path)
+    import_optional("matplotlib.figure", "plot")
+
+
 def draw_sheet(path: Path, groups: Sequence[Sequence[Tile]]) -> None:
-    """Write a PNG, each group in rows of its own.
+    """Write a contact sheet as a PNG.
 
     Parameters
     ----------
     path : pathlib.Path
-        Where to.
+        The file to write.
     groups : sequence of sequence of Tile
-        An image that cannot be decoded becomes a grey tile with the reason.
+        Each group starts a new row. An image that cannot be decoded becomes a grey tile with the
+        reason.
 
     Raises
     ------
     MissingDependencyError
-        When matplotlib is not installed.
+        If matplotlib is not installed.
     """
     figure_module = import_optional("matplotlib.figure", "plot")
     longest = max(map(len, groups))
-    columns = -(-longest // -(-longest // _COLUMNS))  # rows of about one length
+    columns = -(-longest // -(-longest // _MAX_COLUMNS))  # rows of nearly equal length
     rows = [group[i : i + columns] for group in groups for i in range(0, len(group), columns)]
-    step = _SIDE + _LINES * _LINE + 2 * _GAP
-    width, height = columns * (_SIDE + _GAP) + _GAP, len(rows) * step
+    step = _TILE_INCHES + _MAX_LINES * _LINE_INCHES + 2 * _GAP_INCHES
+    width, height = columns * (_TILE_INCHES + _GAP_INCHES) + _GAP_INCHES, len(rows) * step
     figure = figure_module.Figure(figsize=(width, height), layout="none")
     for i, tiles in enumerate(rows):
         for j, tile in enumerate(tiles):
-            left, bottom = _GAP + j * (_SIDE + _GAP), height - i * step - _GAP - _SIDE
-            _draw(figure.add_axes((left / width, bottom / height, _SIDE / width, _SIDE / height)), tile)
-    with warnings.catch_warnings():  # a name in a script that the font lacks is drawn as boxes
+            left, bottom = (
+                _GAP_INCHES + j * (_TILE_INCHES + _GAP_INCHES),
+                height - i * step - _GAP_INCHES - _TILE_INCHES,
+            )
+            _draw(figure.add_axes((left / width, bottom / height, _TILE_INCHES / width, _TILE_INCHES / height)), tile)
+    with warnings.catch_warnings():  # the font lacks a script, and draws boxes
         warnings.filterwarnings("ignore", message="Glyph .* missing")
         with write_whole(path) as scratch:
             figure.savefig(scratch, dpi=110, format="png")
@@ -80,8 +92,8 @@ def _draw(axis: Any, tile: Tile) -> None:
     pixels, reason = None, tile.reason
     if not reason:
         try:
-            image = decode(tile.image, shortest=_PIXELS).copy()
-            image.thumbnail((_PIXELS, _PIXELS))
+            image = decode(tile.image, shortest=_MAX_PIXELS).copy()
+            image.thumbnail((_MAX_PIXELS, _MAX_PIXELS))
             pixels = np.asarray(image)
         except UnreadableError as error:
             reason = first_line(error)
@@ -92,15 +104,15 @@ def _draw(axis: Any, tile: Tile) -> None:
         words = "\n".join(textwrap.wrap(reason, 20, max_lines=7, placeholder=" ..."))
         axis.text(0.5, 0.5, words, ha="center", va="center", fontsize=6.5, color="#555555", parse_math=False)
     else:
-        axis.imshow(pixels, interpolation="nearest" if max(pixels.shape) < _PIXELS / 2 else "antialiased")
+        axis.imshow(pixels, interpolation="nearest" if max(pixels.shape) < _MAX_PIXELS / 2 else "antialiased")
         axis.set_anchor("S")
     for spine in axis.spines.values():
         spine.set_visible(tile.marked)
         spine.set(edgecolor="#a33a2c", linewidth=2.5)
-    text = "\n".join(_shorten(line) for line in tile.lines[:_LINES])
+    text = "\n".join(_shorten(line) for line in tile.lines[:_MAX_LINES])
     axis.set_xlabel(text, fontsize=6.5, labelpad=3, parse_math=False)
 
 
 def _shorten(text: str) -> str:
-    plain = text.encode("utf-8", "replace").decode().replace("\n", " ")  # a name that is no UTF-8 has surrogates
-    return plain if len(plain) <= _LETTERS else f"...{plain[3 - _LETTERS :]}"
+    line = text.encode("utf-8", "replace").decode().replace("\n", " ")  # names that are not UTF-8 have surrogates
+    return line if len(line) <= _MAX_LINE_LENGTH else f"...{line[3 - _MAX_LINE_LENGTH :]}"

@@ -26,7 +26,7 @@ def test_a_folder_as_output_is_a_dataset(featx, here, world):
     assert shards("vectors") == ["part-00000.parquet", "part-00001.parquet", "part-00002.parquet"]
     os.unlink("vectors/part-00001.parquet")
     ran = featx("embed", world / "test", "-o", "vectors", *STEM)
-    assert ran.err == "featx: 7 of 12 images are there already\n"
+    assert ran.err == "featx: 7 of 12 images are done already\n"
     assert ran.out.startswith("vectors: 12 images, 5 embedded now, ")
     found = open_dataset("vectors")
     assert sorted(set(found.y)) == list(CLASSES)
@@ -79,21 +79,34 @@ def test_bad_images_are_counted_listed_and_tried_again(featx, here, world):
     )
     ran = featx("embed", "t.csv", "-o", "vectors", *STEM)
     assert ran.code == 0
-    assert "featx: 2 images could not be read; featx dataset info vectors lists them" in ran.err
+    assert "featx: 2 images could not be read; list them with: featx dataset info vectors" in ran.err
     info = featx("dataset", "info", "vectors").out.splitlines()
     assert info[0] == "vectors: 4 images, 2 ok, 2 failed"
     assert info[-2].startswith(f"  failed: {world / 'broken.png'}: ")
     assert info[-1] == "  failed: later.png: no such file; check the path"
-    assert featx("dataset", "info", "vectors", "--failures", 1).out.endswith("  and 1 more; --failures N lists them\n")
+    assert featx("dataset", "info", "vectors", "--failures", 1).out.endswith(
+        "  and 1 more; list them with --failures N\n"
+    )
     os.link(good[2], "later.png")
     ran = featx("embed", "t.csv", "-o", "vectors", "--retry-failed", *STEM)
-    assert ran.out.startswith("vectors: 4 images, 2 embedded now, 2 of them anew, ")
+    assert ran.out.startswith("vectors: 4 images, 2 embedded now (2 replacing earlier rows), ")
     about = json.loads(featx("dataset", "info", "vectors", "--json").out)
-    assert (about["images"], about["ok"], about["failed"]) == (4, 3, 1)
+    assert (about["n_images"], about["n_ok"], about["n_failed"]) == (4, 3, 1)
     assert [failure["key"] for failure in about["failures"]] == [str(world / "broken.png")]
     ran = featx("embed", "t.csv", "-o", "strict", "--max-failures", 0, *STEM)
     assert ran.code == 2
-    assert "1 images could not be read, more than --max-failures 0" in ran.err
+    assert "1 image could not be read, more than" in ran.err
+
+
+def test_a_dataset_of_unreadable_images_is_an_error(featx, here, world):
+    for _ in range(2):  # and again when there is nothing left to do
+        ran = featx("embed", world / "broken.png", "-o", "vectors", *STEM)
+        assert (ran.code, ran.out) == (2, "")
+        assert ran.err.startswith("featx: error: vectors: the only image could not be read: broken.png: ")
+    write_csv("t.csv", ["path"], [world / "broken.png"], ["nowhere.png"])
+    ran = featx("embed", "t.csv", "-o", "two", *STEM)
+    assert ran.code == 2
+    assert f"two: none of 2 images could be read; the first: {world / 'broken.png'}: " in ran.err
 
 
 def test_other_features_and_too_few_features_are_one_line(featx, here, world):
@@ -122,11 +135,11 @@ def test_a_job_array_and_workers_make_the_same(featx, here, world):
         assert ran.code == 2
         assert "expected I/N, such as 1/8 to 8/8" in ran.err
     ran = featx("embed", world / "test", "-o", "array", "--cluster", "tcp://nowhere", *STEM)
-    assert "--cluster tcp://nowhere: belongs to --backend dask or ray" in ran.err
+    assert "--cluster tcp://nowhere: needs --backend dask or ray" in ran.err
 
 
 def test_a_json_log_says_what_happened(featx, here, world, monkeypatch):
-    monkeypatch.setattr(progress, "EVERY", 0.0)
+    monkeypatch.setattr(progress, "LINE_INTERVAL", 0.0)
     write_csv("t.csv", ["path"], *([path] for path in (world / "test" / "bag").iterdir()), [world / "broken.png"])
     assert featx("embed", "t.csv", "-o", "vectors", "--shard-size", 3, "--json-log", "log.jsonl", *STEM).code == 0
     with open("log.jsonl") as file:
@@ -156,8 +169,8 @@ def test_plain_lines_say_how_far_it_is(capsys, monkeypatch):
             clock[0] += 0.5
             shown.advance(1, n_failed=n % 50 == 0, n_bytes=1_000_000)
     assert capsys.readouterr().err.splitlines() == [
-        "featx: 200 of 1000 images are there already",
-        "featx: 260 of 1000 images (26%), 2.0/s, 6 min 10 s left, 2 failed, 60.0 MB read",
+        "featx: 200 of 1000 images are done already",
+        "featx: 260 of 1000 images (26%), 2.0/s, 06:10 left, 2 failed, 60.0MB read",
     ]
 
 
@@ -165,13 +178,13 @@ def test_a_dry_run_writes_nothing(featx, here, world, monkeypatch):
     ran = featx("embed", world / "test", world / "broken.png", "-o", "vectors", "--dry-run", *STEM)
     assert ran.code == 0
     assert ran.out.startswith("vectors: 13 images, about ")
-    assert ran.out.endswith(", 1 of the 13 tried cannot be read; nothing was written\n")
+    assert ran.out.endswith("; 1 of 13 sampled images cannot be read; nothing was written\n")
     assert listing(here) == []
     huge = Estimate(10**9, 1e7, 10**18, 10**13, 256, 0)
     monkeypatch.setattr(embed_dataset.dataset, "estimate", lambda *_, **__: huge)
     ran = featx("embed", world / "test", "-o", "vectors", "--dry-run", *STEM)
-    assert "free, and 1000000.0 TB are needed" in ran.err
-    assert "1000000000 images, about 115 d 17 h" in ran.out
+    assert ": 1.00EB are needed, but only " in ran.err
+    assert "1000000000 images, about 2777:46:40" in ran.out
 
 
 def test_datasets_are_merged_verified_and_sampled(featx, here, world):
@@ -179,11 +192,11 @@ def test_datasets_are_merged_verified_and_sampled(featx, here, world):
         assert featx("embed", world / "test" / name, world / "test" / name, "-o", name, *STEM).code == 0
     ran = featx("dataset", "merge", "bag", "coat", "-o", "both", "--shard-size", 5)
     assert ran.out == "both: 16 images with vectors in 4 shards\n"
-    assert featx("dataset", "verify", "both").out == "both: 16 images, all is well\n"
+    assert featx("dataset", "verify", "both").out == "both: 16 images, no problems found\n"
     ran = featx("dataset", "verify", "bag", "--source", world / "test" / "bag", world / "test" / "bag", "-n", 3)
-    assert ran.out == "bag: 8 images, all is well, and 3 images gave their vectors again\n"
+    assert ran.out == "bag: 8 images, no problems found; 3 images gave the same vectors again\n"
     ran = featx("dataset", "verify", "bag", "--source", world / "test" / "bag", world / "test" / "bag")
-    assert ran.out == "bag: 8 images, all is well, and 8 images gave their vectors again\n"
+    assert ran.out == "bag: 8 images, no problems found; 8 images gave the same vectors again\n"
     ran = featx("dataset", "sample", "both", "-n", 4)
     assert len(ran.out.splitlines()) == 4
     assert featx("dataset", "sample", "both", "-n", 4).out == ran.out
@@ -206,6 +219,8 @@ def test_an_interrupted_job_goes_on(run_process, featx, here, world):
     _, err = process.communicate(timeout=240)
     assert process.returncode == 130
     assert "Traceback" not in err
-    assert 0 < len(shards("vectors")) < 40
+    n_kept = len(shards("vectors"))
+    assert 0 < n_kept < 40
+    assert f"featx: {n_kept} of 40 shards are kept; run the same command to go on" in err
     assert featx("embed", "big.csv", "-o", "vectors").code == 0
     assert len(open_dataset("vectors")) == 400

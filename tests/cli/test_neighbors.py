@@ -50,7 +50,7 @@ def test_a_key_is_searched_without_itself_and_an_image_with(featx, vectors):
     ran = featx("neighbors", "vectors", f"photos/{vectors.keys[0]}", "--key", vectors.keys[0], "-k", 3, "--json")
     image, key = json.loads(ran.out)["queries"]
     assert (image["query"], key["query"]) == (f"photos/{vectors.keys[0]}", vectors.keys[0])
-    assert image["neighbors"][0] == {"rank": 1, "similarity": 1.0, "key": vectors.keys[0], "label": vectors.y[0]}
+    assert image["neighbors"][0] == {"rank": 1, "row": 0, "key": vectors.keys[0], "label": "bag", "similarity": 1.0}
     same = [one["key"] for one in key["neighbors"]]
     assert [one["key"] for one in image["neighbors"][1:]] == same[:2]
     assert vectors.keys[0] not in same
@@ -87,15 +87,15 @@ def test_a_backbone_of_another_digest_is_refused(featx, vectors):
         ran = featx(*command)
         assert ran.code == 2
         assert "made with the backbone efficientnet_lite0 (000000000000), which is not on this machine" in ran.err
-        assert "give its file: --backbone FILE" in ran.err
+        assert "pass its file" in ran.err
     ran = featx("neighbors", "vectors", "photos/bag", "--backbone", "efficientnet_lite0")
-    assert (ran.code, "efficientnet_lite0 is another one" in ran.err) == (2, True)
+    assert (ran.code, "efficientnet_lite0 is another backbone" in ran.err) == (2, True)
 
 
 def test_a_sheet_shows_the_query_and_its_neighbours(featx, vectors):
     ran = featx("neighbors", "vectors", "photos/bag", "--key", vectors.keys[0], "-k", 5, "-o", "sheet.png")
     assert (ran.code, "photos/bag/broken.png: " in ran.err) == (0, True)  # one of the queries cannot be read
-    assert ran.err.endswith("featx: sheet.png: drawn\n")
+    assert ran.err.endswith("featx: sheet.png: written\n")
     pixels = pixels_of("sheet.png")
     assert grey(pixels) < 20_000  # less than a tile
     assert (pixels == (0xA3, 0x3A, 0x2C)).all(axis=2).sum() > 1000  # frames around queries
@@ -107,7 +107,7 @@ def test_a_sheet_with_odd_names(featx, vectors, odd):
     shutil.copy(f"photos/{vectors.keys[0]}", f"photos/bag/{odd}")
     assert featx("embed", "photos", "-o", "vectors").code == 0
     ran = featx("neighbors", "vectors", f"photos/bag/{odd}", "-k", 2, "-o", "sheet.png")
-    assert (ran.code, ran.err) == (0, "featx: sheet.png: drawn\n")
+    assert (ran.code, ran.err) == (0, "featx: sheet.png: written\n")
     assert f"\t1.0000\tbag/{odd}\tbag" in ran.out
 
 
@@ -115,10 +115,10 @@ def test_images_that_are_gone_are_grey_tiles_until_it_is_said_where_they_are(fea
     shutil.move("photos", "elsewhere")
     query = ("neighbors", "vectors", "--key", vectors.keys[0], "-k", 3, "-o", "sheet.png")
     ran = featx(*query)
-    assert "featx: 4 images are grey tiles (photos: no such file or folder); --source says where" in ran.err
+    assert "featx: 4 images are grey tiles (photos: no such file or folder)" in ran.err
     assert grey(pixels_of("sheet.png")) > 4 * 20_000
     ran = featx(*query, "--source", "elsewhere")
-    assert ran.err == "featx: sheet.png: drawn\n"
+    assert ran.err == "featx: sheet.png: written\n"
     assert grey(pixels_of("sheet.png")) < 1000
 
 
@@ -126,7 +126,7 @@ def test_images_that_are_gone_are_grey_tiles_until_it_is_said_where_they_are(fea
     ("arguments", "message"),
     [
         (["nowhere", "x.png"], "nowhere: no such folder"),
-        (["vectors"], "which image? give IMAGE, or --key KEY"),
+        (["vectors"], "no query: give IMAGE, or --key KEY"),
         (["vectors", "no.png"], "no.png: no such file or folder"),
         (["vectors", "photos/bag/broken.png"], "photos/bag/broken.png): "),
         (["vectors", "--key", "no.png"], "vectors: no.png: no image of this name"),
@@ -134,7 +134,7 @@ def test_images_that_are_gone_are_grey_tiles_until_it_is_said_where_they_are(fea
         (["vectors", "photos/bag", "-k", "0"], "-k 0: expected a number of at least 1"),
         (["vectors", "photos/bag", "-o", "s.jpg"], "s.jpg: expected a name ending in .png"),
         (["vectors", "photos/bag", "-o", "no/s.png"], "the folder no does not exist"),
-        (["vectors", "photos/bag", "--source", "photos"], "--source is for a contact sheet"),
+        (["vectors", "photos/bag", "--source", "photos"], "--source is only for a contact sheet"),
     ],
 )
 def test_mistakes(featx, vectors, arguments, message):
@@ -145,7 +145,7 @@ def test_mistakes(featx, vectors, arguments, message):
 
 
 @pytest.fixture
-def twins(featx, vectors):
+def duplicates(featx, vectors):
     """A bag that is also called a coat, and a sandal that is there twice."""
     for old, new in (("bag/", "coat/zz-copy.png"), ("sandal/", "sandal/zz-copy.png")):
         key = next(key for key in vectors.keys if key.startswith(old))
@@ -155,32 +155,32 @@ def twins(featx, vectors):
     return [next(key for key in keys if key.startswith(label)) for label in ("bag", "sandal")]
 
 
-def test_duplicates_with_several_labels_come_first(featx, twins):
-    bag, sandal = twins
-    ran = featx("dataset", "duplicates", "vectors", "--threshold", 0.9999, "-o", "twins.png")
-    assert (ran.code, ran.err) == (0, "featx: twins.png: drawn\n")
+def test_duplicates_with_several_labels_come_first(featx, duplicates):
+    bag, sandal = duplicates
+    ran = featx("dataset", "duplicates", "vectors", "--threshold", 0.9999, "-o", "duplicates.png")
+    assert (ran.code, ran.err) == (0, "featx: duplicates.png: written\n")
     assert ran.out.splitlines() == [
-        "vectors: 38 images, 2 near-duplicates of others, in 2 groups, 1 with several labels",
-        "group 1, labelled bag and coat",
+        "vectors: 38 images, 2 duplicates in 2 sets, 1 with several labels",
+        "set 1, labels bag and coat",
         f"1.0000\t{bag}\tbag",
         "1.0000\tcoat/zz-copy.png\tcoat",
-        "group 2",
+        "set 2",
         f"1.0000\t{sandal}\tsandal",
         "1.0000\tsandal/zz-copy.png\tsandal",
     ]
-    assert grey(pixels_of("twins.png")) < 1000
+    assert grey(pixels_of("duplicates.png")) < 1000
     ran = featx("dataset", "duplicates", "vectors", "--threshold", 0.9999, "-n", 1)
-    assert ran.out.endswith("and 1 more group; -n N shows them\n")
-    groups = json.loads(featx("dataset", "duplicates", "vectors", "--threshold", 0.9999, "--json").out)["groups"]
+    assert ran.out.endswith("and 1 more set; show more with -n N\n")
+    groups = json.loads(featx("dataset", "duplicates", "vectors", "--threshold", 0.9999, "--json").out)["duplicates"]
     assert [[one["label"] for one in group] for group in groups] == [["bag", "coat"], ["sandal", "sandal"]]
 
 
 def test_no_duplicates_and_too_many(featx, vectors):
     ran = featx("dataset", "duplicates", "vectors", "--threshold", 1, "-o", "t.png")
-    assert (ran.code, ran.out) == (0, "vectors: 36 images, no near-duplicates\n")
-    assert ran.err == "featx: t.png: not drawn, since there is nothing to show\n"
+    assert (ran.code, ran.out) == (0, "vectors: 36 images, no duplicates\n")
+    assert ran.err == "featx: t.png: not written, because there are no duplicates\n"
     ran = featx("dataset", "duplicates", "vectors", "--threshold", 0.1)
-    assert "very many images look alike to these features; a --threshold nearer to 1" in ran.err
-    assert "and 20 more; --json shows all" in ran.out
+    assert "very many images look alike to these features; use a --threshold nearer to 1" in ran.err
+    assert "and 20 more; show all with --json" in ran.out
     assert featx("dataset", "duplicates", "vectors", "--threshold", 2).code == 2
     assert featx("dataset", "duplicates", "vectors", "-n", 0).code == 2

@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 
-from featx import FeatureExtractor
+from featx import FeatureExtractor, dataset
 from featx.samples import extract_fashion_mnist
 
 
@@ -29,3 +29,17 @@ def tree(archive, tmp_path, monkeypatch):
 @pytest.fixture
 def extractor():
     return FeatureExtractor(layer="stem", pooling="avg", device="cpu")
+
+
+@pytest.fixture
+def grown(tree, extractor, archive):
+    """A dataset of three generations: one that is new, and one in the place of a changed and a mended image."""
+    (tree / "bag" / "zz-broken.png").write_bytes(b"broken")
+    (tree / "bag" / "zz-lost.png").write_bytes(b"broken")
+    dataset.embed("photos", "grown", extractor, shard_size=8)
+    shutil.copytree(archive / "sandal", tree / "sandal")
+    dataset.embed("photos", "grown", extractor)
+    shutil.copy(next((archive / "shirt").iterdir()), tree / "bag" / "zz-broken.png")
+    shutil.copy(next((archive / "shirt").iterdir()), min((tree / "coat").iterdir()))
+    dataset.embed("photos", "grown", extractor)
+    return dataset.open("grown")

@@ -5,10 +5,16 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from featx import FeatureExtractor
+from featx.dataset.formats import FORMATS
+from featx.dataset.lock import PRIVATE
 from featx.dataset.manifest import Features, Manifest, current_versions, write_manifest
 from featx.dataset.plan import Generation
-from featx.dataset.prepare import PRIVATE
-from featx.dataset.shards import Block, shard_path, write_shard
+from featx.dataset.shards import Block, shard_path
+
+
+def counts(summary):
+    """Images in the dataset, images that a run embedded, and those that could not be read."""
+    return summary.n_images, summary.n_embedded, summary.n_failed
 
 
 def contents(folder):
@@ -28,14 +34,14 @@ def write_dataset(folder, X, labels, shard_size=10_000, failed=(), dtype="float3
     """Write features as they would be had they been computed, by the dataset's own writer."""
     folder.mkdir()
     features = Features.of(FeatureExtractor(device="cpu").fit(None), dtype)
-    counts = {"ok": 0, "failed": 0}
+    totals = {"ok": 0, "failed": 0}
     for number, start in enumerate(range(0, len(X), shard_size)):
         some = range(start, min(start + shard_size, len(X)))
         status = {i: ("failed", "broken") if i in failed else ("ok", None) for i in some}
         rows = [(f"{i}.jpg", labels[i], 8, 8, None, *status[i]) for i in some]
         block = Block.of(rows, X[some.start : some.stop].astype(dtype))
-        write_shard(shard_path(folder, number), block, {})
-        counts = {name: counts[name] + n for name, n in block.counts.items()}
+        FORMATS["parquet"].write(shard_path(folder, number), block, {})
+        totals = {name: totals[name] + n for name, n in block.counts.items()}
     generation = Generation(0, len(X), 0, shard_size, 0, ["x"], current_versions())
-    write_manifest(folder, Manifest(features, [generation], [counts]))
+    write_manifest(folder, Manifest(features, [generation], [totals]))
     return folder

@@ -11,7 +11,7 @@ import joblib
 import pytest
 
 from featx import FeatureExtractor, dataset
-from tests.dataset.dataset_tools import contents
+from tests.dataset.dataset_tools import contents, counts
 
 
 class KillOnce(FeatureExtractor):
@@ -51,7 +51,7 @@ def test_dask_makes_the_same_though_a_worker_dies(whole, environment, tmp_path):
     ):
         done = dataset.embed("photos", "two", KillOnce(layer="stem"), shard_size=2, n_jobs=-1)
     assert environment.exists()
-    assert done[:3] == (20, 20, 0)
+    assert counts(done) == (20, 20, 0)
     assert contents("two") == whole
 
 

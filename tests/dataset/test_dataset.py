@@ -8,7 +8,6 @@ import shutil
 import numpy as np
 import pandas as pd
 import polars as pl
-import pyarrow.parquet as pq
 import pytest
 from sklearn.linear_model import LogisticRegression, SGDClassifier
 from sklearn.model_selection import cross_val_score
@@ -16,17 +15,14 @@ from sklearn.pipeline import make_pipeline
 
 import featx
 from featx import FeatureExtractor, dataset
-from featx.dataset import shards
 from featx.dataset.manifest import MANIFEST
-from featx.dataset.shards import map_vectors
-from tests.dataset.dataset_tools import contents
 
 
-@pytest.fixture(params=["float32", "float16", "npy", pytest.param("lance", marks=pytest.mark.heavy)])
+@pytest.fixture(params=["float32", "float16", "npy"])
 def vectors(tree, extractor, request):
     """A dataset of three shards with one bad image in the middle of the second."""
     (tree / "bag" / "zz-broken.png").write_bytes(b"broken")
-    how = {"format": request.param} if request.param in ("npy", "lance") else {"dtype": request.param}
+    how = {"format": request.param} if request.param == "npy" else {"dtype": request.param}
     dataset.embed("photos", "vectors", extractor, shard_size=8, **how)
     return dataset.open("vectors")
 
@@ -87,6 +83,26 @@ def test_take_is_indexing(vectors, expected):
         next(vectors.batches(0))
 
 
+def test_a_sample_is_random_rows_in_order(vectors, expected):
+    sample = vectors.sample(5, random_state=1)
+    rows = [vectors.keys.tolist().index(key) for key in sample.keys]
+    assert rows == sorted(set(rows))
+    np.testing.assert_array_equal(sample.X, expected[rows])
+    assert sample.y.tolist() == vectors.y[rows].tolist()
+    assert sample.keys.tolist() == vectors.sample(5, random_state=1).keys.tolist()
+    assert sample.keys.tolist() != vectors.sample(5, random_state=2).keys.tolist()
+    assert len(vectors.sample(1000).X) == 20
+
+
+def test_info_counts_rows_shards_and_bytes(vectors):
+    info = vectors.info()
+    assert (info.n_images, info.n_ok, info.n_failed, info.n_shards, info.n_planned_shards) == (21, 20, 1, 3, 3)
+    assert info.n_bytes == sum(path.stat().st_size for path in vectors.folder.glob("part-*"))
+    assert repr(info) == "DatasetInfo('vectors', n_images=21, n_ok=20, n_failed=1)"
+    assert str(info).startswith("vectors: 21 images, 20 ok, 1 failed\n")
+    assert json.loads(json.dumps(info.to_dict()))["generations"][0]["n_images"] == 21
+
+
 def test_scikit_learn_takes_it(vectors, tree, tmp_path):
     assert cross_val_score(LogisticRegression(max_iter=1000), vectors.X, vectors.y, cv=2).mean() > 0.6
     head, same = SGDClassifier(random_state=0), SGDClassifier(random_state=0)
@@ -123,7 +139,7 @@ def test_a_backbone_that_moved_is_found_by_its_identity_or_asked_for(tree, other
     vectors = dataset.open("vectors")
     with pytest.raises(featx.BackboneError, match=r"vectors: made with the backbone mine.onnx .*not on this machine"):
         vectors.extractor()
-    with pytest.raises(featx.BackboneError, match="efficientnet_lite0 is another one"):
+    with pytest.raises(featx.BackboneError, match="efficientnet_lite0 is another backbone"):
         vectors.extractor(backbone="efficientnet_lite0")
     assert vectors.extractor(backbone="moved.onnx").backbone == "moved.onnx"
     os.rename("moved.onnx", "own/whatever.onnx")
@@ -135,28 +151,6 @@ def test_a_dataset_in_the_making_gives_what_is_there(vectors, expected):
     part = dataset.open("vectors")
     assert len(part) == 13
     np.testing.assert_array_equal(part.X, np.concatenate([expected[:8], expected[15:]]))
-
-
-@pytest.mark.parametrize("what", ["page-size", "compression", "row-groups"])
-def test_a_file_that_another_program_wrote_is_read(parquet, vectors, expected, what):
-    options = {
-        "page-size": {"data_page_size": 100, "compression": "none", "use_dictionary": False, "write_batch_size": 10},
-        "compression": {"compression": "zstd"},
-        "row-groups": {"row_group_size": 3},
-    }[what]
-    table = pq.read_table("vectors/part-00000.parquet")
-    pq.write_table(table, "vectors/part-00000.parquet", **options)
-    assert not isinstance(map_vectors(vectors.folder / "part-00000.parquet"), np.memmap)
-    np.testing.assert_array_equal(dataset.open("vectors").X, expected)
-
-
-def test_numpy_maps_a_shard_without_a_copy(parquet, vectors):
-    for i, mapped in enumerate(vectors.maps()):
-        assert isinstance(mapped, np.memmap)
-        assert mapped.filename.name == f"part-0000{i}.parquet"
-        table = pq.read_table(mapped.filename)
-        values = table["vector"].chunk(0).values.to_numpy(zero_copy_only=True)  # and from Arrow, too
-        np.testing.assert_array_equal(mapped, values.reshape(mapped.shape))
 
 
 def test_pandas_opens_it(parquet, vectors, expected):
@@ -204,7 +198,8 @@ def test_shards_of_nothing_but_failures(tmp_path, monkeypatch, extractor):
     os.mkdir("photos")
     for i in range(3):
         (tmp_path / "photos" / f"{i}.png").write_bytes(b"broken")
-    assert dataset.embed("photos", "vectors", extractor, shard_size=2)[:3] == (3, 3, 3)
+    summary = dataset.embed("photos", "vectors", extractor, shard_size=2)
+    assert (summary.n_images, summary.n_embedded, summary.n_failed) == (3, 3, 3)
     empty = dataset.open("vectors")
     assert (len(empty), empty.X.shape[0], empty.y, list(empty.batches())) == (0, 0, None, [])
     assert len(list(empty.failures())) == 3
@@ -217,8 +212,8 @@ def test_shards_of_nothing_but_failures(tmp_path, monkeypatch, extractor):
             lambda: shutil.rmtree("vectors"),
             "vectors: no such folder; make a dataset with: featx embed SOURCE -o vectors",
         ),
-        (lambda: os.unlink(f"vectors/{MANIFEST}"), f"vectors: no dataset, since it has no {MANIFEST}"),
-        (lambda: os.truncate(f"vectors/{MANIFEST}", 50), f"vectors/{MANIFEST}: not a manifest that featx wrote"),
+        (lambda: os.unlink(f"vectors/{MANIFEST}"), f"vectors: is not a dataset, because it has no {MANIFEST}"),
+        (lambda: os.truncate(f"vectors/{MANIFEST}", 50), f"vectors/{MANIFEST}: damaged, or not a manifest"),
         (lambda: os.truncate("vectors/part-00001.parquet", 500), "part-00001.parquet: a damaged shard"),
     ],
 )
@@ -228,87 +223,9 @@ def test_damage_is_named(vectors, damage, said):
         len(dataset.open("vectors"))
 
 
-def test_a_newer_format_is_refused(vectors):
-    path = vectors.folder / MANIFEST
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"format": 99}))
-    with pytest.raises(featx.DatasetError, match="dataset format 99, this featx reads 1; upgrade featx"):
-        dataset.open("vectors")
-
-
-def test_a_parquet_file_of_someone_else_is_no_shard(vectors):
-    pd.DataFrame({"a": [1]}).to_parquet("vectors/part-00001.parquet")
-    with pytest.raises(featx.DatasetError, match=r"part-00001.parquet: a Parquet file, and none of featx's shards"):
-        len(dataset.open("vectors"))
-
-
 def test_few_shards_are_open_at_once(tree, extractor, monkeypatch):
     dataset.embed("photos", "vectors", extractor, shard_size=1)
-    monkeypatch.setattr("featx.dataset.dataset._MAPS", 2)
+    monkeypatch.setattr("featx.dataset.dataset._MAX_OPEN_SHARDS", 2)
     vectors = dataset.open("vectors")
     np.testing.assert_array_equal(vectors.X, np.concatenate(list(vectors.maps())))
     assert vectors._map.cache_info().currsize == 2
-
-
-def test_reasons_are_the_same_in_every_run():
-    block = shards.Block(1, 3, "float32")
-    block.add("a", None, None, None, "cannot read <_io.BytesIO object at 0x7f3a12>")
-    assert block.columns["reason"] == ["cannot read <_io.BytesIO object>"]
-
-
-@pytest.fixture
-def npy(tree, extractor):
-    dataset.embed("photos", "npy", extractor, shard_size=8, format="npy")
-    return dataset.open("npy")
-
-
-def test_vectors_beside_the_shards_are_plain_arrays(npy, tree, extractor):
-    assert sorted(path.suffix for path in npy.folder.iterdir()) == ["", ".json", *[".npy"] * 3, *[".parquet"] * 3]
-    arrays = [np.load(path, mmap_mode="r") for path in sorted(npy.folder.glob("*.npy"))]
-    np.testing.assert_array_equal(np.concatenate(arrays), npy.X)
-    assert all(isinstance(mapped, np.memmap) and mapped.flags.aligned for mapped in npy.maps())
-    index = pd.concat(map(pd.read_parquet, sorted(npy.folder.glob("*.parquet"))))
-    assert index["key"].tolist() == npy.keys.tolist()
-    assert dataset.verify("npy", "photos") == []
-
-
-def test_vectors_beside_the_shards_are_gone_on_with_and_merged(npy, extractor):
-    before = contents("npy")
-    os.unlink("npy/part-00001.parquet")
-    os.unlink("npy/part-00002.parquet")
-    os.unlink("npy/part-00002.npy")
-    assert dataset.embed("photos", "npy", extractor).n_embedded == 12
-    assert contents("npy") == before
-    with pytest.raises(featx.InputError, match="format='parquet': npy has 'npy'; leave it out"):
-        dataset.embed("photos", "npy", extractor, format="parquet")
-    dataset.embed("photos", "plain", extractor, shard_size=8)
-    merged = dataset.merge(["npy"], "merged", format="parquet", shard_size=8)
-    for name in ("part-00000.parquet", "part-00001.parquet", "part-00002.parquet"):
-        assert contents("merged")[name] == contents("plain")[name]
-    back = dataset.merge(["merged"], "back", format="npy", shard_size=8)
-    np.testing.assert_array_equal(back.X, merged.X)
-    assert contents("back")["part-00001.npy"] == before["part-00001.npy"]
-
-
-def test_damaged_vectors_beside_a_shard_are_found(npy):
-    content = bytearray((npy.folder / "part-00001.npy").read_bytes())
-    content[-1] ^= 1
-    (npy.folder / "part-00001.npy").write_bytes(content)
-    (problem,) = dataset.verify("npy")
-    assert "npy/part-00001.npy: damaged vectors (their checksum is another); delete it with the .parquet" in problem
-    np.save("npy/part-00001.npy", np.ones((3, 3), np.float32))
-    with pytest.raises(featx.DatasetError, match=r"vectors of shape \(3, 3\), 8 rows are meant"):
-        dataset.open("npy").X  # noqa: B018
-    os.unlink("npy/part-00001.npy")
-    with pytest.raises(featx.DatasetError, match=r"part-00001\.npy: damaged or missing vectors"):
-        dataset.open("npy").X  # noqa: B018
-
-
-@pytest.mark.parametrize("layer", [None, "stage2", -1, ["stem", "head"]])
-@pytest.mark.parametrize("backbone", ["efficientnet_lite0", ["efficientnet_lite0", "efficientnet_lite0_int8"]])
-def test_the_extractor_asks_for_what_was_asked_for(tree, backbone, layer):
-    given = FeatureExtractor(backbone, layer=layer, device="cpu")
-    dataset.embed("photos/bag/*.png", "vectors", given)
-    made = dataset.open("vectors").extractor(device="cpu")
-    assert made.value_parameters_ == given.fit(None).value_parameters_
-    assert made.backbone == backbone
-    assert (made.layer is None) == (layer in (None, -1))

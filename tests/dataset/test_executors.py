@@ -10,7 +10,7 @@ import pytest
 import featx
 from featx import FeatureExtractor, dataset
 from featx.dataset import Events, executors
-from tests.dataset.dataset_tools import contents
+from tests.dataset.dataset_tools import contents, counts
 from tests.dataset.test_sources import KINDS
 
 
@@ -18,7 +18,8 @@ from tests.dataset.test_sources import KINDS
 def test_workers_make_the_same_dataset(tree, extractor, kind):
     source = kind(tree, sorted(tree.glob("*/*.png")))
     dataset.embed(source, "one", extractor, shard_size=3)
-    assert dataset.embed(source, "two", extractor, shard_size=3, n_jobs=2)[:3] == (20, 20, 0)
+    done = dataset.embed(source, "two", extractor, shard_size=3, n_jobs=2)
+    assert counts(done) == (20, 20, 0)
     assert contents("two") == contents("one")
 
 
@@ -59,12 +60,12 @@ def kill_once(tmp_path, monkeypatch):
 
 def test_a_lost_workers_shards_are_made_again(tree, extractor, kill_once):
     dataset.embed("photos", "one", extractor, shard_size=3)
-    watch = Notes()
-    done = dataset.embed("photos", "two", KillOnce(layer="stem"), shard_size=3, n_jobs=2, events=watch)
+    events = Notes()
+    done = dataset.embed("photos", "two", KillOnce(layer="stem"), shard_size=3, n_jobs=2, events=events)
     assert kill_once.exists()
     assert done.complete
     assert contents("two") == contents("one")
-    assert sorted(set(watch.shards)) == list(range(7))
+    assert sorted(set(events.shards)) == list(range(7))
 
 
 def test_workers_that_are_lost_again_and_again_end_the_run(tree, extractor, monkeypatch):
@@ -72,7 +73,7 @@ def test_workers_that_are_lost_again_and_again_end_the_run(tree, extractor, monk
         raise executors.WorkerLostError("a worker process was lost")
         yield
 
-    monkeypatch.setattr("featx.dataset.job.run_tasks_apart", lost)
+    monkeypatch.setattr("featx.dataset.job.run_tasks_in_workers", lost)
     with pytest.raises(featx.DatasetError, match="a worker process was lost, 3 times before a shard was done"):
         dataset.embed("photos", "vectors", extractor, n_jobs=2)
 
@@ -80,12 +81,12 @@ def test_workers_that_are_lost_again_and_again_end_the_run(tree, extractor, monk
 def test_bad_images_are_counted_over_all_workers(tree, extractor):
     for path in sorted(tree.glob("*/*.png"))[::2]:
         path.write_bytes(b"broken")
-    with pytest.raises(featx.SourceError, match="could not be read, more than --max-failures 3"):
+    with pytest.raises(featx.SourceError, match="could not be read, more than max_failures=3"):
         dataset.embed("photos", "vectors", extractor, shard_size=3, n_jobs=2, max_failures=3)
-    watch = Notes()
-    done = dataset.embed("photos", "all", extractor, shard_size=3, n_jobs=2, events=watch)
+    events = Notes()
+    done = dataset.embed("photos", "all", extractor, shard_size=3, n_jobs=2, events=events)
     assert done.n_failed == 10
-    assert watch.n == 20
+    assert events.n == 20
 
 
 def test_a_wrong_number_of_workers_is_named(tree, extractor):

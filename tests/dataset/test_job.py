@@ -14,7 +14,7 @@ from featx import FeatureExtractor, dataset
 from featx.dataset.lock import hold
 from featx.dataset.manifest import MANIFEST
 from featx.inference import engine
-from tests.dataset.dataset_tools import contents, rows
+from tests.dataset.dataset_tools import contents, counts, rows
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def decoded(monkeypatch):
 
 def test_shards_hold_what_the_extractor_gives(tree, extractor):
     done = dataset.embed("photos", "vectors", extractor, shard_size=8)
-    assert done == (20, 20, 0, 0, 0, True)
+    assert done == dataset.Summary(20, 20, 0, n_replaced=0, n_gone=0, complete=True)
     assert sorted(contents("vectors")) == [MANIFEST, *(f"part-0000{i}.parquet" for i in range(3))]
     paths = sorted(str(path) for path in tree.glob("*/*.png"))
     found = rows("vectors")
@@ -60,7 +60,7 @@ def test_the_manifest_says_which_features_of_what(tree, extractor):
 def test_a_second_run_does_nothing(tree, extractor, decoded):
     dataset.embed("photos", "vectors", extractor, shard_size=8)
     before, seen = contents("vectors"), len(decoded)
-    assert dataset.embed("photos", "vectors", extractor) == (20, 0, 0, 0, 0, True)
+    assert dataset.embed("photos", "vectors", extractor) == dataset.Summary(20, 0, 0, 0, 0, complete=True)
     assert (contents("vectors"), len(decoded)) == (before, seen)
 
 
@@ -97,7 +97,7 @@ def test_new_images_make_a_further_generation(tree, extractor, decoded, archive)
     before, seen = contents("vectors"), len(decoded)
     shutil.copytree(archive / "sandal", tree / "sandal")
     done = dataset.embed("photos", "vectors", extractor)
-    assert done == (50, 30, 0, 0, 0, True)
+    assert done == dataset.Summary(50, 30, 0, n_replaced=0, n_gone=0, complete=True)
     assert len(decoded) == seen + 30
     after = contents("vectors")
     assert {name: after[name] for name in before if name != MANIFEST} == {
@@ -112,7 +112,9 @@ def test_a_changed_image_is_noticed_and_stands_in_the_place_of_the_old(tree, ext
     dataset.embed("photos", "vectors", extractor, shard_size=8)
     old = dataset.open("vectors")
     shutil.copy(tree / "coat" / os.listdir(tree / "coat")[0], tree / old.keys[3])
-    assert dataset.embed("photos", "vectors", extractor) == (20, 1, 0, 1, 0, True)
+    assert dataset.embed("photos", "vectors", extractor) == dataset.Summary(
+        20, 1, 0, n_replaced=1, n_gone=0, complete=True
+    )
     new = dataset.open("vectors")
     assert sorted(new.keys) == sorted(old.keys)
     assert new.keys[-1] == old.keys[3]
@@ -140,7 +142,9 @@ def test_images_that_are_gone_keep_their_rows(tree, extractor):
     before = contents("vectors")
     for path in sorted((tree / "bag").iterdir())[:3]:
         path.unlink()
-    assert dataset.embed("photos", "vectors", extractor) == (20, 0, 0, 0, 3, True)
+    assert dataset.embed("photos", "vectors", extractor) == dataset.Summary(
+        20, 0, 0, n_replaced=0, n_gone=3, complete=True
+    )
     assert contents("vectors") == before
 
 
@@ -170,7 +174,7 @@ def test_bad_images_are_rows_with_a_reason_and_can_be_tried_again(tree, extracto
     os.mkfifo(tree / "bag" / "02-pipe.png")
     os.symlink("nowhere.png", tree / "bag" / "03-link.png")
     done = dataset.embed("photos", "vectors", extractor, shard_size=8)
-    assert done[:3] == (24, 24, 4)
+    assert counts(done) == (24, 24, 4)
     bad = {row["key"]: row for row in rows("vectors") if row["status"] == "failed"}
     assert {key: row["reason"].split("; ")[0][:30] for key, row in bad.items()} == {
         "bag/00-broken.png": "not an image in a format that ",
@@ -194,7 +198,7 @@ def test_bad_images_are_rows_with_a_reason_and_can_be_tried_again(tree, extracto
 def test_too_many_failures_end_a_run(tree, extractor):
     for path in sorted(tree.glob("bag/*.png"))[2:6]:
         path.write_bytes(b"no image")
-    with pytest.raises(featx.SourceError, match=r"3 images could not be read, more than --max-failures 2; the last"):
+    with pytest.raises(featx.SourceError, match=r"3 images could not be read, more than max_failures=2; the last"):
         dataset.embed("photos", "vectors", extractor, shard_size=2, max_failures=2)
     assert len(rows("vectors")) == 4
     assert dataset.embed("photos", "vectors", extractor, max_failures=4).n_images == 20
@@ -243,10 +247,10 @@ def test_a_run_that_is_not_finished_is_finished_with_its_own_sources(tree, extra
     dataset.embed("photos", "vectors", extractor, shard_size=8)
     os.unlink("vectors/part-00001.parquet")
     with pytest.raises(
-        featx.DatasetError, match=r"is not finished; run it once more with .*\(photos\), then with photos/bag"
+        featx.DatasetError, match=r"is not finished; finish it with .*\(photos\), then embed photos/bag"
     ):
         dataset.embed("photos/bag", "vectors", extractor)
-    with pytest.raises(featx.InputError, match="shard_size=5: the run that is to be finished has 8"):
+    with pytest.raises(featx.InputError, match="shard_size=5: the unfinished run has shard_size=8"):
         dataset.embed("photos", "vectors", extractor, shard_size=5)
 
 
@@ -266,15 +270,15 @@ def test_a_lost_plan_is_made_anew_from_the_shards(tree, extractor, decoded):
     ("arguments", "said"),
     [
         ({"shard_size": 0}, "shard_size=0: expected an integer of at least 1"),
-        ({"shard_size": 10**9}, "shard_size=1000000000: .* more than a shard can have; give"),
+        ({"shard_size": 10**9}, "shard_size=1000000000: .* more than a shard can hold; use"),
         ({"dtype": "float64"}, "dtype='float64': expected 'float32' or 'float16'"),
         ({"check": "time"}, "check='time': expected 'stat' or 'content'"),
         ({"max_failures": -1}, "max_failures=-1: expected an integer of at least 0"),
         ({"part": (4, 3)}, r"part=\(4, 3\): expected \(i, n\)"),
         ({"source": []}, r"source=\[\]: expected folders, globs, tables or archives"),
         ({"source": "nowhere"}, "nowhere: no such file or folder"),
-        ({"directory": "photos"}, "photos: is a folder with other things in it; give a new one"),
-        ({"directory": "photos/a-file"}, "photos/a-file: is a file; give a folder"),
+        ({"directory": "photos"}, "photos: is not empty and not a dataset"),
+        ({"directory": "photos/a-file"}, "photos/a-file: is a file; choose a folder"),
     ],
 )
 def test_mistakes_are_named(tree, extractor, arguments, said):

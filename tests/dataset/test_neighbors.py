@@ -1,31 +1,42 @@
 """Neighbours and near-duplicates of a dataset against all pairs in memory."""
 
-import os
 import shutil
 import subprocess
 import sys
-import tarfile
 import tracemalloc
-import zipfile
 
 import numpy as np
-import pandas as pd
 import pytest
 from sklearn.neighbors import NearestNeighbors
 
-from featx import FeatureExtractor, InputError, dataset
+from featx import InputError, dataset
 from featx.dataset import neighbors
-from featx.dataset.images import fetch_originals
 from featx.errors import DatasetError
 from featx.selection import group_duplicates
 from tests.dataset.dataset_tools import write_dataset
 
 
-@pytest.fixture(params=["float32", "float16", "npy", pytest.param("lance", marks=pytest.mark.heavy)])
+class RecordedEvents(dataset.Events):
+    """Keep name, total, unit and count of each task."""
+
+    def __init__(self):
+        self.tasks = []
+
+    def begin(self, task, total, done=0, *, unit="image"):
+        self.current, self.n = (task, total, unit), done
+
+    def advance(self, n=1, *, n_failed=0, n_bytes=0):
+        self.n += n
+
+    def end(self):
+        self.tasks.append((*self.current, self.n))
+
+
+@pytest.fixture(params=["float32", "float16", "npy"])
 def vectors(tree, extractor, request):
     """Three shards with a bad image, and a later generation in the place of an image."""
     (tree / "bag" / "zz-broken.png").write_bytes(b"broken")
-    how = {"format": request.param} if request.param in ("npy", "lance") else {"dtype": request.param}
+    how = {"format": request.param} if request.param == "npy" else {"dtype": request.param}
     dataset.embed("photos", "vectors", extractor, shard_size=8, **how)
     changed, other = sorted((tree / "coat").iterdir())[:2]
     changed.write_bytes(other.read_bytes())
@@ -35,7 +46,7 @@ def vectors(tree, extractor, request):
 
 @pytest.mark.parametrize("block", [1, 3, 4096])
 def test_neighbours_are_those_of_scikit_learn(vectors, monkeypatch, block):
-    monkeypatch.setattr(neighbors, "_BLOCK", block)
+    monkeypatch.setattr(neighbors, "_BLOCK_ROWS", block)
     assert len(vectors) == 20
     found = dataset.find_neighbors(vectors, vectors.X[:7], 20)
     distances, rows = NearestNeighbors(n_neighbors=20, metric="cosine").fit(vectors.X).kneighbors(vectors.X[:7])
@@ -51,9 +62,9 @@ def test_failed_and_replaced_rows_never_appear(vectors):
     keys = [one.key for one in found]
     assert len(keys) == len(set(keys)) == 20
     assert "bag/zz-broken.png" not in keys
-    twins = dataset.find_duplicates(vectors, 0.99999)
+    duplicates = dataset.find_duplicates(vectors, 0.99999)
     changed = sorted(key for key in keys if key.startswith("coat"))[:2]
-    assert [sorted(one.key for one in group) for group in twins] == [changed]
+    assert [sorted(one.key for one in group) for group in duplicates] == [changed]
 
 
 def test_an_image_is_its_own_nearest_and_can_be_left_out(vectors):
@@ -65,6 +76,19 @@ def test_an_image_is_its_own_nearest_and_can_be_left_out(vectors):
     assert [[one.row for one in nearest[1:]] for nearest in found] == [[one.row for one in n] for n in left_out]
     (all_others,) = dataset.find_neighbors(vectors, vectors.take([5]), 20, left_out=[5])
     assert len(all_others) == 19
+
+
+def test_searches_report_their_progress(vectors):
+    events = RecordedEvents()
+    dataset.find_neighbors(vectors, vectors.X[:1], 1, events=events)
+    dataset.find_duplicates(vectors, events=events)
+    assert events.tasks == [("neighbors", 20, "image", 20), ("duplicates", 210, "pair", 210)]
+
+
+def test_a_neighbor_is_shown_short_and_becomes_a_dict(vectors):
+    ((nearest,),) = dataset.find_neighbors(vectors, vectors.X[5:6], 1)
+    assert repr(nearest) == f"Neighbor({nearest.key!r}, label='bag', similarity=1.0000)"
+    assert nearest.to_dict() == {"row": 5, "key": nearest.key, "label": "bag", "similarity": 1.0}
 
 
 def test_keys_that_are_not_there_are_named_with_the_reason(vectors):
@@ -88,8 +112,8 @@ def test_blocks_are_slices(vectors, size, start, stop):
 @pytest.mark.parametrize(
     ("X", "n", "match"),
     [
-        (np.zeros(16), 1, r"of shape \(16,\), expected \(n_queries, 16\)"),
-        (np.zeros((1, 5)), 1, r"of shape \(1, 5\)"),
+        (np.zeros(16), 1, r"the shape \(16,\), expected \(n_queries, 16\)"),
+        (np.zeros((1, 5)), 1, r"the shape \(1, 5\)"),
         ([["a"]], 1, "expected numbers"),
         (np.full((1, 16), np.nan), 1, "not finite"),
         (np.zeros((1, 16)), 0, "n_neighbors=0: expected an integer of at least 1"),
@@ -114,8 +138,8 @@ def test_a_dataset_of_failures_has_no_neighbours(tree, extractor):
 @pytest.mark.parametrize("together", [1, 3, 1000])
 @pytest.mark.parametrize("threshold", [0.9, 0.97, 0.999])
 def test_groups_are_those_of_all_pairs(tmp_path, monkeypatch, together, threshold):
-    monkeypatch.setattr(neighbors, "_BLOCK", 16)
-    monkeypatch.setattr(neighbors, "_TOGETHER", together * 16 * 4 * 1280)
+    monkeypatch.setattr(neighbors, "_BLOCK_ROWS", 16)
+    monkeypatch.setattr(neighbors, "_CHUNK_BYTES", together * 16 * 4 * 1280)
     rng = np.random.default_rng(0)
     X = np.repeat(rng.normal(size=(60, 1280)).astype(np.float32), 3, axis=0)
     X += rng.normal(size=X.shape).astype(np.float32) * rng.uniform(0, 0.4, (180, 1)).astype(np.float32)
@@ -174,79 +198,3 @@ opened.X
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=600)
     assert ran.stdout.strip() == "[150000, 7]", ran.stderr
     assert "MemoryError" in ran.stderr  # the limit is one
-
-
-def archive_of(tree, kind):
-    if kind == "zip":
-        with zipfile.ZipFile("photos.zip", "w") as file:
-            for path in sorted(tree.rglob("*.png")):
-                file.write(path, path.relative_to(tree))
-    else:
-        with tarfile.open("photos.tar", "w") as file:
-            file.add(tree, ".")
-    return f"photos.{kind}"
-
-
-def make_table(tree, kind):
-    paths = sorted(tree.rglob("*.png"))
-    # two columns that could be meant: which was taken is written down
-    table = {"first": [str(path) for path in paths], "second": [str(path) for path in reversed(paths)]}
-    if kind == "parquet":
-        table = {"first": [b"x"] * 20, "second": [path.read_bytes() for path in paths]}
-        pd.DataFrame(table).to_parquet("t.parquet")
-    else:
-        pd.DataFrame(table).to_csv("t.csv", index=False)
-    return f"t.{kind}"
-
-
-@pytest.mark.parametrize("kind", ["folder", "glob", "zip", "tar", "csv", "parquet"])
-def test_originals_are_fetched_from_every_kind_of_source(tree, extractor, kind):
-    options = {}
-    if kind in ("zip", "tar"):
-        source = archive_of(tree, kind)
-    elif kind in ("csv", "parquet"):
-        source, options = make_table(tree, kind), {"path_column": "second"}
-    else:
-        source = {"folder": "photos", "glob": "photos/*/*.png"}[kind]
-    dataset.embed(source, "vectors", extractor, shard_size=7, **options)
-    opened = dataset.open("vectors")
-    originals = fetch_originals(opened, [19, 3, 3, 0])
-    again = FeatureExtractor(**extractor.get_params()).transform(originals)
-    np.testing.assert_array_equal(again, opened.take([19, 3, 3, 0]))
-
-
-def test_originals_of_several_sources_and_of_a_merged_dataset(tree, extractor):
-    for label in ("bag", "coat"):
-        dataset.embed(f"photos/{label}/*.png", label, extractor)
-    dataset.embed(["photos/bag", "photos/coat"], "both", extractor)
-    merged = dataset.merge(["bag", "coat"], "merged")
-    for opened in (dataset.open("both"), merged):
-        originals = fetch_originals(opened, range(20))
-        np.testing.assert_array_equal(extractor.transform(originals), opened.X)
-    shutil.rmtree("both/.featx")  # and without the plan
-    assert fetch_originals(dataset.open("both"), range(20)) == originals
-
-
-def test_an_image_that_is_gone_or_another_is_not_shown_as_the_one(tree, extractor, monkeypatch, tmp_path):
-    dataset.embed("photos", "vectors", extractor)
-    opened = dataset.open("vectors")
-    paths = sorted(tree.glob("*/*.png"))
-    os.unlink(paths[0])
-    paths[1].write_bytes(paths[2].read_bytes())
-    gone, other, right = fetch_originals(opened, [0, 1, 2])
-    assert "no such file" in gone
-    assert other == "is another image now"
-    assert right == paths[2].read_bytes()
-    (tmp_path / "elsewhere").mkdir()
-    monkeypatch.chdir(tmp_path / "elsewhere")
-    opened = dataset.open("../vectors")
-    assert "photos: no such file or folder" in fetch_originals(opened, [2])[0]
-    assert fetch_originals(opened, [2], "../photos") == [right]
-
-
-def test_a_replaced_archive_is_not_read_at_its_old_places(tree, extractor):
-    dataset.embed(archive_of(tree, "tar"), "vectors", extractor)
-    os.unlink("photos.tar")
-    os.unlink(next(tree.glob("bag/*")))
-    archive_of(tree, "tar")
-    assert fetch_originals(dataset.open("vectors"), [15]) == ["photos.tar was replaced since"]

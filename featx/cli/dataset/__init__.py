@@ -1,4 +1,4 @@
-"""``featx dataset``: what is in a folder of shards, and keeping it whole; one file for each action."""
+"""Run ``featx dataset``: inspect, check and merge datasets; one file per action."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ EXAMPLE = """\
   featx dataset info vectors
   featx dataset verify vectors --source photos/
   featx dataset sample vectors -n 20
-  featx dataset duplicates vectors -o twins.png
+  featx dataset duplicates vectors -o duplicates.png
   featx dataset merge vectors more-vectors -o all-vectors
-featx embed SOURCE -o vectors makes one."""
+Make a dataset with: featx embed SOURCE -o vectors"""
 
 ACTIONS = {
     "info": "show what a dataset holds, and what could not be read",
@@ -26,6 +26,6 @@ ACTIONS = {
 
 def add(commands: Any) -> argparse.ArgumentParser:
     """Add the command and its actions."""
-    parser = add_command(commands, "dataset", "look at folders of shards, join and check them", EXAMPLE)
+    parser = add_command(commands, "dataset", "inspect, check and merge datasets", EXAMPLE)
     add_actions(parser, __name__, ACTIONS, required=True)
     return parser

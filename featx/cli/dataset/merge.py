@@ -1,4 +1,4 @@
-"""``featx dataset merge``: several datasets as one."""
+"""Run ``featx dataset merge``: copy datasets into one."""
 
 from __future__ import annotations
 
@@ -11,22 +11,23 @@ from featx.cli.options import add_command
 EXAMPLE = """\
   featx dataset merge monday tuesday -o both
   featx dataset merge grown -o tidy
-Vectors are copied, nothing is embedded. Rows that later ones replaced are left out;
-of a key that several datasets have, the last one's row is taken."""
+Vectors are copied; nothing is embedded. Rows that later rows replaced are left out. If
+several datasets have the same key, the row of the last one is taken."""
 
 
 def add(actions: Any) -> argparse.ArgumentParser:
     """Add the action."""
-    parser = add_command(actions, "merge", "write several datasets of the same features as one", EXAMPLE)
+    parser = add_command(actions, "merge", "copy datasets of the same features into one", EXAMPLE)
     parser.add_argument("dataset", nargs="+", metavar="DIR")
     parser.add_argument("-o", "--output", required=True, metavar="DIR", help="a new folder")
-    parser.add_argument("--shard-size", type=int, metavar="N", help="images a shard (default: 10000)")
-    parser.add_argument("--format", choices=dataset.FORMATS, help="where vectors are stored (default: as they are)")
+    parser.add_argument("--shard-size", type=int, metavar="N", help="images per shard (default: 1%%, 1000 to 10000)")
+    parser.add_argument(
+        "--format", choices=list(dataset.FORMATS), help="format of the vectors (default: that of the first)"
+    )
     return parser
 
 
 def run(options: argparse.Namespace) -> None:
-    """Write it."""
+    """Merge datasets."""
     merged = dataset.merge(options.dataset, options.output, shard_size=options.shard_size, format=options.format)
-    shards = len(merged.current_rows().shards)
-    print(f"{options.output}: {len(merged)} images with vectors in {shards} shards")
+    print(f"{options.output}: {len(merged)} images with vectors in {merged.n_shards} shards")

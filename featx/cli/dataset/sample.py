@@ -1,11 +1,9 @@
-"""``featx dataset sample``: some rows by chance."""
+"""Run ``featx dataset sample``: show or save rows chosen at random."""
 
 from __future__ import annotations
 
 import argparse
 from typing import Any
-
-import numpy as np
 
 from featx import dataset
 from featx._text import printable
@@ -15,35 +13,32 @@ from featx.writers import FORMATS, write
 
 EXAMPLE = """\
   featx dataset sample vectors -n 20
-  featx dataset sample vectors -n 1000 -o some.csv
-The first prints keys and labels; the second writes their vectors as well."""
+  featx dataset sample vectors -n 1000 -o sample.csv
+The first prints keys and labels; the second saves the vectors as well."""
 
 
 def add(actions: Any) -> argparse.ArgumentParser:
     """Add the action."""
-    parser = add_command(actions, "sample", "take some rows of a dataset by chance", EXAMPLE)
+    parser = add_command(actions, "sample", "show or save random rows of a dataset", EXAMPLE)
     parser.add_argument("dataset", metavar="DIR")
-    parser.add_argument("-n", type=int, default=10, metavar="N", help="how many (default: 10)")
-    parser.add_argument("--random-state", type=int, default=0, metavar="N", help="which (default: 0)")
-    parser.add_argument("-o", "--output", metavar="FILE", help=f"NAME{'|'.join(FORMATS)}: with their vectors")
+    parser.add_argument("-n", type=int, default=10, metavar="N", help="number of rows (default: 10)")
+    parser.add_argument("--random-state", type=int, default=0, metavar="N", help="seed (default: 0)")
+    parser.add_argument("-o", "--output", metavar="FILE", help=f"NAME{'|'.join(FORMATS)}: save them with their vectors")
     return parser
 
 
 def run(options: argparse.Namespace) -> None:
-    """Print rows, or write them."""
+    """Print rows, or save them."""
     if options.n < 1:
         raise InputError(f"-n {options.n}: expected a number of at least 1")
     if options.output:
         check_output(options.output, tuple(FORMATS), [])
-    found = dataset.open(options.dataset)
-    chosen = np.sort(np.random.default_rng(options.random_state).permutation(len(found))[: options.n])
-    columns: dict[str, list[Any]] = {"path": found.keys[chosen].tolist()}
-    if found.y is not None:
-        columns["label"] = found.y[chosen].tolist()
-    if not options.output:
-        for row in zip(*columns.values(), strict=True):
-            print(*("" if value is None else printable(value) for value in row), sep="\t")
+    opened = dataset.open(options.dataset)
+    X, y, keys = opened.sample(options.n, random_state=options.random_state)
+    columns: dict[str, list[Any]] = {"path": keys.tolist()} | ({} if y is None else {"label": y.tolist()})
+    if options.output:
+        write(options.output, columns, X, [f"feature_{i}" for i in range(opened.n_features)])
+        print(f"{options.output}: {len(X)} of {len(opened)} images, {opened.n_features} features each")
         return
-    names = [f"feature_{i}" for i in range(found.n_features)]
-    write(options.output, columns, found.take(chosen), names)
-    print(f"{options.output}: {len(chosen)} of {len(found)} images, {found.n_features} features each")
+    for row in zip(*columns.values(), strict=True):
+        print(*("" if value is None else printable(value) for value in row), sep="\t")

@@ -1,4 +1,4 @@
-"""``featx dataset verify``: whether a dataset is whole, and its vectors those of its images."""
+"""Run ``featx dataset verify``: check a dataset for damage, and its vectors against the images."""
 
 from __future__ import annotations
 
@@ -13,27 +13,28 @@ from featx.errors import DatasetError
 EXAMPLE = """\
   featx dataset verify vectors
   featx dataset verify vectors --source photos/ -n 100
-The first reads every byte and compares checksums and counts; the second embeds some
-images again as well. The exit status is 2 when something is wrong."""
+The first reads every byte and compares checksums and counts; the second also embeds a
+sample of the images again. The exit status is 2 if there is a problem."""
 
 
 def add(actions: Any) -> argparse.ArgumentParser:
     """Add the action."""
-    parser = add_command(actions, "verify", "check a dataset, and some of its vectors against images", EXAMPLE)
+    parser = add_command(actions, "verify", "check a dataset for damage, and against its images", EXAMPLE)
     parser.add_argument("dataset", metavar="DIR")
     parser.add_argument("--source", nargs="+", metavar="SOURCE", help="where its images are")
     parser.add_argument("-n", type=int, default=32, metavar="N", help="images to embed again (default: 32)")
-    parser.add_argument("--random-state", type=int, default=0, metavar="N", help="which of them (default: 0)")
+    parser.add_argument("--random-state", type=int, default=0, metavar="N", help="seed of the sample (default: 0)")
     return parser
 
 
 def run(options: argparse.Namespace) -> None:
-    """Check it, and print what is wrong."""
+    """Check the dataset, and print the problems."""
     problems = dataset.verify(options.dataset, options.source, n_samples=options.n, random_state=options.random_state)
     for problem in problems:
         print(printable(problem))
     if problems:
-        raise DatasetError(f"{options.dataset}: {len(problems)} things are wrong")
+        count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+        raise DatasetError(f"{options.dataset}: {count} found")
     n = len(dataset.open(options.dataset))
-    again = f", and {min(n, options.n)} images gave their vectors again" if options.source else ""
-    print(f"{options.dataset}: {n} images, all is well{again}")
+    again = f"; {min(n, options.n)} images gave the same vectors again" if options.source else ""
+    print(f"{options.dataset}: {n} images, no problems found{again}")

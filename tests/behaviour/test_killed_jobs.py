@@ -138,7 +138,7 @@ def test_a_file_that_cannot_grow_loses_nothing(tree):
     os.rename("disk", "undisturbed")
     os.mkdir("disk")
     ran = embed_apart(limit=300_000)  # beyond the plan, and less than a shard
-    assert "vectors/part-00000.parquet: cannot be written (File too large); mend that and run again" in ran.stderr
+    assert "vectors/part-00000.parquet: cannot be written (File too large); fix that and run again" in ran.stderr
     assert not [name for name in contents("disk") if name.startswith("vectors/part")]
     assert embed_apart().returncode == 0
     assert contents("disk") == expected
@@ -157,7 +157,7 @@ def test_a_full_disk_loses_nothing(tree):
         pytest.skip("mounting is not allowed here")
     try:
         ran = embed_apart()
-        assert "cannot be written (No space left on device); mend that and run again" in ran.stderr
+        assert "cannot be written (No space left on device); fix that and run again" in ran.stderr
         there = contents("disk")
         shards = {name: content for name, content in there.items() if "part-" in name}
         assert 0 < len(shards) < 5

@@ -1,0 +1,12 @@
+"""List the vector formats of datasets, each in a file of its own."""
+
+from __future__ import annotations
+
+from featx.dataset.formats.base import VectorFormat
+from featx.dataset.formats.npy import NpyVectors
+from featx.dataset.formats.parquet import ParquetVectors
+
+__all__ = ["FORMATS", "VectorFormat"]
+
+#: Formats by name.
+FORMATS: dict[str, VectorFormat] = {"parquet": ParquetVectors(), "npy": NpyVectors()}
