@@ -5,14 +5,21 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import sys
 from pathlib import Path
 from typing import Any
 
-from featx._events import ProgressBar
 from featx._files import check_writable
 from featx.backbones import POOLINGS
-from featx.cli.options import add_command, add_running, note, note_failures, read_layers, running_parameters
+from featx.cli.options import (
+    add_command,
+    add_patterns,
+    add_running,
+    events_for_terminal,
+    note,
+    note_failures,
+    read_layers,
+    running_parameters,
+)
 from featx.errors import InputError
 from featx.extractor import FeatureExtractor
 from featx.images.preprocess import CROPS
@@ -45,8 +52,7 @@ def add(commands: Any) -> argparse.ArgumentParser:
     parser.add_argument("--path-column", metavar="C", help="column of the table that holds the paths")
     parser.add_argument("--target", metavar="C", help="column of the table to predict")
     parser.add_argument("--log-target", action="store_true", help="for a positive number whose relative error counts")
-    parser.add_argument("--include", action="append", default=[], metavar="PATTERN", help="use only these images")
-    parser.add_argument("--exclude", action="append", default=[], metavar="PATTERN", help="leave these images out")
+    add_patterns(parser)
     group = parser.add_argument_group("candidates (each option can be repeated)")
     group.add_argument("--backbone", action="append", metavar="NAME|FILE", help="default: every one on this machine")
     group.add_argument(
@@ -104,7 +110,7 @@ def run(options: argparse.Namespace) -> None:
         max_mb=options.max_mb,
         max_images=options.max_images,
         extractor=FeatureExtractor(decode=options.decode, **running_parameters(options)),
-        events=ProgressBar() if sys.stderr.isatty() else None,
+        events=events_for_terminal(),
     )
     note_failures(result.failures, "left out")
     note(*result.notes)

@@ -170,14 +170,11 @@ class Racing:
     def _embed(self, places: Ints) -> None:
         active = [i for i, shared in enumerate(self.shared) if shared.candidates]
         extractors = [self.shared[i].extractor for i in active]
-        events = Events() if extractors[0].progress else self._events  # an extractor with progress draws its own bar
-        events.begin("embed", len(places))
+        events = None if extractors[0].progress else self._events  # an extractor with progress draws its own bar
         try:
-            embedded = embed_together(extractors, [self.items[i] for i in places])
+            embedded = embed_together(extractors, [self.items[i] for i in places], events=events)
         except ImageError as error:  # none could be read
             raise self.locate(error, places) from None
-        events.advance(len(places), n_failed=len(embedded[0].failures))
-        events.end()
         for failure in embedded[0].failures:
             self.failures.append(replace(failure, index=int(self.positions[places[failure.index]])))
         kept = embedded[0].kept

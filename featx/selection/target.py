@@ -315,7 +315,7 @@ def _to_array(y: Any) -> npt.NDArray[Any]:
         raise InputError(f"y: lists of labels; {_BINARIZE}")
     if array.ndim == 2:
         try:
-            return np.array([[np.nan if _is_missing(v) else v for v in row] for row in array.tolist()], dtype=float)
+            return np.array([[np.nan if is_missing(v) else v for v in row] for row in array.tolist()], dtype=float)
         except (TypeError, ValueError):
             raise InputError(f"y: of shape {array.shape} and not of numbers; for labels, {_BINARIZE}") from None
     return array
@@ -328,15 +328,10 @@ def is_unlabelled(array: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
     elif array.dtype.kind in "mM":
         missing = np.isnat(array)
     elif array.dtype.kind in "OUS":
-        missing = np.array([_is_missing(value) for value in array.flat], dtype=bool).reshape(array.shape)
+        missing = np.array([is_missing(value) for value in array.flat], dtype=bool).reshape(array.shape)
     else:
         missing = np.zeros(array.shape, bool)
     return missing if missing.ndim == 1 else np.asarray(missing.any(axis=1))
-
-
-def _is_missing(value: Any) -> bool:
-    is_nan = isinstance(value, np.floating) and bool(np.isnan(value))
-    return is_missing(value) or is_nan or type(value).__name__ in ("NAType", "NaTType")
 
 
 def narrow(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
