@@ -79,7 +79,7 @@ class PackedTar(Tar):
 
 
 class _Forward:
-    """What an archive unpacks to, read in rising order."""
+    """The bytes that an archive unpacks to, read in rising order."""
 
     def __init__(self, source: PackedTar) -> None:
         self.given = source.given
@@ -98,7 +98,7 @@ class _Forward:
 
 
 class _Unpacked(_Forward):
-    """What an archive unpacks to, read in any order."""
+    """The bytes that an archive unpacks to, read in any order."""
 
     def __init__(self, source: PackedTar) -> None:
         super().__init__(source)
