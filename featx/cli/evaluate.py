@@ -6,8 +6,8 @@ import argparse
 import json
 from typing import Any
 
-from featx.cli.options import add_command, add_running, note_failures
-from featx.cli.saved_model import add_patterns, load_pipelines, make_events
+from featx.cli.options import add_command, add_patterns, add_running, note_failures
+from featx.cli.saved_model import load_pipelines, make_events
 from featx.errors import InputError
 from featx.fitting import Evaluation, PairedEvaluation, compare_pipelines, evaluate
 
@@ -30,6 +30,9 @@ def add(commands: Any) -> argparse.ArgumentParser:
     parser.add_argument("--target", metavar="C", help="column of labels (default: as at the fit)")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--backbone", metavar="FILE", help="file of the backbone, if it is not found")
+    parser.add_argument(
+        "--path-column", metavar="C", help="column of the table that holds the paths (default: as at the fit)"
+    )
     add_patterns(parser)
     add_running(parser)
     return parser

@@ -11,14 +11,16 @@ from featx._text import printable
 from featx.cli.options import (
     add_command,
     add_features,
+    add_patterns,
     add_running,
     check_output,
+    describe_features,
     make_extractor,
     note,
     note_failures,
     running_parameters,
 )
-from featx.cli.saved_model import add_patterns, make_events
+from featx.cli.saved_model import make_events
 from featx.errors import InputError
 from featx.extractor import FeatureExtractor
 from featx.fitting import FitResult, fit
@@ -51,7 +53,9 @@ heads:
 
 def add(commands: Any) -> argparse.ArgumentParser:
     """Add the command."""
-    parser = add_command(commands, "fit", "fit a head on labelled images and save the pipeline", EXAMPLE)
+    parser = add_command(
+        commands, "fit", "fit a head on labelled images and save the pipeline", f"{EXAMPLE}\n\n{describe_features()}"
+    )
     parser.add_argument(
         "source", metavar="SOURCE", help="a folder with one sub-folder per class, a glob, archive, table or dataset"
     )
@@ -60,7 +64,7 @@ def add(commands: Any) -> argparse.ArgumentParser:
         "--head", metavar="NAME", help="default: logistic_regression (many classes: sgd), ridge for numbers"
     )
     parser.add_argument("--task", choices=["classification", "regression"], help="default: by the target's values")
-    add_patterns(parser)
+    parser.add_argument("--path-column", metavar="C", help="column of the table that holds the paths")
     parser.add_argument("--target", metavar="C", help="column of the table to predict")
     parser.add_argument("--log-target", action="store_true", help="fit the logarithm of a positive number")
     parser.add_argument("--search", choices=list(EFFORTS), help="choose features and head for these images")
@@ -72,6 +76,7 @@ def add(commands: Any) -> argparse.ArgumentParser:
     parser.add_argument("--cv", type=int, metavar="N", help="folds of the estimate (default: 5)")
     parser.add_argument("--groups", metavar="C", help="column of groups that no fold divides, such as a patient")
     parser.add_argument("--no-cross-validation", action="store_true", help="skip the estimate on left-out images")
+    add_patterns(parser)
     add_features(parser)
     add_running(parser)
     return parser

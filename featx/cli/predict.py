@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from featx.cli.options import add_command, add_running, check_output, note_failures
-from featx.cli.saved_model import add_patterns, load_pipeline, make_events
+from featx.cli.options import add_command, add_patterns, add_running, check_output, note_failures
+from featx.cli.saved_model import load_pipelines, make_events
 from featx.fitting import predict
 from featx.writers import check_names, write
 
@@ -30,6 +30,9 @@ def add(commands: Any) -> argparse.ArgumentParser:
     )
     parser.add_argument("-o", "--output", metavar="FILE", help="FILE.csv or FILE.parquet")
     parser.add_argument("--backbone", metavar="FILE", help="file of the backbone, if it is not found")
+    parser.add_argument(
+        "--path-column", metavar="C", help="column of the table that holds the paths (default: as at the fit)"
+    )
     add_patterns(parser)
     add_running(parser)
     return parser
@@ -39,7 +42,7 @@ def run(options: argparse.Namespace) -> None:
     """Predict, then print or write."""
     if options.output:
         check_output(options.output, (".csv", ".parquet"), options.source)
-    model = load_pipeline(options)
+    [model] = load_pipelines([options.model], options)
     predictions = predict(
         model,
         options.source[0] if len(options.source) == 1 else options.source,

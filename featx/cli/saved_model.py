@@ -1,16 +1,15 @@
-"""Share what fit, predict, evaluate and serve have in common: a saved pipeline, patterns of paths, progress."""
+"""Share what fit, predict and evaluate have in common: saved pipelines, and events for a terminal."""
 
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Iterable
 
-from featx._events import Events, ProgressBar, combine
-from featx.cli.options import note, running_parameters
+from featx._events import Events, combine
+from featx.cli.options import events_for_terminal, note, running_parameters
 from featx.fitting import FittedModel, open_model
 
-__all__ = ["add_patterns", "load_pipeline", "load_pipelines", "make_events"]
+__all__ = ["load_pipelines", "make_events"]
 
 
 class _Notes(Events):
@@ -20,20 +19,7 @@ class _Notes(Events):
 
 def make_events() -> Events:
     """Return a subscriber that prints notes, and on a terminal draws progress bars."""
-    return combine(ProgressBar() if sys.stderr.isatty() else None, _Notes())
-
-
-def add_patterns(parser: argparse.ArgumentParser) -> None:
-    """Add the options that choose among the images of a source."""
-    parser.add_argument("--path-column", metavar="C", help="column of the table that holds the paths")
-    for name, verb in (("include", "take"), ("exclude", "leave out")):
-        parser.add_argument(
-            f"--{name}",
-            action="append",
-            default=[],
-            metavar="PATTERN",
-            help=f"{verb} the images whose path in the source matches, such as '*.jpg'; repeatable",
-        )
+    return combine(events_for_terminal(), _Notes())
 
 
 def load_pipelines(paths: Iterable[str], options: argparse.Namespace) -> list[FittedModel]:
@@ -42,8 +28,3 @@ def load_pipelines(paths: Iterable[str], options: argparse.Namespace) -> list[Fi
     for model in models:
         model.extractor.set_params(**{**running_parameters(options), "progress": False})  # the events draw the bar
     return models
-
-
-def load_pipeline(options: argparse.Namespace) -> FittedModel:
-    """Load the saved pipeline ``MODEL``."""
-    return load_pipelines([options.model], options)[0]

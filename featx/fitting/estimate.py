@@ -17,10 +17,10 @@ from featx.extractor import FeatureExtractor
 from featx.fitting.result import DuplicateGroup, Score
 from featx.inference.spec import list_backbones
 from featx.report.metrics import score
-from featx.selection.folds import make_folds
+from featx.selection.folds import count_folds, make_folds
 from featx.similarity import Groups
 
-__all__ = ["check_splitter", "count_folds", "list_duplicates", "score_left_out", "sees_content"]
+__all__ = ["check_splitter", "list_duplicates", "score_left_out", "sees_content"]
 
 Labels = npt.NDArray[Any]
 _MAX_FOLDS = 5
@@ -38,11 +38,6 @@ def list_duplicates(names: Callable[[Any], list[str]], y: Labels, groups: Labels
     found = [np.flatnonzero(groups == group) for group in np.flatnonzero(np.bincount(groups) > 1)]
     found.sort(key=lambda rows: -len(set(y[rows].tolist())))
     return tuple(DuplicateGroup(tuple(names(rows)), tuple(y[rows].tolist())) for rows in found)
-
-
-def count_folds(task: str, y: Labels, n_folds: int = _MAX_FOLDS) -> int:
-    """Return the number of folds: at most the images of the rarest class."""
-    return min(n_folds, len(y) if task == "regression" else int(np.unique(y, return_counts=True)[1].min()))
 
 
 def check_splitter(cv: Any) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -16,7 +15,7 @@ from featx._events import Events
 from featx._memory import available_memory
 from featx.errors import Failure, ImageError, InputError
 from featx.extractor import FeatureExtractor
-from featx.fitting.estimate import check_splitter, count_folds, list_duplicates, score_left_out, sees_content
+from featx.fitting.estimate import check_splitter, list_duplicates, score_left_out, sees_content
 from featx.fitting.inputs import Embeddings, Inputs, read_inputs
 from featx.fitting.result import DuplicateGroup, FitResult, Score, count_target
 from featx.heads import DEFAULT_HEADS, HEADS, choose_default_head, learns_in_parts, make_head, sgd_candidates
@@ -24,7 +23,9 @@ from featx.out_of_core import MIN_ROWS, fit_out_of_core
 from featx.report.metrics import score
 from featx.selection import SearchResult
 from featx.selection import search as search_features
-from featx.selection.folds import find_groups
+from featx.selection.duplicates import find_duplicates
+from featx.selection.folds import count_folds
+from featx.selection.target import check_target
 
 __all__ = ["fit"]
 
@@ -143,7 +144,14 @@ def fit(
         extractor = _make_extractor(inputs, extractor)
         embeddings = inputs.embed(labelled, extractor, notes.events)
     else:
-        options = {"task": task, "head": head, "log_target": log_target, "max_ms": max_ms, "max_mb": max_mb}
+        options: dict[str, Any] = {
+            "task": task,
+            "head": head,
+            "log_target": log_target,
+            "max_ms": max_ms,
+            "max_mb": max_mb,
+        }
+        options |= {"groups": None if every_group is None else every_group[labelled], "events": notes.events}
         found = _search(inputs, labelled, values, search, extractor, options)
         notes.add(found.comparison.reason)
         embeddings = Embeddings.of(found.embedded, labelled, inputs.item_names)
@@ -263,11 +271,13 @@ class _Fitter:
 
     def _fit_in_memory(self, extractor: FeatureExtractor) -> tuple[Any, Score | None, tuple[DuplicateGroup, ...]]:
         X, y, task, events = self.embeddings.take(), self.y, self.head.task, self.notes.events
-        numbers = find_groups(X) if sees_content(extractor) else None
-        duplicates: tuple[DuplicateGroup, ...] = ()
-        if numbers is not None:
-            positions = self.embeddings.positions
-            duplicates = list_duplicates(lambda rows: self.inputs.names(positions[rows]), y, numbers)
+        numbers, duplicates = None, tuple[DuplicateGroup, ...]()
+        if sees_content(extractor):
+            found = find_duplicates(X)
+            self.notes.add(*([found.note] if found.note else []))
+            if found.n:
+                positions, numbers = self.embeddings.positions, found.groups
+                duplicates = list_duplicates(lambda rows: self.inputs.names(positions[rows]), y, numbers)
         found_score = None
         if self.estimate:
             found_score = score_left_out(
@@ -375,27 +385,12 @@ def _make_extractor(inputs: Inputs, extractor: FeatureExtractor | None) -> Featu
 
 
 def _check_target(task: str, y: Labels, log_target: bool, failures: Sequence[Failure] = ()) -> None:
-    """Raise InputError if the target allows no fit."""
-    unread = f"; {len(failures)} could not be read, the first: {failures[0]}" if failures else ""
-    if task == "regression":
-        if len(y) < 2:
-            raise InputError(f"{len(y)} image with a target; at least two are needed{unread}")
-        if log_target and min(y) <= 0:
-            raise InputError(
-                f"log_target=True: the target has values down to {min(y):g}, which have no logarithm{unread}"
-            )
-        return
-    counts = Counter(y.tolist())
-    if len(counts) < 2:
-        raise InputError(
-            f"every readable image is of class {next(iter(counts))}; at least two classes are needed{unread}"
-        )
-    if single := sorted(label for label, n in counts.items() if n < 2):
-        names = ", ".join(map(repr, single[:5])) + (", ..." if len(single) > 5 else "")
-        raise InputError(
-            f"{len(single)} of {len(counts)} classes have a single readable image ({names}); "
-            f"at least two of each are needed{unread}"
-        )
+    """Raise InputError if the target allows no fit, with the first image that could not be read."""
+    try:
+        check_target(y, task, log_target=log_target, images="readable")
+    except InputError as error:
+        unread = f"; {len(failures)} could not be read, the first: {failures[0]}" if failures else ""
+        raise InputError(f"{error}{unread}") from None
 
 
 def _rank_pool(

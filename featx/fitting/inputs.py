@@ -19,7 +19,7 @@ from featx.errors import Failure, InputError
 from featx.extractor import Embedded, FeatureExtractor
 from featx.images.containers import list_items
 from featx.out_of_core import Rows
-from featx.selection.target import is_unlabelled, narrow, read_array
+from featx.selection.target import find_task, is_unlabelled, narrow, read_array
 from featx.sources import Listing, is_dataset, list_images
 from featx.sources.labels import read_target
 from featx.sources.table import TABLE_SUFFIXES
@@ -344,11 +344,7 @@ def _read_dataset(dataset: Dataset, y: Any, need_target: bool) -> Inputs:
 
 def _read_target_array(y: npt.NDArray[Any], task: str | None, log_target: bool) -> tuple[str, npt.NDArray[Any]]:
     """Decide between classes and numbers as `featx.selection.compare` does."""
-    is_number = y.dtype.kind in "iuf"
-    if task is None:
-        has_fractions = y.dtype.kind == "f" and bool((y != np.floor(y)).any())
-        all_differ = is_number and len(np.unique(y)) > max(2, len(y) // 2)  # classes of one image each are none
-        task = "regression" if has_fractions or all_differ or (log_target and is_number) else "classification"
+    task = task or find_task(y, log_target=log_target)
     if task == "classification":
         return task, y
     try:
