@@ -1,4 +1,4 @@
-"""Try all cases and format the results as docs/deploy.md."""
+"""Try all cases and format the results as docs/exporting.md."""
 
 from __future__ import annotations
 

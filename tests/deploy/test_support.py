@@ -10,7 +10,7 @@ from featx.heads import HEADS
 
 from .support import crossed, rows, write_page
 
-PAGE = Path(__file__).parents[2] / "docs" / "deploy.md"
+PAGE = Path(__file__).parents[2] / "docs" / "exporting.md"
 CASES = [
     pytest.param(name, target, make, id=f"{name}-{target}")
     for section in ("heads", "in front", "around", "others")
