@@ -179,10 +179,10 @@ class BackboneError(FeatxError, ValueError):
     --------
     >>> import featx
     >>> try:
-    ...     featx.FeatureExtractor("resnet9000").transform([])
+    ...     featx.FeatureExtractor("no-such").transform([])
     ... except featx.BackboneError as error:
     ...     print(error)
-    backbone='resnet9000': expected a file or one of: efficientnet_lite0, efficientnet_lite0_int8
+    backbone='no-such': expected a file or one of: efficientnet_lite0, efficientnet_lite0_int8
     """
 
 
