@@ -20,7 +20,7 @@ import numpy as np
 from featx._files import write_whole
 from featx._optional import installed_version
 from featx._version import __version__
-from featx.backbones import find_by_identity, open_backbone
+from featx.backbones import find_by_identity, open_backbone, short_identity
 from featx.dataset.formats import FORMATS
 from featx.dataset.plan import Generation, read_generation
 from featx.dataset.shards import read_counts
@@ -92,7 +92,12 @@ class Features:
             )
 
     def _compared(self) -> dict[str, Any]:
-        return {"backbone": _shorten(self.identity), **self.values, "n_features": self.n_features, "dtype": self.dtype}
+        return {
+            "backbone": short_identity(self.identity),
+            **self.values,
+            "n_features": self.n_features,
+            "dtype": self.dtype,
+        }
 
     def make_extractor(self, where: object, backbone: Any = None, **running: Any) -> FeatureExtractor:
         """Build the fitted extractor of these features; find its backbone by name, then by identity."""
@@ -116,7 +121,7 @@ class Features:
             except BackboneError as error:
                 reason = first_line(error)
         raise BackboneError(
-            f"{where}: made with the backbone {self.backbone} ({_shorten(self.identity)}), which is not on this "
+            f"{where}: made with the backbone {self.backbone} ({short_identity(self.identity)}), which is not on this "
             f"machine ({reason}); pass its file: backbone=FILE"
         )
 
@@ -238,10 +243,6 @@ def read_manifest(folder: Path) -> Manifest | None:
         raise
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DatasetError(f"{path}: damaged, or not a manifest that featx wrote ({error})") from None
-
-
-def _shorten(identity: Any) -> str:
-    return ", ".join(digest[:12] for digest in ([identity] if isinstance(identity, str) else identity))
 
 
 def _to_json(value: Any) -> Any:

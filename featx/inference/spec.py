@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, TypedDict
 import numpy as np
 
 from featx._validation import check_choice, check_integer, check_jobs
-from featx.backbones import Backbone, open_backbone
+from featx.backbones import Backbone, open_backbone, short_identity
 from featx.backbones.graph import n_features
 from featx.errors import InputError
 from featx.images.preprocess import CROPS
@@ -81,7 +81,8 @@ class FeatureSpec(NamedTuple):
         ]
         if identity != self.identity:
             names = ", ".join(part.backbone.name for part in self.parts)
-            changed.append(f"the backbone was {_short(identity)} at fit and is {_short(self.identity)} ({names}) now")
+            was, now = short_identity(identity), short_identity(self.identity)
+            changed.append(f"the backbone was {was} at fit and is {now} ({names}) now")
         return changed
 
 
@@ -151,7 +152,3 @@ def _check(parameters: Mapping[str, Any]) -> None:
 def list_backbones(backbone: BackboneArgument) -> list[str | os.PathLike[str]]:
     """Return the argument ``backbone`` as a list, also if it is a single backbone."""
     return [backbone] if isinstance(backbone, (str, os.PathLike)) else list(backbone)
-
-
-def _short(identity: str | list[str]) -> str:
-    return identity[:12] if isinstance(identity, str) else "+".join(each[:12] for each in identity)

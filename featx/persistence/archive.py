@@ -36,7 +36,7 @@ from sklearn.base import BaseEstimator
 from sklearn.exceptions import InconsistentVersionWarning
 
 from featx._files import write_whole
-from featx.backbones import Backbone, find_by_identity, open_backbone
+from featx.backbones import Backbone, find_by_identity, open_backbone, short_identity
 from featx.backbones.catalogue import cache_dir
 from featx.backbones.file import read_backbone
 from featx.backbones.sandbox import inspect_file
@@ -380,7 +380,9 @@ def _locate(path: Any, was: Any, identity: str, precision: str | None, replaceme
     """Find a backbone on this machine by its identity, regardless of its name."""
     if replacement is not None:
         if open_backbone(replacement, precision).identity != identity:
-            raise BackboneError(f"{replacement}: is not the backbone that {path} was fitted with ({identity[:12]})")
+            raise BackboneError(
+                f"{replacement}: is not the backbone that {path} was fitted with ({short_identity(identity)})"
+            )
         return str(os.fspath(replacement))
     try:
         if open_backbone(was, precision, download=False).identity == identity:
@@ -390,7 +392,7 @@ def _locate(path: Any, was: Any, identity: str, precision: str | None, replaceme
     located = find_by_identity(identity) or _unpack(path, identity)
     if located is None:
         raise BackboneError(
-            f"{path}: fitted with the backbone {was} ({identity[:12]}), which is not on this machine; "
+            f"{path}: fitted with the backbone {was} ({short_identity(identity)}), which is not on this machine; "
             f"pass its file as backbone=FILE, or save with embed_backbone"
         )
     return os.fspath(located.path)
