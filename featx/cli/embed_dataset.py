@@ -67,8 +67,8 @@ def run_job(options: argparse.Namespace) -> None:
         "dtype": options.dtype or "float32",
         "path_column": options.path_column,
         "target": options.target,
-        "include": getattr(options, "include", None),
-        "exclude": getattr(options, "exclude", None),
+        "include": options.include,
+        "exclude": options.exclude,
     }
     if options.dry_run:
         _print_estimate(options.output, dataset.estimate(options.source, extractor, **common))

@@ -14,7 +14,6 @@ from sklearn.base import clone
 
 from featx._results import to_plain
 from featx._validation import check_integer
-from featx.dataset.job import choose_patterns
 from featx.dataset.layout import ShardLayout
 from featx.dataset.plan import OpenSources, Plan
 from featx.dataset.worker import DeferredImage
@@ -62,8 +61,8 @@ def estimate(
     source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
     extractor: FeatureExtractor | None = None,
     *,
-    include: str | Sequence[str] | None = None,
-    exclude: str | Sequence[str] | None = None,
+    include: str | Sequence[str] = (),
+    exclude: str | Sequence[str] = (),
     n_samples: int = 256,
     dtype: str = "float32",
     path_column: str | None = None,
@@ -94,7 +93,7 @@ def estimate(
     n_samples = check_integer("n_samples", n_samples)
     layout = ShardLayout(dtype=dtype)
     extractor = clone(extractor if extractor is not None else FeatureExtractor()).fit(None)
-    sources = open_sources(source, path_column=path_column, target=target, **choose_patterns(include, exclude))
+    sources = open_sources(source, path_column=path_column, target=target, include=include, exclude=exclude)
     with Plan.temporary() as plan:
         n = plan.list_sources(sources)
         rows = plan.listed_at(np.unique(np.linspace(1, n, min(n, n_samples)).round().astype(int)).tolist())

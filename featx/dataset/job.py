@@ -88,8 +88,8 @@ def embed(
     directory: str | os.PathLike[str],
     extractor: FeatureExtractor | None = None,
     *,
-    include: str | Sequence[str] | None = None,
-    exclude: str | Sequence[str] | None = None,
+    include: str | Sequence[str] = (),
+    exclude: str | Sequence[str] = (),
     shard_size: int | None = None,
     dtype: str = "float32",
     format: str | None = None,
@@ -116,8 +116,9 @@ def embed(
         The dataset's folder; created if needed.
     extractor : FeatureExtractor or None, default=None
         Extractor of the features; None is `FeatureExtractor()`.
-    include, exclude : str, sequence of str or None, default=None
-        Glob patterns of the images to take, and of those to leave out.
+    include, exclude : str or sequence of str, default=()
+        Glob patterns: take an image if it matches one of ``include`` (if there is any) and none of
+        ``exclude``.
     shard_size : int or None, default=None
         Images per shard; None is 1% of the images, at least 1,000, at most 10,000 and at most 128 MB.
     dtype : {"float32", "float16"}, default="float32"
@@ -177,7 +178,7 @@ def embed(
     extractor = clone(extractor if extractor is not None else FeatureExtractor()).fit(None)
     features = Features.of(extractor, dtype)
     layout.check_bytes(features.n_features)
-    sources = open_sources(source, path_column=path_column, target=target, **choose_patterns(include, exclude))
+    sources = open_sources(source, path_column=path_column, target=target, include=include, exclude=exclude)
     folder = _make_folder(Path(directory))
     job = _Job(folder, extractor, features, layout, sources, options, events or Events())
     with hold_run(folder, part):
@@ -185,11 +186,6 @@ def embed(
             opened = Plan(folder / PRIVATE / "plan.sqlite")
         with opened as plan:
             return job.run(plan)
-
-
-def choose_patterns(include: str | Sequence[str] | None, exclude: str | Sequence[str] | None) -> dict[str, Any]:
-    """Return the patterns that are not None as keyword arguments."""
-    return {name: value for name, value in (("include", include), ("exclude", exclude)) if value is not None}
 
 
 def _make_folder(folder: Path) -> Path:

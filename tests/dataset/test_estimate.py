@@ -1,9 +1,6 @@
-"""Estimates count every image and sample evenly; patterns reach the listing."""
-
-import pytest
+"""Estimates count every image and sample evenly; patterns select images of jobs and of estimates."""
 
 from featx import dataset
-from featx.dataset import job
 
 
 def test_an_estimate_extrapolates_from_a_sample(tree, extractor):
@@ -17,17 +14,9 @@ def test_an_estimate_extrapolates_from_a_sample(tree, extractor):
     assert everything.to_dict()["n_failed"] == 1
 
 
-@pytest.mark.parametrize("patterns", [{}, {"include": "*.png"}, {"include": ["a*", "b*"], "exclude": "c*"}])
-def test_patterns_are_handed_to_the_listing(tree, extractor, monkeypatch, patterns):
-    seen = []
-
-    def open_sources(source, *, path_column, target, **options):
-        seen.append(options)
-        return real(source)
-
-    real = job.open_sources
-    for function in (dataset.embed, dataset.estimate):
-        monkeypatch.setitem(function.__globals__, "open_sources", open_sources)
-    dataset.embed("photos", "vectors", extractor, **patterns)
-    dataset.estimate("photos", extractor, n_samples=2, **patterns)
-    assert seen == [patterns, patterns]
+def test_patterns_select_images(tree, extractor):
+    (tree / "bag" / "mask.png").write_bytes(b"broken")
+    assert dataset.estimate("photos", extractor, include="bag/*", exclude=["*mask*"]).n_images == 10
+    assert dataset.embed("photos", "vectors", extractor, include="bag/*", exclude="*mask*").n_images == 10
+    assert set(dataset.open("vectors").y) == {"bag"}
+    assert dataset.embed("photos", "vectors", extractor, exclude=["*mask*"]).n_images == 20  # and then all others
