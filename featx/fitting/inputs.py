@@ -205,7 +205,7 @@ class Inputs:
             return "no row has a label; embed a folder with one sub-folder per class, or a table with a target column"
         if self.is_array:
             return "y: every value is missing"
-        return f"column {self.target_column or 'label'!r}: not one of {len(self)} rows has a value"
+        return f"column {self.target_column or 'label'!r}: all {len(self)} rows are empty"
 
 
 def read_inputs(

@@ -151,7 +151,7 @@ def test_what_the_dataset_has_decided_is_refused_by_name(featx, here, synthetic,
 def test_the_backbone_must_be_the_one_of_the_dataset(featx, here, synthetic):
     ran = featx("fit", synthetic, "-o", "m.featx", "--backbone", "efficientnet_lite0_int8")
     assert ran.code == 2
-    assert "efficientnet_lite0_int8 is another one" in ran.err
+    assert "efficientnet_lite0_int8 is another backbone" in ran.err
     command = ("fit", synthetic, "-o", "m.featx", "--backbone", "efficientnet_lite0", "--head", "knn")
     assert featx(*command, "--no-cross-validation").code == 0
 
