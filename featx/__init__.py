@@ -22,7 +22,9 @@ from featx.errors import (
     OutOfMemoryError,
     PipelineFileError,
     SourceError,
+    UnreadableError,
     UntrustedTypeError,
+    WorkerLostError,
 )
 
 if TYPE_CHECKING:
@@ -106,7 +108,9 @@ __all__ = [
     "OutOfMemoryError",
     "PipelineFileError",
     "SourceError",
+    "UnreadableError",
     "UntrustedTypeError",
+    "WorkerLostError",
 ]
 
 # onnxruntime 1.29 and newer report which models run, and leave files in the temporary and the cache folder,

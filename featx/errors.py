@@ -5,7 +5,7 @@
     │   ├── ImageError                         an image that cannot be read, with its position and path
     │   ├── SourceError                        a folder, glob, archive or table that cannot be read as images
     │   └── FeaturesChangedError               a parameter that changes the features was set after fit
-    ├── UnreadableError (ValueError)           the bytes of one image cannot be fetched or decoded
+    ├── UnreadableError                        the bytes of one image cannot be fetched or decoded
     ├── BackboneError (ValueError)             a backbone that is missing, malformed or not the expected one
     ├── PipelineFileError (ValueError)         a saved pipeline that cannot be loaded
     │   └── UntrustedTypeError                 a saved pipeline with types that are not trusted
@@ -155,10 +155,11 @@ class FeaturesChangedError(InputError):
     """
 
 
-class UnreadableError(FeatxError, ValueError):
+class UnreadableError(FeatxError):
     """The bytes of one image cannot be fetched or decoded; its message is the reason.
 
-    `featx.images.decode.Deferred.fetch` raises it. An extractor turns it into a `Failure`.
+    `featx.images.decode.Deferred.fetch` raises it. An extractor turns it into a `Failure`. It is no
+    ValueError, because code that reads images catches those of other libraries.
 
     Examples
     --------

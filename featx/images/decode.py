@@ -274,8 +274,6 @@ def _read(path: str | os.PathLike[str]) -> bytes:
             raise UnreadableError("is not a regular file; featx reads no pipes, sockets or devices")
         with open(path, "rb", buffering=0) as file:
             return file.readall()
-    except UnreadableError:  # a ValueError, which the last clause would wrap
-        raise
     except FileNotFoundError:
         hint = "" if os.path.isabs(path) else ", which is relative to the working directory"
         raise UnreadableError(f"no such file; check the path{hint}") from None

@@ -233,7 +233,7 @@ def test_what_is_no_pipeline_of_images_is_refused(trials, tiny_backbone, tmp_pat
         with pytest.raises(ExportError, match=why):
             export(pipeline, path)
     pipeline = trials.fit("3 classes", LogisticRegression())
-    with pytest.raises(InputError, match="no folder"):
+    with pytest.raises(InputError, match="does not exist"):
         export(pipeline, tmp_path / "no" / "model.onnx")
     with pytest.raises(ExportError, match="no image to compare with"):
         export(pipeline, path, images=[])
