@@ -20,7 +20,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 import featx
-from featx.cache.store import FeatureCache
+from featx.cache import FeatureCache
 
 GRID = {
     "featureextractor__precision": ["float32", "int8"],  # two networks with different features
