@@ -49,9 +49,7 @@ poolings, from the map of a layer to one row of features:
 {poolings}
 
 crops, from the image to the square that the network sees:
-  center  scale the shorter side, cut out the middle, as in training (default)
-  whole   squeeze the whole image into the square; keeps the borders
-  pad     scale the longer side and fill the rest; keeps borders and proportions"""
+{crops}"""
 
 
 def add_command(commands: Any, name: str, summary: str, example: str) -> argparse.ArgumentParser:
@@ -163,9 +161,11 @@ def add_features(parser: argparse.ArgumentParser) -> None:
 def describe_features() -> str:
     """Return an explanation of layers, poolings and crops, for the end of a command's help."""
     from featx.backbones import POOLINGS
+    from featx.images.preprocess import CROPS
 
     return _FEATURES_HELP.format(
-        poolings="\n".join(f"  {name:15} {pooling.description}" for name, pooling in POOLINGS.items())
+        poolings="\n".join(f"  {name:15} {pooling.description}" for name, pooling in POOLINGS.items()),
+        crops="\n".join(f"  {name:7} {description}" for name, description in CROPS.items()),
     )
 
 

@@ -12,8 +12,12 @@ from PIL import Image
 
 __all__ = ["CROPS", "INTERPOLATIONS", "Preprocess", "to_canvas"]
 
-#: Ways to fit an image to a canvas of another shape.
-CROPS = ("center", "whole", "pad")
+#: Ways to fit an image to a canvas of another shape, each with a description for people.
+CROPS = {
+    "center": "scale the shorter side, cut out the middle, as in training (default)",
+    "whole": "squeeze the whole image into the square; keeps the borders",
+    "pad": "scale the longer side and fill the rest; keeps borders and proportions",
+}
 
 INTERPOLATIONS = {
     "bilinear": Image.Resampling.BILINEAR,

@@ -58,27 +58,9 @@ def embed_in_processes(
     batch_size: int,
     events: Events,
 ) -> Generator[Batch, None, None]:
-    """Embed some of the items in several processes.
+    """Embed the items at some positions in several processes, and yield batches in the order of the positions.
 
-    Parameters
-    ----------
-    items : sequence
-        Images.
-    indices : ndarray of int
-        Positions of the images to embed.
-    embed : callable
-        Embeds a list of images in a worker process, and reports the time of each step. Must pickle.
-    n_jobs : int
-        Number of processes.
-    batch_size : int
-        Images per batch; a task holds a multiple of it.
-    events : Events
-        Receives the time of each step in all processes.
-
-    Yields
-    ------
-    Batch
-        In the order of the indices, without gaps; failures have their position among all items.
+    ``embed`` is sent to the processes, so it must pickle. A task holds a multiple of ``batch_size`` images.
     """
     if not len(indices):
         return
