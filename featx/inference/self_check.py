@@ -77,13 +77,7 @@ def check_canonical(backbone: Backbone, device: str = "auto", providers: Provide
 
 
 def require_canonical(backbone: Backbone, device: str, providers: Providers = None) -> None:
-    """Check a backbone once per process and device, and raise if it computes other features than stored.
-
-    Raises
-    ------
-    DeviceError
-        Names the file, the device and the difference.
-    """
+    """Check a backbone once per process and device; raise DeviceError if it computes other features than stored."""
     # a file with the same graph and other stored features is another case
     case = (backbone.identity, backbone.canonical.tobytes(), device, repr(providers))
     with _lock:

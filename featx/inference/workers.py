@@ -27,14 +27,7 @@ _MIN_IMAGES, _MAX_IMAGES, _N_TASKS = 256, 2048, 4
 
 
 def count_jobs(n_jobs: int | None, n_items: int) -> int:
-    """Return the number of processes: joblib's count, with at least 256 items for each.
-
-    Examples
-    --------
-    >>> from featx.inference.workers import count_jobs
-    >>> count_jobs(4, 1000), count_jobs(4, 600), count_jobs(4, 100)
-    (3, 2, 0)
-    """
+    """Return the number of processes: joblib's count, with at least 256 items for each."""
     return min(int(joblib.effective_n_jobs(n_jobs)), n_items // _MIN_IMAGES)
 
 
