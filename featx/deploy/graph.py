@@ -22,12 +22,8 @@ class Graph:
     """Nodes in the order of computation, and constants.
 
     Heads compute in float64, as most of scikit-learn does. Beside a convolutional network this
-    costs nothing, and it rules out rounding as the cause of a difference.
-
-    Parameters
-    ----------
-    prefix : str, default="pipeline_"
-        Prefix of every name, which keeps it distinct from the backbone's.
+    costs nothing, and it rules out rounding as the cause of a difference. ``prefix`` keeps all names
+    distinct from the backbone's.
     """
 
     def __init__(self, prefix: str = "pipeline_") -> None:
