@@ -19,6 +19,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from featx._files import check_writable, write_whole
 from featx._results import format_html, to_plain
+from featx._validation import check_choice
 from featx.backbones import open_backbone, tap
 from featx.deploy.agreement import MIN_AGREEMENT, RESIZE_TOLERANCES, Agreement, Resized, check_resizing
 from featx.deploy.assemble import assemble, declare_types, name_outputs, write_metadata
@@ -198,8 +199,7 @@ def export(
     >>> export(pipeline, "clothes.onnx", images=X[:4])
     ExportResult(clothes.onnx: pixels to label, class_index, probabilities, ... MB)
     """
-    if resize not in RESIZES:
-        raise InputError(f"resize={resize!r}: expected one of {', '.join(RESIZES)}")
+    check_choice("resize", resize, RESIZES)
     if precision is not None and images is None:
         raise InputError(f"precision={precision!r}: expected images to calibrate and to measure with")
     check_writable(path)

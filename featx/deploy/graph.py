@@ -95,6 +95,13 @@ class Graph:
         """Sum each row of (N, n); the result is (N, 1)."""
         return self.op("ReduceSum", value, np.array([1]), keepdims=1)
 
+    def shares(self, values: Value, otherwise: float) -> str:
+        """Divide each row of (N, n) by its sum; ``otherwise`` is the share in a row of zeros."""
+        total = self.total(values)
+        is_zero = self.op("Equal", total, np.array(0.0))
+        shares = self.op("Div", values, self.op("Where", is_zero, np.array(1.0), total))
+        return self.op("Where", is_zero, np.array(otherwise), shares)
+
     def mean(self, *values: Value, weights: npt.ArrayLike | None = None) -> str:
         """Average tensors of the same shape."""
         shares = np.ones(len(values)) if weights is None else np.asarray(weights, np.float64)

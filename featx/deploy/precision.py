@@ -11,6 +11,7 @@ import numpy.typing as npt
 import onnx
 from onnx import helper, numpy_helper
 
+from featx._validation import check_choice
 from featx.backbones import Backbone, tap
 from featx.backbones.file import read_backbone
 from featx.deploy.agreement import Agreement, measure_agreement
@@ -54,8 +55,7 @@ def convert_backbone(
     ExportError if the agreement is smaller than ``min_agreement``.
     """
     canvases, features = reference.canvases, reference.features
-    if precision not in PRECISIONS:
-        raise InputError(f"precision={precision!r}: expected one of {', '.join(PRECISIONS)}")
+    check_choice("precision", precision, PRECISIONS)
     if not 0 <= min_agreement <= 1:
         raise InputError(f"min_agreement={min_agreement!r}: expected a share from 0 to 1")
     if len(canvases) < _MIN_IMAGES:

@@ -48,18 +48,7 @@ class CanonicalCheck(NamedTuple):
 def check_canonical(backbone: Backbone, device: str = "auto", providers: Providers = None) -> CanonicalCheck:
     """Run a backbone on its canonical image, and compare the result with its file.
 
-    Parameters
-    ----------
-    backbone : Backbone
-        Backbone to check; its file is read.
-    device : {"auto", "cpu", "cuda", "cuda:N"}, default="auto"
-        Device to run on.
-    providers : sequence or None
-        As for `featx.session.Session`.
-
-    Returns
-    -------
-    CanonicalCheck
+    ``device`` and ``providers`` are as for `FeatureExtractor`.
 
     Examples
     --------
