@@ -135,10 +135,10 @@ def quantize_backbone(
     random.Random(0).shuffle(order)
     del order[n_calibrate + n_measure :]
     pixels, failures = _read_images([listing.items[i] for i in order], original.preprocess)
-    failed = {failure.index for failure in failures}
-    readable = [i for i in range(len(order)) if i not in failed]
-    calibration, held_out = ([i for i in readable if (i < n_calibrate) == first] for first in (True, False))
-    if not calibration or not held_out:
+    failed = [failure.index for failure in failures]
+    calibration = np.setdiff1d(np.arange(n_calibrate), failed)
+    held_out = np.setdiff1d(np.arange(n_calibrate, len(order)), failed)
+    if not len(calibration) or not len(held_out):
         raise InputError("images: too few could be read to calibrate with some images and measure with others")
     labels = [listing.targets[order[i]] for i in held_out] if labelled and listing.targets else None
     fidelity = convert_precision(

@@ -34,10 +34,8 @@ def run(options: argparse.Namespace) -> None:
     rows = []
     for name, backbone in _backbones(options.backbones, broken):
         for result in verify_backbone(backbone):
-            row: dict[str, Any] = {"name": name, "identity": backbone.identity, "provider": result.provider}
-            row |= {"passed": result.passed}
-            row |= result.check._asdict() if result.check else {"error": result.error}
-            rows.append(row)
+            row = {"name": name, "identity": backbone.identity, "provider": result.provider, "passed": result.passed}
+            rows.append({**row, **(result.check._asdict() if result.check else {"error": result.error})})
     if options.json:
         print(json.dumps(rows, indent=1))
     for row in rows if not options.json else ():
