@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from contextlib import suppress
 from typing import Any
 
@@ -13,6 +14,20 @@ class Events:
 
     Derive from it and pass an instance as ``events`` to `featx.dataset.embed`, `featx.fit`,
     `featx.selection.compare` and the like.
+
+    Examples
+    --------
+    >>> import featx
+    >>> from featx.samples import load_fashion_mnist
+    >>> class Counter(featx.Events):
+    ...     n = 0
+    ...     def advance(self, n=1, *, n_failed=0, n_bytes=0):
+    ...         self.n += n
+    >>> counter = Counter()
+    >>> images, labels = load_fashion_mnist("test")
+    >>> embedded = featx.FeatureExtractor().embed(images[:5], events=counter)
+    >>> counter.n
+    5
     """
 
     def note(self, text: str) -> None:
@@ -53,11 +68,19 @@ class ProgressBar(Events):
     ----------
     min_seconds : float, default=2.0
         Show nothing for tasks that end sooner.
+
+    Examples
+    --------
+    >>> import featx
+    >>> from featx.samples import load_fashion_mnist
+    >>> images, labels = load_fashion_mnist("test")
+    >>> embedded = featx.FeatureExtractor().embed(images[:5], events=featx.ProgressBar())
     """
 
     def __init__(self, min_seconds: float = 2.0) -> None:
         self.min_seconds = min_seconds
         self._bar: Any = None
+        self._timer: Any = None
 
     def begin(self, task: str, total: int | None, done: int = 0, *, unit: str = "image") -> None:
         """Open a bar."""
@@ -68,6 +91,10 @@ class ProgressBar(Events):
             **{"total": total, "initial": done, "desc": task, "unit": unit},
             **{"unit_scale": (total or 0) >= 10**6, "delay": self.min_seconds, "leave": False},
         )
+        # tqdm draws a delayed bar when it advances, and the first unit of a task may take minutes
+        self._timer = threading.Timer(self.min_seconds, _draw, [self._bar])
+        self._timer.daemon = True
+        self._timer.start()
 
     def advance(self, n: int = 1, *, n_failed: int = 0, n_bytes: int = 0) -> None:
         """Move the bar."""
@@ -80,12 +107,20 @@ class ProgressBar(Events):
 
     def _close_bar(self) -> None:
         if self._bar is not None:
+            self._timer.cancel()
+            self._timer.join()  # it may be drawing
             self._bar.close()
             self._bar = None
 
     def __del__(self) -> None:
         with suppress(Exception):
             self._close_bar()
+
+
+def _draw(bar: Any) -> None:
+    """Draw a bar before it advances."""
+    bar.refresh()
+    bar.delay = 0  # or close() takes it for a bar that was never drawn, and leaves it standing
 
 
 class _Combined(Events):
