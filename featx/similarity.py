@@ -19,8 +19,8 @@ from scipy.sparse.csgraph import connected_components
 from featx.errors import InputError
 
 __all__ = [
-    "ROUNDING",
-    "SAME",
+    "MAX_ROUNDING_ERROR",
+    "MIN_DUPLICATE_COSINE",
     "Groups",
     "NearestRows",
     "check_threshold",
@@ -31,9 +31,9 @@ __all__ = [
 #: Minimum cosine between the pooled features of near-duplicates. With the bundled backbone and whole
 #: images, copies of photographs at half the size, mirrored, brighter, closely cropped or strongly
 #: compressed have 0.93 to 0.99; other photographs of the same class have at most 0.86.
-SAME = 0.93
+MIN_DUPLICATE_COSINE = 0.93
 #: Rounding error of a sum of many float32 products.
-ROUNDING = 1e-5
+MAX_ROUNDING_ERROR = 1e-5
 _MAX_PENDING_PAIRS = 1_000_000
 
 

@@ -104,6 +104,6 @@ def estimate(
     with closing(cast("Any", extractor.iter_embed(images))) as outcomes:
         n_failed = sum(isinstance(outcome, Failure) for outcome in outcomes)
     seconds = time.perf_counter() - start
-    row_bytes = len(extractor.get_feature_names_out()) * np.dtype(layout.dtype).itemsize + _ROW_BYTES
+    row_bytes = extractor.n_features * np.dtype(layout.dtype).itemsize + _ROW_BYTES
     n_read = sum(image.n_bytes for image in images)
     return Estimate(n, seconds / len(rows) * n, row_bytes * n, n_read * n // len(rows), len(rows), n_failed)

@@ -69,7 +69,7 @@ class Features:
             _to_json(extractor.backbone_identity_),
             _to_json(extractor.precision),
             _to_json(extractor.value_parameters_),
-            len(extractor.get_feature_names_out()),
+            extractor.n_features,
             dtype,
         )
 

@@ -15,7 +15,7 @@ from featx._results import to_plain
 from featx._validation import check_integer
 from featx.dataset.dataset import Dataset
 from featx.errors import DatasetError, InputError
-from featx.similarity import ROUNDING, SAME, Groups, NearestRows, check_threshold, unit_rows
+from featx.similarity import MAX_ROUNDING_ERROR, MIN_DUPLICATE_COSINE, Groups, NearestRows, check_threshold, unit_rows
 
 __all__ = ["Neighbor", "find_duplicates", "find_neighbors"]
 
@@ -131,7 +131,7 @@ def find_neighbors(
 
 def find_duplicates(
     dataset: Dataset | str | os.PathLike[str],
-    threshold: float = SAME,
+    threshold: float = MIN_DUPLICATE_COSINE,
     *,
     events: Events | None = None,
 ) -> list[list[Neighbor]]:
@@ -187,7 +187,7 @@ def find_duplicates(
             block = unit_rows(block)
             for at in range(0, len(chunk), _BLOCK_ROWS):
                 cosines = chunk[at : at + _BLOCK_ROWS] @ block.T
-                rows, later_rows = np.nonzero(cosines >= threshold - ROUNDING)
+                rows, later_rows = np.nonzero(cosines >= threshold - MAX_ROUNDING_ERROR)
                 is_later = rows + start + at < later_rows + first
                 groups.join(rows[is_later] + start + at, later_rows[is_later] + first)
             events.advance(int(sum(np.clip(first + np.arange(len(block)) - start + 1, 0, len(chunk)))))

@@ -8,9 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from featx.errors import InputError
-from featx.similarity import ROUNDING, SAME, Groups, check_threshold, unit_rows
+from featx.similarity import MAX_ROUNDING_ERROR, MIN_DUPLICATE_COSINE, Groups, check_threshold, unit_rows
 
-__all__ = ["SAME", "Duplicates", "describe_duplicates", "find_duplicates", "group_duplicates"]
+__all__ = ["MIN_DUPLICATE_COSINE", "Duplicates", "describe_duplicates", "find_duplicates", "group_duplicates"]
 
 Ints = npt.NDArray[np.int_]
 
@@ -44,7 +44,7 @@ class Duplicates:
         return len(self.groups) - len(np.unique(self.groups))
 
 
-def group_duplicates(features: npt.ArrayLike, threshold: float = SAME) -> Ints:
+def group_duplicates(features: npt.ArrayLike, threshold: float = MIN_DUPLICATE_COSINE) -> Ints:
     """Group near-duplicate images, for ``GroupKFold`` or a search's ``groups``.
 
     Parameters
@@ -84,7 +84,9 @@ def group_duplicates(features: npt.ArrayLike, threshold: float = SAME) -> Ints:
     rows = unit_rows(rows)
     groups = Groups(len(rows))
     for start in range(0, len(rows), _ROWS_PER_BLOCK):
-        first, second = np.nonzero(rows[start : start + _ROWS_PER_BLOCK] @ rows[start:].T >= threshold - ROUNDING)
+        first, second = np.nonzero(
+            rows[start : start + _ROWS_PER_BLOCK] @ rows[start:].T >= threshold - MAX_ROUNDING_ERROR
+        )
         groups.join(first + start, second + start)
     return groups.numbers()
 

@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 
 from featx.errors import InputError, SourceError
-from featx.sources.base import Contents, Entry, Patterns, Source, key_of
+from featx.sources.base import Patterns, Source
 from featx.sources.compressed_tar import PACKED_SUFFIXES, PackedTar
 from featx.sources.filesystem import RemoteStore, is_url
 from featx.sources.folder import Files, RemoteFiles, refuse_unlistable
@@ -16,7 +16,7 @@ from featx.sources.table import TABLE_SUFFIXES, Table
 from featx.sources.tar import Tar
 from featx.sources.zip import Zip
 
-__all__ = ["Contents", "Entry", "Source", "key_of", "open_source", "open_sources"]
+__all__ = ["open_source", "open_sources"]
 
 _ZSTD_SUFFIXES = (".tar.zst", ".tzst")
 _FILE_SUFFIXES = (*TABLE_SUFFIXES, ".zip", ".tar", *PACKED_SUFFIXES, *_ZSTD_SUFFIXES)

@@ -12,7 +12,7 @@ from featx.cli.neighbors import check_sheet_options
 from featx.cli.options import add_command, note
 from featx.cli.progress import Progress
 from featx.errors import InputError
-from featx.similarity import SAME
+from featx.similarity import MIN_DUPLICATE_COSINE
 
 EXAMPLE = """\
   featx dataset duplicates vectors
@@ -29,7 +29,11 @@ def add(actions: Any) -> argparse.ArgumentParser:
     parser = add_command(actions, "duplicates", "find near-duplicate images in a dataset", EXAMPLE)
     parser.add_argument("dataset", metavar="DIR")
     parser.add_argument(
-        "--threshold", type=float, default=SAME, metavar="T", help=f"minimum cosine of duplicates (default: {SAME})"
+        "--threshold",
+        type=float,
+        default=MIN_DUPLICATE_COSINE,
+        metavar="T",
+        help=f"minimum cosine of duplicates (default: {MIN_DUPLICATE_COSINE})",
     )
     parser.add_argument("-n", type=int, default=20, metavar="N", help="sets of duplicates to show (default: 20)")
     parser.add_argument("-o", "--output", metavar="SHEET.png", help="draw them (extra plot)")
