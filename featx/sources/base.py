@@ -15,8 +15,21 @@ from typing import Any, NamedTuple
 
 from featx.errors import InputError, SourceError
 from featx.images.decode import Deferred, UnreadableError
+from featx.sources.filesystem import open_store
 
-__all__ = ["Contents", "Entry", "Fetch", "Listing", "Patterns", "Source", "SourceImage", "fail", "is_image", "key_of"]
+__all__ = [
+    "Contents",
+    "Entry",
+    "Fetch",
+    "FileSource",
+    "Listing",
+    "Patterns",
+    "Source",
+    "SourceImage",
+    "fail",
+    "is_image",
+    "key_of",
+]
 
 #: Fetches the bytes of one image. May be called in any thread, and may raise UnreadableError.
 Fetch = Callable[[], bytes]
@@ -218,6 +231,27 @@ class Source(ABC):
             self._passed_over[os.path.splitext(name)[1].lower()] += 1
 
 
+class FileSource(Source):
+    """Images that one file names or holds."""
+
+    def __init__(self, given: str) -> None:
+        super().__init__(given)
+        self.store, self.path = open_store(given)
+        self._identity = self.store.identify(self.path)
+        if self._identity is None:
+            raise SourceError(f"{given}: no such file")
+        self._state = self.store.state(self.path)
+
+    def check(self) -> None:
+        """Raise SourceError if the file is gone or was replaced, so that places in it have no meaning."""
+        if self.store.identify(self.path) != self._identity or self.store.state(self.path) != self._state:
+            raise SourceError(f"{self.given}: is gone or was replaced while it was read; the next run continues")
+
+    def state(self) -> str:
+        """Return size and time of the file."""
+        return self._state
+
+
 class SourceImage(Deferred):
     """An image of a source, fetched when it is decoded; small and picklable.
 
@@ -248,14 +282,7 @@ class SourceImage(Deferred):
 
 
 class Patterns:
-    """Select images by glob patterns on their keys; ``*`` matches slashes as well.
-
-    Parameters
-    ----------
-    include, exclude : str or sequence of str
-        An image is selected if it matches one of ``include``, or ``include`` is empty, and none of ``exclude``.
-    n_sources : int, default=1
-        Number of sources that are listed with these patterns.
+    """Select images of some sources by glob patterns on their keys; ``*`` matches slashes as well.
 
     Examples
     --------

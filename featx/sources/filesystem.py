@@ -63,7 +63,7 @@ def is_dataset(path: str | os.PathLike[str]) -> bool:
 def open_store(address: str) -> tuple[Store, str]:
     """Return the store that an address or a path lies in, and its path there."""
     if not is_url(address):
-        return Store(), address
+        return Store(), os.path.abspath(address)
     remote = RemoteStore(address)
     return remote, remote.path
 
@@ -216,11 +216,7 @@ def state_of(info: dict[str, Any]) -> str:
 
 
 class Scratch:
-    """Bytes in a temporary file: appended at the end, read at any position, by one thread at a time.
-
-    A source that can only be read forward is kept here as far as it was read, so that its images can be
-    asked for in any order.
-    """
+    """Keep a source that is read forward in a temporary file, for images in any order; one thread at a time."""
 
     def __init__(self, given: str) -> None:
         self.given, self.size = given, 0

@@ -15,7 +15,7 @@ from featx.errors import SourceError, first_line
 from featx.images.decode import UnreadableError
 from featx.sources.base import Contents, Entry, Source, key_of
 from featx.sources.filesystem import Store, check_size
-from featx.sources.table import choose_target_column
+from featx.sources.table import choose_columns
 
 __all__ = ["HuggingFace", "is_saved_dataset"]
 
@@ -52,23 +52,9 @@ class HuggingFace(Source):
         features = _read(root / splits[0] / "dataset_info.json")["features"]
         kinds = {name: kind.get("_type", "") if isinstance(kind, dict) else "" for name, kind in features.items()}
         images = [name for name, kind in kinds.items() if kind == "Image"]
-        for column in (path_column, target):
-            if column is not None and column not in features:
-                raise SourceError(f"{given}: no column {column!r}, there are {', '.join(features)}")
-        if path_column is None and len(images) != 1:
-            columns = ", ".join(images or features)
-            raise SourceError(f"{given}: which column holds the images? Set path_column=NAME, one of {columns}")
-        self.path_column: str = path_column or images[0]
-        others = [name for name in features if name != self.path_column]
-        self.target = target or choose_target_column(others, need_target=need_target)
-        if need_target and self.target is None:
-            columns = ", ".join(others) or "(none)"
-            raise SourceError(f"{given}: which column is to be predicted? Set target=NAME, one of {columns}")
+        self.path_column = path_column or (images[0] if len(images) == 1 else None)
+        self.target = choose_columns(self, list(features), "images", path_column, target, need_target=need_target)
         self.class_names = list(features[self.target].get("names") or []) if self.target else []
-        if path_column is None:
-            self._first_notes.append(f"images from column {self.path_column!r}")
-        if target is None and self.target:
-            self._first_notes.append(f"{'target' if need_target else 'label'} from column {self.target!r}")
         self._first_state = self.state()
 
     def _list(self, with_state: bool) -> Iterator[Entry]:

@@ -15,10 +15,10 @@ from typing import Any
 from featx._optional import import_optional
 from featx._validation import is_missing
 from featx.errors import SourceError, first_line
-from featx.sources.base import Contents, Entry, Source, SourceImage, fail, is_image, key_of
+from featx.sources.base import Contents, Entry, FileSource, Source, SourceImage, fail, is_image, key_of
 from featx.sources.filesystem import Scratch, Store, check_size, is_url, open_store
 
-__all__ = ["TABLE_SUFFIXES", "Table", "choose_target_column"]
+__all__ = ["TABLE_SUFFIXES", "Table", "choose_columns"]
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".parquet")
 _PATH_COLUMNS = (
@@ -30,49 +30,21 @@ _CELLS_HELD = 64  # cells of bytes that are read from Parquet at a time
 _ROWS_READ = 1000  # rows read at a time, and looked at to choose columns
 
 
-class Table(Source):
-    """A CSV, TSV or Parquet file; its paths are relative to it.
-
-    Parameters
-    ----------
-    given : str
-        Path or address.
-    path_column, target : str or None
-        Columns of the images and of the labels. None takes a column with an obvious name.
-    need_target : bool, default=False
-        The table must have a target; if two columns are left, the one that does not hold the images is taken.
-    """
+class Table(FileSource):
+    """A CSV, TSV or Parquet file; its paths are relative to it."""
 
     def __init__(
         self, given: str, path_column: str | None = None, target: str | None = None, *, need_target: bool = False
     ) -> None:
         super().__init__(given)
-        self.store, self.path = open_store(given if is_url(given) else os.path.abspath(given))
-        self._identity = self.store.identify(self.path)
-        if self._identity is None:
-            raise SourceError(f"{given}: no such file")
-        self._state = self.store.state(self.path)
         names, binary = self._column_names(), self._binary_columns()
         readable = [name for name in names if name not in binary]
         first = next(self._batches(readable), {name: [] for name in readable})  # enough rows to choose columns by
         only_binary = binary[0] if len(binary) == 1 else None
         self.path_column = path_column or only_binary or _choose_path_column(first)
-        if self.path_column is None:
-            columns = ", ".join(names)
-            raise SourceError(f"{given}: which column holds the paths? Set path_column=NAME, one of {columns}")
-        others = [name for name in names if name != self.path_column]
-        self.target = target or choose_target_column(others, need_target=need_target)
-        for column in (self.path_column, self.target):
-            if column is not None and column not in names:
-                raise SourceError(f"{given}: no column {column!r}, there are {', '.join(names)}")
-        if need_target and self.target is None:
-            columns = ", ".join(others) or "(none)"
-            raise SourceError(f"{given}: which column is to be predicted? Set target=NAME, one of {columns}")
         self.holds_bytes = self.path_column in binary
-        if path_column is None:
-            self._first_notes.append(f"{'images' if self.holds_bytes else 'paths'} from column {self.path_column!r}")
-        if target is None and self.target is not None:
-            self._first_notes.append(f"{'target' if need_target else 'label'} from column {self.target!r}")
+        content = "images" if self.holds_bytes else "paths"
+        self.target = choose_columns(self, names, content, path_column, target, need_target=need_target)
 
     def _list(self, with_state: bool) -> Iterator[Entry]:
         """List rows in their order; the state of bytes is unknown unless they are read."""
@@ -142,10 +114,10 @@ class Table(Source):
 
     def check(self) -> None:
         """Raise SourceError if the table is gone, or was replaced while its cells are read."""
-        if self.store.identify(self.path) != self._identity:
+        if self.holds_bytes:
+            super().check()
+        elif self.store.identify(self.path) != self._identity:
             raise SourceError(f"{self.given}: is gone; when it is back, the next run continues")
-        if self.holds_bytes and self.store.state(self.path) != self._state:
-            raise SourceError(f"{self.given}: was replaced while it was read; the next run continues")
 
     def state(self) -> str:
         """Return size and time of a table of bytes, in which places are row numbers."""
@@ -300,9 +272,33 @@ class _ScratchCells(_Cells):
             return None if place is None else self._scratch.read(*place)
 
 
-def choose_target_column(names: Sequence[str], *, need_target: bool) -> str | None:
-    """Choose a column with an obvious name; if a target is needed, a single column is obvious."""
-    return _choose(names, _TARGET_COLUMNS) or (names[0] if need_target and len(names) == 1 else None)
+def choose_columns(
+    source: Source,
+    names: Sequence[str],
+    content: str,
+    path_column: str | None,
+    target: str | None,
+    *,
+    need_target: bool,
+) -> str | None:
+    """Check a source's column of images, and choose its target: an obvious name, or the only other column if needed."""
+    if source.path_column is None:
+        columns = ", ".join(names)
+        raise SourceError(f"{source.given}: which column holds the {content}? Set path_column=NAME, one of {columns}")
+    others = [name for name in names if name != source.path_column]
+    only = others[0] if need_target and len(others) == 1 else None
+    chosen = target or _choose(others, _TARGET_COLUMNS) or only
+    for column in (source.path_column, chosen):
+        if column is not None and column not in names:
+            raise SourceError(f"{source.given}: no column {column!r}, there are {', '.join(names)}")
+    if need_target and chosen is None:
+        columns = ", ".join(others) or "(none)"
+        raise SourceError(f"{source.given}: which column is to be predicted? Set target=NAME, one of {columns}")
+    if path_column is None:
+        source._first_notes.append(f"{content} from column {source.path_column!r}")
+    if target is None and chosen is not None:
+        source._first_notes.append(f"{'target' if need_target else 'label'} from column {chosen!r}")
+    return chosen
 
 
 def _choose_path_column(columns: Mapping[str, Sequence[Any]]) -> str | None:

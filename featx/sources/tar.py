@@ -16,8 +16,8 @@ from typing import Any
 
 from featx.errors import SourceError, first_line
 from featx.images.decode import UnreadableError
-from featx.sources.base import Contents, Entry, Source, is_image, key_of
-from featx.sources.filesystem import Store, check_size, is_url, open_store
+from featx.sources.base import Contents, Entry, FileSource, is_image, key_of
+from featx.sources.filesystem import Store, check_size
 from featx.sources.labels import FolderLabels
 
 __all__ = ["Archive", "Tar", "is_link", "read_link"]
@@ -31,16 +31,8 @@ _LABEL_SUFFIXES = (".cls", ".label", ".txt", ".json")
 _BLOCK, _MAX_BYTES_HELD = 250, 2**18
 
 
-class Archive(Source):
+class Archive(FileSource):
     """Many images in one file."""
-
-    def __init__(self, given: str) -> None:
-        super().__init__(given)
-        self.store, self.path = open_store(given if is_url(given) else os.path.abspath(given))
-        self._identity = self.store.identify(self.path)
-        if self._identity is None:
-            raise SourceError(f"{given}: no such file")
-        self._state = self.store.state(self.path)
 
     def _list(self, with_state: bool) -> Iterator[Entry]:
         labels, has_labels, n = FolderLabels(), False, 0
@@ -76,15 +68,6 @@ class Archive(Source):
             return contents(key, place)
 
         return fetch
-
-    def check(self) -> None:
-        """Raise SourceError if the archive is gone or was replaced, which leaves the places in it without meaning."""
-        if self.store.identify(self.path) != self._identity or self.store.state(self.path) != self._state:
-            raise SourceError(f"{self.given}: is gone or was replaced while it was read; the next run continues")
-
-    def state(self) -> str:
-        """Return size and time of the archive."""
-        return self._state
 
     def _takes(self, name: bytes) -> bool:
         """Return True for an image; count other files, and skip hidden ones and files in hidden folders."""
