@@ -84,23 +84,9 @@ def _compute_lengths(rows: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.floa
 class NearestRows:
     """Find the nearest rows of each query, in blocks of rows that come one after the other.
 
-    Among rows of equal similarity, the first are taken.
-
-    Parameters
-    ----------
-    queries : ndarray of float32, shape (n_queries, n_features)
-        Query vectors of any length but zero.
-    n : int
-        Number of rows per query.
-    left_out : sequence of int or None
-        For each query the number of a row to leave out, or -1.
-
-    Attributes
-    ----------
-    similarities : ndarray of float32, shape (n_queries, at most n)
-        Cosines in descending order.
-    rows : ndarray of int, shape (n_queries, at most n)
-        Row numbers.
+    Among rows of equal similarity, the first are taken. ``left_out`` holds for each query the number of a row
+    to leave out, or -1. ``similarities`` (cosines in descending order) and ``rows`` have the shape
+    (n_queries, at most n).
 
     Examples
     --------
@@ -162,12 +148,7 @@ def _find_largest(cosines: npt.NDArray[np.float32], n: int) -> npt.NDArray[np.in
 
 
 class Groups:
-    """Collect pairs of rows into groups: connected components.
-
-    Parameters
-    ----------
-    n : int
-        Number of rows.
+    """Collect pairs of n rows into groups: connected components.
 
     Examples
     --------

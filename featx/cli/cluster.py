@@ -16,15 +16,7 @@ __all__ = ["BACKENDS", "open_backend"]
 
 @contextmanager
 def open_backend(name: str | None, address: str | None) -> Iterator[None]:
-    """Activate a backend of joblib, connected to a cluster.
-
-    Parameters
-    ----------
-    name : {"loky", "dask", "ray"} or None
-        None leaves the choice to joblib.
-    address : str or None
-        Address of the cluster; None starts one on this machine.
-    """
+    """Activate a backend of joblib (None: its own choice), connected to a cluster (None: start one here)."""
     if address and name in (None, "loky"):
         raise InputError(f"--cluster {address}: needs --backend dask or ray")
     if name is None:

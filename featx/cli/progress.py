@@ -21,15 +21,10 @@ LINE_INTERVAL = 30.0
 class Progress(ProgressBar):
     """Show rate, time left, failures and bytes on standard error. Use it as a context manager.
 
-    Parameters
-    ----------
-    json_log : str or None
-        File to append one JSON object per event to, or ``-`` for standard error.
-    line_interval : float
-        Seconds between lines if standard error is not a terminal.
+    One JSON object per event is appended to the file ``json_log``, or written to standard error for ``-``.
     """
 
-    def __init__(self, json_log: str | None = None, line_interval: float = LINE_INTERVAL) -> None:
+    def __init__(self, json_log: str | None = None) -> None:
         super().__init__()
         self._log: TextIO | None = None
         if json_log == "-":
@@ -41,7 +36,7 @@ class Progress(ProgressBar):
                 raise InputError(f"--json-log {json_log}: cannot be written ({error.strerror})") from None
         self._is_quiet = json_log == "-"
         self._is_terminal = sys.stderr.isatty() and not self._is_quiet
-        self._interval = 1.0 if self._is_terminal else line_interval
+        self._interval = 1.0 if self._is_terminal else LINE_INTERVAL
         self._unit = "image"
         self._n = self._n_before = self._n_failed = self._n_bytes = 0
         self._total: int | None = None

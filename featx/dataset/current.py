@@ -24,15 +24,7 @@ _READ_CHUNK = 64  # images
 
 
 class CurrentRows:
-    """Read the rows of shards that no later generation replaces, including rows of unreadable images.
-
-    Parameters
-    ----------
-    generations : sequence of Generation
-        All planned generations.
-    shards : mapping of int to path
-        The shards that exist.
-    """
+    """Read the rows of existing shards that no later generation replaces, including rows of unreadable images."""
 
     def __init__(self, generations: Sequence[Generation], shards: Mapping[int, Path]) -> None:
         self.shards = {n: shards[n] for generation in generations for n in generation.shards if n in shards}

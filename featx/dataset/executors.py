@@ -30,24 +30,9 @@ _QUEUED_TASKS_PER_WORKER = 2
 def run_tasks_in_workers(
     extractor: FeatureExtractor, sources: Sequence[Source], tasks: Iterable[Task], *, n_jobs: int, **options: Any
 ) -> Iterator[ShardResult]:
-    """Make shards in worker processes.
+    """Make shards in worker processes; yield each once it is on the disk, in no particular order.
 
-    Parameters
-    ----------
-    extractor, sources, tasks, **options
-        As for `featx.dataset.worker.run_tasks`.
-    n_jobs : int
-        Number of workers, as joblib counts.
-
-    Yields
-    ------
-    ShardResult
-        Each shard once it is on the disk, in no particular order.
-
-    Raises
-    ------
-    WorkerLostError
-        If a worker was lost and the backend does not replace it.
+    Raises WorkerLostError if a worker was lost and the backend does not replace it.
     """
     complete_tasks = (replace(task, rows=list(task.rows)) for task in tasks)
     calls = (joblib.delayed(_run_task)(extractor, sources, task, options) for task in complete_tasks)

@@ -94,19 +94,8 @@ def fetch_originals(
 ) -> list[bytes | str]:
     """Fetch the encoded images of rows, each only if it is still the image that was embedded.
 
-    Parameters
-    ----------
-    dataset : Dataset
-    indices : array-like of int
-        Row numbers.
-    source : str, path, list of them, or None
-        Location of the images now; None is their location when they were embedded, from the plan
-        in the dataset's folder or else from its manifest.
-
-    Returns
-    -------
-    list of bytes or str
-        The encoded image, or the reason why it cannot be shown.
+    If there is no source, images are fetched from their location when they were embedded: from the plan in
+    the dataset's folder, or else from its manifest. An image that cannot be shown is a string, the reason.
 
     Examples
     --------

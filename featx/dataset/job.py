@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, closing
-from dataclasses import dataclass, replace
+from contextlib import closing
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -198,27 +198,23 @@ def _make_folder(folder: Path) -> Path:
     return folder
 
 
+@dataclass
 class _Job:
     """Run one call of `embed`, with the dataset's locks held."""
 
-    def __init__(
-        self,
-        folder: Path,
-        extractor: FeatureExtractor,
-        features: Features,
-        layout: ShardLayout,
-        sources: list[Source],
-        options: JobOptions,
-        events: Events,
-    ) -> None:
-        self.folder, self.extractor, self.features, self.layout = folder, extractor, features, layout
-        self.sources, self.options, self.events = sources, options, events
-        self.counts: Counter[str] = Counter()  # rows by status, of this run's shards
-        self.reported: set[int] = set()  # this run's shards
+    folder: Path
+    extractor: FeatureExtractor
+    features: Features
+    layout: ShardLayout
+    sources: list[Source]
+    options: JobOptions
+    events: Events
+    counts: Counter[str] = field(default_factory=Counter)  # rows by status, of this run's shards
+    reported: set[int] = field(default_factory=set)  # this run's shards
 
     def run(self, plan: Plan) -> Summary:
         n_gone = n_replaced = 0
-        with self._planning():
+        with hold_plan(self.folder):
             self._read_existing(plan)
             resumed = bool(self._missing(plan))
             if resumed:
@@ -233,18 +229,15 @@ class _Job:
                 n_gone, n_replaced = self._plan(plan)
         self._make_all(plan)
         if resumed and not self.options.part:  # then add what is new in the source
-            with self._planning():
+            with hold_plan(self.folder):
                 n_gone, n_replaced = self._plan(plan)
             self._make_all(plan)
-        with self._planning():
+        with hold_plan(self.folder):
             manifest = self._write_manifest(plan)
         self.events.end()
         return Summary(
             manifest.n_images, self.counts.total(), self.counts["failed"], n_replaced, n_gone, manifest.complete
         )
-
-    def _planning(self) -> AbstractContextManager[None]:
-        return hold_plan(self.folder)
 
     def _read_existing(self, plan: Plan) -> None:
         """Compare the existing dataset with this job, and restore a lost plan."""

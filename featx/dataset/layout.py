@@ -24,21 +24,11 @@ _MAX_SHARD_BYTES = 2**30  # what fits into one page of Parquet, and into memory
 
 @dataclass(frozen=True)
 class ShardLayout:
-    """Storage of vectors in shards.
+    """Storage of vectors in shards."""
 
-    Parameters
-    ----------
-    format : {"parquet", "npy"} or None, default=None
-        None is the format of the existing dataset, or Parquet.
-    dtype : {"float32", "float16"}, default="float32"
-        Number type of the stored vectors.
-    size : int or None, default=None
-        Images per shard; None lets `choose_size` decide.
-    """
-
-    format: str | None = None
+    format: str | None = None  # None is the format of the existing dataset, or Parquet
     dtype: str = "float32"
-    size: int | None = None
+    size: int | None = None  # images per shard; None lets choose_size decide
 
     def __post_init__(self) -> None:
         if self.size is not None:

@@ -18,21 +18,10 @@ PRIVATE = ".featx"
 
 @contextmanager
 def hold(path: Path, *, shared: bool = False, wait: bool = False) -> Iterator[None]:
-    """Hold a lock during a block.
+    """Hold a lock during a block; its file is created if needed, and never deleted.
 
-    Parameters
-    ----------
-    path : pathlib.Path
-        Lock file; created if needed, never deleted.
-    shared : bool, default=False
-        Allow other holders that are shared, too.
-    wait : bool, default=False
-        Wait until the lock is free.
-
-    Raises
-    ------
-    DatasetError
-        If another run holds the lock, or the file system has no locks.
+    Raises DatasetError if another run holds the lock and neither both are shared nor ``wait`` is set, or if
+    the file system has no locks.
     """
     file = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
     try:

@@ -217,10 +217,7 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
 def read_manifest(folder: Path) -> Manifest | None:
     """Read the manifest of a folder; return None if there is none.
 
-    Raises
-    ------
-    DatasetError
-        If the manifest is damaged, or of a version or vector format that is not supported.
+    Raises DatasetError if it is damaged, or of a version or vector format that is not supported.
     """
     path = folder / MANIFEST
     try:

@@ -48,21 +48,11 @@ _CHANGED = f"""
 
 
 class Row(NamedTuple):
-    """One image of the plan.
+    """One image of the plan."""
 
-    Parameters
-    ----------
-    source : int
-        Index of its source.
-    key : str
-    place : bytes
-        Location in the source, in the source's own encoding.
-    label : str or None
-    """
-
-    source: int
+    source: int  # its index
     key: str
-    place: bytes
+    place: bytes  # in the source's own terms
     label: str | None
 
 
@@ -119,13 +109,7 @@ def read_generation(about: Mapping[str, Any]) -> Generation:
 
 
 class OpenSources:
-    """Fetch images of several sources, opening each source once, when its first image is needed.
-
-    Parameters
-    ----------
-    sources : sequence of Source
-        Indexed by `Row.source`.
-    """
+    """Fetch images of several sources, opening each source once, when its first image is needed."""
 
     def __init__(self, sources: Sequence[Source]) -> None:
         self._sources = sources
@@ -139,12 +123,7 @@ class OpenSources:
 
 
 class Plan:
-    """Hold the plan of all runs, and the listing of the current run.
-
-    Parameters
-    ----------
-    path : pathlib.Path
-        SQLite file; created if needed, in an existing folder.
+    """Hold the plan of all runs, and the listing of the current run, in an SQLite file that is created if needed.
 
     Examples
     --------
@@ -156,14 +135,12 @@ class Plan:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        try:
+        with self._naming_file():
             # joblib takes tasks, and thereby rows, in its own threads, one at a time
             self._database = sqlite3.connect(path, isolation_level=None, timeout=60, check_same_thread=False)
             self._database.execute("PRAGMA synchronous = FULL")
             self._database.execute("PRAGMA cache_size = -64000")  # 64 MB
             self._database.executescript(_SCHEMA)
-        except sqlite3.Error as error:
-            raise self._broken(error) from error
 
     def __enter__(self) -> Plan:
         return self
@@ -307,48 +284,42 @@ class Plan:
             for generation in generations:
                 self._execute(_ADD, (json.dumps(generation._asdict()), "[]"))
 
-    def _transaction(self) -> _Transaction:
-        return _Transaction(self)
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        self._execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        except BaseException:
+            self._execute("ROLLBACK")
+            raise
+        self._execute("COMMIT")
 
     def _execute(self, query: str, values: Any = ()) -> Iterator[Any]:
-        try:
+        with self._naming_file():
             return self._database.execute(query, values)
-        except sqlite3.Error as error:
-            raise self._broken(error) from error
 
     def _execute_script(self, script: str) -> None:
-        try:
+        with self._naming_file():
             self._database.executescript(script)
-        except sqlite3.Error as error:
-            raise self._broken(error) from error
 
     def _many(self, query: str, rows: Iterable[Any]) -> None:
-        try:
+        with self._naming_file():
             self._database.executemany(query, rows)
-        except sqlite3.Error as error:
-            raise self._broken(error) from error
 
     def _all(self, query: str, values: Any = ()) -> list[Any]:
         return list(self._execute(query, values))
 
-    def _broken(self, error: sqlite3.Error) -> DatasetError:
-        return DatasetError(
-            f"{self.path}: SQLite failed ({error}); free some space, or move the file away and run again"
-        )
+    @contextmanager
+    def _naming_file(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise DatasetError(
+                f"{self.path}: SQLite failed ({error}); free some space, or move the file away and run again"
+            ) from error
 
 
 def _only(values: Iterable[str | None]) -> str | None:
     """Return the value that all sources share; None if they differ."""
     distinct = set(values)
     return distinct.pop() if len(distinct) == 1 else None
-
-
-class _Transaction:
-    def __init__(self, plan: Plan) -> None:
-        self._plan = plan
-
-    def __enter__(self) -> None:
-        self._plan._execute("BEGIN IMMEDIATE")
-
-    def __exit__(self, kind: object, *_: object) -> None:
-        self._plan._execute("ROLLBACK" if kind else "COMMIT")

@@ -37,17 +37,7 @@ VECTOR = "vector"
 
 
 class Block:
-    """Hold the rows of a shard until they are written.
-
-    Parameters
-    ----------
-    n : int
-        Number of rows the shard will have.
-    n_features : int
-        Length of a vector.
-    dtype : str
-        Number type of the stored vectors.
-    """
+    """Hold the rows of a shard until they are written; it will have n rows."""
 
     def __init__(self, n: int, n_features: int, dtype: str) -> None:
         self.vectors = np.full((n, n_features), np.nan, dtype)
@@ -137,13 +127,7 @@ def _make_schema(pyarrow: Any, block: Block, footer: dict[str, Any]) -> Any:
 
 
 def open_shard(path: Path) -> Any:
-    """Open a shard as a pyarrow ParquetFile.
-
-    Raises
-    ------
-    DatasetError
-        If the file is missing or damaged.
-    """
+    """Open a shard as a pyarrow ParquetFile; raise DatasetError if it is missing or damaged."""
     parquet = import_optional("pyarrow.parquet", "parquet")
     try:
         return parquet.ParquetFile(path)

@@ -27,39 +27,17 @@ __all__ = ["DeferredImage", "ShardResult", "Task", "check_failures", "run_tasks"
 
 @dataclass(frozen=True)
 class Task:
-    """Describe a shard to make.
-
-    Parameters
-    ----------
-    number : int
-        Number of the shard.
-    n : int
-        Number of rows.
-    rows : iterable of Row
-        The rows; read when the stream gets there.
-    path : pathlib.Path
-        The shard's Parquet file.
-    """
+    """Describe a shard to make: its number, its n rows, and its Parquet file."""
 
     number: int
     n: int
-    rows: Iterable[Row]
+    rows: Iterable[Row]  # read when the stream gets there
     path: Path
 
 
 @dataclass(frozen=True)
 class ShardResult:
-    """Describe a shard that has been written.
-
-    Parameters
-    ----------
-    number : int
-        Number of the shard.
-    counts : dict
-        Number of rows by status.
-    n_bytes : int
-        Size of its encoded images.
-    """
+    """Describe a shard that has been written: number, rows by status, and bytes of its encoded images."""
 
     number: int
     counts: dict[str, int]
@@ -94,29 +72,9 @@ def run_tasks(
     max_failures: int | None = None,
     on_images: Callable[..., None] | None = None,
 ) -> Iterator[ShardResult]:
-    """Make shards one after the other, with no pause in between.
+    """Make shards one after the other, with no pause in between; yield each once it is on the disk.
 
-    Parameters
-    ----------
-    extractor : FeatureExtractor
-        Fitted.
-    sources : sequence of Source
-        Indexed by the rows.
-    tasks : iterable of Task
-        In order.
-    features : Features
-        Features of the extractor, as they are stored.
-    format : {"parquet", "npy"}
-        Vector format.
-    max_failures : int or None
-        Raise SourceError after more failures than this.
-    on_images : callable or None
-        Called after each image as ``on_images(1, n_failed=..., n_bytes=...)``.
-
-    Yields
-    ------
-    ShardResult
-        Each shard, once it is on the disk.
+    The extractor must be fitted. After each image, ``on_images(1, n_failed=..., n_bytes=...)`` is called.
     """
     under_way: deque[tuple[Task, Row, DeferredImage]] = deque()
     opened = OpenSources(sources)

@@ -13,10 +13,9 @@ from functools import partial
 from typing import Any, BinaryIO
 
 from featx.errors import SourceError, first_line
-from featx.images.decode import UnreadableError
-from featx.sources.base import Contents, fail
-from featx.sources.filesystem import Scratch, check_size
-from featx.sources.tar import Tar, is_link, read_link
+from featx.sources.base import Contents, Fetch
+from featx.sources.filesystem import LARGEST_FILE, Scratch
+from featx.sources.tar import Tar, is_link
 
 __all__ = ["PACKED_SUFFIXES", "PackedTar"]
 
@@ -59,21 +58,17 @@ class PackedTar(Tar):
         return self._fetch_from(_Unpacked)
 
     def _fetch_from(self, kind: type[_Forward]) -> Contents:
-        opened: list[_Forward] = []  # closed when it is no longer used
-        lock = threading.Lock()
+        opened, lock = kind(self), threading.Lock()
+        fail = super().contents()  # raises the reason before it reads
 
-        def fetch(key: str, place: bytes) -> partial[bytes]:
+        def fetch(key: str, place: bytes) -> Fetch:
             if is_link(place):
-                return partial(read_link, place)
+                return fail(key, place)
             start, length = map(int, place.split())
-            try:
-                check_size(length)
-            except UnreadableError as error:
-                return partial(fail, str(error))
+            if length > LARGEST_FILE:
+                return fail(key, place)
             with lock:
-                if not opened:
-                    opened.append(kind(self))
-                return partial(bytes, opened[0].read(start, length))
+                return partial(bytes, opened.read(start, length))
 
         return fetch
 

@@ -72,11 +72,10 @@ class Files(_Tree):
         elif os.path.lexists(path):
             self.root, self.pattern, self._is_file = os.path.dirname(path), glob.escape(os.path.basename(path)), True
         elif has_glob(given):
-            parts, shown = path.split(os.sep), given.replace("/", os.sep).split(os.sep)
-            first = next(i for i, part in enumerate(parts) if has_glob(part))
-            self.root, self.pattern = os.sep.join(parts[:first]) or os.sep, os.sep.join(parts[first:])
-            first = next(i for i, part in enumerate(shown) if has_glob(part))
-            self._shown_root = os.sep.join(shown[:first]) or (os.sep if os.path.isabs(given) else "")
+            root, self.pattern = _split_at_glob(path, os.sep)
+            shown_root, _ = _split_at_glob(given.replace("/", os.sep), os.sep)
+            self.root = root or os.sep
+            self._shown_root = shown_root or (os.sep if os.path.isabs(given) else "")
         else:
             raise SourceError(f"{given}: no such file or folder")
         if not os.path.isdir(self.root):
@@ -153,7 +152,7 @@ class Files(_Tree):
                         if _is_folder(entry):
                             inside.append(entry.path)
                         elif is_image(entry.name):
-                            yield entry.path, _state(entry) if with_state else ""
+                            yield entry.path, Store().state(entry.path) if with_state else ""
                         else:
                             self._pass_over(entry.name)
             except OSError as error:
@@ -175,7 +174,7 @@ class RemoteFiles(_Tree):
         self._shown_root = given.rstrip("/")
         if has_glob(self.root):
             self.pattern = self.root
-            self.root, self._shown_root = _before_glob(self.root), _before_glob(self._shown_root)
+            self.root, self._shown_root = (_split_at_glob(path, "/")[0] for path in (self.root, self._shown_root))
         if self.store.identify(self.root) is None and self._is_empty():
             raise SourceError(f"{given}: nothing is there, or it cannot be reached")
 
@@ -259,9 +258,11 @@ def refuse_unlistable(pattern: str, root: str | None = None) -> None:
         folder = os.path.dirname(folder)
 
 
-def _before_glob(path: str) -> str:
-    parts = path.split("/")
-    return "/".join(parts[: next(i for i, part in enumerate(parts) if has_glob(part))])
+def _split_at_glob(path: str, separator: str) -> tuple[str, str]:
+    """Split a path into the folder before the first sign of a glob, and the rest."""
+    parts = path.split(separator)
+    first = next(i for i, part in enumerate(parts) if has_glob(part))
+    return separator.join(parts[:first]), separator.join(parts[first:])
 
 
 def _is_file(info: dict[str, Any]) -> bool:
@@ -273,11 +274,3 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return entry.is_dir()
     except OSError:  # a link to itself is not a folder, and fails as an image
         return False
-
-
-def _state(entry: os.DirEntry[str]) -> str:
-    try:
-        status = entry.stat()
-    except OSError:  # a link to nothing: the image fails, and the failure says why
-        return ""
-    return f"{status.st_size} {status.st_mtime_ns}"

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-import threading
 from collections.abc import Iterator
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from featx._optional import import_optional
 from featx.errors import SourceError, first_line
@@ -28,13 +27,6 @@ def is_saved_dataset(folder: str) -> bool:
     return any(os.path.isfile(os.path.join(folder, name)) for name in (_STATE, _SPLITS))
 
 
-class _Part(NamedTuple):
-    """One Arrow file and the split that it belongs to; the split is empty if there are none."""
-
-    split: str
-    path: str
-
-
 class HuggingFace(Source):
     """One saved dataset, or all its splits; `datasets` does not have to be installed."""
 
@@ -44,15 +36,18 @@ class HuggingFace(Source):
         super().__init__(given)
         root = Path(os.path.abspath(given))
         splits = _read(root / _SPLITS)["splits"] if (root / _SPLITS).is_file() else [""]
-        self.parts = [
-            _Part(split, str(root / split / file["filename"]))
+        self.parts = [  # Arrow files, and the split of each; an empty one if there are none
+            (split, str(root / split / file["filename"]))
             for split in splits
             for file in _read(root / split / _STATE)["_data_files"]
         ]
         features = _read(root / splits[0] / "dataset_info.json")["features"]
         kinds = {name: kind.get("_type", "") if isinstance(kind, dict) else "" for name, kind in features.items()}
         images = [name for name, kind in kinds.items() if kind == "Image"]
-        self.path_column = path_column or (images[0] if len(images) == 1 else None)
+        if path_column is None and len(images) > 1:
+            columns = ", ".join(images)
+            raise SourceError(f"{given}: which column holds the images? Set path_column=NAME, one of {columns}")
+        self.path_column = path_column or (images[0] if images else None)
         self.target = choose_columns(self, list(features), "images", path_column, target, need_target=need_target)
         self.class_names = list(features[self.target].get("names") or []) if self.target else []
         self._first_state = self.state()
@@ -60,8 +55,8 @@ class HuggingFace(Source):
     def _list(self, with_state: bool) -> Iterator[Entry]:
         """List rows in their order; an image is named by the file that it came from."""
         number = -1
-        for i, part in enumerate(self.parts):
-            table = _open(part.path)
+        for i, (split, file) in enumerate(self.parts):
+            table = _open(file)
             paths = _field(table, self.path_column, "path")
             labels = table[self.target] if self.target else None
             for row in range(table.num_rows):
@@ -69,25 +64,21 @@ class HuggingFace(Source):
                 path = paths[row].as_py() if paths is not None else None
                 name = key_of(os.fsencode(path)) if path else f"{number:09d}"
                 label = None if labels is None else self._label(labels[row].as_py())
-                yield Entry(f"{part.split}/{name}" if part.split else name, f"{i} {row}".encode(), label)
+                yield Entry(f"{split}/{name}" if split else name, f"{i} {row}".encode(), label)
         if number < 0:
             raise SourceError(f"{self.given}: no rows")
 
     def contents(self) -> Contents:
         """Map files as they are needed; the bytes of an image are read by the thread that needs them."""
-        columns: dict[int, tuple[Any, Any]] = {}
-        lock = threading.Lock()
+
+        @lru_cache(_MAX_OPEN)
+        def open_cells(part: int) -> tuple[Any, Any]:
+            table = _open(self.parts[part][1])
+            return _field(table, self.path_column, "bytes"), _field(table, self.path_column, "path")
 
         def fetch(key: str, place: bytes) -> partial[bytes]:
             part, row = map(int, place.split())
-            with lock:
-                if part not in columns:
-                    if len(columns) == _MAX_OPEN:
-                        columns.clear()
-                    table = _open(self.parts[part].path)
-                    columns[part] = (_field(table, self.path_column, "bytes"), _field(table, self.path_column, "path"))
-                cells = columns[part]
-            return partial(_read_cell, *cells, row)
+            return partial(_read_cell, *open_cells(part), row)
 
         return fetch
 
@@ -98,7 +89,7 @@ class HuggingFace(Source):
 
     def state(self) -> str:
         """Return sizes and times of the files."""
-        return "; ".join(Store().state(part.path) for part in self.parts)
+        return "; ".join(Store().state(path) for _, path in self.parts)
 
     def _label(self, value: Any) -> str | None:
         if value is None:
@@ -121,19 +112,14 @@ def _open(path: str) -> Any:
         raise SourceError(f"{path}: cannot be read as Arrow ({first_line(error)})") from None
 
 
-def _field(table: Any, column: str, name: str) -> Any:
+def _field(table: Any, column: str | None, name: str) -> Any:
     """Return the bytes or the paths of a column of images; None if the column does not hold them."""
     values = table[column]
     kind = str(values.type)
     if kind.startswith("struct"):
         index = values.type.get_field_index(name)
-        return None if index < 0 else _struct_field(values, index)
+        return None if index < 0 else import_optional("pyarrow.compute", "parquet").struct_field(values, index)
     return values if ("binary" in kind) == (name == "bytes") else None
-
-
-def _struct_field(values: Any, index: int) -> Any:
-    pyarrow = import_optional("pyarrow", "parquet")
-    return pyarrow.chunked_array([chunk.field(index) for chunk in values.chunks], values.type.field(index).type)
 
 
 def _read_cell(contents: Any, paths: Any, row: int) -> bytes:

@@ -22,6 +22,7 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any
 
 from featx._validation import is_missing
@@ -37,11 +38,8 @@ _SPLITS = frozenset({"train", "training", "val", "valid", "validation", "test", 
 class FolderLabels:
     """Label images by the folders in their keys; the module's docstring has the rule.
 
-    Parameters
-    ----------
-    folders : iterable of str or None
-        Names of the first folders. None if they are not known in advance, as in an archive: `add` then
-        takes every key before `label` is called.
+    If the names of the first folders are not known in advance, as in an archive, `add` takes every key
+    before `label` is called.
 
     Examples
     --------
@@ -67,19 +65,11 @@ class FolderLabels:
     def add(self, key: str) -> None:
         """Take note of the key of one image."""
         folders = key.split("/")[:-1]
-        if self._shared is None:
-            self._shared = folders
-            self._holds_images = True
-        else:
-            n = 0
-            for name, other in zip(self._shared, folders, strict=False):
-                if name != other:
-                    break
-                n += 1
-            if n < len(self._shared):
-                self._shared, self._holds_images = self._shared[:n], False
-            self._holds_images |= len(folders) == n
-        for depth, name in enumerate(folders[: len(self._shared) + 1]):
+        known = folders if self._shared is None else self._shared
+        same = takewhile(lambda pair: pair[0] == pair[1], zip(known, folders, strict=False))
+        self._shared = shared = [name for name, _ in same]
+        self._holds_images = len(folders) == len(shared) or (self._holds_images and len(known) == len(shared))
+        for depth, name in enumerate(folders[: len(shared) + 1]):
             self._see(depth, name)
 
     def label(self, key: str) -> str | None:
@@ -115,26 +105,14 @@ def is_split(name: str) -> bool:
 
 @dataclass(frozen=True)
 class Target:
-    """The values to predict.
-
-    Parameters
-    ----------
-    task : {"classification", "regression"}
-    values : list of str or list of float
-    """
+    """Classes (strings) or numbers to predict."""
 
     task: str
     values: list[Any]
 
 
 def leave_out_unlabelled(listing: Listing) -> tuple[Listing, Listing]:
-    """Split a listing into the images with a target and the images without.
-
-    Raises
-    ------
-    SourceError
-        If no image has a target.
-    """
+    """Split a listing into the images with a target and the images without; raise SourceError if none has one."""
     targets = listing.targets or []
     unlabelled = [i for i, value in enumerate(targets) if is_missing(value)]
     if unlabelled and len(unlabelled) == len(targets):
@@ -147,24 +125,8 @@ def leave_out_unlabelled(listing: Listing) -> tuple[Listing, Listing]:
 def read_target(listing: Listing, task: str | None, *, log_target: bool = False) -> Target:
     """Decide between classes and numbers, and convert the targets of a listing.
 
-    Parameters
-    ----------
-    listing : Listing
-        Its targets are read, and its names for messages.
-    task : {"classification", "regression"} or None
-        None decides by the values: numbers are a regression, but whole numbers that may be classes are
-        refused until the task is named. Labels from folders are classes.
-    log_target : bool, default=False
-        True if the logarithm of the target is predicted: its numbers cannot be classes.
-
-    Returns
-    -------
-    Target
-
-    Raises
-    ------
-    SourceError
-        If a target is missing, is not a number where one is needed, or leaves the task open.
+    If no task is named, numbers are a regression, but whole numbers that may be classes are refused
+    until the task is named or the logarithm of the target is predicted. Labels from folders are classes.
     """
     targets = listing.targets or []
     column = listing.target_column or "label"
@@ -179,10 +141,11 @@ def read_target(listing: Listing, task: str | None, *, log_target: bool = False)
     if listing.target_column is None or task == "classification":
         return Target("classification", [_label(value) for value in targets])
     numbers = [_number(value) for value in targets]
-    words = [value for value, number in zip(targets, numbers, strict=True) if number is None]
+    words = [value for value, number in zip(targets, numbers, strict=True) if not _is_finite(number)]
     if task == "regression" and words:
         raise SourceError(f"column {column!r}: {words[0]!r} is not a finite number, and a regression needs numbers")
-    if _is_a_slip(words, targets):
+    # a slip if the column seems to be one of numbers
+    if 0 < len(words) < len(targets) and (2 * len(words) < len(targets) or None not in numbers):
         raise SourceError(
             f"column {column!r}: {words[0]!r} is not a number (use a decimal point), and most values are. "
             'Fix or drop the row, or set task="classification"'
@@ -198,13 +161,6 @@ def read_target(listing: Listing, task: str | None, *, log_target: bool = False)
     return Target("regression", values)
 
 
-def _is_a_slip(words: Sequence[Any], targets: Sequence[Any]) -> bool:
-    """Return True if some values are not numbers although the column seems to be one of numbers."""
-    if not words or len(words) == len(targets):
-        return False
-    return 2 * len(words) < len(targets) or all(map(_is_nan_or_inf, words))
-
-
 def _may_be_classes(values: Sequence[float]) -> bool:
     if not all(value.is_integer() for value in values):
         return False
@@ -215,17 +171,13 @@ def _number(value: Any) -> float | None:
     if isinstance(value, bool) or "_" in str(value):  # Python reads "2021_03" as 202103
         return None
     try:
-        number = float(value)
+        return float(value)
     except (TypeError, ValueError):
         return None
-    return number if math.isfinite(number) else None
 
 
-def _is_nan_or_inf(value: Any) -> bool:
-    try:
-        return not math.isfinite(float(value))
-    except (TypeError, ValueError):
-        return False
+def _is_finite(number: float | None) -> bool:
+    return number is not None and math.isfinite(number)
 
 
 def _label(value: Any) -> str:

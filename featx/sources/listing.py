@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,16 +18,6 @@ from featx.sources.opening import open_sources
 from featx.sources.table import Table
 
 __all__ = ["list_images", "load_folder"]
-
-
-class _Part(NamedTuple):
-    """The images of one source."""
-
-    source: Source
-    items: list[Any]
-    names: list[str]
-    targets: list[Any]
-    columns: dict[str, list[Any]] | None
 
 
 def list_images(
@@ -78,16 +68,21 @@ def list_images(
         source, path_column=path_column, target=target, include=include, exclude=exclude, need_target=need_target
     )
     parts = [_list(opened, need_target) for opened in sources]
+    targets = [value for part in parts for value in part.targets or ()]
     if need_target and not any(opened.target for opened in sources):
-        _check_classes(parts)
-    targets = [value for part in parts for value in part.targets]
+        n = len({value for value in targets if value is not None})
+        if n < 2:
+            given = " ".join(opened.given for opened in sources)
+            raise SourceError(f"{given}: images of {n} class; at least two sub-folders with images are needed")
+    # a note names its source if there are several
+    notes = [f"{opened.given}: {note}" if len(sources) > 1 else note for opened in sources for note in opened.notes]
     return Listing(
         items=[item for part in parts for item in part.items],
         names=[name for part in parts for name in part.names],
         targets=targets if any(value is not None for value in targets) or _agreed(sources, "target") else None,
         path_column=_agreed(sources, "path_column"),
         target_column=_agreed(sources, "target"),
-        notes=_notes(sources),
+        notes=tuple(notes),
         columns=_join_columns(parts),
     )
 
@@ -134,7 +129,8 @@ def load_folder(
     return listing.items, np.array(listing.targets, dtype=str)
 
 
-def _list(source: Source, need_target: bool) -> _Part:
+def _list(source: Source, need_target: bool) -> Listing:
+    """List one source; its targets are a list, even if all are None."""
     entries = list(source.entries(with_state=False))
     if not source.in_order:
         entries.sort(key=lambda entry: entry.place)
@@ -149,7 +145,7 @@ def _list(source: Source, need_target: bool) -> _Part:
         columns.pop(source.path_column or "", None)
     elif need_target and source.target is None:
         _check_labels(source, entries)
-    return _Part(source, list(map(source.item, entries)), list(map(source.name, entries)), targets, columns)
+    return Listing(list(map(source.item, entries)), list(map(source.name, entries)), targets, columns=columns)
 
 
 def _check_paths(table: Table, entries: Sequence[Entry]) -> None:
@@ -200,26 +196,13 @@ def _refuse_splits(source: Source, splits: Sequence[str], above: str) -> None:
     raise SourceError(f"{source.given}: {' and '.join(splits)} are parts of a data set, not classes; {hint}")
 
 
-def _check_classes(parts: Sequence[_Part]) -> None:
-    n = len({value for part in parts for value in part.targets if value is not None})
-    if n < 2:
-        given = " ".join(part.source.given for part in parts)
-        raise SourceError(f"{given}: images of {n} class; at least two sub-folders with images are needed")
-
-
 def _agreed(sources: Sequence[Source], name: str) -> str | None:
     """Return the column that all sources agree on."""
     names = {getattr(source, name) for source in sources}
     return names.pop() if len(names) == 1 else None
 
 
-def _notes(sources: Sequence[Source]) -> tuple[str, ...]:
-    """Collect the notes of all sources, naming the source if there are several."""
-    notes = [(source.given, note) for source in sources for note in source.notes]
-    return tuple(f"{given}: {note}" if len(sources) > 1 else note for given, note in notes)
-
-
-def _join_columns(parts: Sequence[_Part]) -> dict[str, list[Any]] | None:
+def _join_columns(parts: Sequence[Listing]) -> dict[str, list[Any]] | None:
     """Join the columns of tables that have the same ones."""
     first = parts[0].columns
     if first is None or any(part.columns is None or list(part.columns) != list(first) for part in parts):

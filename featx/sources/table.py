@@ -7,9 +7,10 @@ import io
 import os
 import posixpath
 import threading
+from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
-from itertools import islice
+from itertools import accumulate, islice
 from typing import Any
 
 from featx._optional import import_optional
@@ -220,7 +221,9 @@ class _Cells:
         self.table = table
         self.file = table.parquet_file()
         self.first, self.cells = -(10**9), []  # type: int, list[Any]
-        self.groups = [self.file.metadata.row_group(i).num_rows for i in range(self.file.metadata.num_row_groups)]
+        metadata = self.file.metadata
+        #: Rows up to the end of each row group.
+        self.ends = list(accumulate(metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)))
         self.batches: Iterator[Any] = iter(())
 
     def get(self, key: str, place: bytes) -> partial[bytes]:
@@ -243,13 +246,10 @@ class _Cells:
         return data
 
     def _go_to(self, row: int) -> None:
-        first, group = 0, 0
-        while group < len(self.groups) and first + self.groups[group] <= row:
-            first += self.groups[group]
-            group += 1
-        rest = list(range(group, len(self.groups)))
+        group = bisect_right(self.ends, row)
+        rest = list(range(group, len(self.ends)))
         self.batches = self.file.iter_batches(_CELLS_HELD, row_groups=rest, columns=[self.table.path_column])
-        self.first, self.cells = first, []
+        self.first, self.cells = self.ends[group - 1] if group else 0, []
 
 
 class _ScratchCells(_Cells):
@@ -281,7 +281,7 @@ def choose_columns(
     *,
     need_target: bool,
 ) -> str | None:
-    """Check a source's column of images, and choose its target: an obvious name, or the only other column if needed."""
+    """Check the column of images, and choose the target: an obvious name, or the only other column if needed."""
     if source.path_column is None:
         columns = ", ".join(names)
         raise SourceError(f"{source.given}: which column holds the {content}? Set path_column=NAME, one of {columns}")

@@ -20,7 +20,7 @@ from featx.sources.base import Contents, Entry, FileSource, is_image, key_of
 from featx.sources.filesystem import Store, check_size
 from featx.sources.labels import FolderLabels
 
-__all__ = ["Archive", "Tar", "is_link", "read_link"]
+__all__ = ["Archive", "Tar", "is_link"]
 
 #: Begins the place of a member that is a link; the place of any other member is two numbers.
 _LINK = b"link to "
@@ -120,7 +120,7 @@ class Tar(Archive):
 
         def fetch(key: str, place: bytes) -> partial[bytes]:
             if is_link(place):
-                return partial(read_link, place)
+                return partial(_read_link, place)
             return partial(self._read, *map(int, place.split()))
 
         return fetch
@@ -138,7 +138,7 @@ def is_link(place: bytes) -> bool:
     return place.startswith(_LINK)
 
 
-def read_link(place: bytes) -> bytes:
+def _read_link(place: bytes) -> bytes:
     """Raise UnreadableError, with the command that writes an archive without links."""
     target = key_of(place.removeprefix(_LINK))
     raise UnreadableError(f"a link to {target}; make the archive with tar --dereference --hard-dereference")

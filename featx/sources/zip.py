@@ -90,19 +90,7 @@ class Member(NamedTuple):
 def read_directory(file: Any) -> Iterator[Member]:
     """Read a zip archive's directory member by member; `zipfile` would hold some 600 bytes per member.
 
-    Parameters
-    ----------
-    file : binary file
-        Must be seekable.
-
-    Yields
-    ------
-    Member
-
-    Raises
-    ------
-    zipfile.BadZipFile
-        If the directory is missing or damaged.
+    Raises BadZipFile if the directory is missing or damaged.
 
     Examples
     --------
