@@ -18,9 +18,14 @@ from tests.dataset.dataset_tools import contents
 
 #: Forks a run for every line that it reads, so that nothing is imported twice, and kills it after so many seconds.
 STARTER = """
-    import json, os, signal, sys
+    import contextlib, json, os, signal, sys
     import pyarrow.parquet, sklearn.base, featx.dataset, featx.dataset.job
-    signal.signal(signal.SIGALRM, lambda *_: os.kill(pid, signal.SIGKILL))
+
+    def kill(*_):
+        with contextlib.suppress(ProcessLookupError):  # the run has just ended by itself
+            os.kill(pid, signal.SIGKILL)
+
+    signal.signal(signal.SIGALRM, kill)
     for line in sys.stdin:
         seconds, arguments = json.loads(line)
         pid = os.fork()
