@@ -180,7 +180,7 @@ class Dataset:
     @property
     def n_shards(self) -> int:
         """Number of shards that exist."""
-        return len(self._current.shards)
+        return len(self.current_rows.shards)
 
     @property
     def n_planned_shards(self) -> int:
@@ -211,7 +211,7 @@ class Dataset:
         """All vectors in memory, shape (n_samples, n_features); `batches` holds only one batch at a time."""
         X = np.empty((len(self), self.n_features), np.float32)
         start = 0
-        for path, rows in self._shards:
+        for path, rows, _ in self._shards:
             vectors = self._map(path)[slice(None) if rows is None else rows]
             X[start : start + len(vectors)] = vectors
             start += len(vectors)
@@ -226,7 +226,7 @@ class Dataset:
             Every row of the shard, with NaN for unreadable images. Read-only, and in Parquet seldom
             aligned: copy it before handing it to compiled code.
         """
-        return (self._map(path) for path, _ in self._shards)
+        return (self._map(path) for path, *_ in self._shards)
 
     def take(self, indices: npt.ArrayLike) -> npt.NDArray[np.float32]:
         """Read the vectors of rows; equal to ``X[indices]``.
@@ -281,7 +281,7 @@ class Dataset:
         """
         numbers: dict[str, int] = {}
         start, wanted = 0, set(keys)
-        for (path, rows), end in zip(self._shards, self._ends.tolist(), strict=True):
+        for (path, rows, _), end in zip(self._shards, self._ends.tolist(), strict=True):
             names = read_columns(path, ["key"])["key"].to_pylist()
             chosen = range(len(names)) if rows is None else rows.tolist()
             numbers |= {names[row]: start + i for i, row in enumerate(chosen) if names[row] in wanted}
@@ -299,7 +299,7 @@ class Dataset:
             raise InputError(f"indices: expected numbers from 0 to {len(self) - 1}")
         shards = np.searchsorted(self._ends, rows, side="right")
         for shard in np.unique(shards):
-            path, kept = self._shards[shard]
+            path, kept, _ = self._shards[shard]
             places = np.flatnonzero(shards == shard)
             shard_rows = rows[places] - (self._ends[shard - 1] if shard else 0)
             yield path, places, shard_rows if kept is None else kept[shard_rows]
@@ -323,7 +323,7 @@ class Dataset:
         """
         stop = len(self) if stop is None else min(stop, len(self))
         begin = 0
-        for (path, kept), end in zip(self._shards, self._ends.tolist(), strict=True):
+        for (path, kept, _), end in zip(self._shards, self._ends.tolist(), strict=True):
             low, high = max(begin, start) - begin, min(end, stop) - begin
             for at in range(low, high, size):
                 rows = slice(at, min(at + size, high))
@@ -395,7 +395,7 @@ class Dataset:
     def failures(self) -> Iterator[Failure]:
         """Iterate over the images that could not be read, with their place in the shards and the reason."""
         row = -1
-        for table in self._current.tables(["key", "status", "reason"]):
+        for table in self.current_rows.tables(["key", "status", "reason"]):
             for key, status, reason in zip(*(column.to_pylist() for column in table.columns), strict=True):
                 row += 1
                 if status != "ok":
@@ -415,7 +415,7 @@ class Dataset:
         """
         n_failed = sum(1 for _ in self.failures())
         list_files = FORMATS[self.manifest.format].files
-        files = [file for path in self._current.shards.values() for file in list_files(path)]
+        files = [file for path in self.current_rows.shards.values() for file in list_files(path)]
         return DatasetInfo(
             path=str(self.folder),
             n_images=len(self) + n_failed,
@@ -429,41 +429,33 @@ class Dataset:
             generations=self.manifest.generations,
         )
 
+    @cached_property
     def current_rows(self) -> CurrentRows:
-        """Return a reader of the rows that no later generation replaces, including unreadable images."""
-        return self._current
-
-    @cached_property
-    def _current(self) -> CurrentRows:
+        """Reader of the rows that no later generation replaces, including unreadable images."""
         return CurrentRows(self.manifest.generations, find_shards(self.folder))
-
-    @cached_property
-    def _shards(self) -> list[tuple[Path, npt.NDArray[np.intp] | None]]:
-        """Shards, and the rows of each that belong to the dataset; None for all rows."""
-        return [(path, rows) for path, rows, _ in self._selections]
 
     @cached_property
     def _ends(self) -> npt.NDArray[np.intp]:
         """Number of rows up to the end of each shard."""
-        return np.cumsum([n for _, _, n in self._selections], dtype=np.intp)
+        return np.cumsum([n for _, _, n in self._shards], dtype=np.intp)
 
     @cached_property
-    def _selections(self) -> list[tuple[Path, npt.NDArray[np.intp] | None, int]]:
+    def _shards(self) -> list[tuple[Path, npt.NDArray[np.intp] | None, int]]:
         """Shards, the rows of each that belong to the dataset (None for all rows), and their number."""
-        selections: list[tuple[Path, npt.NDArray[np.intp] | None, int]] = []
-        for number, path in self._current.shards.items():
-            mask, counts = self._current.mask(number), read_counts(path)
+        shards: list[tuple[Path, npt.NDArray[np.intp] | None, int]] = []
+        for number, path in self.current_rows.shards.items():
+            mask, counts = self.current_rows.mask(number), read_counts(path)
             if counts["failed"]:
                 ok = np.asarray(read_columns(path, ["status"])["status"].to_numpy(zero_copy_only=False)) == "ok"
                 mask = ok if mask is None else mask & ok
             rows = None if mask is None else np.flatnonzero(mask)
-            selections.append((path, rows, counts["ok"] if rows is None else len(rows)))
-        return selections
+            shards.append((path, rows, counts["ok"] if rows is None else len(rows)))
+        return shards
 
     def _column(self, name: str) -> npt.NDArray[np.object_]:
         pyarrow = import_optional("pyarrow", "parquet")
         chunks: list[Any] = []
-        for path, rows in self._shards:
+        for path, rows, _ in self._shards:
             column = read_columns(path, [name])[name]
             chunks += (column if rows is None else column.take(pyarrow.array(rows))).chunks
         joined = pyarrow.chunked_array(chunks, pyarrow.string())

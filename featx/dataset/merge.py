@@ -116,10 +116,10 @@ def _rows(datasets: Sequence[Dataset]) -> Iterator[tuple[tuple[Any, ...], Any]]:
     last: dict[str, int] = {}  # index of the last dataset that has a key
     if len(datasets) > 1:
         for i, dataset in enumerate(datasets):
-            for table in dataset.current_rows().tables(["key"]):
+            for table in dataset.current_rows.tables(["key"]):
                 last.update(dict.fromkeys(table["key"].to_pylist(), i))
     for i, dataset in enumerate(datasets):
-        current, map_vectors = dataset.current_rows(), FORMATS[dataset.manifest.format].map
+        current, map_vectors = dataset.current_rows, FORMATS[dataset.manifest.format].map
         for shard, path in current.shards.items():
             columns, vectors = read_columns(path, COLUMNS), map_vectors(path)
             mask = current.mask(shard)

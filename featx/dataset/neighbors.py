@@ -118,15 +118,9 @@ def find_neighbors(
         events.advance(len(block))
     events.end()
     is_neighbor = np.isfinite(nearest.similarities)  # in a small dataset the row to leave out may be among them
-    rows = np.unique(nearest.rows[is_neighbor])
-    infos = dict(zip(rows.tolist(), dataset.look_up(rows), strict=True))
-    return [
-        [
-            Neighbor(row, infos[row].key, infos[row].label, similarity)
-            for row, similarity in zip(rows[mask].tolist(), similarities[mask].tolist(), strict=True)
-        ]
-        for rows, similarities, mask in zip(nearest.rows, nearest.similarities, is_neighbor, strict=True)
-    ]
+    rows = [rows[mask] for rows, mask in zip(nearest.rows, is_neighbor, strict=True)]
+    cosines = [cosines[mask] for cosines, mask in zip(nearest.similarities, is_neighbor, strict=True)]
+    return _describe(dataset, rows, cosines)
 
 
 def find_duplicates(
@@ -198,16 +192,23 @@ def find_duplicates(
 def _describe_groups(dataset: Dataset, groups: npt.NDArray[np.int_]) -> list[list[Neighbor]]:
     order = np.argsort(groups, kind="stable")
     members = [rows for rows in np.split(order, np.flatnonzero(np.diff(groups[order])) + 1) if len(rows) > 1]
-    all_rows = np.sort(np.concatenate([np.empty(0, np.intp), *members]))
+    duplicates = _describe(dataset, members, [_cosines_to_first(dataset, rows) for rows in members])
+    return sorted(duplicates, key=lambda images: (-len({image.label for image in images}), -len(images)))
+
+
+def _describe(
+    dataset: Dataset, rows: Sequence[npt.NDArray[np.int64]], cosines: Sequence[npt.NDArray[np.float32]]
+) -> list[list[Neighbor]]:
+    """Read the keys and labels of rows, and put them beside their cosines."""
+    all_rows = np.unique(np.concatenate([np.empty(0, np.int64), *rows]))
     infos = dict(zip(all_rows.tolist(), dataset.look_up(all_rows), strict=True))
-    duplicates = [
+    return [
         [
             Neighbor(row, infos[row].key, infos[row].label, cosine)
-            for row, cosine in zip(rows.tolist(), _cosines_to_first(dataset, rows).tolist(), strict=True)
+            for row, cosine in zip(numbers.tolist(), similarities.tolist(), strict=True)
         ]
-        for rows in members
+        for numbers, similarities in zip(rows, cosines, strict=True)
     ]
-    return sorted(duplicates, key=lambda images: (-len({image.label for image in images}), -len(images)))
 
 
 def _cosines_to_first(dataset: Dataset, rows: npt.NDArray[np.intp]) -> npt.NDArray[np.float32]:

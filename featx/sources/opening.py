@@ -35,15 +35,8 @@ def open_sources(
 
     Parameters
     ----------
-    source : str, path, or sequence of them
-        Folders, globs, image files, tables (CSV, TSV, Parquet), zip and tar archives, on this machine or at
-        an fsspec address, and folders saved by Hugging Face's `datasets`. A glob of tables or archives opens
-        each of them.
-    path_column, target : str or None
-        Columns of tables. None takes columns with obvious names.
-    include, exclude : str or sequence of str
-        Glob patterns on the images' keys, such as ``"*.jpg"`` or ``"drafts/*"``; ``*`` matches slashes as well.
-        An image is listed if it matches one of ``include`` (if there is any) and none of ``exclude``.
+    source, path_column, target, include, exclude
+        As for `list_images`. A glob of tables or archives opens each of them.
     need_target : bool, default=False
         True if tables must have a target column.
 

@@ -22,27 +22,13 @@ class VectorFormat(ABC):
 
     @abstractmethod
     def write(self, path: Path, block: Block, footer: dict[str, Any]) -> None:
-        """Write a shard under scratch names, flush it to the disk, and rename it.
-
-        Parameters
-        ----------
-        path : pathlib.Path
-            The shard's Parquet file.
-        block : Block
-            All rows of the shard.
-        footer : dict
-            Stored in the Parquet file's footer, with the counts.
-        """
+        """Write a shard under scratch names, flush it to the disk, and rename it; ``path`` is its Parquet file."""
 
     @abstractmethod
     def map(self, path: Path) -> npt.NDArray[Any]:
-        """Map the vectors of a shard into memory.
+        """Map the vectors of a shard into memory, read-only.
 
-        Returns
-        -------
-        ndarray of float32 or float16, shape (n, n_features)
-            Read-only. Vectors inside Parquet are seldom aligned: copy them before handing them to
-            compiled code.
+        Vectors inside Parquet are seldom aligned: copy them before handing them to compiled code.
         """
 
     @abstractmethod
