@@ -8,13 +8,14 @@ import lzma
 import threading
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any, BinaryIO
 
 from featx.errors import SourceError, first_line
+from featx.images.decode import UnreadableError
 from featx.sources.base import Contents, Fetch
-from featx.sources.filesystem import LARGEST_FILE, Scratch
+from featx.sources.filesystem import Scratch, check_size
 from featx.sources.tar import Tar, is_link
 
 __all__ = ["PACKED_SUFFIXES", "PackedTar"]
@@ -62,13 +63,12 @@ class PackedTar(Tar):
         fail = super().contents()  # raises the reason before it reads
 
         def fetch(key: str, place: bytes) -> Fetch:
-            if is_link(place):
-                return fail(key, place)
-            start, length = map(int, place.split())
-            if length > LARGEST_FILE:
-                return fail(key, place)
-            with lock:
-                return partial(bytes, opened.read(start, length))
+            if not is_link(place):
+                start, length = map(int, place.split())
+                with suppress(UnreadableError), lock:
+                    check_size(length)
+                    return partial(bytes, opened.read(start, length))
+            return fail(key, place)
 
         return fetch
 

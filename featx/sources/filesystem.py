@@ -6,6 +6,7 @@ import os
 import tempfile
 import threading
 import weakref
+from contextlib import suppress
 from functools import cached_property
 from typing import Any, BinaryIO
 
@@ -86,11 +87,8 @@ class Store:
 
     def read(self, path: str) -> bytes:
         """Read the file of one image."""
-        try:
-            size = os.stat(path).st_size
-        except (OSError, ValueError):  # read() says what is wrong
-            size = 0
-        check_size(size)
+        with suppress(OSError, ValueError):  # read() below says what is wrong
+            check_size(os.stat(path).st_size)
         return read(path)  # type: ignore[no-any-return]
 
     def read_part(self, path: str, start: int, size: int) -> bytes:
