@@ -60,17 +60,8 @@ def make_reference(
 ) -> Reference:
     """Embed and predict the images that an exported graph will be compared on.
 
-    Parameters
-    ----------
-    images : sequence, str, path or None
-        Images, a source of at most ``max_images`` that are spread over it evenly, or None for a
-        dozen that come with scikit-learn and featx.
-    extractor, head : estimators
-        The parts of the fitted pipeline.
-    backbone : Backbone
-        That of the extractor.
-    max_images : int
-        Maximum number of images of a source.
+    ``images`` are images, a source of which ``max_images`` are taken evenly, or None for a dozen that come with
+    scikit-learn and featx.
     """
     notes: list[str] = []
     if images is None:
