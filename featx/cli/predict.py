@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
 
-from featx.cli.options import add_command, add_patterns, add_running, check_output, note_failures
+from featx.cli.options import add_patterns, add_running, check_output, note_failures
 from featx.cli.saved_model import load_pipelines, make_events
 from featx.fitting import predict
-from featx.writers import check_names, write
+from featx.writers import TABLE_FORMATS, check_names, write
 
 EXAMPLE = """\
   featx predict ants.featx bee.jpg
@@ -21,9 +20,8 @@ featx.save: a pipeline that begins with a FeatureExtractor, or a search or
 meta-estimator over one."""
 
 
-def add(commands: Any) -> argparse.ArgumentParser:
-    """Add the command."""
-    parser = add_command(commands, "predict", "apply a saved pipeline to images", EXAMPLE)
+def add(parser: argparse.ArgumentParser) -> None:
+    """Add the options."""
     parser.add_argument("model", metavar="MODEL", help="file of featx fit")
     parser.add_argument(
         "source", nargs="+", metavar="SOURCE", help="images, folders, globs, archives, a table or a dataset"
@@ -35,13 +33,12 @@ def add(commands: Any) -> argparse.ArgumentParser:
     )
     add_patterns(parser)
     add_running(parser)
-    return parser
 
 
 def run(options: argparse.Namespace) -> None:
     """Predict, then print or write."""
     if options.output:
-        check_output(options.output, (".csv", ".parquet"), options.source)
+        check_output(options.output, TABLE_FORMATS, options.source)
     [model] = load_pipelines([options.model], options)
     predictions = predict(
         model,
