@@ -102,12 +102,11 @@ def add_features(parser: argparse.ArgumentParser) -> None:
         help="layer to take features from: stem, stage1 ... stage4, head, a name of featx backbones show, "
         "or -1 for the last; several are joined (default: head)",
     )
-    shown = ", ".join(f"{name} ({pooling.description.partition(' (')[0]})" for name, pooling in POOLINGS.items())
     group.add_argument(
         "--pooling",
         choices=list(POOLINGS),
         metavar="NAME",
-        help=f"from the map of a layer to one row: {shown}; default: avg".replace("%", "%%"),
+        help="from the map of a layer to one row, see below (default: avg)",
     )
     group.add_argument(
         "--crop",
