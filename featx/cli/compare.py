@@ -8,11 +8,12 @@ import os
 from pathlib import Path
 
 from featx._files import check_writable
+from featx._optional import import_optional
 from featx.backbones import POOLINGS
 from featx.cli.options import (
     add_patterns,
     add_running,
-    events_for_terminal,
+    make_events,
     note,
     note_failures,
     read_layers,
@@ -21,7 +22,6 @@ from featx.cli.options import (
 from featx.errors import InputError
 from featx.extractor import FeatureExtractor
 from featx.images.preprocess import CROPS
-from featx.report import confusion
 from featx.selection import Comparison, compare
 from featx.selection.compare import list_labelled_images
 from featx.selection.target import METRICS
@@ -106,7 +106,7 @@ def run(options: argparse.Namespace) -> None:
         max_mb=options.max_mb,
         max_images=options.max_images,
         extractor=FeatureExtractor(decode=options.decode, **running_parameters(options)),
-        events=events_for_terminal(),
+        events=make_events(),
     )
     note_failures(result.failures, "left out")
     note(*result.notes)
@@ -117,7 +117,7 @@ def run(options: argparse.Namespace) -> None:
 
 def check_plot(path: str) -> None:
     """Raise InputError now if no plot can be written there later."""
-    confusion.check()
+    import_optional("matplotlib.figure", "plot")
     if not path.lower().endswith(".png"):
         raise InputError(f"--plot {path}: expected a name ending in .png")
     check_writable(path)

@@ -14,13 +14,12 @@ from featx._validation import check_integer
 from featx.backbones import open_backbone
 from featx.errors import InputError
 from featx.extractor import FeatureExtractor
-from featx.fitting.result import DuplicateGroup, Score
 from featx.inference.spec import list_backbones
-from featx.report.metrics import score
+from featx.report.metrics import Score, score
 from featx.selection.folds import count_folds, make_folds
 from featx.similarity import Groups
 
-__all__ = ["check_splitter", "list_duplicates", "score_left_out", "sees_content"]
+__all__ = ["check_splitter", "score_left_out", "sees_content"]
 
 Labels = npt.NDArray[Any]
 _MAX_FOLDS = 5
@@ -33,20 +32,8 @@ def sees_content(extractor: FeatureExtractor) -> bool:
     return deepest in np.ravel(extractor.value_parameters_["layer"]) and extractor.pooling == "avg"
 
 
-def list_duplicates(names: Callable[[Any], list[str]], y: Labels, groups: Labels) -> tuple[DuplicateGroup, ...]:
-    """List groups of near-duplicates, those with the most labels first; ``names`` maps rows to names."""
-    found = [np.flatnonzero(groups == group) for group in np.flatnonzero(np.bincount(groups) > 1)]
-    found.sort(key=lambda rows: -len(set(y[rows].tolist())))
-    return tuple(DuplicateGroup(tuple(names(rows)), tuple(y[rows].tolist())) for rows in found)
-
-
 def check_splitter(cv: Any) -> Any:
-    """Check ``cv``: None, an integer of at least 2, or what scikit-learn takes.
-
-    Raises
-    ------
-    InputError
-    """
+    """Return ``cv`` if it is None, an integer of at least 2, or a splitter of scikit-learn."""
     if cv is None or hasattr(cv, "split"):
         return cv
     if isinstance(cv, (int, np.integer)):
@@ -70,29 +57,8 @@ def score_left_out(
 ) -> Score | None:
     """Predict each fold with a head that was fitted on the others, and score the predictions.
 
-    Parameters
-    ----------
-    make : callable
-        From a number of inner folds to an unfitted head.
-    X, y : ndarray
-        Features and targets.
-    task : {"classification", "regression"}
-    duplicates, groups : ndarray of shape (n_samples,), or None
-        Near-duplicates, which stay together if the classes allow it, and groups that must.
-    cv : int, splitter or None
-        From `check_splitter`.
-    events : Events
-        Progress.
-
-    Returns
-    -------
-    Score or None
-        None if a fold has too few images of a class to fit on.
-
-    Raises
-    ------
-    InputError
-        If the folds cannot keep the groups together.
+    ``make`` takes a number of inner folds and returns an unfitted head. Images of a group always stay on one side,
+    and near-duplicates if the classes allow it. None if a fold has too few images of a class to fit on.
     """
     folds, together = _make_folds(X, y, task, duplicates, groups, cv)
     how = f"left-out images, {len(folds)} folds"
@@ -114,7 +80,7 @@ def score_left_out(
         events.advance()
     events.end()
     rows = np.concatenate([out for _, out in folds])
-    return Score.of(score(how, y[rows], np.concatenate(predicted), task))
+    return score(how, y[rows], np.concatenate(predicted), task)
 
 
 def _make_folds(

@@ -111,13 +111,7 @@ class Comparison:
         }
 
     def to_frame(self) -> pd.DataFrame:
-        """Return the candidates as a pandas DataFrame, the best first.
-
-        Raises
-        ------
-        MissingDependencyError
-            If pandas is not installed.
-        """
+        """Return the candidates as a pandas DataFrame, the best first."""
         return make_frame(to_plain(self.candidates))
 
     def table(self, n_rows: int | None = None) -> str:
@@ -127,10 +121,6 @@ class Comparison:
         ----------
         n_rows : int or None, default=None
             Number of the best candidates to show, besides those on the front; None shows all.
-
-        Returns
-        -------
-        str
         """
         lines = _format_table(self._rows(n_rows))
         lines.append(f"score: {self.metric}; * recommended, + no other candidate is both better and faster")
@@ -143,13 +133,7 @@ class Comparison:
         return "\n".join(lines)
 
     def plot(self, path: str | os.PathLike[str]) -> None:
-        """Write a PNG of the squared error of each candidate against its time per image.
-
-        Raises
-        ------
-        MissingDependencyError
-            If matplotlib is not installed.
-        """
+        """Write a PNG of the squared error of each candidate against its time per image (extra ``plot``)."""
         points = [
             Point(
                 f"{c.describe()} ({c.ms:.3g} ms, {self.metric} {c.score:.3f})",
@@ -260,13 +244,7 @@ class SearchResult:
         }
 
     def to_frame(self) -> pd.DataFrame:
-        """Return the heads that were tried as a pandas DataFrame, the best first.
-
-        Raises
-        ------
-        MissingDependencyError
-            If pandas is not installed.
-        """
+        """Return the heads that were tried as a pandas DataFrame, the best first."""
         return make_frame(self._rows())
 
     def _rows(self) -> list[dict[str, Any]]:
@@ -292,17 +270,7 @@ def _format_table(rows: Sequence[Mapping[str, str]]) -> list[str]:
 
 
 def mark_front(candidates: list[Candidate]) -> list[Candidate]:
-    """Mark the candidates that no other beats in both time and distance to the best; of equal ones, the first.
-
-    Examples
-    --------
-    >>> from featx.selection import Candidate
-    >>> from featx.selection.result import mark_front
-    >>> costs = [(0.0, 9.0), (0.01, 5.0), (0.02, 6.0), (0.01, 5.0)]
-    >>> candidates = [Candidate("a", "head", "avg", "whole", 8, behind=behind, ms=ms) for behind, ms in costs]
-    >>> [candidate.on_front for candidate in mark_front(candidates)]
-    [True, True, False, False]
-    """
+    """Mark the candidates that no other beats in both time and distance to the best; of equal ones, the first."""
     marked: list[Candidate] = []
     for i, c in enumerate(candidates):
         beaten = any(
@@ -316,20 +284,9 @@ def mark_front(candidates: list[Candidate]) -> list[Candidate]:
 def explain(
     candidates: Sequence[Candidate], target: EncodedTarget, n_images: int, baseline: float, budget: Budget
 ) -> str:
-    """Return the reason for the recommendation, its uncertainty, and a candidate that is tied and faster.
+    """Return the reason for the recommendation (the first candidate), its uncertainty, and a tied and faster one.
 
-    Parameters
-    ----------
-    candidates : sequence of Candidate
-        Candidates with all results, the recommended one first.
-    target : EncodedTarget
-        Target that they predicted.
-    n_images : int
-        Number of labelled images.
-    baseline : float
-        Metric of a prediction that ignores the images.
-    budget : Budget
-        Limits that all candidates keep.
+    ``baseline`` is the metric of a prediction that ignores the images.
     """
     best, k = candidates[0], len(candidates)
     limits = f" within {budget.describe()}" if budget.describe() else ""
