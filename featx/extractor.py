@@ -86,24 +86,11 @@ class Embedded(NamedTuple):
 class FeatureExtractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     """Turn images into the features of a pretrained convolutional network.
 
-    Stateless: `transform` works without `fit`. `fit` reads no image. It records the identity of
-    the features: if a parameter that changes values is set afterwards, `transform` raises until
-    the next `fit`.
+    Stateless: `transform` works without `fit`. `fit` reads no image; it records the identity of the
+    features, and if a parameter that changes values is set afterwards, `transform` raises.
 
     On one CPU, the features of an image are the same to the bit, alone or in a batch, in any order,
-    and from any kind of source: path, bytes, file object, PIL image or array. Only ``decode="fast"``
-    treats encoded files and decoded images differently.
-
-    ==================== ============================================================
-    call                 use it for
-    ==================== ============================================================
-    `transform`          scikit-learn: pipelines, cross-validation, ``set_output``
-    `embed`              a known number of images, with the unreadable ones listed
-    `iter_embed`         a stream: a video, a queue, more images than memory
-    `embed_batch`        a few images in the calling thread: a web server
-    `embed_together`     several extractors that share reading and decoding
-    `featx.dataset.embed` millions of images, to files on disk, resumable
-    ==================== ============================================================
+    and from any kind of source. Only ``decode="fast"`` treats encoded files and decoded images differently.
 
     Parameters
     ----------
@@ -112,54 +99,36 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         or ``hf:owner/name[@revision]/file.onnx``. The features of several backbones are put side by
         side; each image is read and decoded once for all of them.
     layer : str, int, list of them, or None, default=None
-        Layers to take features from: ``"stem"``, ``"stage1"`` to ``"stage4"``, ``"head"``, or a finer
-        layer of the backbone. A number counts its layers, -1 is the last. None is the layer that the
-        network pools for its own classifier. Several layers are pooled and put side by side.
-
-        - ``None`` or ``"head"``: what is in the image; best for everyday objects.
-        - ``"stage2"`` to ``"stage4"``: texture and small details, such as defects of a surface. Best
-          together with others: ``layer=["stage2", "stage3", "stage4"]``.
-        - ``"stem"``, ``"stage1"``: edges and colours; cheap, rarely enough alone.
+        Layers to take features from: ``"stem"`` and ``"stage1"`` (edges and colours), ``"stage2"`` to
+        ``"stage4"`` (textures and small details; best together), ``"head"`` (objects), or a finer layer of
+        the backbone. A number counts its layers, -1 is the last. None is the layer that the network pools
+        for its own classifier. Several layers are pooled and put side by side.
     pooling : str, default="avg"
-        Turns the map of a layer, (channels, height, width), into a row:
-
-        - ``"avg"``: mean of each channel; the training of most backbones used it.
-        - ``"max"``: largest value of each channel; finds small things anywhere.
-        - ``"avgmax"``: mean of avg and max, in a row of the same length.
-        - ``"catavgmax"``: avg and max side by side; twice as long, best for small defects.
-        - ``"gem"``: generalised mean with power 3, between avg and max; common for image search.
-        - ``"std"``: standard deviation of each channel; describes texture, not position.
-        - ``"spatial_pyramid"``: avg of the whole, the quarters and the sixteenths; 21 times as long
-          on large maps, keeps the rough position.
-        - ``"flatten"``: the whole map; keeps the exact position, needs aligned images.
+        Turns the map of a layer, (channels, height, width), into a row: ``"avg"``, ``"max"``, ``"avgmax"``,
+        ``"catavgmax"``, ``"gem"``, ``"std"``, ``"spatial_pyramid"`` or ``"flatten"``;
+        `featx.backbones.POOLINGS` describes each.
     crop : {"center", "whole", "pad"}, default="center"
-        How an image is fitted to the canvas:
-
-        - ``"center"``: as in the training of the backbone; the middle is kept, the margins are lost.
-        - ``"whole"``: the whole image is squeezed to the canvas; for subjects that reach the margins.
-        - ``"pad"``: the whole image in its own aspect, on the mean colour; for long shapes.
+        Fits an image to the canvas: cut out the middle as in the training of the backbone, squeeze the
+        whole image, or keep its aspect and pad it with the mean colour.
     l2_normalize : bool, default=False
         Scale each row to unit length; with several backbones, the part of each.
     precision : {"float32", "int8", "float16"} or None, default=None
         Use the copy of the backbone that was made for this precision. Its features differ: fit the
         head again. None uses the backbone's file as it is.
     decode : {"exact", "fast"}, default="exact"
-        ``"exact"`` resizes to the bit as Pillow does. ``"fast"`` lets libjpeg shrink large JPEGs while
-        decoding and computes only what the crop needs: the features have a cosine of at least 0.997
-        to the exact ones.
+        ``"exact"`` resizes to the bit as Pillow does. ``"fast"`` lets libjpeg shrink large JPEGs; the
+        features have a cosine of at least 0.997 to the exact ones.
     device : {"auto", "cpu", "cuda", "cuda:N"}, default="auto"
         ``"cuda"`` runs there or raises. ``"auto"`` uses CUDA if it works, and logs its choice.
     providers : list or None, default=None
         Execution providers in onnxruntime's spelling, instead of ``device``:
-        ``["OpenVINOExecutionProvider"]`` or ``[("TensorrtExecutionProvider", {...})]``. The first one
-        runs, or an error names the reason.
+        ``[("TensorrtExecutionProvider", {...})]``. The first one runs, or an error names the reason.
     batch_size : int or None, default=None
         Images per run of the backbone. None is 8 on the CPU, where larger batches are not faster, and
         64 elsewhere, where every run has this shape.
     cache : bool, str or path, default=False
         Store features on disk and compute each image once, across folds, searches, clones and
-        processes. True uses a folder of the user, see `featx.cache.cache_folder`. A file that was seen
-        before is not even opened.
+        processes. True uses the folder of `featx.cache.cache_folder`.
     cache_verify : {"stat", "content"}, default="stat"
         ``"stat"`` trusts a file whose size, times and inode are unchanged; ``"content"`` reads and
         digests every file.
@@ -168,9 +137,8 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         share of this process inside a joblib worker.
     n_jobs : int or None, default=None
         Number of processes for the images of one call, started by joblib's active backend; -1 is one
-        per core. Each process opens its own session and has its share of the threads. Useful from
-        about eight cores, where one interpreter cannot keep all cores decoding. A process gets at
-        least 256 images.
+        per core. They share the threads, and each gets at least 256 images. Useful from about eight
+        cores, where one interpreter cannot keep all cores decoding.
     on_error : {"raise", "nan"}, default="raise"
         An unreadable image raises, or gives a row of NaN and a warning. A call raises in any case if
         all its images are unreadable.
@@ -186,8 +154,8 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
     See Also
     --------
-    embed_together : Embed images with several extractors.
-    featx.dataset.embed : Embed a large source to files.
+    embed_together : Embed images with several extractors that share reading and decoding.
+    featx.dataset.embed : Embed millions of images to files on disk, resumable.
 
     Examples
     --------
@@ -238,18 +206,7 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         self.progress = progress
 
     def fit(self, X: Any, y: Any = None) -> FeatureExtractor:
-        """Record the identity of the features; read no image.
-
-        Parameters
-        ----------
-        X, y : ignored
-            Accepted for scikit-learn.
-
-        Returns
-        -------
-        FeatureExtractor
-            This extractor.
-        """
+        """Record the identity of the features; X and y are ignored."""
         for name in ("backbone_identity_", "value_parameters_"):
             if hasattr(self, name):
                 delattr(self, name)
@@ -264,10 +221,9 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         Parameters
         ----------
         X : sequence or ndarray
-            Images, of mixed kinds if need be: paths, encoded bytes, binary file objects, PIL images,
-            or uint8 arrays (NumPy, PyTorch, TensorFlow) of shape (height, width, 3), (height, width)
-            or (height, width, 4), the last with alpha, which is laid over white. X itself may be a
-            list, an array, a pandas or polars Series, a DataFrame with one column, any object with
+            Images of any kind: paths, encoded bytes, binary file objects, PIL images, or uint8 arrays
+            (NumPy, PyTorch, TensorFlow) of shape (height, width, 3), (height, width) or (height, width, 4).
+            X may also be a pandas or polars Series, a DataFrame with one column, any object with
             ``__len__`` and ``__getitem__``, or one uint8 array of shape (n_samples, height, width, 3).
             Arrays are RGB; OpenCV frames are BGR and must be turned: ``frame[..., ::-1]``.
 
@@ -282,10 +238,6 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             are unreadable.
         FeaturesChangedError
             If a parameter that changes values was set since `fit`.
-
-        See Also
-        --------
-        embed : Return failures instead of raising.
         """
         features, failures = self._embed(X, self._views(), stop_at_failure=self.on_error == "raise")
         if failures:
@@ -311,11 +263,6 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         ------
         ImageError
             If all images are unreadable.
-
-        See Also
-        --------
-        iter_embed : Embed a stream.
-        embed_together : Embed with several extractors.
         """
         return self._embed(X, self._views(), stop_at_failure=False, events=events)
 
@@ -333,10 +280,6 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         -------
         iterator of ndarray of float32, shape (n_features,), or Failure
             One result per item, in order.
-
-        See Also
-        --------
-        embed_batch : Embed in the calling thread.
 
         Examples
         --------
@@ -369,10 +312,6 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         list of ndarray of float32, shape (n_features,), or Failure
             One result per item, in order.
 
-        See Also
-        --------
-        embed : Embed any number of images in several threads.
-
         Examples
         --------
         >>> import featx
@@ -404,15 +343,6 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     def get_feature_names_out(self, input_features: Any = None) -> npt.NDArray[np.object_]:
         """Return the names of the features: ``efficientnet_lite0_head_0`` and so on.
 
-        Parameters
-        ----------
-        input_features : ignored
-            Accepted for scikit-learn.
-
-        Returns
-        -------
-        ndarray of str, shape (n_features,)
-
         Raises
         ------
         BackboneError
@@ -422,13 +352,7 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         return np.array(self._spec(download=False).names(), dtype=object)
 
     def open_session(self) -> Session:
-        """Return the session of `transform`; open it on first use.
-
-        Returns
-        -------
-        Session
-            Its ``device`` is the choice of ``"auto"``. With several backbones, the session of the first.
-        """
+        """Return the session of the (first) backbone, opened on first use; its ``device`` is the choice of "auto"."""
         spec = self._spec()
         return open_session(spec, spec.parts[0], self.device, self.providers)
 

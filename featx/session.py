@@ -88,30 +88,14 @@ class Session:
         self._turns = nullcontext() if on_cpu else BoundedSemaphore(2)
 
     def split(self, n_items: int, n_threads: int, batch_size: int | None = None) -> int:
-        """Return the batch size for a call; on the CPU small enough that every thread gets a batch.
-
-        Examples
-        --------
-        >>> from featx import FeatureExtractor
-        >>> session = FeatureExtractor(device="cpu").open_session()
-        >>> session.split(6, n_threads=2), session.split(600, n_threads=2)
-        (3, 8)
-        """
+        """Return the batch size for a call; on the CPU small enough that every thread gets a batch."""
         size = batch_size or self.batch_size
         return size if self.fixed_shape else max(1, min(size, -(-n_items // n_threads)))
 
     def run(self, pixels: npt.NDArray[np.uint8], stop: StopSwitch | None = None) -> npt.NDArray[np.float32]:
-        """Compute the features of a batch.
+        """Compute the features of uint8 pixels, (n, 3, height, width).
 
-        Parameters
-        ----------
-        pixels : ndarray of uint8, shape (n, 3, height, width)
-        stop : StopSwitch or None
-            Lets another thread end the run, which then raises DeviceError.
-
-        Returns
-        -------
-        ndarray of float32, shape (n, n_features)
+        With ``stop``, another thread can end the run, which then raises DeviceError.
         """
         options = stop.options if stop else None
         try:
@@ -126,22 +110,7 @@ class Session:
 def run_graph(
     model: bytes, inputs: Mapping[str, npt.NDArray[Any]] | None = None, outputs: Sequence[str] = ()
 ) -> list[npt.NDArray[Any]]:
-    """Open any graph on the CPU, and run it once if there are inputs.
-
-    Parameters
-    ----------
-    model : bytes
-        A serialised ONNX model.
-    inputs : mapping of str to ndarray, or None
-        Arrays by input name; None only opens the graph.
-    outputs : sequence of str
-        Names of graph outputs.
-
-    Raises
-    ------
-    DeviceError
-        With onnxruntime's reason.
-    """
+    """Open any graph on the CPU, and run it once if there are inputs; raise DeviceError with onnxruntime's reason."""
     if inputs is not None:
         return next(run_batches(model, [inputs], outputs))
     _open_graph(model)
@@ -192,16 +161,8 @@ def get_session(
     """Return this process's session for ``key`` and ``device``; open it on first use.
 
     The last few sessions stay open, so that a new estimator (a clone, a task in a worker) costs
-    nothing. A forked child starts without sessions.
-
-    Parameters
-    ----------
-    key : hashable
-        Identifies the graph.
-    build : callable
-        Returns the serialised graph; called if there is no session yet.
-    device, providers, precision
-        As for `Session`. Graphs of different precision must have different keys.
+    nothing. A forked child starts without sessions. ``build`` returns the serialised graph; graphs of
+    different precision must have different keys.
     """
     check_providers(providers, device)
     device = _settle(device) if providers is None else device

@@ -23,6 +23,11 @@ REAL = onnxruntime.InferenceSession
 HAS_CUDA = "CUDAExecutionProvider" in onnxruntime.get_available_providers()
 
 
+def test_every_thread_gets_a_batch():
+    opened = Session(MODEL, "cpu")
+    assert [opened.split(n_items, n_threads=2) for n_items in (6, 600)] == [3, 8]
+
+
 def test_auto_says_what_it_chose(caplog):
     with caplog.at_level("INFO", "featx"):
         opened = Session(MODEL, "auto")

@@ -64,17 +64,12 @@ def verdicts_dir() -> Path:
 
 
 def list_backbones(on_error: Callable[[BackboneError], object] | None = None) -> list[Backbone]:
-    """Read every backbone that opens by the stem of its file.
+    """Read every backbone that opens by the stem of its file: bundled backbones first, then the user's.
 
     Parameters
     ----------
     on_error : callable or None
         Called with the error of each file that cannot be read; None raises the error.
-
-    Returns
-    -------
-    list of Backbone
-        Bundled backbones first, then the user's, each sorted by file name.
 
     Examples
     --------
@@ -94,18 +89,7 @@ def list_backbones(on_error: Callable[[BackboneError], object] | None = None) ->
 
 
 def list_here(on_error: Callable[[BackboneError], object]) -> list[tuple[str, Backbone]]:
-    """Read every backbone on this machine, with the name that opens it.
-
-    Parameters
-    ----------
-    on_error : callable
-        Called with the error of each file that cannot be read.
-
-    Returns
-    -------
-    list of (str, Backbone)
-        Those of `list_backbones`, then the pulled backbones.
-    """
+    """Read every backbone on this machine, the pulled ones last, with the name that opens it; see `list_backbones`."""
     backbones = [(backbone.path.stem, backbone) for backbone in list_backbones(on_error)]
     for record in list_downloads(pulled_dir()):
         try:
@@ -121,19 +105,13 @@ def open_backbone(name: str | os.PathLike[str], precision: str | None = None, *,
     Parameters
     ----------
     name : str or path
-        The stem of a bundled file or of a file in the user's folder, the path
-        of an ONNX file in featx's format, ``hf:owner/name[@revision]/file.onnx`` or
-        an https address.
+        The stem of a bundled file or of a file in the user's folder, the path of an ONNX file in featx's
+        format, ``hf:owner/name[@revision]/file.onnx`` or an https address.
     precision : {"float32", "int8", "float16"} or None, default=None
-        Precision of the computation. A copy in another precision has the name
-        ``NAME_int8.onnx`` and is beside the file or among the named backbones. None opens
-        the file itself.
+        Open the copy in this precision, ``NAME_int8.onnx``, which is beside the file or among the named
+        backbones. None opens the file itself.
     download : bool, default=True
         False opens only files on this machine.
-
-    Returns
-    -------
-    Backbone
 
     Raises
     ------
@@ -204,17 +182,12 @@ def pull_backbone(reference: str) -> DownloadRecord:
     """Download a backbone, or a network to wrap, from the Hugging Face hub or an https address.
 
     The file is inspected in a process of its own before it is kept. From then on its reference opens it, without
-    network access.
+    network access. Raises BackboneError if it cannot be downloaded or is refused.
 
     Parameters
     ----------
     reference : str
         ``hf:owner/name[@revision]/file.onnx`` or ``https://...``; either may end in ``#sha256=HEX``.
-
-    Raises
-    ------
-    BackboneError
-        Names the reference and the reason.
     """
     return pull(reference, pulled_dir(), _inspect)
 

@@ -62,24 +62,9 @@ def is_reference(text: str) -> bool:
 
 
 def download(reference: str, folder: Path, *, offline: bool = False, inspect: Inspection | None = None) -> Path:
-    """Return the local path of a reference, downloading the file if it is not here.
+    """Return the local path of a reference; download the file if it is not here, unless ``offline``.
 
-    Parameters
-    ----------
-    reference : str
-        ``hf:owner/name[@revision]/path/file`` or ``https://...``; either may end in
-        ``#sha256=HEX``.
-    folder : pathlib.Path
-        Holds the records of downloads.
-    offline : bool, default=False
-        Only look on this machine.
-    inspect : callable or None
-        As for `pull`.
-
-    Raises
-    ------
-    BackboneError
-        The file cannot be downloaded, or changed since it was.
+    ``folder`` holds the records of downloads. Raises BackboneError if the file changed since it was downloaded.
     """
     plain, expected = _split_digest(reference)
     record = _find_record(plain, folder)
@@ -94,20 +79,7 @@ def download(reference: str, folder: Path, *, offline: bool = False, inspect: In
 
 
 def pull(reference: str, folder: Path, inspect: Inspection | None = None) -> DownloadRecord:
-    """Download a file, even if it is here; a failure leaves the earlier file and nothing else.
-
-    Parameters
-    ----------
-    reference, folder
-        As for `download`.
-    inspect : callable or None
-        Called with the path of the file before it is kept; raises BackboneError to refuse it.
-
-    Raises
-    ------
-    BackboneError
-        Names the reference and the reason.
-    """
+    """Download a file, even if it is here; a failure leaves the earlier file and nothing else."""
     plain, expected = _split_digest(reference)
     if any(os.environ.get(name, "").lower() in ("1", "on", "true", "yes") for name in _OFFLINE_VARIABLES):
         raise BackboneError(f"{plain}: not downloaded, this process is offline (FEATX_OFFLINE or HF_HUB_OFFLINE)")

@@ -181,13 +181,7 @@ class BackboneDescription:
         )
 
     def layer(self, name: str | int | None) -> Layer:
-        """Find a layer by name, alias or position; None is the default layer.
-
-        Raises
-        ------
-        BackboneError
-            The backbone has no such layer; the message lists its layers.
-        """
+        """Find a layer by name, alias or position; None is the default layer."""
         wanted = self.default_layer if name is None else name
         if isinstance(wanted, int) and not isinstance(wanted, bool):
             if -len(self.layers) <= wanted < len(self.layers):
@@ -208,13 +202,7 @@ class BackboneDescription:
         return {alias: layer for layer in reversed(self.layers) for alias in layer.aliases}
 
     def select(self, layers: LayerSpec) -> tuple[Layer, ...]:
-        """Find one layer or several, in the given order.
-
-        Raises
-        ------
-        BackboneError
-            A list is empty, or names a layer twice.
-        """
+        """Find one layer or several, in the given order; raise BackboneError if a layer is named twice."""
         chosen = tuple(self.layer(name) for name in (layers if isinstance(layers, (list, tuple)) else [layers]))
         if not chosen or len(set(chosen)) < len(chosen):
             raise BackboneError(f"layer={layers!r}: expected at least one layer, and each layer once")
@@ -269,16 +257,7 @@ def canonical_pixels(preprocess: Preprocess) -> npt.NDArray[np.uint8]:
 
     The image has ramps, stripes and their products. It is made of integers only, so that any
     language can compute it: channel c of pixel (y, x) is
-    ``((c + 2) * x + (5 - c) * y + x * y // (7 + c)) % 256``.
-
-    Parameters
-    ----------
-    preprocess : Preprocess
-        Holds the size of the canvas.
-
-    Returns
-    -------
-    ndarray of uint8, shape (1, 3, height, width)
+    ``((c + 2) * x + (5 - c) * y + x * y // (7 + c)) % 256``. The shape is (1, 3, height, width).
     """
     y, x = np.mgrid[: preprocess.height, : preprocess.width]
     planes = [((c + 2) * x + (5 - c) * y + x * y // (7 + c)) % 256 for c in range(3)]
@@ -286,14 +265,7 @@ def canonical_pixels(preprocess: Preprocess) -> npt.NDArray[np.uint8]:
 
 
 def load_model(path: str | os.PathLike[str]) -> onnx.ModelProto:
-    """Parse an ONNX file without opening any other file.
-
-    Raises
-    ------
-    BackboneError
-        The file is not an ONNX model, keeps weights in other files, or holds something that
-        `featx.backbones.guard` refuses.
-    """
+    """Parse an ONNX file without opening any other file, and refuse all that `featx.backbones.guard` does."""
     try:
         model = onnx.load(os.fspath(path), load_external_data=False)
     except FileNotFoundError:
@@ -323,14 +295,7 @@ def describe_model(
 
 
 def read_backbone(path: str | os.PathLike[str]) -> Backbone:
-    """Read a backbone file's description and compute its identity.
-
-    Raises
-    ------
-    BackboneError
-        The file is missing, is not an ONNX model, has no featx metadata, or has
-        a format version that this featx does not know.
-    """
+    """Read a backbone file's description and compute its identity; raise BackboneError if it is no backbone."""
     model = load_model(path)
     if not is_described(model):
         raise BackboneError(f"{path}: an ONNX model without featx's metadata, so its preprocessing is unknown")

@@ -21,7 +21,7 @@ __all__ = ["ancestors", "cut", "n_features", "set_fields", "tap"]
 
 
 def n_features(backbone: Backbone, layer: LayerSpec, pooling: str) -> dict[str, int]:
-    """Count the features that a pooling makes of each layer.
+    """Count the features that a pooling makes of each layer, by its name.
 
     Examples
     --------
@@ -52,8 +52,7 @@ def tap(backbone: Backbone, layer: LayerSpec, pooling: str, l2_normalize: bool) 
     Returns
     -------
     bytes
-        A serialised ONNX model with the input ``pixels`` and the output
-        ``features``, float32 of shape (N, n_features).
+        A serialised ONNX model; ``features`` is float32 of shape (N, n_features).
 
     Examples
     --------

@@ -42,11 +42,6 @@ def refuse_hostile(model: onnx.ModelProto, path: str | os.PathLike[str]) -> None
 
     The environment variable ``FEATX_ALLOW_OPERATORS`` allows more operators by name, for example
     ``If,com.microsoft.FusedConv``.
-
-    Raises
-    ------
-    BackboneError
-        Names the file and the operator or tensor.
     """
     extra = {name.strip() for name in os.environ.get(_ALLOW_VARIABLE, "").split(",")} - {""}
     if model.functions:
@@ -67,13 +62,7 @@ def refuse_hostile(model: onnx.ModelProto, path: str | os.PathLike[str]) -> None
 
 
 def refuse_large(model: onnx.ModelProto, path: str | os.PathLike[str]) -> None:
-    """Raise if shapes contradict each other, or if a tensor of one image would take a gigabyte.
-
-    Raises
-    ------
-    BackboneError
-        Names the file and the tensor.
-    """
+    """Raise if shapes contradict each other, or if a tensor of one image would take a gigabyte."""
     try:
         graph = onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True).graph
     except Exception as error:  # onnx's own types

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -57,24 +57,18 @@ class _Chain:
     def constant(self, value: npt.ArrayLike, dtype: npt.DTypeLike = np.float32) -> str:
         from onnx import numpy_helper
 
-        return self.add("Constant", value=numpy_helper.from_array(np.asarray(value, dtype), self._next_name()))
+        return self.add("Constant", value=numpy_helper.from_array(np.asarray(value, dtype)))
 
-    def add(self, operator: str, *inputs: str, **attributes: Any) -> str:
-        name = self._next_name()
-        self._append(operator, inputs, name, attributes)
-        return name
-
-    def end(self, operator: str, *inputs: str, **attributes: Any) -> list[NodeProto]:
-        self._append(operator, inputs, self.target, attributes)
-        return self.nodes
-
-    def _next_name(self) -> str:
-        return f"{self.target}_{len(self.nodes)}"
-
-    def _append(self, operator: str, inputs: Sequence[str], name: str, attributes: dict[str, Any]) -> None:
+    def add(self, operator: str, *inputs: str, name: str | None = None, **attributes: Any) -> str:
         from onnx import helper
 
-        self.nodes.append(helper.make_node(operator, list(inputs), [name], **attributes))
+        name = name or f"{self.target}_{len(self.nodes)}"
+        self.nodes.append(helper.make_node(operator, inputs, [name], **attributes))
+        return name
+
+    def flatten(self, value: str) -> list[NodeProto]:
+        self.add("Flatten", value, name=self.target, axis=1)
+        return self.nodes
 
 
 def _global(operator: str) -> Callable[[str, str, Size], list[NodeProto]]:
@@ -82,7 +76,7 @@ def _global(operator: str) -> Callable[[str, str, Size], list[NodeProto]]:
 
     def nodes(source: str, target: str, size: Size) -> list[NodeProto]:
         chain = _Chain(target)
-        return chain.end("Flatten", chain.add(operator, source), axis=1)
+        return chain.flatten(chain.add(operator, source))
 
     return nodes
 
@@ -90,13 +84,13 @@ def _global(operator: str) -> Callable[[str, str, Size], list[NodeProto]]:
 def _avgmax_nodes(source: str, target: str, size: Size) -> list[NodeProto]:
     chain = _Chain(target)
     both = chain.add("Add", chain.add("GlobalAveragePool", source), chain.add("GlobalMaxPool", source))
-    return chain.end("Flatten", chain.add("Mul", both, chain.constant(0.5)), axis=1)
+    return chain.flatten(chain.add("Mul", both, chain.constant(0.5)))
 
 
 def _catavgmax_nodes(source: str, target: str, size: Size) -> list[NodeProto]:
     chain = _Chain(target)
     both = chain.add("Concat", chain.add("GlobalAveragePool", source), chain.add("GlobalMaxPool", source), axis=1)
-    return chain.end("Flatten", both, axis=1)
+    return chain.flatten(both)
 
 
 def _gem(maps: Array) -> Array:
@@ -108,14 +102,14 @@ def _gem_nodes(source: str, target: str, size: Size) -> list[NodeProto]:
     chain = _Chain(target)
     positive = chain.add("Max", source, chain.constant(_GEM_FLOOR))
     mean = chain.add("GlobalAveragePool", chain.add("Pow", positive, chain.constant(_GEM_POWER)))
-    return chain.end("Flatten", chain.add("Pow", mean, chain.constant(1 / _GEM_POWER)), axis=1)
+    return chain.flatten(chain.add("Pow", mean, chain.constant(1 / _GEM_POWER)))
 
 
 def _std_nodes(source: str, target: str, size: Size) -> list[NodeProto]:
     chain = _Chain(target)
     centered = chain.add("Sub", source, chain.add("GlobalAveragePool", source))
     variance = chain.add("GlobalAveragePool", chain.add("Mul", centered, centered))
-    return chain.end("Flatten", chain.add("Sqrt", variance), axis=1)
+    return chain.flatten(chain.add("Sqrt", variance))
 
 
 def _cells(height: int, width: int) -> Iterator[tuple[int, int, int, int]]:
@@ -144,11 +138,11 @@ def _pyramid_nodes(source: str, target: str, size: Size) -> list[NodeProto]:
     for top, bottom, left, right in _cells(*size[1:]):
         starts, ends = chain.constant([top, left], np.int64), chain.constant([bottom, right], np.int64)
         means.append(chain.add("GlobalAveragePool", chain.add("Slice", source, starts, ends, axes)))
-    return chain.end("Flatten", chain.add("Concat", *means, axis=1), axis=1)
+    return chain.flatten(chain.add("Concat", *means, axis=1))
 
 
 def _flatten_nodes(source: str, target: str, size: Size) -> list[NodeProto]:
-    return _Chain(target).end("Flatten", source, axis=1)
+    return _Chain(target).flatten(source)
 
 
 #: Poolings by name. To add a pooling, add a row; no other code names them.

@@ -34,21 +34,10 @@ _TIMEOUT_SECONDS = 120
 
 
 def inspect_file(path: str | os.PathLike[str], verdicts: str | os.PathLike[str] | None = None) -> None:
-    """Check a file in a process of its own, unless the same content passed before.
+    """Check an ONNX file in a process of its own, unless the same content passed before.
 
-    Parameters
-    ----------
-    path : str or path
-        An ONNX file, in featx's format or not.
-    verdicts : str, path or None
-        Folder that remembers the files that passed; created on first use. With None, or if the folder
-        cannot be written, nothing is remembered.
-
-    Raises
-    ------
-    BackboneError
-        The file is not a network that featx would run, or its inspection crashed, took more than two
-        minutes or took too much memory.
+    The folder ``verdicts`` remembers the files that passed; with None, or if it cannot be written, nothing is
+    remembered. Raises BackboneError if the inspection refuses the file, crashes, or takes too much time or memory.
     """
     try:
         if os.path.exists(path) and not os.path.isfile(path):
@@ -85,11 +74,6 @@ def check_file(path: str | os.PathLike[str]) -> None:
 
     Every layer of a backbone is run on two images. A network without featx's metadata is opened, not run,
     since the size of its input is not known yet.
-
-    Raises
-    ------
-    BackboneError
-        Names the file.
     """
     try:
         model = load_model(path)

@@ -27,12 +27,7 @@ class DecodedImage(NamedTuple):
 
 
 class DecodedImageCache:
-    """Hold decoded images up to a number of bytes. Thread-safe.
-
-    Parameters
-    ----------
-    max_bytes : int
-        Bytes of pixels.
+    """Hold decoded images up to a number of bytes of pixels. Thread-safe.
 
     Examples
     --------

@@ -31,14 +31,7 @@ def cache_folder() -> Path:
 
 
 def digest_setting(values: Mapping[str, Any], device: str, providers: Providers) -> bytes:
-    """Digest everything that changes the features of an image.
-
-    Parameters
-    ----------
-    values : mapping
-        Identity of the backbone, layers, pooling and the like, as JSON can hold them.
-    device, providers
-        Where the backbone runs: processors round differently.
+    """Digest everything that changes the features of an image, the device included: processors round differently.
 
     Examples
     --------

@@ -44,9 +44,7 @@ poolings, from the map of a layer to one row of features:
 {poolings}
 
 crops, from the image to the square that the network sees:
-  center  scale the shorter side, cut out the middle, as in training (default)
-  whole   squeeze the whole image into the square; keeps the borders
-  pad     scale the longer side and fill the rest; keeps borders and proportions"""
+{crops}"""
 
 
 def add_running(parser: argparse.ArgumentParser) -> None:
@@ -123,8 +121,11 @@ def add_features(parser: argparse.ArgumentParser) -> None:
         "--decode", choices=["exact", "fast"], help="fast shrinks large JPEGs while decoding them (default: exact)"
     )
     group.add_argument("--l2-normalize", action="store_true", help="scale each row to unit length")
-    table = "\n".join(f"  {name:15} {pooling.description}" for name, pooling in POOLINGS.items())
-    parser.epilog = f"{parser.epilog}\n\n{_FEATURES_HELP.format(poolings=table)}"
+    tables = {
+        "poolings": "\n".join(f"  {name:15} {pooling.description}" for name, pooling in POOLINGS.items()),
+        "crops": "\n".join(f"  {name:7} {description}" for name, description in CROPS.items()),
+    }
+    parser.epilog = f"{parser.epilog}\n\n{_FEATURES_HELP.format(**tables)}"
 
 
 def read_layers(text: str) -> str | int | list[str | int]:

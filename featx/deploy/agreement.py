@@ -69,19 +69,7 @@ class Resized:
 def check_resizing(model: onnx.ModelProto, reference: Reference, tolerance: float) -> Resized:
     """Compare a model that resizes in the graph with Pillow, on whole images.
 
-    Parameters
-    ----------
-    model : onnx.ModelProto
-        A model that takes images of any size.
-    reference : Reference
-        The images, read in full size one at a time, and the expected results.
-    tolerance : float
-        Largest difference of a probability, decision or value.
-
-    Raises
-    ------
-    ExportError
-        A label differs, or a number by more than ``tolerance``.
+    Raises ExportError if a label differs, or a probability, decision or value by more than ``tolerance``.
     """
     shown = onnx.ModelProto()
     shown.CopyFrom(model)

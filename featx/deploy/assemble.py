@@ -45,13 +45,7 @@ def name_outputs(converter: Converter, answer: Answer, classes: npt.NDArray[Any]
 def assemble(
     tapped: onnx.ModelProto, converter: Converter, outputs: Mapping[str, str], *, features: bool
 ) -> onnx.ModelProto:
-    """Append to the backbone's graph the nodes of the head that the outputs need; these have no types yet.
-
-    Raises
-    ------
-    ExportError
-        An operator is not part of the ONNX standard.
-    """
+    """Append to the backbone's graph the nodes of the head that the outputs need; the outputs have no types yet."""
     renamed = [helper.make_node("Identity", [tensor], [name], name) for name, tensor in outputs.items()]
     both = onnx.GraphProto()
     both.node.extend([*tapped.graph.node, *converter.graph.nodes, *renamed])

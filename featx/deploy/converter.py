@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +17,6 @@ from featx.errors import ExportError
 __all__ = ["Answer", "Estimator", "Rows", "Step", "Tables", "Converter"]
 
 Estimator = Any
-_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -46,33 +46,15 @@ class Answer:
 
 @dataclass(frozen=True)
 class Step:
-    """A computation between two tensors that scikit-learn can repeat, for comparison.
+    """A computation between two tensors that scikit-learn can repeat, for comparison."""
 
-    Parameters
-    ----------
-    where : str
-        Dotted path of names to the estimator.
-    estimator : estimator
-        The estimator that computes the target.
-    compute : callable
-        Computes the expected value of ``target`` from rows of ``source``.
-    source : Rows
-        The input.
-    target : str
-        Name of the output tensor.
-    scores : callable or None
-        For a class index, computes the scores whose largest it is.
-    exact : bool
-        Whether the values are indices, which must be equal.
-    """
-
-    where: str
+    where: str  # dotted path of names to the estimator
     estimator: Estimator
-    compute: Callable[[npt.NDArray[Any]], npt.NDArray[Any]]
+    compute: Callable[[npt.NDArray[Any]], npt.NDArray[Any]]  # the expected ``target`` from rows of ``source``
     source: Rows
     target: str
-    scores: Callable[[npt.NDArray[Any]], npt.NDArray[Any]] | None = None
-    exact: bool = False
+    scores: Callable[[npt.NDArray[Any]], npt.NDArray[Any]] | None = None  # for the index of the largest score
+    exact: bool = False  # for indices, which must be equal
 
     def __str__(self) -> str:
         return f"{self.where} ({type(self.estimator).__name__})"
@@ -90,14 +72,7 @@ class Tables:
 class Converter:
     """Converts estimators to graph operators and records a step for each.
 
-    Parameters
-    ----------
-    tables : sequence of Tables
-        Converters by class. The first table that lists the estimator's exact class is used.
-    library : Tables
-        Fallback converters for all other estimators, under the class `object`.
-    opset, ir_version : int
-        Those of the backbone's graph, so that the two graphs can be joined.
+    The first table that lists the estimator's exact class is used, or else ``library``, under the class `object`.
     """
 
     def __init__(self, tables: Sequence[Tables], library: Tables, opset: int, ir_version: int) -> None:
@@ -123,7 +98,7 @@ class Converter:
         if estimator is None or estimator == "passthrough":
             return x
 
-        def write() -> Rows:
+        with self._at(estimator, name):
             sample = np.asarray(estimator.transform(x.sample))
             if sample.dtype not in (np.float32, np.float64):
                 raise self.refuse(estimator, f"it returns {sample.dtype}, expected float32 or float64")
@@ -132,12 +107,9 @@ class Converter:
             self._record(estimator, estimator.transform, x, y.name)
             return y
 
-        return self._at(_name(estimator) if name is None else name, write)
-
     def classify(self, estimator: Estimator, x: Rows, name: str | None = None) -> Answer:
         """Convert a classifier and return its output tensors."""
-
-        def write() -> Answer:
+        with self._at(estimator, name):
             classes = estimator.classes_
             # a pipeline or a search is entered, so that the error names the estimator inside
             has_parts = hasattr(estimator, "steps") or hasattr(estimator, "best_estimator_")
@@ -156,22 +128,18 @@ class Converter:
             self.steps.append(Step(self.where, estimator, find, x, answer.index, scores, exact=True))
             return answer
 
-        return self._at(_name(estimator) if name is None else name, write)
-
     def regress(self, estimator: Estimator, x: Rows, name: str | None = None) -> str:
         """Convert a regressor and return its float64 value, shaped like the output of ``predict``."""
-
-        def write() -> str:
+        with self._at(estimator, name):
             value: str = self._find("regressors", estimator)(self, estimator, x)
             self._record(estimator, estimator.predict, x, value)
             return value
 
-        return self._at(_name(estimator) if name is None else name, write)
-
-    def _at(self, name: str, write: Callable[[], _T]) -> _T:
-        self._path.append(name)
+    @contextmanager
+    def _at(self, estimator: Estimator, name: str | None) -> Iterator[None]:
+        self._path.append(type(estimator).__name__.lower() if name is None else name)
         try:
-            return write()
+            yield
         finally:
             self._path.pop()
 
@@ -189,7 +157,3 @@ class Converter:
 def _find_index(classes: npt.NDArray[Any], labels: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
     place = {label: i for i, label in enumerate(classes.tolist())}
     return np.array([place[label] for label in np.asarray(labels).tolist()], np.int64)
-
-
-def _name(estimator: Estimator) -> str:
-    return type(estimator).__name__.lower()

@@ -19,6 +19,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from featx._files import check_writable, write_whole
 from featx._results import format_html, to_plain
+from featx._validation import check_choice
 from featx.backbones import open_backbone, tap
 from featx.deploy.agreement import MIN_AGREEMENT, RESIZE_TOLERANCES, Agreement, Resized, check_resizing
 from featx.deploy.assemble import assemble, declare_types, name_outputs, write_metadata
@@ -26,10 +27,10 @@ from featx.deploy.converter import Converter, Rows, Step
 from featx.deploy.converters import calibration, kernels, linear, meta, preprocessing, quantiles, trees
 from featx.deploy.converters.skl2onnx import make_tables
 from featx.deploy.parity import (
+    MAX_FLIPPED_SHARE,
     TOLERANCE,
     Parity,
     check_steps,
-    count_allowed_flips,
     differ,
     find_culprit,
     make_rows,
@@ -199,8 +200,7 @@ def export(
     >>> export(pipeline, "clothes.onnx", images=X[:4])
     ExportResult(clothes.onnx: pixels to label, class_index, probabilities, ... MB)
     """
-    if resize not in RESIZES:
-        raise InputError(f"resize={resize!r}: expected one of {', '.join(RESIZES)}")
+    check_choice("resize", resize, RESIZES)
     if precision is not None and images is None:
         raise InputError(f"precision={precision!r}: expected images to calibrate and to measure with")
     check_writable(path)
@@ -252,7 +252,10 @@ def export(
         agreement=agreement,
     )
     if card:
-        _write_card(result, draft.model, info or {})
+        name = os.path.basename(result.path)
+        remarks = [f"This file compared with the pipeline: {measurement}." for measurement in result.measurements]
+        description = describe_onnx(draft.model, info or {})
+        write_card(result.path, make_card(name, description, use_onnx(name, draft.model), remarks))
     return result
 
 
@@ -338,7 +341,7 @@ def _check_head(draft: _Draft, rows: npt.NDArray[np.float32], tolerance: float) 
     ours = run_steps(draft.converter, [last], rows)[last.target]
     theirs = last.compute(rows)
     n_wrong = int((ours != theirs).sum() if last.exact else (differ(theirs, ours) > tolerance).sum())
-    if n_wrong > count_allowed_flips(len(rows)):
+    if n_wrong > int(MAX_FLIPPED_SHARE * len(rows)):
         raise _MismatchError(f"{n_wrong} of {len(rows)} synthetic rows get another prediction")
 
 
@@ -365,10 +368,3 @@ def _run(content: bytes, pixels: npt.NDArray[np.uint8], names: Sequence[str]) ->
     batches = ({"pixels": pixels[a:b]} for a, b in pairwise(cuts) if a < b)
     runs = list(run_batches(content, batches, names))
     return {name: np.concatenate(values) for name, values in zip(names, zip(*runs, strict=True), strict=True)}
-
-
-def _write_card(result: ExportResult, model: onnx.ModelProto, info: Mapping[str, Any]) -> None:
-    """Write the model card beside the exported file."""
-    name = os.path.basename(result.path)
-    notes = [f"This file compared with the pipeline: {measurement}." for measurement in result.measurements]
-    write_card(result.path, make_card(name, describe_onnx(model, info), use_onnx(name, model), notes))

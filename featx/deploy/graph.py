@@ -22,12 +22,8 @@ class Graph:
     """Nodes in the order of computation, and constants.
 
     Heads compute in float64, as most of scikit-learn does. Beside a convolutional network this
-    costs nothing, and it rules out rounding as the cause of a difference.
-
-    Parameters
-    ----------
-    prefix : str, default="pipeline_"
-        Prefix of every name, which keeps it distinct from the backbone's.
+    costs nothing, and it rules out rounding as the cause of a difference. ``prefix`` keeps all names
+    distinct from the backbone's.
     """
 
     def __init__(self, prefix: str = "pipeline_") -> None:
@@ -98,6 +94,13 @@ class Graph:
     def total(self, value: Value) -> str:
         """Sum each row of (N, n); the result is (N, 1)."""
         return self.op("ReduceSum", value, np.array([1]), keepdims=1)
+
+    def shares(self, values: Value, otherwise: float) -> str:
+        """Divide each row of (N, n) by its sum; ``otherwise`` is the share in a row of zeros."""
+        total = self.total(values)
+        is_zero = self.op("Equal", total, np.array(0.0))
+        shares = self.op("Div", values, self.op("Where", is_zero, np.array(1.0), total))
+        return self.op("Where", is_zero, np.array(otherwise), shares)
 
     def mean(self, *values: Value, weights: npt.ArrayLike | None = None) -> str:
         """Average tensors of the same shape."""

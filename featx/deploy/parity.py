@@ -14,7 +14,7 @@ from featx.deploy.converter import Converter, Step
 from featx.errors import ExportError
 from featx.session import run_graph
 
-__all__ = ["N_ROWS", "TOLERANCE", "Parity", "check_steps", "differ", "find_culprit", "make_rows", "count_allowed_flips"]
+__all__ = ["MAX_FLIPPED_SHARE", "N_ROWS", "TOLERANCE", "Parity", "check_steps", "differ", "find_culprit", "make_rows"]
 
 #: Default tolerance: absolute for probabilities, relative to the largest for values and features.
 TOLERANCE = 1e-4
@@ -22,7 +22,7 @@ TOLERANCE = 1e-4
 N_ROWS = 256
 #: Share of the synthetic rows whose prediction may differ if every step by itself is right: a tree can fall
 #: on the other side of a threshold because the projection in front of it was rounded in the last digit.
-_MAX_FLIPPED_SHARE = 0.01
+MAX_FLIPPED_SHARE = 0.01
 
 _Array = npt.NDArray[Any]
 
@@ -98,12 +98,7 @@ def check_steps(
 ) -> None:
     """Compare each step with scikit-learn, both on the graph's own input of the step.
 
-    A step is therefore not blamed for errors of the steps before it.
-
-    Raises
-    ------
-    ExportError
-        Names the first step that differs.
+    A step is therefore not blamed for errors of the steps before it. Raises ExportError with the first that differs.
     """
     steps = list(steps)
     values = run_steps(converter, steps, features)
@@ -151,8 +146,3 @@ def _find_ties(scores: _Array, tolerance: float) -> npt.NDArray[np.bool_]:
         return np.asarray(np.abs(scores) <= tolerance)
     top = np.sort(scores, axis=1)[:, -2:]
     return np.asarray(top[:, 1] - top[:, 0] <= tolerance * np.maximum(1, np.abs(scores).max(1)))
-
-
-def count_allowed_flips(n: int) -> int:
-    """Return how many of ``n`` synthetic rows may get another prediction if every step is correct."""
-    return int(n * _MAX_FLIPPED_SHARE)

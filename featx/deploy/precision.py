@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import onnx
 from onnx import helper, numpy_helper
 
+from featx._validation import check_choice
 from featx.backbones import Backbone, tap
 from featx.backbones.file import read_backbone
 from featx.deploy.agreement import Agreement, measure_agreement
@@ -33,25 +33,12 @@ _BATCH_SIZE = 8
 _Features = npt.NDArray[np.float32]
 
 
-@dataclass(frozen=True)
-class ConvertedBackbone:
-    """A backbone in another precision.
-
-    Parameters
-    ----------
-    backbone : Backbone
-        Its description; the file is gone.
-    graph : bytes
-        ONNX graph from pixels to features.
-    features : ndarray of float32, shape (n, n_features)
-        Its features of the reference images.
-    agreement : Agreement
-        Comparison of the head's predictions on both features.
-    """
+class ConvertedBackbone(NamedTuple):
+    """A backbone in another precision, whose file is gone, and the comparison of the head's predictions."""
 
     backbone: Backbone
-    graph: bytes
-    features: _Features
+    graph: bytes  # from pixels to features
+    features: _Features  # of the reference images
     agreement: Agreement
 
 
@@ -65,29 +52,11 @@ def convert_backbone(
 ) -> ConvertedBackbone:
     """Convert a float32 backbone, and compare the predictions of a head that was fitted on the original.
 
-    Parameters
-    ----------
-    precision : {"int8", "float16"}
-        Precision of the copy.
-    backbone : Backbone
-        The original in float32.
-    extractor : FeatureExtractor
-        Names layers, pooling and normalisation.
-    head : estimator
-        The head fitted on the original features.
-    reference : Reference
-        One in three of the images calibrates the copy, 100 at most; the others are compared.
-    min_agreement : float
-        Smallest agreement to accept.
-
-    Raises
-    ------
-    ExportError
-        The agreement is smaller than ``min_agreement``.
+    One in three of the reference images calibrates the copy, 100 at most; the others are compared. Raises
+    ExportError if the agreement is smaller than ``min_agreement``.
     """
     canvases, features = reference.canvases, reference.features
-    if precision not in PRECISIONS:
-        raise InputError(f"precision={precision!r}: expected one of {', '.join(PRECISIONS)}")
+    check_choice("precision", precision, PRECISIONS)
     if not 0 <= min_agreement <= 1:
         raise InputError(f"min_agreement={min_agreement!r}: expected a share from 0 to 1")
     if len(canvases) < _MIN_IMAGES:

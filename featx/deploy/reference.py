@@ -25,30 +25,14 @@ __all__ = ["Reference", "make_reference"]
 
 @dataclass(frozen=True)
 class Reference:
-    """Images that an exported graph is compared on, and the pipeline's results for them.
+    """Images that an exported graph is compared on, and the pipeline's results for them."""
 
-    Parameters
-    ----------
-    items : list
-        The images that could be read, as an extractor takes them.
-    canvases : ndarray of uint8, shape (n, 3, height, width)
-        The images, resized and cropped by Pillow.
-    features : ndarray of float32, shape (n, n_features)
-        Their features.
-    expected : Response
-        The head's predictions.
-    failures : list of Failure
-        Images that could not be read.
-    notes : list of str
-        Remarks on a source of images, such as files that were skipped.
-    """
-
-    items: list[Any]
-    canvases: npt.NDArray[np.uint8]
+    items: list[Any]  # the images that could be read, as an extractor takes them
+    canvases: npt.NDArray[np.uint8]  # resized and cropped by Pillow
     features: npt.NDArray[np.float32]
     expected: Response
     failures: list[Failure]
-    notes: list[str]
+    notes: list[str]  # remarks on the source, such as files that were skipped
 
     def read_images(self) -> Iterator[npt.NDArray[np.uint8]]:
         """Read the images in full size, one at a time."""
@@ -60,15 +44,15 @@ def make_reference(
 ) -> Reference:
     """Embed and predict the images that an exported graph will be compared on.
 
-    ``images`` are images, a source of which ``max_images`` are taken evenly, or None for a dozen that come with
-    scikit-learn and featx.
+    ``images`` is as for `featx.deploy.export`; of a source, at most ``max_images`` are taken from the whole of it.
     """
     notes: list[str] = []
     if images is None:
         items = list_real_images()
     elif isinstance(images, (str, os.PathLike)):
         listing = list_images(images)
-        items, notes = _spread(listing.items, max_images), list(listing.notes)
+        n = min(len(listing.items), max_images)
+        items, notes = [listing.items[i * len(listing.items) // n] for i in range(n)], list(listing.notes)
     else:
         items = list_items(images)
     embedded = extractor.embed(items)
@@ -77,12 +61,6 @@ def make_reference(
         raise ExportError("no image to compare with: images is empty")
     canvases = _make_canvases(items, extractor, backbone)
     return Reference(items, canvases, features, respond(head, features), embedded.failures, notes)
-
-
-def _spread(items: list[Any], max_images: int) -> list[Any]:
-    """Select items from the whole of a list, evenly."""
-    n = min(len(items), max_images)
-    return [items[i * len(items) // n] for i in range(n)]
 
 
 def _make_canvases(items: list[Any], extractor: FeatureExtractor, backbone: Backbone) -> npt.NDArray[np.uint8]:

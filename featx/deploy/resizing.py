@@ -14,6 +14,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
+from featx.backbones.graph import set_fields
 from featx.deploy.graph import Graph
 from featx.images.preprocess import HORIZONTAL_FIRST, LONGEST_RATIO, Preprocess
 
@@ -30,15 +31,7 @@ _NO_PIXELS_NODE = "an_image_has_no_pixels"
 def add_resizing(model: onnx.ModelProto, rules: Preprocess, crop: str) -> None:
     """Add resizing and cropping in front of a graph, in place.
 
-    Parameters
-    ----------
-    model : onnx.ModelProto
-        Its input is ``pixels``, uint8 of shape (N, 3, height, width). Afterwards the input is
-        uint8 of shape (N, H, W, 3), RGB. H and W are arbitrary, but equal within a batch.
-    rules : Preprocess
-        Preprocessing of the backbone.
-    crop : {"center", "whole", "pad"}
-        Crop of the extractor.
+    The input ``pixels`` becomes uint8 of shape (N, H, W, 3), RGB. H and W are arbitrary, but equal within a batch.
     """
     graph = Graph("resize_")
     shape = graph.op("Shape", "pixels")
@@ -66,9 +59,7 @@ def add_resizing(model: onnx.ModelProto, rules: Preprocess, crop: str) -> None:
         for i, name in enumerate(node.input):
             if name == "pixels":
                 node.input[i] = CANVAS
-    nodes = [*graph.nodes, *model.graph.node]
-    del model.graph.node[:]
-    model.graph.node.extend(nodes)
+    set_fields(model.graph, node=[*graph.nodes, *model.graph.node])
     model.graph.initializer.extend(graph.constants)
     model.graph.input[0].CopyFrom(helper.make_tensor_value_info("pixels", TensorProto.UINT8, ["N", "H", "W", 3]))
 
@@ -162,16 +153,7 @@ _SPANS = {"center": _center, "whole": _whole, "pad": _pad}
 class _Axis:
     """One of the two passes: the range of source pixels, and their weights for each pixel of the canvas.
 
-    Parameters
-    ----------
-    graph : Graph
-        The graph to write to.
-    side, full, start : str
-        Scalars, int64: length of the image and of the resized image, and start of the canvas in the latter.
-    size : int
-        Length of the canvas.
-    interpolation : str
-        Pillow's filter.
+    ``side`` is the length of the image, ``full`` that of the resized image, and the canvas starts at ``start`` in it.
     """
 
     def __init__(self, graph: Graph, side: str, full: str, start: str, size: int, interpolation: str) -> None:

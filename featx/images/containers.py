@@ -15,23 +15,10 @@ __all__ = ["list_items"]
 
 
 def list_items(X: Any) -> Any:
-    """Convert X to a sequence with one image per sample.
+    """Convert X, as for `FeatureExtractor.transform`, to a sequence with one image per sample.
 
-    Parameters
-    ----------
-    X : sequence, ndarray, Series, DataFrame or iterable
-        As for `FeatureExtractor.transform`. An object with ``__len__`` and ``__getitem__`` stays as
-        it is, so that its images are loaded one by one.
-
-    Returns
-    -------
-    sequence
-        Supports ``len`` and integer indices.
-
-    Raises
-    ------
-    InputError
-        If X is a single image, a table of several columns, or numbers.
+    An object with ``__len__`` and ``__getitem__`` stays as it is, so that its images are loaded one by one.
+    Raises InputError if X is a single image, a table of several columns, or numbers.
 
     Examples
     --------

@@ -123,21 +123,15 @@ def describe(item: object) -> str:
 
 
 def decode(item: Any, shortest: int | None = None) -> Image.Image:
-    """Decode one image to RGB.
+    """Decode one image to RGB, upright. The result may be ``item`` itself: do not change it.
 
     Parameters
     ----------
     item : str, path, bytes, file object, PIL.Image.Image or array
-        A path, the bytes of an encoded file, a binary file object, an open image, or a uint8 array
-        of shape (height, width, 3) in RGB, (height, width, 4) in RGBA, or (height, width) in grey.
+        Arrays are uint8 of shape (height, width, 3) in RGB, (height, width, 4) in RGBA, or (height, width).
     shortest : int or None, default=None
         Let libjpeg decode a JPEG at a half, a quarter or an eighth of its size, while no side gets
         shorter than this number of pixels. None decodes in full.
-
-    Returns
-    -------
-    PIL.Image.Image
-        Mode ``"RGB"``, upright. May be ``item`` itself: do not change it.
 
     Raises
     ------
@@ -164,12 +158,7 @@ def read(item: Any) -> Any:
     """Read the content of an item: bytes of paths and file objects, arrays of tensors; others are returned as they are.
 
     A seekable file object is read from its beginning and left at its position, so that it can be
-    read again.
-
-    Raises
-    ------
-    UnreadableError
-        If the file cannot be read, or ``item`` holds no image.
+    read again. Raises UnreadableError if the file cannot be read, or ``item`` holds no image.
 
     Examples
     --------
@@ -235,13 +224,6 @@ def measure(data: bytes) -> tuple[int, int] | None:
 
 def identify(data: bytes, formats: tuple[str, ...]) -> tuple[str, int, int] | None:
     """Return format, width and height of an encoded image from its header; None if its format is not listed.
-
-    Parameters
-    ----------
-    data : bytes
-        An encoded file.
-    formats : tuple of str
-        Pillow's names of formats; no other parser is tried.
 
     Examples
     --------

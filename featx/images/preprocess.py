@@ -12,8 +12,12 @@ from PIL import Image
 
 __all__ = ["CROPS", "INTERPOLATIONS", "Preprocess", "to_canvas"]
 
-#: Ways to fit an image to a canvas of another shape.
-CROPS = ("center", "whole", "pad")
+#: Ways to fit an image to a canvas of another shape, each with a description for people.
+CROPS = {
+    "center": "scale the shorter side, cut out the middle, as in training (default)",
+    "whole": "squeeze the whole image into the square; keeps the borders",
+    "pad": "scale the longer side and fill the rest; keeps borders and proportions",
+}
 
 INTERPOLATIONS = {
     "bilinear": Image.Resampling.BILINEAR,
@@ -134,9 +138,7 @@ def to_canvas(
     out : ndarray of uint8, shape (3, height, width)
         Receives the planes.
     crop : {"center", "whole", "pad"}, default="center"
-        ``"center"`` follows the backbone's own rule. ``"whole"`` resizes the whole image to the
-        canvas and changes its aspect. ``"pad"`` keeps the whole image and its aspect, in the middle
-        of a canvas of the mean colour.
+        ``"pad"`` fills the margins with the mean colour.
     fast : bool, default=False
         Compute still less: a few values in ten thousand differ by a level or two. An image of more
         than four times the canvas is first reduced by averaging blocks.
@@ -231,9 +233,8 @@ def _resize_crop_alone(image: Image.Image, crop: _Crop, interpolation: str, fast
     upper, lower = crop.upper * y, min(crop.lower * y, image.height)
     if not fast:
         return image.resize(size, how, box=(left, upper, right, lower))
-    first, last = crop.rows(
-        image.height, _REACH[interpolation]
-    )  # horizontal pass first, as Pillow does with the whole image
+    # horizontal pass first, as Pillow does with the whole image
+    first, last = crop.rows(image.height, _REACH[interpolation])
     rows = image.crop((0, first, image.width, last))
     columns = rows.resize((size[0], rows.height), how, box=(left, 0, right, rows.height))
     return columns.resize(size, how, box=(0, upper - first, size[0], lower - first))

@@ -25,12 +25,7 @@ def list_real_images() -> list[Any]:
 
 
 def real_images(preprocess: Preprocess) -> npt.NDArray[np.uint8]:
-    """Return the images of `list_real_images` on the canvas of a backbone.
-
-    Returns
-    -------
-    ndarray of uint8, shape (12, 3, height, width)
-    """
+    """Return the images of `list_real_images` on the canvas of a backbone, as (12, 3, height, width)."""
     items = list_real_images()
     pixels = np.empty((len(items), 3, preprocess.height, preprocess.width), np.uint8)
     for item, out in zip(items, pixels, strict=True):

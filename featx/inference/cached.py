@@ -15,7 +15,7 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
@@ -42,17 +42,7 @@ _MAX_CHUNKS, _MAX_BYTES = 256, 128 << 20
 
 @dataclass(frozen=True)
 class Batch:
-    """Features of some images of a call.
-
-    Parameters
-    ----------
-    indices : slice or ndarray of int
-        Positions of the images in the call.
-    features : ndarray of float32, shape (n, n_features)
-        NaN in the rows of unreadable images.
-    failures : list of Failure
-        In the order of the images; their ``index`` is the position in the call.
-    """
+    """Features of the images at some positions of a call; unreadable images have rows of NaN, and a failure."""
 
     indices: slice | npt.NDArray[np.intp]
     features: npt.NDArray[np.float32]
@@ -67,18 +57,9 @@ class Batch:
 
 
 class Lookup:
-    """Look up images in the cache, and store new features there.
+    """Look up images in the cache, and store new features there, under one key per image and view.
 
-    Parameters
-    ----------
-    cache : FeatureCache
-        Where the features are.
-    views : sequence of View
-        Each contributes a part of the row, stored under its own key.
-    verify : {"stat", "content"}
-        ``"stat"`` trusts the size, times and inode of a file; ``"content"`` always reads it.
-    shortest : int or None
-        As `featx.images.decode.decode` takes it: decoded images are kept apart by it.
+    Decoded images are kept apart by ``shortest``, as `featx.images.decode.decode` takes it.
     """
 
     def __init__(self, cache: FeatureCache, views: Sequence[View], verify: str, shortest: int | None) -> None:
@@ -104,7 +85,7 @@ class Lookup:
 
     def read(self, items: Sequence[Item]) -> None:
         """Read and look up all images that are not known yet; unreadable ones get their reason."""
-        unseen, states = [], {}
+        unseen = []
         for item in items:
             if item.is_known:
                 continue
@@ -117,8 +98,6 @@ class Lookup:
             if item.digest and item.digest != before:
                 item.rows = ()
                 unseen.append(item)
-                if item.state:
-                    states[item.state] = item.digest
         self._find(unseen)
         found = {item.state: item.digest for item in unseen if item.is_known and item.state and item.digest}
         if found:
@@ -190,21 +169,7 @@ class _Chunk:
 
 
 class CachedEngine:
-    """Embed images in order, with a cache or without.
-
-    Parameters
-    ----------
-    views : sequence of View
-        Their features are put side by side in this order.
-    options : Options
-        How to run the engine.
-    cache : FeatureCache or None, default=None
-        Where features are looked up and stored.
-    verify : {"stat", "content"}, default="stat"
-        As for `Lookup`.
-    events : Events or None, default=None
-        Receives the time that each step takes.
-    """
+    """Embed images in order, with a cache or without; ``verify`` is the extractor's ``cache_verify``."""
 
     def __init__(
         self,
@@ -230,9 +195,10 @@ class CachedEngine:
 
     def find_known(self, items: Sequence[Any]) -> Iterator[Batch]:
         """Look up the files among the items that have not changed, without opening them."""
-        for start in range(0, len(items) if self._lookup else 0, _KNOWN_CHUNK):
+        if self._lookup is None:
+            return
+        for start in range(0, len(items), _KNOWN_CHUNK):
             group = [Item(i, items[i]) for i in range(start, min(start + _KNOWN_CHUNK, len(items)))]
-            assert self._lookup is not None
             with timed(self._events, "read"):
                 self._lookup.find_files(group)
             known = [item for item in group if item.is_known]
@@ -241,35 +207,26 @@ class CachedEngine:
                 yield Batch(np.array([item.index for item in known]), np.stack([_join(item) for item in known]), [])
 
     def run(self, items: Iterable[Any], *, live: bool = False) -> Generator[Batch, None, None]:
-        """Embed items as they come; each is read and decoded once for all views.
+        """Embed items as they come, in order and without gaps; each is read and decoded once for all views.
 
-        Parameters
-        ----------
-        items : iterable
-            Anything that `featx.images.decode.read` takes; may be endless.
-        live : bool, default=False
-            The items may come slowly: answer them chunk by chunk, and with a batch size of 1 each
-            before the next is taken.
-
-        Yields
-        ------
-        Batch
-            In the order of the items, without gaps.
+        ``live`` means that items may come slowly: they are answered chunk by chunk, and with a batch size
+        of 1 each before the next is taken.
         """
         size = self._options.batch_size
         ahead = 1 if live and size == 1 else 2 * self._engine.n_lanes
         chunks: deque[_Chunk] = deque()
         queue: list[tuple[_Chunk, Item]] = []
         n_missing = n_bytes = 0
+        with self._engine.threads() as (workers, readers):
 
-        def submit() -> None:
-            batch = self._engine.submit(self._embed, queue[:])
-            for chunk in dict.fromkeys(chunk for chunk, _ in queue):
-                chunk.batches.append(batch)
-            queue.clear()
+            def submit() -> None:
+                batch = workers.submit(self._embed, queue[:])
+                for chunk in dict.fromkeys(chunk for chunk, _ in queue):
+                    chunk.batches.append(batch)
+                queue.clear()
 
-        with self._engine.threads():
-            source = self._look_up(enumerate(items), 0 if ahead == 1 else self._options.n_threads, grow=not live)
+            n_ahead = 0 if ahead == 1 else self._options.n_threads
+            source = self._look_up(enumerate(items), readers, n_ahead, grow=not live)
             while True:
                 chunk = next(source, None)
                 if chunk:
@@ -299,40 +256,37 @@ class CachedEngine:
                     n_bytes -= done.n_bytes
                     yield done.finish()
 
-    def _look_up(self, items: Iterator[tuple[int, Any]], ahead: int, *, grow: bool) -> Iterator[_Chunk]:
-        """Make chunks, with a cache in threads that read ahead."""
+    def _look_up(
+        self, items: Iterator[tuple[int, Any]], readers: Executor, n_ahead: int, *, grow: bool
+    ) -> Iterator[_Chunk]:
+        """Make chunks: without a cache of a batch each; else look up known files first, and read the others ahead."""
         size = self._options.batch_size
         if self._lookup is None:
             while group := [Item(*pair) for pair in islice(items, size)]:
                 yield self._make_chunk(group)
             return
         pending: deque[Future[_Chunk]] = deque()
-        for group in self._find_files(items, min(size, _READ_CHUNK), grow=grow):
-            pending.append(self._engine.submit_read(self._make_chunk, group))
-            while len(pending) > ahead:
-                yield pending[0].result()
-                pending.popleft()
-        for future in pending:
-            yield future.result()
-
-    def _find_files(self, items: Iterator[tuple[int, Any]], size: int, *, grow: bool) -> Iterator[list[Item]]:
-        """Look up known files; in larger groups as long as all are known, which need no reading."""
-        assert self._lookup is not None
-        n = size
+        n = size = min(size, _READ_CHUNK)  # n grows as long as all files are known, which need no reading
         while group := [Item(*pair) for pair in islice(items, n)]:
             with timed(self._events, "read"):
                 self._lookup.find_files(group)
             all_known = all(item.is_known for item in group)
             step = n if all_known else size
             for i in range(0, len(group), step):
-                yield group[i : i + step]
+                pending.append(readers.submit(self._make_chunk, group[i : i + step]))
+                while len(pending) > n_ahead:
+                    yield pending[0].result()
+                    pending.popleft()
             n = min(2 * n, _KNOWN_CHUNK) if all_known and grow else size
+        for future in pending:
+            yield future.result()
 
     def _make_chunk(self, group: list[Item]) -> _Chunk:
         """Read a group of images if there is a cache, and fill in the rows that are found."""
+        start = group[0].index if group else 0
         features = np.empty((len(group), self._engine.n_features), np.float32)
         if self._lookup is None:
-            return _Chunk(group[0].index if group else 0, features, group)
+            return _Chunk(start, features, group)
         with timed(self._events, "read"):
             self._lookup.read(group)
             missing = [item for item in group if not item.is_known]
@@ -341,14 +295,14 @@ class CachedEngine:
                     features[i] = _join(item)
         self._events.spend("read", 0.0, len(group) - len(missing))
         n_bytes = sum(len(item.content) for item in missing if isinstance(item.content, bytes))
-        return _Chunk(group[0].index if group else 0, features, missing, n_bytes)
+        return _Chunk(start, features, missing, n_bytes)
 
     def _embed(self, batch: list[tuple[_Chunk, Item]]) -> None:
         """Embed images of several chunks, store their features, and copy each row to its chunk."""
         items = [item for _, item in batch]
         features, failures = self._engine.embed(items)
         failed = {failure.index: failure for failure in failures}
-        if self._lookup and not self._engine.is_stopped:
+        if self._lookup and not self._engine.stop.thrown:
             with timed(self._events, "write"):
                 self._lookup.store(items, features, failed)
         for (chunk, item), row in zip(batch, features, strict=True):
@@ -359,9 +313,9 @@ class CachedEngine:
 
 
 def _join(item: Item) -> Row:
-    rows = item.rows if len(item.rows) == 1 else [np.concatenate([row for row in item.rows if row is not None])]
-    assert rows[0] is not None
-    return rows[0]
+    """Put the rows of a known item side by side."""
+    rows = [row for row in item.rows if row is not None]
+    return rows[0] if len(rows) == 1 else np.concatenate(rows)
 
 
 def _is_done(chunk: _Chunk, queue: list[tuple[_Chunk, Item]]) -> bool:

@@ -16,12 +16,11 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from threading import current_thread
-from time import perf_counter
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -31,7 +30,7 @@ from featx.cache.store import FileState, Row
 from featx.errors import Failure, OutOfMemoryError
 from featx.images.decode import UnreadableError, decode, describe, read
 from featx.images.preprocess import Preprocess, to_canvas
-from featx.inference.timing import timed
+from featx.inference.timing import Profile, timed
 from featx.session import Session, StopSwitch
 
 __all__ = ["Engine", "Item", "Options", "View"]
@@ -39,47 +38,22 @@ __all__ = ["Engine", "Item", "Options", "View"]
 _WORKER = "featx-worker"
 _IMAGES_PER_PIECE = 4  # a thread decodes this many for a GPU before it turns to the oldest batch again
 
-T = TypeVar("T")
-
 
 @dataclass(frozen=True)
 class View:
-    """A backbone with its layers, pooling and crop: it computes one part of each row.
-
-    Parameters
-    ----------
-    session : Session
-        Computes ``features`` from ``pixels``.
-    preprocess : Preprocess
-        The backbone's canvas.
-    n_features : int
-        Number of features in this part of the row.
-    crop : {"center", "whole", "pad"}, default="center"
-        How an image is fitted to the canvas.
-    setting : bytes, default=b""
-        Digest of everything that changes these features, for the cache.
-    """
+    """A backbone with its layers, pooling and crop: it computes one part of each row."""
 
     session: Session
     preprocess: Preprocess
     n_features: int
     crop: str = "center"
+    #: Digest of everything that changes these features, for the cache.
     setting: bytes = b""
 
 
 @dataclass(frozen=True)
 class Options:
-    """How to run an engine.
-
-    Parameters
-    ----------
-    batch_size : int
-        Images per run of a backbone.
-    n_threads : int
-        Threads that decode.
-    fast : bool, default=False
-        Decode and resize faster with a small loss of fidelity.
-    """
+    """Images per run of a backbone, threads that decode, and ``fast`` for ``decode="fast"``."""
 
     batch_size: int
     n_threads: int = 1
@@ -92,127 +66,63 @@ class Options:
 
 @dataclass(slots=True)
 class Item:
-    """An image on its way through the engine, with all that is known of it so far.
+    """An image on its way through the engine, with all that is known of it so far."""
 
-    Parameters
-    ----------
-    index : int
-        Position among the images of the call.
-    source : object
-        What the caller gave: anything that `featx.images.decode.read` takes.
-    content : object, default=None
-        Content that has been read from the source.
-    image : PIL.Image.Image or None, default=None
-        Decoded image.
-    reason : str, default=""
-        Why the source cannot be read.
-    digest : bytes or None, default=None
-        Digest of the content.
-    state : FileState or None, default=None
-        State of the file before it was read.
-    rows : sequence of (ndarray or None), default=()
-        Features that are known already, one entry per view.
-    is_known : bool, default=False
-        All views are known: there is nothing to compute.
-    """
-
-    index: int
-    source: Any
-    content: Any = None
-    image: Any = None
-    reason: str = ""
-    digest: bytes | None = None
-    state: FileState | None = None
-    rows: Sequence[Row | None] = ()
-    is_known: bool = False
+    index: int  # position among the images of the call
+    source: Any  # as `featx.images.decode.read` takes it
+    content: Any = None  # result of reading the source
+    image: Any = None  # decoded
+    reason: str = ""  # for a source that cannot be read
+    digest: bytes | None = None  # of the content
+    state: FileState | None = None  # of the file, before it was read
+    rows: Sequence[Row | None] = ()  # features that are known already, one entry per view
+    is_known: bool = False  # for all views, so that there is nothing to compute
 
 
 class Engine:
     """Decode images once and compute their features with every view.
 
-    Parameters
-    ----------
-    views : sequence of View
-        Their features are put side by side in this order.
-    options : Options
-        How to run.
-    events : Events or None, default=None
-        Receives the time that each step takes.
-    keep : callable or None, default=None
-        Called with an item and its image after the image has been decoded.
+    The features of the views are put side by side. ``keep`` is called with each item and its decoded image.
     """
 
     def __init__(
-        self,
-        views: Sequence[View],
-        options: Options,
-        events: Events | None = None,
-        keep: Callable[[Item, Any], None] | None = None,
+        self, views: Sequence[View], options: Options, events: Events, keep: Callable[[Item, Any], None] | None
     ) -> None:
-        self.views, self.options, self.events = views, options, events or Events()
+        self.views, self.options, self.events = views, options, events
         self.n_features = sum(view.n_features for view in views)
         self._shortest = options.shortest(views)
         self._keep = keep
         self._fits = [options.batch_size] * len(views)  # images that the device's memory holds, once known
-        self._stop = StopSwitch()
-        self._pool: ThreadPoolExecutor | None = None
+        self.stop = StopSwitch()  # thrown when a run is abandoned, so that rows may be missing
         self._decoders: ThreadPoolExecutor | None = None
-        self._readers: ThreadPoolExecutor | None = None
-        slowest = next((view.session for view in views if view.session.n_lanes), None)
-        self._shares_decoding = slowest is not None
-        self.n_lanes = (slowest and slowest.n_lanes) or options.n_threads
+        lanes = [view.session.n_lanes for view in views if view.session.n_lanes]
+        self._shares_decoding = bool(lanes)
+        self.n_lanes = lanes[0] if lanes else options.n_threads
 
     @contextmanager
-    def threads(self) -> Iterator[None]:
-        """Start the worker threads, and stop them at the end of the block, also on an error or Ctrl-C."""
-        self._pool = ThreadPoolExecutor(self.n_lanes, thread_name_prefix=_WORKER)
+    def threads(self) -> Iterator[tuple[ThreadPoolExecutor, ThreadPoolExecutor]]:
+        """Yield a pool for batches and a pool to read ahead; stop both at the end, also on an error or Ctrl-C."""
+        workers, readers, decoders = (  # their threads start with the first task
+            ThreadPoolExecutor(n, thread_name_prefix=_WORKER)
+            for n in (self.n_lanes, self.options.n_threads, self.options.n_threads)
+        )
         if self._shares_decoding:
-            self._decoders = ThreadPoolExecutor(self.options.n_threads, thread_name_prefix=_WORKER)
+            self._decoders = decoders
         try:
-            yield
+            yield workers, readers
         except BaseException:
-            self._stop.throw()
+            self.stop.throw()
             raise
         finally:
             # The garbage collector may close an abandoned run in any thread: a worker must not wait for itself.
             wait = not current_thread().name.startswith(_WORKER)
-            for pool in (self._readers, self._pool):
-                if pool:
-                    pool.shutdown(wait=wait, cancel_futures=True)
-            if self._decoders and wait:
-                self._decoders.shutdown()
-
-    @property
-    def is_stopped(self) -> bool:
-        """Return whether the run was abandoned, so that rows may be missing."""
-        return self._stop.thrown
-
-    def submit(self, work: Callable[..., T], *arguments: Any) -> Future[T]:
-        """Run a function that embeds a batch in a worker thread."""
-        assert self._pool is not None
-        return self._pool.submit(work, *arguments)
-
-    def submit_read(self, work: Callable[..., T], *arguments: Any) -> Future[T]:
-        """Run a function that reads images in a thread of its own, ahead of the workers."""
-        if self._readers is None:
-            self._readers = ThreadPoolExecutor(self.options.n_threads, thread_name_prefix=_WORKER)
-        return self._readers.submit(work, *arguments)
+            for pool in (readers, workers):
+                pool.shutdown(wait=wait, cancel_futures=True)
+            if wait:
+                decoders.shutdown()
 
     def embed(self, items: Sequence[Item]) -> tuple[npt.NDArray[np.float32], list[Failure]]:
-        """Compute the features of one batch in the calling thread.
-
-        Parameters
-        ----------
-        items : sequence of Item
-            At most ``options.batch_size`` images.
-
-        Returns
-        -------
-        features : ndarray of float32, shape (n, n_features)
-            NaN in the rows of unreadable images.
-        failures : list of Failure
-            In the order of the items.
-        """
+        """Compute the features of at most one batch in the calling thread; unreadable images have rows of NaN."""
         parts = [_Part(view, len(items), self.options.batch_size) for view in self.views]
         failures: list[Failure] = []
         n = _IMAGES_PER_PIECE if self._decoders else max(1, len(items))
@@ -221,7 +131,7 @@ class Engine:
         for failed in fill(lambda piece: self._fill(parts, items, piece), pieces):
             failures += failed
         for i, part in enumerate(parts):
-            if part.filled.any() and not self._stop.thrown:
+            if part.filled.any() and not self.stop.thrown:
                 with timed(self.events, "inference"):
                     pixels, rows = part.select_batch()
                     part.features[part.filled] = self._infer(i, pixels)[rows]
@@ -232,14 +142,14 @@ class Engine:
     def _fill(self, parts: list[_Part], items: Sequence[Item], piece: range) -> list[Failure]:
         """Decode some images of a batch; several threads may work on one batch."""
         failures: list[Failure] = []
-        spent = dict.fromkeys(("read", "decode", "resize"), 0.0)
+        profile = Profile()
         for i in piece:
-            if self._stop.thrown:
+            if self.stop.thrown:
                 break
             item = items[i]
             try:
-                image = self._load(item, spent)
-                with _added(spent, "resize"):
+                image = self._load(item, profile)
+                with timed(profile, "resize"):
                     for part, row in zip(parts, item.rows or [None] * len(parts), strict=True):
                         if row is None:
                             to_canvas(image, part.rules, part.pixels[i], crop=part.crop, fast=self.options.fast)
@@ -250,11 +160,10 @@ class Engine:
                 for part in parts:
                     part.features[i], part.filled[i] = np.nan, False
                 failures.append(Failure(item.index, describe(item.source), str(error)))
-        for step, seconds in spent.items():
-            self.events.spend(step, seconds)
+        profile.replay(self.events)
         return failures
 
-    def _load(self, item: Item, spent: dict[str, float]) -> Any:
+    def _load(self, item: Item, profile: Profile) -> Any:
         """Read and decode an image as far as that has not been done."""
         if item.reason:
             raise UnreadableError(item.reason)
@@ -262,9 +171,9 @@ class Engine:
             return item.image
         content = item.content
         if content is None:
-            with _added(spent, "read"):
+            with timed(profile, "read"):
                 content = read(item.source)
-        with _added(spent, "decode"):
+        with timed(profile, "decode"):
             image = decode(content, self._shortest)
         if self._keep:
             self._keep(item, image)
@@ -274,7 +183,7 @@ class Engine:
         """Run a batch; in smaller parts once a batch was too large for the memory of a GPU."""
         n, session = self._fits[view], self.views[view].session
         try:
-            return np.concatenate([session.run(pixels[i : i + n], self._stop) for i in range(0, len(pixels), n)])
+            return np.concatenate([session.run(pixels[i : i + n], self.stop) for i in range(0, len(pixels), n)])
         except OutOfMemoryError as error:
             if n == 1:
                 raise
@@ -301,12 +210,3 @@ class _Part:
         rows = np.flatnonzero(self.filled)
         self.pixels[np.setdiff1d(np.arange(len(self.pixels)), rows)] = 0
         return self.pixels, rows
-
-
-@contextmanager
-def _added(spent: dict[str, float], step: str) -> Iterator[None]:
-    start = perf_counter()
-    try:
-        yield
-    finally:
-        spent[step] += perf_counter() - start

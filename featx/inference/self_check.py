@@ -48,18 +48,7 @@ class CanonicalCheck(NamedTuple):
 def check_canonical(backbone: Backbone, device: str = "auto", providers: Providers = None) -> CanonicalCheck:
     """Run a backbone on its canonical image, and compare the result with its file.
 
-    Parameters
-    ----------
-    backbone : Backbone
-        Backbone to check; its file is read.
-    device : {"auto", "cpu", "cuda", "cuda:N"}, default="auto"
-        Device to run on.
-    providers : sequence or None
-        As for `featx.session.Session`.
-
-    Returns
-    -------
-    CanonicalCheck
+    ``device`` and ``providers`` are as for `FeatureExtractor`.
 
     Examples
     --------
@@ -77,13 +66,7 @@ def check_canonical(backbone: Backbone, device: str = "auto", providers: Provide
 
 
 def require_canonical(backbone: Backbone, device: str, providers: Providers = None) -> None:
-    """Check a backbone once per process and device, and raise if it computes other features than stored.
-
-    Raises
-    ------
-    DeviceError
-        Names the file, the device and the difference.
-    """
+    """Check a backbone once per process and device; raise DeviceError if it computes other features than stored."""
     # a file with the same graph and other stored features is another case
     case = (backbone.identity, backbone.canonical.tobytes(), device, repr(providers))
     with _lock:

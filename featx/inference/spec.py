@@ -89,21 +89,8 @@ class FeatureSpec(NamedTuple):
 def make_spec(parameters: Mapping[str, Any], *, download: bool = True) -> FeatureSpec:
     """Validate the parameters of a `FeatureExtractor`, and open its backbones.
 
-    Parameters
-    ----------
-    parameters : mapping
-        As ``get_params`` returns them.
-    download : bool, default=True
-        Allow fetching a backbone that is named by its place on the hub.
-
-    Returns
-    -------
-    FeatureSpec
-
-    Raises
-    ------
-    InputError, BackboneError
-        Names the first wrong parameter, and the expected values.
+    ``download`` allows fetching a backbone that is named by its place on the hub. Raises InputError or
+    BackboneError for the first wrong parameter.
 
     Examples
     --------

@@ -13,22 +13,7 @@ __all__ = ["open_session", "open_views"]
 
 
 def open_session(spec: FeatureSpec, part: BackboneSpec, device: str, providers: Providers) -> Session:
-    """Return this process's session for one backbone; open and check it on first use.
-
-    Parameters
-    ----------
-    spec : FeatureSpec
-        Says how layers are pooled.
-    part : BackboneSpec
-        One of its backbones.
-    device, providers
-        As for `featx.session.Session`.
-
-    Raises
-    ------
-    DeviceError
-        If the device is not available, or computes other features than those in the backbone's file.
-    """
+    """Return this process's session for one backbone of ``spec``; open and check it on first use."""
     backbone = part.backbone
     arguments = (tuple(part.widths), spec.values["pooling"], spec.values["l2_normalize"])
     key = (backbone.identity, *arguments)
@@ -38,25 +23,7 @@ def open_session(spec: FeatureSpec, part: BackboneSpec, device: str, providers: 
 
 
 def open_views(spec: FeatureSpec, device: str, providers: Providers, *, cached: bool = False) -> list[View]:
-    """Return one view per backbone, each with an open session.
-
-    Parameters
-    ----------
-    spec : FeatureSpec
-        Backbones and parameters.
-    device, providers
-        As for `open_session`.
-    cached : bool, default=False
-        Add the digest that the cache needs, which takes 0.05 ms.
-
-    Examples
-    --------
-    >>> from featx import FeatureExtractor
-    >>> from featx.inference.spec import make_spec
-    >>> from featx.inference.views import open_views
-    >>> [view.n_features for view in open_views(make_spec(FeatureExtractor().get_params()), "cpu", None)]
-    [1280]
-    """
+    """Open one view per backbone; ``cached`` adds the digest that the cache needs, which takes 0.05 ms."""
     views = []
     for part in spec.parts:
         session = open_session(spec, part, device, providers)

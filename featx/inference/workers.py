@@ -27,14 +27,7 @@ _MIN_IMAGES, _MAX_IMAGES, _N_TASKS = 256, 2048, 4
 
 
 def count_jobs(n_jobs: int | None, n_items: int) -> int:
-    """Return the number of processes: joblib's count, with at least 256 items for each.
-
-    Examples
-    --------
-    >>> from featx.inference.workers import count_jobs
-    >>> count_jobs(4, 1000), count_jobs(4, 600), count_jobs(4, 100)
-    (3, 2, 0)
-    """
+    """Return the number of processes: joblib's count, with at least 256 items for each."""
     return min(int(joblib.effective_n_jobs(n_jobs)), n_items // _MIN_IMAGES)
 
 
@@ -58,27 +51,9 @@ def embed_in_processes(
     batch_size: int,
     events: Events,
 ) -> Generator[Batch, None, None]:
-    """Embed some of the items in several processes.
+    """Embed the items at some positions in several processes, and yield batches in the order of the positions.
 
-    Parameters
-    ----------
-    items : sequence
-        Images.
-    indices : ndarray of int
-        Positions of the images to embed.
-    embed : callable
-        Embeds a list of images in a worker process, and reports the time of each step. Must pickle.
-    n_jobs : int
-        Number of processes.
-    batch_size : int
-        Images per batch; a task holds a multiple of it.
-    events : Events
-        Receives the time of each step in all processes.
-
-    Yields
-    ------
-    Batch
-        In the order of the indices, without gaps; failures have their position among all items.
+    ``embed`` is sent to the processes, so it must pickle. A task holds a multiple of ``batch_size`` images.
     """
     if not len(indices):
         return

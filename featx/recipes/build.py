@@ -14,7 +14,6 @@ from featx.backbones.file import BackboneDescription, canonical_pixels, describe
 from featx.backbones.graph import cut, set_fields, tap
 from featx.images.preprocess import Preprocess
 from featx.recipes.layers import count_gflops, count_parameters, find_layers, shapes_of, view_as_map
-from featx.recipes.network import ExportedNetwork
 from featx.session import Session
 
 __all__ = ["build_backbone", "normalize_inside", "rename", "write_backbone"]
@@ -22,32 +21,21 @@ __all__ = ["build_backbone", "normalize_inside", "rename", "write_backbone"]
 
 def build_backbone(
     path: Path,
-    exported: ExportedNetwork,
+    model: onnx.ModelProto,
+    scopes: Mapping[str, list[str]],
     description: BackboneDescription,
     *,
     stages: Mapping[str, int],
     parameters: int | None = None,
     classifier: bool = True,
 ) -> None:
-    """Write a backbone file.
+    """Write the backbone file of an exported network; its layers and cost are found here.
 
-    Parameters
-    ----------
-    path : pathlib.Path
-        A scratch file, which the caller moves once it is verified.
-    exported : ExportedNetwork
-        The network, without normalisation; its model is changed.
-    description : BackboneDescription
-        Without layers and cost, which are found here.
-    stages : mapping
-        From the last module of each resolution to its stride.
-    parameters : int or None
-        Number of weights; None counts those in the file.
-    classifier : bool, default=True
-        False leaves out everything behind the last layer.
+    ``stages`` maps the last module of each resolution to its stride. With ``parameters=None`` the weights in
+    the file are counted, and ``classifier=False`` leaves out everything behind the last layer.
     """
-    model, preprocess = exported.model, description.preprocess
-    layers = find_layers(model, exported.scopes, stages, (preprocess.height, preprocess.width))
+    preprocess = description.preprocess
+    layers = find_layers(model, scopes, stages, (preprocess.height, preprocess.width))
     shapes = shapes_of(model)
     flat = [layer for layer in layers if len(shapes[layer.tensor]) < 4]
     if not classifier:
@@ -69,17 +57,7 @@ def build_backbone(
 
 
 def write_backbone(path: Path, model: onnx.ModelProto, description: BackboneDescription) -> None:
-    """Check a graph, describe it, compute its canonical features, and write it.
-
-    Parameters
-    ----------
-    path : pathlib.Path
-        A scratch file, which the caller moves once it is verified.
-    model : onnx.ModelProto
-        Takes ``pixels``; its metadata is replaced.
-    description : BackboneDescription
-        The metadata.
-    """
+    """Check a graph that takes ``pixels``, describe it, compute its canonical features, and write it."""
     onnx.checker.check_model(model, full_check=True)
     describe_model(model, description, canonical=np.empty(0, np.float32))
     path.write_bytes(model.SerializeToString(deterministic=True))

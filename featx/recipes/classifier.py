@@ -37,42 +37,18 @@ _IR_VERSION = 8  # the first with opset 18 and with weights that are not inputs
 
 @dataclass(frozen=True)
 class Classifier:
-    """A classifier that takes any number of images, and the properties of its tensors.
+    """A classifier that takes any number of images, and the properties of its tensors."""
 
-    Parameters
-    ----------
-    path : str
-        The original file.
-    model : onnx.ModelProto
-        The cleaned graph, from ``normalized`` images to class scores.
-    layout : {"NCHW", "NHWC"}
-        Layout of the images.
-    batch : int
-        Number of images for which it was exported; 0 is any number.
-    original_input, original_output : str
-        Names in the original file.
-    renamed : mapping
-        From original names to those in ``model``.
-    shapes : mapping
-        Shape of each tensor, for one image.
-    layouts : mapping
-        Layout of the tensors for which it is known.
-    live : sequence of str
-        Tensors of floats that every path to the class scores passes through, in order.
-    gflops : float
-        Billions of multiply-adds for one image.
-    """
-
-    path: str
-    model: onnx.ModelProto
-    layout: str
-    batch: int
+    path: str  # the original file
+    model: onnx.ModelProto  # from ``normalized`` images to class scores
+    layout: str  # of the images, NCHW or NHWC
+    batch: int  # number of images for which it was exported; 0 is any number
     original_input: str
     original_output: str
-    renamed: Mapping[str, str]
-    shapes: Mapping[str, list[int]]
-    layouts: Mapping[str, str]
-    live: Sequence[str]
+    renamed: Mapping[str, str]  # from original names to those in ``model``
+    shapes: Mapping[str, list[int]]  # for one image
+    layouts: Mapping[str, str]  # of the tensors for which it is known
+    live: Sequence[str]  # tensors of floats that every path to the class scores passes through, in order
     gflops: float
 
     @property
@@ -112,22 +88,7 @@ class Classifier:
 
 
 def clean_classifier(original: onnx.ModelProto, path: str | os.PathLike[str], preprocess: Preprocess) -> Classifier:
-    """Clean up a copy of a model.
-
-    Parameters
-    ----------
-    original : onnx.ModelProto
-        A classifier with one float32 input, (N, 3, H, W) or (N, H, W, 3).
-    path : str or path
-        Its file; named in errors.
-    preprocess : Preprocess
-        Holds the size of the canvas.
-
-    Raises
-    ------
-    BackboneError
-        The model is not such a classifier.
-    """
+    """Clean up a copy of a model; raise BackboneError unless it is a classifier as for `wrap_backbone`."""
     value = _find_input(original, path)
     layout = _find_layout(value, path, preprocess)
     model = _raise_opset(original, path)

@@ -63,17 +63,7 @@ class Fidelity:
 def measure_fidelity(
     reference: Backbone, copy: Backbone, pixels: npt.NDArray[np.uint8], labels: Sequence[Any] | None = None
 ) -> Fidelity:
-    """Compare a backbone and its copy on the CPU.
-
-    Parameters
-    ----------
-    reference, copy : Backbone
-        The original and its copy, with the same preprocessing.
-    pixels : ndarray of uint8, shape (n, 3, height, width)
-        Images on the canvas.
-    labels : sequence or None
-        Label of each image.
-    """
+    """Compare a backbone and its copy on the CPU, on images on the canvas and their labels, if any."""
     original, copied = (_compute_features(backbone, pixels) for backbone in (reference, copy))
     cosines = cosine_rows(original, copied)
     scores = [run_logits(backbone, pixels, _BATCH_SIZE) for backbone in (reference, copy)]

@@ -50,21 +50,8 @@ def find_layers(
     patches are the map, ``blockN`` is the output of the N-th block, and ``head`` is the row that
     the network makes of the tokens.
 
-    Parameters
-    ----------
-    model : onnx.ModelProto
-        The network.
-    scopes : mapping
-        From each output tensor to the modules around its node, outermost first.
-    stages : mapping
-        From the last module of each resolution to its stride in pixels.
-    canvas : tuple of 2 int
-        Height and width in pixels.
-
-    Returns
-    -------
-    list of Layer
-        Their tensors may be tokens or rows, which `view_as_map` makes maps.
+    ``scopes`` maps each output tensor to the modules around its node, outermost first, and ``stages`` the last
+    module of each resolution to its stride in pixels. The tensors may be tokens or rows; see `view_as_map`.
     """
     shapes = shapes_of(model)
     live = sole_live_tensors(model.graph)

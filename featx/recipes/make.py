@@ -101,38 +101,17 @@ def convert_network(
     pixels: npt.NDArray[np.uint8] | None = None,
     classifier: bool = True,
 ) -> Conversion:
-    """Write a backbone file, if it computes the same as a PyTorch network.
+    """Write the backbone file of a timm network in evaluation mode, if it computes the same on real images.
 
-    Parameters
-    ----------
-    network : torch.nn.Module
-        A timm network in evaluation mode, float32, from normalised images to class scores.
-    output : str or path
-        The file; written whole or not at all.
-    description : BackboneDescription
-        Name, preprocessing, licence, source and recipe; layers and cost are found here.
-    pixels : ndarray of uint8, shape (n, 3, height, width), or None
-        Real images to compare on; None takes `real_images`.
-    classifier : bool, default=True
-        As for `make_backbone`.
-
-    Returns
-    -------
-    Conversion
-        A difference for each layer, one for the default features, and one for the class scores if
-        there is a classifier.
-
-    Raises
-    ------
-    BackboneError
-        The file differs from the network; the message names the first layer that does.
+    The result has a difference for each layer, one for the default features, and one for the class scores if
+    there is a classifier. Raises BackboneError with the first layer that differs too much.
     """
     preprocess = description.preprocess
     pixels = real_images(preprocess) if pixels is None else pixels
     with write_whole(output) as scratch:
         build_backbone(
             scratch,
-            export_network(network, preprocess.height, preprocess.width),
+            *export_network(network, preprocess.height, preprocess.width),
             description,
             stages={info["module"]: info["reduction"] for info in network.feature_info},
             parameters=sum(p.numel() for p in network.parameters()) if classifier else None,
@@ -152,22 +131,7 @@ def convert_network(
 def create_timm_network(
     architecture: str, weights: str | os.PathLike[str] | None = None, size: int | None = None
 ) -> Any:
-    """Create a timm network with its pretrained weights, or with the weights in a file.
-
-    Parameters
-    ----------
-    architecture : str
-        timm's identifier, such as ``"resnet50.a1_in1k"``.
-    weights : str, path or None
-        A state dict, ``.pth`` or ``.safetensors``; None lets timm download its own weights.
-    size : int or None
-        Side of the canvas in pixels, for networks of a fixed input size; None takes timm's.
-
-    Raises
-    ------
-    BackboneError
-        timm has no such network, or the weights cannot be loaded or do not fit.
-    """
+    """Create a timm network with its pretrained weights, or with the weights in a file; see `make_backbone`."""
     timm = import_optional("timm", "export")
     try:
         config = timm.get_pretrained_cfg(architecture)
@@ -191,13 +155,7 @@ def create_timm_network(
 
 
 def load_weights(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Load a state dict without executing anything in the file.
-
-    Raises
-    ------
-    BackboneError
-        The file is missing or damaged, or holds more than tensors.
-    """
+    """Load a state dict without executing anything in the file."""
     if not os.path.isfile(path):
         raise BackboneError(f"{path}: no such file")
     try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-from dataclasses import dataclass, field
 from typing import Any
 
 import onnx
@@ -11,37 +10,22 @@ import onnx
 from featx._optional import import_optional
 from featx.errors import InputError
 
-__all__ = ["ExportedNetwork", "export_network", "load_in_order", "strip"]
+__all__ = ["export_network", "load_in_order", "strip"]
 
 OPSET = 18
 
 
-@dataclass
-class ExportedNetwork:
-    """A graph with batch norms and padding folded into its convolutions.
+def export_network(network: Any, height: int, width: int) -> tuple[onnx.ModelProto, dict[str, list[str]]]:
+    """Export a ``torch.nn.Module`` in evaluation mode, from normalised images to class scores.
 
-    Parameters
-    ----------
+    The canvas is fixed in the graph, since the exporter folds padding that depends on the size into numbers.
+
+    Returns
+    -------
     model : onnx.ModelProto
         Input ``normalized`` (N, 3, height, width), output ``logits``; no metadata.
     scopes : dict
         From each output tensor to the dotted names of the modules around its node, outermost first.
-    """
-
-    model: onnx.ModelProto
-    scopes: dict[str, list[str]] = field(default_factory=dict)
-
-
-def export_network(network: Any, height: int, width: int) -> ExportedNetwork:
-    """Export a ``torch.nn.Module`` in evaluation mode.
-
-    Parameters
-    ----------
-    network : torch.nn.Module
-        From normalised images to class scores.
-    height, width : int
-        The canvas; fixed in the graph, since the exporter folds padding that depends
-        on the size into numbers.
     """
     torch = import_optional("torch", "export")
     if network.training:
@@ -58,13 +42,13 @@ def export_network(network: Any, height: int, width: int) -> ExportedNetwork:
     )
     model = onnx.ModelProto()
     model.CopyFrom(program.model_proto)
-    exported = ExportedNetwork(model)
+    module_names: dict[str, list[str]] = {}
     for node in model.graph.node:
         scopes = [prop.value for prop in node.metadata_props if prop.key == "pkg.torch.onnx.name_scopes"]
         names = ast.literal_eval(scopes[0])[1:-1] if scopes else []
-        exported.scopes.update((output, names) for output in node.output)
+        module_names.update((output, names) for output in node.output)
     strip(model)
-    return exported
+    return model, module_names
 
 
 def strip(model: onnx.ModelProto) -> None:
@@ -80,13 +64,7 @@ def strip(model: onnx.ModelProto) -> None:
 
 
 def load_in_order(network: Any, state: dict[str, Any]) -> None:
-    """Load a state dict with other names and the network's order of entries.
-
-    Raises
-    ------
-    InputError
-        The last name or the shape of an entry differs, so the order is not the network's.
-    """
+    """Load a state dict with other names and the network's order of entries; raise InputError if it has another."""
     renamed = {}
     for (name, expected), (other, value) in zip(network.state_dict().items(), state.items(), strict=True):
         if name.rpartition(".")[2] != other.rpartition(".")[2] or expected.shape != value.shape:

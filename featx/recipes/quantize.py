@@ -12,10 +12,11 @@ import logging
 import os
 import random
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -98,8 +99,11 @@ def quantize_backbone(
     n_calibrate, n_measure : int, default=100, 500
         Maximum number of images that calibrate the copy, and that measure it. They are drawn at random with a
         fixed seed and do not overlap.
-    min_cosine, keep_float
-        As for `convert_precision`.
+    min_cosine : float or None, default=None
+        Minimum mean cosine between the features of the copy and of the original; a copy below it is not
+        written. None is 0.98 for int8 and 0.9999 for float16.
+    keep_float : str, int or None, default="stage1"
+        int8 leaves everything up to this layer in float32; None quantises everything.
 
     Returns
     -------
@@ -131,10 +135,10 @@ def quantize_backbone(
     random.Random(0).shuffle(order)
     del order[n_calibrate + n_measure :]
     pixels, failures = _read_images([listing.items[i] for i in order], original.preprocess)
-    failed = {failure.index for failure in failures}
-    readable = [i for i in range(len(order)) if i not in failed]
-    calibration, held_out = ([i for i in readable if (i < n_calibrate) == first] for first in (True, False))
-    if not calibration or not held_out:
+    failed = [failure.index for failure in failures]
+    calibration = np.setdiff1d(np.arange(n_calibrate), failed)
+    held_out = np.setdiff1d(np.arange(n_calibrate, len(order)), failed)
+    if not len(calibration) or not len(held_out):
         raise InputError("images: too few could be read to calibrate with some images and measure with others")
     labels = [listing.targets[order[i]] for i in held_out] if labelled and listing.targets else None
     fidelity = convert_precision(
@@ -161,36 +165,10 @@ def convert_precision(
     min_cosine: float | None = None,
     keep_float: str | int | None = "stage1",
 ) -> Fidelity:
-    """Write a copy of a backbone in another precision, if it is close enough.
+    """Write a copy of a float32 backbone in another precision, if it is close enough.
 
-    Parameters
-    ----------
-    backbone : Backbone
-        In float32.
-    output : str or path
-        The file; written whole or not at all.
-    precision : {"int8", "float16"}
-        Precision of weights and activations.
-    calibration : ndarray of uint8, shape (n, 3, height, width)
-        Images on the canvas that show the range of activations; unused for float16.
-    held_out : ndarray of uint8, shape (m, 3, height, width)
-        Other images, to measure on.
-    labels : sequence or None
-        Labels of ``held_out``, to measure the accuracy of a head.
-    min_cosine : float or None
-        Minimum mean cosine between the features of the copy and of the original; a copy below it is not
-        written. None is 0.98 for int8 and 0.9999 for float16.
-    keep_float : str, int or None
-        int8 leaves everything up to this layer in float32; None quantises everything.
-
-    Returns
-    -------
-    Fidelity
-
-    Raises
-    ------
-    BackboneError
-        The copy differs by more than ``min_cosine``, or the backbone is not float32.
+    ``calibration`` shows the range of activations, for int8 alone, and the copy is measured on ``held_out``:
+    images on the canvas. For ``min_cosine`` and ``keep_float`` see `quantize_backbone`.
     """
     check_choice("precision", precision, PRECISIONS)
     if backbone.precision != "float32":
@@ -236,17 +214,6 @@ def _read_images(items: Sequence[Any], preprocess: Preprocess) -> tuple[Pixels, 
     return pixels, failures
 
 
-class _CalibrationReader:
-    """Images as onnxruntime's calibration reads them, one by one."""
-
-    def __init__(self, images: Iterable[Pixels]) -> None:
-        self._images: Iterator[Pixels] = iter(images)
-
-    def get_next(self) -> dict[str, Pixels] | None:
-        image = next(self._images, None)
-        return None if image is None else {"pixels": image[None]}
-
-
 def _quantize(
     backbone: Backbone, calibration: Pixels, keep_float: str | int | None
 ) -> tuple[onnx.ModelProto, dict[str, str]]:
@@ -257,7 +224,7 @@ def _quantize(
     for i, node in enumerate(model.graph.node):
         node.name = node.name or f"{node.op_type}_{i}"
     kept = ancestors(model.graph, {"normalized"} if keep_float is None else {backbone.layer(keep_float).tensor})
-
+    images = ({"pixels": image[None]} for image in calibration)
     with tempfile.TemporaryDirectory(prefix="featx-") as folder:
         target = Path(folder, "int8.onnx")
         root = logging.getLogger()
@@ -267,7 +234,7 @@ def _quantize(
             quantization.quantize_static(
                 model,
                 target,
-                _CalibrationReader(calibration),
+                SimpleNamespace(get_next=lambda: next(images, None)),
                 quant_format=quantization.QuantFormat.QDQ,
                 per_channel=True,
                 reduce_range=True,

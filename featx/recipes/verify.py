@@ -136,17 +136,7 @@ def verify_backbone(backbone: Backbone) -> list[ProviderCheck]:
 
 
 def compare_layers(backbone: Backbone, network: Any, pixels: npt.NDArray[np.uint8]) -> list[Difference]:
-    """Compare the whole map of every layer with the output of its PyTorch module, then the default features.
-
-    Parameters
-    ----------
-    backbone : Backbone
-        The file.
-    network : torch.nn.Module
-        In evaluation mode, float32.
-    pixels : ndarray of uint8, shape (n, 3, height, width)
-        Real images on the backbone's canvas.
-    """
+    """Compare the whole map of every layer with the output of its PyTorch module, then the default features."""
     torch = import_optional("torch", "export")
     maps: dict[str, Any] = {}
     existing = dict(network.named_modules())

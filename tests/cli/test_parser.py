@@ -102,7 +102,7 @@ def test_poolings_layers_and_crops_are_explained(featx):
     out = featx("embed", "--help").out
     for name, pooling in POOLINGS.items():
         assert f"\n  {name:15} {pooling.description}\n" in out
-    assert all(f"\n  {name:7} " in out for name in CROPS)
+    assert all(f"\n  {name:7} {description}\n" in out for name, description in CROPS.items())
     assert "\n  stem, stage1 ... stage4 " in out
 
 

@@ -76,7 +76,7 @@ def test_what_cannot_be_measured_is_refused(trials, tiny_backbone, path, monkeyp
             {"precision": "int8", "images": trials.images[:29]},
             "29 images to calibrate and measure with, expected at least 30",
         ),
-        ({"precision": "int4", "images": trials.images}, "precision='int4': expected one of int8, float16"),
+        ({"precision": "int4", "images": trials.images}, "precision='int4': expected 'int8' or 'float16'"),
         ({"precision": "int8", "images": trials.images, "min_agreement": 95}, "min_agreement=95: expected a share"),
     ):
         with pytest.raises(InputError, match=why):

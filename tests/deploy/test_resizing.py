@@ -151,5 +151,5 @@ def test_another_label_is_refused_whatever_the_tolerance(trials, tmp_path, monke
 
 
 def test_only_two_places_to_resize_are_known(trials, tmp_path):
-    with pytest.raises(InputError, match="resize='after': expected one of before, in-graph"):
+    with pytest.raises(InputError, match="resize='after': expected 'before' or 'in-graph'"):
         export(trials.fit("3 classes", LogisticRegression()), tmp_path / "any.onnx", resize="after")

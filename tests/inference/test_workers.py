@@ -54,6 +54,10 @@ def twelve_bits():
     return tiff.replace(entry + struct.pack("<H", 16), entry + struct.pack("<H", 12))
 
 
+def test_every_process_gets_enough_images():
+    assert [workers.count_jobs(4, n_items) for n_items in (1000, 600, 100)] == [3, 2, 0]
+
+
 def test_open_images_and_what_is_none_come_out_of_processes_as_they_do_here(several_processes, tmp_path):
     turned, exif = tmp_path / "turned.jpg", Image.Exif()
     exif[0x112] = 6

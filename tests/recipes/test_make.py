@@ -260,12 +260,12 @@ def test_a_file_that_differs_is_not_written(tmp_path, monkeypatch):
 def _export_with_a_halved_filter(network, height, width):
     from featx.recipes.network import export_network
 
-    exported = export_network(network, height, width)
-    weight = next(t for t in exported.model.graph.initializer if len(t.dims) == 4)
+    model, scopes = export_network(network, height, width)
+    weight = next(t for t in model.graph.initializer if len(t.dims) == 4)
     values = onnx.numpy_helper.to_array(weight).copy()
     values[0] *= 0.5
     weight.CopyFrom(onnx.numpy_helper.from_array(values, weight.name))
-    return exported
+    return model, scopes
 
 
 @pytest.mark.heavy

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-from typing import Any
 
 from featx.backbones.catalogue import list_here, open_backbone
 from featx.backbones.file import Backbone
@@ -32,10 +31,8 @@ def run(options: argparse.Namespace) -> None:
     rows = []
     for name, backbone in _backbones(options.backbones, broken):
         for result in verify_backbone(backbone):
-            row: dict[str, Any] = {"name": name, "identity": backbone.identity, "provider": result.provider}
-            row |= {"passed": result.passed}
-            row |= result.check._asdict() if result.check else {"error": result.error}
-            rows.append(row)
+            row = {"name": name, "identity": backbone.identity, "provider": result.provider, "passed": result.passed}
+            rows.append({**row, **(result.check._asdict() if result.check else {"error": result.error})})
     if options.json:
         print(json.dumps(rows, indent=1))
     for row in rows if not options.json else ():

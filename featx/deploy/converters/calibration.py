@@ -46,11 +46,7 @@ def _calibrated_fold(converter: Converter, fold: Estimator, x: Rows, name: str, 
     curves = [_curve(converter, curve, column) for curve, column in zip(fold.calibrators, columns, strict=True)]
     if binary:
         return graph.both(curves[0])
-    unscaled = graph.columns(*curves)
-    total = graph.total(unscaled)
-    is_zero = graph.op("Equal", total, np.array(0.0))
-    shares = graph.op("Div", unscaled, graph.op("Where", is_zero, np.array(1.0), total))
-    return graph.op("Where", is_zero, np.full((1, n_classes), 1 / n_classes), shares)
+    return graph.shares(graph.columns(*curves), 1 / n_classes)
 
 
 def _curve(converter: Converter, calibrator: Estimator, column: str) -> str:

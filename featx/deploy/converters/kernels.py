@@ -68,21 +68,8 @@ def _svc(converter: Converter, head: Estimator, x: Rows) -> Answer:
 def count_votes(graph: Graph, lost: str, margins: str, n: int) -> tuple[str, str]:
     """Count the votes of classifiers between each pair of ``n`` classes, (N, n_pairs) to (N, n).
 
-    Parameters
-    ----------
-    graph : Graph
-        The graph to write to.
-    lost : str
-        1 if the second class of the pair wins, else 0.
-    margins : str
-        Decisions of the pairs, negative if the first class wins.
-    n : int
-        Number of classes.
-
-    Returns
-    -------
-    votes, scores : str
-        Votes per class, and votes plus the summed margins scaled to less than 1/3, as in scikit-learn.
+    ``lost`` is 1 if the second class of the pair wins, and else 0; ``margins`` are negative if the first one wins.
+    Returns the votes, and the votes plus the summed margins scaled to less than 1/3, as in scikit-learn.
     """
     pairs = list(combinations(range(n), 2))
     first, second = np.zeros((len(pairs), n)), np.zeros((len(pairs), n))

@@ -10,8 +10,9 @@ from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.svm import LinearSVC, LinearSVR
 
 from featx.deploy.converter import Answer, Converter, Estimator, Rows, Tables
+from featx.deploy.graph import Graph
 
-__all__ = ["TABLES"]
+__all__ = ["TABLES", "decide"]
 
 
 def _product(converter: Converter, head: Estimator, x: Rows) -> str:
@@ -22,24 +23,21 @@ def _product(converter: Converter, head: Estimator, x: Rows) -> str:
     return graph.op("Add", name, np.atleast_1d(np.asarray(head.intercept_, np.float64)))
 
 
-def _decide(converter: Converter, head: Estimator, x: Rows) -> Answer:
-    graph = converter.graph
-    scores = _product(converter, head, x)
-    if len(head.classes_) > 2:
-        return Answer(graph.argmax(scores), decision=scores)
+def decide(graph: Graph, scores: str, n_classes: int, *, probabilities: bool = False) -> Answer:
+    """Choose a class by scores (N, 1) of two classes or (N, n_classes) of more, whose probabilities are logistic."""
+    if n_classes > 2:
+        return Answer(graph.argmax(scores), graph.op("Softmax", scores, axis=1) if probabilities else None, scores)
     decision = graph.flat(scores)
-    return Answer(graph.is_positive(decision), decision=decision)
+    both = graph.both(graph.op("Sigmoid", decision)) if probabilities else None
+    return Answer(graph.is_positive(decision), both, decision)
+
+
+def _decide(converter: Converter, head: Estimator, x: Rows) -> Answer:
+    return decide(converter.graph, _product(converter, head, x), len(head.classes_))
 
 
 def _logistic(converter: Converter, head: Estimator, x: Rows) -> Answer:
-    graph = converter.graph
-    answer = _decide(converter, head, x)
-    assert answer.decision
-    if len(head.classes_) > 2:
-        probabilities = graph.op("Softmax", answer.decision, axis=1)
-    else:
-        probabilities = graph.both(graph.op("Sigmoid", answer.decision))
-    return Answer(answer.index, probabilities, answer.decision)
+    return decide(converter.graph, _product(converter, head, x), len(head.classes_), probabilities=True)
 
 
 def _sgd(converter: Converter, head: Estimator, x: Rows) -> Answer:
@@ -56,11 +54,7 @@ def _sgd(converter: Converter, head: Estimator, x: Rows) -> Answer:
         return answer
     if len(head.classes_) == 2:
         return Answer(answer.index, graph.both(unscaled), answer.decision)
-    total = graph.total(unscaled)
-    is_zero = graph.op("Equal", total, np.array(0.0))
-    shares = graph.op("Div", unscaled, graph.op("Where", is_zero, np.array(1.0), total))
-    even = np.full((1, len(head.classes_)), 1 / len(head.classes_))
-    return Answer(answer.index, graph.op("Where", is_zero, even, shares), answer.decision)
+    return Answer(answer.index, graph.shares(unscaled, 1 / len(head.classes_)), answer.decision)
 
 
 def _regress(converter: Converter, head: Estimator, x: Rows) -> str:

@@ -5,12 +5,7 @@ from __future__ import annotations
 import numpy as np
 from sklearn import model_selection as ms
 from sklearn.compose import TransformedTargetRegressor
-from sklearn.ensemble import (
-    StackingClassifier,
-    StackingRegressor,
-    VotingClassifier,
-    VotingRegressor,
-)
+from sklearn.ensemble import StackingClassifier, StackingRegressor, VotingClassifier, VotingRegressor
 from sklearn.frozen import FrozenEstimator
 from sklearn.multiclass import OneVsOneClassifier, OneVsRestClassifier
 from sklearn.multioutput import MultiOutputRegressor
@@ -132,9 +127,7 @@ def _one_vs_rest(converter: Converter, head: Estimator, x: Rows) -> Answer:
             probabilities = graph.both(parts[0])
         else:
             unscaled = graph.columns(*parts)
-            total = graph.total(unscaled)
-            is_zero = graph.op("Equal", total, np.array(0.0))
-            probabilities = graph.op("Div", unscaled, graph.op("Where", is_zero, np.array(1.0), total))
+            probabilities = graph.shares(unscaled, 0.0)
             if not all(answer.decision for answer in answers):
                 return Answer(graph.argmax(unscaled), probabilities)
     if all(answer.decision for answer in answers):
@@ -208,15 +201,9 @@ def _target(converter: Converter, head: Estimator, x: Rows) -> str:
     if head._training_dim != 1:
         raise converter.refuse(head, "its target has several columns")
     if isinstance(transformer, StandardScaler):
-        scale, offset = (
-            transformer.scale_ if transformer.with_std else None,
-            transformer.mean_ if transformer.with_mean else None,
-        )
+        scale, offset = transformer.scale_, transformer.mean_ if transformer.with_mean else None
     elif isinstance(transformer, RobustScaler):
-        scale, offset = (
-            transformer.scale_ if transformer.with_scaling else None,
-            transformer.center_ if transformer.with_centering else None,
-        )
+        scale, offset = transformer.scale_, transformer.center_
     elif isinstance(transformer, MinMaxScaler):
         scale, offset = 1 / transformer.scale_, -transformer.min_ / transformer.scale_
     elif isinstance(transformer, MaxAbsScaler):

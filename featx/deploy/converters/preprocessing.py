@@ -44,13 +44,11 @@ def _shift(converter: Converter, x: Rows, offset: Any, scale: Any) -> str:
 
 
 def _standard(converter: Converter, step: Estimator, x: Rows) -> str:
-    return _shift(converter, x, step.mean_ if step.with_mean else None, step.scale_ if step.with_std else None)
+    return _shift(converter, x, step.mean_ if step.with_mean else None, step.scale_)
 
 
 def _robust(converter: Converter, step: Estimator, x: Rows) -> str:
-    return _shift(
-        converter, x, step.center_ if step.with_centering else None, step.scale_ if step.with_scaling else None
-    )
+    return _shift(converter, x, step.center_, step.scale_)
 
 
 def _max_abs(converter: Converter, step: Estimator, x: Rows) -> str:

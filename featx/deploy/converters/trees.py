@@ -12,6 +12,7 @@ from sklearn import ensemble
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor, ExtraTreeClassifier, ExtraTreeRegressor
 
 from featx.deploy.converter import Answer, Converter, Estimator, Rows, Tables
+from featx.deploy.converters.linear import decide
 
 __all__ = ["TABLES"]
 
@@ -84,9 +85,8 @@ def _read_tree(tree: Any, classes: bool) -> _Tree:
 
 def _forest(converter: Converter, head: Estimator, x: Rows, classes: bool) -> str:
     trees = [tree.tree_ for tree in getattr(head, "estimators_", [head])]
-    rows = Rows(
-        converter.graph.cast(x.name, np.float32), x.sample.astype(np.float32)
-    )  # scikit-learn's trees compare float32
+    # scikit-learn's trees compare float32
+    rows = Rows(converter.graph.cast(x.name, np.float32), x.sample.astype(np.float32))
     n_targets = len(head.classes_) if classes else head.n_outputs_
     total = _sum_leaves(converter, rows, (_read_tree(tree, classes) for tree in trees), n_targets)
     return converter.graph.op("Div", total, np.array(float(len(trees))))
@@ -110,33 +110,19 @@ def _boosted(converter: Converter, head: Estimator, x: Rows) -> str:
             nodes = predictor.nodes
             if nodes["is_categorical"].any():
                 raise converter.refuse(head, "it has categorical features")
-            trees.append(
-                _Tree(
-                    nodes["left"],
-                    nodes["right"],
-                    nodes["feature_idx"],
-                    nodes["num_threshold"],
-                    nodes["is_leaf"].astype(bool),
-                    nodes["value"][:, None],
-                    k,
-                )
+            left, right, feature, threshold, is_leaf, value = (
+                nodes[name] for name in ("left", "right", "feature_idx", "num_threshold", "is_leaf", "value")
             )
+            trees.append(_Tree(left, right, feature, threshold, is_leaf.astype(bool), value[:, None], k))
     start = np.asarray(head._baseline_prediction, np.float64).reshape(1, -1)
     if not trees:
-        zeros = converter.graph.op(
-            "Mul", converter.graph.take(converter.graph.double(x.name), [0] * start.size), np.array(0.0)
-        )
-        return converter.graph.op("Add", zeros, start)
+        columns = converter.graph.take(converter.graph.double(x.name), [0] * start.size)
+        return converter.graph.op("Add", converter.graph.op("Mul", columns, np.array(0.0)), start)
     return converter.graph.op("Add", _sum_leaves(converter, x, trees, head.n_trees_per_iteration_), start)
 
 
 def _boosted_classifier(converter: Converter, head: Estimator, x: Rows) -> Answer:
-    graph = converter.graph
-    raw = _boosted(converter, head, x)
-    if len(head.classes_) == 2:
-        decision = graph.flat(raw)
-        return Answer(graph.is_positive(decision), graph.both(graph.op("Sigmoid", decision)), decision)
-    return Answer(graph.argmax(raw), graph.op("Softmax", raw, axis=1), raw)
+    return decide(converter.graph, _boosted(converter, head, x), len(head.classes_), probabilities=True)
 
 
 def _boosted_regressor(converter: Converter, head: Estimator, x: Rows) -> str:
