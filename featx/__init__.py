@@ -33,6 +33,7 @@ if TYPE_CHECKING:
         cache,
         dataset,
         deploy,
+        doctor,
         heads,
         out_of_core,
         recipes,
@@ -86,6 +87,7 @@ __all__ = [
     "cache",
     "dataset",
     "deploy",
+    "doctor",
     "heads",
     "out_of_core",
     "recipes",
@@ -118,8 +120,8 @@ __all__ = [
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 _MODULES = (
-    *("backbones", "cache", "dataset", "deploy", "heads", "out_of_core", "recipes"),
-    *("samples", "selection", "serve", "sources"),
+    *("backbones", "cache", "dataset", "deploy", "doctor", "heads", "out_of_core"),
+    *("recipes", "samples", "selection", "serve", "sources"),
 )
 #: Names that are imported on first use: importing featx imports neither NumPy nor scikit-learn.
 _LAZY = {

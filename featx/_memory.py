@@ -15,14 +15,10 @@ _CGROUPS = Path("/sys/fs/cgroup")
 
 
 def available_memory() -> int | None:
-    """Return the number of bytes that this process can still allocate.
+    """Return the number of bytes that this process can still allocate, or None if the system reports no limit.
 
-    Returns
-    -------
-    int or None
-        The smallest of three numbers: the free memory of the machine, the rest of the limits of the
-        containers around the process, and the rest of its own limits (``ulimit -v``, ``ulimit -d``).
-        None if the system reports none of them.
+    It is the smallest of three numbers: the free memory of the machine, the rest of the limits of the
+    containers around the process, and the rest of its own limits (``ulimit -v``, ``ulimit -d``).
 
     Examples
     --------

@@ -12,25 +12,9 @@ __all__ = ["import_optional", "installed_version"]
 
 
 def import_optional(module: str, extra: str) -> Any:
-    """Import a module, or raise an error that names the extra to install.
+    """Import a module, or raise MissingDependencyError with the extra that installs its package.
 
-    Parameters
-    ----------
-    module : str
-        Dotted module name, ``"matplotlib.pyplot"``.
-    extra : str
-        The featx extra that installs it, ``"plot"``.
-
-    Returns
-    -------
-    module
-        The imported module.
-
-    Raises
-    ------
-    MissingDependencyError
-        If the package is not installed. An installed package that fails while
-        it is imported raises its own error.
+    An installed package that fails while it is imported raises its own error.
     """
     package = module.partition(".")[0]
     try:

@@ -11,17 +11,7 @@ _JOINERS = "\u200c\u200d"  # they shape words and emoji, and move nothing
 
 
 def printable(value: Any) -> str:
-    r"""Escape line ends, the control characters that a terminal obeys, and lone surrogates.
-
-    Parameters
-    ----------
-    value : object
-        A file name, a label or a message; other types are converted with `str`.
-
-    Returns
-    -------
-    str
-        The text on one line; unsafe characters are escaped as in Python's `ascii`.
+    r"""Escape line ends, the control characters that a terminal obeys, and lone surrogates, as `ascii` does.
 
     Examples
     --------

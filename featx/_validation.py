@@ -13,12 +13,7 @@ __all__ = ["check_choice", "check_integer", "check_jobs", "is_missing", "suggest
 
 
 def check_integer(name: str, value: Any, least: int = 1) -> int:
-    """Return ``value`` as a Python int.
-
-    Raises
-    ------
-    InputError
-        If it is not an integer of at least ``least``.
+    """Return ``value`` as a Python int, or raise InputError if it is not an integer of at least ``least``.
 
     Examples
     --------
@@ -35,19 +30,7 @@ def check_integer(name: str, value: Any, least: int = 1) -> int:
 
 
 def check_jobs(value: Any) -> int:
-    """Return a number of workers, counted as joblib counts them, as a Python int.
-
-    Raises
-    ------
-    InputError
-        If it is 0 or not an integer.
-
-    Examples
-    --------
-    >>> from featx._validation import check_jobs
-    >>> check_jobs(-1)
-    -1
-    """
+    """Return a number of workers, counted as joblib counts them; raise InputError if it is 0 or not an integer."""
     if not _is_integer(value) or value == 0:
         raise InputError(f"n_jobs={value!r}: expected an integer, at least 1 or negative to count from all cores")
     return int(value)
@@ -70,20 +53,9 @@ def check_choice(name: str, value: Any, choices: Collection[str]) -> None:
 
 
 def suggest(name: Any, names: Iterable[str]) -> str:
-    """Return a "did you mean" hint for an error message.
+    """Return ``"did you mean 'stage3'? "`` with the most similar of the names, or an empty string.
 
-    Parameters
-    ----------
-    name : object
-        The unknown name.
-    names : iterable of str
-        The known names.
-
-    Returns
-    -------
-    str
-        A hint such as ``"did you mean 'stage3'? "`` with the most similar name, or an empty string
-        if no name is similar. Abbreviations are similar.
+    Abbreviations are similar.
 
     Examples
     --------

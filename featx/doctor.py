@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -54,6 +54,10 @@ class Finding:
     command: str = ""
 
 
+#: Level, text and command of a finding.
+_Row = tuple[str, str] | tuple[str, str, str]
+
+
 def examine() -> Iterator[Finding]:
     """Run all checks.
 
@@ -69,65 +73,61 @@ def examine() -> Iterator[Finding]:
     """
     for name, check in CHECKS.items():
         try:
-            for finding in check():
-                yield replace(finding, check=name)
+            for row in check():
+                yield Finding(name, *row)
         except Exception as error:  # a check that fails is a finding
             text = f"{type(error).__name__}: {one_line(error)}"
             yield Finding(name, "problem", text, 'pip install --force-reinstall "featx[cpu]"')
 
 
-def _versions() -> Iterable[Finding]:
+def _versions() -> Iterable[_Row]:
     names = ("featx", "numpy", "scikit-learn", "Pillow", "onnx", "onnxruntime", "onnxruntime-gpu")
     texts = [f"{name} {version}" for name in names if (version := _version(name))]
-    yield Finding("", "ok", f"Python {platform.python_version()} on {platform.platform()}: {', '.join(texts)}")
+    yield "ok", f"Python {platform.python_version()} on {platform.platform()}: {', '.join(texts)}"
 
 
-def _onnxruntime_packages() -> Iterable[Finding]:
+def _onnxruntime_packages() -> Iterable[_Row]:
     installed = [name for name in ("onnxruntime", "onnxruntime-gpu") if _version(name)]
     if len(installed) == 2:
-        yield Finding(
-            "",
-            "problem",
-            "onnxruntime and onnxruntime-gpu are both installed; they share files, and one has overwritten the other",
-            f'{REINSTALL_GPU}   # without a GPU, use "featx[cpu]" instead',
-        )
+        text = "onnxruntime and onnxruntime-gpu are both installed; they share files, and one has overwritten the other"
+        yield "problem", text, f'{REINSTALL_GPU}   # without a GPU, use "featx[cpu]" instead'
         return
     if not installed:
-        yield Finding("", "problem", "onnxruntime is not installed", 'pip install "featx[cpu]"')
+        yield "problem", "onnxruntime is not installed", 'pip install "featx[cpu]"'
         return
     try:
         list_devices()
     except MissingDependencyError as error:
-        yield Finding("", "problem", str(error).partition("; run: ")[0], str(error).partition("; run: ")[2])
+        yield "problem", str(error).partition("; run: ")[0], str(error).partition("; run: ")[2]
         return
-    yield Finding("", "ok", f"{installed[0]} {_version(installed[0])}, devices: {', '.join(list_devices())}")
+    yield "ok", f"{installed[0]} {_version(installed[0])}, devices: {', '.join(list_devices())}"
 
 
-def _gpu() -> Iterable[Finding]:
+def _gpu() -> Iterable[_Row]:
     """Check the GPU's driver and the installed CUDA libraries against this build of onnxruntime."""
     driver = _nvidia_smi()
     if driver is None:
         if "cuda" in list_devices():
             text = "this onnxruntime is built for CUDA, and nvidia-smi finds no GPU"
-            yield Finding("", "problem", text, _CPU_INSTEAD)
+            yield "problem", text, _CPU_INSTEAD
         else:
-            yield Finding("", "ok", "no NVIDIA GPU, and this onnxruntime needs none")
+            yield "ok", "no NVIDIA GPU, and this onnxruntime needs none"
         return
     name, highest = driver
     if "cuda" not in list_devices():
         text = f"{name} is present, but the installed onnxruntime does not support CUDA"
-        yield Finding("", "note", text, REINSTALL_GPU)
+        yield "note", text, REINSTALL_GPU
         return
     if highest < _CUDA:
         limit = f"its driver supports CUDA up to {highest[0]}.{highest[1]}"
         text = f"{name}: {limit}, and onnxruntime-gpu is built for CUDA {_CUDA[0]}"
-        yield Finding("", "problem", text, "update the NVIDIA driver (570 or later), then restart")
+        yield "problem", text, "update the NVIDIA driver (570 or later), then restart"
         return
-    yield Finding("", "ok", f"{name}, the driver supports CUDA {highest[0]}.{highest[1]}")
+    yield "ok", f"{name}, the driver supports CUDA {highest[0]}.{highest[1]}"
     yield from _cuda_libraries()
 
 
-def _cuda_libraries() -> Iterable[Finding]:
+def _cuda_libraries() -> Iterable[_Row]:
     wheels = {
         distribution.name.lower(): distribution.version
         for distribution in metadata.distributions()
@@ -139,13 +139,13 @@ def _cuda_libraries() -> Iterable[Finding]:
     newer = [name for name in wheels if re.fullmatch(r"nvidia-(cublas|cuda-runtime)(-cu13)?", name)]
     if older and not newer:
         text = f"CUDA 12 libraries ({', '.join(older)}) are installed, and onnxruntime-gpu needs CUDA {_CUDA[0]}"
-        yield Finding("", "problem", text, 'pip install "onnxruntime-gpu[cuda,cudnn]"')
+        yield "problem", text, 'pip install "onnxruntime-gpu[cuda,cudnn]"'
     if not any(name.startswith("nvidia-cudnn") for name in wheels) and not _has_library("libcudnn.so.9"):
         text = "cuDNN 9 is not installed, and convolutions on CUDA need it"
-        yield Finding("", "problem", text, 'pip install "onnxruntime-gpu[cudnn]"')
+        yield "problem", text, 'pip install "onnxruntime-gpu[cudnn]"'
 
 
-def _devices() -> Iterable[Finding]:
+def _devices() -> Iterable[_Row]:
     """Open a session on each device, and run a backbone."""
     backbone = open_backbone("efficientnet_lite0")
     for device in list_devices():
@@ -154,38 +154,35 @@ def _devices() -> Iterable[Finding]:
             check = check_canonical(backbone, device)
         except FeatxError as error:
             reason, _, command = str(error).partition("; run: ")
-            yield Finding("", "problem", f"{device} is listed but cannot be used: {reason}", command or REINSTALL_GPU)
+            yield "problem", f"{device} is listed but cannot be used: {reason}", command or REINSTALL_GPU
             continue
         seconds = time.perf_counter() - start
         text = f"{check.device}: cosine {check.cosine:.8f} on the canonical image, {seconds:.1f} s to open and run"
         if check.passed:
-            yield Finding("", "ok", text)
+            yield "ok", text
         else:
             text += ": features differ from those where the backbone was made"
-            yield Finding("", "problem", text, 'use device="cpu" or another release of onnxruntime')
+            yield "problem", text, 'use device="cpu" or another release of onnxruntime'
 
 
-def _threads() -> Iterable[Finding]:
+def _threads() -> Iterable[_Row]:
     cores, allowed = os.cpu_count() or 1, int(joblib.cpu_count())
     if hasattr(os, "sched_setaffinity"):
         try:
             os.sched_setaffinity(0, os.sched_getaffinity(0))
         except OSError as error:
-            text = (
-                f"this container refuses thread affinity ({error.strerror}); other programs may need it, featx does not"
-            )
-            yield Finding("", "note", text, "docker run --security-opt seccomp=unconfined ...")
+            refused = f"this container refuses thread affinity ({error.strerror})"
+            text = f"{refused}; other programs may need it, featx does not"
+            yield "note", text, "docker run --security-opt seccomp=unconfined ..."
     if allowed < cores:
-        yield Finding(
-            "", "ok", f"this process may use {allowed} of {cores} cores (affinity, or the limit of the container)"
-        )
+        yield "ok", f"this process may use {allowed} of {cores} cores (affinity, or the limit of the container)"
     else:
-        yield Finding("", "ok", f"{cores} cores")
+        yield "ok", f"{cores} cores"
 
 
-def _int8() -> Iterable[Finding]:
+def _int8() -> Iterable[_Row]:
     """Compare the speed of the bundled backbone in both precisions."""
-    seconds = {"float32": _INFINITY, "int8": _INFINITY}
+    seconds = dict.fromkeys(("float32", "int8"), float("inf"))
     sessions = {}
     for precision in seconds:
         backbone = open_backbone("efficientnet_lite0", precision)
@@ -199,23 +196,23 @@ def _int8() -> Iterable[Finding]:
     ratio = seconds["float32"] / seconds["int8"]
     if ratio < 1:
         text = f"int8 is slower than float32 on this processor ({ratio:.1f} times as fast)"
-        yield Finding("", "note", text, 'use precision="float32" or the default')
+        yield "note", text, 'use precision="float32" or the default'
     else:
-        yield Finding("", "ok", f"int8 runs {ratio:.1f} times as fast as float32 here")
+        yield "ok", f"int8 runs {ratio:.1f} times as fast as float32 here"
 
 
-def _backbones() -> Iterable[Finding]:
+def _backbones() -> Iterable[_Row]:
     broken: list[BackboneError] = []
     n = len(list_backbones(on_error=broken.append))
     files = sorted(cache_dir().glob("*.onnx"), key=lambda path: -len(str(path)))
     for error in broken:
         path = next((path for path in files if str(error).startswith(f"{path}: ")), None)
         command = f"mv {shlex.quote(str(path))} {shlex.quote(f'{path}.broken')}" if path else "featx backbones verify"
-        yield Finding("", "problem", str(error), command)
-    yield Finding("", "ok", f"{n} backbones are available")
+        yield "problem", str(error), command
+    yield "ok", f"{n} backbones are available"
 
 
-def _folders() -> Iterable[Finding]:
+def _folders() -> Iterable[_Row]:
     folder = cache_dir()
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -223,31 +220,26 @@ def _folders() -> Iterable[Finding]:
             pass
     except OSError as error:
         text = f"{folder} cannot be written ({error.strerror}); each process inspects the backbones again"
-        yield Finding("", "note", text, "export FEATX_BACKBONES=/a/folder/of/yours")
+        yield "note", text, "export FEATX_BACKBONES=/a/folder/of/yours"
         return
     free = shutil.disk_usage(folder).free
     level = "ok" if free > 2**30 else "note"
-    yield Finding("", level, f"{folder}: writable, {free / 2**30:.0f} GB free")
+    yield level, f"{folder}: writable, {free / 2**30:.0f} GB free"
 
 
-def _extras() -> Iterable[Finding]:
+def _extras() -> Iterable[_Row]:
     needed = {
-        **{
-            "plot": "matplotlib",
-            "pandas": "pandas",
-            "parquet": "pyarrow",
-            "remote": "fsspec",
-            "hub": "huggingface_hub",
-        },
-        **{"deploy": "skl2onnx", "serve": "uvicorn", "export": "timm", "dask": "distributed", "ray": "ray"},
+        **{"plot": "matplotlib", "pandas": "pandas", "parquet": "pyarrow", "remote": "fsspec"},
+        **{"hub": "huggingface_hub", "deploy": "skl2onnx", "serve": "uvicorn", "export": "timm"},
+        **{"dask": "distributed", "ray": "ray"},
     }
     missing = [extra for extra, package in needed.items() if not _version(package)]
     present = [extra for extra in needed if extra not in missing]
-    yield Finding("", "ok", f"extras: {', '.join(present) or 'none'}; not installed: {', '.join(missing) or 'none'}")
+    yield "ok", f"extras: {', '.join(present) or 'none'}; not installed: {', '.join(missing) or 'none'}"
 
 
 #: name -> function that yields findings, in the order of the report.
-CHECKS: dict[str, Callable[[], Iterable[Finding]]] = {
+CHECKS: dict[str, Callable[[], Iterable[_Row]]] = {
     "versions": _versions,
     "onnxruntime": _onnxruntime_packages,
     "gpu": _gpu,
@@ -261,7 +253,6 @@ CHECKS: dict[str, Callable[[], Iterable[Finding]]] = {
 
 _CUDA = (13, 0)
 _CPU_INSTEAD = 'pip uninstall -y onnxruntime onnxruntime-gpu && pip install "featx[cpu]"'
-_INFINITY = float("inf")
 
 
 def _nvidia_smi() -> tuple[str, tuple[int, int]] | None:

@@ -258,14 +258,7 @@ class DatasetError(FeatxError, ValueError):
 
 
 class WorkerLostError(DatasetError):
-    """A worker process died, and its task is not done.
-
-    Examples
-    --------
-    >>> from featx.errors import DatasetError, WorkerLostError
-    >>> issubclass(WorkerLostError, DatasetError)
-    True
-    """
+    """A worker process died, and its task is not done."""
 
 
 class DeviceError(FeatxError, RuntimeError):

@@ -26,7 +26,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import Normalizer, StandardScaler
 from sklearn.svm import SVC, SVR, LinearSVC, LinearSVR
 
-from featx._validation import check_choice
+from featx._validation import check_choice, suggest
 from featx.errors import InputError
 
 __all__ = [
@@ -327,7 +327,7 @@ def make_head(
     if name is None:
         name = DEFAULT_HEADS[task]
     if name not in HEADS:
-        raise InputError(f"head={name!r}: expected one of {', '.join(HEADS)}")
+        raise InputError(f"head={name!r}: {suggest(name, HEADS)}expected one of {', '.join(HEADS)}")
     if log_target and task != "regression":
         raise InputError("log_target=True: only a regression has a target with a logarithm")
     make = HEADS[name].classifier if task == "classification" else HEADS[name].regressor

@@ -1,4 +1,4 @@
-"""The command line: one file per command, with ``add(subparsers)`` and ``run(options)``, imported when it is called."""
+"""The command line: one file per command, with ``add(parser)`` and ``run(options)``, imported when it is called."""
 
 from __future__ import annotations
 
@@ -27,25 +27,25 @@ __all__ = ["COMMANDS", "main"]
 COMMANDS = {
     "learn": {
         "fit": "fit a head on labelled images and save the pipeline",
-        "evaluate": "measure a saved pipeline on labelled images",
+        "evaluate": "measure a saved pipeline, or compare two, on labelled images",
         "predict": "apply a saved pipeline to images",
         "compare": "find the features that suit labelled images best",
     },
     "explore": {
         "embed": "compute the features of images",
-        "neighbors": "find the most similar images of a dataset",
-        "dataset": "inspect, check and merge datasets of features",
+        "neighbors": "find similar images in a dataset",
+        "dataset": "inspect, check and merge datasets",
     },
     "ship": {
         "export": "write a saved pipeline as one ONNX file",
         "serve": "serve a saved pipeline over HTTP",
-        "show": "print what a saved pipeline or an exported model is",
+        "show": "describe a saved pipeline without loading it",
     },
     "look after": {
-        "backbones": "list, check and make backbones",
+        "backbones": "list, make and check backbones",
         "cache": "show or prune the features that are kept on disk",
         "doctor": "find problems of this installation",
-        "demo": "fit, evaluate and predict on bundled images",
+        "demo": "fit and test a classifier on images that come with featx",
     },
 }
 _SECONDS_TO_END = 1.5
@@ -77,8 +77,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     options, unknown = parser.parse_known_args(arguments)
     if unknown:
         options.parser.error(options.parser.describe_unknown(unknown))
-    with shared.messages_for(options.parser):
-        return _run(options, watch=argv is None)
+    shared.set_parser(options.parser)
+    return _run(options, watch=argv is None)
 
 
 def _run(options: argparse.Namespace, watch: bool) -> int:

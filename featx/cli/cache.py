@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
 
-from featx.cli.options import add_command
 from featx.errors import InputError
 
 EXAMPLE = """\
@@ -17,16 +15,14 @@ EXAMPLE = """\
 Features are added by FeatureExtractor(cache=True) and by --cache."""
 
 
-def add(commands: Any) -> argparse.ArgumentParser:
-    """Add the command."""
-    parser = add_command(commands, "cache", "show or prune the features that are kept on disk", EXAMPLE)
+def add(parser: argparse.ArgumentParser) -> None:
+    """Add the options."""
     parser.add_argument("action", choices=["info", "prune", "clear"])
     parser.add_argument("--folder", help="folder of the cache (default: the folder of cache=True)")
     parser.add_argument("--unused-days", type=float, metavar="N", help="prune features that were unused for N days")
     parser.add_argument(
         "--max-mb", type=float, metavar="N", help="prune the longest unused features beyond N megabytes"
     )
-    return parser
 
 
 def run(options: argparse.Namespace) -> None:

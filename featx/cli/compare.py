@@ -6,13 +6,11 @@ import argparse
 import json
 import os
 from pathlib import Path
-from typing import Any
 
 from featx._files import check_writable
 from featx._optional import import_optional
 from featx.backbones import POOLINGS
 from featx.cli.options import (
-    add_command,
     add_patterns,
     add_running,
     make_events,
@@ -39,9 +37,8 @@ failures, candidates."""
 _N_ROWS = 12
 
 
-def add(commands: Any) -> argparse.ArgumentParser:
-    """Add the command."""
-    parser = add_command(commands, "compare", "find the features that suit labelled images best", EXAMPLE)
+def add(parser: argparse.ArgumentParser) -> None:
+    """Add the options."""
     parser.add_argument("source", metavar="SOURCE", help="a folder with a sub-folder per class, a table or an archive")
     parser.add_argument(
         "--task",
@@ -79,7 +76,6 @@ def add(commands: Any) -> argparse.ArgumentParser:
     parser.add_argument("--all", action="store_true", help="show every candidate")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     add_running(parser)
-    return parser
 
 
 def run(options: argparse.Namespace) -> None:

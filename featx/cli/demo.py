@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from featx.cli.options import add_command, make_events, note
+from featx.cli.options import make_events, note
 from featx.errors import InputError, MissingDependencyError
 from featx.extractor import FeatureExtractor
 from featx.fitting import Evaluation, evaluate, fit
@@ -31,11 +31,9 @@ EXAMPLE = """\
   featx demo --out /tmp/first-look"""
 
 
-def add(commands: Any) -> argparse.ArgumentParser:
-    """Add the command."""
-    parser = add_command(commands, "demo", "fit and test a classifier on images that come with featx", EXAMPLE)
+def add(parser: argparse.ArgumentParser) -> None:
+    """Add the options."""
     parser.add_argument("--out", type=Path, default=Path("featx-demo"), metavar="DIR", help="default: featx-demo")
-    return parser
 
 
 def run(options: argparse.Namespace) -> None:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-from typing import Any
 
-from featx.cli.options import add_command, note
+from featx.cli.options import note
 
 EXAMPLE = """\
   featx doctor
@@ -16,11 +15,9 @@ Opens a session on each device and runs a backbone, which takes some seconds.
 The exit status is 2 if there is a problem."""
 
 
-def add(commands: Any) -> argparse.ArgumentParser:
-    """Add the command."""
-    parser = add_command(commands, "doctor", "find problems of this installation", EXAMPLE)
+def add(parser: argparse.ArgumentParser) -> None:
+    """Add the options."""
     parser.add_argument("--json", action="store_true", help="print a JSON list")
-    return parser
 
 
 def run(options: argparse.Namespace) -> int:

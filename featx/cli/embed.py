@@ -13,12 +13,10 @@ import numpy as np
 
 from featx.cli.embed_dataset import add_job, job_options, run_job
 from featx.cli.options import (
-    add_command,
     add_features,
     add_patterns,
     add_running,
     check_output,
-    describe_features,
     make_extractor,
     note,
     note_failures,
@@ -41,9 +39,8 @@ Sources are folders, globs, images, tables, zip and tar archives, and addresses 
 as s3://bucket/photos (extra remote)."""
 
 
-def add(commands: Any) -> argparse.ArgumentParser:
-    """Add the command."""
-    parser = add_command(commands, "embed", "compute the features of images", f"{EXAMPLE}\n\n{describe_features()}")
+def add(parser: argparse.ArgumentParser) -> None:
+    """Add the options."""
     parser.add_argument("source", nargs="+", metavar="SOURCE", help="folders, globs, images, tables or archives")
     parser.add_argument(
         "-o", "--output", required=True, metavar="FILE|DIR", help=f"NAME{'|'.join(FORMATS)}, or a folder for a dataset"
@@ -56,7 +53,6 @@ def add(commands: Any) -> argparse.ArgumentParser:
     add_job(parser)
     add_features(parser)
     add_running(parser)
-    return parser
 
 
 def run(options: argparse.Namespace) -> None:

@@ -6,14 +6,7 @@ import argparse
 import json
 from typing import Any
 
-from featx.cli.options import (
-    add_command,
-    add_patterns,
-    add_running,
-    make_events,
-    note_failures,
-    running_parameters,
-)
+from featx.cli.options import add_patterns, add_running, make_events, note_failures, running_parameters
 from featx.errors import InputError
 from featx.fitting import Evaluation, PairedEvaluation, compare_pipelines, evaluate, open_model
 
@@ -28,9 +21,8 @@ null. For two models: n, metric, difference (second minus first), low, high,
 p_value, only_first, only_second, and each model's object as first and second."""
 
 
-def add(commands: Any) -> argparse.ArgumentParser:
-    """Add the command."""
-    parser = add_command(commands, "evaluate", "measure a saved pipeline, or compare two, on labelled images", EXAMPLE)
+def add(parser: argparse.ArgumentParser) -> None:
+    """Add the options."""
     parser.add_argument("model", nargs="+", metavar="MODEL", help="file of featx fit, or two to compare")
     parser.add_argument("source", metavar="SOURCE", help="a labelled source, as for featx fit")
     parser.add_argument("--target", metavar="C", help="column of labels (default: as at the fit)")
@@ -41,7 +33,6 @@ def add(commands: Any) -> argparse.ArgumentParser:
     )
     add_patterns(parser)
     add_running(parser)
-    return parser
 
 
 def run(options: argparse.Namespace) -> None:

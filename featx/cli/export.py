@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
 
-from featx.cli.options import add_command, note, note_failures
+from featx.cli.options import note, note_failures
 from featx.deploy import export
 from featx.deploy.agreement import MIN_AGREEMENT
 from featx.deploy.export import MAX_COMPARED, MAX_MEASURED, RESIZES
@@ -24,9 +23,8 @@ describe the preprocessing and the classes. The file is written only if it
 gives the same predictions as MODEL for real images."""
 
 
-def add(commands: Any) -> argparse.ArgumentParser:
-    """Add the command."""
-    parser = add_command(commands, "export", "write a saved pipeline as one ONNX file", EXAMPLE)
+def add(parser: argparse.ArgumentParser) -> None:
+    """Add the options."""
     parser.add_argument("model", metavar="MODEL", help="a pipeline saved by featx fit")
     parser.add_argument("-o", "--output", required=True, metavar="FILE.onnx", help="the file to write")
     parser.add_argument("--features", action="store_true", help="add the features to the outputs")
@@ -63,7 +61,6 @@ def add(commands: Any) -> argparse.ArgumentParser:
         help="share of labels that must stay in that precision (default: %(default)g)",
     )
     parser.add_argument("--backbone", metavar="FILE", help="the backbone's file, if it is not found by itself")
-    return parser
 
 
 def run(options: argparse.Namespace) -> None:

@@ -9,12 +9,10 @@ from typing import Any
 from featx import dataset
 from featx._text import printable
 from featx.cli.options import (
-    add_command,
     add_features,
     add_patterns,
     add_running,
     check_output,
-    describe_features,
     make_events,
     make_extractor,
     note,
@@ -51,11 +49,8 @@ heads:
 """ + "\n".join(f"  {name:20} {head.what}" for name, head in HEADS.items())
 
 
-def add(commands: Any) -> argparse.ArgumentParser:
-    """Add the command."""
-    parser = add_command(
-        commands, "fit", "fit a head on labelled images and save the pipeline", f"{EXAMPLE}\n\n{describe_features()}"
-    )
+def add(parser: argparse.ArgumentParser) -> None:
+    """Add the options."""
     parser.add_argument(
         "source", metavar="SOURCE", help="a folder with one sub-folder per class, a glob, archive, table or dataset"
     )
@@ -79,7 +74,6 @@ def add(commands: Any) -> argparse.ArgumentParser:
     add_patterns(parser)
     add_features(parser)
     add_running(parser)
-    return parser
 
 
 def run(options: argparse.Namespace) -> None:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from featx import dataset
 from featx._text import printable
-from featx.cli.options import add_command, add_running, note, note_failures, running_parameters
+from featx.cli.options import add_running, note, note_failures, running_parameters
 from featx.cli.progress import Progress
 from featx.errors import InputError
 from featx.report.contact_sheet import check_sheet
@@ -28,9 +27,8 @@ dataset itself, and leaves it out of its neighbors. Every vector is compared."""
 _MAX_DRAWN_QUERIES = 25
 
 
-def add(commands: Any) -> argparse.ArgumentParser:
-    """Add the command."""
-    parser = add_command(commands, "neighbors", "find similar images in a dataset", EXAMPLE)
+def add(parser: argparse.ArgumentParser) -> None:
+    """Add the options."""
     parser.add_argument("dataset", metavar="DIR", help="dataset made by featx embed SOURCE -o DIR")
     parser.add_argument("image", nargs="*", metavar="IMAGE", help="query images, folders, globs")
     parser.add_argument("--key", action="append", default=[], help="image of the dataset as a query; can be repeated")
@@ -40,7 +38,6 @@ def add(commands: Any) -> argparse.ArgumentParser:
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--backbone", metavar="FILE", help="the backbone's file, if it is not found by itself")
     add_running(parser)
-    return parser
 
 
 def run(options: argparse.Namespace) -> None:

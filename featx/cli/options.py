@@ -5,8 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from featx._events import Events, ProgressBar, combine
@@ -19,21 +18,17 @@ if TYPE_CHECKING:
     from featx.extractor import FeatureExtractor
 
 __all__ = [
-    "_FEATURES_HELP",
-    "add_actions",
-    "add_command",
     "add_features",
     "add_patterns",
     "add_running",
     "check_output",
-    "describe_features",
     "make_events",
     "make_extractor",
-    "messages_for",
     "note",
     "note_failures",
     "read_layers",
     "running_parameters",
+    "set_parser",
     "translate",
 ]
 
@@ -50,35 +45,6 @@ poolings, from the map of a layer to one row of features:
 
 crops, from the image to the square that the network sees:
 {crops}"""
-
-
-def add_command(commands: Any, name: str, summary: str, example: str) -> argparse.ArgumentParser:
-    """Add a command whose help ends in an example."""
-    parser: argparse.ArgumentParser = commands.add_parser(
-        name,
-        help=summary,
-        description=summary[0].upper() + summary[1:] + ".",
-        epilog=f"example:\n{example}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    return parser
-
-
-def add_actions(parser: argparse.ArgumentParser, package: str, actions: Mapping[str, str], *, required: bool) -> None:
-    """Add the actions of a command, each a module of ``package`` with ``add`` and ``run``.
-
-    Parameters
-    ----------
-    parser : ArgumentParser
-        The command.
-    package : str
-        Package of the modules, usually ``__name__``.
-    actions : mapping of str to str
-        Name of an action to one line of help.
-    required : bool
-        True if the command does nothing without an action.
-    """
-    parsers.add_commands(parser, package, {"actions": actions}, "ACTION", required)
 
 
 def add_running(parser: argparse.ArgumentParser) -> None:
@@ -115,7 +81,7 @@ def add_patterns(parser: argparse.ArgumentParser) -> None:
 
 
 def add_features(parser: argparse.ArgumentParser) -> None:
-    """Add the options that choose the features."""
+    """Add the options that choose the features, and explain them at the end of the help."""
     from featx.backbones import POOLINGS
     from featx.images.preprocess import CROPS
 
@@ -134,12 +100,11 @@ def add_features(parser: argparse.ArgumentParser) -> None:
         help="layer to take features from: stem, stage1 ... stage4, head, a name of featx backbones show, "
         "or -1 for the last; several are joined (default: head)",
     )
-    shown = ", ".join(f"{name} ({pooling.description.partition(' (')[0]})" for name, pooling in POOLINGS.items())
     group.add_argument(
         "--pooling",
         choices=list(POOLINGS),
         metavar="NAME",
-        help=f"from the map of a layer to one row: {shown}; default: avg".replace("%", "%%"),
+        help="from the map of a layer to one row, see below (default: avg)",
     )
     group.add_argument(
         "--crop",
@@ -156,17 +121,11 @@ def add_features(parser: argparse.ArgumentParser) -> None:
         "--decode", choices=["exact", "fast"], help="fast shrinks large JPEGs while decoding them (default: exact)"
     )
     group.add_argument("--l2-normalize", action="store_true", help="scale each row to unit length")
-
-
-def describe_features() -> str:
-    """Return an explanation of layers, poolings and crops, for the end of a command's help."""
-    from featx.backbones import POOLINGS
-    from featx.images.preprocess import CROPS
-
-    return _FEATURES_HELP.format(
-        poolings="\n".join(f"  {name:15} {pooling.description}" for name, pooling in POOLINGS.items()),
-        crops="\n".join(f"  {name:7} {description}" for name, description in CROPS.items()),
-    )
+    tables = {
+        "poolings": "\n".join(f"  {name:15} {pooling.description}" for name, pooling in POOLINGS.items()),
+        "crops": "\n".join(f"  {name:7} {description}" for name, description in CROPS.items()),
+    }
+    parser.epilog = f"{parser.epilog}\n\n{_FEATURES_HELP.format(**tables)}"
 
 
 def read_layers(text: str) -> str | int | list[str | int]:
@@ -229,15 +188,10 @@ def check_output(path: str, allowed: Collection[str], sources: Sequence[str]) ->
 _parser = argparse.ArgumentParser()  # of the command that runs
 
 
-@contextmanager
-def messages_for(parser: argparse.ArgumentParser) -> Iterator[None]:
+def set_parser(parser: argparse.ArgumentParser) -> None:
     """Translate the parameters in messages into the options of this command."""
     global _parser
-    before, _parser = _parser, parser
-    try:
-        yield
-    finally:
-        _parser = before
+    _parser = parser
 
 
 def translate(text: str) -> str:

@@ -81,10 +81,18 @@ class _Commands(argparse._SubParsersAction):  # type: ignore[type-arg]  # no gen
     """Import a command's module when the command is called, and let it add its parser."""
 
     package: str
+    summaries: Mapping[str, str]
 
     def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
         module = importlib.import_module(f"{self.package}.{values[0]}")
-        command = module.add(self)
+        summary = self.summaries[values[0]]
+        command = self.add_parser(
+            values[0],
+            description=summary[0].upper() + summary[1:] + ".",
+            epilog=f"example:\n{module.EXAMPLE}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        module.add(command)
         command.set_defaults(parser=command, run=getattr(module, "run", None))
         command.add_argument(
             "--debug", action="store_true", default=argparse.SUPPRESS, help="show the traceback of an error"
@@ -95,29 +103,17 @@ class _Commands(argparse._SubParsersAction):  # type: ignore[type-arg]  # no gen
 def add_commands(
     parser: argparse.ArgumentParser, package: str, groups: Mapping[str, Mapping[str, str]], metavar: str, required: bool
 ) -> None:
-    """Add sub-commands, each a module of a package that is imported when the command is called.
+    """Add sub-commands in groups, each a module of a package that is imported when the command is called.
 
-    Such a module has ``add(subparsers)``, which adds its parser and returns it, and
-    ``run(options)``, which may return an exit status.
-
-    Parameters
-    ----------
-    parser : ArgumentParser
-        Its description gets the list of the commands.
-    package : str
-        Package of the modules, ``"featx.cli"``.
-    groups : mapping of str to mapping of str to str
-        Title of a group to the names of its commands to one line of help.
-    metavar : str
-        Name of a command in the usage line.
-    required : bool
-        True if there must be a command.
+    Such a module has ``add(parser)``, which adds its options, ``run(options)``, which may return an
+    exit status, and ``EXAMPLE``, the end of its help. The description of ``parser`` lists them.
     """
     commands: Any = parser.add_subparsers(
         action=_Commands, metavar=metavar, required=required, help=argparse.SUPPRESS, parser_class=CommandParser
     )
     commands.package = package
-    commands.choices = [name for names in groups.values() for name in names]
+    commands.summaries = {name: summary for names in groups.values() for name, summary in names.items()}
+    commands.choices = list(commands.summaries)
     width = max(map(len, commands.choices))
     lines = [parser.description or ""]
     for title, names in groups.items():
@@ -138,13 +134,6 @@ def translate(text: str, parser: argparse.ArgumentParser) -> str:
     ``task='regression'`` becomes ``--task regression``, ``log_target=True`` becomes
     ``--log-target``, and ``max_failures`` becomes ``--max-failures``. A positional argument
     loses its name. Other words stay, and so do parameters that the command does not have.
-
-    Parameters
-    ----------
-    text : str
-        Message of an error or a note.
-    parser : ArgumentParser
-        The command.
 
     Examples
     --------

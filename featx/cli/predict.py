@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
 
 from featx.cli.options import (
-    add_command,
     add_patterns,
     add_running,
     check_output,
@@ -15,7 +13,7 @@ from featx.cli.options import (
     running_parameters,
 )
 from featx.fitting import open_model, predict
-from featx.writers import check_names, write
+from featx.writers import TABLE_FORMATS, check_names, write
 
 EXAMPLE = """\
   featx predict ants.featx bee.jpg
@@ -28,9 +26,8 @@ featx.save: a pipeline that begins with a FeatureExtractor, or a search or
 meta-estimator over one."""
 
 
-def add(commands: Any) -> argparse.ArgumentParser:
-    """Add the command."""
-    parser = add_command(commands, "predict", "apply a saved pipeline to images", EXAMPLE)
+def add(parser: argparse.ArgumentParser) -> None:
+    """Add the options."""
     parser.add_argument("model", metavar="MODEL", help="file of featx fit")
     parser.add_argument(
         "source", nargs="+", metavar="SOURCE", help="images, folders, globs, archives, a table or a dataset"
@@ -42,13 +39,12 @@ def add(commands: Any) -> argparse.ArgumentParser:
     )
     add_patterns(parser)
     add_running(parser)
-    return parser
 
 
 def run(options: argparse.Namespace) -> None:
     """Predict, then print or write."""
     if options.output:
-        check_output(options.output, (".csv", ".parquet"), options.source)
+        check_output(options.output, TABLE_FORMATS, options.source)
     model = open_model(options.model, backbone=options.backbone)
     model.extractor.set_params(**running_parameters(options))
     predictions = predict(

@@ -7,9 +7,9 @@ import ipaddress
 import os
 import warnings
 from dataclasses import fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from featx.cli.options import add_command, add_running, note, running_parameters
+from featx.cli.options import add_running, note, running_parameters
 from featx.serve.limits import Limits
 
 if TYPE_CHECKING:
@@ -32,9 +32,8 @@ _HELP = {
 }
 
 
-def add(commands: Any) -> argparse.ArgumentParser:
-    """Add the command."""
-    parser = add_command(commands, "serve", "serve a saved pipeline over HTTP", EXAMPLE)
+def add(parser: argparse.ArgumentParser) -> None:
+    """Add the options."""
     parser.add_argument("model", metavar="MODEL", help="file saved by featx fit or featx.save")
     parser.add_argument(
         "--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1, this machine only)"
@@ -52,7 +51,6 @@ def add(commands: Any) -> argparse.ArgumentParser:
             f"--{limit.name.replace('_', '-')}", type=kind, default=limit.default, metavar="N", help=text
         )
     add_running(parser)
-    return parser
 
 
 def run(options: argparse.Namespace) -> int:

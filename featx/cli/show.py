@@ -5,11 +5,9 @@ from __future__ import annotations
 import argparse
 import json
 import os
-from typing import Any
 
 from featx._text import printable
 from featx.backbones import find_by_identity
-from featx.cli.options import add_command
 from featx.errors import BackboneError, PipelineFileError
 from featx.persistence import list_types, read_info
 from featx.persistence.description import BackboneFacts
@@ -22,12 +20,10 @@ EXAMPLE = """\
 Reads the description in the file and loads nothing else."""
 
 
-def add(commands: Any) -> argparse.ArgumentParser:
-    """Add the command."""
-    parser = add_command(commands, "show", "describe a saved pipeline without loading it", EXAMPLE)
+def add(parser: argparse.ArgumentParser) -> None:
+    """Add the options."""
     parser.add_argument("model", metavar="MODEL", help="a pipeline saved by featx fit or featx.save")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
-    return parser
 
 
 def run(options: argparse.Namespace) -> None:

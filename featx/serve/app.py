@@ -32,34 +32,15 @@ _PATHS = ("/", "/predict", "/health", "/ready", "/metrics", "/openapi.json")
 
 
 class App:
-    """An ASGI application that answers requests with a fitted pipeline.
+    """An ASGI application that answers requests with a fitted pipeline; ``labels`` describe its model."""
 
-    Parameters
-    ----------
-    predictor : Predictor
-        Wraps the pipeline.
-    limits : Limits
-        Limits for requests.
-    about : mapping of str to str
-        ``model``, ``backbone`` and other labels of the metrics.
-    access_log : bool
-        Print one line per request to standard error.
-
-    Attributes
-    ----------
-    stopping : bool
-        True once new images are refused.
-    in_flight : int
-        Number of requests in progress.
-    """
-
-    def __init__(self, predictor: Predictor, limits: Limits, about: dict[str, str], access_log: bool = False) -> None:
-        self.stopping = False
-        self.in_flight = 0
+    def __init__(self, predictor: Predictor, limits: Limits, labels: dict[str, str], access_log: bool = False) -> None:
+        self.stopping = False  # if True, new images are refused
+        self.in_flight = 0  # requests in progress
         self._limits = limits
         self._access_log = access_log
         self._bytes_in_memory = [0]
-        self._metrics = Metrics(about, lambda: self._batcher.waiting, lambda: self.in_flight)
+        self._metrics = Metrics(labels, lambda: self._batcher.waiting, lambda: self.in_flight)
         self._batcher: Batcher[bytes, Answer | _RefusedError] = Batcher(
             predictor,
             n_workers=predictor.n_workers,
@@ -67,7 +48,7 @@ class App:
             max_waiting=limits.queue,
             on_batch=self._metrics.batches.observe,
         )
-        self._document = json.dumps(describe(predictor, limits, about)).encode()
+        self._document = json.dumps(describe(predictor, limits, labels)).encode()
         self._page = resources.files("featx.serve").joinpath("page.html").read_bytes()
         self._response = import_optional("starlette.responses", "serve").Response
         self._gone = import_optional("starlette.requests", "serve").ClientDisconnect
@@ -143,16 +124,13 @@ class App:
             async with asyncio.timeout_at(deadline):
                 uploads = await read_images(request, self._limits, budget)
         except TimeoutError:
-            raise _RefusedError(
-                408, f"the body did not arrive within {seconds}; send fewer images per request"
-            ) from None
+            text = f"the body did not arrive within {seconds}; send fewer images per request"
+            raise _RefusedError(408, text) from None
         try:
             futures = self._batcher.submit([upload.content for upload in uploads])
         except _QueueFullError as full:
-            text = (
-                f"{full.waiting} images are waiting, and {len(uploads)} more exceed the queue of {self._limits.queue}"
-            )
-            raise _RefusedError(429, f"{text}; try again in a second") from None
+            text = f"{full.waiting} images are waiting, and {len(uploads)} more exceed the queue"
+            raise _RefusedError(429, f"{text} of {self._limits.queue}; try again in a second") from None
         answers = await self._wait(request, futures, deadline)
         if answers is None:
             raise _RefusedError(503, f"no answer within {seconds}, since the server is busy; try again later")

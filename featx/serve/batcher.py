@@ -20,7 +20,7 @@ class _QueueFullError(Exception):
     """The queue is full; ``waiting`` is its length. It becomes the status 429 and reaches no caller of featx."""
 
     def __init__(self, waiting: int) -> None:
-        super().__init__(f"{waiting} images wait")
+        super().__init__(waiting)
         self.waiting = waiting
 
 
@@ -28,19 +28,8 @@ class Batcher(Generic[T, R]):
     """Worker threads that process submitted items in batches.
 
     No item waits for a batch to fill. A free worker takes its share of the queue: one item if the
-    queue is short, a whole batch if it is long. So batches grow with the load.
-
-    Parameters
-    ----------
-    answer : callable
-        Maps a list of items to a list of results. Several threads call it at the same time. An
-        exception is passed to all items of the batch, and the worker continues.
-    n_workers, batch_size : int
-        Number of threads, and largest number of items in a batch.
-    max_waiting : int
-        Largest number of items in the queue.
-    on_batch : callable, optional
-        Called with the size of every batch.
+    queue is short, a whole batch if it is long. So batches grow with the load. Several threads call
+    ``answer`` at the same time. Its exception is passed to all items of the batch.
 
     Examples
     --------
@@ -77,13 +66,7 @@ class Batcher(Generic[T, R]):
         return len(self._queue)
 
     def submit(self, items: Sequence[T]) -> list[Future[R]]:
-        """Add all items to the queue, or none; a future that is cancelled before its turn costs nothing.
-
-        Raises
-        ------
-        _QueueFullError
-            If the queue would exceed ``max_waiting``.
-        """
+        """Add all items, or raise _QueueFullError; a future that is cancelled before its turn costs nothing."""
         futures: list[Future[R]] = [Future() for _ in items]
         with self._changed:
             if len(self._queue) + len(items) > self._max_waiting:

@@ -13,15 +13,7 @@ FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "PPM
 
 
 class _RefusedError(Exception):
-    """A request, or one image of it, is refused; it becomes the response and reaches no caller of featx.
-
-    Parameters
-    ----------
-    status : int
-        HTTP status.
-    reason : str
-        Message for the client: what was got, what was expected, and the next step.
-    """
+    """A request, or one image of it, is refused with an HTTP status and a reason; reaches no caller of featx."""
 
     def __init__(self, status: int, reason: str) -> None:
         super().__init__(reason)

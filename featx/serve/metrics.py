@@ -14,21 +14,13 @@ _IMAGES = (1, 2, 4, 8, 16, 32, 64, 128)
 
 
 class Metrics:
-    """Counters and histograms of one server.
+    """Counters and histograms of one server, labels that describe its model, and two gauges that call functions."""
 
-    Parameters
-    ----------
-    about : mapping of str to str
-        Labels of ``featx_serve_info``.
-    waiting, in_flight : callable
-        Return the number of images in the queue, and of requests in progress.
-    """
-
-    def __init__(self, about: dict[str, str], waiting: Callable[[], int], in_flight: Callable[[], int]) -> None:
+    def __init__(self, labels: dict[str, str], waiting: Callable[[], int], in_flight: Callable[[], int]) -> None:
         self._prometheus = prometheus = import_optional("prometheus_client", "serve")
         self._registry = registry = prometheus.CollectorRegistry()
         prometheus.ProcessCollector(registry=registry)
-        prometheus.Info("featx_serve", "The model that is served.", registry=registry).info(about)
+        prometheus.Info("featx_serve", "The model that is served.", registry=registry).info(labels)
         self.requests = prometheus.Counter(
             "featx_requests", "Answered requests.", ["path", "status"], registry=registry
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from featx._version import __version__
@@ -23,36 +22,25 @@ _ERRORS = {
     503: "The server is stopping, or there was no answer in time; try again after Retry-After seconds.",
 }
 _ERROR = {"$ref": "#/components/schemas/Error"}
+_STATUS = {"$ref": "#/components/schemas/Status"}
 
 
-def describe(predictor: Predictor, limits: Limits, about: dict[str, str]) -> dict[str, Any]:
-    """Build the document for one pipeline and its limits.
-
-    Parameters
-    ----------
-    predictor : Predictor
-        Has the fields of an answer, and the classes.
-    limits : Limits
-        Stated in the document.
-    about : mapping of str to str
-        ``model`` and ``backbone``.
-
-    Returns
-    -------
-    dict
-        OpenAPI 3.1, ready for JSON.
-    """
+def describe(predictor: Predictor, limits: Limits, labels: dict[str, str]) -> dict[str, Any]:
+    """Build the OpenAPI document of one pipeline and its limits; ``labels`` has ``model`` and ``backbone``."""
+    *first, last = predictor.output_names
+    answer = f"{', '.join(first)} and {last}" if first else last
+    predictions = {"type": "array", "items": {"$ref": "#/components/schemas/Prediction"}}
     return {
         "openapi": "3.1.0",
         "info": {
-            "title": f"featx serve {about['model']}",
+            "title": f"featx serve {labels['model']}",
             "version": __version__,
-            "description": f"Send images, get {_join(predictor.output_names)}. Features of {about['backbone']}.",
+            "description": f"Send images, get {answer}. Features of {labels['backbone']}.",
         },
         "paths": {
             "/predict": {"post": _predict(limits)},
-            "/health": {"get": _get("Check that the process is alive", {"$ref": "#/components/schemas/Status"})},
-            "/ready": {"get": _get("Check that it accepts images", {"$ref": "#/components/schemas/Status"}, 503)},
+            "/health": {"get": _get("Check that the process is alive", _STATUS)},
+            "/ready": {"get": _get("Check that it accepts images", _STATUS, 503)},
             "/metrics": {"get": _get("Metrics for Prometheus", {"type": "string"}, kind="text/plain")},
             "/openapi.json": {"get": _get("This document", {"type": "object"})},
             "/": {"get": _get("A page to try the model", {"type": "string"}, kind="text/html")},
@@ -60,8 +48,8 @@ def describe(predictor: Predictor, limits: Limits, about: dict[str, str]) -> dic
         "components": {
             "schemas": {
                 "Prediction": _prediction(predictor),
-                "Predictions": _object({"predictions": _list_of_predictions()}, ["predictions"]),
-                "Error": _object({"error": {"type": "string"}, "predictions": _list_of_predictions()}, ["error"]),
+                "Predictions": _object({"predictions": predictions}, ["predictions"]),
+                "Error": _object({"error": {"type": "string"}, "predictions": predictions}, ["error"]),
                 "Status": _object({"status": {"type": "string"}, "version": {"type": "string"}}, ["status"]),
             }
         },
@@ -71,6 +59,8 @@ def describe(predictor: Predictor, limits: Limits, about: dict[str, str]) -> dic
 def _predict(limits: Limits) -> dict[str, Any]:
     image = {"type": "string", "format": "binary"}
     images = {"type": "array", "items": image, "minItems": 1, "maxItems": limits.max_images}
+    schema = {"type": "boolean", "default": False}
+    features = {"name": "features", "in": "query", "description": "Return the features as well.", "schema": schema}
     description = (
         f"Send one image as the body, or up to {limits.max_images} images as files in the form field `{FIELD}`. "
         f"Formats: {', '.join(FORMATS)}. Limits: {limits.max_body:g} MB per request, "
@@ -81,14 +71,7 @@ def _predict(limits: Limits) -> dict[str, Any]:
         "summary": "Predict images",
         "description": description,
         "operationId": "predict",
-        "parameters": [
-            {
-                "name": "features",
-                "in": "query",
-                "description": "Return the features as well.",
-                "schema": {"type": "boolean", "default": False},
-            }
-        ],
+        "parameters": [features],
         "requestBody": {
             "required": True,
             "content": {
@@ -123,25 +106,15 @@ def _prediction(predictor: Predictor) -> dict[str, Any]:
     return _object(fields, ["name"])
 
 
-def _join(names: Sequence[str]) -> str:
-    return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
-
-
-def _list_of_predictions() -> dict[str, Any]:
-    return {"type": "array", "items": {"$ref": "#/components/schemas/Prediction"}}
-
-
 def _object(properties: dict[str, Any], required: list[str]) -> dict[str, Any]:
     return {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
 
 
-def _json(text: str, schema: dict[str, Any]) -> dict[str, Any]:
-    return {"description": text, "content": {"application/json": {"schema": schema}}}
+def _json(text: str, schema: dict[str, Any], kind: str = "application/json") -> dict[str, Any]:
+    return {"description": text, "content": {kind: {"schema": schema}}}
 
 
 def _get(summary: str, schema: dict[str, Any], *errors: int, kind: str = "application/json") -> dict[str, Any]:
-    good = {"description": summary + ".", "content": {kind: {"schema": schema}}}
-    return {
-        "summary": summary,
-        "responses": {"200": good, **{str(status): _json(_ERRORS[status], _ERROR) for status in errors}},
-    }
+    responses = {"200": _json(summary + ".", schema, kind)}
+    responses |= {str(status): _json(_ERRORS[status], _ERROR) for status in errors}
+    return {"summary": summary, "responses": responses}

@@ -103,8 +103,8 @@ def serve(
         predictor = Predictor(extractor, head, limits)
         _predict_sample(predictor, model)
         backbone = extractor.get_params()["backbone"]
-        about = {"model": model, "backbone": str(backbone), "device": predictor.device}
-        app = App(predictor, limits, about, access_log)
+        labels = {"model": model, "backbone": str(backbone), "device": predictor.device}
+        app = App(predictor, limits, labels, access_log)
         config = uvicorn.Config(
             app,
             http="h11",  # limits the size of headers, and is strict

@@ -27,15 +27,7 @@ class Upload(NamedTuple):
 
 
 class BodyBudget:
-    """Bytes of one request in memory; all requests share their total.
-
-    Parameters
-    ----------
-    total : list of int
-        One number, shared by all requests.
-    limits : Limits
-        Holds the largest body and the largest total.
-    """
+    """Bytes of one request in memory; all requests share ``total``, a list of one number."""
 
     def __init__(self, total: list[int], limits: Limits) -> None:
         self._total = total
@@ -74,13 +66,7 @@ def read_features(request: Request) -> bool:
 
 
 async def read_images(request: Request, limits: Limits, budget: BodyBudget) -> list[Upload]:
-    """Read the images of a request in their order.
-
-    Raises
-    ------
-    _RefusedError
-        With status 400, 413, 415, 422 or 429.
-    """
+    """Read the images of a request in their order, or raise _RefusedError (400, 413, 415, 422 or 429)."""
     if request.headers.get("content-encoding", "identity").lower() != "identity":
         raise _RefusedError(415, "content-encoding: expected none, since images are compressed already")
     length = request.headers.get("content-length", "")

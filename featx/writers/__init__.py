@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-import numpy.typing as npt
 
 from featx.errors import InputError
 from featx.writers import csv, npy, parquet
-from featx.writers.base import Writer
+from featx.writers.base import Columns, Features, Writer
 
 __all__ = ["FORMATS", "TABLE_FORMATS", "check_format", "check_names", "output_files", "write"]
 
@@ -26,12 +22,7 @@ TABLE_FORMATS = tuple(suffix for suffix, writer in FORMATS.items() if not writer
 def check_format(path: str | os.PathLike[str], allowed: Collection[str] = tuple(FORMATS)) -> str:
     """Return the suffix of ``path`` in lower case.
 
-    Raises
-    ------
-    InputError
-        If the suffix is not allowed.
-    MissingDependencyError
-        If the format needs a package that is not installed.
+    Raise InputError if it is not allowed, and MissingDependencyError if it needs a package that is not installed.
     """
     suffix = Path(path).suffix.lower()
     if suffix not in allowed:
@@ -61,8 +52,8 @@ def output_files(path: str | os.PathLike[str]) -> tuple[Path, ...]:
 
 def write(
     path: str | os.PathLike[str],
-    columns: Mapping[str, Sequence[Any]],
-    features: npt.NDArray[np.float32] | None = None,
+    columns: Columns,
+    features: Features = None,
     names: Sequence[str] = (),
 ) -> None:
     """Write a table completely or not at all, in the format of the path's suffix.

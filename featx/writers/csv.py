@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-import numpy.typing as npt
 
 from featx._files import write_whole
-from featx.writers.base import Writer
+from featx.writers.base import Columns, Features, Writer
 
 __all__ = ["WRITER", "write"]
 
 
-def write(
-    path: Path, columns: Mapping[str, Sequence[Any]], features: npt.NDArray[np.float32] | None, names: Sequence[str]
-) -> None:
+def write(path: Path, columns: Columns, features: Features, names: Sequence[str]) -> None:
     """Write UTF-8 CSV, with as many digits as restore each float32."""
     with (
         write_whole(path) as scratch,

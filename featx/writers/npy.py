@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from featx._files import write_together
 from featx.errors import InputError
 from featx.writers import csv
-from featx.writers.base import Writer
+from featx.writers.base import Columns, Features, Writer
 
 __all__ = ["WRITER"]
 
 
-def _write(
-    path: Path, columns: Mapping[str, Sequence[Any]], features: npt.NDArray[np.float32] | None, names: Sequence[str]
-) -> None:
+def _write(path: Path, columns: Columns, features: Features, names: Sequence[str]) -> None:
     if features is None:
         raise InputError(f"{path}: .npy holds features only, and this table has none")
     with write_together(*_files(path)) as (scratch, paths_scratch):

@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from featx._files import write_whole
 from featx._optional import import_optional
 from featx.errors import InputError
-from featx.writers.base import Writer
+from featx.writers.base import Columns, Features, Writer
 
 __all__ = ["WRITER"]
-
-
-def _check_installed() -> None:
-    import_optional("pyarrow.parquet", "parquet")
 
 
 def _check_names(path: Path, names: Collection[str]) -> None:
@@ -33,9 +27,7 @@ def _not_utf8(path: Path, text: str) -> InputError:
     return InputError(f"{path}: {text!a} is not valid UTF-8, which Parquet requires; write .csv instead")
 
 
-def _write(
-    path: Path, columns: Mapping[str, Sequence[Any]], features: npt.NDArray[np.float32] | None, names: Sequence[str]
-) -> None:
+def _write(path: Path, columns: Columns, features: Features, names: Sequence[str]) -> None:
     pyarrow, parquet = import_optional("pyarrow", "parquet"), import_optional("pyarrow.parquet", "parquet")
     try:
         arrays = {name: pyarrow.array(list(values)) for name, values in columns.items()}
@@ -49,4 +41,4 @@ def _write(
         parquet.write_table(pyarrow.table(arrays), scratch)
 
 
-WRITER = Writer(_write, check_installed=_check_installed, check_names=_check_names)
+WRITER = Writer(_write, check_installed=lambda: import_optional("pyarrow.parquet", "parquet"), check_names=_check_names)

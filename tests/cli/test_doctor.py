@@ -27,7 +27,7 @@ def installed(monkeypatch):
 
 
 def look(name):
-    return list(CHECKS[name]())
+    return [Finding("", *row) for row in CHECKS[name]()]
 
 
 def test_the_command_examines_this_machine(featx):
@@ -188,10 +188,10 @@ def test_a_check_that_fails_is_a_finding(monkeypatch):
 
 
 def test_the_command_prints_the_commands_and_fails_on_a_problem(featx, monkeypatch):
-    monkeypatch.setattr(doctor, "CHECKS", {"a": lambda: [Finding("", "ok", "fine")]})
+    monkeypatch.setattr(doctor, "CHECKS", {"a": lambda: [("ok", "fine")]})
     ran = featx("doctor")
     assert (ran.code, ran.out) == (0, "ok       a            fine\n")
-    monkeypatch.setattr(doctor, "CHECKS", {"a": lambda: [Finding("", "problem", "bad", "mend")]})
+    monkeypatch.setattr(doctor, "CHECKS", {"a": lambda: [("problem", "bad", "mend")]})
     ran = featx("doctor")
     assert ran.code == 2
     assert ran.out.splitlines()[1].strip() == "-> mend"

@@ -40,7 +40,7 @@ MISTAKES = {
     "embed: output is the source": ("embed t.csv -o t.csv", "t.csv: is also a source"),
     "embed: paths file is the source": ("embed t.paths.csv -o t.npy", "t.paths.csv: is also a source"),
     "embed: bad layer": ("embed W/test -o f.npy --layer stage9", "stage9"),
-    "embed: bad backbone": ("embed W/test -o f.npy --backbone resnet9000", "backbone 'resnet9000'"),
+    "embed: bad backbone": ("embed W/test -o f.npy --backbone resnet9000", "--backbone resnet9000"),
     "embed: backbone is no backbone": ("embed W/test -o f.npy --backbone W/broken.png", "broken.png"),
     "embed: bad device": ("embed W/test -o f.npy --device tpu", "--device tpu"),
     "embed: batch size 0": ("embed W/test -o f.npy --batch-size 0", "--batch-size 0"),

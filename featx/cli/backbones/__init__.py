@@ -11,7 +11,8 @@ from featx.backbones.catalogue import list_here, models_dir
 from featx.backbones.download import is_reference
 from featx.backbones.zoo import ZOO, find_entry
 from featx.cli.backbones import show
-from featx.cli.options import add_actions, add_command, note
+from featx.cli.options import note
+from featx.cli.parser import add_commands
 
 EXAMPLE = """\
   featx backbones
@@ -23,25 +24,23 @@ folder), pulled (from a hub or an address) or make (not here yet: featx backbone
 
 ACTIONS = {
     "show": "print the description of a backbone, and check it",
-    "make": "make a backbone of one of timm's networks",
-    "wrap": "make a backbone of any ONNX file",
-    "pull": "download a backbone from the hub or an address",
-    "quantize": "make an int8 or float16 copy of a backbone",
+    "make": "make a backbone from one of timm's networks",
+    "wrap": "make a backbone from a float ONNX classifier, NCHW or NHWC",
+    "pull": "download a backbone from the Hugging Face hub or an address",
+    "quantize": "make a smaller and faster copy of a backbone",
     "verify": "run the canonical check of every backbone on every provider",
 }
 
 
-def add(commands: Any) -> argparse.ArgumentParser:
-    """Add the command and its actions."""
-    parser = add_command(commands, "backbones", "list, make and check backbones", EXAMPLE)
+def add(parser: argparse.ArgumentParser) -> None:
+    """Add the options."""
     parser.add_argument("--json", action="store_true", help="print a JSON list")
     parser.add_argument("--max-gflops", type=float, metavar="X", help="at most X billion multiply-adds per image")
     parser.add_argument("--max-parameters", type=float, metavar="X", help="at most X million weights")
     parser.add_argument("--max-features", type=int, metavar="N", help="at most N features per image")
     parser.add_argument("--min-top1", type=float, metavar="X", help="published ImageNet accuracy in percent")
     parser.add_argument("--here", action="store_true", help="only backbones on this machine")
-    add_actions(parser, __name__, ACTIONS, required=False)
-    return parser
+    add_commands(parser, __name__, {"actions": ACTIONS}, "ACTION", required=False)
 
 
 def run(options: argparse.Namespace) -> None:

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
-
-from featx.cli.options import add_command
 
 EXAMPLE = """\
   featx backbones make timm:resnet50.a1_in1k
@@ -15,15 +12,13 @@ Needs the extra "export" (PyTorch and timm). The file is written only if every l
 PyTorch on real images."""
 
 
-def add(actions: Any) -> argparse.ArgumentParser:
-    """Add the action."""
-    parser = add_command(actions, "make", "make a backbone from one of timm's networks", EXAMPLE)
+def add(parser: argparse.ArgumentParser) -> None:
+    """Add the options."""
     parser.add_argument("network", metavar="timm:NAME")
     parser.add_argument("--weights", metavar="FILE", help=".pth or .safetensors (default: timm downloads its own)")
     parser.add_argument("--size", type=int, metavar="N", help="side of the canvas in pixels (default: timm's)")
     parser.add_argument("--no-classifier", action="store_true", help="leave out everything behind the layer head")
     parser.add_argument("-o", "--output", metavar="FILE", help="default: NAME.onnx in your folder, opened by NAME")
-    return parser
 
 
 def run(options: argparse.Namespace) -> None:

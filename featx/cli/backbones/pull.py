@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
 
 from featx.backbones.catalogue import open_backbone, pull_backbone
 from featx.backbones.file import is_described, load_model
-from featx.cli.options import add_command
 
 EXAMPLE = """\
   featx backbones pull hf:owner/name/backbone.onnx
@@ -17,11 +15,9 @@ Needs the extra "hub". After that the reference is the name of the backbone: the
 this machine, its sha256 is checked each time, and no network is used (FEATX_OFFLINE=1 forbids it)."""
 
 
-def add(actions: Any) -> argparse.ArgumentParser:
-    """Add the action."""
-    parser = add_command(actions, "pull", "download a backbone from the Hugging Face hub or an address", EXAMPLE)
+def add(parser: argparse.ArgumentParser) -> None:
+    """Add the options."""
     parser.add_argument("reference", metavar="hf:...|https://...")
-    return parser
 
 
 def run(options: argparse.Namespace) -> None:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
 
-from featx.cli.options import add_command, note, note_failures
+from featx.cli.options import note, note_failures
 
 EXAMPLE = """\
   featx backbones quantize efficientnet_lite0 --images photos/
@@ -15,9 +14,8 @@ Some of your images calibrate the copy, others measure its agreement with the or
 --precision int8 of the other commands takes the copy; its features differ, so fit heads again."""
 
 
-def add(actions: Any) -> argparse.ArgumentParser:
-    """Add the action."""
-    parser = add_command(actions, "quantize", "make a smaller and faster copy of a backbone", EXAMPLE)
+def add(parser: argparse.ArgumentParser) -> None:
+    """Add the options."""
     parser.add_argument("backbone", metavar="NAME|FILE")
     parser.add_argument("--images", required=True, nargs="+", metavar="SOURCE", help="folder, glob or table")
     parser.add_argument("--labelled", action="store_true", help="the images have labels: measure a head as well")
@@ -35,7 +33,6 @@ def add(actions: Any) -> argparse.ArgumentParser:
         "--min-cosine", type=float, metavar="X", help="minimum mean cosine (default: 0.98, for float16 0.9999)"
     )
     parser.add_argument("-o", "--output", metavar="FILE", help="default: NAME_int8.onnx in your folder")
-    return parser
 
 
 def run(options: argparse.Namespace) -> None:

@@ -9,7 +9,6 @@ from typing import Any
 from featx.backbones.catalogue import open_backbone
 from featx.backbones.download import file_digest
 from featx.backbones.file import Backbone
-from featx.cli.options import add_command
 from featx.errors import InputError
 from featx.inference.self_check import CanonicalCheck, check_canonical
 
@@ -18,15 +17,13 @@ EXAMPLE = """\
   featx backbones show mine.onnx --json"""
 
 
-def add(actions: Any) -> argparse.ArgumentParser:
-    """Add the action."""
-    parser = add_command(actions, "show", "print the description of a backbone, and check it", EXAMPLE)
+def add(parser: argparse.ArgumentParser) -> None:
+    """Add the options."""
     parser.add_argument("backbone", metavar="NAME|FILE")
     parser.add_argument(
         "--device", default="auto", help="device of the check: auto, cpu, cuda or cuda:N (default: auto)"
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
-    return parser
 
 
 def run(options: argparse.Namespace) -> None:

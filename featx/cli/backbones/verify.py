@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
-from typing import Any
 
 from featx.backbones.catalogue import list_here, open_backbone
 from featx.backbones.file import Backbone
-from featx.cli.options import add_command, note
+from featx.cli.options import note
 from featx.errors import BackboneError, InputError
 
 EXAMPLE = """\
@@ -18,12 +17,10 @@ Runs the canonical image of every backbone on every execution provider of the in
 A pipeline refuses features from a provider that fails."""
 
 
-def add(actions: Any) -> argparse.ArgumentParser:
-    """Add the action."""
-    parser = add_command(actions, "verify", "run the canonical check of every backbone on every provider", EXAMPLE)
+def add(parser: argparse.ArgumentParser) -> None:
+    """Add the options."""
     parser.add_argument("backbones", nargs="*", metavar="NAME|FILE", help="default: every backbone on this machine")
     parser.add_argument("--json", action="store_true", help="print a JSON list")
-    return parser
 
 
 def run(options: argparse.Namespace) -> None:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
 
-from featx.cli.options import add_command
 from featx.errors import InputError
 from featx.images.preprocess import INTERPOLATIONS, Preprocess
 
@@ -17,9 +15,8 @@ error. The features are the input of the last average pooling. If it cannot be f
 listed, and --features names one of them. Needs no extra (for hf: and https: the extra "hub")."""
 
 
-def add(actions: Any) -> argparse.ArgumentParser:
-    """Add the action."""
-    parser = add_command(actions, "wrap", "make a backbone from a float ONNX classifier, NCHW or NHWC", EXAMPLE)
+def add(parser: argparse.ArgumentParser) -> None:
+    """Add the options."""
     parser.add_argument("source", metavar="FILE.onnx", help="a file, hf:owner/name/file.onnx or an https address")
     parser.add_argument("--mean", required=True, type=_three, metavar="R[,G,B]", help="subtracted, in RGB order")
     parser.add_argument("--std", required=True, type=_three, metavar="R[,G,B]", help="divided by, in RGB order")
@@ -33,7 +30,6 @@ def add(actions: Any) -> argparse.ArgumentParser:
     parser.add_argument("--features", metavar="TENSOR", help="the tensor that holds the features")
     parser.add_argument("-o", "--output", metavar="FILE", help="default: FILE.onnx in your folder")
     parser.add_argument("--license", default="unknown", metavar="SPDX", help="licence of the weights")
-    return parser
 
 
 def run(options: argparse.Namespace) -> None:

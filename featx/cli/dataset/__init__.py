@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
 
-from featx.cli.options import add_actions, add_command
+from featx.cli.parser import add_commands
 
 EXAMPLE = """\
   featx dataset info vectors
@@ -16,16 +15,14 @@ EXAMPLE = """\
 Make a dataset with: featx embed SOURCE -o vectors"""
 
 ACTIONS = {
-    "info": "show what a dataset holds, and what could not be read",
-    "merge": "write several datasets of the same features as one",
-    "verify": "check a dataset, and some of its vectors against images",
-    "sample": "take some rows of a dataset by chance",
-    "duplicates": "find images of a dataset that are nearly the same",
+    "info": "show the content of a dataset, and images that could not be read",
+    "merge": "copy datasets of the same features into one",
+    "verify": "check a dataset for damage, and against its images",
+    "sample": "show or save random rows of a dataset",
+    "duplicates": "find near-duplicate images in a dataset",
 }
 
 
-def add(commands: Any) -> argparse.ArgumentParser:
-    """Add the command and its actions."""
-    parser = add_command(commands, "dataset", "inspect, check and merge datasets", EXAMPLE)
-    add_actions(parser, __name__, ACTIONS, required=True)
-    return parser
+def add(parser: argparse.ArgumentParser) -> None:
+    """Add the options."""
+    add_commands(parser, __name__, {"actions": ACTIONS}, "ACTION", required=True)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
-from typing import Any
 
 from featx import dataset
 from featx._text import printable
 from featx.cli.neighbors import check_sheet_options
-from featx.cli.options import add_command, note
+from featx.cli.options import note
 from featx.cli.progress import Progress
 from featx.errors import InputError
 from featx.similarity import MIN_DUPLICATE_COSINE
@@ -24,9 +23,8 @@ million. The default suits features of the bundled backbone, best made with --cr
 _MAX_SHOWN_IMAGES = 16  # of a set, in print and on the sheet
 
 
-def add(actions: Any) -> argparse.ArgumentParser:
-    """Add the action."""
-    parser = add_command(actions, "duplicates", "find near-duplicate images in a dataset", EXAMPLE)
+def add(parser: argparse.ArgumentParser) -> None:
+    """Add the options."""
     parser.add_argument("dataset", metavar="DIR")
     parser.add_argument(
         "--threshold",
@@ -39,7 +37,6 @@ def add(actions: Any) -> argparse.ArgumentParser:
     parser.add_argument("-o", "--output", metavar="SHEET.png", help="draw them (extra plot)")
     parser.add_argument("--source", nargs="+", metavar="SOURCE", help="where the images are now, to draw")
     parser.add_argument("--json", action="store_true", help="print one JSON object, with all duplicates")
-    return parser
 
 
 def run(options: argparse.Namespace) -> None:

@@ -5,11 +5,9 @@ from __future__ import annotations
 import argparse
 import json
 from itertools import islice
-from typing import Any
 
 from featx import dataset
 from featx._text import printable
-from featx.cli.options import add_command
 
 EXAMPLE = """\
   featx dataset info vectors
@@ -17,13 +15,11 @@ EXAMPLE = """\
   featx dataset info vectors --json"""
 
 
-def add(actions: Any) -> argparse.ArgumentParser:
-    """Add the action."""
-    parser = add_command(actions, "info", "show the content of a dataset, and images that could not be read", EXAMPLE)
+def add(parser: argparse.ArgumentParser) -> None:
+    """Add the options."""
     parser.add_argument("dataset", metavar="DIR")
     parser.add_argument("--failures", type=int, default=10, metavar="N", help="failures to list (default: 10)")
     parser.add_argument("--json", action="store_true", help="print one JSON object, with every failure")
-    return parser
 
 
 def run(options: argparse.Namespace) -> None:

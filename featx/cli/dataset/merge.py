@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
 
 from featx import dataset
-from featx.cli.options import add_command
 
 EXAMPLE = """\
   featx dataset merge monday tuesday -o both
@@ -15,16 +13,14 @@ Vectors are copied; nothing is embedded. Rows that later rows replaced are left 
 several datasets have the same key, the row of the last one is taken."""
 
 
-def add(actions: Any) -> argparse.ArgumentParser:
-    """Add the action."""
-    parser = add_command(actions, "merge", "copy datasets of the same features into one", EXAMPLE)
+def add(parser: argparse.ArgumentParser) -> None:
+    """Add the options."""
     parser.add_argument("dataset", nargs="+", metavar="DIR")
     parser.add_argument("-o", "--output", required=True, metavar="DIR", help="a new folder")
     parser.add_argument("--shard-size", type=int, metavar="N", help="images per shard (default: 1%%, 1000 to 10000)")
     parser.add_argument(
         "--format", choices=list(dataset.FORMATS), help="format of the vectors (default: that of the first)"
     )
-    return parser
 
 
 def run(options: argparse.Namespace) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from featx import dataset
 from featx._text import printable
-from featx.cli.options import add_command, check_output
+from featx.cli.options import check_output
 from featx.errors import InputError
 from featx.writers import FORMATS, write
 
@@ -17,14 +17,12 @@ EXAMPLE = """\
 The first prints keys and labels; the second saves the vectors as well."""
 
 
-def add(actions: Any) -> argparse.ArgumentParser:
-    """Add the action."""
-    parser = add_command(actions, "sample", "show or save random rows of a dataset", EXAMPLE)
+def add(parser: argparse.ArgumentParser) -> None:
+    """Add the options."""
     parser.add_argument("dataset", metavar="DIR")
     parser.add_argument("-n", type=int, default=10, metavar="N", help="number of rows (default: 10)")
     parser.add_argument("--random-state", type=int, default=0, metavar="N", help="seed (default: 0)")
     parser.add_argument("-o", "--output", metavar="FILE", help=f"NAME{'|'.join(FORMATS)}: save them with their vectors")
-    return parser
 
 
 def run(options: argparse.Namespace) -> None:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
 
 from featx import dataset
 from featx._text import printable
-from featx.cli.options import add_command
 from featx.errors import DatasetError
 
 EXAMPLE = """\
@@ -17,14 +15,12 @@ The first reads every byte and compares checksums and counts; the second also em
 sample of the images again. The exit status is 2 if there is a problem."""
 
 
-def add(actions: Any) -> argparse.ArgumentParser:
-    """Add the action."""
-    parser = add_command(actions, "verify", "check a dataset for damage, and against its images", EXAMPLE)
+def add(parser: argparse.ArgumentParser) -> None:
+    """Add the options."""
     parser.add_argument("dataset", metavar="DIR")
     parser.add_argument("--source", nargs="+", metavar="SOURCE", help="where its images are")
     parser.add_argument("-n", type=int, default=32, metavar="N", help="images to embed again (default: 32)")
     parser.add_argument("--random-state", type=int, default=0, metavar="N", help="seed of the sample (default: 0)")
-    return parser
 
 
 def run(options: argparse.Namespace) -> None:
