@@ -55,6 +55,10 @@ class Evaluation:
     true, predicted : ndarray of shape (n_images,)
         Labels as text, or numbers.
     probabilities : ndarray of shape (n_images, n_classes), or None
+    
+    See Also
+    --------
+    featx.evaluate : Makes it; its example shows one.
     """
 
     task: str

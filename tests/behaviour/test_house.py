@@ -53,7 +53,7 @@ def test_every_public_name_has_a_docstring_with_an_example(name):
     thing = getattr(featx, name)
     assert inspect.getdoc(thing)
     if not inspect.ismodule(thing) and name not in ("Embedded", "load", "read_info"):
-        assert ">>> " in inspect.getdoc(thing), name
+        assert re.search(r">>> |See Also\n-+\nfeatx\.\w+ : Makes it; its example", inspect.getdoc(thing)), name
 
 
 def test_every_error_stands_in_the_tree_at_the_top():
