@@ -41,7 +41,7 @@ class PairedEvaluation:
         Of no difference: McNemar's exact test, or a paired t-test of the absolute errors.
     only_first, only_second : int
         Images that only the first, or only the second, predicts better.
-    
+
     See Also
     --------
     featx.compare_pipelines : Makes it; its example shows one.

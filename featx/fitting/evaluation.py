@@ -55,7 +55,7 @@ class Evaluation:
     true, predicted : ndarray of shape (n_images,)
         Labels as text, or numbers.
     probabilities : ndarray of shape (n_images, n_classes), or None
-    
+
     See Also
     --------
     featx.evaluate : Makes it; its example shows one.

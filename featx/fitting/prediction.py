@@ -45,7 +45,7 @@ class Predictions:
         The other columns of a table.
     true : sequence or None
         Labels that the source holds.
-    
+
     See Also
     --------
     featx.predict : Makes it; its example shows one.

@@ -79,7 +79,7 @@ class FitResult:
         Device that embedded the images; None if their embeddings came from a dataset.
     reason : str
         Why a search chose these features and this head; empty without a search.
-    
+
     See Also
     --------
     featx.fit : Makes it; its example shows one.
