@@ -258,7 +258,14 @@ class DatasetError(FeatxError, ValueError):
 
 
 class WorkerLostError(DatasetError):
-    """A worker process died, and its task is not done."""
+    """A worker process died, and its task is not done.
+
+    Examples
+    --------
+    >>> import featx
+    >>> issubclass(featx.WorkerLostError, featx.DatasetError)
+    True
+    """
 
 
 class DeviceError(FeatxError, RuntimeError):
