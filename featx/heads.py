@@ -36,7 +36,7 @@ __all__ = [
     "Head",
     "Response",
     "choose_default_head",
-    "find_response_method",
+    "find_output",
     "learns_in_parts",
     "make_head",
     "respond",
@@ -48,8 +48,6 @@ TASKS = ("classification", "regression")
 DEFAULT_HEADS = {"classification": "logistic_regression", "regression": "ridge"}
 #: Samples times classes above which logistic regression takes minutes (see benchmarks/RESULTS.md).
 _MAX_SAMPLES_TIMES_CLASSES = 100_000
-#: Method of a classifier -> meaning of its numbers, the best first.
-_WEIGHTS = {"predict_proba": "probabilities", "decision_function": "scores"}
 #: Candidates for the strength of sgd's penalty, weakest first.
 _SGD_ALPHAS = {"classification": (0.1, 1.0, 10.0), "regression": (0.01, 0.1, 1.0)}
 #: The step of a squared error's gradient, times the number of features: it diverges above 2.
@@ -183,19 +181,7 @@ HEADS: dict[str, Head] = {
 
 
 def choose_default_head(task: str, n_samples: int, n_classes: int = 0) -> str:
-    """Choose a head by the size of the task.
-
-    Parameters
-    ----------
-    task : {"classification", "regression"}
-    n_samples, n_classes : int
-        Size of the training data.
-
-    Returns
-    -------
-    str
-        A key of `HEADS`: ridge for numbers; for classes logistic regression, or sgd if logistic
-        regression would take minutes.
+    """Choose a head: ridge for numbers; for classes logistic regression, or sgd if that would take minutes.
 
     Examples
     --------
@@ -209,18 +195,9 @@ def choose_default_head(task: str, n_samples: int, n_classes: int = 0) -> str:
 
 
 def sgd_candidates(task: str, n_features: int) -> list[dict[str, float]]:
-    """Return candidates for the parameters of sgd's last step.
+    """Return candidates for the parameters of sgd's last step, from the weakest penalty to the strongest.
 
-    Parameters
-    ----------
-    task : {"classification", "regression"}
-    n_features : int
-        Length of a vector; longer vectors need smaller steps.
-
-    Returns
-    -------
-    list of dict
-        Candidates from the weakest penalty to the strongest.
+    The steps are smaller for longer vectors.
 
     Examples
     --------
@@ -234,79 +211,61 @@ def sgd_candidates(task: str, n_features: int) -> list[dict[str, float]]:
 
 @dataclass(frozen=True, eq=False)
 class Response:
-    """The response of a fitted head to features.
+    """The output of a fitted head.
 
     Parameters
     ----------
-    predicted : ndarray of shape (n_samples,)
-        Classes or numbers.
-    kind : {"probabilities", "scores"} or None
-        Meaning of ``weights``.
-    weights : ndarray of shape (n_samples, n_classes), or None
-        A probability or a score per class; None for a regressor, and for a classifier that has neither.
+    name : {"probabilities", "scores", "label", "value"}
+        Name of the numbers; ``"label"`` for a classifier without numbers.
+    numbers : ndarray of shape (n_samples, ...)
+        Probabilities, decisions (one per image for two classes) or values; empty for ``"label"``.
+    labels : ndarray of shape (n_samples,), or None
+        Predicted classes; None for a regressor.
     """
 
-    predicted: npt.NDArray[Any]
-    kind: str | None
-    weights: npt.NDArray[Any] | None
+    name: str
+    numbers: npt.NDArray[Any]
+    labels: npt.NDArray[Any] | None
 
 
-def find_response_method(head: Estimator) -> str | None:
-    """Return the method that gives a weight per class: ``"predict_proba"``, else ``"decision_function"``, else None.
+def find_output(head: Estimator) -> tuple[str, str]:
+    """Return the name of the numbers that a fitted head returns, as in `Response`, and its method for them.
 
     Examples
     --------
     >>> from sklearn.svm import LinearSVC
-    >>> from featx.heads import find_response_method, make_head
-    >>> [find_response_method(head) for head in (make_head("knn"), LinearSVC(), make_head(task="regression"))]
-    ['predict_proba', 'decision_function', None]
+    >>> from featx.heads import find_output, make_head
+    >>> X, y = [[0.0, 1.0], [1.0, 0.0]] * 5, ["ant", "bee"] * 5
+    >>> [find_output(head.fit(X, y))[0] for head in (make_head("knn"), LinearSVC())]
+    ['probabilities', 'scores']
     """
-    return next((method for method in _WEIGHTS if hasattr(head, method)), None)
+    if not hasattr(head, "classes_"):
+        return "value", "predict"
+    methods = (("probabilities", "predict_proba"), ("scores", "decision_function"))
+    return next((output for output in methods if hasattr(head, output[1])), ("label", "predict"))
 
 
 def respond(head: Estimator, X: npt.NDArray[Any]) -> Response:
-    """Predict, with a weight per class if the head has them.
-
-    Parameters
-    ----------
-    head : estimator
-        Fitted.
-    X : ndarray of shape (n_samples, n_features)
-
-    Returns
-    -------
-    Response
-        Scores of two classes have two columns, as probabilities have.
+    """Predict with a fitted head: classes, with probabilities or else decisions, or values.
 
     Examples
     --------
     >>> from sklearn.svm import LinearSVC
     >>> from featx.heads import respond
     >>> response = respond(LinearSVC().fit([[0.0], [1.0]], ["ant", "bee"]), [[0.0], [1.0]])
-    >>> response.predicted.tolist(), response.kind, response.weights.shape
-    (['ant', 'bee'], 'scores', (2, 2))
+    >>> response.labels.tolist(), response.name, response.numbers.shape
+    (['ant', 'bee'], 'scores', (2,))
     """
-    predicted, method = np.asarray(head.predict(X)), find_response_method(head)
-    if method is None:
-        return Response(predicted, None, None)
-    weights = np.asarray(getattr(head, method)(X))
-    if weights.ndim == 1:
-        weights = np.stack([-weights, weights], axis=1)
-    return Response(predicted, _WEIGHTS[method], weights)
+    predicted = np.asarray(head.predict(X))
+    name, method = find_output(head)
+    if name == "value":
+        return Response(name, predicted, None)
+    numbers = np.empty((len(predicted), 0)) if name == "label" else np.asarray(getattr(head, method)(X))
+    return Response(name, numbers, predicted)
 
 
 def learns_in_parts(name: str, task: str) -> bool:
-    """Return whether `featx.out_of_core` can fit a head, without all rows in memory.
-
-    Parameters
-    ----------
-    name : str
-        A key of `HEADS`.
-    task : {"classification", "regression"}
-
-    Returns
-    -------
-    bool
+    """Return True if `featx.out_of_core` can fit a head of `HEADS`, without all rows in memory.
 
     Examples
     --------

@@ -12,9 +12,10 @@ import onnx
 from onnx import TensorProto, helper
 
 from featx.deploy.parity import differ
-from featx.deploy.reference import Reference, Response
+from featx.deploy.reference import Reference
 from featx.deploy.resizing import CANVAS
 from featx.errors import ExportError
+from featx.heads import Response
 from featx.session import run_batches
 from featx.similarity import cosine_rows
 

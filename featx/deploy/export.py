@@ -37,10 +37,11 @@ from featx.deploy.parity import (
     run_steps,
 )
 from featx.deploy.precision import convert_backbone
-from featx.deploy.reference import Reference, make_reference, respond
+from featx.deploy.reference import Reference, make_reference
 from featx.deploy.resizing import add_resizing
 from featx.errors import ExportError, Failure, InputError
 from featx.extractor import FeatureExtractor
+from featx.heads import respond
 from featx.inference.spec import list_backbones
 from featx.pipelines import split_pipeline
 from featx.report.card import check_card, make_card, write_card

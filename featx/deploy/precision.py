@@ -15,9 +15,10 @@ from featx._validation import check_choice
 from featx.backbones import Backbone, tap
 from featx.backbones.file import read_backbone
 from featx.deploy.agreement import Agreement, measure_agreement
-from featx.deploy.reference import Reference, respond
+from featx.deploy.reference import Reference
 from featx.errors import ExportError, InputError
 from featx.extractor import FeatureExtractor
+from featx.heads import respond
 from featx.recipes.quantize import PRECISIONS, convert_precision
 from featx.session import run_batches
 

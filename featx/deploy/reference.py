@@ -9,48 +9,18 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.base import is_classifier
 
 from featx.backbones import Backbone
 from featx.errors import ExportError, Failure
 from featx.extractor import FeatureExtractor
+from featx.heads import Response, respond
 from featx.images.containers import list_items
 from featx.images.decode import decode
 from featx.images.preprocess import to_canvas
 from featx.images.reference import list_real_images
 from featx.sources.listing import list_images
 
-__all__ = ["Reference", "Response", "make_reference", "respond"]
-
-
-@dataclass(frozen=True)
-class Response:
-    """The output of a scikit-learn head.
-
-    Parameters
-    ----------
-    name : {"probabilities", "scores", "label", "value"}
-        Name of the numbers in an exported file; "label" if the head has no numbers.
-    numbers : ndarray, shape (n, ...)
-        Probabilities, decisions or values; empty for "label".
-    labels : ndarray, shape (n,), or None
-        Predicted labels; None for a regression.
-    """
-
-    name: str
-    numbers: npt.NDArray[Any]
-    labels: npt.NDArray[Any] | None
-
-
-def respond(head: Any, features: npt.NDArray[np.float32]) -> Response:
-    """Predict with a head: labels with probabilities or else decisions, or values."""
-    predicted = np.asarray(head.predict(features))
-    if not is_classifier(head):
-        return Response("value", predicted, None)
-    for method, name in (("predict_proba", "probabilities"), ("decision_function", "scores")):
-        if hasattr(head, method):
-            return Response(name, np.asarray(getattr(head, method)(features)), predicted)
-    return Response("label", np.empty((len(features), 0)), predicted)
+__all__ = ["Reference", "make_reference"]
 
 
 @dataclass(frozen=True)

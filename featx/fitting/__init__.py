@@ -7,7 +7,8 @@ from featx.fitting.evaluation import Evaluation, evaluate
 from featx.fitting.fit import fit
 from featx.fitting.model import FittedModel, open_model
 from featx.fitting.prediction import Predictions, predict
-from featx.fitting.result import DuplicateGroup, FitResult, Score
+from featx.fitting.result import DuplicateGroup, FitResult
+from featx.report.metrics import Score
 
 __all__ = [
     "DuplicateGroup",

@@ -13,9 +13,8 @@ from featx._events import Events
 from featx._results import format_html, format_metric, make_frame
 from featx._text import printable
 from featx.errors import Failure, InputError
-from featx.fitting.evaluation import Evaluation, check_labels, evaluate_embeddings, read_truth
-from featx.fitting.model import FittedModel, open_model
-from featx.fitting.prediction import embed_for
+from featx.fitting.evaluation import Evaluation, evaluate_models
+from featx.fitting.model import open_model
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -42,17 +41,6 @@ class PairedEvaluation:
         Of no difference: McNemar's exact test, or a paired t-test of the absolute errors.
     only_first, only_second : int
         Images that only the first, or only the second, predicts better.
-
-    Examples
-    --------
-    >>> import featx
-    >>> X, y = featx.samples.load_fashion_mnist("test")
-    >>> extractor = featx.FeatureExtractor(layer="stem")
-    >>> first = featx.fit(X[::5], y[::5], head="ridge", extractor=extractor, estimate=False)
-    >>> second = featx.fit(X[::5], y[::5], head="knn", extractor=extractor, estimate=False)
-    >>> paired = featx.compare_pipelines(first, second, X[1::5], y[1::5])
-    >>> paired.metric, paired.low < paired.difference < paired.high
-    ('accuracy', True)
     """
 
     first: Evaluation
@@ -158,29 +146,19 @@ def compare_pipelines(
     >>> import featx
     >>> X, y = featx.samples.load_fashion_mnist("test")
     >>> extractor = featx.FeatureExtractor(layer="stem")
-    >>> model = featx.fit(X[::5], y[::5], head="ridge", extractor=extractor, estimate=False)
-    >>> paired = featx.compare_pipelines(model, model, X[1::5], y[1::5])
-    >>> paired.difference, paired.p_value
-    (0.0, 1.0)
+    >>> first = featx.fit(X[::5], y[::5], head="ridge", extractor=extractor, estimate=False)
+    >>> second = featx.fit(X[::5], y[::5], head="knn", extractor=extractor, estimate=False)
+    >>> paired = featx.compare_pipelines(first, second, X[1::5], y[1::5])
+    >>> paired.metric, paired.low < paired.difference < paired.high
+    ('accuracy', True)
     """
-    models, events = (open_model(first), open_model(second)), events or Events()
+    models = open_model(first), open_model(second)
     if models[0].task != models[1].task:
         raise InputError(f"{models[0].name} and {models[1].name}: a {models[0].task} and a {models[1].task}")
-    truth = read_truth(models[0], X, y, path_column, target, include, exclude, events)
-    check_labels(models[1], truth)
-    one = other = embed_for(models[0], truth.inputs, truth.labelled, events)
-    if _features(models[0]) != _features(models[1]):
-        other = embed_for(models[1], truth.inputs, truth.labelled, events)
-        one, other = one.only(other.positions), other.only(one.positions)  # the decoders may read different files
-    names = models[0].name, models[1].name
-    results = evaluate_embeddings(models[0], truth, one), evaluate_embeddings(models[1], truth, other)
-    compare = _compare_accuracy if models[0].task == "classification" else _compare_errors
-    return PairedEvaluation(results[0], results[1], names, results[0].metric, *compare(*results))
-
-
-def _features(model: FittedModel) -> tuple[Any, ...]:
-    extractor = model.extractor
-    return extractor.backbone_identity_, extractor.value_parameters_, extractor.precision
+    options = {"path_column": path_column, "target": target, "include": include, "exclude": exclude}
+    one, other = evaluate_models(models, X, y, options, events or Events())
+    compare = _compare_accuracy if one.task == "classification" else _compare_errors
+    return PairedEvaluation(one, other, (models[0].name, models[1].name), one.metric, *compare(one, other))
 
 
 def _compare_accuracy(first: Evaluation, second: Evaluation) -> tuple[float, float, float, float, int, int]:

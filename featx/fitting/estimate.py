@@ -14,9 +14,9 @@ from featx._validation import check_integer
 from featx.backbones import open_backbone
 from featx.errors import InputError
 from featx.extractor import FeatureExtractor
-from featx.fitting.result import DuplicateGroup, Score
+from featx.fitting.result import DuplicateGroup
 from featx.inference.spec import list_backbones
-from featx.report.metrics import score
+from featx.report.metrics import Score, score
 from featx.selection.folds import count_folds, make_folds
 from featx.similarity import Groups
 
@@ -41,12 +41,7 @@ def list_duplicates(names: Callable[[Any], list[str]], y: Labels, groups: Labels
 
 
 def check_splitter(cv: Any) -> Any:
-    """Check ``cv``: None, an integer of at least 2, or what scikit-learn takes.
-
-    Raises
-    ------
-    InputError
-    """
+    """Return ``cv`` if it is None, an integer of at least 2, or a splitter of scikit-learn."""
     if cv is None or hasattr(cv, "split"):
         return cv
     if isinstance(cv, (int, np.integer)):
@@ -70,29 +65,8 @@ def score_left_out(
 ) -> Score | None:
     """Predict each fold with a head that was fitted on the others, and score the predictions.
 
-    Parameters
-    ----------
-    make : callable
-        From a number of inner folds to an unfitted head.
-    X, y : ndarray
-        Features and targets.
-    task : {"classification", "regression"}
-    duplicates, groups : ndarray of shape (n_samples,), or None
-        Near-duplicates, which stay together if the classes allow it, and groups that must.
-    cv : int, splitter or None
-        From `check_splitter`.
-    events : Events
-        Progress.
-
-    Returns
-    -------
-    Score or None
-        None if a fold has too few images of a class to fit on.
-
-    Raises
-    ------
-    InputError
-        If the folds cannot keep the groups together.
+    ``make`` takes a number of inner folds and returns an unfitted head. Images of a group always stay on one side,
+    and near-duplicates if the classes allow it. None if a fold has too few images of a class to fit on.
     """
     folds, together = _make_folds(X, y, task, duplicates, groups, cv)
     how = f"left-out images, {len(folds)} folds"
@@ -114,7 +88,7 @@ def score_left_out(
         events.advance()
     events.end()
     rows = np.concatenate([out for _, out in folds])
-    return Score.of(score(how, y[rows], np.concatenate(predicted), task))
+    return score(how, y[rows], np.concatenate(predicted), task)
 
 
 def _make_folds(

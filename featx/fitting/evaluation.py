@@ -13,15 +13,14 @@ from featx._events import Events
 from featx._results import format_html, format_metric, make_frame
 from featx._text import printable
 from featx.errors import Failure, InputError
-from featx.fitting.inputs import Embeddings, Inputs, read_inputs
+from featx.fitting.inputs import Embeddings, read_inputs
 from featx.fitting.model import FittedModel, open_model
-from featx.fitting.prediction import embed_for, respond_to_features
 from featx.report.metrics import score, summarize_classification, summarize_regression
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Evaluation", "Truth", "check_labels", "evaluate", "evaluate_embeddings", "read_truth"]
+__all__ = ["Evaluation", "evaluate", "evaluate_models"]
 
 #: Classes up to which the confusion matrix is printed.
 _MAX_CLASSES = 20
@@ -56,19 +55,6 @@ class Evaluation:
     true, predicted : ndarray of shape (n_images,)
         Labels as text, or numbers.
     probabilities : ndarray of shape (n_images, n_classes), or None
-
-    Examples
-    --------
-    >>> import featx
-    >>> X, y = featx.samples.load_fashion_mnist("test")
-    >>> extractor = featx.FeatureExtractor(layer="stem")
-    >>> result = featx.fit(X[::5], y[::5], head="ridge", extractor=extractor, estimate=False)
-    >>> evaluation = featx.evaluate(result, X[::5], y[::5])
-    >>> evaluation
-    Evaluation(60 images, accuracy 0...)
-    >>> evaluation.per_class["bag"]["support"], evaluation.low < evaluation.metrics["accuracy"] < evaluation.high
-    (6, True)
-    >>> wrong = evaluation.to_frame().query("true != predicted")
     """
 
     task: str
@@ -193,101 +179,73 @@ def evaluate(
     >>> featx.samples.extract_fashion_mnist("clothes")
     >>> extractor = featx.FeatureExtractor(layer="stem")
     >>> result = featx.fit("clothes/test", head="ridge", extractor=extractor, estimate=False)
-    >>> featx.evaluate(result, "clothes/test")
+    >>> evaluation = featx.evaluate(result, "clothes/test")
+    >>> evaluation
     Evaluation(300 images, accuracy 0...)
+    >>> evaluation.per_class["bag"]["support"], evaluation.low < evaluation.metrics["accuracy"] < evaluation.high
+    (30, True)
+    >>> wrong = evaluation.to_frame().query("true != predicted")
     """
-    opened, events = open_model(model), events or Events()
-    truth = read_truth(opened, X, y, path_column, target, include, exclude, events)
-    embeddings = embed_for(opened, truth.inputs, truth.labelled, events)
-    return evaluate_embeddings(opened, truth, embeddings)
+    options = {"path_column": path_column, "target": target, "include": include, "exclude": exclude}
+    return evaluate_models([open_model(model)], X, y, options, events or Events())[0]
 
 
-@dataclass(frozen=True, eq=False)
-class Truth:
-    """Hold labelled images: the position and the label of each."""
-
-    inputs: Inputs
-    labelled: npt.NDArray[np.intp]
-    values: npt.NDArray[Any]
-
-
-def read_truth(
-    model: FittedModel,
-    X: Any,
-    y: Any,
-    path_column: str | None,
-    target: str | None,
-    include: str | Sequence[str],
-    exclude: str | Sequence[str],
-    events: Events,
-) -> Truth:
-    """Read labelled images, and check that the model knows their labels."""
-    inputs = read_inputs(
-        X,
-        y,
-        path_column=path_column,
-        target=target,
-        include=include,
-        exclude=exclude,
-        need_target=True,
-        remembered=model.info,
-    )
+def evaluate_models(
+    models: Sequence[FittedModel], X: Any, y: Any, source_options: Mapping[str, Any], events: Events
+) -> list[Evaluation]:
+    """Evaluate models of one task on the labelled images that all of them can read, embedded once per features."""
+    first = models[0]
+    inputs = read_inputs(X, y, **source_options, need_target=True, remembered=first.info)
     for text in inputs.notes:
         events.note(text)
     if inputs.target_column == "predicted":
         raise InputError(
             f'target="predicted": {inputs.where} holds predictions in this column; name the column of true labels'
         )
-    _, values = inputs.read_labels(model.task)
+    _, truth = inputs.read_labels(first.task)
     if n_missing := int(inputs.missing.sum()):
         events.note(f"{n_missing} {'image has' if n_missing == 1 else 'images have'} no label and no part in this")
-    truth = Truth(inputs, np.flatnonzero(~inputs.missing), values if model.classes is None else _as_text(values))
-    check_labels(model, truth)
-    return truth
+    labelled = np.flatnonzero(~inputs.missing)
+    if first.classes is not None:
+        truth = np.array([str(label) for label in truth.tolist()])
+    for model in models:
+        if model.classes is not None and (unknown := sorted(set(truth.tolist()) - set(model.classes))):
+            raise InputError(
+                f"{inputs.where}: classes that the model does not know: {', '.join(unknown)}; "
+                f"it knows {', '.join(model.classes)}"
+            )
+    embedded: dict[Any, Embeddings] = {}
+    for model in models:
+        if model.feature_key not in embedded:
+            embedded[model.feature_key] = model.embed(inputs, labelled, events)
+    readable = labelled
+    for embeddings in embedded.values():  # the decoders may read different files
+        readable = np.intersect1d(readable, embeddings.positions)
+    true, names = truth[np.searchsorted(labelled, readable)], tuple(inputs.names(readable))
+    return [_evaluate(model, embedded[model.feature_key].only(readable), true, names) for model in models]
 
 
-def _as_text(labels: npt.NDArray[Any]) -> npt.NDArray[np.str_]:
-    return np.array([str(label) for label in labels.tolist()])
-
-
-def check_labels(model: FittedModel, truth: Truth) -> None:
-    """Raise InputError if a label is unknown to the model."""
+def _evaluate(model: FittedModel, embeddings: Embeddings, y: npt.NDArray[Any], names: tuple[str, ...]) -> Evaluation:
+    predicted, probabilities = model.predict(embeddings)
     if model.classes is None:
-        return
-    if unknown := sorted(set(truth.values.tolist()) - set(model.classes)):
-        known = ", ".join(model.classes)
-        raise InputError(
-            f"{truth.inputs.where}: classes that the model does not know: {', '.join(unknown)}; it knows {known}"
-        )
-
-
-def evaluate_embeddings(model: FittedModel, truth: Truth, embeddings: Embeddings) -> Evaluation:
-    """Predict from embeddings and compare with the truth."""
-    response = respond_to_features(model, embeddings)
-    y = truth.values[np.searchsorted(truth.labelled, embeddings.positions)]
-    probabilities = response.weights if response.kind == "probabilities" else None
-    facts: dict[str, Any]
-    if model.classes is None:
-        facts = {**summarize_regression(y, response.predicted)}
+        metrics = summarize_regression(y, predicted)
     else:
-        facts = {**summarize_classification(y, response.predicted, probabilities, list(model.classes))}
-    interval = score("", y, response.predicted, model.task)["intervals"]
-    n, per_class, confusion = facts.pop("n"), facts.pop("per_class", None), facts.pop("confusion", None)
-    low, high = interval.get(next(iter(facts)), (None, None))
+        metrics = summarize_classification(y, predicted, probabilities, model.classes)
+    estimate = score("", y, predicted, model.task)
     return Evaluation(
-        model.task,
-        facts,
-        low,
-        high,
-        per_class,
-        confusion,
-        model.classes,
-        n,
-        tuple(embeddings.failures),
-        tuple(truth.inputs.names(embeddings.positions)),
-        y,
-        response.predicted,
-        probabilities,
+        task=model.task,
+        n_images=metrics.pop("n"),
+        per_class=metrics.pop("per_class", None),
+        confusion=metrics.pop("confusion", None),
+        metrics=metrics,
+        low=estimate.low,
+        high=estimate.high,
+        classes=model.classes,
+        failures=tuple(embeddings.failures),
+        names=names,
+        true=y,
+        predicted=predicted,
+        probabilities=probabilities,
     )
 
 

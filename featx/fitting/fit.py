@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,17 +12,16 @@ import numpy.typing as npt
 from sklearn.base import clone
 from sklearn.pipeline import Pipeline
 
-from featx._events import Events
+from featx._events import Events, combine
 from featx._memory import available_memory
 from featx.errors import Failure, ImageError, InputError
 from featx.extractor import FeatureExtractor
 from featx.fitting.estimate import check_splitter, list_duplicates, score_left_out, sees_content
 from featx.fitting.inputs import Embeddings, Inputs, read_inputs
-from featx.fitting.result import DuplicateGroup, FitResult, Score, count_target
+from featx.fitting.result import DuplicateGroup, FitResult, count_target
 from featx.heads import DEFAULT_HEADS, HEADS, choose_default_head, learns_in_parts, make_head, sgd_candidates
 from featx.out_of_core import MIN_ROWS, fit_out_of_core
-from featx.report.metrics import score
-from featx.selection import SearchResult
+from featx.report.metrics import Score, score
 from featx.selection import search as search_features
 from featx.selection.duplicates import find_duplicates
 from featx.selection.folds import count_folds
@@ -126,90 +126,119 @@ def fit(
     >>> print(featx.fit("clothes/test", head="knn", extractor=extractor, estimate=False))
     knn on efficientnet_lite0 (...), 300 images, 10 classes (ankle-boot 30, bag 30, ..., t-shirt 30, trouser 30)
     """
-    notes = _Notes(events or Events())
+    noted = _NoteList()
+    events = combine(events, noted)
     _check_search(search, max_ms, max_mb, extractor)
     cv = check_splitter(cv)
     inputs = read_inputs(
         X, y, path_column=path_column, target=target, include=include, exclude=exclude, need_target=True
     )
-    notes.add(*inputs.notes)
+    for text in inputs.notes:
+        events.note(text)
     every_group = inputs.read_groups(groups)
     task, values = inputs.read_labels(task, log_target=log_target)
     labelled, pool = np.flatnonzero(~inputs.missing), np.flatnonzero(inputs.missing)
-    if search is None:
-        chosen = _choose_head(head, task, values, log_target, notes)
-    _check_target(task, values, log_target)  # before the long work
+    check_target(values, task, log_target=log_target, images="readable")  # before the long work
     reason = ""
     if search is None:
+        chosen = _choose_head(head, task, values, log_target, events)
         extractor = _make_extractor(inputs, extractor)
-        embeddings = inputs.embed(labelled, extractor, notes.events)
+        embeddings = inputs.embed(labelled, extractor, events)
     else:
-        options: dict[str, Any] = {
-            "task": task,
-            "head": head,
-            "log_target": log_target,
-            "max_ms": max_ms,
-            "max_mb": max_mb,
-        }
-        options |= {"groups": None if every_group is None else every_group[labelled], "events": notes.events}
-        found = _search(inputs, labelled, values, search, extractor, options)
-        notes.add(found.comparison.reason)
-        embeddings = Embeddings.of(found.embedded, labelled, inputs.item_names)
-        extractor, reason = found.extractor, found.reason
-        chosen = _Head(found.name, task, log_target, is_named=True, tuned=found.head)
+        if inputs.dataset is not None:
+            raise InputError(f"search={search!r}: {inputs.where} holds embeddings, whose features are chosen already")
+        base = clone(extractor or FeatureExtractor()).set_params(backbone=FeatureExtractor().backbone, layer=None)
+        result = search_features(
+            [inputs.items[i] for i in labelled],
+            values,
+            task=task,
+            head=head,
+            log_target=log_target,
+            groups=None if every_group is None else every_group[labelled],
+            max_ms=max_ms,
+            max_mb=max_mb,
+            extractor=base,
+            events=events,
+            **({"effort": search} if isinstance(search, str) else search),
+        )
+        events.note(result.comparison.reason)
+        embeddings = Embeddings.of(result.embedded, labelled, inputs.item_names)
+        extractor, reason = result.extractor, result.reason
+        chosen = _Head(result.name, task, log_target, is_named=True, tuned=result.head)
     if inputs.dataset is None and not inputs.is_array:
         embeddings = embeddings.sort(inputs.item_names)  # a folder and its archive have the same folds
     y = values[np.searchsorted(labelled, embeddings.positions)]
-    _check_target(task, y, log_target, embeddings.failures)
-    fitter = _Fitter(
-        inputs,
-        embeddings,
-        y,
-        chosen,
-        groups=None if every_group is None else every_group[embeddings.positions],
-        cv=cv,
-        estimate=estimate,
-        notes=notes,
-    )
-    fitted, found_score, duplicates = fitter.run(extractor)
-    to_label, failures = _rank_pool(inputs, pool[:_MAX_POOL], extractor, fitted, notes)
-    info = {
-        "task": task,
-        "path_column": inputs.path_column,
-        "target_column": inputs.target_column,
-        "n": len(y),
-        **count_target(task, y),
-        **({"score": found_score.facts()} if found_score else {}),
-    }
+    try:
+        check_target(y, task, log_target=log_target, images="readable")
+    except InputError as error:
+        unread = embeddings.failures
+        raise InputError(f"{error}; {len(unread)} could not be read, the first: {unread[0]}") from None
+    groups = None if every_group is None else every_group[embeddings.positions]
+    chosen, in_parts = _check_memory(chosen, len(y), embeddings.rows.n_features, {"groups": groups, "cv": cv}, events)
+    if inputs.dataset is not None and chosen.name == "sgd" and groups is None and cv is None and len(y) >= MIN_ROWS:
+        in_parts = True  # two fits instead of six
+    duplicates: tuple[DuplicateGroup, ...] = ()
+    estimated = None
+    with _explain_errors(chosen.name, f"{len(y)} {'images' if inputs.dataset is None else 'embeddings'}"):
+        if in_parts:
+            fitted, estimated = _fit_in_parts(chosen, embeddings, y, estimate)
+        else:
+            features, numbers = embeddings.take(), None
+            if sees_content(extractor):
+                near = find_duplicates(features)
+                if near.note:
+                    events.note(near.note)
+                if near.n:
+                    positions, numbers = embeddings.positions, near.groups
+                    duplicates = list_duplicates(lambda rows: inputs.names(positions[rows]), y, numbers)
+            if estimate:
+                estimated = score_left_out(
+                    chosen.make, features, y, task, duplicates=numbers, groups=groups, cv=cv, events=events
+                )
+                if estimated is None:
+                    events.note(
+                        "too few images of a class to estimate the accuracy; evaluate the model on other images"
+                    )
+            events.begin("head", 1, unit="fit")
+            fitted = chosen.make(count_folds(task, y)).fit(features, y)
+            fitted.predict(features[:1])  # some heads find out only now that they have too few images
+            events.advance()
+            events.end()
+    to_label, failures = _rank_pool(inputs, pool[:_MAX_POOL], extractor, fitted, events)
     return FitResult(
         pipeline=Pipeline([("features", extractor), ("head", fitted)]),
         task=task,
         classes=tuple(fitted.classes_.tolist()) if task == "classification" else None,
-        head=fitter.head.name,
+        head=chosen.name,
         n_images=len(y),
         n_unlabelled=len(pool),
-        score=found_score,
+        score=estimated,
         duplicates=duplicates,
         to_label=tuple(to_label),
         failures=(*embeddings.failures, *failures),
-        notes=tuple(notes.texts),
-        info=info,
+        notes=tuple(noted.texts),
+        info={
+            "task": task,
+            "path_column": inputs.path_column,
+            "target_column": inputs.target_column,
+            "n": len(y),
+            **count_target(task, y),
+            **({"score": estimated.facts()} if estimated else {}),
+        },
         device=extractor.open_session().device if inputs.dataset is None else None,
         reason=reason,
     )
 
 
-class _Notes:
-    """Keep notes, and pass each on at once."""
+class _NoteList(Events):
+    """Keep notes."""
 
-    def __init__(self, events: Events) -> None:
-        self.events, self.texts = events, list[str]()
+    def __init__(self) -> None:
+        self.texts: list[str] = []
 
-    def add(self, *texts: str) -> None:
-        """Add notes."""
-        for text in texts:
-            self.texts.append(text)
-            self.events.note(text)
+    def note(self, text: str) -> None:
+        """Keep a note."""
+        self.texts.append(text)
 
 
 @dataclass(frozen=True)
@@ -228,118 +257,72 @@ class _Head:
             return clone(self.tuned)
         return make_head(self.name, task=self.task, log_target=self.log_target, cv=folds)
 
-    @property
-    def learns_in_parts(self) -> bool:
-        """True if it can be fitted without all rows in memory."""
-        return learns_in_parts(self.name, self.task)
+
+@contextmanager
+def _explain_errors(head: str, what: str) -> Iterator[None]:
+    """Explain the errors of scikit-learn in a fit on a number of images or embeddings."""
+    try:
+        yield
+    except InputError:
+        raise
+    except ValueError as error:
+        raise InputError(
+            f"{head} cannot be fitted on {what} ({error}); add images, choose another head, or fit without an estimate"
+        ) from error
+    except MemoryError as error:
+        raise InputError(
+            f'{head}: out of memory on {what}; free memory, or choose head="sgd", which learns in parts'
+        ) from error
 
 
-@dataclass
-class _Fitter:
-    """Fit a head on embeddings, in memory or in parts."""
-
-    inputs: Inputs
-    embeddings: Embeddings
-    y: Labels
-    head: _Head
-    groups: Labels | None
-    cv: Any
-    estimate: bool
-    notes: _Notes
-
-    def run(self, extractor: FeatureExtractor) -> tuple[Any, Score | None, tuple[DuplicateGroup, ...]]:
-        """Return the fitted head, its score and near-duplicates."""
-        lack = self._check_memory()
-        is_stored = self.inputs.dataset is not None
-        is_plain = self.groups is None and self.cv is None
-        what = f"{len(self.y)} {'embeddings' if is_stored else 'images'}"
-        try:
-            if lack or (is_stored and is_plain and self.head.name == "sgd" and len(self.y) >= MIN_ROWS):
-                return (*self._fit_in_parts(), ())  # two fits instead of six
-            return self._fit_in_memory(extractor)
-        except InputError:
-            raise
-        except ValueError as error:
-            raise InputError(
-                f"{self.head.name} cannot be fitted on {what} ({error}); add images, choose another head, "
-                "or fit without an estimate"
-            ) from error
-        except MemoryError as error:
-            raise InputError(
-                f'{self.head.name}: out of memory on {what}; free memory, or choose head="sgd", which learns in parts'
-            ) from error
-
-    def _fit_in_memory(self, extractor: FeatureExtractor) -> tuple[Any, Score | None, tuple[DuplicateGroup, ...]]:
-        X, y, task, events = self.embeddings.take(), self.y, self.head.task, self.notes.events
-        numbers, duplicates = None, tuple[DuplicateGroup, ...]()
-        if sees_content(extractor):
-            found = find_duplicates(X)
-            self.notes.add(*([found.note] if found.note else []))
-            if found.n:
-                positions, numbers = self.embeddings.positions, found.groups
-                duplicates = list_duplicates(lambda rows: self.inputs.names(positions[rows]), y, numbers)
-        found_score = None
-        if self.estimate:
-            found_score = score_left_out(
-                self.head.make, X, y, task, duplicates=numbers, groups=self.groups, cv=self.cv, events=events
-            )
-            if found_score is None:
-                self.notes.add("too few images of a class to estimate the accuracy; evaluate the model on other images")
-        events.begin("head", 1, unit="fit")
-        head = self.head.make(count_folds(task, y)).fit(X, y)
-        head.predict(X[:1])  # some heads find out only now that they have too few images
-        events.advance()
-        events.end()
-        return head, found_score, duplicates
-
-    def _fit_in_parts(self) -> tuple[Any, Score | None]:
-        name, task, rows = self.head.name, self.head.task, self.embeddings.rows
-        fitted = fit_out_of_core(
-            self.head.make(),
-            rows,
-            self.y,
-            indices=self.embeddings.places,
-            candidates=sgd_candidates(task, rows.n_features) if name == "sgd" else [{}],
-            leave_out=self.estimate,
-        )
-        if not self.estimate:
-            return fitted.head, None
-        true = self.y[fitted.left_out]
-        how = f"left-out images, {len(true)} of {len(self.y)}"
-        return fitted.head, Score.of(score(how, true, fitted.left_out_predictions, task))
-
-    def _check_memory(self) -> str:
-        """Return the lack of memory in words, empty if there is enough, and choose a head that learns in parts."""
-        n_rows, n_features = len(self.y), self.embeddings.rows.n_features
-        needed, available = n_rows * n_features * 4 * _COPIES, available_memory()
-        if available is None or needed <= available:
-            return ""
-        lack = (
-            f"{n_rows} rows of {n_features} features take up to {_format_bytes(needed)} to fit in memory, "
-            f"and {_format_bytes(available)} are available"
-        )
-        if not self.head.learns_in_parts:
-            if self.head.is_named:
-                able = " or ".join(name for name in HEADS if learns_in_parts(name, self.head.task))
-                raise InputError(
-                    f"head={self.head.name!r}: {lack}; choose {able}, which learn in parts, or free memory"
-                )
-            self.head = replace(self.head, name="sgd")
-        for name, value in (("groups", self.groups), ("cv", self.cv)):
-            if value is not None:
-                raise InputError(f"{name}: {lack}, and a fit in parts has no folds; leave it out, or free memory")
-        self.notes.add(f"{lack}: {self.head.name} is fitted in parts")
-        return lack
+def _fit_in_parts(head: _Head, embeddings: Embeddings, y: Labels, estimate: bool) -> tuple[Any, Score | None]:
+    rows = embeddings.rows
+    fitted = fit_out_of_core(
+        head.make(),
+        rows,
+        y,
+        indices=embeddings.places,
+        candidates=sgd_candidates(head.task, rows.n_features) if head.name == "sgd" else [{}],
+        leave_out=estimate,
+    )
+    if not estimate:
+        return fitted.head, None
+    true = y[fitted.left_out]
+    how = f"left-out images, {len(true)} of {len(y)}"
+    return fitted.head, score(how, true, fitted.left_out_predictions, head.task)
 
 
-def _choose_head(head: str | None, task: str, y: Labels, log_target: bool, notes: _Notes) -> _Head:
+def _check_memory(
+    head: _Head, n_rows: int, n_features: int, folds: Mapping[str, Any], events: Events
+) -> tuple[_Head, bool]:
+    """Return the head, or one that learns in parts if memory is too small, and whether it must learn in parts."""
+    needed, available = n_rows * n_features * 4 * _COPIES, available_memory()
+    if available is None or needed <= available:
+        return head, False
+    lack = (
+        f"{n_rows} rows of {n_features} features take up to {_format_bytes(needed)} to fit in memory, "
+        f"and {_format_bytes(available)} are available"
+    )
+    if not learns_in_parts(head.name, head.task):
+        if head.is_named:
+            able = " or ".join(name for name in HEADS if learns_in_parts(name, head.task))
+            raise InputError(f"head={head.name!r}: {lack}; choose {able}, which learn in parts, or free memory")
+        head = replace(head, name="sgd")
+    for name, value in folds.items():
+        if value is not None:
+            raise InputError(f"{name}: {lack}, and a fit in parts has no folds; leave it out, or free memory")
+    events.note(f"{lack}: {head.name} is fitted in parts")
+    return head, True
+
+
+def _choose_head(head: str | None, task: str, y: Labels, log_target: bool, events: Events) -> _Head:
     """Take the head that was named, or choose by the size of the task."""
     n_classes = len(set(y.tolist())) if task == "classification" else 0
     chosen = _Head(head or choose_default_head(task, len(y), n_classes), task, log_target, is_named=head is not None)
     chosen.make()  # raises for an impossible combination
-    if head is None and chosen.name != DEFAULT_HEADS[task]:
-        usual = DEFAULT_HEADS[task]
-        notes.add(f"{len(y)} images of {n_classes} classes: head {chosen.name} is used, {usual} would take minutes")
+    usual = DEFAULT_HEADS[task]
+    if head is None and chosen.name != usual:
+        events.note(f"{len(y)} images of {n_classes} classes: head {chosen.name} is used, {usual} would take minutes")
     return chosen
 
 
@@ -356,22 +339,6 @@ def _check_search(search: Any, max_ms: float | None, max_mb: float | None, extra
                 )
 
 
-def _search(
-    inputs: Inputs,
-    labelled: npt.NDArray[np.intp],
-    y: Labels,
-    search: str | Mapping[str, Any],
-    extractor: FeatureExtractor | None,
-    options: Mapping[str, Any],
-) -> SearchResult:
-    """Choose features and head; the candidates that the caller named are the only ones."""
-    if inputs.dataset is not None:
-        raise InputError(f"search={search!r}: {inputs.where} holds embeddings, whose features are chosen already")
-    named = {"effort": search} if isinstance(search, str) else dict(search)
-    base = clone(extractor or FeatureExtractor()).set_params(backbone=FeatureExtractor().backbone, layer=None)
-    return search_features([inputs.items[i] for i in labelled], y, extractor=base, **options, **named)
-
-
 def _make_extractor(inputs: Inputs, extractor: FeatureExtractor | None) -> FeatureExtractor:
     """Return a fitted extractor: a copy of the caller's, the dataset's, or the default."""
     made: FeatureExtractor
@@ -384,25 +351,16 @@ def _make_extractor(inputs: Inputs, extractor: FeatureExtractor | None) -> Featu
     return made
 
 
-def _check_target(task: str, y: Labels, log_target: bool, failures: Sequence[Failure] = ()) -> None:
-    """Raise InputError if the target allows no fit, with the first image that could not be read."""
-    try:
-        check_target(y, task, log_target=log_target, images="readable")
-    except InputError as error:
-        unread = f"; {len(failures)} could not be read, the first: {failures[0]}" if failures else ""
-        raise InputError(f"{error}{unread}") from None
-
-
 def _rank_pool(
-    inputs: Inputs, pool: npt.NDArray[np.intp], extractor: FeatureExtractor, head: Any, notes: _Notes
+    inputs: Inputs, pool: npt.NDArray[np.intp], extractor: FeatureExtractor, head: Any, events: Events
 ) -> tuple[list[str], list[Failure]]:
     """List images without a label, the least certain prediction first."""
     if not len(pool):
         return [], []
     try:
-        embeddings = inputs.embed(pool, extractor, notes.events)
+        embeddings = inputs.embed(pool, extractor, events)
     except ImageError as error:  # no reason to lose the fitted head
-        notes.add(f"images without a label: {error}")
+        events.note(f"images without a label: {error}")
         return [], []
     if not hasattr(head, "predict_proba"):
         return [], embeddings.failures

@@ -19,6 +19,7 @@ from featx.errors import Failure, InputError
 from featx.extractor import Embedded, FeatureExtractor
 from featx.images.containers import list_items
 from featx.out_of_core import Rows
+from featx.selection.compare import is_source
 from featx.selection.target import find_task, is_unlabelled, narrow, read_array
 from featx.sources import Listing, is_dataset, list_images
 from featx.sources.labels import read_target
@@ -33,7 +34,7 @@ _CHUNK_ROWS = 8192
 
 
 @dataclass(frozen=True, eq=False)
-class FeatureRows:
+class _FeatureRows:
     """Hold features in memory behind the interface of a dataset (`featx.out_of_core.Rows`)."""
 
     features: npt.NDArray[np.float32]
@@ -53,14 +54,8 @@ class FeatureRows:
 class Embeddings:
     """Hold the features of the images that could be read.
 
-    Parameters
-    ----------
-    rows : Rows
-        Features; `places` are rows of it.
-    places, positions : ndarray of int
-        Row in ``rows`` and position in the inputs, for each image that could be read.
-    failures : list of Failure
-        Images that could not be read; their index is the position in the inputs.
+    ``rows`` holds the features. ``places`` and ``positions`` are the row of it and the position in the inputs of each
+    image, and ``failures`` the images that could not be read, by their position in the inputs.
     """
 
     rows: Rows
@@ -74,7 +69,7 @@ class Embeddings:
         kept = np.array(embedded.kept, np.intp)
         places = [int(positions[failure.index]) for failure in embedded.failures]
         failures = [Failure(i, names[i], one.reason) for i, one in zip(places, embedded.failures, strict=True)]
-        return cls(FeatureRows(embedded.features), kept, positions[kept], failures)
+        return cls(_FeatureRows(embedded.features), kept, positions[kept], failures)
 
     def only(self, positions: Positions) -> Embeddings:
         """Return the embeddings of some positions alone."""
@@ -83,8 +78,7 @@ class Embeddings:
 
     def sort(self, names: Sequence[str]) -> Embeddings:
         """Return the embeddings in the order of the images' names."""
-        own = [names[position] for position in self.positions.tolist()]
-        order = sorted(range(len(own)), key=own.__getitem__)
+        order = sorted(range(len(self.positions)), key=lambda i: names[int(self.positions[i])])
         return replace(self, places=self.places[order], positions=self.positions[order])
 
     def take(self) -> npt.NDArray[np.float32]:
@@ -102,26 +96,9 @@ class Embeddings:
 class Inputs:
     """Hold images, or a dataset of embeddings, with names and labels.
 
-    Parameters
-    ----------
-    where : str
-        The source as messages name it.
-    items : sequence or None
-        What a `FeatureExtractor` takes; None for a dataset.
-    item_names : sequence of str
-        Name of each item; empty for a dataset, which keeps its keys on disk.
-    labels : sequence or None
-        A label, a number or a missing value for each image; None for an unlabelled source.
-    is_array : bool
-        Labels are a scikit-learn target, so their type decides the task and is kept.
-    path_column, target_column : str or None
-        Columns of the table that was read.
-    columns : mapping
-        The table's other columns.
-    notes : tuple of str
-        Remarks for the user.
-    dataset : Dataset or None
-        Stored embeddings.
+    ``where`` is the source as messages name it. ``items`` is None, and ``item_names`` empty, for a dataset, which keeps
+    its keys on disk. ``labels`` holds a missing value for an image without a label. With ``is_array`` they are a
+    scikit-learn target: their type decides the task and is kept. ``columns`` are the table's other columns.
     """
 
     where: str
@@ -154,18 +131,17 @@ class Inputs:
         return [self.item_names[i] for i in positions]
 
     def read_labels(self, task: str | None, *, log_target: bool = False) -> tuple[str, npt.NDArray[Any]]:
-        """Decide between classes and numbers, and return the labels that are not missing.
-
-        Raises
-        ------
-        InputError
-            If no image has a label, or the labels do not suit the task.
-        """
+        """Decide between classes and numbers, and return the labels that are not missing."""
         labelled = np.flatnonzero(~self.missing)
         if not len(labelled):
             raise InputError(f"{self.where}: {self._why_unlabelled()}")
         if self.is_array:
-            return _read_target_array(narrow(self.labels[labelled]), task, log_target)
+            values = narrow(self.labels[labelled])
+            task = task or find_task(values, log_target=log_target)
+            try:
+                return task, values.astype(float) if task == "regression" else values
+            except (TypeError, ValueError) as error:
+                raise InputError(f'y: task="regression" needs numbers ({error})') from None
         column = self.target_column if self.dataset is None else self.target_column or "label"
         listing = Listing([], [], [self.labels[i] for i in labelled], None, column)
         target = read_target(listing, task, log_target=log_target)
@@ -221,58 +197,35 @@ def read_inputs(
 ) -> Inputs:
     """Read a source, or images and their targets.
 
-    Parameters
-    ----------
-    X : source, Dataset, sequence or ndarray
-        A path or list of paths is a source if there is no ``y`` and, unless ``need_target``,
-        names anything that can be listed; a list of other items is a list of images.
-    y : array-like or None
-        Targets of the images.
-    path_column, target : str or None
-        Columns of a table.
-    include, exclude : sequence of str
-        Patterns for `featx.sources.list_images`.
-    need_target : bool
-        Raise unless the images have labels.
-    remembered : mapping or None
-        ``path_column`` and ``target_column`` to use for tables if none is given.
-
-    Raises
-    ------
-    InputError
-        If X is neither, or labels are missing.
+    Paths without ``y`` are a source; a list of other items is a list of images. ``need_target`` raises unless the
+    images have labels. ``remembered`` holds the columns to use for a table if none is named.
     """
+    options: dict[str, Any] = {"path_column": path_column, "target": target, "include": include, "exclude": exclude}
     if isinstance(X, Dataset) or (y is None and isinstance(X, (str, os.PathLike)) and is_dataset(X)):
-        for name, value in (
-            ("path_column", path_column),
-            ("target", target),
-            ("include", include),
-            ("exclude", exclude),
-        ):
-            if value:
-                raise InputError(
-                    f"{name}={value!r}: a dataset of embeddings has no columns and no files to choose from"
-                )
-        opened = X if isinstance(X, Dataset) else Dataset(X)
-        return _read_dataset(opened, y, need_target)
-    if y is None and _is_source(X):
+        _refuse_options(options, "a dataset of embeddings has no columns and no files to choose from")
+        return _read_dataset(X if isinstance(X, Dataset) else Dataset(X), y)
+    if y is None and is_source(X):
         sources = [os.fspath(X)] if isinstance(X, (str, os.PathLike)) else [os.fspath(one) for one in X]
         if remembered and len(sources) == 1 and sources[0].lower().endswith(TABLE_SUFFIXES):
-            path_column = path_column or remembered.get("path_column")
-            target = target or (remembered.get("target_column") if need_target else None)
-        listing = list_images(
-            sources,
-            path_column=path_column,
-            target=target,
-            include=include,
-            exclude=exclude,
-            need_target=need_target,
+            options["path_column"] = path_column or remembered.get("path_column")
+            options["target"] = target or (remembered.get("target_column") if need_target else None)
+        listing = list_images(sources, **options, need_target=need_target)
+        return Inputs(
+            " ".join(sources),
+            listing.items,
+            listing.names,
+            listing.targets,
+            path_column=listing.path_column,
+            target_column=listing.target_column,
+            columns=listing.columns or {},
+            notes=tuple(listing.notes),
         )
-        return _of_listing(" ".join(sources), listing)
-    for name, value in (("path_column", path_column), ("target", target), ("include", include), ("exclude", exclude)):
-        if value:
-            raise InputError(f"{name}={value!r}: belongs to a source; X holds images")
-    _refuse_features(X)
+    _refuse_options(options, "belongs to a source; X holds images")
+    if isinstance(X, np.ndarray) and X.ndim == 2 and X.shape[1] > 1 and X.dtype.kind in "fiu":
+        raise InputError(
+            f"X: numbers of shape {X.shape}, expected images; fit a head on features with "
+            "featx.make_head(...).fit(X, y)"
+        )
     items = list_items(X)
     labels = None
     if y is not None:
@@ -287,34 +240,13 @@ def read_inputs(
     return Inputs("X", items, names, labels, is_array=labels is not None)
 
 
-def _is_source(X: Any) -> bool:
-    if isinstance(X, (str, os.PathLike)):
-        return True
-    return isinstance(X, (list, tuple)) and bool(X) and all(isinstance(one, (str, os.PathLike)) for one in X)
+def _refuse_options(options: Mapping[str, Any], reason: str) -> None:
+    for name, value in options.items():
+        if value:
+            raise InputError(f"{name}={value!r}: {reason}")
 
 
-def _refuse_features(X: Any) -> None:
-    if isinstance(X, np.ndarray) and X.ndim == 2 and X.shape[1] > 1 and X.dtype.kind in "fiu":
-        raise InputError(
-            f"X: numbers of shape {X.shape}, expected images; fit a head on features with "
-            "featx.make_head(...).fit(X, y)"
-        )
-
-
-def _of_listing(where: str, listing: Listing) -> Inputs:
-    return Inputs(
-        where,
-        listing.items,
-        listing.names,
-        listing.targets,
-        path_column=listing.path_column,
-        target_column=listing.target_column,
-        columns=listing.columns or {},
-        notes=tuple(listing.notes),
-    )
-
-
-def _read_dataset(dataset: Dataset, y: Any, need_target: bool) -> Inputs:
+def _read_dataset(dataset: Dataset, y: Any) -> Inputs:
     folder, notes = str(dataset.folder), []
     if any(counts is None for counts in dataset.manifest.counts):
         notes.append(f"{folder}: is not complete; featx embed continues it")
@@ -328,7 +260,7 @@ def _read_dataset(dataset: Dataset, y: Any, need_target: bool) -> Inputs:
         raise InputError(f"y: {len(labels)} targets for {len(dataset)} embeddings")
     columns = {(one.path_column, one.target) for one in dataset.manifest.generations}
     path_column, target_column = columns.pop() if len(columns) == 1 else (None, None)
-    inputs = Inputs(
+    return Inputs(
         folder,
         labels=labels,
         is_array=y is not None,
@@ -337,17 +269,3 @@ def _read_dataset(dataset: Dataset, y: Any, need_target: bool) -> Inputs:
         notes=tuple(notes),
         dataset=dataset,
     )
-    if need_target and inputs.missing.all():
-        inputs.read_labels(None)
-    return inputs
-
-
-def _read_target_array(y: npt.NDArray[Any], task: str | None, log_target: bool) -> tuple[str, npt.NDArray[Any]]:
-    """Decide between classes and numbers as `featx.selection.compare` does."""
-    task = task or find_task(y, log_target=log_target)
-    if task == "classification":
-        return task, y
-    try:
-        return task, y.astype(float)
-    except (TypeError, ValueError) as error:
-        raise InputError(f'y: task="regression" needs numbers ({error})') from None

@@ -7,9 +7,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
+from featx._events import Events
 from featx.errors import InputError, PipelineFileError
 from featx.extractor import FeatureExtractor
+from featx.fitting.inputs import Embeddings, Inputs
 from featx.fitting.result import FitResult
+from featx.heads import respond
 from featx.inference.spec import BackboneArgument
 from featx.persistence.archive import load, read_info
 from featx.pipelines import split_pipeline
@@ -45,21 +51,29 @@ class FittedModel:
         """The task: ``"classification"`` or ``"regression"``."""
         return "regression" if self.classes is None else "classification"
 
+    @property
+    def feature_key(self) -> str:
+        """Everything that decides the extractor's features; equal for models that can share an embedding."""
+        extractor = self.extractor
+        return repr((extractor.backbone_identity_, extractor.value_parameters_, extractor.precision))
+
+    def embed(self, inputs: Inputs, positions: npt.NDArray[np.intp], events: Events) -> Embeddings:
+        """Embed some images, or check that stored embeddings are the model's features."""
+        inputs.check_features(self.extractor)
+        return inputs.embed(positions, self.extractor, events)
+
+    def predict(self, embeddings: Embeddings) -> tuple[npt.NDArray[Any], npt.NDArray[Any] | None]:
+        """Return labels as text, or numbers, and the probabilities if the head has them."""
+        parts = [respond(self.head, X) for X in embeddings.chunks()]
+        if self.classes is None:
+            return np.concatenate([part.numbers for part in parts]), None
+        labels = np.concatenate([np.asarray(part.labels).astype(str) for part in parts])
+        has_probabilities = parts[0].name == "probabilities"
+        return labels, np.concatenate([part.numbers for part in parts]) if has_probabilities else None
+
 
 def open_model(model: Any, *, backbone: BackboneArgument | None = None) -> FittedModel:
-    """Open a fitted pipeline.
-
-    Parameters
-    ----------
-    model : estimator, FitResult, FittedModel, str or path
-        A pipeline that begins with a `FeatureExtractor`, or a search or meta-estimator over
-        one, or a file of it.
-    backbone : str, path, list of them, or None, default=None
-        Location of a file's backbone, as for `featx.load`.
-
-    Returns
-    -------
-    FittedModel
+    """Open a fitted pipeline: an estimator, a `FitResult`, or a file, with its ``backbone`` as for `featx.load`.
 
     Raises
     ------

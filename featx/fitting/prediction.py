@@ -13,14 +13,13 @@ from featx._events import Events
 from featx._results import format_html, format_metric, make_frame, to_plain
 from featx._text import printable
 from featx.errors import Failure
-from featx.fitting.inputs import Embeddings, Inputs, read_inputs
-from featx.fitting.model import FittedModel, open_model
-from featx.heads import Response, respond
+from featx.fitting.inputs import read_inputs
+from featx.fitting.model import open_model
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Predictions", "embed_for", "predict", "respond_to_features"]
+__all__ = ["Predictions", "predict"]
 
 #: Rows that ``str`` and a notebook show.
 _MAX_ROWS = 20
@@ -46,20 +45,6 @@ class Predictions:
         The other columns of a table.
     true : sequence or None
         Labels that the source holds.
-
-    Examples
-    --------
-    >>> import featx
-    >>> X, y = featx.samples.load_fashion_mnist("test")
-    >>> extractor = featx.FeatureExtractor(layer="stem")
-    >>> result = featx.fit(X[::5], y[::5], head="ridge", extractor=extractor, estimate=False)
-    >>> predictions = featx.predict(result, X[:2])
-    >>> predictions
-    Predictions(2 images, 10 classes)
-    >>> predictions.predicted.shape, predictions.probabilities.shape
-    ((2,), (2, 10))
-    >>> list(predictions.to_columns())[:3]
-    ['path', 'predicted', 'proba_ankle-boot']
     """
 
     names: tuple[str, ...]
@@ -103,8 +88,7 @@ class Predictions:
 
     def to_dict(self) -> dict[str, Any]:
         """Return `to_columns` with plain values, which JSON can hold."""
-        plain: dict[str, Any] = to_plain(self.to_columns())
-        return plain
+        return dict(to_plain(self.to_columns()))
 
     def format_table(self, n_rows: int | None = None) -> str:
         """Lay the predictions out for reading: name, prediction and its probability.
@@ -201,32 +185,18 @@ def predict(
     for text in inputs.notes:
         events.note(text)
     n = len(inputs)
-    embeddings = embed_for(opened, inputs, np.arange(n), events)
-    response = respond_to_features(opened, embeddings)
+    embeddings = opened.embed(inputs, np.arange(n), events)
+    values, found_probabilities = opened.predict(embeddings)
     failures = embeddings.failures
     names = inputs.names(np.arange(n))
     if inputs.dataset is not None:
         failures = [replace(failure, index=n + i) for i, failure in enumerate(inputs.dataset.failures())]
         names += [failure.source for failure in failures]
     predicted = np.full(len(names), None, object)
-    predicted[embeddings.positions] = response.predicted.tolist()
+    predicted[embeddings.positions] = values.tolist()
     probabilities = None
-    if response.kind == "probabilities" and response.weights is not None:
-        probabilities = np.full((len(names), response.weights.shape[1]), np.nan)
-        probabilities[embeddings.positions] = response.weights
+    if found_probabilities is not None:
+        probabilities = np.full((len(names), found_probabilities.shape[1]), np.nan)
+        probabilities[embeddings.positions] = found_probabilities
     true = None if inputs.labels is None else [*inputs.labels, *[None] * (len(names) - n)]
     return Predictions(tuple(names), predicted, probabilities, opened.classes, tuple(failures), inputs.columns, true)
-
-
-def embed_for(model: FittedModel, inputs: Inputs, positions: npt.NDArray[np.intp], events: Events) -> Embeddings:
-    """Embed some images for a model, or check that stored embeddings are the model's features."""
-    inputs.check_features(model.extractor)
-    return inputs.embed(positions, model.extractor, events)
-
-
-def respond_to_features(model: FittedModel, embeddings: Embeddings) -> Response:
-    """Predict from features; labels are returned as text."""
-    parts = [respond(model.head, X) for X in embeddings.chunks()]
-    predicted = np.concatenate([part.predicted for part in parts])
-    weights = None if parts[0].weights is None else np.concatenate([part.weights for part in parts])
-    return Response(predicted if model.classes is None else predicted.astype(str), parts[0].kind, weights)

@@ -17,55 +17,16 @@ from featx._results import format_html, format_metric, make_frame, to_plain
 from featx.errors import Failure
 from featx.persistence.archive import read_info, save
 from featx.report.card import make_card, write_card
-from featx.report.metrics import describe_score
+from featx.report.metrics import Score
 from featx.report.snippets import use_saved
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["DuplicateGroup", "FitResult", "Score", "describe_target"]
+__all__ = ["DuplicateGroup", "FitResult", "count_target"]
 
 #: Names of a list that a notebook shows.
 _MAX_NAMES = 5
-
-
-@dataclass(frozen=True)
-class Score:
-    """A metric on left-out images, with its 95 % interval.
-
-    Parameters
-    ----------
-    how : str
-        The images that it was measured on.
-    metric : {"accuracy", "mae"}
-    value : float
-    low, high : float or None
-        Ends of the interval; None for a regression on a single image.
-    values : dict of str to float
-        Every metric: ``accuracy``, or ``mae``, ``mape`` (if no target is 0) and ``r2``.
-    """
-
-    how: str
-    metric: str
-    value: float
-    low: float | None
-    high: float | None
-    values: Mapping[str, float]
-
-    @classmethod
-    def of(cls, facts: Mapping[str, Any]) -> Score:
-        """Take the values that `featx.report.metrics.score` returns."""
-        metric, value = next(iter(facts["values"].items()))
-        low, high = facts["intervals"].get(metric, (None, None))
-        return cls(facts["how"], metric, value, low, high, dict(facts["values"]))
-
-    def facts(self) -> dict[str, Any]:
-        """Return the score as a file stores it: ``how``, ``values`` and ``intervals``."""
-        intervals = {} if self.low is None else {self.metric: [self.low, self.high]}
-        return {"how": self.how, "values": dict(self.values), "intervals": intervals}
-
-    def __str__(self) -> str:
-        return describe_score(self.facts())
 
 
 @dataclass(frozen=True)
@@ -118,18 +79,6 @@ class FitResult:
         Device that embedded the images; None if their embeddings came from a dataset.
     reason : str
         Why a search chose these features and this head; empty without a search.
-
-    Examples
-    --------
-    >>> import featx
-    >>> X, y = featx.samples.load_fashion_mnist("test")
-    >>> extractor = featx.FeatureExtractor(layer="stem")
-    >>> result = featx.fit(X[::5], y[::5], head="ridge", extractor=extractor, estimate=False)
-    >>> result
-    FitResult(ridge on efficientnet_lite0, 60 images, 10 classes)
-    >>> result.save("clothes.featx")
-    >>> (featx.load("clothes.featx").predict(X[:9]) == result.pipeline.predict(X[:9])).all()
-    np.True_
     """
 
     pipeline: Pipeline
@@ -178,13 +127,13 @@ class FitResult:
         return make_frame({name: [row[i] for row in rows] for i, name in enumerate(("group", "name", "label"))})
 
     def __repr__(self) -> str:
-        target = f"{len(self.classes)} classes" if self.classes is not None else describe_target(self.info)
+        target = f"{len(self.classes)} classes" if self.classes is not None else _describe_target(self.info)
         score = "" if self.score is None else f", {self.score.metric} {format_metric(self.score.value)}"
         return f"FitResult({self.head} on {self._backbone}, {self.n_images} images, {target}{score})"
 
     def __str__(self) -> str:
         where = f" ({self.device}), {self.n_images} images" if self.device else f", {self.n_images} embeddings"
-        lines = [f"{self.head} on {self._backbone}{where}, {describe_target(self.info)}"]
+        lines = [f"{self.head} on {self._backbone}{where}, {_describe_target(self.info)}"]
         lines += [f"  chosen: {self.reason}"] if self.reason else []
         lines += [f"  {self.score}"] if self.score else []
         return "\n".join(lines)
@@ -215,15 +164,8 @@ def count_target(task: str, y: npt.NDArray[Any]) -> dict[str, Any]:
     return {"target": {"min": float(min(y)), "median": float(np.median(y)), "max": float(max(y))}}
 
 
-def describe_target(info: Mapping[str, Any]) -> str:
-    """Describe classes with their counts, or the range of a target, in a few words.
-
-    Examples
-    --------
-    >>> from featx.fitting.result import describe_target
-    >>> describe_target({"counts": {"ants": 122, "bees": 121}})
-    '2 classes (ants 122, bees 121)'
-    """
+def _describe_target(info: Mapping[str, Any]) -> str:
+    """Describe classes with their counts, or the range of a target, in a few words."""
     if target := info.get("target"):
         return f"target {format_metric(target['min'])} to {format_metric(target['max'])}"
     counts = info["counts"]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, TypedDict
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,9 +13,6 @@ from sklearn import metrics
 from featx._results import format_metric
 
 __all__ = [
-    "ClassMetrics",
-    "ClassificationMetrics",
-    "RegressionMetrics",
     "Score",
     "describe_score",
     "score",
@@ -24,79 +22,47 @@ __all__ = [
 ]
 
 
-class ClassMetrics(TypedDict):
-    """Metrics of one class; ``support`` is its number of images."""
+@dataclass(frozen=True)
+class Score:
+    """A metric on left-out images, with its 95 % interval.
 
-    precision: float
-    recall: float
-    f1: float
-    support: int
-
-
-class ClassificationMetrics(TypedDict):
-    """Metrics of a classification.
-
-    ``balanced_accuracy`` is the mean recall of the classes that occur. ``macro_f1`` is the mean
-    over the classes that occur or are predicted. ``log_loss`` uses the natural logarithm.
-    ``roc_auc`` is the mean of one class against the rest, and None if a class does not occur.
-    ``log_loss`` and ``roc_auc`` are None without probabilities. ``confusion`` has a row per true
-    and a column per predicted class, both in the order of ``per_class``.
-    """
-
-    n: int
-    accuracy: float
-    balanced_accuracy: float
-    macro_f1: float
-    log_loss: float | None
-    roc_auc: float | None
-    per_class: dict[str, ClassMetrics]
-    confusion: list[list[int]]
-
-
-class RegressionMetrics(TypedDict):
-    """Metrics of a regression.
-
-    ``mae`` and ``rmse`` have the unit of the target. ``r2`` is None for a single value. ``mape``
-    is a fraction, and None if a true value is 0.
-    """
-
-    n: int
-    mae: float
-    rmse: float
-    r2: float | None
-    mape: float | None
-
-
-class Score(TypedDict):
-    """An estimate of the quality of predictions.
-
-    ``how`` names the images it was measured on. ``values`` maps metrics to values, and
-    ``intervals`` some of them to the ends of a 95 % interval.
+    Parameters
+    ----------
+    how : str
+        The images that it was measured on.
+    metric : {"accuracy", "mae"}
+    value : float
+    low, high : float or None
+        Ends of the interval; None for a regression on a single image.
+    values : dict of str to float
+        Every metric: ``accuracy``, or ``mae``, ``mape`` (if no target is 0) and ``r2``.
     """
 
     how: str
-    values: dict[str, float]
-    intervals: dict[str, list[float]]
+    metric: str
+    value: float
+    low: float | None
+    high: float | None
+    values: Mapping[str, float]
+
+    def facts(self) -> dict[str, Any]:
+        """Return the score as a file stores it: ``how``, ``values`` and ``intervals``."""
+        intervals = {} if self.low is None else {self.metric: [self.low, self.high]}
+        return {"how": self.how, "values": dict(self.values), "intervals": intervals}
+
+    def __str__(self) -> str:
+        return describe_score(self.facts())
 
 
 def summarize_classification(
     y_true: npt.ArrayLike, y_pred: npt.ArrayLike, probabilities: npt.ArrayLike | None, classes: Sequence[str]
-) -> ClassificationMetrics:
-    """Compute the metrics of a classification.
+) -> dict[str, Any]:
+    """Compute the metrics of a classification, as JSON values.
 
-    Parameters
-    ----------
-    y_true, y_pred : array-like of str, shape (n,)
-        Labels, all of them in ``classes``.
-    probabilities : array-like of float, shape (n, n_classes), or None
-        Probabilities in the order of ``classes``.
-    classes : sequence of str
-        Classes in the order of the head.
-
-    Returns
-    -------
-    ClassificationMetrics
-        A dict of JSON values.
+    ``balanced_accuracy`` is the mean recall of the classes that occur, and ``macro_f1`` the mean over the classes
+    that occur or are predicted. ``roc_auc`` is the mean of one class against the rest, None if a class does not
+    occur. ``log_loss`` and ``roc_auc`` are None without probabilities. ``classes`` sets the order of the
+    probabilities, of ``per_class``, and of the rows (true) and columns (predicted) of ``confusion``.
 
     Examples
     --------
@@ -142,18 +108,10 @@ def _roc_auc(y_true: npt.NDArray[Any], p: npt.NDArray[Any], labels: list[int]) -
     return float(metrics.roc_auc_score(y_true, p, labels=labels, multi_class="ovr"))
 
 
-def summarize_regression(y_true: npt.ArrayLike, y_pred: npt.ArrayLike) -> RegressionMetrics:
-    """Compute the metrics of a regression.
+def summarize_regression(y_true: npt.ArrayLike, y_pred: npt.ArrayLike) -> dict[str, Any]:
+    """Compute the metrics of a regression, as JSON values.
 
-    Parameters
-    ----------
-    y_true, y_pred : array-like of float, shape (n,)
-        Values in the unit of the target.
-
-    Returns
-    -------
-    RegressionMetrics
-        A dict of JSON values.
+    ``r2`` is None for a single value. ``mape`` is a fraction, and None if a true value is 0.
 
     Examples
     --------
@@ -172,49 +130,28 @@ def summarize_regression(y_true: npt.ArrayLike, y_pred: npt.ArrayLike) -> Regres
 
 
 def score(how: str, y_true: npt.ArrayLike, y_pred: npt.ArrayLike, task: str) -> Score:
-    """Estimate the quality of predictions for held-out images, with 95 % intervals.
+    """Estimate the quality of predictions for left-out images, which ``how`` describes.
 
-    Parameters
-    ----------
-    how : str
-        Description of the images.
-    y_true, y_pred : array-like, shape (n,)
-        Labels, or values in the unit of the target.
-    task : {"classification", "regression"}
-        The task.
-
-    Returns
-    -------
-    Score
-        The accuracy with Wilson's interval; or mae with the normal interval, mape (if no true
-        value is 0) and r2.
+    An accuracy has Wilson's interval, and a mean absolute error the normal one.
 
     Examples
     --------
     >>> from featx.report.metrics import score
-    >>> score("four held-out images", ["a", "b", "a", "b"], ["a", "b", "a", "a"], "classification")["values"]
-    {'accuracy': 0.75}
+    >>> score("four images", ["a", "b", "a", "b"], ["a", "b", "a", "a"], "classification").value
+    0.75
     """
     if task == "classification":
         right = np.asarray(y_true) == np.asarray(y_pred)
-        low, high = wilson_interval(float(right.mean()), len(right))
-        return {
-            "how": how,
-            "values": {"accuracy": float(right.mean())},
-            "intervals": {"accuracy": [low, high]},
-        }
+        accuracy = float(right.mean())
+        return Score(how, "accuracy", accuracy, *wilson_interval(accuracy, len(right)), {"accuracy": accuracy})
     summary = summarize_regression(y_true, y_pred)
+    mae = summary["mae"]
+    values = {name: summary[name] for name in ("mae", "mape", "r2") if summary[name] is not None}
     errors = np.abs(np.asarray(y_true, float) - np.asarray(y_pred, float))
-    intervals = {}
-    if len(errors) > 1:
-        half = 1.96 * float(errors.std(ddof=1)) / len(errors) ** 0.5
-        intervals["mae"] = [max(0.0, summary["mae"] - half), summary["mae"] + half]
-    measured = {"mae": summary["mae"], "mape": summary["mape"], "r2": summary["r2"]}
-    return {
-        "how": how,
-        "values": {name: value for name, value in measured.items() if value is not None},
-        "intervals": intervals,
-    }
+    if len(errors) < 2:
+        return Score(how, "mae", mae, None, None, values)
+    half = 1.96 * float(errors.std(ddof=1)) / len(errors) ** 0.5
+    return Score(how, "mae", mae, max(0.0, mae - half), mae + half, values)
 
 
 def wilson_interval(share: float, n: float) -> tuple[float, float]:
@@ -231,19 +168,19 @@ def wilson_interval(share: float, n: float) -> tuple[float, float]:
     return max(0.0, middle - half), min(1.0, middle + half)
 
 
-def describe_score(score: Mapping[str, Any]) -> str:
-    """Format a score as one line.
+def describe_score(facts: Mapping[str, Any]) -> str:
+    """Format a score as a file stores it (`Score.facts`) as one line.
 
     Examples
     --------
-    >>> from featx.report.metrics import describe_score, score
-    >>> describe_score(score("held-out images", ["a", "b"] * 50, ["a", "b"] * 49 + ["a", "a"], "classification"))
-    'held-out images: accuracy 0.990 (95 % interval 0.946 to 0.998)'
+    >>> from featx.report.metrics import score
+    >>> print(score("held-out images", ["a", "b"] * 50, ["a", "b"] * 49 + ["a", "a"], "classification"))
+    held-out images: accuracy 0.990 (95 % interval 0.946 to 0.998)
     """
     parts = []
-    for name, value in score["values"].items():
+    for name, value in facts["values"].items():
         text = f"{name} {format_metric(value)}"
-        if interval := score["intervals"].get(name):
+        if interval := facts["intervals"].get(name):
             text += f" (95 % interval {' to '.join(map(format_metric, interval))})"
         parts.append(text)
-    return f"{score['how']}: {', '.join(parts)}" if parts else str(score["how"])
+    return f"{facts['how']}: {', '.join(parts)}" if parts else str(facts["how"])

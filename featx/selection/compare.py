@@ -26,7 +26,7 @@ from featx.selection.timing import Timing
 from featx.sources import Listing, is_dataset, list_images
 from featx.sources.labels import leave_out_unlabelled, read_target
 
-__all__ = ["compare", "compare_grid", "list_labelled_images"]
+__all__ = ["compare", "is_source", "list_labelled_images"]
 
 
 def compare(
@@ -127,7 +127,7 @@ def compare(
     ('head', 'classification', 100)
     """
     notes: Sequence[str] = ()
-    if y is None and _is_source(X):
+    if y is None and is_source(X):
         X = list_labelled_images(X, path_column=path_column, target=target, include=include, exclude=exclude)
         notes = X.notes
     names, n_unlabelled = None, 0
@@ -244,7 +244,8 @@ def list_labelled_images(
     )
 
 
-def _is_source(X: Any) -> bool:
+def is_source(X: Any) -> bool:
+    """Return True for a path or a list of paths, which are a source unless targets come with them."""
     paths = [X] if isinstance(X, (str, os.PathLike)) else X
     return isinstance(paths, (list, tuple)) and bool(paths) and all(isinstance(x, (str, os.PathLike)) for x in paths)
 

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from featx.errors import Failure, InputError, UnreadableError
 from featx.extractor import FeatureExtractor
+from featx.heads import find_output, respond
 from featx.images.decode import identify
 from featx.serve.limits import FORMATS, Limits, _RefusedError
 
@@ -81,12 +82,10 @@ class Predictor:
     @property
     def output_names(self) -> tuple[str, ...]:
         """Names of the fields of an answer."""
-        if self.classes is None:
+        name, _ = find_output(self._head)
+        if name == "value":
             return ("value",)
-        for method, name in (("predict_proba", "probabilities"), ("decision_function", "scores")):
-            if hasattr(self._head, method):
-                return "label", "class_index", name
-        return "label", "class_index"
+        return ("label", "class_index") if name == "label" else ("label", "class_index", name)
 
     def __call__(self, contents: list[bytes]) -> list[Answer | _RefusedError]:
         """Predict up to ``batch_size`` images, in their order."""
@@ -126,25 +125,19 @@ class Predictor:
     def _predict(self, X: npt.NDArray[np.float32]) -> list[dict[str, Any] | _RefusedError]:
         n = len(X)
         X = np.concatenate([X, np.repeat(X[:1], max(0, self.batch_size - n), axis=0)])
-        values = np.asarray(self._head.predict(X))[:n]
-        if self.classes is None:
-            return [_finite({"value": value.tolist()}, value) for value in values]
-        answers = [{"label": label, "class_index": self._class_index[label]} for label in values.tolist()]
-        name, table = self._score_classes(X)
-        if not name:
+        response = respond(self._head, X)
+        if response.labels is None or self.classes is None:
+            return [_finite({"value": value.tolist()}, value) for value in response.numbers[:n]]
+        labels = response.labels[:n].tolist()
+        answers: list[dict[str, Any]] = [{"label": label, "class_index": self._class_index[label]} for label in labels]
+        if response.name == "label":
             return list(answers)
-        for answer, row in zip(answers, table[:n], strict=True):
-            answer[name] = {str(label): value for label, value in zip(self.classes, row.tolist(), strict=True)}
-        return [_finite(answer, row) for answer, row in zip(answers, table[:n], strict=True)]
-
-    def _score_classes(self, X: npt.NDArray[np.float32]) -> tuple[str, Any]:
-        """Return the name and the table of the probabilities or scores; the name is empty if the head has neither."""
-        if hasattr(self._head, "predict_proba"):
-            return "probabilities", np.asarray(self._head.predict_proba(X))
-        if hasattr(self._head, "decision_function"):
-            scores = np.asarray(self._head.decision_function(X))
-            return "scores", np.stack([-scores, scores], axis=1) if scores.ndim == 1 else scores
-        return "", ()
+        table = response.numbers[:n]
+        if table.ndim == 1:  # decisions between two classes
+            table = np.stack([-table, table], axis=1)
+        for answer, row in zip(answers, table, strict=True):
+            answer[response.name] = {str(label): value for label, value in zip(self.classes, row.tolist(), strict=True)}
+        return [_finite(answer, row) for answer, row in zip(answers, table, strict=True)]
 
 
 def _finite(answer: dict[str, Any], numbers: Any) -> dict[str, Any] | _RefusedError:
