@@ -124,36 +124,36 @@ def _draw(bar: Any) -> None:
 
 
 class _Combined(Events):
-    def __init__(self, subscribers: tuple[Events, ...]) -> None:
-        self._subscribers = subscribers
+    def __init__(self, subscribers: list[Events]) -> None:
+        self.subscribers = subscribers
 
     def note(self, text: str) -> None:
-        for subscriber in self._subscribers:
+        for subscriber in self.subscribers:
             subscriber.note(text)
 
     def begin(self, task: str, total: int | None, done: int = 0, *, unit: str = "image") -> None:
-        for subscriber in self._subscribers:
+        for subscriber in self.subscribers:
             subscriber.begin(task, total, done, unit=unit)
 
     def advance(self, n: int = 1, *, n_failed: int = 0, n_bytes: int = 0) -> None:
-        for subscriber in self._subscribers:
+        for subscriber in self.subscribers:
             subscriber.advance(n, n_failed=n_failed, n_bytes=n_bytes)
 
     def spend(self, step: str, seconds: float, n_images: int = 0) -> None:
-        for subscriber in self._subscribers:
+        for subscriber in self.subscribers:
             subscriber.spend(step, seconds, n_images)
 
     def shard(self, number: int, counts: dict[str, int]) -> None:
-        for subscriber in self._subscribers:
+        for subscriber in self.subscribers:
             subscriber.shard(number, counts)
 
     def end(self) -> None:
-        for subscriber in self._subscribers:
+        for subscriber in self.subscribers:
             subscriber.end()
 
 
 def combine(*subscribers: Events | None) -> Events:
-    """Return one subscriber that passes every event on to all of those that are not None.
+    """Return one subscriber that passes every event on to all that are not None, but to one progress bar at most.
 
     Examples
     --------
@@ -163,5 +163,10 @@ def combine(*subscribers: Events | None) -> Events:
     >>> combine(None, only) is only
     True
     """
-    given = tuple(subscriber for subscriber in subscribers if subscriber is not None)
+    given: list[Events] = []
+    for subscriber in subscribers:
+        for each in subscriber.subscribers if isinstance(subscriber, _Combined) else (subscriber,):
+            has_bar = any(isinstance(other, ProgressBar) for other in given)
+            if each is not None and not (has_bar and isinstance(each, ProgressBar)):
+                given.append(each)
     return given[0] if len(given) == 1 else _Combined(given)

@@ -6,6 +6,7 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
+import tqdm.auto
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.model_selection import GroupKFold, ShuffleSplit
 from sklearn.pipeline import make_pipeline
@@ -280,6 +281,15 @@ def test_events_hear_notes_and_progress(shallow, photos):
     assert heard.tasks == {"embed": [27, 27], "folds": [3, 3], "head": [1, 1]}
     assert heard.notes == list(result.notes)
     assert len(heard.notes) == 1
+
+
+def test_an_extractor_with_a_bar_draws_no_second_one(monkeypatch):
+    drawn = []
+    original = tqdm.auto.tqdm
+    monkeypatch.setattr(tqdm.auto, "tqdm", lambda **options: drawn.append(options["desc"]) or original(**options))
+    extractor = FeatureExtractor(layer="stem", device="cpu", progress=True)
+    featx.fit(X, Y, head="knn", extractor=extractor, estimate=False, events=featx.ProgressBar())
+    assert drawn == ["embed", "head"]
 
 
 def test_a_search_chooses_features_and_head():

@@ -14,7 +14,7 @@ from featx.cli.options import (
     add_command,
     add_patterns,
     add_running,
-    events_for_terminal,
+    make_events,
     note,
     note_failures,
     read_layers,
@@ -110,7 +110,7 @@ def run(options: argparse.Namespace) -> None:
         max_mb=options.max_mb,
         max_images=options.max_images,
         extractor=FeatureExtractor(decode=options.decode, **running_parameters(options)),
-        events=events_for_terminal(),
+        events=make_events(),
     )
     note_failures(result.failures, "left out")
     note(*result.notes)

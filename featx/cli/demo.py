@@ -15,8 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from featx.cli.options import add_command, note
-from featx.cli.saved_model import make_events
+from featx.cli.options import add_command, make_events, note
 from featx.errors import InputError, MissingDependencyError
 from featx.extractor import FeatureExtractor
 from featx.fitting import Evaluation, evaluate, fit

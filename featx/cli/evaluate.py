@@ -6,10 +6,16 @@ import argparse
 import json
 from typing import Any
 
-from featx.cli.options import add_command, add_patterns, add_running, note_failures
-from featx.cli.saved_model import load_pipelines, make_events
+from featx.cli.options import (
+    add_command,
+    add_patterns,
+    add_running,
+    make_events,
+    note_failures,
+    running_parameters,
+)
 from featx.errors import InputError
-from featx.fitting import Evaluation, PairedEvaluation, compare_pipelines, evaluate
+from featx.fitting import Evaluation, PairedEvaluation, compare_pipelines, evaluate, open_model
 
 EXAMPLE = """\
   featx evaluate ants.featx photos/val
@@ -42,7 +48,9 @@ def run(options: argparse.Namespace) -> None:
     """Evaluate, print."""
     if len(options.model) > 2:
         raise InputError(f"{len(options.model)} models: expected one, or two to compare")
-    models = load_pipelines(options.model, options)
+    models = [open_model(path, backbone=options.backbone) for path in options.model]
+    for model in models:
+        model.extractor.set_params(**running_parameters(options))
     arguments: dict[str, Any] = {
         "path_column": options.path_column,
         "target": options.target,

@@ -15,12 +15,12 @@ from featx.cli.options import (
     add_running,
     check_output,
     describe_features,
+    make_events,
     make_extractor,
     note,
     note_failures,
     running_parameters,
 )
-from featx.cli.saved_model import make_events
 from featx.errors import InputError
 from featx.extractor import FeatureExtractor
 from featx.fitting import FitResult, fit
@@ -94,7 +94,7 @@ def run(options: argparse.Namespace) -> None:
         search=_read_search(options),
         groups=options.groups,
         cv=options.cv,
-        extractor=_make_extractor(options).set_params(progress=False),  # the events draw the bar
+        extractor=_make_extractor(options),
         path_column=options.path_column,
         target=options.target,
         include=options.include,

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from featx._events import ProgressBar
+from featx._events import Events, ProgressBar, combine
 from featx._files import check_writable
 from featx._text import printable
 from featx.cli import parser as parsers
@@ -27,7 +27,7 @@ __all__ = [
     "add_running",
     "check_output",
     "describe_features",
-    "events_for_terminal",
+    "make_events",
     "make_extractor",
     "messages_for",
     "note",
@@ -205,9 +205,14 @@ def running_parameters(options: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def events_for_terminal() -> ProgressBar | None:
-    """Return a progress bar if standard error is a terminal, else None."""
-    return ProgressBar() if sys.stderr.isatty() else None
+class _Notes(Events):
+    def note(self, text: str) -> None:
+        note(text)
+
+
+def make_events() -> Events:
+    """Return a subscriber that prints notes, and shows progress bars if standard error is a terminal."""
+    return combine(ProgressBar() if sys.stderr.isatty() else None, _Notes())
 
 
 def check_output(path: str, allowed: Collection[str], sources: Sequence[str]) -> None:

@@ -5,9 +5,16 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from featx.cli.options import add_command, add_patterns, add_running, check_output, note_failures
-from featx.cli.saved_model import load_pipelines, make_events
-from featx.fitting import predict
+from featx.cli.options import (
+    add_command,
+    add_patterns,
+    add_running,
+    check_output,
+    make_events,
+    note_failures,
+    running_parameters,
+)
+from featx.fitting import open_model, predict
 from featx.writers import check_names, write
 
 EXAMPLE = """\
@@ -42,7 +49,8 @@ def run(options: argparse.Namespace) -> None:
     """Predict, then print or write."""
     if options.output:
         check_output(options.output, (".csv", ".parquet"), options.source)
-    [model] = load_pipelines([options.model], options)
+    model = open_model(options.model, backbone=options.backbone)
+    model.extractor.set_params(**running_parameters(options))
     predictions = predict(
         model,
         options.source[0] if len(options.source) == 1 else options.source,

@@ -20,20 +20,10 @@ from featx.backbones.graph import n_features
 from featx.errors import InputError
 from featx.extractor import FeatureExtractor
 
-__all__ = ["Budget", "Candidate", "Grid", "SharedEmbedding", "list_candidates"]
+__all__ = ["Budget", "Candidate", "SharedEmbedding", "list_candidates"]
 
 #: Poolings that can be computed from an embedding with ``catavgmax``.
 _DERIVED_POOLINGS = ("avg", "max", "avgmax", "catavgmax")
-
-
-@dataclass(frozen=True)
-class Grid:
-    """Hold the choices whose combinations are compared, as `featx.selection.compare` takes them."""
-
-    backbones: str | os.PathLike[str] | Iterable[str | os.PathLike[str]] | None = None
-    layers: str | int | Sequence[LayerSpec] | None = None
-    poolings: str | Sequence[str] = ("avg", "avgmax")
-    crops: str | Sequence[str] = ("center", "whole")
 
 
 @dataclass(frozen=True)
@@ -155,14 +145,7 @@ class Candidate:
 class SharedEmbedding:
     """Hold the candidates of one backbone and crop, and the one embedding that serves them all.
 
-    Parameters
-    ----------
-    extractor : FeatureExtractor
-        Computes every layer that a candidate uses.
-    widths : dict
-        Number of features of each layer in the embedding.
-    candidates : list of Candidate
-        Candidates still to be scored.
+    ``widths`` is the number of features of each layer in the embedding.
     """
 
     extractor: FeatureExtractor
@@ -184,34 +167,32 @@ class SharedEmbedding:
         return np.concatenate([parts[name] for name in candidate.layers], axis=1)
 
 
-def list_candidates(base: FeatureExtractor, grid: Grid) -> list[SharedEmbedding]:
-    """List every combination of a grid, grouped by the embedding that serves it.
-
-    Raises
-    ------
-    InputError
-        If the grid is empty, or a pooling or crop does not exist.
-    BackboneError
-        If a backbone does not exist or has no such layer.
-    """
-    poolings, crops = _to_list(grid.poolings), _to_list(grid.crops)
+def list_candidates(
+    base: FeatureExtractor,
+    backbones: str | os.PathLike[str] | Iterable[str | os.PathLike[str]] | None,
+    layers: str | int | Sequence[LayerSpec] | None,
+    poolings: str | Sequence[str],
+    crops: str | Sequence[str],
+) -> list[SharedEmbedding]:
+    """List every combination, grouped by the embedding that serves it."""
+    poolings, crops = _to_list(poolings), _to_list(crops)
     derived = [pooling for pooling in poolings if pooling in _DERIVED_POOLINGS]
     shared: dict[tuple[str, str, str], SharedEmbedding] = {}
-    for source in _list_backbones() if grid.backbones is None else _to_list(grid.backbones):
+    for source in _list_backbones() if backbones is None else _to_list(backbones):
         backbone = open_backbone(source)
         name = os.fspath(source)
-        wanted = _default_layers(backbone) if grid.layers is None else _to_list(grid.layers)
+        wanted = _default_layers(backbone) if layers is None else _to_list(layers)
         specs = list(dict.fromkeys(tuple(layer.name for layer in backbone.select(spec)) for spec in wanted))
         depth = {layer.name: i for i, layer in enumerate(backbone.layers)}
-        layers = sorted({layer for spec in specs for layer in spec}, key=depth.__getitem__)
-        for pooling in poolings if layers else ():
+        used = sorted({layer for spec in specs for layer in spec}, key=depth.__getitem__)
+        for pooling in poolings if used else ():
             widest = "catavgmax" if pooling in derived and len(derived) > 1 else pooling
             for crop in crops:
                 key = (name, widest, crop)
                 if key not in shared:
-                    values = {"layer": layers, "pooling": widest, "crop": crop, "l2_normalize": False}
+                    values = {"layer": used, "pooling": widest, "crop": crop, "l2_normalize": False}
                     extractor = clone(base).set_params(backbone=name, precision=None, **values).fit(None)
-                    shared[key] = SharedEmbedding(extractor, n_features(backbone, tuple(layers), widest))
+                    shared[key] = SharedEmbedding(extractor, n_features(backbone, tuple(used), widest))
                 for spec in specs:
                     width = sum(n_features(backbone, spec, pooling).values())
                     layer = spec[0] if len(spec) == 1 else list(spec)
@@ -223,10 +204,8 @@ def list_candidates(base: FeatureExtractor, grid: Grid) -> list[SharedEmbedding]
 
 def _to_list(value: Any) -> list[Any]:
     """Return one value or several as a list without repetitions."""
-    if isinstance(value, (str, int, os.PathLike)):
-        return [value]
     kept: list[Any] = []
-    for item in value:
+    for item in [value] if isinstance(value, (str, int, os.PathLike)) else value:
         if item not in kept:
             kept.append(item)
     return kept

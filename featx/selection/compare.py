@@ -18,7 +18,7 @@ from featx.backbones.file import LayerSpec
 from featx.errors import ImageError, InputError, SourceError
 from featx.extractor import FeatureExtractor
 from featx.images.containers import list_items
-from featx.selection.candidates import Budget, Grid, list_candidates
+from featx.selection.candidates import Budget, list_candidates
 from featx.selection.racing import Racing
 from featx.selection.result import Comparison, explain, mark_front
 from featx.selection.target import encode_target
@@ -126,68 +126,28 @@ def compare(
     >>> result.recommended.layer, result.task, result.n_used
     ('head', 'classification', 100)
     """
-    notes: Sequence[str] = ()
+    notes: list[str] = []
     if y is None and is_source(X):
         X = list_labelled_images(X, path_column=path_column, target=target, include=include, exclude=exclude)
-        notes = X.notes
+        notes = list(X.notes)
     names, n_unlabelled = None, 0
     if isinstance(X, Listing):
         listing, unlabelled = leave_out_unlabelled(X)
         X, names, n_unlabelled = listing.items, listing.names, len(unlabelled)
         y, task = _read_listed_target(listing, task, log_target)
-    result = compare_grid(
-        X,
-        y,
-        Grid(backbones, layers, poolings, crops),
-        Budget(max_ms, max_mb),
-        task=task,
-        log_target=log_target,
-        groups=groups,
-        max_images=max_images,
-        cv=cv,
-        random_state=random_state,
-        extractor=extractor,
-        events=events,
-        n_unlabelled=n_unlabelled,
-    )
-    if names is not None:
-        failures = [replace(failure, source=names[failure.index]) for failure in result.failures]
-        result = replace(result, failures=failures, notes=[*notes, *result.notes])
-    return result
-
-
-def compare_grid(
-    X: Any,
-    y: Any,
-    grid: Grid,
-    budget: Budget,
-    *,
-    task: str | None = None,
-    log_target: bool = False,
-    groups: Any = None,
-    max_images: int = 2000,
-    cv: int = 5,
-    random_state: int = 0,
-    extractor: FeatureExtractor | None = None,
-    events: Events | None = None,
-    n_unlabelled: int = 0,
-) -> Comparison:
-    """Compare the candidates of a grid within a budget, as `compare` does.
-
-    ``n_unlabelled`` counts images that were left out before.
-    """
     items = list_items(X)
-    for name, value in (("max_images", max_images), ("cv", cv)):
-        check_integer(name, value, 2)
-    target, labelled = encode_target(y, task, log_target=log_target, n_images=len(items))
+    check_integer("max_images", max_images, 2)
+    check_integer("cv", cv, 2)
+    encoded, labelled = encode_target(y, task, log_target=log_target, n_images=len(items))
     group_numbers = None if groups is None else _number_groups(groups, len(items))[labelled]
     base = FeatureExtractor() if extractor is None else clone(extractor)
+    budget = Budget(max_ms, max_mb)
     racing = Racing(
-        target,
+        encoded,
         [items[i] for i in labelled],
         labelled,
         group_numbers,
-        list_candidates(base, grid),
+        list_candidates(base, backbones, layers, poolings, crops),
         cv=cv,
         seed=random_state,
         n_threads=base.n_threads or cpu_count(),
@@ -200,22 +160,27 @@ def compare_grid(
     racing.run(max_images)
     candidates = mark_front(racing.rank())
     n_unlabelled += len(items) - len(labelled)
-    images = "1 image" if n_unlabelled == 1 else f"{n_unlabelled} images"
+    if n_unlabelled:
+        images = "1 image" if n_unlabelled == 1 else f"{n_unlabelled} images"
+        notes.append(f"{images} without a label left out")
+    failures = racing.failures
+    if names is not None:
+        failures = [replace(failure, source=names[failure.index]) for failure in failures]
     return Comparison(
         candidates=candidates,
         recommended=candidates[0],
-        reason=explain(candidates, target, len(labelled), racing.baseline, budget),
-        task=target.task,
-        metric=target.metric,
+        reason=explain(candidates, encoded, len(labelled), racing.baseline, budget),
+        task=encoded.task,
+        metric=encoded.metric,
         n_images=len(labelled),
         n_used=len(racing.rows),
         n_unlabelled=n_unlabelled,
-        failures=sorted(racing.failures, key=lambda failure: failure.index),
+        failures=sorted(failures, key=lambda failure: failure.index),
         groups=racing.duplicates,
         used=labelled[racing.rows],
-        notes=[*([f"{images} without a label left out"] if n_unlabelled else []), *racing.notes],
+        notes=[*notes, *racing.notes],
         decode=base.decode,
-        max_ms=budget.max_ms,
+        max_ms=max_ms,
     )
 
 
@@ -227,13 +192,7 @@ def list_labelled_images(
     include: Sequence[str] = (),
     exclude: Sequence[str] = (),
 ) -> Listing:
-    """List the labelled images of a source that `compare` can take.
-
-    Raises
-    ------
-    SourceError
-        If the source cannot be listed, has no labels, or holds embeddings.
-    """
+    """List the labelled images of a source; raise SourceError if it has no labels, or holds embeddings."""
     if isinstance(source, (str, os.PathLike)) and is_dataset(source):
         raise SourceError(
             f"{os.fspath(source)}: a dataset of embeddings; its features are fixed, so there is nothing to compare. "

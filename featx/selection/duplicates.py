@@ -131,21 +131,7 @@ def _group_identical(features: npt.NDArray[np.float32]) -> tuple[Ints, list[int]
 def describe_duplicates(groups: Ints, labels: Ints, given: Ints | None = None) -> str:
     """Return a sentence about duplicates and their labels; empty if there are none.
 
-    Parameters
-    ----------
-    groups : ndarray of int, shape (n,)
-        Groups of duplicates.
-    labels : ndarray of int, shape (n,)
-        Class of each image.
-    given : ndarray of int, shape (n,), or None
-        Groups that the caller passed, to count the duplicates that they separate.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from featx.selection.duplicates import describe_duplicates
-    >>> describe_duplicates(np.array([0, 1, 0, 2]), np.array([1, 1, 0, 0]), given=np.array([0, 0, 0, 1]))
-    '1 of 4 images is a near-duplicate, in 1 group, 1 with different labels; `groups` separates 0 of them'
+    ``given`` are the caller's own groups, to count the duplicates that they separate.
     """
     members = [np.flatnonzero(groups == group) for group in np.flatnonzero(np.bincount(groups) > 1)]
     if not members:

@@ -9,20 +9,12 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.model_selection import GroupKFold, KFold, StratifiedGroupKFold, StratifiedKFold
 
-from featx.selection.duplicates import find_duplicates
-
-__all__ = ["Folds", "count_folds", "count_inner_folds", "find_groups", "make_folds", "split_rows"]
+__all__ = ["Folds", "count_folds", "count_inner_folds", "make_folds", "split_rows"]
 
 Ints = npt.NDArray[np.int_]
 Folds = list[tuple[Ints, Ints]]
 
 _N_FOLDS = 5
-
-
-def find_groups(features: npt.NDArray[np.float32]) -> Ints | None:
-    """Return the groups of `find_duplicates`, or None if there are no duplicates."""
-    duplicates = find_duplicates(features)
-    return duplicates.groups if duplicates.n else None
 
 
 def count_folds(task: str, y: npt.NDArray[Any], n_folds: int = _N_FOLDS) -> int:
@@ -31,15 +23,7 @@ def count_folds(task: str, y: npt.NDArray[Any], n_folds: int = _N_FOLDS) -> int:
 
 
 def count_inner_folds(task: str, y: npt.NDArray[Any], n_folds: int = _N_FOLDS) -> int:
-    """Limit the folds inside a head to the images that an outer fold leaves of the rarest class.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from featx.selection.folds import count_inner_folds
-    >>> count_inner_folds("classification", np.array(list("aaaaaaabbbb")))
-    3
-    """
+    """Limit the folds inside a head to the images that an outer fold leaves of the rarest class."""
     if task == "regression":
         return _N_FOLDS
     rarest = _count_rarest(y)
@@ -49,34 +33,10 @@ def count_inner_folds(task: str, y: npt.NDArray[Any], n_folds: int = _N_FOLDS) -
 def make_folds(
     task: str, y: npt.NDArray[Any], groups: Ints | None, seed: int = 0, n_folds: int = _N_FOLDS
 ) -> tuple[Folds, bool]:
-    """Split rows into folds for a head: by class, with each group on one side.
+    """Return the rows to fit on and to leave out for each fold, and whether groups stayed together.
 
-    Parameters
-    ----------
-    task : {"classification", "regression"}
-    y : ndarray of shape (n_samples,)
-    groups : ndarray of int, shape (n_samples,), or None
-        Group of each row, from `find_groups`.
-    seed : int
-        Seed for shuffling.
-    n_folds : int
-        Maximum number of folds; a rare class or few groups reduce it.
-
-    Returns
-    -------
-    list of tuple
-        Rows to fit on and rows left out, as scikit-learn takes them for ``cv``.
-    bool
-        True if groups stayed together. They are split if a fold would leave too little of a class.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from featx.selection.folds import make_folds
-    >>> groups = np.array([0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10])
-    >>> folds, together = make_folds("classification", np.array(list("aaaaaabbbbbb")), groups)
-    >>> together, all(set(out) & {0, 1} in ({0, 1}, set()) for _, out in folds)
-    (True, True)
+    Classes are spread evenly. A rare class or few groups reduce the number of folds. Groups are split if a fold would
+    leave too little of a class.
     """
     stratify = task == "classification"
     strata = np.unique(y, return_inverse=True)[1] if stratify else np.zeros(len(y), int)
@@ -94,23 +54,9 @@ def make_folds(
 
 
 def split_rows(strata: Ints, groups: Ints | None, n_folds: int, seed: int, *, stratify: bool) -> list[Ints]:
-    """Split rows into folds, by stratum and never within a group.
+    """Return the rows that each fold leaves out, at most ``n_folds``, none of them empty.
 
-    Parameters
-    ----------
-    strata : ndarray of int, shape (n,)
-        Class of each row. A class with fewer rows than folds is in as many folds as it has rows.
-    groups : ndarray of int, shape (n,), or None
-        Group of each row.
-    n_folds, seed : int
-        Maximum number of folds, and the seed for shuffling.
-    stratify : bool
-        Spread each class evenly.
-
-    Returns
-    -------
-    list of ndarray of int
-        Rows that each fold leaves out; none is empty.
+    A group is never split. A stratum with fewer rows than folds is in as many folds as it has rows.
     """
     n_folds = min(n_folds, int(np.bincount(strata).max()))
     if groups is None:

@@ -42,39 +42,10 @@ def standardize(features: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
 def probe(
     features: npt.NDArray[np.float32], target: EncodedTarget, rows: Ints, folds: list[Ints]
 ) -> tuple[Floats, Floats]:
-    """Predict each image by ridge regression on the other folds, and score it.
+    """Predict each image by ridge regression on the other folds; return its score and its squared error.
 
-    Parameters
-    ----------
-    features : ndarray of float32, shape (len(rows), n_features)
-        Standardised features.
-    target : EncodedTarget
-        Target to predict.
-    rows : ndarray of int
-        Rows of the target that the features belong to.
-    folds : list of ndarray of int
-        Rows that each fold leaves out, from `featx.selection.folds.split_rows`.
-
-    Returns
-    -------
-    ndarray of float64, shape (len(rows),)
-        `EncodedTarget.score_images` with the penalty that has the smallest squared error.
-    ndarray of float64, shape (len(rows),)
-        Squared errors with the same penalty. They differ even between candidates that classify
-        the same images correctly.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from featx.selection.folds import split_rows
-    >>> from featx.selection.probe import probe
-    >>> from featx.selection.target import encode_target
-    >>> rng = np.random.default_rng(0)
-    >>> X = rng.normal(size=(60, 5)).astype(np.float32)
-    >>> target, rows = encode_target(np.where(X[:, 0] > 0, "right", "left"))
-    >>> folds = split_rows(target.strata, None, 5, 0, stratify=True)
-    >>> float(probe(X, target, rows, folds)[0].mean()) > 0.8
-    True
+    ``features`` are standardised and belong to ``rows`` of the target. Both results use the penalty with the smallest
+    squared error. Squared errors differ even between candidates that classify the same images correctly.
     """
     kernel = (features @ features.T).astype(float) / max(features.shape[1], 1)
     y = target.values[rows]
@@ -108,17 +79,7 @@ def _solve(matrix: Floats, y: Floats) -> Floats:
 def score(target: EncodedTarget, scores: Floats, groups: Ints | None = None) -> Score:
     """Average the scores of images; the images of a group count as one draw in the standard error.
 
-    An accuracy gets Wilson's interval, which is valid near 0 and 1 too; every other metric gets
-    the normal interval.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from featx.selection.probe import score
-    >>> from featx.selection.target import encode_target
-    >>> target, _ = encode_target(["ant", "bee"] * 50)
-    >>> tuple(round(float(part), 3) for part in score(target, np.array([1.0] * 90 + [0.0] * 10)))
-    (0.9, 0.03, 0.826, 0.945)
+    An accuracy gets Wilson's interval, which is valid near 0 and 1 too; every other metric the normal interval.
     """
     mean, error = float(scores.mean()), standard_error(scores, groups)
     if target.task != "classification":

@@ -45,33 +45,10 @@ _N_TIMING_IMAGES = 64
 class Racing:
     """Run the rounds of a comparison.
 
-    Parameters
-    ----------
-    target : EncodedTarget
-        Target of all labelled images.
-    items : list
-        Labelled images.
-    positions : ndarray of int
-        Position of each image in the caller's sequence.
-    groups : ndarray of int or None
-        Group of each image; None keeps duplicates together.
-    shared : list of SharedEmbedding
-        Candidates, by the embedding that serves them.
-    cv, seed, n_threads : int
-        Number of folds, seed for images and folds, and probes at a time.
-    events : Events
-        Receives the progress of each round.
-
-    Attributes
-    ----------
-    rows : ndarray of int
-        Readable images used so far, as positions in ``items``.
-    duplicates : ndarray of int
-        Group of duplicates of each of these images.
-    failures : list of Failure
-        Unreadable images, by their position in the caller's sequence.
-    baseline : float
-        Metric in the last round of a prediction that ignores the images.
+    ``positions`` are the places of the labelled ``items`` in the caller's sequence. Without ``groups``, duplicates are
+    kept together. Afterwards, ``rows`` are the readable images that were used, as positions in ``items``,
+    ``duplicates`` the group of each of them, ``failures`` the unreadable images by their position in the caller's
+    sequence, and ``baseline`` the metric in the last round of a prediction that ignores the images.
     """
 
     def __init__(
@@ -170,9 +147,8 @@ class Racing:
     def _embed(self, places: Ints) -> None:
         active = [i for i, shared in enumerate(self.shared) if shared.candidates]
         extractors = [self.shared[i].extractor for i in active]
-        events = None if extractors[0].progress else self._events  # an extractor with progress draws its own bar
         try:
-            embedded = embed_together(extractors, [self.items[i] for i in places], events=events)
+            embedded = embed_together(extractors, [self.items[i] for i in places], events=self._events)
         except ImageError as error:  # none could be read
             raise self.locate(error, places) from None
         for failure in embedded[0].failures:

@@ -292,17 +292,7 @@ def _format_table(rows: Sequence[Mapping[str, str]]) -> list[str]:
 
 
 def mark_front(candidates: list[Candidate]) -> list[Candidate]:
-    """Mark the candidates that no other beats in both time and distance to the best; of equal ones, the first.
-
-    Examples
-    --------
-    >>> from featx.selection import Candidate
-    >>> from featx.selection.result import mark_front
-    >>> costs = [(0.0, 9.0), (0.01, 5.0), (0.02, 6.0), (0.01, 5.0)]
-    >>> candidates = [Candidate("a", "head", "avg", "whole", 8, behind=behind, ms=ms) for behind, ms in costs]
-    >>> [candidate.on_front for candidate in mark_front(candidates)]
-    [True, True, False, False]
-    """
+    """Mark the candidates that no other beats in both time and distance to the best; of equal ones, the first."""
     marked: list[Candidate] = []
     for i, c in enumerate(candidates):
         beaten = any(
@@ -316,20 +306,9 @@ def mark_front(candidates: list[Candidate]) -> list[Candidate]:
 def explain(
     candidates: Sequence[Candidate], target: EncodedTarget, n_images: int, baseline: float, budget: Budget
 ) -> str:
-    """Return the reason for the recommendation, its uncertainty, and a candidate that is tied and faster.
+    """Return the reason for the recommendation (the first candidate), its uncertainty, and a tied and faster one.
 
-    Parameters
-    ----------
-    candidates : sequence of Candidate
-        Candidates with all results, the recommended one first.
-    target : EncodedTarget
-        Target that they predicted.
-    n_images : int
-        Number of labelled images.
-    baseline : float
-        Metric of a prediction that ignores the images.
-    budget : Budget
-        Limits that all candidates keep.
+    ``baseline`` is the metric of a prediction that ignores the images.
     """
     best, k = candidates[0], len(candidates)
     limits = f" within {budget.describe()}" if budget.describe() else ""

@@ -20,9 +20,10 @@ from featx.backbones.file import LayerSpec
 from featx.errors import InputError
 from featx.extractor import FeatureExtractor
 from featx.heads import DEFAULT_HEADS, HEADS, choose_default_head, make_head
-from featx.selection.candidates import Budget, Candidate, Grid
-from featx.selection.compare import compare_grid
-from featx.selection.folds import Folds, count_inner_folds, find_groups, make_folds
+from featx.selection.candidates import Candidate
+from featx.selection.compare import compare
+from featx.selection.duplicates import find_duplicates
+from featx.selection.folds import Folds, count_inner_folds, make_folds
 from featx.selection.result import HeadScore, SearchResult
 
 __all__ = ["EFFORTS", "search"]
@@ -125,11 +126,15 @@ def search(
     for name in names:
         make_head(name, task=task, log_target=log_target)  # refuses unknown heads before the long work
     events = events or Events()
-    comparison = compare_grid(
+    comparison = compare(
         X,
         y,
-        Grid(backbones, layers, poolings, crops),
-        Budget(max_ms, max_mb),
+        backbones=backbones,
+        layers=layers,
+        poolings=poolings,
+        crops=crops,
+        max_ms=max_ms,
+        max_mb=max_mb,
         task=task,
         log_target=log_target,
         groups=groups,
@@ -145,7 +150,11 @@ def search(
         made = clone(base).set_params(**candidate.parameters()).fit(None)
         embedded = made.embed(X)
         features, labels = embedded.features[embedded.kept], y[embedded.kept]
-        own_groups = find_groups(features) if groups is None else np.asarray(groups)[embedded.kept]
+        if groups is None:
+            duplicates = find_duplicates(features)
+            own_groups = duplicates.groups if duplicates.n else None
+        else:
+            own_groups = np.asarray(groups)[embedded.kept]
         folds, together = make_folds(task, labels, own_groups, random_state)
         if groups is not None and not together:
             raise InputError("groups: no fold can keep them together and leave enough images of every class")

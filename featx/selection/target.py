@@ -44,7 +44,8 @@ class EncodedTarget:
 
     Parameters
     ----------
-    task : {"classification", "multilabel", "ordinal", "regression"}
+    task : str
+        A key of `METRICS`.
     values : ndarray of float64, shape (n, n_outputs)
         The values that the probe fits: classes and labels as 0 and 1, ordered levels as 0, 1, 2 ...,
         numbers with mean 0 and variance 1, so that several numbers count alike whatever their units.
@@ -52,7 +53,7 @@ class EncodedTarget:
         Class or level of each image, to be spread evenly over folds; zeros for the other tasks.
     names : list of str
         Classes, labels or levels; empty for a regression.
-    is_log : bool, default=False
+    is_log : bool
         True if the values are logarithms of the target.
     """
 
@@ -80,19 +81,7 @@ class EncodedTarget:
         return f"{len(self.names)} {kind}"
 
     def score_images(self, predicted: Floats, rows: npt.NDArray[np.int_]) -> Floats:
-        """Score the prediction of each image; the mean is the metric.
-
-        Parameters
-        ----------
-        predicted : ndarray of float64, shape (len(rows), n_outputs)
-            Predictions for images that the probe had not seen.
-        rows : ndarray of int
-            Rows of the target that were predicted.
-
-        Returns
-        -------
-        ndarray of float64, shape (len(rows),)
-        """
+        """Score the prediction of each image, of shape (len(rows), n_outputs); the mean is the metric."""
         true = self.values[rows]
         if self.task == "classification":
             return np.asarray(predicted.argmax(axis=1) == true.argmax(axis=1), dtype=float)
@@ -106,40 +95,11 @@ class EncodedTarget:
 def encode_target(
     y: Any, task: str | None = None, *, log_target: bool = False, n_images: int | None = None
 ) -> tuple[EncodedTarget, npt.NDArray[np.int_]]:
-    """Encode a target, and find the images that have one.
+    """Encode a target, and return it with the positions of the images that have one.
 
-    Parameters
-    ----------
-    y : array-like, shape (n_samples,) or (n_samples, n_outputs)
-        Classes, ordered categories (pandas, polars ``Enum``), numbers, or a matrix of 0 and 1
-        for several labels per image. None, NaN, NA and an empty text mark an image without a
-        label. In a matrix, a row with one missing value counts as unlabelled.
-    task : str or None
-        A key of `METRICS`. None decides by the values: fractions are a regression, an ordered
-        type is ordinal, a matrix of 0 and 1 is multilabel, and everything else is classes.
-    log_target : bool, default=False
-        Encode the logarithm of positive numbers.
-    n_images : int or None, default=None
-        Expected number of targets.
-
-    Returns
-    -------
-    EncodedTarget
-        The target of the labelled images.
-    ndarray of int
-        Positions of the labelled images.
-
-    Raises
-    ------
-    InputError
-        If the target allows no comparison.
-
-    Examples
-    --------
-    >>> from featx.selection.target import encode_target
-    >>> target, labelled = encode_target(["ant", "bee", None, "ant", "bee"])
-    >>> target.task, target.describe(), labelled
-    ('classification', '2 classes', array([0, 1, 3, 4]))
+    None, NaN, NA and an empty text mark an image without a label. In a matrix, a row with one missing value counts as
+    unlabelled. Without a ``task``, fractions are a regression, an ordered type (pandas, polars ``Enum``) is ordinal, a
+    matrix of 0 and 1 is multilabel, and everything else is classes.
     """
     if task is not None and (not isinstance(task, str) or task not in METRICS):
         raise InputError(f"task={task!r}: expected one of {', '.join(METRICS)}")
@@ -163,27 +123,9 @@ def encode_target(
 
 
 def check_target(y: npt.NDArray[Any], task: str, *, log_target: bool = False, images: str = "labelled") -> None:
-    """Raise InputError if nothing can be learnt from a target.
+    """Raise InputError if nothing can be learnt from classes or numbers, none of them missing.
 
-    Parameters
-    ----------
-    y : ndarray of shape (n,)
-        Classes or numbers, none of them missing.
-    task : str
-        ``"regression"`` needs numbers; every other task at least two classes with two images each.
-    log_target : bool, default=False
-        Check that the numbers have a logarithm.
-    images : str, default="labelled"
-        Adjective for the images in messages, such as ``"readable"``.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from featx.selection.target import check_target
-    >>> check_target(np.array(["ant", "bee", "ant", "bee"]), "classification")
-    >>> check_target(np.array(["ant", "ant", "bee"]), "classification", images="readable")
-    Traceback (most recent call last):
-    featx.errors.InputError: 1 of 2 classes have a single readable image ('bee'); add images or leave these classes out
+    ``images`` is the adjective for the images in messages, such as ``"readable"``.
     """
     if task == "regression":
         if len(y) < 2:
@@ -203,24 +145,7 @@ def check_target(y: npt.NDArray[Any], task: str, *, log_target: bool = False, im
 
 
 def find_task(array: npt.NDArray[Any], levels: Sequence[Any] | None = None, *, log_target: bool = False) -> str:
-    """Decide the task by the values: a key of `METRICS`.
-
-    Parameters
-    ----------
-    array : ndarray of shape (n,) or (n, n_outputs)
-        Targets from `narrow`, none of them missing.
-    levels : sequence or None
-        Levels of an ordered type, from `read_array`.
-    log_target : bool, default=False
-        Numbers are a regression, because classes have no logarithm.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from featx.selection.target import find_task
-    >>> [find_task(np.array(y)) for y in (["ant", "bee"], [0.5, 1.5], [0, 1, 0, 1])]
-    ['classification', 'regression', 'classification']
-    """
+    """Decide the task by the values (from `narrow`, none missing) and the levels of an ordered type, if it is one."""
     if levels is not None:
         return "ordinal"
     if array.ndim == 2:

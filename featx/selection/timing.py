@@ -20,12 +20,7 @@ _MAX_IMAGES, _N_RUNS = 32, 3
 class Timing:
     """Measure milliseconds per image and megabytes, once for each depth of each backbone.
 
-    Parameters
-    ----------
-    base : FeatureExtractor
-        Sets the device, threads and decoding.
-    images : sequence
-        Images to measure on; the first readable ones are used.
+    ``base`` sets the device, threads and decoding; the first readable ``images`` are used.
     """
 
     def __init__(self, base: FeatureExtractor, images: Sequence[Any]) -> None:

@@ -6,7 +6,7 @@ from featx import FeatureExtractor
 from featx.backbones import open_backbone
 from featx.backbones.file import Layer
 from featx.selection import Candidate
-from featx.selection.candidates import Grid, _default_layers, list_candidates
+from featx.selection.candidates import _default_layers, list_candidates
 
 
 @pytest.mark.parametrize("pooling", ["avg", "max", "avgmax", "catavgmax"])
@@ -14,7 +14,7 @@ from featx.selection.candidates import Grid, _default_layers, list_candidates
 def test_shared_features_are_those_of_the_extractor(tiny_backbone, colours, pooling, layer):
     X = colours[0][:6]
     poolings = ["avg", "max", "avgmax", "catavgmax", "std"]
-    shared = list_candidates(FeatureExtractor(), Grid([tiny_backbone], ["stage1", layer], poolings, ["pad"]))
+    shared = list_candidates(FeatureExtractor(), [tiny_backbone], ["stage1", layer], poolings, ["pad"])
     assert [embedding.extractor.pooling for embedding in shared] == ["catavgmax", "std"]
     [candidate] = [c for c in shared[0].candidates if (c.pooling, c.layer) == (pooling, layer)]
     features = shared[0].features(candidate, shared[0].extractor.transform(X))
@@ -57,9 +57,9 @@ def test_the_default_layers(names, expected):
 
 
 def test_what_is_given_once_need_not_be_a_list_and_twice_counts_once(tiny_backbone):
-    one = list_candidates(FeatureExtractor(), Grid(tiny_backbone, "head", "avg", "whole"))
+    one = list_candidates(FeatureExtractor(), tiny_backbone, "head", "avg", "whole")
     other = list_candidates(
-        FeatureExtractor(), Grid([tiny_backbone] * 2, ["head", None, ["head"], -1], ["avg", "avg"], ["whole"] * 2)
+        FeatureExtractor(), [tiny_backbone] * 2, ["head", None, ["head"], -1], ["avg", "avg"], ["whole"] * 2
     )
     assert [s.candidates for s in one] == [s.candidates for s in other]
     assert len(one[0].candidates) == 1
@@ -67,7 +67,7 @@ def test_what_is_given_once_need_not_be_a_list_and_twice_counts_once(tiny_backbo
 
 def test_without_names_every_backbone_on_this_machine_takes_part(tiny_backbone, monkeypatch):
     monkeypatch.setenv("FEATX_BACKBONES", str(tiny_backbone.parent))
-    shared = list_candidates(FeatureExtractor(), Grid(None, ["head"], ["avg"], ["center"]))
+    shared = list_candidates(FeatureExtractor(), None, ["head"], ["avg"], ["center"])
     names = [embedding.candidates[0].backbone for embedding in shared]
     assert names == ["efficientnet_lite0", "efficientnet_lite0_int8", "tiny", "tiny_int8"]
 

@@ -70,3 +70,10 @@ def test_groups_are_split_if_a_fold_would_leave_too_little_of_a_class():
     folds, together = make_folds("classification", y, groups)
     assert not together
     assert all(len(set(y[fit])) == 2 for fit, _ in folds)
+
+
+def test_duplicates_stay_together():
+    y, groups = np.array(list("aaaaaabbbbbb")), np.array([0, 0, *range(1, 11)])
+    folds, together = make_folds("classification", y, groups)
+    assert together
+    assert all(set(out) & {0, 1} in ({0, 1}, set()) for _, out in folds)
