@@ -156,21 +156,7 @@ def fit_out_of_core(
 
 
 def predict_out_of_core(head: Estimator, rows: Rows, indices: npt.ArrayLike) -> npt.NDArray[Any]:
-    """Predict rows that do not fit into memory.
-
-    Parameters
-    ----------
-    head : estimator
-        Fitted.
-    rows : Rows
-        Vectors.
-    indices : array-like of int
-        Rows to predict.
-
-    Returns
-    -------
-    ndarray, shape (n,)
-    """
+    """Predict the rows at some indices, which do not fit into memory, with a fitted head."""
     wanted = np.asarray(indices, np.intp)
     size = _chunk_size(rows.n_features)
     parts = [head.predict(rows.take(wanted[i : i + size])) for i in range(0, len(wanted), size)]

@@ -21,15 +21,6 @@ def find_extractors(thing: Any) -> Iterator[FeatureExtractor]:
     A search or a meta-estimator keeps an unfitted template as a parameter, and the fitted clone in
     an attribute that ends in ``_``. Fitted attributes count, and parameters only if there are none.
 
-    Parameters
-    ----------
-    thing : estimator, or list or dict of estimators
-        Fitted.
-
-    Yields
-    ------
-    FeatureExtractor
-
     Examples
     --------
     >>> from sklearn.dummy import DummyClassifier
@@ -56,23 +47,7 @@ def split_pipeline(estimator: Any) -> tuple[FeatureExtractor, Any]:
     meta-estimators, as in ``CalibratedClassifierCV(make_pipeline(extractor, head))``. All
     extractors must give the same features, so that each image is embedded once.
 
-    Parameters
-    ----------
-    estimator : estimator
-        Fitted.
-
-    Returns
-    -------
-    extractor : FeatureExtractor
-        Fitted.
-    head : estimator
-        The rest, which predicts from features; of a search, that of the best estimator.
-
-    Raises
-    ------
-    InputError
-        If there is no extractor, if extractors differ, or if one is not fitted or is not a first
-        step. The message does not name the estimator.
+    Of a search, the best estimator counts. The message of an InputError does not name the estimator.
 
     Examples
     --------

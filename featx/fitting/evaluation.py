@@ -153,12 +153,8 @@ def evaluate(
         pipeline's features.
     y : array-like of shape (n_samples,), or None, default=None
         Labels of the images; None for a source.
-    path_column, target : str or None, default=None
-        Columns of a table; None takes those that were used at the fit.
-    include, exclude : str or sequence of str, default=()
-        Patterns of paths in the source to take and to leave out.
-    events : Events or None, default=None
-        Receives progress and notes.
+    path_column, target, include, exclude, events
+        As for `featx.fit`; without columns, those that were used at the fit.
 
     Returns
     -------

@@ -148,12 +148,8 @@ def predict(
     X : source, sequence, ndarray or Dataset
         A source as for `featx.fit`, labelled or not, or images as for
         `FeatureExtractor.transform`. A dataset of embeddings must hold the pipeline's features.
-    path_column : str or None, default=None
-        Column of a table; None takes the one that was used at the fit.
-    include, exclude : str or sequence of str, default=()
-        Patterns of paths in the source to take and to leave out.
-    events : Events or None, default=None
-        Receives progress and notes.
+    path_column, include, exclude, events
+        As for `featx.fit`; without a column, the one that was used at the fit.
 
     Returns
     -------

@@ -23,27 +23,7 @@ _MAX_VALUES = 1000
 
 
 def describe_pipeline(pipeline: BaseEstimator, extractors: Iterable[FeatureExtractor]) -> PipelineFacts:
-    """Describe a fitted pipeline as JSON values.
-
-    Parameters
-    ----------
-    pipeline : estimator
-        A fitted estimator.
-    extractors : iterable of FeatureExtractor
-        The fitted extractors in it.
-
-    Returns
-    -------
-    PipelineFacts
-
-    Examples
-    --------
-    >>> import featx
-    >>> from featx.persistence.fingerprint import describe_pipeline
-    >>> extractor = featx.FeatureExtractor(pooling="max").fit(None)
-    >>> describe_pipeline(extractor, [extractor])["features"][0]["pooling"]
-    'max'
-    """
+    """Describe a fitted pipeline, with the fitted extractors in it, as JSON values."""
     task = "classification" if is_classifier(pipeline) else "regression" if is_regressor(pipeline) else None
     classes: Any = getattr(pipeline, "classes_", None) if task == "classification" else None
     is_single = isinstance(classes, np.ndarray) and classes.ndim == 1  # with several outputs it is a list
@@ -58,10 +38,7 @@ def describe_pipeline(pipeline: BaseEstimator, extractors: Iterable[FeatureExtra
 def record_predictions(pipeline: BaseEstimator) -> RecordedPredictions | None:
     """Record the predictions of a pipeline for the first four images of the Fashion-MNIST sample.
 
-    Returns
-    -------
-    RecordedPredictions or None
-        None if the pipeline does not take a list of images, or its output is not numeric.
+    None if the pipeline does not take a list of images, or its output is not numeric.
     """
     for method in _METHODS:
         if hasattr(pipeline, method):
@@ -75,13 +52,7 @@ def record_predictions(pipeline: BaseEstimator) -> RecordedPredictions | None:
 
 
 def check_predictions(pipeline: BaseEstimator, recorded: RecordedPredictions) -> str:
-    """Compare the predictions of a loaded pipeline with the recorded ones.
-
-    Returns
-    -------
-    str
-        The difference, or an empty string.
-    """
+    """Return the difference between the predictions of a loaded pipeline and the recorded ones, or an empty string."""
     try:
         now = np.asarray(_call(pipeline, recorded["method"]), float).ravel()[:_MAX_VALUES]
     except Exception as error:  # attributes that have another name in this release of scikit-learn

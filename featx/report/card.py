@@ -18,35 +18,7 @@ _MAX_LISTED, _MAX_ROWS = 20, 50
 
 
 def make_card(name: str, description: Description, run: str, notes: Sequence[str] = ()) -> str:
-    """Format the card of a saved or exported pipeline.
-
-    Parameters
-    ----------
-    name : str
-        Name of the file.
-    description : dict
-        The result of `featx.read_info`, or of `featx.report.snippets.describe_onnx`.
-    run : str
-        Markdown with code that runs the file.
-    notes : sequence of str
-        Further measurements of this file.
-
-    Returns
-    -------
-    str
-
-    Examples
-    --------
-    >>> import os, tempfile
-    >>> import featx
-    >>> from featx.report.card import make_card
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     path = os.path.join(folder, "max.featx")
-    ...     featx.save(featx.FeatureExtractor(pooling="max").fit(None), path)
-    ...     card = make_card("max.featx", featx.read_info(path), "...")
-    >>> card.splitlines()[0]
-    '# max.featx'
-    """
+    """Format the card of a saved or exported pipeline, with code that runs it and notes on further measurements."""
     info = description["info"]
     parts = [
         f"# {_escape(name)}",

@@ -35,25 +35,10 @@ def draw_classification(
     y_pred: npt.NDArray[np.str_],
     confidence: npt.NDArray[np.float64],
 ) -> None:
-    """Write a PNG.
+    """Draw a confusion matrix (rows are true classes) beside images, and write both as a PNG.
 
-    Parameters
-    ----------
-    path : pathlib.Path
-        The file.
-    title : str
-        One line at the top.
-    confusion : matrix of int
-        A row per true and a column per predicted class, in the order of ``classes``.
-    classes : sequence of str
-        The names of the classes.
-    images : sequence
-        Images that `featx.images.decode.decode` accepts.
-    y_true, y_pred : ndarray of str
-        True and predicted label of each image.
-    confidence : ndarray of float
-        Probability of the predicted class. The least certain of the correct predictions and the
-        most certain of the wrong ones are shown.
+    ``confidence`` is the probability of each predicted class. The least certain of the correct predictions and the most
+    certain of the wrong ones are shown.
     """
     figure_module = import_optional("matplotlib.figure", "plot")
     n = len(classes)

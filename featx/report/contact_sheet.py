@@ -24,18 +24,9 @@ _MAX_COLUMNS = 8
 
 
 class Tile(NamedTuple):
-    """Hold an image of a sheet and its caption.
+    """Hold an image of a sheet, or None, and the lines of its caption; long lines keep their end.
 
-    Parameters
-    ----------
-    image : object
-        Image that `featx.images.decode.decode` takes, or None.
-    lines : sequence of str
-        Caption; long lines keep their end.
-    reason : str, default=""
-        If not empty, shown on grey instead of the image.
-    marked : bool, default=False
-        Draw a frame, as around a query.
+    A ``reason`` is shown on grey instead of the image. A ``marked`` image has a frame, as around a query.
     """
 
     image: Any
@@ -53,20 +44,9 @@ def check_sheet(path: str) -> None:
 
 
 def draw_sheet(path: Path, groups: Sequence[Sequence[Tile]]) -> None:
-    """Write a contact sheet as a PNG.
+    """Write a contact sheet as a PNG; each group starts a new row.
 
-    Parameters
-    ----------
-    path : pathlib.Path
-        The file to write.
-    groups : sequence of sequence of Tile
-        Each group starts a new row. An image that cannot be decoded becomes a grey tile with the
-        reason.
-
-    Raises
-    ------
-    MissingDependencyError
-        If matplotlib is not installed.
+    An image that cannot be decoded becomes a grey tile with the reason.
     """
     figure_module = import_optional("matplotlib.figure", "plot")
     longest = max(map(len, groups))

@@ -73,35 +73,14 @@ _FITS = {
 
 
 def use_saved(name: str, description: Description) -> str:
-    """Format code that runs a saved pipeline, as Markdown.
-
-    Parameters
-    ----------
-    name : str
-        Name of the file.
-    description : dict
-        The result of `featx.read_info`.
-    """
+    """Format code that runs a saved pipeline, as Markdown, from its name and the result of `featx.read_info`."""
     recorded = description.get("answers")
     only_transforms = recorded is not None and recorded.get("method") == "transform"
     return _SAVED.format(name=_quote(name), method="transform" if only_transforms else "predict")
 
 
 def describe_onnx(model: onnx.ModelProto, info: Mapping[str, Any] | None = None) -> Description:
-    """Read the metadata of an exported file as the description of a pipeline.
-
-    Parameters
-    ----------
-    model : onnx.ModelProto
-        The exported file.
-    info : mapping or None
-        Facts about fitting to add.
-
-    Returns
-    -------
-    Description
-        As `featx.read_info` returns it for a saved pipeline.
-    """
+    """Read the metadata of an exported file as the description of a pipeline; ``info`` adds facts about the fit."""
     facts = _read_metadata(model)
     features = {"precision": facts["backbone"]["precision"], **facts["features"]}
     classes = None if facts["classes"] is None else [str(label) for label in facts["classes"]]
@@ -115,15 +94,7 @@ def describe_onnx(model: onnx.ModelProto, info: Mapping[str, Any] | None = None)
 
 
 def use_onnx(name: str, model: onnx.ModelProto) -> str:
-    """Format code that runs an exported file in Python and JavaScript, as Markdown.
-
-    Parameters
-    ----------
-    name : str
-        Name of the file.
-    model : onnx.ModelProto
-        The exported file, of which metadata, input and outputs are read.
-    """
+    """Format code that runs an exported file in Python and JavaScript, as Markdown, from its name and content."""
     facts, outputs = _read_metadata(model), [output.name for output in model.graph.output]
     fields = {
         "name": _quote(name),

@@ -32,16 +32,7 @@ class Point(NamedTuple):
 def draw_tradeoff(path: Path, title: str, points: Sequence[Point], max_ms: float | None = None) -> None:
     """Write a PNG of error against milliseconds per image, with the Pareto front joined, numbered and named below.
 
-    Parameters
-    ----------
-    path : pathlib.Path
-        File to write.
-    title : str
-        Title of the plot.
-    points : sequence of Point
-        One point for each candidate.
-    max_ms : float or None, default=None
-        Budget per image, drawn as a line.
+    ``max_ms`` is the budget per image, drawn as a line.
     """
     named = [p for p in sorted(points, key=lambda p: p.ms) if p.on_front and not p.chosen][-_MAX_NAMED + 1 :]
     named = sorted([*named, *(p for p in points if p.chosen)], key=lambda p: p.ms)
