@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from featx._files import check_writable
+from featx._optional import import_optional
 from featx.backbones import POOLINGS
 from featx.cli.options import (
     add_command,
@@ -23,7 +24,6 @@ from featx.cli.options import (
 from featx.errors import InputError
 from featx.extractor import FeatureExtractor
 from featx.images.preprocess import CROPS
-from featx.report import confusion
 from featx.selection import Comparison, compare
 from featx.selection.compare import list_labelled_images
 from featx.selection.target import METRICS
@@ -121,7 +121,7 @@ def run(options: argparse.Namespace) -> None:
 
 def check_plot(path: str) -> None:
     """Raise InputError now if no plot can be written there later."""
-    confusion.check()
+    import_optional("matplotlib.figure", "plot")
     if not path.lower().endswith(".png"):
         raise InputError(f"--plot {path}: expected a name ending in .png")
     check_writable(path)

@@ -38,7 +38,7 @@ def add(commands: Any) -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--tolerance",
-        type=_tolerance,
+        type=_share,
         default=TOLERANCE,
         metavar="T",
         help="largest difference of a probability (default: %(default)g)",
@@ -91,12 +91,5 @@ def run(options: argparse.Namespace) -> None:
 def _share(text: str) -> float:
     value = float(text)
     if not 0 <= value <= 1:
-        raise ValueError(text)
-    return value
-
-
-def _tolerance(text: str) -> float:
-    value = float(text)
-    if not 0 <= value < 1:
         raise ValueError(text)
     return value

@@ -14,15 +14,10 @@ from featx._files import write_whole
 from featx._optional import import_optional
 from featx.images.decode import decode
 
-__all__ = ["check", "draw_classification"]
+__all__ = ["draw_classification"]
 
 _CORRECT_COLOR, _WRONG_COLOR = "#2a6f4e", "#a33a2c"
 _MAX_CLASSES_WITH_COUNTS = 40
-
-
-def check() -> None:
-    """Raise MissingDependencyError if matplotlib is not installed."""
-    import_optional("matplotlib.figure", "plot")
 
 
 def draw_classification(

@@ -47,8 +47,8 @@ def compare(
     random_state: int = 0,
     path_column: str | None = None,
     target: str | None = None,
-    include: Sequence[str] = (),
-    exclude: Sequence[str] = (),
+    include: str | Sequence[str] = (),
+    exclude: str | Sequence[str] = (),
     extractor: FeatureExtractor | None = None,
     events: Events | None = None,
 ) -> Comparison:
@@ -97,7 +97,7 @@ def compare(
         Seed for the choice of images and folds.
     path_column, target : str or None, default=None
         Columns of a table that hold the paths and the target.
-    include, exclude : sequence of str, default=()
+    include, exclude : str or sequence of str, default=()
         Patterns for the images of a source.
     extractor : FeatureExtractor or None, default=None
         Sets the device, threads, decoding, cache and progress; its features do not matter.
@@ -189,8 +189,8 @@ def list_labelled_images(
     *,
     path_column: str | None = None,
     target: str | None = None,
-    include: Sequence[str] = (),
-    exclude: Sequence[str] = (),
+    include: str | Sequence[str] = (),
+    exclude: str | Sequence[str] = (),
 ) -> Listing:
     """List the labelled images of a source; raise SourceError if it has no labels, or holds embeddings."""
     if isinstance(source, (str, os.PathLike)) and is_dataset(source):

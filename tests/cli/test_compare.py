@@ -1,6 +1,7 @@
 """featx compare: what it prints, draws and refuses."""
 
 import json
+import shutil
 import signal
 import sys
 import time
@@ -10,7 +11,7 @@ import pytest
 from PIL import Image
 
 from featx.selection.timing import Timing
-from tests.cli.cli_tools import listing, start, write_csv
+from tests.cli.cli_tools import CLASSES, listing, start, write_csv
 
 SMALL = ["--layer", "head", "--layer", "stem", "--pooling", "avg", "--crop", "whole"]
 
@@ -58,6 +59,23 @@ def test_json_is_one_object_with_everything(featx, to_world):
     assert [candidate["layer"] for candidate in facts["candidates"]] == ["head", "stem"]
     values = {"score", "low", "high", "ms", "mb", "behind", "behind_error", "on_front", "stopped"}
     assert values <= set(facts["candidates"][0])
+
+
+@pytest.mark.usefixtures("_no_timing")
+def test_an_archive_is_compared_and_patterns_choose_its_images(featx, world, here):
+    shutil.make_archive("photos", "zip", world / "train")
+    options = ["--backbone", "efficientnet_lite0", *SMALL, "--json"]
+    whole = json.loads(featx("compare", "photos.zip", *options).out)
+    folder = json.loads(featx("compare", world / "train", *options).out)
+    assert whole["n_images"] == folder["n_images"] == 36
+    scores = [[candidate["score"] for candidate in facts["candidates"]] for facts in (whole, folder)]
+    assert scores[0] == pytest.approx(scores[1], abs=0.1)
+    first, second, third = CLASSES
+    some = json.loads(
+        featx("compare", "photos.zip", "--include", f"{first}/*", "--include", f"{second}/*", *options).out
+    )
+    rest = json.loads(featx("compare", world / "train", "--exclude", f"{third}/*", *options).out)
+    assert some["n_images"] == rest["n_images"] == 24
 
 
 @pytest.mark.usefixtures("_no_timing")

@@ -1,6 +1,7 @@
 """Tasks, images, groups, budgets and mistakes of a comparison."""
 
 import re
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -303,6 +304,14 @@ def test_a_folder_and_a_table_are_taken_as_they_are(folder, tiny_backbone):
     assert {"paths from column 'path'", "1 image without a label left out"} <= set(found.notes)
     levels = compare(str(folder / "table.csv"), target="grade", task="ordinal", **of_tiny(tiny_backbone))
     assert (levels.task, levels.n_images) == ("ordinal", 16)
+
+
+def test_an_archive_is_a_source_and_patterns_choose_its_images(folder, tiny_backbone, tmp_path):
+    archive = shutil.make_archive(str(tmp_path / "photos"), "zip", folder / "images")
+    found = compare(archive, include="*/[0-5].png", **of_tiny(tiny_backbone))
+    same = compare(folder / "images", exclude=["*/6.png", "*/7.png"], **of_tiny(tiny_backbone))
+    assert found.n_used == same.n_used == 12
+    assert found.failures == []
 
 
 def test_sources_that_cannot_be_compared(folder, tiny_backbone, tmp_path):
