@@ -98,8 +98,9 @@ class Evaluation:
     def __str__(self) -> str:
         lines = [f"{'n':18} {self.n_images}"]
         for name, value in self.metrics.items():
+            has_interval = name == self.metric and self.low is not None
             interval = (
-                f"  ({_format_interval(self.low, self.high)})" if name == self.metric and self.low is not None else ""
+                f"  (95 % interval {format_metric(self.low)} to {format_metric(self.high)})" if has_interval else ""
             )
             lines.append(f"{name:18} {format_metric(value)}{interval}")
         if self.per_class is not None and self.confusion is not None:
@@ -243,10 +244,6 @@ def _evaluate(model: FittedModel, embeddings: Embeddings, y: npt.NDArray[Any], n
         predicted=predicted,
         probabilities=probabilities,
     )
-
-
-def _format_interval(low: float | None, high: float | None) -> str:
-    return f"95 % interval {format_metric(low)} to {format_metric(high)}"
 
 
 def _format_confusion(names: list[str], matrix: list[list[int]], width: int) -> list[str]:

@@ -25,19 +25,10 @@ __all__ = ["FittedModel", "open_model"]
 
 @dataclass(frozen=True, eq=False)
 class FittedModel:
-    """Hold a fitted pipeline in two parts.
+    """Hold a fitted pipeline in two parts, for more than one call.
 
-    Parameters
-    ----------
-    name : str
-        The file's path, or the estimator's class.
-    extractor : FeatureExtractor
-    head : estimator
-        Fitted on the extractor's features.
-    classes : tuple of str or None
-        Labels as text, in the head's order; None for a regression.
-    info : mapping
-        The record of the fit, such as the columns of its table.
+    ``name`` is the file's path or the estimator's class. ``classes`` are the labels as text, in the head's order, and
+    None for a regression. ``info`` is the record of the fit, such as the columns of its table.
     """
 
     name: str
