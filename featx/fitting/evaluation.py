@@ -214,7 +214,7 @@ def evaluate_models(
     embedded: dict[Any, Embeddings] = {}
     for model in models:
         if model.feature_key not in embedded:
-            embedded[model.feature_key] = model.embed(inputs, labelled, events)
+            embedded[model.feature_key] = inputs.embed(labelled, model.extractor, events)
     readable = labelled
     for embeddings in embedded.values():  # the decoders may read different files
         readable = np.intersect1d(readable, embeddings.positions)

@@ -142,7 +142,9 @@ def fit(
     reason = ""
     if search is None:
         chosen = _choose_head(head, task, values, log_target, events)
-        extractor = _make_extractor(inputs, extractor)
+        if extractor is None and inputs.dataset is not None:
+            extractor = inputs.dataset.extractor()
+        extractor = clone(extractor or FeatureExtractor()).fit(None)
         embeddings = inputs.embed(labelled, extractor, events)
     else:
         if inputs.dataset is not None:
@@ -337,18 +339,6 @@ def _check_search(search: Any, max_ms: float | None, max_mb: float | None, extra
                 raise InputError(
                     f"{name}={value!r}: with `search`, the features are chosen; name the backbones to choose from"
                 )
-
-
-def _make_extractor(inputs: Inputs, extractor: FeatureExtractor | None) -> FeatureExtractor:
-    """Return a fitted extractor: a copy of the caller's, the dataset's, or the default."""
-    made: FeatureExtractor
-    if extractor is None:
-        made = FeatureExtractor() if inputs.dataset is None else inputs.dataset.extractor()
-    else:
-        made = clone(extractor)
-    made.fit(None)
-    inputs.check_features(made)
-    return made
 
 
 def _rank_pool(

@@ -148,18 +148,16 @@ class Inputs:
         return target.task, np.array(target.values)
 
     def embed(self, positions: Positions, extractor: FeatureExtractor, events: Events) -> Embeddings:
-        """Embed some images; the vectors of a dataset are there already, and are read when needed."""
-        if self.dataset is not None:
-            return Embeddings(self.dataset, positions, positions, [])
-        every = len(positions) == len(self)
-        items = self.items if every else [self.items[i] for i in positions]
-        return Embeddings.of(extractor.embed(items, events=events), positions, self.item_names)
+        """Embed some images; the vectors of a dataset are there already, and are read when needed.
 
-    def check_features(self, extractor: FeatureExtractor) -> None:
-        """Raise FeaturesChangedError unless a dataset's features are the extractor's."""
+        Raises FeaturesChangedError if a dataset's features are not the extractor's.
+        """
         if self.dataset is not None:
             features = self.dataset.manifest.features
             features.check_same(Features.of(extractor, features.dtype), self.where)
+            return Embeddings(self.dataset, positions, positions, [])
+        items = self.items if len(positions) == len(self) else [self.items[i] for i in positions]
+        return Embeddings.of(extractor.embed(items, events=events), positions, self.item_names)
 
     def read_groups(self, groups: Any) -> npt.NDArray[Any] | None:
         """Return the group of each image, from an array or a column's name."""

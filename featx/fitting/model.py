@@ -10,10 +10,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from featx._events import Events
 from featx.errors import InputError, PipelineFileError
 from featx.extractor import FeatureExtractor
-from featx.fitting.inputs import Embeddings, Inputs
+from featx.fitting.inputs import Embeddings
 from featx.fitting.result import FitResult
 from featx.heads import respond
 from featx.inference.spec import BackboneArgument
@@ -47,11 +46,6 @@ class FittedModel:
         """Everything that decides the extractor's features; equal for models that can share an embedding."""
         extractor = self.extractor
         return repr((extractor.backbone_identity_, extractor.value_parameters_, extractor.precision))
-
-    def embed(self, inputs: Inputs, positions: npt.NDArray[np.intp], events: Events) -> Embeddings:
-        """Embed some images, or check that stored embeddings are the model's features."""
-        inputs.check_features(self.extractor)
-        return inputs.embed(positions, self.extractor, events)
 
     def predict(self, embeddings: Embeddings) -> tuple[npt.NDArray[Any], npt.NDArray[Any] | None]:
         """Return labels as text, or numbers, and the probabilities if the head has them."""

@@ -181,7 +181,7 @@ def predict(
     for text in inputs.notes:
         events.note(text)
     n = len(inputs)
-    embeddings = opened.embed(inputs, np.arange(n), events)
+    embeddings = inputs.embed(np.arange(n), opened.extractor, events)
     values, found_probabilities = opened.predict(embeddings)
     failures = embeddings.failures
     names = inputs.names(np.arange(n))
