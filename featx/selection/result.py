@@ -111,13 +111,7 @@ class Comparison:
         }
 
     def to_frame(self) -> pd.DataFrame:
-        """Return the candidates as a pandas DataFrame, the best first.
-
-        Raises
-        ------
-        MissingDependencyError
-            If pandas is not installed.
-        """
+        """Return the candidates as a pandas DataFrame, the best first."""
         return make_frame(to_plain(self.candidates))
 
     def table(self, n_rows: int | None = None) -> str:
@@ -127,10 +121,6 @@ class Comparison:
         ----------
         n_rows : int or None, default=None
             Number of the best candidates to show, besides those on the front; None shows all.
-
-        Returns
-        -------
-        str
         """
         lines = _format_table(self._rows(n_rows))
         lines.append(f"score: {self.metric}; * recommended, + no other candidate is both better and faster")
@@ -143,13 +133,7 @@ class Comparison:
         return "\n".join(lines)
 
     def plot(self, path: str | os.PathLike[str]) -> None:
-        """Write a PNG of the squared error of each candidate against its time per image.
-
-        Raises
-        ------
-        MissingDependencyError
-            If matplotlib is not installed.
-        """
+        """Write a PNG of the squared error of each candidate against its time per image (extra ``plot``)."""
         points = [
             Point(
                 f"{c.describe()} ({c.ms:.3g} ms, {self.metric} {c.score:.3f})",
@@ -260,13 +244,7 @@ class SearchResult:
         }
 
     def to_frame(self) -> pd.DataFrame:
-        """Return the heads that were tried as a pandas DataFrame, the best first.
-
-        Raises
-        ------
-        MissingDependencyError
-            If pandas is not installed.
-        """
+        """Return the heads that were tried as a pandas DataFrame, the best first."""
         return make_frame(self._rows())
 
     def _rows(self) -> list[dict[str, Any]]:
