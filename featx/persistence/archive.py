@@ -184,10 +184,6 @@ def load(path: str | os.PathLike[str], *, backbone: BackboneArgument | None = No
         The file contains types outside featx, scikit-learn and NumPy.
     BackboneError
         The backbone that it was fitted with is not found.
-
-    Examples
-    --------
-    See `save`.
     """
     description, content = _read(path)
     other = _find_other_version(description)
@@ -254,15 +250,7 @@ def _explain_version(other: str) -> str:
 def list_types(path: str | os.PathLike[str]) -> tuple[list[str], list[str]]:
     """List the types in a saved pipeline that skops does not trust by itself, without loading it.
 
-    Parameters
-    ----------
-    path : str or path
-        A file written by `save`.
-
-    Returns
-    -------
-    trusted, refused : list of str
-        Types that featx trusts, and types because of which `load` refuses the file.
+    The first list holds the types that featx trusts, the second those because of which `load` refuses the file.
     """
     types, trusted = _list_types(os.fspath(path), _read(path)[1]), TRUSTED | _list_metrics()
     return sorted(types & trusted), sorted(types - trusted)
@@ -270,11 +258,6 @@ def list_types(path: str | os.PathLike[str]) -> tuple[list[str], list[str]]:
 
 def read_info(path: str | os.PathLike[str]) -> Description:
     """Read the description of a saved pipeline, without loading it.
-
-    Parameters
-    ----------
-    path : str or path
-        A file written by `save`.
 
     Returns
     -------
