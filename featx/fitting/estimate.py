@@ -14,13 +14,12 @@ from featx._validation import check_integer
 from featx.backbones import open_backbone
 from featx.errors import InputError
 from featx.extractor import FeatureExtractor
-from featx.fitting.result import DuplicateGroup
 from featx.inference.spec import list_backbones
 from featx.report.metrics import Score, score
 from featx.selection.folds import count_folds, make_folds
 from featx.similarity import Groups
 
-__all__ = ["check_splitter", "list_duplicates", "score_left_out", "sees_content"]
+__all__ = ["check_splitter", "score_left_out", "sees_content"]
 
 Labels = npt.NDArray[Any]
 _MAX_FOLDS = 5
@@ -31,13 +30,6 @@ def sees_content(extractor: FeatureExtractor) -> bool:
     backbone = open_backbone(list_backbones(extractor.backbone)[0], extractor.precision)
     deepest = backbone.select(None)[0].name
     return deepest in np.ravel(extractor.value_parameters_["layer"]) and extractor.pooling == "avg"
-
-
-def list_duplicates(names: Callable[[Any], list[str]], y: Labels, groups: Labels) -> tuple[DuplicateGroup, ...]:
-    """List groups of near-duplicates, those with the most labels first; ``names`` maps rows to names."""
-    found = [np.flatnonzero(groups == group) for group in np.flatnonzero(np.bincount(groups) > 1)]
-    found.sort(key=lambda rows: -len(set(y[rows].tolist())))
-    return tuple(DuplicateGroup(tuple(names(rows)), tuple(y[rows].tolist())) for rows in found)
 
 
 def check_splitter(cv: Any) -> Any:

@@ -16,7 +16,7 @@ from featx._events import Events, combine
 from featx._memory import available_memory
 from featx.errors import Failure, ImageError, InputError
 from featx.extractor import FeatureExtractor
-from featx.fitting.estimate import check_splitter, list_duplicates, score_left_out, sees_content
+from featx.fitting.estimate import check_splitter, score_left_out, sees_content
 from featx.fitting.inputs import Embeddings, Inputs, read_inputs
 from featx.fitting.result import DuplicateGroup, FitResult, count_target
 from featx.heads import DEFAULT_HEADS, HEADS, choose_default_head, learns_in_parts, make_head, sgd_candidates
@@ -179,23 +179,17 @@ def fit(
     chosen, in_parts = _check_memory(chosen, len(y), embeddings.rows.n_features, {"groups": groups, "cv": cv}, events)
     if inputs.dataset is not None and chosen.name == "sgd" and groups is None and cv is None and len(y) >= MIN_ROWS:
         in_parts = True  # two fits instead of six
-    duplicates: tuple[DuplicateGroup, ...] = ()
-    estimated = None
     with _explain_errors(chosen.name, f"{len(y)} {'images' if inputs.dataset is None else 'embeddings'}"):
         if in_parts:
             fitted, estimated = _fit_in_parts(chosen, embeddings, y, estimate)
+            duplicates: tuple[DuplicateGroup, ...] = ()
         else:
-            features, numbers = embeddings.take(), None
-            if sees_content(extractor):
-                near = find_duplicates(features)
-                if near.note:
-                    events.note(near.note)
-                if near.n:
-                    positions, numbers = embeddings.positions, near.groups
-                    duplicates = list_duplicates(lambda rows: inputs.names(positions[rows]), y, numbers)
+            features = embeddings.take()
+            together, duplicates = _find_duplicates(embeddings, features, y, inputs, extractor, events)
+            estimated = None
             if estimate:
                 estimated = score_left_out(
-                    chosen.make, features, y, task, duplicates=numbers, groups=groups, cv=cv, events=events
+                    chosen.make, features, y, task, duplicates=together, groups=groups, cv=cv, events=events
                 )
                 if estimated is None:
                     events.note(
@@ -275,6 +269,29 @@ def _explain_errors(head: str, what: str) -> Iterator[None]:
         raise InputError(
             f'{head}: out of memory on {what}; free memory, or choose head="sgd", which learns in parts'
         ) from error
+
+
+def _find_duplicates(
+    embeddings: Embeddings,
+    features: npt.NDArray[np.float32],
+    y: Labels,
+    inputs: Inputs,
+    extractor: FeatureExtractor,
+    events: Events,
+) -> tuple[Labels | None, tuple[DuplicateGroup, ...]]:
+    """Return the group of each row (None without near-duplicates), and the groups, those with the most labels first."""
+    if not sees_content(extractor):
+        return None, ()
+    found = find_duplicates(features)
+    if found.note:
+        events.note(found.note)
+    if not found.n:
+        return None, ()
+    members = [np.flatnonzero(found.groups == group) for group in np.flatnonzero(np.bincount(found.groups) > 1)]
+    members.sort(key=lambda rows: -len(set(y[rows].tolist())))
+    names = [tuple(inputs.names(embeddings.positions[rows])) for rows in members]
+    listed = (DuplicateGroup(each, tuple(y[rows].tolist())) for each, rows in zip(names, members, strict=True))
+    return found.groups, tuple(listed)
 
 
 def _fit_in_parts(head: _Head, embeddings: Embeddings, y: Labels, estimate: bool) -> tuple[Any, Score | None]:
