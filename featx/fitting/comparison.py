@@ -41,6 +41,17 @@ class PairedEvaluation:
         Of no difference: McNemar's exact test, or a paired t-test of the absolute errors.
     only_first, only_second : int
         Images that only the first, or only the second, predicts better.
+
+    Examples
+    --------
+    >>> import featx
+    >>> X, y = featx.samples.load_fashion_mnist("test")
+    >>> extractor = featx.FeatureExtractor(layer="stem")
+    >>> first = featx.fit(X[::5], y[::5], head="ridge", extractor=extractor, estimate=False)
+    >>> second = featx.fit(X[::5], y[::5], head="knn", extractor=extractor, estimate=False)
+    >>> paired = featx.compare_pipelines(first, second, X[1::5], y[1::5])
+    >>> paired.metric, paired.low < paired.difference < paired.high
+    ('accuracy', True)
     """
 
     first: Evaluation

@@ -55,6 +55,19 @@ class Evaluation:
     true, predicted : ndarray of shape (n_images,)
         Labels as text, or numbers.
     probabilities : ndarray of shape (n_images, n_classes), or None
+
+    Examples
+    --------
+    >>> import featx
+    >>> X, y = featx.samples.load_fashion_mnist("test")
+    >>> extractor = featx.FeatureExtractor(layer="stem")
+    >>> result = featx.fit(X[::5], y[::5], head="ridge", extractor=extractor, estimate=False)
+    >>> evaluation = featx.evaluate(result, X[::5], y[::5])
+    >>> evaluation
+    Evaluation(60 images, accuracy 0...)
+    >>> evaluation.per_class["bag"]["support"], evaluation.low < evaluation.metrics["accuracy"] < evaluation.high
+    (6, True)
+    >>> wrong = evaluation.to_frame().query("true != predicted")
     """
 
     task: str

@@ -45,6 +45,20 @@ class Predictions:
         The other columns of a table.
     true : sequence or None
         Labels that the source holds.
+
+    Examples
+    --------
+    >>> import featx
+    >>> X, y = featx.samples.load_fashion_mnist("test")
+    >>> extractor = featx.FeatureExtractor(layer="stem")
+    >>> result = featx.fit(X[::5], y[::5], head="ridge", extractor=extractor, estimate=False)
+    >>> predictions = featx.predict(result, X[:2])
+    >>> predictions
+    Predictions(2 images, 10 classes)
+    >>> predictions.predicted.shape, predictions.probabilities.shape
+    ((2,), (2, 10))
+    >>> list(predictions.to_columns())[:3]
+    ['path', 'predicted', 'proba_ankle-boot']
     """
 
     names: tuple[str, ...]

@@ -79,6 +79,18 @@ class FitResult:
         Device that embedded the images; None if their embeddings came from a dataset.
     reason : str
         Why a search chose these features and this head; empty without a search.
+
+    Examples
+    --------
+    >>> import featx
+    >>> X, y = featx.samples.load_fashion_mnist("test")
+    >>> extractor = featx.FeatureExtractor(layer="stem")
+    >>> result = featx.fit(X[::5], y[::5], head="ridge", extractor=extractor, estimate=False)
+    >>> result
+    FitResult(ridge on efficientnet_lite0, 60 images, 10 classes)
+    >>> result.save("clothes.featx")
+    >>> (featx.load("clothes.featx").predict(X[:9]) == result.pipeline.predict(X[:9])).all()
+    np.True_
     """
 
     pipeline: Pipeline
