@@ -105,7 +105,7 @@ class PairedEvaluation:
         return f"{self.metric} of the second minus the first: {difference} ({interval}, p {self.p_value:.2g})"
 
     def _conclude(self) -> str:
-        if self.low <= 0 <= self.high:
+        if self.p_value >= 0.05:
             return "These images do not tell which is better."
         is_second = (self.difference > 0) == (self.metric == "accuracy")
         return f"The {'second' if is_second else 'first'} is better."
