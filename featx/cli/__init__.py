@@ -39,7 +39,7 @@ COMMANDS = {
     "ship": {
         "export": "write a saved pipeline as one ONNX file",
         "serve": "serve a saved pipeline over HTTP",
-        "show": "describe a saved pipeline without loading it",
+        "show": "print the model card of a saved pipeline",
     },
     "look after": {
         "backbones": "list, make and check backbones",

@@ -317,7 +317,8 @@ class _Job:
     def _make_missing(self, plan: Plan) -> None:
         generations, missing = plan.generations(), self._missing(plan)
         ranges = [(n, *generations[i].rows_of(n)) for i, n in missing if self._is_mine(n)]
-        n_done = sum(one.n_images for one in generations) - sum(generations[i].rows_of(n)[1] for i, n in missing)
+        n_planned = sum(one.n_images - one.n_replaced for one in generations)
+        n_done = n_planned - sum(generations[i].rows_of(n)[1] for i, n in missing)
         self.events.begin("embed", n_done + sum(n for _, _, n in ranges), n_done)
         for i in sorted({i for i, n in missing if self._is_mine(n)}):
             self._check_sources(generations[i], plan.states(i))

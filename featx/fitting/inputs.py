@@ -224,6 +224,8 @@ def read_inputs(
             f"X: numbers of shape {X.shape}, expected images; fit a head on features with "
             "featx.make_head(...).fit(X, y)"
         )
+    if isinstance(X, (str, os.PathLike)):
+        raise InputError(f"X={os.fspath(X)!r} is a source, which has labels of its own: omit y, or pass a list of images")
     items = list_items(X)
     labels = None
     if y is not None:

@@ -43,7 +43,7 @@ def list_images(
         An image is listed if it matches one of ``include`` (if there is any) and none of ``exclude``.
     need_target : bool, default=False
         True refuses a source that does not label its images: a table must have a target column, in which
-        cells may be empty; any other source must have a label for every image and at least two different ones.
+        cells may be empty; any other source must have a label for every image.
 
     Returns
     -------
@@ -70,10 +70,9 @@ def list_images(
     parts = [_list(opened, need_target) for opened in sources]
     targets = [value for part in parts for value in part.targets or ()]
     if need_target and not any(opened.target for opened in sources):
-        n = len({value for value in targets if value is not None})
-        if n < 2:
+        if all(value is None for value in targets):
             given = " ".join(opened.given for opened in sources)
-            raise SourceError(f"{given}: images of {n} class; at least two sub-folders with images are needed")
+            raise SourceError(f"{given}: no image has a label; put the images into one sub-folder per class")
     # a note names its source if there are several
     notes = [f"{opened.given}: {note}" if len(sources) > 1 else note for opened in sources for note in opened.notes]
     return Listing(

@@ -81,11 +81,15 @@ def test_a_class_folder_without_images_is_no_class_and_named(make_tree):
     assert listing.notes == ("sub-folders without images, not taken as classes: c",)
 
 
+@pytest.mark.parametrize("names", [["p/a/1.png"], ["p/a/1.png", "p/b/"]])
+def test_one_class_is_enough_to_list_and_evaluate(make_tree, names):
+    make_tree(*names)
+    assert list_images("p", need_target=True).targets == ["a"]
+
+
 @pytest.mark.parametrize(
     ("names", "said"),
     [
-        (["p/a/1.png"], "images of 1 class; at least two"),
-        (["p/a/1.png", "p/b/"], "images of 1 class; at least two"),
         (["p/a/", "p/b/"], "no images in this folder"),
         (["p/a/1.png", "p/b/1.png", "p/loose.png"], "1 images lie beside the class folders (loose.png)"),
         (["p/1.png", "p/2.png"], "images without classes"),
