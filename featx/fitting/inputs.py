@@ -225,7 +225,7 @@ def read_inputs(
             "featx.make_head(...).fit(X, y)"
         )
     if isinstance(X, (str, os.PathLike)):
-        raise InputError(f"X={os.fspath(X)!r} is a source, which has labels of its own: omit y, or pass a list of images")
+        raise InputError(f"X={os.fspath(X)!r}: a source has labels of its own; omit y, or pass a list of images")
     items = list_items(X)
     labels = None
     if y is not None:

@@ -69,10 +69,9 @@ def list_images(
     )
     parts = [_list(opened, need_target) for opened in sources]
     targets = [value for part in parts for value in part.targets or ()]
-    if need_target and not any(opened.target for opened in sources):
-        if all(value is None for value in targets):
-            given = " ".join(opened.given for opened in sources)
-            raise SourceError(f"{given}: no image has a label; put the images into one sub-folder per class")
+    if need_target and not any(opened.target for opened in sources) and all(value is None for value in targets):
+        given = " ".join(opened.given for opened in sources)
+        raise SourceError(f"{given}: no image has a label; put the images into one sub-folder per class")
     # a note names its source if there are several
     notes = [f"{opened.given}: {note}" if len(sources) > 1 else note for opened in sources for note in opened.notes]
     return Listing(
