@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     from featx.heads import make_head
     from featx.inference.timing import Profile
     from featx.persistence import load, read_info, save
+    from featx.report.saved import describe_file
     from featx.sources import load_folder
 
 __all__ = [
@@ -78,6 +79,7 @@ __all__ = [
     "save",
     "load",
     "read_info",
+    "describe_file",
     # progress
     "Events",
     "ProgressBar",
@@ -133,6 +135,7 @@ _LAZY = {
     "make_head": "featx.heads",
     "Profile": "featx.inference.timing",
     **dict.fromkeys(("load", "read_info", "save"), "featx.persistence"),
+    "describe_file": "featx.report.saved",
     "load_folder": "featx.sources",
 }
 

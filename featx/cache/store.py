@@ -342,7 +342,7 @@ def _connected(path: Path) -> Iterator[_Connection]:
 def _open(path: Path) -> sqlite3.Connection:
     database = sqlite3.connect(path, timeout=_SECONDS_BUSY, isolation_level=None, check_same_thread=False)
     try:
-        database.execute("PRAGMA journal_mode = WAL")
+        _switch_to_wal(database)
         database.execute("PRAGMA synchronous = NORMAL")
         if not database.execute("SELECT count(*) FROM sqlite_master WHERE name = 'total'").fetchone()[0]:
             database.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} COMMIT;")
@@ -350,6 +350,19 @@ def _open(path: Path) -> sqlite3.Connection:
         database.close()
         raise
     return database
+
+
+def _switch_to_wal(database: sqlite3.Connection) -> None:
+    """Switch to a write-ahead log. SQLite does not wait here if another process does the same to a new file."""
+    deadline = time.monotonic() + _SECONDS_BUSY
+    while True:
+        try:
+            database.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                raise
+            time.sleep(0.05)
 
 
 def _inode(path: Path) -> tuple[int, int]:

@@ -3,26 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import os
 import sys
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-
+from featx._events import combine
+from featx._text import printable
 from featx.cli.embed_dataset import add_job, job_options, run_job
-from featx.cli.options import (
-    add_features,
-    add_patterns,
-    add_running,
-    check_output,
-    make_extractor,
-    note,
-    note_failures,
-)
+from featx.cli.options import add_features, add_patterns, add_running, make_events, make_extractor, note_failures
 from featx.errors import InputError
-from featx.writers import FORMATS, check_names, write
+from featx.writers import FORMATS
 
 EXAMPLE = """\
   featx embed photos/ more/*.jpg -o features.npy
@@ -56,9 +46,9 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Embed the images, and write features and paths."""
-    from featx.inference.timing import Profile, timed
-    from featx.sources import list_images
+    """Embed into a file or a dataset."""
+    from featx.dataset import embed_file
+    from featx.inference.timing import Profile
 
     if options.jobs == 0:
         raise InputError("jobs=0: expected at least 1, or a negative number to count from all cores")
@@ -69,32 +59,19 @@ def run(options: argparse.Namespace) -> None:
         return
     if job := job_options(options):
         raise InputError(f"{job[0]} needs a folder as output, and {options.output} is a file")
-    check_output(options.output, tuple(FORMATS), options.source)
-    listing = list_images(
+    profile = Profile()
+    summary = embed_file(
         options.source,
+        options.output,
+        make_extractor(options).set_params(n_jobs=options.jobs),
         path_column=options.path_column,
         target=options.target,
         include=options.include,
         exclude=options.exclude,
+        events=combine(make_events(), profile),
     )
-    check_names(options.output, listing.names)
-    note(*listing.notes)
-    extractor = make_extractor(options).set_params(n_jobs=options.jobs)
-    profile = Profile()
-    features, failures = extractor.embed(listing.items, events=profile)
-    failures = [dataclasses.replace(failure, source=listing.names[failure.index]) for failure in failures]
-    columns: dict[str, list[Any]] = {"path": listing.names}
-    if listing.targets is not None:
-        columns["label"] = listing.targets
-    columns["error"] = [None] * len(listing.names)
-    for failure in failures:
-        columns["error"][failure.index] = failure.reason
-    with timed(profile, "write"):
-        write(options.output, columns, np.asarray(features), list(extractor.get_feature_names_out()))
-    note_failures(failures, "row left empty")
-    n_images, n_features = features.shape
-    device = extractor.open_session().device
-    print(f"{options.output}: {n_images} images, {n_features} features each, {extractor.backbone} on {device}")
+    note_failures(summary.failures, "row left empty")
+    print(printable(str(summary)))
     if options.profile:
         print(profile, file=sys.stderr)
 

@@ -12,7 +12,6 @@ from featx.cli.options import (
     add_features,
     add_patterns,
     add_running,
-    check_output,
     make_events,
     make_extractor,
     note,
@@ -26,6 +25,7 @@ from featx.heads import HEADS
 from featx.report.card import check_card
 from featx.selection.search import EFFORTS
 from featx.sources import is_dataset
+from featx.writers import check_output
 
 #: Near-duplicates and images to label that are named.
 _MAX_NAMED = 5

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from featx._events import Events, ProgressBar, combine
-from featx._files import check_writable
 from featx._text import printable
 from featx.cli import parser as parsers
-from featx.errors import Failure, InputError
+from featx.errors import Failure
 
 if TYPE_CHECKING:
     from featx.extractor import FeatureExtractor
@@ -21,7 +19,6 @@ __all__ = [
     "add_features",
     "add_patterns",
     "add_running",
-    "check_output",
     "make_events",
     "make_extractor",
     "note",
@@ -172,17 +169,6 @@ class _Notes(Events):
 def make_events() -> Events:
     """Return a subscriber that prints notes, and shows progress bars if standard error is a terminal."""
     return combine(ProgressBar() if sys.stderr.isatty() else None, _Notes())
-
-
-def check_output(path: str, allowed: Collection[str], sources: Sequence[str]) -> None:
-    """Raise InputError if the result cannot be written to ``path``, or would replace one of the sources."""
-    from featx.writers import check_format, output_files
-
-    check_format(path, allowed)
-    for target in output_files(path):
-        check_writable(target)
-        if target.exists() and any(os.path.exists(source) and target.samefile(source) for source in sources):
-            raise InputError(f"{target}: is also a source; choose another name for the output")
 
 
 _parser = argparse.ArgumentParser()  # of the command that runs

@@ -7,13 +7,12 @@ import argparse
 from featx.cli.options import (
     add_patterns,
     add_running,
-    check_output,
     make_events,
     note_failures,
     running_parameters,
 )
 from featx.fitting import open_model, predict
-from featx.writers import TABLE_FORMATS, check_names, write
+from featx.writers import TABLE_FORMATS, check_names, check_output, write
 
 EXAMPLE = """\
   featx predict ants.featx bee.jpg

@@ -6,6 +6,7 @@ from featx._events import Events
 from featx.dataset.dataset import Batch, Dataset, DatasetInfo, RowInfo
 from featx.dataset.dataset import open_dataset as open  # noqa: A004  # as for files
 from featx.dataset.estimate import Estimate, estimate
+from featx.dataset.file import FileSummary, embed_file
 from featx.dataset.formats import FORMATS
 from featx.dataset.images import draw_neighbors
 from featx.dataset.job import Summary, embed
@@ -26,7 +27,9 @@ __all__ = [
     "RowInfo",
     "Summary",
     "draw_neighbors",
+    "FileSummary",
     "embed",
+    "embed_file",
     "estimate",
     "find_duplicates",
     "find_neighbors",

@@ -6,11 +6,12 @@ import os
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
+from featx._files import check_writable
 from featx.errors import InputError
 from featx.writers import csv, npy, parquet
 from featx.writers.base import Columns, Features, Writer
 
-__all__ = ["FORMATS", "TABLE_FORMATS", "check_format", "check_names", "output_files", "write"]
+__all__ = ["FORMATS", "TABLE_FORMATS", "check_format", "check_names", "check_output", "output_files", "write"]
 
 #: suffix -> writer. To add a format, add a file and its row here.
 FORMATS: dict[str, Writer] = {".csv": csv.WRITER, ".npy": npy.WRITER, ".parquet": parquet.WRITER}
@@ -35,6 +36,15 @@ def check_format(path: str | os.PathLike[str], allowed: Collection[str] = tuple(
 def check_names(path: str | os.PathLike[str], names: Collection[str]) -> None:
     """Raise InputError if the format of ``path`` cannot hold these image names."""
     FORMATS[check_format(path)].check_names(Path(path), names)
+
+
+def check_output(path: str | os.PathLike[str], allowed: Collection[str], sources: Collection[str]) -> None:
+    """Raise InputError if the result cannot be written to ``path``, or would replace one of the sources."""
+    check_format(path, allowed)
+    for target in output_files(path):
+        check_writable(target)
+        if target.exists() and any(os.path.exists(source) and target.samefile(source) for source in sources):
+            raise InputError(f"{target}: is also a source; choose another name for the output")
 
 
 def output_files(path: str | os.PathLike[str]) -> tuple[Path, ...]:

@@ -6,6 +6,7 @@ import sqlite3
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -205,3 +206,15 @@ def test_states_tell_size_time_and_inode(tmp_path):
     assert file_state(path) != before
     assert file_state(tmp_path / "nothing") is None
     assert file_state("nul\0") is None
+
+
+def test_a_new_cache_that_another_process_is_making_is_waited_for(tmp_path):
+    path = tmp_path / "features.sqlite"
+    other = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    other.execute("BEGIN IMMEDIATE")
+    timer = threading.Timer(0.3, lambda: other.execute("COMMIT"))
+    timer.start()
+    cache = FeatureCache(tmp_path)
+    cache.put({b"key": np.ones(3, np.float32)}, {})
+    timer.join()
+    assert cache.info().n_vectors == 1

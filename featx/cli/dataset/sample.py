@@ -7,9 +7,8 @@ from typing import Any
 
 from featx import dataset
 from featx._text import printable
-from featx.cli.options import check_output
 from featx.errors import InputError
-from featx.writers import FORMATS, write
+from featx.writers import FORMATS, check_output, write
 
 EXAMPLE = """\
   featx dataset sample vectors -n 20

@@ -1,0 +1,115 @@
+"""Describe a saved pipeline from its file alone, without loading it."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+from featx._results import to_plain
+from featx._text import printable
+from featx.backbones import find_by_identity
+from featx.errors import BackboneError, PipelineFileError
+from featx.persistence import list_types, read_info
+from featx.persistence.description import BackboneFacts, Description
+from featx.report.card import make_card
+from featx.report.snippets import use_saved
+
+__all__ = ["SavedPipeline", "describe_file"]
+
+
+@dataclass(frozen=True)
+class SavedPipeline:
+    """Facts about the file of a pipeline; ``str`` is its model card in Markdown.
+
+    Parameters
+    ----------
+    path : str
+    n_bytes : int
+    description : dict
+        As `featx.read_info` returns it.
+    card : str
+        Model card in Markdown.
+    trusted_types, refused_types : list of str
+        Types in the file that are not on skops's own list: those that featx trusts, and those that it refuses.
+
+    See Also
+    --------
+    featx.describe_file : Makes it; its example shows one.
+    """
+
+    path: str
+    n_bytes: int
+    description: Description
+    card: str
+    trusted_types: list[str]
+    refused_types: list[str]
+
+    def __repr__(self) -> str:
+        return f"SavedPipeline({self.path!r}, {self.n_bytes:,} bytes)"
+
+    def __str__(self) -> str:
+        lines = [
+            f"File: format {self.description['format']}, {self.n_bytes:,} bytes.",
+            f"Backbone: {'; '.join(map(_locate, self.description['backbones'])) or 'none'}.",
+            f"Types in the file beyond skops's own list: {', '.join(self.trusted_types) or 'none'}.",
+        ]
+        if self.refused_types:
+            lines.append(
+                f"Untrusted types, because of which the file cannot be loaded: {', '.join(self.refused_types)}."
+            )
+        return "\n".join([self.card, *map(printable, lines)])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what ``featx show --json`` prints."""
+        facts: dict[str, Any] = {"path": self.path, "bytes": self.n_bytes, **to_plain(self.description)}
+        return {**facts, "trusted_types": self.trusted_types, "refused_types": self.refused_types}
+
+
+def describe_file(path: str | os.PathLike[str]) -> SavedPipeline:
+    """Describe a saved pipeline without loading it.
+
+    Parameters
+    ----------
+    path : str or path
+        File of `featx.save`.
+
+    Returns
+    -------
+    SavedPipeline
+
+    Raises
+    ------
+    PipelineFileError
+        If the file is not a saved pipeline, or damaged.
+
+    Examples
+    --------
+    >>> import featx
+    >>> X, y = featx.samples.load_fashion_mnist("test")
+    >>> extractor = featx.FeatureExtractor(layer="stem")
+    >>> result = featx.fit(X[::10], y[::10], head="knn", extractor=extractor, estimate=False)
+    >>> featx.save(result.pipeline, "clothes.featx")
+    >>> print(str(featx.describe_file("clothes.featx")).splitlines()[0])
+    # clothes.featx
+    """
+    path = os.fspath(path)
+    description = read_info(path)
+    trusted, refused = list_types(path)
+    name = os.path.basename(path)
+    try:
+        card = make_card(name, description, use_saved(name, description))
+    except (AttributeError, KeyError, TypeError, ValueError) as error:  # the file may come from anyone
+        reason = f"its description is damaged ({type(error).__name__}: {error})"
+        raise PipelineFileError(f"{path}: {reason}") from error
+    return SavedPipeline(path, os.path.getsize(path), description, card, trusted, refused)
+
+
+def _locate(facts: BackboneFacts) -> str:
+    """Describe the location of a backbone on this machine."""
+    try:
+        backbone = find_by_identity(facts["identity"])
+    except BackboneError:
+        backbone = None
+    where = str(backbone.path) if backbone else "not on this machine"
+    return f"{facts['name']} ({facts['identity'][:12]}): {where}"
