@@ -15,6 +15,7 @@ from sklearn.base import clone
 from featx._events import Events
 from featx._validation import check_integer, is_missing
 from featx.backbones.file import LayerSpec
+from featx.dataset import Dataset
 from featx.errors import ImageError, InputError, SourceError
 from featx.extractor import FeatureExtractor
 from featx.images.containers import list_items
@@ -192,15 +193,24 @@ def list_labelled_images(
     include: str | Sequence[str] = (),
     exclude: str | Sequence[str] = (),
 ) -> Listing:
-    """List the labelled images of a source; raise SourceError if it has no labels, or holds embeddings."""
-    if isinstance(source, (str, os.PathLike)) and is_dataset(source):
-        raise SourceError(
-            f"{os.fspath(source)}: a dataset of embeddings; its features are fixed, so there is nothing to compare. "
-            "Pass the images that it was made from"
+    """List the labelled images of a source, or those that a dataset of embeddings was made from."""
+    options: dict[str, Any] = {"include": include, "exclude": exclude, "need_target": True}
+    if not (isinstance(source, (str, os.PathLike)) and is_dataset(source)):
+        return list_images(source, path_column=path_column, target=target, **options)
+    generations = Dataset(source).manifest.generations
+    sources = list(dict.fromkeys(one for generation in generations for one in generation.sources))
+    try:
+        return list_images(
+            sources,
+            path_column=path_column or generations[-1].path_column,
+            target=target or generations[-1].target,
+            **options,
         )
-    return list_images(
-        source, path_column=path_column, target=target, include=include, exclude=exclude, need_target=True
-    )
+    except SourceError as error:
+        raise SourceError(
+            f"{os.fspath(source)}: a dataset of embeddings; other features need its images, and they cannot be read "
+            f"({error}). Pass the images themselves"
+        ) from error
 
 
 def is_source(X: Any) -> bool:

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+import featx
 from featx import FeatureExtractor
 from featx.errors import BackboneError, ImageError, InputError, SourceError
 from featx.images.decode import decode
@@ -321,6 +322,15 @@ def test_sources_that_cannot_be_compared(folder, tiny_backbone, tmp_path):
         compare(folder / "images", task="multilabel", **of_tiny(tiny_backbone))
     with pytest.raises(SourceError):
         compare(folder / "nowhere", **of_tiny(tiny_backbone))
-    (tmp_path / "_manifest.json").write_text("{}")
-    with pytest.raises(SourceError, match="a dataset of embeddings; its features are fixed"):
-        compare(tmp_path, **of_tiny(tiny_backbone))
+
+
+def test_a_dataset_is_compared_on_the_images_it_was_made_from(folder, tiny_backbone, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    featx.dataset.embed(folder / "images", "vectors", featx.FeatureExtractor(tiny_backbone), exclude="*/6.png")
+    found = compare("vectors", **of_tiny(tiny_backbone))
+    assert found.n_used == compare(folder / "images", **of_tiny(tiny_backbone)).n_used
+    shutil.copytree(folder / "images", "moved")
+    featx.dataset.embed("moved", "others", featx.FeatureExtractor(tiny_backbone))
+    shutil.rmtree("moved")
+    with pytest.raises(SourceError, match="others: a dataset of embeddings; other features need its images"):
+        compare("others", **of_tiny(tiny_backbone))
