@@ -169,6 +169,7 @@ def test_a_check_passes_once_rows_are_drawn_or_fails_for_the_reason_given(check)
     assert excuse.fails_at in f"{caught.value} {lines[-1]}"
 
 
+@pytest.mark.heavy
 @pytest.mark.skipif("check_array_api_input" not in NAMES, reason="scikit-learn 1.9 brought this check")
 def test_the_check_of_the_array_api_in_a_process_that_has_it():
     tests = "test_a_check_passes_or_is_given_no_image", "test_a_check_passes_once_rows_are_drawn"

@@ -127,6 +127,7 @@ CODE = """
 """
 
 
+@pytest.mark.heavy
 def test_every_image_of_the_torture_set_is_one_row(torture, tmp_path):
     folder, n = torture
     assert n > 200

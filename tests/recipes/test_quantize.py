@@ -151,6 +151,7 @@ def test_a_copy_of_a_copy_is_refused(copies, photos, tmp_path):
         convert_precision(open_backbone(copies[1]["float16"][0]), tmp_path / "x.onnx", **arguments)
 
 
+@pytest.mark.heavy
 def test_labels_measure_what_a_head_loses(original, images):
     X, y = images
     pixels = np.empty((len(X), 3, 224, 224), np.uint8)
