@@ -287,7 +287,7 @@ def test_paths_and_gaps_in_it(datasets, paths, expected, extractor):
     assert [row["label"] for row in rows("vectors")] == ["a", None, "c"]
     assert [row["reason"][:15] for row in rows("vectors")[1:]] == [
         "the table has n",
-        "not an image i",
+        "not an image in",
     ]
 
 
