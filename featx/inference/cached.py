@@ -226,7 +226,7 @@ class CachedEngine:
                 queue.clear()
 
             n_ahead = 0 if ahead == 1 else self._options.n_threads
-            source = self._look_up(enumerate(items), readers, n_ahead, grow=not live)
+            source = self._look_up(enumerate(items), readers, n_ahead, live=live)
             while True:
                 chunk = next(source, None)
                 if chunk:
@@ -257,7 +257,7 @@ class CachedEngine:
                     yield done.finish()
 
     def _look_up(
-        self, items: Iterator[tuple[int, Any]], readers: Executor, n_ahead: int, *, grow: bool
+        self, items: Iterator[tuple[int, Any]], readers: Executor, n_ahead: int, *, live: bool
     ) -> Iterator[_Chunk]:
         """Make chunks: without a cache of a batch each; else look up known files first, and read the others ahead."""
         size = self._options.batch_size
@@ -266,18 +266,20 @@ class CachedEngine:
                 yield self._make_chunk(group)
             return
         pending: deque[Future[_Chunk]] = deque()
-        n = size = min(size, _READ_CHUNK)  # n grows as long as all files are known, which need no reading
-        while group := [Item(*pair) for pair in islice(items, n)]:
+        size = min(size, _READ_CHUNK)
+        while group := [Item(*pair) for pair in islice(items, size)]:
+            if not live and all(isinstance(item.source, (str, os.PathLike)) for item in group):  # they hold no image
+                group += [Item(*pair) for pair in islice(items, _KNOWN_CHUNK - len(group))]
             with timed(self._events, "read"):
                 self._lookup.find_files(group)
-            all_known = all(item.is_known for item in group)
-            step = n if all_known else size
-            for i in range(0, len(group), step):
-                pending.append(readers.submit(self._make_chunk, group[i : i + step]))
+            if not pending and all(item.is_known for item in group):
+                yield self._make_chunk(group)
+                continue
+            for i in range(0, len(group), size):
+                pending.append(readers.submit(self._make_chunk, group[i : i + size]))
                 while len(pending) > n_ahead:
                     yield pending[0].result()
                     pending.popleft()
-            n = min(2 * n, _KNOWN_CHUNK) if all_known and grow else size
         for future in pending:
             yield future.result()
 

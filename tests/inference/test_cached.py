@@ -191,7 +191,10 @@ def test_known_files_are_looked_up_in_large_groups(tmp_path, paths, monkeypatch)
     rows = make(tmp_path, n_threads=1).transform(paths * 100)
     queries = count_queries(monkeypatch)
     np.testing.assert_array_equal(make(tmp_path, n_threads=1).transform(paths * 100), rows)
-    assert queries == ["digests", "get"] * 7  # groups of 8, 16, 32, ... 256 and 96 files
+    assert queries == ["digests", "get"]  # one group of 600 files
+    monkeypatch.setattr(cached, "_KNOWN_CHUNK", 256)
+    np.testing.assert_array_equal(make(tmp_path, n_threads=1).transform(paths * 100), rows)
+    assert queries == ["digests", "get"] * 4
 
 
 def test_images_between_known_ones_fill_whole_batches(tmp_path, runs):
