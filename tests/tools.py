@@ -1,4 +1,4 @@
-"""What tests of saved pipelines share."""
+"""Shared helpers of the tests of saved pipelines."""
 
 import json
 import zipfile

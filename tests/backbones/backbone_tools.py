@@ -58,7 +58,7 @@ def value_info(name, shape):
 
 
 def read_or_refuse(path, what):
-    """Give the backbone, sound, or None when it is refused by an error that names the file."""
+    """Return the backbone, or None if an error that names the file refuses it."""
     try:
         backbone = read_backbone(path)
     except Exception as error:

@@ -1,4 +1,4 @@
-"""What is fetched comes whole or not at all, once, and is the same on every load; servers on this machine answer."""
+"""Test downloads against servers on this machine: whole or not at all, once, and the same on every load."""
 
 import gzip
 import hashlib
@@ -32,7 +32,7 @@ def sha256(content):
 
 
 class Answer(NamedTuple):
-    """What the server says to one request; `promised` is the length that it claims."""
+    """Answer of the server to one request; `promised` is the length that it claims."""
 
     body: bytes = b""
     status: int = 200
@@ -119,7 +119,7 @@ def names(folder):
 
 
 def refusal(reference, folder, act=download):
-    """Say why it was refused, in one line that begins with the reference."""
+    """Return the reason of a refusal: one line that begins with the reference."""
     with pytest.raises(BackboneError) as caught:
         act(reference, folder)
     message = str(caught.value)

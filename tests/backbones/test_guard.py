@@ -226,7 +226,7 @@ LARGE = {
 
 
 def peak_memory():
-    """Give the most bytes that this process ever held."""
+    """Return the peak memory of this process in bytes."""
     unit = 1 if sys.platform == "darwin" else 1024
     return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss if resource else 0
 

@@ -1,4 +1,4 @@
-"""What the tests of datasets share."""
+"""Shared helpers of the tests of datasets."""
 
 from pathlib import Path
 

@@ -27,7 +27,7 @@ class KillOnce(FeatureExtractor):
 
 @pytest.fixture
 def environment(tmp_path, monkeypatch):
-    """What workers that are started from here on find in their environment."""
+    """Set the environment of workers that start from here on."""
     monkeypatch.setenv("KILLED", str(tmp_path / "killed"))
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, sys.path)))
     return tmp_path / "killed"

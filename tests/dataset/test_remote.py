@@ -239,7 +239,7 @@ def datasets(tmp_path, monkeypatch):
 
 @pytest.fixture
 def saved(datasets, paths):
-    """What `datasets` saves: images as bytes with a name, and classes as numbers with names."""
+    """Save images as bytes with a name, and classes as numbers with names, with `datasets`."""
     features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=["bag", "coat"])})
     images = [{"bytes": path.read_bytes(), "path": path.name} for path in paths]
     return datasets.Dataset.from_dict({"image": images, "label": [i // 10 for i in range(20)]}, features=features)

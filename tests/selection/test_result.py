@@ -1,4 +1,4 @@
-"""How a comparison and a search show, and which candidates are on the front."""
+"""Test the display of a comparison and a search, and the candidates on the front."""
 
 import json
 
