@@ -27,6 +27,7 @@ from featx.dataset.worker import ShardResult, Task, check_failures, run_tasks
 from featx.errors import DatasetError, InputError
 from featx.extractor import FeatureExtractor
 from featx.sources.base import Source
+from featx.sources.listing import refuse_question
 from featx.sources.opening import open_sources
 
 __all__ = ["JobOptions", "Summary", "embed"]
@@ -272,6 +273,7 @@ class _Job:
         generations = plan.generations()
         n_listed = plan.list_sources(self.sources)
         for source in self.sources:
+            refuse_question(source)
             for text in source.notes:
                 self.events.note(f"{source.given}: {text}" if len(self.sources) > 1 else text)
         layout = self.layout
