@@ -114,6 +114,8 @@ class Listing:
         For a table, every column but that of the images, complete and in order.
     has_classes : bool
         True if the targets are names of classes, whatever they look like: names of folders, or of a ``ClassLabel``.
+    question : str or None
+        Question to the user if two levels of folders may be the targets, which are missing then.
     """
 
     items: list[Any]
@@ -124,6 +126,7 @@ class Listing:
     notes: tuple[str, ...] = ()
     columns: dict[str, list[Any]] | None = None
     has_classes: bool = False
+    question: str | None = None
 
     def __len__(self) -> int:
         return len(self.items)

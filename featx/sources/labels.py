@@ -227,6 +227,7 @@ class LabelFiles:
     max_bytes = 2**20
 
     def __init__(self) -> None:
+        self.archive = 0  # number of the archive that is read, if a file holds several one behind the other
         self.n_lists = 0  # files with several labels
         self._is_empty = True
         self._database = sqlite3.connect("", isolation_level=None, check_same_thread=False)
@@ -264,16 +265,17 @@ class LabelFiles:
         self._database.execute(
             "INSERT INTO labels VALUES (?, ?, ?) ON CONFLICT (stem) DO UPDATE "
             "SET rank = excluded.rank, label = excluded.label WHERE excluded.rank <= rank",
-            (stem, _LABEL_SUFFIXES.index(suffix.lower()), label),
+            (f"{self.archive}:{stem}", _LABEL_SUFFIXES.index(suffix.lower()), label),
         )
         return True
 
-    def label(self, key: str) -> str | None:
+    def label(self, key: str, archive: int = 0) -> str | None:
         """Return the label of an image: of its whole name, or of the name up to one of its dots."""
         folder, slash, stem = key.rpartition("/")
         while "." in stem:
             stem = stem.rpartition(".")[0]
-            row = self._database.execute("SELECT label FROM labels WHERE stem = ?", (folder + slash + stem,)).fetchone()
+            whole = f"{archive}:{folder}{slash}{stem}"
+            row = self._database.execute("SELECT label FROM labels WHERE stem = ?", (whole,)).fetchone()
             if row is not None:
                 return str(row[0])
         return None

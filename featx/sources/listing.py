@@ -76,11 +76,7 @@ def list_images(
         given = " ".join(opened.given for opened in sources)
         raise SourceError(f"{given}: no image has a label; put the images into one sub-folder per class")
     # a note names its source if there are several
-    notes = [
-        f"{opened.given}: {note}" if len(sources) > 1 else note
-        for opened in sources
-        for note in (*opened.notes, *([opened.question] if opened.question else []))
-    ]
+    notes = [f"{opened.given}: {note}" if len(sources) > 1 else note for opened in sources for note in opened.notes]
     return Listing(
         items=[item for part in parts for item in part.items],
         names=[name for part in parts for name in part.names],
@@ -90,6 +86,7 @@ def list_images(
         notes=tuple(notes),
         columns=_join_columns(parts),
         has_classes=all(opened.has_classes for opened in sources),
+        question=next((f"{opened.given}: {opened.question}" for opened in sources if opened.question), None),
     )
 
 
@@ -142,7 +139,7 @@ def _list(source: Source, need_target: bool) -> Listing:
         entries.sort(key=lambda entry: entry.place)
         entries = list({entry.place: entry for entry in entries}.values())
     columns = None
-    targets: list[Any] = [entry.label for entry in entries]
+    targets: list[Any] = [None if source.question else entry.label for entry in entries]
     if need_target:
         refuse_question(source)
         _check_splits(source, entries)

@@ -20,7 +20,7 @@ from featx._validation import is_missing
 from featx.errors import SourceError, first_line
 from featx.images.decode import UnreadableError
 from featx.sources.base import Contents, Entry, FileSource, Source, SourceImage, fail, is_image, key_of, names_image
-from featx.sources.filesystem import Scratch, Store, check_size, is_url, open_store
+from featx.sources.filesystem import RemoteStore, Scratch, Store, check_size, is_url, open_store
 from featx.sources.labels import read_class, read_label
 
 __all__ = ["TABLE_SUFFIXES", "Table", "choose_columns", "class_names"]
@@ -44,7 +44,7 @@ class Table(FileSource):
         self, given: str, path_column: str | None = None, target: str | None = None, *, need_target: bool = False
     ) -> None:
         super().__init__(given)
-        self._suffixes: dict[str, tuple[str, ...]] = {}  # of the images in a folder
+        self._beside: dict[str, tuple[list[str], frozenset[str]]] = {}  # suffixes and names of images, by folder
         names, binary, several = self._column_names(), self._binary_columns(), self._columns_of_several()
         readable = [name for name in names if name not in binary]
         first = next(self._batches(readable), {name: [] for name in readable})  # enough rows to choose columns by
@@ -75,8 +75,9 @@ class Table(FileSource):
                 yield Entry(f"{number:09d}", b"", text)  # a row without an image is a row
                 continue
             written = value if isinstance(value, bytes) else os.fsencode(str(value))
-            place, state = (written, "") if self._is_remote else self._locate(written)
+            place, state = self._locate(written)
             yield Entry(key_of(written), place, text, state if with_state else "")
+        self._beside.clear()
         if number < 0:
             raise SourceError(f"{self.given}: no rows")
 
@@ -86,34 +87,44 @@ class Table(FileSource):
         Some tables have backslashes or blanks around paths, and some have names without the suffix.
         """
         path = os.fsdecode(written)
-        if is_url(path):
+        if is_url(path) or (self._is_remote and names_image(path)):
             return written, ""
         folder, store = os.path.dirname(self.path), Store()
-        for spelling in dict.fromkeys((path, path.strip(), path.strip().replace("\\", "/"))):
-            if state := store.state(os.path.join(folder, spelling)):
+        for spelling in () if self._is_remote else dict.fromkeys((path, path.strip(), path.strip().replace("\\", "/"))):
+            whole = os.path.join(folder, spelling)
+            if (state := store.state(whole)) and (names_image(path) or not os.path.isdir(whole)):
                 return os.fsencode(spelling), state
         if names_image(path):
             return written, ""
         below = path.strip().replace("\\", "/")
-        suffixes = self._suffixes_in(os.path.dirname(os.path.join(folder, below)))
-        names = [below + suffix for suffix in suffixes if os.path.isfile(os.path.join(folder, below + suffix))]
+        names = [below + suffix for suffix in self._suffixes_of(os.path.join(folder, below))]
         if len(names) > 1:
             raise SourceError(
                 f"{self.given}: {path!r} may be {' or '.join(names)}; write the suffix in column {self.path_column!r}"
             )
-        return (os.fsencode(names[0]), store.state(os.path.join(folder, names[0]))) if names else (written, "")
+        if not names:
+            return written, ""
+        return os.fsencode(names[0]), "" if self._is_remote else store.state(os.path.join(folder, names[0]))
 
-    def _suffixes_in(self, folder: str) -> tuple[str, ...]:
-        """List the suffixes of the images in a folder."""
-        if folder not in self._suffixes:
-            try:
-                with os.scandir(folder) as entries:
-                    names = (entry.name for entry in entries)
-                    found = {os.path.splitext(name)[1] for name in names if is_image(name)}
-            except (OSError, ValueError):
-                found = set()
-            self._suffixes[folder] = tuple(sorted(found))
-        return self._suffixes[folder]
+    def _suffixes_of(self, path: str) -> list[str]:
+        """List the suffixes with which a path is that of an image."""
+        folder, name = os.path.split(path)
+        if folder not in self._beside:
+            self._beside[folder] = self._list_beside(folder)
+        suffixes, names = self._beside[folder]
+        return [s for s in suffixes if (name + s in names if self._is_remote else os.path.isfile(path + s))]
+
+    def _list_beside(self, folder: str) -> tuple[list[str], frozenset[str]]:
+        """List the suffixes of the images in a folder; at an address their names as well, which saves requests."""
+        try:
+            if isinstance(self.store, RemoteStore):
+                found = [str(path).rpartition("/")[2] for path in self.store.fs.ls(folder, detail=False)]
+            else:
+                found = os.listdir(folder)
+        except Exception:  # each file system raises its own, and the image that is not there has a reason
+            found = []
+        suffixes = sorted({os.path.splitext(name)[1] for name in found if is_image(name)})
+        return suffixes, frozenset(found if self._is_remote else ())
 
     def explain_missing(self, path: str) -> str:
         """Return the reason for which no file is at a path of the table, with the next step."""
@@ -124,10 +135,11 @@ class Table(FileSource):
         folder = os.path.dirname(self.path)
         below = path.strip().replace("\\", "/")
         for name in self._folders_beside():
-            for suffix in ("", *(() if names_image(below) else self._suffixes_in(os.path.join(folder, name)))):
-                if os.path.isfile(os.path.join(folder, name, below + suffix)):
-                    there = f"{name}/{below}{suffix}"
-                    return f"no such file; {there} is there: write paths relative to the table"
+            path = os.path.join(folder, name, below)
+            suffixes = [""] if os.path.isfile(path) else [] if names_image(below) else self._suffixes_of(path)
+            if suffixes:
+                there = f"{name}/{below}{suffixes[0]}"
+                return f"no such file; {there} is there: write paths relative to the table"
         return "no such file; check the path, which is relative to the table"
 
     def _folders_beside(self) -> list[str]:

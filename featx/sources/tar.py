@@ -77,6 +77,7 @@ class Tar(Archive):
                 archive = tarfile.open(fileobj=file, mode="r:", errors="surrogateescape")  # noqa: SIM115
                 for member in archive:
                     vars(archive)["members"] = []  # tarfile would hold them all
+                    files.archive += getattr(member, "is_first", False)  # of an archive behind another one
                     is_linked = member.islnk() or member.issym()
                     if not (member.isreg() or is_linked):
                         continue

@@ -34,12 +34,12 @@ class Tree(Source):
         folders = self._folders()
         rule, n = FolderLabels(folders, level), 0
         with tempfile.SpooledTemporaryFile(_MAX_BYTES_HELD) as file, closing(LabelFiles()) as files:
-            members = self._members(with_state, files)
+            members = ((entry, files.archive) for entry in self._members(with_state, files))
             while block := list(islice(members, _BLOCK)):
-                for entry in block:
+                for entry, _ in block:
                     rule.add(entry.key, self.patterns is None or self.patterns.matches(entry.key))
                 n += len(block)
-                pickle.dump([tuple(entry) for entry in block], file, pickle.HIGHEST_PROTOCOL)
+                pickle.dump([(*entry, archive) for entry, archive in block], file, pickle.HIGHEST_PROTOCOL)
             if not n:
                 self._refuse_empty()
             has_files = bool(files) and level is None
@@ -49,8 +49,8 @@ class Tree(Source):
             n_unlabelled = 0
             file.seek(0)
             for _ in range(0, n, _BLOCK):
-                for key, place, _, state in pickle.load(file):
-                    label = files.label(key) if has_files else rule.label(key)
+                for key, place, _, state, archive in pickle.load(file):
+                    label = files.label(key, archive) if has_files else rule.label(key)
                     n_unlabelled += label is None
                     yield Entry(key, place, label, state)
             if has_files and n_unlabelled:

@@ -177,7 +177,9 @@ def test_folders_of_folders_are_asked_about(make, kind):
     source = make(kind, FOLDERS)
     with pytest.raises(SourceError, match=r"photo, sketch or cat, dog, horse\? Set target=\"1\" .* target=\"2\""):
         list_images(source, need_target=True)
-    assert any("photo, sketch or cat" in note for note in list_images(source).notes)
+    listing = list_images(source)
+    assert (listing.targets, listing.notes) == (None, ())
+    assert "photo, sketch or cat" in listing.question
     assert list_images(source, target="1", need_target=True).targets.count("photo") == 2
     listing = list_images(source, target="2", need_target=True)
     assert (sorted(listing.targets), listing.target_column) == (["cat", "dog", "dog", "horse"], None)
