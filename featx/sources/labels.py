@@ -92,15 +92,17 @@ def read_label(value: Any) -> str | None:
 def read_class(index: Any, names: Sequence[str]) -> str | None:
     """Return the name of a class by its index in a ``ClassLabel`` column; a negative index is no label.
 
+    Without names, a value is a label as `read_label` reads it.
+
     Examples
     --------
     >>> from featx.sources.labels import read_class
     >>> [read_class(index, ("ants", "bees")) for index in (1, -1, None)]
     ['bees', None, None]
     """
-    if is_missing(index) or index < 0:
-        return None
-    return unicodedata.normalize("NFC", names[int(index)]) if index < len(names) else read_label(index)
+    if not names or is_missing(index) or not isinstance(index, (int, float)) or index >= len(names):
+        return read_label(index)
+    return unicodedata.normalize("NFC", names[int(index)]) if index >= 0 else None
 
 
 class FolderLabels:
@@ -312,7 +314,7 @@ def read_target(listing: Listing, task: str | None, *, log_target: bool = False)
     until the task is named or the logarithm of the target is predicted. Labels that are names, as those of folders
     are, are classes.
     """
-    targets = listing.targets or []
+    targets = [str(value) if isinstance(value, str) else value for value in listing.targets or []]  # not NumPy's own
     column = listing.target_column or "label"
     missing = [i for i, value in enumerate(targets) if is_missing(value)]
     if missing:

@@ -67,7 +67,7 @@ class Table(FileSource):
         """List rows in their order; the state of bytes is unknown unless they are read."""
         number = -1
         for number, (value, label) in enumerate(self._path_rows()):
-            text = read_class(label, self.class_names) if self.class_names else read_label(label)
+            text = read_class(label, self.class_names)
             if self.holds_bytes:
                 yield Entry(_to_text(value) if value else f"{number:09d}", str(number).encode(), text)
                 continue
