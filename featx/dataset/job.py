@@ -129,6 +129,7 @@ def embed(
         maps into memory aligned. None is the format of the existing dataset, or Parquet.
     path_column, target : str or None
         Columns of a table with the paths and the labels; None looks for columns of a common name.
+        ``target="2"`` labels images by the second level of folders of folders.
     check : {"stat", "content"}, default="stat"
         Detect changed images by size and time, or by reading and digesting every image.
     retry_failed : bool, default=False

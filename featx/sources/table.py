@@ -48,6 +48,7 @@ class Table(FileSource):
         names, binary, several = self._column_names(), self._binary_columns(), self._columns_of_several()
         readable = [name for name in names if name not in binary]
         first = next(self._batches(readable), {name: [] for name in readable})  # enough rows to choose columns by
+        several += [name for name, values in first.items() if values and all(map(_is_list, values))]
         only_binary = binary[0] if len(binary) == 1 else None
         self.path_column = path_column or only_binary or _choose_path_column(first)
         if any(map(names_image, names)) and (self.path_column not in names or names_image(self.path_column)):
@@ -325,7 +326,9 @@ class Table(FileSource):
                         width = width or len(row)
                 except (OSError, UnicodeError, csv.Error) as error:
                     name = encoding.replace("utf-8-sig", "utf-8").upper()
-                    raise SourceError(f"{self.given}: cannot be read as a table in {name} ({error})") from None
+                    raise SourceError(
+                        f"{self.given}: cannot be read as a table in {name} ({error}); save it as UTF-8"
+                    ) from None
 
 
 class _TablePath(str):
@@ -463,6 +466,11 @@ def _target_names(names: Sequence[str]) -> tuple[str, ...]:
     """Return obvious names of a target; y beside x is a coordinate."""
     has_x = any(name.strip().lower() == "x" for name in names)
     return tuple(name for name in _TARGET_COLUMNS if not (has_x and name == "y"))
+
+
+def _is_list(value: Any) -> bool:
+    """Return True for a cell of CSV that pandas wrote for a list."""
+    return isinstance(value, str) and value.startswith("[") and value.endswith("]")
 
 
 def _find_encoding(head: bytes) -> str:

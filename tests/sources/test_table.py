@@ -178,6 +178,17 @@ def test_an_address_in_a_table_is_fetched(table, tmp_path):
     assert listing.items[1] == "a.png"
 
 
+def test_addresses_of_files_may_be_percent_encoded(table, tmp_path):
+    for name in ("red ants/1.png", "100%.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(name.encode())
+    uris = [(tmp_path / "red ants" / "1.png").as_uri(), f"file://{tmp_path}/100%.png"]
+    assert "%20" in uris[0]
+    listing = list_images(table("path\n" + "\n".join(uris) + "\n"))
+    assert [item.fetch() for item in listing.items] == [b"red ants/1.png", b"100%.png"]
+    assert list_images((tmp_path / "red ants").as_uri()).items[0].fetch() == b"red ants/1.png"
+
+
 def test_a_table_without_targets_is_fine_when_none_is_needed(table):
     listing = list_images(table("path,a,b\np.png,1,2\n"))
     assert listing.targets is None
@@ -280,10 +291,15 @@ def test_a_label_has_one_spelling_however_the_table_was_written(tmp_path, monkey
         assert [entry.label for entry in Table(name, "path").entries()] == expected
 
 
-@pytest.mark.parametrize("labels", [[["a"], ["a", "b"]], [{"x": 1}, {"x": 2}]])
-def test_lists_and_structs_are_several_labels(tmp_path, labels):
-    name = str(tmp_path / "t.parquet")
-    frame(labels).to_parquet(name)
+@pytest.mark.parametrize("labels", [[["a"], ["a", "b"]], [{"x": 1}, {"x": 2}], ["['a']", "['a', 'b']"]])
+@pytest.mark.parametrize("suffix", ["parquet", "csv"])
+def test_lists_and_structs_are_several_labels(tmp_path, labels, suffix):
+    name = str(tmp_path / f"t.{suffix}")
+    if suffix == "csv":
+        labels = [str(label) for label in labels if not isinstance(label, dict)] or ["[1]", "[2]"]
+        frame(labels).to_csv(name, index=False)
+    else:
+        frame(labels).to_parquet(name)
     for options in ({"need_target": True}, {"target": "label"}):
         with pytest.raises(SourceError, match=r"column 'label' holds lists or structs, and several labels"):
             list_images(name, **options)
