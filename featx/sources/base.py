@@ -166,8 +166,9 @@ class Source(ABC):
     label_depth : int or None
         Position in a key of the folder that labels the image, once `entries` is exhausted. None if the
         labels do not come from folders.
-    has_splits : bool
-        True if folders above the labels are parts of a data set, such as train and test.
+    split_depth : int or None
+        Position in a key of the folder that is a part of a data set, such as train and test, once `entries` is
+        exhausted.
     has_classes : bool
         True if the labels are names of classes, whatever they look like.
     question : str or None
@@ -183,7 +184,7 @@ class Source(ABC):
     target: str | None = None
     patterns: Patterns | None = None
     label_depth: int | None = None
-    has_splits = False
+    split_depth: int | None = None
     has_classes = False
     question: str | None = None
 
@@ -225,8 +226,7 @@ class Source(ABC):
         if self._passed_over:
             self.notes.append(_describe_passed_over(self._passed_over))
         if self._n_left_behind:
-            names = ", ".join(f"{name} {n}" for name, n in self._n_left_behind.most_common())
-            self.notes.append(f"passed over what file managers, NAS boxes and notebooks leave behind: {names}")
+            self.notes.append(self._describe_left_behind())
         self._left_behind.clear()
         if missing_words and not self.has_classes:
             words = ", ".join(f"{word!r} in {n} {'row' if n == 1 else 'rows'}" for word, n in missing_words.items())
@@ -279,6 +279,19 @@ class Source(ABC):
     def __reduce__(self) -> tuple[Any, ...]:
         state = {**vars(self), "patterns": None, "_reader": None}
         return _restore, (type(self), state)
+
+    def _describe_rest(self) -> str:
+        """Return the number of files that are not images, with the formats that are not read, for an error."""
+        hint = "".join(
+            f"; {text}" for text in (_describe_formats(self._passed_over), self._describe_left_behind()) if text
+        )
+        return f"({self._passed_over.total()} other files{hint})"
+
+    def _describe_left_behind(self) -> str:
+        names = ", ".join(f"{name} {n}" for name, n in self._n_left_behind.most_common())
+        return (
+            f"names that file managers, NAS boxes and notebooks leave behind are passed over: {names}" if names else ""
+        )
 
     def _pass_over(self, name: str) -> None:
         """Count a file that is not an image by its name; a hidden one is not counted."""
@@ -475,14 +488,20 @@ def _describe_passed_over(counts: Counter[str]) -> str:
     suffixes = [f"{suffix or 'no suffix'} {count}" for suffix, count in counts.most_common(_MAX_SUFFIXES)]
     if len(counts) > _MAX_SUFFIXES:
         suffixes.append("...")
+    formats = _describe_formats(counts)
+    hint = f" ({formats})" if formats else ""
+    what = "1 file is not an image by its name" if n == 1 else f"{n} files are not images by their names"
+    return f"{what}: {', '.join(suffixes)}{hint}"
+
+
+def _describe_formats(counts: Counter[str]) -> str:
+    """Name formats that are not read among suffixes; empty if there are none."""
     hints = []
     if not _HEIF_SUFFIXES.isdisjoint(counts):
         hints.append("HEIC is read with the extra heif: pip install 'featx[heif]'")
     if not _RAW_SUFFIXES.isdisjoint(counts):
         hints.append("RAW is not read, convert it to JPEG or TIFF first")
-    hint = f" ({'; '.join(hints)})" if hints else ""
-    what = "1 file is not an image by its name" if n == 1 else f"{n} files are not images by their names"
-    return f"{what}: {', '.join(suffixes)}{hint}"
+    return "; ".join(hints)
 
 
 #: Sources that other processes sent, by token: images of one source arrive in many tasks and share what it opened.

@@ -49,7 +49,7 @@ class _Folder(Tree):
         if is_dataset(self.root):
             raise SourceError(f"{self.given}: a dataset of embeddings; open it with featx.dataset.open")
         reason = "no images in this folder" if self.pattern is None else "no image matches"
-        raise SourceError(f"{self.given}: {reason} ({self._passed_over.total()} other files)")
+        raise SourceError(f"{self.given}: {reason} {self._describe_rest()}")
 
     def _folders(self) -> Iterable[str]:
         return self._first_folders

@@ -55,8 +55,7 @@ class HuggingFace(Source):
         )
         self.class_names = class_names(features, self.target)
         self.has_classes = bool(self.class_names)
-        self.has_splits = sum(map(is_split, splits)) > 1
-        self.label_depth = 1 if self.has_splits else None
+        self.split_depth = 0 if sum(map(is_split, splits)) > 1 else None
         self._first_state = self.state()
 
     def _list(self, with_state: bool) -> Iterator[Entry]:

@@ -136,7 +136,6 @@ class FolderLabels:
         self.level = level
         self._is_archive = folders is None
         self._splits: defaultdict[int, set[str]] = defaultdict(set)  # by depth, as deep as folders are shared
-        self._has_others: defaultdict[int, bool] = defaultdict(bool)  # folders that are no parts of a data set
         self._shared: list[str] | None = None  # folders that all keys begin with
         self._holds_images = False  # the last of them directly
         self._n_folders: float = math.inf  # of the key that has the fewest, without keys that have none
@@ -171,9 +170,9 @@ class FolderLabels:
         return self._first + self._starts_with_splits if self.level is None else self.level - 1
 
     @property
-    def has_splits(self) -> bool:
-        """True if folders above the labels are parts of a data set."""
-        return self._starts_with_splits and self.depth > self._first
+    def split_depth(self) -> int | None:
+        """Position of the part of a data set among the parts of a key; None if there are no such parts."""
+        return self._first if self._starts_with_splits and self.level not in range(1, self._first + 2) else None
 
     def describe_levels(self) -> str | None:
         """Return a question if two levels of folders may be the classes; None if the level is clear or was chosen.
@@ -202,14 +201,14 @@ class FolderLabels:
     @property
     def _starts_with_splits(self) -> bool:
         first = self._first
-        n = len(self._splits[first])
-        return n > 1 or (n == 1 and not self._has_others[first] and first + 2 <= self._n_folders < math.inf)
+        if len(self._splits[first]) > 1:
+            return True
+        names = self._names[first]  # a single part of a data set, if nothing else is selected and it has folders
+        return bool(names) and all(map(is_split, names)) and first + 2 <= self._n_folders
 
     def _see(self, depth: int, name: str) -> None:
         if is_split(name):
             self._splits[depth].add(name)
-        else:
-            self._has_others[depth] = True
 
 
 class LabelFiles:

@@ -171,13 +171,13 @@ def _check_paths(table: Table, entries: Sequence[Entry]) -> None:
 
 def _check_splits(source: Source, entries: Sequence[Entry]) -> None:
     """Raise SourceError if the images are of several parts of a data set."""
-    if not source.has_splits:
+    depth = source.split_depth
+    if depth is None:
         return
-    above = [entry.key.split("/")[: source.label_depth] for entry in entries if entry.label is not None]
-    splits = sorted({name for parts in above for name in parts if is_split(name)})
-    if len(splits) > 1:
-        folder = next(parts[:i] for parts in above for i, name in enumerate(parts) if is_split(name))
-        _refuse_splits(source, splits, "/".join(folder))
+    folders = [entry.key.split("/")[:-1] for entry in entries if entry.label is not None]
+    parts = {tuple(names[: depth + 1]) for names in folders if len(names) > depth and is_split(names[depth])}
+    if len(parts) > 1:
+        _refuse_splits(source, sorted(part[-1] for part in parts), "/".join(min(parts)[:-1]))
 
 
 def _check_labels(source: Source, entries: Sequence[Entry]) -> None:

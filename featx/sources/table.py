@@ -313,13 +313,16 @@ class Table(FileSource):
             with io.TextIOWrapper(binary, encoding=encoding, newline="") as file:
                 try:
                     header = file.readline()
-                    delimiter = max(",;\t", key=header.count)  # the most frequent one in the header
-                    file.seek(0)
+                    if is_named := header.startswith("sep="):  # as Excel writes it above the header
+                        delimiter = header[4:5]
+                    else:
+                        delimiter = max(",;\t|", key=header.count)  # the most frequent one in the header
+                        file.seek(0)
                     reader = csv.reader(file, delimiter=delimiter, skipinitialspace=f"{delimiter} " in header)
                     width = 0
                     for row in reader:
                         if row and len(row) != (width or len(row)):
-                            line = reader.line_num
+                            line = reader.line_num + is_named
                             raise SourceError(f"{self.given}: line {line} has {len(row)} fields, the header {width}")
                         if row:
                             yield row if width else [name.strip() for name in row]

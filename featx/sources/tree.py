@@ -44,7 +44,7 @@ class Tree(Source):
                 self._refuse_empty()
             has_files = bool(files) and level is None
             self.label_depth = None if has_files else rule.depth
-            self.has_splits = rule.has_splits and not has_files
+            self.split_depth = rule.split_depth
             self.question = None if has_files else rule.describe_levels()
             n_unlabelled = 0
             file.seek(0)
@@ -55,11 +55,11 @@ class Tree(Source):
                     yield Entry(key, place, label, state)
             if has_files and n_unlabelled:
                 images = "1 image has" if n_unlabelled == 1 else f"{n_unlabelled} images have"
-                self.notes.append(
-                    f"{images} no label: other images have a .cls or .json file beside them, and these have none"
-                )
+                self.notes.append(f"{images} no label: no .cls or .json file with a label is beside them")
             if files.n_lists:
-                self.notes.append(f"{files.n_lists} .json files hold several labels per image, which is not supported")
+                self.notes.append(
+                    f".json files with several labels per image: {files.n_lists}; several labels are not supported"
+                )
 
     @abstractmethod
     def _members(self, with_state: bool, files: LabelFiles) -> Iterator[Entry]:
@@ -71,4 +71,4 @@ class Tree(Source):
 
     def _refuse_empty(self) -> None:
         """Raise SourceError because there are no images."""
-        raise SourceError(f"{self.given}: no images in this archive ({self._passed_over.total()} other files)")
+        raise SourceError(f"{self.given}: no images in this archive {self._describe_rest()}")

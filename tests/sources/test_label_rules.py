@@ -85,6 +85,15 @@ def test_a_single_part_of_a_data_set_is_no_label(make, kind):
 
 
 @every_kind
+def test_parts_of_a_data_set_are_refused_if_files_label_the_images(make, kind):
+    source = make(kind, {"train/1.png": b"", "train/1.cls": "ants", "test/2.png": b"", "test/2.cls": "bees"})
+    assert labels(source) == {"train/1.png": "ants", "test/2.png": "bees"}
+    with pytest.raises(SourceError, match=r"test and train are parts of a data set"):
+        list_images(source, need_target=True)
+    assert list_images(source, include="test/*", need_target=True).targets == ["bees"]
+
+
+@every_kind
 def test_cls_counts_before_json_and_a_caption_is_no_class(make, kind):
     members = {
         "a/1.json": json.dumps({"label": "json"}),
@@ -209,6 +218,21 @@ def test_folders_of_folders_in_a_part_of_a_data_set_are_asked_about(make, kind):
 )
 def test_folders_that_are_clear_are_not_asked_about(make, kind, members, options, expected):
     assert set(list_images(make(kind, members), **options, need_target=True).targets) == expected
+
+
+@every_kind
+def test_a_part_of_a_data_set_that_is_selected_is_no_label(make, kind):
+    source = make(kind, ["train/ants/1.png", "train/bees/2.png", "rest/x/3.png"])
+    assert list_images(source, include="train/*", need_target=True).targets == ["ants", "bees"]
+
+
+@every_kind
+def test_a_source_without_images_names_what_it_has(make, kind):
+    source = make(kind, ["a/1.CR2", "@eaDir/1.png"])
+    with pytest.raises(
+        SourceError, match=r"\(1 other files; RAW is not read.*leave behind are passed over: @eaDir 1\)"
+    ):
+        list_images(source)
 
 
 def test_a_level_is_for_folders(make):

@@ -46,10 +46,12 @@ def read(name):
         ("t.CSV", "path,label\r\na.png,ant\r\nb.png,bee\r\n"),
         ("t.csv", "path;label\na.png;ant\nb.png;bee\n"),
         ("t.tsv", "path\tlabel\na.png\tant\nb.png\tbee\n"),
+        ("t.csv", "path|label\na.png|ant\nb.png|bee\n"),
+        ("t.csv", "sep=;\npath;label\na.png;ant\nb.png;bee\n"),
         ("t.csv", "\ufeffpath,label\na.png,ant\nb.png,bee"),
         ("t.csv", '"path","label"\n"a.png","ant"\n\n"b.png","bee"\n\n'),
     ],
-    ids=["comma", "crlf", "semicolon", "tab", "byte-order-mark", "quoted-and-blank-lines"],
+    ids=["comma", "crlf", "semicolon", "tab", "bar", "named", "byte-order-mark", "quoted-and-blank-lines"],
 )
 def test_ways_to_write_the_same_table(table, name, content):
     assert read(table(content, name)) == {"path": ["a.png", "b.png"], "label": ["ant", "bee"]}
