@@ -16,7 +16,7 @@ import featx
 from featx import FeatureExtractor
 from featx._events import Events
 from featx.cli import main
-from featx.errors import FeaturesChangedError, InputError
+from featx.errors import FeaturesChangedError, InputError, SourceError
 from featx.fitting import estimate, inputs
 from featx.fitting.estimate import score_left_out
 from featx.heads import make_head
@@ -578,3 +578,55 @@ def test_the_sample_of_the_demo_fits(here):
     extract_fashion_mnist(here / "clothes")
     result = featx.fit("clothes/test", head="sgd", extractor=FeatureExtractor(layer="stem", device="cpu"), cv=3)
     assert result.n_images == 300
+
+
+@pytest.fixture
+def numbered(tmp_path, monkeypatch):
+    """A folder of two classes whose names look like numbers."""
+    monkeypatch.chdir(tmp_path)
+    for name, images in (("0.5", X[:6]), ("1.5", X[9:15])):
+        (tmp_path / "p" / name).mkdir(parents=True)
+        for i, image in enumerate(images):
+            (tmp_path / "p" / name / f"{i}.png").write_bytes(image)
+    return "p"
+
+
+def test_folder_names_that_look_like_numbers_are_classes_in_a_dataset_as_well(numbered, shallow):
+    featx.dataset.embed(numbered, "vectors", shallow)
+    featx.dataset.merge(["vectors"], "merged")
+    for source in (numbered, "vectors", "merged"):
+        result = featx.fit(source, extractor=shallow, head="ridge", estimate=False)
+        assert list(result.pipeline.classes_) == ["0.5", "1.5"]
+        with pytest.raises(SourceError, match="classes; use a table with a column of numbers"):
+            featx.fit(source, extractor=shallow, task="regression", estimate=False)
+
+
+def test_numbers_of_a_table_are_numbers_in_a_dataset_as_well(numbered, shallow, tmp_path):
+    paths = sorted(tmp_path.glob("p/*/*.png"))
+    prices = [i + 0.5 for i in range(len(paths))]
+    pd.DataFrame({"path": paths, "label": prices}).to_csv("t.csv", index=False)
+    featx.dataset.embed("t.csv", "vectors", shallow)
+    assert featx.fit("vectors", extractor=shallow, head="ridge", estimate=False).task == "regression"
+    pd.DataFrame({"path": paths, "label": [str(price).replace(".", ",") for price in prices]}).to_csv("c.csv", sep=";")
+    featx.dataset.embed("c.csv", "commas", shallow)
+    for source in ("c.csv", "commas"):
+        with pytest.raises(SourceError, match=r"column 'label': '0,5' has a comma"):
+            featx.fit(source, extractor=shallow, estimate=False)
+
+
+def test_folders_of_folders_are_asked_about(numbered, shallow, tmp_path):
+    shutil.move(tmp_path / "p", tmp_path / "q" / "photo")
+    shutil.copytree(tmp_path / "q" / "photo", tmp_path / "q" / "sketch")
+    for ask in (
+        lambda: featx.fit("q", extractor=shallow),
+        lambda: featx.dataset.embed("q", "vectors", shallow),
+        lambda: featx.dataset.embed_file("q", "features.csv", shallow),
+    ):
+        with pytest.raises(SourceError, match=r'q: .* photo, sketch or 0\.5, 1\.5\? Set target="1"'):
+            ask()
+    featx.dataset.embed("q", "vectors", shallow, target="2")
+    for source, target in (("vectors", None), ("q", "2")):
+        result = featx.fit(source, target=target, extractor=shallow, head="ridge", estimate=False)
+        assert list(result.pipeline.classes_) == ["0.5", "1.5"]
+    assert featx.evaluate(result, "q", target="2").n_images == 24
+    assert len(featx.predict(result, "q").names) == 24

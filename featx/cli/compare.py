@@ -47,7 +47,9 @@ def add(parser: argparse.ArgumentParser) -> None:
         help="default: by the target's values",
     )
     parser.add_argument("--path-column", metavar="C", help="column of the table that holds the paths")
-    parser.add_argument("--target", metavar="C", help="column of the table to predict")
+    parser.add_argument(
+        "--target", metavar="C", help="column of the table to predict; of folders of folders, the level: 1 or 2"
+    )
     parser.add_argument("--log-target", action="store_true", help="for a positive number whose relative error counts")
     add_patterns(parser)
     group = parser.add_argument_group("candidates (each option can be repeated)")

@@ -36,7 +36,9 @@ def add(parser: argparse.ArgumentParser) -> None:
         "-o", "--output", required=True, metavar="FILE|DIR", help=f"NAME{'|'.join(FORMATS)}, or a folder for a dataset"
     )
     parser.add_argument("--path-column", metavar="C", help="column of the table that holds the paths")
-    parser.add_argument("--target", metavar="C", help="column of the table to copy as label")
+    parser.add_argument(
+        "--target", metavar="C", help="column of the table to copy as label; of folders of folders, the level: 1 or 2"
+    )
     parser.add_argument("--profile", action="store_true", help="print the time of each step; only with a file")
     parser.add_argument("--jobs", type=int, metavar="N", help="number of worker processes (default: 1)")
     add_patterns(parser)

@@ -25,7 +25,11 @@ def add(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
     parser.add_argument("model", nargs="+", metavar="MODEL", help="file of featx fit, or two to compare")
     parser.add_argument("source", metavar="SOURCE", help="a labelled source, as for featx fit")
-    parser.add_argument("--target", metavar="C", help="column of labels (default: as at the fit)")
+    parser.add_argument(
+        "--target",
+        metavar="C",
+        help="column of labels (default: as at the fit); of folders of folders, the level: 1 or 2",
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--backbone", metavar="FILE", help="file of the backbone, if it is not found")
     parser.add_argument(

@@ -60,7 +60,9 @@ def add(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--task", choices=["classification", "regression"], help="default: by the target's values")
     parser.add_argument("--path-column", metavar="C", help="column of the table that holds the paths")
-    parser.add_argument("--target", metavar="C", help="column of the table to predict")
+    parser.add_argument(
+        "--target", metavar="C", help="column of the table to predict; of folders of folders, the level: 1 or 2"
+    )
     parser.add_argument("--log-target", action="store_true", help="fit the logarithm of a positive number")
     parser.add_argument("--search", choices=list(EFFORTS), help="choose features and head for these images")
     parser.add_argument(

@@ -11,7 +11,7 @@ import numpy as np
 
 from featx._events import Events
 from featx._results import to_plain
-from featx.errors import Failure
+from featx.errors import Failure, SourceError
 from featx.extractor import FeatureExtractor
 from featx.inference.timing import timed
 from featx.sources import list_images
@@ -106,6 +106,8 @@ def embed_file(
     given = [source] if isinstance(source, (str, os.PathLike)) else list(source)
     check_output(output, tuple(FORMATS), [os.fspath(one) for one in given])
     listing = list_images(given, path_column=path_column, target=target, include=include, exclude=exclude)
+    if listing.question:
+        raise SourceError(listing.question)
     check_names(output, listing.names)
     for note in listing.notes:
         events.note(note)

@@ -27,6 +27,7 @@ from featx.dataset.worker import ShardResult, Task, check_failures, run_tasks
 from featx.errors import DatasetError, InputError
 from featx.extractor import FeatureExtractor
 from featx.sources.base import Source
+from featx.sources.listing import refuse_question
 from featx.sources.opening import open_sources
 
 __all__ = ["JobOptions", "Summary", "embed"]
@@ -128,6 +129,7 @@ def embed(
         maps into memory aligned. None is the format of the existing dataset, or Parquet.
     path_column, target : str or None
         Columns of a table with the paths and the labels; None looks for columns of a common name.
+        ``target="2"`` labels images by the second level of folders of folders.
     check : {"stat", "content"}, default="stat"
         Detect changed images by size and time, or by reading and digesting every image.
     retry_failed : bool, default=False
@@ -272,6 +274,7 @@ class _Job:
         generations = plan.generations()
         n_listed = plan.list_sources(self.sources)
         for source in self.sources:
+            refuse_question(source)
             for text in source.notes:
                 self.events.note(f"{source.given}: {text}" if len(self.sources) > 1 else text)
         layout = self.layout

@@ -93,7 +93,8 @@ def merge(
         sources = list(dict.fromkeys(source for generation in generations for source in generation.sources))
         columns = {(generation.path_column, generation.target) for generation in generations}
         shared = columns.pop() if len(columns) == 1 else (None, None)
-        planned = Generation(0, n, 0, size, 0, sources, current_versions(), *shared)
+        has_classes = all(generation.has_classes for generation in generations)
+        planned = Generation(0, n, 0, size, 0, sources, current_versions(), *shared, has_classes=has_classes)
         write_manifest(folder, Manifest(features, [planned], [counts], layout.format or "parquet"))
     return Dataset(folder)
 

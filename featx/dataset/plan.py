@@ -74,7 +74,9 @@ class Generation(NamedTuple):
     versions : dict
         Versions of the packages that compute the features.
     path_column, target : str or None
-        Columns of a table with the paths and the labels.
+        Columns of a table with the paths and the labels; ``target`` may be the level of the folders that are labels.
+    has_classes : bool
+        True if the labels are names of classes, whatever they look like.
     """
 
     first: int
@@ -86,6 +88,7 @@ class Generation(NamedTuple):
     versions: dict[str, str]
     path_column: str | None = None
     target: str | None = None
+    has_classes: bool = False
 
     @property
     def n_shards(self) -> int:
@@ -267,7 +270,10 @@ class Plan:
                 start = last.first_shard + last.n_shards if last else 0
                 given = [source.given for source in sources]
                 columns = [_only(getattr(source, name) for source in sources) for name in ("path_column", "target")]
-                generation = Generation(first, n, start, shard_size, n_replaced, given, versions, *columns)
+                has_classes = all(source.has_classes for source in sources)
+                generation = Generation(
+                    first, n, start, shard_size, n_replaced, given, versions, columns[0], columns[1], has_classes
+                )
                 states = json.dumps([source.state() for source in sources])
                 self._execute(_ADD, (json.dumps(generation._asdict()), states))
         self._execute_script("DROP TABLE IF EXISTS listing; DROP TABLE IF EXISTS requested;")

@@ -92,7 +92,8 @@ def fit(
         None is the default extractor. With ``search``, only its device, threads, decoding, cache
         and progress are used. For a dataset it must give the dataset's features.
     path_column, target : str or None, default=None
-        Columns of a table. None takes columns with obvious names.
+        Columns of a table. None takes columns with obvious names. ``target="2"`` takes the second level of
+        folders of folders as classes.
     include, exclude : str or sequence of str, default=()
         Patterns of paths in the source to take and to leave out.
     max_ms, max_mb : float or None, default=None

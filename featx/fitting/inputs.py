@@ -98,7 +98,8 @@ class Inputs:
 
     ``where`` is the source as messages name it. ``items`` is None, and ``item_names`` empty, for a dataset, which keeps
     its keys on disk. ``labels`` holds a missing value for an image without a label. With ``is_array`` they are a
-    scikit-learn target: their type decides the task and is kept. ``columns`` are the table's other columns.
+    scikit-learn target: their type decides the task and is kept. ``columns`` are the table's other columns. With
+    ``has_classes`` the labels are names of classes, whatever they look like.
     """
 
     where: str
@@ -111,6 +112,7 @@ class Inputs:
     columns: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     dataset: Dataset | None = None
+    has_classes: bool = False
 
     def __len__(self) -> int:
         return len(self.items) if self.dataset is None else len(self.dataset)
@@ -143,7 +145,7 @@ class Inputs:
             except (TypeError, ValueError) as error:
                 raise InputError(f'y: task="regression" needs numbers ({error})') from None
         column = self.target_column if self.dataset is None else self.target_column or "label"
-        listing = Listing([], [], [self.labels[i] for i in labelled], None, column)
+        listing = Listing([], [], [self.labels[i] for i in labelled], None, column, has_classes=self.has_classes)
         target = read_target(listing, task, log_target=log_target)
         return target.task, np.array(target.values)
 
@@ -217,6 +219,7 @@ def read_inputs(
             target_column=listing.target_column,
             columns=listing.columns or {},
             notes=tuple(listing.notes),
+            has_classes=listing.has_classes,
         )
     _refuse_options(options, "belongs to a source; X holds images")
     if isinstance(X, np.ndarray) and X.ndim == 2 and X.shape[1] > 1 and X.dtype.kind in "fiu":
@@ -258,8 +261,11 @@ def _read_dataset(dataset: Dataset, y: Any) -> Inputs:
     labels = dataset.y if y is None else read_array(y)[0]
     if labels is not None and len(labels) != len(dataset):
         raise InputError(f"y: {len(labels)} targets for {len(dataset)} embeddings")
+    has_classes = all(one.has_classes for one in dataset.manifest.generations)
     columns = {(one.path_column, one.target) for one in dataset.manifest.generations}
     path_column, target_column = columns.pop() if len(columns) == 1 else (None, None)
+    if path_column is None and has_classes:  # folders, whose target is a level
+        target_column = None
     return Inputs(
         folder,
         labels=labels,
@@ -268,4 +274,5 @@ def _read_dataset(dataset: Dataset, y: Any) -> Inputs:
         target_column=target_column,
         notes=tuple(notes),
         dataset=dataset,
+        has_classes=has_classes,
     )

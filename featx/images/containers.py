@@ -5,13 +5,21 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping, Sequence, Set
 from contextlib import suppress
+from functools import cache
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
 
 from featx.errors import InputError, first_line
 
-__all__ = ["list_items"]
+__all__ = ["heif_available", "list_items"]
+
+
+@cache
+def heif_available() -> bool:
+    """Return True if HEIC images can be read: the extra ``heif`` is installed."""
+    return find_spec("pillow_heif") is not None
 
 
 def list_items(X: Any) -> Any:

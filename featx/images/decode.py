@@ -257,6 +257,8 @@ def _read(path: str | os.PathLike[str]) -> bytes:
         with open(path, "rb", buffering=0) as file:
             return file.readall()
     except FileNotFoundError:
+        if explain := getattr(path, "explain_missing", None):  # a table names it
+            raise UnreadableError(explain()) from None
         hint = "" if os.path.isabs(path) else ", which is relative to the working directory"
         raise UnreadableError(f"no such file; check the path{hint}") from None
     except PermissionError:

@@ -97,7 +97,8 @@ def compare(
     random_state : int, default=0
         Seed for the choice of images and folds.
     path_column, target : str or None, default=None
-        Columns of a table that hold the paths and the target.
+        Columns of a table that hold the paths and the target. ``target="2"`` takes the second level of folders of
+        folders as classes.
     include, exclude : str or sequence of str, default=()
         Patterns for the images of a source.
     extractor : FeatureExtractor or None, default=None

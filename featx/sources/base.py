@@ -6,6 +6,7 @@ import fnmatch
 import os
 import re
 import threading
+import unicodedata
 import uuid
 from abc import ABC, abstractmethod
 from collections import Counter
@@ -14,6 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from featx.errors import InputError, SourceError
+from featx.images.containers import heif_available
 from featx.images.decode import Deferred, UnreadableError
 from featx.sources.filesystem import open_store
 
@@ -28,7 +30,9 @@ __all__ = [
     "SourceImage",
     "fail",
     "is_image",
+    "is_left_behind",
     "key_of",
+    "names_image",
 ]
 
 #: Fetches the bytes of one image. May be called in any thread, and may raise UnreadableError.
@@ -43,11 +47,27 @@ _IMAGE_SUFFIXES = frozenset(
         *(".tif", ".tiff", ".bmp", ".dib", ".ppm", ".pgm", ".pbm", ".pnm", ".tga", ".ico"),
     }
 )
-#: Formats of cameras and phones that Pillow does not read.
-_CONVERT = {
-    **dict.fromkeys((".heic", ".heif"), "HEIC"),
-    **dict.fromkeys((".cr2", ".cr3", ".nef", ".arw", ".dng", ".orf", ".rw2", ".raf"), "RAW"),
-}
+_HEIF_SUFFIXES = frozenset({".heic", ".heif", ".hif", ".heics", ".heifs"})
+#: Raw formats of cameras, which are not read.
+_RAW_SUFFIXES = frozenset(
+    {
+        *(".3fr", ".arw", ".cr2", ".cr3", ".crw", ".dcr", ".dng", ".erf", ".fff", ".gpr", ".iiq", ".k25", ".kdc"),
+        *(".mef", ".mos", ".mrw", ".nef", ".nrw", ".orf", ".pef", ".raf", ".raw", ".rw2", ".rwl", ".sr2", ".srf"),
+        *(".srw", ".x3f"),
+    }
+)
+#: Folders and files that file managers, NAS boxes, operating systems and notebooks leave behind, in lower case.
+_LEFT_BEHIND = frozenset(
+    {
+        *("@eadir", "@tmp", "@__thumb", ".@__thumb", "#recycle", "@recycle", "#snapshot", "@recently-snapshot"),
+        *("__macosx", ".appledouble", ".appledb", ".appledesktop", ".temporaryitems", ".spotlight-v100", ".fseventsd"),
+        *(".documentrevisions-v100", "network trash folder", "temporary items", "lost+found", "$recycle.bin"),
+        *("system volume information", "thumbs.db", "ehthumbs.db", "desktop.ini", ".thumbnails", ".picasaoriginals"),
+        *(".ipynb_checkpoints", "__pycache__", ".stversions", ".stfolder", ".dropbox.cache", ".sync"),
+    }
+)
+#: Words that programs write for a missing value, and that may be classes as well.
+_MISSING_WORDS = frozenset({"NA", "N/A", "n/a", "#N/A", "<NA>", "NaN", "nan", "NAN", "NaT", "NULL", "null", "None"})
 _MAX_SUFFIXES = 5  # named in a note
 _MAX_COPIES = 256  # sources that a process remembers from one task to the next
 
@@ -92,6 +112,10 @@ class Listing:
         Remarks for the user: files passed over, columns chosen.
     columns : dict of str to list, or None
         For a table, every column but that of the images, complete and in order.
+    has_classes : bool
+        True if the targets are names of classes, whatever they look like: names of folders, or of a ``ClassLabel``.
+    question : str or None
+        Question to the user if two levels of folders may be the targets, which are missing then.
     """
 
     items: list[Any]
@@ -101,6 +125,8 @@ class Listing:
     target_column: str | None = None
     notes: tuple[str, ...] = ()
     columns: dict[str, list[Any]] | None = None
+    has_classes: bool = False
+    question: str | None = None
 
     def __len__(self) -> int:
         return len(self.items)
@@ -140,10 +166,17 @@ class Source(ABC):
     label_depth : int or None
         Position in a key of the folder that labels the image, once `entries` is exhausted. None if the
         labels do not come from folders.
-    has_splits : bool
-        True if the folders above the labels are parts of a data set, such as train and test.
-    path_column, target : str or None
-        The columns of a table that hold the images and the labels.
+    split_depth : int or None
+        Position in a key of the folder that is a part of a data set, such as train and test, once `entries` is
+        exhausted.
+    has_classes : bool
+        True if the labels are names of classes, whatever they look like.
+    question : str or None
+        Question to the user, once `entries` is exhausted, if two levels of folders may be the labels.
+    path_column : str or None
+        The column of a table that holds the images.
+    target : str or None
+        The column of a table that holds the labels, or the number of the level of folders that the user chose.
     """
 
     in_order = True
@@ -151,13 +184,17 @@ class Source(ABC):
     target: str | None = None
     patterns: Patterns | None = None
     label_depth: int | None = None
-    has_splits = False
+    split_depth: int | None = None
+    has_classes = False
+    question: str | None = None
 
     def __init__(self, given: str) -> None:
         self.given = given
         self.notes: list[str] = []
         self._first_notes: list[str] = []
         self._passed_over: Counter[str] = Counter()
+        self._left_behind: set[str] = set()  # folders and files
+        self._n_left_behind: Counter[str] = Counter()
         self._token = uuid.uuid4().hex  # the same in every copy
         self._reader: tuple[int, Contents] | None = None  # of the process with this number
 
@@ -171,9 +208,14 @@ class Source(ABC):
         """
         self.notes = [*self._first_notes]
         self._passed_over.clear()
+        self._left_behind.clear()
+        self._n_left_behind.clear()
         n_left_out = 0
+        missing_words: Counter[str] = Counter()
         for entry in self._list(with_state):
             if self.patterns is None or self.patterns.select(entry.key):
+                if entry.label in _MISSING_WORDS:
+                    missing_words[entry.label] += 1
                 yield entry
             else:
                 n_left_out += 1
@@ -183,6 +225,19 @@ class Source(ABC):
             self.notes.append(f"include and exclude leave out {n_left_out} {'image' if n_left_out == 1 else 'images'}")
         if self._passed_over:
             self.notes.append(_describe_passed_over(self._passed_over))
+        if self._n_left_behind:
+            self.notes.append(self._describe_left_behind())
+        self._left_behind.clear()
+        if missing_words and not self.has_classes:
+            words = ", ".join(f"{word!r} in {n} {'row' if n == 1 else 'rows'}" for word, n in missing_words.items())
+            self.notes.append(
+                f"column {self.target!r}: {words} is taken as a class; if it means missing, empty the cells"
+            )
+
+    @property
+    def target_column(self) -> str | None:
+        """The column of a table that holds the labels."""
+        return self.target
 
     @abstractmethod
     def _list(self, with_state: bool) -> Iterator[Entry]:
@@ -225,10 +280,43 @@ class Source(ABC):
         state = {**vars(self), "patterns": None, "_reader": None}
         return _restore, (type(self), state)
 
+    def _describe_rest(self) -> str:
+        """Return the number of files that are not images, with the formats that are not read, for an error."""
+        hint = "".join(
+            f"; {text}" for text in (_describe_formats(self._passed_over), self._describe_left_behind()) if text
+        )
+        return f"({self._passed_over.total()} other files{hint})"
+
+    def _describe_left_behind(self) -> str:
+        names = ", ".join(f"{name} {n}" for name, n in self._n_left_behind.most_common())
+        return (
+            f"names that file managers, NAS boxes and notebooks leave behind are passed over: {names}" if names else ""
+        )
+
     def _pass_over(self, name: str) -> None:
         """Count a file that is not an image by its name; a hidden one is not counted."""
         if not name.startswith("."):
             self._passed_over[os.path.splitext(name)[1].lower()] += 1
+
+    def _skips(self, path: str) -> bool:
+        """Return True for hidden files, and for files in hidden folders; count names that programs leave behind."""
+        parts = path.split("/")
+        for i, part in enumerate(parts):
+            if is_left_behind(part):
+                self._leave_behind("/".join(parts[: i + 1]))
+                return True
+            if part.startswith(".") and part not in (".", ".."):
+                return True
+        return False
+
+    def _leave_behind(self, path: str) -> None:
+        """Count a file or a folder that a program left behind, a folder once."""
+        name = path.rpartition("/")[2]
+        if name.startswith("._"):  # beside each file
+            self._n_left_behind["._*"] += 1
+        elif path not in self._left_behind:
+            self._left_behind.add(path)
+            self._n_left_behind[name] += 1
 
 
 class FileSource(Source):
@@ -294,7 +382,7 @@ class Patterns:
 
     def __init__(self, include: str | Sequence[str], exclude: str | Sequence[str], n_sources: int = 1) -> None:
         self.include, self.exclude = _read_patterns("include", include), _read_patterns("exclude", exclude)
-        self._unmatched = [(pattern, re.compile(fnmatch.translate(pattern)).match) for pattern in self.include]
+        self._unmatched = [(pattern, re.compile(_translate(pattern)).match) for pattern in self.include]
         self._include, self._exclude = _compile(self.include), _compile(self.exclude)
         self._n_sources, self._n_selected = n_sources, 0
         self._example: str | None = None
@@ -304,13 +392,19 @@ class Patterns:
         return bool(self.include or self.exclude)
 
     def select(self, key: str) -> bool:
-        """Return True if an image of this key is selected."""
+        """Return True if an image of this key is selected, and take note of the key."""
+        key = unicodedata.normalize("NFC", key)
         self._example = self._example or key
         if self._unmatched:
             self._unmatched = [(pattern, match) for pattern, match in self._unmatched if not match(key)]
-        selected = (not self.include or self._include(key) is not None) and not (self.exclude and self._exclude(key))
+        selected = self.matches(key)
         self._n_selected += selected
         return selected
+
+    def matches(self, key: str) -> bool:
+        """Return True if an image of this key is selected."""
+        key = unicodedata.normalize("NFC", key)
+        return (not self.include or self._include(key) is not None) and not (self.exclude and self._exclude(key))
 
     def finish(self, source: Source) -> None:
         """Raise SourceError after the last source if a pattern of ``include`` matched nothing, or nothing is left."""
@@ -327,8 +421,33 @@ class Patterns:
 
 
 def is_image(name: str) -> bool:
-    """Return True if a file is an image by its name; hidden files are not."""
-    return not name.startswith(".") and os.path.splitext(name)[1].lower() in _IMAGE_SUFFIXES
+    """Return True if a file is an image that can be read, by its name; hidden files are not."""
+    suffix = os.path.splitext(name)[1].lower()
+    if name.startswith("."):
+        return False
+    return suffix in _IMAGE_SUFFIXES or (suffix in _HEIF_SUFFIXES and heif_available())
+
+
+def names_image(value: Any) -> bool:
+    """Return True for a path or an address of an image by its suffix, even of a format that is not read."""
+    if not isinstance(value, str):
+        return False
+    text = value.strip().partition("?")[0] if "://" in value else value.strip()
+    suffix = os.path.splitext(text.replace("\\", "/").rpartition("/")[2])[1].lower()
+    return suffix in _IMAGE_SUFFIXES or suffix in _HEIF_SUFFIXES or suffix in _RAW_SUFFIXES
+
+
+def is_left_behind(name: str) -> bool:
+    """Return True for a folder or a file that file managers, NAS boxes or notebooks leave behind.
+
+    Examples
+    --------
+    >>> from featx.sources.base import is_left_behind
+    >>> [is_left_behind(name) for name in ("@eaDir", "._1.png", ".Trash-1000", "1.png")]
+    [True, True, True, False]
+    """
+    lower = name.lower()
+    return lower in _LEFT_BEHIND or lower.startswith(("._", ".trash"))
 
 
 def key_of(path: bytes) -> str:
@@ -356,7 +475,11 @@ def _read_patterns(name: str, value: str | Sequence[str]) -> tuple[str, ...]:
 
 
 def _compile(patterns: Sequence[str]) -> Callable[[str], re.Match[str] | None]:
-    return re.compile("|".join(map(fnmatch.translate, patterns))).match
+    return re.compile("|".join(map(_translate, patterns))).match
+
+
+def _translate(pattern: str) -> str:
+    return fnmatch.translate(unicodedata.normalize("NFC", pattern))
 
 
 def _describe_passed_over(counts: Counter[str]) -> str:
@@ -365,10 +488,20 @@ def _describe_passed_over(counts: Counter[str]) -> str:
     suffixes = [f"{suffix or 'no suffix'} {count}" for suffix, count in counts.most_common(_MAX_SUFFIXES)]
     if len(counts) > _MAX_SUFFIXES:
         suffixes.append("...")
-    formats = sorted({_CONVERT[suffix] for suffix in counts if suffix in _CONVERT})
-    hint = f" ({' and '.join(formats)} must be converted first, to JPEG for example)" if formats else ""
+    formats = _describe_formats(counts)
+    hint = f" ({formats})" if formats else ""
     what = "1 file is not an image by its name" if n == 1 else f"{n} files are not images by their names"
     return f"{what}: {', '.join(suffixes)}{hint}"
+
+
+def _describe_formats(counts: Counter[str]) -> str:
+    """Name formats that are not read among suffixes; empty if there are none."""
+    hints = []
+    if not _HEIF_SUFFIXES.isdisjoint(counts):
+        hints.append("HEIC is read with the extra heif: pip install 'featx[heif]'")
+    if not _RAW_SUFFIXES.isdisjoint(counts):
+        hints.append("RAW is not read, convert it to JPEG or TIFF first")
+    return "; ".join(hints)
 
 
 #: Sources that other processes sent, by token: images of one source arrive in many tasks and share what it opened.

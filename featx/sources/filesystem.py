@@ -9,6 +9,7 @@ import weakref
 from contextlib import suppress
 from functools import cached_property
 from typing import Any, BinaryIO
+from urllib.parse import unquote
 
 from featx._optional import import_optional
 from featx.errors import SourceError, first_line
@@ -121,7 +122,7 @@ class RemoteStore(Store):
     """Files that fsspec opens, at the protocol of one address."""
 
     def __init__(self, address: str) -> None:
-        self.address = address
+        self.address = _unquote_file(address)
 
     @cached_property
     def _opened(self) -> tuple[Any, str]:
@@ -204,6 +205,12 @@ class RemoteStore(Store):
 
 
 _asking = threading.Lock()
+
+
+def _unquote_file(address: str) -> str:
+    """Return the address of a local file without the percent-encoding that `pathlib.Path.as_uri` writes."""
+    path = address.removeprefix("file://")
+    return address if path == address or "%" not in path or os.path.exists(path) else f"file://{unquote(path)}"
 
 
 def state_of(info: dict[str, Any]) -> str:

@@ -10,22 +10,24 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import Any
+from urllib.parse import unquote
 
 from featx.errors import SourceError, first_line
-from featx.sources.base import Contents, Entry, Source, is_image, key_of
+from featx.images.decode import UnreadableError
+from featx.sources.base import Contents, Entry, is_image, is_left_behind, key_of
 from featx.sources.filesystem import RemoteStore, Store, has_glob, is_dataset, state_of
-from featx.sources.labels import FolderLabels
+from featx.sources.labels import LabelFiles
+from featx.sources.tree import Tree
 
 __all__ = ["Files", "RemoteFiles", "refuse_unlistable"]
 
 _MAX_FETCHES = 16  # at the same time
 
 
-class _Tree(Source):
+class _Folder(Tree):
     """Images below a folder, images that a glob matches, or one image.
 
     Keys are relative to the folder, or to the part of the glob before its first sign.
-    `featx.sources.labels.FolderLabels` labels them.
     """
 
     in_order = False
@@ -33,33 +35,31 @@ class _Tree(Source):
     root: str
 
     def _list(self, with_state: bool) -> Iterator[Entry]:
-        folders = list(self._folders())
-        labels = FolderLabels(folders)
-        self.label_depth, self.has_splits = labels.depth, labels.has_splits
+        self._first_folders = list(self._list_folders())
         first_parts = set()  # of the keys
-        for name, place, state in self._files(with_state):
-            key = key_of(name)
-            first_parts.add(key.partition("/")[0] if "/" in key else "")
-            yield Entry(key, place, labels.label(key), state)
-        if not first_parts:
-            if is_dataset(self.root):
-                raise SourceError(f"{self.given}: a dataset of embeddings; open it with featx.dataset.open")
-            reason = "no images in this folder" if self.pattern is None else "no image matches"
-            raise SourceError(f"{self.given}: {reason} ({self._passed_over.total()} other files)")
-        empty = sorted({key_of(os.fsencode(name)) for name in folders} - first_parts)
+        for entry in super()._list(with_state):
+            first_parts.add(entry.key.partition("/")[0])
+            yield entry
+        empty = sorted({key_of(os.fsencode(name)) for name in self._first_folders} - first_parts)
+        self._first_folders = []
         if empty and self.pattern is None:
             self.notes.append(f"sub-folders without images, not taken as classes: {', '.join(empty)}")
 
-    @abstractmethod
+    def _refuse_empty(self) -> None:
+        if is_dataset(self.root):
+            raise SourceError(f"{self.given}: a dataset of embeddings; open it with featx.dataset.open")
+        reason = "no images in this folder" if self.pattern is None else "no image matches"
+        raise SourceError(f"{self.given}: {reason} {self._describe_rest()}")
+
     def _folders(self) -> Iterable[str]:
-        """List the names of the folders directly below the root."""
+        return self._first_folders
 
     @abstractmethod
-    def _files(self, with_state: bool) -> Iterator[tuple[bytes, bytes, str]]:
-        """List the images: path from the root, place and state."""
+    def _list_folders(self) -> Iterable[str]:
+        """List the names of the folders directly below the root, without those that are passed over."""
 
 
-class Files(_Tree):
+class Files(_Folder):
     """Images of this machine."""
 
     def __init__(self, given: str) -> None:
@@ -104,36 +104,59 @@ class Files(_Tree):
         """Return the path, spelled as the user spelled the folder."""
         return self.given if self._is_file else os.path.join(self._shown_root, os.fsdecode(entry.place))
 
-    def _folders(self) -> Iterable[str]:
+    def _list_folders(self) -> Iterable[str]:
         if self._is_file:
             return []
         try:
             with os.scandir(self.root) as entries:
-                return [entry.name for entry in entries if _is_folder(entry) and not entry.name.startswith(".")]
+                return [entry.name for entry in entries if _is_folder(entry) and not _is_passed_over(entry.name)]
         except OSError:  # _walk says why
             return []
 
-    def _files(self, with_state: bool) -> Iterator[tuple[bytes, bytes, str]]:
+    def _members(self, with_state: bool, files: LabelFiles) -> Iterator[Entry]:
         skip = len(self.root) + (self.root != os.sep)
-        for path, state in self._match(with_state) if self.pattern else self._walk(self.root, with_state):
+        store = Store()
+        for path in self._match() if self.pattern else self._walk(self.root):
             place = os.fsencode(path[skip:])
-            yield place, place, state
+            key, name = key_of(place), os.path.basename(path)
+            if is_image(name) or self._is_file or glob.escape(path[skip:]) == self.pattern:
+                yield Entry(key, place, None, store.state(path) if with_state else "")
+            elif not (files.takes(key) and self._add_label(files, key, path)):
+                self._pass_over(name)
 
-    def _match(self, with_state: bool) -> Iterator[tuple[str, str]]:
+    def _add_label(self, files: LabelFiles, key: str, path: str) -> bool:
+        try:
+            if os.path.getsize(path) > files.max_bytes or not os.path.isfile(path):
+                return False
+            with open(path, "rb") as file:
+                return files.add(key, file.read())
+        except OSError as error:
+            raise SourceError(f"{path}: cannot be read ({error.strerror}), and it may label an image") from None
+
+    def _match(self) -> Iterator[str]:
         pattern = self.pattern or ""
         if not self._is_file:
             refuse_unlistable(pattern, self.root)
         for name in glob.iglob(pattern, root_dir=self.root, recursive=True):
             path = os.path.join(self.root, name.rstrip(os.sep))
+            if not self._is_file and self._was_left_behind(name.rstrip(os.sep)):
+                continue
             if os.path.isdir(path):
                 if not pattern.endswith("**"):
-                    yield from self._walk(path, with_state)
-            elif is_image(os.path.basename(path)) or glob.escape(name) == pattern:
-                yield path, Store().state(path) if with_state else ""
+                    yield from self._walk(path)
             else:
-                self._pass_over(os.path.basename(path))
+                yield path
 
-    def _walk(self, top: str, with_state: bool) -> Iterator[tuple[str, str]]:
+    def _was_left_behind(self, name: str) -> bool:
+        """Count what a program left behind, unless the glob names it."""
+        parts = name.split(os.sep)
+        for i, part in enumerate(parts):
+            if is_left_behind(part) and part not in (self.pattern or "").split(os.sep):
+                self._leave_behind("/".join(parts[: i + 1]))
+                return True
+        return False
+
+    def _walk(self, top: str) -> Iterator[str]:
         """Walk down in order of names and hold folders only; follow each link once and never upward."""
         here = os.path.realpath(top)
         seen = {here}
@@ -147,14 +170,14 @@ class Files(_Tree):
             try:
                 with os.scandir(folder) as entries:
                     for entry in entries:
-                        if entry.name.startswith("."):
+                        if is_left_behind(entry.name):
+                            self._leave_behind(entry.path.replace(os.sep, "/"))
+                        elif entry.name.startswith("."):
                             continue
-                        if _is_folder(entry):
+                        elif _is_folder(entry):
                             inside.append(entry.path)
-                        elif is_image(entry.name):
-                            yield entry.path, Store().state(entry.path) if with_state else ""
                         else:
-                            self._pass_over(entry.name)
+                            yield entry.path
             except OSError as error:
                 raise SourceError(f"{folder}: cannot be listed ({error.strerror})") from None
             for path in sorted(inside, reverse=True):
@@ -164,7 +187,7 @@ class Files(_Tree):
                     stack.append(path)
 
 
-class RemoteFiles(_Tree):
+class RemoteFiles(_Folder):
     """Images at an address that fsspec opens."""
 
     def __init__(self, given: str) -> None:
@@ -209,17 +232,39 @@ class RemoteFiles(_Tree):
         except Exception:  # each file system raises its own
             return True
 
-    def _files(self, with_state: bool) -> Iterator[tuple[bytes, bytes, str]]:
+    def _members(self, with_state: bool, files: LabelFiles) -> Iterator[Entry]:
+        beside: list[tuple[str, str]] = []  # keys and addresses of files that may label images
         for path, info in self._infos():
             name = path[len(self.root) :].lstrip("/")
-            if not name:  # the address is that of one image
-                name = posixpath.basename(path)
-            elif any(part.startswith(".") for part in name.split("/")):
+            is_named = not name  # the address is that of one image
+            name = self._unquote(posixpath.basename(path) if is_named else name)
+            base = posixpath.basename(name)
+            if not is_named and self._skips(name):
                 continue
-            elif not is_image(posixpath.basename(name.partition("?")[0])):
-                self._pass_over(posixpath.basename(name))
-                continue
-            yield name.encode("utf-8", "surrogateescape"), path.encode(), state_of(info)
+            if is_named or is_image(base.partition("?")[0]):
+                key = key_of(name.encode("utf-8", "surrogateescape"))
+                yield Entry(key, path.encode(), None, state_of(info))
+            elif files.takes(name) and (info.get("size") or 0) <= files.max_bytes:
+                beside.append((name, path))
+            else:
+                self._pass_over(base)
+        with ThreadPoolExecutor(_MAX_FETCHES, thread_name_prefix="featx-fetch") as pool:
+            for start in range(0, len(beside), _MAX_FETCHES):
+                block = beside[start : start + _MAX_FETCHES]
+                contents = pool.map(self._read_label, [path for _, path in block])
+                for (name, _), content in zip(block, contents, strict=True):
+                    if not files.add(name, content):
+                        self._pass_over(posixpath.basename(name))
+
+    def _read_label(self, path: str) -> bytes:
+        try:
+            return self.store.read(path)
+        except UnreadableError as error:
+            raise SourceError(f"{path}: {error}, and it may label an image") from None
+
+    def _unquote(self, name: str) -> str:
+        """Return a name as it is on the server's disk; addresses of web servers are percent-encoded."""
+        return unquote(name) if "http" in str(self.store.fs.protocol) else name
 
     def _infos(self) -> Iterator[tuple[str, dict[str, Any]]]:
         fs = self.store.fs
@@ -234,13 +279,13 @@ class RemoteFiles(_Tree):
         except Exception as error:
             raise SourceError(f"{self.given}: cannot be listed ({first_line(error)})") from None
 
-    def _folders(self) -> Iterable[str]:
+    def _list_folders(self) -> Iterable[str]:
         try:
             infos = self.store.fs.ls(self.root, detail=True)
             names = [posixpath.basename(str(info["name"]).rstrip("/")) for info in infos if not _is_file(info)]
         except Exception:  # a single file
             return []
-        return [name for name in names if not name.startswith(".")]
+        return [name for name in map(self._unquote, names) if not _is_passed_over(name)]
 
 
 def refuse_unlistable(pattern: str, root: str | None = None) -> None:
@@ -263,6 +308,10 @@ def _split_at_glob(path: str, separator: str) -> tuple[str, str]:
     parts = path.split(separator)
     first = next(i for i, part in enumerate(parts) if has_glob(part))
     return separator.join(parts[:first]), separator.join(parts[first:])
+
+
+def _is_passed_over(name: str) -> bool:
+    return name.startswith(".") or is_left_behind(name)
 
 
 def _is_file(info: dict[str, Any]) -> bool:

@@ -14,7 +14,8 @@ from featx.errors import SourceError, first_line
 from featx.images.decode import UnreadableError
 from featx.sources.base import Contents, Entry, Source, key_of
 from featx.sources.filesystem import Store, check_size
-from featx.sources.table import choose_columns
+from featx.sources.labels import is_split, read_class
+from featx.sources.table import choose_columns, class_names
 
 __all__ = ["HuggingFace", "is_saved_dataset"]
 
@@ -48,8 +49,13 @@ class HuggingFace(Source):
             columns = ", ".join(images)
             raise SourceError(f"{given}: which column holds the images? Set path_column=NAME, one of {columns}")
         self.path_column = path_column or (images[0] if images else None)
-        self.target = choose_columns(self, list(features), "images", path_column, target, need_target=need_target)
-        self.class_names = list(features[self.target].get("names") or []) if self.target else []
+        several = [name for name, kind in features.items() if not isinstance(kind, dict) or not _is_one_value(kind)]
+        self.target = choose_columns(
+            self, list(features), "images", path_column, target, need_target=need_target, several=several
+        )
+        self.class_names = class_names(features, self.target)
+        self.has_classes = bool(self.class_names)
+        self.split_depth = 0 if sum(map(is_split, splits)) > 1 else None
         self._first_state = self.state()
 
     def _list(self, with_state: bool) -> Iterator[Entry]:
@@ -63,7 +69,7 @@ class HuggingFace(Source):
                 number += 1
                 path = paths[row].as_py() if paths is not None else None
                 name = key_of(os.fsencode(path)) if path else f"{number:09d}"
-                label = None if labels is None else self._label(labels[row].as_py())
+                label = None if labels is None else read_class(labels[row].as_py(), self.class_names)
                 yield Entry(f"{split}/{name}" if split else name, f"{i} {row}".encode(), label)
         if number < 0:
             raise SourceError(f"{self.given}: no rows")
@@ -91,10 +97,9 @@ class HuggingFace(Source):
         """Return sizes and times of the files."""
         return "; ".join(Store().state(path) for _, path in self.parts)
 
-    def _label(self, value: Any) -> str | None:
-        if value is None:
-            return None
-        return self.class_names[value] if self.class_names and 0 <= value < len(self.class_names) else str(value)
+
+def _is_one_value(kind: dict[str, Any]) -> bool:
+    return kind.get("_type") in ("Value", "ClassLabel", "Image") or "dtype" in kind
 
 
 def _read(path: Path) -> Any:

@@ -1,45 +1,122 @@
-"""Decide labels: by folder names, and by the values of a target column.
+"""Decide labels: by folder names, by files beside the images, and by the values of a target column.
 
 An image is labelled by the first of these that applies:
 
 1. A table labels it in its target column.
-2. A tar archive labels it in a file of the same name beside it (``1.jpg`` and ``1.cls``, ``1.txt`` or ``1.json``).
-   If an archive holds any such label, its folders are not labels.
+2. A file of the same name beside it holds its label: ``1.cls`` or ``1.json`` beside ``1.jpg``. ``.cls`` counts before
+   the ``label`` in ``.json``, and text in ``.txt`` is a caption. If a source holds any such label, its folders are
+   not labels.
 3. The first folder of its key is its label: ``ants/2024/1.jpg`` is one of the ants. An image outside all
-   folders has no label. Folders, globs, addresses and archives follow this rule alike, with two exceptions:
+   folders has no label. Folders, globs, addresses and archives follow this rule alike, with three exceptions:
 
-   - If two or more of the first folders are parts of a data set (``train`` and ``val``), the second folder
+   - If the first folders are parts of a data set (``train`` and ``val``), the second folder
      is the label. `featx.dataset.embed` embeds all parts into one dataset this way. `list_images` with
      ``need_target=True`` refuses them, since fitting on all parts would leave none to evaluate on; it takes
      one part: ``include="train/*"``.
    - In an archive, a folder that holds everything else is skipped: archives of ``photos`` and of what lies
      in ``photos`` have the same labels.
+   - In folders of folders, first and second folder may both be classes. ``target="1"`` or ``target="2"`` chooses the
+     level, and ``target="0"`` leaves the images without labels.
+
+`read_label` spells a value as a label: 1, 1.0 and ``"1"`` are one class in every kind of source. A name in two Unicode
+forms is one class as well.
 """
 
 from __future__ import annotations
 
+import json
 import math
+import os
+import re
+import sqlite3
+import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from itertools import takewhile
+from numbers import Integral, Real
 from typing import Any
 
 from featx._validation import is_missing
 from featx.errors import SourceError
-from featx.sources.base import Listing
+from featx.sources.base import Listing, key_of
 
-__all__ = ["FolderLabels", "Target", "is_split", "leave_out_unlabelled", "read_target"]
+__all__ = [
+    "FolderLabels",
+    "LabelFiles",
+    "Target",
+    "is_split",
+    "leave_out_unlabelled",
+    "read_class",
+    "read_label",
+    "read_target",
+]
 
 #: Folders with these names are parts of a data set, not classes.
 _SPLITS = frozenset({"train", "training", "val", "valid", "validation", "test", "testing"})
+#: Suffixes of files that label an image, the first of an image's files counts.
+_LABEL_SUFFIXES = (".cls", ".label", ".json")
+_MAX_NAMES_SHOWN = 4
+_MAX_NAMES = 1000  # folders of a level that are remembered
+_WHOLE_NUMBER = re.compile(r"(-?(?:0|[1-9]\d*))\.0+")
+_DECIMAL_COMMA = re.compile(r"[+-]?\d[\d.' ]*(?:,\d+)+")
+
+
+def read_label(value: Any) -> str | None:
+    """Return a value of a table or a file as a label; None if it is missing.
+
+    Whole numbers have no decimal point, booleans are ``True`` and ``False``, and text has Unicode's composed form (NFC)
+    and no blanks around it.
+
+    Examples
+    --------
+    >>> from featx.sources.labels import read_label
+    >>> [read_label(value) for value in (1, 1.0, "1.0", "01", True, "true", " ant", float("nan"))]
+    ['1', '1', '1', '01', 'True', 'True', 'ant', None]
+    """
+    if is_missing(value):
+        return None
+    if isinstance(value, Decimal):
+        value = format(value, "f")
+        value = value.rstrip("0").rstrip(".") if "." in value else value
+    elif isinstance(value, Real) and not isinstance(value, (bool, Integral)):
+        return str(int(float(value)) if float(value).is_integer() else value)
+    text = unicodedata.normalize("NFC", (key_of(value) if isinstance(value, bytes) else str(value)).strip())
+    if text.lower() in ("true", "false"):
+        return text.capitalize()
+    whole = _WHOLE_NUMBER.fullmatch(text)
+    return text if whole is None else str(int(whole[1]))
+
+
+def read_class(index: Any, names: Sequence[str]) -> str | None:
+    """Return the name of a class by its index in a ``ClassLabel`` column; a negative index is no label.
+
+    Without names, a value is a label as `read_label` reads it.
+
+    Examples
+    --------
+    >>> from featx.sources.labels import read_class
+    >>> [read_class(index, ("ants", "bees")) for index in (1, -1, None)]
+    ['bees', None, None]
+    """
+    if not names or is_missing(index) or not isinstance(index, (int, float)) or index >= len(names):
+        return read_label(index)
+    return unicodedata.normalize("NFC", names[int(index)]) if index >= 0 else None
 
 
 class FolderLabels:
     """Label images by the folders in their keys; the module's docstring has the rule.
 
-    If the names of the first folders are not known in advance, as in an archive, `add` takes every key
-    before `label` is called.
+    `add` takes every key before `label` is called. If the names of the first folders are known, as in a folder, a
+    folder that holds everything else is not skipped.
+
+    Parameters
+    ----------
+    folders : iterable of str or None, default=None
+        Names of the first folders, if they are known.
+    level : int or None, default=None
+        Number of the folder that is the label, from 1; 0 for none. None follows the rule.
 
     Examples
     --------
@@ -55,14 +132,18 @@ class FolderLabels:
     'ants'
     """
 
-    def __init__(self, folders: Iterable[str] | None = None) -> None:
+    def __init__(self, folders: Iterable[str] | None = None, level: int | None = None) -> None:
+        self.level = level
+        self._is_archive = folders is None
         self._splits: defaultdict[int, set[str]] = defaultdict(set)  # by depth, as deep as folders are shared
-        self._shared: list[str] | None = None if folders is None else []  # folders that all keys begin with
+        self._shared: list[str] | None = None  # folders that all keys begin with
         self._holds_images = False  # the last of them directly
+        self._n_folders: float = math.inf  # of the key that has the fewest, without keys that have none
+        self._names: defaultdict[int, set[str]] = defaultdict(set)  # of folders with selected images, by depth
         for name in folders or ():
             self._see(0, name)
 
-    def add(self, key: str) -> None:
+    def add(self, key: str, is_selected: bool = True) -> None:
         """Take note of the key of one image."""
         folders = key.split("/")[:-1]
         known = folders if self._shared is None else self._shared
@@ -70,32 +151,135 @@ class FolderLabels:
         self._shared = shared = [name for name, _ in same]
         self._holds_images = len(folders) == len(shared) or (self._holds_images and len(known) == len(shared))
         for depth, name in enumerate(folders[: len(shared) + 1]):
-            self._see(depth, name)
+            if depth or self._is_archive:
+                self._see(depth, name)
+        if folders and is_selected:
+            self._n_folders = min(self._n_folders, len(folders))
+            for depth in range(int(self._n_folders)):
+                if len(names := self._names[depth]) < _MAX_NAMES:
+                    names.add(folders[depth])
 
     def label(self, key: str) -> str | None:
         """Return the label of an image; None if it lies outside the folders that are labels."""
         parts, depth = key.split("/"), self.depth
-        return parts[depth] if len(parts) > depth + 1 else None
+        return unicodedata.normalize("NFC", parts[depth]) if 0 <= depth < len(parts) - 1 else None
 
     @property
     def depth(self) -> int:
-        """Position of the label among the parts of a key."""
-        return self._first + self.has_splits
+        """Position of the label among the parts of a key; -1 if there are no labels."""
+        return self._first + self._starts_with_splits if self.level is None else self.level - 1
 
     @property
-    def has_splits(self) -> bool:
-        """True if the folders above the labels are parts of a data set."""
-        return len(self._splits[self._first]) > 1
+    def split_depth(self) -> int | None:
+        """Position of the part of a data set among the parts of a key; None if there are no such parts."""
+        return self._first if self._starts_with_splits and self.level not in range(1, self._first + 2) else None
+
+    def describe_levels(self) -> str | None:
+        """Return a question if two levels of folders may be the classes; None if the level is clear or was chosen.
+
+        It is clear if an image lies directly in one of the first folders.
+        """
+        if self.level is not None or math.isinf(self._n_folders):
+            return None
+        levels = [i for i in range(self.depth, int(self._n_folders)) if not all(map(is_split, self._names[i]))]
+        below = next((i for i in levels[1:] if len(self._names[i]) > 1), None)
+        if below is None or levels[0] != self.depth:
+            return None
+        first, second = (_join(sorted(self._names[i])) for i in (self.depth, below))
+        return (
+            f"folders of folders: are the classes {first} or {second}? "
+            f'Set target="{self.depth + 1}" for the first or target="{below + 1}" for the second'
+        )
 
     @property
     def _first(self) -> int:
-        """Number of folders that hold everything else."""
+        """Number of folders that hold everything else and are skipped."""
         n = len(self._shared or ())
-        return n - 1 if n and self._holds_images else n
+        n = n - 1 if n and self._holds_images else n
+        return n if self._is_archive or len(self._splits[n]) > 1 else 0
+
+    @property
+    def _starts_with_splits(self) -> bool:
+        first = self._first
+        if len(self._splits[first]) > 1:
+            return True
+        names = self._names[first]  # a single part of a data set, if nothing else is selected and it has folders
+        return bool(names) and all(map(is_split, names)) and first + 2 <= self._n_folders
 
     def _see(self, depth: int, name: str) -> None:
         if is_split(name):
             self._splits[depth].add(name)
+
+
+class LabelFiles:
+    """Labels in files beside the images, on disk if there are many.
+
+    Examples
+    --------
+    >>> from featx.sources.labels import LabelFiles
+    >>> files = LabelFiles()
+    >>> files.add("2021.03/1.json", b'{"label": 7}'), files.add("2021.03/1.cls", b"ants")
+    (True, True)
+    >>> files.label("2021.03/1.jpg"), files.label("2021.03/1.left.jpg"), files.label("2021.03/2.jpg")
+    ('ants', 'ants', None)
+    """
+
+    #: Larger files are no labels.
+    max_bytes = 2**20
+
+    def __init__(self) -> None:
+        self.archive = 0  # number of the archive that is read, if a file holds several one behind the other
+        self.n_lists = 0  # files with several labels
+        self._is_empty = True
+        self._database = sqlite3.connect("", isolation_level=None, check_same_thread=False)
+        self._database.execute("CREATE TABLE labels (stem TEXT PRIMARY KEY, rank INT, label TEXT) WITHOUT ROWID")
+        self._database.execute("BEGIN")
+
+    def __bool__(self) -> bool:
+        return not self._is_empty
+
+    def close(self) -> None:
+        """Delete the labels."""
+        self._database.close()
+
+    @staticmethod
+    def takes(key: str) -> bool:
+        """Return True if a file may hold the label of an image by its name."""
+        return os.path.splitext(key)[1].lower() in _LABEL_SUFFIXES
+
+    def add(self, key: str, content: bytes) -> bool:
+        """Add a file that `takes` accepts; return False if it holds no label."""
+        stem, suffix = os.path.splitext(key)
+        value: Any = content.decode("utf-8", "backslashreplace")
+        if suffix.lower() == ".json":
+            try:
+                value = json.loads(value)["label"]
+            except (ValueError, TypeError, KeyError, RecursionError):
+                return False
+            if isinstance(value, (list, dict)):
+                self.n_lists += 1
+                return False
+        label = read_label(value)
+        if label is None:
+            return False
+        self._is_empty = False
+        self._database.execute(
+            "INSERT INTO labels VALUES (?, ?, ?) ON CONFLICT (stem) DO UPDATE "
+            "SET rank = excluded.rank, label = excluded.label WHERE excluded.rank <= rank",
+            (f"{self.archive}:{stem}", _LABEL_SUFFIXES.index(suffix.lower()), label),
+        )
+        return True
+
+    def label(self, key: str, archive: int = 0) -> str | None:
+        """Return the label of an image: of its whole name, or of the name up to one of its dots."""
+        folder, slash, stem = key.rpartition("/")
+        while "." in stem:
+            stem = stem.rpartition(".")[0]
+            whole = f"{archive}:{folder}{slash}{stem}"
+            row = self._database.execute("SELECT label FROM labels WHERE stem = ?", (whole,)).fetchone()
+            if row is not None:
+                return str(row[0])
+        return None
 
 
 def is_split(name: str) -> bool:
@@ -126,9 +310,10 @@ def read_target(listing: Listing, task: str | None, *, log_target: bool = False)
     """Decide between classes and numbers, and convert the targets of a listing.
 
     If no task is named, numbers are a regression, but whole numbers that may be classes are refused
-    until the task is named or the logarithm of the target is predicted. Labels from folders are classes.
+    until the task is named or the logarithm of the target is predicted. Labels that are names, as those of folders
+    are, are classes.
     """
-    targets = listing.targets or []
+    targets = [str(value) if isinstance(value, str) else value for value in listing.targets or []]  # not NumPy's own
     column = listing.target_column or "label"
     missing = [i for i, value in enumerate(targets) if is_missing(value)]
     if missing:
@@ -136,19 +321,31 @@ def read_target(listing: Listing, task: str | None, *, log_target: bool = False)
         raise SourceError(
             f"column {column!r}: {len(missing)} of {len(targets)} rows are empty{first}; fill them in or drop the rows"
         )
-    if listing.target_column is None and task == "regression":
-        raise SourceError('task="regression": folder names are classes; use a table with a column of numbers')
-    if listing.target_column is None or task == "classification":
+    has_classes = listing.target_column is None or listing.has_classes
+    if has_classes and task == "regression":
+        names = "folder names" if listing.target_column is None else f"the names in column {column!r}"
+        raise SourceError(f'task="regression": {names} are classes; use a table with a column of numbers')
+    if has_classes:  # names stay as they are
+        return Target("classification", [value if isinstance(value, str) else _label(value) for value in targets])
+    if task == "classification":
         return Target("classification", [_label(value) for value in targets])
     numbers = [_number(value) for value in targets]
     words = [value for value, number in zip(targets, numbers, strict=True) if not _is_finite(number)]
     if task == "regression" and words:
-        raise SourceError(f"column {column!r}: {words[0]!r} is not a finite number, and a regression needs numbers")
+        raise SourceError(
+            f"column {column!r}: {words[0]!r} is not a finite number, and a regression needs numbers"
+            " (use a decimal point)"
+        )
     # a slip if the column seems to be one of numbers
     if 0 < len(words) < len(targets) and (2 * len(words) < len(targets) or None not in numbers):
         raise SourceError(
             f"column {column!r}: {words[0]!r} is not a number (use a decimal point), and most values are. "
             'Fix or drop the row, or set task="classification"'
+        )
+    if words and all(isinstance(word, str) and _DECIMAL_COMMA.fullmatch(word.strip()) for word in words):
+        raise SourceError(
+            f"column {column!r}: {words[0]!r} has a comma, and numbers need a decimal point. Write them with a point, "
+            'or set task="classification"'
         )
     if words:
         return Target("classification", [_label(value) for value in targets])
@@ -181,6 +378,8 @@ def _is_finite(number: float | None) -> bool:
 
 
 def _label(value: Any) -> str:
-    if isinstance(value, bytes):
-        return value.decode("utf-8", errors="backslashreplace")
-    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value).strip()
+    return read_label(value) or ""
+
+
+def _join(names: Sequence[str]) -> str:
+    return ", ".join(names[:_MAX_NAMES_SHOWN]) + (", ..." if len(names) > _MAX_NAMES_SHOWN else "")

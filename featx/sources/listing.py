@@ -17,7 +17,7 @@ from featx.sources.labels import is_split
 from featx.sources.opening import open_sources
 from featx.sources.table import Table
 
-__all__ = ["list_images", "load_folder"]
+__all__ = ["list_images", "load_folder", "refuse_question"]
 
 
 def list_images(
@@ -36,8 +36,11 @@ def list_images(
     source : str, path, or sequence of them
         Folders, globs, image files, tables (CSV, TSV, Parquet), zip and tar archives, on this machine or at
         an fsspec address, and folders saved by Hugging Face's `datasets`.
-    path_column, target : str or None
-        Columns of tables. None takes columns with obvious names.
+    path_column : str or None
+        Column of tables that holds the images. None takes a column with an obvious name.
+    target : str or None
+        Column of tables that holds the labels. None takes a column with an obvious name. In folders of folders,
+        the level that is the label: ``"1"`` for the first folder of a key, ``"2"`` for the second, ``"0"`` for none.
     include, exclude : str or sequence of str
         Glob patterns on the images' keys, such as ``"*.jpg"`` or ``"drafts/*"``; ``*`` matches slashes as well.
         An image is listed if it matches one of ``include`` (if there is any) and none of ``exclude``.
@@ -69,7 +72,7 @@ def list_images(
     )
     parts = [_list(opened, need_target) for opened in sources]
     targets = [value for part in parts for value in part.targets or ()]
-    if need_target and not any(opened.target for opened in sources) and all(value is None for value in targets):
+    if need_target and not any(opened.target_column for opened in sources) and all(value is None for value in targets):
         given = " ".join(opened.given for opened in sources)
         raise SourceError(f"{given}: no image has a label; put the images into one sub-folder per class")
     # a note names its source if there are several
@@ -77,11 +80,13 @@ def list_images(
     return Listing(
         items=[item for part in parts for item in part.items],
         names=[name for part in parts for name in part.names],
-        targets=targets if any(value is not None for value in targets) or _agreed(sources, "target") else None,
+        targets=targets if any(value is not None for value in targets) or _agreed(sources, "target_column") else None,
         path_column=_agreed(sources, "path_column"),
-        target_column=_agreed(sources, "target"),
+        target_column=_agreed(sources, "target_column"),
         notes=tuple(notes),
         columns=_join_columns(parts),
+        has_classes=all(opened.has_classes for opened in sources),
+        question=next((f"{opened.given}: {opened.question}" for opened in sources if opened.question), None),
     )
 
 
@@ -134,16 +139,25 @@ def _list(source: Source, need_target: bool) -> Listing:
         entries.sort(key=lambda entry: entry.place)
         entries = list({entry.place: entry for entry in entries}.values())
     columns = None
-    targets: list[Any] = [entry.label for entry in entries]
+    targets: list[Any] = [None if source.question else entry.label for entry in entries]
+    if need_target:
+        refuse_question(source)
+        _check_splits(source, entries)
     if isinstance(source, Table):
         _check_paths(source, entries)
         columns = source.read_columns()
         if source.target:
-            targets = columns[source.target]
+            targets = source.read_targets(columns[source.target])
         columns.pop(source.path_column or "", None)
-    elif need_target and source.target is None:
+    elif need_target and source.target_column is None:
         _check_labels(source, entries)
     return Listing(list(map(source.item, entries)), list(map(source.name, entries)), targets, columns=columns)
+
+
+def refuse_question(source: Source) -> None:
+    """Raise SourceError if two levels of folders may be the labels, and the user chose none."""
+    if source.question:
+        raise SourceError(f"{source.given}: {source.question}")
 
 
 def _check_paths(table: Table, entries: Sequence[Entry]) -> None:
@@ -155,15 +169,21 @@ def _check_paths(table: Table, entries: Sequence[Entry]) -> None:
         )
 
 
+def _check_splits(source: Source, entries: Sequence[Entry]) -> None:
+    """Raise SourceError if the images are of several parts of a data set."""
+    depth = source.split_depth
+    if depth is None:
+        return
+    folders = [entry.key.split("/")[:-1] for entry in entries if entry.label is not None]
+    parts = {tuple(names[: depth + 1]) for names in folders if len(names) > depth and is_split(names[depth])}
+    if len(parts) > 1:
+        _refuse_splits(source, sorted(part[-1] for part in parts), "/".join(min(parts)[:-1]))
+
+
 def _check_labels(source: Source, entries: Sequence[Entry]) -> None:
     """Raise SourceError if the folders of a source do not label every image with a class."""
-    if source.label_depth is None:  # the archive labels its images, and some may have no label
+    if source.label_depth is None:  # files beside the images label them, and some may have no label
         return
-    if source.has_splits:
-        above = [entry.key.split("/")[: source.label_depth] for entry in entries if entry.label is not None]
-        splits = sorted({parts[-1] for parts in above if is_split(parts[-1])})
-        if len(splits) > 1:
-            _refuse_splits(source, splits, "/".join(above[0][:-1]))
     loose = [entry for entry in entries if entry.label is None]
     if len(loose) == len(entries):
         raise SourceError(
@@ -183,7 +203,7 @@ def _refuse_splits(source: Source, splits: Sequence[str], above: str) -> None:
     train = next((name for name in splits if name.lower().startswith("train")), splits[0])
     rest = next(name for name in splits if name != train)
     if isinstance(source, Files) and source.pattern is None:
-        first, second = (os.path.join(source.given, name) for name in (train, rest))
+        first, second = (os.path.join(source.given, above, name) for name in (train, rest))
         hint = (
             f"run: featx fit {shlex.quote(first)} -o MODEL.featx, then: featx evaluate MODEL.featx "
             f"{shlex.quote(second)}; in Python: featx.fit({first!r}), then featx.evaluate(pipeline, {second!r})"

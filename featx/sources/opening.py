@@ -58,6 +58,7 @@ def open_sources(
     >>> sum(1 for entry in source.entries())
     30
     """
+    target = str(target) if isinstance(target, int) else target
     given = [source] if isinstance(source, (str, os.PathLike)) else source
     texts = [os.fspath(one) for one in given]
     if not texts or not all(isinstance(text, str) and text for text in texts):
@@ -66,9 +67,15 @@ def open_sources(
         open_source(text, path_column, target, need_target=need_target) for text in texts for text in _expand(text)
     ]
     if not any(isinstance(opened, (Table, HuggingFace)) for opened in sources):
-        for name, column in (("path_column", path_column), ("target", target)):
-            if column:
-                raise SourceError(f"{texts[0]}: {name}={column!r} names a column of a table, and this is not a table")
+        if path_column:
+            raise SourceError(
+                f"{texts[0]}: path_column={path_column!r} names a column of a table, and this is not a table"
+            )
+        if target and not _is_level(target):
+            raise SourceError(
+                f"{texts[0]}: target={target!r} names a column of a table, and this is not a table; "
+                'for folders, set target="1" for the first folder of the path, target="2" for the second'
+            )
     patterns = Patterns(include, exclude, len(sources))
     for opened in sources:
         opened.patterns = patterns if patterns else None
@@ -91,14 +98,20 @@ def _expand(text: str) -> list[str]:
 def open_source(
     text: str, path_column: str | None = None, target: str | None = None, *, need_target: bool = False
 ) -> Source:
-    """Open one source; the columns count for a table and are ignored for any other kind."""
+    """Open one source; columns count for tables, and a ``target`` that is a level for folders."""
+    if os.path.isdir(text) and is_saved_dataset(text):
+        return HuggingFace(text, path_column, target, need_target=need_target)
+    if text.lower().endswith(TABLE_SUFFIXES) and not os.path.isdir(text):
+        return Table(text, path_column, target, need_target=need_target)
+    source = _open_tree(text)
+    source.target = target if target and _is_level(target) else None
+    return source
+
+
+def _open_tree(text: str) -> Source:
     lower = text.lower()
     if os.path.isdir(text):
-        if is_saved_dataset(text):
-            return HuggingFace(text, path_column, target, need_target=need_target)
         return Files(text)
-    if lower.endswith(TABLE_SUFFIXES):
-        return Table(text, path_column, target, need_target=need_target)
     if lower.endswith(".zip"):
         return Zip(text)
     if lower.endswith(".tar"):
@@ -108,3 +121,7 @@ def open_source(
     if lower.endswith(_ZSTD_SUFFIXES):
         raise SourceError(f"{text}: zstd is not supported; unpack it first: zstd -d --rm keeps the tar")
     return RemoteFiles(text) if is_url(text) else Files(text)
+
+
+def _is_level(target: str) -> bool:
+    return target.isdecimal()

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
+import json
 import os
 import posixpath
 import threading
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import accumulate, islice
 from typing import Any
@@ -16,10 +18,12 @@ from typing import Any
 from featx._optional import import_optional
 from featx._validation import is_missing
 from featx.errors import SourceError, first_line
-from featx.sources.base import Contents, Entry, FileSource, Source, SourceImage, fail, is_image, key_of
-from featx.sources.filesystem import Scratch, Store, check_size, is_url, open_store
+from featx.images.decode import UnreadableError
+from featx.sources.base import Contents, Entry, FileSource, Source, SourceImage, fail, is_image, key_of, names_image
+from featx.sources.filesystem import RemoteStore, Scratch, Store, check_size, is_url, open_store
+from featx.sources.labels import read_class, read_label
 
-__all__ = ["TABLE_SUFFIXES", "Table", "choose_columns"]
+__all__ = ["TABLE_SUFFIXES", "Table", "choose_columns", "class_names"]
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".parquet")
 _PATH_COLUMNS = (
@@ -27,6 +31,8 @@ _PATH_COLUMNS = (
     *("image", "image_path", "img", "photo"),
 )
 _TARGET_COLUMNS = ("label", "class", "target", "category", "y", "class_index", "value")
+_MAX_SHOWN = 80  # letters of a line in a message
+_MAX_LISTED, _MAX_FOLDERS = 10_000, 20  # files beside a table that are looked through for a missing image, and folders
 _CELLS_HELD = 64  # cells of bytes that are read from Parquet at a time
 _ROWS_READ = 1000  # rows read at a time, and looked at to choose columns
 
@@ -38,34 +44,111 @@ class Table(FileSource):
         self, given: str, path_column: str | None = None, target: str | None = None, *, need_target: bool = False
     ) -> None:
         super().__init__(given)
-        names, binary = self._column_names(), self._binary_columns()
+        self._beside: dict[str, tuple[list[str], frozenset[str]]] = {}  # suffixes and names of images, by folder
+        names, binary, several = self._column_names(), self._binary_columns(), self._columns_of_several()
         readable = [name for name in names if name not in binary]
         first = next(self._batches(readable), {name: [] for name in readable})  # enough rows to choose columns by
+        several += [name for name, values in first.items() if values and all(map(_is_list, values))]
         only_binary = binary[0] if len(binary) == 1 else None
         self.path_column = path_column or only_binary or _choose_path_column(first)
+        if any(map(names_image, names)) and (self.path_column not in names or names_image(self.path_column)):
+            raise SourceError(
+                f"{given}: has no header, its first line is {', '.join(names)[:_MAX_SHOWN]!r}; "
+                "write the names of the columns above it, such as path,label"
+            )
         self.holds_bytes = self.path_column in binary
         content = "images" if self.holds_bytes else "paths"
-        self.target = choose_columns(self, names, content, path_column, target, need_target=need_target)
+        self.target = choose_columns(
+            self, names, content, path_column, target, need_target=need_target, several=several
+        )
+        self.class_names = class_names(self._features(), self.target)
+        self.has_classes = bool(self.class_names)
 
     def _list(self, with_state: bool) -> Iterator[Entry]:
         """List rows in their order; the state of bytes is unknown unless they are read."""
-        with_state = with_state and not self._is_remote
-        folder = os.path.dirname(self.path)
         number = -1
         for number, (value, label) in enumerate(self._path_rows()):
-            text = None if is_missing(label) else _to_text(label)
+            text = read_class(label, self.class_names)
             if self.holds_bytes:
                 yield Entry(_to_text(value) if value else f"{number:09d}", str(number).encode(), text)
                 continue
             if is_missing(value):
                 yield Entry(f"{number:09d}", b"", text)  # a row without an image is a row
                 continue
-            place = value if isinstance(value, bytes) else os.fsencode(str(value))
-            path = os.fsdecode(place)
-            state = Store().state(os.path.join(folder, path)) if with_state and not is_url(path) else ""
-            yield Entry(key_of(place), place, text, state)
+            written = value if isinstance(value, bytes) else os.fsencode(str(value))
+            place, state = self._locate(written)
+            yield Entry(key_of(written), place, text, state if with_state else "")
+        self._beside.clear()
         if number < 0:
             raise SourceError(f"{self.given}: no rows")
+
+    def _locate(self, written: bytes) -> tuple[bytes, str]:
+        """Return the path of a file beside the table, and its state; without a file, the path as it is written.
+
+        Some tables have backslashes or blanks around paths, and some have names without the suffix.
+        """
+        path = os.fsdecode(written)
+        if is_url(path) or (self._is_remote and names_image(path)):
+            return written, ""
+        folder, store = os.path.dirname(self.path), Store()
+        for spelling in () if self._is_remote else dict.fromkeys((path, path.strip(), path.strip().replace("\\", "/"))):
+            whole = os.path.join(folder, spelling)
+            if (state := store.state(whole)) and (names_image(path) or not os.path.isdir(whole)):
+                return os.fsencode(spelling), state
+        if names_image(path):
+            return written, ""
+        below = path.strip().replace("\\", "/")
+        names = [below + suffix for suffix in self._suffixes_of(os.path.join(folder, below))]
+        if len(names) > 1:
+            raise SourceError(
+                f"{self.given}: {path!r} may be {' or '.join(names)}; write the suffix in column {self.path_column!r}"
+            )
+        if not names:
+            return written, ""
+        return os.fsencode(names[0]), "" if self._is_remote else store.state(os.path.join(folder, names[0]))
+
+    def _suffixes_of(self, path: str) -> list[str]:
+        """List the suffixes with which a path is that of an image."""
+        folder, name = os.path.split(path)
+        if folder not in self._beside:
+            self._beside[folder] = self._list_beside(folder)
+        suffixes, names = self._beside[folder]
+        return [s for s in suffixes if (name + s in names if self._is_remote else os.path.isfile(path + s))]
+
+    def _list_beside(self, folder: str) -> tuple[list[str], frozenset[str]]:
+        """List the suffixes of the images in a folder; at an address their names as well, which saves requests."""
+        try:
+            if isinstance(self.store, RemoteStore):
+                found = [str(path).rpartition("/")[2] for path in self.store.fs.ls(folder, detail=False)]
+            else:
+                found = os.listdir(folder)
+        except Exception:  # each file system raises its own, and the image that is not there has a reason
+            found = []
+        suffixes = sorted({os.path.splitext(name)[1] for name in found if is_image(name)})
+        return suffixes, frozenset(found if self._is_remote else ())
+
+    def explain_missing(self, path: str) -> str:
+        """Return the reason for which no file is at a path of the table, with the next step."""
+        if os.path.isabs(path):
+            return "no such file; check the path"
+        if os.path.exists(path):
+            return "no such file; it is in the working directory, and paths are relative to the table: move the table"
+        folder = os.path.dirname(self.path)
+        below = path.strip().replace("\\", "/")
+        for name in self._folders_beside():
+            path = os.path.join(folder, name, below)
+            suffixes = [""] if os.path.isfile(path) else [] if names_image(below) else self._suffixes_of(path)
+            if suffixes:
+                there = f"{name}/{below}{suffixes[0]}"
+                return f"no such file; {there} is there: write paths relative to the table"
+        return "no such file; check the path, which is relative to the table"
+
+    def _folders_beside(self) -> list[str]:
+        try:
+            with os.scandir(os.path.dirname(self.path)) as entries:
+                return sorted(entry.name for entry in islice(entries, _MAX_LISTED) if entry.is_dir())[:_MAX_FOLDERS]
+        except OSError:
+            return []
 
     def read_columns(self) -> dict[str, list[Any]]:
         """Read all columns but those of bytes, in the selected rows. In CSV every value is a string."""
@@ -77,8 +160,14 @@ class Table(FileSource):
                 columns[name] += batch[name]
         if self.patterns is None:
             return columns
-        kept = [i for i, entry in enumerate(self._list(False)) if self.patterns.select(entry.key)]
+        kept = [i for i, entry in enumerate(self._list(False)) if self.patterns.matches(entry.key)]
         return {name: [values[i] for i in kept] for name, values in columns.items()}
+
+    def read_targets(self, values: Sequence[Any]) -> list[Any]:
+        """Convert the target column for a `Listing`: text and classes are labels, and numbers keep their types."""
+        if self.class_names:
+            return [read_class(value, self.class_names) for value in values]
+        return [read_label(v) if isinstance(v, (str, bytes)) and not is_missing(v) else v for v in values]
 
     def contents(self) -> Contents:
         """Open paths, or read bytes forward through the table once."""
@@ -95,13 +184,21 @@ class Table(FileSource):
         if is_url(path):
             store, path = open_store(path)
             return partial(store.read, path)
-        return partial(self.store.read, os.path.join(os.path.dirname(self.path), path))
+        if self._is_remote:
+            return partial(self.store.read, os.path.join(os.path.dirname(self.path), path))
+        return partial(self._read_path, path)
+
+    def _read_path(self, path: str) -> bytes:
+        whole = os.path.join(os.path.dirname(self.path), path)
+        if not os.path.lexists(whole):
+            raise UnreadableError(self.explain_missing(path))
+        return self.store.read(whole)
 
     def item(self, entry: Entry) -> Any:
         """Return the path of a local file, and otherwise an image that is fetched when needed."""
         if self.holds_bytes or self._is_remote or is_url(os.fsdecode(entry.place)):
             return SourceImage(self, entry.key, entry.place)
-        return self.name(entry)
+        return _TablePath(self.name(entry), self, os.fsdecode(entry.place))
 
     def name(self, entry: Entry) -> str:
         """Return the path or address of an image; for bytes, the table's name and the key."""
@@ -146,24 +243,36 @@ class Table(FileSource):
         """List columns of bytes, and of the structs that Hugging Face's datasets write for images."""
         if not self._is_parquet:
             return []
+        return [field.name for field in self._schema if _is_binary(field.type)]
+
+    def _columns_of_several(self) -> list[str]:
+        """List columns whose cells are lists or structs."""
+        if not self._is_parquet:
+            return []
         types = import_optional("pyarrow", "parquet").types
-        return [
-            field.name
-            for field in self.parquet_file().schema_arrow
-            if types.is_binary(field.type)
-            or types.is_large_binary(field.type)
-            or (types.is_struct(field.type) and field.type.get_field_index("bytes") >= 0)
-        ]
+        return [field.name for field in self._schema if types.is_nested(field.type)]
+
+    def _features(self) -> dict[str, Any]:
+        """Return the types that Hugging Face's `datasets` writes into the schema."""
+        if not self._is_parquet:
+            return {}
+        try:
+            features = json.loads((self._schema.metadata or {})[b"huggingface"])["info"]["features"]
+        except (KeyError, ValueError, TypeError):
+            return {}
+        return features if isinstance(features, dict) else {}
 
     def _column_names(self) -> list[str]:
-        if self._is_parquet:
-            return list(self.parquet_file().schema_arrow.names)
-        names = next(self._csv_rows(), [])
+        names = list(self._schema.names) if self._is_parquet else next(self._csv_rows(), [])
         if not names:
             raise SourceError(f"{self.given}: empty")
         if len(set(names)) < len(names):
             raise SourceError(f"{self.given}: two columns have the same name in {', '.join(names)}")
         return names
+
+    @property
+    def _schema(self) -> Any:
+        return self.parquet_file().schema_arrow
 
     def _path_rows(self) -> Iterator[tuple[Any, Any]]:
         """Read path and label of each row; for bytes, the path that is stored with them."""
@@ -197,21 +306,52 @@ class Table(FileSource):
             yield {name: [row[i] for row in block] for name, i in positions.items()}
 
     def _csv_rows(self) -> Iterator[list[str]]:
-        with io.TextIOWrapper(self.store.open(self.path), encoding="utf-8-sig", newline="") as file:
-            try:
-                delimiter = max(",;\t", key=file.readline().count)  # the most frequent one in the header
-                file.seek(0)
-                reader = csv.reader(file, delimiter=delimiter)
-                width = 0
-                for row in reader:
-                    width = width or len(row)
-                    if row and len(row) != width:
-                        line = reader.line_num
-                        raise SourceError(f"{self.given}: line {line} has {len(row)} fields, the header {width}")
-                    if row:
-                        yield row
-            except (OSError, UnicodeDecodeError, csv.Error) as error:
-                raise SourceError(f"{self.given}: cannot be read as a table in UTF-8 ({error})") from None
+        """Read the lines that are not blank; the names in the header lose the blanks around them."""
+        with self.store.open(self.path) as binary:
+            encoding = _find_encoding(binary.read(4))
+            binary.seek(0)
+            with io.TextIOWrapper(binary, encoding=encoding, newline="") as file:
+                try:
+                    header = file.readline()
+                    if is_named := header.startswith("sep="):  # as Excel writes it above the header
+                        delimiter = header[4:5]
+                    else:
+                        delimiter = max(",;\t|", key=header.count)  # the most frequent one in the header
+                        file.seek(0)
+                    reader = csv.reader(file, delimiter=delimiter, skipinitialspace=f"{delimiter} " in header)
+                    width = 0
+                    for row in reader:
+                        if row and len(row) != (width or len(row)):
+                            line = reader.line_num + is_named
+                            raise SourceError(f"{self.given}: line {line} has {len(row)} fields, the header {width}")
+                        if row:
+                            yield row if width else [name.strip() for name in row]
+                        width = width or len(row)
+                except (OSError, UnicodeError, csv.Error) as error:
+                    name = encoding.replace("utf-8-sig", "utf-8").upper()
+                    raise SourceError(
+                        f"{self.given}: cannot be read as a table in {name} ({error}); save it as UTF-8"
+                    ) from None
+
+
+class _TablePath(str):
+    """A path that a table names; `decode` explains with ``reason`` that there is no such file."""
+
+    _table: Table
+    _written: str
+
+    def __new__(cls, path: str, table: Table, written: str) -> _TablePath:
+        """Make the path that can be opened of the one that the table has."""
+        self = super().__new__(cls, path)
+        self._table, self._written = table, written
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (str(self), self._table, self._written)
+
+    def explain_missing(self) -> str:
+        """Return the reason for which no file is there, with the next step."""
+        return self._table.explain_missing(self._written)
 
 
 class _Cells:
@@ -228,11 +368,14 @@ class _Cells:
 
     def get(self, key: str, place: bytes) -> partial[bytes]:
         cell = self.read(int(place))
+        if isinstance(cell, str):
+            return self.table._fetch_path(key, os.fsencode(cell))
         if cell is None:
             return partial(fail, "the table has no image here")
         return partial(_check_cell, cell)
 
-    def read(self, row: int) -> bytes | None:
+    def read(self, row: int) -> bytes | str | None:
+        """Return the bytes in a row, or the path of a struct that holds no bytes."""
         if not self.first <= row < self.first + len(self.cells) + 4 * _CELLS_HELD:
             self._go_to(row)
         while row >= self.first + len(self.cells):
@@ -242,8 +385,9 @@ class _Cells:
                 raise SourceError(f"{self.table.given}: ends before row {row}; was it replaced?")
             self.cells = batch.column(0).to_pylist()
         cell: Any = self.cells[row - self.first]
-        data: bytes | None = cell["bytes"] if isinstance(cell, dict) else cell
-        return data
+        if not isinstance(cell, dict):
+            return cell  # type: ignore[no-any-return]
+        return cell["bytes"] if cell["bytes"] is not None else cell.get("path") or None
 
     def _go_to(self, row: int) -> None:
         group = bisect_right(self.ends, row)
@@ -259,17 +403,19 @@ class _ScratchCells(_Cells):
         super().__init__(table)
         self._lock = threading.Lock()
         self._scratch = Scratch(table.given)
-        self._places: list[tuple[int, int] | None] = []
+        self._places: list[tuple[int, int] | str | None] = []
 
-    def read(self, row: int) -> bytes | None:
+    def read(self, row: int) -> bytes | str | None:
         with self._lock:
             while len(self._places) <= row:
                 cell = super().read(len(self._places))
-                if cell is not None:
+                if isinstance(cell, bytes):
                     self._scratch.append(cell)
-                self._places.append(None if cell is None else (self._scratch.size - len(cell), len(cell)))
+                    self._places.append((self._scratch.size - len(cell), len(cell)))
+                else:
+                    self._places.append(cell)
             place = self._places[row]
-            return None if place is None else self._scratch.read(*place)
+            return self._scratch.read(*place) if isinstance(place, tuple) else place
 
 
 def choose_columns(
@@ -280,19 +426,29 @@ def choose_columns(
     target: str | None,
     *,
     need_target: bool,
+    several: Collection[str] = (),
 ) -> str | None:
-    """Check the column of images, and choose the target: an obvious name, or the only other column if needed."""
+    """Check the column of images, and choose the target: an obvious name, or the only other column if needed.
+
+    ``several`` names the columns whose cells are lists or structs, which are several labels.
+    """
     if source.path_column is None:
         columns = ", ".join(names)
         raise SourceError(f"{source.given}: which column holds the {content}? Set path_column=NAME, one of {columns}")
     others = [name for name in names if name != source.path_column]
     only = others[0] if need_target and len(others) == 1 else None
-    chosen = target or _choose(others, _TARGET_COLUMNS) or only
+    chosen = target or _choose(others, _target_names(others)) or only
     for column in (source.path_column, chosen):
         if column is not None and column not in names:
             raise SourceError(f"{source.given}: no column {column!r}, there are {', '.join(names)}")
+    columns = ", ".join(name for name in others if name not in several) or "(none)"
+    if chosen in several:
+        reason = f"column {chosen!r} holds lists or structs, and several labels per image are not supported"
+        if target or need_target:
+            raise SourceError(f"{source.given}: {reason}; set target=NAME, a column of single values: {columns}")
+        source._first_notes.append(f"{reason}; the images have no labels")
+        chosen = None
     if need_target and chosen is None:
-        columns = ", ".join(others) or "(none)"
         raise SourceError(f"{source.given}: which column is to be predicted? Set target=NAME, one of {columns}")
     if path_column is None:
         source._first_notes.append(f"{content} from column {source.path_column!r}")
@@ -301,21 +457,58 @@ def choose_columns(
     return chosen
 
 
+def class_names(features: Mapping[str, Any], column: str | None) -> tuple[str, ...]:
+    """Return the names of a ``ClassLabel`` column; empty for any other column."""
+    kind = features.get(column or "")
+    if not isinstance(kind, dict) or kind.get("_type", "ClassLabel") != "ClassLabel":
+        return ()
+    return tuple(map(str, kind.get("names") or ()))
+
+
+def _target_names(names: Sequence[str]) -> tuple[str, ...]:
+    """Return obvious names of a target; y beside x is a coordinate."""
+    has_x = any(name.strip().lower() == "x" for name in names)
+    return tuple(name for name in _TARGET_COLUMNS if not (has_x and name == "y"))
+
+
+def _is_list(value: Any) -> bool:
+    """Return True for a cell of CSV that pandas wrote for a list."""
+    return isinstance(value, str) and value.startswith("[") and value.endswith("]")
+
+
+def _find_encoding(head: bytes) -> str:
+    """Return the encoding of a text by its first bytes."""
+    if head.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)):
+        return "utf-32"
+    if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return "utf-16"
+    if len(head) > 1 and (head[0] == 0) != (head[1] == 0):  # a letter of two bytes
+        return "utf-16-be" if head[0] == 0 else "utf-16-le"
+    return "utf-8-sig"
+
+
+def _is_binary(kind: Any) -> bool:
+    """Return True for a column of bytes, and for the structs that Hugging Face's `datasets` writes for images."""
+    types = import_optional("pyarrow", "parquet").types
+    if types.is_dictionary(kind):
+        return _is_binary(kind.value_type)
+    if types.is_struct(kind):
+        return bool(kind.get_field_index("bytes") >= 0)
+    checks = (types.is_binary, types.is_large_binary, types.is_fixed_size_binary, types.is_binary_view)
+    return any(check(kind) for check in checks)
+
+
 def _choose_path_column(columns: Mapping[str, Sequence[Any]]) -> str | None:
     """Choose a column with an obvious name, or the only column with names of images."""
     if name := _choose(list(columns), _PATH_COLUMNS):
         return name
-    names = [name for name, values in columns.items() if all(map(_names_image, values))]
+    names = [name for name, values in columns.items() if all(map(names_image, values))]
     return names[0] if len(names) == 1 else None
 
 
 def _choose(names: Sequence[str], wanted: tuple[str, ...]) -> str | None:
-    by_lower = {name.lower(): name for name in reversed(names)}
+    by_lower = {name.strip().lower(): name for name in reversed(names)}
     return next((by_lower[name] for name in wanted if name in by_lower), None)
-
-
-def _names_image(value: Any) -> bool:
-    return isinstance(value, str) and is_image(os.path.basename(value))
 
 
 def _check_cell(data: bytes) -> bytes:

@@ -2,60 +2,28 @@
 
 from __future__ import annotations
 
-import json
 import os
-import pickle
 import tarfile
-import tempfile
-from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from functools import partial
-from itertools import islice
 from typing import Any
 
 from featx.errors import SourceError, first_line
 from featx.images.decode import UnreadableError
 from featx.sources.base import Contents, Entry, FileSource, is_image, key_of
 from featx.sources.filesystem import Store, check_size
-from featx.sources.labels import FolderLabels
+from featx.sources.labels import LabelFiles
+from featx.sources.tree import Tree
 
-__all__ = ["Archive", "Tar", "is_link"]
+__all__ = ["Archive", "Tar", "is_link", "member_name"]
 
 #: Begins the place of a member that is a link; the place of any other member is two numbers.
 _LINK = b"link to "
-_MAX_LABEL_BYTES = 2**20
-#: Suffixes of files that label an image in WebDataset.
-_LABEL_SUFFIXES = (".cls", ".label", ".txt", ".json")
-#: Entries are kept in this many at a time while the labels of an archive are open, and on disk beyond this size.
-_BLOCK, _MAX_BYTES_HELD = 250, 2**18
 
 
-class Archive(FileSource):
+class Archive(Tree, FileSource):
     """Many images in one file."""
-
-    def _list(self, with_state: bool) -> Iterator[Entry]:
-        labels, has_labels, n = FolderLabels(), False, 0
-        with tempfile.SpooledTemporaryFile(_MAX_BYTES_HELD) as file:
-            members = self._members()
-            while block := list(islice(members, _BLOCK)):
-                for entry in block:
-                    labels.add(entry.key)
-                    has_labels = has_labels or entry.label is not None
-                n += len(block)
-                pickle.dump([tuple(entry) for entry in block], file, pickle.HIGHEST_PROTOCOL)
-            if not n:
-                raise SourceError(f"{self.given}: no images in this archive ({self._passed_over.total()} other files)")
-            if not has_labels:
-                self.label_depth, self.has_splits = labels.depth, labels.has_splits
-            file.seek(0)
-            for _ in range(0, n, _BLOCK):
-                for key, place, label, state in pickle.load(file):
-                    yield Entry(key, place, label if has_labels else labels.label(key), state)
-
-    @abstractmethod
-    def _members(self) -> Iterator[Entry]:
-        """List the images, with the labels that the archive holds in files."""
 
     def random_access(self) -> Contents:
         """Read members from where they lie, if the archive is still the one that was listed."""
@@ -69,48 +37,60 @@ class Archive(FileSource):
 
         return fetch
 
-    def _takes(self, name: bytes) -> bool:
-        """Return True for an image; count other files, and skip hidden ones and files in hidden folders."""
-        if b"/." in b"/" + name:
+    def _takes(self, name: str, files: LabelFiles, content: Callable[[], bytes], size: int) -> bool:
+        """Return True for an image; add a file that labels images to ``files``, and count all others."""
+        base = name.rpartition("/")[2]
+        if self._skips(name):
             return False
-        base = os.fsdecode(name.rpartition(b"/")[2])
-        if not is_image(base):
+        if is_image(base):
+            return True
+        if not (files.takes(name) and size <= files.max_bytes and files.add(name, content())):
             self._pass_over(base)
-            return False
-        return True
+        return False
+
+
+def member_name(name: bytes) -> str:
+    r"""Return the name of a member as a key: with slashes, and without ``./``.
+
+    Examples
+    --------
+    >>> from featx.sources.tar import member_name
+    >>> member_name(b"./ants/./1.png"), member_name(b"ants\\1.png")
+    ('ants/1.png', 'ants/1.png')
+    """
+    text = key_of(name.replace(b"\\", b"/"))
+    if "./" not in text:
+        return text
+    parts = text.split("/")
+    while parts and parts[0] == "..":  # above the folder that was packed
+        del parts[0]
+    return "/".join(part for part in parts if part != ".")
 
 
 class Tar(Archive):
-    """An uncompressed tar archive; ``1.cls``, ``1.txt`` or ``1.json`` beside ``1.jpg`` is its label."""
+    """An uncompressed tar archive."""
 
-    def _members(self) -> Iterator[Entry]:
-        """Read one header after the other; files that differ only in their suffixes belong together."""
-        group: list[Entry] = []
-        group_stem, group_label = b"", None
+    def _members(self, with_state: bool, files: LabelFiles) -> Iterator[Entry]:
+        """Read one header after the other."""
         with self._stream() as file:
             try:
                 archive = tarfile.open(fileobj=file, mode="r:", errors="surrogateescape")  # noqa: SIM115
                 for member in archive:
                     vars(archive)["members"] = []  # tarfile would hold them all
+                    files.archive += getattr(member, "is_first", False)  # of an archive behind another one
                     is_linked = member.islnk() or member.issym()
                     if not (member.isreg() or is_linked):
                         continue
-                    name = os.fsencode(member.name).removeprefix(b"./")  # which tar -c . writes
-                    folder, _, base = name.rpartition(b"/")
-                    stem = folder + b"/" + base.partition(b".")[0]
-                    if stem != group_stem:
-                        yield from (entry._replace(label=group_label) for entry in group)
-                        group, group_stem, group_label = [], stem, None
-                    if (label := _read_label(archive, member)) is not None:
-                        group_label = label
-                    elif self._takes(name):
+                    name = member_name(os.fsencode(member.name))
+                    # a link holds no label
+                    size = files.max_bytes + 1 if is_linked else member.size
+                    if self._takes(name, files, partial(_read_member, archive, member), size):
                         place = f"{member.offset_data} {member.size}".encode()
                         place = _LINK + os.fsencode(member.linkname) if is_linked else place
-                        group.append(Entry(key_of(name), place, None, f"{member.size} {int(member.mtime)}"))
+                        yield Entry(name, place, None, f"{member.size} {int(member.mtime)}")
             except (tarfile.TarError, EOFError) as error:
                 hint = "; the name of a compressed one must end in .tar.gz, .tgz, .tar.bz2 or .tar.xz"
                 raise SourceError(f"{self.given}: cannot be read as tar ({first_line(error)}){hint}") from None
-        yield from (entry._replace(label=group_label) for entry in group)
 
     def _stream(self) -> AbstractContextManager[Any]:
         return self.store.open(self.path)
@@ -144,16 +124,6 @@ def _read_link(place: bytes) -> bytes:
     raise UnreadableError(f"a link to {target}; make the archive with tar --dereference --hard-dereference")
 
 
-def _read_label(archive: tarfile.TarFile, member: tarfile.TarInfo) -> str | None:
-    suffix = os.path.splitext(member.name)[1].lower()
-    if suffix not in _LABEL_SUFFIXES or not member.isreg() or member.size > _MAX_LABEL_BYTES:
-        return None
+def _read_member(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
     file = archive.extractfile(member)
-    text = (file.read() if file else b"").decode("utf-8", "replace").strip()
-    if suffix != ".json":
-        return text if suffix == ".cls" or "\n" not in text else None
-    try:
-        label = json.loads(text)["label"]
-    except (ValueError, TypeError, KeyError):
-        return None
-    return str(label) if isinstance(label, (str, int, float)) else None
+    return file.read() if file else b""

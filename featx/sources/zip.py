@@ -12,9 +12,10 @@ from typing import Any, NamedTuple
 
 from featx.errors import SourceError, first_line
 from featx.images.decode import UnreadableError
-from featx.sources.base import Contents, Entry, key_of
+from featx.sources.base import Contents, Entry
 from featx.sources.filesystem import LARGEST_FILE, check_size
-from featx.sources.tar import Archive
+from featx.sources.labels import LabelFiles
+from featx.sources.tar import Archive, member_name
 
 __all__ = ["Member", "Zip", "read_directory"]
 
@@ -27,24 +28,34 @@ _LOCAL_HEADER = struct.Struct("<4s5H3I2H")
 
 _MAX_COMMENT_BYTES = 2**16 - 1
 _IN_EXTRA = 2**32 - 1
-_ENCRYPTED, _IN_UTF_8 = 0x1, 0x800
+_ENCRYPTED, _IN_UTF_8 = 0x1, 0x800  # flags
+_LARGE_NUMBERS, _UNICODE_NAME = 0x1, 0x7075  # extra fields
 
 
 class Zip(Archive):
     """A zip archive."""
 
-    def _members(self) -> Iterator[Entry]:
+    def _members(self, with_state: bool, files: LabelFiles) -> Iterator[Entry]:
         """Read the directory at the end of the archive."""
         with self.store.open(self.path) as file:
             try:
                 for member in read_directory(file):
-                    name = member.name.removeprefix(b"./")
-                    if name.endswith(b"/") or not self._takes(name):
+                    if member.name.endswith((b"/", b"\\")):
                         continue
+                    name = member_name(member.name)
                     place = " ".join(map(str, member[1:])).encode()
-                    yield Entry(key_of(name), place, None, f"{member.size} {member.crc:08x}")
+                    if self._takes(name, files, partial(self._read_label, name, member), member.size):
+                        yield Entry(name, place, None, f"{member.size} {member.crc:08x}")
+            except SourceError:  # it is a ValueError
+                raise
             except (zipfile.BadZipFile, OSError, EOFError, ValueError) as error:
                 raise SourceError(f"{self.given}: cannot be read as zip ({first_line(error)})") from None
+
+    def _read_label(self, name: str, member: Member) -> bytes:
+        try:
+            return self._read(*member[1:])
+        except UnreadableError as error:
+            raise SourceError(f"{self.given}: {name}: {error}, and it may label an image") from None
 
     def contents(self) -> Contents:
         """Read members from where they lie."""
@@ -115,7 +126,7 @@ def read_directory(file: Any) -> Iterator[Member]:
         size -= _MEMBER.size + n_name + n_extra + n_comment
         unpacked, packed, offset = _complete((unpacked, packed, offset), extra)
         if not flags & _IN_UTF_8:
-            name = name.decode("cp437").encode()
+            name = _decode_name(name, extra)
         yield Member(name.split(b"\0")[0], offset + n_before, packed, unpacked, crc, method, flags & _ENCRYPTED)
 
 
@@ -152,14 +163,32 @@ def _exactly(file: Any, size: int) -> bytes:
     return data
 
 
+def _decode_name(name: bytes, extra: bytes) -> bytes:
+    """Convert a name to UTF-8 that is not marked as such: macOS and Info-ZIP write UTF-8, DOS wrote code page 437."""
+    for kind, content in _read_fields(extra):
+        if kind == _UNICODE_NAME and content[:1] == b"\1" and content[1:5] == struct.pack("<L", zlib.crc32(name)):
+            return content[5:]
+    try:
+        name.decode("utf-8")
+    except UnicodeDecodeError:
+        return name.decode("cp437").encode()
+    return name
+
+
+def _read_fields(extra: bytes) -> Iterator[tuple[int, bytes]]:
+    """Read kind and content of each extra field."""
+    while len(extra) >= 4:
+        kind, length = struct.unpack_from("<2H", extra)
+        yield kind, extra[4 : 4 + length]
+        extra = extra[4 + length :]
+
+
 def _complete(numbers: tuple[int, ...], extra: bytes) -> list[int]:
     """Complete numbers of more than 32 bits from the ZIP64 field, which holds only these, in order."""
     if _IN_EXTRA not in numbers:
         return list(numbers)
-    while len(extra) >= 4:
-        kind, length = struct.unpack_from("<2H", extra)
-        if kind == 1:
-            large = iter(struct.unpack_from(f"<{min(length, len(extra) - 4) // 8}Q", extra, 4))
+    for kind, content in _read_fields(extra):
+        if kind == _LARGE_NUMBERS:
+            large = iter(struct.unpack_from(f"<{len(content) // 8}Q", content))
             return [next(large, number) if number == _IN_EXTRA else number for number in numbers]
-        extra = extra[4 + length :]
     return list(numbers)

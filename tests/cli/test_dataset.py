@@ -83,7 +83,7 @@ def test_bad_images_are_counted_listed_and_tried_again(featx, here, world):
     info = featx("dataset", "info", "vectors").out.splitlines()
     assert info[0] == "vectors: 4 images, 2 ok, 2 failed"
     assert info[-2].startswith(f"  failed: {world / 'broken.png'}: ")
-    assert info[-1] == "  failed: later.png: no such file; check the path"
+    assert info[-1] == "  failed: later.png: no such file; check the path, which is relative to the table"
     assert featx("dataset", "info", "vectors", "--failures", 1).out.endswith(
         "  and 1 more; list them with --failures N\n"
     )

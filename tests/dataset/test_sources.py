@@ -234,7 +234,7 @@ def test_a_row_without_an_image_is_a_row(tree, paths, extractor):
     assert [row["reason"] for row in rows("vectors")] == [
         None,
         "the table has no path here",
-        "no such file; check the path",
+        "no such file; check the path, which is relative to the table",
     ]
     images = pa.array([paths[0].read_bytes(), None, b""], pa.binary())
     pq.write_table(pa.table({"image": images}), "t.parquet")

@@ -1,12 +1,21 @@
 """Classes or numbers: what the values of a target say."""
 
 import math
+from decimal import Decimal
 
+import numpy as np
 import pytest
 
 from featx.errors import SourceError
 from featx.sources import Listing
-from featx.sources.labels import FolderLabels, leave_out_unlabelled, read_target
+from featx.sources.labels import (
+    FolderLabels,
+    LabelFiles,
+    leave_out_unlabelled,
+    read_class,
+    read_label,
+    read_target,
+)
 
 
 def read(values, task=None, column="y"):
@@ -153,3 +162,48 @@ def test_images_without_a_target_are_set_apart():
     assert (len(whole), len(none)) == (2, 0)
     with pytest.raises(SourceError, match="column 'y': all 2 rows are empty"):
         leave_out_unlabelled(listing([None, ""], "y"))
+
+
+@pytest.mark.parametrize("values", [["1,5", "2,5", "-3,25"], ["1.234,5", "2,5"], ["1,5", "2", "2,5", "3"]])
+def test_decimal_commas_are_asked_about(values):
+    with pytest.raises(SourceError, match=r"column 'y': '.*,5' has a comma, and numbers need a decimal point"):
+        read(values)
+    assert read(values, "classification").values == values
+    with pytest.raises(SourceError, match="use a decimal point"):
+        read(values, "regression")
+
+
+@pytest.mark.parametrize("values", [["1,5 kg", "2,5 kg"], ["a,5", "b,5"], ["ant", "1,5"]])
+def test_commas_in_words_are_no_decimal_commas(values):
+    assert read(values).task == "classification"
+
+
+@pytest.mark.parametrize(
+    ("value", "label"),
+    [
+        *((1, "1"), (1.0, "1"), ("1.0", "1"), ("-0.0", "0"), ("1.50", "1.50"), ("01", "01"), (Decimal("1.50"), "1.5")),
+        *((np.float32(2), "2"), (np.int8(2), "2"), (True, "True"), (np.True_, "True"), ("TRUE", "True")),
+        *((b" ant ", "ant"), ("Ka\u0308fer", "Käfer"), (math.nan, None), (" ", None), (1e22, "1" + "0" * 22)),
+    ],
+)
+def test_a_label_has_one_spelling(value, label):
+    assert read_label(value) == label
+
+
+@pytest.mark.parametrize(
+    ("index", "label"), [(1, "bees"), (0.0, "ants"), (-1, None), (None, None), (2, "2"), ("ants", "ants")]
+)
+def test_classes_by_index(index, label):
+    assert read_class(index, ("ants", "bees")) == label
+
+
+def test_a_label_file_holds_one_label():
+    files = LabelFiles()
+    assert [files.add("1.json", text) for text in (b"{", b"[]", b'{"label": null}', b'{"label": [1]}')] == [False] * 4
+    assert (bool(files), files.n_lists) == (False, 1)
+    assert not files.add("1.cls", b"\n")
+    assert files.add("a/1.CLS", b"ants")
+    assert [files.label(key) for key in ("a/1.png", "1.png", "a/2.png")] == ["ants", None, None]
+    files.archive = 1  # one archive behind another has images of its own
+    assert files.add("a/1.cls", b"bees")
+    assert [files.label("a/1.png", archive) for archive in (0, 1)] == ["ants", "bees"]

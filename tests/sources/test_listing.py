@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from featx.errors import InputError, SourceError
-from featx.sources import list_images, load_folder, open_sources
+from featx.sources import base, list_images, load_folder, open_sources
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ def test_names_with_spaces_and_unicode_are_kept(make_tree):
 
 
 def test_hidden_files_and_folders_are_passed_over_in_silence(make_tree):
-    make_tree("p/a/1.png", "p/b/1.png", "p/.git/x.png", "p/a/.thumbs/t.png", "p/a/._1.png", "p/.DS_Store")
+    make_tree("p/a/1.png", "p/b/1.png", "p/.git/x.png", "p/a/.thumbs/t.png", "p/a/.1.png", "p/.DS_Store")
     listing = list_images("p", need_target=True)
     assert listing.items == ["p/a/1.png", "p/b/1.png"]
     assert listing.notes == ()
@@ -67,11 +67,17 @@ def test_other_files_are_counted(make_tree):
     assert note == "2 files are not images by their names: .txt 1, .json 1"
 
 
-def test_formats_of_cameras_and_phones_are_named(make_tree):
+def test_formats_of_cameras_and_phones_are_named(make_tree, monkeypatch):
+    monkeypatch.setattr(base, "heif_available", lambda: False)
     make_tree("p/1.png", "p/1.HEIC", "p/2.heic", "p/3.cr2", "p/Makefile")
-    (note,) = list_images("p").notes
+    listing = list_images("p")
+    (note,) = listing.notes
+    assert listing.items == ["p/1.png"]
     assert note.startswith("4 files are not images by their names: .heic 2, ")
-    assert note.endswith("(HEIC and RAW must be converted first, to JPEG for example)")
+    assert "HEIC is read with the extra heif" in note
+    assert "RAW is not read" in note
+    monkeypatch.setattr(base, "heif_available", lambda: True)
+    assert list_images("p").items == ["p/1.HEIC", "p/1.png", "p/2.heic"]
 
 
 def test_a_class_folder_without_images_is_no_class_and_named(make_tree):

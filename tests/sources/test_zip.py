@@ -4,7 +4,9 @@ import io
 import random
 import struct
 import tracemalloc
+import unicodedata
 import zipfile
+import zlib
 
 import pytest
 
@@ -112,6 +114,47 @@ def test_part_of_an_archive_is_refused_by_name(tmp_path):
     (tmp_path / "part.zip").write_bytes(content)
     with pytest.raises(SourceError, match=r"part\.zip: cannot be read as zip \(it is one part of several; join them"):
         list(Zip(str(tmp_path / "part.zip")).entries())
+
+
+def unmark(content):
+    """Take away the flag that says that names are UTF-8, as macOS and Info-ZIP do."""
+    content = bytearray(content)
+    for sign, at in ((b"PK\3\4", 7), (b"PK\1\2", 9)):
+        start = -1
+        while (start := content.find(sign, start + 1)) >= 0:
+            content[start + at] &= ~0x08
+    return bytes(content)
+
+
+def name_again(content, name, other, checksum=None):
+    """Add the field with a name in UTF-8 to the directory's only member, whose name has to be ``name``."""
+    field = b"\1" + struct.pack("<L", zlib.crc32(name) if checksum is None else checksum) + other
+    field = struct.pack("<2H", 0x7075, len(field)) + field
+    content = bytearray(content)
+    at = content.rindex(name) - 46
+    content[at + 30 : at + 32] = struct.pack("<H", len(field))
+    content[at + 46 + len(name) : at + 46 + len(name)] = field
+    end = content.rindex(b"PK\5\6")
+    content[end + 12 : end + 16] = struct.pack("<L", 46 + len(name) + len(field))
+    return bytes(content)
+
+
+def names(content):
+    return [member.name.decode() for member in read_directory(io.BytesIO(content))]
+
+
+def test_names_that_are_not_marked_as_utf_8():
+    assert names(unmark(make(["Ameisen grün/1.png"]))) == ["Ameisen grün/1.png"]
+    mac = unicodedata.normalize("NFD", "Käfer/1.png")
+    assert names(unmark(make([mac]))) == [mac]
+    dos = unmark(make(["x__fer/1.png"])).replace(b"x__fer", "xäffer".encode("cp437"))
+    assert names(dos) == ["xäffer/1.png"]
+
+
+def test_the_unicode_name_of_a_member_counts_if_it_belongs_to_the_name():
+    plain = unmark(make(["K_fer/1.png"]))
+    assert names(name_again(plain, b"K_fer/1.png", "Käfer/1.png".encode())) == ["Käfer/1.png"]
+    assert names(name_again(plain, b"K_fer/1.png", "Käfer/1.png".encode(), checksum=7)) == ["K_fer/1.png"]
 
 
 def test_the_directory_is_not_held(tmp_path):
