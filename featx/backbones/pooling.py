@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +12,7 @@ import numpy.typing as npt
 if TYPE_CHECKING:
     from onnx import NodeProto
 
-__all__ = ["POOLINGS", "Pooling"]
+__all__ = ["POOLINGS", "Pooling", "Share"]
 
 Array = npt.NDArray[np.float32]
 Size = tuple[int, int, int]
@@ -36,12 +36,35 @@ class Pooling:
         and the map's (channels, height, width).
     n_features : callable
         Length of a row, from (channels, height, width).
+    shares : callable
+        Splits each feature among the cells of the map, as `Share` objects. Every pooling here is homogeneous
+        of degree one, so by Euler's theorem the shares of a feature add up to the feature.
     """
 
     description: str
     array: Callable[[Array], Array]
     nodes: Callable[[str, str, Size], list[NodeProto]]
     n_features: Callable[[Size], int]
+    shares: Callable[[Array], Iterator[Share]]
+
+
+class Share(NamedTuple):
+    """The contributions of the cells of one part of the map to some features.
+
+    Parameters
+    ----------
+    features : slice
+        Places of the features in the row, one per channel.
+    top, left : int
+        Place of the part in the map.
+    values : ndarray of float32, shape (n, channels, height, width)
+        The part of each feature that each cell contributes.
+    """
+
+    features: slice
+    top: int
+    left: int
+    values: Array
 
 
 class _Chain:
@@ -145,6 +168,56 @@ def _flatten_nodes(source: str, target: str, size: Size) -> list[NodeProto]:
     return _Chain(target).flatten(source)
 
 
+def _share_all(compute: Callable[[Array], Array]) -> Callable[[Array], Iterator[Share]]:
+    """Return shares of a pooling with one feature per channel, from a function of the maps."""
+    return lambda maps: iter([Share(slice(0, maps.shape[1]), 0, 0, compute(maps))])
+
+
+def _divide(values: Array, total: Array) -> Array:
+    """Divide by the totals over the cells; 0 where a total is 0."""
+    total = total[:, :, None, None]
+    return np.divide(values, total, out=np.zeros_like(values), where=total > 0)
+
+
+def _mean_shares(maps: Array) -> Array:
+    return maps / np.float32(maps.shape[2] * maps.shape[3])
+
+
+def _max_shares(maps: Array) -> Array:
+    """Give the maximum to the cell that has it; cells of equal values share it."""
+    is_largest = maps == maps.max((2, 3), keepdims=True)
+    return np.where(is_largest, maps, 0) / is_largest.sum((2, 3), keepdims=True, dtype=np.float32)
+
+
+def _catavgmax_shares(maps: Array) -> Iterator[Share]:
+    n = maps.shape[1]
+    yield Share(slice(0, n), 0, 0, _mean_shares(maps))
+    yield Share(slice(n, 2 * n), 0, 0, _max_shares(maps))
+
+
+def _gem_shares(maps: Array) -> Array:
+    powers = np.maximum(maps, np.float32(_GEM_FLOOR)) ** np.float32(_GEM_POWER)
+    return _divide(powers * _gem(maps)[:, :, None, None], powers.sum((2, 3)))
+
+
+def _std_shares(maps: Array) -> Array:
+    squares = (maps - maps.mean((2, 3), keepdims=True)) ** 2
+    return _divide(squares * maps.std((2, 3), keepdims=True), squares.sum((2, 3)))
+
+
+def _pyramid_shares(maps: Array) -> Iterator[Share]:
+    n = maps.shape[1]
+    for i, (top, bottom, left, right) in enumerate(_cells(*maps.shape[2:])):
+        yield Share(slice(i * n, (i + 1) * n), top, left, _mean_shares(maps[:, :, top:bottom, left:right]))
+
+
+def _flatten_shares(maps: Array) -> Iterator[Share]:
+    height, width = maps.shape[2:]
+    for y in range(height):
+        for x in range(width):
+            yield Share(slice(y * width + x, None, height * width), y, x, maps[:, :, y : y + 1, x : x + 1])
+
+
 #: Poolings by name. To add a pooling, add a row; no other code names them.
 POOLINGS: dict[str, Pooling] = {
     "avg": Pooling(
@@ -152,47 +225,55 @@ POOLINGS: dict[str, Pooling] = {
         lambda maps: np.asarray(maps.mean((2, 3))),
         _global("GlobalAveragePool"),
         lambda size: size[0],
+        _share_all(_mean_shares),
     ),
     "max": Pooling(
         "the largest value of each channel; helps if the object is small in the image",
         lambda maps: np.asarray(maps.max((2, 3))),
         _global("GlobalMaxPool"),
         lambda size: size[0],
+        _share_all(_max_shares),
     ),
     "avgmax": Pooling(
         "the mean of avg and max",
         lambda maps: np.asarray((maps.mean((2, 3)) + maps.max((2, 3))) * np.float32(0.5)),
         _avgmax_nodes,
         lambda size: size[0],
+        _share_all(lambda maps: (_mean_shares(maps) + _max_shares(maps)) * np.float32(0.5)),
     ),
     "catavgmax": Pooling(
         "avg and max side by side; twice as many features",
         lambda maps: np.concatenate([maps.mean((2, 3)), maps.max((2, 3))], axis=1),
         _catavgmax_nodes,
         lambda size: 2 * size[0],
+        _catavgmax_shares,
     ),
     "gem": Pooling(
         "generalised mean with power 3, between avg and max; helps image retrieval (Radenovic et al., 2018)",
         _gem,
         _gem_nodes,
         lambda size: size[0],
+        _share_all(_gem_shares),
     ),
     "std": Pooling(
         "the standard deviation of each channel; helps on textures",
         lambda maps: np.asarray(maps.std((2, 3))),
         _std_nodes,
         lambda size: size[0],
+        _share_all(_std_shares),
     ),
     "spatial_pyramid": Pooling(
         "avg of the map, its quarters and its sixteenths; helps if positions matter (Lazebnik et al., 2006)",
         _pyramid,
         _pyramid_nodes,
         lambda size: size[0] * len(list(_cells(*size[1:]))),
+        _pyramid_shares,
     ),
     "flatten": Pooling(
         "the whole map, channel by channel; for heads that learn from positions",
         lambda maps: maps.reshape(len(maps), -1),
         _flatten_nodes,
         lambda size: size[0] * size[1] * size[2],
+        _flatten_shares,
     ),
 }
