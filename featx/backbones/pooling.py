@@ -184,9 +184,9 @@ def _mean_shares(maps: Array) -> Array:
 
 
 def _max_shares(maps: Array) -> Array:
-    """Give the maximum to the cell that has it; cells of equal values share it."""
+    """Assign the maximum to the cell that has it; cells of equal values share it."""
     is_largest = maps == maps.max((2, 3), keepdims=True)
-    return np.where(is_largest, maps, 0) / is_largest.sum((2, 3), keepdims=True, dtype=np.float32)
+    return np.asarray(np.where(is_largest, maps, 0) / is_largest.sum((2, 3), keepdims=True, dtype=np.float32))
 
 
 def _catavgmax_shares(maps: Array) -> Iterator[Share]:

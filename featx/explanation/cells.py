@@ -103,7 +103,7 @@ class MapReader:
         return (layer for i, layer in enumerate(self.layers) if not i or self.layers[i - 1].backbone != layer.backbone)
 
     def _end_of(self, backbone: int) -> int:
-        return max(layer.features.stop for layer in self.layers if layer.backbone == backbone)
+        return max(layer.first + layer.n_features for layer in self.layers if layer.backbone == backbone)
 
     def find_boxes(self, size: tuple[int, int]) -> list[Box]:
         """Return the part of an image of some width and height that each backbone sees."""
@@ -137,9 +137,7 @@ class MapReader:
                 total[i] += down @ own[i] @ across.T
         return total
 
-    def split(
-        self, cells: CellMaps, i: int, image_boxes: list[Box], grid: tuple[int, int]
-    ) -> npt.NDArray[np.float64]:
+    def split(self, cells: CellMaps, i: int, image_boxes: list[Box], grid: tuple[int, int]) -> npt.NDArray[np.float64]:
         """Return the share of each cell of a grid in each feature of one image.
 
         Returns
@@ -177,7 +175,7 @@ def _overlap(
     n_cells: int, span: tuple[float, ...], n_targets: int, whole: tuple[float, ...]
 ) -> npt.NDArray[np.float64]:
     """Return the fraction of each cell that lies in each target cell, shape (n_targets, n_cells)."""
-    cells, targets = np.linspace(*span, n_cells + 1), np.linspace(*whole, n_targets + 1)
+    cells, targets = np.linspace(span[0], span[1], n_cells + 1), np.linspace(whole[0], whole[1], n_targets + 1)
     upper = np.minimum(cells[None, 1:], targets[1:, None])
     lower = np.maximum(cells[None, :-1], targets[:-1, None])
     fractions = np.maximum(upper - lower, 0)

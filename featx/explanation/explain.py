@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -23,14 +23,11 @@ from featx.explanation.scores import Affine, Scores, find_affine, find_logarithm
 from featx.explanation.shapley import shapley_values
 from featx.images.containers import list_items
 from featx.images.decode import UnreadableError, decode, describe, read
-from featx.images.heat import blur_cells, draw_heat, to_png
+from featx.images.heat import cover_cells, draw_heat, to_png
 from featx.persistence.archive import load
 from featx.pipelines import split_pipeline
 from featx.similarity import NearestRows
 from featx.sources import list_images
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
 
 __all__ = ["METHODS", "Explanation", "explain"]
 
@@ -39,7 +36,7 @@ METHODS = {
     "auto": "cells if the head is linear, shapley otherwise",
     "cells": "the exact share of each cell in a linear head's score",
     "shapley": "Shapley values of the cells, for every head; sums exactly",
-    "occlusion": "the fall of the score if a cell is blurred; one run of the network per cell, for comparison",
+    "occlusion": "the fall of the score if a cell is covered; one run of the network per cell, for comparison",
 }
 _BATCH = 16
 _MAX_PLAYERS = 8  # cells per side for shapley and occlusion
@@ -122,7 +119,7 @@ class Explanation:
         own = self.maps[i, self._find(self.predicted[i] if label is None else label, "label")]
         return own if against is None else np.asarray(own - self.maps[i, self._find(against, "against")])
 
-    def draw(self, i: int, label: Any = None, against: Any = None, *, limit: float | None = None) -> Image:
+    def draw(self, i: int, label: Any = None, against: Any = None, *, limit: float | None = None) -> Any:
         """Draw the map on the image: red speaks for the label, blue against it, and what was not seen is hatched.
 
         Parameters
@@ -154,6 +151,7 @@ class Explanation:
         list of str
             Paths of the images.
         """
+        self.select(0, label, against)  # so that nothing is written for a class that does not exist
         target = Path(folder)
         target.mkdir(parents=True, exist_ok=True)
         paths = []
@@ -261,7 +259,8 @@ def explain(
         A source as for `featx.fit`, or images as for `FeatureExtractor.transform`.
     method : {"auto", "cells", "shapley", "occlusion"}, default="auto"
         ``"cells"`` raises if the head is not linear. ``"auto"`` uses ``"cells"`` if it is, and ``"shapley"``
-        otherwise. ``"occlusion"`` blurs one cell after the other, and runs the network for each.
+        otherwise. ``"occlusion"`` covers one cell after the other with the image's mean colour, and runs the
+        network for each.
     train : source, sequence or None, default=None
         Training images, in which the three most alike are found for each image.
     random_state : int or None, default=0
@@ -333,11 +332,15 @@ def explain(
                     values = shapley_values(scores.compute, reader.split(cells, i, image_boxes, grid), mean, rng)
                     maps[i] = values.T.reshape(-1, *grid)
             joined = [join_boxes(one) for one in boxes]
-            parts.append(_Part(places, cells.features, np.asarray(head.predict(cells.features)), computed, maps, joined, base))
+            parts.append(
+                _Part(places, cells.features, np.asarray(head.predict(cells.features)), computed, maps, joined, base)
+            )
     finally:
         events.end()
     if not parts:
-        raise ImageError(failures[0], "" if len(items) == 1 else f"not one of {len(items)} images could be read; the first: ")
+        raise ImageError(
+            failures[0], "" if len(items) == 1 else f"not one of {len(items)} images could be read; the first: "
+        )
     places = [place for part in parts for place in part.places]
     all_scores, all_maps = (np.concatenate([getattr(part, name) for part in parts]) for name in ("scores", "maps"))
     base = parts[0].base
@@ -365,7 +368,7 @@ def explain(
 
 @dataclass(frozen=True, eq=False)
 class _Part:
-    """What is known of one batch."""
+    """The results of one batch."""
 
     places: list[int]
     features: npt.NDArray[np.float64]
@@ -389,7 +392,9 @@ def _list(X: Any) -> tuple[Sequence[Any], list[str]]:
         listing = list_images(X)
         return listing.items, list(listing.names)
     items = list_items(X)
-    return items, [describe(item) if isinstance(item, (str, os.PathLike)) else f"image {i}" for i, item in enumerate(items)]
+    return items, [
+        describe(item) if isinstance(item, (str, os.PathLike)) else f"image {i}" for i, item in enumerate(items)
+    ]
 
 
 def _decode(
@@ -423,14 +428,14 @@ def _coarsen(grid: tuple[int, int]) -> tuple[int, int]:
 
 
 class _Occluded:
-    """Measure the fall of the scores if one cell after the other is blurred."""
+    """Measure the fall of the scores if one cell after the other is covered."""
 
     def __init__(self, extractor: Any, scores: Scores, grid: tuple[int, int]) -> None:
         self._extractor, self._scores, self._grid = extractor, scores, grid
 
     def __call__(self, image: Any, boxes: list[Box], scores: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        blurred = list(blur_cells(image, join_boxes(boxes), self._grid))
-        features = self._extractor.embed(blurred).features.astype(np.float64)
+        covered = list(cover_cells(image, join_boxes(boxes), self._grid))
+        features = self._extractor.embed(covered).features.astype(np.float64)
         return (scores - self._scores.compute(features)).T.reshape(-1, *self._grid)
 
 

@@ -76,7 +76,9 @@ def find_scores(head: Any) -> Scores:
     if decide is not None:
         return Scores("decision", lambda X: _center(_widen(decide(X), len(labels))), labels)
     if not hasattr(head, "predict_proba"):
-        raise InputError(f"{type(head).__name__} gives neither decisions nor probabilities, so nothing can be explained")
+        raise InputError(
+            f"{type(head).__name__} gives neither decisions nor probabilities, so nothing can be explained"
+        )
     return Scores("probability", lambda X: np.asarray(head.predict_proba(X), np.float64), labels)
 
 
@@ -93,24 +95,24 @@ def _as_columns(values: Any) -> Rows:
     values = np.asarray(values, np.float64)
     if values.ndim > 1 and values.shape[1] > 1:
         raise InputError("a head with several outputs cannot be explained; fit a head per output")
-    return values.reshape(len(values), 1)
+    return np.asarray(values.reshape(len(values), 1))
 
 
 def _widen(decisions: Any, n_classes: int) -> Rows:
     """Return decisions with one column per class; those of two classes are one number, for the second class."""
     decisions = np.asarray(decisions, np.float64)
     if decisions.ndim == 1:
-        return np.stack([-decisions, decisions], axis=1)
+        return np.asarray(np.stack([-decisions, decisions], axis=1))
     if decisions.shape[1] != n_classes:
         raise InputError(
             f"{decisions.shape[1]} decisions for {n_classes} classes: expected one per class; "
             'fit an SVC with decision_function_shape="ovr"'
         )
-    return decisions
+    return np.asarray(decisions)
 
 
 def _center(scores: Rows) -> Rows:
-    return scores - scores.mean(axis=1, keepdims=True)
+    return np.asarray(scores - scores.mean(axis=1, keepdims=True))
 
 
 def _find_decision(head: Any) -> Callable[[Rows], Any] | None:
@@ -134,13 +136,14 @@ def find_affine(scores: Scores, X: Rows) -> Affine | None:
     """Return the linear map of scores, or None if they are not linear.
 
     The map is found from the scores of one row per feature, which works for every composition of linear steps:
-    scalers, PCA, selection of features, voting, searches. It is then checked on the rows ``X`` and between them.
+    scalers, PCA, selection of features, voting, searches. It is then checked on the rows ``X``, between them and far
+    away from them.
     """
     origin = X.mean(axis=0)
     step = float(np.abs(X).mean()) or 1.0
     rng = np.random.default_rng(0)
-    mixes = rng.dirichlet(np.ones(len(X)), 8) @ X + rng.normal(size=(8, X.shape[1])) * step
-    tests = np.concatenate([X, mixes, 2 * mixes - origin])
+    near, far = rng.normal(size=(2, 8, X.shape[1])) * step
+    tests = np.concatenate([X, rng.dirichlet(np.ones(len(X)), 8) @ X + near, origin + 8 * far])
     expected = scores.compute(tests)
     if not _is_straight(scores, tests[:8], tests[-8:], expected[:8], expected[-8:]):
         return None
@@ -154,7 +157,8 @@ def find_affine(scores: Scores, X: Rows) -> Affine | None:
     coef = np.concatenate(columns).T
     intercept = at_origin[0] - coef @ origin
     deviation = np.abs(tests @ coef.T + intercept - expected).max()
-    return Affine(coef, intercept) if deviation <= _MAX_DEVIATION * np.abs(expected).max() else None
+    is_flat = not np.any(coef)  # as trees and neighbours are between their steps
+    return Affine(coef, intercept) if deviation <= _MAX_DEVIATION * np.abs(expected).max() and not is_flat else None
 
 
 def _is_straight(scores: Scores, first: Rows, second: Rows, of_first: Rows, of_second: Rows) -> bool:
@@ -171,7 +175,8 @@ def find_mean(head: Any, n_features: int) -> Rows:
     while isinstance(head, Pipeline):
         head = head[0]
     if isinstance(head, CalibratedClassifierCV):
-        return np.mean([find_mean(one.estimator, n_features) for one in head.calibrated_classifiers_], axis=0)
+        means = [find_mean(one.estimator, n_features) for one in head.calibrated_classifiers_]
+        return np.asarray(np.mean(means, axis=0))
     inner = getattr(head, "regressor_", getattr(head, "estimator_", None))
     if inner is not None:
         return find_mean(inner, n_features)

@@ -1,4 +1,4 @@
-"""Draw a map of contributions on the image that it belongs to, and blur cells of an image."""
+"""Draw a map of contributions on the image that it belongs to, and cover cells of an image."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from collections.abc import Iterator
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageDraw, ImageFilter
+from PIL import Image, ImageDraw
 
-__all__ = ["blur_cells", "draw_heat", "to_png"]
+__all__ = ["cover_cells", "draw_heat", "to_png"]
 
 #: Colours of the strongest contributions for and against; 0 is white, which leaves the image as it is.
-_FOR, _AGAINST = (214, 47, 39), (33, 102, 172)
+_FOR, _AGAINST = (np.array(color, np.float32) for color in ((214, 47, 39), (33, 102, 172)))
 _MAX_SIDE = 1024  # of a drawing, in pixels
 _MIN_SIDE = 224
 _HATCH_STEP = 9
@@ -58,7 +58,7 @@ def draw_heat(
     own = tuple(slice(part.start - start, part.stop - start) for part, start in zip(inside, (upper, left), strict=True))
     seen[inside] = np.asarray(spread)[own]
     weight = np.abs(seen)[:, :, None]
-    colour = np.where(seen[:, :, None] > 0, np.float32(_FOR), np.float32(_AGAINST))
+    colour = np.where(seen[:, :, None] > 0, _FOR, _AGAINST)
     tinted = photo * ((1 - weight) + weight * colour / 255)
     drawn = Image.fromarray(tinted.round().astype(np.uint8), "RGB")
     _hatch(drawn, inside)
@@ -78,19 +78,19 @@ def _hatch(image: Image.Image, inside: tuple[slice, slice]) -> None:
     image.paste((150, 150, 150), mask=Image.fromarray(np.minimum(np.asarray(outside), np.asarray(lines))))
 
 
-def blur_cells(
+def cover_cells(
     image: Image.Image, box: tuple[float, float, float, float], grid: tuple[int, int]
 ) -> Iterator[Image.Image]:
-    """Yield copies of an image, in each of which one cell of a box is blurred, row by row."""
+    """Yield copies of an image, in each of which one cell of a box has the image's mean colour, row by row."""
     left, upper, right, lower = box
     height, width = (lower - upper) / grid[0], (right - left) / grid[1]
-    blurred = image.filter(ImageFilter.GaussianBlur(max(1.0, min(height, width) / 2)))
+    mean = image.resize((1, 1), Image.Resampling.BOX)
     for y in range(grid[0]):
         for x in range(grid[1]):
-            corners = left + x * width, upper + y * height, left + (x + 1) * width, upper + (y + 1) * height
-            cell = tuple(round(corner) for corner in corners)
+            start = round(left + x * width), round(upper + y * height)
+            end = round(left + (x + 1) * width), round(upper + (y + 1) * height)
             copy = image.copy()
-            copy.paste(blurred.crop(cell), cell[:2])
+            copy.paste(mean.resize((end[0] - start[0], end[1] - start[1])), start)
             yield copy
 
 

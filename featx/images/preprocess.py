@@ -188,7 +188,9 @@ def to_canvas(
     if long > LONGEST_RATIO * short or fast:
         canvas = _resize_crop_alone(image, kept, preprocess.interpolation, fast)
     elif long > HORIZONTAL_FIRST * short:
-        canvas = image.resize((kept.full_width, kept.full_height), INTERPOLATIONS[preprocess.interpolation]).crop(kept[:4])
+        canvas = image.resize((kept.full_width, kept.full_height), INTERPOLATIONS[preprocess.interpolation]).crop(
+            kept[:4]
+        )
     else:
         canvas = _resize_to_the_bit(image, kept, preprocess.interpolation)
     _write_planes(canvas, out)
