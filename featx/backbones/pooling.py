@@ -39,6 +39,10 @@ class Pooling:
     shares : callable
         Splits each feature among the cells of the map, as `Share` objects. Every pooling here is homogeneous
         of degree one, so by Euler's theorem the shares of a feature add up to the feature.
+    spread_nodes : callable
+        Builds ONNX nodes that weigh the features and split the sums among the cells: from the name of the input,
+        the name of the output of shape (n, n_sums, height, width), the map's size, and weights of shape
+        (n_sums, n_features).
     """
 
     description: str
@@ -46,6 +50,7 @@ class Pooling:
     nodes: Callable[[str, str, Size], list[NodeProto]]
     n_features: Callable[[Size], int]
     shares: Callable[[Array], Iterator[Share]]
+    spread_nodes: Callable[[str, str, Size, Array], list[NodeProto]]
 
 
 class Share(NamedTuple):
@@ -218,6 +223,83 @@ def _flatten_shares(maps: Array) -> Iterator[Share]:
             yield Share(slice(y * width + x, None, height * width), y, x, maps[:, :, y : y + 1, x : x + 1])
 
 
+def _weigh(chain: _Chain, shares: str, weights: Array, name: str | None = None) -> str:
+    """Sum the channels of (n, channels, height, width) with weights of shape (n_sums, channels)."""
+    return chain.add("Conv", shares, chain.constant(weights[:, :, None, None]), name=name)
+
+
+def _spread_all(add: Callable[[_Chain, str, Size], str]) -> Callable[[str, str, Size, Array], list[NodeProto]]:
+    """Return a builder for a pooling with one feature per channel, from a builder of the shares."""
+
+    def nodes(source: str, target: str, size: Size, weights: Array) -> list[NodeProto]:
+        chain = _Chain(target)
+        _weigh(chain, add(chain, source, size), weights, target)
+        return chain.nodes
+
+    return nodes
+
+
+def _add_mean_shares(chain: _Chain, source: str, size: Size) -> str:
+    return chain.add("Mul", source, chain.constant(1 / (size[1] * size[2])))
+
+
+def _add_max_shares(chain: _Chain, source: str, size: Size) -> str:
+    is_less = chain.add("Less", source, chain.add("GlobalMaxPool", source))
+    is_largest = chain.add("Cast", chain.add("Not", is_less), to=1)
+    n_cells = chain.constant(size[1] * size[2])
+    count = chain.add("Mul", chain.add("GlobalAveragePool", is_largest), n_cells)
+    return chain.add("Div", chain.add("Mul", source, is_largest), count)
+
+
+def _add_avgmax_shares(chain: _Chain, source: str, size: Size) -> str:
+    both = chain.add("Add", _add_mean_shares(chain, source, size), _add_max_shares(chain, source, size))
+    return chain.add("Mul", both, chain.constant(0.5))
+
+
+def _add_gem_shares(chain: _Chain, source: str, size: Size) -> str:
+    powers = chain.add("Pow", chain.add("Max", source, chain.constant(_GEM_FLOOR)), chain.constant(_GEM_POWER))
+    # the feature divided by the sum of the powers: mean ** (1 / p) / (mean * cells)
+    mean = chain.add("GlobalAveragePool", powers)
+    factor = chain.add("Pow", mean, chain.constant(1 / _GEM_POWER - 1))
+    return chain.add("Mul", powers, chain.add("Mul", factor, chain.constant(1 / (size[1] * size[2]))))
+
+
+def _add_std_shares(chain: _Chain, source: str, size: Size) -> str:
+    centered = chain.add("Sub", source, chain.add("GlobalAveragePool", source))
+    squares = chain.add("Mul", centered, centered)
+    deviation = chain.add("Sqrt", chain.add("GlobalAveragePool", squares))
+    total = chain.add("Mul", chain.add("Max", deviation, chain.constant(1e-20)), chain.constant(size[1] * size[2]))
+    return chain.add("Div", squares, total)
+
+
+def _spread_catavgmax(source: str, target: str, size: Size, weights: Array) -> list[NodeProto]:
+    chain = _Chain(target)
+    mean = _weigh(chain, _add_mean_shares(chain, source, size), weights[:, : size[0]])
+    largest = _weigh(chain, _add_max_shares(chain, source, size), weights[:, size[0] :])
+    chain.add("Add", mean, largest, name=target)
+    return chain.nodes
+
+
+def _spread_pyramid(source: str, target: str, size: Size, weights: Array) -> list[NodeProto]:
+    chain = _Chain(target)
+    parts = []
+    for i, (top, bottom, left, right) in enumerate(_cells(*size[1:])):
+        share = np.zeros(size[1:], np.float32)
+        share[top:bottom, left:right] = 1 / ((bottom - top) * (right - left))
+        weighed = _weigh(chain, source, weights[:, i * size[0] : (i + 1) * size[0]])
+        parts.append(chain.add("Mul", weighed, chain.constant(share)))
+    chain.add("Sum", *parts, name=target)
+    return chain.nodes
+
+
+def _spread_flatten(source: str, target: str, size: Size, weights: Array) -> list[NodeProto]:
+    chain = _Chain(target)
+    apart = chain.add("Unsqueeze", source, chain.constant([1], np.int64))
+    weighed = chain.add("Mul", apart, chain.constant(weights.reshape(-1, *size)))
+    chain.add("ReduceSum", weighed, chain.constant([2], np.int64), name=target, keepdims=0)
+    return chain.nodes
+
+
 #: Poolings by name. To add a pooling, add a row; no other code names them.
 POOLINGS: dict[str, Pooling] = {
     "avg": Pooling(
@@ -226,6 +308,7 @@ POOLINGS: dict[str, Pooling] = {
         _global("GlobalAveragePool"),
         lambda size: size[0],
         _share_all(_mean_shares),
+        _spread_all(_add_mean_shares),
     ),
     "max": Pooling(
         "the largest value of each channel; helps if the object is small in the image",
@@ -233,6 +316,7 @@ POOLINGS: dict[str, Pooling] = {
         _global("GlobalMaxPool"),
         lambda size: size[0],
         _share_all(_max_shares),
+        _spread_all(_add_max_shares),
     ),
     "avgmax": Pooling(
         "the mean of avg and max",
@@ -240,6 +324,7 @@ POOLINGS: dict[str, Pooling] = {
         _avgmax_nodes,
         lambda size: size[0],
         _share_all(lambda maps: (_mean_shares(maps) + _max_shares(maps)) * np.float32(0.5)),
+        _spread_all(_add_avgmax_shares),
     ),
     "catavgmax": Pooling(
         "avg and max side by side; twice as many features",
@@ -247,6 +332,7 @@ POOLINGS: dict[str, Pooling] = {
         _catavgmax_nodes,
         lambda size: 2 * size[0],
         _catavgmax_shares,
+        _spread_catavgmax,
     ),
     "gem": Pooling(
         "generalised mean with power 3, between avg and max; helps image retrieval (Radenovic et al., 2018)",
@@ -254,6 +340,7 @@ POOLINGS: dict[str, Pooling] = {
         _gem_nodes,
         lambda size: size[0],
         _share_all(_gem_shares),
+        _spread_all(_add_gem_shares),
     ),
     "std": Pooling(
         "the standard deviation of each channel; helps on textures",
@@ -261,6 +348,7 @@ POOLINGS: dict[str, Pooling] = {
         _std_nodes,
         lambda size: size[0],
         _share_all(_std_shares),
+        _spread_all(_add_std_shares),
     ),
     "spatial_pyramid": Pooling(
         "avg of the map, its quarters and its sixteenths; helps if positions matter (Lazebnik et al., 2006)",
@@ -268,6 +356,7 @@ POOLINGS: dict[str, Pooling] = {
         _pyramid_nodes,
         lambda size: size[0] * len(list(_cells(*size[1:]))),
         _pyramid_shares,
+        _spread_pyramid,
     ),
     "flatten": Pooling(
         "the whole map, channel by channel; for heads that learn from positions",
@@ -275,5 +364,6 @@ POOLINGS: dict[str, Pooling] = {
         _flatten_nodes,
         lambda size: size[0] * size[1] * size[2],
         _flatten_shares,
+        _spread_flatten,
     ),
 }

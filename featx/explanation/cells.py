@@ -16,7 +16,7 @@ from featx.extractor import FeatureExtractor
 from featx.images.preprocess import Preprocess, find_box
 from featx.inference.spec import make_spec
 
-__all__ = ["Box", "CellMaps", "MapReader"]
+__all__ = ["Box", "CellMaps", "LayerPlace", "MapReader"]
 
 Array = npt.NDArray[np.float32]
 #: Left, upper, right and lower, in pixels of the image; may reach beyond the image.
@@ -26,10 +26,11 @@ _MIN_NORM = 1e-12  # as in the graph
 
 
 @dataclass(frozen=True)
-class _Layer:
+class LayerPlace:
     """The place of a layer in a row of whole maps and in a row of features."""
 
     backbone: int
+    tensor: str
     size: tuple[int, int, int]
     start: int  # in the row of maps
     first: int  # in the row of features
@@ -38,10 +39,12 @@ class _Layer:
 
     @property
     def maps(self) -> slice:
+        """Values of the row of maps."""
         return slice(self.start, self.start + int(np.prod(self.size)))
 
     @property
     def features(self) -> slice:
+        """Values of the row of features."""
         return slice(self.first, self.first + self.n_features)
 
 
@@ -71,12 +74,14 @@ class MapReader:
         self.pooling = POOLINGS[extractor.pooling]
         self.normalizes = bool(extractor.l2_normalize)
         self.crop = extractor.crop
-        self.layers: list[_Layer] = []
+        self.layers: list[LayerPlace] = []
         start = first = 0
         for number, part in enumerate(spec.parts):
             for layer in part.backbone.select(list(part.widths)):
                 n = self.pooling.n_features(layer.size)
-                self.layers.append(_Layer(number, layer.size, start, first, n, part.backbone.preprocess))
+                self.layers.append(
+                    LayerPlace(number, layer.tensor, layer.size, start, first, n, part.backbone.preprocess)
+                )
                 start, first = start + int(np.prod(layer.size)), first + n
         self.n_features = first
         self.n_backbones = len(spec.parts)
@@ -99,7 +104,7 @@ class MapReader:
                 features[:, own] /= norms[:, layer.backbone, None]
         return CellMaps(maps, features, norms), failures
 
-    def _first_layers(self) -> Iterator[_Layer]:
+    def _first_layers(self) -> Iterator[LayerPlace]:
         return (layer for i, layer in enumerate(self.layers) if not i or self.layers[i - 1].backbone != layer.backbone)
 
     def _end_of(self, backbone: int) -> int:
@@ -133,7 +138,7 @@ class MapReader:
             own /= cells.norms[:, layer.backbone, None, None, None]
             own -= (weights @ mean[layer.features] / own[0, 0].size)[None, :, None, None]
             for i, image_boxes in enumerate(boxes):
-                down, across = self._overlaps(layer, image_boxes, self.grid)
+                down, across = self.overlaps(layer, image_boxes, self.grid)
                 total[i] += down @ own[i] @ across.T
         return total
 
@@ -147,7 +152,7 @@ class MapReader:
         """
         shares = np.zeros((*grid, self.n_features))
         for layer, maps in zip(self.layers, cells.maps, strict=True):
-            down, across = self._overlaps(layer, image_boxes, grid)
+            down, across = self.overlaps(layer, image_boxes, grid)
             for share in self.pooling.shares(maps[i : i + 1]):
                 height, width = share.values.shape[2:]
                 rows = down[:, share.top : share.top + height]
@@ -156,9 +161,10 @@ class MapReader:
                 shares[:, :, layer.features][:, :, share.features] += part / cells.norms[i, layer.backbone]
         return shares.reshape(-1, self.n_features)
 
-    def _overlaps(
-        self, layer: _Layer, boxes: list[Box], grid: tuple[int, int]
+    def overlaps(
+        self, layer: LayerPlace, boxes: list[Box], grid: tuple[int, int]
     ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        """Return the matrices that carry a layer's rows and columns of cells over to those of a grid."""
         box, whole = boxes[layer.backbone], join_boxes(boxes)
         down = _overlap(layer.size[1], box[1::2], grid[0], whole[1::2])
         across = _overlap(layer.size[2], box[0::2], grid[1], whole[0::2])

@@ -19,7 +19,7 @@ from featx._text import printable
 from featx._validation import check_choice, suggest
 from featx.errors import Failure, ImageError, InputError
 from featx.explanation.cells import Box, MapReader, join_boxes
-from featx.explanation.scores import Affine, Scores, find_affine, find_logarithms, find_mean, find_scores
+from featx.explanation.scores import Affine, Scores, find_linear, find_mean, find_scores
 from featx.explanation.shapley import shapley_values
 from featx.images.containers import list_items
 from featx.images.decode import UnreadableError, decode, describe, read
@@ -310,7 +310,7 @@ def explain(
             boxes = [reader.find_boxes(image.size) for image in images]
             cells, _ = reader.read(images)
             if not parts and method in ("auto", "cells"):
-                scores, affine = _find_linear(head, scores, cells.features)
+                scores, affine = find_linear(head, cells.features)
                 if affine is None and method == "cells":
                     raise InputError(
                         f'method="cells": the scores of {type(head).__name__} are not linear; '
@@ -408,17 +408,6 @@ def _decode(
         except UnreadableError as error:
             failures.append(Failure(i, names[i], str(error)))
     return images, kept
-
-
-def _find_linear(head: Any, scores: Scores, X: npt.NDArray[np.float64]) -> tuple[Scores, Affine | None]:
-    """Return the linear map of a head's scores, or of the logarithms of its probabilities."""
-    affine = find_affine(scores, X)
-    if affine is None and scores.quantity == "probability":
-        logarithms = find_logarithms(head, scores)
-        affine = find_affine(logarithms, X)
-        if affine is not None:
-            return logarithms, affine
-    return scores, affine
 
 
 def _coarsen(grid: tuple[int, int]) -> tuple[int, int]:

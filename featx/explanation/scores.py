@@ -13,7 +13,7 @@ from sklearn.pipeline import Pipeline
 
 from featx.errors import InputError
 
-__all__ = ["Affine", "Scores", "find_mean", "find_scores"]
+__all__ = ["Affine", "Scores", "find_linear", "find_mean", "find_scores"]
 
 Rows = npt.NDArray[np.float64]
 
@@ -82,7 +82,19 @@ def find_scores(head: Any) -> Scores:
     return Scores("probability", lambda X: np.asarray(head.predict_proba(X), np.float64), labels)
 
 
-def find_logarithms(head: Any, scores: Scores) -> Scores:
+def find_linear(head: Any, X: Rows) -> tuple[Scores, Affine | None]:
+    """Return the scores of a head with their linear map, which may be that of the logarithms of its probabilities."""
+    scores = find_scores(head)
+    affine = _find_affine(scores, X)
+    if affine is None and scores.quantity == "probability":
+        logarithms = _find_logarithms(head, scores)
+        affine = _find_affine(logarithms, X)
+        if affine is not None:
+            return logarithms, affine
+    return scores, affine
+
+
+def _find_logarithms(head: Any, scores: Scores) -> Scores:
     """Return the logarithms of a head's probabilities, which may be linear where the probabilities are not."""
 
     def compute(X: Rows) -> Rows:
@@ -132,7 +144,7 @@ def _find_decision(head: Any) -> Callable[[Rows], Any] | None:
     return getattr(head, "decision_function", None)
 
 
-def find_affine(scores: Scores, X: Rows) -> Affine | None:
+def _find_affine(scores: Scores, X: Rows) -> Affine | None:
     """Return the linear map of scores, or None if they are not linear.
 
     The map is found from the scores of one row per feature, which works for every composition of linear steps:
