@@ -28,6 +28,7 @@ from featx.persistence.archive import load
 from featx.pipelines import split_pipeline
 from featx.similarity import NearestRows
 from featx.sources import list_images
+from featx.sources.base import is_image
 
 __all__ = ["METHODS", "Explanation", "explain"]
 
@@ -388,7 +389,9 @@ def _open(pipeline: Any) -> Any:
 def _list(X: Any) -> tuple[Sequence[Any], list[str]]:
     """Return images and their names, from a source or from images."""
     is_source = isinstance(X, (str, os.PathLike))
-    if is_source or (isinstance(X, (list, tuple)) and len(X) and all(isinstance(x, (str, os.PathLike)) for x in X)):
+    if isinstance(X, (list, tuple)) and X and all(isinstance(x, (str, os.PathLike)) for x in X):
+        is_source = not all(is_image(os.path.basename(x)) and os.path.isfile(x) for x in X)
+    if is_source:
         listing = list_images(X)
         return listing.items, list(listing.names)
     items = list_items(X)
