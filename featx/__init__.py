@@ -43,6 +43,7 @@ if TYPE_CHECKING:
         sources,
     )
     from featx._events import Events, ProgressBar
+    from featx.explanation import Explanation, explain
     from featx.extractor import Embedded, FeatureExtractor
     from featx.fitting import (
         Evaluation,
@@ -75,6 +76,9 @@ __all__ = [
     "compare_pipelines",
     "PairedEvaluation",
     "make_head",
+    # reasons for an answer
+    "explain",
+    "Explanation",
     # files
     "save",
     "load",
@@ -129,6 +133,7 @@ _MODULES = (
 _LAZY = {
     **{name: f"featx.{name}" for name in _MODULES},
     **dict.fromkeys(("Events", "ProgressBar"), "featx._events"),
+    **dict.fromkeys(("explain", "Explanation"), "featx.explanation"),
     **dict.fromkeys(("Embedded", "FeatureExtractor"), "featx.extractor"),
     **dict.fromkeys(("fit", "FitResult", "evaluate", "Evaluation"), "featx.fitting"),
     **dict.fromkeys(("predict", "Predictions", "compare_pipelines", "PairedEvaluation"), "featx.fitting"),

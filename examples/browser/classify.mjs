@@ -10,19 +10,52 @@ export async function openModel(ort, bytes) {
 
 /**
  * Classify one image from the RGBA pixels of a canvas, in full size.
- * Returns {label, numbers: [{label, number}], kind}, the largest number first; a regression has the kind "value".
+ * Returns {label, numbers: [{label, number}], kind, heat}, the largest number first; a regression has the kind "value".
+ * `heat` is null unless the model was exported with --heat-map. Otherwise it has the cells of the label, row by row
+ * from -1 (against it) to 1 (for it), their rows and columns, and the box that they cover: {x, y, width, height}.
  */
 export async function classify(ort, model, rgba, width, height) {
   const pixels = new ort.Tensor("uint8", dropAlpha(rgba), [1, height, width, 3]);
   const answers = await model.session.run({ pixels });
   const kind = ["probabilities", "scores", "value"].find((name) => name in answers);
   const found = kind ? Array.from(answers[kind].data) : [];
-  if (kind === "value") return { kind, label: null, numbers: found.map((number) => ({ label: "value", number })) };
+  const heat = (index) => ("heat_map" in answers ? readHeat(model, answers.heat_map, index, width, height) : null);
+  if (kind === "value")
+    return { kind, label: null, numbers: found.map((number) => ({ label: "value", number })), heat: heat(0) };
   const label = String(answers.label.data[0]); // integers are BigInt
   // the decision between two classes is one number, that of the second class
   const names = found.length === 1 ? model.classes.slice(1) : model.classes;
   const numbers = found.map((number, i) => ({ label: String(names[i]), number }));
-  return { kind, label, numbers: numbers.sort((a, b) => b.number - a.number) };
+  return { kind, label, numbers: numbers.sort((a, b) => b.number - a.number), heat: heat(Number(answers.class_index.data[0])) };
+}
+
+/** Take the cells of one class, on the scale of all classes. */
+function readHeat(model, { data, dims }, index, width, height) {
+  const [, , rows, columns] = dims;
+  const largest = data.reduce((most, value) => Math.max(most, Math.abs(value)), 1e-30);
+  const cells = Array.from(data.slice(index * rows * columns, (index + 1) * rows * columns), (value) => value / largest);
+  return { cells, rows, columns, box: findBox(model.about, width, height) };
+}
+
+/** Return the part of an image that the network sees, in pixels; with the crop "pad" it is larger than the image. */
+export function findBox(about, width, height) {
+  const { crop } = about["featx.features"];
+  const { width: canvasWidth, height: canvasHeight, resize } = about["featx.preprocess"];
+  if (crop === "whole") return { x: 0, y: 0, width, height };
+  const short = Math.min(width, height);
+  const scale = Math.min(canvasWidth / width, canvasHeight / height);
+  const [fullWidth, fullHeight] = [width, height].map((side) =>
+    crop === "pad" ? Math.max(1, Math.round(side * scale)) : Math.floor((resize.size * side) / short));
+  const [across, down] = [width / fullWidth, height / fullHeight];
+  const halve = crop === "pad" ? (gap) => -Math.floor(-gap / 2) : (gap) => roundHalfEven(gap / 2);
+  const x = halve(fullWidth - canvasWidth) * across;
+  const y = halve(fullHeight - canvasHeight) * down;
+  return { x, y, width: canvasWidth * across, height: canvasHeight * down };
+}
+
+function roundHalfEven(value) {
+  const floor = Math.floor(value);
+  return value - floor === 0.5 ? floor + (floor % 2 ? 1 : 0) : Math.round(value);
 }
 
 function dropAlpha(rgba) {

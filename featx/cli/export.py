@@ -28,6 +28,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL", help="a pipeline saved by featx fit")
     parser.add_argument("-o", "--output", required=True, metavar="FILE.onnx", help="the file to write")
     parser.add_argument("--features", action="store_true", help="add the features to the outputs")
+    parser.add_argument("--heat-map", action="store_true", help="add a heat map per class, for linear heads")
     parser.add_argument(
         "--images",
         metavar="FOLDER",
@@ -71,6 +72,7 @@ def run(options: argparse.Namespace) -> None:
         load(options.model, backbone=options.backbone),
         options.output,
         features=options.features,
+        heat_map=options.heat_map,
         images=options.images,
         tolerance=options.tolerance,
         resize=options.resize,

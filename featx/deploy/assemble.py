@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib import metadata
@@ -18,6 +18,7 @@ from onnx import helper
 from featx.backbones import Backbone
 from featx.backbones.graph import ancestors
 from featx.deploy.converter import Answer, Converter
+from featx.deploy.heat_map import HeatMap
 from featx.errors import ExportError
 from featx.extractor import FeatureExtractor
 
@@ -43,12 +44,20 @@ def name_outputs(converter: Converter, answer: Answer, classes: npt.NDArray[Any]
 
 
 def assemble(
-    tapped: onnx.ModelProto, converter: Converter, outputs: Mapping[str, str], *, features: bool
+    tapped: onnx.ModelProto,
+    converter: Converter,
+    outputs: Mapping[str, str],
+    *,
+    features: bool,
+    others: Sequence[onnx.NodeProto] = (),
 ) -> onnx.ModelProto:
-    """Append to the backbone's graph the nodes of the head that the outputs need; the outputs have no types yet."""
+    """Append to the backbone's graph the nodes of the head, and others, that the outputs need.
+
+    The outputs have no types yet.
+    """
     renamed = [helper.make_node("Identity", [tensor], [name], name) for name, tensor in outputs.items()]
     both = onnx.GraphProto()
-    both.node.extend([*tapped.graph.node, *converter.graph.nodes, *renamed])
+    both.node.extend([*tapped.graph.node, *converter.graph.nodes, *others, *renamed])
     nodes = ancestors(both, {*outputs, *(["features"] if features else [])})
     if foreign := sorted({node.domain for node in nodes} - {"", "ai.onnx", "ai.onnx.ml"}):
         raise ExportError(f"operators of {', '.join(foreign)} are not part of the ONNX standard")
@@ -86,6 +95,7 @@ def write_metadata(
     head: str,
     classes: npt.NDArray[Any] | None,
     resize: str,
+    heat_map: HeatMap | None,
     compared: Mapping[str, Any],
 ) -> str:
     """Write the metadata of a model, each value as JSON, and return the digest of what computes.
@@ -99,6 +109,7 @@ def write_metadata(
     featx.preprocess      preprocessing of images, as in a backbone's file
     featx.features        layer, pooling, crop, l2_normalize, decode
     featx.resize          before (input is planes on the canvas) or in-graph (any size, channels last)
+    featx.heat_map        base, quantity and grid (rows, columns) of the heat map; null without it
     featx.compared        parity, resized, agreement: comparison with the pipeline; null if not measured
     featx.versions        versions of the packages that made the file
     featx.date            date of the export, UTC
@@ -121,6 +132,7 @@ def write_metadata(
         "preprocess": preprocess,
         "features": extractor.value_parameters_,
         "resize": resize,
+        "heat_map": None if heat_map is None else heat_map.describe(),
         "compared": {name: None if result is None else asdict(result) for name, result in compared.items()},
         "versions": {name: metadata.version(name) for name in ("featx", "scikit-learn", "numpy", "onnx")},
         "date": datetime.now(UTC).isoformat(timespec="seconds"),

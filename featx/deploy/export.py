@@ -26,6 +26,7 @@ from featx.deploy.assemble import assemble, declare_types, name_outputs, write_m
 from featx.deploy.converter import Converter, Rows, Step
 from featx.deploy.converters import calibration, kernels, linear, meta, preprocessing, quantiles, trees
 from featx.deploy.converters.skl2onnx import make_tables
+from featx.deploy.heat_map import HEAT_MAP, HeatMap, make_heat_map
 from featx.deploy.parity import (
     MAX_FLIPPED_SHARE,
     TOLERANCE,
@@ -40,6 +41,8 @@ from featx.deploy.precision import convert_backbone
 from featx.deploy.reference import Reference, make_reference
 from featx.deploy.resizing import add_resizing
 from featx.errors import ExportError, Failure, InputError
+from featx.explanation import Explanation, explain
+from featx.explanation.scores import find_linear
 from featx.extractor import FeatureExtractor
 from featx.heads import respond
 from featx.inference.spec import list_backbones
@@ -69,7 +72,7 @@ class ExportResult:
         The task of the pipeline.
     outputs : tuple of str
         ``label``, ``class_index`` and ``probabilities`` (``scores`` if the head has no
-        probabilities, neither for a hard vote), or ``value``; ``features`` on request.
+        probabilities, neither for a hard vote), or ``value``; ``features`` and ``heat_map`` on request.
     n_bytes : int
         Size of the file.
     digest : str
@@ -126,6 +129,7 @@ def export(
     path: str | os.PathLike[str],
     *,
     features: bool = False,
+    heat_map: bool = False,
     images: Any = None,
     tolerance: float = TOLERANCE,
     resize: str = "before",
@@ -151,6 +155,10 @@ def export(
         height, width): images on the backbone's canvas, as the metadata describes.
     features : bool, default=False
         Add the output ``features``.
+    heat_map : bool, default=False
+        Add the output ``heat_map``, float32 of shape (N, n_classes, rows, columns): what each cell of the network's
+        map adds to the score of each class, as `featx.explain` returns it. The head must be linear. It is compared
+        with `featx.explain` on the images.
     images : sequence, str, path or None, default=None
         Images to compare on, as for `FeatureExtractor.transform`, or a folder or table of which
         at most 64 are used (500 with ``precision``). Use images like those that the file will
@@ -217,9 +225,13 @@ def export(
             copy = convert_backbone(precision, backbone, extractor, head, reference, min_agreement)
         backbone, graph, agreement = copy.backbone, copy.graph, copy.agreement
         reference = replace(reference, features=copy.features, expected=respond(head, copy.features))
-    draft = _convert(head, onnx.load_from_string(graph), reference.features, features)
+    heat = make_heat_map(extractor, head, reference.features) if heat_map else None
+    draft = _convert(head, onnx.load_from_string(graph), reference.features, features, heat)
     with _naming(path):
         parity = _compare(draft, head, reference, tolerance)
+        if heat is not None:
+            explanation = explain(pipeline, reference.items) if precision is None else None
+            _check_heat_map(draft, heat, head, reference, explanation, tolerance)
         if resize == "in-graph":
             add_resizing(draft.model, backbone.preprocess, extractor.crop)
             allowed = RESIZE_TOLERANCES[backbone.precision] if resize_tolerance is None else resize_tolerance
@@ -233,6 +245,7 @@ def export(
         head=str(head),
         classes=draft.classes,
         resize=resize,
+        heat_map=heat,
         compared={"parity": parity, "resized": resized, "agreement": agreement},
     )
     onnx.checker.check_model(draft.model)
@@ -306,7 +319,13 @@ def _split(pipeline: Any) -> tuple[FeatureExtractor, Any]:
     return extractor, head
 
 
-def _convert(head: Any, tapped: onnx.ModelProto, features: npt.NDArray[np.float32], with_features: bool) -> _Draft:
+def _convert(
+    head: Any,
+    tapped: onnx.ModelProto,
+    features: npt.NDArray[np.float32],
+    with_features: bool,
+    heat_map: HeatMap | None,
+) -> _Draft:
     """Convert a head and append it to the backbone's graph."""
     opset = next(entry.version for entry in tapped.opset_import if entry.domain in ("", "ai.onnx"))
     converter = Converter(_TABLES, make_tables(opset), opset, max(tapped.ir_version, 8))
@@ -317,7 +336,10 @@ def _convert(head: Any, tapped: onnx.ModelProto, features: npt.NDArray[np.float3
         outputs = name_outputs(converter, answer, classes)
     else:
         outputs = {"value": converter.graph.cast(converter.regress(head, rows, ""), np.float32)}
-    model = assemble(tapped, converter, outputs, features=with_features)
+    if heat_map is not None:
+        outputs[HEAT_MAP] = "heat_sum"
+    others = [] if heat_map is None else heat_map.nodes
+    model = assemble(tapped, converter, outputs, features=with_features, others=others)
     used = {name for node in model.graph.node for name in (*node.input, *node.output)}
     return _Draft(model, converter, [step for step in converter.steps if step.target in used], classes)
 
@@ -360,6 +382,21 @@ def _check_images(draft: _Draft, reference: Reference, tolerance: float) -> floa
     if worst > tolerance:
         raise _MismatchError(f"{expected.name} of an image differ by {worst:.1e} ({tolerance:.0e} allowed)")
     return worst
+
+
+def _check_heat_map(
+    draft: _Draft, heat_map: HeatMap, head: Any, reference: Reference, expected: Explanation | None, tolerance: float
+) -> None:
+    """Check that the cells add up to the scores, and compare them with those of a pipeline with this backbone."""
+    (cells,) = _run(draft.model.SerializeToString(), reference.canvases, [HEAT_MAP]).values()
+    X = reference.features.astype(np.float64)
+    scores = find_linear(head, X)[0].compute(X)
+    largest = np.abs(scores).max()
+    worst = np.abs(heat_map.base + cells.sum((2, 3), dtype=np.float64) - scores).max() / largest
+    if expected is not None:
+        worst = max(worst, np.abs(cells - expected.maps).max() / largest)
+    if worst > tolerance:
+        raise ExportError(f"heat_map: differs from featx.explain by {worst:.1e} of the largest score")
 
 
 def _run(content: bytes, pixels: npt.NDArray[np.uint8], names: Sequence[str]) -> dict[str, npt.NDArray[Any]]:

@@ -13,14 +13,14 @@ from featx._events import Events
 from featx._results import format_html, format_metric, make_frame
 from featx._text import printable
 from featx.errors import Failure, InputError
-from featx.fitting.inputs import Embeddings, read_inputs
+from featx.fitting.inputs import Embeddings, Inputs, read_inputs
 from featx.fitting.model import FittedModel, open_model
 from featx.report.metrics import score, summarize_classification, summarize_regression
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Evaluation", "evaluate", "evaluate_models"]
+__all__ = ["Evaluated", "Evaluation", "evaluate", "evaluate_inputs", "evaluate_models"]
 
 #: Classes up to which the confusion matrix is printed.
 _MAX_CLASSES = 20
@@ -195,6 +195,22 @@ def evaluate_models(
     models: Sequence[FittedModel], X: Any, y: Any, source_options: Mapping[str, Any], events: Events
 ) -> list[Evaluation]:
     """Evaluate models of one task on the labelled images that all of them can read, embedded once per features."""
+    return [one.evaluation for one in evaluate_inputs(models, X, y, source_options, events)]
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluated:
+    """An evaluation, with the inputs and the embeddings that it comes from."""
+
+    evaluation: Evaluation
+    inputs: Inputs
+    embeddings: Embeddings
+
+
+def evaluate_inputs(
+    models: Sequence[FittedModel], X: Any, y: Any, source_options: Mapping[str, Any], events: Events
+) -> list[Evaluated]:
+    """Evaluate models as `evaluate_models` does, and return the images and their features as well."""
     first = models[0]
     inputs = read_inputs(X, y, **source_options, need_target=True, remembered=first.info)
     for text in inputs.notes:
@@ -223,7 +239,11 @@ def evaluate_models(
     for embeddings in embedded.values():  # the decoders may read different files
         readable = np.intersect1d(readable, embeddings.positions)
     true, names = truth[np.searchsorted(labelled, readable)], tuple(inputs.names(readable))
-    return [_evaluate(model, embedded[model.feature_key].only(readable), true, names) for model in models]
+    evaluated = []
+    for model in models:
+        embeddings = embedded[model.feature_key].only(readable)
+        evaluated.append(Evaluated(_evaluate(model, embeddings, true, names), inputs, embeddings))
+    return evaluated
 
 
 def _evaluate(model: FittedModel, embeddings: Embeddings, y: npt.NDArray[Any], names: tuple[str, ...]) -> Evaluation:

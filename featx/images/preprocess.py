@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-__all__ = ["CROPS", "INTERPOLATIONS", "Preprocess", "to_canvas"]
+__all__ = ["CROPS", "INTERPOLATIONS", "Preprocess", "find_box", "to_canvas"]
 
 #: Ways to fit an image to a canvas of another shape, each with a description for people.
 CROPS = {
@@ -120,6 +120,31 @@ HORIZONTAL_FIRST = 2
 _REACH = {"bilinear": 1, "bicubic": 2, "lanczos": 3}
 
 
+def find_box(size: tuple[int, int], preprocess: Preprocess, crop: str) -> tuple[float, float, float, float]:
+    """Return the part of an image that its canvas shows: left, upper, right and lower, in pixels of the image.
+
+    With ``crop="pad"`` the box is larger than the image.
+
+    Examples
+    --------
+    >>> from featx.images.preprocess import Preprocess, find_box
+    >>> rules = Preprocess(224, 224, 256, "bicubic", (0, 0, 0), (1, 1, 1))
+    >>> find_box((512, 1024), rules, "center")
+    (32.0, 288.0, 480.0, 736.0)
+    """
+    width, height = size
+    if crop == "whole":
+        return 0.0, 0.0, float(width), float(height)
+    if crop == "center":
+        kept = _find_crop(size, preprocess)
+        x, y = width / kept.full_width, height / kept.full_height
+        return kept.left * x, kept.upper * y, kept.right * x, kept.lower * y
+    inner_w, inner_h = _fit_inside(size, preprocess)
+    x, y = width / inner_w, height / inner_h
+    left, upper = (preprocess.width - inner_w) // 2, (preprocess.height - inner_h) // 2
+    return -left * x, -upper * y, (preprocess.width - left) * x, (preprocess.height - upper) * y
+
+
 def to_canvas(
     image: Image.Image, preprocess: Preprocess, out: npt.NDArray[np.uint8], *, crop: str = "center", fast: bool = False
 ) -> None:
@@ -157,15 +182,15 @@ def to_canvas(
         _write_planes(_keep_all(image, preprocess, crop == "pad", fast), out)
         return
     short, long = sorted(image.size)
-    full_w, full_h = (preprocess.resize * side // short for side in image.size)
-    left, upper = round((full_w - preprocess.width) / 2), round((full_h - preprocess.height) / 2)
-    kept = _Crop(left, upper, left + preprocess.width, upper + preprocess.height, full_w, full_h)
+    kept = _find_crop(image.size, preprocess)
     if fast and (factor := short // (2 * preprocess.resize)) > 1:
         image = image.reduce(factor)
     if long > LONGEST_RATIO * short or fast:
         canvas = _resize_crop_alone(image, kept, preprocess.interpolation, fast)
     elif long > HORIZONTAL_FIRST * short:
-        canvas = image.resize((full_w, full_h), INTERPOLATIONS[preprocess.interpolation]).crop(kept[:4])
+        canvas = image.resize((kept.full_width, kept.full_height), INTERPOLATIONS[preprocess.interpolation]).crop(
+            kept[:4]
+        )
     else:
         canvas = _resize_to_the_bit(image, kept, preprocess.interpolation)
     _write_planes(canvas, out)
@@ -179,10 +204,8 @@ def _write_planes(canvas: Image.Image, out: npt.NDArray[np.uint8]) -> None:
 
 def _keep_all(image: Image.Image, preprocess: Preprocess, pad: bool, fast: bool) -> Image.Image:
     """Resize the whole image to the canvas, or fit it in with padding."""
-    size = width, height = preprocess.width, preprocess.height
-    if pad:
-        scale = min(width / image.width, height / image.height)
-        size = max(1, round(image.width * scale)), max(1, round(image.height * scale))
+    width, height = preprocess.width, preprocess.height
+    size = _fit_inside(image.size, preprocess) if pad else (width, height)
     gap = 2.0 if fast else None  # averages blocks first, down to twice the size
     resized = image.resize(size, INTERPOLATIONS[preprocess.interpolation], reducing_gap=gap)
     if size == (width, height):
@@ -190,6 +213,12 @@ def _keep_all(image: Image.Image, preprocess: Preprocess, pad: bool, fast: bool)
     canvas = Image.new("RGB", (width, height), tuple(min(255, max(0, round(value))) for value in preprocess.mean))
     canvas.paste(resized, ((width - size[0]) // 2, (height - size[1]) // 2))
     return canvas
+
+
+def _fit_inside(size: tuple[int, int], preprocess: Preprocess) -> tuple[int, int]:
+    """Return width and height of an image that is scaled to fit into the canvas."""
+    scale = min(preprocess.width / size[0], preprocess.height / size[1])
+    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
 
 
 class _Crop(NamedTuple):
@@ -207,6 +236,14 @@ class _Crop(NamedTuple):
         scale = height / self.full_height
         margin = reach * max(scale, 1.0) + 1
         return max(0, int(self.upper * scale - margin)), min(height, int(self.lower * scale + margin) + 1)
+
+
+def _find_crop(size: tuple[int, int], preprocess: Preprocess) -> _Crop:
+    """Return the crop from the centre, for an image of some width and height."""
+    short = min(size)
+    full_w, full_h = (preprocess.resize * side // short for side in size)
+    left, upper = round((full_w - preprocess.width) / 2), round((full_h - preprocess.height) / 2)
+    return _Crop(left, upper, left + preprocess.width, upper + preprocess.height, full_w, full_h)
 
 
 def _resize_to_the_bit(image: Image.Image, crop: _Crop, interpolation: str) -> Image.Image:

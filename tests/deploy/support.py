@@ -136,6 +136,12 @@ The tables below are the results of `tests/deploy/test_support.py` with scikit-l
 extra `deploy`, "yes" needs no extra. Estimators that are not in the tables are converted by skl2onnx, and exported if
 they pass the comparison.
 
+## Heat maps
+
+`--heat-map` adds the output `heat_map`: float32 of shape (N, classes, rows, columns), what each cell of the image adds
+to the score of each class ([explaining](explaining.md)). The head must be linear. The export compares the map with
+`featx.explain` on the same images. `featx.heat_map` in the metadata has the base to which the cells add up.
+
 ## Images of any size
 
 With `--resize in-graph` the file takes whole images: `pixels` is uint8 of shape (N, H, W, 3), RGB with the channels

@@ -34,6 +34,7 @@ EXAMPLE = Path(__file__).parents[2] / "examples" / "browser"
 PATH = os.pathsep.join([os.path.dirname(sys.executable), os.environ.get("PATH", "")])
 #: Browsers round differently when they decode a JPEG.
 DECODED_OTHERWISE = 0.02
+FAKE_CAMERA = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
 
 
 def find(name, how):
@@ -88,7 +89,7 @@ def exported(tmp_path_factory):
     unseen = [*clothes[12:15], *(piece for photo in photos.values() for piece in cut(photo, 1, 4))]
     unseen += [photos["temple"][:40], photos["flower"][:, 100:140], photos["temple"][5:6, 7:8]]
     export(pipeline, folder / "canvas.onnx")
-    export(pipeline, folder / "any.onnx", resize="in-graph")
+    export(pipeline, folder / "any.onnx", resize="in-graph", heat_map=True)
     small = {"precision": "int8", "min_agreement": 0.8, "resize_tolerance": 0.3}
     export(pipeline, folder / "int8.onnx", resize="in-graph", images=X, **small)
     return pipeline, folder, unseen
@@ -128,6 +129,14 @@ def test_node_gives_the_same_labels_and_probabilities(exported, modules, tmp_pat
     assert [given["classes"][answer["index"]] for answer in given["answers"]] == labels
     numbers = np.array([answer["numbers"] for answer in given["answers"]])
     assert np.abs(numbers - expected).max() < near
+    if kind == "any":
+        explanation = featx.explain(pipeline, images)
+        for i, answer in enumerate(given["answers"]):
+            heat, box = answer["heat"], explanation.boxes[i]
+            expected = explanation.select(i) / np.abs(explanation.maps[i]).max()
+            assert np.abs(np.array(heat["cells"]).reshape(expected.shape) - expected).max() < 0.02
+            drawn = [heat["box"][name] for name in ("x", "y", "width", "height")]
+            np.testing.assert_allclose(drawn, [box[0], box[1], box[2] - box[0], box[3] - box[1]], atol=1e-6)
 
 
 @pytest.fixture
@@ -154,7 +163,9 @@ def page(address):
     chromium = find("chromium", "apt-get install chromium")
     with sync_api.sync_playwright() as started:
         browser = started.chromium.launch(
-            executable_path=chromium, args=["--no-sandbox", "--disable-dev-shm-usage"], timeout=60_000
+            executable_path=chromium,
+            args=["--no-sandbox", "--disable-dev-shm-usage", *FAKE_CAMERA],
+            timeout=60_000,
         )
         try:
             page = browser.new_page()
@@ -223,6 +234,32 @@ def test_an_image_can_be_dropped_and_what_is_none_is_said(exported, page):
     assert page.inner_text("#answer") == ""
     assert not page.is_visible("#image")
     assert ask(page, lambda: page.evaluate(drop, list(data.getvalue())))[0] == label  # and goes on
+    assert page.complaints == []
+
+
+def test_the_page_colours_what_speaks_for_the_label(exported, page):
+    data = io.BytesIO()
+    Image.new("RGB", (400, 300), (128, 128, 128)).save(data, "PNG")
+    label, _ = ask(
+        page, lambda: page.set_input_files("#file", {"name": "a.png", "mimeType": "", "buffer": data.getvalue()})
+    )
+    read = "canvas => [...canvas.getContext('2d').getImageData(0, 0, 400, 300).data]"
+    pixels = np.array(page.eval_on_selector("#image", read)).reshape(300, 400, 4)
+    cells = featx.explain(exported[0], [data.getvalue()]).select(0, label)
+    assert (pixels[:, :40, :3] == 128).all()  # outside of what the network sees
+    y, x = np.unravel_index(np.abs(cells).argmax(), cells.shape)
+    red, _, blue, _ = pixels[round(18.75 + (y + 0.5) * 37.5), round(68.75 + (x + 0.5) * 37.5)]
+    assert (red > blue + 10) == (cells[y, x] > 0)
+    assert page.is_visible("#legend")
+
+
+def test_the_camera_is_classified_until_it_is_stopped(page):
+    page.click("#camera")
+    page.wait_for_function("document.getElementById('answer').textContent !== ''")
+    page.wait_for_selector("#image:not([hidden])")
+    assert page.inner_text("#camera") == "Stop the camera"
+    page.click("#camera")
+    assert page.inner_text("#camera") == "Use the camera"
     assert page.complaints == []
 
 

@@ -1,0 +1,56 @@
+"""Run ``featx explain``: show on each image what speaks for its prediction, and what against it."""
+
+from __future__ import annotations
+
+import argparse
+
+from featx._text import printable
+from featx.cli.options import add_running, make_events, note_failures, running_parameters
+from featx.explanation import METHODS, explain
+from featx.persistence import load
+from featx.pipelines import find_extractors
+
+EXAMPLE = """\
+  featx explain ants.featx val/*.jpg -o why
+  featx explain ants.featx bee.jpg -o why --class ant --against bee
+  featx explain ants.featx val -o why --train train
+writes a PNG per image and why.json, which has the numbers. Red speaks for the
+prediction (or --class), blue against it, on one scale for all images. Hatching
+covers what the network did not see. The colours add up: the score is a base
+plus one number per cell, exactly, and the last line prints the check."""
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """Add the options."""
+    parser.add_argument("model", metavar="MODEL", help="file of featx fit")
+    parser.add_argument("source", nargs="+", metavar="SOURCE", help="images, folders, globs, archives or a table")
+    parser.add_argument("-o", "--output", required=True, metavar="DIR", help="folder for the images and why.json")
+    parser.add_argument("--class", dest="label", metavar="LABEL", help="class to explain (default: the predicted one)")
+    parser.add_argument("--against", metavar="LABEL", help="explain why not this class")
+    parser.add_argument(
+        "--method",
+        choices=list(METHODS),
+        default="auto",
+        help="; ".join(f"{name}: {text}" for name, text in METHODS.items()),
+    )
+    parser.add_argument(
+        "--train", nargs="+", metavar="SOURCE", help="training images, to name the three most alike for each image"
+    )
+    parser.add_argument("--backbone", metavar="FILE", help="file of the backbone, if it is not found")
+    add_running(parser)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Explain, write and print."""
+    pipeline = load(options.model, backbone=options.backbone)
+    for extractor in find_extractors(pipeline):
+        extractor.set_params(**running_parameters(options))
+    source = options.source[0] if len(options.source) == 1 else options.source
+    explanation = explain(pipeline, source, method=options.method, train=options.train, events=make_events())
+    paths = explanation.save(options.output, options.label, options.against)
+    note_failures(explanation.failures, "left out")
+    for i, path in enumerate(paths):
+        print(printable(path), printable(explanation.predicted[i]), sep="\t")
+        for name, cosine in (explanation.similar or {i: []})[i]:
+            print(f"  {cosine:.3f}", printable(name), sep="\t")
+    print(explanation)

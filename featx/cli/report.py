@@ -1,0 +1,56 @@
+"""Run ``featx report``: show how good a saved pipeline is, where it errs, and why, as one HTML file."""
+
+from __future__ import annotations
+
+import argparse
+
+from featx._files import check_writable
+from featx.cli.options import add_patterns, add_running, make_events, running_parameters
+from featx.errors import InputError
+from featx.fitting import open_model
+from featx.page import make_page
+
+EXAMPLE = """\
+  featx report ants.featx photos/val -o report.html
+  featx report ants.featx photos/val --train photos/train -o report.html
+writes one file, which opens without network and can be mailed: score, confusion,
+mistakes with heat maps, calibration, a map of the features and near-duplicates.
+The images are in the file; --no-images leaves them out."""
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """Add the options."""
+    parser.add_argument("model", metavar="MODEL", help="file of featx fit")
+    parser.add_argument("source", nargs="+", metavar="SOURCE", help="labelled images, or a dataset of features")
+    parser.add_argument("-o", "--output", required=True, metavar="FILE.html", help="the file to write")
+    parser.add_argument("--train", nargs="+", metavar="SOURCE", help="training images, to look for near-duplicates")
+    parser.add_argument("--no-images", dest="images", action="store_false", help="leave out every image")
+    parser.add_argument("--title", metavar="TEXT", help="title of the page (default: the model and the source)")
+    parser.add_argument("--path-column", metavar="C", help="column of a table that holds the paths")
+    parser.add_argument("--target", metavar="C", help="column of a table that holds the labels")
+    parser.add_argument("--backbone", metavar="FILE", help="file of the backbone, if it is not found")
+    add_patterns(parser)
+    add_running(parser)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Evaluate, and write the page."""
+    if not options.output.lower().endswith((".html", ".htm")):
+        raise InputError(f"{options.output}: expected a name that ends in .html")
+    check_writable(options.output)
+    model = open_model(options.model, backbone=options.backbone)
+    model.extractor.set_params(**running_parameters(options))
+    page = make_page(
+        model,
+        options.source[0] if len(options.source) == 1 else options.source,
+        train=options.train,
+        images=options.images,
+        title=options.title,
+        path_column=options.path_column,
+        target=options.target,
+        include=options.include,
+        exclude=options.exclude,
+        events=make_events(),
+    )
+    page.save(options.output)
+    print(f"{options.output}: {page.n_images} images, {len(page.html) / 1e6:.1f} MB")

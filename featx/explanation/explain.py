@@ -1,0 +1,446 @@
+"""Explain the answers of a pipeline: split each score among the cells of the map behind it."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from featx._events import Events
+from featx._files import write_whole
+from featx._results import format_html, to_plain
+from featx._text import printable
+from featx._validation import check_choice, suggest
+from featx.errors import Failure, ImageError, InputError
+from featx.explanation.cells import Box, MapReader, join_boxes
+from featx.explanation.scores import Affine, Scores, find_linear, find_mean, find_scores
+from featx.explanation.shapley import shapley_values
+from featx.images.containers import list_items
+from featx.images.decode import UnreadableError, decode, describe, read
+from featx.images.heat import cover_cells, draw_heat, to_png
+from featx.persistence.archive import load
+from featx.pipelines import split_pipeline
+from featx.similarity import NearestRows
+from featx.sources import list_images
+from featx.sources.base import is_image
+
+__all__ = ["METHODS", "Explanation", "explain"]
+
+#: Ways to explain, each with a description for people.
+METHODS = {
+    "auto": "cells if the head is linear, shapley otherwise",
+    "cells": "the exact share of each cell in a linear head's score",
+    "shapley": "Shapley values of the cells, for every head; sums exactly",
+    "occlusion": "the fall of the score if a cell is covered; one run of the network per cell, for comparison",
+}
+_BATCH = 16
+_MAX_PLAYERS = 8  # cells per side for shapley and occlusion
+_N_SIMILAR = 3
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class Explanation:
+    """Scores of images, split among the cells of their maps.
+
+    Parameters
+    ----------
+    names : tuple of str
+        Name of each image that could be read.
+    classes : tuple or None
+        Labels of the scores; None for a regression.
+    predicted : ndarray, shape (n_images,)
+        Answer for each image.
+    scores : ndarray of float64, shape (n_images, n_scores)
+        Scores of the head; one per class, or one for a regression.
+    base : ndarray of float64, shape (n_scores,)
+        Score of an image about which nothing is known.
+    maps : ndarray of float64, shape (n_images, n_scores, rows, columns)
+        Contribution of each cell. ``base + maps.sum((2, 3))`` is ``scores``, except for occlusion.
+    boxes : tuple of (left, upper, right, lower)
+        Part of each image that the maps cover, in pixels; may reach beyond the image.
+    quantity : str
+        Kind of the scores: ``"decision"``, ``"log-probability"``, ``"probability"`` or ``"value"``.
+    method : str
+        ``"cells"``, ``"shapley"`` or ``"occlusion"``.
+    error : float
+        Largest difference between ``base + maps.sum((2, 3))`` and ``scores``, relative to the largest score.
+    similar : tuple of list of (str, float), or None
+        The training images most alike each image, and their cosine.
+    failures : tuple of Failure
+        Images that could not be read.
+    items : tuple
+        The images, as they were given.
+
+    See Also
+    --------
+    featx.explain : Makes it; its example shows one.
+    """
+
+    names: tuple[str, ...]
+    classes: tuple[Any, ...] | None
+    predicted: npt.NDArray[Any]
+    scores: npt.NDArray[np.float64]
+    base: npt.NDArray[np.float64]
+    maps: npt.NDArray[np.float64]
+    boxes: tuple[Box, ...]
+    quantity: str
+    method: str
+    error: float
+    similar: tuple[list[tuple[str, float]], ...] | None
+    failures: tuple[Failure, ...]
+    items: tuple[Any, ...]
+
+    @property
+    def limit(self) -> float:
+        """Largest contribution of a cell: the end of the colour scale that all images share."""
+        return float(np.abs(self.maps).max(initial=0.0))
+
+    def select(self, i: int, label: Any = None, against: Any = None) -> npt.NDArray[np.float64]:
+        """Return the map of one image for a label, by default the predicted one.
+
+        Parameters
+        ----------
+        i : int
+            Number of the image.
+        label : label or None, default=None
+            Class whose score is shown.
+        against : label or None, default=None
+            Class whose map is subtracted: why ``label`` and not this one.
+
+        Returns
+        -------
+        ndarray of float64, shape (rows, columns)
+        """
+        own = self.maps[i, self._find(self.predicted[i] if label is None else label, "label")]
+        return own if against is None else np.asarray(own - self.maps[i, self._find(against, "against")])
+
+    def draw(self, i: int, label: Any = None, against: Any = None, *, limit: float | None = None) -> Any:
+        """Draw the map on the image: red speaks for the label, blue against it, and what was not seen is hatched.
+
+        Parameters
+        ----------
+        i, label, against
+            As for `select`.
+        limit : float or None, default=None
+            Contribution at the end of the colour scale; None takes `limit`.
+
+        Returns
+        -------
+        PIL.Image.Image
+        """
+        limit = self.limit if limit is None else limit
+        return draw_heat(decode(read(self.items[i])), self.select(i, label, against), self.boxes[i], limit)
+
+    def save(self, folder: str | os.PathLike[str], label: Any = None, against: Any = None) -> list[str]:
+        """Write a PNG per image and ``why.json`` into a folder.
+
+        Parameters
+        ----------
+        folder : str or path
+            Made if it does not exist.
+        label, against
+            As for `select`.
+
+        Returns
+        -------
+        list of str
+            Paths of the images.
+        """
+        self.select(0, label, against)  # so that nothing is written for a class that does not exist
+        target = Path(folder)
+        target.mkdir(parents=True, exist_ok=True)
+        paths = []
+        for i, name in enumerate(self._file_names()):
+            with write_whole(target / name) as scratch:
+                scratch.write_bytes(to_png(self.draw(i, label, against)))
+            paths.append(str(target / name))
+        with write_whole(target / "why.json") as scratch:
+            scratch.write_text(json.dumps(self.to_dict(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        return paths
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values, which JSON can hold."""
+        files = self._file_names()
+        images = []
+        for i, name in enumerate(self.names):
+            images.append(
+                {
+                    "name": name,
+                    "file": files[i],
+                    "predicted": self.predicted[i],
+                    "scores": self.scores[i],
+                    "box": self.boxes[i],
+                    "maps": self.maps[i],
+                    **({} if self.similar is None else {"similar": self.similar[i]}),
+                }
+            )
+        return dict(
+            to_plain(
+                {
+                    "method": self.method,
+                    "quantity": self.quantity,
+                    "classes": self.classes,
+                    "base": self.base,
+                    "error": self.error,
+                    "limit": self.limit,
+                    "images": images,
+                    "failures": self.failures,
+                }
+            )
+        )
+
+    def _file_names(self) -> list[str]:
+        """Return a file name for each image, made of its own name and told apart by a number."""
+        used: set[str] = set()
+        files = []
+        for name in self.names:
+            stem = "".join(c if c.isalnum() or c in "-_." else "-" for c in Path(name).stem)[:80].strip(".") or "image"
+            number, file = 1, f"{stem}.png"
+            while file.lower() in used:
+                number += 1
+                file = f"{stem}-{number}.png"
+            used.add(file.lower())
+            files.append(file)
+        return files
+
+    def _find(self, label: Any, name: str) -> int:
+        if self.classes is None:
+            if name == "against":
+                raise InputError(f"against={label!r}: a regression has no classes")
+            return 0
+        texts = [str(one) for one in self.classes]
+        if str(label) not in texts:
+            raise InputError(f"{name}={label!r}: no class of this pipeline{suggest(str(label), texts)}")
+        return texts.index(str(label))
+
+    def __repr__(self) -> str:
+        failed = f", {len(self.failures)} could not be read" if self.failures else ""
+        return f"Explanation({len(self.names)} images, {self.method}{failed})"
+
+    def __str__(self) -> str:
+        check = "" if self.method == "occlusion" else f"; base + cells = score to {self.error:.1e} of the largest score"
+        return f"{self!r}: {self.quantity} per cell{check}"
+
+    def _repr_html_(self) -> str:
+        rows = [
+            {"image": name, "predicted": printable(self.predicted[i]), "score": float(self.scores[i].max())}
+            for i, name in enumerate(self.names[:20])
+        ]
+        return format_html(str(self), rows)
+
+
+def explain(
+    pipeline: Any,
+    X: Any,
+    *,
+    method: str = "auto",
+    train: Any = None,
+    random_state: int | None = 0,
+    events: Events | None = None,
+) -> Explanation:
+    """Split the scores of images among the cells of the maps that the network saw.
+
+    The features of an image are pooled from a map, and each pooling shares a feature among the cells of its map. So
+    the score of a linear head is exactly a base and one number per cell, after a single run of the network. For
+    other heads, the numbers are Shapley values of the cells, with the same exact sum.
+
+    A cell sees more of the image than its square: the network has looked at its surroundings.
+
+    Parameters
+    ----------
+    pipeline : estimator, FitResult, str or path
+        A fitted pipeline that begins with a `FeatureExtractor`, or a file of it.
+    X : source, sequence or ndarray
+        A source as for `featx.fit`, or images as for `FeatureExtractor.transform`.
+    method : {"auto", "cells", "shapley", "occlusion"}, default="auto"
+        ``"cells"`` raises if the head is not linear. ``"auto"`` uses ``"cells"`` if it is, and ``"shapley"``
+        otherwise. ``"occlusion"`` covers one cell after the other with the image's mean colour, and runs the
+        network for each.
+    train : source, sequence or None, default=None
+        Training images, in which the three most alike are found for each image.
+    random_state : int or None, default=0
+        Seed of the orders of ``"shapley"``.
+    events : Events or None, default=None
+        Receives progress.
+
+    Returns
+    -------
+    Explanation
+
+    Raises
+    ------
+    InputError
+        If the pipeline, the method or X cannot be used.
+    ImageError
+        If no image can be read.
+
+    Examples
+    --------
+    >>> import featx
+    >>> X, y = featx.samples.load_fashion_mnist("test")
+    >>> result = featx.fit(X[::5], y[::5], head="ridge", extractor=featx.FeatureExtractor(), estimate=False)
+    >>> explanation = featx.explain(result, X[1:3])
+    >>> explanation.method, explanation.maps.shape
+    ('cells', (2, 10, 7, 7))
+    >>> explanation.error < 1e-4
+    True
+    """
+    check_choice("method", method, METHODS)
+    extractor, head = split_pipeline(_open(pipeline))
+    events = events or Events()
+    items, names = _list(X)
+    reader = MapReader(extractor)
+    scores = find_scores(head)
+    mean = find_mean(head, reader.n_features)
+    parts: list[_Part] = []
+    failures: list[Failure] = []
+    affine: Affine | None = None
+    events.begin("explain", len(items))
+    try:
+        for start in range(0, len(items), _BATCH):
+            images, places = _decode(items, names, range(start, min(start + _BATCH, len(items))), failures)
+            events.advance(min(_BATCH, len(items) - start), n_failed=min(_BATCH, len(items) - start) - len(images))
+            if not images:
+                continue
+            boxes = [reader.find_boxes(image.size) for image in images]
+            cells, _ = reader.read(images)
+            if not parts and method in ("auto", "cells"):
+                scores, affine = find_linear(head, cells.features)
+                if affine is None and method == "cells":
+                    raise InputError(
+                        f'method="cells": the scores of {type(head).__name__} are not linear; '
+                        'expected method="shapley" or "occlusion"'
+                    )
+            computed = scores.compute(cells.features)
+            if affine is not None:
+                base, maps = affine.intercept + affine.coef @ mean, reader.spread(cells, affine.coef, mean, boxes)
+            elif method == "occlusion":
+                base = scores.compute(mean[None])[0]
+                embed = _Occluded(extractor, scores, _coarsen(reader.grid))
+                maps = np.stack([embed(*one) for one in zip(images, boxes, computed, strict=True)])
+            else:
+                base = scores.compute(mean[None])[0]
+                grid = _coarsen(reader.grid)
+                maps = np.empty((len(images), computed.shape[1], *grid))
+                for i, image_boxes in enumerate(boxes):
+                    rng = np.random.default_rng(random_state)
+                    values = shapley_values(scores.compute, reader.split(cells, i, image_boxes, grid), mean, rng)
+                    maps[i] = values.T.reshape(-1, *grid)
+            joined = [join_boxes(one) for one in boxes]
+            parts.append(
+                _Part(places, cells.features, np.asarray(head.predict(cells.features)), computed, maps, joined, base)
+            )
+    finally:
+        events.end()
+    if not parts:
+        raise ImageError(
+            failures[0], "" if len(items) == 1 else f"not one of {len(items)} images could be read; the first: "
+        )
+    places = [place for part in parts for place in part.places]
+    all_scores, all_maps = (np.concatenate([getattr(part, name) for part in parts]) for name in ("scores", "maps"))
+    base = parts[0].base
+    used = "cells" if affine is not None else "occlusion" if method == "occlusion" else "shapley"
+    gap = np.abs(base + all_maps.sum((2, 3)) - all_scores).max()
+    similar = None
+    if train is not None:
+        similar = _find_similar(extractor, np.concatenate([part.features for part in parts]), train, events)
+    return Explanation(
+        names=tuple(names[i] for i in places),
+        classes=scores.classes,
+        predicted=np.concatenate([part.predicted for part in parts]),
+        scores=all_scores,
+        base=base,
+        maps=all_maps,
+        boxes=tuple(box for part in parts for box in part.boxes),
+        quantity=scores.quantity,
+        method=used,
+        error=float(gap / max(np.abs(all_scores).max(), 1e-30)),
+        similar=similar,
+        failures=tuple(failures),
+        items=tuple(items[i] for i in places),
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _Part:
+    """The results of one batch."""
+
+    places: list[int]
+    features: npt.NDArray[np.float64]
+    predicted: npt.NDArray[Any]
+    scores: npt.NDArray[np.float64]
+    maps: npt.NDArray[np.float64]
+    boxes: list[Box]
+    base: npt.NDArray[np.float64]
+
+
+def _open(pipeline: Any) -> Any:
+    if isinstance(pipeline, (str, os.PathLike)):
+        return load(pipeline)
+    return getattr(pipeline, "pipeline", pipeline)  # of a FitResult
+
+
+def _list(X: Any) -> tuple[Sequence[Any], list[str]]:
+    """Return images and their names, from a source or from images."""
+    is_source = isinstance(X, (str, os.PathLike))
+    if isinstance(X, (list, tuple)) and X and all(isinstance(x, (str, os.PathLike)) for x in X):
+        is_source = not all(is_image(os.path.basename(x)) and os.path.isfile(x) for x in X)
+    if is_source:
+        listing = list_images(X)
+        return listing.items, list(listing.names)
+    items = list_items(X)
+    return items, [
+        describe(item) if isinstance(item, (str, os.PathLike)) else f"image {i}" for i, item in enumerate(items)
+    ]
+
+
+def _decode(
+    items: Sequence[Any], names: Sequence[str], places: range, failures: list[Failure]
+) -> tuple[list[Any], list[int]]:
+    images, kept = [], []
+    for i in places:
+        try:
+            images.append(decode(read(items[i])))
+            kept.append(i)
+        except UnreadableError as error:
+            failures.append(Failure(i, names[i], str(error)))
+    return images, kept
+
+
+def _coarsen(grid: tuple[int, int]) -> tuple[int, int]:
+    """Return a grid of few enough cells that each can be taken away in turn."""
+    rows, columns = (-(-side // -(-side // _MAX_PLAYERS)) for side in grid)
+    return rows, columns
+
+
+class _Occluded:
+    """Measure the fall of the scores if one cell after the other is covered."""
+
+    def __init__(self, extractor: Any, scores: Scores, grid: tuple[int, int]) -> None:
+        self._extractor, self._scores, self._grid = extractor, scores, grid
+
+    def __call__(self, image: Any, boxes: list[Box], scores: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        covered = list(cover_cells(image, join_boxes(boxes), self._grid))
+        features = self._extractor.embed(covered).features.astype(np.float64)
+        return (scores - self._scores.compute(features)).T.reshape(-1, *self._grid)
+
+
+def _find_similar(
+    extractor: Any, X: npt.NDArray[np.float64], train: Any, events: Events
+) -> tuple[list[tuple[str, float]], ...]:
+    items, names = _list(train)
+    features, failures = extractor.embed(items, events=events)
+    failed = {failure.index for failure in failures}
+    kept = [i for i in range(len(items)) if i not in failed]
+    nearest = NearestRows(X.astype(np.float32), min(_N_SIMILAR, len(kept)))
+    nearest.add(0, features[kept])
+    return tuple(
+        [(names[kept[row]], float(cosine)) for row, cosine in zip(rows, cosines, strict=True)]
+        for rows, cosines in zip(nearest.rows, nearest.similarities, strict=True)
+    )

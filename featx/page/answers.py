@@ -1,0 +1,69 @@
+"""Answers for labelled images, from a fitted model or from the folds of a fit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["Answers"]
+
+
+@dataclass(frozen=True, eq=False)
+class Answers:
+    """The answers of a pipeline for labelled images, and what a page needs beside them.
+
+    Parameters
+    ----------
+    names : sequence of str
+        Name of each image.
+    items : sequence or None
+        Images as an extractor takes them; None if there are only features.
+    true, predicted : ndarray of shape (n_images,)
+        Labels as text, or numbers.
+    probabilities : ndarray of shape (n_images, n_classes), or None
+    classes : sequence of str or None
+        Columns of ``probabilities``; None for a regression.
+    features : ndarray of float32, shape (n_images, n_features)
+    metrics : mapping of str to float or None
+        The first is the headline.
+    low, high : float or None
+        95 % interval of the first metric.
+    how : str
+        The images that the answers are for, in a few words.
+    pipeline : estimator
+        Explains the answers.
+    facts : sequence of (str, str)
+        How the model and the page were made.
+    """
+
+    names: Sequence[str]
+    items: Sequence[Any] | None
+    true: npt.NDArray[Any]
+    predicted: npt.NDArray[Any]
+    probabilities: npt.NDArray[np.float64] | None
+    classes: Sequence[str] | None
+    features: npt.NDArray[np.float32]
+    metrics: Mapping[str, float | None]
+    low: float | None
+    high: float | None
+    how: str
+    pipeline: Any
+    facts: Sequence[tuple[str, str]]
+
+    @property
+    def right(self) -> npt.NDArray[np.bool_]:
+        """Whether each answer of a classifier is right."""
+        return np.asarray(self.true == self.predicted)
+
+    @property
+    def confidence(self) -> npt.NDArray[np.float64] | None:
+        """Probability of each answer; None without probabilities."""
+        if self.probabilities is None or self.classes is None:
+            return None
+        columns = {label: i for i, label in enumerate(self.classes)}
+        places = [columns[label] for label in self.predicted.tolist()]
+        return np.asarray(self.probabilities[np.arange(len(places)), places], np.float64)

@@ -1,0 +1,172 @@
+"""Make a report page of a fitted pipeline on labelled images."""
+
+from __future__ import annotations
+
+import html
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+from sklearn.pipeline import make_pipeline
+
+from featx._events import Events
+from featx._files import write_whole
+from featx._version import __version__
+from featx.errors import InputError
+from featx.fitting.evaluation import evaluate_inputs
+from featx.fitting.inputs import read_inputs
+from featx.fitting.model import FittedModel, open_model
+from featx.page.answers import Answers
+from featx.page.build import Pair, build_page, find_pairs
+
+__all__ = ["Page", "make_page"]
+
+
+@dataclass(frozen=True, repr=False)
+class Page:
+    """A report page: one HTML file that opens anywhere, without network and without script.
+
+    Parameters
+    ----------
+    title : str
+    html : str
+        The file.
+    n_images : int
+        Images that the page is about.
+
+    See Also
+    --------
+    featx.report : Makes it; its example shows one.
+    """
+
+    title: str
+    html: str
+    n_images: int
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the file completely or not at all."""
+        with write_whole(path) as scratch:
+            scratch.write_text(self.html, encoding="utf-8")
+
+    def __repr__(self) -> str:
+        return f"Page({self.title!r}, {self.n_images} images, {len(self.html) / 1e6:.1f} MB)"
+
+    def _repr_html_(self) -> str:
+        return (
+            f'<iframe title="{html.escape(self.title)}" srcdoc="{html.escape(self.html)}" '
+            'sandbox="allow-scripts" style="width:100%;height:42rem;border:1px solid #8888"></iframe>'
+        )
+
+
+def make_page(
+    model: Any,
+    X: Any,
+    y: Any = None,
+    *,
+    train: Any = None,
+    images: bool = True,
+    title: str | None = None,
+    path_column: str | None = None,
+    target: str | None = None,
+    include: str | Sequence[str] = (),
+    exclude: str | Sequence[str] = (),
+    events: Events | None = None,
+) -> Page:
+    """Evaluate a fitted pipeline, and show the result as a page.
+
+    The page has the score with its interval; the confusion matrix, whose numbers filter the images; the mistakes,
+    surest first, with heat maps of the given and of the right answer; the least sure right answers; calibration;
+    accuracy by share answered; a map of the features; near-duplicates; and how it was made. For a regression,
+    predicted against true values and the largest residuals.
+
+    Parameters
+    ----------
+    model : estimator, FitResult, str or path
+        A fitted pipeline that begins with a `FeatureExtractor`, or a file of it.
+    X : source, sequence, ndarray or Dataset
+        A labelled source as for `featx.fit`, or images.
+    y : array-like of shape (n_samples,), or None, default=None
+        Labels of the images; None for a source.
+    train : source, sequence or None, default=None
+        Images that the model was fitted on, in which near-duplicates are looked for.
+    images : bool, default=True
+        False leaves out every image, for the privacy of people. Names of files stay.
+    title : str or None, default=None
+        None names the model and the source.
+    path_column, target, include, exclude, events
+        As for `featx.evaluate`.
+
+    Returns
+    -------
+    Page
+
+    Raises
+    ------
+    InputError
+        If the model or the source cannot be used, or a label is unknown to the model.
+    ImageError
+        If no image can be read.
+
+    Examples
+    --------
+    >>> import featx
+    >>> from featx.page import make_page
+    >>> X, y = featx.samples.load_fashion_mnist("test")
+    >>> result = featx.fit(X[::3], y[::3], head="ridge", estimate=False)
+    >>> page = make_page(result, X[1::9], y[1::9])
+    >>> page
+    Page('FitResult on X', 34 images, ... MB)
+    >>> page.save("clothes.html")
+    """
+    opened, events = open_model(model), events or Events()
+    options = {"path_column": path_column, "target": target, "include": include, "exclude": exclude}
+    (evaluated,) = evaluate_inputs([opened], X, y, options, events)
+    evaluation, inputs, embeddings = evaluated.evaluation, evaluated.inputs, evaluated.embeddings
+    how = f"Measured on {evaluation.n_images} images of {inputs.where}"
+    how += f"; {len(evaluation.failures)} could not be read." if evaluation.failures else "."
+    answers = Answers(
+        names=evaluation.names,
+        items=None if inputs.items is None else [inputs.items[i] for i in embeddings.positions],
+        true=evaluation.true,
+        predicted=evaluation.predicted,
+        probabilities=evaluation.probabilities,
+        classes=evaluation.classes,
+        features=embeddings.take(),
+        metrics=evaluation.metrics,
+        low=evaluation.low,
+        high=evaluation.high,
+        how=how,
+        pipeline=make_pipeline(opened.extractor, opened.head),
+        facts=describe_model(opened, inputs.where),
+    )
+    pairs = None if train is None else _compare(opened, answers, train, events)
+    title = title or f"{os.path.basename(opened.name)} on {os.path.basename(os.path.normpath(inputs.where))}"
+    return Page(title, build_page(answers, title, pairs, images), evaluation.n_images)
+
+
+def describe_model(model: FittedModel, where: str) -> list[tuple[str, str]]:
+    """Return facts on the model and the page."""
+    extractor = model.extractor
+    backbones = extractor.backbone if isinstance(extractor.backbone, (list, tuple)) else [extractor.backbone]
+    identities = np.atleast_1d(extractor.backbone_identity_)
+    named = ", ".join(f"{os.path.basename(str(b))} ({i[:12]})" for b, i in zip(backbones, identities, strict=True))
+    values = ", ".join(f"{name} {value}" for name, value in extractor.value_parameters_.items())
+    facts = [("model", model.name), ("images", where), ("backbone", named), ("features", values)]
+    facts.append(("head", " ".join(repr(model.head).split())))
+    if n := model.info.get("n"):
+        facts.append(("fitted on", f"{n} images"))
+    now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
+    return [*facts, ("made", f"{now}, with featx {__version__}")]
+
+
+def _compare(model: FittedModel, answers: Answers, train: Any, events: Events) -> list[Pair]:
+    """Find near-duplicates of the images in the training images."""
+    inputs = read_inputs(train, remembered=model.info)
+    embeddings = inputs.embed(np.arange(len(inputs)), model.extractor, events)
+    names = inputs.names(embeddings.positions)
+    if not names:
+        raise InputError(f"train: no image of {inputs.where} could be read")
+    return find_pairs(answers.features, answers.names, embeddings.take(), names)
