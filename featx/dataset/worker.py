@@ -105,8 +105,7 @@ def run_tasks(
                 _check_sources(sources)
                 check_failures(n_failures, max_failures, f"; the last: {row.key}: {block.columns['reason'][-1]}")
             if len(block) == task.n:
-                if block.counts["failed"]:
-                    _check_sources(sources)  # if a whole source is gone, no image is to blame
+                _check_sources(sources)  # that it is gone or was replaced is no fault of an image, and shows in none
                 if pending:
                     yield pending.result()  # at most one shard waits to be written
                 pending = writer.submit(_write, task, block, features, format, n_bytes)
