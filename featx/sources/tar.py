@@ -12,7 +12,13 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from functools import partial
 from itertools import islice
-from tarfile import EmptyHeaderError, EOFHeaderError, InvalidHeaderError, ReadError, TruncatedHeaderError
+from tarfile import (  # type: ignore[attr-defined]  # typeshed knows two of them
+    EmptyHeaderError,
+    EOFHeaderError,
+    InvalidHeaderError,
+    ReadError,
+    TruncatedHeaderError,
+)
 from typing import Any
 
 from featx.errors import SourceError, first_line
@@ -146,6 +152,7 @@ class Tar(Archive):
                 archive = tarfile.open(  # noqa: SIM115
                     fileobj=file, mode="r:", errors="surrogateescape", tarinfo=_Member, ignore_zeros=True
                 )
+                member: Any
                 for member in archive:
                     vars(archive)["members"] = []  # tarfile would hold them all
                     is_linked = member.islnk() or member.issym()
