@@ -16,7 +16,9 @@ from typing import Any, BinaryIO
 from featx.errors import SourceError, first_line
 from featx.images.decode import UnreadableError
 from featx.sources.base import Contents, Fetch
-from featx.sources.filesystem import Scratch, check_size
+from featx.sources.filesystem import check_size
+from featx.sources.http import without_query
+from featx.sources.scratch import Scratch
 from featx.sources.tar import Tar, is_link
 
 __all__ = ["PACKED_SUFFIXES", "PackedTar"]
@@ -45,7 +47,8 @@ class PackedTar(Tar):
 
     @contextmanager
     def _stream(self) -> Iterator[Any]:
-        opener = next(opener for suffix, opener in _OPENERS.items() if self.path.lower().endswith(suffix))
+        name = without_query(self.path).lower()
+        opener = next(opener for suffix, opener in _OPENERS.items() if name.endswith(suffix))
         with self.store.open(self.path) as packed, opener(packed) as file:
             try:
                 yield file

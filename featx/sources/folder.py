@@ -14,6 +14,7 @@ from typing import Any
 from featx.errors import SourceError, first_line
 from featx.sources.base import Contents, Entry, Source, is_image, key_of
 from featx.sources.filesystem import RemoteStore, Store, has_glob, is_dataset, state_of
+from featx.sources.http import hide_secrets, without_query
 from featx.sources.labels import FolderLabels
 
 __all__ = ["Files", "RemoteFiles", "refuse_unlistable"]
@@ -168,15 +169,15 @@ class RemoteFiles(_Tree):
     """Images at an address that fsspec opens."""
 
     def __init__(self, given: str) -> None:
-        super().__init__(given)
+        super().__init__(hide_secrets(given))
         self.store = RemoteStore(given)
         self.root = self.store.path.rstrip("/")
-        self._shown_root = given.rstrip("/")
-        if has_glob(self.root):
+        self._shown_root = self.given.rstrip("/")
+        if has_glob(without_query(self.root)):
             self.pattern = self.root
             self.root, self._shown_root = (_split_at_glob(path, "/")[0] for path in (self.root, self._shown_root))
         if self.store.identify(self.root) is None and self._is_empty():
-            raise SourceError(f"{given}: nothing is there, or it cannot be reached")
+            raise SourceError(f"{self.given}: nothing is there, or it cannot be reached")
 
     def contents(self) -> Contents:
         """Begin to fetch an image as soon as it is asked for; the engine asks some images ahead."""
@@ -213,7 +214,7 @@ class RemoteFiles(_Tree):
         for path, info in self._infos():
             name = path[len(self.root) :].lstrip("/")
             if not name:  # the address is that of one image
-                name = posixpath.basename(path)
+                name = posixpath.basename(without_query(path))
             elif any(part.startswith(".") for part in name.split("/")):
                 continue
             elif not is_image(posixpath.basename(name.partition("?")[0])):
@@ -232,7 +233,7 @@ class RemoteFiles(_Tree):
                 for _, _, files in fs.walk(self.root, detail=True, on_error="raise"):
                     yield from ((str(info["name"]), info) for info in files.values())
         except Exception as error:
-            raise SourceError(f"{self.given}: cannot be listed ({first_line(error)})") from None
+            raise SourceError(f"{self.given}: cannot be listed ({hide_secrets(first_line(error))})") from None
 
     def _folders(self) -> Iterable[str]:
         try:

@@ -11,6 +11,7 @@ from featx.sources.base import Patterns, Source
 from featx.sources.compressed_tar import PACKED_SUFFIXES, PackedTar
 from featx.sources.filesystem import RemoteStore, is_url
 from featx.sources.folder import Files, RemoteFiles, refuse_unlistable
+from featx.sources.http import without_query
 from featx.sources.huggingface import HuggingFace, is_saved_dataset
 from featx.sources.table import TABLE_SUFFIXES, Table
 from featx.sources.tar import Tar
@@ -77,10 +78,11 @@ def open_sources(
 
 def _expand(text: str) -> list[str]:
     """Expand a glob of tables or archives."""
-    if not text.lower().endswith(_FILE_SUFFIXES) or os.path.exists(text):
+    path = without_query(text)
+    if not path.lower().endswith(_FILE_SUFFIXES) or os.path.exists(text):
         return [text]
     if is_url(text):
-        if "*" not in text:
+        if "*" not in path:
             return [text]
         store = RemoteStore(text)
         return [str(store.fs.unstrip_protocol(path)) for path in sorted(store.fs.glob(store.path))] or [text]
@@ -92,7 +94,7 @@ def open_source(
     text: str, path_column: str | None = None, target: str | None = None, *, need_target: bool = False
 ) -> Source:
     """Open one source; the columns count for a table and are ignored for any other kind."""
-    lower = text.lower()
+    lower = without_query(text).lower()
     if os.path.isdir(text):
         if is_saved_dataset(text):
             return HuggingFace(text, path_column, target, need_target=need_target)

@@ -17,7 +17,9 @@ from featx._optional import import_optional
 from featx._validation import is_missing
 from featx.errors import SourceError, first_line
 from featx.sources.base import Contents, Entry, FileSource, Source, SourceImage, fail, is_image, key_of
-from featx.sources.filesystem import Scratch, Store, check_size, is_url, open_store
+from featx.sources.filesystem import Store, check_size, is_url, open_store
+from featx.sources.http import without_query
+from featx.sources.scratch import Scratch
 
 __all__ = ["TABLE_SUFFIXES", "Table", "choose_columns"]
 
@@ -95,7 +97,7 @@ class Table(FileSource):
         if is_url(path):
             store, path = open_store(path)
             return partial(store.read, path)
-        return partial(self.store.read, os.path.join(os.path.dirname(self.path), path))
+        return partial(self.store.read, os.path.join(os.path.dirname(without_query(self.path)), path))
 
     def item(self, entry: Entry) -> Any:
         """Return the path of a local file, and otherwise an image that is fetched when needed."""
@@ -111,7 +113,7 @@ class Table(FileSource):
         if is_url(path):
             return path
         join = posixpath.join if self._is_remote else os.path.join
-        return join(os.path.dirname(self.given), path)
+        return join(os.path.dirname(without_query(self.given)), path)
 
     def check(self) -> None:
         """Raise SourceError if the table is gone, or was replaced while its cells are read."""
@@ -130,7 +132,7 @@ class Table(FileSource):
 
     @property
     def _is_parquet(self) -> bool:
-        return self.path.lower().endswith(".parquet")
+        return without_query(self.path).lower().endswith(".parquet")
 
     def parquet_file(self) -> Any:
         """Open the table with pyarrow, which reads no more than it is asked for."""
