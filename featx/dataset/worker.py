@@ -70,6 +70,7 @@ def run_tasks(
     *,
     format: str,
     max_failures: int | None = None,
+    image_timeout: float | None = None,
     on_images: Callable[..., None] | None = None,
 ) -> Iterator[ShardResult]:
     """Make shards one after the other, with no pause in between; yield each once it is on the disk.
@@ -89,7 +90,7 @@ def run_tasks(
     n_failures = n_bytes = 0
     block: Block | None = None
     pending: Future[ShardResult] | None = None
-    outcomes = extractor.iter_embed(feed())
+    outcomes = extractor.iter_embed(feed(), image_timeout=image_timeout)
     with ThreadPoolExecutor(1, thread_name_prefix="featx-shards") as writer, closing(cast("Any", outcomes)):
         for outcome in outcomes:
             task, row, image = under_way.popleft()
