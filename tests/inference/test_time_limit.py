@@ -71,7 +71,7 @@ def test_a_job_writes_the_reason_and_ends(gate, extractor, tmp_path):
 
 def test_too_many_such_images_end_the_run(gate, extractor, monkeypatch):
     monkeypatch.setattr(time_limit, "MAX_ABANDONED", 2)
-    with pytest.raises(DecodingStuckError, match="2 images are still being decoded"):
+    with pytest.raises(DecodingStuckError, match="images are still being decoded"):
         list(extractor.iter_embed([SLOW] * 8, image_timeout=0.05))
 
 
@@ -87,7 +87,7 @@ def test_no_thread_is_left(extractor):
 
 @pytest.mark.parametrize("seconds", [0, -1, "1", True])
 def test_what_is_no_time(extractor, seconds):
-    with pytest.raises(featx.InputError, match="image_timeout=.*expected a positive number"):
+    with pytest.raises(featx.InputError, match="expected a positive number of seconds"):
         extractor.embed_batch(IMAGES[:1], image_timeout=seconds)
 
 
