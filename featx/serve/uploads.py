@@ -114,28 +114,21 @@ async def _read_form(request: Request, limits: Limits, budget: BodyBudget) -> li
     parser.on_end = lambda: ended.append(True)
     try:
         form = await parser.parse()
+        if not ended:
+            raise _RefusedError(400, f"malformed multipart/form-data (it ends before its last boundary); {_USAGE}")
+        uploads = [await _read_part(name, part) for name, part in form.multi_items()]
     except (parsing.MultiPartException, malformed) as error:  # newer Starlette turns the second into the first
         why = getattr(error, "message", "no valid parts").rstrip(".")
         raise _RefusedError(400, f"malformed multipart/form-data ({why}); {_USAGE}") from None
     except (UnicodeError, LookupError, ValueError) as error:  # of a charset in the content type that is no encoding
-        _close(parser)  # which it does itself for its own errors
         why = f"its charset cannot be used: {first_line(error)}"
         raise _RefusedError(400, f"malformed multipart/form-data ({why}); {_USAGE}") from None
-    except BaseException:
-        _close(parser)
-        raise
-    if not ended:
-        _close(parser)
-        raise _RefusedError(400, f"malformed multipart/form-data (it ends before its last boundary); {_USAGE}")
-    uploads = [await _read_part(name, part) for name, part in form.multi_items()]
+    finally:
+        for file in parser._files_to_close_on_error:  # the parser closes them after its own errors alone
+            file.close()
     if not uploads:
         raise _RefusedError(422, f"the form has no image; {_USAGE}")
     return uploads
-
-
-def _close(parser: Any) -> None:
-    for file in parser._files_to_close_on_error:
-        file.close()
 
 
 def _with_plain_name(disposition: bytes | None) -> bytes | None:
