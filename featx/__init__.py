@@ -10,6 +10,7 @@ from featx._version import __version__ as __version__
 from featx.errors import (
     BackboneError,
     DatasetError,
+    DecodingStuckError,
     DeviceError,
     ExportError,
     FailedImagesWarning,
@@ -104,6 +105,7 @@ __all__ = [
     # errors
     "BackboneError",
     "DatasetError",
+    "DecodingStuckError",
     "DeviceError",
     "ExportError",
     "FailedImagesWarning",

@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import re
 import secrets
+import shutil
+import socket
 import stat
-from collections.abc import Iterator
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 
 from featx.errors import InputError
 
-__all__ = ["check_writable", "discard_unfinished", "write_together", "write_whole"]
+__all__ = ["check_writable", "discard_unfinished", "scratch_folder", "write_together", "write_whole"]
+
+#: A scratch file of another machine is left alone for a day.
+_MAX_SECONDS_UNTOUCHED = 86_400
 
 _unfinished: set[Path] = set()
+_cleaned: set[tuple[int, Path, str]] = set()
 
 
 @contextmanager
@@ -44,7 +55,9 @@ def write_together(*paths: str | os.PathLike[str]) -> Iterator[tuple[Path, ...]]
     for path in paths:
         check_writable(path)
     targets = [Path(os.path.realpath(path)) for path in paths]
-    scratches = tuple(t.with_name(f".featx-{secrets.token_hex(8)}.part{t.suffix}") for t in targets)
+    for folder in {target.parent for target in targets}:
+        _remove_leftovers(folder, ".featx-")
+    scratches = tuple(t.with_name(f".featx-{_new_token()}.part{t.suffix}") for t in targets)
     _unfinished.update(scratches)
     try:
         yield scratches
@@ -55,10 +68,89 @@ def write_together(*paths: str | os.PathLike[str]) -> Iterator[tuple[Path, ...]]
                 scratch.chmod(stat.S_IMODE(target.stat().st_mode))
         for target, scratch in zip(targets, scratches, strict=True):
             os.replace(scratch, target)
+    except OSError as error:
+        raise _name_target(error, targets, scratches) from None
     finally:
         for scratch in scratches:
             scratch.unlink(missing_ok=True)
             _unfinished.discard(scratch)
+
+
+@contextmanager
+def scratch_folder() -> Iterator[Path]:
+    """Yield a temporary folder, which is removed at the end; those of killed processes are removed at the beginning."""
+    parent = Path(tempfile.gettempdir())
+    _remove_leftovers(parent, "featx-")
+    folder = parent / f"featx-{_new_token()}"
+    folder.mkdir(mode=0o700)
+    _unfinished.add(folder)
+    try:
+        yield folder
+    finally:
+        _remove(folder)
+        _unfinished.discard(folder)
+
+
+def _new_token() -> str:
+    """Return a name that tells which process it belongs to: its machine, its number, and a random part."""
+    return f"{_machine()}-{os.getpid()}-{secrets.token_hex(6)}"
+
+
+@cache
+def _machine() -> str:
+    """Return a digest of the host and, in containers, of the process numbers' own namespace."""
+    namespace = ""
+    with suppress(OSError):
+        namespace = os.readlink("/proc/self/ns/pid")
+    return hashlib.sha256(f"{socket.gethostname()} {namespace}".encode()).hexdigest()[:8]
+
+
+def _remove_leftovers(folder: Path, prefix: str) -> None:
+    """Remove scratch files of processes that are gone, once per folder and process."""
+    if (os.getpid(), folder, prefix) in _cleaned:
+        return
+    _cleaned.add((os.getpid(), folder, prefix))
+    pattern = re.compile(rf"{re.escape(prefix)}(?P<machine>[0-9a-f]{{8}})-(?P<number>\d+)-[0-9a-f]{{12}}(\.part.*)?")
+    with suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            match = pattern.fullmatch(entry.name)
+            if match and _is_abandoned(entry, match["machine"], int(match["number"])):
+                _remove(Path(entry.path))
+
+
+def _is_abandoned(entry: os.DirEntry[str], machine: str, number: int) -> bool:
+    if machine == _machine() and os.name != "nt":  # where signal 0 would end the process
+        try:
+            os.kill(number, 0)
+        except ProcessLookupError:
+            return True
+        except (OSError, OverflowError):
+            pass  # it belongs to another user
+        return False
+    with suppress(OSError):  # of another machine, or of this container before it was started again
+        return entry.stat(follow_symlinks=False).st_mtime < time.time() - _MAX_SECONDS_UNTOUCHED
+    return False
+
+
+def _remove(path: Path) -> None:
+    with suppress(OSError):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def _name_target(error: OSError, targets: Sequence[Path], scratches: Sequence[Path]) -> OSError:
+    """Return the error with the name of the file that was to be written, if it has none or that of a scratch file."""
+    names = {str(scratch): str(target) for scratch, target in zip(scratches, targets, strict=True)}
+    if error.filename is not None and str(error.filename) not in names:
+        return error
+    target = names.get(str(error.filename), str(targets[0]))
+    number = re.search(r"\[errno (\d+)\]", str(error), re.IGNORECASE)  # pyarrow wraps the system's message
+    code = error.errno or (int(number[1]) if number else None)
+    if code is None:  # NumPy counts what it could not write
+        return OSError(f"{target}: cannot be written completely ({error}); is the disk full?")
+    return OSError(code, os.strerror(code), target)
 
 
 def check_writable(path: str | os.PathLike[str]) -> None:
@@ -81,5 +173,4 @@ def check_writable(path: str | os.PathLike[str]) -> None:
 def discard_unfinished() -> None:
     """Remove all scratch files of this process, before it ends abruptly."""
     for scratch in list(_unfinished):
-        with suppress(OSError):
-            scratch.unlink(missing_ok=True)
+        _remove(scratch)

@@ -9,7 +9,7 @@ from typing import Any
 
 from featx.errors import InputError
 
-__all__ = ["check_choice", "check_integer", "check_jobs", "is_missing", "suggest"]
+__all__ = ["check_choice", "check_integer", "check_jobs", "check_seconds", "is_missing", "suggest"]
 
 
 def check_integer(name: str, value: Any, least: int = 1) -> int:
@@ -34,6 +34,20 @@ def check_jobs(value: Any) -> int:
     if not _is_integer(value) or value == 0:
         raise InputError(f"n_jobs={value!r}: expected an integer, at least 1 or negative to count from all cores")
     return int(value)
+
+
+def check_seconds(name: str, value: Any) -> None:
+    """Raise InputError if ``value`` is neither None nor a positive number.
+
+    Examples
+    --------
+    >>> from featx._validation import check_seconds
+    >>> check_seconds("image_timeout", 0)
+    Traceback (most recent call last):
+    featx.errors.InputError: image_timeout=0: expected a positive number of seconds, or None for no limit
+    """
+    if value is not None and (not isinstance(value, Real) or value is True or not float(value) > 0):
+        raise InputError(f"{name}={value!r}: expected a positive number of seconds, or None for no limit")
 
 
 def check_choice(name: str, value: Any, choices: Collection[str]) -> None:

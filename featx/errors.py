@@ -14,6 +14,7 @@
     │   └── WorkerLostError                    a worker process died
     ├── DeviceError (RuntimeError)             the requested device or provider cannot run
     │   └── OutOfMemoryError                   a batch does not fit into its memory
+    ├── DecodingStuckError (RuntimeError)      too many images are still being decoded after their time limit
     └── MissingDependencyError (ImportError)   an optional package is not installed
 
     FailedImagesWarning (UserWarning)          images that could not be read became NaN rows
@@ -28,6 +29,7 @@ from dataclasses import dataclass
 __all__ = [
     "BackboneError",
     "DatasetError",
+    "DecodingStuckError",
     "DeviceError",
     "ExportError",
     "FailedImagesWarning",
@@ -289,6 +291,17 @@ class OutOfMemoryError(DeviceError):
     --------
     >>> import featx
     >>> issubclass(featx.OutOfMemoryError, featx.DeviceError)
+    True
+    """
+
+
+class DecodingStuckError(FeatxError, RuntimeError):
+    """Too many images are still being decoded after their time limit; a thread inside a decoder cannot be stopped.
+
+    Examples
+    --------
+    >>> import featx
+    >>> issubclass(featx.DecodingStuckError, featx.FeatxError)
     True
     """
 

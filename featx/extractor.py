@@ -17,6 +17,7 @@ from sklearn.utils import Tags
 from featx._events import Events, ProgressBar, combine
 from featx._optional import import_optional
 from featx._results import format_html, to_plain
+from featx._validation import check_seconds
 from featx.backbones.file import LayerSpec
 from featx.cache import FeatureCache, cache_folder
 from featx.errors import FailedImagesWarning, Failure, FeaturesChangedError, FeatxError, ImageError, InputError
@@ -266,7 +267,9 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         """
         return self._embed(X, self._views(), stop_at_failure=False, events=events)
 
-    def iter_embed(self, items: Iterable[Any]) -> Iterator[npt.NDArray[np.float32] | Failure]:
+    def iter_embed(
+        self, items: Iterable[Any], *, image_timeout: float | None = None
+    ) -> Iterator[npt.NDArray[np.float32] | Failure]:
         """Embed a stream, which may be endless.
 
         Parameters
@@ -274,12 +277,21 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         items : iterable
             Images as for `transform`. About two batches per thread are read ahead. Results come out
             when their batch is full or the stream ends; images in the cache do not fill a batch. With
-            ``batch_size=1`` each image is answered before the next is taken.
+            ``batch_size=1`` each image is answered before the next is taken. If the iterable raises an
+            exception, the results of the items before it come first.
+        image_timeout : float or None, default=None
+            Seconds that decoding one image may take. An image that takes longer is a Failure; the thread that
+            decodes it is abandoned and goes on for as long as it needs. None is no limit.
 
         Returns
         -------
         iterator of ndarray of float32, shape (n_features,), or Failure
             One result per item, in order.
+
+        Raises
+        ------
+        DecodingStuckError
+            If eight images are still being decoded after their time limit.
 
         Examples
         --------
@@ -290,22 +302,38 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         (1280,)
         (1280,)
         """
-        batches = self._engine(self._views(), count_threads(self.n_threads)).run(items, live=True)
+        errors: list[Exception] = []
+
+        def items_before_an_error() -> Iterator[Any]:
+            try:
+                for item in items:  # noqa: UP028  # `yield from` would close the user's generator
+                    yield item
+            except Exception as error:
+                errors.append(error)
+
+        engine = self._engine(self._views(), count_threads(self.n_threads), image_timeout=image_timeout)
+        batches = engine.run(items_before_an_error(), live=True)
 
         def results() -> Iterator[npt.NDArray[np.float32] | Failure]:
             with closing(batches):
                 for batch in batches:
                     yield from batch
+            if errors:
+                raise errors[0]
 
         return results()
 
-    def embed_batch(self, items: Sequence[Any]) -> list[npt.NDArray[np.float32] | Failure]:
+    def embed_batch(
+        self, items: Sequence[Any], *, image_timeout: float | None = None
+    ) -> list[npt.NDArray[np.float32] | Failure]:
         """Embed a few images in the calling thread, for programs with their own threads.
 
         Parameters
         ----------
         items : sequence
             Images as for `transform`, at most one batch.
+        image_timeout : float or None, default=None
+            As for `iter_embed`.
 
         Returns
         -------
@@ -324,7 +352,7 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         size = self.batch_size or views[0].session.batch_size
         if len(items) > size:
             raise InputError(f"{len(items)} images: expected at most one batch, batch_size={size}; use embed instead")
-        return list(self._engine(views, n_threads=1).embed(items))
+        return list(self._engine(views, n_threads=1, image_timeout=image_timeout).embed(items))
 
     @property
     def n_features(self) -> int:
@@ -428,10 +456,16 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         yield from embed_in_processes(items, indices, embed, n_jobs=n_jobs, batch_size=size, events=events)
 
     def _engine(
-        self, views: list[View], n_threads: int, events: Events | None = None, batch_size: int | None = None
+        self,
+        views: list[View],
+        n_threads: int,
+        events: Events | None = None,
+        batch_size: int | None = None,
+        image_timeout: float | None = None,
     ) -> CachedEngine:
         size = batch_size or self.batch_size or views[0].session.batch_size
-        options = Options(size, n_threads, self.decode == "fast")
+        check_seconds("image_timeout", image_timeout)
+        options = Options(size, n_threads, self.decode == "fast", image_timeout)
         cache = None
         if self.cache is not False:
             cache = FeatureCache(cache_folder() if self.cache is True else os.fspath(self.cache))

@@ -272,3 +272,23 @@ def test_embedded_unpacks_and_shows_itself_briefly():
     assert frame["error"].isna().tolist() == [True, False, True]
     np.testing.assert_array_equal(frame.iloc[:, 1:], features)
     assert embedded.to_frame().shape == (3, 17)
+
+
+@pytest.mark.parametrize("n", [0, 5, 50])
+def test_an_exception_of_the_items_comes_after_the_results_before_it(n):
+    def items():
+        yield from (X[i % len(X)] for i in range(n))
+        raise LookupError("no more")
+
+    stream = FeatureExtractor(layer="stem", batch_size=8).iter_embed(items())
+    assert [next(stream).shape for _ in range(n)] == [(16,)] * n
+    with pytest.raises(LookupError, match="no more"):
+        next(stream)
+
+
+def test_a_stream_that_is_closed_leaves_the_users_generator_open():
+    items = (X[i % len(X)] for i in range(1000))
+    stream = FeatureExtractor(layer="stem", batch_size=4, n_threads=1).iter_embed(items)
+    next(stream)
+    stream.close()
+    assert next(items) is not None

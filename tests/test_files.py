@@ -1,10 +1,15 @@
 """Files are written completely or not at all."""
 
+import errno
 import os
+import subprocess
+import sys
+import time
 
 import pytest
 
-from featx._files import check_writable, discard_unfinished, write_together, write_whole
+from featx import _files
+from featx._files import check_writable, discard_unfinished, scratch_folder, write_together, write_whole
 from featx.errors import InputError
 
 
@@ -153,3 +158,60 @@ def test_files_that_belong_together_are_replaced_together(tmp_path, monkeypatch)
         replace()
     assert [path.read_text() for path in (one, other)] == ["old", "old"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["one", "other"]
+
+
+def leave(folder, name, age=0.0):
+    path = folder / name
+    path.write_text("half")
+    os.utime(path, (time.time() - age,) * 2)
+    return name
+
+
+def test_leftovers_of_killed_processes_go(tmp_path):
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    here, day = _files._machine(), 86_400
+    gone = [
+        leave(tmp_path, f".featx-{here}-{process.pid}-0123456789ab.part.csv"),
+        leave(tmp_path, f".featx-00000000-{os.getpid()}-0123456789ab.part.csv", 2 * day),
+    ]
+    kept = [
+        leave(tmp_path, f".featx-{here}-{os.getpid()}-0123456789ab.part.csv", 2 * day),
+        leave(tmp_path, f".featx-00000000-{process.pid}-0123456789ab.part.csv"),
+        leave(tmp_path, ".featx-notes.txt", 2 * day),
+    ]
+    with write_whole(tmp_path / "a.txt") as scratch:
+        scratch.write_text("whole")
+    assert names(tmp_path) == sorted([*kept, "a.txt"])
+    assert not set(gone) & set(names(tmp_path))
+
+
+def test_a_scratch_folder_goes_and_so_do_those_of_killed_processes(tmp_path, monkeypatch):
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    left = tmp_path / f"featx-{_files._machine()}-{process.pid}-0123456789ab"
+    (left / "deep").mkdir(parents=True)
+    monkeypatch.setattr(_files.tempfile, "gettempdir", lambda: str(tmp_path))
+    with scratch_folder() as folder:
+        (folder / "a.txt").write_text("x")
+        assert names(tmp_path) == [folder.name]
+    assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), "No space left on device: '{target}'"),
+        (
+            OSError("Detail: [errno 28] No space left"),
+            "No space left on device: '{target}'",
+        ),
+        (OSError("1000 requested and 12 written"), "{target}: cannot be written completely"),
+        (FileNotFoundError(errno.ENOENT, "No such file", "image.jpg"), "No such file: 'image.jpg'"),
+    ],
+)
+def test_a_full_disk_names_the_file(tmp_path, error, said):
+    with pytest.raises(OSError) as caught, write_whole(tmp_path / "a.csv"):  # noqa: PT011
+        raise error
+    assert said.format(target=tmp_path / "a.csv") in str(caught.value)
+    assert names(tmp_path) == []

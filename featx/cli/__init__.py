@@ -11,7 +11,7 @@ import time
 import traceback
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from typing import Any
 
 from featx._files import discard_unfinished
@@ -51,7 +51,11 @@ COMMANDS = {
     },
 }
 _SECONDS_TO_END = 1.5
-_INTERRUPTED = "featx: interrupted; nothing half-written was left"
+_ENDINGS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
+
+
+class _TerminatedError(KeyboardInterrupt):
+    """SIGTERM; whatever cleans up after Ctrl-C cleans up after it."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -66,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     -------
     int
         Exit status: 0, 2 for a mistake of the user or a problem that was found, 1 for a bug of
-        featx, 130 for Ctrl-C.
+        featx, 130 for Ctrl-C, 143 for SIGTERM.
     """
     for name in ("stdout", "stderr"):  # None if the parent process closed it
         if getattr(sys, name) is None:
@@ -86,19 +90,24 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(options: argparse.Namespace, watch: bool) -> int:
     try:
         # a program that calls main with its own arguments must not be ended by the watch
-        with warnings.catch_warnings(), _ending_soon_on_interrupt() if watch else nullcontext():
+        with (
+            _without_noise() if watch and not options.debug else nullcontext(),
+            _ending_soon_on_a_signal() if watch else nullcontext(),
+            warnings.catch_warnings(),
+        ):
             warnings.showwarning = _show_warning
             return options.run(options) or 0
-    except KeyboardInterrupt:
-        print(_INTERRUPTED, file=sys.stderr)
-        return 130
+    except KeyboardInterrupt as error:
+        number = signal.SIGTERM if isinstance(error, _TerminatedError) else signal.SIGINT
+        print(_describe_ending(number), file=sys.stderr)
+        return 128 + number
     except BrokenPipeError:
         sys.stdout = None  # nobody reads the output any more
         return 1
     except (FeatxError, OSError) as error:
         if options.debug:
             traceback.print_exc()
-        print(f"featx: error: {shared.translate(one_line(error))}", file=sys.stderr)
+        print(f"featx: error: {shared.translate(one_line(_describe(error)))}", file=sys.stderr)
         return 2
     except Exception as error:
         if options.debug:
@@ -119,13 +128,52 @@ def _build_parser() -> CommandParser:
     return parser
 
 
+def _describe(error: Exception) -> str:
+    """Return the message of an error; that of the system begins with the file."""
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        return f"{os.fsdecode(error.filename)}: {error.strerror.lower()}"
+    return str(error)
+
+
+def _describe_ending(number: signal.Signals) -> str:
+    return f"featx: {_ENDINGS[number]}; nothing half-written was left"
+
+
 def _show_warning(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
     print(f"featx: {category.__name__}: {shared.translate(one_line(message))}", file=sys.stderr)
 
 
 @contextmanager
-def _ending_soon_on_interrupt() -> Iterator[None]:
-    """Let Ctrl-C end the process within two seconds, even inside compiled code that checks for no signal.
+def _without_noise() -> Iterator[None]:
+    """Keep lines of C libraries out of standard error: they name no image, and a client of a server can cause many.
+
+    libtiff writes them to the descriptor itself. The reason of each image says what is wrong with it.
+    """
+    stream: Any = sys.stderr
+    try:
+        descriptor = stream.fileno()
+    except (OSError, ValueError, AttributeError):  # not a file
+        descriptor = -1
+    if descriptor != 2:
+        yield
+        return
+    stream.flush()
+    kept = os.dup(2)
+    with open(os.devnull, "wb") as null:
+        os.dup2(null.fileno(), 2)
+    sys.stderr = open(kept, "w", buffering=1, encoding=stream.encoding, errors=stream.errors)  # noqa: SIM115
+    try:
+        yield
+    finally:
+        sys.stderr.flush()
+        os.dup2(kept, 2)
+        sys.stderr, opened = stream, sys.stderr
+        opened.close()
+
+
+@contextmanager
+def _ending_soon_on_a_signal() -> Iterator[None]:
+    """Let Ctrl-C or SIGTERM end the process within two seconds, even inside compiled code that checks for no signal.
 
     Python's handler waits for such code to return. The wakeup descriptor is written to at once,
     and a thread that reads it can end the process.
@@ -138,20 +186,29 @@ def _ending_soon_on_interrupt() -> Iterator[None]:
 
     def watch() -> None:
         signals = iter(lambda: os.read(reading, 1), b"")  # ends when the other end is closed
-        interrupted = bytes([signal.SIGINT]) in signals
+        number = next((number for number in map(ord, signals) if number in _ENDINGS), None)
         os.close(reading)
-        if interrupted:
+        if number is not None:
             time.sleep(_SECONDS_TO_END)
             discard_unfinished()
-            os.write(2, f"{_INTERRUPTED}\n".encode())
-            os._exit(130)
+            with suppress(OSError, ValueError):
+                os.write(sys.stderr.fileno(), f"{_describe_ending(signal.Signals(number))}\n".encode())
+            os._exit(128 + number)
+
+    def terminate(*_: object) -> None:
+        raise _TerminatedError
 
     def end_watch() -> None:
         signal.set_wakeup_fd(before)
+        if signal.getsignal(signal.SIGTERM) is terminate:
+            signal.signal(signal.SIGTERM, handler)
         os.close(writing)
 
     threading.Thread(target=watch, daemon=True).start()
     before = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+    handler = signal.getsignal(signal.SIGTERM)
+    if handler is signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, terminate)
     try:
         yield
     except KeyboardInterrupt:

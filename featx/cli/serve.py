@@ -29,6 +29,7 @@ _HELP = {
     "max_images": "images per request",
     "queue": "images of all requests that wait for a worker",
     "timeout": "seconds from a request to its answer",
+    "image_timeout": "seconds that decoding an image may take",
 }
 
 
@@ -42,6 +43,14 @@ def add(parser: argparse.ArgumentParser) -> None:
         "--port", type=_port, default=8000, help="port to listen on; 0 chooses a free one (default: 8000)"
     )
     parser.add_argument("--access-log", action="store_true", help="print one line per request")
+    parser.add_argument(
+        "--allow-origin",
+        dest="allow_origins",
+        action="append",
+        default=[],
+        metavar="ORIGIN",
+        help="let pages of https://example.org use the server; * is every origin",
+    )
     parser.add_argument("--backbone", metavar="FILE", help="file of the backbone, if it is not found")
     limits = parser.add_argument_group("limits")
     for limit in fields(Limits):
@@ -79,6 +88,7 @@ def run(options: argparse.Namespace) -> int:
         port=options.port,
         limits=limits,
         access_log=options.access_log,
+        allow_origins=options.allow_origins,
         ready=ready,
     )
 

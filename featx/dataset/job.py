@@ -15,7 +15,7 @@ from sklearn.base import clone
 from featx._events import Events
 from featx._optional import import_optional
 from featx._results import to_plain
-from featx._validation import check_choice, check_integer, check_jobs
+from featx._validation import check_choice, check_integer, check_jobs, check_seconds
 from featx.dataset.current import CurrentRows, changed_keys, failed_keys
 from featx.dataset.executors import WorkerLostError, run_tasks_in_workers
 from featx.dataset.layout import ShardLayout
@@ -42,6 +42,7 @@ class JobOptions:
     check: str = "stat"
     retry_failed: bool = False
     max_failures: int | None = None
+    image_timeout: float | None = 60
     n_jobs: int = 1
     part: tuple[int, int] | None = None
 
@@ -49,6 +50,7 @@ class JobOptions:
         check_choice("check", self.check, ("stat", "content"))
         if self.max_failures is not None:
             check_integer("max_failures", self.max_failures, 0)
+        check_seconds("image_timeout", self.image_timeout)
         check_jobs(self.n_jobs)
         if self.part is not None and not 1 <= self.part[0] <= self.part[1]:
             raise InputError(f"part={self.part!r}: expected (i, n), with i from 1 to n")
@@ -99,6 +101,7 @@ def embed(
     check: str = "stat",
     retry_failed: bool = False,
     max_failures: int | None = None,
+    image_timeout: float | None = 60,
     n_jobs: int = 1,
     part: tuple[int, int] | None = None,
     events: Events | None = None,
@@ -136,6 +139,8 @@ def embed(
         Try images again that could not be read.
     max_failures : int or None, default=None
         Stop if more images than this cannot be read.
+    image_timeout : float or None, default=60
+        Seconds that decoding one image may take; an image that takes longer cannot be read. None is no limit.
     n_jobs : int, default=1
         Number of worker processes. 1 is this process, with a thread per core, which is as fast as
         any number on one machine's CPU. More are workers of joblib's active backend, each making
@@ -176,7 +181,7 @@ def embed(
     """
     import_optional("pyarrow.parquet", "parquet")
     layout = ShardLayout(format, dtype, shard_size)
-    options = JobOptions(check, retry_failed, max_failures, n_jobs, part)
+    options = JobOptions(check, retry_failed, max_failures, image_timeout, n_jobs, part)
     extractor = clone(extractor if extractor is not None else FeatureExtractor()).fit(None)
     features = Features.of(extractor, dtype)
     layout.check_bytes(features.n_features)
@@ -333,6 +338,7 @@ class _Job:
             "features": self.features,
             "format": self.layout.format,
             "max_failures": self.options.max_failures,
+            "image_timeout": self.options.image_timeout,
         }
         n_jobs = self.options.n_jobs
         if n_jobs == 1:

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import json
 import sqlite3
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from featx._files import scratch_folder
 from featx.errors import DatasetError
 from featx.sources.base import Contents, Entry, Fetch, Source
 
@@ -155,7 +155,7 @@ class Plan:
     @contextmanager
     def temporary(cls) -> Iterator[Plan]:
         """Open a plan in a temporary folder, for a listing."""
-        with tempfile.TemporaryDirectory(prefix="featx-") as folder, cls(Path(folder, "plan.sqlite")) as plan:
+        with scratch_folder() as folder, cls(folder / "plan.sqlite") as plan:
             yield plan
 
     def generations(self) -> list[Generation]:

@@ -70,6 +70,7 @@ def run_tasks(
     *,
     format: str,
     max_failures: int | None = None,
+    image_timeout: float | None = None,
     on_images: Callable[..., None] | None = None,
 ) -> Iterator[ShardResult]:
     """Make shards one after the other, with no pause in between; yield each once it is on the disk.
@@ -89,7 +90,7 @@ def run_tasks(
     n_failures = n_bytes = 0
     block: Block | None = None
     pending: Future[ShardResult] | None = None
-    outcomes = extractor.iter_embed(feed())
+    outcomes = extractor.iter_embed(feed(), image_timeout=image_timeout)
     with ThreadPoolExecutor(1, thread_name_prefix="featx-shards") as writer, closing(cast("Any", outcomes)):
         for outcome in outcomes:
             task, row, image = under_way.popleft()
@@ -105,8 +106,7 @@ def run_tasks(
                 _check_sources(sources)
                 check_failures(n_failures, max_failures, f"; the last: {row.key}: {block.columns['reason'][-1]}")
             if len(block) == task.n:
-                if block.counts["failed"]:
-                    _check_sources(sources)  # if a whole source is gone, no image is to blame
+                _check_sources(sources)  # that it is gone or was replaced is no fault of an image, and shows in none
                 if pending:
                     yield pending.result()  # at most one shard waits to be written
                 pending = writer.submit(_write, task, block, features, format, n_bytes)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,6 +9,7 @@ import numpy.typing as npt
 import onnx
 from onnx import helper, numpy_helper
 
+from featx._files import scratch_folder
 from featx._validation import check_choice
 from featx.backbones import Backbone, tap
 from featx.backbones.file import read_backbone
@@ -69,8 +68,8 @@ def convert_backbone(
     chosen, held_out = np.sort(order[:n_calibrated]), np.sort(order[n_calibrated:])
     # transformers have blocks instead of stages
     first = next((layer.name for layer in backbone.layers if layer.name == "stage1"), backbone.layers[0].name)
-    with tempfile.TemporaryDirectory(prefix="featx-") as folder:
-        file = Path(folder, f"{precision}.onnx")
+    with scratch_folder() as folder:
+        file = folder / f"{precision}.onnx"
         convert_precision(
             backbone,
             file,

@@ -30,6 +30,7 @@ from featx.cache.store import FileState, Row
 from featx.errors import Failure, OutOfMemoryError
 from featx.images.decode import UnreadableError, decode, describe, read
 from featx.images.preprocess import Preprocess, to_canvas
+from featx.inference.time_limit import TimeLimit
 from featx.inference.timing import Profile, timed
 from featx.session import Session, StopSwitch
 
@@ -53,11 +54,12 @@ class View:
 
 @dataclass(frozen=True)
 class Options:
-    """Images per run of a backbone, threads that decode, and ``fast`` for ``decode="fast"``."""
+    """Images per run of a backbone, threads that decode, ``fast`` for ``decode="fast"``, and a time limit per image."""
 
     batch_size: int
     n_threads: int = 1
     fast: bool = False
+    image_timeout: float | None = None  # seconds
 
     def shortest(self, views: Sequence[View]) -> int | None:
         """Return the shortest side that every view needs, to which libjpeg may shrink; None for exact decoding."""
@@ -141,6 +143,10 @@ class Engine:
 
     def _fill(self, parts: list[_Part], items: Sequence[Item], piece: range) -> list[Failure]:
         """Decode some images of a batch; several threads may work on one batch."""
+        with TimeLimit(self.options.image_timeout) as limit:
+            return self._fill_within(limit, parts, items, piece)
+
+    def _fill_within(self, limit: TimeLimit, parts: list[_Part], items: Sequence[Item], piece: range) -> list[Failure]:
         failures: list[Failure] = []
         profile = Profile()
         for i in piece:
@@ -148,7 +154,7 @@ class Engine:
                 break
             item = items[i]
             try:
-                image = self._load(item, profile)
+                image = self._load(item, profile, limit)
                 with timed(profile, "resize"):
                     for part, row in zip(parts, item.rows or [None] * len(parts), strict=True):
                         if row is None:
@@ -163,7 +169,7 @@ class Engine:
         profile.replay(self.events)
         return failures
 
-    def _load(self, item: Item, profile: Profile) -> Any:
+    def _load(self, item: Item, profile: Profile, limit: TimeLimit) -> Any:
         """Read and decode an image as far as that has not been done."""
         if item.reason:
             raise UnreadableError(item.reason)
@@ -174,7 +180,7 @@ class Engine:
             with timed(profile, "read"):
                 content = read(item.source)
         with timed(profile, "decode"):
-            image = decode(content, self._shortest)
+            image = limit.run(decode, content, self._shortest)
         if self._keep:
             self._keep(item, image)
         return image

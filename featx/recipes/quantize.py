@@ -11,11 +11,9 @@ from __future__ import annotations
 import logging
 import os
 import random
-import tempfile
 from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -24,7 +22,7 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper
 
-from featx._files import write_whole
+from featx._files import scratch_folder, write_whole
 from featx._optional import import_optional
 from featx._validation import check_choice, check_integer
 from featx.backbones.catalogue import open_backbone, own_file
@@ -225,8 +223,8 @@ def _quantize(
         node.name = node.name or f"{node.op_type}_{i}"
     kept = ancestors(model.graph, {"normalized"} if keep_float is None else {backbone.layer(keep_float).tensor})
     images = ({"pixels": image[None]} for image in calibration)
-    with tempfile.TemporaryDirectory(prefix="featx-") as folder:
-        target = Path(folder, "int8.onnx")
+    with scratch_folder() as folder:
+        target = folder / "int8.onnx"
         root = logging.getLogger()
         level = root.level
         root.setLevel(logging.ERROR)  # quantize_static advises a preparation that this graph has had

@@ -14,11 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 from featx._optional import import_optional
 from featx._version import __version__
-from featx.errors import FeatxError
+from featx.errors import DecodingStuckError, FeatxError
+from featx.inference.time_limit import MAX_ABANDONED, count_abandoned
 from featx.serve.batcher import Batcher, _QueueFullError
 from featx.serve.limits import Limits, _RefusedError
 from featx.serve.metrics import Metrics
 from featx.serve.openapi import describe
+from featx.serve.origins import Origins
 from featx.serve.predictor import Answer, Predictor
 from featx.serve.uploads import BodyBudget, Upload, read_features, read_images
 
@@ -28,17 +30,28 @@ if TYPE_CHECKING:
 __all__ = ["App"]
 
 _Scope = MutableMapping[str, Any]
+#: Largest number of connections; a process may open about a thousand files.
+_MAX_CONNECTIONS = 900
 _PATHS = ("/", "/predict", "/health", "/ready", "/metrics", "/openapi.json")
 
 
 class App:
     """An ASGI application that answers requests with a fitted pipeline; ``labels`` describe its model."""
 
-    def __init__(self, predictor: Predictor, limits: Limits, labels: dict[str, str], access_log: bool = False) -> None:
+    def __init__(
+        self,
+        predictor: Predictor,
+        limits: Limits,
+        labels: dict[str, str],
+        access_log: bool = False,
+        origins: Origins | None = None,
+    ) -> None:
+        self.n_connections: Callable[[], int] = lambda: 0
         self.stopping = False  # if True, new images are refused
         self.in_flight = 0  # requests in progress
         self._limits = limits
         self._access_log = access_log
+        self._origins = origins or Origins()
         self._bytes_in_memory = [0]
         self._metrics = Metrics(labels, lambda: self._batcher.waiting, lambda: self.in_flight)
         self._batcher: Batcher[bytes, Answer | _RefusedError] = Batcher(
@@ -54,9 +67,9 @@ class App:
         self._gone = import_optional("starlette.requests", "serve").ClientDisconnect
         self._routes = self._route()
 
-    def close(self) -> None:
-        """Answer the images in the queue, and end the workers."""
-        self._batcher.close()
+    def close(self, seconds: float | None = None) -> None:
+        """Answer the images in the queue, and end the workers, as far as that takes no longer than some seconds."""
+        self._batcher.close(seconds)
 
     async def __call__(self, scope: _Scope, receive: Callable[[], Awaitable[Any]], send: Callable[..., Any]) -> None:
         """Handle one request, and count it."""
@@ -68,7 +81,7 @@ class App:
 
         self.in_flight += 1
         try:
-            await self._routes(scope, receive, note_status)
+            await (self._refuse(scope) or self._routes)(scope, receive, note_status)
         finally:
             self.in_flight -= 1
             seconds = time.perf_counter() - started
@@ -78,6 +91,15 @@ class App:
             if self._access_log:
                 line = f"{scope['method']} {scope['path']!r} {status[0]} {1000 * seconds:.0f} ms"
                 print(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {(scope['client'] or ['-'])[0]} {line}", file=sys.stderr)
+
+    def _refuse(self, scope: _Scope) -> Any:
+        """Return the answer to a request that no handler may see, or None."""
+        if self.n_connections() > _MAX_CONNECTIONS:
+            headers = {"Connection": "close", "Retry-After": "1"}
+            return self._json({"error": f"more than {_MAX_CONNECTIONS} connections; try again later"}, 503, headers)
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        reason = self._origins.refuse(scope["method"], scope["path"], headers)
+        return None if reason is None else self._json({"error": reason}, 403)
 
     def _route(self) -> Any:
         routing = import_optional("starlette.routing", "serve")
@@ -91,7 +113,7 @@ class App:
         async def report_bug(request: Request, error: Exception) -> Any:
             return self._json({"error": "an error of the server, which is in its log; the request may be valid"}, 500)
 
-        return import_optional("starlette.applications", "serve").Starlette(
+        routes = import_optional("starlette.applications", "serve").Starlette(
             routes=[
                 routing.Route("/", self._show),
                 routing.Route("/predict", self._predict, methods=["POST"]),
@@ -101,6 +123,15 @@ class App:
                 routing.Route("/openapi.json", self._describe),
             ],
             exception_handlers={exceptions.HTTPException: refuse, Exception: report_bug},
+        )
+        if not self._origins.allowed:
+            return routes
+        return import_optional("starlette.middleware.cors", "serve").CORSMiddleware(
+            routes,
+            allow_origins=self._origins.allowed,
+            allow_methods=("GET", "POST"),
+            allow_headers=("*",),
+            allow_private_network=True,
         )
 
     async def _predict(self, request: Request) -> Any:
@@ -152,6 +183,8 @@ class App:
             if gone.done():
                 raise self._gone
             return None
+        except DecodingStuckError as error:
+            raise _RefusedError(503, f"{error}; ask the operator to restart the server") from None
         except FeatxError as error:  # for example a device that is lost
             print(f"featx: error: {error}", file=sys.stderr)
             raise _RefusedError(500, f"the backbone cannot run: {error}") from error
@@ -193,6 +226,12 @@ class App:
     async def _ready(self, request: Request) -> Any:
         if self.stopping:
             return self._json({"error": "the server is stopping"}, 503)
+        if self._batcher.is_stuck(self._limits.timeout):
+            text = f"every worker has been busy with its images for more than {self._limits.timeout:g} s"
+            return self._json({"error": text}, 503)
+        if (n := count_abandoned()) >= MAX_ABANDONED:
+            text = f"{n} images are still being decoded after their time limit; restart the server"
+            return self._json({"error": text}, 503)
         return self._json({"status": "ready"})
 
     async def _show_metrics(self, request: Request) -> Any:

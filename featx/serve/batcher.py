@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
@@ -56,7 +57,12 @@ class Batcher(Generic[T, R]):
         self._queue: deque[tuple[T, Future[R]]] = deque()
         self._changed = threading.Condition()
         self._closed = False
-        self._workers = [threading.Thread(target=self._work, name=f"featx-serve-{i}") for i in range(n_workers)]
+        self._busy_since: list[float | None] = [None] * n_workers
+        # daemons, so that the process can end whatever a worker does
+        self._workers = [
+            threading.Thread(target=self._work, args=(i,), name=f"featx-serve-{i}", daemon=True)
+            for i in range(n_workers)
+        ]
         for worker in self._workers:
             worker.start()
 
@@ -77,13 +83,25 @@ class Batcher(Generic[T, R]):
             self._changed.notify(len(items))
         return futures
 
-    def close(self) -> None:
-        """Process the rest of the queue, then end the threads."""
+    def is_stuck(self, seconds: float) -> bool:
+        """Return True if every worker has been busy with one batch for longer than this."""
+        before = time.monotonic() - seconds
+        return all(since is not None and since < before for since in tuple(self._busy_since))
+
+    def close(self, seconds: float | None = None) -> None:
+        """Process the rest of the queue, then end the threads.
+
+        After some seconds, if given, the rest of the queue is cancelled, and threads that are busy are left alone.
+        """
         with self._changed:
             self._closed = True
             self._changed.notify_all()
+        deadline = None if seconds is None else time.monotonic() + seconds
         for worker in self._workers:
-            worker.join()
+            worker.join(None if deadline is None else max(0.0, deadline - time.monotonic()))
+        with self._changed:
+            while self._queue:
+                self._queue.popleft()[1].cancel()
 
     def _take(self) -> list[tuple[T, Future[R]]]:
         """Wait for items, and return a batch; an empty batch ends the worker."""
@@ -100,9 +118,10 @@ class Batcher(Generic[T, R]):
                 if not self._queue:
                     self._changed.wait()
 
-    def _work(self) -> None:
+    def _work(self, number: int) -> None:
         threadpool_limits(1)  # the workers are the parallelism: OpenMP would start as many threads again in each
         while batch := self._take():
+            self._busy_since[number] = time.monotonic()
             self._on_batch(len(batch))
             try:
                 results = self._answer([item for item, _ in batch])
@@ -112,4 +131,5 @@ class Batcher(Generic[T, R]):
             else:
                 for (_, future), result in zip(batch, results, strict=True):
                     future.set_result(result)
+            self._busy_since[number] = None
             del batch  # or the images would stay in memory until the next

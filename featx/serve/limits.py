@@ -37,6 +37,8 @@ class Limits:
         Largest number of images of all requests that wait for a worker.
     timeout : float, default=30
         Seconds from the start of a request to its answer.
+    image_timeout : float, default=10
+        Seconds that decoding one image may take.
 
     Raises
     ------
@@ -59,6 +61,7 @@ class Limits:
     max_images: int = field(default=32, metadata={"max": 10_000})
     queue: int = field(default=256, metadata={"max": 1_000_000})
     timeout: float = field(default=30, metadata={"max": 3600})
+    image_timeout: float = field(default=10, metadata={"max": 3600})
 
     def __post_init__(self) -> None:
         for limit in fields(self):

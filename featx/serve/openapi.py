@@ -13,6 +13,7 @@ __all__ = ["describe"]
 
 _ERRORS = {
     400: "The form is malformed.",
+    403: "A page of another site, or another name for this machine; see allow_origins.",
     408: "The body did not arrive in time.",
     413: "The body or an image exceeds the limits.",
     415: "The body is neither a form nor an image, or the format is not supported.",

@@ -13,6 +13,7 @@ from featx.errors import Failure, InputError, UnreadableError
 from featx.extractor import FeatureExtractor
 from featx.heads import find_output, respond
 from featx.images.decode import identify
+from featx.inference.time_limit import TimeLimit
 from featx.serve.limits import FORMATS, Limits, _RefusedError
 
 __all__ = ["Answer", "Predictor"]
@@ -89,9 +90,11 @@ class Predictor:
 
     def __call__(self, contents: list[bytes]) -> list[Answer | _RefusedError]:
         """Predict up to ``batch_size`` images, in their order."""
-        answers: list[Answer | _RefusedError | None] = [self._refuse(content) for content in contents]
+        seconds = self._limits.image_timeout
+        with TimeLimit(seconds) as time_limit:
+            answers: list[Answer | _RefusedError | None] = [self._refuse(content, time_limit) for content in contents]
         accepted = [i for i, refusal in enumerate(answers) if refusal is None]
-        embedded = self._extractor.embed_batch([contents[i] for i in accepted])
+        embedded = self._extractor.embed_batch([contents[i] for i in accepted], image_timeout=seconds)
         rows: dict[int, npt.NDArray[np.float32]] = {}
         for i, row in zip(accepted, embedded, strict=True):
             if isinstance(row, Failure):
@@ -103,12 +106,12 @@ class Predictor:
                 answers[i] = fields if isinstance(fields, _RefusedError) else Answer(fields, row)
         return [answer for answer in answers if answer is not None]
 
-    def _refuse(self, content: bytes) -> _RefusedError | None:
+    def _refuse(self, content: bytes, time_limit: TimeLimit) -> _RefusedError | None:
         """Check the header of an image before its pixels are decoded."""
         if not content:
             return _RefusedError(422, "no bytes at all; send an encoded image")
         try:
-            header = identify(content, FORMATS)
+            header = time_limit.run(identify, content, FORMATS)
         except UnreadableError as error:
             return _RefusedError(413, str(error))
         if header is None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
+import json
 import logging
 import os
 import signal
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from typing import Any
 
@@ -19,14 +21,15 @@ from featx.pipelines import split_pipeline
 from featx.samples import load_fashion_mnist
 from featx.serve.app import App
 from featx.serve.limits import Limits
+from featx.serve.origins import Origins
 from featx.serve.predictor import Predictor
 
 __all__ = ["serve"]
 
 #: Seconds to send an answer.
 _SEND_SECONDS = 5
-#: Largest number of connections; a process may open about a thousand files.
-_MAX_CONNECTIONS = 900
+#: Seconds that workers get to end; a worker inside a decoder cannot be stopped, and nobody waits for its answer.
+_END_SECONDS = 2
 #: Seconds that a connection may be idle: more than the usual 60 of proxies, since a request that arrives while the
 #: server closes its connection gets no answer.
 _IDLE_SECONDS = 75
@@ -43,6 +46,7 @@ def serve(
     port: int = 8000,
     limits: Limits | None = None,
     access_log: bool = False,
+    allow_origins: Sequence[str] = (),
     ready: Callable[[str, Predictor], Any] = lambda address, predictor: None,
 ) -> int:
     """Serve a fitted pipeline over HTTP until SIGTERM or SIGINT.
@@ -61,6 +65,10 @@ def serve(
         Limits for requests; None is ``Limits()``.
     access_log : bool, default=False
         Print one line per request to standard error.
+    allow_origins : sequence of str, default=()
+        Origins such as ``"https://example.org"`` whose pages may use the server; ``"*"`` is every origin. Requests
+        of other sites' pages get 403. On an address that only this machine reaches, so do requests whose ``Host`` is
+        neither a name of this machine nor the host of one of these origins.
     ready : callable, optional
         Called with the address and the predictor when the server accepts images.
 
@@ -73,7 +81,7 @@ def serve(
     Raises
     ------
     InputError
-        If the host or the port is not available.
+        If the host or the port is not available, or an origin is malformed.
     PipelineFileError
         If the pipeline cannot predict images.
     MissingDependencyError
@@ -99,15 +107,18 @@ def serve(
         raise PipelineFileError(f"{model}: {error}") from None
     if not hasattr(head, "predict"):
         raise PipelineFileError(f"{model}: the pipeline ends without a head that predicts")
+    Origins.of(host, is_local=True, allow_origins=allow_origins)  # raises before anything is loaded
     with _bind(host, port) as listener:
+        is_local = ipaddress.ip_address(listener.getsockname()[0]).is_loopback
+        origins = Origins.of(host, is_local=is_local, allow_origins=allow_origins)
         predictor = Predictor(extractor, head, limits)
         _predict_sample(predictor, model)
         backbone = extractor.get_params()["backbone"]
         labels = {"model": model, "backbone": str(backbone), "device": predictor.device}
-        app = App(predictor, limits, labels, access_log)
+        app = App(predictor, limits, labels, access_log, origins)
         config = uvicorn.Config(
             app,
-            http="h11",  # limits the size of headers, and is strict
+            http=_json_protocol(),
             ws="none",
             lifespan="off",
             interface="asgi3",
@@ -116,17 +127,38 @@ def serve(
             access_log=False,
             proxy_headers=False,
             server_header=False,
-            limit_concurrency=_MAX_CONNECTIONS,
             timeout_graceful_shutdown=_SEND_SECONDS,
             timeout_keep_alive=_IDLE_SECONDS,
         )
-        running = _Running(uvicorn.Server(config), app, limits)
+        server = uvicorn.Server(config)
+        app.n_connections = lambda: len(server.server_state.connections)
+        running = _Running(server, app, limits)
         shown = f"[{host}]" if ":" in host else host
         try:
             address = f"http://{shown}:{listener.getsockname()[1]}"
             return asyncio.run(running.run(listener, lambda: ready(address, predictor)))
         finally:
-            app.close()
+            app.close(_END_SECONDS)
+
+
+def _json_protocol() -> Any:
+    """Return uvicorn's h11 protocol, which limits the size of headers and is strict, with errors in JSON."""
+    h11 = import_optional("h11", "serve")
+    protocol: Any = import_optional("uvicorn.protocols.http.h11_impl", "serve").H11Protocol
+
+    class JsonProtocol(protocol):  # type: ignore[misc]
+        def send_400_response(self, msg: str) -> None:
+            body = json.dumps({"error": f"malformed HTTP ({msg.rstrip('.').lower()})"}).encode()
+            headers = [
+                ("Content-Type", "application/json"),
+                ("Content-Length", str(len(body))),
+                ("Connection", "close"),
+            ]
+            for event in (h11.Response(status_code=400, headers=headers), h11.Data(data=body), h11.EndOfMessage()):
+                self.transport.write(self.conn.send(event))
+            self.transport.close()
+
+    return JsonProtocol
 
 
 def _predict_sample(predictor: Predictor, model: str) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncGenerator
 from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import unquote_to_bytes
 
 from featx._optional import import_optional
+from featx.errors import first_line
 from featx.serve.limits import Limits, _RefusedError
 
 if TYPE_CHECKING:
@@ -16,6 +19,7 @@ __all__ = ["FIELD", "BodyBudget", "Upload", "read_features", "read_images"]
 #: Form field of the images.
 FIELD = "images"
 _USAGE = f"send a form with files in the field '{FIELD}' (curl -F {FIELD}=@a.jpg), or the bytes of one image as image/*"
+_EXTENDED_NAME = re.compile(rb";\s*filename\*\s*=\s*\"?(?P<charset>[^';\"]+)'[^']*'(?P<name>[^;\"\s]*)", re.IGNORECASE)
 _BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
 
 
@@ -92,7 +96,7 @@ async def _read_form(request: Request, limits: Limits, budget: BodyBudget) -> li
     parser = parsing.MultiPartParser(request.headers, _chunks(request, budget), max_fields=limits.max_images)
     parser.spool_max_size = limits.body_bytes + 1  # what is counted may stay in memory
     n_parts = [0]
-    begin = parser.on_part_begin
+    begin, end_headers = parser.on_part_begin, parser.on_headers_finished
 
     def count_and_begin() -> None:
         n_parts[0] += 1
@@ -100,20 +104,51 @@ async def _read_form(request: Request, limits: Limits, budget: BodyBudget) -> li
             raise _RefusedError(422, f"more than {limits.max_images} images in one request; send several requests")
         begin()
 
-    parser.on_part_begin = count_and_begin
+    def read_name_and_end_headers() -> None:
+        part = parser._current_part
+        part.content_disposition = _with_plain_name(part.content_disposition)
+        end_headers()
+
+    parser.on_part_begin, parser.on_headers_finished = count_and_begin, read_name_and_end_headers
     ended: list[bool] = []
     parser.on_end = lambda: ended.append(True)
     try:
         form = await parser.parse()
+        if not ended:
+            raise _RefusedError(400, f"malformed multipart/form-data (it ends before its last boundary); {_USAGE}")
+        uploads = [await _read_part(name, part) for name, part in form.multi_items()]
     except (parsing.MultiPartException, malformed) as error:  # newer Starlette turns the second into the first
         why = getattr(error, "message", "no valid parts").rstrip(".")
         raise _RefusedError(400, f"malformed multipart/form-data ({why}); {_USAGE}") from None
-    if not ended:
-        raise _RefusedError(400, f"malformed multipart/form-data (it ends before its last boundary); {_USAGE}")
-    uploads = [await _read_part(name, part) for name, part in form.multi_items()]
+    except (UnicodeError, LookupError, ValueError) as error:  # of a charset in the content type that is no encoding
+        why = f"its charset cannot be used: {first_line(error)}"
+        raise _RefusedError(400, f"malformed multipart/form-data ({why}); {_USAGE}") from None
+    finally:
+        for file in parser._files_to_close_on_error:  # the parser closes them after its own errors alone
+            file.close()
     if not uploads:
         raise _RefusedError(422, f"the form has no image; {_USAGE}")
     return uploads
+
+
+def _with_plain_name(disposition: bytes | None) -> bytes | None:
+    """Add ``filename=`` to a header that has ``filename*=UTF-8''...`` alone, which the parser passes over.
+
+    urllib3 1.x names a file so if its name is not ASCII.
+    """
+    if not disposition or re.search(rb";\s*filename\s*=", disposition, re.IGNORECASE):
+        return disposition
+    match = _EXTENDED_NAME.search(disposition)
+    if match is None:
+        return disposition
+    try:
+        name = unquote_to_bytes(match["name"]).decode(match["charset"].decode("ascii"))
+    except (UnicodeError, LookupError):
+        raise _RefusedError(
+            400, f"malformed multipart/form-data (a file name in no known encoding); {_USAGE}"
+        ) from None
+    quoted = name.replace("\\", "\\\\").replace('"', '\\"')
+    return disposition + f'; filename="{quoted}"'.encode()
 
 
 async def _read_part(name: str, part: Any) -> Upload:

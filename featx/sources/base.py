@@ -18,6 +18,7 @@ from featx.errors import InputError, SourceError
 from featx.images.containers import heif_available
 from featx.images.decode import Deferred, UnreadableError
 from featx.sources.filesystem import open_store
+from featx.sources.http import hide_secrets, is_http
 
 __all__ = [
     "Contents",
@@ -155,7 +156,7 @@ class Source(ABC):
     Attributes
     ----------
     given : str
-        The source as the user wrote it.
+        The source as the user wrote it, without passwords and the values of an address's query.
     in_order : bool
         True if the entries have an order of their own. Otherwise they are sorted by place, and an
         image that was found twice is listed once.
@@ -323,11 +324,11 @@ class FileSource(Source):
     """Images that one file names or holds."""
 
     def __init__(self, given: str) -> None:
-        super().__init__(given)
+        super().__init__(hide_secrets(given))
         self.store, self.path = open_store(given)
         self._identity = self.store.identify(self.path)
         if self._identity is None:
-            raise SourceError(f"{given}: no such file")
+            raise SourceError(f"{self.given}: no such file{', or it cannot be reached' if is_http(given) else ''}")
         self._state = self.store.state(self.path)
 
     def check(self) -> None:

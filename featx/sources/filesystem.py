@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-import tempfile
 import threading
-import weakref
+import time
 from contextlib import suppress
 from functools import cached_property
 from typing import Any, BinaryIO
@@ -14,13 +13,13 @@ from urllib.parse import unquote
 from featx._optional import import_optional
 from featx.errors import SourceError, first_line
 from featx.images.decode import UnreadableError, read
+from featx.sources.http import HttpError, HttpFile, client_options, get, get_info, hide_secrets, is_http
 
 __all__ = [
     "LARGEST_FILE",
     "MANIFEST",
     "GLOB_SIGNS",
     "RemoteStore",
-    "Scratch",
     "Store",
     "check_size",
     "has_glob",
@@ -37,7 +36,7 @@ LARGEST_FILE = 2**30
 MANIFEST = "_manifest.json"
 
 GLOB_SIGNS = "*?["
-_MAX_ATTEMPTS = 3  # to fetch a file
+_PAUSES = (0.5, 2.0)  # seconds before the second attempt to fetch a file, and before the third
 
 
 def is_url(text: str) -> bool:
@@ -129,9 +128,11 @@ class RemoteStore(Store):
         fsspec = import_optional("fsspec", "remote")
         try:
             # listings would be kept in memory otherwise
-            fs, path = fsspec.core.url_to_fs(self.address, use_listings_cache=False)
+            fs, path = fsspec.core.url_to_fs(self.address, use_listings_cache=False, **client_options(self.address))
         except (ImportError, ValueError) as error:  # an unknown protocol, or one without its package
-            raise SourceError(f"{self.address}: fsspec cannot open it ({first_line(error)})") from None
+            raise SourceError(
+                f"{hide_secrets(self.address)}: fsspec cannot open it ({hide_secrets(first_line(error))})"
+            ) from None
         return fs, str(path)
 
     @property
@@ -144,59 +145,83 @@ class RemoteStore(Store):
         """The address without its protocol, as the file system takes it."""
         return self._opened[1]
 
+    @cached_property
+    def _files(self) -> dict[str, HttpFile]:
+        return {}
+
+    def _file(self, path: str) -> HttpFile:
+        """Return a file on the web that is read in parts; the first request finds its size."""
+        file = self._files.get(path)
+        return file or self._files.setdefault(path, HttpFile(self.fs, path))
+
     def __getstate__(self) -> dict[str, Any]:
         return {"address": self.address}
 
     def open(self, path: str) -> BinaryIO:
         """Open a file; only the parts that are read are fetched."""
         try:
-            return self.fs.open(path, "rb")  # type: ignore[no-any-return]
+            return self._file(path).open() if is_http(path) else self.fs.open(path, "rb")  # type: ignore[no-any-return]
+        except SourceError:
+            raise
         except Exception as error:  # each file system raises its own
-            raise SourceError(f"{path}: cannot be read ({first_line(error)})") from None
+            raise SourceError(f"{hide_secrets(path)}: cannot be read ({hide_secrets(first_line(error))})") from None
 
     def read(self, path: str) -> bytes:
         """Fetch the file of one image; an error is that image's own as long as the source can be reached."""
-        for attempt in range(_MAX_ATTEMPTS):
-            try:
-                data = self._fetch(path)
-                break
-            except FileNotFoundError:
-                raise UnreadableError("no such file; it was there when the source was listed") from None
-            except PermissionError as error:
-                raise UnreadableError(f"permission denied ({first_line(error)})") from None
-            except Exception as error:
-                if attempt == _MAX_ATTEMPTS - 1:
-                    raise UnreadableError(f"cannot be fetched: {first_line(error)}") from None
+        try:
+            data = get(self.fs, path, LARGEST_FILE) if is_http(path) else self._fetch(path)
+        except FileNotFoundError:
+            raise UnreadableError("no such file; it was there when the source was listed") from None
+        except PermissionError as error:
+            raise UnreadableError(f"permission denied ({first_line(error)})") from None
+        except HttpError as error:
+            raise UnreadableError(
+                f"no such file ({error})" if error.is_gone else f"cannot be fetched: {error}"
+            ) from None
+        except Exception as error:
+            raise UnreadableError(f"cannot be fetched: {first_line(error)}") from None
         check_size(len(data))
         return data
 
     def _fetch(self, path: str) -> bytes:
-        """Fetch at most the bytes that an image may have; a plain web server serves no parts of a file."""
-        if "http" not in str(self.fs.protocol):
-            return bytes(self.fs.cat_file(path, start=0, end=LARGEST_FILE + 1))
-        parts: list[bytes] = []
-        with self.fs.open(path, "rb", block_size=0) as file:
-            while sum(map(len, parts)) <= LARGEST_FILE and (part := file.read(2**22)):
-                parts.append(part)
-        return b"".join(parts)
+        """Fetch at most the bytes that an image may have, in up to three attempts."""
+        for pause in (*_PAUSES, None):
+            try:
+                return bytes(self.fs.cat_file(path, start=0, end=LARGEST_FILE + 1))
+            except (FileNotFoundError, PermissionError):
+                raise
+            except Exception:
+                if pause is None:
+                    raise
+                time.sleep(pause)
+        raise AssertionError  # the last attempt returns or raises
 
     def read_part(self, path: str, start: int, size: int) -> bytes:
         """Fetch some bytes of a large file."""
         try:
+            if is_http(path):
+                return self._file(path).read(start, size)
             return bytes(self.fs.cat_file(path, start=start, end=start + size))
+        except SourceError:
+            raise
         except Exception as error:
-            raise SourceError(f"{path}: cannot be read ({first_line(error)}); the next run continues") from None
+            raise SourceError(
+                f"{hide_secrets(path)}: cannot be read ({hide_secrets(first_line(error))}); the next run continues"
+            ) from None
 
     def state(self, path: str) -> str:
         """Return what the file system reports that changes with the file."""
         try:
-            return state_of(self.fs.info(path))
+            return state_of(get_info(self.fs, path) if is_http(path) else self.fs.info(path))
         except Exception:
             return ""
 
     def identify(self, path: str) -> Any:
         """Return the path while it can be reached."""
         try:
+            if is_http(path):
+                get(self.fs, path, 0)
+                return path
             with _asking:
                 self.fs.invalidate_cache()
                 return path if self.fs.exists(path) else None
@@ -215,33 +240,9 @@ def _unquote_file(address: str) -> str:
 
 def state_of(info: dict[str, Any]) -> str:
     """Return an entry's state from what a file system reports about a file."""
-    names = ("ETag", "etag", "mtime", "LastModified", "last_modified", "updated", "modified", "md5Hash", "created")
+    names = (
+        *("ETag", "etag", "mtime", "LastModified", "last_modified", "updated", "modified", "md5Hash", "created"),
+        "Last-Modified",
+    )
     known = next((str(info[name]) for name in names if info.get(name)), "")
     return f"{info.get('size') or ''} {known}".strip()
-
-
-class Scratch:
-    """Keep a source that is read forward in a temporary file, for images in any order; one thread at a time."""
-
-    def __init__(self, given: str) -> None:
-        self.given, self.size = given, 0
-        self._file = tempfile.TemporaryFile(prefix="featx-")  # noqa: SIM115
-        weakref.finalize(self, self._file.close)
-
-    def append(self, data: bytes) -> None:
-        """Write bytes behind the last ones."""
-        try:
-            self._file.seek(self.size)
-            self._file.write(data)
-            self._file.flush()
-        except OSError as error:
-            raise SourceError(
-                f"{self.given}: cannot be unpacked into {tempfile.gettempdir()} ({error.strerror}); "
-                "unpack it yourself, or set TMPDIR to a folder with more space"
-            ) from None
-        self.size += len(data)
-
-    def read(self, start: int, size: int) -> bytes:
-        """Read bytes that were appended."""
-        self._file.seek(start)
-        return self._file.read(size)

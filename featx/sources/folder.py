@@ -16,6 +16,7 @@ from featx.errors import SourceError, first_line
 from featx.images.decode import UnreadableError
 from featx.sources.base import Contents, Entry, is_image, is_left_behind, key_of
 from featx.sources.filesystem import RemoteStore, Store, has_glob, is_dataset, state_of
+from featx.sources.http import hide_secrets, without_query
 from featx.sources.labels import LabelFiles
 from featx.sources.tree import Tree
 
@@ -191,15 +192,15 @@ class RemoteFiles(_Folder):
     """Images at an address that fsspec opens."""
 
     def __init__(self, given: str) -> None:
-        super().__init__(given)
+        super().__init__(hide_secrets(given))
         self.store = RemoteStore(given)
         self.root = self.store.path.rstrip("/")
-        self._shown_root = given.rstrip("/")
-        if has_glob(self.root):
+        self._shown_root = self.given.rstrip("/")
+        if has_glob(without_query(self.root)):
             self.pattern = self.root
             self.root, self._shown_root = (_split_at_glob(path, "/")[0] for path in (self.root, self._shown_root))
         if self.store.identify(self.root) is None and self._is_empty():
-            raise SourceError(f"{given}: nothing is there, or it cannot be reached")
+            raise SourceError(f"{self.given}: nothing is there, or it cannot be reached")
 
     def contents(self) -> Contents:
         """Begin to fetch an image as soon as it is asked for; the engine asks some images ahead."""
@@ -237,7 +238,7 @@ class RemoteFiles(_Folder):
         for path, info in self._infos():
             name = path[len(self.root) :].lstrip("/")
             is_named = not name  # the address is that of one image
-            name = self._unquote(posixpath.basename(path) if is_named else name)
+            name = self._unquote(posixpath.basename(without_query(path)) if is_named else name)
             base = posixpath.basename(name)
             if not is_named and self._skips(name):
                 continue
@@ -277,7 +278,7 @@ class RemoteFiles(_Folder):
                 for _, _, files in fs.walk(self.root, detail=True, on_error="raise"):
                     yield from ((str(info["name"]), info) for info in files.values())
         except Exception as error:
-            raise SourceError(f"{self.given}: cannot be listed ({first_line(error)})") from None
+            raise SourceError(f"{self.given}: cannot be listed ({hide_secrets(first_line(error))})") from None
 
     def _list_folders(self) -> Iterable[str]:
         try:

@@ -11,6 +11,7 @@ from featx.sources.base import Patterns, Source
 from featx.sources.compressed_tar import PACKED_SUFFIXES, PackedTar
 from featx.sources.filesystem import RemoteStore, is_url
 from featx.sources.folder import Files, RemoteFiles, refuse_unlistable
+from featx.sources.http import without_query
 from featx.sources.huggingface import HuggingFace, is_saved_dataset
 from featx.sources.table import TABLE_SUFFIXES, Table
 from featx.sources.tar import Tar
@@ -84,10 +85,11 @@ def open_sources(
 
 def _expand(text: str) -> list[str]:
     """Expand a glob of tables or archives."""
-    if not text.lower().endswith(_FILE_SUFFIXES) or os.path.exists(text):
+    path = without_query(text)
+    if not path.lower().endswith(_FILE_SUFFIXES) or os.path.exists(text):
         return [text]
     if is_url(text):
-        if "*" not in text:
+        if "*" not in path:
             return [text]
         store = RemoteStore(text)
         return [str(store.fs.unstrip_protocol(path)) for path in sorted(store.fs.glob(store.path))] or [text]
@@ -101,7 +103,7 @@ def open_source(
     """Open one source; columns count for tables, and a ``target`` that is a level for folders."""
     if os.path.isdir(text) and is_saved_dataset(text):
         return HuggingFace(text, path_column, target, need_target=need_target)
-    if text.lower().endswith(TABLE_SUFFIXES) and not os.path.isdir(text):
+    if without_query(text).lower().endswith(TABLE_SUFFIXES) and not os.path.isdir(text):
         return Table(text, path_column, target, need_target=need_target)
     source = _open_tree(text)
     source.target = target if target and _is_level(target) else None
@@ -109,7 +111,7 @@ def open_source(
 
 
 def _open_tree(text: str) -> Source:
-    lower = text.lower()
+    lower = without_query(text).lower()
     if os.path.isdir(text):
         return Files(text)
     if lower.endswith(".zip"):

@@ -20,8 +20,10 @@ from featx._validation import is_missing
 from featx.errors import SourceError, first_line
 from featx.images.decode import UnreadableError
 from featx.sources.base import Contents, Entry, FileSource, Source, SourceImage, fail, is_image, key_of, names_image
-from featx.sources.filesystem import RemoteStore, Scratch, Store, check_size, is_url, open_store
+from featx.sources.filesystem import RemoteStore, Store, check_size, is_url, open_store
+from featx.sources.http import without_query
 from featx.sources.labels import read_class, read_label
+from featx.sources.scratch import Scratch
 
 __all__ = ["TABLE_SUFFIXES", "Table", "choose_columns", "class_names"]
 
@@ -90,7 +92,7 @@ class Table(FileSource):
         path = os.fsdecode(written)
         if is_url(path) or (self._is_remote and names_image(path)):
             return written, ""
-        folder, store = os.path.dirname(self.path), Store()
+        folder, store = os.path.dirname(without_query(self.path)), Store()
         for spelling in () if self._is_remote else dict.fromkeys((path, path.strip(), path.strip().replace("\\", "/"))):
             whole = os.path.join(folder, spelling)
             if (state := store.state(whole)) and (names_image(path) or not os.path.isdir(whole)):
@@ -133,7 +135,7 @@ class Table(FileSource):
             return "no such file; check the path"
         if os.path.exists(path):
             return "no such file; it is in the working directory, and paths are relative to the table: move the table"
-        folder = os.path.dirname(self.path)
+        folder = os.path.dirname(without_query(self.path))
         below = path.strip().replace("\\", "/")
         for name in self._folders_beside():
             path = os.path.join(folder, name, below)
@@ -145,7 +147,7 @@ class Table(FileSource):
 
     def _folders_beside(self) -> list[str]:
         try:
-            with os.scandir(os.path.dirname(self.path)) as entries:
+            with os.scandir(os.path.dirname(without_query(self.path))) as entries:
                 return sorted(entry.name for entry in islice(entries, _MAX_LISTED) if entry.is_dir())[:_MAX_FOLDERS]
         except OSError:
             return []
@@ -185,11 +187,11 @@ class Table(FileSource):
             store, path = open_store(path)
             return partial(store.read, path)
         if self._is_remote:
-            return partial(self.store.read, os.path.join(os.path.dirname(self.path), path))
+            return partial(self.store.read, os.path.join(os.path.dirname(without_query(self.path)), path))
         return partial(self._read_path, path)
 
     def _read_path(self, path: str) -> bytes:
-        whole = os.path.join(os.path.dirname(self.path), path)
+        whole = os.path.join(os.path.dirname(without_query(self.path)), path)
         if not os.path.lexists(whole):
             raise UnreadableError(self.explain_missing(path))
         return self.store.read(whole)
@@ -208,7 +210,7 @@ class Table(FileSource):
         if is_url(path):
             return path
         join = posixpath.join if self._is_remote else os.path.join
-        return join(os.path.dirname(self.given), path)
+        return join(os.path.dirname(without_query(self.given)), path)
 
     def check(self) -> None:
         """Raise SourceError if the table is gone, or was replaced while its cells are read."""
@@ -227,7 +229,7 @@ class Table(FileSource):
 
     @property
     def _is_parquet(self) -> bool:
-        return self.path.lower().endswith(".parquet")
+        return without_query(self.path).lower().endswith(".parquet")
 
     def parquet_file(self) -> Any:
         """Open the table with pyarrow, which reads no more than it is asked for."""

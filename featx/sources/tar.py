@@ -7,11 +7,18 @@ import tarfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from functools import partial
+from tarfile import (  # type: ignore[attr-defined]  # typeshed knows two of them
+    EmptyHeaderError,
+    EOFHeaderError,
+    InvalidHeaderError,
+    ReadError,
+    TruncatedHeaderError,
+)
 from typing import Any
 
 from featx.errors import SourceError, first_line
 from featx.images.decode import UnreadableError
-from featx.sources.base import Contents, Entry, FileSource, is_image, key_of
+from featx.sources.base import Contents, Entry, Fetch, FileSource, is_image, key_of
 from featx.sources.filesystem import Store, check_size
 from featx.sources.labels import LabelFiles
 from featx.sources.tree import Tree
@@ -20,6 +27,7 @@ __all__ = ["Archive", "Tar", "is_link", "member_name"]
 
 #: Begins the place of a member that is a link; the place of any other member is two numbers.
 _LINK = b"link to "
+_HINT = "; the name of a compressed one must end in .tar.gz, .tgz, .tar.bz2 or .tar.xz"
 
 
 class Archive(Tree, FileSource):
@@ -27,13 +35,21 @@ class Archive(Tree, FileSource):
 
     def random_access(self) -> Contents:
         """Read members from where they lie, if the archive is still the one that was listed."""
-        contents = self.contents()
+        return self._checked(self.contents())
+
+    def _checked(self, contents: Contents) -> Contents:
+        """Check after each image that it came from the archive that was listed."""
         if type(self.store) is not Store:
             return contents  # a request per image to check it would cost more than the image
 
-        def fetch(key: str, place: bytes) -> Any:
-            self.check()
-            return contents(key, place)
+        def fetch(key: str, place: bytes) -> Fetch:
+            def read() -> bytes:
+                try:
+                    return contents(key, place)()
+                finally:
+                    self.check()  # of an archive that was replaced, no image is damaged
+
+            return read
 
         return fetch
 
@@ -67,6 +83,50 @@ def member_name(name: bytes) -> str:
     return "/".join(part for part in parts if part != ".")
 
 
+class _BrokenError(Exception):
+    """A tar archive is cut off or damaged; its message is the reason. It becomes a SourceError."""
+
+
+class _Member(tarfile.TarInfo):
+    """A member of an archive that must be complete.
+
+    `tarfile` takes any header that it cannot read for the end of the archive. With ``ignore_zeros`` it skips
+    zero blocks, so it reads an archive behind another one (``cat a.tar b.tar``) as well, but it also skips
+    damaged headers. This class raises for these, and for an archive that ends without a zero block.
+    """
+
+    is_first = False  # of an archive behind another one
+
+    @classmethod
+    def fromtarfile(cls, tarfile: Any) -> Any:
+        """Read the header of the next member."""
+        is_at_end = getattr(tarfile, "is_at_end", False)
+        try:
+            member: Any = super().fromtarfile(tarfile)
+        except EOFHeaderError:  # a zero block
+            tarfile.is_at_end = True
+            raise
+        except (EmptyHeaderError, TruncatedHeaderError):
+            if tarfile.offset and not (is_at_end and _is_zero(tarfile.fileobj, tarfile.offset)):
+                raise _BrokenError(
+                    f"ends without its end mark, after {tarfile.offset:,} bytes: it is cut off; get it again. If it is "
+                    "complete, append the mark: head -c 1024 /dev/zero >> ARCHIVE.tar"
+                ) from None
+            raise
+        except InvalidHeaderError as error:
+            if not tarfile.offset:
+                raise ReadError(str(error)) from None
+            raise _BrokenError(f"is damaged at byte {tarfile.offset:,} ({first_line(error)}); get it again") from None
+        member.is_first, tarfile.is_at_end = is_at_end, False
+        return member
+
+
+def _is_zero(file: Any, start: int) -> bool:
+    """Check the rest of a file, which is shorter than a block."""
+    file.seek(start)
+    return not any(file.read(tarfile.BLOCKSIZE))
+
+
 class Tar(Archive):
     """An uncompressed tar archive."""
 
@@ -74,7 +134,10 @@ class Tar(Archive):
         """Read one header after the other."""
         with self._stream() as file:
             try:
-                archive = tarfile.open(fileobj=file, mode="r:", errors="surrogateescape")  # noqa: SIM115
+                archive = tarfile.open(  # noqa: SIM115
+                    fileobj=file, mode="r:", errors="surrogateescape", tarinfo=_Member, ignore_zeros=True
+                )
+                member: Any
                 for member in archive:
                     vars(archive)["members"] = []  # tarfile would hold them all
                     files.archive += getattr(member, "is_first", False)  # of an archive behind another one
@@ -88,9 +151,12 @@ class Tar(Archive):
                         place = f"{member.offset_data} {member.size}".encode()
                         place = _LINK + os.fsencode(member.linkname) if is_linked else place
                         yield Entry(name, place, None, f"{member.size} {int(member.mtime)}")
-            except (tarfile.TarError, EOFError) as error:
-                hint = "; the name of a compressed one must end in .tar.gz, .tgz, .tar.bz2 or .tar.xz"
-                raise SourceError(f"{self.given}: cannot be read as tar ({first_line(error)}){hint}") from None
+            except _BrokenError as error:
+                raise SourceError(f"{self.given}: {error}") from None
+            except EOFError as error:
+                raise SourceError(f"{self.given}: cannot be unpacked, it is cut off ({first_line(error)})") from None
+            except tarfile.TarError as error:
+                raise SourceError(f"{self.given}: cannot be read as tar ({first_line(error)}){_HINT}") from None
 
     def _stream(self) -> AbstractContextManager[Any]:
         return self.store.open(self.path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import struct
 import zipfile
 import zlib
@@ -136,9 +137,11 @@ def _find_directory(file: Any) -> tuple[int, int, int]:
     tail_start = max(0, end - _END.size - _MAX_COMMENT_BYTES)
     file.seek(tail_start)
     tail = _exactly(file, end - tail_start)
-    place = tail.rfind(b"PK\x05\x06", 0, max(0, len(tail) - _END.size + 4))
-    if place < 0:
+    # the signature may lie in the comment as well: of the true record, the comment reaches to the end of the file
+    places = [match.start() for match in re.finditer(rb"PK\x05\x06", tail) if match.start() <= len(tail) - _END.size]
+    if not places:
         raise zipfile.BadZipFile("it has no directory at its end")
+    place = next((one for one in places if one + _END.size + _END.unpack_from(tail, one)[-1] == len(tail)), places[-1])
     disk, *_, size, offset, _ = _END.unpack_from(tail, place)[1:]
     behind = tail_start + place
     file.seek(max(0, behind - _LOCATOR_OF_END_64.size))

@@ -1,4 +1,4 @@
-"""Ctrl-C ends a command within two seconds, with exit status 130 and without half-written files."""
+"""Ctrl-C and SIGTERM end a command within two seconds, and leave no half-written files."""
 
 import select
 import signal
@@ -21,14 +21,19 @@ def big_table(here, world):
     return here
 
 
-def interrupt(process, folder):
+ENDINGS = {signal.SIGINT: (130, "interrupted"), signal.SIGTERM: (143, "terminated")}
+EITHER = pytest.mark.parametrize("number", ENDINGS, ids=["SIGINT", "SIGTERM"])
+
+
+def interrupt(process, folder, number=signal.SIGINT):
     began = time.monotonic()
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     _, err = process.communicate(timeout=30)
     seconds = time.monotonic() - began
-    assert process.returncode == 130
+    code, word = ENDINGS[number]
+    assert process.returncode == code
     assert seconds < SECONDS
-    assert err.splitlines()[-1] == "featx: interrupted; nothing half-written was left"
+    assert err.splitlines()[-1] == f"featx: {word}; nothing half-written was left"
     assert "Traceback" not in err
     assert listing(folder) == ["big.csv"]
 
@@ -59,7 +64,8 @@ sys.exit(main())
 """
 
 
-def test_inside_compiled_code_that_looks_at_no_signal(big_table):
+@EITHER
+def test_inside_compiled_code_that_looks_at_no_signal(big_table, number):
     process = subprocess.Popen(
         [sys.executable, "-c", HEAD],
         cwd=big_table,
@@ -70,7 +76,7 @@ def test_inside_compiled_code_that_looks_at_no_signal(big_table):
     assert process.stdout.readline() == "embedded\n"
     time.sleep(1.5)
     assert process.poll() is None
-    interrupt(process, big_table)
+    interrupt(process, big_table, number)
 
 
 WRITING = """
@@ -93,7 +99,8 @@ sys.exit(main())
 """
 
 
-def test_in_the_middle_of_writing(here, world):
+@EITHER
+def test_in_the_middle_of_writing(here, world, number):
     (here / "big.csv").touch()
     image = next((world / "test" / "bag").iterdir())
     process = subprocess.Popen(
@@ -106,7 +113,47 @@ def test_in_the_middle_of_writing(here, world):
     assert select.select([process.stdout], [], [], 30)[0]
     assert process.stdout.readline() == "writing\n"
     assert len(listing(here)) == 2
-    interrupt(process, here)
+    interrupt(process, here, number)
+
+
+def test_a_killed_command_leaves_nothing_once_the_next_has_run(here, world):
+    (here / "big.csv").touch()
+    image = next((world / "test" / "bag").iterdir())
+    process = subprocess.Popen([sys.executable, "-c", WRITING, str(image)], cwd=here, stdout=subprocess.PIPE)
+    assert process.stdout.readline() == b"writing\n"
+    process.kill()
+    process.communicate()
+    assert len(listing(here)) == 2
+    after = start("embed", image, "-o", "f.csv", "--layer", "stem", cwd=here)
+    after.communicate(timeout=60)
+    assert after.returncode == 0
+    assert listing(here) == ["big.csv", "f.csv"]
+
+
+NOISE = """
+import os, sys
+from featx.cli import main
+from featx.writers import FORMATS
+from featx.writers.base import Writer
+
+def write(*_):
+    os.write(2, b"tempfile.tif: Using code not yet in table.\\n")
+    raise OSError(28, os.strerror(28), "f.csv")
+
+FORMATS[".csv"] = Writer(write)
+sys.argv[1:] = ["embed", *sys.argv[1:], "-o", "f.csv"]
+sys.exit(main())
+"""
+
+
+def test_lines_of_c_libraries_stay_out_of_what_it_says(here, world):
+    image = next((world / "test" / "bag").iterdir())
+    for options, has_noise in (((), False), (("--debug",), True)):
+        command = [sys.executable, "-c", NOISE, str(image), *options]
+        done = subprocess.run(command, cwd=here, text=True, capture_output=True, timeout=60)
+        assert done.returncode == 2
+        assert done.stderr.splitlines()[-1] == "featx: error: f.csv: no space left on device"
+        assert ("not yet in table" in done.stderr) == has_noise
 
 
 IMPORTING = """

@@ -12,7 +12,7 @@ from tests.serve.serve_tools import serving
 
 pytestmark = pytest.mark.heavy
 
-HEAD = "POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: image/jpeg\r\n"
+HEAD = "POST /predict HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: image/jpeg\r\n"
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +110,7 @@ def test_whoever_goes_away_leaves_the_queue(model, photos):
                 f'--b\r\nContent-Disposition: form-data; name="images"; filename="{i}"\r\n\r\n'.encode() + c + b"\r\n"
                 for i, c in enumerate(contents)
             )
-            head = "POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: multipart/form-data; boundary=b\r\n"
+            head = "POST /predict HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: multipart/form-data; boundary=b\r\n"
             connection.sendall(f"{head}Content-Length: {len(body) + 7}\r\n\r\n".encode() + body + b"--b--\r\n")
             connection.close()
         deadline = time.monotonic() + 30

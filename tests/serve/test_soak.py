@@ -66,7 +66,9 @@ class Client(threading.Thread):
     def slow(self, connection):
         """Send a body bit by bit."""
         content = self.photos[1]
-        head = f"POST /predict HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {len(content)}\r\n\r\n"
+        head = (
+            f"POST /predict HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\nContent-Length: {len(content)}\r\n\r\n"
+        )
         with self.server.connect() as own:
             own.sendall(head.encode() + content[:10_000])
             time.sleep(self.draw.random() / 2)
@@ -77,7 +79,7 @@ class Client(threading.Thread):
     def gone(self, connection):
         """Disconnect in the middle of a body, or before the answer."""
         content = self.photos[2]
-        head = f"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: {len(content)}\r\n\r\n"
+        head = f"POST /predict HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {len(content)}\r\n\r\n"
         with self.server.connect() as own:
             own.sendall(head.encode() + content[: self.draw.choice([0, 1000, len(content)])])
 

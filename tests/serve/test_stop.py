@@ -34,9 +34,8 @@ def test_what_was_accepted_is_answered_and_what_is_new_is_refused(model, photos,
         idle = HTTPConnection(*server.where, timeout=60)
         assert server.send(photos[0], connection=idle).status == 200
         slow = server.connect()  # its body is on the way when the end begins
-        head = (
-            f"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: image/jpeg\r\nContent-Length: {len(photos[0])}\r\n\r\n"
-        )
+        head = "POST /predict HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: image/jpeg\r\n"
+        head += f"Content-Length: {len(photos[0])}\r\n\r\n"
         slow.sendall(head.encode() + photos[0][:500])
         with ThreadPoolExecutor(6) as pool:
             accepted = [pool.submit(server.send_form, contents) for _ in range(6)]
@@ -63,7 +62,9 @@ def test_what_was_accepted_is_answered_and_what_is_new_is_refused(model, photos,
 def test_a_second_signal_ends_at_once(model, photos, number, code):
     with serving(model, "--threads", "1") as server:
         slow = server.connect()
-        slow.sendall(b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: image/jpeg\r\nContent-Length: 9\r\n\r\n")
+        slow.sendall(
+            b"POST /predict HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: image/jpeg\r\nContent-Length: 9\r\n\r\n"
+        )
         wait_until_at_work(server, 1)
         for _ in range(2):  # supervisors tell a process and its group, which is no second wish
             server.process.send_signal(number)
@@ -83,7 +84,7 @@ def test_answers_that_nobody_reads_do_not_hold_up_the_end(model, photos):
         deaf = socket.socket()
         deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         deaf.connect(server.where)
-        head = "POST /predict?features=1 HTTP/1.1\r\nHost: x\r\nContent-Type: image/jpeg\r\nContent-Length: "
+        head = "POST /predict?features=1 HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: image/jpeg\r\nContent-Length: "
         request = f"{head}{len(photos[3])}\r\n\r\n".encode() + photos[3]
         sending = threading.Thread(target=lambda: _send_until_it_blocks(deaf, request), daemon=True)
         sending.start()

@@ -167,3 +167,10 @@ def test_the_directory_is_not_held(tmp_path):
     finally:
         tracemalloc.stop()
     assert peak < 1_000_000  # zipfile takes six million
+
+
+@pytest.mark.parametrize("comment", [b"PK\x05\x06", b"PK\x05\x06" * 40, b"x" * 100 + b"PK\x05\x06" + b"\xff" * 60])
+def test_a_signature_in_the_comment_is_no_directory(comment):
+    content = make(comment=comment)
+    expected = [("bag/1.png", 0), ("coat/2.png", 5)]
+    assert [(member.name.decode(), member.size) for member in read_directory(io.BytesIO(content))] == expected

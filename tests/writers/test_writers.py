@@ -1,5 +1,7 @@
 """Other tools read the written files to the last bit."""
 
+import csv
+
 import numpy as np
 import pandas as pd
 import polars as pl
@@ -144,3 +146,16 @@ def test_suffixes_may_be_upper_case(tmp_path):
 def test_a_parquet_column_without_a_value_is_text(tmp_path):
     write(tmp_path / "p.parquet", {"path": ["a"], "error": [None]})
     assert str(read_schema(tmp_path / "p.parquet").field("error").type) == "string"
+
+
+def test_a_carriage_return_stays_in_its_cell(tmp_path):
+    columns = {"path": ["a\rb.png", "a\r\nb.png", "plain.png", 'a"\r.png'], "label": ["x\r", "y", "z", None]}
+    X = np.arange(8, dtype=np.float32).reshape(4, 2)
+    write(tmp_path / "f.csv", columns, X, ["f\r0", "f1"])
+    with open(tmp_path / "f.csv", newline="") as file:
+        head, *rows = csv.reader(file)
+    assert head == ["path", "label", "f\r0", "f1"]
+    assert [row[0] for row in rows] == columns["path"]
+    assert [row[1] for row in rows] == ["x\r", "y", "z", ""]
+    assert [[float(x) for x in row[2:]] for row in rows] == X.tolist()
+    assert b"plain.png,z,4.0,5.0\n" in (tmp_path / "f.csv").read_bytes()
