@@ -40,7 +40,7 @@ from featx.backbones import Backbone, find_by_identity, open_backbone, short_ide
 from featx.backbones.catalogue import cache_dir
 from featx.backbones.file import read_backbone
 from featx.backbones.sandbox import inspect_file
-from featx.errors import BackboneError, PipelineFileError, UntrustedTypeError, first_line
+from featx.errors import BackboneError, InputError, PipelineFileError, UntrustedTypeError, first_line
 from featx.extractor import FeatureExtractor
 from featx.inference.spec import BackboneArgument, list_backbones
 from featx.persistence.description import BackboneFacts, Description
@@ -449,11 +449,11 @@ def _unpack(path: str | os.PathLike[str], identity: str) -> Backbone | None:
 
 def _writable_cache() -> Path:
     """Return the user's folder of backbones, or a temporary one if it is not writable."""
-    folder = cache_dir()
-    with suppress(OSError):
+    with suppress(OSError, InputError):
+        folder = cache_dir()
         folder.mkdir(parents=True, exist_ok=True)
-    if os.access(folder, os.W_OK):
-        return folder
+        if os.access(folder, os.W_OK):
+            return folder
     folder = Path(tempfile.mkdtemp(prefix="featx-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return folder
