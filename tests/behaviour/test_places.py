@@ -12,7 +12,7 @@ from urllib.request import urlopen
 import numpy as np
 import pytest
 from PIL import Image
-from sklearn.linear_model import LogisticRegression
+from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 
 import featx
@@ -72,7 +72,7 @@ def no_home(monkeypatch):
 def test_a_user_without_a_home_has_the_bundled_backbones(no_home, images, capsys):
     assert main(["fit", images, "-o", "m.featx", "--layer", "stem", "--no-cross-validation"]) == 0
     assert main(["predict", "m.featx", f"{images}/蟻/0.png"]) == 0
-    assert main(["backbones", "list"]) == 0
+    assert main(["backbones"]) == 0
     assert "efficientnet_lite0" in capsys.readouterr().out
     assert len(featx.FeatureExtractor(precision="int8").transform([np.zeros((9, 9, 3), np.uint8)])) == 1
 
@@ -94,11 +94,11 @@ def test_a_home_that_cannot_be_written_is_no_error(images, monkeypatch):
 
 
 def test_without_standard_streams_and_working_directory(images, tmp_path):
-    target = tmp_path / "m.featx"
+    target = tmp_path / "features.npy"
     code = (
         "import os, sys, tempfile; folder = tempfile.mkdtemp(); os.chdir(folder); os.rmdir(folder); "
         "[os.close(i) for i in range(3)]; sys.stdin = sys.stdout = sys.stderr = None; from featx.cli import main; "
-        f"sys.exit(main(['fit', {str(tmp_path / images)!r}, '-o', {str(target)!r}, '--no-cross-validation']))"
+        f"sys.exit(main(['embed', {str(tmp_path / images)!r}, '-o', {str(target)!r}, '--layer', 'stem']))"
     )
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     assert subprocess.run([sys.executable, "-c", code], env=environment, timeout=120).returncode == 0
@@ -108,7 +108,7 @@ def test_without_standard_streams_and_working_directory(images, tmp_path):
 @pytest.fixture(scope="module")
 def pipeline():
     X, y = featx.samples.load_fashion_mnist("test")
-    return make_pipeline(featx.FeatureExtractor(layer="stem"), LogisticRegression()).fit(X[::20], y[::20])
+    return make_pipeline(featx.FeatureExtractor(layer="stem"), KNeighborsClassifier()).fit(X[::20], y[::20])
 
 
 def ask(address):

@@ -21,13 +21,12 @@ X, Y = np.array(X[::8], dtype=object), Y[::8]
 NAMED = ["efficientnet_lite0_stem_3", "efficientnet_lite0_stem_7"]
 
 
+HEAD = LogisticRegression(C=0.001, max_iter=1000)
 STEM = featx.FeatureExtractor(layer="stem")
 HEADS = {
-    "scaler": lambda: make_pipeline(STEM, StandardScaler(), LogisticRegression(C=0.001)),
-    "search": lambda: GridSearchCV(make_pipeline(STEM, LogisticRegression()), {"logisticregression__C": [0.001]}, cv=2),
-    "calibrated": lambda: CalibratedClassifierCV(
-        make_pipeline(STEM, StandardScaler(), LogisticRegression(C=0.001)), cv=2
-    ),
+    "scaler": lambda: make_pipeline(STEM, StandardScaler(), HEAD),
+    "search": lambda: GridSearchCV(make_pipeline(STEM, HEAD), {"logisticregression__C": [0.001]}, cv=2),
+    "calibrated": lambda: CalibratedClassifierCV(make_pipeline(STEM, StandardScaler(), HEAD), cv=2),
 }
 
 
@@ -54,6 +53,6 @@ def test_a_pipeline_fitted_on_data_frames_predicts_serves_and_is_exported(name, 
 
 def test_columns_chosen_by_name_find_them():
     by_name = ColumnTransformer([("few", MinMaxScaler(), NAMED)], remainder="passthrough")
-    pipeline = in_frames(make_pipeline(STEM, by_name, LogisticRegression(C=0.01, max_iter=500)))
+    pipeline = in_frames(make_pipeline(STEM, by_name, HEAD))
     predicted = featx.predict(pipeline, list(X[:6])).to_frame()["predicted"]
     assert predicted.tolist() == pipeline.predict(X[:6]).tolist()
