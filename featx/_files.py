@@ -16,9 +16,11 @@ from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 
+import platformdirs
+
 from featx.errors import InputError
 
-__all__ = ["check_writable", "discard_unfinished", "scratch_folder", "write_together", "write_whole"]
+__all__ = ["check_writable", "discard_unfinished", "scratch_folder", "user_cache", "write_together", "write_whole"]
 
 #: A scratch file of another machine is left alone for a day.
 _MAX_SECONDS_UNTOUCHED = 86_400
@@ -168,6 +170,17 @@ def check_writable(path: str | os.PathLike[str]) -> None:
         raise InputError(f"{target}: the folder {target.parent} does not exist; create it first")
     if not os.access(folder, os.W_OK):
         raise InputError(f"{target}: the folder {target.parent} is not writable for this user")
+
+
+def user_cache(variable: str) -> Path:
+    """Return featx's folder in the user's cache folder.
+
+    Raise InputError if the user has no home; ``variable`` is the environment variable that names another folder.
+    """
+    try:
+        return platformdirs.user_cache_path("featx")
+    except RuntimeError:  # HOME is not set, and the passwd file has no entry for this user
+        raise InputError(f"this user has no home folder; set HOME, or {variable}=FOLDER") from None
 
 
 def discard_unfinished() -> None:

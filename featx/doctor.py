@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -25,7 +26,7 @@ from featx._text import one_line
 from featx.backbones import list_backbones, open_backbone, tap
 from featx.backbones.catalogue import cache_dir
 from featx.backbones.file import canonical_pixels
-from featx.errors import BackboneError, FeatxError, MissingDependencyError
+from featx.errors import BackboneError, FeatxError, InputError, MissingDependencyError
 from featx.inference.self_check import check_canonical
 from featx.session import REINSTALL_GPU, Session, list_devices
 
@@ -204,7 +205,9 @@ def _int8() -> Iterable[_Row]:
 def _backbones() -> Iterable[_Row]:
     broken: list[BackboneError] = []
     n = len(list_backbones(on_error=broken.append))
-    files = sorted(cache_dir().glob("*.onnx"), key=lambda path: -len(str(path)))
+    files: list[Path] = []
+    with suppress(InputError):
+        files = sorted(cache_dir().glob("*.onnx"), key=lambda path: -len(str(path)))
     for error in broken:
         path = next((path for path in files if str(error).startswith(f"{path}: ")), None)
         command = f"mv {shlex.quote(str(path))} {shlex.quote(f'{path}.broken')}" if path else "featx backbones verify"
@@ -213,7 +216,11 @@ def _backbones() -> Iterable[_Row]:
 
 
 def _folders() -> Iterable[_Row]:
-    folder = cache_dir()
+    try:
+        folder = cache_dir()
+    except InputError as error:
+        yield "note", f"{error}; the bundled backbones need none", "export HOME=/a/folder/of/yours"
+        return
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):

@@ -6,13 +6,14 @@ import copy
 from collections.abc import Iterator
 from typing import Any
 
-from sklearn.base import BaseEstimator
+from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.pipeline import Pipeline
 
+from featx._optional import import_optional
 from featx.errors import InputError
 from featx.extractor import FeatureExtractor
 
-__all__ = ["find_extractors", "split_pipeline"]
+__all__ = ["FeatureFrames", "find_extractors", "split_pipeline"]
 
 
 def find_extractors(thing: Any) -> Iterator[FeatureExtractor]:
@@ -47,7 +48,8 @@ def split_pipeline(estimator: Any) -> tuple[FeatureExtractor, Any]:
     meta-estimators, as in ``CalibratedClassifierCV(make_pipeline(extractor, head))``. All
     extractors must give the same features, so that each image is embedded once.
 
-    Of a search, the best estimator counts. The message of an InputError does not name the estimator.
+    Of a search, the best estimator counts. A head that was fitted on data frames (`set_output`) gets data frames
+    again. The message of an InputError does not name the estimator.
 
     Examples
     --------
@@ -77,10 +79,59 @@ def split_pipeline(estimator: Any) -> tuple[FeatureExtractor, Any]:
                 f"{_show(other)} and {_show(first)} give different features; all extractors must give the same"
             )
     # a copy in which the rest of each pipeline replaces the pipeline
-    head = copy.deepcopy(estimator, {id(pipeline): pipeline[1:] for pipeline in pipelines})
+    head = copy.deepcopy(estimator, {id(pipeline): _drop_extractor(pipeline) for pipeline in pipelines})
     if left := list(find_extractors(head)):
         raise InputError(f"{_show(left[0])} is not the first step of a pipeline")
     return first, head
+
+
+class FeatureFrames(TransformerMixin, BaseEstimator):  # type: ignore[misc]
+    """Turn features into data frames with names: the first step of a head that was fitted on data frames.
+
+    Parameters
+    ----------
+    names : list of str
+        Names of the columns.
+    package : {"pandas", "polars"}
+        Package of the data frames.
+
+    Examples
+    --------
+    >>> from featx.pipelines import FeatureFrames
+    >>> FeatureFrames(["a", "b"], "pandas").transform([[1, 2]]).columns.tolist()
+    ['a', 'b']
+    """
+
+    def __init__(self, names: list[str], package: str) -> None:
+        self.names = names
+        self.package = package
+
+    def fit(self, X: Any, y: Any = None) -> FeatureFrames:
+        """Do nothing."""
+        return self
+
+    def transform(self, X: Any) -> Any:
+        """Return a data frame of an array of shape (n_samples, n_features)."""
+        package = import_optional(self.package, self.package)
+        if self.package == "polars":
+            return package.DataFrame(X, schema=self.names)
+        return package.DataFrame(X, columns=self.names)
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return True
+
+
+def _drop_extractor(pipeline: Pipeline) -> Pipeline:
+    """Return the rest of a pipeline, for features as its extractor hands them on."""
+    extractor, rest = pipeline[0], pipeline[1:]
+    names = next((step.feature_names_in_ for _, step in rest.steps if hasattr(step, "feature_names_in_")), None)
+    package = getattr(extractor, "_sklearn_output_config", {}).get("transform") or (
+        "pandas" if names is not None else ""
+    )
+    if package not in ("pandas", "polars"):
+        return rest
+    names = extractor.get_feature_names_out() if names is None else names
+    return Pipeline([("names", FeatureFrames([str(name) for name in names], package)), *rest.steps])
 
 
 def _find_pipelines(thing: Any, seen: set[int]) -> Iterator[Pipeline]:

@@ -8,15 +8,14 @@ from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 
-import platformdirs
-
+from featx._files import user_cache
 from featx._validation import check_choice, suggest
 from featx.backbones.download import DownloadRecord, is_reference, list_downloads, pull
 from featx.backbones.download import download as download_file
 from featx.backbones.file import Backbone, read_backbone
 from featx.backbones.sandbox import inspect_file
 from featx.backbones.zoo import ZOO, suggest_entry
-from featx.errors import BackboneError
+from featx.errors import BackboneError, InputError
 
 __all__ = [
     "cache_dir",
@@ -42,9 +41,12 @@ def models_dir() -> Path:
 
 
 def cache_dir() -> Path:
-    """Return the folder of the user's backbones: ``$FEATX_BACKBONES``, or ``backbones`` in the cache folder."""
+    """Return the folder of the user's backbones: ``$FEATX_BACKBONES``, or ``backbones`` in the cache folder.
+
+    Raises InputError if there is neither.
+    """
     folder = os.environ.get("FEATX_BACKBONES")
-    return Path(folder) if folder else platformdirs.user_cache_path("featx") / "backbones"
+    return Path(folder) if folder else user_cache("FEATX_BACKBONES") / "backbones"
 
 
 def own_file(name: str) -> str:
@@ -58,9 +60,11 @@ def pulled_dir() -> Path:
     return cache_dir() / "pulled"
 
 
-def verdicts_dir() -> Path:
-    """Return the folder that remembers the files that passed inspection."""
-    return platformdirs.user_cache_path("featx") / "inspected"
+def verdicts_dir() -> Path | None:
+    """Return the folder that remembers the files that passed inspection; None for a user without a home."""
+    with suppress(InputError):
+        return user_cache("HOME") / "inspected"
+    return None
 
 
 def list_backbones(on_error: Callable[[BackboneError], object] | None = None) -> list[Backbone]:
@@ -91,7 +95,7 @@ def list_backbones(on_error: Callable[[BackboneError], object] | None = None) ->
 def list_here(on_error: Callable[[BackboneError], object]) -> list[tuple[str, Backbone]]:
     """Read every backbone on this machine, the pulled ones last, with the name that opens it; see `list_backbones`."""
     backbones = [(backbone.path.stem, backbone) for backbone in list_backbones(on_error)]
-    for record in list_downloads(pulled_dir()):
+    for record in _list_downloads():
         try:
             backbones.append((record.reference, open_backbone(record.reference, download=False)))
         except BackboneError as error:
@@ -134,7 +138,8 @@ def _open_copy(backbone: Backbone, precision: str) -> Backbone:
     """Open the copy of a float32 backbone in another precision: found by name, proven by identity."""
     if backbone.precision == "float32":
         file_name = f"{backbone.path.stem}_{precision}.onnx"
-        for path in (backbone.path.with_name(file_name), models_dir() / file_name, cache_dir() / file_name):
+        named = [path for path in _list_files() if path.name == file_name]
+        for path in (backbone.path.with_name(file_name), *named):
             if path.is_file() and (copy := _read(path)).recipe.get("float32_identity") == backbone.identity:
                 return copy
     raise BackboneError(
@@ -171,7 +176,7 @@ def _open(name: str | os.PathLike[str], download: bool) -> Backbone:
 
 def find_by_identity(identity: str) -> Backbone | None:
     """Return the backbone on this machine that has an identity, or None."""
-    for path in [*_list_files(), *(Path(record.path) for record in list_downloads(pulled_dir()))]:
+    for path in [*_list_files(), *(Path(record.path) for record in _list_downloads())]:
         with suppress(BackboneError):  # passes over broken files
             if (backbone := _read(path)).identity == identity:
                 return backbone
@@ -199,9 +204,15 @@ def _inspect(path: Path) -> None:
 def _list_files() -> list[Path]:
     try:
         own = sorted(path for path in cache_dir().glob("*.onnx") if not path.name.startswith("."))  # scratch files
-    except OSError:  # a folder that this user cannot read holds none of this user's backbones
+    except (OSError, InputError):  # a folder that this user cannot read, or no home, holds no backbones
         own = []
     return [*sorted(models_dir().glob("*.onnx")), *own]
+
+
+def _list_downloads() -> list[DownloadRecord]:
+    with suppress(InputError):  # a user without a home has none
+        return list_downloads(pulled_dir())
+    return []
 
 
 def _read(path: Path) -> Backbone:

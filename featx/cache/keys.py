@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import platformdirs
 
+from featx._files import user_cache
 from featx._optional import installed_version
 from featx.session import Providers, runtime_version
 
@@ -25,9 +25,12 @@ PREPROCESSING = 1
 
 
 def cache_folder() -> Path:
-    """Return the folder of ``cache=True``: ``$FEATX_CACHE``, or ``features`` in the user's cache folder."""
+    """Return the folder of ``cache=True``: ``$FEATX_CACHE``, or ``features`` in the user's cache folder.
+
+    Raises InputError if there is neither.
+    """
     folder = os.environ.get("FEATX_CACHE")
-    return Path(folder) if folder else platformdirs.user_cache_path("featx") / "features"
+    return Path(folder) if folder else user_cache("FEATX_CACHE") / "features"
 
 
 def digest_setting(values: Mapping[str, Any], device: str, providers: Providers) -> bytes:

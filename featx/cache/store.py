@@ -8,6 +8,7 @@ vector with a wrong one is deleted, so that it is computed again.
 from __future__ import annotations
 
 import atexit
+import errno
 import os
 import sqlite3
 import threading
@@ -97,6 +98,8 @@ class CacheInfo(NamedTuple):
 class FeatureCache:
     """Store float32 vectors by key, and content digests of files by their state, in one file.
 
+    A cache in a folder that cannot be written is read, and a warning says that nothing is stored.
+
     Parameters
     ----------
     folder : str or path
@@ -135,10 +138,11 @@ class FeatureCache:
             for chunk, marks in _chunks(keys):
                 query = f"SELECT key, value, crc, used FROM vectors WHERE key IN ({marks})"
                 for key, value, crc, used in database.execute(query, chunk):
-                    if zlib.crc32(value) != crc or len(value) % 4:
+                    row = np.frombuffer(value, np.float32) if zlib.crc32(value) == crc and not len(value) % 4 else None
+                    if row is None or np.isnan(row).any():  # features are numbers; somebody else wrote this row
                         damaged.append((key,))
                         continue
-                    found[key] = np.frombuffer(value, np.float32)
+                    found[key] = row
                     if now - used > _TOUCH_AFTER:
                         stale.append((now, key))
 
@@ -276,7 +280,8 @@ class FeatureCache:
                 if attempt == 1 and code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
                     self._set_aside(failed)
                     continue
-                kind = _BusyError if code in _BUSY_CODES else InputError
+                is_hampered = code in _BUSY_CODES or getattr(error, "errno", None) in _READ_ONLY_ERRORS
+                kind = _BusyError if is_hampered else InputError
                 raise kind(f"cache {self.path}: cannot be used ({error})") from error
         raise AssertionError("unreachable")
 
@@ -304,6 +309,7 @@ class _BusyError(InputError):
 
 
 _BUSY_CODES = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL)
+_READ_ONLY_ERRORS = (errno.EROFS, errno.EACCES, errno.EPERM)
 
 
 class _Connection(NamedTuple):
@@ -326,7 +332,8 @@ def _connected(path: Path) -> Iterator[_Connection]:
         kept = _connections.get(name)
         if kept is None or kept.pid != os.getpid() or kept.file != _inode(path):
             _forget(name)
-            path.parent.mkdir(parents=True, exist_ok=True)
+            if not path.exists():
+                path.parent.mkdir(parents=True, exist_ok=True)
             database = _open(path)
             kept = _connections[name] = _Connection(os.getpid(), _inode(path), database, threading.RLock())
             while len(_connections) > _KEEP:
@@ -340,6 +347,19 @@ def _connected(path: Path) -> Iterator[_Connection]:
 
 
 def _open(path: Path) -> sqlite3.Connection:
+    """Open a cache, for reading alone if its folder cannot be written."""
+    try:
+        return _open_writable(path)
+    except sqlite3.OperationalError as error:
+        code = error.sqlite_errorcode & 0xFF
+        if code not in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN) or not path.is_file():
+            raise
+        # a log beside the file needs a folder that can be written; immutable reads the file alone
+        address = f"{path.absolute().as_uri()}?mode=ro&immutable=1"
+        return sqlite3.connect(address, uri=True, isolation_level=None, check_same_thread=False)
+
+
+def _open_writable(path: Path) -> sqlite3.Connection:
     database = sqlite3.connect(path, timeout=_SECONDS_BUSY, isolation_level=None, check_same_thread=False)
     try:
         _switch_to_wal(database)

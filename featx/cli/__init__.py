@@ -75,6 +75,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     for name in ("stdout", "stderr"):  # None if the parent process closed it
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
+        stream: Any = getattr(sys, name)
+        if getattr(stream, "errors", "") == "strict" and hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")  # a name that the terminal cannot show is escaped
     parser = _build_parser()
     arguments = sys.argv[1:] if argv is None else list(argv)
     if not arguments:

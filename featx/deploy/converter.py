@@ -13,6 +13,7 @@ from onnx import helper
 
 from featx.deploy.graph import ML_OPSET, Graph
 from featx.errors import ExportError
+from featx.pipelines import FeatureFrames
 
 __all__ = ["Answer", "Estimator", "Rows", "Step", "Tables", "Converter"]
 
@@ -95,8 +96,8 @@ class Converter:
 
     def transform(self, estimator: Estimator, x: Rows, name: str | None = None) -> Rows:
         """Convert a transformer and return its output."""
-        if estimator is None or estimator == "passthrough":
-            return x
+        if estimator is None or estimator == "passthrough" or isinstance(estimator, FeatureFrames):
+            return x  # a graph knows no names
 
         with self._at(estimator, name):
             sample = np.asarray(estimator.transform(x.sample))

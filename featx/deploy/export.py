@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -225,14 +226,18 @@ def export(
             copy = convert_backbone(precision, backbone, extractor, head, reference, min_agreement)
         backbone, graph, agreement = copy.backbone, copy.graph, copy.agreement
         reference = replace(reference, features=copy.features, expected=respond(head, copy.features))
-    heat = make_heat_map(extractor, head, reference.features) if heat_map else None
-    draft = _convert(head, onnx.load_from_string(graph), reference.features, features, heat)
-    with _naming(path):
-        parity = _compare(draft, head, reference, tolerance)
-        if heat is not None:
-            explanation = explain(pipeline, reference.items) if precision is None else None
-            _check_heat_map(draft, heat, head, reference, explanation, tolerance)
-        if resize == "in-graph":
+    with warnings.catch_warnings():
+        # each step alone gets arrays, also if the pipeline was fitted on data frames
+        warnings.filterwarnings("ignore", "X does not have valid feature names", UserWarning)
+        heat = make_heat_map(extractor, head, reference.features) if heat_map else None
+        draft = _convert(head, onnx.load_from_string(graph), reference.features, features, heat)
+        with _naming(path):
+            parity = _compare(draft, head, reference, tolerance)
+            if heat is not None:
+                explanation = explain(pipeline, reference.items) if precision is None else None
+                _check_heat_map(draft, heat, head, reference, explanation, tolerance)
+    if resize == "in-graph":
+        with _naming(path):
             add_resizing(draft.model, backbone.preprocess, extractor.crop)
             allowed = RESIZE_TOLERANCES[backbone.precision] if resize_tolerance is None else resize_tolerance
             resized = check_resizing(draft.model, reference, allowed)

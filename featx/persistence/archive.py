@@ -24,30 +24,32 @@ import tempfile
 import warnings
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
-from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any, cast
 
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import InconsistentVersionWarning
+from sklearn.utils._openmp_helpers import _openmp_effective_n_threads
 
 from featx._files import write_whole
 from featx.backbones import Backbone, find_by_identity, open_backbone, short_identity
 from featx.backbones.catalogue import cache_dir
 from featx.backbones.file import read_backbone
 from featx.backbones.sandbox import inspect_file
-from featx.errors import BackboneError, PipelineFileError, UntrustedTypeError
+from featx.errors import BackboneError, InputError, PipelineFileError, UntrustedTypeError, first_line
 from featx.extractor import FeatureExtractor
 from featx.inference.spec import BackboneArgument, list_backbones
 from featx.persistence.description import BackboneFacts, Description
 from featx.persistence.fingerprint import check_predictions, describe_pipeline, record_predictions
+from featx.persistence.soundness import check_parts, check_schema, check_sizes, find_parts
+from featx.persistence.trust import TRUSTED, list_trusted
 from featx.pipelines import find_extractors
 
-__all__ = ["TRUSTED", "list_types", "load", "read_info", "save"]
+__all__ = ["list_types", "load", "read_info", "save"]
 
 FORMAT_VERSION = 1
 _VERSIONS = ("featx", "scikit-learn", "numpy", "skops")
@@ -57,37 +59,9 @@ _ZIP_ERRORS = (
     *(AttributeError, KeyError, NotImplementedError, RuntimeError, TypeError, ValueError),
 )
 
-#: Types of fitted featx and scikit-learn objects that skops does not trust by itself.
-TRUSTED = frozenset(
-    {
-        "featx.extractor.FeatureExtractor",
-        "numpy.dtype",
-        "pathlib.PosixPath",
-        "pathlib.WindowsPath",
-        "sklearn.calibration._CalibratedClassifier",
-        "sklearn.calibration._SigmoidCalibration",
-        "sklearn.calibration._TemperatureScaling",
-        "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
-        "sklearn.feature_selection._univariate_selection.f_classif",
-        "sklearn.gaussian_process._gpc._BinaryGaussianProcessClassifierLaplace",
-        "sklearn.gaussian_process.kernels.ConstantKernel",
-        "sklearn.gaussian_process.kernels.Product",
-        "sklearn.gaussian_process.kernels.RBF",
-        "sklearn.metrics._dist_metrics.EuclideanDistance64",
-        "sklearn.metrics._scorer._PassthroughScorer",
-        "sklearn.metrics._scorer._Scorer",
-        "sklearn.metrics._scorer._CurveScorer",
-        "sklearn.model_selection._split.KFold",
-        "sklearn.model_selection._split.StratifiedKFold",
-        "sklearn.neighbors._ball_tree.BallTree",
-        "sklearn.neighbors._kd_tree.KDTree",
-        "sklearn.neural_network._stochastic_optimizers.AdamOptimizer",
-        "sklearn.neural_network._stochastic_optimizers.SGDOptimizer",
-        "sklearn.tree._tree.Tree",
-        "sklearn.utils._bunch.Bunch",
-        "sklearn.utils._metadata_requests.MetadataRequest",
-        "sklearn.utils._metadata_requests.MethodMetadataRequest",
-    }
+#: Parameters that say where and how fast a machine computes. They stay on the machine that saved the file.
+_RUNNING_PARAMETERS = (
+    *("cache", "cache_verify", "device", "memory", "n_jobs", "n_threads", "progress", "providers", "verbose"),
 )
 
 
@@ -100,11 +74,15 @@ def save(
 ) -> None:
     """Save a fitted pipeline.
 
+    Parameters that only say where and how fast it computes are not saved: ``cache``, ``device``, ``providers``,
+    ``n_threads``, ``n_jobs``, ``memory``, ``progress`` and ``verbose``, of all its estimators.
+
     Parameters
     ----------
     pipeline : estimator
-        A fitted scikit-learn estimator of trusted types. Every `FeatureExtractor` in it must be
-        fitted, because fitting records the identity of its backbone.
+        A fitted estimator of scikit-learn, or a pipeline of them. Every `FeatureExtractor` in it must be
+        fitted, because fitting records the identity of its backbone. Code cannot be saved: functions and
+        classes that are not NumPy's, scikit-learn's or featx's.
     path : str or path
         The file, by convention with the suffix ``.featx``; written completely or not at all.
     embed_backbone : bool, default=False
@@ -115,9 +93,10 @@ def save(
     Raises
     ------
     PipelineFileError
-        An extractor is not fitted, or its backbone has changed since.
+        An extractor is not fitted, its backbone has changed since, or the pipeline holds an object that
+        no file can hold, such as an open file.
     UntrustedTypeError
-        The pipeline contains a type that `load` would refuse.
+        The pipeline contains a type that `load` would refuse; the message says what to save instead.
 
     Examples
     --------
@@ -138,8 +117,7 @@ def save(
         if [backbone.identity for backbone in opened] != _identities(extractor):
             raise PipelineFileError(f"{path}: {extractor!r} was fitted with another backbone; call fit again")
         backbones.update((backbone.identity, backbone) for backbone in opened)
-    content = _skops().dumps(pipeline, compression=zipfile.ZIP_DEFLATED)
-    _check_trusted(os.fspath(path), content)
+    content = _dump(os.fspath(path), pipeline)
     recorded = record_predictions(pipeline)
     description: Description = {
         "format": FORMAT_VERSION,
@@ -160,6 +138,10 @@ def save(
 
 def load(path: str | os.PathLike[str], *, backbone: BackboneArgument | None = None) -> Any:
     """Load a saved pipeline. No code from the file is executed.
+
+    All parameters that say where and how fast it computes have their defaults: set ``cache``, ``device`` and
+    ``n_jobs`` after loading. A file that would unpack to a huge size is refused, and so is one whose trees or
+    support vectors point outside their own arrays.
 
     Parameters
     ----------
@@ -195,6 +177,12 @@ def load(path: str | os.PathLike[str], *, backbone: BackboneArgument | None = No
     except Exception as error:  # skops raises any exception on a damaged state
         reason = f"cannot be rebuilt ({type(error).__name__}: {error})"
         raise PipelineFileError(f"{path}: {reason}{_explain_version(other)}") from error
+    for owner, name, default in _list_running_parameters(pipeline):
+        setattr(owner, name, default)
+    try:
+        check_parts(pipeline)
+    except ValueError as error:
+        raise PipelineFileError(f"{path}: damaged pipeline ({error})") from None
     for extractor in find_extractors(pipeline):
         identities = _identities(extractor)
         was: Any = extractor.backbone
@@ -252,7 +240,7 @@ def list_types(path: str | os.PathLike[str]) -> tuple[list[str], list[str]]:
 
     The first list holds the types that featx trusts, the second those because of which `load` refuses the file.
     """
-    types, trusted = _list_types(os.fspath(path), _read(path)[1]), TRUSTED | _list_metrics()
+    types, trusted = _list_types(os.fspath(path), _read(path)[1]), list_trusted()
     return sorted(types & trusted), sorted(types - trusted)
 
 
@@ -301,6 +289,8 @@ def _read(path: str | os.PathLike[str], *, pipeline: bool = True) -> tuple[Descr
                 raw = required | {key: raw[key] for key in _OPTIONAL_KEYS if raw.get(key)}
                 raw |= {key: dict(raw[key]) for key in ("versions", "info", "pipeline", "answers") if key in raw}
             content = _read_member(archive, "pipeline.skops") if version == FORMAT_VERSION and pipeline else b""
+        if content:
+            check_sizes(content)
     except _ZIP_ERRORS as error:
         raise PipelineFileError(f"{path}: not a pipeline saved by featx, or damaged ({error})") from None
     if version != FORMAT_VERSION:
@@ -316,33 +306,91 @@ def _read_member(archive: zipfile.ZipFile, name: str) -> bytes:
     return archive.read(member)
 
 
+def _dump(path: str, pipeline: Any) -> bytes:
+    """Return the content of pipeline.skops, without running parameters; raise if `load` would refuse it."""
+    changed = [(owner, name, getattr(owner, name)) for owner, name, _ in _list_running_parameters(pipeline)]
+    try:
+        for owner, name, default in list(_list_running_parameters(pipeline)):
+            setattr(owner, name, default)
+        content = bytes(_skops().dumps(pipeline, compression=zipfile.ZIP_DEFLATED))
+        try:
+            check_sizes(content)
+        except ValueError:  # constant arrays, which `load` must not take for an attack
+            content = bytes(_skops().dumps(pipeline))
+    except Exception as error:  # skops raises any exception on an object that it does not know
+        reason = f"{path}: cannot be saved ({type(error).__name__}: {first_line(error)})"
+        raise PipelineFileError(f"{reason}; {_advise(pipeline)}") from error
+    finally:
+        for owner, name, value in changed:
+            setattr(owner, name, value)
+    try:
+        _check_trusted(path, content)
+    except UntrustedTypeError as error:
+        raise UntrustedTypeError(
+            path, error.types, f"{_locate_types(pipeline, error.types)}; {_advise(pipeline)}"
+        ) from None
+    return content
+
+
+def _list_running_parameters(pipeline: Any) -> Iterator[tuple[Any, str, Any]]:
+    """Yield each estimator with the name and default of each running parameter that is not at its default."""
+    for part in find_parts(pipeline):
+        if isinstance(part, BaseEstimator):
+            parameters = inspect.signature(type(part).__init__).parameters
+            for name in _RUNNING_PARAMETERS:
+                if name in parameters and name in vars(part) and vars(part)[name] is not parameters[name].default:
+                    yield part, name, parameters[name].default
+            if "_n_threads" in vars(part):  # clusterings keep the number of cores of the machine that fitted them
+                yield part, "_n_threads", _openmp_effective_n_threads()
+
+
+def _locate_types(pipeline: Any, types: list[str]) -> str:
+    """Return the parameter or attribute that holds the first object of a type, for a message."""
+    for part in reversed(list(find_parts(pipeline))):  # the innermost estimator first
+        for name, value in vars(part).items() if isinstance(part, BaseEstimator) else ():
+            held = [] if isinstance(value, BaseEstimator) else find_parts(value)
+            for each in held:
+                names = (
+                    f"{getattr(of, '__module__', None)}.{getattr(of, '__name__', None)}" for of in (each, type(each))
+                )
+                if any(name in types for name in names):
+                    return f" ({name} of {type(part).__name__})"
+    return ""
+
+
+def _advise(pipeline: Any) -> str:
+    """Return the next step for a pipeline that cannot be saved."""
+    for part in find_parts(pipeline):
+        if hasattr(part, "best_estimator_"):
+            with suppress(PipelineFileError):
+                _dump("", part.best_estimator_)
+                kept = "save its" if part is pipeline else f"in place of {type(part).__name__}, save its"
+                return f"{kept} best_estimator_ instead"
+    return (
+        "a file holds no code: use a named function of NumPy or scikit-learn, set a parameter that only fit needs to "
+        "None before saving, or save the steps before this one"
+    )
+
+
 def _check_trusted(path: str, content: bytes, advice: str = "") -> list[str]:
     """Return the types in a pipeline that skops has to trust; raise UntrustedTypeError if featx does not."""
     types = _list_types(path, content)
     if refused := sorted(types - TRUSTED):
-        refused = sorted(set(refused) - _list_metrics())
+        refused = sorted(set(refused) - list_trusted())
     if refused:
         raise UntrustedTypeError(path, refused, advice)
     return list(types)
 
 
-@cache
-def _list_metrics() -> frozenset[str]:
-    """List scikit-learn's public metric functions, which a search with ``scoring`` contains.
-
-    Listed one by one: a rule by module would also trust everything that these modules import.
-    """
-    from sklearn import metrics  # here, because few pipelines need it
-
-    functions = [value for name in metrics.__all__ if inspect.isfunction(value := getattr(metrics, name))]
-    return frozenset(f"{function.__module__}.{function.__name__}" for function in functions)
-
-
 def _list_types(path: str, content: bytes) -> set[str]:
     try:
-        return set(_skops().get_untrusted_types(data=content))
+        called = check_schema(content)
+        types = set(_skops().get_untrusted_types(data=content))
     except Exception as error:  # a damaged schema
         raise PipelineFileError(f"{path}: damaged pipeline ({type(error).__name__}: {error})") from None
+    if called:
+        raise UntrustedTypeError(path, called, "; the file would call them")
+    return types
 
 
 def _identities(extractor: FeatureExtractor) -> list[Any]:
@@ -401,11 +449,11 @@ def _unpack(path: str | os.PathLike[str], identity: str) -> Backbone | None:
 
 def _writable_cache() -> Path:
     """Return the user's folder of backbones, or a temporary one if it is not writable."""
-    folder = cache_dir()
-    with suppress(OSError):
+    with suppress(OSError, InputError):
+        folder = cache_dir()
         folder.mkdir(parents=True, exist_ok=True)
-    if os.access(folder, os.W_OK):
-        return folder
+        if os.access(folder, os.W_OK):
+            return folder
     folder = Path(tempfile.mkdtemp(prefix="featx-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return folder

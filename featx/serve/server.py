@@ -10,7 +10,9 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Coroutine, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from typing import Any
 
@@ -50,6 +52,9 @@ def serve(
     ready: Callable[[str, Predictor], Any] = lambda address, predictor: None,
 ) -> int:
     """Serve a fitted pipeline over HTTP until SIGTERM or SIGINT.
+
+    In a notebook, stop it by interrupting the cell. In a thread other than the main one, which gets no signals, it
+    serves until the process ends.
 
     Parameters
     ----------
@@ -136,7 +141,7 @@ def serve(
         shown = f"[{host}]" if ":" in host else host
         try:
             address = f"http://{shown}:{listener.getsockname()[1]}"
-            return asyncio.run(running.run(listener, lambda: ready(address, predictor)))
+            return _run_anywhere(running, running.run(listener, lambda: ready(address, predictor)))
         finally:
             app.close(_END_SECONDS)
 
@@ -161,6 +166,21 @@ def _json_protocol() -> Any:
     return JsonProtocol
 
 
+def _run_anywhere(running: _Running, serving: Coroutine[Any, Any, int]) -> int:
+    """Run the server in this thread, or in one of its own if this one has an event loop already, as in a notebook."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(serving)
+    with ThreadPoolExecutor(1) as executor:
+        result = executor.submit(asyncio.run, serving)
+        while True:
+            try:
+                return result.result()
+            except KeyboardInterrupt:
+                running.stop_soon()
+
+
 def _predict_sample(predictor: Predictor, model: str) -> None:
     """Predict one image before the first request, to raise errors now and to finish slow initialisation."""
     images, _ = load_fashion_mnist("test")
@@ -182,10 +202,12 @@ class _Running:
         self._seconds = limits.timeout + _SEND_SECONDS
         self._code = 0
         self._stopped_at = 0.0
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     async def run(self, listener: socket.socket, ready: Callable[[], Any]) -> int:
-        loop = asyncio.get_running_loop()
-        for number in _SIGNALS:
+        loop = self._loop = asyncio.get_running_loop()
+        is_main = threading.current_thread() is threading.main_thread()  # the only thread that gets signals
+        for number in _SIGNALS if is_main else ():
             try:
                 loop.add_signal_handler(number, self._stop, number)
             except NotImplementedError:  # Windows
@@ -197,6 +219,11 @@ class _Running:
         ready()
         await serving
         return self._code
+
+    def stop_soon(self) -> None:
+        """Stop as SIGINT does, from another thread."""
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._stop, signal.SIGINT)
 
     def _stop(self, number: int) -> None:
         now = asyncio.get_running_loop().time()

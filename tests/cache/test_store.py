@@ -1,5 +1,6 @@
 """The store on disk: several processes, killed writers, damaged files, limits."""
 
+import errno
 import os
 import signal
 import sqlite3
@@ -9,11 +10,13 @@ import textwrap
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 import featx
+from featx.cache import store
 from featx.cache.store import FeatureCache, file_state
 from featx.extractor import FeatureExtractor
 from featx.samples import load_fashion_mnist
@@ -217,4 +220,47 @@ def test_a_new_cache_that_another_process_is_making_is_waited_for(tmp_path):
     cache = FeatureCache(tmp_path)
     cache.put({b"key": np.ones(3, np.float32)}, {})
     timer.join()
+    assert cache.info().n_vectors == 1
+
+
+@pytest.fixture
+def read_only(monkeypatch):
+    """A file system that cannot be written, for a user that may be root."""
+
+    def refuse(path):
+        error = sqlite3.OperationalError("unable to open database file")
+        error.sqlite_errorcode = sqlite3.SQLITE_CANTOPEN
+        raise error
+
+    def start():
+        store._forget_all()
+        monkeypatch.setattr(store, "_open_writable", refuse)
+
+    return start
+
+
+def test_a_cache_on_a_read_only_file_system_is_read(tmp_path, read_only):
+    cache = FeatureCache(tmp_path / "odd name?#")
+    cache.put({b"a": np.ones(3, np.float32)})
+    read_only()
+    np.testing.assert_array_equal(cache.get([b"a", b"b"])[b"a"], np.ones(3))
+    assert cache.info().n_vectors == 1
+    with pytest.warns(UserWarning, match="readonly database.*continuing without storing"):
+        cache.put({b"b": np.ones(3, np.float32)})
+
+
+def test_a_cache_that_a_read_only_file_system_does_not_hold_is_a_warning(tmp_path, monkeypatch):
+    def refuse(*_, **__):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    cache = FeatureCache(tmp_path / "none")
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    with pytest.warns(UserWarning, match="Read-only file system.*continuing without it"):
+        assert cache.get([b"a"]) == {}
+
+
+def test_a_row_of_nan_is_a_miss(tmp_path):
+    cache = FeatureCache(tmp_path)
+    cache.put({b"a": np.array([1, np.nan], np.float32), b"b": np.ones(2, np.float32)})
+    assert list(cache.get([b"a", b"b"])) == [b"b"]
     assert cache.info().n_vectors == 1
