@@ -15,7 +15,7 @@ from featx.images.decode import UnreadableError
 from featx.sources.base import Fetch, Source
 from featx.sources.filesystem import is_url
 
-__all__ = ["compare_images", "distinct_sources", "list_known_sources"]
+__all__ = ["choose_prefix", "compare_images", "distinct_sources", "list_known_sources"]
 
 _READING_THREADS = 8
 _READ_CHUNK = 64  # images
@@ -53,7 +53,7 @@ def list_known_sources(plan: Plan, sources: Sequence[Source], current: CurrentRo
                 plan.move_source(rival.identity, source)
                 continue
             taken = {one.prefix for one in known.values()} | set(prefixes)
-            prefixes[number] = _choose_prefix(name_source(source.given), taken)
+            prefixes[number] = choose_prefix(name_source(source.given), taken)
             apart = True
             names = "1 image" if n_known == 1 else f"{n_known} images"
             events.note(
@@ -73,7 +73,15 @@ def _propose_prefix(source: Source, n_sources: int, known: Iterable[KnownSource]
     return "" if n_sources == 1 else f"{name_source(source.given)}/"
 
 
-def _choose_prefix(name: str, taken: set[str]) -> str:
+def choose_prefix(name: str, taken: set[str]) -> str:
+    """Return a beginning of keys that is not taken: ``NAME/``, or ``NAME#2/`` and so on.
+
+    Examples
+    --------
+    >>> from featx.dataset.follow import choose_prefix
+    >>> choose_prefix("photos", {"", "photos/"})
+    'photos#2/'
+    """
     numbered = [f"{name}/", *(f"{name}#{n}/" for n in range(2, len(taken) + 3))]
     return next(prefix for prefix in numbered if prefix not in taken)
 

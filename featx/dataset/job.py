@@ -306,10 +306,8 @@ class _Job:
             if not self.options.part:
                 self._remove_old_files(plan)
         self.events.end()
-        n_embedded = self.counts.total() - self.n_ready
-        return Summary(
-            manifest.n_images, n_embedded, self.counts["failed"], complete=manifest.complete, **vars(changes)
-        )
+        n_embedded, n_failed = self.counts.total(), self.counts["failed"]
+        return Summary(manifest.n_images, n_embedded, n_failed, complete=manifest.complete, **vars(changes))
 
     def _read_existing(self, plan: Plan) -> None:
         """Compare the existing dataset with this job, and restore a lost plan."""
