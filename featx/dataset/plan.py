@@ -416,7 +416,7 @@ class Plan:
         last_state = _LAST.format(column="state")
         query = f"SELECT source, key, place, label FROM listing WHERE source = ? AND NOT {_IS_NEW} "
         query += f"AND NOT (coalesce({last_state}, state) = state AND state <> '')"
-        return map(Row._make, self._execute(query, (number,)))
+        return (Row(*row) for row in self._execute(query, (number,)))
 
     def unsure(self, *, every_image: bool, replaced: Iterable[int]) -> Iterator[tuple[bool, Row]]:
         """Iterate over the listed images that only their content tells from those in the dataset.
