@@ -163,13 +163,13 @@ def run_tasks(
                         yield pending.result()  # at most one shard waits to be written
                     pending = writer.submit(_write, task, block, features, format, embedded, n_bytes)
                     block, embedded, n_bytes, last_kept = None, Counter(ok=0, failed=0), 0, time.monotonic()
-                elif time.monotonic() - last_kept > _SECONDS_BETWEEN_KEEPING:
+                elif embedded.total() and time.monotonic() - last_kept > _SECONDS_BETWEEN_KEEPING:
                     if block.counts["failed"]:
                         _check_sources(sources)
                     _keep(task, block, features)
                     last_kept = time.monotonic()
         except BaseException:
-            if block:
+            if block and embedded.total():  # else the rows that an earlier run kept are not replaced by fewer rows
                 with suppress(Exception):  # the first error is the one to report
                     if block.counts["failed"]:
                         _check_sources(sources)

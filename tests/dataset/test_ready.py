@@ -52,6 +52,7 @@ def test_an_interrupted_run_keeps_what_it_has_embedded(tree, extractor, decoded,
     interrupt(7, extractor, shard_size=18, format=format)
     assert (len(rows("vectors")), dataset.open("vectors").n_kept) == (0, 7)
     interrupt(12, extractor)  # of these, seven are read from the file
+    interrupt(5, extractor)
     assert dataset.open("vectors").n_kept == 12
     decoded.clear()
     done = dataset.embed("photos", "vectors", extractor)
