@@ -126,6 +126,10 @@ def compare_images(
         and (states[identity] is None or states[identity])
         and states[identity] != source.whole_state()
     ]
+    for number, source in enumerate(sources):
+        if not every_image and not source.whole_state() and (n := plan.count_stateless(number)):
+            images = "1 image has" if n == 1 else f"{n} images have"
+            events.note(f"{source.given}: {images} no size or time to compare; check='content' reads them")
     opened, n_read = OpenSources(sources), 0
     unsure = plan.unsure(every_image=every_image, replaced=replaced)
     while chunk := list(islice(unsure, _READ_CHUNK)):
@@ -149,7 +153,7 @@ def compare_images(
         events.end()
         if not every_image:
             images = "1 image was" if n_read == 1 else f"{n_read} images were"
-            events.note(f"{images} read to compare the content; only other content is embedded")
+            events.note(f"{images} read to compare them with the dataset, because size and time do not tell")
 
 
 def _read_digests(rows: Sequence[Row], opened: OpenSources) -> Iterator[str | None]:

@@ -25,7 +25,7 @@ from featx.dataset.formats import FORMATS
 from featx.dataset.layout import ShardLayout
 from featx.dataset.lock import PRIVATE, hold_plan, hold_run
 from featx.dataset.manifest import MANIFEST, Features, Manifest, current_versions, read_manifest, write_manifest
-from featx.dataset.plan import Plan, Row, identify
+from featx.dataset.plan import Plan, Row, identify, shared_column
 from featx.dataset.ready import count_kept, read_block
 from featx.dataset.shards import find_shards, read_columns, read_counts, read_footer, shard_path
 from featx.dataset.worker import ShardResult, Task, check_failures, run_tasks
@@ -240,7 +240,7 @@ def _find_columns(
     identities = {identify(source.given) for source in sources}
     for i, generation in reversed(list(enumerate(plan.generations()))):
         if set(plan.identities(i)) == identities:
-            chosen = [_chosen(sources, name) for name in ("path_column", "target")]
+            chosen = [shared_column(sources, name) for name in ("path_column", "target")]
             earlier = generation.path_column, generation.target
             path_column, target = (
                 old if name is None and old is not None and old != now else name
@@ -248,12 +248,6 @@ def _find_columns(
             )
             return path_column, target
     return given
-
-
-def _chosen(sources: Sequence[Source], name: str) -> str | None:
-    """Return the column that all sources take; None if they differ."""
-    distinct = {getattr(source, name) for source in sources}
-    return distinct.pop() if len(distinct) == 1 else None
 
 
 def _make_folder(folder: Path) -> Path:

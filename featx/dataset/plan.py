@@ -23,7 +23,17 @@ from featx.errors import DatasetError
 from featx.sources.base import Contents, Entry, Fetch, Source
 from featx.sources.filesystem import is_url
 
-__all__ = ["Generation", "KnownSource", "OpenSources", "Plan", "Row", "identify", "name_source", "read_generation"]
+__all__ = [
+    "Generation",
+    "KnownSource",
+    "OpenSources",
+    "Plan",
+    "Row",
+    "identify",
+    "name_source",
+    "read_generation",
+    "shared_column",
+]
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS plan (
@@ -366,6 +376,13 @@ class Plan:
         ((n,),) = self._all("SELECT count(*) FROM listing")
         return int(n)
 
+    def count_stateless(self, number: int) -> int:
+        """Count the listed images of a source whose keys are planned, and of which neither size nor time is known."""
+        ((n,),) = self._all(
+            f"SELECT count(*) FROM listing WHERE source = ? AND state = '' AND NOT {_IS_NEW}", (number,)
+        )
+        return int(n)
+
     def is_copied(self, generation: Generation) -> bool:
         """Return True if all images of a generation are copies of rows of other shards."""
         query = "SELECT 1 FROM plan WHERE position > ? AND position <= ? AND copy IS NULL LIMIT 1"
@@ -531,7 +548,7 @@ class Plan:
             )
             self._execute("CREATE INDEX IF NOT EXISTS plan_by_key ON plan (key)")
             n = self._last_position() - first
-            columns = {name: _only(getattr(source, name) for source in sources) for name in ("path_column", "target")}
+            columns = {name: shared_column(sources, name) for name in ("path_column", "target")}
             for i, generation in enumerate(known):
                 if set(self.identities(i)) == set(identities):
                     about = json.dumps({**generation._asdict(), **columns})
@@ -729,7 +746,7 @@ def _find_prefix(prefixes: Sequence[str], key: str) -> int:
     return max(found)[1] if found else -1
 
 
-def _only(values: Iterable[str | None]) -> str | None:
-    """Return the value that all sources share; None if they differ."""
-    distinct = set(values)
+def shared_column(sources: Sequence[Source], name: str) -> str | None:
+    """Return the ``path_column`` or ``target`` that all sources share; None if they differ."""
+    distinct = {getattr(source, name) for source in sources}
     return distinct.pop() if len(distinct) == 1 else None

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 
 import numpy as np
@@ -209,6 +210,30 @@ def test_datasets_are_merged_verified_and_sampled(featx, here, world):
     assert "both/part-00001.parquet: a damaged shard" in ran.out
     assert ran.err.startswith("featx: error: both: ")
     assert featx("dataset", "sample", "both", "-n", 0).code == 2
+
+
+def test_labels_follow_the_source_and_rows_are_pruned(featx, here, world):
+    shutil.copytree(world / "test", here / "photos")
+    assert featx("embed", "photos", "-o", "vectors", *STEM).code == 0
+    first, second = sorted((here / "photos" / "bag").iterdir())[:2]
+    first.rename(here / "photos" / "coat" / "moved.png")
+    n = len(open_dataset("vectors"))
+    ran = featx("embed", "photos/", "-o", "vectors", *STEM)
+    assert ran.out.startswith(f"vectors: {n + 1} images, 0 embedded now,")
+    assert "featx: 1 image has left the source; kept in the dataset, and dropped with --prune" in ran.err
+    second.unlink()
+    ran = featx("embed", "photos", "-o", "vectors", "--prune", *STEM)
+    assert ran.out.startswith(f"vectors: {n - 1} images, 0 embedded now,")
+    assert "featx: 2 images have left the source; dropped from the dataset" in ran.err
+    paths = sorted(path.relative_to(here) for path in (here / "photos").glob("*/*.png"))
+    write_csv("t.csv", ["path", "kind"], *([path, path.parent.name] for path in paths))
+    assert featx("embed", "t.csv", "-o", "table", *STEM).code == 0
+    ran = featx("embed", "t.csv", "-o", "table", "--target", "kind", *STEM)
+    assert f"featx: {n - 1} labels have changed in the source" in ran.err
+    write_csv("t.csv", ["path", "kind"], *([path, "other"] for path in paths))
+    ran = featx("dataset", "verify", "table", "--source", "t.csv", "-n", 1)
+    assert ran.code == 2
+    assert "its label is 'bag', and 'other' in the source" in ran.out
 
 
 def test_an_interrupted_job_goes_on(run_process, featx, here, world):
