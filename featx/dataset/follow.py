@@ -15,7 +15,7 @@ from featx.images.decode import UnreadableError
 from featx.sources.base import Fetch, Source
 from featx.sources.filesystem import is_url
 
-__all__ = ["choose_prefix", "compare_images", "distinct_sources", "list_known_sources"]
+__all__ = ["adopt_sources", "choose_prefix", "compare_images", "distinct_sources", "list_known_sources"]
 
 _READING_THREADS = 8
 _READ_CHUNK = 64  # images
@@ -25,6 +25,15 @@ _MAX_COMPARED = 256  # images that are read to tell a source that has moved from
 def distinct_sources(sources: Sequence[Source]) -> list[Source]:
     """Return the sources without repetitions, however they are spelled."""
     return list({identify(source.given): source for source in reversed(sources)}.values())[::-1]
+
+
+def adopt_sources(plan: Plan, sources: Sequence[Source]) -> None:
+    """Take sources of the same spelling as those of an unfinished run, though the folder around them has moved."""
+    known = {source.identity: source for source in plan.known_sources()}
+    for source in sources:
+        same = [one for one in known.values() if name_source(one.given) == name_source(source.given)]
+        if identify(source.given) not in known and len(same) == 1:
+            plan.move_source(same[0].identity, source)
 
 
 def list_known_sources(plan: Plan, sources: Sequence[Source], current: CurrentRows, events: Events) -> list[str]:
@@ -50,7 +59,8 @@ def list_known_sources(plan: Plan, sources: Sequence[Source], current: CurrentRo
             rival = min(rivals, key=lambda one: (_exists(one), not _has_same_name(one, source)))
             if _is_moved(plan, number, sources, rival, current):
                 events.note(f"{source.given}: taken as {rival.given}, of which the dataset has the same images")
-                plan.move_source(rival.identity, source)
+                if not _exists(rival) or _has_same_name(rival, source):  # else it may be a part, as with a glob
+                    plan.move_source(rival.identity, source)
                 continue
             taken = {one.prefix for one in known.values()} | set(prefixes)
             prefixes[number] = choose_prefix(name_source(source.given), taken)

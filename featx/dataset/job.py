@@ -20,7 +20,7 @@ from featx._results import to_plain
 from featx._validation import check_choice, check_integer, check_jobs
 from featx.dataset.current import CurrentRows, failed_keys
 from featx.dataset.executors import WorkerLostError, run_tasks_in_workers
-from featx.dataset.follow import compare_images, distinct_sources, list_known_sources
+from featx.dataset.follow import adopt_sources, compare_images, distinct_sources, list_known_sources
 from featx.dataset.formats import FORMATS
 from featx.dataset.layout import ShardLayout
 from featx.dataset.lock import PRIVATE, hold_plan, hold_run
@@ -278,6 +278,8 @@ class _Job:
         changes = _Changes()
         with hold_plan(self.folder):
             self._read_existing(plan)
+            if self._missing(plan):
+                adopt_sources(plan, self.sources)
             if not self.options.part:
                 self._plan_unfinished_anew(plan)
             resumed = bool(self._missing(plan))

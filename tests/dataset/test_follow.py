@@ -284,3 +284,10 @@ def test_pruning_leaves_other_sources_alone(tree, extractor):
     done = dataset.embed("photos/bag", "vectors", extractor, prune=True)
     assert (done.n_images, done.n_pruned) == (19, 1)
     assert dataset.embed(["photos/bag", "photos/coat"], "vectors", extractor).n_gone == 1
+
+
+def test_a_glob_over_a_part_of_a_source_prunes_nothing(tree, extractor):
+    dataset.embed("photos", "vectors", extractor)
+    done = dataset.embed("photos/b*/*", "vectors", extractor, prune=True)
+    assert (done.n_images, done.n_embedded, done.n_pruned) == (20, 0, 0)
+    assert dataset.embed("photos", "vectors", extractor).n_gone == 0

@@ -119,3 +119,13 @@ def test_no_image_is_blamed_for_a_source_that_went_away(tree, extractor, monkeyp
     with pytest.raises(featx.SourceError, match="photos is gone"):
         dataset.embed("photos", "vectors", extractor.set_params(n_threads=1, batch_size=2), max_failures=0)
     assert dataset.open("vectors").n_kept == 0
+
+
+def test_an_unfinished_run_goes_on_after_everything_has_moved(tree, extractor, monkeypatch):
+    interrupt(7, extractor)
+    os.makedirs("elsewhere")
+    for name in ("photos", "vectors"):
+        os.rename(name, f"elsewhere/{name}")
+    monkeypatch.chdir("elsewhere")
+    done = dataset.embed("photos", "vectors", extractor)
+    assert (done.n_images, done.n_embedded, done.n_gone) == (20, 13, 0)
