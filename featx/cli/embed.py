@@ -22,8 +22,8 @@ empty, with the reason beside it. The exit status is 0 if at least one can be re
 
   featx embed photos/ -o vectors
 makes a dataset: a folder of Parquet shards and a manifest, for any number of images.
-The same command continues after an interruption, and adds new images: it embeds only
-what is missing. See featx dataset.
+The same command continues after an interruption, adds new images, and corrects labels:
+it embeds only what is missing. See featx dataset.
 
 Sources are folders, globs, images, tables, zip and tar archives, and addresses such
 as s3://bucket/photos (extra remote)."""

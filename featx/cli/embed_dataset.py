@@ -31,9 +31,10 @@ def _part(text: str) -> tuple[int, int]:
 
 
 _OPTIONS: tuple[tuple[str, Callable[[str], Any], str | None, str], ...] = (
-    ("shard-size", int, "N", "images per shard (default: 1%% of the images, 1000 to 10000)"),
+    ("shard-size", int, "N", "images per shard (default: 1%% of the images, 1000 to 10000); may change later"),
     ("check-content", bool, None, "detect changed images by content instead of size and time"),
     ("retry-failed", bool, None, "try images again that could not be read"),
+    ("prune", bool, None, "drop the rows of images that have left the source"),
     ("max-failures", int, "N", "stop if more than N images cannot be read"),
     ("image-timeout", float, "SECONDS", "time limit for decoding an image (default: 60)"),
     ("dry-run", bool, None, "embed a sample, and estimate time and disk space"),
@@ -77,7 +78,7 @@ def run_job(options: argparse.Namespace) -> None:
     with (
         Progress(options.json_log) as events,
         open_backend(options.backend, options.cluster),
-        _noting_kept_shards(options.output),
+        _noting_kept_images(options.output),
     ):
         summary = dataset.embed(
             options.source,
@@ -87,6 +88,7 @@ def run_job(options: argparse.Namespace) -> None:
             format=options.format,
             check="content" if options.check_content else "stat",
             retry_failed=options.retry_failed,
+            prune=options.prune,
             max_failures=options.max_failures,
             image_timeout=60 if options.image_timeout is None else options.image_timeout,
             n_jobs=options.jobs or (-1 if options.backend else 1),
@@ -99,8 +101,12 @@ def run_job(options: argparse.Namespace) -> None:
     if summary.n_failed:
         images = "1 image" if summary.n_failed == 1 else f"{summary.n_failed} images"
         note(f"{images} could not be read; list them with: featx dataset info {options.output}")
-    if summary.n_gone:
-        note(f"{summary.n_gone} images of the dataset are no longer in the source; their rows are kept")
+    if n := summary.n_relabelled:
+        note("1 label has changed in the source" if n == 1 else f"{n} labels have changed in the source")
+    if n := summary.n_gone:
+        note(f"{_have_left(n)}; kept in the dataset, and dropped with --prune")
+    if n := summary.n_pruned:
+        note(f"{_have_left(n)}; dropped from the dataset")
     rest = "" if summary.complete else "; shards of other parts are missing"
     replaced = f" ({summary.n_replaced} replacing earlier rows)" if summary.n_replaced else ""
     device = extractor.open_session().device
@@ -110,16 +116,20 @@ def run_job(options: argparse.Namespace) -> None:
     )
 
 
+def _have_left(n: int) -> str:
+    return "1 image has left the source" if n == 1 else f"{n} images have left the source"
+
+
 @contextmanager
-def _noting_kept_shards(folder: str) -> Iterator[None]:
-    """Print the number of finished shards after Ctrl-C."""
+def _noting_kept_images(folder: str) -> Iterator[None]:
+    """Print the number of images that are kept after Ctrl-C."""
     try:
         yield
     except KeyboardInterrupt:
         try:
             opened = dataset.open(folder)
-            kept = f"{opened.n_shards} of {opened.n_planned_shards} shards are kept"
-            note(f"{kept}; run the same command to go on")
+            n_planned = sum(generation.n_images for generation in opened.manifest.generations)
+            note(f"{opened.n_kept} of {n_planned} images are kept; run the same command to go on")
         except (FeatxError, OSError):
             pass  # interrupted before anything was planned
         raise

@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from featx.dataset.plan import Generation, OpenSources, Plan
+from featx.dataset.plan import Generation
 from featx.dataset.shards import read_columns
-from featx.images.decode import UnreadableError
-from featx.sources.base import Fetch, Source
 
-__all__ = ["CurrentRows", "changed_keys", "failed_keys"]
-
-_READING_THREADS = 8
-_READ_CHUNK = 64  # images
+__all__ = ["CurrentRows", "failed_keys"]
 
 
 class CurrentRows:
@@ -52,35 +44,17 @@ class CurrentRows:
             table, mask = read_columns(path, columns), self.mask(shard)
             yield table if mask is None else table.filter(mask)
 
+    def stored(self) -> Iterator[tuple[str, str | None, str, bool]]:
+        """Read the current rows as `Plan.add_stored` takes them: key, digest, shard and row, True for a vector."""
+        for shard, path in self.shards.items():
+            table, mask = read_columns(path, ["key", "sha256", "status"]), self.mask(shard)
+            for row, (key, digest, status) in enumerate(zip(*(c.to_pylist() for c in table.columns), strict=True)):
+                if mask is None or mask[row]:
+                    yield key, digest, f"{shard} {row}", status == "ok"
+
 
 def failed_keys(current: CurrentRows) -> Iterator[str]:
     """Find the keys of images that could not be read."""
     for table in current.tables(["key", "status"]):
         rows = zip(table["key"].to_pylist(), table["status"].to_pylist(), strict=True)
         yield from (key for key, status in rows if status == "failed")
-
-
-def changed_keys(current: CurrentRows, plan: Plan, sources: Sequence[Source]) -> Iterator[str]:
-    """Read every image that is both in the dataset and listed, and find the keys of those with other bytes."""
-    opened = OpenSources(sources)
-
-    def stored() -> Iterator[tuple[str, str | None, Fetch]]:
-        for table in current.tables(["key", "sha256"]):
-            for key, digest in zip(table["key"].to_pylist(), table["sha256"].to_pylist(), strict=True):
-                if (row := plan.find_listed(key)) is not None:
-                    yield key, digest, opened.fetch(row)
-
-    rows = stored()
-    with ThreadPoolExecutor(_READING_THREADS) as pool:
-        while chunk := list(islice(rows, _READ_CHUNK)):
-            digests = pool.map(_digest, [fetch for _, _, fetch in chunk])
-            for (key, stored_digest, _), digest in zip(chunk, digests, strict=True):
-                if digest != stored_digest:
-                    yield key
-
-
-def _digest(fetch: Fetch) -> str | None:
-    try:
-        return hashlib.sha256(fetch()).hexdigest()
-    except UnreadableError:
-        return None

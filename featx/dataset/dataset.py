@@ -19,6 +19,7 @@ from featx.dataset.current import CurrentRows
 from featx.dataset.formats import FORMATS
 from featx.dataset.manifest import MANIFEST, Features, Manifest, read_manifest
 from featx.dataset.plan import Generation
+from featx.dataset.ready import count_kept
 from featx.dataset.shards import find_shards, read_columns, read_counts
 from featx.errors import DatasetError, Failure, InputError
 from featx.extractor import FeatureExtractor
@@ -186,6 +187,12 @@ class Dataset:
     def n_planned_shards(self) -> int:
         """Number of shards of the complete dataset."""
         return sum(generation.n_shards for generation in self.manifest.generations)
+
+    @property
+    def n_kept(self) -> int:
+        """Number of rows in shards, and of rows that an interrupted run kept of unfinished shards."""
+        finished = (sum(read_counts(path).values()) for path in self.current_rows.shards.values())
+        return sum(finished) + sum(count_kept(self.folder).values())
 
     @cached_property
     def keys(self) -> npt.NDArray[np.object_]:

@@ -120,14 +120,15 @@ def fetch_originals(
             texts = [text for generation in dataset.manifest.generations for text in generation.sources]
         else:
             texts = [os.fspath(one) for one in ([source] if isinstance(source, (str, os.PathLike)) else source)]
-        images |= _fetch_by_listing(list(dict.fromkeys(texts)), missing)
+        prefixes = {prefix for generation in dataset.manifest.generations for prefix in generation.key_prefixes}
+        images |= _fetch_by_listing(list(dict.fromkeys(texts)), missing, prefixes)
     return [images.get(info.key, _NOT_LISTED) for info in infos]
 
 
 def _fetch_by_plan(path: Path, infos: Sequence[RowInfo]) -> dict[str, bytes | str]:
     """Fetch images from their planned places; images without a place are left out."""
     images: dict[str, bytes | str] = {}
-    opened: dict[tuple[int, int], Contents | str] = {}  # by generation and source
+    opened: dict[tuple[int, int], Contents | None] = {}  # by generation and source
     try:
         with Plan(path) as plan:
             generations = plan.generations()
@@ -137,25 +138,25 @@ def _fetch_by_plan(path: Path, infos: Sequence[RowInfo]) -> dict[str, bytes | st
                 at = (number, row.source)
                 if at not in opened:
                     opened[at] = _open_planned(generations[number], plan.states(number), row.source)
-                contents = opened[at]
-                images[info.key] = contents if isinstance(contents, str) else _read(contents(info.key, row.place), info)
+                if (contents := opened[at]) is not None:  # else the sources are listed
+                    images[info.key] = _read(contents(info.key, row.place), info)
     except DatasetError:  # SQLite needs to write to the folder; if it cannot, the sources are listed
         pass
     return images
 
 
-def _open_planned(planned: Generation, states: Sequence[str], number: int) -> Contents | str:
-    """Open a source of a generation, or return the reason why it cannot be opened."""
+def _open_planned(planned: Generation, states: Sequence[str], number: int) -> Contents | None:
+    """Open a source of a generation; None if it cannot be opened, or was replaced."""
     try:
         source = open_source(planned.sources[number], planned.path_column, planned.target)
         if number < len(states) and source.state() != states[number]:
-            return f"{source.given} was replaced since"
+            return None
         return source.contents()
-    except (FeatxError, OSError) as error:
-        return first_line(error)
+    except (FeatxError, OSError):
+        return None
 
 
-def _fetch_by_listing(sources: Sequence[str], infos: Sequence[RowInfo]) -> dict[str, bytes | str]:
+def _fetch_by_listing(sources: Sequence[str], infos: Sequence[RowInfo], prefixes: set[str]) -> dict[str, bytes | str]:
     """List sources one after the other, until all images are found."""
     images: dict[str, bytes | str] = {}
     for text in sources:
@@ -164,20 +165,19 @@ def _fetch_by_listing(sources: Sequence[str], infos: Sequence[RowInfo]) -> dict[
             break
         try:
             for source in open_sources(text):
-                images |= dict(_fetch_from(source, missing))
+                images |= dict(_fetch_from(source, missing, prefixes))
         except (FeatxError, OSError) as error:
             images |= {info.key: images.get(info.key, first_line(error)) for info in missing}
     return images
 
 
-def _fetch_from(source: Source, infos: Sequence[RowInfo]) -> Iterator[tuple[str, bytes | str]]:
+def _fetch_from(source: Source, infos: Sequence[RowInfo], prefixes: set[str]) -> Iterator[tuple[str, bytes | str]]:
     with Plan.temporary() as plan:
         plan.list_sources([source])
         contents = source.contents()
         for info in infos:
-            # in a dataset of several sources, keys begin with the source's name
-            row = plan.find_listed(info.key) or plan.find_listed(info.key.removeprefix(f"{source.given}/"))
-            if row:
+            names = [info.key[len(prefix) :] for prefix in ("", *prefixes) if info.key.startswith(prefix)]
+            if row := next(filter(None, map(plan.find_listed, names)), None):
                 yield info.key, _read(contents(row.key, row.place), info)
 
 

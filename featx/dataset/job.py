@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,13 +18,16 @@ from featx._events import Events
 from featx._optional import import_optional
 from featx._results import to_plain
 from featx._validation import check_choice, check_integer, check_jobs, check_seconds
-from featx.dataset.current import CurrentRows, changed_keys, failed_keys
+from featx.dataset.current import CurrentRows, failed_keys
 from featx.dataset.executors import WorkerLostError, run_tasks_in_workers
+from featx.dataset.follow import adopt_sources, compare_images, distinct_sources, list_known_sources
+from featx.dataset.formats import FORMATS
 from featx.dataset.layout import ShardLayout
 from featx.dataset.lock import PRIVATE, hold_plan, hold_run
 from featx.dataset.manifest import MANIFEST, Features, Manifest, current_versions, read_manifest, write_manifest
-from featx.dataset.plan import Generation, Plan
-from featx.dataset.shards import find_shards, read_columns, read_counts, shard_path
+from featx.dataset.plan import Plan, Row, identify, shared_column
+from featx.dataset.ready import count_kept, read_block
+from featx.dataset.shards import find_shards, read_columns, read_counts, read_footer, shard_path
 from featx.dataset.worker import ShardResult, Task, check_failures, run_tasks
 from featx.errors import DatasetError, InputError
 from featx.extractor import FeatureExtractor
@@ -41,6 +46,7 @@ class JobOptions:
 
     check: str = "stat"
     retry_failed: bool = False
+    prune: bool = False
     max_failures: int | None = None
     image_timeout: float | None = 60
     n_jobs: int = 1
@@ -54,6 +60,8 @@ class JobOptions:
         check_jobs(self.n_jobs)
         if self.part is not None and not 1 <= self.part[0] <= self.part[1]:
             raise InputError(f"part={self.part!r}: expected (i, n), with i from 1 to n")
+        if self.part is not None and self.prune:
+            raise InputError("prune=True: other parts may be at work; prune in a run without part")
 
 
 @dataclass(frozen=True)
@@ -69,9 +77,13 @@ class Summary:
     n_replaced : int
         Images that replace an earlier row, because they changed or were tried again.
     n_gone : int
-        Images in the dataset that are no longer in the source.
+        Images of the dataset that have left the source.
     complete : bool
         True if every shard exists; False after a part of a job array while others are missing.
+    n_relabelled : int
+        Images whose label has changed in the source, and was changed in their rows.
+    n_pruned : int
+        Images whose rows were dropped, because they have left the source; 0 without ``prune``.
     """
 
     n_images: int
@@ -80,6 +92,8 @@ class Summary:
     n_replaced: int
     n_gone: int
     complete: bool
+    n_relabelled: int = 0
+    n_pruned: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as a dict of plain Python values."""
@@ -100,6 +114,7 @@ def embed(
     target: str | None = None,
     check: str = "stat",
     retry_failed: bool = False,
+    prune: bool = False,
     max_failures: int | None = None,
     image_timeout: float | None = 60,
     n_jobs: int = 1,
@@ -108,9 +123,10 @@ def embed(
 ) -> Summary:
     """Embed every image of a source into a folder of shards; continue an earlier run.
 
-    However an earlier run ended, its finished shards are kept, and the result has the same bytes
-    as an undisturbed run. Images that are new in the source, or have changed, make another
-    generation of shards.
+    However an earlier run ended, all but its last half minute of work is kept, and the result has the
+    same bytes as an undisturbed run. Images that are new in the source, or have changed, make another
+    generation of shards. Labels follow the source: a label that was corrected there is changed in the
+    image's row, without embedding the image again.
 
     Parameters
     ----------
@@ -124,19 +140,25 @@ def embed(
         Glob patterns: take an image if it matches one of ``include`` (if there is any) and none of
         ``exclude``.
     shard_size : int or None, default=None
-        Images per shard; None is 1% of the images, at least 1,000, at most 10,000 and at most 128 MB.
+        Images per shard; None is that of an earlier run, or else 1% of the images, at least 1,000, at
+        most 10,000 and at most 128 MB.
     dtype : {"float32", "float16"}, default="float32"
         Number type of the stored vectors.
     format : {"parquet", "npy"} or None, default=None
         Store the vectors inside the Parquet shards, or in a ``.npy`` file beside each shard, which
         maps into memory aligned. None is the format of the existing dataset, or Parquet.
     path_column, target : str or None
-        Columns of a table with the paths and the labels; None looks for columns of a common name.
-        ``target="2"`` labels images by the second level of folders of folders.
+        Columns of a table with the paths and the labels; None takes those of an earlier run over the
+        same sources, or else looks for columns of a common name. ``target="2"`` labels images by the
+        second level of folders of folders.
     check : {"stat", "content"}, default="stat"
-        Detect changed images by size and time, or by reading and digesting every image.
+        Detect changed images by size and time, or by reading and digesting every image. If size and time
+        do not tell, because a table or a saved dataset that holds its images was replaced, or an image
+        has another time or name and the same size, these images are read and compared in any case.
     retry_failed : bool, default=False
         Try images again that could not be read.
+    prune : bool, default=False
+        Drop the rows of images that have left the source.
     max_failures : int or None, default=None
         Stop if more images than this cannot be read.
     image_timeout : float or None, default=60
@@ -181,18 +203,58 @@ def embed(
     """
     import_optional("pyarrow.parquet", "parquet")
     layout = ShardLayout(format, dtype, shard_size)
-    options = JobOptions(check, retry_failed, max_failures, image_timeout, n_jobs, part)
+    options = JobOptions(check, retry_failed, prune, max_failures, image_timeout, n_jobs, part)
     extractor = clone(extractor if extractor is not None else FeatureExtractor()).fit(None)
     features = Features.of(extractor, dtype)
     layout.check_bytes(features.n_features)
-    sources = open_sources(source, path_column=path_column, target=target, include=include, exclude=exclude)
+    events = events or Events()
+
+    def open_with(source: Any, path_column: str | None, target: str | None) -> list[Source]:
+        return open_sources(source, path_column=path_column, target=target, include=include, exclude=exclude)
+
+    sources = open_with(source, path_column, target)
+    if len(distinct := distinct_sources(sources)) < len(sources):
+        events.note("a source is given twice, and taken once")
+        sources = open_with([one.given for one in distinct], path_column, target)
     folder = _make_folder(Path(directory))
-    job = _Job(folder, extractor, features, layout, sources, options, events or Events())
     with hold_run(folder, part):
         with hold_plan(folder):  # another part may be listing
             opened = Plan(folder / PRIVATE / "plan.sqlite")
         with opened as plan:
-            return job.run(plan)
+            columns = path_column, target
+            if (earlier := _find_columns(plan, sources, columns)) != columns:
+                sources = open_with([one.given for one in sources], *earlier)
+                names = [f"{name}={value!r}" for name, value in zip(("path_column", "target"), earlier, strict=True)]
+                given = [text for text, old, new in zip(names, columns, earlier, strict=True) if old != new]
+                events.note(f"{' and '.join(given)}, as in earlier runs")
+            return _Job(folder, extractor, features, layout, sources, options, events).run(plan)
+
+
+@dataclass(frozen=True)
+class _Changes:
+    """Count the changes of a dataset that a run has planned."""
+
+    n_replaced: int = 0
+    n_gone: int = 0
+    n_relabelled: int = 0
+    n_pruned: int = 0
+
+
+def _find_columns(
+    plan: Plan, sources: Sequence[Source], given: tuple[str | None, str | None]
+) -> tuple[str | None, str | None]:
+    """Return the columns to use: those given, and else those of the last run over the same sources."""
+    identities = {identify(source.given) for source in sources}
+    for i, generation in reversed(list(enumerate(plan.generations()))):
+        if set(plan.identities(i)) == identities:
+            chosen = [shared_column(sources, name) for name in ("path_column", "target")]
+            earlier = generation.path_column, generation.target
+            path_column, target = (
+                old if name is None and old is not None and old != now else name
+                for name, old, now in zip(given, earlier, chosen, strict=True)
+            )
+            return path_column, target
+    return given
 
 
 def _make_folder(folder: Path) -> Path:
@@ -216,35 +278,39 @@ class _Job:
     sources: list[Source]
     options: JobOptions
     events: Events
-    counts: Counter[str] = field(default_factory=Counter)  # rows by status, of this run's shards
+    counts: Counter[str] = field(default_factory=Counter)  # rows by status that this run embedded
     reported: set[int] = field(default_factory=set)  # this run's shards
 
     def run(self, plan: Plan) -> Summary:
-        n_gone = n_replaced = 0
+        changes = _Changes()
         with hold_plan(self.folder):
             self._read_existing(plan)
+            if self._missing(plan):
+                adopt_sources(plan, self.sources)
+            if not self.options.part:
+                self._plan_unfinished_anew(plan)
             resumed = bool(self._missing(plan))
-            if resumed:
-                size = plan.generations()[-1].shard_size
-                if self.layout.size not in (None, size):
-                    raise InputError(
-                        f"shard_size={self.layout.size}: the unfinished run has shard_size={size}; "
-                        "leave it out to finish that run"
-                    )
+            if self.options.part and resumed and self.layout.size not in (None, plan.generations()[-1].shard_size):
+                raise InputError(
+                    f"shard_size={self.layout.size}: the unfinished run has "
+                    f"shard_size={plan.generations()[-1].shard_size}; leave it out to finish a part of that run"
+                )
+            if not resumed:
+                changes = self._follow(plan)
+            elif not plan.dropped():
                 self._write_manifest(plan)  # a generation with a missing shard has no counts
-            else:
-                n_gone, n_replaced = self._plan(plan)
         self._make_all(plan)
         if resumed and not self.options.part:  # then add what is new in the source
             with hold_plan(self.folder):
-                n_gone, n_replaced = self._plan(plan)
+                changes = self._follow(plan)
             self._make_all(plan)
         with hold_plan(self.folder):
             manifest = self._write_manifest(plan)
+            if not self.options.part:
+                self._remove_old_files(plan)
         self.events.end()
-        return Summary(
-            manifest.n_images, self.counts.total(), self.counts["failed"], n_replaced, n_gone, manifest.complete
-        )
+        n_embedded, n_failed = self.counts.total(), self.counts["failed"]
+        return Summary(manifest.n_images, n_embedded, n_failed, complete=manifest.complete, **vars(changes))
 
     def _read_existing(self, plan: Plan) -> None:
         """Compare the existing dataset with this job, and restore a lost plan."""
@@ -255,8 +321,9 @@ class _Job:
                 raise InputError(f"format={self.layout.format!r}: {self.folder} has {manifest.format!r}; leave it out")
         self.layout = replace(self.layout, format=manifest.format if manifest else self.layout.format or "parquet")
         if not self.options.part:
-            for scratch in self.folder.glob(".featx-*.part*"):  # of a run that was killed
-                scratch.unlink(missing_ok=True)
+            for folder in (self.folder, self.folder / PRIVATE):
+                for scratch in folder.glob(".featx-*.part*"):  # of a run that was killed
+                    scratch.unlink(missing_ok=True)
         if plan.generations() or not manifest or not manifest.generations:
             return
         shards = find_shards(self.folder)
@@ -266,36 +333,100 @@ class _Job:
                 f"{self.folder}: {shard_path(self.folder, lost[0]).name} is missing, and so is the plan to make it "
                 f"again ({PRIVATE}/plan.sqlite); copy the existing rows into a new folder with: featx dataset merge"
             )
-        keys = (key for n in numbers for key in read_columns(shards[n], ["key"])["key"].to_pylist())
-        plan.restore(manifest.generations, keys)
+
+        def read_shard(number: int) -> Iterable[tuple[str, str]]:
+            table = read_columns(shards[number], ["key", "label"])
+            return zip(table["key"].to_pylist(), table["label"].to_pylist(), strict=True)
+
+        plan.restore(manifest.generations, read_shard)
+
+    def _plan_unfinished_anew(self, plan: Plan) -> None:
+        """Let the images of an unfinished run be planned anew if shard_size or a source is another now."""
+        generations, sources = plan.generations(), self._identities()
+        unfinished = {i for i, _ in self._missing(plan)}
+        if plan.dropped() or any(set(plan.identities(i)) != set(sources) for i in unfinished):
+            return  # copies have to be made first, or the run is refused
+        other_size = any(self.layout.size not in (None, generations[i].shard_size) for i in unfinished)
+        if other_size or any(self._replaced(plan, i) for i in unfinished):
+            plan.cut(find_shards(self.folder), count_kept(self.folder))
+
+    def _identities(self) -> dict[str, Source]:
+        return {identify(source.given): source for source in self.sources}
+
+    def _replaced(self, plan: Plan, generation: int) -> list[Source]:
+        """Return the sources of a generation that were replaced since it was planned."""
+        sources, states = self._identities(), plan.states(generation)
+        planned = zip(plan.identities(generation), states, strict=False)  # a plan that was restored has no states
+        return [sources[name] for name, state in planned if name in sources and sources[name].state() != state]
 
     def _missing(self, plan: Plan) -> list[tuple[int, int]]:
         """Return generation and number of each planned shard that does not exist."""
         shards = find_shards(self.folder)
         return [(i, n) for i, planned in enumerate(plan.generations()) for n in planned.shards if n not in shards]
 
-    def _plan(self, plan: Plan) -> tuple[int, int]:
-        """List the sources, plan new and changed images; return the number of gone and of replaced images."""
+    def _follow(self, plan: Plan) -> _Changes:
+        """List the sources, change labels, and plan new, changed and requested images."""
         generations = plan.generations()
-        n_listed = plan.list_sources(self.sources)
+        current = CurrentRows(generations, find_shards(self.folder))
+        prefixes = list_known_sources(plan, self.sources, current, self.events)
         for source in self.sources:
             refuse_question(source)
             for text in source.notes:
                 self.events.note(f"{source.given}: {text}" if len(self.sources) > 1 else text)
-        layout = self.layout
-        if generations and layout.size is None:
-            layout = replace(layout, size=generations[-1].shard_size)
-        n_gone = plan.count_gone() if generations else 0
-        current = CurrentRows(generations, find_shards(self.folder))
+        size = self.layout.size
+        if size is None:
+            size = generations[-1].shard_size if generations else self._choose_size(plan)
         by_state = self.options.check == "stat"
-        if generations and self.options.retry_failed:
-            plan.request(failed_keys(current))
-        if generations and not by_state:
-            plan.request(changed_keys(current, plan, self.sources))
-        size = layout.choose_size(self.features.n_features, n_listed)
-        added = plan.plan(size, self.sources, current_versions(), by_state=by_state)
-        self._write_manifest(plan)
-        return n_gone, plan.generations()[-1].n_replaced if added else 0
+        n_gone = n_relabelled = n_pruned = 0
+        if generations:
+            n_gone = plan.find_gone(self.sources, prefixes)
+            if self.options.retry_failed:
+                plan.request(failed_keys(current))
+            compare_images(plan, self.sources, current, every_image=not by_state, events=self.events)
+            n_relabelled = self._change_labels(plan)
+            if self.options.prune and n_gone:
+                plan.prune(size, lambda number: read_columns(current.shards[number], ["sha256"])["sha256"].to_pylist())
+                n_pruned, n_gone = n_gone, 0
+        added = plan.plan(size, self.sources, prefixes, current_versions(), by_state=by_state)
+        if not plan.dropped():
+            self._write_manifest(plan)
+        n_replaced = plan.generations()[-1].n_replaced if added else 0
+        return _Changes(n_replaced, n_gone, n_relabelled, n_pruned)
+
+    def _choose_size(self, plan: Plan) -> int:
+        return self.layout.choose_size(self.features.n_features, plan.count_listed())
+
+    def _change_labels(self, plan: Plan) -> int:
+        """Change labels in shards as in the listing, one shard after the other; return their number.
+
+        A run that is killed in between leaves some shards with new labels, and the next run goes on.
+        """
+        shards, n = find_shards(self.folder), 0
+        for number, changes in groupby(plan.changed_labels(), key=itemgetter(0)):
+            labels = {row: label for _, row, label in changes}
+            if number not in shards:
+                continue  # it gets the labels of the plan when it is made
+            block = read_block(shards[number], self.layout.format or "parquet")
+            before = block.columns["label"]
+            after = [labels.get(row, label) for row, label in enumerate(before)]
+            if after == before:  # a plan that was restored by an earlier version has no labels
+                continue
+            n += sum(old != new for old, new in zip(before, after, strict=True))
+            block.columns["label"] = after
+            FORMATS[self.layout.format or "parquet"].write(shards[number], block, read_footer(shards[number]))
+        plan.set_labels()
+        return n
+
+    def _remove_old_files(self, plan: Plan) -> None:
+        """Remove the files of shards that were planned anew, and rows that were kept of unfinished shards."""
+        if self._missing(plan):
+            return
+        for number in plan.dropped():
+            for path in FORMATS[self.layout.format or "parquet"].files(shard_path(self.folder, number)):
+                path.unlink(missing_ok=True)
+        plan.forget_dropped()
+        for path in find_shards(self.folder / PRIVATE).values():
+            path.unlink(missing_ok=True)
 
     def _make_all(self, plan: Plan) -> None:
         """Make the missing shards; after a lost worker try again, as long as shards get finished."""
@@ -311,12 +442,13 @@ class _Job:
                 if n_losses == _MAX_LOSSES:
                     raise DatasetError(f"{error}, {n_losses} times before a shard was done; reduce n_jobs") from error
                 for n in made - self.reported:  # finished, but their results were lost with the worker
-                    self._report(ShardResult(n, read_counts(shard_path(self.folder, n)), 0))
+                    counts = read_counts(shard_path(self.folder, n))
+                    self._report(ShardResult(n, counts, counts, 0))
                 self.events.note(f"{error}; its shard is made again")
 
     def _report(self, result: ShardResult) -> None:
         self.reported.add(result.number)
-        self.counts.update(result.counts)
+        self.counts.update(result.embedded)
         if self.options.n_jobs != 1:
             n_failed = result.counts["failed"]
             self.events.advance(sum(result.counts.values()), n_failed=n_failed, n_bytes=result.n_bytes)
@@ -324,15 +456,17 @@ class _Job:
 
     def _make_missing(self, plan: Plan) -> None:
         generations, missing = plan.generations(), self._missing(plan)
-        ranges = [(n, *generations[i].rows_of(n)) for i, n in missing if self._is_mine(n)]
+        mine = [(i, n) for i, n in missing if self._is_mine(n)]
         n_planned = sum(one.n_images - one.n_replaced for one in generations)
         n_done = n_planned - sum(generations[i].rows_of(n)[1] for i, n in missing)
-        self.events.begin("embed", n_done + sum(n for _, _, n in ranges), n_done)
-        for i in sorted({i for i, n in missing if self._is_mine(n)}):
-            self._check_sources(generations[i], plan.states(i))
+        self.events.begin("embed", n_done + sum(generations[i].rows_of(n)[1] for i, n in mine), n_done)
+        kept = count_kept(self.folder)
+        for i in sorted({i for i, n in mine if kept.get(n) != generations[i].rows_of(n)[1]}):
+            if not plan.is_copied(generations[i]):
+                self._check_sources(plan, i)
         tasks = (
-            Task(number, n, plan.rows(first, n), shard_path(self.folder.absolute(), number))
-            for number, first, n in ranges
+            Task(n, generations[i].rows_of(n)[1], self._rows(plan, i, n), shard_path(self.folder.absolute(), n))
+            for i, n in mine
         )
         options: dict[str, Any] = {
             "features": self.features,
@@ -354,20 +488,27 @@ class _Job:
         part = self.options.part
         return part is None or shard % part[1] == part[0] - 1
 
-    def _check_sources(self, planned: Generation, states: list[str]) -> None:
+    def _check_sources(self, plan: Plan, generation: int) -> None:
         """Refuse to finish a generation with sources other than it was planned for."""
-        given = [source.given for source in self.sources]
-        if given != planned.sources:
+        if set(self._identities()) != set(plan.identities(generation)):
             raise DatasetError(
-                f"{self.folder}: is not finished; finish it with its own sources ({' '.join(planned.sources)}), "
-                f"then embed {' '.join(given)}"
+                f"{self.folder}: is not finished; finish it with its own sources "
+                f"({' '.join(plan.generations()[generation].sources)}), "
+                f"then embed {' '.join(source.given for source in self.sources)}"
             )
-        for source, state in zip(self.sources, states, strict=False):
-            if source.state() != state:
-                raise DatasetError(
-                    f"{self.folder}: is not finished, and {source.given} was replaced since it was begun; restore the "
-                    "old source, or embed into another folder"
-                )
+        if replaced := self._replaced(plan, generation):
+            raise DatasetError(
+                f"{self.folder}: is not finished, and {replaced[0].given} was replaced since it was begun; restore the "
+                "old source, or finish in a run without part"
+            )
+
+    def _rows(self, plan: Plan, generation: int, shard: int) -> Iterator[Row]:
+        """Read the rows of a shard, with the numbers that their sources have in this run; -1 for a missing source."""
+        usable = [source for source in self.sources if source not in self._replaced(plan, generation)]
+        numbers = {identify(source.given): self.sources.index(source) for source in usable}
+        planned = [numbers.get(identity, -1) for identity in plan.identities(generation)]
+        rows = plan.rows(*plan.generations()[generation].rows_of(shard))
+        return (row._replace(source=planned[row.source] if row.source >= 0 else -1) for row in rows)
 
     def _write_manifest(self, plan: Plan) -> Manifest:
         previous = read_manifest(self.folder)

@@ -13,10 +13,10 @@ from featx.errors import InputError
 __all__ = ["DTYPES", "ShardLayout"]
 
 DTYPES = ("float32", "float16")
-# An interrupted run loses the shards that it has begun: with 100 shards, 1% of the work; with 1,000
-# images, about half a minute on two cores. Small shards cost little: 10,000 rows of 1,280 features
-# are written in 0.2 s as ten shards and as one, where embedding them takes minutes. Opening a
-# dataset costs 1 ms per shard, so their number stays near 100 until shards have 10,000 rows.
+# Workers make whole shards, and changed labels are written shard by shard, so there are about 100.
+# Small shards cost little: 10,000 rows of 1,280 features are written in 0.2 s as ten shards and as
+# one, where embedding them takes minutes. Opening a dataset costs 1 ms per shard, so their number
+# stays near 100 until shards have 10,000 rows.
 _MIN_DEFAULT_ROWS, _MAX_DEFAULT_ROWS, _DEFAULT_SHARDS = 1_000, 10_000, 100
 _MAX_DEFAULT_BYTES = 128 * 2**20
 _MAX_SHARD_BYTES = 2**30  # what fits into one page of Parquet, and into memory

@@ -170,13 +170,17 @@ class Manifest:
 
     def count_rows(self, shards: Mapping[int, Path], known: Manifest | None) -> None:
         """Count the rows of complete generations; counts in the previous manifest are taken from there."""
-        counted = known.counts if known else []
+        counted = (
+            {(one.first, one.shards): n for one, n in zip(known.generations, known.counts, strict=True)}
+            if known
+            else {}
+        )
         self.counts = []
-        for i, generation in enumerate(self.generations):
+        for generation in self.generations:
             if not all(n in shards for n in generation.shards):
                 self.counts.append(None)
-            elif i < len(counted) and counted[i] is not None:
-                self.counts.append(counted[i])
+            elif counts := counted.get((generation.first, generation.shards)):
+                self.counts.append(counts)
             else:
                 total = Counter({"ok": 0, "failed": 0})
                 for n in generation.shards:

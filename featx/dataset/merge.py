@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
+from featx._events import Events
 from featx.dataset.dataset import Dataset
+from featx.dataset.follow import choose_prefix
 from featx.dataset.formats import FORMATS
 from featx.dataset.layout import ShardLayout
 from featx.dataset.lock import PRIVATE, hold_run
-from featx.dataset.manifest import MANIFEST, Manifest, current_versions, write_manifest
-from featx.dataset.plan import Generation
+from featx.dataset.manifest import MANIFEST, Features, Manifest, current_versions, write_manifest
+from featx.dataset.plan import Generation, identify
 from featx.dataset.shards import COLUMNS, Block, find_shards, read_columns, shard_path
 from featx.errors import DatasetError, InputError
 
@@ -28,12 +31,15 @@ def merge(
     *,
     shard_size: int | None = None,
     format: str | None = None,
+    events: Events | None = None,
 ) -> Dataset:
     """Copy the current rows of datasets that hold the same features into a new dataset.
 
     Rows that a later generation replaces are left out. Vectors are copied bit by bit; nothing is
-    embedded. If several datasets have the same key, the row of the last one is taken. The result
-    can grow: `featx.dataset.embed` into it takes only images with new keys.
+    embedded. If several datasets have the same image under the same key, the row of the last one is
+    taken. If they have different images under a key, from different sources, the images are kept apart:
+    all keys of the later dataset begin with the name of its folder. The result can grow:
+    `featx.dataset.embed` into it takes only images that it does not have.
 
     Parameters
     ----------
@@ -45,6 +51,8 @@ def merge(
         Images per shard, as for `featx.dataset.embed`.
     format : {"parquet", "npy"} or None, default=None
         Vector format; None is the format of the first dataset.
+    events : Events or None, default=None
+        Subscriber; gets a note of the rows that are left out, and of keys that are renamed.
 
     Returns
     -------
@@ -78,25 +86,131 @@ def merge(
     layout = ShardLayout(format or opened[0].manifest.format, features.dtype, shard_size)
     layout.check_bytes(features.n_features)
     size = layout.choose_size(features.n_features, sum(dataset.manifest.n_images for dataset in opened))
-    vectors = FORMATS[layout.format or "parquet"]
     folder = _make_folder(Path(directory))
+    events = events or Events()
     with hold_run(folder):
-        rows = _rows(opened)
-        n, shard, counts = 0, 0, {"ok": 0, "failed": 0}
-        while block := _fill(rows, size, features.n_features, features.dtype):
-            vectors.write(shard_path(folder, shard), block, features.footer())
-            counts = {name: counts[name] + number for name, number in block.counts.items()}
-            n, shard = n + len(block), shard + 1
-        if not n:
+        prefixes, last = _compare_keys(opened, events)
+        writer = _Writer(folder, layout, features, size)
+        for i, dataset in enumerate(opened):
+            for planned in dataset.manifest.generations:
+                writer.begin(planned, prefixes[i])
+                for row, vector in _rows(dataset, planned, prefixes[i]):
+                    if last.get(row[0], i) == i:
+                        writer.add(row, vector)
+        writer.finish()
+        if not writer.generations:
             raise DatasetError(f"{opened[0].folder}: has no rows to merge")
-        generations = [generation for dataset in opened for generation in dataset.manifest.generations]
-        sources = list(dict.fromkeys(source for generation in generations for source in generation.sources))
-        columns = {(generation.path_column, generation.target) for generation in generations}
-        shared = columns.pop() if len(columns) == 1 else (None, None)
-        has_classes = all(generation.has_classes for generation in generations)
-        planned = Generation(0, n, 0, size, 0, sources, current_versions(), *shared, has_classes=has_classes)
-        write_manifest(folder, Manifest(features, [planned], [counts], layout.format or "parquet"))
+        write_manifest(folder, Manifest(features, writer.generations, writer.counts, layout.format or "parquet"))
     return Dataset(folder)
+
+
+class _Writer:
+    """Write rows into shards; rows of the same sources become one generation."""
+
+    def __init__(self, folder: Path, layout: ShardLayout, features: Features, size: int) -> None:
+        self.folder, self.layout, self.features, self.size = folder, layout, features, size
+        self.generations: list[Generation] = []
+        self.counts: list[dict[str, int] | None] = []
+        self._about: dict[str, Any] | None = None
+        self._start()
+
+    def _start(self) -> None:
+        self._n, self._first_shard = 0, sum(one.n_shards for one in self.generations)
+        self._totals, self._rows = Counter({"ok": 0, "failed": 0}), []  # type: Counter[str], list[Any]
+        self._vectors = np.empty((self.size, self.features.n_features), self.features.dtype)
+
+    def begin(self, planned: Generation, prefix: str) -> None:
+        """Begin the rows of a generation of a dataset; the keys get a prefix."""
+        prefixes = [prefix + one for one in planned.key_prefixes]
+        about = {
+            "sources": planned.sources,
+            "path_column": planned.path_column,
+            "target": planned.target,
+            "prefixes": None if prefixes == [""] else prefixes,
+        }
+        if about != self._about:
+            self.finish()
+            self._about = about
+
+    def add(self, row: tuple[Any, ...], vector: npt.NDArray[Any]) -> None:
+        """Add a row."""
+        self._vectors[len(self._rows)] = vector
+        self._rows.append(row)
+        if len(self._rows) == self.size:
+            self._write()
+
+    def _write(self) -> None:
+        block = Block.of(self._rows, self._vectors[: len(self._rows)])
+        number = self._first_shard + self._n // self.size
+        FORMATS[self.layout.format or "parquet"].write(shard_path(self.folder, number), block, self.features.footer())
+        self._totals.update(block.counts)
+        self._n += len(block)
+        self._rows = []
+
+    def finish(self) -> None:
+        """End the generation."""
+        if self._rows:
+            self._write()
+        if self._n:
+            first = sum(one.n_images for one in self.generations)
+            numbers = (first, self._n, self._first_shard, self.size, 0)
+            self.generations.append(Generation(*numbers, versions=current_versions(), **self._about or {}))
+            self.counts.append(dict(self._totals))
+        self._start()
+
+
+def _compare_keys(datasets: Sequence[Dataset], events: Events) -> tuple[list[str], dict[str, int]]:
+    """Return the prefix of each dataset's keys, and the last dataset of each key that several have."""
+    prefixes = [""] * len(datasets)
+    last: dict[str, int] = {}
+    if len(datasets) == 1:
+        return prefixes, last
+    known: dict[str, tuple[str | None, frozenset[str], int]] = {}  # digest, sources and dataset of each key
+    n_same = n_changed = 0
+    for i, dataset in enumerate(datasets):
+        rows = list(_digests(dataset))
+        others = [key for key, *about in rows if key in known and _is_another(about, known[key])]
+        if others:
+            taken = {f"{key.partition('/')[0]}/" for key in known}
+            prefixes[i] = choose_prefix(dataset.folder.absolute().name, taken)
+            events.note(
+                f"{dataset.folder}: {_count(len(others), 'key')} of other images in an earlier dataset, such as "
+                f"{others[0]}; the keys of this dataset begin with {prefixes[i]!r}"
+            )
+        for key, digest, sources in rows:
+            name = prefixes[i] + key
+            if name in known:
+                is_same = known[name][0] == digest
+                n_same, n_changed = n_same + is_same, n_changed + (not is_same)
+            known[name] = digest, sources, i
+    if n_same:
+        events.note(f"{_count(n_same, 'image')} in several datasets; the row of the last is taken")
+    if n_changed:
+        events.note(f"{_count(n_changed, 'image')} changed between datasets; the row of the last is taken")
+    return prefixes, {key: i for key, (_, _, i) in known.items()}
+
+
+def _is_another(about: Sequence[Any], known: tuple[str | None, frozenset[str], int]) -> bool:
+    """Return True for another image, and not the same image of the same source after a change."""
+    digest, sources = about
+    return digest != known[0] and not sources & known[1]
+
+
+def _count(n: int, noun: str) -> str:
+    return f"1 {noun} is" if n == 1 else f"{n} {noun}s are"
+
+
+def _digests(dataset: Dataset) -> Iterator[tuple[str, str | None, frozenset[str]]]:
+    """Read key, digest and sources of the current rows."""
+    for planned in dataset.manifest.generations:
+        sources = frozenset(map(identify, planned.sources))
+        for shard in planned.shards:
+            if (path := dataset.current_rows.shards.get(shard)) is None:
+                continue
+            table, mask = read_columns(path, ["key", "sha256"]), dataset.current_rows.mask(shard)
+            table = table if mask is None else table.filter(mask)
+            for key, digest in zip(table["key"].to_pylist(), table["sha256"].to_pylist(), strict=True):
+                yield key, digest, sources
 
 
 def _make_folder(folder: Path) -> Path:
@@ -112,29 +226,13 @@ def _make_folder(folder: Path) -> Path:
     return folder
 
 
-def _rows(datasets: Sequence[Dataset]) -> Iterator[tuple[tuple[Any, ...], Any]]:
-    """Read the columns and the vector of each row of the result."""
-    last: dict[str, int] = {}  # index of the last dataset that has a key
-    if len(datasets) > 1:
-        for i, dataset in enumerate(datasets):
-            for table in dataset.current_rows.tables(["key"]):
-                last.update(dict.fromkeys(table["key"].to_pylist(), i))
-    for i, dataset in enumerate(datasets):
-        current, map_vectors = dataset.current_rows, FORMATS[dataset.manifest.format].map
-        for shard, path in current.shards.items():
-            columns, vectors = read_columns(path, COLUMNS), map_vectors(path)
-            mask = current.mask(shard)
-            rows = zip(*(columns[name].to_pylist() for name in COLUMNS), strict=True)
-            for j, row in enumerate(rows):
-                if (mask is None or mask[j]) and last.get(row[0], i) == i:
-                    yield row, vectors[j]
-
-
-def _fill(rows: Iterator[tuple[tuple[Any, ...], Any]], size: int, n_features: int, dtype: str) -> Block | None:
-    """Collect the rows of a shard; return None if there are no more."""
-    columns: list[tuple[Any, ...]] = []
-    vectors = np.empty((size, n_features), dtype)
-    for i, (row, vector) in enumerate(islice(rows, size)):
-        vectors[i] = vector
-        columns.append(row)
-    return Block.of(columns, vectors[: len(columns)]) if columns else None
+def _rows(dataset: Dataset, planned: Generation, prefix: str) -> Iterator[tuple[tuple[Any, ...], Any]]:
+    """Read the columns and the vector of each current row of a generation."""
+    current, map_vectors = dataset.current_rows, FORMATS[dataset.manifest.format].map
+    for shard in planned.shards:
+        if (path := current.shards.get(shard)) is None:
+            continue
+        columns, vectors, mask = read_columns(path, COLUMNS), map_vectors(path), current.mask(shard)
+        for j, row in enumerate(zip(*(columns[name].to_pylist() for name in COLUMNS), strict=True)):
+            if mask is None or mask[j]:
+                yield (prefix + row[0], *row[1:]), vectors[j]

@@ -51,6 +51,11 @@ class Block:
         block.columns = {name: [row[i] for row in rows] for i, name in enumerate(COLUMNS)}
         return block
 
+    def copy(self) -> Block:
+        """Return a block of the rows so far, which rows that are added later do not change."""
+        rows = list(zip(*self.columns.values(), strict=True))
+        return Block.of(rows, self.vectors[: len(rows)])
+
     def __len__(self) -> int:
         return len(self.columns["key"])
 

@@ -1,9 +1,9 @@
-"""Verify a dataset: its shards against the manifest, and its vectors against the images."""
+"""Verify a dataset: its shards against the manifest, and its labels and vectors against the images."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,23 +11,27 @@ import numpy as np
 from featx._validation import check_integer
 from featx.dataset.dataset import Dataset
 from featx.dataset.formats import FORMATS
-from featx.dataset.plan import OpenSources, Plan
+from featx.dataset.plan import OpenSources, Plan, Row, identify
 from featx.dataset.shards import COLUMNS, VECTOR, read_counts, shard_path
 from featx.dataset.worker import DeferredImage
 from featx.errors import DatasetError, Failure
 from featx.similarity import cosine_rows
+from featx.sources.base import Source
 from featx.sources.opening import open_sources
 
 __all__ = ["verify"]
 
 #: Minimum cosine between a stored vector and the same image embedded again, on any processor.
 _MIN_COSINES = {"float32": 0.9999, "float16": 0.999}
+_MAX_LABELS = 10  # that are named
 
 
 def verify(
     directory: str | os.PathLike[str],
     source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None = None,
     *,
+    path_column: str | None = None,
+    target: str | None = None,
     n_samples: int = 32,
     random_state: int = 0,
 ) -> list[str]:
@@ -42,7 +46,10 @@ def verify(
     directory : str or path
         The dataset.
     source : str, path, list of them, or None
-        Location of the images: a sample is embedded again and compared. None compares none.
+        Location of the images: all labels are compared, and a sample of images is embedded again and
+        compared. None compares none.
+    path_column, target : str or None
+        Columns of a table; None takes those that the dataset was made with.
     n_samples : int, default=32
         Number of images to embed again.
     random_state : int, default=0
@@ -66,7 +73,11 @@ def verify(
     dataset = Dataset(directory)
     problems = list(_check_shards(dataset))
     if source is not None and not problems:
-        problems += _compare_images(dataset, source, n_samples, random_state)
+        sources = _open_sources(dataset, source, path_column, target)
+        with Plan.temporary() as plan:
+            find_row = _list_sources(plan, dataset, sources)
+            problems += _compare_labels(dataset, find_row)
+            problems += _compare_images(dataset, sources, find_row, n_samples, random_state)
     return problems
 
 
@@ -113,22 +124,69 @@ def _check_table(table: Any, footer_counts: dict[str, int], n_features: int, n_p
         yield "an image that could not be read has a vector"
 
 
-def _compare_images(dataset: Dataset, given: Any, n_samples: int, random_state: int) -> Iterator[str]:
+def _open_sources(dataset: Dataset, given: Any, path_column: str | None, target: str | None) -> list[Source]:
+    """Open sources with the columns that the dataset was made with, unless other columns are given."""
+    sources = open_sources(given, path_column=path_column, target=target)
+    identities = {identify(source.given) for source in sources}
+    generations = dataset.manifest.generations
+    same = [one for one in generations if set(map(identify, one.sources)) == identities]
+    earlier = (same or generations)[-1]
+    columns = path_column or earlier.path_column, target or earlier.target
+    chosen = {(source.path_column, source.target) for source in sources}
+    if chosen == {columns} or not all(source.path_column for source in sources):  # or they are not tables
+        return sources
+    return open_sources(given, path_column=columns[0], target=columns[1])
+
+
+def _list_sources(plan: Plan, dataset: Dataset, sources: Sequence[Source]) -> Callable[[str], Row | None]:
+    """List sources; return a function that finds the listed image of a key of the dataset."""
+    marks = [f"{number}\0" for number in range(len(sources))]
+    plan.list_sources(sources, marks)
+    prefixes: dict[str, set[str]] = {}  # of the keys of each source
+    for generation in dataset.manifest.generations:
+        for given, prefix in zip(generation.sources, generation.key_prefixes, strict=True):
+            prefixes.setdefault(identify(given), set()).add(prefix)
+    all_prefixes = set().union({""}, *prefixes.values())
+
+    def find_row(key: str) -> Row | None:
+        for source, mark in zip(reversed(sources), reversed(marks), strict=True):
+            for prefix in prefixes.get(identify(source.given), all_prefixes):
+                if key.startswith(prefix) and (row := plan.find_listed(mark + key[len(prefix) :])):
+                    return row._replace(key=key)
+        return None
+
+    return find_row
+
+
+def _compare_labels(dataset: Dataset, find_row: Callable[[str], Row | None]) -> Iterator[str]:
+    """Compare all labels with those in the source."""
+    n = 0
+    for table in dataset.current_rows.tables(["key", "label"]):
+        for key, label in zip(table["key"].to_pylist(), table["label"].to_pylist(), strict=True):
+            if (row := find_row(key)) is not None and row.label != label:
+                n += 1
+                if n <= _MAX_LABELS:
+                    yield f"{key}: its label is {label!r}, and {row.label!r} in the source; featx embed changes it"
+    if n > _MAX_LABELS:
+        yield f"{n - _MAX_LABELS} more labels differ from those in the source"
+
+
+def _compare_images(
+    dataset: Dataset,
+    sources: Sequence[Source],
+    find_row: Callable[[str], Row | None],
+    n_samples: int,
+    random_state: int,
+) -> Iterator[str]:
     """Embed a sample of images again, and compare the vectors."""
     sample = np.sort(np.random.default_rng(random_state).permutation(len(dataset))[:n_samples])
-    sources = open_sources(given)
     opened = OpenSources(sources)
     images: dict[str, DeferredImage] = {}
-    with Plan.temporary() as plan:
-        plan.list_sources(sources)
-        for key in dataset.keys[sample]:
-            # A dataset that grew from one source after the other has keys without their source's name;
-            # the last source that has the key counts.
-            names = [f"{source.given}/{key}" for source in reversed(sources)] if len(sources) > 1 else []
-            if (row := next(filter(None, map(plan.find_listed, (key, *names))), None)) is None:
-                yield f"{key}: is not in the source"
-            else:
-                images[key] = DeferredImage(opened.fetch(row))
+    for key in dataset.keys[sample]:
+        if (row := find_row(key)) is None:
+            yield f"{key}: is not in the source"
+        else:
+            images[key] = DeferredImage(opened.fetch(row))
     stored = {key: (i, dataset.digests[i]) for key, i in zip(dataset.keys[sample], sample.tolist(), strict=True)}
     min_cosine = _MIN_COSINES[dataset.manifest.features.dtype]
     outcomes = dataset.extractor().iter_embed(images.values())

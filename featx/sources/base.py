@@ -260,6 +260,10 @@ class Source(ABC):
         """Return what changes when places listed earlier lose their meaning; empty if they never do."""
         return ""
 
+    def whole_state(self) -> str:
+        """Return what changes when the source as a whole is replaced; empty if nothing is known of it."""
+        return self.state()
+
     def item(self, entry: Entry) -> Any:
         """Return the image as a `FeatureExtractor` takes it: a path, or an image that is fetched when needed."""
         return SourceImage(self, entry.key, entry.place)

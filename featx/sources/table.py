@@ -223,6 +223,10 @@ class Table(FileSource):
         """Return size and time of a table of bytes, in which places are row numbers."""
         return self._state if self.holds_bytes else ""
 
+    def whole_state(self) -> str:
+        """Return size and time of the table."""
+        return self._state
+
     @property
     def _is_remote(self) -> bool:
         return type(self.store) is not Store

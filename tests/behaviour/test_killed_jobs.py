@@ -20,6 +20,7 @@ from tests.dataset.dataset_tools import contents
 STARTER = """
     import contextlib, json, os, signal, sys
     import pyarrow.parquet, sklearn.base, featx.dataset, featx.dataset.job
+    from featx.dataset import worker
 
     def kill(*_):
         with contextlib.suppress(ProcessLookupError):  # the run has just ended by itself
@@ -30,6 +31,7 @@ STARTER = """
         seconds, arguments = json.loads(line)
         pid = os.fork()
         if pid == 0:
+            worker._SECONDS_BETWEEN_KEEPING = arguments.pop("keep_after", 30)
             featx.dataset.embed(extractor=featx.FeatureExtractor(layer="stem", n_threads=2), **arguments)
             os._exit(0)
         signal.setitimer(signal.ITIMER_REAL, seconds)
@@ -100,6 +102,47 @@ def kill_until_done(starter, archive, tmp_path, n_kills, seed):
 def test_killed_runs_lose_nothing(starter, archive, tmp_path):
     kills, _ = kill_until_done(starter, archive, tmp_path, 6, seed=time.time_ns())
     assert kills == 6
+
+
+def test_a_killed_run_keeps_the_rows_of_its_unfinished_shard(starter, archive, tmp_path):
+    shutil.copytree(archive, tmp_path / "photos")
+    arguments = {"source": str(tmp_path / "photos"), "keep_after": 0.05}
+    _, seconds = run(starter, directory=str(tmp_path / "undisturbed"), **arguments)
+    generator, kept = random.Random(time.time_ns()), [0]
+    for _ in range(3):
+        run(starter, generator.uniform(seconds / 3, seconds), directory=str(tmp_path / "killed"), **arguments)
+        kept.append(dataset.open(tmp_path / "killed").n_kept if (tmp_path / "killed" / MANIFEST).exists() else 0)
+    assert kept == sorted(kept)
+    assert kept[-1] > 0
+    assert run(starter, directory=str(tmp_path / "killed"), **arguments)[0] == 0
+    assert contents(tmp_path / "killed") == contents(tmp_path / "undisturbed")
+
+
+def test_killed_runs_that_prune_and_change_labels_lose_nothing(starter, archive, tmp_path):
+    photos, killed = tmp_path / "photos", tmp_path / "killed"
+    shutil.copytree(archive, photos)
+    arguments = {"source": str(photos), "shard_size": 20}
+    assert run(starter, directory=str(killed), **arguments)[0] == 0
+    shutil.move(photos / "bag", photos / "purse")
+    for path in list(photos.glob("*/*5*.png")):
+        path.unlink()
+    shutil.copytree(killed, tmp_path / "copy")
+    status, seconds = run(starter, directory=str(tmp_path / "copy"), prune=True, **arguments)
+    assert status == 0
+    generator = random.Random(time.time_ns())
+    for _ in range(8):
+        assert run(starter, generator.uniform(0.01, seconds), directory=str(killed), prune=True, **arguments)[0] in (
+            0,
+            -9,
+        )
+    assert run(starter, directory=str(killed), prune=True, **arguments)[0] == 0
+    keys = {str(path.relative_to(photos)) for path in photos.glob("*/*.png")}
+    opened = dataset.open(killed)
+    assert set(opened.keys) == keys
+    assert [key.split("/")[0] for key in opened.keys] == opened.y.tolist()
+    assert dataset.verify(killed, photos) == []
+    names = {path.name for path in killed.glob("part-*")}
+    assert names == {f"part-{number:05}.parquet" for number in opened.current_rows.shards}
 
 
 @pytest.mark.full

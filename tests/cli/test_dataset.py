@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 
 import numpy as np
@@ -189,14 +190,15 @@ def test_a_dry_run_writes_nothing(featx, here, world, monkeypatch):
 
 def test_datasets_are_merged_verified_and_sampled(featx, here, world):
     for name in ("bag", "coat"):
-        assert featx("embed", world / "test" / name, world / "test" / name, "-o", name, *STEM).code == 0
+        assert featx("embed", world / "test" / name, world / "train" / name, "-o", name, *STEM).code == 0
     ran = featx("dataset", "merge", "bag", "coat", "-o", "both", "--shard-size", 5)
-    assert ran.out == "both: 16 images with vectors in 4 shards\n"
-    assert featx("dataset", "verify", "both").out == "both: 16 images, no problems found\n"
-    ran = featx("dataset", "verify", "bag", "--source", world / "test" / "bag", world / "test" / "bag", "-n", 3)
-    assert ran.out == "bag: 8 images, no problems found; 3 images gave the same vectors again\n"
-    ran = featx("dataset", "verify", "bag", "--source", world / "test" / "bag", world / "test" / "bag")
-    assert ran.out == "bag: 8 images, no problems found; 8 images gave the same vectors again\n"
+    n = len(open_dataset("bag"))
+    assert ran.out == f"both: {2 * n} images with vectors in {2 * -(-n // 5)} shards\n"
+    assert featx("dataset", "verify", "both").out == f"both: {2 * n} images, no problems found\n"
+    ran = featx("dataset", "verify", "bag", "--source", world / "test" / "bag", world / "train" / "bag", "-n", 3)
+    assert ran.out == f"bag: {n} images, no problems found; 3 images gave the same vectors again\n"
+    ran = featx("dataset", "verify", "bag", "--source", world / "test" / "bag", world / "train" / "bag")
+    assert ran.out == f"bag: {n} images, no problems found; {n} images gave the same vectors again\n"
     ran = featx("dataset", "sample", "both", "-n", 4)
     assert len(ran.out.splitlines()) == 4
     assert featx("dataset", "sample", "both", "-n", 4).out == ran.out
@@ -210,6 +212,30 @@ def test_datasets_are_merged_verified_and_sampled(featx, here, world):
     assert featx("dataset", "sample", "both", "-n", 0).code == 2
 
 
+def test_labels_follow_the_source_and_rows_are_pruned(featx, here, world):
+    shutil.copytree(world / "test", here / "photos")
+    assert featx("embed", "photos", "-o", "vectors", *STEM).code == 0
+    first, second = sorted((here / "photos" / "bag").iterdir())[:2]
+    first.rename(here / "photos" / "coat" / "moved.png")
+    n = len(open_dataset("vectors"))
+    ran = featx("embed", "photos/", "-o", "vectors", *STEM)
+    assert ran.out.startswith(f"vectors: {n + 1} images, 0 embedded now,")
+    assert "featx: 1 image has left the source; kept in the dataset, and dropped with --prune" in ran.err
+    second.unlink()
+    ran = featx("embed", "photos", "-o", "vectors", "--prune", *STEM)
+    assert ran.out.startswith(f"vectors: {n - 1} images, 0 embedded now,")
+    assert "featx: 2 images have left the source; dropped from the dataset" in ran.err
+    paths = sorted(path.relative_to(here) for path in (here / "photos").glob("*/*.png"))
+    write_csv("t.csv", ["path", "kind"], *([path, path.parent.name] for path in paths))
+    assert featx("embed", "t.csv", "-o", "table", *STEM).code == 0
+    ran = featx("embed", "t.csv", "-o", "table", "--target", "kind", *STEM)
+    assert f"featx: {n - 1} labels have changed in the source" in ran.err
+    write_csv("t.csv", ["path", "kind"], *([path, "other"] for path in paths))
+    ran = featx("dataset", "verify", "table", "--source", "t.csv", "-n", 1)
+    assert ran.code == 2
+    assert "its label is 'bag', and 'other' in the source" in ran.out
+
+
 def test_an_interrupted_job_goes_on(run_process, featx, here, world):
     write_csv("big.csv", ["path"], *([next((world / "test" / "bag").iterdir())] for _ in range(400)))
     process = start("embed", "big.csv", "-o", "vectors", "--shard-size", 10, "--json-log", "-", cwd=here)
@@ -219,8 +245,8 @@ def test_an_interrupted_job_goes_on(run_process, featx, here, world):
     _, err = process.communicate(timeout=240)
     assert process.returncode == 130
     assert "Traceback" not in err
-    n_kept = len(shards("vectors"))
-    assert 0 < n_kept < 40
-    assert f"featx: {n_kept} of 40 shards are kept; run the same command to go on" in err
+    n_finished, n_kept = len(shards("vectors")), open_dataset("vectors").n_kept
+    assert 0 < 10 * n_finished <= n_kept < 400
+    assert f"featx: {n_kept} of 400 images are kept; run the same command to go on" in err
     assert featx("embed", "big.csv", "-o", "vectors").code == 0
     assert len(open_dataset("vectors")) == 400

@@ -251,7 +251,7 @@ def test_a_run_that_is_not_finished_is_finished_with_its_own_sources(tree, extra
     ):
         dataset.embed("photos/bag", "vectors", extractor)
     with pytest.raises(featx.InputError, match="shard_size=5: the unfinished run has shard_size=8"):
-        dataset.embed("photos", "vectors", extractor, shard_size=5)
+        dataset.embed("photos", "vectors", extractor, shard_size=5, part=(1, 2))
 
 
 def test_a_lost_plan_is_made_anew_from_the_shards(tree, extractor, decoded):

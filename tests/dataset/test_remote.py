@@ -7,6 +7,7 @@ import os
 import shutil
 import threading
 import urllib.request
+from pathlib import Path
 
 import fsspec
 import numpy as np
@@ -172,6 +173,28 @@ def test_a_changed_and_a_new_image_elsewhere_are_noticed(address, paths, extract
 
 
 @pytest.mark.parametrize("address", ["web"], indirect=True)
+def test_images_at_addresses_without_times_are_compared_if_their_table_was_replaced(address, world, paths, extractor):
+    class Notes(dataset.Events):
+        def note(self, text):
+            notes.append(text)
+
+    notes = []
+    names = [path.relative_to(path.parents[2]) for path in paths]
+    Path("t.csv").write_text("".join(["path,label\n", *(f"{address}/{name},a\n" for name in names)]))
+    dataset.embed("t.csv", "vectors", extractor)
+    dataset.embed(f"{address}/photos", "folder", extractor)
+    shutil.copy(paths[0], world / names[3])
+    assert dataset.embed("t.csv", "vectors", extractor).n_embedded == 0
+    Path("t.csv").write_text("".join(["path,label\n", *(f"{address}/{name},bb\n" for name in names)]))
+    done = dataset.embed("t.csv", "vectors", extractor, events=Notes())
+    assert (done.n_replaced, done.n_embedded, done.n_relabelled) == (1, 0, 20)  # its bytes are those of another image
+    assert any("20 images were read" in text for text in notes)
+    dataset.embed(f"{address}/photos", "folder", extractor, events=Notes())
+    assert any("no size or time to compare; check='content' reads them" in text for text in notes)
+    assert dataset.embed(f"{address}/photos", "folder", extractor, check="content").n_replaced == 1
+
+
+@pytest.mark.parametrize("address", ["web"], indirect=True)
 def test_a_server_that_fails_blames_no_image(address, extractor):
     dataset.embed(f"{address}/photos", "whole", extractor, shard_size=4)
 
@@ -260,6 +283,23 @@ def test_a_saved_dataset_of_hugging_face_is_a_source(saved, expected, extractor)
 
 
 @pytest.mark.heavy
+def test_rows_of_a_replaced_saved_dataset_are_compared_by_content(saved, expected, extractor):
+    saved.select(range(19)).save_to_disk("saved")
+    dataset.embed("saved", "vectors", extractor)
+    shutil.rmtree("saved")
+    names = [
+        row["image"]["path"] for row in saved.cast_column("image", saved.features["image"].__class__(decode=False))
+    ]
+    saved.select(range(19, -1, -1)).save_to_disk("saved")
+    done = dataset.embed("saved", "vectors", extractor)
+    assert (done.n_images, done.n_embedded) == (20, 1)
+    found = dataset.open("vectors")
+    vectors = dict(zip(found.keys, found.X, strict=True))
+    for name, vector in zip(names, expected, strict=True):
+        np.testing.assert_array_equal(vectors[name], vector)
+
+
+@pytest.mark.heavy
 def test_its_splits_are_taken_one_after_the_other(datasets, saved, expected, extractor):
     halves = {"train": saved.select(range(12)), "test": saved.select(range(12, 20))}
     datasets.DatasetDict(halves).save_to_disk("saved")
@@ -299,7 +339,7 @@ def test_a_saved_dataset_that_was_replaced_or_damaged_is_named(saved, extractor)
     shutil.rmtree("saved")
     saved.select(range(19, -1, -1)).save_to_disk("saved")
     with pytest.raises(featx.DatasetError, match="is not finished, and saved was replaced"):
-        dataset.embed("saved", "vectors", extractor)
+        dataset.embed("saved", "vectors", extractor, part=(1, 1))
     with pytest.raises(featx.SourceError, match="saved: no column 'x', there are image, label"):
         open_sources("saved", target="x")
     (arrow,) = [name for name in os.listdir("saved") if name.endswith("arrow")]

@@ -64,3 +64,12 @@ def test_it_grows_if_its_plan_is_lost(saved):
     shutil.rmtree(saved / PRIVATE)
     done = dataset.embed("photos", "saved", FeatureExtractor(layer="stem", device="cpu"))
     assert done == dataset.Summary(21, 0, 0, n_replaced=0, n_gone=0, complete=True)
+
+
+def test_it_follows_its_source(saved):
+    shutil.move("photos/bag", "photos/purse")
+    done = dataset.embed("photos", "saved", FeatureExtractor(layer="stem", device="cpu"), prune=True)
+    assert (done.n_images, done.n_embedded, done.n_failed) == (21, 1, 1)  # the broken image alone is tried again
+    opened = dataset.open("saved")
+    assert dict(zip(opened.keys, opened.y, strict=True)) == {key: key.split("/")[0] for key in opened.keys}
+    assert dataset.verify("saved", "photos") == []

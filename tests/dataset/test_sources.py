@@ -172,7 +172,13 @@ def test_an_archive_that_was_replaced_is_not_read_by_the_old_places(tree, paths,
     kind(tree, paths[::-1])
     os.utime(source, ns=(1, 1))
     with pytest.raises(featx.DatasetError, match=f"vectors: is not finished, and {source} was replaced"):
-        dataset.embed(source, "vectors", extractor)
+        dataset.embed(source, "vectors", extractor, part=(1, 1))
+    dataset.embed(source, "vectors", extractor)
+    dataset.embed(source, "anew", extractor)
+    vectors, anew = (dict(zip(one.keys, one.X, strict=True)) for one in (dataset.open("vectors"), dataset.open("anew")))
+    assert vectors.keys() == anew.keys()
+    for key, vector in anew.items():
+        np.testing.assert_array_equal(vectors[key], vector)
 
 
 def test_several_sources_keep_their_order_and_their_names(tree, paths, extractor):

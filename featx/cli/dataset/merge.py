@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 
 from featx import dataset
+from featx.cli.options import make_events
 
 EXAMPLE = """\
   featx dataset merge monday tuesday -o both
   featx dataset merge grown -o tidy
 Vectors are copied; nothing is embedded. Rows that later rows replaced are left out. If
-several datasets have the same key, the row of the last one is taken."""
+several datasets have the same image, the row of the last one is taken. If they have
+different images under one key, the keys of the later dataset begin with its name."""
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -25,5 +27,11 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Merge datasets."""
-    merged = dataset.merge(options.dataset, options.output, shard_size=options.shard_size, format=options.format)
+    merged = dataset.merge(
+        options.dataset,
+        options.output,
+        shard_size=options.shard_size,
+        format=options.format,
+        events=make_events(),
+    )
     print(f"{options.output}: {len(merged)} images with vectors in {merged.n_shards} shards")
