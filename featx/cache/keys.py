@@ -21,7 +21,7 @@ from featx.session import Providers, runtime_version
 __all__ = ["cache_folder", "digest_content", "digest_setting", "make_key"]
 
 #: To be raised when decoding or resizing yields other pixels than before.
-PREPROCESSING = 1
+PREPROCESSING = 2
 
 
 def cache_folder() -> Path:
