@@ -16,6 +16,7 @@ import numpy as np
 import platformdirs
 
 from featx._optional import installed_version
+from featx.images.formats import decoder_versions
 from featx.session import Providers, runtime_version
 
 __all__ = ["cache_folder", "digest_content", "digest_setting", "make_key"]
@@ -46,6 +47,7 @@ def digest_setting(values: Mapping[str, Any], device: str, providers: Providers)
         "processor": _processor(),
         "preprocessing": PREPROCESSING,
         "versions": {"Pillow": _version("Pillow"), "onnxruntime": runtime_version()},
+        "decoders": decoder_versions(),  # one version of Pillow may be linked with several of libjpeg
     }
     return hashlib.sha256(json.dumps(setting, sort_keys=True).encode()).digest()
 

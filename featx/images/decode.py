@@ -358,9 +358,9 @@ def _from_image(image: Image.Image, *, is_own: bool = False) -> Image.Image:
     try:
         _check_size(image)
         pixel_budget.take(image.width * image.height)
-        shared = own_pixels(image) if is_own else None
+        own = own_pixels(image) if is_own else None
         image.load()
-        turn, rgb = _TURNS.get(_orientation(image)), to_rgb(image, shared)
+        turn, rgb = _TURNS.get(_orientation(image)), to_rgb(image, own)
         return rgb if turn is None else rgb.transpose(turn)
     except UnreadableError:
         raise

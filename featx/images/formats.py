@@ -12,6 +12,7 @@ from __future__ import annotations
 import io
 import struct
 from collections.abc import Callable, Iterator
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -29,14 +30,15 @@ from PIL import (
     TgaImagePlugin,
     TiffImagePlugin,
     WebPImagePlugin,
+    features,
 )
 from PIL import Jpeg2KImagePlugin as Jpeg2000ImagePlugin
 
-from featx._optional import import_optional
+from featx._optional import import_optional, installed_version
 from featx.errors import MissingDependencyError, UnreadableError
 from featx.images.isolation import silence_libtiff
 
-__all__ = ["FORMATS", "has_magic", "iso_boxes", "open_image", "read_orientation"]
+__all__ = ["FORMATS", "decoder_versions", "has_magic", "iso_boxes", "open_image", "read_orientation"]
 
 #: Pillow's names of the formats that are read. HEIF needs the extra ``heif``.
 FORMATS = (
@@ -47,6 +49,8 @@ FORMATS = (
 #: as much as the image is large.
 MAX_SCANS = 100
 
+#: Pillow's names of libraries that decode, beside libjpeg.
+_CODECS = ("jpg_2000", "libtiff", "webp", "avif", "zlib")
 _CONVERT = "convert it to 8-bit PNG or JPEG"
 
 
@@ -68,6 +72,21 @@ def open_image(data: bytes | bytearray | memoryview) -> ImageFile.ImageFile:
             if opener is not _Tga:  # which has no mark, so that anything may be taken for its beginning
                 raise UnreadableError(f"damaged image ({error}); get the file again or leave it out") from None
     raise UnreadableError("not an image in a format that featx reads, or its beginning is damaged")
+
+
+@cache
+def decoder_versions() -> dict[str, str | None]:
+    """Return the versions of the libraries that decide on the pixels of an image.
+
+    Examples
+    --------
+    >>> from featx.images.formats import decoder_versions
+    >>> "libjpeg_turbo" in decoder_versions()
+    True
+    """
+    versions = {name: features.version(name) for name in ("pil", "jpg", "libjpeg_turbo", *_CODECS)}
+    heif = installed_version("pillow-heif")
+    return versions if heif is None else {**versions, "pillow-heif": heif}
 
 
 def has_magic(data: bytes) -> bool:

@@ -185,11 +185,13 @@ def _tiff_unfit() -> dict[str, tuple[np.ndarray, dict]]:
     }
 
 
-def tiff_variants() -> Iterator[Variant]:
+def tiff_variants(light=False) -> Iterator[Variant]:
     logging.getLogger("tifffile").setLevel(logging.CRITICAL)
     compressions = [(None, False), ("zlib", False), ("zlib", True), ("lzw", True), ("packbits", False)]
     compressions += [("zstd", True), ("lzma", False)]
     layouts = [{}, {"rowsperstrip": 7}, {"tile": (16, 32)}]
+    if light:
+        compressions, layouts = compressions[:2], layouts[:1]
     for (name, (pixels, means)), order in itertools.product(_tiff_kinds().items(), "<>"):
         for (compression, predictor), layout in itertools.product(compressions, layouts):
             for separate in (False, True) if pixels.ndim == 3 else (False,):
@@ -400,11 +402,15 @@ def write_jp2(stream, *boxes, size=(HEIGHT, WIDTH), components=3, bits=8, colour
 
 
 def _stream(samples, **options):
+    """Write a lossless code stream; imagecodecs is needed for other samples than 8 bits without sign."""
+    if samples.dtype == np.uint8 and "bitspersample" not in options:
+        file = io.BytesIO()
+        Image.fromarray(samples).save(file, "JPEG2000", no_jp2=True, mct=0)
+        return file.getvalue()
     import imagecodecs
 
-    return imagecodecs.jpeg2k_encode(
-        np.ascontiguousarray(samples), codecformat="j2k", reversible=True, level=0, **options
-    )
+    options = {"codecformat": "j2k", "reversible": True, "level": 0, **options}
+    return imagecodecs.jpeg2k_encode(np.ascontiguousarray(samples), **options)
 
 
 def channel_definition(*channels):
@@ -412,38 +418,36 @@ def channel_definition(*channels):
     return _box(b"cdef", struct.pack(">H", len(channels)) + b"".join(struct.pack(">HHH", *c) for c in channels))
 
 
-def jpeg2000_variants() -> Iterator[Variant]:
+def jpeg2000_variants(light=False) -> Iterator[Variant]:
     ycc = np.asarray(Image.fromarray(RGB).convert("YCbCr"))
     rgba = np.dstack([RGB, ALPHA])
     shown = over_white(RGB.astype(float), ALPHA / 255)
-    streams = {"rgb": _stream(RGB, mct=False), "grey": _stream(GREY)}
+    streams = {"rgb": _stream(RGB), "grey": _stream(GREY)}
     yield Variant("jp2 srgb", write_jp2(streams["rgb"]), RGB)
     yield Variant("jp2 stream", streams["rgb"], RGB)
-    yield Variant("jp2 sycc", write_jp2(_stream(ycc, mct=False), colour=18), RGB)
+    yield Variant("jp2 sycc", write_jp2(_stream(ycc), colour=18), RGB)
     yield Variant("jp2 grey", write_jp2(streams["grey"], components=1, colour=17), grey3(GREY))
     for order in itertools.permutations(range(3)):
         data = write_jp2(
-            _stream(RGB[..., list(order)], mct=False), channel_definition(*((i, 0, c + 1) for i, c in enumerate(order)))
+            _stream(RGB[..., list(order)]), channel_definition(*((i, 0, c + 1) for i, c in enumerate(order)))
         )
         yield Variant(f"jp2 cdef {order}", data, RGB)
     for order in itertools.permutations(range(4)):
         means = [(i, 1, 0) if c == 3 else (i, 0, c + 1) for i, c in enumerate(order)]
-        data = write_jp2(_stream(rgba[..., list(order)], mct=False), channel_definition(*means), components=4)
+        data = write_jp2(_stream(rgba[..., list(order)]), channel_definition(*means), components=4)
         yield Variant(f"jp2 cdef-alpha {order}", data, shown)
     yield Variant(
         "jp2 rgba",
-        write_jp2(
-            _stream(rgba, mct=False), channel_definition((0, 0, 1), (1, 0, 2), (2, 0, 3), (3, 1, 0)), components=4
-        ),
+        write_jp2(_stream(rgba), channel_definition((0, 0, 1), (1, 0, 2), (2, 0, 3), (3, 1, 0)), components=4),
         shown,
     )
     opaque = write_jp2(
-        _stream(rgba, mct=False), channel_definition((0, 0, 1), (1, 0, 2), (2, 0, 3), (3, 65535, 65535)), components=4
+        _stream(rgba), channel_definition((0, 0, 1), (1, 0, 2), (2, 0, 3), (3, 65535, 65535)), components=4
     )
     yield Variant("jp2 rgbx", opaque, RGB)
     pre = np.dstack([(RGB * (ALPHA[..., None] / 255)).round().astype(np.uint8), ALPHA])
     means = channel_definition((0, 0, 1), (1, 0, 2), (2, 0, 3), (3, 2, 0))
-    yield Variant("jp2 premultiplied", write_jp2(_stream(pre, mct=False), means, components=4), shown)
+    yield Variant("jp2 premultiplied", write_jp2(_stream(pre), means, components=4), shown)
     la = np.dstack([GREY, ALPHA])
     yield Variant("jp2 la", write_jp2(_stream(la), channel_definition((0, 0, 1), (1, 1, 0)), components=2, colour=17),
                   over_white(grey3(GREY.astype(float)), ALPHA / 255))  # fmt: skip
@@ -452,7 +456,7 @@ def jpeg2000_variants() -> Iterator[Variant]:
                   over_white(grey3(GREY.astype(float)), ALPHA / 255))  # fmt: skip
     cmyk = np.dstack([255 - RGB, GREY // 3])
     shown = (255 - cmyk[..., :3].astype(float)) * (255 - cmyk[..., 3:].astype(float)) / 255
-    yield Variant("jp2 cmyk", write_jp2(_stream(cmyk, mct=False), components=4, colour=12), shown)
+    yield Variant("jp2 cmyk", write_jp2(_stream(cmyk), components=4, colour=12), shown)
     rng = np.random.default_rng(0)
     for n in (2, 16, 256):
         table = rng.integers(0, 256, (n, 3), dtype=np.uint8)
@@ -474,7 +478,7 @@ def jpeg2000_variants() -> Iterator[Variant]:
                 write_jp2(_stream(index), pclr_ycc, cmap, components=1, colour=18),
                 table[index],
             )
-    for bits in (1, 2, 4, 6, 10, 12, 14, 16):
+    for bits in () if light else (1, 2, 4, 6, 10, 12, 14, 16):
         top = (1 << bits) - 1
         kind = np.uint8 if bits <= 8 else np.uint16
         grey = (GREY.astype(int) * top // 255).astype(kind)
@@ -483,10 +487,126 @@ def jpeg2000_variants() -> Iterator[Variant]:
             stream = _stream(grey, bitspersample=bits)
             data = write_jp2(stream, components=1, bits=bits, colour=17) if boxed else stream
             yield Variant(f"jp2 grey {bits} {boxed}", data, grey3(grey * (255 / top)))
-            stream = _stream(rgb, bitspersample=bits, mct=False)
+            stream = _stream(rgb, bitspersample=bits)
             data = write_jp2(stream, bits=bits) if boxed else stream
             yield Variant(f"jp2 rgb {bits} {boxed}", data, rgb * (255 / top))
+    if light:
+        return
     signed = (GREY.astype(int) - 128).astype(np.int8)
     yield Variant("jp2 unfit signed", _stream(signed), None)
     yield Variant("jp2 unfit signed16", _stream(signed.astype(np.int16) * 256), None)
-    yield Variant("jp2 unfit signed-rgb", _stream(np.dstack([signed] * 3), mct=False), None)
+    yield Variant("jp2 unfit signed-rgb", _stream(np.dstack([signed] * 3)), None)
+
+
+# --- AVIF, written by Pillow; its boxes are changed here
+
+
+def _find_box(data, path, start=0, end=None):
+    """Return the start of a box (with its header) and its end, by the kinds on the way."""
+    end = len(data) if end is None else end
+    while start < end:
+        size, kind = struct.unpack_from(">I4s", data, start)
+        if kind == path[0]:
+            inner = start + 8 + (4 if kind == b"meta" else 0)
+            return _find_box(data, path[1:], inner, start + size) if path[1:] else (start, start + size)
+        start += size
+    raise KeyError(path)
+
+
+def add_aperture(data, width, height, horizontal, vertical):
+    """Give the only item of an AVIF a clean aperture; offsets are fractions (n, d) between the centres."""
+    clap = struct.pack(">IIIIiIiI", width, 1, height, 1, *horizontal, *vertical)
+    clap = struct.pack(">I4s", 8 + len(clap), b"clap") + clap
+    _, end = _find_box(data, [b"meta", b"iprp", b"ipco"])
+    start, _ = _find_box(data, [b"meta", b"iprp", b"ipco"])
+    n_properties, place = 0, start + 8
+    while place < end:
+        place += struct.unpack_from(">I", data, place)[0]
+        n_properties += 1
+    out = bytearray(data)
+    first, last = _find_box(data, [b"meta", b"iprp", b"ipma"])
+    assert out[first + 11] & 1 == 0
+    out[first + 18] += 1
+    out[last:last] = bytes([0x80 | n_properties + 1])
+    out[end:end] = clap
+    for path, more in (
+        ([b"meta"], len(clap) + 1),
+        ([b"meta", b"iprp"], len(clap) + 1),
+        ([b"meta", b"iprp", b"ipco"], len(clap)),
+    ):
+        place = _find_box(data, path)[0]
+        struct.pack_into(">I", out, place, struct.unpack_from(">I", out, place)[0] + more)
+    place = first + len(clap)
+    struct.pack_into(">I", out, place, struct.unpack_from(">I", out, place)[0] + 1)
+    iloc, _ = _find_box(bytes(out), [b"meta", b"iloc"])
+    assert out[iloc + 8] == 0
+    assert out[iloc + 12] == 0x44
+    item = iloc + 16
+    for _ in range(struct.unpack_from(">H", out, iloc + 14)[0]):
+        (n_extents,) = struct.unpack_from(">H", out, item + 4)
+        for n in range(n_extents):
+            at = item + 6 + 8 * n
+            struct.pack_into(">I", out, at, struct.unpack_from(">I", out, at)[0] + len(clap) + 1)
+        item += 6 + 8 * n_extents
+    return bytes(out)
+
+
+def _avif(pixels, **options):
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "AVIF", quality=100, subsampling="4:4:4", **options)
+    return file.getvalue()
+
+
+def avif_variants() -> Iterator[Variant]:
+    for orientation in range(1, 9):
+        block = Image.Exif()
+        block[0x112] = orientation
+        data = _avif(RGB, exif=block)
+        yield Variant(f"avif orientation {orientation}", data, _turned(RGB, orientation))
+        for left, top, width, height in ((0, 0, 20, 10), (8, 6, 40, 30), (35, 29, 21, 11), (1, 1, 54, 38)):
+            horizontal = (2 * left + width - WIDTH, 2)
+            vertical = (2 * top + height - HEIGHT, 2)
+            cut = RGB[top : top + height, left : left + width]
+            cropped = add_aperture(data, width, height, horizontal, vertical)
+            yield Variant(f"avif crop {orientation} {left} {top}", cropped, _turned(cut, orientation))
+    shown = over_white(RGB.astype(float), ALPHA / 255)
+    yield Variant("avif rgba", _avif(np.dstack([RGB, ALPHA])), shown)
+    yield Variant("avif premultiplied", _avif(np.dstack([RGB, ALPHA]), alpha_premultiplied=True), shown)
+    yield Variant("avif grey", _avif(GREY), grey3(GREY))
+
+
+# --- kinds whose pixels Pillow's writers settle
+
+
+def other_variants() -> Iterator[Variant]:
+    shown = over_white(RGB.astype(float), ALPHA / 255)
+    rgba = Image.fromarray(np.dstack([RGB, ALPHA]))
+
+    def save(image, format, **options):
+        file = io.BytesIO()
+        image.save(file, format, **options)
+        return file.getvalue()
+
+    for compression in (None, "tga_rle"):
+        yield Variant(f"tga rgb {compression}", save(Image.fromarray(RGB), "TGA", compression=compression), RGB)
+        yield Variant(
+            f"tga grey {compression}", save(Image.fromarray(GREY), "TGA", compression=compression), grey3(GREY)
+        )
+        data = save(rgba, "TGA", compression=compression)
+        yield Variant(f"tga rgba {compression}", data, shown)
+        opaque = data[:17] + bytes([data[17] & 0xF0]) + data[18:]
+        yield Variant(f"tga rgbx {compression}", opaque, RGB)
+    for top in (1, 3, 7, 15, 100, 255, 256, 1000, 4095, 65535):
+        grey, rgb = GREY.astype(int) * top // 255, RGB.astype(int) * top // 255
+        kind = ">u2" if top > 255 else "u1"
+        head = f"{WIDTH} {HEIGHT}\n{top}\n".encode()
+        yield Variant(f"ppm grey {top}", b"P5\n" + head + grey.astype(kind).tobytes(), grey3(grey * (255 / top)))
+        yield Variant(f"ppm rgb {top}", b"P6\n" + head + rgb.astype(kind).tobytes(), rgb * (255 / top))
+        plain = " ".join(map(str, grey.ravel().tolist())).encode()
+        yield Variant(f"ppm plain {top}", b"P2\n" + head + plain, grey3(grey * (255 / top)))
+    for order, orientation in itertools.product("<>", range(1, 9)):
+        data = _write_tiff(RGB, photometric="rgb", byteorder=order, extratags=[(274, 3, 1, 1, True)])
+        for kind, code in ((1, "B"), (3, "H"), (4, "I"), (6, "b"), (8, "h"), (9, "i")):
+            value = struct.pack(order + code, orientation)
+            patched = patch_tag(data, 274, value.ljust(4, b"\0"), kind=kind)
+            yield Variant(f"tiff orientation {order} {orientation} type {kind}", patched, _turned(RGB, orientation))
