@@ -353,6 +353,9 @@ def _from_bytes(data: bytes | bytearray | memoryview, shortest: int | None) -> I
 
 def _from_image(image: Image.Image, *, is_own: bool = False) -> Image.Image:
     """Convert an open image; the pixels of featx's own may be changed."""
+    core = getattr(image, "_im", None)  # Pillow's closed images hold either nothing or an error
+    if (core is None and getattr(image, "fp", None) is None) or type(core).__name__ == "DeferredError":
+        raise UnreadableError("a closed PIL image; open it again, or call its load() before it is closed")
     if not (image.width and image.height):
         raise UnreadableError(f"has no pixels ({image.width}x{image.height})")
     try:
@@ -391,6 +394,8 @@ def _orientation(image: Image.Image) -> int:
 
 
 def _from_array(array: np.ndarray[Any, Any]) -> Image.Image:
+    if np.ma.is_masked(array):
+        raise UnreadableError("a masked array; fill in the masked pixels: x.filled(255)")
     if array.dtype != np.uint8:
         hint = "; for floats in 0..1: (x * 255).round().astype('uint8')" if array.dtype.kind == "f" else ""
         raise UnreadableError(f"array of {array.dtype}, {_SHAPES}{hint}")

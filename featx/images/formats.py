@@ -70,7 +70,9 @@ def open_image(data: bytes | bytearray | memoryview) -> ImageFile.ImageFile:
             return opener(io.BytesIO(content))
         except (SyntaxError, IndexError, TypeError, struct.error) as error:
             if opener is not _Tga:  # which has no mark, so that anything may be taken for its beginning
-                raise UnreadableError(f"damaged image ({error}); get the file again or leave it out") from None
+                raise UnreadableError(
+                    f"damaged or truncated image ({error}); get the file again or leave it out"
+                ) from None
     raise UnreadableError("not an image in a format that featx reads, or its beginning is damaged")
 
 
@@ -333,8 +335,8 @@ class _Tiff(TiffImagePlugin.TiffImageFile):
                 del tags[tag]
             else:
                 tags[tag] = before
-        if is_separate and self.mode in ("LA", "La", "PA"):
-            raise UnreadableError(f"a TIFF of {self.mode} in separate planes is not read; {_CONVERT}")
+        if is_separate and (self.mode in ("LA", "La", "PA") or len(extra) > 1):
+            raise UnreadableError(f"a TIFF of {len(bits)} separate planes as {self.mode} is not read; {_CONVERT}")
         if self.mode in ("P", "PA") and max(table := tags[_COLORMAP]) < 256:
             self.palette = ImagePalette.raw("RGB;L", bytes(table))  # 8 bits, against the standard; libtiff reads it so
         self._odd_orientation = _odd_orientation(tags.get(_ORIENTATION))

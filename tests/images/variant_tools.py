@@ -524,10 +524,10 @@ def add_aperture(data, width, height, horizontal, vertical):
         place += struct.unpack_from(">I", data, place)[0]
         n_properties += 1
     out = bytearray(data)
-    first, last = _find_box(data, [b"meta", b"iprp", b"ipma"])
+    first, _ = _find_box(data, [b"meta", b"iprp", b"ipma"])
     assert out[first + 11] & 1 == 0
     out[first + 18] += 1
-    out[last:last] = bytes([0x80 | n_properties + 1])
+    out[first + 19 : first + 19] = bytes([0x80 | n_properties + 1])  # before turns, as the standard wants
     out[end:end] = clap
     for path, more in (
         ([b"meta"], len(clap) + 1),
