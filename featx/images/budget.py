@@ -43,7 +43,7 @@ class PixelBudget:
 
     @contextmanager
     def hold(self) -> Iterator[None]:
-        """Give back at the end what this thread takes inside; of nested calls, the outermost does."""
+        """Return at the end the pixels that this thread takes inside; of nested calls, the outermost does."""
         if getattr(self._thread, "depth", 0):
             yield
             return

@@ -26,11 +26,10 @@ from typing import Any, TypeAlias
 import numpy as np
 from PIL import ExifTags, Image
 
-from featx._text import one_line
 from featx.errors import UnreadableError, first_line
 from featx.images.budget import pixel_budget
 from featx.images.colour import own_pixels, to_rgb
-from featx.images.formats import has_magic, open_image, read_orientation
+from featx.images.formats import bound, has_magic, open_image, read_orientation
 from featx.images.isolation import MAX_PIXELS, isolated
 
 __all__ = [
@@ -379,7 +378,7 @@ def _check_size(image: Image.Image) -> None:
 def _explain(error: Exception) -> str:
     if isinstance(error, Image.DecompressionBombError):
         return f"more than {MAX_PIXELS:,} pixels, the limit (a decompression bomb?); make it smaller"
-    text = re.sub(r" at 0x[0-9a-fA-F]+", "", one_line(first_line(error)))  # an address would differ from run to run
+    text = bound(error)
     if text.startswith(_UNSUPPORTED):
         return f"an image of a kind that is not read ({text}); convert it to 8-bit PNG or JPEG"
     return f"damaged or truncated image ({text}); get the file again or leave it out"

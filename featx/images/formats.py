@@ -10,6 +10,7 @@ Subclasses of Pillow's readers mend what Pillow reads wrong, and refuse what it 
 from __future__ import annotations
 
 import io
+import re
 import struct
 from collections.abc import Callable, Iterator
 from functools import cache
@@ -35,10 +36,11 @@ from PIL import (
 from PIL import Jpeg2KImagePlugin as Jpeg2000ImagePlugin
 
 from featx._optional import import_optional, installed_version
-from featx.errors import MissingDependencyError, UnreadableError
+from featx._text import one_line
+from featx.errors import MissingDependencyError, UnreadableError, first_line
 from featx.images.isolation import silence_libtiff
 
-__all__ = ["FORMATS", "decoder_versions", "has_magic", "iso_boxes", "open_image", "read_orientation"]
+__all__ = ["FORMATS", "bound", "decoder_versions", "has_magic", "iso_boxes", "open_image", "read_orientation"]
 
 #: Pillow's names of the formats that are read. HEIF needs the extra ``heif``.
 FORMATS = (
@@ -71,7 +73,7 @@ def open_image(data: bytes | bytearray | memoryview) -> ImageFile.ImageFile:
         except (SyntaxError, IndexError, TypeError, struct.error) as error:
             if opener is not _Tga:  # which has no mark, so that anything may be taken for its beginning
                 raise UnreadableError(
-                    f"damaged or truncated image ({error}); get the file again or leave it out"
+                    f"damaged or truncated image ({bound(error)}); get the file again or leave it out"
                 ) from None
     raise UnreadableError("not an image in a format that featx reads, or its beginning is damaged")
 
@@ -101,6 +103,18 @@ def has_magic(data: bytes) -> bool:
     (True, False)
     """
     return next(_find_openers(data)) not in (_Dib, _Tga)
+
+
+def bound(error: Exception) -> str:
+    """Return the first line of an error, shortened and without addresses, which differ from run to run.
+
+    Examples
+    --------
+    >>> from featx.images.formats import bound
+    >>> bound(ValueError("no image in <file at 0x7f00>"))
+    'no image in <file>'
+    """
+    return re.sub(r" at 0x[0-9a-fA-F]+", "", one_line(first_line(error)))
 
 
 def _find_openers(data: bytes) -> Iterator[Callable[[io.BytesIO], ImageFile.ImageFile]]:
@@ -327,7 +341,7 @@ class _Tiff(TiffImagePlugin.TiffImageFile):
             super()._setup()
         except (KeyError, SyntaxError):
             kinds = "/".join(_SAMPLE_FORMATS.get(kind, str(kind)) for kind in sorted(sample_formats))
-            what = f"{_PHOTOMETRICS.get(photometric, photometric)}, {bits[0]} bits, {kinds}"
+            what = f"{_PHOTOMETRICS.get(photometric, str(photometric)[:20])}, {str(bits[0])[:20]} bits, {kinds[:40]}"
             what += f", extra samples {'/'.join(map(str, extra[:4]))}" if extra else ""
             raise UnreadableError(f"a TIFF whose kind of pixels is not read ({what}); {_CONVERT}") from None
         for tag, before in own.items():
