@@ -310,6 +310,8 @@ _PHOTOMETRICS = {
     **{0: "white is zero", 1: "black is zero", 2: "RGB", 3: "palette", 4: "mask", 5: "CMYK", 6: "YCbCr", 8: "CIELab"},
     **{9: "ICCLab", 10: "ITULab", 32803: "colour filter array", 34892: "linear raw"},
 }
+#: Pixels of a tile that a small image may have.
+_LARGEST_TILE = 1 << 22
 _SAMPLE_FORMATS = {1: "unsigned", 2: "signed", 3: "float", 4: "undefined", 5: "complex", 6: "complex"}
 
 
@@ -327,6 +329,11 @@ class _Tiff(TiffImagePlugin.TiffImageFile):
         if sample_formats == {2}:
             raise UnreadableError(f"signed pixels have no fixed range; {_CONVERT}")
         extra = _as_tuple(tags.get(_EXTRA_SAMPLES, ()))
+        width, height = (_as_tuple(tags.get(tag, 0))[0] for tag in (322, 323))
+        if width * height > max(
+            _LARGEST_TILE, 4 * tags.get(256, 0) * tags.get(257, 0)
+        ):  # libtiff allocates a whole tile
+            raise UnreadableError(f"a TIFF of tiles of {width} x {height} pixels, much larger than it is; {_CONVERT}")
         is_separate = tags.get(_PLANAR, 1) == 2 and len(bits) > 1
         is_subsampled = photometric == 6 and _as_tuple(tags.get(_SUBSAMPLING, (2, 2))) != (1, 1)
         patches = {}

@@ -177,3 +177,12 @@ def test_nothing_warns():
         warnings.simplefilter("error")
         data = save(RGB, "JPEG", exif=b"Exif\0\0II*\0\x08\0\0\0\x01\0\x0f\x01\x02\0\xff\0\0\0\xff\xff\0\0")
         assert decode(data).size == RGB.shape[1::-1]
+
+
+def test_a_small_tiff_of_huge_tiles_is_refused():
+    """Libtiff allocates a whole tile: 4 GB for an image of 2 kB."""
+    data = _write_tiff(RGB, photometric="rgb", tile=(16, 16), compression="zlib")
+    for tag in (322, 323):
+        data = patch_tag(data, tag, struct.pack("<I", 40_000), kind=4)
+    with pytest.raises(UnreadableError, match="tiles of 40000 x 40000 pixels"):
+        decode(data)
