@@ -110,8 +110,8 @@ def fuzz(seconds: float, seed: int) -> None:
         os.dup2(stderr, 2)
         lines.seek(0)
         n_lines = lines.read().count(b"\n")
-    print(f"{n:,} mutants: {n_read:,} read, {n - n_read:,} refused; longest {longest:.2f} s of processor time; {n_lines} lines on stderr")
-    print(f"reasons without end or with an address: {len(odd)}")
+    print(f"{n:,} mutants: {n_read:,} read, {n - n_read:,} refused; longest {longest:.2f} s of processor time")
+    print(f"{n_lines} lines on stderr; {len(odd)} reasons without end or with an address")
 
 
 if __name__ == "__main__":
