@@ -16,12 +16,13 @@ import numpy as np
 
 from featx._files import user_cache
 from featx._optional import installed_version
+from featx.images.formats import decoder_versions
 from featx.session import Providers, runtime_version
 
 __all__ = ["cache_folder", "digest_content", "digest_setting", "make_key"]
 
 #: To be raised when decoding or resizing yields other pixels than before.
-PREPROCESSING = 1
+PREPROCESSING = 2
 
 
 def cache_folder() -> Path:
@@ -49,6 +50,7 @@ def digest_setting(values: Mapping[str, Any], device: str, providers: Providers)
         "processor": _processor(),
         "preprocessing": PREPROCESSING,
         "versions": {"Pillow": _version("Pillow"), "onnxruntime": runtime_version()},
+        "decoders": decoder_versions(),  # one version of Pillow may be linked with several of libjpeg
     }
     return hashlib.sha256(json.dumps(setting, sort_keys=True).encode()).digest()
 

@@ -126,6 +126,7 @@ class _Writer:
             "sources": planned.sources,
             "path_column": planned.path_column,
             "target": planned.target,
+            "has_classes": planned.has_classes,
             "prefixes": None if prefixes == [""] else prefixes,
         }
         if about != self._about:

@@ -2,28 +2,35 @@
 
 The same rules hold for every kind of source:
 
-- EXIF orientation is applied. An unreadable EXIF block is ignored.
+- EXIF orientation is applied, of any numeric type. An unreadable EXIF block is ignored, and so is XMP.
 - Transparency is laid over white.
 - 16-bit grey is scaled by its range (0..65535 to 0..255), not clipped.
-- The first frame of an animation is used, or the current frame of an open Pillow image.
+- The first frame of an animation is used, or the current frame of an open Pillow image. A first frame of
+  a GIF that is smaller than its canvas lies over the background colour.
 - CMYK and other colour spaces are converted by Pillow, without colour management.
 - Arrays are RGB, RGBA or grey, never BGR.
+- Neither warning filters nor Pillow's module globals nor registered openers change the result.
 """
 
 from __future__ import annotations
 
-import io
+import base64
 import os
 import re
 import stat
 import threading
 from abc import ABC, abstractmethod
+from contextlib import suppress
 from typing import Any, TypeAlias
 
 import numpy as np
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import ExifTags, Image
 
 from featx.errors import UnreadableError, first_line
+from featx.images.budget import pixel_budget
+from featx.images.colour import own_pixels, to_rgb
+from featx.images.formats import bound, has_magic, open_image, read_orientation
+from featx.images.isolation import MAX_PIXELS, isolated
 
 __all__ = [
     "Deferred",
@@ -44,10 +51,6 @@ _EXPECTED = "expected a path, encoded bytes, a binary file, a PIL image or a uin
 _SHAPES = "expected uint8 of shape (height, width, 3) in RGB, (height, width, 4) in RGBA, or (height, width)"
 _BGR = "; OpenCV frames are BGR: frame[..., ::-1]"
 
-#: Modes whose pixel values reach 65535.
-_SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N")
-#: Formats that Pillow opens as 32-bit integers though their range is 16 bits.
-_SIXTEEN_BIT_FORMATS = ("PNG", "PPM")
 #: Transposition that sets an image upright, by EXIF orientation.
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -58,8 +61,12 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+#: Beginnings of Pillow's messages on sound files of kinds that it does not read.
+_UNSUPPORTED = ("Unsupported", "unsupported", "unknown", "Unknown", "unable to determine")
 #: EXIF orientations that swap width and height.
 _SIDEWAYS = (5, 6, 7, 8)
+#: Longest text that is named in full.
+_MAX_PATH = 1024
 #: Open Pillow images and file objects are read on first use, which two threads must not do at once.
 _loading = [threading.Lock() for _ in range(64)]
 if hasattr(os, "register_at_fork"):  # a forked child must not wait for threads of its parent
@@ -106,9 +113,11 @@ def describe(item: object) -> str:
     >>> from featx.images.decode import describe
     >>> describe("ants/1.jpg"), describe(b"..."), describe(None)
     ('ants/1.jpg', '<bytes>', '<None>')
+    >>> describe("iVBORw0KGgoAAAANSUhEUgAAABwAAAAcCA" * 100)
+    '<base64 iVBORw0KGgoAAAAN... of 3,400 letters>'
     """
     if isinstance(item, (str, os.PathLike)):
-        return os.fspath(item)
+        return _describe_path(os.fspath(item))
     if isinstance(item, (bytes, bytearray, memoryview)):
         return "<bytes>"
     if isinstance(item, np.ndarray):
@@ -120,6 +129,23 @@ def describe(item: object) -> str:
     if hasattr(item, "read") and isinstance(name := getattr(item, "name", None), str):
         return name
     return f"<{item}>" if item is None or isinstance(item, float) else f"<{type(item).__name__}>"
+
+
+def _describe_path(path: str) -> str:
+    if _is_base64(path):
+        return f"<base64 {path[:16]}... of {len(path):,} letters>"
+    return path if len(path) <= _MAX_PATH else f"<text {path[:48]!r}... of {len(path):,} letters>"
+
+
+def _is_base64(path: str) -> bool:
+    """Return whether a text is an encoded image, or a data address of one, instead of a path."""
+    if len(path) < 64 or not re.match(r"data:|[A-Za-z0-9+/_=\s-]{64}", path):
+        return False
+    if path.startswith("data:"):
+        return ";base64," in path[:100]
+    with suppress(ValueError):
+        return has_magic(base64.b64decode(path[:64], altchars=b"-_" if re.search("[-_]", path[:64]) else None))
+    return False
 
 
 def decode(item: Any, shortest: int | None = None) -> Image.Image:
@@ -146,12 +172,13 @@ def decode(item: Any, shortest: int | None = None) -> Image.Image:
     (30, 20)
     """
     content = read(item)
-    if isinstance(content, np.ndarray):
-        return _from_array(content)
-    if isinstance(content, Image.Image):
-        with _lock_of(content):
-            return _from_image(content)
-    return _from_bytes(content, shortest)
+    with pixel_budget.hold(), isolated():
+        if isinstance(content, np.ndarray):
+            return _from_array(content)
+        if isinstance(content, Image.Image):
+            with _lock_of(content):
+                return _from_image(content)
+        return _from_bytes(content, shortest)
 
 
 def read(item: Any) -> Any:
@@ -214,31 +241,31 @@ def measure(data: bytes) -> tuple[int, int] | None:
     >>> measure(load_fashion_mnist("test")[0][0]), measure(b"...")
     ((28, 28), None)
     """
-    try:
-        with Image.open(io.BytesIO(data)) as image:
-            turned = image.getexif().get(ExifTags.Base.Orientation, 1) in _SIDEWAYS
-            return (image.height, image.width) if turned else (image.width, image.height)
-    except Exception:  # Pillow's plugins raise nearly anything on damaged files
-        return None
+    found = identify(data)
+    return found and found[1:]
 
 
-def identify(data: bytes, formats: tuple[str, ...]) -> tuple[str, int, int] | None:
-    """Return format, width and height of an encoded image from its header; None if its format is not listed.
+def identify(data: bytes) -> tuple[str, int, int] | None:
+    """Return format, upright width and height of an encoded image from its header; None if it cannot be read.
+
+    Raises UnreadableError if the image has too many pixels.
 
     Examples
     --------
     >>> from featx.images.decode import identify
     >>> from featx.samples import load_fashion_mnist
-    >>> image = load_fashion_mnist("test")[0][0]
-    >>> identify(image, ("PNG", "JPEG")), identify(image, ("JPEG",))
+    >>> identify(load_fashion_mnist("test")[0][0]), identify(b"...")
     (('PNG', 28, 28), None)
     """
     try:
-        with Image.open(io.BytesIO(data), formats=formats) as image:
-            return str(image.format), image.width, image.height
+        with isolated(), open_image(data) as image:
+            width, height = image.size
+            if image.format != "TIFF" and _orientation(image) in _SIDEWAYS:  # Pillow gives a TIFF's upright
+                width, height = height, width
+            return str(image.format), width, height
     except Image.DecompressionBombError as error:
         raise UnreadableError(_explain(error)) from None
-    except Exception:  # as above
+    except Exception:  # Pillow's plugins raise nearly anything on damaged files
         return None
 
 
@@ -256,14 +283,16 @@ def _read(path: str | os.PathLike[str]) -> bytes:
             raise UnreadableError("is not a regular file; featx reads no pipes, sockets or devices")
         with open(path, "rb", buffering=0) as file:
             return file.readall()
-    except FileNotFoundError:
-        if explain := getattr(path, "explain_missing", None):  # a table names it
-            raise UnreadableError(explain()) from None
-        hint = "" if os.path.isabs(path) else ", which is relative to the working directory"
-        raise UnreadableError(f"no such file; check the path{hint}") from None
-    except PermissionError:
-        raise UnreadableError("permission denied; the file is not readable for this user") from None
     except (OSError, ValueError) as error:
+        if isinstance(path, str) and _is_base64(path):
+            raise UnreadableError("is base64 text instead of a path; give base64.b64decode(text)") from None
+        if isinstance(error, FileNotFoundError):
+            if explain := getattr(path, "explain_missing", None):  # a table names it
+                raise UnreadableError(explain()) from None
+            hint = "" if os.path.isabs(path) else ", which is relative to the working directory"
+            raise UnreadableError(f"no such file; check the path{hint}") from None
+        if isinstance(error, PermissionError):
+            raise UnreadableError("permission denied; the file is not readable for this user") from None
         raise UnreadableError(f"cannot be read: {getattr(error, 'strerror', None) or error}") from None
 
 
@@ -306,26 +335,36 @@ def _from_bytes(data: bytes | bytearray | memoryview, shortest: int | None) -> I
     if not len(data):
         raise UnreadableError("no bytes at all; the file or download is empty")
     try:
-        image = Image.open(io.BytesIO(data))
-    except UnidentifiedImageError:
+        image = open_image(data)
+        is_scaled = shortest and image.format in ("JPEG", "MPO") and image.draft(image.mode, (shortest, shortest))
+    except UnreadableError as error:
         if _looks_like_path(data):
-            raise UnreadableError(
-                f"these bytes look like a path, {bytes(data)[:80]!r}; give it as text: os.fsdecode(path)"
-            ) from None
-        raise UnreadableError("not an image in a format that Pillow reads, or its beginning is damaged") from None
+            hint = "give it as text: os.fsdecode(path)"
+            raise UnreadableError(f"these bytes look like a path, {bytes(data)[:80]!r}; {hint}") from None
+        raise error from None
     except Exception as error:  # Pillow's plugins raise nearly anything on damaged files
         raise UnreadableError(_explain(error)) from None
-    if shortest and image.format in ("JPEG", "MPO"):
-        image.draft(image.mode, (shortest, shortest))
-    return _from_image(image)
+    try:
+        return _from_image(image, is_own=True)
+    except UnreadableError:
+        if not is_scaled:
+            raise
+    return _from_bytes(data, None)  # libjpeg cannot scale a lossless JPEG
 
 
-def _from_image(image: Image.Image) -> Image.Image:
+def _from_image(image: Image.Image, *, is_own: bool = False) -> Image.Image:
+    """Convert an open image; the pixels of featx's own may be changed."""
+    core = getattr(image, "_im", None)  # Pillow's closed images hold either nothing or an error
+    if (core is None and getattr(image, "fp", None) is None) or type(core).__name__ == "DeferredError":
+        raise UnreadableError("a closed PIL image; open it again, or call its load() before it is closed")
     if not (image.width and image.height):
         raise UnreadableError(f"has no pixels ({image.width}x{image.height})")
     try:
+        _check_size(image)
+        pixel_budget.take(image.width * image.height)
+        own = own_pixels(image) if is_own else None
         image.load()
-        turn, rgb = _turn(image), _to_rgb(image)
+        turn, rgb = _TURNS.get(_orientation(image)), to_rgb(image, own)
         return rgb if turn is None else rgb.transpose(turn)
     except UnreadableError:
         raise
@@ -333,47 +372,31 @@ def _from_image(image: Image.Image) -> Image.Image:
         raise UnreadableError(_explain(error)) from None
 
 
+def _check_size(image: Image.Image) -> None:
+    if image.width * image.height > MAX_PIXELS:
+        raise Image.DecompressionBombError
+
+
 def _explain(error: Exception) -> str:
     if isinstance(error, Image.DecompressionBombError):
-        limit = 2 * (Image.MAX_IMAGE_PIXELS or 0)
-        return f"more than {limit:,} pixels, Pillow's limit (a decompression bomb?); make it smaller"
-    text = str(error) or type(error).__name__
+        return f"more than {MAX_PIXELS:,} pixels, the limit (a decompression bomb?); make it smaller"
+    text = bound(error)
+    if text.startswith(_UNSUPPORTED):
+        return f"an image of a kind that is not read ({text}); convert it to 8-bit PNG or JPEG"
     return f"damaged or truncated image ({text}); get the file again or leave it out"
 
 
-def _turn(image: Image.Image) -> Image.Transpose | None:
-    """Return the transposition that sets an image upright, even if other parts of the EXIF block are damaged."""
+def _orientation(image: Image.Image) -> int:
+    """Return the EXIF orientation, even if other parts of the EXIF block are damaged."""
     try:
-        return _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+        return read_orientation(image.getexif().get(ExifTags.Base.Orientation, 1))
     except Exception:  # an unreadable EXIF block says nothing about the orientation
-        return None
-
-
-def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode == "RGB" and not image.has_transparency_data:
-        return image
-    if image.mode in _SIXTEEN_BIT or (image.mode == "I" and image.format in _SIXTEEN_BIT_FORMATS):
-        grey, top = np.asarray(image).astype(np.uint32), _largest_value(image)
-        if isinstance(clear := image.info.get("transparency"), int):
-            grey[grey == clear] = top
-        scaled = (np.minimum(grey, top) * 255 + top // 2) // top
-        return Image.fromarray(scaled.astype(np.uint8)).convert("RGB")
-    if image.mode in ("I", "F"):
-        raise UnreadableError(f"pixels of mode {image.mode!r} have no fixed range; scale them to 8 bits first")
-    if image.has_transparency_data:
-        rgba = image.convert("RGBA")
-        white = Image.new("RGBA", rgba.size, "white")
-        return Image.alpha_composite(white, rgba).convert("RGB")
-    return image.convert("RGB")
-
-
-def _largest_value(image: Image.Image) -> int:
-    """Return the value of white: a TIFF in a 16-bit mode may hold fewer bits."""
-    bits = getattr(image, "tag_v2", {}).get(258, (16,))[0]
-    return int((1 << min(bits, 16)) - 1)
+        return 1
 
 
 def _from_array(array: np.ndarray[Any, Any]) -> Image.Image:
+    if np.ma.is_masked(array):
+        raise UnreadableError("a masked array; fill in the masked pixels: x.filled(255)")
     if array.dtype != np.uint8:
         hint = "; for floats in 0..1: (x * 255).round().astype('uint8')" if array.dtype.kind == "f" else ""
         raise UnreadableError(f"array of {array.dtype}, {_SHAPES}{hint}")
@@ -382,4 +405,6 @@ def _from_array(array: np.ndarray[Any, Any]) -> Image.Image:
         raise UnreadableError(f"array of shape {array.shape}, {_SHAPES}{hint}{_BGR}")
     if 0 in array.shape:
         raise UnreadableError(f"has no pixels (array of shape {array.shape})")
-    return _to_rgb(Image.fromarray(np.ascontiguousarray(array)))
+    image = Image.fromarray(np.ascontiguousarray(array))
+    pixel_budget.take(image.width * image.height)
+    return to_rgb(image)

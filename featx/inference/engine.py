@@ -28,6 +28,7 @@ import numpy.typing as npt
 from featx._events import Events
 from featx.cache.store import FileState, Row
 from featx.errors import Failure, OutOfMemoryError
+from featx.images.budget import pixel_budget
 from featx.images.decode import UnreadableError, decode, describe, read
 from featx.images.preprocess import Preprocess, to_canvas
 from featx.inference.time_limit import TimeLimit
@@ -154,14 +155,16 @@ class Engine:
                 break
             item = items[i]
             try:
-                image = self._load(item, profile, limit)
-                with timed(profile, "resize"):
-                    for part, row in zip(parts, item.rows or [None] * len(parts), strict=True):
-                        if row is None:
-                            to_canvas(image, part.rules, part.pixels[i], crop=part.crop, fast=self.options.fast)
-                            part.filled[i] = True
-                        else:
-                            part.features[i] = row
+                with pixel_budget.hold():  # until the image is small
+                    image = self._load(item, profile, limit)
+                    with timed(profile, "resize"):
+                        for part, row in zip(parts, item.rows or [None] * len(parts), strict=True):
+                            if row is None:
+                                to_canvas(image, part.rules, part.pixels[i], crop=part.crop, fast=self.options.fast)
+                                part.filled[i] = True
+                            else:
+                                part.features[i] = row
+                    del image
             except UnreadableError as error:
                 for part in parts:
                     part.features[i], part.filled[i] = np.nan, False

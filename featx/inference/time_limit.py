@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextvars import copy_context
 from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
@@ -67,7 +68,7 @@ class TimeLimit:
                 "and leave out the images that took too long"
             )
         self._helper = self._helper or _Helper()
-        self._helper.calls.put((function, arguments))
+        self._helper.calls.put((copy_context(), function, arguments))
         try:
             result, error = self._helper.results.get(timeout=self.seconds)
         except Empty:
@@ -105,11 +106,11 @@ class _Helper:
 
     def _work(self) -> None:
         while call := self.calls.get():
-            function, arguments = call
+            context, function, arguments = call
             result: tuple[Any, BaseException | None]
             try:
-                result = function(*arguments), None
+                result = context.run(function, *arguments), None
             except BaseException as error:  # the caller raises it
                 result = None, error
             self.results.put(result)
-            del call, function, arguments, result
+            del call, context, function, arguments, result

@@ -6,10 +6,7 @@ from dataclasses import dataclass, field, fields
 
 from featx.errors import InputError
 
-__all__ = ["FORMATS", "Limits"]
-
-#: Pillow's names of the formats that are decoded. Others run programs (EPS) or have rarely tested parsers.
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "PPM")
+__all__ = ["Limits"]
 
 
 class _RefusedError(Exception):

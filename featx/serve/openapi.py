@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from featx._version import __version__
-from featx.serve.limits import FORMATS, Limits
+from featx.images.formats import FORMATS
+from featx.serve.limits import Limits
 from featx.serve.predictor import Predictor
 from featx.serve.uploads import FIELD
 

@@ -13,8 +13,9 @@ from featx.errors import Failure, InputError, UnreadableError
 from featx.extractor import FeatureExtractor
 from featx.heads import find_output, respond
 from featx.images.decode import identify
+from featx.images.formats import FORMATS, has_magic
 from featx.inference.time_limit import TimeLimit
-from featx.serve.limits import FORMATS, Limits, _RefusedError
+from featx.serve.limits import Limits, _RefusedError
 
 __all__ = ["Answer", "Predictor"]
 
@@ -111,9 +112,11 @@ class Predictor:
         if not content:
             return _RefusedError(422, "no bytes at all; send an encoded image")
         try:
-            header = time_limit.run(identify, content, FORMATS)
+            header = time_limit.run(identify, content)
         except UnreadableError as error:
             return _RefusedError(413, str(error))
+        if header is None and has_magic(content):
+            return None  # of a known format, and decoding it gives the reason
         if header is None:
             got = f"got {len(content):,} bytes that begin with {content[:8]!r}"
             return _RefusedError(

@@ -264,7 +264,7 @@ def test_pixels_without_a_fixed_range_are_refused(mode, dtype):
     image = Image.fromarray(GREY.astype(dtype))
     assert image.mode == mode
     for item in (image, save(image, "TIFF")):
-        with pytest.raises(UnreadableError, match=f"mode '{mode}' have no fixed range; scale them to 8 bits"):
+        with pytest.raises(UnreadableError, match="have no fixed range"):
             decode(item)
 
 
@@ -482,7 +482,7 @@ def test_bytes_that_look_like_a_path_are_named(path):
 
 @pytest.mark.parametrize("data", [b"<html>a.jpg", b"text", b"one line\nanother.png", bytes(50)])
 def test_other_bytes_are_not_taken_for_paths(data):
-    with pytest.raises(UnreadableError, match="not an image in a format that Pillow reads"):
+    with pytest.raises(UnreadableError, match="not an image in a format"):
         decode(data)
 
 
