@@ -20,6 +20,7 @@ from featx.extractor import Embedded, FeatureExtractor
 from featx.images.containers import list_items
 from featx.out_of_core import Rows
 from featx.selection.compare import is_source
+from featx.selection.folds import read_groups
 from featx.selection.target import find_task, is_unlabelled, narrow, read_array
 from featx.sources import Listing, is_dataset, list_images
 from featx.sources.labels import read_target
@@ -163,16 +164,7 @@ class Inputs:
         """Return the group of each image, from an array or a column's name."""
         if groups is None:
             return None
-        if isinstance(groups, str):
-            if groups not in self.columns:
-                known = ", ".join(self.columns) or "no further columns"
-                raise InputError(f"groups={groups!r}: no such column in {self.where}; it has {known}")
-            groups = self.columns[groups]
-        values = np.asarray(groups, object)
-        if values.shape != (len(self),):
-            raise InputError(f"groups: of shape {values.shape}, expected one group for each of {len(self)} images")
-        # an image without a group is a group of its own
-        return np.array([f"\0{i}" if is_missing(value) else str(value) for i, value in enumerate(values)])
+        return read_groups(groups, len(self), self.columns, self.where)
 
     def _why_unlabelled(self) -> str:
         if self.dataset is not None:

@@ -10,7 +10,7 @@ from typing import Any
 from featx._files import check_writable, write_whole
 from featx._text import printable
 from featx.persistence.description import Description
-from featx.report.metrics import describe_score
+from featx.report.metrics import describe_balance, describe_score
 
 __all__ = ["check_card", "make_card", "write_card"]
 
@@ -87,9 +87,14 @@ def _describe_quality(info: Mapping[str, Any]) -> str:
     if not score:
         return "Not measured. Use `featx evaluate` with labelled images that the pipeline was not fitted on."
     return (
-        f"On {_escape(describe_score(score))}.\n\n"
+        f"On {_escape(describe_score(score))}.\n\n{_describe_classes(score)}"
         "Expect a lower quality on images of another kind. `featx evaluate` measures it."
     )
+
+
+def _describe_classes(score: Mapping[str, Any]) -> str:
+    balance = describe_balance(score)
+    return f"{_escape(balance[0].upper() + balance[1:])}.\n\n" if balance else ""
 
 
 def _list_versions(description: Description) -> str:
