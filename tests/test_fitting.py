@@ -217,6 +217,17 @@ def test_near_duplicates_are_listed_those_with_different_labels_first(extractor)
     assert "X[12] = X[29]" in result._repr_html_()
 
 
+def test_thirty_copies_of_one_image_in_two_classes_are_named(extractor, here):
+    for i in range(30):
+        name = here / "copies" / ("coat" if i % 2 else "bag") / f"{i}.png"
+        name.parent.mkdir(parents=True, exist_ok=True)
+        name.write_bytes(X[0])
+    result = featx.fit(here / "copies", head="knn", extractor=extractor)
+    (group,) = result.duplicates
+    assert (len(group.names), set(group.labels)) == (30, {"bag", "coat"})
+    assert any("all images have the same features" in note for note in result.notes)
+
+
 class TestFolds:
     """Folds of the estimate: groups, near-duplicates, cv."""
 
@@ -284,7 +295,7 @@ def test_events_hear_notes_and_progress(shallow, photos):
     result = featx.fit(photos, head="knn", cv=3, extractor=shallow, events=heard)
     assert heard.tasks == {"embed": [27, 27], "folds": [3, 3], "head": [1, 1]}
     assert heard.notes == list(result.notes)
-    assert len(heard.notes) == 1
+    assert len(heard.notes) == 2
 
 
 def test_an_extractor_with_a_bar_draws_no_second_one(monkeypatch):

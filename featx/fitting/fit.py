@@ -280,9 +280,7 @@ def _find_duplicates(
     events: Events,
 ) -> tuple[Labels | None, tuple[DuplicateGroup, ...]]:
     """Return the group of each row (None without near-duplicates), and the groups, those with the most labels first."""
-    if not sees_content(extractor):
-        return None, ()
-    found = find_duplicates(features)
+    found = find_duplicates(features, near=sees_content(extractor))
     if found.note:
         events.note(found.note)
     if not found.n:
