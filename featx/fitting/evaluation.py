@@ -13,6 +13,7 @@ from featx._events import Events
 from featx._results import format_html, format_metric, make_frame, to_plain
 from featx._text import printable
 from featx.errors import Failure, InputError
+from featx.fitting.continuation import was_fitted_on
 from featx.fitting.inputs import Embeddings, read_inputs
 from featx.fitting.model import FittedModel, open_model
 from featx.report.metrics import ClassBalance, score, summarize_classification, summarize_regression
@@ -212,6 +213,9 @@ def evaluate_models(
         raise InputError(
             f'target="predicted": {inputs.where} holds predictions in this column; name the column of true labels'
         )
+    for model in models:
+        if y is None and was_fitted_on(model.info, X, source_options["include"], source_options["exclude"]):
+            events.note(f"{model.name} was fitted on {inputs.where}: expect lower figures on other images")
     _, truth = inputs.read_labels(first.task)
     if n_missing := int(inputs.missing.sum()):
         events.note(f"{n_missing} {'image has' if n_missing == 1 else 'images have'} no label and no part in this")

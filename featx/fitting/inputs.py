@@ -26,7 +26,7 @@ from featx.sources import Listing, is_dataset, list_images
 from featx.sources.labels import read_target
 from featx.sources.table import TABLE_SUFFIXES
 
-__all__ = ["Embeddings", "Inputs", "read_inputs"]
+__all__ = ["Embeddings", "Inputs", "join_inputs", "read_inputs"]
 
 Positions = npt.NDArray[np.intp]
 
@@ -99,7 +99,8 @@ class Inputs:
 
     ``where`` is the source as messages name it. ``items`` is None, and ``item_names`` empty, for a dataset, which keeps
     its keys on disk. ``labels`` holds a missing value for an image without a label. With ``is_array`` they are a
-    scikit-learn target: their type decides the task and is kept. ``columns`` are the table's other columns.
+    scikit-learn target: their type decides the task and is kept. ``columns`` are the table's other columns. ``parts``
+    are other inputs that these consist of (`join_inputs`).
     """
 
     where: str
@@ -112,8 +113,11 @@ class Inputs:
     columns: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     dataset: Dataset | None = None
+    parts: tuple[Inputs, ...] = ()
 
     def __len__(self) -> int:
+        if self.parts:
+            return sum(map(len, self.parts))
         return len(self.items) if self.dataset is None else len(self.dataset)
 
     @cached_property
@@ -127,6 +131,12 @@ class Inputs:
 
     def names(self, positions: Positions) -> list[str]:
         """Return the names of some images."""
+        if self.parts:
+            names = dict[int, str]()
+            for part, start in self._divide(positions):
+                own = positions[(positions >= start) & (positions < start + len(part))]
+                names |= zip(own.tolist(), part.names(own - start), strict=True)
+            return [names[i] for i in positions.tolist()]
         if self.dataset is not None:
             return [row.key for row in self.dataset.look_up(positions)]
         return [self.item_names[i] for i in positions]
@@ -153,12 +163,34 @@ class Inputs:
 
         Raises FeaturesChangedError if a dataset's features are not the extractor's.
         """
+        if self.parts:
+            return self._embed_parts(positions, extractor, events)
         if self.dataset is not None:
             features = self.dataset.manifest.features
             features.check_same(Features.of(extractor, features.dtype), self.where)
             return Embeddings(self.dataset, positions, positions, [])
         items = self.items if len(positions) == len(self) else [self.items[i] for i in positions]
         return Embeddings.of(extractor.embed(items, events=events), positions, self.item_names)
+
+    def _embed_parts(self, positions: Positions, extractor: FeatureExtractor, events: Events) -> Embeddings:
+        rows, kept, failures = [], [], list[Failure]()
+        for part, start in self._divide(positions):
+            own = part.embed(
+                positions[(positions >= start) & (positions < start + len(part))] - start, extractor, events
+            )
+            rows.append(own.take())
+            kept.append(own.positions + start)
+            failures += [replace(failure, index=failure.index + start) for failure in own.failures]
+        joined = np.concatenate(rows)
+        return Embeddings(_FeatureRows(joined), np.arange(len(joined)), np.concatenate(kept), failures)
+
+    def _divide(self, positions: Positions) -> Iterator[tuple[Inputs, int]]:
+        """Yield each part that some of the positions belong to, with its first position."""
+        start = 0
+        for part in self.parts:
+            if ((positions >= start) & (positions < start + len(part))).any():
+                yield part, start
+            start += len(part)
 
     def read_groups(self, groups: Any) -> npt.NDArray[Any] | None:
         """Return the group of each image, from an array or a column's name."""
@@ -230,6 +262,25 @@ def read_inputs(
         raise InputError("y: missing; X holds images, so pass their labels, or pass a source that has labels")
     names = [os.fspath(x) if isinstance(x, (str, os.PathLike)) else f"X[{i}]" for i, x in enumerate(items)]
     return Inputs("X", items, names, labels, is_array=labels is not None)
+
+
+def join_inputs(parts: Sequence[Inputs]) -> Inputs:
+    """Join the images of several inputs, such as a dataset of embeddings and new images."""
+    targets = list(dict.fromkeys(part.target_column for part in parts if part.target_column))
+    if len(targets) > 1:
+        raise InputError(
+            f"target: the columns {' and '.join(targets)} hold different targets; name one for all sources"
+        )
+    shared = [name for name in parts[0].columns if all(name in part.columns for part in parts)]
+    return Inputs(
+        " ".join(part.where for part in parts),
+        labels=[label for part in parts for label in (part.labels if part.labels is not None else [None] * len(part))],
+        path_column=next((part.path_column for part in parts if part.path_column), None),
+        target_column=targets[0] if targets else None,
+        columns={name: [value for part in parts for value in part.columns[name]] for name in shared},
+        notes=tuple(note for part in parts for note in part.notes),
+        parts=tuple(parts),
+    )
 
 
 def _refuse_options(options: Mapping[str, Any], reason: str) -> None:

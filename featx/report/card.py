@@ -70,6 +70,19 @@ def _describe_features(description: Description) -> str:
 
 
 def _describe_data(info: Mapping[str, Any]) -> str:
+    parts = [_describe_images(info)]
+    if continued := info.get("continued"):
+        n_old = min(continued["n_old"], info["n"])
+        n_new = f"{info['n'] - n_old:,} new ones"
+        parts.append(f"Fitted again from {_escape(continued['model'])}: on its {n_old:,} images and {n_new}.")
+    if weights := info.get("class_weight"):
+        named = isinstance(weights, str)
+        shown = weights if named else ", ".join(f"{label} {weight:g}" for label, weight in weights.items())
+        parts.append(f"Weights of the classes: {_escape(shown)}.")
+    return "\n\n".join(parts)
+
+
+def _describe_images(info: Mapping[str, Any]) -> str:
     if counts := info.get("counts"):
         total = f"{sum(counts.values()):,} images of {len(counts)} classes"
         rows = [f"| {_escape(label)} | {n:,} |" for label, n in list(counts.items())[:_MAX_ROWS]]
