@@ -189,3 +189,14 @@ class TestClassWeight:
     def test_numbers_have_no_classes(self, shallow):
         with pytest.raises(InputError, match="a regression has no classes"):
             featx.fit(ALL[:6], [1.5, 2.5, 3.5, 1.0, 2.0, 3.0], class_weight="balanced", extractor=shallow)
+
+
+def test_groups_of_a_dataset_come_from_its_table(old_and_new, shallow):
+    paths = sorted((old_and_new / "old").rglob("*.png"))
+    rows = [f"{path.relative_to(old_and_new)},{path.parent.name},{i // 2}" for i, path in enumerate(paths)]
+    (old_and_new / "t.csv").write_text("\n".join(["path,label,patient", *rows]))
+    featx.dataset.embed("t.csv", "vectors", extractor=shallow.fit(None))
+    result = featx.fit("vectors", head="knn", groups="patient", cv=3)
+    assert "groups on one side" in result.score.how
+    with pytest.raises(InputError, match="groups='doctor': no such column in vectors"):
+        featx.fit("vectors", head="knn", groups="doctor")

@@ -24,7 +24,8 @@ from featx.selection.folds import read_groups
 from featx.selection.target import find_task, is_unlabelled, narrow, read_array
 from featx.sources import Listing, is_dataset, list_images
 from featx.sources.labels import read_target
-from featx.sources.table import TABLE_SUFFIXES
+from featx.sources.opening import open_sources
+from featx.sources.table import TABLE_SUFFIXES, Table
 
 __all__ = ["Embeddings", "Inputs", "join_inputs", "read_inputs"]
 
@@ -196,7 +197,10 @@ class Inputs:
         """Return the group of each image, from an array or a column's name."""
         if groups is None:
             return None
-        return read_groups(groups, len(self), self.columns, self.where)
+        columns = self.columns
+        if isinstance(groups, str) and self.dataset is not None:
+            columns = _read_column(self.dataset, groups)
+        return read_groups(groups, len(self), columns, self.where)
 
     def _why_unlabelled(self) -> str:
         if self.dataset is not None:
@@ -287,6 +291,18 @@ def _refuse_options(options: Mapping[str, Any], reason: str) -> None:
     for name, value in options.items():
         if value:
             raise InputError(f"{name}={value!r}: {reason}")
+
+
+def _read_column(dataset: Dataset, name: str) -> dict[str, list[Any]]:
+    """Read a column of the tables that a dataset was made from, in the order of its rows; empty if they have none."""
+    values: dict[str, Any] = {}
+    for generation in dataset.manifest.generations:
+        columns: dict[str, Any] = {"path_column": generation.path_column, "target": generation.target}
+        for source in open_sources(generation.sources, **columns):
+            if isinstance(source, Table) and name in (held := source.read_columns()):
+                keys = (entry.key for entry in source.entries(with_state=False))
+                values |= zip(keys, held[name], strict=True)
+    return {name: [values.get(key) for key in dataset.keys]} if values else {}
 
 
 def _read_dataset(dataset: Dataset, y: Any) -> Inputs:
