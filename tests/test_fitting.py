@@ -583,6 +583,15 @@ class TestPredictions:
         assert list(written) == ["path", "price", "label", "predicted", "true", *probabilities, "error"]
         assert (written["path"], written["price"], written["true"]) == (paths, ["1", "2", "3"], ["bag"] * 3)
 
+    def test_columns_that_the_output_replaces_are_named(self, result, photos, monkeypatch):
+        paths = sorted(map(str, photos.rglob("*.png")))[:2]
+        listing = Listing(paths, paths, None, "path", None, (), {"predicted": ["a", "b"], "note": ["c", "d"]})
+        monkeypatch.setattr(inputs, "list_images", lambda *_, **__: listing)
+        heard = Heard()
+        columns = featx.predict(result, "t.csv", events=heard).to_columns()
+        assert columns["note"] == ["c", "d"]
+        assert any("the table's predicted is replaced" in note for note in heard.notes)
+
     def test_scores_are_no_probabilities(self, shallow):
         pipeline = make_pipeline(shallow, LinearSVC()).fit(X, Y)
         predictions = featx.predict(pipeline, X)
