@@ -32,7 +32,7 @@ from featx.session import Providers, Session
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Embedded", "FeatureExtractor", "embed_together"]
+__all__ = ["Embedded", "FeatureExtractor", "count_cached", "embed_together"]
 
 
 class Embedded(NamedTuple):
@@ -529,6 +529,21 @@ def embed_together(extractors: Sequence[FeatureExtractor], X: Any, *, events: Ev
     together = extractors[0]._embed(X, joined, stop_at_failure=False, events=events, others=extractors[1:])
     ends = np.cumsum([sum(view.n_features for view in own) for own in views])
     return [Embedded(part, together.failures) for part in np.split(together.features, ends[:-1], axis=1)]
+
+
+def count_cached(extractor: FeatureExtractor, X: Any) -> int:
+    """Count the files whose features are in the extractor's cache; no file is opened, and nothing is embedded.
+
+    Examples
+    --------
+    >>> import featx
+    >>> from featx.extractor import count_cached
+    >>> count_cached(featx.FeatureExtractor(), ["ant.jpg"])
+    0
+    """
+    if extractor.cache is False:
+        return 0
+    return sum(len(batch.features) for batch in extractor._engine(extractor._views(), 1).find_known(list_items(X)))
 
 
 def _embed_here(extractors: list[FeatureExtractor], items: list[Any], events: Events) -> Batch:

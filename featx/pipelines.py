@@ -6,6 +6,8 @@ import copy
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.pipeline import Pipeline
 
@@ -13,7 +15,7 @@ from featx._optional import import_optional
 from featx.errors import InputError
 from featx.extractor import FeatureExtractor
 
-__all__ = ["FeatureFrames", "find_extractors", "split_pipeline"]
+__all__ = ["FeatureFrames", "check_single_output", "count_outputs", "find_extractors", "split_pipeline"]
 
 
 def find_extractors(thing: Any) -> Iterator[FeatureExtractor]:
@@ -132,6 +134,37 @@ def _drop_extractor(pipeline: Pipeline) -> Pipeline:
         return rest
     names = extractor.get_feature_names_out() if names is None else names
     return Pipeline([("names", FeatureFrames([str(name) for name in names], package)), *rest.steps])
+
+
+def check_single_output(head: Any, n_features: int) -> None:
+    """Raise InputError if a fitted head predicts several labels or numbers per image.
+
+    Examples
+    --------
+    >>> from sklearn.neighbors import KNeighborsClassifier
+    >>> from featx.pipelines import check_single_output
+    >>> head = KNeighborsClassifier(1).fit([[0.0], [1.0]], [[0, 1], [1, 1]])
+    >>> check_single_output(head, 1)
+    Traceback (most recent call last):
+    featx.errors.InputError: KNeighborsClassifier predicts 2 values per image, expected one label or one number; ...
+    """
+    try:
+        n = count_outputs(head, np.zeros((1, n_features), np.float32))
+    except Exception:  # such as a head that is not fitted: the first prediction of an image says so
+        return
+    if n != 1:
+        last = head.steps[-1][1] if isinstance(head, Pipeline) else head
+        raise InputError(
+            f"{type(last).__name__} predicts {n} values per image, expected one label or one number; "
+            "fit one pipeline for each of them, or call predict of the loaded pipeline in Python"
+        )
+
+
+def count_outputs(estimator: Any, X: npt.NDArray[Any]) -> int:
+    """Count the labels or numbers that a fitted estimator predicts per row."""
+    predicted = estimator.predict(X)  # several labels may be a sparse matrix
+    shape = predicted.shape if hasattr(predicted, "shape") else np.shape(predicted)
+    return int(shape[1]) if len(shape) > 1 else 1
 
 
 def _find_pipelines(thing: Any, seen: set[int]) -> Iterator[Pipeline]:

@@ -7,8 +7,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import tqdm.auto
+from PIL import Image
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.model_selection import GroupKFold, ShuffleSplit
+from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.svm import LinearSVC
 
@@ -16,11 +18,13 @@ import featx
 from featx import FeatureExtractor
 from featx._events import Events
 from featx.cli import main
-from featx.errors import FeaturesChangedError, InputError, SourceError
+from featx.deploy import export
+from featx.errors import ExportError, FeaturesChangedError, InputError, PipelineFileError, SourceError
 from featx.fitting import estimate, inputs
 from featx.fitting.estimate import score_left_out
 from featx.heads import make_head
 from featx.samples import extract_fashion_mnist, load_fashion_mnist
+from featx.selection.folds import join_groups
 from featx.sources import Listing
 from tests.dataset.dataset_tools import write_dataset
 
@@ -213,6 +217,17 @@ def test_near_duplicates_are_listed_those_with_different_labels_first(extractor)
     assert "X[12] = X[29]" in result._repr_html_()
 
 
+def test_thirty_copies_of_one_image_in_two_classes_are_named(extractor, here):
+    for i in range(30):
+        name = here / "copies" / ("coat" if i % 2 else "bag") / f"{i}.png"
+        name.parent.mkdir(parents=True, exist_ok=True)
+        name.write_bytes(X[0])
+    result = featx.fit(here / "copies", head="knn", extractor=extractor)
+    (group,) = result.duplicates
+    assert (len(group.names), set(group.labels)) == (30, {"bag", "coat"})
+    assert any("all images have the same features" in note for note in result.notes)
+
+
 class TestFolds:
     """Folds of the estimate: groups, near-duplicates, cv."""
 
@@ -229,7 +244,7 @@ class TestFolds:
             assert not set(groups[fitted_on]) & set(groups[out])
 
     def test_groups_join_near_duplicates(self):
-        joined = estimate._join(np.array([0, 1, 1, 2, 3]), np.array(["a", "a", "b", "c", "c"]))
+        joined = join_groups(np.array([0, 1, 1, 2, 3]), np.array(["a", "a", "b", "c", "c"]))
         assert joined.tolist() == [0, 0, 0, 1, 1]
 
     def test_groups_that_are_classes_are_refused(self, extractor):
@@ -280,7 +295,7 @@ def test_events_hear_notes_and_progress(shallow, photos):
     result = featx.fit(photos, head="knn", cv=3, extractor=shallow, events=heard)
     assert heard.tasks == {"embed": [27, 27], "folds": [3, 3], "head": [1, 1]}
     assert heard.notes == list(result.notes)
-    assert len(heard.notes) == 1
+    assert len(heard.notes) == 2
 
 
 def test_an_extractor_with_a_bar_draws_no_second_one(monkeypatch):
@@ -379,6 +394,42 @@ class TestStoredEmbeddings:
         assert featx.evaluate(result, folder).n_images == 39
 
 
+@pytest.fixture(scope="module")
+def skewed(tmp_path_factory):
+    """Noise: 40 ants and 4 bees, which no head can tell apart."""
+    folder = tmp_path_factory.mktemp("skewed")
+    for name, n in (("ants", 40), ("bees", 4)):
+        (folder / name).mkdir()
+        for i in range(n):
+            noise = np.random.default_rng(i + 99 * (name == "bees")).integers(0, 255, (32, 32, 3), dtype=np.uint8)
+            Image.fromarray(noise).save(folder / name / f"{i}.png")
+    return folder
+
+
+class TestRareClasses:
+    """Accuracy with what it hides: the recall of the worst class, and the accuracy of the largest class alone."""
+
+    def test_fit_and_evaluate_say_it(self, skewed, extractor, here):
+        result = featx.fit(skewed, head="logistic_regression", extractor=extractor)
+        balance = result.score.balance
+        assert (balance.largest, balance.baseline, balance.ratio) == ("ants", 40 / 44, 10)
+        assert (balance.worst, balance.worst_count) == ("bees", 4)
+        assert result.score.values["balanced_accuracy"] < 0.8 < result.score.value
+        assert "of bees (4 images); always answering ants: accuracy 0.909" in str(result)
+        assert "balanced accuracy" in str(result)
+        assert "bees (4 images)" in result._repr_html_()
+        assert result.to_dict()["score"]["balance"]["worst"] == "bees"
+        result.save("m.featx")
+        assert "always answering ants: accuracy 0.909" in (here / "m.featx.md").read_text()
+        evaluation = featx.evaluate("m.featx", skewed)
+        assert "always answering ants: accuracy 0.909" in str(evaluation)
+        assert json.loads(json.dumps(evaluation.to_dict()))["balance"]["baseline"] == 40 / 44
+
+    def test_classes_of_like_size_need_no_line(self, result, evaluation):
+        assert "always answering" not in str(result) + str(evaluation)
+        assert result.score.balance.is_even
+
+
 class TestEvaluation:
     """The results of evaluate."""
 
@@ -422,6 +473,29 @@ class TestEvaluation:
             featx.evaluate(result, "p.csv")
         with pytest.raises(InputError, match="holds predictions"):
             featx.evaluate(result, "p.csv", target="predicted")
+
+    @pytest.mark.parametrize(
+        ("classes", "given"), [([0.0, 1.0], ["0", "1.0"]), ([False, True], ["false", 1]), (["caf\u00e9", "b"], None)]
+    )
+    def test_labels_equal_in_value_are_one_class(self, shallow, classes, given):
+        given = given or ["cafe\u0301", "b"]
+        y = [classes[i % 2] for i in range(12)]
+        model = featx.fit(X[:12], np.array(y), head="knn", task="classification", extractor=shallow, estimate=False)
+        evaluation = featx.evaluate(model, X[:12], np.array([given[i % 2] for i in range(12)], object))
+        assert evaluation.classes == tuple(map(str, model.classes))
+        assert set(evaluation.true) == set(evaluation.classes)
+
+    def test_several_labels_are_refused_by_name(self, shallow, here):
+        matrix = np.stack([Y == "bag", Y == "coat"], axis=1).astype(int)
+        pipeline = make_pipeline(FeatureExtractor(layer="stem", device="cpu"), KNeighborsClassifier(3)).fit(X, matrix)
+        featx.save(pipeline, "m.featx")
+        said = "KNeighborsClassifier predicts 2 values per image"
+        for model in (pipeline, "m.featx"):
+            with pytest.raises(InputError if model is pipeline else PipelineFileError, match=said):
+                featx.predict(model, X[:2])
+        with pytest.raises(ExportError, match="several outputs"):
+            export(pipeline, "m.onnx")
+        assert featx.load("m.featx").predict(X[:2]).shape == (2, 2)
 
     def test_unknown_classes_are_named(self, result):
         with pytest.raises(InputError, match="does not know: zebra; it knows bag, coat"):
@@ -508,6 +582,15 @@ class TestPredictions:
         probabilities = [f"proba_{name}" for name in CLASSES]
         assert list(written) == ["path", "price", "label", "predicted", "true", *probabilities, "error"]
         assert (written["path"], written["price"], written["true"]) == (paths, ["1", "2", "3"], ["bag"] * 3)
+
+    def test_columns_that_the_output_replaces_are_named(self, result, photos, monkeypatch):
+        paths = sorted(map(str, photos.rglob("*.png")))[:2]
+        listing = Listing(paths, paths, None, "path", None, (), {"predicted": ["a", "b"], "note": ["c", "d"]})
+        monkeypatch.setattr(inputs, "list_images", lambda *_, **__: listing)
+        heard = Heard()
+        columns = featx.predict(result, "t.csv", events=heard).to_columns()
+        assert columns["note"] == ["c", "d"]
+        assert any("the table's predicted is replaced" in note for note in heard.notes)
 
     def test_scores_are_no_probabilities(self, shallow):
         pipeline = make_pipeline(shallow, LinearSVC()).fit(X, Y)

@@ -51,6 +51,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         "--target", metavar="C", help="column of the table to predict; of folders of folders, the level: 1 or 2"
     )
     parser.add_argument("--log-target", action="store_true", help="for a positive number whose relative error counts")
+    parser.add_argument("--groups", metavar="C", help="column of groups that no fold divides, such as a patient")
     add_patterns(parser)
     group = parser.add_argument_group("candidates (each option can be repeated)")
     group.add_argument("--backbone", action="append", metavar="NAME|FILE", help="default: every one on this machine")
@@ -104,6 +105,7 @@ def run(options: argparse.Namespace) -> None:
         **{name: values for name, values in candidates.items() if values},
         task=options.task,
         log_target=options.log_target,
+        groups=options.groups,
         max_ms=options.max_ms,
         max_mb=options.max_mb,
         max_images=options.max_images,

@@ -15,7 +15,8 @@ EXAMPLE = """\
   featx evaluate price.featx prices.csv --json
   featx evaluate old.featx new.featx photos/val       compares the two on the same images
 --json prints one object: n, accuracy, balanced_accuracy, macro_f1, log_loss,
-roc_auc, per_class, confusion (rows true, columns predicted, in the order of
+roc_auc, balance (the largest class, its share, the class with the lowest
+recall), per_class, confusion (rows true, columns predicted, in the order of
 per_class); or n, mae, rmse, r2, mape (a fraction). A metric without a value is
 null. For two models: n, metric, difference (second minus first), low, high,
 p_value, only_first, only_second, and each model's object as first and second."""

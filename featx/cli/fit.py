@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from typing import Any
 
@@ -20,7 +21,7 @@ from featx.cli.options import (
 )
 from featx.errors import InputError
 from featx.extractor import FeatureExtractor
-from featx.fitting import FitResult, fit
+from featx.fitting import FitResult, FittedModel, fit, open_model
 from featx.heads import HEADS
 from featx.report.card import check_card
 from featx.selection.search import EFFORTS
@@ -29,9 +30,10 @@ from featx.writers import check_output
 
 #: Near-duplicates and images to label that are named.
 _MAX_NAMED = 5
+_FEATURES = ("layer", "pooling", "crop", "precision", "decode", "l2_normalize")
 #: Options of features and sources, which a dataset of embeddings has settled.
 _SETTLED = (
-    *("layer", "pooling", "crop", "precision", "decode", "l2_normalize", "cache", "cache_folder"),
+    *(*_FEATURES, "cache", "cache_folder"),
     *("path_column", "target", "include", "exclude", "search", "max_ms", "max_mb"),
 )
 
@@ -40,6 +42,8 @@ EXAMPLE = """\
   featx fit prices.csv --path-column file --target price --log-target -o price.featx
   featx fit photos/train --search quick -o ants.featx     chooses features and head, see featx compare
   featx fit vectors -o ants.featx               of featx embed photos/train -o vectors: reads no image
+  featx fit new --continue ants.featx -o ants2.featx     fits again on the old images and on new ones
+  featx fit photos/train --class-weight balanced -o ants.featx     rare classes count as much as others
 Then: featx evaluate ants.featx photos/val
       featx predict ants.featx new/*.jpg -o new.csv
 
@@ -52,7 +56,10 @@ heads:
 def add(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
     parser.add_argument(
-        "source", metavar="SOURCE", help="a folder with one sub-folder per class, a glob, archive, table or dataset"
+        "source",
+        nargs="+",
+        metavar="SOURCE",
+        help="a folder with one sub-folder per class, a glob, archive, table or dataset; several with --continue",
     )
     parser.add_argument("-o", "--output", required=True, metavar="MODEL.featx", help="file to write")
     parser.add_argument(
@@ -70,6 +77,18 @@ def add(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--max-mb", type=float, metavar="MB", help="with --search: megabytes of the backbone")
     parser.add_argument("--embed-backbone", action="store_true", help="store the backbone in the file")
+    parser.add_argument(
+        "--class-weight",
+        type=read_class_weight,
+        metavar="W",
+        help="balanced, or weights such as ant=1,bee=10 or a JSON object: rare classes count more",
+    )
+    parser.add_argument(
+        "--continue",
+        dest="continue_from",
+        metavar="MODEL",
+        help="fit the head of this model again, on its images and on those of SOURCE",
+    )
     parser.add_argument("--cv", type=int, metavar="N", help="folds of the estimate (default: 5)")
     parser.add_argument("--groups", metavar="C", help="column of groups that no fold divides, such as a patient")
     parser.add_argument("--no-cross-validation", action="store_true", help="skip the estimate on left-out images")
@@ -80,17 +99,22 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Fit, save, print."""
-    check_output(options.output, (".featx",), [options.source])
+    check_output(options.output, (".featx",), options.source)
     check_card(options.output)
+    continued = _open_continued(options)
+    if len(options.source) > 1 and not continued:
+        raise InputError(f"{len(options.source)} sources: expected one, or several with --continue MODEL")
     result = fit(
-        options.source,
+        options.source[0] if len(options.source) == 1 else options.source,
         head=options.head,
         task=options.task,
         log_target=options.log_target,
         search=_read_search(options),
+        class_weight=options.class_weight,
         groups=options.groups,
         cv=options.cv,
-        extractor=_make_extractor(options),
+        extractor=None if continued else _make_extractor(options),
+        continue_from=continued,
         path_column=options.path_column,
         target=options.target,
         include=options.include,
@@ -105,9 +129,41 @@ def run(options: argparse.Namespace) -> None:
     print(printable(f"{options.output}: ") + "\n".join(map(printable, str(result).split("\n"))))
 
 
+def read_class_weight(text: str) -> str | dict[str, float]:
+    """Read "balanced", a JSON object, or labels and weights such as ant=1,bee=10."""
+    if text == "balanced":
+        return text
+    try:
+        if text.lstrip().startswith("{"):
+            return dict(json.loads(text))
+        pairs = [pair.rpartition("=") for pair in text.split(",")]
+        if all(label for label, _, _ in pairs):
+            return {label: float(weight) for label, _, weight in pairs}
+    except ValueError:
+        pass
+    raise argparse.ArgumentTypeError(f"{text!r}: expected balanced, label=weight[,label=weight] or a JSON object")
+
+
+def _open_continued(options: argparse.Namespace) -> FittedModel | None:
+    """Open the model of --continue, which takes no option of features."""
+    if options.continue_from is None:
+        return None
+    for name in (*_FEATURES, "search", "max_ms", "max_mb"):
+        if getattr(options, name) not in (None, False, []):
+            raise InputError(
+                f"--{name.replace('_', '-')}: the features of {options.continue_from} are taken over, so this is "
+                "settled; leave the option out"
+            )
+    backbone = options.backbone[0] if options.backbone else None
+    model = open_model(options.continue_from, backbone=backbone)
+    model.extractor.set_params(**running_parameters(options))
+    return model
+
+
 def _make_extractor(options: argparse.Namespace) -> FeatureExtractor:
     """Make the extractor that the options describe; that of a dataset takes no feature options."""
-    if not is_dataset(options.source):
+    (source,) = options.source
+    if not is_dataset(source):
         if not options.search:
             return make_extractor(options)
         features = {"precision": options.precision, "l2_normalize": options.l2_normalize}
@@ -115,11 +171,11 @@ def _make_extractor(options: argparse.Namespace) -> FeatureExtractor:
     for name in _SETTLED:
         if getattr(options, name) not in (None, False, []):
             raise InputError(
-                f"--{name.replace('_', '-')}: {options.source} holds embeddings, so this is settled; "
+                f"--{name.replace('_', '-')}: {source} holds embeddings, so this is settled; "
                 "leave the option out, or embed the images again with it"
             )
     backbones = options.backbone or [None]
-    return dataset.open(options.source).extractor(
+    return dataset.open(source).extractor(
         backbone=backbones if len(backbones) > 1 else backbones[0], **running_parameters(options)
     )
 

@@ -13,7 +13,7 @@ from onnx import helper
 
 from featx.deploy.graph import ML_OPSET, Graph
 from featx.errors import ExportError
-from featx.pipelines import FeatureFrames
+from featx.pipelines import FeatureFrames, count_outputs
 
 __all__ = ["Answer", "Estimator", "Rows", "Step", "Tables", "Converter"]
 
@@ -114,7 +114,7 @@ class Converter:
             classes = estimator.classes_
             # a pipeline or a search is entered, so that the error names the estimator inside
             has_parts = hasattr(estimator, "steps") or hasattr(estimator, "best_estimator_")
-            if (isinstance(classes, list) and not has_parts) or getattr(estimator, "multilabel_", False):
+            if not has_parts and (isinstance(classes, list) or count_outputs(estimator, x.sample[:1]) != 1):
                 raise self.refuse(estimator, "it has several outputs; export one classifier per output")
             answer: Answer = self._find("classifiers", estimator)(self, estimator, x)
             if answer.probabilities and hasattr(estimator, "predict_proba"):

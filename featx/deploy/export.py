@@ -272,7 +272,8 @@ def export(
     if card:
         name = os.path.basename(result.path)
         remarks = [f"This file compared with the pipeline: {measurement}." for measurement in result.measurements]
-        description = describe_onnx(draft.model, info or {})
+        facts = {name: value for name, value in (info or {}).items() if name != "sources"}  # names of folders stay here
+        description = describe_onnx(draft.model, facts)
         write_card(result.path, make_card(name, description, use_onnx(name, draft.model), remarks))
     return result
 

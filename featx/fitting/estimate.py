@@ -16,8 +16,7 @@ from featx.errors import InputError
 from featx.extractor import FeatureExtractor
 from featx.inference.spec import list_backbones
 from featx.report.metrics import Score, score
-from featx.selection.folds import count_folds, make_folds
-from featx.similarity import Groups
+from featx.selection.folds import count_folds, join_groups, make_folds
 
 __all__ = ["check_splitter", "score_left_out", "sees_content"]
 
@@ -80,39 +79,31 @@ def score_left_out(
         events.advance()
     events.end()
     rows = np.concatenate([out for _, out in folds])
-    return score(how, y[rows], np.concatenate(predicted), task)
+    joined = join_groups(duplicates, groups)
+    together_rows = None if joined is None else joined[rows]
+    return score(how, y[rows], np.concatenate(predicted), task, groups=together_rows)
 
 
 def _make_folds(
     X: Any, y: Labels, task: str, duplicates: Labels | None, groups: Labels | None, cv: Any
 ) -> tuple[list[Any], bool]:
     if cv is not None and not isinstance(cv, int):
-        joined = _join(duplicates, groups)
+        joined = join_groups(duplicates, groups)
         splitter = check_cv(cv, y, classifier=task == "classification")
         try:
             return list(splitter.split(X, y, joined)), False
         except ValueError as error:
             raise InputError(f"cv={cv!r}: cannot divide {len(y)} images ({error})") from None
     n_folds = count_folds(task, y, cv or _MAX_FOLDS)
-    folds, together = make_folds(task, y, _join(duplicates, groups), n_folds=n_folds)
+    folds, together = make_folds(task, y, join_groups(duplicates, groups), n_folds=n_folds)
     if groups is None or together:
         return folds, together
-    folds, together = make_folds(task, y, _join(groups), n_folds=n_folds)  # duplicates across groups may be too many
+    folds, together = make_folds(
+        task, y, join_groups(groups), n_folds=n_folds
+    )  # duplicates across groups may be too many
     if not together:
         raise InputError(
             f"groups: {len(np.unique(groups))} groups cannot be divided into {n_folds} folds that each leave enough "
             "images of every class to fit on; use fewer folds or fit without an estimate"
         )
     return folds, False
-
-
-def _join(*groupings: Labels | None) -> Labels | None:
-    """Join rows that any of the groupings puts together."""
-    given = [grouping for grouping in groupings if grouping is not None]
-    if not given:
-        return None
-    joined = Groups(len(given[0]))
-    for grouping in given:
-        _, first, codes = np.unique(grouping, return_index=True, return_inverse=True)
-        joined.join(first[codes], np.arange(len(codes)))
-    return joined.numbers()

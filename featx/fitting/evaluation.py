@@ -10,12 +10,14 @@ import numpy as np
 import numpy.typing as npt
 
 from featx._events import Events
-from featx._results import format_html, format_metric, make_frame
+from featx._results import format_html, format_metric, make_frame, to_plain
 from featx._text import printable
 from featx.errors import Failure, InputError
+from featx.fitting.continuation import was_fitted_on
 from featx.fitting.inputs import Embeddings, Inputs, read_inputs
 from featx.fitting.model import FittedModel, open_model
-from featx.report.metrics import score, summarize_classification, summarize_regression
+from featx.report.metrics import ClassBalance, score, summarize_classification, summarize_regression
+from featx.selection.target import match_labels
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -55,6 +57,9 @@ class Evaluation:
     true, predicted : ndarray of shape (n_images,)
         Labels as text, or numbers.
     probabilities : ndarray of shape (n_images, n_classes), or None
+    balance : ClassBalance or None, default=None
+        The largest class, the accuracy of always answering it, and the class with the lowest
+        recall; None for a regression.
 
     See Also
     --------
@@ -74,6 +79,7 @@ class Evaluation:
     true: npt.NDArray[Any]
     predicted: npt.NDArray[Any]
     probabilities: npt.NDArray[np.float64] | None
+    balance: ClassBalance | None = None
 
     @property
     def metric(self) -> str:
@@ -81,9 +87,10 @@ class Evaluation:
         return next(iter(self.metrics))
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what JSON can hold: ``n``, every metric, ``per_class`` and ``confusion``."""
+        """Return what JSON can hold: ``n``, every metric, ``balance``, ``per_class`` and ``confusion``."""
         by_class = {} if self.per_class is None else {"per_class": self.per_class, "confusion": self.confusion}
-        return {"n": self.n_images, **self.metrics, **by_class}
+        balance = {} if self.balance is None else {"balance": to_plain(self.balance)}
+        return {"n": self.n_images, **self.metrics, **balance, **by_class}
 
     def to_columns(self) -> dict[str, list[Any]]:
         """Return the columns ``path``, ``true``, ``predicted`` and ``proba_CLASS``, one row per evaluated image."""
@@ -107,6 +114,8 @@ class Evaluation:
                 f"  (95 % interval {format_metric(self.low)} to {format_metric(self.high)})" if has_interval else ""
             )
             lines.append(f"{name:18} {format_metric(value)}{interval}")
+        if self.balance is not None and not self.balance.is_even:
+            lines.append(self.balance.describe())
         if self.per_class is not None and self.confusion is not None:
             names = list(map(printable, self.per_class))
             width = max(5, *map(len, names))
@@ -122,7 +131,8 @@ class Evaluation:
         rows: list[dict[str, Any]] = [{"metric": name, "value": value} for name, value in self.metrics.items()]
         if self.low is not None:
             rows[0]["95 % interval"] = f"{format_metric(self.low)} to {format_metric(self.high)}"
-        html = format_html(f"Evaluation of {self.n_images} images", rows)
+        notes = [] if self.balance is None or self.balance.is_even else [self.balance.describe()]
+        html = format_html(f"Evaluation of {self.n_images} images", rows, notes)
         if self.per_class is not None:
             html += format_html("Classes", [{"class": name, **row} for name, row in self.per_class.items()])
         if self.confusion is not None and self.classes is not None and len(self.classes) <= _MAX_CLASSES:
@@ -219,18 +229,14 @@ def evaluate_inputs(
         raise InputError(
             f'target="predicted": {inputs.where} holds predictions in this column; name the column of true labels'
         )
+    for model in models:
+        if y is None and was_fitted_on(model.info, X, source_options["include"], source_options["exclude"]):
+            events.note(f"{model.name} was fitted on {inputs.where}: expect lower figures on other images")
     _, truth = inputs.read_labels(first.task)
     if n_missing := int(inputs.missing.sum()):
         events.note(f"{n_missing} {'image has' if n_missing == 1 else 'images have'} no label and no part in this")
     labelled = np.flatnonzero(~inputs.missing)
-    if first.classes is not None:
-        truth = np.array([str(label) for label in truth.tolist()])
-    for model in models:
-        if model.classes is not None and (unknown := sorted(set(truth.tolist()) - set(model.classes))):
-            raise InputError(
-                f"{inputs.where}: classes that the model does not know: {', '.join(unknown)}; "
-                f"it knows {', '.join(model.classes)}"
-            )
+    truths = [_match_classes(model, truth, inputs.where) for model in models]
     embedded: dict[Any, Embeddings] = {}
     for model in models:
         if model.feature_key not in embedded:
@@ -238,12 +244,25 @@ def evaluate_inputs(
     readable = labelled
     for embeddings in embedded.values():  # the decoders may read different files
         readable = np.intersect1d(readable, embeddings.positions)
-    true, names = truth[np.searchsorted(labelled, readable)], tuple(inputs.names(readable))
+    rows, names = np.searchsorted(labelled, readable), tuple(inputs.names(readable))
     evaluated = []
-    for model in models:
+    for model, truth in zip(models, truths, strict=True):
         embeddings = embedded[model.feature_key].only(readable)
-        evaluated.append(Evaluated(_evaluate(model, embeddings, true, names), inputs, embeddings))
+        evaluated.append(Evaluated(_evaluate(model, embeddings, truth[rows], names), inputs, embeddings))
     return evaluated
+
+
+def _match_classes(model: FittedModel, truth: npt.NDArray[Any], where: str) -> npt.NDArray[Any]:
+    """Return labels as the model's classes spell them; raise InputError if a label is none of its classes."""
+    if model.classes is None:
+        return truth
+    labels = truth.tolist()
+    positions = match_labels(labels, model.classes)
+    if unknown := sorted({str(label) for label, i in zip(labels, positions, strict=True) if i < 0}):
+        raise InputError(
+            f"{where}: classes that the model does not know: {', '.join(unknown)}; it knows {', '.join(model.classes)}"
+        )
+    return np.array(model.classes)[positions]
 
 
 def _evaluate(model: FittedModel, embeddings: Embeddings, y: npt.NDArray[Any], names: tuple[str, ...]) -> Evaluation:
@@ -267,6 +286,7 @@ def _evaluate(model: FittedModel, embeddings: Embeddings, y: npt.NDArray[Any], n
         true=y,
         predicted=predicted,
         probabilities=probabilities,
+        balance=estimate.balance,
     )
 
 

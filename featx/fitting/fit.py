@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -16,8 +18,10 @@ from featx._events import Events, combine
 from featx._memory import available_memory
 from featx.errors import Failure, ImageError, InputError
 from featx.extractor import FeatureExtractor
+from featx.fitting.continuation import has_log_target, join_old_inputs, record_sources
 from featx.fitting.estimate import check_splitter, score_left_out, sees_content
 from featx.fitting.inputs import Embeddings, Inputs, read_inputs
+from featx.fitting.model import FittedModel, open_model
 from featx.fitting.result import DuplicateGroup, FitResult, count_target
 from featx.heads import DEFAULT_HEADS, HEADS, choose_default_head, learns_in_parts, make_head, sgd_candidates
 from featx.out_of_core import MIN_ROWS, fit_out_of_core
@@ -25,7 +29,7 @@ from featx.report.metrics import Score, score
 from featx.selection import search as search_features
 from featx.selection.duplicates import find_duplicates
 from featx.selection.folds import count_folds
-from featx.selection.target import check_target
+from featx.selection.target import check_target, match_labels
 
 __all__ = ["fit"]
 
@@ -33,6 +37,10 @@ Labels = npt.NDArray[Any]
 
 #: Images without a label that are ranked.
 _MAX_POOL = 2000
+#: Classes that a message names.
+_MAX_NAMED = 10
+#: The largest class has at least this many times the images of the smallest if weights are offered.
+_MIN_RATIO = 10
 #: Memory that fitting takes at most, in copies of the features (measured: 9.7): those of the
 #: folds, scaled, and once more in float64.
 _COPIES = 10
@@ -46,9 +54,11 @@ def fit(
     task: str | None = None,
     log_target: bool = False,
     search: str | Mapping[str, Any] | None = None,
+    class_weight: str | Mapping[Any, float] | None = None,
     groups: Any = None,
     cv: Any = None,
     extractor: FeatureExtractor | None = None,
+    continue_from: Any = None,
     path_column: str | None = None,
     target: str | None = None,
     include: str | Sequence[str] = (),
@@ -84,13 +94,22 @@ def fit(
     search : {"quick", "thorough"}, dict or None, default=None
         Choose the features and the head, see `featx.selection.search`. A dict holds arguments
         of that function: ``effort``, ``backbones``, ``layers``, ``poolings``, ``crops``.
+    class_weight : "balanced", mapping of label to weight, or None, default=None
+        Weights of the classes in the fit of the head. ``"balanced"`` gives all classes the same
+        weight in total, however many images they have. A class that a mapping leaves out has 1.
     groups : array-like of shape (n_samples,), str or None, default=None
-        Images of one group are never on both sides of a fold. A string names a column of the table.
+        Images of one group are never on both sides of a fold. A string names a column of the
+        table, also of the table that a dataset was made from.
     cv : int, scikit-learn splitter or None, default=None
         Folds of the estimate. None is 5, or fewer if a class has fewer images.
     extractor : FeatureExtractor or None, default=None
         None is the default extractor. With ``search``, only its device, threads, decoding, cache
         and progress are used. For a dataset it must give the dataset's features.
+    continue_from : estimator, FitResult, str, path or None, default=None
+        A model to fit again on the images that it was fitted on and on those of ``X``. Its
+        features, task and head are taken over, and new classes may come. The old images are the
+        sources that the model's file names; if these have moved, list old and new ones as ``X``.
+        Those in a dataset or in the extractor's cache are not embedded again.
     path_column, target : str or None, default=None
         Columns of a table. None takes columns with obvious names. ``target="2"`` takes the second level of
         folders of folders as classes.
@@ -131,9 +150,16 @@ def fit(
     events = combine(events, noted)
     _check_search(search, max_ms, max_mb, extractor)
     cv = check_splitter(cv)
-    inputs = read_inputs(
-        X, y, path_column=path_column, target=target, include=include, exclude=exclude, need_target=True
-    )
+    options: dict[str, Any] = {"path_column": path_column, "target": target, "include": include, "exclude": exclude}
+    recorded = record_sources(X, include, exclude) if y is None else []
+    earlier, n_old = None, 0
+    if continue_from is None:
+        inputs = read_inputs(X, y, **options, need_target=True)
+    else:
+        earlier = _open_earlier(continue_from, task, {"search": search, "extractor": extractor})
+        task, extractor = earlier.task, earlier.extractor
+        log_target = log_target or (head is None and has_log_target(earlier.head))
+        inputs, n_old = join_old_inputs(earlier, X, y, options, extractor, events)
     for text in inputs.notes:
         events.note(text)
     every_group = inputs.read_groups(groups)
@@ -141,8 +167,12 @@ def fit(
     labelled, pool = np.flatnonzero(~inputs.missing), np.flatnonzero(inputs.missing)
     check_target(values, task, log_target=log_target, images="readable")  # before the long work
     reason = ""
+    weights = _read_class_weight(class_weight, values, task)
     if search is None:
-        chosen = _choose_head(head, task, values, log_target, events)
+        if earlier is not None and head is None:
+            chosen = _take_head(earlier, log_target, weights)
+        else:
+            chosen = _choose_head(head, task, values, log_target, weights, events)
         if extractor is None and inputs.dataset is not None:
             extractor = inputs.dataset.extractor()
         extractor = clone(extractor or FeatureExtractor()).fit(None)
@@ -150,6 +180,10 @@ def fit(
     else:
         if inputs.dataset is not None:
             raise InputError(f"search={search!r}: {inputs.where} holds embeddings, whose features are chosen already")
+        if weights is not None:
+            if head is None:
+                raise InputError(f"class_weight={class_weight!r}: with `search`, name the head, one that has it")
+            _Head(head, task, log_target, is_named=True, class_weight=weights).make()  # raises if it has none
         base = clone(extractor or FeatureExtractor()).set_params(backbone=FeatureExtractor().backbone, layer=None)
         result = search_features(
             [inputs.items[i] for i in labelled],
@@ -167,8 +201,8 @@ def fit(
         events.note(result.comparison.reason)
         embeddings = Embeddings.of(result.embedded, labelled, inputs.item_names)
         extractor, reason = result.extractor, result.reason
-        chosen = _Head(result.name, task, log_target, is_named=True, tuned=result.head)
-    if inputs.dataset is None and not inputs.is_array:
+        chosen = _Head(result.name, task, log_target, is_named=True, tuned=result.head, class_weight=weights)
+    if inputs.dataset is None and not inputs.is_array and not inputs.parts:
         embeddings = embeddings.sort(inputs.item_names)  # a folder and its archive have the same folds
     y = values[np.searchsorted(labelled, embeddings.positions)]
     try:
@@ -176,6 +210,7 @@ def fit(
     except InputError as error:
         unread = embeddings.failures
         raise InputError(f"{error}; {len(unread)} could not be read, the first: {unread[0]}") from None
+    _offer_weights(chosen, y, events)
     groups = None if every_group is None else every_group[embeddings.positions]
     chosen, in_parts = _check_memory(chosen, len(y), embeddings.rows.n_features, {"groups": groups, "cv": cv}, events)
     if inputs.dataset is not None and chosen.name == "sgd" and groups is None and cv is None and len(y) >= MIN_ROWS:
@@ -220,11 +255,28 @@ def fit(
             "target_column": inputs.target_column,
             "n": len(y),
             **count_target(task, y),
+            "head": chosen.name,
+            **_record_fit(earlier, n_old, weights),
+            "sources": [
+                *(earlier.info.get("sources") or [] if earlier else []),
+                *recorded,
+            ],
             **({"score": estimated.facts()} if estimated else {}),
         },
         device=extractor.open_session().device if inputs.dataset is None else None,
         reason=reason,
     )
+
+
+def _record_fit(earlier: FittedModel | None, n_old: int, weights: Any) -> dict[str, Any]:
+    """Return the weights of classes, and the model that was continued, as JSON values."""
+    record: dict[str, Any] = {}
+    if weights is not None:
+        named = isinstance(weights, str)
+        record["class_weight"] = weights if named else {str(label): weight for label, weight in weights.items()}
+    if earlier is not None:
+        record["continued"] = {"model": os.path.basename(earlier.name), "n_old": n_old}
+    return record
 
 
 class _NoteList(Events):
@@ -247,12 +299,39 @@ class _Head:
     log_target: bool
     is_named: bool
     tuned: Any = None
+    class_weight: Any = None
 
     def make(self, folds: int = 5) -> Any:
         """Make it, unfitted, with some number of inner folds."""
-        if self.tuned is not None:
-            return clone(self.tuned)
-        return make_head(self.name, task=self.task, log_target=self.log_target, cv=folds)
+        if self.tuned is None:
+            made = make_head(self.name, task=self.task, log_target=self.log_target, cv=folds)
+        else:
+            made = clone(self.tuned)
+            made.set_params(**{name: folds for name in _find_parameters(made, "cv") if _is_count(made, name)})
+        if self.class_weight is None:
+            return made
+        names = _find_parameters(made, "class_weight")
+        if not names:
+            able = ", ".join(name for name in HEADS if has_class_weight(name))
+            raise InputError(
+                f"class_weight={self.class_weight!r}: the head {self.name} weighs all images alike; choose {able}"
+            )
+        return made.set_params(**dict.fromkeys(names, self.class_weight))
+
+
+def has_class_weight(name: str) -> bool:
+    """Return True if a classifier of `HEADS` can weigh its classes."""
+    return HEADS[name].classifier is not None and bool(_find_parameters(make_head(name), "class_weight"))
+
+
+def _find_parameters(estimator: Any, name: str) -> list[str]:
+    """List the parameters of an estimator and of those inside it that have a name."""
+    return [key for key in estimator.get_params() if key.rpartition("__")[2] == name]
+
+
+def _is_count(estimator: Any, name: str) -> bool:
+    value = estimator.get_params()[name]
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 @contextmanager
@@ -281,9 +360,7 @@ def _find_duplicates(
     events: Events,
 ) -> tuple[Labels | None, tuple[DuplicateGroup, ...]]:
     """Return the group of each row (None without near-duplicates), and the groups, those with the most labels first."""
-    if not sees_content(extractor):
-        return None, ()
-    found = find_duplicates(features)
+    found = find_duplicates(features, near=sees_content(extractor))
     if found.note:
         events.note(found.note)
     if not found.n:
@@ -323,7 +400,9 @@ def _check_memory(
         f"{n_rows} rows of {n_features} features take up to {_format_bytes(needed)} to fit in memory, "
         f"and {_format_bytes(available)} are available"
     )
-    if not learns_in_parts(head.name, head.task):
+    if head.class_weight is not None:
+        raise InputError(f"class_weight={head.class_weight!r}: {lack}, and a fit in parts has no weights; leave it out")
+    if head.name not in HEADS or not learns_in_parts(head.name, head.task):
         if head.is_named:
             able = " or ".join(name for name in HEADS if learns_in_parts(name, head.task))
             raise InputError(f"head={head.name!r}: {lack}; choose {able}, which learn in parts, or free memory")
@@ -335,10 +414,71 @@ def _check_memory(
     return head, True
 
 
-def _choose_head(head: str | None, task: str, y: Labels, log_target: bool, events: Events) -> _Head:
+def _open_earlier(model: Any, task: str | None, settled: Mapping[str, Any]) -> FittedModel:
+    """Open the model to continue, and refuse parameters that it has settled."""
+    earlier = open_model(model)
+    for name, value in settled.items():
+        if value is not None:
+            raise InputError(f"{name}: the features of {earlier.name} are taken over, so this is settled; leave it out")
+    if task not in (None, earlier.task):
+        raise InputError(f"task={task!r}: {earlier.name} is a {earlier.task}, and continue_from keeps its task")
+    return earlier
+
+
+def _take_head(earlier: FittedModel, log_target: bool, weights: Any) -> _Head:
+    """Take over the head of a model, unfitted."""
+    last = earlier.head.steps[-1][1] if isinstance(earlier.head, Pipeline) else earlier.head
+    name = earlier.info.get("head") or type(last).__name__
+    # the head of a pipeline is a pipeline of one step
+    head = last if isinstance(earlier.head, Pipeline) and len(earlier.head) == 1 else earlier.head
+    chosen = _Head(name, earlier.task, log_target, is_named=True, tuned=clone(head), class_weight=weights)
+    chosen.make()  # raises if it has no weights
+    return chosen
+
+
+def _read_class_weight(class_weight: Any, y: Labels, task: str) -> Any:
+    """Return None, "balanced", or the weight of each class that a mapping names."""
+    if class_weight is None:
+        return None
+    if task != "classification":
+        raise InputError(f"class_weight={class_weight!r}: a regression has no classes")
+    if class_weight == "balanced":
+        return class_weight
+    if not isinstance(class_weight, Mapping):
+        raise InputError(f'class_weight={class_weight!r}: expected "balanced" or a mapping of labels to weights')
+    classes = np.unique(y).tolist()
+    weights = dict[Any, float]()
+    for (label, weight), i in zip(class_weight.items(), match_labels(class_weight, classes), strict=True):
+        if i < 0:
+            known = ", ".join(map(str, classes[:_MAX_NAMED])) + (", ..." if len(classes) > _MAX_NAMED else "")
+            raise InputError(f"class_weight: {label!r} is no class, there are {known}")
+        if isinstance(weight, bool) or not isinstance(weight, Real) or not 0 < float(weight) < np.inf:
+            raise InputError(f"class_weight: {weight!r} for {label!r}, expected a number above 0")
+        weights[classes[i]] = float(weight)
+    return weights
+
+
+def _offer_weights(head: _Head, y: Labels, events: Events) -> None:
+    """Note that classes can be weighed, if one has many times the images of another."""
+    if head.task != "classification" or head.class_weight is not None:
+        return
+    classes, counts = np.unique(y, return_counts=True)
+    most, least = int(counts.argmax()), int(counts.argmin())
+    if counts[most] < _MIN_RATIO * counts[least]:
+        return
+    able = head.name not in HEADS or has_class_weight(head.name)
+    how = "" if able else ", with a head such as " + next(name for name in HEADS if has_class_weight(name))
+    events.note(
+        f"{classes[most]} has {counts[most]} images and {classes[least]} {counts[least]}: the head may neglect rare "
+        f'classes. class_weight="balanced" counts each class alike{how}'
+    )
+
+
+def _choose_head(head: str | None, task: str, y: Labels, log_target: bool, weights: Any, events: Events) -> _Head:
     """Take the head that was named, or choose by the size of the task."""
     n_classes = len(set(y.tolist())) if task == "classification" else 0
-    chosen = _Head(head or choose_default_head(task, len(y), n_classes), task, log_target, is_named=head is not None)
+    name = head or choose_default_head(task, len(y), n_classes)
+    chosen = _Head(name, task, log_target, is_named=head is not None, class_weight=weights)
     chosen.make()  # raises for an impossible combination
     usual = DEFAULT_HEADS[task]
     if head is None and chosen.name != usual:

@@ -20,12 +20,14 @@ from featx.extractor import Embedded, FeatureExtractor
 from featx.images.containers import list_items
 from featx.out_of_core import Rows
 from featx.selection.compare import is_source
+from featx.selection.folds import read_groups
 from featx.selection.target import find_task, is_unlabelled, narrow, read_array
 from featx.sources import Listing, is_dataset, list_images
 from featx.sources.labels import read_target
-from featx.sources.table import TABLE_SUFFIXES
+from featx.sources.opening import open_sources
+from featx.sources.table import TABLE_SUFFIXES, Table
 
-__all__ = ["Embeddings", "Inputs", "read_inputs"]
+__all__ = ["Embeddings", "Inputs", "join_inputs", "read_inputs"]
 
 Positions = npt.NDArray[np.intp]
 
@@ -99,7 +101,8 @@ class Inputs:
     ``where`` is the source as messages name it. ``items`` is None, and ``item_names`` empty, for a dataset, which keeps
     its keys on disk. ``labels`` holds a missing value for an image without a label. With ``is_array`` they are a
     scikit-learn target: their type decides the task and is kept. ``columns`` are the table's other columns. With
-    ``has_classes`` the labels are names of classes, whatever they look like.
+    ``has_classes`` the labels are names of classes, whatever they look like. ``parts`` are other inputs that
+    these consist of (`join_inputs`).
     """
 
     where: str
@@ -113,8 +116,11 @@ class Inputs:
     notes: tuple[str, ...] = ()
     dataset: Dataset | None = None
     has_classes: bool = False
+    parts: tuple[Inputs, ...] = ()
 
     def __len__(self) -> int:
+        if self.parts:
+            return sum(map(len, self.parts))
         return len(self.items) if self.dataset is None else len(self.dataset)
 
     @cached_property
@@ -128,6 +134,12 @@ class Inputs:
 
     def names(self, positions: Positions) -> list[str]:
         """Return the names of some images."""
+        if self.parts:
+            names = dict[int, str]()
+            for part, start in self._divide(positions):
+                own = positions[(positions >= start) & (positions < start + len(part))]
+                names |= zip(own.tolist(), part.names(own - start), strict=True)
+            return [names[i] for i in positions.tolist()]
         if self.dataset is not None:
             return [row.key for row in self.dataset.look_up(positions)]
         return [self.item_names[i] for i in positions]
@@ -154,6 +166,8 @@ class Inputs:
 
         Raises FeaturesChangedError if a dataset's features are not the extractor's.
         """
+        if self.parts:
+            return self._embed_parts(positions, extractor, events)
         if self.dataset is not None:
             features = self.dataset.manifest.features
             features.check_same(Features.of(extractor, features.dtype), self.where)
@@ -161,20 +175,34 @@ class Inputs:
         items = self.items if len(positions) == len(self) else [self.items[i] for i in positions]
         return Embeddings.of(extractor.embed(items, events=events), positions, self.item_names)
 
+    def _embed_parts(self, positions: Positions, extractor: FeatureExtractor, events: Events) -> Embeddings:
+        rows, kept, failures = [], [], list[Failure]()
+        for part, start in self._divide(positions):
+            own = part.embed(
+                positions[(positions >= start) & (positions < start + len(part))] - start, extractor, events
+            )
+            rows.append(own.take())
+            kept.append(own.positions + start)
+            failures += [replace(failure, index=failure.index + start) for failure in own.failures]
+        joined = np.concatenate(rows)
+        return Embeddings(_FeatureRows(joined), np.arange(len(joined)), np.concatenate(kept), failures)
+
+    def _divide(self, positions: Positions) -> Iterator[tuple[Inputs, int]]:
+        """Yield each part that some of the positions belong to, with its first position."""
+        start = 0
+        for part in self.parts:
+            if ((positions >= start) & (positions < start + len(part))).any():
+                yield part, start
+            start += len(part)
+
     def read_groups(self, groups: Any) -> npt.NDArray[Any] | None:
         """Return the group of each image, from an array or a column's name."""
         if groups is None:
             return None
-        if isinstance(groups, str):
-            if groups not in self.columns:
-                known = ", ".join(self.columns) or "no further columns"
-                raise InputError(f"groups={groups!r}: no such column in {self.where}; it has {known}")
-            groups = self.columns[groups]
-        values = np.asarray(groups, object)
-        if values.shape != (len(self),):
-            raise InputError(f"groups: of shape {values.shape}, expected one group for each of {len(self)} images")
-        # an image without a group is a group of its own
-        return np.array([f"\0{i}" if is_missing(value) else str(value) for i, value in enumerate(values)])
+        columns = self.columns
+        if isinstance(groups, str) and self.dataset is not None:
+            columns = _read_column(self.dataset, groups)
+        return read_groups(groups, len(self), columns, self.where)
 
     def _why_unlabelled(self) -> str:
         if self.dataset is not None:
@@ -243,10 +271,42 @@ def read_inputs(
     return Inputs("X", items, names, labels, is_array=labels is not None)
 
 
+def join_inputs(parts: Sequence[Inputs]) -> Inputs:
+    """Join the images of several inputs, such as a dataset of embeddings and new images."""
+    targets = list(dict.fromkeys(part.target_column for part in parts if part.target_column))
+    if len(targets) > 1:
+        raise InputError(
+            f"target: the columns {' and '.join(targets)} hold different targets; name one for all sources"
+        )
+    shared = [name for name in parts[0].columns if all(name in part.columns for part in parts)]
+    return Inputs(
+        " ".join(part.where for part in parts),
+        labels=[label for part in parts for label in (part.labels if part.labels is not None else [None] * len(part))],
+        path_column=next((part.path_column for part in parts if part.path_column), None),
+        target_column=targets[0] if targets else None,
+        columns={name: [value for part in parts for value in part.columns[name]] for name in shared},
+        notes=tuple(note for part in parts for note in part.notes),
+        has_classes=all(part.has_classes for part in parts),
+        parts=tuple(parts),
+    )
+
+
 def _refuse_options(options: Mapping[str, Any], reason: str) -> None:
     for name, value in options.items():
         if value:
             raise InputError(f"{name}={value!r}: {reason}")
+
+
+def _read_column(dataset: Dataset, name: str) -> dict[str, list[Any]]:
+    """Read a column of the tables that a dataset was made from, in the order of its rows; empty if they have none."""
+    values: dict[str, Any] = {}
+    for generation in dataset.manifest.generations:
+        columns: dict[str, Any] = {"path_column": generation.path_column, "target": generation.target}
+        for source, prefix in zip(open_sources(generation.sources, **columns), generation.key_prefixes, strict=False):
+            if isinstance(source, Table) and name in (held := source.read_columns()):
+                keys = (prefix + entry.key for entry in source.entries(with_state=False))
+                values |= zip(keys, held[name], strict=True)
+    return {name: [values.get(key) for key in dataset.keys]} if values else {}
 
 
 def _read_dataset(dataset: Dataset, y: Any) -> Inputs:
@@ -256,6 +316,8 @@ def _read_dataset(dataset: Dataset, y: Any) -> Inputs:
     if n_failed := sum(1 for _ in dataset.failures()):
         images = "image has no embedding and is" if n_failed == 1 else "images have no embedding and are"
         notes.append(f"{n_failed} {images} left out; featx dataset info {folder} names the reasons")
+    if not len(dataset) and n_failed:
+        raise InputError(f"{folder}: no image could be read; featx dataset info {folder} names the reasons")
     if not len(dataset):
         raise InputError(f"{folder}: holds no image yet; featx embed continues it")
     labels = dataset.y if y is None else read_array(y)[0]

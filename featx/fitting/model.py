@@ -17,7 +17,7 @@ from featx.fitting.result import FitResult
 from featx.heads import respond
 from featx.inference.spec import BackboneArgument
 from featx.persistence.archive import load, read_info
-from featx.pipelines import split_pipeline
+from featx.pipelines import check_single_output, split_pipeline
 
 __all__ = ["FittedModel", "open_model"]
 
@@ -84,6 +84,7 @@ def open_model(model: Any, *, backbone: BackboneArgument | None = None) -> Fitte
 def _split(name: str, pipeline: Any, info: Mapping[str, Any]) -> FittedModel:
     try:
         extractor, head = split_pipeline(pipeline)
+        check_single_output(head, extractor.n_features)
     except InputError as error:
         raise InputError(f"{name}: {error}") from None
     if not hasattr(head, "predict"):

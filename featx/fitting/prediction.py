@@ -199,4 +199,8 @@ def predict(
         probabilities = np.full((len(names), found_probabilities.shape[1]), np.nan)
         probabilities[embeddings.positions] = found_probabilities
     true = None if inputs.labels is None else [*inputs.labels, *[None] * (len(names) - n)]
-    return Predictions(tuple(names), predicted, probabilities, opened.classes, tuple(failures), inputs.columns, true)
+    result = Predictions(tuple(names), predicted, probabilities, opened.classes, tuple(failures), inputs.columns, true)
+    written = replace(result, columns={}).to_columns()
+    if replaced := [name for name in inputs.columns if name in written]:
+        events.note(f"the table's {', '.join(replaced)} {'is' if len(replaced) == 1 else 'are'} replaced in the output")
+    return result

@@ -17,7 +17,7 @@ from featx._results import format_html, format_metric, make_frame, to_plain
 from featx.errors import Failure
 from featx.persistence.archive import read_info, save
 from featx.report.card import make_card, write_card
-from featx.report.metrics import Score
+from featx.report.metrics import Score, describe_balance, describe_score
 from featx.report.snippets import use_saved
 
 if TYPE_CHECKING:
@@ -139,14 +139,16 @@ class FitResult:
         where = f" ({self.device}), {self.n_images} images" if self.device else f", {self.n_images} embeddings"
         lines = [f"{self.head} on {self._backbone}{where}, {_describe_target(self.info)}"]
         lines += [f"  chosen: {self.reason}"] if self.reason else []
-        lines += [f"  {self.score}"] if self.score else []
+        if self.score:
+            lines += [f"  {text}" for text in (describe_score(self.score.facts()), self._balance) if text]
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
         rows = [] if self.score is None else [{"metric": name, "value": v} for name, v in self.score.values.items()]
         if rows and self.score is not None and self.score.low is not None:
             rows[0]["95 % interval"] = f"{format_metric(self.score.low)} to {format_metric(self.score.high)}"
-        notes = [str(self).split("\n")[0], *([self.score.how] if self.score else []), *self.notes]
+        notes = [str(self).split("\n")[0], *([self.score.how] if self.score else [])]
+        notes += [*([self._balance] if self._balance else []), *self.notes]
         if self.duplicates:
             shown = "; ".join(" = ".join(group.names[:_MAX_NAMES]) for group in self.duplicates[:_MAX_NAMES])
             notes.append(f"{len(self.duplicates)} groups of near-duplicates: {shown}")
@@ -155,6 +157,10 @@ class FitResult:
         if self.failures:
             notes.append(f"{len(self.failures)} images could not be read, the first: {self.failures[0]}")
         return format_html("FitResult", rows, notes)
+
+    @property
+    def _balance(self) -> str:
+        return describe_balance(self.score.facts()) if self.score else ""
 
     @property
     def _backbone(self) -> Any:

@@ -10,7 +10,7 @@ from typing import Any
 from featx._files import check_writable, write_whole
 from featx._text import printable
 from featx.persistence.description import Description
-from featx.report.metrics import describe_score
+from featx.report.metrics import describe_balance, describe_score
 
 __all__ = ["check_card", "make_card", "write_card"]
 
@@ -70,6 +70,19 @@ def _describe_features(description: Description) -> str:
 
 
 def _describe_data(info: Mapping[str, Any]) -> str:
+    parts = [_describe_images(info)]
+    if continued := info.get("continued"):
+        n_old = min(continued["n_old"], info["n"])
+        n_new = f"{info['n'] - n_old:,} new ones"
+        parts.append(f"Fitted again from {_escape(continued['model'])}: on its {n_old:,} images and {n_new}.")
+    if weights := info.get("class_weight"):
+        named = isinstance(weights, str)
+        shown = weights if named else ", ".join(f"{label} {weight:g}" for label, weight in weights.items())
+        parts.append(f"Weights of the classes: {_escape(shown)}.")
+    return "\n\n".join(parts)
+
+
+def _describe_images(info: Mapping[str, Any]) -> str:
     if counts := info.get("counts"):
         total = f"{sum(counts.values()):,} images of {len(counts)} classes"
         rows = [f"| {_escape(label)} | {n:,} |" for label, n in list(counts.items())[:_MAX_ROWS]]
@@ -87,9 +100,14 @@ def _describe_quality(info: Mapping[str, Any]) -> str:
     if not score:
         return "Not measured. Use `featx evaluate` with labelled images that the pipeline was not fitted on."
     return (
-        f"On {_escape(describe_score(score))}.\n\n"
+        f"On {_escape(describe_score(score))}.\n\n{_describe_classes(score)}"
         "Expect a lower quality on images of another kind. `featx evaluate` measures it."
     )
+
+
+def _describe_classes(score: Mapping[str, Any]) -> str:
+    balance = describe_balance(score)
+    return f"{_escape(balance[0].upper() + balance[1:])}.\n\n" if balance else ""
 
 
 def _list_versions(description: Description) -> str:

@@ -3,23 +3,74 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy import stats
 from sklearn import metrics
 
 from featx._results import format_metric
+from featx._text import printable
 
 __all__ = [
+    "ClassBalance",
     "Score",
+    "describe_balance",
     "describe_score",
+    "measure_balance",
     "score",
     "summarize_classification",
     "summarize_regression",
     "wilson_interval",
 ]
+
+
+_NORMAL_QUANTILE = 1.959964
+#: The largest class has at least this many times the images of the smallest if text names the worst class.
+_MIN_RATIO = 1.5
+
+
+@dataclass(frozen=True)
+class ClassBalance:
+    """The largest class of some images, and the class that is recognised worst.
+
+    Parameters
+    ----------
+    largest : str
+        Class with the most images.
+    baseline : float
+        Accuracy of always answering ``largest``.
+    ratio : float
+        Images of the largest class per image of the smallest class.
+    worst : str
+        Class with the lowest recall; of equals, the one with the most images.
+    worst_recall : float
+        Share of its images that are recognised.
+    worst_count : int
+        Number of its images.
+    """
+
+    largest: str
+    baseline: float
+    ratio: float
+    worst: str
+    worst_recall: float
+    worst_count: int
+
+    @property
+    def is_even(self) -> bool:
+        """True if the classes are of like size, so that accuracy alone does not mislead."""
+        return self.ratio < _MIN_RATIO
+
+    def describe(self) -> str:
+        """Return the lowest recall and the accuracy of the largest class alone, as one line."""
+        return (
+            f"lowest recall {format_metric(self.worst_recall)} of {printable(self.worst)} "
+            f"({self.worst_count} image{'' if self.worst_count == 1 else 's'}); "
+            f"always answering {printable(self.largest)}: accuracy {format_metric(self.baseline)}"
+        )
 
 
 @dataclass(frozen=True)
@@ -35,7 +86,10 @@ class Score:
     low, high : float or None
         Ends of the interval; None for a regression on a single image.
     values : dict of str to float
-        Every metric: ``accuracy``, or ``mae``, ``mape`` (if no target is 0) and ``r2``.
+        Every metric: ``accuracy`` and ``balanced_accuracy`` (the mean recall of the classes); or
+        ``mae``, ``mape`` (if no target is 0) and ``r2``.
+    balance : ClassBalance or None, default=None
+        The largest class and the class with the lowest recall; None for a regression.
     """
 
     how: str
@@ -44,14 +98,17 @@ class Score:
     low: float | None
     high: float | None
     values: Mapping[str, float]
+    balance: ClassBalance | None = None
 
     def facts(self) -> dict[str, Any]:
-        """Return the score as a file stores it: ``how``, ``values`` and ``intervals``."""
+        """Return the score as a file stores it: ``how``, ``values``, ``intervals`` and ``balance``."""
         intervals = {} if self.low is None else {self.metric: [self.low, self.high]}
-        return {"how": self.how, "values": dict(self.values), "intervals": intervals}
+        balance = {} if self.balance is None else {"balance": vars(self.balance)}
+        return {"how": self.how, "values": dict(self.values), "intervals": intervals, **balance}
 
     def __str__(self) -> str:
-        return describe_score(self.facts())
+        balance = describe_balance(self.facts())
+        return describe_score(self.facts()) + (f"; {balance}" if balance else "")
 
 
 def summarize_classification(
@@ -129,10 +186,14 @@ def summarize_regression(y_true: npt.ArrayLike, y_pred: npt.ArrayLike) -> dict[s
     }
 
 
-def score(how: str, y_true: npt.ArrayLike, y_pred: npt.ArrayLike, task: str) -> Score:
+def score(
+    how: str, y_true: npt.ArrayLike, y_pred: npt.ArrayLike, task: str, *, groups: npt.ArrayLike | None = None
+) -> Score:
     """Estimate the quality of predictions for left-out images, which ``how`` describes.
 
-    An accuracy has Wilson's interval, and a mean absolute error the normal one.
+    An accuracy has Wilson's interval, and a mean absolute error the normal one. With ``groups``, the group of each
+    image, the groups are the independent draws: images of one patient tend to be right or wrong together, and the
+    interval is wider.
 
     Examples
     --------
@@ -140,22 +201,76 @@ def score(how: str, y_true: npt.ArrayLike, y_pred: npt.ArrayLike, task: str) -> 
     >>> score("four images", ["a", "b", "a", "b"], ["a", "b", "a", "a"], "classification").value
     0.75
     """
+    true, predicted = np.asarray(y_true), np.asarray(y_pred)
     if task == "classification":
-        right = np.asarray(y_true) == np.asarray(y_pred)
-        accuracy = float(right.mean())
-        return Score(how, "accuracy", accuracy, *wilson_interval(accuracy, len(right)), {"accuracy": accuracy})
-    summary = summarize_regression(y_true, y_pred)
+        right = (true == predicted).astype(float)
+        accuracy, balance = float(right.mean()), measure_balance(true, predicted)
+        values = {"accuracy": accuracy, "balanced_accuracy": _balanced_accuracy(true, right)}
+        interval = wilson_interval(accuracy, *_effective_draws(right, groups))
+        return Score(how, "accuracy", accuracy, *interval, values, balance)
+    summary = summarize_regression(true, predicted)
     mae = summary["mae"]
     values = {name: summary[name] for name in ("mae", "mape", "r2") if summary[name] is not None}
-    errors = np.abs(np.asarray(y_true, float) - np.asarray(y_pred, float))
+    errors = np.abs(true.astype(float) - predicted.astype(float))
     if len(errors) < 2:
         return Score(how, "mae", mae, None, None, values)
-    half = 1.96 * float(errors.std(ddof=1)) / len(errors) ** 0.5
+    n_draws, quantile = _effective_draws(errors, groups)
+    half = quantile * float(errors.std(ddof=1)) / n_draws**0.5
     return Score(how, "mae", mae, max(0.0, mae - half), mae + half, values)
 
 
-def wilson_interval(share: float, n: float) -> tuple[float, float]:
+def _balanced_accuracy(true: npt.NDArray[Any], right: npt.NDArray[np.float64]) -> float:
+    codes = np.unique(true, return_inverse=True)[1]
+    return float((np.bincount(codes, weights=right) / np.bincount(codes)).mean())
+
+
+def _effective_draws(values: npt.NDArray[np.float64], groups: npt.ArrayLike | None) -> tuple[float, float]:
+    """Return the number of independent draws that the values are worth, and the quantile of a 95 % interval.
+
+    The variance of the mean is that of the groups' sums, with the correction for few groups that is usual for clusters,
+    and the quantile is Student's. Values that vary between groups as they do within are worth their own number.
+    """
+    n = len(values)
+    codes = np.arange(n) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
+    n_groups = int(codes.max()) + 1
+    if n_groups in (1, n):
+        return float(n), _NORMAL_QUANTILE
+    deviations = values - values.mean()
+    sums = np.bincount(codes, weights=deviations)
+    variance = n_groups / (n_groups - 1) * float((sums**2).sum()) / n**2
+    quantile = float(stats.t.ppf(0.975, n_groups - 1))
+    if variance == 0:  # every image is right, or all are wrong alike
+        return float(n_groups), quantile
+    return min(float(n), float(values.var()) / variance), quantile
+
+
+def measure_balance(y_true: npt.ArrayLike, y_pred: npt.ArrayLike) -> ClassBalance:
+    """Find the largest class, and the class with the lowest recall.
+
+    Examples
+    --------
+    >>> from featx.report.metrics import measure_balance
+    >>> measure_balance(["a", "a", "a", "b"], ["a", "a", "a", "a"]).describe()
+    'lowest recall 0.000 of b (1 image); always answering a: accuracy 0.750'
+    """
+    true, predicted = np.asarray(y_true), np.asarray(y_pred)
+    classes, codes, counts = np.unique(true, return_inverse=True, return_counts=True)
+    recalls = np.bincount(codes, weights=true == predicted) / counts
+    largest, worst = int(counts.argmax()), int(np.lexsort((-counts, recalls))[0])
+    return ClassBalance(
+        largest=str(classes[largest]),
+        baseline=float(counts[largest] / len(true)),
+        ratio=float(counts[largest] / counts.min()),
+        worst=str(classes[worst]),
+        worst_recall=float(recalls[worst]),
+        worst_count=int(counts[worst]),
+    )
+
+
+def wilson_interval(share: float, n: float, quantile: float = _NORMAL_QUANTILE) -> tuple[float, float]:
     """Return Wilson's 95 % confidence interval of a share of n draws; n may be an effective number.
+
+    ``quantile`` is the normal one, or a larger one of Student's if the variance of few draws was estimated.
 
     Examples
     --------
@@ -163,7 +278,7 @@ def wilson_interval(share: float, n: float) -> tuple[float, float]:
     >>> tuple(round(end, 3) for end in wilson_interval(0.9, 100))
     (0.826, 0.945)
     """
-    z = 1.959964**2 / n
+    z = quantile**2 / n
     middle, half = (share + z / 2) / (1 + z), (z * share * (1 - share) + z**2 / 4) ** 0.5 / (1 + z)
     return max(0.0, middle - half), min(1.0, middle + half)
 
@@ -179,8 +294,26 @@ def describe_score(facts: Mapping[str, Any]) -> str:
     """
     parts = []
     for name, value in facts["values"].items():
-        text = f"{name} {format_metric(value)}"
+        if name == "balanced_accuracy" and not describe_balance(facts):
+            continue  # that of equal classes is the accuracy
+        text = f"{name.replace('_', ' ')} {format_metric(value)}"
         if interval := facts["intervals"].get(name):
             text += f" (95 % interval {' to '.join(map(format_metric, interval))})"
         parts.append(text)
     return f"{facts['how']}: {', '.join(parts)}" if parts else str(facts["how"])
+
+
+def describe_balance(facts: Mapping[str, Any]) -> str:
+    """Format the lowest recall and the largest class of a score as a file stores it; empty for classes of like size.
+
+    Examples
+    --------
+    >>> from featx.report.metrics import describe_balance, score
+    >>> rare = score("held-out images", ["a", "a", "a", "b"], ["a"] * 4, "classification")
+    >>> describe_balance(rare.facts())
+    'lowest recall 0.000 of b (1 image); always answering a: accuracy 0.750'
+    """
+    if not (stored := facts.get("balance")):
+        return ""
+    balance = ClassBalance(**{field.name: stored[field.name] for field in fields(ClassBalance)})
+    return "" if balance.is_even else balance.describe()

@@ -20,6 +20,7 @@ from featx.errors import ImageError, InputError, SourceError
 from featx.extractor import FeatureExtractor
 from featx.images.containers import list_items
 from featx.selection.candidates import Budget, list_candidates
+from featx.selection.folds import read_groups
 from featx.selection.racing import Racing
 from featx.selection.result import Comparison, explain, mark_front
 from featx.selection.target import encode_target
@@ -84,9 +85,9 @@ def compare(
         None decides by the target.
     log_target : bool, default=False
         Predict the logarithm of a positive number, so that relative errors count.
-    groups : array-like of shape (n_samples,), or None, default=None
-        Images of one group are never on both sides of a fold. None looks for duplicates and
-        uses their groups.
+    groups : array-like of shape (n_samples,), str or None, default=None
+        Images of one group are never on both sides of a fold. A string names a column of the
+        table. Groups that share duplicates are joined.
     max_ms, max_mb : float or None, default=None
         Maximum milliseconds per image on this machine, decoding included, and maximum megabytes
         of the backbone.
@@ -135,8 +136,12 @@ def compare(
     names, n_unlabelled = None, 0
     if isinstance(X, Listing):
         listing, unlabelled = leave_out_unlabelled(X)
+        if isinstance(groups, str):
+            groups = read_groups(groups, len(listing), listing.columns or {}, "the source")
         X, names, n_unlabelled = listing.items, listing.names, len(unlabelled)
         y, task = _read_listed_target(listing, task, log_target)
+    if isinstance(groups, str):
+        raise InputError(f"groups={groups!r}: X holds images, which have no columns; pass the group of each image")
     items = list_items(X)
     check_integer("max_images", max_images, 2)
     check_integer("cv", cv, 2)

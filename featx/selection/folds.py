@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from sklearn.model_selection import GroupKFold, KFold, StratifiedGroupKFold, StratifiedKFold
 
-__all__ = ["Folds", "count_folds", "count_inner_folds", "make_folds", "split_rows"]
+from featx._validation import is_missing, suggest
+from featx.errors import InputError
+from featx.selection.target import label_text
+from featx.similarity import Groups
+
+__all__ = ["Folds", "count_folds", "count_inner_folds", "join_groups", "make_folds", "read_groups", "split_rows"]
 
 Ints = npt.NDArray[np.int_]
 Folds = list[tuple[Ints, Ints]]
@@ -28,6 +34,57 @@ def count_inner_folds(task: str, y: npt.NDArray[Any], n_folds: int = _N_FOLDS) -
         return _N_FOLDS
     rarest = _count_rarest(y)
     return min(_N_FOLDS, rarest - -(-rarest // n_folds))
+
+
+def read_groups(groups: Any, n: int, columns: Mapping[str, Sequence[Any]], where: str) -> npt.NDArray[np.str_]:
+    """Return the group of each of n images as text, from an array or the name of a column.
+
+    An image without a group is a group of its own. ``where`` is the source, for messages.
+
+    Examples
+    --------
+    >>> from featx.selection.folds import read_groups
+    >>> read_groups("patient", 3, {"patient": [7, 7, 8]}, "scans.csv").tolist()
+    ['7', '7', '8']
+    """
+    name = "groups"
+    if isinstance(groups, str):
+        name = f"groups={groups!r}"
+        if groups not in columns:
+            known = f"{suggest(groups, columns)}it has {', '.join(columns)}" if columns else "it has no further columns"
+            raise InputError(f"{name}: no such column in {where}; {known}")
+        groups = columns[groups]
+    values = np.empty(len(groups), object)
+    values[:] = list(groups.tolist() if isinstance(groups, np.ndarray) else groups)
+    if len(values) != n:
+        raise InputError(f"{name}: of shape {np.shape(groups)}, expected one group for each of {n} images")
+    texts = np.array([f"\0{i}" if is_missing(value) else label_text(value) for i, value in enumerate(values)])
+    if n > 1 and len(np.unique(texts)) == 1:
+        raise InputError(
+            f"{name}: every image is in the group {str(values[0])!r}, and no fold can be left out; "
+            "leave groups out, or choose a column with several values"
+        )
+    return texts
+
+
+def join_groups(*groupings: npt.NDArray[Any] | None) -> Ints | None:
+    """Join rows that any of the groupings puts together; None if there is no grouping.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from featx.selection.folds import join_groups
+    >>> join_groups(np.array(["a", "a", "b", "c"]), np.array([0, 1, 2, 1]))
+    array([0, 0, 1, 0])
+    """
+    given = [grouping for grouping in groupings if grouping is not None]
+    if not given:
+        return None
+    joined = Groups(len(given[0]))
+    for grouping in given:
+        _, first, codes = np.unique(grouping, return_index=True, return_inverse=True)
+        joined.join(first[codes], np.arange(len(codes)))
+    return joined.numbers()
 
 
 def make_folds(

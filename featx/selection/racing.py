@@ -16,8 +16,8 @@ from featx.backbones import open_backbone
 from featx.errors import Failure, ImageError, InputError
 from featx.extractor import embed_together
 from featx.selection.candidates import Budget, Candidate, SharedEmbedding
-from featx.selection.duplicates import describe_duplicates, find_duplicates
-from featx.selection.folds import split_rows
+from featx.selection.duplicates import Duplicates, describe_duplicates, find_duplicates
+from featx.selection.folds import join_groups, split_rows
 from featx.selection.probe import probe, score, standard_error, standardize
 from featx.selection.target import EncodedTarget
 from featx.selection.timing import Timing
@@ -45,10 +45,10 @@ _N_TIMING_IMAGES = 64
 class Racing:
     """Run the rounds of a comparison.
 
-    ``positions`` are the places of the labelled ``items`` in the caller's sequence. Without ``groups``, duplicates are
-    kept together. Afterwards, ``rows`` are the readable images that were used, as positions in ``items``,
-    ``duplicates`` the group of each of them, ``failures`` the unreadable images by their position in the caller's
-    sequence, and ``baseline`` the metric in the last round of a prediction that ignores the images.
+    ``positions`` are the places of the labelled ``items`` in the caller's sequence. Duplicates are kept together, and
+    images of one of the ``groups``. Afterwards, ``rows`` are the readable images that were used, as positions in
+    ``items``, ``duplicates`` the group of each of them, ``failures`` the unreadable images by their position in the
+    caller's sequence, and ``baseline`` the metric in the last round of a prediction that ignores the images.
     """
 
     def __init__(
@@ -164,7 +164,7 @@ class Racing:
         self._find_duplicates(features)
         usable = self._find_usable()
         rows = self.rows[usable]
-        groups = (self.duplicates if self.groups is None else self.groups[self.rows])[usable]
+        groups = self._join_duplicates()[usable]
         n_groups, n_classes = len(np.unique(groups)), len(np.unique(self.target.strata[rows]))
         if len(rows) < 4 or n_groups < 2 or (self.target.has_classes and n_classes < 2):
             if not last:
@@ -229,23 +229,36 @@ class Racing:
         )
         return np.flatnonzero(counts[strata] >= 2)
 
+    def _join_duplicates(self) -> Ints:
+        """Return the group of each image: duplicates and the caller's groups together, unless that leaves one group."""
+        given = None if self.groups is None else self.groups[self.rows]
+        joined = join_groups(self.duplicates, given)
+        if joined is not None and joined.max(initial=0) > 0:
+            return joined
+        return np.arange(len(self.rows)) if given is None else given
+
     def _find_duplicates(self, features: Mapping[int, npt.NDArray[np.float32]]) -> None:
         """Find duplicates by the default layer of a backbone, if possible on whole images."""
-        self.duplicates = np.arange(len(self.rows))
         default = {i: open_backbone(self.shared[i].candidates[0].backbone).default_layer for i in features}
         suitable = [i for i in features if default[i] in self.shared[i].widths]  # in earlier layers all look alike
         if not suitable:
+            i = next(iter(features))
+            self._note_duplicates(
+                find_duplicates(self.shared[i].features(self.shared[i].candidates[0], features[i]), near=False)
+            )
             return
         i = min(suitable, key=lambda i: self.shared[i].extractor.crop != "whole")
         widest = self.shared[i].extractor.pooling
         pooling = "avg" if widest == "catavgmax" else widest
         candidate = replace(self.shared[i].candidates[0], layer=default[i], pooling=pooling)
-        duplicates = find_duplicates(self.shared[i].features(candidate, features[i]))
+        self._note_duplicates(find_duplicates(self.shared[i].features(candidate, features[i])))
+
+    def _note_duplicates(self, duplicates: Duplicates) -> None:
         self.duplicates = duplicates.groups
         groups = None if self.groups is None else self.groups[self.rows]
         text = describe_duplicates(self.duplicates, self.target.strata[self.rows], groups)
         self._notes["duplicates"] = text
-        self._notes["alike"] = duplicates.note if groups is None else ""
+        self._notes["alike"] = duplicates.note
 
 
 def find_behind(losses: Mapping[Key, Floats], groups: Ints | None) -> set[Key]:

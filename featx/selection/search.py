@@ -23,7 +23,7 @@ from featx.heads import DEFAULT_HEADS, HEADS, choose_default_head, make_head
 from featx.selection.candidates import Candidate
 from featx.selection.compare import compare
 from featx.selection.duplicates import find_duplicates
-from featx.selection.folds import Folds, count_inner_folds, make_folds
+from featx.selection.folds import Folds, count_inner_folds, join_groups, make_folds
 from featx.selection.result import HeadScore, SearchResult
 
 __all__ = ["EFFORTS", "search"]
@@ -150,12 +150,12 @@ def search(
         made = clone(base).set_params(**candidate.parameters()).fit(None)
         embedded = made.embed(X)
         features, labels = embedded.features[embedded.kept], y[embedded.kept]
-        if groups is None:
-            duplicates = find_duplicates(features)
-            own_groups = duplicates.groups if duplicates.n else None
-        else:
-            own_groups = np.asarray(groups)[embedded.kept]
-        folds, together = make_folds(task, labels, own_groups, random_state)
+        duplicates = find_duplicates(features)
+        given = None if groups is None else np.asarray(groups)[embedded.kept]
+        joined = join_groups(duplicates.groups if duplicates.n else None, given)
+        folds, together = make_folds(task, labels, joined, random_state)
+        if given is not None and not together:  # duplicates across groups may join too many
+            folds, together = make_folds(task, labels, join_groups(given), random_state)
         if groups is not None and not together:
             raise InputError("groups: no fold can keep them together and leave enough images of every class")
         fitted[candidate.key] = made, embedded, folds

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+import unicodedata
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from numbers import Number
 from typing import Any
 
@@ -21,6 +24,8 @@ __all__ = [
     "encode_target",
     "find_task",
     "is_unlabelled",
+    "label_text",
+    "match_labels",
     "narrow",
     "read_array",
 ]
@@ -35,6 +40,7 @@ METRICS = {
     "regression": "r2",
 }
 _MIN_NUMBERS = 4
+_NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?")
 _BINARIZE = "build a matrix of 0 and 1 with sklearn.preprocessing.MultiLabelBinarizer"
 
 
@@ -260,15 +266,76 @@ def is_unlabelled(array: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
 
 
 def narrow(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Convert an array of objects to the type of its values; values without an order become text."""
+    """Convert an array of objects to the type of its values; values without an order become text.
+
+    Labels that are equal in value become one: numbers beside text, and the Unicode forms of one text.
+    """
     if array.dtype == object:
         are_numbers = all(isinstance(value, Number) for value in array)
+        if any(isinstance(value, str) for value in array):  # and perhaps numbers that are equal in value
+            return np.array([label_text(value) for value in array])
         array = np.array(array.tolist())
         if array.dtype == object:  # decimals and fractions; dates and any other type
             array = array.astype(float) if are_numbers else np.array([str(value) for value in array])
     if array.dtype.kind == "f":
         _check_finite(array)
+    if array.dtype.kind == "U" and array.ndim == 1:
+        return np.array([label_text(value) for value in array.tolist()], array.dtype)
     return array
+
+
+def label_text(value: Any) -> str:
+    """Return a label as text: whole numbers without a fraction, and text in Unicode's composed form (NFC).
+
+    Examples
+    --------
+    >>> from featx.selection.target import label_text
+    >>> [label_text(value) for value in (1, 1.0, "1", True, "cafe\u0301")]
+    ['1', '1', '1', 'True', 'café']
+    """
+    if isinstance(value, (bool, np.bool_)):
+        return str(bool(value))
+    if isinstance(value, (float, np.floating)) and float(value).is_integer():
+        return str(int(value))
+    if isinstance(value, bytes):
+        value = value.decode("utf-8", errors="backslashreplace")
+    return unicodedata.normalize("NFC", str(value))
+
+
+def match_labels(labels: Iterable[Any], classes: Sequence[Any]) -> list[int]:
+    """Return the position of each label among the classes; -1 for a label that is none of them.
+
+    Labels that are equal in value are one class: 1, 1.0 and the text "1"; True and the text "true", and 1 if the
+    classes are booleans; and the Unicode forms of one text. The same text comes first, so that classes "1" and "1.0"
+    stay apart.
+
+    Examples
+    --------
+    >>> from featx.selection.target import match_labels
+    >>> match_labels(["0", 1, "1.0", "2"], [0.0, 1.0]), match_labels(["true", 0], ["False", "True"])
+    ([0, 1, 1, -1], [1, 0])
+    """
+    exact = {str(one): i for i, one in enumerate(classes)}
+    keys = [_value_key(one) for one in classes]
+    alike = {key: i for i, key in enumerate(keys) if keys.count(key) == 1}
+    if set(keys) == {("boolean", False), ("boolean", True)}:
+        alike |= {("number", Decimal(int(value))): alike["boolean", value] for value in (False, True)}
+    found: dict[Any, int] = {}
+    positions = []
+    for label in labels:
+        text = str(label)
+        if text not in found:
+            found[text] = exact.get(text, alike.get(_value_key(label), -1))
+        positions.append(found[text])
+    return positions
+
+
+def _value_key(label: Any) -> tuple[str, Any]:
+    """Return a kind and a boolean, number or text in composed form: equal for labels that are equal in value."""
+    text = label_text(label).strip()
+    if text.lower() in ("true", "false"):
+        return "boolean", text.lower() == "true"
+    return ("number", Decimal(text)) if _NUMBER.fullmatch(text) else ("text", text)
 
 
 def _check_finite(array: npt.NDArray[Any]) -> None:

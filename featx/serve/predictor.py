@@ -9,12 +9,13 @@ import joblib
 import numpy as np
 import numpy.typing as npt
 
-from featx.errors import Failure, InputError, UnreadableError
+from featx.errors import Failure, UnreadableError
 from featx.extractor import FeatureExtractor
 from featx.heads import find_output, respond
 from featx.images.decode import identify
 from featx.images.formats import FORMATS, has_magic
 from featx.inference.time_limit import TimeLimit
+from featx.pipelines import check_single_output
 from featx.serve.limits import Limits, _RefusedError
 
 __all__ = ["Answer", "Predictor"]
@@ -73,8 +74,7 @@ class Predictor:
         self.n_workers = extractor.n_threads or int(joblib.cpu_count())
         self.classes: list[Any] | None = None
         if hasattr(head, "classes_"):
-            if isinstance(head.classes_, list):
-                raise InputError("the pipeline has several outputs; expected one label or one value per image")
+            check_single_output(head, extractor.n_features)
             self.classes = np.asarray(head.classes_).tolist()
         self._extractor = copy(extractor).set_params(batch_size=self.batch_size)
         self._head = head

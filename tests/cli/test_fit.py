@@ -11,7 +11,17 @@ from featx.heads import HEADS
 from featx.persistence.archive import read_info
 from tests.cli.cli_tools import CLASSES, listing, write_csv
 
-CLASSIFICATION = ["n", "accuracy", "balanced_accuracy", "macro_f1", "log_loss", "roc_auc", "per_class", "confusion"]
+CLASSIFICATION = [
+    "n",
+    "accuracy",
+    "balanced_accuracy",
+    "macro_f1",
+    "log_loss",
+    "roc_auc",
+    "balance",
+    "per_class",
+    "confusion",
+]
 
 
 def test_a_folder_from_fit_to_evaluate(featx, here, to_world):
@@ -51,7 +61,7 @@ def test_a_regression_from_fit_to_evaluate(featx, here, world):
     options = ("--target", "brightness", "--log-target", "--layer", "stem")
     ran = featx("fit", world / "brightness-train.csv", *options, "-o", "b.featx")
     assert ran.code == 0
-    assert ran.err == "featx: paths from column 'image'\n"
+    assert ran.err.startswith("featx: paths from column 'image'\n")
     assert "b.featx: ridge on efficientnet_lite0 (cpu), 36 images, target " in ran.out
     assert "mae " in ran.out
     ran = featx("evaluate", "b.featx", world / "brightness-test.csv", "--json")

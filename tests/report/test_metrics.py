@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn import metrics
 
-from featx.report.metrics import summarize_classification, summarize_regression
+from featx.report.metrics import measure_balance, score, summarize_classification, summarize_regression
 
 CLASSIFICATION = ["n", "accuracy", "balanced_accuracy", "macro_f1", "log_loss", "roc_auc", "per_class", "confusion"]
 
@@ -135,3 +135,32 @@ def test_probabilities_keep_the_heads_order_of_classes():
     assert list(facts["per_class"]) == ["2", "3", "10"]
     assert facts["confusion"] == [[1, 0, 0], [0, 1, 0], [0, 1, 1]]
     assert facts["roc_auc"] == pytest.approx(metrics.roc_auc_score([2, 0, 2, 1], p, multi_class="ovr"))
+
+
+def test_the_worst_of_equally_bad_classes_is_the_largest():
+    balance = measure_balance([*"aaaa", *"bb", "c"], [*"aaaa", *"aa", "a"])
+    assert (balance.worst, balance.worst_count, balance.worst_recall) == ("b", 2, 0)
+    assert (balance.largest, balance.baseline, balance.ratio) == ("a", 4 / 7, 4)
+
+
+def test_an_interval_counts_groups():
+    """Two intervals of 95 % cover the accuracy of new patients: by rows much too seldom, by groups about as said."""
+    rng = np.random.default_rng(0)
+    covered = {"rows": 0, "groups": 0}
+    groups = np.repeat(np.arange(12), 30)
+    for _ in range(300):
+        share = rng.beta(4, 1, 12)  # of each patient's images that are predicted right; 0.8 on average
+        right = rng.random(360) < share[groups]
+        for name, given in (("rows", None), ("groups", groups)):
+            found = score("", right, np.ones(360, bool), "classification", groups=given)
+            covered[name] += found.low <= 0.8 <= found.high
+    assert covered["rows"] < 200
+    assert covered["groups"] > 270
+
+
+def test_groups_of_one_image_change_nothing_and_a_wrong_answer_of_none_is_worth_the_groups():
+    y, predicted = [1.0, 2.0, 3.0, 4.0] * 3, [1.5, 2.0, 3.0, 5.0] * 3
+    assert score("", y, predicted, "regression", groups=np.arange(12)) == score("", y, predicted, "regression")
+    alone = score("", ["a"] * 40, ["a"] * 40, "classification")
+    grouped = score("", ["a"] * 40, ["a"] * 40, "classification", groups=np.arange(40) // 10)
+    assert grouped.low < 0.6 < 0.9 < alone.low

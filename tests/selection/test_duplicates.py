@@ -73,31 +73,46 @@ def test_duplicates_are_described():
     text = describe_duplicates(groups, np.array([0, 0, 1, 1, 1, 1]), None)
     assert text.startswith("2 of 6 images are near-duplicates, in 2 groups, 1 with different labels; each group")
     assert describe_duplicates(groups, np.zeros(6, int), np.arange(6)).endswith(
-        "in 2 groups; `groups` separates 2 of them"
+        "in 2 groups; `groups` separates 2 of them, which are kept together as well"
     )
 
 
 @pytest.mark.parametrize("n", [2, 4, 7, 12])
-def test_a_few_images_that_all_have_the_same_features_are_no_duplicates(n):
+def test_images_that_all_have_the_same_features_are_duplicates_and_this_is_said(n):
     found = find_duplicates(np.ones((n, 3), np.float32))
-    assert found.groups.tolist() == list(range(n))
-    assert "too many images look alike" in found.note
+    assert found.groups.tolist() == [0] * n
+    assert "all images have the same features" in found.note
+    assert find_duplicates(np.zeros((n, 3), np.float32)).groups.tolist() == list(range(n))
 
 
-def test_if_too_many_look_alike_that_is_said_and_only_identical_rows_are_grouped():
+def test_if_too_many_look_alike_that_is_said_and_copies_are_still_found():
     rng = np.random.default_rng(0)
     rows = rng.normal(size=(100, 64)).astype(np.float32)
-    rows[:30] = 1 + 0.01 * rng.normal(size=(30, 64))
+    rows[:30] = 1 + 0.15 * rng.normal(size=(30, 64))  # cosines of 0.98
+    rows[30:36] = rows[3] + 0.01 * rng.normal(size=(6, 64))  # copies of one of them
+    rows[60] = rows[61] + 0.2 * rng.normal(size=64)  # and a near-duplicate among the other images
+    found = find_duplicates(rows)
+    assert set(found.groups[30:36]) == {3}
+    assert found.groups[60] == found.groups[61]
+    assert found.n == 7
+    assert re.search(r"36 of 100 images look too much alike .* with a cosine of 0\.995", found.note)
+    rows[:36] = 1 + 0.01 * rng.normal(size=(36, 64))
     rows[40] = rows[3]
     found = find_duplicates(rows)
-    assert found.groups.tolist() == [*range(40), 3, *range(40, 99)]
-    assert "too many images look alike to these features; near-duplicates were not looked for" in found.note
-    rows[:20] = rng.normal(size=(20, 64))
-    rows[40] = rng.normal(size=64)
+    assert (found.n, found.groups[40], found.groups[60]) == (2, 3, found.groups[61])
+    assert "37 of 100 images look too much alike" in found.note
+    assert "near-duplicates were not looked for" in found.note
+    rows[:41] = rng.normal(size=(41, 64))
     found = find_duplicates(rows)
-    assert found.groups.max() == 90
-    assert found.n == 9
-    assert found.note == ""
+    assert (found.n, found.note) == (1, "")
+
+
+def test_features_of_earlier_layers_find_identical_images_alone():
+    rows = np.random.default_rng(0).normal(size=(12, 8)).astype(np.float32)
+    rows[5], rows[7] = rows[4], 1.01 * rows[6]
+    found = find_duplicates(rows, near=False)
+    assert found.n == 1
+    assert "only identical images" in found.note
 
 
 def test_any_number_of_identical_images_are_duplicates_and_hide_no_others():

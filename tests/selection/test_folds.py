@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from sklearn.model_selection import KFold, StratifiedKFold
 
-from featx.selection.folds import count_folds, count_inner_folds, make_folds
+from featx.errors import InputError
+from featx.selection.folds import count_folds, count_inner_folds, make_folds, read_groups
 from featx.selection.target import encode_target
 from tests.selection.selection_tools import make_task, split
 
@@ -77,3 +78,20 @@ def test_duplicates_stay_together():
     folds, together = make_folds("classification", y, groups)
     assert together
     assert all(set(out) & {0, 1} in ({0, 1}, set()) for _, out in folds)
+
+
+@pytest.mark.parametrize(
+    ("groups", "said"),
+    [
+        ("pateint", "groups='pateint': no such column in t.csv; did you mean 'patient'"),
+        ("site", "groups='site': every image is in the group 'A'"),
+        ([1, 2], r"groups: of shape \(2,\), expected one group for each of 3"),
+    ],
+)
+def test_groups_that_are_none_are_refused_by_name(groups, said):
+    with pytest.raises(InputError, match=said):
+        read_groups(groups, 3, {"patient": ["7", "7", ""], "site": ["A"] * 3}, "t.csv")
+
+
+def test_an_image_without_a_group_is_a_group_of_its_own():
+    assert len(set(read_groups([7, 7.0, "7", None, None], 5, {}, "X"))) == 3

@@ -12,7 +12,7 @@ import pytest
 from scipy import sparse
 
 from featx.errors import InputError
-from featx.selection.target import encode_target
+from featx.selection.target import encode_target, match_labels, narrow
 
 Kind = Enum("Kind", ["ANT", "BEE"])
 ANTS = ["ant", "bee", "ant", "bee", "ant"]
@@ -186,3 +186,24 @@ def test_a_thousand_classes_and_a_hundred_thousand_ordered_images_take_no_time()
 def test_what_allows_no_comparison_says_why(y, options, said):
     with pytest.raises(InputError, match=f"{said}"):
         encode_target(y, **options)
+
+
+def test_labels_equal_in_value_are_one_class():
+    mixed = np.array(["1", 1, 1.0, "b", "b"], object)
+    assert narrow(mixed).tolist() == ["1", "1", "1", "b", "b"]
+    assert narrow(np.array(["caf\u00e9", "cafe\u0301"])).tolist() == ["caf\u00e9"] * 2
+    assert narrow(np.array([True, False], object)).dtype == bool
+
+
+@pytest.mark.parametrize(
+    ("labels", "classes", "expected"),
+    [
+        (["1", 1, 1.0, "1.0", "01"], ["0", "1"], [1, 1, 1, 1, 1]),
+        (["1", "1.0", "01"], ["1", "1.0"], [0, 1, -1]),  # which of them 01 is cannot be said
+        (["TRUE", 1, "0"], [False, True], [1, 1, 0]),
+        ([1, "true"], ["1", "true"], [0, 1]),
+        (["1e3"], ["1000"], [-1]),  # a code, as likely as a number
+    ],
+)
+def test_labels_find_their_class(labels, classes, expected):
+    assert match_labels(labels, classes) == expected
