@@ -61,6 +61,11 @@ _ZIP_ERRORS = (
 TRUSTED = frozenset(
     {
         "featx.extractor.FeatureExtractor",
+        "featx.heads.linear.LinearSVCPath",
+        "featx.heads.linear.LogisticRegressionPath",
+        "featx.heads.linear.RidgeClassifierPath",
+        "featx.heads.linear.RidgeRegressionPath",
+        "featx.heads.preprocessing.SignedSquareRoot",
         "numpy.dtype",
         "pathlib.PosixPath",
         "pathlib.WindowsPath",
