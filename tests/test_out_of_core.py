@@ -50,7 +50,7 @@ def test_sgd_learns_as_well_in_parts_as_in_memory(small_chunks):
 
 @pytest.mark.parametrize("name", [name for name in HEADS if learns_in_parts(name, "classification")])
 def test_each_head_that_can_learns_in_parts(name, small_chunks):
-    candidates = [{"hidden_layer_sizes": (16,)}] if name == "mlp" else [{}]
+    candidates = [{"estimator__hidden_layer_sizes": (16,)}] if name == "mlp" else [{}]
     fitted = fit_out_of_core(make_head(name), Rows(X), Y, candidates=candidates, max_passes=20)
     assert np.mean(fitted.left_out_predictions == Y[fitted.left_out]) > 0.4
     assert fitted.head.predict_proba(X[:2]).shape == (2, 4)

@@ -1,5 +1,6 @@
 """Heads: scikit-learn classifiers and regressors that suit features, and a table of their names."""
 
+from featx.heads.calibration import TemperatureScaledClassifier
 from featx.heads.linear import LinearSVCPath, LogisticRegressionPath, RidgeClassifierPath, RidgeRegressionPath
 from featx.heads.out_of_fold import OutOfFold, correct_for_choice
 from featx.heads.preprocessing import SignedSquareRoot
@@ -30,6 +31,7 @@ __all__ = [
     "RidgeClassifierPath",
     "RidgeRegressionPath",
     "SignedSquareRoot",
+    "TemperatureScaledClassifier",
     "choose_default_head",
     "correct_for_choice",
     "find_output",

@@ -6,8 +6,6 @@ penalties are solved together, in float32, see `featx.heads.solver`.
 
 from __future__ import annotations
 
-import os
-import warnings
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,21 +14,21 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 from scipy.linalg import qr
-from scipy.special import expit, logsumexp, softmax
+from scipy.special import logsumexp
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
-from sklearn.model_selection import KFold, StratifiedKFold, check_cv
 from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 from threadpoolctl import threadpool_limits
 
+from featx.heads.calibration import fit_sharpness, to_probabilities
+from featx.heads.folds import Folds, concatenate, count_threads, find_known, split
 from featx.heads.out_of_fold import OutOfFold
 from featx.heads.solver import Floats, Loss, Multinomial, PathSolver, Squared, SquaredHinge
 
 __all__ = ["LinearSVCPath", "LogisticRegressionPath", "PathEstimator", "RidgeClassifierPath", "RidgeRegressionPath"]
 
 Doubles = npt.NDArray[np.float64]
-Folds = list[tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]]
 
 #: Decrease of the loss per row that a Newton step would still bring, at which the fits of the path stop.
 _PATH_TOLERANCE = 1e-4
@@ -42,8 +40,6 @@ _MIN_WORK = 20_000_000
 _CHUNK_ROWS = 4096
 #: Standard deviation, as a share of the mean, below which a feature counts as constant.
 _CONSTANT = 1e-6
-#: Scores that a temperature is fitted on at most.
-_MAX_CALIBRATED = 2_000_000
 _SCALINGS = ("pareto", "standard", None)
 
 
@@ -97,7 +93,7 @@ class PathEstimator(BaseEstimator):  # type: ignore[misc]
         is_large = design.features.size * loss.n_columns * blocks.shape[1] > _MIN_WORK
         best, chosen, losses, candidates = np.inf, 0, [], []
         with threadpool_limits(1, user_api="blas"):  # its threads spin while they wait, the solver's do not
-            n_threads = _count_threads(self.n_jobs) if is_large else 1
+            n_threads = count_threads(self.n_jobs) if is_large else 1
             solver = PathSolver(design.features, blocks, loss, n_threads=n_threads)
             for position, penalty in enumerate(penalties):
                 solver.solve(float(penalty), max(_PATH_TOLERANCE, self.tol))
@@ -159,9 +155,9 @@ class _PathClassifier(ClassifierMixin, PathEstimator):  # type: ignore[misc]
             of_classes = compute_class_weight(self.class_weight, classes=self.classes_, y=labels, sample_weight=weights)
             weights = weights * of_classes[codes]
         values, penalties = self._penalties(n_classes)
-        folds = _split(self.cv, features, codes, stratify=True)
-        out, numbers = _concatenate(folds)
-        judged = weights[out] * _find_known(codes, weights, folds)
+        folds = split(self.cv, features, codes, stratify=True)
+        out, numbers = concatenate(folds)
+        judged = weights[out] * find_known(codes, weights, folds)
         if not judged.sum():  # each class has one row: nothing can choose
             folds, out, numbers, judged = [], out[:0], numbers[:0], judged[:0]
             middle = np.array([len(values) // 2])
@@ -175,7 +171,7 @@ class _PathClassifier(ClassifierMixin, PathEstimator):  # type: ignore[misc]
             lambda scores: (self._judge(scores, codes[out]), _decide(scores)),
             judged,
         )
-        sharpness = _fit_sharpness(path.scores, codes[out], judged) if self.calibrate and len(out) else 1.0
+        sharpness = fit_sharpness(path.scores, codes[out], judged) if self.calibrate and len(out) else 1.0
         self.temperature_ = 1 / sharpness
         coef, intercept = path.coef * sharpness, path.intercept * sharpness
         if n_classes == 2 and len(coef) == 2:  # one column of scores, as in scikit-learn
@@ -189,7 +185,7 @@ class _PathClassifier(ClassifierMixin, PathEstimator):  # type: ignore[misc]
             y=labels[out],
             predicted=self.classes_[_decide(path.scores)],
             classes=self.classes_,
-            probabilities=_to_probabilities(path.scores * np.float32(sharpness)),
+            probabilities=to_probabilities(path.scores * np.float32(sharpness)),
             candidates=path.candidates,
             losses=path.losses,
         )
@@ -216,7 +212,7 @@ class _PathClassifier(ClassifierMixin, PathEstimator):  # type: ignore[misc]
 
     def predict_proba(self, X: npt.ArrayLike) -> npt.NDArray[Any]:
         """Return calibrated probabilities of shape (n_samples, n_classes), in the order of ``classes_``."""
-        return _to_probabilities(self.decision_function(X))
+        return to_probabilities(self.decision_function(X))
 
 
 _PARAMETERS = """scaling : {"pareto", "standard"} or None, default="pareto"
@@ -521,8 +517,8 @@ class RidgeRegressionPath(RegressorMixin, PathEstimator):  # type: ignore[misc]
         middle = np.average(labels, weights=weights)
         spread = np.sqrt(np.average((labels - middle) ** 2, weights=weights)) or 1.0
         targets = ((labels - middle) / spread).astype(np.float32)[:, None]
-        folds = _split(self.cv, features, labels, stratify=False)
-        out, numbers = _concatenate(folds)
+        folds = split(self.cv, features, labels, stratify=False)
+        out, numbers = concatenate(folds)
         path = self._solve(
             features,
             Squared(targets),
@@ -605,35 +601,6 @@ class _Design:
         return coef, solution[-1].astype(float) - coef @ self.mean
 
 
-def _split(cv: Any, X: npt.NDArray[Any], y: npt.NDArray[Any], *, stratify: bool) -> Folds:
-    """Return the rows to fit on and to leave out of each fold; none if no class has two rows."""
-    if isinstance(cv, (int, np.integer)):
-        most = int(np.bincount(y).max()) if stratify else len(y)
-        if min(cv, most) < 2:
-            return []
-        cv = (StratifiedKFold if stratify else KFold)(min(int(cv), most), shuffle=True, random_state=0)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="The least populated class")  # its rows are in fewer folds
-        return list(check_cv(cv, y, classifier=stratify).split(X, y))
-
-
-def _concatenate(folds: Folds) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
-    """Return the left-out rows, and the fold of each."""
-    rows = np.concatenate([np.empty(0, np.intp), *(out for _, out in folds)])
-    return rows, np.repeat(np.arange(len(folds)), [len(out) for _, out in folds]).astype(np.intp)
-
-
-def _find_known(codes: npt.NDArray[np.intp], weights: Doubles, folds: Folds) -> npt.NDArray[np.bool_]:
-    """Return whether the fold of each left-out row was fitted on rows of its class."""
-    found = [np.isin(codes[out], codes[kept][weights[kept] > 0]) for kept, out in folds]
-    return np.concatenate([np.empty(0, bool), *found])
-
-
-def _count_threads(n_jobs: int | None) -> int:
-    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return available if n_jobs is None or n_jobs < 0 else min(n_jobs, available)
-
-
 def _to_signs(codes: npt.NDArray[np.intp], n_classes: int) -> Floats:
     """Return 1 for the class of each row and -1 for the others; a single column for two classes."""
     if n_classes == 2:
@@ -652,38 +619,3 @@ def _decide(scores: npt.NDArray[Any]) -> npt.NDArray[np.intp]:
     if scores.ndim == 1 or scores.shape[1] == 1:
         return (scores.reshape(len(scores)) > 0).astype(np.intp)
     return np.asarray(scores.argmax(axis=1))
-
-
-def _to_probabilities(scores: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    if scores.ndim == 1 or scores.shape[1] == 1:
-        second = expit(scores.reshape(len(scores)))
-        return np.stack([1 - second, second], axis=1)
-    return np.asarray(softmax(scores, axis=1))
-
-
-def _fit_sharpness(scores: Floats, codes: npt.NDArray[np.intp], weights: Doubles) -> float:
-    """Return the factor of the scores with the smallest log loss on rows that the scores did not know.
-
-    The labels are smoothed by one row of each class, since scores that are all right would take an infinite factor.
-    """
-    step = -(-scores.size // _MAX_CALIBRATED)
-    logits, codes, weights = scores[::step].astype(float), codes[::step], weights[::step]
-    if logits.shape[1] == 1:
-        logits = np.concatenate([-logits, logits], axis=1) / 2
-    smoothing = 1 / (len(logits) + 2)
-    target = (1 - smoothing) * logits[np.arange(len(codes)), codes] + smoothing * logits.mean(axis=1)
-    weights = weights / weights.sum()
-    # Newton's method on the logarithm of the factor, which keeps it positive
-    power = 0.0
-    for _ in range(50):
-        sharpness = np.exp(power)
-        shares = softmax(sharpness * logits, axis=1)
-        mean = (shares * logits).sum(axis=1)
-        first = sharpness * float(weights @ (mean - target))
-        variance = (shares * logits**2).sum(axis=1) - mean**2
-        second = sharpness**2 * float(weights @ variance) + abs(first)
-        move = float(np.clip(-first / second if second > 0 else 0.0, -1, 1))
-        power += move
-        if abs(move) < 1e-4:
-            break
-    return float(np.exp(np.clip(power, -10, 10)))

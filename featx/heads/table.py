@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import TransformedTargetRegressor
 from sklearn.ensemble import (
     HistGradientBoostingClassifier,
@@ -28,6 +27,7 @@ from sklearn.svm import SVC, SVR, LinearSVR
 
 from featx._validation import check_choice, suggest
 from featx.errors import InputError
+from featx.heads.calibration import TemperatureScaledClassifier
 from featx.heads.linear import (
     LinearSVCPath,
     LogisticRegressionPath,
@@ -104,7 +104,7 @@ def _scaled(estimator: Estimator) -> Estimator:
 
 
 def _calibrated(estimator: Estimator, settings: Settings) -> Estimator:
-    return CalibratedClassifierCV(estimator, method="temperature", cv=settings.cv, ensemble=False)
+    return TemperatureScaledClassifier(estimator, cv=settings.cv)
 
 
 def _target_scaled(estimator: Estimator) -> Estimator:
@@ -154,29 +154,42 @@ HEADS: dict[str, Head] = {
     ),
     "knn": Head(
         "the five nearest neighbours by cosine",
-        lambda settings: make_pipeline(Normalizer(), KNeighborsClassifier(weights="distance", algorithm="brute")),
+        lambda settings: make_pipeline(
+            Normalizer(), _calibrated(KNeighborsClassifier(weights="distance", algorithm="brute"), settings)
+        ),
         lambda settings: make_pipeline(Normalizer(), KNeighborsRegressor(weights="distance", algorithm="brute")),
         {"n_neighbors": (3, 5, 10, 20)},
     ),
     "mlp": Head(
         "scaled; one hidden layer of 1,024 ReLU units trained by stochastic gradient descent",
-        lambda settings: _scaled(MLPClassifier(**_HIDDEN, random_state=settings.random_state)),
+        lambda settings: _scaled(_calibrated(MLPClassifier(**_HIDDEN, random_state=settings.random_state), settings)),
         lambda settings: _target_scaled(
             MLPRegressor(**_HIDDEN | {"learning_rate_init": 0.001}, random_state=settings.random_state)
         ),
     ),
     "random_forest": Head(
         "300 trees",
-        lambda settings: RandomForestClassifier(
-            300, class_weight=settings.class_weight, random_state=settings.random_state
+        lambda settings: _calibrated(
+            RandomForestClassifier(
+                300,
+                max_samples=0.7,
+                oob_score=True,
+                n_jobs=-1,
+                class_weight=settings.class_weight,
+                random_state=settings.random_state,
+            ),
+            settings,
         ),
         lambda settings: RandomForestRegressor(300, max_features="sqrt", random_state=settings.random_state),
         is_weighted=True,
     ),
     "gradient_boosting": Head(
         "boosted trees on histograms",
-        lambda settings: HistGradientBoostingClassifier(
-            max_features=0.1, class_weight=settings.class_weight, random_state=settings.random_state
+        lambda settings: _calibrated(
+            HistGradientBoostingClassifier(
+                max_features=0.1, class_weight=settings.class_weight, random_state=settings.random_state
+            ),
+            settings,
         ),
         lambda settings: HistGradientBoostingRegressor(max_features=0.1, random_state=settings.random_state),
         is_weighted=True,

@@ -61,6 +61,7 @@ _ZIP_ERRORS = (
 TRUSTED = frozenset(
     {
         "featx.extractor.FeatureExtractor",
+        "featx.heads.calibration.TemperatureScaledClassifier",
         "featx.heads.linear.LinearSVCPath",
         "featx.heads.linear.LogisticRegressionPath",
         "featx.heads.linear.RidgeClassifierPath",
