@@ -19,7 +19,16 @@ from featx.extractor import FeatureExtractor
 from featx.fitting.estimate import check_splitter, estimate_head, sees_content
 from featx.fitting.inputs import Embeddings, Inputs, read_inputs
 from featx.fitting.result import DuplicateGroup, FitResult, count_target
-from featx.heads import DEFAULT_HEADS, HEADS, OutOfFold, choose_default_head, learns_in_parts, make_head, sgd_candidates
+from featx.heads import (
+    DEFAULT_HEADS,
+    HEADS,
+    OutOfFold,
+    choose_default_head,
+    find_path,
+    learns_in_parts,
+    make_head,
+    sgd_candidates,
+)
 from featx.out_of_core import MIN_ROWS, fit_out_of_core
 from featx.report.metrics import Score, score
 from featx.selection import search as search_features
@@ -33,9 +42,9 @@ Labels = npt.NDArray[Any]
 
 #: Images without a label that are ranked.
 _MAX_POOL = 2000
-#: Memory that fitting takes at most, in copies of the features (measured: 9.7): those of the
-#: folds, scaled, and once more in float64.
-_COPIES = 10
+#: Memory that fitting takes at most, in copies of the features: heads that choose a penalty along a path share one
+#: copy among their folds; others scale those of each fold, once more in float64 (measured: 9.7).
+_PATH_COPIES, _COPIES = 4, 10
 
 
 def fit(
@@ -320,7 +329,8 @@ def _check_memory(
     head: _Head, n_rows: int, n_features: int, folds: Mapping[str, Any], events: Events
 ) -> tuple[_Head, bool]:
     """Return the head, or one that learns in parts if memory is too small, and whether it must learn in parts."""
-    needed, available = n_rows * n_features * 4 * _COPIES, available_memory()
+    copies = _PATH_COPIES if find_path(head.make()) else _COPIES
+    needed, available = n_rows * n_features * 4 * copies, available_memory()
     if available is None or needed <= available:
         return head, False
     lack = (
