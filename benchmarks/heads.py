@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import multiprocessing
-import resource
 import time
 from pathlib import Path
 from typing import Any
@@ -158,13 +157,19 @@ def measure_time(data: Path) -> None:
 def _time_one(make: Any, answer: Any) -> None:
     X, y = make()
     task = "regression" if y.dtype.kind == "f" else "classification"
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    Path("/proc/self/clear_refs").write_text("5")  # the peak starts here
+    before = _peak_memory()
     start = time.process_time()
     found = estimate_head(lambda cv: featx.make_head(task=task, cv=cv), X, y, task, events=Events())
     seconds = time.process_time() - start
-    more = 1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+    more = _peak_memory() - before
     assert found is not None
     answer.send((len(X), seconds, more / X.nbytes, found.score.value))
+
+
+def _peak_memory() -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
 
 
 def measure_features(data: Path) -> None:
