@@ -114,8 +114,6 @@ class PathSolver:
 
     Attributes
     ----------
-    coef : ndarray of float32, shape (n_blocks, n_features + 1, n_columns)
-        The current solution of each block.
     n_iterations : int
         Gradients that were computed, over all blocks.
     """
@@ -131,12 +129,12 @@ class PathSolver:
         self._gram = _gram(features, weights.max(axis=1))
         self._n_threads = min(n_threads, len(self._groups))
 
-    def solve(self, penalty: float, tolerance: float, *, last_only: bool = False) -> None:
+    def solve(self, penalty: float, tolerance: float) -> None:
         """Move to the solutions for a penalty.
 
         ``tolerance`` is the decrease of the loss per row that a Newton step would still bring.
         """
-        groups = self._groups[-1:] if last_only else self._groups
+        groups = self._groups
         curvature = float(np.mean([group.curvature for group in groups]))
         factor = _factorize(self._gram, curvature, penalty)
         if self._n_threads > 1 and len(groups) > 1:
@@ -146,19 +144,17 @@ class PathSolver:
             for group in groups:
                 group.solve(penalty, factor, tolerance)
 
-    @property
-    def coef(self) -> Floats:
-        """Return the weights of each block, of shape (n_blocks, n_features + 1, n_columns)."""
-        return np.concatenate([np.moveaxis(group.coef, 1, 0) for group in self._groups])
-
     def block(self, number: int) -> Floats:
         """Return the weights of a block, of shape (n_features + 1, n_columns)."""
         size = self._groups[0].coef.shape[1]
         return np.ascontiguousarray(self._groups[number // size].coef[:, number % size])
 
-    def restore(self, coef: Floats) -> None:
-        """Continue the last block from these weights."""
-        self._groups[-1].restore(coef)
+    def refine(self, coef: Floats, penalty: float, tolerance: float) -> tuple[Floats, int]:
+        """Return the solution of the last block, from weights near it, and the number of gradients."""
+        last = self._groups[-1]
+        group = _Group(last.features, last.weights[:, -1:], last.loss, last.memory, coef)
+        group.solve(penalty, _factorize(self._gram, group.curvature, penalty), tolerance)
+        return group.coef[:, 0], group.n_iterations
 
     @property
     def n_iterations(self) -> int:
@@ -169,17 +165,16 @@ class PathSolver:
 class _Group:
     """Hold blocks that are solved together."""
 
-    def __init__(self, features: Floats, weights: Weights, loss: Loss, memory: int) -> None:
+    def __init__(self, features: Floats, weights: Weights, loss: Loss, memory: int, coef: Floats | None = None) -> None:
         self.features, self.loss, self.memory = features, loss, memory
         self.weights = np.ascontiguousarray(weights)
         self.totals = weights.sum(axis=0, dtype=float)
         self.coef = np.zeros((features.shape[1], weights.shape[1], loss.n_columns), np.float32)
-        self.coef[-1] = loss.start(weights)
+        if coef is None:
+            self.coef[-1] = loss.start(weights)
+        else:
+            self.coef[:, 0] = coef
         self.n_iterations = 0
-        self.gradient = self.evaluate(self.coef)
-
-    def restore(self, coef: Floats) -> None:
-        self.coef[:, -1] = coef
         self.gradient = self.evaluate(self.coef)
 
     def evaluate(self, coef: Floats) -> Floats:
