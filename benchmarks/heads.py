@@ -221,7 +221,7 @@ def measure_coverage(data: Path) -> None:
         for n in sizes:
             differences, inside = [], []
             for seed in range(100):
-                rows = np.random.default_rng(seed).permutation(len(b))[:n]
+                rows = _draw(b, n // len(np.unique(b)), seed)  # shares of classes as in the other images
                 rest = np.setdiff1d(np.arange(len(b)), rows)
                 found = estimate_head(
                     lambda cv: featx.make_head(cv=cv), A[rows], b[rows], "classification", events=Events()

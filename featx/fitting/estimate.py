@@ -105,7 +105,20 @@ def estimate_head(
     else:
         head, out_of_fold = None, _predict_folds(lambda: make(inner), X, y, folds, events)
     scored = score(how, out_of_fold.y, out_of_fold.predicted, task)
-    return Estimate(_correct(scored, out_of_fold, _join(duplicates, groups)), out_of_fold, head)
+    scored = _correct(scored, out_of_fold, _join(duplicates, groups))
+    return Estimate(_widen(scored, len(y) / float(np.mean([len(fit) for fit, _ in folds]))), out_of_fold, head)
+
+
+def _widen(scored: Score, factor: float) -> Score:
+    """Widen the interval by the images in all per image of a fold's fit.
+
+    The interval of independent images held the accuracy of the head that is fitted on all images in 85 to 87 of 100
+    draws of 50 and 100 images: the heads of the folds know fewer, and share them.
+    """
+    if scored.low is None or scored.high is None:
+        return scored
+    low, high = (scored.value + factor * (end - scored.value) for end in (scored.low, scored.high))
+    return replace(scored, low=max(0.0, low), high=min(1.0, high) if scored.metric == "accuracy" else high)
 
 
 def _fit_path(head: Any, X: Any, y: Labels, folds: list[Any], n_folds: int, events: Events) -> OutOfFold:
