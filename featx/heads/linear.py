@@ -31,7 +31,7 @@ __all__ = ["LinearSVCPath", "LogisticRegressionPath", "PathEstimator", "RidgeCla
 Doubles = npt.NDArray[np.float64]
 
 #: Decrease of the loss per row that a Newton step would still bring, at which the fits of the path stop.
-_PATH_TOLERANCE = 1e-4
+_PATH_TOLERANCE = 2e-4
 #: Penalties in a row that do not lower the loss by this share, and by a standard error, after which weaker ones are
 #: not tried. They cost most, and predict the same labels.
 _PATIENCE, _WORTHWHILE = 2, 0.03

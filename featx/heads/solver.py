@@ -277,7 +277,7 @@ def _transform(factor: Floats, array: Floats, *, transposed: bool) -> Floats:
 def _gram(features: Floats, weights: Weights) -> npt.NDArray[np.float64]:
     """Return the weighted inner products of the columns."""
     total = np.zeros((features.shape[1],) * 2)
-    step = max(1, 4 * _CHUNK // features.shape[1])
+    step = max(1, _CHUNK // features.shape[1])
     for start in range(0, len(features), step):
         rows = slice(start, start + step)
         total += features[rows].T @ (features[rows] * weights[rows, None])

@@ -159,7 +159,7 @@ def test_left_out_probabilities_are_those_of_separate_fits():
     found = LogisticRegressionPath([0.1], cv=folds, scaling=None, calibrate=False).fit(X, y).out_of_fold_
     for number, (kept, out) in enumerate(folds):
         alone = LogisticRegression(C=0.1, tol=1e-8, max_iter=1000).fit(X[kept], y[kept])
-        np.testing.assert_allclose(found.probabilities[found.folds == number], alone.predict_proba(X[out]), atol=0.02)
+        np.testing.assert_allclose(found.probabilities[found.folds == number], alone.predict_proba(X[out]), atol=0.04)
 
 
 def test_a_class_that_a_fold_does_not_know_is_never_predicted_there():
