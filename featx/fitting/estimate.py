@@ -97,9 +97,9 @@ def estimate_head(
         inner = min(_MAX_FOLDS, *map(int, rarest))
     else:
         inner = count_folds(task, y)
-    head = make(max(inner, 2))
-    if inner < (1 if find_path(head) else 2):
+    if inner < 2:
         return None
+    head = make(inner)
     if find_path(head):
         out_of_fold = _fit_path(head, X, y, folds, count_folds(task, y), events)
     else:

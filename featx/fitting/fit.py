@@ -209,7 +209,10 @@ def fit(
             estimated, out_of_fold = (None, None) if found is None else (found.score, found.out_of_fold)
             if fitted is None:
                 events.begin("head", 1, unit="fit")
-                fitted = chosen.make(count_folds(task, y)).fit(features, y)
+                unfitted = chosen.make()
+                if not find_path(unfitted):  # the folds of a path may lack a rare class
+                    unfitted = chosen.make(count_folds(task, y))
+                fitted = unfitted.fit(features, y)
                 events.advance()
                 events.end()
             fitted.predict(features[:1])  # some heads find out only now that they have too few images
