@@ -51,14 +51,14 @@ def main() -> None:
 def embed(folder: Path, pattern: str) -> tuple[np.ndarray, np.ndarray]:
     """Return features and the names of the images' folders."""
     paths = sorted(str(path) for path in folder.glob(pattern))
-    return featx.FeatureExtractor(cache="features").transform(paths), np.array([Path(p).parts[-2] for p in paths])
+    return featx.FeatureExtractor(cache=True).transform(paths), np.array([Path(p).parts[-2] for p in paths])
 
 
 def read_houses(folder: Path) -> tuple[np.ndarray, np.ndarray]:
     """Return features of the frontal photos, and prices."""
     rows = [line.split() for line in (folder / "HousesInfo.txt").read_text().splitlines() if line.strip()]
     fronts = [str(folder / "frontal" / f"{i}.jpg") for i in range(1, len(rows) + 1)]
-    return featx.FeatureExtractor(cache="features").transform(fronts), np.array([float(row[-1]) for row in rows])
+    return featx.FeatureExtractor(cache=True).transform(fronts), np.array([float(row[-1]) for row in rows])
 
 
 def calibration_error(probabilities: np.ndarray, y: np.ndarray, classes: np.ndarray) -> float:
@@ -178,7 +178,7 @@ def measure_features(data: Path) -> None:
     images = [np.repeat((16 * each).clip(0, 255).astype(np.uint8)[:, :, None], 3, axis=2) for each in digits.images]
     fashion = featx.samples.load_fashion_mnist
     clothes, kinds = (np.concatenate(parts) for parts in zip(fashion("train"), fashion("test"), strict=True))
-    extractor = featx.FeatureExtractor(cache="features")
+    extractor = featx.FeatureExtractor(cache=True)
     sets = {
         "hymenoptera": embed(data / "hymenoptera", "*/*/*.jpg"),
         "fashion-mnist": (extractor.transform(clothes), kinds),
