@@ -21,7 +21,7 @@ from featx.cli import main
 from featx.deploy import export
 from featx.errors import ExportError, FeaturesChangedError, InputError, PipelineFileError, SourceError
 from featx.fitting import estimate, inputs
-from featx.fitting.estimate import score_left_out
+from featx.fitting.estimate import estimate_head
 from featx.heads import make_head
 from featx.samples import extract_fashion_mnist, load_fashion_mnist
 from featx.selection.folds import join_groups
@@ -236,10 +236,10 @@ class TestFolds:
         seen = []
         original = estimate._make_folds
         monkeypatch.setattr(estimate, "_make_folds", lambda *a: seen.append(original(*a)) or seen[-1])
-        score = score_left_out(
+        found = estimate_head(
             lambda cv: make_head("knn"), features, Y, "classification", groups=groups, cv=3, events=Events()
         )
-        assert "3 folds, groups on one side" in score.how
+        assert "3 folds, groups on one side" in found.score.how
         for fitted_on, out in seen[0][0]:
             assert not set(groups[fitted_on]) & set(groups[out])
 
@@ -258,8 +258,8 @@ class TestFolds:
     def test_cv_is_a_number_or_a_splitter(self, features, cv, how):
         if how is None:
             cv, how = [(np.arange(0, 27, 2), np.arange(1, 27, 2))], "1 folds"
-        score = score_left_out(lambda cv: make_head("knn"), features, Y, "classification", cv=cv, events=Events())
-        assert score.how == f"left-out images, {how}"
+        found = estimate_head(lambda cv: make_head("knn"), features, Y, "classification", cv=cv, events=Events())
+        assert found.score.how == f"left-out images, {how}"
 
     def test_a_splitter_gets_the_groups(self, shallow):
         result = featx.fit(X, Y, head="knn", groups=np.arange(27) // 3, cv=GroupKFold(3), extractor=shallow)

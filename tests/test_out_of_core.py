@@ -10,7 +10,7 @@ from sklearn.preprocessing import Normalizer, StandardScaler
 
 import featx
 from featx import out_of_core
-from featx.heads import HEADS, choose_default_head, learns_in_parts, make_head, sgd_candidates
+from featx.heads import HEADS, learns_in_parts, make_head, sgd_candidates
 from featx.out_of_core import fit_out_of_core, predict_out_of_core
 
 X, _y = make_classification(1200, 30, n_informative=10, n_classes=4, class_sep=1.5, random_state=0)
@@ -50,7 +50,7 @@ def test_sgd_learns_as_well_in_parts_as_in_memory(small_chunks):
 
 @pytest.mark.parametrize("name", [name for name in HEADS if learns_in_parts(name, "classification")])
 def test_each_head_that_can_learns_in_parts(name, small_chunks):
-    candidates = [{"hidden_layer_sizes": (16,)}] if name == "mlp" else [{}]
+    candidates = [{"estimator__hidden_layer_sizes": (16,)}] if name == "mlp" else [{}]
     fitted = fit_out_of_core(make_head(name), Rows(X), Y, candidates=candidates, max_passes=20)
     assert np.mean(fitted.left_out_predictions == Y[fitted.left_out]) > 0.4
     assert fitted.head.predict_proba(X[:2]).shape == (2, 4)
@@ -166,26 +166,12 @@ def test_steps_that_are_too_large_are_an_error_and_not_a_useless_head():
         fit_out_of_core(head, Rows(X), X @ np.arange(30.0), candidates=[{"eta0": 10.0}])
 
 
-@pytest.mark.parametrize(
-    ("task", "n_samples", "n_classes", "head"),
-    [
-        ("classification", 5000, 10, "logistic_regression"),
-        ("classification", 400, 200, "logistic_regression"),
-        ("classification", 5000, 1000, "sgd"),
-        ("classification", 200_000, 2, "sgd"),
-        ("regression", 1_000_000, 0, "ridge"),
-    ],
-)
-def test_the_default_head_suits_the_size_of_the_task(task, n_samples, n_classes, head):
-    assert choose_default_head(task, n_samples, n_classes) == head
-
-
-def test_a_thousand_classes_are_learnt_by_the_default_head():
+def test_a_thousand_classes_are_learnt_by_sgd():
     rng = np.random.default_rng(0)
     centres = rng.normal(size=(1000, 32)).astype(np.float32)
     y = np.repeat([f"c{i:04d}" for i in range(1000)], 5)
     X = np.repeat(centres, 5, axis=0) + 0.3 * rng.normal(size=(5000, 32)).astype(np.float32)
-    head = make_head(choose_default_head("classification", 5000, 1000)).fit(X, y)
+    head = make_head("sgd").fit(X, y)
     assert head.score(centres, np.unique(y)) > 0.99
 
 

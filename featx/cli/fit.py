@@ -62,9 +62,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         help="a folder with one sub-folder per class, a glob, archive, table or dataset; several with --continue",
     )
     parser.add_argument("-o", "--output", required=True, metavar="MODEL.featx", help="file to write")
-    parser.add_argument(
-        "--head", metavar="NAME", help="default: logistic_regression (many classes: sgd), ridge for numbers"
-    )
+    parser.add_argument("--head", metavar="NAME", help="default: logistic_regression, ridge for numbers")
     parser.add_argument("--task", choices=["classification", "regression"], help="default: by the target's values")
     parser.add_argument("--path-column", metavar="C", help="column of the table that holds the paths")
     parser.add_argument(

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from sklearn.compose import TransformedTargetRegressor
 from sklearn.model_selection import check_cv
+from sklearn.pipeline import Pipeline
 
 from featx._events import Events
 from featx._validation import check_integer
 from featx.backbones import open_backbone
 from featx.errors import InputError
 from featx.extractor import FeatureExtractor
+from featx.heads import OutOfFold, correct_for_choice, find_path, respond
 from featx.inference.spec import list_backbones
 from featx.report.metrics import Score, score
 from featx.selection.folds import count_folds, join_groups, make_folds
 
-__all__ = ["check_splitter", "score_left_out", "sees_content"]
+__all__ = ["Estimate", "check_splitter", "estimate_head", "sees_content"]
 
 Labels = npt.NDArray[Any]
 _MAX_FOLDS = 5
@@ -43,7 +47,26 @@ def check_splitter(cv: Any) -> Any:
         raise InputError(f"cv={cv!r}: expected a number of folds or a splitter of scikit-learn") from None
 
 
-def score_left_out(
+@dataclass(frozen=True, eq=False)
+class Estimate:
+    """A score on left-out images.
+
+    Parameters
+    ----------
+    score : Score
+        It is corrected for the choice of a penalty by the same images.
+    out_of_fold : OutOfFold
+        The predictions that it comes from.
+    head : estimator or None
+        Fitted on all images, if the same cross-validation chose its penalty; None if it is still to be fitted.
+    """
+
+    score: Score
+    out_of_fold: OutOfFold
+    head: Any
+
+
+def estimate_head(
     make: Callable[[int], Any],
     X: npt.NDArray[np.float32],
     y: Labels,
@@ -53,11 +76,14 @@ def score_left_out(
     groups: Labels | None = None,
     cv: Any = None,
     events: Events,
-) -> Score | None:
+) -> Estimate | None:
     """Predict each fold with a head that was fitted on the others, and score the predictions.
 
     ``make`` takes a number of inner folds and returns an unfitted head. Images of a group always stay on one side,
     and near-duplicates if the classes allow it. None if a fold has too few images of a class to fit on.
+
+    A head that chooses its penalty along a path is fitted once: the folds that choose also score, and the score of the
+    choice is corrected by a bootstrap. Any other head is fitted again for each fold, with folds of its own inside.
     """
     folds, together = _make_folds(X, y, task, duplicates, groups, cv)
     how = f"left-out images, {len(folds)} folds"
@@ -72,16 +98,108 @@ def score_left_out(
         inner = count_folds(task, y)
     if inner < 2:
         return None
-    predicted = []
+    head = make(inner)
+    if find_path(head):
+        out_of_fold = _fit_path(head, X, y, folds, count_folds(task, y), events)
+    else:
+        head, out_of_fold = None, _predict_folds(lambda: make(inner), X, y, folds, events)
+    joined = join_groups(duplicates, groups)
+    own = None if joined is None else joined[out_of_fold.rows]
+    scored = _correct(score(how, out_of_fold.y, out_of_fold.predicted, task, groups=own), out_of_fold, own)
+    return Estimate(_widen(scored, len(y) / float(np.mean([len(fit) for fit, _ in folds]))), out_of_fold, head)
+
+
+def _widen(scored: Score, factor: float) -> Score:
+    """Widen the interval by the images in all per image of a fold's fit.
+
+    The interval of independent images held the accuracy of the head that is fitted on all images in 85 to 87 of 100
+    draws of 50 and 100 images: the heads of the folds know fewer, and share them.
+    """
+    if scored.low is None or scored.high is None:
+        return scored
+    low, high = (scored.value + factor * (end - scored.value) for end in (scored.low, scored.high))
+    return replace(scored, low=max(0.0, low), high=min(1.0, high) if scored.metric == "accuracy" else high)
+
+
+def _fit_path(head: Any, X: Any, y: Labels, folds: list[Any], n_folds: int, events: Events) -> OutOfFold:
+    """Fit a head on all images with these folds for its choice, and return the predictions of the folds."""
+    _set_folds(head, folds)
+    events.begin("head", 1, unit="fit")
+    head.fit(X, y)
+    events.advance()
+    events.end()
+    _set_folds(head, n_folds)
+    path = find_path(head)
+    assert path is not None
+    found: OutOfFold = path.out_of_fold_
+    while isinstance(head, TransformedTargetRegressor):
+        inverse = head.transformer_.inverse_transform
+        predicted, candidates = inverse(found.predicted[:, None])[:, 0], inverse(found.candidates)
+        found, head = replace(found, y=y[found.rows], predicted=predicted, candidates=candidates), head.regressor_
+    return found
+
+
+def _set_folds(head: Any, cv: Any) -> None:
+    """Set the folds of a path, in the fitted parts of a head as well."""
+    if isinstance(head, TransformedTargetRegressor):
+        _set_folds(head.regressor, cv)
+        if hasattr(head, "regressor_"):
+            _set_folds(head.regressor_, cv)
+    elif isinstance(head, Pipeline):
+        _set_folds(head[-1], cv)
+    elif find_path(head):
+        head.cv = cv
+
+
+def _predict_folds(make: Callable[[], Any], X: Any, y: Labels, folds: list[Any], events: Events) -> OutOfFold:
+    """Fit a head for each fold, and return its predictions for the images that the fold leaves out."""
+    rows = np.concatenate([out for _, out in folds])
+    classes = np.unique(y)
+    probabilities: npt.NDArray[np.float32] | None = np.zeros((len(rows), len(classes)), np.float32)
+    predicted, start = [], 0
     events.begin("folds", len(folds), unit="fold")
     for fit, out in folds:
-        predicted.append(make(inner).fit(X[fit], y[fit]).predict(X[out]))
+        head = make().fit(X[fit], y[fit])
+        response = respond(head, X[out])
+        predicted.append(response.labels if response.labels is not None else response.numbers)
+        if response.name == "probabilities" and probabilities is not None:
+            columns = np.searchsorted(classes, head.classes_)
+            probabilities[start : start + len(out), columns] = response.numbers
+        else:
+            probabilities = None
+        start += len(out)
         events.advance()
     events.end()
-    rows = np.concatenate([out for _, out in folds])
-    joined = join_groups(duplicates, groups)
-    together_rows = None if joined is None else joined[rows]
-    return score(how, y[rows], np.concatenate(predicted), task, groups=together_rows)
+    answers = np.concatenate(predicted)
+    is_classifier = hasattr(head, "classes_")
+    return OutOfFold(
+        rows=rows,
+        folds=np.repeat(np.arange(len(folds)), [len(out) for _, out in folds]),
+        y=y[rows],
+        predicted=answers,
+        classes=classes if is_classifier else None,
+        probabilities=probabilities,
+        candidates=(np.searchsorted(classes, answers) if is_classifier else answers)[:, None],
+        losses=np.zeros((len(rows), 1), np.float32),
+    )
+
+
+def _correct(scored: Score, found: OutOfFold, groups: Labels | None) -> Score:
+    """Subtract the optimism of the best of several penalties from the metric and its interval."""
+    if found.candidates.shape[1] < 2:
+        return scored
+    sign = -1 if scored.metric == "mae" else 1
+    if found.classes is not None:
+        scores = (found.classes[found.candidates] == found.y[:, None]).astype(float)
+    else:
+        scores = -np.abs(found.candidates - found.y[:, None].astype(float))
+    # a score cannot pass the worst one by a correction
+    optimism = sign * correct_for_choice(found.losses, scores, groups)
+    value, low, high = (
+        None if number is None else max(0.0, number - optimism) for number in (scored.value, scored.low, scored.high)
+    )
+    assert value is not None
+    return replace(scored, value=value, low=low, high=high, values={**scored.values, scored.metric: value})
 
 
 def _make_folds(

@@ -19,11 +19,20 @@ from featx._memory import available_memory
 from featx.errors import Failure, ImageError, InputError
 from featx.extractor import FeatureExtractor
 from featx.fitting.continuation import has_log_target, join_old_inputs, record_sources
-from featx.fitting.estimate import check_splitter, score_left_out, sees_content
+from featx.fitting.estimate import check_splitter, estimate_head, sees_content
 from featx.fitting.inputs import Embeddings, Inputs, read_inputs
 from featx.fitting.model import FittedModel, open_model
 from featx.fitting.result import DuplicateGroup, FitResult, count_target
-from featx.heads import DEFAULT_HEADS, HEADS, choose_default_head, learns_in_parts, make_head, sgd_candidates
+from featx.heads import (
+    DEFAULT_HEADS,
+    HEADS,
+    OutOfFold,
+    choose_default_head,
+    find_path,
+    learns_in_parts,
+    make_head,
+    sgd_candidates,
+)
 from featx.out_of_core import MIN_ROWS, fit_out_of_core
 from featx.report.metrics import Score, score
 from featx.selection import search as search_features
@@ -41,9 +50,9 @@ _MAX_POOL = 2000
 _MAX_NAMED = 10
 #: The largest class has at least this many times the images of the smallest if weights are offered.
 _MIN_RATIO = 10
-#: Memory that fitting takes at most, in copies of the features (measured: 9.7): those of the
-#: folds, scaled, and once more in float64.
-_COPIES = 10
+#: Memory that fitting takes at most, in copies of the features: heads that choose a penalty along a path share one
+#: copy among their folds; others scale those of each fold, once more in float64 (measured: 9.7).
+_PATH_COPIES, _COPIES = 4, 10
 
 
 def fit(
@@ -71,7 +80,7 @@ def fit(
     """Fit a head on the features of labelled images.
 
     The images are embedded once. The head is scored on left-out images by cross-validation, and
-    then fitted on all of them. Near-duplicates are listed and stay on one side of each fold.
+    fitted on all of them. Near-duplicates are listed and stay on one side of each fold.
     Images that cannot be read are left out and listed; images without a label take no part in
     the fit and are ranked by how uncertain the head is about them.
 
@@ -85,8 +94,8 @@ def fit(
     y : array-like of shape (n_samples,), or None, default=None
         Classes or numbers. None, NaN and empty text mean that an image has no label.
     head : str or None, default=None
-        Key of `featx.heads.HEADS`. None is ``"logistic_regression"``, or ``"sgd"`` for many
-        images of many classes, and ``"ridge"`` for numbers.
+        Key of `featx.heads.HEADS`. None is ``"logistic_regression"``, and ``"ridge"`` for numbers;
+        ``"sgd"`` if memory is too small, or for hundreds of thousands of images of many classes.
     task : {"classification", "regression"} or None, default=None
         None decides by the values.
     log_target : bool, default=False
@@ -215,6 +224,7 @@ def fit(
     chosen, in_parts = _check_memory(chosen, len(y), embeddings.rows.n_features, {"groups": groups, "cv": cv}, events)
     if inputs.dataset is not None and chosen.name == "sgd" and groups is None and cv is None and len(y) >= MIN_ROWS:
         in_parts = True  # two fits instead of six
+    out_of_fold: OutOfFold | None = None
     with _explain_errors(chosen.name, f"{len(y)} {'images' if inputs.dataset is None else 'embeddings'}"):
         if in_parts:
             fitted, estimated = _fit_in_parts(chosen, embeddings, y, estimate)
@@ -222,20 +232,26 @@ def fit(
         else:
             features = embeddings.take()
             together, duplicates = _find_duplicates(embeddings, features, y, inputs, extractor, events)
-            estimated = None
+            found = None
             if estimate:
-                estimated = score_left_out(
+                found = estimate_head(
                     chosen.make, features, y, task, duplicates=together, groups=groups, cv=cv, events=events
                 )
-                if estimated is None:
+                if found is None:
                     events.note(
                         "too few images of a class to estimate the accuracy; evaluate the model on other images"
                     )
-            events.begin("head", 1, unit="fit")
-            fitted = chosen.make(count_folds(task, y)).fit(features, y)
+            fitted = None if found is None else found.head
+            estimated, out_of_fold = (None, None) if found is None else (found.score, found.out_of_fold)
+            if fitted is None:
+                events.begin("head", 1, unit="fit")
+                unfitted = chosen.make()
+                if not find_path(unfitted):  # the folds of a path may lack a rare class
+                    unfitted = chosen.make(count_folds(task, y))
+                fitted = unfitted.fit(features, y)
+                events.advance()
+                events.end()
             fitted.predict(features[:1])  # some heads find out only now that they have too few images
-            events.advance()
-            events.end()
     to_label, failures = _rank_pool(inputs, pool[:_MAX_POOL], extractor, fitted, events)
     return FitResult(
         pipeline=Pipeline([("features", extractor), ("head", fitted)]),
@@ -245,6 +261,7 @@ def fit(
         n_images=len(y),
         n_unlabelled=len(pool),
         score=estimated,
+        out_of_fold=out_of_fold,
         duplicates=duplicates,
         to_label=tuple(to_label),
         failures=(*embeddings.failures, *failures),
@@ -393,7 +410,8 @@ def _check_memory(
     head: _Head, n_rows: int, n_features: int, folds: Mapping[str, Any], events: Events
 ) -> tuple[_Head, bool]:
     """Return the head, or one that learns in parts if memory is too small, and whether it must learn in parts."""
-    needed, available = n_rows * n_features * 4 * _COPIES, available_memory()
+    copies = _PATH_COPIES if find_path(head.make()) else _COPIES
+    needed, available = n_rows * n_features * 4 * copies, available_memory()
     if available is None or needed <= available:
         return head, False
     lack = (
@@ -482,7 +500,9 @@ def _choose_head(head: str | None, task: str, y: Labels, log_target: bool, weigh
     chosen.make()  # raises for an impossible combination
     usual = DEFAULT_HEADS[task]
     if head is None and chosen.name != usual:
-        events.note(f"{len(y)} images of {n_classes} classes: head {chosen.name} is used, {usual} would take minutes")
+        events.note(
+            f"{len(y)} images of {n_classes} classes: head {chosen.name} is used, {usual} would take many minutes"
+        )
     return chosen
 
 

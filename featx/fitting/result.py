@@ -15,6 +15,7 @@ from sklearn.pipeline import Pipeline
 
 from featx._results import format_html, format_metric, make_frame, to_plain
 from featx.errors import Failure
+from featx.heads import OutOfFold
 from featx.persistence.archive import read_info, save
 from featx.report.card import make_card, write_card
 from featx.report.metrics import Score, describe_balance, describe_score
@@ -79,6 +80,9 @@ class FitResult:
         Device that embedded the images; None if their embeddings came from a dataset.
     reason : str
         Why a search chose these features and this head; empty without a search.
+    out_of_fold : OutOfFold or None
+        Predictions for each image by heads that were fitted without it: classes, probabilities and
+        folds. It is not saved. None without an estimate, and for a fit in parts.
 
     See Also
     --------
@@ -99,6 +103,7 @@ class FitResult:
     info: dict[str, Any]
     device: str | None = None
     reason: str = ""
+    out_of_fold: OutOfFold | None = None
 
     def save(self, path: str | os.PathLike[str], *, embed_backbone: bool = False) -> None:
         """Write the pipeline, and its model card ``PATH.md`` beside it.

@@ -204,10 +204,11 @@ def _score_heads(
 def _tune_head(name: str, features: npt.NDArray[np.float32], y: npt.NDArray[Any], folds: Folds, settings: _Task) -> Any:
     """Return a head with the best parameters of its own grid, not fitted."""
     estimator = settings.make_head(name, y)
-    known = estimator.get_params()
     grid = {
-        next(key for key in known if key.endswith(f"__{parameter}")): values
+        key: values
         for parameter, values in HEADS[name].grid.items()
+        for key in estimator.get_params()
+        if key.endswith(f"__{parameter}")
     }
     if not grid:
         return estimator

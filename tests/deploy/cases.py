@@ -39,7 +39,7 @@ from sklearn.preprocessing import (
 )
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
-from featx.heads import HEADS, make_head
+from featx.heads import HEADS, SignedSquareRoot, make_head
 
 CLASSES, NUMBERS = ("2 classes", "3 classes"), ("numbers",)
 
@@ -80,6 +80,7 @@ IN_FRONT = {
     "MaxAbsScaler": MaxAbsScaler,
     "RobustScaler": RobustScaler,
     "Normalizer": Normalizer,
+    "SignedSquareRoot": SignedSquareRoot,
     "Normalizer('l1')": lambda: Normalizer("l1"),
     "Normalizer('max')": lambda: Normalizer("max"),
     "PCA": lambda: PCA(8),

@@ -10,9 +10,7 @@ import json
 import sys
 from pathlib import Path
 
-from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 import featx
 
@@ -22,7 +20,7 @@ def main(name):
     if path.exists():
         raise SystemExit(f"{path.name} is here already, and is kept as it is")
     X, y = featx.samples.load_fashion_mnist("test")
-    pipeline = make_pipeline(featx.FeatureExtractor(layer="stem"), StandardScaler(), LogisticRegression(max_iter=300))
+    pipeline = make_pipeline(featx.FeatureExtractor(layer="stem"), featx.make_head())
     pipeline.fit(X[::5], y[::5])
     featx.save(pipeline, path, info={"task": "classification"})
     answers = {"predict": pipeline.predict(X[1:9]).tolist(), "predict_proba": pipeline.predict_proba(X[1:9]).tolist()}

@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.isotonic import IsotonicRegression
+from sklearn.svm import SVC
 
 from featx.deploy.converter import Answer, Converter, Estimator, Rows, Tables
+from featx.heads import TemperatureScaledClassifier
 
 __all__ = ["TABLES"]
 
@@ -49,6 +51,25 @@ def _calibrated_fold(converter: Converter, fold: Estimator, x: Rows, name: str, 
     return graph.shares(graph.columns(*curves), 1 / n_classes)
 
 
+def _temperature(converter: Converter, head: Estimator, x: Rows) -> Answer:
+    graph = converter.graph
+    answer = converter.classify(head.estimator_, x, "estimator_")
+    if not hasattr(head.estimator_, "decision_function"):
+        assert answer.probabilities
+        logits = graph.op("Log", graph.op("Max", graph.double(answer.probabilities), np.array(float(head.floor_))))
+    else:
+        assert answer.decision
+        logits = graph.double(answer.decision)
+        if len(head.classes_) == 2:
+            half = graph.op("Div", graph.column(logits), np.array(2.0))
+            logits = graph.columns(graph.op("Neg", half), half)
+        elif isinstance(head.estimator_, SVC):  # as featx.heads.calibration.unvote
+            rest = graph.op("Mul", graph.op("Sub", logits, graph.op("Round", logits)), np.array(3.0))
+            logits = graph.op("Div", rest, graph.op("Sub", np.array(1.0), graph.op("Abs", rest)))
+    probabilities = graph.op("Softmax", graph.op("Div", logits, np.array(float(head.temperature_))), axis=1)
+    return Answer(graph.argmax(probabilities), probabilities)
+
+
 def _curve(converter: Converter, calibrator: Estimator, column: str) -> str:
     """Convert the calibrator of one class, from its score (N, 1) to a probability (N, 1)."""
     graph = converter.graph
@@ -68,4 +89,4 @@ def _curve(converter: Converter, calibrator: Estimator, column: str) -> str:
     return graph.op("Add", graph.op("MatMul", done, np.diff(y)[:, None]), start)
 
 
-TABLES = Tables(classifiers={CalibratedClassifierCV: _calibrated})
+TABLES = Tables(classifiers={CalibratedClassifierCV: _calibrated, TemperatureScaledClassifier: _temperature})

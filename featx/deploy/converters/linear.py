@@ -11,6 +11,7 @@ from sklearn.svm import LinearSVC, LinearSVR
 
 from featx.deploy.converter import Answer, Converter, Estimator, Rows, Tables
 from featx.deploy.graph import Graph
+from featx.heads import LinearSVCPath, LogisticRegressionPath, RidgeClassifierPath, RidgeRegressionPath
 
 __all__ = ["TABLES", "decide"]
 
@@ -98,6 +99,7 @@ def _mlp_regressor(converter: Converter, head: Estimator, x: Rows) -> str:
 TABLES = Tables(
     classifiers={
         **dict.fromkeys((LogisticRegression, LogisticRegressionCV, LinearDiscriminantAnalysis), _logistic),
+        **dict.fromkeys((LogisticRegressionPath, RidgeClassifierPath, LinearSVCPath), _logistic),
         **dict.fromkeys((lm.RidgeClassifier, lm.RidgeClassifierCV, lm.Perceptron, LinearSVC), _decide),
         SGDClassifier: _sgd,
         MLPClassifier: _mlp_classifier,
@@ -109,6 +111,7 @@ TABLES = Tables(
                 *(lm.Lars, lm.LarsCV, lm.LassoLars, lm.LassoLarsCV, lm.LassoLarsIC, lm.HuberRegressor),
                 *(lm.SGDRegressor, lm.TheilSenRegressor, lm.BayesianRidge, lm.ARDRegression, lm.QuantileRegressor),
                 *(lm.OrthogonalMatchingPursuit, lm.OrthogonalMatchingPursuitCV, LinearSVR),
+                RidgeRegressionPath,
             ),
             _regress,
         ),

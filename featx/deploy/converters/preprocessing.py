@@ -29,6 +29,7 @@ from sklearn.preprocessing import (
 )
 
 from featx.deploy.converter import Converter, Estimator, Rows, Tables
+from featx.heads import SignedSquareRoot
 
 __all__ = ["TABLES", "UFUNCS", "apply_function"]
 
@@ -71,6 +72,11 @@ def _normalizer(converter: Converter, step: Estimator, x: Rows) -> str:
     norm = graph.op(kind, values, np.array([1]), keepdims=1)
     zero = graph.op("Equal", norm, np.array(0, x.dtype))  # a row of zeros is not scaled
     return graph.op("Div", x.name, graph.op("Where", zero, np.array(1, x.dtype), norm))
+
+
+def _signed_root(converter: Converter, step: Estimator, x: Rows) -> str:
+    graph = converter.graph
+    return graph.op("Mul", graph.op("Sign", x.name), graph.op("Sqrt", graph.op("Abs", x.name)))
 
 
 def _pca(converter: Converter, step: Estimator, x: Rows) -> str:
@@ -141,6 +147,7 @@ TABLES = Tables(
         MaxAbsScaler: _max_abs,
         MinMaxScaler: _min_max,
         Normalizer: _normalizer,
+        SignedSquareRoot: _signed_root,
         PCA: _pca,
         IncrementalPCA: _pca,
         FastICA: _ica,

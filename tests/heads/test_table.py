@@ -5,7 +5,14 @@ from sklearn.datasets import make_classification, make_regression
 from sklearn.model_selection import train_test_split
 
 import featx
-from featx.heads import HEADS, make_head
+from featx.heads import (
+    HEADS,
+    LogisticRegressionPath,
+    RidgeRegressionPath,
+    choose_default_head,
+    find_path,
+    make_head,
+)
 
 CLASSES = make_classification(240, 30, n_informative=8, n_classes=3, class_sep=2.0, random_state=0)
 NUMBERS = make_regression(240, 30, n_informative=8, noise=1.0, random_state=0)
@@ -48,24 +55,31 @@ def test_the_same_random_state_gives_the_same_head(name):
 
 
 def test_defaults_are_logistic_regression_and_ridge():
-    assert type(make_head()[-1]).__name__ == "LogisticRegressionCV"
-    assert type(make_head(task="regression")[-1]).__name__ == "RidgeCV"
+    assert isinstance(make_head()[-1], LogisticRegressionPath)
+    assert isinstance(make_head(task="regression")[-1], RidgeRegressionPath)
 
 
-def test_logistic_regression_gives_ties_to_the_stronger_penalty():
-    X = np.concatenate([np.full((20, 2), -5.0), np.full((20, 2), 5.0)])
-    y = np.repeat(["a", "b"], 20)
-    head = make_head().fit(X, y)
-    assert head.score(X, y) == 1
-    assert min(head[-1].Cs) == head[-1].C_
+@pytest.mark.parametrize("name", [name for name, head in HEADS.items() if head.is_weighted])
+def test_class_weights_reach_each_head_that_takes_them(name):
+    values = make_head(name, class_weight="balanced").get_params()
+    assert "balanced" in [value for key, value in values.items() if key.endswith("class_weight")]
 
 
-def test_logistic_regression_takes_a_weaker_penalty_where_the_data_warrant_it():
-    rng = np.random.default_rng(0)
-    X = rng.normal(size=(300, 40))
-    y = np.where(X @ rng.normal(size=40) > 0, "a", "b")
-    head = make_head().fit(X, y)
-    assert min(head[-1].Cs) < head[-1].C_ <= max(head[-1].Cs)
+@pytest.mark.parametrize("arguments", [{"name": "knn"}, {"name": "ridge", "task": "regression"}])
+def test_class_weights_are_refused_elsewhere(arguments):
+    with pytest.raises(featx.InputError, match="takes no weights of classes"):
+        make_head(class_weight="balanced", **arguments)
+
+
+def test_the_path_of_a_head_is_found():
+    assert find_path(make_head("knn")) is None
+    assert isinstance(find_path(make_head("ridge", task="regression", log_target=True)), RidgeRegressionPath)
+
+
+def test_sgd_is_the_default_only_beyond_what_logistic_regression_can_do():
+    assert choose_default_head("classification", 5000, 1000) == "logistic_regression"
+    assert choose_default_head("classification", 50_000, 1000) == "sgd"
+    assert choose_default_head("regression", 10**6) == "ridge"
 
 
 @pytest.mark.parametrize(

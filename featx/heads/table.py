@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import TransformedTargetRegressor
 from sklearn.ensemble import (
     HistGradientBoostingClassifier,
@@ -19,15 +18,24 @@ from sklearn.ensemble import (
     RandomForestClassifier,
     RandomForestRegressor,
 )
-from sklearn.linear_model import LogisticRegressionCV, RidgeClassifierCV, RidgeCV, SGDRegressor
+from sklearn.linear_model import SGDRegressor
 from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import Normalizer, StandardScaler
-from sklearn.svm import SVC, SVR, LinearSVC, LinearSVR
+from sklearn.svm import SVC, SVR, LinearSVR
 
 from featx._validation import check_choice, suggest
 from featx.errors import InputError
+from featx.heads.calibration import TemperatureScaledClassifier
+from featx.heads.linear import (
+    LinearSVCPath,
+    LogisticRegressionPath,
+    PathEstimator,
+    RidgeClassifierPath,
+    RidgeRegressionPath,
+)
+from featx.heads.preprocessing import SignedSquareRoot
 
 __all__ = [
     "DEFAULT_HEADS",
@@ -37,6 +45,7 @@ __all__ = [
     "Response",
     "choose_default_head",
     "find_output",
+    "find_path",
     "learns_in_parts",
     "make_head",
     "respond",
@@ -46,12 +55,21 @@ __all__ = [
 Estimator = Any
 TASKS = ("classification", "regression")
 DEFAULT_HEADS = {"classification": "logistic_regression", "regression": "ridge"}
-#: Samples times classes above which logistic regression takes minutes (see benchmarks/RESULTS.md).
-_MAX_SAMPLES_TIMES_CLASSES = 100_000
+#: Samples times classes above which logistic regression takes many minutes (see benchmarks/RESULTS.md).
+_MAX_SAMPLES_TIMES_CLASSES = 20_000_000
 #: Candidates for the strength of sgd's penalty, weakest first.
 _SGD_ALPHAS = {"classification": (0.1, 1.0, 10.0), "regression": (0.01, 0.1, 1.0)}
 #: The step of a squared error's gradient, times the number of features: it diverges above 2.
 _STEP_TIMES_FEATURES = 0.064
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Parameters that all heads get: folds of their own cross-validation, random state, and weights of the classes."""
+
+    cv: Any = 5
+    random_state: int = 0
+    class_weight: Any = None
 
 
 @dataclass(frozen=True)
@@ -63,23 +81,30 @@ class Head:
     what : str
         One line of description.
     classifier, regressor : callable or None
-        From a number of inner folds and a random state to an unfitted estimator.
+        From `Settings` to an unfitted estimator.
     grid : mapping of str to sequence
-        Values of the innermost estimator's parameters for a search to try.
+        Values of the innermost estimator's parameters for a search to try, if it has them.
+    is_weighted : bool
+        True if the classifier takes weights of classes.
     """
 
     what: str
-    classifier: Callable[[int, int], Estimator] | None
-    regressor: Callable[[int, int], Estimator] | None
+    classifier: Callable[[Settings], Estimator] | None
+    regressor: Callable[[Settings], Estimator] | None
     grid: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    is_weighted: bool = False
+
+
+def _rooted(estimator: Estimator) -> Estimator:
+    return make_pipeline(SignedSquareRoot(), estimator)
 
 
 def _scaled(estimator: Estimator) -> Estimator:
     return make_pipeline(StandardScaler(), estimator)
 
 
-def _calibrated(estimator: Estimator, cv: int) -> Estimator:
-    return CalibratedClassifierCV(estimator, cv=cv, ensemble=False)
+def _calibrated(estimator: Estimator, settings: Settings) -> Estimator:
+    return TemperatureScaledClassifier(estimator, cv=settings.cv)
 
 
 def _target_scaled(estimator: Estimator) -> Estimator:
@@ -87,7 +112,10 @@ def _target_scaled(estimator: Estimator) -> Estimator:
     return TransformedTargetRegressor(_scaled(estimator), transformer=StandardScaler())
 
 
-_ALPHAS = np.logspace(-1, 6, 15)
+def _weighted_path(kind: type[Any]) -> Callable[[Settings], Estimator]:
+    return lambda settings: _rooted(kind(cv=settings.cv, class_weight=settings.class_weight))
+
+
 _HIDDEN: dict[str, Any] = {
     "hidden_layer_sizes": (1024,),
     "solver": "sgd",
@@ -99,61 +127,76 @@ _HIDDEN: dict[str, Any] = {
 #: Name -> head. A new head is a row here.
 HEADS: dict[str, Head] = {
     "logistic_regression": Head(
-        "scaled; cross-validation chooses the strength of its L2 penalty, the stronger one of equals",
-        lambda cv, seed: _scaled(
-            LogisticRegressionCV(
-                Cs=np.logspace(-5, 1, 7),
-                l1_ratios=(0,),
-                cv=cv,
-                scoring="accuracy",
-                solver="newton-cg",  # ten times faster here than lbfgs, and better converged
-                max_iter=1000,
-                use_legacy_attributes=False,
-            )
-        ),
+        "square roots of features; cross-validation chooses the strength of its L2 penalty",
+        _weighted_path(LogisticRegressionPath),
         None,
+        is_weighted=True,
     ),
     "ridge": Head(
-        "scaled linear model; leave-one-out chooses its penalty",
-        lambda cv, seed: _scaled(_calibrated(RidgeClassifierCV(alphas=_ALPHAS), cv)),
-        lambda cv, seed: _scaled(RidgeCV(alphas=_ALPHAS)),
+        "linear model on square roots of features; cross-validation chooses its penalty",
+        _weighted_path(RidgeClassifierPath),
+        lambda settings: _rooted(RidgeRegressionPath(cv=settings.cv)),
+        is_weighted=True,
     ),
     "linear_svm": Head(
-        "scaled linear support vector machine",
-        lambda cv, seed: _scaled(_calibrated(LinearSVC(C=0.001, random_state=seed), cv)),
-        lambda cv, seed: _target_scaled(LinearSVR(C=0.001, max_iter=10_000, random_state=seed)),
+        "linear support vector machine; for classes cross-validation chooses its penalty",
+        _weighted_path(LinearSVCPath),
+        lambda settings: _target_scaled(LinearSVR(C=0.001, max_iter=10_000, random_state=settings.random_state)),
         {"C": (0.0001, 0.001, 0.01)},
+        is_weighted=True,
     ),
     "rbf_svm": Head(
         "scaled support vector machine with a Gaussian kernel",
-        lambda cv, seed: _scaled(_calibrated(SVC(C=10), cv)),
-        lambda cv, seed: _target_scaled(SVR(C=10)),
+        lambda settings: _scaled(_calibrated(SVC(C=10, class_weight=settings.class_weight), settings)),
+        lambda settings: _target_scaled(SVR(C=10)),
         {"C": (1, 10, 100)},
+        is_weighted=True,
     ),
     "knn": Head(
         "the five nearest neighbours by cosine",
-        lambda cv, seed: make_pipeline(Normalizer(), KNeighborsClassifier(weights="distance", algorithm="brute")),
-        lambda cv, seed: make_pipeline(Normalizer(), KNeighborsRegressor(weights="distance", algorithm="brute")),
+        lambda settings: make_pipeline(
+            Normalizer(), _calibrated(KNeighborsClassifier(weights="distance", algorithm="brute"), settings)
+        ),
+        lambda settings: make_pipeline(Normalizer(), KNeighborsRegressor(weights="distance", algorithm="brute")),
         {"n_neighbors": (3, 5, 10, 20)},
     ),
     "mlp": Head(
         "scaled; one hidden layer of 1,024 ReLU units trained by stochastic gradient descent",
-        lambda cv, seed: _scaled(MLPClassifier(**_HIDDEN, random_state=seed)),
-        lambda cv, seed: _target_scaled(MLPRegressor(**_HIDDEN | {"learning_rate_init": 0.001}, random_state=seed)),
+        lambda settings: _scaled(_calibrated(MLPClassifier(**_HIDDEN, random_state=settings.random_state), settings)),
+        lambda settings: _target_scaled(
+            MLPRegressor(**_HIDDEN | {"learning_rate_init": 0.001}, random_state=settings.random_state)
+        ),
     ),
     "random_forest": Head(
-        "300 trees",
-        lambda cv, seed: RandomForestClassifier(300, random_state=seed),
-        lambda cv, seed: RandomForestRegressor(300, max_features="sqrt", random_state=seed),
+        "hundreds of trees",
+        lambda settings: _calibrated(
+            RandomForestClassifier(
+                400,
+                max_samples=0.4,  # each row is left out by 270 trees, which calibrate as well as all do
+                oob_score=True,
+                n_jobs=-1,
+                class_weight=settings.class_weight,
+                random_state=settings.random_state,
+            ),
+            settings,
+        ),
+        lambda settings: RandomForestRegressor(300, max_features="sqrt", random_state=settings.random_state),
+        is_weighted=True,
     ),
     "gradient_boosting": Head(
         "boosted trees on histograms",
-        lambda cv, seed: HistGradientBoostingClassifier(max_features=0.1, random_state=seed),
-        lambda cv, seed: HistGradientBoostingRegressor(max_features=0.1, random_state=seed),
+        lambda settings: _calibrated(
+            HistGradientBoostingClassifier(
+                max_features=0.1, class_weight=settings.class_weight, random_state=settings.random_state
+            ),
+            settings,
+        ),
+        lambda settings: HistGradientBoostingRegressor(max_features=0.1, random_state=settings.random_state),
+        is_weighted=True,
     ),
     "sgd": Head(
         "scaled linear model by stochastic gradient descent: for many classes, and more rows than memory",
-        lambda cv, seed: _scaled(
+        lambda settings: _scaled(
             # without a hidden layer this is multinomial logistic regression in batches; SGDClassifier
             # fits each class against the rest, which is slower, and its probabilities are far off
             MLPClassifier(
@@ -162,10 +205,10 @@ HEADS: dict[str, Head] = {
                 learning_rate_init=0.001,
                 max_iter=1000,
                 tol=1e-3,
-                random_state=seed,
+                random_state=settings.random_state,
             )
         ),
-        lambda cv, seed: _target_scaled(
+        lambda settings: _target_scaled(
             # averaged, because a constant step never settles; small enough for thousands of features
             SGDRegressor(
                 alpha=_SGD_ALPHAS["regression"][-1],
@@ -173,7 +216,7 @@ HEADS: dict[str, Head] = {
                 eta0=_STEP_TIMES_FEATURES / 1280,
                 average=True,
                 tol=1e-4,
-                random_state=seed,
+                random_state=settings.random_state,
             )
         ),
     ),
@@ -181,12 +224,12 @@ HEADS: dict[str, Head] = {
 
 
 def choose_default_head(task: str, n_samples: int, n_classes: int = 0) -> str:
-    """Choose a head: ridge for numbers; for classes logistic regression, or sgd if that would take minutes.
+    """Choose a head: ridge for numbers; for classes logistic regression, or sgd if that would take many minutes.
 
     Examples
     --------
     >>> from featx.heads import choose_default_head
-    >>> choose_default_head("classification", 400, 2), choose_default_head("classification", 5000, 1000)
+    >>> choose_default_head("classification", 5000, 1000), choose_default_head("classification", 50_000, 1000)
     ('logistic_regression', 'sgd')
     """
     if task == "classification" and n_samples * n_classes > _MAX_SAMPLES_TIMES_CLASSES:
@@ -245,6 +288,26 @@ def find_output(head: Estimator) -> tuple[str, str]:
     return next((output for output in methods if hasattr(head, output[1])), ("label", "predict"))
 
 
+def find_path(head: Estimator) -> Estimator | None:
+    """Return the last step of a head if it chooses its penalty along a path, such as `LogisticRegressionPath`.
+
+    Pipelines and transformers of the target are opened.
+
+    Examples
+    --------
+    >>> from featx.heads import find_path, make_head
+    >>> find_path(make_head()), find_path(make_head("knn"))
+    (LogisticRegressionPath(), None)
+    """
+    while True:
+        if isinstance(head, Pipeline):
+            head = head[-1]
+        elif isinstance(head, TransformedTargetRegressor):
+            head = getattr(head, "regressor_", head.regressor)
+        else:
+            return head if isinstance(head, PathEstimator) else None
+
+
 def respond(head: Estimator, X: npt.NDArray[Any]) -> Response:
     """Predict with a fitted head: classes, with probabilities or else decisions, or values.
 
@@ -284,8 +347,9 @@ def make_head(
     *,
     task: str = "classification",
     log_target: bool = False,
-    cv: int = 5,
+    cv: Any = 5,
     random_state: int = 0,
+    class_weight: Any = None,
 ) -> Estimator:
     """Make an unfitted head.
 
@@ -299,11 +363,13 @@ def make_head(
     log_target : bool, default=False
         For a regression with a positive target and relative errors: fit the logarithm and
         predict the value.
-    cv : int, default=5
-        Folds of the head's own cross-validation; at most the number of samples of the
-        smallest class.
+    cv : int, splitter or iterable of (train, test), default=5
+        Folds of the head's own cross-validation. For ``"rbf_svm"``, at most the number of samples
+        of the smallest class.
     random_state : int, default=0
         Seed of the heads that draw random numbers.
+    class_weight : "balanced", mapping of label to weight, or None, default=None
+        Weights of the classes, as in scikit-learn: "balanced" counts each class alike.
 
     Returns
     -------
@@ -318,10 +384,10 @@ def make_head(
     Examples
     --------
     >>> from featx.heads import make_head
-    >>> make_head("rbf_svm")[-1]
-    CalibratedClassifierCV(cv=5, ensemble=False, estimator=SVC(C=10))
-    >>> make_head(task="regression")[-1].alphas.max()
-    np.float64(1000000.0)
+    >>> make_head()[-1]
+    LogisticRegressionPath()
+    >>> make_head("ridge", class_weight="balanced")[-1]
+    RidgeClassifierPath(class_weight='balanced')
     """
     check_choice("task", task, TASKS)
     if name is None:
@@ -334,7 +400,11 @@ def make_head(
     if make is None:
         able = ", ".join(key for key, head in HEADS.items() if head.regressor)
         raise InputError(f"head={name!r}: cannot predict numbers; for a regression use one of {able}")
-    estimator = make(cv, random_state)
+    if class_weight is not None and not (task == "classification" and HEADS[name].is_weighted):
+        able = ", ".join(key for key, head in HEADS.items() if head.is_weighted)
+        got = f"head={name!r}" if task == "classification" else "a regression"
+        raise InputError(f"class_weight={class_weight!r}: {got} takes no weights of classes; choose one of {able}")
+    estimator = make(Settings(cv, random_state, class_weight))
     if log_target:
         return TransformedTargetRegressor(estimator, func=np.log, inverse_func=np.exp)
     return estimator

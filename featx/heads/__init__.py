@@ -1,0 +1,43 @@
+"""Heads: scikit-learn classifiers and regressors that suit features, and a table of their names."""
+
+from featx.heads.calibration import TemperatureScaledClassifier
+from featx.heads.linear import LinearSVCPath, LogisticRegressionPath, RidgeClassifierPath, RidgeRegressionPath
+from featx.heads.out_of_fold import OutOfFold, correct_for_choice
+from featx.heads.preprocessing import SignedSquareRoot
+from featx.heads.table import (
+    DEFAULT_HEADS,
+    HEADS,
+    TASKS,
+    Head,
+    Response,
+    choose_default_head,
+    find_output,
+    find_path,
+    learns_in_parts,
+    make_head,
+    respond,
+    sgd_candidates,
+)
+
+__all__ = [
+    "DEFAULT_HEADS",
+    "HEADS",
+    "TASKS",
+    "Head",
+    "LinearSVCPath",
+    "LogisticRegressionPath",
+    "OutOfFold",
+    "Response",
+    "RidgeClassifierPath",
+    "RidgeRegressionPath",
+    "SignedSquareRoot",
+    "TemperatureScaledClassifier",
+    "choose_default_head",
+    "correct_for_choice",
+    "find_output",
+    "find_path",
+    "learns_in_parts",
+    "make_head",
+    "respond",
+    "sgd_candidates",
+]

@@ -1,0 +1,201 @@
+"""Calibrate the probabilities of any classifier by one temperature."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+from scipy.special import expit, log_softmax, softmax
+from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, clone
+from sklearn.svm import SVC
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from featx.heads.folds import Folds, concatenate, count_threads, split
+
+__all__ = ["TemperatureScaledClassifier", "fit_sharpness", "to_probabilities", "unvote"]
+
+Doubles = npt.NDArray[np.float64]
+
+#: Scores that a temperature is fitted on at most.
+_MAX_SCORES = 2_000_000
+#: Rows above which a calibration takes a few folds only.
+_MANY_ROWS, _FEW_FOLDS = 1000, 3
+#: Smallest probabilities to choose from, in shares of a class: votes of few neighbours or trees are often 0.
+_FLOORS = (1e-5, 0.01, 0.1, 0.5)
+
+
+class TemperatureScaledClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+    """Divide the logits of a classifier by the temperature that suits left-out rows best.
+
+    The classifier is fitted on all rows. A class of a single row is fine: folds without it are
+    left out, and without any fold the temperature is 1.
+
+    Parameters
+    ----------
+    estimator : classifier
+        Unfitted, with ``decision_function`` or ``predict_proba``. A forest with ``oob_score=True``
+        is fitted once, since each tree leaves out rows already.
+    cv : int, splitter or iterable of (train, test), default=5
+        Folds of the left-out rows. Of an int, more than 1,000 rows use at most 3.
+    n_jobs : int or None, default=None
+        Fits that run at the same time, in threads. None is one for each core.
+
+    Attributes
+    ----------
+    estimator_ : classifier
+        Fitted on all rows.
+    classes_ : ndarray of shape (n_classes,)
+    temperature_ : float
+    floor_ : float
+        Smallest probability before the logarithm.
+    n_features_in_ : int
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn.svm import SVC
+    >>> from featx.heads import TemperatureScaledClassifier
+    >>> X, y = load_digits(return_X_y=True)
+    >>> head = TemperatureScaledClassifier(SVC()).fit(X[:900], y[:900])
+    >>> head.predict_proba(X[900:]).shape
+    (897, 10)
+    """
+
+    def __init__(self, estimator: Any, *, cv: Any = 5, n_jobs: int | None = None) -> None:
+        self.estimator = estimator
+        self.cv = cv
+        self.n_jobs = n_jobs
+
+    def fit(self, X: npt.ArrayLike, y: npt.ArrayLike) -> Self:
+        """Fit on features of shape (n_samples, n_features) and their labels."""
+        features, labels = validate_data(self, X, y, dtype=[np.float64, np.float32])
+        check_classification_targets(labels)
+        self.classes_, codes = np.unique(labels, return_inverse=True)
+        if len(self.classes_) < 2:
+            raise ValueError(f"y: 1 class ({self.classes_[0]}), a classifier needs at least 2 classes")
+        folds = [] if getattr(self.estimator, "oob_score", False) else self._split(features, codes)
+        everything = np.arange(len(labels))
+        with ThreadPoolExecutor(count_threads(self.n_jobs)) as pool:  # libsvm and trees let other threads run
+            fits = [everything, *(kept for kept, _ in folds)]
+            self.estimator_, *fitted = pool.map(
+                lambda rows: clone(self.estimator).fit(features[rows], labels[rows]), fits
+            )
+        scores, rows = self._score_left_out(features, folds, fitted)
+        self.temperature_, self.floor_, best = 1.0, _FLOORS[0], np.inf
+        for floor in _FLOORS if len(rows) else ():
+            logits = self._to_logits(scores, floor / len(self.classes_))
+            sharpness = fit_sharpness(logits, codes[rows], np.ones(len(rows)))
+            loss = float(-log_softmax(sharpness * logits, axis=1)[np.arange(len(rows)), codes[rows]].mean())
+            if loss < best:
+                best, self.floor_, self.temperature_ = loss, floor / len(self.classes_), 1 / sharpness
+            if hasattr(self.estimator_, "decision_function"):
+                break
+        return self
+
+    @available_if(lambda self: hasattr(self.estimator, "partial_fit"))  # type: ignore[untyped-decorator]
+    def partial_fit(self, X: npt.ArrayLike, y: npt.ArrayLike, classes: npt.ArrayLike | None = None) -> Self:
+        """Fit the classifier in parts. The temperature stays 1."""
+        if not hasattr(self, "estimator_"):
+            self.estimator_, self.temperature_, self.floor_ = clone(self.estimator), 1.0, _FLOORS[0]
+        features, labels = validate_data(
+            self, X, y, dtype=[np.float64, np.float32], reset=not hasattr(self, "n_features_in_")
+        )
+        self.estimator_.partial_fit(features, labels, classes=classes)
+        self.classes_ = self.estimator_.classes_
+        return self
+
+    def _split(self, X: Any, codes: npt.NDArray[np.intp]) -> Folds:
+        """Return the folds that know every class."""
+        cv = self.cv
+        if isinstance(cv, (int, np.integer)):
+            cv = int(cv) if len(X) <= _MANY_ROWS else min(int(cv), _FEW_FOLDS)
+        n_classes = len(self.classes_)
+        folds = split(cv, X, codes, stratify=True)
+        return [(kept, out) for kept, out in folds if len(np.unique(codes[kept])) == n_classes]
+
+    def _score_left_out(self, X: Any, folds: Folds, fitted: list[Any]) -> tuple[Doubles, npt.NDArray[np.intp]]:
+        """Return scores of rows by fits that did not see them, and the rows."""
+        found = getattr(self.estimator_, "oob_decision_function_", None)
+        if found is not None:
+            del self.estimator_.oob_decision_function_  # a saved head needs no training rows
+            rows = np.flatnonzero(np.isfinite(found).all(axis=1) & (found.sum(axis=1) > 0))
+            return np.asarray(found[rows], float), rows
+        scores = [_score(each, X[out]) for each, (_, out) in zip(fitted, folds, strict=True)]
+        return np.concatenate([np.empty((0, len(self.classes_))), *scores]), concatenate(folds)[0]
+
+    def _to_logits(self, scores: Doubles, floor: float) -> Doubles:
+        if hasattr(self.estimator_, "decision_function"):
+            return scores
+        return np.asarray(np.log(np.maximum(scores, floor)))
+
+    def predict(self, X: npt.ArrayLike) -> npt.NDArray[Any]:
+        """Return the label of each row, of shape (n_samples,)."""
+        check_is_fitted(self)
+        probabilities = self.predict_proba(X)
+        return np.asarray(self.classes_[probabilities.argmax(axis=1)])
+
+    def predict_proba(self, X: npt.ArrayLike) -> npt.NDArray[Any]:
+        """Return calibrated probabilities of shape (n_samples, n_classes), in the order of ``classes_``."""
+        check_is_fitted(self)
+        features = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
+        return to_probabilities(self._to_logits(_score(self.estimator_, features), self.floor_) / self.temperature_)
+
+
+def _score(fitted: Any, X: Any) -> Doubles:
+    """Return decisions, or else probabilities, of shape (n_samples, n_classes)."""
+    if not hasattr(fitted, "decision_function"):
+        return np.asarray(fitted.predict_proba(X), float)
+    scores = np.asarray(fitted.decision_function(X), float)
+    if scores.ndim == 1:
+        return np.stack([-scores / 2, scores / 2], axis=1)
+    return unvote(scores) if isinstance(fitted, SVC) else scores
+
+
+def unvote(scores: Doubles) -> Doubles:
+    """Return the sums of pairwise decisions behind the decisions of an `SVC` of several classes.
+
+    It adds them to the votes, squeezed into a third. Votes differ by 1 between most classes and say little of how sure
+    they are.
+    """
+    squeezed = 3 * (scores - np.round(scores))
+    return np.asarray(squeezed / (1 - np.abs(squeezed)))
+
+
+def to_probabilities(scores: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return the softmax of logits, or for one column the logistic function and its rest."""
+    if scores.ndim == 1 or scores.shape[1] == 1:
+        second = expit(scores.reshape(len(scores)))
+        return np.stack([1 - second, second], axis=1)
+    return np.asarray(softmax(scores, axis=1))
+
+
+def fit_sharpness(scores: npt.NDArray[Any], codes: npt.NDArray[np.intp], weights: Doubles) -> float:
+    """Return the factor of the scores with the smallest log loss on rows that the scores did not know.
+
+    The labels are smoothed by one row of each class, since scores that are all right would take an infinite factor.
+    """
+    step = -(-scores.size // _MAX_SCORES)
+    logits, codes, weights = scores[::step].astype(float), codes[::step], weights[::step]
+    if logits.shape[1] == 1:
+        logits = np.concatenate([-logits, logits], axis=1) / 2
+    smoothing = 1 / (len(logits) + 2)
+    target = (1 - smoothing) * logits[np.arange(len(codes)), codes] + smoothing * logits.mean(axis=1)
+    weights = weights / weights.sum()
+    # Newton's method on the logarithm of the factor, which keeps it positive
+    power = 0.0
+    for _ in range(50):
+        sharpness = np.exp(power)
+        shares = softmax(sharpness * logits, axis=1)
+        mean = (shares * logits).sum(axis=1)
+        first = sharpness * float(weights @ (mean - target))
+        variance = (shares * logits**2).sum(axis=1) - mean**2
+        second = sharpness**2 * float(weights @ variance) + abs(first)
+        move = float(np.clip(-first / second if second > 0 else 0.0, -1, 1))
+        power += move
+        if abs(move) < 1e-4:
+            break
+    return float(np.exp(np.clip(power, -10, 10)))

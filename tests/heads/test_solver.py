@@ -1,0 +1,50 @@
+import numpy as np
+import pytest
+from scipy.optimize import check_grad
+
+from featx.heads.solver import Multinomial, PathSolver, Squared, SquaredHinge
+
+RNG = np.random.default_rng(0)
+CODES = RNG.integers(0, 3, 30)
+SIGNS = np.where(CODES[:, None] == np.arange(3), 1, -1).astype(np.float32)
+
+
+def multinomial(scores):
+    return -(scores - np.log(np.exp(scores).sum(axis=1, keepdims=True)))[np.arange(30), CODES].sum()
+
+
+@pytest.mark.parametrize(
+    ("loss", "value"),
+    [
+        (Multinomial(CODES, 3), multinomial),
+        (Squared(SIGNS), lambda scores: ((scores - SIGNS) ** 2).sum() / 2),
+        (SquaredHinge(SIGNS), lambda scores: (np.maximum(1 - SIGNS * scores, 0) ** 2).sum()),
+    ],
+)
+def test_slopes_are_the_derivatives_of_the_losses(loss, value):
+    def slope(flat):
+        return loss.slope(flat.reshape(30, 1, 3).astype(float), slice(0, 30))[0].ravel()
+
+    start = RNG.normal(size=90)
+    assert check_grad(lambda flat: value(flat.reshape(30, 3)), slope, start) < 1e-4
+    bent = loss.slope(start.reshape(30, 1, 3).copy(), slice(0, 30))[1]
+    step = 1e-4
+    numeric = [(slope(start + step * unit)[i] - slope(start)[i]) / step for i, unit in enumerate(np.eye(90))]
+    np.testing.assert_allclose(np.broadcast_to(bent, (30, 1, 3)).ravel(), numeric, atol=1e-3)
+
+
+@pytest.mark.parametrize("n_threads", [1, 2])
+def test_solutions_have_no_slope_left(n_threads):
+    X = np.hstack([RNG.normal(size=(30, 8)), np.ones((30, 1))]).astype(np.float32)
+    weights = np.ones((30, 3), np.float32)
+    weights[:10, 0] = weights[10:, 1] = 0
+    solver = PathSolver(X, weights, Multinomial(CODES, 3), n_threads=n_threads)
+    for penalty in (100.0, 1.0):
+        solver.solve(penalty, 1e-10)
+    for number in range(3):
+        coef = solver.block(number).astype(float)
+        scores = (X @ coef)[:, None]
+        first = Multinomial(CODES, 3).slope(scores, slice(0, 30))[0][:, 0]
+        gradient = X.T @ (first * weights[:, [number]])
+        gradient[:-1] += coef[:-1]
+        np.testing.assert_allclose(gradient, 0, atol=2e-3)
