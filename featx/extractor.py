@@ -31,7 +31,7 @@ from featx.session import Providers, Session
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Embedded", "FeatureExtractor", "embed_together"]
+__all__ = ["Embedded", "FeatureExtractor", "embed_together", "store_features"]
 
 
 class Embedded(NamedTuple):
@@ -495,6 +495,26 @@ def embed_together(extractors: Sequence[FeatureExtractor], X: Any, *, events: Ev
     together = extractors[0]._embed(X, joined, stop_at_failure=False, events=events, others=extractors[1:])
     ends = np.cumsum([sum(view.n_features for view in own) for own in views])
     return [Embedded(part, together.failures) for part in np.split(together.features, ends[:-1], axis=1)]
+
+
+def store_features(extractor: FeatureExtractor, X: Any, features: npt.NDArray[np.float32]) -> None:
+    """Put features of readable images into the extractor's cache, as if it had embedded them; nothing without a cache.
+
+    They must be those that the extractor computes, to the bit.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import featx
+    >>> from featx.extractor import store_features
+    >>> X, _ = featx.samples.load_fashion_mnist("test")
+    >>> features = featx.FeatureExtractor().transform(X[:2])
+    >>> store_features(featx.FeatureExtractor(cache="features"), X[:2], features)
+    >>> np.array_equal(featx.FeatureExtractor(cache="features").transform(X[:2]), features)
+    True
+    """
+    if extractor.cache is not False:
+        extractor._engine(extractor._views(), n_threads=1).store(list_items(X), features)
 
 
 def _embed_here(extractors: list[FeatureExtractor], items: list[Any], events: Events) -> Batch:

@@ -139,7 +139,7 @@ def fit(
     task, values = inputs.read_labels(task, log_target=log_target)
     labelled, pool = np.flatnonzero(~inputs.missing), np.flatnonzero(inputs.missing)
     check_target(values, task, log_target=log_target, images="readable")  # before the long work
-    reason = ""
+    reason = tried = ""
     if search is None:
         chosen = _choose_head(head, task, values, log_target, events)
         if extractor is None and inputs.dataset is not None:
@@ -164,6 +164,7 @@ def fit(
             **({"effort": search} if isinstance(search, str) else search),
         )
         events.note(result.comparison.reason)
+        tried = result.table()
         embeddings = Embeddings.of(result.embedded, labelled, inputs.item_names)
         extractor, reason = result.extractor, result.reason
         chosen = _Head(result.name, task, log_target, is_named=True, tuned=result.head)
@@ -223,6 +224,7 @@ def fit(
         },
         device=extractor.open_session().device if inputs.dataset is None else None,
         reason=reason,
+        tried=tried,
     )
 
 

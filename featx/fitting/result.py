@@ -79,6 +79,8 @@ class FitResult:
         Device that embedded the images; None if their embeddings came from a dataset.
     reason : str
         Why a search chose these features and this head; empty without a search.
+    tried : str
+        Tables of the features and heads that a search tried, and its cost; empty without a search.
 
     See Also
     --------
@@ -99,6 +101,7 @@ class FitResult:
     info: dict[str, Any]
     device: str | None = None
     reason: str = ""
+    tried: str = ""
 
     def save(self, path: str | os.PathLike[str], *, embed_backbone: bool = False) -> None:
         """Write the pipeline, and its model card ``PATH.md`` beside it.
