@@ -191,8 +191,8 @@ def score_heads(
     heads = [name for name in heads if settings.task == "classification" or HEADS[name].regressor]
     run = _Run(y, folds, settings, max_seconds, events)
     events.begin("heads", len(features) * len(heads) * len(folds), unit="fit")
-    for candidate, rows in features:
-        for name in heads:
+    for name in heads:  # those that take longest come last, on all features
+        for candidate, rows in features:
             run.score(candidate, rows, name)
     events.end()
     if not run.scores:
