@@ -75,7 +75,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, help="split anew, in the same sizes")
     parser.add_argument("--most", type=int, help="maximum number of training images")
     parser.add_argument("--effort", default="quick")
-    parser.add_argument("--head", default="ridge", help="head of the baseline (default: ridge)")
+    parser.add_argument("--head", default="ridge", help="head of both (default: ridge)")
+    parser.add_argument("--every-head", action="store_true", help="let the search choose its head")
     options = parser.parse_args()
     X, y, X_test, y_test = split(options)
     task = "regression" if y.dtype.kind == "f" else "classification"
@@ -85,7 +86,10 @@ def main() -> None:
     default = extractor.transform(X)
     once = time.process_time() - start
     start = time.process_time()
-    found = search(X, y, effort=options.effort, task=task, log_target=options.log_target, extractor=extractor)
+    head = None if options.every_head else options.head
+    found = search(
+        X, y, effort=options.effort, task=task, head=head, log_target=options.log_target, extractor=extractor
+    )
     cost = (time.process_time() - start) / once
     balanced = "balanced" in found.heads.metric
 

@@ -129,14 +129,15 @@ class Racing:
     def set_unit(self, backbone: str) -> float:
         """Count costs in embeddings by one backbone, or by the fastest if it is no candidate; return its milliseconds.
 
-        Every embedding of an image counts at least once, so that a budget also limits their number.
+        Every embedding of an image counts at least once, so that a budget also limits their number. Multiples are
+        rounded, because few images are measured, and what a search embeds should not depend on chance.
         """
         active = [shared for shared in self.shared if shared.candidates]
         own = [shared for shared in active if shared.candidates[0].backbone == backbone]
         unit = min(own or active, key=lambda shared: shared.ms)
         self._unit = unit.candidates[0].backbone
         for shared in active:
-            shared.cost = max(1.0, shared.ms / unit.ms)
+            shared.cost = max(1.0, round(shared.ms / unit.ms))
         return unit.ms
 
     def run(self, max_images: int, max_cost: float | None = None) -> None:

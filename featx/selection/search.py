@@ -46,7 +46,7 @@ class Effort:
 
 
 EFFORTS: dict[str, Effort] = {
-    "quick": Effort(4, 3.3, 1, ("ridge", "logistic_regression", "linear_svm"), ("ridge", "rbf_svm")),
+    "quick": Effort(4, 3, 1, ("ridge", "logistic_regression", "linear_svm"), ("ridge", "rbf_svm")),
     "thorough": Effort(
         15,
         8,
@@ -58,7 +58,7 @@ EFFORTS: dict[str, Effort] = {
 #: Images that the rounds of a comparison use at most, and images that heads are compared on.
 _MAX_IMAGES, _MAX_HEAD_IMAGES = 2000, 1000
 #: Heads are compared in five folds for up to this many images, else in three.
-_MAX_IMAGES_FOR_FIVE_FOLDS = 500
+_MAX_IMAGES_FOR_FIVE_FOLDS = 300
 #: Heads may take this many seconds however few the images are.
 _MIN_SECONDS = 5.0
 #: One of so many images measures the speed, within these limits.
@@ -95,7 +95,7 @@ def search(
     X, y : array-like
         Images and their targets as for `compare`; images without a target are left out.
     effort : {"quick", "thorough"}, default="quick"
-        ``"quick"`` takes about 4 times as long as embedding all images once: it embeds at most 3.3 times
+        ``"quick"`` takes about 4 times as long as embedding all images once: it embeds at most 3 times
         as many, and compares three heads for classes, or two for numbers, on the recommended features.
         ``"thorough"`` takes about 15 times as long: it embeds at most 8 times as many, and compares six
         heads, or five, on the three best kinds of features. Heads for which no time is left are left out
@@ -158,7 +158,7 @@ def search(
     racing, n = setup.racing, len(setup.labelled)
     n_candidates = sum(len(shared.candidates) for shared in racing.shared)
     n_timing = int(np.clip(n // _IMAGES_PER_TIMING, 1, _MAX_TIMING_IMAGES))
-    n_timed = setup.measure(n_timing, n_runs=2 if n_timing == _MAX_TIMING_IMAGES else 1)
+    n_timed = setup.measure(n_timing, n_runs=2)
     unit = racing.set_unit(str(FeatureExtractor().backbone)) * n / 1000
     everything = sum(shared.ms for shared in racing.shared) * n / 1000
     racing.run(_MAX_IMAGES, limits.max_embeddings * n - n_timed - N_CHECKED)
@@ -170,9 +170,11 @@ def search(
     # the time of other programs counts neither for nor against the heads: embeddings are counted, not timed
     left = (limits.max_times - (racing.n_embedded + n_timed) / n) * unit
     end = time.perf_counter() + max(left, _MIN_SECONDS)
-    heads, best, tuned = _choose_head(setup, finalists, embedded, names, end, random_state)
+    heads, best, values = _choose_head(setup, finalists, embedded, names, end, random_state)
     if best.key not in embedded:
         embedded[best.key] = racing.embed_all(best, _make_extractor(setup, best))
+    name, whole = heads.scores[0].head, embedded[best.key]
+    tuned = setup.head_task(random_state).make_head(name, setup.y[whole.kept]).set_params(**values)
     seconds = time.perf_counter() - start
     per_candidate = (
         sum(s.fit_s for s in heads.scores) * heads.n_folds / len({s.candidate.key for s in heads.scores if s.candidate})
@@ -181,10 +183,7 @@ def search(
     cost = SearchCost(
         n, racing.n_embedded + n_timed, limits.max_embeddings, seconds, seconds / unit, max(everything, seconds) / unit
     )
-    name = heads.scores[0].head
-    return SearchResult(
-        comparison, heads, _make_extractor(setup, best), embedded[best.key], setup.labelled, tuned, name, cost
-    )
+    return SearchResult(comparison, heads, _make_extractor(setup, best), whole, setup.labelled, tuned, name, cost)
 
 
 def _choose_heads(setup: Setup, limits: Effort) -> tuple[str, ...]:
@@ -205,8 +204,8 @@ def _make_extractor(setup: Setup, candidate: Candidate) -> FeatureExtractor:
 
 def _choose_head(
     setup: Setup, finalists: list[Candidate], embedded: dict[Any, Any], names: Sequence[str], end: float, seed: int
-) -> tuple[HeadComparison, Candidate, Any]:
-    """Compare heads on the finalists' features, and return the scores, the best candidate and its tuned head."""
+) -> tuple[HeadComparison, Candidate, dict[str, Any]]:
+    """Compare heads on the finalists' features; return the scores, the best candidate and its head's parameters."""
     racing, settings = setup.racing, setup.head_task(seed)
     if embedded:
         [whole] = embedded.values()
@@ -231,7 +230,7 @@ def _choose_head(
         events=setup.events,
     )
     best = heads.scores[0]
-    [(candidate, block)] = [(c, block) for c, block in features if c == best.candidate]
+    [(candidate, block)] = [pair for pair in features if pair[0] == best.candidate]
     folds, _ = make_folds(settings.task, y, groups, seed, max(2, count_folds(settings.task, y, n_folds)))
     seconds = best.fit_s * len(folds)
     return heads, candidate, _tune_head(best.head, block, y, folds, settings, (end - time.perf_counter()) / seconds)
@@ -247,8 +246,8 @@ def _find_duplicates(racing: Racing, rows: npt.NDArray[np.int_], features: npt.N
 
 def _tune_head(
     name: str, features: npt.NDArray[np.float32], y: npt.NDArray[Any], folds: Folds, settings: HeadTask, n_times: float
-) -> Any:
-    """Return a head with the best parameters of its own grid, not fitted.
+) -> dict[str, Any]:
+    """Return the best parameters of a head in its own grid.
 
     ``n_times`` is the number of values for which there is time.
     """
@@ -260,11 +259,11 @@ def _tune_head(
         if key.endswith(f"__{parameter}")
     }
     if not grid or np.prod([len(values) for values in grid.values()]) > n_times:
-        return estimator
+        return {}
     scoring: Any = settings.metric.replace(" ", "_")
     if settings.log_target:
         scoring = make_scorer(lambda y, predicted: r2_score(np.log(y), np.log(predicted)))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about values that need more images than there are
         tuned = GridSearchCV(estimator, grid, cv=folds, scoring=scoring, refit=False).fit(features, y)
-    return clone(estimator).set_params(**tuned.best_params_) if np.isfinite(tuned.best_score_) else estimator
+    return dict(tuned.best_params_) if np.isfinite(tuned.best_score_) else {}
