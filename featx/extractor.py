@@ -32,7 +32,7 @@ from featx.session import Providers, Session
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Embedded", "FeatureExtractor", "count_cached", "embed_together"]
+__all__ = ["Embedded", "FeatureExtractor", "count_cached", "embed_together", "store_features"]
 
 
 class Embedded(NamedTuple):
@@ -544,6 +544,26 @@ def count_cached(extractor: FeatureExtractor, X: Any) -> int:
     if extractor.cache is False:
         return 0
     return sum(len(batch.features) for batch in extractor._engine(extractor._views(), 1).find_known(list_items(X)))
+
+
+def store_features(extractor: FeatureExtractor, X: Any, features: npt.NDArray[np.float32]) -> None:
+    """Put features of readable images into the extractor's cache, as if it had embedded them; nothing without a cache.
+
+    They must be those that the extractor computes, to the bit.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import featx
+    >>> from featx.extractor import store_features
+    >>> X, _ = featx.samples.load_fashion_mnist("test")
+    >>> features = featx.FeatureExtractor().transform(X[:2])
+    >>> store_features(featx.FeatureExtractor(cache="features"), X[:2], features)
+    >>> np.array_equal(featx.FeatureExtractor(cache="features").transform(X[:2]), features)
+    True
+    """
+    if extractor.cache is not False:
+        extractor._engine(extractor._views(), n_threads=1).store(list_items(X), features)
 
 
 def _embed_here(extractors: list[FeatureExtractor], items: list[Any], events: Events) -> Batch:

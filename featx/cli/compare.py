@@ -1,4 +1,4 @@
-"""``featx compare``: find the features that suit labelled images."""
+"""``featx compare``: find the features, and the head, that suit labelled images."""
 
 from __future__ import annotations
 
@@ -29,10 +29,11 @@ from featx.selection.target import METRICS
 EXAMPLE = """\
   featx compare photos/train --plot compare.png
   featx compare photos/train --max-ms 8 --max-mb 10
+  featx compare photos/train --heads            heads on the recommended features, too
   featx compare prices.csv --target price --log-target --backbone efficientnet_lite0 --layer stage4 --layer stage4,head
 Then: featx fit photos/train -o model.featx with the options it prints, or featx fit --search quick.
 --json prints one object: recommended, reason, task, metric, n_images, n_used, n_unlabelled, notes,
-failures, candidates."""
+failures, candidates, and heads if they are compared."""
 #: Number of rows of the table without --all.
 _N_ROWS = 12
 
@@ -60,10 +61,16 @@ def add(parser: argparse.ArgumentParser) -> None:
         action="append",
         type=read_layers,
         metavar="NAME[,NAME]",
-        help="default: the last layers, alone and together",
+        help="default: the last layers and stages, alone and together",
     )
-    group.add_argument("--pooling", action="append", choices=list(POOLINGS), help="default: avg and avgmax")
+    group.add_argument("--pooling", action="append", choices=list(POOLINGS), help="default: avg and catavgmax")
     group.add_argument("--crop", action="append", choices=list(CROPS), help="default: center and whole")
+    parser.add_argument(
+        "--heads", action="store_true", help="compare heads on the recommended features: score, time and size"
+    )
+    parser.add_argument(
+        "--head", action="append", metavar="NAME", help="compare this head only (can be repeated; see featx fit -h)"
+    )
     group = parser.add_argument_group("budget")
     group.add_argument("--max-ms", type=float, metavar="MS", help="maximum milliseconds per image on this machine")
     group.add_argument("--max-mb", type=float, metavar="MB", help="maximum megabytes of the backbone")
@@ -109,6 +116,7 @@ def run(options: argparse.Namespace) -> None:
         max_ms=options.max_ms,
         max_mb=options.max_mb,
         max_images=options.max_images,
+        heads=options.head or options.heads,
         extractor=FeatureExtractor(decode=options.decode, **running_parameters(options)),
         events=make_events(),
     )
@@ -143,4 +151,7 @@ def _format(result: Comparison, show_all: bool) -> str:
     command = (
         f"  --backbone {best.backbone} --layer {','.join(best.layers)} --pooling {best.pooling} --crop {best.crop}"
     )
-    return f"{table}{more}\n\n{result.reason}\n{command}"
+    if not result.heads:
+        return f"{table}{more}\n\n{result.reason}\n{command}"
+    head = result.heads.scores[0].head
+    return f"{table}{more}\n\n{result.reason}\n\n{result.heads}\n{command} --head {head}"

@@ -194,6 +194,8 @@ def _read_search(options: argparse.Namespace) -> dict[str, Any] | None:
 def _print_remarks(result: FitResult) -> None:
     """Print failures, near-duplicates and images to label to standard error."""
     note_failures(result.failures, "left out")
+    if result.tried:
+        print("\n".join(map(printable, result.tried.split("\n"))), file=sys.stderr)
     if result.duplicates:
         n = sum(len(group.names) - 1 for group in result.duplicates)
         note(f"{n} of {result.n_images} images {'is a near-duplicate' if n == 1 else 'are near-duplicates'} of others:")

@@ -175,7 +175,7 @@ def fit(
     task, values = inputs.read_labels(task, log_target=log_target)
     labelled, pool = np.flatnonzero(~inputs.missing), np.flatnonzero(inputs.missing)
     check_target(values, task, log_target=log_target, images="readable")  # before the long work
-    reason = ""
+    reason = tried = ""
     weights = _read_class_weight(class_weight, values, task)
     if search is None:
         if earlier is not None and head is None:
@@ -208,6 +208,7 @@ def fit(
             **({"effort": search} if isinstance(search, str) else search),
         )
         events.note(result.comparison.reason)
+        tried = result.table()
         embeddings = Embeddings.of(result.embedded, labelled, inputs.item_names)
         extractor, reason = result.extractor, result.reason
         chosen = _Head(result.name, task, log_target, is_named=True, tuned=result.head, class_weight=weights)
@@ -282,6 +283,7 @@ def fit(
         },
         device=extractor.open_session().device if inputs.dataset is None else None,
         reason=reason,
+        tried=tried,
     )
 
 

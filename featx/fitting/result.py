@@ -83,6 +83,8 @@ class FitResult:
     out_of_fold : OutOfFold or None
         Predictions for each image by heads that were fitted without it: classes, probabilities and
         folds. It is not saved. None without an estimate, and for a fit in parts.
+    tried : str
+        Tables of the features and heads that a search tried, and its cost; empty without a search.
 
     See Also
     --------
@@ -104,6 +106,7 @@ class FitResult:
     device: str | None = None
     reason: str = ""
     out_of_fold: OutOfFold | None = None
+    tried: str = ""
 
     def save(self, path: str | os.PathLike[str], *, embed_backbone: bool = False) -> None:
         """Write the pipeline, and its model card ``PATH.md`` beside it.

@@ -36,6 +36,8 @@ __all__ = ["Batch", "CachedEngine", "Lookup"]
 
 #: Images that are read for one look-up; files whose state is known are looked up many at a time.
 _READ_CHUNK, _KNOWN_CHUNK = 8, 2048
+#: Images whose features are stored together.
+_STORE_CHUNK = 64
 #: Most chunks, and bytes read from missing images, that wait for a batch to fill up.
 _MAX_CHUNKS, _MAX_BYTES = 256, 128 << 20
 
@@ -205,6 +207,16 @@ class CachedEngine:
             self._events.spend("read", 0.0, len(known))
             if known:
                 yield Batch(np.array([item.index for item in known]), np.stack([_join(item) for item in known]), [])
+
+    def store(self, items: Sequence[Any], features: npt.NDArray[np.float32]) -> None:
+        """Put known features into the cache, if there is one; only images without a known digest are read."""
+        if self._lookup is None:
+            return
+        for start in range(0, len(items), _STORE_CHUNK):
+            group = [Item(i, source) for i, source in enumerate(items[start : start + _STORE_CHUNK])]
+            self._lookup.find_files(group)
+            self._lookup.read([item for item in group if item.digest is None])
+            self._lookup.store(group, features[start : start + _STORE_CHUNK], ())
 
     def run(self, items: Iterable[Any], *, live: bool = False) -> Generator[Batch, None, None]:
         """Embed items as they come, in order and without gaps; each is read and decoded once for all views.

@@ -3,16 +3,20 @@
 from featx.selection.candidates import Candidate
 from featx.selection.compare import compare
 from featx.selection.duplicates import Duplicates, find_duplicates, group_duplicates
-from featx.selection.result import Comparison, HeadScore, SearchResult
+from featx.selection.heads import compare_heads
+from featx.selection.result import Comparison, HeadComparison, HeadScore, SearchCost, SearchResult
 from featx.selection.search import search
 
 __all__ = [
     "Candidate",
     "Comparison",
     "Duplicates",
+    "HeadComparison",
     "HeadScore",
+    "SearchCost",
     "SearchResult",
     "compare",
+    "compare_heads",
     "find_duplicates",
     "group_duplicates",
     "search",

@@ -66,13 +66,14 @@ class Candidate:
     n_features : int
         Length of a row.
     score, low, high : float
-        The probe's score on left-out images, and its 95 % confidence interval.
+        The probe's metric on left-out images, such as the accuracy, and its 95 % confidence
+        interval. It is shown for reading and ranks nothing, because it ties too often.
     error : float
         Standard error of the score.
     loss : float
-        The probe's squared error on left-out images (for classes, that of their 0/1 indicators) as
-        a share of the target's variance. Candidates are ranked by it, because it still differs
-        where accuracies tie.
+        The measure that ranks candidates: the probe's squared error on left-out images (for
+        classes, that of their 0/1 indicators) as a share of the target's variance. Every class
+        counts alike if classes are unbalanced.
     n_images : int
         Number of images that were scored.
     stopped : bool
@@ -83,9 +84,12 @@ class Candidate:
         Megabytes of the backbone up to the deepest layer.
     behind : float
         Loss beyond the recommended candidate's on the same images. It compares candidates that
-        were stopped on different numbers of images.
+        were stopped on different numbers of images, and is the measure of the table and the plot.
     behind_error : float
         Standard error of ``behind``, from the paired differences per image.
+    tied : bool
+        True if these images cannot tell the candidate from the recommended one: it is behind by at
+        most two standard errors.
     on_front : bool
         True if no other candidate is both better and faster.
     """
@@ -106,6 +110,7 @@ class Candidate:
     mb: float = float("nan")
     behind: float = float("nan")
     behind_error: float = float("nan")
+    tied: bool = False
     on_front: bool = False
 
     @property
@@ -145,12 +150,15 @@ class Candidate:
 class SharedEmbedding:
     """Hold the candidates of one backbone and crop, and the one embedding that serves them all.
 
-    ``widths`` is the number of features of each layer in the embedding.
+    ``widths`` is the number of features of each layer in the embedding, ``ms`` the milliseconds that it takes per image
+    once they are measured, and ``cost`` what an image counts in the budget of a search.
     """
 
     extractor: FeatureExtractor
     widths: dict[str, int]
     candidates: list[Candidate] = field(default_factory=list)
+    ms: float = float("nan")
+    cost: float = 1.0
 
     def features(self, candidate: Candidate, embedding: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """Return a candidate's features, taken out of the embedding of all layers."""
@@ -220,12 +228,17 @@ def _list_backbones() -> list[str]:
 
 
 def _default_layers(backbone: Backbone) -> list[LayerSpec]:
-    """List the default layer, the two stages before it, and several layers together."""
+    """List the default layer, the two stages before it, several layers together, and the stages without the default.
+
+    Small defects show in the stages alone: without the default layer, the balanced accuracy on magnetic tiles is up to
+    two points higher (benchmarks/RESULTS.md).
+    """
     names = [layer.name for layer in backbone.layers]
     default = backbone.select(None)[0].name
     stages = [name for name in ("stage2", "stage3", "stage4") if name in names and name != default]
     if stages:
         together = [tuple(stages[-n:]) for n in range(1, len(stages) + 1)]
-        return [default, *stages[:-3:-1], *((*earlier, default) for earlier in together)]
+        alone = together[-1:] if len(stages) > 1 else []
+        return [default, *stages[:-3:-1], *((*earlier, default) for earlier in together), *alone]
     earlier = [name for name in names[: names.index(default)] if name != "stem"][-4::3]
     return [default, *earlier, (*earlier, default)] if earlier else [default]

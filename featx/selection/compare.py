@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,17 +18,22 @@ from featx.backbones.file import LayerSpec
 from featx.dataset import Dataset
 from featx.errors import ImageError, InputError, SourceError
 from featx.extractor import FeatureExtractor
+from featx.heads import TASKS, make_head
 from featx.images.containers import list_items
 from featx.selection.candidates import Budget, list_candidates
 from featx.selection.folds import read_groups
+from featx.selection.heads import HeadTask, check_heads, score_heads
 from featx.selection.racing import Racing
 from featx.selection.result import Comparison, explain, mark_front
-from featx.selection.target import encode_target
+from featx.selection.target import EncodedTarget, encode_target, narrow, read_array
 from featx.selection.timing import Timing
 from featx.sources import Listing, is_dataset, list_images
 from featx.sources.labels import leave_out_unlabelled, read_target
 
-__all__ = ["compare", "is_source", "list_labelled_images"]
+__all__ = ["Setup", "compare", "is_source", "list_labelled_images", "prepare"]
+
+#: Images to measure speed on.
+_N_TIMING_IMAGES = 32
 
 
 def compare(
@@ -37,7 +42,7 @@ def compare(
     *,
     backbones: str | os.PathLike[str] | Iterable[str | os.PathLike[str]] | None = None,
     layers: str | int | Sequence[LayerSpec] | None = None,
-    poolings: str | Sequence[str] = ("avg", "avgmax"),
+    poolings: str | Sequence[str] = ("avg", "catavgmax"),
     crops: str | Sequence[str] = ("center", "whole"),
     task: str | None = None,
     log_target: bool = False,
@@ -45,6 +50,7 @@ def compare(
     max_ms: float | None = None,
     max_mb: float | None = None,
     max_images: int = 2000,
+    heads: bool | str | Iterable[str] = False,
     cv: int = 5,
     random_state: int = 0,
     path_column: str | None = None,
@@ -54,13 +60,14 @@ def compare(
     extractor: FeatureExtractor | None = None,
     events: Events | None = None,
 ) -> Comparison:
-    """Find the features that suit labelled images best, without fitting a head.
+    """Find the features that suit labelled images best, with a linear probe instead of a head.
 
     In each round a linear probe scores all remaining candidates on the same images. Candidates
     that are behind stop, and once all candidates of a backbone and crop have stopped it embeds no
     further. Behind means a squared error larger than the best candidate's by more than two
     standard errors of the difference per image. Candidates of one backbone and crop share an
-    embedding, and all candidates share reading and decoding.
+    embedding, and all candidates share reading and decoding. If the largest class has at least
+    three times the images of the smallest, every class counts alike, and the accuracy is balanced.
 
     The candidate with the smallest error within the budget is recommended, and the reason says how
     many others are tied with it. The score of the best of many candidates is a little too good:
@@ -78,7 +85,7 @@ def compare(
         Backbones to compare; None is every backbone on this machine (``featx backbones``).
     layers : str, int, sequence or None, default=None
         Layers to compare, each as `FeatureExtractor` takes ``layer``. None is the default layer,
-        the last two stages before it, and several layers together.
+        the last two stages before it, several layers together, and the stages without the default.
     poolings, crops : str or sequence of str
         Poolings and crops to compare.
     task : {"classification", "multilabel", "ordinal", "regression"} or None, default=None
@@ -93,6 +100,9 @@ def compare(
         of the backbone.
     max_images : int, default=2000
         Maximum number of images to evaluate: two of every class, and then each class by its share.
+    heads : bool, str or iterable of str, default=False
+        Compare heads on the recommended features as well, see `compare_heads`: all of them, or
+        those of these names.
     cv : int, default=5
         Number of folds of the probe.
     random_state : int, default=0
@@ -129,6 +139,150 @@ def compare(
     >>> result.recommended.layer, result.task, result.n_used
     ('head', 'classification', 100)
     """
+    names = check_heads(heads) if heads is not False else None
+    setup = prepare(
+        X,
+        y,
+        backbones=backbones,
+        layers=layers,
+        poolings=poolings,
+        crops=crops,
+        task=task,
+        log_target=log_target,
+        groups=groups,
+        budget=Budget(max_ms, max_mb),
+        cv=cv,
+        random_state=random_state,
+        path_column=path_column,
+        target=target,
+        include=include,
+        exclude=exclude,
+        extractor=extractor,
+        events=events,
+    )
+    check_integer("max_images", max_images, 2)
+    if names is not None:
+        setup.check_heads_task(names)
+    setup.measure(_N_TIMING_IMAGES)
+    setup.racing.run(max_images)
+    result = setup.result()
+    if names is None:
+        return result
+    racing = setup.racing
+    rows = setup.usable_rows(racing.rows)
+    known = np.isin(racing.rows, rows)
+    scored = score_heads(
+        [(result.recommended, racing.features(result.recommended)[known])],
+        setup.y[rows],
+        cv,
+        setup.head_task(random_state),
+        names,
+        groups=racing.duplicates[known] if racing.groups is None else racing.groups[rows],
+        must_group=racing.groups is not None,
+        events=setup.events,
+    )
+    return replace(result, heads=scored)
+
+
+@dataclass(frozen=True)
+class Setup:
+    """Hold the inputs of a comparison, and the races that run on them.
+
+    ``labelled`` are the positions of the labelled images in the caller's sequence, and ``y`` their targets.
+    """
+
+    racing: Racing
+    target: EncodedTarget
+    labelled: npt.NDArray[np.int_]
+    y: npt.NDArray[Any]
+    n_items: int
+    base: FeatureExtractor
+    budget: Budget
+    log_target: bool
+    names: list[str] | None
+    n_unlabelled: int
+    notes: list[str]
+    events: Events
+
+    def measure(self, n_images: int, n_runs: int = 3) -> int:
+        """Measure the time of every candidate on the first images; return the number of images embedded for it."""
+        timing = Timing(self.base, self.racing.first_images(2 * n_images), n_images, n_runs)
+        try:
+            self.racing.apply_budget(timing, self.budget)
+        except ImageError as error:
+            raise self.racing.locate(error) from None
+        return timing.n_embedded
+
+    def result(self) -> Comparison:
+        """Return the result after the races."""
+        racing, labelled = self.racing, self.labelled
+        candidates = mark_front(racing.rank())
+        n_unlabelled = self.n_unlabelled + self.n_items - len(labelled)
+        notes = list(self.notes)
+        if n_unlabelled:
+            images = "1 image" if n_unlabelled == 1 else f"{n_unlabelled} images"
+            notes.append(f"{images} without a label left out")
+        failures = racing.failures
+        if self.names is not None:
+            failures = [replace(failure, source=self.names[failure.index]) for failure in failures]
+        return Comparison(
+            candidates=candidates,
+            recommended=candidates[0],
+            reason=explain(candidates, self.target, racing.metric, len(labelled), racing.baseline, self.budget),
+            task=self.target.task,
+            metric=racing.metric,
+            n_images=len(labelled),
+            n_used=len(racing.rows),
+            n_unlabelled=n_unlabelled,
+            failures=sorted(failures, key=lambda failure: failure.index),
+            groups=racing.duplicates,
+            used=labelled[racing.rows],
+            notes=[*notes, *racing.notes],
+            decode=self.base.decode,
+            max_ms=self.budget.max_ms,
+        )
+
+    def check_heads_task(self, heads: Sequence[str]) -> None:
+        """Raise InputError unless all heads can be made for the task."""
+        if self.target.task not in TASKS:
+            raise InputError(f"heads: expected classes or numbers to predict, and the target is {self.target.task}")
+        for name in heads:
+            make_head(name, task=self.target.task, log_target=self.log_target)
+
+    def head_task(self, random_state: int) -> HeadTask:
+        """Return what heads have in common."""
+        return HeadTask(self.target.task, self.log_target, random_state, self.racing.weights is not None)
+
+    def usable_rows(self, rows: npt.NDArray[np.int_]) -> npt.NDArray[np.int_]:
+        """Leave out the images of classes of which there is a single one, as the probe does."""
+        if self.target.task != "classification":
+            return rows
+        strata = self.target.strata[rows]
+        return rows[np.bincount(strata)[strata] >= 2]
+
+
+def prepare(
+    X: Any,
+    y: Any,
+    *,
+    backbones: Any,
+    layers: Any,
+    poolings: str | Sequence[str],
+    crops: str | Sequence[str],
+    task: str | None,
+    log_target: bool,
+    groups: Any,
+    budget: Budget,
+    cv: int,
+    random_state: int,
+    path_column: str | None = None,
+    target: str | None = None,
+    include: str | Sequence[str] = (),
+    exclude: str | Sequence[str] = (),
+    extractor: FeatureExtractor | None,
+    events: Events | None,
+) -> Setup:
+    """Read the inputs of `compare` and `search`, and list the candidates."""
     notes: list[str] = []
     if y is None and is_source(X):
         X = list_labelled_images(X, path_column=path_column, target=target, include=include, exclude=exclude)
@@ -143,12 +297,11 @@ def compare(
     if isinstance(groups, str):
         raise InputError(f"groups={groups!r}: X holds images, which have no columns; pass the group of each image")
     items = list_items(X)
-    check_integer("max_images", max_images, 2)
     check_integer("cv", cv, 2)
     encoded, labelled = encode_target(y, task, log_target=log_target, n_images=len(items))
     group_numbers = None if groups is None else _number_groups(groups, len(items))[labelled]
     base = FeatureExtractor() if extractor is None else clone(extractor)
-    budget = Budget(max_ms, max_mb)
+    events = events or Events()
     racing = Racing(
         encoded,
         [items[i] for i in labelled],
@@ -158,36 +311,11 @@ def compare(
         cv=cv,
         seed=random_state,
         n_threads=base.n_threads or cpu_count(),
-        events=events or Events(),
+        events=events,
     )
-    try:
-        racing.apply_budget(Timing(base, racing.first_images()), budget)
-    except ImageError as error:
-        raise racing.locate(error) from None
-    racing.run(max_images)
-    candidates = mark_front(racing.rank())
-    n_unlabelled += len(items) - len(labelled)
-    if n_unlabelled:
-        images = "1 image" if n_unlabelled == 1 else f"{n_unlabelled} images"
-        notes.append(f"{images} without a label left out")
-    failures = racing.failures
-    if names is not None:
-        failures = [replace(failure, source=names[failure.index]) for failure in failures]
-    return Comparison(
-        candidates=candidates,
-        recommended=candidates[0],
-        reason=explain(candidates, encoded, len(labelled), racing.baseline, budget),
-        task=encoded.task,
-        metric=encoded.metric,
-        n_images=len(labelled),
-        n_used=len(racing.rows),
-        n_unlabelled=n_unlabelled,
-        failures=sorted(failures, key=lambda failure: failure.index),
-        groups=racing.duplicates,
-        used=labelled[racing.rows],
-        notes=[*notes, *racing.notes],
-        decode=base.decode,
-        max_ms=max_ms,
+    targets = narrow(read_array(y)[0][labelled])
+    return Setup(
+        racing, encoded, labelled, targets, len(items), base, budget, log_target, names, n_unlabelled, notes, events
     )
 
 

@@ -14,13 +14,16 @@ from scipy.linalg import LinAlgError, cho_factor, cho_solve
 from featx.report.metrics import wilson_interval
 from featx.selection.target import EncodedTarget
 
-__all__ = ["Score", "probe", "score", "standard_error", "standardize"]
+__all__ = ["MIN_IMBALANCE", "Score", "balance", "probe", "score", "standard_error", "standardize"]
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int_]
 
 #: Penalties for features with a mean square of 1 per image.
 _PENALTIES = (0.01, 0.1, 0.3, 1.0, 3.0, 10.0, 100.0)
+_FIRST_PENALTY = 3
+#: Images of the largest class for each of the smallest from which on every class counts alike.
+MIN_IMBALANCE = 3.0
 
 
 class Score(NamedTuple):
@@ -39,37 +42,78 @@ def standardize(features: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     return np.asarray(centred / np.where(spread > 1e-6 * np.abs(features).max(axis=0), spread, np.float32(np.inf)))
 
 
+def balance(strata: Ints) -> Floats | None:
+    """Return a weight per image that makes classes count alike, with mean 1; None unless classes are unbalanced.
+
+    Classes are unbalanced if the largest has at least `MIN_IMBALANCE` times the images of the smallest.
+    """
+    counts = np.bincount(strata)
+    present = counts[counts > 0]
+    if present.max() < MIN_IMBALANCE * present.min():
+        return None
+    return np.asarray(len(strata) / (len(present) * counts[strata]))
+
+
 def probe(
-    features: npt.NDArray[np.float32], target: EncodedTarget, rows: Ints, folds: list[Ints]
+    features: npt.NDArray[np.float32],
+    target: EncodedTarget,
+    rows: Ints,
+    folds: list[Ints],
+    weights: Floats | None = None,
 ) -> tuple[Floats, Floats]:
     """Predict each image by ridge regression on the other folds; return its score and its squared error.
 
     ``features`` are standardised and belong to ``rows`` of the target. Both results use the penalty with the smallest
-    squared error. Squared errors differ even between candidates that classify the same images correctly.
+    squared error. Squared errors differ even between candidates that classify the same images correctly. ``weights``
+    of the images (mean 1) count in the fit and in the choice of the penalty; the results are those of single images.
     """
-    kernel = (features @ features.T).astype(float) / max(features.shape[1], 1)
+    kernel = (features @ features.T) / np.float32(max(features.shape[1], 1))
     y = target.values[rows]
-    predicted = np.empty((len(_PENALTIES), *y.shape))
-    for left_out in folds:
-        kept = np.setdiff1d(np.arange(len(rows)), left_out)
-        mean = y[kept].mean(axis=0)
-        inner, across = _centre(kernel[np.ix_(kept, kept)], kernel[np.ix_(left_out, kept)])
-        for i, penalty in enumerate(_PENALTIES):
-            inner.flat[:: len(inner) + 1] += penalty - (_PENALTIES[i - 1] if i else 0.0)
-            weights = _solve(inner, y[kept] - mean)
-            predicted[i, left_out] = across @ weights + mean
-    losses = ((predicted - y) ** 2).mean(axis=2)
-    best = int(losses.mean(axis=1).argmin())
-    return target.score_images(predicted[best], rows), losses[best]
+    weights = np.ones(len(rows)) if weights is None else weights
+    systems = [_System(kernel, y, weights, left_out) for left_out in folds]
+    predictions: dict[int, Floats] = {}
+    losses: dict[int, Floats] = {}
+
+    def loss(i: int) -> float:
+        if i not in losses:
+            predicted = np.empty(y.shape)
+            for system, left_out in zip(systems, folds, strict=True):
+                predicted[left_out] = system.predict(_PENALTIES[i])
+            predictions[i], losses[i] = predicted, ((predicted - y) ** 2).mean(axis=1)
+        return float(losses[i] @ weights)
+
+    best = _FIRST_PENALTY  # the error falls and then rises along the penalties, so that three or four suffice
+    while neighbours := [i for i in (best - 1, best + 1) if 0 <= i < len(_PENALTIES) and loss(i) < loss(best)]:
+        best = min(neighbours, key=loss)
+    return target.score_images(predictions[best], rows), losses[best]
 
 
-def _centre(inner: Floats, across: Floats) -> tuple[Floats, Floats]:
-    """Move the origin to the mean of the training images, which is the same as fitting an intercept."""
-    mean = inner.mean(axis=0)
-    return inner - mean - mean[:, None] + mean.mean(), across - across.mean(axis=1)[:, None] - mean + mean.mean()
+class _System:
+    """Hold the linear system of one fold, with the origin at the (weighted) mean of the training images.
+
+    That is the same as fitting an intercept. Single precision halves the time, and changes the predictions by less
+    than 0.001 of the target's spread.
+    """
+
+    def __init__(self, kernel: npt.NDArray[np.float32], y: Floats, weights: Floats, left_out: Ints) -> None:
+        kept = np.setdiff1d(np.arange(len(y)), left_out)
+        share = (weights[kept] / weights[kept].sum()).astype(np.float32)
+        inner, across = kernel[np.ix_(kept, kept)], kernel[np.ix_(left_out, kept)]
+        mean = inner @ share
+        self._inner = inner - mean - mean[:, None] + mean @ share
+        self._across = across - (across @ share)[:, None] - mean + mean @ share
+        self._mean = share @ y[kept]
+        self._y = (y[kept] - self._mean).astype(np.float32)
+        self._loads = np.float32(1) / (share * np.float32(len(kept)))
+
+    def predict(self, penalty: float) -> Floats:
+        """Predict the images that are left out."""
+        matrix = self._inner.copy()
+        matrix.flat[:: len(matrix) + 1] += np.float32(penalty) * self._loads
+        return np.asarray(self._across @ _solve(matrix, self._y) + self._mean, dtype=float)
 
 
-def _solve(matrix: Floats, y: Floats) -> Floats:
+def _solve(matrix: npt.NDArray[np.float32], y: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     try:
         return np.asarray(cho_solve(cho_factor(matrix, check_finite=False), y, check_finite=False))
     except LinAlgError:  # indefinite by rounding

@@ -14,15 +14,15 @@ from threadpoolctl import threadpool_limits
 from featx._events import Events
 from featx.backbones import open_backbone
 from featx.errors import Failure, ImageError, InputError
-from featx.extractor import embed_together
+from featx.extractor import Embedded, FeatureExtractor, embed_together, store_features
 from featx.selection.candidates import Budget, Candidate, SharedEmbedding
 from featx.selection.duplicates import Duplicates, describe_duplicates, find_duplicates
 from featx.selection.folds import join_groups, split_rows
-from featx.selection.probe import probe, score, standard_error, standardize
+from featx.selection.probe import balance, probe, score, standard_error, standardize
 from featx.selection.target import EncodedTarget
 from featx.selection.timing import Timing
 
-__all__ = ["MAX_STANDARD_ERRORS", "Racing", "find_behind"]
+__all__ = ["MAX_STANDARD_ERRORS", "N_CHECKED", "Racing", "find_behind"]
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int_]
@@ -30,6 +30,8 @@ Key = tuple[str, ...]
 
 #: Images of the first round, minimum images per class in it, and the growth from one round to the next.
 _FIRST_ROUND, _FIRST_ROUND_PER_CLASS, _GROWTH = 160, 8, 2.5
+#: Growth that a round needs at least if a budget limits it.
+_MIN_GROWTH = 1.1
 #: A candidate is behind if its loss is larger than the best one's by more than this many standard
 #: errors of the paired difference. With 48 made-up candidates, 2 stopped the truly best one in 3 to
 #: 6 % of the races, for candidates as good as it: the choice was up to 0.0002 worse than without
@@ -38,17 +40,19 @@ _FIRST_ROUND, _FIRST_ROUND_PER_CLASS, _GROWTH = 160, 8, 2.5
 MAX_STANDARD_ERRORS = 2.0
 #: Folds are drawn this many times for up to this many images, so that the choice depends less on chance.
 _N_DRAWS, _MAX_IMAGES_FOR_DRAWS = 3, 500
-#: Number of images among which `Timing` looks for readable ones.
-_N_TIMING_IMAGES = 64
+#: Images that the extractor of the chosen candidate embeds itself, to compare it with the shared embedding.
+N_CHECKED = 8
 
 
 class Racing:
     """Run the rounds of a comparison.
 
     ``positions`` are the places of the labelled ``items`` in the caller's sequence. Duplicates are kept together, and
-    images of one of the ``groups``. Afterwards, ``rows`` are the readable images that were used, as positions in
-    ``items``, ``duplicates`` the group of each of them, ``failures`` the unreadable images by their position in the
-    caller's sequence, and ``baseline`` the metric in the last round of a prediction that ignores the images.
+    images of one of the ``groups``. ``order`` is the order in which items are used. Afterwards, ``rows`` are the
+    readable images that were used, as positions in ``items``, ``duplicates`` the group of each, ``failures`` the
+    unreadable images by their position in the caller's sequence, and ``baseline`` the metric in the last round of a
+    prediction that ignores the images. ``n_embedded`` counts the images that were embedded, for each shared embedding
+    anew, and ``cost`` adds up what the rounds cost, in embeddings by the backbone of `set_unit`.
     """
 
     def __init__(
@@ -66,7 +70,7 @@ class Racing:
     ) -> None:
         self.target, self.items, self.positions, self.groups, self.shared = target, items, positions, groups, shared
         self._cv, self._seed, self._n_threads, self._events = cv, seed, n_threads, events
-        self._order = _order_images(target, seed)
+        self.order = _order_images(target, seed)
         self._features: list[list[npt.NDArray[np.float32]]] = [[] for _ in shared]
         self._stopped: list[Candidate] = []
         #: By number of images: the loss of each image under each candidate, and the groups in that round.
@@ -76,6 +80,15 @@ class Racing:
         self.rows = self.duplicates = np.empty(0, int)
         self.failures: list[Failure] = []
         self.baseline = float("nan")
+        self.n_embedded, self.cost = 0, 0.0
+        self._n_seen, self._unit = 0, ""
+        #: Weight per labelled image; None if every image counts alike.
+        self.weights = balance(target.strata) if target.task == "classification" else None
+
+    @property
+    def metric(self) -> str:
+        """Name of the metric that is shown: accuracies are balanced if the classes are not."""
+        return self.target.metric if self.weights is None else f"balanced {self.target.metric}"
 
     @property
     def notes(self) -> list[str]:
@@ -89,6 +102,7 @@ class Racing:
         for shared in self.shared:
             costs = timing.measure(shared.candidates)
             timed = [replace(c, ms=ms, mb=mb) for c, (ms, mb) in zip(shared.candidates, costs, strict=True)]
+            shared.ms = max(c.ms for c in timed)
             measured += timed
             shared.candidates = [c for c in timed if budget.allows(c)]
             self._events.advance()
@@ -103,27 +117,103 @@ class Racing:
         if n_left < len(measured):
             self._notes["cost"] = f"{len(measured) - n_left} of {len(measured)} candidates exceed the budget"
 
-    def first_images(self) -> list[Any]:
-        """Return the images to measure speed on."""
-        return [self.items[i] for i in self._order[:_N_TIMING_IMAGES]]
+    def first_images(self, n: int) -> list[Any]:
+        """Return the images of the first round that come first, to measure speed on."""
+        return [self.items[i] for i in self.order[:n]]
 
     def locate(self, error: ImageError, places: Ints | None = None) -> ImageError:
         """Return an error with the image's position in the caller's sequence."""
-        place = (self._order if places is None else places)[error.failure.index]
+        place = (self.order if places is None else places)[error.failure.index]
         return ImageError(replace(error.failure, index=int(self.positions[place])), error.note)
 
-    def run(self, max_images: int) -> None:
-        """Run the rounds until all images are used or a single candidate is left."""
-        n, done = min(len(self.items), max_images), 0
+    def set_unit(self, backbone: str) -> float:
+        """Count costs in embeddings by one backbone, or by the fastest if it is no candidate; return its milliseconds.
+
+        Every embedding of an image counts at least once, so that a budget also limits their number. Multiples are
+        rounded, because few images are measured, and what a search embeds should not depend on chance.
+        """
+        active = [shared for shared in self.shared if shared.candidates]
+        own = [shared for shared in active if shared.candidates[0].backbone == backbone]
+        unit = min(own or active, key=lambda shared: shared.ms)
+        self._unit = unit.candidates[0].backbone
+        for shared in active:
+            shared.cost = max(1.0, round(shared.ms / unit.ms))
+        return unit.ms
+
+    def run(self, max_images: int, max_cost: float | None = None) -> None:
+        """Run the rounds until all images are used, a single candidate is left, or the budget is spent.
+
+        ``max_cost`` is that of `set_unit`. It also pays for embedding all other images by one of the candidates.
+        """
+        n = min(len(self.items), max_images)
         first = max(_FIRST_ROUND, _FIRST_ROUND_PER_CLASS * len(self.target.names))
         sizes = [int(first * _GROWTH**i) for i in range(20) if first * _GROWTH**i < n / 1.3] + [n]
+        if max_cost is not None:
+            self._leave_out_shared(sizes[0], max_cost)
         for i, size in enumerate(sizes):
-            self._embed(self._order[done:size])
-            done = size
+            if max_cost is not None:
+                size = min(size, self._limit(max_cost))
+                if i and size < _MIN_GROWTH * self._n_seen:
+                    break
+            self._embed(self.order[self._n_seen : size])
             if self._score(f"round {i + 1} of {len(sizes)}", last=size == n) and size < n:
                 self._stop_candidates()
                 if len(list(self._running())) == 1:
                     break
+        if not self._rounds:
+            self._score("last round", last=True)
+
+    def _limit(self, max_cost: float) -> int:
+        """Return the number of images up to which all candidates that are left can be embedded."""
+        costs = [shared.cost for shared in self.shared if shared.candidates]
+        spare = max_cost - self.cost - (len(self.items) - self._n_seen) * max(costs)
+        more = sum(costs) - max(costs)
+        return self._n_seen + max(0, int(spare / more)) if more else len(self.items)
+
+    def _leave_out_shared(self, n: int, max_cost: float) -> None:
+        """Leave out the slowest embeddings, as long as the first round of all of them costs too much."""
+        kept = [shared for shared in self.shared if shared.candidates]
+        n_candidates, n_shared = sum(len(shared.candidates) for shared in kept), len(kept)
+        while len(kept) > 1 and self._limit(max_cost) < n:
+            slowest = max(reversed(kept), key=lambda s: (s.candidates[0].backbone != self._unit, s.cost))
+            kept.remove(slowest)
+            slowest.candidates = []
+        if left_out := n_candidates - sum(len(shared.candidates) for shared in kept):
+            self._notes["effort"] = (
+                f"{left_out} of {n_candidates} candidates were left out: the budget pays for {len(kept)} of {n_shared} "
+                f"embeddings of each image"
+            )
+
+    def features(self, candidate: Candidate) -> npt.NDArray[np.float32]:
+        """Return the features of a candidate that was not stopped, a row per image in ``rows``."""
+        i = next(i for i, _, other in self._running() if other.key == candidate.key)
+        return self.shared[i].features(candidate, np.concatenate(self._features[i]))
+
+    def embed_all(self, candidate: Candidate, extractor: FeatureExtractor) -> Embedded:
+        """Return a candidate's features of all items; only the images that were not embedded yet are embedded.
+
+        ``extractor`` is the candidate's own. It embeds a few images again: if its features differ from the shared
+        embedding's in a single bit, it embeds all of them.
+        """
+        known = self.features(candidate)
+        used = self.rows
+        rest = self.order[self._n_seen :]
+        checked = min(N_CHECKED, len(used))
+        embedded = self._embed_own(candidate, extractor, np.concatenate([used[:checked], rest]))
+        features = np.full((len(self.items), known.shape[1]), np.nan, np.float32)
+        if np.array_equal(embedded.features[:checked], known[:checked]):
+            store_features(extractor, [self.items[i] for i in used], known)
+        else:
+            known = self._embed_own(candidate, extractor, used).features
+        features[used], features[rest] = known, embedded.features[checked:]
+        places = np.searchsorted(self.positions, [failure.index for failure in self.failures])
+        failures = [replace(failure, index=int(i)) for failure, i in zip(self.failures, places, strict=True)]
+        failures += [replace(f, index=int(rest[f.index - checked])) for f in embedded.failures]
+        return Embedded(features, sorted(failures, key=lambda failure: failure.index))
+
+    def _embed_own(self, candidate: Candidate, extractor: FeatureExtractor, places: Ints) -> Embedded:
+        self.n_embedded += len(places)
+        return extractor.embed([self.items[i] for i in places], events=self._events)
 
     def rank(self) -> list[Candidate]:
         """Return all candidates, the best first and those that were stopped last.
@@ -136,7 +226,9 @@ class Racing:
             losses, groups = self._rounds[candidate.n_images]
             differences = losses[candidate.key] - losses[best]
             error = standard_error(differences, groups)
-            ranking.append(replace(candidate, behind=float(differences.mean()), behind_error=error))
+            behind = float(differences.mean())
+            tied = not candidate.stopped and candidate.key != best and behind <= MAX_STANDARD_ERRORS * error
+            ranking.append(replace(candidate, behind=behind, behind_error=error, tied=tied))
         return ranking
 
     def _running(self) -> Iterator[tuple[int, int, Candidate]]:
@@ -146,6 +238,9 @@ class Racing:
 
     def _embed(self, places: Ints) -> None:
         active = [i for i, shared in enumerate(self.shared) if shared.candidates]
+        self.n_embedded += len(active) * len(places)
+        self.cost += len(places) * sum(self.shared[i].cost for i in active)
+        self._n_seen += len(places)
         extractors = [self.shared[i].extractor for i in active]
         try:
             embedded = embed_together(extractors, [self.items[i] for i in places], events=self._events)
@@ -177,17 +272,18 @@ class Racing:
             for seed in range(self._seed, self._seed + (_N_DRAWS if len(rows) <= _MAX_IMAGES_FOR_DRAWS else 1))
         ]
         running = list(self._running())
-        mean = np.tile(self.target.values[rows].mean(axis=0), (len(rows), 1))
-        variance = ((self.target.values[rows] - mean) ** 2).mean()
+        weights = np.ones(len(rows)) if self.weights is None else self.weights[rows] / self.weights[rows].mean()
+        mean = np.tile(np.average(self.target.values[rows], axis=0, weights=weights), (len(rows), 1))
+        variance = (((self.target.values[rows] - mean) ** 2).mean(axis=1) * weights).mean()
 
         def score_candidate(i: int, candidate: Candidate) -> tuple[Candidate, Floats]:
             block = self.shared[i].features(candidate, features[i])[usable]
             if not np.isfinite(block).all():
                 raise InputError(f"{candidate.describe()}: its features are not finite; leave it out")
             block = standardize(block)
-            scores, losses = np.mean([probe(block, self.target, rows, folds) for folds in draws], axis=0)
-            losses = losses / variance
-            value, error, low, high = score(self.target, scores, split_groups)
+            scores, losses = np.mean([probe(block, self.target, rows, folds, weights) for folds in draws], axis=0)
+            losses = losses * weights / variance
+            value, error, low, high = score(self.target, scores * weights, split_groups)
             scored = replace(candidate, score=value, error=error, low=low, high=high)
             return replace(scored, loss=float(losses.mean()), n_images=len(rows)), losses
 
@@ -204,7 +300,7 @@ class Racing:
         earlier, _ = self._rounds.get(len(rows), ({}, None))  # the same images, if all new ones were unreadable
         self._rounds[len(rows)] = earlier | round_losses, split_groups
         self._last_round = round_losses, split_groups
-        self.baseline = float(self.target.score_images(mean, rows).mean())
+        self.baseline = float((self.target.score_images(mean, rows) * weights).mean())
         return True
 
     def _stop_candidates(self) -> None:

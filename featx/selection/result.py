@@ -16,16 +16,136 @@ from featx.errors import Failure
 from featx.extractor import Embedded, FeatureExtractor
 from featx.report.tradeoff import Point, draw_tradeoff
 from featx.selection.candidates import Budget, Candidate
-from featx.selection.racing import MAX_STANDARD_ERRORS
 from featx.selection.target import EncodedTarget
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Comparison", "HeadScore", "SearchResult", "explain", "mark_front"]
+__all__ = ["Comparison", "HeadComparison", "HeadScore", "SearchCost", "SearchResult", "explain", "mark_front"]
 
 #: Rows of the table in a notebook.
 _N_HTML_ROWS = 12
+
+
+@dataclass(frozen=True)
+class HeadScore:
+    """Hold the results of a head on left-out images.
+
+    Parameters
+    ----------
+    candidate : Candidate or None
+        Features that it was fitted on; None if they were given as an array.
+    head : str
+        Key of `featx.heads.HEADS`.
+    score, error : float
+        Mean score of the images, and its standard error.
+    behind, behind_error : float
+        Score below that of the best head on the same images, and the standard error of the paired
+        difference.
+    tied : bool
+        True if it is behind by at most two of these standard errors.
+    fit_s : float
+        Seconds of one fit.
+    ms : float
+        Milliseconds to predict an image from its features.
+    mb : float
+        Megabytes of the fitted head.
+    """
+
+    candidate: Candidate | None
+    head: str
+    score: float
+    error: float = float("nan")
+    behind: float = float("nan")
+    behind_error: float = float("nan")
+    tied: bool = False
+    fit_s: float = float("nan")
+    ms: float = float("nan")
+    mb: float = float("nan")
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class HeadComparison:
+    """Hold the result of `compare_heads`.
+
+    Parameters
+    ----------
+    scores : list of HeadScore
+        Heads by their score, the best first.
+    task, metric : str
+        Task of the target, and name of the metric that ``score`` is.
+    n_images, n_folds : int
+        Number of images and folds.
+    left_out : tuple of str
+        Heads without a score, and the reason of each.
+
+    See Also
+    --------
+    compare_heads : Makes it; its example shows one.
+    """
+
+    scores: list[HeadScore]
+    task: str
+    metric: str
+    n_images: int
+    n_folds: int
+    left_out: tuple[str, ...] = ()
+
+    @property
+    def reason(self) -> str:
+        """One sentence about the best head, and those tied with it."""
+        best, n = self.scores[0], len(self.scores)
+        on = f" on {best.candidate.describe()}" if best.candidate else ""
+        text = f"{best.head}{on}: {self.metric} {best.score:.3f} ± {best.error:.3f} on left-out images"
+        return f"{text}; {_count_ties(self.scores)}" if n > 1 else f"{text}; the only head that was tried"
+
+    def __repr__(self) -> str:
+        best = self.scores[0]
+        return (
+            f"HeadComparison(best={best.head!r}, score={best.score:.3f}, metric={self.metric!r}, n={len(self.scores)})"
+        )
+
+    def __str__(self) -> str:
+        return "\n".join([self.table(), "", self.reason])
+
+    def _repr_html_(self) -> str:
+        return format_html(f"Comparison of {len(self.scores)} heads", self._rows(), [self.reason, *self.left_out])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the result as plain values, which JSON can hold."""
+        return {
+            "reason": self.reason,
+            **{name: to_plain(getattr(self, name)) for name in ("task", "metric", "n_images", "n_folds", "left_out")},
+            "scores": to_plain(self.scores),
+        }
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return the heads as a pandas DataFrame, the best first."""
+        return make_frame(to_plain(self.scores))
+
+    def table(self) -> str:
+        """Format the heads as a table, with an explanation of its columns."""
+        lines = _format_table(self._rows())
+        images = f"{self.n_images} images in {self.n_folds} folds"
+        lines.append(f"{self.metric} on left-out images ({images}), ± its standard error; heads are ranked by it")
+        lines.append("behind: below the best head on the same images; tied: by at most two standard errors")
+        return "\n".join([*lines, *(f"left out: {reason}" for reason in self.left_out)])
+
+    def _rows(self) -> list[dict[str, str]]:
+        named = any(score.candidate for score in self.scores)
+        return [
+            {
+                "head": score.head,
+                self.metric: f"{score.score:.3f} ± {score.error:.3f}",
+                "behind": f"{score.behind:.3f} ± {score.behind_error:.3f}",
+                "tied": "tied" if score.tied else "",
+                "fit, s": f"{score.fit_s:.2f}",
+                "ms/image": f"{score.ms:.3f}",
+                "MB": f"{score.mb:.2f}",
+                **({"features": score.candidate.describe() if score.candidate else ""} if named else {}),
+            }
+            for score in self.scores
+        ]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -41,7 +161,7 @@ class Comparison:
     reason : str
         Two or three sentences about the recommended candidate and those tied with it.
     task, metric : str
-        Task of the target, and name of the metric that ``score`` is.
+        Task of the target, and name of the metric that ``score`` is, which is shown and ranks nothing.
     n_images, n_used, n_unlabelled : int
         Number of labelled images, of images that were used, and of images without a label.
     failures : list of Failure
@@ -56,6 +176,8 @@ class Comparison:
         Decoding of the images.
     max_ms : float or None, default=None
         Budget in milliseconds per image.
+    heads : HeadComparison or None, default=None
+        Comparison of heads on the recommended features.
 
     Examples
     --------
@@ -81,6 +203,7 @@ class Comparison:
     notes: list[str]
     decode: str = "exact"
     max_ms: float | None = None
+    heads: HeadComparison | None = None
 
     def extractor(self, **parameters: Any) -> FeatureExtractor:
         """Return the recommended extractor, with the decoding of the comparison; ``parameters`` override."""
@@ -92,7 +215,8 @@ class Comparison:
         return f"Comparison(recommended={best.describe()!r}, score={best.score:.3f}, metric={self.metric!r}, {counts})"
 
     def __str__(self) -> str:
-        return f"{self.table()}\n\n{self.reason}"
+        heads = f"\n\n{self.heads}" if self.heads else ""
+        return f"{self.table()}\n\n{self.reason}{heads}"
 
     def _repr_html_(self) -> str:
         rows = self._rows(_N_HTML_ROWS)
@@ -108,6 +232,7 @@ class Comparison:
             "recommended": self.recommended.parameters(),
             "reason": self.reason,
             **{name: to_plain(getattr(self, name)) for name in names},
+            **({"heads": self.heads.to_dict()} if self.heads else {}),
         }
 
     def to_frame(self) -> pd.DataFrame:
@@ -123,20 +248,23 @@ class Comparison:
             Number of the best candidates to show, besides those on the front; None shows all.
         """
         lines = _format_table(self._rows(n_rows))
-        lines.append(f"score: {self.metric}; * recommended, + no other candidate is both better and faster")
+        lines.append("* recommended, + no other candidate is both better and faster")
         lines.append(
-            "behind: squared error beyond that of the recommended candidate on the same images, in % of the target's "
-            "variance; candidates are ranked by it"
+            "behind: squared error on left-out images beyond that of the recommended candidate on the same images, in "
+            "% of the target's variance, ± its standard error; candidates are ranked by it"
         )
+        lines.append("tied: behind by at most two standard errors, so these images cannot tell which is better")
         if any(c.stopped for c in self.candidates):
-            lines.append("stopped: behind the best candidate of its last round by more than two standard errors")
+            lines.append(
+                "stopped: behind the best candidate of its last round by more than two standard errors; these come last"
+            )
         return "\n".join(lines)
 
     def plot(self, path: str | os.PathLike[str]) -> None:
         """Write a PNG of the squared error of each candidate against its time per image (extra ``plot``)."""
         points = [
             Point(
-                f"{c.describe()} ({c.ms:.3g} ms, {self.metric} {c.score:.3f})",
+                f"{c.describe()} ({c.ms:.3g} ms{', tied' if c.tied else ''})",
                 c.ms,
                 100 * c.behind,
                 196 * c.behind_error,
@@ -157,9 +285,9 @@ class Comparison:
         return [
             {
                 "candidate": f"{c.describe():{width}} {'*' if c == self.recommended else '+' if c.on_front else ' '}",
-                "score": f"{c.score:.3f}",
-                "95 % interval": f"{c.low:.3f} to {c.high:.3f}",
                 "behind, %": f"{100 * c.behind:.1f} ± {100 * c.behind_error:4.1f}",
+                "tied": "tied" if c.tied else "",
+                self.metric: f"{c.score:.3f}",
                 "images/s": f"{c.images_per_s:.0f}",
                 "MB": f"{c.mb:.1f}",
                 "images": f"{c.n_images}{', stopped' if c.stopped else ''}",
@@ -169,13 +297,48 @@ class Comparison:
 
 
 @dataclass(frozen=True)
-class HeadScore:
-    """Hold the score of a head on a candidate's features: mean over folds, and its standard error."""
+class SearchCost:
+    """Hold the cost of a search, as a multiple of embedding all images once.
 
-    candidate: Candidate
-    head: str
-    score: float
-    error: float
+    One embedding of all images is that by the default backbone, or by the fastest one if the default
+    is no candidate.
+
+    Parameters
+    ----------
+    n_images : int
+        Labelled images.
+    n_embedded : int
+        Images that were embedded, counted anew for every backbone and crop.
+    max_embeddings : float
+        Most times that the effort embeds all images.
+    seconds, times : float
+        Time of the search, and its multiple of one embedding of all images.
+    everything : float
+        Estimated multiple if every head was tried on every candidate and all images.
+    """
+
+    n_images: int
+    n_embedded: int
+    max_embeddings: float
+    seconds: float
+    times: float
+    everything: float
+
+    def describe(self) -> str:
+        """Return a sentence.
+
+        Examples
+        --------
+        >>> from featx.selection import SearchCost
+        >>> SearchCost(100, 250, 4.0, 3.0, 3.1, 72.0).describe().split("; ")[0]
+        'embedded 2.5 times as many images as there are (at most 4), in 3 s'
+        """
+        ratio = self.everything / max(self.times, 1e-9)
+        return (
+            f"embedded {self.n_embedded / self.n_images:.1f} times as many images as there are (at most "
+            f"{self.max_embeddings:g}), in {self.seconds:.0f} s; every head on every candidate would cost "
+            f"{ratio:.0f} times as much"
+        )
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -186,77 +349,113 @@ class SearchResult:
     ----------
     comparison : Comparison
         Comparison of the features.
-    scores : list of HeadScore
-        Heads on the best features, the best first.
+    heads : HeadComparison
+        Comparison of the heads on the best features.
     extractor : FeatureExtractor
         Fitted extractor of the best head's features.
     embedded : Embedded
-        Features of ``X`` by that extractor.
+        Features of the labelled images by that extractor.
+    labelled : ndarray of int, shape (n_labelled,)
+        Positions of the labelled images in ``X``.
     head : estimator
         Best head, tuned and not fitted.
     name : str
         Key of the head in `HEADS`.
+    cost : SearchCost
+        Images that were embedded, and time.
     """
 
     comparison: Comparison
-    scores: list[HeadScore]
+    heads: HeadComparison
     extractor: FeatureExtractor
     embedded: Embedded
+    labelled: npt.NDArray[np.int_]
     head: Any
     name: str
+    cost: SearchCost
+
+    @property
+    def scores(self) -> list[HeadScore]:
+        """Heads on the best features, the best first."""
+        return self.heads.scores
 
     @property
     def reason(self) -> str:
         """One sentence about the choice and its score."""
-        best = self.scores[0]
-        n_heads = len({score.head for score in self.scores})
+        best, scores = self.scores[0], self.scores
+        n_heads = len({score.head for score in scores})
         choice = f"best of {n_heads} heads" if n_heads > 1 else "the only head that was tried"
-        n = len({score.candidate.key for score in self.scores})
+        n = len({score.candidate.key for score in scores if score.candidate})
+        ties = f"; {_count_ties(scores)}" if len(scores) > 1 else ""
         return (
-            f"{best.head} on {best.candidate.describe()}: {choice} on {n} kind{'' if n == 1 else 's'} of features "
-            f"({best.score:.3f} ± {best.error:.3f} on left-out images)"
+            f"{best.head} on {self._features}: {choice} on {n} kind{'' if n == 1 else 's'} of features "
+            f"({self.heads.metric} {best.score:.3f} ± {best.error:.3f} on left-out images){ties}"
         )
+
+    @property
+    def _features(self) -> str:
+        candidate = self.scores[0].candidate
+        return candidate.describe() if candidate else ""
 
     def __repr__(self) -> str:
         best = self.scores[0]
         return (
-            f"SearchResult(head={self.name!r}, features={best.candidate.describe()!r}, "
+            f"SearchResult(head={self.name!r}, features={self._features!r}, "
             f"score={best.score:.3f} ± {best.error:.3f}, n_tried={len(self.scores)})"
         )
 
     def __str__(self) -> str:
-        rows = [
-            {"features": row["features"], "score": f"{row['score']:.3f} ± {row['error']:.3f}", "head": row["head"]}
-            for row in self._rows()
-        ]
-        return "\n".join([*_format_table(rows), "", self.reason])
+        return "\n".join([self.table(), "", self.reason])
 
     def _repr_html_(self) -> str:
-        return format_html(f"Search over {len(self.scores)} heads", self._rows(), [self.reason])
+        notes = [*self.heads.left_out, self.reason, f"The search {self.cost.describe()}."]
+        return format_html(f"Search over {len(self.scores)} heads", self.heads._rows(), notes)
+
+    def table(self, n_rows: int | None = 5) -> str:
+        """Format the best candidates, the heads and the cost.
+
+        Parameters
+        ----------
+        n_rows : int or None, default=5
+            Number of the best candidates to show, besides those on the front; None shows all.
+        """
+        cost = f"search: {self.cost.describe()}"
+        return "\n".join([self.comparison.table(n_rows), "", self.heads.table(), "", cost])
 
     def to_dict(self) -> dict[str, Any]:
         """Return the result as plain values, which JSON can hold."""
         return {
             "head": self.name,
             "reason": self.reason,
-            "scores": to_plain(self._rows()),
+            "scores": to_plain(self.scores),
+            "left_out": to_plain(self.heads.left_out),
+            "cost": to_plain(self.cost),
             "comparison": self.comparison.to_dict(),
         }
 
     def to_frame(self) -> pd.DataFrame:
         """Return the heads that were tried as a pandas DataFrame, the best first."""
-        return make_frame(self._rows())
-
-    def _rows(self) -> list[dict[str, Any]]:
-        return [
-            {"features": score.candidate.describe(), "head": score.head, "score": score.score, "error": score.error}
+        rows = [
+            {"features": score.candidate.describe() if score.candidate else "", **to_plain(score)}
             for score in self.scores
         ]
+        return make_frame([{name: value for name, value in row.items() if name != "candidate"} for row in rows])
+
+
+def _count_ties(ranked: Sequence[Any]) -> str:
+    """Return a clause on the number of candidates or heads that are tied with the first."""
+    n, n_ties = len(ranked), sum(one.tied for one in ranked)
+    if not n_ties:
+        return "all others are behind by more than two standard errors"
+    return f"{n_ties} of {n} {'is' if n_ties == 1 else 'are'} tied with it"
 
 
 def _format_table(rows: Sequence[Mapping[str, str]]) -> list[str]:
-    """Align columns under their names: the first and the last on the left, the others on the right."""
-    names = list(rows[0])
+    """Align columns under their names: the first and the last on the left, the others on the right.
+
+    A column without values is left out.
+    """
+    names = [name for name in rows[0] if any(row[name] for row in rows)]
     widths = {name: max(len(row[name]) for row in [*rows, {name: name}]) for name in names}
     return [
         "  ".join(
@@ -282,11 +481,11 @@ def mark_front(candidates: list[Candidate]) -> list[Candidate]:
 
 
 def explain(
-    candidates: Sequence[Candidate], target: EncodedTarget, n_images: int, baseline: float, budget: Budget
+    candidates: Sequence[Candidate], target: EncodedTarget, metric: str, n_images: int, baseline: float, budget: Budget
 ) -> str:
     """Return the reason for the recommendation (the first candidate), its uncertainty, and a tied and faster one.
 
-    ``baseline`` is the metric of a prediction that ignores the images.
+    ``metric`` is the name of the score, and ``baseline`` that of a prediction that ignores the images.
     """
     best, k = candidates[0], len(candidates)
     limits = f" within {budget.describe()}" if budget.describe() else ""
@@ -294,32 +493,17 @@ def explain(
     text = f"Recommended: {best.describe()}. "
     if k > 1:
         text += f"Lowest squared error of {k} candidates{limits} at predicting {target.describe()}; "
-        text += _describe_ties(candidates, target.metric)
+        text += f"{_count_ties(candidates)}."
+        ties = [c for c in candidates if c.tied]
+        fastest = min(ties, key=lambda c: c.ms, default=best)
+        if fastest.ms < 0.8 * best.ms:
+            text += f" {fastest.describe()} is tied and {best.ms / fastest.ms:.1f} times as fast."
     else:
         text += f"The only candidate{limits} to predict {target.describe()}."
-    text += f" Its {target.metric} on left-out images is {best.score:.3f} (95 % interval {best.low:.3f} to "
+    text += f" The {metric} of a linear probe on left-out images is {best.score:.3f} (95 % interval {best.low:.3f} to "
     text += f"{best.high:.3f}, on {images}), at {best.images_per_s:.0f} images/s on this machine and {best.mb:.1f} MB."
     if best.low <= baseline:
         text += f" This may be no better than a prediction that ignores the images ({baseline:.3f})."
     if best.n_images < 10 * max(4, len(target.names)):
         text += " With so few images the order is mostly chance."
-    return text
-
-
-def _describe_ties(candidates: Sequence[Candidate], metric: str) -> str:
-    """Count the candidates that these images cannot tell from the best, and name the fastest of them."""
-    best = candidates[0]
-    ties = [c for c in candidates[1:] if not c.stopped and c.behind <= MAX_STANDARD_ERRORS * c.behind_error]
-    if not ties:
-        text = "all others are behind by more than two standard errors."
-    else:
-        text = f"{len(ties)} {'other is' if len(ties) == 1 else 'others are'} tied with it"
-        n_higher = sum(c.score > best.score for c in ties)
-        text += f", {n_higher} with a higher {metric}." if n_higher else "."
-    n_higher = sum(c.score > best.score for c in candidates[1:] if c not in ties)
-    if n_higher:
-        text += f" {n_higher} more {'has' if n_higher == 1 else 'have'} a higher {metric} but a larger squared error."
-    fastest = min(ties, key=lambda c: c.ms, default=best)
-    if fastest.ms < 0.8 * best.ms:
-        text += f" {fastest.describe()} is tied and {best.ms / fastest.ms:.1f} times as fast ({fastest.score:.3f})."
     return text

@@ -1,60 +1,68 @@
-"""Search for features by comparison, and then for a head by cross-validation."""
+"""Search for features by comparison, and then for a head by cross-validation, within a budget."""
 
 from __future__ import annotations
 
 import os
+import time
 import warnings
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from sklearn.base import clone
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import make_scorer, r2_score
-from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.model_selection import GridSearchCV
 
 from featx._events import Events
 from featx._validation import check_choice
 from featx.backbones.file import LayerSpec
-from featx.errors import InputError
 from featx.extractor import FeatureExtractor
-from featx.heads import DEFAULT_HEADS, HEADS, choose_default_head, make_head
-from featx.selection.candidates import Candidate
-from featx.selection.compare import compare
+from featx.heads import DEFAULT_HEADS, HEADS, choose_default_head
+from featx.selection.candidates import Budget, Candidate
+from featx.selection.compare import Setup, prepare
 from featx.selection.duplicates import find_duplicates
-from featx.selection.folds import Folds, count_inner_folds, join_groups, make_folds
-from featx.selection.result import HeadScore, SearchResult
+from featx.selection.folds import Folds, count_folds, join_groups, make_folds
+from featx.selection.heads import HeadTask, check_heads, score_heads
+from featx.selection.racing import N_CHECKED, Racing
+from featx.selection.result import HeadComparison, SearchCost, SearchResult
 
-__all__ = ["EFFORTS", "search"]
+__all__ = ["EFFORTS", "Effort", "search"]
 
-#: Effort -> number of candidates that heads are fitted on, heads for classes, and heads for numbers.
-EFFORTS: dict[str, tuple[int, tuple[str, ...], tuple[str, ...]]] = {
-    "quick": (1, ("logistic_regression", "ridge", "linear_svm"), ("ridge", "rbf_svm")),
-    "thorough": (
+
+@dataclass(frozen=True)
+class Effort:
+    """Hold the most that a search costs, in embeddings of all images, and what it tries.
+
+    ``max_embeddings`` counts the images of all backbones and crops, ``max_times`` is the limit of the time.
+    """
+
+    max_times: float
+    max_embeddings: float
+    n_candidates: int
+    classifiers: tuple[str, ...]
+    regressors: tuple[str, ...]
+
+
+EFFORTS: dict[str, Effort] = {
+    "quick": Effort(4, 3, 1, ("ridge", "logistic_regression", "linear_svm"), ("ridge", "rbf_svm")),
+    "thorough": Effort(
+        15,
+        8,
         3,
-        ("logistic_regression", "ridge", "linear_svm", "rbf_svm", "knn", "random_forest"),
+        ("ridge", "logistic_regression", "linear_svm", "rbf_svm", "knn", "random_forest"),
         ("ridge", "linear_svm", "rbf_svm", "knn", "random_forest"),
     ),
 }
-
-
-class _Task(NamedTuple):
-    """Hold the parameters of the task that every head gets."""
-
-    task: str
-    log_target: bool
-    seed: int
-
-    @property
-    def scoring(self) -> Any:
-        if self.log_target:  # the metric of the comparison
-            return make_scorer(lambda y, predicted: r2_score(np.log(y), np.log(predicted)))
-        return "accuracy" if self.task == "classification" else "r2"
-
-    def make_head(self, name: str, y: npt.NDArray[Any]) -> Any:
-        cv = max(2, count_inner_folds(self.task, y))
-        return make_head(name, task=self.task, log_target=self.log_target, cv=cv, random_state=self.seed)
+#: Images that the rounds of a comparison use at most, and images that heads are compared on.
+_MAX_IMAGES, _MAX_HEAD_IMAGES = 2000, 1000
+#: Heads are compared in five folds for up to this many images, else in three.
+_MAX_IMAGES_FOR_FIVE_FOLDS = 300
+#: Heads may take this many seconds however few the images are.
+_MIN_SECONDS = 5.0
+#: One of so many images measures the speed, within these limits.
+_IMAGES_PER_TIMING, _MAX_TIMING_IMAGES = 64, 16
 
 
 def search(
@@ -62,12 +70,12 @@ def search(
     y: Any,
     *,
     effort: str = "quick",
-    task: str = "classification",
+    task: str | None = None,
     head: str | None = None,
     log_target: bool = False,
     backbones: str | os.PathLike[str] | Iterable[str | os.PathLike[str]] | None = None,
     layers: str | int | Sequence[LayerSpec] | None = None,
-    poolings: str | Sequence[str] = ("avg", "avgmax"),
+    poolings: str | Sequence[str] = ("avg", "catavgmax"),
     crops: str | Sequence[str] = ("center", "whole"),
     groups: Any = None,
     max_ms: float | None = None,
@@ -76,17 +84,24 @@ def search(
     random_state: int = 0,
     events: Events | None = None,
 ) -> SearchResult:
-    """Choose features with `compare`, then a head and its parameters by cross-validation.
+    """Choose features as `compare` does, then a head and its parameters by cross-validation, within a budget.
+
+    Costs are multiples of embedding all images once by the default backbone, or by the fastest one if
+    the default is no candidate. No image is embedded twice: the rounds of the comparison, the heads and the result
+    share the features, and with a cache the features of the result are in it.
 
     Parameters
     ----------
     X, y : array-like
-        Images and their targets as for `compare`, all of them labelled.
+        Images and their targets as for `compare`; images without a target are left out.
     effort : {"quick", "thorough"}, default="quick"
-        ``"quick"`` fits three heads for classes, or two for numbers, on the recommended features.
-        ``"thorough"`` fits every head that takes minutes at most on the three best kinds of features.
-    task : {"classification", "regression"}, default="classification"
-        Kind of target.
+        ``"quick"`` takes about 4 times as long as embedding all images once: it embeds at most 3 times
+        as many, and compares three heads for classes, or two for numbers, on the recommended features.
+        ``"thorough"`` takes about 15 times as long: it embeds at most 8 times as many, and compares six
+        heads, or five, on the three best kinds of features. Heads for which no time is left are left out
+        and named; they always have 5 seconds.
+    task : {"classification", "regression"} or None, default=None
+        None decides by the target.
     head : str or None, default=None
         Tune this head only.
     log_target : bool, default=False
@@ -117,92 +132,128 @@ def search(
     >>> result.extractor.layer, result.name
     ('head', 'ridge')
     """
+    start = time.perf_counter()
     check_choice("effort", effort, EFFORTS)
-    n_candidates, *heads = EFFORTS[effort]
-    usual = choose_default_head(task, len(y), len(np.unique(y)) if task == "classification" else 0)
-    names = (head,) if head else heads[task == "regression"]
-    if not head and usual != DEFAULT_HEADS[task]:  # the default head would take minutes per fold
-        names = tuple(usual if name == DEFAULT_HEADS[task] else name for name in names)
-    for name in names:
-        make_head(name, task=task, log_target=log_target)  # refuses unknown heads before the long work
-    events = events or Events()
-    comparison = compare(
+    limits = EFFORTS[effort]
+    if head is not None:
+        check_heads(head)
+    setup = prepare(
         X,
         y,
         backbones=backbones,
         layers=layers,
         poolings=poolings,
         crops=crops,
-        max_ms=max_ms,
-        max_mb=max_mb,
         task=task,
         log_target=log_target,
         groups=groups,
-        extractor=extractor,
+        budget=Budget(max_ms, max_mb),
+        cv=5,
         random_state=random_state,
+        extractor=extractor,
         events=events,
     )
-    base = FeatureExtractor() if extractor is None else extractor
-    finalists = [c for c in comparison.candidates if not c.stopped][:n_candidates]
-    y, settings = np.asarray(y), _Task(task, log_target, random_state)
-    fitted, scores = {}, []
-    for i, candidate in enumerate(finalists):
-        made = clone(base).set_params(**candidate.parameters()).fit(None)
-        embedded = made.embed(X)
-        features, labels = embedded.features[embedded.kept], y[embedded.kept]
-        duplicates = find_duplicates(features)
-        given = None if groups is None else np.asarray(groups)[embedded.kept]
-        joined = join_groups(duplicates.groups if duplicates.n else None, given)
-        folds, together = make_folds(task, labels, joined, random_state)
-        if given is not None and not together:  # duplicates across groups may join too many
-            folds, together = make_folds(task, labels, join_groups(given), random_state)
-        if groups is not None and not together:
-            raise InputError("groups: no fold can keep them together and leave enough images of every class")
-        fitted[candidate.key] = made, embedded, folds
-        events.begin(f"heads on features {i + 1} of {len(finalists)}", len(names), unit="head")
-        scores += _score_heads(candidate, features, labels, folds, names, settings, events)
-        events.end()
-    if not scores:
-        raise InputError(f"none of the heads {', '.join(names)} can be fitted on these {len(y)} images")
-    scores.sort(key=lambda score: -score.score)
-    best = scores[0]
-    made, embedded, folds = fitted[best.candidate.key]
-    features, labels = embedded.features[embedded.kept], y[embedded.kept]
-    tuned = _tune_head(best.head, features, labels, folds, settings)
-    return SearchResult(comparison, scores, made, embedded, tuned, best.head)
+    names = (head,) if head else _choose_heads(setup, limits)
+    setup.check_heads_task(names)  # before the long work
+    racing, n = setup.racing, len(setup.labelled)
+    n_candidates = sum(len(shared.candidates) for shared in racing.shared)
+    n_timing = int(np.clip(n // _IMAGES_PER_TIMING, 1, _MAX_TIMING_IMAGES))
+    n_timed = setup.measure(n_timing, n_runs=2)
+    unit = racing.set_unit(str(FeatureExtractor().backbone)) * n / 1000
+    everything = sum(shared.ms for shared in racing.shared) * n / 1000
+    racing.run(_MAX_IMAGES, limits.max_embeddings * n - n_timed - N_CHECKED)
+    comparison = setup.result()
+    finalists = [c for c in comparison.candidates if not c.stopped][: limits.n_candidates]
+    embedded = {}
+    if len(finalists) == 1:  # or the features of the images that all finalists have seen will do
+        embedded[finalists[0].key] = racing.embed_all(finalists[0], _make_extractor(setup, finalists[0]))
+    # the time of other programs counts neither for nor against the heads: embeddings are counted, not timed
+    left = (limits.max_times - (racing.n_embedded + n_timed) / n) * unit
+    end = time.perf_counter() + max(left, _MIN_SECONDS)
+    heads, best, values = _choose_head(setup, finalists, embedded, names, end, random_state)
+    if best.key not in embedded:
+        embedded[best.key] = racing.embed_all(best, _make_extractor(setup, best))
+    name, whole = heads.scores[0].head, embedded[best.key]
+    tuned = setup.head_task(random_state).make_head(name, setup.y[whole.kept]).set_params(**values)
+    seconds = time.perf_counter() - start
+    per_candidate = (
+        sum(s.fit_s for s in heads.scores) * heads.n_folds / len({s.candidate.key for s in heads.scores if s.candidate})
+    )
+    everything += n_candidates * per_candidate * n / heads.n_images
+    cost = SearchCost(
+        n, racing.n_embedded + n_timed, limits.max_embeddings, seconds, seconds / unit, max(everything, seconds) / unit
+    )
+    return SearchResult(comparison, heads, _make_extractor(setup, best), whole, setup.labelled, tuned, name, cost)
 
 
-def _score_heads(
-    candidate: Candidate,
-    features: npt.NDArray[np.float32],
-    y: npt.NDArray[Any],
-    folds: Folds,
-    names: Sequence[str],
-    settings: _Task,
-    events: Events,
-) -> list[HeadScore]:
-    """Cross-validate heads on a candidate's features."""
-    scores = []
-    for name in names:
-        estimator = settings.make_head(name, y)
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", ConvergenceWarning)
-                of_folds = cross_val_score(
-                    estimator, features, y, cv=folds, scoring=settings.scoring, error_score="raise"
-                )
-        except ValueError:  # too few images of a class for this head's own folds
-            continue
-        finally:
-            events.advance()
-        scores.append(
-            HeadScore(candidate, name, float(of_folds.mean()), float(of_folds.std(ddof=1) / len(of_folds) ** 0.5))
-        )
-    return scores
+def _choose_heads(setup: Setup, limits: Effort) -> tuple[str, ...]:
+    """Return the heads to try; the default head is replaced if it would take minutes per fold."""
+    task = setup.target.task
+    names = limits.regressors if task == "regression" else limits.classifiers
+    if task not in DEFAULT_HEADS:
+        return names
+    usual = choose_default_head(task, len(setup.labelled), len(setup.target.names))
+    return tuple(usual if name == DEFAULT_HEADS[task] else name for name in names)
 
 
-def _tune_head(name: str, features: npt.NDArray[np.float32], y: npt.NDArray[Any], folds: Folds, settings: _Task) -> Any:
-    """Return a head with the best parameters of its own grid, not fitted."""
+def _make_extractor(setup: Setup, candidate: Candidate) -> FeatureExtractor:
+    extractor: FeatureExtractor = clone(setup.base).set_params(precision=None, l2_normalize=False)
+    extractor.set_params(**candidate.parameters())
+    return extractor.fit(None)
+
+
+def _choose_head(
+    setup: Setup, finalists: list[Candidate], embedded: dict[Any, Any], names: Sequence[str], end: float, seed: int
+) -> tuple[HeadComparison, Candidate, dict[str, Any]]:
+    """Compare heads on the finalists' features; return the scores, the best candidate and its head's parameters."""
+    racing, settings = setup.racing, setup.head_task(seed)
+    if embedded:
+        [whole] = embedded.values()
+        rows = setup.usable_rows(racing.order[np.isin(racing.order, whole.kept)][:_MAX_HEAD_IMAGES])
+        features = [(finalists[0], whole.features[rows])]
+    else:
+        rows = setup.usable_rows(racing.rows[:_MAX_HEAD_IMAGES])
+        known = np.isin(racing.rows[:_MAX_HEAD_IMAGES], rows)
+        features = [(c, racing.features(c)[:_MAX_HEAD_IMAGES][known]) for c in finalists]
+    y = setup.y[rows]
+    n_folds = 5 if len(y) <= _MAX_IMAGES_FOR_FIVE_FOLDS else 3
+    given = None if racing.groups is None else racing.groups[rows]
+    groups = join_groups(_find_duplicates(racing, rows, features[0][1]), given)
+    if given is not None and not make_folds(settings.task, y, groups, seed, n_folds)[1]:
+        groups = given  # duplicates across groups may join too many
+    heads = score_heads(
+        features,
+        y,
+        n_folds,
+        settings,
+        names,
+        groups=groups,
+        must_group=racing.groups is not None,
+        max_seconds=end - time.perf_counter(),
+        events=setup.events,
+    )
+    best = heads.scores[0]
+    [(candidate, block)] = [pair for pair in features if pair[0] == best.candidate]
+    folds, _ = make_folds(settings.task, y, groups, seed, max(2, count_folds(settings.task, y, n_folds)))
+    seconds = best.fit_s * len(folds)
+    return heads, candidate, _tune_head(best.head, block, y, folds, settings, (end - time.perf_counter()) / seconds)
+
+
+def _find_duplicates(racing: Racing, rows: npt.NDArray[np.int_], features: npt.NDArray[np.float32]) -> Any:
+    """Return the group of duplicates of each image, those of the comparison if it saw all of them."""
+    group_of = dict(zip(racing.rows.tolist(), racing.duplicates.tolist(), strict=True))
+    if group_of.keys() >= set(rows.tolist()):
+        return np.array([group_of[row] for row in rows.tolist()])
+    return find_duplicates(features).groups
+
+
+def _tune_head(
+    name: str, features: npt.NDArray[np.float32], y: npt.NDArray[Any], folds: Folds, settings: HeadTask, n_times: float
+) -> dict[str, Any]:
+    """Return the best parameters of a head in its own grid.
+
+    ``n_times`` is the number of values for which there is time.
+    """
     estimator = settings.make_head(name, y)
     grid = {
         key: values
@@ -210,9 +261,12 @@ def _tune_head(name: str, features: npt.NDArray[np.float32], y: npt.NDArray[Any]
         for key in estimator.get_params()
         if key.endswith(f"__{parameter}")
     }
-    if not grid:
-        return estimator
+    if not grid or np.prod([len(values) for values in grid.values()]) > n_times:
+        return {}
+    scoring: Any = settings.metric.replace(" ", "_")
+    if settings.log_target:
+        scoring = make_scorer(lambda y, predicted: r2_score(np.log(y), np.log(predicted)))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about values that need more images than there are
-        tuned = GridSearchCV(estimator, grid, cv=folds, scoring=settings.scoring, refit=False).fit(features, y)
-    return clone(estimator).set_params(**tuned.best_params_) if np.isfinite(tuned.best_score_) else estimator
+        tuned = GridSearchCV(estimator, grid, cv=folds, scoring=scoring, refit=False).fit(features, y)
+    return dict(tuned.best_params_) if np.isfinite(tuned.best_score_) else {}

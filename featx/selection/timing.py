@@ -14,23 +14,28 @@ from featx.selection.candidates import Candidate
 
 __all__ = ["Timing"]
 
-_MAX_IMAGES, _N_RUNS = 32, 3
+_N_IMAGES, _N_RUNS = 32, 3
 
 
 class Timing:
     """Measure milliseconds per image and megabytes, once for each depth of each backbone.
 
-    ``base`` sets the device, threads and decoding; the first readable ``images`` are used.
+    ``base`` sets the device, threads and decoding; the first ``n_images`` readable ``images`` are used. ``n_embedded``
+    counts the images that were embedded.
     """
 
-    def __init__(self, base: FeatureExtractor, images: Sequence[Any]) -> None:
+    def __init__(
+        self, base: FeatureExtractor, images: Sequence[Any], n_images: int = _N_IMAGES, n_runs: int = _N_RUNS
+    ) -> None:
         plain = {"cache": False, "progress": False, "precision": None, "pooling": "avg", "l2_normalize": False}
         self._base, self._images = clone(base).set_params(**plain), images
+        self._n_images, self._n_runs = n_images, n_runs
+        self.n_embedded = 0
         self._measured: dict[tuple[str, str], tuple[float, float]] = {}
         self._readable: list[Any] = []
 
     def measure(self, candidates: Sequence[Candidate]) -> list[tuple[float, float]]:
-        """Measure candidates of one backbone by their deepest layer: the best of three runs, and the size of the graph.
+        """Measure candidates of one backbone by their deepest layer: the best of the runs, and the size of the graph.
 
         The depths take turns, so that other work on the machine slows all of them alike. A shallower
         layer that measures slower than a deeper one gets the time of the deeper one.
@@ -49,13 +54,16 @@ class Timing:
 
     def _time(self, extractors: Sequence[FeatureExtractor]) -> list[float]:
         if extractors and not self._readable:
-            self._readable = [self._images[i] for i in extractors[0].embed(self._images).kept[:_MAX_IMAGES]]
+            kept = extractors[0].embed(self._images).kept
+            self.n_embedded += len(self._images)
+            self._readable = [self._images[i] for i in kept[: self._n_images]]
         for extractor in extractors:
             extractor.embed(self._readable[:2])  # opens the session
         seconds: list[list[float]] = [[] for _ in extractors]
-        for _ in range(_N_RUNS):
+        for _ in range(self._n_runs):
             for extractor, runs in zip(extractors, seconds, strict=True):
                 start = time.perf_counter()
                 extractor.embed(self._readable)
                 runs.append(time.perf_counter() - start)
+        self.n_embedded += len(extractors) * (min(2, len(self._readable)) + self._n_runs * len(self._readable))
         return [1000 * min(runs) / len(self._readable) for runs in seconds]

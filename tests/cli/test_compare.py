@@ -83,16 +83,16 @@ def test_the_best_are_shown_and_all_of_them_if_wanted(featx, to_world):
     some += ["--pooling", "std", "--max-mb", "3.6"]
     few = featx("compare", f"{to_world}/train", *some)
     n_shown = few.out.count("\nefficientnet_lite0_int8 ")
-    assert n_shown == 6
+    assert n_shown == 9
     assert "more with --all" not in few.out
-    assert "12 of 18 candidates exceed the budget" in few.err
-    assert "of 6 candidates within 3.6 MB at predicting" in few.out
+    assert "12 of 21 candidates exceed the budget" in few.err
+    assert "of 9 candidates within 3.6 MB at predicting" in few.out
     many = featx("compare", f"{to_world}/train", *some[:-2])
     n_shown = many.out.count("\nefficientnet_lite0_int8 ")
-    assert 12 <= n_shown < 18
-    assert f"\n{18 - n_shown} more with --all\n" in many.out
+    assert 12 <= n_shown < 21
+    assert f"\n{21 - n_shown} more with --all\n" in many.out
     every = featx("compare", f"{to_world}/train", *some[:-2], "--all")
-    assert every.out.count("\nefficientnet_lite0_int8 ") == 18
+    assert every.out.count("\nefficientnet_lite0_int8 ") == 21
     assert "more with --all" not in every.out
 
 
@@ -213,3 +213,18 @@ def test_interrupted_it_leaves_nothing(here, to_world):
     assert process.returncode == 130
     assert err.splitlines()[-1] == "featx: interrupted; nothing half-written was left"
     assert listing(here) == ["big.csv"]
+
+
+@pytest.mark.usefixtures("_no_timing")
+def test_heads_are_compared_on_the_recommended_features(featx, to_world):
+    some = ["--backbone", "efficientnet_lite0_int8", "--layer", "stem", "--pooling", "avg", "--crop", "whole"]
+    ran = featx("compare", f"{to_world}/train", *some, "--head", "ridge", "--head", "knn")
+    assert ran.code == 0, ran.err
+    lines = ran.out.splitlines()
+    [head] = [i for i, line in enumerate(lines) if line.startswith("head ")]
+    assert {"accuracy", "behind", "MB"} <= set(lines[head].split())
+    assert {line.split()[0] for line in lines[head + 1 : head + 3]} == {"ridge", "knn"}
+    assert lines[-1].split()[-2:] == ["--head", lines[head + 1].split()[0]]
+    facts = json.loads(featx("compare", f"{to_world}/train", *some, "--head", "ridge", "--json").out)
+    assert [score["head"] for score in facts["heads"]["scores"]] == ["ridge"]
+    assert featx("compare", f"{to_world}/train", *some, "--head", "rigde").code == 2

@@ -30,6 +30,9 @@ def test_a_search_chooses_features_and_head(featx, here, world, effort):
     assert "Recommended: efficientnet_lite0_int8 " in ran.err
     best = 3 if effort == "quick" else 6
     assert f"best of {best} heads" in ran.out
+    tables = [line.split()[0] for line in ran.err.splitlines() if line.startswith(("candidate ", "head "))]
+    assert tables == ["candidate", "head"]
+    assert "search: embedded " in ran.err
     assert "left-out images, 5 folds" in ran.out
     assert listing(here) == ["m.featx", "m.featx.md"]
     extractor = load("m.featx")[0]

@@ -37,11 +37,12 @@ def stub(*names, default="head"):
             [
                 *("head", "stage4", "stage3"),
                 *(("stage4", "head"), ("stage3", "stage4", "head"), ("stage2", "stage3", "stage4", "head")),
+                ("stage2", "stage3", "stage4"),
             ],
         ),
         (  # a ResNet, whose last stage is its head
             ["stem", "stage1", "layer2.0", "stage2", "layer3.0", "stage3", "layer4.0", "head"],
-            ["head", "stage3", "stage2", ("stage3", "head"), ("stage2", "stage3", "head")],
+            ["head", "stage3", "stage2", ("stage3", "head"), ("stage2", "stage3", "head"), ("stage2", "stage3")],
         ),
         (  # a transformer
             [f"block{i}" for i in range(1, 13)] + ["head"],

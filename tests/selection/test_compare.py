@@ -36,7 +36,7 @@ def test_a_regression_and_its_logarithm(tiny_backbone, colours):
     assert found.recommended.score > 0.8
     logarithm = compare(X[:120], light[:120], log_target=True, **of_tiny(tiny_backbone))
     assert logarithm.metric == "r2 of the logarithm"
-    assert "Its r2 of the logarithm on left-out images is " in logarithm.reason
+    assert "The r2 of the logarithm of a linear probe on left-out images is " in logarithm.reason
 
 
 def test_ordinal_and_multilabel(tiny_backbone, colours):

@@ -7,7 +7,7 @@ from sklearn.datasets import make_blobs
 from sklearn.linear_model import Ridge
 from sklearn.metrics import label_ranking_average_precision_score, r2_score
 
-from featx.selection.probe import _PENALTIES, probe, score, standard_error, standardize
+from featx.selection.probe import _PENALTIES, balance, probe, score, standard_error, standardize
 from featx.selection.target import EncodedTarget, encode_target
 from tests.selection.selection_tools import make_task, split
 
@@ -27,6 +27,33 @@ def test_it_is_ridge_regression_with_an_intercept(kind, width):
     gains, losses = probe(X, target, rows, folds)
     assert gains == pytest.approx(target.score_images(best, rows), abs=1e-4)
     assert losses == pytest.approx(((best - target.values) ** 2).mean(axis=1), rel=1e-3, abs=1e-4)
+
+
+def test_weights_make_classes_count_alike():
+    strata = np.repeat([0, 1, 2], [60, 20, 10])
+    weights = balance(strata)
+    assert np.bincount(strata, weights=weights) == pytest.approx([30, 30, 30])
+    assert balance(np.repeat([0, 1, 2], [60, 20, 21])) is not None
+    assert balance(np.repeat([0, 1, 2], [59, 20, 21])) is None
+    assert balance(np.array([0, 0, 2])) is None  # a class without images does not count
+
+
+def test_weighted_it_is_weighted_ridge_regression():
+    X, target, rows = make_task("classes", width=40)
+    weights = np.random.default_rng(0).uniform(0.2, 3, len(rows))
+    weights /= weights.mean()
+    folds = split(target, None, 5, 0)
+    losses = []
+    for penalty in _PENALTIES:
+        predicted = np.empty(target.values.shape)
+        for out in folds:
+            kept = np.setdiff1d(rows, out)
+            scale = weights[kept].sum() / len(kept)
+            ridge = Ridge(alpha=penalty * 40 * scale).fit(X[kept].astype(float), target.values[kept], weights[kept])
+            predicted[out] = ridge.predict(X[out].astype(float))
+        losses.append(((predicted - target.values) ** 2).mean(axis=1))
+    expected = min(losses, key=lambda values: values @ weights)
+    assert probe(X, target, rows, folds, weights)[1] == pytest.approx(expected, rel=1e-3, abs=1e-4)
 
 
 def test_some_rows_are_probed_as_if_there_were_no_others():

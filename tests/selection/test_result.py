@@ -69,7 +69,8 @@ def test_a_search_shows_in_a_line_as_html_and_as_plain_values(tiny_backbone, col
     assert repr(found).startswith("SearchResult(head='")
     assert len(repr(found)) < 160
     assert str(found).endswith(found.reason)
-    assert len(str(found).splitlines()) == 1 + len(found.scores) + 2
+    assert found.heads.table() in str(found)
+    assert found.cost.describe() in str(found)
     assert found._repr_html_().count("<tr>") == 1 + len(found.scores)
     plain = json.loads(json.dumps(found.to_dict(), allow_nan=False))
     assert (plain["head"], len(plain["scores"])) == (found.name, len(found.scores))
@@ -84,17 +85,30 @@ def candidate(name, behind, error, score, **more):
 def test_the_reason_says_what_is_ranked_who_is_tied_and_who_is_faster():
     target, _ = encode_target(["ant", "bee"] * 50)
     best = candidate("best", 0.0, 0.0, 0.9)
-    ties = [candidate("a", 0.01, 0.01, 0.92), candidate("b", 0.02, 0.01, 0.89, ms=3.0)]
+    ties = [candidate("a", 0.01, 0.01, 0.92, tied=True), candidate("b", 0.02, 0.01, 0.89, ms=3.0, tied=True)]
     others = [candidate("c", 0.03, 0.01, 0.91), candidate("d", 0.3, 0.1, 0.7, stopped=True, n_images=40)]
-    text = explain([best, *ties, *others], target, 100, 0.5, Budget())
+    text = explain([best, *ties, *others], target, "accuracy", 100, 0.5, Budget())
     assert text.startswith("Recommended: best head, avg, whole. Lowest squared error of 5 candidates")
-    assert "; 2 others are tied with it, 1 with a higher accuracy." in text
-    assert "1 more has a higher accuracy but a larger squared error." in text
-    assert "b head, avg, whole is tied and 3.0 times as fast (0.890)." in text
-    assert "Its accuracy on left-out images is 0.900 (95 % interval 0.800 to 1.000, on 100 images)" in text
+    assert "; 2 of 5 are tied with it." in text
+    assert "b head, avg, whole is tied and 3.0 times as fast." in text
+    assert "The accuracy of a linear probe on left-out images is 0.900 (95 % interval 0.800 to 1.000, on 100" in text
     assert "mostly chance" not in text
-    alone = explain([best, others[1]], target, 200, 0.85, Budget(max_mb=3))
+    alone = explain([best, others[1]], target, "accuracy", 200, 0.85, Budget(max_mb=3))
     assert "of 2 candidates within 3 MB" in alone
     assert "all others are behind by more than two standard errors." in alone
     assert "on 100 of 200 images" in alone
     assert "ignores the images (0.850)" in alone
+
+
+def test_order_table_and_plot_have_one_measure(tiny_backbone):
+    X, y = margins(400)
+    found = compare(X, y, backbones=tiny_backbone)
+    running = [c for c in found.candidates if not c.stopped]
+    behind = [c.behind for c in running]
+    assert behind == sorted(behind)
+    assert [c.tied for c in running] == [i > 0 and c.behind <= 2 * c.behind_error for i, c in enumerate(running)]
+    rows = found.table().splitlines()[1 : 1 + len(found.candidates)]
+    assert [f"{100 * c.behind:.1f} ± " in row for c, row in zip(found.candidates, rows, strict=True)]
+    assert [" tied " in row for row in rows] == [c.tied for c in found.candidates]
+    n = sum(c.tied for c in found.candidates)
+    assert (f"{n} of {len(found.candidates)} " if n else "all others are behind") in found.reason

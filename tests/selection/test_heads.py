@@ -1,0 +1,132 @@
+"""The comparison of heads: one measure, paired ties, balanced classes, groups and mistakes."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+from sklearn.metrics import balanced_accuracy_score
+from sklearn.model_selection import cross_val_predict
+
+from featx._events import Events
+from featx.errors import InputError
+from featx.heads import make_head
+from featx.selection import compare, compare_heads
+from featx.selection.folds import make_folds
+from tests.selection.selection_tools import of_tiny
+
+
+def features(counts, seed=0, apart=1.5):
+    """Rows of classes with these counts."""
+    rng = np.random.default_rng(seed)
+    y = np.repeat([f"class {i}" for i in range(len(counts))], counts)
+    centres = rng.normal(size=(len(counts), 12)) * apart / 2
+    return (np.repeat(centres, counts, axis=0) + rng.normal(size=(len(y), 12))).astype(np.float32), y
+
+
+def test_heads_are_ranked_by_the_score_that_is_shown():
+    X, y = features([40, 40, 40])
+    found = compare_heads(X, y, heads=["knn", "ridge", "random_forest"], cv=3)
+    assert found.metric == "accuracy"
+    scores = [score.score for score in found.scores]
+    assert scores == sorted(scores, reverse=True)
+    for score in found.scores:
+        assert score.behind == pytest.approx(scores[0] - score.score)
+        assert score.tied == (score is not found.scores[0] and score.behind <= 2 * score.behind_error)
+        assert score.fit_s > 0
+        assert score.ms > 0
+        assert score.mb > 0
+    assert max(found.scores, key=lambda score: score.mb).head == "random_forest"
+    [knn] = [score for score in found.scores if score.head == "knn"]
+    folds, _ = make_folds("classification", y, None, 0, 3)
+    assert knn.score == pytest.approx((cross_val_predict(make_head("knn"), X, y, cv=folds) == y).mean())
+    n = sum(score.tied for score in found.scores)
+    assert (f"{n} of 3 " if n else "all others are behind") in found.reason
+
+
+def test_unbalanced_classes_have_a_balanced_accuracy():
+    X, y = features([60, 20, 10], apart=1.0)
+    found = compare_heads(X, y, heads="knn", cv=3)
+    folds, _ = make_folds("classification", y, None, 0, 3)
+    expected = balanced_accuracy_score(y, cross_val_predict(make_head("knn"), X, y, cv=folds))
+    assert (found.metric, found.scores[0].score) == ("balanced accuracy", pytest.approx(expected))
+
+
+def test_numbers_and_their_logarithm():
+    X, _ = features([60])
+    y = np.exp(X[:, 0] / 2)
+    plain, logarithm = compare_heads(X, y, heads="ridge"), compare_heads(X, y, heads="ridge", log_target=True)
+    assert (plain.task, plain.metric, logarithm.metric) == ("regression", "r2", "r2 of the logarithm")
+    assert logarithm.scores[0].score > 0.95 > plain.scores[0].score
+
+
+def test_groups_stay_together_and_every_fit_advances():
+    class Count(Events):
+        n = total = 0
+
+        def begin(self, task, total, done=0, *, unit="image"):
+            Count.total += total
+
+        def advance(self, n=1, **_):
+            Count.n += n
+
+    rng = np.random.default_rng(0)
+    X = np.repeat(rng.normal(size=(20, 8)), 4, axis=0).astype(np.float32)
+    y, groups = np.repeat(rng.permutation(["a", "b"] * 10), 4), np.repeat(np.arange(20), 4)
+    apart = compare_heads(X, y, heads="knn", events=Count())
+    together = compare_heads(X, y, heads="knn", groups=groups, events=Count())
+    assert apart.scores[0].score == 1.0 > together.scores[0].score
+    assert Count.n == Count.total == 10
+
+
+def test_without_time_the_first_head_is_finished_and_the_others_are_named():
+    X, y = features([20, 20])
+    found = compare_heads(X, y, heads=["ridge", "knn"], max_seconds=0)
+    assert [score.head for score in found.scores] == ["ridge"]
+    assert found.left_out == ("knn: no time left",)
+    assert "left out: knn: no time left" in str(found)
+    assert json.loads(json.dumps(found.to_dict()))["left_out"] == ["knn: no time left"]
+    assert "no time left" in found._repr_html_()
+
+
+def test_all_heads_that_suit_the_task_are_compared_unless_they_are_named(monkeypatch):
+    from featx.selection import heads
+
+    rows = {name: heads.HEADS[name] for name in ("logistic_regression", "ridge", "knn")}
+    monkeypatch.setattr(heads, "HEADS", rows)
+    X, y = features([12, 12])
+    assert {score.head for score in compare_heads(X, y, cv=2).scores} == set(rows)
+    assert {score.head for score in compare_heads(X, X[:, 0], cv=2).scores} == {"ridge", "knn"}
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"heads": "rigde"}, "head='rigde': did you mean"),
+        ({"heads": []}, "heads=[]: expected True or names of heads"),
+        ({"groups": [1, 2]}, "groups: 2 for 8 rows"),
+        ({"cv": 1}, "cv=1"),
+        ({"y": [None, *"aaabbbb"]}, "y: 1 targets are missing"),
+        ({"y": np.eye(8, dtype=int)[:, :3] | 1}, "y: "),
+        ({"X": np.zeros((8, 2, 2))}, "X: of shape (8, 2, 2)"),
+    ],
+)
+def test_arguments_that_cannot_be_used(options, said):
+    given = {"X": np.zeros((8, 3)), "y": list("aaaabbbb"), "heads": "ridge", **options}
+    with pytest.raises(InputError, match=re.escape(said)):
+        compare_heads(given.pop("X"), given.pop("y"), **given)
+
+
+def test_a_comparison_of_features_compares_heads_on_the_recommended_ones(tiny_backbone, colours):
+    X, y, _ = colours
+    labels = [*y[:60], "blue"]
+    labels[3] = None
+    with pytest.raises(InputError, match="blue"):
+        compare(X[:61], labels, heads="ridge", **of_tiny(tiny_backbone))
+    found = compare(X[:60], labels[:60], heads=["ridge", "knn"], **of_tiny(tiny_backbone))
+    assert {score.candidate.key for score in found.heads.scores} == {found.recommended.key}
+    assert found.heads.n_images == found.n_used == 59
+    assert found.heads.table() in str(found)
+    assert found.to_dict()["heads"]["n_images"] == 59
+    with pytest.raises(InputError, match="the target is multilabel"):
+        compare(X[:60], np.c_[y[:60] == "red", y[:60] != "red"].astype(int), heads=True, **of_tiny(tiny_backbone))
