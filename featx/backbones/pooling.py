@@ -41,8 +41,8 @@ class Pooling:
         of degree one, so by Euler's theorem the shares of a feature add up to the feature.
     spread_nodes : callable
         Builds ONNX nodes that weigh the features and split the sums among the cells: from the name of the input,
-        the name of the output of shape (n, n_sums, height, width), the map's size, and weights of shape
-        (n_sums, n_features).
+        the name of the output of shape (n, n_sums, height, width), the map's size, weights of shape
+        (n_sums, n_features), and the name of factors of shape (n, n_features) for the features of each image, or None.
     """
 
     description: str
@@ -50,7 +50,7 @@ class Pooling:
     nodes: Callable[[str, str, Size], list[NodeProto]]
     n_features: Callable[[Size], int]
     shares: Callable[[Array], Iterator[Share]]
-    spread_nodes: Callable[[str, str, Size, Array], list[NodeProto]]
+    spread_nodes: Callable[[str, str, Size, Array, str | None], list[NodeProto]]
 
 
 class Share(NamedTuple):
@@ -223,17 +223,25 @@ def _flatten_shares(maps: Array) -> Iterator[Share]:
             yield Share(slice(y * width + x, None, height * width), y, x, maps[:, :, y : y + 1, x : x + 1])
 
 
-def _weigh(chain: _Chain, shares: str, weights: Array, name: str | None = None) -> str:
-    """Sum the channels of (n, channels, height, width) with weights of shape (n_sums, channels)."""
+def _weigh(
+    chain: _Chain, shares: str, weights: Array, factors: str | None, first: int = 0, name: str | None = None
+) -> str:
+    """Sum the channels of (n, channels, height, width), which are features from ``first`` on, with weights."""
+    if factors is not None:
+        span = (chain.constant([at], np.int64) for at in (first, first + weights.shape[1], 1))
+        own = chain.add("Slice", factors, *span)
+        shares = chain.add("Mul", shares, chain.add("Unsqueeze", own, chain.constant([2, 3], np.int64)))
     return chain.add("Conv", shares, chain.constant(weights[:, :, None, None]), name=name)
 
 
-def _spread_all(add: Callable[[_Chain, str, Size], str]) -> Callable[[str, str, Size, Array], list[NodeProto]]:
+def _spread_all(
+    add: Callable[[_Chain, str, Size], str],
+) -> Callable[[str, str, Size, Array, str | None], list[NodeProto]]:
     """Return a builder for a pooling with one feature per channel, from a builder of the shares."""
 
-    def nodes(source: str, target: str, size: Size, weights: Array) -> list[NodeProto]:
+    def nodes(source: str, target: str, size: Size, weights: Array, factors: str | None) -> list[NodeProto]:
         chain = _Chain(target)
-        _weigh(chain, add(chain, source, size), weights, target)
+        _weigh(chain, add(chain, source, size), weights, factors, name=target)
         return chain.nodes
 
     return nodes
@@ -272,28 +280,30 @@ def _add_std_shares(chain: _Chain, source: str, size: Size) -> str:
     return chain.add("Div", squares, total)
 
 
-def _spread_catavgmax(source: str, target: str, size: Size, weights: Array) -> list[NodeProto]:
+def _spread_catavgmax(source: str, target: str, size: Size, weights: Array, factors: str | None) -> list[NodeProto]:
     chain = _Chain(target)
-    mean = _weigh(chain, _add_mean_shares(chain, source, size), weights[:, : size[0]])
-    largest = _weigh(chain, _add_max_shares(chain, source, size), weights[:, size[0] :])
+    mean = _weigh(chain, _add_mean_shares(chain, source, size), weights[:, : size[0]], factors)
+    largest = _weigh(chain, _add_max_shares(chain, source, size), weights[:, size[0] :], factors, size[0])
     chain.add("Add", mean, largest, name=target)
     return chain.nodes
 
 
-def _spread_pyramid(source: str, target: str, size: Size, weights: Array) -> list[NodeProto]:
+def _spread_pyramid(source: str, target: str, size: Size, weights: Array, factors: str | None) -> list[NodeProto]:
     chain = _Chain(target)
     parts = []
     for i, (top, bottom, left, right) in enumerate(_cells(*size[1:])):
         share = np.zeros(size[1:], np.float32)
         share[top:bottom, left:right] = 1 / ((bottom - top) * (right - left))
-        weighed = _weigh(chain, source, weights[:, i * size[0] : (i + 1) * size[0]])
+        weighed = _weigh(chain, source, weights[:, i * size[0] : (i + 1) * size[0]], factors, i * size[0])
         parts.append(chain.add("Mul", weighed, chain.constant(share)))
     chain.add("Sum", *parts, name=target)
     return chain.nodes
 
 
-def _spread_flatten(source: str, target: str, size: Size, weights: Array) -> list[NodeProto]:
+def _spread_flatten(source: str, target: str, size: Size, weights: Array, factors: str | None) -> list[NodeProto]:
     chain = _Chain(target)
+    if factors is not None:
+        source = chain.add("Mul", source, chain.add("Reshape", factors, chain.constant([-1, *size], np.int64)))
     apart = chain.add("Unsqueeze", source, chain.constant([1], np.int64))
     weighed = chain.add("Mul", apart, chain.constant(weights.reshape(-1, *size)))
     chain.add("ReduceSum", weighed, chain.constant([2], np.int64), name=target, keepdims=0)

@@ -11,14 +11,14 @@ from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from featx.errors import ExportError
 from featx.explanation.cells import MapReader
-from featx.explanation.scores import find_linear, find_mean
+from featx.explanation.scores import SMALLEST, find_linear, find_mean
 from featx.extractor import FeatureExtractor
 
 __all__ = ["HEAT_MAP", "HeatMap", "make_heat_map"]
 
 #: Name of the output.
 HEAT_MAP = "heat_map"
-_NORM = "featx_norm_safe"  # of `featx.backbones.tap`
+_NORM, _POOLED = "featx_norm_safe", "featx_pooled_"  # of `featx.backbones.tap`
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +50,7 @@ def make_heat_map(extractor: FeatureExtractor, head: Any, features: npt.NDArray[
             "use featx.explain, or export a linear head such as logistic_regression"
         )
     reader = MapReader(extractor)
-    mean = find_mean(head, reader.n_features)
+    mean = find_mean(head, reader.n_features, of_roots=affine.of_roots)
     nodes: list[NodeProto] = []
     boxes = reader.find_boxes((256, 256))  # of one backbone, all layers see the same part of any image
 
@@ -62,23 +62,25 @@ def make_heat_map(extractor: FeatureExtractor, head: Any, features: npt.NDArray[
         tensor = numpy_helper.from_array(np.ascontiguousarray(values, np.float32), name)
         return add("Constant", name=name, value=tensor)
 
+    norm = ""
     if reader.normalizes:
-        nodes.append(
-            helper.make_node(
-                "Constant",
-                [],
-                ["heat_shape"],
-                value=helper.make_tensor("heat_shape", TensorProto.INT64, [4], [-1, 1, 1, 1]),
-            )
-        )
-        add("Reshape", _NORM, "heat_shape", name="heat_norm")
+        shape = helper.make_tensor("heat_shape", TensorProto.INT64, [4], [-1, 1, 1, 1])
+        norm = add("Reshape", _NORM, add("Constant", name="heat_shape", value=shape), name="heat_norm")
+        if affine.of_roots:  # the root of a feature of unit length
+            norm = add("Sqrt", norm, name="heat_norm_root")
     parts = []
     for i, layer in enumerate(reader.layers):
         weights = affine.coef[:, layer.features]
         own = f"heat_{i}"
-        nodes += reader.pooling.spread_nodes(layer.tensor, own, layer.size, weights.astype(np.float32))
-        if reader.normalizes:
-            own = add("Div", own, "heat_norm", name=f"{own}_unit")
+        factors = None
+        if affine.of_roots:
+            size = add("Abs", f"{_POOLED}{i}", name=f"{own}_size")
+            least = add("Max", size, constant(f"{own}_least", np.array(SMALLEST)), name=f"{own}_positive")
+            factors = add("Reciprocal", add("Sqrt", least, name=f"{own}_root"), name=f"{own}_factors")
+        weighed = weights.astype(np.float32)
+        nodes += reader.pooling.spread_nodes(layer.tensor, own, layer.size, weighed, factors)
+        if norm:
+            own = add("Div", own, norm, name=f"{own}_unit")
         average = weights @ mean[layer.features] / (layer.size[1] * layer.size[2])
         own = add("Sub", own, constant(f"{own}_average", average[:, None, None]), name=f"{own}_less")
         if layer.size[1:] != reader.grid:

@@ -12,6 +12,7 @@ from sklearn.base import clone
 
 from featx.backbones.pooling import POOLINGS
 from featx.errors import Failure, FeaturesChangedError
+from featx.explanation.scores import Affine
 from featx.extractor import FeatureExtractor
 from featx.images.preprocess import Preprocess, find_box
 from featx.inference.spec import make_spec
@@ -118,23 +119,25 @@ class MapReader:
         return [boxes[i] for i in range(self.n_backbones)]
 
     def spread(
-        self, cells: CellMaps, coef: npt.NDArray[np.float64], mean: npt.NDArray[np.float64], boxes: Sequence[list[Box]]
+        self, cells: CellMaps, affine: Affine, mean: npt.NDArray[np.float64], boxes: Sequence[list[Box]]
     ) -> npt.NDArray[np.float64]:
-        """Split ``coef @ (features - mean)`` among the cells.
+        """Split ``coef @ (features - mean)`` of a linear map, or of the roots of the features, among the cells.
 
         Returns
         -------
         ndarray of float64, shape (n_images, n_scores, rows, columns)
             The sum over the cells is the whole, to rounding.
         """
+        coef, scale = affine.coef, affine.scale(cells.features)
         total = np.zeros((len(cells.features), len(coef), *self.grid))
         for layer, maps in zip(self.layers, cells.maps, strict=True):
-            weights = coef[:, layer.features]
+            weights, factors = coef[:, layer.features], scale[:, layer.features]
             own = np.zeros((len(maps), len(coef), *layer.size[1:]))
             for share in self.pooling.shares(maps):
                 height, width = share.values.shape[2:]
                 part = own[:, :, share.top : share.top + height, share.left : share.left + width]
-                part += np.einsum("kc,nchw->nkhw", weights[:, share.features], share.values, optimize=True)
+                values = share.values * factors[:, share.features, None, None]
+                part += np.einsum("kc,nchw->nkhw", weights[:, share.features], values, optimize=True)
             own /= cells.norms[:, layer.backbone, None, None, None]
             own -= (weights @ mean[layer.features] / own[0, 0].size)[None, :, None, None]
             for i, image_boxes in enumerate(boxes):

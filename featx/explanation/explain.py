@@ -312,6 +312,7 @@ def explain(
             cells, _ = reader.read(images)
             if not parts and method in ("auto", "cells"):
                 scores, affine = find_linear(head, cells.features)
+                mean = find_mean(head, reader.n_features, of_roots=affine is not None and affine.of_roots)
                 if affine is None and method == "cells":
                     raise InputError(
                         f'method="cells": the scores of {type(head).__name__} are not linear; '
@@ -319,7 +320,7 @@ def explain(
                     )
             computed = scores.compute(cells.features)
             if affine is not None:
-                base, maps = affine.intercept + affine.coef @ mean, reader.spread(cells, affine.coef, mean, boxes)
+                base, maps = affine.intercept + affine.coef @ mean, reader.spread(cells, affine, mean, boxes)
             elif method == "occlusion":
                 base = scores.compute(mean[None])[0]
                 embed = _Occluded(extractor, scores, _coarsen(reader.grid))

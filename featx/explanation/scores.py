@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,8 +13,9 @@ from sklearn.calibration import CalibratedClassifierCV
 from sklearn.pipeline import Pipeline
 
 from featx.errors import InputError
+from featx.heads import SignedSquareRoot
 
-__all__ = ["Affine", "Scores", "find_linear", "find_mean", "find_scores"]
+__all__ = ["SMALLEST", "Affine", "Scores", "find_linear", "find_mean", "find_scores"]
 
 Rows = npt.NDArray[np.float64]
 
@@ -21,6 +23,8 @@ _ROWS_PER_PROBE = 512
 #: Largest deviation from a linear map, relative to the largest score, that is put down to rounding.
 _MAX_DEVIATION = 2e-5
 _SMALLEST_PROBABILITY = 1e-12
+#: Features whose root is divided by are at least this large.
+SMALLEST = 1e-20
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,10 +49,23 @@ class Scores:
 
 @dataclass(frozen=True, eq=False)
 class Affine:
-    """Scores as ``features @ coef.T + intercept``; coef has the shape (n_scores, n_features)."""
+    """Scores as ``features @ coef.T + intercept``; coef has the shape (n_scores, n_features).
+
+    With ``of_roots``, the features are their signed square roots, on which the heads of featx are linear.
+    """
 
     coef: Rows
     intercept: Rows
+    of_roots: bool = False
+
+    def scale(self, features: Rows) -> Rows:
+        """Return the factors that turn features into what the map is linear in."""
+        return 1 / np.sqrt(np.maximum(np.abs(features), SMALLEST)) if self.of_roots else np.ones_like(features)
+
+
+def to_roots(features: Rows) -> Rows:
+    """Return signed square roots."""
+    return np.asarray(np.copysign(np.sqrt(np.abs(features)), features))
 
 
 def find_scores(head: Any) -> Scores:
@@ -83,15 +100,23 @@ def find_scores(head: Any) -> Scores:
 
 
 def find_linear(head: Any, X: Rows) -> tuple[Scores, Affine | None]:
-    """Return the scores of a head with their linear map, which may be that of the logarithms of its probabilities."""
+    """Return the scores of a head with their linear map, None if there is none.
+
+    The map may be that of the logarithms of its probabilities, and it may be linear in the features or in their roots.
+    """
     scores = find_scores(head)
-    affine = _find_affine(scores, X)
-    if affine is None and scores.quantity == "probability":
-        logarithms = _find_logarithms(head, scores)
-        affine = _find_affine(logarithms, X)
-        if affine is not None:
-            return logarithms, affine
-    return scores, affine
+    tried = [scores, *([_find_logarithms(head, scores)] if scores.quantity == "probability" else [])]
+    for one in tried:
+        if affine := _find_affine(one, X):
+            return one, affine
+        squared = replace(one, compute=partial(_score_squares, one.compute))
+        if affine := _find_affine(squared, to_roots(X)):
+            return one, replace(affine, of_roots=True)
+    return scores, None
+
+
+def _score_squares(compute: Callable[[Rows], Rows], roots: Rows) -> Rows:
+    return compute(np.copysign(roots**2, roots))
 
 
 def _find_logarithms(head: Any, scores: Scores) -> Scores:
@@ -181,19 +206,30 @@ def _is_straight(scores: Scores, first: Rows, second: Rows, of_first: Rows, of_s
     return bool(gap <= _MAX_DEVIATION * max(np.abs(of_first).max(), np.abs(of_second).max()))
 
 
-def find_mean(head: Any, n_features: int) -> Rows:
-    """Return the mean features of the training images, if a first step holds it, and zeros otherwise."""
+def find_mean(head: Any, n_features: int, *, of_roots: bool = False) -> Rows:
+    """Return the mean features of the training images, or of their roots.
+
+    The first step of a head that learns a mean holds it, of features or of roots, from which the other mean is taken
+    approximately. Zeros if there is no such step.
+    """
     head = getattr(head, "best_estimator_", head)
+    is_mean_of_roots = False
     while isinstance(head, Pipeline):
-        head = head[0]
+        if isinstance(head[0], SignedSquareRoot) and len(head) > 1:
+            is_mean_of_roots, head = True, head[1:] if len(head) > 2 else head[1]
+        else:
+            head = head[0]
     if isinstance(head, CalibratedClassifierCV):
-        means = [find_mean(one.estimator, n_features) for one in head.calibrated_classifiers_]
-        return np.asarray(np.mean(means, axis=0))
-    inner = getattr(head, "regressor_", getattr(head, "estimator_", None))
-    if inner is not None:
-        return find_mean(inner, n_features)
+        inner = [one.estimator for one in head.calibrated_classifiers_]
+        return np.asarray(np.mean([find_mean(one, n_features, of_roots=of_roots) for one in inner], axis=0))
+    wrapped = getattr(head, "regressor_", getattr(head, "estimator_", None))
+    if wrapped is not None:
+        return find_mean(wrapped, n_features, of_roots=of_roots)
     for name in ("mean_", "xbar_"):
         mean = getattr(head, name, None)
         if mean is not None and np.shape(mean) == (n_features,):
-            return np.asarray(mean, np.float64)
+            values = np.asarray(mean, np.float64)
+            if of_roots == is_mean_of_roots:
+                return values
+            return to_roots(values) if of_roots else np.asarray(np.copysign(values**2, values))
     return np.zeros(n_features)

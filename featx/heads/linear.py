@@ -89,6 +89,7 @@ class PathEstimator(BaseEstimator):  # type: ignore[misc]
         ``judge`` maps scores of left-out rows to their losses and predictions; ``judged`` weights these rows.
         """
         design = _Design(X, weights, self.scaling)
+        self.mean_ = np.asarray(design.mean)
         blocks = np.repeat(weights.astype(np.float32)[:, None], len(folds) + 1, axis=1)
         for number, (kept, _) in enumerate(folds):
             rest = np.ones(len(X), bool)
@@ -260,6 +261,8 @@ class LogisticRegressionPath(_PathClassifier):
         The value that was chosen.
     temperature_ : float
         1.0 without calibration.
+    mean_ : ndarray of shape (n_features,)
+        Mean of the rows, by their weights.
     n_iter_ : int
         Gradients that were computed.
     n_features_in_ : int
@@ -470,6 +473,8 @@ class RidgeRegressionPath(RegressorMixin, PathEstimator):  # type: ignore[misc]
     intercept_ : float
     alpha_ : float
         The value that was chosen.
+    mean_ : ndarray of shape (n_features,)
+        Mean of the rows, by their weights.
     n_iter_ : int
         Gradients that were computed.
     n_features_in_ : int

@@ -36,10 +36,13 @@ def run(path, images, names):
 def test_the_graph_splits_the_score_as_explain_does(pooling, tmp_path) -> None:
     layer = ["stage4"] if pooling in ("flatten", "spatial_pyramid") else ["stage3", "head"]
     extractor = featx.FeatureExtractor(layer=layer, pooling=pooling, l2_normalize=pooling in ("avg", "catavgmax"))
-    pipeline = make_pipeline(extractor, StandardScaler(), RidgeClassifier(1000.0)).fit(X, Y)
+    head = make_pipeline(StandardScaler(), RidgeClassifier(1000.0))
+    if pooling not in ("max", "std"):
+        head = featx.make_head("ridge", cv=2)
+    pipeline = make_pipeline(extractor, head).fit(X, Y)
     path = tmp_path / "clothes.onnx"
     result = export(pipeline, path, heat_map=True, images=X[:3])
-    assert result.outputs == ("label", "class_index", "scores", "heat_map")
+    assert result.outputs[-1] == "heat_map"
     label, cells = run(path, X[3:6], ["label", "heat_map"])
     expected = featx.explain(pipeline, X[3:6])
     assert list(label) == list(expected.predicted)

@@ -42,6 +42,7 @@ LINEAR = {
     "calibrated": CalibratedClassifierCV(make_pipeline(StandardScaler(), LinearSVC(C=1e-4)), cv=2, ensemble=False),
     "calibrated_ensemble": CalibratedClassifierCV(LinearSVC(C=1e-4), cv=2),
 }
+DEFAULT = ["logistic_regression", "ridge", "linear_svm"]
 OTHER = {
     "svm": make_pipeline(StandardScaler(), SVC()),
     "forest": RandomForestClassifier(20, random_state=0),
@@ -81,6 +82,21 @@ def test_linear_heads_are_explained_exactly(name: str) -> None:
     explanation = featx.explain(pipeline, X[:3], method="cells")
     assert explanation.maps.shape == (3, 10, 7, 7)
     check_sum(explanation, pipeline, X[:3])
+
+
+@pytest.mark.parametrize("l2_normalize", [False, True])
+@pytest.mark.parametrize("name", DEFAULT)
+def test_heads_of_featx_are_explained_exactly(name: str, l2_normalize: bool) -> None:
+    extractor = featx.FeatureExtractor(layer=["stage3", "head"], pooling="catavgmax", l2_normalize=l2_normalize)
+    pipeline = make_pipeline(extractor, featx.make_head(name, cv=2)).fit(X, Y)
+    explanation = featx.explain(pipeline, X[:3], method="cells")
+    check_sum(explanation, pipeline, X[:3])
+
+
+def test_an_average_image_has_the_base_for_its_score() -> None:
+    pipeline = make_pipeline(featx.FeatureExtractor(), featx.make_head("ridge", cv=2)).fit(X, Y)
+    maps = featx.explain(pipeline, X).maps.mean(0)
+    assert np.abs(maps.sum((1, 2))).max() < 1e-3 * np.abs(featx.explain(pipeline, X[:1]).scores).max()
 
 
 @pytest.mark.parametrize("name", OTHER)
