@@ -58,8 +58,9 @@ if TYPE_CHECKING:
     )
     from featx.heads import make_head
     from featx.inference.timing import Profile
+    from featx.page import Page, report
     from featx.persistence import load, read_info, save
-    from featx.report.saved import describe_file
+    from featx.reporting.saved import describe_file
     from featx.sources import load_folder
 
 __all__ = [
@@ -80,6 +81,8 @@ __all__ = [
     # reasons for an answer
     "explain",
     "Explanation",
+    "report",
+    "Page",
     # files
     "save",
     "load",
@@ -141,8 +144,9 @@ _LAZY = {
     **dict.fromkeys(("predict", "Predictions", "compare_pipelines", "PairedEvaluation"), "featx.fitting"),
     "make_head": "featx.heads",
     "Profile": "featx.inference.timing",
+    **dict.fromkeys(("Page", "report"), "featx.page"),
     **dict.fromkeys(("load", "read_info", "save"), "featx.persistence"),
-    "describe_file": "featx.report.saved",
+    "describe_file": "featx.reporting.saved",
     "load_folder": "featx.sources",
 }
 

@@ -21,7 +21,7 @@ from featx.extractor import FeatureExtractor
 from featx.fitting import Evaluation, evaluate, fit
 from featx.heads import make_head
 from featx.images.decode import decode
-from featx.report.confusion import draw_classification
+from featx.reporting.confusion import draw_classification
 from featx.samples import extract_fashion_mnist
 from featx.sources import list_images
 from featx.writers import write

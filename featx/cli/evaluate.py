@@ -8,7 +8,9 @@ from typing import Any
 
 from featx.cli.options import add_patterns, add_running, make_events, note_failures, running_parameters
 from featx.errors import InputError
-from featx.fitting import Evaluation, PairedEvaluation, compare_pipelines, evaluate, open_model
+from featx.fitting import Evaluation, FittedModel, PairedEvaluation, compare_pipelines, evaluate, open_model
+from featx.page import report
+from featx.writers import check_output
 
 EXAMPLE = """\
   featx evaluate ants.featx photos/val
@@ -31,6 +33,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         metavar="C",
         help="column of labels (default: as at the fit); of folders of folders, the level: 1 or 2",
     )
+    parser.add_argument("--report", metavar="FILE.html", help="write a page with mistakes and heat maps (featx report)")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--backbone", metavar="FILE", help="file of the backbone, if it is not found")
     parser.add_argument(
@@ -44,6 +47,10 @@ def run(options: argparse.Namespace) -> None:
     """Evaluate, print."""
     if len(options.model) > 2:
         raise InputError(f"{len(options.model)} models: expected one, or two to compare")
+    if options.report:
+        if len(options.model) > 1:
+            raise InputError("--report: is about one model; leave the other out")
+        check_output(options.report, (".html",), [options.source])
     models = [open_model(path, backbone=options.backbone) for path in options.model]
     for model in models:
         model.extractor.set_params(**running_parameters(options))
@@ -55,9 +62,19 @@ def run(options: argparse.Namespace) -> None:
         "events": make_events(),
     }
     if len(models) == 1:
-        _print(evaluate(models[0], options.source, **arguments), options.json)
+        _print(_evaluate(models[0], options, arguments), options.json)
     else:
         _print(compare_pipelines(models[0], models[1], options.source, **arguments), options.json)
+
+
+def _evaluate(model: FittedModel, options: argparse.Namespace, arguments: dict[str, Any]) -> Evaluation:
+    """Evaluate one model, and write the page of --report."""
+    if not options.report:
+        return evaluate(model, options.source, **arguments)
+    page = report(model, options.source, **arguments)
+    page.save(options.report)
+    assert page.evaluation is not None
+    return page.evaluation
 
 
 def _print(result: Evaluation | PairedEvaluation, as_json: bool) -> None:

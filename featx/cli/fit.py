@@ -23,7 +23,8 @@ from featx.errors import InputError
 from featx.extractor import FeatureExtractor
 from featx.fitting import FitResult, FittedModel, fit, open_model
 from featx.heads import HEADS
-from featx.report.card import check_card
+from featx.page import report
+from featx.reporting.card import check_card
 from featx.selection.search import EFFORTS
 from featx.sources import is_dataset
 from featx.writers import check_output
@@ -87,6 +88,14 @@ def add(parser: argparse.ArgumentParser) -> None:
         metavar="MODEL",
         help="fit the head of this model again, on its images and on those of SOURCE",
     )
+    parser.add_argument(
+        "--report", metavar="FILE.html", help="write a page with mistakes and heat maps, each image left out in turn"
+    )
+    parser.add_argument(
+        "--keep-answers",
+        action="store_true",
+        help="write the answer for each left-out image to MODEL.featx.answers.csv",
+    )
     parser.add_argument("--cv", type=int, metavar="N", help="folds of the estimate (default: 5)")
     parser.add_argument("--groups", metavar="C", help="column of groups that no fold divides, such as a patient")
     parser.add_argument("--no-cross-validation", action="store_true", help="skip the estimate on left-out images")
@@ -99,6 +108,8 @@ def run(options: argparse.Namespace) -> None:
     """Fit, save, print."""
     check_output(options.output, (".featx",), options.source)
     check_card(options.output)
+    if options.report:
+        check_output(options.report, (".html",), options.source)
     continued = _open_continued(options)
     if len(options.source) > 1 and not continued:
         raise InputError(f"{len(options.source)} sources: expected one, or several with --continue MODEL")
@@ -123,7 +134,9 @@ def run(options: argparse.Namespace) -> None:
         events=make_events(),
     )
     _print_remarks(result)
-    result.save(options.output, embed_backbone=options.embed_backbone)
+    result.save(options.output, embed_backbone=options.embed_backbone, keep_answers=options.keep_answers)
+    if options.report:
+        report(result, title=options.output).save(options.report)
     print(printable(f"{options.output}: ") + "\n".join(map(printable, str(result).split("\n"))))
 
 

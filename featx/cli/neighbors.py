@@ -13,7 +13,7 @@ from featx._text import printable
 from featx.cli.options import add_running, note, note_failures, running_parameters
 from featx.cli.progress import Progress
 from featx.errors import InputError
-from featx.report.contact_sheet import check_sheet
+from featx.reporting.contact_sheet import check_sheet
 from featx.sources import list_images
 
 EXAMPLE = """\

@@ -8,7 +8,7 @@ from featx._files import check_writable
 from featx.cli.options import add_patterns, add_running, make_events, running_parameters
 from featx.errors import InputError
 from featx.fitting import open_model
-from featx.page import make_page
+from featx.page import report
 
 EXAMPLE = """\
   featx report ants.featx photos/val -o report.html
@@ -40,7 +40,7 @@ def run(options: argparse.Namespace) -> None:
     check_writable(options.output)
     model = open_model(options.model, backbone=options.backbone)
     model.extractor.set_params(**running_parameters(options))
-    page = make_page(
+    page = report(
         model,
         options.source[0] if len(options.source) == 1 else options.source,
         train=options.train,

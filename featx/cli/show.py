@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 
-from featx.report.saved import describe_file
+from featx.reporting.saved import describe_file
 
 EXAMPLE = """\
   featx show ants.featx

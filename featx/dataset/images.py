@@ -17,7 +17,7 @@ from featx.dataset.neighbors import Neighbor
 from featx.dataset.plan import Generation, Plan
 from featx.errors import DatasetError, FeatxError, first_line
 from featx.images.decode import UnreadableError
-from featx.report.contact_sheet import Tile, draw_sheet
+from featx.reporting.contact_sheet import Tile, draw_sheet
 from featx.sources.base import Contents, Fetch, Source
 from featx.sources.opening import open_source, open_sources
 

@@ -48,8 +48,8 @@ from featx.extractor import FeatureExtractor
 from featx.heads import respond
 from featx.inference.spec import list_backbones
 from featx.pipelines import split_pipeline
-from featx.report.card import check_card, make_card, write_card
-from featx.report.snippets import describe_onnx, use_onnx
+from featx.reporting.card import check_card, make_card, write_card
+from featx.reporting.snippets import describe_onnx, use_onnx
 from featx.session import run_batches
 
 __all__ = ["ExportResult", "export"]

@@ -8,7 +8,7 @@ from featx.fitting.fit import fit
 from featx.fitting.model import FittedModel, open_model
 from featx.fitting.prediction import Predictions, predict
 from featx.fitting.result import DuplicateGroup, FitResult
-from featx.report.metrics import Score
+from featx.reporting.metrics import Score
 
 __all__ = [
     "DuplicateGroup",

@@ -19,7 +19,7 @@ from featx.errors import InputError
 from featx.extractor import FeatureExtractor
 from featx.heads import OutOfFold, correct_for_choice, find_path, respond
 from featx.inference.spec import list_backbones
-from featx.report.metrics import Score, score
+from featx.reporting.metrics import Score, score
 from featx.selection.folds import count_folds, join_groups, make_folds
 
 __all__ = ["Estimate", "check_splitter", "estimate_head", "sees_content"]

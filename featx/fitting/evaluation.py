@@ -16,7 +16,7 @@ from featx.errors import Failure, InputError
 from featx.fitting.continuation import was_fitted_on
 from featx.fitting.inputs import Embeddings, Inputs, read_inputs
 from featx.fitting.model import FittedModel, open_model
-from featx.report.metrics import ClassBalance, score, summarize_classification, summarize_regression
+from featx.reporting.metrics import ClassBalance, score, summarize_classification, summarize_regression
 from featx.selection.target import match_labels
 
 if TYPE_CHECKING:

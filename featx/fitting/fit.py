@@ -22,7 +22,7 @@ from featx.fitting.continuation import has_log_target, join_old_inputs, record_s
 from featx.fitting.estimate import check_splitter, estimate_head, sees_content
 from featx.fitting.inputs import Embeddings, Inputs, read_inputs
 from featx.fitting.model import FittedModel, open_model
-from featx.fitting.result import DuplicateGroup, FitResult, count_target
+from featx.fitting.result import DuplicateGroup, FitResult, FittedImages, count_target
 from featx.heads import (
     DEFAULT_HEADS,
     HEADS,
@@ -34,7 +34,7 @@ from featx.heads import (
     sgd_candidates,
 )
 from featx.out_of_core import MIN_ROWS, fit_out_of_core
-from featx.report.metrics import Score, score
+from featx.reporting.metrics import Score, score
 from featx.selection import search as search_features
 from featx.selection.duplicates import find_duplicates
 from featx.selection.folds import count_folds
@@ -226,12 +226,15 @@ def fit(
     if inputs.dataset is not None and chosen.name == "sgd" and groups is None and cv is None and len(y) >= MIN_ROWS:
         in_parts = True  # two fits instead of six
     out_of_fold: OutOfFold | None = None
+    images: FittedImages | None = None
     with _explain_errors(chosen.name, f"{len(y)} {'images' if inputs.dataset is None else 'embeddings'}"):
         if in_parts:
             fitted, estimated = _fit_in_parts(chosen, embeddings, y, estimate)
             duplicates: tuple[DuplicateGroup, ...] = ()
         else:
             features = embeddings.take()
+            items = None if inputs.items is None else [inputs.items[i] for i in embeddings.positions]
+            images = FittedImages(tuple(inputs.names(embeddings.positions)), items, features, groups)
             together, duplicates = _find_duplicates(embeddings, features, y, inputs, extractor, events)
             found = None
             if estimate:
@@ -263,6 +266,7 @@ def fit(
         n_unlabelled=len(pool),
         score=estimated,
         out_of_fold=out_of_fold,
+        images=images,
         duplicates=duplicates,
         to_label=tuple(to_label),
         failures=(*embeddings.failures, *failures),

@@ -14,17 +14,18 @@ from sklearn.base import clone
 from sklearn.pipeline import Pipeline
 
 from featx._results import format_html, format_metric, make_frame, to_plain
-from featx.errors import Failure
+from featx.errors import Failure, InputError
 from featx.heads import OutOfFold
 from featx.persistence.archive import read_info, save
-from featx.report.card import make_card, write_card
-from featx.report.metrics import Score, describe_balance, describe_score
-from featx.report.snippets import use_saved
+from featx.reporting.card import make_card, write_card
+from featx.reporting.metrics import Score, describe_balance, describe_score
+from featx.reporting.snippets import use_saved
+from featx.writers import write
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["DuplicateGroup", "FitResult", "count_target"]
+__all__ = ["DuplicateGroup", "FitResult", "FittedImages", "count_target"]
 
 #: Names of a list that a notebook shows.
 _MAX_NAMES = 5
@@ -43,6 +44,27 @@ class DuplicateGroup:
 
     names: tuple[str, ...]
     labels: tuple[Any, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class FittedImages:
+    """The images that a head was fitted on, in the order of its rows.
+
+    Parameters
+    ----------
+    names : tuple of str
+        Name of each image.
+    items : list or None
+        The images, as an extractor takes them; None if they were stored embeddings.
+    features : ndarray of float32, shape (n_images, n_features)
+    groups : ndarray of str, shape (n_images,), or None
+        Group of each image; None without groups.
+    """
+
+    names: tuple[str, ...]
+    items: list[Any] | None
+    features: npt.NDArray[np.float32]
+    groups: npt.NDArray[Any] | None
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -83,6 +105,8 @@ class FitResult:
     out_of_fold : OutOfFold or None
         Predictions for each image by heads that were fitted without it: classes, probabilities and
         folds. It is not saved. None without an estimate, and for a fit in parts.
+    images : FittedImages or None
+        The images, for `featx.report`; None for a fit in parts. They are not saved.
     tried : str
         Tables of the features and heads that a search tried, and its cost; empty without a search.
 
@@ -106,9 +130,10 @@ class FitResult:
     device: str | None = None
     reason: str = ""
     out_of_fold: OutOfFold | None = None
+    images: FittedImages | None = None
     tried: str = ""
 
-    def save(self, path: str | os.PathLike[str], *, embed_backbone: bool = False) -> None:
+    def save(self, path: str | os.PathLike[str], *, embed_backbone: bool = False, keep_answers: bool = False) -> None:
         """Write the pipeline, and its model card ``PATH.md`` beside it.
 
         The cache and the progress bar belong to this machine and are not saved.
@@ -119,13 +144,47 @@ class FitResult:
             By custom it ends in ``.featx``.
         embed_backbone : bool, default=False
             Store the backbone in the file, for machines that do not have it.
+        keep_answers : bool, default=False
+            Write `answers` to ``PATH.answers.csv`` as well. It names the images.
         """
         path = os.fspath(path)
+        answers = self.answers() if keep_answers else None
         extractor = clone(self.pipeline[0]).set_params(cache=False, progress=False).fit(None)
         pipeline = Pipeline([("features", extractor), ("head", self.pipeline[-1])])
         save(pipeline, path, embed_backbone=embed_backbone, info=self.info)
         name, saved = os.path.basename(path), read_info(path)
         write_card(path, make_card(name, saved, use_saved(name, saved)))
+        if answers is not None:
+            write(f"{path}.answers.csv", answers)
+
+    def answers(self) -> dict[str, list[Any]]:
+        """Return the answer for each image by a head that was fitted without it, as columns of a table.
+
+        Returns
+        -------
+        dict of str to list
+            ``path``, ``fold``, ``group`` if there are groups, ``true``, ``predicted``, and ``proba_CLASS`` for each
+            class if the head has probabilities.
+
+        Raises
+        ------
+        InputError
+            If the fit has no estimate, or was one in parts.
+        """
+        found, images = self.out_of_fold, self.images
+        if found is None or images is None:
+            raise InputError("no answers: the fit has no estimate from folds; fit with estimate=True, in memory")
+        columns: dict[str, list[Any]] = {
+            "path": [images.names[row] for row in found.rows],
+            "fold": found.folds.tolist(),
+        }
+        if images.groups is not None:
+            columns["group"] = images.groups[found.rows].tolist()
+        columns |= {"true": found.y.tolist(), "predicted": found.predicted.tolist()}
+        if found.probabilities is not None and found.classes is not None:
+            for label, values in zip(found.classes.tolist(), found.probabilities.T.tolist(), strict=True):
+                columns[f"proba_{label}"] = [round(value, 7) for value in values]
+        return columns
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything but the pipeline as dicts, lists, strings and numbers."""

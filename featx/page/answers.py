@@ -56,7 +56,7 @@ class Answers:
 
     @property
     def right(self) -> npt.NDArray[np.bool_]:
-        """Whether each answer of a classifier is right."""
+        """True for each right answer of a classifier."""
         return np.asarray(self.true == self.predicted)
 
     @property

@@ -16,13 +16,14 @@ from featx._events import Events
 from featx._files import write_whole
 from featx._version import __version__
 from featx.errors import InputError
-from featx.fitting.evaluation import evaluate_inputs
+from featx.fitting.evaluation import Evaluated, Evaluation, evaluate_inputs
 from featx.fitting.inputs import read_inputs
 from featx.fitting.model import FittedModel, open_model
+from featx.fitting.result import FitResult
 from featx.page.answers import Answers
 from featx.page.build import Pair, build_page, find_pairs
 
-__all__ = ["Page", "make_page"]
+__all__ = ["Page", "report"]
 
 
 @dataclass(frozen=True, repr=False)
@@ -36,6 +37,8 @@ class Page:
         The file.
     n_images : int
         Images that the page is about.
+    evaluation : Evaluation or None, default=None
+        Its figures; None for the images that a model was fitted on.
 
     See Also
     --------
@@ -45,6 +48,7 @@ class Page:
     title: str
     html: str
     n_images: int
+    evaluation: Evaluation | None = None
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the file completely or not at all."""
@@ -61,9 +65,9 @@ class Page:
         )
 
 
-def make_page(
+def report(
     model: Any,
-    X: Any,
+    X: Any = None,
     y: Any = None,
     *,
     train: Any = None,
@@ -86,8 +90,9 @@ def make_page(
     ----------
     model : estimator, FitResult, str or path
         A fitted pipeline that begins with a `FeatureExtractor`, or a file of it.
-    X : source, sequence, ndarray or Dataset
-        A labelled source as for `featx.fit`, or images.
+    X : source, sequence, ndarray, Dataset or None, default=None
+        A labelled source as for `featx.fit`, or images. None takes the images that a `FitResult` was fitted on, and
+        the answers for each of them by heads that were fitted without it.
     y : array-like of shape (n_samples,), or None, default=None
         Labels of the images; None for a source.
     train : source, sequence or None, default=None
@@ -113,21 +118,37 @@ def make_page(
     Examples
     --------
     >>> import featx
-    >>> from featx.page import make_page
     >>> X, y = featx.samples.load_fashion_mnist("test")
-    >>> result = featx.fit(X[::3], y[::3], head="ridge", estimate=False)
-    >>> page = make_page(result, X[1::9], y[1::9])
+    >>> result = featx.fit(X[::3], y[::3], head="ridge")
+    >>> page = featx.report(result, X[1::9], y[1::9])
     >>> page
     Page('FitResult on X', 34 images, ... MB)
     >>> page.save("clothes.html")
+    >>> featx.report(result)  # of the images that it was fitted on, each left out in turn
+    Page('FitResult on left-out images', 100 images, ... MB)
     """
     opened, events = open_model(model), events or Events()
-    options = {"path_column": path_column, "target": target, "include": include, "exclude": exclude}
-    (evaluated,) = evaluate_inputs([opened], X, y, options, events)
+    evaluation: Evaluation | None = None
+    if X is None:
+        if not isinstance(model, FitResult):
+            raise InputError("X: missing; only a FitResult holds the images that it was fitted on")
+        answers, where = _read_fit(model, opened), "left-out images"
+    else:
+        options = {"path_column": path_column, "target": target, "include": include, "exclude": exclude}
+        (evaluated,) = evaluate_inputs([opened], X, y, options, events)
+        evaluation = evaluated.evaluation
+        answers, where = _read_evaluation(evaluated, opened), evaluated.inputs.where
+    pairs = None if train is None else _compare(opened, answers, train, events)
+    title = title or f"{os.path.basename(opened.name)} on {os.path.basename(os.path.normpath(where))}"
+    return Page(title, build_page(answers, title, pairs, images), len(answers.true), evaluation)
+
+
+def _read_evaluation(evaluated: Evaluated, model: FittedModel) -> Answers:
+    """Return the answers of an evaluation."""
     evaluation, inputs, embeddings = evaluated.evaluation, evaluated.inputs, evaluated.embeddings
     how = f"Measured on {evaluation.n_images} images of {inputs.where}"
     how += f"; {len(evaluation.failures)} could not be read." if evaluation.failures else "."
-    answers = Answers(
+    return Answers(
         names=evaluation.names,
         items=None if inputs.items is None else [inputs.items[i] for i in embeddings.positions],
         true=evaluation.true,
@@ -139,12 +160,35 @@ def make_page(
         low=evaluation.low,
         high=evaluation.high,
         how=how,
-        pipeline=make_pipeline(opened.extractor, opened.head),
-        facts=describe_model(opened, inputs.where),
+        pipeline=make_pipeline(model.extractor, model.head),
+        facts=describe_model(model, inputs.where),
     )
-    pairs = None if train is None else _compare(opened, answers, train, events)
-    title = title or f"{os.path.basename(opened.name)} on {os.path.basename(os.path.normpath(inputs.where))}"
-    return Page(title, build_page(answers, title, pairs, images), evaluation.n_images)
+
+
+def _read_fit(result: FitResult, model: FittedModel) -> Answers:
+    """Return the answers for the images that a head was fitted on, each by a head that was fitted without it."""
+    found, images, score = result.out_of_fold, result.images, result.score
+    if found is None or images is None or score is None:
+        raise InputError("X: missing, and this fit has no estimate from folds to report; name labelled images")
+    rows, is_classifier = found.rows.tolist(), found.classes is not None
+    true, predicted = (values.astype(str) if is_classifier else values for values in (found.y, found.predicted))
+    metrics = {score.metric: score.value, **score.values}
+    how = f"{score.how[0].upper()}{score.how[1:]}. The heat maps are those of the model that was fitted on all images."
+    return Answers(
+        names=[images.names[row] for row in rows],
+        items=None if images.items is None else [images.items[row] for row in rows],
+        true=true,
+        predicted=predicted,
+        probabilities=None if found.probabilities is None else found.probabilities.astype(np.float64),
+        classes=None if found.classes is None else tuple(found.classes.astype(str).tolist()),
+        features=images.features[found.rows],
+        metrics=metrics,
+        low=score.low,
+        high=score.high,
+        how=how,
+        pipeline=result.pipeline,
+        facts=describe_model(model, "those that the model was fitted on"),
+    )
 
 
 def describe_model(model: FittedModel, where: str) -> list[tuple[str, str]]:

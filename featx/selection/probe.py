@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.linalg import LinAlgError, cho_factor, cho_solve
 
-from featx.report.metrics import wilson_interval
+from featx.reporting.metrics import wilson_interval
 from featx.selection.target import EncodedTarget
 
 __all__ = ["MIN_IMBALANCE", "Score", "balance", "probe", "score", "standard_error", "standardize"]

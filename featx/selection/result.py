@@ -14,7 +14,7 @@ import numpy.typing as npt
 from featx._results import format_html, make_frame, to_plain
 from featx.errors import Failure
 from featx.extractor import Embedded, FeatureExtractor
-from featx.report.tradeoff import Point, draw_tradeoff
+from featx.reporting.tradeoff import Point, draw_tradeoff
 from featx.selection.candidates import Budget, Candidate
 from featx.selection.target import EncodedTarget
 

@@ -22,7 +22,7 @@ from sklearn.pipeline import make_pipeline
 
 import featx
 from featx.deploy import export
-from featx.report.snippets import use_onnx
+from featx.reporting.snippets import use_onnx
 from featx.session import run_batches
 
 from .test_export import canvases

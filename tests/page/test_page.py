@@ -14,7 +14,6 @@ from sklearn.pipeline import make_pipeline
 
 import featx
 from featx.cli import main
-from featx.page import make_page
 from featx.page.charts import measure_reliability
 
 X, Y = featx.samples.load_fashion_mnist("test")
@@ -40,7 +39,7 @@ def clothes(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def page(clothes):
-    return make_page(clothes / "clothes.featx", clothes / "photos", train=clothes / "photos")
+    return featx.report(clothes / "clothes.featx", clothes / "photos", train=clothes / "photos")
 
 
 def test_numbers_are_those_of_the_evaluation(clothes, page) -> None:
@@ -68,7 +67,7 @@ def test_hostile_names_stay_text_and_nothing_is_fetched(page) -> None:
 
 
 def test_images_can_be_left_out(clothes) -> None:
-    page = make_page(clothes / "clothes.featx", clothes / "photos", images=False, title="No <images>")
+    page = featx.report(clothes / "clothes.featx", clothes / "photos", images=False, title="No <images>")
     assert "data:image/jpeg" not in page.html
     assert "No image is in this file" in page.html
     assert "<title>No &lt;images&gt;</title>" in page.html
@@ -78,21 +77,21 @@ def test_images_can_be_left_out(clothes) -> None:
 def test_a_regression_shows_its_largest_residuals() -> None:
     y = np.arange(60, dtype=float)
     pipeline = make_pipeline(featx.FeatureExtractor(), Ridge(100.0)).fit(X[:60], y)
-    page = make_page(pipeline, X[:60], y)
+    page = featx.report(pipeline, X[:60], y)
     assert "Largest residuals" in page.html
     assert page.html.count('class="dot faint"') == 60
 
 
 def test_a_head_without_probabilities_has_a_page() -> None:
     pipeline = make_pipeline(featx.FeatureExtractor(), RidgeClassifier()).fit(X[::5], Y[::5])
-    page = make_page(pipeline, X[1::9], Y[1::9])
+    page = featx.report(pipeline, X[1::9], Y[1::9])
     assert "Mistakes" in page.html
     assert "How sure" not in page.html
 
 
 def test_a_dataset_of_features_has_a_page_without_images(clothes, tmp_path) -> None:
     featx.dataset.embed(clothes / "photos", tmp_path / "vectors")
-    page = make_page(clothes / "clothes.featx", tmp_path / "vectors")
+    page = featx.report(clothes / "clothes.featx", tmp_path / "vectors")
     assert "data:image/jpeg" not in page.html
     assert "Confusion" in page.html
 
@@ -112,6 +111,23 @@ def test_the_command_writes_the_page(clothes, tmp_path, capsys) -> None:
     assert (tmp_path / "page.html").stat().st_size > 10_000
     assert main([*arguments[:-1], str(tmp_path / "page.txt")]) == 2
     assert "ends in .html" in capsys.readouterr().err
+
+
+def test_a_fit_reports_the_images_that_it_left_out_in_turn(clothes, tmp_path, capsys) -> None:
+    model, page = tmp_path / "m.featx", tmp_path / "fit.html"
+    command = ["fit", str(clothes / "photos"), "--head", "ridge", "-o", str(model)]
+    assert main([*command, "--report", str(page), "--keep-answers"]) == 0
+    out = capsys.readouterr().out
+    answers = (tmp_path / "m.featx.answers.csv").read_text().splitlines()
+    n = sum(1 for _ in (clothes / "photos").rglob("*.png"))
+    assert len(answers) == n + 1
+    assert answers[0].startswith("path,fold,true,predicted,proba_")
+    text = page.read_text()
+    assert "eft-out images, 5 folds" in text
+    assert f"accuracy {out.split('accuracy ')[1][:5]}" in text
+    assert text.split('id="gallery"')[1].count("<li") == n
+    assert main(["evaluate", str(model), str(clothes / "photos"), "--report", str(tmp_path / "e.html")]) == 0
+    assert "Mistakes" in (tmp_path / "e.html").read_text()
 
 
 @pytest.fixture

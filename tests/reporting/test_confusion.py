@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 from sklearn import metrics
 
-from featx.report.confusion import draw_classification
+from featx.reporting.confusion import draw_classification
 from featx.samples import load_fashion_mnist
 
 

@@ -12,8 +12,8 @@ from featx.backbones import find_by_identity
 from featx.errors import BackboneError, PipelineFileError
 from featx.persistence import list_types, read_info
 from featx.persistence.description import BackboneFacts, Description
-from featx.report.card import make_card
-from featx.report.snippets import use_saved
+from featx.reporting.card import make_card
+from featx.reporting.snippets import use_saved
 
 __all__ = ["SavedPipeline", "describe_file"]
 

@@ -14,7 +14,7 @@ from sklearn.pipeline import make_pipeline
 
 import featx
 from featx.deploy import export
-from featx.report.snippets import use_onnx, use_saved
+from featx.reporting.snippets import use_onnx, use_saved
 
 X = [np.asarray(Image.fromarray(image).convert("RGB")) for image in (data.astronaut(), data.coffee(), data.rocket())]
 

@@ -10,7 +10,7 @@ from typing import Any
 from featx._files import check_writable, write_whole
 from featx._text import printable
 from featx.persistence.description import Description
-from featx.report.metrics import describe_balance, describe_score
+from featx.reporting.metrics import describe_balance, describe_score
 
 __all__ = ["check_card", "make_card", "write_card"]
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn import metrics
 
-from featx.report.metrics import measure_balance, score, summarize_classification, summarize_regression
+from featx.reporting.metrics import measure_balance, score, summarize_classification, summarize_regression
 
 CLASSIFICATION = ["n", "accuracy", "balanced_accuracy", "macro_f1", "log_loss", "roc_auc", "per_class", "confusion"]
 

@@ -6,8 +6,8 @@ from sklearn.pipeline import make_pipeline
 
 import featx
 from featx.deploy import export
-from featx.report.card import make_card
-from featx.report.snippets import describe_onnx, use_onnx
+from featx.reporting.card import make_card
+from featx.reporting.snippets import describe_onnx, use_onnx
 
 X = [data.astronaut(), data.coffee(), data.rocket()]
 

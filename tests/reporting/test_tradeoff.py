@@ -3,7 +3,7 @@
 import pytest
 from PIL import Image
 
-from featx.report.tradeoff import Point, draw_tradeoff
+from featx.reporting.tradeoff import Point, draw_tradeoff
 
 
 def points(n):

@@ -123,7 +123,7 @@ def summarize_classification(
 
     Examples
     --------
-    >>> from featx.report.metrics import summarize_classification
+    >>> from featx.reporting.metrics import summarize_classification
     >>> summary = summarize_classification(["a", "b"], ["a", "a"], [[0.9, 0.1], [0.6, 0.4]], ["a", "b"])
     >>> summary["accuracy"], summary["roc_auc"], summary["confusion"]
     (0.5, 1.0, [[1, 0], [1, 0]])
@@ -172,7 +172,7 @@ def summarize_regression(y_true: npt.ArrayLike, y_pred: npt.ArrayLike) -> dict[s
 
     Examples
     --------
-    >>> from featx.report.metrics import summarize_regression
+    >>> from featx.reporting.metrics import summarize_regression
     >>> summarize_regression([1.0, 2.0], [1.0, 3.0])["mape"]
     0.25
     """
@@ -197,7 +197,7 @@ def score(
 
     Examples
     --------
-    >>> from featx.report.metrics import score
+    >>> from featx.reporting.metrics import score
     >>> score("four images", ["a", "b", "a", "b"], ["a", "b", "a", "a"], "classification").value
     0.75
     """
@@ -249,7 +249,7 @@ def measure_balance(y_true: npt.ArrayLike, y_pred: npt.ArrayLike) -> ClassBalanc
 
     Examples
     --------
-    >>> from featx.report.metrics import measure_balance
+    >>> from featx.reporting.metrics import measure_balance
     >>> measure_balance(["a", "a", "a", "b"], ["a", "a", "a", "a"]).describe()
     'lowest recall 0.000 of b (1 image); always answering a: accuracy 0.750'
     """
@@ -274,7 +274,7 @@ def wilson_interval(share: float, n: float, quantile: float = _NORMAL_QUANTILE) 
 
     Examples
     --------
-    >>> from featx.report.metrics import wilson_interval
+    >>> from featx.reporting.metrics import wilson_interval
     >>> tuple(round(end, 3) for end in wilson_interval(0.9, 100))
     (0.826, 0.945)
     """
@@ -288,7 +288,7 @@ def describe_score(facts: Mapping[str, Any]) -> str:
 
     Examples
     --------
-    >>> from featx.report.metrics import score
+    >>> from featx.reporting.metrics import score
     >>> print(score("held-out images", ["a", "b"] * 50, ["a", "b"] * 49 + ["a", "a"], "classification"))
     held-out images: accuracy 0.990 (95 % interval 0.946 to 0.998)
     """
@@ -308,7 +308,7 @@ def describe_balance(facts: Mapping[str, Any]) -> str:
 
     Examples
     --------
-    >>> from featx.report.metrics import describe_balance, score
+    >>> from featx.reporting.metrics import describe_balance, score
     >>> rare = score("held-out images", ["a", "a", "a", "b"], ["a"] * 4, "classification")
     >>> describe_balance(rare.facts())
     'lowest recall 0.000 of b (1 image); always answering a: accuracy 0.750'
