@@ -1,5 +1,6 @@
 """Explain answers: split each score among the cells of the map that the network saw."""
 
-from featx.explanation.explain import METHODS, Explanation, explain
+from featx.explanation.explain import Explanation, explain
+from featx.explanation.explainer import METHODS, Explainer
 
-__all__ = ["METHODS", "Explanation", "explain"]
+__all__ = ["METHODS", "Explainer", "Explanation", "explain"]

@@ -18,12 +18,11 @@ from featx._results import format_html, to_plain
 from featx._text import printable
 from featx._validation import check_choice, suggest
 from featx.errors import Failure, ImageError, InputError
-from featx.explanation.cells import Box, MapReader, join_boxes
-from featx.explanation.scores import Affine, Scores, find_linear, find_mean, find_scores
-from featx.explanation.shapley import shapley_values
+from featx.explanation.cells import Box
+from featx.explanation.explainer import METHODS, Explainer, Parts
 from featx.images.containers import list_items
 from featx.images.decode import UnreadableError, decode, describe, read
-from featx.images.heat import cover_cells, draw_heat, to_png
+from featx.images.heat import draw_heat, to_png
 from featx.persistence.archive import load
 from featx.pipelines import split_pipeline
 from featx.similarity import NearestRows
@@ -32,15 +31,7 @@ from featx.sources.base import is_image
 
 __all__ = ["METHODS", "Explanation", "explain"]
 
-#: Ways to explain, each with a description for people.
-METHODS = {
-    "auto": "cells if the head is linear, shapley otherwise",
-    "cells": "the exact share of each cell in a linear head's score",
-    "shapley": "Shapley values of the cells, for every head; sums exactly",
-    "occlusion": "the fall of the score if a cell is covered; one run of the network per cell, for comparison",
-}
 _BATCH = 16
-_MAX_PLAYERS = 8  # cells per side for shapley and occlusion
 _N_SIMILAR = 3
 
 
@@ -295,90 +286,46 @@ def explain(
     extractor, head = split_pipeline(_open(pipeline))
     events = events or Events()
     items, names = _list(X)
-    reader = MapReader(extractor)
-    scores = find_scores(head)
-    mean = find_mean(head, reader.n_features)
-    parts: list[_Part] = []
+    explainer = Explainer(extractor, head, method, random_state)
+    parts: list[Parts] = []
+    places: list[int] = []
     failures: list[Failure] = []
-    affine: Affine | None = None
     events.begin("explain", len(items))
     try:
         for start in range(0, len(items), _BATCH):
-            images, places = _decode(items, names, range(start, min(start + _BATCH, len(items))), failures)
-            events.advance(min(_BATCH, len(items) - start), n_failed=min(_BATCH, len(items) - start) - len(images))
-            if not images:
-                continue
-            boxes = [reader.find_boxes(image.size) for image in images]
-            cells, _ = reader.read(images)
-            if not parts and method in ("auto", "cells"):
-                scores, affine = find_linear(head, cells.features)
-                mean = find_mean(head, reader.n_features, of_roots=affine is not None and affine.of_roots)
-                if affine is None and method == "cells":
-                    raise InputError(
-                        f'method="cells": the scores of {type(head).__name__} are not linear; '
-                        'expected method="shapley" or "occlusion"'
-                    )
-            computed = scores.compute(cells.features)
-            if affine is not None:
-                base, maps = affine.intercept + affine.coef @ mean, reader.spread(cells, affine, mean, boxes)
-            elif method == "occlusion":
-                base = scores.compute(mean[None])[0]
-                embed = _Occluded(extractor, scores, _coarsen(reader.grid))
-                maps = np.stack([embed(*one) for one in zip(images, boxes, computed, strict=True)])
-            else:
-                base = scores.compute(mean[None])[0]
-                grid = _coarsen(reader.grid)
-                maps = np.empty((len(images), computed.shape[1], *grid))
-                for i, image_boxes in enumerate(boxes):
-                    rng = np.random.default_rng(random_state)
-                    values = shapley_values(scores.compute, reader.split(cells, i, image_boxes, grid), mean, rng)
-                    maps[i] = values.T.reshape(-1, *grid)
-            joined = [join_boxes(one) for one in boxes]
-            parts.append(
-                _Part(places, cells.features, np.asarray(head.predict(cells.features)), computed, maps, joined, base)
-            )
+            stop = min(start + _BATCH, len(items))
+            images, decoded = _decode(items, names, range(start, stop), failures)
+            events.advance(stop - start, n_failed=stop - start - len(images))
+            if images:
+                parts.append(explainer.split(images))
+                places += decoded
     finally:
         events.end()
     if not parts:
         raise ImageError(
             failures[0], "" if len(items) == 1 else f"not one of {len(items)} images could be read; the first: "
         )
-    places = [place for part in parts for place in part.places]
     all_scores, all_maps = (np.concatenate([getattr(part, name) for part in parts]) for name in ("scores", "maps"))
     base = parts[0].base
-    used = "cells" if affine is not None else "occlusion" if method == "occlusion" else "shapley"
     gap = np.abs(base + all_maps.sum((2, 3)) - all_scores).max()
     similar = None
     if train is not None:
         similar = _find_similar(extractor, np.concatenate([part.features for part in parts]), train, events)
     return Explanation(
         names=tuple(names[i] for i in places),
-        classes=scores.classes,
+        classes=explainer.classes,
         predicted=np.concatenate([part.predicted for part in parts]),
         scores=all_scores,
         base=base,
         maps=all_maps,
         boxes=tuple(box for part in parts for box in part.boxes),
-        quantity=scores.quantity,
-        method=used,
+        quantity=explainer.quantity,
+        method=explainer.method,
         error=float(gap / max(np.abs(all_scores).max(), 1e-30)),
         similar=similar,
         failures=tuple(failures),
         items=tuple(items[i] for i in places),
     )
-
-
-@dataclass(frozen=True, eq=False)
-class _Part:
-    """The results of one batch."""
-
-    places: list[int]
-    features: npt.NDArray[np.float64]
-    predicted: npt.NDArray[Any]
-    scores: npt.NDArray[np.float64]
-    maps: npt.NDArray[np.float64]
-    boxes: list[Box]
-    base: npt.NDArray[np.float64]
 
 
 def _open(pipeline: Any) -> Any:
@@ -412,24 +359,6 @@ def _decode(
         except UnreadableError as error:
             failures.append(Failure(i, names[i], str(error)))
     return images, kept
-
-
-def _coarsen(grid: tuple[int, int]) -> tuple[int, int]:
-    """Return a grid of few enough cells that each can be taken away in turn."""
-    rows, columns = (-(-side // -(-side // _MAX_PLAYERS)) for side in grid)
-    return rows, columns
-
-
-class _Occluded:
-    """Measure the fall of the scores if one cell after the other is covered."""
-
-    def __init__(self, extractor: Any, scores: Scores, grid: tuple[int, int]) -> None:
-        self._extractor, self._scores, self._grid = extractor, scores, grid
-
-    def __call__(self, image: Any, boxes: list[Box], scores: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        covered = list(cover_cells(image, join_boxes(boxes), self._grid))
-        features = self._extractor.embed(covered).features.astype(np.float64)
-        return (scores - self._scores.compute(features)).T.reshape(-1, *self._grid)
 
 
 def _find_similar(

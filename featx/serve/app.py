@@ -21,8 +21,8 @@ from featx.serve.limits import Limits, _RefusedError
 from featx.serve.metrics import Metrics
 from featx.serve.openapi import describe
 from featx.serve.origins import Origins
-from featx.serve.predictor import Answer, Predictor
-from featx.serve.uploads import BodyBudget, Upload, read_features, read_images
+from featx.serve.predictor import Answer, ExplainedImage, Predictor
+from featx.serve.uploads import BodyBudget, Upload, read_flags, read_images
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -149,7 +149,7 @@ class App:
             budget.release()
 
     async def _answer(self, request: Request, budget: BodyBudget) -> Any:
-        features = read_features(request)
+        flags = read_flags(request)
         deadline, seconds = asyncio.get_running_loop().time() + self._limits.timeout, f"{self._limits.timeout:g} s"
         try:
             async with asyncio.timeout_at(deadline):
@@ -158,14 +158,15 @@ class App:
             text = f"the body did not arrive within {seconds}; send fewer images per request"
             raise _RefusedError(408, text) from None
         try:
-            futures = self._batcher.submit([upload.content for upload in uploads])
+            contents = [upload.content for upload in uploads]
+            futures = self._batcher.submit([ExplainedImage(one) for one in contents] if flags["explain"] else contents)
         except _QueueFullError as full:
             text = f"{full.waiting} images are waiting, and {len(uploads)} more exceed the queue"
             raise _RefusedError(429, f"{text} of {self._limits.queue}; try again in a second") from None
         answers = await self._wait(request, futures, deadline)
         if answers is None:
             raise _RefusedError(503, f"no answer within {seconds}, since the server is busy; try again later")
-        return self._respond(uploads, answers, features)
+        return self._respond(uploads, answers, flags["features"])
 
     async def _wait(
         self, request: Request, futures: list[Future[Answer | _RefusedError]], deadline: float

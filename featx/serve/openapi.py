@@ -8,7 +8,7 @@ from featx._version import __version__
 from featx.images.formats import FORMATS
 from featx.serve.limits import Limits
 from featx.serve.predictor import Predictor
-from featx.serve.uploads import FIELD
+from featx.serve.uploads import FIELD, FLAGS
 
 __all__ = ["describe"]
 
@@ -62,7 +62,7 @@ def _predict(limits: Limits) -> dict[str, Any]:
     image = {"type": "string", "format": "binary"}
     images = {"type": "array", "items": image, "minItems": 1, "maxItems": limits.max_images}
     schema = {"type": "boolean", "default": False}
-    features = {"name": "features", "in": "query", "description": "Return the features as well.", "schema": schema}
+    flags = [{"name": name, "in": "query", "description": text, "schema": schema} for name, text in FLAGS.items()]
     description = (
         f"Send one image as the body, or up to {limits.max_images} images as files in the form field `{FIELD}`. "
         f"Formats: {', '.join(FORMATS)}. Limits: {limits.max_body:g} MB per request, "
@@ -73,7 +73,7 @@ def _predict(limits: Limits) -> dict[str, Any]:
         "summary": "Predict images",
         "description": description,
         "operationId": "predict",
-        "parameters": [features],
+        "parameters": flags,
         "requestBody": {
             "required": True,
             "content": {
@@ -91,9 +91,20 @@ def _predict(limits: Limits) -> dict[str, Any]:
 
 def _prediction(predictor: Predictor) -> dict[str, Any]:
     number = {"type": "number"}
+    numbers = {"type": "array", "items": number}
     fields: dict[str, Any] = {
         "name": {"type": ["string", "null"], "description": "File name in the form."},
         "features": {"type": "array", "items": number, "description": "With features=true."},
+        "heat_map": _object(
+            {
+                "box": {**numbers, "description": "Left, upper, right and lower end of the cells, in pixels."},
+                "cells": {"type": "array", "items": numbers, "description": "Rows of cells."},
+                "base": number,
+                "score": {**number, "description": "Base and cells add up to it."},
+                "limit": {**number, "description": "Largest size of a cell of any class."},
+            },
+            ["box", "cells", "base", "score", "limit"],
+        ),
         "error": {"type": "string", "description": "Reason why there is no answer."},
     }
     if predictor.classes is None:

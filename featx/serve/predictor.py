@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from copy import copy
 from typing import Any, NamedTuple
 
@@ -9,16 +10,21 @@ import joblib
 import numpy as np
 import numpy.typing as npt
 
-from featx.errors import Failure, UnreadableError
+from featx.errors import Failure, InputError, UnreadableError
+from featx.explanation import Explainer
 from featx.extractor import FeatureExtractor
 from featx.heads import find_output, respond
-from featx.images.decode import identify
+from featx.images.decode import decode, identify
 from featx.images.formats import FORMATS, has_magic
 from featx.inference.time_limit import TimeLimit
 from featx.pipelines import check_single_output
 from featx.serve.limits import Limits, _RefusedError
 
-__all__ = ["Answer", "Predictor"]
+__all__ = ["Answer", "ExplainedImage", "Predictor"]
+
+
+class ExplainedImage(bytes):
+    """An encoded image whose answer has a heat map as well."""
 
 
 class Answer(NamedTuple):
@@ -79,6 +85,8 @@ class Predictor:
         self._extractor = copy(extractor).set_params(batch_size=self.batch_size)
         self._head = head
         self._limits = limits
+        self._explainer: Explainer | None = None
+        self._lock = threading.Lock()
         self._class_index = {label: i for i, label in enumerate(self.classes or [])}
 
     @property
@@ -105,7 +113,35 @@ class Predictor:
         if rows:
             for (i, row), fields in zip(rows.items(), self._predict(np.stack(list(rows.values()))), strict=True):
                 answers[i] = fields if isinstance(fields, _RefusedError) else Answer(fields, row)
+        wanted = [i for i in rows if isinstance(contents[i], ExplainedImage) and isinstance(answers[i], Answer)]
+        if wanted:
+            for i, explained in zip(wanted, self._explain([contents[i] for i in wanted]), strict=True):
+                answer = answers[i]
+                if isinstance(explained, _RefusedError):
+                    answers[i] = explained
+                elif isinstance(answer, Answer):
+                    answer.fields["heat_map"] = explained
         return [answer for answer in answers if answer is not None]
+
+    def _explain(self, contents: list[bytes]) -> list[dict[str, Any] | _RefusedError]:
+        """Return the heat map of each image for its label; the network runs a second time."""
+        with self._lock:
+            if self._explainer is None:
+                extractor = copy(self._extractor).set_params(n_threads=1)
+                self._explainer = Explainer(extractor, self._head, "cells")
+        try:
+            parts = self._explainer.split([decode(bytes(content)) for content in contents])
+        except InputError:
+            text = "explain=true: the head of this model is not linear, and its heat maps take too long for a server"
+            return [_RefusedError(422, f"{text}; use featx explain") for _ in contents]
+        classes = self._explainer.classes
+        heat_maps: list[dict[str, Any] | _RefusedError] = []
+        for i in range(len(contents)):
+            column = 0 if classes is None else list(classes).index(parts.predicted[i])
+            cells, base, score = parts.maps[i, column], parts.base[column], parts.scores[i, column]
+            heat_map = {"box": parts.boxes[i], "cells": cells.tolist(), "base": float(base), "score": float(score)}
+            heat_maps.append({**heat_map, "limit": float(np.abs(parts.maps[i]).max())})
+        return heat_maps
 
     def _refuse(self, content: bytes, time_limit: TimeLimit) -> _RefusedError | None:
         """Check the header of an image before its pixels are decoded."""

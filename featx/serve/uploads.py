@@ -14,12 +14,17 @@ from featx.serve.limits import Limits, _RefusedError
 if TYPE_CHECKING:
     from starlette.requests import Request
 
-__all__ = ["FIELD", "BodyBudget", "Upload", "read_features", "read_images"]
+__all__ = ["FIELD", "FLAGS", "BodyBudget", "Upload", "read_flags", "read_images"]
 
 #: Form field of the images.
 FIELD = "images"
 _USAGE = f"send a form with files in the field '{FIELD}' (curl -F {FIELD}=@a.jpg), or the bytes of one image as image/*"
 _EXTENDED_NAME = re.compile(rb";\s*filename\*\s*=\s*\"?(?P<charset>[^';\"]+)'[^']*'(?P<name>[^;\"\s]*)", re.IGNORECASE)
+#: Parameters of the query, true or false, and what they ask for.
+FLAGS = {
+    "features": "Return the features as well.",
+    "explain": "Return a heat map of the label as well: what each cell of the image adds to its score.",
+}
 _BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
 
 
@@ -58,15 +63,19 @@ def _check_length(n_bytes: int, limits: Limits) -> None:
         raise _RefusedError(413, f"the body exceeds {limits.max_body:g} MB; send fewer or smaller images per request")
 
 
-def read_features(request: Request) -> bool:
-    """Return True if the query asks for the features; raise _RefusedError for other parameters."""
-    query = request.query_params.multi_items()
-    if unknown := sorted({name for name, _ in query} - {"features"}):
-        raise _RefusedError(422, f"unknown query parameter {unknown[0]!r}: expected features=true or nothing")
-    values = [value for _, value in query]
-    if len(values) > 1 or any(value.lower() not in _BOOLEANS for value in values):
-        raise _RefusedError(422, f"features={','.join(values)!r}: expected true or false, once")
-    return _BOOLEANS[values[0].lower()] if values else False
+def read_flags(request: Request) -> dict[str, bool]:
+    """Return ``features`` and ``explain`` of the query; raise _RefusedError for other parameters."""
+    flags = dict.fromkeys(FLAGS, False)
+    seen: set[str] = set()
+    for name, value in request.query_params.multi_items():
+        if name not in flags:
+            expected = " or ".join(f"{flag}=true" for flag in FLAGS)
+            raise _RefusedError(422, f"unknown query parameter {name!r}: expected {expected}, or nothing")
+        if name in seen or value.lower() not in _BOOLEANS:
+            raise _RefusedError(422, f"{name}={value!r}: expected true or false, once")
+        seen.add(name)
+        flags[name] = _BOOLEANS[value.lower()]
+    return flags
 
 
 async def read_images(request: Request, limits: Limits, budget: BodyBudget) -> list[Upload]:

@@ -77,6 +77,18 @@ CURL = "application/x-www-form-urlencoded"
 FORM = "multipart/form-data; boundary=-featx-test-"
 
 
+def test_a_heat_map_adds_up_to_the_score_and_is_that_of_explain(server, pipeline, photos):
+    predictions = server.send_form(photos, "?explain=true").content["predictions"]
+    explanation = featx.explain(pipeline, photos)
+    for i, prediction in enumerate(predictions):
+        heat = prediction["heat_map"]
+        expected = explanation.select(i)
+        assert np.abs(np.array(heat["cells"]) - expected).max() < 1e-4 * explanation.limit
+        assert heat["base"] + np.sum(heat["cells"]) == pytest.approx(heat["score"], rel=1e-4)
+        assert heat["box"] == pytest.approx(explanation.boxes[i])
+    assert "heat_map" not in server.send(photos[0]).content["predictions"][0]
+
+
 @pytest.mark.parametrize(
     ("query", "kind", "body", "status", "why"),
     [
@@ -111,7 +123,7 @@ FORM = "multipart/form-data; boundary=-featx-test-"
         ),
         ("", FORM, form([("images", None, b"a.jpg")]), 422, "holds text, not a file (curl needs @"),
         ("?features=perhaps", "image/png", b"x", 422, "features='perhaps': expected true or false, once"),
-        ("?features=1&features=0", "image/png", b"x", 422, "features='1,0': expected true or false, once"),
+        ("?features=1&features=0", "image/png", b"x", 422, "features='0': expected true or false, once"),
         ("?feature=true", "image/png", b"x", 422, "unknown query parameter 'feature': expected features=true"),
     ],
 )
@@ -151,7 +163,7 @@ def test_health_metrics_page_and_description(server, photos):
     assert server.metric("featx_waiting_images") == server.metric("featx_requests_in_flight") - 1 == 0
     document = server.ask("GET", "/openapi.json").content
     fields = document["components"]["schemas"]["Prediction"]["properties"]
-    assert sorted(fields) == ["class_index", "error", "features", "label", "name", "probabilities"]
+    assert sorted(fields) == ["class_index", "error", "features", "heat_map", "label", "name", "probabilities"]
     assert fields["label"]["enum"] == ["bag", "coat", "sandal"]
     described = set(document["paths"]["/predict"]["post"]["responses"])
     assert described == {"200", "400", "403", "408", "413", "415", "422", "429", "500", "503"}
