@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from sklearn.neighbors import KNeighborsClassifier
 
 import featx
 from featx import FeatureExtractor
@@ -52,7 +53,8 @@ class TestContinue:
             "Fitted again from m.featx: on its 12 images and 6 new ones." in (old_and_new / "m2.featx.md").read_text()
         )
         model = featx.load("m2.featx")
-        assert (np.ravel(model[0].layer).tolist(), type(model[-1][-1]).__name__) == (["stem"], "KNeighborsClassifier")
+        assert np.ravel(model[0].layer).tolist() == ["stem"]
+        assert isinstance(model[-1][-1].estimator, KNeighborsClassifier)
         assert model.classes_.tolist() == ["bag", "coat", "sandal"]
         # and once more, with all sources named
         write(old_and_new / "newer", ["coat"], 6, 2)

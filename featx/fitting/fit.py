@@ -212,8 +212,9 @@ def fit(
         embeddings = Embeddings.of(result.embedded, labelled, inputs.item_names)
         extractor, reason = result.extractor, result.reason
         chosen = _Head(result.name, task, log_target, is_named=True, tuned=result.head, class_weight=weights)
-    if inputs.dataset is None and not inputs.is_array and not inputs.parts:
-        embeddings = embeddings.sort(inputs.item_names)  # a folder and its archive have the same folds
+    if inputs.dataset is None and not any(part.is_array for part in (inputs, *inputs.parts)):
+        # a folder and its archive have the same folds, and so have images that were fitted on before
+        embeddings = embeddings.sort(inputs.names(embeddings.positions))
     y = values[np.searchsorted(labelled, embeddings.positions)]
     try:
         check_target(y, task, log_target=log_target, images="readable")

@@ -79,8 +79,8 @@ class Embeddings:
         return replace(self, places=self.places[kept], positions=self.positions[kept])
 
     def sort(self, names: Sequence[str]) -> Embeddings:
-        """Return the embeddings in the order of the images' names."""
-        order = sorted(range(len(self.positions)), key=lambda i: names[int(self.positions[i])])
+        """Return the embeddings in the order of their names; ``names`` holds one for each of them."""
+        order = sorted(range(len(self.positions)), key=names.__getitem__)
         return replace(self, places=self.places[order], positions=self.positions[order])
 
     def take(self) -> npt.NDArray[np.float32]:

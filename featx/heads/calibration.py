@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Self
 
@@ -38,7 +39,8 @@ class TemperatureScaledClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstim
     ----------
     estimator : classifier
         Unfitted, with ``decision_function`` or ``predict_proba``. A forest with ``oob_score=True``
-        is fitted once, since each tree leaves out rows already.
+        is fitted once, since each tree leaves out rows already. If every tree has all rows of a class, as with
+        extreme weights, the temperature is 1.
     cv : int, splitter or iterable of (train, test), default=5
         Folds of the left-out rows. Of an int, more than 1,000 rows use at most 3.
     n_jobs : int or None, default=None
@@ -79,12 +81,16 @@ class TemperatureScaledClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstim
             raise ValueError(f"y: 1 class ({self.classes_[0]}), a classifier needs at least 2 classes")
         folds = [] if getattr(self.estimator, "oob_score", False) else self._split(features, codes)
         everything = np.arange(len(labels))
-        with ThreadPoolExecutor(count_threads(self.n_jobs)) as pool:  # libsvm and trees let other threads run
+        with (
+            ThreadPoolExecutor(count_threads(self.n_jobs)) as pool,  # libsvm and trees let other threads run
+            warnings.catch_warnings(),
+        ):
+            warnings.filterwarnings("ignore", message="Some inputs do not have OOB scores")  # they are not used
             fits = [everything, *(kept for kept, _ in folds)]
             self.estimator_, *fitted = pool.map(
                 lambda rows: clone(self.estimator).fit(features[rows], labels[rows]), fits
             )
-        scores, rows = self._score_left_out(features, folds, fitted)
+        scores, rows = self._score_left_out(features, codes, folds, fitted)
         self.temperature_, self.floor_, best = 1.0, _FLOORS[0], np.inf
         for floor in _FLOORS if len(rows) else ():
             logits = self._to_logits(scores, floor / len(self.classes_))
@@ -117,12 +123,16 @@ class TemperatureScaledClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstim
         folds = split(cv, X, codes, stratify=True)
         return [(kept, out) for kept, out in folds if len(np.unique(codes[kept])) == n_classes]
 
-    def _score_left_out(self, X: Any, folds: Folds, fitted: list[Any]) -> tuple[Doubles, npt.NDArray[np.intp]]:
+    def _score_left_out(
+        self, X: Any, codes: npt.NDArray[np.intp], folds: Folds, fitted: list[Any]
+    ) -> tuple[Doubles, npt.NDArray[np.intp]]:
         """Return scores of rows by fits that did not see them, and the rows."""
         found = getattr(self.estimator_, "oob_decision_function_", None)
         if found is not None:
             del self.estimator_.oob_decision_function_  # a saved head needs no training rows
             rows = np.flatnonzero(np.isfinite(found).all(axis=1) & (found.sum(axis=1) > 0))
+            if len(np.unique(codes[rows])) < len(self.classes_):
+                rows = rows[:0]
             return np.asarray(found[rows], float), rows
         scores = [_score(each, X[out]) for each, (_, out) in zip(fitted, folds, strict=True)]
         return np.concatenate([np.empty((0, len(self.classes_))), *scores]), concatenate(folds)[0]

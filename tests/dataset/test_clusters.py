@@ -17,12 +17,12 @@ from tests.dataset.dataset_tools import contents, counts
 class KillOnce(FeatureExtractor):
     """Kills the process that it works in, the first time that it is used by a worker."""
 
-    def iter_embed(self, items):
+    def iter_embed(self, items, **options):
         mark = os.environ.get("KILLED")
         if mark and not os.path.exists(mark):
             open(mark, "w").close()
             os.kill(os.getpid(), signal.SIGKILL)
-        return super().iter_embed(items)
+        return super().iter_embed(items, **options)
 
 
 @pytest.fixture

@@ -26,11 +26,11 @@ def test_workers_make_the_same_dataset(tree, extractor, kind):
 class KillOnce(FeatureExtractor):
     """Kills the process that it works in, the first time that it is used in a worker."""
 
-    def iter_embed(self, items):
+    def iter_embed(self, items, **options):
         if os.environ.get("KILLED") and not os.path.exists(os.environ["KILLED"]):
             open(os.environ["KILLED"], "w").close()
             os.kill(os.getpid(), signal.SIGKILL)
-        return super().iter_embed(items)
+        return super().iter_embed(items, **options)
 
 
 class Notes(Events):

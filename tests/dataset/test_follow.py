@@ -119,14 +119,26 @@ def test_another_target_labels_the_rows_and_is_remembered(paths, extractor):
     assert "its label is 'bag', and 'x' in the source" in dataset.verify("vectors", "t.csv", target="group")[0]
 
 
-def test_a_test_folder_that_appears_makes_the_second_folders_the_labels(tree, extractor):
-    os.makedirs("all/train")
+def test_a_test_folder_beside_the_train_folder_changes_no_label(tree, extractor):
     for name in ("bag", "coat"):
         shutil.copytree(tree / name, f"all/train/{name}")
     dataset.embed("all", "vectors", extractor)
+    assert set(labels("vectors").values()) == {"bag", "coat"}  # a part of a data set alone is no class
     shutil.copytree(tree / "bag", "all/test/bag")
     done = dataset.embed("all", "vectors", extractor)
-    assert (done.n_embedded, done.n_relabelled) == (10, 20)
+    assert (done.n_embedded, done.n_relabelled) == (10, 0)
+    check_same("vectors", "all", extractor)
+
+
+def test_a_test_folder_that_appears_makes_the_second_folders_the_labels(tree, extractor):
+    shutil.copytree(tree / "bag", "all/train/bag")
+    os.mkdir("all/sketches")
+    shutil.copy(min((tree / "coat").iterdir()), "all/sketches/1.png")
+    dataset.embed("all", "vectors", extractor)
+    assert set(labels("vectors").values()) == {"train", "sketches"}
+    shutil.copytree(tree / "coat", "all/test/coat")
+    done = dataset.embed("all", "vectors", extractor)
+    assert (done.n_embedded, done.n_relabelled) == (10, 11)
     check_same("vectors", "all", extractor)
 
 

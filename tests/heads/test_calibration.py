@@ -45,6 +45,14 @@ def test_a_class_of_one_row_is_learned():
     assert alone.temperature_ == 1
 
 
+def test_a_forest_whose_trees_all_have_a_class_is_not_calibrated():
+    forest = RandomForestClassifier(20, oob_score=True, class_weight={"rare": 1000}, random_state=0)
+    labels = np.where(np.arange(60) < 2, "rare", "common")
+    head = TemperatureScaledClassifier(forest).fit(X[:60], labels)
+    assert head.temperature_ == 1
+    assert np.isfinite(head.predict_proba(X)).all()
+
+
 def test_votes_are_taken_off_the_decisions_of_a_support_vector_machine():
     machine = SVC().fit(X[::4], Y[::4])
     pairs = machine.set_params(decision_function_shape="ovo").decision_function(X[:50])

@@ -129,7 +129,7 @@ def claim(width, height):
 def test_bad_images_keep_their_places(extractor, rows, clothes):
     X, y = clothes
     head = LogisticRegression(max_iter=1000).fit(rows, y)
-    predictor = Predictor(extractor, head, Limits(max_megapixels=1))
+    predictor = Predictor(extractor, head, Limits(max_megapixels=1, image_timeout=600))
     cases = [
         (X[0], None, ""),
         (b"", 422, "no bytes at all"),
