@@ -38,7 +38,7 @@ _PATIENCE, _WORTHWHILE = 2, 0.03
 #: Multiply-adds below which threads cost more than they save.
 _MIN_WORK = 20_000_000
 #: Rows that are scaled at a time.
-_CHUNK_ROWS = 4096
+_CHUNK_ROWS = 512
 #: Standard deviation, as a share of the mean, below which a feature counts as constant.
 _CONSTANT = 1e-6
 #: Left-out rows from which on penalties are compared by calibrated probabilities. Strong penalties are as right as weak

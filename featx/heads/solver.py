@@ -8,12 +8,16 @@ of ``curvature * X.T @ X + penalty`` preconditions it.
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
-from scipy.linalg import LinAlgError, cholesky, solve_triangular
+from scipy.linalg import LinAlgError
+from scipy.linalg.blas import sgemm, strsm
+from scipy.linalg.lapack import spotrf
 
 __all__ = ["Floats", "Loss", "Multinomial", "PathSolver", "Squared", "SquaredHinge"]
 
@@ -22,6 +26,8 @@ Weights = npt.NDArray[np.float32]
 
 #: Elements of scores that are computed at a time: 4 MB stay in the processor's cache.
 _CHUNK = 1_000_000
+#: Columns of scores of one group of blocks, as a share of the features, at which a group has one block.
+_MIN_COLUMNS = 4
 #: Pairs of steps and gradients that L-BFGS remembers at most, and at least for many classes.
 _MEMORY = (3, 8)
 _MAX_ITERATIONS = 200
@@ -40,7 +46,10 @@ class Loss(Protocol):
         """Return the intercepts to start from, of shape (n_blocks, n_columns)."""
 
     def slope(self, scores: Floats, rows: slice) -> tuple[Floats, Floats]:
-        """Return the first and the second derivative by each score, both of the shape of the scores."""
+        """Return the derivative by each score, and the second one's mean over the columns.
+
+        ``scores`` has the shape (n_rows, n_blocks, n_columns) and is overwritten.
+        """
 
 
 class Multinomial:
@@ -56,11 +65,11 @@ class Multinomial:
         return np.asarray(shares - shares.mean(axis=1, keepdims=True), np.float32)
 
     def slope(self, scores: Floats, rows: slice) -> tuple[Floats, Floats]:
-        """Return probabilities minus truth, and their variances."""
+        """Return probabilities minus truth, and the mean of their variances."""
         scores -= scores.max(axis=2, keepdims=True)
         np.exp(scores, out=scores)
         scores /= scores.sum(axis=2, keepdims=True)
-        variance = scores - scores * scores
+        variance = (1 - np.einsum("nbk,nbk->nb", scores, scores)) / self.n_columns
         n, n_blocks, _ = scores.shape
         scores[np.arange(n)[:, None], np.arange(n_blocks), self.codes[rows, None]] -= 1
         return scores, variance
@@ -79,7 +88,7 @@ class Squared:
     def slope(self, scores: Floats, rows: slice) -> tuple[Floats, Floats]:
         """Return the error, and 1."""
         scores -= self.targets[rows, None]
-        return scores, np.ones((1, 1, 1), np.float32)
+        return scores, np.ones((1, 1), np.float32)
 
 
 class SquaredHinge:
@@ -93,10 +102,15 @@ class SquaredHinge:
         return np.asarray(weights.T @ self.signs / weights.sum(axis=0)[:, None], np.float32)
 
     def slope(self, scores: Floats, rows: slice) -> tuple[Floats, Floats]:
-        """Return -2 times the margin that is missing, and 2 where it is."""
+        """Return -2 times the missing margin with the sign of the class, and twice the share of missing margins."""
         signs = self.signs[rows, None]
-        missing = np.maximum(1 - signs * scores, 0)
-        return -2 * signs * missing, 2.0 * (missing > 0).astype(np.float32)
+        scores *= signs
+        scores -= 1
+        np.minimum(scores, 0, out=scores)
+        share = (scores < 0).mean(axis=2, dtype=np.float32)
+        scores *= 2
+        scores *= signs
+        return scores, 2 * share
 
 
 class PathSolver:
@@ -121,12 +135,12 @@ class PathSolver:
     def __init__(self, features: Floats, weights: Weights, loss: Loss, *, n_threads: int = 1) -> None:
         n, d = features.shape
         n_blocks, columns = weights.shape[1], loss.n_columns
-        # scores and steps of the blocks that are solved together shall stay small beside the features
-        size = min(-(-n_blocks // n_threads), max(1, d // (4 * columns)))
+        # the steps and gradients of blocks that are solved together must stay small beside the features
+        size = min(-(-n_blocks // n_threads), max(1, d // (_MIN_COLUMNS * columns)))
         starts = range(0, n_blocks, size)
         memory = int(np.clip(n // (2 * columns * size), *_MEMORY))
         self._groups = [_Group(features, weights[:, i : i + size], loss, memory) for i in starts]
-        self._gram = _gram(features, weights.max(axis=1))
+        self._hessian = _Hessian(features, weights.max(axis=1))
         self._n_threads = min(n_threads, len(self._groups))
 
     def solve(self, penalty: float, tolerance: float) -> None:
@@ -135,14 +149,13 @@ class PathSolver:
         ``tolerance`` is the decrease of the loss per row that a Newton step would still bring.
         """
         groups = self._groups
-        curvature = float(np.mean([group.curvature for group in groups]))
-        factor = _factorize(self._gram, curvature, penalty)
+        self._hessian.factorize(float(np.mean([group.curvature for group in groups])), penalty)
         if self._n_threads > 1 and len(groups) > 1:
             with ThreadPoolExecutor(self._n_threads) as pool:
-                list(pool.map(lambda group: group.solve(penalty, factor, tolerance), groups))
+                list(pool.map(lambda group: group.solve(penalty, self._hessian, tolerance), groups))
         else:
             for group in groups:
-                group.solve(penalty, factor, tolerance)
+                group.solve(penalty, self._hessian, tolerance)
 
     def block(self, number: int) -> Floats:
         """Return the weights of a block, of shape (n_features + 1, n_columns)."""
@@ -153,7 +166,8 @@ class PathSolver:
         """Return the solution of the last block, from weights near it, and the number of gradients."""
         last = self._groups[-1]
         group = _Group(last.features, last.weights[:, -1:], last.loss, last.memory, coef)
-        group.solve(penalty, _factorize(self._gram, group.curvature, penalty), tolerance)
+        self._hessian.factorize(group.curvature, penalty)
+        group.solve(penalty, self._hessian, tolerance)
         return group.coef[:, 0], group.n_iterations
 
     @property
@@ -175,46 +189,47 @@ class _Group:
         else:
             self.coef[:, 0] = coef
         self.n_iterations = 0
-        self.gradient = self.evaluate(self.coef)
+        self.gradient = np.empty_like(self.coef)
+        self.evaluate()
 
-    def evaluate(self, coef: Floats) -> Floats:
-        """Return the gradient of the loss without its penalty; measure the mean curvature."""
+    def evaluate(self) -> None:
+        """Compute the gradient of the loss without its penalty, and the mean curvature."""
         n, d = self.features.shape
-        flat = coef.reshape(d, -1)
-        gradient = np.zeros(flat.shape, np.float32)
+        flat, gradient = self.coef.reshape(d, -1), self.gradient.reshape(d, -1)
         bent, step = 0.0, max(1, _CHUNK // flat.shape[1])
+        scores = np.empty((min(step, n), *self.coef.shape[1:]), np.float32)
         for start in range(0, n, step):
             rows = slice(start, min(start + step, n))
-            scores = (self.features[rows] @ flat).reshape(-1, *coef.shape[1:])
-            first, second = self.loss.slope(scores, rows)
-            weights = self.weights[rows, :, None]
-            bent += float((second.mean(axis=2) * weights[:, :, 0]).sum(dtype=float))
-            gradient += self.features[rows].T @ np.multiply(first, weights, out=first).reshape(len(scores), -1)
+            part, some = self.features[rows], scores[: rows.stop - start]
+            np.matmul(part, flat, out=some.reshape(len(part), -1))
+            first, second = self.loss.slope(some, rows)
+            bent += float((second * self.weights[rows]).sum(dtype=float))
+            first *= self.weights[rows, :, None]
+            # the transposed views are Fortran's arrays: gradient (+)= part.T @ first without a copy
+            sgemm(
+                1.0, first.reshape(len(part), -1).T, part.T, trans_b=1, beta=float(start > 0), c=gradient.T, overwrite_c=1
+            )
         self.curvature = bent / self.totals.sum()
         self.n_iterations += 1
-        return gradient.reshape(coef.shape)
 
-    def solve(self, penalty: float, factor: Floats, tolerance: float) -> None:
+    def solve(self, penalty: float, hessian: _Hessian, tolerance: float) -> None:
         """Minimise by L-BFGS in the coordinates ``factor.T @ coef``."""
-        steps: list[tuple[Floats, Floats, npt.NDArray[np.float64]]] = []
-        inner = _transform(factor, self._penalized(penalty), transposed=False)
+        steps: deque[tuple[Floats, Floats, npt.NDArray[np.float64]]] = deque(maxlen=self.memory)
+        inner = hessian.divide(self._penalized(penalty))
         for _ in range(_MAX_ITERATIONS):
             decrease = _dot(inner, inner) / 2 / self.totals
             if (decrease <= tolerance).all():
                 return
             direction = _direct(inner, steps)
             slope = _dot(inner, direction)
-            outer = _transform(factor, direction, transposed=True)
-            length = self._search(outer, slope, penalty, decrease <= tolerance)
+            length = self._search(hessian.divide(direction.copy(), transposed=True), slope, penalty, decrease <= tolerance)
             if length is None:
                 return  # float32 has no more digits
-            after = _transform(factor, self._penalized(penalty), transposed=False)
+            after = hessian.divide(self._penalized(penalty))
             direction *= length[:, None]
-            change = after - inner
+            change, inner = np.subtract(after, inner, out=inner), after
             product = _dot(direction, change)
             steps.append((direction, change, np.where(product > 0, 1 / np.where(product > 0, product, 1), 0)))
-            steps = steps[-self.memory :]
-            inner = after
 
     def _penalized(self, penalty: float) -> Floats:
         gradient = self.gradient.copy()
@@ -224,10 +239,12 @@ class _Group:
     def _search(self, direction: Floats, slope: Any, penalty: float, done: Any) -> Floats | None:
         """Move along a direction until the slope of each block is small beside its first; return the lengths."""
         length, low, low_slope = np.ones(len(slope)), np.zeros(len(slope)), np.array(slope)
-        start = self.coef
+        start, coef = self.coef, np.empty_like(self.coef)
         for _ in range(_MAX_TRIALS):
-            self.coef = start + length.astype(np.float32)[:, None] * direction
-            self.gradient = self.evaluate(self.coef)
+            np.multiply(direction, length.astype(np.float32)[:, None], out=coef)
+            coef += start
+            self.coef = coef
+            self.evaluate()
             here = _dot(self.gradient, direction) + penalty * _dot(self.coef[:-1], direction[:-1])
             steep = (np.abs(here) > _SLOPE_LEFT * np.abs(slope)) & ~done
             if not steep.any():
@@ -238,18 +255,55 @@ class _Group:
             low, low_slope = np.where(downhill, length, low), np.where(downhill, here, low_slope)
             length = np.where(steep, secant, length)
         self.coef = start
-        self.gradient = self.evaluate(self.coef)
+        self.evaluate()
         return None
 
 
-def _direct(gradient: Floats, steps: list[tuple[Floats, Floats, Any]]) -> Floats:
+class _Hessian:
+    """Approximate the Hessian by ``curvature * features.T @ (weights * features) + penalty``.
+
+    One square array holds both: its upper triangle the products, its lower one the Cholesky factor.
+    """
+
+    def __init__(self, features: Floats, weights: Weights) -> None:
+        n, d = features.shape
+        self._array = np.zeros((d, d), np.float32)
+        roots, step = np.sqrt(weights)[:, None], max(1, _CHUNK // d)
+        for start in range(0, n, step):
+            part = features[start : start + step] * roots[start : start + step]
+            sgemm(1.0, part.T, part.T, trans_b=1, beta=1.0, c=self._array.T, overwrite_c=1)
+        self._diagonal = self._array.diagonal().copy()
+
+    def factorize(self, curvature: float, penalty: float) -> None:
+        """Compute the factor."""
+        array, curvature = self._array, max(curvature, 1e-6)
+        diagonal = curvature * self._diagonal
+        ridge = np.full(len(array), penalty, np.float32)
+        ridge[-1] = 1e-3 * diagonal[-1]
+        for _ in range(20):
+            for i in range(1, len(array)):
+                np.multiply(array[:i, i], np.float32(curvature), out=array[i, :i])
+            array.flat[:: len(array) + 1] = diagonal + ridge
+            if spotrf(array.T, lower=0, clean=0, overwrite_a=1)[1] == 0:
+                return
+            ridge = 10 * ridge + np.float32(1e-6) * diagonal.mean()  # indefinite by rounding
+        raise LinAlgError("the features are too ill-conditioned")
+
+    def divide(self, array: Floats, *, transposed: bool = False) -> Floats:
+        """Overwrite an array by the solution of the factor, or of its transpose, and return it."""
+        flat = array.reshape(len(array), -1)
+        strsm(1.0, self._array.T, flat.T, side=1, lower=0, trans_a=int(transposed), overwrite_b=1)
+        return array
+
+
+def _direct(gradient: Floats, steps: Sequence[tuple[Floats, Floats, Any]]) -> Floats:
     """Return the direction of L-BFGS by its two loops."""
-    direction = -gradient
+    direction, term = -gradient, np.empty_like(gradient)
     shares = []
     for step, change, inverse in reversed(steps):
         share = inverse * _dot(step, direction)
         shares.append(share)
-        direction -= share.astype(np.float32)[:, None] * change
+        direction -= np.multiply(change, share.astype(np.float32)[:, None], out=term)
     if steps:
         _, change, inverse = steps[-1]
         scale = np.where(
@@ -258,42 +312,10 @@ def _direct(gradient: Floats, steps: list[tuple[Floats, Floats, Any]]) -> Floats
         direction *= scale.astype(np.float32)[:, None]
     for (step, change, inverse), share in zip(steps, reversed(shares), strict=True):
         back = share - inverse * _dot(change, direction)
-        direction += back.astype(np.float32)[:, None] * step
+        direction += np.multiply(step, back.astype(np.float32)[:, None], out=term)
     return direction
 
 
 def _dot(a: Floats, b: Floats) -> npt.NDArray[np.float64]:
     """Return the inner product of each block."""
     return np.asarray(np.einsum("dbk,dbk->b", a, b), float)
-
-
-def _transform(factor: Floats, array: Floats, *, transposed: bool) -> Floats:
-    """Solve with the triangular factor, or with its transpose."""
-    flat = array.reshape(len(array), -1)
-    solved = solve_triangular(factor, flat, lower=True, trans=int(transposed), check_finite=False)
-    return np.ascontiguousarray(solved).reshape(array.shape)
-
-
-def _gram(features: Floats, weights: Weights) -> npt.NDArray[np.float64]:
-    """Return the weighted inner products of the columns."""
-    total = np.zeros((features.shape[1],) * 2)
-    step = max(1, _CHUNK // features.shape[1])
-    for start in range(0, len(features), step):
-        rows = slice(start, start + step)
-        total += features[rows].T @ (features[rows] * weights[rows, None])
-    return total
-
-
-def _factorize(gram: npt.NDArray[np.float64], curvature: float, penalty: float) -> Floats:
-    """Return the Cholesky factor of the approximate Hessian."""
-    matrix = max(curvature, 1e-6) * gram
-    diagonal = matrix.diagonal()
-    ridge = np.full(len(matrix), penalty)
-    ridge[-1] = 1e-3 * diagonal[-1]
-    for _ in range(20):
-        try:
-            matrix.flat[:: len(matrix) + 1] = diagonal + ridge
-            return np.asarray(cholesky(matrix, lower=True, check_finite=False), np.float32)
-        except LinAlgError:  # indefinite by rounding
-            ridge = 10 * ridge + 1e-7 * diagonal.mean()
-    raise LinAlgError("the features are too ill-conditioned")

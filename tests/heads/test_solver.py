@@ -30,7 +30,8 @@ def test_slopes_are_the_derivatives_of_the_losses(loss, value):
     bent = loss.slope(start.reshape(30, 1, 3).copy(), slice(0, 30))[1]
     step = 1e-4
     numeric = [(slope(start + step * unit)[i] - slope(start)[i]) / step for i, unit in enumerate(np.eye(90))]
-    np.testing.assert_allclose(np.broadcast_to(bent, (30, 1, 3)).ravel(), numeric, atol=1e-3)
+    means = np.reshape(numeric, (30, 3)).mean(axis=1)
+    np.testing.assert_allclose(np.broadcast_to(bent, (30, 1))[:, 0], means, atol=1e-3)
 
 
 @pytest.mark.parametrize("n_threads", [1, 2])
