@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import argparse
+from typing import Any
 
+from featx import dataset
 from featx._text import printable
 from featx.cli.options import add_running, make_events, note_failures, running_parameters
 from featx.explanation import METHODS, explain
 from featx.persistence import load
 from featx.pipelines import find_extractors
+from featx.sources import is_dataset
 
 EXAMPLE = """\
   featx explain ants.featx val/*.jpg -o why
@@ -34,10 +37,21 @@ def add(parser: argparse.ArgumentParser) -> None:
         help="; ".join(f"{name}: {text}" for name, text in METHODS.items()),
     )
     parser.add_argument(
-        "--train", nargs="+", metavar="SOURCE", help="training images, to name the three most alike for each image"
+        "--train",
+        nargs="+",
+        metavar="SOURCE",
+        help="training images or a dataset of their features, to name the three most alike for each image",
     )
     parser.add_argument("--backbone", metavar="FILE", help="file of the backbone, if it is not found")
     add_running(parser)
+
+
+def _open_train(options: argparse.Namespace) -> Any:
+    """Return the training images, or the dataset that holds their features."""
+    if options.train and len(options.train) == 1:
+        (only,) = options.train
+        return dataset.open(only) if is_dataset(only) else only
+    return options.train
 
 
 def run(options: argparse.Namespace) -> None:
@@ -46,7 +60,7 @@ def run(options: argparse.Namespace) -> None:
     for extractor in find_extractors(pipeline):
         extractor.set_params(**running_parameters(options))
     source = options.source[0] if len(options.source) == 1 else options.source
-    explanation = explain(pipeline, source, method=options.method, train=options.train, events=make_events())
+    explanation = explain(pipeline, source, method=options.method, train=_open_train(options), events=make_events())
     paths = explanation.save(options.output, options.label, options.against)
     note_failures(explanation.failures, "left out")
     for i, path in enumerate(paths):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,13 +26,13 @@ from featx.images.heat import draw_heat, to_png
 from featx.persistence.archive import load
 from featx.pipelines import split_pipeline
 from featx.similarity import NearestRows
-from featx.sources import list_images
+from featx.sources import is_dataset, list_images
 from featx.sources.base import is_image
 
 __all__ = ["METHODS", "Explanation", "explain"]
 
 _BATCH = 16
-_N_SIMILAR = 3
+_N_SIMILAR, _ROWS = 3, 8192
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -253,8 +253,8 @@ def explain(
         ``"cells"`` raises if the head is not linear. ``"auto"`` uses ``"cells"`` if it is, and ``"shapley"``
         otherwise. ``"occlusion"`` covers one cell after the other with the image's mean colour, and runs the
         network for each.
-    train : source, sequence or None, default=None
-        Training images, in which the three most alike are found for each image.
+    train : source, sequence, Dataset or None, default=None
+        Training images, or an open dataset of their features, in which the three most alike are found for each image.
     random_state : int or None, default=0
         Seed of the orders of ``"shapley"``.
     events : Events or None, default=None
@@ -364,13 +364,28 @@ def _decode(
 def _find_similar(
     extractor: Any, X: npt.NDArray[np.float64], train: Any, events: Events
 ) -> tuple[list[tuple[str, float]], ...]:
-    items, names = _list(train)
-    features, failures = extractor.embed(items, events=events)
-    failed = {failure.index for failure in failures}
-    kept = [i for i in range(len(items)) if i not in failed]
-    nearest = NearestRows(X.astype(np.float32), min(_N_SIMILAR, len(kept)))
-    nearest.add(0, features[kept])
+    """Find the nearest images, among images or in a dataset of their features."""
+    if isinstance(train, (str, os.PathLike)) and is_dataset(train):
+        raise InputError(f"train={os.fspath(train)!r}: is a dataset; pass featx.dataset.open({os.fspath(train)!r})")
+    if hasattr(train, "take"):
+        theirs = train.extractor()
+        for name in ("backbone_identity_", "value_parameters_"):
+            if getattr(theirs, name) != getattr(extractor, name):
+                raise InputError(f"train: {train} holds other features than those of the pipeline; pass the images")
+        names: Sequence[str] = train.keys
+        rows = np.arange(len(train))
+        blocks: Iterator[Any] = (train.take(rows[start : start + _ROWS]) for start in range(0, len(rows), _ROWS))
+    else:
+        items, every_name = _list(train)
+        embedded = extractor.embed(items, events=events)
+        names = [every_name[i] for i in embedded.kept]
+        blocks = iter([embedded.features[embedded.kept]])
+    nearest = NearestRows(X.astype(np.float32), min(_N_SIMILAR, len(names)))
+    first = 0
+    for block in blocks:
+        nearest.add(first, np.asarray(block, np.float32))
+        first += len(block)
     return tuple(
-        [(names[kept[row]], float(cosine)) for row, cosine in zip(rows, cosines, strict=True)]
+        [(str(names[row]), float(cosine)) for row, cosine in zip(rows, cosines, strict=True)]
         for rows, cosines in zip(nearest.rows, nearest.similarities, strict=True)
     )

@@ -207,7 +207,13 @@ class _Group:
             first *= self.weights[rows, :, None]
             # the transposed views are Fortran's arrays: gradient (+)= part.T @ first without a copy
             sgemm(
-                1.0, first.reshape(len(part), -1).T, part.T, trans_b=1, beta=float(start > 0), c=gradient.T, overwrite_c=1
+                1.0,
+                first.reshape(len(part), -1).T,
+                part.T,
+                trans_b=1,
+                beta=float(start > 0),
+                c=gradient.T,
+                overwrite_c=1,
             )
         self.curvature = bent / self.totals.sum()
         self.n_iterations += 1
@@ -222,7 +228,9 @@ class _Group:
                 return
             direction = _direct(inner, steps)
             slope = _dot(inner, direction)
-            length = self._search(hessian.divide(direction.copy(), transposed=True), slope, penalty, decrease <= tolerance)
+            length = self._search(
+                hessian.divide(direction.copy(), transposed=True), slope, penalty, decrease <= tolerance
+            )
             if length is None:
                 return  # float32 has no more digits
             after = hessian.divide(self._penalized(penalty))

@@ -191,6 +191,21 @@ def test_files_are_written_and_what_was_not_seen_is_hatched(tmp_path) -> None:
     assert len(np.unique(grey)) >= 2
 
 
+def test_similar_images_come_from_a_dataset_of_the_same_features(tmp_path) -> None:
+    featx.samples.extract_fashion_mnist(tmp_path / "clothes")
+    source = tmp_path / "clothes" / "test" / "bag"
+    featx.dataset.embed(source, tmp_path / "vectors")
+    pipeline = make_pipeline(featx.FeatureExtractor(), RidgeClassifier()).fit(X2, Y2)
+    opened = featx.dataset.open(tmp_path / "vectors")
+    explanation = featx.explain(pipeline, source / opened.keys[3], train=opened)
+    assert explanation.similar[0][0] == (opened.keys[3], pytest.approx(1, abs=1e-5))
+    with pytest.raises(InputError, match="is a dataset; pass featx"):
+        featx.explain(pipeline, X2[:1], train=str(tmp_path / "vectors"))
+    other = make_pipeline(featx.FeatureExtractor(pooling="max"), RidgeClassifier()).fit(X2, Y2)
+    with pytest.raises(InputError, match="other features"):
+        featx.explain(other, X2[:1], train=opened)
+
+
 def test_unreadable_images_are_listed(tmp_path) -> None:
     pipeline = make_pipeline(featx.FeatureExtractor(), RidgeClassifier()).fit(X2, Y2)
     explanation = featx.explain(pipeline, [X[0], b"", X[1]])
