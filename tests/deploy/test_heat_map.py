@@ -15,7 +15,7 @@ from sklearn.svm import SVC
 import featx
 from featx.backbones import POOLINGS
 from featx.deploy import export
-from featx.errors import ExportError
+from featx.errors import ExportError, InputError
 from featx.images.decode import decode
 from featx.images.preprocess import to_canvas
 from featx.session import run_graph
@@ -58,6 +58,12 @@ def test_a_regression_has_one_map(tmp_path) -> None:
     value, cells = run(tmp_path / "value.onnx", X[3:5], ["value", "heat_map"])
     base = featx.explain(pipeline, X[3:5]).base
     np.testing.assert_allclose(base + cells.sum((2, 3))[:, 0], value, rtol=1e-3)
+
+
+def test_a_converted_backbone_has_no_heat_map(tmp_path) -> None:
+    pipeline = make_pipeline(featx.FeatureExtractor(), Ridge()).fit(X[:8], np.arange(8))
+    with pytest.raises(InputError, match="corrected after pooling"):
+        export(pipeline, tmp_path / "small.onnx", heat_map=True, precision="int8", images=X[:8])
 
 
 def test_a_head_that_is_not_linear_is_refused(tmp_path) -> None:
