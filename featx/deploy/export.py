@@ -213,7 +213,7 @@ def export(
         raise InputError(f"precision={precision!r}: expected images to calibrate and to measure with")
     if precision is not None and heat_map:
         raise InputError(
-            "heat_map=True: features of a converted backbone are corrected after pooling, and cells do not add up to them; "
+            "heat_map=True: features of a converted backbone are corrected after pooling, so cells do not add up; "
             f'leave precision={precision!r} out, or fit the pipeline with FeatureExtractor(precision="{precision}")'
         )
     check_writable(path)
