@@ -177,7 +177,7 @@ class TestLittleMemory:
         ran = featx("fit", synthetic, "-o", "m.featx")
         assert ran.code == 0
         assert (
-            "featx: 290 rows of 1280 features take up to 14.8 MB to fit in memory, and 3.0 MB are available: "
+            "featx: 290 rows of 1280 features take up to 5.9 MB to fit in memory, and 3.0 MB are available: "
             "sgd is fitted in parts"
         ) in ran.err
         assert "left-out images, 29 of 290: accuracy " in ran.out
