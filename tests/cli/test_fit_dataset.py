@@ -177,7 +177,7 @@ class TestLittleMemory:
         ran = featx("fit", synthetic, "-o", "m.featx")
         assert ran.code == 0
         assert (
-            "featx: 290 rows of 1280 features take up to 14.8 MB to fit in memory, and 3.0 MB are available: "
+            "featx: 290 rows of 1280 features take up to 5.9 MB to fit in memory, and 3.0 MB are available: "
             "sgd is fitted in parts"
         ) in ran.err
         assert "left-out images, 29 of 290: accuracy " in ran.out
@@ -226,7 +226,7 @@ def test_more_features_than_memory_under_a_real_limit(here):
 
     refused = run("--head", "ridge")
     assert refused.returncode == 2
-    assert "60000 rows of 1280 features take up to 3.1 GB" in refused.stderr
+    assert "60000 rows of 1280 features take up to 1.2 GB" in refused.stderr
     assert "choose mlp or sgd" in refused.stderr
     failed = run("--head", "ridge", blind=True)  # the limit is a real one
     assert failed.returncode == 2

@@ -25,7 +25,7 @@ MISTAKES = {
     "option of another command": ("evaluate m W --plot r.png", "arguments: --plot r.png (see featx evaluate --help)"),
     "no source": ("embed -o f.npy", "required: SOURCE"),
     "no output": ("fit W/train", "required: -o"),
-    "two sources to fit": ("fit W/train W/test -o m.featx", "unrecognized arguments"),
+    "two sources to fit": ("fit W/train W/test -o m.featx", "2 sources: expected one, or several with --continue"),
     "no such option": ("embed W/test -o f.npy --fast", "unrecognized arguments: --fast"),
     "batch size is a word": ("embed W/test -o f.npy --batch-size many", "invalid int value: 'many'"),
     "bad pooling": ("embed W/test -o f.npy --pooling average", "invalid choice: 'average'; did you mean 'avg'?"),
