@@ -99,7 +99,9 @@ def _run(options: argparse.Namespace, watch: bool) -> int:
             warnings.catch_warnings(),
         ):
             warnings.showwarning = _show_warning
-            return options.run(options) or 0
+            code = options.run(options) or 0
+            sys.stdout.flush()  # a reader that is gone, or a full disk, is found here and not by the interpreter
+            return code
     except KeyboardInterrupt as error:
         number = signal.SIGTERM if isinstance(error, _TerminatedError) else signal.SIGINT
         print(_describe_ending(number), file=sys.stderr)

@@ -23,8 +23,8 @@ _MAX_COMPARED = 256  # images that are read to tell a source that has moved from
 
 
 def distinct_sources(sources: Sequence[Source]) -> list[Source]:
-    """Return the sources without repetitions, however they are spelled."""
-    return list({identify(source.given): source for source in reversed(sources)}.values())[::-1]
+    """Return the sources without repetitions, however they are spelled; a link is a spelling as well."""
+    return list({os.path.realpath(identify(source.given)): source for source in reversed(sources)}.values())[::-1]
 
 
 def adopt_sources(plan: Plan, sources: Sequence[Source]) -> None:
@@ -77,7 +77,7 @@ def list_known_sources(plan: Plan, sources: Sequence[Source], current: CurrentRo
 
 def _propose_prefix(source: Source, n_sources: int, known: Iterable[KnownSource]) -> str:
     """Return the prefix of a source that is not known."""
-    moved = [one for one in known if not _exists(one) and _has_same_name(one, source)]
+    moved = [one for one in known if _is_same_place(one, source) or (not _exists(one) and _has_same_name(one, source))]
     if moved:
         return moved[0].prefix
     return "" if n_sources == 1 else f"{name_source(source.given)}/"
@@ -98,6 +98,11 @@ def choose_prefix(name: str, taken: set[str]) -> str:
 
 def _exists(known: KnownSource) -> bool:
     return is_url(known.identity) or os.path.lexists(known.identity)
+
+
+def _is_same_place(known: KnownSource, source: Source) -> bool:
+    """Return True for a source that leads to a known one by a link."""
+    return os.path.realpath(known.identity) == os.path.realpath(identify(source.given))
 
 
 def _has_same_name(known: KnownSource, source: Source) -> bool:

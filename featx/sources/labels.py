@@ -24,6 +24,7 @@ forms is one class as well.
 
 from __future__ import annotations
 
+import codecs
 import json
 import math
 import os
@@ -250,7 +251,9 @@ class LabelFiles:
     def add(self, key: str, content: bytes) -> bool:
         """Add a file that `takes` accepts; return False if it holds no label."""
         stem, suffix = os.path.splitext(key)
-        value: Any = content.decode("utf-8", "backslashreplace")
+        # editors and shells of Windows write a mark of the encoding first
+        encoding = "utf-16" if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
+        value: Any = content.decode(encoding, "backslashreplace")
         if suffix.lower() == ".json":
             try:
                 value = json.loads(value)["label"]

@@ -8,6 +8,7 @@ import io
 import json
 import os
 import posixpath
+import re
 import threading
 from bisect import bisect_right
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -33,6 +34,7 @@ _PATH_COLUMNS = (
     *("image", "image_path", "img", "photo"),
 )
 _TARGET_COLUMNS = ("label", "class", "target", "category", "y", "class_index", "value")
+_SEVERAL = re.compile(r"\[.*\]|\{.*\}|\(.*,.*\)", re.DOTALL)
 _MAX_SHOWN = 80  # letters of a line in a message
 _MAX_LISTED, _MAX_FOLDERS = 10_000, 20  # files beside a table that are looked through for a missing image, and folders
 _CELLS_HELD = 64  # cells of bytes that are read from Parquet at a time
@@ -87,19 +89,19 @@ class Table(FileSource):
     def _locate(self, written: bytes) -> tuple[bytes, str]:
         """Return the path of a file beside the table, and its state; without a file, the path as it is written.
 
-        Some tables have backslashes or blanks around paths, and some have names without the suffix.
+        Some tables have blanks around paths, and some have names without the suffix.
         """
         path = os.fsdecode(written)
         if is_url(path) or (self._is_remote and names_image(path)):
             return written, ""
         folder, store = os.path.dirname(without_query(self.path)), Store()
-        for spelling in () if self._is_remote else dict.fromkeys((path, path.strip(), path.strip().replace("\\", "/"))):
+        for spelling in () if self._is_remote else dict.fromkeys((path, path.strip())):
             whole = os.path.join(folder, spelling)
             if (state := store.state(whole)) and (names_image(path) or not os.path.isdir(whole)):
                 return os.fsencode(spelling), state
         if names_image(path):
             return written, ""
-        below = path.strip().replace("\\", "/")
+        below = path.strip()
         names = [below + suffix for suffix in self._suffixes_of(os.path.join(folder, below))]
         if len(names) > 1:
             raise SourceError(
@@ -137,6 +139,8 @@ class Table(FileSource):
             return "no such file; it is in the working directory, and paths are relative to the table: move the table"
         folder = os.path.dirname(without_query(self.path))
         below = path.strip().replace("\\", "/")
+        if below != path.strip() and os.path.exists(os.path.join(folder, below)):
+            return f"no such file; {below} is there: write paths with slashes"
         for name in self._folders_beside():
             path = os.path.join(folder, name, below)
             suffixes = [""] if os.path.isfile(path) else [] if names_image(below) else self._suffixes_of(path)
@@ -478,8 +482,8 @@ def _target_names(names: Sequence[str]) -> tuple[str, ...]:
 
 
 def _is_list(value: Any) -> bool:
-    """Return True for a cell of CSV that pandas wrote for a list."""
-    return isinstance(value, str) and value.startswith("[") and value.endswith("]")
+    """Return True for a cell of CSV that pandas wrote for a list, a tuple or a dictionary."""
+    return isinstance(value, str) and _SEVERAL.fullmatch(value.strip()) is not None
 
 
 def _find_encoding(head: bytes) -> str:

@@ -221,6 +221,16 @@ def test_one_source_and_then_two_and_one_again(tree, extractor):
     assert (done.n_images, done.n_embedded, done.n_gone) == (20, 0, 0)
 
 
+def test_a_link_to_a_source_is_the_same_source(tree, extractor):
+    os.symlink("photos", "link")
+    dataset.embed("photos/bag", "vectors", extractor)
+    assert dataset.embed("link/bag", "vectors", extractor).n_images == 10
+    done = dataset.embed(["photos/bag", "photos/coat"], "vectors", extractor)
+    assert (done.n_images, done.n_embedded, done.n_gone) == (20, 10, 0)
+    done = dataset.embed(["photos/bag", "link/bag", "link/coat"], "vectors", extractor)
+    assert (done.n_images, done.n_embedded, done.n_gone) == (20, 0, 0)
+
+
 def test_a_source_that_is_given_twice_is_taken_once(tree, extractor):
     done = dataset.embed(["photos", "photos/"], "vectors", extractor, include="bag/*")
     assert done.n_images == 10

@@ -207,3 +207,11 @@ def test_a_label_file_holds_one_label():
     files.archive = 1  # one archive behind another has images of its own
     assert files.add("a/1.cls", b"bees")
     assert [files.label("a/1.png", archive) for archive in (0, 1)] == ["ants", "bees"]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_a_label_file_may_begin_with_the_mark_of_its_encoding(encoding):
+    files = LabelFiles()
+    assert files.add("1.cls", "Käfer\r\n".encode(encoding))
+    assert files.add("2.json", '{"label": "Käfer"}'.encode(encoding))
+    assert [files.label("1.png"), files.label("2.png")] == ["Käfer", "Käfer"]

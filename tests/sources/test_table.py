@@ -354,13 +354,23 @@ def test_names_without_suffix_are_found_at_an_address():
     fs.store.clear()
 
 
+@pytest.mark.parametrize("cells", [("[1, 2]", "[3]"), ("(1, 2)", "(3,)"), ("{'a': 1}", "{}")])
+def test_cells_of_csv_with_several_labels(table, cells):
+    one, two = cells
+    path = table(f'path,label\na.png,"{one}"\nb.png,"{two}"\n')
+    with pytest.raises(SourceError, match="several labels per image are not supported"):
+        list_images(path, need_target=True)
+    assert list_images(table("path,label\na.png,(unknown)\n")).targets == ["(unknown)"]
+
+
 def test_backslashes_and_blanks_in_paths(table, tmp_path):
     (tmp_path / "p").mkdir()
     (tmp_path / "p" / "a.png").touch()
     (tmp_path / r"b\c.png").touch()
-    assert list_images(table("path\np\\a.png\n p/a.png \nb\\c.png\n./p/a.png\n")).items == [
-        *("p/a.png", "p/a.png", r"b\c.png", "./p/a.png"),
-    ]
+    items = list_images(table("path\np\\a.png\n p/a.png \nb\\c.png\n./p/a.png\n")).items
+    assert items == [r"p\a.png", "p/a.png", r"b\c.png", "./p/a.png"]
+    with pytest.raises(UnreadableError, match="write paths with slashes"):
+        decode(items[0])
 
 
 def test_a_path_that_is_not_there_is_explained(table, tmp_path):
