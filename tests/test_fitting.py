@@ -1,5 +1,6 @@
 """Fit, evaluate and predict in Python, and the same on the command line."""
 
+import importlib
 import json
 import shutil
 
@@ -22,7 +23,8 @@ from featx.deploy import export
 from featx.errors import ExportError, FeaturesChangedError, InputError, PipelineFileError, SourceError
 from featx.fitting import estimate, inputs
 from featx.fitting.estimate import estimate_head
-from featx.heads import make_head
+from featx.heads import OutOfFold, make_head
+from featx.reporting.metrics import score
 from featx.samples import extract_fashion_mnist, load_fashion_mnist
 from featx.selection.folds import join_groups
 from featx.sources import Listing
@@ -30,6 +32,7 @@ from tests.dataset.dataset_tools import write_dataset
 
 ALL, LABELS = load_fashion_mnist("test")
 CLASSES = ("bag", "coat", "sandal")
+fit_module = importlib.import_module("featx.fitting.fit")  # the package's `fit` is the function
 CHOSEN = [i for name in CLASSES for i in np.flatnonzero(name == LABELS)[:9]]
 X, Y = [ALL[i] for i in CHOSEN], LABELS[CHOSEN]
 NUMBERS = np.array([float(len(x)) for x in X])
@@ -252,6 +255,26 @@ class TestFolds:
             featx.fit(X, Y, head="knn", groups=Y, extractor=extractor)
         assert featx.fit(X, Y, head="knn", groups=Y, extractor=extractor, estimate=False).score is None
 
+    def test_the_folds_that_choose_a_penalty_keep_groups_together_without_an_estimate(self):
+        rng = np.random.default_rng(0)
+        groups = np.arange(120) // 2
+        y = np.where(groups % 2, "ant", "bee")
+        vectors = rng.normal(size=(60, 40)).astype(np.float32)[groups]  # a group is an image and its copy
+        apart, together = (
+            estimate.fit_head(make_head(), vectors, y, "classification", groups=each, events=Events())[-1]
+            for each in (None, groups)
+        )
+        assert together.C_ < apart.C_
+        found = together.out_of_fold_
+        assert all(len(set(found.folds[groups[found.rows] == group])) == 1 for group in range(60))
+        assert together.cv == 5
+
+    def test_groups_that_are_classes_still_choose_a_penalty_without_an_estimate(self):
+        vectors = np.random.default_rng(0).normal(size=(60, 5)).astype(np.float32)
+        y = np.arange(60) % 2
+        head = estimate.fit_head(make_head(), vectors, y, "classification", groups=y, events=Events())
+        assert len(head[-1].out_of_fold_.rows) == 60
+
     @pytest.mark.parametrize(
         ("cv", "how"), [(3, "3 folds"), (ShuffleSplit(2, test_size=0.3, random_state=0), "2 folds"), ([], None)]
     )
@@ -287,6 +310,33 @@ class TestFolds:
         assert "groups on one side" in result.score.how
         with pytest.raises(InputError, match=r"groups='doctor'.* patient"):
             featx.fit("t.csv", head="knn", groups="doctor", extractor=shallow)
+
+
+@pytest.mark.parametrize("task", ["classification", "regression"])
+def test_every_metric_is_corrected_for_the_choice_of_a_penalty(task):
+    rng = np.random.default_rng(0)
+    is_class = task == "classification"
+    y = rng.integers(0, 2, 60) if is_class else rng.uniform(1, 2, 60)
+    guesses = rng.integers(0, 2, (60, 20)) if is_class else rng.uniform(1, 2, (60, 20))
+    losses = np.abs(guesses - y[:, None])
+    best = guesses[:, losses.mean(axis=0).argmin()]
+    classes = np.arange(2) if is_class else None
+    found = OutOfFold(np.arange(60), np.zeros(60, int), y, best, classes, None, guesses, losses)
+    plain = score("guesses", y, best, task)
+    corrected = estimate._correct(plain, found, None)
+    assert corrected.value == corrected.values[plain.metric]
+    assert corrected.high - corrected.low == pytest.approx(plain.high - plain.low)
+    for name, value in plain.values.items():
+        assert (corrected.values[name] > value) == (name in ("mae", "mape"))
+        assert corrected.values[name] != value
+
+
+def test_the_memory_of_a_fit_counts_classes(monkeypatch):
+    head = fit_module._Head("logistic_regression", "classification", False, is_named=False)
+    monkeypatch.setattr(fit_module, "available_memory", lambda: 300_000_000)
+    few, many = (fit_module._check_memory(head, np.arange(5000) % n, 1280, {}, Events()) for n in (10, 1000))
+    assert few == (head, False)
+    assert (many[0].name, many[1]) == ("sgd", True)
 
 
 def test_events_hear_notes_and_progress(shallow, photos):

@@ -20,9 +20,9 @@ from featx.extractor import FeatureExtractor
 from featx.heads import OutOfFold, correct_for_choice, find_path, respond
 from featx.inference.spec import list_backbones
 from featx.reporting.metrics import Score, score
-from featx.selection.folds import count_folds, join_groups, make_folds
+from featx.selection.folds import count_folds, join_groups, make_folds, split_rows
 
-__all__ = ["Estimate", "check_splitter", "estimate_head", "sees_content"]
+__all__ = ["Estimate", "check_splitter", "estimate_head", "fit_head", "sees_content"]
 
 Labels = npt.NDArray[Any]
 _MAX_FOLDS = 5
@@ -109,11 +109,42 @@ def estimate_head(
     return Estimate(_widen(scored, len(y) / float(np.mean([len(fit) for fit, _ in folds]))), out_of_fold, head)
 
 
+def fit_head(
+    head: Any,
+    X: npt.NDArray[np.float32],
+    y: Labels,
+    task: str,
+    *,
+    duplicates: Labels | None = None,
+    groups: Labels | None = None,
+    events: Events,
+) -> Any:
+    """Fit a head without an estimate, and return it.
+
+    The folds that choose a penalty keep groups and near-duplicates on one side. If every class is then in a single
+    fold, nothing could choose, and the folds ignore them.
+    """
+    joined = join_groups(duplicates, groups)
+    if joined is not None and find_path(head):
+        strata = np.unique(y, return_inverse=True)[1] if task == "classification" else np.zeros(len(y), np.intp)
+        left_out = split_rows(strata, joined, _MAX_FOLDS, 0, stratify=task == "classification")
+        folds = [(np.setdiff1d(np.arange(len(y)), out), out) for out in left_out]
+        if len(folds) > 1 and any(np.isin(strata[out], strata[fit]).any() for fit, out in folds):
+            _fit_path(head, X, y, folds, _MAX_FOLDS, events)
+            return head
+    events.begin("head", 1, unit="fit")
+    fitted = head.fit(X, y)
+    events.advance()
+    events.end()
+    return fitted
+
+
 def _widen(scored: Score, factor: float) -> Score:
     """Widen the interval by the images in all per image of a fold's fit.
 
     The interval of independent images held the accuracy of the head that is fitted on all images in 85 to 87 of 100
-    draws of 50 and 100 images: the heads of the folds know fewer, and share them.
+    draws of 50 and 100 images: the heads of the folds know fewer, and share them. The interval of groups needs it as
+    well: in simulations of groups of a single class it held in 83 to 88 of 100 draws, and in 88 to 91 when widened.
     """
     if scored.low is None or scored.high is None:
         return scored
@@ -185,21 +216,37 @@ def _predict_folds(make: Callable[[], Any], X: Any, y: Labels, folds: list[Any],
 
 
 def _correct(scored: Score, found: OutOfFold, groups: Labels | None) -> Score:
-    """Subtract the optimism of the best of several penalties from the metric and its interval."""
+    """Subtract the optimism of the best of several penalties from each metric, and from the interval.
+
+    The recall of the worst class stays as it was counted.
+    """
     if found.candidates.shape[1] < 2:
         return scored
-    sign = -1 if scored.metric == "mae" else 1
+    values, optimism = dict(scored.values), 0.0
+    for name, scores in _score_candidates(found).items():
+        if name in values:
+            found_better = correct_for_choice(found.losses, scores, groups)
+            found_better *= -1 if name in ("mae", "mape") else 1
+            values[name] -= found_better
+            if name != "r2":  # a score cannot pass the worst one by a correction
+                values[name] = max(0.0, values[name])
+            if name == scored.metric:
+                optimism = found_better
+    low, high = (None if end is None else max(0.0, end - optimism) for end in (scored.low, scored.high))
+    return replace(scored, value=values[scored.metric], low=low, high=high, values=values)
+
+
+def _score_candidates(found: OutOfFold) -> dict[str, npt.NDArray[np.float64]]:
+    """Return numbers of each row and candidate whose mean is a metric, up to its sign and a constant."""
     if found.classes is not None:
-        scores = (found.classes[found.candidates] == found.y[:, None]).astype(float)
-    else:
-        scores = -np.abs(found.candidates - found.y[:, None].astype(float))
-    # a score cannot pass the worst one by a correction
-    optimism = sign * correct_for_choice(found.losses, scores, groups)
-    value, low, high = (
-        None if number is None else max(0.0, number - optimism) for number in (scored.value, scored.low, scored.high)
-    )
-    assert value is not None
-    return replace(scored, value=value, low=low, high=high, values={**scored.values, scored.metric: value})
+        _, codes, counts = np.unique(found.y, return_inverse=True, return_counts=True)
+        right = (found.classes[found.candidates] == found.y[:, None]).astype(float)
+        weights = len(codes) / (len(counts) * counts[codes])
+        return {"accuracy": right, "balanced_accuracy": right * weights[:, None]}
+    true = found.y[:, None].astype(float)
+    errors = np.abs(found.candidates - true)
+    variance = float(true.var()) or 1.0
+    return {"mae": -errors, "mape": -errors / np.where(true == 0, 1, np.abs(true)), "r2": -(errors**2) / variance}
 
 
 def _make_folds(

@@ -19,7 +19,7 @@ from featx._memory import available_memory
 from featx.errors import Failure, ImageError, InputError
 from featx.extractor import FeatureExtractor
 from featx.fitting.continuation import has_log_target, join_old_inputs, record_sources
-from featx.fitting.estimate import check_splitter, estimate_head, sees_content
+from featx.fitting.estimate import check_splitter, estimate_head, fit_head, sees_content
 from featx.fitting.inputs import Embeddings, Inputs, read_inputs
 from featx.fitting.model import FittedModel, open_model
 from featx.fitting.result import DuplicateGroup, FitResult, FittedImages, count_target
@@ -50,9 +50,12 @@ _MAX_POOL = 2000
 _MAX_NAMED = 10
 #: The largest class has at least this many times the images of the smallest if weights are offered.
 _MIN_RATIO = 10
-#: Memory that fitting takes at most, in copies of the features: heads that choose a penalty along a path share one
-#: copy among their folds; others scale those of each fold, once more in float64 (measured: 9.7).
+#: Memory that fitting takes at most, in copies of the features and with them: heads that choose a penalty along a path
+#: share one copy among their folds; others scale those of each fold, once more in float64 (measured: 9.7).
 _PATH_COPIES, _COPIES = 4, 10
+#: What a path adds: copies of the products of the features, of the coefficients (each fold starts from its own, and
+#: the two fits that run at a time remember steps) and of the scores.
+_PRODUCTS, _COEFFICIENTS, _SCORES = 2, 36, 4
 
 
 def fit(
@@ -223,7 +226,7 @@ def fit(
         raise InputError(f"{error}; {len(unread)} could not be read, the first: {unread[0]}") from None
     _offer_weights(chosen, y, events)
     groups = None if every_group is None else every_group[embeddings.positions]
-    chosen, in_parts = _check_memory(chosen, len(y), embeddings.rows.n_features, {"groups": groups, "cv": cv}, events)
+    chosen, in_parts = _check_memory(chosen, y, embeddings.rows.n_features, {"groups": groups, "cv": cv}, events)
     if inputs.dataset is not None and chosen.name == "sgd" and groups is None and cv is None and len(y) >= MIN_ROWS:
         in_parts = True  # two fits instead of six
     out_of_fold: OutOfFold | None = None
@@ -249,13 +252,10 @@ def fit(
             fitted = None if found is None else found.head
             estimated, out_of_fold = (None, None) if found is None else (found.score, found.out_of_fold)
             if fitted is None:
-                events.begin("head", 1, unit="fit")
                 unfitted = chosen.make()
                 if not find_path(unfitted):  # the folds of a path may lack a rare class
                     unfitted = chosen.make(count_folds(task, y))
-                fitted = unfitted.fit(features, y)
-                events.advance()
-                events.end()
+                fitted = fit_head(unfitted, features, y, task, duplicates=together, groups=groups, events=events)
             fitted.predict(features[:1])  # some heads find out only now that they have too few images
     to_label, failures = _rank_pool(inputs, pool[:_MAX_POOL], extractor, fitted, events)
     return FitResult(
@@ -414,11 +414,18 @@ def _fit_in_parts(head: _Head, embeddings: Embeddings, y: Labels, estimate: bool
 
 
 def _check_memory(
-    head: _Head, n_rows: int, n_features: int, folds: Mapping[str, Any], events: Events
+    head: _Head, y: Labels, n_features: int, folds: Mapping[str, Any], events: Events
 ) -> tuple[_Head, bool]:
     """Return the head, or one that learns in parts if memory is too small, and whether it must learn in parts."""
-    copies = _PATH_COPIES if find_path(head.make()) else _COPIES
-    needed, available = n_rows * n_features * 4 * copies, available_memory()
+    n_rows, needed, available = len(y), _COPIES * len(y) * n_features * 4, available_memory()
+    if find_path(head.make()):
+        n_columns = len(np.unique(y)) if head.task == "classification" else 1
+        needed = 4 * (
+            _PATH_COPIES * n_rows * n_features
+            + _PRODUCTS * min(n_rows, n_features) ** 2
+            + _COEFFICIENTS * min(n_rows, n_features) * n_columns
+            + _SCORES * n_rows * n_columns
+        )
     if available is None or needed <= available:
         return head, False
     lack = (

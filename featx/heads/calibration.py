@@ -23,6 +23,8 @@ Doubles = npt.NDArray[np.float64]
 
 #: Scores that a temperature is fitted on at most.
 _MAX_SCORES = 2_000_000
+#: Scores that are computed with at a time.
+_CHUNK = 250_000
 #: Rows above which a calibration takes a few folds only.
 _MANY_ROWS, _FEW_FOLDS = 1000, 3
 #: Smallest probabilities to choose from, in shares of a class: votes of few neighbours or trees are often 0.
@@ -189,21 +191,28 @@ def fit_sharpness(scores: npt.NDArray[Any], codes: npt.NDArray[np.intp], weights
     The labels are smoothed by one row of each class, since scores that are all right would take an infinite factor.
     """
     step = -(-scores.size // _MAX_SCORES)
-    logits, codes, weights = scores[::step].astype(float), codes[::step], weights[::step]
+    logits, codes, weights = scores[::step], codes[::step], weights[::step]
     if logits.shape[1] == 1:
         logits = np.concatenate([-logits, logits], axis=1) / 2
     smoothing = 1 / (len(logits) + 2)
-    target = (1 - smoothing) * logits[np.arange(len(codes)), codes] + smoothing * logits.mean(axis=1)
+    target = (1 - smoothing) * logits[np.arange(len(codes)), codes] + smoothing * logits.mean(axis=1, dtype=float)
     weights = weights / weights.sum()
+    n_rows = max(1, _CHUNK // logits.shape[1])
+    chunks = [slice(start, start + n_rows) for start in range(0, len(logits), n_rows)]
     # Newton's method on the logarithm of the factor, which keeps it positive
     power = 0.0
     for _ in range(50):
         sharpness = np.exp(power)
-        shares = softmax(sharpness * logits, axis=1)
-        mean = (shares * logits).sum(axis=1)
-        first = sharpness * float(weights @ (mean - target))
-        variance = (shares * logits**2).sum(axis=1) - mean**2
-        second = sharpness**2 * float(weights @ variance) + abs(first)
+        slope = variance = 0.0
+        for rows in chunks:
+            part = logits[rows].astype(float)
+            shares = softmax(sharpness * part, axis=1)
+            mean = np.einsum("nk,nk->n", shares, part)
+            part **= 2
+            slope += float(weights[rows] @ (mean - target[rows]))
+            variance += float(weights[rows] @ (np.einsum("nk,nk->n", shares, part) - mean**2))
+        first = sharpness * slope
+        second = sharpness**2 * variance + abs(first)
         move = float(np.clip(-first / second if second > 0 else 0.0, -1, 1))
         power += move
         if abs(move) < 1e-4:

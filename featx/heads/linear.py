@@ -97,13 +97,16 @@ class PathEstimator(BaseEstimator):  # type: ignore[misc]
             blocks[rest, number] = 0
         is_large = design.features.size * loss.n_columns * blocks.shape[1] > _MIN_WORK
         best, chosen, last, losses, candidates = np.inf, 0, 0, [], []
+        n_out = sum(len(out) for _, out in folds)
         with threadpool_limits(1, user_api="blas"):  # its threads spin while they wait, the solver's do not
             n_threads = count_threads(self.n_jobs) if is_large else 1
             solver = PathSolver(design.features, blocks, loss, n_threads=n_threads)
             for position, penalty in enumerate(penalties):
                 solver.solve(float(penalty), max(_PATH_TOLERANCE, self.tol))
-                parts = [design.features[out] @ solver.block(number) for number, (_, out) in enumerate(folds)]
-                scores = np.concatenate([np.empty((0, loss.n_columns), np.float32), *parts])
+                scores, end = np.empty((n_out, loss.n_columns), np.float32), 0
+                for number, (_, out) in enumerate(folds):
+                    start, end = end, end + len(out)
+                    np.matmul(design.features[out], solver.block(number), out=scores[start:end])
                 of_rows, predicted = judge(scores)
                 losses.append(of_rows)
                 candidates.append(predicted)
@@ -313,9 +316,15 @@ class LogisticRegressionPath(_PathClassifier):
         return values, (2 if n_classes == 2 else 1) / values
 
     def _judge(self, scores: Floats, codes: npt.NDArray[np.intp], weights: Doubles) -> Floats:
+        sharpness = 1.0
         if self.calibrate and np.count_nonzero(weights) >= _MIN_ROWS_TO_CALIBRATE:
-            scores = scores * np.float32(fit_sharpness(scores, codes, weights))
-        return np.asarray(logsumexp(scores, axis=1) - scores[np.arange(len(codes)), codes], np.float32)
+            sharpness = fit_sharpness(scores, codes, weights)
+        losses = np.empty(len(codes), np.float32)
+        for start in range(0, len(codes), _CHUNK_ROWS):
+            rows = slice(start, start + _CHUNK_ROWS)
+            part = scores[rows] * np.float32(sharpness)
+            losses[rows] = logsumexp(part, axis=1) - part[np.arange(len(part)), codes[rows]]
+        return losses
 
     def _keep_choice(self, value: float) -> None:
         self.C_ = float(value)

@@ -13,7 +13,7 @@ __all__ = ["OutOfFold", "correct_for_choice"]
 
 _N_BOOTSTRAPS = 200
 #: Elements of bootstrap counts that are held at a time.
-_CHUNK = 4_000_000
+_CHUNK = 500_000
 
 
 @dataclass(frozen=True, eq=False)

@@ -34,7 +34,8 @@ class SignedSquareRoot(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  
     def transform(self, X: npt.ArrayLike) -> npt.NDArray[Any]:
         """Return the roots, of the shape and dtype of the features."""
         X = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
-        roots = np.sqrt(np.abs(X))
+        roots = np.abs(X)
+        np.sqrt(roots, out=roots)
         return np.asarray(np.copysign(roots, X, out=roots))
 
     def __sklearn_tags__(self) -> Any:

@@ -24,10 +24,10 @@ __all__ = ["Floats", "Loss", "Multinomial", "PathSolver", "Squared", "SquaredHin
 Floats = npt.NDArray[np.float32]
 Weights = npt.NDArray[np.float32]
 
-#: Elements of scores that are computed at a time: 4 MB stay in the processor's cache.
-_CHUNK = 1_000_000
+#: Elements of scores that are computed at a time: 2 MB stay in the processor's cache.
+_CHUNK = 500_000
 #: Columns of scores of one group of blocks, as a share of the features, at which a group has one block.
-_MIN_COLUMNS = 4
+_MIN_COLUMNS = 10
 #: Pairs of steps and gradients that L-BFGS remembers at most, and at least for many classes.
 _MEMORY = (3, 8)
 _MAX_ITERATIONS = 200
@@ -138,7 +138,7 @@ class PathSolver:
         # the steps and gradients of blocks that are solved together must stay small beside the features
         size = min(-(-n_blocks // n_threads), max(1, d // (_MIN_COLUMNS * columns)))
         starts = range(0, n_blocks, size)
-        memory = int(np.clip(n // (2 * columns * size), *_MEMORY))
+        memory = int(np.clip(n // (6 * columns * size), *_MEMORY))
         self._groups = [_Group(features, weights[:, i : i + size], loss, memory) for i in starts]
         self._hessian = _Hessian(features, weights.max(axis=1))
         self._n_threads = min(n_threads, len(self._groups))

@@ -1,4 +1,5 @@
 import pickle
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -229,6 +230,17 @@ def test_threads_change_nothing(monkeypatch):
     X, y = DIGITS
     one, two = (LogisticRegressionPath(n_jobs=n).fit(X[::3], y[::3]) for n in (1, 2))
     np.testing.assert_allclose(two.predict_proba(X), one.predict_proba(X), atol=0.02)
+
+
+def test_a_fit_takes_less_memory_than_three_copies_of_the_features():
+    rng = np.random.default_rng(0)
+    y = np.arange(6000) % 10
+    X = (rng.normal(size=(10, 300))[y] + 3 * rng.normal(size=(6000, 300))).astype(np.float32)
+    tracemalloc.start()
+    LogisticRegressionPath(n_jobs=1).fit(X, y)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 3 * X.nbytes
 
 
 def test_many_classes_are_solved_one_fold_at_a_time():
