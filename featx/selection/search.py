@@ -51,8 +51,8 @@ EFFORTS: dict[str, Effort] = {
         15,
         8,
         3,
-        ("ridge", "logistic_regression", "linear_svm", "rbf_svm", "knn", "random_forest"),
-        ("ridge", "linear_svm", "rbf_svm", "knn", "random_forest"),
+        ("ridge", "logistic_regression", "linear_svm", "rbf_svm", "knn"),
+        ("ridge", "linear_svm", "rbf_svm", "knn"),
     ),
 }
 #: Images that the rounds of a comparison use at most, and images that heads are compared on.
@@ -95,10 +95,10 @@ def search(
     X, y : array-like
         Images and their targets as for `compare`; images without a target are left out.
     effort : {"quick", "thorough"}, default="quick"
-        ``"quick"`` takes about 4 times as long as embedding all images once: it embeds at most 3 times
+        ``"quick"`` takes at most 4 times as long as embedding all images once: it embeds at most 3 times
         as many, and compares three heads for classes, or two for numbers, on the recommended features.
-        ``"thorough"`` takes about 15 times as long: it embeds at most 8 times as many, and compares six
-        heads, or five, on the three best kinds of features. Heads for which no time is left are left out
+        ``"thorough"`` takes at most 15 times as long: it embeds at most 8 times as many, and compares five
+        heads, or four, on the three best kinds of features. Heads for which no time is left are left out
         and named; they always have 5 seconds.
     task : {"classification", "regression"} or None, default=None
         None decides by the target.
