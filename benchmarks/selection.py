@@ -2,6 +2,7 @@
 
 python benchmarks/selection.py FOLDER [--test FOLDER] [--seed N] [--most N] [--effort thorough]
 python benchmarks/selection.py TABLE.csv --target price --log-target
+python benchmarks/selection.py FOLDER --cost [--most N] [--effort thorough]
 
 The baseline cross-validates a head on every candidate and takes the best; `featx.selection.search` chooses
 from the same candidates within its budget. Both then fit on all training images and predict held-out images.
@@ -9,6 +10,9 @@ The regret is the difference of the two scores there (balanced accuracy if the c
 search chooses it), with the standard error of the paired difference. A source without --test is split in two
 thirds and one. The cost of the search is processor time, as a multiple of that of embedding the training images
 once with the default network in the same run. ``default`` is the score of the default features and head.
+
+``--cost`` fits all images of the source, and measures the costs alone: of the search, and of `featx.fit` with it, whose
+own cross-validation is included.
 """
 
 from __future__ import annotations
@@ -22,6 +26,7 @@ import numpy as np
 from sklearn.model_selection import train_test_split
 from threadpoolctl import threadpool_limits
 
+import featx
 from featx import FeatureExtractor, make_head
 from featx.extractor import embed_together
 from featx.selection import compare_heads, search
@@ -65,6 +70,29 @@ def split(options: argparse.Namespace) -> tuple[list[Any], Any, list[Any], Any]:
     return [X[i] for i in train], y[train], [X[i] for i in test], y[test]
 
 
+def measure_costs(options: argparse.Namespace) -> None:
+    """Print what a search and a fit with a search cost, as multiples of one embedding of the images."""
+    X, y = read(options.source, options)
+    X, y = X[: options.most], y[: options.most]
+    extractor = FeatureExtractor(n_threads=1)
+    extractor.embed(X[:8])
+    arguments: dict[str, Any] = {"log_target": options.log_target, "extractor": extractor}
+    arguments["task"] = "regression" if y.dtype.kind == "f" else "classification"
+    start = time.process_time()
+    extractor.transform(X)
+    once = time.process_time() - start
+    start = time.process_time()
+    found = search(X, y, effort=options.effort, **arguments)
+    cost = (time.process_time() - start) / once
+    start = time.process_time()
+    featx.fit(X, y, search=options.effort, **arguments)
+    whole = (time.process_time() - start) / once
+    print(
+        f"{len(X)} images, {options.effort}: search {cost:.2f}, fit {whole:.2f} embeddings of all images ({once:.1f} s)"
+    )
+    print(f"{found.reason}; {found.cost.describe()}", *found.heads.left_out, sep="\n")
+
+
 def main() -> None:
     """Run both, print one row of a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -77,7 +105,11 @@ def main() -> None:
     parser.add_argument("--effort", default="quick")
     parser.add_argument("--head", default="ridge", help="head of both (default: ridge)")
     parser.add_argument("--every-head", action="store_true", help="let the search choose its head")
+    parser.add_argument("--cost", action="store_true", help="measure costs alone, on all images")
     options = parser.parse_args()
+    if options.cost:
+        measure_costs(options)
+        return
     X, y, X_test, y_test = split(options)
     task = "regression" if y.dtype.kind == "f" else "classification"
     extractor = FeatureExtractor(n_threads=1)

@@ -52,15 +52,23 @@ class HeadTask:
         cv = max(2, count_inner_folds(self.task, y, n_folds))
         return make_head(name, task=self.task, log_target=self.log_target, cv=cv, random_state=self.seed)
 
-    def score_images(self, y: npt.NDArray[Any], predicted: npt.NDArray[Any]) -> Floats:
-        """Score the prediction of each image; the mean is the metric."""
+    def score_images(self, y: npt.NDArray[Any], predicted: Floats) -> tuple[Floats, Floats]:
+        """Return the score of each image, whose mean is the metric, and its loss, a share of the target's variance.
+
+        ``predicted`` are probabilities of the sorted classes, a column each, or numbers.
+        """
         if self.task == "classification":
-            right = np.asarray(predicted == y, dtype=float)
-            weights = balance(np.unique(y, return_inverse=True)[1]) if self.balanced else None
-            return right if weights is None else right * weights
+            classes, codes = np.unique(y, return_inverse=True)
+            weights = balance(codes) if self.balanced else None
+            weights = np.ones(len(y)) if weights is None else weights
+            indicators = np.eye(len(classes))[codes]
+            spread = ((indicators - np.average(indicators, axis=0, weights=weights)) ** 2).sum(axis=1)
+            losses = ((predicted - indicators) ** 2).sum(axis=1) * weights / (spread * weights).mean()
+            return (predicted.argmax(axis=1) == codes) * weights, losses
         if self.log_target:
             y, predicted = np.log(y), np.log(predicted)
-        return np.asarray(1 - (y - predicted) ** 2 / np.var(y))
+        losses = np.asarray((y - predicted) ** 2 / np.var(y))
+        return 1 - losses, losses
 
 
 def compare_heads(
@@ -78,8 +86,9 @@ def compare_heads(
 ) -> HeadComparison:
     """Compare heads on features by cross-validation: score, time and size.
 
-    All heads predict the same left-out images. A head is tied with the best one if the difference is at
-    most two standard errors of the paired difference per image.
+    All heads predict the same left-out images. They are ranked by their squared error, which for classes
+    is that of the probabilities, as `compare` ranks features: accuracies tie too often. A head is tied
+    with the best one if it is behind by at most two standard errors of the paired difference per image.
 
     Parameters
     ----------
@@ -107,8 +116,8 @@ def compare_heads(
     Returns
     -------
     HeadComparison
-        Heads by their score, the best first. It is the balanced accuracy if the largest class has at
-        least three times the images of the smallest.
+        Heads by their squared error, the best first. Every class counts alike, and the score is the
+        balanced accuracy, if the largest class has at least three times the images of the smallest.
 
     Raises
     ------
@@ -198,11 +207,11 @@ def score_heads(
     if not run.scores:
         reasons = "; ".join(run.left_out)
         raise InputError(f"none of the heads {', '.join(heads)} can be fitted on these {len(y)} images: {reasons}")
-    order = np.argsort([-score.score for score in run.scores], kind="stable")
-    best, groups = run.values[order[0]], groups if together else None
+    order = np.argsort([score.loss for score in run.scores], kind="stable")
+    best, groups = run.losses[order[0]], groups if together else None
     ranked = []
     for i in order:
-        difference = best - run.values[i]
+        difference = run.losses[i] - best
         behind, behind_error = float(difference.mean()), standard_error(difference, groups)
         tied = bool(i != order[0] and behind <= MAX_STANDARD_ERRORS * behind_error)
         error = standard_error(run.values[i], groups)
@@ -211,7 +220,7 @@ def score_heads(
 
 
 class _Run:
-    """Score heads one after the other, and keep the score of each image."""
+    """Score heads one after the other, and keep the score and the loss of each image."""
 
     def __init__(
         self,
@@ -226,12 +235,14 @@ class _Run:
         self._took: dict[str, float] = {}
         self.scores: list[HeadScore] = []
         self.values: list[Floats] = []
+        self.losses: list[Floats] = []
         self.left_out: list[str] = []
 
     def score(self, candidate: Candidate | None, features: Features, name: str) -> None:
         """Cross-validate one head, unless there is no time for it or it cannot be fitted."""
         where = name if candidate is None else f"{name} on {candidate.describe()}"
-        predicted = np.empty(len(self._y), self._y.dtype)
+        classes = np.unique(self._y) if self._settings.task == "classification" else None
+        predicted = np.zeros(len(self._y) if classes is None else (len(self._y), len(classes)))
         fit_seconds = predict_seconds = 0.0
         fitted: Any = None
         for i, (kept, out) in enumerate(self._folds):
@@ -243,21 +254,26 @@ class _Run:
             estimator = self._settings.make_head(name, self._y, len(self._folds))
             try:
                 fitted, seconds = _timed(lambda: estimator.fit(features[kept], self._y[kept]))  # noqa: B023
-                predicted[out], more = _timed(lambda: fitted.predict(features[out]))  # noqa: B023
+                predict = fitted.predict if classes is None else fitted.predict_proba
+                answers, more = _timed(lambda: predict(features[out]))  # noqa: B023
             except ValueError as error:  # too few images of a class for this head's own folds
                 self.left_out.append(f"{where}: {error}")
                 self._events.advance(len(self._folds) - i)
                 return
+            columns = () if classes is None else (np.searchsorted(classes, fitted.classes_),)
+            predicted[np.ix_(out, *columns)] = answers
             self._took[name] = seconds + more
             fit_seconds, predict_seconds = fit_seconds + seconds, predict_seconds + more
             self._events.advance()
-        values = self._settings.score_images(self._y, predicted)
+        values, losses = self._settings.score_images(self._y, predicted)
         self.values.append(values)
+        self.losses.append(losses)
         self.scores.append(
             HeadScore(
                 candidate,
                 name,
                 float(values.mean()),
+                loss=float(losses.mean()),
                 fit_s=fit_seconds / len(self._folds),
                 ms=1000 * predict_seconds / len(self._y),
                 mb=len(pickle.dumps(fitted, protocol=pickle.HIGHEST_PROTOCOL)) / 1e6,

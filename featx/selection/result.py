@@ -38,9 +38,12 @@ class HeadScore:
     head : str
         Key of `featx.heads.HEADS`.
     score, error : float
-        Mean score of the images, and its standard error.
+        Mean score of the images, and its standard error. It is shown for reading and ranks nothing.
+    loss : float
+        The measure that ranks heads: the squared error (for classes, that of the probabilities) as a
+        share of the target's variance.
     behind, behind_error : float
-        Score below that of the best head on the same images, and the standard error of the paired
+        Loss beyond that of the best head on the same images, and the standard error of the paired
         difference.
     tied : bool
         True if it is behind by at most two of these standard errors.
@@ -56,6 +59,7 @@ class HeadScore:
     head: str
     score: float
     error: float = float("nan")
+    loss: float = float("nan")
     behind: float = float("nan")
     behind_error: float = float("nan")
     tied: bool = False
@@ -71,7 +75,7 @@ class HeadComparison:
     Parameters
     ----------
     scores : list of HeadScore
-        Heads by their score, the best first.
+        Heads by their squared error, the best first.
     task, metric : str
         Task of the target, and name of the metric that ``score`` is.
     n_images, n_folds : int
@@ -127,8 +131,13 @@ class HeadComparison:
         """Format the heads as a table, with an explanation of its columns."""
         lines = _format_table(self._rows())
         images = f"{self.n_images} images in {self.n_folds} folds"
-        lines.append(f"{self.metric} on left-out images ({images}), ± its standard error; heads are ranked by it")
-        lines.append("behind: below the best head on the same images; tied: by at most two standard errors")
+        lines.append(f"{self.metric} on left-out images ({images}), ± its standard error")
+        of = " of the probabilities" if self.task == "classification" else ""
+        lines.append(
+            f"behind: squared error{of} beyond that of the best head on the same images, in % of the target's "
+            "variance, ± its standard error; heads are ranked by it"
+        )
+        lines.append("tied: behind by at most two standard errors")
         return "\n".join([*lines, *(f"left out: {reason}" for reason in self.left_out)])
 
     def _rows(self) -> list[dict[str, str]]:
@@ -137,7 +146,7 @@ class HeadComparison:
             {
                 "head": score.head,
                 self.metric: f"{score.score:.3f} ± {score.error:.3f}",
-                "behind": f"{score.behind:.3f} ± {score.behind_error:.3f}",
+                "behind, %": f"{100 * score.behind:.1f} ± {100 * score.behind_error:.1f}",
                 "tied": "tied" if score.tied else "",
                 "fit, s": f"{score.fit_s:.2f}",
                 "ms/image": f"{score.ms:.3f}",

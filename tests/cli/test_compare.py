@@ -222,7 +222,7 @@ def test_heads_are_compared_on_the_recommended_features(featx, to_world):
     assert ran.code == 0, ran.err
     lines = ran.out.splitlines()
     [head] = [i for i, line in enumerate(lines) if line.startswith("head ")]
-    assert {"accuracy", "behind", "MB"} <= set(lines[head].split())
+    assert {"accuracy", "behind,", "MB"} <= set(lines[head].split())
     assert {line.split()[0] for line in lines[head + 1 : head + 3]} == {"ridge", "knn"}
     assert lines[-1].split()[-2:] == ["--head", lines[head + 1].split()[0]]
     facts = json.loads(featx("compare", f"{to_world}/train", *some, "--head", "ridge", "--json").out)

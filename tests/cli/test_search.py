@@ -28,7 +28,7 @@ def test_a_search_chooses_features_and_head(featx, here, world, effort):
     ran = featx("fit", world / "train", "--search", effort, *QUICKLY, "-o", "m.featx")
     assert ran.code == 0, ran.err
     assert "Recommended: efficientnet_lite0_int8 " in ran.err
-    best = 3 if effort == "quick" else 6
+    best = 3 if effort == "quick" else 5
     assert f"best of {best} heads" in ran.out
     tables = [line.split()[0] for line in ran.err.splitlines() if line.startswith(("candidate ", "head "))]
     assert tables == ["candidate", "head"]

@@ -13,6 +13,7 @@ from featx.errors import InputError
 from featx.heads import make_head
 from featx.selection import compare, compare_heads
 from featx.selection.folds import make_folds
+from featx.selection.heads import HeadTask
 from tests.selection.selection_tools import of_tiny
 
 
@@ -24,14 +25,15 @@ def features(counts, seed=0, apart=1.5):
     return (np.repeat(centres, counts, axis=0) + rng.normal(size=(len(y), 12))).astype(np.float32), y
 
 
-def test_heads_are_ranked_by_the_score_that_is_shown():
+def test_heads_are_ranked_by_the_squared_error_that_is_shown():
     X, y = features([40, 40, 40])
     found = compare_heads(X, y, heads=["knn", "ridge", "random_forest"], cv=3)
     assert found.metric == "accuracy"
-    scores = [score.score for score in found.scores]
-    assert scores == sorted(scores, reverse=True)
+    losses = [score.loss for score in found.scores]
+    assert losses == sorted(losses)
+    assert "behind, %" in found.table()
     for score in found.scores:
-        assert score.behind == pytest.approx(scores[0] - score.score)
+        assert score.behind == pytest.approx(score.loss - losses[0])
         assert score.tied == (score is not found.scores[0] and score.behind <= 2 * score.behind_error)
         assert score.fit_s > 0
         assert score.ms > 0
@@ -40,6 +42,9 @@ def test_heads_are_ranked_by_the_score_that_is_shown():
     [knn] = [score for score in found.scores if score.head == "knn"]
     folds, _ = make_folds("classification", y, None, 0, 3)
     assert knn.score == pytest.approx((cross_val_predict(make_head("knn"), X, y, cv=folds) == y).mean())
+    probabilities = cross_val_predict(make_head("knn", cv=2), X, y, cv=folds, method="predict_proba")
+    errors = ((probabilities - (y[:, None] == np.unique(y))) ** 2).sum(axis=1)
+    assert knn.loss == pytest.approx(errors.mean() / (2 / 3), rel=0.05)  # three equal classes have a variance of 2/3
     n = sum(score.tied for score in found.scores)
     assert (f"{n} of 3 " if n else "all others are behind") in found.reason
 
@@ -50,14 +55,18 @@ def test_unbalanced_classes_have_a_balanced_accuracy():
     folds, _ = make_folds("classification", y, None, 0, 3)
     expected = balanced_accuracy_score(y, cross_val_predict(make_head("knn"), X, y, cv=folds))
     assert (found.metric, found.scores[0].score) == ("balanced accuracy", pytest.approx(expected))
+    constant = HeadTask("classification", balanced=True).score_images(y, np.full((90, 3), 1 / 3))[1]
+    assert constant.mean() == pytest.approx(1)  # the best prediction that ignores the images
 
 
 def test_numbers_and_their_logarithm():
     X, _ = features([60])
     y = np.exp(X[:, 0] / 2)
+    X = X * np.abs(X)  # the head takes square roots
     plain, logarithm = compare_heads(X, y, heads="ridge"), compare_heads(X, y, heads="ridge", log_target=True)
     assert (plain.task, plain.metric, logarithm.metric) == ("regression", "r2", "r2 of the logarithm")
     assert logarithm.scores[0].score > 0.95 > plain.scores[0].score
+    assert plain.scores[0].loss == pytest.approx(1 - plain.scores[0].score)
 
 
 def test_groups_stay_together_and_every_fit_advances():

@@ -18,9 +18,10 @@ from tests.selection.selection_tools import margins, of_tiny
 
 def test_a_search_spares_many_classes_logistic_regression(tiny_backbone, colours, monkeypatch):
     X, y, _ = colours
-    monkeypatch.setattr("featx.heads._MAX_SAMPLES_TIMES_CLASSES", 100)
+    monkeypatch.setattr("featx.heads.table._MAX_SAMPLES_TIMES_CLASSES", 100)
     found = search(X[:60], y[:60], backbones=tiny_backbone, layers=["head"], crops="whole", poolings="avg")
     assert {score.head for score in found.scores} == {"sgd", "ridge", "linear_svm"}
+    assert found.name == min(found.scores, key=lambda score: score.loss).head
     np.testing.assert_array_equal(found.embedded.features, found.extractor.transform(X[:60]))
     asked = search(X[:60], y[:60], head="logistic_regression", backbones=tiny_backbone, layers=["head"], crops="whole")
     assert {score.head for score in asked.scores} == {"logistic_regression"}
