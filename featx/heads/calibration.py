@@ -88,6 +88,7 @@ class TemperatureScaledClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstim
             warnings.catch_warnings(),
         ):
             warnings.filterwarnings("ignore", message="Some inputs do not have OOB scores")  # they are not used
+            warnings.filterwarnings("ignore", message="Using the fractional value max_samples")  # of few rows
             fits = [everything, *(kept for kept, _ in folds)]
             self.estimator_, *fitted = pool.map(
                 lambda rows: clone(self.estimator).fit(features[rows], labels[rows]), fits

@@ -53,6 +53,12 @@ def test_a_forest_whose_trees_all_have_a_class_is_not_calibrated():
     assert np.isfinite(head.predict_proba(X)).all()
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_forest_of_few_rows_does_not_warn():
+    forest = RandomForestClassifier(20, max_samples=0.4, oob_score=True, random_state=0)
+    assert TemperatureScaledClassifier(forest).fit(X[:16], Y[:16] % 2).classes_.tolist() == [0, 1]
+
+
 def test_votes_are_taken_off_the_decisions_of_a_support_vector_machine():
     machine = SVC().fit(X[::4], Y[::4])
     pairs = machine.set_params(decision_function_shape="ovo").decision_function(X[:50])
