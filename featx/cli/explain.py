@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import Any
 
 from featx import dataset
 from featx._text import printable
 from featx.cli.options import add_running, make_events, note_failures, running_parameters
+from featx.errors import InputError
 from featx.explanation import METHODS, explain
 from featx.persistence import load
 from featx.pipelines import find_extractors
@@ -56,6 +58,8 @@ def _open_train(options: argparse.Namespace) -> Any:
 
 def run(options: argparse.Namespace) -> None:
     """Explain, write and print."""
+    if Path(options.output).suffix.lower() in (".png", ".jpg", ".jpeg", ".json", ".html"):
+        raise InputError(f"{options.output}: expected a folder, in which a PNG per image is written")
     pipeline = load(options.model, backbone=options.backbone)
     for extractor in find_extractors(pipeline):
         extractor.set_params(**running_parameters(options))

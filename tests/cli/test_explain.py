@@ -54,3 +54,5 @@ def test_mistakes_are_named(clothes, tmp_path, capsys) -> None:
     assert "no class of this pipeline" in capsys.readouterr().err
     assert not (tmp_path / "why").exists()
     assert main([*arguments[:2], str(tmp_path / "none.jpg"), *arguments[3:]]) == 2
+    assert main([*arguments[:-1], str(tmp_path / "why.png")]) == 2
+    assert "expected a folder" in capsys.readouterr().err
