@@ -55,8 +55,8 @@ EFFORTS: dict[str, Effort] = {
         ("ridge", "linear_svm", "rbf_svm", "knn"),
     ),
 }
-#: Images that the rounds of a comparison use at most, and images that heads are compared on. With 100 classes, rounds
-#: on 2,000 images took as much time as 1.6 embeddings of 3,000 images.
+#: Images that the rounds of a comparison use at most, and images that heads are compared on. With 100
+#: classes, rounds on 2,000 images took as much time as 1.6 embeddings of 3,000 images.
 _MAX_IMAGES, _MAX_HEAD_IMAGES = 1250, 1000
 #: Heads are compared in five folds for up to this many images, else in three.
 _MAX_IMAGES_FOR_FIVE_FOLDS = 300
@@ -96,9 +96,9 @@ def search(
     X, y : array-like
         Images and their targets as for `compare`; images without a target are left out.
     effort : {"quick", "thorough"}, default="quick"
-        ``"quick"`` takes at most 4 times as long as embedding all images once: it embeds at most 3 times
+        ``"quick"`` takes up to about 4 times as long as embedding all images once: it embeds at most 3 times
         as many, and compares three heads for classes, or two for numbers, on the recommended features.
-        ``"thorough"`` takes at most 15 times as long: it embeds at most 8 times as many, and compares five
+        ``"thorough"`` takes up to about 15 times as long: it embeds at most 8 times as many, and compares five
         heads, or four, on the three best kinds of features. Heads for which no time is left are left out
         and named; they always have 5 seconds.
     task : {"classification", "regression"} or None, default=None
