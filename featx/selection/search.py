@@ -55,8 +55,8 @@ EFFORTS: dict[str, Effort] = {
         ("ridge", "linear_svm", "rbf_svm", "knn"),
     ),
 }
-#: Images that the rounds of a comparison use at most, and images that heads are compared on. With 100 classes, rounds on
-#: 2,000 images took as much time as 1.6 embeddings of 3,000 images.
+#: Images that the rounds of a comparison use at most, and images that heads are compared on. With 100 classes, rounds
+#: on 2,000 images took as much time as 1.6 embeddings of 3,000 images.
 _MAX_IMAGES, _MAX_HEAD_IMAGES = 1250, 1000
 #: Heads are compared in five folds for up to this many images, else in three.
 _MAX_IMAGES_FOR_FIVE_FOLDS = 300
