@@ -149,8 +149,8 @@ class Predictor:
             return _RefusedError(422, "no bytes at all; send an encoded image")
         try:
             header = time_limit.run(identify, content)
-        except UnreadableError as error:
-            return _RefusedError(413, str(error))
+        except UnreadableError as error:  # too many pixels, or too long a time
+            return _RefusedError(422 if "image_timeout" in str(error) else 413, str(error))
         if header is None and has_magic(content):
             return None  # of a known format, and decoding it gives the reason
         if header is None:
