@@ -22,7 +22,7 @@ MISTAKES = {
     "misspelt action": ("dataset inof vectors", "unknown action 'inof'; did you mean 'info'?"),
     "misspelt option": ("fit W/train --ouput m.featx", "--ouput; did you mean '--output'? (see featx fit --help)"),
     "misspelt option of an action": ("dataset info x --jsn", "'--json'? (see featx dataset info --help)"),
-    "option of another command": ("evaluate m W --plot r.png", "arguments: --plot r.png (see featx evaluate --help)"),
+    "option of another command": ("evaluate m W --plot r.png", "(see featx evaluate --help)"),
     "no source": ("embed -o f.npy", "required: SOURCE"),
     "no output": ("fit W/train", "required: -o"),
     "two sources to fit": ("fit W/train W/test -o m.featx", "2 sources: expected one, or several with --continue"),

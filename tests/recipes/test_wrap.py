@@ -8,7 +8,7 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from featx import BackboneError, FeatureExtractor, InputError, MissingDependencyError
+from featx import BackboneError, FeatureExtractor, InputError, MissingDependencyError, _files
 from featx.backbones import catalogue, open_backbone
 from featx.images.preprocess import Preprocess
 from featx.recipes import wrap
@@ -22,7 +22,7 @@ LARGE = Preprocess(64, 64, 72, "bilinear", (127.0, 127.0, 127.0), (128.0, 128.0,
 def looked_at(monkeypatch, tmp_path):
     """Ask for the process that looks at a file first, and give where it remembers what passed."""
     cache = tmp_path.with_name(f"{tmp_path.name}-cache")
-    monkeypatch.setattr(catalogue.platformdirs, "user_cache_path", lambda name: cache / name)
+    monkeypatch.setattr(_files.platformdirs, "user_cache_path", lambda name: cache / name)
     return cache / "featx" / "inspected"
 
 
