@@ -106,6 +106,7 @@ def test_a_pipeline_refuses_features_that_fail_the_check(featx, here, world, tam
     assert not list(here.glob("*.npy"))
 
 
+@pytest.mark.heavy
 def test_quantize_measures_on_images_that_did_not_calibrate(featx, here, own, world):
     ran = featx("backbones", "quantize", "efficientnet_lite0", "--images", world / "train", "--labelled")
     assert (ran.code, ran.err) == (0, "")

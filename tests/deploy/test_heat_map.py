@@ -32,7 +32,10 @@ def run(path, images, names):
     return run_graph(path.read_bytes(), {"pixels": pixels}, names)
 
 
-@pytest.mark.parametrize("pooling", POOLINGS)
+@pytest.mark.parametrize(
+    "pooling",
+    [pytest.param(name, marks=pytest.mark.heavy) if name == "flatten" else name for name in POOLINGS],
+)
 def test_the_graph_splits_the_score_as_explain_does(pooling, tmp_path) -> None:
     layer = ["stage4"] if pooling in ("flatten", "spatial_pyramid") else ["stage3", "head"]
     extractor = featx.FeatureExtractor(layer=layer, pooling=pooling, l2_normalize=pooling in ("avg", "catavgmax"))

@@ -16,9 +16,11 @@ from featx.heads import (
 
 CLASSES = make_classification(240, 30, n_informative=8, n_classes=3, class_sep=2.0, random_state=0)
 NUMBERS = make_regression(240, 30, n_informative=8, noise=1.0, random_state=0)
+#: All heads; mlp takes ten seconds or more.
+MOST = [pytest.param(name, marks=pytest.mark.heavy) if name == "mlp" else name for name in HEADS]
 
 
-@pytest.mark.parametrize("name", HEADS)
+@pytest.mark.parametrize("name", MOST)
 def test_each_classifier_learns_and_gives_probabilities(name):
     X, y = CLASSES
     labels = np.array(["ant", "bee", "cat"])[y]
@@ -47,7 +49,7 @@ def test_each_regressor_learns_in_the_targets_own_unit(name, log_target):
     assert not log_target or predicted.min() > 0
 
 
-@pytest.mark.parametrize("name", HEADS)
+@pytest.mark.parametrize("name", MOST)
 def test_the_same_random_state_gives_the_same_head(name):
     X, y = CLASSES
     one, other = (make_head(name, random_state=3).fit(X[:90], y[:90]).predict_proba(X) for _ in range(2))
