@@ -94,7 +94,7 @@ def test_a_heat_map_adds_up_to_the_score_and_is_that_of_explain(server, pipeline
     [
         ("", "image/png", b"", 422, "no bytes at all"),
         ("", "image/png", b"GIF", 415, "got 3 bytes that begin with b'GIF'; expected one of JPEG"),
-        ("", "application/octet-stream", b"\xff\xd8\xff\xe0 and so on", 415, "not an image, or its beginning"),
+        ("", "application/octet-stream", b"\xff\xd8\xff\xe0 and so on", 422, "damaged or truncated image"),
         ("", CURL, b"x", 415, f"content-type '{CURL}': send a form with files in the field 'images' (curl -F"),
         ("", "application/json", b"{}", 415, "content-type 'application/json': "),
         ("", "multipart/form-data", b"", 400, "malformed multipart/form-data (Missing boundary in multipart); send"),
