@@ -514,7 +514,7 @@ def _find_box(data, path, start=0, end=None):
 
 
 def add_aperture(data, width, height, horizontal, vertical):
-    """Give the only item of an AVIF a clean aperture; offsets are fractions (n, d) between the centres."""
+    """Add a clean aperture to the only item of an AVIF; offsets are fractions (n, d) between the centres."""
     clap = struct.pack(">IIIIiIiI", width, 1, height, 1, *horizontal, *vertical)
     clap = struct.pack(">I4s", 8 + len(clap), b"clap") + clap
     _, end = _find_box(data, [b"meta", b"iprp", b"ipco"])
