@@ -193,6 +193,7 @@ def test_a_file_that_cannot_grow_loses_nothing(tree):
 
 
 @pytest.mark.skipif(sys.platform != "linux" or os.geteuid() != 0, reason="mounts a file system")
+@pytest.mark.heavy
 def test_a_full_disk_loses_nothing(tree):
     os.mkdir("disk")
     assert embed_apart().returncode == 0

@@ -231,6 +231,7 @@ def test_a_name_that_parquet_cannot_hold_is_refused_before_anything_is_embedded(
     )
 
 
+@pytest.mark.heavy
 def test_demo_writes_everything_and_says_how_to_go_on(featx, here):
     ran = featx("demo", "--out", "first look")
     assert (ran.code, ran.err) == (0, "")

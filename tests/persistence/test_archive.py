@@ -57,7 +57,10 @@ def saved(tmp_path):
     return path
 
 
-@pytest.mark.parametrize("name", HEADS)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=pytest.mark.heavy) if n in ("gradient_boosting", "mlp") else n for n in HEADS],
+)
 def test_every_classifier_comes_back_the_same(name, tmp_path):
     pipeline = pipeline_with(make_head(name))
     featx.save(pipeline, tmp_path / "m.featx")
