@@ -69,6 +69,6 @@ def run(options: argparse.Namespace) -> None:
     note_failures(explanation.failures, "left out")
     for i, path in enumerate(paths):
         print(printable(path), printable(explanation.predicted[i]), sep="\t")
-        for name, cosine in (explanation.similar or {i: []})[i]:
+        for name, cosine in [] if explanation.similar is None else explanation.similar[i]:
             print(f"  {cosine:.3f}", printable(name), sep="\t")
     print(explanation)

@@ -17,6 +17,7 @@ import numpy.typing as npt
 from featx._results import format_metric
 from featx.errors import InputError, UnreadableError
 from featx.explanation import Explanation, explain
+from featx.fitting.estimate import sees_content
 from featx.images.decode import decode, read
 from featx.images.thumbnails import make_thumbnail, to_jpeg
 from featx.page.answers import Answers
@@ -335,6 +336,9 @@ def _describe(answers: Answers, row: int) -> str:
 def _write_duplicates(answers: Answers, pairs: Sequence[Pair] | None) -> str:
     """Return near-duplicates among these images, and between them and the training images."""
     parts = ["<h2>Near-duplicates</h2>"]
+    if not sees_content(answers.pipeline[0]):
+        text = "They were not looked for: by these features (an early layer, or not avg), many images are alike."
+        return f"{parts[0]}<p>{text}</p>"
     if pairs is not None:
         parts.append(
             f"<p>{len(pairs)} of these images look like an image that the model was fitted on"

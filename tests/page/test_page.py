@@ -89,6 +89,13 @@ def test_a_head_without_probabilities_has_a_page() -> None:
     assert "How sure" not in page.html
 
 
+def test_features_that_cannot_tell_name_no_duplicates() -> None:
+    pipeline = make_pipeline(featx.FeatureExtractor(layer="stem"), RidgeClassifier()).fit(X[::5], Y[::5])
+    page = featx.report(pipeline, X[1::9], Y[1::9], train=X[::5])
+    assert "They were not looked for" in page.html
+    assert "look like" not in page.html
+
+
 def test_a_dataset_of_features_has_a_page_without_images(clothes, tmp_path) -> None:
     featx.dataset.embed(clothes / "photos", tmp_path / "vectors")
     page = featx.report(clothes / "clothes.featx", tmp_path / "vectors")
