@@ -14,6 +14,7 @@ from featx.errors import (
     DeviceError,
     ExportError,
     FailedImagesWarning,
+    FailedTextsWarning,
     Failure,
     FeaturesChangedError,
     FeatxError,
@@ -23,6 +24,7 @@ from featx.errors import (
     OutOfMemoryError,
     PipelineFileError,
     SourceError,
+    TextError,
     UnreadableError,
     UntrustedTypeError,
     WorkerLostError,
@@ -62,10 +64,12 @@ if TYPE_CHECKING:
     from featx.persistence import load, read_info, save
     from featx.reporting.saved import describe_file
     from featx.sources import load_folder
+    from featx.text import TextExtractor
 
 __all__ = [
     # images to features
     "FeatureExtractor",
+    "TextExtractor",
     "Embedded",
     "load_folder",
     # labelled images to a fitted pipeline, and its answers
@@ -112,6 +116,7 @@ __all__ = [
     "DeviceError",
     "ExportError",
     "FailedImagesWarning",
+    "FailedTextsWarning",
     "Failure",
     "FeaturesChangedError",
     "FeatxError",
@@ -121,6 +126,7 @@ __all__ = [
     "OutOfMemoryError",
     "PipelineFileError",
     "SourceError",
+    "TextError",
     "UnreadableError",
     "UntrustedTypeError",
     "WorkerLostError",
@@ -148,6 +154,7 @@ _LAZY = {
     **dict.fromkeys(("load", "read_info", "save"), "featx.persistence"),
     "describe_file": "featx.reporting.saved",
     "load_folder": "featx.sources",
+    "TextExtractor": "featx.text",
 }
 
 

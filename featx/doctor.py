@@ -25,7 +25,7 @@ from featx._optional import installed_version as _version
 from featx._text import one_line
 from featx.backbones import list_backbones, open_backbone, tap
 from featx.backbones.catalogue import cache_dir
-from featx.backbones.file import canonical_pixels
+from featx.backbones.file import canonical_input
 from featx.errors import BackboneError, FeatxError, InputError, MissingDependencyError
 from featx.inference.self_check import check_canonical
 from featx.session import REINSTALL_GPU, Session, list_devices
@@ -188,7 +188,7 @@ def _int8() -> Iterable[_Row]:
     for precision in seconds:
         backbone = open_backbone("efficientnet_lite0", precision)
         sessions[precision] = Session(tap(backbone, None, "avg", False), "cpu")
-    pixels = np.repeat(canonical_pixels(backbone.preprocess), 4, axis=0)
+    pixels = np.repeat(canonical_input(backbone), 4, axis=0)
     for _ in range(4):
         for precision, session in sessions.items():
             start = time.perf_counter()

@@ -3,6 +3,7 @@
     FeatxError
     ├── InputError (ValueError)                an argument or a file that cannot be used
     │   ├── ImageError                         an image that cannot be read, with its position and path
+    │   │   └── TextError                      a value that is no text, with its position
     │   ├── SourceError                        a folder, glob, archive or table that cannot be read as images
     │   └── FeaturesChangedError               a parameter that changes the features was set after fit
     ├── UnreadableError                        the bytes of one image cannot be fetched or decoded
@@ -18,6 +19,7 @@
     └── MissingDependencyError (ImportError)   an optional package is not installed
 
     FailedImagesWarning (UserWarning)          images that could not be read became NaN rows
+    └── FailedTextsWarning                     values that are no text became NaN rows
 
 Each error also derives from the built-in type in parentheses, so that ``except ValueError`` works.
 """
@@ -33,6 +35,7 @@ __all__ = [
     "DeviceError",
     "ExportError",
     "FailedImagesWarning",
+    "FailedTextsWarning",
     "Failure",
     "FeaturesChangedError",
     "FeatxError",
@@ -42,6 +45,7 @@ __all__ = [
     "ImageError",
     "PipelineFileError",
     "SourceError",
+    "TextError",
     "UnreadableError",
     "UntrustedTypeError",
     "WorkerLostError",
@@ -127,6 +131,19 @@ class ImageError(InputError):
 
     def __str__(self) -> str:
         return f"{self.note}{self.failure}"
+
+
+class TextError(ImageError):
+    """A value is no text.
+
+    It is an ImageError, so that code which handles unreadable images handles texts as well.
+
+    Examples
+    --------
+    >>> import featx
+    >>> print(featx.TextError(featx.Failure(3, "None", "no text")))
+    item 3 (None): no text
+    """
 
 
 class SourceError(InputError):
@@ -337,16 +354,32 @@ class FailedImagesWarning(UserWarning):
       item 3 (a.jpg): no such file
     """
 
+    _what = "image"
+
     def __init__(self, failures: list[Failure]) -> None:
         super().__init__(failures)
         self.failures = failures
 
     def __str__(self) -> str:
         n = len(self.failures)
-        title = f"{n} images could not be read, their rows are NaN:"
+        title = f"{n} {self._what}s could not be read, their rows are NaN:"
         if n == 1:
-            title = "1 image could not be read, its row is NaN:"
+            title = f"1 {self._what} could not be read, its row is NaN:"
         return "\n  ".join([title, *map(str, self.failures)])
+
+
+class FailedTextsWarning(FailedImagesWarning):
+    """Values were no texts, and their rows are NaN.
+
+    Examples
+    --------
+    >>> import featx
+    >>> print(featx.FailedTextsWarning([featx.Failure(3, "None", "no text")]))
+    1 text could not be read, its row is NaN:
+      item 3 (None): no text
+    """
+
+    _what = "text"
 
 
 def first_line(error: BaseException) -> str:

@@ -7,84 +7,31 @@ import warnings
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.base import BaseEstimator, TransformerMixin, clone
+from sklearn.base import clone
 from sklearn.utils import Tags
 
 from featx._events import Events, ProgressBar, combine
-from featx._optional import import_optional
-from featx._results import format_html, to_plain
 from featx._validation import check_seconds
 from featx.backbones.file import LayerSpec
 from featx.cache import FeatureCache, cache_folder
-from featx.errors import FailedImagesWarning, Failure, FeaturesChangedError, FeatxError, ImageError, InputError
+from featx.errors import FailedImagesWarning, Failure, ImageError, InputError
 from featx.images.containers import list_items
 from featx.inference.cached import Batch, CachedEngine
 from featx.inference.engine import Options, View
-from featx.inference.spec import BackboneArgument, FeatureSpec, make_spec
-from featx.inference.views import open_session, open_views
+from featx.inference.spec import BackboneArgument
+from featx.inference.transformer import BackboneTransformer, Embedded
+from featx.inference.views import open_views
 from featx.inference.workers import count_jobs, count_threads, embed_in_processes
-from featx.session import Providers, Session
-
-if TYPE_CHECKING:
-    import pandas as pd
+from featx.session import Providers
 
 __all__ = ["Embedded", "FeatureExtractor", "count_cached", "embed_together", "store_features"]
 
 
-class Embedded(NamedTuple):
-    """Features and failures of one call; unpacks as ``features, failures``.
-
-    Parameters
-    ----------
-    features : ndarray of float32, shape (n_samples, n_features)
-        NaN in the rows of images that could not be read.
-    failures : list of Failure
-        Position, source and reason of each unreadable image.
-    """
-
-    features: npt.NDArray[np.float32]
-    failures: list[Failure]
-
-    @property
-    def kept(self) -> list[int]:
-        """Positions of the images that could be read."""
-        failed = {failure.index for failure in self.failures}
-        return [i for i in range(len(self.features)) if i not in failed]
-
-    def to_frame(self, names: Sequence[str] | None = None) -> pd.DataFrame:
-        """Convert to a pandas DataFrame with one row per image and the column ``error``.
-
-        Parameters
-        ----------
-        names : sequence of str or None, default=None
-            Names of the features, as `FeatureExtractor.get_feature_names_out` returns them; None
-            numbers them.
-
-        Raises
-        ------
-        MissingDependencyError
-            If pandas is not installed (extra ``pandas``).
-        """
-        frame = import_optional("pandas", "pandas").DataFrame(self.features, columns=names)
-        reasons = {failure.index: failure.reason for failure in self.failures}
-        frame.insert(0, "error", [reasons.get(i) for i in range(len(frame))])
-        return frame
-
-    def __repr__(self) -> str:
-        n, width = self.features.shape
-        return f"Embedded({n} images, {width} features, {len(self.failures)} failed)"
-
-    def _repr_html_(self) -> str:
-        failures = to_plain(self.failures[:20])
-        hidden = len(self.failures) - len(failures)
-        return format_html(repr(self), failures, [f"and {hidden} more failures"] if hidden else [])
-
-
-class FeatureExtractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
+class FeatureExtractor(BackboneTransformer):
     """Turn images into the features of a pretrained convolutional network.
 
     Stateless: `transform` works without `fit`. `fit` reads no image; it records the identity of the
@@ -205,16 +152,6 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         self.n_jobs = n_jobs
         self.on_error = on_error
         self.progress = progress
-
-    def fit(self, X: Any, y: Any = None) -> FeatureExtractor:
-        """Record the identity of the features; X and y are ignored."""
-        for name in ("backbone_identity_", "value_parameters_"):
-            if hasattr(self, name):
-                delattr(self, name)
-        spec = self._spec()
-        self.backbone_identity_ = spec.identity
-        self.value_parameters_: dict[str, Any] = dict(spec.values)
-        return self
 
     def transform(self, X: Any) -> npt.NDArray[np.float32]:
         """Embed images.
@@ -354,46 +291,6 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             raise InputError(f"{len(items)} images: expected at most one batch, batch_size={size}; use embed instead")
         return list(self._engine(views, n_threads=1, image_timeout=image_timeout).embed(items))
 
-    @property
-    def n_features(self) -> int:
-        """Number of features of an image: the width of a row.
-
-        Raises
-        ------
-        AttributeError
-            If a parameter is wrong, or the backbone is not on this machine yet.
-        """
-        try:
-            return self._spec(download=False).n_features
-        except FeatxError as error:  # scikit-learn's display asks each attribute, and knows this error alone
-            raise AttributeError(str(error)) from error
-
-    def get_feature_names_out(self, input_features: Any = None) -> npt.NDArray[np.object_]:
-        """Return the names of the features: ``efficientnet_lite0_head_0`` and so on.
-
-        Raises
-        ------
-        BackboneError
-            If the backbone is on the hub or behind https and was not fetched yet. scikit-learn asks
-            for the names whenever it displays an estimator, which must not download anything.
-        """
-        return np.array(self._spec(download=False).names(), dtype=object)
-
-    def open_session(self) -> Session:
-        """Return the session of the (first) backbone, opened on first use; its ``device`` is the choice of "auto"."""
-        spec = self._spec()
-        return open_session(spec, spec.parts[0], self.device, self.providers)
-
-    def __getstate__(self) -> Any:
-        state = super().__getstate__()
-        paths = {name: os.fspath(value) for name, value in state.items() if isinstance(value, os.PathLike)}
-        if isinstance(self.backbone, (list, tuple)):
-            paths["backbone"] = [os.fspath(path) for path in self.backbone]
-        return {**state, **paths}
-
-    def __setstate__(self, state: Any) -> None:
-        super().__setstate__({**FeatureExtractor().__dict__, **state})  # defaults of parameters added since
-
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         tags.requires_fit = False
@@ -473,15 +370,6 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
     def _views(self) -> list[View]:
         return open_views(self._spec(), self.device, self.providers, cached=self.cache is not False)
-
-    def _spec(self, *, download: bool = True) -> FeatureSpec:
-        """Validate all parameters, and compare them with those at fit."""
-        spec = make_spec(self.get_params(deep=False), download=download)
-        if hasattr(self, "backbone_identity_"):
-            changed = spec.changes(self.backbone_identity_, self.value_parameters_)
-            if changed:
-                raise FeaturesChangedError(f"{'; '.join(changed)}: the features would differ; call fit again")
-        return spec
 
 
 def embed_together(extractors: Sequence[FeatureExtractor], X: Any, *, events: Events | None = None) -> list[Embedded]:

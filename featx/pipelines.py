@@ -13,13 +13,13 @@ from sklearn.pipeline import Pipeline
 
 from featx._optional import import_optional
 from featx.errors import InputError
-from featx.extractor import FeatureExtractor
+from featx.inference.transformer import BackboneTransformer
 
 __all__ = ["FeatureFrames", "check_single_output", "count_outputs", "find_extractors", "split_pipeline"]
 
 
-def find_extractors(thing: Any) -> Iterator[FeatureExtractor]:
-    """Find the extractors that take part in predictions.
+def find_extractors(thing: Any) -> Iterator[BackboneTransformer]:
+    """Find the extractors, of images and of texts, that take part in predictions.
 
     A search or a meta-estimator keeps an unfitted template as a parameter, and the fitted clone in
     an attribute that ends in ``_``. Fitted attributes count, and parameters only if there are none.
@@ -33,7 +33,7 @@ def find_extractors(thing: Any) -> Iterator[FeatureExtractor]:
     >>> list(find_extractors(make_pipeline(featx.FeatureExtractor(pooling="max"), DummyClassifier())))
     [FeatureExtractor(pooling='max')]
     """
-    if isinstance(thing, FeatureExtractor):
+    if isinstance(thing, BackboneTransformer):
         yield thing
     elif _has_parts(thing):
         fitted = list(find_extractors([value for name, value in vars(thing).items() if name.endswith("_")]))
@@ -43,8 +43,8 @@ def find_extractors(thing: Any) -> Iterator[FeatureExtractor]:
             yield from find_extractors(part)
 
 
-def split_pipeline(estimator: Any) -> tuple[FeatureExtractor, Any]:
-    """Split a fitted estimator of images into its extractor and the same estimator of features.
+def split_pipeline(estimator: Any) -> tuple[Any, Any]:
+    """Split a fitted estimator of images or texts into its extractor and the same estimator of features.
 
     The extractor is the first step of a pipeline, or of pipelines inside searches and
     meta-estimators, as in ``CalibratedClassifierCV(make_pipeline(extractor, head))``. All
@@ -75,6 +75,10 @@ def split_pipeline(estimator: Any) -> tuple[FeatureExtractor, Any]:
     if not extractors:
         raise InputError("not fitted; call fit first")
     first = extractors[0]
+    if first.kind == "text":
+        raise InputError(
+            f"{_show(first)} takes texts, expected a FeatureExtractor; call predict of the pipeline in Python"
+        )
     for other in extractors[1:]:
         if _get_features(other) != _get_features(first):
             raise InputError(
@@ -172,7 +176,7 @@ def _find_pipelines(thing: Any, seen: set[int]) -> Iterator[Pipeline]:
     if id(thing) in seen:
         return
     seen.add(id(thing))
-    if isinstance(thing, Pipeline) and len(thing) > 1 and isinstance(thing.steps[0][1], FeatureExtractor):
+    if isinstance(thing, Pipeline) and len(thing) > 1 and isinstance(thing.steps[0][1], BackboneTransformer):
         yield thing
         return
     for part in vars(thing).values() if _has_parts(thing) else _members(thing):
@@ -191,9 +195,9 @@ def _members(thing: Any) -> list[Any]:
     return list(thing) if isinstance(thing, (list, tuple)) else []
 
 
-def _get_features(extractor: FeatureExtractor) -> tuple[Any, Any]:
+def _get_features(extractor: BackboneTransformer) -> tuple[Any, Any]:
     return extractor.backbone_identity_, extractor.value_parameters_
 
 
-def _show(extractor: FeatureExtractor) -> str:
+def _show(extractor: BackboneTransformer) -> str:
     return " ".join(repr(extractor).split())

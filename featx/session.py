@@ -50,7 +50,7 @@ class Session:
     Parameters
     ----------
     model : bytes
-        A serialised ONNX model with the input ``pixels`` and the output ``features``.
+        A serialised ONNX model with one input, ``pixels`` or ``input_ids``, and the output ``features``.
     device : {"auto", "cpu", "cuda", "cuda:N"}
         ``"cuda"`` runs there or raises; ``"auto"`` prefers CUDA and logs what it chose.
     providers : sequence or None, default=None
@@ -81,6 +81,7 @@ class Session:
             self.device, self._session = _open(model, _settle(device), options)
         else:
             self.device, self._session = _open_providers(model, list(providers), options)
+        (self._input,) = (value.name for value in self._session.get_inputs())
         on_cpu = self.device == "cpu"
         self.batch_size = 8 if on_cpu else 64
         self.fixed_shape = not on_cpu
@@ -92,15 +93,15 @@ class Session:
         size = batch_size or self.batch_size
         return size if self.fixed_shape else max(1, min(size, -(-n_items // n_threads)))
 
-    def run(self, pixels: npt.NDArray[np.uint8], stop: StopSwitch | None = None) -> npt.NDArray[np.float32]:
-        """Compute the features of uint8 pixels, (n, 3, height, width).
+    def run(self, inputs: npt.NDArray[Any], stop: StopSwitch | None = None) -> npt.NDArray[np.float32]:
+        """Compute the features of uint8 pixels, (n, 3, height, width), or of int64 tokens, (n, n_tokens).
 
         With ``stop``, another thread can end the run, which then raises DeviceError.
         """
         options = stop.options if stop else None
         try:
             with self._turns:
-                (features,) = self._session.run(["features"], {"pixels": pixels}, options)
+                (features,) = self._session.run(["features"], {self._input: inputs}, options)
         except Exception as error:
             kind = OutOfMemoryError if self.device != "cpu" and _lacks_memory(error) else DeviceError
             raise kind(f"onnxruntime failed on {self.device}: {_explain(error)}") from error

@@ -1,23 +1,26 @@
 """Read and write backbone files: ONNX files that describe themselves.
 
-The graph takes ``pixels``, uint8 of shape (N, 3, height, width), and normalises
-inside. ``metadata_props`` holds everything else that a reader must know, each value
-as JSON, under these keys:
+The graph of an image network takes ``pixels``, uint8 of shape (N, 3, height, width), and
+normalises inside. That of a text encoder takes ``input_ids``, int64 of shape (N, tokens): texts
+of one length share a batch, and nothing is padded. ``metadata_props`` holds everything else
+that a reader must know, each value as JSON, under these keys:
 
 ==================== ===============================================================
-featx.format         integer, the version of this list; a reader refuses a newer one
+featx.format         integer, the version of this list; a reader refuses a newer one.
+                     1 is an image network, 2 a text encoder
 featx.name           the backbone's name
-featx.preprocess     size, resize and crop rules, interpolation, mean, std
+featx.preprocess     size, resize and crop rules, interpolation, mean, std; of a text
+                     encoder its tokenizer, limit of tokens, vocabulary and languages
 featx.layers         list of {name, aliases, tensor, channels, height, width, stride}
 featx.default_layer  the layer that the network pools for its own classifier
 featx.cost           {parameters, gflops}; one multiply-add counts as one operation
 featx.license        SPDX identifier
 featx.source         origin of the weights
 featx.recipe         versions and digests of the packages and files it was made from
-featx.canonical      features of the canonical image, base64 of little-endian float32
+featx.canonical      features of the canonical input, base64 of little-endian float32
 ==================== ===============================================================
 
-To raise the version, change FORMAT, keep the code that reads every earlier version,
+To raise a version, change FORMATS, keep the code that reads every earlier version,
 and keep a file of each version under test.
 """
 
@@ -39,28 +42,33 @@ from onnx import TensorProto, numpy_helper
 
 from featx._validation import suggest
 from featx.backbones.guard import refuse_hostile
+from featx.backbones.tokenization import Tokenization, canonical_tokens
 from featx.errors import BackboneError
 from featx.images.preprocess import Preprocess
 
 __all__ = [
     "COMMON_LAYERS",
-    "FORMAT",
+    "FORMATS",
     "Backbone",
     "BackboneDescription",
     "Layer",
     "LayerSpec",
+    "canonical_input",
     "canonical_pixels",
     "describe_model",
     "is_described",
     "load_model",
     "read_backbone",
+    "require_images",
+    "require_text",
     "short_identity",
 ]
 
 #: Type of a parameter that names one layer or several.
 LayerSpec: TypeAlias = "str | int | list[str | int] | tuple[str | int, ...] | None"
 
-FORMAT = 1
+#: Version of the metadata of each kind of backbone.
+FORMATS = {"image": 1, "text": 2}
 #: Layer names that mean the same in every convolutional backbone, each with a description for people.
 COMMON_LAYERS = {
     "stem": "the last map at 1/2 of the canvas: edges and colours",
@@ -86,9 +94,10 @@ class Layer:
     tensor : str
         Name of the value in the graph.
     channels, height, width : int
-        Size of the map.
+        Size of the map. A text encoder has a cell per token: the height is at most its limit of tokens,
+        and the width is 1.
     stride : int
-        Pixels of the canvas per cell of the map.
+        Pixels of the canvas per cell of the map; 1 for a text encoder.
     """
 
     name: str
@@ -122,8 +131,8 @@ class BackboneDescription:
     ----------
     name : str
         The backbone's name.
-    preprocess : Preprocess
-        From any image to the backbone's canvas.
+    preprocess : Preprocess or Tokenization
+        From any image to the backbone's canvas, or from a text to tokens.
     layers : tuple of Layer
         In the order of the network.
     default_layer : str
@@ -141,7 +150,7 @@ class BackboneDescription:
     """
 
     name: str
-    preprocess: Preprocess
+    preprocess: Preprocess | Tokenization
     layers: tuple[Layer, ...] = ()
     default_layer: str = "head"
     parameters: int = 0
@@ -150,10 +159,15 @@ class BackboneDescription:
     source: str = "unknown"
     recipe: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def kind(self) -> str:
+        """The kind of its inputs: ``"image"`` or ``"text"``."""
+        return "text" if isinstance(self.preprocess, Tokenization) else "image"
+
     def to_dict(self) -> dict[str, Any]:
         """Return the values that a backbone file holds, by key."""
         return {
-            "format": FORMAT,
+            "format": FORMATS[self.kind],
             "name": self.name,
             "preprocess": self.preprocess.to_dict(),
             "layers": [asdict(layer) for layer in self.layers],
@@ -168,9 +182,10 @@ class BackboneDescription:
     def from_dict(cls, data: Mapping[str, Any]) -> BackboneDescription:
         """Read a description from metadata; raise KeyError, TypeError or ValueError if it is damaged."""
         cost = _expect("cost", data["cost"], dict)
+        rules: type[Preprocess | Tokenization] = Tokenization if data["format"] == FORMATS["text"] else Preprocess
         return cls(
             name=_expect("name", data["name"], str),
-            preprocess=Preprocess.from_dict(_expect("preprocess", data["preprocess"], dict)),
+            preprocess=rules.from_dict(_expect("preprocess", data["preprocess"], dict)),
             layers=tuple(map(Layer.from_dict, _expect("layers", data["layers"], list))),
             default_layer=_expect("default_layer", data["default_layer"], str),
             parameters=_expect("parameters", cost["parameters"], int),
@@ -224,7 +239,7 @@ class Backbone(BackboneDescription):
     precision : {"float32", "int8", "float16"}
         Type of the computation, read from the weights.
     canonical : ndarray of float32, shape (channels,)
-        Default layer, averaged, of `canonical_pixels`.
+        Default layer, averaged, of `canonical_input`.
 
     Examples
     --------
@@ -262,6 +277,26 @@ def canonical_pixels(preprocess: Preprocess) -> npt.NDArray[np.uint8]:
     y, x = np.mgrid[: preprocess.height, : preprocess.width]
     planes = [((c + 2) * x + (5 - c) * y + x * y // (7 + c)) % 256 for c in range(3)]
     return np.stack(planes)[None].astype(np.uint8)
+
+
+def canonical_input(backbone: BackboneDescription) -> npt.NDArray[Any]:
+    """Compute the input on which a backbone is checked: `canonical_pixels`, or tokens for a text encoder."""
+    rules = backbone.preprocess
+    return canonical_tokens(rules) if isinstance(rules, Tokenization) else canonical_pixels(rules)
+
+
+def require_images(backbone: BackboneDescription) -> Preprocess:
+    """Return the preprocessing of an image network; raise BackboneError for a text encoder."""
+    if isinstance(backbone.preprocess, Tokenization):
+        raise BackboneError(f"backbone {backbone.name} encodes text, expected one for images; use TextExtractor for it")
+    return backbone.preprocess
+
+
+def require_text(backbone: BackboneDescription) -> Tokenization:
+    """Return the tokenization of a text encoder; raise BackboneError for an image network."""
+    if isinstance(backbone.preprocess, Preprocess):
+        raise BackboneError(f"backbone {backbone.name} is for images, expected a text encoder; use FeatureExtractor")
+    return backbone.preprocess
 
 
 def load_model(path: str | os.PathLike[str]) -> onnx.ModelProto:
@@ -302,8 +337,9 @@ def read_backbone(path: str | os.PathLike[str]) -> Backbone:
     try:
         text = {prop.key: prop.value for prop in model.metadata_props}
         version = _expect("format", json.loads(text["featx.format"]), int)
-        if version != FORMAT:
-            raise BackboneError(f"{path}: backbone format {version}, this featx reads {FORMAT}; upgrade featx")
+        if version not in FORMATS.values():
+            known = " and ".join(map(str, FORMATS.values()))
+            raise BackboneError(f"{path}: backbone format {version}, this featx reads {known}; upgrade featx")
         values = {key: json.loads(text[f"featx.{key}"]) for key in _KEYS}
         json.dumps(values, ensure_ascii=False, allow_nan=False).encode()  # raises on NaN and on halves of characters
         description = BackboneDescription.from_dict(values)

@@ -29,13 +29,16 @@ def n_features(backbone: Backbone, layer: LayerSpec, pooling: str) -> dict[str, 
     >>> n_features(open_backbone("efficientnet_lite0"), ["stage4", "head"], "avg")
     {'stage4': 320, 'head': 1280}
     """
-    if not isinstance(pooling, str) or pooling not in POOLINGS:
-        raise InputError(f"pooling={pooling!r}: {suggest(pooling, POOLINGS)}expected one of {', '.join(POOLINGS)}")
+    is_text = backbone.kind == "text"
+    names = [name for name, row in POOLINGS.items() if not (is_text and row.depends_on_size)]
+    if not isinstance(pooling, str) or pooling not in names:
+        what = " for texts" if is_text else ""
+        raise InputError(f"pooling={pooling!r}: {suggest(pooling, names)}expected one of {', '.join(names)}{what}")
     return {at.name: POOLINGS[pooling].n_features(at.size) for at in backbone.select(layer)}
 
 
 def tap(backbone: Backbone, layer: LayerSpec, pooling: str, l2_normalize: bool) -> bytes:
-    """Build the graph from ``pixels`` to ``features``.
+    """Build the graph from ``pixels``, or ``input_ids``, to ``features``.
 
     Parameters
     ----------

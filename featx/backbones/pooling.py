@@ -43,6 +43,8 @@ class Pooling:
         Builds ONNX nodes that weigh the features and split the sums among the cells: from the name of the input,
         the name of the output of shape (n, n_sums, height, width), the map's size, weights of shape
         (n_sums, n_features), and the name of factors of shape (n, n_features) for the features of each image, or None.
+    depends_on_size : bool, default=False
+        True if the number of features depends on the height and width of the map; the maps of texts have any height.
     """
 
     description: str
@@ -51,6 +53,7 @@ class Pooling:
     n_features: Callable[[Size], int]
     shares: Callable[[Array], Iterator[Share]]
     spread_nodes: Callable[[str, str, Size, Array, str | None], list[NodeProto]]
+    depends_on_size: bool = False
 
 
 class Share(NamedTuple):
@@ -367,6 +370,7 @@ POOLINGS: dict[str, Pooling] = {
         lambda size: size[0] * len(list(_cells(*size[1:]))),
         _pyramid_shares,
         _spread_pyramid,
+        depends_on_size=True,
     ),
     "flatten": Pooling(
         "the whole map, channel by channel; for heads that learn from positions",
@@ -375,5 +379,6 @@ POOLINGS: dict[str, Pooling] = {
         lambda size: size[0] * size[1] * size[2],
         _flatten_shares,
         _spread_flatten,
+        depends_on_size=True,
     ),
 }

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +18,7 @@ import onnx
 from onnx import TensorProto, helper
 
 from featx.backbones.download import file_digest
-from featx.backbones.file import Backbone, canonical_pixels, is_described, load_model, read_backbone
+from featx.backbones.file import Backbone, canonical_input, is_described, load_model, read_backbone
 from featx.backbones.graph import tap
 from featx.backbones.guard import refuse_large
 from featx.errors import BackboneError, first_line
@@ -80,9 +81,9 @@ def check_file(path: str | os.PathLike[str]) -> None:
         refuse_large(model, path)
         if is_described(model):
             backbone = read_backbone(path)
-            pixels = canonical_pixels(backbone.preprocess)
-            Session(tap(backbone, None, "avg", False), "cpu").run(pixels)
-            _check_layers(backbone, model, pixels)
+            canonical = canonical_input(backbone)
+            Session(tap(backbone, None, "avg", False), "cpu").run(canonical)
+            _check_layers(backbone, model, canonical)
         else:
             run_graph(model.SerializeToString())
     except BackboneError:
@@ -91,16 +92,20 @@ def check_file(path: str | os.PathLike[str]) -> None:
         raise BackboneError(f"{path}: cannot be run ({first_line(error)})") from error
 
 
-def _check_layers(backbone: Backbone, model: onnx.ModelProto, pixels: npt.NDArray[np.uint8]) -> None:
-    """Run every layer once on two images, and raise unless each has the size that the file declares."""
+def _check_layers(backbone: Backbone, model: onnx.ModelProto, canonical: npt.NDArray[Any]) -> None:
+    """Run every layer once on two inputs, and raise unless each has the size that the file declares."""
     tensors = list(dict.fromkeys(layer.tensor for layer in backbone.layers))
     del model.graph.output[:]
     model.graph.output.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in tensors)
-    maps = run_graph(model.SerializeToString(), {"pixels": np.repeat(pixels, 2, axis=0)}, tensors)
+    name = model.graph.input[0].name
+    maps = run_graph(model.SerializeToString(), {name: np.repeat(canonical, 2, axis=0)}, tensors)
     shapes = {name: values.shape for name, values in zip(tensors, maps, strict=True)}
     for layer in backbone.layers:
-        if shapes[layer.tensor] != (2, *layer.size):
-            raise BackboneError(f"{backbone.path}: layer {layer.name} of 2 images is of shape {shapes[layer.tensor]}")
+        channels, height, width = layer.size
+        if backbone.kind == "text":
+            height = canonical.shape[1]
+        if shapes[layer.tensor] != (2, channels, height, width):
+            raise BackboneError(f"{backbone.path}: layer {layer.name} of 2 inputs is of shape {shapes[layer.tensor]}")
     if len(backbone.canonical) != backbone.layer(None).channels:
         raise BackboneError(f"{backbone.path}: damaged metadata ({len(backbone.canonical)} canonical features)")
 

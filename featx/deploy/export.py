@@ -22,6 +22,7 @@ from featx._files import check_writable, write_whole
 from featx._results import format_html, to_plain
 from featx._validation import check_choice
 from featx.backbones import open_backbone, tap
+from featx.backbones.file import require_images
 from featx.deploy.agreement import MIN_AGREEMENT, RESIZE_TOLERANCES, Agreement, Resized, check_resizing
 from featx.deploy.assemble import assemble, declare_types, name_outputs, write_metadata
 from featx.deploy.converter import Converter, Rows, Step
@@ -241,7 +242,7 @@ def export(
                 _check_heat_map(draft, heat, reference, explain(pipeline, reference.items), tolerance)
     if resize == "in-graph":
         with _naming(path):
-            add_resizing(draft.model, backbone.preprocess, extractor.crop)
+            add_resizing(draft.model, require_images(backbone), extractor.crop)
             allowed = RESIZE_TOLERANCES[backbone.precision] if resize_tolerance is None else resize_tolerance
             resized = check_resizing(draft.model, reference, allowed)
     task = "regression" if draft.classes is None else "classification"

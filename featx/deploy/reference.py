@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from featx.backbones import Backbone
+from featx.backbones.file import require_images
 from featx.errors import ExportError, Failure
 from featx.extractor import FeatureExtractor
 from featx.heads import Response, respond
@@ -65,7 +66,7 @@ def make_reference(
 
 def _make_canvases(items: list[Any], extractor: FeatureExtractor, backbone: Backbone) -> npt.NDArray[np.uint8]:
     """Decode, resize and crop images apart from the extractor, so that the graph's input is checked as well."""
-    rules, fast = backbone.preprocess, extractor.decode == "fast"
+    rules, fast = require_images(backbone), extractor.decode == "fast"
     pixels = np.empty((len(items), 3, rules.height, rules.width), np.uint8)
     for item, out in zip(items, pixels, strict=True):
         to_canvas(decode(item, rules.resize if fast else None), rules, out, crop=extractor.crop, fast=fast)

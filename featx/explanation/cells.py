@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.base import clone
 
+from featx.backbones.file import require_images
 from featx.backbones.pooling import POOLINGS
 from featx.errors import Failure, FeaturesChangedError
 from featx.explanation.scores import Affine
@@ -81,7 +82,7 @@ class MapReader:
             for layer in part.backbone.select(list(part.widths)):
                 n = self.pooling.n_features(layer.size)
                 self.layers.append(
-                    LayerPlace(number, layer.tensor, layer.size, start, first, n, part.backbone.preprocess)
+                    LayerPlace(number, layer.tensor, layer.size, start, first, n, require_images(part.backbone))
                 )
                 start, first = start + int(np.prod(layer.size)), first + n
         self.n_features = first

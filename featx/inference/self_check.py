@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from featx.backbones import Backbone, tap
-from featx.backbones.file import canonical_pixels
+from featx.backbones.file import canonical_input
 from featx.errors import DeviceError
 from featx.session import Providers, Session, asks_for_tf32
 
@@ -20,7 +20,7 @@ COSINES = {"float32": 0.999999, "float16": 0.999, "int8": 0.999}
 
 
 class CanonicalCheck(NamedTuple):
-    """Difference between computed and stored features of the canonical image.
+    """Difference between computed and stored features of the canonical input.
 
     Parameters
     ----------
@@ -46,7 +46,7 @@ class CanonicalCheck(NamedTuple):
 
 
 def check_canonical(backbone: Backbone, device: str = "auto", providers: Providers = None) -> CanonicalCheck:
-    """Run a backbone on its canonical image, and compare the result with its file.
+    """Run a backbone on its canonical input, and compare the result with its file.
 
     ``device`` and ``providers`` are as for `FeatureExtractor`.
 
@@ -58,7 +58,7 @@ def check_canonical(backbone: Backbone, device: str = "auto", providers: Provide
     True
     """
     session = Session(tap(backbone, None, "avg", False), device, providers, precision=backbone.precision)
-    features = session.run(canonical_pixels(backbone.preprocess))[0].astype(np.float64)
+    features = session.run(canonical_input(backbone))[0].astype(np.float64)
     stored = backbone.canonical.astype(np.float64)
     cosine = float(features @ stored / max(np.linalg.norm(features) * np.linalg.norm(stored), 1e-30))
     needed = COSINES["float16" if asks_for_tf32(providers) else backbone.precision]
@@ -76,7 +76,7 @@ def require_canonical(backbone: Backbone, device: str, providers: Providers = No
         if not check.passed:
             raise DeviceError(
                 f"{backbone.path}: on {check.device} this backbone computes other features than its file holds "
-                f"(cosine {check.cosine:.6f} on its canonical image, expected at least {check.needed}); the file was "
+                f"(cosine {check.cosine:.6f} on its canonical input, expected at least {check.needed}); the file was "
                 "changed, or this device computes wrongly. Run: featx backbones verify"
             )
         _passed.add(case)

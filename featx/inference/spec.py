@@ -1,15 +1,16 @@
-"""Validate the parameters of a FeatureExtractor and resolve its backbones and layers."""
+"""Validate the parameters of an extractor and resolve its backbones and layers."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, TypedDict
+from typing import Any, NamedTuple, NotRequired, TypedDict
 
 import numpy as np
 
 from featx._validation import check_choice, check_integer, check_jobs
 from featx.backbones import Backbone, open_backbone, short_identity
+from featx.backbones.file import require_images, require_text
 from featx.backbones.graph import n_features
 from featx.errors import InputError
 from featx.images.preprocess import CROPS
@@ -29,13 +30,16 @@ _CHOICES = {
 
 
 class ValueParameters(TypedDict):
-    """Parameters that change the values of features; a list of backbones has one list of layers each."""
+    """Parameters that change the values of features; a list of backbones has one list of layers each.
+
+    ``crop`` and ``decode`` are for images only.
+    """
 
     layer: list[str] | list[list[str]]
     pooling: str
-    crop: str
+    crop: NotRequired[str]
     l2_normalize: bool
-    decode: str
+    decode: NotRequired[str]
 
 
 class BackboneSpec(NamedTuple):
@@ -59,7 +63,7 @@ class FeatureSpec(NamedTuple):
 
     @property
     def n_features(self) -> int:
-        """Number of features of an image."""
+        """Number of features of an image or a text."""
         return sum(part.n_features for part in self.parts)
 
     def names(self) -> list[str]:
@@ -86,8 +90,8 @@ class FeatureSpec(NamedTuple):
         return changed
 
 
-def make_spec(parameters: Mapping[str, Any], *, download: bool = True) -> FeatureSpec:
-    """Validate the parameters of a `FeatureExtractor`, and open its backbones.
+def make_spec(parameters: Mapping[str, Any], *, kind: str = "image", download: bool = True) -> FeatureSpec:
+    """Validate the parameters of an extractor of one ``kind``, ``"image"`` or ``"text"``, and open its backbones.
 
     ``download`` allows fetching a backbone that is named by its place on the hub. Raises InputError or
     BackboneError for the first wrong parameter.
@@ -107,16 +111,17 @@ def make_spec(parameters: Mapping[str, Any], *, download: bool = True) -> Featur
     parts = []
     for name in list_backbones(backbone):
         opened = open_backbone(name, parameters["precision"], download=download)
+        (require_text if kind == "text" else require_images)(opened)
         parts.append(BackboneSpec(opened, n_features(opened, parameters["layer"], parameters["pooling"])))
     layers = [list(part.widths) for part in parts]
     identities = [part.backbone.identity for part in parts]
     values = ValueParameters(
         layer=layers if several else layers[0],
         pooling=parameters["pooling"],
-        crop=parameters["crop"],
         l2_normalize=bool(parameters["l2_normalize"]),
-        decode=parameters["decode"],
     )
+    if kind == "image":
+        values |= {"crop": parameters["crop"], "decode": parameters["decode"]}
     return FeatureSpec(parts, identities if several else identities[0], values)
 
 
@@ -124,10 +129,11 @@ def _check(parameters: Mapping[str, Any]) -> None:
     for name in ("batch_size", "n_threads"):
         if parameters[name] is not None:
             check_integer(name, parameters[name])
-    if parameters["n_jobs"] is not None:
+    if parameters.get("n_jobs") is not None:
         check_jobs(parameters["n_jobs"])
     for name, choices in _CHOICES.items():
-        check_choice(name, parameters[name], choices)
+        if name in parameters:
+            check_choice(name, parameters[name], choices)
     if not isinstance(parameters["l2_normalize"], (bool, np.bool_)):
         raise InputError(f"l2_normalize={parameters['l2_normalize']!r}: expected True or False")
     cache = parameters["cache"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from featx.backbones import tap
+from featx.backbones.file import require_images
 from featx.cache.keys import digest_setting
 from featx.inference.engine import View
 from featx.inference.self_check import require_canonical
@@ -29,5 +30,5 @@ def open_views(spec: FeatureSpec, device: str, providers: Providers, *, cached: 
         session = open_session(spec, part, device, providers)
         values = {**spec.values, "layer": list(part.widths), "backbone": part.backbone.identity}
         setting = digest_setting(values, session.device, providers) if cached else b""
-        views.append(View(session, part.backbone.preprocess, part.n_features, spec.values["crop"], setting))
+        views.append(View(session, require_images(part.backbone), part.n_features, spec.values["crop"], setting))
     return views

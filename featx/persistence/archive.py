@@ -41,8 +41,8 @@ from featx.backbones.catalogue import cache_dir
 from featx.backbones.file import read_backbone
 from featx.backbones.sandbox import inspect_file
 from featx.errors import BackboneError, InputError, PipelineFileError, UntrustedTypeError, first_line
-from featx.extractor import FeatureExtractor
 from featx.inference.spec import BackboneArgument, list_backbones
+from featx.inference.transformer import BackboneTransformer
 from featx.persistence.description import BackboneFacts, Description
 from featx.persistence.fingerprint import check_predictions, describe_pipeline, record_predictions
 from featx.persistence.soundness import check_parts, check_schema, check_sizes, find_parts
@@ -80,7 +80,7 @@ def save(
     Parameters
     ----------
     pipeline : estimator
-        A fitted estimator of scikit-learn, or a pipeline of them. Every `FeatureExtractor` in it must be
+        A fitted estimator of scikit-learn, or a pipeline of them. Every extractor in it must be
         fitted, because fitting records the identity of its backbone. Code cannot be saved: functions and
         classes that are not NumPy's, scikit-learn's or featx's.
     path : str or path
@@ -393,7 +393,7 @@ def _list_types(path: str, content: bytes) -> set[str]:
     return types
 
 
-def _identities(extractor: FeatureExtractor) -> list[Any]:
+def _identities(extractor: BackboneTransformer) -> list[Any]:
     identity = getattr(extractor, "backbone_identity_", [])
     return identity if isinstance(identity, list) else [identity]
 

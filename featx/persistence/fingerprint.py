@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from sklearn.base import BaseEstimator, is_classifier, is_regressor
 
-from featx.extractor import FeatureExtractor
+from featx.inference.transformer import BackboneTransformer
 from featx.persistence.description import PipelineFacts, RecordedPredictions
+from featx.pipelines import find_extractors
 from featx.samples import load_fashion_mnist
 
 __all__ = ["TOLERANCE", "check_predictions", "describe_pipeline", "record_predictions"]
@@ -20,9 +21,11 @@ __all__ = ["TOLERANCE", "check_predictions", "describe_pipeline", "record_predic
 TOLERANCE = 1e-3
 _METHODS = ("predict_proba", "decision_function", "predict", "transform")
 _MAX_VALUES = 1000
+#: Texts whose predictions are recorded.
+_TEXTS = ("a red car", "the film is a delight from start to finish", "it rained", "")
 
 
-def describe_pipeline(pipeline: BaseEstimator, extractors: Iterable[FeatureExtractor]) -> PipelineFacts:
+def describe_pipeline(pipeline: BaseEstimator, extractors: Iterable[BackboneTransformer]) -> PipelineFacts:
     """Describe a fitted pipeline, with the fitted extractors in it, as JSON values."""
     task = "classification" if is_classifier(pipeline) else "regression" if is_regressor(pipeline) else None
     classes: Any = getattr(pipeline, "classes_", None) if task == "classification" else None
@@ -36,9 +39,9 @@ def describe_pipeline(pipeline: BaseEstimator, extractors: Iterable[FeatureExtra
 
 
 def record_predictions(pipeline: BaseEstimator) -> RecordedPredictions | None:
-    """Record the predictions of a pipeline for the first four images of the Fashion-MNIST sample.
+    """Record the predictions of a pipeline for four images of the Fashion-MNIST sample, or for four texts.
 
-    None if the pipeline does not take a list of images, or its output is not numeric.
+    None if the pipeline does not take a list of images or texts, or its output is not numeric.
     """
     for method in _METHODS:
         if hasattr(pipeline, method):
@@ -65,7 +68,8 @@ def check_predictions(pipeline: BaseEstimator, recorded: RecordedPredictions) ->
 
 
 def _call(pipeline: Any, method: str) -> Any:
-    images, _ = load_fashion_mnist("test")
+    kind = next((extractor.kind for extractor in find_extractors(pipeline)), "image")
+    samples = list(_TEXTS) if kind == "text" else list(load_fashion_mnist("test")[0][:4])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return getattr(pipeline, method)(list(images[:4]))
+        return getattr(pipeline, method)(samples)

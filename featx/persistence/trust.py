@@ -23,6 +23,7 @@ TRUSTED = frozenset(
         "builtins.frozenset",
         "builtins.range",
         "featx.extractor.FeatureExtractor",
+        "featx.text.extractor.TextExtractor",
         "functools.partial",
         "numpy.dtype",
         "pathlib.PosixPath",

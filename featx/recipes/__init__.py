@@ -1,8 +1,8 @@
 """Make backbone files from other networks, make cheaper copies of them, and check them.
 
 `make_backbone` converts a network of timm (extra ``export``: PyTorch and timm), `wrap_backbone` an ONNX classifier,
-and `quantize_backbone` makes a copy in int8 or float16. `verify_backbone` runs a backbone's own check on every
-execution provider. Only `make_backbone` needs PyTorch.
+and `quantize_backbone` makes a copy in int8 or float16. `make_text_backbone` makes a text encoder (extra ``text``).
+`verify_backbone` runs a backbone's own check on every execution provider. Only `make_backbone` needs PyTorch.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from featx.recipes.fidelity import Fidelity
     from featx.recipes.make import make_backbone
     from featx.recipes.quantize import Quantization, quantize_backbone
+    from featx.recipes.text import make_text_backbone
     from featx.recipes.verify import Conversion, Difference, ProviderCheck, verify_backbone
     from featx.recipes.wrap import wrap_backbone
 
@@ -24,6 +25,7 @@ __all__ = [
     "ProviderCheck",
     "Quantization",
     "make_backbone",
+    "make_text_backbone",
     "quantize_backbone",
     "verify_backbone",
     "wrap_backbone",
@@ -33,6 +35,7 @@ _MODULES = {
     "fidelity": ("Fidelity",),
     "make": ("make_backbone",),
     "quantize": ("Quantization", "quantize_backbone"),
+    "text": ("make_text_backbone",),
     "verify": ("Conversion", "Difference", "ProviderCheck", "verify_backbone"),
     "wrap": ("wrap_backbone",),
 }

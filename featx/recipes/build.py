@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from featx.backbones.file import BackboneDescription, canonical_pixels, describe_model, read_backbone
+from featx.backbones.file import BackboneDescription, canonical_input, describe_model, read_backbone, require_images
 from featx.backbones.graph import cut, set_fields, tap
 from featx.images.preprocess import Preprocess
 from featx.recipes.layers import count_gflops, count_parameters, find_layers, shapes_of, view_as_map
@@ -34,7 +34,7 @@ def build_backbone(
     ``stages`` maps the last module of each resolution to its stride. With ``parameters=None`` the weights in
     the file are counted, and ``classifier=False`` leaves out everything behind the last layer.
     """
-    preprocess = description.preprocess
+    preprocess = require_images(description)
     layers = find_layers(model, scopes, stages, (preprocess.height, preprocess.width))
     shapes = shapes_of(model)
     flat = [layer for layer in layers if len(shapes[layer.tensor]) < 4]
@@ -57,12 +57,12 @@ def build_backbone(
 
 
 def write_backbone(path: Path, model: onnx.ModelProto, description: BackboneDescription) -> None:
-    """Check a graph that takes ``pixels``, describe it, compute its canonical features, and write it."""
+    """Check a graph of pixels or tokens, describe it, compute its canonical features, and write it."""
     onnx.checker.check_model(model, full_check=True)
     describe_model(model, description, canonical=np.empty(0, np.float32))
     path.write_bytes(model.SerializeToString(deterministic=True))
     backbone = read_backbone(path)
-    canonical = Session(tap(backbone, None, "avg", False), "cpu").run(canonical_pixels(backbone.preprocess))[0]
+    canonical = Session(tap(backbone, None, "avg", False), "cpu").run(canonical_input(backbone))[0]
     describe_model(model, description, canonical)
     path.write_bytes(model.SerializeToString(deterministic=True))
 

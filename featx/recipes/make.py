@@ -15,7 +15,7 @@ from featx._files import write_whole
 from featx._optional import import_optional
 from featx.backbones.catalogue import own_file
 from featx.backbones.download import file_digest
-from featx.backbones.file import BackboneDescription, read_backbone
+from featx.backbones.file import BackboneDescription, read_backbone, require_images
 from featx.backbones.zoo import find_entry
 from featx.errors import BackboneError, InputError, first_line
 from featx.images.preprocess import Preprocess
@@ -106,7 +106,7 @@ def convert_network(
     The result has a difference for each layer, one for the default features, and one for the class scores if
     there is a classifier. Raises BackboneError with the first layer that differs too much.
     """
-    preprocess = description.preprocess
+    preprocess = require_images(description)
     pixels = real_images(preprocess) if pixels is None else pixels
     with write_whole(output) as scratch:
         build_backbone(

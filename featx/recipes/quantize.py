@@ -26,7 +26,7 @@ from featx._files import scratch_folder, write_whole
 from featx._optional import import_optional
 from featx._validation import check_choice, check_integer
 from featx.backbones.catalogue import open_backbone, own_file
-from featx.backbones.file import Backbone, BackboneDescription, load_model, read_backbone
+from featx.backbones.file import Backbone, BackboneDescription, load_model, read_backbone, require_images
 from featx.backbones.graph import ancestors, set_fields
 from featx.errors import BackboneError, Failure, InputError
 from featx.images.decode import UnreadableError, decode, describe
@@ -132,7 +132,7 @@ def quantize_backbone(
     order = list(range(n_images))
     random.Random(0).shuffle(order)
     del order[n_calibrate + n_measure :]
-    pixels, failures = _read_images([listing.items[i] for i in order], original.preprocess)
+    pixels, failures = _read_images([listing.items[i] for i in order], require_images(original))
     failed = [failure.index for failure in failures]
     calibration = np.setdiff1d(np.arange(n_calibrate), failed)
     held_out = np.setdiff1d(np.arange(n_calibrate, len(order)), failed)

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from featx._optional import import_optional
-from featx.backbones.file import Backbone, Layer, load_model
+from featx.backbones.file import Backbone, Layer, load_model, require_images
 from featx.backbones.graph import tap
 from featx.errors import DeviceError
 from featx.inference.self_check import CanonicalCheck, check_canonical
@@ -195,8 +195,8 @@ def _flatten_output(output: Any, layer: Layer) -> npt.NDArray[np.float32]:
 
 
 def _normalized(backbone: Backbone, pixels: npt.NDArray[np.uint8]) -> Any:
-    torch = import_optional("torch", "export")
-    mean, std = (torch.tensor(v).reshape(1, 3, 1, 1) for v in (backbone.preprocess.mean, backbone.preprocess.std))
+    torch, rules = import_optional("torch", "export"), require_images(backbone)
+    mean, std = (torch.tensor(v).reshape(1, 3, 1, 1) for v in (rules.mean, rules.std))
     return (torch.from_numpy(pixels).float() - mean) / std
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from featx.backbones.catalogue import open_backbone
 from featx.backbones.download import file_digest
 from featx.backbones.file import Backbone
+from featx.backbones.tokenization import Tokenization
 from featx.errors import InputError
 from featx.inference.self_check import CanonicalCheck, check_canonical
 
@@ -32,7 +33,7 @@ def run(options: argparse.Namespace) -> None:
     check = check_canonical(backbone, options.device)
     everything = facts(backbone, backbone.path.stem) | {
         "sha256": file_digest(backbone.path),
-        "preprocess": backbone.preprocess.to_dict(),
+        "preprocess": _summarize(backbone),
         "default_layer": backbone.default_layer,
         "layers": [
             {"name": at.name, "aliases": at.aliases, "channels": at.channels, "map": at.size[1:], "stride": at.stride}
@@ -53,7 +54,8 @@ def facts(backbone: Backbone, name: str) -> dict[str, Any]:
         "path": str(backbone.path),
         "identity": backbone.identity,
         "precision": backbone.precision,
-        "input": [backbone.preprocess.height, backbone.preprocess.width],
+        "kind": backbone.kind,
+        "input": _input_size(backbone),
         "features": backbone.layer(None).channels,
         "layers": [layer.name for layer in backbone.layers],
         "parameters": backbone.parameters,
@@ -63,8 +65,35 @@ def facts(backbone: Backbone, name: str) -> dict[str, Any]:
     }
 
 
-def _describe(backbone: Backbone, everything: dict[str, Any], check: CanonicalCheck) -> str:
+def _input_size(backbone: Backbone) -> list[int]:
+    """Return the canvas as height and width, or the most tokens of a text."""
+    rules = backbone.preprocess
+    return [rules.max_tokens] if isinstance(rules, Tokenization) else [rules.height, rules.width]
+
+
+def _summarize(backbone: Backbone) -> dict[str, Any]:
+    """Return the preprocessing without the tokenizer, which fills many screens."""
+    values = backbone.preprocess.to_dict()
+    values.pop("tokenizer", None)
+    return values
+
+
+def _describe_input(backbone: Backbone) -> dict[str, str]:
     p = backbone.preprocess
+    if isinstance(p, Tokenization):
+        return {
+            "input": "input_ids, int64 (N, tokens); texts of one length share a batch",
+            "preprocessing": f"tokenizer of {p.n_vocabulary:,} tokens; at most {p.max_tokens} of a text count",
+            "languages": ", ".join(p.languages) or "unknown",
+        }
+    return {
+        "input": f"pixels, uint8 (N, 3, {p.height}, {p.width}), RGB",
+        "preprocessing": f"shorter side to {p.resize} ({p.interpolation}, antialiased), centre crop",
+        "in the graph": f"(x - {_numbers(p.mean)}) / {_numbers(p.std)}",
+    }
+
+
+def _describe(backbone: Backbone, everything: dict[str, Any], check: CanonicalCheck) -> str:
     verdict = "passed" if check.passed else "FAILED"
     lines = {
         "name": everything["name"],
@@ -72,9 +101,7 @@ def _describe(backbone: Backbone, everything: dict[str, Any], check: CanonicalCh
         "sha256": everything["sha256"],
         "identity": backbone.identity,
         "precision": backbone.precision,
-        "input": f"pixels, uint8 (N, 3, {p.height}, {p.width}), RGB",
-        "preprocessing": f"shorter side to {p.resize} ({p.interpolation}, antialiased), centre crop",
-        "in the graph": f"(x - {_numbers(p.mean)}) / {_numbers(p.std)}",
+        **_describe_input(backbone),
         "features": f"{everything['features']} (layer {backbone.default_layer}, averaged)",
         "parameters": f"{backbone.parameters:,}",
         "GFLOPs": f"{backbone.gflops:.3f}",
