@@ -263,7 +263,7 @@ def test_progress_goes_to_standard_error_and_only_on_request(capsys, monkeypatch
 def test_embedded_unpacks_and_shows_itself_briefly():
     embedded = FeatureExtractor(layer="stem").embed([X[0], b"<b>", X[1]])
     features, failures = embedded
-    assert repr(embedded) == str(embedded) == "Embedded(3 images, 16 features, 1 failed)"
+    assert repr(embedded) == str(embedded) == "Embedded(3 rows, 16 features, 1 failed)"
     assert embedded.kept == [0, 2]
     assert failures[0].reason in embedded._repr_html_()
     assert "<b>" not in embedded._repr_html_().replace("<b>Embedded", "")

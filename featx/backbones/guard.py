@@ -48,6 +48,11 @@ def refuse_hostile(model: onnx.ModelProto, path: str | os.PathLike[str]) -> None
         raise BackboneError(f"{path}: defines functions of its own, which a backbone may not")
     for node in (node for graph in _walk_graphs(model.graph) for node in graph.node):
         name = f"{node.domain}.{node.op_type}" if node.domain not in ("", "ai.onnx") else node.op_type
+        if name == "DynamicQuantizeLinear" and name not in extra:
+            raise BackboneError(
+                f"{path}: operator {name} takes its range from the whole batch, so that one text or image changes the "
+                "features of another; use a float32 file, or one with int8 weights only"
+            )
         if name not in ALLOWED_OPERATORS and name not in extra:
             raise BackboneError(
                 f"{path}: operator {name} is not allowed, since image networks do not need it; "

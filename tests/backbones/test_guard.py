@@ -80,6 +80,10 @@ PLACES = {
 
 HOSTILE = {
     "a Loop": (append_node("Loop", body=BRANCH), "operator Loop is not allowed"),
+    "a scale of the whole batch": (
+        append_node("DynamicQuantizeLinear"),
+        "one text or image changes the features of another",
+    ),
     "an If": (append_node("If", then_branch=BRANCH, else_branch=BRANCH), "FEATX_ALLOW_OPERATORS=If"),
     "a Scan": (append_node("Scan", body=BRANCH), "operator Scan"),
     "a custom operator": (append_node("Run", domain="com.evil"), "operator com.evil.Run"),
