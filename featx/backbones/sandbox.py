@@ -105,7 +105,9 @@ def _check_layers(backbone: Backbone, model: onnx.ModelProto, canonical: npt.NDA
         if backbone.kind == "text":
             height = canonical.shape[1]
         if shapes[layer.tensor] != (2, channels, height, width):
-            raise BackboneError(f"{backbone.path}: layer {layer.name} of 2 inputs is of shape {shapes[layer.tensor]}")
+            raise BackboneError(
+                f"{backbone.path}: layer {layer.name} of 2 {backbone.kind}s is of shape {shapes[layer.tensor]}"
+            )
     if len(backbone.canonical) != backbone.layer(None).channels:
         raise BackboneError(f"{backbone.path}: damaged metadata ({len(backbone.canonical)} canonical features)")
 

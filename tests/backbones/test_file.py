@@ -131,7 +131,7 @@ def test_a_model_without_metadata_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
-        ("featx.format", "2", "backbone format 2, this featx reads 1; upgrade featx"),
+        ("featx.format", "3", "backbone format 3, this featx reads 1 and 2; upgrade featx"),
         ("featx.format", "one", "damaged metadata"),
         ("featx.layers", "[]", "layers"),
         ("featx.layers", "3", "damaged metadata"),
