@@ -1,0 +1,429 @@
+"""Fit a guard from features and left-out answers, and check new images with it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from numbers import Real
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from featx.errors import InputError
+from featx.guard.arrays import pack, unpack
+from featx.guard.conformal import Intervals, Sets, fit_intervals, fit_sets
+from featx.guard.outliers import Outliers, fit_outliers
+from featx.guard.priors import Adapted, Priors, fit_priors
+from featx.guard.risk import Risk, fit_risk
+from featx.heads import OutOfFold
+
+__all__ = ["MIN_IMAGES", "OUTLIER_LEVEL", "Checked", "Guard"]
+
+#: Images below which no guard is fitted. The smallest p-value of 50 images, 1/51, is below OUTLIER_LEVEL.
+MIN_IMAGES = 50
+#: An image with a p-value below this is an outlier, which a bound of the error leaves without an answer.
+OUTLIER_LEVEL = 0.02
+#: Folds with distances of their own, at most.
+_MAX_FOLDS = 5
+
+
+@dataclass(frozen=True, eq=False)
+class Checked:
+    """The check of images by a guard.
+
+    Parameters
+    ----------
+    outlier : ndarray of float64, shape (n,)
+        P-value of each image: the share of images like those of the fit that are at least as far from its
+        classes.
+    answered : ndarray of bool, shape (n,)
+        False for an image whose answer would break the bound of the error; all True without one.
+    reasons : tuple of str or None
+        Reason why an image is not answered, or None.
+    sets : ndarray of bool, shape (n, n_classes), or None
+        Labels that the set of each image holds; None without ``coverage``, and for a regression.
+    intervals : ndarray of float64, shape (n, 2), or None
+        Lower and upper end for each image; None without ``coverage``, and for classes.
+    classes : tuple of str or None
+        Labels of the columns of ``sets``; None for a regression.
+
+    See Also
+    --------
+    featx.Guard.check : Makes it; its example shows one.
+    """
+
+    outlier: npt.NDArray[np.float64]
+    answered: npt.NDArray[np.bool_]
+    reasons: tuple[str | None, ...]
+    sets: npt.NDArray[np.bool_] | None
+    intervals: npt.NDArray[np.float64] | None
+    classes: tuple[str, ...] | None
+
+    @property
+    def is_outlier(self) -> npt.NDArray[np.bool_]:
+        """Images whose p-value is below `featx.guard.OUTLIER_LEVEL`, of shape (n,)."""
+        return self.outlier < OUTLIER_LEVEL
+
+    def labels(self) -> list[tuple[str, ...]]:
+        """Return the set of each image as labels.
+
+        Raises
+        ------
+        InputError
+            If the check has no sets.
+        """
+        if self.sets is None or self.classes is None:
+            raise InputError("no sets of labels: check a classifier's images with coverage=0.95, for instance")
+        classes = self.classes
+        return [tuple(classes[i] for i in np.flatnonzero(row)) for row in self.sets]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Guard:
+    """Know when a fitted head should not answer.
+
+    A guard holds numbers about the images of a fit, none of the images and none of their features. It
+    has four parts. Distances tell images that are unlike those of the fit. The answers for left-out
+    images bound the error of the surest answers, and give sets of labels or intervals of numbers that
+    cover the truth at a rate. Calibrated probabilities estimate the shares of the classes among new images.
+
+    All promises are for images of the same kind as those of the fit.
+
+    Parameters
+    ----------
+    task : {"classification", "regression"}
+    classes : tuple of str or None
+        Labels as text, in the head's order; None for a regression.
+    outliers : Outliers
+        Principal components, class means and left-out distances.
+    risk : Risk or None
+        Left-out answers, the surest first; None for a regression, and for a head without probabilities.
+    sets : Sets or None
+        Scores of the true labels; None as for ``risk``.
+    priors : Priors or None
+        Calibration and class shares; None as for ``risk``.
+    intervals : Intervals or None
+        Errors by the expected error; None for classes.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import featx
+    >>> X, y = featx.samples.load_fashion_mnist("train")
+    >>> extractor = featx.FeatureExtractor(layer="stem")
+    >>> result = featx.fit(X[::5], y[::5], head="ridge", cv=3, extractor=extractor)
+    >>> guard = featx.Guard.fit(result.images.features, result.out_of_fold)
+    >>> guard
+    Guard(120 images, 10 classes)
+    >>> features = extractor.transform(X[1:9])
+    >>> checked = guard.check(features, result.pipeline[-1].predict_proba(features), coverage=0.9)
+    >>> checked.outlier.shape, checked.sets.shape
+    ((8,), (8, 10))
+    """
+
+    task: str
+    classes: tuple[str, ...] | None
+    outliers: Outliers
+    risk: Risk | None
+    sets: Sets | None
+    priors: Priors | None
+    intervals: Intervals | None
+
+    @classmethod
+    def fit(cls, features: npt.ArrayLike, out_of_fold: OutOfFold, *, groups: npt.ArrayLike | None = None) -> Guard:
+        """Fit a guard.
+
+        Parameters
+        ----------
+        features : array-like of shape (n, n_features)
+            Features of the images that the head was fitted on.
+        out_of_fold : OutOfFold
+            Answers for these images by heads that were fitted without them, such as
+            `featx.FitResult.out_of_fold`. Images of a group must lie in one fold.
+        groups : array-like of shape (n,), or None, default=None
+            Images that belong together, such as near-duplicates. The promises then count one image of each
+            group, drawn at random (Dunn et al. 2023).
+
+        Returns
+        -------
+        Guard
+
+        Raises
+        ------
+        InputError
+            If there are fewer than 50 images or groups, or if the arrays do not fit together.
+        """
+        matrix = _check_features(features)
+        found = _keep_first(out_of_fold)
+        if len(found.rows) and not 0 <= int(found.rows.max()) < len(matrix):
+            raise InputError(
+                f"features: {len(matrix)} rows, and out_of_fold has an answer for row {int(found.rows.max())}; "
+                "expected the features of all images of the fit"
+            )
+        calibrates = np.ones(len(found.rows), bool)
+        if groups is not None:
+            calibrates = _draw_one(np.asarray(groups), len(matrix), found.rows)
+        n = int(calibrates.sum())
+        if n < MIN_IMAGES:
+            what = "images" if groups is None else "groups of images"
+            raise InputError(f"{n} {what} are too few for a guard; at least {MIN_IMAGES} are needed")
+        matrix = matrix[found.rows]
+        folds = _merge_folds(found.folds)
+        if found.classes is None:
+            codes = np.zeros(len(matrix), np.intp)
+            outliers, coordinates, _ = fit_outliers(matrix, codes, folds, calibrates)
+            intervals = fit_intervals(coordinates, found.predicted, found.y, folds, calibrates)
+            return cls("regression", None, outliers, None, None, None, intervals)
+        codes = np.searchsorted(found.classes, found.y)
+        classes = tuple(map(str, found.classes.tolist()))
+        outliers, _, p_values = fit_outliers(matrix, codes, folds, calibrates, len(classes))
+        if found.probabilities is None:
+            return cls("classification", classes, outliers, None, None, None, None)
+        probabilities, right = found.probabilities[calibrates], (found.predicted == found.y)[calibrates]
+        risk = fit_risk(probabilities.max(axis=1), right, p_values[calibrates] < OUTLIER_LEVEL)
+        sets = fit_sets(probabilities, codes[calibrates])
+        return cls("classification", classes, outliers, risk, sets, fit_priors(probabilities, codes[calibrates]), None)
+
+    @property
+    def n_images(self) -> int:
+        """Left-out images behind the promises."""
+        return self.outliers.n_images
+
+    @property
+    def n_features(self) -> int:
+        """Features of an image."""
+        return len(self.outliers.centre)
+
+    def check(
+        self,
+        features: npt.ArrayLike,
+        answers: npt.ArrayLike | None = None,
+        *,
+        risk: float | None = None,
+        coverage: float | None = None,
+        per_class: bool = False,
+    ) -> Checked:
+        """Check new images.
+
+        Parameters
+        ----------
+        features : array-like of shape (n, n_features)
+            Their features, of the same extractor as at the fit.
+        answers : array-like of shape (n, n_classes) or (n,), or None, default=None
+            Probabilities of a classifier, or predicted numbers; needed for ``risk`` and ``coverage``.
+        risk : float or None, default=None
+            Answer only images that keep the error of the answers below this with 90 % confidence, see
+            `threshold`. Outliers are not answered either.
+        coverage : float or None, default=None
+            Share of images whose set of labels, or interval, holds the truth.
+        per_class : bool, default=False
+            Keep the coverage in each class by itself. The sets become larger.
+
+        Returns
+        -------
+        Checked
+
+        Raises
+        ------
+        InputError
+            If the number of images cannot support the promise, with the number that could, or if the arrays
+            do not fit the guard.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import featx
+        >>> from featx.heads import OutOfFold
+        >>> rng = np.random.default_rng(0)
+        >>> X, y = rng.normal(size=(60, 8)), rng.normal(size=60)
+        >>> left_out = OutOfFold(np.arange(60), np.arange(60) % 5, y, np.zeros(60), None, None, y[:, None], y[:, None])
+        >>> checked = featx.Guard.fit(X, left_out).check(X[:3], np.zeros(3), coverage=0.9)
+        >>> checked.intervals.shape, bool((checked.outlier > 0).all())
+        ((3, 2), True)
+        """
+        coordinates = self.outliers.locate(self._check(features))
+        outlier = self.outliers.p_values(self.outliers.measure(coordinates))
+        n = len(outlier)
+        given = None if answers is None else self._check_answers(answers, n)
+        answered, reasons, sets, intervals = np.ones(n, bool), [None] * n, None, None
+        if risk is not None:
+            probabilities = self._need("risk", risk, given, self.risk)
+            answered, reasons = _answer(probabilities.max(axis=1), outlier, self.threshold(risk))
+        if coverage is not None:
+            _check_share("coverage", coverage)
+            if self.classes is None:
+                numbers = self._need("coverage", coverage, given, self.intervals)
+                if per_class:
+                    raise InputError("per_class=True: a regression has no classes")
+                assert self.intervals is not None
+                width = self.intervals.widths(coordinates, numbers, coverage)
+                intervals = np.stack([numbers - width, numbers + width], axis=1)
+            else:
+                probabilities = self._need("coverage", coverage, given, self.sets)
+                assert self.sets is not None
+                sets = 1 - probabilities <= self.sets.limits(coverage, per_class, self.classes)
+        elif per_class:
+            raise InputError("per_class=True: the sets need a coverage; pass coverage=0.95, for instance")
+        return Checked(outlier, answered, tuple(reasons), sets, intervals, self.classes)
+
+    def threshold(self, risk: float) -> float:
+        """Return the smallest top probability that is answered.
+
+        The error among the answered images stays below ``risk`` with 90 % confidence over fits, by the
+        bisection with Clopper-Pearson bounds of Geifman and El-Yaniv (2017).
+
+        Parameters
+        ----------
+        risk : float
+            Error of the answers, between 0 and 1.
+
+        Raises
+        ------
+        InputError
+            If the images of the fit cannot support the promise, with the number that could.
+        """
+        _check_share("risk", risk)
+        if self.risk is None:
+            raise InputError(f"risk={risk:g}: {self._lack}")
+        return self.risk.threshold(risk)
+
+    def adapt_prior(self, probabilities: npt.ArrayLike) -> Adapted:
+        """Estimate the shares of the classes among new images, and adapt their probabilities.
+
+        The probabilities are calibrated by one temperature and a bias of each class (Alexandari et al. 2020). EM then
+        finds the shares (Saerens et al. 2002). It takes the images of a class to look as they did at the fit.
+
+        Parameters
+        ----------
+        probabilities : array-like of shape (n, n_classes)
+            Probabilities of all new images together.
+
+        Returns
+        -------
+        Adapted
+            Probabilities, and the shares before and after.
+
+        Raises
+        ------
+        InputError
+            If there are no images, or no probabilities.
+        """
+        if self.priors is None or self.classes is None:
+            raise InputError(f"adapt_prior: {self._lack}")
+        values = self._check_answers(probabilities, None)
+        if not len(values):
+            raise InputError("adapt_prior: no images, and the shares of classes need some")
+        adapted, shares = self.priors.adapt(values)
+        return Adapted(adapted, shares, self.priors.shares.astype(float), self.classes)
+
+    def to_arrays(self) -> dict[str, npt.NDArray[Any]]:
+        """Return the guard as arrays with names, which `from_arrays` reads.
+
+        See Also
+        --------
+        featx.save : Stores them in the file of a pipeline.
+        """
+        return pack(self.classes, self.outliers, self.risk, self.sets, self.priors, self.intervals)
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, npt.NDArray[Any]]) -> Guard:
+        """Return a guard from the arrays of `to_arrays`.
+
+        Raises
+        ------
+        ValueError
+            If an array is missing, or has another shape or kind, or numbers that are not finite.
+        """
+        classes, outliers, risk, sets, priors, intervals = unpack(arrays)
+        task = "regression" if classes is None else "classification"
+        return cls(task, classes, outliers, risk, sets, priors, intervals)
+
+    def __repr__(self) -> str:
+        kind = "numbers" if self.classes is None else f"{len(self.classes)} classes"
+        return f"Guard({self.n_images} images, {kind})"
+
+    @property
+    def _lack(self) -> str:
+        if self.classes is None:
+            return "the guard of a regression has no probabilities"
+        return "the guard has no probabilities, since its head has none"
+
+    def _check(self, features: npt.ArrayLike) -> npt.NDArray[Any]:
+        matrix = _check_features(features)
+        if matrix.shape[1] != self.n_features:
+            raise InputError(f"features: {matrix.shape[1]} in a row, and the guard was fitted on {self.n_features}")
+        return matrix
+
+    def _check_answers(self, answers: npt.ArrayLike, n: int | None) -> npt.NDArray[np.float64]:
+        values = np.asarray(answers, float)
+        rows = len(values) if n is None and values.ndim else n
+        expected = (rows,) if self.classes is None else (rows, len(self.classes))
+        if values.shape != expected or not np.isfinite(values).all():
+            what = "predicted numbers" if self.classes is None else "probabilities"
+            raise InputError(f"answers of shape {values.shape}: expected finite {what} of shape {expected}")
+        return values
+
+    def _need(self, name: str, value: float, given: Any, part: Any) -> npt.NDArray[np.float64]:
+        if part is None:
+            raise InputError(f"{name}={value:g}: {self._lack}")
+        if given is None:
+            what = "predicted numbers" if self.classes is None else "probabilities"
+            raise InputError(f"{name}={value:g}: needs the {what} of the images; pass answers")
+        return np.asarray(given)
+
+
+def _answer(
+    certainty: npt.NDArray[np.float64], outlier: npt.NDArray[np.float64], threshold: float
+) -> tuple[npt.NDArray[np.bool_], list[str | None]]:
+    """Return the images that are answered, and the reason for each of the others."""
+    certainty = certainty.astype(np.float32)  # as the threshold
+    answered = (certainty >= threshold) & (outlier >= OUTLIER_LEVEL)
+    reasons: list[str | None] = [None] * len(answered)
+    for i in np.flatnonzero(~answered):
+        if outlier[i] < OUTLIER_LEVEL:
+            reasons[i] = f"unlike the images of the fit (p {outlier[i]:.2g})"
+        else:
+            reasons[i] = f"probability {certainty[i]:.3g}, below {threshold:.3g}"
+    return answered, reasons
+
+
+def _check_features(features: npt.ArrayLike) -> npt.NDArray[Any]:
+    matrix = np.asarray(features)
+    if matrix.ndim != 2 or matrix.dtype.kind not in "fiu" or not matrix.shape[1]:
+        raise InputError(f"features of shape {matrix.shape} and {matrix.dtype}: expected numbers of two dimensions")
+    if not np.isfinite(matrix).all():
+        raise InputError("features: NaN or infinite; leave out the images that could not be read")
+    return matrix
+
+
+def _check_share(name: str, value: Any) -> None:
+    if not isinstance(value, Real) or isinstance(value, bool) or not 0 < float(value) < 1:
+        raise InputError(f"{name}={value!r}: expected a number between 0 and 1, such as 0.05 for 5 %")
+
+
+def _keep_first(found: OutOfFold) -> OutOfFold:
+    """Return the first answer for each row: a splitter may leave out a row several times."""
+    rows, first = np.unique(found.rows, return_index=True)
+    probabilities = None if found.probabilities is None else found.probabilities[first]
+    columns = (found.y[first], found.predicted[first], found.classes, probabilities)
+    return OutOfFold(rows, found.folds[first], *columns, found.candidates[first], found.losses[first])
+
+
+def _merge_folds(folds: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
+    """Return at least two and at most five folds, counted from 0."""
+    codes = np.unique(folds, return_inverse=True)[1]
+    if not codes.any():
+        raise InputError("out_of_fold: answers of a single fold; a guard needs at least two folds")
+    return np.asarray(codes % _MAX_FOLDS)
+
+
+def _draw_one(groups: npt.NDArray[Any], n: int, rows: npt.NDArray[np.intp]) -> npt.NDArray[np.bool_]:
+    """Return True for one row of each group."""
+    if groups.shape != (n,):
+        raise InputError(f"groups of shape {groups.shape}: expected one of each of the {n} images")
+    order = np.random.default_rng(0).permutation(len(rows))
+    codes = np.unique(groups, return_inverse=True)[1][rows]
+    drawn = np.zeros(len(rows), bool)
+    drawn[order[np.unique(codes[order], return_index=True)[1]]] = True
+    return drawn
