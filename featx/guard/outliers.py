@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy.linalg import eigh
 from sklearn.covariance import ledoit_wolf
 
 from featx.guard.counts import condense, stack
@@ -95,41 +96,53 @@ def fit_outliers(
         Images whose distances are kept.
     n_classes : int, default=1
     """
-    centre, basis = _find_basis(features)
+    everything = np.arange(len(features))
+    n_folds = int(folds.max()) + 1
+    least = len(features) - int(np.bincount(folds).max())
+    n_components = max(1, min(_MAX_COMPONENTS, least // _MIN_ROWS, features.shape[1]))
+    centre, basis = _find_basis(features, everything, n_components)
     coordinates = _locate(centre, basis, features)
     means, factors, kept = [], [], []
     p_values = np.ones(len(features))
-    for fold in range(int(folds.max()) + 1):
+    for fold in range(n_folds):
         inside, out = folds != fold, folds == fold
-        own, factor = _fit_fold(coordinates[inside], codes[inside], n_classes)
-        distances = _measure(coordinates[out], own, factor)
+        # components that were fitted on an image suit it too well: those of the fold did not know the left-out images
+        space = _find_basis(features, np.flatnonzero(inside), n_components)
+        known, unknown = _locate(*space, features[inside]), _locate(*space, features[out])
+        distances = _measure(unknown, *_fit_fold(known, codes[inside], n_classes))
         row = condense(distances[calibrates[out]], _MAX_SCORES)
         p_values[out] = (1 + _count_above(*row, distances)) / (1 + int(row[1].sum()))
+        own, factor = _fit_fold(coordinates[inside], codes[inside], n_classes)
         means.append(own)
         factors.append(factor)
         kept.append(row)
     return Outliers(centre, basis, np.stack(means), np.stack(factors), *stack(kept)), coordinates, p_values
 
 
-def _find_basis(features: npt.NDArray[Any]) -> tuple[Floats, Floats]:
-    """Return the mean of the features at unit length, and their principal components."""
-    n, n_features = features.shape
+def _find_basis(features: npt.NDArray[Any], rows: npt.NDArray[np.intp], n_components: int) -> tuple[Floats, Floats]:
+    """Return the mean of rows at unit length, and their principal components."""
+    n, n_features = len(rows), features.shape[1]
     centre = np.zeros(n_features)
-    for rows in _chunks(n):
-        centre += _normalize(features[rows]).sum(axis=0, dtype=float)
-    centre /= n
-    n_components = max(1, min(_MAX_COMPONENTS, n // _MIN_ROWS, n_features))
+    for part in _chunks(n):
+        centre += _normalize(features[rows[part]]).sum(axis=0, dtype=float)
+    centre = (centre / n).astype(np.float32)
     if n <= n_features:
-        centred = _normalize(features) - centre
-        leading = np.linalg.eigh(centred @ centred.T)[1][:, ::-1][:, :n_components].T @ centred
+        centred = _normalize(features[rows]) - centre
+        leading = _find_largest(centred @ centred.T, n_components).T @ centred
         leading /= np.maximum(np.linalg.norm(leading, axis=1, keepdims=True), np.finfo(np.float32).tiny)
     else:
         products = np.zeros((n_features, n_features))
-        for rows in _chunks(n):
-            part = _normalize(features[rows]) - centre
-            products += part.T @ part
-        leading = np.linalg.eigh(products)[1][:, ::-1][:, :n_components].T
-    return centre.astype(np.float32), leading.astype(np.float16).astype(np.float32)
+        for part in _chunks(n):
+            centred = _normalize(features[rows[part]]) - centre
+            products += centred.T @ centred
+        leading = _find_largest(products, n_components).T
+    return centre, leading.astype(np.float16).astype(np.float32)
+
+
+def _find_largest(matrix: npt.NDArray[Any], n: int) -> npt.NDArray[Any]:
+    """Return the eigenvectors of the n largest eigenvalues as columns, the largest first."""
+    size = len(matrix)
+    return np.asarray(eigh(matrix, subset_by_index=[size - n, size - 1])[1][:, ::-1])
 
 
 def _chunks(n: int) -> Sequence[slice]:
