@@ -1,6 +1,6 @@
 """Know when a fitted head should not answer: outliers, bounds of the error, sets of labels, shares of classes."""
 
-from featx.guard.guard import MIN_IMAGES, OUTLIER_LEVEL, Checked, Guard
+from featx.guard.guard import MIN_IMAGES, OUTLIER_LEVEL, Checked, CheckedSet, Guard
 from featx.guard.priors import Adapted
 
-__all__ = ["MIN_IMAGES", "OUTLIER_LEVEL", "Adapted", "Checked", "Guard"]
+__all__ = ["MIN_IMAGES", "OUTLIER_LEVEL", "Adapted", "Checked", "CheckedSet", "Guard"]

@@ -12,11 +12,14 @@ from featx.guard.conformal import Intervals, Sets
 from featx.guard.outliers import Outliers
 from featx.guard.priors import Priors
 from featx.guard.risk import Risk
+from featx.guard.shift import Baseline
 
 __all__ = ["pack", "unpack"]
 
 Arrays = Mapping[str, npt.NDArray[Any]]
-Parts = tuple[tuple[str, ...] | None, Outliers, Risk | None, Sets | None, Priors | None, Intervals | None]
+Parts = tuple[
+    tuple[str, ...] | None, Outliers, Risk | None, Sets | None, Priors | None, Intervals | None, Baseline | None
+]
 
 _FLOAT, _COUNT = (np.dtype(np.float32), np.dtype(np.float16)), (np.dtype(np.int32),)
 
@@ -28,6 +31,7 @@ def pack(
     sets: Sets | None,
     priors: Priors | None,
     intervals: Intervals | None,
+    baseline: Baseline | None,
 ) -> dict[str, npt.NDArray[Any]]:
     """Return the parts as arrays."""
     arrays: dict[str, Any] = {
@@ -51,6 +55,11 @@ def pack(
     if intervals is not None:
         arrays |= {"weights": intervals.weights, "scale": intervals.scale, "limits": intervals.limits}
         arrays |= {"interval_scores": intervals.scores, "interval_counts": intervals.counts}
+    if baseline is not None:
+        arrays |= {"baseline_limits": baseline.limits, "baseline_below": baseline.below}
+    if baseline is not None and classes is not None:
+        values = [baseline.accuracy, baseline.agreement, baseline.support, baseline.sharpness]
+        arrays["baseline"] = np.array(values, np.float32)
     return arrays
 
 
@@ -67,9 +76,11 @@ def unpack(arrays: Arrays) -> Parts:
         weights = _take(arrays, "weights", (k + 2,))
         scale, limits = _take(arrays, "scale", (2, k + 1)), _take(arrays, "limits", (2,))
         _require((scale[1] > 0).all() and 0 < limits[0] <= limits[1], "scale")
-        return None, outliers, None, None, None, Intervals(weights, scale, limits, *_take_scores(arrays, "interval", 1))
+        intervals = Intervals(weights, scale, limits, *_take_scores(arrays, "interval", 1))
+        baseline = Baseline(*_take_baseline(arrays, 1), np.nan, np.nan, np.nan, 1.0)
+        return None, outliers, None, None, None, intervals, baseline
     if "confidence" not in arrays:
-        return classes, outliers, None, None, None, None
+        return classes, outliers, None, None, None, None, None
     confidence = _take(arrays, "confidence", (None,))
     answered, wrong = (_take(arrays, name, (len(confidence),), _COUNT) for name in ("answered", "wrong"))
     n_images = int(_take(arrays, "n_images", (1,), _COUNT)[0])
@@ -79,7 +90,11 @@ def unpack(arrays: Arrays) -> Parts:
     biases, shares = (_take(arrays, name, (n_classes,)) for name in ("biases", "shares"))
     _require(sharpness > 0 and (shares >= 0).all() and shares.sum() > 0, "shares")
     sets = Sets(*_take_scores(arrays, "set", n_classes))
-    return classes, outliers, Risk(confidence, answered, wrong, n_images), sets, Priors(sharpness, biases, shares), None
+    values = _take(arrays, "baseline", (4,)).tolist()
+    _require(all(0 <= share <= 1 for share in values[:3]) and values[3] > 0, "baseline")
+    baseline = Baseline(*_take_baseline(arrays, n_classes), *values)
+    risk, priors = Risk(confidence, answered, wrong, n_images), Priors(sharpness, biases, shares)
+    return classes, outliers, risk, sets, priors, None, baseline
 
 
 def _unpack_classes(arrays: Arrays) -> tuple[str, ...] | None:
@@ -98,6 +113,15 @@ def _take_scores(arrays: Arrays, name: str, n: int) -> tuple[Any, Any]:
     _require((held[:, :-1] >= held[:, 1:]).all(), f"{name}_counts")
     _require((np.diff(scores, axis=1) >= 0)[held[:, 1:]].all(), f"{name}_scores")
     return scores, counts
+
+
+def _take_baseline(arrays: Arrays, n: int) -> tuple[Any, Any]:
+    """Return the limits and the shares below them of each column of answers."""
+    limits = _take(arrays, "baseline_limits", (None,))
+    below = _take(arrays, "baseline_below", (n, len(limits)))
+    _require((np.diff(limits) > 0).all(), "baseline_limits")
+    _require(((below >= 0) & (below <= 1)).all() and (np.diff(below, axis=1) >= 0).all(), "baseline_below")
+    return limits, below
 
 
 def _take(arrays: Arrays, name: str, shape: tuple[int | None, ...], kinds: tuple[Any, ...] = _FLOAT) -> Any:

@@ -16,9 +16,10 @@ from featx.guard.conformal import Intervals, Sets, fit_intervals, fit_sets
 from featx.guard.outliers import Outliers, fit_outliers
 from featx.guard.priors import Adapted, Priors, fit_priors
 from featx.guard.risk import Risk, fit_risk
+from featx.guard.shift import Baseline, compare_answers, compare_outliers, compare_shares, fit_baseline
 from featx.heads import OutOfFold
 
-__all__ = ["MIN_IMAGES", "OUTLIER_LEVEL", "Checked", "Guard"]
+__all__ = ["MIN_IMAGES", "OUTLIER_LEVEL", "Checked", "CheckedSet", "Guard"]
 
 #: Images below which no guard is fitted. The smallest p-value of 50 images, 1/51, is below OUTLIER_LEVEL.
 MIN_IMAGES = 50
@@ -79,6 +80,41 @@ class Checked:
         return [tuple(classes[i] for i in np.flatnonzero(row)) for row in self.sets]
 
 
+@dataclass(frozen=True, eq=False)
+class CheckedSet:
+    """The comparison of a set of images with those of a fit.
+
+    Parameters
+    ----------
+    outlier : ndarray of float64, shape (n,)
+        P-value of each image, as of `Checked`.
+    p_value : float
+        Of images of the same kind: the smallest of the next two, times their number (Bonferroni).
+    p_images : float
+        Of p-values of the images as at the fit, by the test of Kolmogorov and Smirnov.
+    p_answers : ndarray of float64, shape (n_columns,)
+        Of probabilities as at the fit, class by class, or of predicted numbers (Rabanser et al. 2019).
+    p_shares : float or None
+        Of shares of the classes as at the fit, if the images of each class look as they did; None for a regression.
+    accuracy : float or None
+        Accuracy that is expected on these images; None for a regression.
+    shares : ndarray of float64, shape (n_classes,), or None
+        Shares of the classes that are estimated by EM.
+
+    See Also
+    --------
+    featx.Guard.check_set : Makes it; its example shows one.
+    """
+
+    outlier: npt.NDArray[np.float64]
+    p_value: float
+    p_images: float
+    p_answers: npt.NDArray[np.float64]
+    p_shares: float | None
+    accuracy: float | None
+    shares: npt.NDArray[np.float64] | None
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class Guard:
     """Know when a fitted head should not answer.
@@ -105,6 +141,8 @@ class Guard:
         Calibration and class shares; None as for ``risk``.
     intervals : Intervals or None
         Errors by the expected error; None for classes.
+    baseline : Baseline or None, default=None
+        Left-out answers as a set; None for a classifier without probabilities.
 
     Examples
     --------
@@ -129,6 +167,7 @@ class Guard:
     sets: Sets | None
     priors: Priors | None
     intervals: Intervals | None
+    baseline: Baseline | None = None
 
     @classmethod
     def fit(cls, features: npt.ArrayLike, out_of_fold: OutOfFold, *, groups: npt.ArrayLike | None = None) -> Guard:
@@ -172,18 +211,21 @@ class Guard:
         folds = _merge_folds(found.folds)
         if found.classes is None:
             codes = np.zeros(len(matrix), np.intp)
-            outliers, coordinates, _ = fit_outliers(matrix, codes, folds, calibrates)
+            outliers, coordinates, *_ = fit_outliers(matrix, codes, folds, calibrates)
             intervals = fit_intervals(coordinates, found.predicted, found.y, folds, calibrates)
-            return cls("regression", None, outliers, None, None, None, intervals)
+            baseline = fit_baseline(found.predicted[calibrates])
+            return cls("regression", None, outliers, None, None, None, intervals, baseline)
         codes = np.searchsorted(found.classes, found.y)
         classes = tuple(map(str, found.classes.tolist()))
-        outliers, _, p_values = fit_outliers(matrix, codes, folds, calibrates, len(classes))
+        outliers, _, distances, p_values = fit_outliers(matrix, codes, folds, calibrates, len(classes))
         if found.probabilities is None:
             return cls("classification", classes, outliers, None, None, None, None)
         probabilities, right = found.probabilities[calibrates], (found.predicted == found.y)[calibrates]
         risk = fit_risk(probabilities.max(axis=1), right, p_values[calibrates] < OUTLIER_LEVEL)
         sets = fit_sets(probabilities, codes[calibrates])
-        return cls("classification", classes, outliers, risk, sets, fit_priors(probabilities, codes[calibrates]), None)
+        priors = fit_priors(probabilities, codes[calibrates])
+        baseline = fit_baseline(probabilities, codes[calibrates], distances[calibrates])
+        return cls("classification", classes, outliers, risk, sets, priors, None, baseline)
 
     @property
     def n_images(self) -> int:
@@ -317,6 +359,75 @@ class Guard:
         adapted, shares = self.priors.adapt(values)
         return Adapted(adapted, shares, self.priors.shares.astype(float), self.classes)
 
+    def check_set(self, features: npt.ArrayLike, answers: npt.ArrayLike | None = None) -> CheckedSet:
+        """Compare a set of new images with those of the fit.
+
+        Parameters
+        ----------
+        features : array-like of shape (n, n_features)
+            Features of the images.
+        answers : array-like of shape (n, n_classes) or (n,), or None, default=None
+            Their probabilities or predicted numbers. Without them the features alone are compared.
+
+        Returns
+        -------
+        CheckedSet
+
+        Raises
+        ------
+        InputError
+            If there are no images, or if the arrays do not fit the guard.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import featx
+        >>> from featx.heads import OutOfFold
+        >>> rng = np.random.default_rng(0)
+        >>> X, y = rng.normal(size=(90, 8)), rng.normal(size=90)
+        >>> left_out = OutOfFold(np.arange(90), np.arange(90) % 5, y, y, None, None, y[:, None], y[:, None])
+        >>> guard = featx.Guard.fit(X, left_out)
+        >>> same, other = (guard.check_set(rng.normal(mean, size=(50, 8))) for mean in (0, 3))
+        >>> same.p_value > 0.05, other.p_value < 0.001
+        (True, True)
+        """
+        matrix = self._check(features)
+        if not len(matrix):
+            raise InputError("features: no images, and a set needs some")
+        coordinates = self.outliers.locate(matrix)
+        distances = self.outliers.measure_classes(coordinates)
+        outlier = self.outliers.p_values(distances.min(axis=2))
+        values = None if answers is None else self._check_answers(answers, len(matrix))
+        p_images, p_answers = self._compare(outlier, values)
+        p_shares = accuracy = shares = None
+        if values is not None and self.priors is not None:
+            shares, p_shares = compare_shares(self.priors, values, self.n_images)
+            if self.baseline is not None:
+                accuracy = self.baseline.predict_accuracy(distances, values.argmax(axis=1))
+        p_value = min(1.0, (1 + len(p_answers)) * float(min([p_images, *p_answers])))
+        return CheckedSet(outlier, p_value, p_images, p_answers, p_shares, accuracy, shares)
+
+    def detect_shift(self, outlier: npt.NDArray[np.float64], answers: npt.NDArray[Any] | None) -> float:
+        """Return the p-value of a set of images of the same kind as those of the fit, from their check.
+
+        Parameters
+        ----------
+        outlier : ndarray of shape (n,)
+            P-values of `check`.
+        answers : ndarray of shape (n, n_classes) or (n,), or None
+            Probabilities or predicted numbers.
+        """
+        p_images, p_answers = self._compare(outlier, answers)
+        return min(1.0, (1 + len(p_answers)) * float(min([p_images, *p_answers])))
+
+    def _compare(
+        self, outlier: npt.NDArray[np.float64], answers: npt.NDArray[Any] | None
+    ) -> tuple[float, npt.NDArray[np.float64]]:
+        p_images = compare_outliers(outlier, self.n_images)
+        if answers is None or self.baseline is None:
+            return p_images, np.empty(0)
+        return p_images, compare_answers(self.baseline, answers, self.n_images)
+
     def to_arrays(self) -> dict[str, npt.NDArray[Any]]:
         """Return the guard as arrays with names, which `from_arrays` reads.
 
@@ -324,7 +435,7 @@ class Guard:
         --------
         featx.save : Stores them in the file of a pipeline.
         """
-        return pack(self.classes, self.outliers, self.risk, self.sets, self.priors, self.intervals)
+        return pack(self.classes, self.outliers, self.risk, self.sets, self.priors, self.intervals, self.baseline)
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, npt.NDArray[Any]]) -> Guard:
@@ -335,9 +446,9 @@ class Guard:
         ValueError
             If an array is missing, or has another shape or kind, or numbers that are not finite.
         """
-        classes, outliers, risk, sets, priors, intervals = unpack(arrays)
+        classes, outliers, risk, sets, priors, intervals, baseline = unpack(arrays)
         task = "regression" if classes is None else "classification"
-        return cls(task, classes, outliers, risk, sets, priors, intervals)
+        return cls(task, classes, outliers, risk, sets, priors, intervals, baseline)
 
     def __repr__(self) -> str:
         kind = "numbers" if self.classes is None else f"{len(self.classes)} classes"

@@ -68,6 +68,11 @@ class Outliers:
         found = [_measure(coordinates, means, factor) for means, factor in zip(self.means, self.factors, strict=True)]
         return np.stack(found, axis=1)
 
+    def measure_classes(self, coordinates: Floats) -> Floats:
+        """Return squared distances to each class, of shape (n, n_folds, n_classes)."""
+        parts = zip(self.means, self.factors, strict=True)
+        return np.stack([_measure_classes(coordinates, means, factor) for means, factor in parts], axis=1)
+
     def p_values(self, distances: Floats) -> npt.NDArray[np.float64]:
         """Return the p-value of each image: small values are rare among images like those of the fit."""
         above = np.zeros(len(distances))
@@ -82,8 +87,8 @@ def fit_outliers(
     folds: npt.NDArray[np.intp],
     calibrates: npt.NDArray[np.bool_],
     n_classes: int = 1,
-) -> tuple[Outliers, Floats, npt.NDArray[np.float64]]:
-    """Fit the distances of each fold, and return them with the coordinates and p-values of the images.
+) -> tuple[Outliers, Floats, Floats, npt.NDArray[np.float64]]:
+    """Fit the distances of each fold; return them with coordinates, distances to classes and p-values of the images.
 
     Parameters
     ----------
@@ -103,20 +108,21 @@ def fit_outliers(
     centre, basis = _find_basis(features, everything, n_components)
     coordinates = _locate(centre, basis, features)
     means, factors, kept = [], [], []
-    p_values = np.ones(len(features))
+    p_values, to_classes = np.ones(len(features)), np.empty((len(features), n_classes), np.float32)
     for fold in range(n_folds):
         inside, out = folds != fold, folds == fold
         # components that were fitted on an image suit it too well: those of the fold did not know the left-out images
         space = _find_basis(features, np.flatnonzero(inside), n_components)
         known, unknown = _locate(*space, features[inside]), _locate(*space, features[out])
-        distances = _measure(unknown, *_fit_fold(known, codes[inside], n_classes))
+        to_classes[out] = _measure_classes(unknown, *_fit_fold(known, codes[inside], n_classes))
+        distances = to_classes[out].min(axis=1)
         row = condense(distances[calibrates[out]], _MAX_SCORES)
         p_values[out] = (1 + _count_above(*row, distances)) / (1 + int(row[1].sum()))
         own, factor = _fit_fold(coordinates[inside], codes[inside], n_classes)
         means.append(own)
         factors.append(factor)
         kept.append(row)
-    return Outliers(centre, basis, np.stack(means), np.stack(factors), *stack(kept)), coordinates, p_values
+    return Outliers(centre, basis, np.stack(means), np.stack(factors), *stack(kept)), coordinates, to_classes, p_values
 
 
 def _find_basis(features: npt.NDArray[Any], rows: npt.NDArray[np.intp], n_components: int) -> tuple[Floats, Floats]:
@@ -178,9 +184,13 @@ def _fit_fold(coordinates: Floats, codes: npt.NDArray[np.intp], n_classes: int) 
 
 
 def _measure(coordinates: Floats, means: Floats, factor: Floats) -> Floats:
+    return np.asarray(_measure_classes(coordinates, means, factor).min(axis=1))
+
+
+def _measure_classes(coordinates: Floats, means: Floats, factor: Floats) -> Floats:
     own, classes = coordinates @ factor, means @ factor
     squares = np.einsum("nk,nk->n", own, own)[:, None] - 2 * own @ classes.T + np.einsum("ck,ck->c", classes, classes)
-    return np.asarray(np.maximum(squares.min(axis=1), 0), np.float32)
+    return np.asarray(np.maximum(squares, 0), np.float32)
 
 
 def _count_above(scores: Floats, counts: npt.NDArray[np.int32], distances: Floats) -> npt.NDArray[np.int64]:
