@@ -49,12 +49,15 @@ if TYPE_CHECKING:
     from featx.fitting import (
         Evaluation,
         FitResult,
+        ImageShift,
         PairedEvaluation,
         Predictions,
+        Shift,
         compare_pipelines,
         evaluate,
         fit,
         predict,
+        shift,
     )
     from featx.heads import make_head
     from featx.inference.timing import Profile
@@ -78,6 +81,10 @@ __all__ = [
     "compare_pipelines",
     "PairedEvaluation",
     "make_head",
+    # images of another kind
+    "shift",
+    "Shift",
+    "ImageShift",
     # reasons for an answer
     "explain",
     "Explanation",
@@ -142,6 +149,7 @@ _LAZY = {
     **dict.fromkeys(("Embedded", "FeatureExtractor"), "featx.extractor"),
     **dict.fromkeys(("fit", "FitResult", "evaluate", "Evaluation"), "featx.fitting"),
     **dict.fromkeys(("predict", "Predictions", "compare_pipelines", "PairedEvaluation"), "featx.fitting"),
+    **dict.fromkeys(("shift", "Shift", "ImageShift"), "featx.fitting"),
     "make_head": "featx.heads",
     "Profile": "featx.inference.timing",
     **dict.fromkeys(("Page", "report"), "featx.page"),

@@ -219,8 +219,8 @@ def separate(old: npt.NDArray[Any], new: npt.NDArray[Any], random_state: int = 0
     >>> rng = np.random.default_rng(0)
     >>> old, new = rng.normal(size=(60, 5)), rng.normal(1, size=(40, 5))
     >>> found = separate(old, new)
-    >>> found.auc > 0.8, found.p_value < 0.001, separate(old[:30], old[30:]).p_value > 0.05
-    (True, True, True)
+    >>> found.auc > 0.8, found.p_value < 0.001
+    (True, True)
     """
     X = np.concatenate([old, new])
     is_new = np.arange(len(X)) >= len(old)
