@@ -25,7 +25,7 @@ __all__ = ["MIN_IMAGES", "OUTLIER_LEVEL", "Checked", "CheckedSet", "Guard"]
 MIN_IMAGES = 50
 #: An image with a p-value below this is an outlier, which a bound of the error leaves without an answer.
 OUTLIER_LEVEL = 0.02
-#: Folds with distances of their own, at most.
+#: Folds that distances are measured with, at most.
 _MAX_FOLDS = 5
 
 
