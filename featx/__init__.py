@@ -56,10 +56,11 @@ if TYPE_CHECKING:
         fit,
         predict,
     )
+    from featx.guard import Adapted, Checked, Guard
     from featx.heads import make_head
     from featx.inference.timing import Profile
     from featx.page import Page, report
-    from featx.persistence import load, read_info, save
+    from featx.persistence import load, load_guard, read_info, save
     from featx.reporting.saved import describe_file
     from featx.sources import load_folder
 
@@ -78,6 +79,10 @@ __all__ = [
     "compare_pipelines",
     "PairedEvaluation",
     "make_head",
+    # doubt
+    "Guard",
+    "Checked",
+    "Adapted",
     # reasons for an answer
     "explain",
     "Explanation",
@@ -86,6 +91,7 @@ __all__ = [
     # files
     "save",
     "load",
+    "load_guard",
     "read_info",
     "describe_file",
     # progress
@@ -142,10 +148,11 @@ _LAZY = {
     **dict.fromkeys(("Embedded", "FeatureExtractor"), "featx.extractor"),
     **dict.fromkeys(("fit", "FitResult", "evaluate", "Evaluation"), "featx.fitting"),
     **dict.fromkeys(("predict", "Predictions", "compare_pipelines", "PairedEvaluation"), "featx.fitting"),
+    **dict.fromkeys(("Adapted", "Checked", "Guard"), "featx.guard"),
     "make_head": "featx.heads",
     "Profile": "featx.inference.timing",
     **dict.fromkeys(("Page", "report"), "featx.page"),
-    **dict.fromkeys(("load", "read_info", "save"), "featx.persistence"),
+    **dict.fromkeys(("load", "load_guard", "read_info", "save"), "featx.persistence"),
     "describe_file": "featx.reporting.saved",
     "load_folder": "featx.sources",
 }
