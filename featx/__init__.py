@@ -59,10 +59,11 @@ if TYPE_CHECKING:
         predict,
         shift,
     )
+    from featx.guard import Adapted, Checked, Guard
     from featx.heads import make_head
     from featx.inference.timing import Profile
     from featx.page import Page, report
-    from featx.persistence import load, read_info, save
+    from featx.persistence import load, load_guard, read_info, save
     from featx.reporting.saved import describe_file
     from featx.sources import load_folder
 
@@ -85,6 +86,10 @@ __all__ = [
     "shift",
     "Shift",
     "ImageShift",
+    # doubt
+    "Guard",
+    "Checked",
+    "Adapted",
     # reasons for an answer
     "explain",
     "Explanation",
@@ -93,6 +98,7 @@ __all__ = [
     # files
     "save",
     "load",
+    "load_guard",
     "read_info",
     "describe_file",
     # progress
@@ -150,10 +156,11 @@ _LAZY = {
     **dict.fromkeys(("fit", "FitResult", "evaluate", "Evaluation"), "featx.fitting"),
     **dict.fromkeys(("predict", "Predictions", "compare_pipelines", "PairedEvaluation"), "featx.fitting"),
     **dict.fromkeys(("shift", "Shift", "ImageShift"), "featx.fitting"),
+    **dict.fromkeys(("Adapted", "Checked", "Guard"), "featx.guard"),
     "make_head": "featx.heads",
     "Profile": "featx.inference.timing",
     **dict.fromkeys(("Page", "report"), "featx.page"),
-    **dict.fromkeys(("load", "read_info", "save"), "featx.persistence"),
+    **dict.fromkeys(("load", "load_guard", "read_info", "save"), "featx.persistence"),
     "describe_file": "featx.reporting.saved",
     "load_folder": "featx.sources",
 }

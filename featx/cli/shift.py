@@ -8,7 +8,6 @@ import json
 from featx.cli.options import add_patterns, add_running, make_events, note, note_failures, running_parameters
 from featx.extractor import FeatureExtractor
 from featx.fitting import open_model, shift
-from featx.persistence import load_guard
 from featx.reporting.contact_sheet import check_sheet
 
 EXAMPLE = """\
@@ -42,18 +41,16 @@ def run(options: argparse.Namespace) -> int:
     """Compare, print and draw; return 1 for a shift."""
     if options.output:
         check_sheet(options.output)
-    reference, extractor, guard = options.reference, None, None
+    reference, extractor = options.reference, None
     if reference.lower().endswith(".featx"):
         reference = open_model(reference, backbone=options.backbone)
         reference.extractor.set_params(**running_parameters(options))
-        guard = load_guard(options.reference)
     elif options.backbone:
         extractor = FeatureExtractor(options.backbone, **running_parameters(options))
     result = shift(
         reference,
         options.source[0] if len(options.source) == 1 else options.source,
         alpha=options.alpha,
-        guard=guard,
         extractor=extractor,
         path_column=options.path_column,
         include=options.include,

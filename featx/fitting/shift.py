@@ -253,7 +253,7 @@ def shift(
         if extractor is not None:
             raise InputError("extractor: belongs to two sets of images; a model has its own")
         opened = open_model(reference)
-        found = guard or _find_guard(reference)
+        found = guard or opened.guard
         if found is None:
             raise InputError(
                 f"{opened.name}: has no guard to compare with; fit it again (at least 50 images), or compare with "
@@ -279,21 +279,12 @@ def _is_model(reference: Any) -> bool:
     return isinstance(reference, (FittedModel, FitResult)) or hasattr(reference, "predict")
 
 
-def _find_guard(model: Any) -> Guard | None:
-    if isinstance(model, (str, os.PathLike)):
-        from featx.persistence import load_guard
-
-        return load_guard(model)
-    found: Guard | None = getattr(model, "guard", None)
-    return found
-
-
 def _embed(inputs: Inputs, extractor: FeatureExtractor, events: Events) -> Embeddings:
     for text in inputs.notes:
         events.note(text)
     embeddings = inputs.embed(np.arange(len(inputs)), extractor, events)
     if not len(embeddings.positions):
-        raise ImageError(f"{inputs.where}: no image could be read")
+        raise ImageError(embeddings.failures[0])
     if len(embeddings.positions) < MIN_IMAGES:
         n = len(embeddings.positions)
         events.note(f"{inputs.where}: {n} images are few; below {MIN_IMAGES}, only large shifts show")
@@ -339,7 +330,7 @@ def _compare_sets(old: Inputs, new: Inputs, extractor: FeatureExtractor, alpha: 
             events.note(f"{inputs.where}: a sample of {_MAX_IMAGES} of {n} images is compared")
             part = part.only(np.sort(rng.choice(part.positions, _MAX_IMAGES, replace=False)))
         sampled.append(part)
-    found = separate(*(part.take() for part in sampled))
+    found = separate(sampled[0].take(), sampled[1].take())
     is_shifted = found.p_value < alpha
     advice = ("Look at the most changed images; label some of them and fit again with both sets.",)
     return Shift(

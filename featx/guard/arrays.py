@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from featx.guard.alignment import Scaling
 from featx.guard.conformal import Intervals, Sets
 from featx.guard.outliers import Outliers
 from featx.guard.priors import Priors
 from featx.guard.risk import Risk
 from featx.guard.shift import Baseline
 
-__all__ = ["pack", "unpack"]
+__all__ = ["pack", "take_scaling", "unpack"]
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 Parts = tuple[
@@ -95,6 +96,15 @@ def unpack(arrays: Arrays) -> Parts:
     baseline = Baseline(*_take_baseline(arrays, n_classes), *values)
     risk, priors = Risk(confidence, answered, wrong, n_images), Priors(sharpness, biases, shares)
     return classes, outliers, risk, sets, priors, None, baseline
+
+
+def take_scaling(arrays: Arrays, n_features: int) -> Scaling | None:
+    """Return the mean and the deviation of each feature; raise ValueError if they do not fit."""
+    if "scaling" not in arrays:
+        return None
+    values = _take(arrays, "scaling", (2, n_features))
+    _require((values[1] >= 0).all(), "scaling")
+    return Scaling(values)
 
 
 def _unpack_classes(arrays: Arrays) -> tuple[str, ...] | None:

@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from featx.errors import InputError
-from featx.guard.arrays import pack, unpack
+from featx.guard.alignment import Scaling, fit_scaling
+from featx.guard.arrays import pack, take_scaling, unpack
 from featx.guard.conformal import Intervals, Sets, fit_intervals, fit_sets
 from featx.guard.outliers import Outliers, fit_outliers
 from featx.guard.priors import Adapted, Priors, fit_priors
@@ -23,9 +24,11 @@ __all__ = ["MIN_IMAGES", "OUTLIER_LEVEL", "Checked", "CheckedSet", "Guard"]
 
 #: Images below which no guard is fitted. The smallest p-value of 50 images, 1/51, is below OUTLIER_LEVEL.
 MIN_IMAGES = 50
+#: Images below which features are not standardised again.
+MIN_NEW_IMAGES = 30
 #: An image with a p-value below this is an outlier, which a bound of the error leaves without an answer.
 OUTLIER_LEVEL = 0.02
-#: Folds with distances of their own, at most.
+#: Folds that distances are measured with, at most.
 _MAX_FOLDS = 5
 
 
@@ -143,6 +146,8 @@ class Guard:
         Errors by the expected error; None for classes.
     baseline : Baseline or None, default=None
         Left-out answers as a set; None for a classifier without probabilities.
+    scaling : Scaling or None, default=None
+        Mean and deviation of the roots of each feature.
 
     Examples
     --------
@@ -168,6 +173,7 @@ class Guard:
     priors: Priors | None
     intervals: Intervals | None
     baseline: Baseline | None = None
+    scaling: Scaling | None = None
 
     @classmethod
     def fit(cls, features: npt.ArrayLike, out_of_fold: OutOfFold, *, groups: npt.ArrayLike | None = None) -> Guard:
@@ -208,24 +214,25 @@ class Guard:
             what = "images" if groups is None else "groups of images"
             raise InputError(f"{n} {what} are too few for a guard; at least {MIN_IMAGES} are needed")
         matrix = matrix[found.rows]
+        scaling = fit_scaling(matrix)
         folds = _merge_folds(found.folds)
         if found.classes is None:
             codes = np.zeros(len(matrix), np.intp)
             outliers, coordinates, *_ = fit_outliers(matrix, codes, folds, calibrates)
             intervals = fit_intervals(coordinates, found.predicted, found.y, folds, calibrates)
             baseline = fit_baseline(found.predicted[calibrates])
-            return cls("regression", None, outliers, None, None, None, intervals, baseline)
+            return cls("regression", None, outliers, None, None, None, intervals, baseline, scaling)
         codes = np.searchsorted(found.classes, found.y)
         classes = tuple(map(str, found.classes.tolist()))
         outliers, _, distances, p_values = fit_outliers(matrix, codes, folds, calibrates, len(classes))
         if found.probabilities is None:
-            return cls("classification", classes, outliers, None, None, None, None)
+            return cls("classification", classes, outliers, None, None, None, None, None, scaling)
         probabilities, right = found.probabilities[calibrates], (found.predicted == found.y)[calibrates]
         risk = fit_risk(probabilities.max(axis=1), right, p_values[calibrates] < OUTLIER_LEVEL)
         sets = fit_sets(probabilities, codes[calibrates])
         priors = fit_priors(probabilities, codes[calibrates])
         baseline = fit_baseline(probabilities, codes[calibrates], distances[calibrates])
-        return cls("classification", classes, outliers, risk, sets, priors, None, baseline)
+        return cls("classification", classes, outliers, risk, sets, priors, None, baseline, scaling)
 
     @property
     def n_images(self) -> int:
@@ -359,6 +366,32 @@ class Guard:
         adapted, shares = self.priors.adapt(values)
         return Adapted(adapted, shares, self.priors.shares.astype(float), self.classes)
 
+    def restandardize(self, features: npt.ArrayLike) -> npt.NDArray[np.float32]:
+        """Return features of new images with the mean and the deviation that each feature had at the fit.
+
+        It works on signed square roots, as the default heads do. It helps if all images have changed alike, such as by
+        blur, and hurts if the shares of the classes have moved.
+
+        Parameters
+        ----------
+        features : array-like of shape (n, n_features)
+            Features of at least 30 images.
+
+        Raises
+        ------
+        InputError
+            If there are fewer images, or if the guard holds no deviations.
+        """
+        matrix = self._check(features)
+        if len(matrix) < MIN_NEW_IMAGES:
+            raise InputError(
+                f"restandardize=True: {len(matrix)} images are too few for a mean and a deviation of each feature; at "
+                f"least {MIN_NEW_IMAGES} are needed"
+            )
+        if self.scaling is None:
+            raise InputError("restandardize=True: the guard holds no deviations of features; fit it again")
+        return self.scaling.align(matrix)
+
     def check_set(self, features: npt.ArrayLike, answers: npt.ArrayLike | None = None) -> CheckedSet:
         """Compare a set of new images with those of the fit.
 
@@ -435,7 +468,8 @@ class Guard:
         --------
         featx.save : Stores them in the file of a pipeline.
         """
-        return pack(self.classes, self.outliers, self.risk, self.sets, self.priors, self.intervals, self.baseline)
+        arrays = pack(self.classes, self.outliers, self.risk, self.sets, self.priors, self.intervals, self.baseline)
+        return arrays if self.scaling is None else arrays | {"scaling": self.scaling.values}
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, npt.NDArray[Any]]) -> Guard:
@@ -448,7 +482,8 @@ class Guard:
         """
         classes, outliers, risk, sets, priors, intervals, baseline = unpack(arrays)
         task = "regression" if classes is None else "classification"
-        return cls(task, classes, outliers, risk, sets, priors, intervals, baseline)
+        scaling = take_scaling(arrays, len(outliers.centre))
+        return cls(task, classes, outliers, risk, sets, priors, intervals, baseline, scaling)
 
     def __repr__(self) -> str:
         kind = "numbers" if self.classes is None else f"{len(self.classes)} classes"

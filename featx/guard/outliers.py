@@ -19,8 +19,8 @@ Floats = npt.NDArray[np.float32]
 
 #: Principal components, at most; and images for each of them, at least.
 _MAX_COMPONENTS, _MIN_ROWS = 64, 4
-#: Left-out distances that are kept of each fold, at most.
-_MAX_SCORES = 1000
+#: Left-out distances that are kept, at most.
+_MAX_SCORES = 2000
 #: Rows of features that are read at a time.
 _CHUNK = 4096
 
@@ -35,16 +35,21 @@ class Outliers:
         Mean of the features at unit length.
     basis : ndarray of float32, shape (n_components, n_features)
         Their principal components. They are numbers of float16.
-    means : ndarray of float32, shape (n_folds, n_classes, n_components + 1)
-        Coordinates of each class without the images of the fold. The last coordinate is the
-        length of the rest, which the components leave.
-    factors : ndarray of float32, shape (n_folds, n_components + 1, n_components + 1)
-        Factor of the precision matrix of each fold: the distance of ``u`` to a class is the squared length of
-        ``(u - mean) @ factor``.
-    scores : ndarray of float32, shape (n_folds, n_scores)
-        Sorted distances of the left-out images of each fold; -1 pads a shorter row.
-    counts : ndarray of int32, shape (n_folds, n_scores)
-        Images that each of the distances stands for; 0 where a row is padded.
+    means : ndarray of float32, shape (1, n_classes, n_components + 1)
+        Coordinates of each class. The last coordinate is the length of the rest, which the components leave.
+    factors : ndarray of float32, shape (1, n_components + 1, n_components + 1)
+        Factor of the precision matrix that the classes share: the distance of ``u`` to a class is the squared length
+        of ``(u - mean) @ factor``.
+    scores : ndarray of float32, shape (1, n_scores)
+        Sorted distances of left-out images, each by components and means of the other folds.
+    counts : ndarray of int32, shape (1, n_scores)
+        Images that each of the distances stands for.
+
+    Notes
+    -----
+    The first axis is for distances of several folds, whose counts are added. The distance is that of Mueller and Hein
+    (2025): features of length 1, and one covariance (Ledoit and Wolf 2004) of all classes. The p-values are
+    cross-conformal (Vovk 2015).
     """
 
     centre: Floats
@@ -64,12 +69,12 @@ class Outliers:
         return _locate(self.centre, self.basis, features)
 
     def measure(self, coordinates: Floats) -> Floats:
-        """Return squared distances to the nearest class, of shape (n, n_folds)."""
+        """Return squared distances to the nearest class, of shape (n, 1)."""
         found = [_measure(coordinates, means, factor) for means, factor in zip(self.means, self.factors, strict=True)]
         return np.stack(found, axis=1)
 
     def measure_classes(self, coordinates: Floats) -> Floats:
-        """Return squared distances to each class, of shape (n, n_folds, n_classes)."""
+        """Return squared distances to each class, of shape (n, 1, n_classes)."""
         parts = zip(self.means, self.factors, strict=True)
         return np.stack([_measure_classes(coordinates, means, factor) for means, factor in parts], axis=1)
 
@@ -101,28 +106,24 @@ def fit_outliers(
         Images whose distances are kept.
     n_classes : int, default=1
     """
-    everything = np.arange(len(features))
     n_folds = int(folds.max()) + 1
     least = len(features) - int(np.bincount(folds).max())
     n_components = max(1, min(_MAX_COMPONENTS, least // _MIN_ROWS, features.shape[1]))
-    centre, basis = _find_basis(features, everything, n_components)
-    coordinates = _locate(centre, basis, features)
-    means, factors, kept = [], [], []
-    p_values, to_classes = np.ones(len(features)), np.empty((len(features), n_classes), np.float32)
+    to_classes = np.empty((len(features), n_classes), np.float32)
+    fitted = []
     for fold in range(n_folds):
         inside, out = folds != fold, folds == fold
-        # components that were fitted on an image suit it too well: those of the fold did not know the left-out images
         space = _find_basis(features, np.flatnonzero(inside), n_components)
-        known, unknown = _locate(*space, features[inside]), _locate(*space, features[out])
-        to_classes[out] = _measure_classes(unknown, *_fit_fold(known, codes[inside], n_classes))
-        distances = to_classes[out].min(axis=1)
-        row = condense(distances[calibrates[out]], _MAX_SCORES)
-        p_values[out] = (1 + _count_above(*row, distances)) / (1 + int(row[1].sum()))
-        own, factor = _fit_fold(coordinates[inside], codes[inside], n_classes)
-        means.append(own)
-        factors.append(factor)
-        kept.append(row)
-    return Outliers(centre, basis, np.stack(means), np.stack(factors), *stack(kept)), coordinates, to_classes, p_values
+        own = _fit_fold(_locate(*space, features[inside]), codes[inside], n_classes)
+        to_classes[out] = _measure_classes(_locate(*space, features[out]), *own)
+        fitted.append((*space, *own))
+    # The first one judges new images. Components and means that know all images would suit the images of the fit less
+    # well than those of a fold do: the mean p-value over re-splits was 0.45, and 0.50 with those of a fold.
+    centre, basis, means, factor = fitted[0]
+    row = condense(to_classes[calibrates].min(axis=1), _MAX_SCORES)
+    p_values = (1 + _count_above(*row, to_classes.min(axis=1))) / (1 + int(row[1].sum()))
+    outliers = Outliers(centre, basis, means[None], factor[None], *stack([row]))
+    return outliers, outliers.locate(features), to_classes, p_values
 
 
 def _find_basis(features: npt.NDArray[Any], rows: npt.NDArray[np.intp], n_components: int) -> tuple[Floats, Floats]:
