@@ -236,14 +236,14 @@ def shift(
     Examples
     --------
     >>> import featx
-    >>> X, y = featx.samples.load_fashion_mnist("train")
-    >>> same, upside_down = X[1::12], [image[::-1] for image in X[1::12]]
-    >>> extractor = featx.FeatureExtractor(layer="stem")
-    >>> found = featx.shift(list(X[::12]), upside_down, extractor=extractor)
+    >>> featx.samples.extract_fashion_mnist("clothes")
+    >>> found = featx.shift("clothes/test/coat", "clothes/test/bag")
     >>> found
-    Shift(50 images, p ..., shifted)
-    >>> found.auc > 0.7, featx.shift(list(X[::12]), same, extractor=extractor).is_shifted
-    (True, False)
+    Shift(30 images, p ..., shifted)
+    >>> found.auc > 0.8
+    True
+    >>> featx.shift("clothes/train/bag", "clothes/test/bag")
+    Shift(30 images, p ..., no shift)
     """
     if isinstance(alpha, bool) or not isinstance(alpha, (int, float)) or not 0 < alpha < 1:
         raise InputError(f"alpha={alpha!r}: expected a number between 0 and 1, such as 0.05")
