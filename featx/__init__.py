@@ -49,7 +49,6 @@ if TYPE_CHECKING:
     from featx.fitting import (
         Evaluation,
         FitResult,
-        ImageShift,
         PairedEvaluation,
         Predictions,
         Shift,
@@ -85,7 +84,6 @@ __all__ = [
     # images of another kind
     "shift",
     "Shift",
-    "ImageShift",
     # doubt
     "Guard",
     "Checked",
@@ -155,7 +153,7 @@ _LAZY = {
     **dict.fromkeys(("Embedded", "FeatureExtractor"), "featx.extractor"),
     **dict.fromkeys(("fit", "FitResult", "evaluate", "Evaluation"), "featx.fitting"),
     **dict.fromkeys(("predict", "Predictions", "compare_pipelines", "PairedEvaluation"), "featx.fitting"),
-    **dict.fromkeys(("shift", "Shift", "ImageShift"), "featx.fitting"),
+    **dict.fromkeys(("shift", "Shift"), "featx.fitting"),
     **dict.fromkeys(("Adapted", "Checked", "Guard"), "featx.guard"),
     "make_head": "featx.heads",
     "Profile": "featx.inference.timing",

@@ -184,7 +184,7 @@ def compare_shares(priors: Priors, probabilities: npt.NDArray[Any], n_fitted: in
 
 @dataclass(frozen=True, eq=False)
 class Separation:
-    """How well a classifier tells two sets of images apart.
+    """The separation of two sets of images by a classifier.
 
     Parameters
     ----------

@@ -102,5 +102,5 @@ def test_the_odd_images_of_a_set_have_the_highest_scores() -> None:
     new = rng.normal(size=(40, 20))
     new[:15] += 1.5
     found = separate(rng.normal(size=(120, 20)), new)
-    assert found.p_value < 0.01
+    assert found.p_value < 0.05
     assert np.mean(np.argsort(-found.scores)[:10] < 15) >= 0.9
