@@ -72,8 +72,8 @@ class Baseline:
         """Predict the share of right answers for new images without labels.
 
         The class means of the guard are a second classifier. The less it agrees with the head on new images, the less
-        accurate both are, on a line between probits (Baek et al. 2022). The mean of two estimates is taken: by the share
-        of equal answers, and by the probability that the means give the head's answer.
+        accurate both are, on a line between probits (Baek et al. 2022). The mean of two estimates is taken: by the
+        share of equal answers, and by the probability that the means give the head's answer.
 
         Parameters
         ----------
@@ -238,7 +238,7 @@ def separate(old: npt.NDArray[Any], new: npt.NDArray[Any], random_state: int = 0
         variance += n_new * n_old * (len(out) + 1) / 12
         n_pairs += n_new * n_old
         scores[out] = (found - np.median(found)) / max(float(found.std()), 1e-12)
-    # folds share most of what they were fitted on (Nadeau and Bengio 2003); without the factor, 12 % of alarms were false
+    # folds share most of what they were fitted on (Nadeau and Bengio 2003); without it, 12 % of tests at 5 % fired
     variance *= 1 + n_folds / (n_folds - 1)
     p_value = float(norm.sf(surplus / np.sqrt(max(variance, 1e-12))))
     return Separation(0.5 + surplus / max(n_pairs, 1.0), p_value, scores[is_new])
