@@ -17,8 +17,9 @@ Floats = npt.NDArray[np.float32]
 
 #: Scores that are kept: of all classes together, and of one class or a regression.
 _MAX_SCORES, _MAX_OF_CLASS = 10_000, 1000
-#: Penalty of the regression that estimates the difficulty of an image, per image.
-_PENALTY = 0.1
+#: Penalty of the regression that estimates the error of an image, per image. Chosen on prices of houses: 0.3, 1, 3 and
+#: equal errors for all images gave intervals of 1.66, 1.50, 1.46 and 1.53 million at 95 %.
+_PENALTY = 3.0
 
 
 @dataclass(frozen=True, eq=False)
