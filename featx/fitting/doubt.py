@@ -119,8 +119,8 @@ def _check(guard: Guard, embeddings: Embeddings, answers: Any, doubt: Doubt) -> 
         outlier=np.concatenate([part.outlier for part in parts]),
         answered=np.concatenate([part.answered for part in parts]),
         reasons=tuple(reason for part in parts for reason in part.reasons),
-        sets=None if first.sets is None else np.concatenate([part.sets for part in parts]),  # type: ignore[misc]
-        intervals=None if first.intervals is None else np.concatenate([part.intervals for part in parts]),  # type: ignore[misc]
+        sets=None if first.sets is None else np.concatenate([part.sets for part in parts]),
+        intervals=None if first.intervals is None else np.concatenate([part.intervals for part in parts]),
     )
 
 

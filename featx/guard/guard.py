@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -13,109 +12,21 @@ import numpy.typing as npt
 from featx.errors import InputError
 from featx.guard.alignment import Scaling, fit_scaling
 from featx.guard.arrays import pack, take_scaling, unpack
+from featx.guard.checked import OUTLIER_LEVEL, Checked, CheckedSet
 from featx.guard.conformal import Intervals, Sets, fit_intervals, fit_sets
+from featx.guard.inputs import check_features, check_share, draw_one, keep_first, merge_folds
 from featx.guard.outliers import Outliers, fit_outliers
 from featx.guard.priors import Adapted, Priors, fit_priors
 from featx.guard.risk import Risk, fit_risk
 from featx.guard.shift import Baseline, compare_answers, compare_outliers, compare_shares, fit_baseline
 from featx.heads import OutOfFold
 
-__all__ = ["MIN_IMAGES", "OUTLIER_LEVEL", "Checked", "CheckedSet", "Guard"]
+__all__ = ["MIN_IMAGES", "Guard"]
 
 #: Images below which no guard is fitted. The smallest p-value of 50 images, 1/51, is below OUTLIER_LEVEL.
 MIN_IMAGES = 50
 #: Images below which features are not standardised again.
 MIN_NEW_IMAGES = 30
-#: An image with a p-value below this is an outlier, which a bound of the error leaves without an answer.
-OUTLIER_LEVEL = 0.02
-#: Folds that distances are measured with, at most.
-_MAX_FOLDS = 5
-
-
-@dataclass(frozen=True, eq=False)
-class Checked:
-    """The check of images by a guard.
-
-    Parameters
-    ----------
-    outlier : ndarray of float64, shape (n,)
-        P-value of each image: the share of images like those of the fit that are at least as far from its
-        classes.
-    answered : ndarray of bool, shape (n,)
-        False for an image whose answer would break the bound of the error; all True without one.
-    reasons : tuple of str or None
-        Reason why an image is not answered, or None.
-    sets : ndarray of bool, shape (n, n_classes), or None
-        Labels that the set of each image holds; None without ``coverage``, and for a regression.
-    intervals : ndarray of float64, shape (n, 2), or None
-        Lower and upper end for each image; None without ``coverage``, and for classes.
-    classes : tuple of str or None
-        Labels of the columns of ``sets``; None for a regression.
-
-    See Also
-    --------
-    featx.Guard.check : Makes it; its example shows one.
-    """
-
-    outlier: npt.NDArray[np.float64]
-    answered: npt.NDArray[np.bool_]
-    reasons: tuple[str | None, ...]
-    sets: npt.NDArray[np.bool_] | None
-    intervals: npt.NDArray[np.float64] | None
-    classes: tuple[str, ...] | None
-
-    @property
-    def is_outlier(self) -> npt.NDArray[np.bool_]:
-        """Images whose p-value is below `featx.guard.OUTLIER_LEVEL`, of shape (n,)."""
-        return self.outlier < OUTLIER_LEVEL
-
-    def labels(self) -> list[tuple[str, ...]]:
-        """Return the set of each image as labels.
-
-        Raises
-        ------
-        InputError
-            If the check has no sets.
-        """
-        if self.sets is None or self.classes is None:
-            raise InputError("no sets of labels: check a classifier's images with coverage=0.95, for instance")
-        classes = self.classes
-        return [tuple(classes[i] for i in np.flatnonzero(row)) for row in self.sets]
-
-
-@dataclass(frozen=True, eq=False)
-class CheckedSet:
-    """The comparison of a set of images with those of a fit.
-
-    Parameters
-    ----------
-    outlier : ndarray of float64, shape (n,)
-        P-value of each image, as of `Checked`.
-    p_value : float
-        Of images of the same kind: the smallest of the next two, times their number (Bonferroni).
-    p_images : float
-        Of p-values of the images as at the fit, by the test of Kolmogorov and Smirnov.
-    p_answers : ndarray of float64, shape (n_columns,)
-        Of probabilities as at the fit, class by class, or of predicted numbers (Rabanser et al. 2019).
-    p_shares : float or None
-        Of shares of the classes as at the fit, if the images of each class look as they did; None for a regression.
-    accuracy : float or None
-        Accuracy that is expected on these images; None for a regression.
-    shares : ndarray of float64, shape (n_classes,), or None
-        Shares of the classes that are estimated by EM.
-
-    See Also
-    --------
-    featx.Guard.check_set : Makes it; its example shows one.
-    """
-
-    outlier: npt.NDArray[np.float64]
-    p_value: float
-    p_images: float
-    p_answers: npt.NDArray[np.float64]
-    p_shares: float | None
-    accuracy: float | None
-    shares: npt.NDArray[np.float64] | None
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -199,8 +110,8 @@ class Guard:
         InputError
             If there are fewer than 50 images or groups, or if the arrays do not fit together.
         """
-        matrix = _check_features(features)
-        found = _keep_first(out_of_fold)
+        matrix = check_features(features)
+        found = keep_first(out_of_fold)
         if len(found.rows) and not 0 <= int(found.rows.max()) < len(matrix):
             raise InputError(
                 f"features: {len(matrix)} rows, and out_of_fold has an answer for row {int(found.rows.max())}; "
@@ -208,14 +119,14 @@ class Guard:
             )
         calibrates = np.ones(len(found.rows), bool)
         if groups is not None:
-            calibrates = _draw_one(np.asarray(groups), len(matrix), found.rows)
+            calibrates = draw_one(np.asarray(groups), len(matrix), found.rows)
         n = int(calibrates.sum())
         if n < MIN_IMAGES:
             what = "images" if groups is None else "groups of images"
             raise InputError(f"{n} {what} are too few for a guard; at least {MIN_IMAGES} are needed")
         matrix = matrix[found.rows]
         scaling = fit_scaling(matrix)
-        folds = _merge_folds(found.folds)
+        folds = merge_folds(found.folds)
         if found.classes is None:
             codes = np.zeros(len(matrix), np.intp)
             outliers, coordinates, *_ = fit_outliers(matrix, codes, folds, calibrates)
@@ -295,12 +206,13 @@ class Guard:
         outlier = self.outliers.p_values(self.outliers.measure(coordinates))
         n = len(outlier)
         given = None if answers is None else self._check_answers(answers, n)
-        answered, reasons, sets, intervals = np.ones(n, bool), [None] * n, None, None
+        answered, sets, intervals = np.ones(n, bool), None, None
+        reasons: list[str | None] = [None] * n
         if risk is not None:
             probabilities = self._need("risk", risk, given, self.risk)
             answered, reasons = _answer(probabilities.max(axis=1), outlier, self.threshold(risk))
         if coverage is not None:
-            _check_share("coverage", coverage)
+            check_share("coverage", coverage)
             if self.classes is None:
                 numbers = self._need("coverage", coverage, given, self.intervals)
                 if per_class:
@@ -332,7 +244,7 @@ class Guard:
         InputError
             If the images of the fit cannot support the promise, with the number that could.
         """
-        _check_share("risk", risk)
+        check_share("risk", risk)
         if self.risk is None:
             raise InputError(f"risk={risk:g}: {self._lack}")
         return self.risk.threshold(risk)
@@ -496,7 +408,7 @@ class Guard:
         return "the guard has no probabilities, since its head has none"
 
     def _check(self, features: npt.ArrayLike) -> npt.NDArray[Any]:
-        matrix = _check_features(features)
+        matrix = check_features(features)
         if matrix.shape[1] != self.n_features:
             raise InputError(f"features: {matrix.shape[1]} in a row, and the guard was fitted on {self.n_features}")
         return matrix
@@ -532,44 +444,3 @@ def _answer(
         else:
             reasons[i] = f"probability {certainty[i]:.3g}, below {threshold:.3g}"
     return answered, reasons
-
-
-def _check_features(features: npt.ArrayLike) -> npt.NDArray[Any]:
-    matrix = np.asarray(features)
-    if matrix.ndim != 2 or matrix.dtype.kind not in "fiu" or not matrix.shape[1]:
-        raise InputError(f"features of shape {matrix.shape} and {matrix.dtype}: expected numbers of two dimensions")
-    if not np.isfinite(matrix).all():
-        raise InputError("features: NaN or infinite; leave out the images that could not be read")
-    return matrix
-
-
-def _check_share(name: str, value: Any) -> None:
-    if not isinstance(value, Real) or isinstance(value, bool) or not 0 < float(value) < 1:
-        raise InputError(f"{name}={value!r}: expected a number between 0 and 1, such as 0.05 for 5 %")
-
-
-def _keep_first(found: OutOfFold) -> OutOfFold:
-    """Return the first answer for each row: a splitter may leave out a row several times."""
-    rows, first = np.unique(found.rows, return_index=True)
-    probabilities = None if found.probabilities is None else found.probabilities[first]
-    columns = (found.y[first], found.predicted[first], found.classes, probabilities)
-    return OutOfFold(rows, found.folds[first], *columns, found.candidates[first], found.losses[first])
-
-
-def _merge_folds(folds: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
-    """Return at least two and at most five folds, counted from 0."""
-    codes = np.unique(folds, return_inverse=True)[1]
-    if not codes.any():
-        raise InputError("out_of_fold: answers of a single fold; a guard needs at least two folds")
-    return np.asarray(codes % _MAX_FOLDS)
-
-
-def _draw_one(groups: npt.NDArray[Any], n: int, rows: npt.NDArray[np.intp]) -> npt.NDArray[np.bool_]:
-    """Return True for one row of each group."""
-    if groups.shape != (n,):
-        raise InputError(f"groups of shape {groups.shape}: expected one of each of the {n} images")
-    order = np.random.default_rng(0).permutation(len(rows))
-    codes = np.unique(groups, return_inverse=True)[1][rows]
-    drawn = np.zeros(len(rows), bool)
-    drawn[order[np.unique(codes[order], return_index=True)[1]]] = True
-    return drawn

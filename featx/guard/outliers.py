@@ -129,10 +129,10 @@ def fit_outliers(
 def _find_basis(features: npt.NDArray[Any], rows: npt.NDArray[np.intp], n_components: int) -> tuple[Floats, Floats]:
     """Return the mean of rows at unit length, and their principal components."""
     n, n_features = len(rows), features.shape[1]
-    centre = np.zeros(n_features)
+    total = np.zeros(n_features)
     for part in _chunks(n):
-        centre += _normalize(features[rows[part]]).sum(axis=0, dtype=float)
-    centre = (centre / n).astype(np.float32)
+        total += _normalize(features[rows[part]]).sum(axis=0, dtype=float)
+    centre: Floats = (total / n).astype(np.float32)
     if n <= n_features:
         centred = _normalize(features[rows]) - centre
         leading = _find_largest(centred @ centred.T, n_components).T @ centred

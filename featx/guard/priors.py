@@ -112,4 +112,4 @@ def fit_priors(probabilities: npt.NDArray[Any], codes: npt.NDArray[np.intp]) -> 
 
 
 def _logits(probabilities: npt.NDArray[Any]) -> Doubles:
-    return np.log(np.maximum(np.asarray(probabilities, float), _FLOOR))
+    return np.asarray(np.log(np.maximum(np.asarray(probabilities, float), _FLOOR)))
