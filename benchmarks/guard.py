@@ -257,11 +257,10 @@ def corrupt(data, kind, cache={}):  # noqa: B006
     return cache[kind]
 
 
-def align(X, A):
+def align(X, A, guard):
     """Return features of new images as they are, re-standardised, by CORAL, and by subspace alignment."""
+    again = guard.restandardize(A)
     X, A = X.astype(float), A.astype(float)
-    deviation = A.std(0)
-    again = (A - A.mean(0)) / np.where(deviation > 0, deviation, 1) * X.std(0) + X.mean(0)
 
     def root(values, power):
         covariance = ledoit_wolf(values)[0]
@@ -295,12 +294,13 @@ def measure_alignment(data, n_splits):
         X, y = (np.concatenate([part[i] for part in fitted]) for i in (0, 1))
         key = name if name.startswith("others") else name.split(" ")[0].rstrip(",")
         if key not in heads:
-            heads[key] = fit(X, y)[0]
+            heads[key] = fit(X, y)
         rng = np.random.default_rng(0)
         label = np.unique(b)[-1]
         one, rest = (rng.permutation(np.flatnonzero((b == label) == own)) for own in (True, False))
         for told, rows in (("balanced", np.arange(len(b))), (f"80 % {label}", np.r_[one, rest[: len(one) // 4]])):
-            found = [np.mean(heads[key].predict(values) == b[rows]) for values in align(X, A[rows])]
+            head, guard = heads[key]
+            found = [np.mean(head.predict(values) == b[rows]) for values in align(X, A[rows], guard)]
             print(f"  {name}, {told}: " + " ".join(f"{value:.3f}" for value in found), flush=True)
 
 
