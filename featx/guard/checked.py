@@ -37,7 +37,7 @@ class Checked:
 
     See Also
     --------
-    featx.Guard.check : Makes it; its example shows one.
+    featx.Guard : Makes it; its example shows one.
     """
 
     outlier: npt.NDArray[np.float64]
@@ -89,7 +89,7 @@ class CheckedSet:
 
     See Also
     --------
-    featx.Guard.check_set : Makes it; its example shows one.
+    featx.Guard : Makes it; its example shows one.
     """
 
     outlier: npt.NDArray[np.float64]

@@ -71,9 +71,12 @@ class Guard:
     >>> guard
     Guard(120 images, 10 classes)
     >>> features = extractor.transform(X[1:9])
-    >>> checked = guard.check(features, result.pipeline[-1].predict_proba(features), coverage=0.9)
+    >>> probabilities = result.pipeline[-1].predict_proba(features)
+    >>> checked = guard.check(features, probabilities, coverage=0.9)
     >>> checked.outlier.shape, checked.sets.shape
     ((8,), (8, 10))
+    >>> guard.adapt_prior(probabilities).shares.shape
+    (10,)
     """
 
     task: str

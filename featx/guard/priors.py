@@ -36,7 +36,7 @@ class Adapted:
 
     See Also
     --------
-    featx.Guard.adapt_prior : Makes it.
+    featx.Guard : Makes it; its example shows one.
     """
 
     probabilities: Doubles

@@ -202,7 +202,7 @@ class Separation:
 
 
 def separate(old: npt.NDArray[Any], new: npt.NDArray[Any], random_state: int = 0) -> Separation:
-    """Tell two sets apart by a logistic regression of their features, each image by one that did not know it.
+    """Separate two sets by a logistic regression of their features, each image by one that did not know it.
 
     It is a classifier two-sample test (Lopez-Paz and Oquab 2017) with ranks instead of the accuracy. The scores
     of a fold are compared with each other only, since those of different folds have different offsets.
