@@ -7,6 +7,7 @@ DATA holds hymenoptera, pacs, cifar10, houses and imagenet-samples. Each figure 
 """
 
 import argparse
+import io
 import os
 import sys
 import tempfile
@@ -15,6 +16,7 @@ import warnings
 from pathlib import Path
 
 import numpy as np
+from PIL import Image, ImageFilter
 from sklearn.covariance import ledoit_wolf
 from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import Pipeline
@@ -25,6 +27,7 @@ from featx.errors import InputError
 from featx.fitting.estimate import estimate_head
 from featx.guard import Guard
 from featx.heads import make_head
+from featx.images.decode import decode
 from featx.similarity import unit_rows
 
 FAILED = []
@@ -225,12 +228,89 @@ def measure_costs(data, n_splits):
     bar("time of the guard as a share of predict", share, share <= 0.03)
 
 
+def corrupt(data, kind, cache={}):  # noqa: B006
+    """Return features and classes of the ants and bees of val, each image corrupted."""
+    if kind not in cache:
+        rng = np.random.default_rng(0)
+        found = featx.sources.list_images([os.fspath(Path(data, "hymenoptera", "val"))])
+        images = []
+        for item in found.items:
+            image = decode(item)
+            image.thumbnail((400, 400))
+            side = max(image.size)
+            if kind == "blur":
+                image = image.filter(ImageFilter.GaussianBlur(side / 64))
+            elif kind == "64 pixels":
+                image = image.resize([max(1, round(n * 64 / side)) for n in image.size]).resize(image.size)
+            elif kind == "jpeg":
+                stream = io.BytesIO()
+                image.save(stream, "JPEG", quality=10)
+                image = Image.open(stream).convert("RGB")
+            elif kind == "grey":
+                image = image.convert("L").convert("RGB")
+            pixels = np.asarray(image, float)
+            if kind == "noise":
+                pixels = pixels + rng.normal(0, 25, pixels.shape)
+            images.append(np.clip(pixels, 0, 255).astype(np.uint8))
+        names = np.array([Path(name).parent.name for name in found.names])
+        cache[kind] = featx.FeatureExtractor().fit(None).transform(images), names
+    return cache[kind]
+
+
+def align(X, A, guard):
+    """Return features of new images as they are, re-standardised, by CORAL, and by subspace alignment."""
+    again = guard.restandardize(A)
+    X, A = X.astype(float), A.astype(float)
+
+    def root(values, power):
+        covariance = ledoit_wolf(values)[0]
+        lengths, vectors = np.linalg.eigh(covariance)
+        return (vectors * np.maximum(lengths, 1e-9) ** power) @ vectors.T
+
+    coral = (A - A.mean(0)) @ root(A, -0.5) @ root(X, 0.5) + X.mean(0)
+    n = min(64, len(A) - 1)
+    old, new = (np.linalg.svd(V - V.mean(0), full_matrices=False)[2][:n] for V in (X, A))
+    centred = A - A.mean(0)
+    subspace = centred - centred @ new.T @ new + (centred @ new.T) @ (new @ old.T) @ old + X.mean(0)
+    return [np.maximum(values, 0).astype(np.float32) for values in (A, again, coral, subspace)]
+
+
+def measure_alignment(data, n_splits):
+    """Compare ways to align the features of new images, with all classes and with 80 % of one."""
+    styles = ("photo", "art_painting", "cartoon", "sketch")
+    parts = {style: load(data, "pacs", style) for style in styles}
+    cases = [(f"photo to {style}", [parts["photo"]], parts[style]) for style in styles[1:]]
+    cases += [
+        (f"others to {style}", [parts[other] for other in styles if other != style], parts[style]) for style in styles
+    ]
+    train = load(data, "hymenoptera", "train")
+    cases += [("ants/bees as they are", [train], load(data, "hymenoptera", "val"))]
+    cases += [
+        (f"ants/bees, {kind}", [train], corrupt(data, kind)) for kind in ("blur", "64 pixels", "jpeg", "grey", "noise")
+    ]
+    print("alignment, accuracy: plain, re-standardised, CORAL, subspace")
+    heads = {}
+    for name, fitted, (A, b) in cases:
+        X, y = (np.concatenate([part[i] for part in fitted]) for i in (0, 1))
+        key = name if name.startswith("others") else name.split(" ")[0].rstrip(",")
+        if key not in heads:
+            heads[key] = fit(X, y)
+        rng = np.random.default_rng(0)
+        label = np.unique(b)[-1]
+        one, rest = (rng.permutation(np.flatnonzero((b == label) == own)) for own in (True, False))
+        for told, rows in (("balanced", np.arange(len(b))), (f"80 % {label}", np.r_[one, rest[: len(one) // 4]])):
+            head, guard = heads[key]
+            found = [np.mean(head.predict(values) == b[rows]) for values in align(X, A[rows], guard)]
+            print(f"  {name}, {told}: " + " ".join(f"{value:.3f}" for value in found), flush=True)
+
+
 PARTS = {
     "outliers": measure_outliers,
     "sets": measure_sets,
     "promises": measure_promises,
     "shares": measure_shares,
     "costs": measure_costs,
+    "alignment": measure_alignment,
 }
 
 if __name__ == "__main__":
