@@ -53,15 +53,18 @@ if TYPE_CHECKING:
         FitResult,
         PairedEvaluation,
         Predictions,
+        Shift,
         compare_pipelines,
         evaluate,
         fit,
         predict,
+        shift,
     )
+    from featx.guard import Adapted, Checked, Guard
     from featx.heads import make_head
     from featx.inference.timing import Profile
     from featx.page import Page, report
-    from featx.persistence import load, read_info, save
+    from featx.persistence import load, load_guard, read_info, save
     from featx.reporting.saved import describe_file
     from featx.sources import load_folder
     from featx.text import TextExtractor
@@ -82,6 +85,13 @@ __all__ = [
     "compare_pipelines",
     "PairedEvaluation",
     "make_head",
+    # images of another kind
+    "shift",
+    "Shift",
+    # doubt
+    "Guard",
+    "Checked",
+    "Adapted",
     # reasons for an answer
     "explain",
     "Explanation",
@@ -90,6 +100,7 @@ __all__ = [
     # files
     "save",
     "load",
+    "load_guard",
     "read_info",
     "describe_file",
     # progress
@@ -148,10 +159,12 @@ _LAZY = {
     **dict.fromkeys(("Embedded", "FeatureExtractor"), "featx.extractor"),
     **dict.fromkeys(("fit", "FitResult", "evaluate", "Evaluation"), "featx.fitting"),
     **dict.fromkeys(("predict", "Predictions", "compare_pipelines", "PairedEvaluation"), "featx.fitting"),
+    **dict.fromkeys(("shift", "Shift"), "featx.fitting"),
+    **dict.fromkeys(("Adapted", "Checked", "Guard"), "featx.guard"),
     "make_head": "featx.heads",
     "Profile": "featx.inference.timing",
     **dict.fromkeys(("Page", "report"), "featx.page"),
-    **dict.fromkeys(("load", "read_info", "save"), "featx.persistence"),
+    **dict.fromkeys(("load", "load_guard", "read_info", "save"), "featx.persistence"),
     "describe_file": "featx.reporting.saved",
     "load_folder": "featx.sources",
     "TextExtractor": "featx.text",

@@ -29,6 +29,7 @@ COMMANDS = {
         "fit": "fit a head on labelled images and save the pipeline",
         "evaluate": "measure a saved pipeline, or compare two, on labelled images",
         "predict": "apply a saved pipeline to images",
+        "shift": "compare new images with those of a fit, or of another folder",
         "explain": "show on each image what speaks for its prediction",
         "report": "show scores, mistakes and reasons on a page",
         "compare": "find the features that suit labelled images best",

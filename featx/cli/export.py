@@ -10,7 +10,7 @@ from featx.deploy.agreement import MIN_AGREEMENT
 from featx.deploy.export import MAX_COMPARED, MAX_MEASURED, RESIZES
 from featx.deploy.parity import TOLERANCE
 from featx.errors import InputError
-from featx.persistence import load, read_info
+from featx.persistence import load, load_guard, read_info
 
 EXAMPLE = """\
   featx export ants.featx -o ants.onnx --images photos/val
@@ -19,7 +19,8 @@ EXAMPLE = """\
 Input: pixels, uint8 (N, 3, height, width), images on the backbone's canvas;
 with --resize in-graph uint8 (N, H, W, 3), images of any size.
 Output: label, class_index and probabilities; or value. The file's metadata
-describe the preprocessing and the classes. The file is written only if it
+describe the preprocessing and the classes. A model with a guard adds outlier,
+the p-value of each image. The file is written only if it
 gives the same predictions as MODEL for real images."""
 
 
@@ -29,6 +30,16 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-o", "--output", required=True, metavar="FILE.onnx", help="the file to write")
     parser.add_argument("--features", action="store_true", help="add the features to the outputs")
     parser.add_argument("--heat-map", action="store_true", help="add a heat map per class, for linear heads")
+    parser.add_argument(
+        "--risk", type=_share, metavar="R", help="add answered: the error stays below R (needs a guard)"
+    )
+    parser.add_argument(
+        "--sets",
+        dest="coverage",
+        type=_share,
+        metavar="C",
+        help="add set: labels that hold the true one for a share C of images",
+    )
     parser.add_argument(
         "--images",
         metavar="FOLDER",
@@ -73,6 +84,9 @@ def run(options: argparse.Namespace) -> None:
         options.output,
         features=options.features,
         heat_map=options.heat_map,
+        guard=load_guard(options.model),
+        risk=options.risk,
+        coverage=options.coverage,
         images=options.images,
         tolerance=options.tolerance,
         resize=options.resize,

@@ -19,10 +19,11 @@ EXAMPLE = """\
   featx predict ants.featx new/*.jpg -o new.csv
 Without -o, the predictions are printed. A file has the columns path, those of
 the source's table, predicted, true (if the source has labels), proba_CLASS for
-each class, and error: the reason why an image could not be read. The exit
-status is 0 if at least one image could be read. MODEL is a file of featx fit or
-featx.save: a pipeline that begins with a FeatureExtractor, or a search or
-meta-estimator over one."""
+each class, outlier (a p-value, small for an image unlike those of the fit),
+and error: the reason why an image could not be read. --risk adds reason,
+--sets adds set, or low and high. The exit status is 0 if at least one image
+could be read. MODEL is a file of featx fit or featx.save: a pipeline that
+begins with a FeatureExtractor, or a search or meta-estimator over one."""
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -35,6 +36,28 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--backbone", metavar="FILE", help="file of the backbone, if it is not found")
     parser.add_argument(
         "--path-column", metavar="C", help="column of the table that holds the paths (default: as at the fit)"
+    )
+    parser.add_argument(
+        "--risk",
+        type=float,
+        metavar="R",
+        help="answer only while the error stays below R with 90 %% confidence; the rest gets a reason",
+    )
+    parser.add_argument(
+        "--sets",
+        dest="coverage",
+        type=float,
+        metavar="C",
+        help="add the smallest set of labels, or an interval of numbers, that is right for a share C of images",
+    )
+    parser.add_argument("--per-class", action="store_true", help="with --sets: for a share C of each class")
+    parser.add_argument(
+        "--adapt-prior", action="store_true", help="estimate the class shares of these images, and adapt to them"
+    )
+    parser.add_argument(
+        "--restandardize",
+        action="store_true",
+        help="give each feature the mean and deviation that it had at the fit (30 images or more)",
     )
     add_patterns(parser)
     add_running(parser)
@@ -52,6 +75,11 @@ def run(options: argparse.Namespace) -> None:
         path_column=options.path_column,
         include=options.include,
         exclude=options.exclude,
+        risk=options.risk,
+        coverage=options.coverage,
+        per_class=options.per_class,
+        adapt_prior=options.adapt_prior,
+        restandardize=options.restandardize,
         events=make_events(),
     )
     if not options.output:

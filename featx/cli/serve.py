@@ -19,6 +19,7 @@ EXAMPLE = """\
   featx serve ants.featx
   curl -F images=@a.jpg -F images=@b.jpg http://127.0.0.1:8000/predict
   curl -T a.jpg -X POST 'http://127.0.0.1:8000/predict?features=true'
+  curl -F images=@a.jpg 'http://127.0.0.1:8000/predict?risk=0.05&sets=0.95'
 The page / is for trying the model, and /openapi.json describes the API. Monitoring
 uses /health, /ready and /metrics. Ctrl-C or SIGTERM stops the server after accepted
 requests are answered. There is no authentication."""
@@ -30,6 +31,7 @@ _HELP = {
     "queue": "images of all requests that wait for a worker",
     "timeout": "seconds from a request to its answer",
     "image_timeout": "seconds that decoding an image may take",
+    "shift_window": "last images that /metrics compares with the fit",
 }
 
 
@@ -64,7 +66,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Load the pipeline and serve it."""
-    from featx.persistence.archive import load
+    from featx.persistence.archive import load, load_guard
     from featx.pipelines import find_extractors
     from featx.serve.server import serve
 
@@ -87,6 +89,7 @@ def run(options: argparse.Namespace) -> int:
         host=options.host,
         port=options.port,
         limits=limits,
+        guard=load_guard(options.model),
         access_log=options.access_log,
         allow_origins=options.allow_origins,
         ready=ready,

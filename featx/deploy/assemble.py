@@ -18,6 +18,7 @@ from onnx import helper
 from featx.backbones import Backbone
 from featx.backbones.graph import ancestors
 from featx.deploy.converter import Answer, Converter
+from featx.deploy.doubt import Doubts
 from featx.deploy.heat_map import HeatMap
 from featx.errors import ExportError
 from featx.extractor import FeatureExtractor
@@ -96,6 +97,7 @@ def write_metadata(
     classes: npt.NDArray[Any] | None,
     resize: str,
     heat_map: HeatMap | None,
+    doubts: Doubts | None,
     compared: Mapping[str, Any],
 ) -> str:
     """Write the metadata of a model, each value as JSON, and return the digest of what computes.
@@ -110,6 +112,7 @@ def write_metadata(
     featx.features        layer, pooling, crop, l2_normalize, decode
     featx.resize          before (input is planes on the canvas) or in-graph (any size, channels last)
     featx.heat_map        base, quantity and grid (rows, columns) of the heat map; null without it
+    featx.guard           images behind the p-values, level of outliers, risk, coverage; null without a guard
     featx.compared        parity, resized, agreement: comparison with the pipeline; null if not measured
     featx.versions        versions of the packages that made the file
     featx.date            date of the export, UTC
@@ -133,6 +136,7 @@ def write_metadata(
         "features": extractor.value_parameters_,
         "resize": resize,
         "heat_map": None if heat_map is None else heat_map.describe(),
+        "guard": None if doubts is None else doubts.describe(),
         "compared": {name: None if result is None else asdict(result) for name, result in compared.items()},
         "versions": {name: metadata.version(name) for name in ("featx", "scikit-learn", "numpy", "onnx")},
         "date": datetime.now(UTC).isoformat(timespec="seconds"),

@@ -28,6 +28,7 @@ from featx.deploy.assemble import assemble, declare_types, name_outputs, write_m
 from featx.deploy.converter import Converter, Rows, Step
 from featx.deploy.converters import calibration, kernels, linear, meta, preprocessing, quantiles, trees
 from featx.deploy.converters.skl2onnx import make_tables
+from featx.deploy.doubt import Doubts
 from featx.deploy.heat_map import HEAT_MAP, HeatMap, make_heat_map
 from featx.deploy.parity import (
     MAX_FLIPPED_SHARE,
@@ -45,6 +46,7 @@ from featx.deploy.resizing import add_resizing
 from featx.errors import ExportError, Failure, InputError
 from featx.explanation import Explanation, explain
 from featx.extractor import FeatureExtractor
+from featx.guard import Guard
 from featx.heads import respond
 from featx.inference.spec import list_backbones
 from featx.pipelines import split_pipeline
@@ -73,7 +75,8 @@ class ExportResult:
         The task of the pipeline.
     outputs : tuple of str
         ``label``, ``class_index`` and ``probabilities`` (``scores`` if the head has no
-        probabilities, neither for a hard vote), or ``value``; ``features`` and ``heat_map`` on request.
+        probabilities, neither for a hard vote), or ``value``; ``features`` and ``heat_map`` on request; ``outlier``
+        with a guard, and ``answered`` and ``set`` on request.
     n_bytes : int
         Size of the file.
     digest : str
@@ -131,6 +134,9 @@ def export(
     *,
     features: bool = False,
     heat_map: bool = False,
+    guard: Guard | None = None,
+    risk: float | None = None,
+    coverage: float | None = None,
     images: Any = None,
     tolerance: float = TOLERANCE,
     resize: str = "before",
@@ -160,6 +166,15 @@ def export(
         Add the output ``heat_map``, float32 of shape (N, n_classes, rows, columns): what each cell of the network's
         map adds to the score of each class, as `featx.explain` returns it. The head must be linear. It is compared
         with `featx.explain` on the images.
+    guard : Guard or None, default=None
+        Guard of the pipeline, such as of `featx.load_guard`. It adds the output ``outlier``, float32 of shape (N,):
+        the p-value of each image, small for an image unlike those of the fit. It is compared with the guard's own.
+    risk : float or None, default=None
+        Add the output ``answered``, bool of shape (N,): False for images whose answer would break this bound of the
+        error, see `featx.Guard.threshold`. Needs a guard.
+    coverage : float or None, default=None
+        Add the output ``set``, bool of shape (N, n_classes): labels of a set that holds the true one for this share
+        of images. Needs the guard of a classifier.
     images : sequence, str, path or None, default=None
         Images to compare on, as for `FeatureExtractor.transform`, or a folder or table of which
         at most 64 are used (500 with ``precision``). Use images like those that the file will
@@ -217,6 +232,7 @@ def export(
             "heat_map=True: features of a converted backbone are corrected after pooling, so cells do not add up; "
             f'leave precision={precision!r} out, or fit the pipeline with FeatureExtractor(precision="{precision}")'
         )
+    doubts = _read_doubts(guard, risk, coverage)
     check_writable(path)
     if card:
         check_card(os.fspath(path))
@@ -235,9 +251,14 @@ def export(
         # each step alone gets arrays, also if the pipeline was fitted on data frames
         warnings.filterwarnings("ignore", "X does not have valid feature names", UserWarning)
         heat = make_heat_map(extractor, head, reference.features) if heat_map else None
-        draft = _convert(head, onnx.load_from_string(graph), reference.features, features, heat)
+        draft = _convert(head, onnx.load_from_string(graph), reference.features, features, heat, doubts)
         with _naming(path):
             parity = _compare(draft, head, reference, tolerance)
+            if doubts is not None:
+                given = _run(draft.model.SerializeToString(), reference.canvases, draft.outputs)
+                expected = reference.expected
+                answers = expected.numbers if expected.name in ("probabilities", "value") else None
+                doubts.compare(given, reference.features, answers, tolerance)
             if heat is not None:
                 _check_heat_map(draft, heat, reference, explain(pipeline, reference.items), tolerance)
     if resize == "in-graph":
@@ -255,6 +276,7 @@ def export(
         classes=draft.classes,
         resize=resize,
         heat_map=heat,
+        doubts=doubts,
         compared={"parity": parity, "resized": resized, "agreement": agreement},
     )
     onnx.checker.check_model(draft.model)
@@ -297,6 +319,22 @@ class _Draft:
         return tuple(output.name for output in self.model.graph.output)
 
 
+def _read_doubts(guard: Guard | None, risk: float | None, coverage: float | None) -> Doubts | None:
+    """Return the guard and its promises; raise InputError if it cannot give them."""
+    asked = next((f"{name}={value:g}" for name, value in (("risk", risk), ("coverage", coverage)) if value), None)
+    if guard is None:
+        if asked:
+            raise InputError(f"{asked}: needs the guard of the pipeline; featx.fit makes one of 50 images and more")
+        return None
+    if risk is not None:
+        guard.threshold(risk)
+    if coverage is not None:
+        if guard.sets is None or guard.classes is None:
+            raise InputError(f"{asked}: a set of labels needs a classifier with probabilities")
+        guard.sets.limits(coverage, False, guard.classes)
+    return Doubts(guard, risk, coverage)
+
+
 class _MismatchError(Exception):
     """The prediction of the whole pipeline differs; the step responsible is not known yet."""
 
@@ -335,6 +373,7 @@ def _convert(
     features: npt.NDArray[np.float32],
     with_features: bool,
     heat_map: HeatMap | None,
+    doubts: Doubts | None,
 ) -> _Draft:
     """Convert a head and append it to the backbone's graph."""
     opset = next(entry.version for entry in tapped.opset_import if entry.domain in ("", "ai.onnx"))
@@ -346,6 +385,8 @@ def _convert(
         outputs = name_outputs(converter, answer, classes)
     else:
         outputs = {"value": converter.graph.cast(converter.regress(head, rows, ""), np.float32)}
+    if doubts is not None:
+        outputs |= doubts.add(converter.graph, outputs.get("probabilities"))
     if heat_map is not None:
         outputs[HEAT_MAP] = "heat_sum"
     others = [] if heat_map is None else heat_map.nodes

@@ -8,6 +8,7 @@ from featx.fitting.fit import fit
 from featx.fitting.model import FittedModel, open_model
 from featx.fitting.prediction import Predictions, predict
 from featx.fitting.result import DuplicateGroup, FitResult
+from featx.fitting.shift import ImageShift, Shift, shift
 from featx.reporting.metrics import Score
 
 __all__ = [
@@ -15,12 +16,15 @@ __all__ = [
     "Evaluation",
     "FitResult",
     "FittedModel",
+    "ImageShift",
     "PairedEvaluation",
     "Predictions",
     "Score",
+    "Shift",
     "compare_pipelines",
     "evaluate",
     "fit",
     "open_model",
     "predict",
+    "shift",
 ]

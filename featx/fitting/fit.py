@@ -23,6 +23,7 @@ from featx.fitting.estimate import check_splitter, estimate_head, fit_head, sees
 from featx.fitting.inputs import Embeddings, Inputs, read_inputs
 from featx.fitting.model import FittedModel, open_model
 from featx.fitting.result import DuplicateGroup, FitResult, FittedImages, count_target
+from featx.guard import Guard
 from featx.heads import (
     DEFAULT_HEADS,
     HEADS,
@@ -37,7 +38,7 @@ from featx.out_of_core import MIN_ROWS, fit_out_of_core
 from featx.reporting.metrics import Score, score
 from featx.selection import search as search_features
 from featx.selection.duplicates import find_duplicates
-from featx.selection.folds import count_folds
+from featx.selection.folds import count_folds, join_groups
 from featx.selection.target import check_target, match_labels
 
 __all__ = ["fit"]
@@ -78,6 +79,7 @@ def fit(
     max_ms: float | None = None,
     max_mb: float | None = None,
     estimate: bool = True,
+    guard: bool = True,
     events: Events | None = None,
 ) -> FitResult:
     """Fit a head on the features of labelled images.
@@ -130,7 +132,9 @@ def fit(
     max_ms, max_mb : float or None, default=None
         With ``search``: budget in milliseconds per image and megabytes of the backbone.
     estimate : bool, default=True
-        False skips the estimate.
+        False skips the estimate, and there is no guard without it.
+    guard : bool, default=True
+        Fit a `featx.Guard` on the left-out answers, which `featx.predict` uses. It needs 50 images.
     events : Events or None, default=None
         Receives progress and notes.
 
@@ -231,10 +235,13 @@ def fit(
         in_parts = True  # two fits instead of six
     out_of_fold: OutOfFold | None = None
     images: FittedImages | None = None
+    fitted_guard: Guard | None = None
     with _explain_errors(chosen.name, f"{len(y)} {'images' if inputs.dataset is None else 'embeddings'}"):
         if in_parts:
             fitted, estimated = _fit_in_parts(chosen, embeddings, y, estimate)
             duplicates: tuple[DuplicateGroup, ...] = ()
+            if guard:
+                events.note("a fit in parts has no guard: predictions come without p-values of outliers")
         else:
             features = embeddings.take()
             items = None if inputs.items is None else [inputs.items[i] for i in embeddings.positions]
@@ -256,6 +263,8 @@ def fit(
                 if not find_path(unfitted):  # the folds of a path may lack a rare class
                     unfitted = chosen.make(count_folds(task, y))
                 fitted = fit_head(unfitted, features, y, task, duplicates=together, groups=groups, events=events)
+            if guard and out_of_fold is not None:
+                fitted_guard = _fit_guard(features, out_of_fold, join_groups(together, groups), events)
             fitted.predict(features[:1])  # some heads find out only now that they have too few images
     to_label, failures = _rank_pool(inputs, pool[:_MAX_POOL], extractor, fitted, events)
     return FitResult(
@@ -268,6 +277,7 @@ def fit(
         score=estimated,
         out_of_fold=out_of_fold,
         images=images,
+        guard=fitted_guard,
         duplicates=duplicates,
         to_label=tuple(to_label),
         failures=(*embeddings.failures, *failures),
@@ -290,6 +300,17 @@ def fit(
         reason=reason,
         tried=tried,
     )
+
+
+def _fit_guard(
+    features: npt.NDArray[np.float32], out_of_fold: OutOfFold, groups: Labels | None, events: Events
+) -> Guard | None:
+    """Fit the guard, or note why there is none."""
+    try:
+        return Guard.fit(features, out_of_fold, groups=groups)
+    except InputError as error:
+        events.note(f"no guard: {error}")
+        return None
 
 
 def _record_fit(earlier: FittedModel | None, n_old: int, weights: Any) -> dict[str, Any]:

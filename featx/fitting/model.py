@@ -14,9 +14,10 @@ from featx.errors import InputError, PipelineFileError
 from featx.extractor import FeatureExtractor
 from featx.fitting.inputs import Embeddings
 from featx.fitting.result import FitResult
+from featx.guard import Guard
 from featx.heads import respond
 from featx.inference.spec import BackboneArgument
-from featx.persistence.archive import load, read_info
+from featx.persistence.archive import load, load_guard, read_info
 from featx.pipelines import check_single_output, split_pipeline
 
 __all__ = ["FittedModel", "open_model"]
@@ -27,7 +28,8 @@ class FittedModel:
     """Hold a fitted pipeline in two parts, for more than one call.
 
     ``name`` is the file's path or the estimator's class. ``classes`` are the labels as text, in the head's order, and
-    None for a regression. ``info`` is the record of the fit, such as the columns of its table.
+    None for a regression. ``info`` is the record of the fit, such as the columns of its table. ``guard`` is None if the
+    model has none.
     """
 
     name: str
@@ -35,6 +37,7 @@ class FittedModel:
     head: Any
     classes: tuple[str, ...] | None
     info: Mapping[str, Any]
+    guard: Guard | None = None
 
     @property
     def task(self) -> str:
@@ -70,18 +73,18 @@ def open_model(model: Any, *, backbone: BackboneArgument | None = None) -> Fitte
     if isinstance(model, FittedModel):
         return model
     if isinstance(model, FitResult):
-        return _split(type(model).__name__, model.pipeline, model.info)
+        return _split(type(model).__name__, model.pipeline, model.info, model.guard)
     if not isinstance(model, (str, os.PathLike)):
         return _split(type(model).__name__, model, {})
     info = read_info(model)["info"]
-    pipeline = load(model, backbone=backbone)
+    pipeline, guard = load(model, backbone=backbone), load_guard(model)
     try:
-        return _split(os.fspath(model), pipeline, info)
+        return _split(os.fspath(model), pipeline, info, guard)
     except InputError as error:
         raise PipelineFileError(str(error)) from None
 
 
-def _split(name: str, pipeline: Any, info: Mapping[str, Any]) -> FittedModel:
+def _split(name: str, pipeline: Any, info: Mapping[str, Any], guard: Guard | None = None) -> FittedModel:
     try:
         extractor, head = split_pipeline(pipeline)
         check_single_output(head, extractor.n_features)
@@ -90,4 +93,4 @@ def _split(name: str, pipeline: Any, info: Mapping[str, Any]) -> FittedModel:
     if not hasattr(head, "predict"):
         raise InputError(f"{name}: a pipeline without a classifier or regressor; `transform` returns its features")
     classes = tuple(map(str, head.classes_)) if hasattr(head, "classes_") else None
-    return FittedModel(name, extractor, head, classes, info)
+    return FittedModel(name, extractor, head, classes, info, guard)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,8 +13,10 @@ from featx._events import Events
 from featx._results import format_html, format_metric, make_frame, to_plain
 from featx._text import printable
 from featx.errors import Failure
+from featx.fitting.doubt import Doubt, predict_guarded
 from featx.fitting.inputs import read_inputs
 from featx.fitting.model import open_model
+from featx.guard import Checked, Guard
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -45,6 +47,18 @@ class Predictions:
         The other columns of a table.
     true : sequence or None
         Labels that the source holds.
+    outlier : ndarray of float64, shape (n_images,), or None
+        P-value of each image: small for one unlike those of the fit. NaN for an image that could not be
+        read; None for a model without a guard.
+    reasons : tuple of str or None, or None
+        With ``risk``, the reason why an image is not answered; its prediction is None.
+    sets : tuple of tuple of str, or None
+        With ``coverage``, the set of labels of each image; empty for an image that could not be read.
+    intervals : ndarray of float64, shape (n_images, 2), or None
+        With ``coverage``, lower and upper end for each image of a regression.
+    changes : mapping
+        With ``adapt_prior`` and ``restandardize``, what they changed: ``shares`` of each class at the fit
+        and now, and the number of images ``restandardized``.
 
     See Also
     --------
@@ -58,16 +72,23 @@ class Predictions:
     failures: tuple[Failure, ...]
     columns: Mapping[str, Sequence[Any]]
     true: Sequence[Any] | None = None
+    outlier: npt.NDArray[np.float64] | None = None
+    reasons: tuple[str | None, ...] | None = None
+    sets: tuple[tuple[str, ...], ...] | None = None
+    intervals: npt.NDArray[np.float64] | None = None
+    changes: Mapping[str, Any] = field(default_factory=dict)
 
     def to_columns(self) -> dict[str, list[Any]]:
-        """Return the columns of a table, one row per image, as ``featx predict`` writes them.
+        r"""Return the columns of a table, one row per image, as ``featx predict`` writes them.
 
         Returns
         -------
         dict of str to list
             ``path``; the other columns of the source's table; ``predicted``, with seven digits of
             a number; ``true`` if the source has labels and no column of that name;
-            ``proba_CLASS`` for each class; ``error`` for images that could not be read.
+            ``proba_CLASS`` for each class; ``outlier``, and if asked for ``reason``, ``set`` (labels joined
+            by ``|``; ``\|`` stands for that sign in a label), ``low`` and ``high``;
+            ``error`` for images that could not be read.
         """
         predicted = self.predicted.tolist()
         if self.classes is None:
@@ -79,12 +100,26 @@ class Predictions:
             rounded = np.round(self.probabilities, 9).tolist()
             for i, label in enumerate(self.classes):
                 answers[f"proba_{label}"] = [None if row[i] != row[i] else row[i] for row in rounded]
+        answers |= self._list_doubts()
         answers["error"] = [None] * len(self.names)
         for failure in self.failures:
             answers["error"][failure.index] = failure.reason
         reserved = {"path", *answers}
         kept = {name: list(values) for name, values in self.columns.items() if name not in reserved}
         return {"path": list(self.names), **kept, **answers}
+
+    def _list_doubts(self) -> dict[str, list[Any]]:
+        doubts: dict[str, list[Any]] = {}
+        if self.outlier is not None:
+            doubts["outlier"] = [None if p != p else p for p in np.round(self.outlier, 6).tolist()]
+        if self.reasons is not None:
+            doubts["reason"] = list(self.reasons)
+        if self.sets is not None:
+            doubts["set"] = ["|".join(map(_escape, labels)) for labels in self.sets]
+        if self.intervals is not None:
+            for name, ends in zip(("low", "high"), self.intervals.T.tolist(), strict=True):
+                doubts[name] = [None if end != end else float(f"{end:.7g}") for end in ends]
+        return doubts
 
     def to_frame(self) -> pd.DataFrame:
         """Return `to_columns` as a pandas DataFrame."""
@@ -110,13 +145,26 @@ class Predictions:
         lines = [
             f"{'image':{wide}}  {'predicted':{less}}" + ("  probability" if self.probabilities is not None else "")
         ]
+        lines[0] += "" if self.outlier is None else "  outlier"
+        lines[0] += "  set" if self.sets is not None else "  interval" if self.intervals is not None else ""
+        lines[0] += "" if self.reasons is None else "  reason"
         for i, name, label in zip(places, names, labels, strict=True):
             certainty = "" if self.probabilities is None else f"  {self.probabilities[i].max():11.3f}"
-            lines.append(f"{name:{wide}}  {label:{less}}{certainty}".rstrip())
+            lines.append(f"{name:{wide}}  {label:{less}}{certainty}{self._format_doubt(i)}".rstrip())
         hidden = len(self.names) - len(failed) - len(places)
         return "\n".join([*lines, *([f"and {hidden} more"] if hidden else [])])
 
+    def _format_doubt(self, i: int) -> str:
+        text = "" if self.outlier is None else f"  {self.outlier[i]:7.3f}"
+        if self.sets is not None:
+            text += "  " + printable("|".join(map(_escape, self.sets[i])) or "(none)")
+        if self.intervals is not None:
+            text += "  {} to {}".format(*map(format_metric, self.intervals[i].tolist()))
+        return text + ("" if self.reasons is None else f"  {self.reasons[i] or ''}")
+
     def _format(self, value: Any) -> str:
+        if value is None:
+            return "-"
         return printable(value) if self.classes is not None else format_metric(value)
 
     def __repr__(self) -> str:
@@ -141,9 +189,18 @@ def predict(
     path_column: str | None = None,
     include: str | Sequence[str] = (),
     exclude: str | Sequence[str] = (),
+    risk: float | None = None,
+    coverage: float | None = None,
+    per_class: bool = False,
+    adapt_prior: bool = False,
+    restandardize: bool = False,
+    guard: Guard | None = None,
     events: Events | None = None,
 ) -> Predictions:
     """Predict images with a fitted pipeline.
+
+    If the model has a guard, each image gets a p-value, small for an image unlike those of the fit.
+    The promises of ``risk`` and ``coverage`` hold for images of the same kind as those of the fit.
 
     Parameters
     ----------
@@ -154,6 +211,19 @@ def predict(
         `FeatureExtractor.transform`. A dataset of embeddings must hold the pipeline's features.
     path_column, include, exclude, events
         As for `featx.fit`; without a column, the one that was used at the fit.
+    risk : float or None, default=None
+        Answer only as long as the error of the answers stays below this with 90 % confidence. The other images, and
+        outliers, get no prediction and a reason.
+    coverage : float or None, default=None
+        Add the smallest set of labels that holds the true one for this share of images, or an interval of numbers.
+    per_class : bool, default=False
+        Keep the coverage in each class by itself.
+    adapt_prior : bool, default=False
+        Estimate the shares of the classes among these images, and adapt the probabilities to them.
+    restandardize : bool, default=False
+        Give each feature the mean and deviation that it had at the fit, among these images.
+    guard : Guard or None, default=None
+        None takes the model's own.
 
     Returns
     -------
@@ -163,7 +233,8 @@ def predict(
     Raises
     ------
     InputError
-        If the model or the source cannot be used.
+        If the model or the source cannot be used, if the model has no guard for these parameters, or if its
+        images cannot support a promise, with the number that could.
     FeaturesChangedError
         If a dataset holds other features.
     ImageError
@@ -181,12 +252,15 @@ def predict(
     clothes/test/bag/00018.png  ...  0...
     """
     opened, events = open_model(model), events or Events()
+    guard = guard or opened.guard
+    doubt = Doubt(risk, coverage, per_class, adapt_prior, restandardize)
+    doubt.check(opened, guard)
     inputs = read_inputs(X, path_column=path_column, include=include, exclude=exclude, remembered=opened.info)
     for text in inputs.notes:
         events.note(text)
     n = len(inputs)
     embeddings = inputs.embed(np.arange(n), opened.extractor, events)
-    values, found_probabilities = opened.predict(embeddings)
+    values, found_probabilities, checked, changes = predict_guarded(opened, guard, embeddings, doubt, events)
     failures = embeddings.failures
     names = inputs.names(np.arange(n))
     if inputs.dataset is not None:
@@ -194,13 +268,38 @@ def predict(
         names += [failure.source for failure in failures]
     predicted = np.full(len(names), None, object)
     predicted[embeddings.positions] = values.tolist()
+    doubts: dict[str, Any] = {} if checked is None else _spread(checked, embeddings.positions, len(names), doubt)
+    if checked is not None:
+        predicted[embeddings.positions[~checked.answered]] = None
     probabilities = None
     if found_probabilities is not None:
         probabilities = np.full((len(names), found_probabilities.shape[1]), np.nan)
         probabilities[embeddings.positions] = found_probabilities
     true = None if inputs.labels is None else [*inputs.labels, *[None] * (len(names) - n)]
-    result = Predictions(tuple(names), predicted, probabilities, opened.classes, tuple(failures), inputs.columns, true)
+    found = (tuple(names), predicted, probabilities, opened.classes, tuple(failures), inputs.columns, true)
+    result = Predictions(*found, **doubts, changes=changes)
     written = replace(result, columns={}).to_columns()
     if replaced := [name for name in inputs.columns if name in written]:
         events.note(f"the table's {', '.join(replaced)} {'is' if len(replaced) == 1 else 'are'} replaced in the output")
     return result
+
+
+def _spread(checked: Checked, positions: npt.NDArray[np.intp], n: int, doubt: Doubt) -> dict[str, Any]:
+    """Return the check as fields of `Predictions`, with a place for images that could not be read."""
+    outlier = np.full(n, np.nan)
+    outlier[positions] = checked.outlier
+    found: dict[str, Any] = {"outlier": outlier}
+    if doubt.risk is not None:
+        reasons = dict(zip(positions.tolist(), checked.reasons, strict=True))
+        found["reasons"] = tuple(reasons.get(i) for i in range(n))
+    if checked.sets is not None:
+        sets = dict(zip(positions.tolist(), checked.labels(), strict=True))
+        found["sets"] = tuple(sets.get(i, ()) for i in range(n))
+    if checked.intervals is not None:
+        found["intervals"] = np.full((n, 2), np.nan)
+        found["intervals"][positions] = checked.intervals
+    return found
+
+
+def _escape(label: str) -> str:
+    return label.replace("\\", "\\\\").replace("|", "\\|")

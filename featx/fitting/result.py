@@ -15,6 +15,7 @@ from sklearn.pipeline import Pipeline
 
 from featx._results import format_html, format_metric, make_frame, to_plain
 from featx.errors import Failure, InputError
+from featx.guard import Guard
 from featx.heads import OutOfFold
 from featx.persistence.archive import read_info, save
 from featx.reporting.card import make_card, write_card
@@ -107,6 +108,9 @@ class FitResult:
         folds. It is not saved. None without an estimate, and for a fit in parts.
     images : FittedImages or None
         The images, for `featx.report`; None for a fit in parts. They are not saved.
+    guard : Guard or None
+        Knows when the pipeline should not answer; `save` stores it. None without an estimate, below 50
+        images, and for a fit in parts; `notes` says why.
     tried : str
         Tables of the features and heads that a search tried, and its cost; empty without a search.
 
@@ -131,10 +135,11 @@ class FitResult:
     reason: str = ""
     out_of_fold: OutOfFold | None = None
     images: FittedImages | None = None
+    guard: Guard | None = None
     tried: str = ""
 
     def save(self, path: str | os.PathLike[str], *, embed_backbone: bool = False, keep_answers: bool = False) -> None:
-        """Write the pipeline, and its model card ``PATH.md`` beside it.
+        """Write the pipeline with its guard, and its model card ``PATH.md`` beside it.
 
         The cache and the progress bar belong to this machine and are not saved.
 
@@ -151,7 +156,7 @@ class FitResult:
         answers = self.answers() if keep_answers else None
         extractor = clone(self.pipeline[0]).set_params(cache=False, progress=False).fit(None)
         pipeline = Pipeline([("features", extractor), ("head", self.pipeline[-1])])
-        save(pipeline, path, embed_backbone=embed_backbone, info=self.info)
+        save(pipeline, path, embed_backbone=embed_backbone, info=self.info, guard=self.guard)
         name, saved = os.path.basename(path), read_info(path)
         write_card(path, make_card(name, saved, use_saved(name, saved)))
         if answers is not None:

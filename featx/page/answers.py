@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from featx.guard import Guard
+
 __all__ = ["Answers"]
 
 
@@ -38,6 +40,10 @@ class Answers:
         Explains the answers.
     facts : sequence of (str, str)
         How the model and the page were made.
+    guard : Guard or None, default=None
+        The model's guard.
+    is_fit : bool, default=False
+        True for the images that the model was fitted on.
     """
 
     names: Sequence[str]
@@ -53,6 +59,8 @@ class Answers:
     how: str
     pipeline: Any
     facts: Sequence[tuple[str, str]]
+    guard: Guard | None = None
+    is_fit: bool = False
 
     @property
     def right(self) -> npt.NDArray[np.bool_]:

@@ -22,6 +22,7 @@ from featx.images.decode import decode, read
 from featx.images.thumbnails import make_thumbnail, to_jpeg
 from featx.page.answers import Answers
 from featx.page.charts import draw_coverage, draw_reliability, draw_scatter, measure_coverage, measure_reliability
+from featx.page.doubt import mark_risks, measure_doubt
 from featx.page.layout import lay_out
 from featx.similarity import MIN_DUPLICATE_COSINE, NearestRows
 
@@ -50,6 +51,7 @@ def build_page(answers: Answers, title: str, pairs: Sequence[Pair] | None, image
         _write_confusion(answers) if answers.classes is not None else _write_scatter(answers),
         *_write_cards(answers, shown),
         *([] if answers.classes is None else _write_certainty(answers)),
+        _write_doubt(answers, shown),
         _write_map(answers, shown),
         _write_duplicates(answers, pairs),
         _write_gallery(answers, shown),
@@ -224,6 +226,8 @@ def _write_certainty(answers: Answers) -> Iterator[str]:
         return
     measured = measure_reliability(sure, answers.right)
     share, accuracy, threshold = measure_coverage(sure, answers.right)
+    marks = mark_risks(answers.guard, sure, answers.right)
+    told = " Dots are the thresholds of the guard for an error below 1, 2, 5 and 10 %." if marks else ""
     rows = []
     for wanted in (0.5, 0.8, 0.9, 0.95, 1.0):
         i = min(int(np.searchsorted(share, wanted - 1e-12)), len(share) - 1)
@@ -234,10 +238,28 @@ def _write_certainty(answers: Answers) -> Iterator[str]:
         "<h2>How sure is it, and is it right?</h2>"
         f"<p>Expected calibration error {measured.error:.3f}, in {len(measured.counts)} bins of equal mass. "
         "On the line, the stated probability is the share of right answers. On the right: the accuracy if only the "
-        "surest images are answered.</p>"
-        f'<div class="charts"><div>{draw_reliability(measured)}</div><div>{draw_coverage(share, accuracy)}</div></div>'
+        f"surest images are answered.{told}</p>"
+        f'<div class="charts"><div>{draw_reliability(measured)}</div>'
+        f"<div>{draw_coverage(share, accuracy, marks)}</div></div>"
         f"{table}<tbody>{''.join(rows)}</tbody></table>"
     )
+
+
+def _write_doubt(answers: Answers, shown: bool) -> str:
+    """Return the comparison of the images with the fit, and those that are most unlike it."""
+    found = measure_doubt(answers)
+    if found is None:
+        return ""
+    thumbnails: Sequence[bytes | None] = [None] * len(found.rows)
+    if shown and answers.items is not None:
+        thumbnails = _make_thumbnails([answers.items[row] for row in found.rows], _GALLERY_SIDE)
+    items = []
+    for row, content in zip(found.rows, thumbnails, strict=True):
+        image = "" if content is None else f'<img src="{_to_uri(content)}" alt="">'
+        told = f"p {found.outlier[row]:.2g}: {_describe(answers, row)}"
+        items.append(f'<li title="{_escape(answers.names[row])}">{image}<div>{told}</div></li>')
+    gallery = f'<ul class="gallery" id="outliers">{"".join(items)}</ul>' if items else ""
+    return f"<h2>Unlike the images of the fit</h2><p>{_escape(' '.join(found.sentences))}</p>{gallery}"
 
 
 def _write_map(answers: Answers, shown: bool) -> str:

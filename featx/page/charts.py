@@ -136,14 +136,16 @@ def draw_reliability(measured: Reliability) -> str:
     return str(axes)
 
 
-def draw_coverage(share: Array, accuracy: Array) -> str:
-    """Draw the accuracy of the answers that are given, against their share."""
+def draw_coverage(share: Array, accuracy: Array, marks: Sequence[tuple[float, float, str]] = ()) -> str:
+    """Draw the accuracy of the answers that are given, against their share; marks are points with a title."""
     low = float(np.floor(min(accuracy.min(), 0.9) * 10) / 10)
     axes = _Axes(
         (0, 1), (low, 1), ("share of images answered", "accuracy of the answers"), "Accuracy by share answered"
     )
     chosen = np.unique(np.linspace(0, len(share) - 1, 300).astype(int))
     axes.line([(share[i], accuracy[i]) for i in chosen], "curve")
+    for x, y, title in marks:
+        axes.dot(x, y, title)
     return str(axes)
 
 

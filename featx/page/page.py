@@ -83,8 +83,9 @@ def report(
 
     The page has the score with its interval; the confusion matrix, whose numbers filter the images; the mistakes,
     surest first, with heat maps of the given and of the right answer; the least sure right answers; calibration;
-    accuracy by share answered; a map of the features; near-duplicates; and how it was made. For a regression,
-    predicted against true values and the largest residuals.
+    accuracy by share answered; with a guard, shift and outliers;
+    a map of the features; near-duplicates; and how it was made. For a regression, predicted against true values and
+    the largest residuals.
 
     Parameters
     ----------
@@ -162,6 +163,7 @@ def _read_evaluation(evaluated: Evaluated, model: FittedModel) -> Answers:
         how=how,
         pipeline=make_pipeline(model.extractor, model.head),
         facts=describe_model(model, inputs.where),
+        guard=model.guard,
     )
 
 
@@ -188,6 +190,8 @@ def _read_fit(result: FitResult, model: FittedModel) -> Answers:
         how=how,
         pipeline=result.pipeline,
         facts=describe_model(model, "those that the model was fitted on"),
+        guard=result.guard,
+        is_fit=True,
     )
 
 

@@ -1,8 +1,8 @@
 """Save and load a fitted pipeline without pickle.
 
-A ``.featx`` file is a zip archive with up to three kinds of members. ``featx.json`` is the
+A ``.featx`` file is a zip archive with up to four kinds of members. ``featx.json`` is the
 description (`featx.persistence.description`) with the format version. ``pipeline.skops`` is the
-pipeline. The backbones are included on request.
+pipeline. ``guard.npz`` is its guard, if it has one. The backbones are included on request.
 
 Every version of featx reads the files of all earlier ones. If the version of scikit-learn has
 changed, a pipeline is loaded only if it repeats the predictions that were recorded when it was
@@ -41,15 +41,17 @@ from featx.backbones.catalogue import cache_dir
 from featx.backbones.file import read_backbone
 from featx.backbones.sandbox import inspect_file
 from featx.errors import BackboneError, InputError, PipelineFileError, UntrustedTypeError, first_line
+from featx.guard import Guard
 from featx.inference.spec import BackboneArgument, list_backbones
 from featx.inference.transformer import BackboneTransformer
 from featx.persistence.description import BackboneFacts, Description
 from featx.persistence.fingerprint import check_predictions, describe_pipeline, record_predictions
+from featx.persistence.guards import MEMBER, read_guard, write_guard
 from featx.persistence.soundness import check_parts, check_schema, check_sizes, find_parts
 from featx.persistence.trust import TRUSTED, list_trusted
 from featx.pipelines import find_extractors
 
-__all__ = ["list_types", "load", "read_info", "save"]
+__all__ = ["list_types", "load", "load_guard", "read_info", "save"]
 
 FORMAT_VERSION = 1
 _VERSIONS = ("featx", "scikit-learn", "numpy", "skops")
@@ -71,6 +73,7 @@ def save(
     *,
     embed_backbone: bool = False,
     info: Mapping[str, Any] | None = None,
+    guard: Guard | None = None,
 ) -> None:
     """Save a fitted pipeline.
 
@@ -89,6 +92,8 @@ def save(
         Include the backbone, for machines that do not have it.
     info : mapping or None
         JSON values to store; `read_info` returns them under ``info``.
+    guard : Guard or None, default=None
+        The guard of this pipeline; `load_guard` returns it.
 
     Raises
     ------
@@ -132,6 +137,8 @@ def save(
     with write_whole(path) as scratch, zipfile.ZipFile(scratch, "w") as archive:
         archive.writestr("featx.json", json.dumps(description, indent=1))
         archive.writestr("pipeline.skops", content)
+        if guard is not None:
+            archive.writestr(MEMBER, write_guard(guard))
         for backbone in backbones.values() if embed_backbone else ():
             archive.write(backbone.path, _member(backbone.identity))
 
@@ -210,6 +217,41 @@ def load(path: str | os.PathLike[str], *, backbone: BackboneArgument | None = No
         elif difference := check_predictions(pipeline, recorded):
             raise PipelineFileError(f"{path}: {difference}{_explain_version(other)}")
     return pipeline
+
+
+def load_guard(path: str | os.PathLike[str]) -> Guard | None:
+    """Load the guard of a saved pipeline.
+
+    Parameters
+    ----------
+    path : str or path
+        A file written by `save`.
+
+    Returns
+    -------
+    Guard or None
+        None if the file has no guard, as those written before November 2026.
+
+    Raises
+    ------
+    PipelineFileError
+        The file is missing, damaged or of a newer format.
+
+    Examples
+    --------
+    >>> import featx
+    >>> X, y = featx.samples.load_fashion_mnist("train")
+    >>> result = featx.fit(X[::5], y[::5], head="ridge", cv=3, extractor=featx.FeatureExtractor(layer="stem"))
+    >>> result.save("clothes.featx")
+    >>> featx.load_guard("clothes.featx")
+    Guard(120 images, 10 classes)
+    """
+    _read(path, pipeline=False)
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return read_guard(_read_member(archive, MEMBER)) if MEMBER in archive.namelist() else None
+    except _ZIP_ERRORS as error:
+        raise PipelineFileError(f"{path}: damaged guard ({error})") from None
 
 
 def _describe_backbone(backbone: Backbone) -> BackboneFacts:

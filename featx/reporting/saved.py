@@ -10,7 +10,8 @@ from featx._results import to_plain
 from featx._text import printable
 from featx.backbones import find_by_identity
 from featx.errors import BackboneError, PipelineFileError
-from featx.persistence import list_types, read_info
+from featx.guard import Guard
+from featx.persistence import list_types, load_guard, read_info
 from featx.persistence.description import BackboneFacts, Description
 from featx.reporting.card import make_card
 from featx.reporting.snippets import use_saved
@@ -32,6 +33,8 @@ class SavedPipeline:
         Model card in Markdown.
     trusted_types, refused_types : list of str
         Types in the file that are not on skops's own list: those that featx trusts, and those that it refuses.
+    guard : Guard or None
+        The guard in the file.
 
     See Also
     --------
@@ -44,6 +47,7 @@ class SavedPipeline:
     card: str
     trusted_types: list[str]
     refused_types: list[str]
+    guard: Guard | None = None
 
     def __repr__(self) -> str:
         return f"SavedPipeline({self.path!r}, {self.n_bytes:,} bytes)"
@@ -52,6 +56,7 @@ class SavedPipeline:
         lines = [
             f"File: format {self.description['format']}, {self.n_bytes:,} bytes.",
             f"Backbone: {'; '.join(map(_locate, self.description['backbones'])) or 'none'}.",
+            f"Guard: {_describe_guard(self.guard)}.",
             f"Types in the file beyond skops's own list: {', '.join(self.trusted_types) or 'none'}.",
         ]
         if self.refused_types:
@@ -63,7 +68,12 @@ class SavedPipeline:
     def to_dict(self) -> dict[str, Any]:
         """Return what ``featx show --json`` prints."""
         facts: dict[str, Any] = {"path": self.path, "bytes": self.n_bytes, **to_plain(self.description)}
-        return {**facts, "trusted_types": self.trusted_types, "refused_types": self.refused_types}
+        return {
+            **facts,
+            "trusted_types": self.trusted_types,
+            "refused_types": self.refused_types,
+            "guard": None if self.guard is None else {"n_images": self.guard.n_images},
+        }
 
 
 def describe_file(path: str | os.PathLike[str]) -> SavedPipeline:
@@ -102,7 +112,13 @@ def describe_file(path: str | os.PathLike[str]) -> SavedPipeline:
     except (AttributeError, KeyError, TypeError, ValueError) as error:  # the file may come from anyone
         reason = f"its description is damaged ({type(error).__name__}: {error})"
         raise PipelineFileError(f"{path}: {reason}") from error
-    return SavedPipeline(path, os.path.getsize(path), description, card, trusted, refused)
+    return SavedPipeline(path, os.path.getsize(path), description, card, trusted, refused, load_guard(path))
+
+
+def _describe_guard(guard: Guard | None) -> str:
+    if guard is None:
+        return "none; featx fit stores it for 50 images and more"
+    return f"p-values of outliers and promises from {guard.n_images} left-out images"
 
 
 def _locate(facts: BackboneFacts) -> str:

@@ -6,7 +6,7 @@ import asyncio
 import json
 import sys
 import time
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterator, MutableMapping
 from concurrent.futures import Future
 from contextlib import suppress
 from importlib import resources
@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING, Any
 from featx._optional import import_optional
 from featx._version import __version__
 from featx.errors import DecodingStuckError, FeatxError
+from featx.guard import OUTLIER_LEVEL
 from featx.inference.time_limit import MAX_ABANDONED, count_abandoned
 from featx.serve.batcher import Batcher, _QueueFullError
+from featx.serve.doubt import Promises, Watch, read_promises
 from featx.serve.limits import Limits, _RefusedError
 from featx.serve.metrics import Metrics
 from featx.serve.openapi import describe
@@ -53,7 +55,8 @@ class App:
         self._access_log = access_log
         self._origins = origins or Origins()
         self._bytes_in_memory = [0]
-        self._metrics = Metrics(labels, lambda: self._batcher.waiting, lambda: self.in_flight)
+        self._watch = None if predictor.guard is None else Watch(predictor.guard, limits.shift_window)
+        self._metrics = Metrics(labels, lambda: self._batcher.waiting, lambda: self.in_flight, self._watch)
         self._batcher: Batcher[bytes, Answer | _RefusedError] = Batcher(
             predictor,
             n_workers=predictor.n_workers,
@@ -150,6 +153,7 @@ class App:
 
     async def _answer(self, request: Request, budget: BodyBudget) -> Any:
         flags = read_flags(request)
+        promises = read_promises(request, None if self._watch is None else self._watch.guard)
         deadline, seconds = asyncio.get_running_loop().time() + self._limits.timeout, f"{self._limits.timeout:g} s"
         try:
             async with asyncio.timeout_at(deadline):
@@ -166,7 +170,7 @@ class App:
         answers = await self._wait(request, futures, deadline)
         if answers is None:
             raise _RefusedError(503, f"no answer within {seconds}, since the server is busy; try again later")
-        return self._respond(uploads, answers, flags["features"])
+        return self._respond(uploads, answers, flags["features"], promises)
 
     async def _wait(
         self, request: Request, futures: list[Future[Answer | _RefusedError]], deadline: float
@@ -196,14 +200,17 @@ class App:
                 with suppress(asyncio.CancelledError):
                     await answers
 
-    def _respond(self, uploads: list[Upload], answers: list[Answer | _RefusedError], features: bool) -> Any:
+    def _respond(
+        self, uploads: list[Upload], answers: list[Answer | _RefusedError], features: bool, promises: Promises
+    ) -> Any:
         rows: list[dict[str, Any]] = []
+        doubts = self._doubt([answer for answer in answers if not isinstance(answer, _RefusedError)], promises)
         for upload, answer in zip(uploads, answers, strict=True):
             if isinstance(answer, _RefusedError):
                 rows.append({"name": upload.name, "error": answer.reason})
             else:
                 extra = {"features": answer.features.tolist()} if features else {}
-                rows.append({"name": upload.name, **answer.fields, **extra})
+                rows.append({"name": upload.name, **answer.fields, **next(doubts), **extra})
         refusals = [answer for answer in answers if isinstance(answer, _RefusedError)]
         self._metrics.images.labels("refused").inc(len(refusals))
         self._metrics.images.labels("answered").inc(len(rows) - len(refusals))
@@ -213,6 +220,15 @@ class App:
         first = refusals[0].reason
         text = first if len(rows) == 1 else f"none of the {len(rows)} images has an answer; the first: {first}"
         return self._json({"error": text, "predictions": rows}, statuses.pop() if len(statuses) == 1 else 422)
+
+    def _doubt(self, answers: list[Answer], promises: Promises) -> Iterator[dict[str, Any]]:
+        """Return the fields of the guard for each answer, and count outliers and abstentions."""
+        if self._watch is None or not answers:
+            return iter([{} for _ in answers])
+        fields = self._watch.check(answers, promises)
+        self._metrics.outliers.inc(sum(own["outlier"] < OUTLIER_LEVEL for own in fields))
+        self._metrics.abstentions.inc(sum(not own.get("answered", True) for own in fields))
+        return iter(fields)
 
     def _json(self, content: Any, status: int = 200, headers: Any = None) -> Any:
         body = json.dumps(content, allow_nan=False).encode()

@@ -36,6 +36,8 @@ class Limits:
         Seconds from the start of a request to its answer.
     image_timeout : float, default=10
         Seconds that decoding one image may take.
+    shift_window : int, default=500
+        Number of images, the last ones, that ``/metrics`` compares with the fit.
 
     Raises
     ------
@@ -59,6 +61,7 @@ class Limits:
     queue: int = field(default=256, metadata={"max": 1_000_000})
     timeout: float = field(default=30, metadata={"max": 3600})
     image_timeout: float = field(default=10, metadata={"max": 3600})
+    shift_window: int = field(default=500, metadata={"max": 100_000})
 
     def __post_init__(self) -> None:
         for limit in fields(self):

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from featx._optional import import_optional
+from featx.serve.doubt import Watch
 
 __all__ = ["Metrics"]
 
@@ -16,7 +17,13 @@ _IMAGES = (1, 2, 4, 8, 16, 32, 64, 128)
 class Metrics:
     """Counters and histograms of one server, labels that describe its model, and two gauges that call functions."""
 
-    def __init__(self, labels: dict[str, str], waiting: Callable[[], int], in_flight: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        labels: dict[str, str],
+        waiting: Callable[[], int],
+        in_flight: Callable[[], int],
+        watch: Watch | None = None,
+    ) -> None:
         self._prometheus = prometheus = import_optional("prometheus_client", "serve")
         self._registry = registry = prometheus.CollectorRegistry()
         prometheus.ProcessCollector(registry=registry)
@@ -38,6 +45,18 @@ class Metrics:
             ("featx_requests_in_flight", "Requests in progress.", in_flight),
         ):
             prometheus.Gauge(name, text, registry=registry).set_function(count)
+
+        if watch is None:
+            return
+        self.outliers = prometheus.Counter("featx_outliers", "Images unlike those of the fit.", registry=registry)
+        self.abstentions = prometheus.Counter(
+            "featx_abstentions", "Images that were not answered because of risk.", registry=registry
+        )
+        for name, text, measure in (
+            ("featx_shift_p_value", "P-value of the last images as those of the fit.", watch.measure_shift),
+            ("featx_shift_images", "Last images that are compared with the fit.", watch.count),
+        ):
+            prometheus.Gauge(name, text, registry=registry).set_function(measure)
 
     def write(self) -> tuple[bytes, Any]:
         """Return the text of all metrics, and its content type."""

@@ -6,6 +6,7 @@ from typing import Any
 
 from featx._version import __version__
 from featx.images.formats import FORMATS
+from featx.serve.doubt import PROMISES
 from featx.serve.limits import Limits
 from featx.serve.predictor import Predictor
 from featx.serve.uploads import FIELD, FLAGS
@@ -40,7 +41,7 @@ def describe(predictor: Predictor, limits: Limits, labels: dict[str, str]) -> di
             "description": f"Send images, get {answer}. Features of {labels['backbone']}.",
         },
         "paths": {
-            "/predict": {"post": _predict(limits)},
+            "/predict": {"post": _predict(limits, predictor.guard is not None)},
             "/health": {"get": _get("Check that the process is alive", _STATUS)},
             "/ready": {"get": _get("Check that it accepts images", _STATUS, 503)},
             "/metrics": {"get": _get("Metrics for Prometheus", {"type": "string"}, kind="text/plain")},
@@ -58,11 +59,16 @@ def describe(predictor: Predictor, limits: Limits, labels: dict[str, str]) -> di
     }
 
 
-def _predict(limits: Limits) -> dict[str, Any]:
+def _predict(limits: Limits, has_guard: bool) -> dict[str, Any]:
     image = {"type": "string", "format": "binary"}
     images = {"type": "array", "items": image, "minItems": 1, "maxItems": limits.max_images}
     schema = {"type": "boolean", "default": False}
     flags = [{"name": name, "in": "query", "description": text, "schema": schema} for name, text in FLAGS.items()]
+    if has_guard:
+        share = {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1}
+        flags += [
+            {"name": name, "in": "query", "description": text, "schema": share} for name, text in PROMISES.items()
+        ]
     description = (
         f"Send one image as the body, or up to {limits.max_images} images as files in the form field `{FIELD}`. "
         f"Formats: {', '.join(FORMATS)}. Limits: {limits.max_body:g} MB per request, "
@@ -107,6 +113,13 @@ def _prediction(predictor: Predictor) -> dict[str, Any]:
         ),
         "error": {"type": "string", "description": "Reason why there is no answer."},
     }
+    if predictor.guard is not None:
+        text = "P-value of the image: small for an image unlike those of the fit."
+        fields["outlier"] = {**number, "description": text}
+        fields["answered"] = {"type": "boolean", "description": "With risk."}
+        fields["reason"] = {"type": "string", "description": "Reason why it is not answered."}
+        fields["set"] = {"type": "array", "items": {"type": "string"}, "description": "With sets."}
+        fields["interval"] = {**numbers, "description": "With sets, for a number."}
     if predictor.classes is None:
         fields["value"] = {"type": ["number", "array"]}
         return _object(fields, ["name"])

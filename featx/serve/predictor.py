@@ -13,6 +13,7 @@ import numpy.typing as npt
 from featx.errors import Failure, InputError, UnreadableError
 from featx.explanation import Explainer
 from featx.extractor import FeatureExtractor
+from featx.guard import Guard
 from featx.heads import find_output, respond
 from featx.images.decode import decode, identify
 from featx.images.formats import FORMATS, has_magic
@@ -49,6 +50,8 @@ class Predictor:
         Fitted on features of the extractor; any estimator with ``predict``.
     limits : Limits
         Holds the largest number of pixels.
+    guard : Guard or None, default=None
+        Guard of the pipeline, which the server checks answers with.
 
     Attributes
     ----------
@@ -73,7 +76,7 @@ class Predictor:
     (True, True, 415)
     """
 
-    def __init__(self, extractor: FeatureExtractor, head: Any, limits: Limits) -> None:
+    def __init__(self, extractor: FeatureExtractor, head: Any, limits: Limits, guard: Guard | None = None) -> None:
         session = extractor.open_session()
         self.device = session.device
         self.batch_size = extractor.batch_size or session.batch_size
@@ -84,6 +87,7 @@ class Predictor:
             self.classes = np.asarray(head.classes_).tolist()
         self._extractor = copy(extractor).set_params(batch_size=self.batch_size)
         self._head = head
+        self.guard = guard
         self._limits = limits
         self._explainer: Explainer | None = None
         self._lock = threading.Lock()

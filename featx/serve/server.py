@@ -18,7 +18,8 @@ from typing import Any
 
 from featx._optional import import_optional
 from featx.errors import FeatxError, InputError, PipelineFileError, first_line
-from featx.persistence.archive import load
+from featx.guard import Guard
+from featx.persistence.archive import load, load_guard
 from featx.pipelines import split_pipeline
 from featx.samples import load_fashion_mnist
 from featx.serve.app import App
@@ -47,6 +48,7 @@ def serve(
     host: str = "127.0.0.1",
     port: int = 8000,
     limits: Limits | None = None,
+    guard: Guard | None = None,
     access_log: bool = False,
     allow_origins: Sequence[str] = (),
     ready: Callable[[str, Predictor], Any] = lambda address, predictor: None,
@@ -68,6 +70,9 @@ def serve(
         Port to listen on; 0 chooses a free port.
     limits : Limits or None, default=None
         Limits for requests; None is ``Limits()``.
+    guard : Guard or None, default=None
+        Guard of the pipeline; None takes that of a file. Answers then have ``outlier``, and ``risk`` and ``sets`` of
+        a request are served.
     access_log : bool, default=False
         Print one line per request to standard error.
     allow_origins : sequence of str, default=()
@@ -104,6 +109,7 @@ def serve(
     limits = limits or Limits()
     if isinstance(pipeline, (str, os.PathLike)):
         model = model or os.path.basename(pipeline)
+        guard = guard or load_guard(pipeline)
         pipeline = load(pipeline)
     model = model or "pipeline"
     try:
@@ -116,7 +122,7 @@ def serve(
     with _bind(host, port) as listener:
         is_local = ipaddress.ip_address(listener.getsockname()[0]).is_loopback
         origins = Origins.of(host, is_local=is_local, allow_origins=allow_origins)
-        predictor = Predictor(extractor, head, limits)
+        predictor = Predictor(extractor, head, limits, guard)
         _predict_sample(predictor, model)
         backbone = extractor.get_params()["backbone"]
         labels = {"model": model, "backbone": str(backbone), "device": predictor.device}

@@ -9,6 +9,7 @@ from urllib.parse import unquote_to_bytes
 
 from featx._optional import import_optional
 from featx.errors import first_line
+from featx.serve.doubt import PROMISES
 from featx.serve.limits import Limits, _RefusedError
 
 if TYPE_CHECKING:
@@ -68,8 +69,10 @@ def read_flags(request: Request) -> dict[str, bool]:
     flags = dict.fromkeys(FLAGS, False)
     seen: set[str] = set()
     for name, value in request.query_params.multi_items():
+        if name in PROMISES:  # of `read_promises`
+            continue
         if name not in flags:
-            expected = " or ".join(f"{flag}=true" for flag in FLAGS)
+            expected = " or ".join([*(f"{flag}=true" for flag in FLAGS), "risk=0.05", "sets=0.95"])
             raise _RefusedError(422, f"unknown query parameter {name!r}: expected {expected}, or nothing")
         if name in seen or value.lower() not in _BOOLEANS:
             raise _RefusedError(422, f"{name}={value!r}: expected true or false, once")

@@ -1,0 +1,132 @@
+"""Apply the guard of a model to predictions: outliers, promises and class shares."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from featx._events import Events
+from featx.errors import InputError
+from featx.fitting.inputs import Embeddings
+from featx.fitting.model import FittedModel
+from featx.guard import Checked, Guard
+from featx.heads import respond
+
+__all__ = ["Doubt", "predict_guarded"]
+
+#: Classes that a note names.
+_MAX_NAMED = 10
+#: Images from which on a set is compared with the fit, and the level below which it is of another kind.
+_MIN_SET, _SHIFT_LEVEL = 20, 0.05
+#: Move of the share of a class that a note names.
+_MIN_MOVE = 0.01
+
+
+@dataclass(frozen=True)
+class Doubt:
+    """Hold the parameters of `featx.predict` that need a guard."""
+
+    risk: float | None = None
+    coverage: float | None = None
+    per_class: bool = False
+    adapt_prior: bool = False
+    restandardize: bool = False
+
+    def check(self, model: FittedModel, guard: Guard | None) -> None:
+        """Raise InputError if the model has no guard for them, or if they exclude each other."""
+        asked = [name for name, value in vars(self).items() if value not in (None, False)]
+        if not asked:
+            return
+        name = asked[0]
+        first = f"{name}={getattr(self, name)!r}"
+        if guard is None:
+            raise InputError(
+                f"{first}: {model.name} has no guard; featx.fit makes one of 50 images and more if it estimates the "
+                "head, and featx.Guard.fit makes one from features and left-out answers"
+            )
+        promise = next((name for name in ("risk", "coverage") if getattr(self, name) is not None), None)
+        for change in ("adapt_prior", "restandardize"):
+            if promise and getattr(self, change):
+                raise InputError(
+                    f"{change}=True: {promise} promises a rate for answers as at the fit, and it changes them; "
+                    "leave one of them out (sets with per_class=True hold for any shares of the classes)"
+                )
+        if self.adapt_prior and guard.priors is None:
+            raise InputError("adapt_prior=True: the head has no probabilities of classes")
+        if self.risk is not None:
+            guard.threshold(self.risk)  # refuses before the images are embedded
+
+    def __bool__(self) -> bool:
+        return self != Doubt()
+
+
+def predict_guarded(
+    model: FittedModel, guard: Guard | None, embeddings: Embeddings, doubt: Doubt, events: Events
+) -> tuple[npt.NDArray[Any], npt.NDArray[Any] | None, Checked | None, dict[str, Any]]:
+    """Return labels or numbers, probabilities, the check of the guard, and what was changed."""
+    changes: dict[str, Any] = {}
+    if guard is None:
+        return *model.predict(embeddings), None, changes
+    if guard.classes != model.classes or guard.n_features != model.extractor.n_features:
+        raise InputError(f"guard: {guard!r} was fitted for another pipeline than {model.name}")
+    if doubt.restandardize:
+        features = embeddings.take()
+        aligned = guard.restandardize(features)
+        answer = respond(model.head, aligned)
+        labels = answer.numbers if answer.labels is None else np.asarray(answer.labels).astype(str)
+        probabilities = answer.numbers if answer.name == "probabilities" else None
+        changes["restandardized"] = len(features)
+        events.note(
+            f"the features of these {len(features)} images were given the mean and the deviation that they had at the "
+            "fit: this helps if all images changed alike, and hurts if the shares of the classes moved"
+        )
+    else:
+        labels, probabilities = model.predict(embeddings)
+    if doubt.adapt_prior and probabilities is not None and guard.classes is not None:
+        adapted = guard.adapt_prior(probabilities)
+        probabilities = adapted.probabilities
+        labels = np.array(guard.classes)[probabilities.argmax(axis=1)]
+        changes["shares"] = {
+            label: [float(before), float(after)]
+            for label, before, after in zip(guard.classes, adapted.fitted_shares, adapted.shares, strict=True)
+        }
+        events.note(f"probabilities adapted to other shares of the classes: {_describe_shares(changes['shares'])}")
+    answers = labels if model.classes is None else probabilities
+    checked = _check(guard, embeddings, answers, doubt)
+    if len(checked.outlier) >= _MIN_SET and not changes and guard.detect_shift(checked.outlier, answers) < _SHIFT_LEVEL:
+        events.note(
+            "these images are of another kind than those of the fit: no bound, set or interval is promised for them, "
+            "and answers may be worse; featx shift says by how much and what would help"
+        )
+    return labels, probabilities, checked, changes
+
+
+def _check(guard: Guard, embeddings: Embeddings, answers: Any, doubt: Doubt) -> Checked:
+    options: dict[str, Any] = {"risk": doubt.risk, "coverage": doubt.coverage, "per_class": doubt.per_class}
+    parts, start = [], 0
+    for features in embeddings.chunks():
+        own = None if answers is None else answers[start : start + len(features)]
+        parts.append(guard.check(features, own, **options))
+        start += len(features)
+    first = parts[0]
+    if len(parts) == 1:
+        return first
+    return replace(
+        first,
+        outlier=np.concatenate([part.outlier for part in parts]),
+        answered=np.concatenate([part.answered for part in parts]),
+        reasons=tuple(reason for part in parts for reason in part.reasons),
+        sets=None if first.sets is None else np.concatenate([part.sets for part in parts]),
+        intervals=None if first.intervals is None else np.concatenate([part.intervals for part in parts]),
+    )
+
+
+def _describe_shares(shares: dict[str, list[float]]) -> str:
+    moved = sorted(shares, key=lambda label: -abs(shares[label][1] - shares[label][0]))
+    named = [label for label in moved if abs(shares[label][1] - shares[label][0]) >= _MIN_MOVE][:_MAX_NAMED]
+    if not named:
+        return "none moved by 1 %"
+    return ", ".join(f"{label} {shares[label][0]:.0%} to {shares[label][1]:.0%}" for label in named)

@@ -1,0 +1,449 @@
+"""Fit a guard from features and left-out answers, and check new images with it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from featx.errors import InputError
+from featx.guard.alignment import Scaling, fit_scaling
+from featx.guard.arrays import pack, take_scaling, unpack
+from featx.guard.checked import OUTLIER_LEVEL, Checked, CheckedSet
+from featx.guard.conformal import Intervals, Sets, fit_intervals, fit_sets
+from featx.guard.inputs import check_features, check_share, draw_one, keep_first, merge_folds
+from featx.guard.outliers import Outliers, fit_outliers
+from featx.guard.priors import Adapted, Priors, fit_priors
+from featx.guard.risk import Risk, fit_risk
+from featx.guard.shift import Baseline, compare_answers, compare_outliers, compare_shares, fit_baseline
+from featx.heads import OutOfFold
+
+__all__ = ["MIN_IMAGES", "Guard"]
+
+#: Images below which no guard is fitted. The smallest p-value of 50 images, 1/51, is below OUTLIER_LEVEL.
+MIN_IMAGES = 50
+#: Images below which features are not standardised again.
+MIN_NEW_IMAGES = 30
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Guard:
+    """Know when a fitted head should not answer.
+
+    A guard holds numbers about the images of a fit, none of the images and none of their features. It
+    has four parts. Distances tell images that are unlike those of the fit. The answers for left-out
+    images bound the error of the surest answers, and give sets of labels or intervals of numbers that
+    cover the truth at a rate. Calibrated probabilities estimate the shares of the classes among new images.
+
+    All promises are for images of the same kind as those of the fit.
+
+    Parameters
+    ----------
+    task : {"classification", "regression"}
+    classes : tuple of str or None
+        Labels as text, in the head's order; None for a regression.
+    outliers : Outliers
+        Principal components, class means and left-out distances.
+    risk : Risk or None
+        Left-out answers, the surest first; None for a regression, and for a head without probabilities.
+    sets : Sets or None
+        Scores of the true labels; None as for ``risk``.
+    priors : Priors or None
+        Calibration and class shares; None as for ``risk``.
+    intervals : Intervals or None
+        Errors by the expected error; None for classes.
+    baseline : Baseline or None, default=None
+        Left-out answers as a set; None for a classifier without probabilities.
+    scaling : Scaling or None, default=None
+        Mean and deviation of the roots of each feature.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import featx
+    >>> X, y = featx.samples.load_fashion_mnist("train")
+    >>> extractor = featx.FeatureExtractor(layer="stem")
+    >>> result = featx.fit(X[::5], y[::5], head="ridge", cv=3, extractor=extractor)
+    >>> guard = featx.Guard.fit(result.images.features, result.out_of_fold)
+    >>> guard
+    Guard(120 images, 10 classes)
+    >>> features = extractor.transform(X[1:9])
+    >>> probabilities = result.pipeline[-1].predict_proba(features)
+    >>> checked = guard.check(features, probabilities, coverage=0.9)
+    >>> checked.outlier.shape, checked.sets.shape
+    ((8,), (8, 10))
+    >>> guard.adapt_prior(probabilities).shares.shape
+    (10,)
+    """
+
+    task: str
+    classes: tuple[str, ...] | None
+    outliers: Outliers
+    risk: Risk | None
+    sets: Sets | None
+    priors: Priors | None
+    intervals: Intervals | None
+    baseline: Baseline | None = None
+    scaling: Scaling | None = None
+
+    @classmethod
+    def fit(cls, features: npt.ArrayLike, out_of_fold: OutOfFold, *, groups: npt.ArrayLike | None = None) -> Guard:
+        """Fit a guard.
+
+        Parameters
+        ----------
+        features : array-like of shape (n, n_features)
+            Features of the images that the head was fitted on.
+        out_of_fold : OutOfFold
+            Answers for these images by heads that were fitted without them, such as
+            `featx.FitResult.out_of_fold`. Images of a group must lie in one fold.
+        groups : array-like of shape (n,), or None, default=None
+            Images that belong together, such as near-duplicates. The promises then count one image of each
+            group, drawn at random (Dunn et al. 2023).
+
+        Returns
+        -------
+        Guard
+
+        Raises
+        ------
+        InputError
+            If there are fewer than 50 images or groups, or if the arrays do not fit together.
+        """
+        matrix = check_features(features)
+        found = keep_first(out_of_fold)
+        if len(found.rows) and not 0 <= int(found.rows.max()) < len(matrix):
+            raise InputError(
+                f"features: {len(matrix)} rows, and out_of_fold has an answer for row {int(found.rows.max())}; "
+                "expected the features of all images of the fit"
+            )
+        calibrates = np.ones(len(found.rows), bool)
+        if groups is not None:
+            calibrates = draw_one(np.asarray(groups), len(matrix), found.rows)
+        n = int(calibrates.sum())
+        if n < MIN_IMAGES:
+            what = "images" if groups is None else "groups of images"
+            raise InputError(f"{n} {what} are too few for a guard; at least {MIN_IMAGES} are needed")
+        matrix = matrix[found.rows]
+        scaling = fit_scaling(matrix)
+        folds = merge_folds(found.folds)
+        if found.classes is None:
+            codes = np.zeros(len(matrix), np.intp)
+            outliers, coordinates, *_ = fit_outliers(matrix, codes, folds, calibrates)
+            intervals = fit_intervals(coordinates, found.predicted, found.y, folds, calibrates)
+            baseline = fit_baseline(found.predicted[calibrates])
+            return cls("regression", None, outliers, None, None, None, intervals, baseline, scaling)
+        codes = np.searchsorted(found.classes, found.y)
+        classes = tuple(map(str, found.classes.tolist()))
+        outliers, _, distances, p_values = fit_outliers(matrix, codes, folds, calibrates, len(classes))
+        if found.probabilities is None:
+            return cls("classification", classes, outliers, None, None, None, None, None, scaling)
+        probabilities, right = found.probabilities[calibrates], (found.predicted == found.y)[calibrates]
+        risk = fit_risk(probabilities.max(axis=1), right, p_values[calibrates] < OUTLIER_LEVEL)
+        sets = fit_sets(probabilities, codes[calibrates])
+        priors = fit_priors(probabilities, codes[calibrates])
+        baseline = fit_baseline(probabilities, codes[calibrates], distances[calibrates])
+        return cls("classification", classes, outliers, risk, sets, priors, None, baseline, scaling)
+
+    @property
+    def n_images(self) -> int:
+        """Left-out images behind the promises."""
+        return self.outliers.n_images
+
+    @property
+    def n_features(self) -> int:
+        """Features of an image."""
+        return len(self.outliers.centre)
+
+    def check(
+        self,
+        features: npt.ArrayLike,
+        answers: npt.ArrayLike | None = None,
+        *,
+        risk: float | None = None,
+        coverage: float | None = None,
+        per_class: bool = False,
+    ) -> Checked:
+        """Check new images.
+
+        Parameters
+        ----------
+        features : array-like of shape (n, n_features)
+            Their features, of the same extractor as at the fit.
+        answers : array-like of shape (n, n_classes) or (n,), or None, default=None
+            Probabilities of a classifier, or predicted numbers; needed for ``risk`` and ``coverage``.
+        risk : float or None, default=None
+            Answer only images that keep the error of the answers below this with 90 % confidence, see
+            `threshold`. Outliers are not answered either.
+        coverage : float or None, default=None
+            Share of images whose set of labels, or interval, holds the truth.
+        per_class : bool, default=False
+            Keep the coverage in each class by itself. The sets become larger.
+
+        Returns
+        -------
+        Checked
+
+        Raises
+        ------
+        InputError
+            If the number of images cannot support the promise, with the number that could, or if the arrays
+            do not fit the guard.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import featx
+        >>> from featx.heads import OutOfFold
+        >>> rng = np.random.default_rng(0)
+        >>> X, y = rng.normal(size=(60, 8)), rng.normal(size=60)
+        >>> left_out = OutOfFold(np.arange(60), np.arange(60) % 5, y, np.zeros(60), None, None, y[:, None], y[:, None])
+        >>> checked = featx.Guard.fit(X, left_out).check(X[:3], np.zeros(3), coverage=0.9)
+        >>> checked.intervals.shape, bool((checked.outlier > 0).all())
+        ((3, 2), True)
+        """
+        coordinates = self.outliers.locate(self._check(features))
+        outlier = self.outliers.p_values(self.outliers.measure(coordinates))
+        n = len(outlier)
+        given = None if answers is None else self._check_answers(answers, n)
+        answered, sets, intervals = np.ones(n, bool), None, None
+        reasons: list[str | None] = [None] * n
+        if risk is not None:
+            probabilities = self._need("risk", risk, given, self.risk)
+            answered, reasons = _answer(probabilities.max(axis=1), outlier, self.threshold(risk))
+        if coverage is not None:
+            check_share("coverage", coverage)
+            if self.classes is None:
+                numbers = self._need("coverage", coverage, given, self.intervals)
+                if per_class:
+                    raise InputError("per_class=True: a regression has no classes")
+                assert self.intervals is not None
+                width = self.intervals.widths(coordinates, numbers, coverage)
+                intervals = np.stack([numbers - width, numbers + width], axis=1)
+            else:
+                probabilities = self._need("coverage", coverage, given, self.sets)
+                assert self.sets is not None
+                sets = 1 - probabilities <= self.sets.limits(coverage, per_class, self.classes)
+        elif per_class:
+            raise InputError("per_class=True: the sets need a coverage; pass coverage=0.95, for instance")
+        return Checked(outlier, answered, tuple(reasons), sets, intervals, self.classes)
+
+    def threshold(self, risk: float) -> float:
+        """Return the smallest top probability that is answered.
+
+        The error among the answered images stays below ``risk`` with 90 % confidence over fits, by the
+        bisection with Clopper-Pearson bounds of Geifman and El-Yaniv (2017).
+
+        Parameters
+        ----------
+        risk : float
+            Error of the answers, between 0 and 1.
+
+        Raises
+        ------
+        InputError
+            If the images of the fit cannot support the promise, with the number that could.
+        """
+        check_share("risk", risk)
+        if self.risk is None:
+            raise InputError(f"risk={risk:g}: {self._lack}")
+        return self.risk.threshold(risk)
+
+    def adapt_prior(self, probabilities: npt.ArrayLike) -> Adapted:
+        """Estimate the shares of the classes among new images, and adapt their probabilities.
+
+        The probabilities are calibrated by one temperature and a bias of each class (Alexandari et al. 2020). EM then
+        finds the shares (Saerens et al. 2002). It takes the images of a class to look as they did at the fit.
+
+        Parameters
+        ----------
+        probabilities : array-like of shape (n, n_classes)
+            Probabilities of all new images together.
+
+        Returns
+        -------
+        Adapted
+            Probabilities, and the shares before and after.
+
+        Raises
+        ------
+        InputError
+            If there are no images, or no probabilities.
+        """
+        if self.priors is None or self.classes is None:
+            raise InputError(f"adapt_prior: {self._lack}")
+        values = self._check_answers(probabilities, None)
+        if not len(values):
+            raise InputError("adapt_prior: no images, and the shares of classes need some")
+        adapted, shares = self.priors.adapt(values)
+        return Adapted(adapted, shares, self.priors.shares.astype(float), self.classes)
+
+    def restandardize(self, features: npt.ArrayLike) -> npt.NDArray[np.float32]:
+        """Return features of new images with the mean and the deviation that each feature had at the fit.
+
+        It works on signed square roots, as the default heads do. It helps if all images have changed alike, such as by
+        blur, and hurts if the shares of the classes have moved.
+
+        Parameters
+        ----------
+        features : array-like of shape (n, n_features)
+            Features of at least 30 images.
+
+        Raises
+        ------
+        InputError
+            If there are fewer images, or if the guard holds no deviations.
+        """
+        matrix = self._check(features)
+        if len(matrix) < MIN_NEW_IMAGES:
+            raise InputError(
+                f"restandardize=True: {len(matrix)} images are too few for a mean and a deviation of each feature; at "
+                f"least {MIN_NEW_IMAGES} are needed"
+            )
+        if self.scaling is None:
+            raise InputError("restandardize=True: the guard holds no deviations of features; fit it again")
+        return self.scaling.align(matrix)
+
+    def check_set(self, features: npt.ArrayLike, answers: npt.ArrayLike | None = None) -> CheckedSet:
+        """Compare a set of new images with those of the fit.
+
+        Parameters
+        ----------
+        features : array-like of shape (n, n_features)
+            Features of the images.
+        answers : array-like of shape (n, n_classes) or (n,), or None, default=None
+            Their probabilities or predicted numbers. Without them the features alone are compared.
+
+        Returns
+        -------
+        CheckedSet
+
+        Raises
+        ------
+        InputError
+            If there are no images, or if the arrays do not fit the guard.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import featx
+        >>> from featx.heads import OutOfFold
+        >>> rng = np.random.default_rng(0)
+        >>> X, y = rng.normal(size=(90, 8)), rng.normal(size=90)
+        >>> left_out = OutOfFold(np.arange(90), np.arange(90) % 5, y, y, None, None, y[:, None], y[:, None])
+        >>> guard = featx.Guard.fit(X, left_out)
+        >>> same, other = (guard.check_set(rng.normal(mean, size=(50, 8))) for mean in (0, 3))
+        >>> same.p_value > 0.05, other.p_value < 0.001
+        (True, True)
+        """
+        matrix = self._check(features)
+        if not len(matrix):
+            raise InputError("features: no images, and a set needs some")
+        coordinates = self.outliers.locate(matrix)
+        distances = self.outliers.measure_classes(coordinates)
+        outlier = self.outliers.p_values(distances.min(axis=2))
+        values = None if answers is None else self._check_answers(answers, len(matrix))
+        p_images, p_answers = self._compare(outlier, values)
+        p_shares = accuracy = shares = None
+        if values is not None and self.priors is not None:
+            shares, p_shares = compare_shares(self.priors, values, self.n_images)
+            if self.baseline is not None:
+                accuracy = self.baseline.predict_accuracy(distances, values.argmax(axis=1))
+        p_value = min(1.0, (1 + len(p_answers)) * float(min([p_images, *p_answers])))
+        return CheckedSet(outlier, p_value, p_images, p_answers, p_shares, accuracy, shares)
+
+    def detect_shift(self, outlier: npt.NDArray[np.float64], answers: npt.NDArray[Any] | None) -> float:
+        """Return the p-value of a set of images of the same kind as those of the fit, from their check.
+
+        Parameters
+        ----------
+        outlier : ndarray of shape (n,)
+            P-values of `check`.
+        answers : ndarray of shape (n, n_classes) or (n,), or None
+            Probabilities or predicted numbers.
+        """
+        p_images, p_answers = self._compare(outlier, answers)
+        return min(1.0, (1 + len(p_answers)) * float(min([p_images, *p_answers])))
+
+    def _compare(
+        self, outlier: npt.NDArray[np.float64], answers: npt.NDArray[Any] | None
+    ) -> tuple[float, npt.NDArray[np.float64]]:
+        p_images = compare_outliers(outlier, self.n_images)
+        if answers is None or self.baseline is None:
+            return p_images, np.empty(0)
+        return p_images, compare_answers(self.baseline, answers, self.n_images)
+
+    def to_arrays(self) -> dict[str, npt.NDArray[Any]]:
+        """Return the guard as arrays with names, which `from_arrays` reads.
+
+        See Also
+        --------
+        featx.save : Stores them in the file of a pipeline.
+        """
+        arrays = pack(self.classes, self.outliers, self.risk, self.sets, self.priors, self.intervals, self.baseline)
+        return arrays if self.scaling is None else arrays | {"scaling": self.scaling.values}
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, npt.NDArray[Any]]) -> Guard:
+        """Return a guard from the arrays of `to_arrays`.
+
+        Raises
+        ------
+        ValueError
+            If an array is missing, or has another shape or kind, or numbers that are not finite.
+        """
+        classes, outliers, risk, sets, priors, intervals, baseline = unpack(arrays)
+        task = "regression" if classes is None else "classification"
+        scaling = take_scaling(arrays, len(outliers.centre))
+        return cls(task, classes, outliers, risk, sets, priors, intervals, baseline, scaling)
+
+    def __repr__(self) -> str:
+        kind = "numbers" if self.classes is None else f"{len(self.classes)} classes"
+        return f"Guard({self.n_images} images, {kind})"
+
+    @property
+    def _lack(self) -> str:
+        if self.classes is None:
+            return "the guard of a regression has no probabilities"
+        return "the guard has no probabilities, since its head has none"
+
+    def _check(self, features: npt.ArrayLike) -> npt.NDArray[Any]:
+        matrix = check_features(features)
+        if matrix.shape[1] != self.n_features:
+            raise InputError(f"features: {matrix.shape[1]} in a row, and the guard was fitted on {self.n_features}")
+        return matrix
+
+    def _check_answers(self, answers: npt.ArrayLike, n: int | None) -> npt.NDArray[np.float64]:
+        values = np.asarray(answers, float)
+        rows = len(values) if n is None and values.ndim else n
+        expected = (rows,) if self.classes is None else (rows, len(self.classes))
+        if values.shape != expected or not np.isfinite(values).all():
+            what = "predicted numbers" if self.classes is None else "probabilities"
+            raise InputError(f"answers of shape {values.shape}: expected finite {what} of shape {expected}")
+        return values
+
+    def _need(self, name: str, value: float, given: Any, part: Any) -> npt.NDArray[np.float64]:
+        if part is None:
+            raise InputError(f"{name}={value:g}: {self._lack}")
+        if given is None:
+            what = "predicted numbers" if self.classes is None else "probabilities"
+            raise InputError(f"{name}={value:g}: needs the {what} of the images; pass answers")
+        return np.asarray(given)
+
+
+def _answer(
+    certainty: npt.NDArray[np.float64], outlier: npt.NDArray[np.float64], threshold: float
+) -> tuple[npt.NDArray[np.bool_], list[str | None]]:
+    """Return the images that are answered, and the reason for each of the others."""
+    certainty = certainty.astype(np.float32)  # as the threshold
+    answered = (certainty >= threshold) & (outlier >= OUTLIER_LEVEL)
+    reasons: list[str | None] = [None] * len(answered)
+    for i in np.flatnonzero(~answered):
+        if outlier[i] < OUTLIER_LEVEL:
+            reasons[i] = f"unlike the images of the fit (p {outlier[i]:.2g})"
+        else:
+            reasons[i] = f"probability {certainty[i]:.3g}, below {threshold:.3g}"
+    return answered, reasons

@@ -1,0 +1,201 @@
+"""Find images that are unlike those of a fit, by a distance of features with a p-value."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy.linalg import eigh
+from sklearn.covariance import ledoit_wolf
+
+from featx.guard.counts import condense, stack
+
+__all__ = ["Outliers", "fit_outliers"]
+
+Floats = npt.NDArray[np.float32]
+
+#: Principal components, at most; and images for each of them, at least.
+_MAX_COMPONENTS, _MIN_ROWS = 64, 4
+#: Left-out distances that are kept, at most.
+_MAX_SCORES = 2000
+#: Rows of features that are read at a time.
+_CHUNK = 4096
+
+
+@dataclass(frozen=True, eq=False)
+class Outliers:
+    """Distances of images to the classes of a fit, and the distances of left-out images to compare them with.
+
+    Parameters
+    ----------
+    centre : ndarray of float32, shape (n_features,)
+        Mean of the features at unit length.
+    basis : ndarray of float32, shape (n_components, n_features)
+        Their principal components. They are numbers of float16.
+    means : ndarray of float32, shape (1, n_classes, n_components + 1)
+        Coordinates of each class. The last coordinate is the length of the rest, which the components leave.
+    factors : ndarray of float32, shape (1, n_components + 1, n_components + 1)
+        Factor of the precision matrix that the classes share: the distance of ``u`` to a class is the squared length
+        of ``(u - mean) @ factor``.
+    scores : ndarray of float32, shape (1, n_scores)
+        Sorted distances of left-out images, each by components and means of the other folds.
+    counts : ndarray of int32, shape (1, n_scores)
+        Images that each of the distances stands for.
+
+    Notes
+    -----
+    The first axis is for distances of several folds, whose counts are added. The distance is that of Mueller and Hein
+    (2025): features of length 1, and one covariance (Ledoit and Wolf 2004) of all classes. The p-values are
+    cross-conformal (Vovk 2015).
+    """
+
+    centre: Floats
+    basis: Floats
+    means: Floats
+    factors: Floats
+    scores: Floats
+    counts: npt.NDArray[np.int32]
+
+    @property
+    def n_images(self) -> int:
+        """Left-out images behind the p-values."""
+        return int(self.counts.sum())
+
+    def locate(self, features: npt.NDArray[Any]) -> Floats:
+        """Return coordinates of shape (n, n_components + 1)."""
+        return _locate(self.centre, self.basis, features)
+
+    def measure(self, coordinates: Floats) -> Floats:
+        """Return squared distances to the nearest class, of shape (n, 1)."""
+        found = [_measure(coordinates, means, factor) for means, factor in zip(self.means, self.factors, strict=True)]
+        return np.stack(found, axis=1)
+
+    def measure_classes(self, coordinates: Floats) -> Floats:
+        """Return squared distances to each class, of shape (n, 1, n_classes)."""
+        parts = zip(self.means, self.factors, strict=True)
+        return np.stack([_measure_classes(coordinates, means, factor) for means, factor in parts], axis=1)
+
+    def p_values(self, distances: Floats) -> npt.NDArray[np.float64]:
+        """Return the p-value of each image: small values are rare among images like those of the fit."""
+        above = np.zeros(len(distances))
+        for fold, (scores, counts) in enumerate(zip(self.scores, self.counts, strict=True)):
+            above += _count_above(scores, counts, distances[:, fold])
+        return np.asarray((1 + above) / (1 + self.n_images))
+
+
+def fit_outliers(
+    features: npt.NDArray[Any],
+    codes: npt.NDArray[np.intp],
+    folds: npt.NDArray[np.intp],
+    calibrates: npt.NDArray[np.bool_],
+    n_classes: int = 1,
+) -> tuple[Outliers, Floats, Floats, npt.NDArray[np.float64]]:
+    """Fit the distances of each fold; return them with coordinates, distances to classes and p-values of the images.
+
+    Parameters
+    ----------
+    features : ndarray of shape (n, n_features)
+    codes : ndarray of int, shape (n,)
+        Class of each image.
+    folds : ndarray of int, shape (n,)
+        Fold that leaves out each image, counted from 0.
+    calibrates : ndarray of bool, shape (n,)
+        Images whose distances are kept.
+    n_classes : int, default=1
+    """
+    n_folds = int(folds.max()) + 1
+    least = len(features) - int(np.bincount(folds).max())
+    n_components = max(1, min(_MAX_COMPONENTS, least // _MIN_ROWS, features.shape[1]))
+    to_classes = np.empty((len(features), n_classes), np.float32)
+    fitted = []
+    for fold in range(n_folds):
+        inside, out = folds != fold, folds == fold
+        space = _find_basis(features, np.flatnonzero(inside), n_components)
+        own = _fit_fold(_locate(*space, features[inside]), codes[inside], n_classes)
+        to_classes[out] = _measure_classes(_locate(*space, features[out]), *own)
+        fitted.append((*space, *own))
+    # The first one judges new images. Components and means that know all images would suit the images of the fit less
+    # well than those of a fold do: the mean p-value over re-splits was 0.45, and 0.50 with those of a fold.
+    centre, basis, means, factor = fitted[0]
+    row = condense(to_classes[calibrates].min(axis=1), _MAX_SCORES)
+    p_values = (1 + _count_above(*row, to_classes.min(axis=1))) / (1 + int(row[1].sum()))
+    outliers = Outliers(centre, basis, means[None], factor[None], *stack([row]))
+    return outliers, outliers.locate(features), to_classes, p_values
+
+
+def _find_basis(features: npt.NDArray[Any], rows: npt.NDArray[np.intp], n_components: int) -> tuple[Floats, Floats]:
+    """Return the mean of rows at unit length, and their principal components."""
+    n, n_features = len(rows), features.shape[1]
+    total = np.zeros(n_features)
+    for part in _chunks(n):
+        total += _normalize(features[rows[part]]).sum(axis=0, dtype=float)
+    centre: Floats = (total / n).astype(np.float32)
+    if n <= n_features:
+        centred = _normalize(features[rows]) - centre
+        leading = _find_largest(centred @ centred.T, n_components).T @ centred
+        leading /= np.maximum(np.linalg.norm(leading, axis=1, keepdims=True), np.finfo(np.float32).tiny)
+    else:
+        products = np.zeros((n_features, n_features))
+        for part in _chunks(n):
+            centred = _normalize(features[rows[part]]) - centre
+            products += centred.T @ centred
+        leading = _find_largest(products, n_components).T
+    return centre, leading.astype(np.float16).astype(np.float32)
+
+
+def _find_largest(matrix: npt.NDArray[Any], n: int) -> npt.NDArray[Any]:
+    """Return the eigenvectors of the n largest eigenvalues as columns, the largest first."""
+    size = len(matrix)
+    return np.asarray(eigh(matrix, subset_by_index=[size - n, size - 1])[1][:, ::-1])
+
+
+def _chunks(n: int) -> Sequence[slice]:
+    return [slice(start, start + _CHUNK) for start in range(0, n, _CHUNK)]
+
+
+def _normalize(features: npt.NDArray[Any]) -> Floats:
+    lengths = np.linalg.norm(features, axis=1, keepdims=True)
+    return np.asarray(features / np.maximum(lengths, np.finfo(np.float32).tiny), np.float32)
+
+
+def _locate(centre: Floats, basis: Floats, features: npt.NDArray[Any]) -> Floats:
+    parts = []
+    for rows in _chunks(len(features)):
+        centred = _normalize(features[rows]) - centre
+        projected = centred @ basis.T
+        rest = np.einsum("nd,nd->n", centred, centred) - np.einsum("nk,nk->n", projected, projected)
+        parts.append(np.column_stack([projected, np.sqrt(np.maximum(rest, 0))]))
+    return np.concatenate([np.empty((0, len(basis) + 1), np.float32), *parts]).astype(np.float32)
+
+
+def _fit_fold(coordinates: Floats, codes: npt.NDArray[np.intp], n_classes: int) -> tuple[Floats, Floats]:
+    """Return the means of the classes, and a factor of the precision matrix that they share."""
+    counts = np.bincount(codes, minlength=n_classes)
+    sums = np.zeros((n_classes, coordinates.shape[1]))
+    np.add.at(sums, codes, coordinates)
+    means = sums / np.maximum(counts, 1)[:, None]
+    means[counts == 0] = means[counts.argmax()]  # a class that is in one fold only is no nearer than another one
+    covariance, _ = ledoit_wolf(coordinates - means[codes], assume_centered=True)
+    values, vectors = np.linalg.eigh(covariance)
+    floor = max(float(values.max()) * 1e-6, float(np.finfo(np.float32).tiny))
+    return means.astype(np.float32), (vectors / np.sqrt(np.maximum(values, floor))).astype(np.float32)
+
+
+def _measure(coordinates: Floats, means: Floats, factor: Floats) -> Floats:
+    return np.asarray(_measure_classes(coordinates, means, factor).min(axis=1))
+
+
+def _measure_classes(coordinates: Floats, means: Floats, factor: Floats) -> Floats:
+    own, classes = coordinates @ factor, means @ factor
+    squares = np.einsum("nk,nk->n", own, own)[:, None] - 2 * own @ classes.T + np.einsum("ck,ck->c", classes, classes)
+    return np.asarray(np.maximum(squares, 0), np.float32)
+
+
+def _count_above(scores: Floats, counts: npt.NDArray[np.int32], distances: Floats) -> npt.NDArray[np.int64]:
+    """Count the left-out images at least as far away as each distance; scores are sorted but for the padding."""
+    held = counts > 0
+    reached = np.concatenate([[0], np.cumsum(counts[held], dtype=np.int64)])
+    return np.asarray(reached[-1] - reached[np.searchsorted(scores[held], distances, side="left")])

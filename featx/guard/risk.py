@@ -1,0 +1,112 @@
+"""Bound the error of the answers above a probability, and find the lowest probability that keeps a bound."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy.stats import beta
+
+from featx.errors import InputError
+
+__all__ = ["CONFIDENCE", "Risk", "fit_risk"]
+
+#: The error stays below the bound in this share of fits.
+CONFIDENCE = 0.9
+#: Probabilities that are kept, at most.
+_MAX_SCORES = 2000
+#: Images that a message considers, at most.
+_MAX_IMAGES = 10_000_000
+
+
+@dataclass(frozen=True, eq=False)
+class Risk:
+    """Left-out answers, the surest first.
+
+    Parameters
+    ----------
+    confidence : ndarray of float32, shape (m,)
+        Descending top probabilities.
+    answered, wrong : ndarray of int32, shape (m,)
+        Images with at least this probability, and the wrong ones among them.
+    n_images : int
+        All left-out images. Those that were outliers among their own are never answered.
+    """
+
+    confidence: npt.NDArray[np.float32]
+    answered: npt.NDArray[np.int32]
+    wrong: npt.NDArray[np.int32]
+    n_images: int
+
+    def threshold(self, risk: float) -> float:
+        """Return the smallest top probability that is answered; see `featx.Guard.threshold`."""
+        found = _search(self.answered, self.wrong, self.n_images, risk)
+        if found is None:
+            raise InputError(self._explain(risk))
+        return float(self.confidence[found])
+
+    def _explain(self, risk: float) -> str:
+        """Return the reason why a bound cannot be promised, with the number of images that could."""
+        n = self.n_images
+        text = f"risk={risk:g}: {n} images cannot promise an error below {risk:.3g} with {CONFIDENCE:.0%} confidence: "
+        needed = _count_needed(risk, 1.0, 0.0)
+        if needed > n:
+            return (
+                f"{text}even if the answers to all {n} were right, it could be {_bound(n, 0, n):.3g}; "
+                f"at least {needed} images are needed"
+            )
+        best = _MAX_IMAGES + 1
+        for answered, wrong in zip(self.answered.tolist(), self.wrong.tolist(), strict=True):
+            if wrong < risk * answered:
+                best = min(best, _count_needed(risk, answered / n, wrong / answered))
+        if best > _MAX_IMAGES:
+            first = int(self.answered[0])
+            return f"{text}of the {first} surest, {int(self.wrong[0])} are wrong; the head itself must become better"
+        return f"{text}with answers as good as these, at least {best} images are needed"
+
+
+def fit_risk(confidence: npt.NDArray[Any], right: npt.NDArray[np.bool_], is_outlier: npt.NDArray[np.bool_]) -> Risk:
+    """Sort left-out answers by their top probability. Outliers count as images, but are not answered."""
+    n = len(confidence)
+    confidence, right = np.asarray(confidence, np.float32)[~is_outlier], right[~is_outlier]
+    order = np.argsort(-confidence, kind="stable")
+    confidence, wrong = confidence[order], np.cumsum(~right[order])
+    ends = np.flatnonzero(np.diff(confidence, append=-1) != 0)  # equal probabilities are answered together
+    if len(ends) > _MAX_SCORES:
+        ends = ends[np.ceil(np.arange(1, _MAX_SCORES + 1) * (len(ends) / _MAX_SCORES) - 1e-9).astype(int) - 1]
+    return Risk(confidence[ends], (ends + 1).astype(np.int32), wrong[ends].astype(np.int32), n)
+
+
+def _bound(answered: int, wrong: int, n: int) -> float:
+    """Return the Clopper-Pearson bound of the error, for one of the log2(n) steps of a search."""
+    steps = max(1, int(np.ceil(np.log2(max(n, 2)))))
+    if wrong >= answered:
+        return 1.0
+    return float(beta.ppf(1 - (1 - CONFIDENCE) / steps, wrong + 1, answered - wrong))
+
+
+def _search(answered: npt.NDArray[Any], wrong: npt.NDArray[Any], n: int, risk: float) -> int | None:
+    """Return the position of the largest share found by bisection, or None (SGR, Geifman and El-Yaniv 2017)."""
+    low, high, best = 0, len(answered) - 1, None
+    while low <= high:
+        middle = (low + high + 1) // 2
+        if _bound(int(answered[middle]), int(wrong[middle]), n) <= risk:
+            best, low = middle, middle + 1
+        else:
+            high = middle - 1
+    return best
+
+
+def _count_needed(risk: float, share: float, error: float) -> int:
+    """Return the smallest number of images of which a share with an error keeps the bound; more than all if none."""
+    low, high = 1, _MAX_IMAGES + 1
+    while low < high:
+        n = (low + high) // 2
+        answered = int(share * n)
+        if answered and _bound(answered, int(np.ceil(error * answered)), n) <= risk:
+            high = n
+        else:
+            low = n + 1
+    return low

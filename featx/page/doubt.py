@@ -1,0 +1,69 @@
+"""Compare the images of a page with those of the fit, by the guard of the model."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from featx.errors import InputError
+from featx.guard import OUTLIER_LEVEL, Guard
+from featx.page.answers import Answers
+
+__all__ = ["DoubtSection", "mark_risks", "measure_doubt"]
+
+_RISKS = (0.01, 0.02, 0.05, 0.1)
+_MAX_SHOWN = 24
+#: Images below which a set is not compared, and level of the test.
+_MIN_SET, _ALPHA = 20, 0.05
+
+
+@dataclass(frozen=True, eq=False)
+class DoubtSection:
+    """The sentences of the section, the p-value of each image, and the outliers, the most unlike first."""
+
+    sentences: list[str]
+    outlier: npt.NDArray[np.float64]
+    rows: list[int]
+
+
+def mark_risks(
+    guard: Guard | None, confidence: npt.NDArray[np.float64], right: npt.NDArray[np.bool_]
+) -> list[tuple[float, float, str]]:
+    """Return share, accuracy and title of the answers above each threshold that the guard can promise."""
+    marks = []
+    for risk in _RISKS:
+        if guard is None or guard.risk is None:
+            break
+        with suppress(InputError):  # too few images for this bound
+            answered = confidence.astype(np.float32) >= guard.threshold(risk)
+            if answered.any():
+                share, accuracy = float(answered.mean()), float(right[answered].mean())
+                marks.append((share, accuracy, f"risk {risk:g}: {share:.1%} answered, accuracy {accuracy:.3f}"))
+    return marks
+
+
+def measure_doubt(answers: Answers) -> DoubtSection | None:
+    """Compare the images with the fit; None without a guard, and for the images of the fit itself."""
+    if answers.guard is None or answers.is_fit:
+        return None
+    given = answers.probabilities if answers.classes is not None else answers.predicted.astype(float)
+    found = answers.guard.check_set(answers.features, given)
+    n = len(found.outlier)
+    rows = np.flatnonzero(found.outlier < OUTLIER_LEVEL)
+    rows = rows[np.argsort(found.outlier[rows], kind="stable")]
+    sentences = [
+        f"{len(rows)} of {n} images are outliers: fewer than {OUTLIER_LEVEL:.0%} of images like those of the fit are "
+        "as far away."
+    ]
+    if n < _MIN_SET:
+        sentences.append(f"{n} images are too few to compare as a set.")
+    elif found.p_value < _ALPHA:
+        sentences.append(f"As a set, they are of another kind than those of the fit (p {found.p_value:.2g}).")
+    else:
+        sentences.append(f"As a set, they look like those of the fit (p {found.p_value:.2g}).")
+    if found.accuracy is not None:
+        sentences.append(f"The guard expects an accuracy of {found.accuracy:.3f} without their labels.")
+    return DoubtSection(sentences, found.outlier, rows[:_MAX_SHOWN].tolist())
