@@ -561,9 +561,9 @@ def embed_views(extractor: FeatureExtractor, X: Any, n_views: int, *, events: Ev
     >>> from featx.extractor import embed_views
     >>> X, _ = featx.samples.load_fashion_mnist("test")
     >>> embed_views(featx.FeatureExtractor(layer="stem"), X[:4], 3).features.shape
-    (4, 96)
+    (4, 48)
     """
-    alone = clone(extractor).set_params(n_jobs=None)
+    alone: FeatureExtractor = clone(extractor).set_params(n_jobs=None)
     return alone._embed(X, number_views(extractor._views(), n_views), stop_at_failure=False, events=events)
 
 

@@ -44,6 +44,7 @@ EXAMPLE = """\
   featx fit photos/train --search quick -o ants.featx     chooses features and head, see featx compare
   featx fit vectors -o ants.featx               of featx embed photos/train -o vectors: reads no image
   featx fit new --continue ants.featx -o ants2.featx     fits again on the old images and on new ones
+  featx fit photos/train --views 6 -o ants.featx          fits on crops and the mirror image of each image, too
   featx fit photos/train --class-weight balanced -o ants.featx     rare classes count as much as others
 Then: featx evaluate ants.featx photos/val
       featx predict ants.featx new/*.jpg -o new.csv
@@ -96,6 +97,9 @@ def add(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="write the answer for each left-out image to MODEL.featx.answers.csv",
     )
+    parser.add_argument(
+        "--views", type=int, default=1, metavar="N", help="fit on N views of each image: its mirror image, and crops"
+    )
     parser.add_argument("--cv", type=int, metavar="N", help="folds of the estimate (default: 5)")
     parser.add_argument("--groups", metavar="C", help="column of groups that no fold divides, such as a patient")
     parser.add_argument("--no-cross-validation", action="store_true", help="skip the estimate on left-out images")
@@ -122,6 +126,7 @@ def run(options: argparse.Namespace) -> None:
         class_weight=options.class_weight,
         groups=options.groups,
         cv=options.cv,
+        views=options.views,
         extractor=None if continued else _make_extractor(options),
         continue_from=continued,
         path_column=options.path_column,

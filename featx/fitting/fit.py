@@ -23,6 +23,7 @@ from featx.fitting.estimate import check_splitter, estimate_head, fit_head, sees
 from featx.fitting.inputs import Embeddings, Inputs, read_inputs
 from featx.fitting.model import FittedModel, open_model
 from featx.fitting.result import DuplicateGroup, FitResult, FittedImages, count_target
+from featx.fitting.views import check_views, split_views
 from featx.heads import (
     DEFAULT_HEADS,
     HEADS,
@@ -69,6 +70,7 @@ def fit(
     class_weight: str | Mapping[Any, float] | None = None,
     groups: Any = None,
     cv: Any = None,
+    views: int = 1,
     extractor: FeatureExtractor | None = None,
     continue_from: Any = None,
     path_column: str | None = None,
@@ -114,6 +116,11 @@ def fit(
         table, also of the table that a dataset was made from.
     cv : int, scikit-learn splitter or None, default=None
         Folds of the estimate. None is 5, or fewer if a class has fewer images.
+    views : int, default=1
+        Fit the head on so many views of each image: the plain one, its mirror image, and crops
+        (`featx.images.views.make_view`). They stay on one side of each fold, and left-out images
+        are scored, as later images are predicted, by their plain view. Embedding takes as many
+        times longer. A model to continue brings its number along.
     extractor : FeatureExtractor or None, default=None
         None is the default extractor. With ``search``, only its device, threads, decoding, cache
         and progress are used. For a dataset it must give the dataset's features.
@@ -171,6 +178,7 @@ def fit(
         earlier = _open_earlier(continue_from, task, {"search": search, "extractor": extractor})
         task, extractor = earlier.task, earlier.extractor
         log_target = log_target or (head is None and has_log_target(earlier.head))
+        views = earlier.info.get("views", 1) if views == 1 else views
         inputs, n_old = join_old_inputs(earlier, X, y, options, extractor, events)
     for text in inputs.notes:
         events.note(text)
@@ -187,11 +195,14 @@ def fit(
             chosen = _choose_head(head, task, values, log_target, weights, events)
         if extractor is None and inputs.dataset is not None:
             extractor = inputs.dataset.extractor()
+        check_views(views, inputs, chosen.make())
         extractor = clone(extractor or FeatureExtractor()).fit(None)
-        embeddings = inputs.embed(labelled, extractor, events)
+        embeddings = inputs.embed(labelled, extractor, events, views)
     else:
         if inputs.dataset is not None:
             raise InputError(f"search={search!r}: {inputs.where} holds embeddings, whose features are chosen already")
+        if views != 1:
+            raise InputError(f"views={views}: with `search`, heads are compared on plain images; leave one of them out")
         if weights is not None:
             if head is None:
                 raise InputError(f"class_weight={class_weight!r}: with `search`, name the head, one that has it")
@@ -226,7 +237,13 @@ def fit(
         raise InputError(f"{error}; {len(unread)} could not be read, the first: {unread[0]}") from None
     _offer_weights(chosen, y, events)
     groups = None if every_group is None else every_group[embeddings.positions]
-    chosen, in_parts = _check_memory(chosen, y, embeddings.rows.n_features, {"groups": groups, "cv": cv}, events)
+    chosen, in_parts = _check_memory(
+        chosen,
+        y,
+        embeddings.rows.n_features,
+        {"groups": groups, "cv": cv, "views": None if views == 1 else views},
+        events,
+    )
     if inputs.dataset is not None and chosen.name == "sgd" and groups is None and cv is None and len(y) >= MIN_ROWS:
         in_parts = True  # two fits instead of six
     out_of_fold: OutOfFold | None = None
@@ -236,15 +253,14 @@ def fit(
             fitted, estimated = _fit_in_parts(chosen, embeddings, y, estimate)
             duplicates: tuple[DuplicateGroup, ...] = ()
         else:
-            features = embeddings.take()
+            features, further = split_views(embeddings.take(), views)
             items = None if inputs.items is None else [inputs.items[i] for i in embeddings.positions]
             images = FittedImages(tuple(inputs.names(embeddings.positions)), items, features, groups)
             together, duplicates = _find_duplicates(embeddings, features, y, inputs, extractor, events)
+            divided: dict[str, Any] = {"duplicates": together, "groups": groups}
             found = None
             if estimate:
-                found = estimate_head(
-                    chosen.make, features, y, task, duplicates=together, groups=groups, cv=cv, events=events
-                )
+                found = estimate_head(chosen.make, features, y, task, **divided, cv=cv, views=further, events=events)
                 if found is None:
                     events.note(
                         "too few images of a class to estimate the accuracy; evaluate the model on other images"
@@ -255,7 +271,7 @@ def fit(
                 unfitted = chosen.make()
                 if not find_path(unfitted):  # the folds of a path may lack a rare class
                     unfitted = chosen.make(count_folds(task, y))
-                fitted = fit_head(unfitted, features, y, task, duplicates=together, groups=groups, events=events)
+                fitted = fit_head(unfitted, features, y, task, **divided, views=further, events=events)
             fitted.predict(features[:1])  # some heads find out only now that they have too few images
     to_label, failures = _rank_pool(inputs, pool[:_MAX_POOL], extractor, fitted, events)
     return FitResult(
@@ -280,6 +296,7 @@ def fit(
             **count_target(task, y),
             "head": chosen.name,
             **_record_fit(earlier, n_old, weights),
+            **({"views": views} if views > 1 else {}),
             "sources": [
                 *(earlier.info.get("sources") or [] if earlier else []),
                 *recorded,
