@@ -42,6 +42,7 @@ if TYPE_CHECKING:
         selection,
         serve,
         sources,
+        tuning,
     )
     from featx._events import Events, ProgressBar
     from featx.explanation import Explanation, explain
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
         evaluate,
         fit,
         predict,
+        tune,
     )
     from featx.heads import make_head
     from featx.inference.timing import Profile
@@ -62,6 +64,7 @@ if TYPE_CHECKING:
     from featx.persistence import load, read_info, save
     from featx.reporting.saved import describe_file
     from featx.sources import load_folder
+    from featx.tuning.estimator import FineTuned
 
 __all__ = [
     # images to features
@@ -71,6 +74,8 @@ __all__ = [
     # labelled images to a fitted pipeline, and its answers
     "fit",
     "FitResult",
+    "tune",
+    "FineTuned",
     "evaluate",
     "Evaluation",
     "predict",
@@ -105,6 +110,7 @@ __all__ = [
     "selection",
     "serve",
     "sources",
+    "tuning",
     # errors
     "BackboneError",
     "DatasetError",
@@ -132,7 +138,7 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 _MODULES = (
     *("backbones", "cache", "dataset", "deploy", "doctor", "heads", "out_of_core"),
-    *("recipes", "samples", "selection", "serve", "sources"),
+    *("recipes", "samples", "selection", "serve", "sources", "tuning"),
 )
 #: Names that are imported on first use: importing featx imports neither NumPy nor scikit-learn.
 _LAZY = {
@@ -140,7 +146,8 @@ _LAZY = {
     **dict.fromkeys(("Events", "ProgressBar"), "featx._events"),
     **dict.fromkeys(("explain", "Explanation"), "featx.explanation"),
     **dict.fromkeys(("Embedded", "FeatureExtractor"), "featx.extractor"),
-    **dict.fromkeys(("fit", "FitResult", "evaluate", "Evaluation"), "featx.fitting"),
+    **dict.fromkeys(("fit", "FitResult", "tune", "evaluate", "Evaluation"), "featx.fitting"),
+    "FineTuned": "featx.tuning.estimator",
     **dict.fromkeys(("predict", "Predictions", "compare_pipelines", "PairedEvaluation"), "featx.fitting"),
     "make_head": "featx.heads",
     "Profile": "featx.inference.timing",

@@ -100,6 +100,9 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--views", type=int, default=1, metavar="N", help="fit on N views of each image: its mirror image, and crops"
     )
+    parser.add_argument(
+        "--tune", action="store_true", help="adapt the network, too, if that is better on left-out images: featx tune"
+    )
     parser.add_argument("--cv", type=int, metavar="N", help="folds of the estimate (default: 5)")
     parser.add_argument("--groups", metavar="C", help="column of groups that no fold divides, such as a patient")
     parser.add_argument("--no-cross-validation", action="store_true", help="skip the estimate on left-out images")
@@ -136,10 +139,11 @@ def run(options: argparse.Namespace) -> None:
         max_ms=options.max_ms,
         max_mb=options.max_mb,
         estimate=not options.no_cross_validation,
+        tune=options.tune,
         events=make_events(),
     )
-    _print_remarks(result)
-    result.save(options.output, embed_backbone=options.embed_backbone, keep_answers=options.keep_answers)
+    print_remarks(result)
+    result.save(options.output, embed_backbone=options.embed_backbone or None, keep_answers=options.keep_answers)
     if options.report:
         report(result, title=options.output).save(options.report)
     print(printable(f"{options.output}: ") + "\n".join(map(printable, str(result).split("\n"))))
@@ -209,7 +213,7 @@ def _read_search(options: argparse.Namespace) -> dict[str, Any] | None:
     return {"effort": options.search, **{name: value for name, value in named.items() if value is not None}}
 
 
-def _print_remarks(result: FitResult) -> None:
+def print_remarks(result: FitResult) -> None:
     """Print failures, near-duplicates and images to label to standard error."""
     note_failures(result.failures, "left out")
     if result.tried:

@@ -8,6 +8,7 @@ from featx.fitting.fit import fit
 from featx.fitting.model import FittedModel, open_model
 from featx.fitting.prediction import Predictions, predict
 from featx.fitting.result import DuplicateGroup, FitResult
+from featx.fitting.tune import tune
 from featx.reporting.metrics import Score
 
 __all__ = [
@@ -23,4 +24,5 @@ __all__ = [
     "fit",
     "open_model",
     "predict",
+    "tune",
 ]

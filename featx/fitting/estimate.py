@@ -23,7 +23,7 @@ from featx.inference.spec import list_backbones
 from featx.reporting.metrics import Score, score
 from featx.selection.folds import count_folds, join_groups, make_folds, split_rows
 
-__all__ = ["Estimate", "check_splitter", "estimate_head", "fit_head", "sees_content"]
+__all__ = ["Estimate", "check_splitter", "estimate_head", "fit_head", "score_out_of_fold", "sees_content"]
 
 Labels = npt.NDArray[Any]
 _MAX_FOLDS = 5
@@ -107,10 +107,19 @@ def estimate_head(
         out_of_fold = _fit_path(head, *stack_views(X, y, folds, views), count_folds(task, y), events)
     else:
         head, out_of_fold = None, _predict_folds(lambda: make(inner), X, y, folds, events)
-    joined = join_groups(duplicates, groups)
-    own = None if joined is None else joined[out_of_fold.rows]
-    scored = _correct(score(how, out_of_fold.y, out_of_fold.predicted, task, groups=own), out_of_fold, own)
-    return Estimate(_widen(scored, len(y) / float(np.mean([len(fit) for fit, _ in folds]))), out_of_fold, head)
+    factor = len(y) / float(np.mean([len(fit) for fit, _ in folds]))
+    scored = score_out_of_fold(how, out_of_fold, task, factor, join_groups(duplicates, groups))
+    return Estimate(scored, out_of_fold, head)
+
+
+def score_out_of_fold(how: str, out_of_fold: OutOfFold, task: str, factor: float, groups: Labels | None) -> Score:
+    """Score predictions for left-out images, corrected for the choice among the candidates.
+
+    ``factor`` is the number of images in all per image of a fold's fit. ``groups`` are those of all images.
+    """
+    own = None if groups is None else groups[out_of_fold.rows]
+    scored = score(how, out_of_fold.y, out_of_fold.predicted, task, groups=own)
+    return _widen(_correct(scored, out_of_fold, own), factor)
 
 
 def fit_head(

@@ -41,7 +41,7 @@ from featx.selection.duplicates import find_duplicates
 from featx.selection.folds import count_folds
 from featx.selection.target import check_target, match_labels
 
-__all__ = ["fit"]
+__all__ = ["fit", "read_class_weight"]
 
 Labels = npt.NDArray[Any]
 
@@ -80,6 +80,7 @@ def fit(
     max_ms: float | None = None,
     max_mb: float | None = None,
     estimate: bool = True,
+    tune: bool | Mapping[str, Any] = False,
     events: Events | None = None,
 ) -> FitResult:
     """Fit a head on the features of labelled images.
@@ -138,6 +139,9 @@ def fit(
         With ``search``: budget in milliseconds per image and megabytes of the backbone.
     estimate : bool, default=True
         False skips the estimate.
+    tune : bool or dict, default=False
+        Adapt the network as well if that is better on left-out images, see `featx.tune`. A dict holds arguments of
+        that function: ``depth``, ``epochs``, ``alpha``, ``views``, ``random_state``, ``backbone_out``, ``folder``.
     events : Events or None, default=None
         Receives progress and notes.
 
@@ -165,6 +169,26 @@ def fit(
     >>> print(featx.fit("clothes/test", head="knn", extractor=extractor, estimate=False))
     knn on efficientnet_lite0 (...), 300 images, 10 classes (ankle-boot 30, bag 30, ..., t-shirt 30, trouser 30)
     """
+    if tune:
+        settled = {"head": head, "search": search, "continue_from": continue_from, "max_ms": max_ms, "max_mb": max_mb}
+        settled["estimate"] = None if estimate else estimate
+        return _tune(
+            X,
+            y,
+            settled,
+            ({} if views == 1 else {"views": views}) if tune is True else tune,
+            task=task,
+            log_target=log_target,
+            class_weight=class_weight,
+            groups=groups,
+            cv=cv,
+            extractor=extractor,
+            path_column=path_column,
+            target=target,
+            include=include,
+            exclude=exclude,
+            events=events,
+        )
     noted = _NoteList()
     events = combine(events, noted)
     _check_search(search, max_ms, max_mb, extractor)
@@ -187,7 +211,7 @@ def fit(
     labelled, pool = np.flatnonzero(~inputs.missing), np.flatnonzero(inputs.missing)
     check_target(values, task, log_target=log_target, images="readable")  # before the long work
     reason = tried = ""
-    weights = _read_class_weight(class_weight, values, task)
+    weights = read_class_weight(class_weight, values, task)
     if search is None:
         if earlier is not None and head is None:
             chosen = _take_head(earlier, log_target, weights)
@@ -307,6 +331,18 @@ def fit(
         reason=reason,
         tried=tried,
     )
+
+
+def _tune(X: Any, y: Any, settled: Mapping[str, Any], arguments: Any, **options: Any) -> FitResult:
+    """Call `featx.tune`, and refuse parameters of a fit that it settles."""
+    from featx.fitting.tune import tune  # it fits the frozen network by the function above
+
+    for name, value in settled.items():
+        if value is not None:
+            raise InputError(f"{name}={value!r}: with `tune`, the head is linear and measured; leave it out")
+    if not isinstance(arguments, Mapping):
+        raise InputError(f"tune={arguments!r}: expected True, False or a dict of arguments of featx.tune")
+    return tune(X, y, **options, **arguments)
 
 
 def _record_fit(earlier: FittedModel | None, n_old: int, weights: Any) -> dict[str, Any]:
@@ -485,7 +521,7 @@ def _take_head(earlier: FittedModel, log_target: bool, weights: Any) -> _Head:
     return chosen
 
 
-def _read_class_weight(class_weight: Any, y: Labels, task: str) -> Any:
+def read_class_weight(class_weight: Any, y: Labels, task: str) -> Any:
     """Return None, "balanced", or the weight of each class that a mapping names."""
     if class_weight is None:
         return None
