@@ -59,6 +59,7 @@ def test_a_tuned_result_is_saved_with_its_backbone_and_says_what_it_is(tmp_path)
     assert found.info["tuning"]["depth"] == "stage4"
     expected = found.pipeline.predict_proba(X)
     found.save(tmp_path / "tuned.featx")
+    assert "tuned on these images after layer stage4" in (tmp_path / "tuned.featx.md").read_text()
     os.remove(out)
     assert np.array_equal(featx.load(tmp_path / "tuned.featx").predict_proba(X), expected)
 

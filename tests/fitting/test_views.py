@@ -76,8 +76,10 @@ def test_a_fit_without_an_estimate_keeps_views_together(extractor):
     assert sorted(path.rows) == list(range(len(Y)))
 
 
-def test_views_are_continued(extractor):
+def test_views_are_recorded_and_continued(extractor, tmp_path):
     first = featx.fit(X[::2], Y[::2], views=2, cv=2, extractor=extractor)
+    first.save(tmp_path / "m.featx")
+    assert "Fitted on 2 views" in (tmp_path / "m.featx.md").read_text()
     assert featx.fit(X, Y, continue_from=first, cv=2).info["views"] == 2
 
 
