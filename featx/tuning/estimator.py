@@ -144,7 +144,8 @@ class FineTuned(BaseEstimator):  # type: ignore[misc]
             )
         extractor = clone(self.extractor or FeatureExtractor()).fit(None)
         features = extractor.transform(items)
-        duplicates = find_duplicates(features)
+        is_deep = extractor.layer is None and extractor.pooling == "avg"  # to other features many images look alike
+        duplicates = find_duplicates(features, near=is_deep)
         groups = duplicates.groups if duplicates.n else None
         folds, _ = make_folds(self.task, target, groups, n_folds=self.cv)
         head = make_head(task=self.task, cv=folds, class_weight=self.class_weight).fit(features, target)
