@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from numbers import Real
 from typing import Any
 
@@ -16,6 +16,7 @@ from sklearn.pipeline import Pipeline
 
 from featx._events import Events, combine
 from featx._memory import available_memory
+from featx.dataset import Dataset
 from featx.errors import Failure, ImageError, InputError
 from featx.extractor import FeatureExtractor
 from featx.fitting.continuation import has_log_target, join_old_inputs, record_sources
@@ -23,6 +24,7 @@ from featx.fitting.estimate import check_splitter, estimate_head, fit_head, sees
 from featx.fitting.inputs import Embeddings, Inputs, read_inputs
 from featx.fitting.model import FittedModel, open_model
 from featx.fitting.result import DuplicateGroup, FitResult, FittedImages, count_target
+from featx.fitting.tuned import adapt
 from featx.fitting.views import check_views, split_views
 from featx.heads import (
     DEFAULT_HEADS,
@@ -40,8 +42,10 @@ from featx.selection import search as search_features
 from featx.selection.duplicates import find_duplicates
 from featx.selection.folds import count_folds
 from featx.selection.target import check_target, match_labels
+from featx.sources import is_dataset
+from featx.tuning.strategy import TuningSettings
 
-__all__ = ["fit", "read_class_weight"]
+__all__ = ["fit"]
 
 Labels = npt.NDArray[Any]
 
@@ -171,12 +175,9 @@ def fit(
     """
     if tune:
         settled = {"head": head, "search": search, "continue_from": continue_from, "max_ms": max_ms, "max_mb": max_mb}
-        settled["estimate"] = None if estimate else estimate
-        return _tune(
-            X,
-            y,
-            settled,
-            ({} if views == 1 else {"views": views}) if tune is True else tune,
+        settings, backbone_out = _read_tuning(X, tune, views, settled | {"estimate": None if estimate else estimate})
+        frozen = fit(
+            *(X, y),
             task=task,
             log_target=log_target,
             class_weight=class_weight,
@@ -189,6 +190,10 @@ def fit(
             exclude=exclude,
             events=events,
         )
+        if class_weight is not None and frozen.out_of_fold is not None:
+            weights = _read_class_weight(class_weight, frozen.out_of_fold.y, frozen.task)
+            settings = replace(settings, class_weight=weights)
+        return adapt(frozen, settings, log_target=log_target, backbone_out=backbone_out, events=combine(events))
     noted = _NoteList()
     events = combine(events, noted)
     _check_search(search, max_ms, max_mb, extractor)
@@ -211,7 +216,7 @@ def fit(
     labelled, pool = np.flatnonzero(~inputs.missing), np.flatnonzero(inputs.missing)
     check_target(values, task, log_target=log_target, images="readable")  # before the long work
     reason = tried = ""
-    weights = read_class_weight(class_weight, values, task)
+    weights = _read_class_weight(class_weight, values, task)
     if search is None:
         if earlier is not None and head is None:
             chosen = _take_head(earlier, log_target, weights)
@@ -333,16 +338,23 @@ def fit(
     )
 
 
-def _tune(X: Any, y: Any, settled: Mapping[str, Any], arguments: Any, **options: Any) -> FitResult:
-    """Call `featx.tune`, and refuse parameters of a fit that it settles."""
-    from featx.fitting.tune import tune  # it fits the frozen network by the function above
-
+def _read_tuning(X: Any, tune: Any, views: int, settled: Mapping[str, Any]) -> tuple[TuningSettings, Any]:
+    """Return the parameters of `featx.tune`, and the file of the backbone; refuse what a tuning settles."""
     for name, value in settled.items():
         if value is not None:
             raise InputError(f"{name}={value!r}: with `tune`, the head is linear and measured; leave it out")
-    if not isinstance(arguments, Mapping):
-        raise InputError(f"tune={arguments!r}: expected True, False or a dict of arguments of featx.tune")
-    return tune(X, y, **options, **arguments)
+    if isinstance(X, Dataset) or (isinstance(X, (str, os.PathLike)) and is_dataset(X)):
+        raise InputError(f"X={X!s}: holds embeddings; a network is tuned on images, so pass their source")
+    if tune is True:
+        tune = {} if views == 1 else {"views": views}
+    if not isinstance(tune, Mapping):
+        raise InputError(f"tune={tune!r}: expected True, False or a dict of arguments of featx.tune")
+    known = [field.name for field in fields(TuningSettings) if field.name != "class_weight"]
+    if unknown := [name for name in tune if name not in (*known, "backbone_out")]:
+        raise InputError(f"tune: {unknown[0]!r} is no argument of featx.tune; expected {', '.join(known)}")
+    arguments = dict(tune)
+    backbone_out = arguments.pop("backbone_out", None)
+    return TuningSettings(**arguments), backbone_out
 
 
 def _record_fit(earlier: FittedModel | None, n_old: int, weights: Any) -> dict[str, Any]:
@@ -521,7 +533,7 @@ def _take_head(earlier: FittedModel, log_target: bool, weights: Any) -> _Head:
     return chosen
 
 
-def read_class_weight(class_weight: Any, y: Labels, task: str) -> Any:
+def _read_class_weight(class_weight: Any, y: Labels, task: str) -> Any:
     """Return None, "balanced", or the weight of each class that a mapping names."""
     if class_weight is None:
         return None

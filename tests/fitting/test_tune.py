@@ -4,6 +4,7 @@ import os
 
 import numpy as np
 import pytest
+from sklearn.model_selection import ShuffleSplit
 
 import featx
 from featx.cli import main
@@ -33,6 +34,16 @@ def test_a_dataset_of_embeddings_is_refused(tmp_path):
 def test_fit_with_tune_refuses_what_it_settles(settled):
     with pytest.raises(InputError, match="with `tune`"):
         featx.fit(X, Y, tune=True, **settled)
+
+
+def test_arguments_that_tune_does_not_know_are_refused():
+    with pytest.raises(InputError, match="'dept' is no argument"):
+        featx.fit(X, Y, tune={"dept": "stage4"})
+
+
+def test_folds_must_leave_out_each_image():
+    with pytest.raises(InputError, match="leave out each image once"):
+        featx.tune(X, Y, cv=ShuffleSplit(2, random_state=0))
 
 
 @pytest.mark.heavy
