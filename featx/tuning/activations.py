@@ -5,11 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
-import tempfile
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,14 +16,15 @@ import numpy as np
 import numpy.typing as npt
 
 from featx._events import Events
-from featx._files import write_whole
+from featx._files import scratch_folder, write_whole
 from featx._validation import check_integer
 from featx.cache.keys import digest_content, digest_setting
 from featx.errors import Failure, ImageError, InputError, UnreadableError
-from featx.images.augmentation import AUGMENTATION, to_views
 from featx.images.budget import pixel_budget
 from featx.images.containers import list_items
 from featx.images.decode import decode, describe, read
+from featx.images.preprocess import to_canvas
+from featx.images.views import MAX_VIEWS, make_view
 from featx.inference.spec import make_spec
 from featx.inference.workers import count_threads
 from featx.session import Session
@@ -58,7 +58,7 @@ class Activations:
 
     def __init__(self, trunk: Trunk, values: npt.NDArray[np.float16]) -> None:
         self.trunk, self._values = trunk, values
-        self.n_images, self.n_views = values.shape[:2]
+        self.n_images, self.n_views = (int(size) for size in values.shape[:2])
 
     def __len__(self) -> int:
         return self.n_images
@@ -113,7 +113,7 @@ def embed_activations(
     layer : str, int or None
         Where the backbone is cut.
     n_views : int, default=6
-        Views of each image: as the extractor prepares it, mirrored, and crops; see `featx.images.augmentation`.
+        Views of each image: as the extractor prepares it, mirrored, and crops; see `featx.images.views`.
         They become fewer if they would take more than ``max_bytes``.
     folder : str, path or None, default=None
         Keeps the values, so that a later call with the same images, backbone and layer goes on where an earlier one
@@ -144,6 +144,8 @@ def embed_activations(
     (2, 320, 7, 7)
     """
     check_integer("n_views", n_views)
+    if n_views > MAX_VIEWS:
+        raise InputError(f"n_views={n_views}: expected at most {MAX_VIEWS}")
     events = events or Events()
     items = list_items(images)
     trunk = cut_for(extractor, layer)
@@ -153,18 +155,18 @@ def embed_activations(
         "identity": trunk.backbone.identity,
         "tensor": trunk.tensor,
         "n_views": n_views,
-        "augmentation": AUGMENTATION,
         "crop": extractor.crop,
         "decode": extractor.decode,
     }
+    shape = (len(items), n_views, *trunk.shape)
     if folder is None:
-        place = Path(tempfile.mkdtemp(prefix="featx-tune-"))
-        store = _Store(place, (len(items), n_views, *trunk.shape))
-        weakref.finalize(store.values, shutil.rmtree, place, ignore_errors=True)
+        scratch = ExitStack()
+        store = _Store(scratch.enter_context(scratch_folder()), shape, keep=False)
+        weakref.finalize(store.values, scratch.close)
     else:
         key = digest_setting(setting, session.device, extractor.providers)
         place = Path(folder) / f"activations-{_digest_images(key, items)[:24]}"
-        store = _Store(place, (len(items), n_views, *trunk.shape))
+        store = _Store(place, shape)
     _fill(store, items, trunk, extractor, session, events)
     return Activations(trunk, store.values)
 
@@ -202,7 +204,8 @@ def _digest_images(key: bytes, items: Sequence[Any]) -> str:
 class _Store:
     """A file of values and, beside it, a list of the chunks that were written completely."""
 
-    def __init__(self, folder: Path, shape: tuple[int, ...]) -> None:
+    def __init__(self, folder: Path, shape: tuple[int, ...], *, keep: bool = True) -> None:
+        self._keep = keep
         folder.mkdir(parents=True, exist_ok=True)
         self._state, path = folder / "done.json", folder / "values.npy"
         self.done: set[int] = set()
@@ -221,8 +224,10 @@ class _Store:
 
     def finish(self, chunks: Sequence[int]) -> None:
         """Record chunks as written; their values are on disk first."""
-        self.values.flush()
         self.done.update(chunks)
+        if not self._keep:
+            return
+        self.values.flush()
         with write_whole(self._state) as scratch:
             scratch.write_text(json.dumps({"done": sorted(self.done)}))
 
@@ -305,7 +310,8 @@ class _Work:
             try:
                 with pixel_budget.hold():
                     image = decode(self.items[row], self.rules.resize if self.fast else None)
-                    to_views(image, self.rules, out, crop=self.crop, fast=self.fast)
+                    for number, canvas in enumerate(out):
+                        to_canvas(make_view(image, number), self.rules, canvas, crop=self.crop, fast=self.fast)
             except UnreadableError as error:
                 raise ImageError(Failure(row, describe(self.items[row]), str(error))) from None
         values = self.session.run(pixels)[:n]

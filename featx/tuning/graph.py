@@ -10,7 +10,7 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from featx.backbones.file import Backbone, Layer, LayerSpec
+from featx.backbones.file import COMMON_LAYERS, Backbone, Layer, LayerSpec, load_model
 from featx.backbones.graph import ancestors, set_fields, tap
 from featx.errors import BackboneError, InputError
 from featx.recipes.layers import shapes_of
@@ -173,7 +173,8 @@ def list_depths(
         return []
     found.reverse()
     last_stride = backbone.layers[-1].stride if backbone.layers[-1].height > 1 else backbone.layers[-2].stride
-    coarse = next((layer.name for layer, _ in found if layer.stride < last_stride), None)
+    is_coarse = [layer.stride < last_stride and layer.name in COMMON_LAYERS for layer, _ in found]
+    coarse = found[is_coarse.index(True)][0].name if True in is_coarse else None
     depths: list[str] = []
     n_before = 0.0
     for layer, n_weights in found:
@@ -191,13 +192,16 @@ class _TappedGraph:
     def __init__(self, backbone: Backbone, output: LayerSpec, pooling: str, l2_normalize: bool) -> None:
         if backbone.precision != "float32":
             raise BackboneError(
-                f"{backbone.path}: computes in {backbone.precision}; tune the float32 backbone, then quantise the result"
+                f"{backbone.path}: computes in {backbone.precision}; tune the float32 file, then quantise the result"
             )
         self.backbone, self.output = backbone, backbone.select(output)
         self.pooling, self.l2_normalize = pooling, l2_normalize
         self.model = onnx.load_from_string(tap(backbone, output, pooling, l2_normalize))
         graph = self.model.graph
-        self.producers = {name: node for node in graph.node for name in node.output}
+        self.made = {name for node in graph.node for name in node.output}
+        # of the whole file: a layer that shows tokens as a map is no part of the way to the features
+        nodes = load_model(backbone.path).graph.node
+        self.views = {name: node.input[0] for node in nodes if node.op_type in _VIEWS for name in node.output}
         self.initializers = {tensor.name: tensor for tensor in graph.initializer}
         self._shapes: dict[str, list[int]] = {}
 
@@ -242,15 +246,13 @@ class _TappedGraph:
                 f"layer={layer.name!r}: the features come from {', '.join(early)} as well, which lies before it; "
                 "choose an earlier layer, or an extractor of later layers"
             )
-        tensor = layer.tensor
-        while tensor in self.producers:
-            nodes, shapes, missing = self._walk(tensor)
-            if not missing:
-                return tensor, nodes, shapes
-            node = self.producers[tensor]
-            if node.op_type not in _VIEWS:  # a view of the tokens: the network goes on with the tokens
-                break
-            tensor = node.input[0]
+        tensor: str | None = layer.tensor
+        while tensor is not None:
+            if tensor in self.made:
+                nodes, shapes, missing = self._walk(tensor)
+                if not missing:
+                    return tensor, nodes, shapes
+            tensor = self.views.get(tensor)
         raise BackboneError(
             f"{self.backbone.path}: cannot be cut at layer {layer.name}: the features depend on values before it too"
         )
@@ -317,7 +319,8 @@ class _TappedGraph:
     def _build_trunk(self, tensor: str) -> bytes:
         graph = self.model.graph
         nodes = [*ancestors(graph, {tensor}), helper.make_node("Identity", [tensor], ["features"])]
-        return self._build(nodes, graph.input[0], "features", self.shapes[tensor]).SerializeToString()
+        model = self._build(nodes, graph.input[0], "features", self.shapes[tensor])
+        return bytes(model.SerializeToString())
 
     def _build_tail(self, tensor: str, nodes: list[onnx.NodeProto]) -> onnx.ModelProto:
         source = helper.make_tensor_value_info(tensor, TensorProto.FLOAT, ["N", *self.shapes[tensor][1:]])
