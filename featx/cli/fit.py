@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
-import sys
 from typing import Any
 
 from featx import dataset
@@ -15,13 +13,12 @@ from featx.cli.options import (
     add_running,
     make_events,
     make_extractor,
-    note,
-    note_failures,
     running_parameters,
 )
+from featx.cli.remarks import print_remarks, read_class_weight
 from featx.errors import InputError
 from featx.extractor import FeatureExtractor
-from featx.fitting import FitResult, FittedModel, fit, open_model
+from featx.fitting import FittedModel, fit, open_model
 from featx.heads import HEADS
 from featx.page import report
 from featx.reporting.card import check_card
@@ -29,8 +26,6 @@ from featx.selection.search import EFFORTS
 from featx.sources import is_dataset
 from featx.writers import check_output
 
-#: Near-duplicates and images to label that are named.
-_MAX_NAMED = 5
 _FEATURES = ("layer", "pooling", "crop", "precision", "decode", "l2_normalize")
 #: Options of features and sources, which a dataset of embeddings has settled.
 _SETTLED = (
@@ -149,21 +144,6 @@ def run(options: argparse.Namespace) -> None:
     print(printable(f"{options.output}: ") + "\n".join(map(printable, str(result).split("\n"))))
 
 
-def read_class_weight(text: str) -> str | dict[str, float]:
-    """Read "balanced", a JSON object, or labels and weights such as ant=1,bee=10."""
-    if text == "balanced":
-        return text
-    try:
-        if text.lstrip().startswith("{"):
-            return dict(json.loads(text))
-        pairs = [pair.rpartition("=") for pair in text.split(",")]
-        if all(label for label, _, _ in pairs):
-            return {label: float(weight) for label, _, weight in pairs}
-    except ValueError:
-        pass
-    raise argparse.ArgumentTypeError(f"{text!r}: expected balanced, label=weight[,label=weight] or a JSON object")
-
-
 def _open_continued(options: argparse.Namespace) -> FittedModel | None:
     """Open the model of --continue, which takes no option of features."""
     if options.continue_from is None:
@@ -211,24 +191,3 @@ def _read_search(options: argparse.Namespace) -> dict[str, Any] | None:
         "crops": [options.crop] if options.crop else None,
     }
     return {"effort": options.search, **{name: value for name, value in named.items() if value is not None}}
-
-
-def print_remarks(result: FitResult) -> None:
-    """Print failures, near-duplicates and images to label to standard error."""
-    note_failures(result.failures, "left out")
-    if result.tried:
-        print("\n".join(map(printable, result.tried.split("\n"))), file=sys.stderr)
-    if result.duplicates:
-        n = sum(len(group.names) - 1 for group in result.duplicates)
-        note(f"{n} of {result.n_images} images {'is a near-duplicate' if n == 1 else 'are near-duplicates'} of others:")
-        for group in result.duplicates[:_MAX_NAMED]:
-            labels = sorted({str(label) for label in group.labels})
-            differ = result.task == "classification" and len(labels) > 1
-            odd = f"  (labelled {' and '.join(labels)}: one label is probably wrong)" if differ else ""
-            print(printable(f"  {'  '.join(group.names[:3])}{odd}"), file=sys.stderr)
-        if len(result.duplicates) > _MAX_NAMED:
-            print(f"  and {len(result.duplicates) - _MAX_NAMED} more", file=sys.stderr)
-    if n := result.n_unlabelled:
-        text = f"{n} {'image has' if n == 1 else 'images have'} no label and no part in the fit"
-        first = ", ".join(result.to_label[:_MAX_NAMED])
-        note(f"{text}; the head is least sure of {first}: label these first" if first else text)

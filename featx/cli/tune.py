@@ -7,8 +7,8 @@ import os
 import shutil
 
 from featx._text import printable
-from featx.cli.fit import print_remarks, read_class_weight
 from featx.cli.options import add_features, add_patterns, add_running, make_events, make_extractor
+from featx.cli.remarks import print_remarks, read_class_weight
 from featx.fitting import tune
 from featx.reporting.card import check_card
 from featx.writers import check_output
