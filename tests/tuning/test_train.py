@@ -74,10 +74,9 @@ def test_the_head_is_the_layer(activations, tuned, alpha):
     np.testing.assert_allclose(head.predict_proba(features), expected, atol=1e-4)
 
 
-def test_the_file_is_a_backbone_like_any_other(tiny_backbone, data, tuned, tmp_path):
+def test_the_file_is_a_backbone_like_any_other(tiny_backbone, tuned, tmp_path):
     frozen = read_backbone(tiny_backbone)
     written = tuned.write(tmp_path / "new.onnx", 0.5)
-    assert written == read_backbone(tmp_path / "new.onnx") or written.identity != frozen.identity
     assert written.identity != frozen.identity
     assert written.license == frozen.license
     assert written.layers == frozen.layers
@@ -99,7 +98,11 @@ def test_the_result_needs_no_torch(data, tuned, activations, tmp_path):
     np.save(tmp_path / "images.npy", np.stack(images))
     code = f"""
 import sys
-sys.modules["torch"] = None
+class NoTorch:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] == "torch":
+            raise ModuleNotFoundError("no torch", name="torch")
+sys.meta_path.insert(0, NoTorch())
 import numpy as np, featx
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
