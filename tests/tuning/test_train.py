@@ -112,7 +112,8 @@ pipeline = make_pipeline(featx.FeatureExtractor({str(path)!r}), LogisticRegressi
 assert np.abs(pipeline[0].transform(X) - expected).max() < 5e-3
 featx.save(pipeline, {str(tmp_path / "p.featx")!r})
 assert (featx.load({str(tmp_path / "p.featx")!r}).predict(X) == pipeline.predict(X)).all()
-featx.export(pipeline, {str(tmp_path / "p.onnx")!r})
+from featx.deploy import export
+export(pipeline, {str(tmp_path / "p.onnx")!r})
 from featx.backbones.file import read_backbone
 from featx.recipes.quantize import convert_precision
 pixels = X.transpose(0, 3, 1, 2).copy()
