@@ -44,6 +44,7 @@ if TYPE_CHECKING:
         selection,
         serve,
         sources,
+        tuning,
     )
     from featx._events import Events, ProgressBar
     from featx.explanation import Explanation, explain
@@ -59,6 +60,7 @@ if TYPE_CHECKING:
         fit,
         predict,
         shift,
+        tune,
     )
     from featx.guard import Adapted, Checked, Guard
     from featx.heads import make_head
@@ -68,6 +70,7 @@ if TYPE_CHECKING:
     from featx.reporting.saved import describe_file
     from featx.sources import load_folder
     from featx.text import TextExtractor
+    from featx.tuning.estimator import FineTuned
 
 __all__ = [
     # images to features
@@ -78,6 +81,8 @@ __all__ = [
     # labelled images to a fitted pipeline, and its answers
     "fit",
     "FitResult",
+    "tune",
+    "FineTuned",
     "evaluate",
     "Evaluation",
     "predict",
@@ -120,6 +125,7 @@ __all__ = [
     "selection",
     "serve",
     "sources",
+    "tuning",
     # errors
     "BackboneError",
     "DatasetError",
@@ -149,7 +155,7 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 _MODULES = (
     *("backbones", "cache", "dataset", "deploy", "doctor", "heads", "out_of_core"),
-    *("recipes", "samples", "selection", "serve", "sources"),
+    *("recipes", "samples", "selection", "serve", "sources", "tuning"),
 )
 #: Names that are imported on first use: importing featx imports neither NumPy nor scikit-learn.
 _LAZY = {
@@ -157,7 +163,8 @@ _LAZY = {
     **dict.fromkeys(("Events", "ProgressBar"), "featx._events"),
     **dict.fromkeys(("explain", "Explanation"), "featx.explanation"),
     **dict.fromkeys(("Embedded", "FeatureExtractor"), "featx.extractor"),
-    **dict.fromkeys(("fit", "FitResult", "evaluate", "Evaluation"), "featx.fitting"),
+    **dict.fromkeys(("fit", "FitResult", "tune", "evaluate", "Evaluation"), "featx.fitting"),
+    "FineTuned": "featx.tuning.estimator",
     **dict.fromkeys(("predict", "Predictions", "compare_pipelines", "PairedEvaluation"), "featx.fitting"),
     **dict.fromkeys(("shift", "Shift"), "featx.fitting"),
     **dict.fromkeys(("Adapted", "Checked", "Guard"), "featx.guard"),

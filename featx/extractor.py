@@ -24,11 +24,11 @@ from featx.inference.cached import Batch, CachedEngine
 from featx.inference.engine import Options, View
 from featx.inference.spec import BackboneArgument
 from featx.inference.transformer import BackboneTransformer, Embedded
-from featx.inference.views import open_views
+from featx.inference.views import number_views, open_views
 from featx.inference.workers import count_jobs, count_threads, embed_in_processes
 from featx.session import Providers
 
-__all__ = ["Embedded", "FeatureExtractor", "count_cached", "embed_together", "store_features"]
+__all__ = ["Embedded", "FeatureExtractor", "count_cached", "embed_together", "embed_views", "store_features"]
 
 
 class FeatureExtractor(BackboneTransformer):
@@ -417,6 +417,42 @@ def embed_together(extractors: Sequence[FeatureExtractor], X: Any, *, events: Ev
     together = extractors[0]._embed(X, joined, stop_at_failure=False, events=events, others=extractors[1:])
     ends = np.cumsum([sum(view.n_features for view in own) for own in views])
     return [Embedded(part, together.failures) for part in np.split(together.features, ends[:-1], axis=1)]
+
+
+def embed_views(extractor: FeatureExtractor, X: Any, n_views: int, *, events: Events | None = None) -> Embedded:
+    """Embed several views of each image: the plain one, its mirror image, and crops; each image is decoded once.
+
+    Parameters
+    ----------
+    extractor : FeatureExtractor
+        Runs in this process, whatever its ``n_jobs``.
+    X : sequence or ndarray
+        As for `FeatureExtractor.transform`.
+    n_views : int
+        Views of each image, see `featx.images.views.make_view`.
+    events : Events or None, default=None
+        As for `FeatureExtractor.embed`.
+
+    Returns
+    -------
+    Embedded
+        Features of shape (n_samples, n_views * n_features): the views side by side, the plain one first.
+
+    Raises
+    ------
+    ImageError
+        If all images are unreadable.
+
+    Examples
+    --------
+    >>> import featx
+    >>> from featx.extractor import embed_views
+    >>> X, _ = featx.samples.load_fashion_mnist("test")
+    >>> embed_views(featx.FeatureExtractor(layer="stem"), X[:4], 3).features.shape
+    (4, 48)
+    """
+    alone: FeatureExtractor = clone(extractor).set_params(n_jobs=None)
+    return alone._embed(X, number_views(extractor._views(), n_views), stop_at_failure=False, events=events)
 
 
 def count_cached(extractor: FeatureExtractor, X: Any) -> int:

@@ -27,6 +27,7 @@ __all__ = ["COMMANDS", "main"]
 COMMANDS = {
     "learn": {
         "fit": "fit a head on labelled images and save the pipeline",
+        "tune": "adapt the network to labelled images, if that is better than a head alone",
         "evaluate": "measure a saved pipeline, or compare two, on labelled images",
         "predict": "apply a saved pipeline to images",
         "shift": "compare new images with those of a fit, or of another folder",

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
-import sys
 from typing import Any
 
 from featx import dataset
@@ -15,13 +13,12 @@ from featx.cli.options import (
     add_running,
     make_events,
     make_extractor,
-    note,
-    note_failures,
     running_parameters,
 )
+from featx.cli.remarks import print_remarks, read_class_weight
 from featx.errors import InputError
 from featx.extractor import FeatureExtractor
-from featx.fitting import FitResult, FittedModel, fit, open_model
+from featx.fitting import FittedModel, fit, open_model
 from featx.heads import HEADS
 from featx.page import report
 from featx.reporting.card import check_card
@@ -29,8 +26,6 @@ from featx.selection.search import EFFORTS
 from featx.sources import is_dataset
 from featx.writers import check_output
 
-#: Near-duplicates and images to label that are named.
-_MAX_NAMED = 5
 _FEATURES = ("layer", "pooling", "crop", "precision", "decode", "l2_normalize")
 #: Options of features and sources, which a dataset of embeddings has settled.
 _SETTLED = (
@@ -44,6 +39,7 @@ EXAMPLE = """\
   featx fit photos/train --search quick -o ants.featx     chooses features and head, see featx compare
   featx fit vectors -o ants.featx               of featx embed photos/train -o vectors: reads no image
   featx fit new --continue ants.featx -o ants2.featx     fits again on the old images and on new ones
+  featx fit photos/train --views 6 -o ants.featx          fits on crops and the mirror image of each image, too
   featx fit photos/train --class-weight balanced -o ants.featx     rare classes count as much as others
 Then: featx evaluate ants.featx photos/val
       featx predict ants.featx new/*.jpg -o new.csv
@@ -96,6 +92,12 @@ def add(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="write the answer for each left-out image to MODEL.featx.answers.csv",
     )
+    parser.add_argument(
+        "--views", type=int, default=1, metavar="N", help="fit on N views of each image: its mirror image, and crops"
+    )
+    parser.add_argument(
+        "--tune", action="store_true", help="adapt the network, too, if that is better on left-out images: featx tune"
+    )
     parser.add_argument("--cv", type=int, metavar="N", help="folds of the estimate (default: 5)")
     parser.add_argument("--groups", metavar="C", help="column of groups that no fold divides, such as a patient")
     parser.add_argument("--no-cross-validation", action="store_true", help="skip the estimate on left-out images")
@@ -122,6 +124,7 @@ def run(options: argparse.Namespace) -> None:
         class_weight=options.class_weight,
         groups=options.groups,
         cv=options.cv,
+        views=options.views,
         extractor=None if continued else _make_extractor(options),
         continue_from=continued,
         path_column=options.path_column,
@@ -131,28 +134,14 @@ def run(options: argparse.Namespace) -> None:
         max_ms=options.max_ms,
         max_mb=options.max_mb,
         estimate=not options.no_cross_validation,
+        tune=options.tune,
         events=make_events(),
     )
-    _print_remarks(result)
-    result.save(options.output, embed_backbone=options.embed_backbone, keep_answers=options.keep_answers)
+    print_remarks(result)
+    result.save(options.output, embed_backbone=options.embed_backbone or None, keep_answers=options.keep_answers)
     if options.report:
         report(result, title=options.output).save(options.report)
     print(printable(f"{options.output}: ") + "\n".join(map(printable, str(result).split("\n"))))
-
-
-def read_class_weight(text: str) -> str | dict[str, float]:
-    """Read "balanced", a JSON object, or labels and weights such as ant=1,bee=10."""
-    if text == "balanced":
-        return text
-    try:
-        if text.lstrip().startswith("{"):
-            return dict(json.loads(text))
-        pairs = [pair.rpartition("=") for pair in text.split(",")]
-        if all(label for label, _, _ in pairs):
-            return {label: float(weight) for label, _, weight in pairs}
-    except ValueError:
-        pass
-    raise argparse.ArgumentTypeError(f"{text!r}: expected balanced, label=weight[,label=weight] or a JSON object")
 
 
 def _open_continued(options: argparse.Namespace) -> FittedModel | None:
@@ -202,24 +191,3 @@ def _read_search(options: argparse.Namespace) -> dict[str, Any] | None:
         "crops": [options.crop] if options.crop else None,
     }
     return {"effort": options.search, **{name: value for name, value in named.items() if value is not None}}
-
-
-def _print_remarks(result: FitResult) -> None:
-    """Print failures, near-duplicates and images to label to standard error."""
-    note_failures(result.failures, "left out")
-    if result.tried:
-        print("\n".join(map(printable, result.tried.split("\n"))), file=sys.stderr)
-    if result.duplicates:
-        n = sum(len(group.names) - 1 for group in result.duplicates)
-        note(f"{n} of {result.n_images} images {'is a near-duplicate' if n == 1 else 'are near-duplicates'} of others:")
-        for group in result.duplicates[:_MAX_NAMED]:
-            labels = sorted({str(label) for label in group.labels})
-            differ = result.task == "classification" and len(labels) > 1
-            odd = f"  (labelled {' and '.join(labels)}: one label is probably wrong)" if differ else ""
-            print(printable(f"  {'  '.join(group.names[:3])}{odd}"), file=sys.stderr)
-        if len(result.duplicates) > _MAX_NAMED:
-            print(f"  and {len(result.duplicates) - _MAX_NAMED} more", file=sys.stderr)
-    if n := result.n_unlabelled:
-        text = f"{n} {'image has' if n == 1 else 'images have'} no label and no part in the fit"
-        first = ", ".join(result.to_label[:_MAX_NAMED])
-        note(f"{text}; the head is least sure of {first}: label these first" if first else text)

@@ -9,6 +9,7 @@ from featx.fitting.model import FittedModel, open_model
 from featx.fitting.prediction import Predictions, predict
 from featx.fitting.result import DuplicateGroup, FitResult
 from featx.fitting.shift import ImageShift, Shift, shift
+from featx.fitting.tune import tune
 from featx.reporting.metrics import Score
 
 __all__ = [
@@ -27,4 +28,5 @@ __all__ = [
     "open_model",
     "predict",
     "shift",
+    "tune",
 ]

@@ -17,12 +17,13 @@ from featx._validation import check_integer
 from featx.backbones import open_backbone
 from featx.errors import InputError
 from featx.extractor import FeatureExtractor
+from featx.fitting.views import stack_views
 from featx.heads import OutOfFold, correct_for_choice, find_path, respond
 from featx.inference.spec import list_backbones
 from featx.reporting.metrics import Score, score
 from featx.selection.folds import count_folds, join_groups, make_folds, split_rows
 
-__all__ = ["Estimate", "check_splitter", "estimate_head", "fit_head", "sees_content"]
+__all__ = ["Estimate", "check_splitter", "estimate_head", "fit_head", "score_out_of_fold", "sees_content"]
 
 Labels = npt.NDArray[Any]
 _MAX_FOLDS = 5
@@ -75,12 +76,14 @@ def estimate_head(
     duplicates: Labels | None = None,
     groups: Labels | None = None,
     cv: Any = None,
+    views: npt.NDArray[np.float32] | None = None,
     events: Events,
 ) -> Estimate | None:
     """Predict each fold with a head that was fitted on the others, and score the predictions.
 
     ``make`` takes a number of inner folds and returns an unfitted head. Images of a group always stay on one side,
-    and near-duplicates if the classes allow it. None if a fold has too few images of a class to fit on.
+    and near-duplicates if the classes allow it. None if a fold has too few images of a class to fit on. ``views``, of
+    shape (n_views, n_images, n_features), are further views of the images to fit on, see `featx.fitting.views`.
 
     A head that chooses its penalty along a path is fitted once: the folds that choose also score, and the score of the
     choice is corrected by a bootstrap. Any other head is fitted again for each fold, with folds of its own inside.
@@ -89,6 +92,7 @@ def estimate_head(
     how = f"left-out images, {len(folds)} folds"
     how += ", groups on one side" if groups is not None else ""
     how += ", near-duplicates on one side" if duplicates is not None and together else ""
+    how += "" if views is None else f", fitted on {len(views) + 1} views per image"
     inner = _MAX_FOLDS
     if task == "classification":
         classes, codes = np.unique(y, return_inverse=True)
@@ -100,13 +104,22 @@ def estimate_head(
         return None
     head = make(inner)
     if find_path(head):
-        out_of_fold = _fit_path(head, X, y, folds, count_folds(task, y), events)
+        out_of_fold = _fit_path(head, *stack_views(X, y, folds, views), count_folds(task, y), events)
     else:
         head, out_of_fold = None, _predict_folds(lambda: make(inner), X, y, folds, events)
-    joined = join_groups(duplicates, groups)
-    own = None if joined is None else joined[out_of_fold.rows]
-    scored = _correct(score(how, out_of_fold.y, out_of_fold.predicted, task, groups=own), out_of_fold, own)
-    return Estimate(_widen(scored, len(y) / float(np.mean([len(fit) for fit, _ in folds]))), out_of_fold, head)
+    factor = len(y) / float(np.mean([len(fit) for fit, _ in folds]))
+    scored = score_out_of_fold(how, out_of_fold, task, factor, join_groups(duplicates, groups))
+    return Estimate(scored, out_of_fold, head)
+
+
+def score_out_of_fold(how: str, out_of_fold: OutOfFold, task: str, factor: float, groups: Labels | None) -> Score:
+    """Score predictions for left-out images, corrected for the choice among the candidates.
+
+    ``factor`` is the number of images in all per image of a fold's fit. ``groups`` are those of all images.
+    """
+    own = None if groups is None else groups[out_of_fold.rows]
+    scored = score(how, out_of_fold.y, out_of_fold.predicted, task, groups=own)
+    return _widen(_correct(scored, out_of_fold, own), factor)
 
 
 def fit_head(
@@ -117,6 +130,7 @@ def fit_head(
     *,
     duplicates: Labels | None = None,
     groups: Labels | None = None,
+    views: npt.NDArray[np.float32] | None = None,
     events: Events,
 ) -> Any:
     """Fit a head without an estimate, and return it.
@@ -125,12 +139,15 @@ def fit_head(
     fold, nothing could choose, and the folds ignore them.
     """
     joined = join_groups(duplicates, groups)
+    if views is not None and joined is None:
+        joined = np.arange(len(y))
     if joined is not None and find_path(head):
         strata = np.unique(y, return_inverse=True)[1] if task == "classification" else np.zeros(len(y), np.intp)
         left_out = split_rows(strata, joined, _MAX_FOLDS, 0, stratify=task == "classification")
         folds = [(np.setdiff1d(np.arange(len(y)), out), out) for out in left_out]
-        if len(folds) > 1 and any(np.isin(strata[out], strata[fit]).any() for fit, out in folds):
-            _fit_path(head, X, y, folds, _MAX_FOLDS, events)
+        can_choose = len(folds) > 1 and any(np.isin(strata[out], strata[fit]).any() for fit, out in folds)
+        if can_choose or views is not None:  # folds of the head's own would divide the views of an image
+            _fit_path(head, *stack_views(X, y, folds, views), _MAX_FOLDS, events)
             return head
     events.begin("head", 1, unit="fit")
     fitted = head.fit(X, y)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from numbers import Real
 from typing import Any
 
@@ -16,6 +16,7 @@ from sklearn.pipeline import Pipeline
 
 from featx._events import Events, combine
 from featx._memory import available_memory
+from featx.dataset import Dataset
 from featx.errors import Failure, ImageError, InputError
 from featx.extractor import FeatureExtractor
 from featx.fitting.continuation import has_log_target, join_old_inputs, record_sources
@@ -23,6 +24,8 @@ from featx.fitting.estimate import check_splitter, estimate_head, fit_head, sees
 from featx.fitting.inputs import Embeddings, Inputs, read_inputs
 from featx.fitting.model import FittedModel, open_model
 from featx.fitting.result import DuplicateGroup, FitResult, FittedImages, count_target
+from featx.fitting.tuned import adapt
+from featx.fitting.views import check_views, split_views
 from featx.guard import Guard
 from featx.heads import (
     DEFAULT_HEADS,
@@ -40,6 +43,8 @@ from featx.selection import search as search_features
 from featx.selection.duplicates import find_duplicates
 from featx.selection.folds import count_folds, join_groups
 from featx.selection.target import check_target, match_labels
+from featx.sources import is_dataset
+from featx.tuning.strategy import TuningSettings
 
 __all__ = ["fit"]
 
@@ -70,6 +75,7 @@ def fit(
     class_weight: str | Mapping[Any, float] | None = None,
     groups: Any = None,
     cv: Any = None,
+    views: int = 1,
     extractor: FeatureExtractor | None = None,
     continue_from: Any = None,
     path_column: str | None = None,
@@ -80,6 +86,7 @@ def fit(
     max_mb: float | None = None,
     estimate: bool = True,
     guard: bool = True,
+    tune: bool | Mapping[str, Any] = False,
     events: Events | None = None,
 ) -> FitResult:
     """Fit a head on the features of labelled images.
@@ -116,6 +123,11 @@ def fit(
         table, also of the table that a dataset was made from.
     cv : int, scikit-learn splitter or None, default=None
         Folds of the estimate. None is 5, or fewer if a class has fewer images.
+    views : int, default=1
+        Fit the head on so many views of each image: the plain one, its mirror image, and crops
+        (`featx.images.views.make_view`). They stay on one side of each fold, and left-out images
+        are scored, as later images are predicted, by their plain view. Embedding takes as many
+        times longer. A model to continue brings its number along.
     extractor : FeatureExtractor or None, default=None
         None is the default extractor. With ``search``, only its device, threads, decoding, cache
         and progress are used. For a dataset it must give the dataset's features.
@@ -135,6 +147,9 @@ def fit(
         False skips the estimate, and there is no guard without it.
     guard : bool, default=True
         Fit a `featx.Guard` on the left-out answers, which `featx.predict` uses. It needs 50 images.
+    tune : bool or dict, default=False
+        Adapt the network as well if that is better on left-out images, see `featx.tune`. A dict holds arguments of
+        that function: ``depth``, ``epochs``, ``alpha``, ``views``, ``random_state``, ``backbone_out``, ``folder``.
     events : Events or None, default=None
         Receives progress and notes.
 
@@ -162,6 +177,27 @@ def fit(
     >>> print(featx.fit("clothes/test", head="knn", extractor=extractor, estimate=False))
     knn on efficientnet_lite0 (...), 300 images, 10 classes (ankle-boot 30, bag 30, ..., t-shirt 30, trouser 30)
     """
+    if tune:
+        settled = {"head": head, "search": search, "continue_from": continue_from, "max_ms": max_ms, "max_mb": max_mb}
+        settings, backbone_out = _read_tuning(X, tune, views, settled | {"estimate": None if estimate else estimate})
+        frozen = fit(
+            *(X, y),
+            task=task,
+            log_target=log_target,
+            class_weight=class_weight,
+            groups=groups,
+            cv=cv,
+            extractor=extractor,
+            path_column=path_column,
+            target=target,
+            include=include,
+            exclude=exclude,
+            events=events,
+        )
+        if class_weight is not None and frozen.out_of_fold is not None:
+            weights = _read_class_weight(class_weight, frozen.out_of_fold.y, frozen.task)
+            settings = replace(settings, class_weight=weights)
+        return adapt(frozen, settings, log_target=log_target, backbone_out=backbone_out, events=combine(events))
     noted = _NoteList()
     events = combine(events, noted)
     _check_search(search, max_ms, max_mb, extractor)
@@ -175,6 +211,7 @@ def fit(
         earlier = _open_earlier(continue_from, task, {"search": search, "extractor": extractor})
         task, extractor = earlier.task, earlier.extractor
         log_target = log_target or (head is None and has_log_target(earlier.head))
+        views = earlier.info.get("views", 1) if views == 1 else views
         inputs, n_old = join_old_inputs(earlier, X, y, options, extractor, events)
     for text in inputs.notes:
         events.note(text)
@@ -191,11 +228,14 @@ def fit(
             chosen = _choose_head(head, task, values, log_target, weights, events)
         if extractor is None and inputs.dataset is not None:
             extractor = inputs.dataset.extractor()
+        check_views(views, inputs, chosen.make())
         extractor = clone(extractor or FeatureExtractor()).fit(None)
-        embeddings = inputs.embed(labelled, extractor, events)
+        embeddings = inputs.embed(labelled, extractor, events, views)
     else:
         if inputs.dataset is not None:
             raise InputError(f"search={search!r}: {inputs.where} holds embeddings, whose features are chosen already")
+        if views != 1:
+            raise InputError(f"views={views}: with `search`, heads are compared on plain images; leave one of them out")
         if weights is not None:
             if head is None:
                 raise InputError(f"class_weight={class_weight!r}: with `search`, name the head, one that has it")
@@ -230,7 +270,13 @@ def fit(
         raise InputError(f"{error}; {len(unread)} could not be read, the first: {unread[0]}") from None
     _offer_weights(chosen, y, events)
     groups = None if every_group is None else every_group[embeddings.positions]
-    chosen, in_parts = _check_memory(chosen, y, embeddings.rows.n_features, {"groups": groups, "cv": cv}, events)
+    chosen, in_parts = _check_memory(
+        chosen,
+        y,
+        embeddings.rows.n_features,
+        {"groups": groups, "cv": cv, "views": None if views == 1 else views},
+        events,
+    )
     if inputs.dataset is not None and chosen.name == "sgd" and groups is None and cv is None and len(y) >= MIN_ROWS:
         in_parts = True  # two fits instead of six
     out_of_fold: OutOfFold | None = None
@@ -243,15 +289,14 @@ def fit(
             if guard:
                 events.note("a fit in parts has no guard: predictions come without p-values of outliers")
         else:
-            features = embeddings.take()
+            features, further = split_views(embeddings.take(), views)
             items = None if inputs.items is None else [inputs.items[i] for i in embeddings.positions]
             images = FittedImages(tuple(inputs.names(embeddings.positions)), items, features, groups)
             together, duplicates = _find_duplicates(embeddings, features, y, inputs, extractor, events)
+            divided: dict[str, Any] = {"duplicates": together, "groups": groups}
             found = None
             if estimate:
-                found = estimate_head(
-                    chosen.make, features, y, task, duplicates=together, groups=groups, cv=cv, events=events
-                )
+                found = estimate_head(chosen.make, features, y, task, **divided, cv=cv, views=further, events=events)
                 if found is None:
                     events.note(
                         "too few images of a class to estimate the accuracy; evaluate the model on other images"
@@ -262,7 +307,7 @@ def fit(
                 unfitted = chosen.make()
                 if not find_path(unfitted):  # the folds of a path may lack a rare class
                     unfitted = chosen.make(count_folds(task, y))
-                fitted = fit_head(unfitted, features, y, task, duplicates=together, groups=groups, events=events)
+                fitted = fit_head(unfitted, features, y, task, **divided, views=further, events=events)
             if guard and out_of_fold is not None:
                 fitted_guard = _fit_guard(features, out_of_fold, join_groups(together, groups), events)
             fitted.predict(features[:1])  # some heads find out only now that they have too few images
@@ -290,6 +335,7 @@ def fit(
             **count_target(task, y),
             "head": chosen.name,
             **_record_fit(earlier, n_old, weights),
+            **({"views": views} if views > 1 else {}),
             "sources": [
                 *(earlier.info.get("sources") or [] if earlier else []),
                 *recorded,
@@ -311,6 +357,25 @@ def _fit_guard(
     except InputError as error:
         events.note(f"no guard: {error}")
         return None
+
+
+def _read_tuning(X: Any, tune: Any, views: int, settled: Mapping[str, Any]) -> tuple[TuningSettings, Any]:
+    """Return the parameters of `featx.tune`, and the file of the backbone; refuse what a tuning settles."""
+    for name, value in settled.items():
+        if value is not None:
+            raise InputError(f"{name}={value!r}: with `tune`, the head is linear and measured; leave it out")
+    if isinstance(X, Dataset) or (isinstance(X, (str, os.PathLike)) and is_dataset(X)):
+        raise InputError(f"X={X!s}: holds embeddings; a network is tuned on images, so pass their source")
+    if tune is True:
+        tune = {} if views == 1 else {"views": views}
+    if not isinstance(tune, Mapping):
+        raise InputError(f"tune={tune!r}: expected True, False or a dict of arguments of featx.tune")
+    known = [field.name for field in fields(TuningSettings) if field.name != "class_weight"]
+    if unknown := [name for name in tune if name not in (*known, "backbone_out")]:
+        raise InputError(f"tune: {unknown[0]!r} is no argument of featx.tune; expected {', '.join(known)}")
+    arguments = dict(tune)
+    backbone_out = arguments.pop("backbone_out", None)
+    return TuningSettings(**arguments), backbone_out
 
 
 def _record_fit(earlier: FittedModel | None, n_old: int, weights: Any) -> dict[str, Any]:

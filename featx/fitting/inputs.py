@@ -16,7 +16,7 @@ from featx._validation import is_missing
 from featx.dataset import Dataset
 from featx.dataset.manifest import Features
 from featx.errors import Failure, InputError
-from featx.extractor import Embedded, FeatureExtractor
+from featx.extractor import Embedded, FeatureExtractor, embed_views
 from featx.images.containers import list_items
 from featx.out_of_core import Rows
 from featx.selection.compare import is_source
@@ -161,25 +161,32 @@ class Inputs:
         target = read_target(listing, task, log_target=log_target)
         return target.task, np.array(target.values)
 
-    def embed(self, positions: Positions, extractor: FeatureExtractor, events: Events) -> Embeddings:
+    def embed(self, positions: Positions, extractor: FeatureExtractor, events: Events, n_views: int = 1) -> Embeddings:
         """Embed some images; the vectors of a dataset are there already, and are read when needed.
 
+        Several views of an image are put side by side in its row, see `featx.extractor.embed_views`.
         Raises FeaturesChangedError if a dataset's features are not the extractor's.
         """
         if self.parts:
-            return self._embed_parts(positions, extractor, events)
+            return self._embed_parts(positions, extractor, events, n_views)
         if self.dataset is not None:
             features = self.dataset.manifest.features
             features.check_same(Features.of(extractor, features.dtype), self.where)
             return Embeddings(self.dataset, positions, positions, [])
         items = self.items if len(positions) == len(self) else [self.items[i] for i in positions]
-        return Embeddings.of(extractor.embed(items, events=events), positions, self.item_names)
+        if n_views == 1:
+            embedded = extractor.embed(items, events=events)
+        else:
+            embedded = embed_views(extractor, items, n_views, events=events)
+        return Embeddings.of(embedded, positions, self.item_names)
 
-    def _embed_parts(self, positions: Positions, extractor: FeatureExtractor, events: Events) -> Embeddings:
+    def _embed_parts(
+        self, positions: Positions, extractor: FeatureExtractor, events: Events, n_views: int
+    ) -> Embeddings:
         rows, kept, failures = [], [], list[Failure]()
         for part, start in self._divide(positions):
             own = part.embed(
-                positions[(positions >= start) & (positions < start + len(part))] - start, extractor, events
+                positions[(positions >= start) & (positions < start + len(part))] - start, extractor, events, n_views
             )
             rows.append(own.take())
             kept.append(own.positions + start)

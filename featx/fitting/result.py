@@ -26,6 +26,8 @@ from featx.writers import write
 if TYPE_CHECKING:
     import pandas as pd
 
+    from featx.tuning.strategy import Strategy
+
 __all__ = ["DuplicateGroup", "FitResult", "FittedImages", "count_target"]
 
 #: Names of a list that a notebook shows.
@@ -113,6 +115,8 @@ class FitResult:
         images, and for a fit in parts; `notes` says why.
     tried : str
         Tables of the features and heads that a search tried, and its cost; empty without a search.
+    tuning : Strategy or None
+        Networks that `featx.tune` tried, and its choice; None for `featx.fit`. It is not saved.
 
     See Also
     --------
@@ -137,8 +141,11 @@ class FitResult:
     images: FittedImages | None = None
     guard: Guard | None = None
     tried: str = ""
+    tuning: Strategy | None = None
 
-    def save(self, path: str | os.PathLike[str], *, embed_backbone: bool = False, keep_answers: bool = False) -> None:
+    def save(
+        self, path: str | os.PathLike[str], *, embed_backbone: bool | None = None, keep_answers: bool = False
+    ) -> None:
         """Write the pipeline with its guard, and its model card ``PATH.md`` beside it.
 
         The cache and the progress bar belong to this machine and are not saved.
@@ -147,8 +154,8 @@ class FitResult:
         ----------
         path : str or path
             By custom it ends in ``.featx``.
-        embed_backbone : bool, default=False
-            Store the backbone in the file, for machines that do not have it.
+        embed_backbone : bool or None, default=None
+            Store the backbone in the file, for machines that do not have it. None stores a tuned one.
         keep_answers : bool, default=False
             Write `answers` to ``PATH.answers.csv`` as well. It names the images.
         """
@@ -211,6 +218,7 @@ class FitResult:
         where = f" ({self.device}), {self.n_images} images" if self.device else f", {self.n_images} embeddings"
         lines = [f"{self.head} on {self._backbone}{where}, {_describe_target(self.info)}"]
         lines += [f"  chosen: {self.reason}"] if self.reason else []
+        lines += [f"  {line}" for line in str(self.tuning).split("\n")] if self.tuning else []
         if self.score:
             lines += [f"  {text}" for text in (describe_score(self.score.facts()), self._balance) if text]
         return "\n".join(lines)
@@ -236,7 +244,8 @@ class FitResult:
 
     @property
     def _backbone(self) -> Any:
-        return self.pipeline[0].backbone
+        backbone = self.pipeline[0].backbone
+        return os.path.basename(backbone) if self.tuning else backbone
 
 
 def count_target(task: str, y: npt.NDArray[Any]) -> dict[str, Any]:

@@ -31,6 +31,7 @@ from featx.errors import Failure, OutOfMemoryError
 from featx.images.budget import pixel_budget
 from featx.images.decode import UnreadableError, decode, describe, read
 from featx.images.preprocess import Preprocess, to_canvas
+from featx.images.views import make_view
 from featx.inference.time_limit import TimeLimit
 from featx.inference.timing import Profile, timed
 from featx.session import Session, StopSwitch
@@ -51,6 +52,8 @@ class View:
     crop: str = "center"
     #: Digest of everything that changes these features, for the cache.
     setting: bytes = b""
+    #: Number of the view of each image, see `featx.images.views.make_view`.
+    number: int = 0
 
 
 @dataclass(frozen=True)
@@ -160,7 +163,8 @@ class Engine:
                     with timed(profile, "resize"):
                         for part, row in zip(parts, item.rows or [None] * len(parts), strict=True):
                             if row is None:
-                                to_canvas(image, part.rules, part.pixels[i], crop=part.crop, fast=self.options.fast)
+                                seen = make_view(image, part.number)
+                                to_canvas(seen, part.rules, part.pixels[i], crop=part.crop, fast=self.options.fast)
                                 part.filled[i] = True
                             else:
                                 part.features[i] = row
@@ -205,7 +209,7 @@ class _Part:
     """The share of one view in a batch: pixels of the images to run, and all rows."""
 
     def __init__(self, view: View, n_items: int, batch_size: int) -> None:
-        self.rules, self.crop = view.preprocess, view.crop
+        self.rules, self.crop, self.number = view.preprocess, view.crop, view.number
         self.fixed = view.session.fixed_shape
         n_pixels = batch_size if self.fixed else n_items
         self.pixels = np.empty((n_pixels, 3, self.rules.height, self.rules.width), np.uint8)

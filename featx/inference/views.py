@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 from featx.backbones import tap
 from featx.backbones.file import require_images
-from featx.cache.keys import digest_setting
+from featx.cache.keys import digest_setting, make_key
 from featx.inference.engine import View
 from featx.inference.self_check import require_canonical
 from featx.inference.spec import BackboneSpec, FeatureSpec
 from featx.session import Providers, Session, get_session
 
-__all__ = ["open_session", "open_views"]
+__all__ = ["number_views", "open_session", "open_views"]
 
 
 def open_session(spec: FeatureSpec, part: BackboneSpec, device: str, providers: Providers) -> Session:
@@ -32,3 +35,17 @@ def open_views(spec: FeatureSpec, device: str, providers: Providers, *, cached: 
         setting = digest_setting(values, session.device, providers) if cached else b""
         views.append(View(session, require_images(part.backbone), part.n_features, spec.values["crop"], setting))
     return views
+
+
+def number_views(views: Sequence[View], n: int) -> list[View]:
+    """Return these for each of the first n views of an image (`featx.images.views.make_view`), under keys of their own.
+
+    The first is the plain image.
+    """
+    return [
+        replace(
+            view, number=i, setting=make_key(view.setting, f"view {i}".encode()) if view.setting and i else view.setting
+        )
+        for i in range(n)
+        for view in views
+    ]

@@ -71,7 +71,7 @@ def save(
     pipeline: BaseEstimator,
     path: str | os.PathLike[str],
     *,
-    embed_backbone: bool = False,
+    embed_backbone: bool | None = None,
     info: Mapping[str, Any] | None = None,
     guard: Guard | None = None,
 ) -> None:
@@ -88,8 +88,9 @@ def save(
         classes that are not NumPy's, scikit-learn's or featx's.
     path : str or path
         The file, by convention with the suffix ``.featx``; written completely or not at all.
-    embed_backbone : bool, default=False
-        Include the backbone, for machines that do not have it.
+    embed_backbone : bool or None, default=None
+        Include the backbone, for machines that do not have it. None includes one that was tuned, since no other
+        machine has it.
     info : mapping or None
         JSON values to store; `read_info` returns them under ``info``.
     guard : Guard or None, default=None
@@ -139,7 +140,9 @@ def save(
         archive.writestr("pipeline.skops", content)
         if guard is not None:
             archive.writestr(MEMBER, write_guard(guard))
-        for backbone in backbones.values() if embed_backbone else ():
+        for backbone in backbones.values():
+            if embed_backbone is False or (embed_backbone is None and "tuned_from" not in backbone.recipe):
+                continue
             archive.write(backbone.path, _member(backbone.identity))
 
 

@@ -79,6 +79,13 @@ def _describe_data(info: Mapping[str, Any]) -> str:
         named = isinstance(weights, str)
         shown = weights if named else ", ".join(f"{label} {weight:g}" for label, weight in weights.items())
         parts.append(f"Weights of the classes: {_escape(shown)}.")
+    if views := info.get("views"):
+        parts.append(f"Fitted on {views} views of each image: the plain one, its mirror image and crops.")
+    if tuning := info.get("tuning"):
+        parts.append(
+            f"The network was tuned on these images after layer {_escape(tuning['depth'])}: the file holds traces of "
+            "them, and is personal data if they are."
+        )
     return "\n\n".join(parts)
 
 

@@ -1,0 +1,97 @@
+"""``featx tune``: adapt the network to labelled images if that is better, and save the pipeline."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+
+from featx._text import printable
+from featx.cli.options import add_features, add_patterns, add_running, make_events, make_extractor
+from featx.cli.remarks import print_remarks, read_class_weight
+from featx.fitting import tune
+from featx.reporting.card import check_card
+from featx.writers import check_output
+
+EXAMPLE = """\
+  featx tune photos/train -o ants.featx         measures frozen against tuned, and keeps the better network
+  featx tune photos/train --depth blocks.5 --epochs 8 --backbone-out ants.onnx -o ants.featx
+Then: featx evaluate ants.featx photos/val
+
+Needs the extra `tune` (PyTorch); the file that is written does not. It is personal data of its images.
+The values of the frozen layers lie in MODEL.featx.tuning until the file is written: a run that was killed
+goes on from there.
+"""
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """Add the options."""
+    parser.add_argument(
+        "source", metavar="SOURCE", help="a folder with one sub-folder per class, a glob, an archive or a table"
+    )
+    parser.add_argument("-o", "--output", required=True, metavar="MODEL.featx", help="file to write")
+    parser.add_argument("--depth", default="auto", metavar="LAYER", help="tune behind this layer (default: measured)")
+    parser.add_argument(
+        "--epochs", type=_read_number, default="auto", metavar="N", help="passes over the images (default: measured)"
+    )
+    parser.add_argument("--views", type=int, default=6, metavar="N", help="views of each image to tune on (default: 6)")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the training (default: 0)")
+    parser.add_argument("--backbone-out", metavar="FILE.onnx", help="write the tuned backbone to this file as well")
+    parser.add_argument(
+        "--keep-on-interrupt", action="store_true", help="Ctrl-C ends the training, and the best so far is written"
+    )
+    parser.add_argument("--task", choices=["classification", "regression"], help="default: by the target's values")
+    parser.add_argument("--path-column", metavar="C", help="column of the table that holds the paths")
+    parser.add_argument(
+        "--target", metavar="C", help="column of the table to predict; of folders of folders, the level"
+    )
+    parser.add_argument("--log-target", action="store_true", help="fit the logarithm of a positive number")
+    parser.add_argument(
+        "--class-weight", type=read_class_weight, metavar="W", help="balanced, or weights such as ant=1,bee=10"
+    )
+    parser.add_argument("--cv", type=int, metavar="N", help="folds that choose (default: 5)")
+    parser.add_argument("--groups", metavar="C", help="column of groups that no fold divides, such as a patient")
+    add_patterns(parser)
+    add_features(parser)
+    add_running(parser)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Tune, save, print."""
+    check_output(options.output, (".featx",), options.source)
+    check_card(options.output)
+    if options.backbone_out:
+        check_output(options.backbone_out, (".onnx",), options.source)
+    folder = f"{options.output}.tuning"
+    result = tune(
+        options.source,
+        task=options.task,
+        log_target=options.log_target,
+        class_weight=options.class_weight,
+        groups=options.groups,
+        cv=options.cv,
+        extractor=make_extractor(options),
+        path_column=options.path_column,
+        target=options.target,
+        include=options.include,
+        exclude=options.exclude,
+        depth=options.depth,
+        epochs=options.epochs,
+        views=options.views,
+        random_state=options.seed,
+        backbone_out=options.backbone_out,
+        folder=folder,
+        keep_on_interrupt=options.keep_on_interrupt,
+        events=make_events(),
+    )
+    print_remarks(result)
+    result.save(options.output)
+    if os.path.isdir(folder):
+        shutil.rmtree(folder)
+    print(printable(f"{options.output}: ") + "\n".join(map(printable, str(result).split("\n"))))
+
+
+def _read_number(text: str) -> int | str:
+    if text == "auto" or text.isdecimal():
+        return text if text == "auto" else int(text)
+    raise argparse.ArgumentTypeError(f"{text!r}: expected auto or a number")

@@ -1,0 +1,133 @@
+"""Tune the network on the images of a fit, if that is better on left-out images than the frozen network."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from featx._events import Events
+from featx.errors import InputError
+from featx.fitting.estimate import score_out_of_fold
+from featx.fitting.result import FitResult, FittedImages
+from featx.heads import DEFAULT_HEADS, OutOfFold
+from featx.selection.folds import join_groups
+from featx.tuning.pipeline import build_pipeline
+from featx.tuning.strategy import Problem, Strategy, TuningSettings, choose_strategy, train_chosen
+
+__all__ = ["adapt"]
+
+_ADVICE = (
+    "tuning does not pay here: the frozen network is kept; a fit on more views of each image (views=6), or other "
+    'layers and heads (search="quick"), may help instead'
+)
+
+
+def adapt(
+    frozen: FitResult,
+    settings: TuningSettings,
+    *,
+    log_target: bool = False,
+    backbone_out: str | os.PathLike[str] | None = None,
+    events: Events,
+) -> FitResult:
+    """Tune the network on the images of a fit, and return that result or this, whichever is better."""
+    problem = _state_problem(frozen, log_target)
+    strategy = choose_strategy(problem, settings, events)
+    if strategy.chosen is None:
+        events.note(_ADVICE)
+        return replace(frozen, tuning=strategy, notes=(*frozen.notes, _ADVICE))
+    tuned, features = train_chosen(problem, strategy, settings, events)
+    pipeline = build_pipeline(
+        tuned,
+        strategy.chosen.alpha,
+        problem.extractor,
+        sharpness=strategy.sharpness,
+        log_target=log_target,
+        path=backbone_out,
+    )
+    return _describe(frozen, pipeline, strategy, problem, features, log_target)
+
+
+def _state_problem(frozen: FitResult, log_target: bool) -> Problem:
+    """Take images, folds and predictions from the fit of the frozen network."""
+    found, images = frozen.out_of_fold, frozen.images
+    if found is None or images is None or images.items is None:
+        raise InputError("too few or too many images: tuning needs left-out images to compare on; use featx.fit")
+    if found.classes is not None and found.probabilities is None:
+        raise InputError(f"head={frozen.head!r}: has no probabilities to compare with")
+    if sorted(found.rows.tolist()) != list(range(len(images.names))):
+        raise InputError("cv: tuning needs folds that leave out each image once, such as those of a number")
+    y = np.empty(len(images.names), found.y.dtype)
+    y[found.rows] = found.y
+    if log_target:
+        logs = {"y": np.log(found.y), "predicted": np.log(found.predicted)}
+        y, found = np.log(y), replace(found, **logs)
+    rows = np.arange(len(y))
+    folds = []
+    for number in np.unique(found.folds):
+        out = found.rows[found.folds == number]
+        folds.append((np.setdiff1d(rows, out), out))
+    return Problem(images.items, y, frozen.task, frozen.pipeline[0], folds, found, _join(frozen, images))
+
+
+def _join(frozen: FitResult, images: FittedImages) -> npt.NDArray[Any] | None:
+    """Return the group of each image: groups that were named, and near-duplicates."""
+    own: npt.NDArray[Any] | None = None
+    if frozen.duplicates:
+        places = {name: i for i, name in enumerate(images.names)}
+        own = np.arange(len(images.names))
+        for group in frozen.duplicates:
+            members = [places[name] for name in group.names]
+            own[members] = members[0]
+    return join_groups(own, images.groups)
+
+
+def _describe(
+    frozen: FitResult,
+    pipeline: Any,
+    strategy: Strategy,
+    problem: Problem,
+    features: npt.NDArray[np.float32],
+    log_target: bool,
+) -> FitResult:
+    """Return the result of a tuned network, with what the fit of the frozen network found out about the images."""
+    assert frozen.score is not None
+    assert frozen.images is not None
+    assert strategy.chosen is not None
+    found = _undo_log(strategy.out_of_fold) if log_target else strategy.out_of_fold
+    share = float(np.mean([len(fit) for fit, _ in problem.folds])) / len(problem.y)
+    n_folds, n_all = len(np.unique(found.folds)), len(problem.folds)
+    how = f"{frozen.score.how}, the network tuned in {'each' if n_folds == n_all else n_folds}"
+    estimated = score_out_of_fold(how, found, frozen.task, 1 / share, problem.groups)
+    head, chosen = DEFAULT_HEADS[frozen.task], strategy.chosen
+    record = {
+        **{"depth": chosen.depth, "epochs": chosen.epochs, "alpha": chosen.alpha},
+        **{"frozen": strategy.frozen_score, "difference": strategy.score_difference, "error": strategy.score_error},
+    }
+    return FitResult(
+        pipeline=pipeline,
+        task=frozen.task,
+        classes=frozen.classes,
+        head=head,
+        n_images=frozen.n_images,
+        n_unlabelled=frozen.n_unlabelled,
+        score=estimated,
+        duplicates=frozen.duplicates,
+        to_label=frozen.to_label,
+        failures=frozen.failures,
+        notes=frozen.notes,
+        info={**frozen.info, "head": head, "score": estimated.facts(), "tuning": record},
+        device=frozen.device,
+        out_of_fold=found,
+        images=replace(frozen.images, features=features),
+        tuning=strategy,
+    )
+
+
+def _undo_log(found: OutOfFold) -> OutOfFold:
+    numbers = {name: np.exp(getattr(found, name)) for name in ("y", "predicted", "candidates")}
+    return replace(found, **numbers)

@@ -1,0 +1,46 @@
+"""Tune the last layers of a backbone on labelled images; needs the extra ``tune``: PyTorch alone.
+
+`cut` splits a backbone's graph into a trunk, which stays frozen and runs once for some views of each image, and a
+tail. `embed_activations` keeps the values between the two, `tune_tail` trains the tail in torch straight from the
+ONNX graph, and `TunedTail.write` writes the weights back: the result is an ordinary backbone file. Names are
+imported on first use.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from featx.tuning.activations import Activations, cut_for, embed_activations
+    from featx.tuning.graph import Trunk, cut, list_depths
+    from featx.tuning.train import Epoch, TunedTail, tune_tail
+
+__all__ = [
+    "Activations",
+    "Epoch",
+    "Trunk",
+    "TunedTail",
+    "cut",
+    "cut_for",
+    "embed_activations",
+    "list_depths",
+    "tune_tail",
+]
+
+_MODULES = {
+    "activations": ("Activations", "cut_for", "embed_activations"),
+    "graph": ("Trunk", "cut", "list_depths"),
+    "train": ("Epoch", "TunedTail", "tune_tail"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    for module, names in _MODULES.items():
+        if name in names:
+            return getattr(importlib.import_module(f"featx.tuning.{module}"), name)
+    raise AttributeError(f"module 'featx.tuning' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

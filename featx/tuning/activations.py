@@ -1,0 +1,323 @@
+"""Run the frozen trunk once for some views of each image, and keep the values at the cut on disk."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from featx._events import Events
+from featx._files import scratch_folder, write_whole
+from featx._validation import check_integer
+from featx.backbones.file import require_images
+from featx.cache.keys import digest_content, digest_setting
+from featx.errors import Failure, ImageError, InputError, UnreadableError
+from featx.images.budget import pixel_budget
+from featx.images.containers import list_items
+from featx.images.decode import decode, describe, read
+from featx.images.preprocess import to_canvas
+from featx.images.views import MAX_VIEWS, make_view
+from featx.inference.spec import make_spec
+from featx.inference.workers import count_threads
+from featx.session import Session
+from featx.tuning.graph import Trunk, cut
+
+if TYPE_CHECKING:
+    from featx.extractor import FeatureExtractor
+
+__all__ = ["Activations", "cut_for", "embed_activations"]
+
+#: Images whose values are written and counted as done together.
+_CHUNK = 64
+_LARGEST = float(np.finfo(np.float16).max)
+
+
+class Activations:
+    """Values at the cut of a backbone for some views of each image, in float16 on disk.
+
+    Parameters
+    ----------
+    trunk : Trunk
+        The cut backbone.
+    values : ndarray of float16, shape (n_images, n_views, *trunk.shape)
+        Mapped from a file.
+
+    Attributes
+    ----------
+    n_images, n_views : int
+        Number of images, and of views of each.
+    """
+
+    def __init__(self, trunk: Trunk, values: npt.NDArray[np.float16]) -> None:
+        self.trunk, self._values = trunk, values
+        self.n_images, self.n_views = (int(size) for size in values.shape[:2])
+
+    def __len__(self) -> int:
+        return self.n_images
+
+    def __repr__(self) -> str:
+        return f"Activations({self.n_images} images, {self.n_views} views, {self.trunk.layer} {self.trunk.shape})"
+
+    def take(self, rows: npt.ArrayLike, view: int | npt.ArrayLike = 0) -> npt.NDArray[np.float32]:
+        """Read the values of some images, (n, *shape), in one view or in one view per image."""
+        rows = np.asarray(rows)
+        return np.asarray(self._values[rows, np.broadcast_to(view, rows.shape)], np.float32)
+
+
+def cut_for(extractor: FeatureExtractor, layer: str | int | None) -> Trunk:
+    """Cut the backbone of an extractor at a layer, for its own layers, pooling and normalisation.
+
+    Raises InputError if the extractor has several backbones.
+    """
+    spec = make_spec(extractor.get_params(deep=False))
+    if len(spec.parts) > 1:
+        names = ", ".join(part.backbone.name for part in spec.parts)
+        raise InputError(f"backbone: got {len(spec.parts)} ({names}); expected one, since one network is tuned")
+    (part,) = spec.parts
+    values = spec.values
+    return cut(
+        part.backbone,
+        layer,
+        output=list(part.widths),
+        pooling=values["pooling"],
+        l2_normalize=values["l2_normalize"],
+    )
+
+
+def embed_activations(
+    images: Any,
+    extractor: FeatureExtractor,
+    layer: str | int | None,
+    *,
+    n_views: int = 6,
+    folder: str | os.PathLike[str] | None = None,
+    max_bytes: float = 2e9,
+    events: Events | None = None,
+) -> Activations:
+    """Run the trunk of a backbone on views of images, and keep the values at the cut.
+
+    Parameters
+    ----------
+    images : sequence or ndarray
+        As for `featx.FeatureExtractor.transform`.
+    extractor : FeatureExtractor
+        Its backbone is cut. Its ``crop``, ``decode``, ``device``, ``batch_size`` and ``n_threads`` are used.
+    layer : str, int or None
+        Where the backbone is cut.
+    n_views : int, default=6
+        Views of each image: as the extractor prepares it, mirrored, and crops; see `featx.images.views`.
+        They become fewer if they would take more than ``max_bytes``.
+    folder : str, path or None, default=None
+        Keeps the values, so that a later call with the same images, backbone and layer goes on where an earlier one
+        was stopped. None is a temporary folder, which is removed with the result.
+    max_bytes : float, default=2e9
+        Most bytes on disk.
+    events : Events or None, default=None
+        Receives progress.
+
+    Returns
+    -------
+    Activations
+
+    Raises
+    ------
+    ImageError
+        An image cannot be read.
+    InputError
+        One view of each image takes more than ``max_bytes``.
+
+    Examples
+    --------
+    >>> import featx
+    >>> from featx.tuning import embed_activations
+    >>> X, _ = featx.samples.load_fashion_mnist("test")
+    >>> activations = embed_activations(X[:4], featx.FeatureExtractor(), "stage4", n_views=2)
+    >>> activations.take([0, 3], view=1).shape
+    (2, 320, 7, 7)
+    """
+    check_integer("n_views", n_views)
+    if n_views > MAX_VIEWS:
+        raise InputError(f"n_views={n_views}: expected at most {MAX_VIEWS}")
+    events = events or Events()
+    items = list_items(images)
+    trunk = cut_for(extractor, layer)
+    n_views = _limit_views(trunk, len(items), n_views, max_bytes, events)
+    session = Session(trunk.model, extractor.device, extractor.providers)
+    setting = {
+        "identity": trunk.backbone.identity,
+        "tensor": trunk.tensor,
+        "n_views": n_views,
+        "crop": extractor.crop,
+        "decode": extractor.decode,
+    }
+    shape = (len(items), n_views, *trunk.shape)
+    if folder is None:
+        scratch = ExitStack()
+        store = _Store(scratch.enter_context(scratch_folder()), shape, keep=False)
+        weakref.finalize(store.values, scratch.close)
+    else:
+        key = digest_setting(setting, session.device, extractor.providers)
+        place = Path(folder) / f"activations-{_digest_images(key, items)[:24]}"
+        store = _Store(place, shape)
+    _fill(store, items, trunk, extractor, session, events)
+    return Activations(trunk, store.values)
+
+
+def _limit_views(trunk: Trunk, n_images: int, n_views: int, max_bytes: float, events: Events) -> int:
+    """Return the number of views that fit."""
+    if not n_images:
+        raise InputError("images: got none")
+    a_view = n_images * trunk.n_bytes
+    fits = int(max_bytes // a_view)
+    if fits < 1:
+        raise InputError(
+            f"max_bytes={max_bytes:.2g}: {n_images:,} images take {a_view / 1e9:.1f} GB at layer {trunk.layer}; "
+            "raise it, choose a later layer, or tune on fewer images"
+        )
+    if fits < n_views:
+        events.note(f"{fits} views of each image instead of {n_views}, to keep within {max_bytes / 1e9:.1f} GB on disk")
+    return min(fits, n_views)
+
+
+def _digest_images(key: bytes, items: Sequence[Any]) -> str:
+    """Digest a setting and the content of all images."""
+    digest = hashlib.sha256(key)
+    for i, item in enumerate(items):
+        try:
+            content = read(item)
+            if (own := digest_content(content)) is None:
+                own = digest_content(np.asarray(decode(content)))
+        except UnreadableError as error:
+            raise ImageError(Failure(i, describe(item), str(error))) from None
+        digest.update(own or b"")
+    return digest.hexdigest()
+
+
+class _Store:
+    """A file of values and, beside it, a list of the chunks that were written completely."""
+
+    def __init__(self, folder: Path, shape: tuple[int, ...], *, keep: bool = True) -> None:
+        self._keep = keep
+        folder.mkdir(parents=True, exist_ok=True)
+        self._state, path = folder / "done.json", folder / "values.npy"
+        self.done: set[int] = set()
+        if self._state.exists() and path.exists():
+            try:
+                self.values = np.lib.format.open_memmap(path, mode="r+")
+                self.done = set(json.loads(self._state.read_text())["done"])
+            except (ValueError, KeyError, TypeError, OSError):  # damaged: computed anew
+                self.done = set()
+            else:
+                if self.values.shape == shape and self.values.dtype == np.float16:
+                    return
+                self.done = set()
+        self._state.unlink(missing_ok=True)
+        self.values = np.lib.format.open_memmap(path, mode="w+", dtype=np.float16, shape=shape)
+
+    def finish(self, chunks: Sequence[int]) -> None:
+        """Record chunks as written; their values are on disk first."""
+        self.done.update(chunks)
+        if not self._keep:
+            return
+        self.values.flush()
+        with write_whole(self._state) as scratch:
+            scratch.write_text(json.dumps({"done": sorted(self.done)}))
+
+
+def _fill(
+    store: _Store, items: Sequence[Any], trunk: Trunk, extractor: FeatureExtractor, session: Session, events: Events
+) -> None:
+    """Compute the chunks that are missing, several threads side by side."""
+    chunks = range(-(-len(items) // _CHUNK))
+    missing = [chunk for chunk in chunks if chunk not in store.done]
+    n_done = sum(_size(chunk, len(items)) for chunk in store.done)
+    n_threads = count_threads(extractor.n_threads)
+    events.begin("trunk", len(items), n_done)
+    try:
+        with ThreadPoolExecutor(n_threads, thread_name_prefix="featx-trunk") as pool:
+            work = _Work(store, items, trunk, extractor, session)
+            try:
+                for chunk in _run_ahead(pool, work, missing, 2 * n_threads):
+                    store.finish([chunk])
+                    events.advance(_size(chunk, len(items)))
+            except BaseException:
+                work.stopped = True
+                raise
+    finally:
+        events.end()
+
+
+def _size(chunk: int, n_items: int) -> int:
+    return min(_CHUNK, n_items - chunk * _CHUNK)
+
+
+def _run_ahead(
+    pool: ThreadPoolExecutor, work: Callable[[int], int], chunks: Sequence[int], n_ahead: int
+) -> Iterator[int]:
+    """Yield chunks as they are done, with few under way at a time."""
+    waiting: set[Future[int]] = set()
+    left = list(reversed(chunks))
+    try:
+        while left or waiting:
+            while left and len(waiting) < n_ahead:
+                waiting.add(pool.submit(work, left.pop()))
+            finished, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+            for future in finished:
+                yield future.result()
+    finally:
+        for future in waiting:
+            future.cancel()
+
+
+class _Work:
+    """Compute one chunk in the calling thread."""
+
+    def __init__(
+        self, store: _Store, items: Sequence[Any], trunk: Trunk, extractor: FeatureExtractor, session: Session
+    ) -> None:
+        self.store, self.items, self.session = store, items, session
+        self.rules, self.crop, self.fast = require_images(trunk.backbone), extractor.crop, extractor.decode == "fast"
+        self.layer = trunk.layer
+        self.batch_size = extractor.batch_size or session.batch_size
+        self.stopped = False
+
+    def __call__(self, chunk: int) -> int:
+        n_views = self.store.values.shape[1]
+        step = max(1, self.batch_size // n_views)
+        start = chunk * _CHUNK
+        end = start + _size(chunk, len(self.items))
+        for i in range(start, end, step):
+            if self.stopped:
+                break
+            self._compute(range(i, min(i + step, end)), step * n_views)
+        return chunk
+
+    def _compute(self, rows: range, n_fixed: int) -> None:
+        n_views = self.store.values.shape[1]
+        n = len(rows) * n_views
+        size = n_fixed if self.session.fixed_shape else n
+        pixels = np.zeros((size, 3, self.rules.height, self.rules.width), np.uint8)
+        for place, row in enumerate(rows):
+            out = pixels[place * n_views : (place + 1) * n_views]
+            try:
+                with pixel_budget.hold():
+                    image = decode(self.items[row], self.rules.resize if self.fast else None)
+                    for number, canvas in enumerate(out):
+                        to_canvas(make_view(image, number), self.rules, canvas, crop=self.crop, fast=self.fast)
+            except UnreadableError as error:
+                raise ImageError(Failure(row, describe(self.items[row]), str(error))) from None
+        values = self.session.run(pixels)[:n]
+        if not np.abs(values).max(initial=0.0) <= _LARGEST:
+            raise InputError(
+                f"layer={self.layer!r}: values beyond {_LARGEST:.0f}, which float16 does not hold; choose another layer"
+            )
+        self.store.values[rows.start : rows.stop] = values.reshape(len(rows), n_views, *values.shape[1:])

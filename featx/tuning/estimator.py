@@ -1,0 +1,209 @@
+"""FineTuned, a scikit-learn classifier and regressor that adapts the network."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.base import BaseEstimator, clone
+from sklearn.metrics import accuracy_score, r2_score
+from sklearn.pipeline import Pipeline
+from sklearn.utils import ClassifierTags, RegressorTags, Tags
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.validation import check_is_fitted
+
+from featx._events import Events
+from featx._validation import check_choice, check_integer
+from featx.errors import InputError
+from featx.extractor import FeatureExtractor
+from featx.heads import TASKS, find_path, make_head
+from featx.images.containers import list_items
+from featx.selection.duplicates import find_duplicates
+from featx.selection.folds import make_folds
+from featx.tuning.pipeline import build_pipeline, make_scratch_file
+from featx.tuning.strategy import Problem, Strategy, TuningSettings, choose_strategy, train_chosen
+
+__all__ = ["FineTuned"]
+
+
+class FineTuned(BaseEstimator):  # type: ignore[misc]
+    """Tune the last layers of a backbone on labelled images, if that is better on left-out images.
+
+    `fit` compares the frozen network, with its default head, with networks that are tuned behind several layers, on
+    the folds of a cross-validation, and fits the choice on all images. Near-duplicates stay on one side of a fold. In
+    `cross_val_score` all this happens anew for each fold, so the score is honest. Needs the extra ``tune`` (PyTorch).
+
+    Parameters
+    ----------
+    extractor : FeatureExtractor or None, default=None
+        The frozen network, a float32 backbone, and its features. None is the default extractor.
+    task : {"classification", "regression"}, default="classification"
+        With ``"regression"`` this is a regressor.
+    depth : str, default="auto"
+        Layer behind which the network is tuned. ``"auto"`` tries the last ones (`featx.tuning.list_depths`).
+    epochs : int or "auto", default="auto"
+        Passes over the images. ``"auto"`` is 8, and 16 if that is better.
+    alpha : float or "auto", default="auto"
+        Share of the way from the frozen to the trained weights. ``"auto"`` chooses among
+        `featx.tuning.strategy.ALPHAS`.
+    views : int, default=6
+        Views of each image to tune on: the plain one, its mirror image, and crops.
+    cv : int, default=5
+        Folds that choose.
+    class_weight : "balanced", mapping of label to weight, or None, default=None
+        Weights of the classes in the loss and in the frozen head.
+    random_state : int, default=0
+        Seed of the training.
+    folder : str, path or None, default=None
+        Keeps the values of the frozen layers on disk, for fits on the same images; None is temporary.
+    max_bytes : float, default=2e9
+        Most bytes that these take. Fewer views are used if they would take more.
+
+    Attributes
+    ----------
+    pipeline_ : sklearn.pipeline.Pipeline
+        A plain pipeline of a `FeatureExtractor` and a linear head; nothing in it needs torch. `featx.save` stores
+        its backbone in the file. If the network was tuned, its backbone is a file that lives as long as
+        this process.
+    strategy_ : featx.tuning.strategy.Strategy
+        The choice, and all that was tried.
+    classes_ : ndarray of shape (n_classes,)
+        Only for a classification.
+
+    See Also
+    --------
+    featx.tune : The same from a source of images, with an honest estimate.
+    featx.fit : A head on the frozen network.
+
+    Examples
+    --------
+    >>> import featx
+    >>> from sklearn.base import is_classifier, is_regressor
+    >>> is_classifier(featx.FineTuned()), is_regressor(featx.FineTuned(task="regression"))
+    (True, True)
+    """
+
+    def __init__(
+        self,
+        extractor: FeatureExtractor | None = None,
+        *,
+        task: str = "classification",
+        depth: str = "auto",
+        epochs: int | str = "auto",
+        alpha: float | str = "auto",
+        views: int = 6,
+        cv: int = 5,
+        class_weight: Any = None,
+        random_state: int = 0,
+        folder: str | os.PathLike[str] | None = None,
+        max_bytes: float = 2e9,
+    ) -> None:
+        self.extractor = extractor
+        self.task = task
+        self.depth = depth
+        self.epochs = epochs
+        self.alpha = alpha
+        self.views = views
+        self.cv = cv
+        self.class_weight = class_weight
+        self.random_state = random_state
+        self.folder = folder
+        self.max_bytes = max_bytes
+
+    def fit(self, X: Any, y: npt.ArrayLike, *, events: Events | None = None) -> Self:
+        """Choose by cross-validation, and tune or fit on all images.
+
+        Parameters
+        ----------
+        X : sequence or ndarray
+            Images as for `FeatureExtractor.transform`.
+        y : array-like of shape (n_samples,)
+            Classes or numbers.
+        events : Events or None, default=None
+            Receives progress, and a note per epoch.
+
+        Returns
+        -------
+        self
+        """
+        check_choice("task", self.task, TASKS)
+        check_integer("cv", self.cv, 2)
+        settings = TuningSettings(
+            *(self.depth, self.epochs, self.alpha, self.views, self.random_state),
+            *(self.class_weight, self.folder, self.max_bytes),
+        )
+        events = events or Events()
+        items = list_items(X)
+        target = np.asarray(y) if self.task == "classification" else np.asarray(y, float)
+        if target.shape != (len(items),):
+            raise InputError(
+                f"y: of shape {target.shape}, expected one label or number for each of {len(items)} images"
+            )
+        extractor = clone(self.extractor or FeatureExtractor()).fit(None)
+        features = extractor.transform(items)
+        is_deep = extractor.layer is None and extractor.pooling == "avg"  # to other features many images look alike
+        duplicates = find_duplicates(features, near=is_deep)
+        groups = duplicates.groups if duplicates.n else None
+        folds, _ = make_folds(self.task, target, groups, n_folds=self.cv)
+        head = make_head(task=self.task, cv=folds, class_weight=self.class_weight).fit(features, target)
+        path = find_path(head)
+        assert path is not None
+        path.cv = 5  # the folds of these images are of no use later
+        problem = Problem(items, target, self.task, extractor, folds, path.out_of_fold_, groups)
+        strategy = choose_strategy(problem, settings, events)
+        if strategy.chosen is None:
+            self.pipeline_ = Pipeline([("features", extractor), ("head", head)])
+        else:
+            tuned, _ = train_chosen(problem, strategy, settings, events)
+            self.pipeline_ = build_pipeline(tuned, strategy.chosen.alpha, extractor, sharpness=strategy.sharpness)
+        self.strategy_: Strategy = strategy
+        if self.task == "classification":
+            self.classes_ = self.pipeline_.classes_
+        return self
+
+    def predict(self, X: Any) -> npt.NDArray[Any]:
+        """Return the class or the number of each image, of shape (n_samples,)."""
+        check_is_fitted(self)
+        return np.asarray(self.pipeline_.predict(X))
+
+    @available_if(lambda self: self.task == "classification")  # type: ignore[untyped-decorator]
+    def predict_proba(self, X: Any) -> npt.NDArray[Any]:
+        """Return calibrated probabilities of shape (n_samples, n_classes), in the order of ``classes_``."""
+        check_is_fitted(self)
+        return np.asarray(self.pipeline_.predict_proba(X))
+
+    def score(self, X: Any, y: npt.ArrayLike) -> float:
+        """Return the accuracy, or R2."""
+        measure = accuracy_score if self.task == "classification" else r2_score
+        return float(measure(y, self.predict(X)))
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Bring the tuned backbone along: its file lives as long as this process."""
+        state: dict[str, Any] = super().__getstate__()
+        if getattr(self, "strategy_", None) is not None and self.strategy_.chosen is not None:
+            state["_backbone"] = Path(self.pipeline_[0].backbone).read_bytes()
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        content = state.pop("_backbone", None)
+        super().__setstate__(state)
+        if content is not None:
+            path = Path(make_scratch_file(os.path.basename(self.pipeline_[0].backbone)))
+            path.write_bytes(content)
+            self.pipeline_[0].backbone = os.fspath(path)
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        is_classifier = self.task == "classification"
+        tags.estimator_type = "classifier" if is_classifier else "regressor"
+        tags.classifier_tags = ClassifierTags() if is_classifier else None
+        tags.regressor_tags = None if is_classifier else RegressorTags()
+        tags.target_tags.required = True
+        tags.no_validation = True
+        tags.input_tags.one_d_array = True
+        tags.input_tags.two_d_array = False
+        tags.input_tags.string = True
+        return tags

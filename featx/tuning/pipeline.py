@@ -1,0 +1,72 @@
+"""Turn a tuned network into a plain pipeline: an extractor of the new backbone, and a linear head."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from sklearn.base import clone
+from sklearn.compose import TransformedTargetRegressor
+from sklearn.pipeline import Pipeline
+
+from featx.extractor import FeatureExtractor
+from featx.tuning.train import TunedTail
+
+__all__ = ["build_pipeline", "make_scratch_file"]
+
+
+def build_pipeline(
+    tuned: TunedTail,
+    alpha: float,
+    extractor: FeatureExtractor,
+    *,
+    sharpness: float = 1.0,
+    log_target: bool = False,
+    path: str | os.PathLike[str] | None = None,
+) -> Pipeline:
+    """Write the backbone, and return a fitted pipeline on it.
+
+    Parameters
+    ----------
+    tuned : TunedTail
+    alpha : float
+        Share of the way from the frozen to the trained weights.
+    extractor : FeatureExtractor
+        The extractor of the frozen network. All parameters but the backbone stay.
+    sharpness : float, default=1.0
+        Factor of a classifier's scores, which calibrates its probabilities.
+    log_target : bool, default=False
+        The target of a regression was a logarithm; the pipeline predicts the number.
+    path : str, path or None, default=None
+        The new backbone file. None is a scratch file, which lives as long as this process.
+    """
+    path = os.fspath(path or make_scratch_file(f"{tuned.trunk.backbone.name}_tuned.onnx"))
+    tuned.write(path, alpha)
+    head = tuned.head(alpha)
+    if tuned.task == "classification":
+        head.coef_, head.intercept_ = head.coef_ * sharpness, head.intercept_ * sharpness
+    elif log_target:
+        head = _predict_exponential(head)
+    fresh = clone(extractor).set_params(backbone=path, precision=None).fit(None)
+    return Pipeline([("features", fresh), ("head", head)])
+
+
+def make_scratch_file(name: str) -> str:
+    """Return a path of this name in a folder of its own, which is removed when the process ends."""
+    return os.path.join(tempfile.mkdtemp(dir=_scratch().name), name)
+
+
+@lru_cache(maxsize=1)
+def _scratch() -> tempfile.TemporaryDirectory[str]:
+    return tempfile.TemporaryDirectory(prefix="featx-tuned-")
+
+
+def _predict_exponential(head: Any) -> TransformedTargetRegressor:
+    """Return a fitted regressor that predicts the exponential of what the head predicts."""
+    outer = TransformedTargetRegressor(clone(head), func=np.log, inverse_func=np.exp)
+    outer.fit(np.eye(3, head.n_features_in_), np.array([1.0, 2.0, 3.0]))  # sets all but the coefficients
+    outer.regressor_ = head
+    return outer

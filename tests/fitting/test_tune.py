@@ -1,0 +1,118 @@
+"""featx.tune and ``featx tune``: the frozen or the tuned network, as measured."""
+
+import os
+
+import numpy as np
+import pytest
+from sklearn.model_selection import ShuffleSplit
+
+import featx
+from featx.cli import main
+from featx.errors import InputError
+from featx.samples import extract_fashion_mnist, load_fashion_mnist
+from featx.tuning import strategy as strategy_module
+from tests.dataset.dataset_tools import write_dataset
+
+IMAGES, LABELS = load_fashion_mnist("test")
+ROWS = [i for name in ("bag", "coat", "sandal") for i in np.flatnonzero(name == LABELS)[:8]]
+X, Y = [IMAGES[i] for i in ROWS], LABELS[ROWS]
+QUICK = {"depth": "stage4", "epochs": 1, "alpha": 0.5, "views": 2}
+
+
+@pytest.fixture
+def _always_tuned(monkeypatch):
+    monkeypatch.setattr(strategy_module._Race, "_is_as_good", lambda race, candidate, best: bool(candidate.depth))
+
+
+def test_a_dataset_of_embeddings_is_refused(tmp_path):
+    write_dataset(tmp_path / "set", np.ones((6, 4), np.float32), list("ababab"))
+    with pytest.raises(InputError, match="a network is tuned on images"):
+        featx.tune(tmp_path / "set")
+
+
+@pytest.mark.parametrize("settled", [{"head": "knn"}, {"search": "quick"}, {"estimate": False}])
+def test_fit_with_tune_refuses_what_it_settles(settled):
+    with pytest.raises(InputError, match="with `tune`"):
+        featx.fit(X, Y, tune=True, **settled)
+
+
+def test_arguments_that_tune_does_not_know_are_refused():
+    with pytest.raises(InputError, match="'dept' is no argument"):
+        featx.fit(X, Y, tune={"dept": "stage4"})
+
+
+def test_folds_must_leave_out_each_image():
+    with pytest.raises(InputError, match="leave out each image once"):
+        featx.tune(X, Y, cv=ShuffleSplit(2, random_state=0))
+
+
+@pytest.mark.heavy
+def test_a_network_that_is_not_better_gives_the_result_of_fit():
+    frozen = featx.fit(X, Y, cv=3)
+    found = featx.fit(X, Y, cv=3, tune=QUICK)
+    assert found.tuning.chosen is None
+    assert np.array_equal(found.pipeline.predict_proba(X), frozen.pipeline.predict_proba(X))
+    assert found.score == frozen.score
+    assert "frozen network is kept" in found.notes[-1]
+    assert "tuning does not pay" in str(found)
+
+
+@pytest.mark.heavy
+@pytest.mark.usefixtures("_always_tuned")
+def test_a_tuned_result_is_saved_with_its_backbone_and_says_what_it_is(tmp_path):
+    out = tmp_path / "own.onnx"
+    found = featx.tune(X, Y, cv=3, backbone_out=out, **QUICK)
+    assert found.tuning.chosen.alpha == 0.5
+    assert "network tuned in" in found.score.how
+    assert sorted(found.out_of_fold.rows) == sorted(set(found.out_of_fold.rows))
+    features = found.pipeline[0].transform(X)
+    assert np.abs(found.images.features - features).max() < 0.02 * np.abs(features).max()  # float16 at the cut
+    assert found.info["tuning"]["depth"] == "stage4"
+    expected = found.pipeline.predict_proba(X)
+    found.save(tmp_path / "tuned.featx")
+    assert "tuned on these images after layer stage4" in (tmp_path / "tuned.featx.md").read_text()
+    os.remove(out)
+    assert np.array_equal(featx.load(tmp_path / "tuned.featx").predict_proba(X), expected)
+
+
+@pytest.mark.heavy
+@pytest.mark.usefixtures("_always_tuned")
+def test_the_logarithm_of_numbers():
+    numbers = np.exp([np.mean(np.frombuffer(image, np.uint8)) / 100 for image in X])
+    found = featx.tune(X, numbers, log_target=True, cv=2, **QUICK)
+    assert (found.pipeline.predict(X) > 0).all()
+    assert np.allclose(found.out_of_fold.y, numbers[found.out_of_fold.rows])
+
+
+@pytest.mark.heavy
+@pytest.mark.usefixtures("_always_tuned")
+def test_an_interrupted_choice_is_made_among_what_was_measured(monkeypatch):
+    predict, calls = strategy_module._predict_folds, []
+
+    def interrupt(problem, numbers, *rest):
+        calls.append(numbers)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return predict(problem, numbers, *rest)
+
+    monkeypatch.setattr(strategy_module, "_predict_folds", interrupt)
+    monkeypatch.setattr(strategy_module._Race, "best", property(lambda race: race.candidates[-1]))
+    found = featx.tune(X, Y, cv=3, keep_on_interrupt=True, **QUICK)
+    assert found.tuning.chosen.n_folds == 2
+    assert "tuned in 2" in found.score.how
+    calls.clear()
+    with pytest.raises(KeyboardInterrupt):
+        featx.tune(X, Y, cv=3, **QUICK)
+
+
+@pytest.mark.heavy
+def test_the_command(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    extract_fashion_mnist("clothes")
+    arguments = ["tune", "clothes/test", "--depth", "stage4", "--epochs", "1", "--views", "1", "--cv", "2"]
+    assert main([*arguments, "-o", "m.featx"]) == 0
+    out, err = capsys.readouterr()
+    assert "m.featx: logistic_regression on" in out
+    assert "accuracy frozen" in out
+    assert "epoch 1 of 1" in err
+    assert sorted(os.listdir()) == ["clothes", "m.featx", "m.featx.md"]
