@@ -44,6 +44,7 @@ if TYPE_CHECKING:
         sources,
     )
     from featx._events import Events, ProgressBar
+    from featx.auditing import Audit, Finding, Leak, audit
     from featx.explanation import Explanation, explain
     from featx.extractor import Embedded, FeatureExtractor
     from featx.fitting import (
@@ -78,6 +79,11 @@ __all__ = [
     "compare_pipelines",
     "PairedEvaluation",
     "make_head",
+    # faults of images, labels and splits
+    "audit",
+    "Audit",
+    "Finding",
+    "Leak",
     # reasons for an answer
     "explain",
     "Explanation",
@@ -138,6 +144,7 @@ _MODULES = (
 _LAZY = {
     **{name: f"featx.{name}" for name in _MODULES},
     **dict.fromkeys(("Events", "ProgressBar"), "featx._events"),
+    **dict.fromkeys(("audit", "Audit", "Finding", "Leak"), "featx.auditing"),
     **dict.fromkeys(("explain", "Explanation"), "featx.explanation"),
     **dict.fromkeys(("Embedded", "FeatureExtractor"), "featx.extractor"),
     **dict.fromkeys(("fit", "FitResult", "evaluate", "Evaluation"), "featx.fitting"),
