@@ -130,6 +130,9 @@ def audit(
     other = None
     if test is not None:
         other_inputs = read_inputs(test)
+        if other_inputs.where == "X":  # a list of images
+            names = [f"test[{i}]" if name == f"X[{i}]" else name for i, name in enumerate(other_inputs.item_names)]
+            other_inputs = replace(other_inputs, where="test", item_names=names)
         other = _Labelled.read(other_inputs, inspect(other_inputs, extractor, events))
     notes = [text for one in (train, other) if one is not None for text in (one.note, one.images.note) if text]
 
@@ -291,6 +294,11 @@ def _measure_leaks(
         measure_leak(source, np.array(values, float), codes, groups, right, events)
         for source, values in columns.items()
     ]
+    told = {leak.source: leak for leak in leaks}
+    found = told.get("container")
+    if found is not None and found.severity == "severe" and found.accuracy <= told["looks"].accuracy:
+        # an image with more texture takes more bytes: what looks tell as well is no fault of the files
+        leaks = [replace(leak, severity="warning") if leak is found else leak for leak in leaks]
     if background:
         if images.items is None:
             notes.append("background: not checked, since the images cannot be reached")

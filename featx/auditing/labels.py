@@ -22,7 +22,6 @@ Floats = npt.NDArray[np.float64]
 #: logistic_regression had 0.79, 0.65, 0.80 and 0.35, and takes twice the time.
 HEAD = "ridge"
 _MIN_CLASS = 20
-_MAX_WRONG_SHARE = 0.2
 #: Share of the images of two classes that are confused, from which on the classes overlap.
 _MIN_OVERLAP = 0.15
 _MAX_AMBIGUOUS_MARGIN, _MIN_AMBIGUOUS_SUM = 0.05, 0.9
@@ -243,7 +242,7 @@ def _find_outliers(
                 "note",
                 (names[rows[i]],),
                 f"cosine to the nearest images of {label} {format_share(near[i])}, usually {format_share(middle)}",
-                f"look at the image: does it belong to {label}, and to this set?",
+                f"leave it out if it does not belong to {label}, or to this set",
                 score=float(deviations[i]),
                 label=label,
             )

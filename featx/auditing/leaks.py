@@ -35,9 +35,9 @@ Floats = npt.NDArray[np.float64]
 #: Images that a forest learns from at most: its accuracy is then known to a point.
 _MAX_ROWS = 2000
 _N_TREES = 60
-#: Share of the head's gain from which on a leak is a warning, and severe. The subject often reaches beyond the middle
-#: of an image, and a network sees no names: these weigh less.
-_BOUNDS = {"container": (0.33, 0.5), "looks": (0.33, 0.5), "background": (0.6, 0.9), "name": (0.33, 9.0)}
+#: Share of the head's gain from which on a leak is a warning, and severe. Brightness may be the class itself, the
+#: subject often reaches beyond the middle of an image, and a network sees no names: these weigh less.
+_BOUNDS = {"container": (0.33, 0.5), "looks": (0.33, 0.95), "background": (0.6, 0.95), "name": (0.33, np.inf)}
 _ADVICE = {
     "container": "the files of the classes were made in different ways: save all images alike, in one size, format "
     "and quality, and remove EXIF and colour profiles",
@@ -46,7 +46,7 @@ _ADVICE = {
     "background": "the surroundings tell the class: add images of each class before other backgrounds, or crop to "
     "the subject",
     "name": "the names of the files tell the class: the images of the classes come from different series; keep a "
-    "series on one side of each split (`groups`)",
+    "series on one side of each split (the parameter groups of featx.fit)",
 }
 #: A gain must be this many standard errors above the majority to be more than a note.
 _MIN_ERRORS = 3.0
@@ -112,7 +112,7 @@ def describe_leak(leak: Leak) -> Finding | None:
         "name": "the file name without its folder",
     }[leak.source]
     evidence = (
-        f"{told} tells the label of {format_share(leak.accuracy)} of {leak.n_images} images; the largest class has "
+        f"accuracy {format_share(leak.accuracy)} from {told}, on {leak.n_images} images; the largest class has "
         f"{format_share(leak.majority)}, a head on the features {format_share(leak.head)}: {leak.share:.0%} of its gain"
     )
     kind = f"label told by {leak.source}"
@@ -149,8 +149,7 @@ def describe_name(name: str, classes: Sequence[str]) -> list[float]:
     for word in words:
         bins[hash_text(word) % _N_TOKENS] += 1
     first, last = (numbers[0], numbers[-1]) if numbers else (-1, -1)
-    stem = re.split(r"[/\\]", name)[-1]
-    return [float(min(first, 10**12)), float(min(last, 10**12)), len(numbers), len(words), len(stem), *bins]
+    return [float(min(first, 10**12)), float(min(last, 10**12)), len(numbers), len(words), *bins]
 
 
 def split_name(name: str, classes: Sequence[str]) -> tuple[list[str], list[int]]:

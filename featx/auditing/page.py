@@ -89,7 +89,7 @@ def _write_leaks(audit: Audit) -> str:
         "<h2>Can the label be told without looking?</h2>"
         "<p>Each row is cross-validated. The share is that of the gain of a head on the features over always answering "
         "the largest class.</p>"
-        f'<div class="scroll" tabindex="0"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
+        f"{_scroll(f'<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>')}"
     )
 
 
@@ -124,7 +124,7 @@ def _write_kind(kind: str, group: Sequence[Finding], thumbnails: Mapping[str, by
         note = f"<p>and {more} more, which are in the table of findings</p>" if more > 0 else ""
         parts.append(
             f"<details{'' if images else ' open'}><summary>{len(rest)} {'more' if images else 'images'}</summary>"
-            f'<div class="scroll" tabindex="0"><table><tbody>{rows}</tbody></table></div>{note}</details>'
+            f"{_scroll(f'<table><tbody>{rows}</tbody></table>')}{note}</details>"
         )
     return "".join(parts)
 
@@ -175,6 +175,11 @@ def _make_thumbnails(items: Mapping[str, Any]) -> dict[str, bytes]:
     with ThreadPoolExecutor() as pool:
         made = zip(items, pool.map(make, items.values()), strict=True)
         return {name: content for name, content in made if content is not None}
+
+
+def _scroll(table: str) -> str:
+    """Let a wide table scroll, by keyboard as well."""
+    return f'<div class="scroll" tabindex="0" role="group" aria-label="table">{table}</div>'
 
 
 def _last(name: str) -> str:
