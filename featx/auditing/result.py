@@ -50,6 +50,10 @@ class Finding:
         Label of the first image.
     proposed : str or None, default=None
         Label that is more probable.
+
+    See Also
+    --------
+    featx.audit : Makes it; its example shows one.
     """
 
     check: str
@@ -82,6 +86,10 @@ class Leak:
     severity : str or None
         None if it is no finding.
     n_images : int
+
+    See Also
+    --------
+    featx.audit : Makes it; its example shows one.
     """
 
     source: str
