@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import io
 import sys
-import tempfile
 import time
 import warnings
 from pathlib import Path
@@ -31,11 +30,13 @@ misses: list[str] = []
 
 
 def check(is_met: bool, text: str) -> None:
+    """Remember a bar that was missed."""
     if not is_met:
         misses.append(text)
 
 
 def load(*folders: Path, n: int | None = None, seed: int = 1) -> tuple[list[str], np.ndarray]:
+    """List labelled images, or a sample of them."""
     listings = [list_images(folder, need_target=True) for folder in folders]
     items = [item for listing in listings for item in listing.items]
     labels = np.array([target for listing in listings for target in listing.targets])
@@ -44,6 +45,7 @@ def load(*folders: Path, n: int | None = None, seed: int = 1) -> tuple[list[str]
 
 
 def flip(codes: np.ndarray, features: np.ndarray, kind: str, seed: int) -> np.ndarray:
+    """Flip labels at random, or to the class with the most similar features."""
     rng, n_classes = np.random.default_rng(seed), int(codes.max()) + 1
     unit = features / np.linalg.norm(features, axis=1, keepdims=True)
     means = np.stack([unit[codes == k].mean(axis=0) for k in range(n_classes)])
@@ -66,9 +68,7 @@ def measure_labels(root: Path) -> None:
         "magnetic tiles": load(root / "magnetic-tiles/images"),
         "CIFAR-10, 2,000 of test": load(root / "cifar10/test"),
     }
-    print(
-        f"| {SHARE:.0%} of the labels flipped | rule | average precision | precision in the first k | flagged: precision, recall |"
-    )
+    print(f"| {SHARE:.0%} flipped | rule | average precision | precision in the first k | flagged: precision, recall |")
     print("| --- | --- | --- | --- | --- |")
     for name, (items, labels) in sets.items():
         features = featx.FeatureExtractor().embed(items).features
@@ -114,6 +114,7 @@ def measure_labels(root: Path) -> None:
 
 
 def encode(image: Image.Image, quality: int = 92) -> bytes:
+    """Return an image as a JPEG."""
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=quality)
     return buffer.getvalue()
@@ -156,7 +157,7 @@ def measure_duplicates(root: Path) -> None:
                 origin.append((change, i))
         found = featx.audit(copies, test=items, images=False)
         alone = featx.audit(items, images=False)
-        hits = {change: 0 for change in CHANGES}
+        hits = dict.fromkeys(CHANGES, 0)
         seen = set()
         names = [str(item) if isinstance(item, str) else f"X[{k}]" for k, item in enumerate(items)]
         places = {text: k for k, text in enumerate(names)}
@@ -205,27 +206,25 @@ def measure_leaks(root: Path) -> None:
 
 def measure_time(root: Path) -> None:
     """Time the embedding and the audit in turn."""
-    with tempfile.TemporaryDirectory():
-        for name, (items, labels) in {
-            "CIFAR-10, 2,000": load(root / "cifar10/test"),
-            "ants/bees, 396 photos": load(root / "hymenoptera/train", root / "hymenoptera/val"),
-        }.items():
-            extractor = featx.FeatureExtractor().fit(None)
-            extractor.embed(items[:50])
-            times = []
-            for _ in range(2):
-                start = time.perf_counter()
-                extractor.embed(items)
-                middle = time.perf_counter()
-                featx.audit(items, labels)
-                times.append((middle - start, time.perf_counter() - middle))
-            embedding, audit = np.array(times).min(axis=0)
-            print(
-                f"{name}: embedding {embedding:.1f} s, audit {audit:.1f} s, ratio {audit / embedding:.2f}", flush=True
-            )
+    for name, (items, labels) in {
+        "CIFAR-10, 2,000": load(root / "cifar10/test"),
+        "ants/bees, 396 photos": load(root / "hymenoptera/train", root / "hymenoptera/val"),
+    }.items():
+        extractor = featx.FeatureExtractor().fit(None)
+        extractor.embed(items[:50])
+        times = []
+        for _ in range(2):
+            start = time.perf_counter()
+            extractor.embed(items)
+            middle = time.perf_counter()
+            featx.audit(items, labels)
+            times.append((middle - start, time.perf_counter() - middle))
+        embedding, audit = np.array(times).min(axis=0)
+        print(f"{name}: embedding {embedding:.1f} s, audit {audit:.1f} s, ratio {audit / embedding:.2f}", flush=True)
 
 
 def main() -> int:
+    """Measure the named parts, or all."""
     root, parts = Path(sys.argv[1]), sys.argv[2:]
     warnings.simplefilter("ignore")
     for name in ("labels", "duplicates", "leaks", "time"):

@@ -227,7 +227,12 @@ def _check_files(
 def _find_pairs(images: Inspected, extractor: FeatureExtractor, notes: list[str], events: Events) -> Pairs:
     """Find near-duplicates; by the features alone if the images cannot be reached."""
     if images.measured is not None:
-        return find_pairs(images, None, events)
+        pairs = find_pairs(images, None, events)
+        if pairs.is_alike:
+            notes.append(
+                "the images look much alike: of near-duplicates, only images that were saved again were sought"
+            )
+        return pairs
     found = find_duplicates(images.features, near=sees_content(extractor))
     notes.append(f"near-duplicates were looked for by features alone{f' ({found.note})' if found.note else ''}")
     _, first = np.unique(found.groups, return_index=True)

@@ -75,7 +75,10 @@ def check_pairs(
             advice = "remove it from one of the sets: the score on the test set flatters"
         else:
             advice = "remove one, or keep both on one side of each split (featx fit does)"
-        severity = "severe" if across or differ else "warning" if pairs.is_exact[i] else "note"
+        is_sure = bool(pairs.is_exact[i]) or not pairs.is_alike
+        severity = "severe" if (across or differ) and is_sure else "note"
+        if severity == "note" and (pairs.is_exact[i] or across or differ):
+            severity = "warning"
         score = float(pairs.cosine[i] + pairs.correlation[i]) + 10 * differ
         findings.append(
             Finding("files", kind, severity, (images.names[a], rest.names[b]), evidence, advice, score, one, two)
