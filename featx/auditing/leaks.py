@@ -32,9 +32,9 @@ __all__ = [
 
 Floats = npt.NDArray[np.float64]
 
-#: Images that a forest learns from at most: its accuracy is then known to a point.
-_MAX_ROWS = 2000
-_N_TREES = 60
+#: Images that a forest learns from at most: its accuracy is then known to 1.5 points.
+_MAX_ROWS = 1000
+_N_TREES = 40
 #: Share of the head's gain from which on a leak is a warning, and severe. Brightness may be the class itself, the
 #: subject often reaches beyond the middle of an image, and a network sees no names: these weigh less.
 _BOUNDS = {"container": (0.33, 0.5), "looks": (0.33, 0.95), "background": (0.6, 0.95), "name": (0.33, np.inf)}

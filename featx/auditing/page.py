@@ -89,7 +89,7 @@ def _write_leaks(audit: Audit) -> str:
         "<h2>Can the label be told without looking?</h2>"
         "<p>Each row is cross-validated. The share is that of the gain of a head on the features over always answering "
         "the largest class.</p>"
-        f"{_scroll(f'<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>')}"
+        + _scroll(f'<table class="whole"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>')
     )
 
 
