@@ -47,6 +47,7 @@ if TYPE_CHECKING:
         tuning,
     )
     from featx._events import Events, ProgressBar
+    from featx.auditing import Audit, Finding, Leak, audit
     from featx.explanation import Explanation, explain
     from featx.extractor import Embedded, FeatureExtractor
     from featx.fitting import (
@@ -97,6 +98,11 @@ __all__ = [
     "Guard",
     "Checked",
     "Adapted",
+    # faults of images, labels and splits
+    "audit",
+    "Audit",
+    "Finding",
+    "Leak",
     # reasons for an answer
     "explain",
     "Explanation",
@@ -161,6 +167,7 @@ _MODULES = (
 _LAZY = {
     **{name: f"featx.{name}" for name in _MODULES},
     **dict.fromkeys(("Events", "ProgressBar"), "featx._events"),
+    **dict.fromkeys(("audit", "Audit", "Finding", "Leak"), "featx.auditing"),
     **dict.fromkeys(("explain", "Explanation"), "featx.explanation"),
     **dict.fromkeys(("Embedded", "FeatureExtractor"), "featx.extractor"),
     **dict.fromkeys(("fit", "FitResult", "tune", "evaluate", "Evaluation"), "featx.fitting"),

@@ -34,6 +34,7 @@ COMMANDS = {
         "explain": "show on each image what speaks for its prediction",
         "report": "show scores, mistakes and reasons on a page",
         "compare": "find the features that suit labelled images best",
+        "audit": "find faults of images, labels and splits",
     },
     "explore": {
         "embed": "compute the features of images",

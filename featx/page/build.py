@@ -7,8 +7,6 @@ import colorsys
 import html
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from importlib import resources
-from string import Template
 from typing import Any
 
 import numpy as np
@@ -24,6 +22,7 @@ from featx.page.answers import Answers
 from featx.page.charts import draw_coverage, draw_reliability, draw_scatter, measure_coverage, measure_reliability
 from featx.page.doubt import mark_risks, measure_doubt
 from featx.page.layout import lay_out
+from featx.page.template import fill_template
 from featx.similarity import MIN_DUPLICATE_COSINE, NearestRows
 
 __all__ = ["Pair", "build_page"]
@@ -57,11 +56,7 @@ def build_page(answers: Answers, title: str, pairs: Sequence[Pair] | None, image
         _write_gallery(answers, shown),
         _write_facts(answers, images),
     ]
-    folder = resources.files("featx.page")
-    parts = {name: folder.joinpath(f"page.{name}").read_text(encoding="utf-8") for name in ("html", "css", "js")}
-    return Template(parts["html"]).substitute(
-        title=_escape(title), style=parts["css"], script=parts["js"], body="\n".join(filter(None, sections))
-    )
+    return fill_template(title, sections)
 
 
 def _write_headline(answers: Answers, title: str) -> str:

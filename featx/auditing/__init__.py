@@ -1,0 +1,6 @@
+"""Find what is wrong with labelled images: files, labels, and ways to tell the label without looking."""
+
+from featx.auditing.audit import audit
+from featx.auditing.result import Audit, Finding, Leak
+
+__all__ = ["Audit", "Finding", "Leak", "audit"]

@@ -1,0 +1,374 @@
+"""Audit labelled images before a model is trusted: files, labels and leaks."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.base import clone
+
+from featx._events import Events
+from featx._version import __version__
+from featx.auditing.duplicates import Pairs, find_pairs, group_pairs
+from featx.auditing.files import check_files, check_pairs, describe_failures
+from featx.auditing.inspection import Inspected, inspect
+from featx.auditing.labels import check_labels, predict_left_out
+from featx.auditing.leaks import (
+    check_groups,
+    describe_container,
+    describe_leak,
+    describe_name,
+    make_leak,
+    measure_leak,
+)
+from featx.auditing.page import build_page
+from featx.auditing.result import SEVERITIES, Audit, Finding, Leak
+from featx.errors import InputError
+from featx.extractor import FeatureExtractor
+from featx.fitting.estimate import sees_content
+from featx.fitting.inputs import Inputs, read_inputs
+from featx.fitting.model import open_model
+from featx.images.decode import Deferred, decode, describe
+from featx.selection.duplicates import find_duplicates
+
+__all__ = ["audit"]
+
+#: Side of the hidden middle, of the image's: half of the area.
+_HIDDEN_SIDE = 0.5**0.5
+
+
+def audit(
+    X: Any,
+    y: Any = None,
+    *,
+    test: Any = None,
+    model: Any = None,
+    background: bool = False,
+    extractor: FeatureExtractor | None = None,
+    images: bool = True,
+    title: str | None = None,
+    path_column: str | None = None,
+    target: str | None = None,
+    include: str | Sequence[str] = (),
+    exclude: str | Sequence[str] = (),
+    events: Events | None = None,
+) -> Audit:
+    """Find what is wrong with images, their labels and their split.
+
+    The images are read and embedded once; nothing is changed. *Files*: unreadable and empty ones, duplicates and
+    near-duplicates, odd ones out, blurred, dark and blank images, and images in one frame. *Labels*: probably wrong
+    ones, classes that overlap or are too small, ambiguous images, and outliers. *Leaks*: the accuracy of telling the
+    label from the file, from looks, from the name and from the background alone, beside that of a head on the features;
+    and groups that straddle the split.
+
+    Parameters
+    ----------
+    X : source, sequence, ndarray or Dataset
+        As for `featx.fit`. Without labels, only the files are checked. For a dataset of embeddings, the images are
+        read again where they were, and the checks that need them are left out if they cannot be reached.
+    y : array-like of shape (n_samples,), or None, default=None
+        Labels of the images; None for a source.
+    test : source, sequence or None, default=None
+        Test images, to compare with those of ``X``.
+    model : estimator, FitResult, str, path or None, default=None
+        A fitted pipeline, whose features are used.
+    background : bool, default=False
+        Hide the middle of each image, half of its area, and measure how much of the accuracy is left. This embeds the
+        images once more.
+    extractor : FeatureExtractor or None, default=None
+        None is the default extractor, the model's, or that of the dataset.
+    images : bool, default=True
+        False leaves every image out of the page.
+    title : str or None, default=None
+        Title of the page.
+    path_column, target, include, exclude, events
+        As for `featx.fit`; patterns and columns hold for ``X``.
+
+    Returns
+    -------
+    Audit
+
+    Raises
+    ------
+    InputError
+        If a source cannot be used, or holds no image.
+    ImageError
+        If no image can be read.
+
+    Examples
+    --------
+    >>> import featx
+    >>> X, y = featx.samples.load_fashion_mnist("test")
+    >>> images, labels = [*X[::3], X[0]], [*y[::3], "coat"]  # the last has a wrong label
+    >>> found = featx.audit(images, labels)
+    >>> found
+    Audit(101 images: 1 severe, ...)
+    >>> found.findings[0].kind, found.findings[0].images
+    ('duplicate with another label', ('X[0]', 'X[100]'))
+    >>> found.save("audit.html")
+    >>> found.write("findings.csv")
+    """
+    events = events or Events()
+    opened = None if model is None else open_model(model)
+    if opened is not None and extractor is not None:
+        raise InputError("extractor: the features of the model are used; leave extractor or model out")
+    inputs = read_inputs(X, y, path_column=path_column, target=target, include=include, exclude=exclude)
+    for text in inputs.notes:
+        events.note(text)
+    extractor = extractor or (opened.extractor if opened is not None else None)
+    if extractor is None and inputs.dataset is not None:
+        extractor = inputs.dataset.extractor()
+    extractor = clone(extractor or FeatureExtractor()).fit(None)
+    train = _Labelled.read(inputs, inspect(inputs, extractor, events))
+    if not len(train.images):
+        raise InputError(f"{inputs.where}: no image could be read")
+    other = None
+    if test is not None:
+        other_inputs = read_inputs(test)
+        if other_inputs.where == "X":  # a list of images
+            names = [f"test[{i}]" if name == f"X[{i}]" else name for i, name in enumerate(other_inputs.item_names)]
+            other_inputs = replace(other_inputs, where="test", item_names=names)
+        other = _Labelled.read(other_inputs, inspect(other_inputs, extractor, events))
+    notes = [text for one in (train, other) if one is not None for text in (one.note, one.images.note) if text]
+
+    findings, groups = _check_files(train, other, extractor, notes, events)
+    leaks: list[Leak] = []
+    accuracy = None
+    if train.codes is not None:
+        probabilities = _predict(train, groups, notes, events)
+        rows = train.rows
+        features = train.images.features[rows]
+        names = [train.images.names[row] for row in rows]
+        findings += check_labels(names, features, train.codes, train.classes, probabilities)
+        if probabilities is not None:
+            is_known = ~np.isnan(probabilities[:, 0])
+            right = (np.where(np.isnan(probabilities), -1, probabilities).argmax(axis=1) == train.codes) & is_known
+            accuracy = float(right[is_known].mean())
+            leaks = _measure_leaks(train, groups[rows], right, extractor, background, notes, events)
+            findings += [found for leak in leaks if (found := describe_leak(leak)) is not None]
+    elif background:
+        notes.append("background: not checked, since it needs classes")
+    findings += check_groups(train.images, None if other is None else other.images, train.classes)
+    findings.sort(key=lambda one: (SEVERITIES.index(one.severity), one.check, one.kind, -one.score))
+    for text in notes:
+        events.note(text)
+    result = Audit(
+        where=inputs.where,
+        n_images=len(inputs),
+        n_test=None if other is None else len(other.images.inputs),
+        classes=tuple(train.classes) if train.codes is not None else None,
+        accuracy=accuracy,
+        findings=tuple(findings),
+        leaks=tuple(leaks),
+        failures=tuple(train.images.failures),
+        notes=tuple(notes),
+    )
+    title = title or f"Audit of {os.path.basename(os.path.normpath(inputs.where))}"
+    return replace(result, page=_build_page(result, title, train, other, images, extractor))
+
+
+@dataclass(frozen=True, eq=False)
+class _Labelled:
+    """Inspected images with their labels.
+
+    ``labels`` holds a text or None for each image. ``rows`` are the images with a class, and ``codes`` their classes;
+    None without classes.
+    """
+
+    images: Inspected
+    labels: list[str | None] | None
+    rows: npt.NDArray[np.intp]
+    codes: npt.NDArray[np.intp] | None
+    classes: list[str]
+    note: str
+
+    @classmethod
+    def read(cls, inputs: Inputs, images: Inspected) -> _Labelled:
+        """Read the labels of images; numbers are no classes."""
+        nothing = np.zeros(0, np.intp)
+        if inputs.labels is None or inputs.missing.all():
+            return cls(images, None, nothing, None, [], f"{inputs.where}: no labels; they were not checked")
+        task, values = inputs.read_labels(None)
+        labelled = np.flatnonzero(~inputs.missing)
+        known = dict(zip(labelled.tolist(), map(str, values.tolist()), strict=True))
+        labels = [known.get(position) for position in images.positions.tolist()]
+        if task == "regression":
+            note = f"{inputs.where}: the labels are numbers; labels and leaks are checked for classes alone"
+            return cls(images, labels, nothing, None, [], note)
+        rows = np.array([i for i, label in enumerate(labels) if label is not None], np.intp)
+        texts = np.array([labels[i] for i in rows])
+        classes, codes = np.unique(texts, return_inverse=True)
+        if len(classes) < 2:
+            return cls(images, labels, nothing, None, [], f"{inputs.where}: a single class; labels were not checked")
+        return cls(images, labels, rows, codes.astype(np.intp), classes.tolist(), "")
+
+
+def _check_files(
+    train: _Labelled, other: _Labelled | None, extractor: FeatureExtractor, notes: list[str], events: Events
+) -> tuple[list[Finding], npt.NDArray[np.int_]]:
+    """Return the findings on files, and the group of near-duplicates of each image."""
+    images = train.images
+    findings = [*describe_failures(images.failures), *check_files(images)]
+    pairs = _find_pairs(images, extractor, notes, events)
+    findings += check_pairs(images, None, pairs, train.labels, train.labels)
+    if other is not None:
+        findings += describe_failures(other.images.failures, "test set: ")
+        findings += check_files(other.images)
+        across = find_pairs(other.images, images, events)
+        findings += check_pairs(other.images, images, across, other.labels, train.labels)
+    return findings, group_pairs(len(images), pairs)
+
+
+def _find_pairs(images: Inspected, extractor: FeatureExtractor, notes: list[str], events: Events) -> Pairs:
+    """Find near-duplicates; by the features alone if the images cannot be reached."""
+    if images.measured is not None:
+        pairs = find_pairs(images, None, events)
+        if pairs.is_alike:
+            notes.append(
+                "the images look much alike: of near-duplicates, only images that were saved again were sought"
+            )
+        return pairs
+    found = find_duplicates(images.features, near=sees_content(extractor))
+    notes.append(f"near-duplicates were looked for by features alone{f' ({found.note})' if found.note else ''}")
+    _, first = np.unique(found.groups, return_index=True)
+    second = np.setdiff1d(np.arange(len(images)), first)
+    leaders = first[found.groups[second]]
+    cosines = _cosines(images.features, leaders, second)
+    marks = np.zeros(len(second), bool)
+    return Pairs(leaders, second, cosines, np.zeros(len(second), np.float32), marks, marks)
+
+
+def _cosines(
+    features: npt.NDArray[np.float32], first: npt.NDArray[np.intp], second: npt.NDArray[np.intp]
+) -> npt.NDArray[np.float32]:
+    a, b = features[first], features[second]
+    lengths = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
+    return np.asarray(np.einsum("ij,ij->i", a, b) / np.maximum(lengths, 1e-12), np.float32)
+
+
+def _predict(
+    train: _Labelled, groups: npt.NDArray[np.int_], notes: list[str], events: Events
+) -> npt.NDArray[np.float64] | None:
+    """Return the left-out answers; classes of a single image are set aside, since no head can know them."""
+    assert train.codes is not None
+    counts = np.bincount(train.codes)
+    kept = np.flatnonzero(counts[train.codes] >= 4)
+    used, codes = np.unique(train.codes[kept], return_inverse=True)
+    if len(used) < 2:
+        notes.append("too few images of a class: labels and leaks were not checked")
+        return None
+    if len(used) < len(counts):
+        notes.append(f"{len(counts) - len(used)} classes have fewer than 4 images; their labels were not checked")
+    features = train.images.features[train.rows[kept]]
+    found = predict_left_out(features, codes.astype(np.intp), groups[train.rows[kept]], events)
+    if found is None:
+        notes.append("too few images of a class: labels and leaks were not checked")
+        return None
+    probabilities = np.full((len(train.codes), len(counts)), np.nan)
+    probabilities[kept] = 0.0
+    probabilities[np.ix_(kept, used)] = found
+    probabilities[kept[np.isnan(found[:, 0])]] = np.nan
+    return probabilities
+
+
+def _measure_leaks(
+    train: _Labelled,
+    groups: npt.NDArray[np.int_],
+    right: npt.NDArray[np.bool_],
+    extractor: FeatureExtractor,
+    background: bool,
+    notes: list[str],
+    events: Events,
+) -> list[Leak]:
+    assert train.codes is not None
+    images, rows, codes = train.images, train.rows, train.codes
+    columns: dict[str, Any] = {}
+    measured, looks = images.measured, images.looks
+    if measured is not None and looks is not None:
+        if any(one is not None and one.container is not None for one in measured):
+            columns["container"] = [describe_container(measured[row]) for row in rows]
+        columns["looks"] = looks[rows]
+    if not images.inputs.is_array:
+        columns["name"] = [describe_name(images.names[row], train.classes) for row in rows]
+    leaks = [
+        measure_leak(source, np.array(values, float), codes, groups, right, events)
+        for source, values in columns.items()
+    ]
+    told = {leak.source: leak for leak in leaks}
+    found = told.get("container")
+    if found is not None and found.severity == "severe" and found.accuracy <= told["looks"].accuracy:
+        # an image with more texture takes more bytes: what looks tell as well is no fault of the files
+        leaks = [replace(leak, severity="warning") if leak is found else leak for leak in leaks]
+    if background:
+        if images.items is None:
+            notes.append("background: not checked, since the images cannot be reached")
+        else:
+            leaks.append(_measure_background(train, groups, right, extractor, events))
+    return leaks
+
+
+def _measure_background(
+    train: _Labelled,
+    groups: npt.NDArray[np.int_],
+    right: npt.NDArray[np.bool_],
+    extractor: FeatureExtractor,
+    events: Events,
+) -> Leak:
+    """Embed the images with their middle hidden, and fit a head on what is left."""
+    assert train.codes is not None
+    assert train.images.items is not None
+    hidden = [_Hidden(train.images.items[row]) for row in train.rows]
+    embedded = (
+        clone(extractor).set_params(cache=False, n_jobs=None, decode="exact").fit(None).embed(hidden, events=events)
+    )
+    kept = np.array(embedded.kept, np.intp)
+    counts = np.bincount(train.codes[kept])
+    kept = kept[counts[train.codes[kept]] >= 4]
+    _, codes = np.unique(train.codes[kept], return_inverse=True)
+    probabilities = predict_left_out(np.asarray(embedded.features)[kept], codes, groups[kept], events)
+    answers = np.full(len(kept), -1) if probabilities is None else np.nan_to_num(probabilities).argmax(axis=1)
+    return make_leak("background", answers == codes, codes, right[kept])
+
+
+class _Hidden(Deferred):
+    """An image whose middle is hidden by its mean colour."""
+
+    __slots__ = ("_item",)
+
+    def __init__(self, item: Any) -> None:
+        self._item = item
+
+    def fetch(self) -> Any:
+        """Return the pixels."""
+        pixels = np.array(decode(self._item))
+        height, width = pixels.shape[:2]
+        h, w = round(height * _HIDDEN_SIDE), round(width * _HIDDEN_SIDE)
+        top, left = (height - h) // 2, (width - w) // 2
+        pixels[top : top + h, left : left + w] = pixels.mean(axis=(0, 1)).round().astype(np.uint8)
+        return pixels
+
+    def __str__(self) -> str:
+        return describe(self._item)
+
+
+def _build_page(
+    result: Audit, title: str, train: _Labelled, other: _Labelled | None, images: bool, extractor: FeatureExtractor
+) -> str:
+    items: dict[str, Any] = {}
+    for part in (other, train):
+        if part is not None and part.images.items is not None:
+            items |= zip(part.images.names, part.images.items, strict=True)
+    now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
+    facts = [("images", result.where)]
+    facts += [] if other is None else [("test images", other.images.inputs.where)]
+    facts += [
+        ("backbone", str(extractor.backbone)),
+        ("features", ", ".join(f"{name} {value}" for name, value in extractor.value_parameters_.items())),
+        ("made", f"{now}, with featx {__version__}"),
+    ]
+    return build_page(result, title, items, images, facts)

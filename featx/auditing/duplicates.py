@@ -1,0 +1,186 @@
+"""Find near-duplicates by features and a thumbnail together: each alone has more false alarms."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from featx._events import Events
+from featx.auditing.inspection import Inspected
+from featx.similarity import Groups, NearestRows, unit_rows
+
+__all__ = ["Pairs", "find_pairs", "group_pairs", "name_change"]
+
+#: Neighbors by features whose thumbnails are compared.
+_N_NEIGHBORS = 10
+_ROWS_PER_BLOCK = 1024
+#: Minimum of the cosine of the features, of the correlation of the thumbnails, and of their sum. Chosen on photos,
+#: CIFAR-10, houses and magnetic tiles with planted copies (`benchmarks/audit.py` measures others).
+_MIN_COSINE, _MIN_CORRELATION, _MIN_SUM = 0.55, 0.7, 1.65
+#: If random pairs have at least this sum (photos 0.3, CIFAR-10 0.5, houses 0.7, clothes on black 0.8, magnetic tiles
+#: 1.3), similar images are no duplicates: only the same image, saved again, is one.
+_MIN_ALIKE, _MIN_ALIKE_COSINE, _MIN_ALIKE_CORRELATION = 0.75, 0.8, 0.98
+_N_RANDOM_PAIRS, _MIN_IMAGES = 2000, 10
+#: Difference of mean brightness, of 255, and of aspect ratios, that names a change.
+_MIN_BRIGHTNESS, _MIN_ASPECT = 8, 0.02
+
+
+@dataclass(frozen=True, eq=False)
+class Pairs:
+    """Near-duplicates, as rows of the images and of the others.
+
+    ``is_mirrored`` marks those that fit when one of them is mirrored. ``is_exact`` marks equal files. ``is_alike`` is
+    True if all images look so much alike that only images that were saved again are sought.
+    """
+
+    first: npt.NDArray[np.intp]
+    second: npt.NDArray[np.intp]
+    cosine: npt.NDArray[np.float32]
+    correlation: npt.NDArray[np.float32]
+    is_mirrored: npt.NDArray[np.bool_]
+    is_exact: npt.NDArray[np.bool_]
+    is_alike: bool = False
+
+    def __len__(self) -> int:
+        return len(self.first)
+
+
+def find_pairs(images: Inspected, others: Inspected | None, events: Events) -> Pairs:
+    """Find pairs of near-duplicates among images, or between images and others.
+
+    The nearest images by features are candidates. The correlation of their grey thumbnails decides together with the
+    cosine; a mirrored thumbnail counts as well, and brightness and contrast have no effect on it.
+    """
+    own = others is None
+    rest = images if others is None else others
+    n = min(_N_NEIGHBORS, len(rest) - own)
+    if n < 1:
+        return _no_pairs()
+    nearest = NearestRows(images.features, n, left_out=range(len(images)) if own else None)
+    events.begin("duplicates", len(rest))
+    try:
+        for start in range(0, len(rest), _ROWS_PER_BLOCK):
+            block = rest.features[start : start + _ROWS_PER_BLOCK]
+            nearest.add(start, block)
+            events.advance(len(block))
+    finally:
+        events.end()
+    first = np.repeat(np.arange(len(images)), nearest.rows.shape[1])
+    second, cosine = nearest.rows.ravel(), nearest.similarities.ravel()
+    kept = cosine >= _MIN_COSINE
+    if own:  # a pair may be found from both sides
+        low, high = np.minimum(first, second), np.maximum(first, second)
+        _, unique = np.unique(low * len(images) + high, return_index=True)
+        is_first = np.zeros(len(first), bool)
+        is_first[unique] = True
+        first, second, kept = low, high, kept & is_first
+    first, second, cosine = first[kept], second[kept], cosine[kept]
+    plain, mirrored = _correlate(images, rest, first, second)
+    correlation = np.maximum(plain, mirrored)
+    is_alike = _look_alike(images, rest)
+    if is_alike:
+        alike = (correlation >= _MIN_ALIKE_CORRELATION) & (cosine >= _MIN_ALIKE_COSINE)
+    else:
+        alike = (correlation >= _MIN_CORRELATION) & (cosine + correlation >= _MIN_SUM)
+    exact_first, exact_second = _find_exact(images, others)
+    is_exact = np.isin(first * len(rest) + second, exact_first * len(rest) + exact_second)
+    chosen = alike & ~is_exact
+    n_exact = len(exact_first)
+    ones = np.ones(n_exact, np.float32)
+    return Pairs(
+        np.concatenate([exact_first, first[chosen]]),
+        np.concatenate([exact_second, second[chosen]]),
+        np.concatenate([ones, cosine[chosen]]),
+        np.concatenate([ones, correlation[chosen]]),
+        np.concatenate([np.zeros(n_exact, bool), (mirrored > plain)[chosen]]),
+        np.concatenate([np.ones(n_exact, bool), np.zeros(int(chosen.sum()), bool)]),
+        is_alike,
+    )
+
+
+def _no_pairs() -> Pairs:
+    rows, numbers, marks = np.zeros(0, np.intp), np.zeros(0, np.float32), np.zeros(0, bool)
+    return Pairs(rows, rows, numbers, numbers, marks, marks)
+
+
+def _look_alike(images: Inspected, others: Inspected) -> bool:
+    """Return True if random pairs of images are nearly duplicates."""
+    if min(len(images), len(others)) < _MIN_IMAGES:
+        return False
+    rng = np.random.default_rng(0)
+    first, second = rng.integers(0, len(images), _N_RANDOM_PAIRS), rng.integers(0, len(others), _N_RANDOM_PAIRS)
+    plain, mirrored = _correlate(images, others, first, second)
+    a, b = unit_rows(images.features[first]), unit_rows(others.features[second])
+    return bool(np.median(np.einsum("ij,ij->i", a, b) + np.maximum(plain, mirrored)) >= _MIN_ALIKE)
+
+
+def _find_exact(images: Inspected, others: Inspected | None) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+    """Return pairs of equal files: each with the first of its kind."""
+    known: dict[bytes, int] = {}
+    pairs: list[tuple[int, int]] = []
+    if others is not None:
+        for i, one in enumerate(others.measured or []):
+            if one is not None:
+                known.setdefault(one.digest, i)
+    for i, one in enumerate(images.measured or []):
+        if one is None:
+            continue
+        if one.digest in known:
+            pairs.append((i, known[one.digest]) if others is not None else (known[one.digest], i))
+        elif others is None:
+            known[one.digest] = i
+    rows = np.array(pairs, np.intp).reshape(-1, 2)
+    return rows[:, 0], rows[:, 1]
+
+
+def _correlate(
+    images: Inspected, others: Inspected, first: npt.NDArray[np.intp], second: npt.NDArray[np.intp]
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """Return the correlation of the thumbnails of pairs, as they are and with one mirrored."""
+    ours, theirs = images.thumbnails, others.thumbnails
+    plain, mirrored = np.zeros(len(first), np.float32), np.zeros(len(first), np.float32)
+    if ours is None or theirs is None:
+        return plain, mirrored
+    for start in range(0, len(first), _ROWS_PER_BLOCK):
+        part = slice(start, start + _ROWS_PER_BLOCK)
+        a = _normalize(ours[first[part]])
+        chosen = theirs[second[part]]
+        plain[part] = np.einsum("ij,ij->i", a, _normalize(chosen))
+        mirrored[part] = np.einsum("ij,ij->i", a, _normalize(chosen[:, :, ::-1]))
+    return plain, mirrored
+
+
+def _normalize(thumbnails: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+    rows = thumbnails.reshape(len(thumbnails), -1).astype(np.float32)
+    rows -= rows.mean(axis=1, keepdims=True)
+    length = np.linalg.norm(rows, axis=1, keepdims=True)
+    return np.asarray(rows / np.maximum(length, 32.0), np.float32)  # a flat image correlates with nothing
+
+
+def group_pairs(n: int, pairs: Pairs) -> npt.NDArray[np.int_]:
+    """Return the group of each of n images, joined by pairs."""
+    groups = Groups(n)
+    groups.join(pairs.first, pairs.second)
+    return groups.numbers()
+
+
+def name_change(images: Inspected, others: Inspected, pairs: Pairs, i: int) -> str:
+    """Name the change between two images, as far as it can be seen."""
+    a, b = int(pairs.first[i]), int(pairs.second[i])
+    if pairs.is_exact[i]:
+        return "the same file"
+    changes = ["mirrored"] if pairs.is_mirrored[i] else []
+    one, two = (images.measured or [])[a], (others.measured or [])[b]
+    if one is None or two is None:
+        return "near-duplicate"
+    if one.container and two.container:
+        (w, h), (v, k) = (one.container.width, one.container.height), (two.container.width, two.container.height)
+        if abs((w * k) / (h * v) - 1) > _MIN_ASPECT:
+            changes.append("cropped or squeezed")
+        elif (w, h) != (v, k):
+            changes.append(f"resized ({w} x {h}, {v} x {k})")
+    if abs(float(one.thumbnail.mean()) - float(two.thumbnail.mean())) > _MIN_BRIGHTNESS:
+        changes.append("brightness changed")
+    return ", ".join(changes) or "saved again"
