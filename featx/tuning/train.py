@@ -90,6 +90,8 @@ class TunedTail:
         Seed of the training.
     interrupted : bool
         The training was stopped before its end.
+    n_threads : int
+        Threads of torch.
     """
 
     trunk: Trunk
