@@ -45,6 +45,9 @@ class TemperatureScaledClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstim
         extreme weights, the temperature is 1.
     cv : int, splitter or iterable of (train, test), default=5
         Folds of the left-out rows. Of an int, more than 1,000 rows use at most 3.
+    growth : float, default=0.0
+        Power of the number of rows with which the logits grow. The fits of the folds know fewer rows than the final
+        one, whose logits are larger: the temperature is multiplied by this power of the ratio of the two numbers.
     n_jobs : int or None, default=None
         Fits that run at the same time, in threads. None is one for each core.
 
@@ -69,9 +72,13 @@ class TemperatureScaledClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstim
     (897, 10)
     """
 
-    def __init__(self, estimator: Any, *, cv: Any = 5, n_jobs: int | None = None) -> None:
+    #: Heads that were saved before it was a parameter have no value of their own.
+    growth: float = 0.0
+
+    def __init__(self, estimator: Any, *, cv: Any = 5, growth: float = 0.0, n_jobs: int | None = None) -> None:
         self.estimator = estimator
         self.cv = cv
+        self.growth = growth
         self.n_jobs = n_jobs
 
     def fit(self, X: npt.ArrayLike, y: npt.ArrayLike) -> Self:
@@ -103,6 +110,9 @@ class TemperatureScaledClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstim
                 best, self.floor_, self.temperature_ = loss, floor / len(self.classes_), 1 / sharpness
             if hasattr(self.estimator_, "decision_function"):
                 break
+        if folds:
+            kept_share = float(np.mean([len(kept) for kept, _ in folds])) / len(labels)
+            self.temperature_ /= kept_share**self.growth
         return self
 
     @available_if(lambda self: hasattr(self.estimator, "partial_fit"))  # type: ignore[untyped-decorator]
