@@ -236,6 +236,7 @@ def fit(
             fitted, estimated = _fit_in_parts(chosen, embeddings, y, estimate)
             duplicates: tuple[DuplicateGroup, ...] = ()
         else:
+            embeddings = embeddings.load()  # without the rows in another order
             features = embeddings.take()
             items = None if inputs.items is None else [inputs.items[i] for i in embeddings.positions]
             images = FittedImages(tuple(inputs.names(embeddings.positions)), items, features, groups)
