@@ -17,7 +17,8 @@ from featx._validation import check_integer
 from featx.backbones import open_backbone
 from featx.errors import InputError
 from featx.extractor import FeatureExtractor
-from featx.heads import OutOfFold, correct_for_choice, find_path, respond
+from featx.heads import OutOfFold, TemperatureScaledClassifier, correct_for_choice, find_path, respond
+from featx.heads.calibration import limit_folds
 from featx.inference.spec import list_backbones
 from featx.reporting.metrics import Score, score
 from featx.selection.folds import count_folds, join_groups, make_folds, split_rows
@@ -99,11 +100,11 @@ def estimate_head(
     if inner < 2:
         return None
     head = make(inner)
+    joined = join_groups(duplicates, groups)
     if find_path(head):
         out_of_fold = _fit_path(head, X, y, folds, count_folds(task, y), events)
     else:
-        head, out_of_fold = None, _predict_folds(lambda: make(inner), X, y, folds, events)
-    joined = join_groups(duplicates, groups)
+        head, out_of_fold = None, _predict_folds(lambda: make(inner), X, y, folds, task, joined, events)
     own = None if joined is None else joined[out_of_fold.rows]
     scored = _correct(score(how, out_of_fold.y, out_of_fold.predicted, task, groups=own), out_of_fold, own)
     return Estimate(_widen(scored, len(y) / float(np.mean([len(fit) for fit, _ in folds]))), out_of_fold, head)
@@ -121,22 +122,49 @@ def fit_head(
 ) -> Any:
     """Fit a head without an estimate, and return it.
 
-    The folds that choose a penalty keep groups and near-duplicates on one side. If every class is then in a single
-    fold, nothing could choose, and the folds ignore them.
+    The folds that choose a penalty or a temperature keep groups and near-duplicates on one side. If every class is then
+    in a single fold, nothing could choose, and the folds ignore them.
     """
-    joined = join_groups(duplicates, groups)
-    if joined is not None and find_path(head):
-        strata = np.unique(y, return_inverse=True)[1] if task == "classification" else np.zeros(len(y), np.intp)
-        left_out = split_rows(strata, joined, _MAX_FOLDS, 0, stratify=task == "classification")
-        folds = [(np.setdiff1d(np.arange(len(y)), out), out) for out in left_out]
-        if len(folds) > 1 and any(np.isin(strata[out], strata[fit]).any() for fit, out in folds):
-            _fit_path(head, X, y, folds, _MAX_FOLDS, events)
-            return head
+    folds = _make_inner_folds(head, y, task, join_groups(duplicates, groups))
+    if folds and find_path(head):
+        _fit_path(head, X, y, folds, _MAX_FOLDS, events)
+        return head
     events.begin("head", 1, unit="fit")
-    fitted = head.fit(X, y)
+    fitted = _fit_with(head, X, y, folds)
     events.advance()
     events.end()
     return fitted
+
+
+def _make_inner_folds(head: Any, y: Labels, task: str, joined: Labels | None) -> list[Any]:
+    """Return folds of a head's own cross-validation that keep groups on one side; none if it needs or allows none."""
+    if joined is None or not (find_path(head) or _find_calibrated(head)):
+        return []
+    strata = np.unique(y, return_inverse=True)[1] if task == "classification" else np.zeros(len(y), np.intp)
+    n_folds = _MAX_FOLDS if find_path(head) else limit_folds(_MAX_FOLDS, len(y))
+    left_out = split_rows(strata, joined, n_folds, 0, stratify=task == "classification")
+    folds = [(np.setdiff1d(np.arange(len(y)), out), out) for out in left_out]
+    known = any(np.isin(strata[out], strata[fit]).any() for fit, out in folds)
+    return folds if len(folds) > 1 and known else []
+
+
+def _find_calibrated(head: Any) -> TemperatureScaledClassifier | None:
+    """Return the last step of a head if it calibrates by a number of folds."""
+    last = head[-1] if isinstance(head, Pipeline) else head
+    is_counted = isinstance(last, TemperatureScaledClassifier) and isinstance(last.cv, int)
+    return last if is_counted and not getattr(last.estimator, "oob_score", False) else None
+
+
+def _fit_with(head: Any, X: Any, y: Labels, folds: list[Any]) -> Any:
+    """Fit a head, with these folds for its calibration if it has one."""
+    calibrated = _find_calibrated(head) if folds else None
+    if calibrated is None:
+        return head.fit(X, y)
+    count, calibrated.cv = calibrated.cv, folds
+    try:
+        return head.fit(X, y)
+    finally:
+        calibrated.cv = count  # a saved head needs no rows
 
 
 def _widen(scored: Score, factor: float) -> Score:
@@ -182,7 +210,9 @@ def _set_folds(head: Any, cv: Any) -> None:
         head.cv = cv
 
 
-def _predict_folds(make: Callable[[], Any], X: Any, y: Labels, folds: list[Any], events: Events) -> OutOfFold:
+def _predict_folds(
+    make: Callable[[], Any], X: Any, y: Labels, folds: list[Any], task: str, joined: Labels | None, events: Events
+) -> OutOfFold:
     """Fit a head for each fold, and return its predictions for the images that the fold leaves out."""
     rows = np.concatenate([out for _, out in folds])
     classes = np.unique(y)
@@ -190,7 +220,9 @@ def _predict_folds(make: Callable[[], Any], X: Any, y: Labels, folds: list[Any],
     predicted, start = [], 0
     events.begin("folds", len(folds), unit="fold")
     for fit, out in folds:
-        head = make().fit(X[fit], y[fit])
+        head = make()
+        inner = _make_inner_folds(head, y[fit], task, None if joined is None else joined[fit])
+        head = _fit_with(head, X[fit], y[fit], inner)
         response = respond(head, X[out])
         predicted.append(response.labels if response.labels is not None else response.numbers)
         if response.name == "probabilities" and probabilities is not None:

@@ -17,7 +17,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from featx.heads.folds import Folds, concatenate, count_threads, split
 
-__all__ = ["TemperatureScaledClassifier", "fit_sharpness", "to_probabilities", "unvote"]
+__all__ = ["TemperatureScaledClassifier", "fit_sharpness", "limit_folds", "to_probabilities", "unvote"]
 
 Doubles = npt.NDArray[np.float64]
 
@@ -131,7 +131,7 @@ class TemperatureScaledClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstim
         """Return the folds that know every class."""
         cv = self.cv
         if isinstance(cv, (int, np.integer)):
-            cv = int(cv) if len(X) <= _MANY_ROWS else min(int(cv), _FEW_FOLDS)
+            cv = limit_folds(int(cv), len(X))
         n_classes = len(self.classes_)
         folds = split(cv, X, codes, stratify=True)
         return [(kept, out) for kept, out in folds if len(np.unique(codes[kept])) == n_classes]
@@ -166,6 +166,11 @@ class TemperatureScaledClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstim
         check_is_fitted(self)
         features = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
         return to_probabilities(self._to_logits(_score(self.estimator_, features), self.floor_) / self.temperature_)
+
+
+def limit_folds(n_folds: int, n_rows: int) -> int:
+    """Return the number of folds that calibrate: at most three for many rows."""
+    return n_folds if n_rows <= _MANY_ROWS else min(n_folds, _FEW_FOLDS)
 
 
 def _score(fitted: Any, X: Any) -> Doubles:
