@@ -351,7 +351,7 @@ def test_every_metric_is_corrected_for_the_choice_of_a_penalty(task):
 
 def test_the_memory_of_a_fit_counts_classes(monkeypatch):
     head = fit_module._Head("logistic_regression", "classification", False, is_named=False)
-    monkeypatch.setattr(fit_module, "available_memory", lambda: 300_000_000)
+    monkeypatch.setattr(fit_module, "available_memory", lambda: 150_000_000)
     few, many = (fit_module._check_memory(head, np.arange(5000) % n, 1280, {}, Events()) for n in (10, 1000))
     assert few == (head, False)
     assert (many[0].name, many[1]) == ("sgd", True)
