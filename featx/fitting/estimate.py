@@ -138,9 +138,11 @@ def fit_head(
 
 def _make_inner_folds(head: Any, y: Labels, task: str, joined: Labels | None) -> list[Any]:
     """Return folds of a head's own cross-validation that keep groups on one side; none if it needs or allows none."""
-    if joined is None or not (find_path(head) or _find_calibrated(head)):
+    if joined is None or len(np.unique(joined)) < 2 or not (find_path(head) or _find_calibrated(head)):
         return []
     strata = np.unique(y, return_inverse=True)[1] if task == "classification" else np.zeros(len(y), np.intp)
+    if np.bincount(strata).max() < 2:
+        return []
     n_folds = _MAX_FOLDS if find_path(head) else limit_folds(_MAX_FOLDS, len(y))
     left_out = split_rows(strata, joined, n_folds, 0, stratify=task == "classification")
     folds = [(np.setdiff1d(np.arange(len(y)), out), out) for out in left_out]
