@@ -269,6 +269,24 @@ class TestFolds:
         assert all(len(set(found.folds[groups[found.rows] == group])) == 1 for group in range(60))
         assert together.cv == 5
 
+    def test_the_folds_that_calibrate_keep_groups_together(self):
+        groups = np.arange(120) // 2
+        y = np.where(groups % 2, "ant", "bee")
+        vectors = np.random.default_rng(0).normal(size=(60, 40)).astype(np.float32)[groups]
+        apart, together = (
+            estimate.fit_head(make_head("knn"), vectors, y, "classification", groups=each, events=Events())[-1]
+            for each in (None, groups)
+        )
+        assert together.temperature_ > 2 * apart.temperature_  # copies foresee each other
+        assert together.cv == 5
+        found = [
+            estimate_head(
+                lambda cv: make_head("knn", cv=cv), vectors, y, "classification", groups=each, cv=4, events=Events()
+            ).out_of_fold.probabilities.max(axis=1)
+            for each in (None, groups)
+        ]
+        assert found[1].mean() < found[0].mean() - 0.1
+
     def test_groups_that_are_classes_still_choose_a_penalty_without_an_estimate(self):
         vectors = np.random.default_rng(0).normal(size=(60, 5)).astype(np.float32)
         y = np.arange(60) % 2
@@ -333,7 +351,7 @@ def test_every_metric_is_corrected_for_the_choice_of_a_penalty(task):
 
 def test_the_memory_of_a_fit_counts_classes(monkeypatch):
     head = fit_module._Head("logistic_regression", "classification", False, is_named=False)
-    monkeypatch.setattr(fit_module, "available_memory", lambda: 300_000_000)
+    monkeypatch.setattr(fit_module, "available_memory", lambda: 150_000_000)
     few, many = (fit_module._check_memory(head, np.arange(5000) % n, 1280, {}, Events()) for n in (10, 1000))
     assert few == (head, False)
     assert (many[0].name, many[1]) == ("sgd", True)

@@ -18,7 +18,8 @@ from featx.backbones import open_backbone
 from featx.errors import InputError
 from featx.extractor import FeatureExtractor
 from featx.fitting.views import stack_views
-from featx.heads import OutOfFold, correct_for_choice, find_path, respond
+from featx.heads import OutOfFold, TemperatureScaledClassifier, correct_for_choice, find_path, respond
+from featx.heads.calibration import limit_folds
 from featx.inference.spec import list_backbones
 from featx.reporting.metrics import Score, score
 from featx.selection.folds import count_folds, join_groups, make_folds, split_rows
@@ -103,13 +104,13 @@ def estimate_head(
     if inner < 2:
         return None
     head = make(inner)
+    joined = join_groups(duplicates, groups)
     if find_path(head):
         out_of_fold = _fit_path(head, *stack_views(X, y, folds, views), count_folds(task, y), events)
     else:
-        head, out_of_fold = None, _predict_folds(lambda: make(inner), X, y, folds, events)
+        head, out_of_fold = None, _predict_folds(lambda: make(inner), X, y, folds, task, joined, events)
     factor = len(y) / float(np.mean([len(fit) for fit, _ in folds]))
-    scored = score_out_of_fold(how, out_of_fold, task, factor, join_groups(duplicates, groups))
-    return Estimate(scored, out_of_fold, head)
+    return Estimate(score_out_of_fold(how, out_of_fold, task, factor, joined), out_of_fold, head)
 
 
 def score_out_of_fold(how: str, out_of_fold: OutOfFold, task: str, factor: float, groups: Labels | None) -> Score:
@@ -135,25 +136,60 @@ def fit_head(
 ) -> Any:
     """Fit a head without an estimate, and return it.
 
-    The folds that choose a penalty keep groups and near-duplicates on one side. If every class is then in a single
-    fold, nothing could choose, and the folds ignore them.
+    The folds that choose a penalty or a temperature keep groups and near-duplicates on one side. If every class is then
+    in a single fold, nothing could choose, and the folds ignore them.
     """
     joined = join_groups(duplicates, groups)
-    if views is not None and joined is None:
-        joined = np.arange(len(y))
-    if joined is not None and find_path(head):
-        strata = np.unique(y, return_inverse=True)[1] if task == "classification" else np.zeros(len(y), np.intp)
-        left_out = split_rows(strata, joined, _MAX_FOLDS, 0, stratify=task == "classification")
-        folds = [(np.setdiff1d(np.arange(len(y)), out), out) for out in left_out]
-        can_choose = len(folds) > 1 and any(np.isin(strata[out], strata[fit]).any() for fit, out in folds)
-        if can_choose or views is not None:  # folds of the head's own would divide the views of an image
-            _fit_path(head, *stack_views(X, y, folds, views), _MAX_FOLDS, events)
-            return head
+    if views is None:
+        folds = _make_inner_folds(head, y, task, joined)
+    else:  # folds of the head's own would divide the views of an image
+        joined = np.arange(len(y)) if joined is None else joined
+        folds = _make_inner_folds(head, y, task, joined) or _split(y, task, joined, _MAX_FOLDS)
+    if folds and find_path(head):
+        _fit_path(head, *stack_views(X, y, folds, views), _MAX_FOLDS, events)
+        return head
     events.begin("head", 1, unit="fit")
-    fitted = head.fit(X, y)
+    fitted = _fit_with(head, X, y, folds)
     events.advance()
     events.end()
     return fitted
+
+
+def _make_inner_folds(head: Any, y: Labels, task: str, joined: Labels | None) -> list[Any]:
+    """Return folds of a head's own cross-validation that keep groups on one side; none if it needs or allows none."""
+    if joined is None or len(np.unique(joined)) < 2 or not (find_path(head) or _find_calibrated(head)):
+        return []
+    if task == "classification" and np.unique(y, return_counts=True)[1].max() < 2:
+        return []
+    folds = _split(y, task, joined, _MAX_FOLDS if find_path(head) else limit_folds(_MAX_FOLDS, len(y)))
+    known = task != "classification" or any(np.isin(y[out], y[fit]).any() for fit, out in folds)
+    return folds if len(folds) > 1 and known else []
+
+
+def _split(y: Labels, task: str, joined: Labels, n_folds: int) -> list[Any]:
+    """Return folds that keep groups on one side."""
+    strata = np.unique(y, return_inverse=True)[1] if task == "classification" else np.zeros(len(y), np.intp)
+    left_out = split_rows(strata, joined, n_folds, 0, stratify=task == "classification")
+    return [(np.setdiff1d(np.arange(len(y)), out), out) for out in left_out]
+
+
+def _find_calibrated(head: Any) -> TemperatureScaledClassifier | None:
+    """Return the last step of a head if it calibrates by a number of folds."""
+    last = head[-1] if isinstance(head, Pipeline) else head
+    is_counted = isinstance(last, TemperatureScaledClassifier) and isinstance(last.cv, int)
+    return last if is_counted and not getattr(last.estimator, "oob_score", False) else None
+
+
+def _fit_with(head: Any, X: Any, y: Labels, folds: list[Any]) -> Any:
+    """Fit a head, with these folds for its calibration if it has one."""
+    calibrated = _find_calibrated(head) if folds else None
+    if calibrated is None:
+        return head.fit(X, y)
+    count, calibrated.cv = calibrated.cv, folds
+    try:
+        return head.fit(X, y)
+    finally:
+        calibrated.cv = count  # a saved head needs no rows
 
 
 def _widen(scored: Score, factor: float) -> Score:
@@ -199,7 +235,9 @@ def _set_folds(head: Any, cv: Any) -> None:
         head.cv = cv
 
 
-def _predict_folds(make: Callable[[], Any], X: Any, y: Labels, folds: list[Any], events: Events) -> OutOfFold:
+def _predict_folds(
+    make: Callable[[], Any], X: Any, y: Labels, folds: list[Any], task: str, joined: Labels | None, events: Events
+) -> OutOfFold:
     """Fit a head for each fold, and return its predictions for the images that the fold leaves out."""
     rows = np.concatenate([out for _, out in folds])
     classes = np.unique(y)
@@ -207,7 +245,9 @@ def _predict_folds(make: Callable[[], Any], X: Any, y: Labels, folds: list[Any],
     predicted, start = [], 0
     events.begin("folds", len(folds), unit="fold")
     for fit, out in folds:
-        head = make().fit(X[fit], y[fit])
+        head = make()
+        inner = _make_inner_folds(head, y[fit], task, None if joined is None else joined[fit])
+        head = _fit_with(head, X[fit], y[fit], inner)
         response = respond(head, X[out])
         predicted.append(response.labels if response.labels is not None else response.numbers)
         if response.name == "probabilities" and probabilities is not None:

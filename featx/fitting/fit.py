@@ -57,11 +57,11 @@ _MAX_NAMED = 10
 #: The largest class has at least this many times the images of the smallest if weights are offered.
 _MIN_RATIO = 10
 #: Memory that fitting takes at most, in copies of the features and with them: heads that choose a penalty along a path
-#: share one copy among their folds; others scale those of each fold, once more in float64 (measured: 9.7).
-_PATH_COPIES, _COPIES = 4, 10
-#: What a path adds: copies of the products of the features, of the coefficients (each fold starts from its own, and
-#: the two fits that run at a time remember steps) and of the scores.
-_PRODUCTS, _COEFFICIENTS, _SCORES = 2, 36, 4
+#: share their square roots among the folds; others scale those of each fold, once more in float64 (measured: 9.7).
+_PATH_COPIES, _COPIES = 2, 10
+#: What a path adds: copies of the products of the features (three if these are rotated), of the coefficients (six
+#: blocks have their own, and the one that is solved remembers three steps), of the scores, and bytes of work space.
+_PRODUCTS, _COEFFICIENTS, _SCORES, _WORK = 3, 16, 2, 20_000_000
 
 
 def fit(
@@ -289,6 +289,7 @@ def fit(
             if guard:
                 events.note("a fit in parts has no guard: predictions come without p-values of outliers")
         else:
+            embeddings = embeddings.load()  # without the rows in another order
             features, further = split_views(embeddings.take(), views)
             items = None if inputs.items is None else [inputs.items[i] for i in embeddings.positions]
             images = FittedImages(tuple(inputs.names(embeddings.positions)), items, features, groups)
@@ -512,6 +513,7 @@ def _check_memory(
             + _COEFFICIENTS * min(n_rows, n_features) * n_columns
             + _SCORES * n_rows * n_columns
         )
+        needed += _WORK
     if available is None or needed <= available:
         return head, False
     lack = (

@@ -47,7 +47,9 @@ class _FeatureRows:
         return int(self.features.shape[1])
 
     def take(self, indices: Any, /) -> npt.NDArray[np.float32]:
-        """Return the vectors of some rows."""
+        """Return the vectors of some rows; all of them in order are not copied."""
+        if len(indices) == len(self.features) and np.array_equal(indices, np.arange(len(indices))):
+            return self.features
         taken: npt.NDArray[np.float32] = self.features[indices]
         return taken
 
@@ -86,6 +88,10 @@ class Embeddings:
     def take(self) -> npt.NDArray[np.float32]:
         """Read the features into memory."""
         return self.rows.take(self.places)
+
+    def load(self) -> Embeddings:
+        """Return the embeddings with their features in memory, in order, and no others."""
+        return replace(self, rows=_FeatureRows(self.take()), places=np.arange(len(self.places)))
 
     def chunks(self) -> Iterator[npt.NDArray[np.float32]]:
         """Read the features, those of a dataset a chunk at a time; the first chunk may be empty."""

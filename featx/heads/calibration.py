@@ -17,7 +17,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from featx.heads.folds import Folds, concatenate, count_threads, split
 
-__all__ = ["TemperatureScaledClassifier", "fit_sharpness", "to_probabilities", "unvote"]
+__all__ = ["TemperatureScaledClassifier", "fit_sharpness", "limit_folds", "to_probabilities", "unvote"]
 
 Doubles = npt.NDArray[np.float64]
 
@@ -45,6 +45,9 @@ class TemperatureScaledClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstim
         extreme weights, the temperature is 1.
     cv : int, splitter or iterable of (train, test), default=5
         Folds of the left-out rows. Of an int, more than 1,000 rows use at most 3.
+    growth : float, default=0.0
+        Power of the number of rows with which the logits grow. The fits of the folds know fewer rows than the final
+        one, whose logits are larger: the temperature is multiplied by this power of the ratio of the two numbers.
     n_jobs : int or None, default=None
         Fits that run at the same time, in threads. None is one for each core.
 
@@ -69,9 +72,13 @@ class TemperatureScaledClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstim
     (897, 10)
     """
 
-    def __init__(self, estimator: Any, *, cv: Any = 5, n_jobs: int | None = None) -> None:
+    #: Heads that were saved before it was a parameter have no value of their own.
+    growth: float = 0.0
+
+    def __init__(self, estimator: Any, *, cv: Any = 5, growth: float = 0.0, n_jobs: int | None = None) -> None:
         self.estimator = estimator
         self.cv = cv
+        self.growth = growth
         self.n_jobs = n_jobs
 
     def fit(self, X: npt.ArrayLike, y: npt.ArrayLike) -> Self:
@@ -103,6 +110,9 @@ class TemperatureScaledClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstim
                 best, self.floor_, self.temperature_ = loss, floor / len(self.classes_), 1 / sharpness
             if hasattr(self.estimator_, "decision_function"):
                 break
+        if folds:
+            kept_share = float(np.mean([len(kept) for kept, _ in folds])) / len(labels)
+            self.temperature_ /= kept_share**self.growth
         return self
 
     @available_if(lambda self: hasattr(self.estimator, "partial_fit"))  # type: ignore[untyped-decorator]
@@ -121,7 +131,7 @@ class TemperatureScaledClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstim
         """Return the folds that know every class."""
         cv = self.cv
         if isinstance(cv, (int, np.integer)):
-            cv = int(cv) if len(X) <= _MANY_ROWS else min(int(cv), _FEW_FOLDS)
+            cv = limit_folds(int(cv), len(X))
         n_classes = len(self.classes_)
         folds = split(cv, X, codes, stratify=True)
         return [(kept, out) for kept, out in folds if len(np.unique(codes[kept])) == n_classes]
@@ -156,6 +166,11 @@ class TemperatureScaledClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstim
         check_is_fitted(self)
         features = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
         return to_probabilities(self._to_logits(_score(self.estimator_, features), self.floor_) / self.temperature_)
+
+
+def limit_folds(n_folds: int, n_rows: int) -> int:
+    """Return the number of folds that calibrate: at most three for many rows."""
+    return n_folds if n_rows <= _MANY_ROWS else min(n_folds, _FEW_FOLDS)
 
 
 def _score(fitted: Any, X: Any) -> Doubles:

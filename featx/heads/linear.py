@@ -37,13 +37,16 @@ _PATH_TOLERANCE = 2e-4
 _PATIENCE, _WORTHWHILE = 2, 0.03
 #: Multiply-adds below which threads cost more than they save.
 _MIN_WORK = 20_000_000
-#: Rows that are scaled at a time.
-_CHUNK_ROWS = 512
+#: Rows that are scaled or scored at a time: their float64 copies take 1 MB each.
+_CHUNK_ROWS = 128
 #: Standard deviation, as a share of the mean, below which a feature counts as constant.
 _CONSTANT = 1e-6
 #: Left-out rows from which on penalties are compared by calibrated probabilities. Strong penalties are as right as weak
 #: ones for many classes, but far less sure: 0.5 points on 5,000 images. On a few rows the temperature is too loose.
 _MIN_ROWS_TO_CALIBRATE = 1000
+#: Power of the number of rows with which logits grow: the fits of the folds know fewer rows than the final one. Of 0 to
+#: 0.7, that with the smallest log loss on the sets that benchmarks/RESULTS.md names.
+_GROWTH = 0.2
 _SCALINGS = ("pareto", "standard", None)
 
 
@@ -62,6 +65,9 @@ class _Path:
 
 class PathEstimator(BaseEstimator):  # type: ignore[misc]
     """Choose a penalty by cross-validation, and fit with it on all rows."""
+
+    #: Heads that were saved before it was a parameter have no value of their own.
+    copy: bool = True
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out the predictions for training rows: a saved head needs none."""
@@ -88,7 +94,7 @@ class PathEstimator(BaseEstimator):  # type: ignore[misc]
 
         ``judge`` maps scores of left-out rows to their losses and predictions; ``judged`` weights these rows.
         """
-        design = _Design(X, weights, self.scaling)
+        design = _Design(X, weights, self.scaling, copy=self.copy)
         self.mean_ = np.asarray(design.mean)
         blocks = np.repeat(weights.astype(np.float32)[:, None], len(folds) + 1, axis=1)
         for number, (kept, _) in enumerate(folds):
@@ -103,24 +109,33 @@ class PathEstimator(BaseEstimator):  # type: ignore[misc]
             solver = PathSolver(design.features, blocks, loss, n_threads=n_threads)
             for position, penalty in enumerate(penalties):
                 solver.solve(float(penalty), max(_PATH_TOLERANCE, self.tol))
-                scores, end = np.empty((n_out, loss.n_columns), np.float32), 0
+                scores = np.empty((n_out, loss.n_columns), np.float32)
+                start = 0
                 for number, (_, out) in enumerate(folds):
-                    start, end = end, end + len(out)
-                    np.matmul(design.features[out], solver.block(number), out=scores[start:end])
+                    block = solver.block(number)
+                    for i in range(0, len(out), _CHUNK_ROWS):
+                        rows = out[i : i + _CHUNK_ROWS]
+                        np.matmul(design.features[rows], block[:-1], out=scores[start + i : start + i + len(rows)])
+                    scores[start : start + len(out)] += block[-1]
+                    start += len(out)
+                    del block
                 of_rows, predicted = judge(scores)
                 losses.append(of_rows)
                 candidates.append(predicted)
                 mean = float(of_rows @ judged) / judged.sum() if len(judged) else 0.0
                 if position == 0 or mean < best:
                     best, chosen, best_scores, best_coef = mean, position, scores, solver.block(len(folds))
+                del scores
                 if _is_lower(of_rows, losses[last], judged):
                     last = position
                 elif position - (last or chosen) >= _PATIENCE:  # the first penalties may be too strong to tell apart
                     break
-            best_coef, more = solver.refine(best_coef, float(penalties[chosen]), self.tol)
-        coef, intercept = design.to_inputs(best_coef)
+            solution = solver.refine(best_coef, float(penalties[chosen]), self.tol)
+        n_iterations = solver.n_iterations
+        del solver, best_coef
+        coef, intercept = design.to_inputs(solution)
         tried = np.stack(losses, axis=1), np.stack(candidates, axis=1)
-        return _Path(chosen, coef, intercept, best_scores, *tried, solver.n_iterations + more)
+        return _Path(chosen, coef, intercept, best_scores, *tried, n_iterations)
 
 
 class _PathClassifier(ClassifierMixin, PathEstimator):  # type: ignore[misc]
@@ -181,20 +196,30 @@ class _PathClassifier(ClassifierMixin, PathEstimator):  # type: ignore[misc]
             judged,
         )
         sharpness = fit_sharpness(path.scores, codes[out], judged) if self.calibrate and len(out) else 1.0
-        self.temperature_ = 1 / sharpness
-        coef, intercept = path.coef * sharpness, path.intercept * sharpness
+        kept_share = float(np.mean([len(kept) for kept, _ in folds])) / len(labels) if self.calibrate and folds else 1.0
+        self.temperature_ = 1 / (sharpness * kept_share**_GROWTH)
+        coef, intercept = path.coef, path.intercept
+        coef /= self.temperature_
+        intercept /= self.temperature_
         if n_classes == 2 and len(coef) == 2:  # one column of scores, as in scikit-learn
             coef, intercept = coef[1:] - coef[:1], intercept[1:] - intercept[:1]
         self.coef_, self.intercept_ = coef.astype(features.dtype), intercept.astype(features.dtype)
         self._keep_choice(values[path.chosen])
         self.n_iter_ = path.n_iter
+        predicted = self.classes_[_decide(path.scores)]
+        probabilities: npt.NDArray[Any] = path.scores
+        if probabilities.shape[1] == 1:
+            probabilities = np.concatenate([-probabilities, probabilities], axis=1) / 2
+        for start in range(0, len(out), _CHUNK_ROWS):  # in place
+            rows = slice(start, start + _CHUNK_ROWS)
+            probabilities[rows] = to_probabilities(probabilities[rows] * np.float32(sharpness))
         self.out_of_fold_ = OutOfFold(
             rows=out,
             folds=numbers,
             y=labels[out],
-            predicted=self.classes_[_decide(path.scores)],
+            predicted=predicted,
             classes=self.classes_,
-            probabilities=to_probabilities(path.scores * np.float32(sharpness)),
+            probabilities=probabilities,
             candidates=path.candidates,
             losses=path.losses,
         )
@@ -233,7 +258,10 @@ _PARAMETERS = """scaling : {"pareto", "standard"} or None, default="pareto"
     cv : int, splitter or iterable of (train, test), default=5
         Folds that choose the penalty. An int makes shuffled folds that spread the classes.
     calibrate : bool, default=True
-        Divide the scores by the temperature that suits the left-out rows best."""
+        Divide the scores by the temperature that suits the left-out rows best, and by a little more since
+        the scores of the fit on all rows are larger.
+    copy : bool, default=True
+        False lets the fit overwrite features in float32, which saves their memory once."""
 
 
 class LogisticRegressionPath(_PathClassifier):
@@ -296,6 +324,7 @@ class LogisticRegressionPath(_PathClassifier):
         class_weight: Any = None,
         cv: Any = 5,
         calibrate: bool = True,
+        copy: bool = True,
         tol: float = 1e-5,
         n_jobs: int | None = None,
     ) -> None:
@@ -304,6 +333,7 @@ class LogisticRegressionPath(_PathClassifier):
         self.class_weight = class_weight
         self.cv = cv
         self.calibrate = calibrate
+        self.copy = copy
         self.tol = tol
         self.n_jobs = n_jobs
 
@@ -366,6 +396,7 @@ class LinearSVCPath(_PathClassifier):
         class_weight: Any = None,
         cv: Any = 5,
         calibrate: bool = True,
+        copy: bool = True,
         tol: float = 1e-5,
         n_jobs: int | None = None,
     ) -> None:
@@ -374,6 +405,7 @@ class LinearSVCPath(_PathClassifier):
         self.class_weight = class_weight
         self.cv = cv
         self.calibrate = calibrate
+        self.copy = copy
         self.tol = tol
         self.n_jobs = n_jobs
 
@@ -432,6 +464,7 @@ class RidgeClassifierPath(_PathClassifier):
         class_weight: Any = None,
         cv: Any = 5,
         calibrate: bool = True,
+        copy: bool = True,
         tol: float = 1e-5,
         n_jobs: int | None = None,
     ) -> None:
@@ -440,6 +473,7 @@ class RidgeClassifierPath(_PathClassifier):
         self.class_weight = class_weight
         self.cv = cv
         self.calibrate = calibrate
+        self.copy = copy
         self.tol = tol
         self.n_jobs = n_jobs
 
@@ -470,6 +504,8 @@ class RidgeRegressionPath(RegressorMixin, PathEstimator):  # type: ignore[misc]
         As for `LogisticRegressionPath`.
     cv : int, splitter or iterable of (train, test), default=5
         Folds that choose the penalty. An int makes shuffled folds.
+    copy : bool, default=True
+        False lets the fit overwrite features in float32.
     tol : float, default=1e-8
         The fit on all rows ends when a Newton step would lower the squared error per row by less
         than this share of the target's variance.
@@ -509,12 +545,14 @@ class RidgeRegressionPath(RegressorMixin, PathEstimator):  # type: ignore[misc]
         *,
         scaling: str | None = "pareto",
         cv: Any = 5,
+        copy: bool = True,
         tol: float = 1e-8,
         n_jobs: int | None = None,
     ) -> None:
         self.alphas = alphas
         self.scaling = scaling
         self.cv = cv
+        self.copy = copy
         self.tol = tol
         self.n_jobs = n_jobs
 
@@ -579,22 +617,23 @@ for _each in (LogisticRegressionPath, LinearSVCPath, RidgeClassifierPath):
 
 
 class _Design:
-    """Centre and scale features in float32, and append a column of ones.
+    """Centre and scale features in float32.
 
     Fewer rows than features span a smaller space, into which a QR decomposition rotates them. The scales come from all
-    rows, those that a fold leaves out among them; no label takes part.
+    rows, those that a fold leaves out among them; no label takes part. Without ``copy`` the features are overwritten
+    if that is possible.
     """
 
-    def __init__(self, X: npt.NDArray[Any], weights: Doubles, scaling: str | None) -> None:
+    def __init__(self, X: npt.NDArray[Any], weights: Doubles, scaling: str | None, *, copy: bool) -> None:
         n, d = X.shape
         total = weights.sum()
         starts = range(0, n, _CHUNK_ROWS)
         self.mean = sum(weights[i : i + _CHUNK_ROWS] @ X[i : i + _CHUNK_ROWS] for i in starts) / total
-        variance, largest = np.zeros(d), np.zeros(d)
+        variance = np.zeros(d)
         for i in starts:
             centred = X[i : i + _CHUNK_ROWS] - self.mean
-            variance += weights[i : i + _CHUNK_ROWS] @ centred**2
-            largest = np.maximum(largest, np.abs(centred).max(axis=0))
+            centred *= centred
+            variance += weights[i : i + _CHUNK_ROWS] @ centred
         deviation = np.sqrt(variance / total)
         constant = deviation <= _CONSTANT * np.abs(self.mean)
         self.scale = np.ones(d)
@@ -604,22 +643,20 @@ class _Design:
                 spread = np.where(constant, 0, deviation / self.scale)
                 self.scale *= np.sqrt((spread**2).sum() / (~constant).sum())
         self.scale[constant] = np.inf
-        rotate = n < d
-        features = np.empty((n, d + (not rotate)), np.float32)
+        owned = not copy and X.dtype == np.float32 and X.flags.c_contiguous and X.flags.writeable
+        self.features = X if owned else np.empty((n, d), np.float32)
         for i in starts:
-            features[i : i + _CHUNK_ROWS, :d] = (X[i : i + _CHUNK_ROWS] - self.mean) / self.scale
+            self.features[i : i + _CHUNK_ROWS] = (X[i : i + _CHUNK_ROWS] - self.mean) / self.scale
         self._basis = None
-        if rotate:
-            self._basis, triangle = qr(features.T, mode="economic", overwrite_a=True, check_finite=False)
-            features = np.empty((n, len(triangle) + 1), np.float32)
-            features[:, :-1] = triangle.T
-        features[:, -1] = 1
-        self.features = features
+        if n < d:
+            self._basis, triangle = qr(self.features.T, mode="economic", overwrite_a=True, check_finite=False)
+            self.features = np.ascontiguousarray(triangle.T)
 
     def to_inputs(self, solution: Floats) -> tuple[Doubles, Doubles]:
         """Return coefficients of shape (n_columns, n_features) and intercepts for the features as they came."""
         weights = solution[:-1] if self._basis is None else self._basis @ solution[:-1]
-        coef = weights.T.astype(float) / self.scale
+        coef = weights.T.astype(float)
+        coef /= self.scale
         return coef, solution[-1].astype(float) - coef @ self.mean
 
 

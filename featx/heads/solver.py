@@ -9,7 +9,7 @@ of ``curvature * X.T @ X + penalty`` preconditions it.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
 
@@ -23,6 +23,8 @@ __all__ = ["Floats", "Loss", "Multinomial", "PathSolver", "Squared", "SquaredHin
 
 Floats = npt.NDArray[np.float32]
 Weights = npt.NDArray[np.float32]
+#: `map`, or that of a pool of threads.
+Run = Callable[..., Iterable[Any]]
 
 #: Elements of scores that are computed at a time: 2 MB stay in the processor's cache.
 _CHUNK = 500_000
@@ -114,17 +116,18 @@ class SquaredHinge:
 
 
 class PathSolver:
-    """Minimise ``sum(weights * loss(X @ W)) + penalty / 2 * sum(W[:-1]**2)`` for several columns of row weights.
+    """Minimise ``sum(weights * loss(X @ W + b)) + penalty / 2 * sum(W**2)`` for several columns of row weights.
 
     Parameters
     ----------
-    features : ndarray of float32, shape (n_samples, n_features + 1)
-        Centred, the last column 1: its weights are the intercepts, which have no penalty.
+    features : ndarray of float32, shape (n_samples, n_features)
+        Centred.
     weights : ndarray of float32, shape (n_samples, n_blocks)
         Row weights of each block; 0 leaves a row out.
     loss : Loss
     n_threads : int, default=1
-        Threads that share the blocks. They wait for each other without spinning.
+        Threads. They share the blocks, or with many columns the rows of one block after the other, since the steps
+        and gradients of a block then take as much memory as the features. They wait for each other without spinning.
 
     Attributes
     ----------
@@ -139,36 +142,45 @@ class PathSolver:
         size = min(-(-n_blocks // n_threads), max(1, d // (_MIN_COLUMNS * columns)))
         starts = range(0, n_blocks, size)
         memory = int(np.clip(n // (6 * columns * size), *_MEMORY))
-        self._groups = [_Group(features, weights[:, i : i + size], loss, memory) for i in starts]
+        self._is_wide = len(starts) > n_threads
+        within = n_threads if self._is_wide else 1
+        self._groups = [_Group(features, weights[:, i : i + size], loss, memory, within) for i in starts]
         self._hessian = _Hessian(features, weights.max(axis=1))
-        self._n_threads = min(n_threads, len(self._groups))
+        self._n_threads = n_threads
 
     def solve(self, penalty: float, tolerance: float) -> None:
         """Move to the solutions for a penalty.
 
         ``tolerance`` is the decrease of the loss per row that a Newton step would still bring.
         """
-        groups = self._groups
-        self._hessian.factorize(float(np.mean([group.curvature for group in groups])), penalty)
-        if self._n_threads > 1 and len(groups) > 1:
-            with ThreadPoolExecutor(self._n_threads) as pool:
-                list(pool.map(lambda group: group.solve(penalty, self._hessian, tolerance), groups))
-        else:
-            for group in groups:
-                group.solve(penalty, self._hessian, tolerance)
+        self._hessian.factorize(float(np.mean([group.curvature for group in self._groups])), penalty)
+        with ThreadPoolExecutor(self._n_threads) as pool:
+            run: Run = pool.map if self._n_threads > 1 else map
+            if self._is_wide:
+                for group in self._groups:
+                    group.solve(penalty, self._hessian, tolerance, run)
+            else:
+                list(run(lambda group: group.solve(penalty, self._hessian, tolerance, map), self._groups))
 
     def block(self, number: int) -> Floats:
-        """Return the weights of a block, of shape (n_features + 1, n_columns)."""
+        """Return the weights of a block and in the last row its intercepts, of shape (n_features + 1, n_columns)."""
         size = self._groups[0].coef.shape[1]
-        return np.ascontiguousarray(self._groups[number // size].coef[:, number % size])
+        return np.array(self._groups[number // size].coef[:, number % size])
 
-    def refine(self, coef: Floats, penalty: float, tolerance: float) -> tuple[Floats, int]:
-        """Return the solution of the last block, from weights near it, and the number of gradients."""
+    def refine(self, coef: Floats, penalty: float, tolerance: float) -> Floats:
+        """Return the solution of the last block, from weights near it. The solver cannot be used after this."""
         last = self._groups[-1]
-        group = _Group(last.features, last.weights[:, -1:], last.loss, last.memory, coef)
+        n_iterations = self.n_iterations
+        self._groups = []  # their memory is needed
+        group = _Group(last.features, last.weights[:, -1:], last.loss, last.memory, self._n_threads)
+        group.coef[:, 0], group.curvature = coef, last.curvature
+        del coef, last
         self._hessian.factorize(group.curvature, penalty)
-        group.solve(penalty, self._hessian, tolerance)
-        return group.coef[:, 0], group.n_iterations
+        with ThreadPoolExecutor(self._n_threads) as pool:
+            group.solve(penalty, self._hessian, tolerance, pool.map if self._n_threads > 1 else map)
+        group.n_iterations += n_iterations
+        self._groups = [group]
+        return group.coef[:, 0]
 
     @property
     def n_iterations(self) -> int:
@@ -177,100 +189,125 @@ class PathSolver:
 
 
 class _Group:
-    """Hold blocks that are solved together."""
+    """Hold blocks that are solved together.
 
-    def __init__(self, features: Floats, weights: Weights, loss: Loss, memory: int, coef: Floats | None = None) -> None:
-        self.features, self.loss, self.memory = features, loss, memory
+    Between two penalties they keep their weights only.
+    """
+
+    def __init__(self, features: Floats, weights: Weights, loss: Loss, memory: int, n_threads: int) -> None:
+        self.features, self.loss, self.memory, self.n_threads = features, loss, memory, n_threads
         self.weights = np.ascontiguousarray(weights)
         self.totals = weights.sum(axis=0, dtype=float)
-        self.coef = np.zeros((features.shape[1], weights.shape[1], loss.n_columns), np.float32)
-        if coef is None:
-            self.coef[-1] = loss.start(weights)
-        else:
-            self.coef[:, 0] = coef
+        self.coef = np.zeros((features.shape[1] + 1, weights.shape[1], loss.n_columns), np.float32)
+        self.coef[-1] = loss.start(weights)
+        self.penalty = 0.0
         self.n_iterations = 0
-        self.gradient = np.empty_like(self.coef)
-        self.evaluate()
+        n, step = len(features), max(1, _CHUNK // self.coef[0].size)
+        chunks = [slice(i, min(i + step, n)) for i in range(0, n, step)]
+        starts = (np.repeat(self.coef[-1:], rows.stop - rows.start, axis=0) for rows in chunks)
+        bent = sum(self._slope(scores, rows) for scores, rows in zip(starts, chunks, strict=True))
+        self.curvature = bent / self.totals.sum()
 
-    def evaluate(self) -> None:
-        """Compute the gradient of the loss without its penalty, and the mean curvature."""
+    def _slope(self, scores: Floats, rows: slice) -> float:
+        """Overwrite the scores of rows by the slopes of the loss, and return its summed curvature."""
+        slopes, second = self.loss.slope(scores, rows)
+        slopes *= self.weights[rows, :, None]
+        return float((second * self.weights[rows]).sum(dtype=float))
+
+    def _evaluate(self, penalty: float, run: Run) -> Floats:
+        """Return the gradient, and set the mean curvature."""
         n, d = self.features.shape
-        flat, gradient = self.coef.reshape(d, -1), self.gradient.reshape(d, -1)
-        bent, step = 0.0, max(1, _CHUNK // flat.shape[1])
+        flat, gradient = self.coef.reshape(d + 1, -1), np.empty_like(self.coef)
+        step = max(1, _CHUNK // flat.shape[1])
+        if self.n_threads > 1:
+            step = min(step, self.n_threads * max(1, _CHUNK // d))  # each thread copies its columns of the features
         scores = np.empty((min(step, n), *self.coef.shape[1:]), np.float32)
+        bent, columns = 0.0, _divide(0, d, self.n_threads)
+        gradient[-1] = 0
         for start in range(0, n, step):
-            rows = slice(start, min(start + step, n))
-            part, some = self.features[rows], scores[: rows.stop - start]
-            np.matmul(part, flat, out=some.reshape(len(part), -1))
-            first, second = self.loss.slope(some, rows)
-            bent += float((second * self.weights[rows]).sum(dtype=float))
-            first *= self.weights[rows, :, None]
-            # the transposed views are Fortran's arrays: gradient (+)= part.T @ first without a copy
-            sgemm(
-                1.0,
-                first.reshape(len(part), -1).T,
-                part.T,
-                trans_b=1,
-                beta=float(start > 0),
-                c=gradient.T,
-                overwrite_c=1,
-            )
+            stop = min(start + step, n)
+            part, some = self.features[start:stop], scores[: stop - start]
+
+            def differentiate(rows: slice, start: int = start, some: Floats = some) -> float:
+                mine = some[rows.start - start : rows.stop - start]
+                into = mine.reshape(len(mine), -1)
+                np.matmul(self.features[rows], flat[:-1], out=into)
+                into += flat[-1]
+                return self._slope(mine, rows)
+
+            def multiply(columns: slice, start: int = start, part: Floats = part, some: Floats = some) -> None:
+                # the transposed views are Fortran's arrays: gradient (+)= part.T @ some without a copy
+                into = gradient[columns].reshape(columns.stop - columns.start, -1)
+                slopes = some.reshape(len(part), -1)
+                sgemm(1.0, slopes.T, part.T[columns], trans_b=1, beta=float(start > 0), c=into.T, overwrite_c=1)
+
+            bent += sum(run(differentiate, _divide(start, stop, self.n_threads)))
+            list(run(multiply, columns))
+            gradient[-1] += some.sum(axis=0)
         self.curvature = bent / self.totals.sum()
         self.n_iterations += 1
+        _add(gradient[:-1], self.coef[:-1], np.full(self.coef.shape[1], penalty))
+        return gradient
 
-    def solve(self, penalty: float, hessian: _Hessian, tolerance: float) -> None:
+    def solve(self, penalty: float, hessian: _Hessian, tolerance: float, run: Run) -> None:
         """Minimise by L-BFGS in the coordinates ``factor.T @ coef``."""
-        steps: deque[tuple[Floats, Floats, npt.NDArray[np.float64]]] = deque(maxlen=self.memory)
-        inner = hessian.divide(self._penalized(penalty))
+        steps: deque[tuple[Floats, Floats, npt.NDArray[np.float64]]] = deque()
+        # the last solution has no slope left, up to the tolerance, but for the change of the penalty
+        inner = np.float32(penalty - self.penalty) * self.coef
+        inner[-1] = 0
+        inner = hessian.divide(inner)
+        if not self.penalty or not (_dot(inner, inner) / 2 / self.totals > tolerance).any():
+            del inner
+            inner = hessian.divide(self._evaluate(penalty, run))
+        self.penalty = penalty
         for _ in range(_MAX_ITERATIONS):
             decrease = _dot(inner, inner) / 2 / self.totals
             if (decrease <= tolerance).all():
                 return
             direction = _direct(inner, steps)
+            if len(steps) == self.memory:
+                steps.popleft()  # before the search, which needs the memory
             slope = _dot(inner, direction)
-            length = self._search(
-                hessian.divide(direction.copy(), transposed=True), slope, penalty, decrease <= tolerance
-            )
-            if length is None:
+            move = hessian.divide(direction.copy(), transposed=True)
+            found = self._search(move, slope, penalty, decrease <= tolerance, run)
+            del move
+            if found is None:
                 return  # float32 has no more digits
-            after = hessian.divide(self._penalized(penalty))
+            length, gradient = found
+            after = hessian.divide(gradient)
             direction *= length[:, None]
             change, inner = np.subtract(after, inner, out=inner), after
             product = _dot(direction, change)
             steps.append((direction, change, np.where(product > 0, 1 / np.where(product > 0, product, 1), 0)))
+            del direction, change, gradient, after
 
-    def _penalized(self, penalty: float) -> Floats:
-        gradient = self.gradient.copy()
-        gradient[:-1] += np.float32(penalty) * self.coef[:-1]
-        return gradient
-
-    def _search(self, direction: Floats, slope: Any, penalty: float, done: Any) -> Floats | None:
-        """Move along a direction until the slope of each block is small beside its first; return the lengths."""
+    def _search(self, move: Floats, slope: Any, penalty: float, done: Any, run: Run) -> tuple[Floats, Floats] | None:
+        """Move until the slope of each block is small beside its first; return the lengths and the gradient."""
         length, low, low_slope = np.ones(len(slope)), np.zeros(len(slope)), np.array(slope)
-        start, coef = self.coef, np.empty_like(self.coef)
+        moved = np.zeros(len(slope))
         for _ in range(_MAX_TRIALS):
-            np.multiply(direction, length.astype(np.float32)[:, None], out=coef)
-            coef += start
-            self.coef = coef
-            self.evaluate()
-            here = _dot(self.gradient, direction) + penalty * _dot(self.coef[:-1], direction[:-1])
+            _add(self.coef, move, length - moved)
+            moved = length
+            gradient = self._evaluate(penalty, run)
+            here = _dot(gradient, move)
             steep = (np.abs(here) > _SLOPE_LEFT * np.abs(slope)) & ~done
             if not steep.any():
-                return length.astype(np.float32)
+                return length.astype(np.float32), gradient
+            del gradient
             secant = length - here * (length - low) / np.where(here == low_slope, 1, here - low_slope)
             secant = np.clip(secant, 0.1 * length, 4 * length)
             downhill = steep & (here < 0)
             low, low_slope = np.where(downhill, length, low), np.where(downhill, here, low_slope)
             length = np.where(steep, secant, length)
-        self.coef = start
-        self.evaluate()
+        _add(self.coef, move, -moved)
         return None
 
 
 class _Hessian:
     """Approximate the Hessian by ``curvature * features.T @ (weights * features) + penalty``.
 
-    One square array holds both: its upper triangle the products, its lower one the Cholesky factor.
+    One square array holds both: its upper triangle the products, its lower one the Cholesky factor. The features are
+    centred, so the intercept stands alone.
     """
 
     def __init__(self, features: Floats, weights: Weights) -> None:
@@ -281,13 +318,14 @@ class _Hessian:
             part = features[start : start + step] * roots[start : start + step]
             sgemm(1.0, part.T, part.T, trans_b=1, beta=1.0, c=self._array.T, overwrite_c=1)
         self._diagonal = self._array.diagonal().copy()
+        self._total = float(weights.sum(dtype=float))
 
     def factorize(self, curvature: float, penalty: float) -> None:
         """Compute the factor."""
         array, curvature = self._array, max(curvature, 1e-6)
         diagonal = curvature * self._diagonal
         ridge = np.full(len(array), penalty, np.float32)
-        ridge[-1] = 1e-3 * diagonal[-1]
+        self._root = np.float32(np.sqrt(curvature * self._total))
         for _ in range(20):
             for i in range(1, len(array)):
                 np.multiply(array[:i, i], np.float32(curvature), out=array[i, :i])
@@ -299,19 +337,20 @@ class _Hessian:
 
     def divide(self, array: Floats, *, transposed: bool = False) -> Floats:
         """Overwrite an array by the solution of the factor, or of its transpose, and return it."""
-        flat = array.reshape(len(array), -1)
+        flat = array[:-1].reshape(len(array) - 1, -1)
+        array[-1] /= self._root
         strsm(1.0, self._array.T, flat.T, side=1, lower=0, trans_a=int(transposed), overwrite_b=1)
         return array
 
 
 def _direct(gradient: Floats, steps: Sequence[tuple[Floats, Floats, Any]]) -> Floats:
     """Return the direction of L-BFGS by its two loops."""
-    direction, term = -gradient, np.empty_like(gradient)
+    direction = -gradient
     shares = []
     for step, change, inverse in reversed(steps):
         share = inverse * _dot(step, direction)
         shares.append(share)
-        direction -= np.multiply(change, share.astype(np.float32)[:, None], out=term)
+        _add(direction, change, -share)
     if steps:
         _, change, inverse = steps[-1]
         scale = np.where(
@@ -320,10 +359,23 @@ def _direct(gradient: Floats, steps: Sequence[tuple[Floats, Floats, Any]]) -> Fl
         direction *= scale.astype(np.float32)[:, None]
     for (step, change, inverse), share in zip(steps, reversed(shares), strict=True):
         back = share - inverse * _dot(change, direction)
-        direction += np.multiply(step, back.astype(np.float32)[:, None], out=term)
+        _add(direction, step, back)
     return direction
 
 
 def _dot(a: Floats, b: Floats) -> npt.NDArray[np.float64]:
     """Return the inner product of each block."""
     return np.asarray(np.einsum("dbk,dbk->b", a, b), float)
+
+
+def _add(target: Floats, source: Floats, factors: npt.NDArray[np.float64]) -> None:
+    """Add a multiple of each block in place, a few rows at a time, since the product takes memory."""
+    step, column = max(1, _CHUNK // (4 * source[0].size)), factors.astype(np.float32)[:, None]
+    for start in range(0, len(target), step):
+        target[start : start + step] += source[start : start + step] * column
+
+
+def _divide(start: int, stop: int, n: int) -> list[slice]:
+    """Return up to ``n`` slices of about the same length."""
+    step = -(-(stop - start) // n)
+    return [slice(i, min(i + step, stop)) for i in range(start, stop, step)]

@@ -36,6 +36,14 @@ def test_probabilities_are_closer_to_the_truth(estimator):
     assert not hasattr(head.estimator_, "oob_decision_function_")
 
 
+def test_logits_that_grow_with_the_rows_get_a_higher_temperature():
+    plain, grown = (TemperatureScaledClassifier(GaussianNB(), cv=4, growth=g).fit(X[:400], Y[:400]) for g in (0, 0.5))
+    assert grown.temperature_ == pytest.approx(plain.temperature_ / 0.75**0.5)
+    forest = RandomForestClassifier(20, oob_score=True, random_state=0)  # its trees leave out rows themselves
+    plain, grown = (TemperatureScaledClassifier(forest, growth=g).fit(X[:400], Y[:400]) for g in (0, 0.5))
+    assert grown.temperature_ == plain.temperature_
+
+
 def test_a_class_of_one_row_is_learned():
     y = np.where(Y[:60] == 9, 8, Y[:60])
     y[0] = 9

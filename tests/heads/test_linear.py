@@ -11,7 +11,13 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from featx.heads import LinearSVCPath, LogisticRegressionPath, RidgeClassifierPath, RidgeRegressionPath
+from featx.heads import (
+    LinearSVCPath,
+    LogisticRegressionPath,
+    RidgeClassifierPath,
+    RidgeRegressionPath,
+    make_head,
+)
 
 CLASSIFIERS = [LogisticRegressionPath, RidgeClassifierPath, LinearSVCPath]
 DIGITS = load_digits(return_X_y=True)
@@ -241,6 +247,43 @@ def test_a_fit_takes_less_memory_than_three_copies_of_the_features():
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 3 * X.nbytes
+
+
+def test_a_fit_may_overwrite_its_features():
+    rng = np.random.default_rng(0)
+    y = np.arange(6000) % 10
+    X = (rng.normal(size=(10, 300))[y] + 3 * rng.normal(size=(6000, 300))).astype(np.float32)
+    kept = X.copy()
+    plain = LogisticRegressionPath(n_jobs=1).fit(X, y)
+    np.testing.assert_array_equal(X, kept)
+    tracemalloc.start()
+    head = LogisticRegressionPath(n_jobs=1, copy=False).fit(X, y)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 1.5 * X.nbytes
+    np.testing.assert_array_equal(head.coef_, plain.coef_)
+    kept.flags.writeable = False
+    np.testing.assert_array_equal(LogisticRegressionPath(n_jobs=1, copy=False).fit(kept, y).coef_, plain.coef_)
+
+
+def test_the_features_of_a_head_are_not_overwritten():
+    X, y = make_data()
+    for task in ("classification", "regression"):
+        features = X.astype(np.float32)
+        make_head(task=task).fit(features, y)
+        np.testing.assert_array_equal(features, X.astype(np.float32))
+
+
+def test_many_classes_take_the_memory_of_their_coefficients_sixteen_times():
+    rng = np.random.default_rng(0)
+    y = np.arange(1500) % 500
+    X = (rng.normal(size=(500, 400))[y] + rng.normal(size=(1500, 400))).astype(np.float32)
+    tracemalloc.start()
+    head = LogisticRegressionPath([0.001, 0.01], n_jobs=2, copy=False, tol=1e-3).fit(X.copy(), y)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    scores = head.out_of_fold_.probabilities.nbytes
+    assert peak < 16 * head.coef_.nbytes + 2 * scores + X.nbytes + 4_000_000
 
 
 def test_many_classes_are_solved_one_fold_at_a_time():
