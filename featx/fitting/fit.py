@@ -21,7 +21,9 @@ from featx.extractor import FeatureExtractor
 from featx.fitting.continuation import has_log_target, join_old_inputs, record_sources
 from featx.fitting.estimate import check_splitter, estimate_head, fit_head, sees_content
 from featx.fitting.inputs import Embeddings, Inputs, read_inputs
+from featx.fitting.labelling import correct_labels
 from featx.fitting.model import FittedModel, open_model
+from featx.fitting.private import check_private, fit_private
 from featx.fitting.result import DuplicateGroup, FitResult, FittedImages, count_target
 from featx.heads import (
     DEFAULT_HEADS,
@@ -78,6 +80,9 @@ def fit(
     max_ms: float | None = None,
     max_mb: float | None = None,
     estimate: bool = True,
+    labels: Any = None,
+    private: float | None = None,
+    delta: float | None = None,
     events: Events | None = None,
 ) -> FitResult:
     """Fit a head on the features of labelled images.
@@ -131,6 +136,15 @@ def fit(
         With ``search``: budget in milliseconds per image and megabytes of the backbone.
     estimate : bool, default=True
         False skips the estimate.
+    labels : str, path, mapping or None, default=None
+        Labels that were corrected by hand: a CSV file with the columns ``path`` and ``label``, as `featx.label_next`
+        writes it, or a mapping of names to labels. They replace those of the images that they name. An empty
+        label changes nothing, and ``"-"`` leaves the image out.
+    private : float or None, default=None
+        Fit a `featx.heads.PrivateClassifier` with this epsilon, and release nothing else about the images: no counts,
+        estimate, near-duplicates or cache entries. Number of images and names of classes count as public.
+    delta : float or None, default=None
+        With ``private``: at most 1 / n_samples. None is 1e-5.
     events : Events or None, default=None
         Receives progress and notes.
 
@@ -160,6 +174,8 @@ def fit(
     """
     noted = _NoteList()
     events = combine(events, noted)
+    settled = {"search": search, "class_weight": class_weight, "continue_from": continue_from, "cv": cv}
+    check_private(private, delta, head, task, settled | {"log_target": log_target})
     _check_search(search, max_ms, max_mb, extractor)
     cv = check_splitter(cv)
     options: dict[str, Any] = {"path_column": path_column, "target": target, "include": include, "exclude": exclude}
@@ -174,6 +190,10 @@ def fit(
         inputs, n_old = join_old_inputs(earlier, X, y, options, extractor, events)
     for text in inputs.notes:
         events.note(text)
+    inputs = correct_labels(inputs, labels, events)
+    if private is not None:
+        budget = {"epsilon": private, "delta": 1e-5 if delta is None else delta}
+        return fit_private(inputs, task, **budget, groups=groups, extractor=extractor, events=events, notes=noted.texts)
     every_group = inputs.read_groups(groups)
     task, values = inputs.read_labels(task, log_target=log_target)
     labelled, pool = np.flatnonzero(~inputs.missing), np.flatnonzero(inputs.missing)
