@@ -25,6 +25,7 @@ def make_card(name: str, description: Description, run: str, notes: Sequence[str
         _describe_task(description),
         "## Fitted on",
         _describe_data(info),
+        *_describe_contents(description),
         "## Quality",
         _describe_quality(info),
         *notes,
@@ -82,6 +83,11 @@ def _describe_data(info: Mapping[str, Any]) -> str:
         shown = weights if named else ", ".join(f"{label} {weight:g}" for label, weight in weights.items())
         parts.append(f"Weights of the classes: {_escape(shown)}.")
     return "\n\n".join(parts)
+
+
+def _describe_contents(description: Description) -> list[str]:
+    contents = description.get("pipeline", {}).get("contents")
+    return [f"Of these images the file holds {_escape(contents)}."] if contents else []
 
 
 def _describe_private(private: Mapping[str, Any]) -> str:
