@@ -51,9 +51,11 @@ if TYPE_CHECKING:
         FitResult,
         PairedEvaluation,
         Predictions,
+        ToLabel,
         compare_pipelines,
         evaluate,
         fit,
+        label_next,
         predict,
     )
     from featx.heads import make_head
@@ -77,6 +79,8 @@ __all__ = [
     "Predictions",
     "compare_pipelines",
     "PairedEvaluation",
+    "label_next",
+    "ToLabel",
     "make_head",
     # reasons for an answer
     "explain",
@@ -142,6 +146,7 @@ _LAZY = {
     **dict.fromkeys(("Embedded", "FeatureExtractor"), "featx.extractor"),
     **dict.fromkeys(("fit", "FitResult", "evaluate", "Evaluation"), "featx.fitting"),
     **dict.fromkeys(("predict", "Predictions", "compare_pipelines", "PairedEvaluation"), "featx.fitting"),
+    **dict.fromkeys(("label_next", "ToLabel"), "featx.fitting"),
     "make_head": "featx.heads",
     "Profile": "featx.inference.timing",
     **dict.fromkeys(("Page", "report"), "featx.page"),

@@ -31,8 +31,8 @@ _RATES = (0.001, 0.01)
 _N_BOOTSTRAPS, _N_EXPOSED = 200, 5
 #: Smallest probability before the logarithm.
 _FLOOR = 1e-7
-#: Shadow heads with and without an image below which all images share one spread.
-_MIN_FOR_OWN_SPREAD = 64
+#: Shadow heads with (or without) an image below which all images share one spread.
+_MIN_FOR_OWN_SPREAD = 16
 
 
 @dataclass(frozen=True, eq=False)

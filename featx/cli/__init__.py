@@ -30,6 +30,7 @@ COMMANDS = {
         "evaluate": "measure a saved pipeline, or compare two, on labelled images",
         "predict": "apply a saved pipeline to images",
         "explain": "show on each image what speaks for its prediction",
+        "label-next": "choose the images to label next",
         "report": "show scores, mistakes and reasons on a page",
         "compare": "find the features that suit labelled images best",
     },
