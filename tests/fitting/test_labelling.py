@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 import featx
+from featx.cli import main
 from featx.fitting.active_learning import choose_diverse
 
 EXTRACTOR = featx.FeatureExtractor(layer="stem")
@@ -66,3 +67,16 @@ def test_uncertain_rows_are_chosen_from_each_cluster():
     chosen = choose_diverse(features, uncertainty, 4)
     assert sorted(chosen % 4) == [0, 1, 2, 3]
     assert (chosen < 100).all()
+
+
+def test_the_command_writes_the_file_to_fill_in(folder, tmp_path, capsys):
+    fit(folder, None).save(tmp_path / "m.featx")
+    output = tmp_path / "to_label.csv"
+    sheet = tmp_path / "sheet.png"
+    arguments = ["label-next", str(tmp_path / "m.featx"), str(folder), "-n", "3", "-o", str(output)]
+    assert main([*arguments, "--sheet", str(sheet)]) == 0
+    assert "3 of 12 images to label next" in capsys.readouterr().out
+    rows = output.read_text().splitlines()
+    output.write_text("\n".join([rows[0], *(row + "bee" for row in rows[1:])]) + "\n")
+    assert sheet.stat().st_size > 1000
+    assert any("0 new" in note for note in fit(folder, output).notes)
