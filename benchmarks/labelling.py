@@ -39,6 +39,7 @@ def main() -> None:
         start = order[np.concatenate([np.flatnonzero(y[order] == label)[:2] for label in np.unique(y)])]
         for i, chosen in enumerate(("random", "label_next")):
             known = start
+            head = make_head("ridge", cv=3).fit(X[known], y[known])
             for j, n_labels in enumerate(STEPS):
                 if j:
                     pool = np.setdiff1d(np.arange(len(y)), known)

@@ -30,6 +30,10 @@ __all__ = ["ToLabel", "choose_diverse", "label_next"]
 
 #: Clusters are sought among this many times the images that are asked for, the most uncertain ones.
 _POOL_FACTOR = 10
+#: Mean uncertainty above which the model knows too little to be asked (on CIFAR-10, up to some 200 labels).
+_TOO_UNCERTAIN = 0.5
+#: Images that are clustered at most.
+_MAX_CANDIDATES = 5000
 _MAX_SHOWN = 10
 
 
@@ -115,6 +119,8 @@ def label_next(model: Any, pool: Any, n: int = 50, *, random_state: int = 0, eve
 
     The images with the smallest lead of the first class over the second are clustered by their features, weighted by
     uncertainty. The image nearest to the centre of each cluster is chosen. Of near-duplicates one is considered.
+    A model that is uncertain about most of the pool knows too little to be asked: then all images are clustered, and
+    count alike.
 
     Parameters
     ----------
@@ -179,12 +185,17 @@ def choose_diverse(
     features: npt.NDArray[Any], uncertainty: npt.NDArray[Any], n: int, *, random_state: int = 0
 ) -> npt.NDArray[np.intp]:
     """Return up to n rows, one of each cluster of the uncertain rows, the most uncertain first."""
-    candidates = np.argsort(-uncertainty, kind="stable")[: _POOL_FACTOR * n]
+    knows = uncertainty.mean() <= _TOO_UNCERTAIN
+    n_candidates = min(_POOL_FACTOR * n, max(_MAX_CANDIDATES, n)) if knows else max(_MAX_CANDIDATES, n)
+    if knows:
+        candidates = np.argsort(-uncertainty, kind="stable")[:n_candidates]
+    else:
+        candidates = np.random.default_rng(random_state).permutation(len(features))[:n_candidates]
     if len(candidates) > n:
         rows = features[candidates].astype(np.float32)
         rows /= np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
-        weights = uncertainty[candidates] + 1e-3
-        fitted = KMeans(n, n_init=1, max_iter=50, random_state=random_state).fit(rows, sample_weight=weights)
+        weights = uncertainty[candidates] + 1e-3 if knows else None
+        fitted = KMeans(n, n_init=1, max_iter=20, random_state=random_state).fit(rows, sample_weight=weights)
         distances = fitted.transform(rows)
         own = distances[np.arange(len(rows)), fitted.labels_]
         nearest = np.lexsort((own, fitted.labels_))
