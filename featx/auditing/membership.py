@@ -238,8 +238,10 @@ def _score(fitted: Any, X: Any, y: Any) -> Doubles:
     own = np.searchsorted(classes, y)
     if hasattr(fitted, "predict_proba"):
         probabilities = np.asarray(fitted.predict_proba(X), float)
-        chosen = probabilities[np.arange(len(y)), own].clip(_FLOOR, 1)
-        others = (probabilities.sum(axis=1) - probabilities[np.arange(len(y)), own]).clip(_FLOOR, None)
+        # votes of trees are often exactly 0, and a far smaller floor would spoil the Gaussians
+        floor = max(_FLOOR, float(probabilities[probabilities > 0].min()) / 2)
+        chosen = probabilities[np.arange(len(y)), own]
+        chosen, others = chosen.clip(floor, 1), (probabilities.sum(axis=1) - chosen).clip(floor, None)
         return np.asarray(np.log(chosen) - np.log(others))
     if not hasattr(fitted, "decision_function"):
         raise InputError(f"head={type(fitted).__name__}: has no probabilities and no decisions to attack")
