@@ -26,14 +26,16 @@ from featx.auditing.leaks import (
     make_leak,
     measure_leak,
 )
+from featx.auditing.membership import Membership, measure_membership
 from featx.auditing.page import build_page
 from featx.auditing.result import SEVERITIES, Audit, Finding, Leak
 from featx.errors import InputError
 from featx.extractor import FeatureExtractor
 from featx.fitting.estimate import sees_content
 from featx.fitting.inputs import Inputs, read_inputs
-from featx.fitting.model import open_model
+from featx.fitting.model import FittedModel, open_model
 from featx.images.decode import Deferred, decode, describe
+from featx.reporting.saved import describe_file
 from featx.selection.duplicates import find_duplicates
 
 __all__ = ["audit"]
@@ -168,6 +170,9 @@ def audit(
         failures=tuple(train.images.failures),
         notes=tuple(notes),
     )
+    if opened is not None:
+        contents, membership = _measure_model(opened, train, groups)
+        result = replace(result, contents=contents, membership=membership)
     title = title or f"Audit of {os.path.basename(os.path.normpath(inputs.where))}"
     return replace(result, page=_build_page(result, title, train, other, images, extractor))
 
@@ -354,6 +359,24 @@ class _Hidden(Deferred):
 
     def __str__(self) -> str:
         return describe(self._item)
+
+
+def _measure_model(
+    opened: FittedModel, train: _Labelled, groups: npt.NDArray[np.int_]
+) -> tuple[str, Membership | None]:
+    """Return what the file of a model holds, and the success of an attack on its head; None if it cannot be made."""
+    contents = ""
+    if os.path.isfile(opened.name) and (held := describe_file(opened.name).contents):
+        contents = f"of its training images the file holds {held}"
+    if train.codes is None:
+        return contents, None
+    labels = np.array(train.classes)[train.codes]
+    try:
+        return contents, measure_membership(
+            opened.head, train.images.features[train.rows], labels, groups=groups[train.rows]
+        )
+    except InputError as error:
+        return "\n".join(filter(None, [contents, f"membership inference was not measured: {error}"])), None
 
 
 def _build_page(

@@ -32,6 +32,7 @@ COMMANDS = {
         "predict": "apply a saved pipeline to images",
         "shift": "compare new images with those of a fit, or of another folder",
         "explain": "show on each image what speaks for its prediction",
+        "label-next": "choose the images to label next",
         "report": "show scores, mistakes and reasons on a page",
         "compare": "find the features that suit labelled images best",
         "audit": "find faults of images, labels and splits",

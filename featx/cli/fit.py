@@ -40,6 +40,8 @@ EXAMPLE = """\
   featx fit vectors -o ants.featx               of featx embed photos/train -o vectors: reads no image
   featx fit new --continue ants.featx -o ants2.featx     fits again on the old images and on new ones
   featx fit photos/train --views 6 -o ants.featx          fits on crops and the mirror image of each image, too
+  featx fit photos/train --private 1 -o ants.featx       hides each single image, see docs/privacy.md
+  featx fit photos/train --labels corrected.csv -o ants.featx    labels that were corrected by hand
   featx fit photos/train --class-weight balanced -o ants.featx     rare classes count as much as others
 Then: featx evaluate ants.featx photos/val
       featx predict ants.featx new/*.jpg -o new.csv
@@ -98,6 +100,13 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--tune", action="store_true", help="adapt the network, too, if that is better on left-out images: featx tune"
     )
+    parser.add_argument(
+        "--labels", metavar="FILE.csv", help="corrected labels, columns path and label: they replace those of SOURCE"
+    )
+    parser.add_argument(
+        "--private", type=float, metavar="EPSILON", help="differential privacy for each image; nothing else is released"
+    )
+    parser.add_argument("--delta", type=float, metavar="D", help="with --private: at most 1 / images (default: 1e-5)")
     parser.add_argument("--cv", type=int, metavar="N", help="folds of the estimate (default: 5)")
     parser.add_argument("--groups", metavar="C", help="column of groups that no fold divides, such as a patient")
     parser.add_argument("--no-cross-validation", action="store_true", help="skip the estimate on left-out images")
@@ -112,6 +121,7 @@ def run(options: argparse.Namespace) -> None:
     check_card(options.output)
     if options.report:
         check_output(options.report, (".html",), options.source)
+    _check_private(options)
     continued = _open_continued(options)
     if len(options.source) > 1 and not continued:
         raise InputError(f"{len(options.source)} sources: expected one, or several with --continue MODEL")
@@ -135,6 +145,9 @@ def run(options: argparse.Namespace) -> None:
         max_mb=options.max_mb,
         estimate=not options.no_cross_validation,
         tune=options.tune,
+        labels=options.labels,
+        private=options.private,
+        delta=options.delta,
         events=make_events(),
     )
     print_remarks(result)
@@ -142,6 +155,15 @@ def run(options: argparse.Namespace) -> None:
     if options.report:
         report(result, title=options.output).save(options.report)
     print(printable(f"{options.output}: ") + "\n".join(map(printable, str(result).split("\n"))))
+
+
+def _check_private(options: argparse.Namespace) -> None:
+    """Refuse outputs and a cache that would release more than the file of a private fit."""
+    for name in ("report", "keep_answers", "cache", "cache_folder") if options.private is not None else ():
+        if getattr(options, name):
+            raise InputError(
+                f"--{name.replace('_', '-')}: not with --private, whose file is the only release; leave the option out"
+            )
 
 
 def _open_continued(options: argparse.Namespace) -> FittedModel | None:

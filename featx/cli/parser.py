@@ -84,7 +84,7 @@ class _Commands(argparse._SubParsersAction):  # type: ignore[type-arg]  # no gen
     summaries: Mapping[str, str]
 
     def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
-        module = importlib.import_module(f"{self.package}.{values[0]}")
+        module = importlib.import_module(f"{self.package}.{values[0].replace('-', '_')}")
         summary = self.summaries[values[0]]
         command = self.add_parser(
             values[0],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from featx.fitting.active_learning import ToLabel, label_next
 from featx.fitting.comparison import PairedEvaluation, compare_pipelines
 from featx.fitting.evaluation import Evaluation, evaluate
 from featx.fitting.fit import fit
@@ -22,9 +23,11 @@ __all__ = [
     "Predictions",
     "Score",
     "Shift",
+    "ToLabel",
     "compare_pipelines",
     "evaluate",
     "fit",
+    "label_next",
     "open_model",
     "predict",
     "shift",

@@ -22,7 +22,9 @@ from featx.extractor import FeatureExtractor
 from featx.fitting.continuation import has_log_target, join_old_inputs, record_sources
 from featx.fitting.estimate import check_splitter, estimate_head, fit_head, sees_content
 from featx.fitting.inputs import Embeddings, Inputs, read_inputs
+from featx.fitting.labelling import correct_labels
 from featx.fitting.model import FittedModel, open_model
+from featx.fitting.private import check_private, fit_private
 from featx.fitting.result import DuplicateGroup, FitResult, FittedImages, count_target
 from featx.fitting.tuned import adapt
 from featx.fitting.views import check_views, split_views
@@ -87,6 +89,9 @@ def fit(
     estimate: bool = True,
     guard: bool = True,
     tune: bool | Mapping[str, Any] = False,
+    labels: Any = None,
+    private: float | None = None,
+    delta: float | None = None,
     events: Events | None = None,
 ) -> FitResult:
     """Fit a head on the features of labelled images.
@@ -150,6 +155,15 @@ def fit(
     tune : bool or dict, default=False
         Adapt the network as well if that is better on left-out images, see `featx.tune`. A dict holds arguments of
         that function: ``depth``, ``epochs``, ``alpha``, ``views``, ``random_state``, ``backbone_out``, ``folder``.
+    labels : str, path, mapping or None, default=None
+        Labels that were corrected by hand: a CSV file with the columns ``path`` and ``label``, as `featx.label_next`
+        writes it, or a mapping of names to labels. They replace those of the images that they name. An empty
+        label changes nothing, and ``"-"`` leaves the image out.
+    private : float or None, default=None
+        Fit a `featx.heads.PrivateClassifier` with this epsilon, and release nothing else about the images: no counts,
+        estimate, guard, near-duplicates or cache entries. Number of images and names of classes count as public.
+    delta : float or None, default=None
+        With ``private``: at most 1 / n_samples. None is 1e-5.
     events : Events or None, default=None
         Receives progress and notes.
 
@@ -177,6 +191,9 @@ def fit(
     >>> print(featx.fit("clothes/test", head="knn", extractor=extractor, estimate=False))
     knn on efficientnet_lite0 (...), 300 images, 10 classes (ankle-boot 30, bag 30, ..., t-shirt 30, trouser 30)
     """
+    asked = {"search": search, "class_weight": class_weight, "continue_from": continue_from, "cv": cv}
+    asked |= {"log_target": log_target, "tune": tune, "views": None if views == 1 else views}
+    check_private(private, delta, head, task, asked)
     if tune:
         settled = {"head": head, "search": search, "continue_from": continue_from, "max_ms": max_ms, "max_mb": max_mb}
         settings, backbone_out = _read_tuning(X, tune, views, settled | {"estimate": None if estimate else estimate})
@@ -192,6 +209,8 @@ def fit(
             target=target,
             include=include,
             exclude=exclude,
+            guard=guard,
+            labels=labels,
             events=events,
         )
         if class_weight is not None and frozen.out_of_fold is not None:
@@ -215,6 +234,10 @@ def fit(
         inputs, n_old = join_old_inputs(earlier, X, y, options, extractor, events)
     for text in inputs.notes:
         events.note(text)
+    inputs = correct_labels(inputs, labels, events)
+    if private is not None:
+        budget = {"epsilon": private, "delta": 1e-5 if delta is None else delta}
+        return fit_private(inputs, task, **budget, groups=groups, extractor=extractor, events=events, notes=noted.texts)
     every_group = inputs.read_groups(groups)
     task, values = inputs.read_labels(task, log_target=log_target)
     labelled, pool = np.flatnonzero(~inputs.missing), np.flatnonzero(inputs.missing)

@@ -259,6 +259,8 @@ def _describe_target(info: Mapping[str, Any]) -> str:
     """Describe classes with their counts, or the range of a target, in a few words."""
     if target := info.get("target"):
         return f"target {format_metric(target['min'])} to {format_metric(target['max'])}"
+    if "counts" not in info:  # a private fit
+        return "counts of classes not released"
     counts = info["counts"]
     first = ", ".join(f"{label} {n}" for label, n in list(counts.items())[:10])
     return f"{len(counts)} classes ({first}{', ...' if len(counts) > 10 else ''})"

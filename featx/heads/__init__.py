@@ -4,6 +4,7 @@ from featx.heads.calibration import TemperatureScaledClassifier
 from featx.heads.linear import LinearSVCPath, LogisticRegressionPath, RidgeClassifierPath, RidgeRegressionPath
 from featx.heads.out_of_fold import OutOfFold, correct_for_choice
 from featx.heads.preprocessing import SignedSquareRoot
+from featx.heads.private import PrivateClassifier
 from featx.heads.table import (
     DEFAULT_HEADS,
     HEADS,
@@ -27,6 +28,7 @@ __all__ = [
     "LinearSVCPath",
     "LogisticRegressionPath",
     "OutOfFold",
+    "PrivateClassifier",
     "Response",
     "RidgeClassifierPath",
     "RidgeRegressionPath",

@@ -36,6 +36,7 @@ from featx.heads.linear import (
     RidgeRegressionPath,
 )
 from featx.heads.preprocessing import SignedSquareRoot
+from featx.heads.private import PrivateClassifier
 
 __all__ = [
     "DEFAULT_HEADS",
@@ -357,6 +358,8 @@ def make_head(
     cv: Any = 5,
     random_state: int = 0,
     class_weight: Any = None,
+    epsilon: float | None = None,
+    delta: float | None = None,
 ) -> Estimator:
     """Make an unfitted head.
 
@@ -364,7 +367,8 @@ def make_head(
     ----------
     name : str or None, default=None
         A key of `HEADS`. None is logistic regression for classes and ridge for numbers;
-        `choose_default_head` also considers the size of the data.
+        `choose_default_head` also considers the size of the data. ``"private"`` is `PrivateClassifier`,
+        which no search tries.
     task : {"classification", "regression"}, default="classification"
         Every classifier has ``predict_proba``.
     log_target : bool, default=False
@@ -377,6 +381,8 @@ def make_head(
         Seed of the heads that draw random numbers.
     class_weight : "balanced", mapping of label to weight, or None, default=None
         Weights of the classes, as in scikit-learn: "balanced" counts each class alike.
+    epsilon, delta : float or None, default=None
+        Budget of ``"private"``. None is 1.0 and 1e-5.
 
     Returns
     -------
@@ -399,6 +405,17 @@ def make_head(
     check_choice("task", task, TASKS)
     if name is None:
         name = DEFAULT_HEADS[task]
+    budget: dict[str, Any] = {
+        key: value for key, value in (("epsilon", epsilon), ("delta", delta)) if value is not None
+    }
+    if name == "private":
+        if task != "classification":
+            raise InputError('head="private": cannot predict numbers; it releases sums of classes')
+        if class_weight is not None:
+            raise InputError(f'class_weight={class_weight!r}: head="private" takes no weights of classes')
+        return PrivateClassifier(**budget)
+    for key, value in budget.items():
+        raise InputError(f'{key}={value!r}: only head="private" has a budget')
     if name not in HEADS:
         raise InputError(f"head={name!r}: {suggest(name, HEADS)}expected one of {', '.join(HEADS)}")
     if log_target and task != "regression":

@@ -21,13 +21,14 @@ class PipelineFacts(TypedDict):
 
     ``estimator`` is its repr. ``task`` is "classification", "regression" or None. ``classes`` are
     the labels as text, or None. ``features`` holds the parameters of each extractor that change
-    its features.
+    its features. ``contents`` says what the pipeline holds of its training images; earlier files have none.
     """
 
     estimator: str
     task: str | None
     classes: list[str] | None
     features: list[dict[str, Any]]
+    contents: NotRequired[str]
 
 
 class RecordedPredictions(TypedDict):

@@ -10,6 +10,7 @@ import numpy as np
 from sklearn.base import BaseEstimator, is_classifier, is_regressor
 
 from featx.inference.transformer import BackboneTransformer
+from featx.persistence.contents import describe_contents
 from featx.persistence.description import PipelineFacts, RecordedPredictions
 from featx.pipelines import find_extractors
 from featx.samples import load_fashion_mnist
@@ -35,6 +36,7 @@ def describe_pipeline(pipeline: BaseEstimator, extractors: Iterable[BackboneTran
         "task": task,
         "classes": [str(label) for label in classes] if is_single else None,
         "features": [{"precision": each.precision, **each.value_parameters_} for each in extractors],
+        "contents": describe_contents(pipeline),
     }
 
 

@@ -25,6 +25,7 @@ def make_card(name: str, description: Description, run: str, notes: Sequence[str
         _describe_task(description),
         "## Fitted on",
         _describe_data(info),
+        *_describe_contents(description),
         "## Quality",
         _describe_quality(info),
         *notes,
@@ -75,6 +76,8 @@ def _describe_data(info: Mapping[str, Any]) -> str:
         n_old = min(continued["n_old"], info["n"])
         n_new = f"{info['n'] - n_old:,} new ones"
         parts.append(f"Fitted again from {_escape(continued['model'])}: on its {n_old:,} images and {n_new}.")
+    if private := info.get("private"):
+        parts.append(_describe_private(private))
     if weights := info.get("class_weight"):
         named = isinstance(weights, str)
         shown = weights if named else ", ".join(f"{label} {weight:g}" for label, weight in weights.items())
@@ -87,6 +90,19 @@ def _describe_data(info: Mapping[str, Any]) -> str:
             "them, and is personal data if they are."
         )
     return "\n\n".join(parts)
+
+
+def _describe_contents(description: Description) -> list[str]:
+    contents = description.get("pipeline", {}).get("contents")
+    return [f"Of these images the file holds {_escape(contents)}."] if contents else []
+
+
+def _describe_private(private: Mapping[str, Any]) -> str:
+    budget = f"epsilon {private['epsilon']:g}, delta {private['delta']:g}"
+    return (
+        f"Fitted with differential privacy: {budget}; {_escape(private['mechanism'])}; the unit is "
+        f"{_escape(private['unit'])}. The number of images and the names of the classes count as public."
+    )
 
 
 def _describe_images(info: Mapping[str, Any]) -> str:

@@ -65,6 +65,11 @@ class SavedPipeline:
             )
         return "\n".join([self.card, *map(printable, lines)])
 
+    @property
+    def contents(self) -> str | None:
+        """Description of what the file holds of its training images; None for files of earlier versions."""
+        return self.description.get("pipeline", {}).get("contents")
+
     def to_dict(self) -> dict[str, Any]:
         """Return what ``featx show --json`` prints."""
         facts: dict[str, Any] = {"path": self.path, "bytes": self.n_bytes, **to_plain(self.description)}

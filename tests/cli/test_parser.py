@@ -27,7 +27,7 @@ try:
     main(sys.argv[1:])
 except SystemExit as error:
     assert not error.code
-commands = [name for name in {NAMES} if f"featx.cli.{{name}}" in sys.modules]
+commands = [name for name in {NAMES} if "featx.cli." + name.replace("-", "_") in sys.modules]
 heavy = [name for name in {HEAVY} if name in sys.modules]
 print(json.dumps([commands, heavy]), file=sys.stderr)
 """

@@ -11,7 +11,13 @@ from sklearn.svm import LinearSVC, LinearSVR
 
 from featx.deploy.converter import Answer, Converter, Estimator, Rows, Tables
 from featx.deploy.graph import Graph
-from featx.heads import LinearSVCPath, LogisticRegressionPath, RidgeClassifierPath, RidgeRegressionPath
+from featx.heads import (
+    LinearSVCPath,
+    LogisticRegressionPath,
+    PrivateClassifier,
+    RidgeClassifierPath,
+    RidgeRegressionPath,
+)
 
 __all__ = ["TABLES", "decide"]
 
@@ -39,6 +45,17 @@ def _decide(converter: Converter, head: Estimator, x: Rows) -> Answer:
 
 def _logistic(converter: Converter, head: Estimator, x: Rows) -> Answer:
     return decide(converter.graph, _product(converter, head, x), len(head.classes_), probabilities=True)
+
+
+def _private(converter: Converter, head: Estimator, x: Rows) -> Answer:
+    """Convert a PrivateClassifier, which scales its projected rows to length 1."""
+    graph = converter.graph
+    projected = graph.op("MatMul", graph.double(x.name), np.asarray(head.components_, np.float64).T)
+    squares = graph.op("ReduceSum", graph.op("Mul", projected, projected), np.array([1]), keepdims=1)
+    lengths = graph.op("Max", graph.op("Sqrt", squares), np.array(1e-300))
+    name = graph.op("MatMul", graph.op("Div", projected, lengths), np.asarray(head.coef_, np.float64).T)
+    scores = graph.op("Add", name, np.asarray(head.intercept_, np.float64))
+    return decide(graph, scores, len(head.classes_), probabilities=True)
 
 
 def _sgd(converter: Converter, head: Estimator, x: Rows) -> Answer:
@@ -101,6 +118,7 @@ TABLES = Tables(
         **dict.fromkeys((LogisticRegression, LogisticRegressionCV, LinearDiscriminantAnalysis), _logistic),
         **dict.fromkeys((LogisticRegressionPath, RidgeClassifierPath, LinearSVCPath), _logistic),
         **dict.fromkeys((lm.RidgeClassifier, lm.RidgeClassifierCV, lm.Perceptron, LinearSVC), _decide),
+        PrivateClassifier: _private,
         SGDClassifier: _sgd,
         MLPClassifier: _mlp_classifier,
     },
