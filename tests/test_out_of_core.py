@@ -39,6 +39,7 @@ def small_chunks(monkeypatch):
     monkeypatch.setattr(out_of_core, "_CHUNK_BYTES", 100 * 30 * 4)
 
 
+@pytest.mark.heavy
 def test_sgd_learns_as_well_in_parts_as_in_memory(small_chunks):
     train, test = np.arange(1200) % 4 > 0, np.arange(1200) % 4 == 0
     fitted = fit_out_of_core(make_head("sgd"), Rows(X), Y[train], indices=np.flatnonzero(train))

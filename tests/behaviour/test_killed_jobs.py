@@ -99,6 +99,7 @@ def kill_until_done(starter, archive, tmp_path, n_kills, seed):
     return kills, partial
 
 
+@pytest.mark.heavy
 def test_killed_runs_lose_nothing(starter, archive, tmp_path):
     kills, _ = kill_until_done(starter, archive, tmp_path, 6, seed=time.time_ns())
     assert kills == 6

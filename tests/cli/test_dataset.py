@@ -236,6 +236,7 @@ def test_labels_follow_the_source_and_rows_are_pruned(featx, here, world):
     assert "its label is 'bag', and 'other' in the source" in ran.out
 
 
+@pytest.mark.heavy
 def test_an_interrupted_job_goes_on(run_process, featx, here, world):
     write_csv("big.csv", ["path"], *([next((world / "test" / "bag").iterdir())] for _ in range(400)))
     process = start("embed", "big.csv", "-o", "vectors", "--shard-size", 10, "--json-log", "-", cwd=here)

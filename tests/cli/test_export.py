@@ -49,6 +49,7 @@ def test_a_file_that_resizes_says_how_far_it_is_from_pillow(featx, here, world, 
         assert run_graph((here / "m.onnx").read_bytes(), {"pixels": pixels}, ["label"])[0].tolist() == [label]
 
 
+@pytest.mark.heavy
 def test_another_precision_says_how_many_labels_stay(featx, here, world, models):
     ran = featx("export", models["classes"], "-o", "m.onnx", "--precision", "float16", "--images", world / "train")
     assert (ran.code, ran.err) == (0, "")

@@ -65,6 +65,7 @@ sys.exit(main())
 
 
 @EITHER
+@pytest.mark.heavy
 def test_inside_compiled_code_that_looks_at_no_signal(big_table, number):
     process = subprocess.Popen(
         [sys.executable, "-c", HEAD],
@@ -116,6 +117,7 @@ def test_in_the_middle_of_writing(here, world, number):
     interrupt(process, here, number)
 
 
+@pytest.mark.heavy
 def test_a_killed_command_leaves_nothing_once_the_next_has_run(here, world):
     (here / "big.csv").touch()
     image = next((world / "test" / "bag").iterdir())
@@ -146,6 +148,7 @@ sys.exit(main())
 """
 
 
+@pytest.mark.heavy
 def test_lines_of_c_libraries_stay_out_of_what_it_says(here, world):
     image = next((world / "test" / "bag").iterdir())
     for options, has_noise in (((), False), (("--debug",), True)):

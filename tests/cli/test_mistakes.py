@@ -177,6 +177,7 @@ def test_backbones_for_people_and_programs(featx):
     assert {"stem", "stage1", "stage4", "head"} <= set(first["layers"])
 
 
+@pytest.mark.heavy
 def test_no_progress_bar_unless_standard_error_is_a_terminal(here, world):
     at_once = "import featx, featx.cli; featx.ProgressBar.__init__.__defaults__ = (0.0,); featx.cli.main()"
     command = [sys.executable, "-c", at_once, "embed", world / "test", "-o", "f.npy"]
@@ -212,6 +213,7 @@ def test_a_name_gives_the_terminal_no_orders(featx, here, world):
     assert r"failed: odd\x1b[2J.png: " in ran[2].out
 
 
+@pytest.mark.heavy
 def test_closed_outputs_are_no_mistake(here, world):
     image = min((world / "test" / "bag").iterdir())
     command = f"{shlex.quote(sys.executable)} -m featx embed {shlex.quote(str(image))} -o f.csv >&- 2>&-"

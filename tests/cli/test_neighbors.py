@@ -92,6 +92,7 @@ def test_a_backbone_of_another_digest_is_refused(featx, vectors):
     assert (ran.code, "efficientnet_lite0 is another backbone" in ran.err) == (2, True)
 
 
+@pytest.mark.heavy
 def test_a_sheet_shows_the_query_and_its_neighbours(featx, vectors):
     ran = featx("neighbors", "vectors", "photos/bag", "--key", vectors.keys[0], "-k", 5, "-o", "sheet.png")
     assert (ran.code, "photos/bag/broken.png: " in ran.err) == (0, True)  # one of the queries cannot be read

@@ -58,6 +58,7 @@ def kill_once(tmp_path, monkeypatch):
     joblib.externals.loky.get_reusable_executor().shutdown(wait=True)
 
 
+@pytest.mark.heavy
 def test_a_lost_workers_shards_are_made_again(tree, extractor, kill_once):
     dataset.embed("photos", "one", extractor, shard_size=3)
     events = Notes()
@@ -78,6 +79,7 @@ def test_workers_that_are_lost_again_and_again_end_the_run(tree, extractor, monk
         dataset.embed("photos", "vectors", extractor, n_jobs=2)
 
 
+@pytest.mark.heavy
 def test_bad_images_are_counted_over_all_workers(tree, extractor):
     for path in sorted(tree.glob("*/*.png"))[::2]:
         path.write_bytes(b"broken")

@@ -37,6 +37,7 @@ def test_each_classifier_learns_and_gives_probabilities(name):
 
 @pytest.mark.parametrize("name", [name for name, head in HEADS.items() if head.regressor])
 @pytest.mark.parametrize("log_target", [False, True])
+@pytest.mark.heavy
 def test_each_regressor_learns_in_the_targets_own_unit(name, log_target):
     X, y = NUMBERS
     y = np.exp(y / 200) * 1e5 if log_target else y * 1e4

@@ -87,6 +87,7 @@ def test_decoders_write_nothing_to_stderr(tmp_path):
     assert result.stderr == b""
 
 
+@pytest.mark.heavy
 def test_rows_do_not_depend_on_the_number_of_processes(monkeypatch):
     data = encode("JPEG", np.ascontiguousarray(RGB[:32, :32]))
     X = [data] * 520

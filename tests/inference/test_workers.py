@@ -109,6 +109,7 @@ def test_a_failure_in_a_process_cancels_the_rest_in_silence(several_processes, r
     assert not recwarn.list
 
 
+@pytest.mark.heavy
 def test_processes_share_the_images_and_nothing_else_changes(tmp_path):
     X, _ = featx.samples.load_fashion_mnist("test")
     items = [*X[:300], b"", *X[:299], b"x", *X[300:]]

@@ -111,6 +111,7 @@ def test_calibration_error_of_equal_probabilities() -> None:
     assert measure_reliability(sure, rng.uniform(size=20_000) < sure).error < 0.02
 
 
+@pytest.mark.heavy
 def test_the_command_writes_the_page(clothes, tmp_path, capsys) -> None:
     arguments = ["report", str(clothes / "clothes.featx"), str(clothes / "photos"), "-o", str(tmp_path / "page.html")]
     assert main(arguments) == 0
@@ -120,6 +121,7 @@ def test_the_command_writes_the_page(clothes, tmp_path, capsys) -> None:
     assert "ends in .html" in capsys.readouterr().err
 
 
+@pytest.mark.heavy
 def test_a_fit_reports_the_images_that_it_left_out_in_turn(clothes, tmp_path, capsys) -> None:
     model, page = tmp_path / "m.featx", tmp_path / "fit.html"
     command = ["fit", str(clothes / "photos"), "--head", "ridge", "-o", str(model)]

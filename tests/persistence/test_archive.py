@@ -71,6 +71,7 @@ def test_every_classifier_comes_back_the_same(name, tmp_path):
 
 @pytest.mark.parametrize("log_target", [False, True])
 @pytest.mark.parametrize("name", [name for name, head in HEADS.items() if head.regressor])
+@pytest.mark.heavy
 def test_every_regressor_comes_back_the_same(name, log_target, tmp_path):
     target = np.linspace(1, 9, len(X))
     pipeline = pipeline_with(make_head(name, task="regression", log_target=log_target), target)
@@ -99,6 +100,7 @@ def test_pipelines_that_people_write_come_back_the_same(pipeline, tmp_path):
     np.testing.assert_array_equal(featx.load(tmp_path / "m.featx").predict(X), pipeline.predict(X))
 
 
+@pytest.mark.heavy
 def test_another_process_gets_the_same_answers(saved, tmp_path):
     code = (
         "import sys, json, featx\n"

@@ -44,6 +44,7 @@ HEAD_CASES = [
 
 @pytest.mark.parametrize(("name", "task"), HEAD_CASES)
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.heavy
 def test_every_head_answers_as_the_pipeline_and_alike_in_every_batch(extractor, rows, clothes, name, task):
     X, y = clothes
     target = y if task == "classification" else rows[:, 0] * 3 + 1
