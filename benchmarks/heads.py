@@ -4,14 +4,17 @@
     python benchmarks/heads.py time --data DIR
     python benchmarks/heads.py features --data DIR
     python benchmarks/heads.py coverage --data DIR
+    python benchmarks/heads.py classes --data DIR [--draws N]
 
-DIR holds the folders hymenoptera, cifar10 (train and test), houses, and for `features` also pacs and magnetic-tiles.
+DIR holds the folders hymenoptera, cifar10 (train and test), houses, for `features` and `classes` also pacs and
+magnetic-tiles, and for `classes` imagenet-samples.
 Prints rows of Markdown tables. Times are seconds of processor time, which other programs change less than the clock's.
 """
 
 from __future__ import annotations
 
 import argparse
+import ctypes
 import multiprocessing
 import time
 from pathlib import Path
@@ -36,16 +39,25 @@ RULES = {
     "root, pareto": featx.make_head,
 }
 
+#: Distance of a made-up class from the mean of all images, as a share of that of the image that it is made from.
+_DISTANCE = 0.4
+
 
 def main() -> None:
     """Run one of the benchmarks."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("table", "time", "features", "coverage"))
+    parser.add_argument("what", choices=("table", "time", "features", "coverage", "classes"))
     parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--heads", nargs="+", default=list(heads.HEADS), help="heads of `table` (default: all)")
+    parser.add_argument("--draws", type=int, nargs="+", default=[0, 1, 2], help="seeds of `classes` (default: 0 1 2)")
     options = parser.parse_args()
-    {"table": measure_table, "time": measure_time, "features": measure_features, "coverage": measure_coverage}[
-        options.what
-    ](options.data)
+    if options.what == "table":
+        measure_table(options.data, options.heads)
+    elif options.what == "classes":
+        measure_classes(options.data, options.draws)
+    else:
+        measures = {"time": measure_time, "features": measure_features, "coverage": measure_coverage}
+        measures[options.what](options.data)
 
 
 def embed(folder: Path, pattern: str) -> tuple[np.ndarray, np.ndarray]:
@@ -75,8 +87,8 @@ def measure_answers(probabilities: np.ndarray, y: np.ndarray) -> str:
     return f"{right.mean():.3f} | {calibration_error(sure, right):.3f} ({chance:.3f})"
 
 
-def measure_table(data: Path) -> None:
-    """Measure every head."""
+def measure_table(data: Path, names: list[str]) -> None:
+    """Measure heads."""
     insects, kinds = embed(data / "hymenoptera", "*/*/*.jpg")
     houses, prices = read_houses(data / "houses")
     parts = [embed(data / "cifar10" / part, "*/*") for part in ("train", "test")]
@@ -85,7 +97,8 @@ def measure_table(data: Path) -> None:
     fit, rest = order[:3000], order[3000:]
     folds, four = StratifiedKFold(5, shuffle=True, random_state=0), KFold(4, shuffle=True, random_state=0)
     print("| head | ants/bees | error of calibration | CIFAR-10 (3,000) | error of calibration | s | houses | s |")
-    for name, head in heads.HEADS.items():
+    for name in names:
+        head = heads.HEADS[name]
         left_out = cross_val_predict(featx.make_head(name), insects, kinds, cv=folds, method="predict_proba")
         start = time.process_time()
         fitted = featx.make_head(name).fit(photos[fit], labels[fit])
@@ -160,6 +173,7 @@ def measure_time(data: Path) -> None:
 def _time_one(make: Any, answer: Any) -> None:
     X, y = make()
     task = "regression" if y.dtype.kind == "f" else "classification"
+    ctypes.CDLL(None).malloc_trim(0)  # memory that the data's making has left would hide that of the fit
     Path("/proc/self/clear_refs").write_text("5")  # the peak starts here
     before = _peak_memory()
     start = time.process_time()
@@ -236,6 +250,48 @@ def measure_coverage(data: Path) -> None:
                 inside.append(score.low <= truth <= score.high)
             mean, error = np.mean(differences), np.std(differences) / len(differences) ** 0.5
             print(f"| {name} | {n} | {len(inside)} | {mean:+.4f} +- {error:.4f} | {np.mean(inside):.2f} |", flush=True)
+
+
+def measure_classes(data: Path, seeds: list[int]) -> None:
+    """Compare logistic regression with sgd on 1,000 made-up classes, 5 images each to fit on and 10 others."""
+    train, labels = embed(data / "cifar10" / "train", "*/*")
+    test, of_test = embed(data / "cifar10" / "test", "*/*")
+    others = [
+        embed(data / "magnetic-tiles" / "images", "*/*"),
+        *(embed(data / "pacs" / style, "*/*") for style in ("art_painting", "cartoon", "photo", "sketch")),
+        embed(data / "imagenet-samples", "*.JPEG"),
+    ]
+    images = np.concatenate([train, *(X for X, _ in others)])
+    names, codes = np.unique(labels, return_inverse=True)
+    means = np.stack([train[codes == code].mean(axis=0) for code in range(len(names))])
+    residuals, new_residuals = train - means[codes], test - means[np.searchsorted(names, of_test)]
+    middle = images.mean(axis=0)
+    print("| draw | logistic regression | C | s | sgd | alpha | s | difference |")
+    for seed in seeds:
+        rng = np.random.default_rng(seed)
+        centres = middle + np.float32(_DISTANCE) * (images[rng.choice(len(images), 1000, replace=False)] - middle)
+
+        def draw(noise: np.ndarray, n: int, centres: np.ndarray = centres, rng: Any = rng) -> Any:
+            y = np.arange(n) % len(centres)
+            return np.maximum(centres[y] + noise[rng.integers(0, len(noise), n)], 0), y
+
+        (X, y), (X_new, y_new) = draw(residuals, 5000), draw(new_residuals, 10_000)
+        row, right = f"| {seed}", []
+        for name, parameter, values in (
+            ("logistic_regression", "C_", [None]),
+            ("sgd", "alpha", [params["alpha"] for params in heads.sgd_candidates("classification", X.shape[1])]),
+        ):
+            for value in values:
+                head = featx.make_head(name)
+                if value is not None:
+                    head[-1].set_params(alpha=value)
+                start = time.process_time()
+                head.fit(X, y)
+                seconds = time.process_time() - start
+                right.append(head.predict(X_new) == y_new)
+                row += f" | {right[-1].mean():.4f} | {getattr(head[-1], parameter):.3g} | {seconds:.1f}"
+        best = right[0].astype(float) - max(right[1:], key=np.mean)
+        print(f"{row} | {best.mean():+.4f} +- {best.std() / len(best) ** 0.5:.4f} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -61,9 +61,9 @@ _MIN_RATIO = 10
 #: Memory that fitting takes at most, in copies of the features and with them: heads that choose a penalty along a path
 #: share their square roots among the folds; others scale those of each fold, once more in float64 (measured: 9.7).
 _PATH_COPIES, _COPIES = 2, 10
-#: What a path adds: copies of the products of the features (three if these are rotated), of the coefficients (six
-#: blocks have their own, and the one that is solved remembers three steps), of the scores, and bytes of work space.
-_PRODUCTS, _COEFFICIENTS, _SCORES, _WORK = 3, 16, 2, 20_000_000
+#: What a path adds: copies of the products of the features (three if these are rotated), of the coefficients (five
+#: folds and their mean have their own, and the fold that is solved needs eight), of the scores, and bytes to work in.
+_PRODUCTS, _COEFFICIENTS, _SCORES, _WORK = 3, 14, 2, 20_000_000
 
 
 def fit(

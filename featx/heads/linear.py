@@ -47,6 +47,8 @@ _MIN_ROWS_TO_CALIBRATE = 1000
 #: Power of the number of rows with which logits grow: the fits of the folds know fewer rows than the final one. Of 0 to
 #: 0.7, that with the smallest log loss on the sets that benchmarks/RESULTS.md names.
 _GROWTH = 0.2
+#: Columns above which the best scores so far are kept in float16.
+_MANY_COLUMNS = 200
 _SCALINGS = ("pareto", "standard", None)
 
 
@@ -90,13 +92,14 @@ class PathEstimator(BaseEstimator):  # type: ignore[misc]
         judge: Callable[[Floats], tuple[Floats, npt.NDArray[Any]]],
         judged: Doubles,
     ) -> _Path:
-        """Solve the path from strong to weak penalties, until weaker ones stop winning, and then the chosen one.
+        """Solve the path of the folds until weaker penalties stop winning, and then the chosen one for all rows.
 
         ``judge`` maps scores of left-out rows to their losses and predictions; ``judged`` weights these rows.
         """
         design = _Design(X, weights, self.scaling, copy=self.copy)
         self.mean_ = np.asarray(design.mean)
-        blocks = np.repeat(weights.astype(np.float32)[:, None], len(folds) + 1, axis=1)
+        all_rows = weights.astype(np.float32)
+        blocks = np.repeat(all_rows[:, None], max(1, len(folds)), axis=1)
         for number, (kept, _) in enumerate(folds):
             rest = np.ones(len(X), bool)
             rest[kept] = False
@@ -124,18 +127,19 @@ class PathEstimator(BaseEstimator):  # type: ignore[misc]
                 candidates.append(predicted)
                 mean = float(of_rows @ judged) / judged.sum() if len(judged) else 0.0
                 if position == 0 or mean < best:
-                    best, chosen, best_scores, best_coef = mean, position, scores, solver.block(len(folds))
+                    best, chosen, best_coef = mean, position, solver.mean()
+                    best_scores = _shorten(scores) if loss.n_columns > _MANY_COLUMNS else scores
                 del scores
                 if _is_lower(of_rows, losses[last], judged):
                     last = position
                 elif position - (last or chosen) >= _PATIENCE:  # the first penalties may be too strong to tell apart
                     break
-            solution = solver.refine(best_coef, float(penalties[chosen]), self.tol)
+            solution = solver.refine(best_coef, all_rows, float(penalties[chosen]), self.tol)
         n_iterations = solver.n_iterations
         del solver, best_coef
         coef, intercept = design.to_inputs(solution)
         tried = np.stack(losses, axis=1), np.stack(candidates, axis=1)
-        return _Path(chosen, coef, intercept, best_scores, *tried, n_iterations)
+        return _Path(chosen, coef, intercept, best_scores.astype(np.float32, copy=False), *tried, n_iterations)
 
 
 class _PathClassifier(ClassifierMixin, PathEstimator):  # type: ignore[misc]
@@ -206,7 +210,7 @@ class _PathClassifier(ClassifierMixin, PathEstimator):  # type: ignore[misc]
         self.coef_, self.intercept_ = coef.astype(features.dtype), intercept.astype(features.dtype)
         self._keep_choice(values[path.chosen])
         self.n_iter_ = path.n_iter
-        predicted = self.classes_[_decide(path.scores)]
+        predicted = self.classes_[path.candidates[:, path.chosen]]
         probabilities: npt.NDArray[Any] = path.scores
         if probabilities.shape[1] == 1:
             probabilities = np.concatenate([-probabilities, probabilities], axis=1) / 2
@@ -664,6 +668,15 @@ def _is_lower(losses: Floats, reference: Floats, weights: Doubles) -> bool:
     """Return whether the mean loss is lower by a worthwhile share, and by a standard error of the difference."""
     change = weights * (reference - losses)
     return bool(change.sum() > max(np.sqrt((change**2).sum()), _WORTHWHILE * float(weights @ reference)))
+
+
+def _shorten(scores: Floats) -> npt.NDArray[np.float16]:
+    """Return scores in float16, less the largest of each row, which leaves their softmax as it is."""
+    short = np.empty(scores.shape, np.float16)
+    for start in range(0, len(scores), _CHUNK_ROWS):
+        part = scores[start : start + _CHUNK_ROWS]
+        short[start : start + _CHUNK_ROWS] = part - part.max(axis=1, keepdims=True)
+    return short
 
 
 def _to_signs(codes: npt.NDArray[np.intp], n_classes: int) -> Floats:

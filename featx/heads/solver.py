@@ -31,7 +31,7 @@ _CHUNK = 500_000
 #: Columns of scores of one group of blocks, as a share of the features, at which a group has one block.
 _MIN_COLUMNS = 10
 #: Pairs of steps and gradients that L-BFGS remembers at most, and at least for many classes.
-_MEMORY = (3, 8)
+_MEMORY = (2, 8)
 _MAX_ITERATIONS = 200
 #: Trials of a step length. The first is nearly always accepted.
 _MAX_TRIALS = 8
@@ -167,12 +167,24 @@ class PathSolver:
         size = self._groups[0].coef.shape[1]
         return np.array(self._groups[number // size].coef[:, number % size])
 
-    def refine(self, coef: Floats, penalty: float, tolerance: float) -> Floats:
-        """Return the solution of the last block, from weights near it. The solver cannot be used after this."""
+    def mean(self) -> Floats:
+        """Return the mean of all blocks, of the shape of one."""
+        total = self._groups[0].coef.sum(axis=1)
+        for group in self._groups[1:]:
+            for number in range(group.coef.shape[1]):
+                total += group.coef[:, number]
+        total /= sum(group.coef.shape[1] for group in self._groups)
+        return np.asarray(total)
+
+    def refine(self, coef: Floats, weights: Weights, penalty: float, tolerance: float) -> Floats:
+        """Return the solution for one column of row weights, of shape (n_samples,), from coefficients near it.
+
+        The solver cannot be used after this.
+        """
         last = self._groups[-1]
         n_iterations = self.n_iterations
         self._groups = []  # their memory is needed
-        group = _Group(last.features, last.weights[:, -1:], last.loss, last.memory, self._n_threads)
+        group = _Group(last.features, weights[:, None], last.loss, last.memory, self._n_threads)
         group.coef[:, 0], group.curvature = coef, last.curvature
         del coef, last
         self._hessian.factorize(group.curvature, penalty)
