@@ -64,7 +64,7 @@ def _measure_doubt(answers: Answers) -> _Doubt | None:
     if n < _MIN_SET:
         sentences.append(f"{n} images are too few to compare as a set.")
     elif found.p_value < _ALPHA:
-        sentences.append(f"As a set, they are of another kind than those of the fit (p {found.p_value:.2g}).")
+        sentences.append(f"As a set, they differ from those of the fit (p {found.p_value:.2g}).")
     else:
         sentences.append(f"As a set, they look like those of the fit (p {found.p_value:.2g}).")
     if found.accuracy is not None:
