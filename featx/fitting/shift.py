@@ -385,7 +385,7 @@ def _advise(is_shifted: bool, images_changed: bool, shares_moved: bool) -> tuple
         return ()
     if shares_moved and not images_changed:
         return ("The images look as at the fit, in other shares: featx predict --adapt-prior would help.",)
-    label = "Label some of the most changed images and fit again with them (featx fit --continue-from)."
+    label = "Label some of the most changed images and fit again with them (featx fit --continue)."
     if images_changed and not shares_moved:
         return ("The images changed, the shares of the classes did not: featx predict --restandardize may help.", label)
     if images_changed:
