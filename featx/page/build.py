@@ -220,7 +220,7 @@ def _write_certainty(answers: Answers) -> Iterator[str]:
     measured = measure_reliability(sure, answers.right)
     share, accuracy, threshold = measure_coverage(sure, answers.right)
     marks = mark_risks(answers.guard, sure, answers.right)
-    told = " Dots are the thresholds of the guard for an error below 1, 2, 5 and 10 %." if marks else ""
+    told = f" Dots are thresholds of the guard: {'; '.join(title for *_, title in marks)}." if marks else ""
     rows = []
     for wanted in (0.5, 0.8, 0.9, 0.95, 1.0):
         i = min(int(np.searchsorted(share, wanted - 1e-12)), len(share) - 1)

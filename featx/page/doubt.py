@@ -44,7 +44,7 @@ def mark_risks(
             answered = confidence.astype(np.float32) >= guard.threshold(risk)
             if answered.any():
                 share, accuracy = float(answered.mean()), float(right[answered].mean())
-                marks.append((share, accuracy, f"risk {risk:g}: {share:.1%} answered, accuracy {accuracy:.3f}"))
+                marks.append((share, accuracy, f"risk {risk:g}: {100 * share:.1f} % answered, accuracy {accuracy:.3f}"))
     return marks
 
 
@@ -58,7 +58,7 @@ def _measure_doubt(answers: Answers) -> _Doubt | None:
     rows = np.flatnonzero(found.outlier < OUTLIER_LEVEL)
     rows = rows[np.argsort(found.outlier[rows], kind="stable")]
     sentences = [
-        f"{len(rows)} of {n} images are outliers: fewer than {OUTLIER_LEVEL:.0%} of images like those of the fit are "
+        f"{len(rows)} of {n} images are outliers: fewer than {100 * OUTLIER_LEVEL:g} % of images like those of the fit are "
         "as far away."
     ]
     if n < _MIN_SET:
