@@ -63,7 +63,8 @@ class Risk:
                 best = min(best, _count_needed(risk, answered / n, wrong / answered))
         if best > _MAX_IMAGES:
             first = int(self.answered[0])
-            return f"{text}of the {first} surest, {int(self.wrong[0])} are wrong; the head itself must become better"
+            told = f"{int(self.wrong[0])} of the {first} surest answers" if first > 1 else "the surest answer"
+            return f"{text}{told} went wrong, and surer ones do not exist; the head itself must become better"
         return f"{text}with answers as good as these, at least {best} images are needed"
 
 

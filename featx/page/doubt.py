@@ -58,8 +58,8 @@ def _measure_doubt(answers: Answers) -> _Doubt | None:
     rows = np.flatnonzero(found.outlier < OUTLIER_LEVEL)
     rows = rows[np.argsort(found.outlier[rows], kind="stable")]
     sentences = [
-        f"{len(rows)} of {n} images are outliers: fewer than {100 * OUTLIER_LEVEL:g} % of images like those of the fit are "
-        "as far away."
+        f"{len(rows)} of {n} images are outliers: fewer than {100 * OUTLIER_LEVEL:g} % of images like those of the fit "
+        "are as far away."
     ]
     if n < _MIN_SET:
         sentences.append(f"{n} images are too few to compare as a set.")
