@@ -38,7 +38,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         dest="coverage",
         type=_share,
         metavar="C",
-        help="add set: labels that hold the true one for a share C of images",
+        help="add set: labels that hold the true one for a share C of images; or interval, for numbers",
     )
     parser.add_argument(
         "--images",

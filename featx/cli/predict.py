@@ -90,4 +90,6 @@ def run(options: argparse.Namespace) -> None:
     write(options.output, predictions.to_columns())
     note_failures(predictions.failures, "row without a prediction")
     n, device = len(predictions.names), model.extractor.open_session().device
-    print(f"{options.output}: {n - len(predictions.failures)} of {n} images predicted on {device}")
+    unanswered = sum(reason is not None for reason in predictions.reasons or ())
+    told = f", {unanswered} of them without an answer (column reason)" if unanswered else ""
+    print(f"{options.output}: {n - len(predictions.failures)} of {n} images predicted on {device}{told}")

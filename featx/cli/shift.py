@@ -17,7 +17,8 @@ EXAMPLE = """\
 The exit status is 0 without a shift, 1 with a shift, and 2 for an error. It
 prints what would help (adapted class shares, re-standardised features, labels
 for some images) and does none of it. --json prints one object: p_value,
-is_shifted, auc, accuracy, expected_accuracy, shares, advice, images."""
+is_shifted, auc, accuracy, expected_accuracy, shares, images_changed, advice,
+images."""
 
 
 def add(parser: argparse.ArgumentParser) -> None:

@@ -1,4 +1,4 @@
-"""Add the check of a guard to a graph: p-values of outliers, abstention, and sets of labels."""
+"""Add the check of a guard to a graph: p-values of outliers, abstention, sets of labels, and intervals."""
 
 from __future__ import annotations
 
@@ -24,9 +24,13 @@ class Doubts:
     risk: float | None = None
     coverage: float | None = None
 
-    def add(self, graph: Graph, probabilities: str | None) -> dict[str, str]:
-        """Add nodes that read ``features``, and return the tensor of each output."""
-        outlier = self._add_outlier(graph)
+    def add(self, graph: Graph, probabilities: str | None, value: str | None) -> dict[str, str]:
+        """Add nodes that read ``features``, and return the tensor of each output.
+
+        ``probabilities`` are None for a regression, and ``value`` is None for classes.
+        """
+        coordinates = self._add_coordinates(graph)
+        outlier = self._add_outlier(graph, coordinates)
         outputs = {"outlier": graph.cast(outlier, np.float32)}
         if self.risk is not None:
             threshold = np.array(self.guard.threshold(self.risk), np.float32)
@@ -40,10 +44,28 @@ class Doubts:
             assert probabilities is not None
             scores = graph.op("Sub", np.array(1.0), graph.double(probabilities))
             outputs["set"] = graph.op("Not", graph.op("Greater", scores, limits[None]))
+        if self.coverage is not None and value is not None:
+            outputs["interval"] = self._add_interval(graph, coordinates, value)
         return outputs
 
-    def _add_outlier(self, graph: Graph) -> str:
-        """Return the p-value of each image, float64 of shape (N,)."""
+    def _add_interval(self, graph: Graph, coordinates: str, value: str) -> str:
+        """Return both ends of the interval of each image, float32 of shape (N, 2)."""
+        parts = self.guard.intervals
+        assert parts is not None  # a guard of a regression has them
+        assert self.coverage is not None
+        middle = graph.column(graph.double(value))
+        inputs = graph.columns(coordinates, middle)
+        slopes = parts.weights[:-1].astype(float) / parts.scale[1]
+        constant = float(parts.weights[-1]) - float(parts.scale[0] @ slopes)
+        logarithms = graph.op("Add", graph.op("MatMul", inputs, slopes[:, None]), np.array(constant))
+        low, high = np.log(parts.limits.astype(float))
+        clipped = graph.op("Min", graph.op("Max", logarithms, np.array(low)), np.array(high))
+        width = graph.op("Mul", graph.op("Exp", clipped), np.array(parts.factor(self.coverage)))
+        ends = graph.columns(graph.op("Sub", middle, width), graph.op("Add", middle, width))
+        return graph.cast(ends, np.float32)
+
+    def _add_coordinates(self, graph: Graph) -> str:
+        """Return the coordinates of each image, float64 of shape (N, n_components + 1)."""
         parts, features = self.guard.outliers, graph.double("features")
         tiny = np.array(float(np.finfo(np.float32).tiny))
         length = graph.op("Sqrt", graph.total(graph.op("Mul", features, features)))
@@ -53,8 +75,11 @@ class Doubts:
         projected = graph.op("MatMul", centred, parts.basis.T.astype(float))
         squares = [graph.total(graph.op("Mul", values, values)) for values in (centred, projected)]
         rest = graph.op("Sqrt", graph.op("Max", graph.op("Sub", *squares), np.array(0.0)))
-        coordinates = graph.columns(projected, rest)
-        counted = []
+        return graph.columns(projected, rest)
+
+    def _add_outlier(self, graph: Graph, coordinates: str) -> str:
+        """Return the p-value of each image, float64 of shape (N,)."""
+        parts, counted = self.guard.outliers, []
         for means, factor, scores, counts in zip(parts.means, parts.factors, parts.scores, parts.counts, strict=True):
             own = graph.op("MatMul", coordinates, factor.astype(float))
             classes = means.astype(float) @ factor.astype(float)
@@ -94,6 +119,12 @@ class Doubts:
             limits = self.guard.sets.limits(self.coverage, False, self.guard.classes)
             near = np.abs(1 - answers - limits) <= tolerance
             self._count("set", ((given["set"] != checked.sets) & ~near).any(axis=1))
+
+        if "interval" in given and checked.intervals is not None and answers is not None:
+            largest = max(float(np.abs(answers).max()), float(np.abs(checked.intervals).max()))
+            difference = float(np.abs(given["interval"] - checked.intervals).max()) / max(largest, 1e-30)
+            if difference > tolerance:
+                raise ExportError(f"interval: differs from the guard by {difference:.1e} of the largest end")
 
     def _count(self, name: str, is_wrong: npt.NDArray[np.bool_]) -> None:
         if is_wrong.any():

@@ -76,7 +76,7 @@ class ExportResult:
     outputs : tuple of str
         ``label``, ``class_index`` and ``probabilities`` (``scores`` if the head has no
         probabilities, neither for a hard vote), or ``value``; ``features`` and ``heat_map`` on request; ``outlier``
-        with a guard, and ``answered`` and ``set`` on request.
+        with a guard, and ``answered``, ``set`` or ``interval`` on request.
     n_bytes : int
         Size of the file.
     digest : str
@@ -174,7 +174,7 @@ def export(
         error, see `featx.Guard.threshold`. Needs a guard.
     coverage : float or None, default=None
         Add the output ``set``, bool of shape (N, n_classes): labels of a set that holds the true one for this share
-        of images. Needs the guard of a classifier.
+        of images; or ``interval``, float32 of shape (N, 2), for a regression. Needs a guard.
     images : sequence, str, path or None, default=None
         Images to compare on, as for `FeatureExtractor.transform`, or a folder or table of which
         at most 64 are used (500 with ``precision``). Use images like those that the file will
@@ -329,9 +329,12 @@ def _read_doubts(guard: Guard | None, risk: float | None, coverage: float | None
     if risk is not None:
         guard.threshold(risk)
     if coverage is not None:
-        if guard.sets is None or guard.classes is None:
+        if guard.intervals is not None:
+            guard.intervals.factor(coverage)
+        elif guard.sets is None or guard.classes is None:
             raise InputError(f"{asked}: a set of labels needs a classifier with probabilities")
-        guard.sets.limits(coverage, False, guard.classes)
+        else:
+            guard.sets.limits(coverage, False, guard.classes)
     return Doubts(guard, risk, coverage)
 
 
@@ -386,7 +389,7 @@ def _convert(
     else:
         outputs = {"value": converter.graph.cast(converter.regress(head, rows, ""), np.float32)}
     if doubts is not None:
-        outputs |= doubts.add(converter.graph, outputs.get("probabilities"))
+        outputs |= doubts.add(converter.graph, outputs.get("probabilities"), outputs.get("value"))
     if heat_map is not None:
         outputs[HEAT_MAP] = "heat_sum"
     others = [] if heat_map is None else heat_map.nodes

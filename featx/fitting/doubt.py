@@ -19,7 +19,7 @@ __all__ = ["Doubt", "predict_guarded"]
 
 #: Classes that a note names.
 _MAX_NAMED = 10
-#: Images from which on a set is compared with the fit, and the level below which it is of another kind.
+#: Images from which on a set is compared with the fit, and the level below which it differs.
 _MIN_SET, _SHIFT_LEVEL = 20, 0.05
 #: Move of the share of a class that a note names.
 _MIN_MOVE = 0.01
@@ -98,7 +98,7 @@ def predict_guarded(
     checked = _check(guard, embeddings, answers, doubt)
     if len(checked.outlier) >= _MIN_SET and not changes and guard.detect_shift(checked.outlier, answers) < _SHIFT_LEVEL:
         events.note(
-            "these images are of another kind than those of the fit: no bound, set or interval is promised for them, "
+            "as a set, these images differ from those of the fit: no bound, set or interval is promised for them, "
             "and answers may be worse; featx shift says by how much and what would help"
         )
     return labels, probabilities, checked, changes

@@ -79,8 +79,11 @@ class Shift:
         regression, and without a model.
     shares : mapping of str to (float, float), or None
         Share of each class at the fit, and among the new images. None as for ``accuracy``.
+    images_changed : bool
+        True if the images themselves differ, and not the answers alone.
     shares_moved : bool
-        Whether the shares differ by more than chance.
+        True if the shares differ by more than chance; False below 20 images. It takes the images of each class to look
+        as they did at the fit.
     images : tuple of ImageShift
         New images, the most changed first.
     advice : tuple of str
@@ -103,6 +106,7 @@ class Shift:
     accuracy: float | None
     expected_accuracy: float | None
     shares: Mapping[str, tuple[float, float]] | None
+    images_changed: bool
     shares_moved: bool
     images: tuple[ImageShift, ...]
     advice: tuple[str, ...]
@@ -141,6 +145,7 @@ class Shift:
         return {
             **{name: getattr(self, name) for name in (*names, "accuracy_drop")},
             "shares": shares,
+            "images_changed": self.images_changed,
             "shares_moved": self.shares_moved,
             "advice": list(self.advice),
             "images": [{"path": one.name, "p_value": one.p_value, "score": one.score} for one in self.images],
@@ -165,7 +170,8 @@ class Shift:
         return format_html(repr(self), rows, [*self._describe(), *self.advice])
 
     def _describe(self) -> list[str]:
-        told = "these images are of another kind" if self.p_value < self.alpha else "no shift was found"
+        told = "these images are of another kind" if self.images_changed else "the answers have shifted"
+        told = told if self.p_value < self.alpha else "no shift was found"
         lines = [f"{self.n_images} images against {printable(self.reference)}: {told} (p {self.p_value:.2g})"]
         if self.auc is not None:
             lines.append(f"a classifier tells a new image from an old one in {self.auc:.0%} of pairs (50 % by chance)")
@@ -174,10 +180,13 @@ class Shift:
             lines.append(f"{expected} (an estimate without labels)")
         if outliers := sum(one.p_value is not None and one.p_value < OUTLIER_LEVEL for one in self.images):
             lines.append(f"{outliers} of {self.n_images} images are outliers (p below {OUTLIER_LEVEL:g})")
+            if self.expected_accuracy is not None and outliers > self.n_images / 2:
+                lines.append("all this holds only if they show classes of the fit: look at them first")
         if self.shares is not None and self.shares_moved:
             moved = sorted(self.shares.items(), key=lambda pair: -abs(pair[1][1] - pair[1][0]))[:_MAX_NAMED]
             told = ", ".join(f"{printable(label)} {new:.0%} (fit {old:.0%})" for label, (old, new) in moved)
-            lines.append(f"shares of the classes have moved: {told}")
+            condition = ", if each class looks as at the fit" if self.images_changed else ""
+            lines.append(f"shares of the classes have moved{condition}: {told}")
         return lines
 
 
@@ -287,7 +296,8 @@ def _embed(inputs: Inputs, extractor: FeatureExtractor, events: Events) -> Embed
         raise ImageError(embeddings.failures[0])
     if len(embeddings.positions) < MIN_IMAGES:
         n = len(embeddings.positions)
-        events.note(f"{inputs.where}: {n} images are few; below {MIN_IMAGES}, only large shifts show")
+        told = "1 image is" if n == 1 else f"{n} images are"
+        events.note(f"{inputs.where}: {told} few; below {MIN_IMAGES}, only large shifts show")
     return embeddings
 
 
@@ -300,7 +310,8 @@ def _compare_with_fit(model: FittedModel, guard: Guard, inputs: Inputs, embeddin
     if checked.shares is not None and guard.classes is not None and guard.priors is not None:
         before = guard.priors.shares.tolist()
         shares = {label: (old, new) for label, old, new in zip(guard.classes, before, checked.shares, strict=True)}
-    moved = checked.p_shares is not None and checked.p_shares < alpha / 2
+    moved = checked.p_shares is not None and checked.p_shares < alpha / 2 and len(features) >= MIN_IMAGES
+    changed = checked.p_images < alpha / (1 + len(checked.p_answers))
     distances = guard.outliers.measure(guard.outliers.locate(features)).mean(axis=1)
     order = np.lexsort([-distances, checked.outlier])
     return Shift(
@@ -312,8 +323,9 @@ def _compare_with_fit(model: FittedModel, guard: Guard, inputs: Inputs, embeddin
         accuracy=None if guard.baseline is None or checked.accuracy is None else guard.baseline.accuracy,
         expected_accuracy=checked.accuracy,
         shares=shares,
+        images_changed=changed,
         shares_moved=moved,
-        advice=_advise(checked.p_value < alpha, checked.p_images < alpha / (1 + len(checked.p_answers)), moved),
+        advice=_advise(checked.p_value < alpha, changed, moved),
         **_rank(inputs, embeddings, order, 1 - checked.outlier, checked.outlier),
     )
 
@@ -342,6 +354,7 @@ def _compare_sets(old: Inputs, new: Inputs, extractor: FeatureExtractor, alpha: 
         accuracy=None,
         expected_accuracy=None,
         shares=None,
+        images_changed=is_shifted,
         shares_moved=False,
         advice=advice if is_shifted else (),
         **_rank(new, sampled[1], np.argsort(-found.scores, kind="stable"), found.scores, None),
@@ -371,10 +384,10 @@ def _advise(is_shifted: bool, images_changed: bool, shares_moved: bool) -> tuple
     if not is_shifted and not shares_moved:
         return ()
     if shares_moved and not images_changed:
-        return ("The images look as at the fit, in other shares: adapt_prior=True of predict would help.",)
-    label = "Label some of the most changed images and fit again with them (continue_from)."
+        return ("The images look as at the fit, in other shares: featx predict --adapt-prior would help.",)
+    label = "Label some of the most changed images and fit again with them (featx fit --continue)."
     if images_changed and not shares_moved:
-        return ("The images changed and the shares of the classes did not: restandardize=True may help.", label)
+        return ("The images changed, the shares of the classes did not: featx predict --restandardize may help.", label)
     if images_changed:
         return (f"Images and shares changed: {label[0].lower()}{label[1:]}",)
     return (label,)

@@ -63,7 +63,10 @@ class Risk:
                 best = min(best, _count_needed(risk, answered / n, wrong / answered))
         if best > _MAX_IMAGES:
             first = int(self.answered[0])
-            return f"{text}of the {first} surest, {int(self.wrong[0])} are wrong; the head itself must become better"
+            n_wrong = int(self.wrong[0])
+            told = f"{n_wrong} of the {first} surest answers {'is' if n_wrong == 1 else 'are'} wrong"
+            told = told if first > 1 else "the surest answer is wrong"
+            return f"{text}{told}; the head itself must become better"
         return f"{text}with answers as good as these, at least {best} images are needed"
 
 

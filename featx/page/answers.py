@@ -75,3 +75,11 @@ class Answers:
         columns = {label: i for i, label in enumerate(self.classes)}
         places = [columns[label] for label in self.predicted.tolist()]
         return np.asarray(self.probabilities[np.arange(len(places)), places], np.float64)
+
+    def describe(self, row: int) -> str:
+        """Return the name of an image, its prediction and its label."""
+        true, predicted = self.true[row], self.predicted[row]
+        if self.classes is None:
+            return f"{self.names[row]}: {float(predicted):.4g}, true {float(true):.4g}"
+        told = str(true) if true == predicted else f"{true}, predicted {predicted}"
+        return f"{self.names[row]}: {told}"

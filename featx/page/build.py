@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-import base64
 import colorsys
 import html
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from featx._results import format_metric
-from featx.errors import InputError, UnreadableError
+from featx.errors import InputError
 from featx.explanation import Explanation, explain
 from featx.fitting.estimate import sees_content
-from featx.images.decode import decode, read
-from featx.images.thumbnails import make_thumbnail, to_jpeg
+from featx.images.thumbnails import make_thumbnail
 from featx.page.answers import Answers
 from featx.page.charts import draw_coverage, draw_reliability, draw_scatter, measure_coverage, measure_reliability
-from featx.page.doubt import mark_risks, measure_doubt
+from featx.page.doubt import mark_risks, write_doubt
 from featx.page.layout import lay_out
 from featx.page.template import fill_template
+from featx.page.thumbnails import GALLERY_SIDE, embed_image, make_thumbnails, read_image, to_uri
 from featx.similarity import MIN_DUPLICATE_COSINE, NearestRows
 
 __all__ = ["Pair", "build_page"]
@@ -33,7 +31,7 @@ Pair = tuple[str, str, float]
 _MAX_CARDS, _MAX_UNSURE, _MAX_PAIRS = 24, 12, 30
 _MAX_GALLERY = 1000
 _MAX_TABLE_CLASSES = 40
-_GALLERY_SIDE, _CARD_SIDE, _MAP_SIDE = 96, 288, 28
+_CARD_SIDE, _MAP_SIDE = 288, 28
 _MAP_WIDTH, _MAP_HEIGHT, _MAX_MAP_IMAGES = 900, 620, 150
 _escape = html.escape
 
@@ -50,7 +48,7 @@ def build_page(answers: Answers, title: str, pairs: Sequence[Pair] | None, image
         _write_confusion(answers) if answers.classes is not None else _write_scatter(answers),
         *_write_cards(answers, shown),
         *([] if answers.classes is None else _write_certainty(answers)),
-        _write_doubt(answers, shown),
+        write_doubt(answers, shown),
         _write_map(answers, shown),
         _write_duplicates(answers, pairs),
         _write_gallery(answers, shown),
@@ -200,10 +198,10 @@ class _Cards:
         assert self._answers.items is not None
         alt = f"{self._answers.names[row]}: what speaks for {label}"
         if explanation is None:
-            image = _read(self._answers.items[row])
+            image = read_image(self._answers.items[row])
         else:
             image = explanation.draw(i, None if self._answers.classes is None else label)
-        return "" if image is None else _embed(make_thumbnail(image, _CARD_SIDE), alt)
+        return "" if image is None else embed_image(make_thumbnail(image, _CARD_SIDE), alt)
 
     def _caption(self, row: int, label: Any) -> str:
         answers = self._answers
@@ -222,7 +220,7 @@ def _write_certainty(answers: Answers) -> Iterator[str]:
     measured = measure_reliability(sure, answers.right)
     share, accuracy, threshold = measure_coverage(sure, answers.right)
     marks = mark_risks(answers.guard, sure, answers.right)
-    told = " Dots are the thresholds of the guard for an error below 1, 2, 5 and 10 %." if marks else ""
+    told = f" Dots are thresholds of the guard: {'; '.join(title for *_, title in marks)}." if marks else ""
     rows = []
     for wanted in (0.5, 0.8, 0.9, 0.95, 1.0):
         i = min(int(np.searchsorted(share, wanted - 1e-12)), len(share) - 1)
@@ -240,23 +238,6 @@ def _write_certainty(answers: Answers) -> Iterator[str]:
     )
 
 
-def _write_doubt(answers: Answers, shown: bool) -> str:
-    """Return the comparison of the images with the fit, and those that are most unlike it."""
-    found = measure_doubt(answers)
-    if found is None:
-        return ""
-    thumbnails: Sequence[bytes | None] = [None] * len(found.rows)
-    if shown and answers.items is not None:
-        thumbnails = _make_thumbnails([answers.items[row] for row in found.rows], _GALLERY_SIDE)
-    items = []
-    for row, content in zip(found.rows, thumbnails, strict=True):
-        image = "" if content is None else f'<img src="{_to_uri(content)}" alt="">'
-        told = f"p {found.outlier[row]:.2g}: {_describe(answers, row)}"
-        items.append(f'<li title="{_escape(answers.names[row])}">{image}<div>{told}</div></li>')
-    gallery = f'<ul class="gallery" id="outliers">{"".join(items)}</ul>' if items else ""
-    return f"<h2>Unlike the images of the fit</h2><p>{_escape(' '.join(found.sentences))}</p>{gallery}"
-
-
 def _write_map(answers: Answers, shown: bool) -> str:
     """Return the plane on which similar images lie together."""
     layout = lay_out(answers.features)
@@ -267,7 +248,7 @@ def _write_map(answers: Answers, shown: bool) -> str:
     is_wrong = ~answers.right if answers.classes is not None else np.zeros(len(answers.true), bool)
     parts = []
     for (x, y), row in zip(places, layout.rows, strict=True):
-        told = _describe(answers, int(row))
+        told = _escape(answers.describe(int(row)))
         kind = ' class="mistake"' if is_wrong[row] else ""
         parts.append(
             f'<circle cx="{x:.0f}" cy="{y:.0f}" r="5" fill="{colors(int(row))}"{kind}><title>{told}</title></circle>'
@@ -325,29 +306,20 @@ def _draw_map_images(
             chosen.append(int(i))
         if len(chosen) == _MAX_MAP_IMAGES:
             break
-    thumbnails = _make_thumbnails([answers.items[int(rows[i])] for i in chosen], _MAP_SIDE * 2)
+    thumbnails = make_thumbnails([answers.items[int(rows[i])] for i in chosen], _MAP_SIDE * 2)
     parts = []
     for i, content in zip(chosen, thumbnails, strict=True):
         if content is None:
             continue
         x, y = places[i] - _MAP_SIDE / 2
         box = f'x="{x:.0f}" y="{y:.0f}" width="{_MAP_SIDE}" height="{_MAP_SIDE}"'
-        told = _describe(answers, int(rows[i]))
+        told = _escape(answers.describe(int(rows[i])))
         ring = "" if answers.classes is None or answers.right[rows[i]] else ' stroke-dasharray="5 3"'
         parts.append(
-            f'<g><title>{told}</title><image {box} preserveAspectRatio="xMidYMid slice" href="{_to_uri(content)}"/>'
+            f'<g><title>{told}</title><image {box} preserveAspectRatio="xMidYMid slice" href="{to_uri(content)}"/>'
             f'<rect {box} fill="none" stroke="{colors(int(rows[i]))}" stroke-width="2"{ring}/></g>'
         )
     return parts
-
-
-def _describe(answers: Answers, row: int) -> str:
-    """Describe an image under the pointer."""
-    true, predicted = answers.true[row], answers.predicted[row]
-    if answers.classes is None:
-        return _escape(f"{answers.names[row]}: {float(predicted):.4g}, true {float(true):.4g}")
-    told = str(true) if true == predicted else f"{true}, predicted {predicted}"
-    return _escape(f"{answers.names[row]}: {told}")
 
 
 def _write_duplicates(answers: Answers, pairs: Sequence[Pair] | None) -> str:
@@ -416,11 +388,11 @@ def _write_gallery(answers: Answers, shown: bool) -> str:
     thumbnails: Sequence[bytes | None] = [None] * len(rows)
     if shown:
         assert answers.items is not None
-        thumbnails = _make_thumbnails([answers.items[row] for row in rows.tolist()], _GALLERY_SIDE)
+        thumbnails = make_thumbnails([answers.items[row] for row in rows.tolist()], GALLERY_SIDE)
     items = []
     for row, content in zip(rows.tolist(), thumbnails, strict=True):
         true, predicted, name = answers.true[row], answers.predicted[row], answers.names[row]
-        image = "" if content is None else f'<img src="{_to_uri(content)}" alt="">'
+        image = "" if content is None else f'<img src="{to_uri(content)}" alt="">'
         if answers.classes is None:
             told, data = f"{float(predicted):.4g}, true {float(true):.4g}", ""
         else:
@@ -453,32 +425,6 @@ def _write_facts(answers: Answers, images: bool) -> str:
         else "No image is in this file; their names are."
     )
     return f'<h2>How this was made</h2><table><tbody>{rows}</tbody></table><p class="soft">{privacy}</p>'
-
-
-def _make_thumbnails(items: Sequence[Any], side: int) -> list[bytes | None]:
-    """Return a JPEG for each image; None for an image that cannot be read."""
-
-    def make(item: Any) -> bytes | None:
-        image = _read(item)
-        return None if image is None else to_jpeg(make_thumbnail(image, side))
-
-    with ThreadPoolExecutor() as pool:
-        return list(pool.map(make, items))
-
-
-def _read(item: Any) -> Any:
-    try:
-        return decode(read(item))
-    except UnreadableError:
-        return None
-
-
-def _embed(image: Any, alt: str) -> str:
-    return f'<img src="{_to_uri(to_jpeg(image))}" alt="{_escape(alt)}">'
-
-
-def _to_uri(content: bytes) -> str:
-    return f"data:image/jpeg;base64,{base64.b64encode(content).decode()}"
 
 
 def _last(name: str) -> str:

@@ -1,7 +1,9 @@
-"""Compare the images of a page with those of the fit, by the guard of the model."""
+"""Write the section of a page that compares its images with those of the fit, by the guard of the model."""
 
 from __future__ import annotations
 
+import html
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -11,8 +13,9 @@ import numpy.typing as npt
 from featx.errors import InputError
 from featx.guard import OUTLIER_LEVEL, Guard
 from featx.page.answers import Answers
+from featx.page.thumbnails import GALLERY_SIDE, make_thumbnails, to_uri
 
-__all__ = ["DoubtSection", "mark_risks", "measure_doubt"]
+__all__ = ["mark_risks", "write_doubt"]
 
 _RISKS = (0.01, 0.02, 0.05, 0.1)
 _MAX_SHOWN = 24
@@ -21,7 +24,7 @@ _MIN_SET, _ALPHA = 20, 0.05
 
 
 @dataclass(frozen=True, eq=False)
-class DoubtSection:
+class _Doubt:
     """The sentences of the section, the p-value of each image, and the outliers, the most unlike first."""
 
     sentences: list[str]
@@ -41,11 +44,11 @@ def mark_risks(
             answered = confidence.astype(np.float32) >= guard.threshold(risk)
             if answered.any():
                 share, accuracy = float(answered.mean()), float(right[answered].mean())
-                marks.append((share, accuracy, f"risk {risk:g}: {share:.1%} answered, accuracy {accuracy:.3f}"))
+                marks.append((share, accuracy, f"risk {risk:g}: {100 * share:.1f} % answered, accuracy {accuracy:.3f}"))
     return marks
 
 
-def measure_doubt(answers: Answers) -> DoubtSection | None:
+def _measure_doubt(answers: Answers) -> _Doubt | None:
     """Compare the images with the fit; None without a guard, and for the images of the fit itself."""
     if answers.guard is None or answers.is_fit:
         return None
@@ -55,15 +58,32 @@ def measure_doubt(answers: Answers) -> DoubtSection | None:
     rows = np.flatnonzero(found.outlier < OUTLIER_LEVEL)
     rows = rows[np.argsort(found.outlier[rows], kind="stable")]
     sentences = [
-        f"{len(rows)} of {n} images are outliers: fewer than {OUTLIER_LEVEL:.0%} of images like those of the fit are "
-        "as far away."
+        f"{len(rows)} of {n} images are outliers: fewer than {100 * OUTLIER_LEVEL:g} % of images like those of the fit "
+        "are as far away."
     ]
     if n < _MIN_SET:
         sentences.append(f"{n} images are too few to compare as a set.")
     elif found.p_value < _ALPHA:
-        sentences.append(f"As a set, they are of another kind than those of the fit (p {found.p_value:.2g}).")
+        sentences.append(f"As a set, they differ from those of the fit (p {found.p_value:.2g}).")
     else:
         sentences.append(f"As a set, they look like those of the fit (p {found.p_value:.2g}).")
     if found.accuracy is not None:
         sentences.append(f"The guard expects an accuracy of {found.accuracy:.3f} without their labels.")
-    return DoubtSection(sentences, found.outlier, rows[:_MAX_SHOWN].tolist())
+    return _Doubt(sentences, found.outlier, rows[:_MAX_SHOWN].tolist())
+
+
+def write_doubt(answers: Answers, shown: bool) -> str:
+    """Return the comparison of the images with the fit, and those that are most unlike it."""
+    found = _measure_doubt(answers)
+    if found is None:
+        return ""
+    thumbnails: Sequence[bytes | None] = [None] * len(found.rows)
+    if shown and answers.items is not None:
+        thumbnails = make_thumbnails([answers.items[row] for row in found.rows], GALLERY_SIDE)
+    items = []
+    for row, content in zip(found.rows, thumbnails, strict=True):
+        image = "" if content is None else f'<img src="{to_uri(content)}" alt="">'
+        told = html.escape(f"p {found.outlier[row]:.2g}: {answers.describe(row)}")
+        items.append(f'<li title="{html.escape(answers.names[row])}">{image}<div>{told}</div></li>')
+    gallery = f'<ul class="gallery" id="outliers">{"".join(items)}</ul>' if items else ""
+    return f"<h2>Unlike the images of the fit</h2><p>{html.escape(' '.join(found.sentences))}</p>{gallery}"

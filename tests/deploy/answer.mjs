@@ -11,8 +11,12 @@ if (job.canvas) { // planes that Python resized
   const session = await ort.InferenceSession.create(bytes);
   for (const { file, shape } of job.images) {
     const pixels = new ort.Tensor("uint8", new Uint8Array(fs.readFileSync(file)), shape);
-    const { label, class_index: index, probabilities } = await session.run({ pixels });
-    answers.push({ label: label.data[0], index: Number(index.data[0]), numbers: Array.from(probabilities.data) });
+    const { label, class_index: index, probabilities, outlier, answered, set } = await session.run({ pixels });
+    const answer = { label: label.data[0], index: Number(index.data[0]), numbers: Array.from(probabilities.data) };
+    if (outlier) { // a model with a guard; its booleans are 0 and 1
+      answer.guard = { outlier: outlier.data[0], answered: answered.data[0], set: Array.from(set.data) };
+    }
+    answers.push(answer);
   }
 } else { // a whole image, RGBA
   const model = await openModel(ort, bytes);

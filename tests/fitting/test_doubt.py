@@ -1,3 +1,5 @@
+import csv
+
 import numpy as np
 import pytest
 
@@ -116,3 +118,9 @@ def test_the_command_writes_them(saved, tmp_path, capsys, monkeypatch):
     assert (tmp_path / "new.csv").read_text().split("\n")[0].endswith("outlier,set,error")
     assert main(["predict", str(saved), "clothes/test/bag", "--sets", "0.999"]) == 2
     assert "--sets 0.999: 100 images cannot promise it; at least 999" in capsys.readouterr().err
+    capsys.readouterr()
+    assert main(["predict", str(saved), "clothes/test/coat", "--risk", "0.2", "-o", "new.csv"]) == 0
+    rows = list(csv.DictReader((tmp_path / "new.csv").read_text().splitlines()))
+    unanswered = sum(not row["predicted"] for row in rows)
+    assert 0 < unanswered == sum(bool(row["reason"]) for row in rows)
+    assert f"{unanswered} of them without an answer" in capsys.readouterr().out

@@ -83,13 +83,32 @@ def test_few_images_are_said_to_be_few(clothes, capsys) -> None:
     assert "5 images are few" in capsys.readouterr().err
 
 
-def test_predict_notes_once_that_its_images_are_of_another_kind(clothes, capsys) -> None:
+def test_other_shares_of_the_classes_are_not_images_of_another_kind(clothes, tmp_path) -> None:
+    _, result = clothes
+    X, y = featx.samples.load_fashion_mnist("test")
+    bags = [X[i] for i in np.flatnonzero(y == "bag")]
+    found = featx.shift(result, bags)
+    assert found.is_shifted
+    assert (found.images_changed, found.shares_moved) == (False, True)
+    assert "of another kind" not in str(found)
+    assert "--adapt-prior" in found.advice[0]
+    assert not featx.shift(result, bags[:5]).shares_moved  # too few images for a statement on shares
+
+
+def test_a_set_of_outliers_gets_its_expected_accuracy_with_a_condition(clothes) -> None:
+    folder, result = clothes
+    pixels = np.random.default_rng(0).integers(0, 255, (20, 40, 40, 3), np.uint8)
+    assert "only if they show classes of the fit" in str(featx.shift(result, list(pixels)))
+    assert "only if they show" not in str(featx.shift(result, folder / "same"))
+
+
+def test_predict_notes_once_that_its_images_differ_from_those_of_the_fit(clothes, capsys) -> None:
     folder, _ = clothes
     arguments = ["predict", str(folder / "model.featx")]
     assert main([*arguments, str(folder / "other")]) == 0
-    assert capsys.readouterr().err.count("of another kind") == 1
+    assert capsys.readouterr().err.count("differ from those of the fit") == 1
     assert main([*arguments, str(folder / "same")]) == 0
-    assert "of another kind" not in capsys.readouterr().err
+    assert "differ from those of the fit" not in capsys.readouterr().err
 
 
 def test_a_model_without_a_guard_is_refused_with_the_next_step(clothes, tmp_path, capsys) -> None:

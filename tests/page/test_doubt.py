@@ -19,7 +19,7 @@ def test_a_page_shows_outliers_and_the_shift(result) -> None:
     pixels = np.random.default_rng(0).integers(0, 255, (21, 50, 50, 3), np.uint8)
     labels = np.array(["bag", "sandal", "bag"] * 7)
     html = featx.report(result, list(pixels), labels).html
-    assert "of another kind" in html
+    assert "they differ from those of the fit" in html
     outliers = html.split('id="outliers"')[1].split("</ul>")[0]
     checked = result.guard.check(result.pipeline[0].transform(list(pixels)))
     assert outliers.count("<li") == checked.is_outlier.sum() > 0
