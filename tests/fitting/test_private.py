@@ -32,6 +32,8 @@ def test_nothing_but_the_release_is_in_the_result_and_its_file(images, tmp_path)
     assert "epsilon 8, delta 0.001" in card
     assert "| bag |" not in card
     featx.deploy.export(result.pipeline, tmp_path / "p.onnx")  # raises unless both predict the same
+    with pytest.raises(featx.InputError, match="p.featx is private"):
+        featx.fit(*images, continue_from=tmp_path / "p.featx")
     loaded = featx.load(tmp_path / "p.featx")
     assert loaded.predict(images[0][:3]).tolist() == result.pipeline.predict(images[0][:3]).tolist()
 
@@ -50,6 +52,8 @@ def test_the_cache_stays_empty(images, tmp_path):
         ({"search": "quick"}, "search='quick': not with private=1"),
         ({"class_weight": "balanced"}, "class_weight='balanced': not with private=1"),
         ({"cv": 3}, "cv=3: not with private=1"),
+        ({"continue_from": featx.FeatureExtractor()}, "continue_from: not with private=1"),
+        ({"private": None, "head": "private"}, "set private=EPSILON instead"),
         ({"head": "knn"}, "has a head of its own"),
         ({"task": "regression"}, "cannot predict numbers"),
         ({"delta": 0.5}, "above 1 / 6 rows"),
