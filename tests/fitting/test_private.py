@@ -32,7 +32,7 @@ def test_nothing_but_the_release_is_in_the_result_and_its_file(images, tmp_path)
     assert "epsilon 8, delta 0.001" in card
     assert "| bag |" not in card
     featx.deploy.export(result.pipeline, tmp_path / "p.onnx")  # raises unless both predict the same
-    with pytest.raises(featx.InputError, match="p.featx is private"):
+    with pytest.raises(featx.InputError, match="is private; fit all images"):
         featx.fit(*images, continue_from=tmp_path / "p.featx")
     loaded = featx.load(tmp_path / "p.featx")
     assert loaded.predict(images[0][:3]).tolist() == result.pipeline.predict(images[0][:3]).tolist()
