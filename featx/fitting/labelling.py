@@ -106,10 +106,10 @@ def _find(where: str, corrections: Mapping[str, tuple[str, Any]], names: list[st
             raise InputError(f"{at}: {name} is the name of {len(hits)} images ({shown}); write the whole path")
         if not hits:
             n_parts = name.count("/") + 1
-            keys = ["/".join(one.replace(os.sep, "/").split("/")[-n_parts:]) for one in names[:_MAX_COMPARED]]
+            known = ["/".join(one.replace(os.sep, "/").split("/")[-n_parts:]) for one in names[:_MAX_COMPARED]]
             raise InputError(
                 f"{at}: {name} is no image of the source, whose first is {names[0]}; "
-                f"{suggest(name, keys)}correct the name, or remove the row"
+                f"{suggest(name, known)}correct the name, or remove the row"
             )
         if hits[0] in found:
             raise InputError(f"{at}: {name} is the image of {found[hits[0]][0]}; keep one row")
