@@ -208,7 +208,7 @@ def _correlate(
 
 def _normalize(thumbnails: npt.NDArray[Any], shortest: float = 32.0) -> npt.NDArray[np.float32]:
     """Return flat rows of mean 0 and length 1; a flat image, shorter than ``shortest``, correlates with nothing."""
-    rows = thumbnails.reshape(len(thumbnails), -1).astype(np.float32)
+    rows = thumbnails.reshape(len(thumbnails), thumbnails.shape[1] * thumbnails.shape[2]).astype(np.float32)
     rows -= rows.mean(axis=1, keepdims=True)
     length = np.linalg.norm(rows, axis=1, keepdims=True)
     return np.asarray(rows / np.maximum(length, shortest), np.float32)
