@@ -31,6 +31,7 @@ def test_nothing_but_the_release_is_in_the_result_and_its_file(images, tmp_path)
     card = (tmp_path / "p.featx.md").read_text()
     assert "epsilon 8, delta 0.001" in card
     assert "| bag |" not in card
+    assert "Guard: none; it would release more" in str(featx.describe_file(tmp_path / "p.featx"))
     featx.deploy.export(result.pipeline, tmp_path / "p.onnx")  # raises unless both predict the same
     with pytest.raises(featx.InputError, match="is private; fit all images"):
         featx.fit(*images, continue_from=tmp_path / "p.featx")
