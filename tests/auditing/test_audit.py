@@ -216,6 +216,7 @@ def test_an_interrupted_audit_leaves_no_file(folder, tmp_path, monkeypatch) -> N
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.heavy
 def test_features_are_those_of_the_extractor_and_images_are_read_once(folder, monkeypatch) -> None:
     from featx.auditing.inspection import inspect
     from featx.fitting.inputs import read_inputs

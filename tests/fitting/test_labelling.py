@@ -76,6 +76,7 @@ def test_uncertain_rows_are_chosen_from_each_cluster():
     assert (chosen < 100).all()
 
 
+@pytest.mark.heavy
 def test_the_command_writes_the_file_to_fill_in(folder, tmp_path, capsys):
     fit(folder, None).save(tmp_path / "m.featx")
     output = tmp_path / "to_label.csv"

@@ -32,11 +32,17 @@ def test_nothing_but_the_release_is_in_the_result_and_its_file(images, tmp_path)
     assert "epsilon 8, delta 0.001" in card
     assert "| bag |" not in card
     assert "Guard: none; it would release more" in str(featx.describe_file(tmp_path / "p.featx"))
-    featx.deploy.export(result.pipeline, tmp_path / "p.onnx")  # raises unless both predict the same
     with pytest.raises(featx.InputError, match="is private; fit all images"):
         featx.fit(*images, continue_from=tmp_path / "p.featx")
     loaded = featx.load(tmp_path / "p.featx")
     assert loaded.predict(images[0][:3]).tolist() == result.pipeline.predict(images[0][:3]).tolist()
+
+
+@pytest.mark.heavy
+def test_a_private_model_exports(images, tmp_path):
+    result = featx.fit(*images, private=8, delta=1e-3, extractor=EXTRACTOR)
+    featx.deploy.export(result.pipeline, tmp_path / "p.onnx")  # raises unless both predict the same
+    assert (tmp_path / "p.onnx").exists()
 
 
 def test_the_cache_stays_empty(images, tmp_path):
