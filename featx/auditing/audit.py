@@ -39,6 +39,7 @@ from featx.images.decode import Deferred, decode, describe
 from featx.reporting.saved import describe_file
 from featx.selection.duplicates import find_duplicates
 from featx.selection.folds import join_groups
+from featx.sources.table import TABLE_SUFFIXES
 
 __all__ = ["audit"]
 
@@ -95,7 +96,7 @@ def audit(
         Groups of images that belong together, such as a patient, or the column of a table that holds them. No fold
         divides a group. A column that the table of ``test`` has, too, shows groups that straddle the split.
     path_column, target, include, exclude, events
-        As for `featx.fit`; patterns and columns hold for ``X``.
+        As for `featx.fit`; patterns hold for ``X`` alone, and columns for the table of ``test`` as well.
 
     Returns
     -------
@@ -133,7 +134,7 @@ def audit(
         extractor = inputs.dataset.extractor()
     extractor = clone(extractor or FeatureExtractor()).fit(None)
     own_groups = inputs.read_groups(groups)
-    other_inputs = None if test is None else _read_test(test)
+    other_inputs = None if test is None else _read_test(test, path_column, target)
     train = _Labelled.read(inputs, inspect(inputs, extractor, events))
     if not len(train.images):
         raise InputError(f"{inputs.where}: no image could be read")
@@ -191,8 +192,12 @@ def audit(
     return replace(result, page=_build_page(result, title, train, other, images, extractor))
 
 
-def _read_test(test: Any) -> Inputs:
-    """Read the test images; those of a list are named by their place in it."""
+def _read_test(test: Any, path_column: str | None, target: str | None) -> Inputs:
+    """Read the test images: of a table the same columns, and those of a list are named by their place in it."""
+    if isinstance(test, (str, os.PathLike)) and os.fspath(test).lower().endswith(TABLE_SUFFIXES):
+        inputs = read_inputs(test, path_column=path_column)
+        has_target = target is not None and target in inputs.columns
+        return read_inputs(test, path_column=path_column, target=target) if has_target else inputs
     inputs = read_inputs(test)
     if inputs.where != "X":
         return inputs

@@ -300,15 +300,16 @@ def test_no_image_is_exposed_by_chance() -> None:
 
 
 def test_groups_of_a_column_straddle_the_split(tmp_path, capsys) -> None:
-    for i in range(6):
+    for i in (0, 1, 2, 4, 5):
         (tmp_path / f"{i}.png").write_bytes(X[i * 7])
-    (tmp_path / "a.csv").write_text("file,patient\n0.png,p1\n1.png,p2\n2.png,\n", encoding="utf-8")
-    (tmp_path / "b.csv").write_text("file,patient\n3.png,p2\n4.png,\n5.png,p9\n", encoding="utf-8")
-    tables = [str(tmp_path / "a.csv"), "--path-column", "file", "--test", str(tmp_path / "b.csv")]
+    (tmp_path / "a.csv").write_text("file,patient,kind\n0.png,p1,a\n1.png,p2,b\n2.png,,a\n", encoding="utf-8")
+    (tmp_path / "b.csv").write_text("file,patient,kind\n0.png,p2,b\n4.png,,a\n5.png,p9,a\n", encoding="utf-8")
+    tables = [str(tmp_path / "a.csv"), "--path-column", "file", "--target", "kind", "--test", str(tmp_path / "b.csv")]
     assert main(["audit", *tables, "--groups", "patient", "--json"]) == 1
     found = json.loads(capsys.readouterr().out)
     (finding,) = [one for one in found["findings"] if "'patient'" in one["kind"]]
-    assert [name.rsplit("/", 1)[-1] for name in finding["images"]] == ["3.png"]
+    assert [name.rsplit("/", 1)[-1] for name in finding["images"]] == ["0.png"]
+    assert [one["label"] for one in found["findings"] if "with another label" in one["kind"]] == ["b"]
     assert main(["audit", *tables, "--groups", "ward"]) == 2
     assert "no such column" in capsys.readouterr().err
 
