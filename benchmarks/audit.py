@@ -172,8 +172,7 @@ def measure_duplicates(root: Path) -> None:
         shares = " | ".join(f"{hits[change] / N_PLANTED:.2f}" for change in CHANGES)
         print(f"| {name} | {shares} | {1000 * len(own) / len(items):.1f} |", flush=True)
         for change in CHANGES:
-            bound = 0.5 if (name, change) == ("CIFAR-10", "resized to half") else 0.85
-            check(hits[change] >= bound * N_PLANTED, f"duplicates: {name}, {change}: {hits[change]}")
+            check(hits[change] >= 0.85 * N_PLANTED, f"duplicates: {name}, {change}: {hits[change]}")
         check(len(own) <= 0.01 * len(items), f"duplicates: {name}: {len(own)} pairs among the originals")
 
 
