@@ -269,7 +269,7 @@ def test_the_most_exposed_images_are_named(tmp_path, capsys) -> None:
         (tmp_path / "clothes" / Y[i]).mkdir(parents=True, exist_ok=True)
         (tmp_path / "clothes" / Y[i] / f"{i}.png").write_bytes(X[i])
     extractor = featx.FeatureExtractor(layer="stem")
-    fitted = featx.fit(tmp_path / "clothes", head="random_forest", extractor=extractor, estimate=False)
+    fitted = featx.fit(tmp_path / "clothes", head="knn", extractor=extractor, estimate=False)
     fitted.save(tmp_path / "m.featx")
     page, table = tmp_path / "a.html", tmp_path / "a.csv"
     arguments = ["--model", str(tmp_path / "m.featx"), "-o", str(page), "--csv", str(table), "--json"]
@@ -279,7 +279,7 @@ def test_the_most_exposed_images_are_named(tmp_path, capsys) -> None:
     assert len(exposed) == 5
     assert {one["severity"] for one in exposed} == {"note"}
     assert found["membership"]["n_shadows"] == 64
-    assert "trees of thresholds" in found["contents"]
+    assert "training vectors" in found["contents"]
     (name,) = exposed[0]["images"]
     with table.open(encoding="utf-8", newline="") as file:
         assert name in {row["image"] for row in csv.DictReader(file) if row["kind"] == "exposed image"}
