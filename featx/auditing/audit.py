@@ -20,6 +20,7 @@ from featx.auditing.inspection import Inspected, inspect
 from featx.auditing.labels import check_labels, predict_left_out
 from featx.auditing.leaks import (
     check_groups,
+    check_own_groups,
     describe_container,
     describe_leak,
     describe_name,
@@ -37,6 +38,8 @@ from featx.fitting.model import FittedModel, open_model
 from featx.images.decode import Deferred, decode, describe
 from featx.reporting.saved import describe_file
 from featx.selection.duplicates import find_duplicates
+from featx.selection.folds import join_groups
+from featx.sources.table import TABLE_SUFFIXES
 
 __all__ = ["audit"]
 
@@ -56,6 +59,7 @@ def audit(
     title: str | None = None,
     path_column: str | None = None,
     target: str | None = None,
+    groups: Any = None,
     include: str | Sequence[str] = (),
     exclude: str | Sequence[str] = (),
     events: Events | None = None,
@@ -88,8 +92,11 @@ def audit(
         False leaves every image out of the page.
     title : str or None, default=None
         Title of the page.
+    groups : array-like of shape (n_samples,), str or None, default=None
+        Groups of images that belong together, such as a patient, or the column of a table that holds them. No fold
+        divides a group. A column that the table of ``test`` has, too, shows groups that straddle the split.
     path_column, target, include, exclude, events
-        As for `featx.fit`; patterns and columns hold for ``X``.
+        As for `featx.fit`; patterns hold for ``X`` alone, and columns for the table of ``test`` as well.
 
     Returns
     -------
@@ -126,23 +133,30 @@ def audit(
     if extractor is None and inputs.dataset is not None:
         extractor = inputs.dataset.extractor()
     extractor = clone(extractor or FeatureExtractor()).fit(None)
+    own_groups = inputs.read_groups(groups)
+    other_inputs = None if test is None else _read_test(test, path_column, target)
     train = _Labelled.read(inputs, inspect(inputs, extractor, events))
     if not len(train.images):
         raise InputError(f"{inputs.where}: no image could be read")
     other = None
-    if test is not None:
-        other_inputs = read_inputs(test)
-        if other_inputs.where == "X":  # a list of images
-            names = [f"test[{i}]" if name == f"X[{i}]" else name for i, name in enumerate(other_inputs.item_names)]
-            other_inputs = replace(other_inputs, where="test", item_names=names)
+    if other_inputs is not None:
         other = _Labelled.read(other_inputs, inspect(other_inputs, extractor, events))
     notes = [text for one in (train, other) if one is not None for text in (one.note, one.images.note) if text]
 
-    findings, groups = _check_files(train, other, extractor, notes, events)
+    findings, together = _check_files(train, other, extractor, notes, events)
+    if own_groups is not None:
+        column = groups if isinstance(groups, str) else ""
+        if other is not None and column in other.images.inputs.columns:
+            findings += check_own_groups(column, own_groups, train.images, other.images)
+        elif other is not None:
+            notes.append("groups: the test images have no such column, so groups across the split were not sought")
+        joined = join_groups(together, own_groups[train.images.positions])
+        assert joined is not None
+        together = joined
     leaks: list[Leak] = []
     accuracy = None
     if train.codes is not None:
-        probabilities = _predict(train, groups, notes, events)
+        probabilities = _predict(train, together, notes, events)
         rows = train.rows
         features = train.images.features[rows]
         names = [train.images.names[row] for row in rows]
@@ -151,14 +165,16 @@ def audit(
             is_known = ~np.isnan(probabilities[:, 0])
             right = (np.where(np.isnan(probabilities), -1, probabilities).argmax(axis=1) == train.codes) & is_known
             accuracy = float(right[is_known].mean())
-            leaks = _measure_leaks(train, groups[rows], right, extractor, background, notes, events)
+            leaks = _measure_leaks(train, together[rows], right, extractor, background, notes, events)
             findings += [found for leak in leaks if (found := describe_leak(leak)) is not None]
     elif background:
         notes.append("background: not checked, since it needs classes")
     findings += check_groups(train.images, None if other is None else other.images, train.classes)
+    contents, membership = "", None
+    if opened is not None:
+        contents, membership = _measure_model(opened, train, together, notes, events)
+        findings += _describe_exposed(train, membership)
     findings.sort(key=lambda one: (SEVERITIES.index(one.severity), one.check, one.kind, -one.score))
-    for text in notes:
-        events.note(text)
     result = Audit(
         where=inputs.where,
         n_images=len(inputs),
@@ -169,12 +185,24 @@ def audit(
         leaks=tuple(leaks),
         failures=tuple(train.images.failures),
         notes=tuple(notes),
+        contents=contents,
+        membership=membership,
     )
-    if opened is not None:
-        contents, membership = _measure_model(opened, train, groups)
-        result = replace(result, contents=contents, membership=membership)
     title = title or f"Audit of {os.path.basename(os.path.normpath(inputs.where))}"
     return replace(result, page=_build_page(result, title, train, other, images, extractor))
+
+
+def _read_test(test: Any, path_column: str | None, target: str | None) -> Inputs:
+    """Read the test images: of a table the same columns, and those of a list are named by their place in it."""
+    if isinstance(test, (str, os.PathLike)) and os.fspath(test).lower().endswith(TABLE_SUFFIXES):
+        inputs = read_inputs(test, path_column=path_column)
+        has_target = target is not None and target in inputs.columns
+        return read_inputs(test, path_column=path_column, target=target) if has_target else inputs
+    inputs = read_inputs(test)
+    if inputs.where != "X":
+        return inputs
+    names = [f"test[{i}]" if name == f"X[{i}]" else name for i, name in enumerate(inputs.item_names)]
+    return replace(inputs, where="test", item_names=names)
 
 
 @dataclass(frozen=True, eq=False)
@@ -362,21 +390,46 @@ class _Hidden(Deferred):
 
 
 def _measure_model(
-    opened: FittedModel, train: _Labelled, groups: npt.NDArray[np.int_]
+    opened: FittedModel, train: _Labelled, groups: npt.NDArray[np.int_], notes: list[str], events: Events
 ) -> tuple[str, Membership | None]:
     """Return what the file of a model holds, and the success of an attack on its head; None if it cannot be made."""
     contents = ""
     if os.path.isfile(opened.name) and (held := describe_file(opened.name).contents):
         contents = f"of its training images the file holds {held}"
     if train.codes is None:
+        notes.append("membership inference was not measured: it needs classes")
         return contents, None
     labels = np.array(train.classes)[train.codes]
+    features = train.images.features[train.rows]
     try:
-        return contents, measure_membership(
-            opened.head, train.images.features[train.rows], labels, groups=groups[train.rows]
-        )
+        return contents, measure_membership(opened.head, features, labels, groups=groups[train.rows], events=events)
     except InputError as error:
-        return "\n".join(filter(None, [contents, f"membership inference was not measured: {error}"])), None
+        notes.append(f"membership inference was not measured: {error}")
+        return contents, None
+
+
+def _describe_exposed(train: _Labelled, membership: Membership | None) -> list[Finding]:
+    """Return a note for each of the most exposed images; none if the attack is no better than chance."""
+    if membership is None or not membership.finds_members:
+        return []
+    findings = []
+    for row in membership.exposed:
+        exposure, place = float(membership.exposure[row]), int(train.rows[row])
+        if exposure > 0:
+            assert train.labels is not None
+            findings.append(
+                Finding(
+                    "model",
+                    "exposed image",
+                    "note",
+                    (train.images.names[place],),
+                    f"a head shows that it was fitted on this image: log likelihood ratio {exposure:.1f} in the mean",
+                    "check its label; leave it out if nobody may know that it took part, or fit a private head",
+                    exposure,
+                    label=train.labels[place],
+                )
+            )
+    return findings
 
 
 def _build_page(

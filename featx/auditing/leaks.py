@@ -14,14 +14,17 @@ import numpy.typing as npt
 from sklearn.ensemble import RandomForestClassifier
 
 from featx._events import Events
+from featx._validation import is_missing
 from featx.auditing.inspection import Inspected
 from featx.auditing.result import Finding, Leak, format_share, grade
 from featx.images.statistics import Measured
 from featx.selection.folds import make_folds
+from featx.selection.target import label_text
 from featx.similarity import Groups
 
 __all__ = [
     "check_groups",
+    "check_own_groups",
     "describe_container",
     "describe_leak",
     "describe_name",
@@ -208,6 +211,22 @@ def check_groups(train: Inspected, test: Inspected | None, classes: Sequence[str
     return findings
 
 
+def check_own_groups(name: str, groups: npt.NDArray[np.str_], train: Inspected, test: Inspected) -> list[Finding]:
+    """Find groups of a column, which the test images have as well, that straddle the split."""
+    column = test.inputs.columns[name]
+    texts = [*groups[train.positions].tolist()]
+    texts += ["" if is_missing(column[i]) else label_text(column[i]) for i in test.positions.tolist()]
+    found = _describe_groups(
+        f"group of column {name!r}",
+        _group_by_text(texts),
+        "keep the images of a group on one side",
+        [*train.names, *test.names],
+        len(train),
+        has_test=True,
+    )
+    return [] if found is None else [found]
+
+
 def _group_by_prefix(names: Sequence[str], classes: Sequence[str]) -> npt.NDArray[np.int_]:
     """Group names by what stands before their last number, as in patient12_003."""
     prefixes = []
@@ -250,6 +269,7 @@ def _describe_groups(
     n_test = len(names) - n_train
     share = len(straddling) / n_test
     evidence = f"{len(straddling)} of {n_test} test images are in a group with training images"
-    severity = "note" if kind == "camera" else "severe" if kind == "burst" and share >= 0.01 else "warning"
+    is_sure = kind not in ("camera", "series by name")  # a prefix of names may mean anything
+    severity = "note" if kind == "camera" else "severe" if is_sure and share >= 0.01 else "warning"
     images = tuple(names[i] for i in straddling[:_MAX_LISTED].tolist())
     return Finding("leaks", f"{kind} straddles the split", severity, images, evidence, advice, share)

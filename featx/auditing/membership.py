@@ -11,6 +11,7 @@ from scipy.stats import norm
 from sklearn.base import clone
 from sklearn.pipeline import Pipeline
 
+from featx._events import Events
 from featx._results import format_html, make_frame, to_plain
 from featx._validation import check_integer
 from featx.errors import InputError
@@ -68,6 +69,12 @@ class Membership:
     exposed: tuple[int, ...]
     extrapolated: tuple[tuple[int, float, float], ...]
 
+    @property
+    def finds_members(self) -> bool:
+        """True if the attack beats chance at 1 % false positives: the interval lies above it."""
+        rate, _, low, _ = self.rates[-1]
+        return low > rate
+
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as dicts, lists and numbers."""
         return dict(to_plain(self))
@@ -108,6 +115,7 @@ def measure_membership(
     n_shadows: int = 64,
     random_state: int = 0,
     groups: npt.ArrayLike | None = None,
+    events: Events | None = None,
 ) -> Membership:
     """Measure membership inference against a classifier on features.
 
@@ -132,6 +140,8 @@ def measure_membership(
         Seed of the halves.
     groups : array-like of shape (n_samples,), or None, default=None
         Rows of one group are in or out together, such as near-duplicates.
+    events : Events or None, default=None
+        Receives progress.
 
     Returns
     -------
@@ -163,10 +173,16 @@ def measure_membership(
     shadow = _freeze(_take_head(head))
     inside = _draw_halves(codes, n_shadows, random_state, groups)
     scores = np.empty(inside.shape)
-    for i, kept in enumerate(inside):
-        fitted = clone(shadow)
-        fitted.fit(features[kept], labels[kept])
-        scores[i] = _score(fitted, features, labels)
+    events = events or Events()
+    events.begin("membership", n_shadows, unit="head")
+    try:
+        for i, kept in enumerate(inside):
+            fitted = clone(shadow)
+            fitted.fit(features[kept], labels[kept])
+            scores[i] = _score(fitted, features, labels)
+            events.advance()
+    finally:
+        events.end()
     ratios = _compare(scores, inside)
     counts = np.bincount(codes)
     rates = _measure(ratios, inside, random_state)

@@ -100,7 +100,7 @@ def _write_whole(audit: Audit) -> str:
         return ""
     rows = "".join(
         f"<li><b>{one.severity}: {_escape(one.kind)}.</b> {_escape(one.evidence)}. "
-        f'<span class="soft">{_escape(one.suggestion)}.</span></li>'
+        f'<span class="soft">{_escape(_capitalize(one.suggestion))}.</span></li>'
         for one in found
     )
     return f"<h2>The set as a whole</h2><ul>{rows}</ul>"
@@ -108,7 +108,7 @@ def _write_whole(audit: Audit) -> str:
 
 def _write_kind(kind: str, group: Sequence[Finding], thumbnails: Mapping[str, bytes], images: bool) -> str:
     n = len(group)
-    parts = [f"<h3>{_escape(kind)}: {n}</h3>", f"<p>{_escape(group[0].suggestion)}.</p>" if n else ""]
+    parts = [f"<h3>{_escape(kind)}: {n}</h3>", f"<p>{_escape(_capitalize(group[0].suggestion))}.</p>" if n else ""]
     n_cards = _MAX_CARDS if images else 0
     if n_cards:
         cards = "".join(_write_card(one, thumbnails) for one in group[:n_cards])
@@ -175,6 +175,10 @@ def _make_thumbnails(items: Mapping[str, Any]) -> dict[str, bytes]:
     with ThreadPoolExecutor() as pool:
         made = zip(items, pool.map(make, items.values()), strict=True)
         return {name: content for name, content in made if content is not None}
+
+
+def _capitalize(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def _scroll(table: str) -> str:

@@ -34,7 +34,7 @@ class Finding:
 
     Parameters
     ----------
-    check : {"files", "labels", "leaks"}
+    check : {"files", "labels", "leaks", "model"}
     kind : str
         Such as ``"near-duplicate"`` or ``"wrong label"``.
     severity : {"severe", "warning", "note"}
@@ -126,8 +126,8 @@ class Audit:
         Checks that were not made, and why.
     contents : str
         With a model: what its file holds of the training images.
-    membership : object or None
-        With a model: the result of a membership inference attack.
+    membership : featx.auditing.Membership or None
+        With a model: the result of a membership inference attack. Its most exposed images are findings.
     page : str
         The report, one HTML file.
 

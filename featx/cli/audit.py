@@ -30,7 +30,9 @@ def add(parser: argparse.ArgumentParser) -> None:
         "source", nargs="+", metavar="SOURCE", help="images, best with labels; or a dataset of features"
     )
     parser.add_argument("--test", nargs="+", metavar="SOURCE", help="test images, to compare with the others")
-    parser.add_argument("--model", metavar="MODEL", help="file of featx fit, whose features are used")
+    parser.add_argument(
+        "--model", metavar="MODEL", help="file of featx fit: use its features, and show what it gives away"
+    )
     parser.add_argument("-o", "--output", metavar="FILE.html", help="write a page with the images")
     parser.add_argument("--csv", metavar="FILE", help="write the findings as a table, .csv or .parquet")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
@@ -47,6 +49,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--title", metavar="TEXT", help="title of the page")
     parser.add_argument("--path-column", metavar="C", help="column of a table that holds the paths")
     parser.add_argument("--target", metavar="C", help="column of a table that holds the labels")
+    parser.add_argument("--groups", metavar="C", help="column of groups that belong together, such as a patient")
     add_patterns(parser)
     add_running(parser)
 
@@ -76,6 +79,7 @@ def run(options: argparse.Namespace) -> int:
         title=options.title,
         path_column=options.path_column,
         target=options.target,
+        groups=options.groups,
         include=options.include,
         exclude=options.exclude,
         events=make_events(),

@@ -72,7 +72,7 @@ class ToLabel:
         return {
             "path": list(self.names),
             "predicted": list(self.predicted),
-            "probability": np.round(self.probabilities, 4).tolist(),
+            "probability": np.round(self.probabilities.astype(np.float64), 4).tolist(),
             "label": [None] * len(self.names),
         }
 

@@ -563,6 +563,8 @@ def _open_earlier(model: Any, task: str | None, settled: Mapping[str, Any]) -> F
     for name, value in settled.items():
         if value is not None:
             raise InputError(f"{name}: the features of {earlier.name} are taken over, so this is settled; leave it out")
+    if "private" in earlier.info:
+        raise InputError(f"continue_from: {earlier.name} is private; fit all images with private=EPSILON instead")
     if task not in (None, earlier.task):
         raise InputError(f"task={task!r}: {earlier.name} is a {earlier.task}, and continue_from keeps its task")
     return earlier

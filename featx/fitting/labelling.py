@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from featx._events import Events
+from featx._validation import suggest
 from featx.errors import InputError
 from featx.fitting.inputs import Inputs
 
@@ -19,6 +20,8 @@ __all__ = ["correct_labels"]
 #: Text in the column of labels that leaves an image out.
 DROP = "-"
 _MAX_NAMED = 3
+#: Names that a mistyped one is compared with: half a second.
+_MAX_COMPARED = 5000
 
 
 def correct_labels(inputs: Inputs, labels: Any, events: Events) -> Inputs:
@@ -63,12 +66,13 @@ def _read(labels: Any) -> tuple[str, dict[str, tuple[str, Any]]]:
         with open(path, encoding="utf-8-sig", newline="") as file:
             rows = csv.DictReader(file)
             columns = rows.fieldnames or []
-            if "path" not in columns or "label" not in columns:
-                raise InputError(f"{path}: columns {', '.join(columns) or 'none'}; expected path and label")
+            key = "path" if "path" in columns else "image"  # findings of an audit
+            if key not in columns or "label" not in columns:
+                raise InputError(f"{path}: columns {', '.join(columns) or 'none'}; expected path (or image) and label")
             corrections: dict[str, tuple[str, Any]] = {}
             for number, row in enumerate(rows, start=2):
-                name, label = (row["path"] or "").strip(), (row["label"] or "").strip()
-                if not label:
+                name, label = (row[key] or "").strip(), (row["label"] or "").strip()
+                if not label or (not name and key == "image"):  # a finding on the whole set
                     continue
                 at = f"{path}, row {number}"
                 if name in corrections and corrections[name][1] != label:
@@ -101,7 +105,12 @@ def _find(where: str, corrections: Mapping[str, tuple[str, Any]], names: list[st
             shown = ", ".join(names[i] for i in hits[:_MAX_NAMED])
             raise InputError(f"{at}: {name} is the name of {len(hits)} images ({shown}); write the whole path")
         if not hits:
-            raise InputError(f"{at}: {name} is no image of the source, whose first is {names[0]}; remove the row")
+            n_parts = name.count("/") + 1
+            known = ["/".join(one.replace(os.sep, "/").split("/")[-n_parts:]) for one in names[:_MAX_COMPARED]]
+            raise InputError(
+                f"{at}: {name} is no image of the source, whose first is {names[0]}; "
+                f"{suggest(name, known)}correct the name, or remove the row"
+            )
         if hits[0] in found:
             raise InputError(f"{at}: {name} is the image of {found[hits[0]][0]}; keep one row")
         found[hits[0]] = (at, label)

@@ -37,6 +37,11 @@ def check_private(private: Any, delta: Any, head: str | None, task: str | None, 
     if private is None:
         if delta is not None:
             raise InputError(f"delta={delta!r}: belongs to a private fit; set private=EPSILON")
+        if head == "private":
+            raise InputError(
+                'head="private": its estimate, the counts of classes and other facts on the images would be released '
+                "as well; set private=EPSILON instead, which releases nothing else"
+            )
         return
     try:
         check_budget(private, 1e-5 if delta is None else delta)
@@ -49,7 +54,8 @@ def check_private(private: Any, delta: Any, head: str | None, task: str | None, 
     for name, value in settled.items():
         if value is not None and value is not False:
             reason = _REASONS.get(name, "it would release more about the images")
-            raise InputError(f"{name}={value!r}: not with private={private:g}, because {reason}; leave it out")
+            shown = f"={value!r}" if isinstance(value, (str, int, float)) else ""
+            raise InputError(f"{name}{shown}: not with private={private:g}, because {reason}; leave it out")
 
 
 def fit_private(

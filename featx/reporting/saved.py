@@ -56,7 +56,7 @@ class SavedPipeline:
         lines = [
             f"File: format {self.description['format']}, {self.n_bytes:,} bytes.",
             f"Backbone: {'; '.join(map(_locate, self.description['backbones'])) or 'none'}.",
-            f"Guard: {_describe_guard(self.guard)}.",
+            f"Guard: {_describe_guard(self.guard, 'private' in (self.description.get('info') or {}))}.",
             f"Types in the file beyond skops's own list: {', '.join(self.trusted_types) or 'none'}.",
         ]
         if self.refused_types:
@@ -120,7 +120,9 @@ def describe_file(path: str | os.PathLike[str]) -> SavedPipeline:
     return SavedPipeline(path, os.path.getsize(path), description, card, trusted, refused, load_guard(path))
 
 
-def _describe_guard(guard: Guard | None) -> str:
+def _describe_guard(guard: Guard | None, is_private: bool) -> str:
+    if is_private:
+        return "none; it would release more than a private fit does"
     if guard is None:
         return "none; featx fit stores it for 50 images and more"
     return f"p-values of outliers and promises from {guard.n_images} left-out images"

@@ -7,6 +7,8 @@ import html
 import io
 import json
 import re
+from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,6 +17,10 @@ from sklearn.datasets import load_sample_images
 
 import featx
 from featx._events import Events
+from featx.auditing import Membership
+from featx.auditing.audit import _describe_exposed
+from featx.auditing.duplicates import find_pairs
+from featx.auditing.inspection import Inspected
 from featx.auditing.labels import find_wrong_labels
 from featx.auditing.leaks import describe_name, find_bursts, make_leak, measure_leak
 from featx.cli import main
@@ -210,6 +216,7 @@ def test_an_interrupted_audit_leaves_no_file(folder, tmp_path, monkeypatch) -> N
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.heavy
 def test_features_are_those_of_the_extractor_and_images_are_read_once(folder, monkeypatch) -> None:
     from featx.auditing.inspection import inspect
     from featx.fitting.inputs import read_inputs
@@ -253,3 +260,98 @@ def test_a_model_brings_its_features() -> None:
     assert "layer [&#x27;stem&#x27;]" in found.page
     with pytest.raises(featx.InputError, match="features of the model are used"):
         featx.audit(list(X[:20]), model=result, extractor=featx.FeatureExtractor())
+
+
+@pytest.mark.heavy
+def test_the_most_exposed_images_are_named(tmp_path, capsys) -> None:
+    chosen = [i for i, label in enumerate(Y) if label in ("shirt", "coat")]
+    for i in chosen:
+        (tmp_path / "clothes" / Y[i]).mkdir(parents=True, exist_ok=True)
+        (tmp_path / "clothes" / Y[i] / f"{i}.png").write_bytes(X[i])
+    extractor = featx.FeatureExtractor(layer="stem")
+    fitted = featx.fit(tmp_path / "clothes", head="knn", extractor=extractor, estimate=False)
+    fitted.save(tmp_path / "m.featx")
+    page, table = tmp_path / "a.html", tmp_path / "a.csv"
+    arguments = ["--model", str(tmp_path / "m.featx"), "-o", str(page), "--csv", str(table), "--json"]
+    main(["audit", str(tmp_path / "clothes"), *arguments])
+    found = json.loads(capsys.readouterr().out)
+    exposed = [one for one in found["findings"] if one["kind"] == "exposed image"]
+    assert len(exposed) == 5
+    assert {one["severity"] for one in exposed} == {"note"}
+    assert found["membership"]["n_shadows"] == 64
+    assert "training vectors" in found["contents"]
+    (name,) = exposed[0]["images"]
+    with table.open(encoding="utf-8", newline="") as file:
+        assert name in {row["image"] for row in csv.DictReader(file) if row["kind"] == "exposed image"}
+    text = page.read_text(encoding="utf-8")
+    assert "exposed image: 5" in text
+    assert html.escape(name) in text
+
+
+def test_no_image_is_exposed_by_chance() -> None:
+    rates = ((0.001, 0.001, 0.0, 0.004), (0.01, 0.012, 0.008, 0.02))
+    membership = Membership(2, 2, 8, rates, np.array([0.3, 0.1]), (0, 1), ())
+    assert not membership.finds_members
+    assert _describe_exposed(None, membership) == []
+    told = replace(membership, rates=(rates[0], (0.01, 0.1, 0.08, 0.2)), exposure=np.array([0.3, -0.1]))
+    images = SimpleNamespace(names=["a.jpg", "b.jpg", "c.jpg"])
+    (finding,) = _describe_exposed(SimpleNamespace(images=images, rows=np.array([2, 1]), labels=["x", "y", "z"]), told)
+    assert (finding.images, finding.label) == (("c.jpg",), "z")
+
+
+def test_groups_of_a_column_straddle_the_split(tmp_path, capsys) -> None:
+    for i in (0, 1, 2, 4, 5):
+        (tmp_path / f"{i}.png").write_bytes(X[i * 7])
+    (tmp_path / "a.csv").write_text("file,patient,kind\n0.png,p1,a\n1.png,p2,b\n2.png,,a\n", encoding="utf-8")
+    (tmp_path / "b.csv").write_text("file,patient,kind\n0.png,p2,b\n4.png,,a\n5.png,p9,a\n", encoding="utf-8")
+    tables = [str(tmp_path / "a.csv"), "--path-column", "file", "--target", "kind", "--test", str(tmp_path / "b.csv")]
+    assert main(["audit", *tables, "--groups", "patient", "--json"]) == 1
+    found = json.loads(capsys.readouterr().out)
+    (finding,) = [one for one in found["findings"] if "'patient'" in one["kind"]]
+    assert [name.rsplit("/", 1)[-1] for name in finding["images"]] == ["0.png"]
+    assert [one["label"] for one in found["findings"] if "with another label" in one["kind"]] == ["b"]
+    assert main(["audit", *tables, "--groups", "ward"]) == 2
+    assert "no such column" in capsys.readouterr().err
+
+
+def test_series_by_name_and_cameras_straddle_the_split(tmp_path) -> None:
+    exif = Image.Exif()
+    exif[0x0110] = "A"
+    for part, patients in (("train", "01234567"), ("test", "789")):
+        (tmp_path / part).mkdir()
+        for patient in patients:
+            for k in range(2):
+                image = Image.open(io.BytesIO(X[int(patient) * 11 + k * 5])).convert("RGB")
+                taken = {"exif": exif} if patient in "07" else {}
+                name = f"patient{patient}_{len(part)}{k}.jpg"
+                (tmp_path / part / name).write_bytes(encode(image, **taken))
+    found = featx.audit(tmp_path / "train", test=tmp_path / "test", images=False)
+    straddling = {one.kind: one for one in of_kind(found, "straddles the split")}
+    series, camera = straddling["series by name straddles the split"], straddling["camera straddles the split"]
+    assert [re.split(r"[/\\]", name)[-1] for name in series.images] == ["patient7_40.jpg", "patient7_41.jpg"]
+    assert (series.severity, camera.severity) == ("warning", "note")
+    assert set(camera.images) == set(series.images)
+    alone = featx.audit(tmp_path / "train", images=False)
+    (group,) = of_kind(alone, "group: series by name")
+    assert len(group.images) == 16
+
+
+def test_small_copies_of_small_images_are_found_by_their_thumbnails() -> None:
+    rng = np.random.default_rng(0)
+
+    def draw(side):
+        return Image.fromarray(rng.integers(0, 255, (8, 8, 3), np.uint8)).resize((side, side), Image.Resampling.BICUBIC)
+
+    def see(contents):
+        measured = [measure_image(content)[0] for content in contents]
+        features = rng.normal(size=(len(contents), 8)).astype(np.float32)
+        names = [str(i) for i in range(len(contents))]
+        return Inspected(None, names, np.arange(len(contents)), features, measured, [], None)
+
+    small, large = [draw(32) for _ in range(12)], [draw(128) for _ in range(12)]
+    copies = [encode(image.resize((image.width // 2,) * 2)) for image in (small[3], large[3])]
+    ours = see([*map(encode, (*small, *large)), *copies])
+    pairs = find_pairs(ours, None, Events())
+    assert list(zip(pairs.first, pairs.second, strict=True)) == [(3, 24)]
+    across = find_pairs(see(copies), see([*map(encode, small)]), Events())
+    assert list(zip(across.first, across.second, strict=True)) == [(0, 3)]

@@ -30,13 +30,20 @@ def test_corrected_labels_replace_those_of_the_source(folder, tmp_path):
     assert any("1 labels changed, 0 new, 1 images left out, 1 as they were" in note for note in result.notes)
 
 
+def test_rows_of_findings_that_were_corrected_go_back(folder, tmp_path):
+    path = tmp_path / "findings.csv"
+    path.write_text("image,kind,label,proposed\nant/0.png,wrong label,bee,bee\n,small class,ant,\nbee/1.png,dark,,\n")
+    assert fit(folder, path).info["counts"] == {"ant": 5, "bee": 7}
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ("path,label\nant/77.png,bee\n", "row 2: ant/77.png is no image of the source"),
+        ("path,label\nant/0.png,bee\nant/10.pgn,bee\n", "did you mean 'ant/10.png'"),
         ("path,label\nant/0.png,bee\n0.png,ant\n", "row 3: 0.png is the image of .*row 2"),
         ("path,label\nant/0.png,bee\nant/0.png,ant\n", "row 3: ant/0.png has the label ant, and bee in .*row 2"),
-        ("file,label\nant/0.png,bee\n", "columns file, label; expected path and label"),
+        ("file,label\nant/0.png,bee\n", "columns file, label; expected path .or image. and label"),
     ],
 )
 def test_a_mistake_in_the_corrections_names_its_row(folder, tmp_path, text, message):
@@ -69,6 +76,7 @@ def test_uncertain_rows_are_chosen_from_each_cluster():
     assert (chosen < 100).all()
 
 
+@pytest.mark.heavy
 def test_the_command_writes_the_file_to_fill_in(folder, tmp_path, capsys):
     fit(folder, None).save(tmp_path / "m.featx")
     output = tmp_path / "to_label.csv"

@@ -31,9 +31,18 @@ def test_nothing_but_the_release_is_in_the_result_and_its_file(images, tmp_path)
     card = (tmp_path / "p.featx.md").read_text()
     assert "epsilon 8, delta 0.001" in card
     assert "| bag |" not in card
-    featx.deploy.export(result.pipeline, tmp_path / "p.onnx")  # raises unless both predict the same
+    assert "Guard: none; it would release more" in str(featx.describe_file(tmp_path / "p.featx"))
+    with pytest.raises(featx.InputError, match="is private; fit all images"):
+        featx.fit(*images, continue_from=tmp_path / "p.featx")
     loaded = featx.load(tmp_path / "p.featx")
     assert loaded.predict(images[0][:3]).tolist() == result.pipeline.predict(images[0][:3]).tolist()
+
+
+@pytest.mark.heavy
+def test_a_private_model_exports(images, tmp_path):
+    result = featx.fit(*images, private=8, delta=1e-3, extractor=EXTRACTOR)
+    featx.deploy.export(result.pipeline, tmp_path / "p.onnx")  # raises unless both predict the same
+    assert (tmp_path / "p.onnx").exists()
 
 
 def test_the_cache_stays_empty(images, tmp_path):
@@ -50,6 +59,8 @@ def test_the_cache_stays_empty(images, tmp_path):
         ({"search": "quick"}, "search='quick': not with private=1"),
         ({"class_weight": "balanced"}, "class_weight='balanced': not with private=1"),
         ({"cv": 3}, "cv=3: not with private=1"),
+        ({"continue_from": featx.FeatureExtractor()}, "continue_from: not with private=1"),
+        ({"private": None, "head": "private"}, "set private=EPSILON instead"),
         ({"head": "knn"}, "has a head of its own"),
         ({"task": "regression"}, "cannot predict numbers"),
         ({"delta": 0.5}, "above 1 / 6 rows"),
