@@ -13,6 +13,7 @@ from featx._events import Events
 from featx.errors import InputError
 from featx.fitting.estimate import score_out_of_fold
 from featx.fitting.result import FitResult, FittedImages
+from featx.guard import Guard
 from featx.heads import DEFAULT_HEADS, OutOfFold
 from featx.selection.folds import join_groups
 from featx.tuning.pipeline import build_pipeline
@@ -32,6 +33,7 @@ def adapt(
     *,
     log_target: bool = False,
     backbone_out: str | os.PathLike[str] | None = None,
+    guard: bool = True,
     events: Events,
 ) -> FitResult:
     """Tune the network on the images of a fit, and return that result or this, whichever is better."""
@@ -49,7 +51,8 @@ def adapt(
         log_target=log_target,
         path=backbone_out,
     )
-    return _describe(frozen, pipeline, strategy, problem, features, log_target)
+    result = _describe(frozen, pipeline, strategy, problem, features, log_target)
+    return replace(result, guard=_fit_guard(result, problem)) if guard and frozen.guard is not None else result
 
 
 def _state_problem(frozen: FitResult, log_target: bool) -> Problem:
@@ -126,6 +129,19 @@ def _describe(
         images=replace(frozen.images, features=features),
         tuning=strategy,
     )
+
+
+def _fit_guard(tuned: FitResult, problem: Problem) -> Guard:
+    """Fit a guard on features of left-out images.
+
+    Those of the final network would not do: it has seen these images, and draws them to their classes.
+    """
+    assert tuned.images is not None
+    assert tuned.out_of_fold is not None
+    assert tuned.tuning is not None
+    features = tuned.images.features.copy()
+    features[tuned.out_of_fold.rows] = tuned.tuning.features
+    return Guard.fit(features, tuned.out_of_fold, groups=problem.groups)
 
 
 def _undo_log(found: OutOfFold) -> OutOfFold:

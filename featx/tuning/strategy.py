@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -32,9 +32,11 @@ Folds = Sequence[tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]]
 #: Shares of the way from the frozen to the trained weights that are compared.
 ALPHAS = (0.25, 0.5, 0.75, 1.0)
 #: Passes over the images, and with ``epochs="auto"`` the most.
-_EPOCHS, _MAX_EPOCHS = 8, 16
+_EPOCHS, _MAX_EPOCHS = 6, 12
 #: Folds that trials are compared on before the best is measured on all.
 _N_PROBE_FOLDS = 2
+#: Left-out images of these folds from which on they decide alone.
+_ENOUGH = 1000
 #: Share of the way from which on a deeper layer is worth a trial.
 _FAR = 0.75
 #: Smallest probability of a class before the logarithm.
@@ -137,6 +139,9 @@ class Strategy:
         Factor of the scores that calibrates the probabilities of the chosen trial.
     seconds : float
         Time that the trials took.
+    features : ndarray of float32, shape (n_rows, n_features), or None
+        Features of the images of ``out_of_fold``, each by the chosen network as tuned without it; None if the
+        frozen network is kept.
     """
 
     chosen: Trial | None
@@ -148,6 +153,7 @@ class Strategy:
     out_of_fold: OutOfFold = field(repr=False)
     sharpness: float = 1.0
     seconds: float = 0.0
+    features: Floats | None = field(default=None, repr=False)
 
     @property
     def best(self) -> Trial | None:
@@ -177,13 +183,13 @@ def choose_strategy(problem: Problem, settings: TuningSettings, events: Events) 
     candidate whose loss is within one standard error of the smallest is chosen, by paired differences. The frozen
     network is simplest of all, and then smaller steps are. A deeper layer, or more epochs, are tried on two folds if
     the best network lies most of the way to the trained weights: otherwise the training goes too far already. If no
-    network is better than the frozen one on these folds, the others are spared.
+    network is better than the frozen one on these folds, or these leave out 1,000 images, the others are spared.
     """
     began = time.monotonic()
     n_probe = min(_N_PROBE_FOLDS, len(problem.folds))
     race = _Race(problem, n_probe)
     alphas = _list_alphas(settings)
-    found = dict[tuple[str, int], Floats]()
+    found = dict[tuple[str, int], _Measured]()
     tried: tuple[Trial, ...] = ()
     depths = _list_depths(problem.extractor, settings.depth)
     following: tuple[str, int] | None = (depths.pop(0), _EPOCHS if settings.epochs == "auto" else int(settings.epochs))
@@ -191,19 +197,24 @@ def choose_strategy(problem: Problem, settings: TuningSettings, events: Events) 
         while following:
             trial, following = following, None
             found[trial] = _predict_folds(problem, range(n_probe), trial, settings, events)
-            if race.add(trial, alphas, found[trial]):
+            if race.add(trial, alphas, found[trial].scores):
                 following = _deepen(trial, race.best.alpha, depths, settings)
-        if race.best.depth:
+        if race.best.depth and n_probe < len(problem.folds) and len(race.rows) < _ENOUGH:
             best = race.best.depth, race.best.epochs
             tried = tuple(each for each in race.list_trials() if (each.depth, each.epochs) != best)
             rest = _predict_folds(problem, range(n_probe, len(problem.folds)), best, settings, events)
+            found[best] = found[best].join(rest)
             race = _Race(problem, len(problem.folds))
-            race.add(best, alphas, np.concatenate([found[best], rest], axis=1))
+            race.add(best, alphas, found[best].scores)
     except KeyboardInterrupt:
         if not settings.keep_on_interrupt:
             raise
         events.note("interrupted: the choice is made among the networks that were measured so far")
-    return race.decide(tried, time.monotonic() - began)
+    strategy = race.decide(tried, time.monotonic() - began)
+    if (chosen := strategy.chosen) is None:
+        return strategy
+    features = found[chosen.depth, chosen.epochs].features[alphas.index(chosen.alpha)]
+    return replace(strategy, features=features)
 
 
 def train_chosen(
@@ -287,30 +298,45 @@ def _tune(
 
 def _predict_folds(
     problem: Problem, numbers: range, trial: tuple[str, int], settings: TuningSettings, events: Events
-) -> Floats:
-    """Tune in some folds, and return scores of their left-out images, of shape (n_alphas, n_rows, n_outputs)."""
+) -> _Measured:
+    """Tune in some folds, and return scores and features of their left-out images."""
     classes, alphas = problem.classes, _list_alphas(settings)
     folds = [problem.folds[number] for number in numbers]
     activations = _embed(problem, trial[0], settings, events)
     shape = (len(alphas), sum(len(out) for _, out in folds), 1 if classes is None else len(classes))
     scores = np.full(shape, np.log(_SMALLEST), np.float32)
+    features = []
     start = 0
     for number, (fit, out) in zip(numbers, folds, strict=True):
         events.note(f"tuning after {trial[0]}, fold {number + 1} of {len(problem.folds)}")
         tuned = _tune(problem, activations, fit, out, trial, settings, events)
-        for i, alpha in enumerate(alphas):
-            part = scores[i, start : start + len(out)]
+        features.append(np.stack([tuned.features(activations, out, alpha) for alpha in alphas]))
+        for alpha, of_alpha, part in zip(alphas, features[-1], scores[:, start : start + len(out)], strict=True):
+            head = tuned.head(alpha)
             if classes is None or tuned.classes is None:
-                part[:, 0] = tuned.predict(activations, out, alpha)
+                part[:, 0] = head.predict(of_alpha)
             else:  # a fold may lack a class
                 columns = np.searchsorted(classes, tuned.classes)
-                part[:, columns] = np.log(np.maximum(tuned.predict_proba(activations, out, alpha), _SMALLEST))
+                part[:, columns] = np.log(np.maximum(head.predict_proba(of_alpha), _SMALLEST))
         start += len(out)
-    return scores
+    return _Measured(scores, np.concatenate(features, axis=1))
 
 
 def _list_alphas(settings: TuningSettings) -> tuple[float, ...]:
     return ALPHAS if settings.alpha == "auto" else (float(settings.alpha),)
+
+
+@dataclass(frozen=True, eq=False)
+class _Measured:
+    """Scores (n_alphas, n_rows, n_outputs) and features (n_alphas, n_rows, n_features) of left-out images."""
+
+    scores: Floats
+    features: Floats
+
+    def join(self, other: _Measured) -> _Measured:
+        """Return these images, and then those of other folds."""
+        scores = np.concatenate([self.scores, other.scores], axis=1)
+        return _Measured(scores, np.concatenate([self.features, other.features], axis=1))
 
 
 @dataclass(frozen=True, eq=False)

@@ -59,7 +59,8 @@ def test_a_network_that_is_not_better_gives_the_result_of_fit():
 
 @pytest.mark.heavy
 @pytest.mark.usefixtures("_always_tuned")
-def test_a_tuned_result_is_saved_with_its_backbone_and_says_what_it_is(tmp_path):
+def test_a_tuned_result_is_saved_with_its_backbone_and_says_what_it_is(tmp_path, monkeypatch):
+    monkeypatch.setattr("featx.guard.guard.MIN_IMAGES", len(X))
     out = tmp_path / "own.onnx"
     found = featx.tune(X, Y, cv=3, backbone_out=out, **QUICK)
     assert found.tuning.chosen.alpha == 0.5
@@ -71,6 +72,11 @@ def test_a_tuned_result_is_saved_with_its_backbone_and_says_what_it_is(tmp_path)
     expected = found.pipeline.predict_proba(X)
     found.save(tmp_path / "tuned.featx")
     assert "tuned on these images after layer stage4" in (tmp_path / "tuned.featx.md").read_text()
+    features[found.out_of_fold.rows] = found.tuning.features
+    expected_guard = featx.Guard.fit(features, found.out_of_fold, groups=None)
+    checked = [guard.check(features).outlier for guard in (found.guard, featx.load_guard(tmp_path / "tuned.featx"))]
+    assert np.allclose(checked, expected_guard.check(features).outlier)
+    assert np.abs(found.tuning.features - found.images.features[found.out_of_fold.rows]).max() > 1e-3
     os.remove(out)
     assert np.array_equal(featx.load(tmp_path / "tuned.featx").predict_proba(X), expected)
 
