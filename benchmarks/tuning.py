@@ -104,6 +104,7 @@ def describe(result: Any) -> dict[str, Any]:
 
 def make_fits(options: argparse.Namespace, X: Any, y: Any, **fixed: Any) -> dict[str, Any]:
     """Return the ways to fit that the options ask for."""
+    fixed["extractor"] = (fixed.get("extractor") or featx.FeatureExtractor()).set_params(n_threads=options.threads)
     tuning = {"random_state": options.seed, "folder": options.folder, "events": _Notes(), "cv": options.cv}
     if options.depth:
         tuning["depth"] = options.depth
@@ -112,7 +113,7 @@ def make_fits(options: argparse.Namespace, X: Any, y: Any, **fixed: Any) -> dict
     ways = {"frozen": lambda: featx.fit(X, y, **fixed), "tuned": lambda: featx.tune(X, y, **fixed, **tuning)}
     if options.views:
         ways["views"] = lambda: featx.fit(X, y, views=6, **fixed)
-    return ways
+    return {options.only: ways[options.only]} if options.only else ways
 
 
 def run_classes(options: argparse.Namespace) -> None:
@@ -222,6 +223,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--depth")
     parser.add_argument("--cv", type=int)
+    parser.add_argument("--threads", type=int)
+    parser.add_argument("--only", choices=("frozen", "tuned", "views"))
     parser.add_argument("--folder", help="keeps the values of the frozen layers, so that a killed run goes on")
     parser.add_argument("--search", action="store_true")
     parser.add_argument("--views", action="store_true")

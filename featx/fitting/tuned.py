@@ -17,7 +17,7 @@ from featx.guard import Guard
 from featx.heads import DEFAULT_HEADS, OutOfFold
 from featx.selection.folds import join_groups
 from featx.tuning.pipeline import build_pipeline
-from featx.tuning.strategy import Problem, Strategy, TuningSettings, choose_strategy, train_chosen
+from featx.tuning.strategy import Problem, Strategy, TuningSettings, choose_strategy, keep_activations, train_chosen
 
 __all__ = ["adapt"]
 
@@ -38,11 +38,14 @@ def adapt(
 ) -> FitResult:
     """Tune the network on the images of a fit, and return that result or this, whichever is better."""
     problem = _state_problem(frozen, log_target)
-    strategy = choose_strategy(problem, settings, events)
-    if strategy.chosen is None:
-        events.note(_ADVICE)
-        return replace(frozen, tuning=strategy, notes=(*frozen.notes, _ADVICE))
-    tuned, features = train_chosen(problem, strategy, settings, events)
+    with keep_activations(settings) as settings:
+        strategy = choose_strategy(problem, settings, events)
+        if strategy.chosen is None:
+            if not strategy.trials:
+                return replace(frozen, tuning=strategy)
+            events.note(_ADVICE)
+            return replace(frozen, tuning=strategy, notes=(*frozen.notes, _ADVICE))
+        tuned, features = train_chosen(problem, strategy, settings, events)
     pipeline = build_pipeline(
         tuned,
         strategy.chosen.alpha,

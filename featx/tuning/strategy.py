@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -13,6 +14,7 @@ import numpy.typing as npt
 from scipy.special import logsumexp, softmax
 
 from featx._events import Events
+from featx._files import scratch_folder
 from featx._results import format_metric
 from featx._validation import check_integer
 from featx.errors import InputError
@@ -24,7 +26,16 @@ from featx.tuning.activations import Activations, cut_for, embed_activations
 from featx.tuning.graph import list_depths
 from featx.tuning.train import TunedTail, tune_tail
 
-__all__ = ["ALPHAS", "Problem", "Strategy", "Trial", "TuningSettings", "choose_strategy", "train_chosen"]
+__all__ = [
+    "ALPHAS",
+    "Problem",
+    "Strategy",
+    "Trial",
+    "TuningSettings",
+    "choose_strategy",
+    "keep_activations",
+    "train_chosen",
+]
 
 Floats = npt.NDArray[np.float32]
 Folds = Sequence[tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]]
@@ -174,6 +185,19 @@ class Strategy:
             f"({self.score_difference:+.3f} +- {self.score_error:.3f}); "
             f"loss frozen {self.frozen_loss:.3f}, tuned {best.loss:.3f} ({-best.difference:+.3f} +- {best.error:.3f})"
         )
+
+
+@contextmanager
+def keep_activations(settings: TuningSettings) -> Iterator[TuningSettings]:
+    """Name a folder for the values of the frozen layers, which the trials and the last training share.
+
+    Without a folder of its own in the settings it is removed at the end.
+    """
+    if settings.folder is not None:
+        yield settings
+        return
+    with scratch_folder() as folder:
+        yield replace(settings, folder=folder)
 
 
 def choose_strategy(problem: Problem, settings: TuningSettings, events: Events) -> Strategy:

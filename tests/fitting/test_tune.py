@@ -10,6 +10,7 @@ import featx
 from featx.cli import main
 from featx.errors import InputError
 from featx.samples import extract_fashion_mnist, load_fashion_mnist
+from featx.tuning import activations
 from featx.tuning import strategy as strategy_module
 from tests.dataset.dataset_tools import write_dataset
 
@@ -61,9 +62,17 @@ def test_a_network_that_is_not_better_gives_the_result_of_fit():
 @pytest.mark.usefixtures("_always_tuned")
 def test_a_tuned_result_is_saved_with_its_backbone_and_says_what_it_is(tmp_path, monkeypatch):
     monkeypatch.setattr("featx.guard.guard.MIN_IMAGES", len(X))
+    compute, computed = activations._Work._compute, []
+
+    def watch(work, rows, n_fixed):
+        computed.extend(rows)
+        compute(work, rows, n_fixed)
+
+    monkeypatch.setattr(activations._Work, "_compute", watch)
     out = tmp_path / "own.onnx"
     found = featx.tune(X, Y, cv=3, backbone_out=out, **QUICK)
     assert found.tuning.chosen.alpha == 0.5
+    assert sorted(computed) == list(range(len(X)))  # once for all folds and the last training
     assert "network tuned in" in found.score.how
     assert sorted(found.out_of_fold.rows) == sorted(set(found.out_of_fold.rows))
     features = found.pipeline[0].transform(X)
@@ -109,6 +118,18 @@ def test_an_interrupted_choice_is_made_among_what_was_measured(monkeypatch):
     calls.clear()
     with pytest.raises(KeyboardInterrupt):
         featx.tune(X, Y, cv=3, **QUICK)
+
+
+@pytest.mark.heavy
+def test_an_interruption_before_anything_was_measured_keeps_the_frozen_network(monkeypatch):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(strategy_module, "_predict_folds", interrupt)
+    found = featx.tune(X, Y, cv=3, keep_on_interrupt=True, **QUICK)
+    assert (found.tuning.chosen, found.tuning.trials) == (None, ())
+    assert not [note for note in found.notes if "does not pay" in note]
+    assert "no trial was finished" in str(found)
 
 
 @pytest.mark.heavy

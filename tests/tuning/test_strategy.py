@@ -7,7 +7,7 @@ from featx._events import Events
 from featx.errors import InputError
 from featx.heads import OutOfFold
 from featx.tuning import strategy as strategy_module
-from featx.tuning.strategy import Problem, TuningSettings, _deepen, _Measured, _Race, choose_strategy
+from featx.tuning.strategy import Problem, TuningSettings, _deepen, _Measured, _Race, choose_strategy, keep_activations
 
 N = 200
 RNG = np.random.default_rng(0)
@@ -152,6 +152,16 @@ def test_folds_that_leave_out_enough_images_spare_the_others(monkeypatch, enough
     assert (found.chosen.alpha, found.chosen.n_folds) == (0.5, n_rows // (N // 2))
     assert calls == [1] * found.chosen.n_folds
     assert found.features[:, 0].tolist() == [2 * row for row in found.out_of_fold.rows]
+
+
+def test_a_folder_for_the_activations_is_removed_unless_it_is_named(tmp_path):
+    with keep_activations(TuningSettings(views=3)) as settings:
+        assert settings.views == 3
+        assert settings.folder.is_dir()
+    assert not settings.folder.exists()
+    with keep_activations(TuningSettings(folder=tmp_path)) as named:
+        assert named.folder == tmp_path
+    assert tmp_path.is_dir()
 
 
 @pytest.mark.parametrize("wrong", [{"alpha": 0}, {"alpha": 1.5}, {"epochs": 0}, {"views": 0}])
