@@ -48,8 +48,6 @@ _EPOCHS, _MAX_EPOCHS = 6, 12
 _N_PROBE_FOLDS = 2
 #: Left-out images of these folds from which on they decide alone.
 _ENOUGH = 1000
-#: Share of the way from which on a deeper layer is worth a trial.
-_FAR = 0.75
 #: Smallest probability of a class before the logarithm.
 _SMALLEST = 1e-30
 
@@ -206,7 +204,7 @@ def choose_strategy(problem: Problem, settings: TuningSettings, events: Events) 
     The loss of the left-out images decides: log loss of calibrated probabilities, or squared error. The simplest
     candidate whose loss is within one standard error of the smallest is chosen, by paired differences. The frozen
     network is simplest of all, and then smaller steps are. A deeper layer, or more epochs, are tried on two folds if
-    the best network lies most of the way to the trained weights: otherwise the training goes too far already. If no
+    the best network is the trained one: otherwise the training goes too far already. If no
     network is better than the frozen one on these folds, or these leave out 1,000 images, the others are spared.
     """
     began = time.monotonic()
@@ -275,9 +273,11 @@ def _deepen(
 ) -> tuple[str, int] | None:
     """Return what to try after a trial that was better than all before: more epochs, a deeper layer, or nothing."""
     depth, epochs = trial
-    if alpha == ALPHAS[-1] and settings.epochs == "auto" and epochs < _MAX_EPOCHS:
+    if alpha < ALPHAS[-1]:
+        return None
+    if settings.epochs == "auto" and epochs < _MAX_EPOCHS:
         return depth, 2 * epochs
-    return (depths.pop(0), epochs) if alpha >= _FAR and depths else None
+    return (depths.pop(0), epochs) if depths else None
 
 
 def _embed(problem: Problem, depth: str, settings: TuningSettings, events: Events) -> Activations:
