@@ -25,6 +25,7 @@ _ADVICE = (
     "tuning does not pay here: the frozen network is kept; a fit on more views of each image (views=6), or other "
     'layers and heads (search="quick"), may help instead'
 )
+_TOO_EARLY = "stopped before an epoch of the last training was done: the frozen network is kept"
 
 
 def adapt(
@@ -46,6 +47,10 @@ def adapt(
             events.note(_ADVICE)
             return replace(frozen, tuning=strategy, notes=(*frozen.notes, _ADVICE))
         tuned, features = train_chosen(problem, strategy, settings, events)
+    n_epochs = len(tuned.history) - 1
+    if tuned.interrupted and not n_epochs:
+        events.note(_TOO_EARLY)
+        return replace(frozen, notes=(*frozen.notes, _TOO_EARLY))
     pipeline = build_pipeline(
         tuned,
         strategy.chosen.alpha,
@@ -55,6 +60,12 @@ def adapt(
         path=backbone_out,
     )
     result = _describe(frozen, pipeline, strategy, problem, features, log_target)
+    if tuned.interrupted:
+        text = (
+            f"stopped after {n_epochs} of {strategy.chosen.epochs} epochs: the estimate is that of the whole training"
+        )
+        events.note(text)
+        result = replace(result, notes=(*result.notes, text))
     return replace(result, guard=_fit_guard(result, problem)) if guard and frozen.guard is not None else result
 
 

@@ -1,6 +1,7 @@
 """featx.tune and ``featx tune``: the frozen or the tuned network, as measured."""
 
 import os
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from sklearn.model_selection import ShuffleSplit
 import featx
 from featx.cli import main
 from featx.errors import InputError
+from featx.fitting import tuned as tuned_module
 from featx.samples import extract_fashion_mnist, load_fashion_mnist
 from featx.tuning import activations
 from featx.tuning import strategy as strategy_module
@@ -118,6 +120,22 @@ def test_an_interrupted_choice_is_made_among_what_was_measured(monkeypatch):
     calls.clear()
     with pytest.raises(KeyboardInterrupt):
         featx.tune(X, Y, cv=3, **QUICK)
+
+
+@pytest.mark.heavy
+@pytest.mark.usefixtures("_always_tuned")
+@pytest.mark.parametrize(("n_epochs", "text"), [(0, "the frozen network is kept"), (1, "stopped after 1 of 2 epochs")])
+def test_an_interrupted_last_training_is_told(monkeypatch, n_epochs, text):
+    train = tuned_module.train_chosen
+
+    def interrupt(*arguments):
+        tuned, features = train(*arguments)
+        return replace(tuned, history=tuned.history[: n_epochs + 1], interrupted=True), features
+
+    monkeypatch.setattr(tuned_module, "train_chosen", interrupt)
+    found = featx.tune(X, Y, cv=2, keep_on_interrupt=True, **QUICK | {"epochs": 2})
+    assert text in found.notes[-1]
+    assert (found.tuning is None) == (n_epochs == 0)
 
 
 @pytest.mark.heavy
