@@ -66,7 +66,7 @@ def adapt(
         )
         events.note(text)
         result = replace(result, notes=(*result.notes, text))
-    return replace(result, guard=_fit_guard(result, problem)) if guard and frozen.guard is not None else result
+    return _add_guard(result, problem, events) if guard and frozen.guard is not None else result
 
 
 def _state_problem(frozen: FitResult, log_target: bool) -> Problem:
@@ -145,8 +145,8 @@ def _describe(
     )
 
 
-def _fit_guard(tuned: FitResult, problem: Problem) -> Guard:
-    """Fit a guard on features of left-out images.
+def _add_guard(tuned: FitResult, problem: Problem, events: Events) -> FitResult:
+    """Return the result with a guard that is fitted on features of left-out images, or with a note why not.
 
     Those of the final network would not do: it has seen these images, and draws them to their classes.
     """
@@ -155,7 +155,12 @@ def _fit_guard(tuned: FitResult, problem: Problem) -> Guard:
     assert tuned.tuning is not None
     features = tuned.images.features.copy()
     features[tuned.out_of_fold.rows] = tuned.tuning.features
-    return Guard.fit(features, tuned.out_of_fold, groups=problem.groups)
+    try:
+        return replace(tuned, guard=Guard.fit(features, tuned.out_of_fold, groups=problem.groups))
+    except InputError as error:  # an interrupted choice has answers for fewer images than the frozen network
+        text = f"no guard: {error}"
+        events.note(text)
+        return replace(tuned, notes=(*tuned.notes, text))
 
 
 def _undo_log(found: OutOfFold) -> OutOfFold:

@@ -201,11 +201,12 @@ def keep_activations(settings: TuningSettings) -> Iterator[TuningSettings]:
 def choose_strategy(problem: Problem, settings: TuningSettings, events: Events) -> Strategy:
     """Tune in each fold behind a layer, and compare with the frozen network.
 
-    The loss of the left-out images decides: log loss of calibrated probabilities, or squared error. The simplest
-    candidate whose loss is within one standard error of the smallest is chosen, by paired differences. The frozen
-    network is simplest of all, and then smaller steps are. A deeper layer, or more epochs, are tried on two folds if
-    the best network is the trained one: otherwise the training goes too far already. If no
-    network is better than the frozen one on these folds, or these leave out 1,000 images, the others are spared.
+    The loss of the left-out images decides: log loss of calibrated probabilities, or squared error. The frozen network
+    is chosen if its loss is within one standard error of the smallest, by paired differences, and otherwise the
+    shortest training of which this is true. Of a training, the part of the way with the smallest loss is chosen. A
+    deeper layer, or more epochs, are tried on two folds if the best network is the trained one: otherwise the training
+    goes too far already. If no network is better than the frozen one on these folds, or these leave out 1,000 images,
+    the others are spared.
     """
     began = time.monotonic()
     n_probe = min(_N_PROBE_FOLDS, len(problem.folds))
@@ -414,9 +415,14 @@ class _Race:
         return [self._to_trial(each) for each in self.candidates[1:]]
 
     def decide(self, tried: Sequence[Trial], seconds: float) -> Strategy:
-        """Choose the simplest candidate within a standard error of the best; ``tried`` are others, of a few folds."""
+        """Choose the best candidate, or the simplest training within a standard error of it.
+
+        ``tried`` are others, of a few folds.
+        """
         best, frozen = self.best, self.candidates[0]
-        chosen = next(each for each in self.candidates if self._is_as_good(each, best))
+        first = next(each for each in self.candidates if self._is_as_good(each, best))
+        training = [each for each in self.candidates if (each.depth, each.epochs) == (first.depth, first.epochs)]
+        chosen = min(training, key=_mean_loss)
         shown = chosen if chosen is not frozen else min(self.candidates[1:] or [frozen], key=_mean_loss)
         ours, theirs = self._score_rows(shown), self._score_rows(frozen)
         difference, error = self._compare(ours, theirs)

@@ -1,6 +1,8 @@
 """featx.tune and ``featx tune``: the frozen or the tuned network, as measured."""
 
 import os
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -63,7 +65,7 @@ def test_a_network_that_is_not_better_gives_the_result_of_fit():
 @pytest.mark.heavy
 @pytest.mark.usefixtures("_always_tuned")
 def test_a_tuned_result_is_saved_with_its_backbone_and_says_what_it_is(tmp_path, monkeypatch):
-    monkeypatch.setattr("featx.guard.guard.MIN_IMAGES", len(X))
+    monkeypatch.setattr("featx.guard.guard.MIN_IMAGES", 10)
     compute, computed = activations._Work._compute, []
 
     def watch(work, rows, n_fixed):
@@ -92,6 +94,22 @@ def test_a_tuned_result_is_saved_with_its_backbone_and_says_what_it_is(tmp_path,
     assert np.abs(found.tuning.features - found.images.features[found.out_of_fold.rows]).max() > 1e-3
     os.remove(out)
     assert np.array_equal(featx.load(tmp_path / "tuned.featx").predict_proba(X), expected)
+    assert_usable_without_torch(tmp_path)
+
+
+def assert_usable_without_torch(folder):
+    """Check that a process that cannot import torch predicts with, explains and exports the model."""
+    extract_fashion_mnist(folder / "clothes")
+    commands = [
+        ["predict", "tuned.featx", "clothes/test/bag", "-o", "bag.csv"],
+        ["explain", "tuned.featx", "clothes/test/bag/*0.png", "-o", "why"],
+        ["export", "tuned.featx", "-o", "tuned.onnx"],
+    ]
+    code = "import sys; sys.modules['torch'] = None; from featx.cli import main; "
+    code += f"sys.exit(any([main(each) for each in {commands}]))"
+    ran = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr
+    assert "outlier" in (folder / "bag.csv").read_text().splitlines()[0]
 
 
 @pytest.mark.heavy
@@ -114,11 +132,14 @@ def test_an_interrupted_choice_is_made_among_what_was_measured(monkeypatch):
             raise KeyboardInterrupt
         return predict(problem, numbers, *rest)
 
+    monkeypatch.setattr("featx.guard.guard.MIN_IMAGES", len(X))
     monkeypatch.setattr(strategy_module, "_predict_folds", interrupt)
     monkeypatch.setattr(strategy_module._Race, "best", property(lambda race: race.candidates[-1]))
     found = featx.tune(X, Y, cv=3, keep_on_interrupt=True, **QUICK)
     assert found.tuning.chosen.n_folds == 2
     assert "tuned in 2" in found.score.how
+    assert found.guard is None
+    assert "no guard: 16 images" in found.notes[-1]
     calls.clear()
     with pytest.raises(KeyboardInterrupt):
         featx.tune(X, Y, cv=3, **QUICK)
