@@ -10,7 +10,7 @@ import threading
 import time
 import traceback
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from typing import Any
 
@@ -99,7 +99,7 @@ def _run(options: argparse.Namespace, watch: bool) -> int:
         # a program that calls main with its own arguments must not be ended by the watch
         with (
             _without_noise() if watch and not options.debug else nullcontext(),
-            _ending_soon_on_a_signal() if watch else nullcontext(),
+            _ending_soon_on_a_signal(_list_endings(options)) if watch else nullcontext(),
             warnings.catch_warnings(),
         ):
             warnings.showwarning = _show_warning
@@ -180,9 +180,14 @@ def _without_noise() -> Iterator[None]:
         opened.close()
 
 
+def _list_endings(options: argparse.Namespace) -> Collection[int]:
+    """Return the signals that end a command; Ctrl-C does not end one that goes on with what it has."""
+    return [signal.SIGTERM] if getattr(options, "keep_on_interrupt", False) else list(_ENDINGS)
+
+
 @contextmanager
-def _ending_soon_on_a_signal() -> Iterator[None]:
-    """Let Ctrl-C or SIGTERM end the process within two seconds, even inside compiled code that checks for no signal.
+def _ending_soon_on_a_signal(numbers: Collection[int]) -> Iterator[None]:
+    """Let some signals end the process within two seconds, even inside compiled code that checks for no signal.
 
     Python's handler waits for such code to return. The wakeup descriptor is written to at once,
     and a thread that reads it can end the process.
@@ -195,7 +200,7 @@ def _ending_soon_on_a_signal() -> Iterator[None]:
 
     def watch() -> None:
         signals = iter(lambda: os.read(reading, 1), b"")  # ends when the other end is closed
-        number = next((number for number in map(ord, signals) if number in _ENDINGS), None)
+        number = next((number for number in map(ord, signals) if number in numbers), None)
         os.close(reading)
         if number is not None:
             time.sleep(_SECONDS_TO_END)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from featx._text import printable
-from featx.cli.options import add_features, add_patterns, add_running, make_events, make_extractor
+from featx.cli.options import add_features, add_patterns, add_running, make_events, make_extractor, note
 from featx.cli.remarks import print_remarks, read_class_weight
-from featx.fitting import tune
+from featx.fitting import FitResult, tune
 from featx.reporting.card import check_card
 from featx.writers import check_output
 
@@ -63,7 +65,17 @@ def run(options: argparse.Namespace) -> None:
     if options.backbone_out:
         check_output(options.backbone_out, (".onnx",), options.source)
     folder = f"{options.output}.tuning"
-    result = tune(
+    with _noting_kept_values(folder):
+        result = _tune(options, folder)
+    print_remarks(result)
+    result.save(options.output)
+    if os.path.isdir(folder):
+        shutil.rmtree(folder)
+    print(printable(f"{options.output}: ") + "\n".join(map(printable, str(result).split("\n"))))
+
+
+def _tune(options: argparse.Namespace, folder: str) -> FitResult:
+    return tune(
         options.source,
         task=options.task,
         log_target=options.log_target,
@@ -84,11 +96,17 @@ def run(options: argparse.Namespace) -> None:
         keep_on_interrupt=options.keep_on_interrupt,
         events=make_events(),
     )
-    print_remarks(result)
-    result.save(options.output)
-    if os.path.isdir(folder):
-        shutil.rmtree(folder)
-    print(printable(f"{options.output}: ") + "\n".join(map(printable, str(result).split("\n"))))
+
+
+@contextmanager
+def _noting_kept_values(folder: str) -> Iterator[None]:
+    """Print where the values of the frozen layers are kept after Ctrl-C."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if os.path.isdir(folder):
+            note(f"the values of the frozen layers are kept in {folder}; run the same command to go on")
+        raise
 
 
 def _read_number(text: str) -> int | str:

@@ -216,7 +216,8 @@ def fit(
         if class_weight is not None and frozen.out_of_fold is not None:
             weights = _read_class_weight(class_weight, frozen.out_of_fold.y, frozen.task)
             settings = replace(settings, class_weight=weights)
-        return adapt(frozen, settings, log_target=log_target, backbone_out=backbone_out, events=combine(events))
+        written = {"log_target": log_target, "backbone_out": backbone_out, "guard": guard}
+        return adapt(frozen, settings, **written, events=combine(events))
     noted = _NoteList()
     events = combine(events, noted)
     _check_search(search, max_ms, max_mb, extractor)

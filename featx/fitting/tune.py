@@ -37,6 +37,7 @@ def tune(
     folder: str | os.PathLike[str] | None = None,
     max_bytes: float = 2e9,
     keep_on_interrupt: bool = False,
+    guard: bool = True,
     events: Events | None = None,
 ) -> FitResult:
     """Tune the last layers of a backbone on labelled images, if that is better on left-out images.
@@ -55,7 +56,7 @@ def tune(
     depth : str, default="auto"
         Layer behind which the network is tuned. ``"auto"`` tries the last ones (`featx.tuning.list_depths`).
     epochs : int or "auto", default="auto"
-        Passes over the images. ``"auto"`` is 8, and 16 if that is better.
+        Passes over the images. ``"auto"`` is 6, and 12 if that is better.
     alpha : float or "auto", default="auto"
         Share of the way from the frozen to the trained weights (WiSE-FT; Wortsman et al., 2022).
         ``"auto"`` chooses among `featx.tuning.strategy.ALPHAS`.
@@ -72,6 +73,8 @@ def tune(
         Most bytes that these take. Fewer views are used if they would take more.
     keep_on_interrupt : bool, default=False
         Ctrl-C ends the trials, or the last training, and the best network so far is used.
+    guard : bool, default=True
+        Fit a `featx.Guard` on the left-out answers, and on the features of the network as tuned without each image.
     events : Events or None, default=None
         Receives progress, and a note per epoch.
 
@@ -114,6 +117,7 @@ def tune(
         target=target,
         include=include,
         exclude=exclude,
+        guard=guard,
         tune={
             **{"depth": depth, "epochs": epochs, "alpha": alpha, "views": views, "random_state": random_state},
             **{"backbone_out": backbone_out, "folder": folder, "max_bytes": max_bytes},

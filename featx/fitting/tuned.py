@@ -13,10 +13,11 @@ from featx._events import Events
 from featx.errors import InputError
 from featx.fitting.estimate import score_out_of_fold
 from featx.fitting.result import FitResult, FittedImages
+from featx.guard import Guard
 from featx.heads import DEFAULT_HEADS, OutOfFold
 from featx.selection.folds import join_groups
 from featx.tuning.pipeline import build_pipeline
-from featx.tuning.strategy import Problem, Strategy, TuningSettings, choose_strategy, train_chosen
+from featx.tuning.strategy import Problem, Strategy, TuningSettings, choose_strategy, keep_activations, train_chosen
 
 __all__ = ["adapt"]
 
@@ -24,6 +25,7 @@ _ADVICE = (
     "tuning does not pay here: the frozen network is kept; a fit on more views of each image (views=6), or other "
     'layers and heads (search="quick"), may help instead'
 )
+_TOO_EARLY = "stopped before an epoch of the last training was done: the frozen network is kept"
 
 
 def adapt(
@@ -32,15 +34,23 @@ def adapt(
     *,
     log_target: bool = False,
     backbone_out: str | os.PathLike[str] | None = None,
+    guard: bool = True,
     events: Events,
 ) -> FitResult:
     """Tune the network on the images of a fit, and return that result or this, whichever is better."""
     problem = _state_problem(frozen, log_target)
-    strategy = choose_strategy(problem, settings, events)
-    if strategy.chosen is None:
-        events.note(_ADVICE)
-        return replace(frozen, tuning=strategy, notes=(*frozen.notes, _ADVICE))
-    tuned, features = train_chosen(problem, strategy, settings, events)
+    with keep_activations(settings) as settings:
+        strategy = choose_strategy(problem, settings, events)
+        if strategy.chosen is None:
+            if not strategy.trials:
+                return replace(frozen, tuning=strategy)
+            events.note(_ADVICE)
+            return replace(frozen, tuning=strategy, notes=(*frozen.notes, _ADVICE))
+        tuned, features = train_chosen(problem, strategy, settings, events)
+    n_epochs = len(tuned.history) - 1
+    if tuned.interrupted and not n_epochs:
+        events.note(_TOO_EARLY)
+        return replace(frozen, notes=(*frozen.notes, _TOO_EARLY))
     pipeline = build_pipeline(
         tuned,
         strategy.chosen.alpha,
@@ -49,7 +59,14 @@ def adapt(
         log_target=log_target,
         path=backbone_out,
     )
-    return _describe(frozen, pipeline, strategy, problem, features, log_target)
+    result = _describe(frozen, pipeline, strategy, problem, features, log_target)
+    if tuned.interrupted:
+        text = (
+            f"stopped after {n_epochs} of {strategy.chosen.epochs} epochs: the estimate is that of the whole training"
+        )
+        events.note(text)
+        result = replace(result, notes=(*result.notes, text))
+    return _add_guard(result, problem, events) if guard and frozen.guard is not None else result
 
 
 def _state_problem(frozen: FitResult, log_target: bool) -> Problem:
@@ -126,6 +143,24 @@ def _describe(
         images=replace(frozen.images, features=features),
         tuning=strategy,
     )
+
+
+def _add_guard(tuned: FitResult, problem: Problem, events: Events) -> FitResult:
+    """Return the result with a guard that is fitted on features of left-out images, or with a note why not.
+
+    Those of the final network would not do: it has seen these images, and draws them to their classes.
+    """
+    assert tuned.images is not None
+    assert tuned.out_of_fold is not None
+    assert tuned.tuning is not None
+    features = tuned.images.features.copy()
+    features[tuned.out_of_fold.rows] = tuned.tuning.features
+    try:
+        return replace(tuned, guard=Guard.fit(features, tuned.out_of_fold, groups=problem.groups))
+    except InputError as error:  # an interrupted choice has answers for fewer images than the frozen network
+        text = f"no guard: {error}"
+        events.note(text)
+        return replace(tuned, notes=(*tuned.notes, text))
 
 
 def _undo_log(found: OutOfFold) -> OutOfFold:

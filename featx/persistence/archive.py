@@ -51,7 +51,7 @@ from featx.persistence.soundness import check_parts, check_schema, check_sizes, 
 from featx.persistence.trust import TRUSTED, list_trusted
 from featx.pipelines import find_extractors
 
-__all__ = ["list_types", "load", "load_guard", "read_info", "save"]
+__all__ = ["list_included", "list_types", "load", "load_guard", "read_info", "save"]
 
 FORMAT_VERSION = 1
 _VERSIONS = ("featx", "scikit-learn", "numpy", "skops")
@@ -502,6 +502,13 @@ def _writable_cache() -> Path:
     folder = Path(tempfile.mkdtemp(prefix="featx-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return folder
+
+
+def list_included(path: str | os.PathLike[str]) -> list[str]:
+    """List the identities of the backbones that the file includes."""
+    with zipfile.ZipFile(path) as archive:
+        names = archive.namelist()
+    return [name[len("backbones/") : -len(".onnx")] for name in names if name.startswith("backbones/")]
 
 
 def _member(identity: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +12,7 @@ from featx._text import printable
 from featx.backbones import find_by_identity
 from featx.errors import BackboneError, PipelineFileError
 from featx.guard import Guard
-from featx.persistence import list_types, load_guard, read_info
+from featx.persistence import list_included, list_types, load_guard, read_info
 from featx.persistence.description import BackboneFacts, Description
 from featx.reporting.card import make_card
 from featx.reporting.snippets import use_saved
@@ -35,6 +36,8 @@ class SavedPipeline:
         Types in the file that are not on skops's own list: those that featx trusts, and those that it refuses.
     guard : Guard or None
         The guard in the file.
+    included : tuple of str
+        Identities of the backbones in the file.
 
     See Also
     --------
@@ -48,14 +51,16 @@ class SavedPipeline:
     trusted_types: list[str]
     refused_types: list[str]
     guard: Guard | None = None
+    included: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         return f"SavedPipeline({self.path!r}, {self.n_bytes:,} bytes)"
 
     def __str__(self) -> str:
+        places = [_locate(facts, self.included) for facts in self.description["backbones"]]
         lines = [
             f"File: format {self.description['format']}, {self.n_bytes:,} bytes.",
-            f"Backbone: {'; '.join(map(_locate, self.description['backbones'])) or 'none'}.",
+            f"Backbone: {'; '.join(places) or 'none'}.",
             f"Guard: {_describe_guard(self.guard, 'private' in (self.description.get('info') or {}))}.",
             f"Types in the file beyond skops's own list: {', '.join(self.trusted_types) or 'none'}.",
         ]
@@ -117,7 +122,8 @@ def describe_file(path: str | os.PathLike[str]) -> SavedPipeline:
     except (AttributeError, KeyError, TypeError, ValueError) as error:  # the file may come from anyone
         reason = f"its description is damaged ({type(error).__name__}: {error})"
         raise PipelineFileError(f"{path}: {reason}") from error
-    return SavedPipeline(path, os.path.getsize(path), description, card, trusted, refused, load_guard(path))
+    facts = description, card, trusted, refused, load_guard(path), tuple(list_included(path))
+    return SavedPipeline(path, os.path.getsize(path), *facts)
 
 
 def _describe_guard(guard: Guard | None, is_private: bool) -> str:
@@ -128,11 +134,12 @@ def _describe_guard(guard: Guard | None, is_private: bool) -> str:
     return f"p-values of outliers and promises from {guard.n_images} left-out images"
 
 
-def _locate(facts: BackboneFacts) -> str:
-    """Describe the location of a backbone on this machine."""
+def _locate(facts: BackboneFacts, included: Collection[str]) -> str:
+    """Describe the location of a backbone: on this machine, or in the file."""
     try:
         backbone = find_by_identity(facts["identity"])
     except BackboneError:
         backbone = None
-    where = str(backbone.path) if backbone else "not on this machine"
+    absent = "in this file" if facts["identity"] in included else "not on this machine"
+    where = str(backbone.path) if backbone else absent
     return f"{facts['name']} ({facts['identity'][:12]}): {where}"

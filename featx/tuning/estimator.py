@@ -24,7 +24,7 @@ from featx.images.containers import list_items
 from featx.selection.duplicates import find_duplicates
 from featx.selection.folds import make_folds
 from featx.tuning.pipeline import build_pipeline, make_scratch_file
-from featx.tuning.strategy import Problem, Strategy, TuningSettings, choose_strategy, train_chosen
+from featx.tuning.strategy import Problem, Strategy, TuningSettings, choose_strategy, keep_activations, train_chosen
 
 __all__ = ["FineTuned"]
 
@@ -45,7 +45,7 @@ class FineTuned(BaseEstimator):  # type: ignore[misc]
     depth : str, default="auto"
         Layer behind which the network is tuned. ``"auto"`` tries the last ones (`featx.tuning.list_depths`).
     epochs : int or "auto", default="auto"
-        Passes over the images. ``"auto"`` is 8, and 16 if that is better.
+        Passes over the images. ``"auto"`` is 6, and 12 if that is better.
     alpha : float or "auto", default="auto"
         Share of the way from the frozen to the trained weights. ``"auto"`` chooses among
         `featx.tuning.strategy.ALPHAS`.
@@ -153,11 +153,12 @@ class FineTuned(BaseEstimator):  # type: ignore[misc]
         assert path is not None
         path.cv = 5  # the folds of these images are of no use later
         problem = Problem(items, target, self.task, extractor, folds, path.out_of_fold_, groups)
-        strategy = choose_strategy(problem, settings, events)
-        if strategy.chosen is None:
+        with keep_activations(settings) as settings:
+            strategy = choose_strategy(problem, settings, events)
+            tuned = train_chosen(problem, strategy, settings, events)[0] if strategy.chosen else None
+        if strategy.chosen is None or tuned is None:
             self.pipeline_ = Pipeline([("features", extractor), ("head", head)])
         else:
-            tuned, _ = train_chosen(problem, strategy, settings, events)
             self.pipeline_ = build_pipeline(tuned, strategy.chosen.alpha, extractor, sharpness=strategy.sharpness)
         self.strategy_: Strategy = strategy
         if self.task == "classification":

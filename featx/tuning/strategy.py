@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ import numpy.typing as npt
 from scipy.special import logsumexp, softmax
 
 from featx._events import Events
+from featx._files import scratch_folder
 from featx._results import format_metric
 from featx._validation import check_integer
 from featx.errors import InputError
@@ -24,7 +26,16 @@ from featx.tuning.activations import Activations, cut_for, embed_activations
 from featx.tuning.graph import list_depths
 from featx.tuning.train import TunedTail, tune_tail
 
-__all__ = ["ALPHAS", "Problem", "Strategy", "Trial", "TuningSettings", "choose_strategy", "train_chosen"]
+__all__ = [
+    "ALPHAS",
+    "Problem",
+    "Strategy",
+    "Trial",
+    "TuningSettings",
+    "choose_strategy",
+    "keep_activations",
+    "train_chosen",
+]
 
 Floats = npt.NDArray[np.float32]
 Folds = Sequence[tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]]
@@ -32,11 +43,11 @@ Folds = Sequence[tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]]
 #: Shares of the way from the frozen to the trained weights that are compared.
 ALPHAS = (0.25, 0.5, 0.75, 1.0)
 #: Passes over the images, and with ``epochs="auto"`` the most.
-_EPOCHS, _MAX_EPOCHS = 8, 16
+_EPOCHS, _MAX_EPOCHS = 6, 12
 #: Folds that trials are compared on before the best is measured on all.
 _N_PROBE_FOLDS = 2
-#: Share of the way from which on a deeper layer is worth a trial.
-_FAR = 0.75
+#: Left-out images of these folds from which on they decide alone.
+_ENOUGH = 1000
 #: Smallest probability of a class before the logarithm.
 _SMALLEST = 1e-30
 
@@ -137,6 +148,9 @@ class Strategy:
         Factor of the scores that calibrates the probabilities of the chosen trial.
     seconds : float
         Time that the trials took.
+    features : ndarray of float32, shape (n_rows, n_features), or None
+        Features of the images of ``out_of_fold``, each by the chosen network as tuned without it; None if the
+        frozen network is kept.
     """
 
     chosen: Trial | None
@@ -148,6 +162,7 @@ class Strategy:
     out_of_fold: OutOfFold = field(repr=False)
     sharpness: float = 1.0
     seconds: float = 0.0
+    features: Floats | None = field(default=None, repr=False)
 
     @property
     def best(self) -> Trial | None:
@@ -170,20 +185,34 @@ class Strategy:
         )
 
 
+@contextmanager
+def keep_activations(settings: TuningSettings) -> Iterator[TuningSettings]:
+    """Name a folder for the values of the frozen layers, which the trials and the last training share.
+
+    Without a folder of its own in the settings it is removed at the end.
+    """
+    if settings.folder is not None:
+        yield settings
+        return
+    with scratch_folder() as folder:
+        yield replace(settings, folder=folder)
+
+
 def choose_strategy(problem: Problem, settings: TuningSettings, events: Events) -> Strategy:
     """Tune in each fold behind a layer, and compare with the frozen network.
 
-    The loss of the left-out images decides: log loss of calibrated probabilities, or squared error. The simplest
-    candidate whose loss is within one standard error of the smallest is chosen, by paired differences. The frozen
-    network is simplest of all, and then smaller steps are. A deeper layer, or more epochs, are tried on two folds if
-    the best network lies most of the way to the trained weights: otherwise the training goes too far already. If no
-    network is better than the frozen one on these folds, the others are spared.
+    The loss of the left-out images decides: log loss of calibrated probabilities, or squared error. The frozen network
+    is chosen if its loss is within one standard error of the smallest, by paired differences, and otherwise the
+    shortest training of which this is true. Of a training, the part of the way with the smallest loss is chosen. A
+    deeper layer, or more epochs, are tried on two folds if the best network is the trained one: otherwise the training
+    goes too far already. If no network is better than the frozen one on these folds, or these leave out 1,000 images,
+    the others are spared.
     """
     began = time.monotonic()
     n_probe = min(_N_PROBE_FOLDS, len(problem.folds))
     race = _Race(problem, n_probe)
     alphas = _list_alphas(settings)
-    found = dict[tuple[str, int], Floats]()
+    found = dict[tuple[str, int], _Measured]()
     tried: tuple[Trial, ...] = ()
     depths = _list_depths(problem.extractor, settings.depth)
     following: tuple[str, int] | None = (depths.pop(0), _EPOCHS if settings.epochs == "auto" else int(settings.epochs))
@@ -191,19 +220,24 @@ def choose_strategy(problem: Problem, settings: TuningSettings, events: Events) 
         while following:
             trial, following = following, None
             found[trial] = _predict_folds(problem, range(n_probe), trial, settings, events)
-            if race.add(trial, alphas, found[trial]):
+            if race.add(trial, alphas, found[trial].scores):
                 following = _deepen(trial, race.best.alpha, depths, settings)
-        if race.best.depth:
+        if race.best.depth and n_probe < len(problem.folds) and len(race.rows) < _ENOUGH:
             best = race.best.depth, race.best.epochs
             tried = tuple(each for each in race.list_trials() if (each.depth, each.epochs) != best)
             rest = _predict_folds(problem, range(n_probe, len(problem.folds)), best, settings, events)
+            found[best] = found[best].join(rest)
             race = _Race(problem, len(problem.folds))
-            race.add(best, alphas, np.concatenate([found[best], rest], axis=1))
+            race.add(best, alphas, found[best].scores)
     except KeyboardInterrupt:
         if not settings.keep_on_interrupt:
             raise
         events.note("interrupted: the choice is made among the networks that were measured so far")
-    return race.decide(tried, time.monotonic() - began)
+    strategy = race.decide(tried, time.monotonic() - began)
+    if (chosen := strategy.chosen) is None:
+        return strategy
+    features = found[chosen.depth, chosen.epochs].features[alphas.index(chosen.alpha)]
+    return replace(strategy, features=features)
 
 
 def train_chosen(
@@ -240,9 +274,11 @@ def _deepen(
 ) -> tuple[str, int] | None:
     """Return what to try after a trial that was better than all before: more epochs, a deeper layer, or nothing."""
     depth, epochs = trial
-    if alpha == ALPHAS[-1] and settings.epochs == "auto" and epochs < _MAX_EPOCHS:
+    if alpha < ALPHAS[-1]:
+        return None
+    if settings.epochs == "auto" and epochs < _MAX_EPOCHS:
         return depth, 2 * epochs
-    return (depths.pop(0), epochs) if alpha >= _FAR and depths else None
+    return (depths.pop(0), epochs) if depths else None
 
 
 def _embed(problem: Problem, depth: str, settings: TuningSettings, events: Events) -> Activations:
@@ -287,30 +323,45 @@ def _tune(
 
 def _predict_folds(
     problem: Problem, numbers: range, trial: tuple[str, int], settings: TuningSettings, events: Events
-) -> Floats:
-    """Tune in some folds, and return scores of their left-out images, of shape (n_alphas, n_rows, n_outputs)."""
+) -> _Measured:
+    """Tune in some folds, and return scores and features of their left-out images."""
     classes, alphas = problem.classes, _list_alphas(settings)
     folds = [problem.folds[number] for number in numbers]
     activations = _embed(problem, trial[0], settings, events)
     shape = (len(alphas), sum(len(out) for _, out in folds), 1 if classes is None else len(classes))
     scores = np.full(shape, np.log(_SMALLEST), np.float32)
+    features = []
     start = 0
     for number, (fit, out) in zip(numbers, folds, strict=True):
         events.note(f"tuning after {trial[0]}, fold {number + 1} of {len(problem.folds)}")
         tuned = _tune(problem, activations, fit, out, trial, settings, events)
-        for i, alpha in enumerate(alphas):
-            part = scores[i, start : start + len(out)]
+        features.append(np.stack([tuned.features(activations, out, alpha) for alpha in alphas]))
+        for alpha, of_alpha, part in zip(alphas, features[-1], scores[:, start : start + len(out)], strict=True):
+            head = tuned.head(alpha)
             if classes is None or tuned.classes is None:
-                part[:, 0] = tuned.predict(activations, out, alpha)
+                part[:, 0] = head.predict(of_alpha)
             else:  # a fold may lack a class
                 columns = np.searchsorted(classes, tuned.classes)
-                part[:, columns] = np.log(np.maximum(tuned.predict_proba(activations, out, alpha), _SMALLEST))
+                part[:, columns] = np.log(np.maximum(head.predict_proba(of_alpha), _SMALLEST))
         start += len(out)
-    return scores
+    return _Measured(scores, np.concatenate(features, axis=1))
 
 
 def _list_alphas(settings: TuningSettings) -> tuple[float, ...]:
     return ALPHAS if settings.alpha == "auto" else (float(settings.alpha),)
+
+
+@dataclass(frozen=True, eq=False)
+class _Measured:
+    """Scores (n_alphas, n_rows, n_outputs) and features (n_alphas, n_rows, n_features) of left-out images."""
+
+    scores: Floats
+    features: Floats
+
+    def join(self, other: _Measured) -> _Measured:
+        """Return these images, and then those of other folds."""
+        scores = np.concatenate([self.scores, other.scores], axis=1)
+        return _Measured(scores, np.concatenate([self.features, other.features], axis=1))
 
 
 @dataclass(frozen=True, eq=False)
@@ -364,9 +415,14 @@ class _Race:
         return [self._to_trial(each) for each in self.candidates[1:]]
 
     def decide(self, tried: Sequence[Trial], seconds: float) -> Strategy:
-        """Choose the simplest candidate within a standard error of the best; ``tried`` are others, of a few folds."""
+        """Choose the best candidate, or the simplest training within a standard error of it.
+
+        ``tried`` are others, of a few folds.
+        """
         best, frozen = self.best, self.candidates[0]
-        chosen = next(each for each in self.candidates if self._is_as_good(each, best))
+        first = next(each for each in self.candidates if self._is_as_good(each, best))
+        training = [each for each in self.candidates if (each.depth, each.epochs) == (first.depth, first.epochs)]
+        chosen = min(training, key=_mean_loss)
         shown = chosen if chosen is not frozen else min(self.candidates[1:] or [frozen], key=_mean_loss)
         ours, theirs = self._score_rows(shown), self._score_rows(frozen)
         difference, error = self._compare(ours, theirs)

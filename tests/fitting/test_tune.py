@@ -1,6 +1,9 @@
 """featx.tune and ``featx tune``: the frozen or the tuned network, as measured."""
 
 import os
+import subprocess
+import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,7 +12,9 @@ from sklearn.model_selection import ShuffleSplit
 import featx
 from featx.cli import main
 from featx.errors import InputError
+from featx.fitting import tuned as tuned_module
 from featx.samples import extract_fashion_mnist, load_fashion_mnist
+from featx.tuning import activations
 from featx.tuning import strategy as strategy_module
 from tests.dataset.dataset_tools import write_dataset
 
@@ -59,10 +64,19 @@ def test_a_network_that_is_not_better_gives_the_result_of_fit():
 
 @pytest.mark.heavy
 @pytest.mark.usefixtures("_always_tuned")
-def test_a_tuned_result_is_saved_with_its_backbone_and_says_what_it_is(tmp_path):
+def test_a_tuned_result_is_saved_with_its_backbone_and_says_what_it_is(tmp_path, monkeypatch):
+    monkeypatch.setattr("featx.guard.guard.MIN_IMAGES", 10)
+    compute, computed = activations._Work._compute, []
+
+    def watch(work, rows, n_fixed):
+        computed.extend(rows)
+        compute(work, rows, n_fixed)
+
+    monkeypatch.setattr(activations._Work, "_compute", watch)
     out = tmp_path / "own.onnx"
     found = featx.tune(X, Y, cv=3, backbone_out=out, **QUICK)
     assert found.tuning.chosen.alpha == 0.5
+    assert sorted(computed) == list(range(len(X)))  # once for all folds and the last training
     assert "network tuned in" in found.score.how
     assert sorted(found.out_of_fold.rows) == sorted(set(found.out_of_fold.rows))
     features = found.pipeline[0].transform(X)
@@ -71,8 +85,33 @@ def test_a_tuned_result_is_saved_with_its_backbone_and_says_what_it_is(tmp_path)
     expected = found.pipeline.predict_proba(X)
     found.save(tmp_path / "tuned.featx")
     assert "tuned on these images after layer stage4" in (tmp_path / "tuned.featx.md").read_text()
+    features[found.out_of_fold.rows] = found.tuning.features
+    expected_guard = featx.Guard.fit(features, found.out_of_fold, groups=None)
+    checked = [guard.check(features).outlier for guard in (found.guard, featx.load_guard(tmp_path / "tuned.featx"))]
+    with monkeypatch.context() as patch:
+        patch.setattr("featx.reporting.saved.find_by_identity", lambda _: None)
+        assert "): in this file." in str(featx.describe_file(tmp_path / "tuned.featx"))
+    assert np.allclose(checked, expected_guard.check(features).outlier)
+    assert np.abs(found.tuning.features - found.images.features[found.out_of_fold.rows]).max() > 1e-3
     os.remove(out)
     assert np.array_equal(featx.load(tmp_path / "tuned.featx").predict_proba(X), expected)
+    assert_usable_without_torch(tmp_path)
+
+
+def assert_usable_without_torch(folder):
+    """Check that a process that cannot import torch predicts with, explains and exports the model."""
+    extract_fashion_mnist(folder / "clothes")
+    commands = [
+        ["predict", "tuned.featx", "clothes/test/bag", "-o", "bag.csv"],
+        ["explain", "tuned.featx", "clothes/test/bag/*0.png", "-o", "why"],
+        ["export", "tuned.featx", "-o", "tuned.onnx"],
+    ]
+    (folder / "torch.py").write_text("raise ImportError('torch is not here')")
+    code = "import sys; sys.path.insert(0, ''); from featx.cli import main; "
+    code += f"sys.exit(any([main(each) for each in {commands}]) or 'torch' in sys.modules)"
+    ran = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr
+    assert "outlier" in (folder / "bag.csv").read_text().splitlines()[0]
 
 
 @pytest.mark.heavy
@@ -95,14 +134,45 @@ def test_an_interrupted_choice_is_made_among_what_was_measured(monkeypatch):
             raise KeyboardInterrupt
         return predict(problem, numbers, *rest)
 
+    monkeypatch.setattr("featx.guard.guard.MIN_IMAGES", len(X))
     monkeypatch.setattr(strategy_module, "_predict_folds", interrupt)
     monkeypatch.setattr(strategy_module._Race, "best", property(lambda race: race.candidates[-1]))
     found = featx.tune(X, Y, cv=3, keep_on_interrupt=True, **QUICK)
     assert found.tuning.chosen.n_folds == 2
     assert "tuned in 2" in found.score.how
+    assert found.guard is None
+    assert "no guard: 16 images" in found.notes[-1]
     calls.clear()
     with pytest.raises(KeyboardInterrupt):
         featx.tune(X, Y, cv=3, **QUICK)
+
+
+@pytest.mark.heavy
+@pytest.mark.usefixtures("_always_tuned")
+@pytest.mark.parametrize(("n_epochs", "text"), [(0, "the frozen network is kept"), (1, "stopped after 1 of 2 epochs")])
+def test_an_interrupted_last_training_is_told(monkeypatch, n_epochs, text):
+    train = tuned_module.train_chosen
+
+    def interrupt(*arguments):
+        tuned, features = train(*arguments)
+        return replace(tuned, history=tuned.history[: n_epochs + 1], interrupted=True), features
+
+    monkeypatch.setattr(tuned_module, "train_chosen", interrupt)
+    found = featx.tune(X, Y, cv=2, keep_on_interrupt=True, **QUICK | {"epochs": 2})
+    assert text in found.notes[-1]
+    assert (found.tuning is None) == (n_epochs == 0)
+
+
+@pytest.mark.heavy
+def test_an_interruption_before_anything_was_measured_keeps_the_frozen_network(monkeypatch):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(strategy_module, "_predict_folds", interrupt)
+    found = featx.tune(X, Y, cv=3, keep_on_interrupt=True, **QUICK)
+    assert (found.tuning.chosen, found.tuning.trials) == (None, ())
+    assert not [note for note in found.notes if "does not pay" in note]
+    assert "no trial was finished" in str(found)
 
 
 @pytest.mark.heavy

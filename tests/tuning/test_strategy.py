@@ -3,9 +3,11 @@
 import numpy as np
 import pytest
 
+from featx._events import Events
 from featx.errors import InputError
 from featx.heads import OutOfFold
-from featx.tuning.strategy import Problem, TuningSettings, _deepen, _Race
+from featx.tuning import strategy as strategy_module
+from featx.tuning.strategy import Problem, TuningSettings, _deepen, _Measured, _Race, choose_strategy, keep_activations
 
 N = 200
 RNG = np.random.default_rng(0)
@@ -20,7 +22,7 @@ def make_scores(signal, seed=0):
     return noise.astype(np.float32)
 
 
-def make_race(signal=1.0, groups=None, n_folds=2):
+def make_problem(signal=1.0, groups=None):
     scores = make_scores(signal)
     probabilities = np.exp(scores) / np.exp(scores).sum(axis=1, keepdims=True)
     rows = np.arange(N)
@@ -29,7 +31,11 @@ def make_race(signal=1.0, groups=None, n_folds=2):
     frozen = OutOfFold(
         rows, rows // (N // 2), Y, predicted, np.unique(Y), probabilities, CODES[:, None], np.zeros((N, 1))
     )
-    return _Race(Problem(list(rows), Y, "classification", None, folds, frozen, groups), n_folds)
+    return Problem(list(rows), Y, "classification", None, folds, frozen, groups)
+
+
+def make_race(signal=1.0, groups=None, n_folds=2):
+    return _Race(make_problem(signal, groups), n_folds)
 
 
 def test_a_better_network_is_chosen_and_the_numbers_are_those_of_the_left_out_images():
@@ -76,16 +82,16 @@ def test_a_gain_within_a_standard_error_is_a_tie_and_goes_to_the_frozen_network(
     assert found.chosen is None
 
 
-def test_of_two_that_are_as_good_the_smaller_step_is_chosen():
+@pytest.mark.parametrize("epochs", [8, 16])
+def test_of_two_that_are_as_good_the_shorter_training_is_chosen_and_of_one_training_the_smaller_loss(epochs):
     race = make_race()
     first = make_scores(2.0, seed=1)
     race.add(("stage4", 8), (0.25,), first[None])
     second = find_slightly_better(race, 2.0)
-    race = make_race()
-    race.add(("stage4", 8), (0.25, 1.0), np.stack([first, second]))
-    small, large = race.decide((), 1.0).trials
-    assert small.loss > large.loss
-    assert race.decide((), 1.0).chosen == small
+    race.add(("stage4", epochs), (1.0,), second[None])
+    one, two = race.decide((), 1.0).trials
+    assert one.loss > two.loss
+    assert race.decide((), 1.0).chosen == (two if epochs == 8 else one)
 
 
 def test_overconfident_scores_are_calibrated():
@@ -118,13 +124,43 @@ def test_a_race_on_some_folds_takes_their_images_alone():
     [
         (("b5", 8), 1.0, ["b4"], ("b5", 16)),
         (("b5", 16), 1.0, ["b4"], ("b4", 16)),
-        (("b5", 8), 0.75, ["b4"], ("b4", 8)),
-        (("b5", 8), 0.5, ["b4"], None),
-        (("b5", 8), 0.75, [], None),
+        (("b5", 8), 0.75, ["b4"], None),
+        (("b5", 16), 1.0, [], None),
     ],
 )
-def test_more_is_tried_only_after_most_of_the_way(trial, alpha, depths, expected):
+def test_more_is_tried_only_after_the_whole_way(trial, alpha, depths, expected):
     assert _deepen(trial, alpha, list(depths), TuningSettings()) == expected
+
+
+@pytest.mark.parametrize(("enough", "n_rows"), [(1000, N), (N // 2, N // 2)])
+def test_folds_that_leave_out_enough_images_spare_the_others(monkeypatch, enough, n_rows):
+    calls = []
+
+    def predict(problem, numbers, *rest):
+        calls.append(len(numbers))
+        rows = np.concatenate([problem.folds[number][1] for number in numbers])
+        scores = np.stack([make_scores(signal)[rows] for signal in (0.5, 2.0)])
+        return _Measured(scores, np.stack([rows, 2 * rows])[..., None].astype(np.float32))
+
+    monkeypatch.setattr(strategy_module, "_predict_folds", predict)
+    monkeypatch.setattr(strategy_module, "_list_depths", lambda *_: ["stage4"])
+    monkeypatch.setattr(strategy_module, "_list_alphas", lambda _: (0.25, 0.5))
+    monkeypatch.setattr(strategy_module, "_N_PROBE_FOLDS", 1)
+    monkeypatch.setattr(strategy_module, "_ENOUGH", enough)
+    found = choose_strategy(make_problem(), TuningSettings(), Events())
+    assert (found.chosen.alpha, found.chosen.n_folds) == (0.5, n_rows // (N // 2))
+    assert calls == [1] * found.chosen.n_folds
+    assert found.features[:, 0].tolist() == [2 * row for row in found.out_of_fold.rows]
+
+
+def test_a_folder_for_the_activations_is_removed_unless_it_is_named(tmp_path):
+    with keep_activations(TuningSettings(views=3)) as settings:
+        assert settings.views == 3
+        assert settings.folder.is_dir()
+    assert not settings.folder.exists()
+    with keep_activations(TuningSettings(folder=tmp_path)) as named:
+        assert named.folder == tmp_path
+    assert tmp_path.is_dir()
 
 
 @pytest.mark.parametrize("wrong", [{"alpha": 0}, {"alpha": 1.5}, {"epochs": 0}, {"views": 0}])
