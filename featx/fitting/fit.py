@@ -16,6 +16,7 @@ from sklearn.pipeline import Pipeline
 
 from featx._events import Events, combine
 from featx._memory import available_memory
+from featx._optional import import_optional
 from featx.dataset import Dataset
 from featx.errors import Failure, ImageError, InputError
 from featx.extractor import FeatureExtractor
@@ -400,7 +401,9 @@ def _read_tuning(X: Any, tune: Any, views: int, settled: Mapping[str, Any]) -> t
         raise InputError(f"tune: {unknown[0]!r} is no argument of featx.tune; expected {', '.join(known)}")
     arguments = dict(tune)
     backbone_out = arguments.pop("backbone_out", None)
-    return TuningSettings(**arguments), backbone_out
+    settings = TuningSettings(**arguments)
+    import_optional("torch", "tune")  # before the long work
+    return settings, backbone_out
 
 
 def _record_fit(earlier: FittedModel | None, n_old: int, weights: Any) -> dict[str, Any]:
