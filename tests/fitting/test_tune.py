@@ -46,6 +46,13 @@ def test_arguments_that_tune_does_not_know_are_refused():
         featx.fit(X, Y, tune={"dept": "stage4"})
 
 
+def test_without_torch_it_ends_before_the_work(monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(featx.MissingDependencyError, match=r"featx\[tune\]"):
+        featx.tune(["gone.jpg", "gone.png"], ["a", "b"])
+
+
+@pytest.mark.heavy
 def test_folds_must_leave_out_each_image():
     with pytest.raises(InputError, match="leave out each image once"):
         featx.tune(X, Y, cv=ShuffleSplit(2, random_state=0))
