@@ -1,6 +1,5 @@
 """Fit, evaluate and predict in Python, and the same on the command line."""
 
-import importlib
 import json
 import shutil
 
@@ -22,6 +21,7 @@ from featx.cli import main
 from featx.deploy import export
 from featx.errors import ExportError, FeaturesChangedError, InputError, PipelineFileError, SourceError
 from featx.fitting import estimate, inputs
+from featx.fitting import head as head_module
 from featx.fitting.estimate import estimate_head
 from featx.heads import OutOfFold, make_head
 from featx.reporting.metrics import score
@@ -32,7 +32,6 @@ from tests.dataset.dataset_tools import write_dataset
 
 ALL, LABELS = load_fashion_mnist("test")
 CLASSES = ("bag", "coat", "sandal")
-fit_module = importlib.import_module("featx.fitting.fit")  # the package's `fit` is the function
 CHOSEN = [i for name in CLASSES for i in np.flatnonzero(name == LABELS)[:9]]
 X, Y = [ALL[i] for i in CHOSEN], LABELS[CHOSEN]
 NUMBERS = np.array([float(len(x)) for x in X])
@@ -350,9 +349,9 @@ def test_every_metric_is_corrected_for_the_choice_of_a_penalty(task):
 
 
 def test_the_memory_of_a_fit_counts_classes(monkeypatch):
-    head = fit_module._Head("logistic_regression", "classification", False, is_named=False)
-    monkeypatch.setattr(fit_module, "available_memory", lambda: 150_000_000)
-    few, many = (fit_module._check_memory(head, np.arange(5000) % n, 1280, {}, Events()) for n in (10, 1000))
+    head = head_module.ChosenHead("logistic_regression", "classification", False, is_named=False)
+    monkeypatch.setattr(head_module, "available_memory", lambda: 150_000_000)
+    few, many = (head_module.check_memory(head, np.arange(5000) % n, 1280, {}, Events()) for n in (10, 1000))
     assert few == (head, False)
     assert (many[0].name, many[1]) == ("sgd", True)
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields, replace
-from numbers import Real
+from dataclasses import fields, replace
 from typing import Any
 
 import numpy as np
@@ -15,13 +14,13 @@ from sklearn.base import clone
 from sklearn.pipeline import Pipeline
 
 from featx._events import Events, combine
-from featx._memory import available_memory
 from featx._optional import import_optional
 from featx.dataset import Dataset
 from featx.errors import Failure, ImageError, InputError
 from featx.extractor import FeatureExtractor
 from featx.fitting.continuation import has_log_target, join_old_inputs, record_sources
 from featx.fitting.estimate import check_splitter, estimate_head, fit_head, sees_content
+from featx.fitting.head import ChosenHead, check_memory, choose_head, offer_weights, read_class_weight, take_head
 from featx.fitting.inputs import Embeddings, Inputs, read_inputs
 from featx.fitting.labelling import correct_labels
 from featx.fitting.model import FittedModel, open_model
@@ -31,13 +30,8 @@ from featx.fitting.tuned import adapt
 from featx.fitting.views import check_views, split_views
 from featx.guard import Guard
 from featx.heads import (
-    DEFAULT_HEADS,
-    HEADS,
     OutOfFold,
-    choose_default_head,
     find_path,
-    learns_in_parts,
-    make_head,
     sgd_candidates,
 )
 from featx.out_of_core import MIN_ROWS, fit_out_of_core
@@ -45,7 +39,7 @@ from featx.reporting.metrics import Score, score
 from featx.selection import search as search_features
 from featx.selection.duplicates import find_duplicates
 from featx.selection.folds import count_folds, join_groups
-from featx.selection.target import check_target, match_labels
+from featx.selection.target import check_target
 from featx.sources import is_dataset
 from featx.tuning.strategy import TuningSettings
 
@@ -55,16 +49,6 @@ Labels = npt.NDArray[Any]
 
 #: Images without a label that are ranked.
 _MAX_POOL = 2000
-#: Classes that a message names.
-_MAX_NAMED = 10
-#: The largest class has at least this many times the images of the smallest if weights are offered.
-_MIN_RATIO = 10
-#: Memory that fitting takes at most, in copies of the features and with them: heads that choose a penalty along a path
-#: share their square roots among the folds; others scale those of each fold, once more in float64 (measured: 9.7).
-_PATH_COPIES, _COPIES = 2, 10
-#: What a path adds: copies of the products of the features (three if these are rotated), of the coefficients (five
-#: folds and their mean have their own, and the fold that is solved needs eight), of the scores, and bytes to work in.
-_PRODUCTS, _COEFFICIENTS, _SCORES, _WORK = 3, 14, 2, 20_000_000
 
 
 def fit(
@@ -215,7 +199,7 @@ def fit(
             events=events,
         )
         if class_weight is not None and frozen.out_of_fold is not None:
-            weights = _read_class_weight(class_weight, frozen.out_of_fold.y, frozen.task)
+            weights = read_class_weight(class_weight, frozen.out_of_fold.y, frozen.task)
             settings = replace(settings, class_weight=weights)
         written = {"log_target": log_target, "backbone_out": backbone_out, "guard": guard}
         return adapt(frozen, settings, **written, events=combine(events))
@@ -245,12 +229,12 @@ def fit(
     labelled, pool = np.flatnonzero(~inputs.missing), np.flatnonzero(inputs.missing)
     check_target(values, task, log_target=log_target, images="readable")  # before the long work
     reason = tried = ""
-    weights = _read_class_weight(class_weight, values, task)
+    weights = read_class_weight(class_weight, values, task)
     if search is None:
         if earlier is not None and head is None:
-            chosen = _take_head(earlier, log_target, weights)
+            chosen = take_head(earlier, log_target, weights)
         else:
-            chosen = _choose_head(head, task, values, log_target, weights, events)
+            chosen = choose_head(head, task, values, log_target, weights, events)
         if extractor is None and inputs.dataset is not None:
             extractor = inputs.dataset.extractor()
         check_views(views, inputs, chosen.make())
@@ -264,7 +248,7 @@ def fit(
         if weights is not None:
             if head is None:
                 raise InputError(f"class_weight={class_weight!r}: with `search`, name the head, one that has it")
-            _Head(head, task, log_target, is_named=True, class_weight=weights).make()  # raises if it has none
+            ChosenHead(head, task, log_target, is_named=True, class_weight=weights).make()  # raises if it has none
         base = clone(extractor or FeatureExtractor()).set_params(backbone=FeatureExtractor().backbone, layer=None)
         result = search_features(
             [inputs.items[i] for i in labelled],
@@ -283,7 +267,7 @@ def fit(
         tried = result.table()
         embeddings = Embeddings.of(result.embedded, labelled, inputs.item_names)
         extractor, reason = result.extractor, result.reason
-        chosen = _Head(result.name, task, log_target, is_named=True, tuned=result.head, class_weight=weights)
+        chosen = ChosenHead(result.name, task, log_target, is_named=True, tuned=result.head, class_weight=weights)
     if inputs.dataset is None and not any(part.is_array for part in (inputs, *inputs.parts)):
         # a folder and its archive have the same folds, and so have images that were fitted on before
         embeddings = embeddings.sort(inputs.names(embeddings.positions))
@@ -293,9 +277,9 @@ def fit(
     except InputError as error:
         unread = embeddings.failures
         raise InputError(f"{error}; {len(unread)} could not be read, the first: {unread[0]}") from None
-    _offer_weights(chosen, y, events)
+    offer_weights(chosen, y, events)
     groups = None if every_group is None else every_group[embeddings.positions]
-    chosen, in_parts = _check_memory(
+    chosen, in_parts = check_memory(
         chosen,
         y,
         embeddings.rows.n_features,
@@ -428,50 +412,6 @@ class _NoteList(Events):
         self.texts.append(text)
 
 
-@dataclass(frozen=True)
-class _Head:
-    """Hold the choice of a head: its name, or the estimator that a search tuned."""
-
-    name: str
-    task: str
-    log_target: bool
-    is_named: bool
-    tuned: Any = None
-    class_weight: Any = None
-
-    def make(self, folds: int = 5) -> Any:
-        """Make it, unfitted, with some number of inner folds."""
-        if self.tuned is None:
-            made = make_head(self.name, task=self.task, log_target=self.log_target, cv=folds)
-        else:
-            made = clone(self.tuned)
-            made.set_params(**{name: folds for name in _find_parameters(made, "cv") if _is_count(made, name)})
-        if self.class_weight is None:
-            return made
-        names = _find_parameters(made, "class_weight")
-        if not names:
-            able = ", ".join(name for name in HEADS if has_class_weight(name))
-            raise InputError(
-                f"class_weight={self.class_weight!r}: the head {self.name} weighs all images alike; choose {able}"
-            )
-        return made.set_params(**dict.fromkeys(names, self.class_weight))
-
-
-def has_class_weight(name: str) -> bool:
-    """Return True if a classifier of `HEADS` can weigh its classes."""
-    return HEADS[name].classifier is not None and bool(_find_parameters(make_head(name), "class_weight"))
-
-
-def _find_parameters(estimator: Any, name: str) -> list[str]:
-    """List the parameters of an estimator and of those inside it that have a name."""
-    return [key for key in estimator.get_params() if key.rpartition("__")[2] == name]
-
-
-def _is_count(estimator: Any, name: str) -> bool:
-    value = estimator.get_params()[name]
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
 @contextmanager
 def _explain_errors(head: str, what: str) -> Iterator[None]:
     """Explain the errors of scikit-learn in a fit on a number of images or embeddings."""
@@ -510,7 +450,7 @@ def _find_duplicates(
     return found.groups, tuple(listed)
 
 
-def _fit_in_parts(head: _Head, embeddings: Embeddings, y: Labels, estimate: bool) -> tuple[Any, Score | None]:
+def _fit_in_parts(head: ChosenHead, embeddings: Embeddings, y: Labels, estimate: bool) -> tuple[Any, Score | None]:
     rows = embeddings.rows
     fitted = fit_out_of_core(
         head.make(),
@@ -527,40 +467,6 @@ def _fit_in_parts(head: _Head, embeddings: Embeddings, y: Labels, estimate: bool
     return fitted.head, score(how, true, fitted.left_out_predictions, head.task)
 
 
-def _check_memory(
-    head: _Head, y: Labels, n_features: int, folds: Mapping[str, Any], events: Events
-) -> tuple[_Head, bool]:
-    """Return the head, or one that learns in parts if memory is too small, and whether it must learn in parts."""
-    n_rows, needed, available = len(y), _COPIES * len(y) * n_features * 4, available_memory()
-    if find_path(head.make()):
-        n_columns = len(np.unique(y)) if head.task == "classification" else 1
-        needed = 4 * (
-            _PATH_COPIES * n_rows * n_features
-            + _PRODUCTS * min(n_rows, n_features) ** 2
-            + _COEFFICIENTS * min(n_rows, n_features) * n_columns
-            + _SCORES * n_rows * n_columns
-        )
-        needed += _WORK
-    if available is None or needed <= available:
-        return head, False
-    lack = (
-        f"{n_rows} rows of {n_features} features take up to {_format_bytes(needed)} to fit in memory, "
-        f"and {_format_bytes(available)} are available"
-    )
-    if head.class_weight is not None:
-        raise InputError(f"class_weight={head.class_weight!r}: {lack}, and a fit in parts has no weights; leave it out")
-    if head.name not in HEADS or not learns_in_parts(head.name, head.task):
-        if head.is_named:
-            able = " or ".join(name for name in HEADS if learns_in_parts(name, head.task))
-            raise InputError(f"head={head.name!r}: {lack}; choose {able}, which learn in parts, or free memory")
-        head = replace(head, name="sgd")
-    for name, value in folds.items():
-        if value is not None:
-            raise InputError(f"{name}: {lack}, and a fit in parts has no folds; leave it out, or free memory")
-    events.note(f"{lack}: {head.name} is fitted in parts")
-    return head, True
-
-
 def _open_earlier(model: Any, task: str | None, settled: Mapping[str, Any]) -> FittedModel:
     """Open the model to continue, and refuse parameters that it has settled."""
     earlier = open_model(model)
@@ -572,69 +478,6 @@ def _open_earlier(model: Any, task: str | None, settled: Mapping[str, Any]) -> F
     if task not in (None, earlier.task):
         raise InputError(f"task={task!r}: {earlier.name} is a {earlier.task}, and continue_from keeps its task")
     return earlier
-
-
-def _take_head(earlier: FittedModel, log_target: bool, weights: Any) -> _Head:
-    """Take over the head of a model, unfitted."""
-    last = earlier.head.steps[-1][1] if isinstance(earlier.head, Pipeline) else earlier.head
-    name = earlier.info.get("head") or type(last).__name__
-    # the head of a pipeline is a pipeline of one step
-    head = last if isinstance(earlier.head, Pipeline) and len(earlier.head) == 1 else earlier.head
-    chosen = _Head(name, earlier.task, log_target, is_named=True, tuned=clone(head), class_weight=weights)
-    chosen.make()  # raises if it has no weights
-    return chosen
-
-
-def _read_class_weight(class_weight: Any, y: Labels, task: str) -> Any:
-    """Return None, "balanced", or the weight of each class that a mapping names."""
-    if class_weight is None:
-        return None
-    if task != "classification":
-        raise InputError(f"class_weight={class_weight!r}: a regression has no classes")
-    if class_weight == "balanced":
-        return class_weight
-    if not isinstance(class_weight, Mapping):
-        raise InputError(f'class_weight={class_weight!r}: expected "balanced" or a mapping of labels to weights')
-    classes = np.unique(y).tolist()
-    weights = dict[Any, float]()
-    for (label, weight), i in zip(class_weight.items(), match_labels(class_weight, classes), strict=True):
-        if i < 0:
-            known = ", ".join(map(str, classes[:_MAX_NAMED])) + (", ..." if len(classes) > _MAX_NAMED else "")
-            raise InputError(f"class_weight: {label!r} is no class, there are {known}")
-        if isinstance(weight, bool) or not isinstance(weight, Real) or not 0 < float(weight) < np.inf:
-            raise InputError(f"class_weight: {weight!r} for {label!r}, expected a number above 0")
-        weights[classes[i]] = float(weight)
-    return weights
-
-
-def _offer_weights(head: _Head, y: Labels, events: Events) -> None:
-    """Note that classes can be weighed, if one has many times the images of another."""
-    if head.task != "classification" or head.class_weight is not None:
-        return
-    classes, counts = np.unique(y, return_counts=True)
-    most, least = int(counts.argmax()), int(counts.argmin())
-    if counts[most] < _MIN_RATIO * counts[least]:
-        return
-    able = head.name not in HEADS or has_class_weight(head.name)
-    how = "" if able else ", with a head such as " + next(name for name in HEADS if has_class_weight(name))
-    events.note(
-        f"{classes[most]} has {counts[most]} images and {classes[least]} {counts[least]}: the head may neglect rare "
-        f'classes. class_weight="balanced" counts each class alike{how}'
-    )
-
-
-def _choose_head(head: str | None, task: str, y: Labels, log_target: bool, weights: Any, events: Events) -> _Head:
-    """Take the head that was named, or choose by the size of the task."""
-    n_classes = len(set(y.tolist())) if task == "classification" else 0
-    name = head or choose_default_head(task, len(y), n_classes)
-    chosen = _Head(name, task, log_target, is_named=head is not None, class_weight=weights)
-    chosen.make()  # raises for an impossible combination
-    usual = DEFAULT_HEADS[task]
-    if head is None and chosen.name != usual:
-        events.note(
-            f"{len(y)} images of {n_classes} classes: head {chosen.name} is used, {usual} would take many minutes"
-        )
-    return chosen
 
 
 def _check_search(search: Any, max_ms: float | None, max_mb: float | None, extractor: FeatureExtractor | None) -> None:
@@ -665,7 +508,3 @@ def _rank_pool(
         return [], embeddings.failures
     certainty = head.predict_proba(embeddings.take()).max(axis=1)
     return inputs.names(embeddings.positions[np.argsort(certainty, kind="stable")]), embeddings.failures
-
-
-def _format_bytes(n: float) -> str:
-    return f"{n / 1e9:.1f} GB" if n >= 1e9 else f"{n / 1e6:.1f} MB"
