@@ -12,12 +12,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from sklearn.base import clone
-from sklearn.utils import Tags
 
 from featx._events import Events, ProgressBar, combine
 from featx._validation import check_seconds
 from featx.backbones.file import LayerSpec
-from featx.cache import FeatureCache, cache_folder
 from featx.errors import FailedImagesWarning, Failure, ImageError, InputError
 from featx.images.containers import list_items
 from featx.inference.cached import Batch, CachedEngine
@@ -291,17 +289,6 @@ class FeatureExtractor(BackboneTransformer):
             raise InputError(f"{len(items)} images: expected at most one batch, batch_size={size}; use embed instead")
         return list(self._engine(views, n_threads=1, image_timeout=image_timeout).embed(items))
 
-    def __sklearn_tags__(self) -> Tags:
-        tags = super().__sklearn_tags__()
-        tags.requires_fit = False
-        tags.no_validation = True
-        tags.input_tags.one_d_array = True
-        tags.input_tags.two_d_array = False
-        tags.input_tags.string = True
-        tags.input_tags.allow_nan = self.on_error == "nan"
-        tags.transformer_tags.preserves_dtype = []
-        return tags
-
     def _embed(
         self,
         X: Any,
@@ -363,10 +350,7 @@ class FeatureExtractor(BackboneTransformer):
         size = batch_size or self.batch_size or views[0].session.batch_size
         check_seconds("image_timeout", image_timeout)
         options = Options(size, n_threads, self.decode == "fast", image_timeout)
-        cache = None
-        if self.cache is not False:
-            cache = FeatureCache(cache_folder() if self.cache is True else os.fspath(self.cache))
-        return CachedEngine(views, options, cache, self.cache_verify, events)
+        return CachedEngine(views, options, self._open_cache(), self.cache_verify, events)
 
     def _views(self) -> list[View]:
         return open_views(self._spec(), self.device, self.providers, cached=self.cache is not False)

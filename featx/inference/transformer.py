@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 import numpy as np
 import numpy.typing as npt
 from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.utils import Tags
 
 from featx._optional import import_optional
 from featx._results import format_html, to_plain
+from featx.cache import FeatureCache, cache_folder
 from featx.errors import Failure, FeaturesChangedError, FeatxError
 from featx.inference.spec import FeatureSpec, make_spec
 from featx.inference.views import open_session
@@ -76,7 +78,7 @@ class BackboneTransformer(TransformerMixin, BaseEstimator):  # type: ignore[misc
     """Record the identity of features at `fit`, and refuse changed ones; a subclass embeds.
 
     A subclass has at least the parameters ``backbone``, ``layer``, ``pooling``, ``l2_normalize``, ``precision``,
-    ``device`` and ``providers``.
+    ``device``, ``providers``, ``cache`` and ``on_error``.
     """
 
     #: Kind of the inputs: ``"image"`` or ``"text"``.
@@ -85,6 +87,8 @@ class BackboneTransformer(TransformerMixin, BaseEstimator):  # type: ignore[misc
     backbone: Any
     device: str
     providers: Any
+    cache: bool | str | os.PathLike[str]
+    on_error: str
 
     def fit(self, X: Any, y: Any = None) -> Self:
         """Record the identity of the features; X and y are ignored."""
@@ -135,6 +139,22 @@ class BackboneTransformer(TransformerMixin, BaseEstimator):  # type: ignore[misc
 
     def __setstate__(self, state: Any) -> None:
         super().__setstate__({**type(self)().__dict__, **state})  # defaults of parameters added since
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.requires_fit = False
+        tags.no_validation = True
+        tags.input_tags.one_d_array = True
+        tags.input_tags.two_d_array = False
+        tags.input_tags.string = True
+        tags.input_tags.allow_nan = self.on_error == "nan"
+        tags.transformer_tags.preserves_dtype = []
+        return tags
+
+    def _open_cache(self) -> FeatureCache | None:
+        if self.cache is False:
+            return None
+        return FeatureCache(cache_folder() if self.cache is True else os.fspath(self.cache))
 
     def _spec(self, *, download: bool = True) -> FeatureSpec:
         """Validate all parameters, and compare them with those at fit."""

@@ -12,11 +12,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.utils import Tags
 
 from featx._events import Events, ProgressBar, combine
 from featx.backbones.file import LayerSpec, require_text
-from featx.cache import FeatureCache, cache_folder
 from featx.cache.keys import digest_setting
 from featx.errors import FailedTextsWarning, Failure, InputError, TextError
 from featx.images.containers import list_items
@@ -217,17 +215,6 @@ class TextExtractor(BackboneTransformer):
             raise InputError(f"{len(items)} texts: expected at most one batch, batch_size={size}; use embed instead")
         return self._embed_list(list(items), n_threads=1)
 
-    def __sklearn_tags__(self) -> Tags:
-        tags = super().__sklearn_tags__()
-        tags.requires_fit = False
-        tags.no_validation = True
-        tags.input_tags.one_d_array = True
-        tags.input_tags.two_d_array = False
-        tags.input_tags.string = True
-        tags.input_tags.allow_nan = self.on_error == "nan"
-        tags.transformer_tags.preserves_dtype = []
-        return tags
-
     def _embed_list(self, texts: list[Any], n_threads: int | None = None) -> list[npt.NDArray[np.float32] | Failure]:
         """Return a row or a failure for each text."""
         results: list[npt.NDArray[np.float32] | Failure] = []
@@ -261,9 +248,7 @@ class TextExtractor(BackboneTransformer):
 
     def _engine(self, events: Events, n_threads: int | None = None) -> TextEngine:
         spec = self._spec()
-        cache = None
-        if self.cache is not False:
-            cache = FeatureCache(cache_folder() if self.cache is True else os.fspath(self.cache))
+        cache = self._open_cache()
         views = []
         for part in spec.parts:
             session = open_session(spec, part, self.device, self.providers)
