@@ -63,7 +63,7 @@ class TextEngine:
         try:
             for start in range(0, len(texts), _CHUNK):
                 part = slice(start, min(start + _CHUNK, len(texts)))
-                yield part, *self._embed(texts[part], start, pool)
+                yield part, *self._embed([texts[i] for i in range(part.start, part.stop)], start, pool)
         except BaseException:
             self._stop.throw()
             raise

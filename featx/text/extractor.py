@@ -192,8 +192,9 @@ class TextExtractor(BackboneTransformer):
             One result per text, in order.
         """
         stream, start = iter(items), 0
+        engine = self._engine(Events())
         while group := list(islice(stream, 1 if self.batch_size == 1 else _STREAM)):
-            for result in self._embed_list(group):
+            for result in _embed_list(engine, group):
                 yield result if isinstance(result, np.ndarray) else replace(result, index=start + result.index)
             start += len(group)
 
@@ -213,15 +214,7 @@ class TextExtractor(BackboneTransformer):
         size = self.batch_size or _BATCH_SIZE
         if len(items) > size:
             raise InputError(f"{len(items)} texts: expected at most one batch, batch_size={size}; use embed instead")
-        return self._embed_list(list(items), n_threads=1)
-
-    def _embed_list(self, texts: list[Any], n_threads: int | None = None) -> list[npt.NDArray[np.float32] | Failure]:
-        """Return a row or a failure for each text."""
-        results: list[npt.NDArray[np.float32] | Failure] = []
-        for part, features, failures in self._engine(Events(), n_threads).run(texts):
-            failed = {failure.index: failure for failure in failures}
-            results += [failed.get(part.start + i, row) for i, row in enumerate(features)]
-        return results
+        return _embed_list(self._engine(Events(), n_threads=1), list(items))
 
     def _embed(self, X: Any, events: Events, *, stop_at_failure: bool) -> tuple[Embedded, int]:
         """Return the features, and the number of texts of which a part was not read."""
@@ -261,3 +254,12 @@ class TextExtractor(BackboneTransformer):
     def _describe_cut(self, n_cut: int, n_texts: int) -> str:
         most = min(require_text(part.backbone).max_tokens for part in self._spec().parts)
         return f"{n_cut} of {n_texts} texts have more than {most} tokens; the features see the beginning only"
+
+
+def _embed_list(engine: TextEngine, texts: list[Any]) -> list[npt.NDArray[np.float32] | Failure]:
+    """Return a row or a failure for each text."""
+    results: list[npt.NDArray[np.float32] | Failure] = []
+    for part, features, failures in engine.run(texts):
+        failed = {failure.index: failure for failure in failures}
+        results += [failed.get(part.start + i, row) for i, row in enumerate(features)]
+    return results

@@ -40,7 +40,15 @@ def test_a_text_has_the_same_features_alone_in_batches_and_in_another_order(enco
 
 def test_every_container_of_texts_gives_the_same_features(encoder, features):
     containers = [tuple(TEXTS), np.array(TEXTS), np.array(TEXTS, object)[:, None], pd.Series(TEXTS), pl.Series(TEXTS)]
-    for X in [*containers, pd.DataFrame({"text": TEXTS})]:
+
+    class Lazy:
+        def __len__(self):
+            return len(TEXTS)
+
+        def __getitem__(self, i):
+            return TEXTS[int(i)]  # one text at a time
+
+    for X in [*containers, pd.DataFrame({"text": TEXTS}), Lazy()]:
         np.testing.assert_array_equal(TextExtractor(encoder).transform(X), features)
 
 
