@@ -238,7 +238,8 @@ def shift(
     Raises
     ------
     InputError
-        If the model has no guard, a source cannot be used, or ``alpha`` is not between 0 and 1.
+        If the model has no guard or was fitted on a source of ``X``, if a source cannot be used, or if ``alpha`` is
+        not between 0 and 1.
     ImageError
         If no image can be read.
 
@@ -270,7 +271,10 @@ def shift(
             )
         inputs = read_inputs(X, **options, remembered=opened.info)
         if was_fitted_on(opened.info, X, include, exclude):
-            events.note(f"{opened.name} was fitted on {inputs.where}: only other images can be compared with the fit")
+            raise InputError(
+                f"{inputs.where}: {opened.name} was fitted on it, and only images that it has not seen can be compared "
+                "with the fit; name the new images alone, such as by a glob"
+            )
         embeddings = _embed(inputs, opened.extractor, events)
         return _compare_with_fit(opened, found, inputs, embeddings, alpha)
     if guard is not None:

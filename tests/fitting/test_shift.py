@@ -122,6 +122,16 @@ def test_a_model_without_a_guard_is_refused_with_the_next_step(clothes, tmp_path
         featx.shift(folder / "same", folder / "other", guard=result.guard)
 
 
+def test_the_images_of_the_fit_are_refused(clothes, tmp_path, capsys) -> None:
+    folder, result = clothes
+    info = {**result.info, "sources": [{"names": [str(folder / "same")], "include": [], "exclude": []}]}
+    featx.save(result.pipeline, tmp_path / "model.featx", info=info, guard=result.guard)
+    model = str(tmp_path / "model.featx")
+    assert main(["shift", model, str(folder / "same")]) == 2
+    assert "was fitted on it" in capsys.readouterr().err
+    assert main(["shift", model, str(folder / "same" / "*.png")]) == 0
+
+
 @pytest.mark.heavy
 def test_the_most_changed_images_are_drawn(clothes, tmp_path) -> None:
     folder, _ = clothes
