@@ -8,6 +8,7 @@ import json
 from featx.cli.options import add_patterns, add_running, make_events, note, note_failures, running_parameters
 from featx.extractor import FeatureExtractor
 from featx.fitting import open_model, shift
+from featx.guard import SHIFT_LEVEL
 from featx.reporting.contact_sheet import check_sheet
 
 EXAMPLE = """\
@@ -28,7 +29,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("source", nargs="+", metavar="NEW", help="new images: folders, globs, archives, a dataset")
     parser.add_argument(
-        "--alpha", type=float, default=0.05, metavar="A", help="rate of false alarms (default: %(default)g)"
+        "--alpha", type=float, default=SHIFT_LEVEL, metavar="A", help="rate of false alarms (default: %(default)g)"
     )
     parser.add_argument("-o", "--output", metavar="SHEET.png", help="draw the most changed images (extra plot)")
     parser.add_argument("--json", action="store_true", help="print one JSON object")

@@ -12,15 +12,13 @@ from featx._events import Events
 from featx.errors import InputError
 from featx.fitting.inputs import Embeddings
 from featx.fitting.model import FittedModel
-from featx.guard import Checked, Guard
+from featx.guard import MIN_SET_IMAGES, SHIFT_LEVEL, Checked, Guard
 from featx.heads import respond
 
 __all__ = ["Doubt", "predict_guarded"]
 
 #: Classes that a note names.
 _MAX_NAMED = 10
-#: Images from which on a set is compared with the fit, and the level below which it differs.
-_MIN_SET, _SHIFT_LEVEL = 20, 0.05
 #: Move of the share of a class that a note names.
 _MIN_MOVE = 0.01
 
@@ -96,7 +94,11 @@ def predict_guarded(
         events.note(f"probabilities adapted to other shares of the classes: {_describe_shares(changes['shares'])}")
     answers = labels if model.classes is None else probabilities
     checked = _check(guard, embeddings, answers, doubt)
-    if len(checked.outlier) >= _MIN_SET and not changes and guard.detect_shift(checked.outlier, answers) < _SHIFT_LEVEL:
+    if (
+        len(checked.outlier) >= MIN_SET_IMAGES
+        and not changes
+        and guard.detect_shift(checked.outlier, answers) < SHIFT_LEVEL
+    ):
         events.note(
             "as a set, these images differ from those of the fit: no bound, set or interval is promised for them, "
             "and answers may be worse; featx shift says by how much and what would help"

@@ -20,7 +20,7 @@ from featx.fitting.continuation import was_fitted_on
 from featx.fitting.inputs import Embeddings, Inputs, read_inputs
 from featx.fitting.model import FittedModel, open_model
 from featx.fitting.result import FitResult
-from featx.guard import OUTLIER_LEVEL, Guard
+from featx.guard import MIN_SET_IMAGES, OUTLIER_LEVEL, SHIFT_LEVEL, Guard
 from featx.guard.shift import separate
 from featx.reporting.contact_sheet import Tile, draw_sheet
 
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 
 __all__ = ["ImageShift", "Shift", "shift"]
 
-#: Images below which only large shifts show.
-MIN_IMAGES = 20
 #: Images of each set that a classifier is fitted on, at most.
 _MAX_IMAGES = 2000
 #: Most changed images that are printed, and drawn.
@@ -198,7 +196,7 @@ def shift(
     reference: Any,
     X: Any,
     *,
-    alpha: float = 0.05,
+    alpha: float = SHIFT_LEVEL,
     guard: Guard | None = None,
     extractor: FeatureExtractor | None = None,
     path_column: str | None = None,
@@ -298,10 +296,10 @@ def _embed(inputs: Inputs, extractor: FeatureExtractor, events: Events) -> Embed
     embeddings = inputs.embed(np.arange(len(inputs)), extractor, events)
     if not len(embeddings.positions):
         raise ImageError(embeddings.failures[0])
-    if len(embeddings.positions) < MIN_IMAGES:
+    if len(embeddings.positions) < MIN_SET_IMAGES:
         n = len(embeddings.positions)
         told = "1 image is" if n == 1 else f"{n} images are"
-        events.note(f"{inputs.where}: {told} few; below {MIN_IMAGES}, only large shifts show")
+        events.note(f"{inputs.where}: {told} few; below {MIN_SET_IMAGES}, only large shifts show")
     return embeddings
 
 
@@ -314,7 +312,7 @@ def _compare_with_fit(model: FittedModel, guard: Guard, inputs: Inputs, embeddin
     if checked.shares is not None and guard.classes is not None and guard.priors is not None:
         before = guard.priors.shares.tolist()
         shares = {label: (old, new) for label, old, new in zip(guard.classes, before, checked.shares, strict=True)}
-    moved = checked.p_shares is not None and checked.p_shares < alpha / 2 and len(features) >= MIN_IMAGES
+    moved = checked.p_shares is not None and checked.p_shares < alpha / 2 and len(features) >= MIN_SET_IMAGES
     changed = checked.p_images < alpha / (1 + len(checked.p_answers))
     distances = guard.outliers.measure(guard.outliers.locate(features)).mean(axis=1)
     order = np.lexsort([-distances, checked.outlier])

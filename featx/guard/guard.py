@@ -346,13 +346,12 @@ class Guard:
         distances = self.outliers.measure_classes(coordinates)
         outlier = self.outliers.p_values(distances.min(axis=2))
         values = None if answers is None else self._check_answers(answers, len(matrix))
-        p_images, p_answers = self._compare(outlier, values)
+        p_value, p_images, p_answers = self._compare(outlier, values)
         p_shares = accuracy = shares = None
         if values is not None and self.priors is not None:
             shares, p_shares = compare_shares(self.priors, values, self.n_images)
             if self.baseline is not None:
                 accuracy = self.baseline.predict_accuracy(distances, values.argmax(axis=1))
-        p_value = min(1.0, (1 + len(p_answers)) * float(min([p_images, *p_answers])))
         return CheckedSet(outlier, p_value, p_images, p_answers, p_shares, accuracy, shares)
 
     def detect_shift(self, outlier: npt.NDArray[np.float64], answers: npt.NDArray[Any] | None) -> float:
@@ -365,16 +364,16 @@ class Guard:
         answers : ndarray of shape (n, n_classes) or (n,), or None
             Probabilities or predicted numbers.
         """
-        p_images, p_answers = self._compare(outlier, answers)
-        return min(1.0, (1 + len(p_answers)) * float(min([p_images, *p_answers])))
+        return self._compare(outlier, answers)[0]
 
     def _compare(
         self, outlier: npt.NDArray[np.float64], answers: npt.NDArray[Any] | None
-    ) -> tuple[float, npt.NDArray[np.float64]]:
-        p_images = compare_outliers(outlier, self.n_images)
-        if answers is None or self.baseline is None:
-            return p_images, np.empty(0)
-        return p_images, compare_answers(self.baseline, answers, self.n_images)
+    ) -> tuple[float, float, npt.NDArray[np.float64]]:
+        """Return the p-value of a set, that of its outliers, and those of its answers."""
+        p_images, p_answers = compare_outliers(outlier, self.n_images), np.empty(0)
+        if answers is not None and self.baseline is not None:
+            p_answers = compare_answers(self.baseline, answers, self.n_images)
+        return min(1.0, (1 + len(p_answers)) * float(min([p_images, *p_answers]))), p_images, p_answers
 
     def to_arrays(self) -> dict[str, npt.NDArray[Any]]:
         """Return the guard as arrays with names, which `from_arrays` reads.

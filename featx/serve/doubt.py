@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from featx.errors import InputError
-from featx.guard import Guard
+from featx.guard import MIN_SET_IMAGES, Guard
 from featx.serve.limits import _RefusedError
 
 if TYPE_CHECKING:
@@ -28,8 +28,6 @@ PROMISES = {
     "sets": "Return the labels, or the interval, that hold the truth for this share of images.",
 }
 _NAMES = {"risk": "risk", "sets": "coverage"}
-#: Images from which on the last ones are compared with the fit.
-_MIN_SET = 20
 
 
 @dataclass(frozen=True)
@@ -97,7 +95,7 @@ class Watch:
         """Return the p-value of the last images as images of the same kind as those of the fit; NaN for a few."""
         with self._lock:
             last = list(self._last)
-        if len(last) < _MIN_SET:
+        if len(last) < MIN_SET_IMAGES:
             return float("nan")
         rows = [row for _, row in last if row is not None]
         answers = np.array(rows) if len(rows) == len(last) else None
