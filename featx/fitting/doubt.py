@@ -62,9 +62,12 @@ class Doubt:
 
 
 def predict_guarded(
-    model: FittedModel, guard: Guard | None, embeddings: Embeddings, doubt: Doubt, events: Events
+    model: FittedModel, guard: Guard | None, embeddings: Embeddings, doubt: Doubt, events: Events, *, is_fit: bool
 ) -> tuple[npt.NDArray[Any], npt.NDArray[Any] | None, Checked | None, dict[str, Any]]:
-    """Return labels or numbers, probabilities, the check of the guard, and what was changed."""
+    """Return labels or numbers, probabilities, the check of the guard, and what was changed.
+
+    With ``is_fit``, the images are those of the fit, which are not compared with it as a set.
+    """
     changes: dict[str, Any] = {}
     if guard is None:
         return *model.predict(embeddings), None, changes
@@ -94,11 +97,8 @@ def predict_guarded(
         events.note(f"probabilities adapted to other shares of the classes: {_describe_shares(changes['shares'])}")
     answers = labels if model.classes is None else probabilities
     checked = _check(guard, embeddings, answers, doubt)
-    if (
-        len(checked.outlier) >= MIN_SET_IMAGES
-        and not changes
-        and guard.detect_shift(checked.outlier, answers) < SHIFT_LEVEL
-    ):
+    compares = not is_fit and not changes and len(checked.outlier) >= MIN_SET_IMAGES
+    if compares and guard.detect_shift(checked.outlier, answers) < SHIFT_LEVEL:
         events.note(
             "as a set, these images differ from those of the fit: no bound, set or interval is promised for them, "
             "and answers may be worse; featx shift says by how much and what would help"

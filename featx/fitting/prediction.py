@@ -13,6 +13,7 @@ from featx._events import Events
 from featx._results import format_html, format_metric, make_frame, to_plain
 from featx._text import printable
 from featx.errors import Failure
+from featx.fitting.continuation import was_fitted_on
 from featx.fitting.doubt import Doubt, predict_guarded
 from featx.fitting.inputs import read_inputs
 from featx.fitting.model import open_model
@@ -260,7 +261,11 @@ def predict(
         events.note(text)
     n = len(inputs)
     embeddings = inputs.embed(np.arange(n), opened.extractor, events)
-    values, found_probabilities, checked, changes = predict_guarded(opened, guard, embeddings, doubt, events)
+    if is_fit := was_fitted_on(opened.info, X, include, exclude):
+        events.note(f"{opened.name} was fitted on {inputs.where}: expect worse answers for other images")
+    values, found_probabilities, checked, changes = predict_guarded(
+        opened, guard, embeddings, doubt, events, is_fit=is_fit
+    )
     failures = embeddings.failures
     names = inputs.names(np.arange(n))
     if inputs.dataset is not None:

@@ -132,6 +132,16 @@ def test_the_images_of_the_fit_are_refused(clothes, tmp_path, capsys) -> None:
     assert main(["shift", model, str(folder / "same" / "*.png")]) == 0
 
 
+def test_predict_does_not_compare_the_images_of_the_fit_with_it(clothes, tmp_path, capsys) -> None:
+    folder, result = clothes
+    info = {**result.info, "sources": [{"names": [str(folder / "other")], "include": [], "exclude": []}]}
+    featx.save(result.pipeline, tmp_path / "model.featx", info=info, guard=result.guard)
+    assert main(["predict", str(tmp_path / "model.featx"), str(folder / "other")]) == 0
+    told = capsys.readouterr().err
+    assert "was fitted on" in told
+    assert "differ from those of the fit" not in told
+
+
 @pytest.mark.heavy
 def test_the_most_changed_images_are_drawn(clothes, tmp_path) -> None:
     folder, _ = clothes
