@@ -45,7 +45,8 @@ class Doubt:
                 f"{first}: {model.name} has no guard; featx.fit makes one of 50 images and more if it estimates the "
                 "head, and featx.Guard.fit makes one from features and left-out answers"
             )
-        promise = next((name for name in ("risk", "coverage") if getattr(self, name) is not None), None)
+        promises = (("risk", self.risk), ("coverage", self.coverage))
+        promise = next((f"{name}={value!r}" for name, value in promises if value is not None), None)
         for change in ("adapt_prior", "restandardize"):
             if promise and getattr(self, change):
                 raise InputError(
@@ -54,8 +55,8 @@ class Doubt:
                 )
         if self.adapt_prior and guard.priors is None:
             raise InputError("adapt_prior=True: the head has no probabilities of classes")
-        if self.risk is not None:
-            guard.threshold(self.risk)  # refuses before the images are embedded
+        # refuses before the images are embedded
+        guard.check_promises(risk=self.risk, coverage=self.coverage, per_class=self.per_class)
 
     def __bool__(self) -> bool:
         return self != Doubt()

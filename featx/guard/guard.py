@@ -231,6 +231,29 @@ class Guard:
             raise InputError("per_class=True: the sets need a coverage; pass coverage=0.95, for instance")
         return Checked(outlier, answered, tuple(reasons), sets, intervals, self.classes)
 
+    def check_promises(
+        self, *, risk: float | None = None, coverage: float | None = None, per_class: bool = False
+    ) -> None:
+        """Check that `check` can keep promises, before there are images.
+
+        Parameters
+        ----------
+        risk, coverage, per_class
+            As for `check`.
+
+        Raises
+        ------
+        InputError
+            If the number of images cannot support a promise, with the number that could.
+
+        See Also
+        --------
+        Guard.check : Keeps them.
+        """
+        answers = np.empty(0 if self.classes is None else (0, len(self.classes)))
+        features = np.empty((0, self.n_features), np.float32)
+        self.check(features, answers, risk=risk, coverage=coverage, per_class=per_class)
+
     def threshold(self, risk: float) -> float:
         """Return the smallest top probability that is answered.
 

@@ -55,10 +55,8 @@ def read_promises(request: Request, guard: Guard | None) -> Promises:
         found[name] = number
     promises = Promises(**{_NAMES[name]: number for name, number in found.items()})
     if guard is not None and found:
-        empty = np.empty((0, guard.n_features), np.float32)
-        answers = np.empty(0) if guard.classes is None else np.empty((0, len(guard.classes)))
         try:
-            guard.check(empty, answers, risk=promises.risk, coverage=promises.coverage)
+            guard.check_promises(risk=promises.risk, coverage=promises.coverage)
         except InputError as error:
             raise _RefusedError(422, str(error).replace("coverage=", "sets=")) from None
     return promises

@@ -82,10 +82,16 @@ def test_adapting_the_prior_says_what_moved(result):
 
 
 def test_changed_answers_promise_nothing(result):
-    with pytest.raises(InputError, match="adapt_prior=True: risk promises"):
+    with pytest.raises(InputError, match=r"adapt_prior=True: risk=0\.1 promises"):
         featx.predict(result, NEW[:1], adapt_prior=True, risk=0.1)
     with pytest.raises(InputError, match="at least 30"):
         featx.predict(result, NEW[:2], restandardize=True)
+
+
+def test_a_promise_is_refused_before_the_images_are_read(result):
+    for asked in ({"coverage": 0.9999}, {"coverage": 2}, {"per_class": True}, {"risk": 1e-9}):
+        with pytest.raises(InputError, match=next(iter(asked))):
+            featx.predict(result, [b"no image"], **asked)
 
 
 def test_restandardize_says_so(result):
