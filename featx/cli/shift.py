@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 import json
 
+from featx import dataset
 from featx.cli.options import add_patterns, add_running, make_events, note, note_failures, running_parameters
 from featx.extractor import FeatureExtractor
 from featx.fitting import open_model, shift
 from featx.guard import SHIFT_LEVEL
 from featx.reporting.contact_sheet import check_sheet
+from featx.sources import is_dataset
 
 EXAMPLE = """\
   featx shift ants.featx new/
@@ -47,8 +49,11 @@ def run(options: argparse.Namespace) -> int:
     if reference.lower().endswith(".featx"):
         reference = open_model(reference, backbone=options.backbone)
         reference.extractor.set_params(**running_parameters(options))
-    elif options.backbone:
-        extractor = FeatureExtractor(options.backbone, **running_parameters(options))
+    elif datasets := [one for one in (reference, *options.source) if is_dataset(one)]:
+        extractor = dataset.open(datasets[0]).extractor(backbone=options.backbone, **running_parameters(options))
+    else:
+        backbone = {"backbone": options.backbone} if options.backbone else {}
+        extractor = FeatureExtractor(**backbone, **running_parameters(options))
     result = shift(
         reference,
         options.source[0] if len(options.source) == 1 else options.source,

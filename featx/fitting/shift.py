@@ -334,6 +334,10 @@ def _compare_with_fit(model: FittedModel, guard: Guard, inputs: Inputs, embeddin
 
 def _compare_sets(old: Inputs, new: Inputs, extractor: FeatureExtractor, alpha: float, events: Events) -> Shift:
     parts = [_embed(inputs, extractor, events) for inputs in (old, new)]
+    if failures := parts[0].failures:
+        told = "1 image" if len(failures) == 1 else f"{len(failures)} images"
+        first = f"{failures[0].source}: {failures[0].reason}"
+        events.note(f"{old.where}: {told} could not be read and left out; the first: {first}")
     for inputs, part in zip((old, new), parts, strict=True):
         if len(part.positions) < 2:
             raise InputError(f"{inputs.where}: one image; a comparison of two sets needs at least two of each")

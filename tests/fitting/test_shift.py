@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -74,6 +75,17 @@ def test_two_folders_are_compared_without_labels_and_the_odd_images_come_first(c
     found = featx.shift(folder / "same", mixed)
     assert all("odd-" in one.name for one in found.images[:5])
     assert found.expected_accuracy is None
+
+
+def test_two_folders_are_embedded_as_the_command_asks(clothes, tmp_path, capsys) -> None:
+    folder, _ = clothes
+    old, new = str(tmp_path / "old"), str(folder / "same")
+    shutil.copytree(folder / "same", old)
+    assert main(["shift", old, new, "--device", "abacus"]) == 2
+    assert "abacus" in capsys.readouterr().err
+    (tmp_path / "old" / "broken.png").write_bytes(b"no image")
+    assert main(["shift", old, new]) == 0
+    assert "broken.png" in capsys.readouterr().err
 
 
 def test_few_images_are_said_to_be_few(clothes, capsys) -> None:
