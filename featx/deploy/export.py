@@ -237,6 +237,8 @@ def export(
     if card:
         check_card(os.fspath(path))
     extractor, head = _split(pipeline)
+    if guard is not None:
+        guard.check_pipeline(type(pipeline).__name__, extractor.n_features, head)
     backbone = open_backbone(list_backbones(extractor.backbone)[0], extractor.precision)
     reference = make_reference(images, extractor, head, backbone, MAX_MEASURED if precision else MAX_COMPARED)
     agreement = resized = None

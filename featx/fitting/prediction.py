@@ -255,6 +255,8 @@ def predict(
     opened, events = open_model(model), events or Events()
     guard = guard or opened.guard
     doubt = Doubt(risk, coverage, per_class, adapt_prior, restandardize)
+    if guard is not None:
+        guard.check_pipeline(opened.name, opened.extractor.n_features, opened.head)
     doubt.check(opened, guard)
     inputs = read_inputs(X, path_column=path_column, include=include, exclude=exclude, remembered=opened.info)
     for text in inputs.notes:

@@ -267,6 +267,7 @@ def shift(
                 f"{opened.name}: has no guard to compare with; fit it again (at least 50 images), or compare with "
                 "the images that it was fitted on: featx shift FOLDER NEW"
             )
+        found.check_pipeline(opened.name, opened.extractor.n_features, opened.head)
         inputs = read_inputs(X, **options, remembered=opened.info)
         if was_fitted_on(opened.info, X, include, exclude):
             raise InputError(

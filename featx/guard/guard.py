@@ -254,6 +254,34 @@ class Guard:
         features = np.empty((0, self.n_features), np.float32)
         self.check(features, answers, risk=risk, coverage=coverage, per_class=per_class)
 
+    def check_pipeline(self, name: str, n_features: int, head: Any) -> None:
+        """Check that the guard is of a pipeline.
+
+        Parameters
+        ----------
+        name : str
+            Name of the pipeline, for the message.
+        n_features : int
+            Features of its extractor.
+        head : estimator
+            Its fitted head.
+
+        Raises
+        ------
+        InputError
+            If the number of features or the classes are others.
+
+        See Also
+        --------
+        featx.predict : Calls it.
+        """
+        classes = tuple(map(str, head.classes_)) if hasattr(head, "classes_") else None
+        if (n_features, classes) != (self.n_features, self.classes):
+            raise InputError(
+                f"guard: {self!r} was fitted for another pipeline than {name}; fit the guard and the head on the same "
+                "images, or load both from one file"
+            )
+
     def threshold(self, risk: float) -> float:
         """Return the smallest top probability that is answered.
 

@@ -1,9 +1,12 @@
 import csv
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 import featx
+import featx.deploy
+import featx.serve.server
 from featx.cli import main
 from featx.errors import InputError
 from featx.fitting.prediction import _escape
@@ -100,10 +103,17 @@ def test_restandardize_says_so(result):
     assert found.outlier.mean() > 0.2  # of the images as they came
 
 
-def test_a_guard_of_another_pipeline_is_refused(result):
+def test_a_guard_of_another_pipeline_is_refused(result, tmp_path):
     deeper = featx.fit(X[::5], Y[::5], head="knn", estimate=False, extractor=featx.FeatureExtractor(layer="stage1"))
     with pytest.raises(InputError, match="another pipeline"):
         featx.predict(deeper, NEW[:1], guard=result.guard)
+    turned = replace(result.guard, classes=result.guard.classes[::-1])
+    for use in (featx.predict, featx.shift):
+        with pytest.raises(InputError, match="another pipeline"):
+            use(result, NEW, guard=turned)
+    for use in (featx.serve.serve, lambda one, guard: featx.deploy.export(one, tmp_path / "x.onnx", guard=guard)):
+        with pytest.raises(InputError, match="another pipeline"):
+            use(result.pipeline, guard=turned)
 
 
 def test_numbers_have_intervals():
