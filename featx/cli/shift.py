@@ -7,6 +7,7 @@ import json
 
 from featx import dataset
 from featx.cli.options import add_patterns, add_running, make_events, note, note_failures, running_parameters
+from featx.errors import InputError
 from featx.extractor import FeatureExtractor
 from featx.fitting import open_model, shift
 from featx.guard import SHIFT_LEVEL
@@ -45,6 +46,8 @@ def run(options: argparse.Namespace) -> int:
     """Compare, print and draw; return 1 for a shift."""
     if options.output:
         check_sheet(options.output)
+        if any(map(is_dataset, options.source)):
+            raise InputError(f"-o {options.output}: the images of a dataset cannot be drawn; compare their folder")
     reference, extractor = options.reference, None
     if reference.lower().endswith(".featx"):
         reference = open_model(reference, backbone=options.backbone)

@@ -83,6 +83,11 @@ def test_two_folders_are_embedded_as_the_command_asks(clothes, tmp_path, capsys)
     shutil.copytree(folder / "same", old)
     assert main(["shift", old, new, "--device", "abacus"]) == 2
     assert "abacus" in capsys.readouterr().err
+    featx.dataset.embed(new, tmp_path / "stored")
+    assert main(["shift", str(tmp_path / "stored"), new, "--device", "abacus"]) == 2
+    assert "abacus" in capsys.readouterr().err
+    assert main(["shift", old, str(tmp_path / "stored"), "-o", str(tmp_path / "sheet.png")]) == 2
+    assert "cannot be drawn" in capsys.readouterr().err
     (tmp_path / "old" / "broken.png").write_bytes(b"no image")
     assert main(["shift", old, new]) == 0
     assert "broken.png" in capsys.readouterr().err
