@@ -17,7 +17,7 @@ from featx.guard.conformal import Intervals, Sets, fit_intervals, fit_sets
 from featx.guard.inputs import check_features, check_share, draw_one, keep_first, merge_folds
 from featx.guard.outliers import Outliers, fit_outliers
 from featx.guard.priors import Adapted, Priors, fit_priors
-from featx.guard.risk import Risk, fit_risk
+from featx.guard.risk import Risk, answer, fit_risk
 from featx.guard.shift import Baseline, compare_answers, compare_outliers, compare_shares, fit_baseline
 from featx.heads import OutOfFold
 
@@ -213,7 +213,7 @@ class Guard:
         reasons: list[str | None] = [None] * n
         if risk is not None:
             probabilities = self._need("risk", risk, given, self.risk)
-            answered, reasons = _answer(probabilities.max(axis=1), outlier, self.threshold(risk))
+            answered, reasons = answer(probabilities.max(axis=1), outlier, self.threshold(risk))
         if coverage is not None:
             check_share("coverage", coverage)
             if self.classes is None:
@@ -377,18 +377,9 @@ class Guard:
         InputError
             If there are no images, or if the arrays do not fit the guard.
 
-        Examples
+        See Also
         --------
-        >>> import numpy as np
-        >>> import featx
-        >>> from featx.heads import OutOfFold
-        >>> rng = np.random.default_rng(0)
-        >>> X, y = rng.normal(size=(90, 8)), rng.normal(size=90)
-        >>> left_out = OutOfFold(np.arange(90), np.arange(90) % 5, y, y, None, None, y[:, None], y[:, None])
-        >>> guard = featx.Guard.fit(X, left_out)
-        >>> same, other = (guard.check_set(rng.normal(mean, size=(50, 8))) for mean in (0, 3))
-        >>> same.p_value > 0.05, other.p_value < 0.001
-        (True, True)
+        featx.shift : Calls it for images; its example shows one.
         """
         matrix = self._check(features)
         if not len(matrix):
@@ -460,6 +451,10 @@ class Guard:
             return "the guard of a regression has no probabilities"
         return "the guard has no probabilities, since its head has none"
 
+    @property
+    def _answers(self) -> str:
+        return "predicted numbers" if self.classes is None else "probabilities"
+
     def _check(self, features: npt.ArrayLike) -> npt.NDArray[Any]:
         matrix = check_features(features)
         if matrix.shape[1] != self.n_features:
@@ -471,29 +466,12 @@ class Guard:
         rows = len(values) if n is None and values.ndim else n
         expected = (rows,) if self.classes is None else (rows, len(self.classes))
         if values.shape != expected or not np.isfinite(values).all():
-            what = "predicted numbers" if self.classes is None else "probabilities"
-            raise InputError(f"answers of shape {values.shape}: expected finite {what} of shape {expected}")
+            raise InputError(f"answers of shape {values.shape}: expected finite {self._answers} of shape {expected}")
         return values
 
     def _need(self, name: str, value: float, given: Any, part: Any) -> npt.NDArray[np.float64]:
         if part is None:
             raise InputError(f"{name}={value:g}: {self._lack}")
         if given is None:
-            what = "predicted numbers" if self.classes is None else "probabilities"
-            raise InputError(f"{name}={value:g}: needs the {what} of the images; pass answers")
+            raise InputError(f"{name}={value:g}: needs the {self._answers} of the images; pass answers")
         return np.asarray(given)
-
-
-def _answer(
-    certainty: npt.NDArray[np.float64], outlier: npt.NDArray[np.float64], threshold: float
-) -> tuple[npt.NDArray[np.bool_], list[str | None]]:
-    """Return the images that are answered, and the reason for each of the others."""
-    certainty = certainty.astype(np.float32)  # as the threshold
-    answered = (certainty >= threshold) & (outlier >= OUTLIER_LEVEL)
-    reasons: list[str | None] = [None] * len(answered)
-    for i in np.flatnonzero(~answered):
-        if outlier[i] < OUTLIER_LEVEL:
-            reasons[i] = f"unlike the images of the fit (p {outlier[i]:.2g})"
-        else:
-            reasons[i] = f"probability {certainty[i]:.3g}, below {threshold:.3g}"
-    return answered, reasons
