@@ -80,8 +80,8 @@ class Shift:
     images_changed : bool
         True if the images themselves differ, and not the answers alone.
     shares_moved : bool
-        True if the shares differ by more than chance; False below 20 images. It takes the images of each class to look
-        as they did at the fit.
+        True if the shares differ by more than chance; False below 20 images. It assumes that the images of each
+        class look as they did at the fit.
     images : tuple of ImageShift
         New images, the most changed first.
     advice : tuple of str

@@ -307,7 +307,7 @@ class Guard:
         """Estimate the shares of the classes among new images, and adapt their probabilities.
 
         The probabilities are calibrated by one temperature and a bias of each class (Alexandari et al. 2020). EM then
-        finds the shares (Saerens et al. 2002). It takes the images of a class to look as they did at the fit.
+        finds the shares (Saerens et al. 2002). It assumes that the images of a class look as at the fit.
 
         Parameters
         ----------
