@@ -107,5 +107,5 @@ def _share(text: str) -> float:
     except ValueError:
         value = -1.0
     if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"{text!r}: expected a number between 0 and 1")
+        raise argparse.ArgumentTypeError(f"invalid value {text!r}: expected a number between 0 and 1")
     return value

@@ -65,7 +65,7 @@ def test_promises_without_a_guard_are_refused(result, tmp_path, capsys) -> None:
     featx.save(result.pipeline, tmp_path / "bags.featx")
     with pytest.raises(SystemExit):
         main(["export", "bags.featx", "-o", "bags.onnx", "--risk", "7"])
-    assert "--risk: '7': expected a number" in capsys.readouterr().err
+    assert "--risk: invalid value '7': expected a number" in capsys.readouterr().err
     assert main(["export", str(tmp_path / "bags.featx"), "-o", str(tmp_path / "bags.onnx"), "--sets", "0.9"]) == 2
     assert "--sets 0.9" in capsys.readouterr().err
     assert not (tmp_path / "bags.onnx").exists()
