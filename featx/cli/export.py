@@ -102,7 +102,10 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _share(text: str) -> float:
-    value = float(text)
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
     if not 0 <= value <= 1:
-        raise ValueError(text)
+        raise argparse.ArgumentTypeError(f"invalid value {text!r}: expected a number between 0 and 1")
     return value

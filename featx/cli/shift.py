@@ -5,10 +5,14 @@ from __future__ import annotations
 import argparse
 import json
 
+from featx import dataset
 from featx.cli.options import add_patterns, add_running, make_events, note, note_failures, running_parameters
+from featx.errors import InputError
 from featx.extractor import FeatureExtractor
 from featx.fitting import open_model, shift
+from featx.guard import SHIFT_LEVEL
 from featx.reporting.contact_sheet import check_sheet
+from featx.sources import is_dataset
 
 EXAMPLE = """\
   featx shift ants.featx new/
@@ -28,7 +32,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("source", nargs="+", metavar="NEW", help="new images: folders, globs, archives, a dataset")
     parser.add_argument(
-        "--alpha", type=float, default=0.05, metavar="A", help="rate of false alarms (default: %(default)g)"
+        "--alpha", type=float, default=SHIFT_LEVEL, metavar="A", help="rate of false alarms (default: %(default)g)"
     )
     parser.add_argument("-o", "--output", metavar="SHEET.png", help="draw the most changed images (extra plot)")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
@@ -42,12 +46,17 @@ def run(options: argparse.Namespace) -> int:
     """Compare, print and draw; return 1 for a shift."""
     if options.output:
         check_sheet(options.output)
+        if any(map(is_dataset, options.source)):
+            raise InputError(f"-o {options.output}: the images of a dataset cannot be drawn; compare their folder")
     reference, extractor = options.reference, None
     if reference.lower().endswith(".featx"):
         reference = open_model(reference, backbone=options.backbone)
         reference.extractor.set_params(**running_parameters(options))
-    elif options.backbone:
-        extractor = FeatureExtractor(options.backbone, **running_parameters(options))
+    elif datasets := [one for one in (reference, *options.source) if is_dataset(one)]:
+        extractor = dataset.open(datasets[0]).extractor(backbone=options.backbone, **running_parameters(options))
+    else:
+        backbone = {"backbone": options.backbone} if options.backbone else {}
+        extractor = FeatureExtractor(**backbone, **running_parameters(options))
     result = shift(
         reference,
         options.source[0] if len(options.source) == 1 else options.source,

@@ -237,6 +237,8 @@ def export(
     if card:
         check_card(os.fspath(path))
     extractor, head = _split(pipeline)
+    if guard is not None:
+        guard.check_pipeline(type(pipeline).__name__, extractor.n_features, head)
     backbone = open_backbone(list_backbones(extractor.backbone)[0], extractor.precision)
     reference = make_reference(images, extractor, head, backbone, MAX_MEASURED if precision else MAX_COMPARED)
     agreement = resized = None
@@ -321,20 +323,12 @@ class _Draft:
 
 def _read_doubts(guard: Guard | None, risk: float | None, coverage: float | None) -> Doubts | None:
     """Return the guard and its promises; raise InputError if it cannot give them."""
-    asked = next((f"{name}={value:g}" for name, value in (("risk", risk), ("coverage", coverage)) if value), None)
     if guard is None:
+        asked = [f"{name}={value!r}" for name, value in (("risk", risk), ("coverage", coverage)) if value is not None]
         if asked:
-            raise InputError(f"{asked}: needs the guard of the pipeline; featx.fit makes one of 50 images and more")
+            raise InputError(f"{asked[0]}: needs the guard of the pipeline; featx.fit makes one of 50 images and more")
         return None
-    if risk is not None:
-        guard.threshold(risk)
-    if coverage is not None:
-        if guard.intervals is not None:
-            guard.intervals.factor(coverage)
-        elif guard.sets is None or guard.classes is None:
-            raise InputError(f"{asked}: a set of labels needs a classifier with probabilities")
-        else:
-            guard.sets.limits(coverage, False, guard.classes)
+    guard.check_promises(risk=risk, coverage=coverage)
     return Doubts(guard, risk, coverage)
 
 

@@ -12,15 +12,13 @@ from featx._events import Events
 from featx.errors import InputError
 from featx.fitting.inputs import Embeddings
 from featx.fitting.model import FittedModel
-from featx.guard import Checked, Guard
+from featx.guard import MIN_SET_IMAGES, SHIFT_LEVEL, Checked, Guard
 from featx.heads import respond
 
 __all__ = ["Doubt", "predict_guarded"]
 
 #: Classes that a note names.
 _MAX_NAMED = 10
-#: Images from which on a set is compared with the fit, and the level below which it differs.
-_MIN_SET, _SHIFT_LEVEL = 20, 0.05
 #: Move of the share of a class that a note names.
 _MIN_MOVE = 0.01
 
@@ -47,7 +45,8 @@ class Doubt:
                 f"{first}: {model.name} has no guard; featx.fit makes one of 50 images and more if it estimates the "
                 "head, and featx.Guard.fit makes one from features and left-out answers"
             )
-        promise = next((name for name in ("risk", "coverage") if getattr(self, name) is not None), None)
+        promises = (("risk", self.risk), ("coverage", self.coverage))
+        promise = next((f"{name}={value!r}" for name, value in promises if value is not None), None)
         for change in ("adapt_prior", "restandardize"):
             if promise and getattr(self, change):
                 raise InputError(
@@ -56,22 +55,23 @@ class Doubt:
                 )
         if self.adapt_prior and guard.priors is None:
             raise InputError("adapt_prior=True: the head has no probabilities of classes")
-        if self.risk is not None:
-            guard.threshold(self.risk)  # refuses before the images are embedded
+        # refuses before the images are embedded
+        guard.check_promises(risk=self.risk, coverage=self.coverage, per_class=self.per_class)
 
     def __bool__(self) -> bool:
         return self != Doubt()
 
 
 def predict_guarded(
-    model: FittedModel, guard: Guard | None, embeddings: Embeddings, doubt: Doubt, events: Events
+    model: FittedModel, guard: Guard | None, embeddings: Embeddings, doubt: Doubt, events: Events, *, is_fit: bool
 ) -> tuple[npt.NDArray[Any], npt.NDArray[Any] | None, Checked | None, dict[str, Any]]:
-    """Return labels or numbers, probabilities, the check of the guard, and what was changed."""
+    """Return labels or numbers, probabilities, the check of the guard, and what was changed.
+
+    With ``is_fit``, the images are those of the fit, which are not compared with it as a set.
+    """
     changes: dict[str, Any] = {}
     if guard is None:
         return *model.predict(embeddings), None, changes
-    if guard.classes != model.classes or guard.n_features != model.extractor.n_features:
-        raise InputError(f"guard: {guard!r} was fitted for another pipeline than {model.name}")
     if doubt.restandardize:
         features = embeddings.take()
         aligned = guard.restandardize(features)
@@ -96,7 +96,8 @@ def predict_guarded(
         events.note(f"probabilities adapted to other shares of the classes: {_describe_shares(changes['shares'])}")
     answers = labels if model.classes is None else probabilities
     checked = _check(guard, embeddings, answers, doubt)
-    if len(checked.outlier) >= _MIN_SET and not changes and guard.detect_shift(checked.outlier, answers) < _SHIFT_LEVEL:
+    compares = not is_fit and not changes and len(checked.outlier) >= MIN_SET_IMAGES
+    if compares and guard.detect_shift(checked.outlier, answers) < SHIFT_LEVEL:
         events.note(
             "as a set, these images differ from those of the fit: no bound, set or interval is promised for them, "
             "and answers may be worse; featx shift says by how much and what would help"

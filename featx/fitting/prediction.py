@@ -13,6 +13,7 @@ from featx._events import Events
 from featx._results import format_html, format_metric, make_frame, to_plain
 from featx._text import printable
 from featx.errors import Failure
+from featx.fitting.continuation import was_fitted_on
 from featx.fitting.doubt import Doubt, predict_guarded
 from featx.fitting.inputs import read_inputs
 from featx.fitting.model import open_model
@@ -254,13 +255,19 @@ def predict(
     opened, events = open_model(model), events or Events()
     guard = guard or opened.guard
     doubt = Doubt(risk, coverage, per_class, adapt_prior, restandardize)
+    if guard is not None:
+        guard.check_pipeline(opened.name, opened.extractor.n_features, opened.head)
     doubt.check(opened, guard)
     inputs = read_inputs(X, path_column=path_column, include=include, exclude=exclude, remembered=opened.info)
     for text in inputs.notes:
         events.note(text)
     n = len(inputs)
     embeddings = inputs.embed(np.arange(n), opened.extractor, events)
-    values, found_probabilities, checked, changes = predict_guarded(opened, guard, embeddings, doubt, events)
+    if is_fit := was_fitted_on(opened.info, X, include, exclude):
+        events.note(f"{opened.name} was fitted on {inputs.where}: expect worse answers for other images")
+    values, found_probabilities, checked, changes = predict_guarded(
+        opened, guard, embeddings, doubt, events, is_fit=is_fit
+    )
     failures = embeddings.failures
     names = inputs.names(np.arange(n))
     if inputs.dataset is not None:

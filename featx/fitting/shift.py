@@ -20,7 +20,7 @@ from featx.fitting.continuation import was_fitted_on
 from featx.fitting.inputs import Embeddings, Inputs, read_inputs
 from featx.fitting.model import FittedModel, open_model
 from featx.fitting.result import FitResult
-from featx.guard import OUTLIER_LEVEL, Guard
+from featx.guard import MIN_SET_IMAGES, OUTLIER_LEVEL, SHIFT_LEVEL, Guard
 from featx.guard.shift import separate
 from featx.reporting.contact_sheet import Tile, draw_sheet
 
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 
 __all__ = ["ImageShift", "Shift", "shift"]
 
-#: Images below which only large shifts show.
-MIN_IMAGES = 20
 #: Images of each set that a classifier is fitted on, at most.
 _MAX_IMAGES = 2000
 #: Most changed images that are printed, and drawn.
@@ -82,8 +80,8 @@ class Shift:
     images_changed : bool
         True if the images themselves differ, and not the answers alone.
     shares_moved : bool
-        True if the shares differ by more than chance; False below 20 images. It takes the images of each class to look
-        as they did at the fit.
+        True if the shares differ by more than chance; False below 20 images. It assumes that the images of each
+        class look as they did at the fit.
     images : tuple of ImageShift
         New images, the most changed first.
     advice : tuple of str
@@ -198,7 +196,7 @@ def shift(
     reference: Any,
     X: Any,
     *,
-    alpha: float = 0.05,
+    alpha: float = SHIFT_LEVEL,
     guard: Guard | None = None,
     extractor: FeatureExtractor | None = None,
     path_column: str | None = None,
@@ -238,7 +236,8 @@ def shift(
     Raises
     ------
     InputError
-        If the model has no guard, a source cannot be used, or ``alpha`` is not between 0 and 1.
+        If the model has no guard or was fitted on a source of ``X``, if a source cannot be used, or if ``alpha`` is
+        not between 0 and 1.
     ImageError
         If no image can be read.
 
@@ -268,9 +267,13 @@ def shift(
                 f"{opened.name}: has no guard to compare with; fit it again (at least 50 images), or compare with "
                 "the images that it was fitted on: featx shift FOLDER NEW"
             )
+        found.check_pipeline(opened.name, opened.extractor.n_features, opened.head)
         inputs = read_inputs(X, **options, remembered=opened.info)
         if was_fitted_on(opened.info, X, include, exclude):
-            events.note(f"{opened.name} was fitted on {inputs.where}: only other images can be compared with the fit")
+            raise InputError(
+                f"{inputs.where}: {opened.name} was fitted on it, and only images that it has not seen can be compared "
+                "with the fit; name the new images alone, such as by a glob"
+            )
         embeddings = _embed(inputs, opened.extractor, events)
         return _compare_with_fit(opened, found, inputs, embeddings, alpha)
     if guard is not None:
@@ -294,10 +297,10 @@ def _embed(inputs: Inputs, extractor: FeatureExtractor, events: Events) -> Embed
     embeddings = inputs.embed(np.arange(len(inputs)), extractor, events)
     if not len(embeddings.positions):
         raise ImageError(embeddings.failures[0])
-    if len(embeddings.positions) < MIN_IMAGES:
+    if len(embeddings.positions) < MIN_SET_IMAGES:
         n = len(embeddings.positions)
         told = "1 image is" if n == 1 else f"{n} images are"
-        events.note(f"{inputs.where}: {told} few; below {MIN_IMAGES}, only large shifts show")
+        events.note(f"{inputs.where}: {told} few; below {MIN_SET_IMAGES}, only large shifts show")
     return embeddings
 
 
@@ -310,7 +313,7 @@ def _compare_with_fit(model: FittedModel, guard: Guard, inputs: Inputs, embeddin
     if checked.shares is not None and guard.classes is not None and guard.priors is not None:
         before = guard.priors.shares.tolist()
         shares = {label: (old, new) for label, old, new in zip(guard.classes, before, checked.shares, strict=True)}
-    moved = checked.p_shares is not None and checked.p_shares < alpha / 2 and len(features) >= MIN_IMAGES
+    moved = checked.p_shares is not None and checked.p_shares < alpha / 2 and len(features) >= MIN_SET_IMAGES
     changed = checked.p_images < alpha / (1 + len(checked.p_answers))
     distances = guard.outliers.measure(guard.outliers.locate(features)).mean(axis=1)
     order = np.lexsort([-distances, checked.outlier])
@@ -332,6 +335,10 @@ def _compare_with_fit(model: FittedModel, guard: Guard, inputs: Inputs, embeddin
 
 def _compare_sets(old: Inputs, new: Inputs, extractor: FeatureExtractor, alpha: float, events: Events) -> Shift:
     parts = [_embed(inputs, extractor, events) for inputs in (old, new)]
+    if failures := parts[0].failures:
+        told = "1 image" if len(failures) == 1 else f"{len(failures)} images"
+        first = f"{failures[0].source}: {failures[0].reason}"
+        events.note(f"{old.where}: {told} could not be read and left out; the first: {first}")
     for inputs, part in zip((old, new), parts, strict=True):
         if len(part.positions) < 2:
             raise InputError(f"{inputs.where}: one image; a comparison of two sets needs at least two of each")

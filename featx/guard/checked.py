@@ -9,10 +9,14 @@ import numpy.typing as npt
 
 from featx.errors import InputError
 
-__all__ = ["OUTLIER_LEVEL", "Checked", "CheckedSet"]
+__all__ = ["MIN_SET_IMAGES", "OUTLIER_LEVEL", "SHIFT_LEVEL", "Checked", "CheckedSet"]
 
 #: An image with a p-value below this is an outlier, which a bound of the error leaves without an answer.
 OUTLIER_LEVEL = 0.02
+#: Images below which only large shifts of a set show; it is then compared on request alone.
+MIN_SET_IMAGES = 20
+#: A set with a p-value below this is a shift.
+SHIFT_LEVEL = 0.05
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,7 +17,7 @@ from featx.guard.conformal import Intervals, Sets, fit_intervals, fit_sets
 from featx.guard.inputs import check_features, check_share, draw_one, keep_first, merge_folds
 from featx.guard.outliers import Outliers, fit_outliers
 from featx.guard.priors import Adapted, Priors, fit_priors
-from featx.guard.risk import Risk, fit_risk
+from featx.guard.risk import Risk, answer, fit_risk
 from featx.guard.shift import Baseline, compare_answers, compare_outliers, compare_shares, fit_baseline
 from featx.heads import OutOfFold
 
@@ -213,7 +213,7 @@ class Guard:
         reasons: list[str | None] = [None] * n
         if risk is not None:
             probabilities = self._need("risk", risk, given, self.risk)
-            answered, reasons = _answer(probabilities.max(axis=1), outlier, self.threshold(risk))
+            answered, reasons = answer(probabilities.max(axis=1), outlier, self.threshold(risk))
         if coverage is not None:
             check_share("coverage", coverage)
             if self.classes is None:
@@ -230,6 +230,57 @@ class Guard:
         elif per_class:
             raise InputError("per_class=True: the sets need a coverage; pass coverage=0.95, for instance")
         return Checked(outlier, answered, tuple(reasons), sets, intervals, self.classes)
+
+    def check_promises(
+        self, *, risk: float | None = None, coverage: float | None = None, per_class: bool = False
+    ) -> None:
+        """Check that `check` can keep promises, before there are images.
+
+        Parameters
+        ----------
+        risk, coverage, per_class
+            As for `check`.
+
+        Raises
+        ------
+        InputError
+            If the number of images cannot support a promise, with the number that could.
+
+        See Also
+        --------
+        Guard.check : Keeps them.
+        """
+        answers = np.empty(0 if self.classes is None else (0, len(self.classes)))
+        features = np.empty((0, self.n_features), np.float32)
+        self.check(features, answers, risk=risk, coverage=coverage, per_class=per_class)
+
+    def check_pipeline(self, name: str, n_features: int, head: Any) -> None:
+        """Check that the guard is of a pipeline.
+
+        Parameters
+        ----------
+        name : str
+            Name of the pipeline, for the message.
+        n_features : int
+            Features of its extractor.
+        head : estimator
+            Its fitted head.
+
+        Raises
+        ------
+        InputError
+            If the number of features or the classes are others.
+
+        See Also
+        --------
+        featx.predict : Calls it.
+        """
+        classes = tuple(map(str, head.classes_)) if hasattr(head, "classes_") else None
+        if (n_features, classes) != (self.n_features, self.classes):
+            raise InputError(
+                f"guard: {self!r} was fitted for another pipeline than {name}; fit the guard and the head on the same "
+                "images, or load both from one file"
+            )
 
     def threshold(self, risk: float) -> float:
         """Return the smallest top probability that is answered.
@@ -256,7 +307,7 @@ class Guard:
         """Estimate the shares of the classes among new images, and adapt their probabilities.
 
         The probabilities are calibrated by one temperature and a bias of each class (Alexandari et al. 2020). EM then
-        finds the shares (Saerens et al. 2002). It takes the images of a class to look as they did at the fit.
+        finds the shares (Saerens et al. 2002). It assumes that the images of a class look as at the fit.
 
         Parameters
         ----------
@@ -326,18 +377,9 @@ class Guard:
         InputError
             If there are no images, or if the arrays do not fit the guard.
 
-        Examples
+        See Also
         --------
-        >>> import numpy as np
-        >>> import featx
-        >>> from featx.heads import OutOfFold
-        >>> rng = np.random.default_rng(0)
-        >>> X, y = rng.normal(size=(90, 8)), rng.normal(size=90)
-        >>> left_out = OutOfFold(np.arange(90), np.arange(90) % 5, y, y, None, None, y[:, None], y[:, None])
-        >>> guard = featx.Guard.fit(X, left_out)
-        >>> same, other = (guard.check_set(rng.normal(mean, size=(50, 8))) for mean in (0, 3))
-        >>> same.p_value > 0.05, other.p_value < 0.001
-        (True, True)
+        featx.shift : Calls it for images; its example shows one.
         """
         matrix = self._check(features)
         if not len(matrix):
@@ -346,13 +388,12 @@ class Guard:
         distances = self.outliers.measure_classes(coordinates)
         outlier = self.outliers.p_values(distances.min(axis=2))
         values = None if answers is None else self._check_answers(answers, len(matrix))
-        p_images, p_answers = self._compare(outlier, values)
+        p_value, p_images, p_answers = self._compare(outlier, values)
         p_shares = accuracy = shares = None
         if values is not None and self.priors is not None:
             shares, p_shares = compare_shares(self.priors, values, self.n_images)
             if self.baseline is not None:
                 accuracy = self.baseline.predict_accuracy(distances, values.argmax(axis=1))
-        p_value = min(1.0, (1 + len(p_answers)) * float(min([p_images, *p_answers])))
         return CheckedSet(outlier, p_value, p_images, p_answers, p_shares, accuracy, shares)
 
     def detect_shift(self, outlier: npt.NDArray[np.float64], answers: npt.NDArray[Any] | None) -> float:
@@ -365,16 +406,16 @@ class Guard:
         answers : ndarray of shape (n, n_classes) or (n,), or None
             Probabilities or predicted numbers.
         """
-        p_images, p_answers = self._compare(outlier, answers)
-        return min(1.0, (1 + len(p_answers)) * float(min([p_images, *p_answers])))
+        return self._compare(outlier, answers)[0]
 
     def _compare(
         self, outlier: npt.NDArray[np.float64], answers: npt.NDArray[Any] | None
-    ) -> tuple[float, npt.NDArray[np.float64]]:
-        p_images = compare_outliers(outlier, self.n_images)
-        if answers is None or self.baseline is None:
-            return p_images, np.empty(0)
-        return p_images, compare_answers(self.baseline, answers, self.n_images)
+    ) -> tuple[float, float, npt.NDArray[np.float64]]:
+        """Return the p-value of a set, that of its outliers, and those of its answers."""
+        p_images, p_answers = compare_outliers(outlier, self.n_images), np.empty(0)
+        if answers is not None and self.baseline is not None:
+            p_answers = compare_answers(self.baseline, answers, self.n_images)
+        return min(1.0, (1 + len(p_answers)) * float(min([p_images, *p_answers]))), p_images, p_answers
 
     def to_arrays(self) -> dict[str, npt.NDArray[Any]]:
         """Return the guard as arrays with names, which `from_arrays` reads.
@@ -410,6 +451,10 @@ class Guard:
             return "the guard of a regression has no probabilities"
         return "the guard has no probabilities, since its head has none"
 
+    @property
+    def _answers(self) -> str:
+        return "predicted numbers" if self.classes is None else "probabilities"
+
     def _check(self, features: npt.ArrayLike) -> npt.NDArray[Any]:
         matrix = check_features(features)
         if matrix.shape[1] != self.n_features:
@@ -421,29 +466,12 @@ class Guard:
         rows = len(values) if n is None and values.ndim else n
         expected = (rows,) if self.classes is None else (rows, len(self.classes))
         if values.shape != expected or not np.isfinite(values).all():
-            what = "predicted numbers" if self.classes is None else "probabilities"
-            raise InputError(f"answers of shape {values.shape}: expected finite {what} of shape {expected}")
+            raise InputError(f"answers of shape {values.shape}: expected finite {self._answers} of shape {expected}")
         return values
 
     def _need(self, name: str, value: float, given: Any, part: Any) -> npt.NDArray[np.float64]:
         if part is None:
             raise InputError(f"{name}={value:g}: {self._lack}")
         if given is None:
-            what = "predicted numbers" if self.classes is None else "probabilities"
-            raise InputError(f"{name}={value:g}: needs the {what} of the images; pass answers")
+            raise InputError(f"{name}={value:g}: needs the {self._answers} of the images; pass answers")
         return np.asarray(given)
-
-
-def _answer(
-    certainty: npt.NDArray[np.float64], outlier: npt.NDArray[np.float64], threshold: float
-) -> tuple[npt.NDArray[np.bool_], list[str | None]]:
-    """Return the images that are answered, and the reason for each of the others."""
-    certainty = certainty.astype(np.float32)  # as the threshold
-    answered = (certainty >= threshold) & (outlier >= OUTLIER_LEVEL)
-    reasons: list[str | None] = [None] * len(answered)
-    for i in np.flatnonzero(~answered):
-        if outlier[i] < OUTLIER_LEVEL:
-            reasons[i] = f"unlike the images of the fit (p {outlier[i]:.2g})"
-        else:
-            reasons[i] = f"probability {certainty[i]:.3g}, below {threshold:.3g}"
-    return answered, reasons

@@ -10,8 +10,9 @@ import numpy.typing as npt
 from scipy.stats import beta
 
 from featx.errors import InputError
+from featx.guard.checked import OUTLIER_LEVEL
 
-__all__ = ["CONFIDENCE", "Risk", "fit_risk"]
+__all__ = ["CONFIDENCE", "Risk", "answer", "fit_risk"]
 
 #: The error stays below the bound in this share of fits.
 CONFIDENCE = 0.9
@@ -80,6 +81,21 @@ def fit_risk(confidence: npt.NDArray[Any], right: npt.NDArray[np.bool_], is_outl
     if len(ends) > _MAX_SCORES:
         ends = ends[np.ceil(np.arange(1, _MAX_SCORES + 1) * (len(ends) / _MAX_SCORES) - 1e-9).astype(int) - 1]
     return Risk(confidence[ends], (ends + 1).astype(np.int32), wrong[ends].astype(np.int32), n)
+
+
+def answer(
+    certainty: npt.NDArray[np.float64], outlier: npt.NDArray[np.float64], threshold: float
+) -> tuple[npt.NDArray[np.bool_], list[str | None]]:
+    """Return the images that are answered, and the reason for each of the others."""
+    certainty = certainty.astype(np.float32)  # as the threshold
+    answered = (certainty >= threshold) & (outlier >= OUTLIER_LEVEL)
+    reasons: list[str | None] = [None] * len(answered)
+    for i in np.flatnonzero(~answered):
+        if outlier[i] < OUTLIER_LEVEL:
+            reasons[i] = f"unlike the images of the fit (p {outlier[i]:.2g})"
+        else:
+            reasons[i] = f"probability {certainty[i]:.3g}, below {threshold:.3g}"
+    return answered, reasons
 
 
 def _bound(answered: int, wrong: int, n: int) -> float:

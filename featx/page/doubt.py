@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from featx.errors import InputError
-from featx.guard import OUTLIER_LEVEL, Guard
+from featx.guard import MIN_SET_IMAGES, OUTLIER_LEVEL, SHIFT_LEVEL, Guard
 from featx.page.answers import Answers
 from featx.page.thumbnails import GALLERY_SIDE, make_thumbnails, to_uri
 
@@ -19,8 +19,6 @@ __all__ = ["mark_risks", "write_doubt"]
 
 _RISKS = (0.01, 0.02, 0.05, 0.1)
 _MAX_SHOWN = 24
-#: Images below which a set is not compared, and level of the test.
-_MIN_SET, _ALPHA = 20, 0.05
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,9 +59,9 @@ def _measure_doubt(answers: Answers) -> _Doubt | None:
         f"{len(rows)} of {n} images are outliers: fewer than {100 * OUTLIER_LEVEL:g} % of images like those of the fit "
         "are as far away."
     ]
-    if n < _MIN_SET:
+    if n < MIN_SET_IMAGES:
         sentences.append(f"{n} images are too few to compare as a set.")
-    elif found.p_value < _ALPHA:
+    elif found.p_value < SHIFT_LEVEL:
         sentences.append(f"As a set, they differ from those of the fit (p {found.p_value:.2g}).")
     else:
         sentences.append(f"As a set, they look like those of the fit (p {found.p_value:.2g}).")

@@ -16,6 +16,7 @@ from featx._events import Events
 from featx._files import write_whole
 from featx._version import __version__
 from featx.errors import InputError
+from featx.fitting.continuation import was_fitted_on
 from featx.fitting.evaluation import Evaluated, Evaluation, evaluate_inputs
 from featx.fitting.inputs import read_inputs
 from featx.fitting.model import FittedModel, open_model
@@ -138,13 +139,14 @@ def report(
         options = {"path_column": path_column, "target": target, "include": include, "exclude": exclude}
         (evaluated,) = evaluate_inputs([opened], X, y, options, events)
         evaluation = evaluated.evaluation
-        answers, where = _read_evaluation(evaluated, opened), evaluated.inputs.where
+        is_fit = y is None and was_fitted_on(opened.info, X, include, exclude)
+        answers, where = _read_evaluation(evaluated, opened, is_fit), evaluated.inputs.where
     pairs = None if train is None else _compare(opened, answers, train, events)
     title = title or f"{os.path.basename(opened.name)} on {os.path.basename(os.path.normpath(where))}"
     return Page(title, build_page(answers, title, pairs, images), len(answers.true), evaluation)
 
 
-def _read_evaluation(evaluated: Evaluated, model: FittedModel) -> Answers:
+def _read_evaluation(evaluated: Evaluated, model: FittedModel, is_fit: bool) -> Answers:
     """Return the answers of an evaluation."""
     evaluation, inputs, embeddings = evaluated.evaluation, evaluated.inputs, evaluated.embeddings
     how = f"Measured on {evaluation.n_images} images of {inputs.where}"
@@ -164,6 +166,7 @@ def _read_evaluation(evaluated: Evaluated, model: FittedModel) -> Answers:
         pipeline=make_pipeline(model.extractor, model.head),
         facts=describe_model(model, inputs.where),
         guard=model.guard,
+        is_fit=is_fit,
     )
 
 

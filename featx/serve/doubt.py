@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from featx.errors import InputError
-from featx.guard import Guard
+from featx.guard import MIN_SET_IMAGES, Guard
 from featx.serve.limits import _RefusedError
 
 if TYPE_CHECKING:
@@ -28,8 +28,6 @@ PROMISES = {
     "sets": "Return the labels, or the interval, that hold the truth for this share of images.",
 }
 _NAMES = {"risk": "risk", "sets": "coverage"}
-#: Images from which on the last ones are compared with the fit.
-_MIN_SET = 20
 
 
 @dataclass(frozen=True)
@@ -57,10 +55,8 @@ def read_promises(request: Request, guard: Guard | None) -> Promises:
         found[name] = number
     promises = Promises(**{_NAMES[name]: number for name, number in found.items()})
     if guard is not None and found:
-        empty = np.empty((0, guard.n_features), np.float32)
-        answers = np.empty(0) if guard.classes is None else np.empty((0, len(guard.classes)))
         try:
-            guard.check(empty, answers, risk=promises.risk, coverage=promises.coverage)
+            guard.check_promises(risk=promises.risk, coverage=promises.coverage)
         except InputError as error:
             raise _RefusedError(422, str(error).replace("coverage=", "sets=")) from None
     return promises
@@ -97,7 +93,7 @@ class Watch:
         """Return the p-value of the last images as images of the same kind as those of the fit; NaN for a few."""
         with self._lock:
             last = list(self._last)
-        if len(last) < _MIN_SET:
+        if len(last) < MIN_SET_IMAGES:
             return float("nan")
         rows = [row for _, row in last if row is not None]
         answers = np.array(rows) if len(rows) == len(last) else None

@@ -118,6 +118,8 @@ def serve(
         raise PipelineFileError(f"{model}: {error}") from None
     if not hasattr(head, "predict"):
         raise PipelineFileError(f"{model}: the pipeline ends without a head that predicts")
+    if guard is not None:
+        guard.check_pipeline(model, extractor.n_features, head)
     Origins.of(host, is_local=True, allow_origins=allow_origins)  # raises before anything is loaded
     with _bind(host, port) as listener:
         is_local = ipaddress.ip_address(listener.getsockname()[0]).is_loopback

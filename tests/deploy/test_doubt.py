@@ -58,9 +58,14 @@ def test_the_file_gives_the_intervals_of_a_regression(tmp_path) -> None:
 def test_promises_without_a_guard_are_refused(result, tmp_path, capsys) -> None:
     with pytest.raises(InputError, match="needs the guard"):
         export(result.pipeline, tmp_path / "bags.onnx", risk=0.2)
+    with pytest.raises(InputError, match="needs the guard"):
+        export(result.pipeline, tmp_path / "bags.onnx", coverage=0)
     with pytest.raises(InputError, match="at least"):
         export(result.pipeline, tmp_path / "bags.onnx", guard=result.guard, risk=0.0001)
     featx.save(result.pipeline, tmp_path / "bags.featx")
+    with pytest.raises(SystemExit):
+        main(["export", "bags.featx", "-o", "bags.onnx", "--risk", "7"])
+    assert "--risk: invalid value '7': expected a number" in capsys.readouterr().err
     assert main(["export", str(tmp_path / "bags.featx"), "-o", str(tmp_path / "bags.onnx"), "--sets", "0.9"]) == 2
     assert "--sets 0.9" in capsys.readouterr().err
     assert not (tmp_path / "bags.onnx").exists()

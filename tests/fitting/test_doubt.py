@@ -1,9 +1,12 @@
 import csv
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 import featx
+import featx.deploy
+import featx.serve.server
 from featx.cli import main
 from featx.errors import InputError
 from featx.fitting.prediction import _escape
@@ -82,10 +85,16 @@ def test_adapting_the_prior_says_what_moved(result):
 
 
 def test_changed_answers_promise_nothing(result):
-    with pytest.raises(InputError, match="adapt_prior=True: risk promises"):
+    with pytest.raises(InputError, match=r"adapt_prior=True: risk=0\.1 promises"):
         featx.predict(result, NEW[:1], adapt_prior=True, risk=0.1)
     with pytest.raises(InputError, match="at least 30"):
         featx.predict(result, NEW[:2], restandardize=True)
+
+
+def test_a_promise_is_refused_before_the_images_are_read(result):
+    for asked in ({"coverage": 0.9999}, {"coverage": 2}, {"per_class": True}, {"risk": 1e-9}):
+        with pytest.raises(InputError, match=next(iter(asked))):
+            featx.predict(result, [b"no image"], **asked)
 
 
 def test_restandardize_says_so(result):
@@ -94,10 +103,17 @@ def test_restandardize_says_so(result):
     assert found.outlier.mean() > 0.2  # of the images as they came
 
 
-def test_a_guard_of_another_pipeline_is_refused(result):
+def test_a_guard_of_another_pipeline_is_refused(result, tmp_path):
     deeper = featx.fit(X[::5], Y[::5], head="knn", estimate=False, extractor=featx.FeatureExtractor(layer="stage1"))
     with pytest.raises(InputError, match="another pipeline"):
         featx.predict(deeper, NEW[:1], guard=result.guard)
+    turned = replace(result.guard, classes=result.guard.classes[::-1])
+    for use in (featx.predict, featx.shift):
+        with pytest.raises(InputError, match="another pipeline"):
+            use(result, NEW, guard=turned)
+    for use in (featx.serve.serve, lambda one, guard: featx.deploy.export(one, tmp_path / "x.onnx", guard=guard)):
+        with pytest.raises(InputError, match="another pipeline"):
+            use(result.pipeline, guard=turned)
 
 
 def test_numbers_have_intervals():

@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -76,6 +77,22 @@ def test_two_folders_are_compared_without_labels_and_the_odd_images_come_first(c
     assert found.expected_accuracy is None
 
 
+def test_two_folders_are_embedded_as_the_command_asks(clothes, tmp_path, capsys) -> None:
+    folder, _ = clothes
+    old, new = str(tmp_path / "old"), str(folder / "same")
+    shutil.copytree(folder / "same", old)
+    assert main(["shift", old, new, "--device", "abacus"]) == 2
+    assert "abacus" in capsys.readouterr().err
+    featx.dataset.embed(new, tmp_path / "stored")
+    assert main(["shift", str(tmp_path / "stored"), new, "--device", "abacus"]) == 2
+    assert "abacus" in capsys.readouterr().err
+    assert main(["shift", old, str(tmp_path / "stored"), "-o", str(tmp_path / "sheet.png")]) == 2
+    assert "cannot be drawn" in capsys.readouterr().err
+    (tmp_path / "old" / "broken.png").write_bytes(b"no image")
+    assert main(["shift", old, new]) == 0
+    assert "broken.png" in capsys.readouterr().err
+
+
 def test_few_images_are_said_to_be_few(clothes, capsys) -> None:
     folder, _ = clothes
     paths = sorted(map(str, (folder / "same").iterdir()))[::9]
@@ -120,6 +137,26 @@ def test_a_model_without_a_guard_is_refused_with_the_next_step(clothes, tmp_path
         featx.shift(result, folder / "same", alpha=2)
     with pytest.raises(InputError, match="set of images"):
         featx.shift(folder / "same", folder / "other", guard=result.guard)
+
+
+def test_the_images_of_the_fit_are_refused(clothes, tmp_path, capsys) -> None:
+    folder, result = clothes
+    info = {**result.info, "sources": [{"names": [str(folder / "same")], "include": [], "exclude": []}]}
+    featx.save(result.pipeline, tmp_path / "model.featx", info=info, guard=result.guard)
+    model = str(tmp_path / "model.featx")
+    assert main(["shift", model, str(folder / "same")]) == 2
+    assert "was fitted on it" in capsys.readouterr().err
+    assert main(["shift", model, str(folder / "same" / "*.png")]) == 0
+
+
+def test_predict_does_not_compare_the_images_of_the_fit_with_it(clothes, tmp_path, capsys) -> None:
+    folder, result = clothes
+    info = {**result.info, "sources": [{"names": [str(folder / "other")], "include": [], "exclude": []}]}
+    featx.save(result.pipeline, tmp_path / "model.featx", info=info, guard=result.guard)
+    assert main(["predict", str(tmp_path / "model.featx"), str(folder / "other")]) == 0
+    told = capsys.readouterr().err
+    assert "was fitted on" in told
+    assert "differ from those of the fit" not in told
 
 
 @pytest.mark.heavy

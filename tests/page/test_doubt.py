@@ -1,5 +1,7 @@
 """Tests of what a page says about images unlike those of the fit."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -29,6 +31,15 @@ def test_a_page_shows_outliers_and_the_shift(result) -> None:
 def test_the_images_of_the_fit_are_not_compared_with_themselves(result) -> None:
     html = featx.report(result, images=False).html
     assert "Unlike the images" not in html
+
+
+def test_a_folder_that_the_model_was_fitted_on_is_not_compared_either(result, tmp_path) -> None:
+    for i in KEPT[:20]:
+        (tmp_path / Y[i]).mkdir(exist_ok=True)
+        (tmp_path / Y[i] / f"{i}.png").write_bytes(X[i])
+    info = {**result.info, "sources": [{"names": [str(tmp_path)], "include": [], "exclude": []}]}
+    htmls = [featx.report(one, tmp_path, images=False).html for one in (result, replace(result, info=info))]
+    assert ["Unlike the images" in html for html in htmls] == [True, False]
 
 
 def test_marks_are_the_thresholds_that_the_guard_promises(result) -> None:

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 import featx
+from featx.guard import OUTLIER_LEVEL
 from featx.serve.app import App
 from featx.serve.limits import Limits
 from featx.serve.predictor import Predictor
@@ -109,3 +110,7 @@ def test_metrics_count_outliers_and_watch_the_last_images(start, clothes) -> Non
     assert metric(text, "featx_abstentions_total") >= metric(text, "featx_outliers_total")
     document = client("/openapi.json")[1]
     assert {one["name"] for one in document["paths"]["/predict"]["post"]["parameters"]} >= {"risk", "sets"}
+
+
+def test_the_page_marks_outliers_at_the_level_of_the_guard(start) -> None:
+    assert f"one.outlier < {OUTLIER_LEVEL}" in start()("/")[1]
