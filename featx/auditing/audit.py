@@ -27,7 +27,7 @@ from featx.auditing.leaks import (
     make_leak,
     measure_leak,
 )
-from featx.auditing.membership import Membership, measure_membership
+from featx.auditing.membership import Membership, find_attackable, measure_membership
 from featx.auditing.page import build_page
 from featx.auditing.result import SEVERITIES, Audit, Finding, Leak
 from featx.errors import InputError
@@ -172,8 +172,8 @@ def audit(
     findings += check_groups(train.images, None if other is None else other.images, train.classes)
     contents, membership = "", None
     if opened is not None:
-        contents, membership = _measure_model(opened, train, together, notes, events)
-        findings += _describe_exposed(train, membership)
+        contents, membership, exposed = _measure_model(opened, train, together, notes, events)
+        findings += exposed
     findings.sort(key=lambda one: (SEVERITIES.index(one.severity), one.check, one.kind, -one.score))
     result = Audit(
         where=inputs.where,
@@ -391,26 +391,30 @@ class _Hidden(Deferred):
 
 def _measure_model(
     opened: FittedModel, train: _Labelled, groups: npt.NDArray[np.int_], notes: list[str], events: Events
-) -> tuple[str, Membership | None]:
-    """Return what the file of a model holds, and the success of an attack on its head; None if it cannot be made."""
+) -> tuple[str, Membership | None, list[Finding]]:
+    """Return the contents of a model's file, the success of an attack on its head (or None), and the exposed images."""
     contents = ""
     if os.path.isfile(opened.name) and (held := describe_file(opened.name).contents):
         contents = f"of its training images the file holds {held}"
     if train.codes is None:
         notes.append("membership inference was not measured: it needs classes")
-        return contents, None
-    labels = np.array(train.classes)[train.codes]
-    features = train.images.features[train.rows]
+        return contents, None, []
+    kept = find_attackable(train.codes, groups[train.rows])
+    if not kept.all():
+        notes.append(f"membership inference: {int((~kept).sum())} images are alone in their class, and were left out")
+    rows, labels = train.rows[kept], np.array(train.classes)[train.codes[kept]]
     try:
-        return contents, measure_membership(opened.head, features, labels, groups=groups[train.rows], events=events)
+        features = train.images.features[rows]
+        found = measure_membership(opened.head, features, labels, groups=groups[rows], events=events)
     except InputError as error:
         notes.append(f"membership inference was not measured: {error}")
-        return contents, None
+        return contents, None, []
+    return contents, found, _describe_exposed(replace(train, rows=rows), found)
 
 
-def _describe_exposed(train: _Labelled, membership: Membership | None) -> list[Finding]:
+def _describe_exposed(train: _Labelled, membership: Membership) -> list[Finding]:
     """Return a note for each of the most exposed images; none if the attack is no better than chance."""
-    if membership is None or not membership.finds_members:
+    if not membership.finds_members:
         return []
     findings = []
     for row in membership.exposed:

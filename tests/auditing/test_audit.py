@@ -262,6 +262,16 @@ def test_a_model_brings_its_features() -> None:
         featx.audit(list(X[:20]), model=result, extractor=featx.FeatureExtractor())
 
 
+def test_a_model_for_numbers_and_a_class_of_one_image_are_notes() -> None:
+    numbers = featx.fit(
+        list(X[:12]), np.arange(12) + 0.5, head="ridge", extractor=featx.FeatureExtractor(layer="stem"), estimate=False
+    )
+    found = featx.audit(list(X[:25]), ["ant", "bee"] * 12 + ["cat"], model=numbers, images=False)
+    assert found.membership is None
+    assert any("1 images are alone in their class" in note for note in found.notes)
+    assert any("expected a classifier" in note for note in found.notes)
+
+
 @pytest.mark.heavy
 def test_the_most_exposed_images_are_named(tmp_path, capsys) -> None:
     chosen = [i for i, label in enumerate(Y) if label in ("shirt", "coat")]
