@@ -262,6 +262,22 @@ def test_a_model_brings_its_features() -> None:
         featx.audit(list(X[:20]), model=result, extractor=featx.FeatureExtractor())
 
 
+def test_a_severity_that_is_none_is_refused() -> None:
+    found = featx.audit(list(X[:3]), images=False)
+    with pytest.raises(featx.InputError, match="severity='bad': expected 'severe', 'warning' or 'note'"):
+        found.fails("bad")
+
+
+def test_classes_that_no_head_knows_count_neither_for_nor_against_the_head() -> None:
+    rows = [*np.flatnonzero(Y == "bag")[:15], *np.flatnonzero(Y == "trouser")[:15]]
+    rare = np.setdiff1d(np.arange(len(Y)), rows)[:12]
+    labels = [*Y[rows], *(f"rare{i // 2}" for i in range(12))]
+    found = featx.audit([X[i] for i in (*rows, *rare)], labels, images=False)
+    looks = next(leak for leak in found.leaks if leak.source == "looks")
+    assert (looks.n_images, looks.majority) == (30, 0.5)
+    assert looks.head == found.accuracy > 0.9
+
+
 def test_a_model_for_numbers_and_a_class_of_one_image_are_notes() -> None:
     numbers = featx.fit(
         list(X[:12]), np.arange(12) + 0.5, head="ridge", extractor=featx.FeatureExtractor(layer="stem"), estimate=False
