@@ -381,3 +381,10 @@ def test_small_copies_of_small_images_are_found_by_their_thumbnails() -> None:
     assert list(zip(pairs.first, pairs.second, strict=True)) == [(3, 24)]
     across = find_pairs(see(copies), see([*map(encode, small)]), Events())
     assert list(zip(across.first, across.second, strict=True)) == [(0, 3)]
+
+
+def test_a_result_names_the_first_of_many_files(tmp_path) -> None:
+    paths = [str(tmp_path / f"{i}.png") for i in range(5)]
+    for path, image in zip(paths, X, strict=False):
+        (tmp_path / path).write_bytes(image)
+    assert featx.audit(paths, images=False).where == f"{paths[0]} and 4 more"
