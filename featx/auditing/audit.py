@@ -14,7 +14,7 @@ from sklearn.base import clone
 
 from featx._events import Events
 from featx._version import __version__
-from featx.auditing.duplicates import Pairs, find_pairs, group_pairs
+from featx.auditing.duplicates import Pairs, find_pairs, group_pairs, measure_cosines
 from featx.auditing.files import check_files, check_pairs, describe_failures
 from featx.auditing.inspection import Inspected, inspect
 from featx.auditing.labels import check_labels, predict_left_out
@@ -27,7 +27,7 @@ from featx.auditing.leaks import (
     make_leak,
     measure_leak,
 )
-from featx.auditing.membership import Membership, measure_membership
+from featx.auditing.membership import Membership, find_attackable, measure_membership
 from featx.auditing.page import build_page
 from featx.auditing.result import SEVERITIES, Audit, Finding, Leak
 from featx.errors import InputError
@@ -156,24 +156,25 @@ def audit(
     leaks: list[Leak] = []
     accuracy = None
     if train.codes is not None:
-        probabilities = _predict(train, together, notes, events)
         rows = train.rows
         features = train.images.features[rows]
+        probabilities = _predict(features, train.codes, together[rows], notes, events)
         names = [train.images.names[row] for row in rows]
         findings += check_labels(names, features, train.codes, train.classes, probabilities)
         if probabilities is not None:
-            is_known = ~np.isnan(probabilities[:, 0])
-            right = (np.where(np.isnan(probabilities), -1, probabilities).argmax(axis=1) == train.codes) & is_known
-            accuracy = float(right[is_known].mean())
-            leaks = _measure_leaks(train, together[rows], right, extractor, background, notes, events)
+            known = np.flatnonzero(~np.isnan(probabilities[:, 0]))
+            answered = replace(train, rows=rows[known], codes=train.codes[known])
+            right = probabilities[known].argmax(axis=1) == answered.codes
+            accuracy = float(right.mean())
+            leaks = _measure_leaks(answered, together[answered.rows], right, extractor, background, notes, events)
             findings += [found for leak in leaks if (found := describe_leak(leak)) is not None]
     elif background:
         notes.append("background: not checked, since it needs classes")
     findings += check_groups(train.images, None if other is None else other.images, train.classes)
     contents, membership = "", None
     if opened is not None:
-        contents, membership = _measure_model(opened, train, together, notes, events)
-        findings += _describe_exposed(train, membership)
+        contents, membership, exposed = _measure_model(opened, train, together, notes, events)
+        findings += exposed
     findings.sort(key=lambda one: (SEVERITIES.index(one.severity), one.check, one.kind, -one.score))
     result = Audit(
         where=inputs.where,
@@ -271,38 +272,32 @@ def _find_pairs(images: Inspected, extractor: FeatureExtractor, notes: list[str]
     _, first = np.unique(found.groups, return_index=True)
     second = np.setdiff1d(np.arange(len(images)), first)
     leaders = first[found.groups[second]]
-    cosines = _cosines(images.features, leaders, second)
+    cosines = measure_cosines(images, images, leaders, second)
     marks = np.zeros(len(second), bool)
     return Pairs(leaders, second, cosines, np.zeros(len(second), np.float32), marks, marks)
 
 
-def _cosines(
-    features: npt.NDArray[np.float32], first: npt.NDArray[np.intp], second: npt.NDArray[np.intp]
-) -> npt.NDArray[np.float32]:
-    a, b = features[first], features[second]
-    lengths = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
-    return np.asarray(np.einsum("ij,ij->i", a, b) / np.maximum(lengths, 1e-12), np.float32)
-
-
 def _predict(
-    train: _Labelled, groups: npt.NDArray[np.int_], notes: list[str], events: Events
+    features: npt.NDArray[np.float32],
+    labels: npt.NDArray[np.intp],
+    groups: npt.NDArray[np.int_],
+    notes: list[str],
+    events: Events,
 ) -> npt.NDArray[np.float64] | None:
-    """Return the left-out answers; classes of a single image are set aside, since no head can know them."""
-    assert train.codes is not None
-    counts = np.bincount(train.codes)
-    kept = np.flatnonzero(counts[train.codes] >= 4)
-    used, codes = np.unique(train.codes[kept], return_inverse=True)
+    """Return the left-out answers, NaN for classes of fewer than 4 images, which no head can know."""
+    counts = np.bincount(labels)
+    kept = np.flatnonzero(counts[labels] >= 4)
+    used, codes = np.unique(labels[kept], return_inverse=True)
     if len(used) < 2:
         notes.append("too few images of a class: labels and leaks were not checked")
         return None
     if len(used) < len(counts):
         notes.append(f"{len(counts) - len(used)} classes have fewer than 4 images; their labels were not checked")
-    features = train.images.features[train.rows[kept]]
-    found = predict_left_out(features, codes.astype(np.intp), groups[train.rows[kept]], events)
+    found = predict_left_out(features[kept], codes.astype(np.intp), groups[kept], events)
     if found is None:
         notes.append("too few images of a class: labels and leaks were not checked")
         return None
-    probabilities = np.full((len(train.codes), len(counts)), np.nan)
+    probabilities = np.full((len(labels), len(counts)), np.nan)
     probabilities[kept] = 0.0
     probabilities[np.ix_(kept, used)] = found
     probabilities[kept[np.isnan(found[:, 0])]] = np.nan
@@ -341,7 +336,7 @@ def _measure_leaks(
         if images.items is None:
             notes.append("background: not checked, since the images cannot be reached")
         else:
-            leaks.append(_measure_background(train, groups, right, extractor, events))
+            leaks += _measure_background(train, groups, right, extractor, notes, events)
     return leaks
 
 
@@ -350,8 +345,9 @@ def _measure_background(
     groups: npt.NDArray[np.int_],
     right: npt.NDArray[np.bool_],
     extractor: FeatureExtractor,
+    notes: list[str],
     events: Events,
-) -> Leak:
+) -> list[Leak]:
     """Embed the images with their middle hidden, and fit a head on what is left."""
     assert train.codes is not None
     assert train.images.items is not None
@@ -360,12 +356,14 @@ def _measure_background(
         clone(extractor).set_params(cache=False, n_jobs=None, decode="exact").fit(None).embed(hidden, events=events)
     )
     kept = np.array(embedded.kept, np.intp)
-    counts = np.bincount(train.codes[kept])
-    kept = kept[counts[train.codes[kept]] >= 4]
-    _, codes = np.unique(train.codes[kept], return_inverse=True)
-    probabilities = predict_left_out(np.asarray(embedded.features)[kept], codes, groups[kept], events)
-    answers = np.full(len(kept), -1) if probabilities is None else np.nan_to_num(probabilities).argmax(axis=1)
-    return make_leak("background", answers == codes, codes, right[kept])
+    codes = train.codes[kept]
+    probabilities = _predict(embedded.features[kept], codes, groups[kept], [], events)
+    if probabilities is None:
+        notes.append("background: not checked, since too few images of a class could be read again")
+        return []
+    known = np.flatnonzero(~np.isnan(probabilities[:, 0]))
+    answers = probabilities[known].argmax(axis=1)
+    return [make_leak("background", answers == codes[known], codes[known], right[kept[known]])]
 
 
 class _Hidden(Deferred):
@@ -391,26 +389,30 @@ class _Hidden(Deferred):
 
 def _measure_model(
     opened: FittedModel, train: _Labelled, groups: npt.NDArray[np.int_], notes: list[str], events: Events
-) -> tuple[str, Membership | None]:
-    """Return what the file of a model holds, and the success of an attack on its head; None if it cannot be made."""
+) -> tuple[str, Membership | None, list[Finding]]:
+    """Return the contents of a model's file, the success of an attack on its head (or None), and the exposed images."""
     contents = ""
     if os.path.isfile(opened.name) and (held := describe_file(opened.name).contents):
         contents = f"of its training images the file holds {held}"
     if train.codes is None:
         notes.append("membership inference was not measured: it needs classes")
-        return contents, None
-    labels = np.array(train.classes)[train.codes]
-    features = train.images.features[train.rows]
+        return contents, None, []
+    kept = find_attackable(train.codes, groups[train.rows])
+    if not kept.all():
+        notes.append(f"membership inference: {int((~kept).sum())} images are alone in their class, and were left out")
+    rows, labels = train.rows[kept], np.array(train.classes)[train.codes[kept]]
     try:
-        return contents, measure_membership(opened.head, features, labels, groups=groups[train.rows], events=events)
+        features = train.images.features[rows]
+        found = measure_membership(opened.head, features, labels, groups=groups[rows], events=events)
     except InputError as error:
         notes.append(f"membership inference was not measured: {error}")
-        return contents, None
+        return contents, None, []
+    return contents, found, _describe_exposed(replace(train, rows=rows), found)
 
 
-def _describe_exposed(train: _Labelled, membership: Membership | None) -> list[Finding]:
+def _describe_exposed(train: _Labelled, membership: Membership) -> list[Finding]:
     """Return a note for each of the most exposed images; none if the attack is no better than chance."""
-    if membership is None or not membership.finds_members:
+    if not membership.finds_members:
         return []
     findings = []
     for row in membership.exposed:

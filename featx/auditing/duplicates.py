@@ -13,7 +13,7 @@ from featx.auditing.inspection import Inspected
 from featx.images.statistics import Measured
 from featx.similarity import Groups, NearestRows, unit_rows
 
-__all__ = ["Pairs", "find_pairs", "group_pairs", "name_change"]
+__all__ = ["Pairs", "find_pairs", "group_pairs", "measure_cosines", "name_change"]
 
 #: Neighbors by features whose thumbnails are compared.
 _N_NEIGHBORS = 10
@@ -88,7 +88,7 @@ def find_pairs(images: Inspected, others: Inspected | None, events: Events) -> P
     small = _find_small(images, rest, own) if not is_alike else np.zeros((0, 2), np.intp)
     is_new = ~np.isin(small @ [len(rest), 1], first * len(rest) + second)
     first, second = np.concatenate([first, small[is_new, 0]]), np.concatenate([second, small[is_new, 1]])
-    cosine = np.concatenate([cosine, _cosines(images, rest, *small[is_new].T)])
+    cosine = np.concatenate([cosine, measure_cosines(images, rest, *small[is_new].T)])
     plain, mirrored = _correlate(images, rest, first, second)
     correlation = np.maximum(plain, mirrored)
     if is_alike:
@@ -148,9 +148,10 @@ def _shrink(thumbnails: npt.NDArray[np.uint8], n: int) -> npt.NDArray[np.float32
     return _normalize(cells, shortest=float(n))
 
 
-def _cosines(
+def measure_cosines(
     images: Inspected, others: Inspected, first: npt.NDArray[np.intp], second: npt.NDArray[np.intp]
 ) -> npt.NDArray[np.float32]:
+    """Return the cosine of the features of each pair."""
     a, b = unit_rows(images.features[first]), unit_rows(others.features[second])
     return np.asarray(np.einsum("ij,ij->i", a, b), np.float32)
 
@@ -167,7 +168,7 @@ def _look_alike(images: Inspected, others: Inspected) -> bool:
     rng = np.random.default_rng(0)
     first, second = rng.integers(0, len(images), _N_RANDOM_PAIRS), rng.integers(0, len(others), _N_RANDOM_PAIRS)
     plain, mirrored = _correlate(images, others, first, second)
-    return bool(np.median(_cosines(images, others, first, second) + np.maximum(plain, mirrored)) >= _MIN_ALIKE)
+    return bool(np.median(measure_cosines(images, others, first, second) + np.maximum(plain, mirrored)) >= _MIN_ALIKE)
 
 
 def _find_exact(images: Inspected, others: Inspected | None) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:

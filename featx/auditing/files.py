@@ -8,9 +8,10 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from featx._results import format_metric
 from featx.auditing.duplicates import Pairs, name_change
 from featx.auditing.inspection import Inspected
-from featx.auditing.result import Finding, format_share
+from featx.auditing.result import Finding
 from featx.errors import Failure
 from featx.images.statistics import LOOKS
 from featx.similarity import Groups
@@ -67,7 +68,7 @@ def check_pairs(
         kind += " with another label" if differ else ""
         evidence = name_change(images, rest, pairs, i)
         if not pairs.is_exact[i]:
-            evidence += f"; cosine {format_share(pairs.cosine[i])}, correlation {format_share(pairs.correlation[i])}"
+            evidence += f"; cosine {format_metric(pairs.cosine[i])}, correlation {format_metric(pairs.correlation[i])}"
         evidence += f"; labels {one} and {two}" if differ else ""
         if differ:
             advice = "look at both, and correct the label that is wrong"

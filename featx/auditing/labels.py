@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from featx._events import Events
-from featx.auditing.result import Finding, format_share
+from featx._results import format_metric
+from featx.auditing.result import Finding
 from featx.fitting.estimate import estimate_head
 from featx.heads import make_head
 from featx.similarity import unit_rows
@@ -145,8 +146,8 @@ def _describe_wrong(
     for row in wrong.tolist():
         given, answer = classes[codes[row]], classes[int(probabilities[row].argmax())]
         evidence = (
-            f"labelled {given} ({format_share(probabilities[row, codes[row]])}); heads fitted without it answer "
-            f"{answer} ({format_share(probabilities[row].max())})"
+            f"labelled {given} ({format_metric(probabilities[row, codes[row]])}); heads fitted without it answer "
+            f"{answer} ({format_metric(probabilities[row].max())})"
         )
         findings.append(
             Finding(
@@ -209,8 +210,8 @@ def _find_ambiguous(
             "ambiguous image",
             "note",
             (names[row],),
-            f"{classes[order[row, 0]]} {format_share(first[row])}, {classes[order[row, 1]]} "
-            f"{format_share(second[row])}",
+            f"{classes[order[row, 0]]} {format_metric(first[row])}, {classes[order[row, 1]]} "
+            f"{format_metric(second[row])}",
             "look at the image: if it shows both or neither, leave it out",
             score=float(1 - first[row] + second[row]),
             label=classes[codes[row]],
@@ -241,7 +242,7 @@ def _find_outliers(
                 "outlier of its class",
                 "note",
                 (names[rows[i]],),
-                f"cosine to the nearest images of {label} {format_share(near[i])}, usually {format_share(middle)}",
+                f"cosine to the nearest images of {label} {format_metric(near[i])}, usually {format_metric(middle)}",
                 f"leave it out if it does not belong to {label}, or to this set",
                 score=float(deviations[i]),
                 label=label,

@@ -14,9 +14,10 @@ import numpy.typing as npt
 from sklearn.ensemble import RandomForestClassifier
 
 from featx._events import Events
+from featx._results import format_metric
 from featx._validation import is_missing
 from featx.auditing.inspection import Inspected
-from featx.auditing.result import Finding, Leak, format_share, grade
+from featx.auditing.result import Finding, Leak, grade
 from featx.images.statistics import Measured
 from featx.selection.folds import make_folds
 from featx.selection.target import label_text
@@ -115,8 +116,9 @@ def describe_leak(leak: Leak) -> Finding | None:
         "name": "the file name without its folder",
     }[leak.source]
     evidence = (
-        f"accuracy {format_share(leak.accuracy)} from {told}, on {leak.n_images} images; the largest class has "
-        f"{format_share(leak.majority)}, a head on the features {format_share(leak.head)}: {leak.share:.0%} of its gain"
+        f"accuracy {format_metric(leak.accuracy)} from {told}, on {leak.n_images} images; the largest class has "
+        f"{format_metric(leak.majority)}, a head on the features {format_metric(leak.head)}: {leak.share:.0%} of its "
+        "gain"
     )
     kind = f"label told by {leak.source}"
     return Finding("leaks", kind, leak.severity, (), evidence, _ADVICE[leak.source], leak.share)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 from scipy.stats import norm
-from sklearn.base import clone
+from sklearn.base import clone, is_classifier
 from sklearn.pipeline import Pipeline
 
 from featx._events import Events
@@ -23,7 +23,7 @@ from featx.pipelines import split_pipeline
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Membership", "measure_membership"]
+__all__ = ["Membership", "find_attackable", "measure_membership"]
 
 Doubles = npt.NDArray[np.float64]
 
@@ -34,6 +34,8 @@ _N_BOOTSTRAPS, _N_EXPOSED = 200, 5
 _FLOOR = 1e-7
 #: Shadow heads with (or without) an image below which all images share one spread.
 _MIN_FOR_OWN_SPREAD = 16
+#: Draws that may lack a class before the attack gives up.
+_MAX_DRAWS = 1000
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,7 +152,8 @@ def measure_membership(
     Raises
     ------
     InputError
-        If the head is no classifier with probabilities or decisions, or rows are too few.
+        If the head is no classifier with probabilities or decisions, X is not finite, rows are too few, or a class is
+        a single row or group, which cannot be in one half and missing in the other.
 
     Examples
     --------
@@ -166,12 +169,23 @@ def measure_membership(
     features, labels = np.asarray(X), np.asarray(y)
     if features.ndim != 2 or len(features) != len(labels):
         raise InputError(f"X: of shape {features.shape} with {len(labels)} labels, expected one row per label")
+    if not np.isfinite(features).all():
+        raise InputError("X: holds NaN or infinity, expected finite numbers; leave these rows out")
     classes, codes = np.unique(labels, return_inverse=True)
-    units = codes.size if groups is None else len(np.unique(np.asarray(groups)))
-    if len(classes) < 2 or units < 20:
-        raise InputError(f"X: {units} images of {len(classes)} classes, expected at least 20 images of 2 classes")
+    units = _find_units(codes, groups)
+    n_units = len(np.unique(units))
+    if len(classes) < 2 or n_units < 20:
+        raise InputError(f"X: {n_units} images of {len(classes)} classes, expected at least 20 images of 2 classes")
+    alone = np.flatnonzero(_count_units(codes, units) < 2)
+    if len(alone):
+        raise InputError(
+            f"y: the class {classes[alone[0]]} is a single image or group, expected at least 2 per class; "
+            "leave its rows out"
+        )
     shadow = _freeze(_take_head(head))
-    inside = _draw_halves(codes, n_shadows, random_state, groups)
+    if not is_classifier(shadow):
+        raise InputError(f"head={type(shadow).__name__}: expected a classifier")
+    inside = _draw_halves(codes, units, n_shadows, random_state)
     scores = np.empty(inside.shape)
     events = events or Events()
     events.begin("membership", n_shadows, unit="head")
@@ -230,22 +244,49 @@ def _freeze(head: Any) -> Any:
     return frozen
 
 
-def _draw_halves(codes: npt.NDArray[np.intp], n_shadows: int, random_state: int, groups: Any) -> npt.NDArray[np.bool_]:
-    """Draw half of the rows of each class for each shadow head, in pairs of opposite halves."""
+def find_attackable(y: npt.ArrayLike, groups: npt.ArrayLike) -> npt.NDArray[np.bool_]:
+    """Mark the rows whose class is in at least two groups, as `measure_membership` needs."""
+    codes = np.unique(np.asarray(y), return_inverse=True)[1]
+    return np.asarray(_count_units(codes, _find_units(codes, groups))[codes] >= 2)
+
+
+def _find_units(codes: npt.NDArray[np.intp], groups: Any) -> npt.NDArray[np.intp]:
+    """Return the unit of each row, which is in a half or not: its group, or the row itself."""
+    chosen = np.arange(len(codes)) if groups is None else np.asarray(groups)
+    if chosen.shape != codes.shape:
+        raise InputError(f"groups: of shape {chosen.shape}, expected one group for each of {len(codes)} rows")
+    return np.unique(chosen, return_inverse=True)[1]
+
+
+def _count_units(codes: npt.NDArray[np.intp], units: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
+    """Return the number of units of each class."""
+    pairs = np.unique(np.column_stack([codes, units]), axis=0)
+    return np.bincount(pairs[:, 0])
+
+
+def _draw_halves(
+    codes: npt.NDArray[np.intp], units: npt.NDArray[np.intp], n_shadows: int, random_state: int
+) -> npt.NDArray[np.bool_]:
+    """Draw half of the units of each class for each shadow head, in pairs of opposite halves with every class."""
     rng = np.random.default_rng(random_state)
-    units = np.arange(len(codes)) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
     first = np.zeros(units.max() + 1, np.intp)
     first[units] = codes  # the class of a group is that of its last row
+    n_classes = len(np.unique(codes))
     halves: list[npt.NDArray[np.bool_]] = []
-    while len(halves) < n_shadows:
+    for _ in range(_MAX_DRAWS + n_shadows):
         kept = np.zeros(len(first), bool)
         for code in np.unique(first):
             rows = rng.permutation(np.flatnonzero(first == code))
             n = len(rows) // 2 + (len(rows) % 2 and int(rng.integers(2)))
-            kept[rows[: max(n, 1)]] = True
-        halves.append(kept[units])
-        halves.append(~kept[units] if len(np.unique(codes[~kept[units]])) == len(np.unique(codes)) else kept[units])
-    return np.stack(halves[:n_shadows])
+            kept[rows[:n]] = True
+        half = kept[units]
+        if all(
+            len(np.unique(codes[side])) == n_classes for side in (half, ~half)
+        ):  # groups of two classes may lack one
+            halves += [half, ~half]
+        if len(halves) >= n_shadows:
+            return np.stack(halves[:n_shadows])
+    raise InputError("groups: their halves lack a class; expected more groups, or groups of one class")
 
 
 def _score(fitted: Any, X: Any, y: Any) -> Doubles:

@@ -10,15 +10,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from featx._files import write_whole
-from featx._results import format_html, format_metric, make_frame, to_plain
+from featx._results import format_html, make_frame, to_plain
 from featx._text import printable
+from featx._validation import check_choice
 from featx.errors import Failure
 from featx.writers import write
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["SEVERITIES", "Audit", "Finding", "Leak", "format_share", "grade"]
+__all__ = ["SEVERITIES", "Audit", "Finding", "Leak", "grade"]
 
 #: From the worst to the mildest.
 SEVERITIES = ("severe", "warning", "note")
@@ -157,6 +158,7 @@ class Audit:
 
     def fails(self, severity: str = "severe") -> bool:
         """Return True if a finding is at least as bad as a severity."""
+        check_choice("severity", severity, SEVERITIES)
         return any(self.counts[worse] for worse in SEVERITIES[: SEVERITIES.index(severity) + 1])
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -260,8 +262,3 @@ def grade(share: float, bounds: tuple[float, float]) -> str:
     ('note', 'severe')
     """
     return "severe" if share >= bounds[1] else "warning" if share >= bounds[0] else "note"
-
-
-def format_share(value: float) -> str:
-    """Format an accuracy or a share for a sentence."""
-    return format_metric(float(value))

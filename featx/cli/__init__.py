@@ -55,6 +55,8 @@ COMMANDS = {
     },
 }
 _SECONDS_TO_END = 1.5
+#: Exit status after an unexpected error, and that of SIGPIPE in a shell. 1 would pass for the findings of an audit.
+_BUG, _BROKEN_PIPE = 3, 141
 _ENDINGS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
 
 
@@ -73,8 +75,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        Exit status: 0, 2 for a mistake of the user or a problem that was found, 1 for a bug of
-        featx, 130 for Ctrl-C, 143 for SIGTERM.
+        Exit status: 0; 1 for the findings of a command that has such a status (audit, shift); 2 for a mistake of
+        the user or a problem that was found; 3 for a bug of featx; 130 for Ctrl-C, 141 if nobody reads the output,
+        143 for SIGTERM.
     """
     for name in ("stdout", "stderr"):  # None if the parent process closed it
         if getattr(sys, name) is None:
@@ -112,7 +115,7 @@ def _run(options: argparse.Namespace, watch: bool) -> int:
         return 128 + number
     except BrokenPipeError:
         sys.stdout = None  # nobody reads the output any more
-        return 1
+        return _BROKEN_PIPE
     except (FeatxError, OSError) as error:
         if options.debug:
             traceback.print_exc()
@@ -122,7 +125,7 @@ def _run(options: argparse.Namespace, watch: bool) -> int:
         if options.debug:
             traceback.print_exc()
         print(f"featx: unexpected {type(error).__name__}: {one_line(error)} (--debug shows where)", file=sys.stderr)
-        return 1
+        return _BUG
 
 
 def _build_parser() -> CommandParser:

@@ -21,7 +21,8 @@ EXAMPLE = """\
   featx audit photos/train --background -o audit.html
 finds damaged files, duplicates, odd, blurred and blank images; labels that are probably
 wrong; and ways to tell the label without looking at the subject. Nothing is changed.
-Exit status: 0 nothing severe, 1 severe findings (see --fail-on), 2 an error."""
+Exit status: 0 nothing severe, 1 severe findings (see --fail-on), 2 an error,
+3 a bug of featx."""
 
 
 def add(parser: argparse.ArgumentParser) -> None:

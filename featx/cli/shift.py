@@ -18,7 +18,7 @@ EXAMPLE = """\
   featx shift ants.featx new/
   featx shift ants.featx new/ -o changed.png      draws the most changed images
   featx shift photos/train new/                   compares two folders, or datasets of embeddings
-The exit status is 0 without a shift, 1 with a shift, and 2 for an error. It
+The exit status is 0 without a shift, 1 with a shift, 2 for an error, 3 for a bug. It
 prints what would help (adapted class shares, re-standardised features, labels
 for some images) and does none of it. --json prints one object: p_value,
 is_shifted, auc, accuracy, expected_accuracy, shares, images_changed, advice,

@@ -33,6 +33,8 @@ Positions = npt.NDArray[np.intp]
 
 #: Stored embeddings that a head predicts at a time.
 _CHUNK_ROWS = 8192
+#: Sources that a message names; of more, it names the first.
+_MAX_NAMED = 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -252,7 +254,7 @@ def read_inputs(
             options["target"] = target or (remembered.get("target_column") if need_target else None)
         listing = list_images(sources, **options, need_target=need_target)
         return Inputs(
-            " ".join(sources),
+            _name_sources(sources),
             listing.items,
             listing.names,
             listing.targets,
@@ -282,6 +284,11 @@ def read_inputs(
         raise InputError("y: missing; X holds images, so pass their labels, or pass a source that has labels")
     names = [os.fspath(x) if isinstance(x, (str, os.PathLike)) else f"X[{i}]" for i, x in enumerate(items)]
     return Inputs("X", items, names, labels, is_array=labels is not None)
+
+
+def _name_sources(sources: Sequence[str]) -> str:
+    """Return the name of sources in messages; of many, such as a glob that the shell expands, the first."""
+    return " ".join(sources) if len(sources) <= _MAX_NAMED else f"{sources[0]} and {len(sources) - 1} more"
 
 
 def join_inputs(parts: Sequence[Inputs]) -> Inputs:

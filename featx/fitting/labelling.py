@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from featx._events import Events
-from featx._validation import suggest
+from featx._validation import is_missing, suggest
 from featx.errors import InputError
 from featx.fitting.inputs import Inputs
 
@@ -35,12 +35,15 @@ def correct_labels(inputs: Inputs, labels: Any, events: Events) -> Inputs:
     names = inputs.names(np.arange(len(inputs)))
     found = _find(where, corrections, names)
     new = [None] * len(inputs) if inputs.labels is None else list(inputs.labels)
+    has_numbers = inputs.is_array and np.asarray(inputs.labels).dtype.kind == "f"
     n_new = n_changed = n_dropped = 0
-    for i, (_, label) in found.items():
+    for i, (at, label) in found.items():
         if label == DROP:
             n_dropped += 1
             new[i] = None
             continue
+        if has_numbers:  # a text among them would turn the numbers into classes
+            label = _read_number(at, label)
         n_new += bool(inputs.missing[i])
         n_changed += not inputs.missing[i] and str(new[i]) != str(label)
         new[i] = label
@@ -58,7 +61,8 @@ def correct_labels(inputs: Inputs, labels: Any, events: Events) -> Inputs:
 def _read(labels: Any) -> tuple[str, dict[str, tuple[str, Any]]]:
     """Return the name of the corrections, and for each image its place in them and its label."""
     if isinstance(labels, Mapping):
-        return "labels", {str(name): (f"labels[{name!r}]", label) for name, label in labels.items()}
+        kept = {name: label for name, label in labels.items() if not is_missing(label)}
+        return "labels", {str(name): (f"labels[{name!r}]", label) for name, label in kept.items()}
     if not isinstance(labels, (str, os.PathLike)):
         raise InputError(f"labels={type(labels).__name__}: expected a CSV file or a mapping of names to labels")
     path = os.fspath(labels)
@@ -84,6 +88,13 @@ def _read(labels: Any) -> tuple[str, dict[str, tuple[str, Any]]]:
     except UnicodeDecodeError:
         raise InputError(f"{path}: not a CSV file in UTF-8") from None
     return path, corrections
+
+
+def _read_number(at: str, label: Any) -> float:
+    try:
+        return float(label)
+    except (TypeError, ValueError):
+        raise InputError(f"{at}: {label!r} is not a number, and the labels of y are; correct it") from None
 
 
 def _find(where: str, corrections: Mapping[str, tuple[str, Any]], names: list[str]) -> dict[int, tuple[str, Any]]:

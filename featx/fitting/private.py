@@ -78,6 +78,7 @@ def fit_private(
         )
     check_target(values, task, log_target=False, images="readable")
     labelled = np.flatnonzero(~inputs.missing)
+    check_budget(epsilon, delta, len(labelled))  # before the long work
     if extractor is None and inputs.dataset is not None:
         extractor = inputs.dataset.extractor()
     extractor = clone(extractor or FeatureExtractor()).set_params(cache=False).fit(None)

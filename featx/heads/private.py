@@ -143,12 +143,14 @@ class PrivateClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if self.directions is None:
             found = _default_directions(n_features)
         else:
-            found = np.asarray(self.directions, np.float64)
-            if found.ndim != 2 or found.shape[1] != n_features or not np.isfinite(found).all():
+            found = np.asarray(self.directions)
+            is_real = found.dtype.kind in "fiu" and found.ndim == 2 and len(found) > 0 and np.isfinite(found).all()
+            if not is_real or found.shape[1] != n_features:
                 raise InputError(
-                    f"directions: of shape {found.shape}, expected finite numbers of shape "
+                    f"directions: of shape {found.shape} and dtype {found.dtype}, expected finite numbers of shape "
                     f"(n_directions, {n_features}), one column for each feature"
                 )
+            found = found.astype(np.float64)
         wanted = self.n_directions
         if wanted is None:
             fitting = (_NOISE_SHARE * n_rows / (n_classes * self.noise_)) ** 2
@@ -222,7 +224,7 @@ def find_noise(epsilon: float, delta: float) -> float:
         second = epsilon + log_ndtr(-0.5 / sigma - epsilon * sigma)
         return float(first + np.log(-np.expm1(min(second - first, -1e-300))) - math.log(delta))
 
-    return math.exp(brentq(excess, math.log(1e-3), math.log(1e7), xtol=1e-14, rtol=1e-14))
+    return math.exp(brentq(excess, math.log(1e-9), math.log(1e15), xtol=1e-14, rtol=1e-14))
 
 
 def _add_rows(sums: Doubles, codes: npt.NDArray[np.intp], rows: Doubles) -> None:

@@ -262,6 +262,32 @@ def test_a_model_brings_its_features() -> None:
         featx.audit(list(X[:20]), model=result, extractor=featx.FeatureExtractor())
 
 
+def test_a_severity_that_is_none_is_refused() -> None:
+    found = featx.audit(list(X[:3]), images=False)
+    with pytest.raises(featx.InputError, match="severity='bad': expected 'severe', 'warning' or 'note'"):
+        found.fails("bad")
+
+
+def test_classes_that_no_head_knows_count_neither_for_nor_against_the_head() -> None:
+    rows = [*np.flatnonzero(Y == "bag")[:15], *np.flatnonzero(Y == "trouser")[:15]]
+    rare = np.setdiff1d(np.arange(len(Y)), rows)[:12]
+    labels = [*Y[rows], *(f"rare{i // 2}" for i in range(12))]
+    found = featx.audit([X[i] for i in (*rows, *rare)], labels, images=False)
+    looks = next(leak for leak in found.leaks if leak.source == "looks")
+    assert (looks.n_images, looks.majority) == (30, 0.5)
+    assert looks.head == found.accuracy > 0.9
+
+
+def test_a_model_for_numbers_and_a_class_of_one_image_are_notes() -> None:
+    numbers = featx.fit(
+        list(X[:12]), np.arange(12) + 0.5, head="ridge", extractor=featx.FeatureExtractor(layer="stem"), estimate=False
+    )
+    found = featx.audit(list(X[:25]), ["ant", "bee"] * 12 + ["cat"], model=numbers, images=False)
+    assert found.membership is None
+    assert any("1 images are alone in their class" in note for note in found.notes)
+    assert any("expected a classifier" in note for note in found.notes)
+
+
 @pytest.mark.heavy
 def test_the_most_exposed_images_are_named(tmp_path, capsys) -> None:
     chosen = [i for i, label in enumerate(Y) if label in ("shirt", "coat")]
@@ -355,3 +381,10 @@ def test_small_copies_of_small_images_are_found_by_their_thumbnails() -> None:
     assert list(zip(pairs.first, pairs.second, strict=True)) == [(3, 24)]
     across = find_pairs(see(copies), see([*map(encode, small)]), Events())
     assert list(zip(across.first, across.second, strict=True)) == [(0, 3)]
+
+
+def test_a_result_names_the_first_of_many_files(tmp_path) -> None:
+    paths = [str(tmp_path / f"{i}.png") for i in range(5)]
+    for path, image in zip(paths, X, strict=False):
+        (tmp_path / path).write_bytes(image)
+    assert featx.audit(paths, images=False).where == f"{paths[0]} and 4 more"

@@ -6,7 +6,7 @@ from sklearn.svm import LinearSVC
 
 import featx
 from featx.auditing import measure_membership
-from featx.auditing.membership import _freeze
+from featx.auditing.membership import _freeze, find_attackable
 from featx.heads import find_path, make_head
 
 RNG = np.random.default_rng(0)
@@ -54,8 +54,17 @@ def test_the_penalty_that_was_chosen_is_kept():
         ({"X": X[:10], "y": Y[:10]}, "expected at least 20 images of 2 classes"),
         ({"X": X, "y": Y[:10]}, "expected one row per label"),
         ({"X": X, "y": Y, "n_shadows": 2}, "n_shadows"),
+        ({"X": X, "y": np.where(np.arange(120) == 7, "cat", Y)}, "the class cat is a single image or group"),
+        ({"X": X, "y": Y, "groups": np.arange(3)}, "expected one group for each of 120 rows"),
+        ({"X": X * np.nan, "y": Y}, "X: holds NaN"),
+        ({"X": X, "y": Y, "head": make_head("ridge", task="regression")}, "expected a classifier"),
     ],
 )
 def test_too_few_rows_are_refused(arguments, message):
     with pytest.raises(featx.InputError, match=message):
-        measure_membership(LinearSVC(), **arguments)
+        measure_membership(**{"head": LinearSVC()} | arguments)
+
+
+def test_a_class_is_attacked_if_it_has_two_groups():
+    y = ["ant", "ant", "bee", "bee", "cat"]
+    assert find_attackable(y, [0, 1, 2, 2, 3]).tolist() == [True, True, False, False, False]

@@ -159,14 +159,23 @@ def test_debug_shows_the_traceback_and_the_line(featx, here):
     assert ran.err.splitlines()[-1] == "featx: error: nowhere.png: no such file or folder"
 
 
-def test_our_own_mistake_is_one_line_and_exit_code_1(featx, monkeypatch):
+def test_our_own_mistake_is_one_line_and_exit_code_3(featx, monkeypatch):
     def fail(**_):
         raise RuntimeError("two\nlines")
 
     monkeypatch.setattr("featx.cli.backbones.list_here", fail)
     ran = featx("backbones")
-    assert (ran.code, ran.out) == (1, "")
+    assert (ran.code, ran.out) == (3, "")
     assert ran.err == "featx: unexpected RuntimeError: two lines (--debug shows where)\n"
+
+
+def test_output_that_nobody_reads_is_no_finding_of_a_command(featx, monkeypatch):
+    def fail(**_):
+        raise BrokenPipeError
+
+    monkeypatch.setattr("sys.stdout", sys.stdout)
+    monkeypatch.setattr("featx.cli.backbones.list_here", fail)
+    assert featx("backbones").code == 141
 
 
 def test_backbones_for_people_and_programs(featx):

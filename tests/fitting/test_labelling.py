@@ -88,3 +88,18 @@ def test_the_command_writes_the_file_to_fill_in(folder, tmp_path, capsys):
     output.write_text("\n".join([rows[0], *(row + "bee" for row in rows[1:])]) + "\n")
     assert sheet.stat().st_size > 1000
     assert any("0 new" in note for note in fit(folder, output).notes)
+
+
+def test_an_empty_label_of_a_mapping_changes_nothing(folder):
+    result = fit(folder, {"ant/0.png": "bee", "ant/2.png": "", "ant/4.png": None, "ant/6.png": float("nan")})
+    assert result.info["counts"] == {"ant": 5, "bee": 7}
+    assert any("1 labels changed, 0 new, 0 images left out" in note for note in result.notes)
+
+
+def test_corrected_numbers_stay_numbers():
+    X, _ = featx.samples.load_fashion_mnist("test")
+    arguments = {"extractor": EXTRACTOR, "head": "ridge", "estimate": False}
+    result = featx.fit(list(X[:12]), np.arange(12) + 0.5, labels={"X[0]": "3.5", "X[1]": "-"}, **arguments)
+    assert (result.task, result.n_images) == ("regression", 11)
+    with pytest.raises(featx.InputError, match=r"labels\['X\[0\]'\]: 'bag' is not a number"):
+        featx.fit(list(X[:12]), np.arange(12) + 0.5, labels={"X[0]": "bag"}, **arguments)

@@ -82,3 +82,8 @@ def test_a_page_and_answers_are_refused_on_the_command_line(tmp_path, capsys):
     for option in (["--keep-answers"], ["--cache"], ["--report", "r.html"]):
         assert main(["fit", str(tmp_path), "-o", str(tmp_path / "p.featx"), "--private", "1", *option]) == 2
         assert f"{option[0]}: not with --private" in capsys.readouterr().err
+
+
+def test_a_delta_that_promises_nothing_is_refused_before_an_image_is_read():
+    with pytest.raises(featx.InputError, match="above 1 / 6 rows"):
+        featx.fit([b"no image"] * 6, ["ant", "bee"] * 3, private=1, delta=0.5, extractor=EXTRACTOR)

@@ -5,6 +5,7 @@ from scipy.stats import beta
 
 import featx
 from featx.backbones import open_backbone
+from featx.errors import InputError
 from featx.heads import PrivateClassifier, make_head
 from featx.heads.private import find_directions, find_noise, random_directions
 
@@ -18,7 +19,7 @@ def make_classes(n=900, n_features=40, seed=0):
     ]
 
 
-@pytest.mark.parametrize("epsilon", [0.1, 1.0, 8.0])
+@pytest.mark.parametrize("epsilon", [1e-6, 0.1, 1.0, 8.0])
 def test_the_noise_spends_exactly_delta(epsilon):
     sigma = find_noise(epsilon, 1e-5)
     spent = ndtr(0.5 / sigma - epsilon * sigma) - np.exp(epsilon) * ndtr(-0.5 / sigma - epsilon * sigma)
@@ -125,3 +126,13 @@ def test_a_promise_of_nothing_is_refused(arguments, message):
 def test_a_budget_belongs_to_the_private_head(arguments, message):
     with pytest.raises(featx.InputError, match=message):
         make_head(**arguments)
+
+
+def test_noise_is_found_for_an_epsilon_that_promises_nearly_nothing():
+    assert find_noise(1e6, 1e-5) == pytest.approx((2e6) ** -0.5, rel=0.01)
+
+
+@pytest.mark.parametrize("directions", [np.zeros((0, 40)), "abc", [["a"] * 40], np.full((2, 40), np.nan)])
+def test_directions_that_are_no_numbers_are_refused(directions):
+    with pytest.raises(InputError, match=r"directions: .* expected finite numbers of shape"):
+        PrivateClassifier(directions=directions).fit(*make_classes(30))
