@@ -569,6 +569,11 @@ def _open_earlier(model: Any, task: str | None, settled: Mapping[str, Any]) -> F
             raise InputError(f"{name}: the features of {earlier.name} are taken over, so this is settled; leave it out")
     if "private" in earlier.info:
         raise InputError(f"continue_from: {earlier.name} is private; fit all images with private=EPSILON instead")
+    if "tuning" in earlier.info:  # features that have seen the labels: the head and its estimate would be too good
+        raise InputError(
+            f"continue_from: the network of {earlier.name} is tuned on the labels of its images, so a head that is "
+            "fitted on them again would be too sure; tune on old and new images together (featx.tune)"
+        )
     if task not in (None, earlier.task):
         raise InputError(f"task={task!r}: {earlier.name} is a {earlier.task}, and continue_from keeps its task")
     return earlier

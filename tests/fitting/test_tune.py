@@ -52,6 +52,13 @@ def test_without_torch_it_ends_before_the_work(monkeypatch):
         featx.tune(["gone.jpg", "gone.png"], ["a", "b"])
 
 
+def test_a_tuned_network_is_not_continued(tmp_path):
+    found = featx.fit(X, Y, estimate=False, extractor=featx.FeatureExtractor(layer="stem"))
+    replace(found, info={**found.info, "tuning": {"depth": "stage4"}}).save(tmp_path / "tuned.featx")
+    with pytest.raises(InputError, match="tune on old and new images together"):
+        featx.fit(X, Y, continue_from=tmp_path / "tuned.featx")
+
+
 @pytest.mark.heavy
 def test_folds_must_leave_out_each_image():
     with pytest.raises(InputError, match="leave out each image once"):
