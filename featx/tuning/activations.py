@@ -25,7 +25,7 @@ from featx.images.budget import pixel_budget
 from featx.images.containers import list_items
 from featx.images.decode import decode, describe, read
 from featx.images.preprocess import to_canvas
-from featx.images.views import MAX_VIEWS, make_view
+from featx.images.views import MAX_VIEWS, Views
 from featx.inference.spec import make_spec
 from featx.inference.workers import count_threads
 from featx.session import Session
@@ -310,9 +310,9 @@ class _Work:
             out = pixels[place * n_views : (place + 1) * n_views]
             try:
                 with pixel_budget.hold():
-                    image = decode(self.items[row], self.rules.resize if self.fast else None)
+                    views = Views(decode(self.items[row], self.rules.resize if self.fast else None))
                     for number, canvas in enumerate(out):
-                        to_canvas(make_view(image, number), self.rules, canvas, crop=self.crop, fast=self.fast)
+                        to_canvas(views.make(number), self.rules, canvas, crop=self.crop, fast=self.fast)
             except UnreadableError as error:
                 raise ImageError(Failure(row, describe(self.items[row]), str(error))) from None
         values = self.session.run(pixels)[:n]
