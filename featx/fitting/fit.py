@@ -47,7 +47,8 @@ from featx.selection.duplicates import find_duplicates
 from featx.selection.folds import count_folds, join_groups
 from featx.selection.target import check_target, match_labels
 from featx.sources import is_dataset
-from featx.tuning.strategy import TuningSettings
+from featx.tuning.strategy import TuningSettings, find_depths
+from featx.writers import check_output
 
 __all__ = ["fit"]
 
@@ -198,6 +199,8 @@ def fit(
     if tune:
         settled = {"head": head, "search": search, "continue_from": continue_from, "max_ms": max_ms, "max_mb": max_mb}
         settings, backbone_out = _read_tuning(X, tune, views, settled | {"estimate": None if estimate else estimate})
+        find_depths(clone(extractor or FeatureExtractor()), settings.depth)  # raises before the long work, as does this
+        import_optional("torch", "tune")
         frozen = fit(
             *(X, y),
             task=task,
@@ -402,7 +405,8 @@ def _read_tuning(X: Any, tune: Any, views: int, settled: Mapping[str, Any]) -> t
     arguments = dict(tune)
     backbone_out = arguments.pop("backbone_out", None)
     settings = TuningSettings(**arguments)
-    import_optional("torch", "tune")  # before the long work
+    if backbone_out is not None:
+        check_output(backbone_out, (".onnx",), [])
     return settings, backbone_out
 
 

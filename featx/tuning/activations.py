@@ -26,7 +26,7 @@ from featx.images.containers import list_items
 from featx.images.decode import decode, describe, read
 from featx.images.preprocess import to_canvas
 from featx.images.views import MAX_VIEWS, Views
-from featx.inference.spec import make_spec
+from featx.inference.spec import BackboneSpec, ValueParameters, make_spec
 from featx.inference.workers import count_threads
 from featx.session import Session
 from featx.tuning.graph import Trunk, cut
@@ -34,7 +34,7 @@ from featx.tuning.graph import Trunk, cut
 if TYPE_CHECKING:
     from featx.extractor import FeatureExtractor
 
-__all__ = ["Activations", "cut_for", "embed_activations"]
+__all__ = ["Activations", "cut_for", "embed_activations", "take_backbone"]
 
 #: Images whose values are written and counted as done together.
 _CHUNK = 64
@@ -73,17 +73,21 @@ class Activations:
         return np.asarray(self._values[rows, np.broadcast_to(view, rows.shape)], np.float32)
 
 
+def take_backbone(extractor: FeatureExtractor) -> tuple[BackboneSpec, ValueParameters]:
+    """Return the backbone of an extractor, and its parameters; raise InputError if it has several."""
+    spec = make_spec(extractor.get_params(deep=False))
+    if len(spec.parts) > 1:
+        names = ", ".join(part.backbone.name for part in spec.parts)
+        raise InputError(f"backbone: got {len(spec.parts)} ({names}); expected one, since one network is tuned")
+    return spec.parts[0], spec.values
+
+
 def cut_for(extractor: FeatureExtractor, layer: str | int | None) -> Trunk:
     """Cut the backbone of an extractor at a layer, for its own layers, pooling and normalisation.
 
     Raises InputError if the extractor has several backbones.
     """
-    spec = make_spec(extractor.get_params(deep=False))
-    if len(spec.parts) > 1:
-        names = ", ".join(part.backbone.name for part in spec.parts)
-        raise InputError(f"backbone: got {len(spec.parts)} ({names}); expected one, since one network is tuned")
-    (part,) = spec.parts
-    values = spec.values
+    part, values = take_backbone(extractor)
     return cut(
         part.backbone,
         layer,
@@ -177,7 +181,7 @@ def _limit_views(trunk: Trunk, n_images: int, n_views: int, max_bytes: float, ev
     if not n_images:
         raise InputError("images: got none")
     a_view = n_images * trunk.n_bytes
-    fits = int(max_bytes // a_view)
+    fits = int(min(n_views, max_bytes / a_view))
     if fits < 1:
         raise InputError(
             f"max_bytes={max_bytes:.2g}: {n_images:,} images take {a_view / 1e9:.1f} GB at layer {trunk.layer}; "
@@ -185,7 +189,7 @@ def _limit_views(trunk: Trunk, n_images: int, n_views: int, max_bytes: float, ev
         )
     if fits < n_views:
         events.note(f"{fits} views of each image instead of {n_views}, to keep within {max_bytes / 1e9:.1f} GB on disk")
-    return min(fits, n_views)
+    return fits
 
 
 def _digest_images(key: bytes, items: Sequence[Any]) -> str:

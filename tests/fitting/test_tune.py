@@ -52,6 +52,20 @@ def test_without_torch_it_ends_before_the_work(monkeypatch):
         featx.tune(["gone.jpg", "gone.png"], ["a", "b"])
 
 
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"backbone_out": "no/folder/own.onnx"}, "no/folder"),
+        ({"backbone_out": "own.txt"}, "own.txt"),
+        ({"depth": "stage9"}, "stage9"),
+        ({"extractor": featx.FeatureExtractor(["efficientnet_lite0"] * 2)}, "expected one"),
+    ],
+)
+def test_wrong_arguments_end_before_the_work(wrong, message):
+    with pytest.raises(featx.FeatxError, match=message):
+        featx.tune(["gone.jpg", "gone.png"], ["a", "b"], **wrong)
+
+
 def test_a_tuned_network_is_not_continued(tmp_path):
     found = featx.fit(X, Y, estimate=False, extractor=featx.FeatureExtractor(layer="stem"))
     replace(found, info={**found.info, "tuning": {"depth": "stage4"}}).save(tmp_path / "tuned.featx")

@@ -8,6 +8,7 @@ from featx.backbones.file import read_backbone
 from featx.images.reference import real_images
 from featx.session import Session, run_graph
 from featx.tuning import cut, list_depths
+from featx.tuning.operators import OPERATORS
 
 
 @pytest.fixture(scope="module")
@@ -73,3 +74,9 @@ def test_an_operator_without_a_row_is_named(tiny, tmp_path):
     onnx.save(model, tmp_path / "odd.onnx")
     with pytest.raises(featx.BackboneError, match="operator Softsign behind layer stem"):
         cut(read_backbone(tmp_path / "odd.onnx"), "stem")
+
+
+def test_a_backbone_without_any_depth_says_why(tiny, monkeypatch):
+    monkeypatch.delitem(OPERATORS, "Relu")
+    with pytest.raises(featx.BackboneError, match=r"features of head cannot be tuned .*operator Relu"):
+        list_depths(tiny)
