@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -124,7 +125,8 @@ def embed_activations(
         Keeps the values, so that a later call with the same images, backbone and layer goes on where an earlier one
         was stopped. None is a temporary folder, which is removed with the result.
     max_bytes : float, default=2e9
-        Most bytes on disk.
+        Most bytes on disk. If ``folder`` holds values of the same images at other layers, the oldest are removed
+        to stay within the limit.
     events : Events or None, default=None
         Receives progress.
 
@@ -170,7 +172,9 @@ def embed_activations(
         weakref.finalize(store.values, scratch.close)
     else:
         key = digest_setting(setting, session.device, extractor.providers)
-        place = Path(folder) / f"activations-{_digest_images(key, items)[:24]}"
+        prefix = f"activations-{_digest_images(items)[:24]}"
+        place = Path(folder) / f"{prefix}-{key.hex()[:12]}"
+        _make_room(place, list(Path(folder).glob(f"{prefix}-*")), max_bytes - len(items) * n_views * trunk.n_bytes)
         store = _Store(place, shape)
     _fill(store, items, trunk, extractor, session, events)
     return Activations(trunk, store.values)
@@ -192,9 +196,20 @@ def _limit_views(trunk: Trunk, n_images: int, n_views: int, max_bytes: float, ev
     return fits
 
 
-def _digest_images(key: bytes, items: Sequence[Any]) -> str:
-    """Digest a setting and the content of all images."""
-    digest = hashlib.sha256(key)
+def _make_room(place: Path, stores: Sequence[Path], n_bytes: float) -> None:
+    """Remove the oldest values of the same images, but those at ``place``, until they take ``n_bytes`` at most."""
+    others = {path: path.stat() for store in stores if store != place for path in store.glob("values.npy")}
+    total = sum(found.st_size for found in others.values())
+    for path, found in sorted(others.items(), key=lambda each: each[1].st_mtime):
+        if total <= n_bytes:
+            return
+        shutil.rmtree(path.parent)
+        total -= found.st_size
+
+
+def _digest_images(items: Sequence[Any]) -> str:
+    """Digest the content of all images."""
+    digest = hashlib.sha256()
     for i, item in enumerate(items):
         try:
             content = read(item)
