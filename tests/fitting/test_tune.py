@@ -192,12 +192,13 @@ def test_an_interrupted_last_training_is_told(monkeypatch, n_epochs, text):
 
 
 @pytest.mark.heavy
-def test_an_interruption_before_anything_was_measured_keeps_the_frozen_network(monkeypatch):
+def test_an_interruption_before_anything_was_measured_keeps_the_frozen_network(tmp_path, monkeypatch):
     def interrupt(*_):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(strategy_module, "_predict_folds", interrupt)
-    found = featx.tune(X, Y, cv=3, keep_on_interrupt=True, **QUICK)
+    found = featx.tune(X, Y, cv=3, keep_on_interrupt=True, backbone_out=tmp_path / "own.onnx", **QUICK)
+    assert "own.onnx is not written" in found.notes[-1]
     assert (found.tuning.chosen, found.tuning.trials) == (None, ())
     assert not [note for note in found.notes if "does not pay" in note]
     assert "no trial was finished" in str(found)
