@@ -196,6 +196,7 @@ def fit(
     asked = {"search": search, "class_weight": class_weight, "continue_from": continue_from, "cv": cv}
     asked |= {"log_target": log_target, "tune": tune, "views": None if views == 1 else views}
     check_private(private, delta, head, task, asked)
+    options: dict[str, Any] = {"path_column": path_column, "target": target, "include": include, "exclude": exclude}
     if tune:
         settled = {"head": head, "search": search, "continue_from": continue_from, "max_ms": max_ms, "max_mb": max_mb}
         settings, backbone_out = _read_tuning(X, tune, views, settled | {"estimate": None if estimate else estimate})
@@ -209,13 +210,10 @@ def fit(
             groups=groups,
             cv=cv,
             extractor=extractor,
-            path_column=path_column,
-            target=target,
-            include=include,
-            exclude=exclude,
             guard=guard,
             labels=labels,
             events=events,
+            **options,
         )
         if class_weight is not None and frozen.out_of_fold is not None:
             weights = _read_class_weight(class_weight, frozen.out_of_fold.y, frozen.task)
@@ -226,7 +224,6 @@ def fit(
     events = combine(events, noted)
     _check_search(search, max_ms, max_mb, extractor)
     cv = check_splitter(cv)
-    options: dict[str, Any] = {"path_column": path_column, "target": target, "include": include, "exclude": exclude}
     recorded = record_sources(X, include, exclude) if y is None else []
     earlier, n_old = None, 0
     if continue_from is None:
