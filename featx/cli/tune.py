@@ -37,7 +37,9 @@ def add(parser: argparse.ArgumentParser) -> None:
         "--epochs", type=_read_number, default="auto", metavar="N", help="passes over the images (default: measured)"
     )
     parser.add_argument("--views", type=int, default=6, metavar="N", help="views of each image to tune on (default: 6)")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the training (default: 0)")
+    parser.add_argument(
+        "--seed", dest="random_state", type=int, default=0, metavar="N", help="seed of the training (default: 0)"
+    )
     parser.add_argument("--backbone-out", metavar="FILE.onnx", help="write the tuned backbone to this file as well")
     parser.add_argument(
         "--keep-on-interrupt", action="store_true", help="Ctrl-C ends the training, and the best so far is written"
@@ -71,7 +73,7 @@ def _tune(options: argparse.Namespace, folder: str) -> FitResult:
         depth=options.depth,
         epochs=options.epochs,
         views=options.views,
-        random_state=options.seed,
+        random_state=options.random_state,
         backbone_out=options.backbone_out,
         folder=folder,
         keep_on_interrupt=options.keep_on_interrupt,
