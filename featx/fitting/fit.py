@@ -389,7 +389,8 @@ def _read_tuning(X: Any, tune: Any, views: int, settled: Mapping[str, Any]) -> t
     """Return the parameters of `featx.tune`, and the file of the backbone; refuse what a tuning settles."""
     for name, value in settled.items():
         if value is not None:
-            raise InputError(f"{name}={value!r}: with `tune`, the head is linear and measured; leave it out")
+            shown = f"{name}={value!r}" if isinstance(value, (str, bool, Real)) else name
+            raise InputError(f"{shown}: with `tune`, the head is linear and measured; leave it out")
     if isinstance(X, Dataset) or (isinstance(X, (str, os.PathLike)) and is_dataset(X)):
         raise InputError(f"X={X!s}: holds embeddings; a network is tuned on images, so pass their source")
     if tune is True:

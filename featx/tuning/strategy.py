@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -17,7 +18,7 @@ from featx._events import Events
 from featx._files import scratch_folder
 from featx._results import format_metric
 from featx._validation import check_integer
-from featx.errors import InputError
+from featx.errors import BackboneError, InputError
 from featx.extractor import FeatureExtractor
 from featx.heads import OutOfFold
 from featx.heads.calibration import fit_sharpness
@@ -264,7 +265,10 @@ def find_depths(extractor: FeatureExtractor, depth: str) -> list[str]:
     0.833 with frozen layers.
     """
     if depth != "auto":
-        return [cut_for(extractor, depth).layer]
+        try:
+            return [cut_for(extractor, depth).layer]
+        except (BackboneError, InputError) as error:  # of the layer to cut at, not of the features
+            raise type(error)(re.sub(r"^layer=", "depth=", str(error))) from None
     part, values = take_backbone(extractor)
     depths = list_depths(
         part.backbone, output=list(part.widths), pooling=values["pooling"], l2_normalize=values["l2_normalize"]

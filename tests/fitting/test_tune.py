@@ -35,10 +35,15 @@ def test_a_dataset_of_embeddings_is_refused(tmp_path):
         featx.tune(tmp_path / "set")
 
 
-@pytest.mark.parametrize("settled", [{"head": "knn"}, {"search": "quick"}, {"estimate": False}])
+@pytest.mark.parametrize("settled", [{"head": "knn"}, {"search": "quick"}, {"estimate": False}, {"max_ms": 2.0}])
 def test_fit_with_tune_refuses_what_it_settles(settled):
     with pytest.raises(InputError, match="with `tune`"):
         featx.fit(X, Y, tune=True, **settled)
+
+
+def test_a_model_to_continue_is_refused_without_its_whole_content():
+    with pytest.raises(InputError, match=r"^continue_from: with `tune`"):
+        featx.fit(X, Y, tune=True, continue_from=object())
 
 
 def test_arguments_that_tune_does_not_know_are_refused():
@@ -57,7 +62,8 @@ def test_without_torch_it_ends_before_the_work(monkeypatch):
     [
         ({"backbone_out": "no/folder/own.onnx"}, "no/folder"),
         ({"backbone_out": "own.txt"}, "own.txt"),
-        ({"depth": "stage9"}, "stage9"),
+        ({"depth": "stage9"}, "^depth='stage9'"),
+        ({"depth": "head"}, "^depth='head': no weights behind it"),
         ({"extractor": featx.FeatureExtractor(["efficientnet_lite0"] * 2)}, "expected one"),
     ],
 )
