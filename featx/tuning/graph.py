@@ -171,12 +171,11 @@ def list_depths(
         except (BackboneError, InputError) as error:
             refusals.append(error)
     if not found:
-        # an operator says more than a layer with no weights behind it
-        reason = next((error for error in reversed(refusals) if isinstance(error, BackboneError)), refusals[-1])
-        names = ", ".join(each.name for each in graph.output)
+        layers, names = (", ".join(each.name for each in some) for some in (backbone.layers, graph.output))
+        reason = next((f" ({error})" for error in reversed(refusals) if isinstance(error, BackboneError)), "")
         raise BackboneError(
-            f"{backbone.path}: features of {names} cannot be tuned behind any layer ({reason}); choose features of "
-            "another layer, or another backbone"
+            f"{backbone.path}: cannot be tuned for features of {names}: there are no weights that can be tuned behind "
+            f"any of its layers, {layers}{reason}; choose another backbone"
         )
     found.reverse()
     last_stride = backbone.layers[-1].stride if backbone.layers[-1].height > 1 else backbone.layers[-2].stride

@@ -1,11 +1,14 @@
+from dataclasses import fields
+
 import numpy as np
 import onnx
 import pytest
 
 import featx
 from featx.backbones import open_backbone, tap
-from featx.backbones.file import read_backbone
+from featx.backbones.file import BackboneDescription, read_backbone
 from featx.images.reference import real_images
+from featx.recipes.build import write_backbone
 from featx.session import Session, run_graph
 from featx.tuning import cut, list_depths
 from featx.tuning.operators import OPERATORS
@@ -76,7 +79,12 @@ def test_an_operator_without_a_row_is_named(tiny, tmp_path):
         cut(read_backbone(tmp_path / "odd.onnx"), "stem")
 
 
-def test_a_backbone_without_any_depth_says_why(tiny, monkeypatch):
+def test_a_backbone_without_any_depth_says_why(tiny, tiny_backbone, tmp_path, monkeypatch):
+    description = {field.name: getattr(tiny, field.name) for field in fields(BackboneDescription)}
+    description |= {"layers": tiny.layers[-1:], "default_layer": "head"}
+    write_backbone(tmp_path / "alone.onnx", onnx.load(tiny_backbone), BackboneDescription(**description))
+    with pytest.raises(featx.BackboneError, match=r"behind any of its layers, head; choose another"):
+        list_depths(read_backbone(tmp_path / "alone.onnx"))
     monkeypatch.delitem(OPERATORS, "Relu")
-    with pytest.raises(featx.BackboneError, match=r"features of head cannot be tuned .*operator Relu"):
+    with pytest.raises(featx.BackboneError, match=r"stem, stage1, head \(.*operator Relu"):
         list_depths(tiny)
