@@ -11,11 +11,10 @@ from featx.cli.options import (
     add_features,
     add_patterns,
     add_running,
-    make_events,
     make_extractor,
     running_parameters,
 )
-from featx.cli.remarks import print_remarks, read_class_weight
+from featx.cli.remarks import add_fit, fit_parameters, print_remarks
 from featx.errors import InputError
 from featx.extractor import FeatureExtractor
 from featx.fitting import FittedModel, fit, open_model
@@ -62,24 +61,12 @@ def add(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("-o", "--output", required=True, metavar="MODEL.featx", help="file to write")
     parser.add_argument("--head", metavar="NAME", help="default: logistic_regression, ridge for numbers")
-    parser.add_argument("--task", choices=["classification", "regression"], help="default: by the target's values")
-    parser.add_argument("--path-column", metavar="C", help="column of the table that holds the paths")
-    parser.add_argument(
-        "--target", metavar="C", help="column of the table to predict; of folders of folders, the level: 1 or 2"
-    )
-    parser.add_argument("--log-target", action="store_true", help="fit the logarithm of a positive number")
     parser.add_argument("--search", choices=list(EFFORTS), help="choose features and head for these images")
     parser.add_argument(
         "--max-ms", type=float, metavar="MS", help="with --search: milliseconds per image on this machine"
     )
     parser.add_argument("--max-mb", type=float, metavar="MB", help="with --search: megabytes of the backbone")
     parser.add_argument("--embed-backbone", action="store_true", help="store the backbone in the file")
-    parser.add_argument(
-        "--class-weight",
-        type=read_class_weight,
-        metavar="W",
-        help="balanced, or weights such as ant=1,bee=10 or a JSON object: rare classes count more",
-    )
     parser.add_argument(
         "--continue",
         dest="continue_from",
@@ -107,9 +94,8 @@ def add(parser: argparse.ArgumentParser) -> None:
         "--private", type=float, metavar="EPSILON", help="differential privacy for each image; nothing else is released"
     )
     parser.add_argument("--delta", type=float, metavar="D", help="with --private: at most 1 / images (default: 1e-5)")
-    parser.add_argument("--cv", type=int, metavar="N", help="folds of the estimate (default: 5)")
-    parser.add_argument("--groups", metavar="C", help="column of groups that no fold divides, such as a patient")
     parser.add_argument("--no-cross-validation", action="store_true", help="skip the estimate on left-out images")
+    add_fit(parser)
     add_patterns(parser)
     add_features(parser)
     add_running(parser)
@@ -128,19 +114,10 @@ def run(options: argparse.Namespace) -> None:
     result = fit(
         options.source[0] if len(options.source) == 1 else options.source,
         head=options.head,
-        task=options.task,
-        log_target=options.log_target,
         search=_read_search(options),
-        class_weight=options.class_weight,
-        groups=options.groups,
-        cv=options.cv,
         views=options.views,
         extractor=None if continued else _make_extractor(options),
         continue_from=continued,
-        path_column=options.path_column,
-        target=options.target,
-        include=options.include,
-        exclude=options.exclude,
         max_ms=options.max_ms,
         max_mb=options.max_mb,
         estimate=not options.no_cross_validation,
@@ -148,7 +125,7 @@ def run(options: argparse.Namespace) -> None:
         labels=options.labels,
         private=options.private,
         delta=options.delta,
-        events=make_events(),
+        **fit_parameters(options),
     )
     print_remarks(result)
     result.save(options.output, embed_backbone=options.embed_backbone or None, keep_answers=options.keep_answers)

@@ -1,16 +1,17 @@
-"""Remarks on a fit, and the option of weights, which ``fit`` and ``tune`` share."""
+"""Options of a fit and remarks on it, which ``fit`` and ``tune`` share."""
 
 from __future__ import annotations
 
 import argparse
 import json
 import sys
+from typing import Any
 
 from featx._text import printable
-from featx.cli.options import note, note_failures
+from featx.cli.options import make_events, note, note_failures
 from featx.fitting import FitResult
 
-__all__ = ["print_remarks", "read_class_weight"]
+__all__ = ["add_fit", "fit_parameters", "print_remarks", "read_class_weight"]
 
 #: Near-duplicates and images to label that are named.
 _MAX_NAMED = 5
@@ -29,6 +30,40 @@ def read_class_weight(text: str) -> str | dict[str, float]:
     except ValueError:
         pass
     raise argparse.ArgumentTypeError(f"{text!r}: expected balanced, label=weight[,label=weight] or a JSON object")
+
+
+def add_fit(parser: argparse.ArgumentParser) -> None:
+    """Add the options that `fit_parameters` reads, all but patterns."""
+    parser.add_argument("--task", choices=["classification", "regression"], help="default: by the target's values")
+    parser.add_argument("--path-column", metavar="C", help="column of the table that holds the paths")
+    parser.add_argument(
+        "--target", metavar="C", help="column of the table to predict; of folders of folders, the level: 1 or 2"
+    )
+    parser.add_argument("--log-target", action="store_true", help="fit the logarithm of a positive number")
+    parser.add_argument(
+        "--class-weight",
+        type=read_class_weight,
+        metavar="W",
+        help="balanced, or weights such as ant=1,bee=10 or a JSON object: rare classes count more",
+    )
+    parser.add_argument("--cv", type=int, metavar="N", help="folds of the estimate (default: 5)")
+    parser.add_argument("--groups", metavar="C", help="column of groups that no fold divides, such as a patient")
+
+
+def fit_parameters(options: argparse.Namespace) -> dict[str, Any]:
+    """Return the parameters that `featx.fit` and `featx.tune` share, all but the extractor."""
+    return {
+        "task": options.task,
+        "log_target": options.log_target,
+        "class_weight": options.class_weight,
+        "groups": options.groups,
+        "cv": options.cv,
+        "path_column": options.path_column,
+        "target": options.target,
+        "include": options.include,
+        "exclude": options.exclude,
+        "events": make_events(),
+    }
 
 
 def print_remarks(result: FitResult) -> None:

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from featx._text import printable
-from featx.cli.options import add_features, add_patterns, add_running, make_events, make_extractor, note
-from featx.cli.remarks import print_remarks, read_class_weight
+from featx.cli.options import add_features, add_patterns, add_running, make_extractor, note
+from featx.cli.remarks import add_fit, fit_parameters, print_remarks
 from featx.fitting import FitResult, tune
 from featx.reporting.card import check_card
 from featx.writers import check_output
@@ -37,22 +37,14 @@ def add(parser: argparse.ArgumentParser) -> None:
         "--epochs", type=_read_number, default="auto", metavar="N", help="passes over the images (default: measured)"
     )
     parser.add_argument("--views", type=int, default=6, metavar="N", help="views of each image to tune on (default: 6)")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the training (default: 0)")
+    parser.add_argument(
+        "--seed", dest="random_state", type=int, default=0, metavar="N", help="seed of the training (default: 0)"
+    )
     parser.add_argument("--backbone-out", metavar="FILE.onnx", help="write the tuned backbone to this file as well")
     parser.add_argument(
         "--keep-on-interrupt", action="store_true", help="Ctrl-C ends the training, and the best so far is written"
     )
-    parser.add_argument("--task", choices=["classification", "regression"], help="default: by the target's values")
-    parser.add_argument("--path-column", metavar="C", help="column of the table that holds the paths")
-    parser.add_argument(
-        "--target", metavar="C", help="column of the table to predict; of folders of folders, the level"
-    )
-    parser.add_argument("--log-target", action="store_true", help="fit the logarithm of a positive number")
-    parser.add_argument(
-        "--class-weight", type=read_class_weight, metavar="W", help="balanced, or weights such as ant=1,bee=10"
-    )
-    parser.add_argument("--cv", type=int, metavar="N", help="folds that choose (default: 5)")
-    parser.add_argument("--groups", metavar="C", help="column of groups that no fold divides, such as a patient")
+    add_fit(parser)
     add_patterns(parser)
     add_features(parser)
     add_running(parser)
@@ -77,24 +69,15 @@ def run(options: argparse.Namespace) -> None:
 def _tune(options: argparse.Namespace, folder: str) -> FitResult:
     return tune(
         options.source,
-        task=options.task,
-        log_target=options.log_target,
-        class_weight=options.class_weight,
-        groups=options.groups,
-        cv=options.cv,
         extractor=make_extractor(options),
-        path_column=options.path_column,
-        target=options.target,
-        include=options.include,
-        exclude=options.exclude,
         depth=options.depth,
         epochs=options.epochs,
         views=options.views,
-        random_state=options.seed,
+        random_state=options.random_state,
         backbone_out=options.backbone_out,
         folder=folder,
         keep_on_interrupt=options.keep_on_interrupt,
-        events=make_events(),
+        **fit_parameters(options),
     )
 
 

@@ -41,7 +41,8 @@ from featx.selection.duplicates import find_duplicates
 from featx.selection.folds import count_folds, join_groups
 from featx.selection.target import check_target
 from featx.sources import is_dataset
-from featx.tuning.strategy import TuningSettings
+from featx.tuning.strategy import TuningSettings, find_depths
+from featx.writers import check_output
 
 __all__ = ["fit"]
 
@@ -179,9 +180,12 @@ def fit(
     asked = {"search": search, "class_weight": class_weight, "continue_from": continue_from, "cv": cv}
     asked |= {"log_target": log_target, "tune": tune, "views": None if views == 1 else views}
     check_private(private, delta, head, task, asked)
+    options: dict[str, Any] = {"path_column": path_column, "target": target, "include": include, "exclude": exclude}
     if tune:
         settled = {"head": head, "search": search, "continue_from": continue_from, "max_ms": max_ms, "max_mb": max_mb}
         settings, backbone_out = _read_tuning(X, tune, views, settled | {"estimate": None if estimate else estimate})
+        find_depths(clone(extractor or FeatureExtractor()), settings.depth)  # raises before the long work, as does this
+        import_optional("torch", "tune")
         frozen = fit(
             *(X, y),
             task=task,
@@ -190,13 +194,10 @@ def fit(
             groups=groups,
             cv=cv,
             extractor=extractor,
-            path_column=path_column,
-            target=target,
-            include=include,
-            exclude=exclude,
             guard=guard,
             labels=labels,
             events=events,
+            **options,
         )
         if class_weight is not None and frozen.out_of_fold is not None:
             weights = read_class_weight(class_weight, frozen.out_of_fold.y, frozen.task)
@@ -207,7 +208,6 @@ def fit(
     events = combine(events, noted)
     _check_search(search, max_ms, max_mb, extractor)
     cv = check_splitter(cv)
-    options: dict[str, Any] = {"path_column": path_column, "target": target, "include": include, "exclude": exclude}
     recorded = record_sources(X, include, exclude) if y is None else []
     earlier, n_old = None, 0
     if continue_from is None:
@@ -373,7 +373,8 @@ def _read_tuning(X: Any, tune: Any, views: int, settled: Mapping[str, Any]) -> t
     """Return the parameters of `featx.tune`, and the file of the backbone; refuse what a tuning settles."""
     for name, value in settled.items():
         if value is not None:
-            raise InputError(f"{name}={value!r}: with `tune`, the head is linear and measured; leave it out")
+            shown = f"{name}={value!r}" if isinstance(value, (str, bool, Real)) else name
+            raise InputError(f"{shown}: with `tune`, the head is linear and measured; leave it out")
     if isinstance(X, Dataset) or (isinstance(X, (str, os.PathLike)) and is_dataset(X)):
         raise InputError(f"X={X!s}: holds embeddings; a network is tuned on images, so pass their source")
     if tune is True:
@@ -386,7 +387,8 @@ def _read_tuning(X: Any, tune: Any, views: int, settled: Mapping[str, Any]) -> t
     arguments = dict(tune)
     backbone_out = arguments.pop("backbone_out", None)
     settings = TuningSettings(**arguments)
-    import_optional("torch", "tune")  # before the long work
+    if backbone_out is not None:
+        check_output(backbone_out, (".onnx",), [])
     return settings, backbone_out
 
 
@@ -475,6 +477,11 @@ def _open_earlier(model: Any, task: str | None, settled: Mapping[str, Any]) -> F
             raise InputError(f"{name}: the features of {earlier.name} are taken over, so this is settled; leave it out")
     if "private" in earlier.info:
         raise InputError(f"continue_from: {earlier.name} is private; fit all images with private=EPSILON instead")
+    if "tuning" in earlier.info:  # features that have seen the labels: the head and its estimate would be too good
+        raise InputError(
+            f"continue_from: the network of {earlier.name} is tuned on the labels of its images, so a head that is "
+            "fitted on them again would be too sure; tune on old and new images together (featx.tune)"
+        )
     if task not in (None, earlier.task):
         raise InputError(f"task={task!r}: {earlier.name} is a {earlier.task}, and continue_from keeps its task")
     return earlier

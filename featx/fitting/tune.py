@@ -70,7 +70,7 @@ def tune(
         Keeps the values of the frozen layers on disk. A run that was killed goes on from there if it is repeated.
         None is a temporary folder.
     max_bytes : float, default=2e9
-        Most bytes that these take. Fewer views are used if they would take more.
+        Most bytes that these take, all layers together. Fewer views are used if one layer would take more.
     keep_on_interrupt : bool, default=False
         Ctrl-C ends the trials, or the last training, and the best network so far is used.
     guard : bool, default=True

@@ -42,15 +42,12 @@ def adapt(
     with keep_activations(settings) as settings:
         strategy = choose_strategy(problem, settings, events)
         if strategy.chosen is None:
-            if not strategy.trials:
-                return replace(frozen, tuning=strategy)
-            events.note(_ADVICE)
-            return replace(frozen, tuning=strategy, notes=(*frozen.notes, _ADVICE))
+            texts = [_ADVICE] if strategy.trials else []
+            return _keep_frozen(replace(frozen, tuning=strategy), texts, backbone_out, events)
         tuned, features = train_chosen(problem, strategy, settings, events)
     n_epochs = len(tuned.history) - 1
     if tuned.interrupted and not n_epochs:
-        events.note(_TOO_EARLY)
-        return replace(frozen, notes=(*frozen.notes, _TOO_EARLY))
+        return _keep_frozen(frozen, [_TOO_EARLY], backbone_out, events)
     pipeline = build_pipeline(
         tuned,
         strategy.chosen.alpha,
@@ -67,6 +64,17 @@ def adapt(
         events.note(text)
         result = replace(result, notes=(*result.notes, text))
     return _add_guard(result, problem, events) if guard and frozen.guard is not None else result
+
+
+def _keep_frozen(
+    frozen: FitResult, texts: list[str], backbone_out: str | os.PathLike[str] | None, events: Events
+) -> FitResult:
+    """Return the result of the frozen network with notes, also of a file that is not written."""
+    if backbone_out is not None:
+        texts = [*texts, f"{os.fspath(backbone_out)} is not written: there is no tuned backbone"]
+    for text in texts:
+        events.note(text)
+    return replace(frozen, notes=(*frozen.notes, *texts))
 
 
 def _state_problem(frozen: FitResult, log_target: bool) -> Problem:

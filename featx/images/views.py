@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import zlib
+from functools import cached_property
 
 from PIL import Image
 
-__all__ = ["MAX_VIEWS", "make_view"]
+__all__ = ["MAX_VIEWS", "Views", "make_view"]
 
 #: Views of an image that are made at most.
 MAX_VIEWS = 64
@@ -38,18 +39,46 @@ def make_view(image: Image.Image, number: int) -> Image.Image:
     >>> 141 <= width <= 200, abs(width - 2 * height) <= 2
     (True, True)
     """
-    if number == 0:
-        return image
-    if number > 1:
-        image = image.crop(_draw_box(image, number))
-    return image.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if number % 2 else image
+    return Views(image).make(number)
 
 
-def _draw_box(image: Image.Image, number: int) -> tuple[int, int, int, int]:
-    seed = f"{zlib.crc32(image.tobytes())} {image.size} {number}".encode()
-    digest = hashlib.sha256(seed).digest()
-    area, x, y = (int.from_bytes(digest[i : i + 4], "big") / 2**32 for i in (0, 4, 8))
-    side = (_MIN_AREA + (1 - _MIN_AREA) * area) ** 0.5
-    width, height = max(1, round(side * image.width)), max(1, round(side * image.height))
-    left, upper = int(x * (image.width - width + 1)), int(y * (image.height - height + 1))
-    return left, upper, left + width, upper + height
+class Views:
+    """Make the views of one RGB image, see `make_view`; its pixels are digested once for all crops.
+
+    Parameters
+    ----------
+    image : PIL.Image.Image
+        Mode ``"RGB"``. It must not change meanwhile.
+
+    Examples
+    --------
+    >>> from PIL import Image
+    >>> from featx.images.views import Views
+    >>> views = Views(Image.new("RGB", (200, 100)))
+    >>> [views.make(number).size for number in (0, 1)]
+    [(200, 100), (200, 100)]
+    """
+
+    def __init__(self, image: Image.Image) -> None:
+        self._image = image
+
+    def make(self, number: int) -> Image.Image:
+        """Return the view of a number, from 0 on."""
+        if number == 0:
+            return self._image
+        view = self._image.crop(self._draw_box(number)) if number > 1 else self._image
+        return view.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if number % 2 else view
+
+    @cached_property
+    def _digest(self) -> int:
+        return zlib.crc32(self._image.tobytes())
+
+    def _draw_box(self, number: int) -> tuple[int, int, int, int]:
+        image = self._image
+        seed = f"{self._digest} {image.size} {number}".encode()
+        digest = hashlib.sha256(seed).digest()
+        area, x, y = (int.from_bytes(digest[i : i + 4], "big") / 2**32 for i in (0, 4, 8))
+        side = (_MIN_AREA + (1 - _MIN_AREA) * area) ** 0.5
+        width, height = max(1, round(side * image.width)), max(1, round(side * image.height))
+        left, upper = int(x * (image.width - width + 1)), int(y * (image.height - height + 1))
+        return left, upper, left + width, upper + height

@@ -31,7 +31,7 @@ from featx.errors import Failure, OutOfMemoryError
 from featx.images.budget import pixel_budget
 from featx.images.decode import UnreadableError, decode, describe, read
 from featx.images.preprocess import Preprocess, to_canvas
-from featx.images.views import make_view
+from featx.images.views import Views
 from featx.inference.time_limit import TimeLimit
 from featx.inference.timing import Profile, timed
 from featx.session import Session, StopSwitch
@@ -159,16 +159,21 @@ class Engine:
             item = items[i]
             try:
                 with pixel_budget.hold():  # until the image is small
-                    image = self._load(item, profile, limit)
+                    views = Views(self._load(item, profile, limit))
                     with timed(profile, "resize"):
                         for part, row in zip(parts, item.rows or [None] * len(parts), strict=True):
                             if row is None:
-                                seen = make_view(image, part.number)
-                                to_canvas(seen, part.rules, part.pixels[i], crop=part.crop, fast=self.options.fast)
+                                to_canvas(
+                                    views.make(part.number),
+                                    part.rules,
+                                    part.pixels[i],
+                                    crop=part.crop,
+                                    fast=self.options.fast,
+                                )
                                 part.filled[i] = True
                             else:
                                 part.features[i] = row
-                    del image
+                    del views
             except UnreadableError as error:
                 for part in parts:
                     part.features[i], part.filled[i] = np.nan, False

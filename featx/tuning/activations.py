@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -25,8 +26,8 @@ from featx.images.budget import pixel_budget
 from featx.images.containers import list_items
 from featx.images.decode import decode, describe, read
 from featx.images.preprocess import to_canvas
-from featx.images.views import MAX_VIEWS, make_view
-from featx.inference.spec import make_spec
+from featx.images.views import MAX_VIEWS, Views
+from featx.inference.spec import BackboneSpec, ValueParameters, make_spec
 from featx.inference.workers import count_threads
 from featx.session import Session
 from featx.tuning.graph import Trunk, cut
@@ -34,7 +35,7 @@ from featx.tuning.graph import Trunk, cut
 if TYPE_CHECKING:
     from featx.extractor import FeatureExtractor
 
-__all__ = ["Activations", "cut_for", "embed_activations"]
+__all__ = ["Activations", "cut_for", "embed_activations", "take_backbone"]
 
 #: Images whose values are written and counted as done together.
 _CHUNK = 64
@@ -73,17 +74,21 @@ class Activations:
         return np.asarray(self._values[rows, np.broadcast_to(view, rows.shape)], np.float32)
 
 
+def take_backbone(extractor: FeatureExtractor) -> tuple[BackboneSpec, ValueParameters]:
+    """Return the backbone of an extractor, and its parameters; raise InputError if it has several."""
+    spec = make_spec(extractor.get_params(deep=False))
+    if len(spec.parts) > 1:
+        names = ", ".join(part.backbone.name for part in spec.parts)
+        raise InputError(f"backbone: got {len(spec.parts)} ({names}); expected one, since one network is tuned")
+    return spec.parts[0], spec.values
+
+
 def cut_for(extractor: FeatureExtractor, layer: str | int | None) -> Trunk:
     """Cut the backbone of an extractor at a layer, for its own layers, pooling and normalisation.
 
     Raises InputError if the extractor has several backbones.
     """
-    spec = make_spec(extractor.get_params(deep=False))
-    if len(spec.parts) > 1:
-        names = ", ".join(part.backbone.name for part in spec.parts)
-        raise InputError(f"backbone: got {len(spec.parts)} ({names}); expected one, since one network is tuned")
-    (part,) = spec.parts
-    values = spec.values
+    part, values = take_backbone(extractor)
     return cut(
         part.backbone,
         layer,
@@ -120,7 +125,8 @@ def embed_activations(
         Keeps the values, so that a later call with the same images, backbone and layer goes on where an earlier one
         was stopped. None is a temporary folder, which is removed with the result.
     max_bytes : float, default=2e9
-        Most bytes on disk.
+        Most bytes on disk. If ``folder`` holds values of the same images at other layers, the oldest are removed
+        to stay within the limit.
     events : Events or None, default=None
         Receives progress.
 
@@ -166,7 +172,9 @@ def embed_activations(
         weakref.finalize(store.values, scratch.close)
     else:
         key = digest_setting(setting, session.device, extractor.providers)
-        place = Path(folder) / f"activations-{_digest_images(key, items)[:24]}"
+        prefix = f"activations-{_digest_images(items)[:24]}"
+        place = Path(folder) / f"{prefix}-{key.hex()[:12]}"
+        _make_room(place, list(Path(folder).glob(f"{prefix}-*")), max_bytes - len(items) * n_views * trunk.n_bytes)
         store = _Store(place, shape)
     _fill(store, items, trunk, extractor, session, events)
     return Activations(trunk, store.values)
@@ -177,7 +185,7 @@ def _limit_views(trunk: Trunk, n_images: int, n_views: int, max_bytes: float, ev
     if not n_images:
         raise InputError("images: got none")
     a_view = n_images * trunk.n_bytes
-    fits = int(max_bytes // a_view)
+    fits = int(min(n_views, max_bytes / a_view))
     if fits < 1:
         raise InputError(
             f"max_bytes={max_bytes:.2g}: {n_images:,} images take {a_view / 1e9:.1f} GB at layer {trunk.layer}; "
@@ -185,12 +193,23 @@ def _limit_views(trunk: Trunk, n_images: int, n_views: int, max_bytes: float, ev
         )
     if fits < n_views:
         events.note(f"{fits} views of each image instead of {n_views}, to keep within {max_bytes / 1e9:.1f} GB on disk")
-    return min(fits, n_views)
+    return fits
 
 
-def _digest_images(key: bytes, items: Sequence[Any]) -> str:
-    """Digest a setting and the content of all images."""
-    digest = hashlib.sha256(key)
+def _make_room(place: Path, stores: Sequence[Path], n_bytes: float) -> None:
+    """Remove the oldest values of the same images, but those at ``place``, until they take ``n_bytes`` at most."""
+    others = {path: path.stat() for store in stores if store != place for path in store.glob("values.npy")}
+    total = sum(found.st_size for found in others.values())
+    for path, found in sorted(others.items(), key=lambda each: each[1].st_mtime):
+        if total <= n_bytes:
+            return
+        shutil.rmtree(path.parent)
+        total -= found.st_size
+
+
+def _digest_images(items: Sequence[Any]) -> str:
+    """Digest the content of all images."""
+    digest = hashlib.sha256()
     for i, item in enumerate(items):
         try:
             content = read(item)
@@ -310,9 +329,9 @@ class _Work:
             out = pixels[place * n_views : (place + 1) * n_views]
             try:
                 with pixel_budget.hold():
-                    image = decode(self.items[row], self.rules.resize if self.fast else None)
+                    views = Views(decode(self.items[row], self.rules.resize if self.fast else None))
                     for number, canvas in enumerate(out):
-                        to_canvas(make_view(image, number), self.rules, canvas, crop=self.crop, fast=self.fast)
+                        to_canvas(views.make(number), self.rules, canvas, crop=self.crop, fast=self.fast)
             except UnreadableError as error:
                 raise ImageError(Failure(row, describe(self.items[row]), str(error))) from None
         values = self.session.run(pixels)[:n]

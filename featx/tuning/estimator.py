@@ -60,7 +60,7 @@ class FineTuned(BaseEstimator):  # type: ignore[misc]
     folder : str, path or None, default=None
         Keeps the values of the frozen layers on disk, for fits on the same images; None is temporary.
     max_bytes : float, default=2e9
-        Most bytes that these take. Fewer views are used if they would take more.
+        Most bytes that these take, all layers together. Fewer views are used if one layer would take more.
 
     Attributes
     ----------

@@ -12,7 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from featx.backbones.file import COMMON_LAYERS, Backbone, Layer, LayerSpec, load_model
 from featx.backbones.graph import ancestors, set_fields, tap
-from featx.errors import BackboneError, InputError
+from featx.errors import BackboneError, FeatxError, InputError
 from featx.recipes.layers import shapes_of
 from featx.tuning.operators import OPERATORS
 
@@ -148,7 +148,7 @@ def list_depths(
     Raises
     ------
     BackboneError
-        The file is not float32.
+        The file is not float32, or there is no such layer.
 
     Examples
     --------
@@ -159,6 +159,7 @@ def list_depths(
     """
     graph = _TappedGraph(backbone, output, pooling, l2_normalize)
     found: list[tuple[Layer, int]] = []
+    refusals: list[FeatxError] = []
     smallest = np.inf
     for layer in backbone.layers:
         size = float(np.prod(layer.size))
@@ -167,10 +168,15 @@ def list_depths(
             continue
         try:
             found.append((layer, graph.count_weights(layer)))
-        except (BackboneError, InputError):
-            continue
+        except (BackboneError, InputError) as error:
+            refusals.append(error)
     if not found:
-        return []
+        layers, names = (", ".join(each.name for each in some) for some in (backbone.layers, graph.output))
+        reason = next((f" ({error})" for error in reversed(refusals) if isinstance(error, BackboneError)), "")
+        raise BackboneError(
+            f"{backbone.path}: cannot be tuned for features of {names}: there are no weights that can be tuned behind "
+            f"any of its layers, {layers}{reason}; choose another backbone"
+        )
     found.reverse()
     last_stride = backbone.layers[-1].stride if backbone.layers[-1].height > 1 else backbone.layers[-2].stride
     is_coarse = [layer.stride < last_stride and layer.name in COMMON_LAYERS for layer, _ in found]

@@ -11,8 +11,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import log_softmax, softmax
-from sklearn.utils.class_weight import compute_sample_weight
+from scipy.special import softmax
 
 from featx._events import Events
 from featx._validation import check_choice, check_integer
@@ -22,6 +21,7 @@ from featx.inference.workers import count_threads
 from featx.tuning.activations import Activations
 from featx.tuning.graph import Trunk
 from featx.tuning.head import LinearLayer, make_estimator, start_linear
+from featx.tuning.loss import Targets
 from featx.tuning.tail import Tail, choose_device, limit_threads
 from featx.tuning.write import write_tuned
 
@@ -278,19 +278,19 @@ def tune_tail(
     check_choice("task", task, ("classification", "regression"))
     for name, value in (("epochs", epochs), ("batch_size", batch_size)):
         check_integer(name, value)
-    targets = np.asarray(y)
-    if targets.shape != (len(activations),):
-        raise InputError(f"y: got the shape {targets.shape}, expected ({len(activations)},)")
+    values = np.asarray(y)
+    if values.shape != (len(activations),):
+        raise InputError(f"y: got the shape {values.shape}, expected ({len(activations)},)")
     chosen = np.arange(len(activations)) if rows is None else np.asarray(rows)
     left_out = None if validation_rows is None else np.asarray(validation_rows)
     if patience is not None and left_out is None:
         raise InputError(f"patience={patience!r}: needs validation_rows")
-    problem = _Problem(targets, chosen, task, class_weight)
+    targets = Targets(values, chosen, task, class_weight)
     settings = _Settings(epochs, batch_size, learning_rate, random_state, patience, keep_on_interrupt)
     threads = count_threads(n_threads)
     with limit_threads(threads):
         run = _Training(
-            Tail(trunk, choose_device(device)), activations, problem, left_out, settings, events or Events()
+            Tail(trunk, choose_device(device)), activations, targets, left_out, settings, events or Events()
         )
         run.start()
         run.train()
@@ -300,8 +300,8 @@ def tune_tail(
         run.linear,
         run.best_linear,
         task,
-        problem.classes,
-        problem.target,
+        targets.classes,
+        targets.target,
         tuple(run.history),
         len(chosen),
         random_state,
@@ -320,58 +320,6 @@ class _Settings:
     keep_on_interrupt: bool
 
 
-class _Problem:
-    """The targets of all images as numbers of classes or scaled numbers, and the loss."""
-
-    def __init__(self, y: npt.NDArray[Any], rows: Rows, task: str, class_weight: Any) -> None:
-        self.rows, self.task = rows, task
-        self.classes: npt.NDArray[Any] | None = None
-        self.target = (0.0, 1.0)
-        known = y[rows]
-        if task == "classification":
-            self.classes = np.unique(known)
-            if len(self.classes) < 2:
-                raise InputError(f"y: got the only class {self.classes[0]!r}; expected at least two")
-            places = {value: i for i, value in enumerate(self.classes.tolist())}
-            self.values = np.array([places.get(value, -1) for value in y.tolist()], np.int64)
-            self.weights = np.ones(len(y), np.float32)
-            self.weights[rows] = compute_sample_weight(class_weight, known)
-            self.weights /= self.weights[rows].mean()
-            return
-        if class_weight is not None:
-            raise InputError("class_weight: only for a classification")
-        numbers = y.astype(np.float64)
-        self.target = float(numbers[rows].mean()), float(numbers[rows].std()) or 1.0
-        self.values = ((numbers - self.target[0]) / self.target[1]).astype(np.float32)
-        self.weights = np.ones(len(y), np.float32)
-
-    @property
-    def n_classes(self) -> int | None:
-        """Number of classes; None for a regression."""
-        return None if self.classes is None else len(self.classes)
-
-    def loss(self, torch: Any, scores: Any, rows: Rows) -> Any:
-        """Return the mean weighted loss of a batch."""
-        true = torch.from_numpy(self.values[rows]).to(scores.device)
-        weights = torch.from_numpy(self.weights[rows]).to(scores.device)
-        if self.classes is None:
-            losses = (scores[:, 0] - true) ** 2
-        else:
-            losses = torch.nn.functional.cross_entropy(scores, true, reduction="none")
-        return (losses * weights).mean()
-
-    def measure(self, scores: Floats, rows: Rows) -> tuple[float, float]:
-        """Return loss and score, accuracy or R2, of left-out images; those of an unknown class count as wrong."""
-        true = self.values[rows]
-        if self.classes is None:
-            errors = float(((scores[:, 0] - true) ** 2).mean())
-            return errors, 1 - errors / (float(true.var()) or 1.0)
-        known = true >= 0
-        losses = -log_softmax(scores.astype(np.float64), axis=1)[known, true[known]]
-        loss = float(losses.mean()) if known.any() else math.inf
-        return loss, float((scores.argmax(axis=1) == true).mean())
-
-
 class _Training:
     """One training; the best weights so far can be read at any time."""
 
@@ -379,12 +327,12 @@ class _Training:
         self,
         tail: Tail,
         activations: Activations,
-        problem: _Problem,
+        targets: Targets,
         left_out: Rows | None,
         settings: _Settings,
         events: Events,
     ) -> None:
-        self.tail, self.activations, self.problem = tail, activations, problem
+        self.tail, self.activations, self.targets = tail, activations, targets
         self.left_out, self.settings, self.events = left_out, settings, events
         self.history: list[Epoch] = []
         self.interrupted = False
@@ -393,21 +341,21 @@ class _Training:
 
     def start(self) -> None:
         """Fit the linear layer on frozen features."""
-        tail, problem = self.tail, self.problem
+        tail, targets = self.tail, self.targets
         weights = tail.weights()
         n_views = min(_START_VIEWS, self.activations.n_views)
-        rows = problem.rows
+        rows = targets.rows
         parts = [_embed(tail, weights, self.activations, rows, view) for view in range(n_views)]
-        sample_weight = np.tile(problem.weights[rows], n_views).astype(np.float64)
+        sample_weight = np.tile(targets.weights[rows], n_views).astype(np.float64)
         self.linear = start_linear(
-            np.concatenate(parts), np.tile(problem.values[rows], n_views), problem.n_classes, sample_weight
+            np.concatenate(parts), np.tile(targets.values[rows], n_views), targets.n_classes, sample_weight
         )
         self.best_weights = {name: np.asarray(value) for name, value in tail.trunk.weights.items()}
         self.best_linear = self.linear
-        loss, _ = problem.measure(self.linear.scores(parts[0]), rows)
+        loss, _ = targets.measure(self.linear.scores(parts[0]), rows)
         if self.left_out is not None:
             features = _embed(tail, weights, self.activations, self.left_out, 0)
-            validation = problem.measure(self.linear.scores(features), self.left_out)
+            validation = targets.measure(self.linear.scores(features), self.left_out)
             self.history.append(Epoch(0, loss, *validation, time.monotonic() - self.began))
             self.best_loss = validation[0]
         else:
@@ -424,7 +372,7 @@ class _Training:
         parameters = [*weights.values(), weight, bias]
         for parameter in parameters:
             parameter.requires_grad_(True)
-        n_steps = settings.epochs * -(-len(self.problem.rows) // settings.batch_size)
+        n_steps = settings.epochs * -(-len(self.targets.rows) // settings.batch_size)
         groups = [{"params": parameters[:-2]}, {"params": parameters[-2:], "lr": _HEAD_RATE * settings.learning_rate}]
         optimizer = torch.optim.AdamW(groups, lr=settings.learning_rate, weight_decay=_WEIGHT_DECAY)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, _schedule(n_steps))
@@ -433,7 +381,7 @@ class _Training:
         def score(activations: Any) -> Any:
             return (tail.run(activations, weights) - mean) / scale @ weight.T + bias
 
-        self.events.begin("tune", settings.epochs * len(self.problem.rows))
+        self.events.begin("tune", settings.epochs * len(self.targets.rows))
         try:
             for number in range(1, settings.epochs + 1):
                 loss = self._run_epoch(torch, score, optimizer, schedule, rng)
@@ -451,13 +399,13 @@ class _Training:
         self, torch: Any, score: Callable[[Any], Any], optimizer: Any, schedule: Any, rng: np.random.Generator
     ) -> float:
         """Do one pass over the images, and return the mean loss."""
-        order = rng.permutation(self.problem.rows)
+        order = rng.permutation(self.targets.rows)
         views = rng.integers(0, self.activations.n_views, len(order))
         total, size = 0.0, self.settings.batch_size
         for i in range(0, len(order), size):
             rows = order[i : i + size]
             batch = torch.from_numpy(self.activations.take(rows, views[i : i + size])).to(self.tail.device)
-            loss = self.problem.loss(torch, score(batch), rows)
+            loss = self.targets.loss(torch, score(batch), rows)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()
@@ -479,8 +427,8 @@ class _Training:
         validation: tuple[float | None, float | None] = (None, None)
         if self.left_out is not None:
             features = _embed(self.tail, weights, self.activations, self.left_out, 0)
-            validation = self.problem.measure(linear.scores(features), self.left_out)
-            name = "R2" if self.problem.classes is None else "accuracy"
+            validation = self.targets.measure(linear.scores(features), self.left_out)
+            name = "R2" if self.targets.classes is None else "accuracy"
             text += f", left out: loss {validation[0]:.3f}, {name} {validation[1]:.3f}"
         self.history.append(Epoch(number, loss, *validation, time.monotonic() - self.began))
         self.events.note(text)

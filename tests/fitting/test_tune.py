@@ -35,10 +35,15 @@ def test_a_dataset_of_embeddings_is_refused(tmp_path):
         featx.tune(tmp_path / "set")
 
 
-@pytest.mark.parametrize("settled", [{"head": "knn"}, {"search": "quick"}, {"estimate": False}])
+@pytest.mark.parametrize("settled", [{"head": "knn"}, {"search": "quick"}, {"estimate": False}, {"max_ms": 2.0}])
 def test_fit_with_tune_refuses_what_it_settles(settled):
     with pytest.raises(InputError, match="with `tune`"):
         featx.fit(X, Y, tune=True, **settled)
+
+
+def test_a_model_to_continue_is_refused_without_its_whole_content():
+    with pytest.raises(InputError, match=r"^continue_from: with `tune`"):
+        featx.fit(X, Y, tune=True, continue_from=object())
 
 
 def test_arguments_that_tune_does_not_know_are_refused():
@@ -50,6 +55,28 @@ def test_without_torch_it_ends_before_the_work(monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
     with pytest.raises(featx.MissingDependencyError, match=r"featx\[tune\]"):
         featx.tune(["gone.jpg", "gone.png"], ["a", "b"])
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"backbone_out": "no/folder/own.onnx"}, "no/folder"),
+        ({"backbone_out": "own.txt"}, "own.txt"),
+        ({"depth": "stage9"}, "^depth='stage9'"),
+        ({"depth": "head"}, "^depth='head': no weights behind it"),
+        ({"extractor": featx.FeatureExtractor(["efficientnet_lite0"] * 2)}, "expected one"),
+    ],
+)
+def test_wrong_arguments_end_before_the_work(wrong, message):
+    with pytest.raises(featx.FeatxError, match=message):
+        featx.tune(["gone.jpg", "gone.png"], ["a", "b"], **wrong)
+
+
+def test_a_tuned_network_is_not_continued(tmp_path):
+    found = featx.fit(X, Y, estimate=False, extractor=featx.FeatureExtractor(layer="stem"))
+    replace(found, info={**found.info, "tuning": {"depth": "stage4"}}).save(tmp_path / "tuned.featx")
+    with pytest.raises(InputError, match="tune on old and new images together"):
+        featx.fit(X, Y, continue_from=tmp_path / "tuned.featx")
 
 
 @pytest.mark.heavy
@@ -171,12 +198,13 @@ def test_an_interrupted_last_training_is_told(monkeypatch, n_epochs, text):
 
 
 @pytest.mark.heavy
-def test_an_interruption_before_anything_was_measured_keeps_the_frozen_network(monkeypatch):
+def test_an_interruption_before_anything_was_measured_keeps_the_frozen_network(tmp_path, monkeypatch):
     def interrupt(*_):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(strategy_module, "_predict_folds", interrupt)
-    found = featx.tune(X, Y, cv=3, keep_on_interrupt=True, **QUICK)
+    found = featx.tune(X, Y, cv=3, keep_on_interrupt=True, backbone_out=tmp_path / "own.onnx", **QUICK)
+    assert "own.onnx is not written" in found.notes[-1]
     assert (found.tuning.chosen, found.tuning.trials) == (None, ())
     assert not [note for note in found.notes if "does not pay" in note]
     assert "no trial was finished" in str(found)

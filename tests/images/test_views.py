@@ -3,7 +3,7 @@
 import numpy as np
 from PIL import Image
 
-from featx.images.views import make_view
+from featx.images.views import Views, make_view
 
 PIXELS = np.random.default_rng(0).integers(0, 255, (60, 90, 3), np.uint8)
 IMAGE = Image.fromarray(PIXELS)
@@ -37,3 +37,14 @@ def test_a_view_depends_on_the_pixels_and_on_nothing_else():
 
 def test_a_tiny_image_has_views():
     assert {make_view(Image.new("RGB", (1, 1)), number).size for number in range(6)} == {(1, 1)}
+
+
+def test_the_pixels_are_digested_once_for_all_crops(monkeypatch):
+    digested = []
+    tobytes = Image.Image.tobytes
+    monkeypatch.setattr(Image.Image, "tobytes", lambda image: digested.append(image.size) or tobytes(image))
+    views = Views(IMAGE)
+    crops = [views.make(number) for number in range(6)]
+    assert digested == [IMAGE.size]
+    monkeypatch.undo()
+    assert [crop.tobytes() for crop in crops] == [make_view(IMAGE, number).tobytes() for number in range(6)]

@@ -92,6 +92,20 @@ def test_views_become_fewer_within_the_limit(tiny_backbone, images):
         embed_activations(images, extractor, "stem", max_bytes=a_view - 1)
 
 
+@pytest.mark.parametrize(("n_layers", "kept"), [(1.6, 2), (1.4, 1)])
+def test_the_limit_counts_all_layers_of_the_same_images(tiny_backbone, images, tmp_path, n_layers, kept):
+    extractor, at_stem = FeatureExtractor(tiny_backbone), 5 * 2 * 8 * 16 * 16
+    embed_activations(images[::-1], extractor, "stem", n_views=1, folder=tmp_path)  # other images: not counted
+    for layer in ("stem", "stage1"):  # of half the size
+        settings = {"n_views": 1, "folder": tmp_path, "max_bytes": n_layers * at_stem}
+        found = embed_activations(images, extractor, layer, **settings)
+    assert len(list(tmp_path.iterdir())) == 1 + kept
+    counter = Counter()
+    again = embed_activations(images, extractor, "stage1", **settings, events=counter)
+    assert counter.n == 0
+    np.testing.assert_array_equal(again.take(np.arange(5)), found.take(np.arange(5)))
+
+
 def test_an_unreadable_image_is_named(tiny_backbone, images):
     with pytest.raises(featx.ImageError, match="empty"):
         embed_activations([*images, b""], FeatureExtractor(tiny_backbone), "stem")

@@ -1,13 +1,17 @@
+from dataclasses import fields
+
 import numpy as np
 import onnx
 import pytest
 
 import featx
 from featx.backbones import open_backbone, tap
-from featx.backbones.file import read_backbone
+from featx.backbones.file import BackboneDescription, read_backbone
 from featx.images.reference import real_images
+from featx.recipes.build import write_backbone
 from featx.session import Session, run_graph
 from featx.tuning import cut, list_depths
+from featx.tuning.operators import OPERATORS
 
 
 @pytest.fixture(scope="module")
@@ -73,3 +77,14 @@ def test_an_operator_without_a_row_is_named(tiny, tmp_path):
     onnx.save(model, tmp_path / "odd.onnx")
     with pytest.raises(featx.BackboneError, match="operator Softsign behind layer stem"):
         cut(read_backbone(tmp_path / "odd.onnx"), "stem")
+
+
+def test_a_backbone_without_any_depth_says_why(tiny, tiny_backbone, tmp_path, monkeypatch):
+    description = {field.name: getattr(tiny, field.name) for field in fields(BackboneDescription)}
+    description |= {"layers": tiny.layers[-1:], "default_layer": "head"}
+    write_backbone(tmp_path / "alone.onnx", onnx.load(tiny_backbone), BackboneDescription(**description))
+    with pytest.raises(featx.BackboneError, match=r"behind any of its layers, head; choose another"):
+        list_depths(read_backbone(tmp_path / "alone.onnx"))
+    monkeypatch.delitem(OPERATORS, "Relu")
+    with pytest.raises(featx.BackboneError, match=r"stem, stage1, head \(.*operator Relu"):
+        list_depths(tiny)

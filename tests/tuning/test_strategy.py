@@ -143,7 +143,7 @@ def test_folds_that_leave_out_enough_images_spare_the_others(monkeypatch, enough
         return _Measured(scores, np.stack([rows, 2 * rows])[..., None].astype(np.float32))
 
     monkeypatch.setattr(strategy_module, "_predict_folds", predict)
-    monkeypatch.setattr(strategy_module, "_list_depths", lambda *_: ["stage4"])
+    monkeypatch.setattr(strategy_module, "find_depths", lambda *_: ["stage4"])
     monkeypatch.setattr(strategy_module, "_list_alphas", lambda _: (0.25, 0.5))
     monkeypatch.setattr(strategy_module, "_N_PROBE_FOLDS", 1)
     monkeypatch.setattr(strategy_module, "_ENOUGH", enough)
@@ -163,7 +163,18 @@ def test_a_folder_for_the_activations_is_removed_unless_it_is_named(tmp_path):
     assert tmp_path.is_dir()
 
 
-@pytest.mark.parametrize("wrong", [{"alpha": 0}, {"alpha": 1.5}, {"epochs": 0}, {"views": 0}])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"alpha": 0},
+        {"alpha": 1.5},
+        {"epochs": 0},
+        {"views": 0},
+        {"views": 65},
+        {"max_bytes": "2 GB"},
+        {"random_state": -1},
+    ],
+)
 def test_wrong_settings_are_refused(wrong):
     with pytest.raises(InputError, match=next(iter(wrong))):
         TuningSettings(**wrong)
