@@ -1,6 +1,5 @@
 """``featx fit`` on a dataset of embeddings."""
 
-import importlib
 import json
 import os
 import shutil
@@ -12,13 +11,13 @@ import pytest
 
 import featx as library
 from featx import _memory
+from featx.fitting import head as head_module
 from featx.heads import HEADS
 from featx.persistence.archive import read_info
 from tests.cli.cli_tools import CLASSES, listing, write_csv
 from tests.dataset.dataset_tools import write_dataset
 
 LITTLE = 3_000_000
-FIT = importlib.import_module("featx.fitting.fit")  # featx.fitting.fit is the function
 
 
 @pytest.fixture
@@ -173,7 +172,7 @@ class TestLittleMemory:
 
     @pytest.fixture(autouse=True)
     def _little(self, monkeypatch):
-        monkeypatch.setattr(FIT, "available_memory", lambda: LITTLE)
+        monkeypatch.setattr(head_module, "available_memory", lambda: LITTLE)
 
     def test_the_default_head_gives_way(self, featx, here, synthetic):
         ran = featx("fit", synthetic, "-o", "m.featx")
@@ -200,7 +199,7 @@ pages = int(open("/proc/self/statm").read().split()[5])
 limit = pages * resource.getpagesize() + {headroom}
 resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
 if {blind}:
-    sys.modules["featx.fitting.fit"].available_memory = lambda: None
+    sys.modules["featx.fitting.head"].available_memory = lambda: None
 sys.exit(main(sys.argv[1:]))
 """
 
@@ -242,4 +241,4 @@ def test_more_features_than_memory_under_a_real_limit(here):
 
 
 def test_the_memory_asked_about_is_that_of_this_process():
-    assert FIT.available_memory is _memory.available_memory
+    assert head_module.available_memory is _memory.available_memory
