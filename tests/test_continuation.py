@@ -158,6 +158,7 @@ class TestClassWeight:
         assert "shirt has 30 images and coat 3" in note
         assert 'class_weight="balanced"' in note
 
+    @pytest.mark.heavy
     def test_the_command_takes_pairs_and_json(self, skewed, capsys):
         for text in ("coat=10,shirt=1", '{"coat": 10, "shirt": 1}'):
             options = ["--head", "random_forest", "--layer", "stem", "--no-cross-validation", "-o", "m.featx"]

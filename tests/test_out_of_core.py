@@ -167,6 +167,7 @@ def test_steps_that_are_too_large_are_an_error_and_not_a_useless_head():
         fit_out_of_core(head, Rows(X), X @ np.arange(30.0), candidates=[{"eta0": 10.0}])
 
 
+@pytest.mark.heavy
 def test_a_thousand_classes_are_learnt_by_sgd():
     rng = np.random.default_rng(0)
     centres = rng.normal(size=(1000, 32)).astype(np.float32)

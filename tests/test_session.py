@@ -220,6 +220,7 @@ def test_what_a_card_says_is_shortened_and_want_of_memory_told_apart(monkeypatch
     assert str(caught.value) == f"onnxruntime failed on cuda:0: {reason}"
 
 
+@pytest.mark.heavy
 def test_without_onnxruntime_both_commands_are_named():
     code = "import sys; sys.modules['onnxruntime'] = None\nimport featx\nfeatx.FeatureExtractor().transform([])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ}, timeout=240)

@@ -119,6 +119,7 @@ def test_a_killed_run_keeps_the_rows_of_its_unfinished_shard(starter, archive, t
     assert contents(tmp_path / "killed") == contents(tmp_path / "undisturbed")
 
 
+@pytest.mark.heavy
 def test_killed_runs_that_prune_and_change_labels_lose_nothing(starter, archive, tmp_path):
     photos, killed = tmp_path / "photos", tmp_path / "killed"
     shutil.copytree(archive, photos)
@@ -180,6 +181,7 @@ def embed_apart(limit=0):
     return subprocess.run(command, capture_output=True, text=True, timeout=120)
 
 
+@pytest.mark.heavy
 def test_a_file_that_cannot_grow_loses_nothing(tree):
     os.mkdir("disk")
     assert embed_apart().returncode == 0
@@ -230,6 +232,7 @@ def test_a_scratch_file_of_a_killed_run_goes(tree, extractor):
     assert contents("vectors") == before
 
 
+@pytest.mark.heavy
 def test_parts_that_start_at_once_make_one_dataset(tree, extractor):
     dataset.embed("photos", "whole", extractor, shard_size=2)
     command = [sys.executable, "-m", "featx", "embed", "photos", "-o", "parts", "--shard-size", "2", "--layer", "stem"]
@@ -238,6 +241,7 @@ def test_parts_that_start_at_once_make_one_dataset(tree, extractor):
     assert contents("parts") == contents("whole")
 
 
+@pytest.mark.heavy
 def test_the_second_of_two_runs_is_sent_away(tree, extractor):
     code = """if True:
         import sys, featx

@@ -115,6 +115,7 @@ def test_randomized_search(tmp_path, images, grid, by_itself):
     np.testing.assert_array_equal(search.cv_results_["mean_test_score"], expected)
 
 
+@pytest.mark.heavy
 def test_halving_search(tmp_path, images, grid, by_itself):
     search = HalvingGridSearchCV(
         pipeline(forest(), cache=tmp_path / "cache"),
@@ -147,6 +148,7 @@ def test_halving_search_over_ever_more_images(tmp_path, images, tiny_backbone):
 
 
 @pytest.mark.parametrize("backend", ["loky", "threading"])
+@pytest.mark.heavy
 def test_workers_score_as_one_process_does(images, tiny_backbone, backend):
     grid = {"images__backbone": ["efficientnet_lite0", tiny_backbone], "head__max_depth": [1, 4]}
     search = GridSearchCV(pipeline(forest(), layer="stem"), grid, cv=CV, scoring=SCORING)

@@ -21,6 +21,7 @@ def wheel(tmp_path_factory):
     return path
 
 
+@pytest.mark.heavy
 def test_the_wheel_carries_the_backbone_the_sample_and_every_licence(wheel):
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
@@ -33,6 +34,7 @@ def test_the_wheel_carries_the_backbone_the_sample_and_every_licence(wheel):
     assert wheel.stat().st_size < 25_000_000
 
 
+@pytest.mark.heavy
 def test_the_installed_wheel_embeds_without_network_torch_or_checkout(wheel, tmp_path):
     site = tmp_path / "site"
     subprocess.run(

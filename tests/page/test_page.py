@@ -66,6 +66,7 @@ def test_hostile_names_stay_text_and_nothing_is_fetched(page) -> None:
     assert "default-src 'none'" in page.html
 
 
+@pytest.mark.heavy
 def test_images_can_be_left_out(clothes) -> None:
     page = featx.report(clothes / "clothes.featx", clothes / "photos", images=False, title="No <images>")
     assert "data:image/jpeg" not in page.html
@@ -74,6 +75,7 @@ def test_images_can_be_left_out(clothes) -> None:
     assert "srcdoc=" in page._repr_html_()
 
 
+@pytest.mark.heavy
 def test_a_regression_shows_its_largest_residuals() -> None:
     y = np.arange(60, dtype=float)
     pipeline = make_pipeline(featx.FeatureExtractor(), Ridge(100.0)).fit(X[:60], y)
@@ -82,6 +84,7 @@ def test_a_regression_shows_its_largest_residuals() -> None:
     assert page.html.count('class="dot faint"') == 60
 
 
+@pytest.mark.heavy
 def test_a_head_without_probabilities_has_a_page() -> None:
     pipeline = make_pipeline(featx.FeatureExtractor(), RidgeClassifier()).fit(X[::5], Y[::5])
     page = featx.report(pipeline, X[1::9], Y[1::9])
@@ -96,6 +99,7 @@ def test_features_that_cannot_tell_name_no_duplicates() -> None:
     assert "look like" not in page.html
 
 
+@pytest.mark.heavy
 def test_a_dataset_of_features_has_a_page_without_images(clothes, tmp_path) -> None:
     featx.dataset.embed(clothes / "photos", tmp_path / "vectors")
     page = featx.report(clothes / "clothes.featx", tmp_path / "vectors")

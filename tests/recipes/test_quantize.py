@@ -60,6 +60,7 @@ def test_the_bundled_int8_copy_is_small_and_near(original, photos):
     assert fidelity.same_class > 0.7
 
 
+@pytest.mark.heavy
 def test_every_layer_of_the_int8_copy_follows_the_original(original, photos):
     for layer in original.layers:
         ours, theirs = (
@@ -76,6 +77,7 @@ def test_one_image_alone_gives_the_same_int8_features_as_in_a_batch(images):
     np.testing.assert_array_equal(extractor.transform(X), np.concatenate([extractor.transform([x]) for x in X]))
 
 
+@pytest.mark.heavy
 def test_a_head_fitted_on_float32_refuses_int8_until_it_is_fitted_again(images):
     X, y = images
     pipeline = make_pipeline(FeatureExtractor(), LogisticRegression(C=0.001, max_iter=500)).fit(X, y)
@@ -85,6 +87,7 @@ def test_a_head_fitted_on_float32_refuses_int8_until_it_is_fitted_again(images):
     assert pipeline.fit(X, y).score(X, y) > 0.7
 
 
+@pytest.mark.heavy
 def test_a_saved_int8_pipeline_comes_back(tmp_path, images):
     X, y = images
     head = LogisticRegression(C=0.001, max_iter=500)
@@ -94,6 +97,7 @@ def test_a_saved_int8_pipeline_comes_back(tmp_path, images):
 
 
 @pytest.mark.parametrize("precision", ["int8", "float16"])
+@pytest.mark.heavy
 def test_a_copy_is_found_beside_its_original(copies, precision, images):
     folder, made = copies
     path, _ = made[precision]
@@ -107,6 +111,7 @@ def test_a_copy_is_found_beside_its_original(copies, precision, images):
     assert cosines.min() > {"int8": 0.95, "float16": 0.9999}[precision]
 
 
+@pytest.mark.heavy
 def test_float16_halves_the_file_and_taps_every_layer_as_float32(original, copies):
     path, fidelity = copies[1]["float16"]
     assert path.stat().st_size < 0.51 * original.path.stat().st_size
