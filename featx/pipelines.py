@@ -15,7 +15,7 @@ from featx._optional import import_optional
 from featx.errors import InputError
 from featx.inference.transformer import BackboneTransformer
 
-__all__ = ["FeatureFrames", "check_single_output", "count_outputs", "find_extractors", "split_pipeline"]
+__all__ = ["FeatureFrames", "count_outputs", "find_extractors", "find_several", "split_pipeline"]
 
 
 def find_extractors(thing: Any) -> Iterator[BackboneTransformer]:
@@ -140,28 +140,38 @@ def _drop_extractor(pipeline: Pipeline) -> Pipeline:
     return Pipeline([("names", FeatureFrames([str(name) for name in names], package)), *rest.steps])
 
 
-def check_single_output(head: Any, n_features: int) -> None:
-    """Raise InputError if a fitted head predicts several labels or numbers per image.
+def find_several(head: Any, n_features: int) -> tuple[str, tuple[str, ...]] | None:
+    """Return the task and the names of a fitted head that predicts several labels or numbers per image, else None.
+
+    Raises InputError if it predicts several classes, each of them one of many. Labels without names are numbered.
 
     Examples
     --------
     >>> from sklearn.neighbors import KNeighborsClassifier
-    >>> from featx.pipelines import check_single_output
+    >>> from featx.pipelines import find_several
     >>> head = KNeighborsClassifier(1).fit([[0.0], [1.0]], [[0, 1], [1, 1]])
-    >>> check_single_output(head, 1)
-    Traceback (most recent call last):
-    featx.errors.InputError: KNeighborsClassifier predicts 2 values per image, expected one label or one number; ...
+    >>> find_several(head, 1)
+    ('multilabel', ('0', '1'))
     """
     try:
         n = count_outputs(head, np.zeros((1, n_features), np.float32))
     except Exception:  # such as a head that is not fitted: the first prediction of an image says so
-        return
-    if n != 1:
-        last = head.steps[-1][1] if isinstance(head, Pipeline) else head
-        raise InputError(
-            f"{type(last).__name__} predicts {n} values per image, expected one label or one number; "
-            "fit one pipeline for each of them, or call predict of the loaded pipeline in Python"
-        )
+        return None
+    last = head.steps[-1][1] if isinstance(head, Pipeline) else head
+    classes = getattr(last, "classes_", None)
+    if n == 1 and not getattr(last, "multilabel_", False):
+        return None
+    if classes is None:
+        return "regression", tuple(map(str, range(n)))
+    for each in classes if isinstance(classes, list) else ():
+        if not set(np.asarray(each).tolist()) <= {0, 1}:
+            raise InputError(
+                f"{type(last).__name__} predicts {n} classes per image, expected one class, one number, or labels of "
+                "0 and 1; fit one pipeline for each of them, or call predict of the loaded pipeline in Python"
+            )
+    if isinstance(classes, np.ndarray) and classes.dtype.kind in "UO":
+        return "multilabel", tuple(map(str, classes))
+    return "multilabel", tuple(map(str, range(n)))
 
 
 def count_outputs(estimator: Any, X: npt.NDArray[Any]) -> int:

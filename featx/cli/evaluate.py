@@ -6,7 +6,15 @@ import argparse
 import json
 from typing import Any
 
-from featx.cli.options import add_patterns, add_running, make_events, note_failures, running_parameters
+from featx.cli.options import (
+    add_patterns,
+    add_running,
+    add_separator,
+    make_events,
+    note_failures,
+    read_target,
+    running_parameters,
+)
 from featx.errors import InputError
 from featx.fitting import Evaluation, FittedModel, PairedEvaluation, compare_pipelines, evaluate, open_model
 from featx.page import report
@@ -21,7 +29,10 @@ roc_auc, balance (the largest class, its share, the class with the lowest
 recall), per_class, confusion (rows true, columns predicted, in the order of
 per_class); or n, mae, rmse, r2, mape (a fraction). A metric without a value is
 null. For two models: n, metric, difference (second minus first), low, high,
-p_value, only_first, only_second, and each model's object as first and second."""
+p_value, only_first, only_second, and each model's object as first and second.
+Several labels per image: n, macro_average_precision, macro_f1, micro_f1,
+subset_accuracy, log_loss, per_label. Several numbers: n, r2, per_target. With an
+order of the classes also quadratic_kappa, mae_steps and within_one_step."""
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -30,9 +41,11 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", metavar="SOURCE", help="a labelled source, as for featx fit")
     parser.add_argument(
         "--target",
-        metavar="C",
-        help="column of labels (default: as at the fit); of folders of folders, the level: 1 or 2",
+        type=read_target,
+        metavar="C[,C]",
+        help="column of labels, or several (default: as at the fit); of folders of folders, the level: 1 or 2",
     )
+    add_separator(parser)
     parser.add_argument("--report", metavar="FILE.html", help="write a page with mistakes and heat maps (featx report)")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--backbone", metavar="FILE", help="file of the backbone, if it is not found")
@@ -69,6 +82,7 @@ def run(options: argparse.Namespace) -> None:
 
 def _evaluate(model: FittedModel, options: argparse.Namespace, arguments: dict[str, Any]) -> Evaluation:
     """Evaluate one model, and write the page of --report."""
+    arguments["separator"] = options.separator
     if not options.report:
         return evaluate(model, options.source, **arguments)
     page = report(model, options.source, **arguments)

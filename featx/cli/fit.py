@@ -11,6 +11,7 @@ from featx.cli.options import (
     add_features,
     add_patterns,
     add_running,
+    add_separator,
     make_extractor,
     running_parameters,
 )
@@ -42,6 +43,10 @@ EXAMPLE = """\
   featx fit photos/train --private 1 -o ants.featx       hides each single image, see docs/privacy.md
   featx fit photos/train --labels corrected.csv -o ants.featx    labels that were corrected by hand
   featx fit photos/train --class-weight balanced -o ants.featx     rare classes count as much as others
+  featx fit pets.csv --target tags --separator '|' -o pets.featx    several labels per image, such as cat|dog
+  featx fit pets.csv --target has_cat,has_dog -o pets.featx         the same in columns of 0 and 1
+  featx fit rooms.csv --target price,rooms -o rooms.featx           several numbers
+  featx fit skin.csv --order mild,moderate,severe -o skin.featx     classes that have an order
 Then: featx evaluate ants.featx photos/val
       featx predict ants.featx new/*.jpg -o new.csv
 
@@ -94,6 +99,13 @@ def add(parser: argparse.ArgumentParser) -> None:
         "--private", type=float, metavar="EPSILON", help="differential privacy for each image; nothing else is released"
     )
     parser.add_argument("--delta", type=float, metavar="D", help="with --private: at most 1 / images (default: 1e-5)")
+    add_separator(parser)
+    parser.add_argument(
+        "--order",
+        type=_read_order,
+        metavar="C,C[,C]",
+        help="classes from the lowest to the highest, or numbers: evaluate measures the steps between them",
+    )
     parser.add_argument("--no-cross-validation", action="store_true", help="skip the estimate on left-out images")
     add_fit(parser)
     add_patterns(parser)
@@ -125,6 +137,8 @@ def run(options: argparse.Namespace) -> None:
         labels=options.labels,
         private=options.private,
         delta=options.delta,
+        separator=options.separator,
+        order=options.order,
         **fit_parameters(options),
     )
     print_remarks(result)
@@ -132,6 +146,10 @@ def run(options: argparse.Namespace) -> None:
     if options.report:
         report(result, title=options.output).save(options.report)
     print(printable(f"{options.output}: ") + "\n".join(map(printable, str(result).split("\n"))))
+
+
+def _read_order(text: str) -> bool | list[str]:
+    return True if text == "numbers" else [name.strip() for name in text.split(",")]
 
 
 def _check_private(options: argparse.Namespace) -> None:

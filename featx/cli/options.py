@@ -19,11 +19,13 @@ __all__ = [
     "add_features",
     "add_patterns",
     "add_running",
+    "add_separator",
     "make_events",
     "make_extractor",
     "note",
     "note_failures",
     "read_layers",
+    "read_target",
     "running_parameters",
     "set_parser",
     "translate",
@@ -129,6 +131,19 @@ def read_layers(text: str) -> str | int | list[str | int]:
     """Read layers that are separated by commas."""
     names: list[str | int] = [int(name) if name.lstrip("-").isdigit() else name for name in text.split(",")]
     return names if len(names) > 1 else names[0]
+
+
+def read_target(text: str) -> str | list[str]:
+    """Read the name of a column, or names that are separated by commas."""
+    names = [name.strip() for name in text.split(",")]
+    return names if len(names) > 1 else text
+
+
+def add_separator(parser: argparse.ArgumentParser) -> None:
+    """Add the option for several labels in one column."""
+    parser.add_argument(
+        "--separator", metavar="S", help="sign between several labels of an image in one column, such as '|'"
+    )
 
 
 def make_extractor(options: argparse.Namespace) -> FeatureExtractor:

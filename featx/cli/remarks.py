@@ -8,7 +8,7 @@ import sys
 from typing import Any
 
 from featx._text import printable
-from featx.cli.options import make_events, note, note_failures
+from featx.cli.options import make_events, note, note_failures, read_target
 from featx.fitting import FitResult
 
 __all__ = ["add_fit", "fit_parameters", "print_remarks", "read_class_weight"]
@@ -34,10 +34,16 @@ def read_class_weight(text: str) -> str | dict[str, float]:
 
 def add_fit(parser: argparse.ArgumentParser) -> None:
     """Add the options that `fit_parameters` reads, all but patterns."""
-    parser.add_argument("--task", choices=["classification", "regression"], help="default: by the target's values")
+    parser.add_argument(
+        "--task", choices=["classification", "multilabel", "regression"], help="default: by the target's values"
+    )
     parser.add_argument("--path-column", metavar="C", help="column of the table that holds the paths")
     parser.add_argument(
-        "--target", metavar="C", help="column of the table to predict; of folders of folders, the level: 1 or 2"
+        "--target",
+        type=read_target,
+        metavar="C[,C]",
+        help="column of the table to predict, or several of 0 and 1 or of numbers; of folders of folders, the level: "
+        "1 or 2",
     )
     parser.add_argument("--log-target", action="store_true", help="fit the logarithm of a positive number")
     parser.add_argument(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from featx._files import check_writable
-from featx.cli.options import add_patterns, add_running, make_events, running_parameters
+from featx.cli.options import add_patterns, add_running, add_separator, make_events, read_target, running_parameters
 from featx.errors import InputError
 from featx.fitting import open_model
 from featx.page import report
@@ -27,7 +27,10 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-images", dest="images", action="store_false", help="leave out every image")
     parser.add_argument("--title", metavar="TEXT", help="title of the page (default: the model and the source)")
     parser.add_argument("--path-column", metavar="C", help="column of a table that holds the paths")
-    parser.add_argument("--target", metavar="C", help="column of a table that holds the labels")
+    parser.add_argument(
+        "--target", type=read_target, metavar="C[,C]", help="column of a table that holds the labels, or several"
+    )
+    add_separator(parser)
     parser.add_argument("--backbone", metavar="FILE", help="file of the backbone, if it is not found")
     add_patterns(parser)
     add_running(parser)
@@ -48,6 +51,7 @@ def run(options: argparse.Namespace) -> None:
         title=options.title,
         path_column=options.path_column,
         target=options.target,
+        separator=options.separator,
         include=options.include,
         exclude=options.exclude,
         events=make_events(),

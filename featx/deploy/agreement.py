@@ -19,7 +19,16 @@ from featx.heads import Response
 from featx.session import run_batches
 from featx.similarity import cosine_rows
 
-__all__ = ["MIN_AGREEMENT", "RESIZE_TOLERANCES", "Agreement", "Resized", "check_resizing", "measure_agreement"]
+__all__ = [
+    "MIN_AGREEMENT",
+    "RESIZE_TOLERANCES",
+    "Agreement",
+    "Resized",
+    "check_resizing",
+    "count_wrong",
+    "measure_agreement",
+    "name_label",
+]
 
 #: Default tolerance of probabilities between resizing in the graph and by Pillow, by precision: the quantisation
 #: steps of int8 amplify a value that is rounded differently.
@@ -79,7 +88,7 @@ def check_resizing(model: onnx.ModelProto, reference: Reference, tolerance: floa
         helper.make_tensor_value_info(name, kind, None) for name, kind in inner.items() if name not in names
     )
     expected = reference.expected
-    wanted = [CANVAS, "features", expected.name, *(["label"] if expected.labels is not None else [])]
+    wanted = [CANVAS, "features", expected.name, *([name_label(expected)] if expected.labels is not None else [])]
     batches: Iterator[dict[str, _Array]] = ({"pixels": image[None]} for image in reference.read_images())
     runs = list(run_batches(shown.SerializeToString(), batches, wanted))
     canvases, features, numbers, *labels = (np.concatenate(values) for values in zip(*runs, strict=True))
@@ -93,7 +102,7 @@ def check_resizing(model: onnx.ModelProto, reference: Reference, tolerance: floa
         difference=difference,
         tolerance=tolerance,
     )
-    n_wrong = int((labels[0] != expected.labels).sum()) if labels else 0
+    n_wrong = count_wrong(labels[0], expected.labels) if labels and expected.labels is not None else 0
     if n_wrong or not difference <= tolerance:
         wrong = f"{n_wrong} of {len(canvases)} images get another label; " if n_wrong else ""
         raise ExportError(
@@ -101,6 +110,17 @@ def check_resizing(model: onnx.ModelProto, reference: Reference, tolerance: floa
             'or use resize="before"'
         )
     return resized
+
+
+def name_label(response: Response) -> str:
+    """Return the name of the output of a file for labels: ``label``, or ``labels`` for several per image."""
+    return "labels" if response.labels is not None and response.labels.ndim > 1 else "label"
+
+
+def count_wrong(ours: _Array, theirs: _Array) -> int:
+    """Count the images whose label, or any of whose labels, differs."""
+    wrong = np.asarray(ours != theirs)
+    return int(wrong.any(axis=1).sum() if wrong.ndim > 1 else wrong.sum())
 
 
 @dataclass(frozen=True)
@@ -150,7 +170,7 @@ def measure_agreement(
     """Compare the features and predictions of a pipeline with those of its copy, given in this order."""
     theirs, ours = responses
     if theirs.labels is not None and ours.labels is not None:
-        agreement = float((theirs.labels == ours.labels).mean())
+        agreement = 1 - count_wrong(ours.labels, theirs.labels) / len(ours.labels)
     else:
         spread = np.square(theirs.numbers - theirs.numbers.mean(0)).sum()
         agreement = float(1 - np.square(theirs.numbers - ours.numbers).sum() / max(spread, 1e-30))

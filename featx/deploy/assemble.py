@@ -29,9 +29,15 @@ __all__ = ["METADATA_VERSION", "assemble", "declare_types", "name_outputs", "wri
 METADATA_VERSION = 1
 
 
-def name_outputs(converter: Converter, answer: Answer, classes: npt.NDArray[Any]) -> dict[str, str]:
+def name_outputs(
+    converter: Converter, answer: Answer, classes: npt.NDArray[Any], *, is_multilabel: bool = False
+) -> dict[str, str]:
     """Map the output names of the file to the tensors of a classifier."""
     graph = converter.graph
+    if is_multilabel:
+        numbers = {"probabilities": answer.probabilities} if answer.probabilities else {"scores": answer.decision}
+        held = {name: graph.cast(tensor, np.float32) for name, tensor in numbers.items() if tensor}
+        return {"labels": answer.index, **held}
     kind = classes.dtype.kind
     if kind == "O" and not all(isinstance(label, str) for label in classes):
         raise ExportError(f"classes {classes[:3].tolist()}: expected strings only, or numbers only")
@@ -95,6 +101,7 @@ def write_metadata(
     task: str,
     head: str,
     classes: npt.NDArray[Any] | None,
+    targets: Sequence[str] | None,
     resize: str,
     heat_map: HeatMap | None,
     doubts: Doubts | None,
@@ -104,8 +111,9 @@ def write_metadata(
 
     ===================== ===============================================================
     featx.pipeline        integer, the version of these keys
-    featx.task            classification or regression
+    featx.task            classification, multilabel or regression
     featx.classes         labels in the order of the probabilities; null for a regression
+    featx.targets         names of several numbers; null for a single one, and for classes
     featx.head            repr of the scikit-learn estimators
     featx.backbone        name, identity, precision, license, source, recipe
     featx.preprocess      preprocessing of images, as in a backbone's file
@@ -127,6 +135,7 @@ def write_metadata(
         "pipeline": METADATA_VERSION,
         "task": task,
         "classes": labels,
+        "targets": None if targets is None else list(targets),
         "head": head,
         "backbone": {
             **{name: getattr(backbone, name) for name in ("name", "identity", "precision", "license", "source")},

@@ -13,7 +13,7 @@ from onnx import helper
 
 from featx.deploy.graph import ML_OPSET, Graph
 from featx.errors import ExportError
-from featx.pipelines import FeatureFrames, count_outputs
+from featx.pipelines import FeatureFrames
 
 __all__ = ["Answer", "Estimator", "Rows", "Step", "Tables", "Converter"]
 
@@ -38,7 +38,10 @@ class Rows:
 
 @dataclass(frozen=True)
 class Answer:
-    """The output tensors of a classifier: int64 class index, and float64 probabilities and decisions if it has them."""
+    """The output tensors of a classifier: int64 class index, and float64 probabilities and decisions if it has them.
+
+    For several labels the index is 0 or 1 for each label, of shape (N, n_labels), as are the others.
+    """
 
     index: str
     probabilities: str | None = None
@@ -56,6 +59,7 @@ class Step:
     target: str
     scores: Callable[[npt.NDArray[Any]], npt.NDArray[Any]] | None = None  # for the index of the largest score
     exact: bool = False  # for indices, which must be equal
+    threshold: float | None = None  # of the scores of several labels
 
     def __str__(self) -> str:
         return f"{self.where} ({type(self.estimator).__name__})"
@@ -114,14 +118,28 @@ class Converter:
             classes = estimator.classes_
             # a pipeline or a search is entered, so that the error names the estimator inside
             has_parts = hasattr(estimator, "steps") or hasattr(estimator, "best_estimator_")
-            if not has_parts and (isinstance(classes, list) or count_outputs(estimator, x.sample[:1]) != 1):
-                raise self.refuse(estimator, "it has several outputs; export one classifier per output")
+            is_single = not isinstance(classes, list) and np.ndim(estimator.predict(x.sample[:1])) == 1
+            if not has_parts and not is_single and not getattr(estimator, "multilabel_", False):
+                raise self.refuse(
+                    estimator,
+                    "it has several outputs; export OneVsRestClassifier, or a head of featx for several labels",
+                )
             answer: Answer = self._find("classifiers", estimator)(self, estimator, x)
             if answer.probabilities and hasattr(estimator, "predict_proba"):
                 self._record(estimator, estimator.predict_proba, x, answer.probabilities)
             if answer.decision and hasattr(estimator, "decision_function"):
                 self._record(estimator, estimator.decision_function, x, answer.decision)
             scores = getattr(estimator, "decision_function", None) or getattr(estimator, "predict_proba", None)
+            if not is_single:
+                threshold = 0.0 if hasattr(estimator, "decision_function") else 0.5
+
+                def set_labels(rows: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
+                    return np.asarray(estimator.predict(rows), np.int64)
+
+                self.steps.append(
+                    Step(self.where, estimator, set_labels, x, answer.index, scores, exact=True, threshold=threshold)
+                )
+                return answer
 
             def find(rows: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
                 return _find_index(classes, estimator.predict(rows))

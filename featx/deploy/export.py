@@ -23,7 +23,15 @@ from featx._results import format_html, to_plain
 from featx._validation import check_choice
 from featx.backbones import open_backbone, tap
 from featx.backbones.file import require_images
-from featx.deploy.agreement import MIN_AGREEMENT, RESIZE_TOLERANCES, Agreement, Resized, check_resizing
+from featx.deploy.agreement import (
+    MIN_AGREEMENT,
+    RESIZE_TOLERANCES,
+    Agreement,
+    Resized,
+    check_resizing,
+    count_wrong,
+    name_label,
+)
 from featx.deploy.assemble import assemble, declare_types, name_outputs, write_metadata
 from featx.deploy.converter import Converter, Rows, Step
 from featx.deploy.converters import calibration, kernels, linear, meta, preprocessing, quantiles, trees
@@ -49,7 +57,7 @@ from featx.extractor import FeatureExtractor
 from featx.guard import Guard
 from featx.heads import respond
 from featx.inference.spec import list_backbones
-from featx.pipelines import split_pipeline
+from featx.pipelines import find_several, split_pipeline
 from featx.reporting.card import check_card, make_card, write_card
 from featx.reporting.snippets import describe_onnx, use_onnx
 from featx.session import run_batches
@@ -71,11 +79,12 @@ class ExportResult:
     ----------
     path : str
         The file.
-    task : {"classification", "regression"}
+    task : {"classification", "multilabel", "regression"}
         The task of the pipeline.
     outputs : tuple of str
         ``label``, ``class_index`` and ``probabilities`` (``scores`` if the head has no
-        probabilities, neither for a hard vote), or ``value``; ``features`` and ``heat_map`` on request; ``outlier``
+        probabilities, neither for a hard vote), or ``value``; for several labels ``labels``, 0 and 1 of shape (N,
+        n_labels), and ``probabilities``; ``features`` and ``heat_map`` on request; ``outlier``
         with a guard, and ``answered``, ``set`` or ``interval`` on request.
     n_bytes : int
         Size of the file.
@@ -200,7 +209,7 @@ def export(
     card : bool, default=False
         Write a model card beside the file, named ``path`` and ``.md``.
     info : mapping or None, default=None
-        Facts about fitting for the card: ``featx.read_info("model.featx")["info"]``.
+        Facts about fitting for the card, and the names of several numbers: ``featx.read_info("model.featx")["info"]``.
 
     Returns
     -------
@@ -268,7 +277,12 @@ def export(
             add_resizing(draft.model, require_images(backbone), extractor.crop)
             allowed = RESIZE_TOLERANCES[backbone.precision] if resize_tolerance is None else resize_tolerance
             resized = check_resizing(draft.model, reference, allowed)
-    task = "regression" if draft.classes is None else "classification"
+    several = find_several(head, extractor.n_features)
+    task = several[0] if several is not None else "regression" if draft.classes is None else "classification"
+    targets = None
+    if several is not None and task == "regression":
+        known = list((info or {}).get("targets") or ())
+        targets = known if len(known) == len(several[1]) else list(several[1])
     digest = write_metadata(
         draft.model,
         backbone,
@@ -276,6 +290,7 @@ def export(
         task=task,
         head=str(head),
         classes=draft.classes,
+        targets=targets,
         resize=resize,
         heat_map=heat,
         doubts=doubts,
@@ -376,10 +391,12 @@ def _convert(
     opset = next(entry.version for entry in tapped.opset_import if entry.domain in ("", "ai.onnx"))
     converter = Converter(_TABLES, make_tables(opset), opset, max(tapped.ir_version, 8))
     rows, classes = Rows("features", features), None
+    several = find_several(head, features.shape[1])
     if is_classifier(head):
         answer = converter.classify(head, rows, "")
-        classes = np.asarray(head.classes_)
-        outputs = name_outputs(converter, answer, classes)
+        is_multilabel = several is not None
+        classes = np.asarray(several[1] if several is not None else head.classes_)
+        outputs = name_outputs(converter, answer, classes, is_multilabel=is_multilabel)
     else:
         outputs = {"value": converter.graph.cast(converter.regress(head, rows, ""), np.float32)}
     if doubts is not None:
@@ -410,7 +427,7 @@ def _check_head(draft: _Draft, rows: npt.NDArray[np.float32], tolerance: float) 
     last = draft.steps[-1]
     ours = run_steps(draft.converter, [last], rows)[last.target]
     theirs = last.compute(rows)
-    n_wrong = int((ours != theirs).sum() if last.exact else (differ(theirs, ours) > tolerance).sum())
+    n_wrong = int(count_wrong(ours, theirs) if last.exact else (differ(theirs, ours) > tolerance).sum())
     if n_wrong > int(MAX_FLIPPED_SHARE * len(rows)):
         raise _MismatchError(f"{n_wrong} of {len(rows)} synthetic rows get another prediction")
 
@@ -424,7 +441,7 @@ def _check_images(draft: _Draft, reference: Reference, tolerance: float) -> floa
         difference = float(differ(reference.features, given["features"]).max())
         if difference > tolerance:
             raise ExportError(f"features (FeatureExtractor): differ from scikit-learn by {difference:.1e}")
-    if expected.labels is not None and (n_wrong := int((given["label"] != expected.labels).sum())):
+    if expected.labels is not None and (n_wrong := count_wrong(given[name_label(expected)], expected.labels)):
         raise _MismatchError(f"{n_wrong} of {len(expected.labels)} images get another label")
     worst = float(differ(expected.numbers, given[expected.name]).max()) if expected.numbers.size else 0.0
     if worst > tolerance:

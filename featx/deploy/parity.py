@@ -135,7 +135,13 @@ def _check_step(step: Step, theirs: _Array, ours: _Array, rows: _Array, toleranc
         return
     wrong = theirs != ours
     if wrong.any() and step.scores is not None:  # rounding decides between equal scores
-        wrong &= ~_find_ties(np.asarray(step.scores(rows)), tolerance)
+        scores = np.asarray(step.scores(rows))
+        if step.threshold is None:
+            wrong &= ~_find_ties(scores, tolerance)
+        else:
+            wrong &= np.abs(scores - step.threshold) > tolerance
+    if wrong.ndim > 1:
+        wrong = wrong.any(axis=1)
     if wrong.any():
         raise ExportError(f"{step}: predicts another class than scikit-learn for {wrong.sum()} of {len(wrong)} rows")
 

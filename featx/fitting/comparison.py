@@ -157,6 +157,8 @@ def compare_pipelines(
     ('accuracy', True)
     """
     models = open_model(first), open_model(second)
+    for each in models:
+        each.require_single("two models are compared on")
     if models[0].task != models[1].task:
         raise InputError(f"{models[0].name} and {models[1].name}: a {models[0].task} and a {models[1].task}")
     options = {"path_column": path_column, "target": target, "include": include, "exclude": exclude}

@@ -76,7 +76,8 @@ def predict_guarded(
         features = embeddings.take()
         aligned = guard.restandardize(features)
         answer = respond(model.head, aligned)
-        labels = answer.numbers if answer.labels is None else np.asarray(answer.labels).astype(str)
+        labels = answer.numbers if answer.labels is None else np.asarray(answer.labels)
+        labels = labels.astype(str) if answer.labels is not None and model.names is None else labels
         probabilities = answer.numbers if answer.name == "probabilities" else None
         changes["restandardized"] = len(features)
         events.note(
@@ -94,7 +95,7 @@ def predict_guarded(
             for label, before, after in zip(guard.classes, adapted.fitted_shares, adapted.shares, strict=True)
         }
         events.note(f"probabilities adapted to other shares of the classes: {_describe_shares(changes['shares'])}")
-    answers = labels if model.classes is None else probabilities
+    answers = None if model.names is not None else labels if model.classes is None else probabilities
     checked = _check(guard, embeddings, answers, doubt)
     compares = not is_fit and not changes and len(checked.outlier) >= MIN_SET_IMAGES
     if compares and guard.detect_shift(checked.outlier, answers) < SHIFT_LEVEL:

@@ -202,7 +202,11 @@ def _widen(scored: Score, factor: float) -> Score:
     if scored.low is None or scored.high is None:
         return scored
     low, high = (scored.value + factor * (end - scored.value) for end in (scored.low, scored.high))
-    return replace(scored, low=max(0.0, low), high=min(1.0, high) if scored.metric == "accuracy" else high)
+    return replace(
+        scored,
+        low=low if scored.metric == "r2" else max(0.0, low),
+        high=high if scored.metric == "mae" else min(1.0, high),
+    )
 
 
 def _fit_path(head: Any, X: Any, y: Labels, folds: list[Any], n_folds: int, events: Events) -> OutOfFold:
@@ -218,7 +222,10 @@ def _fit_path(head: Any, X: Any, y: Labels, folds: list[Any], n_folds: int, even
     found: OutOfFold = path.out_of_fold_
     while isinstance(head, TransformedTargetRegressor):
         inverse = head.transformer_.inverse_transform
-        predicted, candidates = inverse(found.predicted[:, None])[:, 0], inverse(found.candidates)
+        if found.predicted.ndim == 2:  # several numbers
+            predicted, candidates = inverse(found.predicted), found.candidates
+        else:
+            predicted, candidates = inverse(found.predicted[:, None])[:, 0], inverse(found.candidates)
         found, head = replace(found, y=y[found.rows], predicted=predicted, candidates=candidates), head.regressor_
     return found
 

@@ -16,8 +16,11 @@ from featx.errors import Failure, InputError
 from featx.fitting.continuation import was_fitted_on
 from featx.fitting.inputs import Embeddings, Inputs, read_inputs
 from featx.fitting.model import FittedModel, open_model
+from featx.fitting.ordinal import measure_order
+from featx.fitting.several import evaluate_several, format_several, read_truth
 from featx.reporting.metrics import ClassBalance, score, summarize_classification, summarize_regression
 from featx.selection.target import match_labels
+from featx.sources.labels import join_rows
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,14 +39,18 @@ class Evaluation:
 
     Parameters
     ----------
-    task : {"classification", "regression"}
+    task : {"classification", "multilabel", "regression"}
     metrics : dict of str to float or None
         ``accuracy``, ``balanced_accuracy``, ``macro_f1``, ``log_loss`` and ``roc_auc``; or
-        ``mae``, ``rmse``, ``r2`` and ``mape`` (a fraction). None if a metric has no value.
+        ``mae``, ``rmse``, ``r2`` and ``mape`` (a fraction). None if a metric has no value. Of several labels
+        ``macro_average_precision``, ``macro_f1``, ``micro_f1``, ``subset_accuracy`` and ``log_loss``, and of several
+        numbers ``r2``, their mean. With an order of the classes also ``quadratic_kappa``, ``mae_steps`` and
+        ``within_one_step``.
     low, high : float or None
         95 % interval of the first metric.
     per_class : dict or None
-        ``precision``, ``recall``, ``f1`` and ``support`` of each class.
+        ``precision``, ``recall``, ``f1`` and ``support`` of each class; of several labels also
+        ``average_precision``.
     confusion : list of list of int, or None
         Rows are true classes, columns predicted classes, in the order of ``classes``.
     classes : tuple of str or None
@@ -55,11 +62,14 @@ class Evaluation:
     names : tuple of str
         Name of each image that was evaluated.
     true, predicted : ndarray of shape (n_images,)
-        Labels as text, or numbers.
+        Labels as text, or numbers. Several labels are 0 and 1 of shape (n_images, n_labels), in the order of
+        ``classes``, and several numbers have the shape (n_images, n_targets).
     probabilities : ndarray of shape (n_images, n_classes), or None
     balance : ClassBalance or None, default=None
         The largest class, the accuracy of always answering it, and the class with the lowest
         recall; None for a regression.
+    per_target : dict or None, default=None
+        ``mae``, ``rmse``, ``r2`` and ``mape`` of each of several numbers.
 
     See Also
     --------
@@ -80,6 +90,7 @@ class Evaluation:
     predicted: npt.NDArray[Any]
     probabilities: npt.NDArray[np.float64] | None
     balance: ClassBalance | None = None
+    per_target: Mapping[str, Mapping[str, Any]] | None = None
 
     @property
     def metric(self) -> str:
@@ -88,13 +99,27 @@ class Evaluation:
 
     def to_dict(self) -> dict[str, Any]:
         """Return what JSON can hold: ``n``, every metric, ``balance``, ``per_class`` and ``confusion``."""
-        by_class = {} if self.per_class is None else {"per_class": self.per_class, "confusion": self.confusion}
+        by_class: dict[str, Any] = {}
+        if self.per_target is not None:
+            by_class = {"per_target": self.per_target}
+        elif self.task == "multilabel":
+            by_class = {"per_label": self.per_class}
+        elif self.per_class is not None:
+            by_class = {"per_class": self.per_class, "confusion": self.confusion}
         balance = {} if self.balance is None else {"balance": to_plain(self.balance)}
         return {"n": self.n_images, **self.metrics, **balance, **by_class}
 
     def to_columns(self) -> dict[str, list[Any]]:
         """Return the columns ``path``, ``true``, ``predicted`` and ``proba_CLASS``, one row per evaluated image."""
-        columns = {"path": list(self.names), "true": self.true.tolist(), "predicted": self.predicted.tolist()}
+        columns: dict[str, list[Any]] = {"path": list(self.names)}
+        pairs = (("true", self.true), ("predicted", self.predicted))
+        if self.per_target is not None:
+            for i, target in enumerate(self.per_target):
+                columns |= {f"{name}_{target}": values[:, i].tolist() for name, values in pairs}
+        elif self.task == "multilabel":
+            columns |= {name: join_rows(values, self.classes or ()) for name, values in pairs}
+        else:
+            columns |= {name: values.tolist() for name, values in pairs}
         if self.probabilities is not None and self.classes is not None:
             columns |= {f"proba_{label}": self.probabilities[:, i].tolist() for i, label in enumerate(self.classes)}
         return columns
@@ -107,15 +132,17 @@ class Evaluation:
         return f"Evaluation({self.n_images} images, {self.metric} {format_metric(self.metrics[self.metric])})"
 
     def __str__(self) -> str:
-        lines = [f"{'n':18} {self.n_images}"]
+        width = max(18, *map(len, self.metrics))
+        lines = [f"{'n':{width}} {self.n_images}"]
         for name, value in self.metrics.items():
             has_interval = name == self.metric and self.low is not None
             interval = (
                 f"  (95 % interval {format_metric(self.low)} to {format_metric(self.high)})" if has_interval else ""
             )
-            lines.append(f"{name:18} {format_metric(value)}{interval}")
+            lines.append(f"{name:{width}} {format_metric(value)}{interval}")
         if self.balance is not None and not self.balance.is_even:
             lines.append(self.balance.describe())
+        lines += format_several(self.per_class if self.task == "multilabel" else self.per_target)
         if self.per_class is not None and self.confusion is not None:
             names = list(map(printable, self.per_class))
             width = max(5, *map(len, names))
@@ -133,8 +160,13 @@ class Evaluation:
             rows[0]["95 % interval"] = f"{format_metric(self.low)} to {format_metric(self.high)}"
         notes = [] if self.balance is None or self.balance.is_even else [self.balance.describe()]
         html = format_html(f"Evaluation of {self.n_images} images", rows, notes)
+        if self.per_target is not None:
+            html += format_html("Targets", [{"target": name, **row} for name, row in self.per_target.items()])
         if self.per_class is not None:
-            html += format_html("Classes", [{"class": name, **row} for name, row in self.per_class.items()])
+            html += format_html(
+                "Labels" if self.task == "multilabel" else "Classes",
+                [{"class": name, **row} for name, row in self.per_class.items()],
+            )
         if self.confusion is not None and self.classes is not None and len(self.classes) <= _MAX_CLASSES:
             matrix = zip(self.classes, self.confusion, strict=True)
             html += format_html(
@@ -150,7 +182,8 @@ def evaluate(
     y: Any = None,
     *,
     path_column: str | None = None,
-    target: str | None = None,
+    target: str | Sequence[str] | None = None,
+    separator: str | None = None,
     include: str | Sequence[str] = (),
     exclude: str | Sequence[str] = (),
     events: Events | None = None,
@@ -168,7 +201,7 @@ def evaluate(
         pipeline's features.
     y : array-like of shape (n_samples,), or None, default=None
         Labels of the images; None for a source.
-    path_column, target, include, exclude, events
+    path_column, target, separator, include, exclude, events
         As for `featx.fit`; without columns, those that were used at the fit.
 
     Returns
@@ -198,6 +231,7 @@ def evaluate(
     >>> wrong = evaluation.to_frame().query("true != predicted")
     """
     options = {"path_column": path_column, "target": target, "include": include, "exclude": exclude}
+    options |= {"separator": separator}
     return evaluate_models([open_model(model)], X, y, options, events or Events())[0]
 
 
@@ -232,11 +266,16 @@ def evaluate_inputs(
     for model in models:
         if y is None and was_fitted_on(model.info, X, source_options["include"], source_options["exclude"]):
             events.note(f"{model.name} was fitted on {inputs.where}: expect lower figures on other images")
-    _, truth = inputs.read_labels(first.task)
+    truth: Any = None
+    if first.names is None:
+        _, truth = inputs.read_labels(first.task)
     if n_missing := int(inputs.missing.sum()):
         events.note(f"{n_missing} {'image has' if n_missing == 1 else 'images have'} no label and no part in this")
     labelled = np.flatnonzero(~inputs.missing)
-    truths = [_match_classes(model, truth, inputs.where) for model in models]
+    truths = [
+        _match_classes(model, truth, inputs.where) if model.names is None else read_truth(model, inputs)
+        for model in models
+    ]
     embedded: dict[Any, Embeddings] = {}
     for model in models:
         if model.feature_key not in embedded:
@@ -267,10 +306,15 @@ def _match_classes(model: FittedModel, truth: npt.NDArray[Any], where: str) -> n
 
 def _evaluate(model: FittedModel, embeddings: Embeddings, y: npt.NDArray[Any], names: tuple[str, ...]) -> Evaluation:
     predicted, probabilities = model.predict(embeddings)
+    if model.names is not None:
+        found = evaluate_several(model, y, predicted, probabilities)
+        return Evaluation(
+            **found, confusion=None, classes=model.classes, failures=tuple(embeddings.failures), names=names
+        )
     if model.classes is None:
         metrics = summarize_regression(y, predicted)
     else:
-        metrics = summarize_classification(y, predicted, probabilities, model.classes)
+        metrics = measure_order(model, summarize_classification(y, predicted, probabilities, model.classes))
     estimate = score("", y, predicted, model.task)
     return Evaluation(
         task=model.task,

@@ -25,6 +25,8 @@ from featx.fitting.head import ChosenHead, check_memory, choose_head, offer_weig
 from featx.fitting.inputs import Embeddings, Inputs, read_inputs
 from featx.fitting.labelling import correct_labels
 from featx.fitting.model import FittedModel, open_model
+from featx.fitting.multioutput import fit_several, refuse_several
+from featx.fitting.ordinal import read_order
 from featx.fitting.private import check_private, fit_private
 from featx.fitting.result import DuplicateGroup, FitResult, FittedImages, count_target
 from featx.fitting.tuned import adapt
@@ -68,7 +70,9 @@ def fit(
     extractor: FeatureExtractor | None = None,
     continue_from: Any = None,
     path_column: str | None = None,
-    target: str | None = None,
+    target: str | Sequence[str] | None = None,
+    separator: str | None = None,
+    order: Any = None,
     include: str | Sequence[str] = (),
     exclude: str | Sequence[str] = (),
     max_ms: float | None = None,
@@ -95,12 +99,13 @@ def fit(
         column of labels or numbers, an archive, an address, or the folder of a dataset of
         embeddings (`featx.dataset.embed`), which is fitted in parts if it does not fit into
         memory. With ``y``, images as for `FeatureExtractor.transform`.
-    y : array-like of shape (n_samples,), or None, default=None
-        Classes or numbers. None, NaN and empty text mean that an image has no label.
+    y : array-like of shape (n_samples,) or (n_samples, n_outputs), or None, default=None
+        Classes or numbers. None, NaN and empty text mean that an image has no label. A sequence of sets, or a matrix
+        of 0 and 1, holds several labels per image, of which the empty set is one; any other matrix several numbers.
     head : str or None, default=None
         Key of `featx.heads.HEADS`. None is ``"logistic_regression"``, and ``"ridge"`` for numbers;
         ``"sgd"`` if memory is too small, or for hundreds of thousands of images of many classes.
-    task : {"classification", "regression"} or None, default=None
+    task : {"classification", "multilabel", "regression"} or None, default=None
         None decides by the values.
     log_target : bool, default=False
         For positive numbers with relative errors: fit the logarithm, predict the number.
@@ -109,7 +114,8 @@ def fit(
         of that function: ``effort``, ``backbones``, ``layers``, ``poolings``, ``crops``.
     class_weight : "balanced", mapping of label to weight, or None, default=None
         Weights of the classes in the fit of the head. ``"balanced"`` gives all classes the same
-        weight in total, however many images they have. A class that a mapping leaves out has 1.
+        weight in total, however many images they have. A class that a mapping leaves out has 1. Of several labels per
+        image, each is balanced against its absence, and a mapping holds the weight of the images that have a label.
     groups : array-like of shape (n_samples,), str or None, default=None
         Images of one group are never on both sides of a fold. A string names a column of the
         table, also of the table that a dataset was made from.
@@ -128,9 +134,17 @@ def fit(
         features, task and head are taken over, and new classes may come. The old images are the
         sources that the model's file names; if these have moved, list old and new ones as ``X``.
         Those in a dataset or in the extractor's cache are not embedded again.
-    path_column, target : str or None, default=None
-        Columns of a table. None takes columns with obvious names. ``target="2"`` takes the second level of
-        folders of folders as classes.
+    path_column : str or None, default=None
+        Column of a table that holds the images. None takes a column with an obvious name.
+    target : str, sequence of str or None, default=None
+        Column of a table. None takes a column with an obvious name. ``target="2"`` takes the second level of
+        folders of folders as classes. Several columns of 0 and 1 are several labels per image, and several columns of
+        numbers are a regression of all of them.
+    separator : str or None, default=None
+        Sign between several labels in one text, as ``"|"`` in ``cat|dog``. A column of lists needs none.
+    order : sequence of classes, True or None, default=None
+        Classes from the lowest to the highest; True sorts classes that are numbers. The model keeps the order, and
+        `evaluate` measures the steps between classes. The categories of an ordered type are an order.
     include, exclude : str or sequence of str, default=()
         Patterns of paths in the source to take and to leave out.
     max_ms, max_mb : float or None, default=None
@@ -179,9 +193,16 @@ def fit(
     knn on efficientnet_lite0 (...), 300 images, 10 classes (ankle-boot 30, bag 30, ..., t-shirt 30, trouser 30)
     """
     asked = {"search": search, "class_weight": class_weight, "continue_from": continue_from, "cv": cv}
-    asked |= {"log_target": log_target, "tune": tune, "views": None if views == 1 else views}
+    asked |= {
+        "separator": separator,
+        "order": order,
+        "log_target": log_target,
+        "tune": tune,
+        "views": None if views == 1 else views,
+    }
     check_private(private, delta, head, task, asked)
     options: dict[str, Any] = {"path_column": path_column, "target": target, "include": include, "exclude": exclude}
+    options |= {} if separator is None else {"separator": separator}
     if tune:
         settled = {"head": head, "search": search, "continue_from": continue_from, "max_ms": max_ms, "max_mb": max_mb}
         settings, backbone_out = _read_tuning(X, tune, views, settled | {"estimate": None if estimate else estimate})
@@ -226,10 +247,36 @@ def fit(
         budget = {"epsilon": private, "delta": 1e-5 if delta is None else delta}
         return fit_private(inputs, task, **budget, groups=groups, extractor=extractor, events=events, notes=noted.texts)
     every_group = inputs.read_groups(groups)
+    if inputs.outputs is not None:
+        refuse_several(continue_from=continue_from, order=order)
+        several = fit_several(
+            inputs,
+            task,
+            head=head,
+            log_target=log_target,
+            search=search,
+            budget={"max_ms": max_ms, "max_mb": max_mb},
+            class_weight=class_weight,
+            groups=every_group,
+            cv=cv,
+            views=views,
+            extractor=extractor,
+            estimate=estimate,
+            guard=guard,
+            events=events,
+        )
+        more: dict[str, Any] = {"class_weight": class_weight} if class_weight is not None else {}
+        more |= {"views": views} if views > 1 else {}
+        return several.result(inputs, every_group, recorded, more, noted.texts)
+    if hint := inputs.hint_separator():
+        events.note(hint)
     task, values = inputs.read_labels(task, log_target=log_target)
     labelled, pool = np.flatnonzero(~inputs.missing), np.flatnonzero(inputs.missing)
     check_target(values, task, log_target=log_target, images="readable")  # before the long work
     reason = tried = ""
+    if order is None and earlier is not None:
+        order = earlier.info.get("order")
+    order = read_order(inputs.levels if order is None else order, values, task)
     weights = read_class_weight(class_weight, values, task)
     if search is None:
         if earlier is not None and head is None:
@@ -347,6 +394,7 @@ def fit(
             "head": chosen.name,
             **_record_fit(earlier, n_old, weights),
             **({"views": views} if views > 1 else {}),
+            **({"order": order} if order is not None else {}),
             "sources": [
                 *(earlier.info.get("sources") or [] if earlier else []),
                 *recorded,

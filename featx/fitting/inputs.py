@@ -21,6 +21,7 @@ from featx.images.containers import list_items
 from featx.out_of_core import Rows
 from featx.selection.compare import is_source
 from featx.selection.folds import read_groups
+from featx.selection.outputs import Outputs, SeveralTargets, hint_separator, read_several
 from featx.selection.target import find_task, is_unlabelled, narrow, read_array
 from featx.sources import Listing, is_dataset, list_images
 from featx.sources.labels import read_target
@@ -110,7 +111,8 @@ class Inputs:
     its keys on disk. ``labels`` holds a missing value for an image without a label. With ``is_array`` they are a
     scikit-learn target: their type decides the task and is kept. ``columns`` are the table's other columns. With
     ``has_classes`` the labels are names of classes, whatever they look like. ``parts`` are other inputs that
-    these consist of (`join_inputs`).
+    these consist of (`join_inputs`). With ``outputs`` each image has several targets: a text or a tuple. ``levels`` are
+    the categories of an ordered type, the lowest first.
     """
 
     where: str
@@ -125,6 +127,8 @@ class Inputs:
     dataset: Dataset | None = None
     has_classes: bool = False
     parts: tuple[Inputs, ...] = ()
+    outputs: Outputs | None = None
+    levels: Sequence[Any] | None = None
 
     def __len__(self) -> int:
         if self.parts:
@@ -154,9 +158,9 @@ class Inputs:
 
     def read_labels(self, task: str | None, *, log_target: bool = False) -> tuple[str, npt.NDArray[Any]]:
         """Decide between classes and numbers, and return the labels that are not missing."""
-        labelled = np.flatnonzero(~self.missing)
-        if not len(labelled):
-            raise InputError(f"{self.where}: {self._why_unlabelled()}")
+        if self.outputs is not None:
+            raise InputError(f"{self.where}: several targets per image, expected one class or number per image")
+        labelled = self._find_labelled()
         if self.is_array:
             values = narrow(self.labels[labelled])
             task = task or find_task(values, log_target=log_target)
@@ -168,6 +172,28 @@ class Inputs:
         listing = Listing([], [], [self.labels[i] for i in labelled], None, column, has_classes=self.has_classes)
         target = read_target(listing, task, log_target=log_target)
         return target.task, np.array(target.values)
+
+    def read_several(self, task: str | None) -> SeveralTargets:
+        """Return the several targets of the images whose targets are not missing."""
+        assert self.outputs is not None
+        return read_several([self.labels[i] for i in self._find_labelled()], self.outputs, task, self.where)
+
+    def _find_labelled(self) -> Positions:
+        labelled = np.flatnonzero(~self.missing)
+        if not len(labelled):
+            raise InputError(f"{self.where}: {self._why_unlabelled()}")
+        return labelled
+
+    def hint_separator(self) -> str | None:
+        """Return a remark if single labels look like several labels in one text."""
+        separator = None if self.labels is None or self.outputs is not None else hint_separator(list(self.labels))
+        if separator is None:
+            return None
+        example = next(value for value in self.labels if isinstance(value, str) and separator in value)
+        return (
+            f"labels such as {example!r} are taken as one class each; if they are several labels, name their "
+            f'separator: separator="{separator}"'
+        )
 
     def embed(self, positions: Positions, extractor: FeatureExtractor, events: Events, n_views: int = 1) -> Embeddings:
         """Embed some images; the vectors of a dataset are there already, and are read when needed.
@@ -232,21 +258,39 @@ def read_inputs(
     y: Any = None,
     *,
     path_column: str | None = None,
-    target: str | None = None,
+    target: str | Sequence[str] | None = None,
+    separator: str | None = None,
     include: str | Sequence[str] = (),
     exclude: str | Sequence[str] = (),
     need_target: bool = False,
     remembered: Mapping[str, Any] | None = None,
 ) -> Inputs:
-    """Read a source, or images and their targets.
+    """Read a source, or images and their targets, of which each image may have several.
 
     Paths without ``y`` are a source; a list of other items is a list of images. ``need_target`` raises unless the
     images have labels. ``remembered`` holds the columns to use for a table if none is named.
     """
+    remembered = remembered or {}
+    if need_target and target is None and y is None:
+        target = remembered.get("target_columns")
+    if need_target:
+        separator = separator or remembered.get("separator")
+    if separator is not None and (not isinstance(separator, str) or not separator.strip("\\ ")):
+        raise InputError(f"separator={separator!r}: expected a sign such as '|'")
+    if target is not None and not isinstance(target, str):
+        columns = tuple(target)
+        if not columns or len(set(columns)) < len(columns):
+            raise InputError(f"target={list(columns)!r}: expected names of columns, each of them once")
+        if len(columns) > 1:
+            if separator is not None:
+                raise InputError(f"separator={separator!r}: for one column of labels, and target names {len(columns)}")
+            given = {"path_column": path_column, "include": include, "exclude": exclude}
+            return _read_columns(X, y, columns, given, remembered)
+        target = columns[0]
     options: dict[str, Any] = {"path_column": path_column, "target": target, "include": include, "exclude": exclude}
     if isinstance(X, Dataset) or (y is None and isinstance(X, (str, os.PathLike)) and is_dataset(X)):
         _refuse_options(options, "a dataset of embeddings has no columns and no files to choose from")
-        return _read_dataset(X if isinstance(X, Dataset) else Dataset(X), y)
+        return _read_dataset(X if isinstance(X, Dataset) else Dataset(X), y, separator)
     if y is None and is_source(X):
         sources = [os.fspath(X)] if isinstance(X, (str, os.PathLike)) else [os.fspath(one) for one in X]
         if remembered and len(sources) == 1 and sources[0].lower().endswith(TABLE_SUFFIXES):
@@ -263,6 +307,7 @@ def read_inputs(
             columns=listing.columns or {},
             notes=tuple(listing.notes),
             has_classes=listing.has_classes,
+            outputs=_read_separator(separator, listing.separator),
         )
     _refuse_options(options, "belongs to a source; X holds images")
     if isinstance(X, np.ndarray) and X.ndim == 2 and X.shape[1] > 1 and X.dtype.kind in "fiu":
@@ -273,17 +318,83 @@ def read_inputs(
     if isinstance(X, (str, os.PathLike)):
         raise InputError(f"X={os.fspath(X)!r}: a source has labels of its own; omit y, or pass a list of images")
     items = list_items(X)
-    labels = None
+    labels, outputs = None, None
     if y is not None:
-        labels, _ = read_array(y)
-        if labels.ndim != 1:
-            raise InputError(f"y: of shape {labels.shape}, expected one label or number per image")
+        labels, outputs = _read_targets(y, separator)
         if len(labels) != len(items):
             raise InputError(f"y: {len(labels)} targets for {len(items)} images")
     elif need_target:
         raise InputError("y: missing; X holds images, so pass their labels, or pass a source that has labels")
     names = [os.fspath(x) if isinstance(x, (str, os.PathLike)) else f"X[{i}]" for i, x in enumerate(items)]
-    return Inputs("X", items, names, labels, is_array=labels is not None)
+    levels = None if y is None or outputs is not None else read_array(y)[1]
+    return Inputs("X", items, names, labels, is_array=labels is not None, outputs=outputs, levels=levels)
+
+
+def _read_targets(y: Any, separator: str | None) -> tuple[Any, Outputs | None]:
+    """Return targets, one per image: a value; or with outputs a text, a tuple of values or labels, or None."""
+    rows = list(y) if isinstance(y, (list, tuple)) else None
+    if rows is None and isinstance(y, np.ndarray) and y.ndim == 1 and y.dtype.kind == "O":
+        rows = list(y)
+    is_set = (list, tuple, set, frozenset, np.ndarray)
+    if rows and any(isinstance(row, is_set) for row in rows) and not _is_matrix(rows):
+        if wrong := [row for row in rows if not isinstance(row, is_set) and not is_missing(row)]:
+            raise InputError(f"y: {wrong[0]!r} beside sets of labels, expected a set, or None for no label known")
+        read = [tuple(sorted(map(str, row))) if isinstance(row, is_set) else None for row in rows]
+        return _to_objects(read), Outputs(separator=separator or "|")
+    labels, _ = read_array(y)
+    if labels.ndim == 1:
+        return labels, None if separator is None else Outputs(separator=separator)
+    names = [str(name) for name in getattr(y, "columns", range(labels.shape[1]))]
+    missing = is_unlabelled(labels)
+    read = [None if gone else tuple(row) for gone, row in zip(missing, labels.tolist(), strict=True)]
+    return _to_objects(read), Outputs(tuple(names), separator or "|")
+
+
+def _is_matrix(rows: Sequence[Any]) -> bool:
+    """Return True for rows of equally many numbers, which are columns of 0 and 1 or of numbers."""
+    lengths = {len(row) if isinstance(row, (list, tuple, np.ndarray)) else -1 for row in rows}
+    if len(lengths) > 1 or not min(lengths) > 1:
+        return False
+    return all(isinstance(value, (bool, int, float, np.generic)) or value is None for row in rows for value in row)
+
+
+def _to_objects(values: Sequence[Any]) -> npt.NDArray[np.object_]:
+    array = np.empty(len(values), object)
+    array[:] = values
+    return array
+
+
+def _read_separator(separator: str | None, listed: str | None) -> Outputs | None:
+    """Return how sets of labels are written; ``listed`` is the sign that joins those of a column of lists."""
+    if listed is not None and separator not in (None, listed):
+        raise InputError(f"separator={separator!r}: the target is a column of lists, which has none; leave it out")
+    separator = separator or listed
+    return None if separator is None else Outputs(separator=separator)
+
+
+def _read_columns(
+    X: Any, y: Any, columns: tuple[str, ...], options: Mapping[str, Any], remembered: Mapping[str, Any]
+) -> Inputs:
+    """Read a table, or the table of a dataset of embeddings, with several columns as targets."""
+    where = f"target={list(columns)!r}"
+    if y is not None:
+        raise InputError(f"{where}: y holds the targets already; leave one of them out")
+    is_stored = isinstance(X, Dataset) or (isinstance(X, (str, os.PathLike)) and is_dataset(X))
+    if is_stored:
+        inputs = read_inputs(X, **options)
+        assert inputs.dataset is not None
+        held: dict[str, Any] = {name: _read_column(inputs.dataset, name).get(name) for name in columns}
+    else:
+        inputs = read_inputs(X, target=columns[0], **options, need_target=True, remembered=remembered)
+        held = {name: inputs.columns.get(name) for name in columns}
+    if absent := [name for name, values in held.items() if values is None]:
+        known = f"; it has {', '.join(inputs.columns)}" if inputs.columns else ""
+        raise InputError(f"{where}: no column {absent[0]!r} in {inputs.where}{known}")
+    rows = [None if any(map(is_missing, row)) else row for row in zip(*held.values(), strict=True)]
+    kept = {name: values for name, values in inputs.columns.items() if name not in columns}
+    return replace(
+        inputs, labels=_to_objects(rows), target_column=None, columns=kept, has_classes=False, outputs=Outputs(columns)
+    )
 
 
 def _name_sources(sources: Sequence[str]) -> str:
@@ -329,7 +440,7 @@ def _read_column(dataset: Dataset, name: str) -> dict[str, list[Any]]:
     return {name: [values.get(key) for key in dataset.keys]} if values else {}
 
 
-def _read_dataset(dataset: Dataset, y: Any) -> Inputs:
+def _read_dataset(dataset: Dataset, y: Any, separator: str | None) -> Inputs:
     folder, notes = str(dataset.folder), []
     if any(counts is None for counts in dataset.manifest.counts):
         notes.append(f"{folder}: is not complete; featx embed continues it")
@@ -340,7 +451,9 @@ def _read_dataset(dataset: Dataset, y: Any) -> Inputs:
         raise InputError(f"{folder}: no image could be read; featx dataset info {folder} names the reasons")
     if not len(dataset):
         raise InputError(f"{folder}: holds no image yet; featx embed continues it")
-    labels = dataset.y if y is None else read_array(y)[0]
+    labels, outputs = (dataset.y, None) if y is None else _read_targets(y, separator)
+    if y is None and separator is not None:
+        outputs = Outputs(separator=separator)
     if labels is not None and len(labels) != len(dataset):
         raise InputError(f"y: {len(labels)} targets for {len(dataset)} embeddings")
     has_classes = all(one.has_classes for one in dataset.manifest.generations)
@@ -357,4 +470,5 @@ def _read_dataset(dataset: Dataset, y: Any) -> Inputs:
         notes=tuple(notes),
         dataset=dataset,
         has_classes=has_classes,
+        outputs=outputs,
     )

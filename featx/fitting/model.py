@@ -18,7 +18,7 @@ from featx.guard import Guard
 from featx.heads import respond
 from featx.inference.spec import BackboneArgument
 from featx.persistence.archive import load, load_guard, read_info
-from featx.pipelines import check_single_output, split_pipeline
+from featx.pipelines import find_several, split_pipeline
 
 __all__ = ["FittedModel", "open_model"]
 
@@ -28,8 +28,9 @@ class FittedModel:
     """Hold a fitted pipeline in two parts, for more than one call.
 
     ``name`` is the file's path or the estimator's class. ``classes`` are the labels as text, in the head's order, and
-    None for a regression. ``info`` is the record of the fit, such as the columns of its table. ``guard`` is None if the
-    model has none.
+    None for a regression. Of several labels per image they are the labels, with ``is_multilabel``; ``targets`` are the
+    names of several numbers, and None otherwise. ``info`` is the record of the fit, such as the columns of its table.
+    ``guard`` is None if the model has none.
     """
 
     name: str
@@ -38,11 +39,31 @@ class FittedModel:
     classes: tuple[str, ...] | None
     info: Mapping[str, Any]
     guard: Guard | None = None
+    targets: tuple[str, ...] | None = None
+    is_multilabel: bool = False
 
     @property
     def task(self) -> str:
-        """The task: ``"classification"`` or ``"regression"``."""
-        return "regression" if self.classes is None else "classification"
+        """The task: ``"classification"``, ``"multilabel"`` or ``"regression"``."""
+        return "multilabel" if self.is_multilabel else "regression" if self.classes is None else "classification"
+
+    @property
+    def names(self) -> tuple[str, ...] | None:
+        """Names of several labels or numbers per image; None for one class or number."""
+        return self.classes if self.is_multilabel else self.targets
+
+    @property
+    def separator(self) -> str:
+        """Sign between the labels of an image in tables."""
+        return str(self.info.get("separator") or "|")
+
+    def require_single(self, what: str) -> None:
+        """Raise InputError if the model predicts several labels or numbers per image."""
+        if self.names is not None:
+            kind = "labels" if self.is_multilabel else "numbers"
+            raise InputError(
+                f"{self.name}: predicts {len(self.names)} {kind} per image; {what} one class or number per image"
+            )
 
     @property
     def feature_key(self) -> str:
@@ -51,11 +72,15 @@ class FittedModel:
         return repr((extractor.backbone_identity_, extractor.value_parameters_, extractor.precision))
 
     def predict(self, embeddings: Embeddings) -> tuple[npt.NDArray[Any], npt.NDArray[Any] | None]:
-        """Return labels as text, or numbers, and the probabilities if the head has them."""
+        """Return labels as text, or numbers, and the probabilities if the head has them.
+
+        Several labels are 0 and 1, of shape (n, n_labels), and several numbers have the shape (n, n_targets).
+        """
         parts = [respond(self.head, X) for X in embeddings.chunks()]
         if self.classes is None:
             return np.concatenate([part.numbers for part in parts]), None
-        labels = np.concatenate([np.asarray(part.labels).astype(str) for part in parts])
+        given = [np.asarray(part.labels) for part in parts]
+        labels = np.concatenate(given if self.is_multilabel else [part.astype(str) for part in given])
         has_probabilities = parts[0].name == "probabilities"
         return labels, np.concatenate([part.numbers for part in parts]) if has_probabilities else None
 
@@ -87,10 +112,16 @@ def open_model(model: Any, *, backbone: BackboneArgument | None = None) -> Fitte
 def _split(name: str, pipeline: Any, info: Mapping[str, Any], guard: Guard | None = None) -> FittedModel:
     try:
         extractor, head = split_pipeline(pipeline)
-        check_single_output(head, extractor.n_features)
+        several = find_several(head, extractor.n_features)
     except InputError as error:
         raise InputError(f"{name}: {error}") from None
     if not hasattr(head, "predict"):
         raise InputError(f"{name}: a pipeline without a classifier or regressor; `transform` returns its features")
-    classes = tuple(map(str, head.classes_)) if hasattr(head, "classes_") else None
-    return FittedModel(name, extractor, head, classes, info, guard)
+    if several is None:
+        classes = tuple(map(str, head.classes_)) if hasattr(head, "classes_") else None
+        return FittedModel(name, extractor, head, classes, info, guard)
+    task, names = several
+    if task == "multilabel":
+        return FittedModel(name, extractor, head, names, info, guard, is_multilabel=True)
+    known = tuple(info.get("targets") or ())
+    return FittedModel(name, extractor, head, None, info, guard, known if len(known) == len(names) else names)

@@ -18,6 +18,7 @@ from featx.fitting.doubt import Doubt, predict_guarded
 from featx.fitting.inputs import read_inputs
 from featx.fitting.model import open_model
 from featx.guard import Checked, Guard
+from featx.sources.labels import join_labels
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,7 +38,7 @@ class Predictions:
     names : tuple of str
         Name of each image, as it can be opened.
     predicted : ndarray of object, shape (n_images,)
-        Label as text, or number; None for an image that could not be read.
+        Label as text, or number; a tuple of several labels or numbers; None for an image that could not be read.
     probabilities : ndarray of float64, shape (n_images, n_classes), or None
         NaN for an image that could not be read; None for a head without probabilities.
     classes : tuple of str or None
@@ -60,6 +61,10 @@ class Predictions:
     changes : mapping
         With ``adapt_prior`` and ``restandardize``, what they changed: ``shares`` of each class at the fit
         and now, and the number of images ``restandardized``.
+    targets : tuple of str or None, default=None
+        Names of several numbers.
+    separator : str or None, default=None
+        Sign between several labels in tables; None for one label per image.
 
     See Also
     --------
@@ -78,6 +83,8 @@ class Predictions:
     sets: tuple[tuple[str, ...], ...] | None = None
     intervals: npt.NDArray[np.float64] | None = None
     changes: Mapping[str, Any] = field(default_factory=dict)
+    targets: tuple[str, ...] | None = None
+    separator: str | None = None
 
     def to_columns(self) -> dict[str, list[Any]]:
         r"""Return the columns of a table, one row per image, as ``featx predict`` writes them.
@@ -86,15 +93,24 @@ class Predictions:
         -------
         dict of str to list
             ``path``; the other columns of the source's table; ``predicted``, with seven digits of
-            a number; ``true`` if the source has labels and no column of that name;
+            a number, and several labels joined by the separator (the separator alone is the empty set);
+            ``predicted_TARGET`` for each of several numbers; ``true`` if the source has labels and no
+            column of that name;
             ``proba_CLASS`` for each class; ``outlier``, and if asked for ``reason``, ``set`` (labels joined
             by ``|``; ``\|`` stands for that sign in a label), ``low`` and ``high``;
             ``error`` for images that could not be read.
         """
         predicted = self.predicted.tolist()
-        if self.classes is None:
+        if self.separator is not None:
+            predicted = [None if labels is None else join_labels(labels, self.separator) for labels in predicted]
+        elif self.classes is None and self.targets is None:
             predicted = [None if value is None else float(f"{value:.7g}") for value in predicted]
         answers: dict[str, list[Any]] = {"predicted": predicted}
+        if self.targets is not None:
+            answers = {
+                f"predicted_{name}": [None if row is None else float(f"{row[i]:.7g}") for row in predicted]
+                for i, name in enumerate(self.targets)
+            }
         if self.true is not None and "true" not in self.columns:
             answers["true"] = list(self.true)
         if self.probabilities is not None and self.classes is not None:
@@ -150,10 +166,16 @@ class Predictions:
         lines[0] += "  set" if self.sets is not None else "  interval" if self.intervals is not None else ""
         lines[0] += "" if self.reasons is None else "  reason"
         for i, name, label in zip(places, names, labels, strict=True):
-            certainty = "" if self.probabilities is None else f"  {self.probabilities[i].max():11.3f}"
+            certainty = "" if self.probabilities is None else f"  {self._measure_certainty(i):11.3f}"
             lines.append(f"{name:{wide}}  {label:{less}}{certainty}{self._format_doubt(i)}".rstrip())
         hidden = len(self.names) - len(failed) - len(places)
         return "\n".join([*lines, *([f"and {hidden} more"] if hidden else [])])
+
+    def _measure_certainty(self, i: int) -> float:
+        """Return the largest probability; of several labels, that of the least sure decision."""
+        assert self.probabilities is not None
+        row = self.probabilities[i]
+        return float(row.max() if self.separator is None else np.maximum(row, 1 - row).min())
 
     def _format_doubt(self, i: int) -> str:
         text = "" if self.outlier is None else f"  {self.outlier[i]:7.3f}"
@@ -166,10 +188,16 @@ class Predictions:
     def _format(self, value: Any) -> str:
         if value is None:
             return "-"
+        if self.separator is not None:
+            return printable(join_labels(value, self.separator)) if value else "(none)"
+        if self.targets is not None:
+            return "  ".join(f"{printable(n)} {format_metric(v)}" for n, v in zip(self.targets, value, strict=True))
         return printable(value) if self.classes is not None else format_metric(value)
 
     def __repr__(self) -> str:
         kind = "numbers" if self.classes is None else f"{len(self.classes)} classes"
+        kind = f"{len(self.targets)} numbers each" if self.targets is not None else kind
+        kind = f"{len(self.classes)} labels" if self.separator is not None and self.classes is not None else kind
         failed = f", {len(self.failures)} could not be read" if self.failures else ""
         return f"Predictions({len(self.names)} images, {kind}{failed})"
 
@@ -274,7 +302,13 @@ def predict(
         failures = [replace(failure, index=n + i) for i, failure in enumerate(inputs.dataset.failures())]
         names += [failure.source for failure in failures]
     predicted = np.full(len(names), None, object)
-    predicted[embeddings.positions] = values.tolist()
+    if opened.is_multilabel:
+        labels = np.array(opened.classes, object)
+        for position, row in zip(embeddings.positions.tolist(), values, strict=True):
+            predicted[position] = tuple(labels[row == 1].tolist())
+    else:
+        for position, value in zip(embeddings.positions.tolist(), values.tolist(), strict=True):
+            predicted[position] = tuple(value) if opened.targets is not None else value
     doubts: dict[str, Any] = {} if checked is None else _spread(checked, embeddings.positions, len(names), doubt)
     if checked is not None:
         predicted[embeddings.positions[~checked.answered]] = None
@@ -284,7 +318,11 @@ def predict(
         probabilities[embeddings.positions] = found_probabilities
     true = None if inputs.labels is None else [*inputs.labels, *[None] * (len(names) - n)]
     found = (tuple(names), predicted, probabilities, opened.classes, tuple(failures), inputs.columns, true)
-    result = Predictions(*found, **doubts, changes=changes)
+    several: dict[str, Any] = {
+        "targets": opened.targets,
+        "separator": opened.separator if opened.is_multilabel else None,
+    }
+    result = replace(Predictions(*found, **doubts, changes=changes), **several)
     written = replace(result, columns={}).to_columns()
     if replaced := [name for name in inputs.columns if name in written]:
         events.note(f"the table's {', '.join(replaced)} {'is' if len(replaced) == 1 else 'are'} replaced in the output")

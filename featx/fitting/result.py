@@ -21,6 +21,7 @@ from featx.persistence.archive import read_info, save
 from featx.reporting.card import make_card, write_card
 from featx.reporting.metrics import Score, describe_balance, describe_score
 from featx.reporting.snippets import use_saved
+from featx.sources.labels import join_rows
 from featx.writers import write
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ class FitResult:
     ----------
     pipeline : sklearn.pipeline.Pipeline
         The extractor and the head, fitted on every labelled image.
-    task : {"classification", "regression"}
+    task : {"classification", "multilabel", "regression"}
     classes : tuple or None
         Labels in the head's order; None for a regression.
     head : str
@@ -192,11 +193,21 @@ class FitResult:
         }
         if images.groups is not None:
             columns["group"] = images.groups[found.rows].tolist()
-        columns |= {"true": found.y.tolist(), "predicted": found.predicted.tolist()}
+        columns |= self._list_answers(found)
         if found.probabilities is not None and found.classes is not None:
             for label, values in zip(found.classes.tolist(), found.probabilities.T.tolist(), strict=True):
                 columns[f"proba_{label}"] = [round(value, 7) for value in values]
         return columns
+
+    def _list_answers(self, found: OutOfFold) -> dict[str, list[Any]]:
+        """Return true and predicted labels or numbers as columns; several numbers have columns of their own."""
+        pairs = (("true", found.y), ("predicted", found.predicted))
+        if found.y.ndim == 1:
+            return {name: values.tolist() for name, values in pairs}
+        if found.classes is None:
+            targets = enumerate(self.info["targets"])
+            return {f"{name}_{target}": values[:, i].tolist() for i, target in targets for name, values in pairs}
+        return {name: join_rows(values, found.classes, self.info.get("separator", "|")) for name, values in pairs}
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything but the pipeline as dicts, lists, strings and numbers."""
@@ -210,7 +221,8 @@ class FitResult:
         return make_frame({name: [row[i] for row in rows] for i, name in enumerate(("group", "name", "label"))})
 
     def __repr__(self) -> str:
-        target = f"{len(self.classes)} classes" if self.classes is not None else _describe_target(self.info)
+        kind = "labels" if self.task == "multilabel" else "classes"
+        target = f"{len(self.classes)} {kind}" if self.classes is not None else _describe_target(self.info)
         score = "" if self.score is None else f", {self.score.metric} {format_metric(self.score.value)}"
         return f"FitResult({self.head} on {self._backbone}, {self.n_images} images, {target}{score})"
 
@@ -257,10 +269,13 @@ def count_target(task: str, y: npt.NDArray[Any]) -> dict[str, Any]:
 
 def _describe_target(info: Mapping[str, Any]) -> str:
     """Describe classes with their counts, or the range of a target, in a few words."""
+    if several := info.get("targets"):
+        return f"{len(several)} targets ({', '.join(several)})"
     if target := info.get("target"):
         return f"target {format_metric(target['min'])} to {format_metric(target['max'])}"
     if "counts" not in info:  # a private fit
         return "counts of classes not released"
     counts = info["counts"]
     first = ", ".join(f"{label} {n}" for label, n in list(counts.items())[:10])
-    return f"{len(counts)} classes ({first}{', ...' if len(counts) > 10 else ''})"
+    kind = "labels" if info.get("task") == "multilabel" else "classes"
+    return f"{len(counts)} {kind} ({first}{', ...' if len(counts) > 10 else ''})"

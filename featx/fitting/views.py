@@ -67,4 +67,4 @@ def stack_views(
     n, n_views = len(X), len(views) + 1
     starts = n * np.arange(n_views)[:, None]
     stacked = np.concatenate([X, *views])
-    return stacked, np.tile(y, n_views), [((starts + fit).ravel(), out) for fit, out in folds]
+    return stacked, np.concatenate([y] * n_views), [((starts + fit).ravel(), out) for fit, out in folds]

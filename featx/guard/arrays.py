@@ -69,10 +69,13 @@ def unpack(arrays: Arrays) -> Parts:
     centre = _take(arrays, "centre", (None,))
     basis = _take(arrays, "basis", (None, len(centre)))
     classes = _unpack_classes(arrays)
-    n_classes, k = 1 if classes is None else len(classes), len(basis) + 1
+    is_single = "several" not in arrays
+    n_classes, k = len(classes) if classes is not None and is_single else 1, len(basis) + 1
     means = _take(arrays, "means", (None, n_classes, k))
     factors = _take(arrays, "factors", (len(means), k, k))
     outliers = Outliers(centre, basis, means, factors, *_take_scores(arrays, "outlier", len(means)))
+    if not is_single:
+        return classes, outliers, None, None, None, None, None
     if classes is None:
         weights = _take(arrays, "weights", (k + 2,))
         scale, limits = _take(arrays, "scale", (2, k + 1)), _take(arrays, "limits", (2,))

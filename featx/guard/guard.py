@@ -42,7 +42,7 @@ class Guard:
 
     Parameters
     ----------
-    task : {"classification", "regression"}
+    task : {"classification", "multilabel", "regression"}
     classes : tuple of str or None
         Labels as text, in the head's order; None for a regression.
     outliers : Outliers
@@ -59,6 +59,8 @@ class Guard:
         Left-out answers as a set; None for a classifier without probabilities.
     scaling : Scaling or None, default=None
         Mean and deviation of the roots of each feature.
+    is_single : bool, default=True
+        False if the head has several labels or numbers per image. Such a guard knows outliers only.
 
     Examples
     --------
@@ -88,6 +90,7 @@ class Guard:
     intervals: Intervals | None
     baseline: Baseline | None = None
     scaling: Scaling | None = None
+    is_single: bool = True
 
     @classmethod
     def fit(cls, features: npt.ArrayLike, out_of_fold: OutOfFold, *, groups: npt.ArrayLike | None = None) -> Guard:
@@ -130,6 +133,11 @@ class Guard:
         matrix = matrix[found.rows]
         scaling = fit_scaling(matrix)
         folds = merge_folds(found.folds)
+        if found.y.ndim == 2:  # several labels or numbers per image
+            outliers, *_ = fit_outliers(matrix, np.zeros(len(matrix), np.intp), folds, calibrates)
+            names = None if found.classes is None else tuple(map(str, found.classes.tolist()))
+            task = "regression" if names is None else "multilabel"
+            return cls(task, names, outliers, None, None, None, None, None, scaling, is_single=False)
         if found.classes is None:
             codes = np.zeros(len(matrix), np.intp)
             outliers, coordinates, *_ = fit_outliers(matrix, codes, folds, calibrates)
@@ -425,6 +433,8 @@ class Guard:
         featx.save : Stores them in the file of a pipeline.
         """
         arrays = pack(self.classes, self.outliers, self.risk, self.sets, self.priors, self.intervals, self.baseline)
+        if not self.is_single:
+            arrays["several"] = np.array([1], np.int32)
         return arrays if self.scaling is None else arrays | {"scaling": self.scaling.values}
 
     @classmethod
@@ -437,9 +447,10 @@ class Guard:
             If an array is missing, or has another shape or kind, or numbers that are not finite.
         """
         classes, outliers, risk, sets, priors, intervals, baseline = unpack(arrays)
-        task = "regression" if classes is None else "classification"
+        is_single = "several" not in arrays
+        task = "regression" if classes is None else "classification" if is_single else "multilabel"
         scaling = take_scaling(arrays, len(outliers.centre))
-        return cls(task, classes, outliers, risk, sets, priors, intervals, baseline, scaling)
+        return cls(task, classes, outliers, risk, sets, priors, intervals, baseline, scaling, is_single)
 
     def __repr__(self) -> str:
         kind = "numbers" if self.classes is None else f"{len(self.classes)} classes"
@@ -447,6 +458,11 @@ class Guard:
 
     @property
     def _lack(self) -> str:
+        if not self.is_single:
+            return (
+                "the guard of several targets per image knows outliers only; bounds, sets, intervals and class shares "
+                "are for one class or number per image"
+            )
         if self.classes is None:
             return "the guard of a regression has no probabilities"
         return "the guard has no probabilities, since its head has none"
@@ -462,6 +478,8 @@ class Guard:
         return matrix
 
     def _check_answers(self, answers: npt.ArrayLike, n: int | None) -> npt.NDArray[np.float64]:
+        if not self.is_single:  # they are not used
+            return np.asarray(answers, float)
         values = np.asarray(answers, float)
         rows = len(values) if n is None and values.ndim else n
         expected = (rows,) if self.classes is None else (rows, len(self.classes))

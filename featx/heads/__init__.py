@@ -1,7 +1,10 @@
 """Heads: scikit-learn classifiers and regressors that suit features, and a table of their names."""
 
 from featx.heads.calibration import TemperatureScaledClassifier
+from featx.heads.folds import stratify_labels
+from featx.heads.labelwise import LabelwiseClassifier
 from featx.heads.linear import LinearSVCPath, LogisticRegressionPath, RidgeClassifierPath, RidgeRegressionPath
+from featx.heads.multioutput import MultiLabelPath, RidgeMultiRegressionPath
 from featx.heads.out_of_fold import OutOfFold, correct_for_choice
 from featx.heads.preprocessing import SignedSquareRoot
 from featx.heads.private import PrivateClassifier
@@ -25,12 +28,15 @@ __all__ = [
     "HEADS",
     "TASKS",
     "Head",
+    "LabelwiseClassifier",
     "LinearSVCPath",
     "LogisticRegressionPath",
+    "MultiLabelPath",
     "OutOfFold",
     "PrivateClassifier",
     "Response",
     "RidgeClassifierPath",
+    "RidgeMultiRegressionPath",
     "RidgeRegressionPath",
     "SignedSquareRoot",
     "TemperatureScaledClassifier",
@@ -42,4 +48,5 @@ __all__ = [
     "make_head",
     "respond",
     "sgd_candidates",
+    "stratify_labels",
 ]

@@ -17,7 +17,14 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from featx.heads.folds import Folds, concatenate, count_threads, split
 
-__all__ = ["TemperatureScaledClassifier", "fit_sharpness", "limit_folds", "to_probabilities", "unvote"]
+__all__ = [
+    "TemperatureScaledClassifier",
+    "fit_label_scales",
+    "fit_sharpness",
+    "limit_folds",
+    "to_probabilities",
+    "unvote",
+]
 
 Doubles = npt.NDArray[np.float64]
 
@@ -234,3 +241,40 @@ def fit_sharpness(scores: npt.NDArray[Any], codes: npt.NDArray[np.intp], weights
         if abs(move) < 1e-4:
             break
     return float(np.exp(np.clip(power, -10, 10)))
+
+
+def fit_label_scales(
+    scores: npt.NDArray[Any], truth: npt.NDArray[np.bool_], weights: npt.NDArray[Any], *, shift: bool
+) -> tuple[Doubles, Doubles]:
+    """Return a factor and an offset of each label's scores with the smallest log loss on left-out rows.
+
+    This is Platt's calibration (1999) with his smoothed targets, for all labels together. All arrays have the shape
+    (n, n_labels). Without ``shift`` the offsets are 0. A factor is positive.
+    """
+    n, n_labels = scores.shape
+    slopes, offsets = np.ones(n_labels), np.zeros(n_labels)
+    if not n:
+        return slopes, offsets
+    counts = truth.sum(axis=0)
+    target = np.where(truth, (counts + 1) / (counts + 2), 1 / (n - counts + 2))
+    weights = weights / weights.sum(axis=0)
+    powers = np.zeros(n_labels)
+    for _ in range(50):
+        slopes = np.exp(powers)
+        shares = expit(scores * slopes + offsets)
+        error, bent = weights * (shares - target), weights * shares * (1 - shares)
+        along = scores * slopes
+        first = (error * along).sum(axis=0)
+        second = (bent * along**2).sum(axis=0) + np.abs(first)
+        move = np.zeros(n_labels), np.zeros(n_labels)
+        if shift:
+            other, third, mixed = error.sum(axis=0), bent.sum(axis=0) + 1e-9, (bent * along).sum(axis=0)
+            spread = np.maximum(second * third - mixed**2, 1e-12)
+            move = (third * first - mixed * other) / spread, (second * other - mixed * first) / spread
+        else:
+            move = first / np.maximum(second, 1e-12), np.zeros(n_labels)
+        powers -= np.clip(move[0], -1, 1)
+        offsets -= np.clip(move[1], -2, 2)
+        if max(np.abs(move[0]).max(), np.abs(move[1]).max()) < 1e-4:
+            break
+    return np.exp(np.clip(powers, -10, 10)), offsets

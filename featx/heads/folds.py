@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.model_selection import KFold, StratifiedKFold, check_cv
 
-__all__ = ["Folds", "concatenate", "count_threads", "find_known", "split"]
+__all__ = ["Folds", "concatenate", "count_threads", "find_known", "split", "stratify_labels"]
 
 Folds = list[tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]]
 
@@ -43,3 +43,60 @@ def count_threads(n_jobs: int | None) -> int:
     """Return the number of threads to use: None is one for each core that this process may use."""
     available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return available if n_jobs is None or n_jobs < 0 else min(n_jobs, available)
+
+
+def stratify_labels(
+    Y: npt.NDArray[Any], n_folds: int, groups: npt.NDArray[Any] | None = None, random_state: int = 0
+) -> Folds:
+    """Return folds that spread each of several labels evenly, the rarest first.
+
+    This is the iterative stratification of Sechidis et al. (2011). Groups are never divided: a group counts as one
+    image with all its labels. A label of fewer images than folds lies in as many folds as it has images.
+
+    Parameters
+    ----------
+    Y : ndarray of shape (n_samples, n_labels)
+        0 and 1.
+    n_folds : int
+    groups : ndarray of shape (n_samples,), or None, default=None
+    random_state : int, default=0
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from featx.heads.folds import stratify_labels
+    >>> Y = np.zeros((20, 2), int)
+    >>> Y[:4, 0] = Y[10:, 1] = 1
+    >>> [Y[out].sum(axis=0).tolist() for _, out in stratify_labels(Y, 2)]
+    [[2, 5], [2, 5]]
+    """
+    n = len(Y)
+    units = np.arange(n) if groups is None else np.unique(groups, return_inverse=True)[1]
+    n_units = int(units.max()) + 1
+    n_folds = min(n_folds, n_units)
+    sizes = np.bincount(units, minlength=n_units).astype(float)
+    counts = np.stack([np.bincount(units, weights=column, minlength=n_units) for column in Y.T], axis=1)
+    wanted = np.tile(counts.sum(axis=0) / n_folds, (n_folds, 1))
+    room, rng = np.full(n_folds, n / n_folds), np.random.default_rng(random_state)
+    fold_of, order = np.full(n_units, -1), rng.permutation(n_units)
+    left = counts.sum(axis=0)
+
+    def assign(unit: int, wishes: npt.NDArray[np.float64]) -> None:
+        best = np.flatnonzero(wishes >= wishes.max() - 1e-9)
+        best = best[room[best] >= room[best].max() - 1e-9]
+        fold = int(best[rng.integers(len(best))])
+        fold_of[unit] = fold
+        wanted[fold] -= counts[unit]
+        room[fold] -= sizes[unit]
+
+    while (left > 0.5).any():
+        label = int(np.where(left > 0.5, left, np.inf).argmin())
+        members = order[(fold_of[order] < 0) & (counts[order, label] > 0)]
+        for unit in members[np.argsort(-counts[members, label], kind="stable")]:
+            assign(int(unit), wanted[:, label])
+        left = counts[fold_of < 0].sum(axis=0)
+    rest = order[fold_of[order] < 0]
+    for unit in rest[np.argsort(-sizes[rest], kind="stable")]:
+        assign(int(unit), room)
+    folds = fold_of[units]
+    return [(np.flatnonzero(folds != i), np.flatnonzero(folds == i)) for i in range(n_folds) if (folds == i).any()]

@@ -18,8 +18,9 @@ import numpy.typing as npt
 from scipy.linalg import LinAlgError
 from scipy.linalg.blas import sgemm, strsm
 from scipy.linalg.lapack import spotrf
+from scipy.special import expit
 
-__all__ = ["Floats", "Loss", "Multinomial", "PathSolver", "Squared", "SquaredHinge"]
+__all__ = ["Floats", "Logistic", "Loss", "Multinomial", "PathSolver", "Squared", "SquaredHinge", "WeightedColumns"]
 
 Floats = npt.NDArray[np.float32]
 Weights = npt.NDArray[np.float32]
@@ -115,6 +116,45 @@ class SquaredHinge:
         return scores, 2 * share
 
 
+class Logistic:
+    """The log loss of several labels, each by itself; ``signs`` are 1 and -1."""
+
+    def __init__(self, signs: Floats) -> None:
+        self.signs, self.n_columns = signs, signs.shape[1]
+
+    def start(self, weights: Weights) -> Floats:
+        """Return the log odds of the labels, by half a row from 0 and 1."""
+        total = weights.sum(axis=0)[:, None] + 1
+        shares = (weights.T @ (self.signs > 0) + 0.5) / total
+        return np.asarray(np.log(shares / (1 - shares)), np.float32)
+
+    def slope(self, scores: Floats, rows: slice) -> tuple[Floats, Floats]:
+        """Return probabilities minus truth, and the mean of their variances."""
+        signs = self.signs[rows, None]
+        scores *= -signs
+        expit(scores, out=scores)
+        variance = (scores.mean(axis=2) - np.einsum("nbk,nbk->nb", scores, scores) / self.n_columns).astype(np.float32)
+        scores *= -signs
+        return scores, variance
+
+
+class WeightedColumns:
+    """A loss whose columns have weights of their own for each row, of shape (n_rows, n_columns)."""
+
+    def __init__(self, loss: Loss, weights: Floats) -> None:
+        self.loss, self.weights, self.n_columns = loss, weights, loss.n_columns
+
+    def start(self, weights: Weights) -> Floats:
+        """Return the intercepts of the loss without weights of columns."""
+        return self.loss.start(weights)
+
+    def slope(self, scores: Floats, rows: slice) -> tuple[Floats, Floats]:
+        """Return the slopes times the weights, and the curvature times their mean."""
+        slopes, second = self.loss.slope(scores, rows)
+        slopes *= self.weights[rows, None]
+        return slopes, second * self.weights[rows].mean(axis=1, keepdims=True)
+
+
 class PathSolver:
     """Minimise ``sum(weights * loss(X @ W + b)) + penalty / 2 * sum(W**2)`` for several columns of row weights.
 
@@ -176,15 +216,18 @@ class PathSolver:
         total /= sum(group.coef.shape[1] for group in self._groups)
         return np.asarray(total)
 
-    def refine(self, coef: Floats, weights: Weights, penalty: float, tolerance: float) -> Floats:
+    def refine(
+        self, coef: Floats, weights: Weights, penalty: float, tolerance: float, loss: Loss | None = None
+    ) -> Floats:
         """Return the solution for one column of row weights, of shape (n_samples,), from coefficients near it.
 
-        The solver cannot be used after this.
+        ``loss`` may be another one than that of the path, such as that of a part of its columns. The solver can only
+        refine after this.
         """
         last = self._groups[-1]
         n_iterations = self.n_iterations
         self._groups = []  # their memory is needed
-        group = _Group(last.features, weights[:, None], last.loss, last.memory, self._n_threads)
+        group = _Group(last.features, weights[:, None], loss or last.loss, last.memory, self._n_threads)
         group.coef[:, 0], group.curvature = coef, last.curvature
         del coef, last
         self._hessian.factorize(group.curvature, penalty)

@@ -19,6 +19,7 @@ from sklearn.ensemble import (
     RandomForestRegressor,
 )
 from sklearn.linear_model import SGDRegressor
+from sklearn.multioutput import MultiOutputRegressor
 from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.pipeline import Pipeline, make_pipeline
@@ -28,6 +29,7 @@ from sklearn.svm import SVC, SVR, LinearSVR
 from featx._validation import check_choice, suggest
 from featx.errors import InputError
 from featx.heads.calibration import TemperatureScaledClassifier
+from featx.heads.labelwise import LabelwiseClassifier
 from featx.heads.linear import (
     LinearSVCPath,
     LogisticRegressionPath,
@@ -35,6 +37,7 @@ from featx.heads.linear import (
     RidgeClassifierPath,
     RidgeRegressionPath,
 )
+from featx.heads.multioutput import MultiLabelPath, RidgeMultiRegressionPath
 from featx.heads.preprocessing import SignedSquareRoot
 from featx.heads.private import PrivateClassifier
 
@@ -54,8 +57,12 @@ __all__ = [
 ]
 
 Estimator = Any
-TASKS = ("classification", "regression")
-DEFAULT_HEADS = {"classification": "logistic_regression", "regression": "ridge"}
+TASKS = ("classification", "multilabel", "regression")
+DEFAULT_HEADS = {
+    "classification": "logistic_regression",
+    "multilabel": "logistic_regression",
+    "regression": "ridge",
+}
 #: Samples times classes above which logistic regression takes many minutes (see benchmarks/RESULTS.md).
 _MAX_SAMPLES_TIMES_CLASSES = 20_000_000
 #: Candidates for the strength of sgd's penalty, weakest first.
@@ -271,7 +278,7 @@ class Response:
     numbers : ndarray of shape (n_samples, ...)
         Probabilities, decisions (one per image for two classes) or values; empty for ``"label"``.
     labels : ndarray of shape (n_samples,), or None
-        Predicted classes; None for a regressor.
+        Predicted classes; None for a regressor. For several labels per row, 0 and 1 of shape (n_samples, n_labels).
     """
 
     name: str
@@ -327,12 +334,25 @@ def respond(head: Estimator, X: npt.NDArray[Any]) -> Response:
     >>> response.labels.tolist(), response.name, response.numbers.shape
     (['ant', 'bee'], 'scores', (2,))
     """
-    predicted = np.asarray(head.predict(X))
+    predicted = head.predict(X)
+    predicted = np.asarray(predicted.toarray() if hasattr(predicted, "toarray") else predicted)
     name, method = find_output(head)
     if name == "value":
         return Response(name, predicted, None)
-    numbers = np.empty((len(predicted), 0)) if name == "label" else np.asarray(getattr(head, method)(X))
-    return Response(name, numbers, predicted)
+    numbers: Any = np.empty((len(predicted), 0)) if name == "label" else getattr(head, method)(X)
+    if predicted.ndim == 2:
+        return Response(name, _join_labels(numbers, predicted, name), predicted.astype(int))
+    return Response(name, np.asarray(numbers), predicted)
+
+
+def _join_labels(numbers: Any, predicted: npt.NDArray[Any], name: str) -> npt.NDArray[Any]:
+    """Return one number per label; some heads return a list of arrays of two columns, or of one for a constant."""
+    if not isinstance(numbers, list):
+        return np.asarray(numbers)
+    if name == "probabilities":
+        columns = [part[:, 1] if part.shape[1] > 1 else predicted[:, i] for i, part in enumerate(numbers)]
+        return np.stack(columns, axis=1).astype(float)
+    return np.stack(numbers, axis=1)
 
 
 def learns_in_parts(name: str, task: str) -> bool:
@@ -344,6 +364,8 @@ def learns_in_parts(name: str, task: str) -> bool:
     >>> [name for name in HEADS if learns_in_parts(name, "classification")]
     ['mlp', 'sgd']
     """
+    if task == "multilabel":
+        return False
     head = make_head(name, task=task)
     while isinstance(head, TransformedTargetRegressor):
         head = head.regressor
@@ -360,6 +382,8 @@ def make_head(
     class_weight: Any = None,
     epsilon: float | None = None,
     delta: float | None = None,
+    labels: Sequence[str] | None = None,
+    n_outputs: int = 1,
 ) -> Estimator:
     """Make an unfitted head.
 
@@ -369,8 +393,9 @@ def make_head(
         A key of `HEADS`. None is logistic regression for classes and ridge for numbers;
         `choose_default_head` also considers the size of the data. ``"private"`` is `PrivateClassifier`,
         which no search tries.
-    task : {"classification", "regression"}, default="classification"
-        Every classifier has ``predict_proba``.
+    task : {"classification", "multilabel", "regression"}, default="classification"
+        Every classifier has ``predict_proba``. With ``"multilabel"`` each row has several labels, or none, in a matrix
+        of 0 and 1. The linear heads solve all labels together, and the others are fitted once for each label.
     log_target : bool, default=False
         For a regression with a positive target and relative errors: fit the logarithm and
         predict the value.
@@ -380,9 +405,14 @@ def make_head(
     random_state : int, default=0
         Seed of the heads that draw random numbers.
     class_weight : "balanced", mapping of label to weight, or None, default=None
-        Weights of the classes, as in scikit-learn: "balanced" counts each class alike.
+        Weights of the classes, as in scikit-learn: "balanced" counts each class alike. Of several labels, each is
+        balanced against its absence, and a mapping holds the weight of the rows that have a label.
     epsilon, delta : float or None, default=None
         Budget of ``"private"``. None is 1.0 and 1e-5.
+    labels : sequence of str or None, default=None
+        With ``task="multilabel"``, names of the labels, in the order of the columns.
+    n_outputs : int, default=1
+        Numbers per row of a regression.
 
     Returns
     -------
@@ -420,15 +450,50 @@ def make_head(
         raise InputError(f"head={name!r}: {suggest(name, HEADS)}expected one of {', '.join(HEADS)}")
     if log_target and task != "regression":
         raise InputError("log_target=True: only a regression has a target with a logarithm")
-    make = HEADS[name].classifier if task == "classification" else HEADS[name].regressor
+    make = HEADS[name].regressor if task == "regression" else HEADS[name].classifier
     if make is None:
         able = ", ".join(key for key, head in HEADS.items() if head.regressor)
         raise InputError(f"head={name!r}: cannot predict numbers; for a regression use one of {able}")
-    if class_weight is not None and not (task == "classification" and HEADS[name].is_weighted):
+    if class_weight is not None and not (task != "regression" and HEADS[name].is_weighted):
         able = ", ".join(key for key, head in HEADS.items() if head.is_weighted)
-        got = f"head={name!r}" if task == "classification" else "a regression"
+        got = f"head={name!r}" if task != "regression" else "a regression"
         raise InputError(f"class_weight={class_weight!r}: {got} takes no weights of classes; choose one of {able}")
+    if task == "multilabel":
+        of_labels = class_weight if isinstance(class_weight, Mapping) else None
+        made = make(Settings(cv, random_state, None if of_labels else class_weight))
+        return _per_label(made, labels, of_labels)
     estimator = make(Settings(cv, random_state, class_weight))
+    if n_outputs > 1:
+        estimator = _per_number(estimator)
     if log_target:
         return TransformedTargetRegressor(estimator, func=np.log, inverse_func=np.exp)
     return estimator
+
+
+_LOSS_OF_PATH = {LogisticRegressionPath: "logistic", LinearSVCPath: "hinge", RidgeClassifierPath: "squared"}
+
+
+def _per_label(head: Estimator, labels: Sequence[str] | None, class_weight: Mapping[Any, float] | None) -> Estimator:
+    """Return a head of several labels whose last step is of two classes; the steps before it serve all labels."""
+    if isinstance(head, Pipeline):
+        return make_pipeline(*(step for _, step in head.steps[:-1]), _per_label(head[-1], labels, class_weight))
+    if type(head) in _LOSS_OF_PATH:
+        weights = head.class_weight if class_weight is None else class_weight
+        loss = _LOSS_OF_PATH[type(head)]
+        return MultiLabelPath(loss, labels=labels, class_weight=weights, cv=head.cv, copy=head.copy)
+    return LabelwiseClassifier(head, labels=labels, class_weight=class_weight)
+
+
+def _per_number(head: Estimator) -> Estimator:
+    """Return a head of several numbers; a head that has them by itself splits or steps by numbers of like size."""
+    if isinstance(head, TransformedTargetRegressor):
+        return TransformedTargetRegressor(_per_number(head.regressor), transformer=head.transformer)
+    if isinstance(head, Pipeline):
+        return make_pipeline(*(step for _, step in head.steps[:-1]), _per_number(head[-1]))
+    if isinstance(head, RidgeRegressionPath):
+        return RidgeMultiRegressionPath(cv=head.cv, copy=head.copy)
+    if isinstance(head, RandomForestRegressor):
+        return TransformedTargetRegressor(head, transformer=StandardScaler())
+    if isinstance(head, (KNeighborsRegressor, MLPRegressor)):
+        return head
+    return MultiOutputRegressor(head)

@@ -10,8 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from featx.guard import Guard
+from featx.reporting.multioutput import summarize_labels, summarize_numbers
+from featx.sources.labels import join_rows
 
-__all__ = ["Answers"]
+__all__ = ["Answers", "list_answers"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,6 +46,10 @@ class Answers:
         The model's guard.
     is_fit : bool, default=False
         True for the images that the model was fitted on.
+    several : mapping of str to mapping, or None, default=None
+        Metrics of each of several labels or numbers. Of several labels, ``classes`` are the sets of labels that occur.
+    numbers : (ndarray, ndarray) or None, default=None
+        True and predicted values of several numbers, of shape (n_images, n_targets).
     """
 
     names: Sequence[str]
@@ -61,6 +67,8 @@ class Answers:
     facts: Sequence[tuple[str, str]]
     guard: Guard | None = None
     is_fit: bool = False
+    several: Mapping[str, Mapping[str, Any]] | None = None
+    numbers: tuple[npt.NDArray[Any], npt.NDArray[Any]] | None = None
 
     @property
     def right(self) -> npt.NDArray[np.bool_]:
@@ -83,3 +91,27 @@ class Answers:
             return f"{self.names[row]}: {float(predicted):.4g}, true {float(true):.4g}"
         told = str(true) if true == predicted else f"{true}, predicted {predicted}"
         return f"{self.names[row]}: {told}"
+
+
+def list_answers(
+    true: npt.NDArray[Any],
+    predicted: npt.NDArray[Any],
+    probabilities: npt.NDArray[np.float64] | None,
+    classes: Sequence[str] | None,
+    names: Sequence[str] | None,
+) -> dict[str, Any]:
+    """Return the fields of `Answers` that hold answers; ``names`` are those of several labels or numbers per image.
+
+    The sets of labels that occur take the place of classes, and the answer for an image is right if its set is.
+    """
+    if names is None:
+        return {"true": true, "predicted": predicted, "probabilities": probabilities, "classes": classes}
+    if classes is None:
+        per_target = summarize_numbers(true, predicted, names)["per_target"]
+        first = {"true": true[:, 0], "predicted": predicted[:, 0], "probabilities": None, "classes": None}
+        return {**first, "several": per_target, "numbers": (true, predicted)}
+    per_label = summarize_labels(true, predicted, probabilities, names)["per_label"]
+    texts = [["(none)" if text == "|" else text for text in join_rows(rows, names)] for rows in (true, predicted)]
+    sets = tuple(sorted({*texts[0], *texts[1]}))
+    answers = {"true": np.array(texts[0]), "predicted": np.array(texts[1]), "probabilities": None, "classes": sets}
+    return {**answers, "several": per_label}

@@ -43,8 +43,18 @@ def build_page(answers: Answers, title: str, pairs: Sequence[Pair] | None, image
     image, also as a heat map.
     """
     shown = images and answers.items is not None
+    if answers.numbers is not None:
+        sections = [
+            _write_headline(answers, title),
+            _write_several(answers),
+            *_write_scatters(answers),
+            _write_duplicates(answers, pairs),
+            _write_facts(answers, images),
+        ]
+        return fill_template(title, sections)
     sections = [
         _write_headline(answers, title),
+        _write_several(answers),
         _write_confusion(answers) if answers.classes is not None else _write_scatter(answers),
         *_write_cards(answers, shown),
         *([] if answers.classes is None else _write_certainty(answers)),
@@ -127,6 +137,34 @@ def _write_scatter(answers: Answers) -> str:
     return f'<h2>Predicted against true</h2><div class="charts"><div>{chart}</div></div>'
 
 
+def _write_several(answers: Answers) -> str:
+    """Return the table of several labels or numbers; empty for one."""
+    if answers.several is None:
+        return ""
+    columns = list(next(iter(answers.several.values())))
+    heads = ["images" if column == "support" else column.replace("_", " ") for column in columns]
+    head = "".join(f'<th scope="col">{head}</th>' for head in heads)
+    body = []
+    for name, row in answers.several.items():
+        cells = [str(value) if isinstance(value, int) else format_metric(value) for value in row.values()]
+        body.append(f'<tr><th scope="row">{_escape(name)}</th>{"".join(f"<td>{cell}</td>" for cell in cells)}</tr>')
+    title = "Numbers" if answers.numbers is not None else "Labels"
+    return (
+        f'<h2>{title}</h2><div class="scroll"><table id="several"><thead><tr><td></td>{head}</tr></thead>'
+        f"<tbody>{''.join(body)}</tbody></table></div>"
+    )
+
+
+def _write_scatters(answers: Answers) -> Iterator[str]:
+    """Write a chart of each of several numbers."""
+    assert answers.numbers is not None
+    assert answers.several is not None
+    yield "<h2>Predicted against true</h2>"
+    for name, true, predicted in zip(answers.several, answers.numbers[0].T, answers.numbers[1].T, strict=True):
+        chart = draw_scatter(true.astype(float), predicted.astype(float), answers.names)
+        yield f'<h3>{_escape(name)}</h3><div class="charts"><div>{chart}</div></div>'
+
+
 def _write_cards(answers: Answers, shown: bool) -> Iterator[str]:
     """Write the surest mistakes and the least sure right answers, or the largest residuals."""
     legend = (
@@ -171,6 +209,8 @@ class _Cards:
 
     def _explain(self, rows: npt.NDArray[np.intp]) -> Explanation | None:
         assert self._answers.items is not None
+        if self._answers.several is not None:  # a set of labels has no score of its own
+            return None
         try:
             return explain(self._answers.pipeline, [self._answers.items[row] for row in rows])
         except InputError:  # a head without scores

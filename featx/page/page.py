@@ -21,7 +21,7 @@ from featx.fitting.evaluation import Evaluated, Evaluation, evaluate_inputs
 from featx.fitting.inputs import read_inputs
 from featx.fitting.model import FittedModel, open_model
 from featx.fitting.result import FitResult
-from featx.page.answers import Answers
+from featx.page.answers import Answers, list_answers
 from featx.page.build import Pair, build_page, find_pairs
 
 __all__ = ["Page", "report"]
@@ -75,7 +75,8 @@ def report(
     images: bool = True,
     title: str | None = None,
     path_column: str | None = None,
-    target: str | None = None,
+    target: str | Sequence[str] | None = None,
+    separator: str | None = None,
     include: str | Sequence[str] = (),
     exclude: str | Sequence[str] = (),
     events: Events | None = None,
@@ -103,7 +104,7 @@ def report(
         False leaves out every image, for the privacy of people. Names of files stay.
     title : str or None, default=None
         None names the model and the source.
-    path_column, target, include, exclude, events
+    path_column, target, separator, include, exclude, events
         As for `featx.evaluate`.
 
     Returns
@@ -137,6 +138,7 @@ def report(
         answers, where = _read_fit(model, opened), "left-out images"
     else:
         options = {"path_column": path_column, "target": target, "include": include, "exclude": exclude}
+        options |= {"separator": separator}
         (evaluated,) = evaluate_inputs([opened], X, y, options, events)
         evaluation = evaluated.evaluation
         is_fit = y is None and was_fitted_on(opened.info, X, include, exclude)
@@ -154,10 +156,9 @@ def _read_evaluation(evaluated: Evaluated, model: FittedModel, is_fit: bool) -> 
     return Answers(
         names=evaluation.names,
         items=None if inputs.items is None else [inputs.items[i] for i in embeddings.positions],
-        true=evaluation.true,
-        predicted=evaluation.predicted,
-        probabilities=evaluation.probabilities,
-        classes=evaluation.classes,
+        **list_answers(
+            evaluation.true, evaluation.predicted, evaluation.probabilities, evaluation.classes, model.names
+        ),
         features=embeddings.take(),
         metrics=evaluation.metrics,
         low=evaluation.low,
@@ -176,16 +177,16 @@ def _read_fit(result: FitResult, model: FittedModel) -> Answers:
     if found is None or images is None or score is None:
         raise InputError("X: missing, and this fit has no estimate from folds to report; name labelled images")
     rows, is_classifier = found.rows.tolist(), found.classes is not None
-    true, predicted = (values.astype(str) if is_classifier else values for values in (found.y, found.predicted))
+    is_text = is_classifier and found.y.ndim == 1
+    true, predicted = (values.astype(str) if is_text else values for values in (found.y, found.predicted))
+    classes = None if found.classes is None else tuple(found.classes.astype(str).tolist())
+    probabilities = None if found.probabilities is None else found.probabilities.astype(np.float64)
     metrics = {score.metric: score.value, **score.values}
     how = f"{score.how[0].upper()}{score.how[1:]}. The heat maps are those of the model that was fitted on all images."
     return Answers(
         names=[images.names[row] for row in rows],
         items=None if images.items is None else [images.items[row] for row in rows],
-        true=true,
-        predicted=predicted,
-        probabilities=None if found.probabilities is None else found.probabilities.astype(np.float64),
-        classes=None if found.classes is None else tuple(found.classes.astype(str).tolist()),
+        **list_answers(true, predicted, probabilities, classes, model.names),
         features=images.features[found.rows],
         metrics=metrics,
         low=score.low,

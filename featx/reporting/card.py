@@ -45,6 +45,13 @@ def make_card(name: str, description: Description, run: str, notes: Sequence[str
 def _describe_task(description: Description) -> str:
     info, pipeline = description["info"], description.get("pipeline")
     task = (pipeline and pipeline.get("task")) or info.get("task")
+    task = "multilabel" if info.get("task") == "multilabel" else task
+    if task == "multilabel":
+        labels = list(info.get("counts") or (pipeline and pipeline.get("classes")) or ())
+        listed = ", ".join(map(_escape, labels[:_MAX_LISTED]))
+        more = f" and {len(labels) - _MAX_LISTED} more" if len(labels) > _MAX_LISTED else ""
+        text = f"Answers {len(labels)} labels for an image, each of them yes or no: {listed}{more}."
+        return f"{text} An image may have several of them, or none."
     if task == "classification":
         if not (classes := pipeline and pipeline.get("classes")):
             return "Classifies images."
@@ -52,6 +59,8 @@ def _describe_task(description: Description) -> str:
         more = f" and {len(classes) - _MAX_LISTED} more" if len(classes) > _MAX_LISTED else ""
         text = f"Classifies images into {len(classes)} classes: {listed}{more}."
         return f'{text} There is no class "other": every image gets one of these labels.'
+    if task == "regression" and info.get("targets"):
+        return f"Predicts {len(info['targets'])} numbers for an image: {', '.join(map(_escape, info['targets']))}."
     if task == "regression":
         target = f" ({_escape(info['target_column'])})" if info.get("target_column") else ""
         return f"Predicts a number{target} for an image."
@@ -107,11 +116,18 @@ def _describe_private(private: Mapping[str, Any]) -> str:
 
 def _describe_images(info: Mapping[str, Any]) -> str:
     if counts := info.get("counts"):
+        kind = "label" if info.get("task") == "multilabel" else "class"
         total = f"{sum(counts.values()):,} images of {len(counts)} classes"
+        if kind == "label":
+            total = f"{info['n']:,} images with {len(counts)} labels, of which each image has several or none"
         rows = [f"| {_escape(label)} | {n:,} |" for label, n in list(counts.items())[:_MAX_ROWS]]
         if len(counts) > _MAX_ROWS:
             rows.append(f"| {len(counts) - _MAX_ROWS} more | {sum(list(counts.values())[_MAX_ROWS:]):,} |")
-        return "\n".join([total, "", "| class | images |", "| --- | --- |", *rows])
+        return "\n".join([total, "", f"| {kind} | images |", "| --- | --- |", *rows])
+    if targets := info.get("targets"):
+        rows = [f"| {_escape(name)} | {t['min']:g} | {t['median']:g} | {t['max']:g} |" for name, t in targets.items()]
+        head = ["| target | min | median | max |", "| --- | --- | --- | --- |"]
+        return "\n".join([f"{info['n']:,} images", "", *head, *rows])
     if target := info.get("target"):
         span = ", ".join(f"{_escape(name)} {value:g}" for name, value in target.items())
         return f"{info['n']:,} images; target: {span}."

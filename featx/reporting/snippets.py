@@ -98,7 +98,7 @@ def use_onnx(name: str, model: onnx.ModelProto) -> str:
     facts, outputs = _read_metadata(model), [output.name for output in model.graph.output]
     fields = {
         "name": _quote(name),
-        "answer": "label" if "label" in outputs else "value",
+        "answer": next(name for name in ("label", "labels", "value") if name in outputs),
         "outputs": ", ".join(f"`{output}`" for output in outputs),
         "input": "(N, height, width, 3), RGB, images of any size, one size per batch",
         "fit": "",

@@ -120,15 +120,22 @@ def _prediction(predictor: Predictor) -> dict[str, Any]:
         fields["reason"] = {"type": "string", "description": "Reason why it is not answered."}
         fields["set"] = {"type": "array", "items": {"type": "string"}, "description": "With sets."}
         fields["interval"] = {**numbers, "description": "With sets, for a number."}
+    if predictor.targets is not None:
+        fields["values"] = _object(dict.fromkeys(predictor.targets, number), predictor.targets)
+        return _object(fields, ["name"])
     if predictor.classes is None:
         fields["value"] = {"type": ["number", "array"]}
         return _object(fields, ["name"])
     table = {"type": "object", "additionalProperties": number}
-    fields["label"] = {"enum": predictor.classes}
-    fields["class_index"] = {"type": "integer", "minimum": 0, "maximum": len(predictor.classes) - 1}
     for name in ("probabilities", "scores"):
         if name in predictor.output_names:
             fields[name] = {**table, "description": "One number per class."}
+    if predictor.is_multilabel:
+        text = "Every label whose probability is above 0.5; it may be none."
+        fields["labels"] = {"type": "array", "items": {"enum": predictor.classes}, "description": text}
+        return _object(fields, ["name"])
+    fields["label"] = {"enum": predictor.classes}
+    fields["class_index"] = {"type": "integer", "minimum": 0, "maximum": len(predictor.classes) - 1}
     return _object(fields, ["name"])
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from copy import copy
 from typing import Any, NamedTuple
 
@@ -14,11 +15,11 @@ from featx.errors import Failure, InputError, UnreadableError
 from featx.explanation import Explainer
 from featx.extractor import FeatureExtractor
 from featx.guard import Guard
-from featx.heads import find_output, respond
+from featx.heads import Response, find_output, respond
 from featx.images.decode import decode, identify
 from featx.images.formats import FORMATS, has_magic
 from featx.inference.time_limit import TimeLimit
-from featx.pipelines import check_single_output
+from featx.pipelines import find_several
 from featx.serve.limits import Limits, _RefusedError
 
 __all__ = ["Answer", "ExplainedImage", "Predictor"]
@@ -52,6 +53,8 @@ class Predictor:
         Holds the largest number of pixels.
     guard : Guard or None, default=None
         Guard of the pipeline, which the server checks answers with.
+    targets : sequence of str or None, default=None
+        Names of several numbers per image.
 
     Attributes
     ----------
@@ -61,6 +64,10 @@ class Predictor:
         Device of the backbone.
     classes : list or None
         Labels of a classifier; None for a regressor.
+    is_multilabel : bool
+        True if an image has several of the labels, or none.
+    targets : list of str or None
+        Names of several numbers per image; None without names.
 
     Examples
     --------
@@ -76,14 +83,25 @@ class Predictor:
     (True, True, 415)
     """
 
-    def __init__(self, extractor: FeatureExtractor, head: Any, limits: Limits, guard: Guard | None = None) -> None:
+    def __init__(
+        self,
+        extractor: FeatureExtractor,
+        head: Any,
+        limits: Limits,
+        guard: Guard | None = None,
+        targets: Sequence[str] | None = None,
+    ) -> None:
         session = extractor.open_session()
         self.device = session.device
         self.batch_size = extractor.batch_size or session.batch_size
         self.n_workers = extractor.n_threads or int(joblib.cpu_count())
         self.classes: list[Any] | None = None
-        if hasattr(head, "classes_"):
-            check_single_output(head, extractor.n_features)
+        several = find_several(head, extractor.n_features)
+        self.is_multilabel = several is not None and several[0] == "multilabel"
+        self.targets = list(targets) if targets and several is not None and len(several[1]) == len(targets) else None
+        if self.is_multilabel and several is not None:
+            self.classes = list(several[1])
+        elif hasattr(head, "classes_"):
             self.classes = np.asarray(head.classes_).tolist()
         self._extractor = copy(extractor).set_params(batch_size=self.batch_size)
         self._head = head
@@ -98,7 +116,9 @@ class Predictor:
         """Names of the fields of an answer."""
         name, _ = find_output(self._head)
         if name == "value":
-            return ("value",)
+            return ("value",) if self.targets is None else ("values",)
+        if self.is_multilabel:
+            return ("labels",) if name == "label" else ("labels", name)
         return ("label", "class_index") if name == "label" else ("label", "class_index", name)
 
     def __call__(self, contents: list[bytes]) -> list[Answer | _RefusedError]:
@@ -141,7 +161,11 @@ class Predictor:
         classes = self._explainer.classes
         heat_maps: list[dict[str, Any] | _RefusedError] = []
         for i in range(len(contents)):
-            column = 0 if classes is None else list(classes).index(parts.predicted[i])
+            column = 0
+            if classes is not None and self.is_multilabel:  # the likeliest label
+                column = int(parts.scores[i].argmax())
+            elif classes is not None:
+                column = list(classes).index(parts.predicted[i])
             cells, base, score = parts.maps[i, column], parts.base[column], parts.scores[i, column]
             heat_map = {"box": parts.boxes[i], "cells": cells.tolist(), "base": float(base), "score": float(score)}
             heat_maps.append({**heat_map, "limit": float(np.abs(parts.maps[i]).max())})
@@ -173,7 +197,12 @@ class Predictor:
         X = np.concatenate([X, np.repeat(X[:1], max(0, self.batch_size - n), axis=0)])
         response = respond(self._head, X)
         if response.labels is None or self.classes is None:
+            if self.targets is not None:
+                numbers = (dict(zip(self.targets, value.tolist(), strict=True)) for value in response.numbers[:n])
+                return [_finite({"values": row}, list(row.values())) for row in numbers]
             return [_finite({"value": value.tolist()}, value) for value in response.numbers[:n]]
+        if self.is_multilabel:
+            return self._list_labels(response, n)
         labels = response.labels[:n].tolist()
         answers: list[dict[str, Any]] = [{"label": label, "class_index": self._class_index[label]} for label in labels]
         if response.name == "label":
@@ -184,6 +213,20 @@ class Predictor:
         for answer, row in zip(answers, table, strict=True):
             answer[response.name] = {str(label): value for label, value in zip(self.classes, row.tolist(), strict=True)}
         return [_finite(answer, row) for answer, row in zip(answers, table, strict=True)]
+
+    def _list_labels(self, response: Response, n: int) -> list[dict[str, Any] | _RefusedError]:
+        """Return the labels of each image, and the number of each label."""
+        assert self.classes is not None
+        assert response.labels is not None
+        answers: list[dict[str, Any] | _RefusedError] = []
+        for row, numbers in zip(response.labels[:n].tolist(), response.numbers[:n], strict=True):
+            answer: dict[str, Any] = {
+                "labels": [label for label, is_set in zip(self.classes, row, strict=True) if is_set]
+            }
+            if response.name != "label":
+                answer[response.name] = dict(zip(self.classes, numbers.tolist(), strict=True))
+            answers.append(_finite(answer, numbers))
+        return answers
 
 
 def _finite(answer: dict[str, Any], numbers: Any) -> dict[str, Any] | _RefusedError:

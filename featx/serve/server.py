@@ -19,7 +19,7 @@ from typing import Any
 from featx._optional import import_optional
 from featx.errors import FeatxError, InputError, PipelineFileError, first_line
 from featx.guard import Guard
-from featx.persistence.archive import load, load_guard
+from featx.persistence.archive import load, load_guard, read_info
 from featx.pipelines import split_pipeline
 from featx.samples import load_fashion_mnist
 from featx.serve.app import App
@@ -106,10 +106,10 @@ def serve(
     for module in ("starlette.applications", "python_multipart", "prometheus_client"):
         import_optional(module, "serve")
     logging.getLogger("python_multipart").setLevel(logging.CRITICAL)  # the client gets our message instead
-    limits = limits or Limits()
+    limits, targets = limits or Limits(), None
     if isinstance(pipeline, (str, os.PathLike)):
         model = model or os.path.basename(pipeline)
-        guard = guard or load_guard(pipeline)
+        guard, targets = guard or load_guard(pipeline), read_info(pipeline)["info"].get("targets")
         pipeline = load(pipeline)
     model = model or "pipeline"
     try:
@@ -124,7 +124,7 @@ def serve(
     with _bind(host, port) as listener:
         is_local = ipaddress.ip_address(listener.getsockname()[0]).is_loopback
         origins = Origins.of(host, is_local=is_local, allow_origins=allow_origins)
-        predictor = Predictor(extractor, head, limits, guard)
+        predictor = Predictor(extractor, head, limits, guard, targets)
         _predict_sample(predictor, model)
         backbone = extractor.get_params()["backbone"]
         labels = {"model": model, "backbone": str(backbone), "device": predictor.device}

@@ -117,6 +117,8 @@ class Listing:
         True if the targets are names of classes, whatever they look like: names of folders, or of a ``ClassLabel``.
     question : str or None
         Question to the user if two levels of folders may be the targets, which are missing then.
+    separator : str or None
+        Sign between the labels of each image, if the targets come from a column of lists; `split_labels` reads them.
     """
 
     items: list[Any]
@@ -128,6 +130,7 @@ class Listing:
     columns: dict[str, list[Any]] | None = None
     has_classes: bool = False
     question: str | None = None
+    separator: str | None = None
 
     def __len__(self) -> int:
         return len(self.items)
@@ -172,6 +175,8 @@ class Source(ABC):
         exhausted.
     has_classes : bool
         True if the labels are names of classes, whatever they look like.
+    label_separator : str or None
+        Sign between several labels of an image, if they come from a column of lists.
     question : str or None
         Question to the user, once `entries` is exhausted, if two levels of folders may be the labels.
     path_column : str or None
@@ -187,6 +192,7 @@ class Source(ABC):
     label_depth: int | None = None
     split_depth: int | None = None
     has_classes = False
+    label_separator: str | None = None
     question: str | None = None
 
     def __init__(self, given: str) -> None:

@@ -14,7 +14,7 @@ from featx.errors import SourceError, first_line
 from featx.images.decode import UnreadableError
 from featx.sources.base import Contents, Entry, Source, key_of
 from featx.sources.filesystem import Store, check_size
-from featx.sources.labels import is_split, read_class
+from featx.sources.labels import is_split, read_class, read_labels
 from featx.sources.table import choose_columns, class_names
 
 __all__ = ["HuggingFace", "is_saved_dataset"]
@@ -49,10 +49,11 @@ class HuggingFace(Source):
             columns = ", ".join(images)
             raise SourceError(f"{given}: which column holds the images? Set path_column=NAME, one of {columns}")
         self.path_column = path_column or (images[0] if images else None)
-        several = [name for name, kind in features.items() if not isinstance(kind, dict) or not _is_one_value(kind)]
+        several = [name for name, kind in features.items() if not _is_one_value(kind) and not _is_list(kind)]
         self.target = choose_columns(
             self, list(features), "images", path_column, target, need_target=need_target, several=several
         )
+        self.label_separator = "|" if _is_list(features.get(self.target or "")) else None
         self.class_names = class_names(features, self.target)
         self.has_classes = bool(self.class_names)
         self.split_depth = 0 if sum(map(is_split, splits)) > 1 else None
@@ -69,7 +70,8 @@ class HuggingFace(Source):
                 number += 1
                 path = paths[row].as_py() if paths is not None else None
                 name = key_of(os.fsencode(path)) if path else f"{number:09d}"
-                label = None if labels is None else read_class(labels[row].as_py(), self.class_names)
+                read = read_labels if self.label_separator else read_class
+                label = None if labels is None else read(labels[row].as_py(), self.class_names)
                 yield Entry(f"{split}/{name}" if split else name, f"{i} {row}".encode(), label)
         if number < 0:
             raise SourceError(f"{self.given}: no rows")
@@ -98,8 +100,16 @@ class HuggingFace(Source):
         return "; ".join(Store().state(path) for _, path in self.parts)
 
 
-def _is_one_value(kind: dict[str, Any]) -> bool:
-    return kind.get("_type") in ("Value", "ClassLabel", "Image") or "dtype" in kind
+def _is_one_value(kind: Any) -> bool:
+    return isinstance(kind, dict) and (kind.get("_type") in ("Value", "ClassLabel", "Image") or "dtype" in kind)
+
+
+def _is_list(kind: Any) -> bool:
+    """Return True for the type of lists of single values, which `datasets` has written in several ways."""
+    inner = kind[0] if isinstance(kind, list) and len(kind) == 1 else None
+    if isinstance(kind, dict) and kind.get("_type") in ("Sequence", "List", "LargeList"):
+        inner = kind.get("feature")
+    return inner is not None and _is_one_value(inner)
 
 
 def _read(path: Path) -> Any:

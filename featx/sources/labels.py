@@ -48,10 +48,14 @@ __all__ = [
     "LabelFiles",
     "Target",
     "is_split",
+    "join_labels",
+    "join_rows",
     "leave_out_unlabelled",
     "read_class",
     "read_label",
+    "read_labels",
     "read_target",
+    "split_labels",
 ]
 
 #: Folders with these names are parts of a data set, not classes.
@@ -104,6 +108,66 @@ def read_class(index: Any, names: Sequence[str]) -> str | None:
     if not names or is_missing(index) or not isinstance(index, (int, float)) or index >= len(names):
         return read_label(index)
     return unicodedata.normalize("NFC", names[int(index)]) if index >= 0 else None
+
+
+def join_labels(labels: Iterable[Any], separator: str = "|") -> str:
+    r"""Return a set of labels as one text, which `split_labels` reads; the empty set is the separator alone.
+
+    A backslash before the separator, or before another backslash, makes it part of a label.
+
+    Examples
+    --------
+    >>> from featx.sources.labels import join_labels
+    >>> join_labels(["cat", "dog"]), join_labels([]), join_labels(["a|b"])
+    ('cat|dog', '|', 'a\\|b')
+    """
+    texts = [text for label in labels if (text := read_label(label)) is not None]
+    return separator.join(escape_label(text, separator) for text in texts) or separator
+
+
+def join_rows(rows: Iterable[Iterable[Any]], labels: Iterable[Any], separator: str = "|") -> list[str]:
+    """Return each row of 0 and 1 as the text of its labels.
+
+    Examples
+    --------
+    >>> from featx.sources.labels import join_rows
+    >>> join_rows([[1, 1], [0, 0]], ["cat", "dog"])
+    ['cat|dog', '|']
+    """
+    names = list(labels)
+    return [join_labels([name for name, is_set in zip(names, row, strict=True) if is_set], separator) for row in rows]
+
+
+def escape_label(label: str, separator: str = "|") -> str:
+    """Write a backslash before each separator and backslash of a label."""
+    return label.replace("\\", "\\\\").replace(separator, f"\\{separator}")
+
+
+def split_labels(text: str, separator: str = "|") -> list[str]:
+    r"""Return the labels of a set that is written as one text, without repeats and empty parts.
+
+    Examples
+    --------
+    >>> from featx.sources.labels import split_labels
+    >>> split_labels("cat | dog|cat"), split_labels("|"), split_labels("a\\|b")
+    (['cat', 'dog'], [], ['a|b'])
+    """
+    pattern = rf"((?:\\\\|\\{re.escape(separator)}|(?!{re.escape(separator)}).)*)(?:{re.escape(separator)}|$)"
+    parts = [match[1] for match in re.finditer(pattern, text, re.DOTALL)]
+    plain = [re.sub(rf"\\(\\|{re.escape(separator)})", r"\1", part) for part in parts]
+    return list(dict.fromkeys(label for part in plain if (label := read_label(part)) is not None))
+
+
+def read_labels(values: Iterable[Any] | None, names: Sequence[str] = ()) -> str | None:
+    """Return a cell of several labels as one text (`join_labels`); None if the cell is missing.
+
+    Examples
+    --------
+    >>> from featx.sources.labels import read_labels
+    >>> read_labels(["cat", "dog"]), read_labels([]), read_labels([1, 0], ("ants", "bees")), read_labels(None)
+    ('cat|dog', '|', 'bees|ants', None)
+    """
+    return None if values is None else join_labels(read_class(value, names) for value in values)
 
 
 class FolderLabels:

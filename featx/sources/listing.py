@@ -86,6 +86,7 @@ def list_images(
         notes=tuple(notes),
         columns=_join_columns(parts),
         has_classes=all(opened.has_classes for opened in sources),
+        separator=_agreed(sources, "label_separator"),
         question=next((f"{opened.given}: {opened.question}" for opened in sources if opened.question), None),
     )
 

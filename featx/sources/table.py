@@ -23,7 +23,7 @@ from featx.images.decode import UnreadableError
 from featx.sources.base import Contents, Entry, FileSource, Source, SourceImage, fail, is_image, key_of, names_image
 from featx.sources.filesystem import RemoteStore, Store, check_size, is_url, open_store
 from featx.sources.http import without_query
-from featx.sources.labels import read_class, read_label
+from featx.sources.labels import read_class, read_label, read_labels
 from featx.sources.scratch import Scratch
 
 __all__ = ["TABLE_SUFFIXES", "Table", "choose_columns", "class_names"]
@@ -50,6 +50,7 @@ class Table(FileSource):
         super().__init__(given)
         self._beside: dict[str, tuple[list[str], frozenset[str]]] = {}  # suffixes and names of images, by folder
         names, binary, several = self._column_names(), self._binary_columns(), self._columns_of_several()
+        lists = self._columns_of_lists()
         readable = [name for name in names if name not in binary]
         first = next(self._batches(readable), {name: [] for name in readable})  # enough rows to choose columns by
         several += [name for name, values in first.items() if values and all(map(_is_list, values))]
@@ -63,8 +64,12 @@ class Table(FileSource):
         self.holds_bytes = self.path_column in binary
         content = "images" if self.holds_bytes else "paths"
         self.target = choose_columns(
-            self, names, content, path_column, target, need_target=need_target, several=several
+            self,
+            *(names, content, path_column, target),
+            need_target=need_target,
+            several=[name for name in several if name not in lists],
         )
+        self.label_separator = "|" if self.target in lists else None
         self.class_names = class_names(self._features(), self.target)
         self.has_classes = bool(self.class_names)
 
@@ -72,7 +77,7 @@ class Table(FileSource):
         """List rows in their order; the state of bytes is unknown unless they are read."""
         number = -1
         for number, (value, label) in enumerate(self._path_rows()):
-            text = read_class(label, self.class_names)
+            text = read_labels(label, self.class_names) if self.label_separator else read_class(label, self.class_names)
             if self.holds_bytes:
                 yield Entry(_to_text(value) if value else f"{number:09d}", str(number).encode(), text)
                 continue
@@ -171,6 +176,8 @@ class Table(FileSource):
 
     def read_targets(self, values: Sequence[Any]) -> list[Any]:
         """Convert the target column for a `Listing`: text and classes are labels, and numbers keep their types."""
+        if self.label_separator:
+            return [read_labels(value, self.class_names) for value in values]
         if self.class_names:
             return [read_class(value, self.class_names) for value in values]
         return [read_label(v) if isinstance(v, (str, bytes)) and not is_missing(v) else v for v in values]
@@ -261,6 +268,15 @@ class Table(FileSource):
             return []
         types = import_optional("pyarrow", "parquet").types
         return [field.name for field in self._schema if types.is_nested(field.type)]
+
+    def _columns_of_lists(self) -> list[str]:
+        """List columns whose cells are lists of single values, which are several labels."""
+        if not self._is_parquet:
+            return []
+        types = import_optional("pyarrow", "parquet").types
+        checks = (types.is_list, types.is_large_list, types.is_fixed_size_list)
+        fields = [field for field in self._schema if any(check(field.type) for check in checks)]
+        return [field.name for field in fields if not types.is_nested(field.type.value_type)]
 
     def _features(self) -> dict[str, Any]:
         """Return the types that Hugging Face's `datasets` writes into the schema."""
@@ -440,7 +456,7 @@ def choose_columns(
 ) -> str | None:
     """Check the column of images, and choose the target: an obvious name, or the only other column if needed.
 
-    ``several`` names the columns whose cells are lists or structs, which are several labels.
+    ``several`` names the columns whose cells cannot be read as labels: structs, and lists that are written as text.
     """
     if source.path_column is None:
         columns = ", ".join(names)
@@ -453,7 +469,10 @@ def choose_columns(
             raise SourceError(f"{source.given}: no column {column!r}, there are {', '.join(names)}")
     columns = ", ".join(name for name in others if name not in several) or "(none)"
     if chosen in several:
-        reason = f"column {chosen!r} holds lists or structs, and several labels per image are not supported"
+        reason = (
+            f"column {chosen!r} holds structs or lists as text; write several labels per image as cat|dog and set "
+            'separator="|", or as a column of lists in Parquet'
+        )
         if target or need_target:
             raise SourceError(f"{source.given}: {reason}; set target=NAME, a column of single values: {columns}")
         source._first_notes.append(f"{reason}; the images have no labels")
@@ -470,6 +489,10 @@ def choose_columns(
 def class_names(features: Mapping[str, Any], column: str | None) -> tuple[str, ...]:
     """Return the names of a ``ClassLabel`` column; empty for any other column."""
     kind = features.get(column or "")
+    if isinstance(kind, list) and len(kind) == 1:  # a column of lists
+        kind = kind[0]
+    elif isinstance(kind, dict) and isinstance(kind.get("feature"), dict):
+        kind = kind["feature"]
     if not isinstance(kind, dict) or kind.get("_type", "ClassLabel") != "ClassLabel":
         return ()
     return tuple(map(str, kind.get("names") or ()))

@@ -19,7 +19,7 @@ from featx._events import Events
 from featx._validation import check_choice, check_integer
 from featx.errors import InputError
 from featx.extractor import FeatureExtractor
-from featx.heads import TASKS, find_path, make_head
+from featx.heads import find_path, make_head
 from featx.images.containers import list_items
 from featx.selection.duplicates import find_duplicates
 from featx.selection.folds import make_folds
@@ -129,7 +129,7 @@ class FineTuned(BaseEstimator):  # type: ignore[misc]
         -------
         self
         """
-        check_choice("task", self.task, TASKS)
+        check_choice("task", self.task, ("classification", "regression"))
         check_integer("cv", self.cv, 2)
         settings = TuningSettings(
             *(self.depth, self.epochs, self.alpha, self.views, self.random_state),

@@ -102,7 +102,7 @@ def test_a_value_of_several_numbers_is_a_list_and_several_labels_are_refused(ext
     (answer,) = Predictor(extractor, head, Limits())(X[:1])
     np.testing.assert_allclose(answer.fields["value"], rows[0, :2], atol=1e-4)
     several = MultiOutputClassifier(DecisionTreeClassifier()).fit(rows, np.stack([y, y], axis=1))
-    with pytest.raises(InputError, match="MultiOutputClassifier predicts 2 values per image"):
+    with pytest.raises(InputError, match="MultiOutputClassifier predicts 2 classes per image"):
         Predictor(extractor, several, Limits())
 
 

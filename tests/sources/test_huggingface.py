@@ -55,19 +55,22 @@ def test_names_of_classes_that_look_like_numbers_are_classes(save):
 
 
 @pytest.mark.parametrize(
-    ("labels", "feature"),
+    ("labels", "feature", "targets"),
     [
-        ([[0], [0, 1]], [names("ants", "bees")]),
-        ([[0], [0, 1]], {"feature": names("ants", "bees"), "_type": "Sequence"}),
-        ([["a"], ["b"]], {"feature": VALUE, "_type": "List"}),
-        ([{"x": "a"}, {"x": "b"}], {"x": VALUE}),
+        ([[0], [0, 1]], [names("ants", "bees")], ["ants", "ants|bees"]),
+        ([[0], []], {"feature": names("ants", "bees"), "_type": "Sequence"}, ["ants", "|"]),
+        ([["a"], None], {"feature": VALUE, "_type": "List"}, ["a", None]),
     ],
 )
-def test_lists_and_structs_are_several_labels(save, labels, feature):
-    source = save(labels, feature)
-    for options in ({"need_target": True}, {"target": "label"}):
-        with pytest.raises(SourceError, match=r"column 'label' holds lists or structs, and several labels"):
-            list_images(source, **options)
+def test_lists_are_several_labels(save, labels, feature, targets):
+    listing = list_images(save(labels, feature), need_target=True)
+    assert (listing.targets, listing.separator) == (targets, "|")
+
+
+def test_structs_are_no_labels(save):
+    source = save([{"x": "a"}, {"x": "b"}], {"x": VALUE})
+    with pytest.raises(SourceError, match=r"column 'label' holds structs"):
+        list_images(source, need_target=True)
     listing = list_images(source)
     assert listing.targets is None
     assert any("the images have no labels" in note for note in listing.notes)

@@ -293,17 +293,25 @@ def test_a_label_has_one_spelling_however_the_table_was_written(tmp_path, monkey
         assert [entry.label for entry in Table(name, "path").entries()] == expected
 
 
-@pytest.mark.parametrize("labels", [[["a"], ["a", "b"]], [{"x": 1}, {"x": 2}], ["['a']", "['a', 'b']"]])
+def test_a_column_of_lists_is_several_labels(tmp_path):
+    name = str(tmp_path / "t.parquet")
+    frame([["a", "b|c"], []]).to_parquet(name)
+    listing = list_images(name, need_target=True)
+    assert (listing.targets, listing.separator) == (["a|b\\|c", "|"], "|")
+    assert [entry.label for entry in Table(name, "path").entries()] == listing.targets
+
+
+@pytest.mark.parametrize("labels", [[{"x": 1}, {"x": 2}], ["['a']", "['a', 'b']"]])
 @pytest.mark.parametrize("suffix", ["parquet", "csv"])
-def test_lists_and_structs_are_several_labels(tmp_path, labels, suffix):
+def test_structs_and_lists_as_text_are_no_labels(tmp_path, labels, suffix):
     name = str(tmp_path / f"t.{suffix}")
     if suffix == "csv":
         labels = [str(label) for label in labels if not isinstance(label, dict)] or ["[1]", "[2]"]
         frame(labels).to_csv(name, index=False)
     else:
-        frame(labels).to_parquet(name)
+        frame([label if isinstance(label, dict) else {"x": label} for label in labels]).to_parquet(name)
     for options in ({"need_target": True}, {"target": "label"}):
-        with pytest.raises(SourceError, match=r"column 'label' holds lists or structs, and several labels"):
+        with pytest.raises(SourceError, match=r"column 'label' holds structs or lists as text"):
             list_images(name, **options)
     listing = list_images(name)
     assert listing.targets is None
@@ -358,7 +366,7 @@ def test_names_without_suffix_are_found_at_an_address():
 def test_cells_of_csv_with_several_labels(table, cells):
     one, two = cells
     path = table(f'path,label\na.png,"{one}"\nb.png,"{two}"\n')
-    with pytest.raises(SourceError, match="several labels per image are not supported"):
+    with pytest.raises(SourceError, match="lists as text; write several labels"):
         list_images(path, need_target=True)
     assert list_images(table("path,label\na.png,(unknown)\n")).targets == ["(unknown)"]
 

@@ -14,8 +14,10 @@ from featx.deploy.graph import Graph
 from featx.heads import (
     LinearSVCPath,
     LogisticRegressionPath,
+    MultiLabelPath,
     PrivateClassifier,
     RidgeClassifierPath,
+    RidgeMultiRegressionPath,
     RidgeRegressionPath,
 )
 
@@ -56,6 +58,14 @@ def _private(converter: Converter, head: Estimator, x: Rows) -> Answer:
     name = graph.op("MatMul", graph.op("Div", projected, lengths), np.asarray(head.coef_, np.float64).T)
     scores = graph.op("Add", name, np.asarray(head.intercept_, np.float64))
     return decide(graph, scores, len(head.classes_), probabilities=True)
+
+
+def _multi_label(converter: Converter, head: Estimator, x: Rows) -> Answer:
+    """Convert a MultiLabelPath, whose labels have a logistic probability each."""
+    graph = converter.graph
+    scores = _product(converter, head, x)
+    index = graph.cast(graph.op("Greater", scores, np.array(0.0)), np.int64)
+    return Answer(index, graph.op("Sigmoid", scores), scores)
 
 
 def _sgd(converter: Converter, head: Estimator, x: Rows) -> Answer:
@@ -118,6 +128,7 @@ TABLES = Tables(
         **dict.fromkeys((LogisticRegression, LogisticRegressionCV, LinearDiscriminantAnalysis), _logistic),
         **dict.fromkeys((LogisticRegressionPath, RidgeClassifierPath, LinearSVCPath), _logistic),
         **dict.fromkeys((lm.RidgeClassifier, lm.RidgeClassifierCV, lm.Perceptron, LinearSVC), _decide),
+        MultiLabelPath: _multi_label,
         PrivateClassifier: _private,
         SGDClassifier: _sgd,
         MLPClassifier: _mlp_classifier,
@@ -130,6 +141,7 @@ TABLES = Tables(
                 *(lm.SGDRegressor, lm.TheilSenRegressor, lm.BayesianRidge, lm.ARDRegression, lm.QuantileRegressor),
                 *(lm.OrthogonalMatchingPursuit, lm.OrthogonalMatchingPursuitCV, LinearSVR),
                 RidgeRegressionPath,
+                RidgeMultiRegressionPath,
             ),
             _regress,
         ),

@@ -15,6 +15,7 @@ from sklearn.preprocessing import FunctionTransformer, MaxAbsScaler, MinMaxScale
 from featx.deploy.converter import Answer, Converter, Estimator, Rows, Tables
 from featx.deploy.converters.kernels import count_votes
 from featx.deploy.converters.preprocessing import apply_function
+from featx.heads import LabelwiseClassifier
 
 __all__ = ["TABLES"]
 
@@ -117,8 +118,39 @@ def _stack_value(converter: Converter, head: Estimator, x: Rows) -> str:
     return converter.regress(head.final_estimator_, _stacked(converter, head, x, 0), "final_estimator")
 
 
+def _label_wise(converter: Converter, head: Estimator, x: Rows) -> Answer:
+    """Convert a LabelwiseClassifier, in which a constant label has no classifier."""
+    graph = converter.graph
+    some = graph.op("ReduceSum", graph.double(x.name), np.array([1]), keepdims=1)
+    zero = graph.op("Mul", graph.op("Sub", some, some), np.array(0.0))  # of shape (N, 1)
+    columns = []
+    for label, part, share in zip(head.classes_, head.estimators_, head.shares_, strict=True):
+        if part is None:
+            columns.append(graph.op("Add", zero, np.array(float(share))))
+        else:
+            answer = converter.classify(part, x, f"label_{label}")
+            columns.append(graph.take(_need(converter, head, answer.probabilities), [1]))
+    probabilities = graph.columns(*columns)
+    return Answer(graph.cast(graph.op("Greater", probabilities, np.array(0.5)), np.int64), probabilities)
+
+
+def _one_vs_rest_labels(converter: Converter, head: Estimator, x: Rows) -> Answer:
+    """Convert a OneVsRestClassifier of several labels per row."""
+    graph = converter.graph
+    answers = [converter.classify(part, x, f"class_{i}") for i, part in enumerate(head.estimators_)]
+    probabilities = decision = None
+    if all(answer.probabilities for answer in answers):
+        probabilities = graph.columns(*[graph.take(answer.probabilities or "", [1]) for answer in answers])
+    if all(answer.decision for answer in answers):
+        decision = graph.columns(*[graph.column(answer.decision or "") for answer in answers])
+    index = graph.columns(*[graph.column(answer.index) for answer in answers])
+    return Answer(index, probabilities, decision)
+
+
 def _one_vs_rest(converter: Converter, head: Estimator, x: Rows) -> Answer:
     graph = converter.graph
+    if head.multilabel_:
+        return _one_vs_rest_labels(converter, head, x)
     answers = [converter.classify(part, x, f"class_{i}") for i, part in enumerate(head.estimators_)]
     probabilities = decision = None
     if all(answer.probabilities for answer in answers):
@@ -198,8 +230,7 @@ def _target(converter: Converter, head: Estimator, x: Rows) -> str:
     transformer = head.transformer_
     if isinstance(transformer, FunctionTransformer):
         return apply_function(converter, head, transformer.inverse_func, value)
-    if head._training_dim != 1:
-        raise converter.refuse(head, "its target has several columns")
+    is_single = head._training_dim == 1
     if isinstance(transformer, StandardScaler):
         scale, offset = transformer.scale_, transformer.mean_ if transformer.with_mean else None
     elif isinstance(transformer, RobustScaler):
@@ -213,7 +244,9 @@ def _target(converter: Converter, head: Estimator, x: Rows) -> str:
         raise converter.refuse(head, f"its transformer is {type(transformer).__name__}, expected {expected}")
     for kind, by in (("Mul", scale), ("Add", offset)):
         if by is not None:
-            value = graph.op(kind, value, np.array(float(np.ravel(by)[0])))
+            value = graph.op(
+                kind, value, np.array(float(np.ravel(by)[0])) if is_single else np.asarray(by, float)[None]
+            )
     return value
 
 
@@ -241,6 +274,7 @@ TABLES = Tables(
         StackingClassifier: _stack,
         OneVsOneClassifier: _one_vs_one,
         OneVsRestClassifier: _one_vs_rest,
+        LabelwiseClassifier: _label_wise,
         **dict.fromkeys((ms.TunedThresholdClassifierCV, ms.FixedThresholdClassifier), _threshold),
     },
     regressors={

@@ -1,0 +1,357 @@
+"""Fit a head of several labels, or several numbers, per image, and estimate it on left-out images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.base import clone
+from sklearn.model_selection import check_cv
+from sklearn.pipeline import Pipeline
+
+from featx._events import Events
+from featx._memory import available_memory
+from featx.errors import InputError
+from featx.extractor import FeatureExtractor
+from featx.fitting.estimate import Estimate, _fit_path, _widen, sees_content
+from featx.fitting.inputs import Embeddings, Inputs
+from featx.fitting.result import DuplicateGroup, FitResult, FittedImages, count_target
+from featx.fitting.views import split_views, stack_views
+from featx.guard import Guard
+from featx.heads import DEFAULT_HEADS, OutOfFold, find_path, make_head, respond, stratify_labels
+from featx.reporting.metrics import Score
+from featx.reporting.multioutput import score_labels, score_numbers
+from featx.selection import search as search_features
+from featx.selection.duplicates import find_duplicates
+from featx.selection.folds import join_groups
+from featx.selection.outputs import SeveralTargets
+
+__all__ = ["SeveralFit", "fit_several", "refuse_several"]
+
+_N_FOLDS = 5
+#: Memory that a fit takes at most, in copies of the features.
+_COPIES = 4
+#: Labels that a note names.
+_MAX_NAMED = 5
+
+
+@dataclass(frozen=True, eq=False)
+class SeveralFit:
+    """Hold the fit of a head of several outputs, as the parts of a `FitResult`."""
+
+    head: Any
+    name: str
+    target: SeveralTargets
+    extractor: FeatureExtractor
+    embeddings: Embeddings
+    features: npt.NDArray[np.float32]
+    duplicates: list[tuple[tuple[str, ...], tuple[str, ...]]]
+    estimate: Estimate | None
+    guard: Guard | None
+    reason: str = ""
+    tried: str = ""
+
+    def result(
+        self,
+        inputs: Inputs,
+        groups: npt.NDArray[Any] | None,
+        sources: Sequence[Any],
+        more: Mapping[str, Any],
+        notes: Sequence[str],
+    ) -> FitResult:
+        """Return the result of the fit, with the record that a file keeps; ``more`` are further facts of it."""
+        positions, outputs = self.embeddings.positions, inputs.outputs
+        assert outputs is not None
+        items = None if inputs.items is None else [inputs.items[i] for i in positions]
+        own = None if groups is None else groups[positions]
+        estimated, n = self.estimate, len(self.target.values)
+        is_multilabel = self.target.task == "multilabel"
+        info = {
+            "task": self.target.task,
+            "path_column": inputs.path_column,
+            "target_column": inputs.target_column,
+            **({} if inputs.is_array or outputs.names is None else {"target_columns": list(outputs.names)}),
+            **({"separator": outputs.separator} if outputs.names is None else {}),
+            "n": n,
+            **count_several(self.target),
+            "head": self.name,
+            **more,
+            "sources": list(sources),
+            **({"score": estimated.score.facts()} if estimated else {}),
+        }
+        return FitResult(
+            pipeline=Pipeline([("features", self.extractor), ("head", self.head)]),
+            task=self.target.task,
+            classes=self.target.names if is_multilabel else None,
+            head=self.name,
+            n_images=n,
+            n_unlabelled=int(inputs.missing.sum()),
+            score=None if estimated is None else estimated.score,
+            out_of_fold=None if estimated is None else estimated.out_of_fold,
+            images=FittedImages(tuple(inputs.names(positions)), items, self.features, own),
+            guard=self.guard,
+            duplicates=tuple(DuplicateGroup(*pair) for pair in self.duplicates),
+            to_label=(),
+            failures=tuple(self.embeddings.failures),
+            notes=tuple(notes),
+            info=info,
+            device=self.extractor.open_session().device if inputs.dataset is None else None,
+            reason=self.reason,
+            tried=self.tried,
+        )
+
+
+def count_several(target: SeveralTargets) -> dict[str, Any]:
+    """Count the images of each label, or summarise each number, for the record in a file."""
+    if target.task == "multilabel":
+        counts = target.values.sum(axis=0).tolist()
+        return {"counts": dict(zip(target.names, counts, strict=True))}
+    summaries = (count_target("regression", column)["target"] for column in target.values.T)
+    return {"targets": dict(zip(target.names, summaries, strict=True))}
+
+
+def refuse_several(**given: Any) -> None:
+    """Raise InputError for a parameter of `featx.fit` that has no meaning for several outputs."""
+    reasons = {
+        "continue_from": "a model of several targets per image is fitted from all images together; pass all of them",
+        "tune": "a network is tuned on one class or number per image",
+        "private": "several labels per image have no bound on what one image adds",
+        "order": "several targets per image have no order",
+    }
+    for name, value in given.items():
+        if value is not None and value is not False:
+            raise InputError(f"{name}={value!r}: {reasons[name]}; leave it out, or fit one target")
+
+
+def fit_several(
+    inputs: Inputs,
+    task: str | None,
+    *,
+    head: str | None,
+    log_target: bool,
+    search: Any,
+    budget: Mapping[str, Any],
+    class_weight: Any,
+    groups: npt.NDArray[Any] | None,
+    cv: Any,
+    views: int,
+    extractor: FeatureExtractor | None,
+    estimate: bool,
+    guard: bool,
+    events: Events,
+) -> SeveralFit:
+    """Embed the labelled images, and fit and estimate a head of all their targets.
+
+    ``groups`` holds the group of each image. ``budget`` holds ``max_ms`` and ``max_mb`` of a search.
+    """
+    target = inputs.read_several(task)
+    labelled = np.flatnonzero(~inputs.missing)
+    make = _choose(target, head, log_target, class_weight)
+    name = head or DEFAULT_HEADS[target.task]
+    make(_N_FOLDS)  # raises for an impossible combination before the long work
+    _check(target, log_target, events)
+    reason = tried = ""
+    if search is not None:
+        if inputs.dataset is not None:
+            raise InputError(f"search={search!r}: {inputs.where} holds embeddings, whose features are chosen already")
+        if class_weight is not None or views != 1:
+            raise InputError(f"search={search!r}: several targets are searched without class_weight and views")
+        base = clone(extractor or FeatureExtractor()).set_params(backbone=FeatureExtractor().backbone, layer=None)
+        result = search_features(
+            [inputs.items[i] for i in labelled],
+            target.values,
+            task=target.task,
+            head=head,
+            log_target=log_target,
+            groups=None if groups is None else groups[labelled],
+            extractor=base,
+            events=events,
+            **budget,
+            **({"effort": search} if isinstance(search, str) else search),
+        )
+        events.note(result.comparison.reason)
+        embeddings = Embeddings.of(result.embedded, labelled, inputs.item_names)
+        extractor, reason, tried, name = result.extractor, result.reason, result.table(), result.name
+        make = _take_tuned(result.head, target)
+    else:
+        if extractor is None and inputs.dataset is not None:
+            extractor = inputs.dataset.extractor()
+        if views != 1 and not find_path(make(_N_FOLDS)):
+            raise InputError(f"views={views}: this head's own folds would divide the views of an image; choose ridge")
+        extractor = clone(extractor or FeatureExtractor()).fit(None)
+        embeddings = inputs.embed(labelled, extractor, events, views)
+    if inputs.dataset is None and not inputs.is_array:
+        embeddings = embeddings.sort(inputs.names(embeddings.positions))  # as for a single target
+    target = replace(target, values=target.values[np.searchsorted(labelled, embeddings.positions)])
+    _check(target, log_target, None)
+    needed, available = _COPIES * len(target.values) * embeddings.rows.n_features * 4, available_memory()
+    if available is not None and needed > available:
+        raise InputError(f"{len(target.values)} images do not fit into memory, and several targets need all; use fewer")
+    embeddings = embeddings.load()
+    features, further = split_views(embeddings.take(), views)
+    own = None if groups is None else groups[embeddings.positions]
+    found = find_duplicates(features, near=sees_content(extractor))
+    if found.note:
+        events.note(found.note)
+    together = found.groups if found.n else None
+    texts = np.array(target.texts(inputs.outputs.separator if inputs.outputs else "|"), object)
+    members = [] if together is None else np.flatnonzero(np.bincount(together) > 1).tolist()
+    listed = []
+    for group in members:
+        rows = np.flatnonzero(together == group)
+        listed.append((tuple(inputs.names(embeddings.positions[rows])), tuple(texts[rows].tolist())))
+    listed.sort(key=lambda pair: -len(set(pair[1])))
+    joined = join_groups(together, own)
+    folds = _make_folds(features, target, joined, own, cv)
+    how = f"left-out images, {len(folds)} folds"
+    how += ", groups on one side" if own is not None else ""
+    how += ", near-duplicates on one side" if together is not None and cv is None else ""
+    how += "" if further is None else f", fitted on {len(further) + 1} views per image"
+    estimated = None
+    if estimate and len(folds) > 1:
+        estimated = _estimate(make, features, target, folds, joined, how, further, events)
+    elif estimate:
+        events.note("too few images or groups to estimate the head; evaluate the model on other images")
+    fitted = None if estimated is None else estimated.head
+    if fitted is None:
+        fitted = make(_N_FOLDS)
+        events.begin("head", 1, unit="fit")
+        if find_path(fitted) and len(folds) > 1:
+            _fit_path(fitted, *stack_views(features, target.values, folds, further), _N_FOLDS, Events())
+        else:
+            fitted.fit(features, target.values)
+        events.advance()
+        events.end()
+    fitted_guard = None
+    if guard and estimated is not None:
+        try:
+            fitted_guard = Guard.fit(features, estimated.out_of_fold, groups=joined)
+        except InputError as error:
+            events.note(f"no guard: {error}")
+    return SeveralFit(
+        *(fitted, name, target, extractor, embeddings, features, listed, estimated, fitted_guard, reason, tried)
+    )
+
+
+def _choose(target: SeveralTargets, head: str | None, log_target: bool, class_weight: Any) -> Callable[[int], Any]:
+    """Return a function from a number of inner folds to an unfitted head."""
+    if class_weight is not None and target.task == "regression":
+        raise InputError(f"class_weight={class_weight!r}: a regression has no classes")
+    if isinstance(class_weight, Mapping):
+        unknown = [str(label) for label in class_weight if str(label) not in target.names]
+        if unknown:
+            raise InputError(f"class_weight: {unknown[0]!r} is no label, there are {', '.join(target.names)}")
+
+    def make(folds: int) -> Any:
+        return make_head(
+            head,
+            task=target.task,
+            log_target=log_target,
+            cv=folds,
+            class_weight=class_weight,
+            labels=list(target.names) if target.task == "multilabel" else None,
+            n_outputs=len(target.names) if target.task == "regression" else 1,
+        )
+
+    return make
+
+
+def _take_tuned(head: Any, target: SeveralTargets) -> Callable[[int], Any]:
+    """Return a function that clones the head of a search, and names its labels."""
+    names = [name for name in head.get_params() if name.rpartition("__")[2] == "labels"]
+    return lambda folds: clone(head).set_params(**{key: list(target.names) for key in names})
+
+
+def _check(target: SeveralTargets, log_target: bool, events: Events | None) -> None:
+    """Raise InputError if nothing can be learnt; note labels that can hardly be learnt."""
+    values, n = target.values, len(target.values)
+    if n < 2:
+        raise InputError(f"{n} image with targets; at least two are needed")
+    if target.task == "regression":
+        if log_target and values.min() <= 0:
+            raise InputError(f"log_target=True: a target has values down to {values.min():g}, without a logarithm")
+        return
+    counts = values.sum(axis=0)
+    if not ((counts > 0) & (counts < n)).any():
+        raise InputError("each label is on all images or on none; there is nothing to learn")
+    if events is None:
+        return
+    for kind, places in (
+        ("on no image", counts == 0),
+        ("on every image", counts == n),
+        ("on a single image", counts == 1),
+    ):
+        if named := [name for name, is_one in zip(target.names, places.tolist(), strict=True) if is_one]:
+            shown = ", ".join(named[:_MAX_NAMED]) + (", ..." if len(named) > _MAX_NAMED else "")
+            text = "its answer is constant" if kind != "on a single image" else "once left out it cannot be recognised"
+            events.note(f"{len(named)} of {len(target.names)} labels are {kind} ({shown}): {text}")
+
+
+def _make_folds(
+    X: Any, target: SeveralTargets, joined: Any, groups: Any, cv: Any
+) -> list[tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]]:
+    """Return folds that keep groups on one side and spread labels evenly, the rarest first."""
+    if cv is not None and not isinstance(cv, int):
+        try:
+            return list(check_cv(cv, target.values).split(X, target.values, joined))
+        except ValueError as error:
+            raise InputError(f"cv={cv!r}: cannot divide {len(X)} images ({error})") from None
+    strata = target.values if target.task == "multilabel" else np.ones((len(X), 1), int)
+    folds = stratify_labels(strata, min(cv or _N_FOLDS, len(X)), joined)
+    if len(folds) < 2 and joined is not None and groups is None:
+        folds = stratify_labels(strata, min(cv or _N_FOLDS, len(X)))  # all images are near-duplicates
+    return folds
+
+
+def _estimate(
+    make: Callable[[int], Any],
+    X: npt.NDArray[np.float32],
+    target: SeveralTargets,
+    folds: list[Any],
+    joined: Any,
+    how: str,
+    views: Any,
+    events: Events,
+) -> Estimate:
+    """Predict each fold with a head that was fitted on the others, and score the predictions."""
+    head, Y = make(_N_FOLDS), target.values
+    if find_path(head):
+        found = _fit_path(head, *stack_views(X, Y, folds, views), _N_FOLDS, events)
+    else:
+        head, found = None, _predict_folds(lambda: make(_N_FOLDS), X, target, folds, events)
+    own = None if joined is None else joined[found.rows]
+    scored: Score
+    if target.task == "multilabel":
+        scored = score_labels(how, found.y, found.predicted, found.probabilities, own)
+    else:
+        scored = score_numbers(how, found.y, found.predicted, target.names, own)
+    scored = _widen(scored, len(X) / float(np.mean([len(fit) for fit, _ in folds])))
+    return Estimate(scored, found, head)
+
+
+def _predict_folds(
+    make: Callable[[], Any], X: npt.NDArray[np.float32], target: SeveralTargets, folds: list[Any], events: Events
+) -> OutOfFold:
+    rows = np.concatenate([out for _, out in folds])
+    responses = []
+    events.begin("folds", len(folds), unit="fold")
+    for fit, out in folds:
+        responses.append(respond(make().fit(X[fit], target.values[fit]), X[out]))
+        events.advance()
+    events.end()
+    numbers = np.concatenate([response.numbers for response in responses])
+    is_multilabel = target.task == "multilabel"
+    predicted = np.concatenate([response.labels for response in responses]) if is_multilabel else numbers
+    return OutOfFold(
+        rows=rows,
+        folds=np.repeat(np.arange(len(folds)), [len(out) for _, out in folds]),
+        y=target.values[rows],
+        predicted=predicted,
+        classes=np.array(target.names) if is_multilabel else None,
+        probabilities=numbers.astype(np.float32) if is_multilabel else None,
+        candidates=np.zeros((len(rows), 1)),
+        losses=np.zeros((len(rows), 1), np.float32),
+    )

@@ -1,0 +1,178 @@
+"""Read several labels, or several numbers, per image: sets of labels, and columns of 0 and 1 or of numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from featx._validation import is_missing
+from featx.errors import InputError
+from featx.sources.labels import join_rows, read_label, split_labels
+
+__all__ = ["Outputs", "SeveralTargets", "hint_separator", "match_columns", "read_several"]
+
+#: Separators that a hint looks for.
+_SEPARATORS = ("|", ";", ",", "/")
+_MAX_NAMED = 5
+_TRUE, _FALSE = ("1", "True"), ("0", "False")
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """Hold how several targets per image are written.
+
+    Parameters
+    ----------
+    names : tuple of str or None
+        Names of the columns; None for sets of labels, whose names are the labels.
+    separator : str
+        Sign between the labels of a set, as text and in answers.
+    """
+
+    names: tuple[str, ...] | None = None
+    separator: str = "|"
+
+
+@dataclass(frozen=True, eq=False)
+class SeveralTargets:
+    """Hold several targets of each image.
+
+    Parameters
+    ----------
+    task : {"multilabel", "regression"}
+    names : tuple of str
+        Labels, or names of the numbers.
+    values : ndarray of shape (n_images, n_outputs)
+        0 and 1 as int, or float64.
+    """
+
+    task: str
+    names: tuple[str, ...]
+    values: npt.NDArray[Any]
+
+    def texts(self, separator: str) -> list[str]:
+        """Return the labels of each image as one text, or its numbers."""
+        if self.task == "regression":
+            return [" ".join(f"{value:g}" for value in row) for row in self.values.tolist()]
+        return join_rows(self.values, self.names, separator)
+
+
+def read_several(rows: Sequence[Any], outputs: Outputs, task: str | None, where: str) -> SeveralTargets:
+    """Read the targets of labelled images: texts and collections of labels, or tuples of one value per column.
+
+    Columns that hold only 0 and 1 are labels, unless ``task="regression"``, and other numbers are a regression.
+    """
+    if outputs.names is None:
+        if task == "regression":
+            raise InputError(f'task="regression": {where} holds sets of labels; name columns of numbers as target')
+        return _read_sets(rows, outputs.separator, where)
+    columns = list(zip(*rows, strict=True))
+    texts = [[read_label(value) for value in column] for column in columns]
+    is_binary = all(text in (*_TRUE, *_FALSE) for column in texts for text in column)
+    if task in ("classification", "multilabel") and not is_binary:
+        name, text = next(
+            (name, text)
+            for name, column in zip(outputs.names, texts, strict=True)
+            for text in column
+            if text not in (*_TRUE, *_FALSE)
+        )
+        raise InputError(
+            f"{where}: column {name!r} holds {text!r}, and several columns of labels hold 0 and 1; fit one model for "
+            "each column of classes"
+        )
+    if is_binary and task != "regression":
+        values = np.array([[int(text in _TRUE) for text in column] for column in texts], int).T
+        return SeveralTargets("multilabel", outputs.names, values)
+    numbers = np.empty((len(rows), len(columns)))
+    for i, (name, column) in enumerate(zip(outputs.names, columns, strict=True)):
+        for j, value in enumerate(column):
+            try:
+                numbers[j, i] = float(value)
+            except (TypeError, ValueError):
+                numbers[j, i] = np.nan
+            if not np.isfinite(numbers[j, i]):
+                raise InputError(
+                    f"{where}: column {name!r}: {value!r} is neither a finite number (use a decimal point) nor 0 or 1; "
+                    "several columns are several numbers or several labels"
+                )
+    return SeveralTargets("regression", outputs.names, numbers)
+
+
+def _read_sets(rows: Sequence[Any], separator: str, where: str) -> SeveralTargets:
+    sets = [split_labels(row, separator) if isinstance(row, str) else _read_labels(row) for row in rows]
+    names = sorted({label for labels in sets for label in labels}, key=sort_key)
+    if not names:
+        raise InputError(f"{where}: every image has the empty set; there is no label to learn")
+    place = {name: i for i, name in enumerate(names)}
+    values = np.zeros((len(sets), len(names)), int)
+    for i, labels in enumerate(sets):
+        values[i, [place[label] for label in labels]] = 1
+    return SeveralTargets("multilabel", tuple(names), values)
+
+
+def sort_key(label: str) -> tuple[float, str]:
+    """Return a key that sorts numbers by value and before other labels.
+
+    Examples
+    --------
+    >>> from featx.selection.outputs import sort_key
+    >>> sorted(["b", "10", "9"], key=sort_key)
+    ['9', '10', 'b']
+    """
+    try:
+        return float(label), label
+    except ValueError:
+        return np.inf, label
+
+
+def _read_labels(row: Iterable[Any]) -> list[str]:
+    return list(dict.fromkeys(text for value in row if (text := read_label(value)) is not None))
+
+
+def match_columns(target: SeveralTargets, names: Sequence[str], where: str) -> npt.NDArray[Any]:
+    """Return values in the order of a model's names; raise InputError for a label that the model does not know.
+
+    A label of the model that no image has is a column of zeros. Columns without names of their own, as those of an
+    array, are taken in their order.
+    """
+    n = len(target.names)
+    if target.names == tuple(map(str, range(n))) and n == len(names):
+        return target.values
+    unknown = [name for name in target.names if name not in names]
+    missing = [name for name in names if name not in target.names]
+    if unknown or (missing and target.task == "regression"):
+        what = "labels" if target.task == "multilabel" else "targets"
+        shown = ", ".join((unknown or missing)[:_MAX_NAMED])
+        verb = "the model does not know" if unknown else "are missing"
+        raise InputError(f"{where}: {what} that {verb}: {shown}; it knows {', '.join(names)}")
+    matched = np.zeros((len(target.values), len(names)), target.values.dtype)
+    for i, name in enumerate(target.names):
+        matched[:, list(names).index(name)] = target.values[:, i]
+    return matched
+
+
+def hint_separator(values: Sequence[Any]) -> str | None:
+    """Return a separator if classes look like several labels in one text: parts that occur in other texts as well.
+
+    Examples
+    --------
+    >>> from featx.selection.outputs import hint_separator
+    >>> hint_separator(["cat|dog", "dog", "cat", "dog|bird", "bird"]), hint_separator(["red, dark", "blue"])
+    ('|', None)
+    """
+    texts = [value for value in values if isinstance(value, str) and not is_missing(value)]
+    distinct = set(texts)
+    for separator in _SEPARATORS:
+        joined = [text for text in distinct if separator in text]
+        parts = {part for text in distinct for part in split_labels(text, separator)}
+        single = distinct - set(joined)
+        shared = parts & single
+        if joined and len(parts) < len(distinct) and 2 * len(shared) >= len(parts):
+            return separator
+        if len(joined) > 2 and 2 * len(parts) <= len(distinct):
+            return separator
+    return None
