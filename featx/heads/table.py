@@ -31,10 +31,10 @@ from featx.heads.calibration import TemperatureScaledClassifier
 from featx.heads.linear import (
     LinearSVCPath,
     LogisticRegressionPath,
-    PathEstimator,
     RidgeClassifierPath,
     RidgeRegressionPath,
 )
+from featx.heads.path import PathEstimator
 from featx.heads.preprocessing import SignedSquareRoot
 from featx.heads.private import PrivateClassifier
 
