@@ -181,7 +181,7 @@ def _time_one(make: Any, answer: Any) -> None:
     seconds = time.process_time() - start
     more = _peak_memory() - before
     assert found is not None
-    answer.send((len(X), seconds, more / X.nbytes, found.score.value))
+    answer.send((len(X), seconds, (X.nbytes + more) / X.nbytes, found.score.value))
 
 
 def _peak_memory() -> int:

@@ -4,6 +4,7 @@
     python benchmarks/tuning.py DIR cifar --n 1000 --search      the same by featx.fit(search="quick")
     python benchmarks/tuning.py DIR ants --seed 0
     python benchmarks/tuning.py DIR tiles
+    python benchmarks/tuning.py DIR tiles --layer stage2 stage3 stage4 --pooling catavgmax --only views --views
     python benchmarks/tuning.py DIR houses
     python benchmarks/tuning.py DIR pacs                         fitted on photos, measured on each style
     PYTHONPATH=models python benchmarks/tuning.py DIR ceiling --n 5000 --minutes 5     full fine-tuning in timm
@@ -147,7 +148,7 @@ def run_pacs(options: argparse.Namespace) -> None:
 def run_tiles(options: argparse.Namespace) -> None:
     """Score the left-out images of five folds, in which the network is tuned as well."""
     X, y = list_images(f"{options.dir}/magnetic-tiles/images")
-    extractor = featx.FeatureExtractor(crop="whole", pooling="avgmax")
+    extractor = featx.FeatureExtractor(layer=options.layer, crop="whole", pooling=options.pooling)
     for name, make in make_fits(options, X, y, extractor=extractor).items():
         result, cost = timed(make)
         report(options, name, {**result.score.values, "n": len(X), **cost, **describe(result)})
@@ -226,6 +227,8 @@ def main() -> None:
     parser.add_argument("--n", type=int)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--depth")
+    parser.add_argument("--layer", nargs="+", help="layers of the features of tiles")
+    parser.add_argument("--pooling", default="avgmax", help="pooling of the features of tiles")
     parser.add_argument("--cv", type=int)
     parser.add_argument("--threads", type=int)
     parser.add_argument("--only", choices=("frozen", "tuned", "views"))

@@ -4,10 +4,11 @@ import resource
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from featx import _memory
-from featx._memory import available_memory
+from featx._memory import allocate, available_memory
 
 GB = 10**9
 
@@ -75,7 +76,7 @@ def test_the_process_own_limit(kind):
     assert hasattr(resource, kind)
     code = f"""
 import resource
-from featx._memory import available_memory
+from featx._memory import allocate, available_memory
 import numpy
 resource.setrlimit(resource.{kind}, (2 * 10**9, 2 * 10**9))
 free = available_memory()
@@ -89,3 +90,12 @@ except MemoryError:
 """
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert ran.stdout == "full\n", ran.stderr
+
+
+@pytest.mark.parametrize("n", [10, 500_000])
+def test_arrays_of_any_size_are_zeros_that_can_be_written(n):
+    array = allocate((2, n))
+    assert array.dtype == np.float32
+    assert not array.any()
+    array[1] = 3
+    assert array.sum(dtype=float) == 3 * n

@@ -20,6 +20,7 @@ from featx.extractor import FeatureExtractor
 from featx.fitting.views import stack_views
 from featx.heads import OutOfFold, TemperatureScaledClassifier, correct_for_choice, find_path, respond
 from featx.heads.calibration import limit_folds
+from featx.heads.path import fit_path
 from featx.inference.spec import list_backbones
 from featx.reporting.metrics import Score, score
 from featx.selection.folds import count_folds, join_groups, make_folds, split_rows
@@ -213,7 +214,7 @@ def _fit_path(head: Any, X: Any, y: Labels, folds: list[Any], n_folds: int, even
     """Fit a head on all images with these folds for its choice, and return the predictions of the folds."""
     _set_folds(head, folds)
     events.begin("head", 1, unit="fit")
-    head.fit(X, y)
+    fit_path(head, X, y)
     events.advance()
     events.end()
     _set_folds(head, n_folds)

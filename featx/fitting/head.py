@@ -38,9 +38,9 @@ _MIN_RATIO = 10
 #: Memory that fitting takes at most, in copies of the features and with them: heads that choose a penalty along a path
 #: share their square roots among the folds; others scale those of each fold, once more in float64 (measured: 9.7).
 _PATH_COPIES, _COPIES = 2, 10
-#: What a path adds: copies of the products of the features (three if these are rotated), of the coefficients (five
-#: folds and their mean have their own, and the fold that is solved needs eight), of the scores, and bytes to work in.
-_PRODUCTS, _COEFFICIENTS, _SCORES, _WORK = 3, 14, 2, 20_000_000
+#: What a path adds: copies of the products of the features (three if these are rotated), of the coefficients (six for
+#: the fold that is solved; the others and the mean have half of their digits), of the scores, and bytes to work in.
+_PRODUCTS, _COEFFICIENTS, _SCORES, _WORK = 3, 9, 2, 20_000_000
 
 
 def choose_head(head: str | None, task: str, y: Labels, log_target: bool, weights: Any, events: Events) -> ChosenHead:

@@ -30,8 +30,8 @@ Doubles = npt.NDArray[np.float64]
 
 #: Scores that a temperature is fitted on at most.
 _MAX_SCORES = 2_000_000
-#: Scores that are computed with at a time.
-_CHUNK = 250_000
+#: Scores that are computed with at a time: 0.4 MB in float64, several times over.
+_CHUNK = 50_000
 #: Rows above which a calibration takes a few folds only.
 _MANY_ROWS, _FEW_FOLDS = 1000, 3
 #: Smallest probabilities to choose from, in shares of a class: votes of few neighbours or trees are often 0.

@@ -7,139 +7,34 @@ penalties are solved together, in float32, see `featx.heads.solver`.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
-from scipy.linalg import qr
 from scipy.special import logsumexp
-from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
+from sklearn.base import ClassifierMixin, RegressorMixin
 from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
-from threadpoolctl import threadpool_limits
+from sklearn.utils.validation import check_is_fitted, validate_data
 
 from featx.heads.calibration import fit_sharpness, to_probabilities
-from featx.heads.folds import Folds, concatenate, count_threads, find_known, split
+from featx.heads.design import CHUNK_ROWS
+from featx.heads.folds import concatenate, find_known, split
+from featx.heads.losses import Floats, Loss, Multinomial, Squared, SquaredHinge
 from featx.heads.out_of_fold import OutOfFold
-from featx.heads.solver import Floats, Loss, Multinomial, PathSolver, Squared, SquaredHinge
+from featx.heads.path import PathEstimator
 
-__all__ = ["LinearSVCPath", "LogisticRegressionPath", "PathEstimator", "RidgeClassifierPath", "RidgeRegressionPath"]
+__all__ = ["LinearSVCPath", "LogisticRegressionPath", "RidgeClassifierPath", "RidgeRegressionPath"]
 
 Doubles = npt.NDArray[np.float64]
 
-#: Decrease of the loss per row that a Newton step would still bring, at which the fits of the path stop.
-_PATH_TOLERANCE = 2e-4
-#: Penalties in a row that do not lower the loss by this share, and by a standard error, after which weaker ones are
-#: not tried. They cost most, and predict the same labels.
-_PATIENCE, _WORTHWHILE = 2, 0.03
-#: Multiply-adds below which threads cost more than they save.
-_MIN_WORK = 20_000_000
-#: Rows that are scaled or scored at a time: their float64 copies take 1 MB each.
-_CHUNK_ROWS = 128
-#: Standard deviation, as a share of the mean, below which a feature counts as constant.
-_CONSTANT = 1e-6
 #: Left-out rows from which on penalties are compared by calibrated probabilities. Strong penalties are as right as weak
 #: ones for many classes, but far less sure: 0.5 points on 5,000 images. On a few rows the temperature is too loose.
 _MIN_ROWS_TO_CALIBRATE = 1000
 #: Power of the number of rows with which logits grow: the fits of the folds know fewer rows than the final one. Of 0 to
 #: 0.7, that with the smallest log loss on the sets that benchmarks/RESULTS.md names.
 _GROWTH = 0.2
-#: Columns above which the best scores so far are kept in float16.
-_MANY_COLUMNS = 200
-_SCALINGS = ("pareto", "standard", None)
-
-
-@dataclass(frozen=True)
-class _Path:
-    """Hold the outcome of a path: the chosen weights, and scores, losses and predictions of left-out rows."""
-
-    chosen: int
-    coef: Doubles
-    intercept: Doubles
-    scores: Floats
-    losses: Floats
-    candidates: npt.NDArray[Any]
-    n_iter: int
-
-
-class PathEstimator(BaseEstimator):  # type: ignore[misc]
-    """Choose a penalty by cross-validation, and fit with it on all rows."""
-
-    #: Heads that were saved before it was a parameter have no value of their own.
-    copy: bool = True
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Leave out the predictions for training rows: a saved head needs none."""
-        state: dict[str, Any] = super().__getstate__()
-        return {name: value for name, value in state.items() if name != "out_of_fold_"}
-
-    def _check(self, X: Any, y: Any, sample_weight: Any, **rules: Any) -> tuple[Any, Any, Doubles]:
-        if self.scaling not in _SCALINGS:
-            raise ValueError(f"scaling={self.scaling!r}: expected {', '.join(map(repr, _SCALINGS))}")
-        X, y = validate_data(self, X, y, dtype=[np.float64, np.float32], ensure_min_samples=2, **rules)
-        return X, y, _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
-
-    def _solve(
-        self,
-        X: npt.NDArray[Any],
-        loss: Loss,
-        weights: Doubles,
-        folds: Folds,
-        penalties: Doubles,
-        judge: Callable[[Floats], tuple[Floats, npt.NDArray[Any]]],
-        judged: Doubles,
-    ) -> _Path:
-        """Solve the path of the folds until weaker penalties stop winning, and then the chosen one for all rows.
-
-        ``judge`` maps scores of left-out rows to their losses and predictions; ``judged`` weights these rows.
-        """
-        design = _Design(X, weights, self.scaling, copy=self.copy)
-        self.mean_ = np.asarray(design.mean)
-        all_rows = weights.astype(np.float32)
-        blocks = np.repeat(all_rows[:, None], max(1, len(folds)), axis=1)
-        for number, (kept, _) in enumerate(folds):
-            rest = np.ones(len(X), bool)
-            rest[kept] = False
-            blocks[rest, number] = 0
-        is_large = design.features.size * loss.n_columns * blocks.shape[1] > _MIN_WORK
-        best, chosen, last, losses, candidates = np.inf, 0, 0, [], []
-        n_out = sum(len(out) for _, out in folds)
-        with threadpool_limits(1, user_api="blas"):  # its threads spin while they wait, the solver's do not
-            n_threads = count_threads(self.n_jobs) if is_large else 1
-            solver = PathSolver(design.features, blocks, loss, n_threads=n_threads)
-            for position, penalty in enumerate(penalties):
-                solver.solve(float(penalty), max(_PATH_TOLERANCE, self.tol))
-                scores = np.empty((n_out, loss.n_columns), np.float32)
-                start = 0
-                for number, (_, out) in enumerate(folds):
-                    block = solver.block(number)
-                    for i in range(0, len(out), _CHUNK_ROWS):
-                        rows = out[i : i + _CHUNK_ROWS]
-                        np.matmul(design.features[rows], block[:-1], out=scores[start + i : start + i + len(rows)])
-                    scores[start : start + len(out)] += block[-1]
-                    start += len(out)
-                    del block
-                of_rows, predicted = judge(scores)
-                losses.append(of_rows)
-                candidates.append(predicted)
-                mean = float(of_rows @ judged) / judged.sum() if len(judged) else 0.0
-                if position == 0 or mean < best:
-                    best, chosen, best_coef = mean, position, solver.mean()
-                    best_scores = _shorten(scores) if loss.n_columns > _MANY_COLUMNS else scores
-                del scores
-                if _is_lower(of_rows, losses[last], judged):
-                    last = position
-                elif position - (last or chosen) >= _PATIENCE:  # the first penalties may be too strong to tell apart
-                    break
-            solution = solver.refine(best_coef, all_rows, float(penalties[chosen]), self.tol)
-        n_iterations = solver.n_iterations
-        del solver, best_coef
-        coef, intercept = design.to_inputs(solution)
-        tried = np.stack(losses, axis=1), np.stack(candidates, axis=1)
-        return _Path(chosen, coef, intercept, best_scores.astype(np.float32, copy=False), *tried, n_iterations)
 
 
 class _PathClassifier(ClassifierMixin, PathEstimator):  # type: ignore[misc]
@@ -173,6 +68,9 @@ class _PathClassifier(ClassifierMixin, PathEstimator):  # type: ignore[misc]
         -------
         self
         """
+        return self._fit(X, y, sample_weight, root=False)
+
+    def _fit(self, X: Any, y: Any, sample_weight: Any, *, root: bool) -> Self:
         features, labels, weights = self._check(X, y, sample_weight)
         check_classification_targets(labels)
         self.classes_, codes = np.unique(labels, return_inverse=True)
@@ -198,6 +96,7 @@ class _PathClassifier(ClassifierMixin, PathEstimator):  # type: ignore[misc]
             penalties,
             lambda scores: (self._judge(scores, codes[out], judged), _decide(scores)),
             judged,
+            root=root,
         )
         sharpness = fit_sharpness(path.scores, codes[out], judged) if self.calibrate and len(out) else 1.0
         kept_share = float(np.mean([len(kept) for kept, _ in folds])) / len(labels) if self.calibrate and folds else 1.0
@@ -214,8 +113,8 @@ class _PathClassifier(ClassifierMixin, PathEstimator):  # type: ignore[misc]
         probabilities: npt.NDArray[Any] = path.scores
         if probabilities.shape[1] == 1:
             probabilities = np.concatenate([-probabilities, probabilities], axis=1) / 2
-        for start in range(0, len(out), _CHUNK_ROWS):  # in place
-            rows = slice(start, start + _CHUNK_ROWS)
+        for start in range(0, len(out), CHUNK_ROWS):  # in place
+            rows = slice(start, start + CHUNK_ROWS)
             probabilities[rows] = to_probabilities(probabilities[rows] * np.float32(sharpness))
         self.out_of_fold_ = OutOfFold(
             rows=out,
@@ -354,8 +253,8 @@ class LogisticRegressionPath(_PathClassifier):
         if self.calibrate and np.count_nonzero(weights) >= _MIN_ROWS_TO_CALIBRATE:
             sharpness = fit_sharpness(scores, codes, weights)
         losses = np.empty(len(codes), np.float32)
-        for start in range(0, len(codes), _CHUNK_ROWS):
-            rows = slice(start, start + _CHUNK_ROWS)
+        for start in range(0, len(codes), CHUNK_ROWS):
+            rows = slice(start, start + CHUNK_ROWS)
             part = scores[rows] * np.float32(sharpness)
             losses[rows] = logsumexp(part, axis=1) - part[np.arange(len(part)), codes[rows]]
         return losses
@@ -576,6 +475,9 @@ class RidgeRegressionPath(RegressorMixin, PathEstimator):  # type: ignore[misc]
         -------
         self
         """
+        return self._fit(X, y, sample_weight, root=False)
+
+    def _fit(self, X: Any, y: Any, sample_weight: Any, *, root: bool) -> Self:
         features, labels, weights = self._check(X, y, sample_weight, y_numeric=True)
         values = np.sort(np.asarray(_ALPHAS if self.alphas is None else self.alphas, float))[::-1]
         middle = np.average(labels, weights=weights)
@@ -591,6 +493,7 @@ class RidgeRegressionPath(RegressorMixin, PathEstimator):  # type: ignore[misc]
             values,
             lambda scores: ((scores[:, 0] - targets[out, 0]) ** 2, scores[:, 0] * spread + middle),
             weights[out],
+            root=root,
         )
         self.coef_ = (path.coef[0] * spread).astype(features.dtype)
         self.intercept_ = float(path.intercept[0] * spread + middle)
@@ -618,65 +521,6 @@ _ALPHAS = np.logspace(-2, 6, 17)
 
 for _each in (LogisticRegressionPath, LinearSVCPath, RidgeClassifierPath):
     _each.__doc__ = (_each.__doc__ or "").replace("{parameters}", _PARAMETERS)
-
-
-class _Design:
-    """Centre and scale features in float32.
-
-    Fewer rows than features span a smaller space, into which a QR decomposition rotates them. The scales come from all
-    rows, those that a fold leaves out among them; no label takes part. Without ``copy`` the features are overwritten
-    if that is possible.
-    """
-
-    def __init__(self, X: npt.NDArray[Any], weights: Doubles, scaling: str | None, *, copy: bool) -> None:
-        n, d = X.shape
-        total = weights.sum()
-        starts = range(0, n, _CHUNK_ROWS)
-        self.mean = sum(weights[i : i + _CHUNK_ROWS] @ X[i : i + _CHUNK_ROWS] for i in starts) / total
-        variance = np.zeros(d)
-        for i in starts:
-            centred = X[i : i + _CHUNK_ROWS] - self.mean
-            centred *= centred
-            variance += weights[i : i + _CHUNK_ROWS] @ centred
-        deviation = np.sqrt(variance / total)
-        constant = deviation <= _CONSTANT * np.abs(self.mean)
-        self.scale = np.ones(d)
-        if scaling is not None:
-            self.scale = np.where(constant, 1, deviation if scaling == "standard" else np.sqrt(deviation))
-            if not constant.all():
-                spread = np.where(constant, 0, deviation / self.scale)
-                self.scale *= np.sqrt((spread**2).sum() / (~constant).sum())
-        self.scale[constant] = np.inf
-        owned = not copy and X.dtype == np.float32 and X.flags.c_contiguous and X.flags.writeable
-        self.features = X if owned else np.empty((n, d), np.float32)
-        for i in starts:
-            self.features[i : i + _CHUNK_ROWS] = (X[i : i + _CHUNK_ROWS] - self.mean) / self.scale
-        self._basis = None
-        if n < d:
-            self._basis, triangle = qr(self.features.T, mode="economic", overwrite_a=True, check_finite=False)
-            self.features = np.ascontiguousarray(triangle.T)
-
-    def to_inputs(self, solution: Floats) -> tuple[Doubles, Doubles]:
-        """Return coefficients of shape (n_columns, n_features) and intercepts for the features as they came."""
-        weights = solution[:-1] if self._basis is None else self._basis @ solution[:-1]
-        coef = weights.T.astype(float)
-        coef /= self.scale
-        return coef, solution[-1].astype(float) - coef @ self.mean
-
-
-def _is_lower(losses: Floats, reference: Floats, weights: Doubles) -> bool:
-    """Return whether the mean loss is lower by a worthwhile share, and by a standard error of the difference."""
-    change = weights * (reference - losses)
-    return bool(change.sum() > max(np.sqrt((change**2).sum()), _WORTHWHILE * float(weights @ reference)))
-
-
-def _shorten(scores: Floats) -> npt.NDArray[np.float16]:
-    """Return scores in float16, less the largest of each row, which leaves their softmax as it is."""
-    short = np.empty(scores.shape, np.float16)
-    for start in range(0, len(scores), _CHUNK_ROWS):
-        part = scores[start : start + _CHUNK_ROWS]
-        short[start : start + _CHUNK_ROWS] = part - part.max(axis=1, keepdims=True)
-    return short
 
 
 def _to_signs(codes: npt.NDArray[np.intp], n_classes: int) -> Floats:

@@ -18,19 +18,13 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from threadpoolctl import threadpool_limits
 
 from featx.heads.calibration import fit_label_scales
+from featx.heads.design import Design
 from featx.heads.folds import Folds, concatenate, count_threads, split, stratify_labels
-from featx.heads.linear import (
-    _ALPHAS,
-    _GROWTH,
-    _MIN_WORK,
-    _PATH_TOLERANCE,
-    _PATIENCE,
-    _WORTHWHILE,
-    PathEstimator,
-    _Design,
-)
+from featx.heads.linear import _ALPHAS, _GROWTH
+from featx.heads.losses import Floats, Logistic, Loss, Squared, SquaredHinge, WeightedColumns
 from featx.heads.out_of_fold import OutOfFold
-from featx.heads.solver import Floats, Logistic, Loss, PathSolver, Squared, SquaredHinge, WeightedColumns
+from featx.heads.path import _MIN_WORK, _PATH_TOLERANCE, _PATIENCE, _WORTHWHILE, PathEstimator
+from featx.heads.solver import PathSolver
 
 __all__ = ["MultiLabelPath", "RidgeMultiRegressionPath", "check_indicators", "read_label_weights"]
 
@@ -67,13 +61,15 @@ class _ColumnPath(PathEstimator):
         penalties: Doubles,
         judge: Callable[[Floats], Floats],
         judged: Doubles,
+        *,
+        root: bool,
     ) -> _Columns:
         """Solve the path of the folds until weaker penalties stop winning, and each column with its own for all rows.
 
         ``make_loss`` takes an index of columns. ``judge`` maps scores of left-out rows to losses of the same shape.
         """
         loss = make_loss(slice(None))
-        design = _Design(X, weights, self.scaling, copy=self.copy)
+        design = Design(X, weights, self.scaling, n_columns=loss.n_columns, copy=self.copy, root=root)
         self.mean_ = np.asarray(design.mean)
         all_rows = weights.astype(np.float32)
         blocks = np.repeat(all_rows[:, None], max(1, len(folds)), axis=1)
@@ -81,8 +77,8 @@ class _ColumnPath(PathEstimator):
             rest = np.ones(len(X), bool)
             rest[kept] = False
             blocks[rest, number] = 0
-        is_large = design.features.size * loss.n_columns * blocks.shape[1] > _MIN_WORK
-        out, numbers = concatenate(folds)
+        is_large = design.n_values * loss.n_columns * blocks.shape[1] > _MIN_WORK
+        out, _ = concatenate(folds)
         n_columns = loss.n_columns
         best, chosen = np.full(n_columns, np.inf), np.zeros(n_columns, np.intp)
         best_losses = np.zeros((len(out), n_columns), np.float32)
@@ -94,9 +90,10 @@ class _ColumnPath(PathEstimator):
             for position, penalty in enumerate(penalties):
                 solver.solve(float(penalty), max(_PATH_TOLERANCE, self.tol))
                 scores = np.empty((len(out), n_columns), np.float32)
-                for number in range(len(folds)):
-                    block, rows = solver.block(number), numbers == number
-                    scores[rows] = design.features[out[rows]] @ block[:-1] + block[-1]
+                start = 0
+                for number, (_, own) in enumerate(folds):
+                    solver.score(number, own, scores[start : start + len(own)])
+                    start += len(own)
                 losses = judge(scores)
                 means = judged @ losses / judged.sum() if len(out) else np.zeros(n_columns)
                 better = means < best
@@ -113,7 +110,11 @@ class _ColumnPath(PathEstimator):
             for position in np.unique(chosen).tolist():
                 columns = np.flatnonzero(chosen == position)
                 solution[:, columns] = solver.refine(
-                    best_coef[:, columns], all_rows, float(penalties[position]), self.tol, make_loss(columns)
+                    all_rows,
+                    float(penalties[position]),
+                    self.tol,
+                    coef=best_coef[:, columns],
+                    loss=make_loss(columns),
                 )
         coef, intercept = design.to_inputs(solution)
         return _Columns(coef, intercept, chosen, best_scores, best_losses, solver.n_iterations)
@@ -214,6 +215,9 @@ class MultiLabelPath(ClassifierMixin, _ColumnPath):  # type: ignore[misc]
         -------
         self
         """
+        return self._fit(X, Y, sample_weight, root=False)
+
+    def _fit(self, X: Any, Y: Any, sample_weight: Any, *, root: bool) -> Self:
         if self.loss not in _LOSSES:
             raise ValueError(f"loss={self.loss!r}: expected {', '.join(map(repr, _LOSSES))}")
         features, matrix, weights = self._check(X, Y, sample_weight, multi_output=True)
@@ -247,7 +251,9 @@ class MultiLabelPath(ClassifierMixin, _ColumnPath):  # type: ignore[misc]
                 lost = _measure(self.loss, scores, signs[out])
                 return lost if of_columns is None else lost * of_columns[out]
 
-            path = self._solve_columns(features, make_loss, weights, folds, to_penalty(values), judge, weights[out])
+            path = self._solve_columns(
+                features, make_loss, weights, folds, to_penalty(values), judge, weights[out], root=root
+            )
             judged = np.repeat(weights[out][:, None], len(active), axis=1)
             judged = judged if of_columns is None else judged * of_columns[out]
             slopes, offsets = fit_label_scales(path.scores, signs[out] > 0, judged, shift=self.loss != "logistic")
@@ -335,6 +341,9 @@ class RidgeMultiRegressionPath(RegressorMixin, _ColumnPath):  # type: ignore[mis
 
     def fit(self, X: npt.ArrayLike, Y: npt.ArrayLike, sample_weight: npt.ArrayLike | None = None) -> Self:
         """Choose the penalties and fit on numbers of shape (n_samples, n_targets)."""
+        return self._fit(X, Y, sample_weight, root=False)
+
+    def _fit(self, X: Any, Y: Any, sample_weight: Any, *, root: bool) -> Self:
         features, numbers, weights = self._check(X, Y, sample_weight, multi_output=True, y_numeric=True)
         if numbers.ndim != 2:
             raise ValueError(f"Y: of shape {numbers.shape}, expected (n_samples, n_targets)")
@@ -353,6 +362,7 @@ class RidgeMultiRegressionPath(RegressorMixin, _ColumnPath):  # type: ignore[mis
             values,
             lambda scores: np.asarray((scores - targets[out]) ** 2, np.float32),
             weights[out],
+            root=root,
         )
         self.coef_ = (path.coef * spread[:, None]).astype(features.dtype)
         self.intercept_ = path.intercept * spread + middle

@@ -9,7 +9,14 @@ import numpy.typing as npt
 from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
 from sklearn.utils.validation import validate_data
 
-__all__ = ["SignedSquareRoot"]
+__all__ = ["SignedSquareRoot", "signed_root"]
+
+
+def signed_root(X: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return the square roots of the sizes of numbers, with their signs."""
+    roots = np.abs(X)
+    np.sqrt(roots, out=roots)
+    return np.asarray(np.copysign(roots, X, out=roots))
 
 
 class SignedSquareRoot(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
@@ -33,10 +40,7 @@ class SignedSquareRoot(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  
 
     def transform(self, X: npt.ArrayLike) -> npt.NDArray[Any]:
         """Return the roots, of the shape and dtype of the features."""
-        X = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
-        roots = np.abs(X)
-        np.sqrt(roots, out=roots)
-        return np.asarray(np.copysign(roots, X, out=roots))
+        return signed_root(validate_data(self, X, dtype=[np.float64, np.float32], reset=False))
 
     def __sklearn_tags__(self) -> Any:
         """Declare that float32 stays float32, and that fitting is not needed."""

@@ -18,21 +18,23 @@ import numpy.typing as npt
 from scipy.linalg import LinAlgError
 from scipy.linalg.blas import sgemm, strsm
 from scipy.linalg.lapack import spotrf
-from scipy.special import expit
 
-__all__ = ["Floats", "Logistic", "Loss", "Multinomial", "PathSolver", "Squared", "SquaredHinge", "WeightedColumns"]
+from featx._memory import allocate
+from featx.heads.losses import Floats, Loss, Weights
 
-Floats = npt.NDArray[np.float32]
-Weights = npt.NDArray[np.float32]
+__all__ = ["PathSolver", "Rows"]
+
 #: `map`, or that of a pool of threads.
 Run = Callable[..., Iterable[Any]]
 
-#: Elements of scores that are computed at a time: 2 MB stay in the processor's cache.
-_CHUNK = 500_000
+#: Elements of scores that are computed at a time: 1 MB stays in the processor's cache.
+_CHUNK = 250_000
 #: Columns of scores of one group of blocks, as a share of the features, at which a group has one block.
 _MIN_COLUMNS = 10
-#: Pairs of steps and gradients that L-BFGS remembers at most, and at least for many classes.
-_MEMORY = (2, 8)
+#: Pairs of steps and gradients that L-BFGS remembers at least, which many classes get, and at most.
+_MEMORY = (1, 8)
+#: Rows that are scored at a time.
+_SCORED_ROWS = 128
 _MAX_ITERATIONS = 200
 #: Trials of a step length. The first is nearly always accepted.
 _MAX_TRIALS = 8
@@ -40,119 +42,15 @@ _MAX_TRIALS = 8
 _SLOPE_LEFT = 0.5
 
 
-class Loss(Protocol):
-    """A convex loss of scores, a sum over rows and columns."""
+class Rows(Protocol):
+    """Features in float32 that are read a block of rows at a time: an array, or rows that are computed when asked."""
 
-    n_columns: int
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Return the numbers of rows and features."""
 
-    def start(self, weights: Weights) -> Floats:
-        """Return the intercepts to start from, of shape (n_blocks, n_columns)."""
-
-    def slope(self, scores: Floats, rows: slice) -> tuple[Floats, Floats]:
-        """Return the derivative by each score, and the second one's mean over the columns.
-
-        ``scores`` has the shape (n_rows, n_blocks, n_columns) and is overwritten.
-        """
-
-
-class Multinomial:
-    """The log loss of multinomial logistic regression; two classes have two columns."""
-
-    def __init__(self, codes: npt.NDArray[np.intp], n_classes: int) -> None:
-        self.codes, self.n_columns = codes, n_classes
-
-    def start(self, weights: Weights) -> Floats:
-        """Return the logarithms of the class shares; a class without rows gets a small one."""
-        shares = np.stack([np.bincount(self.codes, column, self.n_columns) for column in weights.T])
-        shares = np.log(np.maximum(shares / shares.sum(axis=1, keepdims=True), 1e-6))
-        return np.asarray(shares - shares.mean(axis=1, keepdims=True), np.float32)
-
-    def slope(self, scores: Floats, rows: slice) -> tuple[Floats, Floats]:
-        """Return probabilities minus truth, and the mean of their variances."""
-        scores -= scores.max(axis=2, keepdims=True)
-        np.exp(scores, out=scores)
-        scores /= scores.sum(axis=2, keepdims=True)
-        variance = (1 - np.einsum("nbk,nbk->nb", scores, scores)) / self.n_columns
-        n, n_blocks, _ = scores.shape
-        scores[np.arange(n)[:, None], np.arange(n_blocks), self.codes[rows, None]] -= 1
-        return scores, variance
-
-
-class Squared:
-    """Half the squared error."""
-
-    def __init__(self, targets: Floats) -> None:
-        self.targets, self.n_columns = targets, targets.shape[1]
-
-    def start(self, weights: Weights) -> Floats:
-        """Return the mean targets."""
-        return np.asarray(weights.T @ self.targets / weights.sum(axis=0)[:, None], np.float32)
-
-    def slope(self, scores: Floats, rows: slice) -> tuple[Floats, Floats]:
-        """Return the error, and 1."""
-        scores -= self.targets[rows, None]
-        return scores, np.ones((1, 1), np.float32)
-
-
-class SquaredHinge:
-    """The squared hinge loss of one class against the rest; ``signs`` are 1 and -1."""
-
-    def __init__(self, signs: Floats) -> None:
-        self.signs, self.n_columns = signs, signs.shape[1]
-
-    def start(self, weights: Weights) -> Floats:
-        """Return the mean signs."""
-        return np.asarray(weights.T @ self.signs / weights.sum(axis=0)[:, None], np.float32)
-
-    def slope(self, scores: Floats, rows: slice) -> tuple[Floats, Floats]:
-        """Return -2 times the missing margin with the sign of the class, and twice the share of missing margins."""
-        signs = self.signs[rows, None]
-        scores *= signs
-        scores -= 1
-        np.minimum(scores, 0, out=scores)
-        share = (scores < 0).mean(axis=2, dtype=np.float32)
-        scores *= 2
-        scores *= signs
-        return scores, 2 * share
-
-
-class Logistic:
-    """The log loss of several labels, each by itself; ``signs`` are 1 and -1."""
-
-    def __init__(self, signs: Floats) -> None:
-        self.signs, self.n_columns = signs, signs.shape[1]
-
-    def start(self, weights: Weights) -> Floats:
-        """Return the log odds of the labels, by half a row from 0 and 1."""
-        total = weights.sum(axis=0)[:, None] + 1
-        shares = (weights.T @ (self.signs > 0) + 0.5) / total
-        return np.asarray(np.log(shares / (1 - shares)), np.float32)
-
-    def slope(self, scores: Floats, rows: slice) -> tuple[Floats, Floats]:
-        """Return probabilities minus truth, and the mean of their variances."""
-        signs = self.signs[rows, None]
-        scores *= -signs
-        expit(scores, out=scores)
-        variance = (scores.mean(axis=2) - np.einsum("nbk,nbk->nb", scores, scores) / self.n_columns).astype(np.float32)
-        scores *= -signs
-        return scores, variance
-
-
-class WeightedColumns:
-    """A loss whose columns have weights of their own for each row, of shape (n_rows, n_columns)."""
-
-    def __init__(self, loss: Loss, weights: Floats) -> None:
-        self.loss, self.weights, self.n_columns = loss, weights, loss.n_columns
-
-    def start(self, weights: Weights) -> Floats:
-        """Return the intercepts of the loss without weights of columns."""
-        return self.loss.start(weights)
-
-    def slope(self, scores: Floats, rows: slice) -> tuple[Floats, Floats]:
-        """Return the slopes times the weights, and the curvature times their mean."""
-        slopes, second = self.loss.slope(scores, rows)
-        slopes *= self.weights[rows, None]
-        return slopes, second * self.weights[rows].mean(axis=1, keepdims=True)
+    def __getitem__(self, rows: Any, /) -> Any:
+        """Return rows, C-contiguous."""
 
 
 class PathSolver:
@@ -160,7 +58,7 @@ class PathSolver:
 
     Parameters
     ----------
-    features : ndarray of float32, shape (n_samples, n_features)
+    features : ndarray of float32, shape (n_samples, n_features), or Rows
         Centred.
     weights : ndarray of float32, shape (n_samples, n_blocks)
         Row weights of each block; 0 leaves a row out.
@@ -175,7 +73,7 @@ class PathSolver:
         Gradients that were computed, over all blocks.
     """
 
-    def __init__(self, features: Floats, weights: Weights, loss: Loss, *, n_threads: int = 1) -> None:
+    def __init__(self, features: Rows, weights: Weights, loss: Loss, *, n_threads: int = 1) -> None:
         n, d = features.shape
         n_blocks, columns = weights.shape[1], loss.n_columns
         # the steps and gradients of blocks that are solved together must stay small beside the features
@@ -184,7 +82,12 @@ class PathSolver:
         memory = int(np.clip(n // (6 * columns * size), *_MEMORY))
         self._is_wide = len(starts) > n_threads
         within = n_threads if self._is_wide else 1
-        self._groups = [_Group(features, weights[:, i : i + size], loss, memory, within) for i in starts]
+        self._groups = []
+        for i in starts:
+            self._groups.append(_Group(features, weights[:, i : i + size], loss, memory, within))
+            if self._is_wide:
+                self._groups[-1].rest()
+        self._mean: Floats | _Half | None = None
         self._hessian = _Hessian(features, weights.max(axis=1))
         self._n_threads = n_threads
 
@@ -198,28 +101,59 @@ class PathSolver:
             run: Run = pool.map if self._n_threads > 1 else map
             if self._is_wide:
                 for group in self._groups:
+                    group.wake()
                     group.solve(penalty, self._hessian, tolerance, run)
+                    group.rest()
             else:
                 list(run(lambda group: group.solve(penalty, self._hessian, tolerance, map), self._groups))
 
     def block(self, number: int) -> Floats:
         """Return the weights of a block and in the last row its intercepts, of shape (n_features + 1, n_columns)."""
-        size = self._groups[0].coef.shape[1]
-        return np.array(self._groups[number // size].coef[:, number % size])
+        group, position = self._find(number)
+        return np.ascontiguousarray(group.read()[:, position])
+
+    def score(self, number: int, rows: npt.NDArray[np.intp], into: Floats) -> None:
+        """Write the scores of rows by a block, with half of its weights at a time."""
+        group, position = self._find(number)
+        n_features = self._hessian.size
+        into[:] = group.read(slice(n_features, None))[0, position]
+        for columns in _divide(0, n_features, 2):
+            weights = np.ascontiguousarray(group.read(columns)[:, position])
+            for i in range(0, len(rows), _SCORED_ROWS):
+                into[i : i + _SCORED_ROWS] += group.features[rows[i : i + _SCORED_ROWS]][:, columns] @ weights
+            del weights
+
+    def _find(self, number: int) -> tuple[_Group, int]:
+        """Return the group of a block and its position there."""
+        size = self._groups[0].weights.shape[1]
+        return self._groups[number // size], number % size
 
     def mean(self) -> Floats:
-        """Return the mean of all blocks, of the shape of one."""
-        total = self._groups[0].coef.sum(axis=1)
-        for group in self._groups[1:]:
-            for number in range(group.coef.shape[1]):
-                total += group.coef[:, number]
-        total /= sum(group.coef.shape[1] for group in self._groups)
-        return np.asarray(total)
+        """Return the mean of all blocks, of shape (n_features + 1, n_columns)."""
+        total = allocate((self._hessian.size + 1, self._groups[0].loss.n_columns))
+        for group in self._groups:
+            group.add_to(total)
+        total /= sum(group.weights.shape[1] for group in self._groups)
+        return total
+
+    def keep_mean(self) -> None:
+        """Keep the mean of all blocks for `refine`."""
+        self._mean = None
+        total = self.mean()
+        self._mean = _Half(total) if self._is_wide else total
 
     def refine(
-        self, coef: Floats, weights: Weights, penalty: float, tolerance: float, loss: Loss | None = None
+        self,
+        weights: Weights,
+        penalty: float,
+        tolerance: float,
+        *,
+        coef: Floats | None = None,
+        loss: Loss | None = None,
     ) -> Floats:
         """Return the solution for one column of row weights, of shape (n_samples,), from coefficients near it.
+
+        ``coef`` is where to start; None is the mean that was kept.
 
         ``loss`` may be another one than that of the path, such as that of a part of its columns. The solver can only
         refine after this.
@@ -228,8 +162,12 @@ class PathSolver:
         n_iterations = self.n_iterations
         self._groups = []  # their memory is needed
         group = _Group(last.features, weights[:, None], loss or last.loss, last.memory, self._n_threads)
+        if coef is None:
+            assert self._mean is not None
+            coef = self._mean.restore() if isinstance(self._mean, _Half) else self._mean
         group.coef[:, 0], group.curvature = coef, last.curvature
-        del coef, last
+        self._mean = None
+        del last, coef
         self._hessian.factorize(group.curvature, penalty)
         with ThreadPoolExecutor(self._n_threads) as pool:
             group.solve(penalty, self._hessian, tolerance, pool.map if self._n_threads > 1 else map)
@@ -243,25 +181,70 @@ class PathSolver:
         return sum(group.n_iterations for group in self._groups)
 
 
+class _Half:
+    """Hold weights in float16, as shares of the largest one, and their intercepts in the last row."""
+
+    def __init__(self, array: Floats) -> None:
+        self._largest = np.float32(max(array[:-1].max(), -array[:-1].min(), 1e-30))
+        self._shares, self._intercepts = allocate(array[:-1].shape, np.float16), array[-1].copy()
+        step = max(1, _CHUNK // array[0].size)
+        for start in range(0, len(array) - 1, step):
+            stop = min(start + step, len(array) - 1)
+            self._shares[start:stop] = array[start:stop] / self._largest
+
+    def restore(self, rows: slice = slice(None)) -> Floats:
+        """Return rows of the array in float32."""
+        start, stop, _ = rows.indices(len(self._shares) + 1)
+        array = allocate((stop - start, *self._shares.shape[1:]))
+        weights = array[: max(0, len(self._shares) - start)]
+        weights[:] = self._shares[start:stop]
+        weights *= self._largest
+        if stop > len(self._shares):
+            array[-1] = self._intercepts
+        return array
+
+
 class _Group:
     """Hold blocks that are solved together.
 
-    Between two penalties they keep their weights only.
+    Between two penalties they keep their weights only, and while they rest in float16.
     """
 
-    def __init__(self, features: Floats, weights: Weights, loss: Loss, memory: int, n_threads: int) -> None:
+    def __init__(self, features: Rows, weights: Weights, loss: Loss, memory: int, n_threads: int) -> None:
         self.features, self.loss, self.memory, self.n_threads = features, loss, memory, n_threads
         self.weights = np.ascontiguousarray(weights)
         self.totals = weights.sum(axis=0, dtype=float)
-        self.coef = np.zeros((features.shape[1] + 1, weights.shape[1], loss.n_columns), np.float32)
+        self.coef = allocate((features.shape[1] + 1, weights.shape[1], loss.n_columns))
         self.coef[-1] = loss.start(weights)
         self.penalty = 0.0
         self.n_iterations = 0
-        n, step = len(features), max(1, _CHUNK // self.coef[0].size)
+        self._resting: _Half | None = None
+        n, step = features.shape[0], max(1, _CHUNK // self.coef[0].size)
         chunks = [slice(i, min(i + step, n)) for i in range(0, n, step)]
         starts = (np.repeat(self.coef[-1:], rows.stop - rows.start, axis=0) for rows in chunks)
         bent = sum(self._slope(scores, rows) for scores, rows in zip(starts, chunks, strict=True))
         self.curvature = bent / self.totals.sum()
+
+    def rest(self) -> None:
+        """Keep the weights in half their memory, until `wake`."""
+        self._resting = _Half(self.coef)
+        self.coef = self.coef[:0].copy()
+
+    def wake(self) -> None:
+        """Have the weights again, nearly as they were."""
+        self.coef = self.read()
+        self._resting = None
+
+    def read(self, rows: slice = slice(None)) -> Floats:
+        """Return rows of the weights, by default all."""
+        return self.coef[rows] if self._resting is None else self._resting.restore(rows)
+
+    def add_to(self, total: Floats) -> None:
+        """Add the weights of all blocks to those of one, a few rows at a time."""
+        step = max(1, _CHUNK // self.loss.n_columns)
+        for start in range(0, len(total), step):
+            rows = slice(start, start + step)
+            total[rows] += self.read(rows).sum(axis=1)
 
     def _slope(self, scores: Floats, rows: slice) -> float:
         """Overwrite the scores of rows by the slopes of the loss, and return its summed curvature."""
@@ -272,7 +255,7 @@ class _Group:
     def _evaluate(self, penalty: float, run: Run) -> Floats:
         """Return the gradient, and set the mean curvature."""
         n, d = self.features.shape
-        flat, gradient = self.coef.reshape(d + 1, -1), np.empty_like(self.coef)
+        flat, gradient = self.coef.reshape(d + 1, -1), allocate(self.coef.shape)
         step = max(1, _CHUNK // flat.shape[1])
         if self.n_threads > 1:
             step = min(step, self.n_threads * max(1, _CHUNK // d))  # each thread copies its columns of the features
@@ -281,22 +264,26 @@ class _Group:
         gradient[-1] = 0
         for start in range(0, n, step):
             stop = min(start + step, n)
-            part, some = self.features[start:stop], scores[: stop - start]
+            some = scores[: stop - start]
+            pieces: list[tuple[Floats, Floats]] = []
 
-            def differentiate(rows: slice, start: int = start, some: Floats = some) -> float:
-                mine = some[rows.start - start : rows.stop - start]
-                into = mine.reshape(len(mine), -1)
-                np.matmul(self.features[rows], flat[:-1], out=into)
-                into += flat[-1]
-                return self._slope(mine, rows)
+            def differentiate(rows: slice, start: int = start, some: Floats = some) -> tuple[Floats, Floats, float]:
+                part, mine = self.features[rows], some[rows.start - start : rows.stop - start]
+                slopes = mine.reshape(len(mine), -1)
+                np.matmul(part, flat[:-1], out=slopes)
+                slopes += flat[-1]
+                return part, slopes, self._slope(mine, rows)
 
-            def multiply(columns: slice, start: int = start, part: Floats = part, some: Floats = some) -> None:
-                # the transposed views are Fortran's arrays: gradient (+)= part.T @ some without a copy
+            def multiply(columns: slice, start: int = start, pieces: Sequence[Any] = pieces) -> None:
+                # the transposed views are Fortran's arrays: gradient (+)= part.T @ slopes without a copy
                 into = gradient[columns].reshape(columns.stop - columns.start, -1)
-                slopes = some.reshape(len(part), -1)
-                sgemm(1.0, slopes.T, part.T[columns], trans_b=1, beta=float(start > 0), c=into.T, overwrite_c=1)
+                for i, (part, slopes) in enumerate(pieces):
+                    keep = float(start > 0 or i > 0)
+                    sgemm(1.0, slopes.T, part.T[columns], trans_b=1, beta=keep, c=into.T, overwrite_c=1)
 
-            bent += sum(run(differentiate, _divide(start, stop, self.n_threads)))
+            for part, slopes, more in run(differentiate, _divide(start, stop, self.n_threads)):
+                pieces.append((part, slopes))
+                bent += more
             list(run(multiply, columns))
             gradient[-1] += some.sum(axis=0)
         self.curvature = bent / self.totals.sum()
@@ -308,7 +295,7 @@ class _Group:
         """Minimise by L-BFGS in the coordinates ``factor.T @ coef``."""
         steps: deque[tuple[Floats, Floats, npt.NDArray[np.float64]]] = deque()
         # the last solution has no slope left, up to the tolerance, but for the change of the penalty
-        inner = np.float32(penalty - self.penalty) * self.coef
+        inner = np.multiply(np.float32(penalty - self.penalty), self.coef, out=allocate(self.coef.shape))
         inner[-1] = 0
         inner = hessian.divide(inner)
         if not self.penalty or not (_dot(inner, inner) / 2 / self.totals > tolerance).any():
@@ -323,7 +310,9 @@ class _Group:
             if len(steps) == self.memory:
                 steps.popleft()  # before the search, which needs the memory
             slope = _dot(inner, direction)
-            move = hessian.divide(direction.copy(), transposed=True)
+            move = allocate(direction.shape)
+            move[:] = direction
+            hessian.divide(move, transposed=True)
             found = self._search(move, slope, penalty, decrease <= tolerance, run)
             del move
             if found is None:
@@ -365,12 +354,14 @@ class _Hessian:
     centred, so the intercept stands alone.
     """
 
-    def __init__(self, features: Floats, weights: Weights) -> None:
+    def __init__(self, features: Rows, weights: Weights) -> None:
         n, d = features.shape
-        self._array = np.zeros((d, d), np.float32)
+        self.size = d
+        self._array = allocate((d, d))
         roots, step = np.sqrt(weights)[:, None], max(1, _CHUNK // d)
         for start in range(0, n, step):
-            part = features[start : start + step] * roots[start : start + step]
+            rows = slice(start, start + step)
+            part = features[rows] * roots[rows]
             sgemm(1.0, part.T, part.T, trans_b=1, beta=1.0, c=self._array.T, overwrite_c=1)
         self._diagonal = self._array.diagonal().copy()
         self._total = float(weights.sum(dtype=float))
@@ -400,7 +391,7 @@ class _Hessian:
 
 def _direct(gradient: Floats, steps: Sequence[tuple[Floats, Floats, Any]]) -> Floats:
     """Return the direction of L-BFGS by its two loops."""
-    direction = -gradient
+    direction = np.negative(gradient, out=allocate(gradient.shape))
     shares = []
     for step, change, inverse in reversed(steps):
         share = inverse * _dot(step, direction)

@@ -33,11 +33,11 @@ from featx.heads.labelwise import LabelwiseClassifier
 from featx.heads.linear import (
     LinearSVCPath,
     LogisticRegressionPath,
-    PathEstimator,
     RidgeClassifierPath,
     RidgeRegressionPath,
 )
 from featx.heads.multioutput import MultiLabelPath, RidgeMultiRegressionPath
+from featx.heads.path import PathEstimator
 from featx.heads.preprocessing import SignedSquareRoot
 from featx.heads.private import PrivateClassifier
 

@@ -12,6 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from featx.backbones.file import COMMON_LAYERS, Backbone, Layer, LayerSpec, load_model
 from featx.backbones.graph import ancestors, set_fields, tap
+from featx.backbones.tokenization import Tokenization
 from featx.errors import BackboneError, FeatxError, InputError
 from featx.recipes.layers import shapes_of
 from featx.tuning.operators import OPERATORS
@@ -19,7 +20,7 @@ from featx.tuning.operators import OPERATORS
 __all__ = ["Trunk", "cut", "list_depths"]
 
 #: Operators between the tensor that a network goes on with and a layer that shows it as a map.
-_VIEWS = ("Slice", "Transpose", "Reshape", "Identity", "Flatten")
+_VIEWS = ("Slice", "Transpose", "Reshape", "Identity", "Flatten", "Unsqueeze")
 #: A tail must have this many times the weights of the tail before it in the list of depths.
 _MORE_WEIGHTS = 1.5
 #: A layer is no depth if an earlier layer is smaller by this factor: its map is an inner, expanded map.
@@ -40,7 +41,7 @@ class Trunk:
     tensor : str
         The value at the cut; every path from the pixels to the features passes through it.
     shape : tuple of int
-        Shape of the value, without the number of images.
+        Shape of the value, without the number of images; 0 for the number of a text's tokens.
     model : bytes
         The trunk: a serialised ONNX model from ``pixels`` to ``features``, here the value at the cut.
     tail : onnx.ModelProto
@@ -228,7 +229,7 @@ class _TappedGraph:
         tensor, nodes, shapes = self._split(layer)
         weights = self._find_weights(tensor, nodes, layer)
         shape = self.shapes[tensor][1:]
-        if not all(shape):
+        if not all(shape) and not isinstance(self.backbone.preprocess, Tokenization):
             raise BackboneError(f"{self.backbone.path}: the shape of layer {layer.name} is unknown: {shape}")
         return Trunk(
             self.backbone,
@@ -329,7 +330,9 @@ class _TappedGraph:
         return bytes(model.SerializeToString())
 
     def _build_tail(self, tensor: str, nodes: list[onnx.NodeProto]) -> onnx.ModelProto:
-        source = helper.make_tensor_value_info(tensor, TensorProto.FLOAT, ["N", *self.shapes[tensor][1:]])
+        source = helper.make_tensor_value_info(
+            tensor, TensorProto.FLOAT, ["N", *(size or None for size in self.shapes[tensor][1:])]
+        )
         return self._build(nodes, source, "features", self.shapes["features"])
 
     def _build(
@@ -339,6 +342,6 @@ class _TappedGraph:
         model = onnx.ModelProto(ir_version=self.model.ir_version, opset_import=self.model.opset_import)
         model.graph.name = "featx"
         initializers = [tensor for tensor in self.model.graph.initializer if tensor.name in used]
-        output = helper.make_tensor_value_info(target, TensorProto.FLOAT, ["N", *shape[1:]])
+        output = helper.make_tensor_value_info(target, TensorProto.FLOAT, ["N", *(size or None for size in shape[1:])])
         set_fields(model.graph, node=nodes, initializer=initializers, input=[source], output=[output])
         return model

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 from scipy.optimize import check_grad
 
-from featx.heads.solver import Multinomial, PathSolver, Squared, SquaredHinge
+from featx.heads.losses import Multinomial, Squared, SquaredHinge
+from featx.heads.solver import PathSolver, _Half
 
 RNG = np.random.default_rng(0)
 CODES = RNG.integers(0, 3, 30)
@@ -48,3 +49,22 @@ def test_solutions_have_no_slope_left(n_threads):
         first = Multinomial(CODES, 3).slope(scores, slice(0, 30))[0][:, 0] * weights[:, [number]]
         np.testing.assert_allclose(X.T @ first + coef[:-1], 0, atol=2e-3)
         np.testing.assert_allclose(first.sum(axis=0), 0, atol=2e-3)
+
+
+def test_weights_that_rest_come_back_nearly_as_they_were():
+    weights = RNG.normal(size=(9, 1, 3)).astype(np.float32) * np.float32(1e-9)
+    weights[-1] = 7.5  # intercepts keep their digits
+    half = _Half(weights)
+    np.testing.assert_allclose(half.restore(), weights, atol=1e-3 * np.abs(weights[:-1]).max())
+    np.testing.assert_array_equal(half.restore(slice(8, None)), weights[8:])
+    np.testing.assert_array_equal(half.restore(slice(2, 4)), half.restore()[2:4])
+
+
+def test_scores_of_a_block_are_those_of_its_weights():
+    X = RNG.normal(size=(30, 8)).astype(np.float32)
+    solver = PathSolver(X, np.ones((30, 3), np.float32), Multinomial(CODES, 3))
+    solver.solve(1.0, 1e-6)
+    into = np.empty((5, 3), np.float32)
+    solver.score(1, np.arange(5, 10), into)
+    block = solver.block(1)
+    np.testing.assert_allclose(into, X[5:10] @ block[:-1] + block[-1], atol=1e-5)
