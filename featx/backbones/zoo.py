@@ -33,9 +33,6 @@ class CatalogEntry(NamedTuple):
         Side in pixels of the images on which the accuracy was measured.
     license : str
         SPDX identifier of the weights.
-    hub : str or None
-        A repository with an ONNX file of the same weights, which ``featx backbones pull`` takes without torch. Its
-        preprocessing may differ. None if no such repository is known.
     """
 
     name: str
@@ -46,8 +43,20 @@ class CatalogEntry(NamedTuple):
     top1: float | None
     top1_size: int | None
     license: str
-    hub: str | None = None
 
+    @property
+    def hub(self) -> str | None:
+        """A repository with an ONNX file of the same weights, for ``featx backbones pull``; None if unknown.
+
+        Its preprocessing may differ.
+        """
+        return _REPOSITORIES.get(self.name)
+
+
+_REPOSITORIES = {
+    "convnext_tiny.fb_in1k": "hf:Xenova/convnext-tiny-224",
+    "vit_small_patch14_dinov2.lvd142m": "hf:onnx-community/dinov2-small",
+}
 
 # fmt: off
 ZOO: tuple[CatalogEntry, ...] = (
@@ -84,12 +93,12 @@ ZOO: tuple[CatalogEntry, ...] = (
     CatalogEntry("tf_efficientnetv2_s.in1k", 300, 1280, 21.46, 5.31, 83.9, 384, "Apache-2.0"),
     CatalogEntry("regnety_016.tv2_in1k", 224, 888, 11.20, 1.61, 80.7, 224, "BSD-3-Clause"),
     CatalogEntry("regnety_032.ra_in1k", 224, 1512, 19.44, 3.18, 82.7, 288, "Apache-2.0"),
-    CatalogEntry("convnext_tiny.fb_in1k", 224, 768, 28.59, 4.46, 82.7, 288, "Apache-2.0", "hf:Xenova/convnext-tiny-224"),
+    CatalogEntry("convnext_tiny.fb_in1k", 224, 768, 28.59, 4.46, 82.7, 288, "Apache-2.0"),
     CatalogEntry("convnext_small.fb_in1k", 224, 768, 50.22, 8.68, 83.7, 288, "Apache-2.0"),
     CatalogEntry("convnext_tiny.dinov3_lvd1689m", 224, 768, 27.82, 4.45, None, None, "LicenseRef-DINOv3"),
     CatalogEntry("convnextv2_nano.fcmae_ft_in1k", 224, 640, 15.62, 2.45, 82.5, 288, "CC-BY-NC-4.0"),
     CatalogEntry("convnextv2_tiny.fcmae_ft_in1k", 224, 768, 28.64, 4.46, 83.5, 288, "CC-BY-NC-4.0"),
-    CatalogEntry("vit_small_patch14_dinov2.lvd142m", 518, 384, 22.06, 46.70, None, None, "Apache-2.0", "hf:onnx-community/dinov2-small"),
+    CatalogEntry("vit_small_patch14_dinov2.lvd142m", 518, 384, 22.06, 46.70, None, None, "Apache-2.0"),
 )
 # fmt: on
 

@@ -80,7 +80,7 @@ def test_features_are_those_of_the_network(hub, exports, kind, side, layers):
 
     from featx.recipes.preprocessing_config import read_preprocessing
 
-    content, network, names = exports(kind, side)
+    content, network, _ = exports(kind, side)
     config = PROCESSOR | {"size": side}
     reference = publish(hub, content, processor=config)
     record = pull_repository(reference)
