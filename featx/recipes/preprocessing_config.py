@@ -151,7 +151,9 @@ def _read_timm(config: Mapping[str, Any], given: Mapping[str, Any]) -> tuple[dic
     scaled = [math.floor(side / share) for side in (height, width)]
     shorter = min(scaled)
     if mode == "center" and height != width:
-        raise BackboneError(f"crop_mode='center' of a canvas {height}x{width}: expected a square canvas; set size=")
+        raise BackboneError(
+            f"crop_mode='center' of a canvas {height}x{width}: expected a square canvas; set size=VALUE"
+        )
     if rules[mode] != "shorter_side" and scaled != [shorter * side // min(height, width) for side in (height, width)]:
         raise BackboneError(f"crop_pct={share} of a canvas {height}x{width}: the sides are scaled differently")
     filter_ = given["interpolation"] or _stated(config, "interpolation", "interpolation")
@@ -189,7 +191,7 @@ def _read_transformers(config: Mapping[str, Any], given: Mapping[str, Any]) -> t
     values |= {"mean": mean, "std": std, "crop_rounding": "down"}
     resample = _RESAMPLE.get(config.get("resample", processor.resample))
     if resample is None and given["interpolation"] is None:
-        raise BackboneError(f"resample={config['resample']!r}: {_INTERPOLATION_OF}; set interpolation=")
+        raise BackboneError(f"resample={config['resample']!r}: {_INTERPOLATION_OF}; set interpolation=VALUE")
     values["interpolation"] = given["interpolation"] or resample
     flips = processor.extra.get("flips") and _flag(config, "do_flip_channel_order", True)
     return values, "BGR" if flips else "RGB"
@@ -236,11 +238,11 @@ def _find_canvas(config: Mapping[str, Any], processor: _Processor, given: Mappin
         elif set(sizes) == {"shortest_edge"}:
             resized = _integer("size", sizes["shortest_edge"])
         else:
-            raise BackboneError(f"size={dict(sizes)!r}: expected shortest_edge, or height and width; set size=")
+            raise BackboneError(f"size={dict(sizes)!r}: expected shortest_edge, or height and width; set size=VALUE")
     if isinstance(resized, int):
         if crop is None:
             raise BackboneError(
-                "size has shortest_edge and do_center_crop is false, so the canvas depends on the image; set size="
+                "size has shortest_edge and do_center_crop is false, so the canvas depends on the image; set size=VALUE"
             )
         return {"height": crop[0], "width": crop[1], "resize": given["resize"] or resized, "rule": "shorter_side"}
     height, width = crop or resized
@@ -260,7 +262,7 @@ def _read_sizes(config: Mapping[str, Any], processor: _Processor, given: Mapping
         if given["resize"] is not None:
             return {"shortest_edge": given["resize"]}
         if given["size"] is None:
-            raise BackboneError("preprocessor_config.json does not state size; set size=")
+            raise BackboneError("preprocessor_config.json does not state size; set size=VALUE")
         height, width = _size(given["size"]) or (0, 0)
         return {"height": height, "width": width} if processor.square else {"shortest_edge": min(height, width)}
     if isinstance(size, Mapping):
@@ -277,7 +279,7 @@ def _size(value: Any) -> tuple[int, int] | None:
         return None
     if isinstance(value, Mapping):
         if set(value) != {"height", "width"}:
-            raise BackboneError(f"crop_size={dict(value)!r}: expected height and width; set size=")
+            raise BackboneError(f"crop_size={dict(value)!r}: expected height and width; set size=VALUE")
         return _integer("height", value["height"]), _integer("width", value["width"])
     if isinstance(value, (list, tuple)) and len(value) == 2:
         return _integer("height", value[0]), _integer("width", value[1])
@@ -287,7 +289,7 @@ def _size(value: Any) -> tuple[int, int] | None:
 
 def _choose(key: str, stated: Any, given: Any, parameter: str) -> Any:
     if stated is None and given is None:
-        raise BackboneError(f"the repository does not state {key}; set {parameter}=")
+        raise BackboneError(f"the repository does not state {key}; set {parameter}=VALUE")
     if stated is not None and given not in (None, stated):
         raise BackboneError(f"{parameter}={given}: the repository states {key} {stated}")
     return given if stated is None else stated
@@ -296,7 +298,7 @@ def _choose(key: str, stated: Any, given: Any, parameter: str) -> Any:
 def _stated(config: Mapping[str, Any], key: str, parameter: str, given: Any = None) -> Any:
     value = config.get(key)
     if value is None and given is None:
-        raise BackboneError(f"the repository does not state {key}; set {parameter}=")
+        raise BackboneError(f"the repository does not state {key}; set {parameter}=VALUE")
     return given if value is None else value
 
 
@@ -305,7 +307,7 @@ def _three(key: str, config: Mapping[str, Any], given: Sequence[float] | None, s
     stated = config.get(key)
     if stated is None:
         if given is None:
-            raise BackboneError(f"the repository does not state {key}; set {key.removeprefix('image_')}=")
+            raise BackboneError(f"the repository does not state {key}; set {key.removeprefix('image_')}=VALUE")
         return tuple(float(value) for value in given)
     if isinstance(stated, (int, float)):
         stated = [stated] * 3
@@ -330,7 +332,7 @@ def _flag(config: Mapping[str, Any], key: str, default: bool) -> bool:
 
 def _integer(key: str, value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise BackboneError(f"{key}={value!r}: expected pixels; set size=")
+        raise BackboneError(f"{key}={value!r}: expected pixels; set size=VALUE")
     return value
 
 
