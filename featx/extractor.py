@@ -15,6 +15,7 @@ from sklearn.base import clone
 
 from featx._events import Events, ProgressBar, combine
 from featx._validation import check_seconds
+from featx.backbones.catalogue import make_missing_repositories
 from featx.backbones.file import LayerSpec
 from featx.errors import FailedImagesWarning, Failure, ImageError, InputError
 from featx.images.containers import list_items
@@ -27,6 +28,16 @@ from featx.inference.workers import count_jobs, count_threads, embed_in_processe
 from featx.session import Providers
 
 __all__ = ["Embedded", "FeatureExtractor", "count_cached", "embed_together", "embed_views", "store_features"]
+
+
+def _make_repository(reference: str) -> None:
+    from featx.recipes.hub import pull_repository
+
+    plain, _, precision = reference.partition("#")
+    pull_repository(plain, precision=precision or None)
+
+
+make_missing_repositories(_make_repository)
 
 
 class FeatureExtractor(BackboneTransformer):

@@ -10,7 +10,14 @@ from pathlib import Path
 
 from featx._files import user_cache
 from featx._validation import check_choice, suggest
-from featx.backbones.download import DownloadRecord, is_reference, list_downloads, pull
+from featx.backbones.download import (
+    DownloadRecord,
+    find_record,
+    is_reference,
+    is_repository,
+    list_downloads,
+    pull,
+)
 from featx.backbones.download import download as download_file
 from featx.backbones.file import Backbone, read_backbone
 from featx.backbones.sandbox import inspect_file
@@ -23,6 +30,7 @@ __all__ = [
     "list_backbones",
     "list_here",
     "models_dir",
+    "make_missing_repositories",
     "open_backbone",
     "own_file",
     "pull_backbone",
@@ -31,6 +39,14 @@ __all__ = [
 ]
 
 _PRECISIONS = ("float32", "int8", "float16")
+
+#: Makes the backbone of a repository that is not here. `featx.extractor` sets it, since recipes lie above this package.
+_makers: list[Callable[[str], object]] = []
+
+
+def make_missing_repositories(maker: Callable[[str], object]) -> None:
+    """Let `open_backbone` call ``maker`` with the reference of a repository that is not on this machine."""
+    _makers[:] = [maker]
 
 
 def models_dir() -> Path:
@@ -110,7 +126,8 @@ def open_backbone(name: str | os.PathLike[str], precision: str | None = None, *,
     ----------
     name : str or path
         The stem of a bundled file or of a file in the user's folder, the path of an ONNX file in featx's
-        format, ``hf:owner/name[@revision]/file.onnx`` or an https address.
+        format, ``hf:owner/name[@revision]`` for a repository of the Hugging Face hub,
+        ``hf:owner/name[@revision]/file.onnx`` or an https address.
     precision : {"float32", "int8", "float16"} or None, default=None
         Open the copy in this precision, ``NAME_int8.onnx``, which is beside the file or among the named
         backbones. None opens the file itself.
@@ -130,8 +147,26 @@ def open_backbone(name: str | os.PathLike[str], precision: str | None = None, *,
     """
     if precision is not None:
         check_choice("precision", precision, _PRECISIONS)
+    if isinstance(name, str) and is_repository(name):
+        return _open_repository(name, precision, download)
     backbone = _open(name, download)
     return backbone if precision in (None, backbone.precision) else _open_copy(backbone, precision)
+
+
+def _open_repository(name: str, precision: str | None, download: bool) -> Backbone:
+    """Open the backbone that was made of a repository in a precision; make it if it is not here."""
+    plain, _, named = name.partition("#")
+    if named and precision not in (None, named):
+        raise BackboneError(f"precision={precision!r}: the backbone {name} is {named}")
+    wanted = precision or named
+    reference = f"{plain}#{wanted}" if wanted not in ("", "float32") else plain
+    for attempt in (download and bool(_makers), False):
+        if record := find_record(reference, pulled_dir()):
+            return _read(Path(record.path))
+        if attempt:
+            _makers[0](reference)
+    option = f" --precision {wanted}" if "#" in reference else ""
+    raise BackboneError(f"{reference}: not on this machine; run: featx backbones pull {plain}{option}")
 
 
 def _open_copy(backbone: Backbone, precision: str) -> Backbone:

@@ -22,9 +22,23 @@ from featx._files import write_whole
 from featx._optional import import_optional
 from featx.errors import BackboneError, FeatxError
 
-__all__ = ["DownloadRecord", "download", "file_digest", "is_reference", "list_downloads", "pull"]
+__all__ = [
+    "DownloadRecord",
+    "download",
+    "explain_errors",
+    "file_digest",
+    "find_record",
+    "is_reference",
+    "is_repository",
+    "keep_record",
+    "list_downloads",
+    "open_hub",
+    "pull",
+    "repository_path",
+]
 
 _HUB_REFERENCE = re.compile(r"(?!.*\.\.)hf:(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[\w.-]+))?/(?P<file>[^@]+)")
+_REPOSITORY = re.compile(r"(?!.*\.\.)hf:[\w.-]+/[\w.-]+(@[\w.-]+)?(#(int8|float16))?")
 _MAX_BYTES = 2**31 - 1
 _MAX_REDIRECTS = 5
 _TIMEOUT_SECONDS = 30.0
@@ -61,6 +75,37 @@ def is_reference(text: str) -> bool:
     return text.startswith(("hf:", "https://", "http://"))
 
 
+def is_repository(text: str) -> bool:
+    """Return True for ``hf:owner/name[@revision][#precision]``, the name of a repository instead of a file in it."""
+    return _REPOSITORY.fullmatch(text) is not None
+
+
+def repository_path(reference: str, folder: Path) -> Path:
+    """Return the path of the backbone that is made of a repository."""
+    return folder / f"{re.sub(r'[^a-zA-Z0-9._-]+', '--', reference.removeprefix('hf:'))}.onnx"
+
+
+def find_record(reference: str, folder: Path) -> DownloadRecord | None:
+    """Return the record of a reference whose file is here and unchanged, or None if it is not here."""
+    record = _find_record(reference, folder)
+    if record is not None:
+        _check_unchanged(record)
+    return record
+
+
+def keep_record(record: DownloadRecord, folder: Path) -> None:
+    """Write the record of a reference, which opens the file from then on."""
+    with write_whole(_record_path(record.reference, folder)) as scratch:
+        scratch.write_text(json.dumps(asdict(record), indent=1))
+
+
+def open_hub(reference: str) -> Any:
+    """Import the client of the hub; raise BackboneError in a process that must stay offline."""
+    if any(os.environ.get(name, "").lower() in ("1", "on", "true", "yes") for name in _OFFLINE_VARIABLES):
+        raise BackboneError(f"{reference}: not downloaded, this process is offline (FEATX_OFFLINE or HF_HUB_OFFLINE)")
+    return import_optional("huggingface_hub", "hub")
+
+
 def download(reference: str, folder: Path, *, offline: bool = False, inspect: Inspection | None = None) -> Path:
     """Return the local path of a reference; download the file if it is not here, unless ``offline``.
 
@@ -81,17 +126,14 @@ def download(reference: str, folder: Path, *, offline: bool = False, inspect: In
 def pull(reference: str, folder: Path, inspect: Inspection | None = None) -> DownloadRecord:
     """Download a file, even if it is here; a failure leaves the earlier file and nothing else."""
     plain, expected = _split_digest(reference)
-    if any(os.environ.get(name, "").lower() in ("1", "on", "true", "yes") for name in _OFFLINE_VARIABLES):
-        raise BackboneError(f"{plain}: not downloaded, this process is offline (FEATX_OFFLINE or HF_HUB_OFFLINE)")
-    hub = import_optional("huggingface_hub", "hub")
-    with _explain_errors(plain):
+    hub = open_hub(plain)
+    with explain_errors(plain):
         folder.mkdir(parents=True, exist_ok=True)
         if plain.startswith("hf:"):
             record = _pull_from_hub(hub, plain, expected, inspect)
         else:
             record = _pull_from_address(hub, plain, expected, folder / f"{_key(plain)}.onnx", inspect)
-        with write_whole(_record_path(plain, folder)) as scratch:
-            scratch.write_text(json.dumps(asdict(record), indent=1))
+        keep_record(record, folder)
     return record
 
 
@@ -244,7 +286,7 @@ def _refuse_unencrypted(plain: str, address: str) -> None:
 
 
 @contextmanager
-def _explain_errors(plain: str) -> Iterator[None]:
+def explain_errors(plain: str) -> Iterator[None]:
     """Turn errors of huggingface_hub, of its HTTP client and of the system into a BackboneError of one line."""
     try:
         yield

@@ -44,6 +44,19 @@ class CatalogEntry(NamedTuple):
     top1_size: int | None
     license: str
 
+    @property
+    def hub(self) -> str | None:
+        """A repository with an ONNX file of the same weights, for ``featx backbones pull``; None if unknown.
+
+        Its preprocessing may differ.
+        """
+        return _REPOSITORIES.get(self.name)
+
+
+_REPOSITORIES = {
+    "convnext_tiny.fb_in1k": "hf:Xenova/convnext-tiny-224",
+    "vit_small_patch14_dinov2.lvd142m": "hf:onnx-community/dinov2-small",
+}
 
 # fmt: off
 ZOO: tuple[CatalogEntry, ...] = (

@@ -16,6 +16,7 @@ from onnx import TensorProto, helper
 
 from featx.backbones.graph import set_fields
 from featx.deploy.graph import Graph
+from featx.errors import ExportError
 from featx.images.preprocess import HORIZONTAL_FIRST, LONGEST_RATIO, Preprocess
 
 __all__ = ["CANVAS", "add_resizing"]
@@ -33,6 +34,10 @@ def add_resizing(model: onnx.ModelProto, rules: Preprocess, crop: str) -> None:
 
     The input ``pixels`` becomes uint8 of shape (N, H, W, 3), RGB. H and W are arbitrary, but equal within a batch.
     """
+    if crop == "center" and rules.rule == "longer_side":
+        raise ExportError("resize='in-graph': the backbone fills margins (rule longer_side); expected resize='before'")
+    if rules.interpolation == "nearest":
+        raise ExportError("resize='in-graph': the backbone's interpolation is nearest; expected resize='before'")
     graph = Graph("resize_")
     shape = graph.op("Shape", "pixels")
     sides = [graph.op("Gather", shape, np.array(axis), axis=0) for axis in (1, 2)]
@@ -81,7 +86,7 @@ def _is_vertical_first(
     The order matters because each pass rounds.
     """
     two = np.array(2)
-    if crop == "center":  # of a long image, only the part that is kept is resized
+    if crop == "center" and rules.rule == "shorter_side":  # of a long image, only the part that is kept is resized
         long = graph.op("Max", *sides)
         alone = graph.op("Greater", long, graph.op("Mul", short, np.array(LONGEST_RATIO)))
         sizes = (rules.height, rules.width)
@@ -89,7 +94,7 @@ def _is_vertical_first(
     fewer_rows, fewer_columns = (graph.op("Sub", side, full) for side, full in zip(sides, fulls, strict=True))
     much = graph.op("Greater", fewer_rows, graph.op("Mul", fewer_columns, two))
     vertical_first = graph.op("And", graph.op("Greater", fewer_rows, np.array(0)), much)
-    if crop != "center":
+    if crop != "center" or rules.rule != "shorter_side":
         return vertical_first
     never = graph.op("LessOrEqual", long, graph.op("Mul", short, np.array(HORIZONTAL_FIRST)))
     return graph.op("And", vertical_first, graph.op("Not", never))
@@ -118,12 +123,24 @@ _Spans = list[tuple[str, str]]
 
 
 def _center(graph: Graph, sides: list[str], short: str, rules: Preprocess) -> _Spans:
-    """Compute, per side, the length after resizing and the start of the canvas, rounded half to even."""
+    """Compute, per side, the length after resizing and the start of the canvas."""
     spans = []
-    for side, size in zip(sides, (rules.height, rules.width), strict=True):
+    canvas = (rules.height, rules.width)
+    if rules.rule == "both_sides":
+        fulls = [rules.resize * size // min(canvas) for size in canvas]
+        rests = [full - size for full, size in zip(fulls, canvas, strict=True)]
+        starts = [rest // 2 if rules.crop_rounding == "down" else round(rest / 2) for rest in rests]
+        return [
+            (graph.constant(np.array(full)), graph.constant(np.array(start)))
+            for full, start in zip(fulls, starts, strict=True)
+        ]
+    for side, size in zip(sides, canvas, strict=True):
         full = graph.op("Div", graph.op("Mul", side, np.array(rules.resize)), short)
         rest = graph.op("Sub", full, np.array(size))
         half = graph.op("Div", rest, np.array(2))
+        if rules.crop_rounding == "down":
+            spans.append((full, half))
+            continue
         up = graph.op("Mul", graph.op("Mod", rest, np.array(2)), graph.op("Mod", half, np.array(2)))
         spans.append((full, graph.op("Add", half, up)))
     return spans

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -14,7 +14,7 @@ __all__ = ["CROPS", "INTERPOLATIONS", "Preprocess", "find_box", "to_canvas"]
 
 #: Ways to fit an image to a canvas of another shape, each with a description for people.
 CROPS = {
-    "center": "scale the shorter side, cut out the middle, as in training (default)",
+    "center": "as in training, for most networks: scale the shorter side, cut out the middle (default)",
     "whole": "squeeze the whole image into the square; keeps the borders",
     "pad": "scale the longer side and fill the rest; keeps borders and proportions",
 }
@@ -23,7 +23,14 @@ INTERPOLATIONS = {
     "bilinear": Image.Resampling.BILINEAR,
     "bicubic": Image.Resampling.BICUBIC,
     "lanczos": Image.Resampling.LANCZOS,
+    "nearest": Image.Resampling.NEAREST,
 }
+
+#: Rules of resizing before the crop, each with the rounding of the sides.
+RESIZE_RULES = {"shorter_side": "down", "both_sides": "down", "longer_side": "half_even"}
+
+#: Roundings of an odd margin of the crop.
+CROP_ROUNDINGS = ("half_even", "down")
 
 #: Longest side of a canvas in pixels. No network comes near it, but a damaged file could name any size.
 LARGEST = 4096
@@ -60,16 +67,26 @@ class Preprocess:
     interpolation: str
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
+    rule: str = "shorter_side"
+    crop_rounding: str = "half_even"
 
     def __post_init__(self) -> None:
         for name in ("height", "width", "resize"):
             value = getattr(self, name)
             if not isinstance(value, int) or not 1 <= value <= LARGEST:
                 raise ValueError(f"{name}={value!r}: expected pixels, an integer from 1 to {LARGEST}")
-        if self.resize < max(self.height, self.width):
+        if self.rule == "shorter_side" and self.resize < max(self.height, self.width):
             raise ValueError(f"resize={self.resize}: smaller than the canvas {self.height}x{self.width}")
-        if self.interpolation not in INTERPOLATIONS:
-            raise ValueError(f"interpolation={self.interpolation!r}: expected one of {', '.join(INTERPOLATIONS)}")
+        if self.rule == "both_sides" and self.resize < min(self.height, self.width):
+            raise ValueError(f"resize={self.resize}: smaller than the canvas {self.height}x{self.width}")
+        choices: dict[str, Collection[str]] = {
+            "interpolation": INTERPOLATIONS,
+            "rule": RESIZE_RULES,
+            "crop_rounding": CROP_ROUNDINGS,
+        }
+        for name, allowed in choices.items():
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"{name}={getattr(self, name)!r}: expected one of {', '.join(allowed)}")
         for name in ("mean", "std"):
             value = getattr(self, name)
             if len(value) != 3 or not all(isinstance(v, (int, float)) and np.isfinite(v) for v in value):
@@ -83,10 +100,10 @@ class Preprocess:
         return {
             "height": self.height,
             "width": self.width,
-            "resize": {"rule": "shorter_side", "size": self.resize, "rounding": "down"},
-            "crop": {"mode": "center", "rounding": "half_even"},
+            "resize": {"rule": self.rule, "size": self.resize, "rounding": RESIZE_RULES[self.rule]},
+            "crop": {"mode": "center", "rounding": self.crop_rounding},
             "interpolation": self.interpolation,
-            "antialias": True,
+            "antialias": self.interpolation != "nearest",
             "channel_order": "RGB",
             "mean": list(self.mean),
             "std": list(self.std),
@@ -96,6 +113,7 @@ class Preprocess:
     def from_dict(cls, data: Mapping[str, Any]) -> Preprocess:
         """Read the result of `to_dict`; raise ValueError for any rule that this version does not follow."""
         try:
+            rule, rounding = data["resize"].get("rule"), data["crop"].get("rounding")
             read = cls(
                 data["height"],
                 data["width"],
@@ -103,8 +121,10 @@ class Preprocess:
                 data["interpolation"],
                 tuple(data["mean"]),
                 tuple(data["std"]),
+                rule if rule in RESIZE_RULES else "shorter_side",  # an unknown rule is named below
+                rounding if rounding in CROP_ROUNDINGS else "half_even",
             )
-        except (KeyError, TypeError) as error:
+        except (AttributeError, KeyError, TypeError) as error:
             raise ValueError(f"preprocessing is incomplete: {error}") from None
         if (rules := read.to_dict()) != data:
             other = sorted(key for key in {*rules, *data} if rules.get(key) != data.get(key))
@@ -117,7 +137,7 @@ LONGEST_RATIO = 8
 #: Up to this ratio Pillow does the horizontal pass first; beyond, the order depends on the size.
 HORIZONTAL_FIRST = 2
 #: Reach of a filter on either side, in pixels of the smaller image.
-_REACH = {"bilinear": 1, "bicubic": 2, "lanczos": 3}
+_REACH = {"bilinear": 1, "bicubic": 2, "lanczos": 3, "nearest": 1}
 
 
 def find_box(size: tuple[int, int], preprocess: Preprocess, crop: str) -> tuple[float, float, float, float]:
@@ -163,7 +183,7 @@ def to_canvas(
     out : ndarray of uint8, shape (3, height, width)
         Receives the planes.
     crop : {"center", "whole", "pad"}, default="center"
-        ``"pad"`` fills the margins with the mean colour.
+        ``"center"`` follows the rule of the backbone; ``"pad"`` fills the margins with the mean colour.
     fast : bool, default=False
         Compute still less: a few values in ten thousand differ by a level or two. An image of more
         than four times the canvas is first reduced by averaging blocks.
@@ -183,6 +203,10 @@ def to_canvas(
         return
     short, long = sorted(image.size)
     kept = _find_crop(image.size, preprocess)
+    fast = fast and preprocess.interpolation != "nearest"  # an average of blocks has other colours
+    if preprocess.rule != "shorter_side" or (preprocess.interpolation == "nearest" and long <= LONGEST_RATIO * short):
+        _write_planes(_resize_whole(image, kept, preprocess, fast), out)
+        return
     if fast and (factor := short // (2 * preprocess.resize)) > 1:
         image = image.reduce(factor)
     if long > LONGEST_RATIO * short or fast:
@@ -202,6 +226,22 @@ def _write_planes(canvas: Image.Image, out: npt.NDArray[np.uint8]) -> None:
         plane[...] = np.frombuffer(canvas.tobytes("raw", band), np.uint8).reshape(plane.shape)
 
 
+def _resize_whole(image: Image.Image, kept: _Crop, preprocess: Preprocess, fast: bool) -> Image.Image:
+    """Resize the whole image, then cut out the crop; fill margins outside the image with the mean colour."""
+    gap = 2.0 if fast else None
+    full = (kept.full_width, kept.full_height)
+    resized = image.resize(full, INTERPOLATIONS[preprocess.interpolation], reducing_gap=gap)
+    if min(kept.left, kept.upper) >= 0:
+        return resized.crop(kept[:4])
+    canvas = Image.new("RGB", (preprocess.width, preprocess.height), _mean_colour(preprocess))
+    canvas.paste(resized, (-kept.left, -kept.upper))
+    return canvas
+
+
+def _mean_colour(preprocess: Preprocess) -> tuple[int, ...]:
+    return tuple(min(255, max(0, round(value))) for value in preprocess.mean)
+
+
 def _keep_all(image: Image.Image, preprocess: Preprocess, pad: bool, fast: bool) -> Image.Image:
     """Resize the whole image to the canvas, or fit it in with padding."""
     width, height = preprocess.width, preprocess.height
@@ -210,7 +250,7 @@ def _keep_all(image: Image.Image, preprocess: Preprocess, pad: bool, fast: bool)
     resized = image.resize(size, INTERPOLATIONS[preprocess.interpolation], reducing_gap=gap)
     if size == (width, height):
         return resized
-    canvas = Image.new("RGB", (width, height), tuple(min(255, max(0, round(value))) for value in preprocess.mean))
+    canvas = Image.new("RGB", (width, height), _mean_colour(preprocess))
     canvas.paste(resized, ((width - size[0]) // 2, (height - size[1]) // 2))
     return canvas
 
@@ -240,10 +280,38 @@ class _Crop(NamedTuple):
 
 def _find_crop(size: tuple[int, int], preprocess: Preprocess) -> _Crop:
     """Return the crop from the centre, for an image of some width and height."""
-    short = min(size)
-    full_w, full_h = (preprocess.resize * side // short for side in size)
-    left, upper = round((full_w - preprocess.width) / 2), round((full_h - preprocess.height) / 2)
+    full_w, full_h = _RESIZED[preprocess.rule](size, preprocess)
+    left, upper = (
+        _find_margin(full - kept, preprocess)
+        for full, kept in ((full_w, preprocess.width), (full_h, preprocess.height))
+    )
     return _Crop(left, upper, left + preprocess.width, upper + preprocess.height, full_w, full_h)
+
+
+def _find_margin(rest: int, preprocess: Preprocess) -> int:
+    if rest < 0:  # filled, not cut
+        return -(-rest // 2)
+    return rest // 2 if preprocess.crop_rounding == "down" else round(rest / 2)
+
+
+def _scale_shorter(size: tuple[int, int], preprocess: Preprocess) -> tuple[int, int]:
+    short = min(size)
+    return preprocess.resize * size[0] // short, preprocess.resize * size[1] // short
+
+
+def _scale_both(size: tuple[int, int], preprocess: Preprocess) -> tuple[int, int]:
+    short = min(preprocess.width, preprocess.height)
+    return preprocess.resize * preprocess.width // short, preprocess.resize * preprocess.height // short
+
+
+def _scale_longer(size: tuple[int, int], preprocess: Preprocess) -> tuple[int, int]:
+    target = _scale_both(size, preprocess)
+    ratio = max(side / largest for side, largest in zip(size, target, strict=True))
+    return max(1, round(size[0] / ratio)), max(1, round(size[1] / ratio))
+
+
+#: Width and height of the whole resized image, by rule.
+_RESIZED = {"shorter_side": _scale_shorter, "both_sides": _scale_both, "longer_side": _scale_longer}
 
 
 def _resize_to_the_bit(image: Image.Image, crop: _Crop, interpolation: str) -> Image.Image:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from featx._files import write_whole
 from featx._validation import check_choice
 from featx.backbones.catalogue import own_file, pulled_dir, verdicts_dir
 from featx.backbones.download import download, file_digest, is_reference
-from featx.backbones.file import COMMON_LAYERS, BackboneDescription, Layer, load_model, read_backbone
+from featx.backbones.file import COMMON_LAYERS, BackboneDescription, Layer, load_model, read_backbone, require_images
 from featx.backbones.graph import ancestors, tap
 from featx.backbones.sandbox import inspect_file
 from featx.errors import BackboneError, MissingDependencyError, first_line
@@ -29,7 +30,7 @@ from featx.recipes.network import strip
 from featx.recipes.verify import Conversion, measure_difference, run_logits
 from featx.session import Session, run_graph
 
-__all__ = ["wrap_backbone"]
+__all__ = ["describe_tensor", "find_layers", "wrap_backbone", "wrap_network"]
 
 Pixels = npt.NDArray[np.uint8]
 _POOLING_OPERATORS = ("GlobalAveragePool", "GlobalMaxPool", "AveragePool", "MaxPool", "ReduceMean", "ReduceMax")
@@ -88,31 +89,54 @@ def wrap_backbone(
     origin = os.fspath(source)
     plain = Path(origin.partition("#")[0] if is_reference(origin) else origin)
     path = download(origin, pulled_dir()) if is_reference(origin) else plain
-    output = output or own_file(plain.stem)
     inspect_file(path, verdicts_dir())
+    description = BackboneDescription(
+        name=name or plain.stem,
+        preprocess=preprocess,
+        license=license,
+        source=origin if is_reference(origin) else plain.name,
+        recipe={"wrapped_sha256": file_digest(path), "onnx": onnx.__version__},
+    )
+    return wrap_network(
+        path,
+        output or own_file(plain.stem),
+        description,
+        lambda classifier: find_layers(classifier, preprocess, features),
+        channel_order,
+    )
+
+
+def wrap_network(
+    path: Path,
+    output: str | os.PathLike[str],
+    description: BackboneDescription,
+    find: Callable[[Classifier], list[Layer]],
+    channel_order: str = "RGB",
+) -> Conversion:
+    """Write the backbone file of an inspected network, if it computes the same on real images.
+
+    ``find`` lists the layers of the cleaned network; the layer ``head`` is compared, and so are the class scores.
+    """
     original = load_model(path)
+    preprocess = require_images(description)
     classifier = clean_classifier(original, path, preprocess)
-    layers = _find_layers(classifier, preprocess, features)
+    layers = find(classifier)
+    (head,) = (layer for layer in layers if layer.name == "head")
     with write_whole(output) as scratch:
         try:
             model = classifier.model
-            head = replace(layers[-1], tensor=_view_head(classifier, layers[-1]))
-            description = BackboneDescription(
-                name=name or plain.stem,
-                preprocess=preprocess,
-                layers=(*layers[:-1], head),
+            description = replace(
+                description,
+                layers=tuple(replace(layer, tensor=_view_layer(classifier, layer)) for layer in layers),
                 parameters=count_parameters(model),
                 gflops=round(classifier.gflops, 4),
-                license=license,
-                source=origin if is_reference(origin) else plain.name,
-                recipe={"wrapped_sha256": file_digest(path), "onnx": onnx.__version__},
             )
             strip(model)
             normalize_inside(model.graph, preprocess, channel_order, classifier.layout)
             write_backbone(scratch, model, description)
             backbone = read_backbone(scratch)
             pixels = real_images(preprocess)
-            references = _run_original(original, classifier, layers[-1], preprocess, channel_order, pixels)
+            references = _run_original(original, classifier, head, preprocess, channel_order, pixels)
             rows = [Session(tap(backbone, "head", "flatten", False), "cpu").run(pixels), run_logits(backbone, pixels)]
             if short := [len(values) for values in rows if len(values) != len(pixels)]:
                 raise BackboneError(f"{len(pixels)} images give {short[0]} rows")
@@ -130,8 +154,11 @@ def wrap_backbone(
     return Conversion(replace(backbone, path=Path(output)), differences)
 
 
-def _find_layers(classifier: Classifier, preprocess: Preprocess, features: str | None) -> list[Layer]:
-    """List the maps before the features, and the features as the layer ``head``."""
+def find_layers(classifier: Classifier, preprocess: Preprocess, features: str | None) -> list[Layer]:
+    """List the maps before the features, and the features as the layer ``head``.
+
+    ``features`` is the original name of a tensor; None searches for the input of the last pooling.
+    """
     graph = classifier.model.graph
     if features is None:
         head = _find_features(classifier)
@@ -145,11 +172,12 @@ def _find_layers(classifier: Classifier, preprocess: Preprocess, features: str |
         if name in before and name != head and classifier.is_map(name):
             channels, height, _ = classifier.shapes[name][1:]
             if channels > 3 or height < preprocess.height:  # otherwise it is still the image
-                layers.append(_describe(classifier, name, canvas))
-    return name_stages([*layers, _describe(classifier, head, canvas)], {})
+                layers.append(describe_tensor(classifier, name, canvas))
+    return name_stages([*layers, describe_tensor(classifier, head, canvas)], {})
 
 
-def _describe(classifier: Classifier, tensor: str, canvas: tuple[int, int]) -> Layer:
+def describe_tensor(classifier: Classifier, tensor: str, canvas: tuple[int, int]) -> Layer:
+    """Describe a tensor of a network as a layer; raise BackboneError if the place of its channels is unknown."""
     size = classifier.size(tensor)
     if size is None:
         raise BackboneError(
@@ -232,16 +260,16 @@ def _list_candidates(classifier: Classifier) -> str:
     return f"candidates, the last first: {'; '.join(texts) or 'none'}"
 
 
-def _view_head(classifier: Classifier, head: Layer) -> str:
-    """Return the tensor that holds the head as a map with the channels first, adding nodes that make it."""
-    if classifier.is_map(head.tensor):
-        return head.tensor
-    shape, name = classifier.shapes[head.tensor], "featx_head"
-    in_order = classifier.is_row(head.tensor) or classifier.layouts.get(head.tensor) == "NCHW"
+def _view_layer(classifier: Classifier, layer: Layer) -> str:
+    """Return the tensor that holds a layer as a map with the channels first, adding nodes that make it."""
+    if classifier.is_map(layer.tensor):
+        return layer.tensor
+    shape, name = classifier.shapes[layer.tensor], f"featx_{layer.name}"
+    in_order = classifier.is_row(layer.tensor) or classifier.layouts.get(layer.tensor) == "NCHW"
     if len(shape) == 4 and not in_order:
-        nodes = [helper.make_node("Transpose", [head.tensor], [name], perm=[0, 3, 1, 2])]
+        nodes = [helper.make_node("Transpose", [layer.tensor], [name], perm=[0, 3, 1, 2])]
     else:
-        nodes = view_as_map(replace(head, name=name), [0, *head.size] if in_order else shape)
+        nodes = view_as_map(replace(layer, name=name), [0, *layer.size] if in_order else shape)
     classifier.model.graph.node.extend(nodes)
     return name
 

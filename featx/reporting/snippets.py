@@ -49,8 +49,16 @@ console.log((await session.run({{ pixels }})).{answer}.data[0]);
 _CENTER_PYTHON = """
 size = [{resize} * side // min(image.size) for side in image.size]
 image = image.resize(size, Image.Resampling.{filter})
-left, upper = (round((side - kept) / 2) for side, kept in zip(image.size, ({width}, {height})))
+left, upper = ({margin} for side, kept in zip(image.size, ({width}, {height})))
 image = image.crop((left, upper, left + {width}, upper + {height}))"""
+_BOTH_SIDES_PYTHON = """
+image = image.resize(({full_width}, {full_height}), Image.Resampling.{filter})
+image = image.crop(({left}, {top}, {left} + {width}, {top} + {height}))"""
+_LONGER_SIDE_PYTHON = """
+ratio = max(image.width / {full_width}, image.height / {full_height})
+small = image.resize([max(1, round(side / ratio)) for side in image.size], Image.Resampling.{filter})
+image = Image.new("RGB", ({width}, {height}), {color})
+image.paste(small, [int(({width} - small.width) / 2), int(({height} - small.height) / 2)])"""
 _WHOLE_PYTHON = """
 image = image.resize(({width}, {height}), Image.Resampling.{filter})"""
 _PAD_PYTHON = """
@@ -59,13 +67,25 @@ small = image.resize([max(1, round(side * scale)) for side in image.size], Image
 image = Image.new("RGB", ({width}, {height}), {color})
 image.paste(small, (({width} - small.width) // 2, ({height} - small.height) // 2))"""
 
-#: Code that fits an image to the canvas, by ``crop``: in Python and in JavaScript.
+#: Code that fits an image to the canvas, by ``crop`` and for "center" by other rules: in Python and in JavaScript.
 _FITS = {
     "center": (
         _CENTER_PYTHON,
         """
   .resize({resize}, {resize}, {{ fit: "cover" }})
   .extract({{ left: {left}, top: {top}, width: {width}, height: {height} }})""",
+    ),
+    "both_sides": (
+        _BOTH_SIDES_PYTHON,
+        """
+  .resize({full_width}, {full_height}, {{ fit: "fill" }})
+  .extract({{ left: {left}, top: {top}, width: {width}, height: {height} }})""",
+    ),
+    "longer_side": (
+        _LONGER_SIDE_PYTHON,
+        """
+  .resize({full_width}, {full_height}, {{ fit: "inside" }})
+  .resize({width}, {height}, {{ fit: "contain", withoutEnlargement: true, background: "rgb{color}" }})""",
     ),
     "whole": (_WHOLE_PYTHON, """.resize({width}, {height}, {{ fit: "fill" }})"""),
     "pad": (_PAD_PYTHON, """.resize({width}, {height}, {{ fit: "contain", background: "rgb{color}" }})"""),
@@ -120,13 +140,22 @@ def use_onnx(name: str, model: onnx.ModelProto) -> str:
 def _fit_canvas(rules: dict[str, Any], crop: str) -> dict[str, str]:
     """Return the fields for a file that takes images on the canvas."""
     width, height, resize = rules["width"], rules["height"], rules["resize"]["size"]
+    full_width, full_height = (resize * side // min(width, height) for side in (width, height))
+    rounds_down = rules["crop"]["rounding"] == "down"
+    if crop == "center" and rules["resize"]["rule"] != "shorter_side":
+        crop = rules["resize"]["rule"]
+    else:
+        full_width = full_height = resize
     values = {
+        "full_width": full_width,
+        "full_height": full_height,
+        "margin": "(side - kept) // 2" if rounds_down else "round((side - kept) / 2)",
         "width": width,
         "height": height,
         "resize": resize,
         "color": tuple(round(value) for value in rules["mean"]),
-        "left": (resize - width) // 2,
-        "top": (resize - height) // 2,
+        "left": (full_width - width) // 2,
+        "top": (full_height - height) // 2,
         "filter": rules["interpolation"].upper(),
     }
     python, javascript = (text.format(**values) for text in _FITS[crop])

@@ -81,7 +81,7 @@ def test_other_canvases_and_filters(height, width, resize, interpolation):
 def test_filters_differ_and_rounding_is_half_to_even():
     image = noise(300, 200)
     seen = {canvas(image, Preprocess(64, 64, 80, name, MEAN, STD)).tobytes() for name in INTERPOLATIONS}
-    assert len(seen) == 3
+    assert len(seen) == len(INTERPOLATIONS)
     columns = np.repeat(np.arange(10, dtype=np.uint8)[None, :, None] * 10, 10, axis=0).repeat(3, axis=2)
     for crop, first in ((9, 0), (7, 20), (5, 20), (3, 40)):  # remainders 0.5, 1.5, 2.5, 3.5
         preprocess = Preprocess(10, crop, 10, "bilinear", MEAN, STD)
@@ -141,7 +141,7 @@ except MemoryError:
         ({"resize": "256"}, "resize='256': expected pixels"),
         ({"resize": 223}, "resize=223: smaller than the canvas 224x224"),
         ({"height": 300}, "resize=256: smaller than the canvas 300x224"),
-        ({"interpolation": "nearest"}, "interpolation='nearest': expected one of bilinear, bicubic, lanczos"),
+        ({"interpolation": "box"}, "interpolation='box': expected one of bilinear, bicubic, lanczos"),
         ({"mean": (1, 2)}, "mean=.*: expected three finite numbers"),
         ({"mean": (1, 2, float("nan"))}, "mean=.*: expected three finite numbers"),
         ({"mean": (1, 2, "3")}, "mean=.*: expected three finite numbers"),
@@ -169,7 +169,7 @@ def test_rules_survive_a_round_trip():
         ({"antialias": False}, "antialias"),
         ({"channel_order": "BGR"}, "channel_order"),
         ({"crop": {"mode": "random", "rounding": "half_even"}}, "crop"),
-        ({"crop": {"mode": "center", "rounding": "down"}}, "crop"),
+        ({"crop": {"mode": "center", "rounding": "up"}}, "crop"),
         ({"resize": {"rule": "longer_side", "size": 256, "rounding": "down"}}, "resize"),
         ({"resize": {"size": 256}}, "resize"),
         ({"sharpen": 2, "antialias": False}, "antialias, sharpen"),

@@ -27,6 +27,7 @@ ACTIONS = {
     "make": "make a backbone from one of timm's networks",
     "wrap": "make a backbone from a float ONNX classifier, NCHW or NHWC",
     "pull": "download a backbone from the Hugging Face hub or an address",
+    "search": "list repositories of the Hugging Face hub that can become backbones",
     "quantize": "make a smaller and faster copy of a backbone",
     "verify": "run the canonical check of every backbone on every provider",
 }
@@ -58,9 +59,12 @@ def run(options: argparse.Namespace) -> None:
         print(
             f"{row['name']:{width}}  {row['where']:8} {row['input'][0]:5} {row['features']:8} "
             f"{row['parameters'] / 1e6:8.2f} {row['gflops']:7.2f} {top1:>10}  {row['license']}"
+            + "".join(f"  {text}" for text in (row["speed"] and f"{row['speed']:g} images/s", row["hub"]) if text)
         )
     if any(row["where"] == "make" for row in rows):
         note("to make a backbone that is not here: featx backbones make timm:NAME (top-1 as published, @ pixels)")
+    if any(row["where"] == "make" and row["hub"] for row in rows):
+        note("without torch, from the repository behind a licence: featx backbones pull hf:OWNER/NAME")
 
 
 def _rows() -> Iterable[dict[str, Any]]:
@@ -73,6 +77,8 @@ def _rows() -> Iterable[dict[str, Any]]:
             "where": where,
             "top1": entry.top1 if entry else None,
             "top1_size": entry.top1_size if entry else None,
+            "speed": backbone.recipe.get("images_per_second"),
+            "hub": entry.hub if entry else None,
         }
     for entry in ZOO:
         if entry.name in dict(named):
@@ -82,6 +88,7 @@ def _rows() -> Iterable[dict[str, Any]]:
             **{"input": [entry.size, entry.size], "features": entry.features, "layers": None},
             **{"parameters": round(entry.parameters * 1e6), "gflops": entry.gflops, "license": entry.license},
             **{"source": f"timm:{entry.name}", "top1": entry.top1, "top1_size": entry.top1_size},
+            **{"speed": None, "hub": entry.hub},
         }
 
 

@@ -88,7 +88,7 @@ def _describe_input(backbone: Backbone) -> dict[str, str]:
         }
     return {
         "input": f"pixels, uint8 (N, 3, {p.height}, {p.width}), RGB",
-        "preprocessing": f"shorter side to {p.resize} ({p.interpolation}, antialiased), centre crop",
+        "preprocessing": f"{p.rule.replace('_', ' ')} to {p.resize} ({p.interpolation}), centre crop",
         "in the graph": f"(x - {_numbers(p.mean)}) / {_numbers(p.std)}",
     }
 

@@ -18,18 +18,29 @@ listed, and --features names one of them. Needs no extra (for hf: and https: the
 def add(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
     parser.add_argument("source", metavar="FILE.onnx", help="a file, hf:owner/name/file.onnx or an https address")
-    parser.add_argument("--mean", required=True, type=_three, metavar="R[,G,B]", help="subtracted, in RGB order")
-    parser.add_argument("--std", required=True, type=_three, metavar="R[,G,B]", help="divided by, in RGB order")
-    parser.add_argument("--size", required=True, type=_size, metavar="N|HxW", help="the canvas in pixels")
-    parser.add_argument("--interpolation", required=True, choices=list(INTERPOLATIONS))
-    parser.add_argument("--resize", type=int, metavar="N", help="shorter side before the crop (default: size / 0.875)")
-    parser.add_argument(
-        "--range", type=int, choices=[1, 255], help="pixels have values from 0 to this, for mean and std"
-    )
+    add_preprocessing(parser, required=True)
     parser.add_argument("--channels", choices=["RGB", "BGR"], default="RGB", help="order that the network takes")
     parser.add_argument("--features", metavar="TENSOR", help="the tensor that holds the features")
     parser.add_argument("-o", "--output", metavar="FILE", help="default: FILE.onnx in your folder")
     parser.add_argument("--license", default="unknown", metavar="SPDX", help="licence of the weights")
+
+
+def add_preprocessing(parser: argparse.ArgumentParser, required: bool) -> None:
+    """Add the options of a preprocessing."""
+    parser.add_argument("--mean", required=required, type=_three, metavar="R[,G,B]", help="subtracted, in RGB order")
+    parser.add_argument("--std", required=required, type=_three, metavar="R[,G,B]", help="divided by, in RGB order")
+    parser.add_argument("--size", required=required, type=_size, metavar="N|HxW", help="the canvas in pixels")
+    parser.add_argument("--interpolation", required=required, choices=list(INTERPOLATIONS))
+    parser.add_argument("--resize", type=int, metavar="N", help="shorter side before the crop (default: size / 0.875)")
+    parser.add_argument(
+        "--range", type=int, choices=[1, 255], help="pixels have values from 0 to this, for mean and std"
+    )
+
+
+def scale_to_pixels(values: tuple[float, float, float], scale: int | None) -> tuple[float, float, float]:
+    """Return a mean or deviation on the scale 0..255; without ``--range``, numbers of at most 1 are on 0..1."""
+    red, green, blue = ((255 if (scale or (255 if max(values) > 1 else 1)) == 1 else 1) * value for value in values)
+    return red, green, blue
 
 
 def run(options: argparse.Namespace) -> None:
