@@ -37,6 +37,7 @@ from featx.heads.linear import (
 )
 from featx.heads.preprocessing import SignedSquareRoot
 from featx.heads.private import PrivateClassifier
+from featx.heads.zero_shot import ZeroShotClassifier, embed_classes
 
 __all__ = [
     "DEFAULT_HEADS",
@@ -360,6 +361,9 @@ def make_head(
     class_weight: Any = None,
     epsilon: float | None = None,
     delta: float | None = None,
+    classes: Sequence[str] | None = None,
+    template: str | list[str] = "a photo of a {}",
+    text_extractor: Any = None,
 ) -> Estimator:
     """Make an unfitted head.
 
@@ -383,6 +387,13 @@ def make_head(
         Weights of the classes, as in scikit-learn: "balanced" counts each class alike.
     epsilon, delta : float or None, default=None
         Budget of ``"private"``. None is 1.0 and 1e-5.
+    classes : sequence of str or None, default=None
+        Names of the classes of ``"zero_shot"``, which is `ZeroShotClassifier`. It needs no labels, only an image
+        tower before it.
+    template : str or list of str, default="a photo of a {}"
+        Sentence of ``"zero_shot"`` around a name; the vectors of several sentences are averaged.
+    text_extractor : TextExtractor or None, default=None
+        The text tower of the same pair, for ``"zero_shot"``. It is used now, and is not part of the head.
 
     Returns
     -------
@@ -408,6 +419,12 @@ def make_head(
     budget: dict[str, Any] = {
         key: value for key, value in (("epsilon", epsilon), ("delta", delta)) if value is not None
     }
+    if name == "zero_shot":
+        if task != "classification" or classes is None or text_extractor is None:
+            raise InputError('head="zero_shot": expected a classification with classes=[...] and text_extractor=...')
+        return ZeroShotClassifier(list(classes), embed_classes(classes, template, text_extractor))
+    if classes is not None or text_extractor is not None:
+        raise InputError(f'head={name!r}: only head="zero_shot" takes classes and text_extractor')
     if name == "private":
         if task != "classification":
             raise InputError('head="private": cannot predict numbers; it releases sums of classes')

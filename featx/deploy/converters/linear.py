@@ -18,6 +18,7 @@ from featx.heads import (
     RidgeClassifierPath,
     RidgeRegressionPath,
 )
+from featx.heads.zero_shot import ZeroShotClassifier
 
 __all__ = ["TABLES", "decide"]
 
@@ -55,6 +56,18 @@ def _private(converter: Converter, head: Estimator, x: Rows) -> Answer:
     lengths = graph.op("Max", graph.op("Sqrt", squares), np.array(1e-300))
     name = graph.op("MatMul", graph.op("Div", projected, lengths), np.asarray(head.coef_, np.float64).T)
     scores = graph.op("Add", name, np.asarray(head.intercept_, np.float64))
+    return decide(graph, scores, len(head.classes_), probabilities=True)
+
+
+def _zero_shot(converter: Converter, head: Estimator, x: Rows) -> Answer:
+    """Convert a ZeroShotClassifier, whose rows have length 1."""
+    graph = converter.graph
+    rows = graph.double(x.name)
+    squares = graph.op("ReduceSum", graph.op("Mul", rows, rows), np.array([1]), keepdims=1)
+    lengths = graph.op("Max", graph.op("Sqrt", squares), np.array(1e-12))
+    coef = np.asarray(head.coef_, np.float64)
+    coef = coef[1:] - coef[:1] if len(coef) == 2 else coef
+    scores = graph.op("MatMul", graph.op("Div", rows, lengths), coef.T)
     return decide(graph, scores, len(head.classes_), probabilities=True)
 
 
@@ -119,6 +132,7 @@ TABLES = Tables(
         **dict.fromkeys((LogisticRegressionPath, RidgeClassifierPath, LinearSVCPath), _logistic),
         **dict.fromkeys((lm.RidgeClassifier, lm.RidgeClassifierCV, lm.Perceptron, LinearSVC), _decide),
         PrivateClassifier: _private,
+        ZeroShotClassifier: _zero_shot,
         SGDClassifier: _sgd,
         MLPClassifier: _mlp_classifier,
     },
