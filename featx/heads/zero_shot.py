@@ -20,7 +20,7 @@ _TEXT_WEIGHTS = (0.25, 1.0, 4.0, 16.0, 64.0)
 
 def _unit(rows: npt.ArrayLike) -> Doubles:
     rows = np.asarray(rows, np.float64)
-    return rows / np.maximum(np.linalg.norm(rows, axis=-1, keepdims=True), 1e-12)
+    return np.asarray(rows / np.maximum(np.linalg.norm(rows, axis=-1, keepdims=True), 1e-12))
 
 
 def embed_classes(classes: Any, template: str | list[str], text_extractor: Any) -> Doubles:
@@ -96,22 +96,25 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         y : array-like of shape (n_samples,) or None, default=None
             Names of ``classes``; None ignores X but for its width.
         """
-        X = validate_data(self, X, dtype=np.float64)
+        rows = np.asarray(validate_data(self, X, dtype=np.float64))
         names, texts = np.asarray(self.classes), _unit(self.class_vectors)
-        if len(names) < 2 or len(set(names.tolist())) < len(names) or texts.shape != (len(names), X.shape[1]):
+        if len(names) < 2 or len(set(names.tolist())) < len(names) or texts.shape != (len(names), rows.shape[1]):
             raise InputError(
                 f"classes and class_vectors: {len(names)} names and vectors of shape {texts.shape}; expected at least "
-                f"two names, all different, each with a vector of {X.shape[1]} features from the paired text tower"
+                f"two names, all different, each with a vector of {rows.shape[1]} features from the paired text tower"
             )
         order = np.argsort(names)
         self.classes_, texts = names[order], texts[order]
         self.text_weight_ = np.inf
         weights = texts
         if y is not None:
-            codes = np.searchsorted(self.classes_, y := np.asarray(y))
-            if unknown := sorted({str(one) for one in y[self.classes_[np.minimum(codes, len(names) - 1)] != y]}):
+            labels = np.asarray(y)
+            codes = np.searchsorted(self.classes_, labels)
+            if unknown := sorted(
+                {str(one) for one in labels[self.classes_[np.minimum(codes, len(names) - 1)] != labels]}
+            ):
                 raise InputError(f"y: {unknown[0]!r} is not one of classes={self.classes_.tolist()}")
-            rows = _unit(X)
+            rows = _unit(rows)
             losses = [self._loss_left_out(rows, codes, texts, weight) for weight in _TEXT_WEIGHTS]
             self.text_weight_ = _TEXT_WEIGHTS[int(np.argmin(losses))]
             weights = _blend(rows, codes, texts, self.text_weight_)
@@ -145,8 +148,8 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def _scores(self, X: npt.ArrayLike) -> Doubles:
         check_is_fitted(self)
-        X = validate_data(self, X, dtype=np.float64, reset=False)
-        return np.asarray(_unit(X) @ self.coef_.T + self.intercept_)
+        rows = np.asarray(validate_data(self, X, dtype=np.float64, reset=False))
+        return np.asarray(_unit(rows) @ self.coef_.T + self.intercept_)
 
 
 def _sums(rows: Doubles, codes: npt.NDArray[np.intp], texts: Doubles, weight: float) -> Doubles:

@@ -45,6 +45,7 @@ def test_the_features_are_those_of_sentence_transformers(tmp_path):
     ]
     rng = np.random.default_rng(0)
     texts = [" ".join(rng.choice(words, n)) for n in rng.integers(1, 60, 200)] + ["", "Ünïcode 🎬 text", "x" * 500]
-    expected = library.SentenceTransformer(str(tmp_path / "model"), device="cpu").encode(texts, convert_to_numpy=True)
+    network = library.SentenceTransformer(str(tmp_path / "model"), device="cpu")
+    expected = network.encode(texts, convert_to_numpy=True)
     features = featx.TextExtractor(str(encoder.path), l2_normalize=True).transform(texts)
     assert (expected * features).sum(axis=1).min() >= 0.999999
