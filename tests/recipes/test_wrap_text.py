@@ -8,8 +8,10 @@ import pytest
 from onnx import TensorProto, helper
 
 import featx
+from featx.backbones import tap
 from featx.cli import main
 from featx.recipes import wrap_text_backbone
+from featx.session import Session
 from tests.text.conftest import WORDS, encoder, make_tokenizer, source  # noqa: F401
 
 TEXTS = ["a red car", "the dog runs the street", "good", "a blue car", ""]
@@ -148,3 +150,60 @@ def test_missing_files_are_asked_for_by_name(tmp_path):
     (tmp_path / "plain" / "tokenizer.json").unlink()
     with pytest.raises(featx.BackboneError, match="beside it; a slow tokenizer"):
         wrap_text_backbone(path, tmp_path / "w.onnx", pooling="mean")
+
+
+TOWER = {
+    "hidden_size": 16,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 24,
+    "vocab_size": len(WORDS),
+    "max_position_embeddings": 12,
+}
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize("kind", ["clip", "siglip"])
+@pytest.mark.filterwarnings("ignore")
+def test_a_text_tower_has_the_layer_projection(kind, tmp_path):
+    transformers, torch = pytest.importorskip("transformers"), pytest.importorskip("torch")
+    torch.manual_seed(0)
+    end = len(WORDS) - 1
+    if kind == "clip":
+        config = transformers.CLIPTextConfig(
+            **TOWER, projection_dim=8, eos_token_id=end, bos_token_id=2, pad_token_id=0
+        )
+        network = transformers.CLIPTextModelWithProjection._from_config(config, attn_implementation="eager").eval()
+        result = "text_embeds"
+    else:
+        config = transformers.SiglipTextConfig(**TOWER, pad_token_id=0, projection_size=16)
+        network = transformers.SiglipTextModel._from_config(config, attn_implementation="eager").eval()
+        result = "pooler_output"
+
+    class Exported(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.network = network
+
+        def forward(self, input_ids):
+            return getattr(self.network(input_ids=input_ids), result)
+
+    path = write_files(tmp_path / kind, {"model_type": kind, "text_config": config.to_dict()})
+    ids = torch.randint(4, end, (2, 12))
+    ids[:, -1] = end
+    axes = {"input_ids": {0: "batch", 1: "sequence"}}
+    options = {"input_names": ["input_ids"], "output_names": ["text_embeds"], "dynamic_axes": axes}
+    torch.onnx.export(Exported().eval(), (ids,), path, opset_version=17, dynamo=False, **options)
+    backbone = wrap_text_backbone(path, tmp_path / "w.onnx").backbone
+    assert backbone.default_layer == "projection"
+    assert backbone.layer(None).channels == (8 if kind == "clip" else 16)
+    rng = np.random.default_rng(0)
+    session = Session(tap(backbone, None, "avg", False), "cpu")
+    for n in (3, 7):
+        one = rng.integers(4, end, (1, n))
+        one[0, -1] = end
+        whole = np.zeros((1, 12), np.int64)
+        whole[:, :n] = one
+        with torch.no_grad():
+            found = getattr(network(torch.tensor(whole)), result).numpy()
+        np.testing.assert_allclose(session.run(one), found, atol=2e-6)
