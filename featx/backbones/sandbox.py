@@ -102,7 +102,7 @@ def _check_layers(backbone: Backbone, model: onnx.ModelProto, canonical: npt.NDA
     shapes = {name: values.shape for name, values in zip(tensors, maps, strict=True)}
     for layer in backbone.layers:
         channels, height, width = layer.size
-        if backbone.kind == "text":
+        if backbone.kind == "text" and height > 1:  # else one row for all tokens
             height = canonical.shape[1]
         if shapes[layer.tensor] != (2, channels, height, width):
             raise BackboneError(

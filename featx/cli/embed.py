@@ -10,7 +10,15 @@ from pathlib import Path
 from featx._events import combine
 from featx._text import printable
 from featx.cli.embed_dataset import add_job, job_options, run_job
-from featx.cli.options import add_features, add_patterns, add_running, make_events, make_extractor, note_failures
+from featx.cli.options import (
+    add_features,
+    add_patterns,
+    add_running,
+    make_events,
+    make_extractor,
+    make_text_extractor,
+    note_failures,
+)
 from featx.errors import InputError
 from featx.writers import FORMATS
 
@@ -19,6 +27,9 @@ EXAMPLE = """\
 writes features.npy with one row per image, and features.paths.csv with their paths.
 .csv and .parquet hold both in one file. The row of an image that cannot be read is
 empty, with the reason beside it. The exit status is 0 if at least one can be read.
+
+  featx embed reviews.csv --text-column review -o vectors
+embeds the texts of a column (extra text).
 
   featx embed photos/ -o vectors
 makes a dataset: a folder of Parquet shards and a manifest, for any number of images.
@@ -36,6 +47,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         "-o", "--output", required=True, metavar="FILE|DIR", help=f"NAME{'|'.join(FORMATS)}, or a folder for a dataset"
     )
     parser.add_argument("--path-column", metavar="C", help="column of the table that holds the paths")
+    parser.add_argument("--text-column", metavar="C", help="column of the table that holds texts, to embed them")
     parser.add_argument(
         "--target", metavar="C", help="column of the table to copy as label; of folders of folders, the level: 1 or 2"
     )
@@ -62,11 +74,16 @@ def run(options: argparse.Namespace) -> None:
     if job := job_options(options):
         raise InputError(f"{job[0]} needs a folder as output, and {options.output} is a file")
     profile = Profile()
+    if options.text_column:
+        extractor = make_text_extractor(options)
+    else:
+        extractor = make_extractor(options).set_params(n_jobs=options.jobs)
     summary = embed_file(
         options.source,
         options.output,
-        make_extractor(options).set_params(n_jobs=options.jobs),
+        extractor,
         path_column=options.path_column,
+        text_column=options.text_column,
         target=options.target,
         include=options.include,
         exclude=options.exclude,

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from featx import dataset
 from featx.cli.cluster import BACKENDS, open_backend
-from featx.cli.options import make_extractor, note
+from featx.cli.options import make_extractor, make_text_extractor, note
 from featx.cli.progress import Progress
 from featx.errors import DatasetError, FeatxError
 
@@ -64,10 +64,12 @@ def job_options(options: argparse.Namespace) -> list[str]:
 
 def run_job(options: argparse.Namespace) -> None:
     """Make or continue the dataset, or estimate the work with ``--dry-run``."""
-    extractor = make_extractor(options).set_params(progress=False)
+    make = make_text_extractor if options.text_column else make_extractor
+    extractor = make(options).set_params(progress=False)
     common: dict[str, Any] = {
         "dtype": options.dtype or "float32",
         "path_column": options.path_column,
+        "text_column": options.text_column,
         "target": options.target,
         "include": options.include,
         "exclude": options.exclude,
@@ -110,8 +112,9 @@ def run_job(options: argparse.Namespace) -> None:
     rest = "" if summary.complete else "; shards of other parts are missing"
     replaced = f" ({summary.n_replaced} replacing earlier rows)" if summary.n_replaced else ""
     device = extractor.open_session().device
+    what = "texts" if options.text_column else "images"
     print(
-        f"{options.output}: {summary.n_images} images, {summary.n_embedded} embedded now{replaced}, "
+        f"{options.output}: {summary.n_images} {what}, {summary.n_embedded} embedded now{replaced}, "
         f"{extractor.backbone} on {device}{rest}"
     )
 

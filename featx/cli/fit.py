@@ -192,7 +192,7 @@ def _make_extractor(options: argparse.Namespace) -> FeatureExtractor:
                 "leave the option out, or embed the images again with it"
             )
     backbones = options.backbone or [None]
-    return dataset.open(source).extractor(
+    return dataset.open(source).extractor(  # type: ignore[no-any-return]
         backbone=backbones if len(backbones) > 1 else backbones[0], **running_parameters(options)
     )
 

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 from featx._events import Events, ProgressBar, combine
 from featx._text import printable
 from featx.cli import parser as parsers
-from featx.errors import Failure
+from featx.errors import Failure, InputError
 
 if TYPE_CHECKING:
     from featx.extractor import FeatureExtractor
+    from featx.text import TextExtractor
 
 __all__ = [
     "add_features",
@@ -22,6 +23,7 @@ __all__ = [
     "add_separator",
     "make_events",
     "make_extractor",
+    "make_text_extractor",
     "note",
     "note_failures",
     "read_layers",
@@ -159,6 +161,25 @@ def make_extractor(options: argparse.Namespace) -> FeatureExtractor:
         l2_normalize=options.l2_normalize,
         precision=options.precision,
         decode=options.decode or "exact",
+        **running_parameters(options),
+    )
+    return extractor.fit(None)
+
+
+def make_text_extractor(options: argparse.Namespace) -> TextExtractor:
+    """Build the fitted extractor of texts that the options of `add_features` and `add_running` describe."""
+    from featx.text import TextExtractor
+
+    for name in ("crop", "decode"):
+        if (value := getattr(options, name)) is not None:
+            raise InputError(f"{name}={value!r}: is for images, and text_column gives texts; leave it out")
+    backbones = options.backbone or ["minilm_l6"]
+    extractor = TextExtractor(
+        backbones if len(backbones) > 1 else backbones[0],
+        layer=options.layer,
+        pooling=options.pooling or "avg",
+        l2_normalize=options.l2_normalize,
+        precision=options.precision,
         **running_parameters(options),
     )
     return extractor.fit(None)

@@ -19,10 +19,10 @@ from featx.dataset.current import CurrentRows
 from featx.dataset.formats import FORMATS
 from featx.dataset.manifest import MANIFEST, Features, Manifest, read_manifest
 from featx.dataset.plan import Generation
+from featx.dataset.queries import embed_queries
 from featx.dataset.ready import count_kept
 from featx.dataset.shards import find_shards, read_columns, read_counts
 from featx.errors import DatasetError, Failure, InputError
-from featx.extractor import FeatureExtractor
 
 __all__ = ["Batch", "Dataset", "DatasetInfo", "RowInfo", "open_dataset"]
 
@@ -378,7 +378,7 @@ class Dataset:
     def _take_batch(self, rows: npt.NDArray[np.int_]) -> Batch:
         return Batch(self.take(rows), None if self.y is None else self.y[rows], self.keys[rows])
 
-    def extractor(self, *, backbone: Any = None, **running: Any) -> FeatureExtractor:
+    def extractor(self, *, backbone: Any = None, **running: Any) -> Any:
         """Build the fitted extractor of these features, to put before a head that was fitted on them.
 
         Parameters
@@ -386,11 +386,11 @@ class Dataset:
         backbone : str, path or None
             File of the backbone; None finds it by its name or identity.
         **running
-            Parameters of `FeatureExtractor` that change no value, such as ``device``.
+            Parameters of the extractor that change no value, such as ``device``.
 
         Returns
         -------
-        FeatureExtractor
+        FeatureExtractor or TextExtractor
 
         Raises
         ------
@@ -398,6 +398,31 @@ class Dataset:
             If the backbone is not on this machine.
         """
         return self.manifest.features.make_extractor(self.folder, backbone, **running)
+
+    def embed_texts(self, texts: Sequence[str], *, backbone: Any = None, **running: Any) -> npt.NDArray[np.float32]:
+        """Embed texts as queries for `find_neighbors`.
+
+        Parameters
+        ----------
+        texts : sequence of str
+            Queries.
+        backbone : str, path or None
+            File of the text encoder; None finds it by its name or identity.
+        **running
+            Parameters of `TextExtractor` that change no value, such as ``device``.
+
+        Returns
+        -------
+        ndarray of float32, shape (n_texts, n_features)
+
+        Raises
+        ------
+        DatasetError
+            If the dataset is of images, and their network has no text tower.
+        BackboneError
+            If the encoder is not on this machine.
+        """
+        return embed_queries(self.manifest.features, self.folder, texts, backbone, **running)
 
     def failures(self) -> Iterator[Failure]:
         """Iterate over the images that could not be read, with their place in the shards and the reason."""

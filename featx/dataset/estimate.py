@@ -10,16 +10,17 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
-from sklearn.base import clone
 
 from featx._results import to_plain
 from featx._validation import check_integer
+from featx.dataset.extractors import make_extractor
 from featx.dataset.layout import ShardLayout
+from featx.dataset.manifest import Extractor
 from featx.dataset.plan import OpenSources, Plan
-from featx.dataset.worker import DeferredImage
+from featx.dataset.worker import DeferredImage, DeferredText, embed_deferred
 from featx.errors import Failure
-from featx.extractor import FeatureExtractor
 from featx.sources.opening import open_sources
+from featx.sources.texts import open_texts
 
 __all__ = ["Estimate", "estimate"]
 
@@ -59,7 +60,7 @@ class Estimate:
 
 def estimate(
     source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
-    extractor: FeatureExtractor | None = None,
+    extractor: Extractor | None = None,
     *,
     include: str | Sequence[str] = (),
     exclude: str | Sequence[str] = (),
@@ -67,12 +68,13 @@ def estimate(
     dtype: str = "float32",
     path_column: str | None = None,
     target: str | None = None,
+    text_column: str | None = None,
 ) -> Estimate:
     """Embed an evenly spread sample of a source's images, and extrapolate to all of them.
 
     Parameters
     ----------
-    source, extractor, include, exclude, dtype, path_column, target
+    source, extractor, include, exclude, dtype, path_column, target, text_column
         As for `featx.dataset.embed`.
     n_samples : int, default=256
         Number of images to embed.
@@ -92,16 +94,21 @@ def estimate(
     """
     n_samples = check_integer("n_samples", n_samples)
     layout = ShardLayout(dtype=dtype)
-    extractor = clone(extractor if extractor is not None else FeatureExtractor()).fit(None)
-    sources = open_sources(source, path_column=path_column, target=target, include=include, exclude=exclude)
+    extractor = make_extractor(extractor, text_column, path_column)
+    sources = (
+        open_texts(source, text_column=text_column, target=target, include=include, exclude=exclude)
+        if text_column
+        else open_sources(source, path_column=path_column, target=target, include=include, exclude=exclude)
+    )
+    deferred = DeferredText if text_column else DeferredImage
     with Plan.temporary() as plan:
         n = plan.list_sources(sources)
         rows = plan.listed_at(np.unique(np.linspace(1, n, min(n, n_samples)).round().astype(int)).tolist())
     opened = OpenSources(sources)
-    next(iter(extractor.iter_embed([DeferredImage(opened.fetch(rows[0]))])))  # opens the session, which is not timed
-    images = [DeferredImage(opened.fetch(row)) for row in rows]
+    next(iter(embed_deferred(extractor, [deferred(opened.fetch(rows[0]))])))  # opens the session, which is not timed
+    images = [deferred(opened.fetch(row)) for row in rows]
     start = time.perf_counter()
-    with closing(cast("Any", extractor.iter_embed(images))) as outcomes:
+    with closing(cast("Any", embed_deferred(extractor, images))) as outcomes:
         n_failed = sum(isinstance(outcome, Failure) for outcome in outcomes)
     seconds = time.perf_counter() - start
     row_bytes = extractor.n_features * np.dtype(layout.dtype).itemsize + _ROW_BYTES

@@ -15,9 +15,9 @@ from typing import Any
 import joblib
 from joblib.parallel import get_active_backend
 
+from featx.dataset.manifest import Extractor
 from featx.dataset.worker import ShardResult, Task, run_tasks
 from featx.errors import WorkerLostError
-from featx.extractor import FeatureExtractor
 from featx.sources.base import Source
 
 __all__ = ["WorkerLostError", "run_tasks_in_workers"]
@@ -28,7 +28,7 @@ _QUEUED_TASKS_PER_WORKER = 2
 
 
 def run_tasks_in_workers(
-    extractor: FeatureExtractor, sources: Sequence[Source], tasks: Iterable[Task], *, n_jobs: int, **options: Any
+    extractor: Extractor, sources: Sequence[Source], tasks: Iterable[Task], *, n_jobs: int, **options: Any
 ) -> Iterator[ShardResult]:
     """Make shards in worker processes; yield each once it is on the disk, in no particular order.
 
@@ -58,8 +58,6 @@ def run_tasks_in_workers(
         raise WorkerLostError("a worker process was lost, probably because memory ran out") from error
 
 
-def _run_task(
-    extractor: FeatureExtractor, sources: Sequence[Source], task: Task, options: dict[str, Any]
-) -> ShardResult:
+def _run_task(extractor: Extractor, sources: Sequence[Source], task: Task, options: dict[str, Any]) -> ShardResult:
     (result,) = run_tasks(extractor, sources, [task], **options)
     return result

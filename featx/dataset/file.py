@@ -11,10 +11,12 @@ import numpy as np
 
 from featx._events import Events
 from featx._results import to_plain
+from featx.dataset.extractors import make_extractor
+from featx.dataset.manifest import Extractor
 from featx.errors import Failure, SourceError
-from featx.extractor import FeatureExtractor
 from featx.inference.timing import timed
 from featx.sources import list_images
+from featx.sources.texts import list_texts
 from featx.writers import FORMATS, check_names, check_output, write
 
 __all__ = ["FileSummary", "embed_file"]
@@ -58,9 +60,10 @@ class FileSummary:
 def embed_file(
     source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
     path: str | os.PathLike[str],
-    extractor: FeatureExtractor | None = None,
+    extractor: Extractor | None = None,
     *,
     path_column: str | None = None,
+    text_column: str | None = None,
     target: str | None = None,
     include: str | Sequence[str] = (),
     exclude: str | Sequence[str] = (),
@@ -76,7 +79,9 @@ def embed_file(
         As for `featx.sources.list_images`.
     path : str or path
         ``.npy`` (with the names beside it in ``NAME.paths.csv``), ``.csv`` or ``.parquet``.
-    extractor : FeatureExtractor or None, default=None
+    text_column : str or None, default=None
+        Column of a table that holds texts.
+    extractor : FeatureExtractor, TextExtractor or None, default=None
         None is one with default parameters.
     events : Events or None, default=None
         Subscriber for notes, progress and times.
@@ -102,10 +107,13 @@ def embed_file(
     features.csv: 30 images, 16 features each, efficientnet_lite0 on cpu
     """
     output, events = os.fspath(path), events or Events()
-    extractor = extractor or FeatureExtractor()
+    extractor = make_extractor(extractor, text_column, path_column)
     given = [source] if isinstance(source, (str, os.PathLike)) else list(source)
     check_output(output, tuple(FORMATS), [os.fspath(one) for one in given])
-    listing = list_images(given, path_column=path_column, target=target, include=include, exclude=exclude)
+    if text_column:
+        listing = list_texts(given, text_column=text_column, target=target, include=include, exclude=exclude)
+    else:
+        listing = list_images(given, path_column=path_column, target=target, include=include, exclude=exclude)
     if listing.question:
         raise SourceError(listing.question)
     check_names(output, listing.names)

@@ -12,28 +12,35 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any, cast
 
-from sklearn.base import clone
-
 from featx._events import Events
 from featx._optional import import_optional
 from featx._results import to_plain
 from featx._validation import check_choice, check_integer, check_jobs, check_seconds
 from featx.dataset.current import CurrentRows, failed_keys
 from featx.dataset.executors import WorkerLostError, run_tasks_in_workers
+from featx.dataset.extractors import make_extractor
 from featx.dataset.follow import adopt_sources, compare_images, distinct_sources, list_known_sources
 from featx.dataset.formats import FORMATS
 from featx.dataset.layout import ShardLayout
 from featx.dataset.lock import PRIVATE, hold_plan, hold_run
-from featx.dataset.manifest import MANIFEST, Features, Manifest, current_versions, read_manifest, write_manifest
+from featx.dataset.manifest import (
+    MANIFEST,
+    Extractor,
+    Features,
+    Manifest,
+    current_versions,
+    read_manifest,
+    write_manifest,
+)
 from featx.dataset.plan import Plan, Row, identify, shared_column
 from featx.dataset.ready import count_kept, read_block
 from featx.dataset.shards import find_shards, read_columns, read_counts, read_footer, shard_path
 from featx.dataset.worker import ShardResult, Task, check_failures, run_tasks
 from featx.errors import DatasetError, InputError
-from featx.extractor import FeatureExtractor
 from featx.sources.base import Source
 from featx.sources.listing import refuse_question
 from featx.sources.opening import open_sources
+from featx.sources.texts import open_texts
 
 __all__ = ["JobOptions", "Summary", "embed"]
 
@@ -103,7 +110,7 @@ class Summary:
 def embed(
     source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
     directory: str | os.PathLike[str],
-    extractor: FeatureExtractor | None = None,
+    extractor: Extractor | None = None,
     *,
     include: str | Sequence[str] = (),
     exclude: str | Sequence[str] = (),
@@ -111,6 +118,7 @@ def embed(
     dtype: str = "float32",
     format: str | None = None,
     path_column: str | None = None,
+    text_column: str | None = None,
     target: str | None = None,
     check: str = "stat",
     retry_failed: bool = False,
@@ -121,7 +129,7 @@ def embed(
     part: tuple[int, int] | None = None,
     events: Events | None = None,
 ) -> Summary:
-    """Embed every image of a source into a folder of shards; continue an earlier run.
+    """Embed every image of a source, or every text of a column, into a folder of shards; continue an earlier run.
 
     However an earlier run ended, all but its last half minute of work is kept, and the result has the
     same bytes as an undisturbed run. Images that are new in the source, or have changed, make another
@@ -134,8 +142,8 @@ def embed(
         Folders, globs, tables (CSV, TSV, Parquet; with paths or bytes), zip and tar archives.
     directory : str or path
         The dataset's folder; created if needed.
-    extractor : FeatureExtractor or None, default=None
-        Extractor of the features; None is `FeatureExtractor()`.
+    extractor : FeatureExtractor, TextExtractor or None, default=None
+        Extractor of the features; None is `FeatureExtractor()`, or `TextExtractor()` with ``text_column``.
     include, exclude : str or sequence of str, default=()
         Glob patterns: take an image if it matches one of ``include`` (if there is any) and none of
         ``exclude``.
@@ -151,6 +159,8 @@ def embed(
         Columns of a table with the paths and the labels; None takes those of an earlier run over the
         same sources, or else looks for columns of a common name. ``target="2"`` labels images by the
         second level of folders of folders.
+    text_column : str or None, default=None
+        Column of a table that holds texts. The key of a text is the number of its row, from 000000000 on.
     check : {"stat", "content"}, default="stat"
         Detect changed images by size and time, or by reading and digesting every image. If size and time
         do not tell, because a table or a saved dataset that holds its images was replaced, or an image
@@ -204,12 +214,14 @@ def embed(
     import_optional("pyarrow.parquet", "parquet")
     layout = ShardLayout(format, dtype, shard_size)
     options = JobOptions(check, retry_failed, prune, max_failures, image_timeout, n_jobs, part)
-    extractor = clone(extractor if extractor is not None else FeatureExtractor()).fit(None)
+    extractor = make_extractor(extractor, text_column, path_column)
     features = Features.of(extractor, dtype)
     layout.check_bytes(features.n_features)
     events = events or Events()
 
     def open_with(source: Any, path_column: str | None, target: str | None) -> list[Source]:
+        if text_column:
+            return open_texts(source, text_column=text_column, target=target, include=include, exclude=exclude)
         return open_sources(source, path_column=path_column, target=target, include=include, exclude=exclude)
 
     sources = open_with(source, path_column, target)
@@ -221,7 +233,7 @@ def embed(
         with hold_plan(folder):  # another part may be listing
             opened = Plan(folder / PRIVATE / "plan.sqlite")
         with opened as plan:
-            columns = path_column, target
+            columns = text_column or path_column, target
             if (earlier := _find_columns(plan, sources, columns)) != columns:
                 sources = open_with([one.given for one in sources], *earlier)
                 names = [f"{name}={value!r}" for name, value in zip(("path_column", "target"), earlier, strict=True)]
@@ -272,7 +284,7 @@ class _Job:
     """Run one call of `embed`, with the dataset's locks held."""
 
     folder: Path
-    extractor: FeatureExtractor
+    extractor: Extractor
     features: Features
     layout: ShardLayout
     sources: list[Source]
@@ -476,7 +488,9 @@ class _Job:
         }
         n_jobs = self.options.n_jobs
         if n_jobs == 1:
-            results = run_tasks(self.extractor, self.sources, tasks, on_images=self.events.advance, **options)
+            results = run_tasks(
+                self.extractor, self.sources, tasks, on_images=self.events.advance, events=self.events, **options
+            )
         else:
             results = run_tasks_in_workers(self.extractor, self.sources, tasks, n_jobs=n_jobs, **options)
         with closing(cast("Any", results)):

@@ -28,10 +28,13 @@ from featx.errors import BackboneError, DatasetError, FeaturesChangedError, Feat
 from featx.extractor import FeatureExtractor
 from featx.session import runtime_version
 from featx.sources.filesystem import MANIFEST
+from featx.text import TextExtractor
 
-__all__ = ["MANIFEST", "Features", "Manifest", "current_versions", "read_manifest", "write_manifest"]
+__all__ = ["MANIFEST", "Extractor", "Features", "Manifest", "current_versions", "read_manifest", "write_manifest"]
 
 VERSION = 1
+#: Extractor of the features of a dataset.
+Extractor = FeatureExtractor | TextExtractor
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,7 @@ class Features:
     dtype: str
 
     @classmethod
-    def of(cls, extractor: FeatureExtractor, dtype: str) -> Features:
+    def of(cls, extractor: Extractor, dtype: str) -> Features:
         """Describe the features of a fitted extractor."""
         return cls(
             _to_json(extractor.backbone),
@@ -72,6 +75,11 @@ class Features:
             extractor.n_features,
             dtype,
         )
+
+    @property
+    def kind(self) -> str:
+        """The kind of the inputs: ``"image"`` or ``"text"``; only images have a crop."""
+        return "image" if "crop" in self.values else "text"
 
     def footer(self) -> dict[str, Any]:
         """Return the entries of each shard's footer."""
@@ -99,9 +107,10 @@ class Features:
             "dtype": self.dtype,
         }
 
-    def make_extractor(self, where: object, backbone: Any = None, **running: Any) -> FeatureExtractor:
+    def make_extractor(self, where: object, backbone: Any = None, **running: Any) -> Extractor:
         """Build the fitted extractor of these features; find its backbone by name, then by identity."""
-        values = {name: value for name, value in self.values.items() if name in FeatureExtractor().get_params()}
+        estimator: type[Extractor] = FeatureExtractor if self.kind == "image" else TextExtractor
+        values = {name: value for name, value in self.values.items() if name in estimator().get_params()}
         if len(values) < len(self.values):
             unknown = ", ".join(sorted(self.values.keys() - values.keys()))
             raise DatasetError(f"{where}: this version of featx does not know the parameters {unknown}; upgrade featx")
@@ -111,7 +120,7 @@ class Features:
             candidates += [str(entry.path)] if entry else []
         reason = ""
         for name in candidates:
-            extractor = FeatureExtractor(name, precision=self.precision, **{**values, "layer": None}, **running)
+            extractor = estimator(name, precision=self.precision, **{**values, "layer": None}, **running)
             try:
                 for single in [name] if isinstance(name, str) else name:
                     open_backbone(single, self.precision, download=False)
@@ -125,7 +134,7 @@ class Features:
             f"machine ({reason}); pass its file: backbone=FILE"
         )
 
-    def _set_layer(self, extractor: FeatureExtractor, where: object) -> FeatureExtractor:
+    def _set_layer(self, extractor: Extractor, where: object) -> Extractor:
         """Set the extractor's layer, but leave it None if the default gives the same layers."""
         layers = self.values["layer"]
         choices = layers if isinstance(extractor.backbone, list) else [layers]  # several backbones have a list each

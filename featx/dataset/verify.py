@@ -13,11 +13,12 @@ from featx.dataset.dataset import Dataset
 from featx.dataset.formats import FORMATS
 from featx.dataset.plan import OpenSources, Plan, Row, identify
 from featx.dataset.shards import COLUMNS, VECTOR, read_counts, shard_path
-from featx.dataset.worker import DeferredImage
+from featx.dataset.worker import DeferredImage, DeferredText, embed_deferred
 from featx.errors import DatasetError, Failure
 from featx.similarity import cosine_rows
 from featx.sources.base import Source
 from featx.sources.opening import open_sources
+from featx.sources.texts import open_texts
 
 __all__ = ["verify"]
 
@@ -126,6 +127,9 @@ def _check_table(table: Any, footer_counts: dict[str, int], n_features: int, n_p
 
 def _open_sources(dataset: Dataset, given: Any, path_column: str | None, target: str | None) -> list[Source]:
     """Open sources with the columns that the dataset was made with, unless other columns are given."""
+    if dataset.manifest.features.kind == "text":
+        last = dataset.manifest.generations[-1]
+        return open_texts(given, text_column=path_column or last.path_column or "", target=target or last.target)
     sources = open_sources(given, path_column=path_column, target=target)
     identities = {identify(source.given) for source in sources}
     generations = dataset.manifest.generations
@@ -181,15 +185,17 @@ def _compare_images(
     """Embed a sample of images again, and compare the vectors."""
     sample = np.sort(np.random.default_rng(random_state).permutation(len(dataset))[:n_samples])
     opened = OpenSources(sources)
+    extractor = dataset.extractor()
+    deferred = DeferredText if dataset.manifest.features.kind == "text" else DeferredImage
     images: dict[str, DeferredImage] = {}
     for key in dataset.keys[sample]:
         if (row := find_row(key)) is None:
             yield f"{key}: is not in the source"
         else:
-            images[key] = DeferredImage(opened.fetch(row))
+            images[key] = deferred(opened.fetch(row))
     stored = {key: (i, dataset.digests[i]) for key, i in zip(dataset.keys[sample], sample.tolist(), strict=True)}
     min_cosine = _MIN_COSINES[dataset.manifest.features.dtype]
-    outcomes = dataset.extractor().iter_embed(images.values())
+    outcomes = embed_deferred(extractor, images.values())
     for (key, image), outcome in zip(images.items(), outcomes, strict=True):
         row_number, digest = stored[key]
         if isinstance(outcome, Failure):

@@ -18,20 +18,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+from featx._events import Events
 from featx.dataset.formats import FORMATS
-from featx.dataset.manifest import Features
+from featx.dataset.manifest import Extractor, Features
 from featx.dataset.plan import OpenSources, Row
 from featx.dataset.ready import ReadyRow, ReadyRows, kept_path, open_stored
 from featx.dataset.shards import Block
 from featx.errors import DatasetError, Failure, SourceError, first_line
-from featx.extractor import FeatureExtractor
-from featx.images.decode import Deferred, measure
+from featx.images.decode import Deferred, UnreadableError, measure
 from featx.sources.base import Fetch, Source
+from featx.text import TextExtractor
 
-__all__ = ["DeferredImage", "ShardResult", "Task", "check_failures", "run_tasks"]
+__all__ = ["DeferredImage", "DeferredText", "ShardResult", "Task", "check_failures", "embed_deferred", "run_tasks"]
 
 #: An interrupted run loses at most this much work. Writing 50 MB of rows takes 0.2 s.
 _SECONDS_BETWEEN_KEEPING = 30.0
+#: Texts that are read before the first is embedded, so that texts of one length fill batches.
+_TEXTS_AHEAD = 512
 
 
 @dataclass(frozen=True)
@@ -83,8 +86,36 @@ class DeferredImage(Deferred):
         return data
 
 
+class DeferredText(DeferredImage):
+    """A text of a table; keeps the size and digest of its bytes."""
+
+    def fetch(self) -> bytes:
+        """Fetch the bytes of the text."""
+        data = self._fetch()
+        self.n_bytes = len(data)
+        self.digest = hashlib.sha256(data).hexdigest()
+        return data
+
+    def text(self) -> str | None:
+        """Return the text; None if the table has none."""
+        try:
+            return self.fetch().decode("utf-8", "surrogatepass")
+        except UnreadableError:
+            return None
+
+
+def embed_deferred(
+    extractor: Extractor, items: Iterable[Any], *, image_timeout: float | None = None, events: Events | None = None
+) -> Iterator[Any]:
+    """Embed a stream of `DeferredImage`, or of `DeferredText` for an extractor of texts."""
+    if isinstance(extractor, TextExtractor):
+        texts = (item.text() for item in items)
+        return extractor.iter_embed(texts, n_ahead=_TEXTS_AHEAD, events=events)
+    return extractor.iter_embed(items, image_timeout=image_timeout)
+
+
 def run_tasks(
-    extractor: FeatureExtractor,
+    extractor: Extractor,
     sources: Sequence[Source],
     tasks: Iterable[Task],
     features: Features,
@@ -93,16 +124,19 @@ def run_tasks(
     max_failures: int | None = None,
     image_timeout: float | None = None,
     on_images: Callable[..., None] | None = None,
+    events: Events | None = None,
 ) -> Iterator[ShardResult]:
     """Make shards one after the other, with no pause in between; yield each once it is on the disk.
 
     The extractor must be fitted. After each image, ``on_images(1, n_failed=..., n_bytes=...)`` is called.
+    ``events`` gets notes on texts.
     """
     under_way: deque[tuple[Task, Row, DeferredImage | ReadyRow]] = deque()
     made: deque[ShardResult] = deque()  # without the engine
     opened = OpenSources(sources)
     n_failures = n_bytes = 0
     embedded = Counter(ok=0, failed=0)  # of the block
+    deferred = DeferredText if isinstance(extractor, TextExtractor) else DeferredImage
     block: Block | None = None
     pending: Future[ShardResult] | None = None
 
@@ -121,7 +155,7 @@ def run_tasks(
                     on_images(task.n)
                 continue
             for row, values in zip(rows, found, strict=True):
-                image = DeferredImage(opened.fetch(row)) if values is None else values
+                image = deferred(opened.fetch(row)) if values is None else values
                 under_way.append((task, row, image))
                 if isinstance(image, DeferredImage):
                     yield image
@@ -134,7 +168,7 @@ def run_tasks(
         while under_way:
             yield (*under_way.popleft(), None)
 
-    outcomes = extractor.iter_embed(feed(), image_timeout=image_timeout)
+    outcomes = embed_deferred(extractor, feed(), image_timeout=image_timeout, events=events)
     with ThreadPoolExecutor(1, thread_name_prefix="featx-shards") as writer, closing(cast("Any", outcomes)):
         try:
             last_kept = time.monotonic()

@@ -22,6 +22,7 @@ from featx.heads.table import (
     respond,
     sgd_candidates,
 )
+from featx.heads.zero_shot import ZeroShotClassifier
 
 __all__ = [
     "DEFAULT_HEADS",
@@ -40,6 +41,7 @@ __all__ = [
     "RidgeRegressionPath",
     "SignedSquareRoot",
     "TemperatureScaledClassifier",
+    "ZeroShotClassifier",
     "choose_default_head",
     "correct_for_choice",
     "find_output",

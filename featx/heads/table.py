@@ -40,6 +40,7 @@ from featx.heads.multioutput import MultiLabelPath, RidgeMultiRegressionPath
 from featx.heads.path import PathEstimator
 from featx.heads.preprocessing import SignedSquareRoot
 from featx.heads.private import PrivateClassifier
+from featx.heads.zero_shot import ZeroShotClassifier, embed_classes
 
 __all__ = [
     "DEFAULT_HEADS",
@@ -384,6 +385,9 @@ def make_head(
     delta: float | None = None,
     labels: Sequence[str] | None = None,
     n_outputs: int = 1,
+    classes: Sequence[str] | None = None,
+    template: str | list[str] = "a photo of a {}",
+    text_extractor: Any = None,
 ) -> Estimator:
     """Make an unfitted head.
 
@@ -413,6 +417,13 @@ def make_head(
         With ``task="multilabel"``, names of the labels, in the order of the columns.
     n_outputs : int, default=1
         Numbers per row of a regression.
+    classes : sequence of str or None, default=None
+        Names of the classes of ``"zero_shot"``, which is `ZeroShotClassifier`. It needs no labels, only an image
+        tower before it.
+    template : str or list of str, default="a photo of a {}"
+        Sentence of ``"zero_shot"`` around a name; the vectors of several sentences are averaged.
+    text_extractor : TextExtractor or None, default=None
+        The text tower of the same pair, for ``"zero_shot"``. It is used now, and is not part of the head.
 
     Returns
     -------
@@ -438,6 +449,12 @@ def make_head(
     budget: dict[str, Any] = {
         key: value for key, value in (("epsilon", epsilon), ("delta", delta)) if value is not None
     }
+    if name == "zero_shot":
+        if task != "classification" or classes is None or text_extractor is None:
+            raise InputError('head="zero_shot": expected a classification with classes=[...] and text_extractor=...')
+        return ZeroShotClassifier(list(classes), embed_classes(classes, template, text_extractor))
+    if classes is not None or text_extractor is not None:
+        raise InputError(f'head={name!r}: only head="zero_shot" takes classes and text_extractor')
     if name == "private":
         if task != "classification":
             raise InputError('head="private": cannot predict numbers; it releases sums of classes')

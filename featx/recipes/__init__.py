@@ -1,7 +1,8 @@
 """Make backbone files from other networks, make cheaper copies of them, and check them.
 
 `make_backbone` converts a network of timm (extra ``export``: PyTorch and timm), `wrap_backbone` an ONNX classifier,
-and `quantize_backbone` makes a copy in int8 or float16. `make_text_backbone` makes a text encoder (extra ``text``).
+and `quantize_backbone` makes a copy in int8 or float16. `make_text_backbone` makes a text encoder (extra ``text``), and
+`wrap_text_backbone` takes an encoder that is in ONNX already.
 `verify_backbone` runs a backbone's own check on every execution provider. Only `make_backbone` needs PyTorch.
 """
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from featx.recipes.text import make_text_backbone
     from featx.recipes.verify import Conversion, Difference, ProviderCheck, verify_backbone
     from featx.recipes.wrap import wrap_backbone
+    from featx.recipes.wrap_text import wrap_text_backbone
 
 __all__ = [
     "Conversion",
@@ -29,6 +31,7 @@ __all__ = [
     "quantize_backbone",
     "verify_backbone",
     "wrap_backbone",
+    "wrap_text_backbone",
 ]
 
 _MODULES = {
@@ -38,6 +41,7 @@ _MODULES = {
     "text": ("make_text_backbone",),
     "verify": ("Conversion", "Difference", "ProviderCheck", "verify_backbone"),
     "wrap": ("wrap_backbone",),
+    "wrap_text": ("wrap_text_backbone",),
 }
 
 

@@ -23,7 +23,7 @@ from featx.recipes.layers import count_gflops, sole_live_tensors
 from featx.recipes.network import OPSET
 from featx.session import run_graph
 
-__all__ = ["Classifier", "clean_classifier"]
+__all__ = ["Classifier", "clean_classifier", "move_shapes", "raise_opset"]
 
 #: Prefixes of the names that backbone files, and graphs cut from them, give to their own values.
 _RESERVED_PREFIXES = ("featx_", "features", "normalized", "pixel")
@@ -91,12 +91,12 @@ def clean_classifier(original: onnx.ModelProto, path: str | os.PathLike[str], pr
     """Clean up a copy of a model; raise BackboneError unless it is a classifier as for `wrap_backbone`."""
     value = _find_input(original, path)
     layout = _find_layout(value, path, preprocess)
-    model = _raise_opset(original, path)
+    model = raise_opset(original, path)
     graph = model.graph
     scores = _find_scores(graph, path)
     _hold_constants(graph)
     cut(graph, {scores})
-    set_fields(graph, node=_move_shapes(graph.node), input=[value], output=[], value_info=[], sparse_initializer=[])
+    set_fields(graph, node=move_shapes(graph.node), input=[value], output=[], value_info=[], sparse_initializer=[])
     graph.name = graph.name or "backbone"
     model.ir_version = max(model.ir_version, _IR_VERSION)
     renamed = _rename_reserved(graph, value.name)
@@ -163,7 +163,8 @@ def _find_layout(value: onnx.ValueInfoProto, path: str | os.PathLike[str], prepr
     raise BackboneError(f"{path}: input {value.name} has the shape {dims}, expected (N, 3, H, W) or (N, H, W, 3)")
 
 
-def _raise_opset(original: onnx.ModelProto, path: str | os.PathLike[str]) -> onnx.ModelProto:
+def raise_opset(original: onnx.ModelProto, path: str | os.PathLike[str]) -> onnx.ModelProto:
+    """Return a copy of a model at the opset of backbones; raise BackboneError if it cannot be converted."""
     version = next((opset.version for opset in original.opset_import if opset.domain in ("", "ai.onnx")), 0)
     model = onnx.ModelProto()
     model.CopyFrom(original)
@@ -203,7 +204,7 @@ def _hold_constants(graph: onnx.GraphProto) -> None:
     set_fields(graph, node=others)
 
 
-def _move_shapes(nodes: Sequence[onnx.NodeProto]) -> list[onnx.NodeProto]:
+def move_shapes(nodes: Sequence[onnx.NodeProto]) -> list[onnx.NodeProto]:
     """Move each Shape node directly behind the node of its tensor, so that the tensor does not live longer."""
     made = {name for node in nodes for name in node.output}
     waiting: dict[str, list[onnx.NodeProto]] = {}

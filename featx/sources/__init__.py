@@ -6,6 +6,7 @@ from featx.sources.base import Entry, Listing, Source, is_image
 from featx.sources.filesystem import is_dataset
 from featx.sources.listing import list_images, load_folder
 from featx.sources.opening import open_sources
+from featx.sources.texts import list_texts
 
 __all__ = [
     "Entry",
@@ -14,6 +15,7 @@ __all__ = [
     "is_dataset",
     "is_image",
     "list_images",
+    "list_texts",
     "load_folder",
     "open_sources",
 ]

@@ -178,13 +178,20 @@ class TextExtractor(BackboneTransformer):
             events.note(self._describe_cut(n_cut, len(embedded.features)))
         return embedded
 
-    def iter_embed(self, items: Iterable[Any]) -> Iterator[npt.NDArray[np.float32] | Failure]:
-        """Embed a stream, which may be endless; 64 texts are read ahead, or one with ``batch_size=1``.
+    def iter_embed(
+        self, items: Iterable[Any], *, n_ahead: int | None = None, events: Events | None = None
+    ) -> Iterator[npt.NDArray[np.float32] | Failure]:
+        """Embed a stream, which may be endless.
 
         Parameters
         ----------
         items : iterable
             Texts.
+        n_ahead : int or None, default=None
+            Texts that are read before the first is answered: more texts share batches better. None is 64, or 1
+            with ``batch_size=1``.
+        events : Events or None, default=None
+            Receives a note at the end if texts are longer than the encoder reads.
 
         Returns
         -------
@@ -193,10 +200,13 @@ class TextExtractor(BackboneTransformer):
         """
         stream, start = iter(items), 0
         engine = self._engine(Events())
-        while group := list(islice(stream, 1 if self.batch_size == 1 else _STREAM)):
+        size = n_ahead or (1 if self.batch_size == 1 else _STREAM)
+        while group := list(islice(stream, size)):
             for result in _embed_list(engine, group):
                 yield result if isinstance(result, np.ndarray) else replace(result, index=start + result.index)
             start += len(group)
+        if events and engine.n_cut:
+            events.note(self._describe_cut(engine.n_cut, start))
 
     def embed_batch(self, items: Sequence[Any]) -> list[npt.NDArray[np.float32] | Failure]:
         """Embed a few texts, for programs with their own threads.

@@ -31,7 +31,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--preprocessing", choices=["timm", "transformers"], help="configuration to follow if two contradict each other"
     )
-    add_preprocessing(parser, required=False)
+    add_preprocessing(parser)
 
 
 def run(options: argparse.Namespace) -> None:

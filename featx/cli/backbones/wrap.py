@@ -12,25 +12,26 @@ EXAMPLE = """\
   featx backbones wrap hf:owner/name/model.onnx --mean 127.5 --std 127.5 --range 255 --size 299 --interpolation bicubic
 An ONNX file does not hold its preprocessing, so the options must; a wrong mean costs accuracy and raises no
 error. The features are the input of the last average pooling. If it cannot be found, the candidates are
-listed, and --features names one of them. Needs no extra (for hf: and https: the extra "hub")."""
+listed, and --features names one of them. A text encoder needs no options: tokenizer.json, config.json and
+1_Pooling/config.json lie beside its file or one folder above. Needs no extra (for hf: and https: the extra "hub")."""
 
 
 def add(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
     parser.add_argument("source", metavar="FILE.onnx", help="a file, hf:owner/name/file.onnx or an https address")
-    add_preprocessing(parser, required=True)
+    add_preprocessing(parser)
     parser.add_argument("--channels", choices=["RGB", "BGR"], default="RGB", help="order that the network takes")
     parser.add_argument("--features", metavar="TENSOR", help="the tensor that holds the features")
     parser.add_argument("-o", "--output", metavar="FILE", help="default: FILE.onnx in your folder")
     parser.add_argument("--license", default="unknown", metavar="SPDX", help="licence of the weights")
 
 
-def add_preprocessing(parser: argparse.ArgumentParser, required: bool) -> None:
+def add_preprocessing(parser: argparse.ArgumentParser) -> None:
     """Add the options of a preprocessing."""
-    parser.add_argument("--mean", required=required, type=_three, metavar="R[,G,B]", help="subtracted, in RGB order")
-    parser.add_argument("--std", required=required, type=_three, metavar="R[,G,B]", help="divided by, in RGB order")
-    parser.add_argument("--size", required=required, type=_size, metavar="N|HxW", help="the canvas in pixels")
-    parser.add_argument("--interpolation", required=required, choices=list(INTERPOLATIONS))
+    parser.add_argument("--mean", type=_three, metavar="R[,G,B]", help="subtracted, in RGB order")
+    parser.add_argument("--std", type=_three, metavar="R[,G,B]", help="divided by, in RGB order")
+    parser.add_argument("--size", type=_size, metavar="N|HxW", help="the canvas in pixels")
+    parser.add_argument("--interpolation", choices=list(INTERPOLATIONS))
     parser.add_argument("--resize", type=int, metavar="N", help="shorter side before the crop (default: size / 0.875)")
     parser.add_argument(
         "--range", type=int, choices=[1, 255], help="pixels have values from 0 to this, for mean and std"
@@ -45,8 +46,17 @@ def scale_to_pixels(values: tuple[float, float, float], scale: int | None) -> tu
 
 def run(options: argparse.Namespace) -> None:
     """Wrap the classifier and print its agreement with the original."""
+    from featx.backbones.download import is_reference
     from featx.recipes.wrap import wrap_backbone
+    from featx.recipes.wrap_text import is_text_model, wrap_text_backbone
 
+    if not is_reference(options.source) and is_text_model(options.source):
+        conversion = wrap_text_backbone(options.source, options.output, license=options.license)
+        print(f"{conversion.backbone.path}: the features are those of {options.source} ({conversion.differences[0]})")
+        return
+    for name in ("mean", "std", "size", "interpolation"):
+        if getattr(options, name) is None:
+            raise InputError(f"--{name} is missing: an ONNX file of an image network does not hold its preprocessing")
     conversion = wrap_backbone(
         options.source,
         options.output,

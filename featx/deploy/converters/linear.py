@@ -20,6 +20,7 @@ from featx.heads import (
     RidgeMultiRegressionPath,
     RidgeRegressionPath,
 )
+from featx.heads.zero_shot import ZeroShotClassifier
 
 __all__ = ["TABLES", "decide"]
 
@@ -66,6 +67,18 @@ def _multi_label(converter: Converter, head: Estimator, x: Rows) -> Answer:
     scores = _product(converter, head, x)
     index = graph.cast(graph.op("Greater", scores, np.array(0.0)), np.int64)
     return Answer(index, graph.op("Sigmoid", scores), scores)
+
+
+def _zero_shot(converter: Converter, head: Estimator, x: Rows) -> Answer:
+    """Convert a ZeroShotClassifier, whose rows have length 1."""
+    graph = converter.graph
+    rows = graph.double(x.name)
+    squares = graph.op("ReduceSum", graph.op("Mul", rows, rows), np.array([1]), keepdims=1)
+    lengths = graph.op("Max", graph.op("Sqrt", squares), np.array(1e-12))
+    coef = np.asarray(head.coef_, np.float64)
+    coef = coef[1:] - coef[:1] if len(coef) == 2 else coef
+    scores = graph.op("MatMul", graph.op("Div", rows, lengths), coef.T)
+    return decide(graph, scores, len(head.classes_), probabilities=True)
 
 
 def _sgd(converter: Converter, head: Estimator, x: Rows) -> Answer:
@@ -130,6 +143,7 @@ TABLES = Tables(
         **dict.fromkeys((lm.RidgeClassifier, lm.RidgeClassifierCV, lm.Perceptron, LinearSVC), _decide),
         MultiLabelPath: _multi_label,
         PrivateClassifier: _private,
+        ZeroShotClassifier: _zero_shot,
         SGDClassifier: _sgd,
         MLPClassifier: _mlp_classifier,
     },

@@ -1,0 +1,85 @@
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+import featx
+from featx import TextExtractor
+from featx.cli import main
+from tests.text.conftest import encoder, source  # noqa: F401
+
+ROWS = [("a red car", "car"), ("the dog runs", "dog"), ("", "none"), ("a blue car", "car"), ("a good dog", "dog")]
+
+
+@pytest.fixture
+def table(tmp_path):
+    path = tmp_path / "reviews.csv"
+    path.write_text("review,label\n" + "".join(f"{text},{label}\n" for text, label in ROWS))
+    return path
+
+
+def embed(table, folder, encoder, **options):  # noqa: F811
+    return featx.dataset.embed(table, folder, TextExtractor(encoder), text_column="review", **options)
+
+
+@pytest.mark.heavy
+def test_a_column_of_texts_becomes_a_dataset_that_follows_it(table, encoder, tmp_path):  # noqa: F811
+    folder = tmp_path / "vectors"
+    summary = embed(table, folder, encoder, shard_size=2)
+    assert (summary.n_images, summary.n_failed, summary.complete) == (5, 1, True)
+    opened = featx.dataset.open(folder)
+    kept = [0, 1, 3, 4]
+    assert list(opened.keys) == [f"{i:09d}" for i in kept]
+    assert list(opened.y) == [ROWS[i][1] for i in kept]
+    np.testing.assert_array_equal(opened.X, TextExtractor(encoder).transform([ROWS[i][0] for i in kept]))
+    (failure,) = opened.failures()
+    assert (failure.source, failure.reason.split(";")[0]) == ("000000002", "no text")
+    table.write_text(table.read_text().replace("a blue car,car", "a bad street,street") + "good bad,car\n")
+    again = embed(table, folder, encoder)
+    assert (again.n_embedded, again.n_replaced, again.n_images) == (2, 1, 6)
+    assert embed(table, folder, encoder).n_embedded == 0
+    assert featx.dataset.verify(folder, table) == []
+
+
+@pytest.mark.heavy
+def test_shards_are_the_same_after_an_interruption(table, encoder, tmp_path, monkeypatch):  # noqa: F811
+    embed(table, tmp_path / "whole", encoder, shard_size=2)
+    with pytest.raises(featx.SourceError, match="max_failures=0"):
+        embed(table, tmp_path / "part", encoder, shard_size=2, max_failures=0)
+    embed(table, tmp_path / "part", encoder)
+    for name in ("part-00000.parquet", "part-00001.parquet", "part-00002.parquet", "featx.json"):
+        paths = [tmp_path / folder / name for folder in ("whole", "part")]
+        assert [path.exists() for path in paths] in ([True, True], [False, False])
+        if paths[0].exists():
+            assert paths[0].read_bytes() == paths[1].read_bytes()
+
+
+@pytest.mark.heavy
+def test_the_nearest_texts_of_a_text(table, encoder, tmp_path, capsys):  # noqa: F811
+    folder = str(tmp_path / "vectors")
+    given = ["embed", str(table), "--text-column", "review", "-o", folder, "--backbone", encoder]
+    assert main(given) == 0
+    assert main(["neighbors", folder, "--text", "a red car", "-k", "1"]) == 0
+    out = capsys.readouterr().out
+    assert "a red car: 1 of 4 texts" in out
+    assert "1.0000\t000000000\tcar" in out
+    assert main(["neighbors", folder, "bee.jpg"]) == 2
+    assert "--text or --key" in capsys.readouterr().err
+    assert main([*given[:5], str(tmp_path / "one.csv"), *given[6:]]) == 0
+    assert "000000002" in (tmp_path / "one.csv").read_text()
+    assert main([*given, "--dry-run"]) == 0
+
+
+def test_an_empty_text_of_parquet_is_a_text_and_null_is_not(tmp_path):
+    pq.write_table(pa.table({"review": ["", None, "a"]}), tmp_path / "t.parquet")
+    listing = featx.sources.list_texts(tmp_path / "t.parquet", text_column="review")
+    assert (listing.items, listing.targets) == (["", None, "a"], None)
+
+
+def test_wrong_kinds_are_named(table, tmp_path):
+    with pytest.raises(featx.SourceError, match="no column 'text'"):
+        featx.sources.list_texts(table, text_column="text")
+    with pytest.raises(featx.InputError, match="set text_column=NAME"):
+        featx.dataset.embed(table, tmp_path / "v", TextExtractor("x"))
+    with pytest.raises(featx.InputError, match="expected a TextExtractor"):
+        featx.dataset.embed(table, tmp_path / "v", featx.FeatureExtractor(), text_column="review")

@@ -1,0 +1,75 @@
+import numpy as np
+import pytest
+from sklearn.base import clone
+
+import featx
+from featx.heads import ZeroShotClassifier, make_head
+
+NAMES = ["dog", "ant", "car"]
+
+
+class Tower:
+    """A text tower: each word adds a direction."""
+
+    def transform(self, texts):
+        words = [*NAMES, "photo"]
+        return np.array([[text.split().count(word) for word in words] for text in texts], np.float32)
+
+
+def draw(n=6, noise=0.3):
+    rng = np.random.default_rng(0)
+    y = np.repeat(NAMES, n)
+    X = 3 * Tower().transform(y) + rng.normal(0, noise, (3 * n, 4))
+    return X, y
+
+
+def test_names_alone_classify_and_several_templates_are_averaged():
+    X, y = draw()
+    head = make_head("zero_shot", classes=NAMES, template=["a photo of a {}", "{}"], text_extractor=Tower())
+    assert (head.fit(X).predict(X) == y).all()
+    assert list(head.classes_) == sorted(NAMES)
+    own = [np.array([1, 0, 0, 1]) / np.sqrt(2), np.array([1.0, 0, 0, 0])]
+    mean = np.mean(own, axis=0)
+    np.testing.assert_allclose(head.coef_[2] / 100, mean / np.linalg.norm(mean))
+    np.testing.assert_allclose(head.predict_proba(X).sum(1), 1)
+    np.testing.assert_array_equal(clone(head).fit(X).coef_, head.coef_)
+
+
+def test_few_images_correct_wrong_names():
+    X, y = draw()
+    wrong = np.roll(np.eye(3, 4), 1, axis=0)  # each text is that of another class
+    head = ZeroShotClassifier(NAMES, wrong + np.eye(3, 4) * 0.5)
+    assert (head.fit(X).predict(X) != y).all()
+    assert (head.fit(X, y).predict(X) == y).all()
+    assert head.text_weight_ < 4
+
+
+def test_a_class_without_images_keeps_its_text():
+    X, y = draw()
+    head = ZeroShotClassifier(NAMES, np.eye(3, 4)).fit(X[y != "car"], y[y != "car"])
+    assert head.predict(X[y == "car"]).tolist() == ["car"] * 6
+
+
+def test_mistakes_are_named():
+    X, y = draw()
+    for change, part in [
+        ({"classes": None}, "expected a classification"),
+        ({"template": "photo"}, "expected a sentence"),
+    ]:
+        options = {"classes": NAMES, "text_extractor": Tower()} | change
+        with pytest.raises(featx.InputError, match=part):
+            make_head("zero_shot", **options)
+    with pytest.raises(featx.InputError, match="only head="):
+        make_head("knn", classes=NAMES)
+    head = ZeroShotClassifier(NAMES, np.eye(3, 4))
+    with pytest.raises(featx.InputError, match="'bee' is not one of"):
+        head.fit(X, np.where(y == "ant", "bee", y))
+    with pytest.raises(featx.InputError, match="from the paired text tower"):
+        head.fit(X[:, :3])
+
+
+def test_it_is_saved_without_the_text_tower(tmp_path):
+    X, y = draw()
+    head = make_head("zero_shot", classes=NAMES, text_extractor=Tower()).fit(X, y)
+    featx.save(head, tmp_path / "head.featx")
+    np.testing.assert_array_equal(featx.load(tmp_path / "head.featx").predict_proba(X), head.predict_proba(X))
