@@ -404,7 +404,7 @@ def _read_listed_target(
         events.note(f'some classes look like several labels in one text; if they are, set separator="{hint}"')
     if task == "multilabel":
         raise InputError(
-            "task='multilabel': one label per image; name several columns of 0 and 1 as target, or the separator of "
+            "task='multilabel': a source has one label per image; name several columns of 0 and 1 as target, or the separator of "
             "several labels in one column"
         )
     if task != "ordinal":
