@@ -404,8 +404,8 @@ def _read_listed_target(
         events.note(f'some classes look like several labels in one text; if they are, set separator="{hint}"')
     if task == "multilabel":
         raise InputError(
-            "task='multilabel': a source has one label per image; name several columns of 0 and 1 as target, or the separator of "
-            "several labels in one column"
+            "task='multilabel': a source has one label per image; name several columns of 0 and 1 as target, or the "
+            "separator of several labels in one column"
         )
     if task != "ordinal":
         target = read_target(listing, task, log_target=log_target)
