@@ -17,7 +17,7 @@ from featx.heads import HEADS
 
 from .cases import quick
 
-pytestmark = pytest.mark.heavy
+pytestmark = [pytest.mark.heavy, pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")]
 LABELS = ["bag", "shoe", "none"]
 
 
@@ -49,7 +49,7 @@ def test_each_head_of_several_labels_is_exported_with_parity(clothes, tmp_path, 
 @pytest.mark.parametrize("name", [name for name, head in HEADS.items() if head.regressor])
 def test_each_head_of_several_numbers_is_exported_with_parity(clothes, tmp_path, name, log_target):
     X, _, extractor, features = clothes
-    numbers = np.c_[features[:, 0] * 100 + 1000, features[:, 1] + 10]
+    numbers = np.c_[features[:, 0] * 100.0 + 1000, features[:, 1] + 10.0].astype(float)
     head = quick(featx.make_head(name, task="regression", n_outputs=2, log_target=log_target, cv=3))
     pipeline = make_pipeline(extractor, head.fit(features, numbers))
     result = export(pipeline, tmp_path / "m.onnx", images=X[:5], info={"targets": {"price": {}, "rooms": {}}})

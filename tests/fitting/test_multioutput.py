@@ -11,10 +11,18 @@ from sklearn.pipeline import make_pipeline
 
 import featx
 from featx.errors import InputError
+from featx.selection import compare
 
 pytestmark = pytest.mark.heavy
 LABELS = ("bag", "shoe", "top")
-KINDS = {"bag": {"bag"}, "sneaker": {"shoe"}, "sandal": {"shoe"}, "coat": {"top"}, "trouser": set()}
+KINDS = {
+    "bag": {"bag"},
+    "sneaker": {"shoe"},
+    "sandal": {"shoe"},
+    "coat": {"top"},
+    "dress": {"bag", "top"},
+    "trouser": set(),
+}
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +34,7 @@ def extractor(tmp_path_factory):
 def world(tmp_path_factory):
     """Images in a folder, and their sets of labels."""
     X, y = featx.samples.load_fashion_mnist("train")
-    kept = [i for i, name in enumerate(y) if name in KINDS][:120]
+    kept = [i for i, name in enumerate(y) if name in KINDS][::3]
     folder = tmp_path_factory.mktemp("several")
     for i in kept:
         (folder / f"{i}.png").write_bytes(bytes(X[i]))
@@ -80,7 +88,7 @@ def test_other_ways_to_write_the_same_labels_give_the_same_fit(fitted, world, ta
 
 def test_a_set_without_a_separator_is_a_class_and_a_note_says_how_to_name_it(world, extractor):
     folder, names, sets = world
-    several = ["|".join(sorted(each | {"cloth"} if each != {"bag"} else each)) for each in sets]
+    several = ["|".join(sorted(each)) or "none" for each in sets]
     pd.DataFrame({"path": names, "label": several}).to_csv(folder / "plain.csv", index=False)
     result = featx.fit(str(folder / "plain.csv"), head="knn", extractor=extractor, estimate=False)
     assert result.task == "classification"
@@ -139,7 +147,7 @@ def test_targets_that_do_not_fit_are_refused(tags, world, extractor):
     ):
         with pytest.raises(InputError, match=error):
             featx.fit(odd, extractor=extractor, **options)
-    with pytest.raises(InputError, match="expected one class or number"):
+    with pytest.raises(InputError, match="not with private"):
         featx.fit(tags, target="tags", separator="|", private=1.0)
 
 
@@ -179,10 +187,10 @@ def test_several_numbers(world, extractor, tmp_path):
 
 def test_a_dataset_of_features_keeps_sets_as_text(world, extractor, tmp_path):
     folder, names, sets = world
-    pd.DataFrame({"path": names[:60], "tags": [sorted(each) for each in sets[:60]]}).to_parquet(folder / "d.parquet")
+    pd.DataFrame({"path": names[::2], "tags": [sorted(each) for each in sets[::2]]}).to_parquet(folder / "d.parquet")
     featx.dataset.embed(str(folder / "d.parquet"), str(tmp_path / "d"), target="tags", extractor=extractor)
     result = featx.fit(str(tmp_path / "d"), separator="|", head="ridge", estimate=False)
-    assert (result.n_images, result.classes) == (60, LABELS)
+    assert (result.n_images, result.classes) == (len(names[::2]), LABELS)
 
 
 def test_an_order_of_the_classes(world, extractor, tmp_path):
@@ -199,8 +207,8 @@ def test_an_order_of_the_classes(world, extractor, tmp_path):
 
 def test_a_pipeline_of_scikit_learn_without_names(world, tmp_path):
     folder, names, sets = world
-    Y = np.array([[int(label in each) for label in LABELS] for each in sets[:40]])
-    paths = [str(folder / name) for name in names[:40]]
+    Y = np.array([[int(label in each) for label in LABELS] for each in sets[::3]])
+    paths = [str(folder / name) for name in names[::3]]
     pipeline = make_pipeline(featx.FeatureExtractor(layer="stem"), KNeighborsClassifier(3)).fit(paths, Y)
     featx.save(pipeline, tmp_path / "k.featx")
     columns = featx.predict(tmp_path / "k.featx", paths[:4]).to_columns()
@@ -210,7 +218,7 @@ def test_a_pipeline_of_scikit_learn_without_names(world, tmp_path):
 
 def test_search_and_compare(world, tags, extractor):
     options = {"backbones": "efficientnet_lite0", "layers": "stem", "poolings": "avg", "crops": "whole"}
-    found = featx.compare(tags, target="tags", separator="|", heads=["ridge", "knn"], **options)
+    found = compare(tags, target="tags", separator="|", heads=["ridge", "knn"], **options)
     assert found.task == "multilabel"
     assert {score.head for score in found.heads.scores} == {"ridge", "knn"}
     result = featx.fit(tags, target="tags", separator="|", search=options, estimate=False)
