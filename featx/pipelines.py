@@ -157,7 +157,9 @@ def find_several(head: Any, n_features: int) -> tuple[str, tuple[str, ...]] | No
         n = count_outputs(head, np.zeros((1, n_features), np.float32))
     except Exception:  # such as a head that is not fitted: the first prediction of an image says so
         return None
-    last = head.steps[-1][1] if isinstance(head, Pipeline) else head
+    last = head
+    while isinstance(last, Pipeline):
+        last = last[-1]
     classes = getattr(last, "classes_", None)
     if n == 1 and not getattr(last, "multilabel_", False):
         return None

@@ -11,6 +11,7 @@ export async function openModel(ort, bytes) {
 /**
  * Classify one image from the RGBA pixels of a canvas, in full size.
  * Returns {label, numbers: [{label, number}], kind, heat}, the largest number first; a regression has the kind "value".
+ * Of several labels per image, `labels` lists those that are set, and `label` joins them.
  * `heat` is null unless the model was exported with --heat-map. Otherwise it has the cells of the label, row by row
  * from -1 (against it) to 1 (for it), their rows and columns, and the box that they cover: {x, y, width, height}.
  */
@@ -21,7 +22,19 @@ export async function classify(ort, model, rgba, width, height) {
   const found = kind ? Array.from(answers[kind].data) : [];
   const heat = (index) => ("heat_map" in answers ? readHeat(model, answers.heat_map, index, width, height) : null);
   if (kind === "value")
-    return { kind, label: null, numbers: found.map((number) => ({ label: "value", number })), heat: heat(0) };
+    return {
+      kind,
+      label: null,
+      numbers: found.map((number, i) => ({ label: model.about["featx.targets"]?.[i] ?? "value", number })),
+      heat: heat(0),
+    };
+  if ("labels" in answers) {
+    const numbers = found.map((number, i) => ({ label: String(model.classes[i]), number }));
+    const labels = model.classes.filter((_, i) => Number(answers.labels.data[i]));
+    const likeliest = found.indexOf(Math.max(...found));
+    numbers.sort((a, b) => b.number - a.number);
+    return { kind, label: labels.join(", ") || "(none)", labels, numbers, heat: heat(likeliest) };
+  }
   const label = String(answers.label.data[0]); // integers are BigInt
   // the decision between two classes is one number, that of the second class
   const names = found.length === 1 ? model.classes.slice(1) : model.classes;

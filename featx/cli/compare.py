@@ -13,10 +13,12 @@ from featx.backbones import POOLINGS
 from featx.cli.options import (
     add_patterns,
     add_running,
+    add_separator,
     make_events,
     note,
     note_failures,
     read_layers,
+    read_target,
     running_parameters,
 )
 from featx.errors import InputError
@@ -43,14 +45,17 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", metavar="SOURCE", help="a folder with a sub-folder per class, a table or an archive")
     parser.add_argument(
         "--task",
-        type=_read_task,
-        choices=[task for task in METRICS if task != "multilabel"],
+        choices=list(METRICS),
         help="default: by the target's values",
     )
     parser.add_argument("--path-column", metavar="C", help="column of the table that holds the paths")
     parser.add_argument(
-        "--target", metavar="C", help="column of the table to predict; of folders of folders, the level: 1 or 2"
+        "--target",
+        type=read_target,
+        metavar="C[,C]",
+        help="column of the table to predict, or several; of folders of folders, the level: 1 or 2",
     )
+    add_separator(parser)
     parser.add_argument("--log-target", action="store_true", help="for a positive number whose relative error counts")
     parser.add_argument("--groups", metavar="C", help="column of groups that no fold divides, such as a patient")
     add_patterns(parser)
@@ -96,6 +101,7 @@ def run(options: argparse.Namespace) -> None:
         options.source,
         path_column=options.path_column,
         target=options.target,
+        separator=options.separator,
         include=options.include,
         exclude=options.exclude,
     )
@@ -133,14 +139,6 @@ def check_plot(path: str) -> None:
     if not path.lower().endswith(".png"):
         raise InputError(f"--plot {path}: expected a name ending in .png")
     check_writable(path)
-
-
-def _read_task(text: str) -> str:
-    if text == "multilabel":
-        raise argparse.ArgumentTypeError(
-            "multilabel: a table has one target column; for several labels per image use featx.selection.compare"
-        )
-    return text
 
 
 def _format(result: Comparison, show_all: bool) -> str:

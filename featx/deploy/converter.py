@@ -120,10 +120,7 @@ class Converter:
             has_parts = hasattr(estimator, "steps") or hasattr(estimator, "best_estimator_")
             is_single = not isinstance(classes, list) and np.ndim(estimator.predict(x.sample[:1])) == 1
             if not has_parts and not is_single and not getattr(estimator, "multilabel_", False):
-                raise self.refuse(
-                    estimator,
-                    "it has several outputs; export OneVsRestClassifier, or a head of featx for several labels",
-                )
+                raise self.refuse(estimator, "it has several outputs; export one classifier per output")
             answer: Answer = self._find("classifiers", estimator)(self, estimator, x)
             if answer.probabilities and hasattr(estimator, "predict_proba"):
                 self._record(estimator, estimator.predict_proba, x, answer.probabilities)

@@ -100,7 +100,7 @@ class Explanation:
         i : int
             Number of the image.
         label : label or None, default=None
-            Class whose score is shown.
+            Class whose score is shown. Of several labels per image, None is the likeliest.
         against : label or None, default=None
             Class whose map is subtracted: why ``label`` and not this one.
 

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from featx.errors import InputError
 from featx.explanation.cells import Box, MapReader, join_boxes
-from featx.explanation.scores import Affine, Scores, find_linear, find_mean, find_scores
+from featx.explanation.scores import Affine, Scores, find_linear, find_mean, find_scores, is_multilabel
 from featx.explanation.shapley import shapley_values
 from featx.extractor import FeatureExtractor
 from featx.images.heat import cover_cells
@@ -102,7 +102,10 @@ class Explainer:
                     values = shapley_values(self._scores.compute, shares, self._mean, rng)
                 maps[i] = values.T.reshape(-1, *grid)
         joined = [join_boxes(one) for one in boxes]
-        return Parts(cells.features, np.asarray(self._head.predict(cells.features)), scores, base, maps, joined)
+        predicted = np.asarray(self._head.predict(cells.features))
+        if self.classes is not None and is_multilabel(self._head):  # the likeliest label of each image
+            predicted = np.array(self.classes)[scores.argmax(axis=1)]
+        return Parts(cells.features, predicted, scores, base, maps, joined)
 
     def _prepare(self, features: npt.NDArray[np.float64]) -> None:
         """Find out with the first images whether the head is linear."""

@@ -15,7 +15,7 @@ from sklearn.pipeline import Pipeline
 from featx.errors import InputError
 from featx.heads import SignedSquareRoot
 
-__all__ = ["SMALLEST", "Affine", "Scores", "find_linear", "find_mean", "find_scores"]
+__all__ = ["SMALLEST", "Affine", "Scores", "find_linear", "find_mean", "find_scores", "is_multilabel"]
 
 Rows = npt.NDArray[np.float64]
 
@@ -87,8 +87,15 @@ def find_scores(head: Any) -> Scores:
     if classes is None:
         return Scores("value", lambda X: _as_columns(head.predict(X)), None)
     if isinstance(classes, list) or np.ndim(classes) != 1:
-        raise InputError("a head with several labels per image cannot be explained; fit a head per label")
+        raise InputError(
+            f"{type(head).__name__}: several labels per image without names cannot be explained; fit a head of featx, "
+            "or a OneVsRestClassifier"
+        )
     labels = tuple(np.asarray(classes).tolist())
+    if is_multilabel(head):
+        method = "decision_function" if hasattr(head, "decision_function") else "predict_proba"
+        quantity = "decision" if method == "decision_function" else "probability"
+        return Scores(quantity, lambda X: np.asarray(getattr(head, method)(X), np.float64), labels)
     decide = _find_decision(head)
     if decide is not None:
         return Scores("decision", lambda X: _center(_widen(decide(X), len(labels))), labels)
@@ -99,13 +106,21 @@ def find_scores(head: Any) -> Scores:
     return Scores("probability", lambda X: np.asarray(head.predict_proba(X), np.float64), labels)
 
 
+def is_multilabel(head: Any) -> bool:
+    """Return True for a head with a score for each of several labels per image."""
+    while isinstance(head, Pipeline):
+        head = head[-1]
+    return bool(getattr(head, "multilabel_", False))
+
+
 def find_linear(head: Any, X: Rows) -> tuple[Scores, Affine | None]:
     """Return the scores of a head with their linear map, None if there is none.
 
     The map may be that of the logarithms of its probabilities, and it may be linear in the features or in their roots.
     """
     scores = find_scores(head)
-    tried = [scores, *([_find_logarithms(head, scores)] if scores.quantity == "probability" else [])]
+    has_shares = scores.quantity == "probability" and not is_multilabel(head)
+    tried = [scores, *([_find_logarithms(head, scores)] if has_shares else [])]
     for one in tried:
         if affine := _find_affine(one, X):
             return one, affine

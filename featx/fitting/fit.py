@@ -204,6 +204,9 @@ def fit(
     options: dict[str, Any] = {"path_column": path_column, "target": target, "include": include, "exclude": exclude}
     options |= {} if separator is None else {"separator": separator}
     if tune:
+        refuse_several(tune=separator is not None or (target is not None and not isinstance(target, str)))
+        if order is not None:
+            raise InputError(f"order={order!r}: a tuned network keeps no order; leave one of them out")
         settled = {"head": head, "search": search, "continue_from": continue_from, "max_ms": max_ms, "max_mb": max_mb}
         settings, backbone_out = _read_tuning(X, tune, views, settled | {"estimate": None if estimate else estimate})
         find_depths(clone(extractor or FeatureExtractor()), settings.depth)  # raises before the long work, as does this
@@ -221,6 +224,7 @@ def fit(
             events=events,
             **options,
         )
+        refuse_several(tune=frozen.task == "multilabel" or "targets" in frozen.info)
         if class_weight is not None and frozen.out_of_fold is not None:
             weights = read_class_weight(class_weight, frozen.out_of_fold.y, frozen.task)
             settings = replace(settings, class_weight=weights)
@@ -521,6 +525,7 @@ def _fit_in_parts(head: ChosenHead, embeddings: Embeddings, y: Labels, estimate:
 def _open_earlier(model: Any, task: str | None, settled: Mapping[str, Any]) -> FittedModel:
     """Open the model to continue, and refuse parameters that it has settled."""
     earlier = open_model(model)
+    earlier.require_single("continue_from takes a model of")
     for name, value in settled.items():
         if value is not None:
             raise InputError(f"{name}: the features of {earlier.name} are taken over, so this is settled; leave it out")

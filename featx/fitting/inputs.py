@@ -189,7 +189,8 @@ class Inputs:
         separator = None if self.labels is None or self.outputs is not None else hint_separator(list(self.labels))
         if separator is None:
             return None
-        example = next(value for value in self.labels if isinstance(value, str) and separator in value)
+        shown = (value for value in self.labels if isinstance(value, str) and separator in value)
+        example = max(shown, key=lambda value: len(value.strip(f" {separator}")))
         return (
             f"labels such as {example!r} are taken as one class each; if they are several labels, name their "
             f'separator: separator="{separator}"'

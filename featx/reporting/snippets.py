@@ -43,7 +43,7 @@ const image = sharp("image.jpg").rotate().flatten({{ background: "white" }}).toC
 const {{ data, info }} = await image.raw().toBuffer({{ resolveWithObject: true }});
 const session = await ort.InferenceSession.create({name});{before_js}
 const pixels = new ort.Tensor("uint8", {data_js}, {shape_js});
-console.log((await session.run({{ pixels }})).{answer}.data[0]);
+console.log((await session.run({{ pixels }})).{answer}.{data_of});
 ```"""
 
 _CENTER_PYTHON = """
@@ -118,6 +118,7 @@ def use_onnx(name: str, model: onnx.ModelProto) -> str:
     facts, outputs = _read_metadata(model), [output.name for output in model.graph.output]
     fields = {
         "name": _quote(name),
+        "data_of": "data" if "labels" in outputs or facts.get("targets") else "data[0]",
         "answer": next(name for name in ("label", "labels", "value") if name in outputs),
         "outputs": ", ".join(f"`{output}`" for output in outputs),
         "input": "(N, height, width, 3), RGB, images of any size, one size per batch",

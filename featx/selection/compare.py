@@ -23,6 +23,7 @@ from featx.images.containers import list_items
 from featx.selection.candidates import Budget, list_candidates
 from featx.selection.folds import read_groups
 from featx.selection.heads import HeadTask, check_heads, score_heads
+from featx.selection.outputs import Outputs, hint_separator, read_several
 from featx.selection.racing import Racing
 from featx.selection.result import Comparison, explain, mark_front
 from featx.selection.target import EncodedTarget, encode_target, narrow, read_array
@@ -54,7 +55,8 @@ def compare(
     cv: int = 5,
     random_state: int = 0,
     path_column: str | None = None,
-    target: str | None = None,
+    target: str | Sequence[str] | None = None,
+    separator: str | None = None,
     include: str | Sequence[str] = (),
     exclude: str | Sequence[str] = (),
     extractor: FeatureExtractor | None = None,
@@ -107,9 +109,9 @@ def compare(
         Number of folds of the probe.
     random_state : int, default=0
         Seed for the choice of images and folds.
-    path_column, target : str or None, default=None
+    path_column, target, separator : str or None, default=None
         Columns of a table that hold the paths and the target. ``target="2"`` takes the second level of folders of
-        folders as classes.
+        folders as classes. Several columns, or a separator between labels, are several targets as for `featx.fit`.
     include, exclude : str or sequence of str, default=()
         Patterns for the images of a source.
     extractor : FeatureExtractor or None, default=None
@@ -155,6 +157,7 @@ def compare(
         random_state=random_state,
         path_column=path_column,
         target=target,
+        separator=separator,
         include=include,
         exclude=exclude,
         extractor=extractor,
@@ -276,7 +279,8 @@ def prepare(
     cv: int,
     random_state: int,
     path_column: str | None = None,
-    target: str | None = None,
+    target: str | Sequence[str] | None = None,
+    separator: str | None = None,
     include: str | Sequence[str] = (),
     exclude: str | Sequence[str] = (),
     extractor: FeatureExtractor | None,
@@ -285,7 +289,8 @@ def prepare(
     """Read the inputs of `compare` and `search`, and list the candidates."""
     notes: list[str] = []
     if y is None and is_source(X):
-        X = list_labelled_images(X, path_column=path_column, target=target, include=include, exclude=exclude)
+        options: dict[str, Any] = {"target": target, "separator": separator, "include": include, "exclude": exclude}
+        X = list_labelled_images(X, path_column=path_column, **options)
         notes = list(X.notes)
     names, n_unlabelled = None, 0
     if isinstance(X, Listing):
@@ -293,7 +298,12 @@ def prepare(
         if isinstance(groups, str):
             groups = read_groups(groups, len(listing), listing.columns or {}, "the source")
         X, names, n_unlabelled = listing.items, listing.names, len(unlabelled)
-        y, task = _read_listed_target(listing, task, log_target)
+        if listing.separator is None and listing.target_names is None:
+            y, task = _read_listed_target(listing, task, log_target, events or Events())
+        else:
+            outputs = Outputs(listing.target_names, listing.separator or "|")
+            several = read_several(listing.targets or [], outputs, task, "the source")
+            y, task = several.values, several.task
     if isinstance(groups, str):
         raise InputError(f"groups={groups!r}: X holds images, which have no columns; pass the group of each image")
     items = list_items(X)
@@ -323,11 +333,44 @@ def list_labelled_images(
     source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
     *,
     path_column: str | None = None,
-    target: str | None = None,
+    target: str | Sequence[str] | None = None,
+    separator: str | None = None,
     include: str | Sequence[str] = (),
     exclude: str | Sequence[str] = (),
 ) -> Listing:
-    """List the labelled images of a source, or those that a dataset of embeddings was made from."""
+    """List the labelled images of a source, or those that a dataset of embeddings was made from.
+
+    Several columns as target are a tuple of values for each image, or None if one of the values is missing.
+    """
+    options: dict[str, Any] = {"path_column": path_column, "include": include, "exclude": exclude}
+    if target is not None and not isinstance(target, str):
+        columns = tuple(target)
+        if separator is not None or not columns:
+            raise InputError(f"target={list(columns)!r}: expected names of columns, or one column and a separator")
+        listing = list_labelled_images(source, target=columns[0], **options)
+        return _join_columns(listing, columns) if len(columns) > 1 else listing
+    if separator is not None:
+        return replace(list_labelled_images(source, target=target, **options), separator=separator)
+    return _list_labelled(source, target=target, **options)
+
+
+def _join_columns(listing: Listing, columns: tuple[str, ...]) -> Listing:
+    held = listing.columns or {}
+    if absent := [name for name in columns if name not in held]:
+        raise InputError(f"target={list(columns)!r}: no column {absent[0]!r}; there are {', '.join(held)}")
+    rows = zip(*(held[name] for name in columns), strict=True)
+    targets = [None if any(map(is_missing, row)) else row for row in rows]
+    return replace(listing, targets=targets, target_names=columns, separator=None)
+
+
+def _list_labelled(
+    source: Any,
+    *,
+    path_column: str | None,
+    target: str | None,
+    include: str | Sequence[str],
+    exclude: str | Sequence[str],
+) -> Listing:
     options: dict[str, Any] = {"include": include, "exclude": exclude, "need_target": True}
     if not (isinstance(source, (str, os.PathLike)) and is_dataset(source)):
         return list_images(source, path_column=path_column, target=target, **options)
@@ -353,11 +396,16 @@ def is_source(X: Any) -> bool:
     return isinstance(paths, (list, tuple)) and bool(paths) and all(isinstance(x, (str, os.PathLike)) for x in paths)
 
 
-def _read_listed_target(listing: Listing, task: str | None, log_target: bool) -> tuple[npt.NDArray[Any], str]:
+def _read_listed_target(
+    listing: Listing, task: str | None, log_target: bool, events: Events
+) -> tuple[npt.NDArray[Any], str]:
     """Convert the labels of a source to classes or numbers."""
+    if hint := hint_separator(listing.targets or ()):
+        events.note(f'some classes look like several labels in one text; if they are, set separator="{hint}"')
     if task == "multilabel":
         raise InputError(
-            "task='multilabel': a source has one label per image; pass images and a matrix of 0 and 1 instead"
+            "task='multilabel': a source has one label per image; name several columns of 0 and 1 as target, or the "
+            "separator of several labels in one column"
         )
     if task != "ordinal":
         target = read_target(listing, task, log_target=log_target)

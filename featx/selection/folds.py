@@ -12,6 +12,7 @@ from sklearn.model_selection import GroupKFold, KFold, StratifiedGroupKFold, Str
 
 from featx._validation import is_missing, suggest
 from featx.errors import InputError
+from featx.heads import stratify_labels
 from featx.selection.target import label_text
 from featx.similarity import Groups
 
@@ -25,12 +26,14 @@ _N_FOLDS = 5
 
 def count_folds(task: str, y: npt.NDArray[Any], n_folds: int = _N_FOLDS) -> int:
     """Limit a number of folds to the number of images, for classes of the rarest class."""
+    if y.ndim > 1:
+        return min(n_folds, len(y))
     return min(n_folds, len(y) if task == "regression" else _count_rarest(y))
 
 
 def count_inner_folds(task: str, y: npt.NDArray[Any], n_folds: int = _N_FOLDS) -> int:
     """Limit the folds inside a head to the images that an outer fold leaves of the rarest class."""
-    if task == "regression":
+    if task == "regression" or y.ndim > 1:
         return _N_FOLDS
     rarest = _count_rarest(y)
     return min(_N_FOLDS, rarest - -(-rarest // n_folds))
@@ -92,9 +95,15 @@ def make_folds(
 ) -> tuple[Folds, bool]:
     """Return the rows to fit on and to leave out for each fold, and whether groups stayed together.
 
-    Classes are spread evenly. A rare class or few groups reduce the number of folds. Groups are split if a fold would
-    leave too little of a class.
+    Classes are spread evenly, and so is each of several labels. A rare class or few groups reduce the number of folds.
+    Groups are split if a fold would leave too little of a class.
     """
+    if y.ndim > 1:  # several labels or numbers per image
+        values = y if task == "multilabel" else np.ones((len(y), 1), int)
+        folds = stratify_labels(values, max(2, min(n_folds, len(y))), groups, seed)
+        if len(folds) > 1:
+            return folds, groups is not None
+        return stratify_labels(values, max(2, min(n_folds, len(y))), None, seed), False
     stratify = task == "classification"
     strata = np.unique(y, return_inverse=True)[1] if stratify else np.zeros(len(y), int)
     n_folds = max(2, count_folds(task, y, n_folds))

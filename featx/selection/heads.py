@@ -22,7 +22,7 @@ from featx.selection.folds import count_folds, count_inner_folds, make_folds
 from featx.selection.probe import balance, standard_error
 from featx.selection.racing import MAX_STANDARD_ERRORS
 from featx.selection.result import HeadComparison, HeadScore
-from featx.selection.target import check_target, encode_target, narrow, read_array
+from featx.selection.target import METRICS, check_target, encode_target, narrow, read_array, score_ranking
 
 __all__ = ["HeadTask", "check_heads", "compare_heads", "score_heads"]
 
@@ -45,18 +45,26 @@ class HeadTask:
         """Name of the metric."""
         if self.task == "classification":
             return "balanced accuracy" if self.balanced else "accuracy"
+        if self.task == "multilabel":
+            return METRICS["multilabel"]
         return "r2 of the logarithm" if self.log_target else "r2"
 
     def make_head(self, name: str, y: npt.NDArray[Any], n_folds: int = 5) -> Any:
         """Return an unfitted head, with as many inner folds as an outer fold allows."""
         cv = max(2, count_inner_folds(self.task, y, n_folds))
-        return make_head(name, task=self.task, log_target=self.log_target, cv=cv, random_state=self.seed)
+        n_outputs = y.shape[1] if self.task == "regression" and y.ndim > 1 else 1
+        return make_head(
+            name, task=self.task, log_target=self.log_target, cv=cv, random_state=self.seed, n_outputs=n_outputs
+        )
 
     def score_images(self, y: npt.NDArray[Any], predicted: Floats) -> tuple[Floats, Floats]:
         """Return the score of each image, whose mean is the metric, and its loss, a share of the target's variance.
 
-        ``predicted`` are probabilities of the sorted classes, a column each, or numbers.
+        ``predicted`` are probabilities of the sorted classes or of the labels, a column each, or numbers.
         """
+        if self.task == "multilabel":
+            losses = ((predicted - y) ** 2).sum(axis=1) / y.var(axis=0).sum()
+            return score_ranking(y > 0, predicted), np.asarray(losses)
         if self.task == "classification":
             classes, codes = np.unique(y, return_inverse=True)
             weights = balance(codes) if self.balanced else None
@@ -67,7 +75,8 @@ class HeadTask:
             return (predicted.argmax(axis=1) == codes) * weights, losses
         if self.log_target:
             y, predicted = np.log(y), np.log(predicted)
-        losses = np.asarray((y - predicted) ** 2 / np.var(y))
+        losses = np.asarray((y - predicted) ** 2 / np.var(y, axis=0))
+        losses = losses.mean(axis=1) if losses.ndim > 1 else losses
         return 1 - losses, losses
 
 
@@ -94,11 +103,11 @@ def compare_heads(
     ----------
     X : array-like of shape (n_samples, n_features)
         Features, as `FeatureExtractor.transform` returns them.
-    y : array-like of shape (n_samples,)
-        Classes or numbers, none of them missing.
+    y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+        Classes or numbers, or several labels as 0 and 1, none of them missing.
     heads : bool, str or iterable of str, default=True
         Keys of `featx.heads.HEADS`; True is all that suit the task.
-    task : {"classification", "regression"} or None, default=None
+    task : {"classification", "multilabel", "regression"} or None, default=None
         None decides by the target.
     log_target : bool, default=False
         Predict the logarithm of a positive number.
@@ -189,7 +198,8 @@ def score_heads(
 
     ``heads`` that are not named are all that suit the task. ``must_group`` raises if no fold keeps groups together.
     """
-    check_target(y, settings.task, log_target=settings.log_target, images="readable")
+    if y.ndim == 1:
+        check_target(y, settings.task, log_target=settings.log_target, images="readable")
     n_folds = max(2, count_folds(settings.task, y, n_folds))
     if groups is not None and len(np.unique(groups)) == len(groups):
         groups = None
@@ -197,7 +207,7 @@ def score_heads(
     if must_group and groups is not None and not together:
         raise InputError("groups: no fold can keep them together and leave enough images of every class")
     heads = heads or [name for name, head in HEADS.items() if settings.task == "regression" or head.classifier]
-    heads = [name for name in heads if settings.task == "classification" or HEADS[name].regressor]
+    heads = [name for name in heads if settings.task != "regression" or HEADS[name].regressor]
     run = _Run(y, folds, settings, max_seconds, events)
     events.begin("heads", len(features) * len(heads) * len(folds), unit="fit")
     for name in heads:  # those that take longest come last, on all features
@@ -242,7 +252,7 @@ class _Run:
         """Cross-validate one head, unless there is no time for it or it cannot be fitted."""
         where = name if candidate is None else f"{name} on {candidate.describe()}"
         classes = np.unique(self._y) if self._settings.task == "classification" else None
-        predicted = np.zeros(len(self._y) if classes is None else (len(self._y), len(classes)))
+        predicted = np.zeros(self._y.shape if classes is None else (len(self._y), len(classes)))
         fit_seconds = predict_seconds = 0.0
         fitted: Any = None
         for i, (kept, out) in enumerate(self._folds):
@@ -254,14 +264,17 @@ class _Run:
             estimator = self._settings.make_head(name, self._y, len(self._folds))
             try:
                 fitted, seconds = _timed(lambda: estimator.fit(features[kept], self._y[kept]))  # noqa: B023
-                predict = fitted.predict if classes is None else fitted.predict_proba
+                predict = fitted.predict if self._settings.task == "regression" else fitted.predict_proba
                 answers, more = _timed(lambda: predict(features[out]))  # noqa: B023
             except ValueError as error:  # too few images of a class for this head's own folds
                 self.left_out.append(f"{where}: {error}")
                 self._events.advance(len(self._folds) - i)
                 return
             columns = () if classes is None else (np.searchsorted(classes, fitted.classes_),)
-            predicted[np.ix_(out, *columns)] = answers
+            if columns:
+                predicted[np.ix_(out, *columns)] = answers
+            else:
+                predicted[out] = answers
             self._took[name] = seconds + more
             fit_seconds, predict_seconds = fit_seconds + seconds, predict_seconds + more
             self._events.advance()

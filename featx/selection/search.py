@@ -101,7 +101,7 @@ def search(
         ``"thorough"`` takes up to about 15 times as long: it embeds at most 8 times as many, and compares five
         heads, or four, on the three best kinds of features. Heads for which no time is left are left out
         and named; they always have 5 seconds.
-    task : {"classification", "regression"} or None, default=None
+    task : {"classification", "multilabel", "regression"} or None, default=None
         None decides by the target.
     head : str or None, default=None
         Tune this head only.
@@ -267,6 +267,8 @@ def _tune_head(
     scoring: Any = settings.metric.replace(" ", "_")
     if settings.log_target:
         scoring = make_scorer(lambda y, predicted: r2_score(np.log(y), np.log(predicted)))
+    if settings.task == "multilabel":  # the squared error of the probabilities, which ranks heads as well
+        scoring = make_scorer(lambda y, p: -float(((y - p) ** 2).mean()), response_method="predict_proba")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about values that need more images than there are
         tuned = GridSearchCV(estimator, grid, cv=folds, scoring=scoring, refit=False).fit(features, y)

@@ -28,6 +28,7 @@ __all__ = [
     "match_labels",
     "narrow",
     "read_array",
+    "score_ranking",
 ]
 
 Floats = npt.NDArray[np.float64]
@@ -92,7 +93,7 @@ class EncodedTarget:
         if self.task == "classification":
             return np.asarray(predicted.argmax(axis=1) == true.argmax(axis=1), dtype=float)
         if self.task == "multilabel":
-            return _score_ranking(true > 0, predicted)
+            return score_ranking(true > 0, predicted)
         variance, overall = true.var(axis=0), self.values.var(axis=0)
         variance = np.where(variance > 1e-12 * overall, variance, overall)  # these rows may all be alike
         return np.asarray(1 - ((true - predicted) ** 2 / variance).mean(axis=1))
@@ -206,7 +207,7 @@ def _encode_numbers(array: npt.NDArray[Any], log_target: bool) -> EncodedTarget:
     return EncodedTarget("regression", values / values.std(axis=0), np.zeros(len(values), int), [], log_target)
 
 
-def _score_ranking(true: npt.NDArray[np.bool_], scores: Floats) -> Floats:
+def score_ranking(true: npt.NDArray[np.bool_], scores: Floats) -> Floats:
     """Return each image's precision in its ranking down to each of its labels, on average."""
     place = rankdata(-scores, "max", axis=1)
     hits = rankdata(np.where(true, -scores, np.inf), "max", axis=1)  # among the image's own labels

@@ -119,6 +119,8 @@ class Listing:
         Question to the user if two levels of folders may be the targets, which are missing then.
     separator : str or None
         Sign between the labels of each image, if the targets come from a column of lists; `split_labels` reads them.
+    target_names : tuple of str or None
+        Columns of several targets per image, which are tuples then.
     """
 
     items: list[Any]
@@ -131,6 +133,7 @@ class Listing:
     has_classes: bool = False
     question: str | None = None
     separator: str | None = None
+    target_names: tuple[str, ...] | None = None
 
     def __len__(self) -> int:
         return len(self.items)

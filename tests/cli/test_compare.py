@@ -152,7 +152,7 @@ MISTAKES = {
     "bad backbone": ("W/train --backbone resnet9000", "resnet9000"),
     "bad layer": ("W/train --layer stage9", "stage9"),
     "bad task": ("W/train --task ranking", "invalid choice: 'ranking'"),
-    "several labels": ("W/train --task multilabel", "multilabel: a table has one target column"),
+    "several labels": ("W/train --task multilabel", "multilabel: a source has one label per image"),
     "log of classes": ("W/train --log-target", "expected a regression"),
     "no milliseconds": ("W/train --max-ms 0", "0: expected a number above 0"),
     "nan megabytes": ("W/train --max-mb nan", "nan: expected a number above 0"),

@@ -22,10 +22,11 @@ if (job.canvas) { // planes that Python resized
   const model = await openModel(ort, bytes);
   for (const { file, shape } of job.images) {
     const [height, width] = shape;
-    const { label, numbers, heat } = await classify(ort, model, new Uint8Array(fs.readFileSync(file)), width, height);
+    const { label, labels, numbers, heat } = await classify(ort, model, new Uint8Array(fs.readFileSync(file)), width, height);
     const found = Object.fromEntries(numbers.map((each) => [each.label, each.number]));
-    const all = model.classes.map((name) => found[name]);
-    answers.push({ label, index: model.classes.indexOf(label), numbers: all, heat });
+    const all = model.classes ? model.classes.map((name) => found[name]) : numbers.map(({ number }) => number);
+    const names = numbers.map((each) => each.label);
+    answers.push({ label, labels, names, index: model.classes?.indexOf(label), numbers: all, heat });
   }
 }
 console.log(JSON.stringify({ answers, classes: readMetadata(bytes)["featx.classes"], node: process.version }));

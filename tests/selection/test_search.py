@@ -135,8 +135,15 @@ def test_images_without_a_target_are_left_out_and_broken_ones_are_named(tiny_bac
     np.testing.assert_array_equal(found.embedded.features[7:], found.extractor.transform(items[8:]))
     assert "1 image without a label left out" in found.comparison.notes
     assert [failure.index for failure in found.comparison.failures] == [7]
-    with pytest.raises(InputError, match="the target is multilabel"):
-        search(X[:60], np.c_[y[:60] == "red", y[:60] != "red"].astype(int), backbones=tiny_backbone)
+
+
+def test_several_labels_are_searched(tiny_backbone, colours):
+    X, y, _ = colours
+    several = np.c_[y[:60] == "red", y[:60] == "blue"].astype(int)
+    options = {"layers": "head", "poolings": "avg", "crops": "whole", "head": "knn"}
+    found = search(X[:60], several, backbones=tiny_backbone, **options)
+    assert (found.name, found.comparison.task) == ("knn", "multilabel")
+    assert found.head.fit(found.embedded.features, several).predict(found.embedded.features[:2]).shape == (2, 2)
 
 
 def test_after_an_early_end_of_the_rounds_all_other_images_are_embedded(tiny_backbone):

@@ -15,8 +15,9 @@ from sklearn.tree import DecisionTreeClassifier
 
 import featx
 from featx.errors import InputError
-from featx.heads import HEADS
+from featx.heads import HEADS, MultiLabelPath
 from featx.serve.limits import Limits, _RefusedError
+from featx.serve.openapi import describe
 from featx.serve.predictor import Predictor
 
 
@@ -104,6 +105,27 @@ def test_a_value_of_several_numbers_is_a_list_and_several_labels_are_refused(ext
     several = MultiOutputClassifier(DecisionTreeClassifier()).fit(rows, np.stack([y, y], axis=1))
     with pytest.raises(InputError, match="MultiOutputClassifier predicts 2 classes per image"):
         Predictor(extractor, several, Limits())
+
+
+def test_several_labels_are_a_list_and_numbers_have_names(extractor, rows, clothes):
+    X, y = clothes
+    Y = np.c_[y == "bag", y != "bag", np.zeros(len(y))].astype(int)
+    head = MultiLabelPath("squared", labels=["bag", "other", "none"], cv=3).fit(rows, Y)
+    predictor = Predictor(extractor, head, Limits())
+    assert predictor.output_names == ("labels", "probabilities")
+    for answer, row in zip(predictor(X[:4]), head.predict_proba(rows[:4]), strict=True):
+        assert answer.fields["labels"] == [name for name, p in zip(head.classes_, row, strict=True) if p > 0.5]
+        np.testing.assert_allclose(list(answer.fields["probabilities"].values()), row, atol=1e-5)
+    fields = describe(predictor, Limits(), {"model": "m", "backbone": "b"})["components"]["schemas"]["Prediction"]
+    assert fields["properties"]["labels"]["items"]["enum"] == ["bag", "other", "none"]
+    assert "label" not in fields["properties"]
+    numbers = LinearRegression().fit(rows, rows[:, :2])
+    predictor = Predictor(extractor, numbers, Limits(), targets=["price", "rooms"])
+    assert predictor.output_names == ("values",)
+    (answer,) = predictor(X[:1])
+    assert list(answer.fields["values"]) == ["price", "rooms"]
+    fields = describe(predictor, Limits(), {"model": "m", "backbone": "b"})["components"]["schemas"]["Prediction"]
+    assert list(fields["properties"]["values"]["properties"]) == ["price", "rooms"]
 
 
 def test_infinity_is_no_answer(extractor, rows, clothes):
