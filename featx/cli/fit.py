@@ -23,6 +23,7 @@ from featx.page import report
 from featx.reporting.card import check_card
 from featx.selection.search import EFFORTS
 from featx.sources import is_dataset
+from featx.text import TextExtractor
 from featx.writers import check_output
 
 _FEATURES = ("layer", "pooling", "crop", "precision", "decode", "l2_normalize")
@@ -94,6 +95,9 @@ def add(parser: argparse.ArgumentParser) -> None:
         "--private", type=float, metavar="EPSILON", help="differential privacy for each image; nothing else is released"
     )
     parser.add_argument("--delta", type=float, metavar="D", help="with --private: at most 1 / images (default: 1e-5)")
+    parser.add_argument(
+        "--text-column", metavar="C", help="column of the table that holds texts (extra text), see docs/text.md"
+    )
     parser.add_argument("--no-cross-validation", action="store_true", help="skip the estimate on left-out images")
     add_fit(parser)
     add_patterns(parser)
@@ -125,6 +129,7 @@ def run(options: argparse.Namespace) -> None:
         labels=options.labels,
         private=options.private,
         delta=options.delta,
+        text_column=options.text_column,
         **fit_parameters(options),
     )
     print_remarks(result)
@@ -159,9 +164,15 @@ def _open_continued(options: argparse.Namespace) -> FittedModel | None:
     return model
 
 
-def _make_extractor(options: argparse.Namespace) -> FeatureExtractor:
+def _make_extractor(options: argparse.Namespace) -> FeatureExtractor | TextExtractor:
     """Make the extractor that the options describe; that of a dataset takes no feature options."""
     (source,) = options.source
+    if options.text_column:
+        names = ("layer", "pooling", "precision", "l2_normalize")
+        given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
+        if options.backbone:
+            given["backbone"] = options.backbone if len(options.backbone) > 1 else options.backbone[0]
+        return TextExtractor(**given, **running_parameters(options))
     if not is_dataset(source):
         if not options.search:
             return make_extractor(options)

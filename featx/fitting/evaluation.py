@@ -14,7 +14,7 @@ from featx._results import format_html, format_metric, make_frame, to_plain
 from featx._text import printable
 from featx.errors import Failure, InputError
 from featx.fitting.continuation import was_fitted_on
-from featx.fitting.inputs import Embeddings, Inputs, read_inputs
+from featx.fitting.inputs import Embeddings, Inputs
 from featx.fitting.model import FittedModel, open_model
 from featx.reporting.metrics import ClassBalance, score, summarize_classification, summarize_regression
 from featx.selection.target import match_labels
@@ -150,6 +150,7 @@ def evaluate(
     y: Any = None,
     *,
     path_column: str | None = None,
+    text_column: str | None = None,
     target: str | None = None,
     include: str | Sequence[str] = (),
     exclude: str | Sequence[str] = (),
@@ -168,7 +169,7 @@ def evaluate(
         pipeline's features.
     y : array-like of shape (n_samples,), or None, default=None
         Labels of the images; None for a source.
-    path_column, target, include, exclude, events
+    path_column, text_column, target, include, exclude, events
         As for `featx.fit`; without columns, those that were used at the fit.
 
     Returns
@@ -197,7 +198,13 @@ def evaluate(
     (30, True)
     >>> wrong = evaluation.to_frame().query("true != predicted")
     """
-    options = {"path_column": path_column, "target": target, "include": include, "exclude": exclude}
+    options = {
+        "path_column": path_column,
+        "text_column": text_column,
+        "target": target,
+        "include": include,
+        "exclude": exclude,
+    }
     return evaluate_models([open_model(model)], X, y, options, events or Events())[0]
 
 
@@ -222,7 +229,7 @@ def evaluate_inputs(
 ) -> list[Evaluated]:
     """Evaluate models as `evaluate_models` does, and return the images and their features as well."""
     first = models[0]
-    inputs = read_inputs(X, y, **source_options, need_target=True, remembered=first.info)
+    inputs = first.read_inputs(X, y, **source_options, need_target=True)
     for text in inputs.notes:
         events.note(text)
     if inputs.target_column == "predicted":

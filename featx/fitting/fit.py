@@ -42,6 +42,7 @@ from featx.selection.duplicates import find_duplicates
 from featx.selection.folds import count_folds, join_groups
 from featx.selection.target import check_target
 from featx.sources import is_dataset
+from featx.text import TextExtractor
 from featx.tuning.strategy import TuningSettings, find_depths
 from featx.writers import check_output
 
@@ -65,9 +66,10 @@ def fit(
     groups: Any = None,
     cv: Any = None,
     views: int = 1,
-    extractor: FeatureExtractor | None = None,
+    extractor: FeatureExtractor | TextExtractor | None = None,
     continue_from: Any = None,
     path_column: str | None = None,
+    text_column: str | None = None,
     target: str | None = None,
     include: str | Sequence[str] = (),
     exclude: str | Sequence[str] = (),
@@ -128,6 +130,8 @@ def fit(
         features, task and head are taken over, and new classes may come. The old images are the
         sources that the model's file names; if these have moved, list old and new ones as ``X``.
         Those in a dataset or in the extractor's cache are not embedded again.
+    text_column : str or None, default=None
+        Column of a table that holds texts; the extractor is then a `TextExtractor`.
     path_column, target : str or None, default=None
         Columns of a table. None takes columns with obvious names. ``target="2"`` takes the second level of
         folders of folders as classes.
@@ -178,6 +182,19 @@ def fit(
     >>> print(featx.fit("clothes/test", head="knn", extractor=extractor, estimate=False))
     knn on efficientnet_lite0 (...), 300 images, 10 classes (ankle-boot 30, bag 30, ..., t-shirt 30, trouser 30)
     """
+    kind = "text" if text_column is not None else getattr(extractor, "kind", "image")
+    if kind == "text":
+        extractor = extractor or TextExtractor()
+        _check_text(
+            extractor,
+            {
+                "search": search,
+                "continue_from": continue_from,
+                "tune": tune,
+                "private": private,
+                "views": None if views == 1 else views,
+            },
+        )
     asked = {"search": search, "class_weight": class_weight, "continue_from": continue_from, "cv": cv}
     asked |= {"log_target": log_target, "tune": tune, "views": None if views == 1 else views}
     check_private(private, delta, head, task, asked)
@@ -212,7 +229,7 @@ def fit(
     recorded = record_sources(X, include, exclude) if y is None else []
     earlier, n_old = None, 0
     if continue_from is None:
-        inputs = read_inputs(X, y, **options, need_target=True)
+        inputs = read_inputs(X, y, **options, need_target=True, text_column=text_column, kind=kind)
     else:
         earlier = _open_earlier(continue_from, task, {"search": search, "extractor": extractor})
         task, extractor = earlier.task, earlier.extractor
@@ -341,6 +358,7 @@ def fit(
         info={
             "task": task,
             "path_column": inputs.path_column,
+            **({"text_column": inputs.text_column} if inputs.text_column else {}),
             "target_column": inputs.target_column,
             "n": len(y),
             **count_target(task, y),
@@ -357,6 +375,15 @@ def fit(
         reason=reason,
         tried=tried,
     )
+
+
+def _check_text(extractor: Any, settled: Mapping[str, Any]) -> None:
+    """Refuse an extractor of images for texts, and parameters that need images."""
+    if extractor.kind != "text":
+        raise InputError(f"extractor={type(extractor).__name__}: with text_column, expected a TextExtractor")
+    for name, value in settled.items():
+        if value is not None and value is not False:
+            raise InputError(f"{name}: not for texts so far; leave it out")
 
 
 def _fit_guard(
@@ -441,8 +468,9 @@ def _find_duplicates(
     events: Events,
 ) -> tuple[Labels | None, tuple[DuplicateGroup, ...]]:
     """Return the group of each row (None without near-duplicates), and the groups, those with the most labels first."""
-    found = find_duplicates(features, near=sees_content(extractor))
-    if found.note:
+    is_image = extractor.kind == "image"  # texts that differ in a word are near, and may have different labels
+    found = find_duplicates(features, near=is_image and sees_content(extractor))
+    if found.note and is_image:
         events.note(found.note)
     if not found.n:
         return None, ()

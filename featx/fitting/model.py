@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from featx.errors import InputError, PipelineFileError
 from featx.extractor import FeatureExtractor
-from featx.fitting.inputs import Embeddings
+from featx.fitting.inputs import Embeddings, Inputs, read_inputs
 from featx.fitting.result import FitResult
 from featx.guard import Guard
 from featx.heads import respond
@@ -49,6 +49,10 @@ class FittedModel:
         """Everything that decides the extractor's features; equal for models that can share an embedding."""
         extractor = self.extractor
         return repr((extractor.backbone_identity_, extractor.value_parameters_, extractor.precision))
+
+    def read_inputs(self, X: Any, y: Any = None, **options: Any) -> Inputs:
+        """Read a source, or images or texts, as this model takes them; see `featx.fitting.inputs.read_inputs`."""
+        return read_inputs(X, y, **options, remembered=self.info, kind=self.extractor.kind)
 
     def predict(self, embeddings: Embeddings) -> tuple[npt.NDArray[Any], npt.NDArray[Any] | None]:
         """Return labels as text, or numbers, and the probabilities if the head has them."""
