@@ -98,6 +98,12 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--text-column", metavar="C", help="column of the table that holds texts (extra text), see docs/text.md"
     )
+    parser.add_argument(
+        "--image-column", metavar="C[,C]", help="columns of images, for a model of several kinds of columns"
+    )
+    parser.add_argument(
+        "--columns", metavar="C[,C]", help="columns of numbers and categories beside images or texts: docs/columns.md"
+    )
     parser.add_argument("--no-cross-validation", action="store_true", help="skip the estimate on left-out images")
     add_fit(parser)
     add_patterns(parser)
@@ -130,6 +136,8 @@ def run(options: argparse.Namespace) -> None:
         private=options.private,
         delta=options.delta,
         text_column=options.text_column,
+        image_column=_split(options.image_column),
+        columns=_split(options.columns),
         **fit_parameters(options),
     )
     print_remarks(result)
@@ -137,6 +145,11 @@ def run(options: argparse.Namespace) -> None:
     if options.report:
         report(result, title=options.output).save(options.report)
     print(printable(f"{options.output}: ") + "\n".join(map(printable, str(result).split("\n"))))
+
+
+def _split(names: str | None) -> list[str] | None:
+    """Return the columns of an option."""
+    return None if names is None else [name.strip() for name in names.split(",")]
 
 
 def _check_private(options: argparse.Namespace) -> None:
@@ -167,7 +180,7 @@ def _open_continued(options: argparse.Namespace) -> FittedModel | None:
 def _make_extractor(options: argparse.Namespace) -> FeatureExtractor | TextExtractor:
     """Make the extractor that the options describe; that of a dataset takes no feature options."""
     (source,) = options.source
-    if options.text_column:
+    if options.text_column and not options.image_column:
         names = ("layer", "pooling", "precision", "l2_normalize")
         given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
         if options.backbone:

@@ -19,6 +19,7 @@ from featx._optional import import_optional
 from featx.dataset import Dataset
 from featx.errors import Failure, ImageError, InputError
 from featx.extractor import FeatureExtractor
+from featx.fitting.columns import KindColumns, fit_columns
 from featx.fitting.continuation import has_log_target, join_old_inputs, record_sources
 from featx.fitting.estimate import check_splitter, estimate_head, fit_head, sees_content
 from featx.fitting.head import ChosenHead, check_memory, choose_head, offer_weights, read_class_weight, take_head
@@ -70,6 +71,8 @@ def fit(
     continue_from: Any = None,
     path_column: str | None = None,
     text_column: str | None = None,
+    image_column: str | Sequence[str] | None = None,
+    columns: str | Sequence[str] | Mapping[str, str] | None = None,
     target: str | None = None,
     include: str | Sequence[str] = (),
     exclude: str | Sequence[str] = (),
@@ -132,6 +135,11 @@ def fit(
         Those in a dataset or in the extractor's cache are not embedded again.
     text_column : str or None, default=None
         Column of a table that holds texts; the extractor is then a `TextExtractor`.
+    image_column : str, sequence of str or None, default=None
+        Columns of images of a table or DataFrame. Each is embedded, and their features are put side by side.
+    columns : str, sequence of str, mapping or None, default=None
+        Columns of numbers and categories. Kinds of columns are stacked: each has a member of its own, and a final
+        estimator weighs their left-out answers. A mapping names the kind: ``{"zipcode": "category"}``.
     path_column, target : str or None, default=None
         Columns of a table. None takes columns with obvious names. ``target="2"`` takes the second level of
         folders of folders as classes.
@@ -182,6 +190,19 @@ def fit(
     >>> print(featx.fit("clothes/test", head="knn", extractor=extractor, estimate=False))
     knn on efficientnet_lite0 (...), 300 images, 10 classes (ankle-boot 30, bag 30, ..., t-shirt 30, trouser 30)
     """
+    if image_column is not None or columns is not None:
+        settled = {"search": search, "continue_from": continue_from, "tune": tune or None, "private": private}
+        settled |= {"views": None if views == 1 else views, "class_weight": class_weight, "labels": labels}
+        settled |= {"path_column": path_column, "include": include or None, "exclude": exclude or None, "head": head}
+        for name, value in settled.items():
+            if value is not None:
+                raise InputError(f"{name}={value!r}: not for several kinds of columns; leave it out")
+        asked = KindColumns.read(image_column, text_column, columns)
+        extractors = {"image": FeatureExtractor(), "text": TextExtractor()}
+        if extractor is not None:
+            extractors[extractor.kind] = extractor
+        chosen = {"task": task, "log_target": log_target, "groups": groups, "cv": cv, "estimate": estimate}
+        return fit_columns(X, y, asked, extractors, target=target, **chosen, events=events)
     kind = "text" if text_column is not None else getattr(extractor, "kind", "image")
     if kind == "text":
         extractor = extractor or TextExtractor()

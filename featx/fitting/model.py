@@ -9,16 +9,18 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from sklearn.pipeline import Pipeline
 
 from featx.errors import InputError, PipelineFileError
-from featx.extractor import FeatureExtractor
-from featx.fitting.inputs import Embeddings, Inputs, read_inputs
+from featx.fitting.inputs import Embeddings, Inputs, read_inputs, read_rows
 from featx.fitting.result import FitResult
+from featx.fitting.rows import AnswerHead, RowExtractor
 from featx.guard import Guard
 from featx.heads import respond
 from featx.inference.spec import BackboneArgument
+from featx.inference.transformer import BackboneTransformer
 from featx.persistence.archive import load, load_guard, read_info
-from featx.pipelines import check_single_output, split_pipeline
+from featx.pipelines import check_single_output, find_columns, split_pipeline
 
 __all__ = ["FittedModel", "open_model"]
 
@@ -33,7 +35,7 @@ class FittedModel:
     """
 
     name: str
-    extractor: FeatureExtractor
+    extractor: Any
     head: Any
     classes: tuple[str, ...] | None
     info: Mapping[str, Any]
@@ -52,6 +54,13 @@ class FittedModel:
 
     def read_inputs(self, X: Any, y: Any = None, **options: Any) -> Inputs:
         """Read a source, or images or texts, as this model takes them; see `featx.fitting.inputs.read_inputs`."""
+        if isinstance(self.extractor, RowExtractor):
+            for name, value in options.items():
+                if value and name not in ("target", "need_target"):
+                    raise InputError(f"{name}={value!r}: {self.name} knows its columns; leave it out")
+            target = options.get("target") or (self.info.get("target_column") if options.get("need_target") else None)
+            need = options.get("need_target", False)
+            return read_rows(X, y, self.extractor.kinds, target=target, need_target=need)
         return read_inputs(X, y, **options, remembered=self.info, kind=self.extractor.kind)
 
     def predict(self, embeddings: Embeddings) -> tuple[npt.NDArray[Any], npt.NDArray[Any] | None]:
@@ -89,6 +98,12 @@ def open_model(model: Any, *, backbone: BackboneArgument | None = None) -> Fitte
 
 
 def _split(name: str, pipeline: Any, info: Mapping[str, Any], guard: Guard | None = None) -> FittedModel:
+    begins = isinstance(pipeline, Pipeline) and isinstance(pipeline[0], BackboneTransformer)
+    if not begins and (kinds := find_columns(pipeline)):
+        rows = RowExtractor(pipeline, kinds)
+        labels = getattr(pipeline, "classes_", None)
+        classes = None if labels is None else tuple(map(str, labels))
+        return FittedModel(name, rows, AnswerHead.of(pipeline), classes, info, guard)
     try:
         extractor, head = split_pipeline(pipeline)
         check_single_output(head, extractor.n_features)
