@@ -16,7 +16,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression, RidgeCV
 from sklearn.pipeline import Pipeline
-from sklearn.preprocessing import LabelEncoder, OneHotEncoder, StandardScaler
+from sklearn.preprocessing import LabelEncoder, OneHotEncoder, PowerTransformer
 
 from featx._events import Events, combine
 from featx.errors import Failure, InputError
@@ -237,7 +237,7 @@ def _fit_members(
     parts = []
     if numbers:
         imputed = SimpleImputer(strategy="median", add_indicator=True, keep_empty_features=True)
-        parts.append(("numbers", Pipeline([("impute", imputed), ("scale", StandardScaler())]), numbers))
+        parts.append(("numbers", Pipeline([("impute", imputed), ("scale", PowerTransformer())]), numbers))
     if categories:
         parts.append(("categories", OneHotEncoder(handle_unknown="ignore", min_frequency=2), categories))
     if parts:
