@@ -234,7 +234,7 @@ def _fit_members(
         members.append(_fit_member("words", words, frame[texts], y, folds, task))
     numbers = [name for name in kinds if kinds[name] == "number"]
     categories = [name for name in kinds if kinds[name] == "category"]
-    parts = []
+    parts: list[Any] = []
     if numbers:
         imputed = SimpleImputer(strategy="median", add_indicator=True, keep_empty_features=True)
         parts.append(("numbers", Pipeline([("impute", imputed), ("scale", PowerTransformer())]), numbers))

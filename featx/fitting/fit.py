@@ -197,12 +197,18 @@ def fit(
         for name, value in settled.items():
             if value is not None:
                 raise InputError(f"{name}={value!r}: not for several kinds of columns; leave it out")
-        asked = KindColumns.read(image_column, text_column, columns)
+        named = KindColumns.read(image_column, text_column, columns)
         extractors = {"image": FeatureExtractor(), "text": TextExtractor()}
         if extractor is not None:
             extractors[extractor.kind] = extractor
-        chosen = {"task": task, "log_target": log_target, "groups": groups, "cv": cv, "estimate": estimate}
-        return fit_columns(X, y, asked, extractors, target=target, **chosen, events=events)
+        shared: dict[str, Any] = {
+            "task": task,
+            "log_target": log_target,
+            "groups": groups,
+            "cv": cv,
+            "estimate": estimate,
+        }
+        return fit_columns(X, y, named, extractors, target=target, **shared, events=events)
     kind = "text" if text_column is not None else getattr(extractor, "kind", "image")
     if kind == "text":
         extractor = extractor or TextExtractor()

@@ -54,7 +54,8 @@ class _Recorder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             raise
         for failure in embedded.failures:
             self.failures.setdefault(failure.index, failure)
-        return np.nan_to_num(embedded.features)
+        features: npt.NDArray[np.float32] = np.nan_to_num(embedded.features)
+        return features
 
     def get_feature_names_out(self, input_features: Any = None) -> Any:
         return self.extractor.get_feature_names_out()
