@@ -149,7 +149,7 @@ def run(options: argparse.Namespace) -> None:
 
 def _split(names: str | None) -> list[str] | None:
     """Return the columns of an option."""
-    return None if names is None else [name.strip() for name in names.split(",")]
+    return None if names is None else [name.strip() for name in names.split(",") if name.strip()]
 
 
 def _check_private(options: argparse.Namespace) -> None:

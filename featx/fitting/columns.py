@@ -224,9 +224,9 @@ def _fit_members(
         found = estimate.out_of_fold
         answers = np.zeros((len(y), 1 if found.probabilities is None else found.probabilities.shape[1]))
         answers[found.rows] = found.predicted[:, None] if found.probabilities is None else found.probabilities
-        parts = [(name, clone(extractors[kind]), name) for name in names]
+        embedding = [(name, clone(extractors[kind]), name) for name in names]
         # extractors learn nothing from rows, so the first row fits them
-        columns = ColumnTransformer(parts).fit(frame[names].iloc[:1])
+        columns = ColumnTransformer(embedding).fit(frame[names].iloc[:1])
         members.append(_Member(label, Pipeline([("columns", columns), ("head", head)]), answers))
     texts = [name for name in kinds if kinds[name] == "text"]
     if texts:
