@@ -528,6 +528,7 @@ def _fit_in_parts(head: ChosenHead, embeddings: Embeddings, y: Labels, estimate:
 def _open_earlier(model: Any, task: str | None, settled: Mapping[str, Any]) -> FittedModel:
     """Open the model to continue, and refuse parameters that it has settled."""
     earlier = open_model(model)
+    earlier.require_images("continue_from")
     for name, value in settled.items():
         if value is not None:
             raise InputError(f"{name}: the features of {earlier.name} are taken over, so this is settled; leave it out")

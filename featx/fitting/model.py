@@ -52,6 +52,11 @@ class FittedModel:
         extractor = self.extractor
         return repr((extractor.backbone_identity_, extractor.value_parameters_, extractor.precision))
 
+    def require_images(self, what: str) -> None:
+        """Raise InputError if the model takes texts or rows, for a function that works on images."""
+        if getattr(self.extractor, "kind", "image") != "image":
+            raise InputError(f"{self.name}: takes no images alone, and {what} needs them; use predict or evaluate")
+
     def read_inputs(self, X: Any, y: Any = None, **options: Any) -> Inputs:
         """Read a source, or images or texts, as this model takes them; see `featx.fitting.inputs.read_inputs`."""
         if isinstance(self.extractor, RowExtractor):
