@@ -52,6 +52,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--path-column", metavar="C", help="column of the table that holds the paths (default: as at the fit)"
     )
+    parser.add_argument("--text-column", metavar="C", help="column of texts (default: as at the fit)")
     add_patterns(parser)
     add_running(parser)
 
@@ -69,6 +70,7 @@ def run(options: argparse.Namespace) -> None:
         model.extractor.set_params(**running_parameters(options))
     arguments: dict[str, Any] = {
         "path_column": options.path_column,
+        **({"text_column": options.text_column} if options.text_column else {}),
         "target": options.target,
         "include": options.include,
         "exclude": options.exclude,

@@ -24,6 +24,7 @@ from featx.page import report
 from featx.reporting.card import check_card
 from featx.selection.search import EFFORTS
 from featx.sources import is_dataset
+from featx.text import TextExtractor
 from featx.writers import check_output
 
 _FEATURES = ("layer", "pooling", "crop", "precision", "decode", "l2_normalize")
@@ -106,6 +107,15 @@ def add(parser: argparse.ArgumentParser) -> None:
         metavar="C,C[,C]",
         help="classes from the lowest to the highest, or numbers: evaluate measures the steps between them",
     )
+    parser.add_argument(
+        "--text-column", metavar="C", help="column of the table that holds texts (extra text), see docs/text.md"
+    )
+    parser.add_argument(
+        "--image-column", metavar="C[,C]", help="columns of images, for a model of several kinds of columns"
+    )
+    parser.add_argument(
+        "--columns", metavar="C[,C]", help="columns of numbers and categories beside images or texts: docs/columns.md"
+    )
     parser.add_argument("--no-cross-validation", action="store_true", help="skip the estimate on left-out images")
     add_fit(parser)
     add_patterns(parser)
@@ -139,6 +149,9 @@ def run(options: argparse.Namespace) -> None:
         delta=options.delta,
         separator=options.separator,
         order=options.order,
+        text_column=options.text_column,
+        image_column=_split(options.image_column),
+        columns=_split(options.columns),
         **fit_parameters(options),
     )
     print_remarks(result)
@@ -149,7 +162,12 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _read_order(text: str) -> bool | list[str]:
-    return True if text == "numbers" else [name.strip() for name in text.split(",")]
+    return True if text == "numbers" else _split(text)
+
+
+def _split(names: str | None) -> Any:
+    """Return the names of an option."""
+    return None if names is None else [name.strip() for name in names.split(",") if name.strip()]
 
 
 def _check_private(options: argparse.Namespace) -> None:
@@ -177,9 +195,15 @@ def _open_continued(options: argparse.Namespace) -> FittedModel | None:
     return model
 
 
-def _make_extractor(options: argparse.Namespace) -> FeatureExtractor:
+def _make_extractor(options: argparse.Namespace) -> FeatureExtractor | TextExtractor:
     """Make the extractor that the options describe; that of a dataset takes no feature options."""
     (source,) = options.source
+    if options.text_column and not options.image_column:
+        names = ("layer", "pooling", "precision", "l2_normalize")
+        given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
+        if options.backbone:
+            given["backbone"] = options.backbone if len(options.backbone) > 1 else options.backbone[0]
+        return TextExtractor(**given, **running_parameters(options))
     if not is_dataset(source):
         if not options.search:
             return make_extractor(options)

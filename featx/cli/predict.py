@@ -37,6 +37,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--path-column", metavar="C", help="column of the table that holds the paths (default: as at the fit)"
     )
+    parser.add_argument("--text-column", metavar="C", help="column of texts (default: as at the fit)")
     parser.add_argument(
         "--risk",
         type=float,
@@ -73,6 +74,7 @@ def run(options: argparse.Namespace) -> None:
         model,
         options.source[0] if len(options.source) == 1 else options.source,
         path_column=options.path_column,
+        text_column=options.text_column,
         include=options.include,
         exclude=options.exclude,
         risk=options.risk,

@@ -159,6 +159,7 @@ def label_next(model: Any, pool: Any, n: int = 50, *, random_state: int = 0, eve
     events = events or Events()
     opened = open_model(model)
     opened.require_single("images are ranked for")
+    opened.require_images("label_next")
     if not hasattr(opened.head, "predict_proba"):
         raise InputError(f"model={opened.name}: has no probabilities; fit a classifier with them")
     inputs = read_inputs(pool, remembered=opened.info)

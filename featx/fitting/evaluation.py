@@ -14,7 +14,7 @@ from featx._results import format_html, format_metric, make_frame, to_plain
 from featx._text import printable
 from featx.errors import Failure, InputError
 from featx.fitting.continuation import was_fitted_on
-from featx.fitting.inputs import Embeddings, Inputs, read_inputs
+from featx.fitting.inputs import Embeddings, Inputs
 from featx.fitting.model import FittedModel, open_model
 from featx.fitting.ordinal import measure_order
 from featx.fitting.several import evaluate_several, format_several, read_truth
@@ -182,6 +182,7 @@ def evaluate(
     y: Any = None,
     *,
     path_column: str | None = None,
+    text_column: str | None = None,
     target: str | Sequence[str] | None = None,
     separator: str | None = None,
     include: str | Sequence[str] = (),
@@ -201,7 +202,7 @@ def evaluate(
         pipeline's features.
     y : array-like of shape (n_samples,), or None, default=None
         Labels of the images; None for a source.
-    path_column, target, separator, include, exclude, events
+    path_column, text_column, target, separator, include, exclude, events
         As for `featx.fit`; without columns, those that were used at the fit.
 
     Returns
@@ -230,8 +231,8 @@ def evaluate(
     (30, True)
     >>> wrong = evaluation.to_frame().query("true != predicted")
     """
-    options = {"path_column": path_column, "target": target, "include": include, "exclude": exclude}
-    options |= {"separator": separator}
+    options: dict[str, Any] = {"path_column": path_column, "text_column": text_column, "target": target}
+    options |= {"separator": separator, "include": include, "exclude": exclude}
     return evaluate_models([open_model(model)], X, y, options, events or Events())[0]
 
 
@@ -256,7 +257,7 @@ def evaluate_inputs(
 ) -> list[Evaluated]:
     """Evaluate models as `evaluate_models` does, and return the images and their features as well."""
     first = models[0]
-    inputs = read_inputs(X, y, **source_options, need_target=True, remembered=first.info)
+    inputs = first.read_inputs(X, y, **source_options, need_target=True)
     for text in inputs.notes:
         events.note(text)
     if inputs.target_column == "predicted":

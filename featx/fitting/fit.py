@@ -19,6 +19,7 @@ from featx._optional import import_optional
 from featx.dataset import Dataset
 from featx.errors import Failure, ImageError, InputError
 from featx.extractor import FeatureExtractor
+from featx.fitting.columns import KindColumns, fit_columns
 from featx.fitting.continuation import has_log_target, join_old_inputs, record_sources
 from featx.fitting.estimate import check_splitter, estimate_head, fit_head, sees_content
 from featx.fitting.head import ChosenHead, check_memory, choose_head, offer_weights, read_class_weight, take_head
@@ -44,6 +45,7 @@ from featx.selection.duplicates import find_duplicates
 from featx.selection.folds import count_folds, join_groups
 from featx.selection.target import check_target
 from featx.sources import is_dataset
+from featx.text import TextExtractor
 from featx.tuning.strategy import TuningSettings, find_depths
 from featx.writers import check_output
 
@@ -67,9 +69,12 @@ def fit(
     groups: Any = None,
     cv: Any = None,
     views: int = 1,
-    extractor: FeatureExtractor | None = None,
+    extractor: FeatureExtractor | TextExtractor | None = None,
     continue_from: Any = None,
     path_column: str | None = None,
+    text_column: str | None = None,
+    image_column: str | Sequence[str] | None = None,
+    columns: str | Sequence[str] | Mapping[str, str] | None = None,
     target: str | Sequence[str] | None = None,
     separator: str | None = None,
     order: Any = None,
@@ -136,6 +141,13 @@ def fit(
         Those in a dataset or in the extractor's cache are not embedded again.
     path_column : str or None, default=None
         Column of a table that holds the images. None takes a column with an obvious name.
+    text_column : str or None, default=None
+        Column of a table that holds texts; the extractor is then a `TextExtractor`.
+    image_column : str, sequence of str or None, default=None
+        Columns of images of a table or DataFrame. Each is embedded, and their features are put side by side.
+    columns : str, sequence of str, mapping or None, default=None
+        Columns of numbers and categories. Kinds of columns are stacked: each has a member of its own, and a final
+        estimator weighs their left-out answers. A mapping names the kind: ``{"zipcode": "category"}``.
     target : str, sequence of str or None, default=None
         Column of a table. None takes a column with an obvious name. ``target="2"`` takes the second level of
         folders of folders as classes. Several columns of 0 and 1 are several labels per image, and several columns of
@@ -192,6 +204,41 @@ def fit(
     >>> print(featx.fit("clothes/test", head="knn", extractor=extractor, estimate=False))
     knn on efficientnet_lite0 (...), 300 images, 10 classes (ankle-boot 30, bag 30, ..., t-shirt 30, trouser 30)
     """
+    if image_column is not None or columns is not None:
+        settled = {"search": search, "continue_from": continue_from, "tune": tune or None, "private": private}
+        settled |= {"views": None if views == 1 else views, "class_weight": class_weight, "labels": labels}
+        settled |= {"path_column": path_column, "include": include or None, "exclude": exclude or None, "head": head}
+        settled |= {"separator": separator, "order": order}
+        settled |= {"target": None if target is None or isinstance(target, str) else target}
+        for name, value in settled.items():
+            if value is not None:
+                raise InputError(f"{name}={value!r}: not for several kinds of columns; leave it out")
+        named = KindColumns.read(image_column, text_column, columns)
+        extractors = {"image": FeatureExtractor(), "text": TextExtractor()}
+        if extractor is not None:
+            extractors[extractor.kind] = extractor
+        shared: dict[str, Any] = {
+            "task": task,
+            "log_target": log_target,
+            "groups": groups,
+            "cv": cv,
+            "estimate": estimate,
+        }
+        assert target is None or isinstance(target, str)
+        return fit_columns(X, y, named, extractors, target=target, **shared, events=events)
+    kind = "text" if text_column is not None else getattr(extractor, "kind", "image")
+    if kind == "text":
+        extractor = extractor or TextExtractor()
+        _check_text(
+            extractor,
+            {
+                "search": search,
+                "continue_from": continue_from,
+                "tune": tune,
+                "private": private,
+                "views": None if views == 1 else views,
+            },
+        )
     asked = {"search": search, "class_weight": class_weight, "continue_from": continue_from, "cv": cv}
     asked |= {
         "separator": separator,
@@ -237,7 +284,7 @@ def fit(
     recorded = record_sources(X, include, exclude) if y is None else []
     earlier, n_old = None, 0
     if continue_from is None:
-        inputs = read_inputs(X, y, **options, need_target=True)
+        inputs = read_inputs(X, y, **options, need_target=True, text_column=text_column, kind=kind)
     else:
         earlier = _open_earlier(continue_from, task, {"search": search, "extractor": extractor})
         task, extractor = earlier.task, earlier.extractor
@@ -392,6 +439,7 @@ def fit(
         info={
             "task": task,
             "path_column": inputs.path_column,
+            **({"text_column": inputs.text_column} if inputs.text_column else {}),
             "target_column": inputs.target_column,
             "n": len(y),
             **count_target(task, y),
@@ -409,6 +457,15 @@ def fit(
         reason=reason,
         tried=tried,
     )
+
+
+def _check_text(extractor: Any, settled: Mapping[str, Any]) -> None:
+    """Refuse an extractor of images for texts, and parameters that need images."""
+    if extractor.kind != "text":
+        raise InputError(f"extractor={type(extractor).__name__}: with text_column, expected a TextExtractor")
+    for name, value in settled.items():
+        if value is not None and value is not False:
+            raise InputError(f"{name}: not for texts so far; leave it out")
 
 
 def _fit_guard(
@@ -493,8 +550,9 @@ def _find_duplicates(
     events: Events,
 ) -> tuple[Labels | None, tuple[DuplicateGroup, ...]]:
     """Return the group of each row (None without near-duplicates), and the groups, those with the most labels first."""
-    found = find_duplicates(features, near=sees_content(extractor))
-    if found.note:
+    is_image = extractor.kind == "image"  # texts that differ in a word are near, and may have different labels
+    found = find_duplicates(features, near=is_image and sees_content(extractor))
+    if found.note and is_image:
         events.note(found.note)
     if not found.n:
         return None, ()
@@ -526,6 +584,7 @@ def _open_earlier(model: Any, task: str | None, settled: Mapping[str, Any]) -> F
     """Open the model to continue, and refuse parameters that it has settled."""
     earlier = open_model(model)
     earlier.require_single("continue_from takes a model of")
+    earlier.require_images("continue_from")
     for name, value in settled.items():
         if value is not None:
             raise InputError(f"{name}: the features of {earlier.name} are taken over, so this is settled; leave it out")

@@ -28,7 +28,7 @@ from featx.sources.labels import read_target
 from featx.sources.opening import open_sources
 from featx.sources.table import TABLE_SUFFIXES, Table
 
-__all__ = ["Embeddings", "Inputs", "join_inputs", "read_inputs"]
+__all__ = ["Embeddings", "Inputs", "join_inputs", "read_inputs", "read_rows"]
 
 Positions = npt.NDArray[np.intp]
 
@@ -129,6 +129,7 @@ class Inputs:
     parts: tuple[Inputs, ...] = ()
     outputs: Outputs | None = None
     levels: Sequence[Any] | None = None
+    text_column: str | None = None
 
     def __len__(self) -> int:
         if self.parts:
@@ -265,8 +266,12 @@ def read_inputs(
     exclude: str | Sequence[str] = (),
     need_target: bool = False,
     remembered: Mapping[str, Any] | None = None,
+    text_column: str | None = None,
+    kind: str = "image",
 ) -> Inputs:
     """Read a source, or images and their targets, of which each image may have several.
+
+    With ``kind="text"``, X is a table with a column of texts, or a list of texts.
 
     Paths without ``y`` are a source; a list of other items is a list of images. ``need_target`` raises unless the
     images have labels. ``remembered`` holds the columns to use for a table if none is named.
@@ -289,6 +294,10 @@ def read_inputs(
             return _read_columns(X, y, columns, given, remembered)
         target = columns[0]
     options: dict[str, Any] = {"path_column": path_column, "target": target, "include": include, "exclude": exclude}
+    if kind == "text" and not isinstance(X, Dataset):
+        if separator is not None:
+            raise InputError(f"separator={separator!r}: several labels per text cannot be read yet; leave it out")
+        return _read_texts(X, y, options, text_column or (remembered or {}).get("text_column"), need_target, remembered)
     if isinstance(X, Dataset) or (y is None and isinstance(X, (str, os.PathLike)) and is_dataset(X)):
         _refuse_options(options, "a dataset of embeddings has no columns and no files to choose from")
         return _read_dataset(X if isinstance(X, Dataset) else Dataset(X), y, separator)
@@ -398,9 +407,112 @@ def _read_columns(
     )
 
 
+def _read_texts(
+    X: Any,
+    y: Any,
+    options: dict[str, Any],
+    text_column: str | None,
+    need_target: bool,
+    remembered: Mapping[str, Any] | None,
+) -> Inputs:
+    """Read a column of texts of a table, or texts and their targets."""
+    target = options.pop("target") or ((remembered or {}).get("target_column") if need_target else None)
+    _refuse_options(options, "chooses images; texts have no paths")
+    if isinstance(X, (str, os.PathLike)):
+        rows = read_rows(X, y, {text_column: "text"} if text_column else {}, target=target, need_target=need_target)
+        return replace(rows, items=[row[text_column] for row in rows.items], text_column=text_column)
+    _refuse_options({"target": options.get("target")}, "belongs to a table; X holds texts")
+    items = list_items(X)
+    labels = _read_y(y, len(items), "texts", need_target)
+    return Inputs("X", items, [f"X[{i}]" for i in range(len(items))], labels, is_array=labels is not None)
+
+
+def _read_y(y: Any, n: int, what: str, need_target: bool) -> Any:
+    """Return the targets of n items in memory, or None."""
+    if y is None:
+        if need_target:
+            raise InputError(f"y: missing; X holds {what}, so pass their labels, or pass a table and target=NAME")
+        return None
+    labels, _ = read_array(y)
+    if labels.ndim != 1:
+        raise InputError(f"y: of shape {labels.shape}, expected one label or number per row")
+    if len(labels) != n:
+        raise InputError(f"y: {len(labels)} targets for {n} {what}")
+    return labels
+
+
 def _name_sources(sources: Sequence[str]) -> str:
     """Return the name of sources in messages; of many, such as a glob that the shell expands, the first."""
     return " ".join(sources) if len(sources) <= _MAX_NAMED else f"{sources[0]} and {len(sources) - 1} more"
+
+
+def read_rows(
+    X: Any,
+    y: Any,
+    kinds: Mapping[str, str],
+    *,
+    target: str | None = None,
+    need_target: bool = False,
+) -> Inputs:
+    """Read the rows of a table or of a DataFrame as dicts; ``kinds`` are the columns to read, with their kinds.
+
+    Images are paths relative to the table. Empty cells are None. A row is named by the column ``id``, if its values
+    differ, or by its number from 1.
+    """
+    if not kinds:
+        raise InputError("text_column: missing; name the column of the table that holds the texts")
+    if isinstance(X, (str, os.PathLike)):
+        where = os.fspath(X)
+        if not where.lower().endswith(TABLE_SUFFIXES):
+            raise InputError(f"X={where!r}: expected a table ({', '.join(TABLE_SUFFIXES)}) or a list of texts")
+        if y is not None:
+            raise InputError(f"X={where!r}: a table has labels of its own; omit y and set target=NAME")
+        options: dict[str, Any] = {"target": target, "need_target": need_target}
+        first = next((name for name, kind in kinds.items() if kind == "image"), next(iter(kinds)))
+        (table,) = open_sources(where, path_column=first, **options)
+        if not isinstance(table, Table):
+            raise InputError(f"X={where!r}: expected a table")
+        columns: dict[str, Any] = table.read_columns()
+        target, notes = table.target, tuple(table.notes)
+        labels = table.read_targets(columns[target]) if target else None
+        images = {name for name, kind in kinds.items() if kind == "image"}
+        if missing := [name for name in kinds if name not in columns and name not in images]:
+            raise InputError(f"{where}: no column {missing[0]!r}, there are {', '.join(columns)}")
+        for name in images:
+            (own,) = open_sources(where, path_column=name, **options)
+            entries = list(own.entries(with_state=False))
+            columns[name] = [own.item(entry) if entry.place else None for entry in entries]
+        is_array = False
+    elif hasattr(X, "columns") and hasattr(X, "iloc"):
+        where, notes = "X", ()
+        columns = {str(name): X[name].tolist() for name in X.columns}
+        if missing := [name for name in [*kinds, *([target] if target else [])] if name not in columns]:
+            raise InputError(f"X: no column {missing[0]!r}, there are {', '.join(columns)}")
+        in_frame = columns[target] if target and y is None else None
+        labels = in_frame if in_frame is not None else _read_y(y, len(X), "rows", need_target)
+        is_array = in_frame is None and labels is not None
+    else:
+        raise InputError(f"X: of type {type(X).__name__}, expected a table or a pandas DataFrame with named columns")
+    n = len(columns[next(iter(kinds))])
+    rows = [{name: _read_cell(columns[name][i], kind) for name, kind in kinds.items()} for i in range(n)]
+    ids = [str(value) for value in columns.get("id", ())]
+    names = ids if ids and len(set(ids)) == n else [str(i + 1) for i in range(n)]
+    rest = {name: values for name, values in columns.items() if name not in kinds}
+    return Inputs(where, rows, names, labels, is_array=is_array, target_column=target, columns=rest, notes=notes)
+
+
+def _read_cell(value: Any, kind: str) -> Any:
+    """Return a cell as its kind needs it: None if it is missing, and a float for a number."""
+    if isinstance(value, (bytes, np.ndarray)) or kind == "image":
+        return value
+    if is_missing(value):
+        return None
+    if kind != "number":
+        return value
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise InputError(f"{value!r} is not a number (use a decimal point)") from None
 
 
 def join_inputs(parts: Sequence[Inputs]) -> Inputs:

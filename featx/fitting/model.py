@@ -9,16 +9,18 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from sklearn.pipeline import Pipeline
 
 from featx.errors import InputError, PipelineFileError
-from featx.extractor import FeatureExtractor
-from featx.fitting.inputs import Embeddings
+from featx.fitting.inputs import Embeddings, Inputs, read_inputs, read_rows
 from featx.fitting.result import FitResult
+from featx.fitting.rows import AnswerHead, RowExtractor
 from featx.guard import Guard
 from featx.heads import respond
 from featx.inference.spec import BackboneArgument
+from featx.inference.transformer import BackboneTransformer
 from featx.persistence.archive import load, load_guard, read_info
-from featx.pipelines import find_several, split_pipeline
+from featx.pipelines import find_columns, find_several, split_pipeline
 
 __all__ = ["FittedModel", "open_model"]
 
@@ -34,7 +36,7 @@ class FittedModel:
     """
 
     name: str
-    extractor: FeatureExtractor
+    extractor: Any
     head: Any
     classes: tuple[str, ...] | None
     info: Mapping[str, Any]
@@ -70,6 +72,22 @@ class FittedModel:
         """Everything that decides the extractor's features; equal for models that can share an embedding."""
         extractor = self.extractor
         return repr((extractor.backbone_identity_, extractor.value_parameters_, extractor.precision))
+
+    def require_images(self, what: str) -> None:
+        """Raise InputError if the model takes texts or rows, for a function that works on images."""
+        if getattr(self.extractor, "kind", "image") != "image":
+            raise InputError(f"{self.name}: takes no images alone, and {what} needs them; use predict or evaluate")
+
+    def read_inputs(self, X: Any, y: Any = None, **options: Any) -> Inputs:
+        """Read a source, or images or texts, as this model takes them; see `featx.fitting.inputs.read_inputs`."""
+        if isinstance(self.extractor, RowExtractor):
+            for name, value in options.items():
+                if value and name not in ("target", "need_target"):
+                    raise InputError(f"{name}={value!r}: {self.name} knows its columns; leave it out")
+            target = options.get("target") or (self.info.get("target_column") if options.get("need_target") else None)
+            need = options.get("need_target", False)
+            return read_rows(X, y, self.extractor.kinds, target=target, need_target=need)
+        return read_inputs(X, y, **options, remembered=self.info, kind=self.extractor.kind)
 
     def predict(self, embeddings: Embeddings) -> tuple[npt.NDArray[Any], npt.NDArray[Any] | None]:
         """Return labels as text, or numbers, and the probabilities if the head has them.
@@ -110,6 +128,12 @@ def open_model(model: Any, *, backbone: BackboneArgument | None = None) -> Fitte
 
 
 def _split(name: str, pipeline: Any, info: Mapping[str, Any], guard: Guard | None = None) -> FittedModel:
+    begins = isinstance(pipeline, Pipeline) and isinstance(pipeline[0], BackboneTransformer)
+    if not begins and (kinds := find_columns(pipeline)):
+        rows = RowExtractor(pipeline, kinds)
+        labels = getattr(pipeline, "classes_", None)
+        classes = None if labels is None else tuple(map(str, labels))
+        return FittedModel(name, rows, AnswerHead.of(pipeline), classes, info, guard)
     try:
         extractor, head = split_pipeline(pipeline)
         several = find_several(head, extractor.n_features)

@@ -15,7 +15,6 @@ from featx._text import printable
 from featx.errors import Failure
 from featx.fitting.continuation import was_fitted_on
 from featx.fitting.doubt import Doubt, predict_guarded
-from featx.fitting.inputs import read_inputs
 from featx.fitting.model import open_model
 from featx.guard import Checked, Guard
 from featx.sources.labels import join_labels
@@ -216,6 +215,7 @@ def predict(
     X: Any,
     *,
     path_column: str | None = None,
+    text_column: str | None = None,
     include: str | Sequence[str] = (),
     exclude: str | Sequence[str] = (),
     risk: float | None = None,
@@ -238,7 +238,7 @@ def predict(
     X : source, sequence, ndarray or Dataset
         A source as for `featx.fit`, labelled or not, or images as for
         `FeatureExtractor.transform`. A dataset of embeddings must hold the pipeline's features.
-    path_column, include, exclude, events
+    path_column, text_column, include, exclude, events
         As for `featx.fit`; without a column, the one that was used at the fit.
     risk : float or None, default=None
         Answer only as long as the error of the answers stays below this with 90 % confidence. The other images, and
@@ -286,7 +286,8 @@ def predict(
     if guard is not None:
         guard.check_pipeline(opened.name, opened.extractor.n_features, opened.head)
     doubt.check(opened, guard)
-    inputs = read_inputs(X, path_column=path_column, include=include, exclude=exclude, remembered=opened.info)
+    columns = {"path_column": path_column, "text_column": text_column}
+    inputs = opened.read_inputs(X, **columns, include=include, exclude=exclude)
     for text in inputs.notes:
         events.note(text)
     n = len(inputs)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from collections import Counter
 from collections.abc import Mapping
@@ -18,6 +19,7 @@ from featx.errors import Failure, InputError
 from featx.guard import Guard
 from featx.heads import OutOfFold
 from featx.persistence.archive import read_info, save
+from featx.pipelines import find_extractors
 from featx.reporting.card import make_card, write_card
 from featx.reporting.metrics import Score, describe_balance, describe_score
 from featx.reporting.snippets import use_saved
@@ -162,8 +164,13 @@ class FitResult:
         """
         path = os.fspath(path)
         answers = self.answers() if keep_answers else None
-        extractor = clone(self.pipeline[0]).set_params(cache=False, progress=False).fit(None)
-        pipeline = Pipeline([("features", extractor), ("head", self.pipeline[-1])])
+        if isinstance(self.pipeline, Pipeline):
+            extractor = clone(self.pipeline[0]).set_params(cache=False, progress=False).fit(None)
+            pipeline: Any = Pipeline([("features", extractor), ("head", self.pipeline[-1])])
+        else:  # several kinds of columns
+            pipeline = copy.deepcopy(self.pipeline)
+            for extractor in find_extractors(pipeline):
+                extractor.set_params(cache=False, progress=False)
         save(pipeline, path, embed_backbone=embed_backbone, info=self.info, guard=self.guard)
         name, saved = os.path.basename(path), read_info(path)
         write_card(path, make_card(name, saved, use_saved(name, saved)))
@@ -256,6 +263,8 @@ class FitResult:
 
     @property
     def _backbone(self) -> Any:
+        if not isinstance(self.pipeline, Pipeline):
+            return "several kinds of columns"
         backbone = self.pipeline[0].backbone
         return os.path.basename(backbone) if self.tuning else backbone
 

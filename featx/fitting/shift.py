@@ -261,6 +261,7 @@ def shift(
         if extractor is not None:
             raise InputError("extractor: belongs to two sets of images; a model has its own")
         opened = open_model(reference)
+        opened.require_images("shift")
         found = guard or opened.guard
         if found is None:
             raise InputError(

@@ -131,6 +131,7 @@ def report(
     Page('FitResult on left-out images', 100 images, ... MB)
     """
     opened, events = open_model(model), events or Events()
+    opened.require_images("report")
     evaluation: Evaluation | None = None
     if X is None:
         if not isinstance(model, FitResult):

@@ -1,0 +1,84 @@
+import io
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from sklearn.compose import ColumnTransformer
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
+
+import featx
+from featx.errors import InputError
+from featx.fitting.columns import KindColumns
+from featx.pipelines import find_columns
+
+
+def draw(rng, red):
+    image = io.BytesIO()
+    colour = (200, 40, 40) if red else (40, 40, 200)
+    Image.new("RGB", (16, 16), tuple(int(c + rng.integers(-30, 30)) for c in colour)).save(image, "PNG")
+    return image.getvalue()
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory):
+    """Write a table whose class shows in the image and, less surely, in the columns."""
+    folder, rng = tmp_path_factory.mktemp("houses"), np.random.default_rng(0)
+    classes = rng.integers(0, 2, 40)
+    rows = []
+    for i, red in enumerate(classes):
+        (folder / f"{i}.png").write_bytes(draw(rng, red))
+        rows.append((f"{i}.png", red + rng.normal(), rng.choice(["a", "b"]), "dear" if red else "cheap"))
+    frame = pd.DataFrame(rows, columns=["front", "area", "place", "price"])
+    frame.loc[3, "area"] = None
+    frame.to_csv(folder / "houses.csv", index=False)
+    return folder / "houses.csv"
+
+
+@pytest.mark.heavy
+def test_kinds_are_stacked_and_a_row_that_cannot_be_read_is_a_failure(table, tmp_path):
+    extractor = featx.FeatureExtractor(layer="stem")
+    asked = {"image_column": "front", "columns": ["area", "place"], "target": "price"}
+    result = featx.fit(table, **asked, extractor=extractor, cv=3)
+    assert find_columns(result.pipeline) == {"front": "image", "area": "number", "place": "category"}
+    assert [name for name, _ in result.pipeline.estimators] == ["images", "columns"]
+    assert result.score.value > 0.9
+    result.save(tmp_path / "price.featx")
+    new = pd.read_csv(table)
+    new.loc[1, "front"] = "nowhere.png"
+    new.to_csv(table.parent / "new.csv", index=False)
+    predictions = featx.predict(tmp_path / "price.featx", table.parent / "new.csv")
+    assert len(predictions.predicted) == len(new)
+    assert [failure.index for failure in predictions.failures] == [1]
+    assert predictions.predicted[1] is None
+    assert np.isnan(predictions.probabilities[1]).all()
+    evaluation = featx.evaluate(result, table)
+    assert evaluation.n_images == len(new)
+    assert evaluation.metrics["accuracy"] > 0.9
+
+
+@pytest.mark.heavy
+def test_a_pipeline_of_the_users_own_predicts_from_a_table(table):
+    frame = pd.read_csv(table).dropna()
+    parts = [
+        ("images", featx.FeatureExtractor(layer="stem"), "front"),
+        ("area", StandardScaler(), ["area"]),
+        ("place", OneHotEncoder(handle_unknown="ignore"), ["place"]),
+    ]
+    whole = frame.assign(front=[str(table.parent / name) for name in frame.front])
+    model = make_pipeline(ColumnTransformer(parts), LogisticRegression(max_iter=1000)).fit(whole, frame.price)
+    frame.to_csv(table.parent / "own.csv", index=False)  # with paths relative to the table
+    predictions = featx.predict(model, table.parent / "own.csv")
+    assert predictions.predicted.tolist() == model.predict(whole).tolist()
+    assert predictions.names == tuple(str(i + 1) for i in range(len(frame)))
+
+
+def test_a_column_has_one_kind():
+    asked = KindColumns.read("front", "text", {"area": "number", "place": None})
+    assert asked.kinds == {"front": "image", "text": "text", "area": "number", "place": "any"}
+    with pytest.raises(InputError, match="named twice"):
+        KindColumns.read("front", None, ["front"])
+    with pytest.raises(InputError, match="expected"):
+        KindColumns.read(None, None, {"a": "colour"})
