@@ -26,6 +26,7 @@ from featx.serve.app import App
 from featx.serve.limits import Limits
 from featx.serve.origins import Origins
 from featx.serve.predictor import Predictor
+from featx.serve.texts import TextPredictor
 
 __all__ = ["serve"]
 
@@ -61,7 +62,7 @@ def serve(
     Parameters
     ----------
     pipeline : estimator or path-like
-        A fitted pipeline of a `FeatureExtractor` and a head, or the file of one.
+        A fitted pipeline of a `FeatureExtractor` or `TextExtractor` and a head, or the file of one.
     model : str or None, default=None
         Name for the page and the metrics; None takes the name of the file.
     host : str, default="127.0.0.1"
@@ -93,7 +94,7 @@ def serve(
     InputError
         If the host or the port is not available, or an origin is malformed.
     PipelineFileError
-        If the pipeline cannot predict images.
+        If the pipeline cannot predict images or texts.
     MissingDependencyError
         If the extra ``serve`` is not installed.
 
@@ -124,7 +125,8 @@ def serve(
     with _bind(host, port) as listener:
         is_local = ipaddress.ip_address(listener.getsockname()[0]).is_loopback
         origins = Origins.of(host, is_local=is_local, allow_origins=allow_origins)
-        predictor = Predictor(extractor, head, limits, guard, targets)
+        make_predictor = TextPredictor if extractor.kind == "text" else Predictor
+        predictor = make_predictor(extractor, head, limits, guard, targets)
         _predict_sample(predictor, model)
         backbone = extractor.get_params()["backbone"]
         labels = {"model": model, "backbone": str(backbone), "device": predictor.device}
@@ -190,14 +192,14 @@ def _run_anywhere(running: _Running, serving: Coroutine[Any, Any, int]) -> int:
 
 
 def _predict_sample(predictor: Predictor, model: str) -> None:
-    """Predict one image before the first request, to raise errors now and to finish slow initialisation."""
-    images, _ = load_fashion_mnist("test")
+    """Predict one image or text before the first request, to raise errors now and to finish slow initialisation."""
+    sample: Any = "a text" if predictor.kind == "text" else load_fashion_mnist("test")[0][0]
     try:
-        predictor([images[0]])
+        predictor([sample])
     except FeatxError:
         raise
     except Exception as error:  # any error of a head that does not fit the features
-        text = f"the head cannot predict the features of an image ({first_line(error).rstrip('.')})"
+        text = f"the head cannot predict the features of one {predictor.kind} ({first_line(error).rstrip('.')})"
         raise PipelineFileError(f"{model}: {text}; expected a pipeline of a FeatureExtractor and a head") from error
 
 
