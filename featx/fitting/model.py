@@ -115,8 +115,6 @@ def _split(name: str, pipeline: Any, info: Mapping[str, Any], guard: Guard | Non
         several = find_several(head, extractor.n_features)
     except InputError as error:
         raise InputError(f"{name}: {error}") from None
-    if extractor.kind == "text":
-        raise InputError(f"{name}: the pipeline takes texts, expected images; call its predict in Python")
     if not hasattr(head, "predict"):
         raise InputError(f"{name}: a pipeline without a classifier or regressor; `transform` returns its features")
     if several is None:
