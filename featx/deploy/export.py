@@ -468,7 +468,8 @@ def _check_whole(draft: _Draft, reference: Reference | TextReference, tolerance:
     if "features" in given:
         difference = float(differ(reference.features, given["features"]).max())
         if difference > tolerance:
-            raise ExportError(f"features of the extractor: differ from scikit-learn by {difference:.1e}")
+            name = "TextExtractor" if noun == "text" else "FeatureExtractor"
+            raise ExportError(f"features ({name}): differ from scikit-learn by {difference:.1e}")
     if expected.labels is not None and (n_wrong := count_wrong(given[name_label(expected)], expected.labels)):
         raise _MismatchError(f"{n_wrong} of {len(expected.labels)} {noun}s get another label")
     worst = float(differ(expected.numbers, given[expected.name]).max()) if expected.numbers.size else 0.0
