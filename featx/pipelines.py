@@ -9,13 +9,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.compose import ColumnTransformer
+from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.pipeline import Pipeline
 
 from featx._optional import import_optional
 from featx.errors import InputError
 from featx.inference.transformer import BackboneTransformer
 
-__all__ = ["FeatureFrames", "count_outputs", "find_extractors", "find_several", "split_pipeline"]
+__all__ = ["FeatureFrames", "count_outputs", "find_columns", "find_extractors", "find_several", "split_pipeline"]
 
 
 def find_extractors(thing: Any) -> Iterator[BackboneTransformer]:
@@ -209,3 +211,55 @@ def _get_features(extractor: BackboneTransformer) -> tuple[Any, Any]:
 
 def _show(extractor: BackboneTransformer) -> str:
     return " ".join(repr(extractor).split())
+
+
+def find_columns(estimator: Any) -> dict[str, str]:
+    """Return the columns that a fitted estimator of data frames reads, and the kind of each.
+
+    Kinds are ``"image"`` and ``"text"`` (what an extractor or a vectorizer of words reads), ``"category"`` (what an
+    encoder of categories reads) and ``"number"``. Without a fitted `ColumnTransformer` there are no columns.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from sklearn.compose import ColumnTransformer
+    >>> from sklearn.preprocessing import OneHotEncoder, StandardScaler
+    >>> from featx.pipelines import find_columns
+    >>> table = pd.DataFrame({"rooms": [2, 3], "place": ["a", "b"]})
+    >>> parts = [("numbers", StandardScaler(), ["rooms"]), ("places", OneHotEncoder(), ["place"])]
+    >>> find_columns(ColumnTransformer(parts).fit(table))
+    {'rooms': 'number', 'place': 'category'}
+    """
+    found: dict[str, str] = {}
+    for transformer in _find_column_transformers(estimator, set()):
+        names = getattr(transformer, "feature_names_in_", None)
+        for _, part, columns in transformer.transformers_:
+            if isinstance(part, str) and part == "drop":
+                continue
+            at = np.arange(len(names))[columns] if isinstance(columns, slice) and names is not None else columns
+            for column in np.ravel(np.array(at, dtype=object)).tolist():
+                name = column if isinstance(column, str) or names is None else names[column]
+                found.setdefault(str(name), _find_kind(part))
+    return found
+
+
+def _find_column_transformers(thing: Any, seen: set[int]) -> Iterator[ColumnTransformer]:
+    if id(thing) in seen:
+        return
+    seen.add(id(thing))
+    if isinstance(thing, ColumnTransformer):
+        if hasattr(thing, "transformers_"):
+            yield thing
+        return
+    for part in vars(thing).values() if _has_parts(thing) else _members(thing):
+        yield from _find_column_transformers(part, seen)
+
+
+def _find_kind(part: Any) -> str:
+    steps = [step for _, step in part.steps] if isinstance(part, Pipeline) else [part]
+    for extractor in find_extractors(steps):
+        return str(extractor.kind)
+    if any(isinstance(step, CountVectorizer) or type(step).__name__ == "HashingVectorizer" for step in steps):
+        return "text"
+    encoders = ("OneHotEncoder", "OrdinalEncoder", "TargetEncoder")
+    return "category" if any(type(step).__name__ in encoders for step in steps) else "number"

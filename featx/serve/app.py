@@ -24,6 +24,7 @@ from featx.serve.metrics import Metrics
 from featx.serve.openapi import describe
 from featx.serve.origins import Origins
 from featx.serve.predictor import Answer, ExplainedImage, Predictor
+from featx.serve.tables import TablePredictor, read_rows
 from featx.serve.texts import TextPredictor, read_texts
 from featx.serve.uploads import BodyBudget, Upload, read_flags, read_images
 
@@ -59,7 +60,11 @@ class App:
         self._watch = None if predictor.guard is None else Watch(predictor.guard, limits.shift_window)
         self._metrics = Metrics(labels, lambda: self._batcher.waiting, lambda: self.in_flight, self._watch)
         self._kind = predictor.kind
-        self._read = read_texts if isinstance(predictor, TextPredictor) else read_images
+        self._read = read_images
+        if isinstance(predictor, TextPredictor):
+            self._read = read_texts
+        elif isinstance(predictor, TablePredictor):
+            self._read = read_rows
         self._batcher: Batcher[Any, Answer | _RefusedError] = Batcher(
             predictor,
             n_workers=predictor.n_workers,
@@ -156,8 +161,10 @@ class App:
 
     async def _answer(self, request: Request, budget: BodyBudget) -> Any:
         flags = read_flags(request)
-        if flags["explain"] and self._kind == "text":
-            raise _RefusedError(422, "explain=true: a text has no heat map; leave it out")
+        if flags["explain"] and self._kind != "image":
+            raise _RefusedError(422, f"explain=true: a {self._kind} has no heat map; leave it out")
+        if flags["features"] and self._kind == "row":
+            raise _RefusedError(422, "features=true: a row has no single array of features; leave it out")
         promises = read_promises(request, None if self._watch is None else self._watch.guard)
         deadline, seconds = asyncio.get_running_loop().time() + self._limits.timeout, f"{self._limits.timeout:g} s"
         try:

@@ -9,6 +9,7 @@ from featx.images.formats import FORMATS
 from featx.serve.doubt import PROMISES
 from featx.serve.limits import Limits
 from featx.serve.predictor import Predictor
+from featx.serve.tables import TablePredictor
 from featx.serve.texts import TEXT_FIELD
 from featx.serve.uploads import FIELD, FLAGS
 
@@ -24,6 +25,12 @@ _ERRORS = {
     429: "The queue is full; try again after Retry-After seconds.",
     500: "An error of the server.",
     503: "The server is stopping, or there was no answer in time; try again after Retry-After seconds.",
+}
+_COLUMNS: dict[str, dict[str, Any]] = {
+    "image": {"type": "string", "format": "binary"},
+    "text": {"type": "string"},
+    "number": {"type": ["number", "null"]},
+    "category": {"type": ["string", "number", "null"]},
 }
 _ERROR = {"$ref": "#/components/schemas/Error"}
 _STATUS = {"$ref": "#/components/schemas/Status"}
@@ -42,7 +49,7 @@ def describe(predictor: Predictor, limits: Limits, labels: dict[str, str]) -> di
             "description": f"Send {predictor.kind}s, get {answer}. Features of {labels['backbone']}.",
         },
         "paths": {
-            "/predict": {"post": _predict(limits, predictor.guard is not None, predictor.kind)},
+            "/predict": {"post": _predict(limits, predictor)},
             "/health": {"get": _get("Check that the process is alive", _STATUS)},
             "/ready": {"get": _get(f"Check that it accepts {predictor.kind}s", _STATUS, 503)},
             "/metrics": {"get": _get("Metrics for Prometheus", {"type": "string"}, kind="text/plain")},
@@ -60,14 +67,17 @@ def describe(predictor: Predictor, limits: Limits, labels: dict[str, str]) -> di
     }
 
 
-def _predict(limits: Limits, has_guard: bool, kind: str) -> dict[str, Any]:
+def _predict(limits: Limits, predictor: Predictor) -> dict[str, Any]:
+    kind = predictor.kind
     image = {"type": "string", "format": "binary"}
     images = {"type": "array", "items": image, "minItems": 1, "maxItems": limits.max_images}
     schema = {"type": "boolean", "default": False}
     flags = [{"name": name, "in": "query", "description": text, "schema": schema} for name, text in FLAGS.items()]
-    if kind == "text":
+    if kind != "image":
         flags = [flag for flag in flags if flag["name"] != "explain"]
-    if has_guard:
+    if isinstance(predictor, TablePredictor):
+        flags = []
+    if predictor.guard is not None:
         share = {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1}
         flags += [
             {"name": name, "in": "query", "description": text, "schema": share} for name, text in PROMISES.items()
@@ -98,6 +108,20 @@ def _predict(limits: Limits, has_guard: bool, kind: str) -> dict[str, Any]:
             f"Send up to {limits.max_images} texts as JSON or in the form field `{TEXT_FIELD}`, or one text as the "
             f"body. Limit: {limits.max_body:g} MB per request. The answers are in the order of the texts. A value that "
             "is no text has `error` instead of an answer. The status is 200 if at least one text has an answer."
+        )
+    if isinstance(predictor, TablePredictor):
+        row = _object({name: _COLUMNS[one] for name, one in predictor.kinds.items()}, list(predictor.kinds))
+        content = {
+            "application/json": {
+                "schema": {"oneOf": [row, {"type": "array", "items": row, "maxItems": limits.max_images}]}
+            },
+            "multipart/form-data": {"schema": row},
+        }
+        description = (
+            f"Send a row or a list of up to {limits.max_images} rows as JSON, images as base64; or one row as a form, "
+            f"images as files. Limits: {limits.max_body:g} MB per request, {limits.max_megapixels:g} megapixels per "
+            "image. A row with a value that cannot be used has `error`, which names the column, instead of an answer. "
+            "The status is 200 if at least one row has an answer."
         )
     return {
         "summary": f"Predict {kind}s",
@@ -133,7 +157,7 @@ def _prediction(predictor: Predictor) -> dict[str, Any]:
         ),
         "error": {"type": "string", "description": "Reason why there is no answer."},
     }
-    if predictor.kind == "text":
+    if predictor.kind != "image":
         del fields["heat_map"]
     if predictor.guard is not None:
         text = f"P-value of the {predictor.kind}: small for one unlike those of the fit."

