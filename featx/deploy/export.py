@@ -55,7 +55,7 @@ from featx.explanation import Explanation, explain
 from featx.guard import Guard
 from featx.heads import respond
 from featx.inference.spec import list_backbones
-from featx.pipelines import find_several, split_pipeline
+from featx.pipelines import find_columns, find_several, split_pipeline
 from featx.reporting.card import check_card, make_card, write_card
 from featx.reporting.snippets import describe_onnx, use_onnx
 from featx.session import run_batches
@@ -373,6 +373,11 @@ def _naming(path: str | os.PathLike[str]) -> Iterator[None]:
 def _split(pipeline: Any) -> tuple[Any, Any]:
     """Split a pipeline into its extractor and its head; raise ExportError if it cannot be exported."""
     kind = type(pipeline).__name__
+    if columns := find_columns(pipeline):
+        raise ExportError(
+            f"{kind}: reads the columns {', '.join(columns)}, and an exported file takes images or texts alone; "
+            "serve the pipeline with featx serve, or export a pipeline of one column"
+        )
     try:
         extractor, head = split_pipeline(pipeline)
     except InputError as error:

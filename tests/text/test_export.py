@@ -2,8 +2,12 @@ import json
 
 import numpy as np
 import onnx
+import pandas as pd
 import pytest
+from sklearn.compose import ColumnTransformer
+from sklearn.linear_model import Ridge
 from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 from tokenizers import Tokenizer
 
 import featx
@@ -75,3 +79,11 @@ def test_a_file_of_texts_that_is_not_there_is_named(pipeline, tmp_path):
     with pytest.raises(featx.InputError, match=r"nothing\.txt.*one text per line"):
         export(pipeline, tmp_path / "texts.onnx", texts=tmp_path / "nothing.txt")
     assert not (tmp_path / "texts.onnx").exists()
+
+
+def test_a_model_over_columns_is_refused_with_their_names(tmp_path):
+    table = pd.DataFrame({"area": [0.0, 1.0, 2.0], "rooms": [1.0, 2.0, 3.0]})
+    columns = ColumnTransformer([("numbers", StandardScaler(), ["area", "rooms"])])
+    model = make_pipeline(columns, Ridge()).fit(table, [0.0, 1.0, 2.0])
+    with pytest.raises(featx.ExportError, match="reads the columns area, rooms"):
+        export(model, tmp_path / "columns.onnx")
