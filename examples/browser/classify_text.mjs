@@ -16,6 +16,7 @@ export async function openTextModel(ort, Tokenizer, bytes) {
 export function tokenize(model, text) {
   const { max_tokens: most, n_last: nLast } = model.about["featx.preprocess"];
   const { ids } = model.tokenizer.encode(text);
+  if (ids.includes(undefined)) throw new Error("the tokenizer of this model is none that @huggingface/tokenizers knows");
   return ids.length > most ? [...ids.slice(0, most - nLast), ...ids.slice(ids.length - nLast)] : ids;
 }
 
