@@ -72,7 +72,9 @@ def split_pipeline(estimator: Any) -> tuple[Any, Any]:
     estimator = getattr(estimator, "best_estimator_", estimator)
     pipelines = list(_find_pipelines(estimator, set()))
     if not pipelines:
-        raise InputError("expected a fitted pipeline of a FeatureExtractor and a head, or a meta-estimator over one")
+        raise InputError(
+            "expected a fitted pipeline of a FeatureExtractor or TextExtractor and a head, or a meta-estimator over one"
+        )
     extractors = [pipeline[0] for pipeline in pipelines if hasattr(pipeline[0], "backbone_identity_")]
     if not extractors:
         raise InputError("not fitted; call fit first")

@@ -18,6 +18,7 @@ EXAMPLE = """\
   featx export ants.featx -o ants.onnx --precision int8 --images photos/val
 Input: pixels, uint8 (N, 3, height, width), images on the backbone's canvas;
 with --resize in-graph uint8 (N, H, W, 3), images of any size.
+a text model takes input_ids, int64 (N, n_tokens); its tokenizer is in the metadata.
 Output: label, class_index and probabilities; or value. The file's metadata
 describe the preprocessing and the classes. A model with a guard adds outlier,
 the p-value of each image. The file is written only if it
@@ -45,6 +46,9 @@ def add(parser: argparse.ArgumentParser) -> None:
         metavar="FOLDER",
         help=f"compare on at most {MAX_COMPARED} images of a folder or table, {MAX_MEASURED} with --precision "
         "(default: a dozen sample images)",
+    )
+    parser.add_argument(
+        "--texts", metavar="FILE", help="compare on a file with one text per line (default: a few texts of featx's own)"
     )
     parser.add_argument(
         "--tolerance",
@@ -88,6 +92,7 @@ def run(options: argparse.Namespace) -> None:
         risk=options.risk,
         coverage=options.coverage,
         images=options.images,
+        texts=options.texts,
         tolerance=options.tolerance,
         resize=options.resize,
         resize_tolerance=options.resize_tolerance,

@@ -81,7 +81,7 @@ def run(options: argparse.Namespace) -> int:
     def ready(address: str, predictor: Predictor) -> None:
         classes = "" if predictor.classes is None else f", {len(predictor.classes)} classes"
         print(f"{options.model}: {', '.join(predictor.output_names)}{classes}, on {predictor.device}")
-        print(f"  {address}/ to try it, {address}/predict for images; Ctrl-C stops", flush=True)
+        print(f"  {address}/ to try it, {address}/predict for {predictor.kind}s; Ctrl-C stops", flush=True)
 
     return serve(
         pipeline,

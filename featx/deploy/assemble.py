@@ -17,11 +17,13 @@ from onnx import helper
 
 from featx.backbones import Backbone
 from featx.backbones.graph import ancestors
+from featx.backbones.tokenization import Tokenization
 from featx.deploy.converter import Answer, Converter
 from featx.deploy.doubt import Doubts
 from featx.deploy.heat_map import HeatMap
 from featx.errors import ExportError
-from featx.extractor import FeatureExtractor
+from featx.inference.transformer import BackboneTransformer
+from featx.text.engine import describe_tokenizer
 
 __all__ = ["METADATA_VERSION", "assemble", "declare_types", "name_outputs", "write_metadata"]
 
@@ -96,7 +98,7 @@ def declare_types(model: onnx.ModelProto, given: Mapping[str, npt.NDArray[Any]])
 def write_metadata(
     model: onnx.ModelProto,
     backbone: Backbone,
-    extractor: FeatureExtractor,
+    extractor: BackboneTransformer,
     *,
     task: str,
     head: str,
@@ -116,7 +118,9 @@ def write_metadata(
     featx.targets         names of several numbers; null for a single one, and for classes
     featx.head            repr of the scikit-learn estimators
     featx.backbone        name, identity, precision, license, source, recipe
-    featx.preprocess      preprocessing of images, as in a backbone's file
+    featx.preprocess      preprocessing of images, as in a backbone's file; of texts, ``kind`` (text), ``tokenizer``
+                          (the content of tokenizer.json), ``max_tokens``, and ``n_last`` special tokens that
+                          stay at the end of a text that is cut
     featx.features        layer, pooling, crop, l2_normalize, decode
     featx.resize          before (input is planes on the canvas) or in-graph (any size, channels last)
     featx.heat_map        base, quantity and grid (rows, columns) of the heat map; null without it
@@ -129,8 +133,10 @@ def write_metadata(
     """
     digest = hashlib.sha256(model.graph.SerializeToString(deterministic=True))
     preprocess = backbone.preprocess.to_dict()
+    if isinstance(backbone.preprocess, Tokenization):
+        preprocess |= describe_tokenizer(backbone.preprocess)
     labels = None if classes is None else classes.tolist()
-    digest.update(json.dumps([preprocess, extractor.crop, labels]).encode())
+    digest.update(json.dumps([preprocess, getattr(extractor, "crop", None), labels]).encode())
     values = {
         "pipeline": METADATA_VERSION,
         "task": task,

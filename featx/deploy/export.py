@@ -7,7 +7,6 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -49,18 +48,18 @@ from featx.deploy.parity import (
     run_steps,
 )
 from featx.deploy.precision import convert_backbone
-from featx.deploy.reference import Reference, make_reference
+from featx.deploy.reference import Reference, TextReference, make_reference, make_text_reference
 from featx.deploy.resizing import add_resizing
 from featx.errors import ExportError, Failure, InputError
 from featx.explanation import Explanation, explain
-from featx.extractor import FeatureExtractor
 from featx.guard import Guard
 from featx.heads import respond
 from featx.inference.spec import list_backbones
-from featx.pipelines import find_several, split_pipeline
+from featx.pipelines import find_columns, find_several, split_pipeline
 from featx.reporting.card import check_card, make_card, write_card
 from featx.reporting.snippets import describe_onnx, use_onnx
 from featx.session import run_batches
+from featx.text import TextExtractor
 
 __all__ = ["ExportResult", "export"]
 
@@ -68,7 +67,6 @@ _TABLES = [module.TABLES for module in (preprocessing, quantiles, linear, kernel
 RESIZES = ("before", "in-graph")
 #: Maximum number of images of a folder: for the comparison alone, and to measure another precision.
 MAX_COMPARED, MAX_MEASURED = 64, 500
-_BATCH_SIZE = 16  # fits into the memory of a small machine for any backbone
 
 
 @dataclass(frozen=True, repr=False)
@@ -134,7 +132,8 @@ class ExportResult:
 
     @property
     def _summary(self) -> str:
-        return f"{self.path}: pixels to {', '.join(self.outputs)}, {self.n_bytes / 1e6:.1f} MB"
+        inputs = "pixels" if self.parity.kind == "image" else "input_ids"
+        return f"{self.path}: {inputs} to {', '.join(self.outputs)}, {self.n_bytes / 1e6:.1f} MB"
 
 
 def export(
@@ -147,6 +146,7 @@ def export(
     risk: float | None = None,
     coverage: float | None = None,
     images: Any = None,
+    texts: Any = None,
     tolerance: float = TOLERANCE,
     resize: str = "before",
     resize_tolerance: float | None = None,
@@ -155,20 +155,22 @@ def export(
     card: bool = False,
     info: Mapping[str, Any] | None = None,
 ) -> ExportResult:
-    """Write a fitted pipeline as one ONNX file, from pixels to prediction.
+    """Write a fitted pipeline as one ONNX file, from pixels or tokens to prediction.
 
-    The file is compared with the pipeline first: on real images as a whole, and on synthetic rows
+    The file is compared with the pipeline first: on real images or texts as a whole, and on synthetic rows
     of features at every step. If a label differs, or a probability by more than ``tolerance``,
     nothing is written and the error names the step.
 
     Parameters
     ----------
     pipeline : Pipeline
-        A `FeatureExtractor` of one backbone followed by a classifier or regressor; or a search or
+        A `FeatureExtractor` or `TextExtractor` of one backbone followed by a classifier or regressor; or a search or
         meta-estimator over such pipelines, all with the same features.
     path : str or path
         The file, written completely or not at all. Its input is ``pixels``, uint8 of shape (N, 3,
-        height, width): images on the backbone's canvas, as the metadata describes.
+        height, width): images on the backbone's canvas, as the metadata describes. For a `TextExtractor`, it is
+        ``input_ids``, int64 of shape (N, n_tokens), texts of the same number of tokens; the metadata hold the
+        tokenizer.
     features : bool, default=False
         Add the output ``features``.
     heat_map : bool, default=False
@@ -188,6 +190,9 @@ def export(
         Images to compare on, as for `FeatureExtractor.transform`, or a folder or table of which
         at most 64 are used (500 with ``precision``). Use images like those that the file will
         see. None uses a dozen that come with scikit-learn and featx.
+    texts : sequence of str, str, path or None, default=None
+        Texts to compare on, for a `TextExtractor`, or a file with one text per line, of which at most 256 are used.
+        None uses a few of different length and script.
     tolerance : float, default=1e-4
         Largest difference of a probability or decision. For a regression, relative to the largest
         value.
@@ -246,14 +251,19 @@ def export(
     if card:
         check_card(os.fspath(path))
     extractor, head = _split(pipeline)
+    _check_kind(extractor, images=images, texts=texts, resize=resize, precision=precision, heat_map=heat_map)
     if guard is not None:
         guard.check_pipeline(type(pipeline).__name__, extractor.n_features, head)
     backbone = open_backbone(list_backbones(extractor.backbone)[0], extractor.precision)
-    reference = make_reference(images, extractor, head, backbone, MAX_MEASURED if precision else MAX_COMPARED)
     agreement = resized = None
+    reference: Reference | TextReference
+    if isinstance(extractor, TextExtractor):
+        reference = make_text_reference(texts, extractor, head, backbone)
+    else:
+        reference = make_reference(images, extractor, head, backbone, MAX_MEASURED if precision else MAX_COMPARED)
     if precision is None:
         graph = tap(backbone, extractor.layer, extractor.pooling, bool(extractor.l2_normalize))
-    else:
+    elif isinstance(reference, Reference):
         with _naming(path):
             copy = convert_backbone(precision, backbone, extractor, head, reference, min_agreement)
         backbone, graph, agreement = copy.backbone, copy.graph, copy.agreement
@@ -266,13 +276,13 @@ def export(
         with _naming(path):
             parity = _compare(draft, head, reference, tolerance)
             if doubts is not None:
-                given = _run(draft.model.SerializeToString(), reference.canvases, draft.outputs)
+                given = _run(draft.model.SerializeToString(), reference, draft.outputs)
                 expected = reference.expected
                 answers = expected.numbers if expected.name in ("probabilities", "value") else None
                 doubts.compare(given, reference.features, answers, tolerance)
-            if heat is not None:
+            if heat is not None and isinstance(reference, Reference):
                 _check_heat_map(draft, heat, reference, explain(pipeline, reference.items), tolerance)
-    if resize == "in-graph":
+    if resize == "in-graph" and isinstance(reference, Reference):
         with _naming(path):
             add_resizing(draft.model, require_images(backbone), extractor.crop)
             allowed = RESIZE_TOLERANCES[backbone.precision] if resize_tolerance is None else resize_tolerance
@@ -360,9 +370,14 @@ def _naming(path: str | os.PathLike[str]) -> Iterator[None]:
         raise ExportError(f"{path}: not written: {error}") from None
 
 
-def _split(pipeline: Any) -> tuple[FeatureExtractor, Any]:
+def _split(pipeline: Any) -> tuple[Any, Any]:
     """Split a pipeline into its extractor and its head; raise ExportError if it cannot be exported."""
     kind = type(pipeline).__name__
+    if columns := find_columns(pipeline):
+        raise ExportError(
+            f"{kind}: reads the columns {', '.join(columns)}, and an exported file takes images or texts alone; "
+            "serve the pipeline with featx serve, or export a pipeline of one column"
+        )
     try:
         extractor, head = split_pipeline(pipeline)
     except InputError as error:
@@ -377,6 +392,22 @@ def _split(pipeline: Any) -> tuple[FeatureExtractor, Any]:
     except NotFittedError:
         raise ExportError(f"{last}: not fitted; call fit first") from None
     return extractor, head
+
+
+def _check_kind(extractor: Any, *, images: Any, texts: Any, resize: str, precision: Any, heat_map: bool) -> None:
+    """Raise InputError for a parameter that is not for this kind of inputs."""
+    if extractor.kind != "text":
+        if texts is not None:
+            raise InputError("texts=...: this pipeline takes images; expected images=...")
+        return
+    for_images = {
+        "images=...": images is not None,
+        f"resize={resize!r}": resize != "before",
+        f"precision={precision!r}": precision is not None,
+        "heat_map=True": heat_map,
+    }
+    if asked := [name for name, is_asked in for_images.items() if is_asked]:
+        raise InputError(f"{asked[0]}: this pipeline takes texts, and the parameter is for images; leave it out")
 
 
 def _convert(
@@ -409,17 +440,18 @@ def _convert(
     return _Draft(model, converter, [step for step in converter.steps if step.target in used], classes)
 
 
-def _compare(draft: _Draft, head: Any, reference: Reference, tolerance: float) -> Parity:
-    """Compare a model with the pipeline: each step, the head on synthetic rows, and the whole on images."""
+def _compare(draft: _Draft, head: Any, reference: Reference | TextReference, tolerance: float) -> Parity:
+    """Compare a model with the pipeline: each step, the head on synthetic rows, and the whole on images or texts."""
     features = reference.features
     synthetic = make_rows(features)
     check_steps(draft.converter, draft.steps, np.concatenate([features, synthetic]), tolerance)
     try:
         _check_head(draft, synthetic, tolerance)
-        difference = _check_images(draft, reference, tolerance)
+        difference = _check_whole(draft, reference, tolerance)
     except _MismatchError as error:
         raise ExportError(f"{error}; {find_culprit(draft.converter, draft.steps, features, tolerance)}") from None
-    return Parity(len(features), len(synthetic), difference, tolerance)
+    kind = "text" if isinstance(reference, TextReference) else "image"
+    return Parity(len(features), len(synthetic), difference, tolerance, kind)
 
 
 def _check_head(draft: _Draft, rows: npt.NDArray[np.float32], tolerance: float) -> None:
@@ -432,20 +464,22 @@ def _check_head(draft: _Draft, rows: npt.NDArray[np.float32], tolerance: float) 
         raise _MismatchError(f"{n_wrong} of {len(rows)} synthetic rows get another prediction")
 
 
-def _check_images(draft: _Draft, reference: Reference, tolerance: float) -> float:
-    """Compare predictions from pixels, declare the types of the outputs, and return the largest difference."""
+def _check_whole(draft: _Draft, reference: Reference | TextReference, tolerance: float) -> float:
+    """Compare predictions of the whole, declare the types of the outputs, and return the largest difference."""
     expected = reference.expected
-    given = _run(draft.model.SerializeToString(), reference.canvases, draft.outputs)
+    given = _run(draft.model.SerializeToString(), reference, draft.outputs)
+    noun = "text" if isinstance(reference, TextReference) else "image"
     declare_types(draft.model, given)
     if "features" in given:
         difference = float(differ(reference.features, given["features"]).max())
         if difference > tolerance:
-            raise ExportError(f"features (FeatureExtractor): differ from scikit-learn by {difference:.1e}")
+            name = "TextExtractor" if noun == "text" else "FeatureExtractor"
+            raise ExportError(f"features ({name}): differ from scikit-learn by {difference:.1e}")
     if expected.labels is not None and (n_wrong := count_wrong(given[name_label(expected)], expected.labels)):
-        raise _MismatchError(f"{n_wrong} of {len(expected.labels)} images get another label")
+        raise _MismatchError(f"{n_wrong} of {len(expected.labels)} {noun}s get another label")
     worst = float(differ(expected.numbers, given[expected.name]).max()) if expected.numbers.size else 0.0
     if worst > tolerance:
-        raise _MismatchError(f"{expected.name} of an image differ by {worst:.1e} ({tolerance:.0e} allowed)")
+        raise _MismatchError(f"{expected.name} of a {noun} differ by {worst:.1e} ({tolerance:.0e} allowed)")
     return worst
 
 
@@ -453,7 +487,7 @@ def _check_heat_map(
     draft: _Draft, heat_map: HeatMap, reference: Reference, expected: Explanation, tolerance: float
 ) -> None:
     """Check that the cells are those of the pipeline, and add up to the scores."""
-    (cells,) = _run(draft.model.SerializeToString(), reference.canvases, [HEAT_MAP]).values()
+    (cells,) = _run(draft.model.SerializeToString(), reference, [HEAT_MAP]).values()
     total = heat_map.base + cells.sum((2, 3), dtype=np.float64)
     worst = max(np.abs(cells - expected.maps).max(), np.abs(total - expected.scores).max())
     worst /= np.abs(expected.scores).max()
@@ -461,9 +495,7 @@ def _check_heat_map(
         raise ExportError(f"heat_map: differs from featx.explain by {worst:.1e} of the largest score")
 
 
-def _run(content: bytes, pixels: npt.NDArray[np.uint8], names: Sequence[str]) -> dict[str, npt.NDArray[Any]]:
-    """Run a model; the first image has a batch of its own, which checks that the batch size is free."""
-    cuts = [0, *range(1, len(pixels), _BATCH_SIZE), len(pixels)]
-    batches = ({"pixels": pixels[a:b]} for a, b in pairwise(cuts) if a < b)
-    runs = list(run_batches(content, batches, names))
+def _run(content: bytes, reference: Reference | TextReference, names: Sequence[str]) -> dict[str, npt.NDArray[Any]]:
+    """Run a model on the reference; the first item has a batch of its own, which checks that the batch size is free."""
+    runs = list(run_batches(content, reference.list_batches(), names))
     return {name: np.concatenate(values) for name, values in zip(names, zip(*runs, strict=True), strict=True)}

@@ -42,15 +42,18 @@ class Parity:
         to the largest value.
     tolerance : float
         Largest difference that was allowed.
+    kind : {"image", "text"}, default="image"
+        Kind of the inputs that ``n_images`` counts.
     """
 
     n_images: int
     n_rows: int
     difference: float
     tolerance: float
+    kind: str = "image"
 
     def __str__(self) -> str:
-        images = "1 image" if self.n_images == 1 else f"{self.n_images} images"
+        images = f"{self.n_images} {self.kind}" + ("" if self.n_images == 1 else "s")
         return (
             f"{images} and {self.n_rows} rows of features give the same predictions "
             f"(largest difference {self.difference:.1e}, {self.tolerance:.0e} allowed)"

@@ -1,18 +1,20 @@
-"""Reference images of an export, with the pipeline's features and predictions for them."""
+"""Reference images or texts of an export, with the pipeline's features and predictions for them."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import warnings
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import groupby, pairwise
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from featx.backbones import Backbone
-from featx.backbones.file import require_images
-from featx.errors import ExportError, Failure
+from featx.backbones.file import require_images, require_text
+from featx.errors import ExportError, Failure, InputError
 from featx.extractor import FeatureExtractor
 from featx.heads import Response, respond
 from featx.images.containers import list_items
@@ -20,8 +22,34 @@ from featx.images.decode import decode
 from featx.images.preprocess import to_canvas
 from featx.images.reference import list_real_images
 from featx.sources.listing import list_images
+from featx.text import TextExtractor
+from featx.text.engine import tokenize
 
-__all__ = ["Reference", "make_reference"]
+__all__ = ["Reference", "TextReference", "make_reference", "make_text_reference"]
+
+_BATCH_SIZE = 16  # fits into the memory of a small machine for any backbone
+#: Maximum number of lines of a file of texts.
+_MAX_TEXTS = 256
+#: Texts of different length and script, for an export without texts of its own.
+_TEXTS = (
+    "",
+    "a",
+    "good",
+    "It rained.",
+    "not good at all",
+    "the film is a delight from start to finish",
+    "What a waste of two hours!",
+    "Ein rotes Auto fährt über die Straße.",
+    "naïve café — “quoted” …",
+    "日本語のテキスト",
+    "line one\nline two\ttabbed",
+    "UPPER CASE and lower case",
+    "numbers: 3.14, 1,000,000 and 50 %",
+    "e-mail me at somebody@example.org, or see example.org/page?x=1",
+    "a red car and a blue dog run down the street",
+    "The rooms are bright, the kitchen is new, and the garden faces south. " * 3,
+    "Every word of this long text is read until the encoder reads no more. " * 40,
+)
 
 
 @dataclass(frozen=True)
@@ -34,6 +62,13 @@ class Reference:
     expected: Response
     failures: list[Failure]
     notes: list[str]  # remarks on the source, such as files that were skipped
+
+    def list_batches(self) -> Iterator[Mapping[str, npt.NDArray[Any]]]:
+        """Return the inputs of a graph; the first image is alone, which checks that the batch size is free."""
+        n = len(self.canvases)
+        for first, last in pairwise([0, *range(1, n, _BATCH_SIZE), n]):
+            if first < last:
+                yield {"pixels": self.canvases[first:last]}
 
     def read_images(self) -> Iterator[npt.NDArray[np.uint8]]:
         """Read the images in full size, one at a time."""
@@ -71,3 +106,59 @@ def _make_canvases(items: list[Any], extractor: FeatureExtractor, backbone: Back
     for item, out in zip(items, pixels, strict=True):
         to_canvas(decode(item, rules.resize if fast else None), rules, out, crop=extractor.crop, fast=fast)
     return pixels
+
+
+@dataclass(frozen=True)
+class TextReference:
+    """Texts that an exported graph is compared on, sorted by their number of tokens, and the pipeline's results."""
+
+    items: list[str]
+    tokens: list[list[int]]
+    features: npt.NDArray[np.float32]
+    expected: Response
+    failures: list[Failure]
+    notes: list[str]
+
+    def list_batches(self) -> Iterator[Mapping[str, npt.NDArray[Any]]]:
+        """Return the inputs of a graph; texts with the same number of tokens share a batch."""
+        yield {"input_ids": np.array(self.tokens[:1], np.int64)}
+        for _, group in groupby(self.tokens[1:], len):
+            ids = np.array(list(group), np.int64)
+            for first in range(0, len(ids), _BATCH_SIZE):
+                yield {"input_ids": ids[first : first + _BATCH_SIZE]}
+
+
+def make_text_reference(texts: Any, extractor: TextExtractor, head: Any, backbone: Backbone) -> TextReference:
+    """Embed and predict the texts that an exported graph will be compared on.
+
+    ``texts`` is as for `featx.deploy.export`; of a file, at most 256 lines are taken from the whole of it.
+    """
+    if texts is None:
+        items = list(_TEXTS)
+    elif isinstance(texts, (str, os.PathLike)):
+        items = _read_lines(texts)
+    else:
+        items = list_items(texts, "text")
+    if not items:
+        raise ExportError("no text to compare with: texts is empty")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # a reference text may be too long on purpose
+        embedded = extractor.embed(items)
+    encoded = {i: tokenize(str(items[i]), require_text(backbone)) for i in embedded.kept}
+    order = sorted(encoded, key=lambda i: len(encoded[i]))
+    features = embedded.features[order]
+    expected = respond(head, features)
+    return TextReference(
+        [items[i] for i in order], [encoded[i] for i in order], features, expected, embedded.failures, []
+    )
+
+
+def _read_lines(path: str | os.PathLike[str]) -> list[str]:
+    try:
+        with open(path, encoding="utf-8") as file:
+            lines = [line for line in file.read().splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or f"not UTF-8 ({error.reason})"  # type: ignore[union-attr]
+        raise InputError(f"texts={os.fspath(path)!r}: {reason}; expected a file with one text per line") from None
+    n = min(len(lines), _MAX_TEXTS)
+    return [lines[i * len(lines) // n] for i in range(n)]

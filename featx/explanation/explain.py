@@ -284,6 +284,8 @@ def explain(
     """
     check_choice("method", method, METHODS)
     extractor, head = split_pipeline(_open(pipeline))
+    if extractor.kind == "text":
+        raise InputError("the pipeline takes texts, expected one of images: a text has no map of cells")
     events = events or Events()
     items, names = _list(X)
     explainer = Explainer(extractor, head, method, random_state)

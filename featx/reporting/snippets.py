@@ -46,6 +46,39 @@ const pixels = new ort.Tensor("uint8", {data_js}, {shape_js});
 console.log((await session.run({{ pixels }})).{answer}.{data_of});
 ```"""
 
+_TEXT = """\
+Input: `input_ids`, int64 (N, n_tokens): the tokens of one text, or of texts with the same number of tokens. It
+takes no mask, so do not pad. The metadata entry `featx.preprocess` holds the content of `tokenizer.json`.
+Output: {outputs}.
+
+Python, with onnxruntime, tokenizers and numpy:
+
+```python
+import json
+import numpy as np, onnxruntime
+from tokenizers import Tokenizer
+session = onnxruntime.InferenceSession({name})
+rules = json.loads(session.get_modelmeta().custom_metadata_map["featx.preprocess"])
+tokenizer = Tokenizer.from_str(json.dumps(rules["tokenizer"]))  # it cuts at max_tokens, and pads nothing
+ids = tokenizer.encode("a red car").ids
+print(session.run(["{answer}"], {{"input_ids": np.array([ids], np.int64)}})[0][0])
+open("tokenizer.json", "w", encoding="utf-8").write(json.dumps(rules["tokenizer"]))  # for JavaScript
+```
+
+JavaScript, with onnxruntime-node and @huggingface/tokenizers, which does not cut by itself:
+
+```javascript
+import fs from "node:fs";
+import ort from "onnxruntime-node";
+import {{ Tokenizer }} from "@huggingface/tokenizers";
+const tokenizer = new Tokenizer(JSON.parse(fs.readFileSync("tokenizer.json", "utf-8")), {{}});
+let {{ ids }} = tokenizer.encode("a red car");
+if (ids.length > {most}) ids = [...ids.slice(0, {kept}), ...ids.slice(ids.length - {n_last})];
+const session = await ort.InferenceSession.create({name});
+const input_ids = new ort.Tensor("int64", BigInt64Array.from(ids, BigInt), [1, ids.length]);
+console.log((await session.run({{ input_ids }})).{answer}.data[0]);
+```"""
+
 _CENTER_PYTHON = """
 size = [{resize} * side // min(image.size) for side in image.size]
 image = image.resize(size, Image.Resampling.{filter})
@@ -129,6 +162,10 @@ def use_onnx(name: str, model: onnx.ModelProto) -> str:
         "data_js": "new Uint8Array(data)",
         "shape_js": "[1, info.height, info.width, 3]",
     }
+    rules = facts["preprocess"]
+    if rules.get("kind") == "text":
+        most, n_last = rules["max_tokens"], rules["n_last"]
+        return _TEXT.format(**fields, most=most, n_last=n_last, kept=most - n_last)
     if facts.get("resize") == "in-graph":
         return _ONNX.format(**fields)
     fields |= _fit_canvas(facts["preprocess"], facts["features"]["crop"])

@@ -24,6 +24,8 @@ from featx.serve.metrics import Metrics
 from featx.serve.openapi import describe
 from featx.serve.origins import Origins
 from featx.serve.predictor import Answer, ExplainedImage, Predictor
+from featx.serve.tables import TablePredictor, read_rows
+from featx.serve.texts import TextPredictor, read_texts
 from featx.serve.uploads import BodyBudget, Upload, read_flags, read_images
 
 if TYPE_CHECKING:
@@ -57,7 +59,13 @@ class App:
         self._bytes_in_memory = [0]
         self._watch = None if predictor.guard is None else Watch(predictor.guard, limits.shift_window)
         self._metrics = Metrics(labels, lambda: self._batcher.waiting, lambda: self.in_flight, self._watch)
-        self._batcher: Batcher[bytes, Answer | _RefusedError] = Batcher(
+        self._kind = predictor.kind
+        self._read = read_images
+        if isinstance(predictor, TextPredictor):
+            self._read = read_texts
+        elif isinstance(predictor, TablePredictor):
+            self._read = read_rows
+        self._batcher: Batcher[Any, Answer | _RefusedError] = Batcher(
             predictor,
             n_workers=predictor.n_workers,
             batch_size=predictor.batch_size,
@@ -153,19 +161,23 @@ class App:
 
     async def _answer(self, request: Request, budget: BodyBudget) -> Any:
         flags = read_flags(request)
+        if flags["explain"] and self._kind != "image":
+            raise _RefusedError(422, f"explain=true: a {self._kind} has no heat map; leave it out")
+        if flags["features"] and self._kind == "row":
+            raise _RefusedError(422, "features=true: a row has no single array of features; leave it out")
         promises = read_promises(request, None if self._watch is None else self._watch.guard)
         deadline, seconds = asyncio.get_running_loop().time() + self._limits.timeout, f"{self._limits.timeout:g} s"
         try:
             async with asyncio.timeout_at(deadline):
-                uploads = await read_images(request, self._limits, budget)
+                uploads = await self._read(request, self._limits, budget)
         except TimeoutError:
-            text = f"the body did not arrive within {seconds}; send fewer images per request"
+            text = f"the body did not arrive within {seconds}; send fewer {self._kind}s per request"
             raise _RefusedError(408, text) from None
         try:
             contents = [upload.content for upload in uploads]
             futures = self._batcher.submit([ExplainedImage(one) for one in contents] if flags["explain"] else contents)
         except _QueueFullError as full:
-            text = f"{full.waiting} images are waiting, and {len(uploads)} more exceed the queue"
+            text = f"{full.waiting} {self._kind}s are waiting, and {len(uploads)} more exceed the queue"
             raise _RefusedError(429, f"{text} of {self._limits.queue}; try again in a second") from None
         answers = await self._wait(request, futures, deadline)
         if answers is None:
@@ -218,7 +230,7 @@ class App:
             return self._json({"predictions": rows})
         statuses = {refusal.status for refusal in refusals}
         first = refusals[0].reason
-        text = first if len(rows) == 1 else f"none of the {len(rows)} images has an answer; the first: {first}"
+        text = first if len(rows) == 1 else f"none of the {len(rows)} {self._kind}s has an answer; the first: {first}"
         return self._json({"error": text, "predictions": rows}, statuses.pop() if len(statuses) == 1 else 422)
 
     def _doubt(self, answers: list[Answer], promises: Promises) -> Iterator[dict[str, Any]]:

@@ -9,6 +9,8 @@ from featx.images.formats import FORMATS
 from featx.serve.doubt import PROMISES
 from featx.serve.limits import Limits
 from featx.serve.predictor import Predictor
+from featx.serve.tables import TablePredictor
+from featx.serve.texts import TEXT_FIELD
 from featx.serve.uploads import FIELD, FLAGS
 
 __all__ = ["describe"]
@@ -18,11 +20,17 @@ _ERRORS = {
     403: "A page of another site, or another name for this machine; see allow_origins.",
     408: "The body did not arrive in time.",
     413: "The body or an image exceeds the limits.",
-    415: "The body is neither a form nor an image, or the format is not supported.",
-    422: "An image cannot be read, the form has no images or too many, or a parameter is unknown.",
+    415: "The content type is unknown, or the format of an image is not supported.",
+    422: "An image or a text cannot be read, there are none or too many, or a parameter is unknown.",
     429: "The queue is full; try again after Retry-After seconds.",
     500: "An error of the server.",
     503: "The server is stopping, or there was no answer in time; try again after Retry-After seconds.",
+}
+_COLUMNS: dict[str, dict[str, Any]] = {
+    "image": {"type": "string", "format": "binary"},
+    "text": {"type": "string"},
+    "number": {"type": ["number", "null"]},
+    "category": {"type": ["string", "number", "null"]},
 }
 _ERROR = {"$ref": "#/components/schemas/Error"}
 _STATUS = {"$ref": "#/components/schemas/Status"}
@@ -38,12 +46,12 @@ def describe(predictor: Predictor, limits: Limits, labels: dict[str, str]) -> di
         "info": {
             "title": f"featx serve {labels['model']}",
             "version": __version__,
-            "description": f"Send images, get {answer}. Features of {labels['backbone']}.",
+            "description": f"Send {predictor.kind}s, get {answer}. Features of {labels['backbone']}.",
         },
         "paths": {
-            "/predict": {"post": _predict(limits, predictor.guard is not None)},
+            "/predict": {"post": _predict(limits, predictor)},
             "/health": {"get": _get("Check that the process is alive", _STATUS)},
-            "/ready": {"get": _get("Check that it accepts images", _STATUS, 503)},
+            "/ready": {"get": _get(f"Check that it accepts {predictor.kind}s", _STATUS, 503)},
             "/metrics": {"get": _get("Metrics for Prometheus", {"type": "string"}, kind="text/plain")},
             "/openapi.json": {"get": _get("This document", {"type": "object"})},
             "/": {"get": _get("A page to try the model", {"type": "string"}, kind="text/html")},
@@ -59,12 +67,17 @@ def describe(predictor: Predictor, limits: Limits, labels: dict[str, str]) -> di
     }
 
 
-def _predict(limits: Limits, has_guard: bool) -> dict[str, Any]:
+def _predict(limits: Limits, predictor: Predictor) -> dict[str, Any]:
+    kind = predictor.kind
     image = {"type": "string", "format": "binary"}
     images = {"type": "array", "items": image, "minItems": 1, "maxItems": limits.max_images}
     schema = {"type": "boolean", "default": False}
     flags = [{"name": name, "in": "query", "description": text, "schema": schema} for name, text in FLAGS.items()]
-    if has_guard:
+    if kind != "image":
+        flags = [flag for flag in flags if flag["name"] != "explain"]
+    if isinstance(predictor, TablePredictor):
+        flags = []
+    if predictor.guard is not None:
         share = {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1}
         flags += [
             {"name": name, "in": "query", "description": text, "schema": share} for name, text in PROMISES.items()
@@ -75,21 +88,52 @@ def _predict(limits: Limits, has_guard: bool) -> dict[str, Any]:
         f"{limits.max_megapixels:g} megapixels per image. The answers are in the order of the images. An image that "
         "cannot be read has `error` instead of an answer. The status is 200 if at least one image can be read."
     )
+    content = {
+        "multipart/form-data": {"schema": _object({FIELD: images}, [FIELD])},
+        "image/*": {"schema": image},
+        "application/octet-stream": {"schema": image},
+    }
+    if kind == "text":
+        text = {"type": "string"}
+        texts = {"type": "array", "items": text, "minItems": 1, "maxItems": limits.max_images}
+        fields = {"schema": _object({TEXT_FIELD: texts}, [TEXT_FIELD])}
+        one_or_more = {"oneOf": [text, texts]}
+        content = {
+            "application/json": {"schema": {"oneOf": [_object({TEXT_FIELD: one_or_more}, [TEXT_FIELD]), texts]}},
+            "multipart/form-data": fields,
+            "application/x-www-form-urlencoded": fields,
+            "text/plain": {"schema": text},
+        }
+        description = (
+            f"Send up to {limits.max_images} texts as JSON or in the form field `{TEXT_FIELD}`, or one text as the "
+            f"body. Limit: {limits.max_body:g} MB per request. The answers are in the order of the texts. A value that "
+            "is no text has `error` instead of an answer. The status is 200 if at least one text has an answer."
+        )
+    if isinstance(predictor, TablePredictor):
+        row = _object({name: _COLUMNS[one] for name, one in predictor.kinds.items()}, list(predictor.kinds))
+        content = {
+            "application/json": {
+                "schema": {"oneOf": [row, {"type": "array", "items": row, "maxItems": limits.max_images}]}
+            },
+            "multipart/form-data": {"schema": row},
+        }
+        description = (
+            f"Send a row or a list of up to {limits.max_images} rows as JSON, images as base64; or one row as a form, "
+            f"images as files. Limits: {limits.max_body:g} MB per request, {limits.max_megapixels:g} megapixels per "
+            "image. A row with a value that cannot be used has `error`, which names the column, instead of an answer. "
+            "The status is 200 if at least one row has an answer."
+        )
     return {
-        "summary": "Predict images",
+        "summary": f"Predict {kind}s",
         "description": description,
         "operationId": "predict",
         "parameters": flags,
         "requestBody": {
             "required": True,
-            "content": {
-                "multipart/form-data": {"schema": _object({FIELD: images}, [FIELD])},
-                "image/*": {"schema": image},
-                "application/octet-stream": {"schema": image},
-            },
+            "content": content,
         },
         "responses": {
-            "200": _json("Answers, one per image.", {"$ref": "#/components/schemas/Predictions"}),
+            "200": _json(f"Answers, one per {kind}.", {"$ref": "#/components/schemas/Predictions"}),
             **{str(status): _json(text, _ERROR) for status, text in _ERRORS.items()},
         },
     }
@@ -113,8 +157,10 @@ def _prediction(predictor: Predictor) -> dict[str, Any]:
         ),
         "error": {"type": "string", "description": "Reason why there is no answer."},
     }
+    if predictor.kind != "image":
+        del fields["heat_map"]
     if predictor.guard is not None:
-        text = "P-value of the image: small for an image unlike those of the fit."
+        text = f"P-value of the {predictor.kind}: small for one unlike those of the fit."
         fields["outlier"] = {**number, "description": text}
         fields["answered"] = {"type": "boolean", "description": "With risk."}
         fields["reason"] = {"type": "string", "description": "Reason why it is not answered."}

@@ -13,12 +13,12 @@ import numpy.typing as npt
 
 from featx.errors import Failure, InputError, UnreadableError
 from featx.explanation import Explainer
-from featx.extractor import FeatureExtractor
 from featx.guard import Guard
 from featx.heads import Response, find_output, respond
 from featx.images.decode import decode, identify
 from featx.images.formats import FORMATS, has_magic
 from featx.inference.time_limit import TimeLimit
+from featx.inference.transformer import BackboneTransformer
 from featx.pipelines import find_several
 from featx.serve.limits import Limits, _RefusedError
 
@@ -83,9 +83,12 @@ class Predictor:
     (True, True, 415)
     """
 
+    #: Kind of the items: ``"image"`` or ``"text"``.
+    kind = "image"
+
     def __init__(
         self,
-        extractor: FeatureExtractor,
+        extractor: BackboneTransformer,
         head: Any,
         limits: Limits,
         guard: Guard | None = None,
@@ -93,8 +96,9 @@ class Predictor:
     ) -> None:
         session = extractor.open_session()
         self.device = session.device
-        self.batch_size = extractor.batch_size or session.batch_size
-        self.n_workers = extractor.n_threads or int(joblib.cpu_count())
+        values = extractor.get_params()
+        self.batch_size = values["batch_size"] or session.batch_size
+        self.n_workers = values["n_threads"] or int(joblib.cpu_count())
         self.classes: list[Any] | None = None
         several = find_several(head, extractor.n_features)
         self.is_multilabel = several is not None and several[0] == "multilabel"
@@ -103,7 +107,7 @@ class Predictor:
             self.classes = list(several[1])
         elif hasattr(head, "classes_"):
             self.classes = np.asarray(head.classes_).tolist()
-        self._extractor = copy(extractor).set_params(batch_size=self.batch_size)
+        self._extractor: Any = copy(extractor).set_params(batch_size=self.batch_size)
         self._head = head
         self.guard = guard
         self._limits = limits
@@ -192,10 +196,9 @@ class Predictor:
             return _RefusedError(413, f"{width} x {height} pixels, and {limit}; send a smaller image")
         return None
 
-    def _predict(self, X: npt.NDArray[np.float32]) -> list[dict[str, Any] | _RefusedError]:
+    def _predict(self, X: Any) -> list[dict[str, Any] | _RefusedError]:
         n = len(X)
-        X = np.concatenate([X, np.repeat(X[:1], max(0, self.batch_size - n), axis=0)])
-        response = respond(self._head, X)
+        response = respond(self._head, self._fill(X))
         if response.labels is None or self.classes is None:
             if self.targets is not None:
                 numbers = (dict(zip(self.targets, value.tolist(), strict=True)) for value in response.numbers[:n])
@@ -213,6 +216,10 @@ class Predictor:
         for answer, row in zip(answers, table, strict=True):
             answer[response.name] = {str(label): value for label, value in zip(self.classes, row.tolist(), strict=True)}
         return [_finite(answer, row) for answer, row in zip(answers, table, strict=True)]
+
+    def _fill(self, X: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Fill a batch up with copies of its first row."""
+        return np.concatenate([X, np.repeat(X[:1], max(0, self.batch_size - len(X)), axis=0)])
 
     def _list_labels(self, response: Response, n: int) -> list[dict[str, Any] | _RefusedError]:
         """Return the labels of each image, and the number of each label."""
@@ -234,5 +241,5 @@ def _finite(answer: dict[str, Any], numbers: Any) -> dict[str, Any] | _RefusedEr
     if np.isfinite(numbers).all():
         return answer
     return _RefusedError(
-        422, f"the model returned {numbers}, which is not finite; the image differs too much from the training images"
+        422, f"the model returned {numbers}, which is not finite; the input differs too much from the training data"
     )

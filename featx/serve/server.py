@@ -20,12 +20,14 @@ from featx._optional import import_optional
 from featx.errors import FeatxError, InputError, PipelineFileError, first_line
 from featx.guard import Guard
 from featx.persistence.archive import load, load_guard, read_info
-from featx.pipelines import split_pipeline
+from featx.pipelines import find_columns, find_extractors, split_pipeline
 from featx.samples import load_fashion_mnist
 from featx.serve.app import App
 from featx.serve.limits import Limits
 from featx.serve.origins import Origins
 from featx.serve.predictor import Predictor
+from featx.serve.tables import TablePredictor
+from featx.serve.texts import TextPredictor
 
 __all__ = ["serve"]
 
@@ -61,7 +63,7 @@ def serve(
     Parameters
     ----------
     pipeline : estimator or path-like
-        A fitted pipeline of a `FeatureExtractor` and a head, or the file of one.
+        A fitted pipeline of a `FeatureExtractor` or `TextExtractor` and a head, or the file of one.
     model : str or None, default=None
         Name for the page and the metrics; None takes the name of the file.
     host : str, default="127.0.0.1"
@@ -93,7 +95,7 @@ def serve(
     InputError
         If the host or the port is not available, or an origin is malformed.
     PipelineFileError
-        If the pipeline cannot predict images.
+        If the pipeline cannot predict images or texts.
     MissingDependencyError
         If the extra ``serve`` is not installed.
 
@@ -112,22 +114,14 @@ def serve(
         guard, targets = guard or load_guard(pipeline), read_info(pipeline)["info"].get("targets")
         pipeline = load(pipeline)
     model = model or "pipeline"
-    try:
-        extractor, head = split_pipeline(pipeline)
-    except InputError as error:
-        raise PipelineFileError(f"{model}: {error}") from None
-    if not hasattr(head, "predict"):
-        raise PipelineFileError(f"{model}: the pipeline ends without a head that predicts")
-    if guard is not None:
-        guard.check_pipeline(model, extractor.n_features, head)
+    make_predictor, backbone = _choose_predictor(pipeline, model, limits, guard, targets)
     Origins.of(host, is_local=True, allow_origins=allow_origins)  # raises before anything is loaded
     with _bind(host, port) as listener:
         is_local = ipaddress.ip_address(listener.getsockname()[0]).is_loopback
         origins = Origins.of(host, is_local=is_local, allow_origins=allow_origins)
-        predictor = Predictor(extractor, head, limits, guard, targets)
+        predictor = make_predictor()
         _predict_sample(predictor, model)
-        backbone = extractor.get_params()["backbone"]
-        labels = {"model": model, "backbone": str(backbone), "device": predictor.device}
+        labels = {"model": model, "backbone": backbone, "device": predictor.device}
         app = App(predictor, limits, labels, access_log, origins)
         config = uvicorn.Config(
             app,
@@ -152,6 +146,25 @@ def serve(
             return _run_anywhere(running, running.run(listener, lambda: ready(address, predictor)))
         finally:
             app.close(_END_SECONDS)
+
+
+def _choose_predictor(
+    pipeline: Any, model: str, limits: Limits, guard: Guard | None, targets: Sequence[str] | None
+) -> tuple[Callable[[], Predictor], str]:
+    """Return the maker of a predictor, and the names of its backbones; raise PipelineFileError if there is none."""
+    if kinds := find_columns(pipeline):
+        names = dict.fromkeys(str(extractor.backbone) for extractor in find_extractors(pipeline))
+        return lambda: TablePredictor(pipeline, kinds, limits), ", ".join(names) or "none"
+    try:
+        extractor, head = split_pipeline(pipeline)
+    except InputError as error:
+        raise PipelineFileError(f"{model}: {error}") from None
+    if not hasattr(head, "predict"):
+        raise PipelineFileError(f"{model}: the pipeline ends without a head that predicts")
+    if guard is not None:
+        guard.check_pipeline(model, extractor.n_features, head)
+    make = TextPredictor if extractor.kind == "text" else Predictor
+    return lambda: make(extractor, head, limits, guard, targets), str(extractor.get_params()["backbone"])
 
 
 def _json_protocol() -> Any:
@@ -190,14 +203,16 @@ def _run_anywhere(running: _Running, serving: Coroutine[Any, Any, int]) -> int:
 
 
 def _predict_sample(predictor: Predictor, model: str) -> None:
-    """Predict one image before the first request, to raise errors now and to finish slow initialisation."""
-    images, _ = load_fashion_mnist("test")
+    """Predict one image or text before the first request, to raise errors now and to finish slow initialisation."""
+    if isinstance(predictor, TablePredictor):  # no row is known that suits every column
+        return
+    sample: Any = "a text" if predictor.kind == "text" else load_fashion_mnist("test")[0][0]
     try:
-        predictor([images[0]])
+        predictor([sample])
     except FeatxError:
         raise
     except Exception as error:  # any error of a head that does not fit the features
-        text = f"the head cannot predict the features of an image ({first_line(error).rstrip('.')})"
+        text = f"the head cannot predict the features of one {predictor.kind} ({first_line(error).rstrip('.')})"
         raise PipelineFileError(f"{model}: {text}; expected a pipeline of a FeatureExtractor and a head") from error
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import unquote_to_bytes
 
@@ -15,7 +15,7 @@ from featx.serve.limits import Limits, _RefusedError
 if TYPE_CHECKING:
     from starlette.requests import Request
 
-__all__ = ["FIELD", "FLAGS", "BodyBudget", "Upload", "read_flags", "read_images"]
+__all__ = ["FIELD", "FLAGS", "BodyBudget", "Upload", "read_chunks", "read_flags", "read_form", "read_images"]
 
 #: Form field of the images.
 FIELD = "images"
@@ -30,10 +30,10 @@ _BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
 
 
 class Upload(NamedTuple):
-    """One encoded image; ``name`` is None if the image is the body itself."""
+    """One encoded image, or the value of one text; ``name`` is None without a file name."""
 
     name: str | None
-    content: bytes
+    content: Any
 
 
 class BodyBudget:
@@ -83,64 +83,24 @@ def read_flags(request: Request) -> dict[str, bool]:
 
 async def read_images(request: Request, limits: Limits, budget: BodyBudget) -> list[Upload]:
     """Read the images of a request in their order, or raise _RefusedError (400, 413, 415, 422 or 429)."""
-    if request.headers.get("content-encoding", "identity").lower() != "identity":
-        raise _RefusedError(415, "content-encoding: expected none, since images are compressed already")
-    length = request.headers.get("content-length", "")
-    if length.isdigit():
-        _check_length(int(length), limits)  # before the body arrives
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind == "multipart/form-data":
-        return await _read_form(request, limits, budget)
+        return await read_form(request, limits, budget)
     if kind in ("", "application/octet-stream") or kind.startswith("image/"):
-        return [Upload(None, b"".join([chunk async for chunk in _chunks(request, budget)]))]
+        return [Upload(None, b"".join([chunk async for chunk in read_chunks(request, limits, budget)]))]
     raise _RefusedError(415, f"content-type {kind!r}: {_USAGE}")
 
 
-async def _chunks(request: Request, budget: BodyBudget) -> AsyncGenerator[bytes, None]:
+async def read_chunks(request: Request, limits: Limits, budget: BodyBudget) -> AsyncGenerator[bytes, None]:
+    """Read the body of a request, or raise _RefusedError for one that is compressed or too large."""
+    if request.headers.get("content-encoding", "identity").lower() != "identity":
+        raise _RefusedError(415, "content-encoding: expected none; send the body as it is")
+    length = request.headers.get("content-length", "")
+    if length.isdigit():
+        _check_length(int(length), limits)  # before the body arrives
     async for chunk in request.stream():
         budget.add(len(chunk))
         yield chunk
-
-
-async def _read_form(request: Request, limits: Limits, budget: BodyBudget) -> list[Upload]:
-    parsing = import_optional("starlette.formparsers", "serve")
-    malformed = import_optional("python_multipart.exceptions", "serve").FormParserError
-    parser = parsing.MultiPartParser(request.headers, _chunks(request, budget), max_fields=limits.max_images)
-    parser.spool_max_size = limits.body_bytes + 1  # what is counted may stay in memory
-    n_parts = [0]
-    begin, end_headers = parser.on_part_begin, parser.on_headers_finished
-
-    def count_and_begin() -> None:
-        n_parts[0] += 1
-        if n_parts[0] > limits.max_images:
-            raise _RefusedError(422, f"more than {limits.max_images} images in one request; send several requests")
-        begin()
-
-    def read_name_and_end_headers() -> None:
-        part = parser._current_part
-        part.content_disposition = _with_plain_name(part.content_disposition)
-        end_headers()
-
-    parser.on_part_begin, parser.on_headers_finished = count_and_begin, read_name_and_end_headers
-    ended: list[bool] = []
-    parser.on_end = lambda: ended.append(True)
-    try:
-        form = await parser.parse()
-        if not ended:
-            raise _RefusedError(400, f"malformed multipart/form-data (it ends before its last boundary); {_USAGE}")
-        uploads = [await _read_part(name, part) for name, part in form.multi_items()]
-    except (parsing.MultiPartException, malformed) as error:  # newer Starlette turns the second into the first
-        why = getattr(error, "message", "no valid parts").rstrip(".")
-        raise _RefusedError(400, f"malformed multipart/form-data ({why}); {_USAGE}") from None
-    except (UnicodeError, LookupError, ValueError) as error:  # of a charset in the content type that is no encoding
-        why = f"its charset cannot be used: {first_line(error)}"
-        raise _RefusedError(400, f"malformed multipart/form-data ({why}); {_USAGE}") from None
-    finally:
-        for file in parser._files_to_close_on_error:  # the parser closes them after its own errors alone
-            file.close()
-    if not uploads:
-        raise _RefusedError(422, f"the form has no image; {_USAGE}")
-    return uploads
 
 
 def _with_plain_name(disposition: bytes | None) -> bytes | None:
@@ -172,3 +132,55 @@ async def _read_part(name: str, part: Any) -> Upload:
         return Upload(part.filename, await part.read())
     finally:
         await part.close()
+
+
+async def read_form(
+    request: Request,
+    limits: Limits,
+    budget: BodyBudget,
+    *,
+    read_part: Callable[[str, Any], Awaitable[Upload]] = _read_part,
+    what: str = "images",
+    usage: str = _USAGE,
+) -> list[Upload]:
+    """Read every part of a form in order, or raise _RefusedError; messages name ``what`` and ``usage``."""
+    parsing = import_optional("starlette.formparsers", "serve")
+    malformed = import_optional("python_multipart.exceptions", "serve").FormParserError
+    parser = parsing.MultiPartParser(
+        request.headers, read_chunks(request, limits, budget), max_fields=limits.max_images
+    )
+    parser.max_part_size = parser.spool_max_size = limits.body_bytes + 1  # what is counted may stay in memory
+    n_parts = [0]
+    begin, end_headers = parser.on_part_begin, parser.on_headers_finished
+
+    def count_and_begin() -> None:
+        n_parts[0] += 1
+        if n_parts[0] > limits.max_images:
+            raise _RefusedError(422, f"more than {limits.max_images} {what} in one request; send several requests")
+        begin()
+
+    def read_name_and_end_headers() -> None:
+        part = parser._current_part
+        part.content_disposition = _with_plain_name(part.content_disposition)
+        end_headers()
+
+    parser.on_part_begin, parser.on_headers_finished = count_and_begin, read_name_and_end_headers
+    ended: list[bool] = []
+    parser.on_end = lambda: ended.append(True)
+    try:
+        form = await parser.parse()
+        if not ended:
+            raise _RefusedError(400, f"malformed multipart/form-data (it ends before its last boundary); {usage}")
+        uploads = [await read_part(name, part) for name, part in form.multi_items()]
+    except (parsing.MultiPartException, malformed) as error:  # newer Starlette turns the second into the first
+        why = getattr(error, "message", "no valid parts").rstrip(".")
+        raise _RefusedError(400, f"malformed multipart/form-data ({why}); {usage}") from None
+    except (UnicodeError, LookupError, ValueError) as error:  # of a charset in the content type that is no encoding
+        why = f"its charset cannot be used: {first_line(error)}"
+        raise _RefusedError(400, f"malformed multipart/form-data ({why}); {usage}") from None
+    finally:
+        for file in parser._files_to_close_on_error:  # the parser closes them after its own errors alone
+            file.close()
+    if not uploads:
+        raise _RefusedError(422, f"the form has no {what[:-1]}; {usage}")
+    return uploads

@@ -6,6 +6,7 @@ do not depend on the other texts. Tokenizing takes less than a hundredth of the 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -24,7 +25,7 @@ from featx.errors import Failure
 from featx.inference.timing import timed
 from featx.session import Session, StopSwitch
 
-__all__ = ["TextEngine", "TextView", "explain_unreadable"]
+__all__ = ["TextEngine", "TextView", "describe_tokenizer", "explain_unreadable", "tokenize"]
 
 #: Texts that are looked up, tokenized and sorted by length together.
 _CHUNK = 2048
@@ -152,6 +153,22 @@ def explain_unreadable(text: Any) -> str:
     if text is None or text != text or type(text).__name__ == "NAType":
         return "no text; drop the row, or give an empty text"
     return f"a value of type {type(text).__name__}, expected text"
+
+
+def tokenize(text: str, tokenization: Tokenization) -> list[int]:
+    """Return the tokens of a text as an encoder reads them: special tokens added, and cut to its length."""
+    return list(_open_tokenizer(tokenization).encode(text).ids)
+
+
+def describe_tokenizer(tokenization: Tokenization) -> dict[str, Any]:
+    """Return the content of a ``tokenizer.json`` that gives the tokens of `tokenize`, and the rule for a long text.
+
+    ``n_last`` counts the special tokens at the end, which stay when a text is cut; not all libraries cut by themselves.
+    """
+    tokenizer = _open_tokenizer(tokenization)
+    mask = tokenizer.encode("a").special_tokens_mask
+    n_last = len(mask) - len("".join(map(str, mask)).rstrip("1"))
+    return {"tokenizer": json.loads(tokenizer.to_str()), "n_last": n_last}
 
 
 @lru_cache(maxsize=8)

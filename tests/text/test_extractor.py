@@ -140,7 +140,7 @@ def test_it_is_a_scikit_learn_citizen(encoder, tmp_path):
     loaded = featx.load(tmp_path / "text.featx")
     np.testing.assert_array_equal(loaded.predict_proba(TEXTS), pipeline.predict_proba(TEXTS))
     with pytest.raises(featx.InputError, match="takes texts"):
-        featx.predict(pipeline, TEXTS)
+        featx.explain(pipeline, TEXTS)
 
 
 def test_a_missing_package_names_the_extra(encoder):

@@ -1,0 +1,181 @@
+"""Read rows of several columns from a request, and predict batches of them with a fitted pipeline."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from featx._optional import import_optional
+from featx.errors import FeatxError, first_line
+from featx.images.decode import decode
+from featx.inference.time_limit import TimeLimit
+from featx.pipelines import find_extractors
+from featx.serve.limits import Limits, _RefusedError
+from featx.serve.predictor import Answer, Predictor
+from featx.serve.uploads import BodyBudget, Upload, read_chunks, read_form
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+
+__all__ = ["TablePredictor", "read_rows"]
+
+#: Rows that are predicted together.
+_BATCH_SIZE = 16
+_USAGE = (
+    "send JSON, an object with a value per column, or a list of them (images as base64), "
+    "or a form of one row with a field per column (images as files)"
+)
+
+
+class TablePredictor(Predictor):
+    """A fitted pipeline of data frames that predicts batches of rows, dicts of column to value. Thread-safe.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Fitted on a data frame.
+    kinds : mapping of str to str
+        Kind of each column, as of `featx.pipelines.find_columns`.
+    limits : Limits
+        Holds the largest number of pixels.
+
+    See Also
+    --------
+    Predictor : The same for images, with an example.
+    """
+
+    kind = "row"
+
+    def __init__(self, estimator: Any, kinds: Mapping[str, str], limits: Limits) -> None:
+        self.kinds = dict(kinds)
+        extractors = list(find_extractors(estimator))
+        self.device = extractors[0].open_session().device if extractors else "cpu"
+        self.batch_size, self.n_workers = _BATCH_SIZE, 1  # extractors have threads of their own
+        self.classes = np.asarray(estimator.classes_).tolist() if hasattr(estimator, "classes_") else None
+        self.is_multilabel, self.targets, self.guard = False, None, None
+        self._head, self._limits = estimator, limits
+        self._class_index = {label: i for i, label in enumerate(self.classes or [])}
+
+    def __call__(self, contents: list[Any]) -> list[Answer | _RefusedError]:
+        """Predict rows, in their order; a row with a value that cannot be used is refused and names the column."""
+        answers: list[Answer | _RefusedError | None] = [None] * len(contents)
+        rows: dict[int, dict[str, Any]] = {}
+        for i, content in enumerate(contents):
+            try:
+                rows[i] = self._read_row(content)
+            except _RefusedError as refusal:
+                answers[i] = refusal
+        try:
+            found = self._predict_rows(list(rows.values()))
+        except (FeatxError, ValueError):  # of one row, and the other rows have an answer
+            found = [self._predict_row(row) for row in rows.values()]
+        for i, answer in zip(rows, found, strict=True):
+            answers[i] = answer
+        return [answer for answer in answers if answer is not None]
+
+    def _predict_row(self, row: dict[str, Any]) -> Answer | _RefusedError:
+        try:
+            return self._predict_rows([row])[0]
+        except (FeatxError, ValueError) as error:  # such as a category that scikit-learn does not know
+            for name, kind in self.kinds.items():
+                if kind == "image":
+                    try:
+                        decode(row[name])
+                    except FeatxError as reason:
+                        return _RefusedError(422, f"{name}: {first_line(reason)}")
+            return _RefusedError(422, first_line(error))
+
+    def _predict_rows(self, rows: list[dict[str, Any]]) -> list[Answer | _RefusedError]:
+        if not rows:
+            return []
+        pandas = import_optional("pandas", "pandas")
+        series = {
+            name: pandas.Series([row[name] for row in rows], dtype=float if kind == "number" else object)
+            for name, kind in self.kinds.items()
+        }
+        found = self._predict(pandas.DataFrame(series))
+        return [one if isinstance(one, _RefusedError) else Answer(one, np.empty(0, np.float32)) for one in found]
+
+    def _fill(self, X: Any) -> Any:
+        return X
+
+    def _read_row(self, content: Any) -> dict[str, Any]:
+        """Return the value of each column as the pipeline takes it, or raise _RefusedError."""
+        if not isinstance(content, dict):
+            raise _RefusedError(422, f"a row of type {type(content).__name__}, expected an object; {_USAGE}")
+        if unknown := [name for name in content if name not in self.kinds]:
+            raise _RefusedError(422, f"{unknown[0]}: unknown column; expected {', '.join(self.kinds)}")
+        if missing := [name for name in self.kinds if name not in content]:
+            raise _RefusedError(422, f"{missing[0]}: missing; expected {', '.join(self.kinds)}")
+        return {name: self._read_value(name, kind, content[name]) for name, kind in self.kinds.items()}
+
+    def _read_value(self, name: str, kind: str, value: Any) -> Any:
+        if kind == "number":
+            return _read_number(name, value)
+        if kind == "category":
+            return np.nan if value is None or value == "" else value
+        if kind == "text":
+            if not isinstance(value, str):
+                raise _RefusedError(422, f"{name}: a value of type {type(value).__name__}, expected text")
+            return value
+        image = value if isinstance(value, bytes) else _read_base64(name, value)
+        with TimeLimit(self._limits.image_timeout) as time_limit:
+            if refusal := self._refuse(image, time_limit):
+                raise _RefusedError(refusal.status, f"{name}: {refusal.reason}")
+        return image
+
+
+def _read_number(name: str, value: Any) -> float:
+    if value is None or value == "":
+        return math.nan
+    try:
+        number = float(value) if isinstance(value, (int, float, str)) else math.inf
+    except (ValueError, OverflowError):
+        number = math.inf
+    if not math.isfinite(number):
+        raise _RefusedError(422, f"{name}: {value!r}, expected a number, or nothing for a missing one")
+    return number
+
+
+def _read_base64(name: str, value: Any) -> bytes:
+    try:
+        return base64.b64decode(value.rpartition(",")[2] if value.startswith("data:") else value, validate=True)
+    except (AttributeError, ValueError, binascii.Error):
+        raise _RefusedError(422, f"{name}: expected an image as base64") from None
+
+
+async def read_rows(request: Request, limits: Limits, budget: BodyBudget) -> list[Upload]:
+    """Read the rows of a request in their order, or raise _RefusedError (400, 413, 415, 422 or 429)."""
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind == "multipart/form-data":
+        parts = await read_form(request, limits, budget, read_part=_read_part, what="columns", usage=_USAGE)
+        names = [str(part.name) for part in parts]
+        if twice := next((name for name in names if names.count(name) > 1), None):
+            raise _RefusedError(422, f"{twice}: twice in the form; {_USAGE}")
+        return [Upload(None, {str(part.name): part.content for part in parts})]
+    if kind != "application/json":
+        raise _RefusedError(415, f"content-type {kind!r}: {_USAGE}")
+    try:
+        rows = json.loads(b"".join([chunk async for chunk in read_chunks(request, limits, budget)]))
+    except (ValueError, RecursionError) as error:
+        raise _RefusedError(400, f"malformed JSON ({first_line(error)}); {_USAGE}") from None
+    rows = rows if isinstance(rows, list) else [rows]
+    if not 0 < len(rows) <= limits.max_images:
+        raise _RefusedError(422, f"{len(rows)} rows: expected 1 to {limits.max_images} per request; {_USAGE}")
+    return [Upload(None, row) for row in rows]
+
+
+async def _read_part(name: str, part: Any) -> Upload:
+    """Return the value of one column; its name takes the place of a file name."""
+    if isinstance(part, str):
+        return Upload(name, part)
+    try:
+        return Upload(name, await part.read())
+    finally:
+        await part.close()

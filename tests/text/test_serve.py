@@ -1,0 +1,99 @@
+import json
+
+import numpy as np
+import pytest
+from sklearn.linear_model import LogisticRegression
+
+import featx
+from featx.serve.app import App
+from featx.serve.limits import Limits
+from featx.serve.openapi import describe
+from featx.serve.texts import TextPredictor
+from tests.serve.serve_tools import BOUNDARY, form
+from tests.serve.test_app import Client
+from tests.text.conftest import WORDS
+
+pytestmark = pytest.mark.heavy
+
+
+@pytest.fixture(scope="module")
+def texts():
+    rng = np.random.default_rng(0)
+    return [" ".join(rng.choice(WORDS[4:], rng.integers(1, 6))) for _ in range(60)]
+
+
+@pytest.fixture(scope="module")
+def fitted(encoder, texts):
+    extractor = featx.TextExtractor(encoder, device="cpu", n_threads=2).fit(None)
+    y = ["good" if "good" in text else "bad" for text in texts]
+    return extractor, LogisticRegression(max_iter=1000).fit(extractor.transform(texts), y)
+
+
+@pytest.fixture(scope="module")
+def client(fitted):
+    limits = Limits(timeout=60, max_images=10)
+    app = App(TextPredictor(*fitted, limits), limits, {"model": "m", "backbone": "tiny"})
+    yield Client(app)
+    app.close()
+
+
+def send(client, value):
+    return client.post(json.dumps(value).encode(), content_type="application/json")
+
+
+def test_answers_are_those_of_the_pipeline(client, fitted, texts):
+    status, content = send(client, {"text": texts[:10]})
+    expected = fitted[1].predict_proba(fitted[0].transform(texts[:10]))
+    given = [[row["probabilities"][label] for label in fitted[1].classes_] for row in content["predictions"]]
+    assert status == 200
+    np.testing.assert_allclose(given, expected, atol=1e-6)
+    labels = [row["label"] for row in content["predictions"]]
+    assert labels == fitted[1].classes_[expected.argmax(1)].tolist()
+    assert [send(client, text)[1]["predictions"][0]["label"] for text in texts[:3]] == labels[:3]
+
+
+def test_texts_arrive_as_json_a_form_or_the_body(client):
+    expected = send(client, ["a red car", "good"])[1]
+    parts = form([("text", None, b"a red car"), ("text", "b.txt", b"good")])
+    answer = client.post(parts, content_type=f"multipart/form-data; boundary={BOUNDARY}")[1]
+    assert [row["name"] for row in answer["predictions"]] == [None, "b.txt"]
+    assert [row["label"] for row in answer["predictions"]] == [row["label"] for row in expected["predictions"]]
+    assert client.post(b"text=a+red+car&text=good", content_type="application/x-www-form-urlencoded")[1] == expected
+    assert (
+        client.post(b"good", content_type="text/plain; charset=utf-8")[1]["predictions"] == expected["predictions"][1:]
+    )
+
+
+def test_a_value_that_is_no_text_has_an_error_of_its_own(client):
+    status, content = send(client, ["good", None, 3])
+    assert status == 200
+    assert [row.get("error", "")[:5] for row in content["predictions"]] == ["", "text:", "text:"]
+    assert send(client, {"text": [None]})[0] == 422
+
+
+@pytest.mark.parametrize(
+    ("body", "kind", "status", "reason"),
+    [
+        (b'{"text"', "application/json", 400, "malformed JSON"),
+        (b"[" * 100_000, "application/json", 400, "malformed JSON"),
+        (b'{"review": "good"}', "application/json", 422, "'review'"),
+        (b"[]", "application/json", 422, "no text"),
+        (json.dumps(["a"] * 11).encode(), "application/json", 422, "more than 10 texts"),
+        (b"review=good", "application/x-www-form-urlencoded", 422, "'review'"),
+        (b"\xff", "text/plain", 400, "not UTF-8"),
+        (b"x", "image/png", 415, "send JSON"),
+    ],
+)
+def test_other_requests_are_refused(client, body, kind, status, reason):
+    given, content = client.post(body, content_type=kind)
+    assert given == status
+    assert reason in content["error"]
+
+
+def test_the_document_describes_texts(fitted):
+    limits = Limits()
+    document = describe(TextPredictor(*fitted, limits), limits, {"model": "m", "backbone": "tiny"})
+    post = document["paths"]["/predict"]["post"]
+    assert "application/json" in post["requestBody"]["content"]
+    assert "explain" not in [parameter["name"] for parameter in post["parameters"]]
+    assert "heat_map" not in document["components"]["schemas"]["Prediction"]["properties"]
