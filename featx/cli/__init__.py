@@ -52,6 +52,7 @@ COMMANDS = {
         "cache": "show or prune the features that are kept on disk",
         "doctor": "find problems of this installation",
         "demo": "fit and test a classifier on images that come with featx",
+        "samples": "list and write small sets of images to try featx on",
     },
 }
 _SECONDS_TO_END = 1.5
