@@ -132,7 +132,7 @@ def _run(options: argparse.Namespace, watch: bool) -> int:
 def _build_parser() -> CommandParser:
     parser = CommandParser(
         prog="featx",
-        description="Pretrained convolutional networks as features for scikit-learn.",
+        description="Pretrained networks as features for scikit-learn.",
         epilog="featx COMMAND --help shows examples.",
     )
     parser.add_argument("--version", action="version", version=f"featx {__version__}")
