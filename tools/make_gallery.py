@@ -72,7 +72,7 @@ def draw_chart(name: str, output: str) -> str:
 def write_page(script: Path, output: str, chart: str) -> str:
     """Return the page of a script."""
     code = script.read_text(encoding="utf-8")
-    image = f"![Bars of the output above]({chart})\n\n" if chart else ""
+    image = f"![Bars: {CHARTS[script.stem][1]}]({chart})\n\n" if chart else ""
     link = f"[`examples/{script.name}`](../../examples/{script.name})"
     return f"# {get_title(script)}\n\nOutput of {link}:\n\n```text\n{output}```\n\n{image}```python\n{code}```\n"
 
