@@ -80,7 +80,7 @@ def room(tmp_path_factory):
     room = tmp_path_factory.mktemp("room")
     everything = featx.samples.write_sample("fashion-mnist", room / "everything")
     for split, n, folder in (
-        ("train", 40, "photos/train"),
+        ("train", 60, "photos/train"),
         ("test", 12, "photos/val"),
         ("train", 20, "hymenoptera/train"),
     ):
