@@ -228,8 +228,12 @@ def main() -> None:
         draw(rates, options.chart)
 
 
+def _order(bar: tuple[float, str]) -> tuple[bool, float]:
+    return "int8" not in bar[1], bar[0]
+
+
 def draw(rates: dict[tuple[str, str], float], path: str) -> None:
-    """Draw a bar per contender and a panel per network."""
+    """Draw a bar per contender and a panel per network, float32 first and int8 below."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -239,8 +243,8 @@ def draw(rates: dict[tuple[str, str], float], path: str) -> None:
     networks = [network for network in titles if any(key[0] == network for key in rates)]
     figure, axes = pyplot.subplots(1, len(networks), figsize=(5.2 * len(networks), 3.4), squeeze=False)
     for axis, network in zip(axes[0], networks, strict=True):
-        mine = sorted(((rate, name) for (of, name), rate in rates.items() if of == network))
-        colors = ["#1f6f8b" if name.startswith("featx") else "#b9bfc4" for _, name in mine]
+        mine = sorted(((rate, name) for (of, name), rate in rates.items() if of == network), key=_order)
+        colors = ["#8fbfd0" if "int8" in name else "#1f6f8b" if "featx" in name else "#b9bfc4" for _, name in mine]
         bars = axis.barh([name for _, name in mine], [rate for rate, _ in mine], color=colors)
         axis.bar_label(bars, fmt="%.0f", padding=3)
         axis.set_title(titles[network], fontsize=11)

@@ -20,7 +20,15 @@ import platformdirs
 
 from featx.errors import InputError
 
-__all__ = ["check_writable", "discard_unfinished", "scratch_folder", "user_cache", "write_together", "write_whole"]
+__all__ = [
+    "check_writable",
+    "discard_unfinished",
+    "scratch_folder",
+    "user_cache",
+    "write_folder",
+    "write_together",
+    "write_whole",
+]
 
 #: A scratch file of another machine is left alone for a day.
 _MAX_SECONDS_UNTOUCHED = 86_400
@@ -76,6 +84,35 @@ def write_together(*paths: str | os.PathLike[str]) -> Iterator[tuple[Path, ...]]
         for scratch in scratches:
             scratch.unlink(missing_ok=True)
             _unfinished.discard(scratch)
+
+
+@contextmanager
+def write_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yield a scratch folder to write to, and rename it to ``path`` at the end.
+
+    ``path`` must not exist, or be an empty folder. The scratch folder lies beside it, and is removed if the block
+    raises.
+    """
+    target = Path(path)
+    if target.is_symlink() or (target.exists() and not target.is_dir()):
+        raise InputError(f"{target}: exists; expected the name of a new folder")
+    if target.is_dir() and any(target.iterdir()):
+        raise InputError(f"{target}: is not empty, and nothing is overwritten; choose another folder")
+    parent = Path(os.path.realpath(target)).parent
+    if not parent.is_dir():
+        raise InputError(f"{target}: the folder {target.parent} does not exist; create it first")
+    _remove_leftovers(parent, ".featx-")
+    scratch = parent / f".featx-{_new_token()}.part"
+    _unfinished.add(scratch)
+    try:
+        scratch.mkdir()
+        yield scratch
+        os.replace(scratch, target)  # fails if another program has filled the folder meanwhile
+    except OSError as error:
+        raise _name_target(error, [target], [scratch]) from None
+    finally:
+        _remove(scratch)
+        _unfinished.discard(scratch)
 
 
 @contextmanager

@@ -52,6 +52,7 @@ COMMANDS = {
         "cache": "show or prune the features that are kept on disk",
         "doctor": "find problems of this installation",
         "demo": "fit and test a classifier on images that come with featx",
+        "samples": "list and write small sets of images to try featx on",
     },
 }
 _SECONDS_TO_END = 1.5
@@ -131,7 +132,7 @@ def _run(options: argparse.Namespace, watch: bool) -> int:
 def _build_parser() -> CommandParser:
     parser = CommandParser(
         prog="featx",
-        description="Pretrained convolutional networks as features for scikit-learn.",
+        description="Pretrained networks as features for scikit-learn.",
         epilog="featx COMMAND --help shows examples.",
     )
     parser.add_argument("--version", action="version", version=f"featx {__version__}")

@@ -176,3 +176,16 @@ def test_scripts_take_from_featx_only_what_it_offers():
                 assert {alias.name for alias in node.names} <= set(public), name
             if isinstance(node, ast.Attribute) and getattr(node.value, "id", "") == "featx":
                 assert node.attr in featx.__all__, name
+
+
+def test_the_gallery_has_a_page_for_every_script_with_its_code():
+    """`python tools/make_gallery.py` writes the pages anew."""
+    gallery = ROOT / "docs" / "gallery"
+    index = (gallery / "index.md").read_text(encoding="utf-8")
+    for name in NAMES:
+        page = (gallery / name).with_suffix(".md")
+        assert f"({page.name})" in index
+        text = page.read_text(encoding="utf-8")
+        assert f"```python\n{(EXAMPLES / name).read_text(encoding='utf-8')}```" in text
+        images = re.findall(r"!\[[^]]*\]\((\S+)\)", text)
+        assert all((gallery / image).stat().st_size < 50_000 for image in images)

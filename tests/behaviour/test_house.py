@@ -173,3 +173,18 @@ def test_importing_featx_is_light():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=240)
     loaded = set(ast.literal_eval(done.stdout))
     assert not loaded & {"numpy", "sklearn", "onnx", "onnxruntime", "PIL", "tqdm", "scipy", "skops", "joblib"}
+
+
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "examples/README.md", "models/README.md"])
+def test_links_of_pages_outside_docs_lead_to_files(page):
+    path = ROOT / page
+    links = re.findall(r"\]\((?![a-z]+:|#)([^)#\s]+)", path.read_text(encoding="utf-8"))
+    assert [link for link in links if not (path.parent / link).exists()] == []
+
+
+def test_the_readme_is_short_and_names_the_two_commands_to_start_with():
+    lines = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
+    assert len(lines) <= 100
+    first_screen = "\n".join(lines[:25])
+    assert re.search(r"^    make demo\b", first_screen, re.MULTILINE)
+    assert re.search(r"^    make test\b", first_screen, re.MULTILINE)

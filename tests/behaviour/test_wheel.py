@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -72,6 +73,20 @@ print(featx.FeatureExtractor().transform(X[:3]).shape)
     assert Path(module) == site / "featx" / "__init__.py"
     assert Path(backbone) == site / "featx" / "models" / "efficientnet_lite0.onnx"
     assert shape == "(3, 1280)"
+
+
+@pytest.mark.heavy
+def test_both_distributions_are_fit_for_an_index_and_hold_what_the_readme_shows(wheel, tmp_path):
+    pytest.importorskip("twine")
+    build = [sys.executable, "-m", "build", "--sdist", "--outdir", tmp_path, ROOT]
+    subprocess.run(build, check=True, capture_output=True, timeout=300)
+    (sdist,) = tmp_path.iterdir()
+    check = [sys.executable, "-m", "twine", "check", "--strict", wheel, sdist]  # the description renders
+    done = subprocess.run(check, capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout.count("PASSED")) == (0, 2), done.stdout
+    with tarfile.open(sdist) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    assert {"README.md", "docs/why.png", "featx/samples/fashion_mnist.zip"} <= names
 
 
 def test_the_checkout_finds_its_backbone_beside_the_package():

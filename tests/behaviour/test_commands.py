@@ -1,0 +1,157 @@
+"""The commands in README and docs: all parse, and all but those listed here run on images that featx carries."""
+
+import contextlib
+import io
+import re
+import shlex
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import featx
+from featx.cli import _build_parser, main
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", ROOT / "examples" / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+IDS = [str(path.relative_to(ROOT)) for path in PAGES]
+
+#: Commands that need more than these tests have, and the reason. The tests of the command itself run them.
+NOT_RUN = {
+    "featx serve": "serves until it is stopped",
+    "featx tune": "needs PyTorch and minutes",
+    "featx fit photos/train --tune": "needs PyTorch and minutes",
+    "featx fit photos/train --search": "takes minutes",
+    "featx compare": "takes minutes",
+    "featx fit photos --labels": "a person fills in the labels first",
+    "featx backbones": "needs PyTorch, the internet, or a network of the reader",
+}
+
+
+def read_commands(text):
+    """Return (command, output) for each command of featx in the blocks of a page, fenced or indented."""
+    commands, language = [], None  # the language of the fenced block that is open
+    for line in text.replace("\\\n", " ").splitlines():
+        fence = re.fullmatch(r" *```(\w*).*", line)
+        if fence:
+            language = fence[1] if language is None else None
+            commands.append(["", []])
+            continue
+        if language is None and not line.startswith("    "):
+            commands.append(["", []])
+        elif language in (None, "", "bash", "console", "sh", "shell", "text"):
+            line = line.removeprefix("    ").lstrip()
+            if line.startswith(("$ ", "featx ")):
+                commands.append([re.sub(r"\s+#.*", "", line.removeprefix("$ ")), []])
+            elif commands:
+                commands[-1][1].append(line)
+    return [(command, "\n".join(output)) for command, output in commands if command.startswith("featx ")]
+
+
+COMMANDS = [
+    (name, *command) for path, name in zip(PAGES, IDS, strict=True) for command in read_commands(path.read_text())
+]
+
+
+def test_commands_are_found_in_readme_and_docs():
+    assert sum(name == "README.md" for name, *_ in COMMANDS) >= 5
+    assert len({name for name, *_ in COMMANDS}) >= 8
+
+
+@pytest.mark.parametrize("page", IDS)
+def test_every_command_parses(page):
+    for name, command, _ in COMMANDS:
+        if name == page:
+            with contextlib.redirect_stderr(io.StringIO()) as error, contextlib.suppress(SystemExit):
+                _options, unknown = _build_parser().parse_known_args(shlex.split(command)[1:])
+                assert not unknown, command
+            assert not error.getvalue(), command
+
+
+def test_every_reason_for_not_running_a_command_is_needed():
+    for start in NOT_RUN:
+        assert any(command.startswith(start) for _, command, _ in COMMANDS), start
+
+
+@pytest.fixture(scope="module")
+def room(tmp_path_factory):
+    """A folder with all files that commands in docs/ name: photos, models, and a dataset of embeddings."""
+    room = tmp_path_factory.mktemp("room")
+    everything = featx.samples.write_sample("fashion-mnist", room / "everything")
+    for split, n, folder in (
+        ("train", 60, "photos/train"),
+        ("test", 12, "photos/val"),
+        ("train", 20, "hymenoptera/train"),
+    ):
+        for label in ("bag", "sandal", "trouser"):
+            paths = sorted((everything / split / label).iterdir())[:n]
+            (room / folder / label).mkdir(parents=True)
+            for path in paths:
+                shutil.copy(path, room / folder / label)
+    for folder in ("new", "unlabelled", "val"):
+        (room / folder).mkdir()
+        for path in (everything / "test").rglob("*.png"):
+            if path.parent.name in ("bag", "sandal", "trouser"):
+                shutil.copy(path, room / folder / f"{path.stem}-{path.parent.name}.jpg")
+    shutil.copytree(room / "photos" / "val", room / "photos" / "test")
+    shutil.copytree(room / "photos" / "val", room / "hymenoptera" / "val")
+    shutil.copy(next((room / "photos/val/bag").iterdir()), room / "bee.jpg")
+    featx.fit(str(room / "photos" / "train")).save(room / "fitted.featx")
+    with contextlib.chdir(room):
+        assert main(["embed", "photos/train", "-o", "vectors"]) == 0
+    return room
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize(("page", "command"), [(page, command) for page, command, _ in COMMANDS if page != "README.md"])
+def test_commands_in_docs_run(page, command, room, tmp_path, capsys, monkeypatch):
+    if any(command.startswith(start) for start in NOT_RUN):
+        pytest.skip(next(reason for start, reason in NOT_RUN.items() if command.startswith(start)))
+    monkeypatch.chdir(room)
+    monkeypatch.setenv("FEATX_CACHE", str(room / "cache"))  # one command clears it
+    shutil.copy("fitted.featx", "ants.featx")
+    if "samples" in command:
+        monkeypatch.chdir(tmp_path)
+    elif "clothes" in command:
+        shutil.copy("fitted.featx", "clothes.featx")
+    elif "blur" in command and not Path("blur").exists():
+        featx.samples.write_sample("blur", "blur")
+    if command == "featx evaluate blur.featx blur/test.csv --target blur":
+        featx.fit("blur/train.csv", target="blur").save("blur.featx")
+    if command.startswith("featx cache"):
+        featx.FeatureExtractor(cache=True).transform(["bee.jpg"])
+    words = [
+        name
+        for word in shlex.split(command)[1:]
+        for name in (sorted(map(str, Path().glob(word))) if "*" in word else [word])
+    ]
+    try:
+        code = main(words)
+    except SystemExit as end:
+        code = end.code
+    assert code in (0, 1), capsys.readouterr().err  # 1 for the findings of an audit, or a shift
+
+
+def same(printed, expected):
+    """Compare texts: words alike, numbers alike within what another processor may change."""
+    number = r"\d+(?:\.\d+)?"
+    words = [re.sub(r"\s+", " ", re.sub(number, "#", text)).strip() for text in (printed, expected)]
+    values = [np.array(re.findall(number, text), float) for text in (printed, expected)]
+    return words[0] == words[1] and np.allclose(*values, rtol=0.1, atol=0.05)
+
+
+@pytest.mark.heavy
+def test_the_commands_of_the_readme_print_what_it_says(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    ran = 0
+    for page, command, expected in COMMANDS:
+        if page != "README.md" or any(command.startswith(start) for start in NOT_RUN):
+            continue
+        assert main(shlex.split(command)[1:]) == 0, (command, capsys.readouterr().err)
+        printed = capsys.readouterr().out
+        kept = expected.strip().removesuffix("...").strip()
+        if kept:
+            assert same("\n".join(printed.splitlines()[: len(kept.splitlines())]), kept), (command, printed)
+            ran += 1
+    assert ran >= 3
