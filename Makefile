@@ -1,11 +1,11 @@
-# make demo | test | check | fix | test-all | test-full | recipe
+# make demo | test | check | fix | docs | test-all | test-full | recipe
 # Everything runs in .venv; PYTHON names the interpreter that makes it (3.11 or newer).
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test check fix test-all test-full recipe clean
+.PHONY: demo test check fix docs test-all test-full recipe clean
 
 demo: $(VENV)/.demo
 	$(BIN)/featx demo
@@ -22,6 +22,11 @@ check: $(VENV)/.dev
 fix: $(VENV)/.dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# The documentation site, in build/site; a broken link or anchor is an error.
+docs: $(VENV)/.docs
+	$(BIN)/python tools/docs.py
+	$(BIN)/zensical build --strict
 
 # The tests that need torch, timm, clusters and servers; several gigabytes.
 test-all: $(VENV)/.all
@@ -54,6 +59,10 @@ $(VENV)/.test: $(VENV)/.made pyproject.toml
 
 $(VENV)/.dev: $(VENV)/.made pyproject.toml
 	$(PIP) --editable ".[dev]"
+	touch $@
+
+$(VENV)/.docs: $(VENV)/.made pyproject.toml
+	$(PIP) --editable ".[cpu,docs]"
 	touch $@
 
 $(VENV)/.all: $(VENV)/.made pyproject.toml models/requirements.txt
