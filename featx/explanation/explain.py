@@ -212,7 +212,8 @@ class Explanation:
 
     def __repr__(self) -> str:
         failed = f", {len(self.failures)} could not be read" if self.failures else ""
-        return f"Explanation({len(self.names)} images, {self.method}{failed})"
+        n = len(self.names)
+        return f"Explanation({n} image{'' if n == 1 else 's'}, {self.method}{failed})"
 
     def __str__(self) -> str:
         check = "" if self.method == "occlusion" else f"; base + cells = score to {self.error:.1e} of the largest score"
