@@ -46,17 +46,17 @@ CLASSIFIERS = {
     "pipeline": lambda make: make(StandardScaler(), logistic()),
     "pipeline in a pipeline": lambda make: make_pipeline(make(StandardScaler()), logistic()),
     "search": lambda make: GridSearchCV(make(logistic()), {"logisticregression__C": [0.1, 1]}, cv=2),
-    "calibrated": lambda make: CalibratedClassifierCV(make(LinearSVC(random_state=0)), cv=2),
-    "calibrated, one": lambda make: CalibratedClassifierCV(make(LinearSVC(random_state=0)), cv=2, ensemble=False),
+    "calibrated": lambda make: CalibratedClassifierCV(make(LinearSVC(dual=False)), cv=2),
+    "calibrated, one": lambda make: CalibratedClassifierCV(make(LinearSVC(dual=False)), cv=2, ensemble=False),
     "calibrated afterwards": lambda make: CalibratedClassifierCV(FrozenEstimator(make(logistic()).fit(X, Y))),
     "search of calibrated": lambda make: GridSearchCV(
-        CalibratedClassifierCV(make(LinearSVC(random_state=0)), cv=2), {"method": ["sigmoid"]}, cv=2
+        CalibratedClassifierCV(make(LinearSVC(dual=False)), cv=2), {"method": ["sigmoid"]}, cv=2
     ),
     "vote": lambda make: VotingClassifier(
         [("a", make(logistic())), ("b", make(StandardScaler(), logistic()))], voting="soft"
     ),
     "stack": lambda make: StackingClassifier(
-        [("a", make(logistic())), ("b", make(LinearSVC(random_state=0)))], logistic(), cv=2
+        [("a", make(logistic())), ("b", make(LinearSVC(dual=False)))], logistic(), cv=2
     ),
     "one against the rest": lambda make: OneVsRestClassifier(make(logistic())),
 }
