@@ -113,9 +113,9 @@ _TITLES = {
 _INTRO = """\
 # Export a pipeline as one ONNX file
 
-    featx export ants.featx -o ants.onnx --images photos/val
+    featx export ants.featx -o ants.onnx --images photos/test
 
-or `featx.deploy.export(pipeline, "ants.onnx", images="photos/val", card=True)` writes a fitted pipeline as one file
+or `featx.deploy.export(pipeline, "ants.onnx", images="photos/test", card=True)` writes a fitted pipeline as one file
 that any ONNX Runtime runs. The input is `pixels`, uint8 of shape (N, 3, height, width). The outputs are `label`,
 `class_index` and `probabilities` (`scores` if the head has no probabilities; a hard vote has the label only), or
 `value` for a regression. Of several labels per image they are `labels`, 0 and 1 of shape (N, labels), and

@@ -143,7 +143,7 @@ def test_a_head_that_does_not_fit_its_features_shows_at_the_start(tmp_path, caps
     assert main(["serve", str(tmp_path / "odd.featx"), "--port", "0"]) == 2
     err = capsys.readouterr().err
     assert err.startswith(
-        "featx: error: odd.featx: the head cannot predict the features of an image (X has 16 features, but Ridge"
+        "featx: error: odd.featx: the head cannot predict the features of one image (X has 16 features, but Ridge"
     )
     assert err.count("\n") == 1
 
