@@ -152,21 +152,6 @@ class _PathClassifier(ClassifierMixin, PathEstimator):  # type: ignore[misc]
         return to_probabilities(self.decision_function(X))
 
 
-_PARAMETERS = """scaling : {"pareto", "standard"} or None, default="pareto"
-        "pareto" divides each feature by the square root of its standard deviation, "standard" by
-        its standard deviation. The features then have a mean square of 1. None leaves them as
-        they are. The coefficients belong to the features as they come.
-    class_weight : "balanced", mapping of label to weight, or None, default=None
-        Weights of the classes, as in scikit-learn.
-    cv : int, splitter or iterable of (train, test), default=5
-        Folds that choose the penalty. An int makes shuffled folds that spread the classes.
-    calibrate : bool, default=True
-        Divide the scores by the temperature that suits the left-out rows best, and by a little more since
-        the scores of the fit on all rows are larger.
-    copy : bool, default=True
-        False lets the fit overwrite features in float32, which saves their memory once."""
-
-
 class LogisticRegressionPath(_PathClassifier):
     """Multinomial logistic regression whose L2 penalty cross-validation chooses along a path.
 
@@ -179,7 +164,19 @@ class LogisticRegressionPath(_PathClassifier):
     ----------
     Cs : sequence of float, or None, default=None
         Inverse strengths of the penalty to choose from. None is 15 values from 1e-5 to 100.
-    {parameters}
+    scaling : {"pareto", "standard"} or None, default="pareto"
+        "pareto" divides each feature by the square root of its standard deviation, "standard" by
+        its standard deviation. The features then have a mean square of 1. None leaves them as
+        they are. The coefficients belong to the features as they come.
+    class_weight : "balanced", mapping of label to weight, or None, default=None
+        Weights of the classes, as in scikit-learn.
+    cv : int, splitter or iterable of (train, test), default=5
+        Folds that choose the penalty. An int makes shuffled folds that spread the classes.
+    calibrate : bool, default=True
+        Divide the scores by the temperature that suits the left-out rows best, and by a little more since
+        the scores of the fit on all rows are larger.
+    copy : bool, default=True
+        False lets the fit overwrite features in float32, which saves their memory once.
     tol : float, default=1e-5
         The fit on all rows ends when a Newton step would lower the log loss per row by less.
     n_jobs : int or None, default=None
@@ -272,7 +269,8 @@ class LinearSVCPath(_PathClassifier):
     ----------
     Cs : sequence of float, or None, default=None
         Inverse strengths of the penalty to choose from. None is 17 values from 1e-7 to 10.
-    {parameters}
+    scaling, class_weight, cv, calibrate, copy
+        As in `LogisticRegressionPath`.
     tol : float, default=1e-5
         The fit on all rows ends when a Newton step would lower the loss per row by less.
     n_jobs : int or None, default=None
@@ -335,7 +333,8 @@ class RidgeClassifierPath(_PathClassifier):
     ----------
     alphas : sequence of float, or None, default=None
         Strengths of the penalty to choose from. None is 17 values from 0.01 to 1e6.
-    {parameters}
+    scaling, class_weight, cv, calibrate, copy
+        As in `LogisticRegressionPath`.
     tol : float, default=1e-5
         The fit on all rows ends when a Newton step would lower the loss per row by less.
     n_jobs : int or None, default=None
@@ -518,9 +517,6 @@ class RidgeRegressionPath(RegressorMixin, PathEstimator):  # type: ignore[misc]
 
 
 _ALPHAS = np.logspace(-2, 6, 17)
-
-for _each in (LogisticRegressionPath, LinearSVCPath, RidgeClassifierPath):
-    _each.__doc__ = (_each.__doc__ or "").replace("{parameters}", _PARAMETERS)
 
 
 def _to_signs(codes: npt.NDArray[np.intp], n_classes: int) -> Floats:

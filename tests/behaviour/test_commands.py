@@ -26,7 +26,15 @@ NOT_RUN = {
     "featx compare": "takes minutes",
     "featx fit photos --labels": "a person fills in the labels first",
     "featx backbones": "needs PyTorch, the internet, or a network of the reader",
+    "featx export stars.featx": "needs a text encoder",
+    "featx embed reviews.csv": "needs a text encoder",
+    "featx neighbors vectors --text": "needs a text encoder",
+    "featx fit houses.csv --image-column": "needs a text encoder",
+    "featx predict price.featx": "needs a text encoder",
+    "featx evaluate price.featx": "needs a text encoder",
 }
+#: Pages whose commands another test runs: README here, the tutorial in test_site.py.
+RUN_ELSEWHERE = ("README.md", "docs/tutorial.md")
 
 
 def read_commands(text):
@@ -74,6 +82,25 @@ def test_every_reason_for_not_running_a_command_is_needed():
         assert any(command.startswith(start) for _, command, _ in COMMANDS), start
 
 
+def write_tables(room):
+    """Write the tables that commands of docs/targets.md name."""
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    paths = sorted(path.relative_to(room).as_posix() for path in (room / "photos" / "val").rglob("*.png"))
+    tags = [["cat", "dog", "grey"][: i % 4] for i in range(len(paths))]
+    pets = [
+        f"{path},{'|'.join(row) or '|'},{int('cat' in row)},{int('dog' in row)}"
+        for path, row in zip(paths, tags, strict=True)
+    ]
+    (room / "pets.csv").write_text("\n".join(["path,tags,has_cat,has_dog", *pets]))
+    parquet.write_table(pa.table({"path": paths, "tags": tags}), room / "pets.parquet")
+    houses = [f"{path},{100 + i % 7}.5,{i % 5}" for i, path in enumerate(paths)]
+    (room / "houses.csv").write_text("\n".join(["path,price,rooms", *houses]))
+    skin = [f"{path},{['mild', 'moderate', 'severe'][i % 3]}" for i, path in enumerate(paths)]
+    (room / "skin.csv").write_text("\n".join(["path,grade", *skin]))
+
+
 @pytest.fixture(scope="module")
 def room(tmp_path_factory):
     """A folder with all files that commands in docs/ name: photos, models, and a dataset of embeddings."""
@@ -97,6 +124,7 @@ def room(tmp_path_factory):
     shutil.copytree(room / "photos" / "val", room / "photos" / "test")
     shutil.copytree(room / "photos" / "val", room / "hymenoptera" / "val")
     shutil.copy(next((room / "photos/val/bag").iterdir()), room / "bee.jpg")
+    write_tables(room)
     featx.fit(str(room / "photos" / "train")).save(room / "fitted.featx")
     with contextlib.chdir(room):
         assert main(["embed", "photos/train", "-o", "vectors"]) == 0
@@ -104,7 +132,9 @@ def room(tmp_path_factory):
 
 
 @pytest.mark.heavy
-@pytest.mark.parametrize(("page", "command"), [(page, command) for page, command, _ in COMMANDS if page != "README.md"])
+@pytest.mark.parametrize(
+    ("page", "command"), [(page, command) for page, command, _ in COMMANDS if page not in RUN_ELSEWHERE]
+)
 def test_commands_in_docs_run(page, command, room, tmp_path, capsys, monkeypatch):
     if any(command.startswith(start) for start in NOT_RUN):
         pytest.skip(next(reason for start, reason in NOT_RUN.items() if command.startswith(start)))
