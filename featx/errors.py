@@ -258,7 +258,7 @@ class ExportError(FeatxError, ValueError):
     ...     export(featx.make_head(), "head.onnx")
     ... except featx.ExportError as error:
     ...     print(error)
-    Pipeline: expected a fitted pipeline of a FeatureExtractor and a head, or a meta-estimator over one
+    Pipeline: expected a fitted pipeline of a FeatureExtractor or TextExtractor and a head, or a meta-estimator over one
     """
 
 

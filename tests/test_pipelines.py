@@ -114,9 +114,13 @@ def test_different_features_are_refused(make, tmp_path):
 def test_an_extractor_elsewhere_is_refused(tiny_backbone):
     extractor = FeatureExtractor(str(tiny_backbone))
     union = make_pipeline(FeatureUnion([("a", extractor)]), logistic()).fit(X, Y)
-    with pytest.raises(InputError, match="expected a fitted pipeline of a FeatureExtractor and a head"):
+    with pytest.raises(
+        InputError, match="expected a fitted pipeline of a FeatureExtractor or TextExtractor and a head"
+    ):
         split_pipeline(union)
-    with pytest.raises(InputError, match="expected a fitted pipeline of a FeatureExtractor and a head"):
+    with pytest.raises(
+        InputError, match="expected a fitted pipeline of a FeatureExtractor or TextExtractor and a head"
+    ):
         split_pipeline(ColumnTransformer([("a", extractor, [0])]))
     with pytest.raises(InputError, match=r"FeatureExtractor\(.* is not the first step of a pipeline"):
         split_pipeline(VotingClassifier([("a", union), ("b", make_pipeline(extractor, logistic()))]).fit(X, Y))
