@@ -40,7 +40,7 @@ __all__ = [
 
 _PRECISIONS = ("float32", "int8", "float16")
 
-#: Makes the backbone of a repository that is not here. `featx.extractor` sets it, since recipes lie above this package.
+#: Makes the backbone of a repository that is not here. the extractors set it, since recipes lie above this package.
 _makers: list[Callable[[str], object]] = []
 
 

@@ -77,6 +77,7 @@ def wrap_text_backbone(
     max_tokens: int | None = None,
     license: str = "unknown",
     languages: tuple[str, ...] = (),
+    origin: str | None = None,
     recipe: Mapping[str, Any] | None = None,
 ) -> Conversion:
     """Make a backbone of a text encoder, and compare the two on sequences of tokens.
@@ -103,6 +104,8 @@ def wrap_text_backbone(
         SPDX identifier of the weights.
     languages : tuple of str
         ISO 639-1 codes of the languages of its training.
+    origin : str or None
+        Address of the file, kept as the backbone's ``source``; None keeps the name of the file.
     recipe : mapping or None
         Further entries of the recipe, such as the pair of two towers.
 
@@ -156,7 +159,7 @@ def wrap_text_backbone(
         default_layer=layers[-1].name,
         parameters=count_parameters(model),
         license=license,
-        source=path.name,
+        source=origin or path.name,
         recipe={"wrapped_sha256": file_digest(path), "onnx": onnx.__version__, "pooling": pool, **(recipe or {})},
     )
     output = output or own_file(name)
