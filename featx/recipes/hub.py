@@ -19,7 +19,14 @@ import onnx
 from featx._files import write_whole
 from featx._validation import check_choice
 from featx.backbones.catalogue import pulled_dir, verdicts_dir
-from featx.backbones.download import DownloadRecord, file_digest, keep_record, repository_path
+from featx.backbones.download import (
+    DownloadRecord,
+    file_digest,
+    join_repository,
+    keep_record,
+    repository_path,
+    split_repository,
+)
 from featx.backbones.file import Backbone, BackboneDescription, describe_model, load_model, read_backbone
 from featx.backbones.graph import tap
 from featx.backbones.sandbox import inspect_file
@@ -27,8 +34,15 @@ from featx.backbones.tokenization import Tokenization, canonical_tokens
 from featx.errors import BackboneError, InputError
 from featx.images.reference import real_images
 from featx.recipes.hub_network import find_hub_layers, settle_network
-from featx.recipes.hub_repository import VARIANTS, Repository, choose_file, fetch_network, fetch_repository
-from featx.recipes.hub_text import is_text_repository, wrap_hub_text
+from featx.recipes.hub_repository import (
+    VARIANTS,
+    Repository,
+    choose_file,
+    fetch_network,
+    fetch_repository,
+    list_parts,
+)
+from featx.recipes.hub_text import fetch_hub_text, has_text_tower, is_text_repository, wrap_hub_text
 from featx.recipes.preprocessing_config import HubPreprocess, read_preprocessing
 from featx.recipes.verify import Conversion
 from featx.recipes.wrap import wrap_network
@@ -37,7 +51,9 @@ from featx.session import Session
 __all__ = ["pull_repository"]
 
 _STEMS = ("vision_model", "model")
+_TEXT_STEMS = ("text_model", "model")
 _SETTLED = ".settled.onnx"
+_TEXT_TOWER = "text_tower.onnx"
 
 
 def pull_repository(
@@ -54,6 +70,10 @@ def pull_repository(
     pooling: str | None = None,
 ) -> DownloadRecord:
     """Make a backbone of a repository's own ONNX file, and open it by ``reference`` from then on.
+
+    A repository with ``text_model.onnx`` beside ``vision_model.onnx`` has two towers: the text tower becomes a
+    backbone as well, which `TextExtractor` opens by the same reference. If the text tower is refused, the recipe of
+    the image tower has the reason as ``text_tower``.
 
     Parameters
     ----------
@@ -89,33 +109,67 @@ def pull_repository(
     check_choice("precision", precision or "float32", tuple(VARIANTS))
     if preprocessing is not None:
         check_choice("preprocessing", preprocessing, ("timm", "transformers"))
-    plain, _, named = reference.partition("#")
+    plain, named, _ = split_repository(reference)
     if named and precision not in (None, named):
         raise InputError(f"precision={precision!r}: the reference {reference} names {named}")
     wanted = precision or named or "float32"
     repository = fetch_repository(plain)
     _check_license(repository, accept_license)
     given = {"size": size, "resize": resize, "interpolation": interpolation, "mean": mean, "std": std}
-    kept = plain if wanted == "float32" else f"{plain}#{wanted}"
+    kept, kept_text = (join_repository(plain, wanted, is_text) for is_text in (False, True))
     folder = pulled_dir()
     folder.mkdir(parents=True, exist_ok=True)
-    output = repository_path(kept, folder)
+    output, output_text = (repository_path(one, folder) for one in (kept, kept_text))
     with tempfile.TemporaryDirectory(dir=folder, prefix=".pull-") as scratch:
+        pair: dict[str, str] = {}
         try:
             if is_text_repository(repository, Path(scratch)):
                 _refuse_settings({**given, "preprocessing": preprocessing}, plain, "a text encoder")
-                conversion = wrap_hub_text(repository, Path(scratch), wanted, output, pooling=pooling)
+                file = choose_file(repository, wanted, _TEXT_STEMS)
+                digests = fetch_hub_text(repository, file, Path(scratch))
+                conversion = wrap_hub_text(repository, Path(scratch), file, digests, output, pooling=pooling)
             else:
                 _refuse_settings({"pooling": pooling}, plain, "an image network")
                 rules = _read_rules(repository, Path(scratch), preprocessing, given)
-                conversion = _wrap(repository, Path(scratch), wanted, output, rules)
+                pair = _wrap_text_tower(repository, Path(scratch), wanted)
+                conversion = _wrap(repository, Path(scratch), wanted, output, rules, pair)
+                if "pair" in pair:
+                    os.replace(Path(scratch, _TEXT_TOWER), output_text)
         except BackboneError as error:
             text = str(error).replace(f"{scratch}{os.sep}", "").replace(_SETTLED, ".onnx")
             raise BackboneError(text if plain in text else f"{plain}: {text}") from None
-    _write_speed(conversion.backbone)
-    record = DownloadRecord(kept, os.fspath(output), repository.revision, file_digest(output))
-    keep_record(record, folder)
+    if "pair" in pair:
+        _keep(kept_text, read_backbone(output_text), repository.revision)
+    return _keep(kept, conversion.backbone, repository.revision)
+
+
+def _keep(reference: str, backbone: Backbone, revision: str) -> DownloadRecord:
+    _write_speed(backbone)
+    record = DownloadRecord(reference, os.fspath(backbone.path), revision, file_digest(backbone.path))
+    keep_record(record, backbone.path.parent)
     return record
+
+
+def _wrap_text_tower(repository: Repository, folder: Path, precision: str) -> dict[str, str]:
+    """Write the backbone of the text tower into a folder, and return what the recipe of the image tower says of it.
+
+    The image tower is useful without the other, so that a refusal becomes an entry of the recipe.
+    """
+    if not has_text_tower(repository):
+        return {}
+    pair = {"pair": join_repository(f"{repository.name}@{repository.revision}", precision)}
+    name = f"{repository.name.partition('/')[2]}-text"
+    try:
+        file = choose_file(repository, precision, _TEXT_STEMS[:1])
+        list_parts(repository, file)
+    except BackboneError as error:
+        return {"text_tower": f"not made ({error})"}
+    digests = fetch_hub_text(repository, file, folder)  # an error of the hub ends the pull
+    try:
+        wrap_hub_text(repository, folder, file, digests, folder / _TEXT_TOWER, name=name, recipe=pair)
+    except BackboneError as error:
+        return {"text_tower": f"not made ({error})".replace(f"{folder}{os.sep}", "")}
+    return pair
 
 
 def _refuse_settings(settings: Mapping[str, Any], reference: str, what: str) -> None:
@@ -175,7 +229,12 @@ def _is_close(first: Any, second: Any) -> bool:
 
 
 def _wrap(
-    repository: Repository, folder: Path, precision: str, output: Path, rules: tuple[HubPreprocess, dict[str, Any]]
+    repository: Repository,
+    folder: Path,
+    precision: str,
+    output: Path,
+    rules: tuple[HubPreprocess, dict[str, Any]],
+    pair: Mapping[str, str],
 ) -> Conversion:
     """Download and inspect the network, settle its canvas and output, and write its backbone file."""
     (read, config), preprocess = rules, rules[0].preprocess
@@ -193,6 +252,7 @@ def _wrap(
         "license_source": repository.license_source,
         "network": str(config.get("architecture") or config.get("model_type") or "unknown"),
         "onnx": onnx.__version__,
+        **pair,
     }
     description = BackboneDescription(
         name=repository.name.partition("/")[2],
@@ -205,7 +265,7 @@ def _wrap(
         settled,
         output,
         description,
-        lambda classifier: find_hub_layers(classifier, preprocess, kept),
+        lambda classifier: find_hub_layers(classifier, preprocess, kept, is_paired="pair" in pair),
         read.channel_order,
     )
 

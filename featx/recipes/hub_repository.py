@@ -14,7 +14,7 @@ import onnx
 from featx.backbones.download import explain_errors, file_digest, is_repository, open_hub
 from featx.errors import BackboneError
 
-__all__ = ["VARIANTS", "HubFile", "Repository", "choose_file", "fetch_network", "fetch_repository"]
+__all__ = ["VARIANTS", "HubFile", "Repository", "choose_file", "fetch_network", "fetch_repository", "list_parts"]
 
 #: Licences that allow any use. Weights under another licence are fetched once it is accepted by name.
 FREE_LICENSES = frozenset(
@@ -190,18 +190,23 @@ def choose_file(repository: Repository, precision: str, stems: Sequence[str]) ->
     )
 
 
-def fetch_network(repository: Repository, name: str, folder: Path) -> tuple[Path, dict[str, str]]:
-    """Download an ONNX file and merge its external data; return the path and the sha256 of each file."""
+def list_parts(repository: Repository, name: str) -> list[str]:
+    """List an ONNX file and its external data; raise BackboneError if they are too large for one file."""
     here = str(PurePosixPath(name).parent)
-    siblings = [
+    parts = [
         other
         for other in repository.files
         if str(PurePosixPath(other).parent) == here and PurePosixPath(other).name.startswith(PurePosixPath(name).name)
     ]
-    total = sum(repository.files[other].size or 0 for other in siblings)
+    total = sum(repository.files[other].size or 0 for other in parts)
     if total > _MAX_BYTES:
         raise BackboneError(f"{name}: {total:,} bytes with its external data, expected at most {_MAX_BYTES:,}")
-    paths = {other: repository.fetch(other, folder) for other in siblings}
+    return parts
+
+
+def fetch_network(repository: Repository, name: str, folder: Path) -> tuple[Path, dict[str, str]]:
+    """Download an ONNX file and merge its external data; return the path and the sha256 of each file."""
+    paths = {other: repository.fetch(other, folder) for other in list_parts(repository, name)}
     digests = {other: file_digest(path) for other, path in paths.items()}
     path = paths[name]
     if len(paths) > 1:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 
-from featx.backbones.catalogue import open_backbone, pull_backbone
+from featx.backbones.catalogue import find_text_tower, open_backbone, pull_backbone
 from featx.backbones.download import DownloadRecord, is_repository
 from featx.backbones.file import is_described, load_model
 from featx.cli.backbones.wrap import add_preprocessing, scale_to_pixels
+from featx.cli.options import note
 from featx.errors import InputError
 
 EXAMPLE = """\
@@ -48,6 +49,10 @@ def run(options: argparse.Namespace) -> None:
             print(f"{size}, {backbone.gflops:.2f} GFLOPs, {speed:g} images per second on {cores} cores")
         if speed := backbone.recipe.get("texts_per_second"):
             print(f"{size}, {speed:g} texts of 16 tokens per second on {cores} cores")
+        if tower := find_text_tower(backbone):
+            print(f"text tower {tower.name}: {tower.path}\ntexts and images share the layer projection")
+        if reason := backbone.recipe.get("text_tower"):
+            note(f"text tower: {reason}")
     else:
         print(f"not a backbone yet, since its preprocessing is unknown: featx backbones wrap {record.reference}")
 
