@@ -25,19 +25,13 @@ from featx.inference.spec import BackboneArgument
 from featx.inference.transformer import BackboneTransformer, Embedded
 from featx.inference.views import number_views, open_views
 from featx.inference.workers import count_jobs, count_threads, embed_in_processes
+from featx.recipes.missing import make_repository
 from featx.session import Providers
 
 __all__ = ["Embedded", "FeatureExtractor", "count_cached", "embed_together", "embed_views", "store_features"]
 
 
-def _make_repository(reference: str) -> None:
-    from featx.recipes.hub import pull_repository
-
-    plain, _, precision = reference.partition("#")
-    pull_repository(plain, precision=precision or None)
-
-
-make_missing_repositories(_make_repository)
+make_missing_repositories(make_repository)
 
 
 class FeatureExtractor(BackboneTransformer):

@@ -15,18 +15,22 @@ from featx.backbones.download import (
     find_record,
     is_reference,
     is_repository,
+    join_repository,
     list_downloads,
     pull,
+    split_repository,
 )
 from featx.backbones.download import download as download_file
 from featx.backbones.file import Backbone, read_backbone
 from featx.backbones.sandbox import inspect_file
+from featx.backbones.tokenization import Tokenization
 from featx.backbones.zoo import ZOO, suggest_entry
 from featx.errors import BackboneError, InputError
 
 __all__ = [
     "cache_dir",
     "find_by_identity",
+    "find_text_tower",
     "list_backbones",
     "list_here",
     "models_dir",
@@ -40,7 +44,7 @@ __all__ = [
 
 _PRECISIONS = ("float32", "int8", "float16")
 
-#: Makes the backbone of a repository that is not here. `featx.extractor` sets it, since recipes lie above this package.
+#: Makes the backbone of a repository that is not here. the extractors set it, since recipes lie above this package.
 _makers: list[Callable[[str], object]] = []
 
 
@@ -119,7 +123,9 @@ def list_here(on_error: Callable[[BackboneError], object]) -> list[tuple[str, Ba
     return backbones
 
 
-def open_backbone(name: str | os.PathLike[str], precision: str | None = None, *, download: bool = True) -> Backbone:
+def open_backbone(
+    name: str | os.PathLike[str], precision: str | None = None, *, kind: str | None = None, download: bool = True
+) -> Backbone:
     """Open a backbone by name, path, hub name or address.
 
     Parameters
@@ -131,6 +137,8 @@ def open_backbone(name: str | os.PathLike[str], precision: str | None = None, *,
     precision : {"float32", "int8", "float16"} or None, default=None
         Open the copy in this precision, ``NAME_int8.onnx``, which is beside the file or among the named
         backbones. None opens the file itself.
+    kind : {"image", "text"} or None, default=None
+        "text" opens the text tower of an image network that was made with one; see `find_text_tower`.
     download : bool, default=True
         False opens only files on this machine.
 
@@ -148,24 +156,28 @@ def open_backbone(name: str | os.PathLike[str], precision: str | None = None, *,
     if precision is not None:
         check_choice("precision", precision, _PRECISIONS)
     if isinstance(name, str) and is_repository(name):
-        return _open_repository(name, precision, download)
-    backbone = _open(name, download)
-    return backbone if precision in (None, backbone.precision) else _open_copy(backbone, precision)
+        backbone = _open_repository(name, precision, download)
+    else:
+        backbone = _open(name, download)
+        backbone = backbone if precision in (None, backbone.precision) else _open_copy(backbone, precision)
+    return (find_text_tower(backbone) if kind == "text" else None) or backbone
 
 
 def _open_repository(name: str, precision: str | None, download: bool) -> Backbone:
     """Open the backbone that was made of a repository in a precision; make it if it is not here."""
-    plain, _, named = name.partition("#")
+    plain, named, is_text = split_repository(name)
     if named and precision not in (None, named):
         raise BackboneError(f"precision={precision!r}: the backbone {name} is {named}")
     wanted = precision or named
-    reference = f"{plain}#{wanted}" if wanted not in ("", "float32") else plain
+    reference = join_repository(plain, wanted, is_text)
     for attempt in (download and bool(_makers), False):
         if record := find_record(reference, pulled_dir()):
             return _read(Path(record.path))
         if attempt:
-            _makers[0](reference)
-    option = f" --precision {wanted}" if "#" in reference else ""
+            _makers[0](join_repository(plain, wanted))
+    option = f" --precision {wanted}" if wanted not in ("", "float32") else ""
+    if is_text and find_record(join_repository(plain, wanted), pulled_dir()):
+        raise BackboneError(f"{reference}: not on this machine, {plain} was made without a text tower")
     raise BackboneError(f"{reference}: not on this machine; run: featx backbones pull {plain}{option}")
 
 
@@ -216,6 +228,25 @@ def find_by_identity(identity: str) -> Backbone | None:
             if (backbone := _read(path)).identity == identity:
                 return backbone
     return None
+
+
+def find_text_tower(backbone: Backbone) -> Backbone | None:
+    """Return the text encoder that was trained with an image network, by the ``pair`` in their recipes.
+
+    Returns None for a text encoder, and for a network without a pair. Raises BackboneError if the text tower is
+    not on this machine.
+    """
+    pair = backbone.recipe.get("pair")
+    if pair is None or isinstance(backbone.preprocess, Tokenization):
+        return None
+    for path in [*_list_files(), *(Path(record.path) for record in _list_downloads())]:
+        with suppress(BackboneError):  # passes over broken files
+            other = _read(path)
+            if isinstance(other.preprocess, Tokenization) and other.recipe.get("pair") == pair:
+                return other
+    raise BackboneError(
+        f"{backbone.name}: its text tower is not on this machine; run: featx backbones pull hf:{pair.partition('#')[0]}"
+    )
 
 
 def pull_backbone(reference: str) -> DownloadRecord:

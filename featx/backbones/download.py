@@ -38,7 +38,7 @@ __all__ = [
 ]
 
 _HUB_REFERENCE = re.compile(r"(?!.*\.\.)hf:(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[\w.-]+))?/(?P<file>[^@]+)")
-_REPOSITORY = re.compile(r"(?!.*\.\.)hf:[\w.-]+/[\w.-]+(@[\w.-]+)?(#(int8|float16))?")
+_REPOSITORY = re.compile(r"(?!.*\.\.)hf:[\w.-]+/[\w.-]+(@[\w.-]+)?(#(text|(int8|float16)(-text)?))?")
 _MAX_BYTES = 2**31 - 1
 _MAX_REDIRECTS = 5
 _TIMEOUT_SECONDS = 30.0
@@ -76,8 +76,24 @@ def is_reference(text: str) -> bool:
 
 
 def is_repository(text: str) -> bool:
-    """Return True for ``hf:owner/name[@revision][#precision]``, the name of a repository instead of a file in it."""
+    """Return True for the name of a repository instead of a file in it; `split_repository` lists its parts."""
     return _REPOSITORY.fullmatch(text) is not None
+
+
+def split_repository(reference: str) -> tuple[str, str, bool]:
+    """Split ``hf:owner/name[@revision][#precision][-text]`` into plain name, precision and True for a text tower.
+
+    The text tower in float32 is ``#text``.
+    """
+    plain, _, fragment = reference.partition("#")
+    precision = fragment.removesuffix("text").removesuffix("-")
+    return plain, precision, fragment.endswith("text")
+
+
+def join_repository(plain: str, precision: str, is_text: bool = False) -> str:
+    """Return the name of a repository with a precision, where ``float32`` is left out, or of its text tower."""
+    parts = [part for part in (precision, "text" if is_text else "") if part not in ("", "float32")]
+    return f"{plain}#{'-'.join(parts)}" if parts else plain
 
 
 def repository_path(reference: str, folder: Path) -> Path:

@@ -407,7 +407,8 @@ class Dataset:
         texts : sequence of str
             Queries.
         backbone : str, path or None
-            File of the text encoder; None finds it by its name or identity.
+            File of the text encoder; None finds it by its name or identity. For a dataset of images, file of one of
+            the two towers; None finds the text tower by the ``pair`` in the recipe of the images' network.
         **running
             Parameters of `TextExtractor` that change no value, such as ``device``.
 
@@ -418,7 +419,7 @@ class Dataset:
         Raises
         ------
         DatasetError
-            If the dataset is of images, and their network has no text tower.
+            If the dataset is of images, and their network has no text tower, or the layer is not ``projection``.
         BackboneError
             If the encoder is not on this machine.
         """

@@ -123,7 +123,7 @@ class Features:
             extractor = estimator(name, precision=self.precision, **{**values, "layer": None}, **running)
             try:
                 for single in [name] if isinstance(name, str) else name:
-                    open_backbone(single, self.precision, download=False)
+                    open_backbone(single, self.precision, kind=self.kind, download=False)
                 if _to_json(extractor.fit(None).backbone_identity_) == self.identity:
                     return self._set_layer(extractor, where)
                 reason = f"{name} is another backbone"

@@ -254,7 +254,7 @@ def export(
     _check_kind(extractor, images=images, texts=texts, resize=resize, precision=precision, heat_map=heat_map)
     if guard is not None:
         guard.check_pipeline(type(pipeline).__name__, extractor.n_features, head)
-    backbone = open_backbone(list_backbones(extractor.backbone)[0], extractor.precision)
+    backbone = open_backbone(list_backbones(extractor.backbone)[0], extractor.precision, kind=extractor.kind)
     agreement = resized = None
     reference: Reference | TextReference
     if isinstance(extractor, TextExtractor):

@@ -33,7 +33,7 @@ _MAX_FOLDS = 5
 
 def sees_content(extractor: FeatureExtractor) -> bool:
     """Return whether features are as deep as the backbone's own; shallower ones are alike for many images."""
-    backbone = open_backbone(list_backbones(extractor.backbone)[0], extractor.precision)
+    backbone = open_backbone(list_backbones(extractor.backbone)[0], extractor.precision, kind=extractor.kind)
     deepest = backbone.select(None)[0].name
     return deepest in np.ravel(extractor.value_parameters_["layer"]) and extractor.pooling == "avg"
 

@@ -110,7 +110,7 @@ def make_spec(parameters: Mapping[str, Any], *, kind: str = "image", download: b
         raise InputError(f"backbone={backbone!r}: expected a name or a path, or a list of them")
     parts = []
     for name in list_backbones(backbone):
-        opened = open_backbone(name, parameters["precision"], download=download)
+        opened = open_backbone(name, parameters["precision"], kind=kind, download=download)
         (require_text if kind == "text" else require_images)(opened)
         parts.append(BackboneSpec(opened, n_features(opened, parameters["layer"], parameters["pooling"])))
     layers = [list(part.widths) for part in parts]

@@ -119,7 +119,8 @@ def save(
     for extractor in extractors:
         if not hasattr(extractor, "backbone_identity_"):
             raise PipelineFileError(f"{path}: {extractor!r} is not fitted; call fit before save")
-        opened = [open_backbone(name, extractor.precision) for name in list_backbones(extractor.backbone)]
+        names = list_backbones(extractor.backbone)
+        opened = [open_backbone(name, extractor.precision, kind=extractor.kind) for name in names]
         if [backbone.identity for backbone in opened] != _identities(extractor):
             raise PipelineFileError(f"{path}: {extractor!r} was fitted with another backbone; call fit again")
         backbones.update((backbone.identity, backbone) for backbone in opened)
@@ -205,7 +206,7 @@ def load(path: str | os.PathLike[str], *, backbone: BackboneArgument | None = No
                 f"{path}: fitted with {len(was)} backbones, got {len(replacements)} for the parameter backbone"
             )
         located = [
-            _locate(path, name, identity, extractor.precision, replacement)
+            _locate(path, name, identity, extractor, replacement)
             for name, identity, replacement in zip(was, identities, replacements, strict=True)
         ]
         extractor.backbone = located if isinstance(extractor.backbone_identity_, list) else located[0]
@@ -452,16 +453,17 @@ def _match_all(values: Any, pattern: str) -> bool:
     )
 
 
-def _locate(path: Any, was: Any, identity: str, precision: str | None, replacement: Any) -> str:
+def _locate(path: Any, was: Any, identity: str, extractor: BackboneTransformer, replacement: Any) -> str:
     """Find a backbone on this machine by its identity, regardless of its name."""
+    options: dict[str, Any] = {"precision": extractor.precision, "kind": extractor.kind}
     if replacement is not None:
-        if open_backbone(replacement, precision).identity != identity:
+        if open_backbone(replacement, **options).identity != identity:
             raise BackboneError(
                 f"{replacement}: is not the backbone that {path} was fitted with ({short_identity(identity)})"
             )
         return str(os.fspath(replacement))
     try:
-        if open_backbone(was, precision, download=False).identity == identity:
+        if open_backbone(was, **options, download=False).identity == identity:
             return str(os.fspath(was))
     except BackboneError:
         pass  # another location on the machine that saved the file

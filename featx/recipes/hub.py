@@ -1,17 +1,16 @@
 """Make backbones of the ONNX repositories of the Hugging Face hub; needs the extra ``hub``.
 
-`fetch_repository` reads a repository's list of files, licence and configurations at one commit, and
-`pull_repository` makes a backbone file of its vision network. Afterwards nothing is asked of the network.
+`pull_repository` makes a backbone file of a repository's vision network or text encoder, at one commit.
+Afterwards nothing is asked of the network.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -22,178 +21,39 @@ from featx._validation import check_choice
 from featx.backbones.catalogue import pulled_dir, verdicts_dir
 from featx.backbones.download import (
     DownloadRecord,
-    explain_errors,
     file_digest,
-    is_repository,
+    join_repository,
     keep_record,
-    open_hub,
     repository_path,
+    split_repository,
 )
 from featx.backbones.file import Backbone, BackboneDescription, describe_model, load_model, read_backbone
 from featx.backbones.graph import tap
 from featx.backbones.sandbox import inspect_file
+from featx.backbones.tokenization import Tokenization, canonical_tokens
 from featx.errors import BackboneError, InputError
 from featx.images.reference import real_images
 from featx.recipes.hub_network import find_hub_layers, settle_network
+from featx.recipes.hub_repository import (
+    VARIANTS,
+    Repository,
+    choose_file,
+    fetch_network,
+    fetch_repository,
+    list_parts,
+)
+from featx.recipes.hub_text import fetch_hub_text, has_text_tower, is_text_repository, wrap_hub_text
 from featx.recipes.preprocessing_config import HubPreprocess, read_preprocessing
 from featx.recipes.verify import Conversion
 from featx.recipes.wrap import wrap_network
 from featx.session import Session
 
-__all__ = ["HubFile", "Repository", "fetch_repository", "pull_repository"]
+__all__ = ["pull_repository"]
 
-#: Licences that allow any use. Weights under another licence are fetched once it is accepted by name.
-FREE_LICENSES = frozenset(
-    ["apache-2.0", "mit", "bsd", "bsd-2-clause", "bsd-3-clause", "cc0-1.0", "cc-by-4.0", "isc", "unlicense", "zlib"]
-)
-#: Endings of file names by precision, in order of preference.
-_VARIANTS = {"float32": ("",), "float16": ("_fp16",), "int8": ("_int8", "_quantized", "_uint8")}
 _STEMS = ("vision_model", "model")
-_MAX_BYTES = 2**31 - 1
-_MAX_JSON_BYTES = 2**22
-
-
-@dataclass(frozen=True)
-class HubFile:
-    """A file of a repository.
-
-    Parameters
-    ----------
-    name : str
-        Path inside the repository.
-    size : int or None
-        Bytes, if the hub states them.
-    sha256 : str or None
-        Digest, if the hub states it; it does so for large files.
-    """
-
-    name: str
-    size: int | None = None
-    sha256: str | None = None
-
-
-@dataclass(frozen=True)
-class Repository:
-    """A repository of the hub at one commit.
-
-    Parameters
-    ----------
-    reference : str
-        ``hf:owner/name[@revision]``.
-    name : str
-        ``owner/name``.
-    revision : str
-        The commit.
-    files : dict
-        From path to `HubFile`.
-    license : str
-        Identifier on the model card, or on the card of the model that it was converted from; else ``unknown``.
-    license_link : str or None
-        Address of the licence, if the card has one.
-    license_source : str
-        Repository whose card names the licence.
-    downloads : int or None
-        Downloads in the last month.
-    """
-
-    reference: str
-    name: str
-    revision: str
-    files: Mapping[str, HubFile] = field(repr=False)
-    license: str = "unknown"
-    license_link: str | None = None
-    license_source: str = ""
-    downloads: int | None = None
-
-    @property
-    def is_free(self) -> bool:
-        """True if the licence allows any use."""
-        return self.license.lower() in FREE_LICENSES
-
-    def fetch(self, name: str, folder: Path) -> Path:
-        """Download a file of this commit into a folder and check its length and sha256; see `HubFile`."""
-        if name not in self.files:
-            raise BackboneError(f"{self.reference}: has no file {name}")
-        hub, listed = open_hub(self.reference), self.files[name]
-        with explain_errors(f"{self.reference}/{name}"):
-            path = Path(
-                hub.hf_hub_download(
-                    self.name, name, revision=self.revision, local_dir=os.fspath(folder), library_name="featx"
-                )
-            )
-        size = path.stat().st_size
-        if listed.size not in (None, size):
-            raise BackboneError(f"{self.reference}: {name} has {size:,} bytes, the hub lists {listed.size:,}")
-        if listed.sha256 and (digest := file_digest(path)) != listed.sha256:
-            raise BackboneError(f"{self.reference}: {name} has sha256 {digest}, the hub lists {listed.sha256}")
-        return path
-
-    def read_json(self, name: str, folder: Path) -> dict[str, Any]:
-        """Download a small JSON file and parse it; an absent file is empty. Raises BackboneError if it is damaged."""
-        if name not in self.files:
-            return {}
-        path = self.fetch(name, folder)
-        try:
-            if path.stat().st_size > _MAX_JSON_BYTES:
-                raise ValueError(f"more than {_MAX_JSON_BYTES:,} bytes")
-            values = json.loads(path.read_text(encoding="utf-8"))
-        except (ValueError, RecursionError) as error:
-            raise BackboneError(f"{self.reference}: {name} cannot be read ({error})") from None
-        if not isinstance(values, dict):
-            raise BackboneError(f"{self.reference}: {name} holds {type(values).__name__}, expected an object")
-        return values
-
-
-def fetch_repository(reference: str) -> Repository:
-    """Ask the hub for a repository's commit, files and licence.
-
-    Parameters
-    ----------
-    reference : str
-        ``hf:owner/name[@revision]``.
-
-    Raises
-    ------
-    BackboneError
-        The hub cannot be reached, has no such repository, or this process is offline.
-
-    Examples
-    --------
-    >>> from featx.recipes.hub import fetch_repository
-    >>> fetch_repository("hf:onnx-community/dinov2-small").license  # doctest: +SKIP
-    'apache-2.0'
-    """
-    if not is_repository(reference) or "#" in reference:
-        raise BackboneError(f"{reference}: expected hf:owner/name or hf:owner/name@revision")
-    hub = open_hub(reference)
-    name, _, revision = reference.removeprefix("hf:").partition("@")
-    with explain_errors(reference):
-        api = hub.HfApi(library_name="featx")
-        info = api.model_info(name, revision=revision or None, files_metadata=True)
-        license_, link, source = _read_license(info, name)
-        base = (info.card_data or {}).get("base_model") if license_ == "unknown" else None
-        base = base[0] if isinstance(base, list) and len(base) == 1 else base
-        if isinstance(base, str):
-            license_, link, source = _read_license(api.model_info(base), base)
-    return Repository(reference, name, str(info.sha), _list_files(info), license_, link, source, info.downloads)
-
-
-def _read_license(info: Any, name: str) -> tuple[str, str | None, str]:
-    card = info.card_data or {}
-    license_ = card.get("license")
-    if isinstance(license_, list):
-        license_ = license_[0] if len(license_) == 1 else None
-    if license_ == "other":  # the card names it
-        license_ = card.get("license_name") or "other"
-    return str(license_ or "unknown"), card.get("license_link"), name
-
-
-def _list_files(info: Any) -> dict[str, HubFile]:
-    files = {}
-    for sibling in info.siblings or ():
-        digest = getattr(sibling.lfs, "sha256", None) if sibling.lfs else None
-        files[sibling.rfilename] = HubFile(sibling.rfilename, sibling.size, digest)
-    return files
+_TEXT_STEMS = ("text_model", "model")
+_SETTLED = ".settled.onnx"
+_TEXT_TOWER = "text_tower.onnx"
 
 
 def pull_repository(
@@ -207,8 +67,13 @@ def pull_repository(
     interpolation: str | None = None,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
+    pooling: str | None = None,
 ) -> DownloadRecord:
     """Make a backbone of a repository's own ONNX file, and open it by ``reference`` from then on.
+
+    A repository with ``text_model.onnx`` beside ``vision_model.onnx`` has two towers: the text tower becomes a
+    backbone as well, which `TextExtractor` opens by the same reference. If the text tower is refused, the recipe of
+    the image tower has the reason as ``text_tower``.
 
     Parameters
     ----------
@@ -222,6 +87,8 @@ def pull_repository(
         The configuration to follow, if the repository has both and they contradict each other.
     size, resize, interpolation, mean, std
         Values that the repository does not state; see `featx.recipes.preprocessing_config.read_preprocessing`.
+    pooling : {"mean", "cls"} or None
+        The rule by which a text encoder pools tokens, if the repository has no ``1_Pooling/config.json``.
 
     Returns
     -------
@@ -239,33 +106,76 @@ def pull_repository(
     >>> from featx.recipes.hub import pull_repository
     >>> record = pull_repository("hf:onnx-community/dinov2-small")  # doctest: +SKIP
     """
-    check_choice("precision", precision or "float32", tuple(_VARIANTS))
+    check_choice("precision", precision or "float32", tuple(VARIANTS))
     if preprocessing is not None:
         check_choice("preprocessing", preprocessing, ("timm", "transformers"))
-    plain, _, named = reference.partition("#")
+    plain, named, _ = split_repository(reference)
     if named and precision not in (None, named):
         raise InputError(f"precision={precision!r}: the reference {reference} names {named}")
     wanted = precision or named or "float32"
     repository = fetch_repository(plain)
     _check_license(repository, accept_license)
-    name = _choose_file(repository, wanted)
     given = {"size": size, "resize": resize, "interpolation": interpolation, "mean": mean, "std": std}
-    kept = plain if wanted == "float32" else f"{plain}#{wanted}"
+    kept, kept_text = (join_repository(plain, wanted, is_text) for is_text in (False, True))
     folder = pulled_dir()
     folder.mkdir(parents=True, exist_ok=True)
-    output = repository_path(kept, folder)
+    output, output_text = (repository_path(one, folder) for one in (kept, kept_text))
     with tempfile.TemporaryDirectory(dir=folder, prefix=".pull-") as scratch:
+        pair: dict[str, str] = {}
         try:
-            rules = _read_rules(repository, Path(scratch), preprocessing, given)
-            source, digests = _fetch_network(repository, name, Path(scratch))
-            conversion = _wrap(repository, source, name, output, rules, digests)
+            if is_text_repository(repository, Path(scratch)):
+                _refuse_settings({**given, "preprocessing": preprocessing}, plain, "a text encoder")
+                file = choose_file(repository, wanted, _TEXT_STEMS)
+                digests = fetch_hub_text(repository, file, Path(scratch))
+                conversion = wrap_hub_text(repository, Path(scratch), file, digests, output, pooling=pooling)
+            else:
+                _refuse_settings({"pooling": pooling}, plain, "an image network")
+                rules = _read_rules(repository, Path(scratch), preprocessing, given)
+                pair = _wrap_text_tower(repository, Path(scratch), wanted)
+                conversion = _wrap(repository, Path(scratch), wanted, output, rules, pair)
+                if "pair" in pair:
+                    os.replace(Path(scratch, _TEXT_TOWER), output_text)
         except BackboneError as error:
-            text = str(error).replace(f"{scratch}{os.sep}", "").replace(_settled_name(name), name)
+            text = str(error).replace(f"{scratch}{os.sep}", "").replace(_SETTLED, ".onnx")
             raise BackboneError(text if plain in text else f"{plain}: {text}") from None
-    _write_speed(conversion.backbone)
-    record = DownloadRecord(kept, os.fspath(output), repository.revision, file_digest(output))
-    keep_record(record, folder)
+    if "pair" in pair:
+        _keep(kept_text, read_backbone(output_text), repository.revision)
+    return _keep(kept, conversion.backbone, repository.revision)
+
+
+def _keep(reference: str, backbone: Backbone, revision: str) -> DownloadRecord:
+    _write_speed(backbone)
+    record = DownloadRecord(reference, os.fspath(backbone.path), revision, file_digest(backbone.path))
+    keep_record(record, backbone.path.parent)
     return record
+
+
+def _wrap_text_tower(repository: Repository, folder: Path, precision: str) -> dict[str, str]:
+    """Write the backbone of the text tower into a folder, and return what the recipe of the image tower says of it.
+
+    The image tower is useful without the other, so that a refusal becomes an entry of the recipe.
+    """
+    if not has_text_tower(repository):
+        return {}
+    pair = {"pair": join_repository(f"{repository.name}@{repository.revision}", precision)}
+    name = f"{repository.name.partition('/')[2]}-text"
+    try:
+        file = choose_file(repository, precision, _TEXT_STEMS[:1])
+        list_parts(repository, file)
+    except BackboneError as error:
+        return {"text_tower": f"not made ({error})"}
+    digests = fetch_hub_text(repository, file, folder)  # an error of the hub ends the pull
+    try:
+        wrap_hub_text(repository, folder, file, digests, folder / _TEXT_TOWER, name=name, recipe=pair)
+    except BackboneError as error:
+        return {"text_tower": f"not made ({error})".replace(f"{folder}{os.sep}", "")}
+    return pair
+
+
+def _refuse_settings(settings: Mapping[str, Any], reference: str, what: str) -> None:
+    for name, value in settings.items():
+        if value is not None:
+            raise InputError(f"{name}={value!r}: does not apply, {reference} is {what}")
 
 
 def _check_license(repository: Repository, accepted: str | None) -> None:
@@ -276,21 +186,6 @@ def _check_license(repository: Repository, accepted: str | None) -> None:
     raise BackboneError(
         f"{repository.reference}: the licence of the weights is {repository.license}, which may restrict their use; "
         f"read {link}, then set accept_license={repository.license!r}"
-    )
-
-
-def _choose_file(repository: Repository, precision: str) -> str:
-    """Return the path of the ONNX file in a precision."""
-    names = [name for name in repository.files if name.endswith(".onnx")]
-    for ending in _VARIANTS[precision]:
-        for stem in _STEMS:
-            for folder in ("onnx/", ""):
-                if (name := f"{folder}{stem}{ending}.onnx") in names:
-                    return name
-    listed = ", ".join(names[:8]) or "none"
-    raise BackboneError(
-        f"{repository.reference}: has no ONNX file in {precision}, such as onnx/model{_VARIANTS[precision][0]}.onnx; "
-        f"its ONNX files: {listed}"
     )
 
 
@@ -327,70 +222,28 @@ def _read_rules(
     return next(iter(read.values())), config
 
 
-def _settled_name(name: str) -> str:
-    return f"{name.removesuffix('.onnx')}.settled.onnx"
-
-
 def _is_close(first: Any, second: Any) -> bool:
     if isinstance(first, tuple):
         return all(abs(a - b) < 0.01 for a, b in zip(first, second, strict=True))
     return bool(first == second)
 
 
-def _fetch_network(repository: Repository, name: str, folder: Path) -> tuple[Path, dict[str, str]]:
-    """Download an ONNX file and merge its external data; return the path and the sha256 of each file."""
-    here = str(PurePosixPath(name).parent)
-    siblings = [
-        other
-        for other in repository.files
-        if str(PurePosixPath(other).parent) == here and PurePosixPath(other).name.startswith(PurePosixPath(name).name)
-    ]
-    total = sum(repository.files[other].size or 0 for other in siblings)
-    if total > _MAX_BYTES:
-        raise BackboneError(f"{name}: {total:,} bytes with its external data, expected at most {_MAX_BYTES:,}")
-    paths = {other: repository.fetch(other, folder) for other in siblings}
-    digests = {other: file_digest(path) for other, path in paths.items()}
-    path = paths[name]
-    if len(paths) > 1:
-        _merge(path, {file.name for file in paths.values()})
-    return path, digests
-
-
-def _merge(path: Path, allowed: set[str]) -> None:
-    """Merge external data into an ONNX file in place; only files of ``allowed`` are read."""
-    try:
-        model = onnx.load(os.fspath(path), load_external_data=False)
-    except Exception as error:  # protobuf's own
-        raise BackboneError(f"{path}: cannot be read as an ONNX model ({error})") from None
-    for tensor in onnx.external_data_helper._get_all_tensors(model):
-        if tensor.data_location == onnx.TensorProto.EXTERNAL:
-            places = [entry.value for entry in tensor.external_data if entry.key == "location"]
-            if len(places) != 1 or places[0] not in allowed:
-                raise BackboneError(f"{path}: keeps weights in {places}, expected one of {', '.join(sorted(allowed))}")
-    try:
-        onnx.load_external_data_for_model(model, os.fspath(path.parent))
-        for tensor in onnx.external_data_helper._get_all_tensors(model):
-            tensor.data_location = onnx.TensorProto.DEFAULT
-            del tensor.external_data[:]
-        path.write_bytes(model.SerializeToString())
-    except (ValueError, OSError, onnx.checker.ValidationError) as error:
-        raise BackboneError(f"{path}: its external data cannot be merged ({error})") from None
-
-
 def _wrap(
     repository: Repository,
-    path: Path,
-    name: str,
+    folder: Path,
+    precision: str,
     output: Path,
     rules: tuple[HubPreprocess, dict[str, Any]],
-    digests: Mapping[str, str],
+    pair: Mapping[str, str],
 ) -> Conversion:
-    """Inspect the network, settle its canvas and output, and write its backbone file."""
+    """Download and inspect the network, settle its canvas and output, and write its backbone file."""
     (read, config), preprocess = rules, rules[0].preprocess
+    name = choose_file(repository, precision, _STEMS)
+    path, digests = fetch_network(repository, name, folder)
     inspect_file(path, verdicts_dir())
     model = load_model(path)
     kept = settle_network(model, preprocess, name)
-    settled = path.with_name(PurePosixPath(_settled_name(name)).name)
+    settled = path.with_name(f"{PurePosixPath(name).stem}{_SETTLED}")
     settled.write_bytes(model.SerializeToString())
     recipe = {
         "repository": repository.name,
@@ -399,6 +252,7 @@ def _wrap(
         "license_source": repository.license_source,
         "network": str(config.get("architecture") or config.get("model_type") or "unknown"),
         "onnx": onnx.__version__,
+        **pair,
     }
     description = BackboneDescription(
         name=repository.name.partition("/")[2],
@@ -411,25 +265,25 @@ def _wrap(
         settled,
         output,
         description,
-        lambda classifier: find_hub_layers(classifier, preprocess, kept),
+        lambda classifier: find_hub_layers(classifier, preprocess, kept, is_paired="pair" in pair),
         read.channel_order,
     )
 
 
 def _write_speed(backbone: Backbone) -> None:
     """Measure the speed of the default features on this machine, and write it into the recipe."""
-    pixels = real_images(backbone.preprocess)[:1]  # type: ignore[arg-type]
+    is_text = isinstance(backbone.preprocess, Tokenization)
+    one = canonical_tokens(backbone.preprocess) if is_text else real_images(backbone.preprocess)[:1]  # type: ignore[arg-type]
     session = Session(tap(backbone, None, "avg", False), "cpu")
-    session.run(pixels)
+    session.run(one)
     start, runs = time.perf_counter(), 0
     while runs < 3 or (runs < 20 and time.perf_counter() - start < 0.5):
-        session.run(pixels)
+        session.run(one)
         runs += 1
     speed = round(runs / (time.perf_counter() - start), 2)
     fields = {name: getattr(backbone, name) for name in BackboneDescription.__dataclass_fields__}
-    description = replace(
-        BackboneDescription(**fields), recipe={**backbone.recipe, "images_per_second": speed, "cores": os.cpu_count()}
-    )
+    measured = {f"{'texts' if is_text else 'images'}_per_second": speed, "cores": os.cpu_count()}
+    description = replace(BackboneDescription(**fields), recipe={**backbone.recipe, **measured})
     model = load_model(backbone.path)
     describe_model(model, description, backbone.canonical)
     with write_whole(backbone.path) as scratch:

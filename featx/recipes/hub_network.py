@@ -65,8 +65,14 @@ def settle_network(model: onnx.ModelProto, preprocess: Preprocess, path: str) ->
     return output
 
 
-def find_hub_layers(classifier: Classifier, preprocess: Preprocess, output: str) -> list[Layer]:
-    """List the layers of a settled network, the layer ``head`` among them."""
+def find_hub_layers(
+    classifier: Classifier, preprocess: Preprocess, output: str, *, is_paired: bool = False
+) -> list[Layer]:
+    """List the layers of a settled network, the layer ``head`` among them.
+
+    A network that is paired with a text tower has the layer ``projection``. Towers such as SigLIP's pool to the
+    embedding that texts share, and then it is another name of ``head``.
+    """
     tokens = _find_tokens(classifier, preprocess)
     head = _find_head(classifier, preprocess, output)
     if not tokens or len(classifier.shapes[head]) == 4:
@@ -80,6 +86,11 @@ def find_hub_layers(classifier: Classifier, preprocess: Preprocess, output: str)
         name = classifier.renamed.get(output, output)
         at = describe_tensor(classifier, name, (preprocess.height, preprocess.width))
         layers = [*layers, replace(at, name="projection", aliases=("image_embeds",))]
+    elif is_paired:
+        layers = [
+            replace(layer, aliases=(*layer.aliases, "projection")) if layer.name == "head" else layer
+            for layer in layers
+        ]
     return layers
 
 

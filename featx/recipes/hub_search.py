@@ -9,7 +9,7 @@ from pathlib import Path
 from featx._validation import check_integer
 from featx.backbones.download import explain_errors, open_hub
 from featx.errors import BackboneError
-from featx.recipes.hub import fetch_repository
+from featx.recipes.hub_repository import fetch_repository
 
 __all__ = ["HubCandidate", "search_repositories"]
 

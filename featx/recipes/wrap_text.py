@@ -33,7 +33,7 @@ from featx.session import Session, run_graph
 
 __all__ = ["is_text_model", "wrap_text_backbone"]
 
-_PROJECTIONS = ("text_embeds", "sentence_embedding")
+_PROJECTIONS = ("text_embeds", "sentence_embedding", "pooler_output")
 _INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 _BLOCK = re.compile(r"(?:^|[./])(?:layers?|h|blocks?|resblocks)[./](\d+)[./]")
 #: Least length that a tokenizer without a limit of its own writes for "no limit".
@@ -77,6 +77,7 @@ def wrap_text_backbone(
     max_tokens: int | None = None,
     license: str = "unknown",
     languages: tuple[str, ...] = (),
+    origin: str | None = None,
     recipe: Mapping[str, Any] | None = None,
 ) -> Conversion:
     """Make a backbone of a text encoder, and compare the two on sequences of tokens.
@@ -103,6 +104,8 @@ def wrap_text_backbone(
         SPDX identifier of the weights.
     languages : tuple of str
         ISO 639-1 codes of the languages of its training.
+    origin : str or None
+        Address of the file, kept as the backbone's ``source``; None keeps the name of the file.
     recipe : mapping or None
         Further entries of the recipe, such as the pair of two towers.
 
@@ -135,7 +138,7 @@ def wrap_text_backbone(
         raise BackboneError(f"{path}: no tokenizer.json beside it; a slow tokenizer of transformers cannot be read")
     if "vocab_size" not in text_config:
         raise BackboneError(f"{path}: no config.json with a vocab_size beside it")
-    result = _find_output(original, path)
+    result = _find_output(original, path, str(config.get("model_type", "")))
     pool = "inside" if result in _PROJECTIONS else _read_pooling(files, pooling)
     length = _fixed_length(original, config)
     limit = max_tokens or _read_limit(files, text_config, length, path)
@@ -156,7 +159,7 @@ def wrap_text_backbone(
         default_layer=layers[-1].name,
         parameters=count_parameters(model),
         license=license,
-        source=path.name,
+        source=origin or path.name,
         recipe={"wrapped_sha256": file_digest(path), "onnx": onnx.__version__, "pooling": pool, **(recipe or {})},
     )
     output = output or own_file(name)
@@ -175,10 +178,12 @@ def wrap_text_backbone(
     return Conversion(read_backbone(output), (difference,))
 
 
-def _find_output(model: onnx.ModelProto, path: Path) -> str:
-    """Return the output that holds tokens, or the row of a text tower."""
+def _find_output(model: onnx.ModelProto, path: Path, kind: str) -> str:
+    """Return the output that holds tokens, or the row of a text tower; SigLIP calls its row ``pooler_output``."""
     names = [value.name for value in model.graph.output]
-    wanted = ("text_embeds", "last_hidden_state", "token_embeddings", "sentence_embedding")
+    wanted: tuple[str, ...] = ("text_embeds", "last_hidden_state", "token_embeddings", "sentence_embedding")
+    if kind.startswith("siglip"):
+        wanted = ("text_embeds", "pooler_output")
     found = next((name for name in wanted if name in names), None)
     if found is None:
         raise BackboneError(f"{path}: has the outputs {', '.join(names)}, expected one of {', '.join(wanted)}")

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from featx._events import Events, ProgressBar, combine
+from featx.backbones.catalogue import make_missing_repositories
 from featx.backbones.file import LayerSpec, require_text
 from featx.cache.keys import digest_setting
 from featx.errors import FailedTextsWarning, Failure, InputError, TextError
@@ -22,6 +23,7 @@ from featx.inference.spec import BackboneArgument
 from featx.inference.transformer import BackboneTransformer, Embedded
 from featx.inference.views import open_session
 from featx.inference.workers import count_threads
+from featx.recipes.missing import make_repository
 from featx.session import Providers
 from featx.text.engine import TextEngine, TextView
 
@@ -31,6 +33,8 @@ __all__ = ["TextExtractor"]
 _BATCH_SIZE = 32
 #: Texts of a stream that are read before the first is answered.
 _STREAM = 64
+
+make_missing_repositories(make_repository)
 
 
 class TextExtractor(BackboneTransformer):
@@ -43,8 +47,9 @@ class TextExtractor(BackboneTransformer):
     Parameters
     ----------
     backbone : str, path, or list of them, default="minilm_l6"
-        Name of a text encoder in the user's folder, or the path of a file in featx's format. The features of
-        several encoders are put side by side. `featx.recipes.make_text_backbone` makes ``"minilm_l6"``.
+        Name of a text encoder in the user's folder, the path of a file in featx's format, or
+        ``hf:owner/name[@revision]``, a repository of the Hugging Face hub. The features of several encoders are
+        put side by side. `featx.recipes.make_text_backbone` makes ``"minilm_l6"``.
     layer : str, int, list of them, or None, default=None
         Layers to take features from: ``"block1"`` and so on, or a number that counts them, -1 is the last.
         None is the layer that the encoder pools itself. Several layers are pooled and put side by side.

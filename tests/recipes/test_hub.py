@@ -6,10 +6,11 @@ import pytest
 from featx import FeatureExtractor
 from featx.backbones import open_backbone
 from featx.errors import BackboneError
-from featx.recipes.hub import fetch_repository, pull_repository
+from featx.recipes.hub import pull_repository
+from featx.recipes.hub_repository import fetch_repository
 from featx.recipes.hub_search import search_repositories
 from tests.recipes import hub_models
-from tests.recipes.hub_server import COMMIT, HubServer
+from tests.recipes.hub_server import COMMIT
 from tests.recipes.published import IMAGENET, prepare, sample_photos
 
 pytestmark = [pytest.mark.heavy, pytest.mark.filterwarnings("default")]
@@ -27,26 +28,6 @@ def exports():
         return made[kind]
 
     return get
-
-
-@pytest.fixture
-def hub(monkeypatch, tmp_path):
-    import huggingface_hub
-    from huggingface_hub import constants
-
-    server = HubServer()
-    for name in ("FEATX_OFFLINE", "HF_HUB_OFFLINE", "HF_TOKEN"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1,localhost")
-    monkeypatch.setenv("FEATX_BACKBONES", str(tmp_path / "backbones"))
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(constants, "ENDPOINT", server.address)
-    template = server.address + "/{repo_id}/resolve/{revision}/{filename}"
-    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
-    huggingface_hub.close_session()
-    yield server
-    huggingface_hub.close_session()
-    server.stop()
 
 
 def publish(hub, content, name="owner/tiny", processor=PROCESSOR, files=None, **card):
