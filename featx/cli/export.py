@@ -10,7 +10,10 @@ from featx.deploy.agreement import MIN_AGREEMENT
 from featx.deploy.export import MAX_COMPARED, MAX_MEASURED, RESIZES
 from featx.deploy.parity import TOLERANCE
 from featx.errors import InputError
+from featx.fitting.inputs import read_rows
+from featx.fitting.rows import make_frame_of_rows
 from featx.persistence import load, load_guard, read_info
+from featx.pipelines import find_columns
 
 EXAMPLE = """\
   featx export ants.featx -o ants.onnx --images photos/val
@@ -19,6 +22,7 @@ EXAMPLE = """\
 Input: pixels, uint8 (N, 3, height, width), images on the backbone's canvas;
 with --resize in-graph uint8 (N, H, W, 3), images of any size.
 a text model takes input_ids, int64 (N, n_tokens); its tokenizer is in the metadata.
+a model over several columns takes an input per column, and needs --rows.
 Output: label, class_index and probabilities; or value. The file's metadata
 describe the preprocessing and the classes. A model with a guard adds outlier,
 the p-value of each image. The file is written only if it
@@ -50,6 +54,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--texts", metavar="FILE", help="compare on a file with one text per line (default: a few texts of featx's own)"
     )
+    parser.add_argument("--rows", metavar="TABLE", help="compare on rows of a table, for a model over several columns")
     parser.add_argument(
         "--tolerance",
         type=_share,
@@ -83,8 +88,12 @@ def run(options: argparse.Namespace) -> None:
     """Load, export and print the comparison."""
     if not options.output.lower().endswith(".onnx"):
         raise InputError(f"{options.output}: expected a name that ends in .onnx")
+    pipeline = load(options.model, backbone=options.backbone)
+    kinds, rows = find_columns(pipeline), options.rows
+    if kinds and rows is not None:
+        rows = make_frame_of_rows(read_rows(rows, None, kinds).items, kinds)
     result = export(
-        load(options.model, backbone=options.backbone),
+        pipeline,
         options.output,
         features=options.features,
         heat_map=options.heat_map,
@@ -93,12 +102,13 @@ def run(options: argparse.Namespace) -> None:
         coverage=options.coverage,
         images=options.images,
         texts=options.texts,
+        rows=rows,
         tolerance=options.tolerance,
         resize=options.resize,
         resize_tolerance=options.resize_tolerance,
         precision=options.precision,
         min_agreement=options.min_agreement,
-        card=True,
+        card=not kinds,
         info=read_info(options.model)["info"],
     )
     note(*result.notes)

@@ -104,7 +104,8 @@ class Converter:
             return x  # a graph knows no names
 
         with self._at(estimator, name):
-            sample = np.asarray(estimator.transform(x.sample))
+            sample = estimator.transform(x.sample)
+            sample = np.asarray(sample.toarray() if hasattr(sample, "toarray") else sample)
             if sample.dtype not in (np.float32, np.float64):
                 raise self.refuse(estimator, f"it returns {sample.dtype}, expected float32 or float64")
             tensor: str = self._find("transformers", estimator)(self, estimator, x)

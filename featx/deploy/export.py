@@ -32,6 +32,8 @@ from featx.deploy.agreement import (
     name_label,
 )
 from featx.deploy.assemble import assemble, declare_types, name_outputs, write_metadata
+from featx.deploy.columns import TABLES as COLUMN_TABLES
+from featx.deploy.columns import convert_columns
 from featx.deploy.converter import Converter, Rows, Step
 from featx.deploy.converters import calibration, kernels, linear, meta, preprocessing, quantiles, trees
 from featx.deploy.converters.skl2onnx import make_tables
@@ -132,7 +134,7 @@ class ExportResult:
 
     @property
     def _summary(self) -> str:
-        inputs = "pixels" if self.parity.kind == "image" else "input_ids"
+        inputs = {"image": "pixels", "text": "input_ids", "row": "columns"}[self.parity.kind]
         return f"{self.path}: {inputs} to {', '.join(self.outputs)}, {self.n_bytes / 1e6:.1f} MB"
 
 
@@ -147,6 +149,7 @@ def export(
     coverage: float | None = None,
     images: Any = None,
     texts: Any = None,
+    rows: Any = None,
     tolerance: float = TOLERANCE,
     resize: str = "before",
     resize_tolerance: float | None = None,
@@ -165,12 +168,14 @@ def export(
     ----------
     pipeline : Pipeline
         A `FeatureExtractor` or `TextExtractor` of one backbone followed by a classifier or regressor; or a search or
-        meta-estimator over such pipelines, all with the same features.
+        meta-estimator over such pipelines, all with the same features. Also a pipeline or a stack of pipelines that
+        begin with a `ColumnTransformer` over named columns.
     path : str or path
         The file, written completely or not at all. Its input is ``pixels``, uint8 of shape (N, 3,
         height, width): images on the backbone's canvas, as the metadata describes. For a `TextExtractor`, it is
         ``input_ids``, int64 of shape (N, n_tokens), texts of the same number of tokens; the metadata hold the
-        tokenizer.
+        tokenizer. Of several columns, it has an input per column: ``front`` of images, ``front_input_ids`` of
+        texts, ``front`` of numbers, float32 of shape (N, 1), or of categories, strings of shape (N, 1).
     features : bool, default=False
         Add the output ``features``.
     heat_map : bool, default=False
@@ -193,6 +198,9 @@ def export(
     texts : sequence of str, str, path or None, default=None
         Texts to compare on, for a `TextExtractor`, or a file with one text per line, of which at most 256 are used.
         None uses a few of different length and script.
+    rows : DataFrame or None, default=None
+        Rows to compare on, of a pipeline over several columns; 64 at most are taken from the whole. Images are as
+        for `FeatureExtractor.transform`.
     tolerance : float, default=1e-4
         Largest difference of a probability or decision. For a regression, relative to the largest
         value.
@@ -212,7 +220,7 @@ def export(
         Share of the measured images that must keep their label in that precision. For a
         regression, R².
     card : bool, default=False
-        Write a model card beside the file, named ``path`` and ``.md``.
+        Write a model card beside the file, named ``path`` and ``.md``. Not for several columns.
     info : mapping or None, default=None
         Facts about fitting for the card, and the names of several numbers: ``featx.read_info("model.featx")["info"]``.
 
@@ -246,6 +254,18 @@ def export(
             "heat_map=True: features of a converted backbone are corrected after pooling, so cells do not add up; "
             f'leave precision={precision!r} out, or fit the pipeline with FeatureExtractor(precision="{precision}")'
         )
+    if find_columns(pipeline):
+        for_one_column = {
+            **{f"risk={risk!r}": risk is not None, f"coverage={coverage!r}": coverage is not None},
+            **{"images=...": images is not None, "texts=...": texts is not None, f"precision={precision!r}": precision},
+            **{f"resize={resize!r}": resize != "before", "heat_map=True": heat_map, "features=True": features},
+            **{"guard=...": guard is not None, "card=True": card},
+        }
+        if asked := [name for name, is_asked in for_one_column.items() if is_asked]:
+            raise InputError(f"{asked[0]}: this pipeline takes rows of several columns; leave the parameter out")
+        return _export_columns(pipeline, path, rows, tolerance)
+    if rows is not None:
+        raise InputError("rows=...: this pipeline takes one column; expected images=... or texts=...")
     doubts = _read_doubts(guard, risk, coverage)
     check_writable(path)
     if card:
@@ -331,6 +351,23 @@ def export(
     return result
 
 
+def _export_columns(pipeline: Any, path: str | os.PathLike[str], rows: Any, tolerance: float) -> ExportResult:
+    """Write a pipeline of several kinds of columns, after a comparison on ``rows``."""
+    if rows is None:
+        raise InputError(
+            f"rows=None: {type(pipeline).__name__} reads the columns {', '.join(find_columns(pipeline))}; expected a "
+            "DataFrame of rows to compare with"
+        )
+    check_writable(path)
+    with _naming(path):
+        model, parity, outputs, digest = convert_columns(pipeline, rows, [COLUMN_TABLES, *_TABLES], tolerance)
+    content = model.SerializeToString()
+    with write_whole(path) as scratch:
+        scratch.write_bytes(content)
+    task = "classification" if is_classifier(pipeline) else "regression"
+    return ExportResult(os.fspath(path), task, outputs, len(content), digest, parity, [], [])
+
+
 @dataclass(frozen=True)
 class _Draft:
     """A model that is not compared yet, with the steps of its head; ``classes`` is None for a regression."""
@@ -373,11 +410,6 @@ def _naming(path: str | os.PathLike[str]) -> Iterator[None]:
 def _split(pipeline: Any) -> tuple[Any, Any]:
     """Split a pipeline into its extractor and its head; raise ExportError if it cannot be exported."""
     kind = type(pipeline).__name__
-    if columns := find_columns(pipeline):
-        raise ExportError(
-            f"{kind}: reads the columns {', '.join(columns)}, and an exported file takes images or texts alone; "
-            "serve the pipeline with featx serve, or export a pipeline of one column"
-        )
     try:
         extractor, head = split_pipeline(pipeline)
     except InputError as error:

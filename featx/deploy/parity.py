@@ -42,7 +42,7 @@ class Parity:
         to the largest value.
     tolerance : float
         Largest difference that was allowed.
-    kind : {"image", "text"}, default="image"
+    kind : {"image", "text", "row"}, default="image"
         Kind of the inputs that ``n_images`` counts.
     """
 
@@ -54,8 +54,9 @@ class Parity:
 
     def __str__(self) -> str:
         images = f"{self.n_images} {self.kind}" + ("" if self.n_images == 1 else "s")
+        rows = f" and {self.n_rows} rows of features" if self.n_rows else ""
         return (
-            f"{images} and {self.n_rows} rows of features give the same predictions "
+            f"{images}{rows} give the same predictions "
             f"(largest difference {self.difference:.1e}, {self.tolerance:.0e} allowed)"
         )
 

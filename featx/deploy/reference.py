@@ -25,7 +25,7 @@ from featx.sources.listing import list_images
 from featx.text import TextExtractor
 from featx.text.engine import tokenize
 
-__all__ = ["Reference", "TextReference", "make_reference", "make_text_reference"]
+__all__ = ["Reference", "TextReference", "make_canvases", "make_reference", "make_text_reference"]
 
 _BATCH_SIZE = 16  # fits into the memory of a small machine for any backbone
 #: Maximum number of lines of a file of texts.
@@ -95,11 +95,11 @@ def make_reference(
     items, features = [items[i] for i in embedded.kept], embedded.features[embedded.kept]
     if not items:
         raise ExportError("no image to compare with: images is empty")
-    canvases = _make_canvases(items, extractor, backbone)
+    canvases = make_canvases(items, extractor, backbone)
     return Reference(items, canvases, features, respond(head, features), embedded.failures, notes)
 
 
-def _make_canvases(items: list[Any], extractor: FeatureExtractor, backbone: Backbone) -> npt.NDArray[np.uint8]:
+def make_canvases(items: list[Any], extractor: FeatureExtractor, backbone: Backbone) -> npt.NDArray[np.uint8]:
     """Decode, resize and crop images apart from the extractor, so that the graph's input is checked as well."""
     rules, fast = require_images(backbone), extractor.decode == "fast"
     pixels = np.empty((len(items), 3, rules.height, rules.width), np.uint8)

@@ -81,9 +81,9 @@ def test_a_file_of_texts_that_is_not_there_is_named(pipeline, tmp_path):
     assert not (tmp_path / "texts.onnx").exists()
 
 
-def test_a_model_over_columns_is_refused_with_their_names(tmp_path):
+def test_a_model_over_columns_needs_rows_and_names_its_columns(tmp_path):
     table = pd.DataFrame({"area": [0.0, 1.0, 2.0], "rooms": [1.0, 2.0, 3.0]})
     columns = ColumnTransformer([("numbers", StandardScaler(), ["area", "rooms"])])
     model = make_pipeline(columns, Ridge()).fit(table, [0.0, 1.0, 2.0])
-    with pytest.raises(featx.ExportError, match="reads the columns area, rooms"):
+    with pytest.raises(featx.InputError, match="reads the columns area, rooms"):
         export(model, tmp_path / "columns.onnx")

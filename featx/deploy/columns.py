@@ -1,0 +1,358 @@
+"""Export a fitted pipeline of several kinds of columns as one ONNX graph with an input per column."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import warnings
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from importlib import metadata
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from onnx import TensorProto, compose, helper, version_converter
+from sklearn.base import is_classifier
+from sklearn.compose import ColumnTransformer
+from sklearn.impute import SimpleImputer
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import OneHotEncoder, PowerTransformer
+
+from featx.backbones import open_backbone, tap
+from featx.backbones.file import require_text
+from featx.deploy.agreement import count_wrong
+from featx.deploy.assemble import METADATA_VERSION, assemble, declare_types, name_outputs
+from featx.deploy.converter import Converter, Estimator, Rows, Tables
+from featx.deploy.converters.skl2onnx import make_tables
+from featx.deploy.parity import Parity, differ
+from featx.deploy.reference import make_canvases
+from featx.errors import ExportError, InputError
+from featx.heads import respond
+from featx.inference.spec import list_backbones
+from featx.inference.transformer import BackboneTransformer
+from featx.pipelines import find_columns, find_extractors
+from featx.session import run_batches
+from featx.text.engine import describe_tokenizer, tokenize
+
+__all__ = ["TABLES", "convert_columns"]
+
+_Array = npt.NDArray[Any]
+
+_BATCH_SIZE = 16
+_MAX_ROWS = 64
+#: Stands for the data frame in the graph; nothing may read it.
+_FRAME = "featx_frame"
+#: A category that no table has.
+_UNKNOWN = "\0featx: a category that no table has"
+#: Names of outputs, which no input may have.
+_OUTPUTS = ("label", "class_index", "probabilities", "scores", "value")
+
+
+class _Columns:
+    """Build the inputs of a graph column by column, and the part of the graph that reads each."""
+
+    def __init__(self, frame: Any, opset: int) -> None:
+        self.frame = frame
+        self.opset = opset
+        self.ir_version = 8
+        self.inputs: dict[str, onnx.ValueInfoProto] = {}
+        self.feeds: dict[str, Any] = {}  # values of each input for the rows of the frame
+        self.facts: dict[str, dict[str, Any]] = {}
+        self.nodes: list[onnx.NodeProto] = []
+        self.weights: list[onnx.TensorProto] = []
+        self._embedded: dict[tuple[Any, ...], str] = {}
+
+    @property
+    def has_text(self) -> bool:
+        """Texts of a batch must have the same number of tokens, so rows are run one by one."""
+        return any(fact["kind"] == "text" for fact in self.facts.values())
+
+    def convert(self, converter: Converter, step: Estimator, x: Rows) -> str:
+        """Convert a ColumnTransformer and return its output, of shape (N, n)."""
+        parts = []
+        for name, part, columns in step.transformers_:
+            if isinstance(part, str) and part == "drop":
+                continue
+            if (step.transformer_weights or {}).get(name) not in (None, 1):
+                raise converter.refuse(step, "it has transformer_weights")
+            at = self._name(step, columns)
+            if not at:
+                continue
+            steps = [one for _, one in part.steps] if isinstance(part, Pipeline) else [part]
+            if isinstance(steps[0], BackboneTransformer):
+                if len(at) > 1:
+                    raise converter.refuse(steps[0], f"it reads {len(at)} columns; use an extractor per column")
+                rows = self._embed(converter, steps[0], at[0])
+                for inner in steps[1:]:
+                    rows = converter.transform(inner, rows)
+                parts.append(converter.graph.double(rows.name))
+            elif isinstance(part, OneHotEncoder):
+                parts.append(self._one_hot(converter, part, at))
+            elif _reads_words(steps):
+                raise converter.refuse(
+                    part, "the words of TF-IDF are not those of ONNX's tokenizer; fit with a TextExtractor alone"
+                )
+            else:
+                tensors = [converter.graph.double(self._number(column)) for column in at]
+                sample = self.frame[at].to_numpy(np.float64)
+                rows = converter.transform(part, Rows(converter.graph.columns(*tensors), sample), name)
+                parts.append(converter.graph.double(rows.name))
+        return converter.graph.columns(*parts)
+
+    def _name(self, step: Estimator, columns: Any) -> list[str]:
+        """Return the names of the columns that a part reads."""
+        known = list(step.feature_names_in_)
+        if isinstance(columns, str):
+            return [columns]
+        chosen = np.asarray(known, object)[columns] if isinstance(columns, slice) else np.ravel(columns)
+        if chosen.dtype.kind == "b":
+            chosen = np.asarray(known, object)[chosen]
+        return [column if isinstance(column, str) else known[column] for column in chosen.tolist()]
+
+    def _add(self, name: str, column: str, dtype: int, shape: list[Any], feed: Any, **facts: Any) -> None:
+        if self.facts.setdefault(column, {"input": name, **facts})["kind"] != facts["kind"]:
+            raise ExportError(f"column {column!r}: read as {self.facts[column]['kind']} and as {facts['kind']}")
+        if name not in self.inputs:
+            self.inputs[name] = helper.make_tensor_value_info(name, dtype, shape)
+            self.feeds[name] = feed
+
+    def _number(self, column: str) -> str:
+        values = self.frame[column].to_numpy(np.float32)[:, None]
+        self._add(column, column, TensorProto.FLOAT, ["N", 1], values, kind="number")
+        return column
+
+    def _one_hot(self, converter: Converter, step: Any, columns: list[str]) -> str:
+        """Look each category up in a table of the encoder's own rows; the last row is that of an unknown category."""
+        if step.handle_unknown == "error":
+            raise converter.refuse(
+                step, 'a graph cannot raise for an unknown category; fit with handle_unknown="ignore"'
+            )
+        parts, start = [], 0
+        for i, (column, categories) in enumerate(zip(columns, step.categories_, strict=True)):
+            known = categories.tolist()
+            if other := [one for one in known if not isinstance(one, str) and not _is_missing(one)]:
+                raise converter.refuse(step, f"column {column!r} has the category {other[0]!r}, expected strings")
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # an unknown category is meant
+                answers = step.transform(self._probe(step, i, [*known, _UNKNOWN]))
+            answers = np.asarray(answers.toarray() if hasattr(answers, "toarray") else answers, np.float64)
+            width = int(step._n_features_outs[i])
+            table, start = answers[:, start : start + width], start + width
+            keys = ["" if _is_missing(one) else one for one in known]
+            values = ["" if _is_missing(one) else str(one) for one in self.frame[column]]
+            cells = np.array(values, dtype=object)[:, None]
+            self._add(column, column, TensorProto.STRING, ["N", 1], cells, kind="category", categories=keys)
+            index = converter.graph.op(
+                "LabelEncoder",
+                column,
+                domain="ai.onnx.ml",
+                keys_strings=keys,
+                values_int64s=list(range(len(keys))),
+                default_int64=len(keys),
+            )
+            flat = converter.graph.op("Reshape", index, np.array([-1]))
+            parts.append(converter.graph.op("Gather", table, flat, axis=0))
+        return converter.graph.columns(*parts)
+
+    def _probe(self, step: Any, at: int, cells: list[Any]) -> Any:
+        """Return rows that have each cell in one column, and the first category in the others."""
+        rows = np.empty((len(cells), len(step.categories_)), object)
+        for i, categories in enumerate(step.categories_):
+            rows[:, i] = categories[0]
+        rows[:, at] = cells
+        return rows
+
+    def _embed(self, converter: Converter, extractor: Any, column: str) -> Rows:
+        """Add the graph of a backbone under a prefix of its own, once per column and features."""
+        paths = list_backbones(extractor.backbone)
+        if len(paths) > 1:
+            raise converter.refuse(extractor, "it has several backbones; use an extractor per backbone")
+        sample = np.asarray(extractor.transform(self.frame[column]))
+        key = (column, str(extractor.backbone_identity_), repr(extractor.value_parameters_))
+        if key in self._embedded:
+            return Rows(self._embedded[key], sample)
+        backbone = open_backbone(paths[0], extractor.precision)
+        graph = tap(backbone, extractor.layer, extractor.pooling, bool(extractor.l2_normalize))
+        model = onnx.load_from_string(graph)
+        opset = _read_opset(model)
+        if opset != self.opset:
+            model = version_converter.convert_version(model, self.opset)
+        self.ir_version = max(self.ir_version, model.ir_version)
+        prefix = f"column{len(self._embedded)}_"
+        model = compose.add_prefix(model, prefix)
+        (source,) = model.graph.input
+        shape = [dim.dim_value or dim.dim_param for dim in source.type.tensor_type.shape.dim]
+        facts = {
+            "backbone": {name: getattr(backbone, name) for name in ("name", "identity", "precision", "license")},
+            "preprocess": backbone.preprocess.to_dict(),
+            "features": extractor.value_parameters_,
+        }
+        cells = list(self.frame[column])
+        if extractor.kind == "text":
+            name, dtype = f"{column}_input_ids", TensorProto.INT64
+            feed: Any = [np.array([tokenize(str(cell), require_text(backbone))], np.int64) for cell in cells]
+            facts["preprocess"] |= describe_tokenizer(require_text(backbone))
+            facts["rows_per_run"] = "one, or rows whose texts have the same number of tokens"
+        else:
+            name, dtype, feed = column, TensorProto.UINT8, make_canvases(cells, extractor, backbone)
+        self._add(name, column, dtype, ["N", *shape[1:]], feed, kind=extractor.kind, **facts)
+        self.nodes.append(helper.make_node("Identity", [name], [source.name], f"{prefix}input"))
+        self.nodes.extend(model.graph.node)
+        self.weights.extend(model.graph.initializer)
+        self._embedded[key] = model.graph.output[0].name
+        return Rows(self._embedded[key], sample)
+
+    def list_batches(self) -> Iterator[Mapping[str, _Array]]:
+        """Return the inputs of a graph; the first row is alone, which checks that the batch size is free."""
+        n = len(self.frame)
+        bounds = range(n + 1) if self.has_text else [0, *range(1, n, _BATCH_SIZE), n]
+        for first, last in pairwise(bounds):
+            if first < last:
+                yield {
+                    name: feed[first] if isinstance(feed, list) else feed[first:last]
+                    for name, feed in self.feeds.items()
+                }
+
+
+def convert_columns(
+    pipeline: Any, frame: Any, tables: list[Tables], tolerance: float
+) -> tuple[onnx.ModelProto, Parity, tuple[str, ...], str]:
+    """Convert a pipeline, compare it with scikit-learn on rows of a data frame, and describe it in the metadata.
+
+    Returns the model, the comparison, the names of the outputs and the digest. Raises ExportError if a part has
+    no converter or a row gets another prediction.
+    """
+    kinds = find_columns(pipeline)
+    if missing := [name for name in kinds if name not in getattr(frame, "columns", ())]:
+        raise InputError(f"rows=...: no column {missing[0]!r}; expected a DataFrame with {', '.join(kinds)}")
+    if taken := [name for name in kinds if name in _OUTPUTS]:
+        raise ExportError(f"column {taken[0]!r}: an output of the file has this name; rename the column")
+    if not len(frame):
+        raise ExportError("no row to compare with: rows is empty")
+    n = min(len(frame), _MAX_ROWS)
+    frame = frame.iloc[[i * len(frame) // n for i in range(n)]]
+    columns = _Columns(frame, _find_opset(pipeline))
+    own = Tables(transformers={ColumnTransformer: columns.convert})
+    converter = Converter([own, *tables], make_tables(columns.opset), columns.opset, 8)
+    rows = Rows(_FRAME, frame)
+    with warnings.catch_warnings():
+        # parts get arrays, although the pipeline was fitted on data frames
+        warnings.filterwarnings("ignore", "X does not have valid feature names", UserWarning)
+        classes = None
+        if is_classifier(pipeline):
+            classes = np.asarray(pipeline.classes_)
+            outputs = name_outputs(converter, converter.classify(pipeline, rows, ""), classes)
+        else:
+            outputs = {"value": converter.graph.cast(converter.regress(pipeline, rows, ""), np.float32)}
+        expected = respond(pipeline, frame)
+    converter.ir_version = max(columns.ir_version, converter.ir_version)
+    body = helper.make_model(
+        helper.make_graph(columns.nodes, "columns", list(columns.inputs.values()), [], columns.weights)
+    )
+    model = assemble(body, converter, outputs, features=False)
+    if any(_FRAME in node.input for node in model.graph.node):
+        raise ExportError(f"{type(pipeline).__name__}: expected a ColumnTransformer as the first step of each member")
+    names = tuple(outputs)
+    runs = list(run_batches(model.SerializeToString(), columns.list_batches(), names))
+    given = {name: np.concatenate(values) for name, values in zip(names, zip(*runs, strict=True), strict=True)}
+    declare_types(model, given)
+    if expected.labels is not None and (n_wrong := count_wrong(given["label"], expected.labels)):
+        raise ExportError(f"{n_wrong} of {n} rows get another label than scikit-learn's")
+    worst = float(differ(expected.numbers, given[expected.name]).max()) if expected.numbers.size else 0.0
+    if worst > tolerance:
+        raise ExportError(f"{expected.name} of a row differs by {worst:.1e} ({tolerance:.0e} allowed)")
+    parity = Parity(n, 0, worst, tolerance, "row")
+    digest = _describe(model, pipeline, classes, columns.facts, parity)
+    onnx.checker.check_model(model)
+    return model, parity, names, digest
+
+
+def _describe(
+    model: onnx.ModelProto, pipeline: Any, classes: _Array | None, facts: dict[str, Any], parity: Parity
+) -> str:
+    """Write the metadata, each value as JSON, and return the digest of what computes."""
+    labels = None if classes is None else classes.tolist()
+    digest = hashlib.sha256(model.graph.SerializeToString(deterministic=True))
+    digest.update(json.dumps([facts, labels], sort_keys=True).encode())
+    values = {
+        "pipeline": METADATA_VERSION,
+        "task": "regression" if classes is None else "classification",
+        "classes": labels,
+        "head": str(pipeline),
+        "columns": facts,
+        "compared": {"parity": {"n_rows": parity.n_images, "difference": parity.difference}},
+        "versions": {name: metadata.version(name) for name in ("featx", "scikit-learn", "numpy", "onnx")},
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "digest": digest.hexdigest(),
+    }
+    for key, value in values.items():
+        model.metadata_props.add(key=f"featx.{key}", value=json.dumps(value, sort_keys=True))
+    return digest.hexdigest()
+
+
+def _find_opset(pipeline: Any) -> int:
+    """Return the highest version of the operators of all backbones, 18 at least."""
+    opsets = [18]
+    for extractor in find_extractors(pipeline):
+        for path in list_backbones(extractor.backbone):
+            backbone = open_backbone(path, extractor.precision)
+            opsets.append(_read_opset(onnx.load(backbone.path)))
+    return max(opsets)
+
+
+def _read_opset(model: onnx.ModelProto) -> int:
+    return next(int(entry.version) for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
+
+
+def _is_missing(value: Any) -> bool:
+    return value is None or value != value or type(value).__name__ == "NAType"
+
+
+def _reads_words(steps: list[Any]) -> bool:
+    return any(hasattr(step, "vocabulary_") or type(step).__name__ == "HashingVectorizer" for step in steps)
+
+
+def _impute(converter: Converter, step: Any, x: Rows) -> str:
+    """Replace NaN by the statistics, drop columns that had no value, and append the indicators."""
+    graph = converter.graph
+    if not (isinstance(step.missing_values, float) and np.isnan(step.missing_values)):
+        raise converter.refuse(step, f"its missing_values is {step.missing_values!r}, expected NaN")
+    statistics = np.asarray(step.statistics_, np.float64)
+    is_missing = graph.op("IsNaN", graph.double(x.name))
+    filled = graph.op("Where", is_missing, np.nan_to_num(statistics)[None], graph.double(x.name))
+    if not step.keep_empty_features and np.isnan(statistics).any():
+        filled = graph.take(filled, np.flatnonzero(~np.isnan(statistics)))
+    if not step.add_indicator or not len(step.indicator_.features_):
+        return filled
+    return graph.columns(filled, graph.take(graph.cast(is_missing, np.float64), step.indicator_.features_))
+
+
+def _power(converter: Converter, step: Any, x: Rows) -> str:
+    """Compute the powers of Yeo and Johnson (2000), separately for both signs, and standardise."""
+    graph = converter.graph
+    if step.method != "yeo-johnson":
+        raise converter.refuse(step, f"its method is {step.method!r}, expected 'yeo-johnson'")
+    powers = np.asarray(step.lambdas_, np.float64)[None]
+    wide = graph.double(x.name)
+    zero = np.array(0.0)
+    sides = []
+    for side, power in (
+        (graph.op("Max", wide, zero), powers),
+        (graph.op("Neg", graph.op("Min", wide, zero)), 2 - powers),
+    ):
+        base = graph.op("Add", side, np.array(1.0))
+        is_log = np.abs(power) < np.spacing(1.0)
+        safe = np.where(is_log, 1.0, power)
+        raised = graph.op("Div", graph.op("Sub", graph.op("Pow", base, safe), np.array(1.0)), safe)
+        sides.append(graph.op("Where", is_log, graph.op("Log", base), raised))
+    value = graph.op("Sub", *sides)
+    if step.standardize:
+        value = graph.op("Div", graph.op("Sub", value, step._scaler.mean_[None]), step._scaler.scale_[None])
+    return value
+
+
+#: Converters of transformers that only columns need.
+TABLES = Tables(transformers={SimpleImputer: _impute, PowerTransformer: _power})
