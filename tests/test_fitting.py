@@ -236,8 +236,8 @@ class TestFolds:
     def test_groups_are_never_divided(self, features, monkeypatch):
         groups = np.arange(27) // 3
         seen = []
-        original = estimate._make_folds
-        monkeypatch.setattr(estimate, "_make_folds", lambda *a: seen.append(original(*a)) or seen[-1])
+        original = estimate.divide
+        monkeypatch.setattr(estimate, "divide", lambda *a: seen.append(original(*a)) or seen[-1])
         found = estimate_head(
             lambda cv: make_head("knn"), features, Y, "classification", groups=groups, cv=3, events=Events()
         )

@@ -19,6 +19,7 @@ from featx.cli.remarks import add_fit, fit_parameters, print_remarks
 from featx.errors import InputError
 from featx.extractor import FeatureExtractor
 from featx.fitting import FittedModel, fit, open_model
+from featx.fitting.texts import make_text_extractor
 from featx.heads import HEADS
 from featx.page import report
 from featx.reporting.card import check_card
@@ -203,6 +204,8 @@ def _make_extractor(options: argparse.Namespace) -> FeatureExtractor | TextExtra
         given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
         if options.backbone:
             given["backbone"] = options.backbone if len(options.backbone) > 1 else options.backbone[0]
+        if "layer" not in given and len(options.backbone or ()) < 2:
+            return make_text_extractor(**given, **running_parameters(options))
         return TextExtractor(**given, **running_parameters(options))
     if not is_dataset(source):
         if not options.search:

@@ -21,16 +21,16 @@ from sklearn.preprocessing import LabelEncoder, OneHotEncoder, PowerTransformer
 from featx._events import Events, combine
 from featx.errors import Failure, InputError
 from featx.fitting.continuation import record_sources
-from featx.fitting.estimate import estimate_head, fit_head
+from featx.fitting.estimate import check_splitter, divide, estimate_head, fit_head, score_out_of_fold, sees_content
 from featx.fitting.inputs import Inputs, read_rows
 from featx.fitting.result import FitResult, count_target
 from featx.fitting.rows import make_frame_of_rows
 from featx.heads import OutOfFold, make_head
-from featx.reporting.metrics import Score, score
-from featx.selection.folds import count_folds, make_folds
+from featx.selection.duplicates import find_duplicates
+from featx.selection.folds import join_groups
 from featx.selection.target import check_target
 
-__all__ = ["KindColumns", "fit_columns"]
+__all__ = ["KindColumns", "Member", "fit_columns", "fit_stack", "fit_words", "read_answers", "take_logarithm"]
 
 #: Codes of the same number of digits, such as postcodes, are categories from this length on.
 _MIN_DIGITS = 5
@@ -68,12 +68,12 @@ class KindColumns:
 
 
 @dataclass(frozen=True, eq=False)
-class _Member:
+class Member:
     """Hold one kind of columns: its fitted pipeline, and its answers for left-out rows."""
 
     name: str
     pipeline: Pipeline
-    answers: npt.NDArray[np.float64] | None
+    answers: npt.NDArray[np.float64]
 
 
 def fit_columns(
@@ -88,9 +88,15 @@ def fit_columns(
     groups: Any,
     cv: Any,
     estimate: bool,
+    guard: bool,
     events: Events | None,
 ) -> FitResult:
     """Fit one member per kind of columns and a final estimator on their left-out answers; see `featx.fit`."""
+    if not estimate:
+        raise InputError(
+            "estimate=False: several kinds of columns are stacked by their answers for left-out rows, which are the "
+            "estimate; leave it out"
+        )
     notes: list[str] = []
     events = combine(events)
     inputs = read_rows(X, y, asked.kinds, target=target, need_target=True)
@@ -107,17 +113,22 @@ def fit_columns(
     frame = make_frame_of_rows([rows[i] for i in positions], kinds)
     every_group = inputs.read_groups(groups)
     own = None if every_group is None else every_group[positions]
-    if cv is not None and not isinstance(cv, int):
-        folds = list(cv.split(frame, fitted, own)) if hasattr(cv, "split") else list(cv)
-    else:
-        folds, _ = make_folds(task, fitted, own, n_folds=count_folds(task, fitted, cv or _FOLDS))
-    members = _fit_members(frame, features, fitted, kinds, extractors, folds, task, events)
-    stack, scores, found = _fit_stack(members, fitted, values, folds, task, log_target, own)
+    duplicates = _find_duplicates(features, kinds, extractors)
+    folds, together = divide(frame, fitted, task, duplicates, own, check_splitter(cv))
+    joined = join_groups(duplicates, own)
+    members = _fit_members(frame, features, fitted, kinds, extractors, folds, task, joined, events)
+    stack, answered = fit_stack(members, fitted, values, folds, task, log_target)
+    how = f"left-out rows, {len(folds)} folds" + ("" if own is None else ", groups on one side")
+    how += ", near-duplicates on one side" if duplicates is not None and together else ""
+    factor = len(values) / float(np.mean([len(fit) for fit, _ in folds]))
+    scores = {name: score_out_of_fold(how, found, task, factor, joined) for name, found in answered.items()}
     for name, one in scores.items():
         notes.append(f"{name}: {one.metric} {one.value:.3f} of left-out rows")
+    if guard:
+        notes.append("several kinds of columns have no guard: predictions come without p-values of outliers")
     for text in notes:
         events.note(text)
-    whole = scores["all kinds, stacked"] if len(members) > 1 else next(iter(scores.values()))
+    name, whole = list(scores.items())[-1]
     return FitResult(
         pipeline=stack,
         task=task,
@@ -125,7 +136,7 @@ def fit_columns(
         head="stack",
         n_images=len(values),
         n_unlabelled=int(inputs.missing.sum()),
-        score=whole if estimate else None,
+        score=whole,
         duplicates=(),
         to_label=(),
         failures=tuple(failures),
@@ -140,10 +151,10 @@ def fit_columns(
             **count_target(task, values),
             "head": "stack",
             "sources": record_sources(X, (), ()) if y is None else [],
-            **({"score": whole.facts()} if estimate else {}),
+            "score": whole.facts(),
         },
         reason="; ".join(f"{name} {one.metric} {one.value:.3f}" for name, one in scores.items()),
-        out_of_fold=found,
+        out_of_fold=answered[name],
     )
 
 
@@ -196,6 +207,18 @@ def _embed(
     return features, [failures[i] for i in sorted(failures)]
 
 
+def _find_duplicates(
+    features: Mapping[str, npt.NDArray[np.float32]], kinds: Mapping[str, str], extractors: Mapping[str, Any]
+) -> npt.NDArray[Any] | None:
+    """Return groups of rows that share a near-duplicate image or text; None if there are none."""
+    found = []
+    for name, part in features.items():
+        extractor = extractors[kinds[name]]
+        near = kinds[name] == "text" or sees_content(clone(extractor).fit(None))
+        found.append(find_duplicates(part, near=near))
+    return join_groups(*(each.groups for each in found if each.n))
+
+
 def _fit_members(
     frame: Any,
     features: Mapping[str, npt.NDArray[np.float32]],
@@ -204,8 +227,9 @@ def _fit_members(
     extractors: Mapping[str, Any],
     folds: list[Any],
     task: str,
+    groups: npt.NDArray[Any] | None,
     events: Events,
-) -> list[_Member]:
+) -> list[Member]:
     members = []
     for kind, label in (("image", "images"), ("text", "encoder")):
         names = [name for name in kinds if kinds[name] == kind]
@@ -217,21 +241,18 @@ def _fit_members(
         def make(inner: int, named: str = named) -> Any:
             return make_head(named, task=task, cv=inner)
 
-        estimate = estimate_head(make, X, y, task, cv=folds, events=events)
+        estimate = estimate_head(make, X, y, task, groups=groups, cv=folds, events=events)
         if estimate is None:
             raise InputError("too few rows of a class to divide into folds; add rows")
         head = estimate.head if estimate.head is not None else fit_head(make(_FOLDS), X, y, task, events=events)
-        found = estimate.out_of_fold
-        answers = np.zeros((len(y), 1 if found.probabilities is None else found.probabilities.shape[1]))
-        answers[found.rows] = found.predicted[:, None] if found.probabilities is None else found.probabilities
         embedding = [(name, clone(extractors[kind]), name) for name in names]
         # extractors learn nothing from rows, so the first row fits them
         columns = ColumnTransformer(embedding).fit(frame[names].iloc[:1])
-        members.append(_Member(label, Pipeline([("columns", columns), ("head", head)]), answers))
+        pipeline = Pipeline([("columns", columns), ("head", head)])
+        members.append(Member(label, pipeline, read_answers(estimate.out_of_fold, len(y))))
     texts = [name for name in kinds if kinds[name] == "text"]
     if texts:
-        words = [(name, TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True), name) for name in texts]
-        members.append(_fit_member("words", words, frame[texts], y, folds, task))
+        members.append(fit_words(frame[texts], y, folds, task))
     numbers = [name for name in kinds if kinds[name] == "number"]
     categories = [name for name in kinds if kinds[name] == "category"]
     parts: list[Any] = []
@@ -245,34 +266,51 @@ def _fit_members(
     return members
 
 
-def _fit_member(name: str, parts: list[Any], frame: Any, y: npt.NDArray[Any], folds: list[Any], task: str) -> _Member:
+def fit_words(frame: Any, y: npt.NDArray[Any], folds: list[Any], task: str) -> Member:
+    """Fit words and pairs of words (TF-IDF) of all columns of a data frame of texts."""
+    words = [(name, TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True), name) for name in frame.columns]
+    return _fit_member("words", words, frame, y, folds, task)
+
+
+def _fit_member(name: str, parts: list[Any], frame: Any, y: npt.NDArray[Any], folds: list[Any], task: str) -> Member:
     """Fit a member whose transformers learn from the rows, so that they are fitted again in each fold."""
     head = LogisticRegression(C=10, max_iter=1000) if task == "classification" else RidgeCV(_ALPHAS)
     pipeline = Pipeline([("columns", ColumnTransformer(parts)), ("head", head)])
-    width = len(np.unique(y)) if task == "classification" else 1
-    answers = np.zeros((len(y), width))
+    classes = np.unique(y) if task == "classification" else np.zeros(1)
+    answers = np.zeros((len(y), len(classes)))
     for fit, out in folds:
         own = clone(pipeline).fit(frame.iloc[fit], y[fit])
-        answers[out] = _answer(own, frame.iloc[out], task)
-    return _Member(name, pipeline.fit(frame, y), answers)
+        known = np.searchsorted(classes, own.classes_) if task == "classification" else [0]
+        answers[np.ix_(out, known)] = _answer(own, frame.iloc[out], task)
+    return Member(name, pipeline.fit(frame, y), answers)
 
 
 def _answer(estimator: Any, X: Any, task: str) -> npt.NDArray[np.float64]:
     return np.asarray(estimator.predict_proba(X) if task == "classification" else estimator.predict(X)[:, None])
 
 
-def _fit_stack(
-    members: list[_Member],
+def read_answers(found: OutOfFold, n: int) -> npt.NDArray[np.float64]:
+    """Return probabilities, or numbers in one column, in the order of n rows."""
+    values = found.predicted[:, None] if found.probabilities is None else found.probabilities
+    answers = np.zeros((n, values.shape[1]))
+    answers[found.rows] = values
+    return answers
+
+
+def fit_stack(
+    members: list[Member],
     fitted: npt.NDArray[Any],
     values: npt.NDArray[Any],
     folds: list[Any],
     task: str,
     log_target: bool,
-    groups: npt.NDArray[Any] | None,
-) -> tuple[Any, dict[str, Score], OutOfFold]:
-    """Fit the final estimator, and score each member and the stack, whose final estimator is fitted across folds."""
+) -> tuple[Any, dict[str, OutOfFold]]:
+    """Fit the final estimator; return the stack, and the answers for left-out rows of each member and of the stack.
+
+    The final estimator is fitted again without each fold.
+    """
     is_classifier = task == "classification"
-    parts = [member.answers for member in members if member.answers is not None]
+    parts = [member.answers for member in members]
     binary = is_classifier and parts[0].shape[1] == 2
     Z = np.hstack([part[:, 1:] if binary else part for part in parts])  # as the stack of scikit-learn has them
     encoder = LabelEncoder().fit(fitted) if is_classifier else None
@@ -282,7 +320,9 @@ def _fit_stack(
     rows = np.concatenate([out for _, out in folds])
     for _, out in folds:
         rest = np.setdiff1d(rows, out)
-        crossed[out] = _answer(clone(final).fit(Z[rest], target[rest]), Z[out], task)
+        own = clone(final).fit(Z[rest], target[rest])
+        known = own.classes_ if is_classifier else [0]
+        crossed[np.ix_(out, known)] = _answer(own, Z[out], task)
     estimator_class = StackingClassifier if is_classifier else StackingRegressor
     stack = estimator_class([(m.name, m.pipeline) for m in members], final_estimator=final)
     stack.estimators_ = [member.pipeline for member in members]
@@ -291,40 +331,28 @@ def _fit_stack(
     stack.final_estimator_ = clone(final).fit(Z[rows], target[rows])
     if encoder is not None:
         stack._label_encoder, stack.classes_ = encoder, encoder.classes_
-    scores = {}
     answered = {member.name: part for member, part in zip(members, parts, strict=True)}
     if len(members) > 1:
         answered["all kinds, stacked"] = crossed
-    how = f"left-out rows, {len(folds)} folds" + ("" if groups is None else ", groups on one side")
-    own = None if groups is None else groups[rows]
+    found = {}
     for name, part in answered.items():
-        if encoder is not None:
-            predicted = encoder.classes_[part.argmax(axis=1)]
-        else:
-            predicted = np.exp(part[:, 0]) if log_target else part[:, 0]
-        scores[name] = score(how, values[rows], predicted[rows], task, groups=own)
-    last = list(answered.values())[-1]
-    if encoder is not None:
-        predicted = encoder.classes_[last.argmax(axis=1)]
-    found = OutOfFold(
-        rows=rows,
-        folds=np.repeat(np.arange(len(folds)), [len(out) for _, out in folds]),
-        y=values[rows],
-        predicted=predicted[rows],
-        classes=None if encoder is None else encoder.classes_,
-        probabilities=last[rows].astype(np.float32) if is_classifier else None,
-        candidates=(np.searchsorted(encoder.classes_, predicted[rows]) if encoder else predicted[rows])[:, None],
-        losses=np.zeros((len(rows), 1), np.float32),
-    )
-    if not log_target:
-        return stack, scores, found
-    outer = TransformedTargetRegressor(stack, func=np.log, inverse_func=np.exp)
-    outer.regressor_, outer._training_dim = stack, 1
-    outer.transformer_ = _log_transformer()
-    return outer, scores, found
+        codes = part.argmax(axis=1)[rows]
+        predicted = np.exp(part[rows, 0]) if log_target else part[rows, 0]
+        found[name] = OutOfFold(
+            rows=rows,
+            folds=np.repeat(np.arange(len(folds)), [len(out) for _, out in folds]),
+            y=values[rows],
+            predicted=predicted if encoder is None else encoder.classes_[codes],
+            classes=None if encoder is None else encoder.classes_,
+            probabilities=part[rows].astype(np.float32) if is_classifier else None,
+            candidates=(predicted if encoder is None else codes)[:, None],
+            losses=np.zeros((len(rows), 1), np.float32),
+        )
+    return take_logarithm(stack) if log_target else stack, found
 
 
-def _log_transformer() -> Any:
-    """Return the fitted transformer that TransformedTargetRegressor makes of its functions."""
-    regressor = TransformedTargetRegressor(RidgeCV(), func=np.log, inverse_func=np.exp)
-    return regressor.fit([[0.0], [1.0]], [1.0, 2.0]).transformer_
+def take_logarithm(fitted: Any) -> Any:
+    """Return a fitted regressor of the logarithm as a fitted one of the number."""
+    outer = TransformedTargetRegressor(RidgeCV(), func=np.log, inverse_func=np.exp).fit([[0.0], [1.0]], [1.0, 2.0])
+    outer.regressor = outer.regressor_ = fitted
+    return outer

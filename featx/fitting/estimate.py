@@ -25,7 +25,7 @@ from featx.inference.spec import list_backbones
 from featx.reporting.metrics import Score, score
 from featx.selection.folds import count_folds, join_groups, make_folds, split_rows
 
-__all__ = ["Estimate", "check_splitter", "estimate_head", "fit_head", "score_out_of_fold", "sees_content"]
+__all__ = ["Estimate", "check_splitter", "divide", "estimate_head", "fit_head", "score_out_of_fold", "sees_content"]
 
 Labels = npt.NDArray[Any]
 _MAX_FOLDS = 5
@@ -90,7 +90,7 @@ def estimate_head(
     A head that chooses its penalty along a path is fitted once: the folds that choose also score, and the score of the
     choice is corrected by a bootstrap. Any other head is fitted again for each fold, with folds of its own inside.
     """
-    folds, together = _make_folds(X, y, task, duplicates, groups, cv)
+    folds, together = divide(X, y, task, duplicates, groups, cv)
     how = f"left-out images, {len(folds)} folds"
     how += ", groups on one side" if groups is not None else ""
     how += ", near-duplicates on one side" if duplicates is not None and together else ""
@@ -314,9 +314,10 @@ def _score_candidates(found: OutOfFold) -> dict[str, npt.NDArray[np.float64]]:
     return {"mae": -errors, "mape": -errors / np.where(true == 0, 1, np.abs(true)), "r2": -(errors**2) / variance}
 
 
-def _make_folds(
+def divide(
     X: Any, y: Labels, task: str, duplicates: Labels | None, groups: Labels | None, cv: Any
 ) -> tuple[list[Any], bool]:
+    """Return folds with groups on one side, and True if near-duplicates are on one side as well."""
     if cv is not None and not isinstance(cv, int):
         joined = join_groups(duplicates, groups)
         splitter = check_cv(cv, y, classifier=task == "classification")

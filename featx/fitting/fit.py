@@ -30,6 +30,7 @@ from featx.fitting.multioutput import fit_several, refuse_several
 from featx.fitting.ordinal import read_order
 from featx.fitting.private import check_private, fit_private
 from featx.fitting.result import DuplicateGroup, FitResult, FittedImages, count_target
+from featx.fitting.texts import choose_text_model, make_text_extractor
 from featx.fitting.tuned import adapt
 from featx.fitting.views import check_views, split_views
 from featx.guard import Guard
@@ -142,7 +143,10 @@ def fit(
     path_column : str or None, default=None
         Column of a table that holds the images. None takes a column with an obvious name.
     text_column : str or None, default=None
-        Column of a table that holds texts; the extractor is then a `TextExtractor`.
+        Column of a table that holds texts. Words (TF-IDF), the encoder (``extractor``, or the last three blocks of the
+        default one) and both are measured on left-out texts, and the simplest within one standard error of the best
+        is fitted. A named ``head``, ``class_weight``, ``order`` and ``estimate=False`` fit the encoder alone, and so
+        do texts as a list with ``y``.
     image_column : str, sequence of str or None, default=None
         Columns of images of a table or DataFrame. Each is embedded, and their features are put side by side.
     columns : str, sequence of str, mapping or None, default=None
@@ -214,21 +218,24 @@ def fit(
             if value is not None:
                 raise InputError(f"{name}={value!r}: not for several kinds of columns; leave it out")
         named = KindColumns.read(image_column, text_column, columns)
-        extractors = {"image": FeatureExtractor(), "text": TextExtractor()}
-        if extractor is not None:
-            extractors[extractor.kind] = extractor
+        extractors: dict[str, Any] = {} if extractor is None else {extractor.kind: extractor}
+        if image_column is not None:
+            extractors.setdefault("image", FeatureExtractor())
+        if text_column is not None:
+            extractors.setdefault("text", make_text_extractor())
         shared: dict[str, Any] = {
             "task": task,
             "log_target": log_target,
             "groups": groups,
             "cv": cv,
             "estimate": estimate,
+            "guard": guard,
         }
         assert target is None or isinstance(target, str)
         return fit_columns(X, y, named, extractors, target=target, **shared, events=events)
     kind = "text" if text_column is not None else getattr(extractor, "kind", "image")
     if kind == "text":
-        extractor = extractor or TextExtractor()
+        extractor = extractor or make_text_extractor()
         _check_text(
             extractor,
             {
@@ -390,6 +397,7 @@ def fit(
     out_of_fold: OutOfFold | None = None
     images: FittedImages | None = None
     fitted_guard: Guard | None = None
+    together: Labels | None = None
     with _explain_errors(chosen.name, f"{len(y)} {'images' if inputs.dataset is None else 'embeddings'}"):
         if in_parts:
             fitted, estimated = _fit_in_parts(chosen, embeddings, y, estimate)
@@ -421,7 +429,7 @@ def fit(
                 fitted_guard = _fit_guard(features, out_of_fold, join_groups(together, groups), events)
             fitted.predict(features[:1])  # some heads find out only now that they have too few images
     to_label, failures = _rank_pool(inputs, pool[:_MAX_POOL], extractor, fitted, events)
-    return FitResult(
+    fit_result = FitResult(
         pipeline=Pipeline([("features", extractor), ("head", fitted)]),
         task=task,
         classes=tuple(fitted.classes_.tolist()) if task == "classification" else None,
@@ -457,6 +465,9 @@ def fit(
         reason=reason,
         tried=tried,
     )
+    if inputs.text_column is None or head is not None or weights is not None or order is not None or not estimate:
+        return fit_result
+    return choose_text_model(fit_result, inputs.text_column, y, join_groups(together, groups), events)
 
 
 def _check_text(extractor: Any, settled: Mapping[str, Any]) -> None:

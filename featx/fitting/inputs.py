@@ -418,7 +418,7 @@ def _read_texts(
     """Read a column of texts of a table, or texts and their targets."""
     target = options.pop("target") or ((remembered or {}).get("target_column") if need_target else None)
     _refuse_options(options, "chooses images; texts have no paths")
-    if isinstance(X, (str, os.PathLike)):
+    if isinstance(X, (str, os.PathLike)) or (text_column and text_column in getattr(X, "columns", ())):
         rows = read_rows(X, y, {text_column: "text"} if text_column else {}, target=target, need_target=need_target)
         return replace(rows, items=[row[text_column] for row in rows.items], text_column=text_column)
     _refuse_options({"target": options.get("target")}, "belongs to a table; X holds texts")

@@ -18,6 +18,7 @@ from featx._results import format_html, format_metric, make_frame, to_plain
 from featx.errors import Failure, InputError
 from featx.guard import Guard
 from featx.heads import OutOfFold
+from featx.inference.transformer import BackboneTransformer
 from featx.persistence.archive import read_info, save
 from featx.pipelines import find_extractors
 from featx.reporting.card import make_card, write_card
@@ -117,7 +118,8 @@ class FitResult:
         Knows when the pipeline should not answer; `save` stores it. None without an estimate, below 50
         images, and for a fit in parts; `notes` says why.
     tried : str
-        Tables of the features and heads that a search tried, and its cost; empty without a search.
+        Tables of the features and heads that a search tried, and its cost; of a column of texts, the losses of
+        words, the encoder and both. Empty otherwise.
     tuning : Strategy or None
         Networks that `featx.tune` tried, and its choice; None for `featx.fit`. It is not saved.
 
@@ -164,10 +166,10 @@ class FitResult:
         """
         path = os.fspath(path)
         answers = self.answers() if keep_answers else None
-        if isinstance(self.pipeline, Pipeline):
+        if self._has_extractor:
             extractor = clone(self.pipeline[0]).set_params(cache=False, progress=False).fit(None)
             pipeline: Any = Pipeline([("features", extractor), ("head", self.pipeline[-1])])
-        else:  # several kinds of columns
+        else:  # words, or several kinds of columns
             pipeline = copy.deepcopy(self.pipeline)
             for extractor in find_extractors(pipeline):
                 extractor.set_params(cache=False, progress=False)
@@ -262,9 +264,14 @@ class FitResult:
         return describe_balance(self.score.facts()) if self.score else ""
 
     @property
+    def _has_extractor(self) -> bool:
+        return isinstance(self.pipeline, Pipeline) and isinstance(self.pipeline[0], BackboneTransformer)
+
+    @property
     def _backbone(self) -> Any:
-        if not isinstance(self.pipeline, Pipeline):
-            return "several kinds of columns"
+        if not self._has_extractor:
+            is_words = self.head == "words"
+            return "TF-IDF" if is_words else "several kinds of columns"
         backbone = self.pipeline[0].backbone
         return os.path.basename(backbone) if self.tuning else backbone
 

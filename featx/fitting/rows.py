@@ -95,7 +95,14 @@ class RowExtractor:
         failures: dict[int, Failure] = {}
         recorders = {id(one): _Recorder(one, failures, events or Events()) for one in find_extractors(self.estimator)}
         recording = copy.deepcopy(self.estimator, dict(recorders))
-        frame = make_frame_of_rows(X, self.kinds)
+        texts = [name for name, kind in self.kinds.items() if kind == "text"]
+        rows = [dict(row) for row in X]
+        for i, row in enumerate(rows):
+            for name in texts:
+                if not isinstance(row[name], str):  # words have no answer for it, and raise
+                    failures.setdefault(i, Failure(i, f"X[{i}]", f"column {name}: no text"))
+                    row[name] = ""
+        frame = make_frame_of_rows(rows, self.kinds)
         labels = np.asarray(recording.predict(frame))
         if labels.ndim != 1:
             raise InputError(f"{type(self.estimator).__name__} predicts {labels.shape[1]} values per row, expected one")

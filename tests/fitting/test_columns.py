@@ -11,7 +11,7 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 import featx
 from featx.errors import InputError
-from featx.fitting.columns import KindColumns
+from featx.fitting.columns import KindColumns, _find_duplicates
 from featx.pipelines import find_columns
 
 
@@ -45,6 +45,9 @@ def test_kinds_are_stacked_and_a_row_that_cannot_be_read_is_a_failure(table, tmp
     assert find_columns(result.pipeline) == {"front": "image", "area": "number", "place": "category"}
     assert [name for name, _ in result.pipeline.estimators] == ["images", "columns"]
     assert result.score.value > 0.9
+    assert any("no guard" in note for note in result.notes)
+    with pytest.raises(InputError, match="estimate=False"):
+        featx.fit(table, **asked, extractor=extractor, estimate=False)
     result.save(tmp_path / "price.featx")
     new = pd.read_csv(table)
     new.loc[1, "front"] = "nowhere.png"
@@ -73,6 +76,14 @@ def test_a_pipeline_of_the_users_own_predicts_from_a_table(table):
     predictions = featx.predict(model, table.parent / "own.csv")
     assert predictions.predicted.tolist() == model.predict(whole).tolist()
     assert predictions.names == tuple(str(i + 1) for i in range(len(frame)))
+
+
+def test_near_duplicates_of_texts_are_in_one_group():
+    features = np.eye(6, dtype=np.float32)
+    features[1] = features[0] + 0.05 * features[2]
+    groups = _find_duplicates({"text": features}, {"text": "text"}, {"text": None})
+    assert groups[0] == groups[1]
+    assert len(set(groups.tolist())) == 5
 
 
 def test_a_column_has_one_kind():

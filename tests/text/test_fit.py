@@ -1,9 +1,12 @@
 import csv
 
+import numpy as np
+import pandas as pd
 import pytest
 
 import featx
 from featx.errors import InputError
+from featx.fitting.texts import _choose_simplest, make_text_extractor
 
 TEXTS = ["a good car", "the good dog runs", "good", "a red good car", "good street", "a bad car", "the bad dog runs"]
 TEXTS += ["bad", "a red bad car", "bad street", "the good car runs", "the bad car runs"]
@@ -32,6 +35,36 @@ def test_a_table_of_texts_is_fitted_saved_evaluated_and_predicted(encoder, tmp_p
     assert n_right > len(TEXTS) / 2
     assert featx.evaluate(result, TEXTS, LABELS).metrics["accuracy"] == n_right / len(TEXTS)
     assert featx.predict(result, ["bad"]).names == ("X[0]",)
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize("chosen", ["words", "encoder", "both"])
+def test_words_the_encoder_and_both_are_measured_and_saved(encoder, tmp_path, monkeypatch, chosen):
+    frame = pd.DataFrame({"review": TEXTS * 5, "stars": LABELS * 5})
+    if chosen != "words":  # the words decide these classes
+        monkeypatch.setattr("featx.fitting.texts._choose_simplest", lambda losses: chosen)
+    extractor = make_text_extractor(encoder)
+    assert extractor.layer == ["block1", "block2"]
+    result = featx.fit(frame, text_column="review", target="stars", extractor=extractor, cv=3)
+    assert [line.split()[0] for line in result.tried.split("\n")] == ["words", "encoder", "both"]
+    assert [line.split()[0] for line in result.tried.split("\n") if line.endswith("chosen")] == [chosen]
+    assert result.reason.startswith(chosen)
+    assert (getattr(result.pipeline, "steps", [("", None)])[0][0] == "features") == (chosen == "encoder")
+    result.save(tmp_path / "stars.featx")
+    frame.loc[1, "review"] = None
+    predictions = featx.predict(tmp_path / "stars.featx", frame)
+    assert [failure.index for failure in predictions.failures] == [1]
+    assert predictions.predicted[1] is None
+    if chosen == "words":
+        assert np.delete(predictions.predicted, 1).tolist() == np.delete(LABELS * 5, 1).tolist()
+
+
+def test_the_simplest_within_one_standard_error_is_chosen():
+    rng = np.random.default_rng(0)
+    loss = rng.random(100)
+    near, far = loss + rng.normal(0.01, 1, 100), loss + 0.5
+    assert _choose_simplest({"words": near, "encoder": loss}) == "words"
+    assert _choose_simplest({"words": far, "encoder": loss, "both": loss - 1e-9}) == "both"
 
 
 def test_texts_refuse_what_needs_images():

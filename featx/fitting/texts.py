@@ -1,0 +1,163 @@
+"""Choose between words, a text encoder and both, by their answers for left-out texts."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.compose import ColumnTransformer
+from sklearn.pipeline import Pipeline
+
+from featx._events import Events
+from featx._optional import import_optional
+from featx._results import format_metric
+from featx.backbones import open_backbone
+from featx.fitting.columns import Member, fit_stack, fit_words, read_answers, take_logarithm
+from featx.fitting.estimate import score_out_of_fold
+from featx.fitting.result import FitResult
+from featx.heads import OutOfFold
+from featx.text import TextExtractor
+
+__all__ = ["choose_text_model", "make_text_extractor"]
+
+#: Last blocks of an encoder whose features are put side by side.
+_N_BLOCKS = 3
+_SMALLEST = 1e-7  # of a probability, in its logarithm
+
+
+def make_text_extractor(backbone: Any = None, **parameters: Any) -> TextExtractor:
+    """Return an extractor of the last three blocks of an encoder side by side, which `featx.fit` takes for texts.
+
+    They were chosen on sentences of film reviews (`benchmarks/text.py`), where they are better than the last block
+    alone. They cost no further run of the encoder.
+
+    Parameters
+    ----------
+    backbone : str, path or None, default=None
+        None is the default of `TextExtractor`.
+    **parameters
+        Parameters of `TextExtractor`, such as ``cache`` and ``device``.
+
+    Examples
+    --------
+    >>> from featx.fitting.texts import make_text_extractor
+    >>> make_text_extractor("minilm_l6").layer  # doctest: +SKIP
+    ['block4', 'block5', 'block6']
+    """
+    extractor = TextExtractor(**parameters) if backbone is None else TextExtractor(backbone, **parameters)
+    names = [layer.name for layer in open_backbone(extractor.backbone, extractor.precision).layers]
+    blocks = [name for name in names if name.startswith("block")]
+    return extractor.set_params(layer=blocks[-_N_BLOCKS:] or None)  # type: ignore[no-any-return]
+
+
+def choose_text_model(
+    encoded: FitResult, column: str, values: npt.NDArray[Any], groups: npt.NDArray[Any] | None, events: Events
+) -> FitResult:
+    """Return the fit of words (TF-IDF), of the encoder, or of both, whichever is best on left-out texts.
+
+    All three answer the same folds. Of those within one standard error of the least mean loss, the simplest is taken:
+    words, then the encoder, then both. The loss is the logarithm of the true class's probability, or the squared error
+    (with a logarithm of the target, the error of the logarithm). The penalty of the encoder's head is chosen by the
+    same folds, and that of the words is fixed.
+
+    Parameters
+    ----------
+    encoded : FitResult
+        The fit of the encoder, with its answers for left-out texts.
+    column : str
+        Name of the column of texts.
+    values : ndarray, shape (n_texts,)
+        Classes or numbers.
+    groups : ndarray, shape (n_texts,), or None
+        Groups and duplicates, for the interval of the score.
+    events : Events
+        Receives a note.
+    """
+    found, images, task = encoded.out_of_fold, encoded.images, encoded.task
+    is_probable = found is not None and (task == "regression" or found.probabilities is not None)
+    if found is None or images is None or images.items is None or not is_probable:
+        events.note("words (TF-IDF) were not measured: there are no answers for left-out texts to compare with")
+        return encoded
+    extractor, head = encoded.pipeline[0], encoded.pipeline[-1]
+    log_target = hasattr(head, "regressor_")
+    fitted = np.log(values) if log_target else values
+    frame = import_optional("pandas", "pandas").DataFrame({column: np.array(images.items, object)})
+    folds = [
+        (np.sort(found.rows[found.folds != fold]), found.rows[found.folds == fold]) for fold in np.unique(found.folds)
+    ]
+    answers = read_answers(found, len(values))
+    embedding = ColumnTransformer([(column, extractor, column)]).fit(frame.iloc[:1])
+    own = Pipeline([("columns", embedding), ("head", head.regressor_ if log_target else head)])
+    encoder = Member("encoder", own, np.log(answers) if log_target else answers)
+    words = fit_words(frame, fitted, folds, task)
+    stack, answered = fit_stack([encoder, words], fitted, values, folds, task, log_target)
+    answered = {"words": answered["words"], "encoder": found, "both": list(answered.values())[-1]}
+    losses = {name: _list_losses(each, len(values), log_target) for name, each in answered.items()}
+    chosen = _choose_simplest(losses)
+    tried = _format(losses, chosen, task)
+    means = ", ".join(f"{name} {format_metric(float(loss.mean()))}" for name, loss in losses.items())
+    reason = f"{chosen} ({_name_loss(task)} of left-out texts: {means})"
+    if chosen == "encoder":
+        return replace(encoded, tried=tried, reason=reason)
+    model = stack if chosen == "both" else take_logarithm(words.pipeline) if log_target else words.pipeline
+    factor = len(values) / float(np.mean([len(fit) for fit, _ in folds]))
+    assert encoded.score is not None
+    score = score_out_of_fold(encoded.score.how, answered[chosen], task, factor, groups)
+    notes = encoded.notes
+    if encoded.guard is not None:
+        said = "a model of words has no guard: predictions come without p-values of outliers"
+        events.note(said)
+        notes = (*notes, said) if said not in notes else notes
+    name = "stack" if chosen == "both" else "words"
+    record = {"columns": {column: "text"}, "head": name, "score": score.facts()}
+    return replace(
+        encoded,
+        pipeline=model,
+        head=name,
+        score=score,
+        out_of_fold=answered[chosen],
+        guard=None,
+        to_label=(),
+        notes=notes,
+        info=encoded.info | record,
+        tried=tried,
+        reason=reason,
+    )
+
+
+def _choose_simplest(losses: dict[str, npt.NDArray[np.float64]]) -> str:
+    """Return the first name whose mean loss is within one standard error of the least."""
+    best = min(losses, key=lambda name: float(losses[name].mean()))
+    for name, loss in losses.items():
+        gap = loss - losses[best]
+        if gap.mean() <= gap.std() / np.sqrt(len(gap)):
+            return name
+    return best
+
+
+def _list_losses(found: OutOfFold, n: int, log_target: bool) -> npt.NDArray[np.float64]:
+    """Return the loss of each left-out row, in the order of the rows."""
+    if found.probabilities is None or found.classes is None:
+        true, predicted = found.y.astype(float), found.predicted
+        values = (np.log(true) - np.log(predicted)) ** 2 if log_target else (true - predicted) ** 2
+    else:
+        codes = np.searchsorted(found.classes, found.y)
+        values = -np.log(np.clip(found.probabilities[np.arange(len(codes)), codes].astype(float), _SMALLEST, 1))
+    losses: npt.NDArray[np.float64] = np.full(n, np.nan)
+    losses[found.rows] = values
+    return losses[np.sort(found.rows)]
+
+
+def _name_loss(task: str) -> str:
+    return "log loss" if task == "classification" else "squared error"
+
+
+def _format(losses: dict[str, npt.NDArray[np.float64]], chosen: str, task: str) -> str:
+    """Return a line for each model."""
+    lines = []
+    for name, values in losses.items():
+        mark = "  chosen" if name == chosen else ""
+        lines.append(f"{name:8} {_name_loss(task)} of left-out texts {format_metric(float(values.mean()))}{mark}")
+    return "\n".join(lines)
