@@ -100,6 +100,10 @@ def fit_columns(
     notes: list[str] = []
     events = combine(events)
     inputs = read_rows(X, y, asked.kinds, target=target, need_target=True)
+    if inputs.target_column in asked.kinds:
+        raise InputError(
+            f"columns: {inputs.target_column!r} is the target as well, and would give the answer away; leave it out"
+        )
     rows, kinds = _find_kinds(inputs, asked, notes)
     task, values = inputs.read_labels(task, log_target=log_target)
     labelled = np.flatnonzero(~inputs.missing)

@@ -477,7 +477,7 @@ def read_rows(
         labels = table.read_targets(columns[target]) if target else None
         images = {name for name, kind in kinds.items() if kind == "image"}
         if missing := [name for name in kinds if name not in columns and name not in images]:
-            raise InputError(f"{where}: no column {missing[0]!r}, there are {', '.join(columns)}")
+            raise InputError(f"{where}: no column {missing[0]!r}; name one of {', '.join(columns)}")
         for name in images:
             (own,) = open_sources(where, path_column=name, **options)
             entries = list(own.entries(with_state=False))

@@ -48,6 +48,8 @@ def test_kinds_are_stacked_and_a_row_that_cannot_be_read_is_a_failure(table, tmp
     assert any("no guard" in note for note in result.notes)
     with pytest.raises(InputError, match="estimate=False"):
         featx.fit(table, **asked, extractor=extractor, estimate=False)
+    with pytest.raises(InputError, match="is the target as well"):
+        featx.fit(table, **{**asked, "columns": ["area", "price"]}, extractor=extractor)
     result.save(tmp_path / "price.featx")
     new = pd.read_csv(table)
     new.loc[1, "front"] = "nowhere.png"

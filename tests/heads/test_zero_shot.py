@@ -1,8 +1,10 @@
 import numpy as np
 import pytest
 from sklearn.base import clone
+from sklearn.pipeline import Pipeline
 
 import featx
+from featx.deploy import export
 from featx.heads import ZeroShotClassifier, make_head
 
 NAMES = ["dog", "ant", "car"]
@@ -73,3 +75,21 @@ def test_it_is_saved_without_the_text_tower(tmp_path):
     head = make_head("zero_shot", classes=NAMES, text_extractor=Tower()).fit(X, y)
     featx.save(head, tmp_path / "head.featx")
     np.testing.assert_array_equal(featx.load(tmp_path / "head.featx").predict_proba(X), head.predict_proba(X))
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize("n", [2, 3])
+def test_a_pipeline_is_saved_and_exported_with_parity(n, tmp_path):
+    images, labels = featx.samples.load_fashion_mnist("test")
+    names = sorted(set(labels.tolist()))[:n]
+    chosen = np.flatnonzero(np.isin(labels, names))[:30]
+    images = [images[i] for i in chosen]
+    extractor = featx.FeatureExtractor().fit(None)
+    vectors = np.random.default_rng(0).normal(size=(n, extractor.n_features))
+    head = ZeroShotClassifier(names, vectors).fit(extractor.transform(images), labels[chosen])
+    pipeline = Pipeline([("features", extractor), ("head", head)])
+    featx.save(pipeline, tmp_path / "model.featx")
+    loaded = featx.load(tmp_path / "model.featx")
+    np.testing.assert_array_equal(loaded.predict_proba(images), pipeline.predict_proba(images))
+    export(loaded, tmp_path / "model.onnx")  # compares labels and probabilities
+    assert (tmp_path / "model.onnx").exists()
