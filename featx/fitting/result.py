@@ -21,7 +21,7 @@ from featx.heads import OutOfFold
 from featx.inference.transformer import BackboneTransformer
 from featx.persistence.archive import read_info, save
 from featx.pipelines import find_extractors
-from featx.reporting.card import make_card, write_card
+from featx.reporting.card import make_card, name_inputs, write_card
 from featx.reporting.metrics import Score, describe_balance, describe_score
 from featx.reporting.snippets import use_saved
 from featx.sources.labels import join_rows
@@ -233,10 +233,14 @@ class FitResult:
         kind = "labels" if self.task == "multilabel" else "classes"
         target = f"{len(self.classes)} {kind}" if self.classes is not None else _describe_target(self.info)
         score = "" if self.score is None else f", {self.score.metric} {format_metric(self.score.value)}"
-        return f"FitResult({self.head} on {self._backbone}, {self.n_images} images, {target}{score})"
+        return f"FitResult({self.head} on {self._backbone}, {self.n_images} {name_inputs(self.info)}s, {target}{score})"
 
     def __str__(self) -> str:
-        where = f" ({self.device}), {self.n_images} images" if self.device else f", {self.n_images} embeddings"
+        where = (
+            f" ({self.device}), {self.n_images} {name_inputs(self.info)}s"
+            if self.device
+            else f", {self.n_images} embeddings"
+        )
         lines = [f"{self.head} on {self._backbone}{where}, {_describe_target(self.info)}"]
         lines += [f"  chosen: {self.reason}"] if self.reason else []
         lines += [f"  {line}" for line in str(self.tuning).split("\n")] if self.tuning else []
@@ -256,7 +260,9 @@ class FitResult:
         if self.to_label:
             notes.append(f"label first: {', '.join(self.to_label[:_MAX_NAMES])}")
         if self.failures:
-            notes.append(f"{len(self.failures)} images could not be read, the first: {self.failures[0]}")
+            notes.append(
+                f"{len(self.failures)} {name_inputs(self.info)}s could not be read, the first: {self.failures[0]}"
+            )
         return format_html("FitResult", rows, notes)
 
     @property

@@ -12,7 +12,7 @@ from featx._text import printable
 from featx.persistence.description import Description
 from featx.reporting.metrics import describe_balance, describe_score
 
-__all__ = ["check_card", "make_card", "write_card"]
+__all__ = ["check_card", "make_card", "name_inputs", "write_card"]
 
 _MAX_LISTED, _MAX_ROWS = 20, 50
 
@@ -42,29 +42,47 @@ def make_card(name: str, description: Description, run: str, notes: Sequence[str
     return "\n\n".join(parts) + "\n"
 
 
+def name_inputs(info: Mapping[str, Any]) -> str:
+    """Return the word for an input of a model by its record: image, text, or row of a table.
+
+    Examples
+    --------
+    >>> from featx.reporting.card import name_inputs
+    >>> name_inputs({}), name_inputs({"text_column": "review"}), name_inputs({"columns": {"area": "number"}})
+    ('image', 'text', 'row')
+    """
+    return "row" if info.get("columns") else "text" if info.get("text_column") else "image"
+
+
+def _add_article(noun: str) -> str:
+    return f"an {noun}" if noun[0] in "aeiou" else f"a {noun}"
+
+
 def _describe_task(description: Description) -> str:
     info, pipeline = description["info"], description.get("pipeline")
+    noun = name_inputs(info)
     task = (pipeline and pipeline.get("task")) or info.get("task")
     task = "multilabel" if info.get("task") == "multilabel" else task
     if task == "multilabel":
         labels = list(info.get("counts") or (pipeline and pipeline.get("classes")) or ())
         listed = ", ".join(map(_escape, labels[:_MAX_LISTED]))
         more = f" and {len(labels) - _MAX_LISTED} more" if len(labels) > _MAX_LISTED else ""
-        text = f"Answers {len(labels)} labels for an image, each of them yes or no: {listed}{more}."
-        return f"{text} An image may have several of them, or none."
+        text = f"Answers {len(labels)} labels for {_add_article(noun)}, each of them yes or no: {listed}{more}."
+        return f"{text} It may have several of them, or none."
     if task == "classification":
         if not (classes := pipeline and pipeline.get("classes")):
-            return "Classifies images."
+            return f"Classifies {noun}s."
         listed = ", ".join(map(_escape, classes[:_MAX_LISTED]))
         more = f" and {len(classes) - _MAX_LISTED} more" if len(classes) > _MAX_LISTED else ""
-        text = f"Classifies images into {len(classes)} classes: {listed}{more}."
-        return f'{text} There is no class "other": every image gets one of these labels.'
+        text = f"Classifies {noun}s into {len(classes)} classes: {listed}{more}."
+        return f'{text} There is no class "other": every {noun} gets one of these labels.'
     if task == "regression" and info.get("targets"):
-        return f"Predicts {len(info['targets'])} numbers for an image: {', '.join(map(_escape, info['targets']))}."
+        listed = ", ".join(map(_escape, info["targets"]))
+        return f"Predicts {len(info['targets'])} numbers for {_add_article(noun)}: {listed}."
     if task == "regression":
         target = f" ({_escape(info['target_column'])})" if info.get("target_column") else ""
-        return f"Predicts a number{target} for an image."
-    return "Computes features of an image."
+        return f"Predicts a number{target} for {_add_article(noun)}."
+    return f"Computes features of {_add_article(noun)}."
 
 
 def _describe_features(description: Description) -> str:
@@ -115,23 +133,24 @@ def _describe_private(private: Mapping[str, Any]) -> str:
 
 
 def _describe_images(info: Mapping[str, Any]) -> str:
+    noun = name_inputs(info)
     if counts := info.get("counts"):
         kind = "label" if info.get("task") == "multilabel" else "class"
-        total = f"{sum(counts.values()):,} images of {len(counts)} classes"
+        total = f"{sum(counts.values()):,} {noun}s of {len(counts)} classes"
         if kind == "label":
-            total = f"{info['n']:,} images with {len(counts)} labels, of which each image has several or none"
+            total = f"{info['n']:,} {noun}s with {len(counts)} labels, of which each has several or none"
         rows = [f"| {_escape(label)} | {n:,} |" for label, n in list(counts.items())[:_MAX_ROWS]]
         if len(counts) > _MAX_ROWS:
             rows.append(f"| {len(counts) - _MAX_ROWS} more | {sum(list(counts.values())[_MAX_ROWS:]):,} |")
-        return "\n".join([total, "", f"| {kind} | images |", "| --- | --- |", *rows])
+        return "\n".join([total, "", f"| {kind} | {noun}s |", "| --- | --- |", *rows])
     if targets := info.get("targets"):
         rows = [f"| {_escape(name)} | {t['min']:g} | {t['median']:g} | {t['max']:g} |" for name, t in targets.items()]
         head = ["| target | min | median | max |", "| --- | --- | --- | --- |"]
-        return "\n".join([f"{info['n']:,} images", "", *head, *rows])
+        return "\n".join([f"{info['n']:,} {noun}s", "", *head, *rows])
     if target := info.get("target"):
         span = ", ".join(f"{_escape(name)} {value:g}" for name, value in target.items())
-        return f"{info['n']:,} images; target: {span}."
-    return f"{info['n']:,} images." if info.get("n") else "Not recorded."
+        return f"{info['n']:,} {noun}s; target: {span}."
+    return f"{info['n']:,} {noun}s." if info.get("n") else "Not recorded."
 
 
 def _describe_quality(info: Mapping[str, Any]) -> str:
