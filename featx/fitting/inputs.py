@@ -277,12 +277,12 @@ def read_inputs(
     images have labels. ``remembered`` holds the columns to use for a table if none is named.
     """
     remembered = remembered or {}
+    if separator is not None and (not isinstance(separator, str) or not separator.strip("\\ ")):
+        raise InputError(f"separator={separator!r}: expected a sign such as '|'")
     if need_target and target is None and y is None:
         target = remembered.get("target_columns")
     if need_target:
         separator = separator or remembered.get("separator")
-    if separator is not None and (not isinstance(separator, str) or not separator.strip("\\ ")):
-        raise InputError(f"separator={separator!r}: expected a sign such as '|'")
     if target is not None and not isinstance(target, str):
         columns = tuple(target)
         if not columns or len(set(columns)) < len(columns):
