@@ -236,11 +236,9 @@ class FitResult:
         return f"FitResult({self.head} on {self._backbone}, {self.n_images} {name_inputs(self.info)}s, {target}{score})"
 
     def __str__(self) -> str:
-        where = (
-            f" ({self.device}), {self.n_images} {name_inputs(self.info)}s"
-            if self.device
-            else f", {self.n_images} embeddings"
-        )
+        noun = name_inputs(self.info)
+        what = f"{noun}s" if self.device or noun == "row" else "embeddings"
+        where = f"{f' ({self.device})' if self.device else ''}, {self.n_images} {what}"
         lines = [f"{self.head} on {self._backbone}{where}, {_describe_target(self.info)}"]
         lines += [f"  chosen: {self.reason}"] if self.reason else []
         lines += [f"  {line}" for line in str(self.tuning).split("\n")] if self.tuning else []
