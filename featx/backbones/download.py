@@ -313,4 +313,6 @@ def explain_errors(plain: str) -> Iterator[None]:
             line.strip() for line in str(error).splitlines() if line.strip() and "For more information" not in line
         ]
         why = " ".join(lines[:2])[:300] or type(error).__name__
-        raise BackboneError(f"{plain}: cannot be downloaded ({why})") from error
+        raise BackboneError(
+            f"{plain}: cannot be downloaded ({why}); check the name and the network, then run it again"
+        ) from error
