@@ -26,6 +26,7 @@ NOT_RUN = {
     "featx compare": "takes minutes",
     "featx fit photos --labels": "a person fills in the labels first",
     "featx backbones": "needs PyTorch, the internet, or a network of the reader",
+    "featx embed photos/ --backbone hf:OWNER/NAME": "needs the internet",
     "featx export stars.featx": "needs a text encoder",
     "featx embed reviews.csv": "needs a text encoder",
     "featx neighbors vectors --text": "needs a text encoder",
@@ -149,6 +150,8 @@ def test_commands_in_docs_run(page, command, room, tmp_path, capsys, monkeypatch
         featx.samples.write_sample("blur", "blur")
     if command == "featx evaluate blur.featx blur/test.csv --target blur":
         featx.fit("blur/train.csv", target="blur").save("blur.featx")
+    if command.startswith("featx export houses.featx"):
+        featx.fit("houses.csv", image_column="path", columns=["rooms"], target="price").save("houses.featx")
     if command.startswith("featx cache"):
         featx.FeatureExtractor(cache=True).transform(["bee.jpg"])
     words = [
