@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.model_selection import KFold, StratifiedKFold, check_cv
 
-__all__ = ["Folds", "concatenate", "count_threads", "find_known", "split", "stratify_labels"]
+__all__ = ["Folds", "concatenate", "count_threads", "find_known", "split", "stratify_labels", "weigh_folds"]
 
 Folds = list[tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]]
 
@@ -31,6 +31,19 @@ def concatenate(folds: Folds) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp
     """Return the left-out rows, and the fold of each."""
     rows = np.concatenate([np.empty(0, np.intp), *(out for _, out in folds)])
     return rows, np.repeat(np.arange(len(folds)), [len(out) for _, out in folds]).astype(np.intp)
+
+
+def weigh_folds(weights: npt.NDArray[np.float32], folds: Folds) -> npt.NDArray[np.float32]:
+    """Return the weights of the rows in each fold's fit, of shape (n_samples, n_folds): 0 for rows that it leaves out.
+
+    Without folds there is one column with all rows.
+    """
+    blocks = np.repeat(weights[:, None], max(1, len(folds)), axis=1)
+    for number, (kept, _) in enumerate(folds):
+        rest = np.ones(len(weights), bool)
+        rest[kept] = False
+        blocks[rest, number] = 0
+    return blocks
 
 
 def find_known(codes: npt.NDArray[np.intp], weights: npt.NDArray[np.float64], folds: Folds) -> npt.NDArray[np.bool_]:

@@ -19,7 +19,7 @@ from threadpoolctl import threadpool_limits
 
 from featx.heads.calibration import fit_label_scales
 from featx.heads.design import Design
-from featx.heads.folds import Folds, concatenate, count_threads, split, stratify_labels
+from featx.heads.folds import Folds, concatenate, count_threads, split, stratify_labels, weigh_folds
 from featx.heads.linear import _ALPHAS, _GROWTH
 from featx.heads.losses import Floats, Logistic, Loss, Squared, SquaredHinge, WeightedColumns
 from featx.heads.out_of_fold import OutOfFold
@@ -72,11 +72,7 @@ class _ColumnPath(PathEstimator):
         design = Design(X, weights, self.scaling, n_columns=loss.n_columns, copy=self.copy, root=root)
         self.mean_ = np.asarray(design.mean)
         all_rows = weights.astype(np.float32)
-        blocks = np.repeat(all_rows[:, None], max(1, len(folds)), axis=1)
-        for number, (kept, _) in enumerate(folds):
-            rest = np.ones(len(X), bool)
-            rest[kept] = False
-            blocks[rest, number] = 0
+        blocks = weigh_folds(all_rows, folds)
         is_large = design.n_values * loss.n_columns * blocks.shape[1] > _MIN_WORK
         out, _ = concatenate(folds)
         n_columns = loss.n_columns

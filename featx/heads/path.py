@@ -16,7 +16,7 @@ from threadpoolctl import threadpool_limits
 
 from featx._memory import allocate
 from featx.heads.design import CHUNK_ROWS, Design
-from featx.heads.folds import Folds, count_threads
+from featx.heads.folds import Folds, count_threads, weigh_folds
 from featx.heads.losses import Floats, Loss
 from featx.heads.preprocessing import SignedSquareRoot
 from featx.heads.solver import PathSolver
@@ -90,11 +90,7 @@ class PathEstimator(BaseEstimator):  # type: ignore[misc]
         design = Design(X, weights, self.scaling, n_columns=loss.n_columns, copy=self.copy, root=root)
         self.mean_ = np.asarray(design.mean)
         all_rows = weights.astype(np.float32)
-        blocks = np.repeat(all_rows[:, None], max(1, len(folds)), axis=1)
-        for number, (kept, _) in enumerate(folds):
-            rest = np.ones(len(X), bool)
-            rest[kept] = False
-            blocks[rest, number] = 0
+        blocks = weigh_folds(all_rows, folds)
         is_large = design.n_values * loss.n_columns * blocks.shape[1] > _MIN_WORK
         best, chosen, last, losses, candidates = np.inf, 0, 0, [], []
         n_out = sum(len(out) for _, out in folds)
