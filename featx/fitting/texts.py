@@ -14,10 +14,12 @@ from featx._events import Events
 from featx._optional import import_optional
 from featx._results import format_metric
 from featx.backbones import open_backbone
+from featx.errors import BackboneError
 from featx.fitting.columns import Member, fit_stack, fit_words, read_answers, take_logarithm
 from featx.fitting.estimate import score_out_of_fold
 from featx.fitting.result import FitResult
 from featx.heads import OutOfFold
+from featx.recipes.text import TEXT_ENCODERS
 from featx.text import TextExtractor
 
 __all__ = ["choose_text_model", "make_text_extractor"]
@@ -47,7 +49,16 @@ def make_text_extractor(backbone: Any = None, **parameters: Any) -> TextExtracto
     ['block4', 'block5', 'block6']
     """
     extractor = TextExtractor(**parameters) if backbone is None else TextExtractor(backbone, **parameters)
-    names = [layer.name for layer in open_backbone(extractor.backbone, extractor.precision).layers]
+    try:
+        opened = open_backbone(extractor.backbone, extractor.precision)
+    except BackboneError as error:
+        if extractor.backbone not in TEXT_ENCODERS:
+            raise
+        raise BackboneError(
+            f"{extractor.backbone}: this text encoder is not on this machine yet; run: "
+            f"featx backbones make text:{extractor.backbone} (docs/text.md)"
+        ) from error
+    names = [layer.name for layer in opened.layers]
     blocks = [name for name in names if name.startswith("block")]
     return extractor.set_params(layer=blocks[-_N_BLOCKS:] or None)  # type: ignore[no-any-return]
 

@@ -72,3 +72,9 @@ def test_texts_refuse_what_needs_images():
         featx.fit(["a", "b"], ["x", "y"], extractor=featx.TextExtractor(), tune=True)
     with pytest.raises(InputError, match="expected a TextExtractor"):
         featx.fit("a.csv", text_column="review", extractor=featx.FeatureExtractor())
+
+
+def test_an_encoder_that_is_missing_names_the_command_that_makes_it(tmp_path, monkeypatch):
+    monkeypatch.setenv("FEATX_BACKBONES", str(tmp_path))
+    with pytest.raises(featx.errors.BackboneError, match="featx backbones make text:minilm_l6"):
+        make_text_extractor()
