@@ -8,7 +8,7 @@ import sys
 from typing import Any
 
 from featx._text import printable
-from featx.cli.options import make_events, note, note_failures, read_target
+from featx.cli.options import make_events, note, note_failures, split_names
 from featx.fitting import FitResult
 
 __all__ = ["add_fit", "fit_parameters", "print_remarks", "read_class_weight"]
@@ -40,7 +40,8 @@ def add_fit(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--path-column", metavar="C", help="column of the table that holds the paths")
     parser.add_argument(
         "--target",
-        type=read_target,
+        action="names",
+        type=split_names,
         metavar="C[,C]",
         help="column of the table to predict, or several of 0 and 1 or of numbers; of folders of folders, the level: "
         "1 or 2",
