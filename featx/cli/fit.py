@@ -127,6 +127,13 @@ def add(parser: argparse.ArgumentParser) -> None:
         metavar="C[,C]",
         help="columns of numbers and categories beside images or texts: docs/columns.md",
     )
+    parser.add_argument(
+        "--combine-images",
+        choices=["concatenate", "mean"],
+        default="concatenate",
+        help="features of several columns of images side by side, or the mean of the images of a row (cells may be "
+        "empty); default: concatenate",
+    )
     parser.add_argument("--no-cross-validation", action="store_true", help="skip the estimate on left-out images")
     add_fit(parser)
     add_patterns(parser)
@@ -162,6 +169,7 @@ def run(options: argparse.Namespace) -> None:
         order=options.order,
         text_column=options.text_column,
         image_column=options.image_column,
+        combine_images=options.combine_images,
         columns=options.columns,
         **fit_parameters(options),
     )
