@@ -26,6 +26,7 @@ __all__ = [
     "FeatureFrames",
     "count_outputs",
     "find_columns",
+    "find_encoders",
     "find_extractors",
     "find_optional",
     "find_row_outputs",
@@ -33,6 +34,9 @@ __all__ = [
     "share_features",
     "split_pipeline",
 ]
+
+
+_ENCODERS = ("OneHotEncoder", "OrdinalEncoder", "TargetEncoder")
 
 
 def find_extractors(thing: Any) -> Iterator[BackboneTransformer]:
@@ -363,14 +367,45 @@ def find_columns(estimator: Any) -> dict[str, str]:
     """
     found: dict[str, str] = {}
     for transformer in _find_column_transformers(estimator, set()):
-        names = getattr(transformer, "feature_names_in_", None)
         for _, part, columns in transformer.transformers_:
-            if isinstance(part, str) and part == "drop":
+            if not (isinstance(part, str) and part == "drop"):
+                found |= {name: _find_kind(part) for name in _name_columns(transformer, columns) if name not in found}
+    return found
+
+
+def _name_columns(transformer: ColumnTransformer, columns: Any) -> list[str]:
+    """Return the names of the columns that a part of a transformer reads."""
+    names = getattr(transformer, "feature_names_in_", None)
+    at = np.arange(len(names))[columns] if isinstance(columns, slice) and names is not None else columns
+    listed = np.ravel(np.array(at, dtype=object)).tolist()
+    return [str(column if isinstance(column, str) or names is None else names[column]) for column in listed]
+
+
+def find_encoders(estimator: Any) -> dict[str, tuple[list[Any], bool]]:
+    """Return the categories that encoders know of each column, and True if they raise for others.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from sklearn.compose import ColumnTransformer
+    >>> from sklearn.preprocessing import OneHotEncoder
+    >>> from featx.pipelines import find_encoders
+    >>> parts = [("places", OneHotEncoder(), ["place"])]
+    >>> find_encoders(ColumnTransformer(parts).fit(pd.DataFrame({"place": ["b", "a"]})))
+    {'place': (['a', 'b'], True)}
+    """
+    found: dict[str, tuple[list[Any], bool]] = {}
+    for transformer in _find_column_transformers(estimator, set()):
+        for _, part, columns in transformer.transformers_:
+            steps = [step for _, step in part.steps] if isinstance(part, Pipeline) else [part]
+            encoder = next((step for step in steps if type(step).__name__ in _ENCODERS), None)
+            names = _name_columns(transformer, columns)
+            if encoder is None or len(encoder.categories_) != len(names):
                 continue
-            at = np.arange(len(names))[columns] if isinstance(columns, slice) and names is not None else columns
-            for column in np.ravel(np.array(at, dtype=object)).tolist():
-                name = column if isinstance(column, str) or names is None else names[column]
-                found.setdefault(str(name), _find_kind(part))
+            is_strict = getattr(encoder, "handle_unknown", None) == "error"
+            for name, known in zip(names, encoder.categories_, strict=True):
+                if len(known):
+                    found.setdefault(name, (list(known) if known.dtype.kind == "M" else known.tolist(), is_strict))
     return found
 
 
@@ -388,7 +423,7 @@ def find_optional(estimator: Any) -> list[str]:
         for _, part, columns in transformer.transformers_:
             steps = [step for _, step in part.steps] if isinstance(part, Pipeline) else [part]
             if any(isinstance(step, MeanOfColumns) for step in steps):
-                found += list(map(str, np.ravel(np.array(columns, dtype=object)).tolist()))
+                found += _name_columns(transformer, columns)
     return list(dict.fromkeys(found))
 
 
@@ -410,5 +445,4 @@ def _find_kind(part: Any) -> str:
         return str(extractor.kind)
     if any(isinstance(step, CountVectorizer) or type(step).__name__ == "HashingVectorizer" for step in steps):
         return "text"
-    encoders = ("OneHotEncoder", "OrdinalEncoder", "TargetEncoder")
-    return "category" if any(type(step).__name__ in encoders for step in steps) else "number"
+    return "category" if any(type(step).__name__ in _ENCODERS for step in steps) else "number"

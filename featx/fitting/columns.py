@@ -42,6 +42,7 @@ from featx.selection.duplicates import find_duplicates
 from featx.selection.folds import join_groups
 from featx.selection.outputs import SeveralTargets
 from featx.selection.target import check_target
+from featx.sources.labels import read_label
 
 __all__ = ["KindColumns", "Member", "fit_columns", "fit_stack", "fit_words", "read_answers", "take_logarithm"]
 
@@ -233,7 +234,7 @@ def _find_kinds(inputs: Inputs, asked: KindColumns, notes: list[str]) -> tuple[l
             cell = row[name]
             if cell is not None and kind == "number" and not _is_number(cell):
                 raise InputError(f"column {name!r}: {cell!r} is not a number (use a decimal point)")
-            row[name] = None if cell is None else float(cell) if kind == "number" else str(cell)
+            row[name] = None if cell is None else float(cell) if kind == "number" else read_label(cell)
     return rows, kinds
 
 

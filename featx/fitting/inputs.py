@@ -495,7 +495,7 @@ def read_rows(
         labels, lacking = _join_columns({name: columns[name] for name in named})
         target, outputs, notes = None, Outputs(named), (*notes, *lacking)
     n = len(columns[next(iter(kinds))])
-    rows = [{name: _read_cell(columns[name][i], kind) for name, kind in kinds.items()} for i in range(n)]
+    rows = [{name: _read_cell(name, columns[name][i], kind) for name, kind in kinds.items()} for i in range(n)]
     ids = [str(value) for value in columns.get("id", ())]
     names = ids if ids and len(set(ids)) == n else [str(i + 1) for i in range(n)]
     rest = {name: values for name, values in columns.items() if name not in kinds}
@@ -517,8 +517,8 @@ def _read_cells(cells: Sequence[Any], separator: str | None) -> tuple[Any, Outpu
     return cells, None if separator is None else Outputs(separator=separator)
 
 
-def _read_cell(value: Any, kind: str) -> Any:
-    """Return a cell as its kind needs it: None if it is missing, and a float for a number."""
+def _read_cell(column: str, value: Any, kind: str) -> Any:
+    """Return a cell as its kind needs it: None if it is missing, and a float for a number or a boolean."""
     if isinstance(value, (bytes, np.ndarray)) or kind == "image":
         return value
     if is_missing(value):
@@ -526,9 +526,9 @@ def _read_cell(value: Any, kind: str) -> Any:
     if kind != "number":
         return value
     try:
-        return float(value)
+        return float({"true": 1, "false": 0}.get(str(value).strip().lower(), value))
     except (TypeError, ValueError):
-        raise InputError(f"{value!r} is not a number (use a decimal point)") from None
+        raise InputError(f"column {column!r}: {value!r} is not a number (use a decimal point)") from None
 
 
 def join_inputs(parts: Sequence[Inputs]) -> Inputs:

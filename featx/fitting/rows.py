@@ -11,12 +11,17 @@ from sklearn.base import BaseEstimator
 
 from featx._events import Events
 from featx._optional import import_optional
+from featx._validation import is_missing
 from featx.errors import Failure, ImageError
 from featx.heads import Response, find_output, respond
 from featx.inference.transformer import Embedded
 from featx.pipelines import find_extractors, find_row_outputs, share_features
+from featx.selection.categories import KnownCategories, Unknown
 
 __all__ = ["AnswerHead", "RowExtractor", "make_frame_of_rows"]
+
+
+_MAX_NAMED = 5
 
 
 def make_frame_of_rows(rows: Sequence[Mapping[str, Any]], kinds: Mapping[str, str]) -> Any:
@@ -83,7 +88,11 @@ class RowExtractor:
 
         recording, sharing = share_features(self.estimator, record)
         texts = [name for name, kind in self.kinds.items() if kind == "text"]
-        rows = [dict(row) for row in X]
+        rows, unknown = KnownCategories(self.estimator).spell(X)
+        for one in unknown:
+            if one.is_error:
+                failures.setdefault(one.row, Failure(one.row, f"X[{one.row}]", one.reason))
+        _note_unknown([one for one in unknown if not one.is_error and not is_missing(one.value)], watching)
         for i, row in enumerate(rows):
             for name in texts:
                 if not isinstance(row[name], str):  # words have no answer for it, and raise
@@ -93,6 +102,16 @@ class RowExtractor:
             answers = AnswerHead.join(self.estimator, respond(recording, make_frame_of_rows(rows, self.kinds)))
         answers[list(failures)] = np.nan
         return Embedded(answers, [failures[i] for i in sorted(failures)])
+
+
+def _note_unknown(unknown: Sequence[Unknown], events: Events) -> None:
+    """Note the categories that an encoder does not know and counts as none, a line per column."""
+    for column in dict.fromkeys(one.column for one in unknown):
+        own = [one for one in unknown if one.column == column]
+        values = list(dict.fromkeys(repr(one.value) for one in own))
+        shown = ", ".join(values[:_MAX_NAMED]) + (", ..." if len(values) > _MAX_NAMED else "")
+        has = "row has a category" if len(own) == 1 else "rows have categories"
+        events.note(f"column {column}: {len(own)} {has} that the fit has not seen, which count as none: {shown}")
 
 
 class AnswerHead(BaseEstimator):  # type: ignore[misc]

@@ -16,6 +16,7 @@ from featx.errors import FeatxError, first_line
 from featx.images.decode import decode
 from featx.inference.time_limit import TimeLimit
 from featx.pipelines import find_extractors, find_optional, find_row_outputs, share_features
+from featx.selection.categories import KnownCategories
 from featx.serve.limits import Limits, _RefusedError
 from featx.serve.predictor import Answer, Predictor
 from featx.serve.uploads import BodyBudget, Upload, read_chunks, read_form
@@ -70,7 +71,7 @@ class TablePredictor(Predictor):
         if several is not None and not self.is_multilabel:
             self.targets = list(targets if targets and len(targets) == len(several[1]) else several[1])
         self._head, self._sharing = share_features(estimator, lambda extractor, X: extractor.transform(X))
-        self._limits = limits
+        self._limits, self._categories = limits, KnownCategories(estimator)
         self._class_index = {label: i for i, label in enumerate(self.classes or [])}
 
     def __call__(self, contents: list[Any]) -> list[Answer | _RefusedError]:
@@ -82,6 +83,13 @@ class TablePredictor(Predictor):
                 rows[i] = self._read_row(content)
             except _RefusedError as refusal:
                 answers[i] = refusal
+        spelled, unknown = self._categories.spell(list(rows.values()))
+        places = list(rows)
+        rows = dict(zip(rows, spelled, strict=True))
+        for one in unknown:
+            if one.is_error and places[one.row] in rows:
+                answers[places[one.row]] = _RefusedError(422, one.reason)
+                del rows[places[one.row]]
         try:
             found = self._predict_rows(list(rows.values()))
         except (FeatxError, ValueError):  # of one row, and the other rows have an answer
