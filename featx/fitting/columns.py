@@ -132,6 +132,8 @@ def fit_columns(
         raise InputError(f"columns: {given[0]!r} is the target as well, and would give the answer away; leave it out")
     rows, kinds = _find_kinds(inputs, asked, notes)
     names: tuple[str, ...] | None = None
+    if hint := inputs.hint_separator():
+        notes.append(hint)
     if inputs.outputs is not None:
         if order is not None:
             raise InputError(f"order={order!r}: several targets per row have no order; leave it out, or fit one target")
@@ -139,8 +141,6 @@ def fit_columns(
         check_several(several, log_target, events, "row")
         task, values, names = several.task, several.values, several.names
     else:
-        if hint := inputs.hint_separator():
-            notes.append(hint)
         task, values = inputs.read_labels(task, log_target=log_target)
         order = read_order(inputs.levels if order is None else order, values, task)
     labelled = np.flatnonzero(~inputs.missing)

@@ -20,7 +20,7 @@ from featx.heads import respond
 from featx.inference.spec import BackboneArgument
 from featx.inference.transformer import BackboneTransformer
 from featx.persistence.archive import load, load_guard, read_info
-from featx.pipelines import find_columns, find_row_outputs, find_several, split_pipeline
+from featx.pipelines import find_columns, find_extractors, find_row_outputs, find_several, split_pipeline
 
 __all__ = ["FittedModel", "open_model"]
 
@@ -66,6 +66,17 @@ class FittedModel:
             raise InputError(
                 f"{self.name}: predicts {len(self.names)} {kind} per image; {what} one class or number per image"
             )
+
+    @property
+    def kind(self) -> str:
+        """Word for an input: image, text or row."""
+        return str(getattr(self.extractor, "kind", "image"))
+
+    @property
+    def device(self) -> str:
+        """Device that embeds; the CPU if nothing is embedded."""
+        inside = self.extractor.estimator if isinstance(self.extractor, RowExtractor) else self.extractor
+        return next((one.open_session().device for one in find_extractors(inside)), "cpu")
 
     @property
     def feature_key(self) -> str:

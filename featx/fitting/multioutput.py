@@ -308,7 +308,8 @@ def check_several(target: SeveralTargets, log_target: bool, events: Events | Non
         if named := [name for name, is_one in zip(target.names, places.tolist(), strict=True) if is_one]:
             shown = ", ".join(named[:_MAX_NAMED]) + (", ..." if len(named) > _MAX_NAMED else "")
             text = "its answer is constant" if "single" not in kind else "once left out it cannot be recognised"
-            events.note(f"{len(named)} of {len(target.names)} labels are {kind} ({shown}): {text}")
+            verb = "is" if len(named) == 1 else "are"
+            events.note(f"{len(named)} of {len(target.names)} labels {verb} {kind} ({shown}): {text}")
 
 
 def make_folds(

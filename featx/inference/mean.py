@@ -45,7 +45,7 @@ class MeanOfColumns(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     >>> houses = pd.DataFrame({"front": X[:3], "kitchen": [X[3], None, X[4]]})
     >>> mean = featx.MeanOfColumns(featx.FeatureExtractor(layer="stem")).fit(houses)
     >>> mean.transform(houses).shape
-    (3, 32)
+    (3, 16)
     """
 
     kind = "image"

@@ -28,6 +28,7 @@ __all__ = [
 #: Separators that a hint looks for.
 _SEPARATORS = ("|", ";", ",", "/")
 _MAX_NAMED = 5
+_MAX_KNOWN = 20
 _TRUE, _FALSE = ("1", "True"), ("0", "False")
 
 
@@ -204,7 +205,9 @@ def match_columns(target: SeveralTargets, names: Sequence[str], where: str) -> n
         what = "labels" if target.task == "multilabel" else "targets"
         shown = ", ".join((unknown or missing)[:_MAX_NAMED])
         verb = "the model does not know" if unknown else "are missing"
-        raise InputError(f"{where}: {what} that {verb}: {shown}; it knows {', '.join(names)}")
+        known = ", ".join(names[:_MAX_KNOWN]) + (", ..." if len(names) > _MAX_KNOWN else "")
+        step = "leave them out of the table, or fit again with them" if unknown else "add their columns"
+        raise InputError(f"{where}: {what} that {verb}: {shown}; it knows {known}; {step}")
     matched = np.zeros((len(target.values), len(names)), target.values.dtype)
     for i, name in enumerate(target.names):
         matched[:, list(names).index(name)] = target.values[:, i]
