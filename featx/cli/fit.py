@@ -14,6 +14,7 @@ from featx.cli.options import (
     add_separator,
     make_extractor,
     running_parameters,
+    split_names,
 )
 from featx.cli.remarks import add_fit, fit_parameters, print_remarks
 from featx.errors import InputError
@@ -104,6 +105,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     add_separator(parser)
     parser.add_argument(
         "--order",
+        action="names",
         type=_read_order,
         metavar="C,C[,C]",
         help="classes from the lowest to the highest, or numbers: evaluate measures the steps between them",
@@ -112,10 +114,25 @@ def add(parser: argparse.ArgumentParser) -> None:
         "--text-column", metavar="C", help="column of the table that holds texts (extra text), see docs/text.md"
     )
     parser.add_argument(
-        "--image-column", metavar="C[,C]", help="columns of images, for a model of several kinds of columns"
+        "--image-column",
+        action="names",
+        type=split_names,
+        metavar="C[,C]",
+        help="columns of images, for a model of several kinds of columns",
     )
     parser.add_argument(
-        "--columns", metavar="C[,C]", help="columns of numbers and categories beside images or texts: docs/columns.md"
+        "--columns",
+        action="names",
+        type=split_names,
+        metavar="C[,C]",
+        help="columns of numbers and categories beside images or texts: docs/columns.md",
+    )
+    parser.add_argument(
+        "--combine-images",
+        choices=["concatenate", "mean"],
+        default="concatenate",
+        help="features of several columns of images side by side, or the mean of the images of a row (cells may be "
+        "empty); default: concatenate",
     )
     parser.add_argument("--no-cross-validation", action="store_true", help="skip the estimate on left-out images")
     add_fit(parser)
@@ -151,8 +168,9 @@ def run(options: argparse.Namespace) -> None:
         separator=options.separator,
         order=options.order,
         text_column=options.text_column,
-        image_column=_split(options.image_column),
-        columns=_split(options.columns),
+        image_column=options.image_column,
+        combine_images=options.combine_images,
+        columns=options.columns,
         **fit_parameters(options),
     )
     print_remarks(result)
@@ -163,12 +181,7 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _read_order(text: str) -> bool | list[str]:
-    return True if text == "numbers" else _split(text)
-
-
-def _split(names: str | None) -> Any:
-    """Return the names of an option."""
-    return None if names is None else [name.strip() for name in names.split(",") if name.strip()]
+    return True if text == "numbers" else split_names(text)
 
 
 def _check_private(options: argparse.Namespace) -> None:

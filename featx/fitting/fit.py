@@ -75,6 +75,7 @@ def fit(
     path_column: str | None = None,
     text_column: str | None = None,
     image_column: str | Sequence[str] | None = None,
+    combine_images: str = "concatenate",
     columns: str | Sequence[str] | Mapping[str, str] | None = None,
     target: str | Sequence[str] | None = None,
     separator: str | None = None,
@@ -145,10 +146,13 @@ def fit(
     text_column : str or None, default=None
         Column of a table that holds texts. Words (TF-IDF), the encoder (``extractor``, or the last three blocks of the
         default one) and both are measured on left-out texts, and the simplest within one standard error of the best
-        is fitted. A named ``head``, ``class_weight``, ``order`` and ``estimate=False`` fit the encoder alone, and so
-        do texts as a list with ``y``.
+        is fitted. A named ``head``, ``class_weight`` and ``estimate=False`` fit the encoder alone, and so do
+        texts as a list with ``y``.
     image_column : str, sequence of str or None, default=None
-        Columns of images of a table or DataFrame. Each is embedded, and their features are put side by side.
+        Columns of images of a table or DataFrame, see ``combine_images``.
+    combine_images : {"concatenate", "mean"}, default="concatenate"
+        Put the features of several columns of images side by side, or take the mean of the images that a row has. With
+        ``"mean"``, cells may be empty, and only a row without any image is a failure.
     columns : str, sequence of str, mapping or None, default=None
         Columns of numbers and categories. Kinds of columns are stacked: each has a member of its own, and a final
         estimator weighs their left-out answers. A mapping names the kind: ``{"zipcode": "category"}``.
@@ -212,12 +216,10 @@ def fit(
         settled = {"search": search, "continue_from": continue_from, "tune": tune or None, "private": private}
         settled |= {"views": None if views == 1 else views, "class_weight": class_weight, "labels": labels}
         settled |= {"path_column": path_column, "include": include or None, "exclude": exclude or None, "head": head}
-        settled |= {"separator": separator, "order": order}
-        settled |= {"target": None if target is None or isinstance(target, str) else target}
         for name, value in settled.items():
             if value is not None:
                 raise InputError(f"{name}={value!r}: not for several kinds of columns; leave it out")
-        named = KindColumns.read(image_column, text_column, columns)
+        named = KindColumns.read(image_column, text_column, columns, combine_images)
         extractors: dict[str, Any] = {} if extractor is None else {extractor.kind: extractor}
         if image_column is not None:
             extractors.setdefault("image", FeatureExtractor())
@@ -231,8 +233,12 @@ def fit(
             "estimate": estimate,
             "guard": guard,
         }
-        assert target is None or isinstance(target, str)
-        return fit_columns(X, y, named, extractors, target=target, **shared, events=events)
+        outputs = {"target": target, "separator": separator, "order": order}
+        return fit_columns(X, y, named, extractors, **outputs, **shared, events=events)
+    if combine_images != "concatenate":
+        raise InputError(
+            f"combine_images={combine_images!r}: is for several columns of images; name them in image_column"
+        )
     kind = "text" if text_column is not None else getattr(extractor, "kind", "image")
     if kind == "text":
         extractor = extractor or make_text_extractor()
@@ -305,6 +311,8 @@ def fit(
         budget = {"epsilon": private, "delta": 1e-5 if delta is None else delta}
         return fit_private(inputs, task, **budget, groups=groups, extractor=extractor, events=events, notes=noted.texts)
     every_group = inputs.read_groups(groups)
+    if hint := inputs.hint_separator():
+        events.note(hint)
     if inputs.outputs is not None:
         refuse_several(continue_from=continue_from, order=order)
         several = fit_several(
@@ -325,9 +333,10 @@ def fit(
         )
         more: dict[str, Any] = {"class_weight": class_weight} if class_weight is not None else {}
         more |= {"views": views} if views > 1 else {}
-        return several.result(inputs, every_group, recorded, more, noted.texts)
-    if hint := inputs.hint_separator():
-        events.note(hint)
+        several_fit = several.result(inputs, every_group, recorded, more, noted.texts)
+        if inputs.text_column is None or head is not None or class_weight is not None or not estimate:
+            return several_fit
+        return choose_text_model(several_fit, inputs.text_column, several.target.values, several.groups, events)
     task, values = inputs.read_labels(task, log_target=log_target)
     labelled, pool = np.flatnonzero(~inputs.missing), np.flatnonzero(inputs.missing)
     check_target(values, task, log_target=log_target, images="readable")  # before the long work
@@ -465,7 +474,7 @@ def fit(
         reason=reason,
         tried=tried,
     )
-    if inputs.text_column is None or head is not None or weights is not None or order is not None or not estimate:
+    if inputs.text_column is None or head is not None or weights is not None or not estimate:
         return fit_result
     return choose_text_model(fit_result, inputs.text_column, y, join_groups(together, groups), events)
 
