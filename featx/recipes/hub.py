@@ -10,6 +10,7 @@ import os
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -24,6 +25,7 @@ from featx.backbones.download import (
     file_digest,
     join_repository,
     keep_record,
+    list_downloads,
     repository_path,
     split_repository,
 )
@@ -181,7 +183,7 @@ def _refuse_settings(settings: Mapping[str, Any], reference: str, what: str) -> 
 
 
 def _check_license(repository: Repository, accepted: str | None) -> None:
-    if repository.is_free or (accepted or "").lower() == repository.license.lower():
+    if repository.is_free or (accepted or "").lower() == repository.license.lower() or _was_accepted(repository):
         return
     link = repository.license_link
     link = link if str(link).startswith("http") else f"the model card of {repository.license_source}"
@@ -189,6 +191,15 @@ def _check_license(repository: Repository, accepted: str | None) -> None:
         f"{repository.reference}: the licence of the weights is {repository.license}, which may restrict their use; "
         f"read {link}, then set accept_license={repository.license!r}"
     )
+
+
+def _was_accepted(repository: Repository) -> bool:
+    """Return True if a file of the same weights under the same licence is on this machine already."""
+    for record in list_downloads(pulled_dir()):
+        if record.reference.removeprefix("hf:").partition("#")[0].partition("@")[0] == repository.name:
+            with suppress(BackboneError):  # passes over broken files
+                return read_backbone(record.path).license == repository.license
+    return False
 
 
 def _read_rules(

@@ -138,6 +138,10 @@ def test_a_licence_that_is_not_free_must_be_accepted(hub, exports, tmp_path):
     assert backbones(tmp_path) == []
     pull_repository(reference, accept_license="dinov3-license")
     assert open_backbone(reference).license == "dinov3-license"
+    pull_repository(reference)  # accepted before
+    publish(hub, exports("vit")[0], **terms | {"license_name": "other-terms"})
+    with pytest.raises(BackboneError, match="other-terms"):
+        pull_repository(reference)
 
 
 def test_the_licence_may_be_that_of_the_base_model(hub, exports):
@@ -236,6 +240,15 @@ def test_a_cheaper_file_that_lies_is_refused_with_the_reason(hub, exports, tmp_p
 
 def test_search_lists_what_can_be_pulled(hub, exports):
     reference = publish(hub, exports("vit")[0])
-    hub.publish("owner/tiny-text", {"config.json": {}})
-    (row,) = search_repositories("tiny")
-    assert (row.reference, row.license, row.features) == (reference, "apache-2.0", 24)
+    hub.publish("owner/tiny-nothing", {"config.json": {}})
+    text = {"config.json": {"hidden_size": 16}, "tokenizer.json": b"{}", "onnx/model.onnx": b"ab"}
+    text = hub.publish("owner/tiny-text", text, pipeline="sentence-similarity", license="mit")
+    pair = {"tokenizer.json": b"{}", "onnx/text_model.onnx": b"a", "onnx/vision_model.onnx": b"b"}
+    pair = publish(hub, b"", "owner/tiny-pair", files=pair)
+    hub.repositories["owner/tiny-pair"]["pipeline"] = "zero-shot-image-classification"
+    rows = {row.reference: row for row in search_repositories("tiny")}
+    assert {name: row.kind for name, row in rows.items()} == {reference: "image", text: "text", pair: "both"}
+    assert (rows[text].license, rows[text].features, rows[text].size, rows[text].downloads) == ("mit", 16, 2, 3000)
+    assert rows[reference].features == 24
+    assert {row.kind for row in search_repositories("tiny", kind="text")} == {"text", "both"}
+    assert {row.kind for row in search_repositories("tiny", kind="image")} == {"image", "both"}
