@@ -33,6 +33,7 @@ from featx.fitting.result import DuplicateGroup, FitResult, FittedImages, count_
 from featx.fitting.texts import choose_text_model, make_text_extractor
 from featx.fitting.tuned import adapt
 from featx.fitting.views import check_views, split_views
+from featx.fitting.zero_shot import check_zero_shot, fit_names, name_classes
 from featx.guard import Guard
 from featx.heads import (
     OutOfFold,
@@ -59,10 +60,12 @@ _MAX_POOL = 2000
 
 
 def fit(
-    X: Any,
+    X: Any = None,
     y: Any = None,
     *,
     head: str | None = None,
+    classes: Sequence[str] | None = None,
+    template: str | list[str] | None = None,
     task: str | None = None,
     log_target: bool = False,
     search: str | Mapping[str, Any] | None = None,
@@ -101,7 +104,7 @@ def fit(
 
     Parameters
     ----------
-    X : source, sequence, ndarray or Dataset
+    X : source, sequence, ndarray, Dataset or None
         Without ``y``, a source: a folder with one sub-folder per class, a glob, a table with a
         column of labels or numbers, an archive, an address, or the folder of a dataset of
         embeddings (`featx.dataset.embed`), which is fitted in parts if it does not fit into
@@ -112,6 +115,11 @@ def fit(
     head : str or None, default=None
         Key of `featx.heads.HEADS`. None is ``"logistic_regression"``, and ``"ridge"`` for numbers;
         ``"sgd"`` if memory is too small, or for hundreds of thousands of images of many classes.
+        ``"zero_shot"`` starts from the names of the classes, for an image tower that was trained with a text tower.
+    classes : sequence of str or None, default=None
+        Names of the classes of ``"zero_shot"``; None takes the labels. With ``X=None`` no image is needed.
+    template : str, list of str or None, default=None
+        Sentence of ``"zero_shot"`` around a name; None is ``"a photo of a {}"``.
     task : {"classification", "multilabel", "regression"} or None, default=None
         None decides by the values.
     log_target : bool, default=False
@@ -212,6 +220,9 @@ def fit(
     >>> print(featx.fit("clothes/test", head="knn", extractor=extractor, estimate=False))
     knn on efficientnet_lite0 (...), 300 images, 10 classes (ankle-boot 30, bag 30, ..., t-shirt 30, trouser 30)
     """
+    check_zero_shot(head, classes, template, has_images=X is not None)
+    if X is None and classes is not None:
+        return fit_names(extractor, classes, template, events)
     if image_column is not None or columns is not None:
         settled = {"search": search, "continue_from": continue_from, "tune": tune or None, "private": private}
         settled |= {"views": None if views == 1 else views, "class_weight": class_weight, "labels": labels}
@@ -349,7 +360,12 @@ def fit(
         if earlier is not None and head is None:
             chosen = take_head(earlier, log_target, weights)
         else:
-            chosen = choose_head(head, task, values, log_target, weights, events)
+            if head == "zero_shot":
+                names = classes or sorted(map(str, set(values[labelled].tolist())))
+                extractor, named = name_classes(extractor, names, template)
+            else:
+                named = None
+            chosen = named or choose_head(head, task, values, log_target, weights, events)
         if extractor is None and inputs.dataset is not None:
             extractor = inputs.dataset.extractor()
         check_views(views, inputs, chosen.make())
