@@ -16,9 +16,9 @@ from featx._validation import is_missing
 from featx.dataset import Dataset
 from featx.dataset.manifest import Features
 from featx.errors import Failure, InputError
-from featx.extractor import Embedded, FeatureExtractor, embed_views
+from featx.extractor import FeatureExtractor, embed_views
+from featx.fitting.embeddings import Embeddings, FeatureRows, Positions
 from featx.images.containers import list_items
-from featx.out_of_core import Rows
 from featx.selection.compare import is_source
 from featx.selection.folds import read_groups
 from featx.selection.outputs import Outputs, SeveralTargets, hint_separator, read_several
@@ -28,79 +28,10 @@ from featx.sources.labels import read_target
 from featx.sources.opening import open_sources
 from featx.sources.table import TABLE_SUFFIXES, Table
 
-__all__ = ["Embeddings", "Inputs", "join_inputs", "read_inputs", "read_rows"]
+__all__ = ["Inputs", "join_inputs", "read_inputs", "read_rows"]
 
-Positions = npt.NDArray[np.intp]
-
-#: Stored embeddings that a head predicts at a time.
-_CHUNK_ROWS = 8192
 #: Sources that a message names; of more, it names the first.
 _MAX_NAMED = 3
-
-
-@dataclass(frozen=True, eq=False)
-class _FeatureRows:
-    """Hold features in memory behind the interface of a dataset (`featx.out_of_core.Rows`)."""
-
-    features: npt.NDArray[np.float32]
-
-    @property
-    def n_features(self) -> int:
-        """Length of a vector."""
-        return int(self.features.shape[1])
-
-    def take(self, indices: Any, /) -> npt.NDArray[np.float32]:
-        """Return the vectors of some rows; all of them in order are not copied."""
-        if len(indices) == len(self.features) and np.array_equal(indices, np.arange(len(indices))):
-            return self.features
-        taken: npt.NDArray[np.float32] = self.features[indices]
-        return taken
-
-
-@dataclass(frozen=True, eq=False)
-class Embeddings:
-    """Hold the features of the images that could be read.
-
-    ``rows`` holds the features. ``places`` and ``positions`` are the row of it and the position in the inputs of each
-    image, and ``failures`` the images that could not be read, by their position in the inputs.
-    """
-
-    rows: Rows
-    places: Positions
-    positions: Positions
-    failures: list[Failure]
-
-    @classmethod
-    def of(cls, embedded: Embedded, positions: Positions, names: Sequence[str]) -> Embeddings:
-        """Take the result of an extractor for the images at some positions; ``names`` are those of all images."""
-        kept = np.array(embedded.kept, np.intp)
-        places = [int(positions[failure.index]) for failure in embedded.failures]
-        failures = [Failure(i, names[i], one.reason) for i, one in zip(places, embedded.failures, strict=True)]
-        return cls(_FeatureRows(embedded.features), kept, positions[kept], failures)
-
-    def only(self, positions: Positions) -> Embeddings:
-        """Return the embeddings of some positions alone."""
-        kept = np.isin(self.positions, positions)
-        return replace(self, places=self.places[kept], positions=self.positions[kept])
-
-    def sort(self, names: Sequence[str]) -> Embeddings:
-        """Return the embeddings in the order of their names; ``names`` holds one for each of them."""
-        order = sorted(range(len(self.positions)), key=names.__getitem__)
-        return replace(self, places=self.places[order], positions=self.positions[order])
-
-    def take(self) -> npt.NDArray[np.float32]:
-        """Read the features into memory."""
-        return self.rows.take(self.places)
-
-    def load(self) -> Embeddings:
-        """Return the embeddings with their features in memory, in order, and no others."""
-        return replace(self, rows=_FeatureRows(self.take()), places=np.arange(len(self.places)))
-
-    def chunks(self) -> Iterator[npt.NDArray[np.float32]]:
-        """Read the features, those of a dataset a chunk at a time; the first chunk may be empty."""
-        n = len(self.places)
-        size = _CHUNK_ROWS if isinstance(self.rows, Dataset) else max(n, 1)
-        return (self.rows.take(self.places[start : start + size]) for start in range(0, max(n, 1), size))
 
 
 @dataclass(frozen=True, eq=False)
@@ -228,7 +159,7 @@ class Inputs:
             kept.append(own.positions + start)
             failures += [replace(failure, index=failure.index + start) for failure in own.failures]
         joined = np.concatenate(rows)
-        return Embeddings(_FeatureRows(joined), np.arange(len(joined)), np.concatenate(kept), failures)
+        return Embeddings(FeatureRows(joined), np.arange(len(joined)), np.concatenate(kept), failures)
 
     def _divide(self, positions: Positions) -> Iterator[tuple[Inputs, int]]:
         """Yield each part that some of the positions belong to, with its first position."""
