@@ -22,7 +22,8 @@ from featx._events import Events, combine
 from featx.errors import Failure, InputError
 from featx.fitting.continuation import record_sources
 from featx.fitting.estimate import check_splitter, divide, estimate_head, fit_head, score_out_of_fold, sees_content
-from featx.fitting.inputs import Inputs, read_rows
+from featx.fitting.inputs import read_rows
+from featx.fitting.labelled import Inputs
 from featx.fitting.result import FitResult, count_target
 from featx.fitting.rows import make_frame_of_rows
 from featx.heads import OutOfFold, make_head

@@ -15,7 +15,7 @@ from featx._text import printable
 from featx.errors import Failure, InputError
 from featx.fitting.continuation import was_fitted_on
 from featx.fitting.embeddings import Embeddings
-from featx.fitting.inputs import Inputs
+from featx.fitting.labelled import Inputs
 from featx.fitting.model import FittedModel, open_model
 from featx.fitting.ordinal import measure_order
 from featx.fitting.several import evaluate_several, format_several, read_truth

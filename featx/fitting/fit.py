@@ -24,7 +24,8 @@ from featx.fitting.continuation import has_log_target, join_old_inputs, record_s
 from featx.fitting.embeddings import Embeddings
 from featx.fitting.estimate import check_splitter, estimate_head, fit_head, sees_content
 from featx.fitting.head import ChosenHead, check_memory, choose_head, offer_weights, read_class_weight, take_head
-from featx.fitting.inputs import Inputs, read_inputs
+from featx.fitting.inputs import read_inputs
+from featx.fitting.labelled import Inputs
 from featx.fitting.labelling import correct_labels
 from featx.fitting.model import FittedModel, open_model
 from featx.fitting.multioutput import fit_several, refuse_several
