@@ -21,6 +21,7 @@ from featx.selection.target import is_unlabelled, read_array
 from featx.sources import is_dataset, list_images
 from featx.sources.opening import open_sources
 from featx.sources.table import TABLE_SUFFIXES, Table
+from featx.sources.texts import name_rows, read_text
 
 __all__ = ["read_inputs", "read_rows"]
 
@@ -229,8 +230,7 @@ def read_rows(
 ) -> Inputs:
     """Read the rows of a table or of a DataFrame as dicts; ``kinds`` are the columns to read, with their kinds.
 
-    Images are paths relative to the table. Empty cells are None. A row is named by the column ``id``, if its values
-    differ, or by its number from 1.
+    Images are paths relative to the table. Empty cells are None. Rows are named by `featx.sources.texts.name_rows`.
     """
     if not kinds:
         raise InputError("text_column: missing; name the column of the table that holds the texts")
@@ -267,15 +267,17 @@ def read_rows(
     else:
         raise InputError(f"X: of type {type(X).__name__}, expected a table or a pandas DataFrame with named columns")
     n = len(columns[next(iter(kinds))])
-    rows = [{name: _read_cell(columns[name][i], kind) for name, kind in kinds.items()} for i in range(n)]
-    ids = [str(value) for value in columns.get("id", ())]
-    names = ids if ids and len(set(ids)) == n else [str(i + 1) for i in range(n)]
+    is_csv = isinstance(X, (str, os.PathLike)) and not where.lower().endswith(".parquet")
+    rows = [{name: _read_cell(columns[name][i], kind, is_csv) for name, kind in kinds.items()} for i in range(n)]
+    names = name_rows(columns, n)
     rest = {name: values for name, values in columns.items() if name not in kinds}
     return Inputs(where, rows, names, labels, is_array=is_array, target_column=target, columns=rest, notes=notes)
 
 
-def _read_cell(value: Any, kind: str) -> Any:
+def _read_cell(value: Any, kind: str, is_csv: bool) -> Any:
     """Return a cell as its kind needs it: None if it is missing, and a float for a number."""
+    if kind == "text":
+        return read_text(value, is_csv=is_csv)
     if isinstance(value, (bytes, np.ndarray)) or kind == "image":
         return value
     if is_missing(value):
