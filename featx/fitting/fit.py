@@ -119,7 +119,8 @@ def fit(
         For positive numbers with relative errors: fit the logarithm, predict the number.
     search : {"quick", "thorough"}, dict or None, default=None
         Choose the features and the head, see `featx.selection.search`. A dict holds arguments
-        of that function: ``effort``, ``backbones``, ``layers``, ``poolings``, ``crops``.
+        of that function: ``effort``, ``backbones``, ``layers``, ``poolings``, ``crops``. For a column of texts,
+        words (TF-IDF) and both together are measured beside the best encoder, layers, pooling and head.
     class_weight : "balanced", mapping of label to weight, or None, default=None
         Weights of the classes in the fit of the head. ``"balanced"`` gives all classes the same
         weight in total, however many images they have. A class that a mapping leaves out has 1. Of several labels per
@@ -237,11 +238,10 @@ def fit(
         return fit_columns(X, y, named, extractors, target=target, **shared, events=events)
     kind = "text" if text_column is not None else getattr(extractor, "kind", "image")
     if kind == "text":
-        extractor = extractor or make_text_extractor()
+        extractor = extractor or (make_text_extractor() if search is None else TextExtractor())
         _check_text(
             extractor,
             {
-                "search": search,
                 "continue_from": continue_from,
                 "tune": tune,
                 "private": private,
@@ -357,7 +357,8 @@ def fit(
             if head is None:
                 raise InputError(f"class_weight={class_weight!r}: with `search`, name the head, one that has it")
             ChosenHead(head, task, log_target, is_named=True, class_weight=weights).make()  # raises if it has none
-        base = clone(extractor or FeatureExtractor()).set_params(backbone=FeatureExtractor().backbone, layer=None)
+        base = clone(extractor or FeatureExtractor())
+        base.set_params(backbone=type(base)().backbone, layer=None)
         result = search_features(
             [inputs.items[i] for i in labelled],
             values,
@@ -613,7 +614,7 @@ def _open_earlier(model: Any, task: str | None, settled: Mapping[str, Any]) -> F
     return earlier
 
 
-def _check_search(search: Any, max_ms: float | None, max_mb: float | None, extractor: FeatureExtractor | None) -> None:
+def _check_search(search: Any, max_ms: float | None, max_mb: float | None, extractor: Any) -> None:
     if search is None:
         for name, value in (("max_ms", max_ms), ("max_mb", max_mb)):
             if value is not None:

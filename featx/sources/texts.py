@@ -159,6 +159,7 @@ def list_texts(
     names: list[str] = []
     labels: list[Any] = []
     notes: list[str] = []
+    columns: dict[str, list[Any]] | None = None
     tables = open_texts(source, text_column=text_column, target=target, include=include, exclude=exclude)
     for opened in tables:
         for entry in opened.entries():
@@ -166,5 +167,9 @@ def list_texts(
             names.append(entry.key if len(tables) == 1 else opened.name(entry))
             labels.append(entry.label)
         notes += opened.notes
+        if len(tables) == 1 and isinstance(opened, Table):
+            columns = opened.read_columns()
+            columns.pop(text_column, None)
     targets = labels if any(label is not None for label in labels) else None
-    return Listing(items, names, targets, path_column=text_column, notes=tuple(notes))
+    target_column = tables[0].target_column if tables else None
+    return Listing(items, names, targets, text_column, target_column, tuple(notes), columns)
