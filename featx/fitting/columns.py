@@ -24,7 +24,8 @@ from featx._validation import check_choice
 from featx.errors import Failure, InputError
 from featx.fitting.continuation import record_sources
 from featx.fitting.estimate import check_splitter, divide, estimate_head, fit_head, score_out_of_fold, sees_content
-from featx.fitting.inputs import Inputs, read_rows
+from featx.fitting.inputs import read_rows
+from featx.fitting.labelled import Inputs
 from featx.fitting.multioutput import (
     check_several,
     count_several,

@@ -110,9 +110,11 @@ def choose_text_model(
     answered = {"words": answered["words"], "encoder": found, "both": list(answered.values())[-1]}
     losses = {name: _list_losses(each, len(values), log_target) for name, each in answered.items()}
     chosen = _choose_simplest(losses)
-    tried = _format(losses, chosen, task)
+    tried = "\n\n".join(filter(None, [encoded.tried, _format(losses, chosen, task)]))
     means = ", ".join(f"{name} {format_metric(float(loss.mean()))}" for name, loss in losses.items())
     reason = f"{chosen} ({_name_loss(task)} of left-out texts: {means})"
+    if encoded.reason:  # of a search
+        reason = f"{reason}; encoder: {encoded.reason}"
     if chosen == "encoder":
         return replace(encoded, tried=tried, reason=reason)
     model = stack if chosen == "both" else take_logarithm(words.pipeline) if log_target else words.pipeline
