@@ -361,12 +361,11 @@ def fit(
     if search is None:
         if earlier is not None and head is None:
             chosen = take_head(earlier, log_target, weights)
+        elif head == "zero_shot":
+            names = classes or sorted(map(str, set(values[labelled].tolist())))
+            extractor, chosen = name_classes(extractor, names, template)
         else:
-            if head == "zero_shot":
-                names = classes or sorted(map(str, set(values[labelled].tolist())))
-                extractor, chosen = name_classes(extractor, names, template)
-            else:
-                chosen = choose_head(head, task, values, log_target, weights, events)
+            chosen = choose_head(head, task, values, log_target, weights, events)
         if extractor is None and inputs.dataset is not None:
             extractor = inputs.dataset.extractor()
         check_views(views, inputs, chosen.make())

@@ -27,6 +27,8 @@ NOT_RUN = {
     "featx fit photos --labels": "a person fills in the labels first",
     "featx backbones": "needs PyTorch, the internet, or a network of the reader",
     "featx embed photos/ --backbone hf:OWNER/NAME": "needs the internet",
+    "featx fit --head zero_shot": "needs the internet",
+    "featx fit few --head zero_shot": "needs the internet",
     "featx export stars.featx": "needs a text encoder",
     "featx embed reviews.csv": "needs a text encoder",
     "featx neighbors vectors --text": "needs a text encoder",
