@@ -12,7 +12,6 @@ import numpy.typing as npt
 from sklearn.base import clone
 from sklearn.compose import ColumnTransformer, TransformedTargetRegressor
 from sklearn.ensemble import StackingClassifier, StackingRegressor
-from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression, RidgeCV
 from sklearn.pipeline import Pipeline
@@ -26,9 +25,11 @@ from featx.fitting.inputs import Inputs, read_rows
 from featx.fitting.result import FitResult, count_target
 from featx.fitting.rows import make_frame_of_rows
 from featx.heads import OutOfFold, make_head
+from featx.inference.spec import list_backbones
 from featx.selection.duplicates import find_duplicates
 from featx.selection.folds import join_groups
 from featx.selection.target import check_target
+from featx.text import make_words
 
 __all__ = ["KindColumns", "Member", "fit_columns", "fit_stack", "fit_words", "read_answers", "take_logarithm"]
 
@@ -256,7 +257,7 @@ def _fit_members(
         members.append(Member(label, pipeline, read_answers(estimate.out_of_fold, len(y))))
     texts = [name for name in kinds if kinds[name] == "text"]
     if texts:
-        members.append(fit_words(frame[texts], y, folds, task))
+        members.append(fit_words(frame[texts], y, folds, task, extractors["text"]))
     numbers = [name for name in kinds if kinds[name] == "number"]
     categories = [name for name in kinds if kinds[name] == "category"]
     parts: list[Any] = []
@@ -270,9 +271,10 @@ def _fit_members(
     return members
 
 
-def fit_words(frame: Any, y: npt.NDArray[Any], folds: list[Any], task: str) -> Member:
-    """Fit words and pairs of words (TF-IDF) of all columns of a data frame of texts."""
-    words = [(name, TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True), name) for name in frame.columns]
+def fit_words(frame: Any, y: npt.NDArray[Any], folds: list[Any], task: str, extractor: Any) -> Member:
+    """Fit words (TF-IDF) of all columns of a data frame of texts: tokens of the encoder, and pairs of them."""
+    encoder = list_backbones(extractor.backbone)[0]
+    words = [(name, make_words(encoder, precision=extractor.precision), name) for name in frame.columns]
     return _fit_member("words", words, frame, y, folds, task)
 
 

@@ -102,7 +102,7 @@ def choose_text_model(
     embedding = ColumnTransformer([(column, extractor, column)]).fit(frame.iloc[:1])
     own = Pipeline([("columns", embedding), ("head", head.regressor_ if log_target else head)])
     encoder = Member("encoder", own, np.log(answers) if log_target else answers)
-    words = fit_words(frame, fitted, folds, task)
+    words = fit_words(frame, fitted, folds, task, extractor)
     stack, answered = fit_stack([encoder, words], fitted, values, folds, task, log_target)
     answered = {"words": answered["words"], "encoder": found, "both": list(answered.values())[-1]}
     losses = {name: _list_losses(each, len(values), log_target) for name, each in answered.items()}
