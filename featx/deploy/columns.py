@@ -282,6 +282,7 @@ def convert_columns(
     with warnings.catch_warnings():
         # parts get arrays, although the pipeline was fitted on data frames
         warnings.filterwarnings("ignore", "X does not have valid feature names", UserWarning)
+        warnings.filterwarnings("ignore", ".*more than .* tokens", UserWarning)  # a row may be too long on purpose
         classes = None
         if is_classifier(pipeline):
             classes = np.asarray(pipeline.classes_)
