@@ -105,7 +105,7 @@ def choose_text_model(
     own = Pipeline([("columns", embedding), ("head", head.regressor_ if log_target else head)])
     encoder = Member("encoder", own, np.log(answers) if log_target else answers)
     names = None if values.ndim == 1 else encoded.classes or tuple(encoded.info["targets"])
-    words = fit_words(frame, fitted, folds, task, names)
+    words = fit_words(frame, fitted, folds, task, extractor, names)
     stack, answered = fit_stack([encoder, words], fitted, values, folds, task, log_target, names)
     answered = {"words": answered["words"], "encoder": found, "both": list(answered.values())[-1]}
     losses = {name: _list_losses(each, len(values), log_target) for name, each in answered.items()}
