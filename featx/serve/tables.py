@@ -123,6 +123,7 @@ class TablePredictor(Predictor):
         if kind == "text":
             if not isinstance(value, str):
                 raise _RefusedError(422, f"{name}: a value of type {type(value).__name__}, expected text")
+            self._limits.check_text(name, value)
             return value
         image = value if isinstance(value, bytes) else _read_base64(name, value)
         with TimeLimit(self._limits.image_timeout) as time_limit:

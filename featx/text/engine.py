@@ -25,7 +25,7 @@ from featx.errors import Failure
 from featx.inference.timing import timed
 from featx.session import Session, StopSwitch
 
-__all__ = ["TextEngine", "TextView", "describe_tokenizer", "explain_unreadable", "tokenize"]
+__all__ = ["TextEngine", "TextView", "count_tokens", "describe_tokenizer", "explain_unreadable", "tokenize"]
 
 #: Texts that are looked up, tokenized and sorted by length together.
 _CHUNK = 2048
@@ -158,6 +158,13 @@ def explain_unreadable(text: Any) -> str:
 def tokenize(text: str, tokenization: Tokenization) -> list[int]:
     """Return the tokens of a text as an encoder reads them: special tokens added, and cut to its length."""
     return list(_open_tokenizer(tokenization).encode(text).ids)
+
+
+def count_tokens(text: str, tokenization: Tokenization) -> int:
+    """Return the number of tokens of a whole text, those beyond the limit of the encoder included."""
+    encoding = _open_tokenizer(tokenization).encode(text)
+    n_special = sum(encoding.special_tokens_mask)
+    return int(n_special + sum(len(part.ids) - n_special for part in (encoding, *encoding.overflowing)))
 
 
 def describe_tokenizer(tokenization: Tokenization) -> dict[str, Any]:
