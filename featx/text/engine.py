@@ -25,7 +25,15 @@ from featx.errors import Failure
 from featx.inference.timing import timed
 from featx.session import Session, StopSwitch
 
-__all__ = ["TextEngine", "TextView", "describe_tokenizer", "explain_unreadable", "open_tokenizer", "tokenize"]
+__all__ = [
+    "TextEngine",
+    "TextView",
+    "count_tokens",
+    "describe_tokenizer",
+    "explain_unreadable",
+    "open_tokenizer",
+    "tokenize",
+]
 
 #: Texts that are looked up, tokenized and sorted by length together.
 _CHUNK = 2048
@@ -158,6 +166,11 @@ def explain_unreadable(text: Any) -> str:
 def tokenize(text: str, tokenizer: str, max_tokens: int | None) -> list[int]:
     """Return the tokens of a text, special tokens added, and cut to the length that an encoder reads."""
     return list(open_tokenizer(tokenizer, max_tokens).encode(text).ids)
+
+
+def count_tokens(text: str, tokenizer: str) -> int:
+    """Return the number of tokens of a whole text, those beyond the limit of the encoder included."""
+    return len(tokenize(text, tokenizer, None))
 
 
 def describe_tokenizer(tokenizer: str, max_tokens: int | None) -> dict[str, Any]:
