@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,11 +14,23 @@ from sklearn.compose import ColumnTransformer
 from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.pipeline import Pipeline
 
+from featx._events import Events
 from featx._optional import import_optional
-from featx.errors import InputError
+from featx.errors import Failure, ImageError, InputError
+from featx.images.containers import list_items
 from featx.inference.transformer import BackboneTransformer
 
-__all__ = ["FeatureFrames", "count_outputs", "find_columns", "find_extractors", "find_several", "split_pipeline"]
+__all__ = [
+    "FeatureFrames",
+    "Recorder",
+    "Recording",
+    "count_outputs",
+    "find_columns",
+    "find_extractors",
+    "find_several",
+    "record",
+    "split_pipeline",
+]
 
 
 def find_extractors(thing: Any) -> Iterator[BackboneTransformer]:
@@ -261,7 +274,85 @@ def _find_kind(part: Any) -> str:
     steps = [step for _, step in part.steps] if isinstance(part, Pipeline) else [part]
     for extractor in find_extractors(steps):
         return str(extractor.kind)
+    if recorder := next((step for step in steps if isinstance(step, Recorder)), None):
+        return recorder.kind
     if any(isinstance(step, CountVectorizer) or type(step).__name__ == "HashingVectorizer" for step in steps):
         return "text"
     encoders = ("OneHotEncoder", "OrdinalEncoder", "TargetEncoder")
     return "category" if any(type(step).__name__ in encoders for step in steps) else "number"
+
+
+class Recorder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
+    """Embed cells in the place of an extractor, note failures, and hand on zeros for them.
+
+    Cells that were embedded by the last call are not embedded again. ``features`` holds the features of each column
+    by its name.
+    """
+
+    def __init__(self, extractor: Any, failures: dict[int, Failure], events: Events) -> None:
+        self.extractor = extractor
+        self.failures = failures
+        self.events = events
+        self.features: dict[str, npt.NDArray[np.float32]] = {}
+        self._seen: dict[tuple[int, ...], tuple[list[Any], npt.NDArray[np.float32]]] = {}
+
+    @property
+    def kind(self) -> str:
+        """Kind of the cells: ``"image"`` or ``"text"``."""
+        return str(self.extractor.kind)
+
+    def fit(self, X: Any, y: Any = None) -> Recorder:
+        """Do nothing."""
+        return self
+
+    def transform(self, X: Any) -> npt.NDArray[np.float32]:
+        """Return features, with zeros for a cell that cannot be read."""
+        items = list(list_items(X))
+        key = tuple(map(id, items))
+        if key not in self._seen:
+            self._seen = {key: (items, self._embed(items))}  # the items stay, so that their ids do
+        features = self._seen[key][1]
+        name = getattr(X, "name", None) or next(iter(getattr(X, "columns", [])), "")
+        self.features[str(name)] = features
+        return features
+
+    def _embed(self, items: list[Any]) -> npt.NDArray[np.float32]:
+        try:
+            embedded = self.extractor.embed(items, events=self.events)
+        except ImageError as error:
+            if len(items) == 1:
+                self.failures.setdefault(0, error.failure)
+                return np.zeros((1, self.extractor.n_features), np.float32)
+            raise
+        for failure in embedded.failures:
+            self.failures.setdefault(failure.index, failure)
+        features: npt.NDArray[np.float32] = np.nan_to_num(embedded.features)
+        return features
+
+    def get_feature_names_out(self, input_features: Any = None) -> Any:
+        """Return the names of the features."""
+        return self.extractor.get_feature_names_out()
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return True
+
+
+@dataclass(frozen=True, eq=False)
+class Recording:
+    """Hold a copy of a fitted estimator in which a recorder stands for each extractor, and the failures by row."""
+
+    estimator: Any
+    recorders: tuple[Recorder, ...]
+    failures: dict[int, Failure]
+
+    @property
+    def features(self) -> dict[str, npt.NDArray[np.float32]]:
+        """Features of each column of images and texts in the last call."""
+        return {name: part for recorder in self.recorders for name, part in recorder.features.items()}
+
+
+def record(estimator: Any, events: Events | None = None) -> Recording:
+    """Return a copy of an estimator that records the features and the failures of its extractors."""
+    failures: dict[int, Failure] = {}
+    recorders = {id(one): Recorder(one, failures, events or Events()) for one in find_extractors(estimator)}
+    return Recording(copy.deepcopy(estimator, dict(recorders)), tuple(recorders.values()), failures)

@@ -16,7 +16,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression, RidgeCV
 from sklearn.pipeline import Pipeline
-from sklearn.preprocessing import LabelEncoder, OneHotEncoder, PowerTransformer
+from sklearn.preprocessing import LabelEncoder, OneHotEncoder, PowerTransformer, StandardScaler
 
 from featx._events import Events, combine
 from featx.errors import Failure, InputError
@@ -319,7 +319,9 @@ def fit_stack(
     Z = np.hstack([part[:, 1:] if binary else part for part in parts])  # as the stack of scikit-learn has them
     encoder = LabelEncoder().fit(fitted) if is_classifier else None
     target = fitted if encoder is None else encoder.transform(fitted)
-    final = LogisticRegression(max_iter=1000) if is_classifier else RidgeCV(_ALPHAS)
+    last = LogisticRegression(max_iter=1000) if is_classifier else RidgeCV(_ALPHAS)
+    # holds the mean answers of the members, against which `featx.explain` measures contributions
+    final = Pipeline([("centre", StandardScaler(with_std=False)), ("head", last)])
     crossed = np.zeros((len(fitted), parts[0].shape[1]))
     rows = np.concatenate([out for _, out in folds])
     for _, out in folds:

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.base import BaseEstimator
 
 from featx._events import Events
 from featx._optional import import_optional
-from featx.errors import Failure, ImageError, InputError
-from featx.images.containers import list_items
+from featx.errors import Failure, InputError
 from featx.inference.transformer import Embedded
-from featx.pipelines import find_extractors
+from featx.pipelines import find_extractors, record
 
 __all__ = ["AnswerHead", "RowExtractor", "make_frame_of_rows"]
 
@@ -31,37 +29,6 @@ def make_frame_of_rows(rows: Sequence[Mapping[str, Any]], kinds: Mapping[str, st
         for name, kind in kinds.items()
     }
     return pandas.DataFrame(columns)
-
-
-class _Recorder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
-    """Embed cells in the place of an extractor, note failures, and hand on zeros for them."""
-
-    def __init__(self, extractor: Any, failures: dict[int, Failure], events: Events) -> None:
-        self.extractor = extractor
-        self.failures = failures
-        self.events = events
-
-    def fit(self, X: Any, y: Any = None) -> _Recorder:
-        return self
-
-    def transform(self, X: Any) -> npt.NDArray[np.float32]:
-        try:
-            embedded = self.extractor.embed(list_items(X), events=self.events)
-        except ImageError as error:
-            if len(X) == 1:
-                self.failures.setdefault(0, error.failure)
-                return np.zeros((1, self.extractor.n_features), np.float32)
-            raise
-        for failure in embedded.failures:
-            self.failures.setdefault(failure.index, failure)
-        features: npt.NDArray[np.float32] = np.nan_to_num(embedded.features)
-        return features
-
-    def get_feature_names_out(self, input_features: Any = None) -> Any:
-        return self.extractor.get_feature_names_out()
-
-    def __sklearn_is_fitted__(self) -> bool:
-        return True
 
 
 class RowExtractor:
@@ -92,9 +59,8 @@ class RowExtractor:
 
     def embed(self, X: Any, *, events: Events | None = None) -> Embedded:
         """Answer rows, which are dicts of cells."""
-        failures: dict[int, Failure] = {}
-        recorders = {id(one): _Recorder(one, failures, events or Events()) for one in find_extractors(self.estimator)}
-        recording = copy.deepcopy(self.estimator, dict(recorders))
+        recording = record(self.estimator, events)
+        failures, estimator = recording.failures, recording.estimator
         texts = [name for name, kind in self.kinds.items() if kind == "text"]
         rows = [dict(row) for row in X]
         for i, row in enumerate(rows):
@@ -103,14 +69,14 @@ class RowExtractor:
                     failures.setdefault(i, Failure(i, f"X[{i}]", f"column {name}: no text"))
                     row[name] = ""
         frame = make_frame_of_rows(rows, self.kinds)
-        labels = np.asarray(recording.predict(frame))
+        labels = np.asarray(estimator.predict(frame))
         if labels.ndim != 1:
             raise InputError(f"{type(self.estimator).__name__} predicts {labels.shape[1]} values per row, expected one")
         if not hasattr(self.estimator, "classes_"):
             answers = labels.astype(float)[:, None]
         else:
             codes = np.searchsorted(self.estimator.classes_, labels).astype(float)[:, None]
-            probabilities = recording.predict_proba(frame) if hasattr(recording, "predict_proba") else codes[:, :0]
+            probabilities = estimator.predict_proba(frame) if hasattr(estimator, "predict_proba") else codes[:, :0]
             answers = np.hstack([codes, probabilities])
         answers[list(failures)] = np.nan
         return Embedded(answers, [failures[i] for i in sorted(failures)])

@@ -25,7 +25,7 @@ from featx.errors import Failure
 from featx.inference.timing import timed
 from featx.session import Session, StopSwitch
 
-__all__ = ["TextEngine", "TextView", "describe_tokenizer", "explain_unreadable", "tokenize"]
+__all__ = ["TextEngine", "TextView", "describe_tokenizer", "explain_unreadable", "find_words", "tokenize"]
 
 #: Texts that are looked up, tokenized and sorted by length together.
 _CHUNK = 2048
@@ -158,6 +158,26 @@ def explain_unreadable(text: Any) -> str:
 def tokenize(text: str, tokenization: Tokenization) -> list[int]:
     """Return the tokens of a text as an encoder reads them: special tokens added, and cut to its length."""
     return list(_open_tokenizer(tokenization).encode(text).ids)
+
+
+def find_words(text: str, tokenization: Tokenization) -> list[tuple[int, int]]:
+    """Return first and last character of each word that an encoder reads, as its tokenizer divides the text.
+
+    A word may have several tokens. Signs of punctuation, and letters of scripts without spaces, are words if the
+    tokenizer takes them so.
+    """
+    encoding = _open_tokenizer(tokenization).encode(text)
+    spans: list[tuple[int, int]] = []
+    before = None
+    for word, (start, stop) in zip(encoding.word_ids, encoding.offsets, strict=True):
+        if word is not None and stop > start:
+            start += len(text[start:stop]) - len(text[start:stop].lstrip())  # some tokenizers keep the space before
+            if word == before and spans:
+                spans[-1] = (spans[-1][0], stop)
+            elif stop > start:
+                spans.append((start, stop))
+        before = word
+    return spans
 
 
 def describe_tokenizer(tokenization: Tokenization) -> dict[str, Any]:
