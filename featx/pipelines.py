@@ -28,6 +28,7 @@ __all__ = [
     "find_columns",
     "find_extractors",
     "find_several",
+    "find_vectorizers",
     "record",
     "split_pipeline",
 ]
@@ -255,6 +256,27 @@ def find_columns(estimator: Any) -> dict[str, str]:
             for column in np.ravel(np.array(at, dtype=object)).tolist():
                 name = column if isinstance(column, str) or names is None else names[column]
                 found.setdefault(str(name), _find_kind(part))
+    return found
+
+
+def find_vectorizers(estimator: Any) -> dict[str, Any]:
+    """Return the fitted vectorizer of words of each column of texts that has one.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from sklearn.compose import ColumnTransformer
+    >>> from sklearn.feature_extraction.text import TfidfVectorizer
+    >>> from featx.pipelines import find_vectorizers
+    >>> table = pd.DataFrame({"title": ["a red car", "a dog"]})
+    >>> find_vectorizers(ColumnTransformer([("words", TfidfVectorizer(), "title")]).fit(table))
+    {'title': TfidfVectorizer()}
+    """
+    found: dict[str, Any] = {}
+    for transformer in _find_column_transformers(estimator, set()):
+        for _, part, columns in transformer.transformers_:
+            if isinstance(part, CountVectorizer) and isinstance(columns, str):
+                found.setdefault(columns, part)
     return found
 
 

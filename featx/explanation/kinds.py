@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from scipy.sparse import issparse
-from sklearn.compose import TransformedTargetRegressor
+from sklearn.compose import ColumnTransformer, TransformedTargetRegressor
 from sklearn.ensemble import StackingClassifier, StackingRegressor
 from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.pipeline import Pipeline
 
 from featx._events import Events
+from featx._optional import import_optional
 from featx.errors import Failure, InputError
 from featx.explanation.blocks import Block, LinearHead, find_blocks, find_linear_head, split_steps
 from featx.explanation.cells import Box, MapReader, join_boxes
@@ -25,7 +26,7 @@ from featx.explanation.words import Span, list_spans, occlude, share_terms
 from featx.images.decode import decode, read
 from featx.pipelines import find_columns, record
 
-__all__ = ["Detail", "ExplainedRows", "KindExplainer"]
+__all__ = ["Detail", "ExplainedRows", "KindExplainer", "wrap_texts"]
 
 Rows = npt.NDArray[np.float64]
 
@@ -288,6 +289,14 @@ class KindExplainer:
                 further = _share_words(value, block, linear, features[i], slopes[i])
             details.append(Detail(**{**vars(detail), **further}))
         return details
+
+
+def wrap_texts(extractor: Any, head: Any, column: str = "text") -> Pipeline:
+    """Return an extractor of texts and its head as a pipeline of data frames with one column."""
+    pandas = import_optional("pandas", "pandas")
+    columns = ColumnTransformer([(column, extractor, column)])
+    first = pandas.DataFrame({column: pandas.Series(["a"], dtype=object)})  # an extractor learns nothing from rows
+    return Pipeline([("columns", columns.fit(first)), ("head", head)])
 
 
 def _unwrap(estimator: Any) -> tuple[Any, str]:

@@ -25,7 +25,9 @@ from featx.fitting.estimate import check_splitter, divide, estimate_head, fit_he
 from featx.fitting.inputs import Inputs, read_rows
 from featx.fitting.result import FitResult, count_target
 from featx.fitting.rows import make_frame_of_rows
+from featx.guard import Guard, KindCells
 from featx.heads import OutOfFold, make_head
+from featx.pipelines import find_vectorizers
 from featx.selection.duplicates import find_duplicates
 from featx.selection.folds import join_groups
 from featx.selection.target import check_target
@@ -128,11 +130,17 @@ def fit_columns(
     scores = {name: score_out_of_fold(how, found, task, factor, joined) for name, found in answered.items()}
     for name, one in scores.items():
         notes.append(f"{name}: {one.metric} {one.value:.3f} of left-out rows")
+    name, whole = list(scores.items())[-1]
+    fitted_guard = None
     if guard:
-        notes.append("several kinds of columns have no guard: predictions come without p-values of outliers")
+        cells = {column: [rows[i][column] for i in positions] for column in kinds}
+        known = KindCells(cells, kinds, features, find_vectorizers(stack))
+        try:
+            fitted_guard = Guard.fit_kinds(known, answered[name], groups=joined)
+        except InputError as error:
+            notes.append(f"no guard: {error}")
     for text in notes:
         events.note(text)
-    name, whole = list(scores.items())[-1]
     return FitResult(
         pipeline=stack,
         task=task,
@@ -159,6 +167,7 @@ def fit_columns(
         },
         reason="; ".join(f"{name} {one.metric} {one.value:.3f}" for name, one in scores.items()),
         out_of_fold=answered[name],
+        guard=fitted_guard,
     )
 
 

@@ -7,19 +7,16 @@ from contextlib import suppress
 from typing import Any
 
 import numpy as np
-from sklearn.compose import ColumnTransformer
 from sklearn.pipeline import Pipeline
 
 from featx._events import Events
-from featx._optional import import_optional
 from featx._validation import check_choice
 from featx.errors import Failure, ImageError, InputError, TextError
-from featx.explanation import METHODS, Explanation, KindExplainer, RowExplanation
+from featx.explanation import METHODS, Explanation, KindExplainer, RowExplanation, wrap_texts
 from featx.explanation import explain as explain_images
 from featx.fitting.inputs import Inputs
 from featx.fitting.model import FittedModel, open_model
 from featx.fitting.rows import RowExtractor, make_frame_of_rows
-from featx.pipelines import find_columns
 
 __all__ = ["explain"]
 
@@ -117,7 +114,7 @@ def explain(
     else:
         if train is not None:
             raise InputError("train: of images and of a stack; leave it out for a pipeline of texts")
-        estimator, kinds = _wrap_texts(model), {_TEXT: "text"}
+        estimator, kinds = wrap_texts(model.extractor, model.head), {_TEXT: "text"}
         rows = [{_TEXT: item} for item in inputs.items]
     reference = None
     if train is not None:
@@ -176,13 +173,3 @@ def _explain_rows(
         failures=tuple(failures[i] for i in sorted(failures)),
         images=images,
     )
-
-
-def _wrap_texts(model: FittedModel) -> Any:
-    """Return a pipeline of texts as one of a data frame with a column of texts."""
-    pandas = import_optional("pandas", "pandas")
-    embedding = ColumnTransformer([(_TEXT, model.extractor, _TEXT)])
-    first = pandas.DataFrame({_TEXT: np.array(["a"], object)})
-    pipeline = Pipeline([("columns", embedding.fit(first)), ("head", model.head)])
-    assert find_columns(pipeline) == {_TEXT: "text"}
-    return pipeline

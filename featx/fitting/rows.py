@@ -12,8 +12,9 @@ from sklearn.base import BaseEstimator
 from featx._events import Events
 from featx._optional import import_optional
 from featx.errors import Failure, InputError
+from featx.guard import Guard, KindCells
 from featx.inference.transformer import Embedded
-from featx.pipelines import find_extractors, record
+from featx.pipelines import find_extractors, find_vectorizers, record
 
 __all__ = ["AnswerHead", "RowExtractor", "make_frame_of_rows"]
 
@@ -40,9 +41,10 @@ class RowExtractor:
     kind = "row"
     precision = None
 
-    def __init__(self, estimator: Any, kinds: Mapping[str, str]) -> None:
+    def __init__(self, estimator: Any, kinds: Mapping[str, str], guard: Guard | None = None) -> None:
         self.estimator = estimator
         self.kinds = dict(kinds)
+        self.guard = guard
         self.backbone_identity_ = id(estimator)
         self.value_parameters_: dict[str, Any] = {}
 
@@ -55,10 +57,16 @@ class RowExtractor:
     @property
     def n_features(self) -> int:
         """Length of an answer."""
-        return 1 + len(getattr(self.estimator, "classes_", ()))
+        return 1 + self.n_probabilities
+
+    @property
+    def n_probabilities(self) -> int:
+        """Probabilities in an answer."""
+        has_them = hasattr(self.estimator, "predict_proba")
+        return len(getattr(self.estimator, "classes_", ())) if has_them else 0
 
     def embed(self, X: Any, *, events: Events | None = None) -> Embedded:
-        """Answer rows, which are dicts of cells."""
+        """Answer rows, which are dicts of cells; behind each answer are the features that the guard takes."""
         recording = record(self.estimator, events)
         failures, estimator = recording.failures, recording.estimator
         texts = [name for name, kind in self.kinds.items() if kind == "text"]
@@ -76,14 +84,18 @@ class RowExtractor:
             answers = labels.astype(float)[:, None]
         else:
             codes = np.searchsorted(self.estimator.classes_, labels).astype(float)[:, None]
-            probabilities = estimator.predict_proba(frame) if hasattr(estimator, "predict_proba") else codes[:, :0]
+            probabilities = estimator.predict_proba(frame) if self.n_probabilities else codes[:, :0]
             answers = np.hstack([codes, probabilities])
+        if self.guard is not None:
+            cells = {name: [row[name] for row in rows] for name in self.kinds}
+            known = KindCells(cells, self.kinds, recording.features, find_vectorizers(self.estimator))
+            answers = np.hstack([answers, self.guard.read_rows(known)])
         answers[list(failures)] = np.nan
         return Embedded(answers, [failures[i] for i in sorted(failures)])
 
 
 class AnswerHead(BaseEstimator):  # type: ignore[misc]
-    """Read the answers of a `RowExtractor`."""
+    """Read the answers of a `RowExtractor`, whose further columns are for its guard."""
 
     @classmethod
     def of(cls, estimator: Any) -> AnswerHead:
@@ -108,4 +120,4 @@ class _LabelHead(AnswerHead):
 
 class _ProbableHead(_LabelHead):
     def predict_proba(self, X: Any) -> Any:
-        return X[:, 1:]
+        return X[:, 1 : 1 + len(self.classes_)]

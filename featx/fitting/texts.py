@@ -18,7 +18,9 @@ from featx.errors import BackboneError
 from featx.fitting.columns import Member, fit_stack, fit_words, read_answers, take_logarithm
 from featx.fitting.estimate import score_out_of_fold
 from featx.fitting.result import FitResult
+from featx.guard import Guard, KindCells
 from featx.heads import OutOfFold
+from featx.pipelines import find_vectorizers
 from featx.recipes.text import TEXT_ENCODERS
 from featx.text import TextExtractor
 
@@ -116,11 +118,11 @@ def choose_text_model(
     factor = len(values) / float(np.mean([len(fit) for fit, _ in folds]))
     assert encoded.score is not None
     score = score_out_of_fold(encoded.score.how, answered[chosen], task, factor, groups)
-    notes = encoded.notes
+    guard = None
     if encoded.guard is not None:
-        said = "a model of words has no guard: predictions come without p-values of outliers"
-        events.note(said)
-        notes = (*notes, said) if said not in notes else notes
+        cells, features = {column: images.items}, {column: images.features} if chosen == "both" else {}
+        known = KindCells(cells, {column: "text"}, features, find_vectorizers(model))
+        guard = Guard.fit_kinds(known, answered[chosen], groups=groups)
     name = "stack" if chosen == "both" else "words"
     record = {"columns": {column: "text"}, "head": name, "score": score.facts()}
     return replace(
@@ -129,9 +131,8 @@ def choose_text_model(
         head=name,
         score=score,
         out_of_fold=answered[chosen],
-        guard=None,
+        guard=guard,
         to_label=(),
-        notes=notes,
         info=encoded.info | record,
         tried=tried,
         reason=reason,

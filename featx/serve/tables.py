@@ -6,18 +6,22 @@ import base64
 import binascii
 import json
 import math
+import threading
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from featx._optional import import_optional
-from featx.errors import FeatxError, first_line
+from featx.errors import FeatxError, InputError, first_line
+from featx.explanation import KindExplainer
+from featx.guard import Guard, KindCells
 from featx.images.decode import decode
 from featx.inference.time_limit import TimeLimit
-from featx.pipelines import find_extractors
+from featx.pipelines import find_extractors, find_vectorizers, record
+from featx.serve.explained import explain_rows
 from featx.serve.limits import Limits, _RefusedError
-from featx.serve.predictor import Answer, Predictor
+from featx.serve.predictor import Answer, ExplainedItem, Predictor
 from featx.serve.uploads import BodyBudget, Upload, read_chunks, read_form
 
 if TYPE_CHECKING:
@@ -44,6 +48,8 @@ class TablePredictor(Predictor):
         Kind of each column, as of `featx.pipelines.find_columns`.
     limits : Limits
         Holds the largest number of pixels.
+    guard : Guard or None, default=None
+        Guard of the pipeline, of several kinds of columns.
 
     See Also
     --------
@@ -52,18 +58,23 @@ class TablePredictor(Predictor):
 
     kind = "row"
 
-    def __init__(self, estimator: Any, kinds: Mapping[str, str], limits: Limits) -> None:
+    def __init__(self, estimator: Any, kinds: Mapping[str, str], limits: Limits, guard: Guard | None = None) -> None:
         self.kinds = dict(kinds)
         extractors = list(find_extractors(estimator))
         self.device = extractors[0].open_session().device if extractors else "cpu"
         self.batch_size, self.n_workers = _BATCH_SIZE, 1  # extractors have threads of their own
         self.classes = np.asarray(estimator.classes_).tolist() if hasattr(estimator, "classes_") else None
-        self.is_multilabel, self.targets, self.guard = False, None, None
+        self.is_multilabel, self.targets, self.guard = False, None, guard
         self._head, self._limits = estimator, limits
+        self._vectorizers = find_vectorizers(estimator)
+        self._rows: KindExplainer | None = None
+        self._lock = threading.Lock()
         self._class_index = {label: i for i, label in enumerate(self.classes or [])}
 
     def __call__(self, contents: list[Any]) -> list[Answer | _RefusedError]:
         """Predict rows, in their order; a row with a value that cannot be used is refused and names the column."""
+        wanted = {i for i, content in enumerate(contents) if isinstance(content, ExplainedItem)}
+        contents = [content.content if isinstance(content, ExplainedItem) else content for content in contents]
         answers: list[Answer | _RefusedError | None] = [None] * len(contents)
         rows: dict[int, dict[str, Any]] = {}
         for i, content in enumerate(contents):
@@ -75,8 +86,13 @@ class TablePredictor(Predictor):
             found = self._predict_rows(list(rows.values()))
         except (FeatxError, ValueError):  # of one row, and the other rows have an answer
             found = [self._predict_row(row) for row in rows.values()]
+        explained = [i for i, one in zip(rows, found, strict=True) if i in wanted and isinstance(one, Answer)]
+        contributions = dict(zip(explained, self._explain_table([rows[i] for i in explained]), strict=True))
         for i, answer in zip(rows, found, strict=True):
-            answers[i] = answer
+            own = contributions.get(i)
+            answers[i] = own if isinstance(own, _RefusedError) else answer
+            if isinstance(answer, Answer) and isinstance(own, dict):
+                answer.fields["contributions"] = own
         return [answer for answer in answers if answer is not None]
 
     def _predict_row(self, row: dict[str, Any]) -> Answer | _RefusedError:
@@ -94,13 +110,37 @@ class TablePredictor(Predictor):
     def _predict_rows(self, rows: list[dict[str, Any]]) -> list[Answer | _RefusedError]:
         if not rows:
             return []
+        frame = self._make_frame(rows)
+        if self.guard is None:
+            found, features = self._predict(frame), np.empty((len(rows), 0), np.float32)
+        else:
+            recording = record(self._head)
+            found = self._predict(frame, recording.estimator)
+            if recording.failures:
+                raise InputError(next(iter(recording.failures.values())).reason)
+            cells = {name: [row[name] for row in rows] for name in self.kinds}
+            features = self.guard.read_rows(KindCells(cells, self.kinds, recording.features, self._vectorizers))
+        pairs = zip(found, features, strict=True)
+        return [one if isinstance(one, _RefusedError) else Answer(one, own) for one, own in pairs]
+
+    def _make_frame(self, rows: list[dict[str, Any]]) -> Any:
         pandas = import_optional("pandas", "pandas")
         series = {
             name: pandas.Series([row[name] for row in rows], dtype=float if kind == "number" else object)
             for name, kind in self.kinds.items()
         }
-        found = self._predict(pandas.DataFrame(series))
-        return [one if isinstance(one, _RefusedError) else Answer(one, np.empty(0, np.float32)) for one in found]
+        return pandas.DataFrame(series)
+
+    def _explain_table(self, rows: list[dict[str, Any]]) -> list[dict[str, Any] | _RefusedError]:
+        """Return the contributions of each kind, column, word and cell; networks run again."""
+        if not rows:
+            return []
+        with self._lock:
+            try:
+                self._rows = self._rows or KindExplainer(self._head)
+            except InputError as error:
+                return [_RefusedError(422, f"explain=true: {first_line(error)}")] * len(rows)
+            return explain_rows(self._rows, self._make_frame(rows))
 
     def _fill(self, X: Any) -> Any:
         return X
