@@ -204,6 +204,11 @@ class KindExplainer:
             return self._mean
         if isinstance(final, Pipeline) and hasattr(final[0], "mean_"):
             return find_mean(final, Z.shape[1])
+        if len(Z) < 2:
+            raise InputError(
+                f"{type(final).__name__}: the final estimator of the stack holds no mean of its training rows to "
+                "compare one row with; pass train=ROWS or several rows, or begin it with a StandardScaler"
+            )
         self.reference = "rows"
         return np.asarray(Z.mean(axis=0))
 

@@ -20,6 +20,9 @@ def explain_rows(explainer: KindExplainer, frame: Any) -> list[dict[str, Any] | 
         found = explainer.explain(frame)
     except FeatxError as error:
         return [_RefusedError(422, f"explain=true: {first_line(error)}")] * len(frame)
+    if explainer.reference == "rows":  # an answer must not depend on the other rows of a request
+        text = "the final estimator of this stack holds no mean of its training rows; use featx explain --train"
+        return [_RefusedError(422, f"explain=true: {text}")] * len(frame)
     places = {i: place for place, i in enumerate(found.kept)}
     answers: list[dict[str, Any] | _RefusedError] = []
     for i in range(len(frame)):
