@@ -218,7 +218,7 @@ class RowExplanation:
         own = self.select(i, label, against)
         base, score = float(weights @ self.base), float(weights @ self.scores[i])
         sums = " ".join(f"{value:+.3g} ({kind})" for kind, value in own.items())
-        lines = [f"{printable(self.names[i])}\t{show_cell(self.predicted[i])}", f"  {score:.3g} = {base:.3g} {sums}"]
+        lines = [f"{printable(self.names[i])}\t{show_cell(self.predicted[i])}", f"  {score:.4g} = {base:.4g} {sums}"]
         for detail in self.details[i]:
             value = float(weights @ detail.contribution)
             if detail.spans is not None and detail.words is not None:

@@ -90,6 +90,21 @@ def explain(
     ('cells', (2, 10, 7, 7))
     >>> explanation.error < 1e-4
     True
+
+    Rows of a pipeline of data frames:
+
+    >>> import pandas as pd
+    >>> from sklearn.compose import ColumnTransformer
+    >>> from sklearn.feature_extraction.text import TfidfVectorizer
+    >>> from sklearn.linear_model import Ridge
+    >>> from sklearn.pipeline import make_pipeline
+    >>> from sklearn.preprocessing import StandardScaler
+    >>> rows = pd.DataFrame({"title": ["a red car", "a blue car", "a red bus"], "doors": [2.0, 4.0, 3.0]})
+    >>> parts = [("words", TfidfVectorizer(), "title"), ("numbers", StandardScaler(), ["doors"])]
+    >>> model = make_pipeline(ColumnTransformer(parts), Ridge()).fit(rows, [1.0, 2.0, 6.0])
+    >>> found = featx.explain(model, rows)
+    >>> found.kinds, found.contributions.shape
+    (('texts', 'columns'), (3, 1, 2))
     """
     check_choice("method", method, METHODS)
     model: Any = None

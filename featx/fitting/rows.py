@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -32,6 +32,12 @@ def make_frame_of_rows(rows: Sequence[Mapping[str, Any]], kinds: Mapping[str, st
     return pandas.DataFrame(columns)
 
 
+class _NoSession(NamedTuple):
+    """Stand for the session of an estimator without a network."""
+
+    device: str = "cpu"
+
+
 class RowExtractor:
     """Turn rows into the answers of an estimator: the interface of an extractor, of which `AnswerHead` is the head.
 
@@ -53,6 +59,11 @@ class RowExtractor:
         for extractor in find_extractors(self.estimator):
             extractor.set_params(**parameters)
         return self
+
+    def open_session(self) -> Any:
+        """Return the session of the first network."""
+        extractors = list(find_extractors(self.estimator))
+        return extractors[0].open_session() if extractors else _NoSession()
 
     @property
     def n_features(self) -> int:

@@ -14,7 +14,7 @@ from featx._events import Events
 from featx._optional import import_optional
 from featx._results import format_metric
 from featx.backbones import open_backbone
-from featx.errors import BackboneError
+from featx.errors import BackboneError, InputError
 from featx.fitting.columns import Member, fit_stack, fit_words, read_answers, take_logarithm
 from featx.fitting.estimate import score_out_of_fold
 from featx.fitting.result import FitResult
@@ -118,11 +118,15 @@ def choose_text_model(
     factor = len(values) / float(np.mean([len(fit) for fit, _ in folds]))
     assert encoded.score is not None
     score = score_out_of_fold(encoded.score.how, answered[chosen], task, factor, groups)
-    guard = None
+    guard, notes = None, encoded.notes
     if encoded.guard is not None:
         cells, features = {column: images.items}, {column: images.features} if chosen == "both" else {}
         known = KindCells(cells, {column: "text"}, features, find_vectorizers(model))
-        guard = Guard.fit_kinds(known, answered[chosen], groups=groups)
+        try:
+            guard = Guard.fit_kinds(known, answered[chosen], groups=groups)
+        except InputError as error:
+            events.note(f"no guard: {error}")
+            notes = (*notes, f"no guard: {error}")
     name = "stack" if chosen == "both" else "words"
     record = {"columns": {column: "text"}, "head": name, "score": score.facts()}
     return replace(
@@ -133,6 +137,7 @@ def choose_text_model(
         out_of_fold=answered[chosen],
         guard=guard,
         to_label=(),
+        notes=notes,
         info=encoded.info | record,
         tried=tried,
         reason=reason,
