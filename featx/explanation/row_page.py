@@ -56,7 +56,8 @@ def write_page(found: RowExplanation, label: Any, against: Any, pngs: Mapping[tu
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <meta http-equiv="Content-Security-Policy" content="{_POLICY}"><title>Why</title><style>{_STYLE}</style></head>
 <body><main><h1>Why these answers</h1>
-<p class="soft">{html.escape(found.summary)}. Red speaks for the answer, blue against it.</p>
+<p class="soft">{html.escape(found.summary)}. Red speaks for the answer, blue against it.
+The bars of a row have one scale.</p>
 {articles}
 {failed}</main></body></html>
 """
@@ -112,7 +113,7 @@ def show_cell(value: Any) -> str:
 
 
 def _number(value: float) -> str:
-    return f"<td class='number'>{value:.3g}</td>"
+    return f"<td class='number'>{value:.4g}</td>"
 
 
 def _write_part(name: str, value: float, limit: float, kind: str) -> str:
