@@ -219,15 +219,22 @@ class RowExplanation:
         base, score = float(weights @ self.base), float(weights @ self.scores[i])
         sums = " ".join(f"{value:+.3g} ({kind})" for kind, value in own.items())
         lines = [f"{printable(self.names[i])}\t{show_cell(self.predicted[i])}", f"  {score:.4g} = {base:.4g} {sums}"]
-        for detail in self.details[i]:
-            value = float(weights @ detail.contribution)
-            if detail.spans is not None and detail.words is not None:
-                text = _mark_words(str(detail.value), detail.spans, detail.words @ weights, colour=colour)
-                lines.append(f"  {value:+.3g}  {detail.kind}: {text}")
-            else:
-                shown = "" if detail.heat_map is not None else f" = {show_cell(detail.value)}"
-                lines.append(f"  {value:+.3g}  {printable(detail.column)}{shown}")
+        for kind in self.kinds:
+            own_details = [detail for detail in self.details[i] if detail.kind == kind]
+            lines += [self._describe(detail, weights, colour) for detail in own_details]
+            rest = float(weights @ self.rests[i][kind]) if own_details else 0.0
+            if abs(rest) > 0.01 * max(map(abs, own.values())):
+                lines.append(f"  {rest:+.3g}  rest of {kind}")
         return lines
+
+    def _describe(self, detail: Detail, weights: npt.NDArray[np.float64], colour: bool) -> str:
+        """Return a line about a column."""
+        value = float(weights @ detail.contribution)
+        if detail.spans is not None and detail.words is not None:
+            text = _mark_words(str(detail.value), detail.spans, detail.words @ weights, colour=colour)
+            return f"  {value:+.3g}  {detail.kind}: {text}"
+        shown = "" if detail.heat_map is not None else f" = {show_cell(detail.value)}"
+        return f"  {value:+.3g}  {printable(detail.column)}{shown}"
 
     def weigh(self, i: int, label: Any = None, against: Any = None) -> npt.NDArray[np.float64]:
         """Return the weights of the scores that select a label, less another one.
