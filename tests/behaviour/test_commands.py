@@ -35,6 +35,9 @@ NOT_RUN = {
     "featx fit houses.csv --image-column": "needs a text encoder",
     "featx predict price.featx": "needs a text encoder",
     "featx evaluate price.featx": "needs a text encoder",
+    "featx explain price.featx": "needs a text encoder",
+    "featx explain stars.featx": "needs a text encoder",
+    "featx shift price.featx": "needs a text encoder",
 }
 #: Pages whose commands another test runs: README here, the tutorial in test_site.py.
 RUN_ELSEWHERE = ("README.md", "docs/tutorial.md")
