@@ -103,6 +103,9 @@ def test_features_are_those_of_the_network(hub, exports, kind):
         np.testing.assert_allclose(features("block1"), hidden[1][0, -16:].mean(0).numpy(), atol=1e-4)
     if kind == "resnet":
         np.testing.assert_allclose(features("stage3"), hidden[3][0].mean((1, 2)).numpy(), atol=1e-4)
+    if kind == "clip":
+        names = {alias: layer.name for layer in backbone.layers for alias in layer.aliases}
+        assert (names["patches"], names["cls"]) == ("block2", "head")
     if tokens is not None:
         np.testing.assert_allclose(features("patches"), tokens[0, -16:].mean(0).numpy(), atol=1e-4)
 
