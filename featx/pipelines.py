@@ -229,8 +229,11 @@ def find_row_outputs(estimator: Any) -> tuple[str, tuple[str, ...]] | None:
         return "multilabel", tuple(map(str, range(len(classes))))
     if classes is not None:
         return ("multilabel", tuple(map(str, classes))) if getattr(last, "multilabel_", False) else None
-    parts = last.estimators_ if isinstance(last, MultiOutputRegressor) else getattr(last, "coef_", ())
-    n = len(parts) if isinstance(last, MultiOutputRegressor) or np.ndim(parts) == 2 else 1
+    if isinstance(last, MultiOutputRegressor):
+        n = len(last.estimators_)
+    else:  # forests and networks count them, and linear models have a row each
+        coef = np.shape(getattr(last, "coef_", ()))
+        n = int(getattr(last, "n_outputs_", coef[0] if len(coef) == 2 else 1))
     return ("regression", tuple(map(str, range(n)))) if n > 1 else None
 
 

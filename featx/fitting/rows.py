@@ -12,7 +12,7 @@ from sklearn.base import BaseEstimator
 from featx._events import Events
 from featx._optional import import_optional
 from featx._validation import is_missing
-from featx.errors import Failure
+from featx.errors import Failure, InputError
 from featx.guard import Guard, KindCells
 from featx.heads import Response, find_output, respond
 from featx.inference.transformer import Embedded
@@ -135,6 +135,10 @@ class AnswerHead(BaseEstimator):  # type: ignore[misc]
         """Return the answers as one array of shape (n_rows, n)."""
         numbers = np.reshape(response.numbers, (len(response.numbers), -1)).astype(float)
         if response.labels is None:
+            several = find_row_outputs(estimator)
+            if numbers.shape[1] != (1 if several is None else len(several[1])):
+                kind = type(estimator).__name__
+                raise InputError(f"{kind}: predicts {numbers.shape[1]} values per row, expected one; fit one for each")
             return numbers
         labels = response.labels
         codes = labels if labels.ndim > 1 else np.searchsorted(estimator.classes_, labels)[:, None]
