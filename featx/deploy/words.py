@@ -92,7 +92,7 @@ def cut_tokens(source: str, target: str, max_tokens: int, n_last: int) -> tuple[
     name = f"{target}_cut"
     numbers = {"one": [1], "most": max_tokens, "last": n_last, "start": [0], "end": [np.iinfo(np.int64).max]}
     constants = [numpy_helper.from_array(np.array(value, np.int64), f"{name}_{key}") for key, value in numbers.items()]
-    steps = [
+    steps: list[tuple[str, list[str], str, dict[str, Any]]] = [
         ("Shape", [source], "shape", {"start": 1, "end": 2}),
         ("Squeeze", ["shape"], "length", {}),
         ("Min", ["length", "most"], "kept", {}),
