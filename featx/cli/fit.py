@@ -15,11 +15,10 @@ from featx.cli.options import (
     make_extractor,
     running_parameters,
 )
-from featx.cli.remarks import add_fit, fit_parameters, print_remarks
+from featx.cli.remarks import add_fit, fit_parameters, make_text_features, print_remarks
 from featx.errors import InputError
 from featx.extractor import FeatureExtractor
 from featx.fitting import FittedModel, fit, open_model
-from featx.fitting.texts import make_text_extractor
 from featx.heads import HEADS
 from featx.page import report
 from featx.reporting.card import check_card
@@ -200,13 +199,7 @@ def _make_extractor(options: argparse.Namespace) -> FeatureExtractor | TextExtra
     """Make the extractor that the options describe; that of a dataset takes no feature options."""
     (source,) = options.source
     if options.text_column and not options.image_column:
-        names = ("layer", "pooling", "precision", "l2_normalize")
-        given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
-        if options.backbone:
-            given["backbone"] = options.backbone if len(options.backbone) > 1 else options.backbone[0]
-        if "layer" not in given and len(options.backbone or ()) < 2:
-            return make_text_extractor(**given, **running_parameters(options))
-        return TextExtractor(**given, **running_parameters(options))
+        return make_text_features(options)
     if not is_dataset(source):
         if not options.search:
             return make_extractor(options)

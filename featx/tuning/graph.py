@@ -281,10 +281,9 @@ class _TappedGraph:
         outside = [node for node in shape_nodes if node.input[0] not in made]
         keep = {id(node) for node in (*nodes, *inside)}
         ordered = [node for node in self.model.graph.node if id(node) in keep]
-        shapes = {node.output[0]: self._read_shape(node) for node in outside}
-        known = {"", *made, *self.initializers, *shapes, *(node.output[0] for node in inside)}
+        known = {"", *made, *self.initializers, *(node.output[0] for node in shape_nodes)}
         missing = {name for node in ordered for name in node.input if name not in known}
-        return ordered, shapes, missing
+        return ordered, {} if missing else {node.output[0]: self._read_shape(node) for node in outside}, missing
 
     def _read_shape(self, node: onnx.NodeProto) -> list[int]:
         attributes = {attribute.name: attribute.i for attribute in node.attribute}

@@ -19,12 +19,13 @@ from featx._files import scratch_folder
 from featx._results import format_metric
 from featx._validation import check_integer
 from featx.errors import BackboneError, InputError
-from featx.extractor import FeatureExtractor
 from featx.heads import OutOfFold
 from featx.heads.calibration import fit_sharpness
 from featx.images.views import MAX_VIEWS
+from featx.inference.transformer import BackboneTransformer
 from featx.tuning.activations import Activations, cut_for, embed_activations, take_backbone
 from featx.tuning.graph import list_depths
+from featx.tuning.tokens import embed_tokens
 from featx.tuning.train import TunedTail, tune_tail
 
 __all__ = [
@@ -46,6 +47,8 @@ Folds = Sequence[tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]]
 ALPHAS = (0.25, 0.5, 0.75, 1.0)
 #: Passes over the images, and with ``epochs="auto"`` the most.
 _EPOCHS, _MAX_EPOCHS = 6, 12
+#: Views of each image.
+_N_VIEWS = 6
 #: Folds that trials are compared on before the best is measured on all.
 _N_PROBE_FOLDS = 2
 #: Left-out images of these folds from which on they decide alone.
@@ -61,7 +64,7 @@ class TuningSettings:
     depth: str = "auto"
     epochs: int | str = "auto"
     alpha: float | str = "auto"
-    views: int = 6
+    views: int | None = None
     random_state: int = 0
     class_weight: Any = None
     folder: str | os.PathLike[str] | None = None
@@ -69,8 +72,7 @@ class TuningSettings:
     keep_on_interrupt: bool = False
 
     def __post_init__(self) -> None:
-        check_integer("views", self.views)
-        if self.views > MAX_VIEWS:
+        if self.views is not None and check_integer("views", self.views) > MAX_VIEWS:
             raise InputError(f"views={self.views}: expected at most {MAX_VIEWS}")
         check_integer("random_state", self.random_state, 0)
         if not isinstance(self.max_bytes, (int, float)) or not self.max_bytes > 0:
@@ -80,10 +82,15 @@ class TuningSettings:
         if self.alpha != "auto" and not (isinstance(self.alpha, (int, float)) and 0 < self.alpha <= 1):
             raise InputError(f'alpha={self.alpha!r}: expected "auto", or a number above 0 and at most 1')
 
+    def check(self, extractor: BackboneTransformer) -> None:
+        """Raise InputError for settings that the inputs of an extractor do not have."""
+        if extractor.kind == "text" and self.views not in (None, 1):
+            raise InputError(f"views={self.views}: texts have no views; leave it out")
+
 
 @dataclass(frozen=True, eq=False)
 class Problem:
-    """Images and targets to tune on, the folds that choose, and predictions of the frozen pipeline on the same folds.
+    """Images or texts and their targets, the folds that choose, and predictions of the frozen pipeline on these folds.
 
     ``groups`` are images that belong together, such as near-duplicates: their losses are no independent draws.
     """
@@ -91,7 +98,7 @@ class Problem:
     items: Sequence[Any]
     y: npt.NDArray[Any]
     task: str
-    extractor: FeatureExtractor
+    extractor: BackboneTransformer
     folds: Folds
     frozen: OutOfFold
     groups: npt.NDArray[Any] | None = None
@@ -258,7 +265,7 @@ def train_chosen(
     return tuned, tuned.features(activations, np.arange(len(problem.y)), chosen.alpha)
 
 
-def find_depths(extractor: FeatureExtractor, depth: str) -> list[str]:
+def find_depths(extractor: BackboneTransformer, depth: str) -> list[str]:
     """Return the layer that is named, or the layers that are worth a trial, the last first.
 
     The very last tail is left out: of 1,000 CIFAR images the log loss was 0.764 with it, 0.724 with the next and
@@ -289,15 +296,11 @@ def _deepen(
 
 
 def _embed(problem: Problem, depth: str, settings: TuningSettings, events: Events) -> Activations:
-    return embed_activations(
-        problem.items,
-        problem.extractor,
-        depth,
-        n_views=settings.views,
-        folder=settings.folder,
-        max_bytes=settings.max_bytes,
-        events=events,
-    )
+    where: dict[str, Any] = {"folder": settings.folder, "max_bytes": settings.max_bytes, "events": events}
+    if problem.extractor.kind == "text":
+        return embed_tokens(problem.items, problem.extractor, depth, **where)
+    n_views = _N_VIEWS if settings.views is None else settings.views
+    return embed_activations(problem.items, problem.extractor, depth, n_views=n_views, **where)
 
 
 def _tune(
