@@ -59,7 +59,7 @@ def tune(
     depth : str, default="auto"
         Layer behind which the network is tuned. ``"auto"`` tries the last ones (`featx.tuning.list_depths`).
     epochs : int or "auto", default="auto"
-        Passes over the images. ``"auto"`` is 6, and 12 if that is better.
+        Passes over the images. ``"auto"`` is 6, and 12 if that is better; for texts 2 and 4.
     alpha : float or "auto", default="auto"
         Share of the way from the frozen to the trained weights (WiSE-FT; Wortsman et al., 2022).
         ``"auto"`` chooses among `featx.tuning.strategy.ALPHAS`.

@@ -49,8 +49,9 @@ ALPHAS = (0.25, 0.5, 0.75, 1.0)
 _EPOCHS, _MAX_EPOCHS = 6, 12
 #: Largest step size for images.
 _RATE = 1e-3
-#: Passes over texts, and the largest step size. @@
-_TEXT_EPOCHS, _TEXT_RATE = 3, 3e-5
+#: The same for texts. They were chosen on 1,000 sentences of film reviews and 1,000 others: two epochs behind block2
+#: gave a log loss of 0.502 without calibration, three behind block4 0.526, and frozen layers 0.505.
+_TEXT_EPOCHS, _MAX_TEXT_EPOCHS, _TEXT_RATE = 2, 4, 1e-4
 #: Views of each image.
 _N_VIEWS = 6
 #: Folds that trials are compared on before the best is measured on all.
@@ -238,14 +239,14 @@ def choose_strategy(problem: Problem, settings: TuningSettings, events: Events) 
     found = dict[tuple[str, int], _Measured]()
     tried: tuple[Trial, ...] = ()
     depths = find_depths(problem.extractor, settings.depth)
-    few = _TEXT_EPOCHS if problem.is_text else _EPOCHS
+    few, most = (_TEXT_EPOCHS, _MAX_TEXT_EPOCHS) if problem.is_text else (_EPOCHS, _MAX_EPOCHS)
     following: tuple[str, int] | None = (depths.pop(0), few if settings.epochs == "auto" else int(settings.epochs))
     try:
         while following:
             trial, following = following, None
             found[trial] = _predict_folds(problem, range(n_probe), trial, settings, events)
             if race.add(trial, alphas, found[trial].scores):
-                following = _deepen(trial, race.best.alpha, depths, settings)
+                following = _deepen(trial, race.best.alpha, depths, settings, most)
         if race.best.depth and n_probe < len(problem.folds) and len(race.rows) < _ENOUGH:
             best = race.best.depth, race.best.epochs
             tried = tuple(each for each in race.list_trials() if (each.depth, each.epochs) != best)
@@ -278,8 +279,8 @@ def train_chosen(
 def find_depths(extractor: BackboneTransformer, depth: str) -> list[str]:
     """Return the layer that is named, or the layers that are worth a trial, the last first.
 
-    The very last tail of a network of images is left out: of 1,000 CIFAR images the log loss was 0.764 with it, 0.724
-    with the next and 0.833 with frozen layers.
+    The very last tail is left out: of 1,000 CIFAR images the log loss was 0.764 with it, 0.724 with the next and
+    0.833 with frozen layers.
     """
     if depth != "auto":
         try:
@@ -290,17 +291,17 @@ def find_depths(extractor: BackboneTransformer, depth: str) -> list[str]:
     depths = list_depths(
         part.backbone, output=list(part.widths), pooling=values["pooling"], l2_normalize=values["l2_normalize"]
     )
-    return depths if extractor.kind == "text" else depths[1:] or depths
+    return depths[1:] or depths
 
 
 def _deepen(
-    trial: tuple[str, int], alpha: float, depths: list[str], settings: TuningSettings
+    trial: tuple[str, int], alpha: float, depths: list[str], settings: TuningSettings, most: int = _MAX_EPOCHS
 ) -> tuple[str, int] | None:
     """Return what to try after a trial that was better than all before: more epochs, a deeper layer, or nothing."""
     depth, epochs = trial
     if alpha < ALPHAS[-1]:
         return None
-    if settings.epochs == "auto" and epochs < _MAX_EPOCHS:
+    if settings.epochs == "auto" and epochs < most:
         return depth, 2 * epochs
     return (depths.pop(0), epochs) if depths else None
 
