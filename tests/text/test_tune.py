@@ -53,7 +53,7 @@ def test_it_is_a_classifier_or_a_regressor_of_texts(extractor):
 
 def test_wrong_arguments_end_before_the_work(extractor, table, monkeypatch):
     for wrong, message in (
-        ({"depth": "block9"}, r"^depth='block9'.*block1, block2"),
+        ({"depth": "block9"}, "^depth='block9': .*has the layers block1, block2"),
         ({"depth": "block2"}, "^depth='block2': no weights behind it"),
         ({"views": 3}, "views=3: texts have no views"),
     ):
