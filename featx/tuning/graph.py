@@ -47,7 +47,8 @@ class Trunk:
     tail : onnx.ModelProto
         The graph behind the cut, from ``tensor`` to ``features``, pooling included.
     shapes : dict
-        Shapes before the cut that the tail asks for, by the name of the result; 0 is the number of images.
+        Shapes before the cut that the tail asks for, by the name of the result; 0 is the number of images or texts,
+        and -1 that of tokens.
     weights : dict
         float32 initialisers that are tuned, by name.
     output : tuple of str
@@ -77,7 +78,7 @@ class Trunk:
 
     @property
     def n_bytes(self) -> int:
-        """Bytes of the value at the cut for one view of one image, in float16."""
+        """Bytes of the value at the cut for one view of one image, in float16; 0 for texts, which differ in length."""
         return 2 * int(np.prod(self.shape))
 
 
@@ -288,6 +289,8 @@ class _TappedGraph:
     def _read_shape(self, node: onnx.NodeProto) -> list[int]:
         attributes = {attribute.name: attribute.i for attribute in node.attribute}
         shape = self.shapes[node.input[0]]
+        if isinstance(self.backbone.preprocess, Tokenization):
+            shape = [*shape[:1], *(size or -1 for size in shape[1:])]
         if not all(shape[1:]):
             raise BackboneError(f"{self.backbone.path}: the shape of {node.input[0]} is unknown: {shape}")
         return shape[attributes.get("start", 0) : attributes.get("end", len(shape))]
