@@ -19,7 +19,7 @@ from featx.backbones import open_backbone
 from featx.cli import main
 from featx.errors import BackboneError, InputError
 from featx.recipes import make_text_backbone, verify_backbone
-from featx.tuning import embed_tokens, tune_tail
+from featx.tuning import TokenActivations, embed_tokens, tune_tail
 from featx.tuning import strategy as strategy_module
 
 RNG = np.random.default_rng(0)
@@ -193,6 +193,18 @@ def test_a_seed_gives_the_same_weights_and_equal_texts_share_a_fold(extractor, m
     for _, out in problems[0].folds:
         held = {texts[i] for i in out}
         assert not held & {texts[i] for i in range(80) if i not in set(out.tolist())}
+
+
+@pytest.mark.heavy
+def test_a_step_is_that_of_all_its_texts_however_they_are_divided(extractor, monkeypatch):
+    found = embed_tokens(TEXTS, extractor, "block1")
+    train = {"epochs": 1, "batch_size": 16, "n_threads": 1}
+    whole = tune_tail(found.trunk.backbone, "block1", found, LABELS, **train)
+    frozen, expected = (whole.features(found, np.arange(40), alpha) for alpha in (0, 1))
+    assert np.abs(expected - frozen).max() > 1e-3
+    monkeypatch.setattr(TokenActivations, "split", lambda _, rows, size: iter(np.arange(len(rows))[:, None]))
+    single = tune_tail(found.trunk.backbone, "block1", found, LABELS, **train)
+    np.testing.assert_allclose(single.features(found, np.arange(40)), expected, atol=1e-4)
 
 
 @pytest.mark.heavy
