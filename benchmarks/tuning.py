@@ -1,4 +1,4 @@
-"""Compare a tuned network with the frozen one, with more views, and with a search, on images that no choice saw.
+"""Compare a tuned network with the frozen one, with more views, and with a search, on images or texts no choice saw.
 
     python benchmarks/tuning.py DIR cifar --n 1000 --seed 0      one part at a time; each prints a line of JSON
     python benchmarks/tuning.py DIR cifar --n 1000 --search      the same by featx.fit(search="quick")
@@ -7,9 +7,10 @@
     python benchmarks/tuning.py DIR tiles --layer stage2 stage3 stage4 --pooling catavgmax --only views --views
     python benchmarks/tuning.py DIR houses
     python benchmarks/tuning.py DIR pacs                         fitted on photos, measured on each style
+    python benchmarks/tuning.py DIR sentences --n 1000 --seed 0  sentences of film reviews; needs the encoder minilm_l6
     PYTHONPATH=models python benchmarks/tuning.py DIR ceiling --n 5000 --minutes 5     full fine-tuning in timm
 
-DIR holds cifar10, hymenoptera, magnetic-tiles, houses and pacs. Seconds are wall time and processor time.
+DIR holds cifar10, hymenoptera, magnetic-tiles, houses, pacs and sentences. Seconds are wall time and processor time.
 Outliers are test images with a p-value below 0.05 of the guard: 5 % if its promise holds.
 """
 
@@ -22,13 +23,17 @@ import json
 import os
 import resource
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from PIL import Image, ImageFilter
 from sklearn.metrics import balanced_accuracy_score, log_loss, r2_score
+from text import read
 
 import featx
+from featx.fitting.texts import make_text_extractor
 from featx.images.decode import decode
 
 
@@ -167,6 +172,31 @@ def run_houses(options: argparse.Namespace) -> None:
         )
 
 
+def run_sentences(options: argparse.Namespace) -> None:
+    """Fit on sentences of film reviews, and measure on 2,000 others, which are the same in every draw."""
+    texts, numbers = read(Path(options.dir) / "sentences")
+    labels = np.array(["blame", "praise"])[numbers]
+    order = np.random.default_rng(12345).permutation(len(texts))
+    test, rest = order[:2000], order[2000:]
+    fit = np.random.default_rng(options.seed).permutation(rest)[: options.n]
+    X, y = [texts[i] for i in fit], labels[fit]
+    others, true = [texts[i] for i in test], labels[test]
+    extractor = make_text_extractor() if options.layer is None else featx.TextExtractor(layer=options.layer)
+    ways = make_fits(options, X, y, extractor=extractor)
+    for name, make in ways.items():
+        result, cost = timed(make)
+        report(options, name, {**measure(result, others, true), **cost, **describe(result)})
+    if options.only is None:  # words (TF-IDF), the frozen encoder or both
+        frame = pd.DataFrame({"text": X, "label": y})
+        result, cost = timed(lambda: featx.fit(frame, text_column="text", target="label", extractor=extractor))
+        columns = pd.DataFrame({"text": others})
+        probabilities = featx.predict(result, columns).probabilities
+        codes = np.searchsorted(result.classes, true)
+        losses = -np.log(np.clip(probabilities[np.arange(len(true)), codes], 1e-7, 1))
+        found = {"accuracy": float((probabilities.argmax(axis=1) == codes).mean()), "log_loss": float(losses.mean())}
+        report(options, f"column: {result.head}", {**found, **cost})
+
+
 def run_ceiling(options: argparse.Namespace) -> None:
     """Tune all weights in timm: AdamW, cosine, label smoothing, random crops and mirror images, for some minutes."""
     import torch
@@ -215,7 +245,7 @@ def report(options: argparse.Namespace, name: str, found: dict[str, Any]) -> Non
 
 PARTS = {
     **dict.fromkeys(("cifar", "ants"), run_classes),
-    **{"tiles": run_tiles, "houses": run_houses, "pacs": run_pacs, "ceiling": run_ceiling},
+    **{"sentences": run_sentences, "tiles": run_tiles, "houses": run_houses, "pacs": run_pacs, "ceiling": run_ceiling},
 }
 
 
@@ -227,7 +257,7 @@ def main() -> None:
     parser.add_argument("--n", type=int)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--depth")
-    parser.add_argument("--layer", nargs="+", help="layers of the features of tiles")
+    parser.add_argument("--layer", nargs="+", help="layers of the features of tiles and sentences")
     parser.add_argument("--pooling", default="avgmax", help="pooling of the features of tiles")
     parser.add_argument("--cv", type=int)
     parser.add_argument("--threads", type=int)

@@ -47,7 +47,7 @@ def test_a_killed_run_goes_on(tiny_backbone, images, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "_CHUNK", 2)
     extractor = FeatureExtractor(tiny_backbone, n_threads=1)
     whole = embed_activations(images, extractor, "stem", n_views=2).take(np.arange(5))
-    finish, calls = module._Store.finish, []
+    finish, calls = module.Store.finish, []
 
     def stop(self, chunks):
         if calls:
@@ -55,10 +55,10 @@ def test_a_killed_run_goes_on(tiny_backbone, images, tmp_path, monkeypatch):
         calls.append(chunks)
         finish(self, chunks)
 
-    monkeypatch.setattr(module._Store, "finish", stop)
+    monkeypatch.setattr(module.Store, "finish", stop)
     with pytest.raises(KeyboardInterrupt):
         embed_activations(images, extractor, "stem", n_views=2, folder=tmp_path)
-    monkeypatch.setattr(module._Store, "finish", finish)
+    monkeypatch.setattr(module.Store, "finish", finish)
     counter = Counter()
     again = embed_activations(images, extractor, "stem", n_views=2, folder=tmp_path, events=counter)
     assert (counter.done, counter.n) == (2, 3)
