@@ -24,6 +24,7 @@ from featx.heads import OutOfFold
 from featx.heads.calibration import fit_sharpness
 from featx.images.views import MAX_VIEWS
 from featx.tuning.activations import Activations, cut_for, embed_activations, take_backbone
+from featx.tuning.cost import describe_cost
 from featx.tuning.graph import list_depths
 from featx.tuning.train import TunedTail, tune_tail
 
@@ -213,16 +214,27 @@ def choose_strategy(problem: Problem, settings: TuningSettings, events: Events) 
     shortest training of which this is true. Of a training, the part of the way with the smallest loss is chosen. A
     deeper layer, or more epochs, are tried on two folds if the best network is the trained one: otherwise the training
     goes too far already. If no network is better than the frozen one on these folds, or these leave out 1,000 images,
-    the others are spared.
+    the others are spared. A first fold that leaves out 2,000 images is enough. The notes begin with an estimate of
+    the time, from 1,000 images on.
     """
     began = time.monotonic()
-    n_probe = min(_N_PROBE_FOLDS, len(problem.folds))
+    n_probe = 1 if len(problem.folds[0][1]) >= 2 * _ENOUGH else min(_N_PROBE_FOLDS, len(problem.folds))
     race = _Race(problem, n_probe)
     alphas = _list_alphas(settings)
     found = dict[tuple[str, int], _Measured]()
     tried: tuple[Trial, ...] = ()
     depths = find_depths(problem.extractor, settings.depth)
-    following: tuple[str, int] | None = (depths.pop(0), _EPOCHS if settings.epochs == "auto" else int(settings.epochs))
+    first = (depths.pop(0), _EPOCHS if settings.epochs == "auto" else int(settings.epochs))
+    following: tuple[str, int] | None = first
+    n_trained = [*(len(fit) for fit, _ in problem.folds[:n_probe]), len(problem.y)]
+    if text := describe_cost(
+        *(problem.items, problem.extractor, first[0]),
+        n_views=settings.views,
+        max_bytes=settings.max_bytes,
+        epochs=first[1],
+        n_trained=n_trained,
+    ):
+        events.note(text)
     try:
         while following:
             trial, following = following, None

@@ -153,6 +153,22 @@ def test_folds_that_leave_out_enough_images_spare_the_others(monkeypatch, enough
     assert found.features[:, 0].tolist() == [2 * row for row in found.out_of_fold.rows]
 
 
+@pytest.mark.parametrize(("enough", "expected"), [(N // 4, [1]), (N // 4 + 1, [2])])
+def test_one_fold_is_enough_if_it_leaves_out_many_images(monkeypatch, enough, expected):
+    calls = []
+
+    def predict(problem, numbers, *rest):
+        calls.append(len(numbers))
+        rows = np.concatenate([problem.folds[number][1] for number in numbers])
+        return _Measured(make_scores(2.0)[None, rows], np.zeros((1, len(rows), 1), np.float32))
+
+    monkeypatch.setattr(strategy_module, "_predict_folds", predict)
+    monkeypatch.setattr(strategy_module, "find_depths", lambda *_: ["stage4"])
+    monkeypatch.setattr(strategy_module, "_ENOUGH", enough)
+    choose_strategy(make_problem(), TuningSettings(alpha=0.5), Events())
+    assert calls == expected
+
+
 def test_a_folder_for_the_activations_is_removed_unless_it_is_named(tmp_path):
     with keep_activations(TuningSettings(views=3)) as settings:
         assert settings.views == 3
