@@ -19,21 +19,22 @@ __all__ = ["describe_cost"]
 _MIN_IMAGES = 1000
 _IMAGES_PER_THREAD = 64
 _VIEWS = 2
+_EPOCHS = 3
 
 
 def describe_cost(
     items: Sequence[Any],
     extractor: FeatureExtractor,
     depth: str,
-    *,
-    n_views: int,
-    max_bytes: float,
     epochs: int,
     n_trained: Sequence[int],
+    *,
+    n_views: int,
+    max_bytes: int,
 ) -> str:
     """Return a sentence with time and space of a tuning, or an empty one for few images.
 
-    Some images go through the frozen layers, and one epoch of training is timed on them.
+    Some images go through the frozen layers, and two epochs of training are timed on them.
 
     Parameters
     ----------
@@ -43,14 +44,14 @@ def describe_cost(
         The frozen network.
     depth : str
         Layer behind which it is tuned.
-    n_views : int
-        Views of each image to tune on.
-    max_bytes : float
-        Most bytes on disk.
     epochs : int
         Passes over the images of each training.
     n_trained : sequence of int
         Number of images of each training.
+    n_views : int
+        Views of each image to tune on.
+    max_bytes : int
+        Most bytes on disk.
     """
     if len(items) < _MIN_IMAGES:
         return ""
@@ -60,14 +61,14 @@ def describe_cost(
     activations = embed_activations([items[row] for row in rows], extractor, depth, n_views=_VIEWS)
     a_view = (time.monotonic() - began) / (_VIEWS * len(rows))
     backbone = activations.trunk.backbone
-    history = tune_tail(  # a step costs the same whatever the target
+    history = tune_tail(  # a step costs the same whatever the target; the first epoch warms up
         *(backbone, depth, activations, np.arange(len(rows))),
         task="regression",
-        epochs=1,
+        epochs=_EPOCHS,
         device=extractor.device,
         n_threads=extractor.n_threads,
     ).history
-    a_step = (history[-1].seconds - history[0].seconds) / len(rows)
+    a_step = (history[-1].seconds - history[1].seconds) / ((_EPOCHS - 1) * len(rows))
     n_views = limit_views(cut_for(extractor, depth), len(items), n_views, max_bytes)
     frozen, training = a_view * n_views * len(items), a_step * epochs * sum(n_trained)
     size = n_views * len(items) * activations.trunk.n_bytes / 1e9

@@ -129,7 +129,14 @@ def test_a_race_on_some_folds_takes_their_images_alone():
     ],
 )
 def test_more_is_tried_only_after_the_whole_way(trial, alpha, depths, expected):
-    assert _deepen(trial, alpha, list(depths), TuningSettings()) == expected
+    assert _deepen(trial, alpha, list(depths), TuningSettings(), 999, True) == expected
+
+
+@pytest.mark.parametrize(
+    ("is_first", "depths", "expected"), [(True, ["b4"], ("b4", 8)), (False, ["b4"], None), (True, [], None)]
+)
+def test_many_left_out_images_allow_one_deeper_layer_in_any_case(is_first, depths, expected):
+    assert _deepen(("b5", 8), 0.75, depths, TuningSettings(), 1000, is_first) == expected
 
 
 @pytest.mark.parametrize(("enough", "n_rows"), [(1000, N), (N // 2, N // 2)])
