@@ -7,6 +7,7 @@
     python benchmarks/tuning.py DIR tiles --layer stage2 stage3 stage4 --pooling catavgmax --only views --views
     python benchmarks/tuning.py DIR houses
     python benchmarks/tuning.py DIR pacs                         fitted on photos, measured on each style
+    python benchmarks/tuning.py DIR pacs --force 0.5 1 --most 600      tuned though it does not pay, parts of the way
     python benchmarks/tuning.py DIR sentences --n 1000 --seed 0  sentences of film reviews; needs the encoder minilm_l6
     PYTHONPATH=models python benchmarks/tuning.py DIR ceiling --n 5000 --minutes 5     full fine-tuning in timm
 
@@ -23,6 +24,8 @@ import json
 import os
 import resource
 import time
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +36,11 @@ from sklearn.metrics import balanced_accuracy_score, log_loss, r2_score
 from text import read
 
 import featx
+from featx.backbones import open_backbone
 from featx.fitting.texts import make_text_extractor
 from featx.images.decode import decode
+from featx.tuning import embed_activations, tune_tail
+from featx.tuning.pipeline import build_pipeline
 
 
 class _Notes(featx.Events):
@@ -143,11 +149,29 @@ def run_pacs(options: argparse.Namespace) -> None:
     half = len(X) // 2
     styles = {"photo": (X[half:], y[half:])}
     styles |= {name: list_images(f"{options.dir}/pacs/{name}") for name in ("art_painting", "cartoon", "sketch")}
-    for name, make in make_fits(options, X[:half], y[:half]).items():
+    styles = {name: tuple(part[: options.most] for part in images) for name, images in styles.items()}
+    fits = force_fits(options, X[:half], y[:half]) if options.force else make_fits(options, X[:half], y[:half])
+    for name, make in fits.items():
         result, cost = timed(make)
-        found = {style: measure(result, *images)["accuracy"] for style, images in styles.items()}
-        photos = measure(result, *styles["photo"], corrupt=len(X) - half)
+        found = {style: measure(result, *images) for style, images in styles.items()}
+        photos = measure(result, *styles["photo"], corrupt=len(styles["photo"][0]))
+        found = {style: f"{each['accuracy']}, {each['log_loss']}" for style, each in found.items()}
         report(options, name, {**found, **{key: photos[key] for key in CORRUPTIONS}, **cost, **describe(result)})
+
+
+def force_fits(options: argparse.Namespace, X: Any, y: Any) -> dict[str, Any]:
+    """Return fits of the frozen network, and of one that is tuned whether it pays or not."""
+    extractor = featx.FeatureExtractor(n_threads=options.threads).fit(None)
+    frozen = featx.fit(X, y, extractor=extractor)
+    layer = options.depth or "blocks.5"
+    activations = embed_activations(X, extractor, layer, folder=options.folder)
+    settings = {"epochs": 6, "random_state": options.seed, "n_threads": options.threads, "events": _Notes()}
+    tuned = tune_tail(open_backbone("efficientnet_lite0"), layer, activations, y, **settings)
+
+    def make(alpha: float) -> Any:
+        return replace(frozen, pipeline=build_pipeline(tuned, alpha, extractor), guard=None)
+
+    return {"frozen": lambda: frozen, **{f"{alpha:g} of the way": partial(make, alpha) for alpha in options.force}}
 
 
 def run_tiles(options: argparse.Namespace) -> None:
@@ -266,6 +290,10 @@ def main() -> None:
     parser.add_argument("--search", action="store_true")
     parser.add_argument("--views", action="store_true")
     parser.add_argument("--corrupt", type=int, default=0, metavar="N", help="test images to blur, compress and so on")
+    parser.add_argument(
+        "--force", type=float, nargs="+", help="parts of the way of a network of pacs that is tuned anyway"
+    )
+    parser.add_argument("--most", type=int, help="most images of each style of pacs to measure on")
     parser.add_argument("--minutes", type=float, default=5)
     options = parser.parse_args()
     PARTS[options.part](options)

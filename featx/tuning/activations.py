@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import shutil
 import weakref
@@ -44,6 +45,7 @@ __all__ = [
     "cut_for",
     "embed_activations",
     "fill",
+    "limit_views",
     "open_store",
     "take_backbone",
 ]
@@ -177,7 +179,10 @@ def embed_activations(
     events = events or Events()
     items = list_items(images)
     trunk = cut_for(extractor, layer)
-    n_views = _limit_views(trunk, len(items), n_views, max_bytes, events)
+    n_wanted, n_views = n_views, limit_views(trunk, len(items), n_views, max_bytes)
+    if n_views < n_wanted:
+        limit = f"{max_bytes / 1e9:.1f} GB on disk"
+        events.note(f"{n_views} views of each image instead of {n_wanted}, to keep within {limit}")
     session = Session(trunk.model, extractor.device, extractor.providers)
     setting = {
         "identity": trunk.backbone.identity,
@@ -194,8 +199,8 @@ def embed_activations(
     return Activations(trunk, store.values)
 
 
-def _limit_views(trunk: Trunk, n_images: int, n_views: int, max_bytes: float, events: Events) -> int:
-    """Return the number of views that fit."""
+def limit_views(trunk: Trunk, n_images: int, n_views: int, max_bytes: float) -> int:
+    """Return the number of views whose values at the cut fit into some bytes; raise InputError if not one does."""
     if not n_images:
         raise InputError("images: got none")
     a_view = n_images * trunk.n_bytes
@@ -205,8 +210,6 @@ def _limit_views(trunk: Trunk, n_images: int, n_views: int, max_bytes: float, ev
             f"max_bytes={max_bytes:.2g}: {n_images:,} images take {a_view / 1e9:.1f} GB at layer {trunk.layer}; "
             "raise it, choose a later layer, or tune on fewer images"
         )
-    if fits < n_views:
-        events.note(f"{fits} views of each image instead of {n_views}, to keep within {max_bytes / 1e9:.1f} GB on disk")
     return fits
 
 
@@ -272,6 +275,13 @@ class Store:
                     return
                 self.done = set()
         self._state.unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
+        needed, free = 2 * math.prod(shape), shutil.disk_usage(folder).free
+        if needed > free:  # a mapped file on a full disk would end the process
+            raise InputError(
+                f"folder={os.fspath(folder)!r}: {free / 1e9:.1f} GB are free, and the values of the frozen layers take "
+                f"{needed / 1e9:.1f} GB; name a folder on another disk, or lower max_bytes"
+            )
         self.values = np.lib.format.open_memmap(path, mode="w+", dtype=np.float16, shape=shape)
 
     def finish(self, chunks: Sequence[int]) -> None:

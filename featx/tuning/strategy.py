@@ -24,6 +24,7 @@ from featx.heads.calibration import fit_sharpness
 from featx.images.views import MAX_VIEWS
 from featx.inference.transformer import BackboneTransformer
 from featx.tuning.activations import Activations, cut_for, embed_activations, take_backbone
+from featx.tuning.cost import describe_cost
 from featx.tuning.graph import list_depths
 from featx.tuning.tokens import embed_tokens
 from featx.tuning.train import TunedTail, tune_tail
@@ -229,24 +230,31 @@ def choose_strategy(problem: Problem, settings: TuningSettings, events: Events) 
     is chosen if its loss is within one standard error of the smallest, by paired differences, and otherwise the
     shortest training of which this is true. Of a training, the part of the way with the smallest loss is chosen. A
     deeper layer, or more epochs, are tried on two folds if the best network is the trained one: otherwise the training
-    goes too far already. If no network is better than the frozen one on these folds, or these leave out 1,000 images,
-    the others are spared.
+    goes too far already. If no network is better than the frozen one on these folds, the others are
+    spared. If these folds leave out 1,000 images, the others are spared as well, and one deeper layer is tried in any
+    case. A first fold that leaves out 2,000 images is enough. From 1,000 images on, the notes begin with an estimate of
+    the time.
     """
     began = time.monotonic()
-    n_probe = min(_N_PROBE_FOLDS, len(problem.folds))
+    n_probe = 1 if len(problem.folds[0][1]) >= 2 * _ENOUGH else min(_N_PROBE_FOLDS, len(problem.folds))
     race = _Race(problem, n_probe)
     alphas = _list_alphas(settings)
     found = dict[tuple[str, int], _Measured]()
     tried: tuple[Trial, ...] = ()
     depths = find_depths(problem.extractor, settings.depth)
     few, most = (_TEXT_EPOCHS, _MAX_TEXT_EPOCHS) if problem.is_text else (_EPOCHS, _MAX_EPOCHS)
-    following: tuple[str, int] | None = (depths.pop(0), few if settings.epochs == "auto" else int(settings.epochs))
+    first = (depths.pop(0), few if settings.epochs == "auto" else int(settings.epochs))
+    following: tuple[str, int] | None = first
+    if not problem.is_text:
+        n_trained = [*(len(fit) for fit, _ in problem.folds[:n_probe]), len(problem.y)]
+        _note_cost(problem, first, n_trained, settings, events)
     try:
         while following:
             trial, following = following, None
             found[trial] = _predict_folds(problem, range(n_probe), trial, settings, events)
             if race.add(trial, alphas, found[trial].scores):
-                following = _deepen(trial, race.best.alpha, depths, settings, most)
+                n_rows = len(race.rows)
+                following = _deepen(trial, race.best.alpha, depths, settings, most, n_rows, trial == first)
         if race.best.depth and n_probe < len(problem.folds) and len(race.rows) < _ENOUGH:
             best = race.best.depth, race.best.epochs
             tried = tuple(each for each in race.list_trials() if (each.depth, each.epochs) != best)
@@ -294,13 +302,34 @@ def find_depths(extractor: BackboneTransformer, depth: str) -> list[str]:
     return depths[1:] or depths
 
 
+def _note_cost(
+    problem: Problem, trial: tuple[str, int], n_trained: list[int], settings: TuningSettings, events: Events
+) -> None:
+    """Note time and space of the first trainings, if there are many images."""
+    depth, epochs = trial
+    n_views = _N_VIEWS if settings.views is None else settings.views
+    limits = {"n_views": n_views, "max_bytes": int(settings.max_bytes)}
+    if text := describe_cost(problem.items, problem.extractor, depth, epochs, n_trained, **limits):
+        events.note(text)
+
+
 def _deepen(
-    trial: tuple[str, int], alpha: float, depths: list[str], settings: TuningSettings, most: int = _MAX_EPOCHS
+    trial: tuple[str, int],
+    alpha: float,
+    depths: list[str],
+    settings: TuningSettings,
+    most: int,
+    n_rows: int,
+    is_first: bool,
 ) -> tuple[str, int] | None:
-    """Return what to try after a trial that was better than all before: more epochs, a deeper layer, or nothing."""
+    """Return what to try after a trial that was better than all before: more epochs, a deeper layer, or nothing.
+
+    Of 4,000 CIFAR images the log loss of 1,000 others was 0.606 behind the first layer that is tried, and 0.581 behind
+    the next, both 0.75 of the way. So with as many left-out images the next layer is tried in any case.
+    """
     depth, epochs = trial
     if alpha < ALPHAS[-1]:
-        return None
+        return (depths.pop(0), epochs) if depths and is_first and n_rows >= _ENOUGH else None
     if settings.epochs == "auto" and epochs < most:
         return depth, 2 * epochs
     return (depths.pop(0), epochs) if depths else None

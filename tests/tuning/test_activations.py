@@ -1,4 +1,5 @@
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -90,6 +91,13 @@ def test_views_become_fewer_within_the_limit(tiny_backbone, images):
     assert "2 views of each image instead of 6" in counter.notes[0]
     with pytest.raises(featx.InputError, match="max_bytes"):
         embed_activations(images, extractor, "stem", max_bytes=a_view - 1)
+
+
+def test_a_full_disk_is_refused_before_the_work(tiny_backbone, images, monkeypatch, tmp_path):
+    monkeypatch.setattr(module.shutil, "disk_usage", lambda _: SimpleNamespace(free=5 * 2 * 8 * 16 * 16 - 1))
+    with pytest.raises(featx.InputError, match=r"folder=.*are free"):
+        embed_activations(images, FeatureExtractor(tiny_backbone), "stem", n_views=1, folder=tmp_path)
+    assert not list(tmp_path.glob("*/values.npy"))
 
 
 @pytest.mark.parametrize(("n_layers", "kept"), [(1.6, 2), (1.4, 1)])
