@@ -91,7 +91,8 @@ def run(options: argparse.Namespace) -> None:
     check_names(options.output, predictions.names)
     write(options.output, predictions.to_columns())
     note_failures(predictions.failures, "row without a prediction")
-    n, device = len(predictions.names), model.extractor.open_session().device
+    n, extractor = len(predictions.names), model.extractor
+    device = extractor.device if extractor.kind == "row" else extractor.open_session().device
     unanswered = sum(reason is not None for reason in predictions.reasons or ())
     told = f", {unanswered} of them without an answer (column reason)" if unanswered else ""
-    print(f"{options.output}: {n - len(predictions.failures)} of {n} images predicted on {device}{told}")
+    print(f"{options.output}: {n - len(predictions.failures)} of {n} {extractor.kind}s predicted on {device}{told}")

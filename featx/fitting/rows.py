@@ -86,6 +86,12 @@ class RowExtractor:
         return self
 
     @property
+    def device(self) -> str:
+        """The device of the extractors inside; ``"cpu"`` without any, as with words."""
+        extractors = list(find_extractors(self.estimator))
+        return extractors[0].open_session().device if extractors else "cpu"
+
+    @property
     def n_features(self) -> int:
         """Length of an answer."""
         return 1 + len(getattr(self.estimator, "classes_", ()))

@@ -220,10 +220,11 @@ def _to_list(value: Any) -> list[Any]:
 
 
 def _list_backbones() -> list[str]:
-    """List the backbones on this machine by name, each network once."""
+    """List the image backbones on this machine by name, each network once."""
     names: dict[str, str] = {}
     for name, backbone in list_here(on_error=lambda error: None):
-        names.setdefault(backbone.identity, name)
+        if backbone.kind == "image":
+            names.setdefault(backbone.identity, name)
     return list(names.values())
 
 
