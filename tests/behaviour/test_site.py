@@ -76,6 +76,16 @@ def test_each_message_of_troubleshooting_stands_in_the_code():
     assert [row for row in rows for part in re.findall("`([^`]+)`", row) if part not in code] == []
 
 
+def test_each_guarantee_links_to_its_tests():
+    promises = (DOCS / "guarantees.md").read_text(encoding="utf-8").split("## Limits")[0]
+    bullets = re.findall(r"^- .*$", promises, re.MULTILINE)
+    assert len(bullets) >= 9
+    for bullet in bullets:
+        links = re.findall(r"\]\(\.\./(tests/[\w/]+\.py)\)", bullet)
+        assert links, bullet
+        assert [link for link in links if not (ROOT / link).is_file()] == []
+
+
 def blocks(page):
     return re.findall(r"^```python\n(.*?)^```$", (DOCS / page).read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
 
