@@ -67,6 +67,7 @@ if TYPE_CHECKING:
     )
     from featx.guard import Adapted, Checked, Guard
     from featx.heads import make_head
+    from featx.inference.mean import MeanOfColumns
     from featx.inference.timing import Profile
     from featx.page import Page, report
     from featx.persistence import load, load_guard, read_info, save
@@ -79,6 +80,7 @@ __all__ = [
     # images to features
     "FeatureExtractor",
     "TextExtractor",
+    "MeanOfColumns",
     "Embedded",
     "load_folder",
     # labelled images to a fitted pipeline, and its answers
@@ -181,6 +183,7 @@ _LAZY = {
     **dict.fromkeys(("Adapted", "Checked", "Guard"), "featx.guard"),
     **dict.fromkeys(("label_next", "ToLabel"), "featx.fitting"),
     "make_head": "featx.heads",
+    "MeanOfColumns": "featx.inference.mean",
     "Profile": "featx.inference.timing",
     **dict.fromkeys(("Page", "report"), "featx.page"),
     **dict.fromkeys(("load", "load_guard", "read_info", "save"), "featx.persistence"),

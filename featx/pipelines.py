@@ -3,21 +3,40 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from sklearn.base import BaseEstimator, TransformerMixin
-from sklearn.compose import ColumnTransformer
+from sklearn.compose import ColumnTransformer, TransformedTargetRegressor
 from sklearn.feature_extraction.text import CountVectorizer
+from sklearn.multioutput import MultiOutputRegressor
 from sklearn.pipeline import Pipeline
 
 from featx._optional import import_optional
 from featx.errors import InputError
+from featx.images.containers import list_items
+from featx.inference.mean import MeanOfColumns
 from featx.inference.transformer import BackboneTransformer
 
-__all__ = ["FeatureFrames", "count_outputs", "find_columns", "find_extractors", "find_several", "split_pipeline"]
+__all__ = [
+    "FeatureFrames",
+    "count_outputs",
+    "find_columns",
+    "find_encoders",
+    "find_extractors",
+    "find_optional",
+    "find_row_outputs",
+    "find_several",
+    "share_features",
+    "split_pipeline",
+]
+
+
+_ENCODERS = ("OneHotEncoder", "OrdinalEncoder", "TargetEncoder")
 
 
 def find_extractors(thing: Any) -> Iterator[BackboneTransformer]:
@@ -43,6 +62,89 @@ def find_extractors(thing: Any) -> Iterator[BackboneTransformer]:
     else:
         for part in _members(thing):
             yield from find_extractors(part)
+
+
+class SharedFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
+    """Embed in the place of an extractor, and return features that another one has computed for the same cells.
+
+    See `share_features`.
+    """
+
+    def __init__(self, extractor: Any, embed: Callable[[Any, Any], Any], store: threading.local) -> None:
+        self.extractor = extractor
+        self.embed = embed
+        self.store = store
+
+    def fit(self, X: Any, y: Any = None) -> SharedFeatures:
+        """Do nothing."""
+        return self
+
+    def transform(self, X: Any) -> Any:
+        """Return the features of X, which are computed once for the same objects."""
+        is_mean = isinstance(self.extractor, MeanOfColumns)
+        cells = [cell for name in X.columns for cell in X[name].tolist()] if is_mean else list_items(X)
+        inner = getattr(self.extractor, "extractor_", self.extractor)
+        key = (is_mean, inner.backbone_identity_, repr(inner.value_parameters_), inner.precision, *map(id, cells))
+        found: dict[Any, Any] | None = getattr(self.store, "found", None)
+        if found is None:
+            return self.embed(self.extractor, X if is_mean else cells)
+        if key not in found:
+            found[key] = (cells, self.embed(self.extractor, X if is_mean else cells))  # cells keep their ids
+        return found[key][1]
+
+    def get_feature_names_out(self, input_features: Any = None) -> Any:
+        """Return the names of the features."""
+        return self.extractor.get_feature_names_out()
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return True
+
+
+def share_features(
+    estimator: Any, embed: Callable[[Any, Any], Any]
+) -> tuple[Any, Callable[[], AbstractContextManager[None]]]:
+    """Return a copy of a fitted estimator that embeds each image or text once, and the context in which it does.
+
+    scikit-learn asks for labels and for probabilities in two calls, and several members may read one column.
+    ``embed(extractor, X)`` computes features.
+
+    Examples
+    --------
+    >>> from sklearn.dummy import DummyClassifier
+    >>> from sklearn.pipeline import make_pipeline
+    >>> import featx
+    >>> from featx.pipelines import share_features
+    >>> X, y = featx.samples.load_fashion_mnist("test")
+    >>> pipeline = make_pipeline(featx.FeatureExtractor(layer="stem"), DummyClassifier()).fit(X[:4], y[:4])
+    >>> calls = []
+    >>> copied, sharing = share_features(pipeline, lambda extractor, X: calls.append(X) or extractor.transform(X))
+    >>> with sharing():
+    ...     _ = copied.predict(X[:4]), copied.predict_proba(X[:4])
+    >>> len(calls)
+    1
+    """
+    store = threading.local()
+    wrapped = {id(one): SharedFeatures(one, embed, store) for one in _find_embedding(estimator)}
+    copied = copy.deepcopy(estimator, dict(wrapped))
+
+    @contextmanager
+    def sharing() -> Iterator[None]:
+        store.found = {}
+        try:
+            yield
+        finally:
+            del store.found
+
+    return copied, sharing
+
+
+def _find_embedding(thing: Any) -> Iterator[Any]:
+    """Find the transformers that embed: means of columns, and extractors outside of them."""
+    if isinstance(thing, (BackboneTransformer, MeanOfColumns)):
+        yield thing
+        return
+    for part in vars(thing).values() if _has_parts(thing) else _members(thing):
+        yield from _find_embedding(part)
 
 
 def split_pipeline(estimator: Any) -> tuple[Any, Any]:
@@ -176,6 +278,37 @@ def find_several(head: Any, n_features: int) -> tuple[str, tuple[str, ...]] | No
     return "multilabel", tuple(map(str, range(n)))
 
 
+def find_row_outputs(estimator: Any) -> tuple[str, tuple[str, ...]] | None:
+    """Return the task and the names of an estimator of rows with several labels or numbers per row, else None.
+
+    Labels and numbers without names are numbered. Raises InputError if it predicts several classes, each one of many.
+    Unlike `find_several` it predicts nothing.
+
+    Examples
+    --------
+    >>> from sklearn.linear_model import Ridge
+    >>> from featx.pipelines import find_row_outputs
+    >>> find_row_outputs(Ridge().fit([[0.0], [1.0]], [[0, 1], [1, 1]]))
+    ('regression', ('0', '1'))
+    """
+    last = estimator
+    while isinstance(last, (Pipeline, TransformedTargetRegressor)):
+        last = last[-1] if isinstance(last, Pipeline) else last.regressor_
+    classes = getattr(last, "classes_", None)
+    if isinstance(classes, list):
+        if any(not set(np.asarray(each).tolist()) <= {0, 1} for each in classes):
+            raise InputError(
+                f"{type(last).__name__} predicts {len(classes)} classes per row, expected one class, one number, or "
+                "labels of 0 and 1; fit one pipeline for each of them"
+            )
+        return "multilabel", tuple(map(str, range(len(classes))))
+    if classes is not None:
+        return ("multilabel", tuple(map(str, classes))) if getattr(last, "multilabel_", False) else None
+    parts = last.estimators_ if isinstance(last, MultiOutputRegressor) else getattr(last, "coef_", ())
+    n = len(parts) if isinstance(last, MultiOutputRegressor) or np.ndim(parts) == 2 else 1
+    return ("regression", tuple(map(str, range(n)))) if n > 1 else None
+
+
 def count_outputs(estimator: Any, X: npt.NDArray[Any]) -> int:
     """Count the labels or numbers that a fitted estimator predicts per row."""
     predicted = estimator.predict(X)  # several labels may be a sparse matrix
@@ -224,7 +357,7 @@ def find_columns(estimator: Any) -> dict[str, str]:
     Examples
     --------
     >>> import pandas as pd
-    >>> from sklearn.compose import ColumnTransformer
+    >>> from sklearn.compose import ColumnTransformer, TransformedTargetRegressor
     >>> from sklearn.preprocessing import OneHotEncoder, StandardScaler
     >>> from featx.pipelines import find_columns
     >>> table = pd.DataFrame({"rooms": [2, 3], "place": ["a", "b"]})
@@ -234,15 +367,64 @@ def find_columns(estimator: Any) -> dict[str, str]:
     """
     found: dict[str, str] = {}
     for transformer in _find_column_transformers(estimator, set()):
-        names = getattr(transformer, "feature_names_in_", None)
         for _, part, columns in transformer.transformers_:
-            if isinstance(part, str) and part == "drop":
-                continue
-            at = np.arange(len(names))[columns] if isinstance(columns, slice) and names is not None else columns
-            for column in np.ravel(np.array(at, dtype=object)).tolist():
-                name = column if isinstance(column, str) or names is None else names[column]
-                found.setdefault(str(name), _find_kind(part))
+            if not (isinstance(part, str) and part == "drop"):
+                found |= {name: _find_kind(part) for name in _name_columns(transformer, columns) if name not in found}
     return found
+
+
+def _name_columns(transformer: ColumnTransformer, columns: Any) -> list[str]:
+    """Return the names of the columns that a part of a transformer reads."""
+    names = getattr(transformer, "feature_names_in_", None)
+    at = np.arange(len(names))[columns] if isinstance(columns, slice) and names is not None else columns
+    listed = np.ravel(np.array(at, dtype=object)).tolist()
+    return [str(column if isinstance(column, str) or names is None else names[column]) for column in listed]
+
+
+def find_encoders(estimator: Any) -> dict[str, tuple[list[Any], bool]]:
+    """Return the categories that encoders know of each column, and True if they raise for others.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from sklearn.compose import ColumnTransformer
+    >>> from sklearn.preprocessing import OneHotEncoder
+    >>> from featx.pipelines import find_encoders
+    >>> parts = [("places", OneHotEncoder(), ["place"])]
+    >>> find_encoders(ColumnTransformer(parts).fit(pd.DataFrame({"place": ["b", "a"]})))
+    {'place': (['a', 'b'], True)}
+    """
+    found: dict[str, tuple[list[Any], bool]] = {}
+    for transformer in _find_column_transformers(estimator, set()):
+        for _, part, columns in transformer.transformers_:
+            steps = [step for _, step in part.steps] if isinstance(part, Pipeline) else [part]
+            encoder = next((step for step in steps if type(step).__name__ in _ENCODERS), None)
+            names = _name_columns(transformer, columns)
+            if encoder is None or len(encoder.categories_) != len(names):
+                continue
+            is_strict = getattr(encoder, "handle_unknown", None) == "error"
+            for name, known in zip(names, encoder.categories_, strict=True):
+                if len(known):
+                    found.setdefault(name, (list(known) if known.dtype.kind == "M" else known.tolist(), is_strict))
+    return found
+
+
+def find_optional(estimator: Any) -> list[str]:
+    """Return the columns of images that may be empty, because the mean of a row's images is taken.
+
+    Examples
+    --------
+    >>> from featx.pipelines import find_optional
+    >>> find_optional(ColumnTransformer([]))
+    []
+    """
+    found = []
+    for transformer in _find_column_transformers(estimator, set()):
+        for _, part, columns in transformer.transformers_:
+            steps = [step for _, step in part.steps] if isinstance(part, Pipeline) else [part]
+            if any(isinstance(step, MeanOfColumns) for step in steps):
+                found += _name_columns(transformer, columns)
+    return list(dict.fromkeys(found))
 
 
 def _find_column_transformers(thing: Any, seen: set[int]) -> Iterator[ColumnTransformer]:
@@ -263,5 +445,4 @@ def _find_kind(part: Any) -> str:
         return str(extractor.kind)
     if any(isinstance(step, CountVectorizer) or type(step).__name__ == "HashingVectorizer" for step in steps):
         return "text"
-    encoders = ("OneHotEncoder", "OrdinalEncoder", "TargetEncoder")
-    return "category" if any(type(step).__name__ in encoders for step in steps) else "number"
+    return "category" if any(type(step).__name__ in _ENCODERS for step in steps) else "number"

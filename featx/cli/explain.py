@@ -40,6 +40,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--train",
+        action="extend",
         nargs="+",
         metavar="SOURCE",
         help="training images or a dataset of their features, to name the three most alike for each image",

@@ -91,8 +91,7 @@ def run(options: argparse.Namespace) -> None:
     check_names(options.output, predictions.names)
     write(options.output, predictions.to_columns())
     note_failures(predictions.failures, "row without a prediction")
-    n, extractor = len(predictions.names), model.extractor
-    device = extractor.device if extractor.kind == "row" else extractor.open_session().device
+    n = len(predictions.names)
     unanswered = sum(reason is not None for reason in predictions.reasons or ())
     told = f", {unanswered} of them without an answer (column reason)" if unanswered else ""
-    print(f"{options.output}: {n - len(predictions.failures)} of {n} {extractor.kind}s predicted on {device}{told}")
+    print(f"{options.output}: {n - len(predictions.failures)} of {n} {model.kind}s predicted on {model.device}{told}")

@@ -8,8 +8,9 @@ import sys
 from typing import Any
 
 from featx._text import printable
-from featx.cli.options import make_events, note, note_failures, read_target
+from featx.cli.options import make_events, note, note_failures, split_names
 from featx.fitting import FitResult
+from featx.reporting.card import name_inputs
 
 __all__ = ["add_fit", "fit_parameters", "print_remarks", "read_class_weight"]
 
@@ -40,7 +41,8 @@ def add_fit(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--path-column", metavar="C", help="column of the table that holds the paths")
     parser.add_argument(
         "--target",
-        type=read_target,
+        action="names",
+        type=split_names,
         metavar="C[,C]",
         help="column of the table to predict, or several of 0 and 1 or of numbers; of folders of folders, the level: "
         "1 or 2",
@@ -88,6 +90,8 @@ def print_remarks(result: FitResult) -> None:
         if len(result.duplicates) > _MAX_NAMED:
             print(f"  and {len(result.duplicates) - _MAX_NAMED} more", file=sys.stderr)
     if n := result.n_unlabelled:
-        text = f"{n} {'image has' if n == 1 else 'images have'} no label and no part in the fit"
+        noun = name_inputs(result.info)
+        text = f"{n} {noun} has" if n == 1 else f"{n} {noun}s have"
+        text += " no label and no part in the fit"
         first = ", ".join(result.to_label[:_MAX_NAMED])
         note(f"{text}; the head is least sure of {first}: label these first" if first else text)

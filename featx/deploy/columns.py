@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib import metadata
 from itertools import pairwise
@@ -23,7 +23,7 @@ from sklearn.preprocessing import OneHotEncoder, PowerTransformer
 
 from featx.backbones import open_backbone, tap
 from featx.backbones.file import require_text
-from featx.deploy.agreement import count_wrong
+from featx.deploy.agreement import count_wrong, name_label
 from featx.deploy.assemble import METADATA_VERSION, assemble, declare_types, name_outputs
 from featx.deploy.converter import Converter, Estimator, Rows, Tables
 from featx.deploy.converters.skl2onnx import make_tables
@@ -31,9 +31,10 @@ from featx.deploy.parity import Parity, differ
 from featx.deploy.reference import make_canvases
 from featx.errors import ExportError, InputError
 from featx.heads import respond
+from featx.inference.mean import MeanOfColumns, is_absent
 from featx.inference.spec import list_backbones
 from featx.inference.transformer import BackboneTransformer
-from featx.pipelines import find_columns, find_extractors
+from featx.pipelines import find_columns, find_extractors, find_row_outputs
 from featx.session import run_batches
 from featx.text.engine import describe_tokenizer, tokenize
 
@@ -82,7 +83,12 @@ class _Columns:
             if not at:
                 continue
             steps = [one for _, one in part.steps] if isinstance(part, Pipeline) else [part]
-            if isinstance(steps[0], BackboneTransformer):
+            if isinstance(steps[0], MeanOfColumns):
+                rows = self._average(converter, steps[0], at)
+                for inner in steps[1:]:
+                    rows = converter.transform(inner, rows)
+                parts.append(converter.graph.double(rows.name))
+            elif isinstance(steps[0], BackboneTransformer):
                 if len(at) > 1:
                     raise converter.refuse(steps[0], f"it reads {len(at)} columns; use an extractor per column")
                 rows = self._embed(converter, steps[0], at[0])
@@ -167,29 +173,11 @@ class _Columns:
 
     def _embed(self, converter: Converter, extractor: Any, column: str) -> Rows:
         """Add the graph of a backbone under a prefix of its own, once per column and features."""
-        paths = list_backbones(extractor.backbone)
-        if len(paths) > 1:
-            raise converter.refuse(extractor, "it has several backbones; use an extractor per backbone")
         sample = np.asarray(extractor.transform(self.frame[column]))
         key = (column, str(extractor.backbone_identity_), repr(extractor.value_parameters_))
         if key in self._embedded:
             return Rows(self._embedded[key], sample)
-        backbone = open_backbone(paths[0], extractor.precision)
-        graph = tap(backbone, extractor.layer, extractor.pooling, bool(extractor.l2_normalize))
-        model = onnx.load_from_string(graph)
-        opset = _read_opset(model)
-        if opset != self.opset:
-            model = version_converter.convert_version(model, self.opset)
-        self.ir_version = max(self.ir_version, model.ir_version)
-        prefix = f"column{len(self._embedded)}_"
-        model = compose.add_prefix(model, prefix)
-        (source,) = model.graph.input
-        shape = [dim.dim_value or dim.dim_param for dim in source.type.tensor_type.shape.dim]
-        facts = {
-            "backbone": {name: getattr(backbone, name) for name in ("name", "identity", "precision", "license")},
-            "preprocess": backbone.preprocess.to_dict(),
-            "features": extractor.value_parameters_,
-        }
+        backbone, facts = self._open(converter, extractor)
         cells = list(self.frame[column])
         if extractor.kind == "text":
             name, dtype = f"{column}_input_ids", TensorProto.INT64
@@ -198,12 +186,75 @@ class _Columns:
             facts["rows_per_run"] = "one, or rows whose texts have the same number of tokens"
         else:
             name, dtype, feed = column, TensorProto.UINT8, make_canvases(cells, extractor, backbone)
+        self._embedded[key], shape = self._run(extractor, backbone, name)
         self._add(name, column, dtype, ["N", *shape[1:]], feed, kind=extractor.kind, **facts)
-        self.nodes.append(helper.make_node("Identity", [name], [source.name], f"{prefix}input"))
+        return Rows(self._embedded[key], sample)
+
+    def _average(self, converter: Converter, mean: MeanOfColumns, columns: list[str]) -> Rows:
+        """Run a backbone once on several columns of images, and return the mean of the images that a row has.
+
+        An image that a row lacks is any array, and False in the input of its presence.
+        """
+        extractor, graph = mean.extractor_, converter.graph
+        sample = np.asarray(mean.transform(self.frame[columns]))
+        key = (*columns, str(extractor.backbone_identity_), repr(extractor.value_parameters_))
+        if key in self._embedded:
+            return Rows(self._embedded[key], sample)
+        backbone, facts = self._open(converter, extractor)
+        joined = f"images{len(self._embedded)}"
+        self.nodes.append(helper.make_node("Concat", columns, [joined], joined, axis=0))
+        embedded, shape = self._run(extractor, backbone, joined)
+        given = []
+        for column in columns:
+            cells = list(self.frame[column])
+            held = np.array([not is_absent(cell) for cell in cells])
+            feed = np.zeros((len(cells), *shape[1:]), np.uint8)
+            if held.any():
+                feed[held] = make_canvases([cell for cell in cells if not is_absent(cell)], extractor, backbone)
+            presence = f"{column}_present"
+            if presence in self.frame:
+                raise ExportError(f"column {presence!r}: an input of the file has this name; rename the column")
+            about = {**facts, "presence": presence, "combined": "mean of the images that are present"}
+            self._add(column, column, TensorProto.UINT8, ["N", *shape[1:]], feed, kind="image", **about)
+            self.inputs[presence] = helper.make_tensor_value_info(presence, TensorProto.BOOL, ["N", 1])
+            self.feeds[presence] = held[:, None]
+            given.append(graph.op("Unsqueeze", graph.cast(presence, np.float64), np.array([0])))
+        n_features = sample.shape[1]
+        each = graph.op("Reshape", graph.double(embedded), np.array([len(columns), -1, n_features]))
+        weights = graph.op("Concat", *given, axis=0)
+        total, count = (
+            graph.op("ReduceSum", value, np.array([0]), keepdims=0)
+            for value in (graph.op("Mul", each, weights), weights)
+        )
+        self._embedded[key] = graph.op("Div", total, count)
+        return Rows(graph.cast(self._embedded[key], sample.dtype), sample)
+
+    def _open(self, converter: Converter, extractor: Any) -> tuple[Any, dict[str, Any]]:
+        """Open the only backbone of an extractor, and describe it."""
+        paths = list_backbones(extractor.backbone)
+        if len(paths) > 1:
+            raise converter.refuse(extractor, "it has several backbones; use an extractor per backbone")
+        backbone = open_backbone(paths[0], extractor.precision)
+        return backbone, {
+            "backbone": {name: getattr(backbone, name) for name in ("name", "identity", "precision", "license")},
+            "preprocess": backbone.preprocess.to_dict(),
+            "features": extractor.value_parameters_,
+        }
+
+    def _run(self, extractor: Any, backbone: Any, source: str) -> tuple[str, list[Any]]:
+        """Add the graph of a backbone on a tensor; return its output and the shape of its input."""
+        model = onnx.load_from_string(tap(backbone, extractor.layer, extractor.pooling, bool(extractor.l2_normalize)))
+        opset = _read_opset(model)
+        if opset != self.opset:
+            model = version_converter.convert_version(model, self.opset)
+        self.ir_version = max(self.ir_version, model.ir_version)
+        prefix = f"column{len(self._embedded)}_"
+        model = compose.add_prefix(model, prefix)
+        (own,) = model.graph.input
+        self.nodes.append(helper.make_node("Identity", [source], [own.name], f"{prefix}input"))
         self.nodes.extend(model.graph.node)
         self.weights.extend(model.graph.initializer)
-        self._embedded[key] = model.graph.output[0].name
-        return Rows(self._embedded[key], sample)
+        return model.graph.output[0].name, [dim.dim_value or dim.dim_param for dim in own.type.tensor_type.shape.dim]
 
     def list_batches(self) -> Iterator[Mapping[str, _Array]]:
         """Return the inputs of a graph; the first row is alone, which checks that the batch size is free."""
@@ -218,12 +269,12 @@ class _Columns:
 
 
 def convert_columns(
-    pipeline: Any, frame: Any, tables: list[Tables], tolerance: float
+    pipeline: Any, frame: Any, tables: list[Tables], tolerance: float, info: Mapping[str, Any] | None = None
 ) -> tuple[onnx.ModelProto, Parity, tuple[str, ...], str]:
     """Convert a pipeline, compare it with scikit-learn on rows of a data frame, and describe it in the metadata.
 
-    Returns the model, the comparison, the names of the outputs and the digest. Raises ExportError if a part has
-    no converter or a row gets another prediction.
+    ``info`` is the record of the fit. Returns the model, the comparison, the names of the outputs and the digest.
+    Raises ExportError if a part has no converter or a row gets another prediction.
     """
     kinds = find_columns(pipeline)
     if missing := [name for name in kinds if name not in getattr(frame, "columns", ())]:
@@ -241,10 +292,12 @@ def convert_columns(
     with warnings.catch_warnings():
         # parts get arrays, although the pipeline was fitted on data frames
         warnings.filterwarnings("ignore", "X does not have valid feature names", UserWarning)
-        classes = None
+        classes, several = None, find_row_outputs(pipeline)
+        is_multilabel = several is not None and several[0] == "multilabel"
         if is_classifier(pipeline):
-            classes = np.asarray(pipeline.classes_)
-            outputs = name_outputs(converter, converter.classify(pipeline, rows, ""), classes)
+            classes = np.asarray(several[1] if several is not None else pipeline.classes_)
+            answer = converter.classify(pipeline, rows, "")
+            outputs = name_outputs(converter, answer, classes, is_multilabel=is_multilabel)
         else:
             outputs = {"value": converter.graph.cast(converter.regress(pipeline, rows, ""), np.float32)}
         expected = respond(pipeline, frame)
@@ -259,19 +312,33 @@ def convert_columns(
     runs = list(run_batches(model.SerializeToString(), columns.list_batches(), names))
     given = {name: np.concatenate(values) for name, values in zip(names, zip(*runs, strict=True), strict=True)}
     declare_types(model, given)
-    if expected.labels is not None and (n_wrong := count_wrong(given["label"], expected.labels)):
+    if expected.labels is not None and (n_wrong := count_wrong(given[name_label(expected)], expected.labels)):
         raise ExportError(f"{n_wrong} of {n} rows get another label than scikit-learn's")
     worst = float(differ(expected.numbers, given[expected.name]).max()) if expected.numbers.size else 0.0
     if worst > tolerance:
         raise ExportError(f"{expected.name} of a row differs by {worst:.1e} ({tolerance:.0e} allowed)")
     parity = Parity(n, 0, worst, tolerance, "row")
-    digest = _describe(model, pipeline, classes, columns.facts, parity)
+    task = "multilabel" if is_multilabel else "regression" if classes is None else "classification"
+    targets = _name_targets(several[1], info) if several is not None and not is_multilabel else None
+    digest = _describe(model, pipeline, task, classes, targets, columns.facts, parity)
     onnx.checker.check_model(model)
     return model, parity, names, digest
 
 
+def _name_targets(names: Sequence[str], info: Mapping[str, Any] | None) -> list[str]:
+    """Return the names of several numbers from the record of the fit, or else their positions."""
+    known = list((info or {}).get("targets") or ())
+    return known if len(known) == len(names) else list(names)
+
+
 def _describe(
-    model: onnx.ModelProto, pipeline: Any, classes: _Array | None, facts: dict[str, Any], parity: Parity
+    model: onnx.ModelProto,
+    pipeline: Any,
+    task: str,
+    classes: _Array | None,
+    targets: Sequence[str] | None,
+    facts: dict[str, Any],
+    parity: Parity,
 ) -> str:
     """Write the metadata, each value as JSON, and return the digest of what computes."""
     labels = None if classes is None else classes.tolist()
@@ -279,8 +346,9 @@ def _describe(
     digest.update(json.dumps([facts, labels], sort_keys=True).encode())
     values = {
         "pipeline": METADATA_VERSION,
-        "task": "regression" if classes is None else "classification",
+        "task": task,
         "classes": labels,
+        "targets": targets,
         "head": str(pipeline),
         "columns": facts,
         "compared": {"parity": {"n_rows": parity.n_images, "difference": parity.difference}},

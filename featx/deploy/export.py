@@ -175,7 +175,8 @@ def export(
         height, width): images on the backbone's canvas, as the metadata describes. For a `TextExtractor`, it is
         ``input_ids``, int64 of shape (N, n_tokens), texts of the same number of tokens; the metadata hold the
         tokenizer. Of several columns, it has an input per column: ``front`` of images, ``front_input_ids`` of
-        texts, ``front`` of numbers, float32 of shape (N, 1), or of categories, strings of shape (N, 1).
+        texts, ``front`` of numbers, float32 of shape (N, 1), or of categories, strings of shape (N, 1). Columns of
+        images whose mean is taken have an input ``front_present`` as well, bool of shape (N, 1).
     features : bool, default=False
         Add the output ``features``.
     heat_map : bool, default=False
@@ -263,7 +264,7 @@ def export(
         }
         if asked := [name for name, is_asked in for_one_column.items() if is_asked]:
             raise InputError(f"{asked[0]}: this pipeline takes rows of several columns; leave the parameter out")
-        return _export_columns(pipeline, path, rows, tolerance)
+        return _export_columns(pipeline, path, rows, tolerance, info)
     if rows is not None:
         raise InputError("rows=...: this pipeline takes one column; expected images=... or texts=...")
     doubts = _read_doubts(guard, risk, coverage)
@@ -351,7 +352,9 @@ def export(
     return result
 
 
-def _export_columns(pipeline: Any, path: str | os.PathLike[str], rows: Any, tolerance: float) -> ExportResult:
+def _export_columns(
+    pipeline: Any, path: str | os.PathLike[str], rows: Any, tolerance: float, info: Mapping[str, Any] | None
+) -> ExportResult:
     """Write a pipeline of several kinds of columns, after a comparison on ``rows``."""
     if rows is None:
         raise InputError(
@@ -360,11 +363,12 @@ def _export_columns(pipeline: Any, path: str | os.PathLike[str], rows: Any, tole
         )
     check_writable(path)
     with _naming(path):
-        model, parity, outputs, digest = convert_columns(pipeline, rows, [COLUMN_TABLES, *_TABLES], tolerance)
+        model, parity, outputs, digest = convert_columns(pipeline, rows, [COLUMN_TABLES, *_TABLES], tolerance, info)
     content = model.SerializeToString()
     with write_whole(path) as scratch:
         scratch.write_bytes(content)
     task = "classification" if is_classifier(pipeline) else "regression"
+    task = "multilabel" if "labels" in outputs else task
     return ExportResult(os.fspath(path), task, outputs, len(content), digest, parity, [], [])
 
 

@@ -271,7 +271,8 @@ def evaluate_inputs(
     if first.names is None:
         _, truth = inputs.read_labels(first.task)
     if n_missing := int(inputs.missing.sum()):
-        events.note(f"{n_missing} {'image has' if n_missing == 1 else 'images have'} no label and no part in this")
+        noun = f"{first.kind} has" if n_missing == 1 else f"{first.kind}s have"
+        events.note(f"{n_missing} {noun} no label and no part in this")
     labelled = np.flatnonzero(~inputs.missing)
     truths = [
         _match_classes(model, truth, inputs.where) if model.names is None else read_truth(model, inputs)

@@ -33,6 +33,7 @@ from featx.fitting.result import DuplicateGroup, FitResult, FittedImages, count_
 from featx.fitting.texts import choose_text_model, make_text_extractor
 from featx.fitting.tuned import adapt
 from featx.fitting.views import check_views, split_views
+from featx.fitting.zero_shot import check_zero_shot, fit_names, name_classes
 from featx.guard import Guard
 from featx.heads import (
     OutOfFold,
@@ -59,10 +60,12 @@ _MAX_POOL = 2000
 
 
 def fit(
-    X: Any,
+    X: Any = None,
     y: Any = None,
     *,
     head: str | None = None,
+    classes: Sequence[str] | None = None,
+    template: str | list[str] | None = None,
     task: str | None = None,
     log_target: bool = False,
     search: str | Mapping[str, Any] | None = None,
@@ -75,6 +78,7 @@ def fit(
     path_column: str | None = None,
     text_column: str | None = None,
     image_column: str | Sequence[str] | None = None,
+    combine_images: str = "concatenate",
     columns: str | Sequence[str] | Mapping[str, str] | None = None,
     target: str | Sequence[str] | None = None,
     separator: str | None = None,
@@ -100,7 +104,7 @@ def fit(
 
     Parameters
     ----------
-    X : source, sequence, ndarray or Dataset
+    X : source, sequence, ndarray, Dataset or None
         Without ``y``, a source: a folder with one sub-folder per class, a glob, a table with a
         column of labels or numbers, an archive, an address, or the folder of a dataset of
         embeddings (`featx.dataset.embed`), which is fitted in parts if it does not fit into
@@ -111,6 +115,11 @@ def fit(
     head : str or None, default=None
         Key of `featx.heads.HEADS`. None is ``"logistic_regression"``, and ``"ridge"`` for numbers;
         ``"sgd"`` if memory is too small, or for hundreds of thousands of images of many classes.
+        ``"zero_shot"`` starts from the names of the classes, for an image tower that was trained with a text tower.
+    classes : sequence of str or None, default=None
+        Names of the classes of ``"zero_shot"``; None takes the labels. With ``X=None`` no image is needed.
+    template : str, list of str or None, default=None
+        Sentence of ``"zero_shot"`` around a name; None is ``"a photo of a {}"``.
     task : {"classification", "multilabel", "regression"} or None, default=None
         None decides by the values.
     log_target : bool, default=False
@@ -145,10 +154,13 @@ def fit(
     text_column : str or None, default=None
         Column of a table that holds texts. Words (TF-IDF), the encoder (``extractor``, or the last three blocks of the
         default one) and both are measured on left-out texts, and the simplest within one standard error of the best
-        is fitted. A named ``head``, ``class_weight``, ``order`` and ``estimate=False`` fit the encoder alone, and so
-        do texts as a list with ``y``.
+        is fitted. A named ``head``, ``class_weight`` and ``estimate=False`` fit the encoder alone, and so do
+        texts as a list with ``y``.
     image_column : str, sequence of str or None, default=None
-        Columns of images of a table or DataFrame. Each is embedded, and their features are put side by side.
+        Columns of images of a table or DataFrame, see ``combine_images``.
+    combine_images : {"concatenate", "mean"}, default="concatenate"
+        Put the features of several columns of images side by side, or take the mean of the images that a row has. With
+        ``"mean"``, cells may be empty, and only a row without any image is a failure.
     columns : str, sequence of str, mapping or None, default=None
         Columns of numbers and categories. Kinds of columns are stacked: each has a member of its own, and a final
         estimator weighs their left-out answers. A mapping names the kind: ``{"zipcode": "category"}``.
@@ -208,16 +220,17 @@ def fit(
     >>> print(featx.fit("clothes/test", head="knn", extractor=extractor, estimate=False))
     knn on efficientnet_lite0 (...), 300 images, 10 classes (ankle-boot 30, bag 30, ..., t-shirt 30, trouser 30)
     """
+    check_zero_shot(head, classes, template, has_images=X is not None)
+    if X is None and classes is not None:
+        return fit_names(extractor, classes, template, events)
     if image_column is not None or columns is not None:
         settled = {"search": search, "continue_from": continue_from, "tune": tune or None, "private": private}
         settled |= {"views": None if views == 1 else views, "class_weight": class_weight, "labels": labels}
         settled |= {"path_column": path_column, "include": include or None, "exclude": exclude or None, "head": head}
-        settled |= {"separator": separator, "order": order}
-        settled |= {"target": None if target is None or isinstance(target, str) else target}
         for name, value in settled.items():
             if value is not None:
                 raise InputError(f"{name}={value!r}: not for several kinds of columns; leave it out")
-        named = KindColumns.read(image_column, text_column, columns)
+        named = KindColumns.read(image_column, text_column, columns, combine_images)
         extractors: dict[str, Any] = {} if extractor is None else {extractor.kind: extractor}
         if image_column is not None:
             extractors.setdefault("image", FeatureExtractor())
@@ -231,8 +244,12 @@ def fit(
             "estimate": estimate,
             "guard": guard,
         }
-        assert target is None or isinstance(target, str)
-        return fit_columns(X, y, named, extractors, target=target, **shared, events=events)
+        outputs = {"target": target, "separator": separator, "order": order}
+        return fit_columns(X, y, named, extractors, **outputs, **shared, events=events)
+    if combine_images != "concatenate":
+        raise InputError(
+            f"combine_images={combine_images!r}: is for several columns of images; name them in image_column"
+        )
     kind = "text" if text_column is not None else getattr(extractor, "kind", "image")
     if kind == "text":
         extractor = extractor or make_text_extractor()
@@ -305,6 +322,8 @@ def fit(
         budget = {"epsilon": private, "delta": 1e-5 if delta is None else delta}
         return fit_private(inputs, task, **budget, groups=groups, extractor=extractor, events=events, notes=noted.texts)
     every_group = inputs.read_groups(groups)
+    if hint := inputs.hint_separator():
+        events.note(hint)
     if inputs.outputs is not None:
         refuse_several(continue_from=continue_from, order=order)
         several = fit_several(
@@ -325,9 +344,10 @@ def fit(
         )
         more: dict[str, Any] = {"class_weight": class_weight} if class_weight is not None else {}
         more |= {"views": views} if views > 1 else {}
-        return several.result(inputs, every_group, recorded, more, noted.texts)
-    if hint := inputs.hint_separator():
-        events.note(hint)
+        several_fit = several.result(inputs, every_group, recorded, more, noted.texts)
+        if inputs.text_column is None or head is not None or class_weight is not None or not estimate:
+            return several_fit
+        return choose_text_model(several_fit, inputs.text_column, several.target.values, several.groups, events)
     task, values = inputs.read_labels(task, log_target=log_target)
     labelled, pool = np.flatnonzero(~inputs.missing), np.flatnonzero(inputs.missing)
     check_target(values, task, log_target=log_target, images="readable")  # before the long work
@@ -340,7 +360,12 @@ def fit(
         if earlier is not None and head is None:
             chosen = take_head(earlier, log_target, weights)
         else:
-            chosen = choose_head(head, task, values, log_target, weights, events)
+            if head == "zero_shot":
+                names = classes or sorted(map(str, set(values[labelled].tolist())))
+                extractor, named = name_classes(extractor, names, template)
+            else:
+                named = None
+            chosen = named or choose_head(head, task, values, log_target, weights, events)
         if extractor is None and inputs.dataset is not None:
             extractor = inputs.dataset.extractor()
         check_views(views, inputs, chosen.make())
@@ -465,7 +490,7 @@ def fit(
         reason=reason,
         tried=tried,
     )
-    if inputs.text_column is None or head is not None or weights is not None or order is not None or not estimate:
+    if inputs.text_column is None or head is not None or weights is not None or not estimate:
         return fit_result
     return choose_text_model(fit_result, inputs.text_column, y, join_groups(together, groups), events)
 

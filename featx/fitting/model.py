@@ -20,7 +20,7 @@ from featx.heads import respond
 from featx.inference.spec import BackboneArgument
 from featx.inference.transformer import BackboneTransformer
 from featx.persistence.archive import load, load_guard, read_info
-from featx.pipelines import find_columns, find_several, split_pipeline
+from featx.pipelines import find_columns, find_extractors, find_row_outputs, find_several, split_pipeline
 
 __all__ = ["FittedModel", "open_model"]
 
@@ -68,6 +68,17 @@ class FittedModel:
             )
 
     @property
+    def kind(self) -> str:
+        """Word for an input: image, text or row."""
+        return str(getattr(self.extractor, "kind", "image"))
+
+    @property
+    def device(self) -> str:
+        """Device that embeds; the CPU if nothing is embedded."""
+        inside = self.extractor.estimator if isinstance(self.extractor, RowExtractor) else self.extractor
+        return next((one.open_session().device for one in find_extractors(inside)), "cpu")
+
+    @property
     def feature_key(self) -> str:
         """Everything that decides the extractor's features; equal for models that can share an embedding."""
         extractor = self.extractor
@@ -82,11 +93,19 @@ class FittedModel:
         """Read a source, or images or texts, as this model takes them; see `featx.fitting.inputs.read_inputs`."""
         if isinstance(self.extractor, RowExtractor):
             for name, value in options.items():
-                if value and name not in ("target", "need_target"):
+                if value and name not in ("target", "separator", "need_target"):
                     raise InputError(f"{name}={value!r}: {self.name} knows its columns; leave it out")
-            target = options.get("target") or (self.info.get("target_column") if options.get("need_target") else None)
-            need = options.get("need_target", False)
-            return read_rows(X, y, self.extractor.kinds, target=target, need_target=need)
+            need, target, separator = (options.get(name) for name in ("need_target", "target", "separator"))
+            if need and y is None:
+                target = target or self.info.get("target_columns") or self.info.get("target_column")
+            separator = separator or (self.info.get("separator") if need else None)
+            is_several = target is not None and not isinstance(target, str)
+            return read_rows(
+                *(X, y, self.extractor.kinds),
+                target=target,
+                separator=None if is_several else separator,
+                need_target=bool(need),
+            )
         return read_inputs(X, y, **options, remembered=self.info, kind=self.extractor.kind)
 
     def predict(self, embeddings: Embeddings) -> tuple[npt.NDArray[Any], npt.NDArray[Any] | None]:
@@ -131,6 +150,11 @@ def _split(name: str, pipeline: Any, info: Mapping[str, Any], guard: Guard | Non
     begins = isinstance(pipeline, Pipeline) and isinstance(pipeline[0], BackboneTransformer)
     if not begins and (kinds := find_columns(pipeline)):
         rows = RowExtractor(pipeline, kinds)
+        found = find_row_outputs(pipeline)
+        if found is not None and found[0] == "multilabel":
+            return FittedModel(name, rows, AnswerHead.of(pipeline), found[1], info, guard, is_multilabel=True)
+        if found is not None:
+            return FittedModel(name, rows, AnswerHead(), None, info, guard, _name_numbers(info, found[1]))
         labels = getattr(pipeline, "classes_", None)
         classes = None if labels is None else tuple(map(str, labels))
         return FittedModel(name, rows, AnswerHead.of(pipeline), classes, info, guard)
@@ -147,5 +171,10 @@ def _split(name: str, pipeline: Any, info: Mapping[str, Any], guard: Guard | Non
     task, names = several
     if task == "multilabel":
         return FittedModel(name, extractor, head, names, info, guard, is_multilabel=True)
+    return FittedModel(name, extractor, head, None, info, guard, _name_numbers(info, names))
+
+
+def _name_numbers(info: Mapping[str, Any], names: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the names of several numbers from the record of the fit, or else their positions."""
     known = tuple(info.get("targets") or ())
-    return FittedModel(name, extractor, head, None, info, guard, known if len(known) == len(names) else names)
+    return known if len(known) == len(names) else names

@@ -20,6 +20,13 @@ pipeline = featx.load({name})
 print(pipeline.{method}(["image.jpg"]))
 ```"""
 
+_TABLE = """\
+```python
+import featx
+
+print(featx.predict({name}, "table.csv"))
+```"""
+
 _ONNX = """\
 Input: `pixels`, uint8, {input}. Output: {outputs}.
 
@@ -127,6 +134,9 @@ _FITS = {
 
 def use_saved(name: str, description: Description) -> str:
     """Format code that runs a saved pipeline, as Markdown, from its name and the result of `featx.read_info`."""
+    info = description.get("info") or {}
+    if info.get("columns") or info.get("text_column"):
+        return _TABLE.format(name=_quote(name))
     recorded = description.get("answers")
     only_transforms = recorded is not None and recorded.get("method") == "transform"
     return _SAVED.format(name=_quote(name), method="transform" if only_transforms else "predict")

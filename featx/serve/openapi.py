@@ -110,7 +110,8 @@ def _predict(limits: Limits, predictor: Predictor) -> dict[str, Any]:
             "is no text has `error` instead of an answer. The status is 200 if at least one text has an answer."
         )
     if isinstance(predictor, TablePredictor):
-        row = _object({name: _COLUMNS[one] for name, one in predictor.kinds.items()}, list(predictor.kinds))
+        required = [name for name in predictor.kinds if name not in predictor.optional]
+        row = _object({name: _COLUMNS[one] for name, one in predictor.kinds.items()}, required)
         content = {
             "application/json": {
                 "schema": {"oneOf": [row, {"type": "array", "items": row, "maxItems": limits.max_images}]}

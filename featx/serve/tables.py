@@ -6,7 +6,7 @@ import base64
 import binascii
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,7 +15,8 @@ from featx._optional import import_optional
 from featx.errors import FeatxError, first_line
 from featx.images.decode import decode
 from featx.inference.time_limit import TimeLimit
-from featx.pipelines import find_extractors
+from featx.pipelines import find_extractors, find_optional, find_row_outputs, share_features
+from featx.selection.categories import KnownCategories
 from featx.serve.limits import Limits, _RefusedError
 from featx.serve.predictor import Answer, Predictor
 from featx.serve.uploads import BodyBudget, Upload, read_chunks, read_form
@@ -44,6 +45,8 @@ class TablePredictor(Predictor):
         Kind of each column, as of `featx.pipelines.find_columns`.
     limits : Limits
         Holds the largest number of pixels.
+    targets : sequence of str or None, default=None
+        Names of several numbers per row.
 
     See Also
     --------
@@ -52,14 +55,23 @@ class TablePredictor(Predictor):
 
     kind = "row"
 
-    def __init__(self, estimator: Any, kinds: Mapping[str, str], limits: Limits) -> None:
-        self.kinds = dict(kinds)
+    def __init__(
+        self, estimator: Any, kinds: Mapping[str, str], limits: Limits, targets: Sequence[str] | None = None
+    ) -> None:
+        self.kinds, self.optional = dict(kinds), find_optional(estimator)
         extractors = list(find_extractors(estimator))
         self.device = extractors[0].open_session().device if extractors else "cpu"
         self.batch_size, self.n_workers = _BATCH_SIZE, 1  # extractors have threads of their own
-        self.classes = np.asarray(estimator.classes_).tolist() if hasattr(estimator, "classes_") else None
-        self.is_multilabel, self.targets, self.guard = False, None, None
-        self._head, self._limits = estimator, limits
+        several = find_row_outputs(estimator)
+        self.is_multilabel = several is not None and several[0] == "multilabel"
+        self.classes = list(several[1]) if self.is_multilabel and several is not None else None
+        if several is None and hasattr(estimator, "classes_"):
+            self.classes = np.asarray(estimator.classes_).tolist()
+        self.targets, self.guard = None, None
+        if several is not None and not self.is_multilabel:
+            self.targets = list(targets if targets and len(targets) == len(several[1]) else several[1])
+        self._head, self._sharing = share_features(estimator, lambda extractor, X: extractor.transform(X))
+        self._limits, self._categories = limits, KnownCategories(estimator)
         self._class_index = {label: i for i, label in enumerate(self.classes or [])}
 
     def __call__(self, contents: list[Any]) -> list[Answer | _RefusedError]:
@@ -71,6 +83,13 @@ class TablePredictor(Predictor):
                 rows[i] = self._read_row(content)
             except _RefusedError as refusal:
                 answers[i] = refusal
+        spelled, unknown = self._categories.spell(list(rows.values()))
+        places = list(rows)
+        rows = dict(zip(rows, spelled, strict=True))
+        for one in unknown:
+            if one.is_error and places[one.row] in rows:
+                answers[places[one.row]] = _RefusedError(422, one.reason)
+                del rows[places[one.row]]
         try:
             found = self._predict_rows(list(rows.values()))
         except (FeatxError, ValueError):  # of one row, and the other rows have an answer
@@ -84,7 +103,7 @@ class TablePredictor(Predictor):
             return self._predict_rows([row])[0]
         except (FeatxError, ValueError) as error:  # such as a category that scikit-learn does not know
             for name, kind in self.kinds.items():
-                if kind == "image":
+                if kind == "image" and row[name] is not None:
                     try:
                         decode(row[name])
                     except FeatxError as reason:
@@ -99,7 +118,8 @@ class TablePredictor(Predictor):
             name: pandas.Series([row[name] for row in rows], dtype=float if kind == "number" else object)
             for name, kind in self.kinds.items()
         }
-        found = self._predict(pandas.DataFrame(series))
+        with self._sharing():
+            found = self._predict(pandas.DataFrame(series))
         return [one if isinstance(one, _RefusedError) else Answer(one, np.empty(0, np.float32)) for one in found]
 
     def _fill(self, X: Any) -> Any:
@@ -111,9 +131,12 @@ class TablePredictor(Predictor):
             raise _RefusedError(422, f"a row of type {type(content).__name__}, expected an object; {_USAGE}")
         if unknown := [name for name in content if name not in self.kinds]:
             raise _RefusedError(422, f"{unknown[0]}: unknown column; expected {', '.join(self.kinds)}")
-        if missing := [name for name in self.kinds if name not in content]:
+        if missing := [name for name in self.kinds if name not in content and name not in self.optional]:
             raise _RefusedError(422, f"{missing[0]}: missing; expected {', '.join(self.kinds)}")
-        return {name: self._read_value(name, kind, content[name]) for name, kind in self.kinds.items()}
+        row = {name: self._read_value(name, kind, content.get(name)) for name, kind in self.kinds.items()}
+        if self.optional and all(row[name] is None for name in self.optional):
+            raise _RefusedError(422, f"no image in any of the columns {', '.join(self.optional)}")
+        return row
 
     def _read_value(self, name: str, kind: str, value: Any) -> Any:
         if kind == "number":
@@ -124,6 +147,8 @@ class TablePredictor(Predictor):
             if not isinstance(value, str):
                 raise _RefusedError(422, f"{name}: a value of type {type(value).__name__}, expected text")
             return value
+        if name in self.optional and value in (None, "", b""):
+            return None
         image = value if isinstance(value, bytes) else _read_base64(name, value)
         with TimeLimit(self._limits.image_timeout) as time_limit:
             if refusal := self._refuse(image, time_limit):

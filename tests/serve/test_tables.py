@@ -91,7 +91,7 @@ def test_a_form_is_one_row_with_files(client, table):
         ({"photo": base64.b64encode(b"no image").decode()}, "photo: not an image"),
         ({"title": None}, "title: a value of type NoneType"),
         ({"price": "cheap"}, "price: 'cheap', expected a number"),
-        ({"shop": "z"}, "unknown categories"),
+        ({"shop": "z"}, "no category of the fit"),
         ({"size": 1}, "size: unknown column"),
     ],
 )
