@@ -33,7 +33,8 @@ from featx.auditing.result import SEVERITIES, Audit, Finding, Leak
 from featx.errors import InputError
 from featx.extractor import FeatureExtractor
 from featx.fitting.estimate import sees_content
-from featx.fitting.inputs import Inputs, read_inputs
+from featx.fitting.inputs import read_inputs
+from featx.fitting.labelled import Inputs
 from featx.fitting.model import FittedModel, open_model
 from featx.images.decode import Deferred, decode, describe
 from featx.reporting.saved import describe_file

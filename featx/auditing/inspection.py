@@ -16,7 +16,7 @@ from featx._events import Events
 from featx.dataset.images import fetch_originals
 from featx.errors import Failure
 from featx.extractor import FeatureExtractor
-from featx.fitting.inputs import Inputs
+from featx.fitting.labelled import Inputs
 from featx.images.decode import Deferred, UnreadableError, describe
 from featx.images.statistics import Measured, measure_image
 

@@ -25,12 +25,14 @@ from featx.errors import InputError
 from featx.extractor import FeatureExtractor
 from featx.images.preprocess import CROPS
 from featx.selection import Comparison, compare
-from featx.selection.compare import list_labelled_images
+from featx.selection.compare import list_labelled_images, list_labelled_texts
 from featx.selection.target import METRICS
+from featx.text import TextExtractor
 
 EXAMPLE = """\
   featx compare photos/train --plot compare.png
   featx compare photos/train --max-ms 8 --max-mb 10
+  featx compare reviews.csv --text-column review --target stars
   featx compare photos/train --heads            heads on the recommended features, too
   featx compare prices.csv --target price --log-target --backbone efficientnet_lite0 --layer stage4 --layer stage4,head
 Then: featx fit photos/train -o model.featx with the options it prints, or featx fit --search quick.
@@ -49,6 +51,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         help="default: by the target's values",
     )
     parser.add_argument("--path-column", metavar="C", help="column of the table that holds the paths")
+    parser.add_argument("--text-column", metavar="C", help="column of the table that holds texts, to compare encoders")
     parser.add_argument(
         "--target",
         action="names",
@@ -98,14 +101,14 @@ def run(options: argparse.Namespace) -> None:
     """Compare, print and draw."""
     if options.plot:
         check_plot(options.plot)
-    listing = list_labelled_images(
-        options.source,
-        path_column=options.path_column,
-        target=options.target,
-        separator=options.separator,
-        include=options.include,
-        exclude=options.exclude,
-    )
+    given = {name: getattr(options, name) for name in ("target", "separator", "include", "exclude")}
+    extractor: FeatureExtractor | TextExtractor
+    if options.text_column:
+        listing = list_labelled_texts(options.source, options.text_column, **given)
+        extractor = TextExtractor(**running_parameters(options))
+    else:
+        listing = list_labelled_images(options.source, path_column=options.path_column, **given)
+        extractor = FeatureExtractor(decode=options.decode, **running_parameters(options))
     note(*listing.notes)
     if options.plot and os.path.exists(options.plot):
         present = (name for name in listing.names if os.path.exists(name))
@@ -124,7 +127,7 @@ def run(options: argparse.Namespace) -> None:
         max_mb=options.max_mb,
         max_images=options.max_images,
         heads=options.head or options.heads,
-        extractor=FeatureExtractor(decode=options.decode, **running_parameters(options)),
+        extractor=extractor,
         events=make_events(),
     )
     note_failures(result.failures, "left out")
@@ -147,9 +150,8 @@ def _format(result: Comparison, show_all: bool) -> str:
     n_hidden = sum(not c.on_front for c in result.candidates[_N_ROWS:])
     more = f"\n{n_hidden} more with --all" if n_hidden and not show_all else ""
     best = result.recommended
-    command = (
-        f"  --backbone {best.backbone} --layer {','.join(best.layers)} --pooling {best.pooling} --crop {best.crop}"
-    )
+    command = f"  --backbone {best.backbone} --layer {','.join(best.layers)} --pooling {best.pooling}"
+    command += f" --crop {best.crop}" if best.crop else ""
     if not result.heads:
         return f"{table}{more}\n\n{result.reason}\n{command}"
     head = result.heads.scores[0].head

@@ -108,7 +108,7 @@ def run(options: argparse.Namespace) -> None:
         resize_tolerance=options.resize_tolerance,
         precision=options.precision,
         min_agreement=options.min_agreement,
-        card=not kinds,
+        card=True,
         info=read_info(options.model)["info"],
     )
     note(*result.notes)

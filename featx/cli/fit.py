@@ -77,6 +77,8 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--head", metavar="NAME", help="default: logistic_regression, ridge for numbers")
     parser.add_argument(
         "--classes",
+        action="names",
+        type=split_names,
         metavar="C,C[,C]",
         help="names of the classes of --head zero_shot, without SOURCE or with few images",
     )
@@ -86,7 +88,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         metavar="TEXT",
         help='with --head zero_shot; default: "a photo of a {}"',
     )
-    parser.add_argument("--search", choices=list(EFFORTS), help="choose features and head for these images")
+    parser.add_argument("--search", choices=list(EFFORTS), help="choose features and head for these images or texts")
     parser.add_argument(
         "--max-ms", type=float, metavar="MS", help="with --search: milliseconds per image on this machine"
     )
@@ -173,7 +175,7 @@ def run(options: argparse.Namespace) -> None:
     result = fit(
         options.source[0] if len(options.source) == 1 else options.source or None,
         head=options.head,
-        classes=_split(options.classes),
+        classes=options.classes,
         template=options.template,
         search=_read_search(options),
         views=options.views,
@@ -236,6 +238,9 @@ def _make_extractor(options: argparse.Namespace) -> FeatureExtractor | TextExtra
     if options.text_column and not options.image_column:
         names = ("layer", "pooling", "precision", "l2_normalize")
         given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
+        if options.search:  # the features that are named are the only candidates
+            given = {name: given[name] for name in ("precision", "l2_normalize") if name in given}
+            return TextExtractor(**given, **running_parameters(options))
         if options.backbone:
             given["backbone"] = options.backbone if len(options.backbone) > 1 else options.backbone[0]
         if "layer" not in given and len(options.backbone or ()) < 2:

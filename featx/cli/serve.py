@@ -27,7 +27,8 @@ requests are answered. There is no authentication."""
 _HELP = {
     "max_body": "megabytes per request",
     "max_megapixels": "megapixels per image",
-    "max_images": "images per request",
+    "max_images": "images, texts or rows per request",
+    "max_characters": "characters per text",
     "queue": "images of all requests that wait for a worker",
     "timeout": "seconds from a request to its answer",
     "image_timeout": "seconds that decoding an image may take",

@@ -161,7 +161,8 @@ def embed(
         same sources, or else looks for columns of a common name. ``target="2"`` labels images by the
         second level of folders of folders.
     text_column : str or None, default=None
-        Column of a table that holds texts. The key of a text is the number of its row, from 000000000 on.
+        Column of a table that holds texts. The key of a text is its row's ``id``, if the table has
+        such a column and its values differ, or the number of its row from 1.
     check : {"stat", "content"}, default="stat"
         Detect changed images by size and time, or by reading and digesting every image. If size and time
         do not tell, because a table or a saved dataset that holds its images was replaced, or an image

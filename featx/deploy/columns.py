@@ -17,6 +17,7 @@ import onnx
 from onnx import TensorProto, compose, helper, version_converter
 from sklearn.base import is_classifier
 from sklearn.compose import ColumnTransformer
+from sklearn.feature_extraction.text import CountVectorizer, HashingVectorizer, TfidfVectorizer
 from sklearn.impute import SimpleImputer
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import OneHotEncoder, PowerTransformer
@@ -29,14 +30,16 @@ from featx.deploy.converter import Converter, Estimator, Rows, Tables
 from featx.deploy.converters.skl2onnx import make_tables
 from featx.deploy.parity import Parity, differ
 from featx.deploy.reference import make_canvases
-from featx.errors import ExportError, InputError
+from featx.deploy.words import count_terms, cut_tokens, refuse_words
+from featx.errors import ExportError, Failure, InputError
 from featx.heads import respond
 from featx.inference.mean import MeanOfColumns, is_absent
 from featx.inference.spec import list_backbones
 from featx.inference.transformer import BackboneTransformer
 from featx.pipelines import find_columns, find_extractors, find_row_outputs
 from featx.session import run_batches
-from featx.text.engine import describe_tokenizer, tokenize
+from featx.text import TokenAnalyzer
+from featx.text.engine import describe_tokenizer, explain_unreadable, tokenize
 
 __all__ = ["TABLES", "convert_columns"]
 
@@ -55,9 +58,10 @@ _OUTPUTS = ("label", "class_index", "probabilities", "scores", "value")
 class _Columns:
     """Build the inputs of a graph column by column, and the part of the graph that reads each."""
 
-    def __init__(self, frame: Any, opset: int) -> None:
+    def __init__(self, frame: Any, opset: int, *, is_text: bool) -> None:
         self.frame = frame
         self.opset = opset
+        self.is_text = is_text  # one column of texts alone has the input of a text model
         self.ir_version = 8
         self.inputs: dict[str, onnx.ValueInfoProto] = {}
         self.feeds: dict[str, Any] = {}  # values of each input for the rows of the frame
@@ -65,6 +69,7 @@ class _Columns:
         self.nodes: list[onnx.NodeProto] = []
         self.weights: list[onnx.TensorProto] = []
         self._embedded: dict[tuple[Any, ...], str] = {}
+        self._tokenizers: dict[str, Any] = {}
 
     @property
     def has_text(self) -> bool:
@@ -97,10 +102,11 @@ class _Columns:
                 parts.append(converter.graph.double(rows.name))
             elif isinstance(part, OneHotEncoder):
                 parts.append(self._one_hot(converter, part, at))
-            elif _reads_words(steps):
-                raise converter.refuse(
-                    part, "the words of TF-IDF are not those of ONNX's tokenizer; fit with a TextExtractor alone"
-                )
+            elif isinstance(steps[0], (CountVectorizer, HashingVectorizer)):
+                rows = self._count(converter, steps[0], at[0])
+                for inner in steps[1:]:
+                    rows = converter.transform(inner, rows)
+                parts.append(converter.graph.double(rows.name))
             else:
                 tensors = [converter.graph.double(self._number(column)) for column in at]
                 sample = self.frame[at].to_numpy(np.float64)
@@ -171,6 +177,34 @@ class _Columns:
         rows[:, at] = cells
         return rows
 
+    def _read_tokens(self, converter: Converter, step: Any, column: str, tokenizer: str) -> str:
+        """Add the tokens of whole texts, which encoders and words of a column share; return the name of the input."""
+        known = self._tokenizers.setdefault(column, json.loads(tokenizer))
+        if known != json.loads(tokenizer):
+            raise converter.refuse(step, f"column {column!r} has two tokenizers; use the words of its encoder")
+        name = "input_ids" if self.is_text else f"{column}_input_ids"
+        feed = [np.array([tokenize(str(cell), tokenizer, None)], np.int64) for cell in self.frame[column]]
+        self._add(
+            name,
+            column,
+            TensorProto.INT64,
+            ["N", "n_tokens"],
+            feed,
+            kind="text",
+            preprocess={"kind": "text", **describe_tokenizer(tokenizer, None)},
+            rows_per_run="one, or rows whose texts have the same number of tokens",
+        )
+        return name
+
+    def _count(self, converter: Converter, step: Any, column: str) -> Rows:
+        """Add the weights of the words of a column."""
+        if type(step) not in (CountVectorizer, TfidfVectorizer) or not isinstance(step.analyzer, TokenAnalyzer):
+            raise refuse_words(converter, step)
+        source = self._read_tokens(converter, step, column, step.analyzer.tokenizer)
+        self.facts[column]["words"] = {"n": len(step.vocabulary_), "ngram_range": list(step.analyzer.ngram_range)}
+        sample = np.asarray(step.transform(self.frame[column]).toarray(), np.float64)
+        return Rows(count_terms(converter, step, source), sample)
+
     def _embed(self, converter: Converter, extractor: Any, column: str) -> Rows:
         """Add the graph of a backbone under a prefix of its own, once per column and features."""
         sample = np.asarray(extractor.transform(self.frame[column]))
@@ -178,16 +212,21 @@ class _Columns:
         if key in self._embedded:
             return Rows(self._embedded[key], sample)
         backbone, facts = self._open(converter, extractor)
-        cells = list(self.frame[column])
         if extractor.kind == "text":
-            name, dtype = f"{column}_input_ids", TensorProto.INT64
-            feed: Any = [np.array([tokenize(str(cell), require_text(backbone))], np.int64) for cell in cells]
-            facts["preprocess"] |= describe_tokenizer(require_text(backbone))
-            facts["rows_per_run"] = "one, or rows whose texts have the same number of tokens"
+            rules = require_text(backbone)
+            name = self._read_tokens(converter, extractor, column, rules.tokenizer)
+            facts["backbone"]["max_tokens"] = rules.max_tokens
+            self.facts[column] |= facts
+            tokens = f"tokens{len(self._embedded)}"
+            nodes, constants = cut_tokens(name, tokens, rules.max_tokens, self.facts[column]["preprocess"]["n_last"])
+            self.nodes.extend(nodes)
+            self.weights.extend(constants)
+            self._embedded[key], _ = self._run(extractor, backbone, tokens)
         else:
-            name, dtype, feed = column, TensorProto.UINT8, make_canvases(cells, extractor, backbone)
-        self._embedded[key], shape = self._run(extractor, backbone, name)
-        self._add(name, column, dtype, ["N", *shape[1:]], feed, kind=extractor.kind, **facts)
+            facts["preprocess"] = backbone.preprocess.to_dict()
+            feed = make_canvases(list(self.frame[column]), extractor, backbone)
+            self._embedded[key], shape = self._run(extractor, backbone, column)
+            self._add(column, column, TensorProto.UINT8, ["N", *shape[1:]], feed, kind=extractor.kind, **facts)
         return Rows(self._embedded[key], sample)
 
     def _average(self, converter: Converter, mean: MeanOfColumns, columns: list[str]) -> Rows:
@@ -214,7 +253,12 @@ class _Columns:
             presence = f"{column}_present"
             if presence in self.frame:
                 raise ExportError(f"column {presence!r}: an input of the file has this name; rename the column")
-            about = {**facts, "presence": presence, "combined": "mean of the images that are present"}
+            about = {
+                **facts,
+                "preprocess": backbone.preprocess.to_dict(),
+                "presence": presence,
+                "combined": "mean of the images that are present",
+            }
             self._add(column, column, TensorProto.UINT8, ["N", *shape[1:]], feed, kind="image", **about)
             self.inputs[presence] = helper.make_tensor_value_info(presence, TensorProto.BOOL, ["N", 1])
             self.feeds[presence] = held[:, None]
@@ -235,9 +279,9 @@ class _Columns:
         if len(paths) > 1:
             raise converter.refuse(extractor, "it has several backbones; use an extractor per backbone")
         backbone = open_backbone(paths[0], extractor.precision)
+        named = ("name", "identity", "precision", "license", "source")
         return backbone, {
-            "backbone": {name: getattr(backbone, name) for name in ("name", "identity", "precision", "license")},
-            "preprocess": backbone.preprocess.to_dict(),
+            "backbone": {name: getattr(backbone, name) for name in named},
             "features": extractor.value_parameters_,
         }
 
@@ -270,28 +314,32 @@ class _Columns:
 
 def convert_columns(
     pipeline: Any, frame: Any, tables: list[Tables], tolerance: float, info: Mapping[str, Any] | None = None
-) -> tuple[onnx.ModelProto, Parity, tuple[str, ...], str]:
+) -> tuple[onnx.ModelProto, Parity, tuple[str, ...], str, list[Failure]]:
     """Convert a pipeline, compare it with scikit-learn on rows of a data frame, and describe it in the metadata.
 
-    ``info`` is the record of the fit. Returns the model, the comparison, the names of the outputs and the digest.
-    Raises ExportError if a part has no converter or a row gets another prediction.
+    ``info`` is the record of the fit. Returns the model, the comparison, the names of the outputs, the digest and the
+    rows without a text, which are left out. Raises ExportError if a part has no converter or a row gets another
+    prediction.
     """
     kinds = find_columns(pipeline)
     if missing := [name for name in kinds if name not in getattr(frame, "columns", ())]:
         raise InputError(f"rows=...: no column {missing[0]!r}; expected a DataFrame with {', '.join(kinds)}")
     if taken := [name for name in kinds if name in _OUTPUTS]:
         raise ExportError(f"column {taken[0]!r}: an output of the file has this name; rename the column")
+    frame, failures = _drop_missing_texts(frame, [name for name, kind in kinds.items() if kind == "text"])
     if not len(frame):
-        raise ExportError("no row to compare with: rows is empty")
+        raise ExportError("no row to compare with: rows is empty, or no row has a text")
     n = min(len(frame), _MAX_ROWS)
     frame = frame.iloc[[i * len(frame) // n for i in range(n)]]
-    columns = _Columns(frame, _find_opset(pipeline))
+    is_text = list(kinds.values()) == ["text"]
+    columns = _Columns(frame, _find_opset(pipeline), is_text=is_text)
     own = Tables(transformers={ColumnTransformer: columns.convert})
     converter = Converter([own, *tables], make_tables(columns.opset), columns.opset, 8)
     rows = Rows(_FRAME, frame)
     with warnings.catch_warnings():
         # parts get arrays, although the pipeline was fitted on data frames
         warnings.filterwarnings("ignore", "X does not have valid feature names", UserWarning)
+        warnings.filterwarnings("ignore", ".*more than .* tokens", UserWarning)  # a row may be too long on purpose
         classes, several = None, find_row_outputs(pipeline)
         is_multilabel = several is not None and several[0] == "multilabel"
         if is_classifier(pipeline):
@@ -317,12 +365,22 @@ def convert_columns(
     worst = float(differ(expected.numbers, given[expected.name]).max()) if expected.numbers.size else 0.0
     if worst > tolerance:
         raise ExportError(f"{expected.name} of a row differs by {worst:.1e} ({tolerance:.0e} allowed)")
-    parity = Parity(n, 0, worst, tolerance, "row")
+    parity = Parity(n, 0, worst, tolerance, "text" if is_text else "row")
     task = "multilabel" if is_multilabel else "regression" if classes is None else "classification"
     targets = _name_targets(several[1], info) if several is not None and not is_multilabel else None
-    digest = _describe(model, pipeline, task, classes, targets, columns.facts, parity)
+    digest = _describe(model, pipeline, task, classes, targets, columns.facts, parity, is_text=is_text)
     onnx.checker.check_model(model)
-    return model, parity, names, digest
+    return model, parity, names, digest, failures
+
+
+def _drop_missing_texts(frame: Any, columns: list[str]) -> tuple[Any, list[Failure]]:
+    """Leave out rows with a cell that is no text, and list them."""
+    failures: dict[int, Failure] = {}
+    for column in columns:
+        for i, cell in enumerate(frame[column]):
+            if reason := explain_unreadable(cell):
+                failures.setdefault(i, Failure(i, f"rows[{i}]", f"column {column}: {reason}"))
+    return frame.iloc[[i for i in range(len(frame)) if i not in failures]], [failures[i] for i in sorted(failures)]
 
 
 def _name_targets(names: Sequence[str], info: Mapping[str, Any] | None) -> list[str]:
@@ -339,8 +397,13 @@ def _describe(
     targets: Sequence[str] | None,
     facts: dict[str, Any],
     parity: Parity,
+    *,
+    is_text: bool,
 ) -> str:
-    """Write the metadata, each value as JSON, and return the digest of what computes."""
+    """Write the metadata, each value as JSON, and return the digest of what computes.
+
+    A single column of texts has the preprocessing where `write_metadata` has it, too, for programs that take texts.
+    """
     labels = None if classes is None else classes.tolist()
     digest = hashlib.sha256(model.graph.SerializeToString(deterministic=True))
     digest.update(json.dumps([facts, labels], sort_keys=True).encode())
@@ -355,6 +418,7 @@ def _describe(
         "versions": {name: metadata.version(name) for name in ("featx", "scikit-learn", "numpy", "onnx")},
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "digest": digest.hexdigest(),
+        **({"preprocess": next(iter(facts.values()))["preprocess"]} if is_text else {}),
     }
     for key, value in values.items():
         model.metadata_props.add(key=f"featx.{key}", value=json.dumps(value, sort_keys=True))
@@ -377,10 +441,6 @@ def _read_opset(model: onnx.ModelProto) -> int:
 
 def _is_missing(value: Any) -> bool:
     return value is None or value != value or type(value).__name__ == "NAType"
-
-
-def _reads_words(steps: list[Any]) -> bool:
-    return any(hasattr(step, "vocabulary_") or type(step).__name__ == "HashingVectorizer" for step in steps)
 
 
 def _impute(converter: Converter, step: Any, x: Rows) -> str:

@@ -13,7 +13,6 @@ from scipy.special import expit
 from sklearn.base import clone
 from sklearn.compose import ColumnTransformer, TransformedTargetRegressor
 from sklearn.ensemble import StackingClassifier, StackingRegressor
-from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression, RidgeCV
 from sklearn.pipeline import Pipeline
@@ -24,7 +23,8 @@ from featx._validation import check_choice
 from featx.errors import Failure, InputError
 from featx.fitting.continuation import record_sources
 from featx.fitting.estimate import check_splitter, divide, estimate_head, fit_head, score_out_of_fold, sees_content
-from featx.fitting.inputs import Inputs, read_rows
+from featx.fitting.inputs import read_rows
+from featx.fitting.labelled import Inputs
 from featx.fitting.multioutput import (
     check_several,
     count_several,
@@ -38,11 +38,13 @@ from featx.fitting.result import FitResult, count_target
 from featx.fitting.rows import make_frame_of_rows
 from featx.heads import LabelwiseClassifier, MultiLabelStack, MultiRegressionStack, OutOfFold, make_head
 from featx.inference.mean import MeanOfColumns
+from featx.inference.spec import list_backbones
 from featx.selection.duplicates import find_duplicates
 from featx.selection.folds import join_groups
 from featx.selection.outputs import SeveralTargets
 from featx.selection.target import check_target
 from featx.sources.labels import read_label
+from featx.text import make_words
 
 __all__ = ["KindColumns", "Member", "fit_columns", "fit_stack", "fit_words", "read_answers", "take_logarithm"]
 
@@ -342,7 +344,8 @@ def _fit_members(
         members.append(Member(label, pipeline, read_answers(estimate.out_of_fold, len(y))))
     texts = [name for name in kinds if kinds[name] == "text"]
     if texts:
-        members.append(fit_words(frame[texts], y, folds, task, names))
+        extractor = next(part.transformer for part in parts if part.kind == "text")
+        members.append(fit_words(frame[texts], y, folds, task, extractor, names))
     numbers = [name for name in kinds if kinds[name] == "number"]
     categories = [name for name in kinds if kinds[name] == "category"]
     others: list[Any] = []
@@ -362,13 +365,19 @@ def _list_names(parts: Sequence[_Part]) -> Iterator[str]:
 
 
 def fit_words(
-    frame: Any, y: npt.NDArray[Any], folds: list[Any], task: str, names: Sequence[str] | None = None
+    frame: Any,
+    y: npt.NDArray[Any],
+    folds: list[Any],
+    task: str,
+    extractor: Any,
+    names: Sequence[str] | None = None,
 ) -> Member:
-    """Fit words and pairs of words (TF-IDF) of all columns of a data frame of texts.
+    """Fit words (TF-IDF) of all columns of a data frame of texts: tokens of the encoder, and pairs of them.
 
     ``names`` are those of several labels or numbers.
     """
-    words = [(name, TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True), name) for name in frame.columns]
+    encoder = list_backbones(extractor.backbone)[0]
+    words = [(name, make_words(encoder, precision=extractor.precision), name) for name in frame.columns]
     return _fit_member("words", words, frame, y, folds, task, names)
 
 

@@ -13,7 +13,8 @@ from featx._events import Events
 from featx.dataset import Dataset
 from featx.errors import InputError
 from featx.extractor import FeatureExtractor, count_cached
-from featx.fitting.inputs import Inputs, join_inputs, read_inputs
+from featx.fitting.inputs import read_inputs
+from featx.fitting.labelled import Inputs, join_inputs
 from featx.fitting.model import FittedModel
 from featx.selection.compare import is_source
 from featx.sources import is_dataset

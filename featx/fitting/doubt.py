@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from featx._events import Events
 from featx.errors import InputError
-from featx.fitting.inputs import Embeddings
+from featx.fitting.embeddings import Embeddings
 from featx.fitting.model import FittedModel
 from featx.guard import MIN_SET_IMAGES, SHIFT_LEVEL, Checked, Guard
 from featx.heads import respond

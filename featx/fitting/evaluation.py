@@ -14,7 +14,8 @@ from featx._results import format_html, format_metric, make_frame, to_plain
 from featx._text import printable
 from featx.errors import Failure, InputError
 from featx.fitting.continuation import was_fitted_on
-from featx.fitting.inputs import Embeddings, Inputs
+from featx.fitting.embeddings import Embeddings
+from featx.fitting.labelled import Inputs
 from featx.fitting.model import FittedModel, open_model
 from featx.fitting.ordinal import measure_order
 from featx.fitting.several import evaluate_several, format_several, read_truth

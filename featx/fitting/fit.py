@@ -21,9 +21,11 @@ from featx.errors import Failure, ImageError, InputError
 from featx.extractor import FeatureExtractor
 from featx.fitting.columns import KindColumns, fit_columns
 from featx.fitting.continuation import has_log_target, join_old_inputs, record_sources
+from featx.fitting.embeddings import Embeddings
 from featx.fitting.estimate import check_splitter, estimate_head, fit_head, sees_content
 from featx.fitting.head import ChosenHead, check_memory, choose_head, offer_weights, read_class_weight, take_head
-from featx.fitting.inputs import Embeddings, Inputs, read_inputs
+from featx.fitting.inputs import read_inputs
+from featx.fitting.labelled import Inputs
 from featx.fitting.labelling import correct_labels
 from featx.fitting.model import FittedModel, open_model
 from featx.fitting.multioutput import fit_several, refuse_several
@@ -126,7 +128,8 @@ def fit(
         For positive numbers with relative errors: fit the logarithm, predict the number.
     search : {"quick", "thorough"}, dict or None, default=None
         Choose the features and the head, see `featx.selection.search`. A dict holds arguments
-        of that function: ``effort``, ``backbones``, ``layers``, ``poolings``, ``crops``.
+        of that function: ``effort``, ``backbones``, ``layers``, ``poolings``, ``crops``. For a column of texts,
+        words (TF-IDF) and both together are measured beside the best encoder, layers, pooling and head.
     class_weight : "balanced", mapping of label to weight, or None, default=None
         Weights of the classes in the fit of the head. ``"balanced"`` gives all classes the same
         weight in total, however many images they have. A class that a mapping leaves out has 1. Of several labels per
@@ -252,11 +255,10 @@ def fit(
         )
     kind = "text" if text_column is not None else getattr(extractor, "kind", "image")
     if kind == "text":
-        extractor = extractor or make_text_extractor()
+        extractor = extractor or (make_text_extractor() if search is None else TextExtractor())
         _check_text(
             extractor,
             {
-                "search": search,
                 "continue_from": continue_from,
                 "tune": tune,
                 "private": private,
@@ -359,13 +361,11 @@ def fit(
     if search is None:
         if earlier is not None and head is None:
             chosen = take_head(earlier, log_target, weights)
+        elif head == "zero_shot":
+            names = classes or sorted(map(str, set(values[labelled].tolist())))
+            extractor, chosen = name_classes(extractor, names, template)
         else:
-            if head == "zero_shot":
-                names = classes or sorted(map(str, set(values[labelled].tolist())))
-                extractor, named = name_classes(extractor, names, template)
-            else:
-                named = None
-            chosen = named or choose_head(head, task, values, log_target, weights, events)
+            chosen = choose_head(head, task, values, log_target, weights, events)
         if extractor is None and inputs.dataset is not None:
             extractor = inputs.dataset.extractor()
         check_views(views, inputs, chosen.make())
@@ -380,7 +380,8 @@ def fit(
             if head is None:
                 raise InputError(f"class_weight={class_weight!r}: with `search`, name the head, one that has it")
             ChosenHead(head, task, log_target, is_named=True, class_weight=weights).make()  # raises if it has none
-        base = clone(extractor or FeatureExtractor()).set_params(backbone=FeatureExtractor().backbone, layer=None)
+        base = clone(extractor or FeatureExtractor())
+        base.set_params(backbone=type(base)().backbone, layer=None)
         result = search_features(
             [inputs.items[i] for i in labelled],
             values,
@@ -636,7 +637,7 @@ def _open_earlier(model: Any, task: str | None, settled: Mapping[str, Any]) -> F
     return earlier
 
 
-def _check_search(search: Any, max_ms: float | None, max_mb: float | None, extractor: FeatureExtractor | None) -> None:
+def _check_search(search: Any, max_ms: float | None, max_mb: float | None, extractor: Any) -> None:
     if search is None:
         for name, value in (("max_ms", max_ms), ("max_mb", max_mb)):
             if value is not None:

@@ -3,272 +3,30 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import cached_property
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from featx._events import Events
 from featx._validation import is_missing
 from featx.dataset import Dataset
-from featx.dataset.manifest import Features
-from featx.errors import Failure, InputError
-from featx.extractor import Embedded, FeatureExtractor, embed_views
+from featx.errors import InputError
+from featx.fitting.labelled import Inputs, read_dataset_column
 from featx.images.containers import list_items
-from featx.out_of_core import Rows
 from featx.selection.compare import is_source
-from featx.selection.folds import read_groups
-from featx.selection.outputs import (
-    Outputs,
-    SeveralTargets,
-    hint_separator,
-    read_separator,
-    read_several,
-    read_targets,
-    to_objects,
-)
-from featx.selection.target import find_task, is_unlabelled, narrow, read_array
-from featx.sources import Listing, is_dataset, list_images
-from featx.sources.labels import read_target
+from featx.selection.outputs import Outputs, read_separator, read_targets, to_objects
+from featx.selection.target import read_array
+from featx.sources import is_dataset, list_images
 from featx.sources.opening import open_sources
 from featx.sources.table import TABLE_SUFFIXES, Table
+from featx.sources.texts import name_rows, read_text
 
-__all__ = ["Embeddings", "Inputs", "join_inputs", "read_inputs", "read_rows"]
+__all__ = ["read_inputs", "read_rows"]
 
-Positions = npt.NDArray[np.intp]
-
-#: Stored embeddings that a head predicts at a time.
-_CHUNK_ROWS = 8192
 #: Sources that a message names; of more, it names the first.
 _MAX_NAMED = 3
-
-
-@dataclass(frozen=True, eq=False)
-class _FeatureRows:
-    """Hold features in memory behind the interface of a dataset (`featx.out_of_core.Rows`)."""
-
-    features: npt.NDArray[np.float32]
-
-    @property
-    def n_features(self) -> int:
-        """Length of a vector."""
-        return int(self.features.shape[1])
-
-    def take(self, indices: Any, /) -> npt.NDArray[np.float32]:
-        """Return the vectors of some rows; all of them in order are not copied."""
-        if len(indices) == len(self.features) and np.array_equal(indices, np.arange(len(indices))):
-            return self.features
-        taken: npt.NDArray[np.float32] = self.features[indices]
-        return taken
-
-
-@dataclass(frozen=True, eq=False)
-class Embeddings:
-    """Hold the features of the images that could be read.
-
-    ``rows`` holds the features. ``places`` and ``positions`` are the row of it and the position in the inputs of each
-    image, and ``failures`` the images that could not be read, by their position in the inputs.
-    """
-
-    rows: Rows
-    places: Positions
-    positions: Positions
-    failures: list[Failure]
-
-    @classmethod
-    def of(cls, embedded: Embedded, positions: Positions, names: Sequence[str]) -> Embeddings:
-        """Take the result of an extractor for the images at some positions; ``names`` are those of all images."""
-        kept = np.array(embedded.kept, np.intp)
-        places = [int(positions[failure.index]) for failure in embedded.failures]
-        failures = [Failure(i, names[i], one.reason) for i, one in zip(places, embedded.failures, strict=True)]
-        return cls(_FeatureRows(embedded.features), kept, positions[kept], failures)
-
-    def only(self, positions: Positions) -> Embeddings:
-        """Return the embeddings of some positions alone."""
-        kept = np.isin(self.positions, positions)
-        return replace(self, places=self.places[kept], positions=self.positions[kept])
-
-    def sort(self, names: Sequence[str]) -> Embeddings:
-        """Return the embeddings in the order of their names; ``names`` holds one for each of them."""
-        order = sorted(range(len(self.positions)), key=names.__getitem__)
-        return replace(self, places=self.places[order], positions=self.positions[order])
-
-    def take(self) -> npt.NDArray[np.float32]:
-        """Read the features into memory."""
-        return self.rows.take(self.places)
-
-    def load(self) -> Embeddings:
-        """Return the embeddings with their features in memory, in order, and no others."""
-        return replace(self, rows=_FeatureRows(self.take()), places=np.arange(len(self.places)))
-
-    def chunks(self) -> Iterator[npt.NDArray[np.float32]]:
-        """Read the features, those of a dataset a chunk at a time; the first chunk may be empty."""
-        n = len(self.places)
-        size = _CHUNK_ROWS if isinstance(self.rows, Dataset) else max(n, 1)
-        return (self.rows.take(self.places[start : start + size]) for start in range(0, max(n, 1), size))
-
-
-@dataclass(frozen=True, eq=False)
-class Inputs:
-    """Hold images, or a dataset of embeddings, with names and labels.
-
-    ``where`` is the source as messages name it. ``items`` is None, and ``item_names`` empty, for a dataset, which keeps
-    its keys on disk. ``labels`` holds a missing value for an image without a label. With ``is_array`` they are a
-    scikit-learn target: their type decides the task and is kept. ``columns`` are the table's other columns. With
-    ``has_classes`` the labels are names of classes, whatever they look like. ``parts`` are other inputs that
-    these consist of (`join_inputs`). With ``outputs`` each image has several targets: a text or a tuple. ``levels`` are
-    the categories of an ordered type, the lowest first.
-    """
-
-    where: str
-    items: Any = None
-    item_names: Sequence[str] = ()
-    labels: Any = None
-    is_array: bool = False
-    path_column: str | None = None
-    target_column: str | None = None
-    columns: Mapping[str, Sequence[Any]] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
-    dataset: Dataset | None = None
-    has_classes: bool = False
-    parts: tuple[Inputs, ...] = ()
-    outputs: Outputs | None = None
-    levels: Sequence[Any] | None = None
-    text_column: str | None = None
-
-    def __len__(self) -> int:
-        if self.parts:
-            return sum(map(len, self.parts))
-        return len(self.items) if self.dataset is None else len(self.dataset)
-
-    @cached_property
-    def missing(self) -> npt.NDArray[np.bool_]:
-        """Mark the images without a label, shape (n_images,)."""
-        if self.labels is None:
-            return np.ones(len(self), bool)
-        if self.is_array:
-            return is_unlabelled(self.labels)
-        return np.array([is_missing(label) for label in self.labels], bool)
-
-    def names(self, positions: Positions) -> list[str]:
-        """Return the names of some images."""
-        if self.parts:
-            names = dict[int, str]()
-            for part, start in self._divide(positions):
-                own = positions[(positions >= start) & (positions < start + len(part))]
-                names |= zip(own.tolist(), part.names(own - start), strict=True)
-            return [names[i] for i in positions.tolist()]
-        if self.dataset is not None:
-            return [row.key for row in self.dataset.look_up(positions)]
-        return [self.item_names[i] for i in positions]
-
-    def read_labels(self, task: str | None, *, log_target: bool = False) -> tuple[str, npt.NDArray[Any]]:
-        """Decide between classes and numbers, and return the labels that are not missing."""
-        if self.outputs is not None:
-            raise InputError(f"{self.where}: several targets per image, expected one class or number per image")
-        labelled = self._find_labelled()
-        if self.is_array:
-            values = narrow(self.labels[labelled])
-            task = task or find_task(values, log_target=log_target)
-            try:
-                return task, values.astype(float) if task == "regression" else values
-            except (TypeError, ValueError) as error:
-                raise InputError(f'y: task="regression" needs numbers ({error})') from None
-        column = self.target_column if self.dataset is None else self.target_column or "label"
-        listing = Listing([], [], [self.labels[i] for i in labelled], None, column, has_classes=self.has_classes)
-        target = read_target(listing, task, log_target=log_target)
-        return target.task, np.array(target.values)
-
-    def read_several(self, task: str | None) -> SeveralTargets:
-        """Return the several targets of the images whose targets are not missing."""
-        assert self.outputs is not None
-        return read_several([self.labels[i] for i in self._find_labelled()], self.outputs, task, self.where)
-
-    def _find_labelled(self) -> Positions:
-        labelled = np.flatnonzero(~self.missing)
-        if not len(labelled):
-            raise InputError(f"{self.where}: {self._why_unlabelled()}")
-        return labelled
-
-    def hint_separator(self) -> str | None:
-        """Return a remark if labels look like several labels in one text, or are divided by another separator."""
-        is_set = self.outputs is not None and self.outputs.names is None
-        separator = None
-        if self.labels is not None and (self.outputs is None or is_set):
-            separator = hint_separator(list(self.labels))
-        if separator is None or (self.outputs is not None and separator == self.outputs.separator):
-            return None
-        if self.outputs is not None:
-            return (
-                f"separator={self.outputs.separator!r}: the labels look as if {separator!r} divided them; if so, set "
-                f"separator={separator!r}"
-            )
-        shown = (value for value in self.labels if isinstance(value, str) and separator in value)
-        example = max(shown, key=lambda value: len(value.strip(f" {separator}")))
-        return (
-            f"labels such as {example!r} are taken as one class each; if they are several labels, name their "
-            f'separator: separator="{separator}"'
-        )
-
-    def embed(self, positions: Positions, extractor: FeatureExtractor, events: Events, n_views: int = 1) -> Embeddings:
-        """Embed some images; the vectors of a dataset are there already, and are read when needed.
-
-        Several views of an image are put side by side in its row, see `featx.extractor.embed_views`.
-        Raises FeaturesChangedError if a dataset's features are not the extractor's.
-        """
-        if self.parts:
-            return self._embed_parts(positions, extractor, events, n_views)
-        if self.dataset is not None:
-            features = self.dataset.manifest.features
-            features.check_same(Features.of(extractor, features.dtype), self.where)
-            return Embeddings(self.dataset, positions, positions, [])
-        items = self.items if len(positions) == len(self) else [self.items[i] for i in positions]
-        if n_views == 1:
-            embedded = extractor.embed(items, events=events)
-        else:
-            embedded = embed_views(extractor, items, n_views, events=events)
-        return Embeddings.of(embedded, positions, self.item_names)
-
-    def _embed_parts(
-        self, positions: Positions, extractor: FeatureExtractor, events: Events, n_views: int
-    ) -> Embeddings:
-        rows, kept, failures = [], [], list[Failure]()
-        for part, start in self._divide(positions):
-            own = part.embed(
-                positions[(positions >= start) & (positions < start + len(part))] - start, extractor, events, n_views
-            )
-            rows.append(own.take())
-            kept.append(own.positions + start)
-            failures += [replace(failure, index=failure.index + start) for failure in own.failures]
-        joined = np.concatenate(rows)
-        return Embeddings(_FeatureRows(joined), np.arange(len(joined)), np.concatenate(kept), failures)
-
-    def _divide(self, positions: Positions) -> Iterator[tuple[Inputs, int]]:
-        """Yield each part that some of the positions belong to, with its first position."""
-        start = 0
-        for part in self.parts:
-            if ((positions >= start) & (positions < start + len(part))).any():
-                yield part, start
-            start += len(part)
-
-    def read_groups(self, groups: Any) -> npt.NDArray[Any] | None:
-        """Return the group of each image, from an array or a column's name."""
-        if groups is None:
-            return None
-        columns = self.columns
-        if isinstance(groups, str) and self.dataset is not None:
-            columns = _read_column(self.dataset, groups)
-        return read_groups(groups, len(self), columns, self.where)
-
-    def _why_unlabelled(self) -> str:
-        if self.dataset is not None:
-            return "no row has a label; embed a folder with one sub-folder per class, or a table with a target column"
-        if self.is_array:
-            return "y: every value is missing"
-        return f"column {self.target_column or 'label'!r}: all {len(self)} rows are empty"
 
 
 def read_inputs(
@@ -367,7 +125,7 @@ def _read_columns(
     if is_stored:
         inputs = read_inputs(X, **options)
         assert inputs.dataset is not None
-        held: dict[str, Any] = {name: _read_column(inputs.dataset, name).get(name) for name in columns}
+        held: dict[str, Any] = {name: read_dataset_column(inputs.dataset, name).get(name) for name in columns}
     else:
         inputs = read_inputs(X, target=columns[0], **options, need_target=True, remembered=remembered)
         held = {name: inputs.columns.get(name) for name in columns}
@@ -449,7 +207,7 @@ def read_rows(
     """Read the rows of a table or of a DataFrame as dicts; ``kinds`` are the columns to read, with their kinds.
 
     ``target`` names one column, or several of 0 and 1 or of numbers. Images are paths relative to the table. Empty
-    cells are None. A row is named by the column ``id``, if its values differ, or by its number from 1.
+    cells are None. Rows are named by `featx.sources.texts.name_rows`.
     """
     named = () if target is None or isinstance(target, str) else tuple(target)
     labels: Any
@@ -503,9 +261,9 @@ def read_rows(
         labels, lacking = _join_columns({name: columns[name] for name in named})
         target, outputs, notes = None, Outputs(named), (*notes, *lacking)
     n = len(columns[next(iter(kinds))])
-    rows = [{name: _read_cell(name, columns[name][i], kind) for name, kind in kinds.items()} for i in range(n)]
-    ids = [str(value) for value in columns.get("id", ())]
-    names = ids if ids and len(set(ids)) == n else [str(i + 1) for i in range(n)]
+    is_csv = isinstance(X, (str, os.PathLike)) and not where.lower().endswith(".parquet")
+    rows = [{name: _read_cell(name, columns[name][i], kind, is_csv) for name, kind in kinds.items()} for i in range(n)]
+    names = name_rows(columns, n)
     rest = {name: values for name, values in columns.items() if name not in kinds}
     return Inputs(
         *(where, rows, names, labels),
@@ -525,8 +283,10 @@ def _read_cells(cells: Sequence[Any], separator: str | None) -> tuple[Any, Outpu
     return cells, None if separator is None else Outputs(separator=separator)
 
 
-def _read_cell(column: str, value: Any, kind: str) -> Any:
+def _read_cell(column: str, value: Any, kind: str, is_csv: bool) -> Any:
     """Return a cell as its kind needs it: None if it is missing, and a float for a number or a boolean."""
+    if kind == "text":
+        return read_text(value, is_csv=is_csv)
     if isinstance(value, (bytes, np.ndarray)) or kind == "image":
         return value
     if is_missing(value):
@@ -539,42 +299,10 @@ def _read_cell(column: str, value: Any, kind: str) -> Any:
         raise InputError(f"column {column!r}: {value!r} is not a number (use a decimal point)") from None
 
 
-def join_inputs(parts: Sequence[Inputs]) -> Inputs:
-    """Join the images of several inputs, such as a dataset of embeddings and new images."""
-    targets = list(dict.fromkeys(part.target_column for part in parts if part.target_column))
-    if len(targets) > 1:
-        raise InputError(
-            f"target: the columns {' and '.join(targets)} hold different targets; name one for all sources"
-        )
-    shared = [name for name in parts[0].columns if all(name in part.columns for part in parts)]
-    return Inputs(
-        " ".join(part.where for part in parts),
-        labels=[label for part in parts for label in (part.labels if part.labels is not None else [None] * len(part))],
-        path_column=next((part.path_column for part in parts if part.path_column), None),
-        target_column=targets[0] if targets else None,
-        columns={name: [value for part in parts for value in part.columns[name]] for name in shared},
-        notes=tuple(note for part in parts for note in part.notes),
-        has_classes=all(part.has_classes for part in parts),
-        parts=tuple(parts),
-    )
-
-
 def _refuse_options(options: Mapping[str, Any], reason: str) -> None:
     for name, value in options.items():
         if value:
             raise InputError(f"{name}={value!r}: {reason}")
-
-
-def _read_column(dataset: Dataset, name: str) -> dict[str, list[Any]]:
-    """Read a column of the tables that a dataset was made from, in the order of its rows; empty if they have none."""
-    values: dict[str, Any] = {}
-    for generation in dataset.manifest.generations:
-        columns: dict[str, Any] = {"path_column": generation.path_column, "target": generation.target}
-        for source, prefix in zip(open_sources(generation.sources, **columns), generation.key_prefixes, strict=False):
-            if isinstance(source, Table) and name in (held := source.read_columns()):
-                keys = (prefix + entry.key for entry in source.entries(with_state=False))
-                values |= zip(keys, held[name], strict=True)
-    return {name: [values.get(key) for key in dataset.keys]} if values else {}
 
 
 def _read_dataset(dataset: Dataset, y: Any, separator: str | None) -> Inputs:

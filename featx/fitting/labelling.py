@@ -13,7 +13,7 @@ import numpy as np
 from featx._events import Events
 from featx._validation import is_missing, suggest
 from featx.errors import InputError
-from featx.fitting.inputs import Inputs
+from featx.fitting.labelled import Inputs
 
 __all__ = ["correct_labels"]
 

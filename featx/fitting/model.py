@@ -12,7 +12,9 @@ import numpy.typing as npt
 from sklearn.pipeline import Pipeline
 
 from featx.errors import InputError, PipelineFileError
-from featx.fitting.inputs import Embeddings, Inputs, read_inputs, read_rows
+from featx.fitting.embeddings import Embeddings
+from featx.fitting.inputs import read_inputs, read_rows
+from featx.fitting.labelled import Inputs
 from featx.fitting.result import FitResult
 from featx.fitting.rows import AnswerHead, RowExtractor
 from featx.guard import Guard

@@ -16,8 +16,9 @@ from featx._events import Events
 from featx._memory import available_memory
 from featx.errors import InputError
 from featx.extractor import FeatureExtractor
+from featx.fitting.embeddings import Embeddings
 from featx.fitting.estimate import Estimate, _fit_path, _widen, sees_content
-from featx.fitting.inputs import Embeddings, Inputs
+from featx.fitting.labelled import Inputs
 from featx.fitting.result import DuplicateGroup, FitResult, FittedImages, count_target
 from featx.fitting.views import split_views, stack_views
 from featx.guard import Guard

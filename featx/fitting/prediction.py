@@ -15,9 +15,13 @@ from featx._text import printable
 from featx.errors import Failure
 from featx.fitting.continuation import was_fitted_on
 from featx.fitting.doubt import Doubt, predict_guarded
+from featx.fitting.labelled import Inputs
 from featx.fitting.model import open_model
+from featx.fitting.rows import RowExtractor
 from featx.guard import Checked, Guard
+from featx.pipelines import find_extractors
 from featx.sources.labels import join_labels
+from featx.text import TextExtractor
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -64,6 +68,10 @@ class Predictions:
         Names of several numbers.
     separator : str or None, default=None
         Sign between several labels in tables; None for one label per image.
+    tokens : ndarray of int64, shape (n_texts,), or None
+        Tokens of each text; None if the model has no text encoder.
+    max_tokens : int or None
+        Tokens that the encoder reads: it sees the beginning of a text with more.
 
     See Also
     --------
@@ -84,6 +92,8 @@ class Predictions:
     changes: Mapping[str, Any] = field(default_factory=dict)
     targets: tuple[str, ...] | None = None
     separator: str | None = None
+    tokens: npt.NDArray[np.int64] | None = None
+    max_tokens: int | None = None
 
     def to_columns(self) -> dict[str, list[Any]]:
         r"""Return the columns of a table, one row per image, as ``featx predict`` writes them.
@@ -97,6 +107,7 @@ class Predictions:
             column of that name;
             ``proba_CLASS`` for each class; ``outlier``, and if asked for ``reason``, ``set`` (labels joined
             by ``|``; ``\|`` stands for that sign in a label), ``low`` and ``high``;
+            ``tokens`` and ``max_tokens`` of a text;
             ``error`` for images that could not be read.
         """
         predicted = self.predicted.tolist()
@@ -117,6 +128,8 @@ class Predictions:
             for i, label in enumerate(self.classes):
                 answers[f"proba_{label}"] = [None if row[i] != row[i] else row[i] for row in rounded]
         answers |= self._list_doubts()
+        if self.tokens is not None:
+            answers |= {"tokens": self.tokens.tolist(), "max_tokens": [self.max_tokens] * len(self.tokens)}
         answers["error"] = [None] * len(self.names)
         for failure in self.failures:
             answers["error"][failure.index] = failure.reason
@@ -323,11 +336,29 @@ def predict(
         "targets": opened.targets,
         "separator": opened.separator if opened.is_multilabel else None,
     }
-    result = replace(Predictions(*found, **doubts, changes=changes), **several)
+    tokens, max_tokens = _count_tokens(opened.extractor, inputs)
+    result = replace(Predictions(*found, **doubts, changes=changes), **several, tokens=tokens, max_tokens=max_tokens)
     written = replace(result, columns={}).to_columns()
     if replaced := [name for name in inputs.columns if name in written]:
         events.note(f"the table's {', '.join(replaced)} {'is' if len(replaced) == 1 else 'are'} replaced in the output")
     return result
+
+
+def _count_tokens(extractor: Any, inputs: Inputs) -> tuple[npt.NDArray[np.int64] | None, int | None]:
+    """Return the tokens of each text and the limit of its encoder; None without texts or encoder.
+
+    Tokenizing again takes less than a hundredth of the time of the encoder.
+    """
+    texts = inputs.items
+    if isinstance(extractor, RowExtractor):
+        columns = [name for name, kind in extractor.kinds.items() if kind == "text"]
+        encoders = [one for one in find_extractors(extractor.estimator) if isinstance(one, TextExtractor)]
+        if len(columns) != 1 or not encoders:
+            return None, None
+        extractor, texts = encoders[0], [row[columns[0]] for row in inputs.items]
+    if not isinstance(extractor, TextExtractor) or texts is None:
+        return None, None
+    return extractor.count_tokens(texts), extractor.max_tokens
 
 
 def _spread(checked: Checked, positions: npt.NDArray[np.intp], n: int, doubt: Doubt) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from featx._events import Events
 from featx.backbones import open_backbone
 from featx.errors import InputError
 from featx.extractor import FeatureExtractor
-from featx.fitting.inputs import Inputs
+from featx.fitting.labelled import Inputs
 from featx.fitting.result import FitResult
 from featx.heads import PrivateClassifier
 from featx.heads.private import check_budget, find_directions, random_directions

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from featx._results import format_metric
 from featx._text import printable
 from featx.errors import InputError
-from featx.fitting.inputs import Inputs
+from featx.fitting.labelled import Inputs
 from featx.fitting.model import FittedModel
 from featx.reporting.multioutput import score_labels, score_numbers, summarize_labels, summarize_numbers
 from featx.selection.outputs import match_columns

@@ -17,7 +17,9 @@ from featx._text import printable
 from featx.errors import Failure, ImageError, InputError
 from featx.extractor import FeatureExtractor
 from featx.fitting.continuation import was_fitted_on
-from featx.fitting.inputs import Embeddings, Inputs, read_inputs
+from featx.fitting.embeddings import Embeddings
+from featx.fitting.inputs import read_inputs
+from featx.fitting.labelled import Inputs
 from featx.fitting.model import FittedModel, open_model
 from featx.fitting.result import FitResult
 from featx.guard import MIN_SET_IMAGES, OUTLIER_LEVEL, SHIFT_LEVEL, Guard

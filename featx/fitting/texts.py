@@ -105,14 +105,16 @@ def choose_text_model(
     own = Pipeline([("columns", embedding), ("head", head.regressor_ if log_target else head)])
     encoder = Member("encoder", own, np.log(answers) if log_target else answers)
     names = None if values.ndim == 1 else encoded.classes or tuple(encoded.info["targets"])
-    words = fit_words(frame, fitted, folds, task, names)
+    words = fit_words(frame, fitted, folds, task, extractor, names)
     stack, answered = fit_stack([encoder, words], fitted, values, folds, task, log_target, names)
     answered = {"words": answered["words"], "encoder": found, "both": list(answered.values())[-1]}
     losses = {name: _list_losses(each, len(values), log_target) for name, each in answered.items()}
     chosen = _choose_simplest(losses)
-    tried = _format(losses, chosen, task)
+    tried = "\n\n".join(filter(None, [encoded.tried, _format(losses, chosen, task)]))
     means = ", ".join(f"{name} {format_metric(float(loss.mean()))}" for name, loss in losses.items())
     reason = f"{chosen} ({_name_loss(task)} of left-out texts: {means})"
+    if encoded.reason:  # of a search
+        reason = f"{reason}; encoder: {encoded.reason}"
     if chosen == "encoder":
         return replace(encoded, tried=tried, reason=reason)
     model = stack if chosen == "both" else take_logarithm(words.pipeline) if log_target else words.pipeline

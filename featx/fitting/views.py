@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from featx._validation import check_integer
 from featx.errors import InputError
-from featx.fitting.inputs import Inputs
+from featx.fitting.labelled import Inputs
 from featx.heads import HEADS, find_path, make_head
 from featx.images.views import MAX_VIEWS
 

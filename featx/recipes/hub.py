@@ -213,7 +213,8 @@ def _read_rules(
     sources = {}
     if isinstance(config.get("pretrained_cfg"), dict):
         sources["timm"] = config
-    if processor and not str(processor.get("image_processor_type")).startswith("TimmWrapper"):
+    kind = processor.get("image_processor_type") or processor.get("feature_extractor_type")
+    if processor and not str(kind).startswith("TimmWrapper") and (kind or not sources):  # else it is timm's once more
         sources["transformers"] = processor
     if choice and choice not in sources:
         raise BackboneError(f"preprocessing={choice!r}: the repository has {' and '.join(sources) or 'none'}")

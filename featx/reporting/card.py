@@ -159,7 +159,7 @@ def _describe_quality(info: Mapping[str, Any]) -> str:
         return "Not measured. Use `featx evaluate` with labelled images that the pipeline was not fitted on."
     return (
         f"On {_escape(describe_score(score))}.\n\n{_describe_classes(score)}"
-        "Expect a lower quality on images of another kind. `featx evaluate` measures it."
+        f"Expect a lower quality on {name_inputs(info)}s of another kind. `featx evaluate` measures it."
     )
 
 

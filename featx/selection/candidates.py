@@ -19,9 +19,12 @@ from featx.backbones.file import LayerSpec
 from featx.backbones.graph import n_features
 from featx.errors import InputError
 from featx.extractor import FeatureExtractor
+from featx.text import TextExtractor
 
-__all__ = ["Budget", "Candidate", "SharedEmbedding", "list_candidates"]
+__all__ = ["CROPS", "Budget", "Candidate", "SharedEmbedding", "list_candidates"]
 
+#: Crops of images that are compared by default.
+CROPS = ("center", "whole")
 #: Poolings that can be computed from an embedding with ``catavgmax``.
 _DERIVED_POOLINGS = ("avg", "max", "avgmax", "catavgmax")
 
@@ -62,7 +65,7 @@ class Candidate:
     layer : str or list of str
         One layer, or several that are concatenated.
     pooling, crop : str
-        As `FeatureExtractor` takes them.
+        As `FeatureExtractor` takes them. The crop is empty for texts.
     n_features : int
         Length of a row.
     score, low, high : float
@@ -124,8 +127,9 @@ class Candidate:
         return [self.layer] if isinstance(self.layer, str) else self.layer
 
     def parameters(self) -> dict[str, Any]:
-        """Return the parameters of a `FeatureExtractor` that computes these features."""
-        return {"backbone": self.backbone, "layer": self.layer, "pooling": self.pooling, "crop": self.crop}
+        """Return the parameters of a `FeatureExtractor` or `TextExtractor` that computes these features."""
+        parameters = {"backbone": self.backbone, "layer": self.layer, "pooling": self.pooling}
+        return parameters | ({"crop": self.crop} if self.crop else {})
 
     @property
     def key(self) -> tuple[str, ...]:
@@ -142,8 +146,8 @@ class Candidate:
         'resnet18 stage2+3+head, avg, whole'
         """
         name = Path(self.backbone).stem if self.backbone.endswith(".onnx") else self.backbone
-        layers = re.sub(r"(?<=\d\+)stage(?=\d)", "", "+".join(self.layers))
-        return f"{name} {layers}, {self.pooling}, {self.crop}"
+        layers = re.sub(r"(?<=\d\+)stage(?=\d)|(?<=block\d\+)block(?=\d)", "", "+".join(self.layers))
+        return ", ".join(filter(None, [f"{name} {layers}", self.pooling, self.crop]))
 
 
 @dataclass
@@ -154,7 +158,7 @@ class SharedEmbedding:
     once they are measured, and ``cost`` what an image counts in the budget of a search.
     """
 
-    extractor: FeatureExtractor
+    extractor: FeatureExtractor | TextExtractor
     widths: dict[str, int]
     candidates: list[Candidate] = field(default_factory=list)
     ms: float = float("nan")
@@ -176,17 +180,21 @@ class SharedEmbedding:
 
 
 def list_candidates(
-    base: FeatureExtractor,
+    base: FeatureExtractor | TextExtractor,
     backbones: str | os.PathLike[str] | Iterable[str | os.PathLike[str]] | None,
     layers: str | int | Sequence[LayerSpec] | None,
     poolings: str | Sequence[str],
     crops: str | Sequence[str],
 ) -> list[SharedEmbedding]:
-    """List every combination, grouped by the embedding that serves it."""
+    """List every combination, grouped by the embedding that serves it; texts have no crops."""
     poolings, crops = _to_list(poolings), _to_list(crops)
+    if base.kind == "text":
+        if crops != list(CROPS):
+            raise InputError(f"crops={crops!r}: for images, and X holds texts; leave it out")
+        crops = [""]
     derived = [pooling for pooling in poolings if pooling in _DERIVED_POOLINGS]
     shared: dict[tuple[str, str, str], SharedEmbedding] = {}
-    for source in _list_backbones() if backbones is None else _to_list(backbones):
+    for source in _list_backbones(base.kind) if backbones is None else _to_list(backbones):
         backbone = open_backbone(source)
         name = os.fspath(source)
         wanted = _default_layers(backbone) if layers is None else _to_list(layers)
@@ -198,7 +206,8 @@ def list_candidates(
             for crop in crops:
                 key = (name, widest, crop)
                 if key not in shared:
-                    values = {"layer": used, "pooling": widest, "crop": crop, "l2_normalize": False}
+                    values: dict[str, Any] = {"layer": used, "pooling": widest, "l2_normalize": False}
+                    values |= {"crop": crop} if crop else {}
                     extractor = clone(base).set_params(backbone=name, precision=None, **values).fit(None)
                     shared[key] = SharedEmbedding(extractor, n_features(backbone, tuple(used), widest))
                 for spec in specs:
@@ -219,12 +228,14 @@ def _to_list(value: Any) -> list[Any]:
     return kept
 
 
-def _list_backbones() -> list[str]:
-    """List the image backbones on this machine by name, each network once."""
+def _list_backbones(kind: str) -> list[str]:
+    """List the backbones for images or texts on this machine by name, each network once."""
     names: dict[str, str] = {}
     for name, backbone in list_here(on_error=lambda error: None):
-        if backbone.kind == "image":
+        if backbone.kind == kind:
             names.setdefault(backbone.identity, name)
+    if kind == "text" and not names:
+        raise InputError("no text encoder is on this machine; run: featx backbones make text:minilm_l6 (docs/text.md)")
     return list(names.values())
 
 
@@ -236,6 +247,9 @@ def _default_layers(backbone: Backbone) -> list[LayerSpec]:
     """
     names = [layer.name for layer in backbone.layers]
     default = backbone.select(None)[0].name
+    if backbone.kind == "text":  # each block and the last blocks together: one run of the encoder serves all
+        blocks = [name for name in names if name.startswith("block")]
+        return [default, *(name for name in blocks if name != default), *(tuple(blocks[-n:]) for n in (2, 3))]
     stages = [name for name in ("stage2", "stage3", "stage4") if name in names and name != default]
     if stages:
         together = [tuple(stages[-n:]) for n in range(1, len(stages) + 1)]

@@ -20,7 +20,7 @@ from featx.errors import ImageError, InputError, SourceError
 from featx.extractor import FeatureExtractor
 from featx.heads import TASKS, make_head
 from featx.images.containers import list_items
-from featx.selection.candidates import Budget, list_candidates
+from featx.selection.candidates import CROPS, Budget, list_candidates
 from featx.selection.folds import read_groups
 from featx.selection.heads import HeadTask, check_heads, score_heads
 from featx.selection.outputs import Outputs, hint_separator, read_several
@@ -30,8 +30,10 @@ from featx.selection.target import EncodedTarget, encode_target, narrow, read_ar
 from featx.selection.timing import Timing
 from featx.sources import Listing, is_dataset, list_images
 from featx.sources.labels import leave_out_unlabelled, read_target
+from featx.sources.texts import list_texts
+from featx.text import TextExtractor
 
-__all__ = ["Setup", "compare", "is_source", "list_labelled_images", "prepare"]
+__all__ = ["Setup", "compare", "is_source", "list_labelled_images", "list_labelled_texts", "prepare"]
 
 #: Images to measure speed on.
 _N_TIMING_IMAGES = 32
@@ -44,7 +46,7 @@ def compare(
     backbones: str | os.PathLike[str] | Iterable[str | os.PathLike[str]] | None = None,
     layers: str | int | Sequence[LayerSpec] | None = None,
     poolings: str | Sequence[str] = ("avg", "catavgmax"),
-    crops: str | Sequence[str] = ("center", "whole"),
+    crops: str | Sequence[str] = CROPS,
     task: str | None = None,
     log_target: bool = False,
     groups: Any = None,
@@ -55,11 +57,12 @@ def compare(
     cv: int = 5,
     random_state: int = 0,
     path_column: str | None = None,
+    text_column: str | None = None,
     target: str | Sequence[str] | None = None,
     separator: str | None = None,
     include: str | Sequence[str] = (),
     exclude: str | Sequence[str] = (),
-    extractor: FeatureExtractor | None = None,
+    extractor: FeatureExtractor | TextExtractor | None = None,
     events: Events | None = None,
 ) -> Comparison:
     """Find the features that suit labelled images best, with a linear probe instead of a head.
@@ -112,10 +115,13 @@ def compare(
     path_column, target, separator : str or None, default=None
         Columns of a table that hold the paths and the target. ``target="2"`` takes the second level of folders of
         folders as classes. Several columns, or a separator between labels, are several targets as for `featx.fit`.
+    text_column : str or None, default=None
+        Column of a table that holds texts; the text encoders on this machine are compared then.
     include, exclude : str or sequence of str, default=()
         Patterns for the images of a source.
-    extractor : FeatureExtractor or None, default=None
-        Sets the device, threads, decoding, cache and progress; its features do not matter.
+    extractor : FeatureExtractor, TextExtractor or None, default=None
+        Sets the device, threads, decoding, cache and progress; its features do not matter. With a `TextExtractor`,
+        X holds texts: the layers are each block and the last two and three together, and there are no crops.
     events : Events or None, default=None
         Receives the progress of the comparison.
 
@@ -156,6 +162,7 @@ def compare(
         cv=cv,
         random_state=random_state,
         path_column=path_column,
+        text_column=text_column,
         target=target,
         separator=separator,
         include=include,
@@ -199,7 +206,7 @@ class Setup:
     labelled: npt.NDArray[np.int_]
     y: npt.NDArray[Any]
     n_items: int
-    base: FeatureExtractor
+    base: FeatureExtractor | TextExtractor
     budget: Budget
     log_target: bool
     names: list[str] | None
@@ -223,15 +230,17 @@ class Setup:
         n_unlabelled = self.n_unlabelled + self.n_items - len(labelled)
         notes = list(self.notes)
         if n_unlabelled:
-            images = "1 image" if n_unlabelled == 1 else f"{n_unlabelled} images"
-            notes.append(f"{images} without a label left out")
+            noun = self.base.kind if n_unlabelled == 1 else f"{self.base.kind}s"
+            notes.append(f"{n_unlabelled} {noun} without a label left out")
         failures = racing.failures
         if self.names is not None:
             failures = [replace(failure, source=self.names[failure.index]) for failure in failures]
         return Comparison(
             candidates=candidates,
             recommended=candidates[0],
-            reason=explain(candidates, self.target, racing.metric, len(labelled), racing.baseline, self.budget),
+            reason=explain(
+                candidates, self.target, racing.metric, len(labelled), racing.baseline, self.budget, racing.kind
+            ),
             task=self.target.task,
             metric=racing.metric,
             n_images=len(labelled),
@@ -241,8 +250,9 @@ class Setup:
             groups=racing.duplicates,
             used=labelled[racing.rows],
             notes=[*notes, *racing.notes],
-            decode=self.base.decode,
+            decode=getattr(self.base, "decode", "exact"),
             max_ms=self.budget.max_ms,
+            kind=racing.kind,
         )
 
     def check_heads_task(self, heads: Sequence[str]) -> None:
@@ -254,7 +264,9 @@ class Setup:
 
     def head_task(self, random_state: int) -> HeadTask:
         """Return what heads have in common."""
-        return HeadTask(self.target.task, self.log_target, random_state, self.racing.weights is not None)
+        return HeadTask(
+            self.target.task, self.log_target, random_state, self.racing.weights is not None, self.racing.kind
+        )
 
     def usable_rows(self, rows: npt.NDArray[np.int_]) -> npt.NDArray[np.int_]:
         """Leave out the images of classes of which there is a single one, as the probe does."""
@@ -279,16 +291,25 @@ def prepare(
     cv: int,
     random_state: int,
     path_column: str | None = None,
+    text_column: str | None = None,
     target: str | Sequence[str] | None = None,
     separator: str | None = None,
     include: str | Sequence[str] = (),
     exclude: str | Sequence[str] = (),
-    extractor: FeatureExtractor | None,
+    extractor: FeatureExtractor | TextExtractor | None,
     events: Events | None,
 ) -> Setup:
     """Read the inputs of `compare` and `search`, and list the candidates."""
     notes: list[str] = []
-    if y is None and is_source(X):
+    if extractor is None and text_column is not None:
+        extractor = TextExtractor()
+    base = FeatureExtractor() if extractor is None else clone(extractor)
+    if text_column is not None and base.kind != "text":
+        raise InputError(f"extractor={type(base).__name__}: with text_column, expected a TextExtractor")
+    if y is None and text_column is not None:
+        X = list_labelled_texts(X, text_column, target=target, separator=separator, include=include, exclude=exclude)
+        notes = list(X.notes)
+    elif y is None and base.kind == "image" and is_source(X):
         options: dict[str, Any] = {"target": target, "separator": separator, "include": include, "exclude": exclude}
         X = list_labelled_images(X, path_column=path_column, **options)
         notes = list(X.notes)
@@ -305,12 +326,13 @@ def prepare(
             several = read_several(listing.targets or [], outputs, task, "the source")
             y, task = several.values, several.task
     if isinstance(groups, str):
-        raise InputError(f"groups={groups!r}: X holds images, which have no columns; pass the group of each image")
-    items = list_items(X)
+        raise InputError(
+            f"groups={groups!r}: X holds {base.kind}s, which have no columns; pass the group of each {base.kind}"
+        )
+    items = list_items(X, base.kind)
     check_integer("cv", cv, 2)
     encoded, labelled = encode_target(y, task, log_target=log_target, n_images=len(items))
     group_numbers = None if groups is None else _number_groups(groups, len(items))[labelled]
-    base = FeatureExtractor() if extractor is None else clone(extractor)
     events = events or Events()
     racing = Racing(
         encoded,
@@ -327,6 +349,28 @@ def prepare(
     return Setup(
         racing, encoded, labelled, targets, len(items), base, budget, log_target, names, n_unlabelled, notes, events
     )
+
+
+def list_labelled_texts(
+    source: Any,
+    text_column: str,
+    *,
+    target: str | Sequence[str] | None = None,
+    separator: str | None = None,
+    include: str | Sequence[str] = (),
+    exclude: str | Sequence[str] = (),
+) -> Listing:
+    """List the texts of a table with one label or number each."""
+    if separator is not None or not (target is None or isinstance(target, str)):
+        raise InputError("target: one label or number per text, expected one column; several cannot be compared yet")
+    if not is_source(source):
+        raise InputError(f"X: of type {type(source).__name__}, expected a table; with texts as a list, pass y")
+    listing = list_texts(source, text_column=text_column, target=target, include=include, exclude=exclude)
+    if listing.target_column is None:
+        raise SourceError("which column is to be predicted? Set target=NAME")
+    if listing.target_column == text_column:
+        raise InputError(f"target={target!r}: is the column of texts as well, and would give the answer away")
+    return listing
 
 
 def list_labelled_images(

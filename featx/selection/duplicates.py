@@ -161,7 +161,7 @@ def _group_identical(features: npt.NDArray[np.float32]) -> tuple[Ints, list[int]
     return groups, first
 
 
-def describe_duplicates(groups: Ints, labels: Ints, given: Ints | None = None) -> str:
+def describe_duplicates(groups: Ints, labels: Ints, given: Ints | None = None, kind: str = "image") -> str:
     """Return a sentence about duplicates and their labels; empty if there are none.
 
     ``given`` are the caller's own groups, to count the duplicates that they separate.
@@ -170,7 +170,7 @@ def describe_duplicates(groups: Ints, labels: Ints, given: Ints | None = None) -
     if not members:
         return ""
     n, n_mixed = sum(len(group) - 1 for group in members), _count_divided(members, labels)
-    text = f"{n} of {len(groups)} images {'is a near-duplicate' if n == 1 else 'are near-duplicates'}, in "
+    text = f"{n} of {len(groups)} {kind}s {'is a near-duplicate' if n == 1 else 'are near-duplicates'}, in "
     text += f"{len(members)} group{'' if len(members) == 1 else 's'}"
     text += f", {n_mixed} with different labels" if n_mixed else ""
     if given is not None:

@@ -33,12 +33,16 @@ Features = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class HeadTask:
-    """Hold the parameters of the task that all heads get; ``balanced`` counts every class alike."""
+    """Hold the parameters of the task that all heads get; ``balanced`` counts every class alike.
+
+    ``kind`` is that of the inputs, for messages.
+    """
 
     task: str
     log_target: bool = False
     seed: int = 0
     balanced: bool = False
+    kind: str = "image"
 
     @property
     def metric(self) -> str:
@@ -226,7 +230,9 @@ def score_heads(
         tied = bool(i != order[0] and behind <= MAX_STANDARD_ERRORS * behind_error)
         error = standard_error(run.values[i], groups)
         ranked.append(replace(run.scores[i], error=error, behind=behind, behind_error=behind_error, tied=tied))
-    return HeadComparison(ranked, settings.task, settings.metric, len(y), len(folds), tuple(run.left_out))
+    return HeadComparison(
+        ranked, settings.task, settings.metric, len(y), len(folds), tuple(run.left_out), settings.kind
+    )
 
 
 class _Run:

@@ -21,6 +21,7 @@ from featx.selection.folds import join_groups, split_rows
 from featx.selection.probe import balance, probe, score, standard_error, standardize
 from featx.selection.target import EncodedTarget
 from featx.selection.timing import Timing
+from featx.text import TextExtractor
 
 __all__ = ["MAX_STANDARD_ERRORS", "N_CHECKED", "Racing", "find_behind"]
 
@@ -84,6 +85,11 @@ class Racing:
         self._n_seen, self._unit = 0, ""
         #: Weight per labelled image; None if every image counts alike.
         self.weights = balance(target.strata) if target.task == "classification" else None
+
+    @property
+    def kind(self) -> str:
+        """Kind of the inputs: "image" or "text"."""
+        return self.shared[0].extractor.kind
 
     @property
     def metric(self) -> str:
@@ -189,7 +195,7 @@ class Racing:
         i = next(i for i, _, other in self._running() if other.key == candidate.key)
         return self.shared[i].features(candidate, np.concatenate(self._features[i]))
 
-    def embed_all(self, candidate: Candidate, extractor: FeatureExtractor) -> Embedded:
+    def embed_all(self, candidate: Candidate, extractor: FeatureExtractor | TextExtractor) -> Embedded:
         """Return a candidate's features of all items; only the images that were not embedded yet are embedded.
 
         ``extractor`` is the candidate's own. It embeds a few images again: if its features differ from the shared
@@ -202,7 +208,8 @@ class Racing:
         embedded = self._embed_own(candidate, extractor, np.concatenate([used[:checked], rest]))
         features = np.full((len(self.items), known.shape[1]), np.nan, np.float32)
         if np.array_equal(embedded.features[:checked], known[:checked]):
-            store_features(extractor, [self.items[i] for i in used], known)
+            if isinstance(extractor, FeatureExtractor):
+                store_features(extractor, [self.items[i] for i in used], known)
         else:
             known = self._embed_own(candidate, extractor, used).features
         features[used], features[rest] = known, embedded.features[checked:]
@@ -211,7 +218,7 @@ class Racing:
         failures += [replace(f, index=int(rest[f.index - checked])) for f in embedded.failures]
         return Embedded(features, sorted(failures, key=lambda failure: failure.index))
 
-    def _embed_own(self, candidate: Candidate, extractor: FeatureExtractor, places: Ints) -> Embedded:
+    def _embed_own(self, candidate: Candidate, extractor: FeatureExtractor | TextExtractor, places: Ints) -> Embedded:
         self.n_embedded += len(places)
         return extractor.embed([self.items[i] for i in places], events=self._events)
 
@@ -242,8 +249,13 @@ class Racing:
         self.cost += len(places) * sum(self.shared[i].cost for i in active)
         self._n_seen += len(places)
         extractors = [self.shared[i].extractor for i in active]
+        items = [self.items[i] for i in places]
+        images = [one for one in extractors if isinstance(one, FeatureExtractor)]
         try:
-            embedded = embed_together(extractors, [self.items[i] for i in places], events=self._events)
+            if images:
+                embedded = embed_together(images, items, events=self._events)
+            else:
+                embedded = [one.embed(items, events=self._events) for one in extractors]
         except ImageError as error:  # none could be read
             raise self.locate(error, places) from None
         for failure in embedded[0].failures:
@@ -337,13 +349,13 @@ class Racing:
         """Find duplicates by the default layer of a backbone, if possible on whole images."""
         default = {i: open_backbone(self.shared[i].candidates[0].backbone).default_layer for i in features}
         suitable = [i for i in features if default[i] in self.shared[i].widths]  # in earlier layers all look alike
-        if not suitable:
-            i = next(iter(features))
+        if not suitable or self.kind == "text":  # texts that differ in a word are near, and may differ in their label
+            i = next(iter(suitable or features))
             self._note_duplicates(
                 find_duplicates(self.shared[i].features(self.shared[i].candidates[0], features[i]), near=False)
             )
             return
-        i = min(suitable, key=lambda i: self.shared[i].extractor.crop != "whole")
+        i = min(suitable, key=lambda i: self.shared[i].candidates[0].crop != "whole")
         widest = self.shared[i].extractor.pooling
         pooling = "avg" if widest == "catavgmax" else widest
         candidate = replace(self.shared[i].candidates[0], layer=default[i], pooling=pooling)
@@ -352,9 +364,9 @@ class Racing:
     def _note_duplicates(self, duplicates: Duplicates) -> None:
         self.duplicates = duplicates.groups
         groups = None if self.groups is None else self.groups[self.rows]
-        text = describe_duplicates(self.duplicates, self.target.strata[self.rows], groups)
+        text = describe_duplicates(self.duplicates, self.target.strata[self.rows], groups, self.kind)
         self._notes["duplicates"] = text
-        self._notes["alike"] = duplicates.note
+        self._notes["alike"] = "" if self.kind == "text" else duplicates.note
 
 
 def find_behind(losses: Mapping[Key, Floats], groups: Ints | None) -> set[Key]:

@@ -17,6 +17,7 @@ from featx.extractor import Embedded, FeatureExtractor
 from featx.reporting.tradeoff import Point, draw_tradeoff
 from featx.selection.candidates import Budget, Candidate
 from featx.selection.target import EncodedTarget
+from featx.text import TextExtractor
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -82,6 +83,8 @@ class HeadComparison:
         Number of images and folds.
     left_out : tuple of str
         Heads without a score, and the reason of each.
+    kind : {"image", "text"}, default="image"
+        Kind of the inputs.
 
     See Also
     --------
@@ -94,13 +97,14 @@ class HeadComparison:
     n_images: int
     n_folds: int
     left_out: tuple[str, ...] = ()
+    kind: str = "image"
 
     @property
     def reason(self) -> str:
         """One sentence about the best head, and those tied with it."""
         best, n = self.scores[0], len(self.scores)
         on = f" on {best.candidate.describe()}" if best.candidate else ""
-        text = f"{best.head}{on}: {self.metric} {best.score:.3f} ± {best.error:.3f} on left-out images"
+        text = f"{best.head}{on}: {self.metric} {best.score:.3f} ± {best.error:.3f} on left-out {self.kind}s"
         return f"{text}; {_count_ties(self.scores)}" if n > 1 else f"{text}; the only head that was tried"
 
     def __repr__(self) -> str:
@@ -130,11 +134,11 @@ class HeadComparison:
     def table(self) -> str:
         """Format the heads as a table, with an explanation of its columns."""
         lines = _format_table(self._rows())
-        images = f"{self.n_images} images in {self.n_folds} folds"
-        lines.append(f"{self.metric} on left-out images ({images}), ± its standard error")
+        images = f"{self.n_images} {self.kind}s in {self.n_folds} folds"
+        lines.append(f"{self.metric} on left-out {self.kind}s ({images}), ± its standard error")
         of = " of the probabilities" if self.task == "classification" else ""
         lines.append(
-            f"behind: squared error{of} beyond that of the best head on the same images, in % of the target's "
+            f"behind: squared error{of} beyond that of the best head on the same {self.kind}s, in % of the target's "
             "variance, ± its standard error; heads are ranked by it"
         )
         lines.append("tied: behind by at most two standard errors")
@@ -149,7 +153,7 @@ class HeadComparison:
                 "behind, %": f"{100 * score.behind:.1f} ± {100 * score.behind_error:.1f}",
                 "tied": "tied" if score.tied else "",
                 "fit, s": f"{score.fit_s:.2f}",
-                "ms/image": f"{score.ms:.3f}",
+                f"ms/{self.kind}": f"{score.ms:.3f}",
                 "MB": f"{score.mb:.2f}",
                 **({"features": score.candidate.describe() if score.candidate else ""} if named else {}),
             }
@@ -187,6 +191,8 @@ class Comparison:
         Budget in milliseconds per image.
     heads : HeadComparison or None, default=None
         Comparison of heads on the recommended features.
+    kind : {"image", "text"}, default="image"
+        Kind of the inputs.
 
     Examples
     --------
@@ -213,9 +219,12 @@ class Comparison:
     decode: str = "exact"
     max_ms: float | None = None
     heads: HeadComparison | None = None
+    kind: str = "image"
 
-    def extractor(self, **parameters: Any) -> FeatureExtractor:
+    def extractor(self, **parameters: Any) -> FeatureExtractor | TextExtractor:
         """Return the recommended extractor, with the decoding of the comparison; ``parameters`` override."""
+        if self.kind == "text":
+            return TextExtractor(**{**self.recommended.parameters(), **parameters})
         return FeatureExtractor(**{**self.recommended.parameters(), "decode": self.decode, **parameters})
 
     def __repr__(self) -> str:
@@ -231,7 +240,7 @@ class Comparison:
         rows = self._rows(_N_HTML_ROWS)
         hidden = len(self.candidates) - len(rows)
         more = [f"{hidden} more candidates: print the result or see to_frame()."] if hidden else []
-        title = f"Comparison of {len(self.candidates)} candidates on {self.n_used} images"
+        title = f"Comparison of {len(self.candidates)} candidates on {self.n_used} {self.kind}s"
         return format_html(title, rows, [*more, self.reason, *self.notes])
 
     def to_dict(self) -> dict[str, Any]:
@@ -259,10 +268,10 @@ class Comparison:
         lines = _format_table(self._rows(n_rows))
         lines.append("* recommended, + no other candidate is both better and faster")
         lines.append(
-            "behind: squared error on left-out images beyond that of the recommended candidate on the same images, in "
-            "% of the target's variance, ± its standard error; candidates are ranked by it"
+            f"behind: squared error on left-out {self.kind}s beyond that of the recommended candidate on the same "
+            f"{self.kind}s, in % of the target's variance, ± its standard error; candidates are ranked by it"
         )
-        lines.append("tied: behind by at most two standard errors, so these images cannot tell which is better")
+        lines.append(f"tied: behind by at most two standard errors, so these {self.kind}s cannot tell which is better")
         if any(c.stopped for c in self.candidates):
             lines.append(
                 "stopped: behind the best candidate of its last round by more than two standard errors; these come last"
@@ -284,7 +293,7 @@ class Comparison:
             for c in self.candidates
         ]
         candidates = "1 candidate" if len(points) == 1 else f"{len(points)} candidates"
-        title = f"{candidates} on {self.n_used} images; bars are 95 % intervals of the difference"
+        title = f"{candidates} on {self.n_used} {self.kind}s; bars are 95 % intervals of the difference"
         draw_tradeoff(Path(path), title, points, self.max_ms)
 
     def _rows(self, n_rows: int | None) -> list[dict[str, str]]:
@@ -297,9 +306,9 @@ class Comparison:
                 "behind, %": f"{100 * c.behind:.1f} ± {100 * c.behind_error:4.1f}",
                 "tied": "tied" if c.tied else "",
                 self.metric: f"{c.score:.3f}",
-                "images/s": f"{c.images_per_s:.0f}",
+                f"{self.kind}s/s": f"{c.images_per_s:.0f}",
                 "MB": f"{c.mb:.1f}",
-                "images": f"{c.n_images}{', stopped' if c.stopped else ''}",
+                f"{self.kind}s": f"{c.n_images}{', stopped' if c.stopped else ''}",
             }
             for c in shown
         ]
@@ -324,6 +333,8 @@ class SearchCost:
         Time of the search, and its multiple of one embedding of all images.
     everything : float
         Estimated multiple if every head was tried on every candidate and all images.
+    kind : {"image", "text"}, default="image"
+        Kind of the inputs.
     """
 
     n_images: int
@@ -332,6 +343,7 @@ class SearchCost:
     seconds: float
     times: float
     everything: float
+    kind: str = "image"
 
     def describe(self) -> str:
         """Return a sentence.
@@ -344,7 +356,7 @@ class SearchCost:
         """
         ratio = self.everything / max(self.times, 1e-9)
         return (
-            f"embedded {self.n_embedded / self.n_images:.1f} times as many images as there are (at most "
+            f"embedded {self.n_embedded / self.n_images:.1f} times as many {self.kind}s as there are (at most "
             f"{self.max_embeddings:g}), in {self.seconds:.0f} s; every head on every candidate would cost "
             f"{ratio:.0f} times as much"
         )
@@ -360,7 +372,7 @@ class SearchResult:
         Comparison of the features.
     heads : HeadComparison
         Comparison of the heads on the best features.
-    extractor : FeatureExtractor
+    extractor : FeatureExtractor or TextExtractor
         Fitted extractor of the best head's features.
     embedded : Embedded
         Features of the labelled images by that extractor.
@@ -376,7 +388,7 @@ class SearchResult:
 
     comparison: Comparison
     heads: HeadComparison
-    extractor: FeatureExtractor
+    extractor: FeatureExtractor | TextExtractor
     embedded: Embedded
     labelled: npt.NDArray[np.int_]
     head: Any
@@ -398,7 +410,7 @@ class SearchResult:
         ties = f"; {_count_ties(scores)}" if len(scores) > 1 else ""
         return (
             f"{best.head} on {self._features}: {choice} on {n} kind{'' if n == 1 else 's'} of features "
-            f"({self.heads.metric} {best.score:.3f} ± {best.error:.3f} on left-out images){ties}"
+            f"({self.heads.metric} {best.score:.3f} ± {best.error:.3f} on left-out {self.heads.kind}s){ties}"
         )
 
     @property
@@ -490,7 +502,13 @@ def mark_front(candidates: list[Candidate]) -> list[Candidate]:
 
 
 def explain(
-    candidates: Sequence[Candidate], target: EncodedTarget, metric: str, n_images: int, baseline: float, budget: Budget
+    candidates: Sequence[Candidate],
+    target: EncodedTarget,
+    metric: str,
+    n_images: int,
+    baseline: float,
+    budget: Budget,
+    kind: str = "image",
 ) -> str:
     """Return the reason for the recommendation (the first candidate), its uncertainty, and a tied and faster one.
 
@@ -498,7 +516,7 @@ def explain(
     """
     best, k = candidates[0], len(candidates)
     limits = f" within {budget.describe()}" if budget.describe() else ""
-    images = f"{best.n_images} images" if best.n_images == n_images else f"{best.n_images} of {n_images} images"
+    images = f"{best.n_images} {kind}s" if best.n_images == n_images else f"{best.n_images} of {n_images} {kind}s"
     text = f"Recommended: {best.describe()}. "
     if k > 1:
         text += f"Lowest squared error of {k} candidates{limits} at predicting {target.describe()}; "
@@ -509,10 +527,10 @@ def explain(
             text += f" {fastest.describe()} is tied and {best.ms / fastest.ms:.1f} times as fast."
     else:
         text += f"The only candidate{limits} to predict {target.describe()}."
-    text += f" The {metric} of a linear probe on left-out images is {best.score:.3f} (95 % interval {best.low:.3f} to "
-    text += f"{best.high:.3f}, on {images}), at {best.images_per_s:.0f} images/s on this machine and {best.mb:.1f} MB."
+    text += f" The {metric} of a linear probe on left-out {kind}s is {best.score:.3f} (95 % interval {best.low:.3f} to "
+    text += f"{best.high:.3f}, on {images}), at {best.images_per_s:.0f} {kind}s/s on this machine and {best.mb:.1f} MB."
     if best.low <= baseline:
-        text += f" This may be no better than a prediction that ignores the images ({baseline:.3f})."
+        text += f" This may be no better than a prediction that ignores the {kind}s ({baseline:.3f})."
     if best.n_images < 10 * max(4, len(target.names)):
-        text += " With so few images the order is mostly chance."
+        text += f" With so few {kind}s the order is mostly chance."
     return text

@@ -20,13 +20,14 @@ from featx._validation import check_choice
 from featx.backbones.file import LayerSpec
 from featx.extractor import FeatureExtractor
 from featx.heads import DEFAULT_HEADS, HEADS, choose_default_head
-from featx.selection.candidates import Budget, Candidate
+from featx.selection.candidates import CROPS, Budget, Candidate
 from featx.selection.compare import Setup, prepare
 from featx.selection.duplicates import find_duplicates
 from featx.selection.folds import Folds, count_folds, join_groups, make_folds
 from featx.selection.heads import HeadTask, check_heads, score_heads
 from featx.selection.racing import N_CHECKED, Racing
 from featx.selection.result import HeadComparison, SearchCost, SearchResult
+from featx.text import TextExtractor
 
 __all__ = ["EFFORTS", "Effort", "search"]
 
@@ -77,11 +78,11 @@ def search(
     backbones: str | os.PathLike[str] | Iterable[str | os.PathLike[str]] | None = None,
     layers: str | int | Sequence[LayerSpec] | None = None,
     poolings: str | Sequence[str] = ("avg", "catavgmax"),
-    crops: str | Sequence[str] = ("center", "whole"),
+    crops: str | Sequence[str] = CROPS,
     groups: Any = None,
     max_ms: float | None = None,
     max_mb: float | None = None,
-    extractor: FeatureExtractor | None = None,
+    extractor: FeatureExtractor | TextExtractor | None = None,
     random_state: int = 0,
     events: Events | None = None,
 ) -> SearchResult:
@@ -94,7 +95,8 @@ def search(
     Parameters
     ----------
     X, y : array-like
-        Images and their targets as for `compare`; images without a target are left out.
+        Images and their targets as for `compare`; images without a target are left out. With a `TextExtractor`,
+        X holds texts.
     effort : {"quick", "thorough"}, default="quick"
         ``"quick"`` takes up to about 4 times as long as embedding all images once: it embeds at most 3 times
         as many, and compares three heads for classes, or two for numbers, on the recommended features.
@@ -160,7 +162,7 @@ def search(
     n_candidates = sum(len(shared.candidates) for shared in racing.shared)
     n_timing = int(np.clip(n // _IMAGES_PER_TIMING, 1, _MAX_TIMING_IMAGES))
     n_timed = setup.measure(n_timing, n_runs=2)
-    unit = racing.set_unit(str(FeatureExtractor().backbone)) * n / 1000
+    unit = racing.set_unit(str(type(setup.base)().backbone)) * n / 1000
     everything = sum(shared.ms for shared in racing.shared) * n / 1000
     racing.run(_MAX_IMAGES, limits.max_embeddings * n - n_timed - N_CHECKED)
     comparison = setup.result()
@@ -182,7 +184,13 @@ def search(
     )
     everything += n_candidates * per_candidate * n / heads.n_images
     cost = SearchCost(
-        n, racing.n_embedded + n_timed, limits.max_embeddings, seconds, seconds / unit, max(everything, seconds) / unit
+        n,
+        racing.n_embedded + n_timed,
+        limits.max_embeddings,
+        seconds,
+        seconds / unit,
+        max(everything, seconds) / unit,
+        racing.kind,
     )
     return SearchResult(comparison, heads, _make_extractor(setup, best), whole, setup.labelled, tuned, name, cost)
 
@@ -197,8 +205,8 @@ def _choose_heads(setup: Setup, limits: Effort) -> tuple[str, ...]:
     return tuple(usual if name == DEFAULT_HEADS[task] else name for name in names)
 
 
-def _make_extractor(setup: Setup, candidate: Candidate) -> FeatureExtractor:
-    extractor: FeatureExtractor = clone(setup.base).set_params(precision=None, l2_normalize=False)
+def _make_extractor(setup: Setup, candidate: Candidate) -> FeatureExtractor | TextExtractor:
+    extractor: FeatureExtractor | TextExtractor = clone(setup.base).set_params(precision=None, l2_normalize=False)
     extractor.set_params(**candidate.parameters())
     return extractor.fit(None)
 
@@ -245,7 +253,7 @@ def _find_duplicates(racing: Racing, rows: npt.NDArray[np.int_], features: npt.N
     group_of = dict(zip(racing.rows.tolist(), racing.duplicates.tolist(), strict=True))
     if group_of.keys() >= set(rows.tolist()):
         return np.array([group_of[row] for row in rows.tolist()])
-    return find_duplicates(features).groups
+    return find_duplicates(features, near=racing.kind == "image").groups
 
 
 def _tune_head(

@@ -11,6 +11,7 @@ from sklearn.base import clone
 from featx.backbones import open_backbone, tap
 from featx.extractor import FeatureExtractor
 from featx.selection.candidates import Candidate
+from featx.text import TextExtractor
 
 __all__ = ["Timing"]
 
@@ -25,7 +26,11 @@ class Timing:
     """
 
     def __init__(
-        self, base: FeatureExtractor, images: Sequence[Any], n_images: int = _N_IMAGES, n_runs: int = _N_RUNS
+        self,
+        base: FeatureExtractor | TextExtractor,
+        images: Sequence[Any],
+        n_images: int = _N_IMAGES,
+        n_runs: int = _N_RUNS,
     ) -> None:
         plain = {"cache": False, "progress": False, "precision": None, "pooling": "avg", "l2_normalize": False}
         self._base, self._images = clone(base).set_params(**plain), images
@@ -52,7 +57,7 @@ class Timing:
             self._measured[name, layer] = limit, len(tap(backbone, layer, "avg", False)) / 1e6
         return [self._measured[name, layer] for layer in deepest]
 
-    def _time(self, extractors: Sequence[FeatureExtractor]) -> list[float]:
+    def _time(self, extractors: Sequence[FeatureExtractor | TextExtractor]) -> list[float]:
         if extractors and not self._readable:
             kept = extractors[0].embed(self._images).kept
             self.n_embedded += len(self._images)

@@ -30,6 +30,8 @@ class Limits:
         Largest image, checked against its header. Pillow refuses images above 178 megapixels.
     max_images : int, default=32
         Largest number of images in a request.
+    max_characters : int, default=100000
+        Largest text, in characters. A text encoder reads the first few hundred words.
     queue : int, default=256
         Largest number of images of all requests that wait for a worker.
     timeout : float, default=30
@@ -58,6 +60,7 @@ class Limits:
     max_body: float = field(default=32, metadata={"max": 4096})
     max_megapixels: float = field(default=50, metadata={"max": 178})
     max_images: int = field(default=32, metadata={"max": 10_000})
+    max_characters: int = field(default=100_000, metadata={"max": 100_000_000})
     queue: int = field(default=256, metadata={"max": 1_000_000})
     timeout: float = field(default=30, metadata={"max": 3600})
     image_timeout: float = field(default=10, metadata={"max": 3600})
@@ -73,6 +76,12 @@ class Limits:
                 f"queue={self.queue}: expected at least max_images={self.max_images}, "
                 "or a full request would always be refused"
             )
+
+    def check_text(self, name: str, value: object) -> None:
+        """Raise _RefusedError if a text is too long; ``name`` is its field or column."""
+        if isinstance(value, str) and len(value) > self.max_characters:
+            reason = f"{name}: {len(value):,} characters, and the limit is {self.max_characters:,}"
+            raise _RefusedError(413, f"{reason}; send the beginning, of which an encoder reads a few hundred words")
 
     @property
     def body_bytes(self) -> int:

@@ -106,8 +106,9 @@ def _predict(limits: Limits, predictor: Predictor) -> dict[str, Any]:
         }
         description = (
             f"Send up to {limits.max_images} texts as JSON or in the form field `{TEXT_FIELD}`, or one text as the "
-            f"body. Limit: {limits.max_body:g} MB per request. The answers are in the order of the texts. A value that "
-            "is no text has `error` instead of an answer. The status is 200 if at least one text has an answer."
+            f"body. Limits: {limits.max_body:g} MB per request, {limits.max_characters:,} characters per text. "
+            "The answers are in the order of the texts. A value that is no text has `error` instead of an "
+            "answer. The status is 200 if at least one text has an answer."
         )
     if isinstance(predictor, TablePredictor):
         required = [name for name in predictor.kinds if name not in predictor.optional]
@@ -160,6 +161,10 @@ def _prediction(predictor: Predictor) -> dict[str, Any]:
     }
     if predictor.kind != "image":
         del fields["heat_map"]
+    if predictor.kind == "text":
+        count = {"type": "integer"}
+        cut = _object({"tokens": count, "limit": count}, ["tokens", "limit"])
+        fields["cut"] = {**cut, "description": "Of a text with more tokens than the model reads: it saw the beginning."}
     if predictor.guard is not None:
         text = f"P-value of the {predictor.kind}: small for one unlike those of the fit."
         fields["outlier"] = {**number, "description": text}

@@ -146,6 +146,7 @@ class TablePredictor(Predictor):
         if kind == "text":
             if not isinstance(value, str):
                 raise _RefusedError(422, f"{name}: a value of type {type(value).__name__}, expected text")
+            self._limits.check_text(name, value)
             return value
         if name in self.optional and value in (None, "", b""):
             return None

@@ -38,18 +38,34 @@ class TextPredictor(Predictor):
     kind = "text"
 
     def __call__(self, contents: list[Any]) -> list[Answer | _RefusedError]:
-        """Predict up to ``batch_size`` texts, in their order; a value that is no text is refused."""
-        answers: list[Answer | _RefusedError | None] = [None] * len(contents)
+        """Predict up to ``batch_size`` texts, in their order; a value that is no text, or too long, is refused."""
+        answers: list[Answer | _RefusedError | None] = [self._refuse_long(content) for content in contents]
+        accepted = [i for i, refusal in enumerate(answers) if refusal is None]
         rows: dict[int, npt.NDArray[np.float32]] = {}
-        for i, row in enumerate(self._extractor.embed_batch(contents)):
+        for i, row in zip(accepted, self._extractor.embed_batch([contents[i] for i in accepted]), strict=True):
             if isinstance(row, Failure):
                 answers[i] = _RefusedError(422, f"{TEXT_FIELD}: {row.reason}")
             else:
                 rows[i] = row
         if rows:
             for (i, row), fields in zip(rows.items(), self._predict(np.stack(list(rows.values()))), strict=True):
-                answers[i] = fields if isinstance(fields, _RefusedError) else Answer(fields, row)
+                if isinstance(fields, _RefusedError):
+                    answers[i] = fields
+                else:
+                    answers[i] = Answer(fields | self._find_cut(contents[i]), row)
         return [answer for answer in answers if answer is not None]
+
+    def _refuse_long(self, content: Any) -> _RefusedError | None:
+        try:
+            self._limits.check_text(TEXT_FIELD, content)
+        except _RefusedError as refusal:
+            return refusal
+        return None
+
+    def _find_cut(self, text: str) -> dict[str, Any]:
+        """Return the tokens of a text that is longer than the encoder reads, for its answer."""
+        (n,), limit = self._extractor.count_tokens([text]).tolist(), self._extractor.max_tokens
+        return {"cut": {"tokens": n, "limit": limit}} if n > limit else {}
 
 
 async def read_texts(request: Request, limits: Limits, budget: BodyBudget) -> list[Upload]:

@@ -61,7 +61,7 @@ class BodyBudget:
 
 def _check_length(n_bytes: int, limits: Limits) -> None:
     if n_bytes > limits.body_bytes:
-        raise _RefusedError(413, f"the body exceeds {limits.max_body:g} MB; send fewer or smaller images per request")
+        raise _RefusedError(413, f"the body exceeds {limits.max_body:g} MB; send several requests")
 
 
 def read_flags(request: Request) -> dict[str, bool]:

@@ -1,30 +1,63 @@
-"""List the texts that a table holds in a column."""
+"""List the texts that a table holds in a column, and name rows."""
 
 from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
+from numbers import Number
 from typing import Any
 
+from featx._validation import is_missing
 from featx.errors import SourceError
 from featx.sources.base import Contents, Entry, Listing, Source, fail
+from featx.sources.http import without_query
 from featx.sources.labels import read_class
 from featx.sources.opening import open_sources
-from featx.sources.table import Table
+from featx.sources.table import TABLE_SUFFIXES, Table
 
-__all__ = ["TextTable", "list_texts", "open_texts"]
+__all__ = ["TextTable", "list_texts", "name_rows", "open_texts", "read_text"]
 
 _NO_TEXT = "no text; drop the row, or give an empty text"
+#: Column that names the rows.
+_NAMES = "id"
+
+
+def name_rows(columns: Mapping[str, Sequence[Any]], n_rows: int) -> list[str]:
+    """Name the rows of a table: by the column ``id`` if its values differ and none is missing, or by number from 1.
+
+    Examples
+    --------
+    >>> from featx.sources.texts import name_rows
+    >>> name_rows({"id": ["a7", "b2"]}, 2), name_rows({"id": ["a7", "a7"]}, 2)
+    (['a7', 'b2'], ['1', '2'])
+    """
+    names = [str(value) for value in columns.get(_NAMES, ()) if not is_missing(value)]
+    return names if len(names) == len(set(names)) == n_rows else [str(i + 1) for i in range(n_rows)]
+
+
+def read_text(value: Any, *, is_csv: bool = False) -> Any:
+    """Return a cell as a text, or None if it has none; a value that is neither text nor number stays as it is.
+
+    Nothing tells an empty cell of CSV from an empty text, so that it is missing. A number is the text that CSV would
+    hold.
+
+    Examples
+    --------
+    >>> from featx.sources.texts import read_text
+    >>> read_text(3), read_text(""), read_text("", is_csv=True), read_text(float("nan"))
+    ('3', '', None, None)
+    """
+    if isinstance(value, str):
+        return None if is_csv and is_missing(value) else str(value)
+    if is_missing(value):
+        return None
+    return str(value) if isinstance(value, Number) else value
 
 
 class TextTable(Table):
-    """A CSV, TSV or Parquet file with a column of texts; the place of an entry is its text after a letter.
-
-    An empty cell of CSV is a missing text, since nothing tells it from an empty text. In Parquet, an empty text
-    is a text.
-    """
+    """A CSV, TSV or Parquet file with a column of texts; the place of an entry is its text after a letter."""
 
     def __init__(self, given: str, text_column: str, target: str | None = None) -> None:
         super().__init__(given, text_column, target)
@@ -32,14 +65,21 @@ class TextTable(Table):
             raise SourceError(f"{self.given}: text_column={text_column!r} holds bytes, expected text")
 
     def _list(self, with_state: bool) -> Iterator[Entry]:
-        number = -1
-        for number, (value, label) in enumerate(self._path_rows()):
-            text = None if value is None or value != value or (value == "" and not self._is_parquet) else str(value)
-            place = b"" if text is None else b"t" + text.encode("utf-8", "surrogatepass")
+        keys = self._keys()
+        for key, (value, label) in zip(keys, self._path_rows(), strict=True):
+            text = read_text(value, is_csv=not self._is_parquet)
+            place = b"" if text is None else b"t" + str(text).encode("utf-8", "surrogatepass")
             state = f"{len(place)} {hashlib.sha256(place).hexdigest()[:32]}" if place else ""
-            yield Entry(f"{number:09d}", place, read_class(label, self.class_names), state)
-        if number < 0:
+            yield Entry(key, place, read_class(label, self.class_names), state)
+        if not keys:
             raise SourceError(f"{self.given}: no rows")
+
+    def _keys(self) -> list[str]:
+        """Return the names of the rows; the column of names is read before the texts."""
+        column = _NAMES if _NAMES in self._column_names() else self.path_column
+        assert column is not None
+        values = [value for batch in self._batches([column]) for value in batch[column]]
+        return name_rows({column: values} if column == _NAMES else {}, len(values))
 
     def contents(self) -> Contents:
         """Return the texts that the listing holds."""
@@ -75,7 +115,7 @@ def open_texts(
     Parameters
     ----------
     source, target, include, exclude
-        As for `open_sources`; tables only. The patterns are on the numbers of the rows.
+        As for `open_sources`; tables only. The patterns are on the names of the rows, see `name_rows`.
     text_column : str
         Column that holds the texts.
 
@@ -88,9 +128,10 @@ def open_texts(
     SourceError
         If a source is no table, or has no such column.
     """
-    opened = open_sources(source, path_column=text_column, target=target, include=include, exclude=exclude)
-    if other := next((one for one in opened if type(one) is not Table), None):
-        raise SourceError(f"{other.given}: text_column={text_column!r} needs a table (CSV, TSV or Parquet)")
+    given = [os.fspath(one) for one in ([source] if isinstance(source, (str, os.PathLike)) else source)]
+    if other := next((one for one in given if not without_query(one).lower().endswith(TABLE_SUFFIXES)), None):
+        raise SourceError(f"{other}: text_column={text_column!r} needs a table ({', '.join(TABLE_SUFFIXES)})")
+    opened = open_sources(given, path_column=text_column, target=target, include=include, exclude=exclude)
     texts: list[Source] = []
     for one in opened:
         texts.append(TextTable(one.given, text_column, target))
@@ -111,17 +152,24 @@ def list_texts(
     Returns
     -------
     Listing
-        Its items are texts; None for a row without one.
+        Its items are texts; None for a row without one. Its names are those of the rows, after ``TABLE/`` if there are
+        several tables.
     """
     items: list[Any] = []
     names: list[str] = []
     labels: list[Any] = []
     notes: list[str] = []
-    for opened in open_texts(source, text_column=text_column, target=target, include=include, exclude=exclude):
+    columns: dict[str, list[Any]] | None = None
+    tables = open_texts(source, text_column=text_column, target=target, include=include, exclude=exclude)
+    for opened in tables:
         for entry in opened.entries():
             items.append(opened.item(entry))
-            names.append(opened.name(entry))
+            names.append(entry.key if len(tables) == 1 else opened.name(entry))
             labels.append(entry.label)
         notes += opened.notes
+        if len(tables) == 1 and isinstance(opened, Table):
+            columns = opened.read_columns()
+            columns.pop(text_column, None)
     targets = labels if any(label is not None for label in labels) else None
-    return Listing(items, names, targets, path_column=text_column, notes=tuple(notes))
+    target_column = tables[0].target_column if tables else None
+    return Listing(items, names, targets, text_column, target_column, tuple(notes), columns)

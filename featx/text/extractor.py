@@ -16,6 +16,7 @@ import numpy.typing as npt
 from featx._events import Events, ProgressBar, combine
 from featx.backbones.catalogue import make_missing_repositories
 from featx.backbones.file import LayerSpec, require_text
+from featx.backbones.tokenization import Tokenization
 from featx.cache.keys import digest_setting
 from featx.errors import FailedTextsWarning, Failure, InputError, TextError
 from featx.images.containers import list_items
@@ -25,7 +26,7 @@ from featx.inference.views import open_session
 from featx.inference.workers import count_threads
 from featx.recipes.missing import make_repository
 from featx.session import Providers
-from featx.text.engine import TextEngine, TextView
+from featx.text.engine import TextEngine, TextView, count_tokens, explain_unreadable
 
 __all__ = ["TextExtractor"]
 
@@ -231,6 +232,38 @@ class TextExtractor(BackboneTransformer):
             raise InputError(f"{len(items)} texts: expected at most one batch, batch_size={size}; use embed instead")
         return _embed_list(self._engine(Events(), n_threads=1), list(items))
 
+    @property
+    def max_tokens(self) -> int:
+        """Number of tokens that are read of a text; of several encoders, the smallest."""
+        return self._tokenization().max_tokens
+
+    def count_tokens(self, X: Any) -> npt.NDArray[np.int64]:
+        """Count the tokens of texts; features see the first `max_tokens` of them.
+
+        Parameters
+        ----------
+        X : sequence or ndarray
+            As for `transform`.
+
+        Returns
+        -------
+        ndarray of int64, shape (n_samples,)
+            Tokens of each whole text, with those that the encoder adds at both ends; 0 for a value that is no text.
+
+        Examples
+        --------
+        >>> import featx
+        >>> featx.TextExtractor("minilm_l6").count_tokens(["a red car"])  # doctest: +SKIP
+        array([5])
+        """
+        tokenizer = self._tokenization().tokenizer
+        texts = list_items(X, "text")
+        return np.array([0 if explain_unreadable(text) else count_tokens(str(text), tokenizer) for text in texts])
+
+    def _tokenization(self) -> Tokenization:
+        """Return the tokenization of the encoder that reads the fewest tokens."""
+        return min((require_text(part.backbone) for part in self._spec().parts), key=lambda own: own.max_tokens)
+
     def _embed(self, X: Any, events: Events, *, stop_at_failure: bool) -> tuple[Embedded, int]:
         """Return the features, and the number of texts of which a part was not read."""
         texts = list_items(X, "text")
@@ -267,8 +300,9 @@ class TextExtractor(BackboneTransformer):
         return TextEngine(views, self.batch_size or _BATCH_SIZE, n_threads, cache, events)
 
     def _describe_cut(self, n_cut: int, n_texts: int) -> str:
-        most = min(require_text(part.backbone).max_tokens for part in self._spec().parts)
-        return f"{n_cut} of {n_texts} texts have more than {most} tokens; the features see the beginning only"
+        return (
+            f"{n_cut} of {n_texts} texts have more than {self.max_tokens} tokens; the features see the beginning only"
+        )
 
 
 def _embed_list(engine: TextEngine, texts: list[Any]) -> list[npt.NDArray[np.float32] | Failure]:

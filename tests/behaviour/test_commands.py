@@ -31,6 +31,8 @@ NOT_RUN = {
     "featx backbones make": "needs the package of the weights",
     "featx embed photos/ --backbone hf:OWNER/NAME": "needs the internet",
     'featx neighbors vectors --text "a red car"': "needs a pair of towers from the hub",
+    "featx fit --head zero_shot": "needs the internet",
+    "featx fit few --head zero_shot": "needs the internet",
 }
 #: Commands that compare many candidates run on twelve images per class.
 SMALL = ("featx compare", "featx fit photos/train --search")

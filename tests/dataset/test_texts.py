@@ -1,4 +1,5 @@
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -6,6 +7,7 @@ import pytest
 import featx
 from featx import TextExtractor
 from featx.cli import main
+from featx.fitting.inputs import read_rows
 from tests.text.conftest import encoder, source  # noqa: F401
 
 ROWS = [("a red car", "car"), ("the dog runs", "dog"), ("", "none"), ("a blue car", "car"), ("a good dog", "dog")]
@@ -29,11 +31,11 @@ def test_a_column_of_texts_becomes_a_dataset_that_follows_it(table, encoder, tmp
     assert (summary.n_images, summary.n_failed, summary.complete) == (5, 1, True)
     opened = featx.dataset.open(folder)
     kept = [0, 1, 3, 4]
-    assert list(opened.keys) == [f"{i:09d}" for i in kept]
+    assert list(opened.keys) == [str(i + 1) for i in kept]
     assert list(opened.y) == [ROWS[i][1] for i in kept]
     np.testing.assert_array_equal(opened.X, TextExtractor(encoder).transform([ROWS[i][0] for i in kept]))
     (failure,) = opened.failures()
-    assert (failure.source, failure.reason.split(";")[0]) == ("000000002", "no text")
+    assert (failure.source, failure.reason.split(";")[0]) == ("3", "no text")
     table.write_text(table.read_text().replace("a blue car,car", "a bad street,street") + "good bad,car\n")
     again = embed(table, folder, encoder)
     assert (again.n_embedded, again.n_replaced, again.n_images) == (2, 1, 6)
@@ -62,11 +64,11 @@ def test_the_nearest_texts_of_a_text(table, encoder, tmp_path, capsys):  # noqa:
     assert main(["neighbors", folder, "--text", "a red car", "-k", "1"]) == 0
     out = capsys.readouterr().out
     assert "a red car: 1 of 4 texts" in out
-    assert "1.0000\t000000000\tcar" in out
+    assert "1.0000\t1\tcar" in out
     assert main(["neighbors", folder, "bee.jpg"]) == 2
     assert "--text or --key" in capsys.readouterr().err
     assert main([*given[:5], str(tmp_path / "one.csv"), *given[6:]]) == 0
-    assert "000000002" in (tmp_path / "one.csv").read_text()
+    assert '\n3,none,"no text; drop' in (tmp_path / "one.csv").read_text()
     assert main([*given, "--dry-run"]) == 0
 
 
@@ -76,9 +78,29 @@ def test_an_empty_text_of_parquet_is_a_text_and_null_is_not(tmp_path):
     assert (listing.items, listing.targets) == (["", None, "a"], None)
 
 
+def test_a_row_has_the_same_name_in_every_reader(tmp_path):
+    columns = {"id": ["x", "y", "z"], "text": ["a", " ", "7"]}
+    frame = pd.DataFrame(columns)
+    frame.to_csv(tmp_path / "t.csv", index=False)
+    pd.DataFrame({"id": ["x", "x", "z"], "text": [7, 8, 9]}).to_parquet(tmp_path / "u.parquet")
+    for given, names, texts in [
+        (tmp_path / "t.csv", ["x", "y", "z"], ["a", None, "7"]),
+        (tmp_path / "u.parquet", ["1", "2", "3"], ["7", "8", "9"]),
+    ]:
+        listing = featx.sources.list_texts(given, text_column="text")
+        inputs = read_rows(given, None, {"text": "text"})
+        assert listing.names == list(inputs.item_names) == names
+        assert listing.items == [row["text"] for row in inputs.items] == texts
+    assert [row["text"] for row in read_rows(frame, None, {"text": "text"}).items] == columns["text"]
+    both = featx.sources.list_texts([tmp_path / "t.csv", tmp_path / "u.parquet"], text_column="text")
+    assert both.names[-1].endswith("u.parquet/3")
+
+
 def test_wrong_kinds_are_named(table, tmp_path):
     with pytest.raises(featx.SourceError, match="no column 'text'"):
         featx.sources.list_texts(table, text_column="text")
+    with pytest.raises(featx.SourceError, match="text_column='text' needs a table"):
+        featx.sources.list_texts(tmp_path, text_column="text")
     with pytest.raises(featx.InputError, match="set text_column=NAME"):
         featx.dataset.embed(table, tmp_path / "v", TextExtractor("x"))
     with pytest.raises(featx.InputError, match="expected a TextExtractor"):

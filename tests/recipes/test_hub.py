@@ -169,6 +169,8 @@ def test_two_configurations_that_contradict_are_refused(hub, exports):
         pull_repository(reference)
     pull_repository(reference, preprocessing="timm")
     assert open_backbone(reference).preprocess.mean == (127.5,) * 3
+    again = publish(hub, exports("vit")[0], "owner/again", timm, files={"config.json": {"pretrained_cfg": timm}})
+    pull_repository(again)  # a processor without a type says the same once more
 
 
 def cheaper(content, way, folder):

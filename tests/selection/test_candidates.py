@@ -78,7 +78,7 @@ def test_without_names_every_backbone_on_this_machine_takes_part(tiny_backbone, 
 def test_a_text_encoder_on_this_machine_is_no_candidate_for_images(monkeypatch):
     pair = [SimpleNamespace(identity=str(i), kind=kind) for i, kind in enumerate(("image", "text"))]
     monkeypatch.setattr(candidates, "list_here", lambda on_error: list(zip(("net", "encoder"), pair, strict=True)))
-    assert candidates._list_backbones() == ["net"]
+    assert candidates._list_backbones("image") == ["net"]
 
 
 def test_names_are_short():

@@ -38,7 +38,7 @@ def test_a_body_too_large_is_refused_before_it_is_sent(strict):
     reply = strict.send(b"x" * 200_001)
     assert (reply.status, reply.content["error"]) == (
         413,
-        "the body exceeds 0.2 MB; send fewer or smaller images per request",
+        "the body exceeds 0.2 MB; send several requests",
     )
 
 

@@ -5,8 +5,10 @@ import pandas as pd
 import pytest
 
 import featx
+from featx.deploy import export
 from featx.errors import InputError
 from featx.fitting.texts import _choose_simplest, make_text_extractor
+from tests.reporting.test_snippets import run_python
 
 TEXTS = ["a good car", "the good dog runs", "good", "a red good car", "good street", "a bad car", "the bad dog runs"]
 TEXTS += ["bad", "a red bad car", "bad street", "the good car runs", "the bad car runs"]
@@ -45,6 +47,7 @@ def test_words_the_encoder_and_both_are_measured_and_saved(encoder, tmp_path, mo
         monkeypatch.setattr("featx.fitting.texts._choose_simplest", lambda losses: chosen)
     extractor = make_text_extractor(encoder)
     assert extractor.layer == ["block1", "block2"]
+    monkeypatch.chdir(tmp_path)  # the card names files
     result = featx.fit(frame, text_column="review", target="stars", extractor=extractor, cv=3)
     assert [line.split()[0] for line in result.tried.split("\n")] == ["words", "encoder", "both"]
     assert [line.split()[0] for line in result.tried.split("\n") if line.endswith("chosen")] == [chosen]
@@ -55,6 +58,10 @@ def test_words_the_encoder_and_both_are_measured_and_saved(encoder, tmp_path, mo
     predictions = featx.predict(tmp_path / "stars.featx", frame)
     assert [failure.index for failure in predictions.failures] == [1]
     assert predictions.predicted[1] is None
+    # whichever is chosen, the file has the input of a text model, and the card runs
+    exported = export(result.pipeline, tmp_path / "stars.onnx", card=True, info=result.info)
+    assert "input_ids to label" in str(exported)
+    assert run_python((tmp_path / "stars.onnx.md").read_text(encoding="utf-8")) in ("bad", "good")
     if chosen == "words":
         assert np.delete(predictions.predicted, 1).tolist() == np.delete(LABELS * 5, 1).tolist()
 

@@ -3,6 +3,7 @@ import json
 import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
 
 import featx
 from featx.serve.app import App
@@ -69,6 +70,16 @@ def test_a_value_that_is_no_text_has_an_error_of_its_own(client):
     assert status == 200
     assert [row.get("error", "")[:5] for row in content["predictions"]] == ["", "text:", "text:"]
     assert send(client, {"text": [None]})[0] == 422
+
+
+def test_a_cut_text_says_so_and_a_longer_one_than_the_limit_is_refused(client, fitted):
+    rows = send(client, ["good car", "good " * 20, "good " * 30_000])[1]["predictions"]
+    assert "cut" not in rows[0]
+    assert rows[1]["cut"] == {"tokens": 22, "limit": 8}
+    assert "150,000 characters, and the limit is 100,000" in rows[2]["error"]
+    found = featx.predict(make_pipeline(*fitted), ["good car", "good " * 20, None])
+    assert (found.tokens.tolist(), found.max_tokens) == ([4, 22, 0], 8)
+    assert found.to_columns()["max_tokens"] == [8, 8, 8]
 
 
 @pytest.mark.parametrize(
