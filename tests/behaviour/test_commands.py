@@ -189,10 +189,10 @@ def test_commands_in_docs_run(page, command, room, tmp_path, capsys, monkeypatch
     shutil.copy("fitted.featx", "ants.featx")
     if "samples" in command:
         monkeypatch.chdir(tmp_path)
-    elif command.startswith(SMALL):
-        monkeypatch.chdir("small")
     elif page in ("docs/text.md", "docs/columns.md") or "stars" in command:
         monkeypatch.chdir("texts")
+    elif command.startswith(SMALL):
+        monkeypatch.chdir("small")
     elif "clothes" in command:
         shutil.copy("fitted.featx", "clothes.featx")
     elif "blur" in command and not Path("blur").exists():
