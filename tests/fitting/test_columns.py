@@ -63,6 +63,9 @@ def test_kinds_are_stacked_and_a_row_that_cannot_be_read_is_a_failure(table, tmp
     assert [failure.index for failure in predictions.failures] == [1]
     assert predictions.predicted[1] is None
     assert np.isnan(predictions.probabilities[1]).all()
+    output = tmp_path / "prices.csv"
+    assert main(["predict", str(tmp_path / "price.featx"), str(table.parent / "new.csv"), "-o", str(output)]) == 0
+    assert len(output.read_text().splitlines()) == len(new) + 1
     evaluation = featx.evaluate(result, table)
     assert evaluation.n_images == len(new)
     assert evaluation.metrics["accuracy"] > 0.9
