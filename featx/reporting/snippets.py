@@ -153,6 +153,10 @@ def describe_onnx(model: onnx.ModelProto, info: Mapping[str, Any] | None = None)
     # a model over columns has several backbones, or none
     each = [fact for fact in facts.get("columns", {"": facts}).values() if "backbone" in fact]
     features = [{"precision": fact["backbone"]["precision"], **fact["features"]} for fact in each]
+    words = [fact["words"] for fact in facts.get("columns", {}).values() if "words" in fact]
+    features += [{"words": f"{each['n']:,}", "tokens per word": each["ngram_range"]} for each in words]
+    inputs = {column: fact["kind"] for column, fact in facts.get("columns", {}).items()}
+    named = {"text_column": next(iter(inputs))} if list(inputs.values()) == ["text"] else {"columns": inputs}
     backbones = {fact["backbone"]["identity"]: fact["backbone"] for fact in each}
     classes = None if facts["classes"] is None else [str(label) for label in facts["classes"]]
     return {
@@ -160,7 +164,7 @@ def describe_onnx(model: onnx.ModelProto, info: Mapping[str, Any] | None = None)
         "created": facts["date"],
         "backbones": list(backbones.values()),
         "pipeline": {"estimator": facts["head"], "task": facts["task"], "classes": classes, "features": features},
-        "info": dict(info or {}),
+        "info": (named if inputs else {}) | dict(info or {}),
     }
 
 

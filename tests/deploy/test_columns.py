@@ -163,7 +163,10 @@ def test_words_alone_export_as_a_text_model(table, encoder, tmp_path, monkeypatc
     result = export(words, tmp_path / "words.onnx", card=True)
     assert "input_ids to label" in str(result)
     assert "17 texts give the same predictions" in str(result)
-    assert run_python((tmp_path / "words.onnx.md").read_text(encoding="utf-8")) in words.classes_
+    card = (tmp_path / "words.onnx.md").read_text(encoding="utf-8")
+    assert run_python(card) in words.classes_
+    assert "every text gets one of these labels" in card
+    assert "tokens per word 1 + 2" in card
     assert facts_of(tmp_path / "words.onnx")["featx.preprocess"]["n_last"] == 1
     rows = frame.assign(title=[None, *frame.title[1:]])
     result = export(words, tmp_path / "words.onnx", rows=rows)
