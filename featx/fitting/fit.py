@@ -225,7 +225,11 @@ def fit(
     """
     check_zero_shot(head, classes, template, has_images=X is not None)
     if X is None and classes is not None:
-        return fit_names(extractor, classes, template, events)
+        needs = {"y": y, "search": search, "class_weight": class_weight, "groups": groups, "cv": cv, "order": order}
+        needs |= {"continue_from": continue_from, "target": target, "separator": separator, "labels": labels}
+        needs |= {"text_column": text_column, "image_column": image_column, "columns": columns, "private": private}
+        needs |= {"tune": tune or None, "views": None if views == 1 else views, "log_target": log_target or None}
+        return fit_names(extractor, classes, template, needs, events)
     if image_column is not None or columns is not None:
         settled = {"search": search, "continue_from": continue_from, "tune": tune or None, "private": private}
         settled |= {"views": None if views == 1 else views, "class_weight": class_weight, "labels": labels}
@@ -348,7 +352,7 @@ def fit(
             chosen = take_head(earlier, log_target, weights)
         elif head == "zero_shot":
             names = classes or sorted(map(str, set(values[labelled].tolist())))
-            extractor, chosen = name_classes(extractor, names, template)
+            extractor, chosen = name_classes(extractor, names, template, weights)
         else:
             chosen = choose_head(head, task, values, log_target, weights, events)
         if extractor is None and inputs.dataset is not None:

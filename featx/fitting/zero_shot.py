@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -36,7 +36,10 @@ def check_zero_shot(head: str | None, classes: Any, template: Any, has_images: b
 
 
 def name_classes(
-    extractor: FeatureExtractor | None, classes: Sequence[str], template: str | list[str] | None
+    extractor: FeatureExtractor | None,
+    classes: Sequence[str],
+    template: str | list[str] | None,
+    class_weight: Any = None,
 ) -> tuple[FeatureExtractor, ChosenHead]:
     """Return the extractor of an image tower, and the unfitted head that knows the names of the classes.
 
@@ -48,6 +51,8 @@ def name_classes(
         Names of the classes.
     template : str, list of str or None
         Sentence around a name; None is ``"a photo of a {}"``.
+    class_weight : None
+        The head takes no weights; others raise InputError.
     """
     extractor = clone(extractor or FeatureExtractor())
     if isinstance(extractor.backbone, (list, tuple)):
@@ -63,7 +68,8 @@ def name_classes(
         raise InputError(f'layer={extractor.layer!r}: head="zero_shot" takes {_LAYER!r}, the layer that texts share')
     texts = TextExtractor(str(tower.path), layer=_LAYER, device=extractor.device)
     head = make_head("zero_shot", classes=classes, template=template or _TEMPLATE, text_extractor=texts.fit(None))
-    named = ChosenHead("zero_shot", "classification", log_target=False, is_named=True, tuned=head)
+    named = ChosenHead("zero_shot", "classification", False, is_named=True, tuned=head, class_weight=class_weight)
+    named.make()  # raises if there are weights
     return extractor.set_params(layer=_LAYER), named
 
 
@@ -71,9 +77,17 @@ def fit_names(
     extractor: FeatureExtractor | None,
     classes: Sequence[str],
     template: str | list[str] | None,
+    needs: Mapping[str, Any],
     events: Events | None,
 ) -> FitResult:
-    """Return a model that knows the names of the classes alone, as `featx.fit` without images does."""
+    """Return a model that knows the names of the classes alone, as `featx.fit` without images does.
+
+    ``needs`` are the parameters of `featx.fit` that need images; a value other than None raises InputError.
+    """
+    for name, value in needs.items():
+        if value is not None:
+            shown = f"{name}={value!r}" if isinstance(value, (str, int, float)) else name
+            raise InputError(f"{shown}: needs images; pass them as X, or leave it out")
     noted = "no image was seen, so that the accuracy is unknown; evaluate the model on labelled images"
     combine(events).note(noted)
     extractor, chosen = name_classes(extractor, classes, template)

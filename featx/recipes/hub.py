@@ -199,7 +199,8 @@ def _was_accepted(repository: Repository) -> bool:
     for record in list_downloads(pulled_dir()):
         if record.reference.removeprefix("hf:").partition("#")[0].partition("@")[0] == repository.name:
             with suppress(BackboneError):  # passes over broken files
-                return read_backbone(record.path).license == repository.license
+                if read_backbone(record.path).license == repository.license:
+                    return True
     return False
 
 

@@ -20,23 +20,20 @@ _BATCH_COSINE = 0.99999
 
 def sort_nodes(graph: onnx.GraphProto) -> None:
     """Put each node behind those that it depends on, in place; converters to float16 append theirs at the end."""
-    waiting = list(graph.node)
-    made = {value.name for value in (*graph.input, *graph.initializer)} | {""}
-    made.update(tensor.values.name for tensor in graph.sparse_initializer)
-    ordered: list[onnx.NodeProto] = []
-    while waiting:
-        left = []
-        for node in waiting:
-            if made.issuperset(node.input):
-                ordered.append(node)
-                made.update(node.output)
-            else:
-                left.append(node)
-        if len(left) == len(waiting):  # onnx's checker refuses the circle
-            ordered += left
-            break
-        waiting = left
-    set_fields(graph, node=ordered)
+    nodes = list(graph.node)
+    makers = {name: i for i, node in enumerate(nodes) for name in node.output if name}
+    seen, ordered = set[int](), dict[int, None]()
+    for i in range(len(nodes)):
+        stack = [i]
+        while stack:
+            j = stack[-1]
+            if j in seen:  # everything before it is placed; in a circle, onnx's checker refuses the rest
+                ordered[stack.pop()] = None
+                continue
+            seen.add(j)
+            before = [makers[name] for name in nodes[j].input if name in makers]
+            stack += [k for k in reversed(before) if k not in seen]
+    set_fields(graph, node=[nodes[i] for i in ordered])
 
 
 def widen_ends(graph: onnx.GraphProto) -> None:

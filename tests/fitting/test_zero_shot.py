@@ -24,6 +24,8 @@ def test_mistakes_are_named(arguments, part):
 def test_a_backbone_without_texts_is_refused():
     with pytest.raises(featx.BackboneError, match="has no text tower"):
         featx.fit(head="zero_shot", classes=["a", "b"])
+    with pytest.raises(featx.InputError, match="views=3: needs images"):
+        featx.fit(head="zero_shot", classes=["a", "b"], views=3)
     two = featx.FeatureExtractor(["efficientnet_lite0", "efficientnet_lite0_int8"])
     with pytest.raises(featx.InputError, match="one image tower"):
         featx.fit(head="zero_shot", classes=["a", "b"], extractor=two)
