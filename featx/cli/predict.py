@@ -85,13 +85,13 @@ def run(options: argparse.Namespace) -> None:
         events=make_events(),
     )
     if not options.output:
-        note_failures(predictions.failures, "left out")
+        note_failures(predictions.failures, "left out", predictions.kind)
         print(predictions.format_table())
         return
     check_names(options.output, predictions.names)
     write(options.output, predictions.to_columns())
-    note_failures(predictions.failures, "row without a prediction")
+    note_failures(predictions.failures, "row without a prediction", predictions.kind)
     n, device = len(predictions.names), model.extractor.open_session().device
     unanswered = sum(reason is not None for reason in predictions.reasons or ())
     told = f", {unanswered} of them without an answer (column reason)" if unanswered else ""
-    print(f"{options.output}: {n - len(predictions.failures)} of {n} images predicted on {device}{told}")
+    print(f"{options.output}: {n - len(predictions.failures)} of {n} {predictions.kind}s predicted on {device}{told}")

@@ -10,6 +10,7 @@ from typing import Any
 from featx._text import printable
 from featx.cli.options import make_events, note, note_failures, read_target
 from featx.fitting import FitResult
+from featx.reporting.card import name_inputs
 
 __all__ = ["add_fit", "fit_parameters", "print_remarks", "read_class_weight"]
 
@@ -74,12 +75,15 @@ def fit_parameters(options: argparse.Namespace) -> dict[str, Any]:
 
 def print_remarks(result: FitResult) -> None:
     """Print failures, near-duplicates and images to label to standard error."""
-    note_failures(result.failures, "left out")
+    kind = name_inputs(result.info)
+    note_failures(result.failures, "left out", kind)
     if result.tried:
         print("\n".join(map(printable, result.tried.split("\n"))), file=sys.stderr)
     if result.duplicates:
         n = sum(len(group.names) - 1 for group in result.duplicates)
-        note(f"{n} of {result.n_images} images {'is a near-duplicate' if n == 1 else 'are near-duplicates'} of others:")
+        note(
+            f"{n} of {result.n_images} {kind}s {'is a near-duplicate' if n == 1 else 'are near-duplicates'} of others:"
+        )
         for group in result.duplicates[:_MAX_NAMED]:
             labels = sorted({str(label) for label in group.labels})
             differ = result.task == "classification" and len(labels) > 1
@@ -88,6 +92,6 @@ def print_remarks(result: FitResult) -> None:
         if len(result.duplicates) > _MAX_NAMED:
             print(f"  and {len(result.duplicates) - _MAX_NAMED} more", file=sys.stderr)
     if n := result.n_unlabelled:
-        text = f"{n} {'image has' if n == 1 else 'images have'} no label and no part in the fit"
+        text = f"{n} {f'{kind} has' if n == 1 else f'{kind}s have'} no label and no part in the fit"
         first = ", ".join(result.to_label[:_MAX_NAMED])
         note(f"{text}; the head is least sure of {first}: label these first" if first else text)

@@ -9,6 +9,7 @@ from typing import Any
 import onnx
 
 from featx.persistence.description import Description
+from featx.reporting.card import name_inputs
 
 __all__ = ["describe_onnx", "use_onnx", "use_saved"]
 
@@ -17,7 +18,14 @@ _SAVED = """\
 import featx
 
 pipeline = featx.load({name})
-print(pipeline.{method}(["image.jpg"]))
+print(pipeline.{method}([{example}]))
+```"""
+
+_SAVED_ROWS = """\
+```python
+import featx
+
+print(featx.predict({name}, "table.csv"))
 ```"""
 
 _ONNX = """\
@@ -129,7 +137,11 @@ def use_saved(name: str, description: Description) -> str:
     """Format code that runs a saved pipeline, as Markdown, from its name and the result of `featx.read_info`."""
     recorded = description.get("answers")
     only_transforms = recorded is not None and recorded.get("method") == "transform"
-    return _SAVED.format(name=_quote(name), method="transform" if only_transforms else "predict")
+    noun = name_inputs(description["info"])
+    if noun == "row":
+        return _SAVED_ROWS.format(name=_quote(name))
+    example = '"a text"' if noun == "text" else '"image.jpg"'
+    return _SAVED.format(name=_quote(name), method="transform" if only_transforms else "predict", example=example)
 
 
 def describe_onnx(model: onnx.ModelProto, info: Mapping[str, Any] | None = None) -> Description:
