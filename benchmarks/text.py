@@ -63,9 +63,8 @@ def main() -> int:
         draws.append(measure(frame, order[:N_FIT], order[N_FIT : N_FIT + N_TEST]))
     few = {name: [right[name].mean() for right in draws] for name in draws[0]}
     for name, values in few.items():
-        print(
-            f"{N_FIT} to fit, {N_TEST} to test, {options.draws} draws: {name} {np.mean(values):.3f} +- {np.std(values):.3f}"
-        )
+        what = f"{N_FIT} to fit, {N_TEST} to test, {options.draws} draws"
+        print(f"{what}: {name} {np.mean(values):.3f} +- {np.std(values):.3f}")
     good = np.mean(few["encoder"]) >= max(0.72, np.mean(few["words"]) + 0.06)
     if not options.no_folds:
         folds = StratifiedKFold(10, shuffle=True, random_state=0).split(texts, y)
