@@ -29,6 +29,7 @@ NOT_RUN = {
     "featx embed photos/ --backbone hf:OWNER/NAME": "needs the internet",
     "featx export stars.featx": "needs a text encoder",
     "featx embed reviews.csv": "needs a text encoder",
+    "featx fit reviews.csv": "needs a text encoder",
     "featx neighbors vectors --text": "needs a text encoder",
     "featx fit houses.csv --image-column": "needs a text encoder",
     "featx predict price.featx": "needs a text encoder",
