@@ -1,6 +1,7 @@
 """Measure serving: throughput at saturation beside the engine's own, and latency at half of it.
 
 python benchmarks/serve.py FOLDER [--images 600] [--rounds 5] [--head NAME]
+python benchmarks/serve.py LINES.txt [--images 300]
 
 The load comes from a process of its own, which sends ready-made requests over open connections. It
 uses the same cores, so its share of the machine (its CPU seconds divided by the number of cores) is
@@ -9,7 +10,8 @@ subtracted from the seconds of the run. Each round measures, one after the other
 without a pause; one such connection; and half the rate of saturation, with even and with random
 (Poisson) arrivals, where latency counts from the scheduled start of a request. ``ideal`` is the
 latency of random arrivals in a queue without overhead: one server per core, first come first served,
-each request taking the time of a single image.
+each request taking the time of a single image. The lines of a file are sent as texts, in random order,
+to a model of the default text encoder with the last three blocks.
 """
 
 from __future__ import annotations
@@ -38,7 +40,11 @@ CONNECTIONS = 32
 
 
 def read(folder: str, n: int) -> list[bytes]:
-    """Read images, and repeat them if there are too few."""
+    """Read images, or the lines of a file, and repeat them if there are too few."""
+    if os.path.isfile(folder):
+        lines = [line.encode() for line in Path(folder).read_text("latin-1").splitlines()]
+        random.Random(0).shuffle(lines)
+        return list(islice(cycle(lines), n))
     found = sorted(path for path in Path(folder).rglob("*") if path.suffix.lower() in (".jpg", ".jpeg", ".png"))
     return [path.read_bytes() for path in islice(cycle(found), n)]
 
@@ -61,9 +67,9 @@ class Connection:
         assert head.startswith(b"HTTP/1.1 200"), head + body
 
 
-def wrap(content: bytes) -> bytes:
-    """Build the request of an image."""
-    head = f"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: image/jpeg\r\nContent-Length: {len(content)}\r\n\r\n"
+def wrap(content: bytes, kind: str) -> bytes:
+    """Build the request of an image or a text."""
+    head = f"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: {kind}\r\nContent-Length: {len(content)}\r\n\r\n"
     return head.encode() + content
 
 
@@ -123,7 +129,8 @@ async def timed(address: str, requests: list[bytes], kind: str, rate: float) -> 
 
 def generate(kind: str, address: str, folder: str, n: int, rate: float) -> None:
     """Send the load, and print its measurements as JSON."""
-    requests = [wrap(content) for content in read(folder, n)]
+    media = "text/plain" if os.path.isfile(folder) else "image/jpeg"
+    requests = [wrap(content, media) for content in read(folder, n)]
     load = closed(address, requests, int(rate)) if kind == "closed" else timed(address, requests, kind, rate)
     cpu, start = time.process_time(), time.perf_counter()
     latencies = asyncio.run(load)
@@ -139,7 +146,10 @@ def cpu_seconds(address: str) -> float:
 
 def measure(options: argparse.Namespace, extractor: object, address: str) -> dict[str, float]:
     """Run one round."""
-    contents, cores, n = read(options.folder, options.images), int(joblib.cpu_count()), options.images
+    contents: list = read(options.folder, options.images)
+    if os.path.isfile(options.folder):
+        contents = [content.decode() for content in contents]
+    cores, n = int(joblib.cpu_count()), options.images
 
     def load(kind: str, n: int, rate: float) -> dict:
         command = [sys.executable, __file__, options.folder, "--generate", kind, address, str(n), str(rate)]
@@ -172,7 +182,7 @@ def quantile(values: list[float], q: float) -> float:
 def main() -> None:
     """Fit, serve, measure in rounds, and print medians."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder")
+    parser.add_argument("folder", help="folder of images, or a file of texts, one a line")
     parser.add_argument("--images", type=int, default=600)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--head", default="logistic_regression")
@@ -187,8 +197,14 @@ def main() -> None:
 
     import featx
 
-    extractor = featx.FeatureExtractor(device="cpu")
-    some = read(options.folder, 120)
+    some: list = read(options.folder, 120)
+    if os.path.isfile(options.folder):
+        from featx.fitting.texts import make_text_extractor
+
+        extractor = make_text_extractor(device="cpu")
+        some = [content.decode() for content in some]
+    else:
+        extractor = featx.FeatureExtractor(device="cpu")
     head = featx.make_head(options.head)
     with tempfile.TemporaryDirectory() as folder:
         model = os.path.join(folder, "model.featx")

@@ -18,6 +18,7 @@ from sklearn.model_selection import cross_val_score
 from text import read
 
 import featx
+from featx.fitting.texts import make_text_extractor
 from featx.selection.candidates import list_candidates
 
 N_TEST = 1000
@@ -54,7 +55,7 @@ def main() -> None:
     extractor = featx.TextExtractor(cache=True)
     asked = {"text_column": "text", "target": "label"}
     found = featx.fit(train, **asked, extractor=extractor, search=options.effort)
-    usual = featx.fit(train, **asked, extractor=featx.fitting.texts.make_text_extractor(cache=True))
+    usual = featx.fit(train, **asked, extractor=make_text_extractor(cache=True))
     right = {
         name: np.array(featx.predict(result, rest.drop(columns="label")).predicted) == y[test]
         for name, result in (("search", found), ("default", usual))

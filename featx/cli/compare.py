@@ -130,7 +130,7 @@ def run(options: argparse.Namespace) -> None:
         extractor=extractor,
         events=make_events(),
     )
-    note_failures(result.failures, "left out")
+    note_failures(result.failures, "left out", result.kind)
     note(*result.notes)
     if options.plot:
         result.plot(options.plot)

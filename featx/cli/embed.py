@@ -89,7 +89,7 @@ def run(options: argparse.Namespace) -> None:
         exclude=options.exclude,
         events=combine(make_events(), profile),
     )
-    note_failures(summary.failures, "row left empty")
+    note_failures(summary.failures, "row left empty", summary.kind)
     print(printable(str(summary)))
     if options.profile:
         print(profile, file=sys.stderr)

@@ -95,5 +95,5 @@ def _evaluate(model: FittedModel, options: argparse.Namespace, arguments: dict[s
 
 
 def _print(result: Evaluation | PairedEvaluation, as_json: bool) -> None:
-    note_failures(result.failures, "left out")
+    note_failures(result.failures, "left out", result.kind)
     print(json.dumps(result.to_dict(), indent=1, allow_nan=False) if as_json else result)

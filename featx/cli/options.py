@@ -228,10 +228,10 @@ def note(*lines: str) -> None:
         print(f"featx: {translate(printable(line))}", file=sys.stderr)
 
 
-def note_failures(failures: Iterable[Failure], consequence: str) -> None:
-    """Print the number of failed images, the consequence, and each image with its reason."""
+def note_failures(failures: Iterable[Failure], consequence: str, kind: str = "image") -> None:
+    """Print the number of failed images, texts or rows, the consequence, and each of them with its reason."""
     failures = list(failures)
     if failures:
-        note(f"{len(failures)} {'image' if len(failures) == 1 else 'images'} could not be read, {consequence}:")
+        note(f"{len(failures)} {kind if len(failures) == 1 else f'{kind}s'} could not be read, {consequence}:")
         for failure in failures:
             print(f"  {printable(failure.source)}: {printable(failure.reason)}", file=sys.stderr)

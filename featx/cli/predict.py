@@ -86,12 +86,12 @@ def run(options: argparse.Namespace) -> None:
         events=make_events(),
     )
     if not options.output:
-        note_failures(predictions.failures, "left out")
+        note_failures(predictions.failures, "left out", predictions.kind)
         print(predictions.format_table())
         return
     check_names(options.output, predictions.names)
     write(options.output, predictions.to_columns())
-    note_failures(predictions.failures, "row without a prediction")
+    note_failures(predictions.failures, "row without a prediction", predictions.kind)
     n = len(predictions.names)
     unanswered = sum(reason is not None for reason in predictions.reasons or ())
     told = f", {unanswered} of them without an answer (column reason)" if unanswered else ""

@@ -92,12 +92,15 @@ def make_text_features(options: argparse.Namespace) -> TextExtractor:
 
 def print_remarks(result: FitResult) -> None:
     """Print failures, near-duplicates and images to label to standard error."""
-    note_failures(result.failures, "left out")
+    kind = name_inputs(result.info)
+    note_failures(result.failures, "left out", kind)
     if result.tried:
         print("\n".join(map(printable, result.tried.split("\n"))), file=sys.stderr)
     if result.duplicates:
         n = sum(len(group.names) - 1 for group in result.duplicates)
-        note(f"{n} of {result.n_images} images {'is a near-duplicate' if n == 1 else 'are near-duplicates'} of others:")
+        note(
+            f"{n} of {result.n_images} {kind}s {'is a near-duplicate' if n == 1 else 'are near-duplicates'} of others:"
+        )
         for group in result.duplicates[:_MAX_NAMED]:
             labels = sorted({str(label) for label in group.labels})
             differ = result.task == "classification" and len(labels) > 1
@@ -106,8 +109,6 @@ def print_remarks(result: FitResult) -> None:
         if len(result.duplicates) > _MAX_NAMED:
             print(f"  and {len(result.duplicates) - _MAX_NAMED} more", file=sys.stderr)
     if n := result.n_unlabelled:
-        noun = name_inputs(result.info)
-        text = f"{n} {noun} has" if n == 1 else f"{n} {noun}s have"
-        text += " no label and no part in the fit"
+        text = f"{n} {f'{kind} has' if n == 1 else f'{kind}s have'} no label and no part in the fit"
         first = ", ".join(result.to_label[:_MAX_NAMED])
         note(f"{text}; the head is least sure of {first}: label these first" if first else text)

@@ -35,6 +35,8 @@ class FileSummary:
         Backbone, and the device that ran it.
     failures : tuple of Failure
         Images that could not be read; their rows are empty.
+    kind : {"image", "text"}, default="image"
+        Kind of the inputs.
 
     See Also
     --------
@@ -47,9 +49,10 @@ class FileSummary:
     backbone: str
     device: str
     failures: tuple[Failure, ...] = ()
+    kind: str = "image"
 
     def __str__(self) -> str:
-        size = f"{self.n_images} images, {self.n_features} features each"
+        size = f"{self.n_images} {self.kind}s, {self.n_features} features each"
         return f"{self.path}: {size}, {self.backbone} on {self.device}"
 
     def to_dict(self) -> dict[str, Any]:
@@ -131,4 +134,4 @@ def embed_file(
         write(output, columns, np.asarray(features), list(extractor.get_feature_names_out()))
     device = extractor.open_session().device
     n_images, n_features = features.shape
-    return FileSummary(output, n_images, n_features, str(extractor.backbone), device, tuple(failures))
+    return FileSummary(output, n_images, n_features, str(extractor.backbone), device, tuple(failures), extractor.kind)

@@ -64,6 +64,11 @@ class PairedEvaluation:
         return self.first.n_images
 
     @property
+    def kind(self) -> str:
+        """Kind of the inputs: "image", "text" or "row"."""
+        return self.first.kind
+
+    @property
     def failures(self) -> tuple[Failure, ...]:
         """Images that one of the pipelines could not read."""
         return tuple(dict.fromkeys((*self.first.failures, *self.second.failures)))
@@ -81,14 +86,15 @@ class PairedEvaluation:
         return make_frame(columns)
 
     def __repr__(self) -> str:
-        return f"PairedEvaluation({self.n_images} images, {self._describe()})"
+        return f"PairedEvaluation({self.n_images} {self.kind}s, {self._describe()})"
 
     def __str__(self) -> str:
         lines = [f"{i:6}  {printable(name)}" for i, name in zip(("first", "second"), self.names, strict=True)]
         lines += ["", f"{'n':18} {self.n_images}", f"{'':18} {'first':>10} {'second':>10}"]
         for name, value in self.first.metrics.items():
             lines.append(f"{name:18} {format_metric(value):>10} {format_metric(self.second.metrics[name]):>10}")
-        better = "images that only one predicts right" if self.metric == "accuracy" else "images with the smaller error"
+        better = "that only one predicts right" if self.metric == "accuracy" else "with the smaller error"
+        better = f"{self.kind}s {better}"
         lines += ["", f"{better}: first {self.only_first}, second {self.only_second}"]
         return "\n".join([*lines, self._describe(), self._conclude()])
 
@@ -97,7 +103,7 @@ class PairedEvaluation:
             {"metric": name, "first": value, "second": self.second.metrics[name]}
             for name, value in self.first.metrics.items()
         ]
-        return format_html(f"Two pipelines on {self.n_images} images", rows, [self._describe(), self._conclude()])
+        return format_html(f"Two pipelines on {self.n_images} {self.kind}s", rows, [self._describe(), self._conclude()])
 
     def _describe(self) -> str:
         interval = f"95 % interval {_format_signed(self.low)} to {_format_signed(self.high)}"
@@ -106,7 +112,7 @@ class PairedEvaluation:
 
     def _conclude(self) -> str:
         if self.p_value >= 0.05:
-            return "These images do not tell which is better."
+            return f"These {self.kind}s do not tell which is better."
         is_second = (self.difference > 0) == (self.metric == "accuracy")
         return f"The {'second' if is_second else 'first'} is better."
 

@@ -79,6 +79,7 @@ def estimate_head(
     groups: Labels | None = None,
     cv: Any = None,
     views: npt.NDArray[np.float32] | None = None,
+    kind: str = "image",
     events: Events,
 ) -> Estimate | None:
     """Predict each fold with a head that was fitted on the others, and score the predictions.
@@ -86,12 +87,13 @@ def estimate_head(
     ``make`` takes a number of inner folds and returns an unfitted head. Images of a group always stay on one side,
     and near-duplicates if the classes allow it. None if a fold has too few images of a class to fit on. ``views``, of
     shape (n_views, n_images, n_features), are further views of the images to fit on, see `featx.fitting.views`.
+    ``kind`` is that of the inputs.
 
     A head that chooses its penalty along a path is fitted once: the folds that choose also score, and the score of the
     choice is corrected by a bootstrap. Any other head is fitted again for each fold, with folds of its own inside.
     """
     folds, together = divide(X, y, task, duplicates, groups, cv)
-    how = f"left-out images, {len(folds)} folds"
+    how = f"left-out {kind}s, {len(folds)} folds"
     how += ", groups on one side" if groups is not None else ""
     how += ", near-duplicates on one side" if duplicates is not None and together else ""
     how += "" if views is None else f", fitted on {len(views) + 1} views per image"

@@ -71,6 +71,8 @@ class Evaluation:
         recall; None for a regression.
     per_target : dict or None, default=None
         ``mae``, ``rmse``, ``r2`` and ``mape`` of each of several numbers.
+    kind : {"image", "text", "row"}, default="image"
+        Kind of the inputs.
 
     See Also
     --------
@@ -92,6 +94,7 @@ class Evaluation:
     probabilities: npt.NDArray[np.float64] | None
     balance: ClassBalance | None = None
     per_target: Mapping[str, Mapping[str, Any]] | None = None
+    kind: str = "image"
 
     @property
     def metric(self) -> str:
@@ -130,7 +133,7 @@ class Evaluation:
         return make_frame(self.to_columns())
 
     def __repr__(self) -> str:
-        return f"Evaluation({self.n_images} images, {self.metric} {format_metric(self.metrics[self.metric])})"
+        return f"Evaluation({self.n_images} {self.kind}s, {self.metric} {format_metric(self.metrics[self.metric])})"
 
     def __str__(self) -> str:
         width = max(18, *map(len, self.metrics))
@@ -147,7 +150,7 @@ class Evaluation:
         if self.per_class is not None and self.confusion is not None:
             names = list(map(printable, self.per_class))
             width = max(5, *map(len, names))
-            lines += ["", f"{'class':{width}}  precision  recall     f1  images"]
+            lines += ["", f"{'class':{width}}  precision  recall     f1  {self.kind}s"]
             for name, row in zip(names, self.per_class.values(), strict=True):
                 numbers = f"{row['precision']:9.3f}  {row['recall']:6.3f}  {row['f1']:5.3f}  {row['support']:6}"
                 lines.append(f"{name:{width}}  {numbers}")
@@ -160,7 +163,7 @@ class Evaluation:
         if self.low is not None:
             rows[0]["95 % interval"] = f"{format_metric(self.low)} to {format_metric(self.high)}"
         notes = [] if self.balance is None or self.balance.is_even else [self.balance.describe()]
-        html = format_html(f"Evaluation of {self.n_images} images", rows, notes)
+        html = format_html(f"Evaluation of {self.n_images} {self.kind}s", rows, notes)
         if self.per_target is not None:
             html += format_html("Targets", [{"target": name, **row} for name, row in self.per_target.items()])
         if self.per_class is not None:
@@ -267,7 +270,9 @@ def evaluate_inputs(
         )
     for model in models:
         if y is None and was_fitted_on(model.info, X, source_options["include"], source_options["exclude"]):
-            events.note(f"{model.name} was fitted on {inputs.where}: expect lower figures on other images")
+            events.note(
+                f"{model.name} was fitted on {inputs.where}: expect lower figures on other {model.extractor.kind}s"
+            )
     truth: Any = None
     if first.names is None:
         _, truth = inputs.read_labels(first.task)
@@ -312,7 +317,12 @@ def _evaluate(model: FittedModel, embeddings: Embeddings, y: npt.NDArray[Any], n
     if model.names is not None:
         found = evaluate_several(model, y, predicted, probabilities)
         return Evaluation(
-            **found, confusion=None, classes=model.classes, failures=tuple(embeddings.failures), names=names
+            **found,
+            confusion=None,
+            classes=model.classes,
+            failures=tuple(embeddings.failures),
+            names=names,
+            kind=model.extractor.kind,
         )
     if model.classes is None:
         metrics = summarize_regression(y, predicted)
@@ -334,6 +344,7 @@ def _evaluate(model: FittedModel, embeddings: Embeddings, y: npt.NDArray[Any], n
         predicted=predicted,
         probabilities=probabilities,
         balance=estimate.balance,
+        kind=model.extractor.kind,
     )
 
 

@@ -32,7 +32,7 @@ from featx.fitting.multioutput import fit_several, refuse_several
 from featx.fitting.ordinal import read_order
 from featx.fitting.private import check_private, fit_private
 from featx.fitting.result import DuplicateGroup, FitResult, FittedImages, count_target
-from featx.fitting.texts import choose_text_model, make_text_extractor
+from featx.fitting.texts import check_texts, choose_text_model, list_languages, make_text_extractor
 from featx.fitting.tuned import adapt
 from featx.fitting.views import check_views, split_views
 from featx.fitting.zero_shot import check_zero_shot, fit_names, name_classes
@@ -339,9 +339,11 @@ def fit(
         if inputs.text_column is None or head is not None or class_weight is not None or not estimate:
             return several_fit
         return choose_text_model(several_fit, inputs.text_column, several.target.values, several.groups, events)
+    if kind == "text":
+        check_texts(inputs, events)
     task, values = inputs.read_labels(task, log_target=log_target)
     labelled, pool = np.flatnonzero(~inputs.missing), np.flatnonzero(inputs.missing)
-    check_target(values, task, log_target=log_target, images="readable")  # before the long work
+    check_target(values, task, log_target=log_target, images="readable", kind=kind)  # before the long work
     reason = tried = ""
     if order is None and earlier is not None:
         order = earlier.info.get("order")
@@ -394,7 +396,7 @@ def fit(
         embeddings = embeddings.sort(inputs.names(embeddings.positions))
     y = values[np.searchsorted(labelled, embeddings.positions)]
     try:
-        check_target(y, task, log_target=log_target, images="readable")
+        check_target(y, task, log_target=log_target, images="readable", kind=kind)
     except InputError as error:
         unread = embeddings.failures
         raise InputError(f"{error}; {len(unread)} could not be read, the first: {unread[0]}") from None
@@ -413,7 +415,7 @@ def fit(
     images: FittedImages | None = None
     fitted_guard: Guard | None = None
     together: Labels | None = None
-    with _explain_errors(chosen.name, f"{len(y)} {'images' if inputs.dataset is None else 'embeddings'}"):
+    with _explain_errors(chosen.name, f"{len(y)} {extractor.kind + 's' if inputs.dataset is None else 'embeddings'}"):
         if in_parts:
             fitted, estimated = _fit_in_parts(chosen, embeddings, y, estimate)
             duplicates: tuple[DuplicateGroup, ...] = ()
@@ -428,10 +430,12 @@ def fit(
             divided: dict[str, Any] = {"duplicates": together, "groups": groups}
             found = None
             if estimate:
-                found = estimate_head(chosen.make, features, y, task, **divided, cv=cv, views=further, events=events)
+                checks: dict[str, Any] = {"cv": cv, "views": further, "kind": extractor.kind}
+                found = estimate_head(chosen.make, features, y, task, **divided, **checks, events=events)
                 if found is None:
+                    noun = extractor.kind
                     events.note(
-                        "too few images of a class to estimate the accuracy; evaluate the model on other images"
+                        f"too few {noun}s of a class to estimate the accuracy; evaluate the model on other {noun}s"
                     )
             fitted = None if found is None else found.head
             estimated, out_of_fold = (None, None) if found is None else (found.score, found.out_of_fold)
@@ -441,7 +445,7 @@ def fit(
                     unfitted = chosen.make(count_folds(task, y))
                 fitted = fit_head(unfitted, features, y, task, **divided, views=further, events=events)
             if guard and out_of_fold is not None:
-                fitted_guard = _fit_guard(features, out_of_fold, join_groups(together, groups), events)
+                fitted_guard = _fit_guard(features, out_of_fold, join_groups(together, groups), events, kind)
             fitted.predict(features[:1])  # some heads find out only now that they have too few images
     to_label, failures = _rank_pool(inputs, pool[:_MAX_POOL], extractor, fitted, events)
     fit_result = FitResult(
@@ -463,6 +467,7 @@ def fit(
             "task": task,
             "path_column": inputs.path_column,
             **({"text_column": inputs.text_column} if inputs.text_column else {}),
+            **({"kind": "text", "languages": list_languages(extractor)} if kind == "text" else {}),
             "target_column": inputs.target_column,
             "n": len(y),
             **count_target(task, y),
@@ -499,13 +504,13 @@ def _check_text(extractor: Any, settled: Mapping[str, Any]) -> None:
 
 
 def _fit_guard(
-    features: npt.NDArray[np.float32], out_of_fold: OutOfFold, groups: Labels | None, events: Events
+    features: npt.NDArray[np.float32], out_of_fold: OutOfFold, groups: Labels | None, events: Events, kind: str
 ) -> Guard | None:
     """Fit the guard, or note why there is none."""
     try:
         return Guard.fit(features, out_of_fold, groups=groups)
     except InputError as error:
-        events.note(f"no guard: {error}")
+        events.note(f"no guard: {error}".replace("images", f"{kind}s"))
         return None
 
 
@@ -563,7 +568,8 @@ def _explain_errors(head: str, what: str) -> Iterator[None]:
         raise
     except ValueError as error:
         raise InputError(
-            f"{head} cannot be fitted on {what} ({error}); add images, choose another head, or fit without an estimate"
+            f"{head} cannot be fitted on {what} ({error}); add more of them, choose another head, or fit without an "
+            "estimate"
         ) from error
     except MemoryError as error:
         raise InputError(
@@ -652,7 +658,7 @@ def _rank_pool(
     try:
         embeddings = inputs.embed(pool, extractor, events)
     except ImageError as error:  # no reason to lose the fitted head
-        events.note(f"images without a label: {error}")
+        events.note(f"{extractor.kind}s without a label: {error}")
         return [], []
     if not hasattr(head, "predict_proba"):
         return [], embeddings.failures

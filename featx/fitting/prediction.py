@@ -75,6 +75,8 @@ class Predictions:
     outlier_kinds : tuple of str or None, or None, default=None
         For rows of several kinds of columns, the kind that makes a row an outlier, such as ``"images"`` or
         ``"columns: area"``; None for the other rows.
+    kind : {"image", "text", "row"}, default="image"
+        Kind of the inputs.
 
     See Also
     --------
@@ -98,6 +100,7 @@ class Predictions:
     tokens: npt.NDArray[np.int64] | None = None
     max_tokens: int | None = None
     outlier_kinds: tuple[str | None, ...] | None = None
+    kind: str = "image"
 
     def to_columns(self) -> dict[str, list[Any]]:
         r"""Return the columns of a table, one row per image, as ``featx predict`` writes them.
@@ -176,9 +179,9 @@ class Predictions:
         places = [i for i in range(len(self.names)) if i not in failed][:n_rows]
         names = [printable(self.names[i]) for i in places]
         labels = [self._format(self.predicted[i]) for i in places]
-        wide, less = (max(map(len, texts), default=0) for texts in (["image", *names], ["predicted", *labels]))
+        wide, less = (max(map(len, texts), default=0) for texts in ([self.kind, *names], ["predicted", *labels]))
         lines = [
-            f"{'image':{wide}}  {'predicted':{less}}" + ("  probability" if self.probabilities is not None else "")
+            f"{self.kind:{wide}}  {'predicted':{less}}" + ("  probability" if self.probabilities is not None else "")
         ]
         lines[0] += "" if self.outlier is None else "  outlier"
         lines[0] += "  set" if self.sets is not None else "  interval" if self.intervals is not None else ""
@@ -219,7 +222,7 @@ class Predictions:
         kind = f"{len(self.targets)} numbers each" if self.targets is not None else kind
         kind = f"{len(self.classes)} labels" if self.separator is not None and self.classes is not None else kind
         failed = f", {len(self.failures)} could not be read" if self.failures else ""
-        return f"Predictions({len(self.names)} images, {kind}{failed})"
+        return f"Predictions({len(self.names)} {self.kind}s, {kind}{failed})"
 
     def __str__(self) -> str:
         return self.format_table(_MAX_ROWS)
@@ -315,7 +318,9 @@ def predict(
     n = len(inputs)
     embeddings = inputs.embed(np.arange(n), opened.extractor, events)
     if is_fit := was_fitted_on(opened.info, X, include, exclude):
-        events.note(f"{opened.name} was fitted on {inputs.where}: expect worse answers for other images")
+        events.note(
+            f"{opened.name} was fitted on {inputs.where}: expect worse answers for other {opened.extractor.kind}s"
+        )
     values, found_probabilities, checked, changes = predict_guarded(
         opened, guard, embeddings, doubt, events, is_fit=is_fit
     )
@@ -346,7 +351,13 @@ def predict(
         "separator": opened.separator if opened.is_multilabel else None,
     }
     tokens, max_tokens = _count_tokens(opened.extractor, inputs)
-    result = replace(Predictions(*found, **doubts, changes=changes), **several, tokens=tokens, max_tokens=max_tokens)
+    result = replace(
+        Predictions(*found, **doubts, changes=changes),
+        **several,
+        tokens=tokens,
+        max_tokens=max_tokens,
+        kind=opened.extractor.kind,
+    )
     written = replace(result, columns={}).to_columns()
     if replaced := [name for name in inputs.columns if name in written]:
         events.note(f"the table's {', '.join(replaced)} {'is' if len(replaced) == 1 else 'are'} replaced in the output")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -14,9 +15,11 @@ from featx._events import Events
 from featx._optional import import_optional
 from featx._results import format_metric
 from featx.backbones import open_backbone
+from featx.backbones.file import require_text
 from featx.errors import BackboneError, InputError
 from featx.fitting.columns import Member, fit_stack, fit_words, read_answers, take_logarithm
 from featx.fitting.estimate import score_out_of_fold
+from featx.fitting.labelled import Inputs
 from featx.fitting.multioutput import score_several
 from featx.fitting.result import FitResult
 from featx.guard import Guard, KindCells
@@ -26,10 +29,13 @@ from featx.recipes.text import TEXT_ENCODERS
 from featx.selection.outputs import SeveralTargets
 from featx.text import TextExtractor
 
-__all__ = ["choose_text_model", "make_text_extractor"]
+__all__ = ["check_texts", "choose_text_model", "list_languages", "make_text_extractor"]
 
 #: Last blocks of an encoder whose features are put side by side.
 _N_BLOCKS = 3
+#: Beginning of a text that a message shows.
+_MAX_SHOWN = 40
+_NUMBER = re.compile(r"[-+]?[0-9]*[.,]?[0-9]+")
 _SMALLEST = 1e-7  # of a probability, in its logarithm
 
 
@@ -65,6 +71,30 @@ def make_text_extractor(backbone: Any = None, **parameters: Any) -> TextExtracto
     names = [layer.name for layer in opened.layers]
     blocks = [name for name in names if name.startswith("block")]
     return extractor.set_params(layer=blocks[-_N_BLOCKS:] or None)  # type: ignore[no-any-return]
+
+
+def check_texts(inputs: Inputs, events: Events) -> None:
+    """Refuse texts from which nothing can be learnt, and note a column of texts that holds numbers."""
+    if inputs.items is None:
+        return
+    column = inputs.text_column
+    if column is not None and column == inputs.target_column:
+        raise InputError(
+            f"target={column!r}: is the column of texts as well, and would give the answer away; name another column"
+        )
+    texts = {text for text in inputs.items if isinstance(text, str)}
+    where = "X" if column is None else f"column {column!r}"
+    if len(texts) == 1 < len(inputs.items):
+        raise InputError(f"{where}: every text is {next(iter(texts))[:_MAX_SHOWN]!r}; expected different texts")
+    if texts and all(_NUMBER.fullmatch(text.strip()) for text in texts):
+        events.note(f"{where}: every text is a number; columns=[...] reads numbers as numbers")
+
+
+def list_languages(extractor: Any) -> list[str]:
+    """Return the languages that all encoders of an extractor were trained on, as ISO 639-1 codes."""
+    given = extractor.backbone if isinstance(extractor.backbone, list) else [extractor.backbone]
+    found = [set(require_text(open_backbone(one, extractor.precision)).languages) for one in given]
+    return sorted(set.intersection(*found))
 
 
 def choose_text_model(

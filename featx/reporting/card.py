@@ -51,7 +51,7 @@ def name_inputs(info: Mapping[str, Any]) -> str:
     >>> name_inputs({}), name_inputs({"text_column": "review"}), name_inputs({"columns": {"area": "number"}})
     ('image', 'text', 'row')
     """
-    return "row" if info.get("columns") else "text" if info.get("text_column") else "image"
+    return "row" if info.get("columns") else "text" if info.get("text_column") else str(info.get("kind") or "image")
 
 
 def _add_article(noun: str) -> str:
@@ -98,7 +98,7 @@ def _describe_features(description: Description) -> str:
 
 
 def _describe_data(info: Mapping[str, Any]) -> str:
-    parts = [_describe_images(info)]
+    parts = [_describe_images(info), *_describe_languages(info)]
     if continued := info.get("continued"):
         n_old = min(continued["n_old"], info["n"])
         n_new = f"{info['n'] - n_old:,} new ones"
@@ -121,7 +121,7 @@ def _describe_data(info: Mapping[str, Any]) -> str:
 
 def _describe_contents(description: Description) -> list[str]:
     contents = description.get("pipeline", {}).get("contents")
-    return [f"Of these images the file holds {_escape(contents)}."] if contents else []
+    return [f"Of these {name_inputs(description['info'])}s the file holds {_escape(contents)}."] if contents else []
 
 
 def _describe_private(private: Mapping[str, Any]) -> str:
@@ -153,13 +153,21 @@ def _describe_images(info: Mapping[str, Any]) -> str:
     return f"{info['n']:,} {noun}s." if info.get("n") else "Not recorded."
 
 
+def _describe_languages(info: Mapping[str, Any]) -> list[str]:
+    languages = info.get("languages")
+    if not languages:
+        return []
+    listed = _escape(", ".join(map(str, languages)))
+    return [f"The encoder was trained on texts in these languages: {listed}. Expect a lower quality in others."]
+
+
 def _describe_quality(info: Mapping[str, Any]) -> str:
-    score = info.get("score")
+    score, noun = info.get("score"), name_inputs(info)
     if not score:
-        return "Not measured. Use `featx evaluate` with labelled images that the pipeline was not fitted on."
+        return f"Not measured. Use `featx evaluate` with labelled {noun}s that the pipeline was not fitted on."
     return (
         f"On {_escape(describe_score(score))}.\n\n{_describe_classes(score)}"
-        f"Expect a lower quality on {name_inputs(info)}s of another kind. `featx evaluate` measures it."
+        f"Expect a lower quality on {noun}s of another kind. `featx evaluate` measures it."
     )
 
 

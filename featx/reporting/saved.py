@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ from featx.errors import BackboneError, PipelineFileError
 from featx.guard import Guard
 from featx.persistence import list_included, list_types, load_guard, read_info
 from featx.persistence.description import BackboneFacts, Description
-from featx.reporting.card import make_card
+from featx.reporting.card import make_card, name_inputs
 from featx.reporting.snippets import use_saved
 
 __all__ = ["SavedPipeline", "describe_file"]
@@ -61,7 +61,7 @@ class SavedPipeline:
         lines = [
             f"File: format {self.description['format']}, {self.n_bytes:,} bytes.",
             f"Backbone: {'; '.join(places) or 'none'}.",
-            f"Guard: {_describe_guard(self.guard, 'private' in (self.description.get('info') or {}))}.",
+            f"Guard: {_describe_guard(self.guard, self.description.get('info') or {})}.",
             f"Types in the file beyond skops's own list: {', '.join(self.trusted_types) or 'none'}.",
         ]
         if self.refused_types:
@@ -126,12 +126,13 @@ def describe_file(path: str | os.PathLike[str]) -> SavedPipeline:
     return SavedPipeline(path, os.path.getsize(path), *facts)
 
 
-def _describe_guard(guard: Guard | None, is_private: bool) -> str:
-    if is_private:
+def _describe_guard(guard: Guard | None, info: Mapping[str, Any]) -> str:
+    if "private" in info:
         return "none; it would release more than a private fit does"
     if guard is None:
-        return "none; featx fit stores it for 50 images and more"
-    return f"p-values of outliers and promises from {guard.n_images} left-out images"
+        has_none = name_inputs(info) == "row"  # words, and several kinds of columns
+        return "none" if has_none else f"none; featx fit stores it for 50 {name_inputs(info)}s and more"
+    return f"p-values of outliers and promises from {guard.n_images} left-out {name_inputs(info)}s"
 
 
 def _locate(facts: BackboneFacts, included: Collection[str]) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 import onnx
 
 from featx.persistence.description import Description
+from featx.reporting.card import name_inputs
 from featx.reporting.column_snippets import use_columns
 
 __all__ = ["describe_onnx", "use_onnx", "use_saved"]
@@ -18,10 +19,10 @@ _SAVED = """\
 import featx
 
 pipeline = featx.load({name})
-print(pipeline.{method}(["image.jpg"]))
+print(pipeline.{method}([{example}]))
 ```"""
 
-_TABLE = """\
+_SAVED_ROWS = """\
 ```python
 import featx
 
@@ -140,11 +141,13 @@ _FITS = {
 def use_saved(name: str, description: Description) -> str:
     """Format code that runs a saved pipeline, as Markdown, from its name and the result of `featx.read_info`."""
     info = description.get("info") or {}
-    if info.get("columns") or info.get("text_column"):
-        return _TABLE.format(name=_quote(name))
+    noun = name_inputs(info)
+    if noun == "row" or info.get("columns") or info.get("text_column"):
+        return _SAVED_ROWS.format(name=_quote(name))
     recorded = description.get("answers")
     only_transforms = recorded is not None and recorded.get("method") == "transform"
-    return _SAVED.format(name=_quote(name), method="transform" if only_transforms else "predict")
+    example = '"a text"' if noun == "text" else '"image.jpg"'
+    return _SAVED.format(name=_quote(name), method="transform" if only_transforms else "predict", example=example)
 
 
 def describe_onnx(model: onnx.ModelProto, info: Mapping[str, Any] | None = None) -> Description:

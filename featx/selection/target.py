@@ -129,25 +129,27 @@ def encode_target(
     return _encode_classes(array, task, levels), labelled
 
 
-def check_target(y: npt.NDArray[Any], task: str, *, log_target: bool = False, images: str = "labelled") -> None:
+def check_target(
+    y: npt.NDArray[Any], task: str, *, log_target: bool = False, images: str = "labelled", kind: str = "image"
+) -> None:
     """Raise InputError if nothing can be learnt from classes or numbers, none of them missing.
 
-    ``images`` is the adjective for the images in messages, such as ``"readable"``.
+    ``images`` is the adjective for the images in messages, such as ``"readable"``, and ``kind`` the noun.
     """
     if task == "regression":
         if len(y) < 2:
-            raise InputError(f"{len(y)} {images} image; a regression needs at least two")
+            raise InputError(f"{len(y)} {images} {kind}; a regression needs at least two")
         if log_target and y.min() <= 0:
             raise InputError(f"log_target=True: the target has values down to {y.min():g}, which have no logarithm")
         return
     names, counts = np.unique(y, return_counts=True)
     if len(names) < 2:
-        raise InputError(f"every {images} image is of class {names[0]}; at least two classes are needed")
+        raise InputError(f"every {images} {kind} is of class {names[0]}; at least two classes are needed")
     if single := [str(name) for name in names[counts < 2]]:
         shown = ", ".join(map(repr, single[:5])) + (", ..." if len(single) > 5 else "")
         raise InputError(
-            f"{len(single)} of {len(names)} classes have a single {images} image ({shown}); "
-            "add images or leave these classes out"
+            f"{len(single)} of {len(names)} classes have a single {images} {kind} ({shown}); "
+            f"add {kind}s or leave these classes out"
         )
 
 

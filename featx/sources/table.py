@@ -38,6 +38,8 @@ _SEVERAL = re.compile(r"\[.*\]|\{.*\}|\(.*,.*\)", re.DOTALL)
 _MAX_SHOWN = 80  # letters of a line in a message
 _MAX_LISTED, _MAX_FOLDERS = 10_000, 20  # files beside a table that are looked through for a missing image, and folders
 _CELLS_HELD = 64  # cells of bytes that are read from Parquet at a time
+#: Characters of one cell of CSV. The default of Python, 131,072, is shorter than some texts.
+_MAX_CELL = 32 * 2**20
 _ROWS_READ = 1000  # rows read at a time, and looked at to choose columns
 
 
@@ -337,7 +339,9 @@ class Table(FileSource):
             encoding = _find_encoding(binary.read(4))
             binary.seek(0)
             with io.TextIOWrapper(binary, encoding=encoding, newline="") as file:
+                line = 0
                 try:
+                    csv.field_size_limit(max(csv.field_size_limit(), _MAX_CELL))
                     header = file.readline()
                     if is_named := header.startswith("sep="):  # as Excel writes it above the header
                         delimiter = header[4:5]
@@ -347,16 +351,23 @@ class Table(FileSource):
                     reader = csv.reader(file, delimiter=delimiter, skipinitialspace=f"{delimiter} " in header)
                     width = 0
                     for row in reader:
+                        line = reader.line_num + is_named
                         if row and len(row) != (width or len(row)):
-                            line = reader.line_num + is_named
                             raise SourceError(f"{self.given}: line {line} has {len(row)} fields, the header {width}")
                         if row:
                             yield row if width else [name.strip() for name in row]
                         width = width or len(row)
-                except (OSError, UnicodeError, csv.Error) as error:
+                except csv.Error as error:
+                    if "field larger" in str(error):
+                        error = csv.Error(
+                            f"a cell after line {line} has more than {_MAX_CELL:,} characters: close its quotation mark"
+                        )
+                    raise SourceError(f"{self.given}: cannot be read as a table ({error})") from None
+                except (OSError, UnicodeError) as error:
                     name = encoding.replace("utf-8-sig", "utf-8").upper()
                     raise SourceError(
-                        f"{self.given}: cannot be read as a table in {name} ({error}); save it as UTF-8"
+                        f"{self.given}: cannot be read as a table in {name} after line {line} ({error}); "
+                        "save it as UTF-8"
                     ) from None
 
 

@@ -1,3 +1,5 @@
+import csv
+
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -94,6 +96,27 @@ def test_a_row_has_the_same_name_in_every_reader(tmp_path):
     assert [row["text"] for row in read_rows(frame, None, {"text": "text"}).items] == columns["text"]
     both = featx.sources.list_texts([tmp_path / "t.csv", tmp_path / "u.parquet"], text_column="text")
     assert both.names[-1].endswith("u.parquet/3")
+
+
+def test_a_long_text_is_read_and_a_quotation_mark_that_is_not_closed_is_named(tmp_path, monkeypatch):
+    (tmp_path / "long.csv").write_text('text,label\n"' + "a " * 100_000 + '",x\nb,y\n')
+    assert [len(text) for text in featx.sources.list_texts(tmp_path / "long.csv", text_column="text").items] == [
+        200_000,
+        1,
+    ]
+    monkeypatch.setattr("featx.sources.table._MAX_CELL", 1000)
+    before = csv.field_size_limit(1000)
+    try:
+        with pytest.raises(featx.SourceError, match=r"after line 1 has more than 1,000 .* quotation mark"):
+            featx.sources.list_texts(tmp_path / "long.csv", text_column="text")
+    finally:
+        csv.field_size_limit(before)
+
+
+def test_another_encoding_is_named_with_its_byte_and_line(tmp_path):
+    (tmp_path / "latin.csv").write_bytes("text,label\ncafé,x\n".encode("latin-1"))
+    with pytest.raises(featx.SourceError, match=r"UTF-8 after line 0 .*byte 0xe9.*save it as UTF-8"):
+        featx.sources.list_texts(tmp_path / "latin.csv", text_column="text")
 
 
 def test_wrong_kinds_are_named(table, tmp_path):

@@ -5,9 +5,11 @@ import pandas as pd
 import pytest
 
 import featx
+from featx._events import Events
 from featx.deploy import export
 from featx.errors import InputError
-from featx.fitting.texts import _choose_simplest, make_text_extractor
+from featx.fitting.labelled import Inputs
+from featx.fitting.texts import _choose_simplest, check_texts, make_text_extractor
 from tests.reporting.test_snippets import run_python
 from tests.text.conftest import WORDS
 
@@ -30,6 +32,9 @@ def test_a_table_of_texts_is_fitted_saved_evaluated_and_predicted(encoder, tmp_p
     assert [name for name, _ in result.pipeline.steps] == ["features", "head"]
     result.save(tmp_path / "stars.featx")
     predictions = featx.predict(tmp_path / "stars.featx", table)  # the file knows the column
+    evaluation = featx.evaluate(tmp_path / "stars.featx", table)
+    shown = [featx.describe_file(tmp_path / "stars.featx"), predictions, evaluation, repr(evaluation)]
+    assert not [text for text in map(str, shown) if "image" in text]
     assert predictions.names == ("none", *"abcdefghijkl")
     assert predictions.predicted[0] is None
     expected = result.pipeline.predict(TEXTS).tolist()
@@ -93,6 +98,24 @@ def test_texts_refuse_what_needs_images():
         featx.fit(["a", "b"], ["x", "y"], extractor=featx.TextExtractor(), search="quick")
     with pytest.raises(InputError, match="expected a TextExtractor"):
         featx.fit("a.csv", text_column="review", extractor=featx.FeatureExtractor())
+
+
+@pytest.mark.parametrize(
+    ("texts", "target", "reason"),
+    [(["a", "a"], "label", "every text is 'a'"), (["a", "b"], "text", "is the column of texts as well")],
+)
+def test_texts_from_which_nothing_can_be_learnt_are_refused(texts, target, reason):
+    inputs = Inputs("X", texts, ["1", "2"], ["x", "y"], text_column="text", target_column=target)
+    with pytest.raises(InputError, match=reason):
+        check_texts(inputs, Events())
+
+
+def test_a_column_of_numbers_is_noted():
+    notes = []
+    events = Events()
+    events.note = notes.append
+    check_texts(Inputs("X", ["1", "2.5"], ["1", "2"], ["x", "y"], text_column="price"), events)
+    assert "every text is a number" in notes[0]
 
 
 def test_an_encoder_that_is_missing_names_the_command_that_makes_it(tmp_path, monkeypatch):
