@@ -238,7 +238,7 @@ def _gather(torch: Any, inputs: Sequence[Any], attributes: Mapping[str, Any]) ->
     index = torch.where(index < 0, index + x.shape[axis], index)
     rows = x.index_select(axis, index.reshape(-1))
     axis %= x.ndim
-    return rows.reshape(*x.shape[:axis], *index.shape, *x.shape[axis + 1 :])
+    return rows.reshape([*x.shape[:axis], *index.shape, *x.shape[axis + 1 :]])
 
 
 def _reshape(torch: Any, inputs: Sequence[Any], attributes: Mapping[str, Any]) -> Any:
@@ -339,6 +339,7 @@ def _activation(name: str) -> Compute:
 OPERATORS: dict[str, Operator] = {
     "Abs": Operator(_unary("abs")),
     "Add": Operator(_binary("add"), (0, 1)),
+    "And": Operator(_binary("logical_and")),
     "AveragePool": Operator(_average_pool),
     "BatchNormalization": Operator(_batch_norm, (1, 2)),
     "Cast": Operator(_cast),
@@ -347,6 +348,7 @@ OPERATORS: dict[str, Operator] = {
     "Constant": Operator(lambda torch, inputs, attributes: attributes["value"]),
     "ConstantOfShape": Operator(_constant_of_shape),
     "Conv": Operator(_conv, (1, 2)),
+    "Cos": Operator(_unary("cos")),
     "Div": Operator(_div),
     "Dropout": Operator(lambda torch, inputs, attributes: inputs[0]),
     "Elu": Operator(lambda torch, inputs, attributes: torch.nn.functional.elu(inputs[0], attributes.get("alpha", 1.0))),
@@ -360,6 +362,7 @@ OPERATORS: dict[str, Operator] = {
     "Gemm": Operator(_gemm, (1, 2)),
     "GlobalAveragePool": Operator(_global_pool("mean")),
     "GlobalMaxPool": Operator(_global_pool("amax")),
+    "GreaterOrEqual": Operator(_binary("ge")),
     "GroupNormalization": Operator(_group_norm, (1, 2)),
     "HardSigmoid": Operator(_hard_sigmoid),
     "HardSwish": Operator(_activation("hardswish")),
@@ -369,6 +372,8 @@ OPERATORS: dict[str, Operator] = {
     "LeakyRelu": Operator(
         lambda torch, inputs, attributes: torch.nn.functional.leaky_relu(inputs[0], attributes.get("alpha", 0.01))
     ),
+    "Less": Operator(_binary("lt")),
+    "LessOrEqual": Operator(_binary("le")),
     "Log": Operator(_unary("log")),
     "MatMul": Operator(_binary("matmul"), (0, 1)),
     "Max": Operator(_extreme("maximum")),
@@ -382,6 +387,7 @@ OPERATORS: dict[str, Operator] = {
     ),
     "Pad": Operator(_pad),
     "Pow": Operator(_binary("pow")),
+    "Range": Operator(lambda torch, inputs, attributes: torch.arange(*(value.item() for value in inputs))),
     "Reciprocal": Operator(_unary("reciprocal")),
     "ReduceL2": Operator(_reduce("vector_norm")),
     "ReduceMax": Operator(_reduce("amax")),
@@ -392,6 +398,7 @@ OPERATORS: dict[str, Operator] = {
     "Reshape": Operator(_reshape, passes=True),
     "Shape": Operator(_shape),
     "Sigmoid": Operator(_unary("sigmoid")),
+    "Sin": Operator(_unary("sin")),
     "Slice": Operator(_slice),
     "Softmax": Operator(_softmax),
     "Softplus": Operator(_activation("softplus")),

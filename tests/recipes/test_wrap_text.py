@@ -12,6 +12,7 @@ from featx.backbones import tap
 from featx.cli import main
 from featx.recipes import wrap_text_backbone
 from featx.session import Session
+from featx.tuning import embed_tokens, list_depths, tune_tail
 from tests.text.conftest import WORDS, encoder, make_tokenizer, source  # noqa: F401
 
 TEXTS = ["a red car", "the dog runs the street", "good", "a blue car", ""]
@@ -207,3 +208,25 @@ def test_a_text_tower_has_the_layer_projection(kind, tmp_path):
         with torch.no_grad():
             found = getattr(network(torch.tensor(whole)), result).numpy()
         np.testing.assert_allclose(session.run(one), found, atol=2e-6)
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize("kind", CONFIGS)
+@pytest.mark.filterwarnings("ignore")
+def test_a_wrapped_encoder_tunes(kind, tmp_path):
+    transformers, torch = pytest.importorskip("transformers"), pytest.importorskip("torch")
+    torch.manual_seed(0)
+    config = transformers.AutoConfig.for_model(kind, **CONFIGS[kind], **POSITIONS)
+    network = transformers.AutoModel.from_config(config, attn_implementation="eager").eval()
+    path = write_files(tmp_path / kind, config.to_dict())
+    names = ["input_ids", "attention_mask"] + ["token_type_ids"] * (kind == "bert")
+    export(network, path, names, ["last_hidden_state"])
+    backbone = wrap_text_backbone(path, tmp_path / "wrapped.onnx").backbone
+    assert list_depths(backbone)[0] == "block1"
+    extractor = featx.TextExtractor(str(backbone.path), n_threads=1)
+    found = embed_tokens(TEXTS, extractor, "block1")
+    tuned = tune_tail(found.trunk.backbone, "block1", found, ["x", "y", "x", "y", "x"], epochs=2, n_threads=1)
+    written = tuned.write(tmp_path / "tuned.onnx")  # raises unless ONNX Runtime agrees with torch
+    features = featx.TextExtractor(str(written.path)).transform(TEXTS)
+    assert np.abs(features - extractor.transform(TEXTS)).max() > 1e-4
+    np.testing.assert_allclose(tuned.features(found, np.arange(5)), features, atol=5e-3)  # float16 at the cut
