@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     )
     from featx._events import Events, ProgressBar
     from featx.auditing import Audit, Finding, Leak, audit
-    from featx.explanation import Explanation, explain
+    from featx.explanation import Explanation, RowExplanation
     from featx.extractor import Embedded, FeatureExtractor
     from featx.fitting import (
         Evaluation,
@@ -59,6 +59,7 @@ if TYPE_CHECKING:
         ToLabel,
         compare_pipelines,
         evaluate,
+        explain,
         fit,
         label_next,
         predict,
@@ -112,6 +113,7 @@ __all__ = [
     # reasons for an answer
     "explain",
     "Explanation",
+    "RowExplanation",
     "report",
     "Page",
     # files
@@ -174,9 +176,9 @@ _LAZY = {
     **{name: f"featx.{name}" for name in _MODULES},
     **dict.fromkeys(("Events", "ProgressBar"), "featx._events"),
     **dict.fromkeys(("audit", "Audit", "Finding", "Leak"), "featx.auditing"),
-    **dict.fromkeys(("explain", "Explanation"), "featx.explanation"),
+    **dict.fromkeys(("Explanation", "RowExplanation"), "featx.explanation"),
     **dict.fromkeys(("Embedded", "FeatureExtractor"), "featx.extractor"),
-    **dict.fromkeys(("fit", "FitResult", "tune", "evaluate", "Evaluation"), "featx.fitting"),
+    **dict.fromkeys(("fit", "FitResult", "tune", "evaluate", "Evaluation", "explain"), "featx.fitting"),
     "FineTuned": "featx.tuning.estimator",
     **dict.fromkeys(("predict", "Predictions", "compare_pipelines", "PairedEvaluation"), "featx.fitting"),
     **dict.fromkeys(("shift", "Shift"), "featx.fitting"),

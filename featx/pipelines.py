@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import copy
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -18,7 +16,6 @@ from sklearn.pipeline import Pipeline
 
 from featx._optional import import_optional
 from featx.errors import InputError
-from featx.images.containers import list_items
 from featx.inference.mean import MeanOfColumns
 from featx.inference.transformer import BackboneTransformer
 
@@ -26,13 +23,15 @@ __all__ = [
     "FeatureFrames",
     "count_outputs",
     "find_columns",
+    "find_embedding",
     "find_encoders",
     "find_extractors",
     "find_optional",
     "find_row_outputs",
     "find_several",
-    "share_features",
+    "find_vectorizers",
     "split_pipeline",
+    "walk",
 ]
 
 
@@ -64,87 +63,13 @@ def find_extractors(thing: Any) -> Iterator[BackboneTransformer]:
             yield from find_extractors(part)
 
 
-class SharedFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
-    """Embed in the place of an extractor, and return features that another one has computed for the same cells.
-
-    See `share_features`.
-    """
-
-    def __init__(self, extractor: Any, embed: Callable[[Any, Any], Any], store: threading.local) -> None:
-        self.extractor = extractor
-        self.embed = embed
-        self.store = store
-
-    def fit(self, X: Any, y: Any = None) -> SharedFeatures:
-        """Do nothing."""
-        return self
-
-    def transform(self, X: Any) -> Any:
-        """Return the features of X, which are computed once for the same objects."""
-        is_mean = isinstance(self.extractor, MeanOfColumns)
-        cells = [cell for name in X.columns for cell in X[name].tolist()] if is_mean else list_items(X)
-        inner = getattr(self.extractor, "extractor_", self.extractor)
-        key = (is_mean, inner.backbone_identity_, repr(inner.value_parameters_), inner.precision, *map(id, cells))
-        found: dict[Any, Any] | None = getattr(self.store, "found", None)
-        if found is None:
-            return self.embed(self.extractor, X if is_mean else cells)
-        if key not in found:
-            found[key] = (cells, self.embed(self.extractor, X if is_mean else cells))  # cells keep their ids
-        return found[key][1]
-
-    def get_feature_names_out(self, input_features: Any = None) -> Any:
-        """Return the names of the features."""
-        return self.extractor.get_feature_names_out()
-
-    def __sklearn_is_fitted__(self) -> bool:
-        return True
-
-
-def share_features(
-    estimator: Any, embed: Callable[[Any, Any], Any]
-) -> tuple[Any, Callable[[], AbstractContextManager[None]]]:
-    """Return a copy of a fitted estimator that embeds each image or text once, and the context in which it does.
-
-    scikit-learn asks for labels and for probabilities in two calls, and several members may read one column.
-    ``embed(extractor, X)`` computes features.
-
-    Examples
-    --------
-    >>> from sklearn.dummy import DummyClassifier
-    >>> from sklearn.pipeline import make_pipeline
-    >>> import featx
-    >>> from featx.pipelines import share_features
-    >>> X, y = featx.samples.load_fashion_mnist("test")
-    >>> pipeline = make_pipeline(featx.FeatureExtractor(layer="stem"), DummyClassifier()).fit(X[:4], y[:4])
-    >>> calls = []
-    >>> copied, sharing = share_features(pipeline, lambda extractor, X: calls.append(X) or extractor.transform(X))
-    >>> with sharing():
-    ...     _ = copied.predict(X[:4]), copied.predict_proba(X[:4])
-    >>> len(calls)
-    1
-    """
-    store = threading.local()
-    wrapped = {id(one): SharedFeatures(one, embed, store) for one in _find_embedding(estimator)}
-    copied = copy.deepcopy(estimator, dict(wrapped))
-
-    @contextmanager
-    def sharing() -> Iterator[None]:
-        store.found = {}
-        try:
-            yield
-        finally:
-            del store.found
-
-    return copied, sharing
-
-
-def _find_embedding(thing: Any) -> Iterator[Any]:
+def find_embedding(thing: Any) -> Iterator[Any]:
     """Find the transformers that embed: means of columns, and extractors outside of them."""
     if isinstance(thing, (BackboneTransformer, MeanOfColumns)):
         yield thing
         return
     for part in vars(thing).values() if _has_parts(thing) else _members(thing):
-        yield from _find_embedding(part)
+        yield from find_embedding(part)
 
 
 def split_pipeline(estimator: Any) -> tuple[Any, Any]:
@@ -304,8 +229,11 @@ def find_row_outputs(estimator: Any) -> tuple[str, tuple[str, ...]] | None:
         return "multilabel", tuple(map(str, range(len(classes))))
     if classes is not None:
         return ("multilabel", tuple(map(str, classes))) if getattr(last, "multilabel_", False) else None
-    parts = last.estimators_ if isinstance(last, MultiOutputRegressor) else getattr(last, "coef_", ())
-    n = len(parts) if isinstance(last, MultiOutputRegressor) or np.ndim(parts) == 2 else 1
+    if isinstance(last, MultiOutputRegressor):
+        n = len(last.estimators_)
+    else:  # forests and networks count them, and linear models have a row each
+        coef = np.shape(getattr(last, "coef_", ()))
+        n = int(getattr(last, "n_outputs_", coef[0] if len(coef) == 2 else 1))
     return ("regression", tuple(map(str, range(n)))) if n > 1 else None
 
 
@@ -366,7 +294,7 @@ def find_columns(estimator: Any) -> dict[str, str]:
     {'rooms': 'number', 'place': 'category'}
     """
     found: dict[str, str] = {}
-    for transformer in _find_column_transformers(estimator, set()):
+    for transformer in _find_column_transformers(estimator):
         for _, part, columns in transformer.transformers_:
             if not (isinstance(part, str) and part == "drop"):
                 found |= {name: _find_kind(part) for name in _name_columns(transformer, columns) if name not in found}
@@ -395,7 +323,7 @@ def find_encoders(estimator: Any) -> dict[str, tuple[list[Any], bool]]:
     {'place': (['a', 'b'], True)}
     """
     found: dict[str, tuple[list[Any], bool]] = {}
-    for transformer in _find_column_transformers(estimator, set()):
+    for transformer in _find_column_transformers(estimator):
         for _, part, columns in transformer.transformers_:
             steps = [step for _, step in part.steps] if isinstance(part, Pipeline) else [part]
             encoder = next((step for step in steps if type(step).__name__ in _ENCODERS), None)
@@ -419,7 +347,7 @@ def find_optional(estimator: Any) -> list[str]:
     []
     """
     found = []
-    for transformer in _find_column_transformers(estimator, set()):
+    for transformer in _find_column_transformers(estimator):
         for _, part, columns in transformer.transformers_:
             steps = [step for _, step in part.steps] if isinstance(part, Pipeline) else [part]
             if any(isinstance(step, MeanOfColumns) for step in steps):
@@ -427,16 +355,41 @@ def find_optional(estimator: Any) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def _find_column_transformers(thing: Any, seen: set[int]) -> Iterator[ColumnTransformer]:
+def find_vectorizers(estimator: Any) -> dict[str, Any]:
+    """Return the fitted vectorizer of words of each column of texts that has one.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from sklearn.compose import ColumnTransformer
+    >>> from sklearn.feature_extraction.text import TfidfVectorizer
+    >>> from featx.pipelines import find_vectorizers
+    >>> table = pd.DataFrame({"title": ["a red car", "a dog"]})
+    >>> find_vectorizers(ColumnTransformer([("words", TfidfVectorizer(), "title")]).fit(table))
+    {'title': TfidfVectorizer()}
+    """
+    found: dict[str, Any] = {}
+    for transformer in _find_column_transformers(estimator):
+        for _, part, columns in transformer.transformers_:
+            if isinstance(part, CountVectorizer) and isinstance(columns, str):
+                found.setdefault(columns, part)
+    return found
+
+
+def walk(thing: Any, seen: set[int] | None = None) -> Iterator[BaseEstimator]:
+    """Iterate over an estimator and all estimators inside it, templates included."""
+    seen = set() if seen is None else seen
     if id(thing) in seen:
         return
     seen.add(id(thing))
-    if isinstance(thing, ColumnTransformer):
-        if hasattr(thing, "transformers_"):
-            yield thing
-        return
+    if isinstance(thing, BaseEstimator):
+        yield thing
     for part in vars(thing).values() if _has_parts(thing) else _members(thing):
-        yield from _find_column_transformers(part, seen)
+        yield from walk(part, seen)
+
+
+def _find_column_transformers(thing: Any) -> Iterator[ColumnTransformer]:
+    return (one for one in walk(thing) if isinstance(one, ColumnTransformer) and hasattr(one, "transformers_"))
 
 
 def _find_kind(part: Any) -> str:

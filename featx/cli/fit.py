@@ -16,11 +16,10 @@ from featx.cli.options import (
     running_parameters,
     split_names,
 )
-from featx.cli.remarks import add_fit, fit_parameters, print_remarks
+from featx.cli.remarks import add_fit, fit_parameters, make_text_features, print_remarks
 from featx.errors import InputError
 from featx.extractor import FeatureExtractor
 from featx.fitting import FittedModel, fit, open_model
-from featx.fitting.texts import make_text_extractor
 from featx.heads import HEADS
 from featx.page import report
 from featx.reporting.card import check_card
@@ -236,15 +235,10 @@ def _make_extractor(options: argparse.Namespace) -> FeatureExtractor | TextExtra
     """Make the extractor that the options describe; that of a dataset takes no feature options."""
     (source,) = options.source or (None,)
     if options.text_column and not options.image_column:
-        names = ("layer", "pooling", "precision", "l2_normalize")
+        if not options.search:
+            return make_text_features(options)
+        names = ("precision", "l2_normalize")  # the features that are named are the only candidates
         given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
-        if options.search:  # the features that are named are the only candidates
-            given = {name: given[name] for name in ("precision", "l2_normalize") if name in given}
-            return TextExtractor(**given, **running_parameters(options))
-        if options.backbone:
-            given["backbone"] = options.backbone if len(options.backbone) > 1 else options.backbone[0]
-        if "layer" not in given and len(options.backbone or ()) < 2:
-            return make_text_extractor(**given, **running_parameters(options))
         return TextExtractor(**given, **running_parameters(options))
     if source is None or not is_dataset(source):
         if not options.search:

@@ -20,7 +20,8 @@ EXAMPLE = """\
 Without -o, the predictions are printed. A file has the columns path, those of
 the source's table, predicted, true (if the source has labels), proba_CLASS for
 each class, outlier (a p-value, small for an image unlike those of the fit),
-and error: the reason why an image could not be read. --risk adds reason,
+outlier_kind (the kind of columns that is unlike the fit), and error: the
+reason why an image could not be read. --risk adds reason,
 --sets adds set, or low and high. The exit status is 0 if at least one image
 could be read. MODEL is a file of featx fit or featx.save: a pipeline that
 begins with a FeatureExtractor, or a search or meta-estimator over one."""

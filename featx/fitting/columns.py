@@ -16,7 +16,7 @@ from sklearn.ensemble import StackingClassifier, StackingRegressor
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression, RidgeCV
 from sklearn.pipeline import Pipeline
-from sklearn.preprocessing import LabelEncoder, OneHotEncoder, PowerTransformer
+from sklearn.preprocessing import LabelEncoder, OneHotEncoder, PowerTransformer, StandardScaler
 
 from featx._events import Events, combine
 from featx._validation import check_choice
@@ -36,9 +36,11 @@ from featx.fitting.multioutput import (
 from featx.fitting.ordinal import read_order
 from featx.fitting.result import FitResult, count_target
 from featx.fitting.rows import make_frame_of_rows
+from featx.guard import Guard, KindCells
 from featx.heads import LabelwiseClassifier, MultiLabelStack, MultiRegressionStack, OutOfFold, make_head
 from featx.inference.mean import MeanOfColumns
 from featx.inference.spec import list_backbones
+from featx.pipelines import find_vectorizers
 from featx.selection.duplicates import find_duplicates
 from featx.selection.folds import join_groups
 from featx.selection.outputs import SeveralTargets
@@ -180,11 +182,18 @@ def fit_columns(
         scores = {name: score_several(how, found, several, folds, joined) for name, found in answered.items()}
     for name, one in scores.items():
         notes.append(f"{name}: {one.metric} {one.value:.3f} of left-out rows")
+    name, whole = list(scores.items())[-1]
+    fitted_guard = None
     if guard:
-        notes.append("several kinds of columns have no guard: predictions come without p-values of outliers")
+        cells = {column: [rows[i][column] for i in positions] for column in kinds}
+        embedded = {next(_list_names([part])): part.features for part in parts}
+        known = KindCells(cells, kinds, embedded, find_vectorizers(stack))
+        try:
+            fitted_guard = Guard.fit_kinds(known, answered[name], groups=joined)
+        except InputError as error:
+            notes.append(f"no guard: {error}")
     for text in notes:
         events.note(text)
-    name, whole = list(scores.items())[-1]
     classes = names if task == "multilabel" else tuple(stack.classes_.tolist()) if task == "classification" else None
     return FitResult(
         pipeline=stack,
@@ -215,6 +224,7 @@ def fit_columns(
         },
         reason="; ".join(f"{name} {one.metric} {one.value:.3f}" for name, one in scores.items()),
         out_of_fold=answered[name],
+        guard=fitted_guard,
     )
 
 
@@ -446,7 +456,9 @@ def fit_stack(
     Z = np.hstack([part[:, 1:] if binary else part for part in parts])  # as the stack of scikit-learn has them
     encoder = LabelEncoder().fit(fitted) if is_classifier else None
     target = fitted if encoder is None else encoder.transform(fitted)
-    final = LogisticRegression(max_iter=1000) if is_classifier else RidgeCV(_ALPHAS)
+    last = LogisticRegression(max_iter=1000) if is_classifier else RidgeCV(_ALPHAS)
+    # holds the mean answers of the members, against which `featx.explain` measures contributions
+    final = Pipeline([("centre", StandardScaler(with_std=False)), ("head", last)])
     crossed = np.zeros((len(fitted), parts[0].shape[1]))
     rows = np.concatenate([out for _, out in folds])
     for _, out in folds:

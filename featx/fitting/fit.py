@@ -260,7 +260,6 @@ def fit(
             extractor,
             {
                 "continue_from": continue_from,
-                "tune": tune,
                 "private": private,
                 "views": None if views == 1 else views,
             },
@@ -276,33 +275,19 @@ def fit(
     check_private(private, delta, head, task, asked)
     options: dict[str, Any] = {"path_column": path_column, "target": target, "include": include, "exclude": exclude}
     options |= {} if separator is None else {"separator": separator}
+    tuning: TuningSettings | None = None
+    backbone_out: Any = None
     if tune:
         refuse_several(tune=separator is not None or (target is not None and not isinstance(target, str)))
         if order is not None:
             raise InputError(f"order={order!r}: a tuned network keeps no order; leave one of them out")
         settled = {"head": head, "search": search, "continue_from": continue_from, "max_ms": max_ms, "max_mb": max_mb}
-        settings, backbone_out = _read_tuning(X, tune, views, settled | {"estimate": None if estimate else estimate})
-        find_depths(clone(extractor or FeatureExtractor()), settings.depth)  # raises before the long work, as does this
+        tuning, backbone_out = _read_tuning(X, tune, views, settled | {"estimate": None if estimate else estimate})
+        frozen = clone(extractor or FeatureExtractor())
+        tuning.check(frozen)  # raises before the long work, as do these
+        find_depths(frozen, tuning.depth)
         import_optional("torch", "tune")
-        frozen = fit(
-            *(X, y),
-            task=task,
-            log_target=log_target,
-            class_weight=class_weight,
-            groups=groups,
-            cv=cv,
-            extractor=extractor,
-            guard=guard,
-            labels=labels,
-            events=events,
-            **options,
-        )
-        refuse_several(tune=frozen.task == "multilabel" or "targets" in frozen.info)
-        if class_weight is not None and frozen.out_of_fold is not None:
-            weights = read_class_weight(class_weight, frozen.out_of_fold.y, frozen.task)
-            settings = replace(settings, class_weight=weights)
-        written = {"log_target": log_target, "backbone_out": backbone_out, "guard": guard}
-        return adapt(frozen, settings, **written, events=combine(events))
+        views = 1  # of the frozen fit
     noted = _NoteList()
     events = combine(events, noted)
     _check_search(search, max_ms, max_mb, extractor)
@@ -327,7 +312,7 @@ def fit(
     if hint := inputs.hint_separator():
         events.note(hint)
     if inputs.outputs is not None:
-        refuse_several(continue_from=continue_from, order=order)
+        refuse_several(continue_from=continue_from, order=order, tune=tuning is not None)
         several = fit_several(
             inputs,
             task,
@@ -491,6 +476,10 @@ def fit(
         reason=reason,
         tried=tried,
     )
+    if tuning is not None:
+        tuning = replace(tuning, class_weight=weights)
+        written: dict[str, Any] = {"log_target": log_target, "backbone_out": backbone_out, "guard": guard}
+        return adapt(fit_result, tuning, **written, events=events)
     if inputs.text_column is None or head is not None or weights is not None or not estimate:
         return fit_result
     return choose_text_model(fit_result, inputs.text_column, y, join_groups(together, groups), events)
@@ -523,7 +512,7 @@ def _read_tuning(X: Any, tune: Any, views: int, settled: Mapping[str, Any]) -> t
             shown = f"{name}={value!r}" if isinstance(value, (str, bool, Real)) else name
             raise InputError(f"{shown}: with `tune`, the head is linear and measured; leave it out")
     if isinstance(X, Dataset) or (isinstance(X, (str, os.PathLike)) and is_dataset(X)):
-        raise InputError(f"X={X!s}: holds embeddings; a network is tuned on images, so pass their source")
+        raise InputError(f"X={X!s}: holds embeddings; a network is tuned on images or texts, so pass their source")
     if tune is True:
         tune = {} if views == 1 else {"views": views}
     if not isinstance(tune, Mapping):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -55,6 +55,23 @@ class FittedModel:
     def names(self) -> tuple[str, ...] | None:
         """Names of several labels or numbers per image; None for one class or number."""
         return self.classes if self.is_multilabel else self.targets
+
+    @property
+    def n_guarded(self) -> int:
+        """Features that the guard takes."""
+        is_rows = isinstance(self.extractor, RowExtractor) and self.extractor.guard is not None
+        return int(self.extractor.guard.n_features if is_rows else self.extractor.n_features)
+
+    def take_guarded(self, features: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Return the features that the guard takes; those of a row lie behind its answer."""
+        return features[:, self.extractor.n_features :] if isinstance(self.extractor, RowExtractor) else features
+
+    def use_guard(self, guard: Guard) -> FittedModel:
+        """Return the model with another guard."""
+        if not isinstance(self.extractor, RowExtractor):
+            return replace(self, guard=guard)
+        rows = RowExtractor(self.extractor.estimator, self.extractor.kinds, guard)
+        return replace(self, guard=guard, extractor=rows)
 
     @property
     def separator(self) -> str:
@@ -151,12 +168,12 @@ def open_model(model: Any, *, backbone: BackboneArgument | None = None) -> Fitte
 def _split(name: str, pipeline: Any, info: Mapping[str, Any], guard: Guard | None = None) -> FittedModel:
     begins = isinstance(pipeline, Pipeline) and isinstance(pipeline[0], BackboneTransformer)
     if not begins and (kinds := find_columns(pipeline)):
-        rows = RowExtractor(pipeline, kinds)
+        rows = RowExtractor(pipeline, kinds, guard)
         found = find_row_outputs(pipeline)
         if found is not None and found[0] == "multilabel":
             return FittedModel(name, rows, AnswerHead.of(pipeline), found[1], info, guard, is_multilabel=True)
         if found is not None:
-            return FittedModel(name, rows, AnswerHead(), None, info, guard, _name_numbers(info, found[1]))
+            return FittedModel(name, rows, AnswerHead(len(found[1])), None, info, guard, _name_numbers(info, found[1]))
         labels = getattr(pipeline, "classes_", None)
         classes = None if labels is None else tuple(map(str, labels))
         return FittedModel(name, rows, AnswerHead.of(pipeline), classes, info, guard)

@@ -72,6 +72,9 @@ class Predictions:
         Tokens of each text; None if the model has no text encoder.
     max_tokens : int or None
         Tokens that the encoder reads: it sees the beginning of a text with more.
+    outlier_kinds : tuple of str or None, or None, default=None
+        For rows of several kinds of columns, the kind that makes a row an outlier, such as ``"images"`` or
+        ``"columns: area"``; None for the other rows.
 
     See Also
     --------
@@ -94,6 +97,7 @@ class Predictions:
     separator: str | None = None
     tokens: npt.NDArray[np.int64] | None = None
     max_tokens: int | None = None
+    outlier_kinds: tuple[str | None, ...] | None = None
 
     def to_columns(self) -> dict[str, list[Any]]:
         r"""Return the columns of a table, one row per image, as ``featx predict`` writes them.
@@ -107,7 +111,7 @@ class Predictions:
             column of that name;
             ``proba_CLASS`` for each class; ``outlier``, and if asked for ``reason``, ``set`` (labels joined
             by ``|``; ``\|`` stands for that sign in a label), ``low`` and ``high``;
-            ``tokens`` and ``max_tokens`` of a text;
+            ``tokens`` and ``max_tokens`` of a text; ``outlier_kind`` of rows of several kinds of columns;
             ``error`` for images that could not be read.
         """
         predicted = self.predicted.tolist()
@@ -141,6 +145,8 @@ class Predictions:
         doubts: dict[str, list[Any]] = {}
         if self.outlier is not None:
             doubts["outlier"] = [None if p != p else p for p in np.round(self.outlier, 6).tolist()]
+        if self.outlier_kinds is not None:
+            doubts["outlier_kind"] = list(self.outlier_kinds)
         if self.reasons is not None:
             doubts["reason"] = list(self.reasons)
         if self.sets is not None:
@@ -195,6 +201,8 @@ class Predictions:
             text += "  " + printable("|".join(map(_escape, self.sets[i])) or "(none)")
         if self.intervals is not None:
             text += "  {} to {}".format(*map(format_metric, self.intervals[i].tolist()))
+        if self.outlier_kinds is not None and self.outlier_kinds[i]:
+            text += f"  unlike the fit in {printable(self.outlier_kinds[i])}"
         return text + ("" if self.reasons is None else f"  {self.reasons[i] or ''}")
 
     def _format(self, value: Any) -> str:
@@ -294,10 +302,11 @@ def predict(
     clothes/test/bag/00018.png  ...  0...
     """
     opened, events = open_model(model), events or Events()
-    guard = guard or opened.guard
+    opened = opened if guard is None else opened.use_guard(guard)
+    guard = opened.guard
     doubt = Doubt(risk, coverage, per_class, adapt_prior, restandardize)
     if guard is not None:
-        guard.check_pipeline(opened.name, opened.extractor.n_features, opened.head)
+        guard.check_pipeline(opened.name, opened.n_guarded, opened.head)
     doubt.check(opened, guard)
     columns = {"path_column": path_column, "text_column": text_column}
     inputs = opened.read_inputs(X, **columns, include=include, exclude=exclude)
@@ -366,6 +375,9 @@ def _spread(checked: Checked, positions: npt.NDArray[np.intp], n: int, doubt: Do
     outlier = np.full(n, np.nan)
     outlier[positions] = checked.outlier
     found: dict[str, Any] = {"outlier": outlier}
+    if checked.kinds is not None:
+        named = dict(zip(positions.tolist(), checked.kinds, strict=True))
+        found["outlier_kinds"] = tuple(named.get(i) for i in range(n))
     if doubt.risk is not None:
         reasons = dict(zip(positions.tolist(), checked.reasons, strict=True))
         found["reasons"] = tuple(reasons.get(i) for i in range(n))

@@ -12,10 +12,12 @@ from sklearn.base import BaseEstimator
 from featx._events import Events
 from featx._optional import import_optional
 from featx._validation import is_missing
-from featx.errors import Failure, ImageError
+from featx.errors import Failure, InputError
+from featx.guard import Guard, KindCells
 from featx.heads import Response, find_output, respond
 from featx.inference.transformer import Embedded
-from featx.pipelines import find_extractors, find_row_outputs, share_features
+from featx.pipelines import find_extractors, find_row_outputs, find_vectorizers
+from featx.recording import Recording
 from featx.selection.categories import KnownCategories, Unknown
 
 __all__ = ["AnswerHead", "RowExtractor", "make_frame_of_rows"]
@@ -47,9 +49,10 @@ class RowExtractor:
     kind = "row"
     precision = None
 
-    def __init__(self, estimator: Any, kinds: Mapping[str, str]) -> None:
+    def __init__(self, estimator: Any, kinds: Mapping[str, str], guard: Guard | None = None) -> None:
         self.estimator = estimator
         self.kinds = dict(kinds)
+        self.guard = guard
         self.backbone_identity_ = id(estimator)
         self.value_parameters_: dict[str, Any] = {}
 
@@ -68,25 +71,9 @@ class RowExtractor:
         return len(several[1]) * (2 if several[0] == "multilabel" else 1)
 
     def embed(self, X: Any, *, events: Events | None = None) -> Embedded:
-        """Answer rows, which are dicts of cells."""
+        """Answer rows, which are dicts of cells; behind each answer are the features that the guard takes."""
         failures: dict[int, Failure] = {}
         watching = events or Events()
-
-        def record(extractor: Any, cells: Any) -> npt.NDArray[np.float32]:
-            """Embed cells, note failures, and hand on zeros for them."""
-            try:
-                embedded = extractor.embed(cells, events=watching)
-            except ImageError as error:  # all cells fail
-                if len(rows) > 1:
-                    raise
-                failures.setdefault(0, error.failure)
-                return np.zeros((1, extractor.n_features), np.float32)
-            for failure in embedded.failures:
-                failures.setdefault(failure.index, failure)
-            features: npt.NDArray[np.float32] = np.nan_to_num(embedded.features)
-            return features
-
-        recording, sharing = share_features(self.estimator, record)
         texts = [name for name, kind in self.kinds.items() if kind == "text"]
         rows, unknown = KnownCategories(self.estimator).spell(X)
         for one in unknown:
@@ -98,8 +85,16 @@ class RowExtractor:
                 if not isinstance(row[name], str):  # words have no answer for it, and raise
                     failures.setdefault(i, Failure(i, f"X[{i}]", f"column {name}: no text"))
                     row[name] = ""
-        with sharing():
-            answers = AnswerHead.join(self.estimator, respond(recording, make_frame_of_rows(rows, self.kinds)))
+        frame = make_frame_of_rows(rows, self.kinds)
+        recording = Recording(self.estimator)
+        with recording.call(watching) as call:
+            answers = AnswerHead.join(self.estimator, respond(recording.estimator, frame))
+        for i, failure in call.failures.items():
+            failures.setdefault(i, failure)
+        if self.guard is not None:
+            cells = {name: [row[name] for row in rows] for name in self.kinds}
+            known = KindCells(cells, self.kinds, call.features, find_vectorizers(self.estimator))
+            answers = np.hstack([answers, self.guard.read_rows(known)])
         answers[list(failures)] = np.nan
         return Embedded(answers, [failures[i] for i in sorted(failures)])
 
@@ -115,7 +110,10 @@ def _note_unknown(unknown: Sequence[Unknown], events: Events) -> None:
 
 
 class AnswerHead(BaseEstimator):  # type: ignore[misc]
-    """Read the answers of a `RowExtractor`: labels, or their positions, and probabilities; or numbers."""
+    """Read the answers of a `RowExtractor`, whose further columns are for its guard."""
+
+    def __init__(self, n_numbers: int = 1) -> None:
+        self.n_numbers = n_numbers
 
     @classmethod
     def of(cls, estimator: Any) -> AnswerHead:
@@ -137,6 +135,10 @@ class AnswerHead(BaseEstimator):  # type: ignore[misc]
         """Return the answers as one array of shape (n_rows, n)."""
         numbers = np.reshape(response.numbers, (len(response.numbers), -1)).astype(float)
         if response.labels is None:
+            several = find_row_outputs(estimator)
+            if numbers.shape[1] != (1 if several is None else len(several[1])):
+                kind = type(estimator).__name__
+                raise InputError(f"{kind}: predicts {numbers.shape[1]} values per row, expected one; fit one for each")
             return numbers
         labels = response.labels
         codes = labels if labels.ndim > 1 else np.searchsorted(estimator.classes_, labels)[:, None]
@@ -144,7 +146,7 @@ class AnswerHead(BaseEstimator):  # type: ignore[misc]
 
     def predict(self, X: Any) -> Any:
         """Return the numbers."""
-        return X[:, 0] if X.shape[1] == 1 else X
+        return X[:, 0] if self.n_numbers == 1 else X[:, : self.n_numbers]
 
 
 class _LabelHead(AnswerHead):
@@ -156,7 +158,7 @@ class _LabelHead(AnswerHead):
 
 class _ProbableHead(_LabelHead):
     def predict_proba(self, X: Any) -> Any:
-        return X[:, 1:]
+        return X[:, 1 : 1 + len(self.classes_)]
 
 
 class _Labels(AnswerHead):
@@ -169,4 +171,4 @@ class _Labels(AnswerHead):
 
 class _ProbableLabels(_Labels):
     def predict_proba(self, X: Any) -> Any:
-        return X[:, len(self.classes_) :]
+        return X[:, len(self.classes_) : 2 * len(self.classes_)]

@@ -14,12 +14,14 @@ from featx._events import Events
 from featx._optional import import_optional
 from featx._results import format_metric
 from featx.backbones import open_backbone
-from featx.errors import BackboneError
+from featx.errors import BackboneError, InputError
 from featx.fitting.columns import Member, fit_stack, fit_words, read_answers, take_logarithm
 from featx.fitting.estimate import score_out_of_fold
 from featx.fitting.multioutput import score_several
 from featx.fitting.result import FitResult
+from featx.guard import Guard, KindCells
 from featx.heads import OutOfFold
+from featx.pipelines import find_vectorizers
 from featx.recipes.text import TEXT_ENCODERS
 from featx.selection.outputs import SeveralTargets
 from featx.text import TextExtractor
@@ -125,11 +127,15 @@ def choose_text_model(
     else:
         several = SeveralTargets(task, names, values)
         score = score_several(encoded.score.how, answered[chosen], several, folds, groups)
-    notes = encoded.notes
+    guard, notes = None, encoded.notes
     if encoded.guard is not None:
-        said = "a model of words has no guard: predictions come without p-values of outliers"
-        events.note(said)
-        notes = (*notes, said) if said not in notes else notes
+        cells, features = {column: images.items}, {column: images.features} if chosen == "both" else {}
+        known = KindCells(cells, {column: "text"}, features, find_vectorizers(model))
+        try:
+            guard = Guard.fit_kinds(known, answered[chosen], groups=groups)
+        except InputError as error:
+            events.note(f"no guard: {error}")
+            notes = (*notes, f"no guard: {error}")
     name = "stack" if chosen == "both" else "words"
     record = {"columns": {column: "text"}, "head": name, "score": score.facts()}
     return replace(
@@ -138,7 +144,7 @@ def choose_text_model(
         head=name,
         score=score,
         out_of_fold=answered[chosen],
-        guard=None,
+        guard=guard,
         to_label=(),
         notes=notes,
         info=encoded.info | record,

@@ -189,7 +189,8 @@ def _check_license(repository: Repository, accepted: str | None) -> None:
     link = link if str(link).startswith("http") else f"the model card of {repository.license_source}"
     raise BackboneError(
         f"{repository.reference}: the licence of the weights is {repository.license}, which may restrict their use; "
-        f"read {link}, then set accept_license={repository.license!r}"
+        f"read {link}, then accept it once with accept_license={repository.license!r}: featx backbones pull "
+        f"{repository.reference} --accept-license {repository.license}"
     )
 
 

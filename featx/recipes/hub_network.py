@@ -109,14 +109,20 @@ def _name_blocks(classifier: Classifier, preprocess: Preprocess, tokens: Sequenc
     last = tokens[-1]
     if last.tensor not in {layer.tensor for layer in layers}:
         layers.append(replace(last, name="patches"))
+    else:  # CLIP normalises its class token alone
+        layers[-1] = replace(layers[-1], aliases=(*layers[-1].aliases, "patches"))
     is_class_token = head.endswith(_CLASS_TOKEN)
     if is_class_token and classifier.shapes[last.tensor][1] == last.height * last.width:  # patches only
         return [*layers[: -1 if layers[-1] is not last else None], replace(last, name="head", aliases=("patches",))]
     row = replace(describe_tensor(classifier, head, (preprocess.height, preprocess.width)), name="head")
     if is_class_token:
         row = replace(row, aliases=("cls",))
-    elif (producer := producers[head]).op_type == "Gather" and producer.input[0] == last.tensor:
-        row = replace(row, aliases=(*row.aliases, "cls"))
+    else:
+        producer = producers[head]
+        if producer.op_type == "LayerNormalization" and producer.input[0] in producers:
+            producer = producers[producer.input[0]]
+        if producer.op_type == "Gather" and producer.input[0] == last.tensor:
+            row = replace(row, aliases=(*row.aliases, "cls"))
     return [*layers, row]
 
 

@@ -113,8 +113,8 @@ def _describe_data(info: Mapping[str, Any]) -> str:
         parts.append(f"Fitted on {views} views of each image: the plain one, its mirror image and crops.")
     if tuning := info.get("tuning"):
         parts.append(
-            f"The network was tuned on these images after layer {_escape(tuning['depth'])}: the file holds traces of "
-            "them, and is personal data if they are."
+            f"The network was tuned on these {name_inputs(info)}s after layer {_escape(tuning['depth'])}: the file "
+            "holds traces of them, and is personal data if they are."
         )
     return "\n\n".join(parts)
 

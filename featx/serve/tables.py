@@ -6,19 +6,24 @@ import base64
 import binascii
 import json
 import math
+import threading
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from featx._optional import import_optional
-from featx.errors import FeatxError, first_line
+from featx.errors import FeatxError, InputError, first_line
+from featx.explanation import KindExplainer
+from featx.guard import Guard, KindCells
 from featx.images.decode import decode
 from featx.inference.time_limit import TimeLimit
-from featx.pipelines import find_extractors, find_optional, find_row_outputs, share_features
+from featx.pipelines import find_extractors, find_optional, find_row_outputs, find_vectorizers
+from featx.recording import Recording
 from featx.selection.categories import KnownCategories
+from featx.serve.explained import explain_rows
 from featx.serve.limits import Limits, _RefusedError
-from featx.serve.predictor import Answer, Predictor
+from featx.serve.predictor import Answer, ExplainedItem, Predictor
 from featx.serve.uploads import BodyBudget, Upload, read_chunks, read_form
 
 if TYPE_CHECKING:
@@ -47,6 +52,8 @@ class TablePredictor(Predictor):
         Holds the largest number of pixels.
     targets : sequence of str or None, default=None
         Names of several numbers per row.
+    guard : Guard or None, default=None
+        Guard of the pipeline, of several kinds of columns.
 
     See Also
     --------
@@ -56,7 +63,12 @@ class TablePredictor(Predictor):
     kind = "row"
 
     def __init__(
-        self, estimator: Any, kinds: Mapping[str, str], limits: Limits, targets: Sequence[str] | None = None
+        self,
+        estimator: Any,
+        kinds: Mapping[str, str],
+        limits: Limits,
+        targets: Sequence[str] | None = None,
+        guard: Guard | None = None,
     ) -> None:
         self.kinds, self.optional = dict(kinds), find_optional(estimator)
         extractors = list(find_extractors(estimator))
@@ -67,15 +79,21 @@ class TablePredictor(Predictor):
         self.classes = list(several[1]) if self.is_multilabel and several is not None else None
         if several is None and hasattr(estimator, "classes_"):
             self.classes = np.asarray(estimator.classes_).tolist()
-        self.targets, self.guard = None, None
+        self.targets, self.guard = None, guard
         if several is not None and not self.is_multilabel:
             self.targets = list(targets if targets and len(targets) == len(several[1]) else several[1])
-        self._head, self._sharing = share_features(estimator, lambda extractor, X: extractor.transform(X))
+        self._recording = Recording(estimator)
+        self._estimator, self._head = estimator, self._recording.estimator
         self._limits, self._categories = limits, KnownCategories(estimator)
+        self._vectorizers = find_vectorizers(estimator)
+        self._rows: KindExplainer | None = None
+        self._lock = threading.Lock()
         self._class_index = {label: i for i, label in enumerate(self.classes or [])}
 
     def __call__(self, contents: list[Any]) -> list[Answer | _RefusedError]:
         """Predict rows, in their order; a row with a value that cannot be used is refused and names the column."""
+        wanted = {i for i, content in enumerate(contents) if isinstance(content, ExplainedItem)}
+        contents = [content.content if isinstance(content, ExplainedItem) else content for content in contents]
         answers: list[Answer | _RefusedError | None] = [None] * len(contents)
         rows: dict[int, dict[str, Any]] = {}
         for i, content in enumerate(contents):
@@ -94,8 +112,13 @@ class TablePredictor(Predictor):
             found = self._predict_rows(list(rows.values()))
         except (FeatxError, ValueError):  # of one row, and the other rows have an answer
             found = [self._predict_row(row) for row in rows.values()]
+        explained = [i for i, one in zip(rows, found, strict=True) if i in wanted and isinstance(one, Answer)]
+        contributions = dict(zip(explained, self._explain_table([rows[i] for i in explained]), strict=True))
         for i, answer in zip(rows, found, strict=True):
-            answers[i] = answer
+            own = contributions.get(i)
+            answers[i] = own if isinstance(own, _RefusedError) else answer
+            if isinstance(answer, Answer) and isinstance(own, dict):
+                answer.fields["contributions"] = own
         return [answer for answer in answers if answer is not None]
 
     def _predict_row(self, row: dict[str, Any]) -> Answer | _RefusedError:
@@ -113,14 +136,36 @@ class TablePredictor(Predictor):
     def _predict_rows(self, rows: list[dict[str, Any]]) -> list[Answer | _RefusedError]:
         if not rows:
             return []
+        frame = self._make_frame(rows)
+        with self._recording.call() as call:
+            found = self._predict(frame)
+        if call.failures:
+            raise InputError(next(iter(call.failures.values())).reason)
+        features = np.empty((len(rows), 0), np.float32)
+        if self.guard is not None:
+            cells = {name: [row[name] for row in rows] for name in self.kinds}
+            features = self.guard.read_rows(KindCells(cells, self.kinds, call.features, self._vectorizers))
+        pairs = zip(found, features, strict=True)
+        return [one if isinstance(one, _RefusedError) else Answer(one, own) for one, own in pairs]
+
+    def _make_frame(self, rows: list[dict[str, Any]]) -> Any:
         pandas = import_optional("pandas", "pandas")
         series = {
             name: pandas.Series([row[name] for row in rows], dtype=float if kind == "number" else object)
             for name, kind in self.kinds.items()
         }
-        with self._sharing():
-            found = self._predict(pandas.DataFrame(series))
-        return [one if isinstance(one, _RefusedError) else Answer(one, np.empty(0, np.float32)) for one in found]
+        return pandas.DataFrame(series)
+
+    def _explain_table(self, rows: list[dict[str, Any]]) -> list[dict[str, Any] | _RefusedError]:
+        """Return the contributions of each kind, column, word and cell; networks run again."""
+        if not rows:
+            return []
+        with self._lock:
+            try:
+                self._rows = self._rows or KindExplainer(self._estimator)
+            except InputError as error:
+                return [_RefusedError(422, f"explain=true: {first_line(error)}")] * len(rows)
+            return explain_rows(self._rows, self._make_frame(rows))
 
     def _fill(self, X: Any) -> Any:
         return X

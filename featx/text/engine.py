@@ -31,6 +31,7 @@ __all__ = [
     "count_tokens",
     "describe_tokenizer",
     "explain_unreadable",
+    "find_words",
     "open_tokenizer",
     "tokenize",
 ]
@@ -171,6 +172,26 @@ def tokenize(text: str, tokenizer: str, max_tokens: int | None) -> list[int]:
 def count_tokens(text: str, tokenizer: str) -> int:
     """Return the number of tokens of a whole text, those beyond the limit of the encoder included."""
     return len(tokenize(text, tokenizer, None))
+
+
+def find_words(text: str, tokenizer: str, max_tokens: int | None) -> list[tuple[int, int]]:
+    """Return first and last character of each word that an encoder reads, as its tokenizer divides the text.
+
+    A word may have several tokens. Signs of punctuation, and letters of scripts without spaces, are words if the
+    tokenizer takes them so.
+    """
+    encoding = open_tokenizer(tokenizer, max_tokens).encode(text)
+    spans: list[tuple[int, int]] = []
+    before = None
+    for word, (start, stop) in zip(encoding.word_ids, encoding.offsets, strict=True):
+        if word is not None and stop > start:
+            start += len(text[start:stop]) - len(text[start:stop].lstrip())  # some tokenizers keep the space before
+            if word == before and spans:
+                spans[-1] = (spans[-1][0], stop)
+            elif stop > start:
+                spans.append((start, stop))
+        before = word
+    return spans
 
 
 def describe_tokenizer(tokenizer: str, max_tokens: int | None) -> dict[str, Any]:

@@ -134,8 +134,8 @@ agree at every step as well, so that an error names the step. One in a hundred o
 if each step by itself is correct, because a tree can fall on the other side of a threshold in the last digit.
 
 The tables below are the results of `tests/deploy/test_support.py` with scikit-learn {version}. "By skl2onnx" needs the
-extra `deploy`, "yes" needs no extra, and nor does the head `zero_shot`. Estimators that are not in the tables are converted by skl2onnx, and exported if
-they pass the comparison.
+extra `deploy`, "yes" needs no extra, and nor does the head `zero_shot`. Estimators that are not in the tables are
+converted by skl2onnx, and exported if they pass the comparison.
 
 ## Texts
 

@@ -1,6 +1,7 @@
 """Export of models over several kinds of columns."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -173,15 +174,21 @@ def test_words_alone_export_as_a_text_model(table, encoder, tmp_path, monkeypatc
 def test_words_of_strings_and_strict_categories_are_refused(table, tmp_path):
     frame, y = table
     words = make_pipeline(ColumnTransformer([("t", TfidfVectorizer(), "title")]), LogisticRegression()).fit(frame, y)
-    featx.save(words, tmp_path / "words.featx")
-    words = featx.load(tmp_path / "words.featx")
-    (tmp_path / "words.featx").unlink()
-    assert featx.predict(words, frame).predicted.tolist() == words.predict(frame).tolist()
     with pytest.raises(featx.ExportError, match=r"splits strings.*fit again.*make_words"):
         export(words, tmp_path / "words.onnx", rows=frame)
     strict = make_pipeline(ColumnTransformer([("p", OneHotEncoder(), ["place"])]), LogisticRegression()).fit(frame, y)
     with pytest.raises(featx.ExportError, match='handle_unknown="ignore"'):
         export(strict, tmp_path / "strict.onnx", rows=frame)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_saved_model_of_words_of_strings_predicts_and_names_the_next_step(tmp_path):
+    path = Path(__file__).parents[1] / "saved" / "texts" / "2026-11-28-words-of-strings.featx"
+    words = featx.load(path)  # as featx.fit made it before words were tokens
+    texts = pd.DataFrame({"review": ["a good car", "the bad dog runs", "good", "a bad street"]})
+    assert featx.predict(path, texts).predicted.tolist() == ["good", "bad", "good", "bad"]
+    with pytest.raises(featx.ExportError, match=r"splits strings.*fit again"):
+        export(words, tmp_path / "words.onnx")
     assert list(tmp_path.iterdir()) == []
 
 

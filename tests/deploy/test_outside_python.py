@@ -23,7 +23,7 @@ from PIL import Image
 from sklearn.compose import ColumnTransformer
 from sklearn.datasets import load_sample_images
 from sklearn.ensemble import StackingClassifier, StackingRegressor
-from sklearn.linear_model import Ridge
+from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from tokenizers import models
@@ -230,11 +230,14 @@ def draw_texts():
 
 def fit_text_model(encoder, texts, y, kind):
     """Fit an encoder and a head, or a stack of words and an encoder over a column."""
-    head = featx.make_head("logistic_regression", cv=3)
     if kind == "encoder":
+        head = featx.make_head("logistic_regression", cv=3)
         return make_pipeline(featx.TextExtractor(encoder), head).fit(texts, y)
     parts = {"words": make_words(encoder), "encoder": featx.TextExtractor(encoder)}
-    members = [(name, make_pipeline(ColumnTransformer([(name, part, "text")]), head)) for name, part in parts.items()]
+    members = [
+        (name, make_pipeline(ColumnTransformer([(name, part, "text")]), LogisticRegression(C=10)))
+        for name, part in parts.items()
+    ]
     return StackingClassifier(members, cv=2).fit(pd.DataFrame({"text": texts}), y)
 
 

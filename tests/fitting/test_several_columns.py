@@ -111,7 +111,7 @@ def test_several_numbers_of_a_stack(frame, extractor, tmp_path):
     facts = {entry.key: entry.value for entry in onnx.load(exported.path).metadata_props}
     assert facts["featx.targets"] == '["price", "rooms"]'
     row = {name: frame[name][0] for name in find_columns(result.pipeline)}
-    predictor = TablePredictor(result.pipeline, find_columns(result.pipeline), Limits(), result.info["targets"])
+    predictor = TablePredictor(result.pipeline, find_columns(result.pipeline), Limits(), targets=result.info["targets"])
     (answer,) = predictor([row])
     assert answer.fields["values"]["price"] == pytest.approx(columns["predicted_price"][0], rel=1e-4)
 

@@ -2,9 +2,11 @@
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from featx import FeatureExtractor
 from featx.backbones import open_backbone
+from featx.cli import main
 from featx.errors import BackboneError
 from featx.recipes.hub import pull_repository
 from featx.recipes.hub_repository import fetch_repository
@@ -101,6 +103,9 @@ def test_features_are_those_of_the_network(hub, exports, kind):
         np.testing.assert_allclose(features("block1"), hidden[1][0, -16:].mean(0).numpy(), atol=1e-4)
     if kind == "resnet":
         np.testing.assert_allclose(features("stage3"), hidden[3][0].mean((1, 2)).numpy(), atol=1e-4)
+    if kind == "clip":
+        names = {alias: layer.name for layer in backbone.layers for alias in layer.aliases}
+        assert (names["patches"], names["cls"]) == ("block2", "head")
     if tokens is not None:
         np.testing.assert_allclose(features("patches"), tokens[0, -16:].mean(0).numpy(), atol=1e-4)
 
@@ -160,6 +165,34 @@ def test_a_refusal_leaves_nothing(hub, exports, tmp_path, processor, stable):
     with pytest.raises(BackboneError, match=stable):
         pull_repository(publish(hub, exports("vit")[0], processor=processor))
     assert backbones(tmp_path) == []
+
+
+def test_a_damaged_body_of_the_right_length_is_refused(hub, exports, tmp_path):
+    content = exports("vit")[0]
+    reference = publish(hub, content)
+    hub.damaged["onnx/model.onnx"] = content[:-1] + bytes([content[-1] ^ 1])
+    with pytest.raises(BackboneError, match="the hub lists"):
+        pull_repository(reference)
+    assert backbones(tmp_path) == []
+
+
+def test_commands_take_the_name_of_a_repository(hub, exports, tmp_path, capsys):
+    reference = publish(hub, exports("vit")[0])
+    pull_repository(reference)
+    rng = np.random.default_rng(0)
+    for i in range(20):
+        folder = tmp_path / "photos" / "ab"[i % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 128 * (1 + i % 2), (32, 32, 3), np.uint8)).save(folder / f"{i}.png")
+    source, model = str(tmp_path / "photos"), str(tmp_path / "photos.featx")
+    assert main(["compare", source, "--backbone", reference, "--layer", "head", "--crop", "center"]) == 0
+    assert f"{reference} head, avg, center" in capsys.readouterr().out
+    assert main(["fit", source, "--backbone", reference, "--head", "knn", "-o", model]) == 0
+    assert f"knn on {reference} (cpu)" in capsys.readouterr().out
+    assert main(["backbones", "--here"]) == 0
+    assert "images/s" in capsys.readouterr().out.split(reference)[1].splitlines()[0]
+    assert main(["backbones", "show", reference]) == 0
+    assert "images per second on" in capsys.readouterr().out
 
 
 def test_two_configurations_that_contradict_are_refused(hub, exports):

@@ -9,6 +9,7 @@ from featx.deploy import export
 from featx.errors import InputError
 from featx.fitting.texts import _choose_simplest, make_text_extractor
 from tests.reporting.test_snippets import run_python
+from tests.text.conftest import WORDS
 
 TEXTS = ["a good car", "the good dog runs", "good", "a red good car", "good street", "a bad car", "the bad dog runs"]
 TEXTS += ["bad", "a red bad car", "bad street", "the good car runs", "the bad car runs"]
@@ -66,6 +67,19 @@ def test_words_the_encoder_and_both_are_measured_and_saved(encoder, tmp_path, mo
         assert np.delete(predictions.predicted, 1).tolist() == np.delete(LABELS * 5, 1).tolist()
 
 
+@pytest.mark.heavy
+def test_a_model_of_texts_has_a_guard_and_finds_a_shift(encoder):
+    rng = np.random.default_rng(0)
+    texts = list({" ".join(rng.choice(WORDS[4:], rng.integers(2, 6))) for _ in range(160)})
+    y = ["good" if "good" in text else "bad" for text in texts]
+    result = featx.fit(texts[:100], y[:100], extractor=featx.TextExtractor(encoder), cv=3)
+    assert featx.predict(result, texts[100:], risk=0.4).outlier.shape == (len(texts) - 100,)
+    same, other = featx.shift(result, texts[100:]), featx.shift(result, ["[SEP] [SEP] [PAD]"] * 30)
+    assert not same.is_shifted
+    assert other.is_shifted
+    assert "30 texts against" in str(other)
+
+
 def test_the_simplest_within_one_standard_error_is_chosen():
     rng = np.random.default_rng(0)
     loss = rng.random(100)
@@ -75,8 +89,8 @@ def test_the_simplest_within_one_standard_error_is_chosen():
 
 
 def test_texts_refuse_what_needs_images():
-    with pytest.raises(InputError, match="tune"):
-        featx.fit(["a", "b"], ["x", "y"], extractor=featx.TextExtractor(), tune=True)
+    with pytest.raises(InputError, match="search"):
+        featx.fit(["a", "b"], ["x", "y"], extractor=featx.TextExtractor(), search="quick")
     with pytest.raises(InputError, match="expected a TextExtractor"):
         featx.fit("a.csv", text_column="review", extractor=featx.FeatureExtractor())
 

@@ -9,6 +9,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from featx.errors import InputError
+from featx.persistence.soundness import check_parts
 from featx.text import TokenAnalyzer
 from featx.text.words import mark_counted
 
@@ -52,3 +53,8 @@ def test_values_of_another_kind_are_refused(tokenizer):
         TokenAnalyzer(3)
     with pytest.raises(InputError, match="ngram_range"):
         TokenAnalyzer(tokenizer, (2, 1))
+    words = TfidfVectorizer(analyzer=TokenAnalyzer(tokenizer), token_pattern=None).fit(["good"])
+    check_parts(words)
+    words.analyzer.ngram_range = (1, 10**9)  # as in a damaged file
+    with pytest.raises(ValueError, match="ngram_range"):
+        check_parts(words)
