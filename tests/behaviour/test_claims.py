@@ -13,6 +13,7 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 #: Figures that are no measurements: page -> figures, with the reason.
 NOT_MEASURED = {
+    "docs/backbones.md": {"0.9999"},  # the bound of the comparison with the float32 file
     "docs/gpu.md": {"0.9999998"},  # rounded down from 0.99999982
 }
 

@@ -111,10 +111,10 @@ def write_texts(folder, photos, config):
     reviews = [f"{words[i % 8]} {words[-1 - i % 2]} {words[i % 5]}" for i in range(60)]
     houses = [
         f"{paths[i % len(paths)]},{paths[-1 - i % len(paths)]},{reviews[i]},{i % 5},{40 + i % 9}.5,{8001 + i % 3},"
-        f"{reviews[i]},{1 + i % 2},{100 + 9 * (i % 5)}"
+        f"{reviews[i]},{1 + i % 2},{100 + 9 * (i % 5)},{paths[i % 9] if i % 3 else ''}"
         for i in range(60)
     ]
-    head = "front,kitchen,description,rooms,area,zipcode,review,stars,price"
+    head = "front,kitchen,description,rooms,area,zipcode,review,stars,price,bath"
     write_plain(write_files(folder / "all-mpnet-base-v2", config))
     for name in ("houses.csv", "new.csv", "other.csv", "reviews.csv"):
         (folder / name).write_text("\n".join([head, *houses]))
@@ -204,7 +204,7 @@ def test_commands_in_docs_run(page, command, room, tmp_path, capsys, monkeypatch
     if command.startswith("featx export stars.featx") and not Path("stars.featx").exists():
         featx.fit("reviews.csv", text_column="review", target="stars", task="classification").save("stars.featx")
     if " price.featx" in command and not Path("price.featx").exists():
-        (fit,) = (words for where, words, _ in COMMANDS if where == page and "-o price.featx" in words)
+        fit = next(words for where, words, _ in COMMANDS if where == page and "-o price.featx" in words)
         assert main(shlex.split(fit)[1:]) == 0
     if command.startswith("featx neighbors vectors --text"):
         assert main(["embed", "reviews.csv", "--text-column", "review", "--target", "stars", "-o", "vectors"]) == 0
