@@ -254,7 +254,7 @@ def choose_strategy(problem: Problem, settings: TuningSettings, events: Events) 
             found[trial] = _predict_folds(problem, range(n_probe), trial, settings, events)
             if race.add(trial, alphas, found[trial].scores):
                 n_rows = len(race.rows)
-                following = _deepen(trial, race.best.alpha, depths, settings, most, n_rows, trial == first)
+                following = _deepen(trial, race.best.alpha, depths, settings, n_rows, trial == first, most)
         if race.best.depth and n_probe < len(problem.folds) and len(race.rows) < _ENOUGH:
             best = race.best.depth, race.best.epochs
             tried = tuple(each for each in race.list_trials() if (each.depth, each.epochs) != best)
@@ -318,9 +318,9 @@ def _deepen(
     alpha: float,
     depths: list[str],
     settings: TuningSettings,
-    most: int,
     n_rows: int,
     is_first: bool,
+    most: int = _MAX_EPOCHS,
 ) -> tuple[str, int] | None:
     """Return what to try after a trial that was better than all before: more epochs, a deeper layer, or nothing.
 
