@@ -14,7 +14,8 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 import featx
 from featx.guard import KindCells
 from featx.heads import OutOfFold
-from featx.pipelines import find_columns, find_vectorizers, record
+from featx.pipelines import find_columns, find_vectorizers
+from featx.recording import Recording
 from featx.serve.app import App
 from featx.serve.limits import Limits
 from featx.serve.openapi import describe
@@ -143,10 +144,11 @@ def test_a_guard_of_several_kinds_is_in_the_answers(stacked, table):
     frame, y = pd.concat([table[0]] * 2, ignore_index=True), [*table[1]] * 2
     kinds = find_columns(stacked)
     n, classes = len(y), stacked.classes_
-    recording = record(stacked)
-    probabilities = recording.estimator.predict_proba(frame)
+    recording = Recording(stacked)
+    with recording.call() as call:
+        probabilities = recording.estimator.predict_proba(frame)
     cells = {name: frame[name].tolist() for name in kinds}
-    rows = KindCells(cells, kinds, recording.features, find_vectorizers(stacked))
+    rows = KindCells(cells, kinds, call.features, find_vectorizers(stacked))
     left_out = OutOfFold(
         *(np.arange(n), np.arange(n) % 5, np.asarray(y), classes[probabilities.argmax(axis=1)], classes),
         *(probabilities.astype(np.float32), np.zeros((n, 1), int), np.zeros((n, 1))),
