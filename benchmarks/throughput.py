@@ -1,6 +1,6 @@
 """Compare images per second from JPEG files to features: featx and others, same network and images.
 
-python benchmarks/throughput.py FOLDER [--resnet50 FILE] [--python fastembed=PATH] [--chart FILE.png]
+python benchmarks/throughput.py FOLDER [--resnet50 FILE] [--python fastembed=PATH]
 
 Each contender runs in a process of its own, one after the other, in several rounds; the median
 counts. Start-up is not timed. Speed does not depend on the weights, so PyTorch networks get random
@@ -190,7 +190,6 @@ def main() -> None:
     parser.add_argument(
         "--python", action="append", default=[], metavar="NAME=PATH", help="contender with an interpreter of its own"
     )
-    parser.add_argument("--chart", metavar="FILE.png")
     parser.add_argument("--run", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
     found = sorted(str(path) for path in options.folder.rglob("*") if path.suffix.lower() in (".jpg", ".jpeg"))
@@ -224,35 +223,6 @@ def main() -> None:
         mine = [our for our in CONTENDERS if our.startswith("featx") and (network, our) in rates]
         times = ", ".join(f"{rates[network, our] / rate:.2f}" for our in mine)
         print(f"{network:9} {name:24} {rate:6.1f} images/s  peak {peak:5.0f} MB  {', '.join(mine)}: {times} times that")
-    if options.chart:
-        draw(rates, options.chart)
-
-
-def _order(bar: tuple[float, str]) -> tuple[bool, float]:
-    return "int8" not in bar[1], bar[0]
-
-
-def draw(rates: dict[tuple[str, str], float], path: str) -> None:
-    """Draw a bar per contender and a panel per network, float32 first and int8 below."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    titles = {"lite0": "EfficientNet-Lite0", "resnet50": "ResNet-50"}
-    networks = [network for network in titles if any(key[0] == network for key in rates)]
-    figure, axes = pyplot.subplots(1, len(networks), figsize=(5.2 * len(networks), 3.4), squeeze=False)
-    for axis, network in zip(axes[0], networks, strict=True):
-        mine = sorted(((rate, name) for (of, name), rate in rates.items() if of == network), key=_order)
-        colors = ["#8fbfd0" if "int8" in name else "#1f6f8b" if "featx" in name else "#b9bfc4" for _, name in mine]
-        bars = axis.barh([name for _, name in mine], [rate for rate, _ in mine], color=colors)
-        axis.bar_label(bars, fmt="%.0f", padding=3)
-        axis.set_title(titles[network], fontsize=11)
-        axis.set_xlabel("images/s, JPEG files to features")
-        axis.margins(x=0.12)
-        axis.spines[["top", "right"]].set_visible(False)
-    figure.tight_layout()
-    figure.savefig(path, dpi=150)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Compare a tuned network with the frozen one, with more views, and with a search, on images that no choice saw.
+"""Compare a tuned network with the frozen one, with more views, and with a search, on images or texts no choice saw.
 
     python benchmarks/tuning.py DIR cifar --n 1000 --seed 0      one part at a time; each prints a line of JSON
     python benchmarks/tuning.py DIR cifar --n 1000 --search      the same by featx.fit(search="quick")
@@ -7,9 +7,11 @@
     python benchmarks/tuning.py DIR tiles --layer stage2 stage3 stage4 --pooling catavgmax --only views --views
     python benchmarks/tuning.py DIR houses
     python benchmarks/tuning.py DIR pacs                         fitted on photos, measured on each style
+    python benchmarks/tuning.py DIR pacs --force 0.5 1 --most 600      tuned though it does not pay, parts of the way
+    python benchmarks/tuning.py DIR sentences --n 1000 --seed 0  sentences of film reviews; needs the encoder minilm_l6
     PYTHONPATH=models python benchmarks/tuning.py DIR ceiling --n 5000 --minutes 5     full fine-tuning in timm
 
-DIR holds cifar10, hymenoptera, magnetic-tiles, houses and pacs. Seconds are wall time and processor time.
+DIR holds cifar10, hymenoptera, magnetic-tiles, houses, pacs and sentences. Seconds are wall time and processor time.
 Outliers are test images with a p-value below 0.05 of the guard: 5 % if its promise holds.
 """
 
@@ -22,14 +24,23 @@ import json
 import os
 import resource
 import time
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from PIL import Image, ImageFilter
 from sklearn.metrics import balanced_accuracy_score, log_loss, r2_score
+from text import read
 
 import featx
+from featx.backbones import open_backbone
+from featx.fitting.texts import make_text_extractor
 from featx.images.decode import decode
+from featx.tuning import embed_activations, tune_tail
+from featx.tuning.pipeline import build_pipeline
 
 
 class _Notes(featx.Events):
@@ -138,11 +149,29 @@ def run_pacs(options: argparse.Namespace) -> None:
     half = len(X) // 2
     styles = {"photo": (X[half:], y[half:])}
     styles |= {name: list_images(f"{options.dir}/pacs/{name}") for name in ("art_painting", "cartoon", "sketch")}
-    for name, make in make_fits(options, X[:half], y[:half]).items():
+    styles = {name: tuple(part[: options.most] for part in images) for name, images in styles.items()}
+    fits = force_fits(options, X[:half], y[:half]) if options.force else make_fits(options, X[:half], y[:half])
+    for name, make in fits.items():
         result, cost = timed(make)
-        found = {style: measure(result, *images)["accuracy"] for style, images in styles.items()}
-        photos = measure(result, *styles["photo"], corrupt=len(X) - half)
+        found = {style: measure(result, *images) for style, images in styles.items()}
+        photos = measure(result, *styles["photo"], corrupt=len(styles["photo"][0]))
+        found = {style: f"{each['accuracy']}, {each['log_loss']}" for style, each in found.items()}
         report(options, name, {**found, **{key: photos[key] for key in CORRUPTIONS}, **cost, **describe(result)})
+
+
+def force_fits(options: argparse.Namespace, X: Any, y: Any) -> dict[str, Any]:
+    """Return fits of the frozen network, and of one that is tuned whether it pays or not."""
+    extractor = featx.FeatureExtractor(n_threads=options.threads).fit(None)
+    frozen = featx.fit(X, y, extractor=extractor)
+    layer = options.depth or "blocks.5"
+    activations = embed_activations(X, extractor, layer, folder=options.folder)
+    settings = {"epochs": 6, "random_state": options.seed, "n_threads": options.threads, "events": _Notes()}
+    tuned = tune_tail(open_backbone("efficientnet_lite0"), layer, activations, y, **settings)
+
+    def make(alpha: float) -> Any:
+        return replace(frozen, pipeline=build_pipeline(tuned, alpha, extractor), guard=None)
+
+    return {"frozen": lambda: frozen, **{f"{alpha:g} of the way": partial(make, alpha) for alpha in options.force}}
 
 
 def run_tiles(options: argparse.Namespace) -> None:
@@ -165,6 +194,31 @@ def run_houses(options: argparse.Namespace) -> None:
         report(
             options, name, {**result.score.values, "r2": r2_score(found.y, found.predicted), **cost, **describe(result)}
         )
+
+
+def run_sentences(options: argparse.Namespace) -> None:
+    """Fit on sentences of film reviews, and measure on 2,000 others, which are the same in every draw."""
+    texts, numbers = read(Path(options.dir) / "sentences")
+    labels = np.array(["blame", "praise"])[numbers]
+    order = np.random.default_rng(12345).permutation(len(texts))
+    test, rest = order[:2000], order[2000:]
+    fit = np.random.default_rng(options.seed).permutation(rest)[: options.n]
+    X, y = [texts[i] for i in fit], labels[fit]
+    others, true = [texts[i] for i in test], labels[test]
+    extractor = make_text_extractor() if options.layer is None else featx.TextExtractor(layer=options.layer)
+    ways = make_fits(options, X, y, extractor=extractor)
+    for name, make in ways.items():
+        result, cost = timed(make)
+        report(options, name, {**measure(result, others, true), **cost, **describe(result)})
+    if options.only is None:  # words (TF-IDF), the frozen encoder or both
+        frame = pd.DataFrame({"text": X, "label": y})
+        result, cost = timed(lambda: featx.fit(frame, text_column="text", target="label", extractor=extractor))
+        columns = pd.DataFrame({"text": others})
+        probabilities = featx.predict(result, columns).probabilities
+        codes = np.searchsorted(result.classes, true)
+        losses = -np.log(np.clip(probabilities[np.arange(len(true)), codes], 1e-7, 1))
+        found = {"accuracy": float((probabilities.argmax(axis=1) == codes).mean()), "log_loss": float(losses.mean())}
+        report(options, f"column: {result.head}", {**found, **cost})
 
 
 def run_ceiling(options: argparse.Namespace) -> None:
@@ -215,7 +269,7 @@ def report(options: argparse.Namespace, name: str, found: dict[str, Any]) -> Non
 
 PARTS = {
     **dict.fromkeys(("cifar", "ants"), run_classes),
-    **{"tiles": run_tiles, "houses": run_houses, "pacs": run_pacs, "ceiling": run_ceiling},
+    **{"sentences": run_sentences, "tiles": run_tiles, "houses": run_houses, "pacs": run_pacs, "ceiling": run_ceiling},
 }
 
 
@@ -227,7 +281,7 @@ def main() -> None:
     parser.add_argument("--n", type=int)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--depth")
-    parser.add_argument("--layer", nargs="+", help="layers of the features of tiles")
+    parser.add_argument("--layer", nargs="+", help="layers of the features of tiles and sentences")
     parser.add_argument("--pooling", default="avgmax", help="pooling of the features of tiles")
     parser.add_argument("--cv", type=int)
     parser.add_argument("--threads", type=int)
@@ -236,6 +290,10 @@ def main() -> None:
     parser.add_argument("--search", action="store_true")
     parser.add_argument("--views", action="store_true")
     parser.add_argument("--corrupt", type=int, default=0, metavar="N", help="test images to blur, compress and so on")
+    parser.add_argument(
+        "--force", type=float, nargs="+", help="parts of the way of a network of pacs that is tuned anyway"
+    )
+    parser.add_argument("--most", type=int, help="most images of each style of pacs to measure on")
     parser.add_argument("--minutes", type=float, default=5)
     options = parser.parse_args()
     PARTS[options.part](options)

@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     )
     from featx._events import Events, ProgressBar
     from featx.auditing import Audit, Finding, Leak, audit
-    from featx.explanation import Explanation, explain
+    from featx.explanation import Explanation, RowExplanation
     from featx.extractor import Embedded, FeatureExtractor
     from featx.fitting import (
         Evaluation,
@@ -59,6 +59,7 @@ if TYPE_CHECKING:
         ToLabel,
         compare_pipelines,
         evaluate,
+        explain,
         fit,
         label_next,
         predict,
@@ -67,6 +68,7 @@ if TYPE_CHECKING:
     )
     from featx.guard import Adapted, Checked, Guard
     from featx.heads import make_head
+    from featx.inference.mean import MeanOfColumns
     from featx.inference.timing import Profile
     from featx.page import Page, report
     from featx.persistence import load, load_guard, read_info, save
@@ -79,6 +81,7 @@ __all__ = [
     # images to features
     "FeatureExtractor",
     "TextExtractor",
+    "MeanOfColumns",
     "Embedded",
     "load_folder",
     # labelled images to a fitted pipeline, and its answers
@@ -110,6 +113,7 @@ __all__ = [
     # reasons for an answer
     "explain",
     "Explanation",
+    "RowExplanation",
     "report",
     "Page",
     # files
@@ -172,15 +176,16 @@ _LAZY = {
     **{name: f"featx.{name}" for name in _MODULES},
     **dict.fromkeys(("Events", "ProgressBar"), "featx._events"),
     **dict.fromkeys(("audit", "Audit", "Finding", "Leak"), "featx.auditing"),
-    **dict.fromkeys(("explain", "Explanation"), "featx.explanation"),
+    **dict.fromkeys(("Explanation", "RowExplanation"), "featx.explanation"),
     **dict.fromkeys(("Embedded", "FeatureExtractor"), "featx.extractor"),
-    **dict.fromkeys(("fit", "FitResult", "tune", "evaluate", "Evaluation"), "featx.fitting"),
+    **dict.fromkeys(("fit", "FitResult", "tune", "evaluate", "Evaluation", "explain"), "featx.fitting"),
     "FineTuned": "featx.tuning.estimator",
     **dict.fromkeys(("predict", "Predictions", "compare_pipelines", "PairedEvaluation"), "featx.fitting"),
     **dict.fromkeys(("shift", "Shift"), "featx.fitting"),
     **dict.fromkeys(("Adapted", "Checked", "Guard"), "featx.guard"),
     **dict.fromkeys(("label_next", "ToLabel"), "featx.fitting"),
     "make_head": "featx.heads",
+    "MeanOfColumns": "featx.inference.mean",
     "Profile": "featx.inference.timing",
     **dict.fromkeys(("Page", "report"), "featx.page"),
     **dict.fromkeys(("load", "load_guard", "read_info", "save"), "featx.persistence"),

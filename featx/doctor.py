@@ -236,9 +236,9 @@ def _folders() -> Iterable[_Row]:
 
 def _extras() -> Iterable[_Row]:
     needed = {
-        **{"plot": "matplotlib", "pandas": "pandas", "parquet": "pyarrow", "remote": "fsspec"},
-        **{"hub": "huggingface_hub", "deploy": "skl2onnx", "serve": "uvicorn", "export": "timm"},
-        **{"dask": "distributed", "ray": "ray"},
+        **{"text": "tokenizers", "plot": "matplotlib", "pandas": "pandas", "parquet": "pyarrow", "heif": "pillow-heif"},
+        **{"remote": "aiohttp", "hub": "huggingface_hub", "deploy": "skl2onnx", "serve": "uvicorn"},
+        **{"tune": "torch", "export": "timm", "dask": "distributed", "ray": "ray"},
     }
     missing = [extra for extra, package in needed.items() if not _version(package)]
     present = [extra for extra in needed if extra not in missing]

@@ -9,15 +9,33 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from sklearn.base import BaseEstimator, TransformerMixin
-from sklearn.compose import ColumnTransformer
+from sklearn.compose import ColumnTransformer, TransformedTargetRegressor
 from sklearn.feature_extraction.text import CountVectorizer
+from sklearn.multioutput import MultiOutputRegressor
 from sklearn.pipeline import Pipeline
 
 from featx._optional import import_optional
 from featx.errors import InputError
+from featx.inference.mean import MeanOfColumns
 from featx.inference.transformer import BackboneTransformer
 
-__all__ = ["FeatureFrames", "count_outputs", "find_columns", "find_extractors", "find_several", "split_pipeline"]
+__all__ = [
+    "FeatureFrames",
+    "count_outputs",
+    "find_columns",
+    "find_embedding",
+    "find_encoders",
+    "find_extractors",
+    "find_optional",
+    "find_row_outputs",
+    "find_several",
+    "find_vectorizers",
+    "split_pipeline",
+    "walk",
+]
+
+
+_ENCODERS = ("OneHotEncoder", "OrdinalEncoder", "TargetEncoder")
 
 
 def find_extractors(thing: Any) -> Iterator[BackboneTransformer]:
@@ -43,6 +61,15 @@ def find_extractors(thing: Any) -> Iterator[BackboneTransformer]:
     else:
         for part in _members(thing):
             yield from find_extractors(part)
+
+
+def find_embedding(thing: Any) -> Iterator[Any]:
+    """Find the transformers that embed: means of columns, and extractors outside of them."""
+    if isinstance(thing, (BackboneTransformer, MeanOfColumns)):
+        yield thing
+        return
+    for part in vars(thing).values() if _has_parts(thing) else _members(thing):
+        yield from find_embedding(part)
 
 
 def split_pipeline(estimator: Any) -> tuple[Any, Any]:
@@ -176,6 +203,40 @@ def find_several(head: Any, n_features: int) -> tuple[str, tuple[str, ...]] | No
     return "multilabel", tuple(map(str, range(n)))
 
 
+def find_row_outputs(estimator: Any) -> tuple[str, tuple[str, ...]] | None:
+    """Return the task and the names of an estimator of rows with several labels or numbers per row, else None.
+
+    Labels and numbers without names are numbered. Raises InputError if it predicts several classes, each one of many.
+    Unlike `find_several` it predicts nothing.
+
+    Examples
+    --------
+    >>> from sklearn.linear_model import Ridge
+    >>> from featx.pipelines import find_row_outputs
+    >>> find_row_outputs(Ridge().fit([[0.0], [1.0]], [[0, 1], [1, 1]]))
+    ('regression', ('0', '1'))
+    """
+    last = estimator
+    while isinstance(last, (Pipeline, TransformedTargetRegressor)):
+        last = last[-1] if isinstance(last, Pipeline) else last.regressor_
+    classes = getattr(last, "classes_", None)
+    if isinstance(classes, list):
+        if any(not set(np.asarray(each).tolist()) <= {0, 1} for each in classes):
+            raise InputError(
+                f"{type(last).__name__} predicts {len(classes)} classes per row, expected one class, one number, or "
+                "labels of 0 and 1; fit one pipeline for each of them"
+            )
+        return "multilabel", tuple(map(str, range(len(classes))))
+    if classes is not None:
+        return ("multilabel", tuple(map(str, classes))) if getattr(last, "multilabel_", False) else None
+    if isinstance(last, MultiOutputRegressor):
+        n = len(last.estimators_)
+    else:  # forests and networks count them, and linear models have a row each
+        coef = np.shape(getattr(last, "coef_", ()))
+        n = int(getattr(last, "n_outputs_", coef[0] if len(coef) == 2 else 1))
+    return ("regression", tuple(map(str, range(n)))) if n > 1 else None
+
+
 def count_outputs(estimator: Any, X: npt.NDArray[Any]) -> int:
     """Count the labels or numbers that a fitted estimator predicts per row."""
     predicted = estimator.predict(X)  # several labels may be a sparse matrix
@@ -224,7 +285,7 @@ def find_columns(estimator: Any) -> dict[str, str]:
     Examples
     --------
     >>> import pandas as pd
-    >>> from sklearn.compose import ColumnTransformer
+    >>> from sklearn.compose import ColumnTransformer, TransformedTargetRegressor
     >>> from sklearn.preprocessing import OneHotEncoder, StandardScaler
     >>> from featx.pipelines import find_columns
     >>> table = pd.DataFrame({"rooms": [2, 3], "place": ["a", "b"]})
@@ -233,28 +294,102 @@ def find_columns(estimator: Any) -> dict[str, str]:
     {'rooms': 'number', 'place': 'category'}
     """
     found: dict[str, str] = {}
-    for transformer in _find_column_transformers(estimator, set()):
-        names = getattr(transformer, "feature_names_in_", None)
+    for transformer in _find_column_transformers(estimator):
         for _, part, columns in transformer.transformers_:
-            if isinstance(part, str) and part == "drop":
-                continue
-            at = np.arange(len(names))[columns] if isinstance(columns, slice) and names is not None else columns
-            for column in np.ravel(np.array(at, dtype=object)).tolist():
-                name = column if isinstance(column, str) or names is None else names[column]
-                found.setdefault(str(name), _find_kind(part))
+            if not (isinstance(part, str) and part == "drop"):
+                found |= {name: _find_kind(part) for name in _name_columns(transformer, columns) if name not in found}
     return found
 
 
-def _find_column_transformers(thing: Any, seen: set[int]) -> Iterator[ColumnTransformer]:
+def _name_columns(transformer: ColumnTransformer, columns: Any) -> list[str]:
+    """Return the names of the columns that a part of a transformer reads."""
+    names = getattr(transformer, "feature_names_in_", None)
+    at = np.arange(len(names))[columns] if isinstance(columns, slice) and names is not None else columns
+    listed = np.ravel(np.array(at, dtype=object)).tolist()
+    return [str(column if isinstance(column, str) or names is None else names[column]) for column in listed]
+
+
+def find_encoders(estimator: Any) -> dict[str, tuple[list[Any], bool]]:
+    """Return the categories that encoders know of each column, and True if they raise for others.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from sklearn.compose import ColumnTransformer
+    >>> from sklearn.preprocessing import OneHotEncoder
+    >>> from featx.pipelines import find_encoders
+    >>> parts = [("places", OneHotEncoder(), ["place"])]
+    >>> find_encoders(ColumnTransformer(parts).fit(pd.DataFrame({"place": ["b", "a"]})))
+    {'place': (['a', 'b'], True)}
+    """
+    found: dict[str, tuple[list[Any], bool]] = {}
+    for transformer in _find_column_transformers(estimator):
+        for _, part, columns in transformer.transformers_:
+            steps = [step for _, step in part.steps] if isinstance(part, Pipeline) else [part]
+            encoder = next((step for step in steps if type(step).__name__ in _ENCODERS), None)
+            names = _name_columns(transformer, columns)
+            if encoder is None or len(encoder.categories_) != len(names):
+                continue
+            is_strict = getattr(encoder, "handle_unknown", None) == "error"
+            for name, known in zip(names, encoder.categories_, strict=True):
+                if len(known):
+                    found.setdefault(name, (list(known) if known.dtype.kind == "M" else known.tolist(), is_strict))
+    return found
+
+
+def find_optional(estimator: Any) -> list[str]:
+    """Return the columns of images that may be empty, because the mean of a row's images is taken.
+
+    Examples
+    --------
+    >>> from featx.pipelines import find_optional
+    >>> find_optional(ColumnTransformer([]))
+    []
+    """
+    found = []
+    for transformer in _find_column_transformers(estimator):
+        for _, part, columns in transformer.transformers_:
+            steps = [step for _, step in part.steps] if isinstance(part, Pipeline) else [part]
+            if any(isinstance(step, MeanOfColumns) for step in steps):
+                found += _name_columns(transformer, columns)
+    return list(dict.fromkeys(found))
+
+
+def find_vectorizers(estimator: Any) -> dict[str, Any]:
+    """Return the fitted vectorizer of words of each column of texts that has one.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from sklearn.compose import ColumnTransformer
+    >>> from sklearn.feature_extraction.text import TfidfVectorizer
+    >>> from featx.pipelines import find_vectorizers
+    >>> table = pd.DataFrame({"title": ["a red car", "a dog"]})
+    >>> find_vectorizers(ColumnTransformer([("words", TfidfVectorizer(), "title")]).fit(table))
+    {'title': TfidfVectorizer()}
+    """
+    found: dict[str, Any] = {}
+    for transformer in _find_column_transformers(estimator):
+        for _, part, columns in transformer.transformers_:
+            if isinstance(part, CountVectorizer) and isinstance(columns, str):
+                found.setdefault(columns, part)
+    return found
+
+
+def walk(thing: Any, seen: set[int] | None = None) -> Iterator[BaseEstimator]:
+    """Iterate over an estimator and all estimators inside it, templates included."""
+    seen = set() if seen is None else seen
     if id(thing) in seen:
         return
     seen.add(id(thing))
-    if isinstance(thing, ColumnTransformer):
-        if hasattr(thing, "transformers_"):
-            yield thing
-        return
+    if isinstance(thing, BaseEstimator):
+        yield thing
     for part in vars(thing).values() if _has_parts(thing) else _members(thing):
-        yield from _find_column_transformers(part, seen)
+        yield from walk(part, seen)
+
+
+def _find_column_transformers(thing: Any) -> Iterator[ColumnTransformer]:
+    return (one for one in walk(thing) if isinstance(one, ColumnTransformer) and hasattr(one, "transformers_"))
 
 
 def _find_kind(part: Any) -> str:
@@ -263,5 +398,4 @@ def _find_kind(part: Any) -> str:
         return str(extractor.kind)
     if any(isinstance(step, CountVectorizer) or type(step).__name__ == "HashingVectorizer" for step in steps):
         return "text"
-    encoders = ("OneHotEncoder", "OrdinalEncoder", "TargetEncoder")
-    return "category" if any(type(step).__name__ in encoders for step in steps) else "number"
+    return "category" if any(type(step).__name__ in _ENCODERS for step in steps) else "number"

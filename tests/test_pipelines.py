@@ -9,12 +9,14 @@ from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import ColumnTransformer, TransformedTargetRegressor
 from sklearn.ensemble import StackingClassifier, VotingClassifier, VotingRegressor
 from sklearn.frozen import FrozenEstimator
-from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
 from sklearn.model_selection import GridSearchCV
 from sklearn.multiclass import OneVsRestClassifier
+from sklearn.multioutput import MultiOutputClassifier, MultiOutputRegressor
 from sklearn.pipeline import FeatureUnion, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
+from sklearn.tree import DecisionTreeRegressor
 
 import featx
 from featx import FeatureExtractor
@@ -22,7 +24,7 @@ from featx.cli import main
 from featx.deploy import export
 from featx.errors import ExportError, InputError
 from featx.images.decode import decode
-from featx.pipelines import split_pipeline
+from featx.pipelines import find_row_outputs, split_pipeline
 
 X, Y = featx.samples.load_fashion_mnist("test")
 KINDS = ("bag", "coat", "sandal")
@@ -143,3 +145,14 @@ def test_the_command_line_takes_them(name, make, tmp_path, monkeypatch, capsys):
     capsys.readouterr()
     assert main(["evaluate", "model.featx", "photos", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["accuracy"] == np.mean(estimator.predict(X) == Y)
+
+
+def test_estimators_of_rows_tell_how_many_numbers_they_predict():
+    X, Y = [[0.0], [1.0], [2.0]], [[0.0, 1.0], [1.0, 3.0], [2.0, 2.0]]
+    for estimator in (LinearRegression(), MultiOutputRegressor(LinearRegression()), DecisionTreeRegressor()):
+        assert find_row_outputs(estimator.fit(X, Y)) == ("regression", ("0", "1"))
+        assert find_row_outputs(estimator.fit(X, [row[:1] for row in Y])) is None
+    labels = MultiOutputClassifier(LogisticRegression()).fit(X, [[0, 1], [1, 1], [1, 0]])
+    assert find_row_outputs(labels) == ("multilabel", ("0", "1"))
+    with pytest.raises(InputError, match="2 classes per row"):
+        find_row_outputs(MultiOutputClassifier(LogisticRegression()).fit(X, [["a", "b"], ["c", "b"], ["c", "d"]]))

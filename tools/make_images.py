@@ -1,4 +1,4 @@
-"""Make the images of README and docs from the sample of Fashion-MNIST that featx carries.
+"""Make the images of README and docs from images that featx and scikit-learn carry, and from RESULTS.md.
 
     python tools/make_images.py
 
@@ -11,12 +11,12 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-import re
 import shutil
-import sys
 import tempfile
 from pathlib import Path
 
+import draw_features
+import draw_results
 from PIL import Image, ImageOps
 from playwright.sync_api import sync_playwright
 
@@ -30,9 +30,10 @@ MAX_COLOURS = 128
 
 def main() -> None:
     """Make the images in a temporary folder and copy them to docs."""
+    draw_results.main()
+    draw_features.main()
     with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
         os.environ["FEATX_CACHE"] = str(Path(folder, "cache"))
-        draw_throughput()
         call("demo", "--out", "demo")
         keep(Path("demo/results.png"), "demo.png")
         call("samples", "fashion-mnist", "-o", "photos")
@@ -52,24 +53,6 @@ def main() -> None:
         bundled = ["--backbone", "efficientnet_lite0", "--backbone", "efficientnet_lite0_int8"]
         call("compare", "photos/test", *bundled, "--plot", "compare.png")
         keep(Path("compare.png"), "compare.png")
-
-
-def draw_throughput() -> None:
-    """Draw the chart of benchmarks/throughput.py anew, from its table in RESULTS.md."""
-    sys.path.insert(0, str(DOCS.parent))
-    from benchmarks.throughput import draw
-
-    text = (DOCS.parent / "benchmarks" / "RESULTS.md").read_text(encoding="utf-8")
-    rows = re.search(r"^\| \| EfficientNet-Lite0 \| ResNet-50 \|\n\|.*\n((?:\|.*\n)+)", text, re.MULTILINE)
-    assert rows
-    rates = {}
-    for row in rows[1].splitlines():
-        name, *cells = (cell.strip() for cell in row.strip("|").split("|"))
-        for network, cell in zip(("lite0", "resnet50"), cells, strict=True):
-            if cell:
-                rates[network, name] = float(cell.split()[0])
-    draw(rates, "throughput.png")
-    keep(Path("throughput.png"), "throughput.png")
 
 
 def call(*arguments: str) -> None:

@@ -7,17 +7,21 @@ import { readMetadata } from "./classify.mjs";
 export async function openTextModel(ort, Tokenizer, bytes) {
   const about = readMetadata(bytes);
   const rules = about["featx.preprocess"];
-  if (rules?.kind !== "text") throw new Error("the model takes images, expected one that takes texts");
+  if (rules?.kind !== "text")
+    throw new Error(`the model takes ${about["featx.columns"] ? "several columns" : "images"}, expected one that takes texts`);
   const tokenizer = new Tokenizer(rules.tokenizer, {});
   return { session: await ort.InferenceSession.create(bytes), about, classes: about["featx.classes"], tokenizer };
 }
 
-/** Return the tokens of a text as the model was fitted on them; a long text is cut, its last special tokens stay. */
+/**
+ * Return the tokens of a text as the model was fitted on them. A long text is cut, and its last special tokens stay; a
+ * model that counts words reads the whole text.
+ */
 export function tokenize(model, text) {
   const { max_tokens: most, n_last: nLast } = model.about["featx.preprocess"];
   const { ids } = model.tokenizer.encode(text);
   if (ids.includes(undefined)) throw new Error("the tokenizer of this model is none that @huggingface/tokenizers knows");
-  return ids.length > most ? [...ids.slice(0, most - nLast), ...ids.slice(ids.length - nLast)] : ids;
+  return most !== null && ids.length > most ? [...ids.slice(0, most - nLast), ...ids.slice(ids.length - nLast)] : ids;
 }
 
 /** Classify one text. Returns {label, numbers: [{label, number}], kind, outputs}, the largest number first. */

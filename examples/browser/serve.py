@@ -1,7 +1,8 @@
 """Serve the page and a model on this computer: python serve.py MODEL.onnx [--port 8000].
 
-MODEL.onnx is written by ``featx export MODEL -o MODEL.onnx --resize in-graph``, and onnxruntime-web is
-installed by ``npm install`` in this folder. The server serves only these files and the page.
+MODEL.onnx is written by ``featx export MODEL -o MODEL.onnx --resize in-graph``, or without the option for a text model.
+``npm install`` in this folder installs onnxruntime-web and the tokenizers of texts. The server serves only these files
+and the page.
 """
 
 import argparse
@@ -12,6 +13,13 @@ from pathlib import Path
 from typing import BinaryIO, ClassVar
 
 HERE = Path(__file__).parent
+
+
+def takes_texts(model: Path) -> bool:
+    """Return if the metadata of an exported file describe the preprocessing of texts."""
+    content = model.read_bytes()
+    start = content.rfind(b"featx.preprocess")
+    return start >= 0 and b'"kind": "text"' in content[start : start + 64]
 
 
 def main() -> None:
@@ -31,7 +39,10 @@ def main() -> None:
         sys.exit(f"{options.model}: no such file; featx export MODEL -o {options.model} --resize in-graph writes it")
     if not runtime.is_dir():
         sys.exit(f"{runtime}: not there; run npm install in {HERE}")
-    files = {"/": HERE / "index.html", "/classify.mjs": HERE / "classify.mjs", "/model.onnx": options.model}
+    page = "text.html" if takes_texts(options.model) else "index.html"
+    files = {"/": HERE / page, "/classify.mjs": HERE / "classify.mjs", "/model.onnx": options.model}
+    files |= {"/classify_text.mjs": HERE / "classify_text.mjs"}
+    files |= {"/tokenizers.mjs": options.modules / "@huggingface" / "tokenizers" / "dist" / "tokenizers.min.mjs"}
     files |= {f"/ort/{path.name}": path for path in runtime.iterdir() if path.suffix in (".mjs", ".wasm")}
 
     class Handler(SimpleHTTPRequestHandler):

@@ -208,10 +208,8 @@ class BackboneDescription:
         common = [layer.name for layer in self.layers if layer.name in COMMON_LAYERS]
         finer = [layer.name for layer in self.layers if layer.name not in COMMON_LAYERS]
         hint = suggest(wanted, [*common, *finer, *self._aliases()])
-        raise BackboneError(
-            f"layer={wanted!r}: {hint}backbone {self.name} has the layers {', '.join(common)}, "
-            f"and finer layers: {', '.join(finer)}"
-        )
+        known = ", and finer layers: ".join(", ".join(names) for names in (common, finer) if names)
+        raise BackboneError(f"layer={wanted!r}: {hint}backbone {self.name} has the layers {known}")
 
     def _aliases(self) -> dict[str, Layer]:
         return {alias: layer for layer in reversed(self.layers) for alias in layer.aliases}

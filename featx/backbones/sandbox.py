@@ -5,9 +5,11 @@ A crash or a hang of a parser there is an error here. Files that passed are reme
 
 from __future__ import annotations
 
+import importlib
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -24,7 +26,7 @@ from featx.backbones.guard import refuse_large
 from featx.errors import BackboneError, first_line
 from featx.session import Session, run_graph
 
-__all__ = ["check_file", "inspect_file"]
+__all__ = ["call_apart", "check_file", "inspect_file"]
 
 #: Version of the checks; raising it inspects again the files that passed earlier versions.
 INSPECTION = 2
@@ -51,8 +53,20 @@ def inspect_file(path: str | os.PathLike[str], verdicts: str | os.PathLike[str] 
         raise BackboneError(f"{path}: cannot be read ({error.strerror})") from None
     if verdict and verdict.exists():
         return
-    code = "import sys; from featx.backbones import sandbox; sys.exit(sandbox._main(sys.argv[1]))"
-    command = [sys.executable, "-P", "-c", code, os.path.abspath(path)]
+    call_apart(path, check_file)
+    if verdict:
+        with suppress(OSError):
+            verdict.parent.mkdir(parents=True, exist_ok=True)
+            verdict.touch()
+
+
+def call_apart(path: str | os.PathLike[str], function: Callable[[str], object]) -> None:
+    """Call a function of a module with a path, in a process with limits on time and memory.
+
+    Raises BackboneError if the function does, or if the process crashes or takes too much.
+    """
+    code = "import sys; from featx.backbones import sandbox; sys.exit(sandbox._main(*sys.argv[1:]))"
+    command = [sys.executable, "-P", "-c", code, os.path.abspath(path), function.__module__, function.__name__]
     try:
         done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=_TIMEOUT_SECONDS)
     except OSError as error:
@@ -64,10 +78,6 @@ def inspect_file(path: str | os.PathLike[str], verdicts: str | os.PathLike[str] 
     if done.returncode != 0:
         why = (done.stderr.strip().splitlines() or ["no message"])[-1][:300]
         raise BackboneError(f"{path}: refused, since its inspection ended with status {done.returncode} ({why})")
-    if verdict:
-        with suppress(OSError):
-            verdict.parent.mkdir(parents=True, exist_ok=True)
-            verdict.touch()
 
 
 def check_file(path: str | os.PathLike[str]) -> None:
@@ -112,11 +122,11 @@ def _check_layers(backbone: Backbone, model: onnx.ModelProto, canonical: npt.NDA
         raise BackboneError(f"{backbone.path}: damaged metadata ({len(backbone.canonical)} canonical features)")
 
 
-def _main(path: str) -> int:
-    """Check a file under limits, print the reason if it is refused, and return the exit status."""
+def _main(path: str, module: str, function: str) -> int:
+    """Call a function under limits, print the reason if it refuses the file, and return the exit status."""
     _limit_resources(os.path.getsize(path))
     try:
-        check_file(path)
+        getattr(importlib.import_module(module), function)(path)
     except BackboneError as error:
         print(error)
         return _EXIT_REFUSED

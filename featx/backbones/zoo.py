@@ -53,8 +53,13 @@ class CatalogEntry(NamedTuple):
         return _REPOSITORIES.get(self.name)
 
 
+#: Repositories that public sources load by this name; for the other networks none was found.
 _REPOSITORIES = {
+    "convnext_tiny.dinov3_lvd1689m": "hf:onnx-community/dinov3-convnext-tiny-pretrain-lvd1689m-ONNX",
     "convnext_tiny.fb_in1k": "hf:Xenova/convnext-tiny-224",
+    "convnextv2_tiny.fcmae_ft_in1k": "hf:Xenova/convnextv2-tiny-1k-224",
+    "mobilenetv3_large_100.ra_in1k": "hf:onnx-community/mobilenetv3_large_100.ra_in1k",
+    "mobilenetv3_small_100.lamb_in1k": "hf:onnx-community/mobilenetv3_small_100.lamb_in1k",
     "vit_small_patch14_dinov2.lvd142m": "hf:onnx-community/dinov2-small",
 }
 

@@ -30,7 +30,9 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "source", nargs="+", metavar="SOURCE", help="images, best with labels; or a dataset of features"
     )
-    parser.add_argument("--test", nargs="+", metavar="SOURCE", help="test images, to compare with the others")
+    parser.add_argument(
+        "--test", action="extend", nargs="+", metavar="SOURCE", help="test images, to compare with the others"
+    )
     parser.add_argument(
         "--model", metavar="MODEL", help="file of featx fit: use its features, and show what it gives away"
     )

@@ -18,8 +18,8 @@ from featx.cli.options import (
     note,
     note_failures,
     read_layers,
-    read_target,
     running_parameters,
+    split_names,
 )
 from featx.errors import InputError
 from featx.extractor import FeatureExtractor
@@ -54,7 +54,8 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--text-column", metavar="C", help="column of the table that holds texts, to compare encoders")
     parser.add_argument(
         "--target",
-        type=read_target,
+        action="names",
+        type=split_names,
         metavar="C[,C]",
         help="column of the table to predict, or several; of folders of folders, the level: 1 or 2",
     )

@@ -12,8 +12,8 @@ from featx.cli.options import (
     add_separator,
     make_events,
     note_failures,
-    read_target,
     running_parameters,
+    split_names,
 )
 from featx.errors import InputError
 from featx.fitting import Evaluation, FittedModel, PairedEvaluation, compare_pipelines, evaluate, open_model
@@ -41,7 +41,8 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", metavar="SOURCE", help="a labelled source, as for featx fit")
     parser.add_argument(
         "--target",
-        type=read_target,
+        action="names",
+        type=split_names,
         metavar="C[,C]",
         help="column of labels, or several (default: as at the fit); of folders of folders, the level: 1 or 2",
     )

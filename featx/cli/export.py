@@ -92,12 +92,16 @@ def run(options: argparse.Namespace) -> None:
     kinds, rows = find_columns(pipeline), options.rows
     if kinds and rows is not None:
         rows = make_frame_of_rows(read_rows(rows, None, kinds).items, kinds)
+    guard = load_guard(options.model)
+    if kinds and guard is not None and options.risk is None and options.coverage is None:
+        note("the guard of several kinds of columns is not exported: the file has no output outlier")
+        guard = None
     result = export(
         pipeline,
         options.output,
         features=options.features,
         heat_map=options.heat_map,
-        guard=load_guard(options.model),
+        guard=guard,
         risk=options.risk,
         coverage=options.coverage,
         images=options.images,
@@ -108,7 +112,7 @@ def run(options: argparse.Namespace) -> None:
         resize_tolerance=options.resize_tolerance,
         precision=options.precision,
         min_agreement=options.min_agreement,
-        card=not kinds,
+        card=True,
         info=read_info(options.model)["info"],
     )
     note(*result.notes)

@@ -14,12 +14,12 @@ from featx.cli.options import (
     add_separator,
     make_extractor,
     running_parameters,
+    split_names,
 )
-from featx.cli.remarks import add_fit, fit_parameters, print_remarks
+from featx.cli.remarks import add_fit, fit_parameters, make_text_features, print_remarks
 from featx.errors import InputError
 from featx.extractor import FeatureExtractor
 from featx.fitting import FittedModel, fit, open_model
-from featx.fitting.texts import make_text_extractor
 from featx.heads import HEADS
 from featx.page import report
 from featx.reporting.card import check_card
@@ -35,7 +35,8 @@ _SETTLED = (
     *("path_column", "target", "include", "exclude", "search", "max_ms", "max_mb"),
 )
 
-EXAMPLE = """\
+EXAMPLE = (
+    """\
   featx fit photos/train -o ants.featx          each sub-folder is a class
   featx fit prices.csv --path-column file --target price --log-target -o price.featx
   featx fit photos/train --search quick -o ants.featx     chooses features and head, see featx compare
@@ -49,25 +50,43 @@ EXAMPLE = """\
   featx fit pets.csv --target has_cat,has_dog -o pets.featx         the same in columns of 0 and 1
   featx fit rooms.csv --target price,rooms -o rooms.featx           several numbers
   featx fit skin.csv --order mild,moderate,severe -o skin.featx     classes that have an order
+  featx fit --head zero_shot --classes cat,dog --backbone hf:OWNER/NAME -o pets.featx    names alone, no image
+  featx fit few --head zero_shot --backbone hf:OWNER/NAME -o pets.featx     names and few images per class
 Then: featx evaluate ants.featx photos/val
       featx predict ants.featx new/*.jpg -o new.csv
 
 A dataset that does not fit into memory is fitted in parts: see --head sgd.
 
 heads:
-""" + "\n".join(f"  {name:20} {head.what}" for name, head in HEADS.items())
+"""
+    + "\n".join(f"  {name:20} {head.what}" for name, head in HEADS.items())
+    + ("\n  zero_shot            the names of the classes, for an image tower with a text tower (docs/heads.md)")
+)
 
 
 def add(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
     parser.add_argument(
         "source",
-        nargs="+",
+        nargs="*",
         metavar="SOURCE",
         help="a folder with one sub-folder per class, a glob, archive, table or dataset; several with --continue",
     )
     parser.add_argument("-o", "--output", required=True, metavar="MODEL.featx", help="file to write")
     parser.add_argument("--head", metavar="NAME", help="default: logistic_regression, ridge for numbers")
+    parser.add_argument(
+        "--classes",
+        action="names",
+        type=split_names,
+        metavar="C,C[,C]",
+        help="names of the classes of --head zero_shot, without SOURCE or with few images",
+    )
+    parser.add_argument(
+        "--template",
+        action="append",
+        metavar="TEXT",
+        help='with --head zero_shot; default: "a photo of a {}"',
+    )
     parser.add_argument("--search", choices=list(EFFORTS), help="choose features and head for these images or texts")
     parser.add_argument(
         "--max-ms", type=float, metavar="MS", help="with --search: milliseconds per image on this machine"
@@ -104,6 +123,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     add_separator(parser)
     parser.add_argument(
         "--order",
+        action="names",
         type=_read_order,
         metavar="C,C[,C]",
         help="classes from the lowest to the highest, or numbers: evaluate measures the steps between them",
@@ -112,10 +132,25 @@ def add(parser: argparse.ArgumentParser) -> None:
         "--text-column", metavar="C", help="column of the table that holds texts (extra text), see docs/text.md"
     )
     parser.add_argument(
-        "--image-column", metavar="C[,C]", help="columns of images, for a model of several kinds of columns"
+        "--image-column",
+        action="names",
+        type=split_names,
+        metavar="C[,C]",
+        help="columns of images, for a model of several kinds of columns",
     )
     parser.add_argument(
-        "--columns", metavar="C[,C]", help="columns of numbers and categories beside images or texts: docs/columns.md"
+        "--columns",
+        action="names",
+        type=split_names,
+        metavar="C[,C]",
+        help="columns of numbers and categories beside images or texts: docs/columns.md",
+    )
+    parser.add_argument(
+        "--combine-images",
+        choices=["concatenate", "mean"],
+        default="concatenate",
+        help="features of several columns of images side by side, or the mean of the images of a row (cells may be "
+        "empty); default: concatenate",
     )
     parser.add_argument("--no-cross-validation", action="store_true", help="skip the estimate on left-out images")
     add_fit(parser)
@@ -132,11 +167,15 @@ def run(options: argparse.Namespace) -> None:
         check_output(options.report, (".html",), options.source)
     _check_private(options)
     continued = _open_continued(options)
+    if not options.source and not options.classes:
+        raise InputError("no SOURCE: expected labelled images, or --head zero_shot with --classes")
     if len(options.source) > 1 and not continued:
         raise InputError(f"{len(options.source)} sources: expected one, or several with --continue MODEL")
     result = fit(
-        options.source[0] if len(options.source) == 1 else options.source,
+        options.source[0] if len(options.source) == 1 else options.source or None,
         head=options.head,
+        classes=options.classes,
+        template=options.template,
         search=_read_search(options),
         views=options.views,
         extractor=None if continued else _make_extractor(options),
@@ -151,8 +190,9 @@ def run(options: argparse.Namespace) -> None:
         separator=options.separator,
         order=options.order,
         text_column=options.text_column,
-        image_column=_split(options.image_column),
-        columns=_split(options.columns),
+        image_column=options.image_column,
+        combine_images=options.combine_images,
+        columns=options.columns,
         **fit_parameters(options),
     )
     print_remarks(result)
@@ -163,12 +203,7 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _read_order(text: str) -> bool | list[str]:
-    return True if text == "numbers" else _split(text)
-
-
-def _split(names: str | None) -> Any:
-    """Return the names of an option."""
-    return None if names is None else [name.strip() for name in names.split(",") if name.strip()]
+    return True if text == "numbers" else split_names(text)
 
 
 def _check_private(options: argparse.Namespace) -> None:
@@ -198,19 +233,14 @@ def _open_continued(options: argparse.Namespace) -> FittedModel | None:
 
 def _make_extractor(options: argparse.Namespace) -> FeatureExtractor | TextExtractor:
     """Make the extractor that the options describe; that of a dataset takes no feature options."""
-    (source,) = options.source
+    (source,) = options.source or (None,)
     if options.text_column and not options.image_column:
-        names = ("layer", "pooling", "precision", "l2_normalize")
+        if not options.search:
+            return make_text_features(options)
+        names = ("precision", "l2_normalize")  # the features that are named are the only candidates
         given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
-        if options.search:  # the features that are named are the only candidates
-            given = {name: given[name] for name in ("precision", "l2_normalize") if name in given}
-            return TextExtractor(**given, **running_parameters(options))
-        if options.backbone:
-            given["backbone"] = options.backbone if len(options.backbone) > 1 else options.backbone[0]
-        if "layer" not in given and len(options.backbone or ()) < 2:
-            return make_text_extractor(**given, **running_parameters(options))
         return TextExtractor(**given, **running_parameters(options))
-    if not is_dataset(source):
+    if source is None or not is_dataset(source):
         if not options.search:
             return make_extractor(options)
         features = {"precision": options.precision, "l2_normalize": options.l2_normalize}

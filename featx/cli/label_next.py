@@ -13,7 +13,7 @@ from featx.writers import check_names, check_output
 EXAMPLE = """\
   featx label-next ants.featx unlabelled -n 50 -o to_label.csv --sheet sheet.png
 Then fill in the column label, and:
-  featx fit photos --labels to_label.csv -o ants2.featx    photos holds the images, too
+  featx fit to_label.csv --continue ants.featx -o ants2.featx    once the column label is filled in
 The file has the columns path, predicted, probability and label."""
 
 

@@ -36,7 +36,9 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--text", action="append", default=[], help="text as a query; can be repeated")
     parser.add_argument("-k", type=int, default=10, metavar="N", help="neighbors per query (default: 10)")
     parser.add_argument("-o", "--output", metavar="SHEET.png", help="draw them (extra plot)")
-    parser.add_argument("--source", nargs="+", metavar="SOURCE", help="where the dataset's images are now, to draw")
+    parser.add_argument(
+        "--source", action="extend", nargs="+", metavar="SOURCE", help="where the dataset's images are now, to draw"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--backbone", metavar="FILE", help="the backbone's file, if it is not found by itself")
     add_running(parser)

@@ -27,9 +27,9 @@ __all__ = [
     "note",
     "note_failures",
     "read_layers",
-    "read_target",
     "running_parameters",
     "set_parser",
+    "split_names",
     "translate",
 ]
 
@@ -54,7 +54,8 @@ def add_running(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
     group.add_argument(
         "--providers",
-        type=lambda text: [name.strip() for name in text.split(",")],
+        action="names",
+        type=split_names,
         metavar="NAME[,NAME]",
         help="execution providers of ONNX Runtime, instead of --device",
     )
@@ -95,6 +96,7 @@ def add_features(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--layer",
+        action="names",
         type=read_layers,
         default=None,
         metavar="NAME[,NAME]",
@@ -129,16 +131,15 @@ def add_features(parser: argparse.ArgumentParser) -> None:
     parser.epilog = f"{parser.epilog}\n\n{_FEATURES_HELP.format(**tables)}"
 
 
+def split_names(text: str) -> list[str]:
+    """Read names that are separated by commas."""
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
 def read_layers(text: str) -> str | int | list[str | int]:
     """Read layers that are separated by commas."""
     names: list[str | int] = [int(name) if name.lstrip("-").isdigit() else name for name in text.split(",")]
     return names if len(names) > 1 else names[0]
-
-
-def read_target(text: str) -> str | list[str]:
-    """Read the name of a column, or names that are separated by commas."""
-    names = [name.strip() for name in text.split(",")]
-    return names if len(names) > 1 else text
 
 
 def add_separator(parser: argparse.ArgumentParser) -> None:

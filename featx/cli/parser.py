@@ -18,9 +18,17 @@ class CommandParser(argparse.ArgumentParser):
 
     _arguments: Sequence[str] = ()
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._given = dict[str, Any]()  # values of the options so far
+        self.register("action", None, _StoreOnce)
+        self.register("action", "store", _StoreOnce)
+        self.register("action", "names", _AddNames)
+
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """Parse, and remember the arguments for `error`."""
         self._arguments = list(args or ())
+        self._given.clear()
         return super().parse_known_args(args, namespace)
 
     def error(self, message: str) -> NoReturn:
@@ -75,6 +83,25 @@ class CommandParser(argparse.ArgumentParser):
         choices = ", ".join(map(str, action.choices))
         hint = suggest(value, map(str, action.choices))
         raise argparse.ArgumentError(action, f"invalid choice: {value!r}; {hint}choose from {choices}")
+
+
+class _StoreOnce(argparse._StoreAction):
+    """Store a value, and refuse another one, which would replace the first without a word."""
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
+        if self.option_strings and self.dest in parser._given and parser._given[self.dest] != values:
+            raise argparse.ArgumentError(self, "given twice with different values, expected one")
+        parser._given[self.dest] = values
+        super().__call__(parser, namespace, values, option_string)
+
+
+class _AddNames(argparse.Action):
+    """Collect names that are separated by commas, or that the option gives one by one; a single name has no list."""
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
+        given = parser._given.setdefault(self.dest, [])
+        given += values if isinstance(values, list) else [values]
+        setattr(namespace, self.dest, given[0] if len(given) == 1 else list(given))
 
 
 class _Commands(argparse._SubParsersAction):  # type: ignore[type-arg]  # no generic at run time

@@ -20,7 +20,8 @@ EXAMPLE = """\
 Without -o, the predictions are printed. A file has the columns path, those of
 the source's table, predicted, true (if the source has labels), proba_CLASS for
 each class, outlier (a p-value, small for an image unlike those of the fit),
-and error: the reason why an image could not be read. --risk adds reason,
+outlier_kind (the kind of columns that is unlike the fit), and error: the
+reason why an image could not be read. --risk adds reason,
 --sets adds set, or low and high. The exit status is 0 if at least one image
 could be read. MODEL is a file of featx fit or featx.save: a pipeline that
 begins with a FeatureExtractor, or a search or meta-estimator over one."""
@@ -91,7 +92,7 @@ def run(options: argparse.Namespace) -> None:
     check_names(options.output, predictions.names)
     write(options.output, predictions.to_columns())
     note_failures(predictions.failures, "row without a prediction", predictions.kind)
-    n, device = len(predictions.names), model.extractor.open_session().device
+    n = len(predictions.names)
     unanswered = sum(reason is not None for reason in predictions.reasons or ())
     told = f", {unanswered} of them without an answer (column reason)" if unanswered else ""
-    print(f"{options.output}: {n - len(predictions.failures)} of {n} {predictions.kind}s predicted on {device}{told}")
+    print(f"{options.output}: {n - len(predictions.failures)} of {n} {model.kind}s predicted on {model.device}{told}")

@@ -8,11 +8,14 @@ import sys
 from typing import Any
 
 from featx._text import printable
-from featx.cli.options import make_events, note, note_failures, read_target
+from featx.cli.options import make_events, note, note_failures, running_parameters, split_names
+from featx.errors import InputError
 from featx.fitting import FitResult
+from featx.fitting.texts import make_text_extractor
 from featx.reporting.card import name_inputs
+from featx.text import TextExtractor
 
-__all__ = ["add_fit", "fit_parameters", "print_remarks", "read_class_weight"]
+__all__ = ["add_fit", "fit_parameters", "make_text_features", "print_remarks", "read_class_weight"]
 
 #: Near-duplicates and images to label that are named.
 _MAX_NAMED = 5
@@ -41,7 +44,8 @@ def add_fit(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--path-column", metavar="C", help="column of the table that holds the paths")
     parser.add_argument(
         "--target",
-        type=read_target,
+        action="names",
+        type=split_names,
         metavar="C[,C]",
         help="column of the table to predict, or several of 0 and 1 or of numbers; of folders of folders, the level: "
         "1 or 2",
@@ -71,6 +75,19 @@ def fit_parameters(options: argparse.Namespace) -> dict[str, Any]:
         "exclude": options.exclude,
         "events": make_events(),
     }
+
+
+def make_text_features(options: argparse.Namespace) -> TextExtractor:
+    """Build the extractor of texts that the options describe; without a layer, of the last three blocks."""
+    for name in ("crop", "decode"):
+        if (value := getattr(options, name)) is not None:
+            raise InputError(f"{name}={value!r}: is for images, and text_column gives texts; leave it out")
+    names = ("layer", "pooling", "precision", "l2_normalize")
+    given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
+    if options.backbone:
+        given["backbone"] = options.backbone if len(options.backbone) > 1 else options.backbone[0]
+    make = TextExtractor if "layer" in given or len(options.backbone or ()) > 1 else make_text_extractor
+    return make(**given, **running_parameters(options))
 
 
 def print_remarks(result: FitResult) -> None:

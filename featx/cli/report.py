@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from featx._files import check_writable
-from featx.cli.options import add_patterns, add_running, add_separator, make_events, read_target, running_parameters
+from featx.cli.options import add_patterns, add_running, add_separator, make_events, running_parameters, split_names
 from featx.errors import InputError
 from featx.fitting import open_model
 from featx.page import report
@@ -23,12 +23,18 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL", help="file of featx fit")
     parser.add_argument("source", nargs="+", metavar="SOURCE", help="labelled images, or a dataset of features")
     parser.add_argument("-o", "--output", required=True, metavar="FILE.html", help="the file to write")
-    parser.add_argument("--train", nargs="+", metavar="SOURCE", help="training images, to look for near-duplicates")
+    parser.add_argument(
+        "--train", action="extend", nargs="+", metavar="SOURCE", help="training images, to look for near-duplicates"
+    )
     parser.add_argument("--no-images", dest="images", action="store_false", help="leave out every image")
     parser.add_argument("--title", metavar="TEXT", help="title of the page (default: the model and the source)")
     parser.add_argument("--path-column", metavar="C", help="column of a table that holds the paths")
     parser.add_argument(
-        "--target", type=read_target, metavar="C[,C]", help="column of a table that holds the labels, or several"
+        "--target",
+        action="names",
+        type=split_names,
+        metavar="C[,C]",
+        help="column of a table that holds the labels, or several",
     )
     add_separator(parser)
     parser.add_argument("--backbone", metavar="FILE", help="file of the backbone, if it is not found")

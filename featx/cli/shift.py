@@ -18,6 +18,7 @@ EXAMPLE = """\
   featx shift ants.featx new/
   featx shift ants.featx new/ -o changed.png      draws the most changed images
   featx shift photos/train new/                   compares two folders, or datasets of embeddings
+  featx shift price.featx new.csv                 a model of texts, or of several kinds of columns
 The exit status is 0 without a shift, 1 with a shift, 2 for an error, 3 for a bug. It
 prints what would help (adapted class shares, re-standardised features, labels
 for some images) and does none of it. --json prints one object: p_value,
@@ -38,6 +39,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--backbone", metavar="FILE", help="file of the backbone, if it is not found")
     parser.add_argument("--path-column", metavar="C", help="column of the table that holds the paths of new images")
+    parser.add_argument("--text-column", metavar="C", help="column of texts (default: as at the fit)")
     add_patterns(parser)
     add_running(parser)
 
@@ -63,6 +65,7 @@ def run(options: argparse.Namespace) -> int:
         alpha=options.alpha,
         extractor=extractor,
         path_column=options.path_column,
+        text_column=options.text_column,
         include=options.include,
         exclude=options.exclude,
         events=make_events(),

@@ -1,4 +1,4 @@
-"""``featx tune``: adapt the network to labelled images if that is better, and save the pipeline."""
+"""``featx tune``: adapt the network to labelled images or texts if that is better, and save the pipeline."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 from featx._text import printable
 from featx.cli.options import add_features, add_patterns, add_running, make_extractor, note
-from featx.cli.remarks import add_fit, fit_parameters, print_remarks
+from featx.cli.remarks import add_fit, fit_parameters, make_text_features, print_remarks
 from featx.fitting import FitResult, tune
 from featx.reporting.card import check_card
 from featx.writers import check_output
@@ -18,9 +18,10 @@ from featx.writers import check_output
 EXAMPLE = """\
   featx tune photos/train -o ants.featx         measures frozen against tuned, and keeps the better network
   featx tune photos/train --depth blocks.5 --epochs 8 --backbone-out ants.onnx -o ants.featx
+  featx tune films.csv --text-column text --target label -o films.featx      tunes a text encoder
 Then: featx evaluate ants.featx photos/val
 
-Needs the extra `tune` (PyTorch); the file that is written does not. It is personal data of its images.
+Needs the extra `tune` (PyTorch); the file that is written does not. It is personal data of its images or texts.
 The values of the frozen layers lie in MODEL.featx.tuning until the file is written: a run that was killed
 goes on from there.
 """
@@ -36,7 +37,10 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--epochs", type=_read_number, default="auto", metavar="N", help="passes over the images (default: measured)"
     )
-    parser.add_argument("--views", type=int, default=6, metavar="N", help="views of each image to tune on (default: 6)")
+    parser.add_argument(
+        "--text-column", metavar="C", help="column of the table that holds texts (extra text), see docs/text.md"
+    )
+    parser.add_argument("--views", type=int, metavar="N", help="views of each image to tune on (default: 6)")
     parser.add_argument(
         "--seed", dest="random_state", type=int, default=0, metavar="N", help="seed of the training (default: 0)"
     )
@@ -69,7 +73,8 @@ def run(options: argparse.Namespace) -> None:
 def _tune(options: argparse.Namespace, folder: str) -> FitResult:
     return tune(
         options.source,
-        extractor=make_extractor(options),
+        extractor=(make_text_features if options.text_column else make_extractor)(options),
+        text_column=options.text_column,
         depth=options.depth,
         epochs=options.epochs,
         views=options.views,

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from featx.dataset.plan import Generation
+from featx.dataset.generation import Generation
 from featx.dataset.shards import read_columns
 
 __all__ = ["CurrentRows", "failed_keys"]

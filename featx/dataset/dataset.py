@@ -17,8 +17,8 @@ from featx._results import to_plain
 from featx._validation import check_integer
 from featx.dataset.current import CurrentRows
 from featx.dataset.formats import FORMATS
+from featx.dataset.generation import Generation
 from featx.dataset.manifest import MANIFEST, Features, Manifest, read_manifest
-from featx.dataset.plan import Generation
 from featx.dataset.queries import embed_queries
 from featx.dataset.ready import count_kept
 from featx.dataset.shards import find_shards, read_columns, read_counts

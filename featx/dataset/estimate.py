@@ -15,8 +15,9 @@ from featx._results import to_plain
 from featx._validation import check_integer
 from featx.dataset.extractors import make_extractor
 from featx.dataset.layout import ShardLayout
+from featx.dataset.listing import OpenSources
 from featx.dataset.manifest import Extractor
-from featx.dataset.plan import OpenSources, Plan
+from featx.dataset.plan import Plan
 from featx.dataset.worker import DeferredImage, DeferredText, embed_deferred
 from featx.errors import Failure
 from featx.sources.opening import open_sources

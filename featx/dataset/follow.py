@@ -10,7 +10,9 @@ from itertools import islice
 
 from featx._events import Events
 from featx.dataset.current import CurrentRows
-from featx.dataset.plan import KnownSource, OpenSources, Plan, Row, identify, name_source
+from featx.dataset.generation import KnownSource, Row, identify, name_source
+from featx.dataset.listing import OpenSources
+from featx.dataset.plan import Plan
 from featx.images.decode import UnreadableError
 from featx.sources.base import Fetch, Source
 from featx.sources.filesystem import is_url

@@ -12,9 +12,10 @@ import numpy.typing as npt
 
 from featx._events import Events
 from featx.dataset.dataset import Dataset, RowInfo
+from featx.dataset.generation import Generation
 from featx.dataset.lock import PRIVATE
 from featx.dataset.neighbors import Neighbor
-from featx.dataset.plan import Generation, Plan
+from featx.dataset.plan import Plan
 from featx.errors import DatasetError, FeatxError, first_line
 from featx.images.decode import UnreadableError
 from featx.reporting.contact_sheet import Tile, draw_sheet

@@ -21,6 +21,7 @@ from featx.dataset.executors import WorkerLostError, run_tasks_in_workers
 from featx.dataset.extractors import make_extractor
 from featx.dataset.follow import adopt_sources, compare_images, distinct_sources, list_known_sources
 from featx.dataset.formats import FORMATS
+from featx.dataset.generation import Row, identify
 from featx.dataset.layout import ShardLayout
 from featx.dataset.lock import PRIVATE, hold_plan, hold_run
 from featx.dataset.manifest import (
@@ -32,7 +33,7 @@ from featx.dataset.manifest import (
     read_manifest,
     write_manifest,
 )
-from featx.dataset.plan import Plan, Row, identify, shared_column
+from featx.dataset.plan import Plan, shared_column
 from featx.dataset.ready import count_kept, read_block
 from featx.dataset.shards import find_shards, read_columns, read_counts, read_footer, shard_path
 from featx.dataset.worker import ShardResult, Task, check_failures, run_tasks

@@ -22,7 +22,7 @@ from featx._optional import installed_version
 from featx._version import __version__
 from featx.backbones import find_by_identity, open_backbone, short_identity
 from featx.dataset.formats import FORMATS
-from featx.dataset.plan import Generation, read_generation
+from featx.dataset.generation import Generation, read_generation
 from featx.dataset.shards import read_counts
 from featx.errors import BackboneError, DatasetError, FeaturesChangedError, FeatxError, first_line
 from featx.extractor import FeatureExtractor

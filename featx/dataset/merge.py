@@ -15,10 +15,10 @@ from featx._events import Events
 from featx.dataset.dataset import Dataset
 from featx.dataset.follow import choose_prefix
 from featx.dataset.formats import FORMATS
+from featx.dataset.generation import Generation, identify
 from featx.dataset.layout import ShardLayout
 from featx.dataset.lock import PRIVATE, hold_run
 from featx.dataset.manifest import MANIFEST, Features, Manifest, current_versions, write_manifest
-from featx.dataset.plan import Generation, identify
 from featx.dataset.shards import COLUMNS, Block, find_shards, read_columns, shard_path
 from featx.errors import DatasetError, InputError
 

@@ -1,4 +1,4 @@
-"""Plan which image goes into which shard; list the sources of a run.
+"""Plan which image goes into which shard.
 
 The plan is an SQLite file, so ten million keys need no memory and a killed run leaves it whole.
 Each generation of shards is a range of consecutive positions, fixed before its first image is
@@ -9,9 +9,6 @@ read. The content of a shard therefore depends on the source alone. Only `Plan.c
 from __future__ import annotations
 
 import json
-import os
-import posixpath
-import sqlite3
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import groupby
@@ -19,22 +16,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from featx._files import scratch_folder
-from featx.errors import DatasetError
-from featx.sources.base import Contents, Entry, Fetch, Source
-from featx.sources.filesystem import is_url
+from featx.dataset.generation import Generation, KnownSource, Row, identify, read_generation
+from featx.dataset.listing import Listing
+from featx.sources.base import Source
 
-__all__ = [
-    "Generation",
-    "KnownSource",
-    "OpenSources",
-    "Plan",
-    "Row",
-    "identify",
-    "name_source",
-    "read_generation",
-    "shared_column",
-]
+__all__ = ["Plan", "shared_column"]
 
+_ADD = "INSERT INTO generations (number, about, states, identities) VALUES (?, ?, ?, ?)"
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS plan (
     position INTEGER PRIMARY KEY, source INTEGER NOT NULL, key TEXT NOT NULL,
@@ -49,22 +37,7 @@ CREATE TABLE IF NOT EXISTS sources (
 CREATE TABLE IF NOT EXISTS dropped (shard INTEGER PRIMARY KEY);
 """
 #: Columns that plans of earlier versions lack.
-_ADDED_COLUMNS = (("plan", "copy"), ("generations", "identities"))
-_LISTING = """
-DROP TABLE IF EXISTS listing;
-CREATE TABLE listing (
-    ordinal INTEGER PRIMARY KEY, source INTEGER NOT NULL, key TEXT NOT NULL,
-    place BLOB NOT NULL, label TEXT, state TEXT NOT NULL
-);
-DROP TABLE IF EXISTS requested;
-CREATE TABLE requested (key TEXT PRIMARY KEY) WITHOUT ROWID;
-DROP TABLE IF EXISTS unchanged;
-CREATE TABLE unchanged (key TEXT PRIMARY KEY) WITHOUT ROWID;
-DROP TABLE IF EXISTS copies;
-CREATE TABLE copies (key TEXT PRIMARY KEY, copy TEXT NOT NULL) WITHOUT ROWID;
-"""
-_END_LISTING = "".join(f"DROP TABLE IF EXISTS {name};" for name in ("listing", "requested", "unchanged", "copies"))
-_ADD = "INSERT INTO generations (number, about, states, identities) VALUES (?, ?, ?, ?)"
+_ADDED_COLUMNS = {"copy": "plan", "identities": "generations"}
 #: The last row of a key in the plan.
 _LAST = "(SELECT {column} FROM plan WHERE plan.key = listing.key ORDER BY position DESC LIMIT 1)"
 _IS_NEW = "NOT EXISTS (SELECT 1 FROM plan WHERE plan.key = listing.key)"
@@ -76,82 +49,6 @@ _CHANGED = f"""
 """
 #: A state begins with the size of the image, if it is known.
 _SIZE = "substr({state}, 1, instr({state} || ' ', ' '))"
-_LISTED = "CREATE INDEX IF NOT EXISTS listing_by_key ON listing (key)"
-
-
-class Row(NamedTuple):
-    """One image of the plan."""
-
-    source: int  # its index
-    key: str
-    place: bytes  # in the source's own terms
-    label: str | None
-    copy: str | None = None  # shard, row and digest of the same image in the dataset, whose vector is copied
-
-
-class Generation(NamedTuple):
-    """Images that were planned together and are stored in shards of one size.
-
-    Parameters
-    ----------
-    first : int
-        Position of its first image in the plan.
-    n_images : int
-        Number of images in all its shards.
-    first_shard, shard_size : int
-        Number of its first shard, and of images in each shard but the last.
-    n_replaced : int
-        Number of its images that replace an image of an earlier generation.
-    sources : list of str
-        Sources as the user wrote them.
-    versions : dict
-        Versions of the packages that compute the features.
-    path_column, target : str or None
-        Columns of a table with the paths and the labels; ``target`` may be the level of the folders that are labels.
-    has_classes : bool
-        True if the labels are names of classes, whatever they look like.
-    prefixes : list of str or None
-        Beginning of the keys of each source. None is as in datasets until 2026-11-27: the source and
-        a slash if there are several sources, nothing if there is one.
-    """
-
-    first: int
-    n_images: int
-    first_shard: int
-    shard_size: int
-    n_replaced: int
-    sources: list[str]
-    versions: dict[str, str]
-    path_column: str | None = None
-    target: str | None = None
-    has_classes: bool = False
-    prefixes: list[str] | None = None
-
-    @property
-    def key_prefixes(self) -> list[str]:
-        """Beginning of the keys of each source."""
-        several = len(self.sources) > 1
-        return self.prefixes or [f"{source}/" if several else "" for source in self.sources]
-
-    @property
-    def n_shards(self) -> int:
-        """Number of shards."""
-        return -(-self.n_images // self.shard_size)
-
-    @property
-    def shards(self) -> range:
-        """Numbers of the shards."""
-        return range(self.first_shard, self.first_shard + self.n_shards)
-
-    def rows_of(self, shard: int) -> tuple[int, int]:
-        """Return the first position and the number of images of a shard."""
-        offset = (shard - self.first_shard) * self.shard_size
-        return self.first + offset, min(self.shard_size, self.n_images - offset)
-
-
-def read_generation(about: Mapping[str, Any]) -> Generation:
-    """Read a generation from JSON; until 2026-11-27 its `n_images` was called `n_pictures`."""
-    return Generation(**{"n_images" if name == "n_pictures" else name: value for name, value in about.items()})
 
 
 class _Described(NamedTuple):
@@ -162,71 +59,7 @@ class _Described(NamedTuple):
     identities: str | None
 
 
-class KnownSource(NamedTuple):
-    """A source that a dataset has images of.
-
-    Parameters
-    ----------
-    identity : str
-        Result of `identify`.
-    given : str
-        The source as the user wrote it.
-    prefix : str
-        Beginning of its keys.
-    state : str or None
-        Its `Source.whole_state` when its images were last compared; None if unknown.
-    """
-
-    identity: str
-    given: str
-    prefix: str
-    state: str | None
-
-
-def identify(given: str) -> str:
-    """Return what every spelling of a source has in common: its absolute path, or its address.
-
-    Examples
-    --------
-    >>> from featx.dataset.plan import identify
-    >>> identify("photos/") == identify("./photos")
-    True
-    """
-    return given.rstrip("/") if is_url(given) else os.path.abspath(given)
-
-
-def name_source(given: str) -> str:
-    """Return the name of a source at the beginning of its keys.
-
-    Examples
-    --------
-    >>> from featx.dataset.plan import name_source
-    >>> name_source("./photos/"), name_source("s3://bucket/photos/")
-    ('photos', 's3://bucket/photos')
-    """
-    return given.rstrip("/") if is_url(given) else posixpath.normpath(given.replace(os.sep, "/"))
-
-
-class OpenSources:
-    """Fetch images of several sources, opening each source once, when its first image is needed."""
-
-    def __init__(self, sources: Sequence[Source]) -> None:
-        self._sources = sources
-        self._contents: dict[int, Contents] = {}
-
-    def fetch(self, row: Row) -> Fetch:
-        """Return the function that fetches the bytes of an image."""
-        if row.source < 0:
-            raise DatasetError(
-                f"{row.key}: its row can no longer be copied, and its source is not given or was replaced; run again "
-                "with all sources of the dataset"
-            )
-        if row.source not in self._contents:
-            self._contents[row.source] = self._sources[row.source].contents()
-        return self._contents[row.source](row.key, row.place)
-
-
-class Plan:
+class Plan(Listing):
     """Hold the plan of all runs, and the listing of the current run, in an SQLite file that is created if needed.
 
     Examples
@@ -238,22 +71,7 @@ class Plan:
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = path
-        with self._naming_file():
-            # joblib takes tasks, and thereby rows, in its own threads, one at a time
-            self._database = sqlite3.connect(path, isolation_level=None, timeout=60, check_same_thread=False)
-            self._database.execute("PRAGMA synchronous = FULL")
-            self._database.execute("PRAGMA cache_size = -64000")  # 64 MB
-            self._database.executescript(_SCHEMA)
-            for table, column in _ADDED_COLUMNS:
-                if column not in [row[1] for row in self._database.execute(f"PRAGMA table_info({table})")]:
-                    self._database.execute(f"ALTER TABLE {table} ADD COLUMN {column} TEXT")
-
-    def __enter__(self) -> Plan:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._database.close()
+        super().__init__(path, _SCHEMA, _ADDED_COLUMNS)
 
     @classmethod
     @contextmanager
@@ -307,77 +125,11 @@ class Plan:
         )
         return map(Row._make, self._execute(query, (first, first + n)))
 
-    def list_sources(self, sources: Sequence[Source], prefixes: Sequence[str] | None = None) -> int:
-        """List sources, in their order and each key once; return the number of images.
-
-        Keys begin with the source's prefix. By default that is its name if there are several sources.
-        """
-        if prefixes is None:
-            prefixes = [f"{name_source(source.given)}/" if len(sources) > 1 else "" for source in sources]
-        self._execute_script(_LISTING)
-        with self._transaction():
-            for number, (source, prefix) in enumerate(zip(sources, prefixes, strict=True)):
-                self._insert(number, source, prefix)
-        self._number_repeated_keys()
-        return self.count_listed()
-
-    def _insert(self, number: int, source: Source, prefix: str) -> None:
-        insert = "INSERT INTO listing (source, key, place, label, state) VALUES (?, ?, ?, ?, ?)"
-        rows: Iterable[Entry] = source.entries()
-        if source.in_order:
-            self._many(insert, ((number, prefix + row.key, *row[1:]) for row in rows))
-            return
-        # sorted by bytes; a file that several patterns match is listed once
-        self._execute("CREATE TEMP TABLE unsorted (place BLOB, key TEXT, label TEXT, state TEXT)")
-        values = ((row.place, prefix + row.key, row.label, row.state) for row in rows)
-        self._many("INSERT INTO unsorted VALUES (?, ?, ?, ?)", values)
-        columns = "source, key, place, label, state"
-        query = f"SELECT {number}, min(key), place, min(label), min(state) FROM unsorted GROUP BY place ORDER BY place"
-        self._execute(f"INSERT INTO listing ({columns}) {query}")
-        self._execute("DROP TABLE unsorted")
-
-    def _number_repeated_keys(self) -> None:
-        """Rename the second row of a key to ``KEY#2``, the third to ``KEY#3``: each row is an image of its own."""
-        repeated = self._all("SELECT key FROM listing GROUP BY key HAVING count(*) > 1 ORDER BY min(ordinal)")
-        if not repeated:
-            return
-        self._execute("CREATE INDEX listing_by_key ON listing (key)")
-        with self._transaction():
-            for (key,) in repeated:
-                rows = self._all("SELECT ordinal FROM listing WHERE key = ? ORDER BY ordinal", (key,))
-                n = 1
-                for (ordinal,) in rows[1:]:
-                    n += 1
-                    while self._all("SELECT 1 FROM listing WHERE key = ?", (f"{key}#{n}",)):
-                        n += 1
-                    self._execute("UPDATE listing SET key = ? WHERE ordinal = ?", (f"{key}#{n}", ordinal))
-
-    def request(self, keys: Iterable[str]) -> None:
-        """Request that listed images are planned again, even if their state is the same."""
-        with self._transaction():
-            self._many("INSERT OR IGNORE INTO requested VALUES (?)", ((key,) for key in keys))
-
-    def find_listed(self, key: str) -> Row | None:
-        """Return the image of a key in the listing; None if there is no such key."""
-        self._execute(_LISTED)
-        rows = self._all("SELECT source, key, place, label FROM listing WHERE key = ?", (key,))
-        return Row(*rows[0]) if rows else None
-
     def find_planned(self, key: str) -> tuple[int, Row] | None:
         """Return the last position of a key in the plan, counted from 1, and its image; None if it is not planned."""
         query = "SELECT position, source, key, place, label FROM plan WHERE key = ? ORDER BY position DESC LIMIT 1"
         rows = self._all(query, (key,))
         return (rows[0][0], Row(*rows[0][1:])) if rows else None
-
-    def listed_at(self, ordinals: Iterable[int]) -> list[Row]:
-        """Return the images at places of the listing, counted from 1."""
-        query = "SELECT source, key, place, label FROM listing WHERE ordinal = ?"
-        return [Row(*row) for ordinal in ordinals for row in self._all(query, (int(ordinal),))]
-
-    def count_listed(self) -> int:
-        """Count the images in the listing."""
-        ((n,),) = self._all("SELECT count(*) FROM listing")
-        return int(n)
 
     def count_stateless(self, number: int) -> int:
         """Count the listed images of a source whose keys are planned, and of which neither size nor time is known."""
@@ -398,7 +150,7 @@ class Plan:
         """
         listed = {identify(source.given): source.patterns for source in sources}
         self._execute_script("DROP TABLE IF EXISTS gone; CREATE TEMP TABLE gone (key TEXT PRIMARY KEY) WITHOUT ROWID")
-        self._execute(_LISTED)
+        self.index_listing()
         # a plan that was restored from shards of several sources may not know of which an image is
         source_of = "CASE WHEN :several AND place = x'' THEN -1 ELSE source END"
         for i, generation in enumerate(self.generations()):
@@ -500,7 +252,7 @@ class Plan:
 
     def changed_labels(self) -> Iterator[tuple[int, int, str | None]]:
         """Iterate over the rows whose label is another in the listing: shard, row in the shard, and label, in order."""
-        self._execute(_LISTED)
+        self.index_listing()
         self._execute_script(
             "DROP TABLE IF EXISTS relabelled; CREATE TEMP TABLE relabelled (position INTEGER PRIMARY KEY, label TEXT)"
         )
@@ -538,7 +290,7 @@ class Plan:
                 self._execute("DROP INDEX IF EXISTS plan_by_key")  # rebuilt at the end, which is quicker
                 self._execute("DELETE FROM plan")
             first = self._last_position()
-            self._execute(_LISTED)
+            self.index_listing()
             self._execute(
                 "UPDATE plan SET state = (SELECT state FROM listing WHERE listing.key = plan.key) "
                 "WHERE state IS NULL OR key IN (SELECT key FROM unchanged)"
@@ -576,7 +328,7 @@ class Plan:
             for identity, source, prefix in zip(identities, sources, prefixes, strict=True):
                 row = (identity, source.given, prefix, source.whole_state())
                 self._execute("INSERT OR REPLACE INTO sources VALUES (?, ?, ?, ?)", row)
-        self._execute_script(_END_LISTING)
+        self.end_listing()
         return bool(n)
 
     def cut(self, shards: Container[int], n_kept: Mapping[int, int]) -> None:
@@ -699,40 +451,6 @@ class Plan:
         """Return a number that no shard has or had that may still exist."""
         ends = [generation.first_shard + generation.n_shards for generation in self.generations()]
         return max([0, *ends, *(number + 1 for number in self.dropped())])
-
-    @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        self._execute("BEGIN IMMEDIATE")
-        try:
-            yield
-        except BaseException:
-            self._execute("ROLLBACK")
-            raise
-        self._execute("COMMIT")
-
-    def _execute(self, query: str, values: Any = ()) -> Iterator[Any]:
-        with self._naming_file():
-            return self._database.execute(query, values)
-
-    def _execute_script(self, script: str) -> None:
-        with self._naming_file():
-            self._database.executescript(script)
-
-    def _many(self, query: str, rows: Iterable[Any]) -> None:
-        with self._naming_file():
-            self._database.executemany(query, rows)
-
-    def _all(self, query: str, values: Any = ()) -> list[Any]:
-        return list(self._execute(query, values))
-
-    @contextmanager
-    def _naming_file(self) -> Iterator[None]:
-        try:
-            yield
-        except sqlite3.Error as error:
-            raise DatasetError(
-                f"{self.path}: SQLite failed ({error}); free some space, or move the file away and run again"
-            ) from error
 
 
 def _runs(generation: Generation, chosen: Container[int]) -> Iterator[Generation]:

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import numpy.typing as npt
 
 from featx.dataset.formats import FORMATS
+from featx.dataset.generation import Row
 from featx.dataset.lock import PRIVATE
-from featx.dataset.plan import Row
 from featx.dataset.shards import COLUMNS, Block, find_shards, read_columns, read_counts, shard_path
 from featx.errors import DatasetError
 

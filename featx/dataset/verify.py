@@ -11,7 +11,9 @@ import numpy as np
 from featx._validation import check_integer
 from featx.dataset.dataset import Dataset
 from featx.dataset.formats import FORMATS
-from featx.dataset.plan import OpenSources, Plan, Row, identify
+from featx.dataset.generation import Row, identify
+from featx.dataset.listing import OpenSources
+from featx.dataset.plan import Plan
 from featx.dataset.shards import COLUMNS, VECTOR, read_counts, shard_path
 from featx.dataset.worker import DeferredImage, DeferredText, embed_deferred
 from featx.errors import DatasetError, Failure

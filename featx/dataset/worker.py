@@ -20,8 +20,9 @@ from typing import Any, cast
 
 from featx._events import Events
 from featx.dataset.formats import FORMATS
+from featx.dataset.generation import Row
+from featx.dataset.listing import OpenSources
 from featx.dataset.manifest import Extractor, Features
-from featx.dataset.plan import OpenSources, Row
 from featx.dataset.ready import ReadyRow, ReadyRows, kept_path, open_stored
 from featx.dataset.shards import Block
 from featx.errors import DatasetError, Failure, SourceError, first_line

@@ -134,7 +134,7 @@ def write_metadata(
     digest = hashlib.sha256(model.graph.SerializeToString(deterministic=True))
     preprocess = backbone.preprocess.to_dict()
     if isinstance(backbone.preprocess, Tokenization):
-        preprocess |= describe_tokenizer(backbone.preprocess)
+        preprocess |= describe_tokenizer(backbone.preprocess.tokenizer, backbone.preprocess.max_tokens)
     labels = None if classes is None else classes.tolist()
     digest.update(json.dumps([preprocess, getattr(extractor, "crop", None), labels]).encode())
     values = {

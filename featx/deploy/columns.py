@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib import metadata
 from itertools import pairwise
@@ -17,25 +17,29 @@ import onnx
 from onnx import TensorProto, compose, helper, version_converter
 from sklearn.base import is_classifier
 from sklearn.compose import ColumnTransformer
+from sklearn.feature_extraction.text import CountVectorizer, HashingVectorizer, TfidfVectorizer
 from sklearn.impute import SimpleImputer
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import OneHotEncoder, PowerTransformer
 
 from featx.backbones import open_backbone, tap
 from featx.backbones.file import require_text
-from featx.deploy.agreement import count_wrong
+from featx.deploy.agreement import count_wrong, name_label
 from featx.deploy.assemble import METADATA_VERSION, assemble, declare_types, name_outputs
 from featx.deploy.converter import Converter, Estimator, Rows, Tables
 from featx.deploy.converters.skl2onnx import make_tables
 from featx.deploy.parity import Parity, differ
 from featx.deploy.reference import make_canvases
-from featx.errors import ExportError, InputError
+from featx.deploy.words import count_terms, cut_tokens, refuse_words
+from featx.errors import ExportError, Failure, InputError
 from featx.heads import respond
+from featx.inference.mean import MeanOfColumns, is_absent
 from featx.inference.spec import list_backbones
 from featx.inference.transformer import BackboneTransformer
-from featx.pipelines import find_columns, find_extractors
+from featx.pipelines import find_columns, find_extractors, find_row_outputs
 from featx.session import run_batches
-from featx.text.engine import describe_tokenizer, tokenize
+from featx.text import TokenAnalyzer
+from featx.text.engine import describe_tokenizer, explain_unreadable, tokenize
 
 __all__ = ["TABLES", "convert_columns"]
 
@@ -54,9 +58,10 @@ _OUTPUTS = ("label", "class_index", "probabilities", "scores", "value")
 class _Columns:
     """Build the inputs of a graph column by column, and the part of the graph that reads each."""
 
-    def __init__(self, frame: Any, opset: int) -> None:
+    def __init__(self, frame: Any, opset: int, *, is_text: bool) -> None:
         self.frame = frame
         self.opset = opset
+        self.is_text = is_text  # one column of texts alone has the input of a text model
         self.ir_version = 8
         self.inputs: dict[str, onnx.ValueInfoProto] = {}
         self.feeds: dict[str, Any] = {}  # values of each input for the rows of the frame
@@ -64,6 +69,7 @@ class _Columns:
         self.nodes: list[onnx.NodeProto] = []
         self.weights: list[onnx.TensorProto] = []
         self._embedded: dict[tuple[Any, ...], str] = {}
+        self._tokenizers: dict[str, Any] = {}
 
     @property
     def has_text(self) -> bool:
@@ -82,7 +88,12 @@ class _Columns:
             if not at:
                 continue
             steps = [one for _, one in part.steps] if isinstance(part, Pipeline) else [part]
-            if isinstance(steps[0], BackboneTransformer):
+            if isinstance(steps[0], MeanOfColumns):
+                rows = self._average(converter, steps[0], at)
+                for inner in steps[1:]:
+                    rows = converter.transform(inner, rows)
+                parts.append(converter.graph.double(rows.name))
+            elif isinstance(steps[0], BackboneTransformer):
                 if len(at) > 1:
                     raise converter.refuse(steps[0], f"it reads {len(at)} columns; use an extractor per column")
                 rows = self._embed(converter, steps[0], at[0])
@@ -91,10 +102,11 @@ class _Columns:
                 parts.append(converter.graph.double(rows.name))
             elif isinstance(part, OneHotEncoder):
                 parts.append(self._one_hot(converter, part, at))
-            elif _reads_words(steps):
-                raise converter.refuse(
-                    part, "the words of TF-IDF are not those of ONNX's tokenizer; fit with a TextExtractor alone"
-                )
+            elif isinstance(steps[0], (CountVectorizer, HashingVectorizer)):
+                rows = self._count(converter, steps[0], at[0])
+                for inner in steps[1:]:
+                    rows = converter.transform(inner, rows)
+                parts.append(converter.graph.double(rows.name))
             else:
                 tensors = [converter.graph.double(self._number(column)) for column in at]
                 sample = self.frame[at].to_numpy(np.float64)
@@ -165,45 +177,128 @@ class _Columns:
         rows[:, at] = cells
         return rows
 
+    def _read_tokens(self, converter: Converter, step: Any, column: str, tokenizer: str) -> str:
+        """Add the tokens of whole texts, which encoders and words of a column share; return the name of the input."""
+        known = self._tokenizers.setdefault(column, json.loads(tokenizer))
+        if known != json.loads(tokenizer):
+            raise converter.refuse(step, f"column {column!r} has two tokenizers; use the words of its encoder")
+        name = "input_ids" if self.is_text else f"{column}_input_ids"
+        feed = [np.array([tokenize(str(cell), tokenizer, None)], np.int64) for cell in self.frame[column]]
+        self._add(
+            name,
+            column,
+            TensorProto.INT64,
+            ["N", "n_tokens"],
+            feed,
+            kind="text",
+            preprocess={"kind": "text", **describe_tokenizer(tokenizer, None)},
+            rows_per_run="one, or rows whose texts have the same number of tokens",
+        )
+        return name
+
+    def _count(self, converter: Converter, step: Any, column: str) -> Rows:
+        """Add the weights of the words of a column."""
+        if type(step) not in (CountVectorizer, TfidfVectorizer) or not isinstance(step.analyzer, TokenAnalyzer):
+            raise refuse_words(converter, step)
+        source = self._read_tokens(converter, step, column, step.analyzer.tokenizer)
+        self.facts[column]["words"] = {"n": len(step.vocabulary_), "ngram_range": list(step.analyzer.ngram_range)}
+        sample = np.asarray(step.transform(self.frame[column]).toarray(), np.float64)
+        return Rows(count_terms(converter, step, source), sample)
+
     def _embed(self, converter: Converter, extractor: Any, column: str) -> Rows:
         """Add the graph of a backbone under a prefix of its own, once per column and features."""
-        paths = list_backbones(extractor.backbone)
-        if len(paths) > 1:
-            raise converter.refuse(extractor, "it has several backbones; use an extractor per backbone")
         sample = np.asarray(extractor.transform(self.frame[column]))
         key = (column, str(extractor.backbone_identity_), repr(extractor.value_parameters_))
         if key in self._embedded:
             return Rows(self._embedded[key], sample)
+        backbone, facts = self._open(converter, extractor)
+        if extractor.kind == "text":
+            rules = require_text(backbone)
+            name = self._read_tokens(converter, extractor, column, rules.tokenizer)
+            facts["backbone"]["max_tokens"] = rules.max_tokens
+            self.facts[column] |= facts
+            tokens = f"tokens{len(self._embedded)}"
+            nodes, constants = cut_tokens(name, tokens, rules.max_tokens, self.facts[column]["preprocess"]["n_last"])
+            self.nodes.extend(nodes)
+            self.weights.extend(constants)
+            self._embedded[key], _ = self._run(extractor, backbone, tokens)
+        else:
+            facts["preprocess"] = backbone.preprocess.to_dict()
+            feed = make_canvases(list(self.frame[column]), extractor, backbone)
+            self._embedded[key], shape = self._run(extractor, backbone, column)
+            self._add(column, column, TensorProto.UINT8, ["N", *shape[1:]], feed, kind=extractor.kind, **facts)
+        return Rows(self._embedded[key], sample)
+
+    def _average(self, converter: Converter, mean: MeanOfColumns, columns: list[str]) -> Rows:
+        """Run a backbone once on several columns of images, and return the mean of the images that a row has.
+
+        An image that a row lacks is any array, and False in the input of its presence.
+        """
+        extractor, graph = mean.extractor_, converter.graph
+        sample = np.asarray(mean.transform(self.frame[columns]))
+        key = (*columns, str(extractor.backbone_identity_), repr(extractor.value_parameters_))
+        if key in self._embedded:
+            return Rows(self._embedded[key], sample)
+        backbone, facts = self._open(converter, extractor)
+        joined = f"images{len(self._embedded)}"
+        self.nodes.append(helper.make_node("Concat", columns, [joined], joined, axis=0))
+        embedded, shape = self._run(extractor, backbone, joined)
+        given = []
+        for column in columns:
+            cells = list(self.frame[column])
+            held = np.array([not is_absent(cell) for cell in cells])
+            feed = np.zeros((len(cells), *shape[1:]), np.uint8)
+            if held.any():
+                feed[held] = make_canvases([cell for cell in cells if not is_absent(cell)], extractor, backbone)
+            presence = f"{column}_present"
+            if presence in self.frame:
+                raise ExportError(f"column {presence!r}: an input of the file has this name; rename the column")
+            about = {
+                **facts,
+                "preprocess": backbone.preprocess.to_dict(),
+                "presence": presence,
+                "combined": "mean of the images that are present",
+            }
+            self._add(column, column, TensorProto.UINT8, ["N", *shape[1:]], feed, kind="image", **about)
+            self.inputs[presence] = helper.make_tensor_value_info(presence, TensorProto.BOOL, ["N", 1])
+            self.feeds[presence] = held[:, None]
+            given.append(graph.op("Unsqueeze", graph.cast(presence, np.float64), np.array([0])))
+        n_features = sample.shape[1]
+        each = graph.op("Reshape", graph.double(embedded), np.array([len(columns), -1, n_features]))
+        weights = graph.op("Concat", *given, axis=0)
+        total, count = (
+            graph.op("ReduceSum", value, np.array([0]), keepdims=0)
+            for value in (graph.op("Mul", each, weights), weights)
+        )
+        self._embedded[key] = graph.op("Div", total, count)
+        return Rows(graph.cast(self._embedded[key], sample.dtype), sample)
+
+    def _open(self, converter: Converter, extractor: Any) -> tuple[Any, dict[str, Any]]:
+        """Open the only backbone of an extractor, and describe it."""
+        paths = list_backbones(extractor.backbone)
+        if len(paths) > 1:
+            raise converter.refuse(extractor, "it has several backbones; use an extractor per backbone")
         backbone = open_backbone(paths[0], extractor.precision)
-        graph = tap(backbone, extractor.layer, extractor.pooling, bool(extractor.l2_normalize))
-        model = onnx.load_from_string(graph)
+        named = ("name", "identity", "precision", "license", "source")
+        return backbone, {
+            "backbone": {name: getattr(backbone, name) for name in named},
+            "features": extractor.value_parameters_,
+        }
+
+    def _run(self, extractor: Any, backbone: Any, source: str) -> tuple[str, list[Any]]:
+        """Add the graph of a backbone on a tensor; return its output and the shape of its input."""
+        model = onnx.load_from_string(tap(backbone, extractor.layer, extractor.pooling, bool(extractor.l2_normalize)))
         opset = _read_opset(model)
         if opset != self.opset:
             model = version_converter.convert_version(model, self.opset)
         self.ir_version = max(self.ir_version, model.ir_version)
         prefix = f"column{len(self._embedded)}_"
         model = compose.add_prefix(model, prefix)
-        (source,) = model.graph.input
-        shape = [dim.dim_value or dim.dim_param for dim in source.type.tensor_type.shape.dim]
-        facts = {
-            "backbone": {name: getattr(backbone, name) for name in ("name", "identity", "precision", "license")},
-            "preprocess": backbone.preprocess.to_dict(),
-            "features": extractor.value_parameters_,
-        }
-        cells = list(self.frame[column])
-        if extractor.kind == "text":
-            name, dtype = f"{column}_input_ids", TensorProto.INT64
-            feed: Any = [np.array([tokenize(str(cell), require_text(backbone))], np.int64) for cell in cells]
-            facts["preprocess"] |= describe_tokenizer(require_text(backbone))
-            facts["rows_per_run"] = "one, or rows whose texts have the same number of tokens"
-        else:
-            name, dtype, feed = column, TensorProto.UINT8, make_canvases(cells, extractor, backbone)
-        self._add(name, column, dtype, ["N", *shape[1:]], feed, kind=extractor.kind, **facts)
-        self.nodes.append(helper.make_node("Identity", [name], [source.name], f"{prefix}input"))
+        (own,) = model.graph.input
+        self.nodes.append(helper.make_node("Identity", [source], [own.name], f"{prefix}input"))
         self.nodes.extend(model.graph.node)
         self.weights.extend(model.graph.initializer)
-        self._embedded[key] = model.graph.output[0].name
-        return Rows(self._embedded[key], sample)
+        return model.graph.output[0].name, [dim.dim_value or dim.dim_param for dim in own.type.tensor_type.shape.dim]
 
     def list_batches(self) -> Iterator[Mapping[str, _Array]]:
         """Return the inputs of a graph; the first row is alone, which checks that the batch size is free."""
@@ -218,33 +313,39 @@ class _Columns:
 
 
 def convert_columns(
-    pipeline: Any, frame: Any, tables: list[Tables], tolerance: float
-) -> tuple[onnx.ModelProto, Parity, tuple[str, ...], str]:
+    pipeline: Any, frame: Any, tables: list[Tables], tolerance: float, info: Mapping[str, Any] | None = None
+) -> tuple[onnx.ModelProto, Parity, tuple[str, ...], str, list[Failure]]:
     """Convert a pipeline, compare it with scikit-learn on rows of a data frame, and describe it in the metadata.
 
-    Returns the model, the comparison, the names of the outputs and the digest. Raises ExportError if a part has
-    no converter or a row gets another prediction.
+    ``info`` is the record of the fit. Returns the model, the comparison, the names of the outputs, the digest and the
+    rows without a text, which are left out. Raises ExportError if a part has no converter or a row gets another
+    prediction.
     """
     kinds = find_columns(pipeline)
     if missing := [name for name in kinds if name not in getattr(frame, "columns", ())]:
         raise InputError(f"rows=...: no column {missing[0]!r}; expected a DataFrame with {', '.join(kinds)}")
     if taken := [name for name in kinds if name in _OUTPUTS]:
         raise ExportError(f"column {taken[0]!r}: an output of the file has this name; rename the column")
+    frame, failures = _drop_missing_texts(frame, [name for name, kind in kinds.items() if kind == "text"])
     if not len(frame):
-        raise ExportError("no row to compare with: rows is empty")
+        raise ExportError("no row to compare with: rows is empty, or no row has a text")
     n = min(len(frame), _MAX_ROWS)
     frame = frame.iloc[[i * len(frame) // n for i in range(n)]]
-    columns = _Columns(frame, _find_opset(pipeline))
+    is_text = list(kinds.values()) == ["text"]
+    columns = _Columns(frame, _find_opset(pipeline), is_text=is_text)
     own = Tables(transformers={ColumnTransformer: columns.convert})
     converter = Converter([own, *tables], make_tables(columns.opset), columns.opset, 8)
     rows = Rows(_FRAME, frame)
     with warnings.catch_warnings():
         # parts get arrays, although the pipeline was fitted on data frames
         warnings.filterwarnings("ignore", "X does not have valid feature names", UserWarning)
-        classes = None
+        warnings.filterwarnings("ignore", ".*more than .* tokens", UserWarning)  # a row may be too long on purpose
+        classes, several = None, find_row_outputs(pipeline)
+        is_multilabel = several is not None and several[0] == "multilabel"
         if is_classifier(pipeline):
-            classes = np.asarray(pipeline.classes_)
-            outputs = name_outputs(converter, converter.classify(pipeline, rows, ""), classes)
+            classes = np.asarray(several[1] if several is not None else pipeline.classes_)
+            answer = converter.classify(pipeline, rows, "")
+            outputs = name_outputs(converter, answer, classes, is_multilabel=is_multilabel)
         else:
             outputs = {"value": converter.graph.cast(converter.regress(pipeline, rows, ""), np.float32)}
         expected = respond(pipeline, frame)
@@ -259,34 +360,65 @@ def convert_columns(
     runs = list(run_batches(model.SerializeToString(), columns.list_batches(), names))
     given = {name: np.concatenate(values) for name, values in zip(names, zip(*runs, strict=True), strict=True)}
     declare_types(model, given)
-    if expected.labels is not None and (n_wrong := count_wrong(given["label"], expected.labels)):
+    if expected.labels is not None and (n_wrong := count_wrong(given[name_label(expected)], expected.labels)):
         raise ExportError(f"{n_wrong} of {n} rows get another label than scikit-learn's")
     worst = float(differ(expected.numbers, given[expected.name]).max()) if expected.numbers.size else 0.0
     if worst > tolerance:
         raise ExportError(f"{expected.name} of a row differs by {worst:.1e} ({tolerance:.0e} allowed)")
-    parity = Parity(n, 0, worst, tolerance, "row")
-    digest = _describe(model, pipeline, classes, columns.facts, parity)
+    parity = Parity(n, 0, worst, tolerance, "text" if is_text else "row")
+    task = "multilabel" if is_multilabel else "regression" if classes is None else "classification"
+    targets = _name_targets(several[1], info) if several is not None and not is_multilabel else None
+    digest = _describe(model, pipeline, task, classes, targets, columns.facts, parity, is_text=is_text)
     onnx.checker.check_model(model)
-    return model, parity, names, digest
+    return model, parity, names, digest, failures
+
+
+def _drop_missing_texts(frame: Any, columns: list[str]) -> tuple[Any, list[Failure]]:
+    """Leave out rows with a cell that is no text, and list them."""
+    failures: dict[int, Failure] = {}
+    for column in columns:
+        for i, cell in enumerate(frame[column]):
+            if reason := explain_unreadable(cell):
+                failures.setdefault(i, Failure(i, f"rows[{i}]", f"column {column}: {reason}"))
+    return frame.iloc[[i for i in range(len(frame)) if i not in failures]], [failures[i] for i in sorted(failures)]
+
+
+def _name_targets(names: Sequence[str], info: Mapping[str, Any] | None) -> list[str]:
+    """Return the names of several numbers from the record of the fit, or else their positions."""
+    known = list((info or {}).get("targets") or ())
+    return known if len(known) == len(names) else list(names)
 
 
 def _describe(
-    model: onnx.ModelProto, pipeline: Any, classes: _Array | None, facts: dict[str, Any], parity: Parity
+    model: onnx.ModelProto,
+    pipeline: Any,
+    task: str,
+    classes: _Array | None,
+    targets: Sequence[str] | None,
+    facts: dict[str, Any],
+    parity: Parity,
+    *,
+    is_text: bool,
 ) -> str:
-    """Write the metadata, each value as JSON, and return the digest of what computes."""
+    """Write the metadata, each value as JSON, and return the digest of what computes.
+
+    A single column of texts has the preprocessing where `write_metadata` has it, too, for programs that take texts.
+    """
     labels = None if classes is None else classes.tolist()
     digest = hashlib.sha256(model.graph.SerializeToString(deterministic=True))
     digest.update(json.dumps([facts, labels], sort_keys=True).encode())
     values = {
         "pipeline": METADATA_VERSION,
-        "task": "regression" if classes is None else "classification",
+        "task": task,
         "classes": labels,
+        "targets": targets,
         "head": str(pipeline),
         "columns": facts,
         "compared": {"parity": {"n_rows": parity.n_images, "difference": parity.difference}},
         "versions": {name: metadata.version(name) for name in ("featx", "scikit-learn", "numpy", "onnx")},
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "digest": digest.hexdigest(),
+        **({"preprocess": next(iter(facts.values()))["preprocess"]} if is_text else {}),
     }
     for key, value in values.items():
         model.metadata_props.add(key=f"featx.{key}", value=json.dumps(value, sort_keys=True))
@@ -309,10 +441,6 @@ def _read_opset(model: onnx.ModelProto) -> int:
 
 def _is_missing(value: Any) -> bool:
     return value is None or value != value or type(value).__name__ == "NAType"
-
-
-def _reads_words(steps: list[Any]) -> bool:
-    return any(hasattr(step, "vocabulary_") or type(step).__name__ == "HashingVectorizer" for step in steps)
 
 
 def _impute(converter: Converter, step: Any, x: Rows) -> str:

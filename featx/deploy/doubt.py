@@ -12,6 +12,7 @@ import numpy.typing as npt
 from featx.deploy.graph import Graph
 from featx.errors import ExportError
 from featx.guard import OUTLIER_LEVEL, Guard
+from featx.guard.outliers import Outliers
 
 __all__ = ["Doubts"]
 
@@ -64,9 +65,15 @@ class Doubts:
         ends = graph.columns(graph.op("Sub", middle, width), graph.op("Add", middle, width))
         return graph.cast(ends, np.float32)
 
+    @property
+    def _outliers(self) -> Outliers:
+        """Outliers of features; rows of several kinds of columns are exported without a guard."""
+        assert isinstance(self.guard.outliers, Outliers)
+        return self.guard.outliers
+
     def _add_coordinates(self, graph: Graph) -> str:
         """Return the coordinates of each image, float64 of shape (N, n_components + 1)."""
-        parts, features = self.guard.outliers, graph.double("features")
+        parts, features = self._outliers, graph.double("features")
         tiny = np.array(float(np.finfo(np.float32).tiny))
         length = graph.op("Sqrt", graph.total(graph.op("Mul", features, features)))
         centred = graph.op(
@@ -79,7 +86,7 @@ class Doubts:
 
     def _add_outlier(self, graph: Graph, coordinates: str) -> str:
         """Return the p-value of each image, float64 of shape (N,)."""
-        parts, counted = self.guard.outliers, []
+        parts, counted = self._outliers, []
         for means, factor, scores, counts in zip(parts.means, parts.factors, parts.scores, parts.counts, strict=True):
             own = graph.op("MatMul", coordinates, factor.astype(float))
             classes = means.astype(float) @ factor.astype(float)
@@ -105,7 +112,7 @@ class Doubts:
     ) -> None:
         """Raise ExportError if outputs of the file differ from the guard's check of the same images."""
         checked = self.guard.check(features, answers, risk=self.risk, coverage=self.coverage)
-        step = 2 * float(self.guard.outliers.counts.max()) / (1 + self.guard.n_images)  # rounding passes one distance
+        step = 2 * float(self._outliers.counts.max()) / (1 + self.guard.n_images)  # rounding passes one distance
         worst = float(np.abs(given["outlier"] - checked.outlier).max())
         if worst > step + tolerance:
             raise ExportError(f"outlier: differs from the guard by {worst:.1e} ({step:.1e} allowed)")

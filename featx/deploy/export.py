@@ -18,6 +18,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
 from featx._files import check_writable, write_whole
+from featx._optional import import_optional
 from featx._results import format_html, to_plain
 from featx._validation import check_choice
 from featx.backbones import open_backbone, tap
@@ -50,7 +51,7 @@ from featx.deploy.parity import (
     run_steps,
 )
 from featx.deploy.precision import convert_backbone
-from featx.deploy.reference import Reference, TextReference, make_reference, make_text_reference
+from featx.deploy.reference import Reference, TextReference, list_texts, make_reference, make_text_reference
 from featx.deploy.resizing import add_resizing
 from featx.errors import ExportError, Failure, InputError
 from featx.explanation import Explanation, explain
@@ -174,8 +175,10 @@ def export(
         The file, written completely or not at all. Its input is ``pixels``, uint8 of shape (N, 3,
         height, width): images on the backbone's canvas, as the metadata describes. For a `TextExtractor`, it is
         ``input_ids``, int64 of shape (N, n_tokens), texts of the same number of tokens; the metadata hold the
-        tokenizer. Of several columns, it has an input per column: ``front`` of images, ``front_input_ids`` of
-        texts, ``front`` of numbers, float32 of shape (N, 1), or of categories, strings of shape (N, 1).
+        tokenizer. A pipeline over one column of texts has the same input. Of several columns, it has an input per
+        column: ``front`` of images, ``front_input_ids`` of texts, ``front`` of numbers, float32 of shape (N, 1), or
+        of categories, strings of shape (N, 1). Columns of images whose mean is taken have an input
+        ``front_present`` as well, bool of shape (N, 1).
     features : bool, default=False
         Add the output ``features``.
     heat_map : bool, default=False
@@ -196,8 +199,8 @@ def export(
         at most 64 are used (500 with ``precision``). Use images like those that the file will
         see. None uses a dozen that come with scikit-learn and featx.
     texts : sequence of str, str, path or None, default=None
-        Texts to compare on, for a `TextExtractor`, or a file with one text per line, of which at most 256 are used.
-        None uses a few of different length and script.
+        Texts to compare on, for a pipeline of texts alone, or a file with one text per line, of which at most 256 are
+        used (64 if the pipeline counts words). None uses a few of different length and script.
     rows : DataFrame or None, default=None
         Rows to compare on, of a pipeline over several columns; 64 at most are taken from the whole. Images are as
         for `FeatureExtractor.transform`.
@@ -220,7 +223,7 @@ def export(
         Share of the measured images that must keep their label in that precision. For a
         regression, R².
     card : bool, default=False
-        Write a model card beside the file, named ``path`` and ``.md``. Not for several columns.
+        Write a model card beside the file, named ``path`` and ``.md``, with code that runs it.
     info : mapping or None, default=None
         Facts about fitting for the card, and the names of several numbers: ``featx.read_info("model.featx")["info"]``.
 
@@ -254,16 +257,20 @@ def export(
             "heat_map=True: features of a converted backbone are corrected after pooling, so cells do not add up; "
             f'leave precision={precision!r} out, or fit the pipeline with FeatureExtractor(precision="{precision}")'
         )
-    if find_columns(pipeline):
+    if kinds := find_columns(pipeline):
+        is_text = list(kinds.values()) == ["text"]
         for_one_column = {
             **{f"risk={risk!r}": risk is not None, f"coverage={coverage!r}": coverage is not None},
-            **{"images=...": images is not None, "texts=...": texts is not None, f"precision={precision!r}": precision},
+            **{"images=...": images is not None, f"precision={precision!r}": precision},
+            "texts=...": texts is not None and (rows is not None or not is_text),
             **{f"resize={resize!r}": resize != "before", "heat_map=True": heat_map, "features=True": features},
-            **{"guard=...": guard is not None, "card=True": card},
+            "guard=...": guard is not None,
         }
         if asked := [name for name, is_asked in for_one_column.items() if is_asked]:
             raise InputError(f"{asked[0]}: this pipeline takes rows of several columns; leave the parameter out")
-        return _export_columns(pipeline, path, rows, tolerance)
+        if is_text and rows is None:
+            rows = import_optional("pandas", "pandas").DataFrame({next(iter(kinds)): list_texts(texts)}, dtype=object)
+        return _export_columns(pipeline, path, rows, tolerance, info or {}, card=card)
     if rows is not None:
         raise InputError("rows=...: this pipeline takes one column; expected images=... or texts=...")
     doubts = _read_doubts(guard, risk, coverage)
@@ -343,15 +350,19 @@ def export(
         agreement=agreement,
     )
     if card:
-        name = os.path.basename(result.path)
-        remarks = [f"This file compared with the pipeline: {measurement}." for measurement in result.measurements]
-        facts = {name: value for name, value in (info or {}).items() if name != "sources"}  # names of folders stay here
-        description = describe_onnx(draft.model, facts)
-        write_card(result.path, make_card(name, description, use_onnx(name, draft.model), remarks))
+        _write_card(result, draft.model, info or {})
     return result
 
 
-def _export_columns(pipeline: Any, path: str | os.PathLike[str], rows: Any, tolerance: float) -> ExportResult:
+def _export_columns(
+    pipeline: Any,
+    path: str | os.PathLike[str],
+    rows: Any,
+    tolerance: float,
+    info: Mapping[str, Any],
+    *,
+    card: bool,
+) -> ExportResult:
     """Write a pipeline of several kinds of columns, after a comparison on ``rows``."""
     if rows is None:
         raise InputError(
@@ -359,13 +370,29 @@ def _export_columns(pipeline: Any, path: str | os.PathLike[str], rows: Any, tole
             "DataFrame of rows to compare with"
         )
     check_writable(path)
+    if card:
+        check_card(os.fspath(path))
     with _naming(path):
-        model, parity, outputs, digest = convert_columns(pipeline, rows, [COLUMN_TABLES, *_TABLES], tolerance)
+        tables = [COLUMN_TABLES, *_TABLES]
+        model, parity, outputs, digest, failures = convert_columns(pipeline, rows, tables, tolerance, info)
     content = model.SerializeToString()
     with write_whole(path) as scratch:
         scratch.write_bytes(content)
     task = "classification" if is_classifier(pipeline) else "regression"
-    return ExportResult(os.fspath(path), task, outputs, len(content), digest, parity, [], [])
+    task = "multilabel" if "labels" in outputs else task
+    result = ExportResult(os.fspath(path), task, outputs, len(content), digest, parity, failures, [])
+    if card:
+        _write_card(result, model, info)
+    return result
+
+
+def _write_card(result: ExportResult, model: onnx.ModelProto, info: Mapping[str, Any]) -> None:
+    """Write the card of an exported file beside it."""
+    name = os.path.basename(result.path)
+    remarks = [f"This file compared with the pipeline: {measurement}." for measurement in result.measurements]
+    facts = {name: value for name, value in info.items() if name != "sources"}  # names of folders stay here
+    description = describe_onnx(model, facts)
+    write_card(result.path, make_card(name, description, use_onnx(name, model), remarks))
 
 
 @dataclass(frozen=True)

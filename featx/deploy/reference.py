@@ -25,7 +25,7 @@ from featx.sources.listing import list_images
 from featx.text import TextExtractor
 from featx.text.engine import tokenize
 
-__all__ = ["Reference", "TextReference", "make_canvases", "make_reference", "make_text_reference"]
+__all__ = ["Reference", "TextReference", "list_texts", "make_canvases", "make_reference", "make_text_reference"]
 
 _BATCH_SIZE = 16  # fits into the memory of a small machine for any backbone
 #: Maximum number of lines of a file of texts.
@@ -133,24 +133,28 @@ def make_text_reference(texts: Any, extractor: TextExtractor, head: Any, backbon
 
     ``texts`` is as for `featx.deploy.export`; of a file, at most 256 lines are taken from the whole of it.
     """
-    if texts is None:
-        items = list(_TEXTS)
-    elif isinstance(texts, (str, os.PathLike)):
-        items = _read_lines(texts)
-    else:
-        items = list_items(texts, "text")
-    if not items:
-        raise ExportError("no text to compare with: texts is empty")
+    items = list_texts(texts)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # a reference text may be too long on purpose
         embedded = extractor.embed(items)
-    encoded = {i: tokenize(str(items[i]), require_text(backbone)) for i in embedded.kept}
+    rules = require_text(backbone)
+    encoded = {i: tokenize(str(items[i]), rules.tokenizer, rules.max_tokens) for i in embedded.kept}
     order = sorted(encoded, key=lambda i: len(encoded[i]))
     features = embedded.features[order]
     expected = respond(head, features)
     return TextReference(
         [items[i] for i in order], [encoded[i] for i in order], features, expected, embedded.failures, []
     )
+
+
+def list_texts(texts: Any) -> list[Any]:
+    """List the texts of `featx.deploy.export`, or a few of featx's own for None."""
+    if texts is None:
+        return list(_TEXTS)
+    items = _read_lines(texts) if isinstance(texts, (str, os.PathLike)) else list_items(texts, "text")
+    if not items:
+        raise ExportError("no text to compare with: texts is empty")
+    return items
 
 
 def _read_lines(path: str | os.PathLike[str]) -> list[str]:

@@ -2,5 +2,7 @@
 
 from featx.explanation.explain import Explanation, explain
 from featx.explanation.explainer import METHODS, Explainer
+from featx.explanation.kinds import Detail, KindExplainer, wrap_texts
+from featx.explanation.rows import RowExplanation
 
-__all__ = ["METHODS", "Explainer", "Explanation", "explain"]
+__all__ = ["METHODS", "Detail", "Explainer", "Explanation", "KindExplainer", "RowExplanation", "explain", "wrap_texts"]

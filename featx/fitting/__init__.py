@@ -5,6 +5,7 @@ from __future__ import annotations
 from featx.fitting.active_learning import ToLabel, label_next
 from featx.fitting.comparison import PairedEvaluation, compare_pipelines
 from featx.fitting.evaluation import Evaluation, evaluate
+from featx.fitting.explain import explain
 from featx.fitting.fit import fit
 from featx.fitting.model import FittedModel, open_model
 from featx.fitting.prediction import Predictions, predict
@@ -26,6 +27,7 @@ __all__ = [
     "ToLabel",
     "compare_pipelines",
     "evaluate",
+    "explain",
     "fit",
     "label_next",
     "open_model",

@@ -3,33 +3,50 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import expit
 from sklearn.base import clone
 from sklearn.compose import ColumnTransformer, TransformedTargetRegressor
 from sklearn.ensemble import StackingClassifier, StackingRegressor
-from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression, RidgeCV
 from sklearn.pipeline import Pipeline
-from sklearn.preprocessing import LabelEncoder, OneHotEncoder, PowerTransformer
+from sklearn.preprocessing import LabelEncoder, OneHotEncoder, PowerTransformer, StandardScaler
 
 from featx._events import Events, combine
+from featx._validation import check_choice
 from featx.errors import Failure, InputError
 from featx.fitting.continuation import record_sources
 from featx.fitting.estimate import check_splitter, divide, estimate_head, fit_head, score_out_of_fold, sees_content
 from featx.fitting.inputs import read_rows
 from featx.fitting.labelled import Inputs
+from featx.fitting.multioutput import (
+    check_several,
+    count_several,
+    describe_outputs,
+    estimate_several,
+    make_folds,
+    score_several,
+)
+from featx.fitting.ordinal import read_order
 from featx.fitting.result import FitResult, count_target
 from featx.fitting.rows import make_frame_of_rows
-from featx.heads import OutOfFold, make_head
+from featx.guard import Guard, KindCells
+from featx.heads import LabelwiseClassifier, MultiLabelStack, MultiRegressionStack, OutOfFold, make_head
+from featx.inference.mean import MeanOfColumns
+from featx.inference.spec import list_backbones
+from featx.pipelines import find_vectorizers
 from featx.selection.duplicates import find_duplicates
 from featx.selection.folds import join_groups
+from featx.selection.outputs import SeveralTargets
 from featx.selection.target import check_target
+from featx.sources.labels import read_label
+from featx.text import make_words
 
 __all__ = ["KindColumns", "Member", "fit_columns", "fit_stack", "fit_words", "read_answers", "take_logarithm"]
 
@@ -46,10 +63,14 @@ class KindColumns:
     images: tuple[str, ...]
     text: str | None
     others: Mapping[str, str | None]
+    is_mean: bool = False
 
     @classmethod
-    def read(cls, image_column: Any, text_column: str | None, columns: Any) -> KindColumns:
+    def read(
+        cls, image_column: Any, text_column: str | None, columns: Any, combine_images: str = "concatenate"
+    ) -> KindColumns:
         """Check the parameters of `featx.fit`."""
+        check_choice("combine_images", combine_images, ("concatenate", "mean"))
         images = (image_column,) if isinstance(image_column, str) else tuple(image_column or ())
         columns = [columns] if isinstance(columns, str) else columns or ()
         others = dict(columns) if isinstance(columns, Mapping) else dict.fromkeys(columns)
@@ -59,7 +80,12 @@ class KindColumns:
         names = [*images, *([text_column] if text_column else []), *others]
         if twice := [name for name in names if names.count(name) > 1]:
             raise InputError(f"columns: {twice[0]!r} is named twice; each column has one kind")
-        return cls(images, text_column, others)
+        if combine_images == "mean" and len(images) < 2:
+            raise InputError(
+                f'combine_images="mean": {len(images)} column of images, and the mean is that of several; name them in '
+                "image_column, or leave combine_images out"
+            )
+        return cls(images, text_column, others, combine_images == "mean")
 
     @property
     def kinds(self) -> dict[str, str]:
@@ -83,7 +109,9 @@ def fit_columns(
     asked: KindColumns,
     extractors: Mapping[str, Any],
     *,
-    target: str | None,
+    target: str | Sequence[str] | None,
+    separator: str | None = None,
+    order: Any = None,
     task: str | None,
     log_target: bool,
     groups: Any,
@@ -100,44 +128,77 @@ def fit_columns(
         )
     notes: list[str] = []
     events = combine(events)
-    inputs = read_rows(X, y, asked.kinds, target=target, need_target=True)
-    if inputs.target_column in asked.kinds:
-        raise InputError(
-            f"columns: {inputs.target_column!r} is the target as well, and would give the answer away; leave it out"
-        )
+    target = target if target is None or isinstance(target, str) or len(target) > 1 else target[0]
+    inputs = read_rows(X, y, asked.kinds, target=target, separator=separator, need_target=True)
+    notes += inputs.notes
+    targets = [inputs.target_column] if inputs.target_column else inputs.outputs.names or () if inputs.outputs else ()
+    if given := [name for name in targets if name in asked.kinds]:
+        raise InputError(f"columns: {given[0]!r} is the target as well, and would give the answer away; leave it out")
     rows, kinds = _find_kinds(inputs, asked, notes)
-    task, values = inputs.read_labels(task, log_target=log_target)
+    names: tuple[str, ...] | None = None
+    if hint := inputs.hint_separator():
+        notes.append(hint)
+    if inputs.outputs is not None:
+        if order is not None:
+            raise InputError(f"order={order!r}: several targets per row have no order; leave it out, or fit one target")
+        several = inputs.read_several(task)
+        check_several(several, log_target, events, "row")
+        task, values, names = several.task, several.values, several.names
+    else:
+        task, values = inputs.read_labels(task, log_target=log_target)
+        order = read_order(inputs.levels if order is None else order, values, task)
     labelled = np.flatnonzero(~inputs.missing)
-    features, failures = _embed(rows, kinds, labelled, extractors, inputs, events)
+    parts, failures = _embed(rows, asked, labelled, extractors, inputs, events)
     failed = {failure.index for failure in failures}
     kept = np.array([i not in failed for i in labelled.tolist()], bool)
     values, positions = values[kept], labelled[kept]
-    features = {name: part[kept] for name, part in features.items()}
-    check_target(values, task, log_target=log_target, images="readable")
+    parts = [replace(part, features=part.features[kept]) for part in parts]
+    if names is None:
+        check_target(values, task, log_target=log_target, images="readable")
+    else:
+        check_several(SeveralTargets(task, names, values), log_target, None, "row")
     fitted = np.log(values) if log_target else values
     frame = make_frame_of_rows([rows[i] for i in positions], kinds)
     every_group = inputs.read_groups(groups)
     own = None if every_group is None else every_group[positions]
-    duplicates = _find_duplicates(features, kinds, extractors)
-    folds, together = divide(frame, fitted, task, duplicates, own, check_splitter(cv))
+    features = {part.name: part.features for part in parts}
+    duplicates = _find_duplicates(features, {part.name: part.kind for part in parts}, extractors)
     joined = join_groups(duplicates, own)
-    members = _fit_members(frame, features, fitted, kinds, extractors, folds, task, joined, events)
-    stack, answered = fit_stack(members, fitted, values, folds, task, log_target)
+    if names is None:
+        folds, together = divide(frame, fitted, task, duplicates, own, check_splitter(cv))
+    else:
+        several = SeveralTargets(task, names, values)
+        folds, together = make_folds(frame, several, joined, own, check_splitter(cv)), cv is None
+    if len(folds) < 2:
+        raise InputError("too few rows, or groups, to divide into folds; add rows")
+    members = _fit_members(frame, parts, fitted, kinds, folds, task, joined, events, names)
+    stack, answered = fit_stack(members, fitted, values, folds, task, log_target, names)
     how = f"left-out rows, {len(folds)} folds" + ("" if own is None else ", groups on one side")
     how += ", near-duplicates on one side" if duplicates is not None and together else ""
     factor = len(values) / float(np.mean([len(fit) for fit, _ in folds]))
-    scores = {name: score_out_of_fold(how, found, task, factor, joined) for name, found in answered.items()}
+    if names is None:
+        scores = {name: score_out_of_fold(how, found, task, factor, joined) for name, found in answered.items()}
+    else:
+        scores = {name: score_several(how, found, several, folds, joined) for name, found in answered.items()}
     for name, one in scores.items():
         notes.append(f"{name}: {one.metric} {one.value:.3f} of left-out rows")
+    name, whole = list(scores.items())[-1]
+    fitted_guard = None
     if guard:
-        notes.append("several kinds of columns have no guard: predictions come without p-values of outliers")
+        cells = {column: [rows[i][column] for i in positions] for column in kinds}
+        embedded = {next(_list_names([part])): part.features for part in parts}
+        known = KindCells(cells, kinds, embedded, find_vectorizers(stack))
+        try:
+            fitted_guard = Guard.fit_kinds(known, answered[name], groups=joined)
+        except InputError as error:
+            notes.append(f"no guard: {error}")
     for text in notes:
         events.note(text)
-    name, whole = list(scores.items())[-1]
+    classes = names if task == "multilabel" else tuple(stack.classes_.tolist()) if task == "classification" else None
     return FitResult(
         pipeline=stack,
         task=task,
-        classes=tuple(stack.classes_.tolist()) if task == "classification" else None,
+        classes=classes,
         head="stack",
         n_images=len(values),
         n_unlabelled=int(inputs.missing.sum()),
@@ -151,15 +212,19 @@ def fit_columns(
             "path_column": None,
             "text_column": asked.text,
             "columns": kinds,
+            **({"combine_images": "mean"} if asked.is_mean else {}),
             "target_column": inputs.target_column,
+            **({} if names is None else describe_outputs(inputs)),
             "n": len(values),
-            **count_target(task, values),
+            **(count_target(task, values) if names is None else count_several(several)),
+            **({"order": order} if order is not None else {}),
             "head": "stack",
             "sources": record_sources(X, (), ()) if y is None else [],
             "score": whole.facts(),
         },
         reason="; ".join(f"{name} {one.metric} {one.value:.3f}" for name, one in scores.items()),
         out_of_fold=answered[name],
+        guard=fitted_guard,
     )
 
 
@@ -181,7 +246,7 @@ def _find_kinds(inputs: Inputs, asked: KindColumns, notes: list[str]) -> tuple[l
             cell = row[name]
             if cell is not None and kind == "number" and not _is_number(cell):
                 raise InputError(f"column {name!r}: {cell!r} is not a number (use a decimal point)")
-            row[name] = None if cell is None else float(cell) if kind == "number" else str(cell)
+            row[name] = None if cell is None else float(cell) if kind == "number" else read_label(cell)
     return rows, kinds
 
 
@@ -192,24 +257,51 @@ def _is_number(value: Any) -> bool:
         return False
 
 
+@dataclass(frozen=True, eq=False)
+class _Part:
+    """Hold what embeds a column, or the mean of several columns, and its features of the rows."""
+
+    kind: str
+    columns: Any
+    transformer: Any
+    features: npt.NDArray[np.float32]
+
+    @property
+    def name(self) -> str:
+        """The column, or all of them; a name that scikit-learn takes."""
+        return ("mean of " + ", ".join(self.columns) if isinstance(self.columns, list) else self.columns).replace(
+            "__", "_"
+        )
+
+
 def _embed(
     rows: Sequence[Mapping[str, Any]],
-    kinds: Mapping[str, str],
+    asked: KindColumns,
     positions: npt.NDArray[np.intp],
     extractors: Mapping[str, Any],
     inputs: Inputs,
     events: Events,
-) -> tuple[dict[str, npt.NDArray[np.float32]], list[Failure]]:
-    """Embed each column of images and texts once; a row with a cell that cannot be read is a failure."""
-    features, failures = {}, dict[int, Failure]()
-    for name, kind in kinds.items():
-        if kind in extractors:
-            embedded = extractors[kind].embed([rows[i][name] for i in positions], events=events)
-            features[name] = embedded.features
-            for one in embedded.failures:
-                at = int(positions[one.index])
-                failures.setdefault(at, Failure(at, inputs.item_names[at], f"column {name}: {one.reason}"))
-    return features, [failures[i] for i in sorted(failures)]
+) -> tuple[list[_Part], list[Failure]]:
+    """Embed each image and text once; a row with a cell that cannot be read is a failure."""
+    parts, failures = [], dict[int, Failure]()
+    wanted: list[tuple[str, Any]] = [("image", name) for name in asked.images]
+    if asked.is_mean:
+        wanted = [("image", list(asked.images))]
+    for kind, columns in [*wanted, *([("text", asked.text)] if asked.text else [])]:
+        transformer = clone(extractors[kind])
+        if isinstance(columns, list):
+            images = dict.fromkeys(columns, "image")
+            cells: Any = make_frame_of_rows([{name: rows[i][name] for name in columns} for i in positions], images)
+            transformer = MeanOfColumns(transformer).fit(cells)
+            said = ""
+        else:
+            cells, said = [rows[i][columns] for i in positions], f"column {columns}: "
+        embedded = transformer.embed(cells, events=events)
+        for one in embedded.failures:
+            at = int(positions[one.index])
+            failures.setdefault(at, Failure(at, inputs.item_names[at], said + one.reason))
+        parts.append(_Part(kind, columns, transformer, embedded.features))
+    return parts, [failures[i] for i in sorted(failures)]
 
 
 def _find_duplicates(
@@ -226,61 +318,100 @@ def _find_duplicates(
 
 def _fit_members(
     frame: Any,
-    features: Mapping[str, npt.NDArray[np.float32]],
+    parts: Sequence[_Part],
     y: npt.NDArray[Any],
     kinds: Mapping[str, str],
-    extractors: Mapping[str, Any],
     folds: list[Any],
     task: str,
     groups: npt.NDArray[Any] | None,
     events: Events,
+    names: tuple[str, ...] | None,
 ) -> list[Member]:
     members = []
+    named = "ridge" if task == "regression" else "logistic_regression"
+    outputs: dict[str, Any] = {} if task != "multilabel" else {"labels": list(names or ())}
+    outputs |= {"n_outputs": len(names)} if task == "regression" and names is not None else {}
+
+    def make(inner: int) -> Any:
+        return make_head(named, task=task, cv=inner, **outputs)
+
     for kind, label in (("image", "images"), ("text", "encoder")):
-        names = [name for name in kinds if kinds[name] == kind]
-        if not names:
+        own = [part for part in parts if part.kind == kind]
+        if not own:
             continue
-        X = np.hstack([features[name] for name in names])
-        named = "logistic_regression" if task == "classification" else "ridge"
-
-        def make(inner: int, named: str = named) -> Any:
-            return make_head(named, task=task, cv=inner)
-
-        estimate = estimate_head(make, X, y, task, groups=groups, cv=folds, events=events)
+        X = np.hstack([part.features for part in own])
+        if names is None:
+            estimate = estimate_head(make, X, y, task, groups=groups, cv=folds, events=events)
+        else:
+            estimate = estimate_several(make, X, SeveralTargets(task, names, y), folds, groups, "", None, events)
         if estimate is None:
             raise InputError("too few rows of a class to divide into folds; add rows")
         head = estimate.head if estimate.head is not None else fit_head(make(_FOLDS), X, y, task, events=events)
-        embedding = [(name, clone(extractors[kind]), name) for name in names]
-        # extractors learn nothing from rows, so the first row fits them
-        columns = ColumnTransformer(embedding).fit(frame[names].iloc[:1])
+        embedding = [(part.name, part.transformer, part.columns) for part in own]
+        # extractors learn nothing from rows, so no row is needed
+        columns = ColumnTransformer(embedding).fit(frame[list(_list_names(own))].iloc[:0])
         pipeline = Pipeline([("columns", columns), ("head", head)])
         members.append(Member(label, pipeline, read_answers(estimate.out_of_fold, len(y))))
     texts = [name for name in kinds if kinds[name] == "text"]
     if texts:
-        members.append(fit_words(frame[texts], y, folds, task))
+        extractor = next(part.transformer for part in parts if part.kind == "text")
+        members.append(fit_words(frame[texts], y, folds, task, extractor, names))
     numbers = [name for name in kinds if kinds[name] == "number"]
     categories = [name for name in kinds if kinds[name] == "category"]
-    parts: list[Any] = []
+    others: list[Any] = []
     if numbers:
         imputed = SimpleImputer(strategy="median", add_indicator=True, keep_empty_features=True)
-        parts.append(("numbers", Pipeline([("impute", imputed), ("scale", PowerTransformer())]), numbers))
+        others.append(("numbers", Pipeline([("impute", imputed), ("scale", PowerTransformer())]), numbers))
     if categories:
-        parts.append(("categories", OneHotEncoder(handle_unknown="ignore", min_frequency=2), categories))
-    if parts:
-        members.append(_fit_member("columns", parts, frame[[*numbers, *categories]], y, folds, task))
+        others.append(("categories", OneHotEncoder(handle_unknown="ignore", min_frequency=2), categories))
+    if others:
+        members.append(_fit_member("columns", others, frame[[*numbers, *categories]], y, folds, task, names))
     return members
 
 
-def fit_words(frame: Any, y: npt.NDArray[Any], folds: list[Any], task: str) -> Member:
-    """Fit words and pairs of words (TF-IDF) of all columns of a data frame of texts."""
-    words = [(name, TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True), name) for name in frame.columns]
-    return _fit_member("words", words, frame, y, folds, task)
+def _list_names(parts: Sequence[_Part]) -> Iterator[str]:
+    for part in parts:
+        yield from part.columns if isinstance(part.columns, list) else [part.columns]
 
 
-def _fit_member(name: str, parts: list[Any], frame: Any, y: npt.NDArray[Any], folds: list[Any], task: str) -> Member:
+def fit_words(
+    frame: Any,
+    y: npt.NDArray[Any],
+    folds: list[Any],
+    task: str,
+    extractor: Any,
+    names: Sequence[str] | None = None,
+) -> Member:
+    """Fit words (TF-IDF) of all columns of a data frame of texts: tokens of the encoder, and pairs of them.
+
+    ``names`` are those of several labels or numbers.
+    """
+    encoder = list_backbones(extractor.backbone)[0]
+    words = [(name, make_words(encoder, precision=extractor.precision), name) for name in frame.columns]
+    return _fit_member("words", words, frame, y, folds, task, names)
+
+
+def _fit_member(
+    name: str,
+    parts: list[Any],
+    frame: Any,
+    y: npt.NDArray[Any],
+    folds: list[Any],
+    task: str,
+    names: Sequence[str] | None,
+) -> Member:
     """Fit a member whose transformers learn from the rows, so that they are fitted again in each fold."""
-    head = LogisticRegression(C=10, max_iter=1000) if task == "classification" else RidgeCV(_ALPHAS)
+    head: Any = LogisticRegression(C=10, max_iter=1000)
+    if task == "multilabel":
+        head = LabelwiseClassifier(head, labels=list(names or ()))
+    elif task == "regression":
+        head = RidgeCV(_ALPHAS, alpha_per_target=names is not None)
     pipeline = Pipeline([("columns", ColumnTransformer(parts)), ("head", head)])
+    if names is not None:
+        answers = np.zeros(y.shape)
+        for fit, out in folds:
+            answers[out] = _answer(clone(pipeline).fit(frame.iloc[fit], y[fit]), frame.iloc[out], task)
+        return Member(name, pipeline.fit(frame, y), answers)
     classes = np.unique(y) if task == "classification" else np.zeros(1)
     answers = np.zeros((len(y), len(classes)))
     for fit, out in folds:
@@ -291,12 +422,14 @@ def _fit_member(name: str, parts: list[Any], frame: Any, y: npt.NDArray[Any], fo
 
 
 def _answer(estimator: Any, X: Any, task: str) -> npt.NDArray[np.float64]:
-    return np.asarray(estimator.predict_proba(X) if task == "classification" else estimator.predict(X)[:, None])
+    answers = estimator.predict(X) if task == "regression" else estimator.predict_proba(X)
+    return np.reshape(answers, (len(answers), -1))
 
 
 def read_answers(found: OutOfFold, n: int) -> npt.NDArray[np.float64]:
     """Return probabilities, or numbers in one column, in the order of n rows."""
-    values = found.predicted[:, None] if found.probabilities is None else found.probabilities
+    numbers = found.predicted if found.probabilities is None else found.probabilities
+    values = np.reshape(numbers, (len(numbers), -1))
     answers = np.zeros((n, values.shape[1]))
     answers[found.rows] = values
     return answers
@@ -309,18 +442,23 @@ def fit_stack(
     folds: list[Any],
     task: str,
     log_target: bool,
+    names: Sequence[str] | None = None,
 ) -> tuple[Any, dict[str, OutOfFold]]:
     """Fit the final estimator; return the stack, and the answers for left-out rows of each member and of the stack.
 
-    The final estimator is fitted again without each fold.
+    The final estimator is fitted again without each fold. ``names`` are those of several labels or numbers.
     """
+    if names is not None:
+        return _fit_several_stack(members, fitted, values, folds, task, log_target, names)
     is_classifier = task == "classification"
     parts = [member.answers for member in members]
     binary = is_classifier and parts[0].shape[1] == 2
     Z = np.hstack([part[:, 1:] if binary else part for part in parts])  # as the stack of scikit-learn has them
     encoder = LabelEncoder().fit(fitted) if is_classifier else None
     target = fitted if encoder is None else encoder.transform(fitted)
-    final = LogisticRegression(max_iter=1000) if is_classifier else RidgeCV(_ALPHAS)
+    last = LogisticRegression(max_iter=1000) if is_classifier else RidgeCV(_ALPHAS)
+    # holds the mean answers of the members, against which `featx.explain` measures contributions
+    final = Pipeline([("centre", StandardScaler(with_std=False)), ("head", last)])
     crossed = np.zeros((len(fitted), parts[0].shape[1]))
     rows = np.concatenate([out for _, out in folds])
     for _, out in folds:
@@ -353,6 +491,46 @@ def fit_stack(
             candidates=(predicted if encoder is None else codes)[:, None],
             losses=np.zeros((len(rows), 1), np.float32),
         )
+    return take_logarithm(stack) if log_target else stack, found
+
+
+def _fit_several_stack(
+    members: list[Member],
+    fitted: npt.NDArray[Any],
+    values: npt.NDArray[Any],
+    folds: list[Any],
+    task: str,
+    log_target: bool,
+    names: Sequence[str],
+) -> tuple[Any, dict[str, OutOfFold]]:
+    """Fit the weights of several labels or numbers as `fit_stack` does those of one."""
+    is_labels = task == "multilabel"
+    named = [(member.name, member.pipeline) for member in members]
+    stack: Any = MultiLabelStack(named, labels=list(names)) if is_labels else MultiRegressionStack(named)
+    rows = np.concatenate([out for _, out in folds])
+    answered = {member.name: member.answers for member in members}
+    if len(members) > 1:
+        crossed = np.zeros(fitted.shape)
+        for _, out in folds:
+            rest = np.setdiff1d(rows, out)
+            own = clone(stack).join([], [member.answers[rest] for member in members], fitted[rest])
+            scores = own.combine([member.answers[out] for member in members])
+            crossed[out] = expit(scores) if is_labels else scores
+        answered["all kinds, stacked"] = crossed
+    stack.join([member.pipeline for member in members], [member.answers[rows] for member in members], fitted[rows])
+    found = {
+        name: OutOfFold(
+            rows=rows,
+            folds=np.repeat(np.arange(len(folds)), [len(out) for _, out in folds]),
+            y=values[rows],
+            predicted=(part[rows] > 0.5).astype(int) if is_labels else np.exp(part[rows]) if log_target else part[rows],
+            classes=np.array(names) if is_labels else None,
+            probabilities=part[rows].astype(np.float32) if is_labels else None,
+            candidates=np.zeros((len(rows), 1)),
+            losses=np.zeros((len(rows), 1), np.float32),
+        )
+        for name, part in answered.items()
+    }
     return take_logarithm(stack) if log_target else stack, found
 
 

@@ -96,7 +96,7 @@ def predict_guarded(
         }
         events.note(f"probabilities adapted to other shares of the classes: {_describe_shares(changes['shares'])}")
     answers = None if model.names is not None else labels if model.classes is None else probabilities
-    checked = _check(guard, embeddings, answers, doubt)
+    checked = _check(model, guard, embeddings, answers, doubt)
     compares = not is_fit and not changes and len(checked.outlier) >= MIN_SET_IMAGES
     if compares and guard.detect_shift(checked.outlier, answers) < SHIFT_LEVEL:
         events.note(
@@ -106,12 +106,12 @@ def predict_guarded(
     return labels, probabilities, checked, changes
 
 
-def _check(guard: Guard, embeddings: Embeddings, answers: Any, doubt: Doubt) -> Checked:
+def _check(model: FittedModel, guard: Guard, embeddings: Embeddings, answers: Any, doubt: Doubt) -> Checked:
     options: dict[str, Any] = {"risk": doubt.risk, "coverage": doubt.coverage, "per_class": doubt.per_class}
     parts, start = [], 0
     for features in embeddings.chunks():
         own = None if answers is None else answers[start : start + len(features)]
-        parts.append(guard.check(features, own, **options))
+        parts.append(guard.check(model.take_guarded(features), own, **options))
         start += len(features)
     first = parts[0]
     if len(parts) == 1:
@@ -121,6 +121,7 @@ def _check(guard: Guard, embeddings: Embeddings, answers: Any, doubt: Doubt) -> 
         outlier=np.concatenate([part.outlier for part in parts]),
         answered=np.concatenate([part.answered for part in parts]),
         reasons=tuple(reason for part in parts for reason in part.reasons),
+        kinds=None if first.kinds is None else tuple(kind for part in parts for kind in part.kinds or ()),
         sets=None if first.sets is None else np.concatenate([part.sets for part in parts]),
         intervals=None if first.intervals is None else np.concatenate([part.intervals for part in parts]),
     )

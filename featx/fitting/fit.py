@@ -35,6 +35,7 @@ from featx.fitting.result import DuplicateGroup, FitResult, FittedImages, count_
 from featx.fitting.texts import check_texts, choose_text_model, list_languages, make_text_extractor
 from featx.fitting.tuned import adapt
 from featx.fitting.views import check_views, split_views
+from featx.fitting.zero_shot import check_zero_shot, fit_names, name_classes
 from featx.guard import Guard
 from featx.heads import (
     OutOfFold,
@@ -61,10 +62,12 @@ _MAX_POOL = 2000
 
 
 def fit(
-    X: Any,
+    X: Any = None,
     y: Any = None,
     *,
     head: str | None = None,
+    classes: Sequence[str] | None = None,
+    template: str | list[str] | None = None,
     task: str | None = None,
     log_target: bool = False,
     search: str | Mapping[str, Any] | None = None,
@@ -77,6 +80,7 @@ def fit(
     path_column: str | None = None,
     text_column: str | None = None,
     image_column: str | Sequence[str] | None = None,
+    combine_images: str = "concatenate",
     columns: str | Sequence[str] | Mapping[str, str] | None = None,
     target: str | Sequence[str] | None = None,
     separator: str | None = None,
@@ -102,7 +106,7 @@ def fit(
 
     Parameters
     ----------
-    X : source, sequence, ndarray or Dataset
+    X : source, sequence, ndarray, Dataset or None
         Without ``y``, a source: a folder with one sub-folder per class, a glob, a table with a
         column of labels or numbers, an archive, an address, or the folder of a dataset of
         embeddings (`featx.dataset.embed`), which is fitted in parts if it does not fit into
@@ -113,6 +117,11 @@ def fit(
     head : str or None, default=None
         Key of `featx.heads.HEADS`. None is ``"logistic_regression"``, and ``"ridge"`` for numbers;
         ``"sgd"`` if memory is too small, or for hundreds of thousands of images of many classes.
+        ``"zero_shot"`` starts from the names of the classes, for an image tower that was trained with a text tower.
+    classes : sequence of str or None, default=None
+        Names of the classes of ``"zero_shot"``; None takes the labels. With ``X=None`` no image is needed.
+    template : str, list of str or None, default=None
+        Sentence of ``"zero_shot"`` around a name; None is ``"a photo of a {}"``.
     task : {"classification", "multilabel", "regression"} or None, default=None
         None decides by the values.
     log_target : bool, default=False
@@ -148,10 +157,13 @@ def fit(
     text_column : str or None, default=None
         Column of a table that holds texts. Words (TF-IDF), the encoder (``extractor``, or the last three blocks of the
         default one) and both are measured on left-out texts, and the simplest within one standard error of the best
-        is fitted. A named ``head``, ``class_weight``, ``order`` and ``estimate=False`` fit the encoder alone, and so
-        do texts as a list with ``y``.
+        is fitted. A named ``head``, ``class_weight`` and ``estimate=False`` fit the encoder alone, and so do
+        texts as a list with ``y``.
     image_column : str, sequence of str or None, default=None
-        Columns of images of a table or DataFrame. Each is embedded, and their features are put side by side.
+        Columns of images of a table or DataFrame, see ``combine_images``.
+    combine_images : {"concatenate", "mean"}, default="concatenate"
+        Put the features of several columns of images side by side, or take the mean of the images that a row has. With
+        ``"mean"``, cells may be empty, and only a row without any image is a failure.
     columns : str, sequence of str, mapping or None, default=None
         Columns of numbers and categories. Kinds of columns are stacked: each has a member of its own, and a final
         estimator weighs their left-out answers. A mapping names the kind: ``{"zipcode": "category"}``.
@@ -211,16 +223,21 @@ def fit(
     >>> print(featx.fit("clothes/test", head="knn", extractor=extractor, estimate=False))
     knn on efficientnet_lite0 (...), 300 images, 10 classes (ankle-boot 30, bag 30, ..., t-shirt 30, trouser 30)
     """
+    check_zero_shot(head, classes, template, has_images=X is not None)
+    if X is None and classes is not None:
+        needs = {"y": y, "search": search, "class_weight": class_weight, "groups": groups, "cv": cv, "order": order}
+        needs |= {"continue_from": continue_from, "target": target, "separator": separator, "labels": labels}
+        needs |= {"text_column": text_column, "image_column": image_column, "columns": columns, "private": private}
+        needs |= {"tune": tune or None, "views": None if views == 1 else views, "log_target": log_target or None}
+        return fit_names(extractor, classes, template, needs, events)
     if image_column is not None or columns is not None:
         settled = {"search": search, "continue_from": continue_from, "tune": tune or None, "private": private}
         settled |= {"views": None if views == 1 else views, "class_weight": class_weight, "labels": labels}
         settled |= {"path_column": path_column, "include": include or None, "exclude": exclude or None, "head": head}
-        settled |= {"separator": separator, "order": order}
-        settled |= {"target": None if target is None or isinstance(target, str) else target}
         for name, value in settled.items():
             if value is not None:
                 raise InputError(f"{name}={value!r}: not for several kinds of columns; leave it out")
-        named = KindColumns.read(image_column, text_column, columns)
+        named = KindColumns.read(image_column, text_column, columns, combine_images)
         extractors: dict[str, Any] = {} if extractor is None else {extractor.kind: extractor}
         if image_column is not None:
             extractors.setdefault("image", FeatureExtractor())
@@ -234,8 +251,12 @@ def fit(
             "estimate": estimate,
             "guard": guard,
         }
-        assert target is None or isinstance(target, str)
-        return fit_columns(X, y, named, extractors, target=target, **shared, events=events)
+        outputs = {"target": target, "separator": separator, "order": order}
+        return fit_columns(X, y, named, extractors, **outputs, **shared, events=events)
+    if combine_images != "concatenate":
+        raise InputError(
+            f"combine_images={combine_images!r}: is for several columns of images; name them in image_column"
+        )
     kind = "text" if text_column is not None else getattr(extractor, "kind", "image")
     if kind == "text":
         extractor = extractor or (make_text_extractor() if search is None else TextExtractor())
@@ -243,7 +264,6 @@ def fit(
             extractor,
             {
                 "continue_from": continue_from,
-                "tune": tune,
                 "private": private,
                 "views": None if views == 1 else views,
             },
@@ -259,33 +279,19 @@ def fit(
     check_private(private, delta, head, task, asked)
     options: dict[str, Any] = {"path_column": path_column, "target": target, "include": include, "exclude": exclude}
     options |= {} if separator is None else {"separator": separator}
+    tuning: TuningSettings | None = None
+    backbone_out: Any = None
     if tune:
         refuse_several(tune=separator is not None or (target is not None and not isinstance(target, str)))
         if order is not None:
             raise InputError(f"order={order!r}: a tuned network keeps no order; leave one of them out")
         settled = {"head": head, "search": search, "continue_from": continue_from, "max_ms": max_ms, "max_mb": max_mb}
-        settings, backbone_out = _read_tuning(X, tune, views, settled | {"estimate": None if estimate else estimate})
-        find_depths(clone(extractor or FeatureExtractor()), settings.depth)  # raises before the long work, as does this
+        tuning, backbone_out = _read_tuning(X, tune, views, settled | {"estimate": None if estimate else estimate})
+        frozen = clone(extractor or FeatureExtractor())
+        tuning.check(frozen)  # raises before the long work, as do these
+        find_depths(frozen, tuning.depth)
         import_optional("torch", "tune")
-        frozen = fit(
-            *(X, y),
-            task=task,
-            log_target=log_target,
-            class_weight=class_weight,
-            groups=groups,
-            cv=cv,
-            extractor=extractor,
-            guard=guard,
-            labels=labels,
-            events=events,
-            **options,
-        )
-        refuse_several(tune=frozen.task == "multilabel" or "targets" in frozen.info)
-        if class_weight is not None and frozen.out_of_fold is not None:
-            weights = read_class_weight(class_weight, frozen.out_of_fold.y, frozen.task)
-            settings = replace(settings, class_weight=weights)
-        written = {"log_target": log_target, "backbone_out": backbone_out, "guard": guard}
-        return adapt(frozen, settings, **written, events=combine(events))
+        views = 1  # of the frozen fit
     noted = _NoteList()
     events = combine(events, noted)
     _check_search(search, max_ms, max_mb, extractor)
@@ -306,9 +312,13 @@ def fit(
     if private is not None:
         budget = {"epsilon": private, "delta": 1e-5 if delta is None else delta}
         return fit_private(inputs, task, **budget, groups=groups, extractor=extractor, events=events, notes=noted.texts)
+    if kind == "text":
+        check_texts(inputs, events)
     every_group = inputs.read_groups(groups)
+    if hint := inputs.hint_separator():
+        events.note(hint)
     if inputs.outputs is not None:
-        refuse_several(continue_from=continue_from, order=order)
+        refuse_several(continue_from=continue_from, order=order, tune=tuning is not None)
         several = fit_several(
             inputs,
             task,
@@ -327,11 +337,10 @@ def fit(
         )
         more: dict[str, Any] = {"class_weight": class_weight} if class_weight is not None else {}
         more |= {"views": views} if views > 1 else {}
-        return several.result(inputs, every_group, recorded, more, noted.texts)
-    if hint := inputs.hint_separator():
-        events.note(hint)
-    if kind == "text":
-        check_texts(inputs, events)
+        several_fit = several.result(inputs, every_group, recorded, more, noted.texts)
+        if inputs.text_column is None or head is not None or class_weight is not None or not estimate:
+            return several_fit
+        return choose_text_model(several_fit, inputs.text_column, several.target.values, several.groups, events)
     task, values = inputs.read_labels(task, log_target=log_target)
     labelled, pool = np.flatnonzero(~inputs.missing), np.flatnonzero(inputs.missing)
     check_target(values, task, log_target=log_target, images="readable", kind=kind)  # before the long work
@@ -343,6 +352,9 @@ def fit(
     if search is None:
         if earlier is not None and head is None:
             chosen = take_head(earlier, log_target, weights)
+        elif head == "zero_shot":
+            names = classes or sorted(map(str, set(values[labelled].tolist())))
+            extractor, chosen = name_classes(extractor, names, template, weights)
         else:
             chosen = choose_head(head, task, values, log_target, weights, events)
         if extractor is None and inputs.dataset is not None:
@@ -473,7 +485,11 @@ def fit(
         reason=reason,
         tried=tried,
     )
-    if inputs.text_column is None or head is not None or weights is not None or order is not None or not estimate:
+    if tuning is not None:
+        tuning = replace(tuning, class_weight=weights)
+        written: dict[str, Any] = {"log_target": log_target, "backbone_out": backbone_out, "guard": guard}
+        return adapt(fit_result, tuning, **written, events=events)
+    if inputs.text_column is None or head is not None or weights is not None or not estimate:
         return fit_result
     return choose_text_model(fit_result, inputs.text_column, y, join_groups(together, groups), events)
 
@@ -505,7 +521,7 @@ def _read_tuning(X: Any, tune: Any, views: int, settled: Mapping[str, Any]) -> t
             shown = f"{name}={value!r}" if isinstance(value, (str, bool, Real)) else name
             raise InputError(f"{shown}: with `tune`, the head is linear and measured; leave it out")
     if isinstance(X, Dataset) or (isinstance(X, (str, os.PathLike)) and is_dataset(X)):
-        raise InputError(f"X={X!s}: holds embeddings; a network is tuned on images, so pass their source")
+        raise InputError(f"X={X!s}: holds embeddings; a network is tuned on images or texts, so pass their source")
     if tune is True:
         tune = {} if views == 1 else {"views": views}
     if not isinstance(tune, Mapping):

@@ -132,7 +132,7 @@ def offer_weights(head: ChosenHead, y: Labels, events: Events) -> None:
     most, least = int(counts.argmax()), int(counts.argmin())
     if counts[most] < _MIN_RATIO * counts[least]:
         return
-    able = head.name not in HEADS or has_class_weight(head.name)
+    able = bool(_find_parameters(head.make(), "class_weight"))
     how = "" if able else ", with a head such as " + next(name for name in HEADS if has_class_weight(name))
     events.note(
         f"{classes[most]} has {counts[most]} images and {classes[least]} {counts[least]}: the head may neglect rare "

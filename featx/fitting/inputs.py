@@ -16,8 +16,8 @@ from featx.errors import InputError
 from featx.fitting.labelled import Inputs, read_dataset_column
 from featx.images.containers import list_items
 from featx.selection.compare import is_source
-from featx.selection.outputs import Outputs
-from featx.selection.target import is_unlabelled, read_array
+from featx.selection.outputs import Outputs, read_separator, read_targets, to_objects
+from featx.selection.target import read_array
 from featx.sources import is_dataset, list_images
 from featx.sources.opening import open_sources
 from featx.sources.table import TABLE_SUFFIXES, Table
@@ -64,13 +64,15 @@ def read_inputs(
         if len(columns) > 1:
             if separator is not None:
                 raise InputError(f"separator={separator!r}: for one column of labels, and target names {len(columns)}")
+            if y is not None:
+                raise InputError(f"target={list(columns)!r}: y holds the targets already; leave one of them out")
+        if len(columns) > 1 and kind == "image":
             given = {"path_column": path_column, "include": include, "exclude": exclude}
-            return _read_columns(X, y, columns, given, remembered)
-        target = columns[0]
+            return _read_columns(X, columns, given, remembered)
+        target = columns[0] if len(columns) == 1 else columns
     options: dict[str, Any] = {"path_column": path_column, "target": target, "include": include, "exclude": exclude}
     if kind == "text" and not isinstance(X, Dataset):
-        if separator is not None:
-            raise InputError(f"separator={separator!r}: several labels per text cannot be read yet; leave it out")
+        options["separator"] = separator
         return _read_texts(X, y, options, text_column or (remembered or {}).get("text_column"), need_target, remembered)
     if isinstance(X, Dataset) or (y is None and isinstance(X, (str, os.PathLike)) and is_dataset(X)):
         _refuse_options(options, "a dataset of embeddings has no columns and no files to choose from")
@@ -91,7 +93,7 @@ def read_inputs(
             columns=listing.columns or {},
             notes=tuple(listing.notes),
             has_classes=listing.has_classes,
-            outputs=_read_separator(separator, listing.separator),
+            outputs=read_separator(separator, listing.separator),
         )
     _refuse_options(options, "belongs to a source; X holds images")
     if isinstance(X, np.ndarray) and X.ndim == 2 and X.shape[1] > 1 and X.dtype.kind in "fiu":
@@ -104,7 +106,7 @@ def read_inputs(
     items = list_items(X)
     labels, outputs = None, None
     if y is not None:
-        labels, outputs = _read_targets(y, separator)
+        labels, outputs = read_targets(y, separator)
         if len(labels) != len(items):
             raise InputError(f"y: {len(labels)} targets for {len(items)} images")
     elif need_target:
@@ -114,55 +116,11 @@ def read_inputs(
     return Inputs("X", items, names, labels, is_array=labels is not None, outputs=outputs, levels=levels)
 
 
-def _read_targets(y: Any, separator: str | None) -> tuple[Any, Outputs | None]:
-    """Return targets, one per image: a value; or with outputs a text, a tuple of values or labels, or None."""
-    rows = list(y) if isinstance(y, (list, tuple)) else None
-    if rows is None and isinstance(y, np.ndarray) and y.ndim == 1 and y.dtype.kind == "O":
-        rows = list(y)
-    is_set = (list, tuple, set, frozenset, np.ndarray)
-    if rows and any(isinstance(row, is_set) for row in rows) and not _is_matrix(rows):
-        if wrong := [row for row in rows if not isinstance(row, is_set) and not is_missing(row)]:
-            raise InputError(f"y: {wrong[0]!r} beside sets of labels, expected a set, or None for no label known")
-        read = [tuple(sorted(map(str, row))) if isinstance(row, is_set) else None for row in rows]
-        return _to_objects(read), Outputs(separator=separator or "|")
-    labels, _ = read_array(y)
-    if labels.ndim == 1:
-        return labels, None if separator is None else Outputs(separator=separator)
-    names = [str(name) for name in getattr(y, "columns", range(labels.shape[1]))]
-    missing = is_unlabelled(labels)
-    read = [None if gone else tuple(row) for gone, row in zip(missing, labels.tolist(), strict=True)]
-    return _to_objects(read), Outputs(tuple(names), separator or "|")
-
-
-def _is_matrix(rows: Sequence[Any]) -> bool:
-    """Return True for rows of equally many numbers, which are columns of 0 and 1 or of numbers."""
-    lengths = {len(row) if isinstance(row, (list, tuple, np.ndarray)) else -1 for row in rows}
-    if len(lengths) > 1 or not min(lengths) > 1:
-        return False
-    return all(isinstance(value, (bool, int, float, np.generic)) or value is None for row in rows for value in row)
-
-
-def _to_objects(values: Sequence[Any]) -> npt.NDArray[np.object_]:
-    array = np.empty(len(values), object)
-    array[:] = values
-    return array
-
-
-def _read_separator(separator: str | None, listed: str | None) -> Outputs | None:
-    """Return how sets of labels are written; ``listed`` is the sign that joins those of a column of lists."""
-    if listed is not None and separator not in (None, listed):
-        raise InputError(f"separator={separator!r}: the target is a column of lists, which has none; leave it out")
-    separator = separator or listed
-    return None if separator is None else Outputs(separator=separator)
-
-
 def _read_columns(
-    X: Any, y: Any, columns: tuple[str, ...], options: Mapping[str, Any], remembered: Mapping[str, Any]
+    X: Any, columns: tuple[str, ...], options: Mapping[str, Any], remembered: Mapping[str, Any]
 ) -> Inputs:
     """Read a table, or the table of a dataset of embeddings, with several columns as targets."""
     where = f"target={list(columns)!r}"
-    if y is not None:
-        raise InputError(f"{where}: y holds the targets already; leave one of them out")
     is_stored = isinstance(X, Dataset) or (isinstance(X, (str, os.PathLike)) and is_dataset(X))
     if is_stored:
         inputs = read_inputs(X, **options)
@@ -174,11 +132,26 @@ def _read_columns(
     if absent := [name for name, values in held.items() if values is None]:
         known = f"; it has {', '.join(inputs.columns)}" if inputs.columns else ""
         raise InputError(f"{where}: no column {absent[0]!r} in {inputs.where}{known}")
-    rows = [None if any(map(is_missing, row)) else row for row in zip(*held.values(), strict=True)]
+    labels, notes = _join_columns(held)
     kept = {name: values for name, values in inputs.columns.items() if name not in columns}
     return replace(
-        inputs, labels=_to_objects(rows), target_column=None, columns=kept, has_classes=False, outputs=Outputs(columns)
+        inputs,
+        labels=labels,
+        target_column=None,
+        columns=kept,
+        has_classes=False,
+        outputs=Outputs(columns),
+        notes=(*inputs.notes, *notes),
     )
+
+
+def _join_columns(columns: Mapping[str, Sequence[Any]]) -> tuple[npt.NDArray[np.object_], tuple[str, ...]]:
+    """Return a tuple of targets per row, None for a row that lacks one of them, and a note about such rows."""
+    lacking = [sum(map(is_missing, row)) for row in zip(*columns.values(), strict=True)]
+    rows = [None if n else row for n, row in zip(lacking, zip(*columns.values(), strict=True), strict=True)]
+    some = sum(0 < n < len(columns) for n in lacking)
+    text = f"{some} {'row lacks' if some == 1 else 'rows lack'} one of {', '.join(columns)}, and counts as unlabelled"
+    return to_objects(rows), (text.replace("counts", "counts" if some == 1 else "count"),) if some else ()
 
 
 def _read_texts(
@@ -190,29 +163,31 @@ def _read_texts(
     remembered: Mapping[str, Any] | None,
 ) -> Inputs:
     """Read a column of texts of a table, or texts and their targets."""
-    target = options.pop("target") or ((remembered or {}).get("target_column") if need_target else None)
+    given, separator = options.pop("target"), options.pop("separator")
+    target = given or ((remembered or {}).get("target_column") if need_target else None)
     _refuse_options(options, "chooses images; texts have no paths")
     if isinstance(X, (str, os.PathLike)) or (text_column and text_column in getattr(X, "columns", ())):
-        rows = read_rows(X, y, {text_column: "text"} if text_column else {}, target=target, need_target=need_target)
+        kinds = {text_column: "text"} if text_column else {}
+        rows = read_rows(X, y, kinds, target=target, separator=separator, need_target=need_target)
         return replace(rows, items=[row[text_column] for row in rows.items], text_column=text_column)
-    _refuse_options({"target": options.get("target")}, "belongs to a table; X holds texts")
+    _refuse_options({"target": given if y is not None else None}, "belongs to a table; X holds texts")
     items = list_items(X)
-    labels = _read_y(y, len(items), "texts", need_target)
-    return Inputs("X", items, [f"X[{i}]" for i in range(len(items))], labels, is_array=labels is not None)
+    labels, outputs = _read_y(y, len(items), "texts", need_target, separator)
+    levels = None if y is None or outputs is not None else read_array(y)[1]
+    names = [f"X[{i}]" for i in range(len(items))]
+    return Inputs("X", items, names, labels, is_array=labels is not None, outputs=outputs, levels=levels)
 
 
-def _read_y(y: Any, n: int, what: str, need_target: bool) -> Any:
-    """Return the targets of n items in memory, or None."""
+def _read_y(y: Any, n: int, what: str, need_target: bool, separator: str | None) -> tuple[Any, Outputs | None]:
+    """Return the targets of n items in memory, or None, and how several of them are written."""
     if y is None:
         if need_target:
             raise InputError(f"y: missing; X holds {what}, so pass their labels, or pass a table and target=NAME")
-        return None
-    labels, _ = read_array(y)
-    if labels.ndim != 1:
-        raise InputError(f"y: of shape {labels.shape}, expected one label or number per row")
+        return None, None
+    labels, outputs = read_targets(y, separator)
     if len(labels) != n:
         raise InputError(f"y: {len(labels)} targets for {n} {what}")
-    return labels
+    return labels, outputs
 
 
 def _name_sources(sources: Sequence[str]) -> str:
@@ -225,13 +200,18 @@ def read_rows(
     y: Any,
     kinds: Mapping[str, str],
     *,
-    target: str | None = None,
+    target: str | Sequence[str] | None = None,
+    separator: str | None = None,
     need_target: bool = False,
 ) -> Inputs:
     """Read the rows of a table or of a DataFrame as dicts; ``kinds`` are the columns to read, with their kinds.
 
-    Images are paths relative to the table. Empty cells are None. Rows are named by `featx.sources.texts.name_rows`.
+    ``target`` names one column, or several of 0 and 1 or of numbers. Images are paths relative to the table. Empty
+    cells are None. Rows are named by `featx.sources.texts.name_rows`.
     """
+    named = () if target is None or isinstance(target, str) else tuple(target)
+    labels: Any
+    levels = None
     if not kinds:
         raise InputError("text_column: missing; name the column of the table that holds the texts")
     if isinstance(X, (str, os.PathLike)):
@@ -240,14 +220,15 @@ def read_rows(
             raise InputError(f"X={where!r}: expected a table ({', '.join(TABLE_SUFFIXES)}) or a list of texts")
         if y is not None:
             raise InputError(f"X={where!r}: a table has labels of its own; omit y and set target=NAME")
-        options: dict[str, Any] = {"target": target, "need_target": need_target}
+        options: dict[str, Any] = {"target": named[0] if named else target, "need_target": need_target}
         first = next((name for name, kind in kinds.items() if kind == "image"), next(iter(kinds)))
         (table,) = open_sources(where, path_column=first, **options)
         if not isinstance(table, Table):
             raise InputError(f"X={where!r}: expected a table")
         columns: dict[str, Any] = table.read_columns()
         target, notes = table.target, tuple(table.notes)
-        labels = table.read_targets(columns[target]) if target else None
+        labels = table.read_targets(columns[target]) if target and not named else None
+        outputs = None if named else read_separator(separator, table.label_separator)
         images = {name for name, kind in kinds.items() if kind == "image"}
         if missing := [name for name in kinds if name not in columns and name not in images]:
             raise InputError(f"{where}: no column {missing[0]!r}; name one of {', '.join(columns)}")
@@ -259,23 +240,51 @@ def read_rows(
     elif hasattr(X, "columns") and hasattr(X, "iloc"):
         where, notes = "X", ()
         columns = {str(name): X[name].tolist() for name in X.columns}
-        if missing := [name for name in [*kinds, *([target] if target else [])] if name not in columns]:
+        wanted = [*kinds, *named, *([target] if isinstance(target, str) else [])]
+        if missing := [name for name in wanted if name not in columns]:
             raise InputError(f"X: no column {missing[0]!r}, there are {', '.join(columns)}")
-        in_frame = columns[target] if target and y is None else None
-        labels = in_frame if in_frame is not None else _read_y(y, len(X), "rows", need_target)
+        in_frame = columns[target] if isinstance(target, str) and y is None else None
+        if in_frame is not None:
+            labels, outputs = _read_cells(in_frame, separator)
+            levels = read_array(X[target])[1] if outputs is None else None
+        elif named:
+            labels, outputs = None, None
+        else:
+            labels, outputs = _read_y(y, len(X), "rows", need_target, separator)
+            levels = None if y is None or outputs is not None else read_array(y)[1]
         is_array = in_frame is None and labels is not None
     else:
         raise InputError(f"X: of type {type(X).__name__}, expected a table or a pandas DataFrame with named columns")
+    if named:
+        if absent := [name for name in named if name not in columns]:
+            raise InputError(f"target={list(named)!r}: no column {absent[0]!r} in {where}; it has {', '.join(columns)}")
+        labels, lacking = _join_columns({name: columns[name] for name in named})
+        target, outputs, notes = None, Outputs(named), (*notes, *lacking)
     n = len(columns[next(iter(kinds))])
     is_csv = isinstance(X, (str, os.PathLike)) and not where.lower().endswith(".parquet")
-    rows = [{name: _read_cell(columns[name][i], kind, is_csv) for name, kind in kinds.items()} for i in range(n)]
+    rows = [{name: _read_cell(name, columns[name][i], kind, is_csv) for name, kind in kinds.items()} for i in range(n)]
     names = name_rows(columns, n)
     rest = {name: values for name, values in columns.items() if name not in kinds}
-    return Inputs(where, rows, names, labels, is_array=is_array, target_column=target, columns=rest, notes=notes)
+    return Inputs(
+        *(where, rows, names, labels),
+        is_array=is_array,
+        target_column=target if isinstance(target, str) else None,
+        columns=rest,
+        notes=notes,
+        outputs=outputs,
+        levels=levels,
+    )
 
 
-def _read_cell(value: Any, kind: str, is_csv: bool) -> Any:
-    """Return a cell as its kind needs it: None if it is missing, and a float for a number."""
+def _read_cells(cells: Sequence[Any], separator: str | None) -> tuple[Any, Outputs | None]:
+    """Return the targets of a column of a data frame, whose cells may be lists of labels."""
+    if any(isinstance(cell, (list, tuple, set, frozenset, np.ndarray)) for cell in cells):
+        return read_targets(to_objects(cells), separator)
+    return cells, None if separator is None else Outputs(separator=separator)
+
+
+def _read_cell(column: str, value: Any, kind: str, is_csv: bool) -> Any:
+    """Return a cell as its kind needs it: None if it is missing, and a float for a number or a boolean."""
     if kind == "text":
         return read_text(value, is_csv=is_csv)
     if isinstance(value, (bytes, np.ndarray)) or kind == "image":
@@ -285,9 +294,9 @@ def _read_cell(value: Any, kind: str, is_csv: bool) -> Any:
     if kind != "number":
         return value
     try:
-        return float(value)
+        return float({"true": 1, "false": 0}.get(str(value).strip().lower(), value))
     except (TypeError, ValueError):
-        raise InputError(f"{value!r} is not a number (use a decimal point)") from None
+        raise InputError(f"column {column!r}: {value!r} is not a number (use a decimal point)") from None
 
 
 def _refuse_options(options: Mapping[str, Any], reason: str) -> None:
@@ -307,7 +316,7 @@ def _read_dataset(dataset: Dataset, y: Any, separator: str | None) -> Inputs:
         raise InputError(f"{folder}: no image could be read; featx dataset info {folder} names the reasons")
     if not len(dataset):
         raise InputError(f"{folder}: holds no image yet; featx embed continues it")
-    labels, outputs = (dataset.y, None) if y is None else _read_targets(y, separator)
+    labels, outputs = (dataset.y, None) if y is None else read_targets(y, separator)
     if y is None and separator is not None:
         outputs = Outputs(separator=separator)
     if labels is not None and len(labels) != len(dataset):

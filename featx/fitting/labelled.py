@@ -111,10 +111,18 @@ class Inputs:
         return labelled
 
     def hint_separator(self) -> str | None:
-        """Return a remark if single labels look like several labels in one text."""
-        separator = None if self.labels is None or self.outputs is not None else hint_separator(list(self.labels))
-        if separator is None:
+        """Return a remark if labels look like several labels in one text, or are divided by another separator."""
+        is_set = self.outputs is not None and self.outputs.names is None
+        separator = None
+        if self.labels is not None and (self.outputs is None or is_set):
+            separator = hint_separator(list(self.labels))
+        if separator is None or (self.outputs is not None and separator == self.outputs.separator):
             return None
+        if self.outputs is not None:
+            return (
+                f"separator={self.outputs.separator!r}: the labels look as if {separator!r} divided them; if so, set "
+                f"separator={separator!r}"
+            )
         shown = (value for value in self.labels if isinstance(value, str) and separator in value)
         example = max(shown, key=lambda value: len(value.strip(f" {separator}")))
         return (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,7 @@ from featx.heads import respond
 from featx.inference.spec import BackboneArgument
 from featx.inference.transformer import BackboneTransformer
 from featx.persistence.archive import load, load_guard, read_info
-from featx.pipelines import find_columns, find_several, split_pipeline
+from featx.pipelines import find_columns, find_extractors, find_row_outputs, find_several, split_pipeline
 
 __all__ = ["FittedModel", "open_model"]
 
@@ -57,6 +57,23 @@ class FittedModel:
         return self.classes if self.is_multilabel else self.targets
 
     @property
+    def n_guarded(self) -> int:
+        """Features that the guard takes."""
+        is_rows = isinstance(self.extractor, RowExtractor) and self.extractor.guard is not None
+        return int(self.extractor.guard.n_features if is_rows else self.extractor.n_features)
+
+    def take_guarded(self, features: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Return the features that the guard takes; those of a row lie behind its answer."""
+        return features[:, self.extractor.n_features :] if isinstance(self.extractor, RowExtractor) else features
+
+    def use_guard(self, guard: Guard) -> FittedModel:
+        """Return the model with another guard."""
+        if not isinstance(self.extractor, RowExtractor):
+            return replace(self, guard=guard)
+        rows = RowExtractor(self.extractor.estimator, self.extractor.kinds, guard)
+        return replace(self, guard=guard, extractor=rows)
+
+    @property
     def separator(self) -> str:
         """Sign between the labels of an image in tables."""
         return str(self.info.get("separator") or "|")
@@ -68,6 +85,17 @@ class FittedModel:
             raise InputError(
                 f"{self.name}: predicts {len(self.names)} {kind} per image; {what} one class or number per image"
             )
+
+    @property
+    def kind(self) -> str:
+        """Word for an input: image, text or row."""
+        return str(getattr(self.extractor, "kind", "image"))
+
+    @property
+    def device(self) -> str:
+        """Device that embeds; the CPU if nothing is embedded."""
+        inside = self.extractor.estimator if isinstance(self.extractor, RowExtractor) else self.extractor
+        return next((one.open_session().device for one in find_extractors(inside)), "cpu")
 
     @property
     def feature_key(self) -> str:
@@ -84,11 +112,19 @@ class FittedModel:
         """Read a source, or images or texts, as this model takes them; see `featx.fitting.inputs.read_inputs`."""
         if isinstance(self.extractor, RowExtractor):
             for name, value in options.items():
-                if value and name not in ("target", "need_target"):
+                if value and name not in ("target", "separator", "need_target"):
                     raise InputError(f"{name}={value!r}: {self.name} knows its columns; leave it out")
-            target = options.get("target") or (self.info.get("target_column") if options.get("need_target") else None)
-            need = options.get("need_target", False)
-            return read_rows(X, y, self.extractor.kinds, target=target, need_target=need)
+            need, target, separator = (options.get(name) for name in ("need_target", "target", "separator"))
+            if need and y is None:
+                target = target or self.info.get("target_columns") or self.info.get("target_column")
+            separator = separator or (self.info.get("separator") if need else None)
+            is_several = target is not None and not isinstance(target, str)
+            return read_rows(
+                *(X, y, self.extractor.kinds),
+                target=target,
+                separator=None if is_several else separator,
+                need_target=bool(need),
+            )
         return read_inputs(X, y, **options, remembered=self.info, kind=self.extractor.kind)
 
     def predict(self, embeddings: Embeddings) -> tuple[npt.NDArray[Any], npt.NDArray[Any] | None]:
@@ -132,7 +168,12 @@ def open_model(model: Any, *, backbone: BackboneArgument | None = None) -> Fitte
 def _split(name: str, pipeline: Any, info: Mapping[str, Any], guard: Guard | None = None) -> FittedModel:
     begins = isinstance(pipeline, Pipeline) and isinstance(pipeline[0], BackboneTransformer)
     if not begins and (kinds := find_columns(pipeline)):
-        rows = RowExtractor(pipeline, kinds)
+        rows = RowExtractor(pipeline, kinds, guard)
+        found = find_row_outputs(pipeline)
+        if found is not None and found[0] == "multilabel":
+            return FittedModel(name, rows, AnswerHead.of(pipeline), found[1], info, guard, is_multilabel=True)
+        if found is not None:
+            return FittedModel(name, rows, AnswerHead(len(found[1])), None, info, guard, _name_numbers(info, found[1]))
         labels = getattr(pipeline, "classes_", None)
         classes = None if labels is None else tuple(map(str, labels))
         return FittedModel(name, rows, AnswerHead.of(pipeline), classes, info, guard)
@@ -149,5 +190,10 @@ def _split(name: str, pipeline: Any, info: Mapping[str, Any], guard: Guard | Non
     task, names = several
     if task == "multilabel":
         return FittedModel(name, extractor, head, names, info, guard, is_multilabel=True)
+    return FittedModel(name, extractor, head, None, info, guard, _name_numbers(info, names))
+
+
+def _name_numbers(info: Mapping[str, Any], names: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the names of several numbers from the record of the fit, or else their positions."""
     known = tuple(info.get("targets") or ())
-    return FittedModel(name, extractor, head, None, info, guard, known if len(known) == len(names) else names)
+    return known if len(known) == len(names) else names

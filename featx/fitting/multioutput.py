@@ -30,7 +30,17 @@ from featx.selection.duplicates import find_duplicates
 from featx.selection.folds import join_groups
 from featx.selection.outputs import SeveralTargets
 
-__all__ = ["SeveralFit", "fit_several", "refuse_several"]
+__all__ = [
+    "SeveralFit",
+    "check_several",
+    "count_several",
+    "describe_outputs",
+    "estimate_several",
+    "fit_several",
+    "make_folds",
+    "refuse_several",
+    "score_several",
+]
 
 _N_FOLDS = 5
 #: Memory that a fit takes at most, in copies of the features.
@@ -54,6 +64,7 @@ class SeveralFit:
     guard: Guard | None
     reason: str = ""
     tried: str = ""
+    groups: npt.NDArray[Any] | None = None
 
     def result(
         self,
@@ -64,8 +75,7 @@ class SeveralFit:
         notes: Sequence[str],
     ) -> FitResult:
         """Return the result of the fit, with the record that a file keeps; ``more`` are further facts of it."""
-        positions, outputs = self.embeddings.positions, inputs.outputs
-        assert outputs is not None
+        positions = self.embeddings.positions
         items = None if inputs.items is None else [inputs.items[i] for i in positions]
         own = None if groups is None else groups[positions]
         estimated, n = self.estimate, len(self.target.values)
@@ -74,8 +84,8 @@ class SeveralFit:
             "task": self.target.task,
             "path_column": inputs.path_column,
             "target_column": inputs.target_column,
-            **({} if inputs.is_array or outputs.names is None else {"target_columns": list(outputs.names)}),
-            **({"separator": outputs.separator} if outputs.names is None else {}),
+            **({"text_column": inputs.text_column} if inputs.text_column else {}),
+            **describe_outputs(inputs),
             "n": n,
             **count_several(self.target),
             "head": self.name,
@@ -103,6 +113,15 @@ class SeveralFit:
             reason=self.reason,
             tried=self.tried,
         )
+
+
+def describe_outputs(inputs: Inputs) -> dict[str, Any]:
+    """Return the columns, or the separator, of several targets, for the record in a file."""
+    outputs = inputs.outputs
+    assert outputs is not None
+    if outputs.names is None:
+        return {"separator": outputs.separator}
+    return {} if inputs.is_array else {"target_columns": list(outputs.names)}
 
 
 def count_several(target: SeveralTargets) -> dict[str, Any]:
@@ -153,7 +172,7 @@ def fit_several(
     make = _choose(target, head, log_target, class_weight)
     name = head or DEFAULT_HEADS[target.task]
     make(_N_FOLDS)  # raises for an impossible combination before the long work
-    _check(target, log_target, events)
+    check_several(target, log_target, events)
     reason = tried = ""
     if search is not None:
         if inputs.dataset is not None:
@@ -187,15 +206,16 @@ def fit_several(
     if inputs.dataset is None and not inputs.is_array:
         embeddings = embeddings.sort(inputs.names(embeddings.positions))  # as for a single target
     target = replace(target, values=target.values[np.searchsorted(labelled, embeddings.positions)])
-    _check(target, log_target, None)
+    check_several(target, log_target, None)
     needed, available = _COPIES * len(target.values) * embeddings.rows.n_features * 4, available_memory()
     if available is not None and needed > available:
         raise InputError(f"{len(target.values)} images do not fit into memory, and several targets need all; use fewer")
     embeddings = embeddings.load()
     features, further = split_views(embeddings.take(), views)
     own = None if groups is None else groups[embeddings.positions]
-    found = find_duplicates(features, near=sees_content(extractor))
-    if found.note:
+    is_image = extractor.kind == "image"  # texts that differ in a word are near, and may have different labels
+    found = find_duplicates(features, near=is_image and sees_content(extractor))
+    if found.note and is_image:
         events.note(found.note)
     together = found.groups if found.n else None
     texts = np.array(target.texts(inputs.outputs.separator if inputs.outputs else "|"), object)
@@ -206,14 +226,14 @@ def fit_several(
         listed.append((tuple(inputs.names(embeddings.positions[rows])), tuple(texts[rows].tolist())))
     listed.sort(key=lambda pair: -len(set(pair[1])))
     joined = join_groups(together, own)
-    folds = _make_folds(features, target, joined, own, cv)
+    folds = make_folds(features, target, joined, own, cv)
     how = f"left-out images, {len(folds)} folds"
     how += ", groups on one side" if own is not None else ""
     how += ", near-duplicates on one side" if together is not None and cv is None else ""
     how += "" if further is None else f", fitted on {len(further) + 1} views per image"
     estimated = None
     if estimate and len(folds) > 1:
-        estimated = _estimate(make, features, target, folds, joined, how, further, events)
+        estimated = estimate_several(make, features, target, folds, joined, how, further, events)
     elif estimate:
         events.note("too few images or groups to estimate the head; evaluate the model on other images")
     fitted = None if estimated is None else estimated.head
@@ -233,7 +253,8 @@ def fit_several(
         except InputError as error:
             events.note(f"no guard: {error}")
     return SeveralFit(
-        *(fitted, name, target, extractor, embeddings, features, listed, estimated, fitted_guard, reason, tried)
+        *(fitted, name, target, extractor, embeddings, features, listed, estimated, fitted_guard, reason, tried),
+        groups=joined,
     )
 
 
@@ -266,32 +287,33 @@ def _take_tuned(head: Any, target: SeveralTargets) -> Callable[[int], Any]:
     return lambda folds: clone(head).set_params(**{key: list(target.names) for key in names})
 
 
-def _check(target: SeveralTargets, log_target: bool, events: Events | None) -> None:
+def check_several(target: SeveralTargets, log_target: bool, events: Events | None, noun: str = "image") -> None:
     """Raise InputError if nothing can be learnt; note labels that can hardly be learnt."""
     values, n = target.values, len(target.values)
     if n < 2:
-        raise InputError(f"{n} image with targets; at least two are needed")
+        raise InputError(f"{n} {noun} with targets; at least two are needed")
     if target.task == "regression":
         if log_target and values.min() <= 0:
             raise InputError(f"log_target=True: a target has values down to {values.min():g}, without a logarithm")
         return
     counts = values.sum(axis=0)
     if not ((counts > 0) & (counts < n)).any():
-        raise InputError("each label is on all images or on none; there is nothing to learn")
+        raise InputError(f"each label is on all {noun}s or on none; there is nothing to learn")
     if events is None:
         return
     for kind, places in (
-        ("on no image", counts == 0),
-        ("on every image", counts == n),
-        ("on a single image", counts == 1),
+        (f"on no {noun}", counts == 0),
+        (f"on every {noun}", counts == n),
+        (f"on a single {noun}", counts == 1),
     ):
         if named := [name for name, is_one in zip(target.names, places.tolist(), strict=True) if is_one]:
             shown = ", ".join(named[:_MAX_NAMED]) + (", ..." if len(named) > _MAX_NAMED else "")
-            text = "its answer is constant" if kind != "on a single image" else "once left out it cannot be recognised"
-            events.note(f"{len(named)} of {len(target.names)} labels are {kind} ({shown}): {text}")
+            text = "its answer is constant" if "single" not in kind else "once left out it cannot be recognised"
+            verb = "is" if len(named) == 1 else "are"
+            events.note(f"{len(named)} of {len(target.names)} labels {verb} {kind} ({shown}): {text}")
 
 
-def _make_folds(
+def make_folds(
     X: Any, target: SeveralTargets, joined: Any, groups: Any, cv: Any
 ) -> list[tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]]:
     """Return folds that keep groups on one side and spread labels evenly, the rarest first."""
@@ -307,7 +329,7 @@ def _make_folds(
     return folds
 
 
-def _estimate(
+def estimate_several(
     make: Callable[[int], Any],
     X: npt.NDArray[np.float32],
     target: SeveralTargets,
@@ -323,14 +345,18 @@ def _estimate(
         found = _fit_path(head, *stack_views(X, Y, folds, views), _N_FOLDS, events)
     else:
         head, found = None, _predict_folds(lambda: make(_N_FOLDS), X, target, folds, events)
+    return Estimate(score_several(how, found, target, folds, joined), found, head)
+
+
+def score_several(how: str, found: OutOfFold, target: SeveralTargets, folds: list[Any], joined: Any) -> Score:
+    """Score predictions for left-out rows; ``joined`` holds the group of each row, or is None."""
     own = None if joined is None else joined[found.rows]
     scored: Score
     if target.task == "multilabel":
         scored = score_labels(how, found.y, found.predicted, found.probabilities, own)
     else:
         scored = score_numbers(how, found.y, found.predicted, target.names, own)
-    scored = _widen(scored, len(X) / float(np.mean([len(fit) for fit, _ in folds])))
-    return Estimate(scored, found, head)
+    return _widen(scored, len(target.values) / float(np.mean([len(fit) for fit, _ in folds])))
 
 
 def _predict_folds(

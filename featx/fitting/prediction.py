@@ -74,6 +74,9 @@ class Predictions:
         Tokens that the encoder reads: it sees the beginning of a text with more.
     kind : {"image", "text", "row"}, default="image"
         Kind of the inputs.
+    outlier_kinds : tuple of str or None, or None, default=None
+        For rows of several kinds of columns, the kind that makes a row an outlier, such as ``"images"`` or
+        ``"columns: area"``; None for the other rows.
 
     See Also
     --------
@@ -97,6 +100,7 @@ class Predictions:
     tokens: npt.NDArray[np.int64] | None = None
     max_tokens: int | None = None
     kind: str = "image"
+    outlier_kinds: tuple[str | None, ...] | None = None
 
     def to_columns(self) -> dict[str, list[Any]]:
         r"""Return the columns of a table, one row per image, as ``featx predict`` writes them.
@@ -110,7 +114,7 @@ class Predictions:
             column of that name;
             ``proba_CLASS`` for each class; ``outlier``, and if asked for ``reason``, ``set`` (labels joined
             by ``|``; ``\|`` stands for that sign in a label), ``low`` and ``high``;
-            ``tokens`` and ``max_tokens`` of a text;
+            ``tokens`` and ``max_tokens`` of a text; ``outlier_kind`` of rows of several kinds of columns;
             ``error`` for images that could not be read.
         """
         predicted = self.predicted.tolist()
@@ -144,6 +148,8 @@ class Predictions:
         doubts: dict[str, list[Any]] = {}
         if self.outlier is not None:
             doubts["outlier"] = [None if p != p else p for p in np.round(self.outlier, 6).tolist()]
+        if self.outlier_kinds is not None:
+            doubts["outlier_kind"] = list(self.outlier_kinds)
         if self.reasons is not None:
             doubts["reason"] = list(self.reasons)
         if self.sets is not None:
@@ -198,6 +204,8 @@ class Predictions:
             text += "  " + printable("|".join(map(_escape, self.sets[i])) or "(none)")
         if self.intervals is not None:
             text += "  {} to {}".format(*map(format_metric, self.intervals[i].tolist()))
+        if self.outlier_kinds is not None and self.outlier_kinds[i]:
+            text += f"  unlike the fit in {printable(self.outlier_kinds[i])}"
         return text + ("" if self.reasons is None else f"  {self.reasons[i] or ''}")
 
     def _format(self, value: Any) -> str:
@@ -297,10 +305,11 @@ def predict(
     clothes/test/bag/00018.png  ...  0...
     """
     opened, events = open_model(model), events or Events()
-    guard = guard or opened.guard
+    opened = opened if guard is None else opened.use_guard(guard)
+    guard = opened.guard
     doubt = Doubt(risk, coverage, per_class, adapt_prior, restandardize)
     if guard is not None:
-        guard.check_pipeline(opened.name, opened.extractor.n_features, opened.head)
+        guard.check_pipeline(opened.name, opened.n_guarded, opened.head)
     doubt.check(opened, guard)
     columns = {"path_column": path_column, "text_column": text_column}
     inputs = opened.read_inputs(X, **columns, include=include, exclude=exclude)
@@ -309,9 +318,7 @@ def predict(
     n = len(inputs)
     embeddings = inputs.embed(np.arange(n), opened.extractor, events)
     if is_fit := was_fitted_on(opened.info, X, include, exclude):
-        events.note(
-            f"{opened.name} was fitted on {inputs.where}: expect worse answers for other {opened.extractor.kind}s"
-        )
+        events.note(f"{opened.name} was fitted on {inputs.where}: expect worse answers for other {opened.kind}s")
     values, found_probabilities, checked, changes = predict_guarded(
         opened, guard, embeddings, doubt, events, is_fit=is_fit
     )
@@ -347,7 +354,7 @@ def predict(
         **several,
         tokens=tokens,
         max_tokens=max_tokens,
-        kind=opened.extractor.kind,
+        kind=opened.kind,
     )
     written = replace(result, columns={}).to_columns()
     if replaced := [name for name in inputs.columns if name in written]:
@@ -377,6 +384,9 @@ def _spread(checked: Checked, positions: npt.NDArray[np.intp], n: int, doubt: Do
     outlier = np.full(n, np.nan)
     outlier[positions] = checked.outlier
     found: dict[str, Any] = {"outlier": outlier}
+    if checked.kinds is not None:
+        named = dict(zip(positions.tolist(), checked.kinds, strict=True))
+        found["outlier_kinds"] = tuple(named.get(i) for i in range(n))
     if doubt.risk is not None:
         reasons = dict(zip(positions.tolist(), checked.reasons, strict=True))
         found["reasons"] = tuple(reasons.get(i) for i in range(n))

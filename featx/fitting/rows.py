@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.base import BaseEstimator
 
 from featx._events import Events
 from featx._optional import import_optional
-from featx.errors import Failure, ImageError, InputError
-from featx.images.containers import list_items
+from featx._validation import is_missing
+from featx.errors import Failure, InputError
+from featx.guard import Guard, KindCells
+from featx.heads import Response, find_output, respond
 from featx.inference.transformer import Embedded
-from featx.pipelines import find_extractors
+from featx.pipelines import find_extractors, find_row_outputs, find_vectorizers
+from featx.recording import Recording
+from featx.selection.categories import KnownCategories, Unknown
 
 __all__ = ["AnswerHead", "RowExtractor", "make_frame_of_rows"]
+
+
+_MAX_NAMED = 5
 
 
 def make_frame_of_rows(rows: Sequence[Mapping[str, Any]], kinds: Mapping[str, str]) -> Any:
@@ -33,49 +39,20 @@ def make_frame_of_rows(rows: Sequence[Mapping[str, Any]], kinds: Mapping[str, st
     return pandas.DataFrame(columns)
 
 
-class _Recorder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
-    """Embed cells in the place of an extractor, note failures, and hand on zeros for them."""
-
-    def __init__(self, extractor: Any, failures: dict[int, Failure], events: Events) -> None:
-        self.extractor = extractor
-        self.failures = failures
-        self.events = events
-
-    def fit(self, X: Any, y: Any = None) -> _Recorder:
-        return self
-
-    def transform(self, X: Any) -> npt.NDArray[np.float32]:
-        try:
-            embedded = self.extractor.embed(list_items(X), events=self.events)
-        except ImageError as error:
-            if len(X) == 1:
-                self.failures.setdefault(0, error.failure)
-                return np.zeros((1, self.extractor.n_features), np.float32)
-            raise
-        for failure in embedded.failures:
-            self.failures.setdefault(failure.index, failure)
-        features: npt.NDArray[np.float32] = np.nan_to_num(embedded.features)
-        return features
-
-    def get_feature_names_out(self, input_features: Any = None) -> Any:
-        return self.extractor.get_feature_names_out()
-
-    def __sklearn_is_fitted__(self) -> bool:
-        return True
-
-
 class RowExtractor:
     """Turn rows into the answers of an estimator: the interface of an extractor, of which `AnswerHead` is the head.
 
-    Each extractor inside is replaced by a recorder, so that a cell that cannot be read fails its row alone.
+    Each image and text is embedded once, however often the estimator asks for it, and a cell that cannot be read fails
+    its row alone.
     """
 
     kind = "row"
     precision = None
 
-    def __init__(self, estimator: Any, kinds: Mapping[str, str]) -> None:
+    def __init__(self, estimator: Any, kinds: Mapping[str, str], guard: Guard | None = None) -> None:
         self.estimator = estimator
         self.kinds = dict(kinds)
+        self.guard = guard
         self.backbone_identity_ = id(estimator)
         self.value_parameters_: dict[str, Any] = {}
 
@@ -88,49 +65,88 @@ class RowExtractor:
     @property
     def n_features(self) -> int:
         """Length of an answer."""
-        return 1 + len(getattr(self.estimator, "classes_", ()))
+        several = find_row_outputs(self.estimator)
+        if several is None:
+            return 1 + len(getattr(self.estimator, "classes_", ()))
+        return len(several[1]) * (2 if several[0] == "multilabel" else 1)
 
     def embed(self, X: Any, *, events: Events | None = None) -> Embedded:
-        """Answer rows, which are dicts of cells."""
+        """Answer rows, which are dicts of cells; behind each answer are the features that the guard takes."""
         failures: dict[int, Failure] = {}
-        recorders = {id(one): _Recorder(one, failures, events or Events()) for one in find_extractors(self.estimator)}
-        recording = copy.deepcopy(self.estimator, dict(recorders))
+        watching = events or Events()
         texts = [name for name, kind in self.kinds.items() if kind == "text"]
-        rows = [dict(row) for row in X]
+        rows, unknown = KnownCategories(self.estimator).spell(X)
+        for one in unknown:
+            if one.is_error:
+                failures.setdefault(one.row, Failure(one.row, f"X[{one.row}]", one.reason))
+        _note_unknown([one for one in unknown if not one.is_error and not is_missing(one.value)], watching)
         for i, row in enumerate(rows):
             for name in texts:
                 if not isinstance(row[name], str):  # words have no answer for it, and raise
                     failures.setdefault(i, Failure(i, f"X[{i}]", f"column {name}: no text"))
                     row[name] = ""
         frame = make_frame_of_rows(rows, self.kinds)
-        labels = np.asarray(recording.predict(frame))
-        if labels.ndim != 1:
-            raise InputError(f"{type(self.estimator).__name__} predicts {labels.shape[1]} values per row, expected one")
-        if not hasattr(self.estimator, "classes_"):
-            answers = labels.astype(float)[:, None]
-        else:
-            codes = np.searchsorted(self.estimator.classes_, labels).astype(float)[:, None]
-            probabilities = recording.predict_proba(frame) if hasattr(recording, "predict_proba") else codes[:, :0]
-            answers = np.hstack([codes, probabilities])
+        recording = Recording(self.estimator)
+        with recording.call(watching) as call:
+            answers = AnswerHead.join(self.estimator, respond(recording.estimator, frame))
+        for i, failure in call.failures.items():
+            failures.setdefault(i, failure)
+        if self.guard is not None:
+            cells = {name: [row[name] for row in rows] for name in self.kinds}
+            known = KindCells(cells, self.kinds, call.features, find_vectorizers(self.estimator))
+            answers = np.hstack([answers, self.guard.read_rows(known)])
         answers[list(failures)] = np.nan
         return Embedded(answers, [failures[i] for i in sorted(failures)])
 
 
+def _note_unknown(unknown: Sequence[Unknown], events: Events) -> None:
+    """Note the categories that an encoder does not know and counts as none, a line per column."""
+    for column in dict.fromkeys(one.column for one in unknown):
+        own = [one for one in unknown if one.column == column]
+        values = list(dict.fromkeys(repr(one.value) for one in own))
+        shown = ", ".join(values[:_MAX_NAMED]) + (", ..." if len(values) > _MAX_NAMED else "")
+        has = "row has a category" if len(own) == 1 else "rows have categories"
+        events.note(f"column {column}: {len(own)} {has} that the fit has not seen, which count as none: {shown}")
+
+
 class AnswerHead(BaseEstimator):  # type: ignore[misc]
-    """Read the answers of a `RowExtractor`."""
+    """Read the answers of a `RowExtractor`, whose further columns are for its guard."""
+
+    def __init__(self, n_numbers: int = 1) -> None:
+        self.n_numbers = n_numbers
 
     @classmethod
     def of(cls, estimator: Any) -> AnswerHead:
         """Return the head for an estimator."""
         if not hasattr(estimator, "classes_"):
             return cls()
-        head = (_ProbableHead if hasattr(estimator, "predict_proba") else _LabelHead)()
+        name, _ = find_output(estimator)
+        several = find_row_outputs(estimator)
+        if several is not None:
+            head: Any = (_ProbableLabels if name == "probabilities" else _Labels)()
+            head.classes_ = np.array(several[1])
+            return head  # type: ignore[no-any-return]
+        head = (_ProbableHead if name == "probabilities" else _LabelHead)()
         head.classes_ = np.asarray(estimator.classes_)
-        return head
+        return head  # type: ignore[no-any-return]
+
+    @staticmethod
+    def join(estimator: Any, response: Response) -> npt.NDArray[Any]:
+        """Return the answers as one array of shape (n_rows, n)."""
+        numbers = np.reshape(response.numbers, (len(response.numbers), -1)).astype(float)
+        if response.labels is None:
+            several = find_row_outputs(estimator)
+            if numbers.shape[1] != (1 if several is None else len(several[1])):
+                kind = type(estimator).__name__
+                raise InputError(f"{kind}: predicts {numbers.shape[1]} values per row, expected one; fit one for each")
+            return numbers
+        labels = response.labels
+        codes = labels if labels.ndim > 1 else np.searchsorted(estimator.classes_, labels)[:, None]
+        return np.hstack([codes.astype(float), numbers[:, : numbers.shape[1] * (response.name == "probabilities")]])
 
     def predict(self, X: Any) -> Any:
         """Return the numbers."""
-        return X[:, 0]
+        return X[:, 0] if self.n_numbers == 1 else X[:, : self.n_numbers]
 
 
 class _LabelHead(AnswerHead):
@@ -142,4 +158,17 @@ class _LabelHead(AnswerHead):
 
 class _ProbableHead(_LabelHead):
     def predict_proba(self, X: Any) -> Any:
-        return X[:, 1:]
+        return X[:, 1 : 1 + len(self.classes_)]
+
+
+class _Labels(AnswerHead):
+    multilabel_ = True
+    classes_: npt.NDArray[Any]
+
+    def predict(self, X: Any) -> Any:
+        return X[:, : len(self.classes_)].astype(int)
+
+
+class _ProbableLabels(_Labels):
+    def predict_proba(self, X: Any) -> Any:
+        return X[:, len(self.classes_) : 2 * len(self.classes_)]

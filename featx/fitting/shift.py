@@ -92,6 +92,11 @@ class Shift:
         Images that could not be read.
     items : sequence
         The most changed images, to draw.
+    kinds : mapping of str to float, or None
+        Of a model of several kinds of columns: p-value of each kind by itself, of cells as at the fit. The test of
+        the whole corrects the smallest of them for their number.
+    noun : str
+        Word for what is compared: ``"image"``, ``"text"`` or ``"row"``.
 
     See Also
     --------
@@ -112,6 +117,8 @@ class Shift:
     advice: tuple[str, ...]
     failures: tuple[Failure, ...] = ()
     items: Sequence[Any] = ()
+    kinds: Mapping[str, float] | None = None
+    noun: str = "image"
 
     @property
     def is_shifted(self) -> bool:
@@ -134,7 +141,8 @@ class Shift:
             If the images are embeddings of a dataset.
         """
         if not len(self.items):
-            raise InputError(f"{path}: embeddings cannot be drawn; compare the images instead of a dataset")
+            what = "embeddings" if self.noun == "image" else f"{self.noun}s"
+            raise InputError(f"{path}: {what} cannot be drawn; compare images instead")
         shown = zip(self.items, self.images, strict=False)
         draw_sheet(Path(path), [[Tile(item, [one.name, _describe(one)]) for item, one in shown]])
 
@@ -145,6 +153,7 @@ class Shift:
         return {
             **{name: getattr(self, name) for name in (*names, "accuracy_drop")},
             "shares": shares,
+            **({} if self.kinds is None else {"kinds": dict(self.kinds)}),
             "images_changed": self.images_changed,
             "shares_moved": self.shares_moved,
             "advice": list(self.advice),
@@ -156,30 +165,36 @@ class Shift:
         return make_frame(self.to_dict()["images"])
 
     def __repr__(self) -> str:
-        return f"Shift({self.n_images} images, p {self.p_value:.2g}, {'shifted' if self.is_shifted else 'no shift'})"
+        return (
+            f"Shift({self.n_images} {self.noun}s, p {self.p_value:.2g}, {'shifted' if self.is_shifted else 'no shift'})"
+        )
 
     def __str__(self) -> str:
         lines = [*self._describe(), *self.advice]
         if self.is_shifted and self.images:
-            lines.append("most changed images:")
+            lines.append(f"most changed {self.noun}s:")
             lines += [f"  {_describe(one):12}  {printable(one.name)}" for one in self.images[:_MAX_NAMED]]
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
-        rows = [{"image": one.name, "p-value": one.p_value, "score": one.score} for one in self.images[:_MAX_NAMED]]
+        rows = [{self.noun: one.name, "p-value": one.p_value, "score": one.score} for one in self.images[:_MAX_NAMED]]
         return format_html(repr(self), rows, [*self._describe(), *self.advice])
 
     def _describe(self) -> list[str]:
-        told = "these images are of another kind" if self.images_changed else "the answers have shifted"
+        told = f"these {self.noun}s are of another kind" if self.images_changed else "the answers have shifted"
         told = told if self.p_value < self.alpha else "no shift was found"
-        lines = [f"{self.n_images} images against {printable(self.reference)}: {told} (p {self.p_value:.2g})"]
+        noun = self.noun if self.n_images == 1 else f"{self.noun}s"
+        lines = [f"{self.n_images} {noun} against {printable(self.reference)}: {told} (p {self.p_value:.2g})"]
+        if self.kinds is not None and self.images_changed:
+            each = ", ".join(f"{name} p {p:.2g}" for name, p in self.kinds.items())
+            lines.append(f"kinds of columns, each by itself: {each}")
         if self.auc is not None:
             lines.append(f"a classifier tells a new image from an old one in {self.auc:.0%} of pairs (50 % by chance)")
         if self.accuracy is not None and self.expected_accuracy is not None:
             expected = f"expected accuracy {self.expected_accuracy:.3f}, at the fit {self.accuracy:.3f}"
             lines.append(f"{expected} (an estimate without labels)")
         if outliers := sum(one.p_value is not None and one.p_value < OUTLIER_LEVEL for one in self.images):
-            lines.append(f"{outliers} of {self.n_images} images are outliers (p below {OUTLIER_LEVEL:g})")
+            lines.append(f"{outliers} of {self.n_images} {self.noun}s are outliers (p below {OUTLIER_LEVEL:g})")
             if self.expected_accuracy is not None and outliers > self.n_images / 2:
                 lines.append("all this holds only if they show classes of the fit: look at them first")
         if self.shares is not None and self.shares_moved:
@@ -202,6 +217,7 @@ def shift(
     guard: Guard | None = None,
     extractor: FeatureExtractor | None = None,
     path_column: str | None = None,
+    text_column: str | None = None,
     include: str | Sequence[str] = (),
     exclude: str | Sequence[str] = (),
     events: Events | None = None,
@@ -228,8 +244,8 @@ def shift(
         Guard of an estimator that has none with it.
     extractor : FeatureExtractor or None, default=None
         Features for two sets of images; None is the default extractor, or that of a dataset.
-    path_column, include, exclude, events
-        As for `featx.predict`, for the new images.
+    path_column, text_column, include, exclude, events
+        As for `featx.predict`, for the new images, texts or rows.
 
     Returns
     -------
@@ -263,15 +279,15 @@ def shift(
         if extractor is not None:
             raise InputError("extractor: belongs to two sets of images; a model has its own")
         opened = open_model(reference)
-        opened.require_images("shift")
-        found = guard or opened.guard
+        opened = opened if guard is None else opened.use_guard(guard)
+        found = opened.guard
         if found is None:
             raise InputError(
                 f"{opened.name}: has no guard to compare with; fit it again (at least 50 images), or compare with "
                 "the images that it was fitted on: featx shift FOLDER NEW"
             )
-        found.check_pipeline(opened.name, opened.extractor.n_features, opened.head)
-        inputs = read_inputs(X, **options, remembered=opened.info)
+        found.check_pipeline(opened.name, opened.n_guarded, opened.head)
+        inputs = opened.read_inputs(X, text_column=text_column, **options)
         if was_fitted_on(opened.info, X, include, exclude):
             raise InputError(
                 f"{inputs.where}: {opened.name} was fitted on it, and only images that it has not seen can be compared "
@@ -279,6 +295,8 @@ def shift(
             )
         embeddings = _embed(inputs, opened.extractor, events)
         return _compare_with_fit(opened, found, inputs, embeddings, alpha)
+    if text_column is not None:
+        raise InputError(f"text_column={text_column!r}: texts are compared with a model, not with other texts")
     if guard is not None:
         raise InputError("guard: belongs to a model, and the reference is a set of images")
     old, new = read_inputs(reference), read_inputs(X, **options)
@@ -308,7 +326,7 @@ def _embed(inputs: Inputs, extractor: FeatureExtractor, events: Events) -> Embed
 
 
 def _compare_with_fit(model: FittedModel, guard: Guard, inputs: Inputs, embeddings: Embeddings, alpha: float) -> Shift:
-    features = embeddings.take()
+    features = model.take_guarded(embeddings.take())
     predicted, probabilities = model.predict(embeddings)
     answers = probabilities if model.classes is not None else predicted
     checked = guard.check_set(features, answers)
@@ -331,8 +349,10 @@ def _compare_with_fit(model: FittedModel, guard: Guard, inputs: Inputs, embeddin
         shares=shares,
         images_changed=changed,
         shares_moved=moved,
-        advice=_advise(checked.p_value < alpha, changed, moved),
-        **_rank(inputs, embeddings, order, 1 - checked.outlier, checked.outlier),
+        advice=_advise(checked.p_value < alpha, changed, moved, model.extractor.kind),
+        kinds=checked.p_kinds,
+        noun=model.extractor.kind,
+        **_rank(inputs, embeddings, order, 1 - checked.outlier, checked.outlier, model.extractor.kind == "image"),
     )
 
 
@@ -377,6 +397,7 @@ def _rank(
     order: npt.NDArray[np.intp],
     scores: npt.NDArray[np.float64],
     p_values: npt.NDArray[np.float64] | None,
+    has_images: bool = True,
 ) -> dict[str, Any]:
     """Return the images in an order, the first of them to draw, and the images that could not be read."""
     positions = embeddings.positions[order]
@@ -385,16 +406,18 @@ def _rank(
         ImageShift(name, None if p_values is None else float(p_values[i]), float(scores[i]))
         for name, i in zip(names, order.tolist(), strict=True)
     ]
-    items = [] if inputs.items is None else [inputs.items[i] for i in positions[:_MAX_DRAWN]]
+    items = [] if inputs.items is None or not has_images else [inputs.items[i] for i in positions[:_MAX_DRAWN]]
     return {"images": tuple(images), "failures": tuple(embeddings.failures), "items": items}
 
 
-def _advise(is_shifted: bool, images_changed: bool, shares_moved: bool) -> tuple[str, ...]:
+def _advise(is_shifted: bool, images_changed: bool, shares_moved: bool, noun: str = "image") -> tuple[str, ...]:
     """Return the steps that would help."""
     if not is_shifted and not shares_moved:
         return ()
     if shares_moved and not images_changed:
-        return ("The images look as at the fit, in other shares: featx predict --adapt-prior would help.",)
+        return (f"The {noun}s look as at the fit, in other shares: featx predict --adapt-prior would help.",)
+    if noun != "image":
+        return (f"Label some of the most changed {noun}s, and fit again with them.",)
     label = "Label some of the most changed images and fit again with them (featx fit --continue)."
     if images_changed and not shares_moved:
         return ("The images changed, the shares of the classes did not: featx predict --restandardize may help.", label)

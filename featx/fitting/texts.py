@@ -20,9 +20,13 @@ from featx.errors import BackboneError, InputError
 from featx.fitting.columns import Member, fit_stack, fit_words, read_answers, take_logarithm
 from featx.fitting.estimate import score_out_of_fold
 from featx.fitting.labelled import Inputs
+from featx.fitting.multioutput import score_several
 from featx.fitting.result import FitResult
+from featx.guard import Guard, KindCells
 from featx.heads import OutOfFold
+from featx.pipelines import find_vectorizers
 from featx.recipes.text import TEXT_ENCODERS
+from featx.selection.outputs import SeveralTargets
 from featx.text import TextExtractor
 
 __all__ = ["check_texts", "choose_text_model", "list_languages", "make_text_extractor"]
@@ -109,8 +113,8 @@ def choose_text_model(
         The fit of the encoder, with its answers for left-out texts.
     column : str
         Name of the column of texts.
-    values : ndarray, shape (n_texts,)
-        Classes or numbers.
+    values : ndarray, shape (n_texts,) or (n_texts, n_outputs)
+        Classes or numbers; several labels as 0 and 1, or several numbers.
     groups : ndarray, shape (n_texts,), or None
         Groups and duplicates, for the interval of the score.
     events : Events
@@ -132,8 +136,9 @@ def choose_text_model(
     embedding = ColumnTransformer([(column, extractor, column)]).fit(frame.iloc[:1])
     own = Pipeline([("columns", embedding), ("head", head.regressor_ if log_target else head)])
     encoder = Member("encoder", own, np.log(answers) if log_target else answers)
-    words = fit_words(frame, fitted, folds, task)
-    stack, answered = fit_stack([encoder, words], fitted, values, folds, task, log_target)
+    names = None if values.ndim == 1 else encoded.classes or tuple(encoded.info["targets"])
+    words = fit_words(frame, fitted, folds, task, extractor, names)
+    stack, answered = fit_stack([encoder, words], fitted, values, folds, task, log_target, names)
     answered = {"words": answered["words"], "encoder": found, "both": list(answered.values())[-1]}
     losses = {name: _list_losses(each, len(values), log_target) for name, each in answered.items()}
     chosen = _choose_simplest(losses)
@@ -147,12 +152,20 @@ def choose_text_model(
     model = stack if chosen == "both" else take_logarithm(words.pipeline) if log_target else words.pipeline
     factor = len(values) / float(np.mean([len(fit) for fit, _ in folds]))
     assert encoded.score is not None
-    score = score_out_of_fold(encoded.score.how, answered[chosen], task, factor, groups)
-    notes = encoded.notes
+    if names is None:
+        score = score_out_of_fold(encoded.score.how, answered[chosen], task, factor, groups)
+    else:
+        several = SeveralTargets(task, names, values)
+        score = score_several(encoded.score.how, answered[chosen], several, folds, groups)
+    guard, notes = None, encoded.notes
     if encoded.guard is not None:
-        said = "a model of words has no guard: predictions come without p-values of outliers"
-        events.note(said)
-        notes = (*notes, said) if said not in notes else notes
+        cells, features = {column: images.items}, {column: images.features} if chosen == "both" else {}
+        known = KindCells(cells, {column: "text"}, features, find_vectorizers(model))
+        try:
+            guard = Guard.fit_kinds(known, answered[chosen], groups=groups)
+        except InputError as error:
+            events.note(f"no guard: {error}")
+            notes = (*notes, f"no guard: {error}")
     name = "stack" if chosen == "both" else "words"
     record = {"columns": {column: "text"}, "head": name, "score": score.facts()}
     return replace(
@@ -161,7 +174,7 @@ def choose_text_model(
         head=name,
         score=score,
         out_of_fold=answered[chosen],
-        guard=None,
+        guard=guard,
         to_label=(),
         notes=notes,
         info=encoded.info | record,
@@ -182,7 +195,9 @@ def _choose_simplest(losses: dict[str, npt.NDArray[np.float64]]) -> str:
 
 def _list_losses(found: OutOfFold, n: int, log_target: bool) -> npt.NDArray[np.float64]:
     """Return the loss of each left-out row, in the order of the rows."""
-    if found.probabilities is None or found.classes is None:
+    if found.y.ndim == 2:
+        values = _average_losses(found, log_target)
+    elif found.probabilities is None or found.classes is None:
         true, predicted = found.y.astype(float), found.predicted
         values = (np.log(true) - np.log(predicted)) ** 2 if log_target else (true - predicted) ** 2
     else:
@@ -193,8 +208,17 @@ def _list_losses(found: OutOfFold, n: int, log_target: bool) -> npt.NDArray[np.f
     return losses[np.sort(found.rows)]
 
 
+def _average_losses(found: OutOfFold, log_target: bool) -> npt.NDArray[np.float64]:
+    """Return the mean loss over the labels, or over the numbers in units of their variance, of each left-out row."""
+    if found.probabilities is not None:
+        chances = np.clip(found.probabilities.astype(float), _SMALLEST, 1 - _SMALLEST)
+        return np.asarray(-np.log(np.where(found.y == 1, chances, 1 - chances)).mean(axis=1))
+    true, predicted = (np.log(part) if log_target else part for part in (found.y.astype(float), found.predicted))
+    return np.asarray(((true - predicted) ** 2 / np.maximum(true.var(axis=0), 1e-30)).mean(axis=1))
+
+
 def _name_loss(task: str) -> str:
-    return "log loss" if task == "classification" else "squared error"
+    return "squared error" if task == "regression" else "log loss"
 
 
 def _format(losses: dict[str, npt.NDArray[np.float64]], chosen: str, task: str) -> str:

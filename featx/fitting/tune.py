@@ -10,6 +10,7 @@ from featx._events import Events
 from featx.extractor import FeatureExtractor
 from featx.fitting.fit import fit
 from featx.fitting.result import FitResult
+from featx.text import TextExtractor
 
 __all__ = ["tune"]
 
@@ -23,15 +24,16 @@ def tune(
     class_weight: str | Mapping[Any, float] | None = None,
     groups: Any = None,
     cv: Any = None,
-    extractor: FeatureExtractor | None = None,
+    extractor: FeatureExtractor | TextExtractor | None = None,
     path_column: str | None = None,
+    text_column: str | None = None,
     target: str | None = None,
     include: str | Sequence[str] = (),
     exclude: str | Sequence[str] = (),
     depth: str = "auto",
     epochs: int | str = "auto",
     alpha: float | str = "auto",
-    views: int = 6,
+    views: int | None = None,
     random_state: int = 0,
     backbone_out: str | os.PathLike[str] | None = None,
     folder: str | os.PathLike[str] | None = None,
@@ -40,7 +42,7 @@ def tune(
     guard: bool = True,
     events: Events | None = None,
 ) -> FitResult:
-    """Tune the last layers of a backbone on labelled images, if that is better on left-out images.
+    """Tune the last layers of a backbone on labelled images or texts, if that is better on left-out ones.
 
     A head is fitted on the frozen network as `featx.fit` does it. On the same folds, the network is tuned behind one
     layer after the other. A tuned network is chosen if its loss on the left-out images is smaller by more than a
@@ -51,17 +53,18 @@ def tune(
     ----------
     X, y, task, log_target, class_weight, groups, cv, path_column, target, include, exclude
         As for `featx.fit`. A dataset of embeddings holds no images, and cannot be tuned on.
-    extractor : FeatureExtractor or None, default=None
-        The frozen network, a float32 backbone, and its features. None is the default extractor.
+    extractor : FeatureExtractor, TextExtractor or None, default=None
+        The frozen network, a float32 backbone, and its features. None is the default extractor, and with
+        ``text_column`` the last three blocks of the default text encoder.
     depth : str, default="auto"
         Layer behind which the network is tuned. ``"auto"`` tries the last ones (`featx.tuning.list_depths`).
     epochs : int or "auto", default="auto"
-        Passes over the images. ``"auto"`` is 6, and 12 if that is better.
+        Passes over the images. ``"auto"`` is 6, and 12 if that is better; for texts 2 and 4.
     alpha : float or "auto", default="auto"
         Share of the way from the frozen to the trained weights (WiSE-FT; Wortsman et al., 2022).
         ``"auto"`` chooses among `featx.tuning.strategy.ALPHAS`.
-    views : int, default=6
-        Views of each image to tune on: the plain one, its mirror image, and crops.
+    views : int or None, default=None
+        Views of each image to tune on: the plain one, its mirror image, and crops. None is 6. Texts have none.
     random_state : int, default=0
         Seed of the training.
     backbone_out : str, path or None, default=None
@@ -114,6 +117,7 @@ def tune(
         cv=cv,
         extractor=extractor,
         path_column=path_column,
+        text_column=text_column,
         target=target,
         include=include,
         exclude=exclude,

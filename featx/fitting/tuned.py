@@ -1,4 +1,4 @@
-"""Tune the network on the images of a fit, if that is better on left-out images than the frozen network."""
+"""Tune the network on the images or texts of a fit, if that is better on left-out images than the frozen network."""
 
 from __future__ import annotations
 
@@ -25,6 +25,10 @@ _ADVICE = (
     "tuning does not pay here: the frozen network is kept; a fit on more views of each image (views=6), or other "
     'layers and heads (search="quick"), may help instead'
 )
+_TEXT_ADVICE = (
+    "tuning does not pay here: the frozen encoder is kept; words beside the encoder, which featx.fit measures, or more "
+    "texts may help instead"
+)
 _TOO_EARLY = "stopped before an epoch of the last training was done: the frozen network is kept"
 
 
@@ -37,12 +41,13 @@ def adapt(
     guard: bool = True,
     events: Events,
 ) -> FitResult:
-    """Tune the network on the images of a fit, and return that result or this, whichever is better."""
+    """Tune the network on the images or texts of a fit, and return that result or this, whichever is better."""
     problem = _state_problem(frozen, log_target)
     with keep_activations(settings) as settings:
         strategy = choose_strategy(problem, settings, events)
         if strategy.chosen is None:
-            texts = [_ADVICE] if strategy.trials else []
+            advice = _TEXT_ADVICE if problem.extractor.kind == "text" else _ADVICE
+            texts = [advice] if strategy.trials else []
             return _keep_frozen(replace(frozen, tuning=strategy), texts, backbone_out, events)
         tuned, features = train_chosen(problem, strategy, settings, events)
     n_epochs = len(tuned.history) - 1
@@ -81,7 +86,8 @@ def _state_problem(frozen: FitResult, log_target: bool) -> Problem:
     """Take images, folds and predictions from the fit of the frozen network."""
     found, images = frozen.out_of_fold, frozen.images
     if found is None or images is None or images.items is None:
-        raise InputError("too few or too many images: tuning needs left-out images to compare on; use featx.fit")
+        noun = "texts" if getattr(frozen.pipeline[0], "kind", "") == "text" else "images"
+        raise InputError(f"too few or too many {noun}: tuning needs left-out {noun} to compare on; use featx.fit")
     if found.classes is not None and found.probabilities is None:
         raise InputError(f"head={frozen.head!r}: has no probabilities to compare with")
     if sorted(found.rows.tolist()) != list(range(len(images.names))):

@@ -2,6 +2,7 @@
 
 from featx.guard.checked import MIN_SET_IMAGES, OUTLIER_LEVEL, SHIFT_LEVEL, Checked, CheckedSet
 from featx.guard.guard import MIN_IMAGES, Guard
+from featx.guard.kinds import KindCells
 from featx.guard.priors import Adapted
 
 __all__ = [
@@ -13,4 +14,5 @@ __all__ = [
     "Checked",
     "CheckedSet",
     "Guard",
+    "KindCells",
 ]

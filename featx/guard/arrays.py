@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from featx.guard.alignment import Scaling
+from featx.guard.columns import N_QUANTILES, Category, Column, Number
 from featx.guard.conformal import Intervals, Sets
+from featx.guard.kinds import KindOutliers, Tail
 from featx.guard.outliers import Outliers
 from featx.guard.priors import Priors
 from featx.guard.risk import Risk
@@ -19,7 +21,13 @@ __all__ = ["pack", "take_scaling", "unpack"]
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 Parts = tuple[
-    tuple[str, ...] | None, Outliers, Risk | None, Sets | None, Priors | None, Intervals | None, Baseline | None
+    tuple[str, ...] | None,
+    Outliers | KindOutliers,
+    Risk | None,
+    Sets | None,
+    Priors | None,
+    Intervals | None,
+    Baseline | None,
 ]
 
 _FLOAT, _COUNT = (np.dtype(np.float32), np.dtype(np.float16)), (np.dtype(np.int32),)
@@ -27,7 +35,7 @@ _FLOAT, _COUNT = (np.dtype(np.float32), np.dtype(np.float16)), (np.dtype(np.int3
 
 def pack(
     classes: tuple[str, ...] | None,
-    outliers: Outliers,
+    outliers: Outliers | KindOutliers,
     risk: Risk | None,
     sets: Sets | None,
     priors: Priors | None,
@@ -35,16 +43,9 @@ def pack(
     baseline: Baseline | None,
 ) -> dict[str, npt.NDArray[Any]]:
     """Return the parts as arrays."""
-    arrays: dict[str, Any] = {
-        "centre": outliers.centre,
-        "basis": outliers.basis.astype(np.float16),
-        "means": outliers.means,
-        "factors": outliers.factors,
-        "outlier_scores": outliers.scores,
-        "outlier_counts": outliers.counts,
-    }
+    arrays = _pack_kinds(outliers) if isinstance(outliers, KindOutliers) else _pack_outliers(outliers)
     if classes is not None:
-        arrays["classes"] = np.frombuffer("\0".join(classes).encode("utf-8", "surrogatepass"), np.uint8)
+        arrays["classes"] = _pack_texts(classes)[:-1]  # without the end, as earlier versions read it
     if risk is not None:
         arrays |= {"confidence": risk.confidence, "answered": risk.answered, "wrong": risk.wrong}
         arrays["n_images"] = np.array([risk.n_images], np.int32)
@@ -66,14 +67,12 @@ def pack(
 
 def unpack(arrays: Arrays) -> Parts:
     """Return the parts of a guard; raise ValueError if the arrays do not fit together."""
-    centre = _take(arrays, "centre", (None,))
-    basis = _take(arrays, "basis", (None, len(centre)))
-    classes = _unpack_classes(arrays)
+    classes = _unpack_texts(arrays, "classes") if "classes" in arrays else None
     is_single = "several" not in arrays
-    n_classes, k = len(classes) if classes is not None and is_single else 1, len(basis) + 1
-    means = _take(arrays, "means", (None, n_classes, k))
-    factors = _take(arrays, "factors", (len(means), k, k))
-    outliers = Outliers(centre, basis, means, factors, *_take_scores(arrays, "outlier", len(means)))
+    n_classes = len(classes) if classes is not None and is_single else 1
+    unpack_part = _unpack_kinds if "kinds" in arrays else _unpack_outliers
+    outliers: Any = unpack_part(arrays, n_classes)
+    k = outliers.n_coordinates
     if not is_single:
         return classes, outliers, None, None, None, None, None
     if classes is None:
@@ -110,11 +109,92 @@ def take_scaling(arrays: Arrays, n_features: int) -> Scaling | None:
     return Scaling(values)
 
 
-def _unpack_classes(arrays: Arrays) -> tuple[str, ...] | None:
-    if "classes" not in arrays:
-        return None
-    text = _take(arrays, "classes", (None,), (np.dtype(np.uint8),)).tobytes().decode("utf-8", "surrogatepass")
-    return tuple(text.split("\0"))
+def _pack_outliers(outliers: Outliers, prefix: str = "") -> dict[str, Any]:
+    arrays = {
+        "centre": outliers.centre,
+        "basis": outliers.basis.astype(np.float16),
+        "means": outliers.means,
+        "factors": outliers.factors,
+        "outlier_scores": outliers.scores,
+        "outlier_counts": outliers.counts,
+    }
+    return {f"{prefix}{name}": array for name, array in arrays.items()}
+
+
+def _unpack_outliers(arrays: Arrays, n_classes: int, prefix: str = "") -> Outliers:
+    centre = _take(arrays, f"{prefix}centre", (None,))
+    basis = _take(arrays, f"{prefix}basis", (None, len(centre)))
+    k = len(basis) + 1
+    means = _take(arrays, f"{prefix}means", (None, n_classes, k))
+    factors = _take(arrays, f"{prefix}factors", (len(means), k, k))
+    return Outliers(centre, basis, means, factors, *_take_scores(arrays, f"{prefix}outlier", len(means)))
+
+
+def _pack_kinds(outliers: KindOutliers) -> dict[str, Any]:
+    """Return the parts of several kinds under names that begin with their numbers."""
+    arrays: dict[str, Any] = {"kinds": _pack_texts(outliers.names), "kind_scales": outliers.scales}
+    arrays |= {"outlier_scores": outliers.scores, "outlier_counts": outliers.counts}
+    for i, part in enumerate(outliers.parts):
+        if isinstance(part, Outliers):
+            arrays |= _pack_outliers(part, f"kind{i}_")
+        else:
+            arrays |= {f"kind{i}_outlier_scores": part.scores, f"kind{i}_outlier_counts": part.counts}
+            arrays[f"kind{i}_columns"] = _pack_texts(part.names)
+    for i, column in enumerate(outliers.columns):
+        arrays |= {f"column{i}_name": _pack_texts([column.name]), f"column{i}_n": np.array([column.n], np.int32)}
+        if isinstance(column, Number):
+            arrays[f"column{i}_quantiles"] = column.quantiles
+            arrays[f"column{i}_values"] = np.array([column.spread, column.missing], np.float32)
+        else:
+            arrays |= {f"column{i}_categories": _pack_texts(column.categories), f"column{i}_shares": column.shares}
+    return arrays
+
+
+def _unpack_kinds(arrays: Arrays, n_classes: int) -> KindOutliers:
+    names = _unpack_texts(arrays, "kinds")
+    columns, i = list[Column](), 0
+    while f"column{i}_name" in arrays:
+        columns.append(_unpack_column(arrays, f"column{i}_"))
+        i += 1
+    parts: list[Outliers | Tail] = []
+    for i in range(len(names)):
+        if f"kind{i}_centre" in arrays:
+            parts.append(_unpack_outliers(arrays, n_classes, f"kind{i}_"))
+        else:
+            own = _unpack_texts(arrays, f"kind{i}_columns")
+            parts.append(Tail(own, *_take_scores(arrays, f"kind{i}_outlier", 1)))
+    for name, part in zip(names, parts, strict=True):
+        held = tuple(column.name for column in columns) if name == "columns" else ("words",)
+        known = name in ("words", "columns")
+        _require(name in ("images", "texts") or known, "kinds")
+        _require(isinstance(part, Tail) == known and (not isinstance(part, Tail) or part.names == held), "kinds")
+    scales = _take(arrays, "kind_scales", (len(names),))
+    _require((scales > 0).all(), "kind_scales")
+    return KindOutliers(names, tuple(parts), tuple(columns), scales, *_take_scores(arrays, "outlier", 1))
+
+
+def _unpack_column(arrays: Arrays, prefix: str) -> Column:
+    (name,) = _unpack_texts(arrays, f"{prefix}name")
+    n = int(_take(arrays, f"{prefix}n", (1,), _COUNT)[0])
+    if f"{prefix}categories" in arrays:
+        categories = _unpack_texts(arrays, f"{prefix}categories")
+        shares = _take(arrays, f"{prefix}shares", (len(categories),))
+        _require((shares >= 0).all() and n > 0, f"{prefix}shares")
+        return Category(name, categories, shares, n)
+    quantiles = _take(arrays, f"{prefix}quantiles", (N_QUANTILES,))
+    spread, missing = _take(arrays, f"{prefix}values", (2,)).tolist()
+    _require((np.diff(quantiles) >= 0).all() and n > 0, f"{prefix}quantiles")
+    _require(spread > 0 and 0 <= missing <= 1, f"{prefix}values")
+    return Number(name, quantiles, spread, missing, n)
+
+
+def _pack_texts(texts: Sequence[str]) -> npt.NDArray[np.uint8]:
+    return np.frombuffer(("\0".join(texts) + "\0").encode("utf-8", "surrogatepass"), np.uint8)
+
+
+def _unpack_texts(arrays: Arrays, name: str) -> tuple[str, ...]:
+    text = _take(arrays, name, (None,), (np.dtype(np.uint8),)).tobytes().decode("utf-8", "surrogatepass")
+    return tuple((text.removesuffix("\0") if name != "classes" else text).split("\0"))
 
 
 def _take_scores(arrays: Arrays, name: str, n: int) -> tuple[Any, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,6 +39,9 @@ class Checked:
         Lower and upper end for each image; None without ``coverage``, and for classes.
     classes : tuple of str or None
         Labels of the columns of ``sets``; None for a regression.
+    kinds : tuple of str or None, or None, default=None
+        For rows of several kinds of columns, the kind of the smallest p-value of each outlier, and None for the other
+        rows.
 
     See Also
     --------
@@ -50,6 +54,7 @@ class Checked:
     sets: npt.NDArray[np.bool_] | None
     intervals: npt.NDArray[np.float64] | None
     classes: tuple[str, ...] | None
+    kinds: tuple[str | None, ...] | None = None
 
     @property
     def is_outlier(self) -> npt.NDArray[np.bool_]:
@@ -90,6 +95,8 @@ class CheckedSet:
         Accuracy that is expected on these images; None for a regression.
     shares : ndarray of float64, shape (n_classes,), or None
         Shares of the classes that are estimated by EM.
+    p_kinds : mapping of str to float, or None, default=None
+        ``p_images`` of each kind of columns by itself; ``p_images`` is the smallest of them times their number.
 
     See Also
     --------
@@ -103,3 +110,4 @@ class CheckedSet:
     p_shares: float | None
     accuracy: float | None
     shares: npt.NDArray[np.float64] | None
+    p_kinds: Mapping[str, float] | None = None

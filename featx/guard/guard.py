@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from featx.guard.arrays import pack, take_scaling, unpack
 from featx.guard.checked import OUTLIER_LEVEL, Checked, CheckedSet
 from featx.guard.conformal import Intervals, Sets, fit_intervals, fit_sets
 from featx.guard.inputs import check_features, check_share, draw_one, keep_first, merge_folds
+from featx.guard.kinds import KindCells, KindOutliers, fit_kinds
 from featx.guard.outliers import Outliers, fit_outliers
 from featx.guard.priors import Adapted, Priors, fit_priors
 from featx.guard.risk import Risk, answer, fit_risk
@@ -45,8 +47,8 @@ class Guard:
     task : {"classification", "multilabel", "regression"}
     classes : tuple of str or None
         Labels as text, in the head's order; None for a regression.
-    outliers : Outliers
-        Principal components, class means and left-out distances.
+    outliers : Outliers or KindOutliers
+        Principal components, class means and left-out distances; of rows of several kinds of columns, for each kind.
     risk : Risk or None
         Left-out answers, the surest first; None for a regression, and for a head without probabilities.
     sets : Sets or None
@@ -83,7 +85,7 @@ class Guard:
 
     task: str
     classes: tuple[str, ...] | None
-    outliers: Outliers
+    outliers: Outliers | KindOutliers
     risk: Risk | None
     sets: Sets | None
     priors: Priors | None
@@ -117,36 +119,63 @@ class Guard:
             If there are fewer than 50 images or groups, or if the arrays do not fit together.
         """
         matrix = check_features(features)
-        found = keep_first(out_of_fold)
-        if len(found.rows) and not 0 <= int(found.rows.max()) < len(matrix):
-            raise InputError(
-                f"features: {len(matrix)} rows, and out_of_fold has an answer for row {int(found.rows.max())}; "
-                "expected the features of all images of the fit"
-            )
-        calibrates = np.ones(len(found.rows), bool)
-        if groups is not None:
-            calibrates = draw_one(np.asarray(groups), len(matrix), found.rows)
-        n = int(calibrates.sum())
-        if n < MIN_IMAGES:
-            what = "images" if groups is None else "groups of images"
-            raise InputError(f"{n} {what} are too few for a guard; at least {MIN_IMAGES} are needed")
+        found, calibrates = _arrange(out_of_fold, len(matrix), groups, "images")
         matrix = matrix[found.rows]
-        scaling = fit_scaling(matrix)
+        return cls._fit(partial(fit_outliers, matrix), found, calibrates, fit_scaling(matrix))
+
+    @classmethod
+    def fit_kinds(cls, rows: KindCells, out_of_fold: OutOfFold, *, groups: npt.ArrayLike | None = None) -> Guard:
+        """Fit a guard for rows of several kinds of columns.
+
+        Each kind has a p-value of its own. The strangest kind of a row is ranked among those of left-out rows.
+
+        Parameters
+        ----------
+        rows : KindCells
+            The rows that the head was fitted on.
+        out_of_fold, groups
+            As for `fit`.
+
+        Returns
+        -------
+        Guard
+
+        Raises
+        ------
+        InputError
+            As for `fit`.
+
+        See Also
+        --------
+        featx.fit : Calls it for several kinds of columns.
+        """
+        n = len(next(iter(rows.cells.values())))
+        found, calibrates = _arrange(out_of_fold, n, groups, "rows")
+        if len(found.rows) < n:
+            raise InputError(f"out_of_fold: answers for {len(found.rows)} of {n} rows; expected one for each of them")
+        together = np.arange(n) if groups is None else np.asarray(groups)
+        return cls._fit(partial(fit_kinds, rows, together), found, calibrates, None)
+
+    @classmethod
+    def _fit(
+        cls, fit_parts: Any, found: OutOfFold, calibrates: npt.NDArray[np.bool_], scaling: Scaling | None
+    ) -> Guard:
+        """Fit all parts; ``fit_parts`` takes codes, folds, the images that calibrate, and the number of classes."""
         folds = merge_folds(found.folds)
         if found.y.ndim == 2:  # several labels or numbers per image
-            outliers, *_ = fit_outliers(matrix, np.zeros(len(matrix), np.intp), folds, calibrates)
+            outliers, *_ = fit_parts(np.zeros(len(folds), np.intp), folds, calibrates)
             names = None if found.classes is None else tuple(map(str, found.classes.tolist()))
             task = "regression" if names is None else "multilabel"
             return cls(task, names, outliers, None, None, None, None, None, scaling, is_single=False)
         if found.classes is None:
-            codes = np.zeros(len(matrix), np.intp)
-            outliers, coordinates, *_ = fit_outliers(matrix, codes, folds, calibrates)
+            codes = np.zeros(len(folds), np.intp)
+            outliers, coordinates, *_ = fit_parts(codes, folds, calibrates)
             intervals = fit_intervals(coordinates, found.predicted, found.y, folds, calibrates)
             baseline = fit_baseline(found.predicted[calibrates])
             return cls("regression", None, outliers, None, None, None, intervals, baseline, scaling)
         codes = np.searchsorted(found.classes, found.y)
         classes = tuple(map(str, found.classes.tolist()))
-        outliers, _, distances, p_values = fit_outliers(matrix, codes, folds, calibrates, len(classes))
+        outliers, _, distances, p_values = fit_parts(codes, folds, calibrates, len(classes))
         if found.probabilities is None:
             return cls("classification", classes, outliers, None, None, None, None, None, scaling)
         probabilities, right = found.probabilities[calibrates], (found.predicted == found.y)[calibrates]
@@ -156,6 +185,30 @@ class Guard:
         baseline = fit_baseline(probabilities, codes[calibrates], distances[calibrates])
         return cls("classification", classes, outliers, risk, sets, priors, None, baseline, scaling)
 
+    def read_rows(self, rows: KindCells) -> npt.NDArray[np.float32]:
+        """Return rows of several kinds of columns as features, which the other methods take.
+
+        Parameters
+        ----------
+        rows : KindCells
+
+        Returns
+        -------
+        ndarray of float32, shape (n, n_features)
+
+        Raises
+        ------
+        InputError
+            If the guard was fitted on images or texts alone, or on other columns.
+
+        See Also
+        --------
+        Guard.check : Takes the features.
+        """
+        if not isinstance(self.outliers, KindOutliers):
+            raise InputError(f"guard: {self!r} was fitted on features, and these are rows of several kinds of columns")
+        return self.outliers.read(rows)
+
     @property
     def n_images(self) -> int:
         """Left-out images behind the promises."""
@@ -164,7 +217,7 @@ class Guard:
     @property
     def n_features(self) -> int:
         """Features of an image."""
-        return len(self.outliers.centre)
+        return self.outliers.n_features
 
     def check(
         self,
@@ -214,14 +267,19 @@ class Guard:
         ((3, 2), True)
         """
         coordinates = self.outliers.locate(self._check(features))
-        outlier = self.outliers.p_values(self.outliers.measure(coordinates))
+        distances = self.outliers.measure(coordinates)
+        outlier = self.outliers.p_values(distances)
         n = len(outlier)
+        kinds = None
+        if isinstance(self.outliers, KindOutliers):
+            named = self.outliers.name_kinds(coordinates, distances)
+            kinds = tuple(name if p < OUTLIER_LEVEL else None for name, p in zip(named, outlier, strict=True))
         given = None if answers is None else self._check_answers(answers, n)
         answered, sets, intervals = np.ones(n, bool), None, None
         reasons: list[str | None] = [None] * n
         if risk is not None:
             probabilities = self._need("risk", risk, given, self.risk)
-            answered, reasons = answer(probabilities.max(axis=1), outlier, self.threshold(risk))
+            answered, reasons = answer(probabilities.max(axis=1), outlier, self.threshold(risk), kinds)
         if coverage is not None:
             check_share("coverage", coverage)
             if self.classes is None:
@@ -237,7 +295,7 @@ class Guard:
                 sets = 1 - probabilities <= self.sets.limits(coverage, per_class, self.classes)
         elif per_class:
             raise InputError("per_class=True: the sets need a coverage; pass coverage=0.95, for instance")
-        return Checked(outlier, answered, tuple(reasons), sets, intervals, self.classes)
+        return Checked(outlier, answered, tuple(reasons), sets, intervals, self.classes, kinds)
 
     def check_promises(
         self, *, risk: float | None = None, coverage: float | None = None, per_class: bool = False
@@ -362,6 +420,8 @@ class Guard:
                 f"restandardize=True: {len(matrix)} images are too few for a mean and a deviation of each feature; at "
                 f"least {MIN_NEW_IMAGES} are needed"
             )
+        if isinstance(self.outliers, KindOutliers):
+            raise InputError("restandardize=True: not for several kinds of columns; leave it out")
         if self.scaling is None:
             raise InputError("restandardize=True: the guard holds no deviations of features; fit it again")
         return self.scaling.align(matrix)
@@ -393,16 +453,23 @@ class Guard:
         if not len(matrix):
             raise InputError("features: no images, and a set needs some")
         coordinates = self.outliers.locate(matrix)
+        measured = self.outliers.measure(coordinates)
+        outlier = self.outliers.p_values(measured)
         distances = self.outliers.measure_classes(coordinates)
-        outlier = self.outliers.p_values(distances.min(axis=2))
         values = None if answers is None else self._check_answers(answers, len(matrix))
-        p_value, p_images, p_answers = self._compare(outlier, values)
+        p_kinds = None
+        if isinstance(self.outliers, KindOutliers):
+            each = self.outliers.p_kinds(measured).T
+            p_kinds = {
+                name: compare_outliers(own, self.n_images) for name, own in zip(self.outliers.names, each, strict=True)
+            }
+        p_value, p_images, p_answers = self._compare(outlier, values, p_kinds)
         p_shares = accuracy = shares = None
         if values is not None and self.priors is not None:
             shares, p_shares = compare_shares(self.priors, values, self.n_images)
-            if self.baseline is not None:
+            if self.baseline is not None and distances is not None:
                 accuracy = self.baseline.predict_accuracy(distances, values.argmax(axis=1))
-        return CheckedSet(outlier, p_value, p_images, p_answers, p_shares, accuracy, shares)
+        return CheckedSet(outlier, p_value, p_images, p_answers, p_shares, accuracy, shares, p_kinds)
 
     def detect_shift(self, outlier: npt.NDArray[np.float64], answers: npt.NDArray[Any] | None) -> float:
         """Return the p-value of a set of images of the same kind as those of the fit, from their check.
@@ -417,10 +484,15 @@ class Guard:
         return self._compare(outlier, answers)[0]
 
     def _compare(
-        self, outlier: npt.NDArray[np.float64], answers: npt.NDArray[Any] | None
+        self,
+        outlier: npt.NDArray[np.float64],
+        answers: npt.NDArray[Any] | None,
+        p_kinds: Mapping[str, float] | None = None,
     ) -> tuple[float, float, npt.NDArray[np.float64]]:
         """Return the p-value of a set, that of its outliers, and those of its answers."""
         p_images, p_answers = compare_outliers(outlier, self.n_images), np.empty(0)
+        if p_kinds is not None:
+            p_images = min(1.0, len(p_kinds) * min(p_kinds.values()))
         if answers is not None and self.baseline is not None:
             p_answers = compare_answers(self.baseline, answers, self.n_images)
         return min(1.0, (1 + len(p_answers)) * float(min([p_images, *p_answers]))), p_images, p_answers
@@ -449,11 +521,13 @@ class Guard:
         classes, outliers, risk, sets, priors, intervals, baseline = unpack(arrays)
         is_single = "several" not in arrays
         task = "regression" if classes is None else "classification" if is_single else "multilabel"
-        scaling = take_scaling(arrays, len(outliers.centre))
+        scaling = take_scaling(arrays, outliers.n_features)
         return cls(task, classes, outliers, risk, sets, priors, intervals, baseline, scaling, is_single)
 
     def __repr__(self) -> str:
         kind = "numbers" if self.classes is None else f"{len(self.classes)} classes"
+        if isinstance(self.outliers, KindOutliers):
+            return f"Guard({self.n_images} rows of {', '.join(self.outliers.names)}; {kind})"
         return f"Guard({self.n_images} images, {kind})"
 
     @property
@@ -493,3 +567,21 @@ class Guard:
         if given is None:
             raise InputError(f"{name}={value:g}: needs the {self._answers} of the images; pass answers")
         return np.asarray(given)
+
+
+def _arrange(out_of_fold: OutOfFold, n_rows: int, groups: Any, what: str) -> tuple[OutOfFold, npt.NDArray[np.bool_]]:
+    """Return the first answer for each row, and True for those that promises count; refuse too few of them."""
+    found = keep_first(out_of_fold)
+    if len(found.rows) and not 0 <= int(found.rows.max()) < n_rows:
+        raise InputError(
+            f"features: {n_rows} rows, and out_of_fold has an answer for row {int(found.rows.max())}; "
+            f"expected the features of all {what} of the fit"
+        )
+    calibrates = np.ones(len(found.rows), bool)
+    if groups is not None:
+        calibrates = draw_one(np.asarray(groups), n_rows, found.rows)
+    n = int(calibrates.sum())
+    if n < MIN_IMAGES:
+        what = what if groups is None else f"groups of {what}"
+        raise InputError(f"{n} {what} are too few for a guard; at least {MIN_IMAGES} are needed")
+    return found, calibrates

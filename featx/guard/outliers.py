@@ -64,6 +64,16 @@ class Outliers:
         """Left-out images behind the p-values."""
         return int(self.counts.sum())
 
+    @property
+    def n_features(self) -> int:
+        """Features of an image."""
+        return len(self.centre)
+
+    @property
+    def n_coordinates(self) -> int:
+        """Coordinates of an image."""
+        return len(self.basis) + 1
+
     def locate(self, features: npt.NDArray[Any]) -> Floats:
         """Return coordinates of shape (n, n_components + 1)."""
         return _locate(self.centre, self.basis, features)

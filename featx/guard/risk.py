@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -84,15 +85,20 @@ def fit_risk(confidence: npt.NDArray[Any], right: npt.NDArray[np.bool_], is_outl
 
 
 def answer(
-    certainty: npt.NDArray[np.float64], outlier: npt.NDArray[np.float64], threshold: float
+    certainty: npt.NDArray[np.float64],
+    outlier: npt.NDArray[np.float64],
+    threshold: float,
+    kinds: Sequence[str | None] | None = None,
 ) -> tuple[npt.NDArray[np.bool_], list[str | None]]:
     """Return the images that are answered, and the reason for each of the others."""
     certainty = certainty.astype(np.float32)  # as the threshold
     answered = (certainty >= threshold) & (outlier >= OUTLIER_LEVEL)
     reasons: list[str | None] = [None] * len(answered)
-    for i in np.flatnonzero(~answered):
+    for i in np.flatnonzero(~answered).tolist():
         if outlier[i] < OUTLIER_LEVEL:
-            reasons[i] = f"unlike the images of the fit (p {outlier[i]:.2g})"
+            what = "images" if kinds is None else "rows"
+            which = "" if kinds is None else f" in {kinds[i]}"
+            reasons[i] = f"unlike the {what} of the fit{which} (p {outlier[i]:.2g})"
         else:
             reasons[i] = f"probability {certainty[i]:.3g}, below {threshold:.3g}"
     return answered, reasons

@@ -8,6 +8,7 @@ from featx.heads.multioutput import MultiLabelPath, RidgeMultiRegressionPath
 from featx.heads.out_of_fold import OutOfFold, correct_for_choice
 from featx.heads.preprocessing import SignedSquareRoot
 from featx.heads.private import PrivateClassifier
+from featx.heads.stack import MultiLabelStack, MultiRegressionStack
 from featx.heads.table import (
     DEFAULT_HEADS,
     HEADS,
@@ -33,6 +34,8 @@ __all__ = [
     "LinearSVCPath",
     "LogisticRegressionPath",
     "MultiLabelPath",
+    "MultiLabelStack",
+    "MultiRegressionStack",
     "OutOfFold",
     "PrivateClassifier",
     "Response",

@@ -65,8 +65,10 @@ class LabelwiseClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):  
         self.class_weight = class_weight
 
     def fit(self, X: npt.ArrayLike, Y: npt.ArrayLike) -> Self:
-        """Fit on features of shape (n_samples, n_features) and labels of 0 and 1, of shape (n_samples, n_labels)."""
-        features, matrix = validate_data(self, X, Y, dtype=[np.float64, np.float32], multi_output=True)
+        """Fit on features (n_samples, n_features), also sparse, and labels of 0 and 1 (n_samples, n_labels)."""
+        features, matrix = validate_data(
+            self, X, Y, accept_sparse="csr", dtype=[np.float64, np.float32], multi_output=True
+        )
         truth = check_indicators(matrix)
         self.classes_ = name_labels(self.labels, truth.shape[1])
         self.shares_ = expit(log_odds(truth.mean(axis=0), len(truth)))
@@ -91,9 +93,9 @@ class LabelwiseClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):  
     def predict_proba(self, X: npt.ArrayLike) -> npt.NDArray[Any]:
         """Return the probability of each label, of shape (n_samples, n_labels). Rows do not sum to 1."""
         check_is_fitted(self)
-        features = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
+        features = validate_data(self, X, accept_sparse="csr", dtype=[np.float64, np.float32], reset=False)
         columns = [
-            np.full(len(features), share) if each is None else each.predict_proba(features)[:, 1]
+            np.full(features.shape[0], share) if each is None else each.predict_proba(features)[:, 1]
             for each, share in zip(self.estimators_, self.shares_, strict=True)
         ]
         return np.stack(columns, axis=1)

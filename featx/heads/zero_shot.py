@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Iterator
 from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.model_selection import StratifiedKFold
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from featx.errors import InputError
@@ -14,8 +17,11 @@ from featx.errors import InputError
 __all__ = ["ZeroShotClassifier", "embed_classes"]
 
 Doubles = npt.NDArray[np.float64]
+Codes = npt.NDArray[np.intp]
 #: Weights of a class's text, counted in images, that few labelled images choose among.
 _TEXT_WEIGHTS = (0.25, 1.0, 4.0, 16.0, 64.0)
+#: Steps of the probe at most, and folds that choose their number.
+_MAX_STEPS, _N_FOLDS = 300, 5
 
 
 def _unit(rows: npt.ArrayLike) -> Doubles:
@@ -51,9 +57,11 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     """Classify features of an image tower by the text vectors of the classes; labels are optional.
 
     Without labels, the score of a class is the cosine of image and text, times ``scale``, after Radford et al.
-    (2021). With few labelled images, the weight of a class is its text vector blended with the mean of its
-    images; the text counts as many images as make the smallest log loss when each image is left out in turn.
-    LP++ (Huang et al. 2024) blends the same two vectors, and learns them by gradient descent.
+    (2021). With few labelled images, the weights of a class are ``w + alpha * text``, as in LP++ (Huang et al. 2024):
+    both parts are learned with the cross-entropy, the multiplier ``alpha`` for each class. They start from the text
+    blended with the mean of the class's images; the text counts as many images as make the smallest log loss when
+    each image is left out in turn. Each step minimises a quadratic bound of the loss, so that its length follows
+    from the images. Left-out images choose the number of steps, and none may be best.
 
     The class vectors are stored, so that a saved classifier needs no text tower.
 
@@ -71,8 +79,12 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     classes_ : ndarray of shape (n_classes,)
     coef_ : ndarray of float64, shape (n_classes, n_features)
         Weights of unit-length features.
+    alpha_ : ndarray of float64, shape (n_classes,)
+        Multiplier of each class's text.
     text_weight_ : float
-        Images that the text of a class counts for; infinite without labels.
+        Images that the text of a class counts for at the start; infinite without labels.
+    n_steps_ : int
+        Steps of the probe from there; 0 without labels.
 
     Examples
     --------
@@ -105,8 +117,8 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             )
         order = np.argsort(names)
         self.classes_, texts = names[order], texts[order]
-        self.text_weight_ = np.inf
-        weights = texts
+        self.text_weight_, self.n_steps_ = np.inf, 0
+        images, alpha = np.zeros_like(texts), np.full(len(names), float(self.scale))
         if y is not None:
             labels = np.asarray(y)
             codes = np.searchsorted(self.classes_, labels)
@@ -115,21 +127,65 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             ):
                 raise InputError(f"y: {unknown[0]!r} is not one of classes={self.classes_.tolist()}")
             rows = _unit(rows)
-            losses = [self._loss_left_out(rows, codes, texts, weight) for weight in _TEXT_WEIGHTS]
-            self.text_weight_ = _TEXT_WEIGHTS[int(np.argmin(losses))]
-            weights = _blend(rows, codes, texts, self.text_weight_)
-        self.coef_ = self.scale * weights
+            self.text_weight_ = self._choose_text_weight(rows, codes, texts)
+            self.n_steps_ = self._choose_steps(rows, codes, texts)
+            *_, (images, alpha) = self._learn(rows, codes, texts, self.n_steps_)
+        self.alpha_ = alpha
+        self.coef_ = images + alpha[:, None] * texts
         self.intercept_ = np.zeros(len(names))
         return self
 
-    def _loss_left_out(self, rows: Doubles, codes: npt.NDArray[np.intp], texts: Doubles, weight: float) -> float:
+    def _choose_text_weight(self, rows: Doubles, codes: Codes, texts: Doubles) -> float:
+        """Return the weight with the smallest log loss of left-out images; a middle one with an image per class."""
+        if np.bincount(codes).max() < 2:  # the class of a left-out image would be its text alone
+            return _TEXT_WEIGHTS[len(_TEXT_WEIGHTS) // 2]
+        losses = [self._losses_left_out(rows, codes, texts, weight).mean() for weight in _TEXT_WEIGHTS]
+        return _TEXT_WEIGHTS[int(np.argmin(losses))]
+
+    def _choose_steps(self, rows: Doubles, codes: Codes, texts: Doubles) -> int:
+        """Return the number of steps with the smallest log loss of left-out images; 0 with fewer than two per class."""
+        n_folds = min(_N_FOLDS, int(np.bincount(codes).max()))
+        if n_folds < 2:
+            return 0
+        losses = np.zeros(_MAX_STEPS + 1)
+        folds = StratifiedKFold(n_folds, shuffle=True, random_state=0)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # a class with fewer images than folds
+            divided = list(folds.split(rows, codes))
+        for train, test in divided:
+            steps = self._learn(rows[train], codes[train], texts, _MAX_STEPS)
+            for i, (images, alpha) in enumerate(steps):
+                scores = rows[test] @ (images + alpha[:, None] * texts).T
+                losses[i] += _log_losses(scores, codes[test]).sum()
+        return int(np.argmin(losses))
+
+    def _learn(self, rows: Doubles, codes: Codes, texts: Doubles, n_steps: int) -> Iterator[tuple[Doubles, Doubles]]:
+        """Yield the weights of images and the multipliers of texts, before the first step and after each.
+
+        The softmax has a Hessian of at most one half (Boehning 1992), which bounds that of each block.
+        """
+        sums = _sums(rows, codes, texts, self.text_weight_)
+        lengths = np.maximum(np.linalg.norm(sums, axis=1), 1e-12)
+        alpha = self.scale * self.text_weight_ / lengths
+        images = self.scale * (sums - self.text_weight_ * texts) / lengths[:, None]
+        yield images, alpha
+        cosines = rows @ texts.T
+        bound = np.linalg.norm(rows, 2) ** 2 / (2 * len(rows))
+        bound_of_texts = float((cosines**2).mean(axis=0).max()) / 2
+        hits = np.eye(len(texts))[codes]
+        for _ in range(n_steps):
+            errors = (_softmax(rows @ images.T + alpha * cosines) - hits) / len(rows)
+            images = images - errors.T @ rows / bound
+            errors = (_softmax(rows @ images.T + alpha * cosines) - hits) / len(rows)
+            alpha = alpha - (errors * cosines).sum(axis=0) / max(bound_of_texts, 1e-12)
+            yield images, alpha
+
+    def _losses_left_out(self, rows: Doubles, codes: Codes, texts: Doubles, weight: float) -> Doubles:
         sums = _sums(rows, codes, texts, weight)
         scores = self.scale * rows @ _unit(sums).T
         own = _unit(sums[codes] - rows)  # the class of each image without it
         scores[np.arange(len(rows)), codes] = self.scale * np.einsum("ij,ij->i", rows, own)
-        shares = scores - scores.max(axis=1, keepdims=True)
-        own_scores = shares[np.arange(len(rows)), codes]
-        return float(np.mean(np.log(np.exp(shares).sum(axis=1)) - own_scores))
+        return _log_losses(scores, codes)
 
     def decision_function(self, X: npt.ArrayLike) -> Doubles:
         """Return scaled cosines, of shape (n_samples, n_classes); for two classes their difference, (n_samples,)."""
@@ -138,9 +194,7 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def predict_proba(self, X: npt.ArrayLike) -> Doubles:
         """Return the softmax of the scaled cosines, of shape (n_samples, n_classes)."""
-        scores = self._scores(X)
-        shares = np.exp(scores - scores.max(axis=1, keepdims=True))
-        return np.asarray(shares / shares.sum(axis=1, keepdims=True))
+        return _softmax(self._scores(X))
 
     def predict(self, X: npt.ArrayLike) -> npt.NDArray[Any]:
         """Return the class of the largest cosine for each row."""
@@ -152,12 +206,18 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return np.asarray(_unit(rows) @ self.coef_.T + self.intercept_)
 
 
-def _sums(rows: Doubles, codes: npt.NDArray[np.intp], texts: Doubles, weight: float) -> Doubles:
+def _sums(rows: Doubles, codes: Codes, texts: Doubles, weight: float) -> Doubles:
     """Add the unit rows of each class to its text, which counts ``weight`` rows."""
     sums = weight * texts
     np.add.at(sums, codes, rows)
     return sums
 
 
-def _blend(rows: Doubles, codes: npt.NDArray[np.intp], texts: Doubles, weight: float) -> Doubles:
-    return _unit(_sums(rows, codes, texts, weight))
+def _softmax(scores: Doubles) -> Doubles:
+    shares = np.exp(scores - scores.max(axis=1, keepdims=True))
+    return np.asarray(shares / shares.sum(axis=1, keepdims=True))
+
+
+def _log_losses(scores: Doubles, codes: Codes) -> Doubles:
+    shares = scores - scores.max(axis=1, keepdims=True)
+    return np.asarray(np.log(np.exp(shares).sum(axis=1)) - shares[np.arange(len(codes)), codes])

@@ -13,7 +13,7 @@ from featx.backbones.file import canonical_input
 from featx.errors import DeviceError
 from featx.session import Providers, Session, asks_for_tf32
 
-__all__ = ["CanonicalCheck", "check_canonical", "require_canonical"]
+__all__ = ["COSINES", "CanonicalCheck", "check_canonical", "require_canonical"]
 
 #: Minimum cosine by precision. Rounding in int8 depends on the processor.
 COSINES = {"float32": 0.999999, "float16": 0.999, "int8": 0.999}

@@ -19,6 +19,7 @@ _ROWS = {
     "oob_decision_function_": "predictions of training images",
     "oob_prediction_": "predictions of training images",
     "embedding_": "training vectors in a map",
+    "vocabulary_": "terms of training texts",
 }
 #: Fitted attribute that holds sums over images -> their description.
 _SUMMARIES = {"means_": "class means", "centroids_": "class means", "theta_": "class means"}

@@ -33,6 +33,7 @@ from sklearn.svm._base import BaseLibSVM, BaseSVC
 from sklearn.tree import BaseDecisionTree
 
 from featx.persistence.trust import is_function
+from featx.text import TokenAnalyzer
 
 __all__ = ["MAX_RATIO", "check_parts", "check_schema", "check_sizes", "find_parts"]
 
@@ -314,4 +315,5 @@ _CHECKS: _Checks = (
     (_BaseKMeans, _check_centers),
     (BSpline, _check_spline),
     ((scipy.sparse.spmatrix, scipy.sparse.sparray), _check_sparse),
+    (TokenAnalyzer, TokenAnalyzer.check),
 )

@@ -24,6 +24,7 @@ TRUSTED = frozenset(
         "builtins.range",
         "featx.extractor.FeatureExtractor",
         "featx.text.extractor.TextExtractor",
+        "featx.text.words.TokenAnalyzer",
         "functools.partial",
         "numpy.dtype",
         "pathlib.PosixPath",

@@ -49,6 +49,7 @@ class Classifier:
     shapes: Mapping[str, list[int]]  # for one image
     layouts: Mapping[str, str]  # of the tensors for which it is known
     live: Sequence[str]  # tensors of floats that every path to the class scores passes through, in order
+    halves: frozenset[str]  # tensors of float16
     gflops: float
 
     @property
@@ -115,11 +116,12 @@ def clean_classifier(original: onnx.ModelProto, path: str | os.PathLike[str], pr
         shapes={},
         layouts=_follow_layouts(graph, layout),
         live=sole_live_tensors(graph),
+        halves=frozenset(),
         gflops=0.0,
     )
     try:
         settled = _settle_shapes(model)
-        shapes, floats = _infer_types(settled)
+        shapes, floats, halves = _infer_types(settled)
         gflops = count_gflops(settled)
     except MissingDependencyError:
         raise
@@ -130,8 +132,8 @@ def clean_classifier(original: onnx.ModelProto, path: str | os.PathLike[str], pr
     if shape := shapes.get(graph.output[0].name):
         dims: list[str | int | None] = ["N", *(dim or None for dim in shape[1:])]
         graph.output[0].CopyFrom(helper.make_tensor_value_info(graph.output[0].name, TensorProto.FLOAT, dims))
-    live = [name for name in classifier.live if name in floats]
-    return replace(classifier, shapes=shapes, live=live, gflops=gflops)
+    live = [name for name in classifier.live if name in floats | halves]
+    return replace(classifier, shapes=shapes, live=live, halves=frozenset(halves), gflops=gflops)
 
 
 def _find_input(model: onnx.ModelProto, path: str | os.PathLike[str]) -> onnx.ValueInfoProto:
@@ -211,11 +213,20 @@ def move_shapes(nodes: Sequence[onnx.NodeProto]) -> list[onnx.NodeProto]:
     for node in nodes:
         if node.op_type == "Shape":
             waiting.setdefault(node.input[0], []).append(node)
-    ordered = [node for name, shapes in waiting.items() if name not in made for node in shapes]
+    ordered: list[onnx.NodeProto] = []
+
+    def place(node: onnx.NodeProto) -> None:
+        ordered.append(node)
+        for name in node.output:  # a shape may be that of another shape
+            for shape in waiting.get(name, []):
+                place(shape)
+
+    for name, shapes in waiting.items():
+        for shape in shapes if name not in made else ():
+            place(shape)
     for node in nodes:
         if node.op_type != "Shape":
-            ordered.append(node)
-            ordered += [shape for name in node.output for shape in waiting.get(name, [])]
+            place(node)
     return ordered
 
 
@@ -281,12 +292,16 @@ def _settle_shapes(model: onnx.ModelProto) -> onnx.ModelProto:
     return settled
 
 
-def _infer_types(model: onnx.ModelProto) -> tuple[dict[str, list[int]], set[str]]:
-    """Infer the shape of every tensor, and the tensors that hold floats."""
+def _infer_types(model: onnx.ModelProto) -> tuple[dict[str, list[int]], set[str], set[str]]:
+    """Infer the shape of every tensor, and the tensors that hold float32 and float16."""
     graph = onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True).graph
     types = {value.name: value.type.tensor_type for value in (*graph.value_info, *graph.output)}
     shapes = {name: [dim.dim_value for dim in kind.shape.dim] for name, kind in types.items()}
-    return shapes, {name for name, kind in types.items() if kind.elem_type == TensorProto.FLOAT}
+    floats, halves = (
+        {name for name, kind in types.items() if kind.elem_type == wanted}
+        for wanted in (TensorProto.FLOAT, TensorProto.FLOAT16)
+    )
+    return shapes, floats, halves
 
 
 def _follow_layouts(graph: onnx.GraphProto, layout: str) -> dict[str, str]:

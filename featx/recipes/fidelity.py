@@ -19,7 +19,7 @@ from featx.recipes.verify import run_logits
 from featx.session import Session
 from featx.similarity import cosine_rows
 
-__all__ = ["Fidelity", "measure_fidelity"]
+__all__ = ["Fidelity", "compute_features", "measure_fidelity"]
 
 _BATCH_SIZE = 8
 
@@ -64,7 +64,7 @@ def measure_fidelity(
     reference: Backbone, copy: Backbone, pixels: npt.NDArray[np.uint8], labels: Sequence[Any] | None = None
 ) -> Fidelity:
     """Compare a backbone and its copy on the CPU, on images on the canvas and their labels, if any."""
-    original, copied = (_compute_features(backbone, pixels) for backbone in (reference, copy))
+    original, copied = (compute_features(backbone, pixels) for backbone in (reference, copy))
     cosines = cosine_rows(original, copied)
     scores = [run_logits(backbone, pixels, _BATCH_SIZE) for backbone in (reference, copy)]
     has_classes = scores[0].ndim == 2
@@ -77,9 +77,12 @@ def measure_fidelity(
     )
 
 
-def _compute_features(backbone: Backbone, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
+def compute_features(
+    backbone: Backbone, pixels: npt.NDArray[np.uint8], batch_size: int = _BATCH_SIZE
+) -> npt.NDArray[np.float64]:
+    """Compute the default features of images on the canvas, on the CPU."""
     session = Session(tap(backbone, None, "avg", False), "cpu")
-    batches = (pixels[i : i + _BATCH_SIZE] for i in range(0, len(pixels), _BATCH_SIZE))
+    batches = (pixels[i : i + batch_size] for i in range(0, len(pixels), batch_size))
     return np.concatenate([session.run(batch) for batch in batches]).astype(np.float64)
 
 

@@ -10,6 +10,7 @@ import os
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -24,6 +25,7 @@ from featx.backbones.download import (
     file_digest,
     join_repository,
     keep_record,
+    list_downloads,
     repository_path,
     split_repository,
 )
@@ -33,7 +35,9 @@ from featx.backbones.sandbox import inspect_file
 from featx.backbones.tokenization import Tokenization, canonical_tokens
 from featx.errors import BackboneError, InputError
 from featx.images.reference import real_images
+from featx.recipes.branches import settle_branches
 from featx.recipes.hub_network import find_hub_layers, settle_network
+from featx.recipes.hub_precision import require_close
 from featx.recipes.hub_repository import (
     VARIANTS,
     Repository,
@@ -179,14 +183,25 @@ def _refuse_settings(settings: Mapping[str, Any], reference: str, what: str) -> 
 
 
 def _check_license(repository: Repository, accepted: str | None) -> None:
-    if repository.is_free or (accepted or "").lower() == repository.license.lower():
+    if repository.is_free or (accepted or "").lower() == repository.license.lower() or _was_accepted(repository):
         return
     link = repository.license_link
     link = link if str(link).startswith("http") else f"the model card of {repository.license_source}"
     raise BackboneError(
         f"{repository.reference}: the licence of the weights is {repository.license}, which may restrict their use; "
-        f"read {link}, then set accept_license={repository.license!r}"
+        f"read {link}, then accept it once with accept_license={repository.license!r}: featx backbones pull "
+        f"{repository.reference} --accept-license {repository.license}"
     )
+
+
+def _was_accepted(repository: Repository) -> bool:
+    """Return True if a file of the same weights under the same licence is on this machine already."""
+    for record in list_downloads(pulled_dir()):
+        if record.reference.removeprefix("hf:").partition("#")[0].partition("@")[0] == repository.name:
+            with suppress(BackboneError):  # passes over broken files
+                if read_backbone(record.path).license == repository.license:
+                    return True
+    return False
 
 
 def _read_rules(
@@ -200,7 +215,8 @@ def _read_rules(
     sources = {}
     if isinstance(config.get("pretrained_cfg"), dict):
         sources["timm"] = config
-    if processor and not str(processor.get("image_processor_type")).startswith("TimmWrapper"):
+    kind = processor.get("image_processor_type") or processor.get("feature_extractor_type")
+    if processor and not str(kind).startswith("TimmWrapper") and (kind or not sources):  # else it is timm's once more
         sources["transformers"] = processor
     if choice and choice not in sources:
         raise BackboneError(f"preprocessing={choice!r}: the repository has {' and '.join(sources) or 'none'}")
@@ -236,10 +252,44 @@ def _wrap(
     rules: tuple[HubPreprocess, dict[str, Any]],
     pair: Mapping[str, str],
 ) -> Conversion:
-    """Download and inspect the network, settle its canvas and output, and write its backbone file."""
+    """Write the backbone file of the network in a precision; see `_wrap_file`.
+
+    A cheaper file is compared with the float32 file of the same commit, if the repository has it.
+    """
+    if precision == "float32":
+        return _wrap_file(repository, folder, precision, output, rules, pair)
+    name = choose_file(repository, precision, _STEMS)
+    made = folder / "cheaper.onnx"
+    conversion = _wrap_file(repository, folder, precision, made, rules, pair)
+    if (found := conversion.backbone.precision) != precision:
+        raise BackboneError(f"{name}: computes in {found}, expected {precision}")
+    original = None
+    if set(repository.files) & {f"{place}{stem}.onnx" for place in ("onnx/", "") for stem in _STEMS}:
+        original = _wrap_file(repository, folder, "float32", folder / "float32.onnx", rules, pair).backbone
+    try:
+        cosine = require_close(read_backbone(made), original)
+    except BackboneError as error:
+        raise BackboneError(f"{name}: {error}") from None
+    compared = {"cosine_to_float32": "unknown, no float32 file" if cosine is None else round(cosine, 6)}
+    _extend_recipe(read_backbone(made), compared)
+    os.replace(made, output)
+    return replace(conversion, backbone=read_backbone(output))
+
+
+def _wrap_file(
+    repository: Repository,
+    folder: Path,
+    precision: str,
+    output: Path,
+    rules: tuple[HubPreprocess, dict[str, Any]],
+    pair: Mapping[str, str],
+) -> Conversion:
+    """Download and inspect a network, settle its canvas and output, and write its backbone file."""
     (read, config), preprocess = rules, rules[0].preprocess
+    has_classes = 0 not in (config.get("num_classes"), (config.get("pretrained_cfg") or {}).get("num_classes"))
     name = choose_file(repository, precision, _STEMS)
     path, digests = fetch_network(repository, name, folder)
+    settle_branches(path)
     inspect_file(path, verdicts_dir())
     model = load_model(path)
     kept = settle_network(model, preprocess, name)
@@ -265,7 +315,9 @@ def _wrap(
         settled,
         output,
         description,
-        lambda classifier: find_hub_layers(classifier, preprocess, kept, is_paired="pair" in pair),
+        lambda classifier: find_hub_layers(
+            classifier, preprocess, kept, is_paired="pair" in pair, has_classes=has_classes
+        ),
         read.channel_order,
     )
 
@@ -281,9 +333,13 @@ def _write_speed(backbone: Backbone) -> None:
         session.run(one)
         runs += 1
     speed = round(runs / (time.perf_counter() - start), 2)
-    fields = {name: getattr(backbone, name) for name in BackboneDescription.__dataclass_fields__}
     measured = {f"{'texts' if is_text else 'images'}_per_second": speed, "cores": os.cpu_count()}
-    description = replace(BackboneDescription(**fields), recipe={**backbone.recipe, **measured})
+    _extend_recipe(backbone, measured)
+
+
+def _extend_recipe(backbone: Backbone, entries: Mapping[str, Any]) -> None:
+    fields = {name: getattr(backbone, name) for name in BackboneDescription.__dataclass_fields__}
+    description = replace(BackboneDescription(**fields), recipe={**backbone.recipe, **entries})
     model = load_model(backbone.path)
     describe_model(model, description, backbone.canonical)
     with write_whole(backbone.path) as scratch:

@@ -19,8 +19,9 @@ from featx.backbones.graph import ancestors, cut, set_fields
 from featx.errors import BackboneError
 from featx.images.preprocess import Preprocess
 from featx.recipes.classifier import Classifier
+from featx.recipes.hub_precision import sort_nodes, widen_ends
 from featx.recipes.layers import name_stages
-from featx.recipes.wrap import describe_tensor, find_layers
+from featx.recipes.wrap import describe_tensor, find_features, find_layers
 
 __all__ = ["find_hub_layers", "settle_network"]
 
@@ -37,6 +38,8 @@ def settle_network(model: onnx.ModelProto, preprocess: Preprocess, path: str) ->
     Tokens get their first token as the output if the network does not pool them itself and has such a token.
     """
     graph = model.graph
+    sort_nodes(graph)
+    widen_ends(graph)
     floats = {value.name: value for value in graph.output if value.type.tensor_type.elem_type == TensorProto.FLOAT}
     known = [name for name in _OUTPUTS if name in floats]
     if not known and len(floats) != 1:
@@ -66,15 +69,17 @@ def settle_network(model: onnx.ModelProto, preprocess: Preprocess, path: str) ->
 
 
 def find_hub_layers(
-    classifier: Classifier, preprocess: Preprocess, output: str, *, is_paired: bool = False
+    classifier: Classifier, preprocess: Preprocess, output: str, *, is_paired: bool = False, has_classes: bool = True
 ) -> list[Layer]:
     """List the layers of a settled network, the layer ``head`` among them.
+
+    The output of a network without classes is a row of features.
 
     A network that is paired with a text tower has the layer ``projection``. Towers such as SigLIP's pool to the
     embedding that texts share, and then it is another name of ``head``.
     """
     tokens = _find_tokens(classifier, preprocess)
-    head = _find_head(classifier, preprocess, output)
+    head = _find_head(classifier, output, has_classes)
     if not tokens or len(classifier.shapes[head]) == 4:
         layers = find_layers(classifier, preprocess, classifier.original_name(head))
     elif _patch_size(classifier) == 4:  # a hierarchy of windows
@@ -104,27 +109,33 @@ def _name_blocks(classifier: Classifier, preprocess: Preprocess, tokens: Sequenc
     last = tokens[-1]
     if last.tensor not in {layer.tensor for layer in layers}:
         layers.append(replace(last, name="patches"))
+    else:  # CLIP normalises its class token alone
+        layers[-1] = replace(layers[-1], aliases=(*layers[-1].aliases, "patches"))
     is_class_token = head.endswith(_CLASS_TOKEN)
     if is_class_token and classifier.shapes[last.tensor][1] == last.height * last.width:  # patches only
         return [*layers[: -1 if layers[-1] is not last else None], replace(last, name="head", aliases=("patches",))]
     row = replace(describe_tensor(classifier, head, (preprocess.height, preprocess.width)), name="head")
     if is_class_token:
         row = replace(row, aliases=("cls",))
-    elif (producer := producers[head]).op_type == "Gather" and producer.input[0] == last.tensor:
-        row = replace(row, aliases=(*row.aliases, "cls"))
+    else:
+        producer = producers[head]
+        if producer.op_type == "LayerNormalization" and producer.input[0] in producers:
+            producer = producers[producer.input[0]]
+        if producer.op_type == "Gather" and producer.input[0] == last.tensor:
+            row = replace(row, aliases=(*row.aliases, "cls"))
     return [*layers, row]
 
 
-def _find_head(classifier: Classifier, preprocess: Preprocess, output: str) -> str:
+def _find_head(classifier: Classifier, output: str, has_classes: bool) -> str:
     """Return the tensor of the features: what the classifier or the projection takes, or the pooled output itself."""
     graph = classifier.model.graph
     last = graph.output[0].name
-    if output not in ("pooler_output", "last_hidden_state"):
+    if output == "image_embeds" or (has_classes and output not in ("pooler_output", "last_hidden_state")):
         try:
-            return find_layers(classifier, preprocess, None)[-1].tensor
+            return find_features(classifier)
         except BackboneError:
             return _find_penultimate(classifier)
-    if output == "pooler_output" and (pooled := _find_pooled_map(classifier, last)):
+    if output != "last_hidden_state" and (pooled := _find_pooled_map(classifier, last)):
         return pooled
     return str(last)
 
@@ -142,10 +153,13 @@ def _find_pooled_map(classifier: Classifier, row: str) -> str | None:
 def _find_penultimate(classifier: Classifier) -> str:
     """Return the input of the last product with weights before the output."""
     graph = classifier.model.graph
-    weights = {tensor.name for tensor in graph.initializer}
     last = graph.output[0].name
+    of_image = {graph.input[0].name}
+    for node in graph.node:
+        if of_image.intersection(node.input):
+            of_image.update(node.output)
     for node in reversed(ancestors(graph, {last})):
-        if node.op_type in ("Gemm", "MatMul") and node.input[1] in weights:
+        if node.op_type in ("Gemm", "MatMul") and node.input[1] not in of_image:
             if classifier.is_known(node.input[0]) and classifier.is_row(node.input[0]):
                 return str(node.input[0])
             break

@@ -59,6 +59,11 @@ def _crop_of_convnext(sizes: Mapping[str, Any], config: Mapping[str, Any]) -> tu
     return int(short / share), (short, short)
 
 
+def _resize_of_poolformer(sizes: Mapping[str, Any], config: Mapping[str, Any]) -> tuple[Any, Any] | None:
+    share = _number("crop_pct", config.get("crop_pct", 0.9))
+    return (int(_integer("size", sizes["shortest_edge"]) / share), None) if "shortest_edge" in sizes else None
+
+
 def _resize_of_levit(sizes: Mapping[str, Any], config: Mapping[str, Any]) -> tuple[Any, Any] | None:
     return (int(256 / 224 * _integer("size", sizes["shortest_edge"])), None) if "shortest_edge" in sizes else None
 
@@ -84,6 +89,7 @@ _PROCESSORS: dict[str, _Processor] = {
     "MobileNetV1": _MOBILENET,
     "MobileNetV2": _MOBILENET,
     "MobileViT": _MOBILEVIT,
+    "PoolFormer": _Processor(square=False, resample=3, crops=True, size=_resize_of_poolformer),
     "Pvt": _VIT,
     "Segformer": _VIT,
     "Siglip": _Processor(square=True, resample=3),
@@ -171,8 +177,6 @@ def _read_timm(config: Mapping[str, Any], given: Mapping[str, Any]) -> tuple[dic
 
 def _read_transformers(config: Mapping[str, Any], given: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
     processor = _find_processor(config)
-    if config.get("do_pad"):
-        raise BackboneError("do_pad=true: the canvas depends on the image; set do_pad to false in a copy of the file")
     normalizes = _flag(config, "do_normalize", processor.normalizes) and not processor.extra.get("flips")
     factor = _number("rescale_factor", config.get("rescale_factor", 1 / 255))
     scale = 1 / factor if _flag(config, "do_rescale", True) else 1.0
@@ -187,6 +191,11 @@ def _read_transformers(config: Mapping[str, Any], given: Mapping[str, Any]) -> t
         again = _three("image_std", config, None if given["std"] is None else [v / 255 for v in given["std"]], 1.0)
         std = tuple(value * second for value, second in zip(std, again, strict=True))
     values = _find_canvas(config, processor, given)
+    if config.get("do_pad") and _size(config.get("pad_size")) != (values["height"], values["width"]):
+        raise BackboneError(
+            f"do_pad=true, pad_size={config.get('pad_size')!r}: featx does not add margins after resizing; "
+            f"expected do_pad=false, or a pad_size of {values['height']}x{values['width']}, which adds none"
+        )
     _choose("a canvas of", (values["height"], values["width"]), _size(given["size"]), "size")
     values |= {"mean": mean, "std": std, "crop_rounding": "down"}
     resample = _RESAMPLE.get(config.get("resample", processor.resample))

@@ -12,7 +12,7 @@ from featx._optional import import_optional
 from featx.backbones.file import Backbone, Layer, load_model, require_images
 from featx.backbones.graph import tap
 from featx.errors import DeviceError
-from featx.inference.self_check import CanonicalCheck, check_canonical
+from featx.inference.self_check import COSINES, CanonicalCheck, check_canonical
 from featx.session import Session, list_providers, run_batches
 from featx.similarity import cosine_rows
 
@@ -61,6 +61,12 @@ class Difference:
     @property
     def acceptable(self) -> bool:
         """True if rounding explains the difference; it is relative, since float32 does not hold 1e-4 of 100."""
+        return self.is_close("float32")
+
+    def is_close(self, precision: str) -> bool:
+        """Return True if rounding in a precision explains the difference; in int8 and float16 the cosine decides."""
+        if precision != "float32":
+            return self.cosine >= COSINES[precision]
         relative = self.absolute / max(1.0, self.scale)
         return (self.cosine >= _MIN_COSINE and relative <= _MAX_ABSOLUTE) or (
             self.cosine >= _CLOSE_COSINE and relative <= _CLOSE_ABSOLUTE

@@ -30,7 +30,7 @@ from featx.recipes.network import strip
 from featx.recipes.verify import Conversion, measure_difference, run_logits
 from featx.session import Session, run_graph
 
-__all__ = ["describe_tensor", "find_layers", "wrap_backbone", "wrap_network"]
+__all__ = ["describe_tensor", "find_features", "find_layers", "wrap_backbone", "wrap_network"]
 
 Pixels = npt.NDArray[np.uint8]
 _POOLING_OPERATORS = ("GlobalAveragePool", "GlobalMaxPool", "AveragePool", "MaxPool", "ReduceMean", "ReduceMax")
@@ -149,7 +149,7 @@ def wrap_network(
         except Exception as error:  # errors of onnx's checker, of onnxruntime, or of reading the new file
             why = first_line(error).replace(os.fspath(scratch), os.fspath(output))
             raise BackboneError(f"{path}: cannot be made a backbone ({why}){classifier.advice}") from error
-        if wrong := [difference for difference in differences if not difference.acceptable]:
+        if wrong := [one for one in differences if not one.is_close(backbone.precision)]:
             raise BackboneError(f"{output}: not written, the {wrong[0].name} differ from those of {path}: {wrong[0]}")
     return Conversion(replace(backbone, path=Path(output)), differences)
 
@@ -161,15 +161,16 @@ def find_layers(classifier: Classifier, preprocess: Preprocess, features: str | 
     """
     graph = classifier.model.graph
     if features is None:
-        head = _find_features(classifier)
+        head = find_features(classifier)
     else:
         head = classifier.renamed.get(features, features)
         _refuse_tensor(classifier, head, features)
     before = {name for node in ancestors(graph, {head}) for name in node.output}
     canvas = (preprocess.height, preprocess.width)
+    padded = {name for node in graph.node if node.op_type == "Pad" for name in node.output}  # a map and its margins
     layers = []
     for name in classifier.live:
-        if name in before and name != head and classifier.is_map(name):
+        if name in before and name != head and name not in padded and classifier.is_map(name):
             channels, height, _ = classifier.shapes[name][1:]
             if channels > 3 or height < preprocess.height:  # otherwise it is still the image
                 layers.append(describe_tensor(classifier, name, canvas))
@@ -204,7 +205,7 @@ def _refuse_tensor(classifier: Classifier, tensor: str, features: str) -> None:
     raise BackboneError(f"{classifier.path}: features={features}: {why}; {_list_candidates(classifier)}")
 
 
-def _find_features(classifier: Classifier) -> str:
+def find_features(classifier: Classifier) -> str:
     """Find the only pooling of a whole map with weights behind it; return its input if it averages."""
     producers = {name: node for node in classifier.model.graph.node for name in node.output}
     pooled = {
@@ -261,7 +262,16 @@ def _list_candidates(classifier: Classifier) -> str:
 
 
 def _view_layer(classifier: Classifier, layer: Layer) -> str:
-    """Return the tensor that holds a layer as a map with the channels first, adding nodes that make it."""
+    """Return the float32 tensor that holds a layer as a map with the channels first, adding nodes that make it."""
+    tensor = _view_map(classifier, layer)
+    if layer.tensor not in classifier.halves:
+        return tensor
+    name = f"featx_{layer.name}_float32"
+    classifier.model.graph.node.append(helper.make_node("Cast", [tensor], [name], to=TensorProto.FLOAT))
+    return name
+
+
+def _view_map(classifier: Classifier, layer: Layer) -> str:
     if classifier.is_map(layer.tensor):
         return layer.tensor
     shape, name = classifier.shapes[layer.tensor], f"featx_{layer.name}"
@@ -297,7 +307,8 @@ def _run_original(
     tensor = classifier.original_name(head.tensor)
     outputs = [tensor, classifier.original_output]
     if tensor not in {value.name for value in model.graph.output}:
-        model.graph.output.append(helper.make_tensor_value_info(tensor, TensorProto.FLOAT, None))
+        kind = TensorProto.FLOAT16 if head.tensor in classifier.halves else TensorProto.FLOAT
+        model.graph.output.append(helper.make_tensor_value_info(tensor, kind, None))
     content = model.SerializeToString()
     batch = classifier.batch or 1
     runs = [

@@ -139,8 +139,8 @@ def score_labels(
             with np.errstate(invalid="ignore"):
                 return np.asarray(_nanmean(np.where(total > 0, 2 * hits / (found + total), np.nan)))
 
-    low, high = _bootstrap(measure, len(true), groups, true.shape[1])
-    return Score(how, metric, values[metric], low, high, values)
+    low, high = _bootstrap(measure, len(true), groups, values[metric])
+    return Score(how, metric, values[metric], None if low is None else max(0.0, low), high, values)
 
 
 def score_numbers(
@@ -159,14 +159,18 @@ def score_numbers(
         with np.errstate(invalid="ignore", divide="ignore"):
             return np.asarray((1 - (counts @ squares / n) / (counts @ true**2 / n - mean**2)).mean(axis=1))
 
-    low, high = _bootstrap(measure, len(true), groups, true.shape[1])
+    low, high = _bootstrap(measure, len(true), groups, values["r2"])
     return Score(how, "r2", values["r2"], low, high, values)
 
 
 def _bootstrap(
-    measure: Callable[[Floats], Floats], n: int, groups: npt.NDArray[Any] | None, n_columns: int
+    measure: Callable[[Floats], Floats], n: int, groups: npt.NDArray[Any] | None, value: float
 ) -> tuple[float | None, float | None]:
-    """Return the 2.5 and 97.5 percentiles of a metric over draws of images or groups with replacement."""
+    """Return the 2.5 and 97.5 percentiles of a metric, at most 1, over draws of images or groups with replacement.
+
+    The draws are moved so that their mean is ``value``. Draws that repeat the few images of a rare label, or lack them,
+    are better than the whole: of 289 labels on 60 rows, 0.105 to 0.144 where the whole has 0.082.
+    """
     units = np.arange(n) if groups is None else np.unique(groups, return_inverse=True)[1]
     n_units = int(units.max()) + 1
     if n_units < 2:
@@ -180,8 +184,9 @@ def _bootstrap(
     values = values[np.isfinite(values)]
     if not len(values):
         return None, None
-    low, high = np.quantile(values, (0.025, 0.975))
-    return float(low), float(high)
+    move = value - values.mean() if np.isfinite(value) else 0.0
+    low, high = np.quantile(values, (0.025, 0.975)) + move
+    return float(low), min(1.0, float(high))
 
 
 def _nanmean(values: Floats) -> Floats:

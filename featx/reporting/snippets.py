@@ -10,6 +10,7 @@ import onnx
 
 from featx.persistence.description import Description
 from featx.reporting.card import name_inputs
+from featx.reporting.column_snippets import use_columns
 
 __all__ = ["describe_onnx", "use_onnx", "use_saved"]
 
@@ -21,7 +22,7 @@ pipeline = featx.load({name})
 print(pipeline.{method}([{example}]))
 ```"""
 
-_SAVED_ROWS = """\
+_TABLE = """\
 ```python
 import featx
 
@@ -63,25 +64,25 @@ Python, with onnxruntime, tokenizers and numpy:
 
 ```python
 import json
+from pathlib import Path
 import numpy as np, onnxruntime
 from tokenizers import Tokenizer
 session = onnxruntime.InferenceSession({name})
 rules = json.loads(session.get_modelmeta().custom_metadata_map["featx.preprocess"])
-tokenizer = Tokenizer.from_str(json.dumps(rules["tokenizer"]))  # it cuts at max_tokens, and pads nothing
+tokenizer = Tokenizer.from_str(json.dumps(rules["tokenizer"]))  # {cut}
 ids = tokenizer.encode("a red car").ids
 print(session.run(["{answer}"], {{"input_ids": np.array([ids], np.int64)}})[0][0])
-open("tokenizer.json", "w", encoding="utf-8").write(json.dumps(rules["tokenizer"]))  # for JavaScript
+Path("tokenizer.json").write_text(json.dumps(rules["tokenizer"]), encoding="utf-8")  # for JavaScript
 ```
 
-JavaScript, with onnxruntime-node and @huggingface/tokenizers, which does not cut by itself:
+JavaScript, with onnxruntime-node and @huggingface/tokenizers{cut_js}:
 
 ```javascript
 import fs from "node:fs";
 import ort from "onnxruntime-node";
 import {{ Tokenizer }} from "@huggingface/tokenizers";
 const tokenizer = new Tokenizer(JSON.parse(fs.readFileSync("tokenizer.json", "utf-8")), {{}});
-let {{ ids }} = tokenizer.encode("a red car");
-if (ids.length > {most}) ids = [...ids.slice(0, {kept}), ...ids.slice(ids.length - {n_last})];
+{ids_js}
 const session = await ort.InferenceSession.create({name});
 const input_ids = new ort.Tensor("int64", BigInt64Array.from(ids, BigInt), [1, ids.length]);
 console.log((await session.run({{ input_ids }})).{answer}.data[0]);
@@ -107,6 +108,10 @@ scale = min({width} / image.width, {height} / image.height)
 small = image.resize([max(1, round(side * scale)) for side in image.size], Image.Resampling.{filter})
 image = Image.new("RGB", ({width}, {height}), {color})
 image.paste(small, (({width} - small.width) // 2, ({height} - small.height) // 2))"""
+
+_CUT_JS = """\
+let {{ ids }} = tokenizer.encode("a red car");
+if (ids.length > {most}) ids = [...ids.slice(0, {kept}), ...ids.slice(ids.length - {n_last})];"""
 
 #: Code that fits an image to the canvas, by ``crop`` and for "center" by other rules: in Python and in JavaScript.
 _FITS = {
@@ -135,26 +140,33 @@ _FITS = {
 
 def use_saved(name: str, description: Description) -> str:
     """Format code that runs a saved pipeline, as Markdown, from its name and the result of `featx.read_info`."""
+    info = description.get("info") or {}
+    if info.get("columns") or info.get("text_column"):
+        return _TABLE.format(name=_quote(name))
     recorded = description.get("answers")
     only_transforms = recorded is not None and recorded.get("method") == "transform"
-    noun = name_inputs(description["info"])
-    if noun == "row":
-        return _SAVED_ROWS.format(name=_quote(name))
-    example = '"a text"' if noun == "text" else '"image.jpg"'
+    example = '"a text"' if name_inputs(info) == "text" else '"image.jpg"'
     return _SAVED.format(name=_quote(name), method="transform" if only_transforms else "predict", example=example)
 
 
 def describe_onnx(model: onnx.ModelProto, info: Mapping[str, Any] | None = None) -> Description:
     """Read the metadata of an exported file as the description of a pipeline; ``info`` adds facts about the fit."""
     facts = _read_metadata(model)
-    features = {"precision": facts["backbone"]["precision"], **facts["features"]}
+    # a model over columns has several backbones, or none
+    each = [fact for fact in facts.get("columns", {"": facts}).values() if "backbone" in fact]
+    features = [{"precision": fact["backbone"]["precision"], **fact["features"]} for fact in each]
+    words = [fact["words"] for fact in facts.get("columns", {}).values() if "words" in fact]
+    features += [{"words": f"{each['n']:,}", "tokens per word": each["ngram_range"]} for each in words]
+    inputs = {column: fact["kind"] for column, fact in facts.get("columns", {}).items()}
+    named = {"text_column": next(iter(inputs))} if list(inputs.values()) == ["text"] else {"columns": inputs}
+    backbones = {fact["backbone"]["identity"]: fact["backbone"] for fact in each}
     classes = None if facts["classes"] is None else [str(label) for label in facts["classes"]]
     return {
         "versions": facts["versions"],
         "created": facts["date"],
-        "backbones": [facts["backbone"]],
-        "pipeline": {"estimator": facts["head"], "task": facts["task"], "classes": classes, "features": [features]},
-        "info": dict(info or {}),
+        "backbones": list(backbones.values()),
+        "pipeline": {"estimator": facts["head"], "task": facts["task"], "classes": classes, "features": features},
+        "info": (named if inputs else {}) | dict(info or {}),
     }
 
 
@@ -174,10 +186,16 @@ def use_onnx(name: str, model: onnx.ModelProto) -> str:
         "data_js": "new Uint8Array(data)",
         "shape_js": "[1, info.height, info.width, 3]",
     }
-    rules = facts["preprocess"]
+    if (rules := facts.get("preprocess")) is None:
+        columns = facts["columns"]
+        canvases = {
+            column: _fit_canvas(fact["preprocess"], fact["features"]["crop"])
+            for column, fact in columns.items()
+            if fact["kind"] == "image"
+        }
+        return use_columns(fields["name"], columns, fields["answer"], outputs, canvases)
     if rules.get("kind") == "text":
-        most, n_last = rules["max_tokens"], rules["n_last"]
-        return _TEXT.format(**fields, most=most, n_last=n_last, kept=most - n_last)
+        return _TEXT.format(**fields, **_cut_texts(rules["max_tokens"], rules["n_last"]))
     if facts.get("resize") == "in-graph":
         return _ONNX.format(**fields)
     fields |= _fit_canvas(facts["preprocess"], facts["features"]["crop"])
@@ -185,6 +203,16 @@ def use_onnx(name: str, model: onnx.ModelProto) -> str:
         _ONNX.format(**fields) + "\n\nThe JavaScript code resizes with another filter than Pillow, which changes "
         "predictions slightly; a file of `featx export --resize in-graph` takes images as they are."
     )
+
+
+def _cut_texts(most: int | None, n_last: int) -> dict[str, str]:
+    """Return the fields for a file that takes texts up to a number of tokens, or to their end."""
+    if most is None:  # the graph cuts for the encoder, and words count to the end
+        ids_js = 'const { ids } = tokenizer.encode("a red car");'
+        return {"cut": "it pads nothing and cuts nothing", "cut_js": "", "ids_js": ids_js}
+    ids_js = _CUT_JS.format(most=most, n_last=n_last, kept=most - n_last)
+    cut_js = ", which does not cut by itself"
+    return {"cut": "it cuts at max_tokens, and pads nothing", "cut_js": cut_js, "ids_js": ids_js}
 
 
 def _fit_canvas(rules: dict[str, Any], crop: str) -> dict[str, str]:

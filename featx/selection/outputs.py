@@ -11,13 +11,24 @@ import numpy.typing as npt
 
 from featx._validation import is_missing
 from featx.errors import InputError
+from featx.selection.target import is_unlabelled, read_array
 from featx.sources.labels import join_rows, read_label, split_labels
 
-__all__ = ["Outputs", "SeveralTargets", "hint_separator", "match_columns", "read_several"]
+__all__ = [
+    "Outputs",
+    "SeveralTargets",
+    "hint_separator",
+    "match_columns",
+    "read_separator",
+    "read_several",
+    "read_targets",
+    "to_objects",
+]
 
 #: Separators that a hint looks for.
 _SEPARATORS = ("|", ";", ",", "/")
 _MAX_NAMED = 5
+_MAX_KNOWN = 20
 _TRUE, _FALSE = ("1", "True"), ("0", "False")
 
 
@@ -59,6 +70,52 @@ class SeveralTargets:
         if self.task == "regression":
             return [" ".join(f"{value:g}" for value in row) for row in self.values.tolist()]
         return join_rows(self.values, self.names, separator)
+
+
+def read_targets(y: Any, separator: str | None) -> tuple[Any, Outputs | None]:
+    """Return targets, one per row: a value; or with outputs a text, a tuple of values or labels, or None.
+
+    A row of NaN among several numbers has no target, and neither has a row that lacks one of them.
+    """
+    rows = list(y) if isinstance(y, (list, tuple)) else None
+    if rows is None and getattr(y, "ndim", 0) == 1 and getattr(getattr(y, "dtype", None), "kind", "") == "O":
+        rows = list(y)  # an array or a column
+    is_set = (list, tuple, set, frozenset, np.ndarray)
+    if rows and any(isinstance(row, is_set) for row in rows) and not _is_matrix(rows):
+        if wrong := [row for row in rows if not isinstance(row, is_set) and not is_missing(row)]:
+            raise InputError(f"y: {wrong[0]!r} beside sets of labels, expected a set, or None for no label known")
+        read = [tuple(sorted(map(str, row))) if isinstance(row, is_set) else None for row in rows]
+        return to_objects(read), Outputs(separator=separator or "|")
+    labels, _ = read_array(y)
+    if labels.ndim == 1:
+        return labels, None if separator is None else Outputs(separator=separator)
+    names = [str(name) for name in getattr(y, "columns", range(labels.shape[1]))]
+    missing = is_unlabelled(labels)
+    read = [None if gone else tuple(row) for gone, row in zip(missing, labels.tolist(), strict=True)]
+    return to_objects(read), Outputs(tuple(names), separator or "|")
+
+
+def _is_matrix(rows: Sequence[Any]) -> bool:
+    """Return True for rows of equally many numbers, which are columns of 0 and 1 or of numbers."""
+    lengths = {len(row) if isinstance(row, (list, tuple, np.ndarray)) else -1 for row in rows}
+    if len(lengths) > 1 or not min(lengths) > 1:
+        return False
+    return all(isinstance(value, (bool, int, float, np.generic)) or value is None for row in rows for value in row)
+
+
+def to_objects(values: Sequence[Any]) -> npt.NDArray[np.object_]:
+    """Return values, which may be tuples, as an array of one dimension."""
+    array = np.empty(len(values), object)
+    array[:] = values
+    return array
+
+
+def read_separator(separator: str | None, listed: str | None) -> Outputs | None:
+    """Return how sets of labels are written; ``listed`` is the sign that joins those of a column of lists."""
+    if listed is not None and separator not in (None, listed):
+        raise InputError(f"separator={separator!r}: the target is a column of lists, which has none; leave it out")
+    separator = separator or listed
+    return None if separator is None else Outputs(separator=separator)
 
 
 def read_several(rows: Sequence[Any], outputs: Outputs, task: str | None, where: str) -> SeveralTargets:
@@ -148,7 +205,9 @@ def match_columns(target: SeveralTargets, names: Sequence[str], where: str) -> n
         what = "labels" if target.task == "multilabel" else "targets"
         shown = ", ".join((unknown or missing)[:_MAX_NAMED])
         verb = "the model does not know" if unknown else "are missing"
-        raise InputError(f"{where}: {what} that {verb}: {shown}; it knows {', '.join(names)}")
+        known = ", ".join(names[:_MAX_KNOWN]) + (", ..." if len(names) > _MAX_KNOWN else "")
+        step = "leave them out of the table, or fit again with them" if unknown else "add their columns"
+        raise InputError(f"{where}: {what} that {verb}: {shown}; it knows {known}; {step}")
     matched = np.zeros((len(target.values), len(names)), target.values.dtype)
     for i, name in enumerate(target.names):
         matched[:, list(names).index(name)] = target.values[:, i]

@@ -23,7 +23,7 @@ from featx.serve.limits import Limits, _RefusedError
 from featx.serve.metrics import Metrics
 from featx.serve.openapi import describe
 from featx.serve.origins import Origins
-from featx.serve.predictor import Answer, ExplainedImage, Predictor
+from featx.serve.predictor import Answer, ExplainedImage, ExplainedItem, Predictor
 from featx.serve.tables import TablePredictor, read_rows
 from featx.serve.texts import TextPredictor, read_texts
 from featx.serve.uploads import BodyBudget, Upload, read_flags, read_images
@@ -161,8 +161,6 @@ class App:
 
     async def _answer(self, request: Request, budget: BodyBudget) -> Any:
         flags = read_flags(request)
-        if flags["explain"] and self._kind != "image":
-            raise _RefusedError(422, f"explain=true: a {self._kind} has no heat map; leave it out")
         if flags["features"] and self._kind == "row":
             raise _RefusedError(422, "features=true: a row has no single array of features; leave it out")
         promises = read_promises(request, None if self._watch is None else self._watch.guard)
@@ -175,7 +173,10 @@ class App:
             raise _RefusedError(408, text) from None
         try:
             contents = [upload.content for upload in uploads]
-            futures = self._batcher.submit([ExplainedImage(one) for one in contents] if flags["explain"] else contents)
+            if flags["explain"]:
+                wrap = ExplainedImage if self._kind == "image" else ExplainedItem
+                contents = [wrap(one) for one in contents]
+            futures = self._batcher.submit(contents)
         except _QueueFullError as full:
             text = f"{full.waiting} {self._kind}s are waiting, and {len(uploads)} more exceed the queue"
             raise _RefusedError(429, f"{text} of {self._limits.queue}; try again in a second") from None

@@ -80,6 +80,8 @@ class Watch:
             self._last.extend(zip(checked.outlier.tolist(), rows, strict=True))
         fields: list[dict[str, Any]] = [{"outlier": float(p)} for p in checked.outlier]
         for i, own in enumerate(fields):
+            if checked.kinds is not None:
+                own["outlier_kind"] = checked.kinds[i]
             if promises.risk is not None:
                 own["answered"] = bool(checked.answered[i])
                 own |= {} if checked.reasons[i] is None else {"reason": checked.reasons[i]}

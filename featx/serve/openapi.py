@@ -74,9 +74,10 @@ def _predict(limits: Limits, predictor: Predictor) -> dict[str, Any]:
     schema = {"type": "boolean", "default": False}
     flags = [{"name": name, "in": "query", "description": text, "schema": schema} for name, text in FLAGS.items()]
     if kind != "image":
-        flags = [flag for flag in flags if flag["name"] != "explain"]
+        told = "Return what each kind of columns, column and word adds to the score of the answer as well."
+        flags = [flag if flag["name"] != "explain" else {**flag, "description": told} for flag in flags]
     if isinstance(predictor, TablePredictor):
-        flags = []
+        flags = [flag for flag in flags if flag["name"] == "explain"]
     if predictor.guard is not None:
         share = {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1}
         flags += [
@@ -111,7 +112,8 @@ def _predict(limits: Limits, predictor: Predictor) -> dict[str, Any]:
             "answer. The status is 200 if at least one text has an answer."
         )
     if isinstance(predictor, TablePredictor):
-        row = _object({name: _COLUMNS[one] for name, one in predictor.kinds.items()}, list(predictor.kinds))
+        required = [name for name in predictor.kinds if name not in predictor.optional]
+        row = _object({name: _COLUMNS[one] for name, one in predictor.kinds.items()}, required)
         content = {
             "application/json": {
                 "schema": {"oneOf": [row, {"type": "array", "items": row, "maxItems": limits.max_images}]}
@@ -160,10 +162,15 @@ def _prediction(predictor: Predictor) -> dict[str, Any]:
     }
     if predictor.kind != "image":
         del fields["heat_map"]
+        kinds = {"type": "object", "description": "Contribution of each kind, with its columns, words and cells."}
+        parts = {"base": number, "score": number, "quantity": {"type": "string"}, "kinds": kinds}
+        fields["contributions"] = _object(parts, list(parts))
     if predictor.kind == "text":
         count = {"type": "integer"}
         cut = _object({"tokens": count, "limit": count}, ["tokens", "limit"])
         fields["cut"] = {**cut, "description": "Of a text with more tokens than the model reads: it saw the beginning."}
+    if predictor.kind == "row" and predictor.guard is not None:
+        fields["outlier_kind"] = {"type": ["string", "null"], "description": "Kind of columns that is unlike the fit."}
     if predictor.guard is not None:
         text = f"P-value of the {predictor.kind}: small for one unlike those of the fit."
         fields["outlier"] = {**number, "description": text}

@@ -22,11 +22,17 @@ from featx.inference.transformer import BackboneTransformer
 from featx.pipelines import find_several
 from featx.serve.limits import Limits, _RefusedError
 
-__all__ = ["Answer", "ExplainedImage", "Predictor"]
+__all__ = ["Answer", "ExplainedImage", "ExplainedItem", "Predictor"]
 
 
 class ExplainedImage(bytes):
     """An encoded image whose answer has a heat map as well."""
+
+
+class ExplainedItem(NamedTuple):
+    """A text or a row whose answer has contributions as well."""
+
+    content: Any
 
 
 class Answer(NamedTuple):
@@ -196,9 +202,9 @@ class Predictor:
             return _RefusedError(413, f"{width} x {height} pixels, and {limit}; send a smaller image")
         return None
 
-    def _predict(self, X: Any) -> list[dict[str, Any] | _RefusedError]:
+    def _predict(self, X: Any, head: Any = None) -> list[dict[str, Any] | _RefusedError]:
         n = len(X)
-        response = respond(self._head, self._fill(X))
+        response = respond(self._head if head is None else head, self._fill(X))
         if response.labels is None or self.classes is None:
             if self.targets is not None:
                 numbers = (dict(zip(self.targets, value.tolist(), strict=True)) for value in response.numbers[:n])

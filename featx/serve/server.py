@@ -154,7 +154,8 @@ def _choose_predictor(
     """Return the maker of a predictor, and the names of its backbones; raise PipelineFileError if there is none."""
     if kinds := find_columns(pipeline):
         names = dict.fromkeys(str(extractor.backbone) for extractor in find_extractors(pipeline))
-        return lambda: TablePredictor(pipeline, kinds, limits), ", ".join(names) or "none"
+        shown = ", ".join(names) or "none"
+        return lambda: TablePredictor(pipeline, kinds, limits, targets=targets, guard=guard), shown
     try:
         extractor, head = split_pipeline(pipeline)
     except InputError as error:

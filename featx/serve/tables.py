@@ -6,18 +6,24 @@ import base64
 import binascii
 import json
 import math
-from collections.abc import Mapping
+import threading
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from featx._optional import import_optional
-from featx.errors import FeatxError, first_line
+from featx.errors import FeatxError, InputError, first_line
+from featx.explanation import KindExplainer
+from featx.guard import Guard, KindCells
 from featx.images.decode import decode
 from featx.inference.time_limit import TimeLimit
-from featx.pipelines import find_extractors
+from featx.pipelines import find_extractors, find_optional, find_row_outputs, find_vectorizers
+from featx.recording import Recording
+from featx.selection.categories import KnownCategories
+from featx.serve.explained import explain_rows
 from featx.serve.limits import Limits, _RefusedError
-from featx.serve.predictor import Answer, Predictor
+from featx.serve.predictor import Answer, ExplainedItem, Predictor
 from featx.serve.uploads import BodyBudget, Upload, read_chunks, read_form
 
 if TYPE_CHECKING:
@@ -44,6 +50,10 @@ class TablePredictor(Predictor):
         Kind of each column, as of `featx.pipelines.find_columns`.
     limits : Limits
         Holds the largest number of pixels.
+    targets : sequence of str or None, default=None
+        Names of several numbers per row.
+    guard : Guard or None, default=None
+        Guard of the pipeline, of several kinds of columns.
 
     See Also
     --------
@@ -52,18 +62,38 @@ class TablePredictor(Predictor):
 
     kind = "row"
 
-    def __init__(self, estimator: Any, kinds: Mapping[str, str], limits: Limits) -> None:
-        self.kinds = dict(kinds)
+    def __init__(
+        self,
+        estimator: Any,
+        kinds: Mapping[str, str],
+        limits: Limits,
+        targets: Sequence[str] | None = None,
+        guard: Guard | None = None,
+    ) -> None:
+        self.kinds, self.optional = dict(kinds), find_optional(estimator)
         extractors = list(find_extractors(estimator))
         self.device = extractors[0].open_session().device if extractors else "cpu"
         self.batch_size, self.n_workers = _BATCH_SIZE, 1  # extractors have threads of their own
-        self.classes = np.asarray(estimator.classes_).tolist() if hasattr(estimator, "classes_") else None
-        self.is_multilabel, self.targets, self.guard = False, None, None
-        self._head, self._limits = estimator, limits
+        several = find_row_outputs(estimator)
+        self.is_multilabel = several is not None and several[0] == "multilabel"
+        self.classes = list(several[1]) if self.is_multilabel and several is not None else None
+        if several is None and hasattr(estimator, "classes_"):
+            self.classes = np.asarray(estimator.classes_).tolist()
+        self.targets, self.guard = None, guard
+        if several is not None and not self.is_multilabel:
+            self.targets = list(targets if targets and len(targets) == len(several[1]) else several[1])
+        self._recording = Recording(estimator)
+        self._estimator, self._head = estimator, self._recording.estimator
+        self._limits, self._categories = limits, KnownCategories(estimator)
+        self._vectorizers = find_vectorizers(estimator)
+        self._rows: KindExplainer | None = None
+        self._lock = threading.Lock()
         self._class_index = {label: i for i, label in enumerate(self.classes or [])}
 
     def __call__(self, contents: list[Any]) -> list[Answer | _RefusedError]:
         """Predict rows, in their order; a row with a value that cannot be used is refused and names the column."""
+        wanted = {i for i, content in enumerate(contents) if isinstance(content, ExplainedItem)}
+        contents = [content.content if isinstance(content, ExplainedItem) else content for content in contents]
         answers: list[Answer | _RefusedError | None] = [None] * len(contents)
         rows: dict[int, dict[str, Any]] = {}
         for i, content in enumerate(contents):
@@ -71,12 +101,24 @@ class TablePredictor(Predictor):
                 rows[i] = self._read_row(content)
             except _RefusedError as refusal:
                 answers[i] = refusal
+        spelled, unknown = self._categories.spell(list(rows.values()))
+        places = list(rows)
+        rows = dict(zip(rows, spelled, strict=True))
+        for one in unknown:
+            if one.is_error and places[one.row] in rows:
+                answers[places[one.row]] = _RefusedError(422, one.reason)
+                del rows[places[one.row]]
         try:
             found = self._predict_rows(list(rows.values()))
         except (FeatxError, ValueError):  # of one row, and the other rows have an answer
             found = [self._predict_row(row) for row in rows.values()]
+        explained = [i for i, one in zip(rows, found, strict=True) if i in wanted and isinstance(one, Answer)]
+        contributions = dict(zip(explained, self._explain_table([rows[i] for i in explained]), strict=True))
         for i, answer in zip(rows, found, strict=True):
-            answers[i] = answer
+            own = contributions.get(i)
+            answers[i] = own if isinstance(own, _RefusedError) else answer
+            if isinstance(answer, Answer) and isinstance(own, dict):
+                answer.fields["contributions"] = own
         return [answer for answer in answers if answer is not None]
 
     def _predict_row(self, row: dict[str, Any]) -> Answer | _RefusedError:
@@ -84,7 +126,7 @@ class TablePredictor(Predictor):
             return self._predict_rows([row])[0]
         except (FeatxError, ValueError) as error:  # such as a category that scikit-learn does not know
             for name, kind in self.kinds.items():
-                if kind == "image":
+                if kind == "image" and row[name] is not None:
                     try:
                         decode(row[name])
                     except FeatxError as reason:
@@ -94,13 +136,36 @@ class TablePredictor(Predictor):
     def _predict_rows(self, rows: list[dict[str, Any]]) -> list[Answer | _RefusedError]:
         if not rows:
             return []
+        frame = self._make_frame(rows)
+        with self._recording.call() as call:
+            found = self._predict(frame)
+        if call.failures:
+            raise InputError(next(iter(call.failures.values())).reason)
+        features = np.empty((len(rows), 0), np.float32)
+        if self.guard is not None:
+            cells = {name: [row[name] for row in rows] for name in self.kinds}
+            features = self.guard.read_rows(KindCells(cells, self.kinds, call.features, self._vectorizers))
+        pairs = zip(found, features, strict=True)
+        return [one if isinstance(one, _RefusedError) else Answer(one, own) for one, own in pairs]
+
+    def _make_frame(self, rows: list[dict[str, Any]]) -> Any:
         pandas = import_optional("pandas", "pandas")
         series = {
             name: pandas.Series([row[name] for row in rows], dtype=float if kind == "number" else object)
             for name, kind in self.kinds.items()
         }
-        found = self._predict(pandas.DataFrame(series))
-        return [one if isinstance(one, _RefusedError) else Answer(one, np.empty(0, np.float32)) for one in found]
+        return pandas.DataFrame(series)
+
+    def _explain_table(self, rows: list[dict[str, Any]]) -> list[dict[str, Any] | _RefusedError]:
+        """Return the contributions of each kind, column, word and cell; networks run again."""
+        if not rows:
+            return []
+        with self._lock:
+            try:
+                self._rows = self._rows or KindExplainer(self._estimator)
+            except InputError as error:
+                return [_RefusedError(422, f"explain=true: {first_line(error)}")] * len(rows)
+            return explain_rows(self._rows, self._make_frame(rows))
 
     def _fill(self, X: Any) -> Any:
         return X
@@ -111,9 +176,12 @@ class TablePredictor(Predictor):
             raise _RefusedError(422, f"a row of type {type(content).__name__}, expected an object; {_USAGE}")
         if unknown := [name for name in content if name not in self.kinds]:
             raise _RefusedError(422, f"{unknown[0]}: unknown column; expected {', '.join(self.kinds)}")
-        if missing := [name for name in self.kinds if name not in content]:
+        if missing := [name for name in self.kinds if name not in content and name not in self.optional]:
             raise _RefusedError(422, f"{missing[0]}: missing; expected {', '.join(self.kinds)}")
-        return {name: self._read_value(name, kind, content[name]) for name, kind in self.kinds.items()}
+        row = {name: self._read_value(name, kind, content.get(name)) for name, kind in self.kinds.items()}
+        if self.optional and all(row[name] is None for name in self.optional):
+            raise _RefusedError(422, f"no image in any of the columns {', '.join(self.optional)}")
+        return row
 
     def _read_value(self, name: str, kind: str, value: Any) -> Any:
         if kind == "number":
@@ -125,6 +193,8 @@ class TablePredictor(Predictor):
                 raise _RefusedError(422, f"{name}: a value of type {type(value).__name__}, expected text")
             self._limits.check_text(name, value)
             return value
+        if name in self.optional and value in (None, "", b""):
+            return None
         image = value if isinstance(value, bytes) else _read_base64(name, value)
         with TimeLimit(self._limits.image_timeout) as time_limit:
             if refusal := self._refuse(image, time_limit):

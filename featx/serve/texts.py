@@ -9,9 +9,12 @@ from urllib.parse import parse_qsl
 import numpy as np
 import numpy.typing as npt
 
+from featx._optional import import_optional
 from featx.errors import Failure, first_line
+from featx.explanation import KindExplainer, wrap_texts
+from featx.serve.explained import explain_rows
 from featx.serve.limits import Limits, _RefusedError
-from featx.serve.predictor import Answer, Predictor
+from featx.serve.predictor import Answer, ExplainedItem, Predictor
 from featx.serve.uploads import BodyBudget, Upload, read_chunks, read_form
 
 if TYPE_CHECKING:
@@ -36,9 +39,12 @@ class TextPredictor(Predictor):
     """
 
     kind = "text"
+    _rows: KindExplainer | None = None
 
     def __call__(self, contents: list[Any]) -> list[Answer | _RefusedError]:
         """Predict up to ``batch_size`` texts, in their order; a value that is no text, or too long, is refused."""
+        wanted = [i for i, content in enumerate(contents) if isinstance(content, ExplainedItem)]
+        contents = [content.content if isinstance(content, ExplainedItem) else content for content in contents]
         answers: list[Answer | _RefusedError | None] = [self._refuse_long(content) for content in contents]
         accepted = [i for i, refusal in enumerate(answers) if refusal is None]
         rows: dict[int, npt.NDArray[np.float32]] = {}
@@ -53,6 +59,15 @@ class TextPredictor(Predictor):
                     answers[i] = fields
                 else:
                     answers[i] = Answer(fields | self._find_cut(contents[i]), row)
+        wanted = [i for i in wanted if i in rows and isinstance(answers[i], Answer)]
+        if wanted:
+            explained = self._explain_texts([contents[i] for i in wanted])
+            for i, own in zip(wanted, explained, strict=True):
+                answer = answers[i]
+                if isinstance(own, _RefusedError):
+                    answers[i] = own
+                elif isinstance(answer, Answer):
+                    answer.fields["contributions"] = own
         return [answer for answer in answers if answer is not None]
 
     def _refuse_long(self, content: Any) -> _RefusedError | None:
@@ -66,6 +81,14 @@ class TextPredictor(Predictor):
         """Return the tokens of a text that is longer than the encoder reads, for its answer."""
         (n,), limit = self._extractor.count_tokens([text]).tolist(), self._extractor.max_tokens
         return {"cut": {"tokens": n, "limit": limit}} if n > limit else {}
+
+    def _explain_texts(self, texts: list[Any]) -> list[dict[str, Any] | _RefusedError]:
+        """Return the contribution of each word; the encoder runs once per word."""
+        pandas = import_optional("pandas", "pandas")
+        with self._lock:
+            if self._rows is None:
+                self._rows = KindExplainer(wrap_texts(self._extractor, self._head))
+            return explain_rows(self._rows, pandas.DataFrame({TEXT_FIELD: pandas.Series(texts, dtype=object)}))
 
 
 async def read_texts(request: Request, limits: Limits, budget: BodyBudget) -> list[Upload]:

@@ -25,7 +25,16 @@ from featx.errors import Failure
 from featx.inference.timing import timed
 from featx.session import Session, StopSwitch
 
-__all__ = ["TextEngine", "TextView", "count_tokens", "describe_tokenizer", "explain_unreadable", "tokenize"]
+__all__ = [
+    "TextEngine",
+    "TextView",
+    "count_tokens",
+    "describe_tokenizer",
+    "explain_unreadable",
+    "find_words",
+    "open_tokenizer",
+    "tokenize",
+]
 
 #: Texts that are looked up, tokenized and sorted by length together.
 _CHUNK = 2048
@@ -95,7 +104,7 @@ class TextEngine:
         self, view: TextView, texts: list[str], pool: ThreadPoolExecutor
     ) -> tuple[Rows, npt.NDArray[np.bool_]]:
         """Return the rows of different texts, and whether each text was cut."""
-        tokenizer = _open_tokenizer(view.tokenization)
+        tokenizer = open_tokenizer(view.tokenization.tokenizer, view.tokenization.max_tokens)
         features = np.empty((len(texts), view.n_features), np.float32)
         is_cut = np.zeros(len(texts), bool)
         keys: list[bytes] = []
@@ -155,32 +164,54 @@ def explain_unreadable(text: Any) -> str:
     return f"a value of type {type(text).__name__}, expected text"
 
 
-def tokenize(text: str, tokenization: Tokenization) -> list[int]:
-    """Return the tokens of a text as an encoder reads them: special tokens added, and cut to its length."""
-    return list(_open_tokenizer(tokenization).encode(text).ids)
+def tokenize(text: str, tokenizer: str, max_tokens: int | None) -> list[int]:
+    """Return the tokens of a text, special tokens added, and cut to the length that an encoder reads."""
+    return list(open_tokenizer(tokenizer, max_tokens).encode(text).ids)
 
 
-def count_tokens(text: str, tokenization: Tokenization) -> int:
+def count_tokens(text: str, tokenizer: str) -> int:
     """Return the number of tokens of a whole text, those beyond the limit of the encoder included."""
-    encoding = _open_tokenizer(tokenization).encode(text)
-    n_special = sum(encoding.special_tokens_mask)
-    return int(n_special + sum(len(part.ids) - n_special for part in (encoding, *encoding.overflowing)))
+    return len(tokenize(text, tokenizer, None))
 
 
-def describe_tokenizer(tokenization: Tokenization) -> dict[str, Any]:
+def find_words(text: str, tokenizer: str, max_tokens: int | None) -> list[tuple[int, int]]:
+    """Return first and last character of each word that an encoder reads, as its tokenizer divides the text.
+
+    A word may have several tokens. Signs of punctuation, and letters of scripts without spaces, are words if the
+    tokenizer takes them so.
+    """
+    encoding = open_tokenizer(tokenizer, max_tokens).encode(text)
+    spans: list[tuple[int, int]] = []
+    before = None
+    for word, (start, stop) in zip(encoding.word_ids, encoding.offsets, strict=True):
+        if word is not None and stop > start:
+            start += len(text[start:stop]) - len(text[start:stop].lstrip())  # some tokenizers keep the space before
+            if word == before and spans:
+                spans[-1] = (spans[-1][0], stop)
+            elif stop > start:
+                spans.append((start, stop))
+        before = word
+    return spans
+
+
+def describe_tokenizer(tokenizer: str, max_tokens: int | None) -> dict[str, Any]:
     """Return the content of a ``tokenizer.json`` that gives the tokens of `tokenize`, and the rule for a long text.
 
     ``n_last`` counts the special tokens at the end, which stay when a text is cut; not all libraries cut by themselves.
     """
-    tokenizer = _open_tokenizer(tokenization)
-    mask = tokenizer.encode("a").special_tokens_mask
+    opened = open_tokenizer(tokenizer, max_tokens)
+    mask = opened.encode("a").special_tokens_mask
     n_last = len(mask) - len("".join(map(str, mask)).rstrip("1"))
-    return {"tokenizer": json.loads(tokenizer.to_str()), "n_last": n_last}
+    return {"tokenizer": json.loads(opened.to_str()), "max_tokens": max_tokens, "n_last": n_last}
 
 
 @lru_cache(maxsize=8)
-def _open_tokenizer(tokenization: Tokenization) -> Any:
-    tokenizer = import_optional("tokenizers", "text").Tokenizer.from_str(tokenization.tokenizer)
-    tokenizer.no_padding()
-    tokenizer.enable_truncation(tokenization.max_tokens)
-    return tokenizer
+def open_tokenizer(tokenizer: str, max_tokens: int | None = None) -> Any:
+    """Open the content of a ``tokenizer.json``, to cut texts to a number of tokens; None reads them to their end."""
+    opened = import_optional("tokenizers", "text").Tokenizer.from_str(tokenizer)
+    opened.no_padding()
+    if max_tokens is None:
+        opened.no_truncation()
+    else:
+        opened.enable_truncation(max_tokens)
+    return opened

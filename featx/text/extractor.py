@@ -256,9 +256,9 @@ class TextExtractor(BackboneTransformer):
         >>> featx.TextExtractor("minilm_l6").count_tokens(["a red car"])  # doctest: +SKIP
         array([5])
         """
-        tokenization = self._tokenization()
+        tokenizer = self._tokenization().tokenizer
         texts = list_items(X, "text")
-        return np.array([0 if explain_unreadable(text) else count_tokens(str(text), tokenization) for text in texts])
+        return np.array([0 if explain_unreadable(text) else count_tokens(str(text), tokenizer) for text in texts])
 
     def _tokenization(self) -> Tokenization:
         """Return the tokenization of the encoder that reads the fewest tokens."""

@@ -1,9 +1,9 @@
-"""Tune the last layers of a backbone on labelled images; needs the extra ``tune``: PyTorch alone.
+"""Tune the last layers of a backbone on labelled images or texts; needs the extra ``tune``: PyTorch alone.
 
 `cut` splits a backbone's graph into a trunk, which stays frozen and runs once for some views of each image, and a
-tail. `embed_activations` keeps the values between the two, `tune_tail` trains the tail in torch straight from the
-ONNX graph, and `TunedTail.write` writes the weights back: the result is an ordinary backbone file. Names are
-imported on first use.
+tail. `embed_activations` keeps the values between the two, and `embed_tokens` those of texts. `tune_tail` trains the
+tail in torch straight from the ONNX graph, and `TunedTail.write` writes the weights back: the result is an ordinary
+backbone file. Names are imported on first use.
 """
 
 from __future__ import annotations
@@ -14,16 +14,19 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from featx.tuning.activations import Activations, cut_for, embed_activations
     from featx.tuning.graph import Trunk, cut, list_depths
+    from featx.tuning.tokens import TokenActivations, embed_tokens
     from featx.tuning.train import Epoch, TunedTail, tune_tail
 
 __all__ = [
     "Activations",
     "Epoch",
+    "TokenActivations",
     "Trunk",
     "TunedTail",
     "cut",
     "cut_for",
     "embed_activations",
+    "embed_tokens",
     "list_depths",
     "tune_tail",
 ]
@@ -31,6 +34,7 @@ __all__ = [
 _MODULES = {
     "activations": ("Activations", "cut_for", "embed_activations"),
     "graph": ("Trunk", "cut", "list_depths"),
+    "tokens": ("TokenActivations", "embed_tokens"),
     "train": ("Epoch", "TunedTail", "tune_tail"),
 }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import shutil
 import weakref
@@ -11,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +29,7 @@ from featx.images.decode import decode, describe, read
 from featx.images.preprocess import to_canvas
 from featx.images.views import MAX_VIEWS, Views
 from featx.inference.spec import BackboneSpec, ValueParameters, make_spec
+from featx.inference.transformer import BackboneTransformer
 from featx.inference.workers import count_threads
 from featx.session import Session
 from featx.tuning.graph import Trunk, cut
@@ -35,7 +37,20 @@ from featx.tuning.graph import Trunk, cut
 if TYPE_CHECKING:
     from featx.extractor import FeatureExtractor
 
-__all__ = ["Activations", "cut_for", "embed_activations", "take_backbone"]
+__all__ = [
+    "Activations",
+    "Store",
+    "Work",
+    "check_range",
+    "cut_for",
+    "embed_activations",
+    "fill",
+    "limit_views",
+    "open_store",
+    "take_backbone",
+]
+
+Rows = npt.NDArray[np.intp]
 
 #: Images whose values are written and counted as done together.
 _CHUNK = 64
@@ -73,17 +88,25 @@ class Activations:
         rows = np.asarray(rows)
         return np.asarray(self._values[rows, np.broadcast_to(view, rows.shape)], np.float32)
 
+    def arrange(self, rows: Rows) -> Rows:
+        """Return rows in an order in which few batches are divided by `split`; images stay as they are."""
+        return rows
 
-def take_backbone(extractor: FeatureExtractor) -> tuple[BackboneSpec, ValueParameters]:
+    def split(self, rows: Rows, size: int) -> Iterator[Rows]:
+        """Yield positions in ``rows`` of at most ``size`` items whose values can be taken together."""
+        return (np.arange(i, min(i + size, len(rows))) for i in range(0, len(rows), size))
+
+
+def take_backbone(extractor: BackboneTransformer) -> tuple[BackboneSpec, ValueParameters]:
     """Return the backbone of an extractor, and its parameters; raise InputError if it has several."""
-    spec = make_spec(extractor.get_params(deep=False))
+    spec = make_spec(extractor.get_params(deep=False), kind=extractor.kind)
     if len(spec.parts) > 1:
         names = ", ".join(part.backbone.name for part in spec.parts)
         raise InputError(f"backbone: got {len(spec.parts)} ({names}); expected one, since one network is tuned")
     return spec.parts[0], spec.values
 
 
-def cut_for(extractor: FeatureExtractor, layer: str | int | None) -> Trunk:
+def cut_for(extractor: BackboneTransformer, layer: str | int | None) -> Trunk:
     """Cut the backbone of an extractor at a layer, for its own layers, pooling and normalisation.
 
     Raises InputError if the extractor has several backbones.
@@ -156,7 +179,10 @@ def embed_activations(
     events = events or Events()
     items = list_items(images)
     trunk = cut_for(extractor, layer)
-    n_views = _limit_views(trunk, len(items), n_views, max_bytes, events)
+    n_wanted, n_views = n_views, limit_views(trunk, len(items), n_views, max_bytes)
+    if n_views < n_wanted:
+        limit = f"{max_bytes / 1e9:.1f} GB on disk"
+        events.note(f"{n_views} views of each image instead of {n_wanted}, to keep within {limit}")
     session = Session(trunk.model, extractor.device, extractor.providers)
     setting = {
         "identity": trunk.backbone.identity,
@@ -165,23 +191,16 @@ def embed_activations(
         "crop": extractor.crop,
         "decode": extractor.decode,
     }
-    shape = (len(items), n_views, *trunk.shape)
-    if folder is None:
-        scratch = ExitStack()
-        store = _Store(scratch.enter_context(scratch_folder()), shape, keep=False)
-        weakref.finalize(store.values, scratch.close)
-    else:
-        key = digest_setting(setting, session.device, extractor.providers)
-        prefix = f"activations-{_digest_images(items)[:24]}"
-        place = Path(folder) / f"{prefix}-{key.hex()[:12]}"
-        _make_room(place, list(Path(folder).glob(f"{prefix}-*")), max_bytes - len(items) * n_views * trunk.n_bytes)
-        store = _Store(place, shape)
-    _fill(store, items, trunk, extractor, session, events)
+    key = digest_setting(setting, session.device, extractor.providers)
+    place = None if folder is None else (Path(folder), _digest_images(items), key)
+    store = open_store((len(items), n_views, *trunk.shape), place, max_bytes)
+    work = _Work(store, items, trunk, extractor, session)
+    fill(store, len(items), work, count_threads(extractor.n_threads), events)
     return Activations(trunk, store.values)
 
 
-def _limit_views(trunk: Trunk, n_images: int, n_views: int, max_bytes: float, events: Events) -> int:
-    """Return the number of views that fit."""
+def limit_views(trunk: Trunk, n_images: int, n_views: int, max_bytes: float) -> int:
+    """Return the number of views whose values at the cut fit into some bytes; raise InputError if not one does."""
     if not n_images:
         raise InputError("images: got none")
     a_view = n_images * trunk.n_bytes
@@ -191,9 +210,25 @@ def _limit_views(trunk: Trunk, n_images: int, n_views: int, max_bytes: float, ev
             f"max_bytes={max_bytes:.2g}: {n_images:,} images take {a_view / 1e9:.1f} GB at layer {trunk.layer}; "
             "raise it, choose a later layer, or tune on fewer images"
         )
-    if fits < n_views:
-        events.note(f"{fits} views of each image instead of {n_views}, to keep within {max_bytes / 1e9:.1f} GB on disk")
     return fits
+
+
+def open_store(shape: tuple[int, ...], place: tuple[Path, str, bytes] | None, max_bytes: float) -> Store:
+    """Open values of a shape at a place: a folder, the digest of the images, and that of the layer and settings.
+
+    The oldest values of the same images at other layers are removed to keep within ``max_bytes``. Without a place, the
+    values lie in a temporary folder, which is removed with them.
+    """
+    if place is None:
+        scratch = ExitStack()
+        store = Store(scratch.enter_context(scratch_folder()), shape, keep=False)
+        weakref.finalize(store.values, scratch.close)
+        return store
+    folder, images, key = place
+    prefix = f"activations-{images[:24]}"
+    own = folder / f"{prefix}-{key.hex()[:12]}"
+    _make_room(own, list(folder.glob(f"{prefix}-*")), max_bytes - 2 * int(np.prod(shape)))
+    return Store(own, shape)
 
 
 def _make_room(place: Path, stores: Sequence[Path], n_bytes: float) -> None:
@@ -221,7 +256,7 @@ def _digest_images(items: Sequence[Any]) -> str:
     return digest.hexdigest()
 
 
-class _Store:
+class Store:
     """A file of values and, beside it, a list of the chunks that were written completely."""
 
     def __init__(self, folder: Path, shape: tuple[int, ...], *, keep: bool = True) -> None:
@@ -240,6 +275,13 @@ class _Store:
                     return
                 self.done = set()
         self._state.unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
+        needed, free = 2 * math.prod(shape), shutil.disk_usage(folder).free
+        if needed > free:  # a mapped file on a full disk would end the process
+            raise InputError(
+                f"folder={os.fspath(folder)!r}: {free / 1e9:.1f} GB are free, and the values of the frozen layers take "
+                f"{needed / 1e9:.1f} GB; name a folder on another disk, or lower max_bytes"
+            )
         self.values = np.lib.format.open_memmap(path, mode="w+", dtype=np.float16, shape=shape)
 
     def finish(self, chunks: Sequence[int]) -> None:
@@ -252,22 +294,33 @@ class _Store:
             scratch.write_text(json.dumps({"done": sorted(self.done)}))
 
 
-def _fill(
-    store: _Store, items: Sequence[Any], trunk: Trunk, extractor: FeatureExtractor, session: Session, events: Events
-) -> None:
+class Work(Protocol):
+    """Compute and store the values of a range of items; ``stopped`` ends it early."""
+
+    stopped: bool
+
+    def __call__(self, items: range, /) -> None:
+        """Compute the items."""
+
+
+def fill(store: Store, n_items: int, work: Work, n_threads: int, events: Events) -> None:
     """Compute the chunks that are missing, several threads side by side."""
-    chunks = range(-(-len(items) // _CHUNK))
+
+    def compute(chunk: int) -> int:
+        start = chunk * _CHUNK
+        work(range(start, start + _size(chunk, n_items)))
+        return chunk
+
+    chunks = range(-(-n_items // _CHUNK))
     missing = [chunk for chunk in chunks if chunk not in store.done]
-    n_done = sum(_size(chunk, len(items)) for chunk in store.done)
-    n_threads = count_threads(extractor.n_threads)
-    events.begin("trunk", len(items), n_done)
+    n_done = sum(_size(chunk, n_items) for chunk in store.done)
+    events.begin("trunk", n_items, n_done)
     try:
         with ThreadPoolExecutor(n_threads, thread_name_prefix="featx-trunk") as pool:
-            work = _Work(store, items, trunk, extractor, session)
             try:
-                for chunk in _run_ahead(pool, work, missing, 2 * n_threads):
+                for chunk in _run_ahead(pool, compute, missing, 2 * n_threads):
                     store.finish([chunk])
-                    events.advance(_size(chunk, len(items)))
+                    events.advance(_size(chunk, n_items))
             except BaseException:
                 work.stopped = True
                 raise
@@ -298,10 +351,10 @@ def _run_ahead(
 
 
 class _Work:
-    """Compute one chunk in the calling thread."""
+    """Compute images in the calling thread."""
 
     def __init__(
-        self, store: _Store, items: Sequence[Any], trunk: Trunk, extractor: FeatureExtractor, session: Session
+        self, store: Store, items: Sequence[Any], trunk: Trunk, extractor: FeatureExtractor, session: Session
     ) -> None:
         self.store, self.items, self.session = store, items, session
         self.rules, self.crop, self.fast = require_images(trunk.backbone), extractor.crop, extractor.decode == "fast"
@@ -309,16 +362,13 @@ class _Work:
         self.batch_size = extractor.batch_size or session.batch_size
         self.stopped = False
 
-    def __call__(self, chunk: int) -> int:
+    def __call__(self, items: range) -> None:
         n_views = self.store.values.shape[1]
         step = max(1, self.batch_size // n_views)
-        start = chunk * _CHUNK
-        end = start + _size(chunk, len(self.items))
-        for i in range(start, end, step):
+        for i in range(items.start, items.stop, step):
             if self.stopped:
                 break
-            self._compute(range(i, min(i + step, end)), step * n_views)
-        return chunk
+            self._compute(range(i, min(i + step, items.stop)), step * n_views)
 
     def _compute(self, rows: range, n_fixed: int) -> None:
         n_views = self.store.values.shape[1]
@@ -335,8 +385,13 @@ class _Work:
             except UnreadableError as error:
                 raise ImageError(Failure(row, describe(self.items[row]), str(error))) from None
         values = self.session.run(pixels)[:n]
-        if not np.abs(values).max(initial=0.0) <= _LARGEST:
-            raise InputError(
-                f"layer={self.layer!r}: values beyond {_LARGEST:.0f}, which float16 does not hold; choose another layer"
-            )
+        check_range(values, self.layer)
         self.store.values[rows.start : rows.stop] = values.reshape(len(rows), n_views, *values.shape[1:])
+
+
+def check_range(values: npt.NDArray[np.float32], layer: str) -> None:
+    """Raise InputError for values that float16 does not hold."""
+    if not np.abs(values).max(initial=0.0) <= _LARGEST:
+        raise InputError(
+            f"layer={layer!r}: values beyond {_LARGEST:.0f}, which float16 does not hold; choose another layer"
+        )

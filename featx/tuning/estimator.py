@@ -16,21 +16,31 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from featx._events import Events
+from featx._optional import import_optional
 from featx._validation import check_choice, check_integer
 from featx.errors import InputError
 from featx.extractor import FeatureExtractor
 from featx.heads import find_path, make_head
 from featx.images.containers import list_items
+from featx.inference.transformer import BackboneTransformer
 from featx.selection.duplicates import find_duplicates
 from featx.selection.folds import make_folds
 from featx.tuning.pipeline import build_pipeline, make_scratch_file
-from featx.tuning.strategy import Problem, Strategy, TuningSettings, choose_strategy, keep_activations, train_chosen
+from featx.tuning.strategy import (
+    Problem,
+    Strategy,
+    TuningSettings,
+    choose_strategy,
+    find_depths,
+    keep_activations,
+    train_chosen,
+)
 
 __all__ = ["FineTuned"]
 
 
 class FineTuned(BaseEstimator):  # type: ignore[misc]
-    """Tune the last layers of a backbone on labelled images, if that is better on left-out images.
+    """Tune the last layers of a backbone on labelled images or texts, if that is better on left-out ones.
 
     `fit` compares the frozen network, with its default head, with networks that are tuned behind several layers, on
     the folds of a cross-validation, and fits the choice on all images. Near-duplicates stay on one side of a fold. In
@@ -38,19 +48,19 @@ class FineTuned(BaseEstimator):  # type: ignore[misc]
 
     Parameters
     ----------
-    extractor : FeatureExtractor or None, default=None
-        The frozen network, a float32 backbone, and its features. None is the default extractor.
+    extractor : FeatureExtractor, TextExtractor or None, default=None
+        The frozen network, a float32 backbone, and its features. None is the default extractor of images.
     task : {"classification", "regression"}, default="classification"
         With ``"regression"`` this is a regressor.
     depth : str, default="auto"
         Layer behind which the network is tuned. ``"auto"`` tries the last ones (`featx.tuning.list_depths`).
     epochs : int or "auto", default="auto"
-        Passes over the images. ``"auto"`` is 6, and 12 if that is better.
+        Passes over the images. ``"auto"`` is 6, and 12 if that is better; for texts 2 and 4.
     alpha : float or "auto", default="auto"
         Share of the way from the frozen to the trained weights. ``"auto"`` chooses among
         `featx.tuning.strategy.ALPHAS`.
-    views : int, default=6
-        Views of each image to tune on: the plain one, its mirror image, and crops.
+    views : int or None, default=None
+        Views of each image to tune on: the plain one, its mirror image, and crops. None is 6. Texts have none.
     cv : int, default=5
         Folds that choose.
     class_weight : "balanced", mapping of label to weight, or None, default=None
@@ -65,7 +75,7 @@ class FineTuned(BaseEstimator):  # type: ignore[misc]
     Attributes
     ----------
     pipeline_ : sklearn.pipeline.Pipeline
-        A plain pipeline of a `FeatureExtractor` and a linear head; nothing in it needs torch. `featx.save` stores
+        A plain pipeline of the extractor and a linear head; nothing in it needs torch. `featx.save` stores
         its backbone in the file. If the network was tuned, its backbone is a file that lives as long as
         this process.
     strategy_ : featx.tuning.strategy.Strategy
@@ -88,13 +98,13 @@ class FineTuned(BaseEstimator):  # type: ignore[misc]
 
     def __init__(
         self,
-        extractor: FeatureExtractor | None = None,
+        extractor: BackboneTransformer | None = None,
         *,
         task: str = "classification",
         depth: str = "auto",
         epochs: int | str = "auto",
         alpha: float | str = "auto",
-        views: int = 6,
+        views: int | None = None,
         cv: int = 5,
         class_weight: Any = None,
         random_state: int = 0,
@@ -119,7 +129,7 @@ class FineTuned(BaseEstimator):  # type: ignore[misc]
         Parameters
         ----------
         X : sequence or ndarray
-            Images as for `FeatureExtractor.transform`.
+            Images as for `FeatureExtractor.transform`, or texts as for `TextExtractor.transform`.
         y : array-like of shape (n_samples,)
             Classes or numbers.
         events : Events or None, default=None
@@ -136,16 +146,21 @@ class FineTuned(BaseEstimator):  # type: ignore[misc]
             *(self.class_weight, self.folder, self.max_bytes),
         )
         events = events or Events()
-        items = list_items(X)
+        extractor = clone(self.extractor or FeatureExtractor()).fit(None)
+        settings.check(extractor)
+        is_image = extractor.kind == "image"
+        items = list_items(X, extractor.kind)
         target = np.asarray(y) if self.task == "classification" else np.asarray(y, float)
         if target.shape != (len(items),):
             raise InputError(
-                f"y: of shape {target.shape}, expected one label or number for each of {len(items)} images"
+                f"y: of shape {target.shape}, expected one label or number for each of {len(items)} "
+                f"{'images' if is_image else 'texts'}"
             )
-        extractor = clone(self.extractor or FeatureExtractor()).fit(None)
+        find_depths(extractor, self.depth)  # raises before the long work, as does this
+        import_optional("torch", "tune")
         features = extractor.transform(items)
         is_deep = extractor.layer is None and extractor.pooling == "avg"  # to other features many images look alike
-        duplicates = find_duplicates(features, near=is_deep)
+        duplicates = find_duplicates(features, near=is_image and is_deep)  # texts that differ in a word may differ
         groups = duplicates.groups if duplicates.n else None
         folds, _ = make_folds(self.task, target, groups, n_folds=self.cv)
         head = make_head(task=self.task, cv=folds, class_weight=self.class_weight).fit(features, target)

@@ -47,7 +47,8 @@ class Trunk:
     tail : onnx.ModelProto
         The graph behind the cut, from ``tensor`` to ``features``, pooling included.
     shapes : dict
-        Shapes before the cut that the tail asks for, by the name of the result; 0 is the number of images.
+        Shapes before the cut that the tail asks for, by the name of the result; 0 is the number of images or texts,
+        and -1 that of tokens.
     weights : dict
         float32 initialisers that are tuned, by name.
     output : tuple of str
@@ -77,7 +78,7 @@ class Trunk:
 
     @property
     def n_bytes(self) -> int:
-        """Bytes of the value at the cut for one view of one image, in float16."""
+        """Bytes of the value at the cut for one view of one image, in float16; 0 for texts, which differ in length."""
         return 2 * int(np.prod(self.shape))
 
 
@@ -281,14 +282,15 @@ class _TappedGraph:
         outside = [node for node in shape_nodes if node.input[0] not in made]
         keep = {id(node) for node in (*nodes, *inside)}
         ordered = [node for node in self.model.graph.node if id(node) in keep]
-        shapes = {node.output[0]: self._read_shape(node) for node in outside}
-        known = {"", *made, *self.initializers, *shapes, *(node.output[0] for node in inside)}
+        known = {"", *made, *self.initializers, *(node.output[0] for node in shape_nodes)}
         missing = {name for node in ordered for name in node.input if name not in known}
-        return ordered, shapes, missing
+        return ordered, {} if missing else {node.output[0]: self._read_shape(node) for node in outside}, missing
 
     def _read_shape(self, node: onnx.NodeProto) -> list[int]:
         attributes = {attribute.name: attribute.i for attribute in node.attribute}
         shape = self.shapes[node.input[0]]
+        if isinstance(self.backbone.preprocess, Tokenization):
+            shape = [*shape[:1], *(size or -1 for size in shape[1:])]
         if not all(shape[1:]):
             raise BackboneError(f"{self.backbone.path}: the shape of {node.input[0]} is unknown: {shape}")
         return shape[attributes.get("start", 0) : attributes.get("end", len(shape))]

@@ -12,7 +12,7 @@ from sklearn.base import clone
 from sklearn.compose import TransformedTargetRegressor
 from sklearn.pipeline import Pipeline
 
-from featx.extractor import FeatureExtractor
+from featx.inference.transformer import BackboneTransformer
 from featx.tuning.train import TunedTail
 
 __all__ = ["build_pipeline", "make_scratch_file"]
@@ -21,7 +21,7 @@ __all__ = ["build_pipeline", "make_scratch_file"]
 def build_pipeline(
     tuned: TunedTail,
     alpha: float,
-    extractor: FeatureExtractor,
+    extractor: BackboneTransformer,
     *,
     sharpness: float = 1.0,
     log_target: bool = False,
@@ -34,7 +34,7 @@ def build_pipeline(
     tuned : TunedTail
     alpha : float
         Share of the way from the frozen to the trained weights.
-    extractor : FeatureExtractor
+    extractor : FeatureExtractor or TextExtractor
         The extractor of the frozen network. All parameters but the backbone stay.
     sharpness : float, default=1.0
         Factor of a classifier's scores, which calibrates its probabilities.

@@ -19,12 +19,14 @@ from featx._files import scratch_folder
 from featx._results import format_metric
 from featx._validation import check_integer
 from featx.errors import BackboneError, InputError
-from featx.extractor import FeatureExtractor
 from featx.heads import OutOfFold
 from featx.heads.calibration import fit_sharpness
 from featx.images.views import MAX_VIEWS
+from featx.inference.transformer import BackboneTransformer
 from featx.tuning.activations import Activations, cut_for, embed_activations, take_backbone
+from featx.tuning.cost import describe_cost
 from featx.tuning.graph import list_depths
+from featx.tuning.tokens import embed_tokens
 from featx.tuning.train import TunedTail, tune_tail
 
 __all__ = [
@@ -46,6 +48,13 @@ Folds = Sequence[tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]]
 ALPHAS = (0.25, 0.5, 0.75, 1.0)
 #: Passes over the images, and with ``epochs="auto"`` the most.
 _EPOCHS, _MAX_EPOCHS = 6, 12
+#: Largest step size for images.
+_RATE = 1e-3
+#: The same for texts. They were chosen on 1,000 sentences of film reviews and 1,000 others: two epochs behind block2
+#: gave a log loss of 0.502 without calibration, three behind block4 0.526, and frozen layers 0.505.
+_TEXT_EPOCHS, _MAX_TEXT_EPOCHS, _TEXT_RATE = 2, 4, 1e-4
+#: Views of each image.
+_N_VIEWS = 6
 #: Folds that trials are compared on before the best is measured on all.
 _N_PROBE_FOLDS = 2
 #: Left-out images of these folds from which on they decide alone.
@@ -61,7 +70,7 @@ class TuningSettings:
     depth: str = "auto"
     epochs: int | str = "auto"
     alpha: float | str = "auto"
-    views: int = 6
+    views: int | None = None
     random_state: int = 0
     class_weight: Any = None
     folder: str | os.PathLike[str] | None = None
@@ -69,8 +78,7 @@ class TuningSettings:
     keep_on_interrupt: bool = False
 
     def __post_init__(self) -> None:
-        check_integer("views", self.views)
-        if self.views > MAX_VIEWS:
+        if self.views is not None and check_integer("views", self.views) > MAX_VIEWS:
             raise InputError(f"views={self.views}: expected at most {MAX_VIEWS}")
         check_integer("random_state", self.random_state, 0)
         if not isinstance(self.max_bytes, (int, float)) or not self.max_bytes > 0:
@@ -80,10 +88,15 @@ class TuningSettings:
         if self.alpha != "auto" and not (isinstance(self.alpha, (int, float)) and 0 < self.alpha <= 1):
             raise InputError(f'alpha={self.alpha!r}: expected "auto", or a number above 0 and at most 1')
 
+    def check(self, extractor: BackboneTransformer) -> None:
+        """Raise InputError for settings that the inputs of an extractor do not have."""
+        if extractor.kind == "text" and self.views not in (None, 1):
+            raise InputError(f"views={self.views}: texts have no views; leave it out")
+
 
 @dataclass(frozen=True, eq=False)
 class Problem:
-    """Images and targets to tune on, the folds that choose, and predictions of the frozen pipeline on the same folds.
+    """Images or texts and their targets, the folds that choose, and predictions of the frozen pipeline on these folds.
 
     ``groups`` are images that belong together, such as near-duplicates: their losses are no independent draws.
     """
@@ -91,10 +104,15 @@ class Problem:
     items: Sequence[Any]
     y: npt.NDArray[Any]
     task: str
-    extractor: FeatureExtractor
+    extractor: BackboneTransformer
     folds: Folds
     frozen: OutOfFold
     groups: npt.NDArray[Any] | None = None
+
+    @property
+    def is_text(self) -> bool:
+        """True for texts."""
+        return getattr(self.extractor, "kind", "image") == "text"
 
     @property
     def classes(self) -> npt.NDArray[Any] | None:
@@ -212,23 +230,31 @@ def choose_strategy(problem: Problem, settings: TuningSettings, events: Events) 
     is chosen if its loss is within one standard error of the smallest, by paired differences, and otherwise the
     shortest training of which this is true. Of a training, the part of the way with the smallest loss is chosen. A
     deeper layer, or more epochs, are tried on two folds if the best network is the trained one: otherwise the training
-    goes too far already. If no network is better than the frozen one on these folds, or these leave out 1,000 images,
-    the others are spared.
+    goes too far already. If no network is better than the frozen one on these folds, the others are
+    spared. If these folds leave out 1,000 images, the others are spared as well, and one deeper layer is tried in any
+    case. A first fold that leaves out 2,000 images is enough. From 1,000 images on, the notes begin with an estimate of
+    the time.
     """
     began = time.monotonic()
-    n_probe = min(_N_PROBE_FOLDS, len(problem.folds))
+    n_probe = 1 if len(problem.folds[0][1]) >= 2 * _ENOUGH else min(_N_PROBE_FOLDS, len(problem.folds))
     race = _Race(problem, n_probe)
     alphas = _list_alphas(settings)
     found = dict[tuple[str, int], _Measured]()
     tried: tuple[Trial, ...] = ()
     depths = find_depths(problem.extractor, settings.depth)
-    following: tuple[str, int] | None = (depths.pop(0), _EPOCHS if settings.epochs == "auto" else int(settings.epochs))
+    few, most = (_TEXT_EPOCHS, _MAX_TEXT_EPOCHS) if problem.is_text else (_EPOCHS, _MAX_EPOCHS)
+    first = (depths.pop(0), few if settings.epochs == "auto" else int(settings.epochs))
+    following: tuple[str, int] | None = first
+    if not problem.is_text:
+        n_trained = [*(len(fit) for fit, _ in problem.folds[:n_probe]), len(problem.y)]
+        _note_cost(problem, first, n_trained, settings, events)
     try:
         while following:
             trial, following = following, None
             found[trial] = _predict_folds(problem, range(n_probe), trial, settings, events)
             if race.add(trial, alphas, found[trial].scores):
-                following = _deepen(trial, race.best.alpha, depths, settings)
+                n_rows = len(race.rows)
+                following = _deepen(trial, race.best.alpha, depths, settings, most, n_rows, trial == first)
         if race.best.depth and n_probe < len(problem.folds) and len(race.rows) < _ENOUGH:
             best = race.best.depth, race.best.epochs
             tried = tuple(each for each in race.list_trials() if (each.depth, each.epochs) != best)
@@ -258,7 +284,7 @@ def train_chosen(
     return tuned, tuned.features(activations, np.arange(len(problem.y)), chosen.alpha)
 
 
-def find_depths(extractor: FeatureExtractor, depth: str) -> list[str]:
+def find_depths(extractor: BackboneTransformer, depth: str) -> list[str]:
     """Return the layer that is named, or the layers that are worth a trial, the last first.
 
     The very last tail is left out: of 1,000 CIFAR images the log loss was 0.764 with it, 0.724 with the next and
@@ -276,28 +302,45 @@ def find_depths(extractor: FeatureExtractor, depth: str) -> list[str]:
     return depths[1:] or depths
 
 
+def _note_cost(
+    problem: Problem, trial: tuple[str, int], n_trained: list[int], settings: TuningSettings, events: Events
+) -> None:
+    """Note time and space of the first trainings, if there are many images."""
+    depth, epochs = trial
+    n_views = _N_VIEWS if settings.views is None else settings.views
+    limits = {"n_views": n_views, "max_bytes": int(settings.max_bytes)}
+    if text := describe_cost(problem.items, problem.extractor, depth, epochs, n_trained, **limits):
+        events.note(text)
+
+
 def _deepen(
-    trial: tuple[str, int], alpha: float, depths: list[str], settings: TuningSettings
+    trial: tuple[str, int],
+    alpha: float,
+    depths: list[str],
+    settings: TuningSettings,
+    most: int,
+    n_rows: int,
+    is_first: bool,
 ) -> tuple[str, int] | None:
-    """Return what to try after a trial that was better than all before: more epochs, a deeper layer, or nothing."""
+    """Return what to try after a trial that was better than all before: more epochs, a deeper layer, or nothing.
+
+    Of 4,000 CIFAR images the log loss of 1,000 others was 0.606 behind the first layer that is tried, and 0.581 behind
+    the next, both 0.75 of the way. So with as many left-out images the next layer is tried in any case.
+    """
     depth, epochs = trial
     if alpha < ALPHAS[-1]:
-        return None
-    if settings.epochs == "auto" and epochs < _MAX_EPOCHS:
+        return (depths.pop(0), epochs) if depths and is_first and n_rows >= _ENOUGH else None
+    if settings.epochs == "auto" and epochs < most:
         return depth, 2 * epochs
     return (depths.pop(0), epochs) if depths else None
 
 
 def _embed(problem: Problem, depth: str, settings: TuningSettings, events: Events) -> Activations:
-    return embed_activations(
-        problem.items,
-        problem.extractor,
-        depth,
-        n_views=settings.views,
-        folder=settings.folder,
-        max_bytes=settings.max_bytes,
-        events=events,
-    )
+    where: dict[str, Any] = {"folder": settings.folder, "max_bytes": settings.max_bytes, "events": events}
+    if problem.is_text:
+        return embed_tokens(problem.items, problem.extractor, depth, **where)
+    n_views = _N_VIEWS if settings.views is None else settings.views
+    return embed_activations(problem.items, problem.extractor, depth, n_views=n_views, **where)
 
 
 def _tune(
@@ -319,6 +362,7 @@ def _tune(
         validation_rows=left_out,
         task=problem.task,
         epochs=epochs,
+        learning_rate=_TEXT_RATE if problem.is_text else _RATE,
         random_state=settings.random_state,
         class_weight=settings.class_weight,
         device=problem.extractor.device,

@@ -58,8 +58,10 @@ class Tail:
         if activations.ndim == 4:
             activations = activations.contiguous(memory_format=self.torch.channels_last)
         values = {**self._constants, **weights, self.trunk.tensor: activations}
+        n_tokens = activations.shape[1 + self.trunk.shape.index(0)] if 0 in self.trunk.shape else -1
         for name, shape in self.trunk.shapes.items():
-            values[name] = self.torch.tensor([size or len(activations) for size in shape], dtype=self.torch.int64)
+            sizes = [{0: len(activations), -1: n_tokens}.get(size, size) for size in shape]
+            values[name] = self.torch.tensor(sizes, dtype=self.torch.int64)
         for step in self._steps:
             self._compute(step, values)
         return values["features"]

@@ -399,18 +399,20 @@ class _Training:
         self, torch: Any, score: Callable[[Any], Any], optimizer: Any, schedule: Any, rng: np.random.Generator
     ) -> float:
         """Do one pass over the images, and return the mean loss."""
-        order = rng.permutation(self.targets.rows)
+        order = self.activations.arrange(rng.permutation(self.targets.rows))
         views = rng.integers(0, self.activations.n_views, len(order))
         total, size = 0.0, self.settings.batch_size
         for i in range(0, len(order), size):
             rows = order[i : i + size]
-            batch = torch.from_numpy(self.activations.take(rows, views[i : i + size])).to(self.tail.device)
-            loss = self.targets.loss(torch, score(batch), rows)
             optimizer.zero_grad(set_to_none=True)
-            loss.backward()
+            value = 0.0
+            for places in self.activations.split(rows, size):  # texts of one token count; images all at once
+                batch = torch.from_numpy(self.activations.take(rows[places], views[i + places])).to(self.tail.device)
+                part = self.targets.loss(torch, score(batch), rows[places]) * (len(places) / len(rows))
+                part.backward()
+                value += float(part.detach())
             optimizer.step()
             schedule.step()
-            value = float(loss.detach())
             if not math.isfinite(value):
                 raise InputError(
                     f"learning_rate={self.settings.learning_rate!r}: the loss became {value}; choose a smaller one"
@@ -446,9 +448,11 @@ class _Training:
 
 def _embed(tail: Tail, weights: Mapping[str, Any], activations: Activations, rows: Rows, view: int) -> Floats:
     """Compute features of some images in one view; few of their values are in memory at a time."""
-    step = 512
-    parts = [tail.embed(activations.take(rows[i : i + step], view), weights) for i in range(0, len(rows), step)]
-    return np.concatenate(parts)
+    places = list(activations.split(rows, 512))
+    parts = [tail.embed(activations.take(rows[some], view), weights) for some in places]
+    features = np.empty((len(rows), parts[0].shape[1]), np.float32)
+    features[np.concatenate(places)] = np.concatenate(parts)
+    return features
 
 
 def _schedule(n_steps: int) -> Callable[[int], float]:

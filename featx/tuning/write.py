@@ -15,13 +15,15 @@ from onnx import numpy_helper
 
 from featx._files import write_whole
 from featx._optional import import_optional
-from featx.backbones.file import Backbone, BackboneDescription, load_model, read_backbone, require_images
+from featx.backbones.file import Backbone, BackboneDescription, load_model, read_backbone
 from featx.backbones.graph import tap
+from featx.backbones.tokenization import Tokenization
 from featx.errors import BackboneError
 from featx.images.reference import real_images
 from featx.recipes.build import write_backbone
 from featx.recipes.verify import measure_difference
 from featx.session import Session, runtime_version
+from featx.text.reference import reference_tokens
 from featx.tuning.graph import Trunk
 from featx.tuning.tail import Tail
 
@@ -70,7 +72,7 @@ def write_tuned(
         parameters=backbone.parameters,
         gflops=backbone.gflops,
         license=backbone.license,
-        source=f"{backbone.source}, tuned on {facts['n_images']:,} images",
+        source=f"{backbone.source}, tuned on {facts['n_images']:,} {_name_inputs(backbone)}",
         recipe=recipe,
     )
     with write_whole(path) as scratch:
@@ -83,12 +85,21 @@ def write_tuned(
 def _compare(
     trunk: Trunk, weights: Mapping[str, npt.NDArray[np.float32]], written: Backbone, path: str | os.PathLike[str]
 ) -> None:
-    """Raise unless the features of real images in torch are those of the new file."""
-    pixels = real_images(require_images(written))
-    values = Session(trunk.model, "cpu").run(pixels)
+    """Raise unless the features of real images, or of sentences, in torch are those of the new file."""
+    rules = written.preprocess
+    inputs: list[npt.NDArray[Any]] = (
+        reference_tokens(rules) if isinstance(rules, Tokenization) else [real_images(rules)]
+    )
+    frozen = Session(trunk.model, "cpu")
+    whole = Session(tap(written, trunk.output, trunk.pooling, trunk.l2_normalize), "cpu")
     tail = Tail(trunk)
-    expected = tail.embed(values, tail.weights(weights))
-    features = Session(tap(written, trunk.output, trunk.pooling, trunk.l2_normalize), "cpu").run(pixels)
+    own = tail.weights(weights)
+    expected = np.concatenate([tail.embed(frozen.run(batch), own) for batch in inputs])
+    features = np.concatenate([whole.run(batch) for batch in inputs])
     difference = measure_difference("features", expected, features)
     if not difference.acceptable:
         raise BackboneError(f"{path}: not written, ONNX Runtime computes other features than torch ({difference})")
+
+
+def _name_inputs(backbone: Backbone) -> str:
+    return "texts" if isinstance(backbone.preprocess, Tokenization) else "images"

@@ -1,5 +1,6 @@
 """Figures in README and docs stand in benchmarks/RESULTS.md, whose index names all of its sections."""
 
+import importlib.util
 import re
 from pathlib import Path
 
@@ -47,6 +48,21 @@ def test_a_figure_that_nobody_measured_is_found():
     assert find_figures("accuracy 0.1234 and 12.3 %, `0.9999`, [a](https://b/0.777)") == ["0.1234", "12.3 %"]
     assert not is_measured("0.12345")
     assert is_measured("93.5 %")
+
+
+@pytest.mark.heavy
+def test_every_chart_finds_its_figures_in_the_results(monkeypatch, tmp_path):
+    """The charts of docs/benchmarks.md are drawn from tables, which may move but not vanish."""
+    spec = importlib.util.spec_from_file_location("draw_results", ROOT / "tools" / "draw_results.py")
+    tool = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tool)
+    monkeypatch.setattr(tool, "DOCS", tmp_path)
+    tool.main()
+    drawn = {path.name for path in tmp_path.iterdir()}
+    page = (ROOT / "docs" / "benchmarks.md").read_text(encoding="utf-8")
+    assert drawn == set(re.findall(r"\]\((\w+\.png)\)", page))
+    with pytest.raises(SystemExit, match="no table 'nothing'"):
+        tool.read_table("Text", "nothing")
 
 
 def test_the_index_of_the_results_names_every_section():

@@ -5,6 +5,9 @@ import io
 import re
 import shlex
 import shutil
+import subprocess
+import sys
+import urllib.request
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +15,9 @@ import pytest
 
 import featx
 from featx.cli import _build_parser, main
+from featx.recipes import make_text_backbone
+from tests.recipes.test_wrap_text import write_files, write_plain
+from tests.text.conftest import CONFIG, WORDS, source  # noqa: F401
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "examples" / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -19,22 +25,17 @@ IDS = [str(path.relative_to(ROOT)) for path in PAGES]
 
 #: Commands that need more than these tests have, and the reason. The tests of the command itself run them.
 NOT_RUN = {
-    "featx serve": "serves until it is stopped",
-    "featx tune": "needs PyTorch and minutes",
-    "featx fit photos/train --tune": "needs PyTorch and minutes",
-    "featx fit photos/train --search": "takes minutes",
-    "featx compare": "takes minutes",
-    "featx fit photos --labels": "a person fills in the labels first",
-    "featx backbones": "needs PyTorch, the internet, or a network of the reader",
+    "featx tune": "trains for minutes with PyTorch",
+    "featx fit photos/train --tune": "trains for minutes with PyTorch",
+    "featx compare photos/train --heads": "takes minutes",
+    "featx backbones make": "needs the package of the weights",
     "featx embed photos/ --backbone hf:OWNER/NAME": "needs the internet",
-    "featx export stars.featx": "needs a text encoder",
-    "featx embed reviews.csv": "needs a text encoder",
-    "featx fit reviews.csv": "needs a text encoder",
-    "featx neighbors vectors --text": "needs a text encoder",
-    "featx fit houses.csv --image-column": "needs a text encoder",
-    "featx predict price.featx": "needs a text encoder",
-    "featx evaluate price.featx": "needs a text encoder",
+    'featx neighbors vectors --text "a red car"': "needs a pair of towers from the hub",
+    "featx fit --head zero_shot": "needs the internet",
+    "featx fit few --head zero_shot": "needs the internet",
 }
+#: Commands that compare many candidates run on twelve images per class.
+SMALL = ("featx compare", "featx fit photos/train --search")
 #: Pages whose commands another test runs: README here, the tutorial in test_site.py.
 RUN_ELSEWHERE = ("README.md", "docs/tutorial.md")
 
@@ -103,8 +104,43 @@ def write_tables(room):
     (room / "skin.csv").write_text("\n".join(["path,grade", *skin]))
 
 
+def write_texts(folder, photos, config):
+    """Write the tables that docs/text.md and docs/columns.md name, and the encoder that docs/text.md wraps."""
+    words = WORDS[4:]
+    paths = sorted(photos.rglob("*.png"))
+    reviews = [f"{words[i % 8]} {words[-1 - i % 2]} {words[i % 5]}" for i in range(60)]
+    houses = [
+        f"{paths[i % len(paths)]},{paths[-1 - i % len(paths)]},{reviews[i]},{i % 5},{40 + i % 9}.5,{8001 + i % 3},"
+        f"{reviews[i]},{1 + i % 2},{100 + 9 * (i % 5)}"
+        for i in range(60)
+    ]
+    head = "front,kitchen,description,rooms,area,zipcode,review,stars,price"
+    write_plain(write_files(folder / "all-mpnet-base-v2", config))
+    for name in ("houses.csv", "new.csv", "other.csv", "reviews.csv"):
+        (folder / name).write_text("\n".join([head, *houses]))
+    (folder / "reviews.txt").write_text("\n".join(reviews))
+
+
+@contextlib.contextmanager
+def served(command):
+    """Start a server and wait for its address; stop it as a person does, and check its exit status."""
+    server = subprocess.Popen(
+        [sys.executable, "-m", "featx", *shlex.split(command)[1:], "--port", "0"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    try:
+        lines = iter(server.stdout.readline, "")
+        yield next(found[0] for line in lines if (found := re.search(r"http://127.0.0.1:\d+", line)))
+    finally:
+        server.terminate()
+        printed = server.communicate(timeout=60)[0]
+    assert server.returncode == 0, printed
+
+
 @pytest.fixture(scope="module")
-def room(tmp_path_factory):
+def room(tmp_path_factory, source):  # noqa: F811
     """A folder with all files that commands in docs/ name: photos, models, and a dataset of embeddings."""
     room = tmp_path_factory.mktemp("room")
     everything = featx.samples.write_sample("fashion-mnist", room / "everything")
@@ -126,7 +162,14 @@ def room(tmp_path_factory):
     shutil.copytree(room / "photos" / "val", room / "photos" / "test")
     shutil.copytree(room / "photos" / "val", room / "hymenoptera" / "val")
     shutil.copy(next((room / "photos/val/bag").iterdir()), room / "bee.jpg")
+    for label in ("bag", "sandal", "trouser"):
+        (room / "small" / "photos" / "train" / label).mkdir(parents=True)
+        for path in sorted((room / "photos" / "train" / label).iterdir())[:12]:
+            shutil.copy(path, room / "small" / "photos" / "train" / label)
     write_tables(room)
+    write_texts(room / "texts", room / "photos" / "train", CONFIG)
+    (room / "backbones").mkdir()
+    make_text_backbone("minilm_l6", room / "backbones" / "minilm_l6.onnx", folder=source)
     featx.fit(str(room / "photos" / "train")).save(room / "fitted.featx")
     with contextlib.chdir(room):
         assert main(["embed", "photos/train", "-o", "vectors"]) == 0
@@ -142,9 +185,14 @@ def test_commands_in_docs_run(page, command, room, tmp_path, capsys, monkeypatch
         pytest.skip(next(reason for start, reason in NOT_RUN.items() if command.startswith(start)))
     monkeypatch.chdir(room)
     monkeypatch.setenv("FEATX_CACHE", str(room / "cache"))  # one command clears it
+    monkeypatch.setenv("FEATX_BACKBONES", str(room / "backbones"))
     shutil.copy("fitted.featx", "ants.featx")
     if "samples" in command:
         monkeypatch.chdir(tmp_path)
+    elif page in ("docs/text.md", "docs/columns.md") or "stars" in command:
+        monkeypatch.chdir("texts")
+    elif command.startswith(SMALL):
+        monkeypatch.chdir("small")
     elif "clothes" in command:
         shutil.copy("fitted.featx", "clothes.featx")
     elif "blur" in command and not Path("blur").exists():
@@ -153,6 +201,21 @@ def test_commands_in_docs_run(page, command, room, tmp_path, capsys, monkeypatch
         featx.fit("blur/train.csv", target="blur").save("blur.featx")
     if command.startswith("featx export houses.featx"):
         featx.fit("houses.csv", image_column="path", columns=["rooms"], target="price").save("houses.featx")
+    if command.startswith("featx export stars.featx") and not Path("stars.featx").exists():
+        featx.fit("reviews.csv", text_column="review", target="stars", task="classification").save("stars.featx")
+    if " price.featx" in command and not Path("price.featx").exists():
+        (fit,) = (words for where, words, _ in COMMANDS if where == page and "-o price.featx" in words)
+        assert main(shlex.split(fit)[1:]) == 0
+    if command.startswith("featx neighbors vectors --text"):
+        assert main(["embed", "reviews.csv", "--text-column", "review", "--target", "stars", "-o", "vectors"]) == 0
+    if "fit to_label.csv" in command:
+        Path("to_label.csv").write_text(f"path,label\n{min(Path('unlabelled').iterdir()).as_posix()},bag\n")
+    if "--labels corrected.csv" in command:
+        Path("corrected.csv").write_text(f"image,label\n{min(Path('photos/train/bag').iterdir()).as_posix()},sandal\n")
+    if command.startswith("featx serve"):
+        with served(command) as address, urllib.request.urlopen(f"{address}/ready") as answer:
+            assert answer.status == 200
+        return
     if command.startswith("featx cache"):
         featx.FeatureExtractor(cache=True).transform(["bee.jpg"])
     words = [

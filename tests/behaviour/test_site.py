@@ -62,7 +62,9 @@ def test_the_table_of_extras_is_that_of_pyproject():
         for extra, packages in extras.items()
         if extra not in ("test", "test-all", "dev")
     }
-    rows = re.findall(r"^\| `([\w-]+)` \| ([^|`]+) \| [^|]+ \|$", (DOCS / "install.md").read_text(), re.MULTILINE)
+    rows = re.findall(
+        r"^\| `([\w-]+)` \| ([^|`]+) \| [\d.]+ [MG]B \| [^|]+ \|$", (DOCS / "install.md").read_text(), re.MULTILINE
+    )
     assert {extra: sorted(packages.split(", ")) for extra, packages in rows} == expected
 
 
@@ -72,6 +74,16 @@ def test_each_message_of_troubleshooting_stands_in_the_code():
     code = "\n".join(path.read_text(encoding="utf-8") for path in ROOT.glob("featx/**/*.py"))
     code = re.sub(r"\"\s*\n\s*f?\"", "", code)  # a message may go on in the next line
     assert [row for row in rows for part in re.findall("`([^`]+)`", row) if part not in code] == []
+
+
+def test_each_guarantee_links_to_its_tests():
+    promises = (DOCS / "guarantees.md").read_text(encoding="utf-8").split("## Limits")[0]
+    bullets = re.findall(r"^- .*$", promises, re.MULTILINE)
+    assert len(bullets) >= 9
+    for bullet in bullets:
+        links = re.findall(r"\]\(\.\./(tests/[\w/]+\.py)\)", bullet)
+        assert links, bullet
+        assert [link for link in links if not (ROOT / link).is_file()] == []
 
 
 def blocks(page):
@@ -87,24 +99,20 @@ def test_recipes_for_tensorflow_and_torch_run_on_stand_ins():
     import numpy as np
     from PIL import Image
 
-    embed = next(block for block in blocks("recipes.md") if "dataset.batch" in block)
+    embed = next(block for block in blocks("recipes.md") if "as_numpy_iterator" in block)
     fit = next(block for block in blocks("recipes.md") if "len(dataset)" in block)
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 255, (24, 40, 40, 3), dtype=np.uint8)
     pixels[:12, ..., 0] //= 4
     classes = np.repeat([0, 1], 12)
 
-    class Tensor:
-        def __init__(self, array):
-            self.numpy = lambda: array
-
-    class Batches:
-        def batch(self, n):
-            return [(Tensor(pixels[i : i + n]), Tensor(classes[i : i + n])) for i in range(0, 24, n)]
+    class Dataset:
+        def as_numpy_iterator(self):
+            return zip([*pixels[:12], *pixels[12:, ::2]], classes, strict=True)  # of two sizes
 
     names = {}
     exec(embed, names)
-    features, got = names["embed"](Batches(), featx.FeatureExtractor())
+    features, got = names["embed"](Dataset(), featx.FeatureExtractor())
     assert features.shape == (24, 1280)
     assert got.tolist() == classes.tolist()
     names = {"dataset": [(Image.fromarray(image), str(label)) for image, label in zip(pixels, classes, strict=True)]}

@@ -1,6 +1,7 @@
 """The built wheel, installed elsewhere: what a user gets."""
 
 import os
+import re
 import subprocess
 import sys
 import tarfile
@@ -86,7 +87,10 @@ def test_both_distributions_are_fit_for_an_index_and_hold_what_the_readme_shows(
     assert (done.returncode, done.stdout.count("PASSED")) == (0, 2), done.stdout
     with tarfile.open(sdist) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
-    assert {"README.md", "docs/why.png", "featx/samples/fashion_mnist.zip"} <= names
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    linked = {target for target in re.findall(r"\]\(([^)#]+)\)", readme) if "://" not in target}
+    assert linked >= {"docs/why.png", "benchmarks/RESULTS.md", "CONTRIBUTING.md"}
+    assert {"README.md", "Makefile", "featx/samples/fashion_mnist.zip", *linked} <= names
 
 
 def test_the_checkout_finds_its_backbone_beside_the_package():

@@ -10,6 +10,7 @@ import pytest
 import featx as package
 from featx.backbones import POOLINGS
 from featx.cli import COMMANDS
+from featx.cli.options import read_layers, split_names
 from featx.cli.parser import CommandParser, translate
 from featx.images.preprocess import CROPS
 
@@ -160,3 +161,16 @@ def test_positional_arguments_keep_their_names_in_a_sentence():
     parser = argparse.ArgumentParser()
     parser.add_argument("image_folder")
     assert translate("image_folder=3 is bad, and image_folder stays", parser) == "3 is bad, and image_folder stays"
+
+
+def test_lists_add_up_and_another_value_of_one_option_is_refused(capsys):
+    parser = CommandParser(prog="featx fit")
+    parser.add_argument("--columns", action="names", type=split_names)
+    parser.add_argument("--layer", action="names", type=read_layers)
+    parser.add_argument("--head")
+    options = parser.parse_args(["--columns", "a, b", "--columns", "c", "--layer", "-1", "--head", "a", "--head", "a"])
+    assert (options.columns, options.layer, options.head) == (["a", "b", "c"], -1, "a")
+    assert parser.parse_args(["--columns", "a"]).columns == "a"  # nothing stays from the call before
+    with pytest.raises(SystemExit):
+        parser.parse_args(["--head", "a", "--head", "b"])
+    assert "--head: given twice" in capsys.readouterr().err

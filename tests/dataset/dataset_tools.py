@@ -6,9 +6,9 @@ import pyarrow.parquet as pq
 
 from featx import FeatureExtractor
 from featx.dataset.formats import FORMATS
+from featx.dataset.generation import Generation
 from featx.dataset.lock import PRIVATE
 from featx.dataset.manifest import Features, Manifest, current_versions, write_manifest
-from featx.dataset.plan import Generation
 from featx.dataset.shards import Block, shard_path
 
 

@@ -1,6 +1,8 @@
 """Sources are opened once, and a plan in a temporary folder leaves nothing behind."""
 
-from featx.dataset.plan import OpenSources, Plan, Row
+from featx.dataset.generation import Row
+from featx.dataset.listing import OpenSources
+from featx.dataset.plan import Plan
 
 
 class CountingSource:

@@ -134,20 +134,21 @@ agree at every step as well, so that an error names the step. One in a hundred o
 if each step by itself is correct, because a tree can fall on the other side of a threshold in the last digit.
 
 The tables below are the results of `tests/deploy/test_support.py` with scikit-learn {version}. "By skl2onnx" needs the
-extra `deploy`, "yes" needs no extra. Estimators that are not in the tables are converted by skl2onnx, and exported if
-they pass the comparison.
+extra `deploy`, "yes" needs no extra, and nor does the head `zero_shot`. Estimators that are not in the tables are
+converted by skl2onnx, and exported if they pass the comparison.
 
 ## Texts
 
     featx export stars.featx -o stars.onnx --texts reviews.txt
 
-A pipeline of a `TextExtractor` and a head exports in the same way. The input is `input_ids`, int64 of shape (N,
+A pipeline of a `TextExtractor` and a head exports in the same way, and so do the words and the stack that
+`featx fit --text-column` may choose. The input is `input_ids`, int64 of shape (N,
 n_tokens): one text, or texts with the same number of tokens. The file takes no mask, so do not pad. The export compares
 file and pipeline on the lines of `--texts` (at most 256), or on a few texts of its own, and the guard's outputs as for
 images. `featx.preprocess` in the metadata holds `kind` (`text`), `tokenizer` (the content of `tokenizer.json`) and
 `max_tokens`. A tokenizer of Python cuts a longer text by itself. That of JavaScript does not, and `n_last` counts the
 special tokens that must stay at the end. The card has the code for both languages, and
-[examples/browser/classify_text.mjs](../examples/browser/classify_text.mjs) reads the tokenizer from the file. With
+[examples/browser](../examples/browser/README.md) has a page and a module that read the tokenizer from the file. With
 `@huggingface/tokenizers` 0.2.0, 304 of 304 texts got the label of Python, in `onnxruntime-node` (probabilities within
 9e-8) and in `onnxruntime-web` under Node.js (within 2e-5). `--images`, `--resize`, `--precision` and `--heat-map` are
 for images.
@@ -169,11 +170,18 @@ Each member begins with a `ColumnTransformer` of extractors, `OneHotEncoder`, an
 `SimpleImputer` and `PowerTransformer` among them. `featx.columns` in the metadata has the preprocessing, the backbone
 and the features of each column, and the known categories. With a text column, run one row at a time, or rows whose
 texts have the same number of tokens. In Python, pass `rows=FRAME`. The export compares 64 rows at most, from the whole
-table, and writes nothing if a label differs or a probability by more than `--tolerance`.
+table, and writes nothing if a label differs or a probability by more than `--tolerance`. A row without a text is left
+out and listed. The card has code that makes each input and runs the file, in Python and JavaScript.
 
-Words of TF-IDF do not export, because ONNX has another tokenizer: fit without them, with a `TextExtractor` alone.
+Words (TF-IDF) of `featx.fit` and of `featx.text.make_words()` are tokens of the text encoder, which ONNX's
+`TfIdfVectorizer` counts. Words and encoder share one input: the tokens of the whole text, of which the graph cuts the
+beginning for the encoder. A program does not cut them, and `max_tokens` is null. A `TfidfVectorizer` that splits
+strings does not export, because ONNX has no operator that splits as scikit-learn does. Models of `featx.fit` whose
+words are strings load and predict; fit them again to export them. Of a column, words and encoder must have one
+tokenizer.
+
 `OneHotEncoder` needs `handle_unknown="ignore"`, because a graph cannot raise for an unknown category. The other options
-are for a single column, and these files have no card.
+are for a single column.
 
 ## Heat maps
 

@@ -1,11 +1,13 @@
 """Export of models over several kinds of columns."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import onnx
 import pandas as pd
 import pytest
+from PIL import Image
 from sklearn.compose import ColumnTransformer, TransformedTargetRegressor
 from sklearn.ensemble import StackingClassifier, StackingRegressor
 from sklearn.feature_extraction.text import TfidfVectorizer
@@ -19,7 +21,9 @@ from featx.backbones import open_backbone
 from featx.deploy import export
 from featx.deploy.reference import make_canvases
 from featx.session import run_graph
-from tests.text.conftest import WORDS, encoder, source  # noqa: F401
+from featx.text import TokenAnalyzer, make_words
+from tests.reporting.test_snippets import run_python
+from tests.text.conftest import WORDS, encoder, make_tokenizer, source  # noqa: F401
 
 pytestmark = pytest.mark.heavy
 
@@ -107,15 +111,99 @@ def test_one_pipeline_over_all_columns(table, tiny_backbone, encoder, tmp_path):
     assert export(model.fit(frame, y), tmp_path / "all.onnx", rows=frame).outputs[0] == "label"
 
 
-def test_words_and_strict_categories_are_refused(table, tmp_path):
+@pytest.mark.parametrize("log", [False, True])
+def test_a_stack_with_words_has_one_input_of_tokens_and_a_card_that_runs(
+    table,
+    tiny_backbone,
+    encoder,  # noqa: F811
+    log,
+    tmp_path,
+    monkeypatch,
+):
+    frame, y = table
+    frame = frame.assign(title=[*frame.title[:39], "the red car runs the street good bad a dog, the blue car"])
+    parts = {**parts_of(tiny_backbone, encoder), "words": [("title", make_words(encoder), "title")]}
+    if log:
+        members = [(name, make_pipeline(ColumnTransformer(part), Ridge())) for name, part in parts.items()]
+        stack = StackingRegressor(members, Ridge(), cv=2)
+        model = TransformedTargetRegressor(stack, func=np.log, inverse_func=np.exp)
+        y = np.exp(frame.rooms.to_numpy())
+    else:
+        head = LogisticRegression(max_iter=2000)
+        members = [(name, make_pipeline(ColumnTransformer(part), head)) for name, part in parts.items()]
+        model = StackingClassifier(members, LogisticRegression(), cv=2)
+    with pytest.warns(UserWarning, match="more than 8 tokens"):
+        result = export(model.fit(frame, y), tmp_path / "stack.onnx", rows=frame, card=True)
+    assert result.parity.n_images == 40
+    facts = facts_of(tmp_path / "stack.onnx")["featx.columns"]
+    assert facts["title"]["input"] == "title_input_ids"
+    assert facts["title"]["preprocess"]["max_tokens"] is None  # words are counted to the end
+    assert facts["title"]["backbone"]["max_tokens"] == 8
+    assert facts["title"]["words"]["ngram_range"] == [1, 2]
+    # the card runs without featx; its example row
+    monkeypatch.chdir(tmp_path)
+    Image.fromarray(frame.photo[0]).save("image.jpg")
+    place = min(frame.place.dropna())
+    row = pd.DataFrame({"photo": ["image.jpg"], "title": ["a red car"], "area": 3.5, "rooms": 3.5, "place": [place]})
+    given = run_python((tmp_path / "stack.onnx.md").read_text(encoding="utf-8"))
+    if log:
+        assert float(given.strip("[]")) == pytest.approx(model.predict(row)[0], rel=1e-4)
+    else:
+        assert given == model.predict(row)[0]
+    assert (
+        json.loads((tmp_path / "tokenizer.json").read_text(encoding="utf-8"))
+        == facts["title"]["preprocess"]["tokenizer"]
+    )
+
+
+def test_words_alone_export_as_a_text_model(table, encoder, tmp_path, monkeypatch):  # noqa: F811
+    monkeypatch.chdir(tmp_path)
+    frame, y = table
+    words = make_pipeline(ColumnTransformer([("t", make_words(encoder), "title")]), LogisticRegression()).fit(frame, y)
+    result = export(words, tmp_path / "words.onnx", card=True)
+    assert "input_ids to label" in str(result)
+    assert "17 texts give the same predictions" in str(result)
+    card = (tmp_path / "words.onnx.md").read_text(encoding="utf-8")
+    assert run_python(card) in words.classes_
+    assert "every text gets one of these labels" in card
+    assert "tokens per word 1 + 2" in card
+    assert facts_of(tmp_path / "words.onnx")["featx.preprocess"]["n_last"] == 1
+    rows = frame.assign(title=[None, *frame.title[1:]])
+    result = export(words, tmp_path / "words.onnx", rows=rows)
+    assert [(failure.index, failure.reason[:13]) for failure in result.failures] == [(0, "column title:")]
+    assert export(words, tmp_path / "words.onnx", texts=["a", "red car"]).parity.n_images == 2
+
+
+def test_words_of_strings_and_strict_categories_are_refused(table, tmp_path):
     frame, y = table
     words = make_pipeline(ColumnTransformer([("t", TfidfVectorizer(), "title")]), LogisticRegression()).fit(frame, y)
-    with pytest.raises(featx.ExportError, match="words of TF-IDF"):
+    with pytest.raises(featx.ExportError, match=r"splits strings.*fit again.*make_words"):
         export(words, tmp_path / "words.onnx", rows=frame)
     strict = make_pipeline(ColumnTransformer([("p", OneHotEncoder(), ["place"])]), LogisticRegression()).fit(frame, y)
     with pytest.raises(featx.ExportError, match='handle_unknown="ignore"'):
         export(strict, tmp_path / "strict.onnx", rows=frame)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_saved_model_of_words_of_strings_predicts_and_names_the_next_step(tmp_path):
+    path = Path(__file__).parents[1] / "saved" / "texts" / "2026-11-28-words-of-strings.featx"
+    words = featx.load(path)  # as featx.fit made it before words were tokens
+    texts = pd.DataFrame({"review": ["a good car", "the bad dog runs", "good", "a bad street"]})
+    assert featx.predict(path, texts).predicted.tolist() == ["good", "bad", "good", "bad"]
+    with pytest.raises(featx.ExportError, match=r"splits strings.*fit again"):
+        export(words, tmp_path / "words.onnx")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_column_has_one_tokenizer(table, encoder, tmp_path):  # noqa: F811
+    frame, y = table
+    other = make_tokenizer()
+    other.add_tokens(["new"])
+    words = TfidfVectorizer(analyzer=TokenAnalyzer(other.to_str()), token_pattern=None)
+    parts = [("words", words, "title"), ("text", featx.TextExtractor(encoder, device="cpu"), "title")]
+    model = make_pipeline(ColumnTransformer(parts), LogisticRegression()).fit(frame, y)
+    with pytest.raises(featx.ExportError, match="'title' has two tokenizers"):
+        export(model, tmp_path / "two.onnx", rows=frame)
 
 
 def test_rows_are_needed_and_parameters_of_images_refused(table, tmp_path):

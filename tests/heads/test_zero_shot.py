@@ -46,6 +46,28 @@ def test_few_images_correct_wrong_names():
     assert head.text_weight_ < 4
 
 
+def test_steps_lower_the_loss_and_left_out_images_choose_their_number():
+    X, y = draw(12, noise=1.5)
+    head = ZeroShotClassifier(NAMES, np.roll(np.eye(3, 4), 1, axis=0) * 0.2 + np.eye(3, 4)).fit(X, y)
+    assert head.n_steps_ > 0
+    assert len(set(head.alpha_.round(6))) == 3
+    rows = X / np.linalg.norm(X, axis=1, keepdims=True)
+    codes, texts = np.searchsorted(head.classes_, y), np.asarray(head.class_vectors)[np.argsort(NAMES)]
+    texts = texts / np.linalg.norm(texts, axis=1, keepdims=True)
+    steps = head._learn(rows, codes, texts, 20)
+    losses = []
+    for images, alpha in steps:
+        scores = rows @ (images + alpha[:, None] * texts).T
+        losses.append(np.mean(np.log(np.exp(scores).sum(axis=1)) - scores[np.arange(len(codes)), codes]))
+    assert (np.diff(losses) < 0).all()
+
+
+def test_one_image_per_class_counts_less_than_the_text():
+    X, y = draw(1)
+    head = ZeroShotClassifier(NAMES, np.eye(3, 4)).fit(X, y)
+    assert (head.text_weight_, head.n_steps_) == (4.0, 0)
+
+
 def test_a_class_without_images_keeps_its_text():
     X, y = draw()
     head = ZeroShotClassifier(NAMES, np.eye(3, 4)).fit(X[y != "car"], y[y != "car"])

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.ensemble import RandomForestClassifier, StackingClassifier, VotingClassifier
+from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.gaussian_process import GaussianProcessClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.naive_bayes import GaussianNB
@@ -56,3 +57,8 @@ def test_the_card_and_the_description_of_a_file_say_it(tmp_path):
     assert found.contents == "12 training vectors (KNeighborsClassifier)"
     assert "the file holds 12 training vectors" in found.card
     assert found.to_dict()["pipeline"]["contents"] == found.contents
+
+
+def test_words_are_contents():
+    words = make_pipeline(TfidfVectorizer(), LogisticRegression()).fit(["a good film", "a bad film"], ["good", "bad"])
+    assert describe_contents(words) == "3 terms of training texts (TfidfVectorizer)"

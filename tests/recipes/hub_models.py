@@ -26,6 +26,11 @@ def _tiny(kind):
     if kind == "dinov3":
         config = t.DINOv3ViTConfig(**_VISION, patch_size=8, num_register_tokens=4)
         return t.DINOv3ViTModel(config), ["last_hidden_state", "pooler_output"]
+    if kind == "deit":
+        return t.DeiTForImageClassification(t.DeiTConfig(**_VISION, patch_size=8, num_labels=5)), ["logits"]
+    if kind == "beit":
+        config = t.BeitConfig(**_VISION, patch_size=8, num_labels=5, use_relative_position_bias=True)
+        return t.BeitForImageClassification(config), ["logits"]
     if kind == "clip":
         config = t.CLIPVisionConfig(**_VISION, patch_size=8, projection_dim=12)
         return t.CLIPVisionModelWithProjection(config), ["image_embeds", "last_hidden_state"]
@@ -43,13 +48,32 @@ def _tiny(kind):
             image_size=64, embed_dim=8, depths=[1, 1, 1], num_heads=[1, 1, 1], window_size=4, num_labels=5
         )
         return t.SwinForImageClassification(config), ["logits"]
-    if kind == "mobilenet":
+    if kind == "convnext classes":
+        config = t.ConvNextConfig(hidden_sizes=[8, 12, 16, 20], depths=[1, 1, 1, 1], num_labels=5)
+        return t.ConvNextForImageClassification(config), ["logits"]
+    if kind == "mobilenet v1":
+        config = t.MobileNetV1Config(image_size=64, depth_multiplier=0.25, num_labels=5, initializer_range=0.3)
+        return t.MobileNetV1ForImageClassification(config), ["logits"]
+    if kind == "mobilenet v2":
         config = t.MobileNetV2Config(image_size=64, depth_multiplier=0.25, num_labels=5, initializer_range=0.3)
         return t.MobileNetV2ForImageClassification(config), ["logits"]
+    if kind == "efficientnet":
+        shape = {"width_coefficient": 0.25, "depth_coefficient": 0.4, "hidden_dim": 320, "initializer_range": 0.3}
+        config = t.EfficientNetConfig(image_size=64, num_labels=5, **shape)
+        return t.EfficientNetForImageClassification(config), ["logits"]
+    if kind == "levit":
+        shape = {"num_attention_heads": [2, 2, 2], "depths": [1, 1, 1], "key_dim": [4, 4, 4]}
+        config = t.LevitConfig(image_size=64, hidden_sizes=[16, 24, 32], num_labels=5, **shape)
+        return t.LevitForImageClassification(config), ["logits"]
     if kind == "timm":
         import timm
 
         return timm.create_model("mobilenetv3_small_050.lamb_in1k", pretrained=False, num_classes=5), ["logits"]
+    if kind == "timm without classes":
+        import timm
+
+        shape = {"img_size": SIDE, "depth": 2, "embed_dim": 24, "num_heads": 2, "num_classes": 0}
+        return timm.create_model("vit_small_patch16_dinov3", pretrained=False, **shape), ["logits"]
     raise KeyError(kind)
 
 
@@ -68,7 +92,7 @@ def export(kind, side=SIDE, dynamo=False):
 
         def forward(self, pixel_values):
             result = self.network(pixel_values)
-            return result if kind == "timm" else tuple(getattr(result, name) for name in names)
+            return result if kind.startswith("timm") else tuple(getattr(result, name) for name in names)
 
     axes = {name: {0: "batch_size"} for name in names}
     axes["pixel_values"] = {0: "batch_size", 1: "num_channels", 2: "height", 3: "width"}

@@ -32,6 +32,7 @@ class HubServer(ThreadingHTTPServer):
     def __init__(self):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.seen, self.repositories = [], {}
+        self.damaged = {}  # bodies that are sent in the place of the listed ones
         self.address = f"http://127.0.0.1:{self.server_port}"
         self.thread = threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.01})
         self.thread.start()
@@ -79,7 +80,8 @@ class HubServer(ThreadingHTTPServer):
         body = self.repositories.get(name, {"files": {}})["files"].get(file)
         if body is None:
             return 404, {"X-Error-Code": "EntryNotFound"}, b""
-        return 200, {"X-Repo-Commit": COMMIT, "ETag": f'"{_digest(body)}"', "X-Linked-Size": str(len(body))}, body
+        sent = self.damaged.get(file, body)
+        return 200, {"X-Repo-Commit": COMMIT, "ETag": f'"{_digest(body)}"', "X-Linked-Size": str(len(body))}, sent
 
     def stop(self):
         self.shutdown()

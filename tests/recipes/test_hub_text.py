@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -160,6 +161,36 @@ def test_images_are_found_by_words(hub, towers, photos, tmp_path, capsys, monkey
     np.testing.assert_array_equal(data.embed_texts(["a red car"], backbone=text.path), query)
     featx.save(tower, tmp_path / "tower.featx")
     np.testing.assert_array_equal(featx.load(tmp_path / "tower.featx").transform(["a red car"]), query)
+
+
+def test_names_of_classes_make_a_model(hub, towers, photos, tmp_path, capsys):
+    reference, model = publish(hub, towers, "owner/two"), str(tmp_path / "names.featx")
+    pull_repository(reference)
+    arguments = ["fit", "--head", "zero_shot", "--backbone", reference, "-o", model]
+    assert main([*arguments, "--classes", "red car,dog", "--template", "the {}"]) == 0
+    assert "no image was seen" in capsys.readouterr().err
+    images = sorted(str(path) for path in photos.iterdir())
+    rows = featx.FeatureExtractor(reference, layer="projection").transform(images)
+    texts = featx.TextExtractor(reference, layer="projection").transform(["the dog", "the red car"])
+    cosines = (rows / np.linalg.norm(rows, axis=1)[:, None]) @ (texts / np.linalg.norm(texts, axis=1)[:, None]).T
+    predicted = featx.load(model).predict(images)
+    assert predicted.tolist() == [["dog", "red car"][i] for i in cosines.argmax(axis=1)]
+    for i, path in enumerate(images * 3):
+        folder = photos / ["dog", "street"][i % 2]
+        folder.mkdir(exist_ok=True)
+        Image.open(path).rotate(90 * (i // 4)).save(folder / f"{i}.png")
+    for path in images:
+        Path(path).unlink()
+    assert main(["fit", str(photos), *arguments[1:], "--classes", "dog,street,car"]) == 0
+    head = featx.load(model)[-1]
+    assert head.classes_.tolist() == ["car", "dog", "street"]
+    assert head.n_features_in_ == rows.shape[1]
+    assert main(["fit", str(photos), *arguments[1:], "--class-weight", "balanced"]) == 2
+    assert "weighs all images alike" in capsys.readouterr().err
+    assert main(["fit", str(photos), "--head", "zero_shot", "-o", model]) == 2
+    assert "has no text tower" in capsys.readouterr().err
+    assert main(["fit", "--classes", "a,b", "-o", model]) == 2
+    assert "--classes" in capsys.readouterr().err
 
 
 def test_texts_are_refused_for_other_features(hub, towers, photos, tmp_path):

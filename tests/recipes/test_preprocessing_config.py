@@ -79,6 +79,8 @@ def test_a_missing_value_is_asked_for_by_name(config, absent, stable):
     ("config", "stable"),
     [
         (VIT | {"do_pad": True}, "do_pad"),
+        (VIT | {"do_pad": True, "pad_size": {"height": 256, "width": 256}}, "pad_size"),
+        (VIT | {"image_processor_type": "Siglip2ImageProcessor"}, "Siglip2ImageProcessor"),
         (VIT | {"resample": 4}, "set interpolation="),
         (VIT | {"image_processor_type": "FunnyImageProcessor"}, "FunnyImageProcessor"),
         (VIT | {"feature_extractor_type": "CLIPFeatureExtractor"}, "contradict"),
@@ -93,6 +95,11 @@ def test_a_missing_value_is_asked_for_by_name(config, absent, stable):
 def test_rules_that_featx_does_not_follow_are_refused(config, stable):
     with pytest.raises(BackboneError, match=stable):
         read_preprocessing(config)
+
+
+def test_margins_of_no_width_are_allowed():
+    padded = VIT | {"do_pad": True, "pad_size": {"height": 224, "width": 224}}
+    assert read_preprocessing(padded) == read_preprocessing(VIT)
 
 
 def test_given_values_fill_gaps_and_contradict_nothing():

@@ -55,6 +55,13 @@ def test_scores_have_intervals(labels):
     assert wide.high - wide.low > 0
 
 
+def test_the_interval_of_many_rare_labels_holds_their_score():
+    rng = np.random.default_rng(0)
+    true, p = (rng.random((60, 100)) < 0.03).astype(int), rng.random((60, 100))
+    score = score_labels("here", true, (p > 0.5).astype(int), p)
+    assert score.low < score.value < score.high
+
+
 def test_several_numbers_have_a_row_each():
     true = np.random.default_rng(0).normal(size=(30, 2)) * [1, 100]
     found = summarize_numbers(true, true + np.array([0.1, 0]), ["a", "b"])

@@ -1,11 +1,13 @@
 """Combinations of backbones, layers, poolings and crops, and the features cut out of a shared embedding."""
 
+from types import SimpleNamespace
+
 import pytest
 
 from featx import FeatureExtractor
 from featx.backbones import open_backbone
 from featx.backbones.file import Layer
-from featx.selection import Candidate
+from featx.selection import Candidate, candidates
 from featx.selection.candidates import _default_layers, list_candidates
 
 
@@ -71,6 +73,12 @@ def test_without_names_every_backbone_on_this_machine_takes_part(tiny_backbone, 
     shared = list_candidates(FeatureExtractor(), None, ["head"], ["avg"], ["center"])
     names = [embedding.candidates[0].backbone for embedding in shared]
     assert names == ["efficientnet_lite0", "efficientnet_lite0_int8", "tiny", "tiny_int8"]
+
+
+def test_a_text_encoder_on_this_machine_is_no_candidate_for_images(monkeypatch):
+    pair = [SimpleNamespace(identity=str(i), kind=kind) for i, kind in enumerate(("image", "text"))]
+    monkeypatch.setattr(candidates, "list_here", lambda on_error: list(zip(("net", "encoder"), pair, strict=True)))
+    assert candidates._list_backbones("image") == ["net"]
 
 
 def test_names_are_short():

@@ -25,13 +25,13 @@ class Client:
     def __init__(self, app):
         self.app = app
 
-    def post(self, content, **headers):
-        return asyncio.run(self._ask("POST", "/predict", content, {"content_type": "image/png", **headers}))
+    def post(self, content, query="", **headers):
+        return asyncio.run(self._ask("POST", "/predict", content, {"content_type": "image/png", **headers}, query))
 
     def get(self, path, **headers):
         return asyncio.run(self._ask("GET", path, b"", headers))
 
-    async def _ask(self, method, path, content, headers):
+    async def _ask(self, method, path, content, headers, query=""):
         sent, given = [], asyncio.Event()
 
         async def receive():
@@ -44,7 +44,7 @@ class Client:
             sent.append(message)
 
         pairs = [(name.replace("_", "-").encode(), value.encode("latin-1")) for name, value in headers.items()]
-        scope = {"type": "http", "method": method, "path": path, "headers": pairs, "query_string": b""}
+        scope = {"type": "http", "method": method, "path": path, "headers": pairs, "query_string": query.encode()}
         scope |= {"root_path": "", "client": ("127.0.0.1", 1), "server": ("127.0.0.1", 2), "scheme": "http"}
         with suppress(ZeroDivisionError):  # handed on to the server, which logs it
             await self.app(scope, receive, send)

@@ -12,7 +12,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 import featx
-from featx.pipelines import find_columns
+from featx.guard import KindCells
+from featx.heads import OutOfFold
+from featx.pipelines import find_columns, find_vectorizers, record
 from featx.serve.app import App
 from featx.serve.limits import Limits
 from featx.serve.openapi import describe
@@ -42,7 +44,8 @@ def stacked(table, tiny_backbone):
         "rest": ColumnTransformer([("n", StandardScaler(), ["price"]), ("c", OneHotEncoder(), ["shop"])]),
     }
     members = [(name, make_pipeline(part, LogisticRegression(max_iter=500))) for name, part in parts.items()]
-    return StackingClassifier(members, LogisticRegression(), cv=2).fit(*table)
+    final = make_pipeline(StandardScaler(with_std=False), LogisticRegression())
+    return StackingClassifier(members, final, cv=2).fit(*table)
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +94,7 @@ def test_a_form_is_one_row_with_files(client, table):
         ({"photo": base64.b64encode(b"no image").decode()}, "photo: not an image"),
         ({"title": None}, "title: a value of type NoneType"),
         ({"price": "cheap"}, "price: 'cheap', expected a number"),
-        ({"shop": "z"}, "unknown categories"),
+        ({"shop": "z"}, "no category of the fit"),
         ({"size": 1}, "size: unknown column"),
     ],
 )
@@ -117,4 +120,45 @@ def test_the_document_has_a_field_per_column(predictor):
     post = document["paths"]["/predict"]["post"]
     schema = post["requestBody"]["content"]["multipart/form-data"]["schema"]
     assert list(schema["properties"]) == ["photo", "title", "price", "shop"]
-    assert post["parameters"] == []
+    assert [parameter["name"] for parameter in post["parameters"]] == ["explain"]
+
+
+def test_contributions_add_up_and_have_words_and_cells(client, stacked, table):
+    status, content = client.post(
+        json.dumps(rows_of(table, 2)).encode(), content_type="application/json", query="explain=true"
+    )
+    assert status == 200
+    decisions = stacked.decision_function(table[0][:2])
+    for row, own in zip(content["predictions"], decisions - decisions.mean(axis=1, keepdims=True), strict=True):
+        found = row["contributions"]
+        assert found["score"] == pytest.approx(own[row["class_index"]], abs=1e-5)
+        parts = {name: kind["contribution"] for name, kind in found["kinds"].items()}
+        assert found["base"] + sum(parts.values()) == pytest.approx(found["score"], abs=1e-6)
+        assert found["kinds"]["title"]["columns"]["title"]["words_add_up"]
+        cells = found["kinds"]["photo"]["columns"]["photo"]
+        assert np.sum(cells["heat_map"]["cells"]) == pytest.approx(cells["contribution"], abs=1e-5)
+
+
+def test_a_guard_of_several_kinds_is_in_the_answers(stacked, table):
+    frame, y = pd.concat([table[0]] * 2, ignore_index=True), [*table[1]] * 2
+    kinds = find_columns(stacked)
+    n, classes = len(y), stacked.classes_
+    recording = record(stacked)
+    probabilities = recording.estimator.predict_proba(frame)
+    cells = {name: frame[name].tolist() for name in kinds}
+    rows = KindCells(cells, kinds, recording.features, find_vectorizers(stacked))
+    left_out = OutOfFold(
+        *(np.arange(n), np.arange(n) % 5, np.asarray(y), classes[probabilities.argmax(axis=1)], classes),
+        *(probabilities.astype(np.float32), np.zeros((n, 1), int), np.zeros((n, 1))),
+    )
+    guard = featx.Guard.fit_kinds(rows, left_out)
+    limits = Limits(timeout=60, max_images=10)
+    app = App(TablePredictor(stacked, kinds, limits, guard), limits, {"model": "m", "backbone": "tiny"})
+    given = rows_of(table, 3)
+    given[1]["price"] = 1e6
+    content = send(Client(app), given)[1]
+    app.close()
+    outliers = [row["outlier"] for row in content["predictions"]]
+    np.testing.assert_allclose(outliers[::2], guard.check(guard.read_rows(rows)).outlier[[0, 2]], atol=3 / n)
+    assert content["predictions"][1]["outlier_kind"] == "columns: price"
+    assert outliers[1] < 0.02

@@ -4,8 +4,9 @@ import numpy as np
 import onnx
 import pandas as pd
 import pytest
+from onnx import helper
 from sklearn.compose import ColumnTransformer
-from sklearn.linear_model import Ridge
+from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from tokenizers import Tokenizer
@@ -73,6 +74,27 @@ def test_a_guard_of_texts_exports(pipeline, texts, tmp_path):
 def test_parameters_of_images_are_refused(pipeline, tmp_path, parameters):
     with pytest.raises(featx.InputError, match="this pipeline takes texts"):
         export(pipeline, tmp_path / "texts.onnx", **parameters)
+
+
+def test_an_encoder_whose_int8_depends_on_the_batch_is_refused(encoder, texts, tmp_path):
+    model = onnx.load(encoder)
+    place = next(i for i, node in enumerate(model.graph.node) if node.op_type == "MatMul")
+    source = model.graph.node[place].input[0]
+    model.graph.node[place].input[0] = "rounded"
+    parts = ["levels", "scale", "zero"]
+    model.graph.node.insert(place, helper.make_node("DequantizeLinear", parts, ["rounded"]))
+    model.graph.node.insert(place, helper.make_node("DynamicQuantizeLinear", [source], parts))
+    onnx.save(model, tmp_path / "int8.onnx")
+    extractor = featx.TextExtractor(encoder)
+    y = ["good" if "good" in text else "bad" for text in texts]
+    pipeline = make_pipeline(extractor, LogisticRegression()).fit(texts, y)
+    extractor.set_params(backbone=str(tmp_path / "int8.onnx"))
+    frame = pd.DataFrame({"text": texts, "y": y})
+    with pytest.raises(featx.BackboneError, match="one text or image changes the features of another"):
+        export(pipeline, tmp_path / "texts.onnx", texts=texts)
+    with pytest.raises(featx.BackboneError, match="one text or image changes the features of another"):
+        featx.fit(frame, text_column="text", target="y", extractor=extractor)
+    assert [path.name for path in tmp_path.iterdir()] == ["int8.onnx"]
 
 
 def test_a_file_of_texts_that_is_not_there_is_named(pipeline, tmp_path):

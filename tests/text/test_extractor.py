@@ -139,8 +139,10 @@ def test_it_is_a_scikit_learn_citizen(encoder, tmp_path):
     featx.save(pipeline, tmp_path / "text.featx", embed_backbone=True)
     loaded = featx.load(tmp_path / "text.featx")
     np.testing.assert_array_equal(loaded.predict_proba(TEXTS), pipeline.predict_proba(TEXTS))
-    with pytest.raises(featx.InputError, match="takes texts"):
-        featx.explain(pipeline, TEXTS)
+    explanation = featx.explain(pipeline, TEXTS[:2])
+    decisions = pipeline.decision_function(TEXTS[:2])
+    np.testing.assert_allclose(explanation.base[1] + explanation.contributions[:, 1, 0], decisions, atol=1e-5)
+    np.testing.assert_allclose(explanation.scores[:, 1], decisions, atol=1e-5)
 
 
 def test_a_missing_package_names_the_extra(encoder):

@@ -6,9 +6,12 @@ import pytest
 
 import featx
 from featx._events import Events
+from featx.deploy import export
 from featx.errors import InputError
 from featx.fitting.labelled import Inputs
 from featx.fitting.texts import _choose_simplest, check_texts, make_text_extractor
+from tests.reporting.test_snippets import run_python
+from tests.text.conftest import WORDS
 
 TEXTS = ["a good car", "the good dog runs", "good", "a red good car", "good street", "a bad car", "the bad dog runs"]
 TEXTS += ["bad", "a red bad car", "bad street", "the good car runs", "the bad car runs"]
@@ -50,6 +53,7 @@ def test_words_the_encoder_and_both_are_measured_and_saved(encoder, tmp_path, mo
         monkeypatch.setattr("featx.fitting.texts._choose_simplest", lambda losses: chosen)
     extractor = make_text_extractor(encoder)
     assert extractor.layer == ["block1", "block2"]
+    monkeypatch.chdir(tmp_path)  # the card names files
     result = featx.fit(frame, text_column="review", target="stars", extractor=extractor, cv=3)
     assert [line.split()[0] for line in result.tried.split("\n")] == ["words", "encoder", "both"]
     assert [line.split()[0] for line in result.tried.split("\n") if line.endswith("chosen")] == [chosen]
@@ -60,8 +64,25 @@ def test_words_the_encoder_and_both_are_measured_and_saved(encoder, tmp_path, mo
     predictions = featx.predict(tmp_path / "stars.featx", frame)
     assert [failure.index for failure in predictions.failures] == [1]
     assert predictions.predicted[1] is None
+    # whichever is chosen, the file has the input of a text model, and the card runs
+    exported = export(result.pipeline, tmp_path / "stars.onnx", card=True, info=result.info)
+    assert "input_ids to label" in str(exported)
+    assert run_python((tmp_path / "stars.onnx.md").read_text(encoding="utf-8")) in ("bad", "good")
     if chosen == "words":
         assert np.delete(predictions.predicted, 1).tolist() == np.delete(LABELS * 5, 1).tolist()
+
+
+@pytest.mark.heavy
+def test_a_model_of_texts_has_a_guard_and_finds_a_shift(encoder):
+    rng = np.random.default_rng(0)
+    texts = list({" ".join(rng.choice(WORDS[4:], rng.integers(2, 6))) for _ in range(160)})
+    y = ["good" if "good" in text else "bad" for text in texts]
+    result = featx.fit(texts[:100], y[:100], extractor=featx.TextExtractor(encoder), cv=3)
+    assert featx.predict(result, texts[100:], risk=0.4).outlier.shape == (len(texts) - 100,)
+    same, other = featx.shift(result, texts[100:]), featx.shift(result, ["[SEP] [SEP] [PAD]"] * 30)
+    assert not same.is_shifted
+    assert other.is_shifted
+    assert "30 texts against" in str(other)
 
 
 def test_the_simplest_within_one_standard_error_is_chosen():
@@ -73,8 +94,8 @@ def test_the_simplest_within_one_standard_error_is_chosen():
 
 
 def test_texts_refuse_what_needs_images():
-    with pytest.raises(InputError, match="tune"):
-        featx.fit(["a", "b"], ["x", "y"], extractor=featx.TextExtractor(), tune=True)
+    with pytest.raises(InputError, match="views"):
+        featx.fit(["a", "b"], ["x", "y"], extractor=featx.TextExtractor(), views=2)
     with pytest.raises(InputError, match="expected a TextExtractor"):
         featx.fit("a.csv", text_column="review", extractor=featx.FeatureExtractor())
 

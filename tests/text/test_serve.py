@@ -106,5 +106,18 @@ def test_the_document_describes_texts(fitted):
     document = describe(TextPredictor(*fitted, limits), limits, {"model": "m", "backbone": "tiny"})
     post = document["paths"]["/predict"]["post"]
     assert "application/json" in post["requestBody"]["content"]
-    assert "explain" not in [parameter["name"] for parameter in post["parameters"]]
+    assert "explain" in [parameter["name"] for parameter in post["parameters"]]
     assert "heat_map" not in document["components"]["schemas"]["Prediction"]["properties"]
+
+
+def test_contributions_have_a_number_per_word(client, fitted):
+    query = {"content_type": "application/json", "query": "explain=true"}
+    status, content = client.post(json.dumps(["a good car", 3]).encode(), **query)
+    assert status == 200
+    (good, bad) = content["predictions"]
+    found = good["contributions"]
+    decision = abs(float(fitted[1].decision_function(fitted[0].transform(["a good car"]))[0]))
+    assert found["base"] + found["kinds"]["texts"]["contribution"] == pytest.approx(found["score"], abs=1e-5)
+    assert found["score"] == pytest.approx(decision, abs=1e-4)
+    assert [word["word"] for word in found["kinds"]["texts"]["columns"]["text"]["words"]] == ["a", "good", "car"]
+    assert "expected text" in bad["error"]

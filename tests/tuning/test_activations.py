@@ -1,4 +1,5 @@
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -47,7 +48,7 @@ def test_a_killed_run_goes_on(tiny_backbone, images, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "_CHUNK", 2)
     extractor = FeatureExtractor(tiny_backbone, n_threads=1)
     whole = embed_activations(images, extractor, "stem", n_views=2).take(np.arange(5))
-    finish, calls = module._Store.finish, []
+    finish, calls = module.Store.finish, []
 
     def stop(self, chunks):
         if calls:
@@ -55,10 +56,10 @@ def test_a_killed_run_goes_on(tiny_backbone, images, tmp_path, monkeypatch):
         calls.append(chunks)
         finish(self, chunks)
 
-    monkeypatch.setattr(module._Store, "finish", stop)
+    monkeypatch.setattr(module.Store, "finish", stop)
     with pytest.raises(KeyboardInterrupt):
         embed_activations(images, extractor, "stem", n_views=2, folder=tmp_path)
-    monkeypatch.setattr(module._Store, "finish", finish)
+    monkeypatch.setattr(module.Store, "finish", finish)
     counter = Counter()
     again = embed_activations(images, extractor, "stem", n_views=2, folder=tmp_path, events=counter)
     assert (counter.done, counter.n) == (2, 3)
@@ -90,6 +91,13 @@ def test_views_become_fewer_within_the_limit(tiny_backbone, images):
     assert "2 views of each image instead of 6" in counter.notes[0]
     with pytest.raises(featx.InputError, match="max_bytes"):
         embed_activations(images, extractor, "stem", max_bytes=a_view - 1)
+
+
+def test_a_full_disk_is_refused_before_the_work(tiny_backbone, images, monkeypatch, tmp_path):
+    monkeypatch.setattr(module.shutil, "disk_usage", lambda _: SimpleNamespace(free=5 * 2 * 8 * 16 * 16 - 1))
+    with pytest.raises(featx.InputError, match=r"folder=.*are free"):
+        embed_activations(images, FeatureExtractor(tiny_backbone), "stem", n_views=1, folder=tmp_path)
+    assert not list(tmp_path.glob("*/values.npy"))
 
 
 @pytest.mark.parametrize(("n_layers", "kept"), [(1.6, 2), (1.4, 1)])

@@ -129,7 +129,14 @@ def test_a_race_on_some_folds_takes_their_images_alone():
     ],
 )
 def test_more_is_tried_only_after_the_whole_way(trial, alpha, depths, expected):
-    assert _deepen(trial, alpha, list(depths), TuningSettings()) == expected
+    assert _deepen(trial, alpha, list(depths), TuningSettings(), 999, True) == expected
+
+
+@pytest.mark.parametrize(
+    ("is_first", "depths", "expected"), [(True, ["b4"], ("b4", 8)), (False, ["b4"], None), (True, [], None)]
+)
+def test_many_left_out_images_allow_one_deeper_layer_in_any_case(is_first, depths, expected):
+    assert _deepen(("b5", 8), 0.75, depths, TuningSettings(), 1000, is_first) == expected
 
 
 @pytest.mark.parametrize(("enough", "n_rows"), [(1000, N), (N // 2, N // 2)])
@@ -151,6 +158,22 @@ def test_folds_that_leave_out_enough_images_spare_the_others(monkeypatch, enough
     assert (found.chosen.alpha, found.chosen.n_folds) == (0.5, n_rows // (N // 2))
     assert calls == [1] * found.chosen.n_folds
     assert found.features[:, 0].tolist() == [2 * row for row in found.out_of_fold.rows]
+
+
+@pytest.mark.parametrize(("enough", "expected"), [(N // 4, [1]), (N // 4 + 1, [2])])
+def test_one_fold_is_enough_if_it_leaves_out_many_images(monkeypatch, enough, expected):
+    calls = []
+
+    def predict(problem, numbers, *rest):
+        calls.append(len(numbers))
+        rows = np.concatenate([problem.folds[number][1] for number in numbers])
+        return _Measured(make_scores(2.0)[None, rows], np.zeros((1, len(rows), 1), np.float32))
+
+    monkeypatch.setattr(strategy_module, "_predict_folds", predict)
+    monkeypatch.setattr(strategy_module, "find_depths", lambda *_: ["stage4"])
+    monkeypatch.setattr(strategy_module, "_ENOUGH", enough)
+    choose_strategy(make_problem(), TuningSettings(alpha=0.5), Events())
+    assert calls == expected
 
 
 def test_a_folder_for_the_activations_is_removed_unless_it_is_named(tmp_path):

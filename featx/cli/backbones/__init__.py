@@ -59,12 +59,17 @@ def run(options: argparse.Namespace) -> None:
         print(
             f"{row['name']:{width}}  {row['where']:8} {row['input'][0]:5} {row['features']:8} "
             f"{row['parameters'] / 1e6:8.2f} {row['gflops']:7.2f} {top1:>10}  {row['license']}"
-            + "".join(f"  {text}" for text in (row["speed"] and f"{row['speed']:g} images/s", row["hub"]) if text)
+            + "".join(f"  {text}" for text in (row["speed"] and f"{row['speed']:g} images/s", _name_way(row)) if text)
         )
     if any(row["where"] == "make" for row in rows):
-        note("to make a backbone that is not here: featx backbones make timm:NAME (top-1 as published, @ pixels)")
+        note("export: featx backbones make timm:NAME, with torch (extra export); top-1 as published, @ pixels")
     if any(row["where"] == "make" and row["hub"] for row in rows):
-        note("without torch, from the repository behind a licence: featx backbones pull hf:OWNER/NAME")
+        note("without torch, where a repository is named: featx backbones pull hf:OWNER/NAME, or the other way as well")
+
+
+def _name_way(row: dict[str, Any]) -> str | None:
+    """Return the repository that has a network's weights in ONNX, or the way to make it that needs torch."""
+    return "export" if row["where"] == "make" and not row["hub"] else row["hub"]
 
 
 def _rows() -> Iterable[dict[str, Any]]:

@@ -93,6 +93,15 @@ def _describe_input(backbone: Backbone) -> dict[str, str]:
     }
 
 
+def _describe_speed(backbone: Backbone) -> dict[str, str]:
+    """Return the speed measured when the file was made of a repository, if it was."""
+    cores = backbone.recipe.get("cores")
+    for noun in ("images", "texts"):
+        if speed := backbone.recipe.get(f"{noun}_per_second"):
+            return {"speed": f"{speed:g} {noun} per second on {cores} cores"}
+    return {}
+
+
 def _describe(backbone: Backbone, everything: dict[str, Any], check: CanonicalCheck) -> str:
     verdict = "passed" if check.passed else "FAILED"
     lines = {
@@ -105,6 +114,7 @@ def _describe(backbone: Backbone, everything: dict[str, Any], check: CanonicalCh
         "features": f"{everything['features']} (layer {backbone.default_layer}, averaged)",
         "parameters": f"{backbone.parameters:,}",
         "GFLOPs": f"{backbone.gflops:.3f}",
+        **_describe_speed(backbone),
         "licence": backbone.license,
         "source": backbone.source,
         "made with": ", ".join(f"{name} {value}" for name, value in backbone.recipe.items()),

@@ -15,7 +15,8 @@ from sklearn.preprocessing import FunctionTransformer, MaxAbsScaler, MinMaxScale
 from featx.deploy.converter import Answer, Converter, Estimator, Rows, Tables
 from featx.deploy.converters.kernels import count_votes
 from featx.deploy.converters.preprocessing import apply_function
-from featx.heads import LabelwiseClassifier
+from featx.heads import LabelwiseClassifier, MultiLabelStack, MultiRegressionStack
+from featx.heads.stack import ODDS_BOUNDS
 
 __all__ = ["TABLES"]
 
@@ -132,6 +133,30 @@ def _label_wise(converter: Converter, head: Estimator, x: Rows) -> Answer:
             columns.append(graph.take(_need(converter, head, answer.probabilities), [1]))
     probabilities = graph.columns(*columns)
     return Answer(graph.cast(graph.op("Greater", probabilities, np.array(0.5)), np.int64), probabilities)
+
+
+def _stack_labels(converter: Converter, head: Estimator, x: Rows) -> Answer:
+    """Convert a MultiLabelStack: weighted log odds of each label."""
+    graph, parts = converter.graph, []
+    for (name, _), member, weights in zip(head.estimators, head.estimators_, head.coef_.T, strict=True):
+        given = _need(converter, head, converter.classify(member, x, name).probabilities)
+        low, high = (np.array(end) for end in ODDS_BOUNDS)
+        bounded = graph.op("Min", graph.op("Max", graph.double(given), low), high)
+        odds = graph.op("Div", bounded, graph.op("Sub", np.array(1.0), bounded))
+        parts.append(graph.op("Mul", graph.op("Log", odds), weights[None]))
+    scores = graph.op("Sum", *parts, head.intercept_[None])
+    index = graph.cast(graph.op("Greater", scores, np.array(0.0)), np.int64)
+    return Answer(index, graph.op("Sigmoid", scores))
+
+
+def _stack_numbers(converter: Converter, head: Estimator, x: Rows) -> str:
+    """Convert a MultiRegressionStack: a weighted sum for each number."""
+    graph = converter.graph
+    parts = [
+        graph.op("Mul", graph.double(converter.regress(member, x, name)), weights[None])
+        for (name, _), member, weights in zip(head.estimators, head.estimators_, head.coef_.T, strict=True)
+    ]
+    return graph.op("Sum", *parts, head.intercept_[None])
 
 
 def _one_vs_rest_labels(converter: Converter, head: Estimator, x: Rows) -> Answer:
@@ -275,6 +300,7 @@ TABLES = Tables(
         OneVsOneClassifier: _one_vs_one,
         OneVsRestClassifier: _one_vs_rest,
         LabelwiseClassifier: _label_wise,
+        MultiLabelStack: _stack_labels,
         **dict.fromkeys((ms.TunedThresholdClassifierCV, ms.FixedThresholdClassifier), _threshold),
     },
     regressors={
@@ -286,6 +312,7 @@ TABLES = Tables(
         VotingRegressor: _vote_value,
         StackingRegressor: _stack_value,
         MultiOutputRegressor: _multi_output,
+        MultiRegressionStack: _stack_numbers,
         TransformedTargetRegressor: _target,
     },
 )

@@ -1,0 +1,424 @@
+"""Split the scores of rows among the kinds of columns of a fitted pipeline, and further among words, columns, cells."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import combinations, pairwise
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy.sparse import issparse
+from sklearn.compose import ColumnTransformer, TransformedTargetRegressor
+from sklearn.ensemble import StackingClassifier, StackingRegressor
+from sklearn.feature_extraction.text import CountVectorizer
+from sklearn.pipeline import Pipeline
+
+from featx._events import Events
+from featx._optional import import_optional
+from featx.errors import Failure, InputError
+from featx.explanation.blocks import Block, LinearHead, find_blocks, find_linear_head, split_steps
+from featx.explanation.cells import Box, MapReader, join_boxes
+from featx.explanation.scores import Affine, find_linear, find_mean, find_scores, is_multilabel, to_roots
+from featx.explanation.words import Span, list_spans, occlude, share_terms
+from featx.images.decode import decode, read
+from featx.pipelines import find_columns
+from featx.recording import Recording
+
+__all__ = ["Detail", "ExplainedRows", "KindExplainer", "wrap_texts"]
+
+Rows = npt.NDArray[np.float64]
+
+#: Kinds of columns that are shared out in all orders, at most, if the final estimator is not linear.
+_MAX_KINDS = 12
+_PLAIN_KINDS = {"image": "images", "text": "texts", "number": "columns", "category": "columns"}
+
+
+@dataclass(frozen=True, eq=False)
+class Detail:
+    """The part of one column in the score of a row.
+
+    Parameters
+    ----------
+    kind : str
+        Kind that the column belongs to.
+    column : str
+    value : object
+        The cell; None for an image.
+    contribution : ndarray of float64, shape (n_scores,)
+        Adds up over the columns of a kind, with its rest, to the contribution of the kind.
+    spans : tuple of (int, int), or None
+        First and last character of each word of a text.
+    words : ndarray of float64, shape (n_words, n_scores), or None
+        Contribution of each word. With ``is_exact`` they add up to that of the column.
+    is_exact : bool
+        False for words of an encoder, whose numbers are falls of the score without the word.
+    heat_map : ndarray of float64, shape (n_scores, rows, columns), or None
+        Contribution of each cell of an image, which add up to that of the column.
+    box : (left, upper, right, lower), or None
+        Part of the image that the map covers, in pixels.
+
+    See Also
+    --------
+    featx.explain : Makes it.
+    """
+
+    kind: str
+    column: str
+    value: Any
+    contribution: Rows
+    spans: tuple[Span, ...] | None = None
+    words: Rows | None = None
+    is_exact: bool = True
+    heat_map: Rows | None = None
+    box: Box | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class ExplainedRows:
+    """Scores of rows, of which ``base + contributions.sum(axis=2)`` is ``scores``.
+
+    ``contributions`` has the shape (n, n_scores, n_kinds). ``rests`` holds for each row and kind, of shape (n_scores,),
+    what its details leave; NaN without details. ``kept`` are the rows that could be read.
+    """
+
+    predicted: npt.NDArray[Any]
+    scores: Rows
+    base: Rows
+    contributions: Rows
+    details: list[list[Detail]]
+    rests: list[dict[str, Rows]]
+    kept: list[int]
+    failures: dict[int, Failure]
+
+
+class KindExplainer:
+    """Split scores of a fitted estimator of data frames, or of texts.
+
+    Parameters
+    ----------
+    estimator : estimator
+        A stack, a pipeline of a `ColumnTransformer` and a linear head, or one of them inside a
+        `TransformedTargetRegressor`.
+    reference : DataFrame or None, default=None
+        Rows whose mean answers the contributions are measured against. None takes the mean that the stack's final
+        estimator holds, and the rows of the call if it holds none.
+    with_words, with_maps : bool, default=True
+        False leaves out the words of encoders, or the heat maps, which take further runs of a network.
+    """
+
+    def __init__(
+        self, estimator: Any, reference: Any = None, *, with_words: bool = True, with_maps: bool = True
+    ) -> None:
+        self._recording, self._reference = Recording(estimator), reference
+        self._with_words, self._with_maps = with_words, with_maps
+        inner, self.quantity = _unwrap(estimator)
+        self.is_stack = isinstance(inner, (StackingClassifier, StackingRegressor))
+        if self.is_stack and inner.passthrough:
+            raise InputError("passthrough=True: the columns of such a stack cannot be told apart; fit it without")
+        if not self.is_stack and split_steps(inner) is None:
+            raise InputError(
+                f"{type(inner).__name__}: expected a stack of one member per kind of columns, or a pipeline of a "
+                "ColumnTransformer and a head"
+            )
+        labels = getattr(inner, "classes_", None)
+        self.classes: tuple[Any, ...] | None = None if labels is None else tuple(np.asarray(labels).tolist())
+        if self.classes is not None:
+            self.quantity = "decision"
+        self._kinds_of_columns = find_columns(estimator)
+        if self.is_stack:
+            members = dict(inner.named_estimators_)
+            self.kinds = tuple(name for name, member in members.items() if not isinstance(member, str))  # "drop"
+        else:
+            self.kinds = tuple(dict.fromkeys(_PLAIN_KINDS[kind] for kind in self._kinds_of_columns.values()))
+        self._mean: Rows | None = None
+        if reference is not None and not self.is_stack:
+            raise InputError("train: the average row of a pipeline of one head is known; only a stack takes other rows")
+        self.method = "linear"
+        #: Rows that contributions are measured against: "fit", "train" or "rows".
+        self.reference = "fit"
+
+    def explain(self, frame: Any, events: Events | None = None) -> ExplainedRows:
+        """Split the scores of at least one row; rows with a cell that cannot be read are failures."""
+        with self._recording.call(events) as call:
+            predicted = np.asarray(self._recording.estimator.predict(frame))
+            failed = dict(call.failures)
+            kept = [i for i in range(len(frame)) if i not in failed]
+            inner, _ = _unwrap(self._recording.estimator)
+            if predicted.ndim > 1 and self.classes is None:
+                raise InputError("a head with several outputs cannot be explained; fit a head per output")
+            split = self._split_stack if self.is_stack else self._split_plain
+            scores, base, contributions, details, rests = split(inner, frame, kept)
+        if predicted.ndim > 1:  # the likeliest of several labels
+            predicted = np.array(self.classes)[scores.argmax(axis=1)]
+        return ExplainedRows(
+            predicted[kept], scores[kept], base, contributions[kept], details, rests, kept, dict(sorted(failed.items()))
+        )
+
+    def _split_stack(self, stack: Any, frame: Any, kept: list[int]) -> Any:
+        members = [(name, stack.named_estimators_[name]) for name in self.kinds]
+        answers = [_answer(member, how, frame) for (_, member), how in zip(members, stack.stack_method_, strict=True)]
+        widths = [part.shape[1] for part in answers]
+        Z, final = np.hstack(answers), stack.final_estimator_
+        mean = self._find_mean(final, Z[kept])
+        found = find_scores(final)
+        probes = np.vstack([Z, mean, mean + 1])
+        linear = find_linear(final, probes)
+        scores = linear[0].compute(Z)
+        ends = np.cumsum([0, *widths])
+        slices = [slice(start, stop) for start, stop in pairwise(ends.tolist())]
+        affine = linear[1]
+        if affine is None or affine.of_roots:
+            self.method = "shapley"
+            scores = found.compute(Z)
+            base, contributions = _share(found.compute, Z, mean, slices)
+            return scores, base, contributions, [[] for _ in kept], [{} for _ in kept]
+        base = affine.intercept + affine.coef @ mean
+        contributions = np.stack([(Z[:, own] - mean[own]) @ affine.coef[:, own].T for own in slices], axis=2)
+        details: list[list[Detail]] = [[] for _ in kept]
+        rests: list[dict[str, Rows]] = [{} for _ in kept]
+        if kept:
+            rows = frame.iloc[kept]
+            for number, (name, member) in enumerate(members):
+                own = slices[number]
+                found_details = self._detail(
+                    name, member, stack.stack_method_[number], rows, answers[number][kept], affine.coef[:, own]
+                )
+                for i, parts in enumerate(found_details or []):
+                    details[i] += parts
+                    rests[i][name] = contributions[kept[i], :, number] - sum(part.contribution for part in parts)
+        return scores, base, contributions, details, rests
+
+    def _find_mean(self, final: Any, Z: Rows) -> Rows:
+        """Return the mean answers of the members that contributions are measured against."""
+        if self._reference is not None:
+            self.reference = "train"
+            if self._mean is None:
+                recording = Recording(self._recording.estimator)
+                inner, _ = _unwrap(recording.estimator)
+                members = [inner.named_estimators_[name] for name in self.kinds]
+                pairs = zip(members, inner.stack_method_, strict=True)
+                with recording.call() as call:
+                    rows = np.hstack([_answer(member, how, self._reference) for member, how in pairs])
+                self._mean = np.delete(rows, list(call.failures), axis=0).mean(axis=0)
+            return self._mean
+        if isinstance(final, Pipeline) and hasattr(final[0], "mean_"):
+            return find_mean(final, Z.shape[1])
+        if len(Z) < 2:
+            raise InputError(
+                f"{type(final).__name__}: the final estimator of the stack holds no mean of its training rows to "
+                "compare one row with; pass train=ROWS or several rows, or begin it with a StandardScaler"
+            )
+        self.reference = "rows"
+        return np.asarray(Z.mean(axis=0))
+
+    def _split_plain(self, pipeline: Any, frame: Any, kept: list[int]) -> Any:
+        steps = split_steps(pipeline)
+        assert steps is not None
+        columns, head = steps
+        features = columns.transform(frame)
+        found = _find_plain_head(head, features)
+        if found is None:
+            raise InputError(
+                f"{type(head).__name__}: a head on several columns is explained if it is linear; stack one member per "
+                "kind of columns instead (docs/columns.md)"
+            )
+        linear, to_scores = found
+        if self.classes is None and len(to_scores) > 1:
+            raise InputError("a head with several outputs cannot be explained; fit a head per output")
+        scores, base = linear.decide(features) @ to_scores.T, to_scores @ linear.decide_mean()
+        n, width = scores.shape
+        contributions = np.zeros((n, width, len(self.kinds)))
+        slopes = np.broadcast_to(to_scores, (len(kept), *to_scores.shape))
+        details: list[list[Detail]] = [[] for _ in kept]
+        for block in find_blocks(columns):
+            kind = _PLAIN_KINDS[self._kinds_of_columns.get(block.column, "number")]
+            parts = _weigh(linear, features, block) @ to_scores.T
+            contributions[:, :, self.kinds.index(kind)] += parts
+            own = self._detail_block(kind, block, linear, frame.iloc[kept], features[kept], slopes, parts[kept])
+            for i, detail in enumerate(own):
+                details[i].append(detail)
+        rests = [
+            {
+                kind: contributions[at, :, k] - sum(one.contribution for one in details[i] if one.kind == kind)
+                for k, kind in enumerate(self.kinds)
+            }
+            for i, at in enumerate(kept)
+        ]
+        return scores, base, contributions, details, rests
+
+    def _detail(
+        self, name: str, member: Any, how: str, rows: Any, answers: Rows, weights: Rows
+    ) -> list[list[Detail]] | None:
+        """Share the contribution of a member among its columns; None if its head is not linear."""
+        steps = split_steps(member)
+        if steps is None:
+            return None
+        columns, head = steps
+        features = columns.transform(rows)
+        linear = find_linear_head(head, features, answers)
+        if linear is None:
+            return None
+        slopes = weights @ linear.slopes(linear.decide(features))  # (n, n_scores, n_decisions)
+        details: list[list[Detail]] = [[] for _ in range(len(rows))]
+        for block in find_blocks(columns):
+            parts = np.einsum("nsd,nd->ns", slopes, _weigh(linear, features, block))
+            own = self._detail_block(name, block, linear, rows, features, slopes, parts, weights)
+            for i, detail in enumerate(own):
+                details[i].append(detail)
+        return details
+
+    def _detail_block(
+        self,
+        kind: str,
+        block: Block,
+        linear: LinearHead,
+        rows: Any,
+        features: Any,
+        slopes: Rows,
+        parts: Rows,
+        weights: Rows | None = None,
+    ) -> list[Detail]:
+        """Return the part of one column in each row, with its words or its map."""
+        held = rows[block.column].tolist() if block.column in rows.columns else [None] * len(rows)
+        is_image = block.extractor is not None and block.extractor.kind == "image"
+        details = []
+        for i, value in enumerate(held):
+            detail = Detail(kind, block.column, None if is_image else value, parts[i])
+            further: dict[str, Any] = {}
+            if is_image and self._with_maps:
+                further = _map_image(value, block, linear, slopes[i])
+            elif block.extractor is not None and not is_image and self._with_words:
+                further = _occlude(value, block, linear, features[i], slopes[i], weights)
+            elif isinstance(block.transformer, CountVectorizer):
+                further = _share_words(value, block, linear, features[i], slopes[i])
+            details.append(Detail(**{**vars(detail), **further}))
+        return details
+
+
+def wrap_texts(extractor: Any, head: Any, column: str = "text") -> Pipeline:
+    """Return an extractor of texts and its head as a pipeline of data frames with one column."""
+    pandas = import_optional("pandas", "pandas")
+    columns = ColumnTransformer([(column, extractor, column)])
+    first = pandas.DataFrame({column: pandas.Series(["a"], dtype=object)})  # an extractor learns nothing from rows
+    return Pipeline([("columns", columns.fit(first)), ("head", head)])
+
+
+def _unwrap(estimator: Any) -> tuple[Any, str]:
+    """Return the estimator inside a transformed target or a search, and the kind of its numbers."""
+    quantity = "value"
+    while True:
+        if isinstance(estimator, TransformedTargetRegressor):
+            quantity = "logarithm" if estimator.func is np.log else "transformed value"
+            estimator = estimator.regressor_
+        elif hasattr(estimator, "best_estimator_"):
+            estimator = estimator.best_estimator_
+        else:
+            return estimator, quantity
+
+
+def _answer(member: Any, how: str, frame: Any) -> Rows:
+    """Return the answers of a member as its stack takes them: one column for two classes."""
+    answers = np.asarray(getattr(member, how)(frame), np.float64)
+    if answers.ndim == 1:
+        return answers[:, None]
+    return answers[:, 1:] if how == "predict_proba" and answers.shape[1] == 2 else answers
+
+
+def _share(compute: Callable[[Rows], Rows], Z: Rows, mean: Rows, slices: Sequence[slice]) -> tuple[Rows, Rows]:
+    """Return the score of the mean answers, and the exact Shapley value of each kind."""
+    n = len(slices)
+    if n > _MAX_KINDS:
+        raise InputError(f"{n} members under a final estimator that is not linear; at most {_MAX_KINDS} are explained")
+    values: dict[frozenset[int], Rows] = {}
+    for size in range(n + 1):
+        for chosen in combinations(range(n), size):
+            rows = np.repeat(mean[None], len(Z), axis=0)
+            for k in chosen:
+                rows[:, slices[k]] = Z[:, slices[k]]
+            values[frozenset(chosen)] = compute(rows)
+    total = np.zeros((*values[frozenset()].shape, n))
+    for chosen_set, value in values.items():
+        for k in range(n):
+            if k not in chosen_set:
+                size = len(chosen_set)
+                weight = math.factorial(size) * math.factorial(n - size - 1) / math.factorial(n)
+                total[:, :, k] += weight * (values[chosen_set | {k}] - value)
+    return values[frozenset()][0], total
+
+
+def _find_plain_head(head: Any, features: Any) -> tuple[LinearHead, Rows] | None:
+    """Return the linear scores of a head, and the matrix from its decisions to them; None if it is not linear."""
+    if hasattr(head, "coef_") and hasattr(head, "decision_function" if hasattr(head, "classes_") else "predict"):
+        answers = np.asarray(head.decision_function(features) if hasattr(head, "classes_") else head.predict(features))
+        found = find_linear_head(head, features, answers.astype(float).reshape(len(answers), -1))
+        return None if found is None else (found, _to_scores(len(found.affine.coef), head))
+    _, affine = find_linear(head, np.asarray(features, np.float64)) if not issparse(features) else (None, None)
+    if affine is None:
+        return None
+    mean = find_mean(head, affine.coef.shape[1], of_roots=affine.of_roots)
+    return LinearHead(affine, mean, "identity"), np.eye(len(affine.coef))
+
+
+def _to_scores(n_decisions: int, head: Any) -> Rows:
+    """Return the matrix from decisions to scores: a column per class, less the mean over the classes."""
+    if not hasattr(head, "classes_") or is_multilabel(head):
+        return np.eye(n_decisions)
+    if n_decisions == 1:
+        return np.array([[-1.0], [1.0]])
+    return np.eye(n_decisions) - 1 / n_decisions
+
+
+def _weigh(linear: LinearHead, features: Any, block: Block) -> Rows:
+    """Return the part of a block in the decisions, against the mean, of shape (n, n_decisions)."""
+    own = features[:, block.indices]
+    values = to_roots(np.asarray(own)) if linear.affine.of_roots else own
+    coef = linear.affine.coef[:, block.indices]
+    return np.asarray(values @ coef.T - coef @ linear.mean[block.indices])
+
+
+def _map_image(value: Any, block: Block, linear: LinearHead, slope: Rows) -> dict[str, Any]:
+    """Return the heat map of an image; the network runs a second time."""
+    extractor = block.extractor
+    reader = MapReader(extractor)
+    image = decode(read(value))
+    boxes = reader.find_boxes(image.size)
+    cells, _ = reader.read([image])
+    affine = Affine(linear.affine.coef[:, block.indices], linear.affine.intercept, linear.affine.of_roots)
+    maps = reader.spread(cells, affine, linear.mean[block.indices], [boxes])[0]
+    return {"heat_map": np.einsum("sd,dyx->syx", slope, maps), "box": join_boxes(boxes)}
+
+
+def _occlude(
+    value: Any, block: Block, linear: LinearHead, features: Any, slope: Rows, weights: Rows | None
+) -> dict[str, Any]:
+    """Return the fall of the scores without each word; the encoder runs once per word."""
+    extractor = block.extractor
+    text = str(value)
+    spans = list_spans(text, extractor)
+    if not spans:
+        return {"spans": (), "words": np.zeros((0, len(slope))), "is_exact": False}
+
+    def embed(texts: list[str]) -> Any:
+        rows = np.repeat(np.asarray(features)[None], len(texts), axis=0)
+        rows[:, block.indices] = extractor.embed(texts).features
+        return rows
+
+    def score(rows: Any) -> Rows:
+        decisions = linear.decide(rows)
+        return decisions @ slope.T if weights is None else linear.answer(decisions) @ weights.T
+
+    words = occlude(text, spans, embed, score)
+    return {"spans": tuple(spans), "words": words, "is_exact": False}
+
+
+def _share_words(value: Any, block: Block, linear: LinearHead, features: Any, slope: Rows) -> dict[str, Any]:
+    """Return the exact part of each word of a vectorizer."""
+    dense = features.toarray()[0] if hasattr(features, "toarray") else np.asarray(features)
+    coef = linear.affine.coef[:, block.indices]
+    if linear.affine.of_roots or np.any(linear.mean[block.indices]):
+        return {}
+    found = share_terms(str(value), block.transformer, dense.ravel()[block.indices], lambda at: slope @ coef[:, at])
+    return {} if found is None else {"spans": tuple(found[0]), "words": found[1]}
