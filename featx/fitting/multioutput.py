@@ -251,7 +251,7 @@ def fit_several(
         try:
             fitted_guard = Guard.fit(features, estimated.out_of_fold, groups=joined)
         except InputError as error:
-            events.note(f"no guard: {error}")
+            events.note(f"no guard: {error}".replace("images", f"{extractor.kind}s"))
     return SeveralFit(
         *(fitted, name, target, extractor, embeddings, features, listed, estimated, fitted_guard, reason, tried),
         groups=joined,
