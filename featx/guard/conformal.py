@@ -89,8 +89,8 @@ class Intervals:
         """Return both ends of the interval of each image, of shape (n, 2)."""
         middle = self._scale(predicted)
         width = self.factor(coverage) * self.expect(coordinates, middle)
-        found = np.stack([middle - width, middle + width], axis=1)
-        return np.exp(found) if self.is_logarithm else found
+        found: npt.NDArray[np.float64] = np.stack([middle - width, middle + width], axis=1)
+        return np.asarray(np.exp(found)) if self.is_logarithm else found
 
     def _scale(self, predicted: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
         """Return predictions on the scale of the fit."""
