@@ -102,7 +102,7 @@ class Intervals:
                 f"answers: {values.min():g} has no logarithm, and the guard is of a fit with log_target=True; "
                 "expected positive numbers"
             )
-        return np.log(values)
+        return np.asarray(np.log(values))
 
     def factor(self, coverage: float) -> float:
         """Return half the width of an interval per expected error."""
