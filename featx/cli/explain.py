@@ -80,7 +80,8 @@ def run(options: argparse.Namespace) -> None:
         events=make_events(),
     )
     paths = explanation.save(options.output, options.label, options.against) if options.output else []
-    note_failures(explanation.failures, "left out")
+    is_rows = isinstance(explanation, RowExplanation)
+    note_failures(explanation.failures, "left out", "row" if is_rows else "image")
     if isinstance(explanation, RowExplanation):
         colour = sys.stdout.isatty()
         for i in range(len(explanation.names)):

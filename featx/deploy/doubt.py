@@ -55,6 +55,8 @@ class Doubts:
         assert parts is not None  # a guard of a regression has them
         assert self.coverage is not None
         middle = graph.column(graph.double(value))
+        if parts.is_logarithm:
+            middle = graph.op("Log", middle)
         inputs = graph.columns(coordinates, middle)
         slopes = parts.weights[:-1].astype(float) / parts.scale[1]
         constant = float(parts.weights[-1]) - float(parts.scale[0] @ slopes)
@@ -63,7 +65,7 @@ class Doubts:
         clipped = graph.op("Min", graph.op("Max", logarithms, np.array(low)), np.array(high))
         width = graph.op("Mul", graph.op("Exp", clipped), np.array(parts.factor(self.coverage)))
         ends = graph.columns(graph.op("Sub", middle, width), graph.op("Add", middle, width))
-        return graph.cast(ends, np.float32)
+        return graph.cast(graph.op("Exp", ends) if parts.is_logarithm else ends, np.float32)
 
     @property
     def _outliers(self) -> Outliers:

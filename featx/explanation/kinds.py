@@ -23,6 +23,7 @@ from featx.explanation.blocks import Block, LinearHead, find_blocks, find_linear
 from featx.explanation.cells import Box, MapReader, join_boxes
 from featx.explanation.scores import Affine, find_linear, find_mean, find_scores, is_multilabel, to_roots
 from featx.explanation.words import Span, list_spans, occlude, share_terms
+from featx.heads import MultiLabelStack, MultiRegressionStack
 from featx.images.decode import decode, read
 from featx.pipelines import find_columns
 from featx.recording import Recording
@@ -118,6 +119,8 @@ class KindExplainer:
         self.is_stack = isinstance(inner, (StackingClassifier, StackingRegressor))
         if self.is_stack and inner.passthrough:
             raise InputError("passthrough=True: the columns of such a stack cannot be told apart; fit it without")
+        if isinstance(inner, (MultiLabelStack, MultiRegressionStack)):
+            raise InputError("a head with several outputs cannot be explained; fit a head per output")
         if not self.is_stack and split_steps(inner) is None:
             raise InputError(
                 f"{type(inner).__name__}: expected a stack of one member per kind of columns, or a pipeline of a "

@@ -189,7 +189,7 @@ def fit_columns(
         embedded = {next(_list_names([part])): part.features for part in parts}
         known = KindCells(cells, kinds, embedded, find_vectorizers(stack))
         try:
-            fitted_guard = Guard.fit_kinds(known, answered[name], groups=joined)
+            fitted_guard = Guard.fit_kinds(known, answered[name], groups=joined, log_target=log_target)
         except InputError as error:
             notes.append(f"no guard: {error}")
     for text in notes:

@@ -145,8 +145,8 @@ class Evaluation:
             )
             lines.append(f"{name:{width}} {format_metric(value)}{interval}")
         if self.balance is not None and not self.balance.is_even:
-            lines.append(self.balance.describe())
-        lines += format_several(self.per_class if self.task == "multilabel" else self.per_target)
+            lines.append(self.balance.describe(self.kind))
+        lines += format_several(self.per_class if self.task == "multilabel" else self.per_target, self.kind)
         if self.per_class is not None and self.confusion is not None:
             names = list(map(printable, self.per_class))
             width = max(5, *map(len, names))
@@ -162,7 +162,7 @@ class Evaluation:
         rows: list[dict[str, Any]] = [{"metric": name, "value": value} for name, value in self.metrics.items()]
         if self.low is not None:
             rows[0]["95 % interval"] = f"{format_metric(self.low)} to {format_metric(self.high)}"
-        notes = [] if self.balance is None or self.balance.is_even else [self.balance.describe()]
+        notes = [] if self.balance is None or self.balance.is_even else [self.balance.describe(self.kind)]
         html = format_html(f"Evaluation of {self.n_images} {self.kind}s", rows, notes)
         if self.per_target is not None:
             html += format_html("Targets", [{"target": name, **row} for name, row in self.per_target.items()])

@@ -16,7 +16,7 @@ from featx.explanation import METHODS, Explanation, KindExplainer, RowExplanatio
 from featx.explanation import explain as explain_images
 from featx.fitting.labelled import Inputs
 from featx.fitting.model import FittedModel, open_model
-from featx.fitting.rows import RowExtractor, make_frame_of_rows
+from featx.fitting.rows import RowExtractor, make_frame_of_rows, name_missing
 
 __all__ = ["explain"]
 
@@ -160,7 +160,7 @@ def _explain_rows(
     failures = dict(unread)
     for at, failure in found.failures.items():
         i = readable[at]
-        failures[i] = Failure(i, inputs.item_names[i], failure.reason)
+        failures[i] = name_missing(rows[i], kinds, Failure(i, inputs.item_names[i], failure.reason))
     if not found.kept:
         raise ImageError(next(iter(failures.values())))
     kept = [readable[i] for i in found.kept]

@@ -445,7 +445,9 @@ def fit(
                     unfitted = chosen.make(count_folds(task, y))
                 fitted = fit_head(unfitted, features, y, task, **divided, views=further, events=events)
             if guard and out_of_fold is not None:
-                fitted_guard = _fit_guard(features, out_of_fold, join_groups(together, groups), events, kind)
+                fitted_guard = _fit_guard(
+                    features, out_of_fold, join_groups(together, groups), log_target, events, kind
+                )
             fitted.predict(features[:1])  # some heads find out only now that they have too few images
     to_label, failures = _rank_pool(inputs, pool[:_MAX_POOL], extractor, fitted, events)
     fit_result = FitResult(
@@ -504,11 +506,16 @@ def _check_text(extractor: Any, settled: Mapping[str, Any]) -> None:
 
 
 def _fit_guard(
-    features: npt.NDArray[np.float32], out_of_fold: OutOfFold, groups: Labels | None, events: Events, kind: str
+    features: npt.NDArray[np.float32],
+    out_of_fold: OutOfFold,
+    groups: Labels | None,
+    log_target: bool,
+    events: Events,
+    kind: str,
 ) -> Guard | None:
     """Fit the guard, or note why there is none."""
     try:
-        return Guard.fit(features, out_of_fold, groups=groups)
+        return Guard.fit(features, out_of_fold, groups=groups, log_target=log_target)
     except InputError as error:
         events.note(f"no guard: {error}".replace("images", f"{kind}s"))
         return None

@@ -227,7 +227,7 @@ def fit_several(
     listed.sort(key=lambda pair: -len(set(pair[1])))
     joined = join_groups(together, own)
     folds = make_folds(features, target, joined, own, cv)
-    how = f"left-out images, {len(folds)} folds"
+    how = f"left-out {extractor.kind}s, {len(folds)} folds"
     how += ", groups on one side" if own is not None else ""
     how += ", near-duplicates on one side" if together is not None and cv is None else ""
     how += "" if further is None else f", fitted on {len(further) + 1} views per image"
@@ -251,7 +251,7 @@ def fit_several(
         try:
             fitted_guard = Guard.fit(features, estimated.out_of_fold, groups=joined)
         except InputError as error:
-            events.note(f"no guard: {error}")
+            events.note(f"no guard: {error}".replace("images", f"{extractor.kind}s"))
     return SeveralFit(
         *(fitted, name, target, extractor, embeddings, features, listed, estimated, fitted_guard, reason, tried),
         groups=joined,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from featx.pipelines import find_extractors, find_row_outputs, find_vectorizers
 from featx.recording import Recording
 from featx.selection.categories import KnownCategories, Unknown
 
-__all__ = ["AnswerHead", "RowExtractor", "make_frame_of_rows"]
+__all__ = ["AnswerHead", "RowExtractor", "make_frame_of_rows", "name_missing"]
 
 
 _MAX_NAMED = 5
@@ -90,13 +91,21 @@ class RowExtractor:
         with recording.call(watching) as call:
             answers = AnswerHead.join(self.estimator, respond(recording.estimator, frame))
         for i, failure in call.failures.items():
-            failures.setdefault(i, failure)
+            failures.setdefault(i, name_missing(rows[i], self.kinds, failure))
         if self.guard is not None:
             cells = {name: [row[name] for row in rows] for name in self.kinds}
             known = KindCells(cells, self.kinds, call.features, find_vectorizers(self.estimator))
             answers = np.hstack([answers, self.guard.read_rows(known)])
         answers[list(failures)] = np.nan
         return Embedded(answers, [failures[i] for i in sorted(failures)])
+
+
+def name_missing(row: Mapping[str, Any], kinds: Mapping[str, str], failure: Failure) -> Failure:
+    """Return the failure of a row with the names of its empty cells, if the reason is a missing image."""
+    empty = [name for name, kind in kinds.items() if kind == "image" and is_missing(row[name])]
+    if not empty or not failure.reason.startswith("missing value"):
+        return failure
+    return replace(failure, reason=f"column{'' if len(empty) == 1 else 's'} {', '.join(empty)}: no image")
 
 
 def _note_unknown(unknown: Sequence[Unknown], events: Events) -> None:

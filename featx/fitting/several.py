@@ -50,14 +50,14 @@ def evaluate_several(
     return {**fields, "metrics": metrics, "low": estimate.low, "high": estimate.high}
 
 
-def format_several(table: Mapping[str, Mapping[str, Any]] | None) -> list[str]:
+def format_several(table: Mapping[str, Mapping[str, Any]] | None, kind: str) -> list[str]:
     """Return the rows of labels or targets as lines of text; none without a table."""
     if table is None:
         return []
     names = list(map(printable, table))
     width = max(6, *map(len, names))
     columns = list(next(iter(table.values())))
-    heads = ["images" if column == "support" else column.replace("_", " ") for column in columns]
+    heads = [f"{kind}s" if column == "support" else column.replace("_", " ") for column in columns]
     lines = ["", "  ".join([f"{'label' if 'f1' in columns else 'target':{width}}", *(f"{head:>9}" for head in heads)])]
     for name, row in zip(names, table.values(), strict=True):
         cells = [str(value) if isinstance(value, int) else format_metric(value) for value in row.values()]

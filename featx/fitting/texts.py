@@ -162,10 +162,11 @@ def choose_text_model(
         cells, features = {column: images.items}, {column: images.features} if chosen == "both" else {}
         known = KindCells(cells, {column: "text"}, features, find_vectorizers(model))
         try:
-            guard = Guard.fit_kinds(known, answered[chosen], groups=groups)
+            guard = Guard.fit_kinds(known, answered[chosen], groups=groups, log_target=log_target)
         except InputError as error:
-            events.note(f"no guard: {error}")
-            notes = (*notes, f"no guard: {error}")
+            text = f"no guard: {error}".replace("rows", "texts")
+            events.note(text)
+            notes = (*notes, text)
     name = "stack" if chosen == "both" else "words"
     record = {"columns": {column: "text"}, "head": name, "score": score.facts()}
     return replace(

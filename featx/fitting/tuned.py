@@ -68,7 +68,7 @@ def adapt(
         )
         events.note(text)
         result = replace(result, notes=(*result.notes, text))
-    return _add_guard(result, problem, events) if guard and frozen.guard is not None else result
+    return _add_guard(result, problem, log_target, events) if guard and frozen.guard is not None else result
 
 
 def _keep_frozen(
@@ -159,7 +159,7 @@ def _describe(
     )
 
 
-def _add_guard(tuned: FitResult, problem: Problem, events: Events) -> FitResult:
+def _add_guard(tuned: FitResult, problem: Problem, log_target: bool, events: Events) -> FitResult:
     """Return the result with a guard that is fitted on features of left-out images, or with a note why not.
 
     Those of the final network would not do: it has seen these images, and draws them to their classes.
@@ -170,9 +170,10 @@ def _add_guard(tuned: FitResult, problem: Problem, events: Events) -> FitResult:
     features = tuned.images.features.copy()
     features[tuned.out_of_fold.rows] = tuned.tuning.features
     try:
-        return replace(tuned, guard=Guard.fit(features, tuned.out_of_fold, groups=problem.groups))
+        fitted = Guard.fit(features, tuned.out_of_fold, groups=problem.groups, log_target=log_target)
+        return replace(tuned, guard=fitted)
     except InputError as error:  # an interrupted choice has answers for fewer images than the frozen network
-        text = f"no guard: {error}"
+        text = f"no guard: {error}".replace("images", f"{problem.extractor.kind}s")
         events.note(text)
         return replace(tuned, notes=(*tuned.notes, text))
 

@@ -55,7 +55,9 @@ def pack(
         arrays |= {"sharpness": np.array([priors.sharpness], np.float32), "biases": priors.biases}
         arrays["shares"] = priors.shares
     if intervals is not None:
-        arrays |= {"weights": intervals.weights, "scale": intervals.scale, "limits": intervals.limits}
+        # earlier versions refuse a guard without weights, and would take logarithms for numbers
+        weights = "log_weights" if intervals.is_logarithm else "weights"
+        arrays |= {weights: intervals.weights, "scale": intervals.scale, "limits": intervals.limits}
         arrays |= {"interval_scores": intervals.scores, "interval_counts": intervals.counts}
     if baseline is not None:
         arrays |= {"baseline_limits": baseline.limits, "baseline_below": baseline.below}
@@ -76,10 +78,11 @@ def unpack(arrays: Arrays) -> Parts:
     if not is_single:
         return classes, outliers, None, None, None, None, None
     if classes is None:
-        weights = _take(arrays, "weights", (k + 2,))
+        is_logarithm = "log_weights" in arrays
+        weights = _take(arrays, "log_weights" if is_logarithm else "weights", (k + 2,))
         scale, limits = _take(arrays, "scale", (2, k + 1)), _take(arrays, "limits", (2,))
         _require((scale[1] > 0).all() and 0 < limits[0] <= limits[1], "scale")
-        intervals = Intervals(weights, scale, limits, *_take_scores(arrays, "interval", 1))
+        intervals = Intervals(weights, scale, limits, *_take_scores(arrays, "interval", 1), is_logarithm)
         baseline = Baseline(*_take_baseline(arrays, 1), np.nan, np.nan, np.nan, 1.0)
         return None, outliers, None, None, None, intervals, baseline
     if "confidence" not in arrays:

@@ -70,6 +70,8 @@ class Intervals:
     scores : ndarray of float32, shape (1, m)
         Sorted quotients.
     counts : ndarray of int32, shape (1, m)
+    is_logarithm : bool, default=False
+        True if predictions and errors are logarithms of the target, as in a fit with ``log_target``.
     """
 
     weights: Floats
@@ -77,14 +79,30 @@ class Intervals:
     limits: Floats
     scores: Floats
     counts: npt.NDArray[np.int32]
+    is_logarithm: bool = False
 
     def expect(self, coordinates: Floats, predicted: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
         """Return the expected error of each image."""
         return _expect(self.weights, self.scale, self.limits, _join(coordinates, predicted))
 
-    def widths(self, coordinates: Floats, predicted: npt.NDArray[Any], coverage: float) -> npt.NDArray[np.float64]:
-        """Return half the width of the interval of each image."""
-        return self.factor(coverage) * self.expect(coordinates, predicted)
+    def ends(self, coordinates: Floats, predicted: npt.NDArray[Any], coverage: float) -> npt.NDArray[np.float64]:
+        """Return both ends of the interval of each image, of shape (n, 2)."""
+        middle = self._scale(predicted)
+        width = self.factor(coverage) * self.expect(coordinates, middle)
+        found: npt.NDArray[np.float64] = np.stack([middle - width, middle + width], axis=1)
+        return np.asarray(np.exp(found)) if self.is_logarithm else found
+
+    def _scale(self, predicted: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+        """Return predictions on the scale of the fit."""
+        values = np.asarray(predicted, float)
+        if not self.is_logarithm:
+            return values
+        if (values <= 0).any():
+            raise InputError(
+                f"answers: {values.min():g} has no logarithm, and the guard is of a fit with log_target=True; "
+                "expected positive numbers"
+            )
+        return np.asarray(np.log(values))
 
     def factor(self, coverage: float) -> float:
         """Return half the width of an interval per expected error."""
@@ -117,17 +135,22 @@ def fit_intervals(
     y: npt.NDArray[Any],
     folds: npt.NDArray[np.intp],
     calibrates: npt.NDArray[np.bool_],
+    is_logarithm: bool = False,
 ) -> Intervals:
     """Fit the expected error, and keep the quotients of images whose fold had no part in it.
 
-    The intervals are those of normalised conformal prediction (Papadopoulos et al. 2002).
+    The intervals are those of normalised conformal prediction (Papadopoulos et al. 2002). They are computed on the
+    scale of the fit: an interval around the logarithm of a price holds positive prices only.
     """
+    if is_logarithm:
+        predicted, y = np.log(np.asarray(predicted, float)), np.log(np.asarray(y, float))
     inputs, errors = _join(coordinates, predicted), np.abs(np.asarray(y, float) - predicted)
     quotients = np.empty(len(errors))
     for fold in range(int(folds.max()) + 1):
         out = folds == fold
         quotients[out] = errors[out] / _expect(*_fit_difficulty(inputs[~out], errors[~out]), inputs[out])
-    return Intervals(*_fit_difficulty(inputs, errors), *stack([condense(quotients[calibrates], _MAX_OF_CLASS)]))
+    scores = stack([condense(quotients[calibrates], _MAX_OF_CLASS)])
+    return Intervals(*_fit_difficulty(inputs, errors), *scores, is_logarithm)
 
 
 def _join(coordinates: Floats, predicted: npt.NDArray[Any]) -> npt.NDArray[np.float64]:

@@ -95,7 +95,14 @@ class Guard:
     is_single: bool = True
 
     @classmethod
-    def fit(cls, features: npt.ArrayLike, out_of_fold: OutOfFold, *, groups: npt.ArrayLike | None = None) -> Guard:
+    def fit(
+        cls,
+        features: npt.ArrayLike,
+        out_of_fold: OutOfFold,
+        *,
+        groups: npt.ArrayLike | None = None,
+        log_target: bool = False,
+    ) -> Guard:
         """Fit a guard.
 
         Parameters
@@ -108,6 +115,9 @@ class Guard:
         groups : array-like of shape (n,), or None, default=None
             Images that belong together, such as near-duplicates. The promises then count one image of each
             group, drawn at random (Dunn et al. 2023).
+        log_target : bool, default=False
+            Compute the intervals on the logarithm of the number, for a head that was fitted on it. They are then
+            positive, and wider above the prediction than below. It has no effect on classes.
 
         Returns
         -------
@@ -121,10 +131,17 @@ class Guard:
         matrix = check_features(features)
         found, calibrates = _arrange(out_of_fold, len(matrix), groups, "images")
         matrix = matrix[found.rows]
-        return cls._fit(partial(fit_outliers, matrix), found, calibrates, fit_scaling(matrix))
+        return cls._fit(partial(fit_outliers, matrix), found, calibrates, fit_scaling(matrix), log_target)
 
     @classmethod
-    def fit_kinds(cls, rows: KindCells, out_of_fold: OutOfFold, *, groups: npt.ArrayLike | None = None) -> Guard:
+    def fit_kinds(
+        cls,
+        rows: KindCells,
+        out_of_fold: OutOfFold,
+        *,
+        groups: npt.ArrayLike | None = None,
+        log_target: bool = False,
+    ) -> Guard:
         """Fit a guard for rows of several kinds of columns.
 
         Each kind has a p-value of its own. The strangest kind of a row is ranked among those of left-out rows.
@@ -133,7 +150,7 @@ class Guard:
         ----------
         rows : KindCells
             The rows that the head was fitted on.
-        out_of_fold, groups
+        out_of_fold, groups, log_target
             As for `fit`.
 
         Returns
@@ -154,11 +171,16 @@ class Guard:
         if len(found.rows) < n:
             raise InputError(f"out_of_fold: answers for {len(found.rows)} of {n} rows; expected one for each of them")
         together = np.arange(n) if groups is None else np.asarray(groups)
-        return cls._fit(partial(fit_kinds, rows, together), found, calibrates, None)
+        return cls._fit(partial(fit_kinds, rows, together), found, calibrates, None, log_target)
 
     @classmethod
     def _fit(
-        cls, fit_parts: Any, found: OutOfFold, calibrates: npt.NDArray[np.bool_], scaling: Scaling | None
+        cls,
+        fit_parts: Any,
+        found: OutOfFold,
+        calibrates: npt.NDArray[np.bool_],
+        scaling: Scaling | None,
+        log_target: bool,
     ) -> Guard:
         """Fit all parts; ``fit_parts`` takes codes, folds, the images that calibrate, and the number of classes."""
         folds = merge_folds(found.folds)
@@ -170,7 +192,7 @@ class Guard:
         if found.classes is None:
             codes = np.zeros(len(folds), np.intp)
             outliers, coordinates, *_ = fit_parts(codes, folds, calibrates)
-            intervals = fit_intervals(coordinates, found.predicted, found.y, folds, calibrates)
+            intervals = fit_intervals(coordinates, found.predicted, found.y, folds, calibrates, log_target)
             baseline = fit_baseline(found.predicted[calibrates])
             return cls("regression", None, outliers, None, None, None, intervals, baseline, scaling)
         codes = np.searchsorted(found.classes, found.y)
@@ -287,8 +309,7 @@ class Guard:
                 if per_class:
                     raise InputError("per_class=True: a regression has no classes")
                 assert self.intervals is not None
-                width = self.intervals.widths(coordinates, numbers, coverage)
-                intervals = np.stack([numbers - width, numbers + width], axis=1)
+                intervals = self.intervals.ends(coordinates, numbers, coverage)
             else:
                 probabilities = self._need("coverage", coverage, given, self.sets)
                 assert self.sets is not None
@@ -582,6 +603,10 @@ def _arrange(out_of_fold: OutOfFold, n_rows: int, groups: Any, what: str) -> tup
         calibrates = draw_one(np.asarray(groups), n_rows, found.rows)
     n = int(calibrates.sum())
     if n < MIN_IMAGES:
-        what = what if groups is None else f"groups of {what}"
-        raise InputError(f"{n} {what} are too few for a guard; at least {MIN_IMAGES} are needed")
+        if groups is None:
+            raise InputError(f"{n} {what} are too few for a guard; at least {MIN_IMAGES} are needed")
+        raise InputError(
+            f"{len(found.rows)} {what} are {n} groups (near-duplicates, or a column of groups), and a guard counts "
+            f"each group once; at least {MIN_IMAGES} groups are needed"
+        )
     return found, calibrates

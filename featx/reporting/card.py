@@ -94,7 +94,7 @@ def _describe_features(description: Description) -> str:
     for parameters in description.get("pipeline", {}).get("features", []):
         shown = [f"{name} {_join(value)}" for name, value in parameters.items() if value is not None]
         lines.append(f"- {_escape(', '.join(shown))}")
-    return "\n".join(lines)
+    return "\n".join(dict.fromkeys(lines))  # members of a stack share extractors
 
 
 def _describe_data(info: Mapping[str, Any]) -> str:

@@ -64,11 +64,11 @@ class ClassBalance:
         """True if the classes are of like size, so that accuracy alone does not mislead."""
         return self.ratio < _MIN_RATIO
 
-    def describe(self) -> str:
+    def describe(self, noun: str = "image") -> str:
         """Return the lowest recall and the accuracy of the largest class alone, as one line."""
         return (
             f"lowest recall {format_metric(self.worst_recall)} of {printable(self.worst)} "
-            f"({self.worst_count} image{'' if self.worst_count == 1 else 's'}); "
+            f"({self.worst_count} {noun}{'' if self.worst_count == 1 else 's'}); "
             f"always answering {printable(self.largest)}: accuracy {format_metric(self.baseline)}"
         )
 
@@ -306,6 +306,8 @@ def describe_score(facts: Mapping[str, Any]) -> str:
 def describe_balance(facts: Mapping[str, Any]) -> str:
     """Format the lowest recall and the largest class of a score as a file stores it; empty for classes of like size.
 
+    The score says in ``how`` if it was measured on images, texts or rows.
+
     Examples
     --------
     >>> from featx.reporting.metrics import describe_balance, score
@@ -316,4 +318,5 @@ def describe_balance(facts: Mapping[str, Any]) -> str:
     if not (stored := facts.get("balance")):
         return ""
     balance = ClassBalance(**{field.name: stored[field.name] for field in fields(ClassBalance)})
-    return "" if balance.is_even else balance.describe()
+    noun = next((noun for noun in ("text", "row") if f"left-out {noun}s" in facts["how"]), "image")
+    return "" if balance.is_even else balance.describe(noun)

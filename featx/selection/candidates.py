@@ -17,7 +17,7 @@ from featx.backbones import Backbone, open_backbone
 from featx.backbones.catalogue import list_here
 from featx.backbones.file import LayerSpec
 from featx.backbones.graph import n_features
-from featx.errors import InputError
+from featx.errors import BackboneError, InputError
 from featx.extractor import FeatureExtractor
 from featx.text import TextExtractor
 
@@ -186,7 +186,10 @@ def list_candidates(
     poolings: str | Sequence[str],
     crops: str | Sequence[str],
 ) -> list[SharedEmbedding]:
-    """List every combination, grouped by the embedding that serves it; texts have no crops."""
+    """List every combination, grouped by the embedding that serves it; texts have no crops.
+
+    If no backbone is named, those on this machine that lack a named layer take no part.
+    """
     poolings, crops = _to_list(poolings), _to_list(crops)
     if base.kind == "text":
         if crops != list(CROPS):
@@ -194,11 +197,18 @@ def list_candidates(
         crops = [""]
     derived = [pooling for pooling in poolings if pooling in _DERIVED_POOLINGS]
     shared: dict[tuple[str, str, str], SharedEmbedding] = {}
+    lacking: list[BackboneError] = []
     for source in _list_backbones(base.kind) if backbones is None else _to_list(backbones):
         backbone = open_backbone(source)
         name = os.fspath(source)
         wanted = _default_layers(backbone) if layers is None else _to_list(layers)
-        specs = list(dict.fromkeys(tuple(layer.name for layer in backbone.select(spec)) for spec in wanted))
+        try:
+            specs = list(dict.fromkeys(tuple(layer.name for layer in backbone.select(spec)) for spec in wanted))
+        except BackboneError as error:
+            if backbones is not None:
+                raise
+            lacking.append(error)
+            continue
         depth = {layer.name: i for i, layer in enumerate(backbone.layers)}
         used = sorted({layer for spec in specs for layer in spec}, key=depth.__getitem__)
         for pooling in poolings if used else ():
@@ -214,6 +224,8 @@ def list_candidates(
                     width = sum(n_features(backbone, spec, pooling).values())
                     layer = spec[0] if len(spec) == 1 else list(spec)
                     shared[key].candidates.append(Candidate(name, layer, pooling, crop, width))
+    if lacking and not shared:
+        raise lacking[0]
     if not shared:
         raise InputError("nothing to compare: backbones, layers, poolings or crops is empty")
     return list(shared.values())

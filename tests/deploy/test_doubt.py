@@ -39,10 +39,12 @@ def test_the_file_checks_images_as_the_guard_does(result, tmp_path) -> None:
     assert metadata["featx.guard"]["n_images"] == result.guard.n_images
 
 
-def test_the_file_gives_the_intervals_of_a_regression(tmp_path) -> None:
+@pytest.mark.parametrize("log_target", [False, True])
+def test_the_file_gives_the_intervals_of_a_regression(tmp_path, log_target) -> None:
     extractor = featx.FeatureExtractor(layer="stem")
-    y = np.array([i + 20 * (label == "bag") for i, label in enumerate(Y[KEPT])], float)
-    result = featx.fit([X[i] for i in KEPT], y, head="ridge", extractor=extractor, task="regression", cv=3)
+    y = np.array([1 + i + 20 * (label == "bag") for i, label in enumerate(Y[KEPT])], float)
+    asked = {"task": "regression", "cv": 3, "log_target": log_target}
+    result = featx.fit([X[i] for i in KEPT], y, head="ridge", extractor=extractor, **asked)
     path = tmp_path / "numbers.onnx"
     exported = export(result.pipeline, path, guard=result.guard, coverage=0.9, images=X[:4])
     assert exported.outputs == ("value", "outlier", "interval")
@@ -50,6 +52,7 @@ def test_the_file_gives_the_intervals_of_a_regression(tmp_path) -> None:
     features = result.pipeline[0].transform(X[:8])
     expected = result.guard.check(features, result.pipeline[-1].predict(features), coverage=0.9).intervals
     assert intervals.shape == (8, 2)
+    assert (intervals > 0).all() or not log_target
     np.testing.assert_allclose(intervals, expected, rtol=1e-3)
     with pytest.raises(InputError, match="at least"):
         export(result.pipeline, path, guard=result.guard, coverage=0.9999)

@@ -24,6 +24,12 @@ X, Y = [IMAGES[i] for i in ROWS], LABELS[ROWS]
 QUICK = {"depth": "stage4", "epochs": 1, "alpha": 0.5, "views": 2}
 
 
+@pytest.fixture(autouse=True)
+def _own_backbones(tmp_path_factory, monkeypatch):
+    """Keep the tuned networks of loaded files out of the user's folder, where each search would find them."""
+    monkeypatch.setenv("FEATX_BACKBONES", str(tmp_path_factory.mktemp("own")))
+
+
 @pytest.fixture
 def _always_tuned(monkeypatch):
     monkeypatch.setattr(strategy_module._Race, "_is_as_good", lambda race, candidate, best: bool(candidate.depth))

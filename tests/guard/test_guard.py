@@ -5,6 +5,7 @@ import pytest
 
 from featx.errors import InputError
 from featx.guard import OUTLIER_LEVEL, Guard
+from featx.heads import OutOfFold
 from tests.guard.guard_tools import WIDTH, answer, answer_numbers, draw, score
 
 
@@ -153,6 +154,25 @@ class TestIntervals:
         width = ends[:, 1] - ends[:, 0]
         hard = new[:, 0] > np.median(new[:, 0])
         assert width[hard].mean() > 1.2 * width[~hard].mean()
+
+    def test_those_of_a_logarithm_are_positive_and_travel_with_arrays(self):
+        features, _ = draw(400)
+        rng = np.random.default_rng(5)
+        y = np.exp(rng.normal(0, 1.0, 400))
+        found = OutOfFold(np.arange(400), np.arange(400) % 4, y, np.ones(400), None, None, y[:, None], y[:, None])
+        guard = Guard.fit(features, found, log_target=True)
+        new, _ = draw(1000, seed=1)
+        ends = guard.check(new, np.ones(1000), coverage=0.9).intervals
+        true = np.exp(rng.normal(0, 1.0, 1000))
+        assert (ends > 0).all()
+        np.testing.assert_allclose(ends[:, 0] * ends[:, 1], 1.0)  # as far below as above, as a factor
+        assert ((ends[:, 0] <= true) & (true <= ends[:, 1])).mean() == pytest.approx(0.9, abs=0.04)
+        arrays = guard.to_arrays()
+        assert "weights" not in arrays  # earlier versions refuse the file
+        loaded = Guard.from_arrays(arrays).check(new, np.ones(1000), coverage=0.9).intervals
+        np.testing.assert_allclose(loaded, ends, rtol=1e-2)
+        with pytest.raises(InputError, match="no logarithm"):
+            guard.check(new[:1], np.zeros(1), coverage=0.9)
 
     def test_a_regression_promises_no_error_and_has_no_classes(self, regression):
         new, _ = draw(2, seed=1)

@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 from sklearn import metrics
 
-from featx.reporting.metrics import measure_balance, score, summarize_classification, summarize_regression
+from featx.reporting.metrics import (
+    describe_balance,
+    measure_balance,
+    score,
+    summarize_classification,
+    summarize_regression,
+)
 
 CLASSIFICATION = ["n", "accuracy", "balanced_accuracy", "macro_f1", "log_loss", "roc_auc", "per_class", "confusion"]
 
@@ -164,3 +170,9 @@ def test_groups_of_one_image_change_nothing_and_a_wrong_answer_of_none_is_worth_
     alone = score("", ["a"] * 40, ["a"] * 40, "classification")
     grouped = score("", ["a"] * 40, ["a"] * 40, "classification", groups=np.arange(40) // 10)
     assert grouped.low < 0.6 < 0.9 < alone.low
+
+
+@pytest.mark.parametrize("noun", ["image", "text", "row"])
+def test_the_balance_counts_what_was_left_out(noun) -> None:
+    rare = score(f"left-out {noun}s, 5 folds", ["a", "a", "a", "b"], ["a"] * 4, "classification")
+    assert f"of b (1 {noun})" in describe_balance(rare.facts())

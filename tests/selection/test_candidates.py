@@ -7,6 +7,7 @@ import pytest
 from featx import FeatureExtractor
 from featx.backbones import open_backbone
 from featx.backbones.file import Layer
+from featx.errors import BackboneError
 from featx.selection import Candidate, candidates
 from featx.selection.candidates import _default_layers, list_candidates
 
@@ -73,6 +74,16 @@ def test_without_names_every_backbone_on_this_machine_takes_part(tiny_backbone, 
     shared = list_candidates(FeatureExtractor(), None, ["head"], ["avg"], ["center"])
     names = [embedding.candidates[0].backbone for embedding in shared]
     assert names == ["efficientnet_lite0", "efficientnet_lite0_int8", "tiny", "tiny_int8"]
+
+
+def test_a_backbone_on_this_machine_that_lacks_a_layer_takes_no_part(tiny_backbone, monkeypatch):
+    monkeypatch.setenv("FEATX_BACKBONES", str(tiny_backbone.parent))
+    shared = list_candidates(FeatureExtractor(), None, ["stage2"], ["avg"], ["center"])
+    assert [one.candidates[0].backbone for one in shared] == ["efficientnet_lite0", "efficientnet_lite0_int8"]
+    with pytest.raises(BackboneError, match="tiny has the layers"):
+        list_candidates(FeatureExtractor(), ["tiny"], ["stage2"], ["avg"], ["center"])
+    with pytest.raises(BackboneError, match="has the layers"):
+        list_candidates(FeatureExtractor(), None, ["stage99"], ["avg"], ["center"])
 
 
 def test_a_text_encoder_on_this_machine_is_no_candidate_for_images(monkeypatch):

@@ -29,6 +29,12 @@ TEXTS = [f"{text} {'good' if label == 'warm' else 'bad'}" for text, label in zip
 QUICK = {"depth": "block1", "epochs": 1, "alpha": 0.5}
 
 
+@pytest.fixture(autouse=True)
+def _own_backbones(tmp_path_factory, monkeypatch):
+    """Keep the tuned networks of loaded files out of the user's folder, where each search would find them."""
+    monkeypatch.setenv("FEATX_BACKBONES", str(tmp_path_factory.mktemp("own")))
+
+
 @pytest.fixture
 def extractor(encoder):
     return featx.TextExtractor(encoder, n_threads=1)
