@@ -21,6 +21,7 @@ from featx.errors import BackboneError, InputError
 from featx.recipes import make_text_backbone, verify_backbone
 from featx.tuning import TokenActivations, embed_tokens, tune_tail
 from featx.tuning import strategy as strategy_module
+from featx.tuning.race import Race
 
 RNG = np.random.default_rng(0)
 TEXTS = [" ".join(RNG.choice(["red", "blue", "car", "dog", "the"], RNG.integers(1, 5))) for _ in range(40)]
@@ -36,7 +37,7 @@ def extractor(encoder):
 
 @pytest.fixture
 def _always_tuned(monkeypatch):
-    monkeypatch.setattr(strategy_module._Race, "_is_as_good", lambda race, candidate, best: bool(candidate.depth))
+    monkeypatch.setattr(Race, "_is_as_good", lambda race, candidate, best: bool(candidate.depth))
 
 
 @pytest.fixture
@@ -71,7 +72,7 @@ def test_wrong_arguments_end_before_the_work(extractor, table, monkeypatch):
 
 
 def test_texts_need_their_package(extractor, monkeypatch):
-    monkeypatch.setattr("featx.text.engine._open_tokenizer", featx.text.engine._open_tokenizer.__wrapped__)
+    monkeypatch.setattr("featx.text.engine.open_tokenizer", featx.text.engine.open_tokenizer.__wrapped__)
     monkeypatch.setitem(sys.modules, "tokenizers", None)
     with pytest.raises(featx.MissingDependencyError, match=r"featx\[text\]"):
         embed_tokens(TEXTS, extractor, "block1")
