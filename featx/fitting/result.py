@@ -30,7 +30,7 @@ from featx.writers import write
 if TYPE_CHECKING:
     import pandas as pd
 
-    from featx.tuning.strategy import Strategy
+    from featx.tuning.race import Strategy
 
 __all__ = ["DuplicateGroup", "FitResult", "FittedImages", "count_target"]
 

@@ -17,11 +17,11 @@ from featx._results import format_metric
 from featx.backbones import open_backbone
 from featx.backbones.file import require_text
 from featx.errors import BackboneError, InputError
-from featx.fitting.columns import Member, fit_stack, fit_words, read_answers, take_logarithm
 from featx.fitting.estimate import score_out_of_fold
 from featx.fitting.labelled import Inputs
 from featx.fitting.multioutput import score_several
 from featx.fitting.result import FitResult
+from featx.fitting.stack import Member, fit_stack, fit_words, read_answers, take_logarithm
 from featx.guard import Guard, KindCells
 from featx.heads import OutOfFold
 from featx.pipelines import find_vectorizers

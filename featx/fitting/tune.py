@@ -84,7 +84,7 @@ def tune(
     Returns
     -------
     FitResult
-        Its ``tuning`` is the choice, a `featx.tuning.strategy.Strategy`. The pipeline is plain: an extractor of the
+        Its ``tuning`` is the choice, a `featx.tuning.race.Strategy`. The pipeline is plain: an extractor of the
         new backbone and a linear head, which need no torch. `FitResult.save` stores the new backbone in the file.
 
     Raises

@@ -17,7 +17,8 @@ from featx.guard import Guard
 from featx.heads import DEFAULT_HEADS, OutOfFold
 from featx.selection.folds import join_groups
 from featx.tuning.pipeline import build_pipeline
-from featx.tuning.strategy import Problem, Strategy, TuningSettings, choose_strategy, keep_activations, train_chosen
+from featx.tuning.race import Problem, Strategy
+from featx.tuning.strategy import TuningSettings, choose_strategy, keep_activations, train_chosen
 
 __all__ = ["adapt"]
 

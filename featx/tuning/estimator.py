@@ -26,9 +26,8 @@ from featx.inference.transformer import BackboneTransformer
 from featx.selection.duplicates import find_duplicates
 from featx.selection.folds import make_folds
 from featx.tuning.pipeline import build_pipeline, make_scratch_file
+from featx.tuning.race import Problem, Strategy
 from featx.tuning.strategy import (
-    Problem,
-    Strategy,
     TuningSettings,
     choose_strategy,
     find_depths,
@@ -78,7 +77,7 @@ class FineTuned(BaseEstimator):  # type: ignore[misc]
         A plain pipeline of the extractor and a linear head; nothing in it needs torch. `featx.save` stores
         its backbone in the file. If the network was tuned, its backbone is a file that lives as long as
         this process.
-    strategy_ : featx.tuning.strategy.Strategy
+    strategy_ : featx.tuning.race.Strategy
         The choice, and all that was tried.
     classes_ : ndarray of shape (n_classes,)
         Only for a classification.

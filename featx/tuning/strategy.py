@@ -5,35 +5,29 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import logsumexp, softmax
 
 from featx._events import Events
 from featx._files import scratch_folder
-from featx._results import format_metric
 from featx._validation import check_integer
 from featx.errors import BackboneError, InputError
-from featx.heads import OutOfFold
-from featx.heads.calibration import fit_sharpness
 from featx.images.views import MAX_VIEWS
 from featx.inference.transformer import BackboneTransformer
 from featx.tuning.activations import Activations, cut_for, embed_activations, take_backbone
 from featx.tuning.cost import describe_cost
 from featx.tuning.graph import list_depths
+from featx.tuning.race import SMALLEST, Problem, Race, Strategy, Trial
 from featx.tuning.tokens import embed_tokens
 from featx.tuning.train import TunedTail, tune_tail
 
 __all__ = [
     "ALPHAS",
-    "Problem",
-    "Strategy",
-    "Trial",
     "TuningSettings",
     "choose_strategy",
     "find_depths",
@@ -42,7 +36,6 @@ __all__ = [
 ]
 
 Floats = npt.NDArray[np.float32]
-Folds = Sequence[tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]]
 
 #: Shares of the way from the frozen to the trained weights that are compared.
 ALPHAS = (0.25, 0.5, 0.75, 1.0)
@@ -59,8 +52,6 @@ _N_VIEWS = 6
 _N_PROBE_FOLDS = 2
 #: Left-out images of these folds from which on they decide alone.
 _ENOUGH = 1000
-#: Smallest probability of a class before the logarithm.
-_SMALLEST = 1e-30
 
 
 @dataclass(frozen=True)
@@ -94,122 +85,6 @@ class TuningSettings:
             raise InputError(f"views={self.views}: texts have no views; leave it out")
 
 
-@dataclass(frozen=True, eq=False)
-class Problem:
-    """Images or texts and their targets, the folds that choose, and predictions of the frozen pipeline on these folds.
-
-    ``groups`` are images that belong together, such as near-duplicates: their losses are no independent draws.
-    """
-
-    items: Sequence[Any]
-    y: npt.NDArray[Any]
-    task: str
-    extractor: BackboneTransformer
-    folds: Folds
-    frozen: OutOfFold
-    groups: npt.NDArray[Any] | None = None
-
-    @property
-    def is_text(self) -> bool:
-        """True for texts."""
-        return getattr(self.extractor, "kind", "image") == "text"
-
-    @property
-    def classes(self) -> npt.NDArray[Any] | None:
-        """The classes, sorted; None for a regression."""
-        return np.unique(self.y) if self.task == "classification" else None
-
-
-@dataclass(frozen=True)
-class Trial:
-    """A network that was measured on left-out images, and compared with the frozen network on the same images.
-
-    Parameters
-    ----------
-    depth : str
-        Layer behind which the network was tuned.
-    epochs : int
-        Passes over the images.
-    alpha : float
-        Share of the way from the frozen to the trained weights.
-    n_folds : int
-        Folds that it was measured on.
-    loss : float
-        Mean log loss of calibrated probabilities, or mean squared error.
-    score : float
-        Accuracy, or R2.
-    difference, error : float
-        Mean loss of the frozen network minus that of this network, and its standard error.
-    """
-
-    depth: str
-    epochs: int
-    alpha: float
-    n_folds: int
-    loss: float
-    score: float
-    difference: float
-    error: float
-
-
-@dataclass(frozen=True, eq=False)
-class Strategy:
-    """The choice between the frozen network and tuned ones.
-
-    Parameters
-    ----------
-    chosen : Trial or None
-        None keeps the frozen network.
-    trials : tuple of Trial
-        All that was tried.
-    frozen_loss, frozen_score : float
-        Of the frozen network on the same images.
-    score_difference, score_error : float
-        Score of the chosen (or, if the network stays frozen, the best) trial minus that of the frozen network,
-        and its standard error.
-    out_of_fold : OutOfFold
-        Predictions of the choice for left-out images, beside those of all candidates.
-    sharpness : float
-        Factor of the scores that calibrates the probabilities of the chosen trial.
-    seconds : float
-        Time that the trials took.
-    features : ndarray of float32, shape (n_rows, n_features), or None
-        Features of the images of ``out_of_fold``, each by the chosen network as tuned without it; None if the
-        frozen network is kept.
-    """
-
-    chosen: Trial | None
-    trials: tuple[Trial, ...]
-    frozen_loss: float
-    frozen_score: float
-    score_difference: float
-    score_error: float
-    out_of_fold: OutOfFold = field(repr=False)
-    sharpness: float = 1.0
-    seconds: float = 0.0
-    features: Floats | None = field(default=None, repr=False)
-
-    @property
-    def best(self) -> Trial | None:
-        """The chosen trial, or else the one with the smallest loss; None if nothing was tried."""
-        return self.chosen or min(self.trials, key=lambda trial: trial.loss, default=None)
-
-    def __str__(self) -> str:
-        best = self.best
-        if best is None:
-            return "no trial was finished: the frozen network is kept"
-        name = "R2" if self.out_of_fold.classes is None else "accuracy"
-        tuned = self.frozen_score + self.score_difference
-        how = "tuned" if self.chosen else "frozen: tuning does not pay; tried"
-        return (
-            f"{how} after {best.depth}, {best.epochs} epochs, {best.alpha:g} of the way "
-            f"({len(self.trials)} networks compared in {self.seconds:.0f} s)\n"
-            f"{name} frozen {format_metric(self.frozen_score)}, tuned {format_metric(tuned)} "
-            f"({self.score_difference:+.3f} +- {self.score_error:.3f}); "
-            f"loss frozen {self.frozen_loss:.3f}, tuned {best.loss:.3f} ({-best.difference:+.3f} +- {best.error:.3f})"
-        )
-
-
 @contextmanager
 def keep_activations(settings: TuningSettings) -> Iterator[TuningSettings]:
     """Name a folder for the values of the frozen layers, which the trials and the last training share.
@@ -237,7 +112,7 @@ def choose_strategy(problem: Problem, settings: TuningSettings, events: Events) 
     """
     began = time.monotonic()
     n_probe = 1 if len(problem.folds[0][1]) >= 2 * _ENOUGH else min(_N_PROBE_FOLDS, len(problem.folds))
-    race = _Race(problem, n_probe)
+    race = Race(problem, n_probe)
     alphas = _list_alphas(settings)
     found = dict[tuple[str, int], _Measured]()
     tried: tuple[Trial, ...] = ()
@@ -260,7 +135,7 @@ def choose_strategy(problem: Problem, settings: TuningSettings, events: Events) 
             tried = tuple(each for each in race.list_trials() if (each.depth, each.epochs) != best)
             rest = _predict_folds(problem, range(n_probe, len(problem.folds)), best, settings, events)
             found[best] = found[best].join(rest)
-            race = _Race(problem, len(problem.folds))
+            race = Race(problem, len(problem.folds))
             race.add(best, alphas, found[best].scores)
     except KeyboardInterrupt:
         if not settings.keep_on_interrupt:
@@ -380,7 +255,7 @@ def _predict_folds(
     folds = [problem.folds[number] for number in numbers]
     activations = _embed(problem, trial[0], settings, events)
     shape = (len(alphas), sum(len(out) for _, out in folds), 1 if classes is None else len(classes))
-    scores = np.full(shape, np.log(_SMALLEST), np.float32)
+    scores = np.full(shape, np.log(SMALLEST), np.float32)
     features = []
     start = 0
     for number, (fit, out) in zip(numbers, folds, strict=True):
@@ -393,7 +268,7 @@ def _predict_folds(
                 part[:, 0] = head.predict(of_alpha)
             else:  # a fold may lack a class
                 columns = np.searchsorted(classes, tuned.classes)
-                part[:, columns] = np.log(np.maximum(head.predict_proba(of_alpha), _SMALLEST))
+                part[:, columns] = np.log(np.maximum(head.predict_proba(of_alpha), SMALLEST))
         start += len(out)
     return _Measured(scores, np.concatenate(features, axis=1))
 
@@ -413,135 +288,3 @@ class _Measured:
         """Return these images, and then those of other folds."""
         scores = np.concatenate([self.scores, other.scores], axis=1)
         return _Measured(scores, np.concatenate([self.features, other.features], axis=1))
-
-
-@dataclass(frozen=True, eq=False)
-class _Candidate:
-    """A trained network in the race, with its predictions and losses for left-out images; no depth means frozen."""
-
-    depth: str
-    epochs: int
-    alpha: float
-    sharpness: float
-    predicted: npt.NDArray[Any]
-    probabilities: Floats | None
-    losses: npt.NDArray[np.float64]
-
-
-class _Race:
-    """Candidates in the order of their simplicity, and the choice among them."""
-
-    def __init__(self, problem: Problem, n_folds: int) -> None:
-        self.folds, self.classes = problem.folds[:n_folds], problem.classes
-        self.rows = np.concatenate([out for _, out in self.folds])
-        self.true = problem.y[self.rows]
-        groups = self.rows if problem.groups is None else problem.groups[self.rows]
-        self.units = np.unique(groups, return_inverse=True)[1]
-        frozen = problem.frozen
-        predicted, probabilities = frozen.predicted[: len(self.rows)], frozen.probabilities
-        if self.classes is None:
-            losses = (predicted - self.true) ** 2.0
-        else:
-            assert probabilities is not None
-            codes, probabilities = np.searchsorted(self.classes, self.true), probabilities[: len(self.rows)]
-            losses = -np.log(np.maximum(probabilities[np.arange(len(codes)), codes], _SMALLEST).astype(float))
-        self.candidates = [_Candidate("", 0, 0.0, 1.0, predicted, probabilities, losses)]
-
-    @property
-    def best(self) -> _Candidate:
-        """The candidate with the smallest loss."""
-        return min(self.candidates, key=lambda candidate: float(candidate.losses.mean()))
-
-    def add(self, trial: tuple[str, int], alphas: Sequence[float], scores: Floats) -> bool:
-        """Add the networks of a trial; return True if one is better than all before by a standard error."""
-        before = self.best
-        self.candidates += [
-            self._judge(*trial, alpha, of_alpha) for alpha, of_alpha in zip(alphas, scores, strict=True)
-        ]
-        difference, error = self._compare(before.losses, self.best.losses)
-        return difference > error
-
-    def list_trials(self) -> list[Trial]:
-        """List all but the frozen network."""
-        return [self._to_trial(each) for each in self.candidates[1:]]
-
-    def decide(self, tried: Sequence[Trial], seconds: float) -> Strategy:
-        """Choose the best candidate, or the simplest training within a standard error of it.
-
-        ``tried`` are others, of a few folds.
-        """
-        best, frozen = self.best, self.candidates[0]
-        first = next(each for each in self.candidates if self._is_as_good(each, best))
-        training = [each for each in self.candidates if (each.depth, each.epochs) == (first.depth, first.epochs)]
-        chosen = min(training, key=_mean_loss)
-        shown = chosen if chosen is not frozen else min(self.candidates[1:] or [frozen], key=_mean_loss)
-        ours, theirs = self._score_rows(shown), self._score_rows(frozen)
-        difference, error = self._compare(ours, theirs)
-        trials = self.list_trials()
-        return Strategy(
-            chosen=None if chosen is frozen else self._to_trial(chosen),
-            trials=(*trials, *tried),
-            frozen_loss=_mean_loss(frozen),
-            frozen_score=float(theirs.mean()),
-            score_difference=difference,
-            score_error=error,
-            out_of_fold=self._predictions(chosen),
-            sharpness=chosen.sharpness,
-            seconds=seconds,
-        )
-
-    def _judge(self, depth: str, epochs: int, alpha: float, scores: Floats) -> _Candidate:
-        if self.classes is None:
-            predicted = scores[:, 0]
-            return _Candidate(depth, epochs, alpha, 1.0, predicted, None, (predicted - self.true) ** 2.0)
-        codes = np.searchsorted(self.classes, self.true)
-        sharpness = fit_sharpness(scores, codes, np.ones(len(codes)))
-        sharp = scores * np.float32(sharpness)
-        losses = logsumexp(sharp, axis=1) - sharp[np.arange(len(codes)), codes]
-        predicted = self.classes[scores.argmax(axis=1)]
-        return _Candidate(depth, epochs, alpha, sharpness, predicted, _softmax(sharp), losses.astype(float))
-
-    def _is_as_good(self, candidate: _Candidate, best: _Candidate) -> bool:
-        difference, error = self._compare(candidate.losses, best.losses)
-        return difference <= error
-
-    def _compare(self, a: npt.NDArray[Any], b: npt.NDArray[Any]) -> tuple[float, float]:
-        """Return the mean of a - b and its standard error; groups of images are the draws."""
-        change = np.asarray(a, float) - np.asarray(b, float)
-        mean = float(change.mean())
-        sums = np.bincount(self.units, weights=change - mean)
-        n = len(sums)
-        return mean, float(np.sqrt((sums**2).sum() * n / max(1, n - 1))) / len(change)
-
-    def _score_rows(self, candidate: _Candidate) -> npt.NDArray[np.float64]:
-        """Return numbers whose mean is the accuracy, or R2."""
-        if self.classes is not None:
-            return np.asarray(candidate.predicted == self.true, float)
-        return np.asarray(1 - candidate.losses / (float(self.true.var()) or 1.0))
-
-    def _to_trial(self, candidate: _Candidate) -> Trial:
-        difference, error = self._compare(self.candidates[0].losses, candidate.losses)
-        score = float(self._score_rows(candidate).mean())
-        settings = candidate.depth, candidate.epochs, candidate.alpha
-        return Trial(*settings, len(self.folds), _mean_loss(candidate), score, difference, error)
-
-    def _predictions(self, chosen: _Candidate) -> OutOfFold:
-        predicted = np.stack([each.predicted for each in self.candidates], axis=1)
-        return OutOfFold(
-            rows=self.rows,
-            folds=np.repeat(np.arange(len(self.folds)), [len(out) for _, out in self.folds]),
-            y=self.true,
-            predicted=chosen.predicted,
-            classes=self.classes,
-            probabilities=chosen.probabilities,
-            candidates=predicted if self.classes is None else np.searchsorted(self.classes, predicted),
-            losses=np.stack([each.losses for each in self.candidates], axis=1).astype(np.float32),
-        )
-
-
-def _mean_loss(candidate: _Candidate) -> float:
-    return float(candidate.losses.mean())
-
-
-def _softmax(scores: Floats) -> Floats:
-    return np.asarray(softmax(scores, axis=1), np.float32)

@@ -16,6 +16,7 @@ from featx.fitting import tuned as tuned_module
 from featx.samples import extract_fashion_mnist, load_fashion_mnist
 from featx.tuning import activations
 from featx.tuning import strategy as strategy_module
+from featx.tuning.race import Race
 from tests.dataset.dataset_tools import write_dataset
 
 IMAGES, LABELS = load_fashion_mnist("test")
@@ -32,7 +33,7 @@ def _own_backbones(tmp_path_factory, monkeypatch):
 
 @pytest.fixture
 def _always_tuned(monkeypatch):
-    monkeypatch.setattr(strategy_module._Race, "_is_as_good", lambda race, candidate, best: bool(candidate.depth))
+    monkeypatch.setattr(Race, "_is_as_good", lambda race, candidate, best: bool(candidate.depth))
 
 
 def test_a_dataset_of_embeddings_is_refused(tmp_path):
@@ -176,7 +177,7 @@ def test_an_interrupted_choice_is_made_among_what_was_measured(monkeypatch):
 
     monkeypatch.setattr("featx.guard.guard.MIN_IMAGES", len(X))
     monkeypatch.setattr(strategy_module, "_predict_folds", interrupt)
-    monkeypatch.setattr(strategy_module._Race, "best", property(lambda race: race.candidates[-1]))
+    monkeypatch.setattr(Race, "best", property(lambda race: race.candidates[-1]))
     found = featx.tune(X, Y, cv=3, keep_on_interrupt=True, **QUICK)
     assert found.tuning.chosen.n_folds == 2
     assert "tuned in 2" in found.score.how

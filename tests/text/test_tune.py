@@ -21,6 +21,7 @@ from featx.errors import BackboneError, InputError
 from featx.recipes import make_text_backbone, verify_backbone
 from featx.tuning import TokenActivations, embed_tokens, tune_tail
 from featx.tuning import strategy as strategy_module
+from featx.tuning.race import Race
 
 RNG = np.random.default_rng(0)
 TEXTS = [" ".join(RNG.choice(["red", "blue", "car", "dog", "the"], RNG.integers(1, 5))) for _ in range(40)]
@@ -42,7 +43,7 @@ def extractor(encoder):
 
 @pytest.fixture
 def _always_tuned(monkeypatch):
-    monkeypatch.setattr(strategy_module._Race, "_is_as_good", lambda race, candidate, best: bool(candidate.depth))
+    monkeypatch.setattr(Race, "_is_as_good", lambda race, candidate, best: bool(candidate.depth))
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ import featx
 from featx.errors import InputError
 from featx.samples import load_fashion_mnist
 from featx.tuning import strategy as strategy_module
+from featx.tuning.race import Race
 
 IMAGES, LABELS = load_fashion_mnist("test")
 ROWS = [i for name in ("bag", "coat", "sandal") for i in np.flatnonzero(name == LABELS)[:10]]
@@ -26,7 +27,7 @@ def _own_backbones(tmp_path_factory, monkeypatch):
 
 @pytest.fixture
 def _always_tuned(monkeypatch):
-    monkeypatch.setattr(strategy_module._Race, "_is_as_good", lambda race, candidate, best: bool(candidate.depth))
+    monkeypatch.setattr(Race, "_is_as_good", lambda race, candidate, best: bool(candidate.depth))
 
 
 def test_it_is_a_classifier_or_a_regressor():
