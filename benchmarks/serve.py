@@ -69,7 +69,9 @@ class Connection:
 
 def wrap(content: bytes, kind: str) -> bytes:
     """Build the request of an image or a text."""
-    head = f"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: {kind}\r\nContent-Length: {len(content)}\r\n\r\n"
+    head = (
+        f"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: {kind}\r\nContent-Length: {len(content)}\r\n\r\n"
+    )
     return head.encode() + content
 
 

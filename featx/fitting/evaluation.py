@@ -270,9 +270,7 @@ def evaluate_inputs(
         )
     for model in models:
         if y is None and was_fitted_on(model.info, X, source_options["include"], source_options["exclude"]):
-            events.note(
-                f"{model.name} was fitted on {inputs.where}: expect lower figures on other {model.extractor.kind}s"
-            )
+            events.note(f"{model.name} was fitted on {inputs.where}: expect lower figures on other {model.kind}s")
     truth: Any = None
     if first.names is None:
         _, truth = inputs.read_labels(first.task)
@@ -322,7 +320,7 @@ def _evaluate(model: FittedModel, embeddings: Embeddings, y: npt.NDArray[Any], n
             classes=model.classes,
             failures=tuple(embeddings.failures),
             names=names,
-            kind=model.extractor.kind,
+            kind=model.kind,
         )
     if model.classes is None:
         metrics = summarize_regression(y, predicted)
@@ -344,7 +342,7 @@ def _evaluate(model: FittedModel, embeddings: Embeddings, y: npt.NDArray[Any], n
         predicted=predicted,
         probabilities=probabilities,
         balance=estimate.balance,
-        kind=model.extractor.kind,
+        kind=model.kind,
     )
 
 

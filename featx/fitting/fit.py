@@ -312,6 +312,8 @@ def fit(
     if private is not None:
         budget = {"epsilon": private, "delta": 1e-5 if delta is None else delta}
         return fit_private(inputs, task, **budget, groups=groups, extractor=extractor, events=events, notes=noted.texts)
+    if kind == "text":
+        check_texts(inputs, events)
     every_group = inputs.read_groups(groups)
     if hint := inputs.hint_separator():
         events.note(hint)
@@ -339,8 +341,6 @@ def fit(
         if inputs.text_column is None or head is not None or class_weight is not None or not estimate:
             return several_fit
         return choose_text_model(several_fit, inputs.text_column, several.target.values, several.groups, events)
-    if kind == "text":
-        check_texts(inputs, events)
     task, values = inputs.read_labels(task, log_target=log_target)
     labelled, pool = np.flatnonzero(~inputs.missing), np.flatnonzero(inputs.missing)
     check_target(values, task, log_target=log_target, images="readable", kind=kind)  # before the long work

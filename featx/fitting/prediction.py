@@ -318,9 +318,7 @@ def predict(
     n = len(inputs)
     embeddings = inputs.embed(np.arange(n), opened.extractor, events)
     if is_fit := was_fitted_on(opened.info, X, include, exclude):
-        events.note(
-            f"{opened.name} was fitted on {inputs.where}: expect worse answers for other {opened.extractor.kind}s"
-        )
+        events.note(f"{opened.name} was fitted on {inputs.where}: expect worse answers for other {opened.kind}s")
     values, found_probabilities, checked, changes = predict_guarded(
         opened, guard, embeddings, doubt, events, is_fit=is_fit
     )
@@ -356,7 +354,7 @@ def predict(
         **several,
         tokens=tokens,
         max_tokens=max_tokens,
-        kind=opened.extractor.kind,
+        kind=opened.kind,
     )
     written = replace(result, columns={}).to_columns()
     if replaced := [name for name in inputs.columns if name in written]:

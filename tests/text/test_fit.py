@@ -94,8 +94,8 @@ def test_the_simplest_within_one_standard_error_is_chosen():
 
 
 def test_texts_refuse_what_needs_images():
-    with pytest.raises(InputError, match="search"):
-        featx.fit(["a", "b"], ["x", "y"], extractor=featx.TextExtractor(), search="quick")
+    with pytest.raises(InputError, match="views"):
+        featx.fit(["a", "b"], ["x", "y"], extractor=featx.TextExtractor(), views=2)
     with pytest.raises(InputError, match="expected a TextExtractor"):
         featx.fit("a.csv", text_column="review", extractor=featx.FeatureExtractor())
 
