@@ -38,12 +38,16 @@ def read_section(title: str) -> str:
     return found[1]
 
 
-def read_table(title: str, first: str) -> list[list[str]]:
-    """Return the rows of the table of a section whose head begins with ``first``."""
-    found = re.search(rf"^\| ?{re.escape(first)}.*\n\|[- |]+\n((?:\|.*\n)+)", read_section(title), re.MULTILINE)
+def read_table(title: str, first: str, *columns: str) -> list[list[str]]:
+    """Return the rows of the table whose head begins with ``first``: the first cell and those of ``columns``."""
+    table = rf"^(\| ?{re.escape(first)}.*)\n\|[- |]+\n((?:\|.*\n)+)"
+    found = re.search(table, read_section(title), re.MULTILINE)
     if not found:
         raise SystemExit(f"RESULTS.md, {title}: no table {first!r}")
-    return [[cell.strip() for cell in row.strip("|").split("|")] for row in found[1].splitlines()]
+    head, *rows = [[cell.strip() for cell in row.split("|")[1:-1]] for row in [found[1], *found[2].splitlines()]]
+    if missing := set(columns) - set(head):
+        raise SystemExit(f"RESULTS.md, {title}, {first!r}: no column {sorted(missing)}, only {head}")
+    return [[row[0], *(row[head.index(column)] for column in columns)] for row in rows]
 
 
 def find(title: str, *patterns: str) -> list[float]:
@@ -77,9 +81,9 @@ def draw_bars(axes: Axes, bars: list[tuple[str, float, str]], label: str, form: 
 def draw_throughput() -> None:
     """Draw images per second beside other tools: float32 first, int8 below."""
     _, both = plt.subplots(1, 2, figsize=(10.4, 3.6), layout="constrained")
-    table = read_table("Speed: beside others", "| EfficientNet-Lite0 | ResNet-50")
-    for column, (axes, title) in enumerate(zip(both, ("EfficientNet-Lite0", "ResNet-50"), strict=True), start=1):
-        rates = [(row[0], to_number(row[column])) for row in table if row[column]]
+    for axes, title in zip(both, ("EfficientNet-Lite0", "ResNet-50"), strict=True):
+        table = read_table("Speed: beside others", "| EfficientNet-Lite0 | ResNet-50", title)
+        rates = [(name, to_number(rate)) for name, rate in table if rate]
         rates.sort(key=lambda rate: ("int8" in rate[0], -rate[1]))
         bars = [(n, v, INT8 if "int8" in n else FEATX if "featx" in n else OTHER) for n, v in rates]
         draw_bars(axes, bars, "images/s, JPEG files to features", "%.0f")
@@ -88,8 +92,9 @@ def draw_throughput() -> None:
 
 def draw_time() -> None:
     """Draw the time of the head and its estimate on top of the embedding."""
-    rows = [row for row in read_table("Time and memory", "images x classes | embedding") if row[3]]
-    embedding, heads = [to_number(row[1]) for row in rows], [to_number(row[3]) for row in rows]
+    table = read_table("Time and memory", "images x classes | embedding", "embedding", "after")
+    rows = [row for row in table if row[2]]
+    embedding, heads = [to_number(row[1]) for row in rows], [to_number(row[2]) for row in rows]
     shares = [[100 * head / (own + head) for own, head in zip(embedding, heads, strict=True)]]
     _, axes = plt.subplots(figsize=(8, 0.9 + 0.4 * len(rows)), layout="constrained")
     names = [row[0] for row in rows]
@@ -126,14 +131,18 @@ def draw_accuracy() -> None:
 
 def draw_text() -> None:
     """Draw words, networks from scratch, the encoder and both, for 500 sentences and for all."""
-    words = read_table("Text", "sentences to fit | TF-IDF")
-    networks = read_table("Text", "sentences to fit | CNN")
-    _, both = plt.subplots(1, 2, figsize=(11, 2.9), layout="constrained", sharex=True)
-    for axes, ours, scratch in zip(both, words, networks, strict=True):
-        bars = [("words (TF-IDF)", to_number(ours[1]), OTHER), ("CNN from scratch", to_number(scratch[1]), OTHER)]
-        bars += [("LSTM from scratch", to_number(scratch[2]), OTHER)]
-        bars += [("MiniLM-L6, frozen, and a head", to_number(ours[2]), FEATX)]
-        bars += [("the same and words", to_number(ours[3]), FEATX)] if ours[3] else []
+    words = read_table("Text", "sentences to fit | TF-IDF", "TF-IDF of strings", "TF-IDF of tokens", "encoder")
+    names = ("CNN of Kim (2014), random word vectors", "bidirectional LSTM")
+    networks = read_table("Text", "sentences to fit | CNN", *names)
+    title = "Several kinds of columns, and texts through featx.fit"
+    stacks = find(title, r"500 to fit,.*?both stacked (0\.\d+)", r"All 10,662,.*?both stacked (0\.\d+)")
+    _, both = plt.subplots(1, 2, figsize=(11, 3.2), layout="constrained", sharex=True)
+    for axes, ours, scratch, stack in zip(both, words, networks, stacks, strict=True):
+        strings, tokens, encoder = map(to_number, ours[1:])
+        cnn, lstm = map(to_number, scratch[1:])
+        bars = [("words of strings (TF-IDF)", strings, OTHER), ("CNN from scratch", cnn, OTHER)]
+        bars += [("LSTM from scratch", lstm, OTHER), ("words of tokens (TF-IDF)", tokens, FEATX)]
+        bars += [("MiniLM-L6, frozen, and a head", encoder, FEATX), ("both, as featx.fit stacks them", stack, FEATX)]
         draw_bars(axes, bars, "accuracy on film reviews")
         axes.set_title(
             "500 sentences to fit" if ours[0].startswith("500") else "10,662 sentences, ten-fold", fontsize=11
@@ -142,13 +151,17 @@ def draw_text() -> None:
 
 def draw_tuning() -> None:
     """Draw the accuracy of frozen and tuned networks, draw by draw."""
-    few, many = read_table("Tuning", "draw | `featx fit`"), read_table("Tuning", "seed | `featx fit`")
-    _, both = plt.subplots(1, 2, figsize=(10, 3.2), layout="constrained", sharex=True)
+    few = read_table("Tuning", "draw | `featx fit`", "`featx fit`", "`featx tune`")
+    many = read_table("Tuning", "seed | `featx fit`", "`featx fit`", "`featx tune`")
+    deeper = dict(read_table("Tuning", "seed | frozen", "tuned behind `blocks.5.1`"))
+    _, both = plt.subplots(1, 2, figsize=(11, 3.6), layout="constrained", sharex=True)
     for axes, rows, word, title in zip(both, (few, many), ("draw", "seed"), ("1,000", "5,000"), strict=True):
         bars = []
-        for row in rows:
-            bars += [(f"{word} {row[0]}, featx fit", to_number(row[1]), OTHER)]
-            bars += [(f"{word} {row[0]}, featx tune", to_number(row[2]), FEATX)]
+        for number, fit, tune in rows:
+            bars += [(f"{word} {number}, featx fit", to_number(fit), OTHER)]
+            bars += [(f"{word} {number}, featx tune", to_number(tune), FEATX)]
+            if word == "seed" and number in deeper:
+                bars += [(f"{word} {number}, one layer deeper", to_number(deeper[number]), FEATX)]
         draw_bars(axes, bars, "accuracy on 2,000 others")
         axes.set_title(f"{title} CIFAR-10 images", fontsize=11)
 

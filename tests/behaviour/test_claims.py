@@ -64,6 +64,8 @@ def test_every_chart_finds_its_figures_in_the_results(monkeypatch, tmp_path):
     assert drawn == set(re.findall(r"\]\((\w+\.png)\)", page))
     with pytest.raises(SystemExit, match="no table 'nothing'"):
         tool.read_table("Text", "nothing")
+    with pytest.raises(SystemExit, match="no column \\['nothing'\\]"):
+        tool.read_table("Text", "sentences to fit | TF-IDF", "encoder", "nothing")
 
 
 def test_the_index_of_the_results_names_every_section():
