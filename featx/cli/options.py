@@ -190,7 +190,7 @@ def running_parameters(options: argparse.Namespace) -> dict[str, Any]:
     """Return the parameters of a `FeatureExtractor` for the options of `add_running`."""
     return {
         "device": options.device,
-        "providers": options.providers,
+        "providers": [options.providers] if isinstance(options.providers, str) else options.providers,
         "batch_size": options.batch_size,
         "cache": options.cache_folder or options.cache,
         "n_threads": options.threads,

@@ -165,13 +165,15 @@ A stack or a pipeline over several columns ([columns](columns.md)) becomes one g
 | text | `description_input_ids` | int64 (N, n_tokens), tokens as above |
 | number | `area` | float32 (N, 1), NaN if missing |
 | category | `zipcode` | string (N, 1), empty if missing |
+| images whose mean is taken | `front`, `front_present` | as an image; bool (N, 1), false for a missing one |
 
 Each member begins with a `ColumnTransformer` of extractors, `OneHotEncoder`, and any steps for numbers that export,
 `SimpleImputer` and `PowerTransformer` among them. `featx.columns` in the metadata has the preprocessing, the backbone
 and the features of each column, and the known categories. With a text column, run one row at a time, or rows whose
 texts have the same number of tokens. In Python, pass `rows=FRAME`. The export compares 64 rows at most, from the whole
 table, and writes nothing if a label differs or a probability by more than `--tolerance`. A row without a text is left
-out and listed. The card has code that makes each input and runs the file, in Python and JavaScript.
+out and listed. The guard stays in the `.featx` file. The card has code that makes each input and runs the file, in
+Python and JavaScript.
 
 Words (TF-IDF) of `featx.fit` and of `featx.text.make_words()` are tokens of the text encoder, which ONNX's
 `TfIdfVectorizer` counts. Words and encoder share one input: the tokens of the whole text, of which the graph cuts the
