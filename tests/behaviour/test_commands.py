@@ -36,6 +36,8 @@ NOT_RUN = {
 }
 #: Commands that compare many candidates run on twelve images per class.
 SMALL = ("featx compare", "featx fit photos/train --search")
+#: Models of texts and columns -> the page with the command that fits them.
+FITTED_BY = {"stars.featx": "docs/text.md", "price.featx": "docs/columns.md"}
 #: Pages whose commands another test runs: README here, the tutorial in test_site.py.
 RUN_ELSEWHERE = ("README.md", "docs/tutorial.md")
 
@@ -189,7 +191,7 @@ def test_commands_in_docs_run(page, command, room, tmp_path, capsys, monkeypatch
     shutil.copy("fitted.featx", "ants.featx")
     if "samples" in command:
         monkeypatch.chdir(tmp_path)
-    elif page in ("docs/text.md", "docs/columns.md") or "stars" in command:
+    elif page in ("docs/text.md", "docs/columns.md") or any(name in command for name in FITTED_BY):
         monkeypatch.chdir("texts")
     elif command.startswith(SMALL):
         monkeypatch.chdir("small")
@@ -201,11 +203,10 @@ def test_commands_in_docs_run(page, command, room, tmp_path, capsys, monkeypatch
         featx.fit("blur/train.csv", target="blur").save("blur.featx")
     if command.startswith("featx export houses.featx"):
         featx.fit("houses.csv", image_column="path", columns=["rooms"], target="price").save("houses.featx")
-    if command.startswith("featx export stars.featx") and not Path("stars.featx").exists():
-        featx.fit("reviews.csv", text_column="review", target="stars", task="classification").save("stars.featx")
-    if " price.featx" in command and not Path("price.featx").exists():
-        fit = next(words for where, words, _ in COMMANDS if where == page and "-o price.featx" in words)
-        assert main(shlex.split(fit)[1:]) == 0
+    for model, where in FITTED_BY.items():
+        if f" {model}" in command.partition(" -o ")[0] and not Path(model).exists():
+            fit = next(words for name, words, _ in COMMANDS if name == where and words.endswith(f"-o {model}"))
+            assert main(shlex.split(fit)[1:]) == 0
     if command.startswith("featx neighbors vectors --text"):
         assert main(["embed", "reviews.csv", "--text-column", "review", "--target", "stars", "-o", "vectors"]) == 0
     if "fit to_label.csv" in command:
