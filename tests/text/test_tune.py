@@ -77,7 +77,7 @@ def test_wrong_arguments_end_before_the_work(extractor, table, monkeypatch):
 
 
 def test_texts_need_their_package(extractor, monkeypatch):
-    monkeypatch.setattr("featx.text.engine._open_tokenizer", featx.text.engine._open_tokenizer.__wrapped__)
+    monkeypatch.setattr("featx.text.engine.open_tokenizer", featx.text.engine.open_tokenizer.__wrapped__)
     monkeypatch.setitem(sys.modules, "tokenizers", None)
     with pytest.raises(featx.MissingDependencyError, match=r"featx\[text\]"):
         embed_tokens(TEXTS, extractor, "block1")
