@@ -67,6 +67,7 @@ class TablePredictor(Predictor):
         estimator: Any,
         kinds: Mapping[str, str],
         limits: Limits,
+        *,
         targets: Sequence[str] | None = None,
         guard: Guard | None = None,
     ) -> None:

@@ -155,7 +155,7 @@ def test_a_guard_of_several_kinds_is_in_the_answers(stacked, table):
     )
     guard = featx.Guard.fit_kinds(rows, left_out)
     limits = Limits(timeout=60, max_images=10)
-    app = App(TablePredictor(stacked, kinds, limits, guard), limits, {"model": "m", "backbone": "tiny"})
+    app = App(TablePredictor(stacked, kinds, limits, guard=guard), limits, {"model": "m", "backbone": "tiny"})
     given = rows_of(table, 3)
     given[1]["price"] = 1e6
     content = send(Client(app), given)[1]
