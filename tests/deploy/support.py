@@ -193,12 +193,12 @@ to the score of each class ([explaining](explaining.md)). The head must be linea
 
 ## Doubt
 
-A model of images or texts alone with a [guard](doubt.md) adds the output `outlier`: float32 of shape (N,), the p-value of each image, small for
-an image unlike those of the fit. `--risk 0.05` adds `answered`, bool of shape (N,): False if the error of the answers
-would not stay below 0.05, and for outliers. `--sets 0.95` adds `set`, bool of shape (N, classes): labels that hold the
-true one for 95 % of images. For a regression, `--sets` adds `interval`, float32 of shape (N, 2). In Python, pass
-`guard=featx.load_guard("ants.featx")`, `risk` and `coverage`. The export compares them with `featx.Guard.check` on the
-same images, and `featx.guard` in the metadata has the figures.
+A model of images or texts alone with a [guard](doubt.md) adds the output `outlier`: float32 of shape (N,), the p-value
+of each image, small for an image unlike those of the fit. `--risk 0.05` adds `answered`, bool of shape (N,): False if
+the error of the answers would not stay below 0.05, and for outliers. `--sets 0.95` adds `set`, bool of shape (N,
+classes): labels that hold the true one for 95 % of images. For a regression, `--sets` adds `interval`, float32 of shape
+(N, 2). In Python, pass `guard=featx.load_guard("ants.featx")`, `risk` and `coverage`. The export compares them with
+`featx.Guard.check` on the same images, and `featx.guard` in the metadata has the figures.
 
 ## Images of any size
 
