@@ -32,6 +32,7 @@ from featx.errors import (
 
 if TYPE_CHECKING:
     from featx import (
+        auditing,
         backbones,
         cache,
         dataset,
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
         selection,
         serve,
         sources,
+        text,
         tuning,
     )
     from featx._events import Events, ProgressBar
@@ -127,6 +129,7 @@ __all__ = [
     "ProgressBar",
     "Profile",
     # modules
+    "auditing",
     "backbones",
     "cache",
     "dataset",
@@ -139,6 +142,7 @@ __all__ = [
     "selection",
     "serve",
     "sources",
+    "text",
     "tuning",
     # errors
     "BackboneError",
@@ -168,8 +172,8 @@ __all__ = [
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 _MODULES = (
-    *("backbones", "cache", "dataset", "deploy", "doctor", "heads", "out_of_core"),
-    *("recipes", "samples", "selection", "serve", "sources", "tuning"),
+    *("auditing", "backbones", "cache", "dataset", "deploy", "doctor", "heads", "out_of_core"),
+    *("recipes", "samples", "selection", "serve", "sources", "text", "tuning"),
 )
 #: Names that are imported on first use: importing featx imports neither NumPy nor scikit-learn.
 _LAZY = {
