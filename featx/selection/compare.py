@@ -87,7 +87,7 @@ def compare(
         Classes, numbers, ordered categories or a matrix of labels. Images with None or NaN have
         no label and are left out.
     backbones : str, path, iterable of these, or None, default=None
-        Backbones to compare; None is every backbone on this machine (``featx backbones``).
+        Backbones to compare; None is every backbone on this machine (``featx backbones``) that is not tuned.
     layers : str, int, sequence or None, default=None
         Layers to compare, each as `FeatureExtractor` takes ``layer``. None is the default layer,
         the last two stages before it, several layers together, and the stages without the default.
