@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import html
+import re
 import unicodedata
 from typing import Any
 
-__all__ = ["one_line", "printable"]
+__all__ = ["find_cut", "one_line", "printable", "show_html"]
 
 _JOINERS = "\u200c\u200d"  # they shape words and emoji, and move nothing
 
@@ -32,6 +34,39 @@ def one_line(value: Any) -> str:
     the graph is malformed at node 3
     """
     return printable(" ".join(str(value).split()))
+
+
+def show_html(value: Any) -> str:
+    r"""Return untrusted text as HTML on one line: markup and control characters are escaped.
+
+    Examples
+    --------
+    >>> from featx._text import show_html
+    >>> print(show_html("<b>\x00 a\nb"))
+    &lt;b&gt;\x00 a b
+    """
+    return html.escape(printable(re.sub(r"\s", " ", str(value))))
+
+
+def find_cut(text: str, n: int) -> int:
+    """Return the length of the beginning of a text of at most ``n`` characters that ends with a word.
+
+    If the last word is longer than half of ``n``, it is cut, but no letter is parted from its accents.
+
+    Examples
+    --------
+    >>> from featx._text import find_cut
+    >>> find_cut("a red car", 100), find_cut("a red car", 7), find_cut("x" * 20, 7)
+    (9, 5, 7)
+    """
+    if len(text) <= n:
+        return len(text)
+    spaces = [match.start() for match in re.finditer(r"\s+", text[: n + 1]) if match.start() >= n // 2]
+    if spaces:
+        return spaces[-1]
+    while n > 1 and (unicodedata.combining(text[n]) or text[n] in _JOINERS or text[n - 1] in _JOINERS):
+        n -= 1
+    return n
 
 
 def _is_harmless(letter: str) -> bool:

@@ -13,22 +13,31 @@ from featx.page import report
 EXAMPLE = """\
   featx report ants.featx photos/val -o report.html
   featx report ants.featx photos/val --train photos/train -o report.html
+  featx report stars.featx reviews.csv -o report.html      texts, with coloured words
+  featx report price.featx houses.csv -o report.html       rows of several kinds of columns
 writes one file, which opens without network and can be mailed: score, confusion,
 mistakes with heat maps, calibration, a map of the features and near-duplicates.
-The images are in the file; --no-images leaves them out."""
+The images, texts and rows are in the file; --no-images leaves them out."""
 
 
 def add(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
     parser.add_argument("model", metavar="MODEL", help="file of featx fit")
-    parser.add_argument("source", nargs="+", metavar="SOURCE", help="labelled images, or a dataset of features")
+    parser.add_argument(
+        "source", nargs="+", metavar="SOURCE", help="labelled images, a table, or a dataset of features"
+    )
     parser.add_argument("-o", "--output", required=True, metavar="FILE.html", help="the file to write")
     parser.add_argument(
-        "--train", action="extend", nargs="+", metavar="SOURCE", help="training images, to look for near-duplicates"
+        "--train",
+        action="extend",
+        nargs="+",
+        metavar="SOURCE",
+        help="training images or texts, to look for near-duplicates",
     )
-    parser.add_argument("--no-images", dest="images", action="store_false", help="leave out every image")
+    parser.add_argument("--no-images", dest="images", action="store_false", help="leave out every image, text and row")
     parser.add_argument("--title", metavar="TEXT", help="title of the page (default: the model and the source)")
     parser.add_argument("--path-column", metavar="C", help="column of a table that holds the paths")
+    parser.add_argument("--text-column", metavar="C", help="column of texts (default: as at the fit)")
     parser.add_argument(
         "--target",
         action="names",
@@ -56,6 +65,7 @@ def run(options: argparse.Namespace) -> None:
         images=options.images,
         title=options.title,
         path_column=options.path_column,
+        text_column=options.text_column,
         target=options.target,
         separator=options.separator,
         include=options.include,
@@ -63,4 +73,4 @@ def run(options: argparse.Namespace) -> None:
         events=make_events(),
     )
     page.save(options.output)
-    print(f"{options.output}: {page.n_images} images, {len(page.html) / 1e6:.1f} MB")
+    print(f"{options.output}: {page.n_images} {page.noun}s, {len(page.html) / 1e6:.1f} MB")

@@ -31,7 +31,7 @@ from featx.fitting.multioutput import (
     score_several,
 )
 from featx.fitting.ordinal import read_order
-from featx.fitting.result import FitResult, count_target
+from featx.fitting.result import FitResult, FittedImages, count_target
 from featx.fitting.rows import make_frame_of_rows
 from featx.fitting.stack import Member, fit_member, fit_stack, fit_words, read_answers
 from featx.guard import Guard, KindCells
@@ -210,6 +210,12 @@ def fit_columns(
         },
         reason="; ".join(f"{name} {one.metric} {one.value:.3f}" for name, one in scores.items()),
         out_of_fold=answered[name],
+        images=FittedImages(
+            tuple(inputs.names(positions)),
+            [rows[i] for i in positions],
+            np.hstack([np.zeros((len(values), 0), np.float32), *(part.features for part in parts)]),
+            own,
+        ),
         guard=fitted_guard,
     )
 

@@ -1,4 +1,4 @@
-"""Answers for labelled images, from a fitted model or from the folds of a fit."""
+"""Answers for labelled images, texts or rows, from a fitted model or from the folds of a fit."""
 
 from __future__ import annotations
 
@@ -9,41 +9,43 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from featx.fitting.model import FittedModel
 from featx.guard import Guard
 from featx.reporting.multioutput import summarize_labels, summarize_numbers
 from featx.sources.labels import join_rows
 
-__all__ = ["Answers", "list_answers"]
+__all__ = ["Answers", "list_answers", "name_input"]
 
 
 @dataclass(frozen=True, eq=False)
 class Answers:
-    """The answers of a pipeline for labelled images, and what a page needs beside them.
+    """The answers of a pipeline for labelled inputs, and what a page needs beside them.
 
     Parameters
     ----------
     names : sequence of str
-        Name of each image.
+        Name of each input.
     items : sequence or None
-        Images as an extractor takes them; None if there are only features.
+        Images, texts or rows as an extractor takes them; None if there are only features.
     true, predicted : ndarray of shape (n_images,)
         Labels as text, or numbers.
     probabilities : ndarray of shape (n_images, n_classes), or None
     classes : sequence of str or None
         Columns of ``probabilities``; None for a regression.
-    features : ndarray of float32, shape (n_images, n_features)
+    features : ndarray of float32, shape (n_images, n_features), or None
+        Features in which similar inputs lie together; None for rows of several kinds of columns.
     metrics : mapping of str to float or None
         The first is the headline.
     low, high : float or None
         95 % interval of the first metric.
     how : str
         The images that the answers are for, in a few words.
-    pipeline : estimator
+    model : FittedModel
         Explains the answers.
     facts : sequence of (str, str)
         How the model and the page were made.
-    guard : Guard or None, default=None
-        The model's guard.
+    guarded : ndarray or None, default=None
+        Features that the guard takes.
     is_fit : bool, default=False
         True for the images that the model was fitted on.
     several : mapping of str to mapping, or None, default=None
@@ -58,14 +60,14 @@ class Answers:
     predicted: npt.NDArray[Any]
     probabilities: npt.NDArray[np.float64] | None
     classes: Sequence[str] | None
-    features: npt.NDArray[np.float32]
+    features: npt.NDArray[np.float32] | None
     metrics: Mapping[str, float | None]
     low: float | None
     high: float | None
     how: str
-    pipeline: Any
+    model: FittedModel
     facts: Sequence[tuple[str, str]]
-    guard: Guard | None = None
+    guarded: npt.NDArray[Any] | None = None
     is_fit: bool = False
     several: Mapping[str, Mapping[str, Any]] | None = None
     numbers: tuple[npt.NDArray[Any], npt.NDArray[Any]] | None = None
@@ -84,13 +86,30 @@ class Answers:
         places = [columns[label] for label in self.predicted.tolist()]
         return np.asarray(self.probabilities[np.arange(len(places)), places], np.float64)
 
-    def describe(self, row: int) -> str:
-        """Return the name of an image, its prediction and its label."""
+    @property
+    def guard(self) -> Guard | None:
+        """The model's guard."""
+        return self.model.guard
+
+    @property
+    def noun(self) -> str:
+        """Word for an input: image, text or row."""
+        return name_input(self.model)
+
+    def describe(self, row: int, title: str | None = None) -> str:
+        """Return the title of an input, by default its name, its prediction and its label."""
+        title = self.names[row] if title is None else title
         true, predicted = self.true[row], self.predicted[row]
         if self.classes is None:
-            return f"{self.names[row]}: {float(predicted):.4g}, true {float(true):.4g}"
+            return f"{title}: {float(predicted):.4g}, true {float(true):.4g}"
         told = str(true) if true == predicted else f"{true}, predicted {predicted}"
-        return f"{self.names[row]}: {told}"
+        return f"{title}: {told}"
+
+
+def name_input(model: FittedModel) -> str:
+    """Return the word for an input of a model: image, text, or row of several kinds of columns."""
+    kinds = getattr(model.extractor, "kinds", {})
+    return "text" if set(kinds.values()) == {"text"} else model.kind
 
 
 def list_answers(

@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import colorsys
-import html
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from featx._events import Events
 from featx._results import format_metric
-from featx.errors import InputError
-from featx.explanation import Explanation, explain
+from featx._text import show_html as _escape
 from featx.fitting.estimate import sees_content
-from featx.images.thumbnails import make_thumbnail
 from featx.page.answers import Answers
+from featx.page.cards import shorten, write_cards
 from featx.page.charts import draw_coverage, draw_reliability, draw_scatter, measure_coverage, measure_reliability
+from featx.page.contents import Contents, make_contents
 from featx.page.doubt import mark_risks, write_doubt
 from featx.page.layout import lay_out
 from featx.page.template import fill_template
-from featx.page.thumbnails import GALLERY_SIDE, embed_image, make_thumbnails, read_image, to_uri
+from featx.page.thumbnails import GALLERY_SIDE, make_thumbnails, to_uri
 from featx.similarity import MIN_DUPLICATE_COSINE, NearestRows
 
 __all__ = ["Pair", "build_page"]
@@ -28,40 +28,41 @@ __all__ = ["Pair", "build_page"]
 #: Name of an image, name of an image that looks the same, and their cosine.
 Pair = tuple[str, str, float]
 
-_MAX_CARDS, _MAX_UNSURE, _MAX_PAIRS = 24, 12, 30
+_MAX_PAIRS = 30
 _MAX_GALLERY = 1000
 _MAX_TABLE_CLASSES = 40
-_CARD_SIDE, _MAP_SIDE = 288, 28
+_MAP_SIDE = 28
 _MAP_WIDTH, _MAP_HEIGHT, _MAX_MAP_IMAGES = 900, 620, 150
-_escape = html.escape
 
 
-def build_page(answers: Answers, title: str, pairs: Sequence[Pair] | None, images: bool) -> str:
+def build_page(
+    answers: Answers, title: str, pairs: Sequence[Pair] | None, images: bool, events: Events | None = None
+) -> str:
     """Return the HTML of a page.
 
-    ``pairs`` are near-duplicates in the training images, None if none were given. ``images=False`` leaves out every
-    image, also as a heat map.
+    ``pairs`` are near-duplicates in the training data, None if none were given. ``images=False`` leaves out every
+    image, text and row; their names stay.
     """
-    shown = images and answers.items is not None
+    contents = make_contents(answers.model, answers.names, answers.items, images)
     if answers.numbers is not None:
         sections = [
             _write_headline(answers, title),
             _write_several(answers),
-            *_write_scatters(answers),
-            _write_duplicates(answers, pairs),
+            *_write_scatters(answers, contents),
+            _write_duplicates(answers, contents, pairs),
             _write_facts(answers, images),
         ]
         return fill_template(title, sections)
     sections = [
         _write_headline(answers, title),
         _write_several(answers),
-        _write_confusion(answers) if answers.classes is not None else _write_scatter(answers),
-        *_write_cards(answers, shown),
+        _write_confusion(answers) if answers.classes is not None else _write_scatter(answers, contents),
+        *write_cards(answers, contents, events),
         *([] if answers.classes is None else _write_certainty(answers)),
-        write_doubt(answers, shown),
-        _write_map(answers, shown),
-        _write_duplicates(answers, pairs),
-        _write_gallery(answers, shown),
+        write_doubt(answers, contents),
+        _write_map(answers, contents),
+        _write_duplicates(answers, contents, pairs),
+        _write_gallery(answers, contents),
         _write_facts(answers, images),
     ]
     return fill_template(title, sections)
@@ -73,14 +74,14 @@ def _write_headline(answers: Answers, title: str) -> str:
         "" if answers.low is None else f" (95 % interval {format_metric(answers.low)} to {format_metric(answers.high)})"
     )
     lines = [f"<h1>{_escape(title)}</h1>"]
-    n = len(answers.true)
+    n, noun = len(answers.true), answers.noun
     if answers.classes is not None:
         n_right = int(answers.right.sum())
         lines.append(
-            f'<p class="lead">{n_right} of {n} images are right: {metric} {format_metric(value)}{interval}.</p>'
+            f'<p class="lead">{n_right} of {n} {noun}s are right: {metric} {format_metric(value)}{interval}.</p>'
         )
     else:
-        lines.append(f'<p class="lead">{n} images: {metric} {format_metric(value)}{interval}.</p>')
+        lines.append(f'<p class="lead">{n} {noun}s: {metric} {format_metric(value)}{interval}.</p>')
     lines.append(f'<p class="soft">{_escape(answers.how)}</p>')
     cells = "".join(
         f'<tr><th scope="row">{_escape(name)}</th><td>{format_metric(number)}</td></tr>' for name, number in others
@@ -101,39 +102,41 @@ def _write_confusion(answers: Answers) -> str:
             :_MAX_TABLE_CLASSES
         ]
         rows = "".join(
-            f'<tr><th scope="row">{_escape(t)}</th><td>{_escape(p)}</td>{_count_cell(t, p, n)}</tr>'
+            f'<tr><th scope="row">{_escape(t)}</th><td>{_escape(p)}</td>{_count_cell(t, p, n, answers.noun)}</tr>'
             for n, (t, p) in wrong
         )
         note = f"<p>The most frequent of the confusions among {len(used)} classes.</p>"
         columns = (
-            '<thead><tr><th scope="col">true</th><th scope="col">predicted</th><th scope="col">images</th></tr></thead>'
+            '<thead><tr><th scope="col">true</th><th scope="col">predicted</th>'
+            f'<th scope="col">{answers.noun}s</th></tr></thead>'
         )
         return f'{head}{note}<div class="scroll"><table id="confusion">{columns}<tbody>{rows}</tbody></table></div>'
     columns = "".join(f'<th scope="col">{_escape(label)}</th>' for label in used)
     body = "".join(
         f'<tr><th scope="row">{_escape(t)}</th>'
-        + "".join(_count_cell(t, p, counts.get((t, p), 0)) for p in used)
+        + "".join(_count_cell(t, p, counts.get((t, p), 0), answers.noun) for p in used)
         + "</tr>"
         for t in used
     )
     return (
-        f'{head}<p>Rows are true classes, columns predicted ones. <span class="screen">A number shows its images '
-        f'below.</span></p><div class="scroll"><table id="confusion" aria-labelledby="confusion-title"><thead><tr>'
+        f'{head}<p>Rows are true classes, columns predicted ones. <span class="screen">A number shows its '
+        f'{answers.noun}s below.</span></p><div class="scroll">'
+        '<table id="confusion" aria-labelledby="confusion-title"><thead><tr>'
         f"<td></td>{columns}</tr></thead><tbody>{body}</tbody></table></div>"
     )
 
 
-def _count_cell(true: str, predicted: str, n: int) -> str:
+def _count_cell(true: str, predicted: str, n: int, noun: str) -> str:
     if n == 0:
         return '<td class="none">0</td>'
     kind = "right" if true == predicted else "wrong"
-    title = f"{n} images of {true}, predicted {predicted}"
+    title = f"{n} {noun}s of {true}, predicted {predicted}"
     names = f'data-true="{_escape(true)}" data-predicted="{_escape(predicted)}"'
     return f'<td class="{kind}" title="{_escape(title)}" {names}>{n}</td>'
 
 
-def _write_scatter(answers: Answers) -> str:
-    chart = draw_scatter(answers.true.astype(float), answers.predicted.astype(float), answers.names)
+def _write_scatter(answers: Answers, contents: Contents) -> str:
+    chart = draw_scatter(answers.true.astype(float), answers.predicted.astype(float), _list_titles(contents))
     return f'<h2>Predicted against true</h2><div class="charts"><div>{chart}</div></div>'
 
 
@@ -142,7 +145,7 @@ def _write_several(answers: Answers) -> str:
     if answers.several is None:
         return ""
     columns = list(next(iter(answers.several.values())))
-    heads = ["images" if column == "support" else column.replace("_", " ") for column in columns]
+    heads = [f"{answers.noun}s" if column == "support" else column.replace("_", " ") for column in columns]
     head = "".join(f'<th scope="col">{head}</th>' for head in heads)
     body = []
     for name, row in answers.several.items():
@@ -155,102 +158,19 @@ def _write_several(answers: Answers) -> str:
     )
 
 
-def _write_scatters(answers: Answers) -> Iterator[str]:
+def _list_titles(contents: Contents) -> list[str]:
+    return [contents.title(row) for row in range(len(contents.names))]
+
+
+def _write_scatters(answers: Answers, contents: Contents) -> Iterator[str]:
     """Write a chart of each of several numbers."""
     assert answers.numbers is not None
     assert answers.several is not None
     yield "<h2>Predicted against true</h2>"
+    titles = _list_titles(contents)
     for name, true, predicted in zip(answers.several, answers.numbers[0].T, answers.numbers[1].T, strict=True):
-        chart = draw_scatter(true.astype(float), predicted.astype(float), answers.names)
+        chart = draw_scatter(true.astype(float), predicted.astype(float), titles)
         yield f'<h3>{_escape(name)}</h3><div class="charts"><div>{chart}</div></div>'
-
-
-def _write_cards(answers: Answers, shown: bool) -> Iterator[str]:
-    """Write the surest mistakes and the least sure right answers, or the largest residuals."""
-    legend = (
-        '<p class="soft">Red speaks for the label under the image, blue against it. Hatching covers what the network '
-        "did not see. A cell sees more of the image than its square.</p>"
-    )
-    if answers.classes is None:
-        residuals = np.abs(answers.true.astype(float) - answers.predicted.astype(float))
-        rows = np.argsort(-residuals, kind="stable")[:_MAX_CARDS]
-        yield f"<h2>Largest residuals</h2>{legend if shown else ''}{_Cards(answers, shown).write(rows)}"
-        return
-    cards = _Cards(answers, shown)
-    sure = answers.confidence
-    wrong = np.flatnonzero(~answers.right)
-    if sure is not None:
-        wrong = wrong[np.argsort(-sure[wrong], kind="stable")]
-    more = f" The first {_MAX_CARDS} of {len(wrong)} are here." if len(wrong) > _MAX_CARDS else ""
-    order = "" if sure is None else ", surest first"
-    text = f"<p>{len(wrong)} mistakes{order}.{more}</p>" if len(wrong) else "<p>There are none.</p>"
-    text += legend if shown and len(wrong) else ""
-    yield f'<h2 id="mistakes">Mistakes</h2>{text}{cards.write(wrong[:_MAX_CARDS])}'
-    if sure is not None:
-        right = np.flatnonzero(answers.right)
-        unsure = right[np.argsort(sure[right], kind="stable")][:_MAX_UNSURE]
-        if len(unsure):
-            yield f"<h2>Least sure right answers</h2>{cards.write(unsure)}"
-
-
-class _Cards:
-    """Cards of images with heat maps of the given and of the right answer."""
-
-    def __init__(self, answers: Answers, shown: bool) -> None:
-        self._answers, self._shown = answers, shown
-
-    def write(self, rows: npt.NDArray[np.intp]) -> str:
-        """Return a list of cards."""
-        if not len(rows):
-            return ""
-        explanation = self._explain(rows) if self._shown else None
-        cards = "".join(self._write_card(i, int(row), explanation) for i, row in enumerate(rows))
-        return f'<ul class="cards">{cards}</ul>'
-
-    def _explain(self, rows: npt.NDArray[np.intp]) -> Explanation | None:
-        assert self._answers.items is not None
-        if self._answers.several is not None:  # a set of labels has no score of its own
-            return None
-        try:
-            return explain(self._answers.pipeline, [self._answers.items[row] for row in rows])
-        except InputError:  # a head without scores
-            return None
-
-    def _write_card(self, i: int, row: int, explanation: Explanation | None) -> str:
-        answers = self._answers
-        true, predicted = answers.true[row], answers.predicted[row]
-        figures = []
-        if self._shown:
-            labels = [predicted] if answers.classes is None or true == predicted else [predicted, true]
-            for label in labels:
-                drawn = self._draw(i, row, label, explanation)
-                figures.append(f"<figure>{drawn}<figcaption>{self._caption(row, label)}</figcaption></figure>")
-        else:
-            figures.append(f"<div>{self._caption(row, predicted)}</div>")
-        if answers.classes is None:
-            told = f"true {format_metric(float(true))}"
-        else:
-            told = f"true {_escape(str(true))}" if true != predicted else "right"
-        body = f'<div class="pair">{"".join(figures)}</div><div>{told}</div>'
-        return f'<li class="card">{body}<div class="name">{_escape(_last(answers.names[row]))}</div></li>'
-
-    def _draw(self, i: int, row: int, label: Any, explanation: Explanation | None) -> str:
-        assert self._answers.items is not None
-        alt = f"{self._answers.names[row]}: what speaks for {label}"
-        if explanation is None:
-            image = read_image(self._answers.items[row])
-        else:
-            image = explanation.draw(i, None if self._answers.classes is None else label)
-        return "" if image is None else embed_image(make_thumbnail(image, _CARD_SIDE), alt)
-
-    def _caption(self, row: int, label: Any) -> str:
-        answers = self._answers
-        if answers.classes is None:
-            return f"predicted {format_metric(float(label))}"
-        if answers.probabilities is None:
-            return _escape(str(label))
-        probability = answers.probabilities[row, list(answers.classes).index(label)]
-        return f"{_escape(str(label))} {probability:.3f}"
 
 
 def _write_certainty(answers: Answers) -> Iterator[str]:
@@ -265,22 +185,22 @@ def _write_certainty(answers: Answers) -> Iterator[str]:
     for wanted in (0.5, 0.8, 0.9, 0.95, 1.0):
         i = min(int(np.searchsorted(share, wanted - 1e-12)), len(share) - 1)
         rows.append(f"<tr><td>{share[i]:.3f}</td><td>{accuracy[i]:.3f}</td><td>{threshold[i]:.3f}</td></tr>")
-    heads = ("images answered", "accuracy", "lowest probability")
+    heads = (f"{answers.noun}s answered", "accuracy", "lowest probability")
     table = f"<table><thead><tr>{''.join(f'<th scope=col>{name}</th>' for name in heads)}</tr></thead>"
     yield (
         "<h2>How sure is it, and is it right?</h2>"
         f"<p>Expected calibration error {measured.error:.3f}, in {len(measured.counts)} bins of equal mass. "
         "On the line, the stated probability is the share of right answers. On the right: the accuracy if only the "
-        f"surest images are answered.{told}</p>"
-        f'<div class="charts"><div>{draw_reliability(measured)}</div>'
-        f"<div>{draw_coverage(share, accuracy, marks)}</div></div>"
+        f"surest {answers.noun}s are answered.{told}</p>"
+        f'<div class="charts"><div>{draw_reliability(measured, answers.noun)}</div>'
+        f"<div>{draw_coverage(share, accuracy, marks, answers.noun)}</div></div>"
         f"{table}<tbody>{''.join(rows)}</tbody></table>"
     )
 
 
-def _write_map(answers: Answers, shown: bool) -> str:
-    """Return the plane on which similar images lie together."""
-    layout = lay_out(answers.features)
+def _write_map(answers: Answers, contents: Contents) -> str:
+    """Return the plane on which similar inputs lie together; empty without features."""
+    layout = None if answers.features is None else lay_out(answers.features)
     if layout is None:
         return ""
     colors = _make_colors(answers)
@@ -288,19 +208,19 @@ def _write_map(answers: Answers, shown: bool) -> str:
     is_wrong = ~answers.right if answers.classes is not None else np.zeros(len(answers.true), bool)
     parts = []
     for (x, y), row in zip(places, layout.rows, strict=True):
-        told = _escape(answers.describe(int(row)))
+        told = _escape(answers.describe(int(row), contents.title(int(row))))
         kind = ' class="mistake"' if is_wrong[row] else ""
         parts.append(
             f'<circle cx="{x:.0f}" cy="{y:.0f}" r="5" fill="{colors(int(row))}"{kind}><title>{told}</title></circle>'
         )
-    if shown:
+    if contents.is_image:
         parts += _draw_map_images(answers, places, layout.rows, colors)
-    sample = "" if len(layout.rows) == len(answers.true) else f" A sample of {len(layout.rows)} images."
+    sample = "" if len(layout.rows) == len(answers.true) else f" A sample of {len(layout.rows)} {answers.noun}s."
     rings = " Rings and dashed frames mark mistakes." if is_wrong.any() else ""
     return (
         "<h2>Map of the features</h2>"
-        f"<p>Similar images lie together (PCA, then t-SNE; trustworthiness {layout.trustworthiness:.3f} of 1). The "
-        f"distance between groups that lie far apart means nothing.{rings}{sample}</p>{_write_legend(answers)}"
+        f"<p>Similar {answers.noun}s lie together (PCA, then t-SNE; trustworthiness {layout.trustworthiness:.3f} of 1)."
+        f" The distance between groups that lie far apart means nothing.{rings}{sample}</p>{_write_legend(answers)}"
         f'<svg viewBox="0 0 {_MAP_WIDTH} {_MAP_HEIGHT}" role="img" aria-label="Map of the features">'
         f"{''.join(parts)}</svg>"
     )
@@ -353,7 +273,7 @@ def _draw_map_images(
             continue
         x, y = places[i] - _MAP_SIDE / 2
         box = f'x="{x:.0f}" y="{y:.0f}" width="{_MAP_SIDE}" height="{_MAP_SIDE}"'
-        told = _escape(answers.describe(int(rows[i])))
+        told = _escape(answers.describe(int(rows[i]), answers.names[int(rows[i])]))
         ring = "" if answers.classes is None or answers.right[rows[i]] else ' stroke-dasharray="5 3"'
         parts.append(
             f'<g><title>{told}</title><image {box} preserveAspectRatio="xMidYMid slice" href="{to_uri(content)}"/>'
@@ -362,22 +282,26 @@ def _draw_map_images(
     return parts
 
 
-def _write_duplicates(answers: Answers, pairs: Sequence[Pair] | None) -> str:
-    """Return near-duplicates among these images, and between them and the training images."""
-    parts = ["<h2>Near-duplicates</h2>"]
-    if not sees_content(answers.pipeline[0]):
-        text = "They were not looked for: by these features (an early layer, or not avg), many images are alike."
+def _write_duplicates(answers: Answers, contents: Contents, pairs: Sequence[Pair] | None) -> str:
+    """Return near-duplicates among these inputs, and between them and those of the fit; empty without features."""
+    if answers.features is None:
+        return ""
+    parts, noun = ["<h2>Near-duplicates</h2>"], answers.noun
+    if not sees_content(answers.model.extractor):
+        text = f"They were not looked for: by these features (an early layer, or not avg), many {noun}s are alike."
         return f"{parts[0]}<p>{text}</p>"
+    verb = "look" if noun == "image" else "are"
     if pairs is not None:
+        article = "an image" if noun == "image" else f"a {noun}"
         parts.append(
-            f"<p>{len(pairs)} of these images look like an image that the model was fitted on"
+            f"<p>{len(pairs)} of these {noun}s {verb} like {article} that the model was fitted on"
             f"{', so that the score flatters' if pairs else ''}.</p>"
         )
-        parts.append(_list_pairs(pairs))
-    own = find_pairs(answers.features, answers.names)
-    parts.append(f"<p>{len(own)} of these images look like another of them.</p>{_list_pairs(own)}")
+        parts.append(_list_pairs(pairs, noun))
+    own = find_pairs(answers.features, _list_titles(contents))
+    parts.append(f"<p>{len(own)} of these {noun}s {verb} like another of them.</p>{_list_pairs(own, noun)}")
     if pairs is None:
-        parts.append('<p class="soft">Name the training images to compare with them, too.</p>')
+        parts.append(f'<p class="soft">Name the training {noun}s to compare with them, too.</p>')
     return "".join(parts)
 
 
@@ -403,7 +327,7 @@ def find_pairs(
     return sorted(pairs, key=lambda pair: -pair[2])
 
 
-def _list_pairs(pairs: Sequence[Pair]) -> str:
+def _list_pairs(pairs: Sequence[Pair], noun: str) -> str:
     if not pairs:
         return ""
     rows = "".join(
@@ -411,12 +335,13 @@ def _list_pairs(pairs: Sequence[Pair]) -> str:
         for a, b, cosine in pairs[:_MAX_PAIRS]
     )
     more = f"<p>and {len(pairs) - _MAX_PAIRS} more</p>" if len(pairs) > _MAX_PAIRS else ""
-    head = "<thead><tr><th scope=col>image</th><th scope=col>looks like</th><th scope=col>cosine</th></tr></thead>"
+    head = "".join(f"<th scope=col>{name}</th>" for name in (noun, "is like", "cosine"))
+    head = f"<thead><tr>{head}</tr></thead>"
     return f'<div class="scroll"><table>{head}<tbody>{rows}</tbody></table></div>{more}'
 
 
-def _write_gallery(answers: Answers, shown: bool) -> str:
-    """Return every image, or all mistakes and a sample of the rest."""
+def _write_gallery(answers: Answers, contents: Contents) -> str:
+    """Return every input, or all mistakes and a sample of the rest."""
     n = len(answers.true)
     rows = np.arange(n)
     if n > _MAX_GALLERY:
@@ -425,14 +350,10 @@ def _write_gallery(answers: Answers, shown: bool) -> str:
         rest = np.setdiff1d(rows, wrong)
         sample = np.random.default_rng(0).choice(rest, min(len(rest), _MAX_GALLERY - len(wrong)), replace=False)
         rows = np.sort(np.concatenate([wrong, sample]))
-    thumbnails: Sequence[bytes | None] = [None] * len(rows)
-    if shown:
-        assert answers.items is not None
-        thumbnails = make_thumbnails([answers.items[row] for row in rows.tolist()], GALLERY_SIDE)
     items = []
-    for row, content in zip(rows.tolist(), thumbnails, strict=True):
+    previews = contents.preview(rows.tolist(), GALLERY_SIDE)
+    for row, preview in zip(rows.tolist(), previews, strict=True):
         true, predicted, name = answers.true[row], answers.predicted[row], answers.names[row]
-        image = "" if content is None else f'<img src="{to_uri(content)}" alt="">'
         if answers.classes is None:
             told, data = f"{float(predicted):.4g}, true {float(true):.4g}", ""
         else:
@@ -444,13 +365,15 @@ def _write_gallery(answers: Answers, shown: bool) -> str:
             )
             data = f' data-true="{_escape(str(true))}" data-predicted="{_escape(str(predicted))}"'
         items.append(
-            f'<li{data} title="{_escape(name)}">{image}<div>{told}</div>'
-            f'<div class="name">{_escape(_last(name))}</div></li>'
+            f'<li{data} title="{_escape(name)}">{preview}<div>{told}</div>'
+            f'<div class="name">{_escape(shorten(contents, row))}</div></li>'
         )
     sample_note = "" if len(rows) == n else f" All mistakes and a sample of the rest: {len(rows)} of {n}."
+    kind = "gallery wide" if contents.is_shown and not contents.is_image else "gallery"
     return (
-        f'<h2 id="images">Images</h2><p>{n} images.{sample_note} <span id="shown" role="status"></span></p>'
-        f'<ul class="gallery" id="gallery">{"".join(items)}</ul>'
+        f'<h2 id="images">{answers.noun.capitalize()}s</h2>'
+        f'<p>{n} {answers.noun}s.{sample_note} <span id="shown" role="status"></span></p>'
+        f'<ul class="{kind}" id="gallery">{"".join(items)}</ul>'
     )
 
 
@@ -460,13 +383,8 @@ def _write_facts(answers: Answers, images: bool) -> str:
         for name, text in answers.facts
     )
     privacy = (
-        "The images are in this file: share it as you would share them."
+        f"The {answers.noun}s are in this file: share it as you would share them."
         if images
-        else "No image is in this file; their names are."
+        else f"No {answers.noun} is in this file; their names are."
     )
     return f'<h2>How this was made</h2><table><tbody>{rows}</tbody></table><p class="soft">{privacy}</p>'
-
-
-def _last(name: str) -> str:
-    """Return the folder and the file of a path."""
-    return "/".join(name.replace("\\", "/").split("/")[-2:])

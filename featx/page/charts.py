@@ -123,8 +123,8 @@ class _Axes:
         return "".join([*self.parts, "</svg>"])
 
 
-def draw_reliability(measured: Reliability) -> str:
-    """Draw stated against observed accuracy."""
+def draw_reliability(measured: Reliability, noun: str = "image") -> str:
+    """Draw stated against observed accuracy; ``noun`` is the word for an input."""
     low = float(np.floor(min(measured.stated.min(), measured.observed.min(), 0.9) * 10) / 10)
     title = f"Reliability: expected calibration error {measured.error:.3f}"
     axes = _Axes((low, 1), (low, 1), ("stated probability", "share of right answers"), title)
@@ -132,15 +132,17 @@ def draw_reliability(measured: Reliability) -> str:
     points = list(zip(measured.stated, measured.observed, measured.counts, strict=True))
     axes.line([(x, y) for x, y, _ in points], "curve")
     for x, y, n in points:
-        axes.dot(x, y, f"{n} images: stated {x:.3f}, right {y:.3f}")
+        axes.dot(x, y, f"{n} {noun}s: stated {x:.3f}, right {y:.3f}")
     return str(axes)
 
 
-def draw_coverage(share: Array, accuracy: Array, marks: Sequence[tuple[float, float, str]] = ()) -> str:
+def draw_coverage(
+    share: Array, accuracy: Array, marks: Sequence[tuple[float, float, str]] = (), noun: str = "image"
+) -> str:
     """Draw the accuracy of the answers that are given, against their share; marks are points with a title."""
     low = float(np.floor(min(accuracy.min(), 0.9) * 10) / 10)
     axes = _Axes(
-        (0, 1), (low, 1), ("share of images answered", "accuracy of the answers"), "Accuracy by share answered"
+        (0, 1), (low, 1), (f"share of {noun}s answered", "accuracy of the answers"), "Accuracy by share answered"
     )
     chosen = np.unique(np.linspace(0, len(share) - 1, 300).astype(int))
     axes.line([(share[i], accuracy[i]) for i in chosen], "curve")

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import html
-from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
+from featx._text import show_html
 from featx.errors import InputError
 from featx.guard import MIN_SET_IMAGES, OUTLIER_LEVEL, SHIFT_LEVEL, Guard
 from featx.page.answers import Answers
-from featx.page.thumbnails import GALLERY_SIDE, make_thumbnails, to_uri
+from featx.page.contents import Contents
+from featx.page.thumbnails import GALLERY_SIDE
 
 __all__ = ["mark_risks", "write_doubt"]
 
@@ -48,19 +48,19 @@ def mark_risks(
 
 def _measure_doubt(answers: Answers) -> _Doubt | None:
     """Compare the images with the fit; None without a guard, and for the images of the fit itself."""
-    if answers.guard is None or answers.is_fit:
+    if answers.guard is None or answers.guarded is None or answers.is_fit:
         return None
     given = answers.probabilities if answers.classes is not None else answers.predicted.astype(float)
-    found = answers.guard.check_set(answers.features, given)
-    n = len(found.outlier)
+    found = answers.guard.check_set(answers.guarded, given)
+    n, noun = len(found.outlier), answers.noun
     rows = np.flatnonzero(found.outlier < OUTLIER_LEVEL)
     rows = rows[np.argsort(found.outlier[rows], kind="stable")]
     sentences = [
-        f"{len(rows)} of {n} images are outliers: fewer than {100 * OUTLIER_LEVEL:g} % of images like those of the fit "
-        "are as far away."
+        f"{len(rows)} of {n} {noun}s are outliers: fewer than {100 * OUTLIER_LEVEL:g} % of {noun}s like those of the "
+        "fit are as far away."
     ]
     if n < MIN_SET_IMAGES:
-        sentences.append(f"{n} images are too few to compare as a set.")
+        sentences.append(f"{n} {noun}s are too few to compare as a set.")
     elif found.p_value < SHIFT_LEVEL:
         sentences.append(f"As a set, they differ from those of the fit (p {found.p_value:.2g}).")
     else:
@@ -70,18 +70,15 @@ def _measure_doubt(answers: Answers) -> _Doubt | None:
     return _Doubt(sentences, found.outlier, rows[:_MAX_SHOWN].tolist())
 
 
-def write_doubt(answers: Answers, shown: bool) -> str:
-    """Return the comparison of the images with the fit, and those that are most unlike it."""
+def write_doubt(answers: Answers, contents: Contents) -> str:
+    """Return the comparison of the inputs with the fit, and those that are most unlike it."""
     found = _measure_doubt(answers)
     if found is None:
         return ""
-    thumbnails: Sequence[bytes | None] = [None] * len(found.rows)
-    if shown and answers.items is not None:
-        thumbnails = make_thumbnails([answers.items[row] for row in found.rows], GALLERY_SIDE)
     items = []
-    for row, content in zip(found.rows, thumbnails, strict=True):
-        image = "" if content is None else f'<img src="{to_uri(content)}" alt="">'
-        told = html.escape(f"p {found.outlier[row]:.2g}: {answers.describe(row)}")
-        items.append(f'<li title="{html.escape(answers.names[row])}">{image}<div>{told}</div></li>')
-    gallery = f'<ul class="gallery" id="outliers">{"".join(items)}</ul>' if items else ""
-    return f"<h2>Unlike the images of the fit</h2><p>{html.escape(' '.join(found.sentences))}</p>{gallery}"
+    for row, preview in zip(found.rows, contents.preview(found.rows, GALLERY_SIDE), strict=True):
+        told = show_html(f"p {found.outlier[row]:.2g}: {answers.describe(row)}")
+        items.append(f'<li title="{show_html(answers.names[row])}">{preview}<div>{told}</div></li>')
+    kind = "gallery" if contents.is_image or not contents.is_shown else "gallery wide"
+    gallery = f'<ul class="{kind}" id="outliers">{"".join(items)}</ul>' if items else ""
+    return f"<h2>Unlike the {answers.noun}s of the fit</h2><p>{show_html(' '.join(found.sentences))}</p>{gallery}"

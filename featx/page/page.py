@@ -1,4 +1,4 @@
-"""Make a report page of a fitted pipeline on labelled images."""
+"""Make a report page of a fitted pipeline on labelled images, texts or rows."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
-from sklearn.pipeline import make_pipeline
 
 from featx._events import Events
 from featx._files import write_whole
@@ -18,11 +17,13 @@ from featx._version import __version__
 from featx.errors import InputError
 from featx.fitting.continuation import was_fitted_on
 from featx.fitting.evaluation import Evaluated, Evaluation, evaluate_inputs
-from featx.fitting.inputs import read_inputs
 from featx.fitting.model import FittedModel, open_model
 from featx.fitting.result import FitResult
-from featx.page.answers import Answers, list_answers
+from featx.fitting.rows import RowExtractor
+from featx.page.answers import Answers, list_answers, name_input
 from featx.page.build import Pair, build_page, find_pairs
+from featx.page.contents import make_contents
+from featx.pipelines import find_extractors
 
 __all__ = ["Page", "report"]
 
@@ -37,9 +38,11 @@ class Page:
     html : str
         The file.
     n_images : int
-        Images that the page is about.
+        Images, texts or rows that the page is about.
     evaluation : Evaluation or None, default=None
-        Its figures; None for the images that a model was fitted on.
+        Its figures; None for the inputs that a model was fitted on.
+    noun : str, default="image"
+        Word for an input.
 
     See Also
     --------
@@ -50,6 +53,7 @@ class Page:
     html: str
     n_images: int
     evaluation: Evaluation | None = None
+    noun: str = "image"
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the file completely or not at all."""
@@ -57,7 +61,7 @@ class Page:
             scratch.write_text(self.html, encoding="utf-8")
 
     def __repr__(self) -> str:
-        return f"Page({self.title!r}, {self.n_images} images, {len(self.html) / 1e6:.1f} MB)"
+        return f"Page({self.title!r}, {self.n_images} {self.noun}s, {len(self.html) / 1e6:.1f} MB)"
 
     def _repr_html_(self) -> str:
         return (
@@ -75,6 +79,7 @@ def report(
     images: bool = True,
     title: str | None = None,
     path_column: str | None = None,
+    text_column: str | None = None,
     target: str | Sequence[str] | None = None,
     separator: str | None = None,
     include: str | Sequence[str] = (),
@@ -83,28 +88,31 @@ def report(
 ) -> Page:
     """Evaluate a fitted pipeline, and show the result as a page.
 
-    The page has the score with its interval; the confusion matrix, whose numbers filter the images; the mistakes,
-    surest first, with heat maps of the given and of the right answer; the least sure right answers; calibration;
-    accuracy by share answered; with a guard, shift and outliers;
-    a map of the features; near-duplicates; and how it was made. For a regression, predicted against true values and
-    the largest residuals.
+    The page has the score with its interval; the confusion matrix, whose numbers filter the inputs; the mistakes,
+    surest first, coloured by what speaks for the given and for the right answer; the least sure right answers;
+    calibration; accuracy by share answered; with a guard, shift and outliers; a map of the features; near-duplicates;
+    and how it was made. For a regression, predicted against true values and the largest residuals.
+
+    The card of an image shows heat maps, that of a text its coloured words, and that of a row of several kinds of
+    columns a bar for each kind and column, its texts and its images. An encoder of texts runs once per word of a card.
+    Rows of several kinds, and words (TF-IDF), have no map and no near-duplicates.
 
     Parameters
     ----------
     model : estimator, FitResult, str or path
-        A fitted pipeline that begins with a `FeatureExtractor`, or a file of it.
-    X : source, sequence, ndarray, Dataset or None, default=None
-        A labelled source as for `featx.fit`, or images. None takes the images that a `FitResult` was fitted on, and
-        the answers for each of them by heads that were fitted without it.
+        A fitted pipeline of images, texts, or rows of several kinds of columns, or a file of it.
+    X : source, sequence, ndarray, DataFrame, Dataset or None, default=None
+        A labelled source as for `featx.fit`, or inputs. None takes those that a `FitResult` was fitted on, and the
+        answers for each of them by heads that were fitted without it.
     y : array-like of shape (n_samples,), or None, default=None
-        Labels of the images; None for a source.
+        Labels of the inputs; None for a source.
     train : source, sequence or None, default=None
-        Images that the model was fitted on, in which near-duplicates are looked for.
+        Images or texts that the model was fitted on, in which near-duplicates are looked for.
     images : bool, default=True
-        False leaves out every image, for the privacy of people. Names of files stay.
+        False leaves out every image, text and row, for the privacy of people. Names of files and rows stay.
     title : str or None, default=None
         None names the model and the source.
-    path_column, target, separator, include, exclude, events
+    path_column, text_column, target, separator, include, exclude, events
         As for `featx.evaluate`.
 
     Returns
@@ -115,8 +123,8 @@ def report(
     ------
     InputError
         If the model or the source cannot be used, or a label is unknown to the model.
-    ImageError
-        If no image can be read.
+    ImageError, TextError
+        If no image, no text or no row can be read.
 
     Examples
     --------
@@ -131,95 +139,114 @@ def report(
     Page('FitResult on left-out images', 100 images, ... MB)
     """
     opened, events = open_model(model), events or Events()
-    opened.require_images("report")
+    if train is not None and isinstance(opened.extractor, RowExtractor):
+        raise InputError(
+            f"train: near-duplicates are looked for in the features of one extractor, and {opened.name} takes rows; "
+            "leave it out"
+        )
     evaluation: Evaluation | None = None
     if X is None:
         if not isinstance(model, FitResult):
             raise InputError("X: missing; only a FitResult holds the images that it was fitted on")
         answers, where = _read_fit(model, opened), "left-out images"
     else:
-        options = {"path_column": path_column, "target": target, "include": include, "exclude": exclude}
-        options |= {"separator": separator}
+        options: dict[str, Any] = {"path_column": path_column, "text_column": text_column, "target": target}
+        options |= {"separator": separator, "include": include, "exclude": exclude}
         (evaluated,) = evaluate_inputs([opened], X, y, options, events)
         evaluation = evaluated.evaluation
         is_fit = y is None and was_fitted_on(opened.info, X, include, exclude)
         answers, where = _read_evaluation(evaluated, opened, is_fit), evaluated.inputs.where
-    pairs = None if train is None else _compare(opened, answers, train, events)
+    pairs = None if train is None else _compare(opened, answers, train, images, events)
     title = title or f"{os.path.basename(opened.name)} on {os.path.basename(os.path.normpath(where))}"
-    return Page(title, build_page(answers, title, pairs, images), len(answers.true), evaluation)
+    text = build_page(answers, title, pairs, images, events)
+    return Page(title, text, len(answers.true), evaluation, answers.noun)
 
 
 def _read_evaluation(evaluated: Evaluated, model: FittedModel, is_fit: bool) -> Answers:
     """Return the answers of an evaluation."""
     evaluation, inputs, embeddings = evaluated.evaluation, evaluated.inputs, evaluated.embeddings
-    how = f"Measured on {evaluation.n_images} images of {inputs.where}"
+    how = f"Measured on {evaluation.n_images} {name_input(model)}s of {inputs.where}"
     how += f"; {len(evaluation.failures)} could not be read." if evaluation.failures else "."
+    features = embeddings.take()
     return Answers(
         names=evaluation.names,
         items=None if inputs.items is None else [inputs.items[i] for i in embeddings.positions],
         **list_answers(
             evaluation.true, evaluation.predicted, evaluation.probabilities, evaluation.classes, model.names
         ),
-        features=embeddings.take(),
+        features=None if isinstance(model.extractor, RowExtractor) else features,
         metrics=evaluation.metrics,
         low=evaluation.low,
         high=evaluation.high,
         how=how,
-        pipeline=make_pipeline(model.extractor, model.head),
+        model=model,
         facts=describe_model(model, inputs.where),
-        guard=model.guard,
+        guarded=None if model.guard is None else model.take_guarded(features),
         is_fit=is_fit,
     )
 
 
 def _read_fit(result: FitResult, model: FittedModel) -> Answers:
-    """Return the answers for the images that a head was fitted on, each by a head that was fitted without it."""
+    """Return the answers for the inputs that a head was fitted on, each by a head that was fitted without it."""
     found, images, score = result.out_of_fold, result.images, result.score
     if found is None or images is None or score is None:
-        raise InputError("X: missing, and this fit has no estimate from folds to report; name labelled images")
+        raise InputError("X: missing, and this fit has no estimate from folds to report; name labelled inputs")
     rows, is_classifier = found.rows.tolist(), found.classes is not None
     is_text = is_classifier and found.y.ndim == 1
     true, predicted = (values.astype(str) if is_text else values for values in (found.y, found.predicted))
     classes = None if found.classes is None else tuple(found.classes.astype(str).tolist())
     probabilities = None if found.probabilities is None else found.probabilities.astype(np.float64)
     metrics = {score.metric: score.value, **score.values}
-    how = f"{score.how[0].upper()}{score.how[1:]}. The heat maps are those of the model that was fitted on all images."
+    noun = name_input(model)
+    how = f"{score.how[0].upper()}{score.how[1:]}. The colours are those of the model that was fitted on all {noun}s."
     return Answers(
         names=[images.names[row] for row in rows],
         items=None if images.items is None else [images.items[row] for row in rows],
         **list_answers(true, predicted, probabilities, classes, model.names),
-        features=images.features[found.rows],
+        features=None if isinstance(model.extractor, RowExtractor) else images.features[found.rows],
         metrics=metrics,
         low=score.low,
         high=score.high,
         how=how,
-        pipeline=result.pipeline,
+        model=model,
         facts=describe_model(model, "those that the model was fitted on"),
-        guard=result.guard,
         is_fit=True,
     )
 
 
 def describe_model(model: FittedModel, where: str) -> list[tuple[str, str]]:
     """Return facts on the model and the page."""
-    extractor = model.extractor
-    backbones = extractor.backbone if isinstance(extractor.backbone, (list, tuple)) else [extractor.backbone]
-    identities = np.atleast_1d(extractor.backbone_identity_)
-    named = ", ".join(f"{os.path.basename(str(b))} ({i[:12]})" for b, i in zip(backbones, identities, strict=True))
-    values = ", ".join(f"{name} {value}" for name, value in extractor.value_parameters_.items())
-    facts = [("model", model.name), ("images", where), ("backbone", named), ("features", values)]
-    facts.append(("head", " ".join(repr(model.head).split())))
+    noun, facts = name_input(model), [("model", model.name)]
+    facts.append((f"{noun}s", where))
+    head: Any = model.head
+    if isinstance(model.extractor, RowExtractor):
+        head = model.extractor.estimator
+        facts.append(("columns", ", ".join(f"{name} ({kind})" for name, kind in model.extractor.kinds.items())))
+        extractors = list(find_extractors(head))
+    else:
+        extractors = [model.extractor]
+    for extractor in extractors:
+        backbones = extractor.backbone if isinstance(extractor.backbone, (list, tuple)) else [extractor.backbone]
+        identities = np.atleast_1d(extractor.backbone_identity_)
+        named = ", ".join(f"{os.path.basename(str(b))} ({i[:12]})" for b, i in zip(backbones, identities, strict=True))
+        values = ", ".join(f"{name} {value}" for name, value in extractor.value_parameters_.items())
+        facts += [("backbone", named), ("features", values)]
+    facts.append(("head", " ".join(repr(head).split())))
     if n := model.info.get("n"):
-        facts.append(("fitted on", f"{n} images"))
+        facts.append(("fitted on", f"{n} {noun}s"))
     now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
     return [*facts, ("made", f"{now}, with featx {__version__}")]
 
 
-def _compare(model: FittedModel, answers: Answers, train: Any, events: Events) -> list[Pair]:
-    """Find near-duplicates of the images in the training images."""
-    inputs = read_inputs(train, remembered=model.info)
+def _compare(model: FittedModel, answers: Answers, train: Any, images: bool, events: Events) -> list[Pair]:
+    """Find near-duplicates of the inputs in those that the model was fitted on."""
+    inputs = model.read_inputs(train)
     embeddings = inputs.embed(np.arange(len(inputs)), model.extractor, events)
     names = inputs.names(embeddings.positions)
     if not names:
-        raise InputError(f"train: no image of {inputs.where} could be read")
-    return find_pairs(answers.features, answers.names, embeddings.take(), names)
+        raise InputError(f"train: no {model.kind} of {inputs.where} could be read")
+    items = None if inputs.items is None else [inputs.items[i] for i in embeddings.positions]
+    own, others = make_contents(model, answers.names, answers.items, images), make_contents(model, names, items, images)
+    assert answers.features is not None
+    titles = [[each.title(row) for row in range(len(each.names))] for each in (own, others)]
+    return find_pairs(answers.features, titles[0], embeddings.take(), titles[1])

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Iterable
 from importlib import resources
 from string import Template
+
+from featx._text import show_html
+from featx.explanation.row_page import PARTS_STYLE
 
 __all__ = ["fill_template"]
 
@@ -22,5 +24,8 @@ def fill_template(title: str, sections: Iterable[str]) -> str:
     folder = resources.files("featx.page")
     parts = {name: folder.joinpath(f"page.{name}").read_text(encoding="utf-8") for name in ("html", "css", "js")}
     return Template(parts["html"]).substitute(
-        title=html.escape(title), style=parts["css"], script=parts["js"], body="\n".join(filter(None, sections))
+        title=show_html(title),
+        style=parts["css"] + PARTS_STYLE,
+        script=parts["js"],
+        body="\n".join(filter(None, sections)),
     )
