@@ -241,8 +241,8 @@ def fit(
         extractors: dict[str, Any] = {} if extractor is None else {extractor.kind: extractor}
         if image_column is not None:
             extractors.setdefault("image", FeatureExtractor())
-        if text_column is not None:
-            extractors.setdefault("text", make_text_extractor())
+        if text_column is not None and "text" not in extractors:
+            extractors["text"] = make_text_extractor()
         shared: dict[str, Any] = {
             "task": task,
             "log_target": log_target,
