@@ -19,6 +19,8 @@ __all__ = ["PARTS_STYLE", "show_cell", "write_page", "write_parts", "write_text"
 
 #: Alpha of the strongest colour: text stays readable on it in both modes.
 _STRONGEST = 0.6
+#: Characters of a cell in the table of parts.
+_MAX_CELL = 60
 #: Style of `write_parts` and `write_text`; it needs the variables ``--line`` and ``--soft``.
 PARTS_STYLE = """
 :root { --for: 214, 69, 65; --against: 45, 116, 200; }
@@ -97,7 +99,9 @@ def write_parts(found: RowExplanation, i: int, label: Any = None, against: Any =
         own = [one for one in details if one.kind == kind]
         if len(own) > 1 or (own and own[0].words is None and own[0].heat_map is None):
             for one in own:
-                shown = "" if one.heat_map is not None or one.words is not None else f" = {show_cell(one.value)}"
+                shown = (
+                    "" if one.heat_map is not None or one.words is not None else f" = {_shorten(show_cell(one.value))}"
+                )
                 rows.append(_write_part(f"{one.column}{shown}", float(weights @ one.contribution), limit, "part"))
             rest = float(weights @ found.rests[i][kind])
             if abs(rest) > 1e-3 * limit:
@@ -118,6 +122,11 @@ def show_cell(value: Any) -> str:
     if value is None or value != value:
         return "missing"
     return f"{float(value):.6g}" if isinstance(value, (float, np.floating)) else printable(value)
+
+
+def _shorten(text: str) -> str:
+    end = find_cut(text, _MAX_CELL)
+    return text if end == len(text) else f"{text[:end]} …"
 
 
 def _number(value: float) -> str:

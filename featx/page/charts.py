@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+
+from featx._text import show_html
 
 __all__ = [
     "Reliability",
@@ -84,7 +85,7 @@ class _Axes:
     def __init__(self, x: tuple[float, float], y: tuple[float, float], names: tuple[str, str], title: str) -> None:
         self._x, self._y = x, y
         self.parts = [
-            f'<svg class="chart" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{html.escape(title)}">',
+            f'<svg class="chart" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{show_html(title)}">',
             f'<rect x="{_MARGIN}" y="10" width="{_WIDTH - _MARGIN - 10}" height="{_HEIGHT - _MARGIN - 10}" '
             'class="frame"/>',
         ]
@@ -94,10 +95,10 @@ class _Axes:
             self.parts.append(f'<text x="{left:.1f}" y="{_HEIGHT - _MARGIN + 16}" class="tick">{_tick(at_x)}</text>')
             self.parts.append(f'<text x="{_MARGIN - 6}" y="{top + 4:.1f}" class="tick end">{_tick(at_y)}</text>')
         middle = (_MARGIN + _WIDTH - 10) / 2
-        self.parts.append(f'<text x="{middle}" y="{_HEIGHT - 6}" class="axis">{html.escape(names[0])}</text>')
+        self.parts.append(f'<text x="{middle}" y="{_HEIGHT - 6}" class="axis">{show_html(names[0])}</text>')
         self.parts.append(
             f'<text transform="translate(12 {(_HEIGHT - _MARGIN) / 2 + 5}) rotate(-90)" class="axis">'
-            f"{html.escape(names[1])}</text>"
+            f"{show_html(names[1])}</text>"
         )
 
     def place(self, x: float, y: float) -> tuple[float, float]:
@@ -114,7 +115,7 @@ class _Axes:
     def dot(self, x: float, y: float, title: str, kind: str = "dot") -> None:
         """Add a point with a title that appears under the pointer."""
         left, top = self.place(x, y)
-        told = html.escape(title)
+        told = show_html(title)
         self.parts.append(
             f'<circle cx="{left:.1f}" cy="{top:.1f}" r="3.5" class="{kind}"><title>{told}</title></circle>'
         )

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from featx._events import Events
-from featx._text import find_cut, printable, show_html
+from featx._text import find_cut, show_html
 from featx.errors import ImageError, InputError, TextError
 from featx.explanation import Explanation, RowExplanation
 from featx.explanation.row_page import show_cell, write_parts, write_text
@@ -103,14 +103,14 @@ class _Images(Contents):
         else:
             image = self._found.draw(at, label)
         told = f"{self.names[row]}: what speaks for {'the value' if label is None else label}"
-        return "" if image is None else embed_image(make_thumbnail(image, _CARD_SIDE), printable(told))
+        return "" if image is None else embed_image(make_thumbnail(image, _CARD_SIDE), told)
 
 
 class _Rows(Contents):
     """Rows, each a dict from columns to cells."""
 
     is_shown = True
-    legend = "Red speaks for the label under the words, blue against it."
+    legend = "Red speaks for the answer under a card's words or bars, blue against it."
 
     def __init__(self, *parameters: Any, kinds: Mapping[str, str]) -> None:
         super().__init__(*parameters)
@@ -155,7 +155,7 @@ class _Rows(Contents):
         for name in self._images:
             image = found.draw(at, name, label) if (at, name) in found.images else _read_cell(self._items[row][name])
             if image is not None:
-                parts.append(embed_image(make_thumbnail(image, _CARD_SIDE), printable(f"{self.names[row]}: {name}")))
+                parts.append(embed_image(make_thumbnail(image, _CARD_SIDE), f"{self.names[row]}: {name}"))
         return "".join(parts)
 
     def _draw_plain(self, row: int) -> str:

@@ -148,7 +148,7 @@ def report(
     if X is None:
         if not isinstance(model, FitResult):
             raise InputError("X: missing; only a FitResult holds the images that it was fitted on")
-        answers, where = _read_fit(model, opened), "left-out images"
+        answers, where = _read_fit(model, opened), f"left-out {name_input(opened)}s"
     else:
         options: dict[str, Any] = {"path_column": path_column, "text_column": text_column, "target": target}
         options |= {"separator": separator, "include": include, "exclude": exclude}

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import base64
-import html
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from featx._text import show_html
 from featx.errors import UnreadableError
 from featx.images.decode import decode, read
 from featx.images.thumbnails import make_thumbnail, to_jpeg
@@ -39,7 +39,7 @@ def read_image(item: Any) -> Any:
 
 def embed_image(image: Any, alt: str) -> str:
     """Return the HTML of an image with its content."""
-    return f'<img src="{to_uri(to_jpeg(image))}" alt="{html.escape(alt)}">'
+    return f'<img src="{to_uri(to_jpeg(image))}" alt="{show_html(alt)}">'
 
 
 def to_uri(content: bytes) -> str:
