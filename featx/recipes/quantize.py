@@ -176,6 +176,7 @@ def convert_precision(
     model, tensors = convert(backbone, calibration, keep_float)
     recipe: dict[str, Any] = {
         "float32_identity": backbone.identity,
+        **({"origin": backbone.recipe} if "tuned_from" in backbone.recipe else {}),  # a search leaves out both
         "onnx": onnx.__version__,
         "onnxruntime": runtime_version(),
     }
