@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -13,12 +14,12 @@ from featx._events import Events
 from featx.errors import InputError
 from featx.fitting.estimate import score_out_of_fold
 from featx.fitting.result import FitResult, FittedImages
-from featx.guard import Guard
+from featx.guard import FoldFeatures, fit_tuned
 from featx.heads import DEFAULT_HEADS, OutOfFold
 from featx.selection.folds import join_groups
 from featx.tuning.pipeline import build_pipeline
 from featx.tuning.race import Problem, Strategy
-from featx.tuning.strategy import TuningSettings, choose_strategy, keep_activations, train_chosen
+from featx.tuning.strategy import TuningSettings, choose_strategy, embed_folds, keep_activations, train_chosen
 
 __all__ = ["adapt"]
 
@@ -45,31 +46,34 @@ def adapt(
     """Tune the network on the images or texts of a fit, and return that result or this, whichever is better."""
     problem = _state_problem(frozen, log_target)
     with keep_activations(settings) as settings:
-        strategy = choose_strategy(problem, settings, events)
+        strategy, networks = choose_strategy(problem, settings, events)
         if strategy.chosen is None:
             advice = _TEXT_ADVICE if problem.extractor.kind == "text" else _ADVICE
             texts = [advice] if strategy.trials else []
             return _keep_frozen(replace(frozen, tuning=strategy), texts, backbone_out, events)
         tuned, features = train_chosen(problem, strategy, settings, events)
-    n_epochs = len(tuned.history) - 1
-    if tuned.interrupted and not n_epochs:
-        return _keep_frozen(frozen, [_TOO_EARLY], backbone_out, events)
-    pipeline = build_pipeline(
-        tuned,
-        strategy.chosen.alpha,
-        problem.extractor,
-        sharpness=strategy.sharpness,
-        log_target=log_target,
-        path=backbone_out,
-    )
-    result = _describe(frozen, pipeline, strategy, problem, features, log_target)
+        n_epochs = len(tuned.history) - 1
+        if tuned.interrupted and not n_epochs:
+            return _keep_frozen(frozen, [_TOO_EARLY], backbone_out, events)
+        pipeline = build_pipeline(
+            tuned,
+            strategy.chosen.alpha,
+            problem.extractor,
+            sharpness=strategy.sharpness,
+            log_target=log_target,
+            path=backbone_out,
+        )
+        result = _describe(frozen, pipeline, strategy, problem, features, log_target)
+        if guard and frozen.guard is not None:
+            folds = embed_folds(problem, strategy.chosen, networks, settings, events)
+            result = _add_guard(result, problem, folds, log_target, events)
     if tuned.interrupted:
         text = (
             f"stopped after {n_epochs} of {strategy.chosen.epochs} epochs: the estimate is that of the whole training"
         )
         events.note(text)
         result = replace(result, notes=(*result.notes, text))
-    return _add_guard(result, problem, log_target, events) if guard and frozen.guard is not None else result
+    return result
 
 
 def _keep_frozen(
@@ -160,18 +164,15 @@ def _describe(
     )
 
 
-def _add_guard(tuned: FitResult, problem: Problem, log_target: bool, events: Events) -> FitResult:
-    """Return the result with a guard that is fitted on features of left-out images, or with a note why not.
-
-    Those of the final network would not do: it has seen these images, and draws them to their classes.
-    """
+def _add_guard(
+    tuned: FitResult, problem: Problem, folds: Iterable[FoldFeatures], log_target: bool, events: Events
+) -> FitResult:
+    """Return the result with a guard, or with a note why there is none."""
     assert tuned.images is not None
     assert tuned.out_of_fold is not None
-    assert tuned.tuning is not None
-    features = tuned.images.features.copy()
-    features[tuned.out_of_fold.rows] = tuned.tuning.features
+    found, features = tuned.out_of_fold, tuned.images.features
     try:
-        fitted = Guard.fit(features, tuned.out_of_fold, groups=problem.groups, log_target=log_target)
+        fitted = fit_tuned(features, problem.y, folds, found, groups=problem.groups, log_target=log_target)
         return replace(tuned, guard=fitted)
     except InputError as error:  # an interrupted choice has answers for fewer images than the frozen network
         text = f"no guard: {error}".replace("images", f"{problem.extractor.kind}s")

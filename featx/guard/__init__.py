@@ -1,9 +1,12 @@
 """Know when a fitted head should not answer: outliers, bounds of the error, sets of labels, shares of classes."""
 
 from featx.guard.checked import MIN_SET_IMAGES, OUTLIER_LEVEL, SHIFT_LEVEL, Checked, CheckedSet
-from featx.guard.guard import MIN_IMAGES, Guard
+from featx.guard.fit import MIN_IMAGES
+from featx.guard.guard import Guard
 from featx.guard.kinds import KindCells
+from featx.guard.outliers import FoldFeatures
 from featx.guard.priors import Adapted
+from featx.guard.tuned import fit_tuned
 
 __all__ = [
     "MIN_IMAGES",
@@ -13,6 +16,8 @@ __all__ = [
     "Adapted",
     "Checked",
     "CheckedSet",
+    "FoldFeatures",
     "Guard",
     "KindCells",
+    "fit_tuned",
 ]

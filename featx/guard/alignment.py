@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Scaling", "fit_scaling"]
+__all__ = ["Scaling", "fit_scaling", "join_scalings"]
 
 Floats = npt.NDArray[np.float32]
 
@@ -45,6 +46,22 @@ def fit_scaling(features: npt.NDArray[Any]) -> Scaling:
     ([2.0, 1.0], [1.0, 9.0])
     """
     return Scaling(_summarize(_root(features)))
+
+
+def join_scalings(parts: Sequence[Scaling], sizes: Sequence[int]) -> Scaling:
+    """Return the mean of the means, and of the variances, of several sets of images of these sizes.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from featx.guard.alignment import Scaling, join_scalings
+    >>> join_scalings([Scaling(np.array([[2.0], [1.0]])), Scaling(np.array([[6.0], [7.0]]))], [1, 1]).values.ravel()
+    array([4., 5.], dtype=float32)
+    """
+    means, deviations = (np.stack([part.values[i] for part in parts]).astype(float) for i in range(2))
+    mean = np.average(means, axis=0, weights=sizes)
+    deviation = np.sqrt(np.average(deviations**2, axis=0, weights=sizes))
+    return Scaling(np.stack([mean, deviation]).astype(np.float32))
 
 
 def _root(features: npt.NDArray[Any]) -> Floats:

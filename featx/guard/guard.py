@@ -4,35 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from featx.errors import InputError
-from featx.guard.alignment import Scaling, fit_scaling
-from featx.guard.arrays import pack, take_scaling, unpack
 from featx.guard.checked import OUTLIER_LEVEL, Checked, CheckedSet
-from featx.guard.conformal import Intervals, Sets, fit_intervals, fit_sets
-from featx.guard.inputs import check_features, check_share, draw_one, keep_first, merge_folds
-from featx.guard.kinds import KindCells, KindOutliers, fit_kinds
-from featx.guard.outliers import Outliers, fit_outliers
-from featx.guard.priors import Adapted, Priors, fit_priors
-from featx.guard.risk import Risk, answer, fit_risk
-from featx.guard.shift import Baseline, compare_answers, compare_outliers, compare_shares, fit_baseline
+from featx.guard.fit import fit_features, fit_rows
+from featx.guard.inputs import check_share
+from featx.guard.kinds import KindCells, KindOutliers
+from featx.guard.parts import GuardParts
+from featx.guard.priors import Adapted
+from featx.guard.risk import answer
+from featx.guard.shift import compare_answers, compare_outliers, compare_shares
 from featx.heads import OutOfFold
 
-__all__ = ["MIN_IMAGES", "Guard"]
+__all__ = ["Guard"]
 
-#: Images below which no guard is fitted. The smallest p-value of 50 images, 1/51, is below OUTLIER_LEVEL.
-MIN_IMAGES = 50
 #: Images below which features are not standardised again.
 MIN_NEW_IMAGES = 30
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Guard:
+class Guard(GuardParts):
     """Know when a fitted head should not answer.
 
     A guard holds numbers about the images of a fit, none of the images and none of their features. It
@@ -83,17 +78,6 @@ class Guard:
     (10,)
     """
 
-    task: str
-    classes: tuple[str, ...] | None
-    outliers: Outliers | KindOutliers
-    risk: Risk | None
-    sets: Sets | None
-    priors: Priors | None
-    intervals: Intervals | None
-    baseline: Baseline | None = None
-    scaling: Scaling | None = None
-    is_single: bool = True
-
     @classmethod
     def fit(
         cls,
@@ -128,10 +112,7 @@ class Guard:
         InputError
             If there are fewer than 50 images or groups, or if the arrays do not fit together.
         """
-        matrix = check_features(features)
-        found, calibrates = _arrange(out_of_fold, len(matrix), groups, "images")
-        matrix = matrix[found.rows]
-        return cls._fit(partial(fit_outliers, matrix), found, calibrates, fit_scaling(matrix), log_target)
+        return cls(**vars(fit_features(features, out_of_fold, groups, log_target)))
 
     @classmethod
     def fit_kinds(
@@ -166,46 +147,7 @@ class Guard:
         --------
         featx.fit : Calls it for several kinds of columns.
         """
-        n = len(next(iter(rows.cells.values())))
-        found, calibrates = _arrange(out_of_fold, n, groups, "rows")
-        if len(found.rows) < n:
-            raise InputError(f"out_of_fold: answers for {len(found.rows)} of {n} rows; expected one for each of them")
-        together = np.arange(n) if groups is None else np.asarray(groups)
-        return cls._fit(partial(fit_kinds, rows, together), found, calibrates, None, log_target)
-
-    @classmethod
-    def _fit(
-        cls,
-        fit_parts: Any,
-        found: OutOfFold,
-        calibrates: npt.NDArray[np.bool_],
-        scaling: Scaling | None,
-        log_target: bool,
-    ) -> Guard:
-        """Fit all parts; ``fit_parts`` takes codes, folds, the images that calibrate, and the number of classes."""
-        folds = merge_folds(found.folds)
-        if found.y.ndim == 2:  # several labels or numbers per image
-            outliers, *_ = fit_parts(np.zeros(len(folds), np.intp), folds, calibrates)
-            names = None if found.classes is None else tuple(map(str, found.classes.tolist()))
-            task = "regression" if names is None else "multilabel"
-            return cls(task, names, outliers, None, None, None, None, None, scaling, is_single=False)
-        if found.classes is None:
-            codes = np.zeros(len(folds), np.intp)
-            outliers, coordinates, *_ = fit_parts(codes, folds, calibrates)
-            intervals = fit_intervals(coordinates, found.predicted, found.y, folds, calibrates, log_target)
-            baseline = fit_baseline(found.predicted[calibrates])
-            return cls("regression", None, outliers, None, None, None, intervals, baseline, scaling)
-        codes = np.searchsorted(found.classes, found.y)
-        classes = tuple(map(str, found.classes.tolist()))
-        outliers, _, distances, p_values = fit_parts(codes, folds, calibrates, len(classes))
-        if found.probabilities is None:
-            return cls("classification", classes, outliers, None, None, None, None, None, scaling)
-        probabilities, right = found.probabilities[calibrates], (found.predicted == found.y)[calibrates]
-        risk = fit_risk(probabilities.max(axis=1), right, p_values[calibrates] < OUTLIER_LEVEL)
-        sets = fit_sets(probabilities, codes[calibrates])
-        priors = fit_priors(probabilities, codes[calibrates])
-        baseline = fit_baseline(probabilities, codes[calibrates], distances[calibrates])
-        return cls("classification", classes, outliers, risk, sets, priors, None, baseline, scaling)
+        return cls(**vars(fit_rows(rows, out_of_fold, groups, log_target)))
 
     def read_rows(self, rows: KindCells) -> npt.NDArray[np.float32]:
         """Return rows of several kinds of columns as features, which the other methods take.
@@ -230,16 +172,6 @@ class Guard:
         if not isinstance(self.outliers, KindOutliers):
             raise InputError(f"guard: {self!r} was fitted on features, and these are rows of several kinds of columns")
         return self.outliers.read(rows)
-
-    @property
-    def n_images(self) -> int:
-        """Left-out images behind the promises."""
-        return self.outliers.n_images
-
-    @property
-    def n_features(self) -> int:
-        """Features of an image."""
-        return self.outliers.n_features
 
     def check(
         self,
@@ -517,96 +449,3 @@ class Guard:
         if answers is not None and self.baseline is not None:
             p_answers = compare_answers(self.baseline, answers, self.n_images)
         return min(1.0, (1 + len(p_answers)) * float(min([p_images, *p_answers]))), p_images, p_answers
-
-    def to_arrays(self) -> dict[str, npt.NDArray[Any]]:
-        """Return the guard as arrays with names, which `from_arrays` reads.
-
-        See Also
-        --------
-        featx.save : Stores them in the file of a pipeline.
-        """
-        arrays = pack(self.classes, self.outliers, self.risk, self.sets, self.priors, self.intervals, self.baseline)
-        if not self.is_single:
-            arrays["several"] = np.array([1], np.int32)
-        return arrays if self.scaling is None else arrays | {"scaling": self.scaling.values}
-
-    @classmethod
-    def from_arrays(cls, arrays: Mapping[str, npt.NDArray[Any]]) -> Guard:
-        """Return a guard from the arrays of `to_arrays`.
-
-        Raises
-        ------
-        ValueError
-            If an array is missing, or has another shape or kind, or numbers that are not finite.
-        """
-        classes, outliers, risk, sets, priors, intervals, baseline = unpack(arrays)
-        is_single = "several" not in arrays
-        task = "regression" if classes is None else "classification" if is_single else "multilabel"
-        scaling = take_scaling(arrays, outliers.n_features)
-        return cls(task, classes, outliers, risk, sets, priors, intervals, baseline, scaling, is_single)
-
-    def __repr__(self) -> str:
-        kind = "numbers" if self.classes is None else f"{len(self.classes)} classes"
-        if isinstance(self.outliers, KindOutliers):
-            return f"Guard({self.n_images} rows of {', '.join(self.outliers.names)}; {kind})"
-        return f"Guard({self.n_images} images, {kind})"
-
-    @property
-    def _lack(self) -> str:
-        if not self.is_single:
-            return (
-                "the guard of several targets per image knows outliers only; bounds, sets, intervals and class shares "
-                "are for one class or number per image"
-            )
-        if self.classes is None:
-            return "the guard of a regression has no probabilities"
-        return "the guard has no probabilities, since its head has none"
-
-    @property
-    def _answers(self) -> str:
-        return "predicted numbers" if self.classes is None else "probabilities"
-
-    def _check(self, features: npt.ArrayLike) -> npt.NDArray[Any]:
-        matrix = check_features(features)
-        if matrix.shape[1] != self.n_features:
-            raise InputError(f"features: {matrix.shape[1]} in a row, and the guard was fitted on {self.n_features}")
-        return matrix
-
-    def _check_answers(self, answers: npt.ArrayLike, n: int | None) -> npt.NDArray[np.float64]:
-        if not self.is_single:  # they are not used
-            return np.asarray(answers, float)
-        values = np.asarray(answers, float)
-        rows = len(values) if n is None and values.ndim else n
-        expected = (rows,) if self.classes is None else (rows, len(self.classes))
-        if values.shape != expected or not np.isfinite(values).all():
-            raise InputError(f"answers of shape {values.shape}: expected finite {self._answers} of shape {expected}")
-        return values
-
-    def _need(self, name: str, value: float, given: Any, part: Any) -> npt.NDArray[np.float64]:
-        if part is None:
-            raise InputError(f"{name}={value:g}: {self._lack}")
-        if given is None:
-            raise InputError(f"{name}={value:g}: needs the {self._answers} of the images; pass answers")
-        return np.asarray(given)
-
-
-def _arrange(out_of_fold: OutOfFold, n_rows: int, groups: Any, what: str) -> tuple[OutOfFold, npt.NDArray[np.bool_]]:
-    """Return the first answer for each row, and True for those that promises count; refuse too few of them."""
-    found = keep_first(out_of_fold)
-    if len(found.rows) and not 0 <= int(found.rows.max()) < n_rows:
-        raise InputError(
-            f"features: {n_rows} rows, and out_of_fold has an answer for row {int(found.rows.max())}; "
-            f"expected the features of all {what} of the fit"
-        )
-    calibrates = np.ones(len(found.rows), bool)
-    if groups is not None:
-        calibrates = draw_one(np.asarray(groups), n_rows, found.rows)
-    n = int(calibrates.sum())
-    if n < MIN_IMAGES:
-        if groups is None:
-            raise InputError(f"{n} {what} are too few for a guard; at least {MIN_IMAGES} are needed")
-        raise InputError(
-            f"{len(found.rows)} {what} are {n} groups (near-duplicates, or a column of groups), and a guard counts "
-            f"each group once; at least {MIN_IMAGES} groups are needed"
-        )
-    return found, calibrates

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from featx.errors import InputError
 from featx.heads import OutOfFold
 
-__all__ = ["check_features", "check_share", "draw_one", "keep_first", "merge_folds"]
+__all__ = ["check_features", "check_share", "deal_groups", "draw_one", "keep_first", "merge_folds"]
 
 #: Folds that distances are measured with, at most.
 _MAX_FOLDS = 5
@@ -58,3 +58,10 @@ def draw_one(groups: npt.NDArray[Any], n: int, rows: npt.NDArray[np.intp]) -> np
     drawn = np.zeros(len(rows), bool)
     drawn[order[np.unique(codes[order], return_index=True)[1]]] = True
     return drawn
+
+
+def deal_groups(groups: npt.NDArray[Any], rows: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
+    """Return folds for some rows, counted from 0, with each group in one of them."""
+    codes = np.unique(groups[rows], return_inverse=True)[1]
+    shuffled = np.random.default_rng(0).permutation(int(codes.max()) + 1)
+    return np.asarray(shuffled[codes] % _MAX_FOLDS)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,9 +11,11 @@ import numpy.typing as npt
 from scipy.linalg import eigh
 from sklearn.covariance import ledoit_wolf
 
+from featx.errors import InputError
+from featx.guard.alignment import Scaling, fit_scaling, join_scalings
 from featx.guard.counts import condense, stack
 
-__all__ = ["Outliers", "fit_outliers"]
+__all__ = ["FoldFeatures", "Outliers", "fit_outliers", "fit_tuned_outliers"]
 
 Floats = npt.NDArray[np.float32]
 
@@ -41,7 +43,8 @@ class Outliers:
         Factor of the precision matrix that the classes share: the distance of ``u`` to a class is the squared length
         of ``(u - mean) @ factor``.
     scores : ndarray of float32, shape (1, n_scores)
-        Sorted distances of left-out images, each by components and means of the other folds.
+        Sorted distances of left-out images, each by components and means of the other folds; for a tuned network, by
+        the network of the fold and the images that it was tuned on.
     counts : ndarray of int32, shape (1, n_scores)
         Images that each of the distances stands for.
 
@@ -96,6 +99,26 @@ class Outliers:
         return np.asarray((1 + above) / (1 + self.n_images))
 
 
+@dataclass(frozen=True, eq=False)
+class FoldFeatures:
+    """Features of the images of a fold, by a network that was tuned without the images that the fold leaves out.
+
+    Parameters
+    ----------
+    rows : ndarray of int, shape (n,)
+        Positions of the images that the network was tuned on.
+    features : ndarray of shape (n, n_features)
+    left_out : ndarray of int, shape (m,)
+        Positions of the images that the fold leaves out.
+    left_out_features : ndarray of shape (m, n_features)
+    """
+
+    rows: npt.NDArray[np.intp]
+    features: npt.NDArray[Any]
+    left_out: npt.NDArray[np.intp]
+    left_out_features: npt.NDArray[Any]
+
+
 def fit_outliers(
     features: npt.NDArray[Any],
     codes: npt.NDArray[np.intp],
@@ -116,24 +139,113 @@ def fit_outliers(
         Images whose distances are kept.
     n_classes : int, default=1
     """
-    n_folds = int(folds.max()) + 1
-    least = len(features) - int(np.bincount(folds).max())
-    n_components = max(1, min(_MAX_COMPONENTS, least // _MIN_ROWS, features.shape[1]))
+    n_components = _count_components(len(features) - int(np.bincount(folds).max()), features.shape[1])
     to_classes = np.empty((len(features), n_classes), np.float32)
     fitted = []
-    for fold in range(n_folds):
-        inside, out = folds != fold, folds == fold
-        space = _find_basis(features, np.flatnonzero(inside), n_components)
-        own = _fit_fold(_locate(*space, features[inside]), codes[inside], n_classes)
-        to_classes[out] = _measure_classes(_locate(*space, features[out]), *own)
-        fitted.append((*space, *own))
+    for fold in range(int(folds.max()) + 1):
+        inside, out = np.flatnonzero(folds != fold), folds == fold
+        fitted.append(_fit_classes(features, inside, codes[inside], n_classes, n_components))
+        to_classes[out] = fitted[-1].measure(features[out])
     # The first one judges new images. Components and means that know all images would suit the images of the fit less
     # well than those of a fold do: the mean p-value over re-splits was 0.45, and 0.50 with those of a fold.
-    centre, basis, means, factor = fitted[0]
+    outliers, p_values = _keep_distances(fitted[0], to_classes, calibrates)
+    return outliers, outliers.locate(features), to_classes, p_values
+
+
+def fit_tuned_outliers(
+    features: npt.NDArray[Any],
+    codes: npt.NDArray[np.intp],
+    folds: Iterable[FoldFeatures],
+    rows: npt.NDArray[np.intp],
+    calibrates: npt.NDArray[np.bool_],
+    n_classes: int = 1,
+) -> tuple[Outliers, Floats, Floats, npt.NDArray[np.float64], Scaling]:
+    """Fit the distances of a tuned network, and measure left-out images by the networks of their folds.
+
+    See `featx.guard.fit_tuned`. The final network is judged on the images of the first fold: on all of 1,000 images of
+    CIFAR-10 the mean p-value of new ones was 0.46 to 0.48, and 0.49 to 0.50 on those of a fold.
+
+    Parameters
+    ----------
+    features : ndarray of shape (n, n_features)
+        Features of all images, by the final network.
+    codes : ndarray of int, shape (n,)
+        Class of each image.
+    folds : iterable of FoldFeatures
+        Read once; the features of one fold are in memory at a time.
+    rows : ndarray of int, shape (m,)
+        Positions of all images that the folds leave out, in ascending order.
+    calibrates : ndarray of bool, shape (m,)
+        Left-out images whose distances are kept.
+    n_classes : int, default=1
+
+    Returns
+    -------
+    tuple
+        As that of `fit_outliers`, for the left-out images; and the scaling of their features.
+    """
+    to_classes = np.full((len(rows), n_classes), np.nan, np.float32)
+    coordinates = np.empty((0, 0), np.float32)
+    scalings, sizes = [], []
+    final: _Classes | None = None
+    for fold in folds:
+        own = codes[fold.rows]
+        if final is None:
+            n_components = _count_components(len(own), features.shape[1])
+            final = _fit_classes(features, fold.rows, own, n_classes, n_components)
+            coordinates = np.empty((len(rows), n_components + 1), np.float32)
+        network = _fit_classes(fold.features, np.arange(len(own)), own, n_classes, len(final.basis))
+        places = np.searchsorted(rows, fold.left_out)
+        to_classes[places] = network.measure(fold.left_out_features)
+        coordinates[places] = final.locate(fold.left_out_features)
+        scalings.append(fit_scaling(fold.left_out_features))
+        sizes.append(len(places))
+    if final is None or np.isnan(to_classes).any():
+        raise InputError("folds: they do not leave out each image that out_of_fold has an answer for")
+    outliers, p_values = _keep_distances(final, to_classes, calibrates)
+    return outliers, coordinates, to_classes, p_values, join_scalings(scalings, sizes)
+
+
+@dataclass(frozen=True, eq=False)
+class _Classes:
+    """Components, class means and precision of some images, by a network."""
+
+    centre: Floats
+    basis: Floats
+    means: Floats
+    factor: Floats
+
+    def locate(self, features: npt.NDArray[Any]) -> Floats:
+        return _locate(self.centre, self.basis, features)
+
+    def measure(self, features: npt.NDArray[Any]) -> Floats:
+        """Return squared distances to each class, (n, n_classes)."""
+        return _measure_classes(self.locate(features), self.means, self.factor)
+
+
+def _count_components(n: int, n_features: int) -> int:
+    return max(1, min(_MAX_COMPONENTS, n // _MIN_ROWS, n_features))
+
+
+def _fit_classes(
+    features: npt.NDArray[Any],
+    rows: npt.NDArray[np.intp],
+    codes: npt.NDArray[np.intp],
+    n_classes: int,
+    n_components: int,
+) -> _Classes:
+    """Fit components, means and precision on some rows of features; ``codes`` are those of these rows."""
+    centre, basis = _find_basis(features, rows, n_components)
+    return _Classes(centre, basis, *_fit_means(_locate(centre, basis, features[rows]), codes, n_classes))
+
+
+def _keep_distances(
+    judge: _Classes, to_classes: Floats, calibrates: npt.NDArray[np.bool_]
+) -> tuple[Outliers, npt.NDArray[np.float64]]:
+    """Return the outliers that compare distances by ``judge`` with left-out ones, and the p-values of the latter."""
     row = condense(to_classes[calibrates].min(axis=1), _MAX_SCORES)
     p_values = (1 + _count_above(*row, to_classes.min(axis=1))) / (1 + int(row[1].sum()))
-    outliers = Outliers(centre, basis, means[None], factor[None], *stack([row]))
-    return outliers, outliers.locate(features), to_classes, p_values
+    return Outliers(judge.centre, judge.basis, judge.means[None], judge.factor[None], *stack([row])), p_values
 
 
 def _find_basis(features: npt.NDArray[Any], rows: npt.NDArray[np.intp], n_components: int) -> tuple[Floats, Floats]:
@@ -181,7 +293,7 @@ def _locate(centre: Floats, basis: Floats, features: npt.NDArray[Any]) -> Floats
     return np.concatenate([np.empty((0, len(basis) + 1), np.float32), *parts]).astype(np.float32)
 
 
-def _fit_fold(coordinates: Floats, codes: npt.NDArray[np.intp], n_classes: int) -> tuple[Floats, Floats]:
+def _fit_means(coordinates: Floats, codes: npt.NDArray[np.intp], n_classes: int) -> tuple[Floats, Floats]:
     """Return the means of the classes, and a factor of the precision matrix that they share."""
     counts = np.bincount(codes, minlength=n_classes)
     sums = np.zeros((n_classes, coordinates.shape[1]))

@@ -143,4 +143,6 @@ def _locate(facts: BackboneFacts, included: Collection[str]) -> str:
         backbone = None
     absent = "in this file" if facts["identity"] in included else "not on this machine"
     where = str(backbone.path) if backbone else absent
-    return f"{facts['name']} ({facts['identity'][:12]}): {where}"
+    _, mark, how = (facts.get("source") or "").rpartition(", tuned ")
+    name = f"{facts['name'].partition('_tuned')[0]}{mark}{how}" if mark else facts["name"]
+    return f"{name} ({facts['identity'][:12]}): {where}"

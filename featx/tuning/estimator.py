@@ -168,7 +168,7 @@ class FineTuned(BaseEstimator):  # type: ignore[misc]
         path.cv = 5  # the folds of these images are of no use later
         problem = Problem(items, target, self.task, extractor, folds, path.out_of_fold_, groups)
         with keep_activations(settings) as settings:
-            strategy = choose_strategy(problem, settings, events)
+            strategy, _ = choose_strategy(problem, settings, events)
             tuned = train_chosen(problem, strategy, settings, events)[0] if strategy.chosen else None
         if strategy.chosen is None or tuned is None:
             self.pipeline_ = Pipeline([("features", extractor), ("head", head)])

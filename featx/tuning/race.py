@@ -103,9 +103,6 @@ class Strategy:
         Factor of the scores that calibrates the probabilities of the chosen trial.
     seconds : float
         Time that the trials took.
-    features : ndarray of float32, shape (n_rows, n_features), or None
-        Features of the images of ``out_of_fold``, each by the chosen network as tuned without it; None if the
-        frozen network is kept.
     """
 
     chosen: Trial | None
@@ -117,7 +114,6 @@ class Strategy:
     out_of_fold: OutOfFold = field(repr=False)
     sharpness: float = 1.0
     seconds: float = 0.0
-    features: Floats | None = field(default=None, repr=False)
 
     @property
     def best(self) -> Trial | None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import re
+import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -17,6 +18,7 @@ from featx._events import Events
 from featx._files import scratch_folder
 from featx._validation import check_integer
 from featx.errors import BackboneError, InputError
+from featx.guard import FoldFeatures
 from featx.images.views import MAX_VIEWS
 from featx.inference.transformer import BackboneTransformer
 from featx.tuning.activations import Activations, cut_for, embed_activations, take_backbone
@@ -30,6 +32,7 @@ __all__ = [
     "ALPHAS",
     "TuningSettings",
     "choose_strategy",
+    "embed_folds",
     "find_depths",
     "keep_activations",
     "train_chosen",
@@ -98,8 +101,12 @@ def keep_activations(settings: TuningSettings) -> Iterator[TuningSettings]:
         yield replace(settings, folder=folder)
 
 
-def choose_strategy(problem: Problem, settings: TuningSettings, events: Events) -> Strategy:
-    """Tune in each fold behind a layer, and compare with the frozen network.
+def choose_strategy(
+    problem: Problem, settings: TuningSettings, events: Events
+) -> tuple[Strategy, tuple[TunedTail, ...]]:
+    """Tune in each fold behind a layer, and compare with the frozen network; return the choice and its networks.
+
+    The networks of a chosen training are those of the first folds, in their order; the frozen one has none.
 
     The loss of the left-out images decides: log loss of calibrated probabilities, or squared error. The frozen network
     is chosen if its loss is within one standard error of the smallest, by paired differences, and otherwise the
@@ -142,10 +149,8 @@ def choose_strategy(problem: Problem, settings: TuningSettings, events: Events) 
             raise
         events.note("interrupted: the choice is made among the networks that were measured so far")
     strategy = race.decide(tried, time.monotonic() - began)
-    if (chosen := strategy.chosen) is None:
-        return strategy
-    features = found[chosen.depth, chosen.epochs].features[alphas.index(chosen.alpha)]
-    return replace(strategy, features=features)
+    chosen = strategy.chosen
+    return strategy, found[chosen.depth, chosen.epochs].networks if chosen else ()
 
 
 def train_chosen(
@@ -157,6 +162,20 @@ def train_chosen(
     activations = _embed(problem, chosen.depth, settings, events)
     tuned = _tune(problem, activations, None, None, (chosen.depth, chosen.epochs), settings, events)
     return tuned, tuned.features(activations, np.arange(len(problem.y)), chosen.alpha)
+
+
+def embed_folds(
+    problem: Problem, chosen: Trial, networks: Sequence[TunedTail], settings: TuningSettings, events: Events
+) -> Iterator[FoldFeatures]:
+    """Yield the features of each fold by its network: of the images that it was tuned on, and of those left out."""
+    activations = _embed(problem, chosen.depth, settings, events)
+    for (rows, out), network in zip(problem.folds, networks, strict=False):  # the first folds may be all
+        yield FoldFeatures(
+            rows,
+            network.features(activations, rows, chosen.alpha),
+            out,
+            network.features(activations, out, chosen.alpha),
+        )
 
 
 def find_depths(extractor: BackboneTransformer, depth: str) -> list[str]:
@@ -250,27 +269,42 @@ def _tune(
 def _predict_folds(
     problem: Problem, numbers: range, trial: tuple[str, int], settings: TuningSettings, events: Events
 ) -> _Measured:
-    """Tune in some folds, and return scores and features of their left-out images."""
+    """Tune in some folds, and return the networks and the scores of their left-out images."""
     classes, alphas = problem.classes, _list_alphas(settings)
     folds = [problem.folds[number] for number in numbers]
     activations = _embed(problem, trial[0], settings, events)
     shape = (len(alphas), sum(len(out) for _, out in folds), 1 if classes is None else len(classes))
     scores = np.full(shape, np.log(SMALLEST), np.float32)
-    features = []
+    networks = []
     start = 0
     for number, (fit, out) in zip(numbers, folds, strict=True):
         events.note(f"tuning after {trial[0]}, fold {number + 1} of {len(problem.folds)}")
         tuned = _tune(problem, activations, fit, out, trial, settings, events)
-        features.append(np.stack([tuned.features(activations, out, alpha) for alpha in alphas]))
-        for alpha, of_alpha, part in zip(alphas, features[-1], scores[:, start : start + len(out)], strict=True):
-            head = tuned.head(alpha)
+        networks.append(_keep_on_disk(tuned, settings))
+        for alpha, part in zip(alphas, scores[:, start : start + len(out)], strict=True):
+            features, head = tuned.features(activations, out, alpha), tuned.head(alpha)
             if classes is None or tuned.classes is None:
-                part[:, 0] = head.predict(of_alpha)
+                part[:, 0] = head.predict(features)
             else:  # a fold may lack a class
                 columns = np.searchsorted(classes, tuned.classes)
-                part[:, columns] = np.log(np.maximum(head.predict_proba(of_alpha), SMALLEST))
+                part[:, columns] = np.log(np.maximum(head.predict_proba(features), SMALLEST))
         start += len(out)
-    return _Measured(scores, np.concatenate(features, axis=1))
+    return _Measured(scores, tuple(networks))
+
+
+def _keep_on_disk(tuned: TunedTail, settings: TuningSettings) -> TunedTail:
+    """Return the network with weights that are mapped from a nameless file, since memory may not hold all folds."""
+    with tempfile.TemporaryFile(dir=settings.folder) as file:
+        for value in tuned.weights.values():
+            file.write(np.asarray(value, np.float32).tobytes())
+        file.flush()
+        mapped = np.memmap(file, np.float32, "r")
+    ends = np.cumsum([value.size for value in tuned.weights.values()])[:-1]
+    parts = np.split(mapped, ends)
+    weights = {
+        name: part.reshape(value.shape) for part, (name, value) in zip(parts, tuned.weights.items(), strict=True)
+    }
+    return replace(tuned, weights=weights)
 
 
 def _list_alphas(settings: TuningSettings) -> tuple[float, ...]:
@@ -279,12 +313,11 @@ def _list_alphas(settings: TuningSettings) -> tuple[float, ...]:
 
 @dataclass(frozen=True, eq=False)
 class _Measured:
-    """Scores (n_alphas, n_rows, n_outputs) and features (n_alphas, n_rows, n_features) of left-out images."""
+    """Scores of left-out images, (n_alphas, n_rows, n_outputs), and the network of each fold."""
 
     scores: Floats
-    features: Floats
+    networks: tuple[TunedTail, ...]
 
     def join(self, other: _Measured) -> _Measured:
         """Return these images, and then those of other folds."""
-        scores = np.concatenate([self.scores, other.scores], axis=1)
-        return _Measured(scores, np.concatenate([self.features, other.features], axis=1))
+        return _Measured(np.concatenate([self.scores, other.scores], axis=1), self.networks + other.networks)

@@ -106,14 +106,22 @@ def test_a_network_that_is_not_better_gives_the_result_of_fit():
 @pytest.mark.heavy
 @pytest.mark.usefixtures("_always_tuned")
 def test_a_tuned_result_is_saved_with_its_backbone_and_says_what_it_is(tmp_path, monkeypatch):
-    monkeypatch.setattr("featx.guard.guard.MIN_IMAGES", 10)
+    monkeypatch.setattr("featx.guard.fit.MIN_IMAGES", 10)
     compute, computed = activations._Work._compute, []
 
     def watch(work, rows, n_fixed):
         computed.extend(rows)
         compute(work, rows, n_fixed)
 
+    embed, measured = tuned_module.embed_folds, []
+
+    def watch_folds(problem, chosen, networks, *rest):
+        for pair in zip(embed(problem, chosen, networks, *rest), networks, strict=True):
+            measured.append(pair)
+            yield pair[0]
+
     monkeypatch.setattr(activations._Work, "_compute", watch)
+    monkeypatch.setattr(tuned_module, "embed_folds", watch_folds)
     out = tmp_path / "own.onnx"
     found = featx.tune(X, Y, cv=3, backbone_out=out, **QUICK)
     assert found.tuning.chosen.alpha == 0.5
@@ -126,14 +134,16 @@ def test_a_tuned_result_is_saved_with_its_backbone_and_says_what_it_is(tmp_path,
     expected = found.pipeline.predict_proba(X)
     found.save(tmp_path / "tuned.featx")
     assert "tuned on these images after layer stage4" in (tmp_path / "tuned.featx.md").read_text()
-    features[found.out_of_fold.rows] = found.tuning.features
-    expected_guard = featx.Guard.fit(features, found.out_of_fold, groups=None)
     checked = [guard.check(features).outlier for guard in (found.guard, featx.load_guard(tmp_path / "tuned.featx"))]
     with monkeypatch.context() as patch:
         patch.setattr("featx.reporting.saved.find_by_identity", lambda _: None)
         assert "): in this file." in str(featx.describe_file(tmp_path / "tuned.featx"))
-    assert np.allclose(checked, expected_guard.check(features).outlier)
-    assert np.abs(found.tuning.features - found.images.features[found.out_of_fold.rows]).max() > 1e-3
+    assert np.array_equal(*checked)
+    for fold, network in measured:  # each fold by its own network
+        predicted = network.head(0.5).predict(fold.left_out_features)
+        assert np.array_equal(predicted, found.out_of_fold.predicted[np.isin(found.out_of_fold.rows, fold.left_out)])
+        assert sorted([*fold.rows, *fold.left_out]) == list(range(len(X)))
+    assert len(measured) == found.tuning.chosen.n_folds
     os.remove(out)
     assert np.array_equal(featx.load(tmp_path / "tuned.featx").predict_proba(X), expected)
     assert_usable_without_torch(tmp_path)
@@ -175,7 +185,7 @@ def test_an_interrupted_choice_is_made_among_what_was_measured(monkeypatch):
             raise KeyboardInterrupt
         return predict(problem, numbers, *rest)
 
-    monkeypatch.setattr("featx.guard.guard.MIN_IMAGES", len(X))
+    monkeypatch.setattr("featx.guard.fit.MIN_IMAGES", len(X))
     monkeypatch.setattr(strategy_module, "_predict_folds", interrupt)
     monkeypatch.setattr(Race, "best", property(lambda race: race.candidates[-1]))
     found = featx.tune(X, Y, cv=3, keep_on_interrupt=True, **QUICK)

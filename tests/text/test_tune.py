@@ -111,7 +111,7 @@ def test_a_network_that_is_not_better_gives_the_frozen_encoder(extractor, table)
 @pytest.mark.usefixtures("_always_tuned")
 def test_the_command_writes_a_plain_model_that_needs_no_torch(encoder, table, monkeypatch, capsys):
     monkeypatch.chdir(table.parent)
-    monkeypatch.setattr("featx.guard.guard.MIN_IMAGES", 10)
+    monkeypatch.setattr("featx.guard.fit.MIN_IMAGES", 10)
     with open(table, "a") as file:
         file.write("the car the dog the car the dog red good,warm\n")
     columns = ["--text-column", "text", "--target", "label", "--backbone", encoder, "--layer", "block2"]
@@ -129,7 +129,7 @@ def test_the_command_writes_a_plain_model_that_needs_no_torch(encoder, table, mo
     assert tuned.identity != frozen.identity
     assert (tuned.preprocess, tuned.license) == (frozen.preprocess, frozen.license)
     assert tuned.recipe["tuned_from"] == frozen.identity
-    assert tuned.source.endswith("tuned on 41 texts")
+    assert tuned.source.endswith("tuned behind block1 on 41 texts")
     assert all(check.passed for check in verify_backbone(tuned))
     features = featx.TextExtractor("own.onnx").transform(TEXTS)
     assert np.abs(features - featx.TextExtractor(encoder).transform(TEXTS)).max() > 1e-3

@@ -38,17 +38,17 @@ def test_folds_that_leave_out_enough_images_spare_the_others(monkeypatch, enough
         calls.append(len(numbers))
         rows = np.concatenate([problem.folds[number][1] for number in numbers])
         scores = np.stack([make_scores(signal)[rows] for signal in (0.5, 2.0)])
-        return _Measured(scores, np.stack([rows, 2 * rows])[..., None].astype(np.float32))
+        return _Measured(scores, tuple(f"network {number}" for number in numbers))
 
     monkeypatch.setattr(strategy_module, "_predict_folds", predict)
     monkeypatch.setattr(strategy_module, "find_depths", lambda *_: ["stage4"])
     monkeypatch.setattr(strategy_module, "_list_alphas", lambda _: (0.25, 0.5))
     monkeypatch.setattr(strategy_module, "_N_PROBE_FOLDS", 1)
     monkeypatch.setattr(strategy_module, "_ENOUGH", enough)
-    found = choose_strategy(make_problem(), TuningSettings(), Events())
+    found, networks = choose_strategy(make_problem(), TuningSettings(), Events())
     assert (found.chosen.alpha, found.chosen.n_folds) == (0.5, n_rows // (N // 2))
     assert calls == [1] * found.chosen.n_folds
-    assert found.features[:, 0].tolist() == [2 * row for row in found.out_of_fold.rows]
+    assert networks == tuple(f"network {number}" for number in range(found.chosen.n_folds))
 
 
 @pytest.mark.parametrize(("enough", "expected"), [(N // 4, [1]), (N // 4 + 1, [2])])
@@ -58,7 +58,7 @@ def test_one_fold_is_enough_if_it_leaves_out_many_images(monkeypatch, enough, ex
     def predict(problem, numbers, *rest):
         calls.append(len(numbers))
         rows = np.concatenate([problem.folds[number][1] for number in numbers])
-        return _Measured(make_scores(2.0)[None, rows], np.zeros((1, len(rows), 1), np.float32))
+        return _Measured(make_scores(2.0)[None, rows], ())
 
     monkeypatch.setattr(strategy_module, "_predict_folds", predict)
     monkeypatch.setattr(strategy_module, "find_depths", lambda *_: ["stage4"])
