@@ -69,10 +69,10 @@ def compare(
 
     In each round a linear probe scores all remaining candidates on the same images. Candidates
     that are behind stop, and once all candidates of a backbone and crop have stopped it embeds no
-    further. Behind means a squared error larger than the best candidate's by more than two
-    standard errors of the difference per image. Candidates of one backbone and crop share an
-    embedding, and all candidates share reading and decoding. If the largest class has at least
-    three times the images of the smallest, every class counts alike, and the accuracy is balanced.
+    further. Behind means a squared error (for classes and labels, that of the probabilities) larger than the best
+    candidate's by more than two standard errors of the difference per image. Candidates of one backbone and crop
+    share an embedding, and all candidates share reading and decoding. If the largest class has at least three times
+    the images of the smallest, every class counts alike, and the accuracy is balanced.
 
     The candidate with the smallest error within the budget is recommended, and the reason says how
     many others are tied with it. The score of the best of many candidates is a little too good:

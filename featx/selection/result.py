@@ -16,7 +16,7 @@ from featx.errors import Failure
 from featx.extractor import Embedded, FeatureExtractor
 from featx.reporting.tradeoff import Point, draw_tradeoff
 from featx.selection.candidates import Budget, Candidate
-from featx.selection.target import EncodedTarget
+from featx.selection.target import LOSSES, EncodedTarget
 from featx.text import TextExtractor
 
 if TYPE_CHECKING:
@@ -136,11 +136,7 @@ class HeadComparison:
         lines = _format_table(self._rows())
         images = f"{self.n_images} {self.kind}s in {self.n_folds} folds"
         lines.append(f"{self.metric} on left-out {self.kind}s ({images}), ± its standard error")
-        of = " of the probabilities" if self.task == "classification" else ""
-        lines.append(
-            f"behind: squared error{of} beyond that of the best head on the same {self.kind}s, in % of the target's "
-            "variance, ± its standard error; heads are ranked by it"
-        )
+        lines.append(_describe_behind(self.task, self.kind, "best head", "heads"))
         lines.append("tied: behind by at most two standard errors")
         return "\n".join([*lines, *(f"left out: {reason}" for reason in self.left_out)])
 
@@ -267,10 +263,7 @@ class Comparison:
         """
         lines = _format_table(self._rows(n_rows))
         lines.append("* recommended, + no other candidate is both better and faster")
-        lines.append(
-            f"behind: squared error on left-out {self.kind}s beyond that of the recommended candidate on the same "
-            f"{self.kind}s, in % of the target's variance, ± its standard error; candidates are ranked by it"
-        )
+        lines.append(_describe_behind(self.task, self.kind, "recommended candidate", "candidates"))
         lines.append(f"tied: behind by at most two standard errors, so these {self.kind}s cannot tell which is better")
         if any(c.stopped for c in self.candidates):
             lines.append(
@@ -294,7 +287,7 @@ class Comparison:
         ]
         candidates = "1 candidate" if len(points) == 1 else f"{len(points)} candidates"
         title = f"{candidates} on {self.n_used} {self.kind}s; bars are 95 % intervals of the difference"
-        draw_tradeoff(Path(path), title, points, self.max_ms)
+        draw_tradeoff(Path(path), title, points, self.max_ms, LOSSES[self.task])
 
     def _rows(self, n_rows: int | None) -> list[dict[str, str]]:
         """Format the best candidates and those on the front."""
@@ -471,6 +464,14 @@ def _count_ties(ranked: Sequence[Any]) -> str:
     return f"{n_ties} of {n} {'is' if n_ties == 1 else 'are'} tied with it"
 
 
+def _describe_behind(task: str, kind: str, best: str, ranked: str) -> str:
+    """Return the explanation of a column of differences to the best."""
+    return (
+        f"behind: {LOSSES[task]} on left-out {kind}s beyond that of the {best} on the same {kind}s, in % of the "
+        f"target's variance, ± its standard error; {ranked} are ranked by it"
+    )
+
+
 def _format_table(rows: Sequence[Mapping[str, str]]) -> list[str]:
     """Align columns under their names: the first and the last on the left, the others on the right.
 
@@ -519,7 +520,7 @@ def explain(
     images = f"{best.n_images} {kind}s" if best.n_images == n_images else f"{best.n_images} of {n_images} {kind}s"
     text = f"Recommended: {best.describe()}. "
     if k > 1:
-        text += f"Lowest squared error of {k} candidates{limits} at predicting {target.describe()}; "
+        text += f"Of {k} candidates{limits}, it predicts {target.describe()} with the lowest {LOSSES[target.task]}; "
         text += f"{_count_ties(candidates)}."
         ties = [c for c in candidates if c.tied]
         fastest = min(ties, key=lambda c: c.ms, default=best)

@@ -18,6 +18,7 @@ from featx._validation import is_missing
 from featx.errors import InputError
 
 __all__ = [
+    "LOSSES",
     "METRICS",
     "EncodedTarget",
     "check_target",
@@ -39,6 +40,13 @@ METRICS = {
     "multilabel": "label ranking average precision",
     "ordinal": "r2 of the levels",
     "regression": "r2",
+}
+#: Task -> the measure that ranks features and heads.
+LOSSES = {
+    "classification": "squared error of the probabilities",
+    "multilabel": "squared error of the probabilities",
+    "ordinal": "squared error",
+    "regression": "squared error",
 }
 _MIN_NUMBERS = 4
 _NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?")
