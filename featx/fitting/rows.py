@@ -11,33 +11,18 @@ import numpy.typing as npt
 from sklearn.base import BaseEstimator
 
 from featx._events import Events
-from featx._optional import import_optional
 from featx._validation import is_missing
 from featx.errors import Failure, InputError
 from featx.guard import Guard, KindCells
 from featx.heads import Response, find_output, respond
 from featx.inference.transformer import Embedded
-from featx.pipelines import find_extractors, find_row_outputs, find_vectorizers
+from featx.pipelines import find_extractors, find_row_outputs, find_vectorizers, make_frame_of_rows
 from featx.recording import Recording
 from featx.selection.categories import KnownCategories, Unknown
 
-__all__ = ["AnswerHead", "RowExtractor", "make_frame_of_rows", "name_missing"]
-
+__all__ = ["AnswerHead", "RowExtractor", "name_missing"]
 
 _MAX_NAMED = 5
-
-
-def make_frame_of_rows(rows: Sequence[Mapping[str, Any]], kinds: Mapping[str, str]) -> Any:
-    """Return rows as a pandas DataFrame: numbers are floats, everything else objects."""
-    pandas = import_optional("pandas", "pandas")
-    columns = {
-        name: pandas.Series(
-            [np.nan if row[name] is None and kind != "image" and kind != "text" else row[name] for row in rows],
-            dtype=float if kind == "number" else object,
-        )
-        for name, kind in kinds.items()
-    }
-    return pandas.DataFrame(columns)
 
 
 class RowExtractor:

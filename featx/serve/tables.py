@@ -12,13 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from featx._optional import import_optional
 from featx.errors import FeatxError, InputError, first_line
 from featx.explanation import KindExplainer
 from featx.guard import Guard, KindCells
 from featx.images.decode import decode
 from featx.inference.time_limit import TimeLimit
-from featx.pipelines import find_extractors, find_optional, find_row_outputs, find_vectorizers
+from featx.pipelines import find_extractors, find_optional, find_row_outputs, find_vectorizers, make_frame_of_rows
 from featx.recording import Recording
 from featx.selection.categories import KnownCategories
 from featx.serve.explained import explain_rows
@@ -137,7 +136,7 @@ class TablePredictor(Predictor):
     def _predict_rows(self, rows: list[dict[str, Any]]) -> list[Answer | _RefusedError]:
         if not rows:
             return []
-        frame = self._make_frame(rows)
+        frame = make_frame_of_rows(rows, self.kinds)
         with self._recording.call() as call:
             found = self._predict(frame)
         if call.failures:
@@ -149,14 +148,6 @@ class TablePredictor(Predictor):
         pairs = zip(found, features, strict=True)
         return [one if isinstance(one, _RefusedError) else Answer(one, own) for one, own in pairs]
 
-    def _make_frame(self, rows: list[dict[str, Any]]) -> Any:
-        pandas = import_optional("pandas", "pandas")
-        series = {
-            name: pandas.Series([row[name] for row in rows], dtype=float if kind == "number" else object)
-            for name, kind in self.kinds.items()
-        }
-        return pandas.DataFrame(series)
-
     def _explain_table(self, rows: list[dict[str, Any]]) -> list[dict[str, Any] | _RefusedError]:
         """Return the contributions of each kind, column, word and cell; networks run again."""
         if not rows:
@@ -166,7 +157,7 @@ class TablePredictor(Predictor):
                 self._rows = self._rows or KindExplainer(self._estimator)
             except InputError as error:
                 return [_RefusedError(422, f"explain=true: {first_line(error)}")] * len(rows)
-            return explain_rows(self._rows, self._make_frame(rows))
+            return explain_rows(self._rows, make_frame_of_rows(rows, self.kinds))
 
     def _fill(self, X: Any) -> Any:
         return X
