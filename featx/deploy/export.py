@@ -267,7 +267,7 @@ def export(
             "guard=...": guard is not None,
         }
         if asked := [name for name, is_asked in for_one_column.items() if is_asked]:
-            raise InputError(f"{asked[0]}: this pipeline takes rows of several columns; leave the parameter out")
+            raise InputError(f"{asked[0]}: this pipeline takes rows of several columns; leave it out")
         if is_text and rows is None:
             rows = import_optional("pandas", "pandas").DataFrame({next(iter(kinds)): list_texts(texts)}, dtype=object)
         return _export_columns(pipeline, path, rows, tolerance, info or {}, card=card)
@@ -366,8 +366,8 @@ def _export_columns(
     """Write a pipeline of several kinds of columns, after a comparison on ``rows``."""
     if rows is None:
         raise InputError(
-            f"rows=None: {type(pipeline).__name__} reads the columns {', '.join(find_columns(pipeline))}; expected a "
-            "DataFrame of rows to compare with"
+            f"rows=None: the pipeline reads the columns {', '.join(find_columns(pipeline))}, and featx has no rows of "
+            "its own to compare the file on; pass a table with these columns, such as that of the fit"
         )
     check_writable(path)
     if card:
