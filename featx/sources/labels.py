@@ -41,7 +41,8 @@ from typing import Any
 
 from featx._validation import is_missing
 from featx.errors import SourceError
-from featx.sources.base import Listing, key_of
+from featx.sources.base import Listing
+from featx.sources.names import key_of
 
 __all__ = [
     "FolderLabels",

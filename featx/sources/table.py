@@ -20,10 +20,11 @@ from featx._optional import import_optional
 from featx._validation import is_missing
 from featx.errors import SourceError, first_line
 from featx.images.decode import UnreadableError
-from featx.sources.base import Contents, Entry, FileSource, Source, SourceImage, fail, is_image, key_of, names_image
+from featx.sources.base import Contents, Entry, FileSource, Source, SourceImage, fail
 from featx.sources.filesystem import RemoteStore, Store, check_size, is_url, open_store
 from featx.sources.http import without_query
 from featx.sources.labels import read_class, read_label, read_labels
+from featx.sources.names import is_image, key_of, names_image
 from featx.sources.scratch import Scratch
 
 __all__ = ["TABLE_SUFFIXES", "Table", "choose_columns", "class_names"]
