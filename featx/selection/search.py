@@ -24,9 +24,10 @@ from featx.selection.candidates import CROPS, Budget, Candidate
 from featx.selection.compare import Setup, prepare
 from featx.selection.duplicates import find_duplicates
 from featx.selection.folds import Folds, count_folds, join_groups, make_folds
+from featx.selection.head_result import HeadComparison
 from featx.selection.heads import HeadTask, check_heads, score_heads
 from featx.selection.racing import N_CHECKED, Racing
-from featx.selection.result import HeadComparison, SearchCost, SearchResult
+from featx.selection.search_result import SearchCost, SearchResult
 from featx.text import TextExtractor
 
 __all__ = ["EFFORTS", "Effort", "search"]
