@@ -9,10 +9,11 @@ from featx.dataset.estimate import Estimate, estimate
 from featx.dataset.file import FileSummary, embed_file
 from featx.dataset.formats import FORMATS
 from featx.dataset.images import draw_neighbors
-from featx.dataset.job import Summary, embed
+from featx.dataset.job import embed
 from featx.dataset.layout import DTYPES
 from featx.dataset.merge import merge
 from featx.dataset.neighbors import Neighbor, find_duplicates, find_neighbors
+from featx.dataset.run import Summary
 from featx.dataset.verify import verify
 
 __all__ = [
