@@ -11,6 +11,7 @@ import numpy.typing as npt
 from sklearn.base import BaseEstimator
 
 from featx._events import Events
+from featx._text import join_first
 from featx._validation import is_missing
 from featx.errors import Failure, InputError
 from featx.guard import Guard, KindCells
@@ -21,8 +22,6 @@ from featx.recording import Recording
 from featx.selection.categories import KnownCategories, Unknown
 
 __all__ = ["AnswerHead", "RowExtractor", "name_missing"]
-
-_MAX_NAMED = 5
 
 
 class RowExtractor:
@@ -97,10 +96,9 @@ def _note_unknown(unknown: Sequence[Unknown], events: Events) -> None:
     """Note the categories that an encoder does not know and counts as none, a line per column."""
     for column in dict.fromkeys(one.column for one in unknown):
         own = [one for one in unknown if one.column == column]
-        values = list(dict.fromkeys(repr(one.value) for one in own))
-        shown = ", ".join(values[:_MAX_NAMED]) + (", ..." if len(values) > _MAX_NAMED else "")
+        values = join_first(list(dict.fromkeys(repr(one.value) for one in own)))
         has = "row has a category" if len(own) == 1 else "rows have categories"
-        events.note(f"column {column}: {len(own)} {has} that the fit has not seen, which count as none: {shown}")
+        events.note(f"column {column}: {len(own)} {has} that the fit has not seen, which count as none: {values}")
 
 
 class AnswerHead(BaseEstimator):  # type: ignore[misc]
