@@ -1,4 +1,4 @@
-"""Test the display of a comparison and a search, and the candidates on the front."""
+"""Test the display of a comparison, and the candidates on the front."""
 
 import json
 
@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image
 
 from featx import FeatureExtractor
-from featx.selection import Candidate, compare, search
+from featx.selection import Candidate, compare
 from featx.selection.candidates import Budget
 from featx.selection.result import explain, mark_front
 from featx.selection.target import encode_target
@@ -62,20 +62,6 @@ def test_a_comparison_shows_in_a_line_as_html_and_as_plain_values(tiny_backbone,
     found.plot(tmp_path / "x.png")
     with Image.open(tmp_path / "x.png") as image:
         assert image.format == "PNG"
-
-
-def test_a_search_shows_in_a_line_as_html_and_as_plain_values(tiny_backbone, colours):
-    X, y, _ = colours
-    found = search(X[:60], y[:60], **of_tiny(tiny_backbone, layers="head"))
-    assert repr(found).startswith("SearchResult(head='")
-    assert len(repr(found)) < 160
-    assert str(found).endswith(found.reason)
-    assert found.heads.table() in str(found)
-    assert found.cost.describe() in str(found)
-    assert found._repr_html_().count("<tr>") == 1 + len(found.scores)
-    plain = json.loads(json.dumps(found.to_dict(), allow_nan=False))
-    assert (plain["head"], len(plain["scores"])) == (found.name, len(found.scores))
-    assert found.to_frame()["head"].tolist() == [score.head for score in found.scores]
 
 
 def candidate(name, behind, error, score, **more):
