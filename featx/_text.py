@@ -1,13 +1,14 @@
-"""Escape untrusted text so that it is safe to print on one line."""
+"""Show text on one line: escaped, cut, and joined."""
 
 from __future__ import annotations
 
 import html
 import re
 import unicodedata
+from collections.abc import Sequence
 from typing import Any
 
-__all__ = ["find_cut", "one_line", "printable", "show_html"]
+__all__ = ["find_cut", "join_first", "one_line", "printable", "show_html"]
 
 _JOINERS = "\u200c\u200d"  # they shape words and emoji, and move nothing
 
@@ -46,6 +47,18 @@ def show_html(value: Any) -> str:
     &lt;b&gt;\x00 a b
     """
     return html.escape(printable(re.sub(r"\s", " ", str(value))))
+
+
+def join_first(values: Sequence[Any], n: int = 5) -> str:
+    """Join the first ``n`` values with commas; ``...`` stands for the others.
+
+    Examples
+    --------
+    >>> from featx._text import join_first
+    >>> join_first(["ant", "bee"]), join_first(range(9), 3)
+    ('ant, bee', '0, 1, 2, ...')
+    """
+    return ", ".join([*map(str, values[:n]), *(["..."] if len(values) > n else [])])
 
 
 def find_cut(text: str, n: int) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -30,6 +30,7 @@ __all__ = [
     "find_row_outputs",
     "find_several",
     "find_vectorizers",
+    "make_frame_of_rows",
     "split_pipeline",
     "walk",
 ]
@@ -307,6 +308,27 @@ def _name_columns(transformer: ColumnTransformer, columns: Any) -> list[str]:
     at = np.arange(len(names))[columns] if isinstance(columns, slice) and names is not None else columns
     listed = np.ravel(np.array(at, dtype=object)).tolist()
     return [str(column if isinstance(column, str) or names is None else names[column]) for column in listed]
+
+
+def make_frame_of_rows(rows: Sequence[Mapping[str, Any]], kinds: Mapping[str, str]) -> Any:
+    """Return rows as a pandas DataFrame with the columns of `find_columns`: numbers as floats, all others as objects.
+
+    Examples
+    --------
+    >>> from featx.pipelines import make_frame_of_rows
+    >>> make_frame_of_rows([{"rooms": 2, "place": None}], {"rooms": "number", "place": "category"})
+       rooms place
+    0    2.0   NaN
+    """
+    pandas = import_optional("pandas", "pandas")
+    columns = {
+        name: pandas.Series(
+            [np.nan if row[name] is None and kind not in ("image", "text") else row[name] for row in rows],
+            dtype=float if kind == "number" else object,
+        )
+        for name, kind in kinds.items()
+    }
+    return pandas.DataFrame(columns)
 
 
 def find_encoders(estimator: Any) -> dict[str, tuple[list[Any], bool]]:

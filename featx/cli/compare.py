@@ -25,7 +25,7 @@ from featx.errors import InputError
 from featx.extractor import FeatureExtractor
 from featx.images.preprocess import CROPS
 from featx.selection import Comparison, compare
-from featx.selection.compare import list_labelled_images, list_labelled_texts
+from featx.selection.inputs import SourceOptions, list_labelled
 from featx.selection.target import METRICS
 from featx.text import TextExtractor
 
@@ -101,13 +101,12 @@ def run(options: argparse.Namespace) -> None:
     """Compare, print and draw."""
     if options.plot:
         check_plot(options.plot)
-    given = {name: getattr(options, name) for name in ("target", "separator", "include", "exclude")}
+    names = ("path_column", "text_column", "target", "separator", "include", "exclude")
+    listing = list_labelled(options.source, SourceOptions(**{name: getattr(options, name) for name in names}))
     extractor: FeatureExtractor | TextExtractor
     if options.text_column:
-        listing = list_labelled_texts(options.source, options.text_column, **given)
         extractor = TextExtractor(**running_parameters(options))
     else:
-        listing = list_labelled_images(options.source, path_column=options.path_column, **given)
         extractor = FeatureExtractor(decode=options.decode, **running_parameters(options))
     note(*listing.notes)
     if options.plot and os.path.exists(options.plot):

@@ -11,9 +11,8 @@ from featx.deploy.export import MAX_COMPARED, MAX_MEASURED, RESIZES
 from featx.deploy.parity import TOLERANCE
 from featx.errors import InputError
 from featx.fitting.inputs import read_rows
-from featx.fitting.rows import make_frame_of_rows
 from featx.persistence import load, load_guard, read_info
-from featx.pipelines import find_columns
+from featx.pipelines import find_columns, make_frame_of_rows
 
 EXAMPLE = """\
   featx export ants.featx -o ants.onnx --images photos/val

@@ -30,6 +30,7 @@ __all__ = [
     "running_parameters",
     "set_parser",
     "split_names",
+    "text_parameters",
     "translate",
 ]
 
@@ -171,19 +172,19 @@ def make_text_extractor(options: argparse.Namespace) -> TextExtractor:
     """Build the fitted extractor of texts that the options of `add_features` and `add_running` describe."""
     from featx.text import TextExtractor
 
+    return TextExtractor(**text_parameters(options)).fit(None)
+
+
+def text_parameters(options: argparse.Namespace) -> dict[str, Any]:
+    """Return the parameters of a `TextExtractor` that the options name; raise InputError for options of images."""
     for name in ("crop", "decode"):
         if (value := getattr(options, name)) is not None:
             raise InputError(f"{name}={value!r}: is for images, and text_column gives texts; leave it out")
-    backbones = options.backbone or ["minilm_l6"]
-    extractor = TextExtractor(
-        backbones if len(backbones) > 1 else backbones[0],
-        layer=options.layer,
-        pooling=options.pooling or "avg",
-        l2_normalize=options.l2_normalize,
-        precision=options.precision,
-        **running_parameters(options),
-    )
-    return extractor.fit(None)
+    names = ("layer", "pooling", "precision", "l2_normalize")
+    given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
+    if options.backbone:
+        given["backbone"] = options.backbone if len(options.backbone) > 1 else options.backbone[0]
+    return {**given, **running_parameters(options)}
 
 
 def running_parameters(options: argparse.Namespace) -> dict[str, Any]:

@@ -149,7 +149,7 @@ def add_commands(
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
 
 
-_VALUE = r"""'[^']*'|"[^"]*"|\[[^\]]*\]|[^\s,;()]*[^\s,;():.?!]"""
+_VALUE = r"""'[^']*'|"[^"]*"|\[[^\]]*\]|\.\.\.|[^\s,;()]*[^\s,;():.?!]"""
 _PARAMETER = re.compile(
     rf"""(?<![\w./\\'"=&?@:-])(?P<name>[a-z][a-z0-9_]*)(?:=(?P<value>{_VALUE})|(?![\w/\\'"=@-]|\.\w))"""
 )
@@ -159,8 +159,8 @@ def translate(text: str, parser: argparse.ArgumentParser) -> str:
     """Replace the names of Python parameters in a message by the options of a command.
 
     ``task='regression'`` becomes ``--task regression``, ``log_target=True`` becomes
-    ``--log-target``, and ``max_failures`` becomes ``--max-failures``. A positional argument
-    loses its name. Other words stay, and so do parameters that the command does not have.
+    ``--log-target``, and ``max_failures`` and ``max_failures=...`` become ``--max-failures``. A positional
+    argument loses its name. Other words stay, and so do parameters that the command does not have.
 
     Examples
     --------
@@ -182,6 +182,8 @@ def translate(text: str, parser: argparse.ArgumentParser) -> str:
         option = max(action.option_strings, key=len, default="")
         if value is None:
             return option
+        if value == "...":
+            return option or match[0]
         if value in ("None", "False"):
             return f"no {option}" if option else match[0]
         if action.option_strings and action.nargs == 0:

@@ -11,8 +11,9 @@ from typing import Any
 import numpy.typing as npt
 
 from featx._events import Events
-from featx.dataset.dataset import Dataset, RowInfo
+from featx.dataset.dataset import Dataset
 from featx.dataset.generation import Generation
+from featx.dataset.info import RowInfo
 from featx.dataset.lock import PRIVATE
 from featx.dataset.neighbors import Neighbor
 from featx.dataset.plan import Plan

@@ -27,7 +27,7 @@ from featx.persistence.archive import load
 from featx.pipelines import split_pipeline
 from featx.similarity import NearestRows
 from featx.sources import is_dataset, list_images
-from featx.sources.base import is_image
+from featx.sources.names import is_image
 
 __all__ = ["METHODS", "Explanation", "explain"]
 

@@ -32,12 +32,11 @@ from featx.fitting.multioutput import (
 )
 from featx.fitting.ordinal import read_order
 from featx.fitting.result import FitResult, FittedImages, count_target
-from featx.fitting.rows import make_frame_of_rows
 from featx.fitting.stack import Member, fit_member, fit_stack, fit_words, read_answers
 from featx.guard import Guard, KindCells
 from featx.heads import make_head
 from featx.inference.mean import MeanOfColumns
-from featx.pipelines import find_vectorizers
+from featx.pipelines import find_vectorizers, make_frame_of_rows
 from featx.selection.duplicates import find_duplicates
 from featx.selection.folds import join_groups
 from featx.selection.outputs import SeveralTargets

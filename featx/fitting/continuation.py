@@ -16,7 +16,7 @@ from featx.extractor import FeatureExtractor, count_cached
 from featx.fitting.inputs import read_inputs
 from featx.fitting.labelled import Inputs, join_inputs
 from featx.fitting.model import FittedModel
-from featx.selection.compare import is_source
+from featx.selection.inputs import is_source
 from featx.sources import is_dataset
 from featx.sources.filesystem import is_url
 

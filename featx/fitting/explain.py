@@ -16,7 +16,8 @@ from featx.explanation import METHODS, Explanation, KindExplainer, RowExplanatio
 from featx.explanation import explain as explain_images
 from featx.fitting.labelled import Inputs
 from featx.fitting.model import FittedModel, open_model
-from featx.fitting.rows import RowExtractor, make_frame_of_rows, name_missing
+from featx.fitting.rows import RowExtractor, name_missing
+from featx.pipelines import make_frame_of_rows
 
 __all__ = ["explain"]
 

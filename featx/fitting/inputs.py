@@ -15,7 +15,7 @@ from featx.dataset import Dataset
 from featx.errors import InputError
 from featx.fitting.labelled import Inputs, read_dataset_column
 from featx.images.containers import list_items
-from featx.selection.compare import is_source
+from featx.selection.inputs import is_source
 from featx.selection.outputs import Outputs, read_separator, read_targets, to_objects
 from featx.selection.target import read_array
 from featx.sources import is_dataset, list_images

@@ -11,33 +11,17 @@ import numpy.typing as npt
 from sklearn.base import BaseEstimator
 
 from featx._events import Events
-from featx._optional import import_optional
+from featx._text import join_first
 from featx._validation import is_missing
 from featx.errors import Failure, InputError
 from featx.guard import Guard, KindCells
 from featx.heads import Response, find_output, respond
 from featx.inference.transformer import Embedded
-from featx.pipelines import find_extractors, find_row_outputs, find_vectorizers
+from featx.pipelines import find_extractors, find_row_outputs, find_vectorizers, make_frame_of_rows
 from featx.recording import Recording
 from featx.selection.categories import KnownCategories, Unknown
 
-__all__ = ["AnswerHead", "RowExtractor", "make_frame_of_rows", "name_missing"]
-
-
-_MAX_NAMED = 5
-
-
-def make_frame_of_rows(rows: Sequence[Mapping[str, Any]], kinds: Mapping[str, str]) -> Any:
-    """Return rows as a pandas DataFrame: numbers are floats, everything else objects."""
-    pandas = import_optional("pandas", "pandas")
-    columns = {
-        name: pandas.Series(
-            [np.nan if row[name] is None and kind != "image" and kind != "text" else row[name] for row in rows],
-            dtype=float if kind == "number" else object,
-        )
-        for name, kind in kinds.items()
-    }
-    return pandas.DataFrame(columns)
+__all__ = ["AnswerHead", "RowExtractor", "name_missing"]
 
 
 class RowExtractor:
@@ -112,10 +96,9 @@ def _note_unknown(unknown: Sequence[Unknown], events: Events) -> None:
     """Note the categories that an encoder does not know and counts as none, a line per column."""
     for column in dict.fromkeys(one.column for one in unknown):
         own = [one for one in unknown if one.column == column]
-        values = list(dict.fromkeys(repr(one.value) for one in own))
-        shown = ", ".join(values[:_MAX_NAMED]) + (", ..." if len(values) > _MAX_NAMED else "")
+        values = join_first(list(dict.fromkeys(repr(one.value) for one in own)))
         has = "row has a category" if len(own) == 1 else "rows have categories"
-        events.note(f"column {column}: {len(own)} {has} that the fit has not seen, which count as none: {shown}")
+        events.note(f"column {column}: {len(own)} {has} that the fit has not seen, which count as none: {values}")
 
 
 class AnswerHead(BaseEstimator):  # type: ignore[misc]

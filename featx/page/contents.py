@@ -14,9 +14,9 @@ from featx.explanation import Explanation, RowExplanation
 from featx.explanation.row_page import show_cell, write_parts, write_text
 from featx.fitting.explain import explain
 from featx.fitting.model import FittedModel
-from featx.fitting.rows import make_frame_of_rows
 from featx.images.thumbnails import make_thumbnail
 from featx.page.thumbnails import embed_image, make_thumbnails, read_image, to_uri
+from featx.pipelines import make_frame_of_rows
 
 __all__ = ["Contents", "make_contents"]
 

@@ -29,10 +29,12 @@ class Point(NamedTuple):
     stopped: bool = False
 
 
-def draw_tradeoff(path: Path, title: str, points: Sequence[Point], max_ms: float | None = None) -> None:
+def draw_tradeoff(
+    path: Path, title: str, points: Sequence[Point], max_ms: float | None = None, measure: str = "squared error"
+) -> None:
     """Write a PNG of error against milliseconds per image, with the Pareto front joined, numbered and named below.
 
-    ``max_ms`` is the budget per image, drawn as a line.
+    ``max_ms`` is the budget per image, drawn as a line, and ``measure`` is the name of the error.
     """
     named = [p for p in sorted(points, key=lambda p: p.ms) if p.on_front and not p.chosen][-_MAX_NAMED + 1 :]
     named = sorted([*named, *(p for p in points if p.chosen)], key=lambda p: p.ms)
@@ -56,7 +58,7 @@ def draw_tradeoff(path: Path, title: str, points: Sequence[Point], max_ms: float
         axis.yaxis.set_major_formatter("{x:g}")
         axis.yaxis.set_minor_locator(import_optional("matplotlib.ticker", "plot").NullLocator())
     axis.set_xlabel("milliseconds per image on this machine, decoding included (lower is faster)")
-    axis.set_ylabel("squared error beyond the recommended candidate's,\n% of the target's variance (lower is better)")
+    axis.set_ylabel(f"{measure} beyond the recommended\ncandidate's, % of the target's variance (lower is better)")
     axis.set_title(title, fontsize=12, loc="left")
     axis.margins(x=0.06, y=0.08)
     axis.grid(color="#e4e7ea", linewidth=0.8)

@@ -10,13 +10,12 @@ from typing import Any
 
 import numpy as np
 
+from featx._text import join_first
 from featx._validation import is_missing
 from featx.pipelines import find_encoders
 from featx.sources.labels import read_label
 
 __all__ = ["KnownCategories", "Unknown"]
-
-_MAX_NAMED = 5
 
 
 @dataclass(frozen=True)
@@ -102,8 +101,7 @@ class _Spelling:
         self._exact = {str(_read_date(one) if self._are_dates else one): one for one in held}
         self._labels = _keep_unique([(read_label(one), one) for one in held])
         self._numbers = _keep_unique([(_read_number(one), one) for one in held])
-        shown = [str(one) for one in held[:_MAX_NAMED]]
-        self.shown = ", ".join(shown) + (", ..." if len(held) > _MAX_NAMED else "")
+        self.shown = join_first(held)
 
     def find(self, value: Any) -> tuple[Any, bool]:
         """Return the category, or the value itself, and True if it is known."""

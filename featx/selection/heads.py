@@ -19,9 +19,9 @@ from featx.errors import InputError
 from featx.heads import HEADS, TASKS, make_head
 from featx.selection.candidates import Candidate
 from featx.selection.folds import count_folds, count_inner_folds, make_folds
+from featx.selection.head_result import HeadComparison, HeadScore
 from featx.selection.probe import balance, standard_error
 from featx.selection.racing import MAX_STANDARD_ERRORS
-from featx.selection.result import HeadComparison, HeadScore
 from featx.selection.target import METRICS, check_target, encode_target, narrow, read_array, score_ranking
 
 __all__ = ["HeadTask", "check_heads", "compare_heads", "score_heads"]

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from featx._text import join_first
 from featx._validation import is_missing
 from featx.errors import InputError
 from featx.selection.target import is_unlabelled, read_array
@@ -205,9 +206,8 @@ def match_columns(target: SeveralTargets, names: Sequence[str], where: str) -> n
         what = "labels" if target.task == "multilabel" else "targets"
         shown = ", ".join((unknown or missing)[:_MAX_NAMED])
         verb = "the model does not know" if unknown else "are missing"
-        known = ", ".join(names[:_MAX_KNOWN]) + (", ..." if len(names) > _MAX_KNOWN else "")
         step = "leave them out of the table, or fit again with them" if unknown else "add their columns"
-        raise InputError(f"{where}: {what} that {verb}: {shown}; it knows {known}; {step}")
+        raise InputError(f"{where}: {what} that {verb}: {shown}; it knows {join_first(names, _MAX_KNOWN)}; {step}")
     matched = np.zeros((len(target.values), len(names)), target.values.dtype)
     for i, name in enumerate(target.names):
         matched[:, list(names).index(name)] = target.values[:, i]

@@ -20,13 +20,15 @@ from featx._validation import check_choice
 from featx.backbones.file import LayerSpec
 from featx.extractor import FeatureExtractor
 from featx.heads import DEFAULT_HEADS, HEADS, choose_default_head
-from featx.selection.candidates import CROPS, Budget, Candidate
-from featx.selection.compare import Setup, prepare
+from featx.selection.candidates import CROPS, Budget, Candidate, list_candidates
+from featx.selection.compare import Setup, make_base, prepare
 from featx.selection.duplicates import find_duplicates
 from featx.selection.folds import Folds, count_folds, join_groups, make_folds
+from featx.selection.head_result import HeadComparison
 from featx.selection.heads import HeadTask, check_heads, score_heads
+from featx.selection.inputs import SourceOptions, read_inputs
 from featx.selection.racing import N_CHECKED, Racing
-from featx.selection.result import HeadComparison, SearchCost, SearchResult
+from featx.selection.search_result import SearchCost, SearchResult
 from featx.text import TextExtractor
 
 __all__ = ["EFFORTS", "Effort", "search"]
@@ -140,20 +142,18 @@ def search(
     limits = EFFORTS[effort]
     if head is not None:
         check_heads(head)
+    events = events or Events()
+    base = make_base(extractor)
     setup = prepare(
-        X,
-        y,
-        backbones=backbones,
-        layers=layers,
-        poolings=poolings,
-        crops=crops,
-        task=task,
+        read_inputs(
+            X, y, SourceOptions(), kind=base.kind, task=task, log_target=log_target, groups=groups, events=events
+        ),
+        base,
+        list_candidates(base, backbones, layers, poolings, crops),
         log_target=log_target,
-        groups=groups,
         budget=Budget(max_ms, max_mb),
         cv=5,
         random_state=random_state,
-        extractor=extractor,
         events=events,
     )
     names = (head,) if head else _choose_heads(setup, limits)

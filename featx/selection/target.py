@@ -14,10 +14,12 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import rankdata
 
+from featx._text import join_first
 from featx._validation import is_missing
 from featx.errors import InputError
 
 __all__ = [
+    "LOSSES",
     "METRICS",
     "EncodedTarget",
     "check_target",
@@ -39,6 +41,13 @@ METRICS = {
     "multilabel": "label ranking average precision",
     "ordinal": "r2 of the levels",
     "regression": "r2",
+}
+#: Task -> the measure that ranks features and heads.
+LOSSES = {
+    "classification": "squared error of the probabilities",
+    "multilabel": "squared error of the probabilities",
+    "ordinal": "squared error",
+    "regression": "squared error",
 }
 _MIN_NUMBERS = 4
 _NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?")
@@ -145,10 +154,9 @@ def check_target(
     names, counts = np.unique(y, return_counts=True)
     if len(names) < 2:
         raise InputError(f"every {images} {kind} is of class {names[0]}; at least two classes are needed")
-    if single := [str(name) for name in names[counts < 2]]:
-        shown = ", ".join(map(repr, single[:5])) + (", ..." if len(single) > 5 else "")
+    if single := [repr(str(name)) for name in names[counts < 2]]:
         raise InputError(
-            f"{len(single)} of {len(names)} classes have a single {images} {kind} ({shown}); "
+            f"{len(single)} of {len(names)} classes have a single {images} {kind} ({join_first(single)}); "
             f"add {kind}s or leave these classes out"
         )
 

@@ -23,7 +23,7 @@ from featx.serve.limits import Limits, _RefusedError
 from featx.serve.metrics import Metrics
 from featx.serve.openapi import describe
 from featx.serve.origins import Origins
-from featx.serve.predictor import Answer, ExplainedImage, ExplainedItem, Predictor
+from featx.serve.predictor import Answer, ExplainedItem, Predictor
 from featx.serve.tables import TablePredictor, read_rows
 from featx.serve.texts import TextPredictor, read_texts
 from featx.serve.uploads import BodyBudget, Upload, read_flags, read_images
@@ -174,8 +174,7 @@ class App:
         try:
             contents = [upload.content for upload in uploads]
             if flags["explain"]:
-                wrap = ExplainedImage if self._kind == "image" else ExplainedItem
-                contents = [wrap(one) for one in contents]
+                contents = [ExplainedItem(one) for one in contents]
             futures = self._batcher.submit(contents)
         except _QueueFullError as full:
             text = f"{full.waiting} {self._kind}s are waiting, and {len(uploads)} more exceed the queue"

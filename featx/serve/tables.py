@@ -12,18 +12,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from featx._optional import import_optional
 from featx.errors import FeatxError, InputError, first_line
 from featx.explanation import KindExplainer
 from featx.guard import Guard, KindCells
 from featx.images.decode import decode
 from featx.inference.time_limit import TimeLimit
-from featx.pipelines import find_extractors, find_optional, find_row_outputs, find_vectorizers
+from featx.pipelines import find_extractors, find_optional, find_row_outputs, find_vectorizers, make_frame_of_rows
 from featx.recording import Recording
 from featx.selection.categories import KnownCategories
 from featx.serve.explained import explain_rows
 from featx.serve.limits import Limits, _RefusedError
-from featx.serve.predictor import Answer, ExplainedItem, Predictor
+from featx.serve.predictor import Answer, Predictor
 from featx.serve.uploads import BodyBudget, Upload, read_chunks, read_form
 
 if TYPE_CHECKING:
@@ -61,6 +60,7 @@ class TablePredictor(Predictor):
     """
 
     kind = "row"
+    explanation = "contributions"
 
     def __init__(
         self,
@@ -91,10 +91,8 @@ class TablePredictor(Predictor):
         self._lock = threading.Lock()
         self._class_index = {label: i for i, label in enumerate(self.classes or [])}
 
-    def __call__(self, contents: list[Any]) -> list[Answer | _RefusedError]:
+    def _answer(self, contents: list[Any]) -> tuple[list[Answer | _RefusedError], Mapping[int, Any]]:
         """Predict rows, in their order; a row with a value that cannot be used is refused and names the column."""
-        wanted = {i for i, content in enumerate(contents) if isinstance(content, ExplainedItem)}
-        contents = [content.content if isinstance(content, ExplainedItem) else content for content in contents]
         answers: list[Answer | _RefusedError | None] = [None] * len(contents)
         rows: dict[int, dict[str, Any]] = {}
         for i, content in enumerate(contents):
@@ -113,14 +111,9 @@ class TablePredictor(Predictor):
             found = self._predict_rows(list(rows.values()))
         except (FeatxError, ValueError):  # of one row, and the other rows have an answer
             found = [self._predict_row(row) for row in rows.values()]
-        explained = [i for i, one in zip(rows, found, strict=True) if i in wanted and isinstance(one, Answer)]
-        contributions = dict(zip(explained, self._explain_table([rows[i] for i in explained]), strict=True))
         for i, answer in zip(rows, found, strict=True):
-            own = contributions.get(i)
-            answers[i] = own if isinstance(own, _RefusedError) else answer
-            if isinstance(answer, Answer) and isinstance(own, dict):
-                answer.fields["contributions"] = own
-        return [answer for answer in answers if answer is not None]
+            answers[i] = answer
+        return [answer for answer in answers if answer is not None], rows
 
     def _predict_row(self, row: dict[str, Any]) -> Answer | _RefusedError:
         try:
@@ -137,7 +130,7 @@ class TablePredictor(Predictor):
     def _predict_rows(self, rows: list[dict[str, Any]]) -> list[Answer | _RefusedError]:
         if not rows:
             return []
-        frame = self._make_frame(rows)
+        frame = make_frame_of_rows(rows, self.kinds)
         with self._recording.call() as call:
             found = self._predict(frame)
         if call.failures:
@@ -149,24 +142,14 @@ class TablePredictor(Predictor):
         pairs = zip(found, features, strict=True)
         return [one if isinstance(one, _RefusedError) else Answer(one, own) for one, own in pairs]
 
-    def _make_frame(self, rows: list[dict[str, Any]]) -> Any:
-        pandas = import_optional("pandas", "pandas")
-        series = {
-            name: pandas.Series([row[name] for row in rows], dtype=float if kind == "number" else object)
-            for name, kind in self.kinds.items()
-        }
-        return pandas.DataFrame(series)
-
-    def _explain_table(self, rows: list[dict[str, Any]]) -> list[dict[str, Any] | _RefusedError]:
+    def _explain(self, rows: list[dict[str, Any]]) -> list[dict[str, Any] | _RefusedError]:
         """Return the contributions of each kind, column, word and cell; networks run again."""
-        if not rows:
-            return []
         with self._lock:
             try:
                 self._rows = self._rows or KindExplainer(self._estimator)
             except InputError as error:
                 return [_RefusedError(422, f"explain=true: {first_line(error)}")] * len(rows)
-            return explain_rows(self._rows, self._make_frame(rows))
+            return explain_rows(self._rows, make_frame_of_rows(rows, self.kinds))
 
     def _fill(self, X: Any) -> Any:
         return X

@@ -14,10 +14,11 @@ from urllib.parse import unquote
 
 from featx.errors import SourceError, first_line
 from featx.images.decode import UnreadableError
-from featx.sources.base import Contents, Entry, is_image, is_left_behind, key_of
+from featx.sources.base import Contents, Entry
 from featx.sources.filesystem import RemoteStore, Store, has_glob, is_dataset, state_of
 from featx.sources.http import hide_secrets, without_query
 from featx.sources.labels import LabelFiles
+from featx.sources.names import is_image, is_left_behind, key_of
 from featx.sources.tree import Tree
 
 __all__ = ["Files", "RemoteFiles", "refuse_unlistable"]

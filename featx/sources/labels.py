@@ -39,9 +39,11 @@ from itertools import takewhile
 from numbers import Integral, Real
 from typing import Any
 
+from featx._text import join_first
 from featx._validation import is_missing
 from featx.errors import SourceError
-from featx.sources.base import Listing, key_of
+from featx.sources.base import Listing
+from featx.sources.names import key_of
 
 __all__ = [
     "FolderLabels",
@@ -250,7 +252,7 @@ class FolderLabels:
         below = next((i for i in levels[1:] if len(self._names[i]) > 1), None)
         if below is None or levels[0] != self.depth:
             return None
-        first, second = (_join(sorted(self._names[i])) for i in (self.depth, below))
+        first, second = (join_first(sorted(self._names[i]), _MAX_NAMES_SHOWN) for i in (self.depth, below))
         return (
             f"folders of folders: are the classes {first} or {second}? "
             f'Set target="{self.depth + 1}" for the first or target="{below + 1}" for the second'
@@ -446,7 +448,3 @@ def _is_finite(number: float | None) -> bool:
 
 def _label(value: Any) -> str:
     return read_label(value) or ""
-
-
-def _join(names: Sequence[str]) -> str:
-    return ", ".join(names[:_MAX_NAMES_SHOWN]) + (", ..." if len(names) > _MAX_NAMES_SHOWN else "")

@@ -7,12 +7,13 @@ import os
 from collections.abc import Sequence
 
 from featx.errors import InputError, SourceError
-from featx.sources.base import Patterns, Source
+from featx.sources.base import Source
 from featx.sources.compressed_tar import PACKED_SUFFIXES, PackedTar
 from featx.sources.filesystem import RemoteStore, is_url
 from featx.sources.folder import Files, RemoteFiles, refuse_unlistable
 from featx.sources.http import without_query
 from featx.sources.huggingface import HuggingFace, is_saved_dataset
+from featx.sources.patterns import Patterns
 from featx.sources.table import TABLE_SUFFIXES, Table
 from featx.sources.tar import Tar
 from featx.sources.zip import Zip

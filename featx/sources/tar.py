@@ -18,9 +18,10 @@ from typing import Any
 
 from featx.errors import SourceError, first_line
 from featx.images.decode import UnreadableError
-from featx.sources.base import Contents, Entry, Fetch, FileSource, is_image, key_of
+from featx.sources.base import Contents, Entry, Fetch, FileSource
 from featx.sources.filesystem import Store, check_size
 from featx.sources.labels import LabelFiles
+from featx.sources.names import is_image, key_of
 from featx.sources.tree import Tree
 
 __all__ = ["Archive", "Tar", "is_link", "member_name"]

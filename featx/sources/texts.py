@@ -67,7 +67,7 @@ class TextTable(Table):
     def _list(self, with_state: bool) -> Iterator[Entry]:
         keys = self._keys()
         for key, (value, label) in zip(keys, self._path_rows(), strict=True):
-            text = read_text(value, is_csv=not self._is_parquet)
+            text = read_text(value, is_csv=not self.file.is_parquet)
             place = b"" if text is None else b"t" + str(text).encode("utf-8", "surrogatepass")
             state = f"{len(place)} {hashlib.sha256(place).hexdigest()[:32]}" if place else ""
             yield Entry(key, place, read_class(label, self.class_names), state)
@@ -76,9 +76,9 @@ class TextTable(Table):
 
     def _keys(self) -> list[str]:
         """Return the names of the rows; the column of names is read before the texts."""
-        column = _NAMES if _NAMES in self._column_names() else self.path_column
+        column = _NAMES if _NAMES in self.file.read_names() else self.path_column
         assert column is not None
-        values = [value for batch in self._batches([column]) for value in batch[column]]
+        values = [value for batch in self.file.read([column]) for value in batch[column]]
         return name_rows({column: values} if column == _NAMES else {}, len(values))
 
     def contents(self) -> Contents:
