@@ -18,8 +18,18 @@ from sklearn.preprocessing import OneHotEncoder, PowerTransformer
 from featx._events import Events, combine
 from featx._validation import check_choice
 from featx.errors import Failure, InputError
+from featx.extractor import FeatureExtractor
 from featx.fitting.continuation import record_sources
-from featx.fitting.estimate import check_splitter, divide, estimate_head, fit_head, score_out_of_fold, sees_content
+from featx.fitting.doubt import fit_guard
+from featx.fitting.estimate import (
+    check_splitter,
+    describe_folds,
+    divide,
+    estimate_head,
+    fit_head,
+    score_out_of_fold,
+    sees_content,
+)
 from featx.fitting.inputs import read_rows
 from featx.fitting.labelled import Inputs
 from featx.fitting.multioutput import (
@@ -30,9 +40,11 @@ from featx.fitting.multioutput import (
     make_folds,
     score_several,
 )
+from featx.fitting.options import CheckOptions, HeadOptions
 from featx.fitting.ordinal import read_order
 from featx.fitting.result import FitResult, FittedImages, count_target
 from featx.fitting.stack import Member, fit_member, fit_stack, fit_words, read_answers
+from featx.fitting.texts import make_text_extractor
 from featx.guard import Guard, KindCells
 from featx.heads import make_head
 from featx.inference.mean import MeanOfColumns
@@ -81,6 +93,15 @@ class KindColumns:
             )
         return cls(images, text_column, others, combine_images == "mean")
 
+    def make_extractors(self, extractor: Any) -> dict[str, Any]:
+        """Return the extractor of each kind that needs one: the one that is given, or else the default."""
+        extractors: dict[str, Any] = {} if extractor is None else {extractor.kind: extractor}
+        if self.images:
+            extractors.setdefault("image", FeatureExtractor())
+        if self.text is not None and "text" not in extractors:
+            extractors["text"] = make_text_extractor()
+        return extractors
+
     @property
     def kinds(self) -> dict[str, str]:
         """Kind of each column; "any" for those that the values decide."""
@@ -93,20 +114,17 @@ def fit_columns(
     y: Any,
     asked: KindColumns,
     extractors: Mapping[str, Any],
+    head: HeadOptions,
+    check: CheckOptions,
     *,
-    target: str | Sequence[str] | None,
+    target: str | Sequence[str] | None = None,
     separator: str | None = None,
     order: Any = None,
-    task: str | None,
-    log_target: bool,
-    groups: Any,
-    cv: Any,
-    estimate: bool,
-    guard: bool,
-    events: Events | None,
+    events: Events | None = None,
 ) -> FitResult:
     """Fit one member per kind of columns and a final estimator on their left-out answers; see `featx.fit`."""
-    if not estimate:
+    task, log_target = head.task, head.log_target
+    if not check.estimate:
         raise InputError(
             "estimate=False: several kinds of columns are stacked by their answers for left-out rows, which are the "
             "estimate; leave it out"
@@ -144,22 +162,22 @@ def fit_columns(
         check_several(SeveralTargets(task, names, values), log_target, None, "row")
     fitted = np.log(values) if log_target else values
     frame = make_frame_of_rows([rows[i] for i in positions], kinds)
-    every_group = inputs.read_groups(groups)
+    every_group = inputs.read_groups(check.groups)
     own = None if every_group is None else every_group[positions]
     features = {part.name: part.features for part in parts}
     duplicates = _find_duplicates(features, {part.name: part.kind for part in parts}, extractors)
     joined = join_groups(duplicates, own)
+    cv = check_splitter(check.cv)
     if names is None:
-        folds, together = divide(frame, fitted, task, duplicates, own, check_splitter(cv))
+        folds, together = divide(frame, fitted, task, duplicates, own, cv)
     else:
         several = SeveralTargets(task, names, values)
-        folds, together = make_folds(frame, several, joined, own, check_splitter(cv)), cv is None
+        folds, together = make_folds(frame, several, joined, own, cv), cv is None
     if len(folds) < 2:
         raise InputError("too few rows, or groups, to divide into folds; add rows")
     members = _fit_members(frame, parts, fitted, kinds, folds, task, joined, events, names)
     stack, answered = fit_stack(members, fitted, values, folds, task, log_target, names)
-    how = f"left-out rows, {len(folds)} folds" + ("" if own is None else ", groups on one side")
-    how += ", near-duplicates on one side" if duplicates is not None and together else ""
+    how = describe_folds("row", folds, own, duplicates if together else None)
     factor = len(values) / float(np.mean([len(fit) for fit, _ in folds]))
     if names is None:
         scores = {name: score_out_of_fold(how, found, task, factor, joined) for name, found in answered.items()}
@@ -169,14 +187,12 @@ def fit_columns(
         notes.append(f"{name}: {one.metric} {one.value:.3f} of left-out rows")
     name, whole = list(scores.items())[-1]
     fitted_guard = None
-    if guard:
+    if check.guard:
         cells = {column: [rows[i][column] for i in positions] for column in kinds}
         embedded = {next(_list_names([part])): part.features for part in parts}
         known = KindCells(cells, kinds, embedded, find_vectorizers(stack))
-        try:
-            fitted_guard = Guard.fit_kinds(known, answered[name], groups=joined, log_target=log_target)
-        except InputError as error:
-            notes.append(f"no guard: {error}")
+        options: dict[str, Any] = {"groups": joined, "log_target": log_target}
+        fitted_guard = fit_guard(lambda: Guard.fit_kinds(known, answered[name], **options), "row", notes.append)
     for text in notes:
         events.note(text)
     classes = names if task == "multilabel" else tuple(stack.classes_.tolist()) if task == "classification" else None

@@ -15,12 +15,13 @@ from featx.errors import InputError
 from featx.extractor import FeatureExtractor, count_cached
 from featx.fitting.inputs import read_inputs
 from featx.fitting.labelled import Inputs, join_inputs
-from featx.fitting.model import FittedModel
+from featx.fitting.model import FittedModel, open_model
+from featx.fitting.refusals import refuse
 from featx.selection.inputs import is_source
 from featx.sources import is_dataset
 from featx.sources.filesystem import is_url
 
-__all__ = ["has_log_target", "join_old_inputs", "list_sources", "record_sources", "was_fitted_on"]
+__all__ = ["has_log_target", "join_old_inputs", "list_sources", "open_earlier", "record_sources", "was_fitted_on"]
 
 
 def list_sources(X: Any) -> list[Any]:
@@ -47,6 +48,26 @@ def was_fitted_on(info: Mapping[str, Any], X: Any, include: str | Sequence[str],
         for record in info.get("sources") or ()
         if (record["include"], record["exclude"]) == patterns
     )
+
+
+def open_earlier(given: Mapping[str, Any]) -> FittedModel:
+    """Open the model to continue, and refuse parameters of `featx.fit` that it has settled."""
+    earlier = open_model(given["continue_from"])
+    earlier.require_single("continue_from takes a model of")
+    earlier.require_images("continue_from")
+    refuse("continue_from", given, model=earlier.name)
+    if "private" in earlier.info:
+        raise InputError(f"continue_from: {earlier.name} is private; fit all images with private=EPSILON instead")
+    if "tuning" in earlier.info:  # features that have seen the labels: the head and its estimate would be too good
+        raise InputError(
+            f"continue_from: the network of {earlier.name} is tuned on the labels of its images, so a head that is "
+            "fitted on them again would be too sure; tune on old and new images together (featx.tune)"
+        )
+    if given["task"] not in (None, earlier.task):
+        raise InputError(
+            f"task={given['task']!r}: {earlier.name} is a {earlier.task}, and continue_from keeps its task"
+        )
+    return earlier
 
 
 def has_log_target(head: Any) -> bool:

@@ -20,12 +20,22 @@ from featx.extractor import FeatureExtractor
 from featx.fitting.views import stack_views
 from featx.heads import OutOfFold, TemperatureScaledClassifier, correct_for_choice, find_path, respond
 from featx.heads.calibration import limit_folds
+from featx.heads.folds import concatenate
 from featx.heads.path import fit_path
 from featx.inference.spec import list_backbones
 from featx.reporting.metrics import Score, score
 from featx.selection.folds import count_folds, join_groups, make_folds, split_rows
 
-__all__ = ["Estimate", "check_splitter", "divide", "estimate_head", "fit_head", "score_out_of_fold", "sees_content"]
+__all__ = [
+    "Estimate",
+    "check_splitter",
+    "describe_folds",
+    "divide",
+    "estimate_head",
+    "fit_head",
+    "score_out_of_fold",
+    "sees_content",
+]
 
 Labels = npt.NDArray[Any]
 _MAX_FOLDS = 5
@@ -93,10 +103,7 @@ def estimate_head(
     choice is corrected by a bootstrap. Any other head is fitted again for each fold, with folds of its own inside.
     """
     folds, together = divide(X, y, task, duplicates, groups, cv)
-    how = f"left-out {kind}s, {len(folds)} folds"
-    how += ", groups on one side" if groups is not None else ""
-    how += ", near-duplicates on one side" if duplicates is not None and together else ""
-    how += "" if views is None else f", fitted on {len(views) + 1} views per image"
+    how = describe_folds(kind, folds, groups, duplicates if together else None, views)
     inner = _MAX_FOLDS
     if task == "classification":
         classes, codes = np.unique(y, return_inverse=True)
@@ -114,6 +121,14 @@ def estimate_head(
         head, out_of_fold = None, _predict_folds(lambda: make(inner), X, y, folds, task, joined, events)
     factor = len(y) / float(np.mean([len(fit) for fit, _ in folds]))
     return Estimate(score_out_of_fold(how, out_of_fold, task, factor, joined), out_of_fold, head)
+
+
+def describe_folds(kind: str, folds: list[Any], groups: Any, duplicates: Any, views: Any = None) -> str:
+    """Return a few words on the folds of a score; None stands for no groups, duplicates or views on one side."""
+    how = f"left-out {kind}s, {len(folds)} folds"
+    how += "" if groups is None else ", groups on one side"
+    how += "" if duplicates is None else ", near-duplicates on one side"
+    return how + ("" if views is None else f", fitted on {len(views) + 1} views per image")
 
 
 def score_out_of_fold(how: str, out_of_fold: OutOfFold, task: str, factor: float, groups: Labels | None) -> Score:
@@ -249,7 +264,7 @@ def _predict_folds(
     make: Callable[[], Any], X: Any, y: Labels, folds: list[Any], task: str, joined: Labels | None, events: Events
 ) -> OutOfFold:
     """Fit a head for each fold, and return its predictions for the images that the fold leaves out."""
-    rows = np.concatenate([out for _, out in folds])
+    rows, numbered = concatenate(folds)
     classes = np.unique(y)
     probabilities: npt.NDArray[np.float32] | None = np.zeros((len(rows), len(classes)), np.float32)
     predicted, start = [], 0
@@ -272,7 +287,7 @@ def _predict_folds(
     is_classifier = hasattr(head, "classes_")
     return OutOfFold(
         rows=rows,
-        folds=np.repeat(np.arange(len(folds)), [len(out) for _, out in folds]),
+        folds=numbered,
         y=y[rows],
         predicted=answers,
         classes=classes if is_classifier else None,

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from featx.tuning.race import Strategy
 
-__all__ = ["DuplicateGroup", "FitResult", "FittedImages", "count_target"]
+__all__ = ["DuplicateGroup", "FitResult", "FittedImages", "HeadFit", "count_target", "record_weights"]
 
 #: Names of a list that a notebook shows.
 _MAX_NAMES = 5
@@ -280,11 +280,33 @@ class FitResult:
         return os.path.basename(backbone) if self.tuning else backbone
 
 
+@dataclass(frozen=True, eq=False)
+class HeadFit:
+    """Hold the result of a fit for the steps that follow, without notes.
+
+    ``values`` are the targets of the rows, and ``groups`` their groups and near-duplicates. ``class_weight`` is
+    ``"balanced"``, the weight of each class that was named, or None.
+    """
+
+    result: FitResult
+    values: npt.NDArray[Any]
+    groups: npt.NDArray[Any] | None
+    class_weight: Any = None
+
+
 def count_target(task: str, y: npt.NDArray[Any]) -> dict[str, Any]:
     """Count classes, or summarise numbers, for the record in a file."""
     if task == "classification":
         return {"counts": {str(label): n for label, n in sorted(Counter(y.tolist()).items())}}
     return {"target": {"min": float(min(y)), "median": float(np.median(y)), "max": float(max(y))}}
+
+
+def record_weights(class_weight: Any) -> dict[str, Any]:
+    """Return the weights of the classes as JSON values, for the record in a file."""
+    if class_weight is None:
+        return {}
+    is_named = isinstance(class_weight, str)
+    return {"class_weight": class_weight if is_named else {str(key): value for key, value in class_weight.items()}}
 
 
 def _describe_target(info: Mapping[str, Any]) -> str:

@@ -17,6 +17,7 @@ from featx._results import format_metric
 from featx.backbones import open_backbone
 from featx.backbones.file import require_text
 from featx.errors import BackboneError, InputError
+from featx.fitting.doubt import fit_guard
 from featx.fitting.estimate import score_out_of_fold
 from featx.fitting.labelled import Inputs
 from featx.fitting.multioutput import score_several
@@ -29,7 +30,7 @@ from featx.recipes.text import TEXT_ENCODERS
 from featx.selection.outputs import SeveralTargets
 from featx.text import TextExtractor
 
-__all__ = ["check_texts", "choose_text_model", "list_languages", "make_text_extractor"]
+__all__ = ["check_texts", "choose_text_extractor", "choose_text_model", "list_languages", "make_text_extractor"]
 
 #: Last blocks of an encoder whose features are put side by side.
 _N_BLOCKS = 3
@@ -71,6 +72,14 @@ def make_text_extractor(backbone: Any = None, **parameters: Any) -> TextExtracto
     names = [layer.name for layer in opened.layers]
     blocks = [name for name in names if name.startswith("block")]
     return extractor.set_params(layer=blocks[-_N_BLOCKS:] or None)  # type: ignore[no-any-return]
+
+
+def choose_text_extractor(extractor: Any, has_search: bool) -> Any:
+    """Return the extractor of a fit on texts; a search chooses blocks by itself."""
+    extractor = extractor or (TextExtractor() if has_search else make_text_extractor())
+    if extractor.kind != "text":
+        raise InputError(f"extractor={type(extractor).__name__}: with text_column, expected a TextExtractor")
+    return extractor
 
 
 def check_texts(inputs: Inputs, events: Events) -> None:
@@ -161,12 +170,12 @@ def choose_text_model(
     if encoded.guard is not None:
         cells, features = {column: images.items}, {column: images.features} if chosen == "both" else {}
         known = KindCells(cells, {column: "text"}, features, find_vectorizers(model))
-        try:
-            guard = Guard.fit_kinds(known, answered[chosen], groups=groups, log_target=log_target)
-        except InputError as error:
-            text = f"no guard: {error}".replace("rows", "texts")
+        options: dict[str, Any] = {"groups": groups, "log_target": log_target}
+        reasons: list[str] = []
+        guard = fit_guard(lambda: Guard.fit_kinds(known, answered[chosen], **options), "text", reasons.append)
+        for text in reasons:
             events.note(text)
-            notes = (*notes, text)
+        notes = (*notes, *reasons)
     name = "stack" if chosen == "both" else "words"
     record = {"columns": {column: "text"}, "head": name, "score": score.facts()}
     return replace(
