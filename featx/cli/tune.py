@@ -33,7 +33,9 @@ def add(parser: argparse.ArgumentParser) -> None:
         "source", metavar="SOURCE", help="a folder with one sub-folder per class, a glob, an archive or a table"
     )
     parser.add_argument("-o", "--output", required=True, metavar="MODEL.featx", help="file to write")
-    parser.add_argument("--depth", default="auto", metavar="LAYER", help="tune behind this layer (default: measured)")
+    parser.add_argument(
+        "--depth", default="auto", metavar="LAYER", help="tune the layers after this one (default: measured)"
+    )
     parser.add_argument(
         "--epochs", type=_read_number, default="auto", metavar="N", help="passes over the images (default: measured)"
     )

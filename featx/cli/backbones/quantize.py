@@ -27,7 +27,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         "--n-measure", type=int, default=500, metavar="N", help="images that measure the copy (default: 500)"
     )
     parser.add_argument(
-        "--keep-float", default="stage1", metavar="LAYER", help="int8 starts behind this layer (default: stage1)"
+        "--keep-float", default="stage1", metavar="LAYER", help="int8 starts after this layer (default: stage1)"
     )
     parser.add_argument(
         "--min-cosine", type=float, metavar="X", help="minimum mean cosine (default: 0.98, for float16 0.9999)"
