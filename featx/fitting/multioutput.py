@@ -43,15 +43,15 @@ __all__ = [
 ]
 
 _N_FOLDS = 5
-#: Memory that a fit takes at most, in copies of the features.
+#: Largest memory of a fit, in copies of the features.
 _COPIES = 4
-#: Labels that a note names.
+#: Largest number of labels that a note names.
 _MAX_NAMED = 5
 
 
 @dataclass(frozen=True, eq=False)
 class SeveralFit:
-    """Hold the fit of a head of several outputs, as the parts of a `FitResult`."""
+    """Hold the fit of a head of several outputs, with the fields of a `FitResult`."""
 
     head: Any
     name: str
@@ -74,7 +74,7 @@ class SeveralFit:
         more: Mapping[str, Any],
         notes: Sequence[str],
     ) -> FitResult:
-        """Return the result of the fit, with the record that a file keeps; ``more`` are further facts of it."""
+        """Return the result of the fit with the record for the file; ``more`` are further entries of the record."""
         positions = self.embeddings.positions
         items = None if inputs.items is None else [inputs.items[i] for i in positions]
         own = None if groups is None else groups[positions]
@@ -116,7 +116,7 @@ class SeveralFit:
 
 
 def describe_outputs(inputs: Inputs) -> dict[str, Any]:
-    """Return the columns, or the separator, of several targets, for the record in a file."""
+    """Return the columns or the separator of several targets, for the record in a file."""
     outputs = inputs.outputs
     assert outputs is not None
     if outputs.names is None:
@@ -138,7 +138,7 @@ def refuse_several(**given: Any) -> None:
     reasons = {
         "continue_from": "a model of several targets per image is fitted from all images together; pass all of them",
         "tune": "a network is tuned on one class or number per image",
-        "private": "several labels per image have no bound on what one image adds",
+        "private": "several labels per image are not supported",
         "order": "several targets per image have no order",
     }
     for name, value in given.items():
@@ -171,14 +171,18 @@ def fit_several(
     labelled = np.flatnonzero(~inputs.missing)
     make = _choose(target, head, log_target, class_weight)
     name = head or DEFAULT_HEADS[target.task]
-    make(_N_FOLDS)  # raises for an impossible combination before the long work
+    make(_N_FOLDS)  # raises before the long work if the parameters do not fit together
     check_several(target, log_target, events)
     reason = tried = ""
     if search is not None:
         if inputs.dataset is not None:
-            raise InputError(f"search={search!r}: {inputs.where} holds embeddings, whose features are chosen already")
+            raise InputError(
+                f"search={search!r}: {inputs.where} holds embeddings, whose features cannot be searched; leave it out"
+            )
         if class_weight is not None or views != 1:
-            raise InputError(f"search={search!r}: several targets are searched without class_weight and views")
+            raise InputError(
+                f"search={search!r}: of several targets takes neither class_weight nor views; leave them out"
+            )
         base = clone(extractor or FeatureExtractor()).set_params(backbone=FeatureExtractor().backbone, layer=None)
         result = search_features(
             [inputs.items[i] for i in labelled],
@@ -200,7 +204,10 @@ def fit_several(
         if extractor is None and inputs.dataset is not None:
             extractor = inputs.dataset.extractor()
         if views != 1 and not find_path(make(_N_FOLDS)):
-            raise InputError(f"views={views}: this head's own folds would divide the views of an image; choose ridge")
+            raise InputError(
+                f"views={views}: this head's own folds would divide the views of an image; "
+                'choose another, such as head="ridge"'
+            )
         extractor = clone(extractor or FeatureExtractor()).fit(None)
         embeddings = inputs.embed(labelled, extractor, events, views)
     if inputs.dataset is None and not inputs.is_array:
@@ -209,11 +216,14 @@ def fit_several(
     check_several(target, log_target, None)
     needed, available = _COPIES * len(target.values) * embeddings.rows.n_features * 4, available_memory()
     if available is not None and needed > available:
-        raise InputError(f"{len(target.values)} images do not fit into memory, and several targets need all; use fewer")
+        raise InputError(
+            f"{len(target.values)} images do not fit into memory, and a head of several targets needs all of them; "
+            "use fewer images"
+        )
     embeddings = embeddings.load()
     features, further = split_views(embeddings.take(), views)
     own = None if groups is None else groups[embeddings.positions]
-    is_image = extractor.kind == "image"  # texts that differ in a word are near, and may have different labels
+    is_image = extractor.kind == "image"  # texts that differ in one word are close, and may have different labels
     found = find_duplicates(features, near=is_image and sees_content(extractor))
     if found.note and is_image:
         events.note(found.note)
@@ -261,11 +271,11 @@ def fit_several(
 def _choose(target: SeveralTargets, head: str | None, log_target: bool, class_weight: Any) -> Callable[[int], Any]:
     """Return a function from a number of inner folds to an unfitted head."""
     if class_weight is not None and target.task == "regression":
-        raise InputError(f"class_weight={class_weight!r}: a regression has no classes")
+        raise InputError(f"class_weight={class_weight!r}: a regression has no classes; leave it out")
     if isinstance(class_weight, Mapping):
         unknown = [str(label) for label in class_weight if str(label) not in target.names]
         if unknown:
-            raise InputError(f"class_weight: {unknown[0]!r} is no label, there are {', '.join(target.names)}")
+            raise InputError(f"class_weight: {unknown[0]!r} is not a label; expected {', '.join(target.names)}")
 
     def make(folds: int) -> Any:
         return make_head(
@@ -288,13 +298,13 @@ def _take_tuned(head: Any, target: SeveralTargets) -> Callable[[int], Any]:
 
 
 def check_several(target: SeveralTargets, log_target: bool, events: Events | None, noun: str = "image") -> None:
-    """Raise InputError if nothing can be learnt; note labels that can hardly be learnt."""
+    """Raise InputError if there is nothing to learn; note labels with too few examples."""
     values, n = target.values, len(target.values)
     if n < 2:
-        raise InputError(f"{n} {noun} with targets; at least two are needed")
+        raise InputError(f"got {n} {noun} with targets; expected at least two")
     if target.task == "regression":
         if log_target and values.min() <= 0:
-            raise InputError(f"log_target=True: a target has values down to {values.min():g}, without a logarithm")
+            raise InputError(f"log_target=True: a target has values down to {values.min():g}, which have no logarithm")
         return
     counts = values.sum(axis=0)
     if not ((counts > 0) & (counts < n)).any():
@@ -308,7 +318,7 @@ def check_several(target: SeveralTargets, log_target: bool, events: Events | Non
     ):
         if named := [name for name, is_one in zip(target.names, places.tolist(), strict=True) if is_one]:
             shown = ", ".join(named[:_MAX_NAMED]) + (", ..." if len(named) > _MAX_NAMED else "")
-            text = "its answer is constant" if "single" not in kind else "once left out it cannot be recognised"
+            text = "its answer is constant" if "single" not in kind else "a model without it cannot learn the label"
             verb = "is" if len(named) == 1 else "are"
             events.note(f"{len(named)} of {len(target.names)} labels {verb} {kind} ({shown}): {text}")
 

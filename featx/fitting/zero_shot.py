@@ -1,4 +1,4 @@
-"""Classify images by the names of their classes: the head of a network that was trained with a text tower."""
+"""Classify images by the names of their classes, with a network that was trained with a text tower."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _TEMPLATE = "a photo of a {}"
 
 
 def check_zero_shot(head: str | None, classes: Any, template: Any, has_images: bool) -> None:
-    """Raise InputError if names of classes are given to another head, or neither names nor images."""
+    """Raise InputError if class names are given to another head, or if there are neither names nor images."""
     for name, value in (("classes", classes), ("template", template)):
         if value is not None and head != "zero_shot":
             raise InputError(f'{name}={value!r}: only head="zero_shot" takes it; set head, or leave it out')
@@ -41,7 +41,7 @@ def name_classes(
     template: str | list[str] | None,
     class_weight: Any = None,
 ) -> tuple[FeatureExtractor, ChosenHead]:
-    """Return the extractor of an image tower, and the unfitted head that knows the names of the classes.
+    """Return the extractor of an image tower, and an unfitted head with the names of the classes.
 
     Parameters
     ----------
@@ -50,9 +50,9 @@ def name_classes(
     classes : sequence of str
         Names of the classes.
     template : str, list of str or None
-        Sentence around a name; None is ``"a photo of a {}"``.
+        Sentence around a class name; None is ``"a photo of a {}"``.
     class_weight : None
-        The head takes no weights; others raise InputError.
+        The head takes no weights; any other value raises InputError.
     """
     extractor = clone(extractor or FeatureExtractor())
     if isinstance(extractor.backbone, (list, tuple)):
@@ -80,7 +80,7 @@ def fit_names(
     needs: Mapping[str, Any],
     events: Events | None,
 ) -> FitResult:
-    """Return a model that knows the names of the classes alone, as `featx.fit` without images does.
+    """Return a model that is made from the names of the classes alone; `featx.fit` calls it if there are no images.
 
     ``needs`` are the parameters of `featx.fit` that need images; a value other than None raises InputError.
     """
@@ -88,7 +88,7 @@ def fit_names(
         if value is not None:
             shown = f"{name}={value!r}" if isinstance(value, (str, int, float)) else name
             raise InputError(f"{shown}: needs images; pass them as X, or leave it out")
-    noted = "no image was seen, so that the accuracy is unknown; evaluate the model on labelled images"
+    noted = "the model was made without images, so its accuracy is unknown; evaluate it on labelled images"
     combine(events).note(noted)
     extractor, chosen = name_classes(extractor, classes, template)
     extractor.fit(None)
