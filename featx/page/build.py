@@ -25,7 +25,7 @@ from featx.similarity import MIN_DUPLICATE_COSINE, NearestRows
 
 __all__ = ["Pair", "build_page"]
 
-#: Name of an image, name of an image that looks the same, and their cosine.
+#: Names of two images that look the same, and the cosine of their features.
 Pair = tuple[str, str, float]
 
 _MAX_PAIRS = 30
@@ -40,7 +40,7 @@ def build_page(
 ) -> str:
     """Return the HTML of a page.
 
-    ``pairs`` are near-duplicates in the training data, None if none were given. ``images=False`` leaves out every
+    ``pairs`` are near-duplicates in the training data, or None without training data. ``images=False`` leaves out every
     image, text and row; their names stay.
     """
     contents = make_contents(answers.model, answers.names, answers.items, images)
@@ -105,7 +105,7 @@ def _write_confusion(answers: Answers) -> str:
             f'<tr><th scope="row">{_escape(t)}</th><td>{_escape(p)}</td>{_count_cell(t, p, n, answers.noun)}</tr>'
             for n, (t, p) in wrong
         )
-        note = f"<p>The most frequent of the confusions among {len(used)} classes.</p>"
+        note = f"<p>The most frequent confusions among {len(used)} classes.</p>"
         columns = (
             '<thead><tr><th scope="col">true</th><th scope="col">predicted</th>'
             f'<th scope="col">{answers.noun}s</th></tr></thead>'
@@ -119,7 +119,7 @@ def _write_confusion(answers: Answers) -> str:
         for t in used
     )
     return (
-        f'{head}<p>Rows are true classes, columns predicted ones. <span class="screen">A number shows its '
+        f'{head}<p>Rows are true classes, columns are predicted classes. <span class="screen">A number shows its '
         f'{answers.noun}s below.</span></p><div class="scroll">'
         '<table id="confusion" aria-labelledby="confusion-title"><thead><tr>'
         f"<td></td>{columns}</tr></thead><tbody>{body}</tbody></table></div>"
@@ -141,7 +141,7 @@ def _write_scatter(answers: Answers, contents: Contents) -> str:
 
 
 def _write_several(answers: Answers) -> str:
-    """Return the table of several labels or numbers; empty for one."""
+    """Return the table of several labels or numbers; an empty string for a single target."""
     if answers.several is None:
         return ""
     columns = list(next(iter(answers.several.values())))
@@ -163,7 +163,7 @@ def _list_titles(contents: Contents) -> list[str]:
 
 
 def _write_scatters(answers: Answers, contents: Contents) -> Iterator[str]:
-    """Write a chart of each of several numbers."""
+    """Yield a chart for each of several numbers."""
     assert answers.numbers is not None
     assert answers.several is not None
     yield "<h2>Predicted against true</h2>"
@@ -180,7 +180,7 @@ def _write_certainty(answers: Answers) -> Iterator[str]:
     measured = measure_reliability(sure, answers.right)
     share, accuracy, threshold = measure_coverage(sure, answers.right)
     marks = mark_risks(answers.guard, sure, answers.right)
-    told = f" Dots are thresholds of the guard: {'; '.join(title for *_, title in marks)}." if marks else ""
+    mark_note = f" Dots are thresholds of the guard: {'; '.join(title for *_, title in marks)}." if marks else ""
     rows = []
     for wanted in (0.5, 0.8, 0.9, 0.95, 1.0):
         i = min(int(np.searchsorted(share, wanted - 1e-12)), len(share) - 1)
@@ -191,7 +191,7 @@ def _write_certainty(answers: Answers) -> Iterator[str]:
         "<h2>How sure is it, and is it right?</h2>"
         f"<p>Expected calibration error {measured.error:.3f}, in {len(measured.counts)} bins of equal mass. "
         "On the line, the stated probability is the share of right answers. On the right: the accuracy if only the "
-        f"surest {answers.noun}s are answered.{told}</p>"
+        f"surest {answers.noun}s are answered.{mark_note}</p>"
         f'<div class="charts"><div>{draw_reliability(measured, answers.noun)}</div>'
         f"<div>{draw_coverage(share, accuracy, marks, answers.noun)}</div></div>"
         f"{table}<tbody>{''.join(rows)}</tbody></table>"
@@ -199,7 +199,7 @@ def _write_certainty(answers: Answers) -> Iterator[str]:
 
 
 def _write_map(answers: Answers, contents: Contents) -> str:
-    """Return the plane on which similar inputs lie together; empty without features."""
+    """Return the map on which similar inputs lie together; an empty string without features."""
     layout = None if answers.features is None else lay_out(answers.features)
     if layout is None:
         return ""
@@ -255,7 +255,7 @@ def _write_legend(answers: Answers) -> str:
 def _draw_map_images(
     answers: Answers, places: npt.NDArray[np.float64], rows: npt.NDArray[np.intp], colors: Any
 ) -> list[str]:
-    """Draw thumbnails where there is room for them."""
+    """Draw thumbnails of inputs that do not overlap."""
     assert answers.items is not None
     order = np.random.default_rng(0).permutation(len(rows))
     free: list[npt.NDArray[np.float64]] = []
@@ -283,25 +283,25 @@ def _draw_map_images(
 
 
 def _write_duplicates(answers: Answers, contents: Contents, pairs: Sequence[Pair] | None) -> str:
-    """Return near-duplicates among these inputs, and between them and those of the fit; empty without features."""
+    """Return near-duplicates among these inputs, and in the training data; an empty string without features."""
     if answers.features is None:
         return ""
     parts, noun = ["<h2>Near-duplicates</h2>"], answers.noun
     if not sees_content(answers.model.extractor):
-        text = f"They were not looked for: by these features (an early layer, or not avg), many {noun}s are alike."
+        text = f"Not searched: many {noun}s look alike by features of an early layer, or of other poolings than avg."
         return f"{parts[0]}<p>{text}</p>"
     verb = "look" if noun == "image" else "are"
     if pairs is not None:
         article = "an image" if noun == "image" else f"a {noun}"
         parts.append(
             f"<p>{len(pairs)} of these {noun}s {verb} like {article} that the model was fitted on"
-            f"{', so that the score flatters' if pairs else ''}.</p>"
+            f"{', so the score is too good' if pairs else ''}.</p>"
         )
         parts.append(_list_pairs(pairs, noun))
     own = find_pairs(answers.features, _list_titles(contents))
-    parts.append(f"<p>{len(own)} of these {noun}s {verb} like another of them.</p>{_list_pairs(own, noun)}")
+    parts.append(f"<p>{len(own)} of these {noun}s {verb} like another {noun} here.</p>{_list_pairs(own, noun)}")
     if pairs is None:
-        parts.append(f'<p class="soft">Name the training {noun}s to compare with them, too.</p>')
+        parts.append(f'<p class="soft">Name the training {noun}s to compare with them as well.</p>')
     return "".join(parts)
 
 
@@ -311,7 +311,7 @@ def find_pairs(
     others: npt.NDArray[np.float32] | None = None,
     other_names: Sequence[str] = (),
 ) -> list[Pair]:
-    """Find the images whose nearest image, among the others or among themselves, is a near-duplicate."""
+    """Return images whose nearest image, among ``others`` or without these among themselves, is a near-duplicate."""
     if others is not None and not len(others):
         return []
     own = others is None
@@ -322,7 +322,7 @@ def find_pairs(
         if len(rows) and cosines[0] >= MIN_DUPLICATE_COSINE:
             j = int(rows[0])
             if own and j < i and int(nearest.rows[j][0]) == i:
-                continue  # listed from the other side
+                continue  # the pair is already in the list, in the other order
             pairs.append((names[i], names[j] if own else other_names[j], float(cosines[0])))
     return sorted(pairs, key=lambda pair: -pair[2])
 
@@ -341,7 +341,7 @@ def _list_pairs(pairs: Sequence[Pair], noun: str) -> str:
 
 
 def _write_gallery(answers: Answers, contents: Contents) -> str:
-    """Return every input, or all mistakes and a sample of the rest."""
+    """Return all inputs, or all mistakes and a sample of the other inputs."""
     n = len(answers.true)
     rows = np.arange(n)
     if n > _MAX_GALLERY:
@@ -355,20 +355,20 @@ def _write_gallery(answers: Answers, contents: Contents) -> str:
     for row, preview in zip(rows.tolist(), previews, strict=True):
         true, predicted, name = answers.true[row], answers.predicted[row], answers.names[row]
         if answers.classes is None:
-            told, data = f"{float(predicted):.4g}, true {float(true):.4g}", ""
+            caption, data = f"{float(predicted):.4g}, true {float(true):.4g}", ""
         else:
             is_right = true == predicted
-            told = (
+            caption = (
                 _escape(str(true))
                 if is_right
                 else f'<span class="wrong">{_escape(f"{true}: predicted {predicted}")}</span>'
             )
             data = f' data-true="{_escape(str(true))}" data-predicted="{_escape(str(predicted))}"'
         items.append(
-            f'<li{data} title="{_escape(name)}">{preview}<div>{told}</div>'
+            f'<li{data} title="{_escape(name)}">{preview}<div>{caption}</div>'
             f'<div class="name">{_escape(shorten(contents, row))}</div></li>'
         )
-    sample_note = "" if len(rows) == n else f" All mistakes and a sample of the rest: {len(rows)} of {n}."
+    sample_note = "" if len(rows) == n else f" All mistakes and a sample of the others: {len(rows)} of {n}."
     kind = "gallery wide" if contents.is_shown and not contents.is_image else "gallery"
     return (
         f'<h2 id="images">{answers.noun.capitalize()}s</h2>'
