@@ -1,4 +1,4 @@
-"""Folds of a head's own cross-validation."""
+"""Make the folds of a head's own cross-validation."""
 
 from __future__ import annotations
 
@@ -16,27 +16,29 @@ Folds = list[tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]]
 
 
 def split(cv: Any, X: npt.NDArray[Any], y: npt.NDArray[Any], *, stratify: bool) -> Folds:
-    """Return the rows to fit on and to leave out of each fold; none if no class has two rows."""
+    """Return the rows that each fold fits on and leaves out; an empty list if no class has two rows."""
     if isinstance(cv, (int, np.integer)):
         most = int(np.bincount(y).max()) if stratify else len(y)
         if min(cv, most) < 2:
             return []
         cv = (StratifiedKFold if stratify else KFold)(min(int(cv), most), shuffle=True, random_state=0)
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="The least populated class")  # its rows are in fewer folds
+        warnings.filterwarnings(
+            "ignore", message="The least populated class"
+        )  # its rows are in fewer folds, which is fine
         return list(check_cv(cv, y, classifier=stratify).split(X, y))
 
 
 def concatenate(folds: Folds) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
-    """Return the left-out rows, and the fold of each."""
+    """Return the left-out rows, and the fold of each row."""
     rows = np.concatenate([np.empty(0, np.intp), *(out for _, out in folds)])
     return rows, np.repeat(np.arange(len(folds)), [len(out) for _, out in folds]).astype(np.intp)
 
 
 def weigh_folds(weights: npt.NDArray[np.float32], folds: Folds) -> npt.NDArray[np.float32]:
-    """Return the weights of the rows in each fold's fit, of shape (n_samples, n_folds): 0 for rows that it leaves out.
+    """Return the weights of the rows in each fold's fit, of shape (n_samples, n_folds); left-out rows have weight 0.
 
-    Without folds there is one column with all rows.
+    Without folds there is one column with the weights of all rows.
     """
     blocks = np.repeat(weights[:, None], max(1, len(folds)), axis=1)
     for number, (kept, _) in enumerate(folds):
@@ -47,13 +49,13 @@ def weigh_folds(weights: npt.NDArray[np.float32], folds: Folds) -> npt.NDArray[n
 
 
 def find_known(codes: npt.NDArray[np.intp], weights: npt.NDArray[np.float64], folds: Folds) -> npt.NDArray[np.bool_]:
-    """Return whether the fold of each left-out row was fitted on rows of its class."""
+    """Return a mask of the left-out rows whose fold was fitted on rows of their class."""
     found = [np.isin(codes[out], codes[kept][weights[kept] > 0]) for kept, out in folds]
     return np.concatenate([np.empty(0, bool), *found])
 
 
 def count_threads(n_jobs: int | None) -> int:
-    """Return the number of threads to use: None is one for each core that this process may use."""
+    """Return the number of threads; None is one thread per core that this process may use."""
     available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return available if n_jobs is None or n_jobs < 0 else min(n_jobs, available)
 
@@ -69,10 +71,13 @@ def stratify_labels(
     Parameters
     ----------
     Y : ndarray of shape (n_samples, n_labels)
-        0 and 1.
+        Labels as 0 and 1.
     n_folds : int
+        Number of folds.
     groups : ndarray of shape (n_samples,), or None, default=None
+        Group of each row.
     random_state : int, default=0
+        Seed of the choice among equal folds.
 
     Examples
     --------
