@@ -137,7 +137,7 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return self
 
     def _choose_text_weight(self, rows: Doubles, codes: Codes, texts: Doubles) -> float:
-        """Return the weight with the smallest log loss of left-out images; the middle one for one image per class."""
+        """Return the weight with the smallest log loss of left-out images; the middle one if classes have one image."""
         if np.bincount(codes).max() < 2:  # only the text would be left of a left-out image's class
             return _TEXT_WEIGHTS[len(_TEXT_WEIGHTS) // 2]
         losses = [self._losses_left_out(rows, codes, texts, weight).mean() for weight in _TEXT_WEIGHTS]
