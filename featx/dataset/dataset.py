@@ -72,17 +72,17 @@ class DatasetInfo:
     path : str
         The dataset's folder.
     n_images, n_ok, n_failed : int
-        Images in the existing shards; those with a vector; those that could not be read.
+        Number of images in the existing shards, of images with a vector, and of images that could not be read.
     features : Features
         Backbone and parameters of the features.
     format : {"parquet", "npy"}
         Vector format.
     n_shards, n_planned_shards : int
-        Shards that exist, and shards of the complete dataset.
+        Number of shards that exist, and of shards of the complete dataset.
     n_bytes : int
         Size of the existing shards.
     generations : list of Generation
-        What was embedded together, in order.
+        Generations of images that were embedded together, in order.
     """
 
     path: str
@@ -175,7 +175,7 @@ class Dataset:
 
     @property
     def n_features(self) -> int:
-        """Length of a vector."""
+        """Number of features."""
         return self.manifest.features.n_features
 
     @property
@@ -190,7 +190,7 @@ class Dataset:
 
     @property
     def n_kept(self) -> int:
-        """Number of rows in shards, and of rows that an interrupted run kept of unfinished shards."""
+        """Number of rows in shards, and of rows of unfinished shards that an interrupted run kept."""
         finished = (sum(read_counts(path).values()) for path in self.current_rows.shards.values())
         return sum(finished) + sum(count_kept(self.folder).values())
 
@@ -301,7 +301,7 @@ class Dataset:
         return [numbers[key] for key in keys]
 
     def _locate(self, rows: npt.NDArray[np.intp]) -> Iterator[tuple[Path, npt.NDArray[Any], npt.NDArray[Any]]]:
-        """Yield each shard that holds any of the rows, their places in the argument, and their rows in the shard."""
+        """Yield each shard that holds any of the rows, their positions in the argument, and their rows in the shard."""
         if len(rows) and not 0 <= rows.min() <= rows.max() < len(self):
             raise InputError(f"indices: expected numbers from 0 to {len(self) - 1}")
         shards = np.searchsorted(self._ends, rows, side="right")
@@ -314,7 +314,7 @@ class Dataset:
     def blocks(
         self, size: int = 4096, start: int = 0, stop: int | None = None
     ) -> Iterator[tuple[int, npt.NDArray[np.float32]]]:
-        """Iterate over the vectors alone, in order, which is faster than `batches`.
+        """Iterate over the vectors only, in order, which is faster than `batches`.
 
         Parameters
         ----------
@@ -343,7 +343,7 @@ class Dataset:
         Parameters
         ----------
         size : int, default=1024
-            Images per batch; the last batch has the rest.
+            Number of images per batch; the last batch may be smaller.
         random_state : int or None, default=None
             None keeps the order of the shards, in which images of one class usually follow each
             other. A number shuffles, and is the seed.
@@ -426,7 +426,7 @@ class Dataset:
         return embed_queries(self.manifest.features, self.folder, texts, backbone, **running)
 
     def failures(self) -> Iterator[Failure]:
-        """Iterate over the images that could not be read, with their place in the shards and the reason."""
+        """Iterate over the images that could not be read, with their position in the shards and the reason."""
         row = -1
         for table in self.current_rows.tables(["key", "status", "reason"]):
             for key, status, reason in zip(*(column.to_pylist() for column in table.columns), strict=True):

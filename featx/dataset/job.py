@@ -45,7 +45,7 @@ from featx.sources.texts import open_texts
 
 __all__ = ["JobOptions", "Summary", "embed"]
 
-_MAX_LOSSES = 3  # of workers in a row with no finished shard in between
+_MAX_LOSSES = 3  # successive lost workers without a finished shard in between
 
 
 @dataclass(frozen=True)
@@ -79,19 +79,19 @@ class Summary:
     Parameters
     ----------
     n_images : int
-        Images in the dataset now, including those that could not be read.
+        Number of images in the dataset, including images that could not be read.
     n_embedded, n_failed : int
-        Images that this run processed, and those among them that could not be read.
+        Number of images that this run processed, and of images among them that could not be read.
     n_replaced : int
-        Images that replace an earlier row, because they changed or were tried again.
+        Number of images that replace an earlier row, because they changed or were tried again.
     n_gone : int
-        Images of the dataset that have left the source.
+        Number of images of the dataset that have left the source.
     complete : bool
         True if every shard exists; False after a part of a job array while others are missing.
     n_relabelled : int
-        Images whose label has changed in the source, and was changed in their rows.
+        Number of images whose label has changed in the source, and was changed in their rows.
     n_pruned : int
-        Images whose rows were dropped, because they have left the source; 0 without ``prune``.
+        Number of images whose rows were dropped, because they have left the source; 0 without ``prune``.
     """
 
     n_images: int
@@ -132,10 +132,10 @@ def embed(
 ) -> Summary:
     """Embed every image of a source, or every text of a column, into a folder of shards; continue an earlier run.
 
-    However an earlier run ended, all but its last half minute of work is kept, and the result has the
-    same bytes as an undisturbed run. Images that are new in the source, or have changed, make another
-    generation of shards. Labels follow the source: a label that was corrected there is changed in the
-    image's row, without embedding the image again.
+    An earlier run may have ended in any way: all of its work except the last half minute is kept, and the result has
+    the same bytes as an undisturbed run. Images that are new in the source, or have changed, make another generation of
+    shards. Labels follow the source: if a label is corrected there, it is changed in the image's row without embedding
+    the image again.
 
     Parameters
     ----------
@@ -149,16 +149,16 @@ def embed(
         Glob patterns: take an image if it matches one of ``include`` (if there is any) and none of
         ``exclude``.
     shard_size : int or None, default=None
-        Images per shard; None is that of an earlier run, or else 1% of the images, at least 1,000, at
-        most 10,000 and at most 128 MB.
+        Images per shard. None is the size of an earlier run. Without an earlier run it is 1% of the images, at least
+        1,000, at most 10,000 and at most 128 MB.
     dtype : {"float32", "float16"}, default="float32"
         Number type of the stored vectors.
     format : {"parquet", "npy"} or None, default=None
         Store the vectors inside the Parquet shards, or in a ``.npy`` file beside each shard, which
         maps into memory aligned. None is the format of the existing dataset, or Parquet.
     path_column, target : str or None
-        Columns of a table with the paths and the labels; None takes those of an earlier run over the
-        same sources, or else looks for columns of a common name. ``target="2"`` labels images by the
+        Columns of a table with the paths and the labels; None takes the columns of an earlier run over the
+        same sources, or columns with a common name. ``target="2"`` labels images by the
         second level of folders of folders.
     text_column : str or None, default=None
         Column of a table that holds texts. The key of a text is its row's ``id``, if the table has
@@ -168,13 +168,13 @@ def embed(
         do not tell, because a table or a saved dataset that holds its images was replaced, or an image
         has another time or name and the same size, these images are read and compared in any case.
     retry_failed : bool, default=False
-        Try images again that could not be read.
+        Try again to read images that failed.
     prune : bool, default=False
         Drop the rows of images that have left the source.
     max_failures : int or None, default=None
         Stop if more images than this cannot be read.
     image_timeout : float or None, default=60
-        Seconds that decoding one image may take; an image that takes longer cannot be read. None is no limit.
+        Time limit in seconds for decoding one image. An image that takes longer counts as unreadable. None is no limit.
     n_jobs : int, default=1
         Number of worker processes. 1 is this process, with a thread per core, which is as fast as
         any number on one machine's CPU. More are workers of joblib's active backend, each making
@@ -257,7 +257,7 @@ class _Changes:
 def _find_columns(
     plan: Plan, sources: Sequence[Source], given: tuple[str | None, str | None]
 ) -> tuple[str | None, str | None]:
-    """Return the columns to use: those given, and else those of the last run over the same sources."""
+    """Return the columns to use: the given columns, or the columns of the last run over the same sources."""
     identities = {identify(source.given) for source in sources}
     for i, generation in reversed(list(enumerate(plan.generations()))):
         if set(plan.identities(i)) == identities:
@@ -314,7 +314,7 @@ class _Job:
             elif not plan.dropped():
                 self._write_manifest(plan)  # a generation with a missing shard has no counts
         self._make_all(plan)
-        if resumed and not self.options.part:  # then add what is new in the source
+        if resumed and not self.options.part:  # then add new images of the source
             with hold_plan(self.folder):
                 changes = self._follow(plan)
             self._make_all(plan)
@@ -355,7 +355,7 @@ class _Job:
         plan.restore(manifest.generations, read_shard)
 
     def _plan_unfinished_anew(self, plan: Plan) -> None:
-        """Let the images of an unfinished run be planned anew if shard_size or a source is another now."""
+        """Let the images of an unfinished run be planned again if shard_size or a source has changed."""
         generations, sources = plan.generations(), self._identities()
         unfinished = {i for i, _ in self._missing(plan)}
         if plan.dropped() or any(set(plan.identities(i)) != set(sources) for i in unfinished):
@@ -411,9 +411,9 @@ class _Job:
         return self.layout.choose_size(self.features.n_features, plan.count_listed())
 
     def _change_labels(self, plan: Plan) -> int:
-        """Change labels in shards as in the listing, one shard after the other; return their number.
+        """Change labels in shards to those of the listing, one shard after the other; return their number.
 
-        A run that is killed in between leaves some shards with new labels, and the next run goes on.
+        If the run is killed in between, some shards have new labels, and the next run goes on.
         """
         shards, n = find_shards(self.folder), 0
         for number, changes in groupby(plan.changed_labels(), key=itemgetter(0)):
@@ -432,7 +432,7 @@ class _Job:
         return n
 
     def _remove_old_files(self, plan: Plan) -> None:
-        """Remove the files of shards that were planned anew, and rows that were kept of unfinished shards."""
+        """Remove the files of shards that were planned again, and kept rows of unfinished shards."""
         if self._missing(plan):
             return
         for number in plan.dropped():
@@ -443,7 +443,7 @@ class _Job:
             path.unlink(missing_ok=True)
 
     def _make_all(self, plan: Plan) -> None:
-        """Make the missing shards; after a lost worker try again, as long as shards get finished."""
+        """Make the missing shards; after a lost worker try again, as long as shards are finished in between."""
         n_losses = 0
         while True:
             missing = {n for _, n in self._missing(plan)}
@@ -505,7 +505,7 @@ class _Job:
         return part is None or shard % part[1] == part[0] - 1
 
     def _check_sources(self, plan: Plan, generation: int) -> None:
-        """Refuse to finish a generation with sources other than it was planned for."""
+        """Raise DatasetError if a generation would be finished with other sources than it was planned for."""
         if set(self._identities()) != set(plan.identities(generation)):
             raise DatasetError(
                 f"{self.folder}: is not finished; finish it with its own sources "
