@@ -19,7 +19,7 @@ __all__ = ["Doubts"]
 
 @dataclass(frozen=True, eq=False)
 class Doubts:
-    """The guard of a pipeline, and the promises that a graph keeps."""
+    """Hold the guard of a pipeline, and the promises that a graph keeps."""
 
     guard: Guard
     risk: float | None = None
@@ -69,7 +69,7 @@ class Doubts:
 
     @property
     def _outliers(self) -> Outliers:
-        """Outliers of features; rows of several kinds of columns are exported without a guard."""
+        """The measure of outliers of features; rows of several kinds of columns are exported without a guard."""
         assert isinstance(self.guard.outliers, Outliers)
         return self.guard.outliers
 

@@ -23,9 +23,9 @@ from featx.session import run_batches
 
 __all__ = ["ConvertedBackbone", "convert_backbone"]
 
-#: Maximum number of calibration images; more gained nothing.
+#: Largest number of calibration images; more images did not help.
 _MAX_CALIBRATION_IMAGES = 100
-#: Minimum number of images; a share of fewer is meaningless.
+#: Smallest number of images for a share.
 _MIN_IMAGES = 30
 _BATCH_SIZE = 8
 
@@ -33,7 +33,7 @@ _Features = npt.NDArray[np.float32]
 
 
 class ConvertedBackbone(NamedTuple):
-    """A backbone in another precision, whose file is gone, and the comparison of the head's predictions."""
+    """A backbone in another precision, whose file was removed, and the comparison of the head's predictions."""
 
     backbone: Backbone
     graph: bytes  # from pixels to features

@@ -22,7 +22,7 @@ __all__ = ["TABLES"]
 
 
 def _before(converter: Converter, pipeline: Estimator, x: Rows) -> tuple[str, Estimator, Rows]:
-    """Convert all steps of a pipeline but the last."""
+    """Convert all steps of a pipeline except the last."""
     *steps, (name, last) = pipeline.steps
     for at, step in steps:
         x = converter.transform(step, x, at)
