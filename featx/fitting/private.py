@@ -22,7 +22,7 @@ from featx.selection.target import check_target
 
 __all__ = ["check_private", "fit_private"]
 
-#: Parameters that would release more about the images, with the value that asks for nothing.
+#: Parameters that would release more about the images, with the reason.
 _REASONS = {
     "search": "a search looks at the images many times",
     "class_weight": "the counts of the classes are not released",
@@ -33,7 +33,7 @@ _REASONS = {
 
 
 def check_private(private: Any, delta: Any, head: str | None, task: str | None, settled: Mapping[str, Any]) -> None:
-    """Raise InputError if a parameter asks for more than the one release."""
+    """Raise InputError if a parameter would need a further release."""
     if private is None:
         if delta is not None:
             raise InputError(f"delta={delta!r}: belongs to a private fit; set private=EPSILON")
@@ -126,7 +126,7 @@ def fit_private(
 
 
 def _find_directions(extractor: FeatureExtractor, n_features: int) -> Any:
-    """Return public directions of the features; None if the head finds them by itself."""
+    """Return public directions of the features; None if the head finds them itself."""
     names = list_backbones(extractor.backbone)
     backbones = [open_backbone(name, extractor.precision) for name in names]
     if len(backbones) == 1:
