@@ -1,4 +1,4 @@
-"""Sets of labels and intervals of numbers that cover the truth at a rate, from left-out answers."""
+"""Compute sets of labels and intervals of numbers with a coverage, from left-out answers."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ _PENALTY = 3.0
 
 @dataclass(frozen=True, eq=False)
 class Sets:
-    """Scores of the true label of left-out images: 1 - its probability.
+    """Scores of left-out images: 1 minus the probability of the true label.
 
     Parameters
     ----------
     scores : ndarray of float32, shape (n_classes, m)
         Sorted scores of each class; -1 pads a shorter row.
     counts : ndarray of int32, shape (n_classes, m)
-        Images that each of the scores stands for.
+        Number of images that each score represents.
     """
 
     scores: Floats
@@ -57,7 +57,7 @@ class Sets:
 
 @dataclass(frozen=True, eq=False)
 class Intervals:
-    """Errors of left-out images, each divided by the error that was expected of it.
+    """Errors of left-out images, each divided by its expected error.
 
     Parameters
     ----------
@@ -113,7 +113,7 @@ class Intervals:
 
 
 def count_needed(coverage: float) -> int:
-    """Return the smallest number of images from which the coverage can be promised."""
+    """Return the smallest number of images with which the coverage can be promised."""
     return int(np.ceil(coverage / (1 - coverage) - 1e-9))
 
 
@@ -137,7 +137,7 @@ def fit_intervals(
     calibrates: npt.NDArray[np.bool_],
     is_logarithm: bool = False,
 ) -> Intervals:
-    """Fit the expected error, and keep the quotients of images whose fold had no part in it.
+    """Fit the expected error, and keep the quotients of images whose fold was not used for it.
 
     The intervals are those of normalised conformal prediction (Papadopoulos et al. 2002). They are computed on the
     scale of the fit: an interval around the logarithm of a price holds positive prices only.

@@ -17,33 +17,33 @@ __all__ = ["Outliers", "fit_outliers"]
 
 Floats = npt.NDArray[np.float32]
 
-#: Principal components, at most; and images for each of them, at least.
+#: Largest number of principal components, and smallest number of images per component.
 _MAX_COMPONENTS, _MIN_ROWS = 64, 4
-#: Left-out distances that are kept, at most.
+#: Largest number of left-out distances that are kept.
 _MAX_SCORES = 2000
-#: Rows of features that are read at a time.
+#: Number of rows of features that are read at a time.
 _CHUNK = 4096
 
 
 @dataclass(frozen=True, eq=False)
 class Outliers:
-    """Distances of images to the classes of a fit, and the distances of left-out images to compare them with.
+    """Measure distances of images to the classes of a fit, and compare them with the distances of left-out images.
 
     Parameters
     ----------
     centre : ndarray of float32, shape (n_features,)
         Mean of the features at unit length.
     basis : ndarray of float32, shape (n_components, n_features)
-        Their principal components. They are numbers of float16.
+        Principal components of the features, rounded to float16.
     means : ndarray of float32, shape (1, n_classes, n_components + 1)
-        Coordinates of each class. The last coordinate is the length of the rest, which the components leave.
+        Coordinates of each class. The last coordinate is the length of the part that the components leave out.
     factors : ndarray of float32, shape (1, n_components + 1, n_components + 1)
         Factor of the precision matrix that the classes share: the distance of ``u`` to a class is the squared length
         of ``(u - mean) @ factor``.
     scores : ndarray of float32, shape (1, n_scores)
         Sorted distances of left-out images, each by components and means of the other folds.
     counts : ndarray of int32, shape (1, n_scores)
-        Images that each of the distances stands for.
+        Number of images that each distance represents.
 
     Notes
     -----
@@ -61,17 +61,17 @@ class Outliers:
 
     @property
     def n_images(self) -> int:
-        """Left-out images behind the p-values."""
+        """Number of left-out images that the p-values come from."""
         return int(self.counts.sum())
 
     @property
     def n_features(self) -> int:
-        """Features of an image."""
+        """Number of features of an image."""
         return len(self.centre)
 
     @property
     def n_coordinates(self) -> int:
-        """Coordinates of an image."""
+        """Number of coordinates of an image."""
         return len(self.basis) + 1
 
     def locate(self, features: npt.NDArray[Any]) -> Floats:
@@ -89,7 +89,7 @@ class Outliers:
         return np.stack([_measure_classes(coordinates, means, factor) for means, factor in parts], axis=1)
 
     def p_values(self, distances: Floats) -> npt.NDArray[np.float64]:
-        """Return the p-value of each image: small values are rare among images like those of the fit."""
+        """Return the p-value of each image; small values are rare among images like those of the fit."""
         above = np.zeros(len(distances))
         for fold, (scores, counts) in enumerate(zip(self.scores, self.counts, strict=True)):
             above += _count_above(scores, counts, distances[:, fold])
@@ -113,7 +113,7 @@ def fit_outliers(
     folds : ndarray of int, shape (n,)
         Fold that leaves out each image, counted from 0.
     calibrates : ndarray of bool, shape (n,)
-        Images whose distances are kept.
+        Mask of the images whose distances are kept.
     n_classes : int, default=1
     """
     n_folds = int(folds.max()) + 1
@@ -127,8 +127,8 @@ def fit_outliers(
         own = _fit_fold(_locate(*space, features[inside]), codes[inside], n_classes)
         to_classes[out] = _measure_classes(_locate(*space, features[out]), *own)
         fitted.append((*space, *own))
-    # The first one judges new images. Components and means that know all images would suit the images of the fit less
-    # well than those of a fold do: the mean p-value over re-splits was 0.45, and 0.50 with those of a fold.
+    # The first fold measures new images. With components and means of all images, the mean p-value over re-splits was
+    # 0.45; with those of a fold it was 0.50, as it should be.
     centre, basis, means, factor = fitted[0]
     row = condense(to_classes[calibrates].min(axis=1), _MAX_SCORES)
     p_values = (1 + _count_above(*row, to_classes.min(axis=1))) / (1 + int(row[1].sum()))
@@ -187,7 +187,7 @@ def _fit_fold(coordinates: Floats, codes: npt.NDArray[np.intp], n_classes: int) 
     sums = np.zeros((n_classes, coordinates.shape[1]))
     np.add.at(sums, codes, coordinates)
     means = sums / np.maximum(counts, 1)[:, None]
-    means[counts == 0] = means[counts.argmax()]  # a class that is in one fold only is no nearer than another one
+    means[counts == 0] = means[counts.argmax()]  # a class that is in only one fold is not nearer than other classes
     covariance, _ = ledoit_wolf(coordinates - means[codes], assume_centered=True)
     values, vectors = np.linalg.eigh(covariance)
     floor = max(float(values.max()) * 1e-6, float(np.finfo(np.float32).tiny))
@@ -205,7 +205,7 @@ def _measure_classes(coordinates: Floats, means: Floats, factor: Floats) -> Floa
 
 
 def _count_above(scores: Floats, counts: npt.NDArray[np.int32], distances: Floats) -> npt.NDArray[np.int64]:
-    """Count the left-out images at least as far away as each distance; scores are sorted but for the padding."""
+    """Count the left-out images that are at least as far away as each distance; scores are sorted, padding excepted."""
     held = counts > 0
     reached = np.concatenate([[0], np.cumsum(counts[held], dtype=np.int64)])
     return np.asarray(reached[-1] - reached[np.searchsorted(scores[held], distances, side="left")])
