@@ -18,7 +18,7 @@ __all__ = ["Jpeg2000"]
 
 
 class Jpeg2000(Jpeg2000ImagePlugin.Jpeg2KImageFile):
-    """Sorts channels by their definition, scales depths below 8 bits, refuses what Pillow reads in false colours."""
+    """Sort channels by their definition, scale depths below 8 bits, refuse files that Pillow reads in false colours."""
 
     def _open(self) -> None:
         super()._open()
@@ -57,7 +57,7 @@ class Jpeg2000(Jpeg2000ImagePlugin.Jpeg2KImageFile):
             raise UnreadableError(f"a JPEG 2000 with this kind of palette is not read; {CONVERT}")
 
     def _sort_channels(self) -> tuple[int, ...] | None:
-        """Return the channels in the order of colours and transparency; None if they lie in it already."""
+        """Return the channels in the order of colours and transparency; None if they are already in this order."""
         bands = self.getbands()
         colours = [name for name in bands if name != "A"]
         if self._definition is None:
@@ -109,7 +109,7 @@ def _chunks(definition: bytes) -> Iterator[tuple[int, tuple[int, int]]]:
 
 
 def _read_jpeg2000_header(data: bytes) -> dict[str, Any]:
-    """Return the boxes that decide on colours, and the beginning of the code stream."""
+    """Return the boxes that determine colours, and the beginning of the code stream."""
     if data.startswith(b"\xff\x4f"):
         return {"stream": data[:1024]}
     found: dict[str, Any] = {"stream": b""}
