@@ -198,7 +198,7 @@ def build_text_encoder(
 
 
 class _Builder:
-    """Nodes and weights of a BERT encoder; the weights of tokens of the first segment are added to the positions."""
+    """Nodes and weights of a BERT encoder; its positions include the embedding of the first segment."""
 
     def __init__(self, weights: Weights, where: str) -> None:
         prefix = "bert." if any(name.startswith("bert.") for name in weights) else ""
