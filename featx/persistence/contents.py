@@ -10,7 +10,7 @@ from sklearn.base import BaseEstimator
 
 __all__ = ["describe_contents"]
 
-#: Fitted attribute that holds rows of the training data -> their description.
+#: From a fitted attribute that holds rows of the training data to their description.
 _ROWS = {
     "_fit_X": "training vectors",
     "X_fit_": "training vectors",
@@ -21,7 +21,7 @@ _ROWS = {
     "embedding_": "training vectors in a map",
     "vocabulary_": "terms of training texts",
 }
-#: Fitted attribute that holds sums over images -> their description.
+#: From a fitted attribute that holds sums over images to their description.
 _SUMMARIES = {"means_": "class means", "centroids_": "class means", "theta_": "class means"}
 _MAX_DEPTH = 12
 
@@ -47,8 +47,8 @@ def describe_contents(pipeline: Any) -> str:
             return private
         for what, n in _list_contents(part):
             text = f"{what} ({kind})"
-            known = found.get(text, 0)
-            found[text] = None if n is None or known is None else known + n
+            sum_so_far = found.get(text, 0)
+            found[text] = None if n is None or sum_so_far is None else sum_so_far + n
     if not found:
         return "nothing but weights"
     return ", ".join(text if n is None else f"{n:,} {text}" for text, n in found.items())

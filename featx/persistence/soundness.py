@@ -37,7 +37,8 @@ from featx.text import TokenAnalyzer
 
 __all__ = ["MAX_RATIO", "check_parts", "check_schema", "check_sizes", "find_parts"]
 
-#: Bytes to which a file may unpack: this number for each of its own bytes, and a constant. Forests need 11.
+#: Maximum number of bytes to which a file may unpack: this number for each of its own bytes, plus a constant. Forests
+#: need 11 for each byte.
 MAX_RATIO = 30
 _MAX_BYTES = 16 << 20
 _NAMING_LOADERS = ("FunctionNode", "TypeNode")

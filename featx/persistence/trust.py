@@ -100,7 +100,7 @@ def list_trusted() -> frozenset[str]:
 
 
 def is_function(name: str) -> bool:
-    """Return if a name is that of a trusted function. A file may name it, but must not call it."""
+    """Return True for the name of a trusted function. A file may name it, but must not call it."""
     return name in _list_functions()
 
 
@@ -124,7 +124,7 @@ def _list_functions() -> frozenset[str]:
     from sklearn.metrics import get_scorer, get_scorer_names
 
     names = set(_PRIVATE_FUNCTIONS)
-    for score in (get_scorer(name)._score_func for name in get_scorer_names()):  # some are private
+    for score in (get_scorer(name)._score_func for name in get_scorer_names()):  # some of these functions are private
         names.add(f"{score.__module__}.{score.__name__}")
     for path in _MODULES:
         module = importlib.import_module(path)
