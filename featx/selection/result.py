@@ -35,19 +35,19 @@ class HeadScore:
     Parameters
     ----------
     candidate : Candidate or None
-        Features that it was fitted on; None if they were given as an array.
+        The features that the head was fitted on; None if they were given as an array.
     head : str
         Key of `featx.heads.HEADS`.
     score, error : float
         Mean score of the images, and its standard error. It is shown for reading and ranks nothing.
     loss : float
-        The measure that ranks heads: the squared error (for classes, that of the probabilities) as a
+        The measure that ranks heads: the squared error (for classes, of the probabilities) as a
         share of the target's variance.
     behind, behind_error : float
-        Loss beyond that of the best head on the same images, and the standard error of the paired
-        difference.
+        The loss minus the loss of the best head on the same images, and the standard error of the
+        paired difference.
     tied : bool
-        True if it is behind by at most two of these standard errors.
+        True if ``behind`` is at most two of these standard errors.
     fit_s : float
         Seconds of one fit.
     ms : float
@@ -82,13 +82,13 @@ class HeadComparison:
     n_images, n_folds : int
         Number of images and folds.
     left_out : tuple of str
-        Heads without a score, and the reason of each.
+        Heads without a score, each with the reason.
     kind : {"image", "text"}, default="image"
         Kind of the inputs.
 
     See Also
     --------
-    compare_heads : Makes it; its example shows one.
+    compare_heads : Compares heads; with an example.
     """
 
     scores: list[HeadScore]
@@ -101,7 +101,7 @@ class HeadComparison:
 
     @property
     def reason(self) -> str:
-        """One sentence about the best head, and those tied with it."""
+        """One sentence about the best head, and the heads that are tied with it."""
         best, n = self.scores[0], len(self.scores)
         on = f" on {best.candidate.describe()}" if best.candidate else ""
         text = f"{best.head}{on}: {self.metric} {best.score:.3f} ± {best.error:.3f} on left-out {self.kind}s"
@@ -168,11 +168,11 @@ class Comparison:
     Parameters
     ----------
     candidates : list of Candidate
-        Candidates by squared error, the best first; those that were stopped early come last.
+        Candidates by squared error, the best first; candidates that were stopped early come last.
     recommended : Candidate
         The best candidate within the budget.
     reason : str
-        Two or three sentences about the recommended candidate and those tied with it.
+        Two or three sentences about the recommended candidate and the candidates that are tied with it.
     task, metric : str
         Task of the target, and name of the metric that ``score`` is, which is shown and ranks nothing.
     n_images, n_used, n_unlabelled : int
@@ -182,7 +182,7 @@ class Comparison:
     groups : ndarray of int, shape (n_used,)
         Group of duplicates of each image in ``used``.
     used : ndarray of int, shape (n_used,)
-        Positions in ``X`` of the images that were used; for a source, among its labelled images.
+        Positions in ``X`` of the images that were used; for a source, positions among its labelled images.
     notes : list of str
         Remarks for the person who reads the result.
     decode : {"exact", "fast"}, default="exact"
@@ -263,7 +263,7 @@ class Comparison:
         Parameters
         ----------
         n_rows : int or None, default=None
-            Number of the best candidates to show, besides those on the front; None shows all.
+            Number of the best candidates to show, besides the candidates on the front; None shows all.
         """
         lines = _format_table(self._rows(n_rows))
         lines.append("* recommended, + no other candidate is both better and faster")
@@ -297,7 +297,7 @@ class Comparison:
         draw_tradeoff(Path(path), title, points, self.max_ms)
 
     def _rows(self, n_rows: int | None) -> list[dict[str, str]]:
-        """Format the best candidates and those on the front."""
+        """Format the best candidates and the candidates on the front."""
         shown = [c for i, c in enumerate(self.candidates) if n_rows is None or i < n_rows or c.on_front]
         width = max(len(c.describe()) for c in shown)
         return [
@@ -318,21 +318,21 @@ class Comparison:
 class SearchCost:
     """Hold the cost of a search, as a multiple of embedding all images once.
 
-    One embedding of all images is that by the default backbone, or by the fastest one if the default
-    is no candidate.
+    The unit is an embedding by the default backbone, or by the fastest backbone if the default is no
+    candidate.
 
     Parameters
     ----------
     n_images : int
-        Labelled images.
+        Number of labelled images.
     n_embedded : int
-        Images that were embedded, counted anew for every backbone and crop.
+        Number of images that were embedded, counted anew for every backbone and crop.
     max_embeddings : float
-        Most times that the effort embeds all images.
+        Maximum number of times that the effort embeds all images.
     seconds, times : float
-        Time of the search, and its multiple of one embedding of all images.
+        Time of the search in seconds, and as a multiple of the time to embed all images once.
     everything : float
-        Estimated multiple if every head was tried on every candidate and all images.
+        Estimated multiple for a search that tries every head on every candidate and all images.
     kind : {"image", "text"}, default="image"
         Kind of the inputs.
     """
@@ -373,7 +373,7 @@ class SearchResult:
     heads : HeadComparison
         Comparison of the heads on the best features.
     extractor : FeatureExtractor or TextExtractor
-        Fitted extractor of the best head's features.
+        Fitted extractor of the features of the best head.
     embedded : Embedded
         Features of the labelled images by that extractor.
     labelled : ndarray of int, shape (n_labelled,)
@@ -438,7 +438,7 @@ class SearchResult:
         Parameters
         ----------
         n_rows : int or None, default=5
-            Number of the best candidates to show, besides those on the front; None shows all.
+            Number of the best candidates to show, besides the candidates on the front; None shows all.
         """
         cost = f"search: {self.cost.describe()}"
         return "\n".join([self.comparison.table(n_rows), "", self.heads.table(), "", cost])
@@ -490,7 +490,7 @@ def _format_table(rows: Sequence[Mapping[str, str]]) -> list[str]:
 
 
 def mark_front(candidates: list[Candidate]) -> list[Candidate]:
-    """Mark the candidates that no other beats in both time and distance to the best; of equal ones, the first."""
+    """Mark the candidates that no other candidate beats in both time and loss; of equal candidates, mark the first."""
     marked: list[Candidate] = []
     for i, c in enumerate(candidates):
         beaten = any(
@@ -510,9 +510,9 @@ def explain(
     budget: Budget,
     kind: str = "image",
 ) -> str:
-    """Return the reason for the recommendation (the first candidate), its uncertainty, and a tied and faster one.
+    """Return the reason for the recommendation (the first candidate), its uncertainty, and a faster tied candidate.
 
-    ``metric`` is the name of the score, and ``baseline`` that of a prediction that ignores the images.
+    ``metric`` is the name of the score, and ``baseline`` the score of a prediction that ignores the images.
     """
     best, k = candidates[0], len(candidates)
     limits = f" within {budget.describe()}" if budget.describe() else ""
