@@ -31,7 +31,7 @@ _USAGE = (
 
 
 class TextPredictor(Predictor):
-    """A fitted pipeline that predicts batches of texts. Thread-safe; the parameters are those of `Predictor`.
+    """A fitted pipeline that predicts batches of texts. Thread-safe; it has the parameters of `Predictor`.
 
     See Also
     --------
@@ -78,7 +78,7 @@ class TextPredictor(Predictor):
         return None
 
     def _find_cut(self, text: str) -> dict[str, Any]:
-        """Return the tokens of a text that is longer than the encoder reads, for its answer."""
+        """Return the field ``cut`` for a text with more tokens than the encoder reads."""
         (n,), limit = self._extractor.count_tokens([text]).tolist(), self._extractor.max_tokens
         return {"cut": {"tokens": n, "limit": limit}} if n > limit else {}
 
@@ -113,7 +113,7 @@ async def read_texts(request: Request, limits: Limits, budget: BodyBudget) -> li
 
 
 async def _read_part(name: str, part: Any) -> Upload:
-    """Return the text of one part of a form, which may be a file."""
+    """Return the text of a part of a form, which may be a file."""
     if name != TEXT_FIELD:
         raise _RefusedError(422, f"unknown form field {name!r}; {_USAGE}")
     if isinstance(part, str):
