@@ -68,14 +68,14 @@ def compare(
     """Find the features that suit labelled images best, with a linear probe instead of a head.
 
     In each round a linear probe scores all remaining candidates on the same images. Candidates
-    that are behind stop, and once all candidates of a backbone and crop have stopped it embeds no
-    further. Behind means a squared error larger than the best candidate's by more than two
-    standard errors of the difference per image. Candidates of one backbone and crop share an
+    that are behind stop, and a backbone and crop whose candidates have all stopped embeds no further
+    images. A candidate is behind if its squared error is larger than the best candidate's by more than
+    two standard errors of the difference per image. Candidates of one backbone and crop share an
     embedding, and all candidates share reading and decoding. If the largest class has at least
     three times the images of the smallest, every class counts alike, and the accuracy is balanced.
 
     The candidate with the smallest error within the budget is recommended, and the reason says how
-    many others are tied with it. The score of the best of many candidates is a little too good:
+    many other candidates are tied with it. The score of the best of many candidates is a little too good:
     measure the final pipeline on other images.
 
     Parameters
@@ -86,10 +86,10 @@ def compare(
     y : array-like, shape (n_samples,) or (n_samples, n_outputs), default=None
         Classes, numbers, ordered categories or a matrix of labels. Images with None or NaN have
         no label and are left out.
-    backbones : str, path, iterable of these, or None, default=None
-        Backbones to compare; None is every backbone on this machine (``featx backbones``) that is not tuned.
+    backbones : str, path, iterable of str or path, or None, default=None
+        Backbones to compare; None takes every backbone on this machine (``featx backbones``) that is not tuned.
     layers : str, int, sequence or None, default=None
-        Layers to compare, each as `FeatureExtractor` takes ``layer``. None is the default layer,
+        Layers to compare, each as `FeatureExtractor` takes ``layer``. None takes the default layer,
         the last two stages before it, several layers together, and the stages without the default.
     poolings, crops : str or sequence of str
         Poolings and crops to compare.
@@ -106,8 +106,8 @@ def compare(
     max_images : int, default=2000
         Maximum number of images to evaluate: two of every class, and then each class by its share.
     heads : bool, str or iterable of str, default=False
-        Compare heads on the recommended features as well, see `compare_heads`: all of them, or
-        those of these names.
+        Compare heads on the recommended features as well, see `compare_heads`: all heads, or
+        the heads with these names.
     cv : int, default=5
         Number of folds of the probe.
     random_state : int, default=0
@@ -382,7 +382,7 @@ def list_labelled_images(
     include: str | Sequence[str] = (),
     exclude: str | Sequence[str] = (),
 ) -> Listing:
-    """List the labelled images of a source, or those that a dataset of embeddings was made from.
+    """List the labelled images of a source, or the images that a dataset of embeddings was made from.
 
     Several columns as target are a tuple of values for each image, or None if one of the values is missing.
     """
