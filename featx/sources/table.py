@@ -38,7 +38,7 @@ _SEVERAL = re.compile(r"\[.*\]|\{.*\}|\(.*,.*\)", re.DOTALL)
 _MAX_SHOWN = 80  # letters of a line in a message
 _MAX_LISTED, _MAX_FOLDERS = 10_000, 20  # files beside a table that are looked through for a missing image, and folders
 _CELLS_HELD = 64  # cells of bytes that are read from Parquet at a time
-#: Characters of one cell of CSV. The default of Python, 131,072, is shorter than some texts.
+#: Maximum number of characters of a cell of CSV. The default of Python, 131,072, is shorter than some texts.
 _MAX_CELL = 32 * 2**20
 _ROWS_READ = 1000  # rows read at a time, and looked at to choose columns
 
@@ -119,7 +119,7 @@ class Table(FileSource):
         return os.fsencode(names[0]), "" if self._is_remote else store.state(os.path.join(folder, names[0]))
 
     def _suffixes_of(self, path: str) -> list[str]:
-        """List the suffixes with which a path is that of an image."""
+        """List the suffixes with which a path names an image."""
         folder, name = os.path.split(path)
         if folder not in self._beside:
             self._beside[folder] = self._list_beside(folder)
@@ -164,7 +164,7 @@ class Table(FileSource):
             return []
 
     def read_columns(self) -> dict[str, list[Any]]:
-        """Read all columns but those of bytes, in the selected rows. In CSV every value is a string."""
+        """Read all columns but columns of bytes, in the selected rows. In CSV every value is a string."""
         binary = self._binary_columns()
         names = [name for name in self._column_names() if name not in binary]
         columns: dict[str, list[Any]] = {name: [] for name in names}
@@ -378,7 +378,7 @@ class _TablePath(str):
     _written: str
 
     def __new__(cls, path: str, table: Table, written: str) -> _TablePath:
-        """Make the path that can be opened of the one that the table has."""
+        """Make a path that can be opened from a path in the table."""
         self = super().__new__(cls, path)
         self._table, self._written = table, written
         return self
