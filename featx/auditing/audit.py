@@ -334,11 +334,11 @@ def _measure_leaks(
         measure_leak(source, np.array(values, float), codes, groups, right, events)
         for source, values in columns.items()
     ]
-    told = {leak.source: leak for leak in leaks}
-    found = told.get("container")
-    if found is not None and found.severity == "severe" and found.accuracy <= told["looks"].accuracy:
+    leak_of = {leak.source: leak for leak in leaks}
+    container = leak_of.get("container")
+    if container is not None and container.severity == "severe" and container.accuracy <= leak_of["looks"].accuracy:
         # more texture takes more bytes, so a gain that looks explain as well is no fault of the files
-        leaks = [replace(leak, severity="warning") if leak is found else leak for leak in leaks]
+        leaks = [replace(leak, severity="warning") if leak is container else leak for leak in leaks]
     if background:
         if images.items is None:
             notes.append("background: not checked, since the images cannot be reached")

@@ -165,11 +165,11 @@ def _find_frames(images: Inspected) -> list[Finding]:
     rows = np.flatnonzero(borders.std(axis=1) >= _MIN_FRAME_SPREAD)[:_MAX_FRAME_ROWS]
     groups = Groups(len(rows))
     for i in range(len(rows) - 1):
-        rest = rows[i + 1 :]
-        near = np.abs(borders[rest, ::7] - borders[rows[i], ::7]).mean(axis=1) <= 2 * _MAX_FRAME_DIFFERENCE
+        later = rows[i + 1 :]
+        near = np.abs(borders[later, ::7] - borders[rows[i], ::7]).mean(axis=1) <= 2 * _MAX_FRAME_DIFFERENCE
         if not near.any():
             continue
-        candidates = rest[near]
+        candidates = later[near]
         same = np.abs(borders[candidates] - borders[rows[i]]).mean(axis=1) <= _MAX_FRAME_DIFFERENCE
         middles = thumbnails[candidates][:, inside].astype(np.float32)
         differ = np.abs(middles - thumbnails[rows[i]][inside]).mean(axis=1) >= _MIN_INSIDE_DIFFERENCE

@@ -109,14 +109,14 @@ def describe_leak(leak: Leak) -> Finding | None:
     """Return the finding on a leak; None if its gain is small."""
     if leak.severity is None or (leak.severity == "note" and leak.share < 0.1):
         return None
-    told = {
+    cue = {
         "container": "the file without its pixels (bytes, size, quantisation tables, EXIF)",
         "looks": "brightness, contrast, colour, sharpness and border",
         "background": "the image with its middle hidden",
         "name": "the file name without its folder",
     }[leak.source]
     evidence = (
-        f"accuracy {format_metric(leak.accuracy)} from {told}, on {leak.n_images} images; the largest class has "
+        f"accuracy {format_metric(leak.accuracy)} from {cue}, on {leak.n_images} images; the largest class has "
         f"{format_metric(leak.majority)}, a head on the features {format_metric(leak.head)}: {leak.share:.0%} of its "
         "gain"
     )
