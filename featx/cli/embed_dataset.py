@@ -109,13 +109,13 @@ def run_job(options: argparse.Namespace) -> None:
         note(f"{_have_left(n)}; kept in the dataset, and dropped with --prune")
     if n := summary.n_pruned:
         note(f"{_have_left(n)}; dropped from the dataset")
-    rest = "" if summary.complete else "; shards of other parts are missing"
+    incomplete = "" if summary.complete else "; shards of other parts are missing"
     replaced = f" ({summary.n_replaced} replacing earlier rows)" if summary.n_replaced else ""
     device = extractor.open_session().device
     what = "texts" if options.text_column else "images"
     print(
         f"{options.output}: {summary.n_images} {what}, {summary.n_embedded} embedded now{replaced}, "
-        f"{extractor.backbone} on {device}{rest}"
+        f"{extractor.backbone} on {device}{incomplete}"
     )
 
 

@@ -107,8 +107,8 @@ class Progress(ProgressBar):
             self._bar.set_postfix_str(", ".join(details), refresh=False)
         elif not self._is_quiet:
             of = f" of {self._total} {self._unit}s ({self._n / max(self._total, 1):.0%})" if self._total else ""
-            rest = [] if left is None else [f"{tqdm.format_interval(left)} left"]
-            note(", ".join([f"{self._n}{of}", f"{rate:.1f}/s", *rest, *details]))
+            remaining_time = [] if left is None else [f"{tqdm.format_interval(left)} left"]
+            note(", ".join([f"{self._n}{of}", f"{rate:.1f}/s", *remaining_time, *details]))
 
     def _write(self, event: str, **values: object) -> None:
         if self._log is not None:
