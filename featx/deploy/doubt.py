@@ -83,8 +83,8 @@ class Doubts:
         )
         projected = graph.op("MatMul", centred, parts.basis.T.astype(float))
         squares = [graph.total(graph.op("Mul", values, values)) for values in (centred, projected)]
-        rest = graph.op("Sqrt", graph.op("Max", graph.op("Sub", *squares), np.array(0.0)))
-        return graph.columns(projected, rest)
+        residual = graph.op("Sqrt", graph.op("Max", graph.op("Sub", *squares), np.array(0.0)))
+        return graph.columns(projected, residual)
 
     def _add_outlier(self, graph: Graph, coordinates: str) -> str:
         """Return the p-value of each image, float64 of shape (N,)."""

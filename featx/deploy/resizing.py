@@ -128,20 +128,20 @@ def _center(graph: Graph, sides: list[str], short: str, rules: Preprocess) -> _S
     canvas = (rules.height, rules.width)
     if rules.rule == "both_sides":
         fulls = [rules.resize * size // min(canvas) for size in canvas]
-        rests = [full - size for full, size in zip(fulls, canvas, strict=True)]
-        starts = [rest // 2 if rules.crop_rounding == "down" else round(rest / 2) for rest in rests]
+        margins = [full - size for full, size in zip(fulls, canvas, strict=True)]
+        starts = [margin // 2 if rules.crop_rounding == "down" else round(margin / 2) for margin in margins]
         return [
             (graph.constant(np.array(full)), graph.constant(np.array(start)))
             for full, start in zip(fulls, starts, strict=True)
         ]
     for side, size in zip(sides, canvas, strict=True):
         full = graph.op("Div", graph.op("Mul", side, np.array(rules.resize)), short)
-        rest = graph.op("Sub", full, np.array(size))
-        half = graph.op("Div", rest, np.array(2))
+        margin = graph.op("Sub", full, np.array(size))
+        half = graph.op("Div", margin, np.array(2))
         if rules.crop_rounding == "down":
             spans.append((full, half))
             continue
-        up = graph.op("Mul", graph.op("Mod", rest, np.array(2)), graph.op("Mod", half, np.array(2)))
+        up = graph.op("Mul", graph.op("Mod", margin, np.array(2)), graph.op("Mod", half, np.array(2)))
         spans.append((full, graph.op("Add", half, up)))
     return spans
 

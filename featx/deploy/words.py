@@ -26,15 +26,15 @@ def count_terms(converter: Converter, step: CountVectorizer, ids: str) -> str:
     ids = _move_uncounted(converter, ids, mark_counted(step.analyzer.tokenizer))
     terms = [([int(token) for token in term.split()], column) for term, column in step.vocabulary_.items()]
     terms.sort(key=lambda term: (len(term[0]), term[1]))
-    most = len(terms[-1][0])
+    max_length = len(terms[-1][0])
     lengths = np.array([len(tokens) for tokens, _ in terms])
-    starts = [int(lengths[lengths < n].sum()) for n in range(1, most + 1)]
+    starts = [int(lengths[lengths < n].sum()) for n in range(1, max_length + 1)]
     counts = graph.op(
         "TfIdfVectorizer",
         ids,
         mode="TF",
         min_gram_length=int(lengths[0]),
-        max_gram_length=most,
+        max_gram_length=max_length,
         max_skip_count=0,
         ngram_counts=starts,
         ngram_indexes=[column for _, column in terms],
