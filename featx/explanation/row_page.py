@@ -73,7 +73,7 @@ def _write_row(
     explanation: RowExplanation, i: int, label: Any, against: Any, pngs: Mapping[tuple[int, str], bytes]
 ) -> str:
     weights = explanation.weigh(i, label, against)
-    told = show_html(show_cell(explanation.predicted[i]))
+    predicted = show_html(show_cell(explanation.predicted[i]))
     why = "" if label is None else f", explained for {show_html(label)}"
     why += "" if against is None else f" against {show_html(against)}"
     texts = "".join(write_text(one, one.words @ weights) for one in explanation.details[i] if one.words is not None)
@@ -85,7 +85,7 @@ def _write_row(
         if row == i
     )
     table = write_parts(explanation, i, label, against)
-    return f"<article><h2>{show_html(explanation.names[i])}: {told}{why}</h2>{table}{texts}{figures}</article>"
+    return f"<article><h2>{show_html(explanation.names[i])}: {predicted}{why}</h2>{table}{texts}{figures}</article>"
 
 
 def write_parts(explanation: RowExplanation, i: int, label: Any = None, against: Any = None) -> str:
