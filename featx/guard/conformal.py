@@ -45,12 +45,12 @@ class Sets:
             if limit is None:
                 raise InputError(_explain(coverage, f"{int(self.counts.sum())} images", needed))
             return np.full(len(self.scores), limit)
-        found = [find_quantile(*row, coverage) for row in zip(self.scores, self.counts, strict=True)]
-        limits = [limit for limit in found if limit is not None]
-        if len(limits) < len(found):
-            few = int(self.counts.sum(axis=1).argmin())
-            n = int(self.counts[few].sum())
-            what = f"per_class=True: {n} images of {classes[few]!r}"
+        limits_of_classes = [find_quantile(*row, coverage) for row in zip(self.scores, self.counts, strict=True)]
+        limits = [limit for limit in limits_of_classes if limit is not None]
+        if len(limits) < len(limits_of_classes):
+            rarest = int(self.counts.sum(axis=1).argmin())
+            n = int(self.counts[rarest].sum())
+            what = f"per_class=True: {n} images of {classes[rarest]!r}"
             raise InputError(f"{_explain(coverage, what, needed)} of each class; or use sets for all classes together")
         return np.asarray(limits)
 
@@ -125,8 +125,8 @@ def fit_sets(probabilities: npt.NDArray[Any], codes: npt.NDArray[np.intp]) -> Se
     """Keep the scores of the true labels, class by class (LAC, Sadinle et al. 2019)."""
     n_classes = probabilities.shape[1]
     scores = 1 - np.asarray(probabilities, np.float64)[np.arange(len(codes)), codes]
-    most = max(1, min(_MAX_OF_CLASS, _MAX_SCORES // n_classes))
-    return Sets(*stack([condense(scores[codes == code], most) for code in range(n_classes)]))
+    max_scores = max(1, min(_MAX_OF_CLASS, _MAX_SCORES // n_classes))
+    return Sets(*stack([condense(scores[codes == code], max_scores) for code in range(n_classes)]))
 
 
 def fit_intervals(

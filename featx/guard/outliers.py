@@ -176,8 +176,8 @@ def _locate(centre: Floats, basis: Floats, features: npt.NDArray[Any]) -> Floats
     for rows in _chunks(len(features)):
         centred = _normalize(features[rows]) - centre
         projected = centred @ basis.T
-        rest = np.einsum("nd,nd->n", centred, centred) - np.einsum("nk,nk->n", projected, projected)
-        parts.append(np.column_stack([projected, np.sqrt(np.maximum(rest, 0))]))
+        residuals = np.einsum("nd,nd->n", centred, centred) - np.einsum("nk,nk->n", projected, projected)
+        parts.append(np.column_stack([projected, np.sqrt(np.maximum(residuals, 0))]))
     return np.concatenate([np.empty((0, len(basis) + 1), np.float32), *parts]).astype(np.float32)
 
 
