@@ -151,13 +151,13 @@ class TemperatureScaledClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstim
         self, X: Any, codes: npt.NDArray[np.intp], folds: Folds, fitted: list[Any]
     ) -> tuple[Doubles, npt.NDArray[np.intp]]:
         """Return scores of rows by fits without them, and the rows."""
-        found = getattr(self.estimator_, "oob_decision_function_", None)
-        if found is not None:
+        out_of_bag = getattr(self.estimator_, "oob_decision_function_", None)
+        if out_of_bag is not None:
             del self.estimator_.oob_decision_function_  # a saved head needs no training rows
-            rows = np.flatnonzero(np.isfinite(found).all(axis=1) & (found.sum(axis=1) > 0))
+            rows = np.flatnonzero(np.isfinite(out_of_bag).all(axis=1) & (out_of_bag.sum(axis=1) > 0))
             if len(np.unique(codes[rows])) < len(self.classes_):
                 rows = rows[:0]
-            return np.asarray(found[rows], float), rows
+            return np.asarray(out_of_bag[rows], float), rows
         scores = [_score(each, X[out]) for each, (_, out) in zip(fitted, folds, strict=True)]
         return np.concatenate([np.empty((0, len(self.classes_))), *scores]), concatenate(folds)[0]
 

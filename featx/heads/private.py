@@ -142,23 +142,24 @@ class PrivateClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def _take_directions(self, n_rows: int, n_classes: int) -> Doubles:
         n_features = self.n_features_in_
         if self.directions is None:
-            found = _default_directions(n_features)
+            directions = _default_directions(n_features)
         else:
-            found = np.asarray(self.directions)
-            is_real = found.dtype.kind in "fiu" and found.ndim == 2 and len(found) > 0 and np.isfinite(found).all()
-            if not is_real or found.shape[1] != n_features:
+            directions = np.asarray(self.directions)
+            is_real = directions.dtype.kind in "fiu" and directions.ndim == 2 and len(directions) > 0
+            is_real = is_real and bool(np.isfinite(directions).all())
+            if not is_real or directions.shape[1] != n_features:
                 raise InputError(
-                    f"directions: of shape {found.shape} and dtype {found.dtype}, expected finite numbers of shape "
-                    f"(n_directions, {n_features}), one column for each feature"
+                    f"directions: of shape {directions.shape} and dtype {directions.dtype}, expected finite numbers of "
+                    f"shape (n_directions, {n_features}), one column for each feature"
                 )
-            found = found.astype(np.float64)
-        wanted = self.n_directions
-        if wanted is None:
+            directions = directions.astype(np.float64)
+        n_directions = self.n_directions
+        if n_directions is None:
             fitting = (_NOISE_SHARE * n_rows / (n_classes * self.noise_)) ** 2
-            wanted = int(np.clip(fitting, _MIN_DIRECTIONS, _MAX_DIRECTIONS))
-        elif isinstance(wanted, bool) or not isinstance(wanted, (int, np.integer)) or wanted < 1:
-            raise InputError(f"n_directions={wanted!r}: expected an integer of at least 1")
-        return found[:wanted]
+            n_directions = int(np.clip(fitting, _MIN_DIRECTIONS, _MAX_DIRECTIONS))
+        elif isinstance(n_directions, bool) or not isinstance(n_directions, (int, np.integer)) or n_directions < 1:
+            raise InputError(f"n_directions={n_directions!r}: expected an integer of at least 1")
+        return directions[:n_directions]
 
     def transform(self, X: npt.ArrayLike) -> Doubles:
         """Return the rows in the public directions, scaled to length 1, of shape (n_samples, n_directions)."""

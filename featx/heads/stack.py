@@ -230,8 +230,8 @@ def _fit_logistic(odds: Doubles, y: npt.NDArray[Any]) -> tuple[Doubles, float]:
 
     start = np.append(0.0, np.full(odds.shape[1], 1 / odds.shape[1]))
     bounds = [(None, None), *[(0, None)] * odds.shape[1]]
-    found = minimize(measure, start, jac=True, method="L-BFGS-B", bounds=bounds).x
-    return found[1:], float(found[0])
+    solution = minimize(measure, start, jac=True, method="L-BFGS-B", bounds=bounds).x
+    return solution[1:], float(solution[0])
 
 
 def _find_shares(answers: Doubles, y: Doubles) -> Doubles:
