@@ -180,14 +180,14 @@ def measure_looks(image: Image.Image) -> tuple[npt.NDArray[np.float32], npt.NDAr
     thumbnail = np.asarray(grey.resize((THUMBNAIL_SIDE, THUMBNAIL_SIDE), Image.Resampling.BOX), np.uint8)
     luma = np.asarray(grey, np.int16)
     tiny = np.asarray(small.resize((16, 16), Image.Resampling.BOX), np.float32) / 255
-    most = tiny.max(axis=2)
-    saturation = (most - tiny.min(axis=2)) / np.maximum(most, 0.05)
+    largest = tiny.max(axis=2)
+    saturation = (largest - tiny.min(axis=2)) / np.maximum(largest, 0.05)
     ring = np.ones((16, 16), bool)
     ring[1:-1, 1:-1] = False
     border = tiny[ring].mean(axis=1)
     looks = (luma.mean() / 255, luma.std() / 128, saturation.mean(), _measure_sharpness(luma))
-    rest = (*tiny.mean(axis=(0, 1)), border.mean(), border.std() * 2, saturation[ring].mean())
-    return np.array([*looks, *rest], np.float32), thumbnail
+    colours_and_border = (*tiny.mean(axis=(0, 1)), border.mean(), border.std() * 2, saturation[ring].mean())
+    return np.array([*looks, *colours_and_border], np.float32), thumbnail
 
 
 def _measure_sharpness(luma: npt.NDArray[np.int16]) -> float:

@@ -67,17 +67,17 @@ class Jpeg2000(Jpeg2000ImagePlugin.Jpeg2KImageFile):
             raise UnreadableError(f"a JPEG 2000 with this definition of channels is not read; {CONVERT}")
         order: list[int] = []
         for n in range(len(colours)):
-            found = [channel for channel, mean in means.items() if mean == (0, n + 1)]
-            if len(found) != 1:
+            matching = [channel for channel, mean in means.items() if mean == (0, n + 1)]
+            if len(matching) != 1:
                 raise UnreadableError(f"a JPEG 2000 with this definition of channels is not read; {CONVERT}")
-            order += found
-        rest = [channel for channel in means if channel not in order]
-        kinds = [means[channel][0] for channel in rest]
-        if kinds not in ([], [1]) or (self.mode == "CMYK" and rest):
+            order += matching
+        extra = [channel for channel in means if channel not in order]
+        kinds = [means[channel][0] for channel in extra]
+        if kinds not in ([], [1]) or (self.mode == "CMYK" and extra):
             if kinds == [65535]:  # unspecified: no transparency
                 return tuple(order)
             raise UnreadableError(f"a JPEG 2000 with this kind of transparency is not read; {CONVERT}")
-        order += rest
+        order += extra
         return None if order == list(range(len(bands))) else tuple(order)
 
     def load(self) -> Any:
