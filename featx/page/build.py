@@ -208,10 +208,10 @@ def _write_map(answers: Answers, contents: Contents) -> str:
     is_wrong = ~answers.right if answers.classes is not None else np.zeros(len(answers.true), bool)
     parts = []
     for (x, y), row in zip(places, layout.rows, strict=True):
-        told = _escape(answers.describe(int(row), contents.title(int(row))))
+        title = _escape(answers.describe(int(row), contents.title(int(row))))
         kind = ' class="mistake"' if is_wrong[row] else ""
         parts.append(
-            f'<circle cx="{x:.0f}" cy="{y:.0f}" r="5" fill="{colors(int(row))}"{kind}><title>{told}</title></circle>'
+            f'<circle cx="{x:.0f}" cy="{y:.0f}" r="5" fill="{colors(int(row))}"{kind}><title>{title}</title></circle>'
         )
     if contents.is_image:
         parts += _draw_map_images(answers, places, layout.rows, colors)
@@ -273,10 +273,10 @@ def _draw_map_images(
             continue
         x, y = places[i] - _MAP_SIDE / 2
         box = f'x="{x:.0f}" y="{y:.0f}" width="{_MAP_SIDE}" height="{_MAP_SIDE}"'
-        told = _escape(answers.describe(int(rows[i]), answers.names[int(rows[i])]))
+        title = _escape(answers.describe(int(rows[i]), answers.names[int(rows[i])]))
         ring = "" if answers.classes is None or answers.right[rows[i]] else ' stroke-dasharray="5 3"'
         parts.append(
-            f'<g><title>{told}</title><image {box} preserveAspectRatio="xMidYMid slice" href="{to_uri(content)}"/>'
+            f'<g><title>{title}</title><image {box} preserveAspectRatio="xMidYMid slice" href="{to_uri(content)}"/>'
             f'<rect {box} fill="none" stroke="{colors(int(rows[i]))}" stroke-width="2"{ring}/></g>'
         )
     return parts
@@ -347,8 +347,8 @@ def _write_gallery(answers: Answers, contents: Contents) -> str:
     if n > _MAX_GALLERY:
         wrong = np.flatnonzero(~answers.right) if answers.classes is not None else np.zeros(0, int)
         wrong = wrong[:_MAX_GALLERY]
-        rest = np.setdiff1d(rows, wrong)
-        sample = np.random.default_rng(0).choice(rest, min(len(rest), _MAX_GALLERY - len(wrong)), replace=False)
+        others = np.setdiff1d(rows, wrong)
+        sample = np.random.default_rng(0).choice(others, min(len(others), _MAX_GALLERY - len(wrong)), replace=False)
         rows = np.sort(np.concatenate([wrong, sample]))
     items = []
     previews = contents.preview(rows.tolist(), GALLERY_SIDE)

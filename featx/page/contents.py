@@ -103,8 +103,8 @@ class _Images(Contents):
             image = read_image(self._items[row])
         else:
             image = self._found.draw(at, label)
-        told = f"{self.names[row]}: explanation of {'the value' if label is None else label}"
-        return "" if image is None else embed_image(make_thumbnail(image, _CARD_SIDE), told)
+        alt = f"{self.names[row]}: explanation of {'the value' if label is None else label}"
+        return "" if image is None else embed_image(make_thumbnail(image, _CARD_SIDE), alt)
 
 
 class _Rows(Contents):

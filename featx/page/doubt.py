@@ -51,23 +51,23 @@ def _measure_doubt(answers: Answers) -> _Doubt | None:
     if answers.guard is None or answers.guarded is None or answers.is_fit:
         return None
     given = answers.probabilities if answers.classes is not None else answers.predicted.astype(float)
-    found = answers.guard.check_set(answers.guarded, given)
-    n, noun = len(found.outlier), answers.noun
-    rows = np.flatnonzero(found.outlier < OUTLIER_LEVEL)
-    rows = rows[np.argsort(found.outlier[rows], kind="stable")]
+    checked = answers.guard.check_set(answers.guarded, given)
+    n, noun = len(checked.outlier), answers.noun
+    rows = np.flatnonzero(checked.outlier < OUTLIER_LEVEL)
+    rows = rows[np.argsort(checked.outlier[rows], kind="stable")]
     sentences = [
         f"{len(rows)} of {n} {noun}s are outliers: among {noun}s like those of the fit, fewer than "
         f"{100 * OUTLIER_LEVEL:g} % are as far away."
     ]
     if n < MIN_SET_IMAGES:
         sentences.append(f"{n} {noun}s are too few to compare as a set.")
-    elif found.p_value < SHIFT_LEVEL:
-        sentences.append(f"As a set, they differ from those of the fit (p {found.p_value:.2g}).")
+    elif checked.p_value < SHIFT_LEVEL:
+        sentences.append(f"As a set, they differ from those of the fit (p {checked.p_value:.2g}).")
     else:
-        sentences.append(f"As a set, they look like those of the fit (p {found.p_value:.2g}).")
-    if found.accuracy is not None:
-        sentences.append(f"The guard expects an accuracy of {found.accuracy:.3f} without their labels.")
-    return _Doubt(sentences, found.outlier, rows[:_MAX_SHOWN].tolist())
+        sentences.append(f"As a set, they look like those of the fit (p {checked.p_value:.2g}).")
+    if checked.accuracy is not None:
+        sentences.append(f"The guard expects an accuracy of {checked.accuracy:.3f} without their labels.")
+    return _Doubt(sentences, checked.outlier, rows[:_MAX_SHOWN].tolist())
 
 
 def write_doubt(answers: Answers, contents: Contents) -> str:
