@@ -40,18 +40,18 @@ def describe_contents(pipeline: Any) -> str:
     >>> [describe_contents(make_head(name).fit(X, y)) for name in ("logistic_regression", "knn")]
     ['nothing but weights', '12 training vectors (KNeighborsClassifier)']
     """
-    found: dict[str, int | None] = {}
+    counts: dict[str, int | None] = {}
     for part in _open(pipeline, 0, set()):
         kind = type(part).__name__
         if (private := _describe_private(part)) is not None:
             return private
         for what, n in _list_contents(part):
             text = f"{what} ({kind})"
-            sum_so_far = found.get(text, 0)
-            found[text] = None if n is None or sum_so_far is None else sum_so_far + n
-    if not found:
+            sum_so_far = counts.get(text, 0)
+            counts[text] = None if n is None or sum_so_far is None else sum_so_far + n
+    if not counts:
         return "nothing but weights"
-    return ", ".join(text if n is None else f"{n:,} {text}" for text, n in found.items())
+    return ", ".join(text if n is None else f"{n:,} {text}" for text, n in counts.items())
 
 
 def _describe_private(part: Any) -> str | None:

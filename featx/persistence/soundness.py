@@ -98,10 +98,10 @@ def find_parts(thing: Any) -> Iterator[Any]:
     waiting, seen = [thing], {id(thing)}
     kept = []  # an object that is made for this walk must live as long as its id counts as seen
     while waiting:
-        found = waiting.pop()
-        kept.append(found)
-        yield found
-        members = [each for each in _list_members(found) if not isinstance(each, _PLAIN) and id(each) not in seen]
+        part = waiting.pop()
+        kept.append(part)
+        yield part
+        members = [each for each in _list_members(part) if not isinstance(each, _PLAIN) and id(each) not in seen]
         seen.update(map(id, members))
         waiting += members
 
