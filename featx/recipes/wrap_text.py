@@ -181,13 +181,13 @@ def wrap_text_backbone(
 def _find_output(model: onnx.ModelProto, path: Path, kind: str) -> str:
     """Return the output that holds tokens, or the row of a text tower; SigLIP calls this row ``pooler_output``."""
     names = [value.name for value in model.graph.output]
-    wanted: tuple[str, ...] = ("text_embeds", "last_hidden_state", "token_embeddings", "sentence_embedding")
+    candidates: tuple[str, ...] = ("text_embeds", "last_hidden_state", "token_embeddings", "sentence_embedding")
     if kind.startswith("siglip"):
-        wanted = ("text_embeds", "pooler_output")
-    found = next((name for name in wanted if name in names), None)
-    if found is None:
-        raise BackboneError(f"{path}: has the outputs {', '.join(names)}, expected one of {', '.join(wanted)}")
-    return found
+        candidates = ("text_embeds", "pooler_output")
+    output = next((name for name in candidates if name in names), None)
+    if output is None:
+        raise BackboneError(f"{path}: has the outputs {', '.join(names)}, expected one of {', '.join(candidates)}")
+    return output
 
 
 def _read_pooling(files: _Files, pooling: str | None) -> str:
@@ -213,13 +213,13 @@ def _read_pooling(files: _Files, pooling: str | None) -> str:
 
 def _read_limit(files: _Files, config: Mapping[str, Any], length: int | None, path: Path) -> int:
     """Return the largest number of tokens; RoBERTa's positions begin after that of the padding token."""
-    most = config.get("max_position_embeddings")
-    if most is not None and config.get("model_type") in ("roberta", "xlm-roberta", "mpnet", "camembert"):
-        most -= int(config.get("pad_token_id", 1)) + 1
-    wanted = files.read("sentence_bert_config.json").get("max_seq_length")
-    if wanted is None:
-        wanted = files.read("tokenizer_config.json").get("model_max_length")
-    limits = [limit for limit in (most, wanted, length) if limit is not None and limit < _NO_LIMIT]
+    n_positions = config.get("max_position_embeddings")
+    if n_positions is not None and config.get("model_type") in ("roberta", "xlm-roberta", "mpnet", "camembert"):
+        n_positions -= int(config.get("pad_token_id", 1)) + 1
+    max_tokens = files.read("sentence_bert_config.json").get("max_seq_length")
+    if max_tokens is None:
+        max_tokens = files.read("tokenizer_config.json").get("model_max_length")
+    limits = [limit for limit in (n_positions, max_tokens, length) if limit is not None and limit < _NO_LIMIT]
     if not limits:
         raise BackboneError(f"{path}: the files beside it state no largest number of tokens; set max_tokens")
     return int(min(limits))
