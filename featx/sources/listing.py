@@ -202,16 +202,16 @@ def _check_labels(source: Source, entries: Sequence[Entry]) -> None:
 def _refuse_splits(source: Source, splits: Sequence[str], above: str) -> None:
     """Raise SourceError with the commands that fit on one part of a data set and evaluate on another."""
     train = next((name for name in splits if name.lower().startswith("train")), splits[0])
-    rest = next(name for name in splits if name != train)
+    test = next(name for name in splits if name != train)
     if isinstance(source, Files) and source.pattern is None:
-        first, second = (os.path.join(source.given, above, name) for name in (train, rest))
+        first, second = (os.path.join(source.given, above, name) for name in (train, test))
         hint = (
             f"run: featx fit {shlex.quote(first)} -o MODEL.featx, then: featx evaluate MODEL.featx "
             f"{shlex.quote(second)}; in Python: featx.fit({first!r}), then featx.evaluate(pipeline, {second!r})"
         )
     else:
         prefix = f"{above}/" if above else ""
-        hint = f'fit on one with include="{prefix}{train}/*" and evaluate on another with include="{prefix}{rest}/*"'
+        hint = f'fit on one with include="{prefix}{train}/*" and evaluate on another with include="{prefix}{test}/*"'
     raise SourceError(f"{source.given}: {' and '.join(splits)} are parts of a data set, not classes; {hint}")
 
 
