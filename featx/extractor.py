@@ -280,6 +280,11 @@ class FeatureExtractor(BackboneTransformer):
         list of ndarray of float32, shape (n_features,), or Failure
             One result per item, in order.
 
+        Raises
+        ------
+        InputError
+            If there are more items than one batch holds.
+
         Examples
         --------
         >>> import featx

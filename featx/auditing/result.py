@@ -162,7 +162,7 @@ class Audit:
         return {severity: found[severity] for severity in SEVERITIES}
 
     def fails(self, severity: str = "severe") -> bool:
-        """Return True if a finding has at least this severity."""
+        """Return True if a finding has at least this severity; raise InputError for an unknown severity."""
         check_choice("severity", severity, SEVERITIES)
         return any(self.counts[worse] for worse in SEVERITIES[: SEVERITIES.index(severity) + 1])
 

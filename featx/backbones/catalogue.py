@@ -147,6 +147,8 @@ def open_backbone(
     ------
     BackboneError
         The backbone does not exist, its file is not a backbone, or it has no copy in this precision.
+    InputError
+        The precision is unknown.
 
     Examples
     --------

@@ -20,7 +20,7 @@ __all__ = ["ancestors", "cut", "n_features", "set_fields", "tap"]
 
 
 def n_features(backbone: Backbone, layer: LayerSpec, pooling: str) -> dict[str, int]:
-    """Count the features that a pooling makes of each layer, by its name.
+    """Count the features that a pooling makes of each layer, by its name; raise InputError for an unknown pooling.
 
     Examples
     --------

@@ -352,6 +352,11 @@ class Dataset:
         ------
         Batch
             ``X``, ``y`` and ``keys``.
+
+        Raises
+        ------
+        InputError
+            If ``size`` is no integer of at least 1.
         """
         size = check_integer("size", size)
         order = None if random_state is None else np.random.default_rng(random_state).permutation(len(self))

@@ -63,8 +63,10 @@ def merge(
     ------
     FeaturesChangedError
         If the datasets hold different features.
+    DatasetError
+        If the datasets have no rows.
     InputError
-        If the folder already exists.
+        If the folder already exists, or ``datasets`` is no list of folders.
 
     Examples
     --------

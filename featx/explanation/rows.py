@@ -130,6 +130,11 @@ class RowExplanation:
         Returns
         -------
         PIL.Image.Image
+
+        Raises
+        ------
+        InputError
+            If no image of this row and column has a heat map.
         """
         if (i, column) not in self.images:
             raise InputError(f"column={column!r}: no image of row {i} has a heat map")

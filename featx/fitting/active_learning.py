@@ -89,7 +89,7 @@ class ToLabel:
         write(os.fspath(path), self.to_columns())
 
     def draw(self, path: str | os.PathLike[str]) -> None:
-        """Write a contact sheet as a PNG file (extra ``plot``)."""
+        """Write a contact sheet as a PNG file (extra ``plot``); raise InputError if the pool holds no images."""
         if self.items is None:
             raise InputError("no sheet: the pool holds stored embeddings, not images; pass images as the pool")
         tiles = [

@@ -108,6 +108,11 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             Features of the image tower.
         y : array-like of shape (n_samples,) or None, default=None
             Names of ``classes``. With None, only the number of features of X is used.
+
+        Raises
+        ------
+        InputError
+            If the classes and their vectors do not fit together or to X, or y has a name that is no class.
         """
         rows = np.asarray(validate_data(self, X, dtype=np.float64))
         names, texts = np.asarray(self.classes), _unit(self.class_vectors)

@@ -68,6 +68,8 @@ def make_backbone(
     ------
     BackboneError
         timm has no such network, the weights cannot be loaded, or the file differs from the network.
+    InputError
+        The name does not begin with ``timm:``.
 
     Examples
     --------

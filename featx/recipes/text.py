@@ -97,7 +97,9 @@ def make_text_backbone(
     Raises
     ------
     BackboneError
-        The package is not installed, its weights are not the expected ones, or the network is not a BERT.
+        The package is not installed, its weights are not the expected weights, or the network is not a BERT.
+    InputError
+        The name is unknown, and no ``folder`` is given.
 
     Examples
     --------

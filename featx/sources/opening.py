@@ -49,6 +49,8 @@ def open_sources(
     ------
     SourceError
         If a source does not exist or is of no known kind.
+    InputError
+        If no source is given.
 
     Examples
     --------

@@ -140,6 +140,11 @@ class FineTuned(BaseEstimator):  # type: ignore[misc]
         Returns
         -------
         self
+
+        Raises
+        ------
+        InputError
+            If a parameter is wrong, or y has not one value for each image or text.
         """
         check_choice("task", self.task, ("classification", "regression"))
         check_integer("cv", self.cv, 2)

@@ -138,7 +138,10 @@ class TunedTail:
             return _embed(tail, tail.weights(self.mix(alpha)), activations, np.asarray(rows), view)
 
     def predict_proba(self, activations: Activations, rows: npt.ArrayLike, alpha: float = 1.0) -> Floats:
-        """Compute class probabilities of shape (n_rows, n_classes) with interpolated weights."""
+        """Compute class probabilities of shape (n_rows, n_classes) with interpolated weights.
+
+        Raises InputError for a regression.
+        """
         if self.task != "classification":
             raise InputError("predict_proba: the task is a regression; call predict")
         return np.asarray(softmax(self._scores(activations, rows, alpha), axis=1))
