@@ -226,6 +226,11 @@ class TextExtractor(BackboneTransformer):
         -------
         list of ndarray of float32, shape (n_features,), or Failure
             One result per text, in order.
+
+        Raises
+        ------
+        InputError
+            If there are more texts than one batch holds.
         """
         size = self.batch_size or _BATCH_SIZE
         if len(items) > size:
