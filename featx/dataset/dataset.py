@@ -72,17 +72,17 @@ class DatasetInfo:
     path : str
         The dataset's folder.
     n_images, n_ok, n_failed : int
-        Number of images in the existing shards, of images with a vector, and of images that could not be read.
+        Images in the existing shards; those with a vector; those that could not be read.
     features : Features
         Backbone and parameters of the features.
     format : {"parquet", "npy"}
         Vector format.
     n_shards, n_planned_shards : int
-        Number of shards that exist, and of shards of the complete dataset.
+        Shards that exist, and shards of the complete dataset.
     n_bytes : int
         Size of the existing shards.
     generations : list of Generation
-        Generations of images that were embedded together, in order.
+        What was embedded together, in order.
     """
 
     path: str

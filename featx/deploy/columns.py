@@ -320,9 +320,9 @@ def convert_columns(
 ) -> tuple[onnx.ModelProto, Parity, tuple[str, ...], str, list[Failure]]:
     """Convert a pipeline, compare it with scikit-learn on rows of a data frame, and describe it in the metadata.
 
-    ``info`` is the record of the fit. Returns the model, the comparison, the names of the outputs, the digest, and the
-    rows without a text, which are left out. Raises ExportError if a step has no converter, or if the prediction of a
-    row differs.
+    ``info`` is the record of the fit. Returns the model, the comparison, the names of the outputs, the digest and the
+    rows without a text, which are left out. Raises ExportError if a part has no converter or a row gets another
+    prediction.
     """
     kinds = find_columns(pipeline)
     if missing := [name for name in kinds if name not in getattr(frame, "columns", ())]:
@@ -387,7 +387,7 @@ def _drop_missing_texts(frame: Any, columns: list[str]) -> tuple[Any, list[Failu
 
 
 def _name_targets(names: Sequence[str], info: Mapping[str, Any] | None) -> list[str]:
-    """Return the names of several numbers from the record of the fit, or their positions without a record."""
+    """Return the names of several numbers from the record of the fit, or else their positions."""
     known = list((info or {}).get("targets") or ())
     return known if len(known) == len(names) else list(names)
 
@@ -403,10 +403,9 @@ def _describe(
     *,
     is_text: bool,
 ) -> str:
-    """Write the metadata, each value as JSON, and return the digest of the computation.
+    """Write the metadata, each value as JSON, and return the digest of what computes.
 
-    For a single column of texts, the preprocessing is also under the key that `write_metadata` uses, for programs that
-    take texts.
+    A single column of texts has the preprocessing where `write_metadata` has it, too, for programs that take texts.
     """
     labels = None if classes is None else classes.tolist()
     digest = hashlib.sha256(model.graph.SerializeToString(deterministic=True))
@@ -448,7 +447,7 @@ def _is_missing(value: Any) -> bool:
 
 
 def _impute(converter: Converter, step: Any, x: Rows) -> str:
-    """Replace NaN by the statistics, drop columns without any value, and append the indicators."""
+    """Replace NaN by the statistics, drop columns that had no value, and append the indicators."""
     graph = converter.graph
     if not (isinstance(step.missing_values, float) and np.isnan(step.missing_values)):
         raise converter.refuse(step, f"its missing_values is {step.missing_values!r}, expected NaN")
@@ -486,5 +485,5 @@ def _power(converter: Converter, step: Any, x: Rows) -> str:
     return value
 
 
-#: Converters of transformers that occur only with columns.
+#: Converters of transformers that only columns need.
 TABLES = Tables(transformers={SimpleImputer: _impute, PowerTransformer: _power})

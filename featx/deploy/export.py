@@ -546,7 +546,7 @@ def _check_whole(draft: _Draft, reference: Reference | TextReference, tolerance:
 def _check_heat_map(
     draft: _Draft, heat_map: HeatMap, reference: Reference, expected: Explanation, tolerance: float
 ) -> None:
-    """Check that the cells are equal to the cells of `featx.explain`, and add up to the scores."""
+    """Check that the cells are those of the pipeline, and add up to the scores."""
     (cells,) = _run(draft.model.SerializeToString(), reference, [HEAT_MAP]).values()
     total = heat_map.base + cells.sum((2, 3), dtype=np.float64)
     worst = max(np.abs(cells - expected.maps).max(), np.abs(total - expected.scores).max())

@@ -115,9 +115,7 @@ def _note_unknown(unknown: Sequence[Unknown], events: Events) -> None:
         values = list(dict.fromkeys(repr(one.value) for one in own))
         shown = ", ".join(values[:_MAX_NAMED]) + (", ..." if len(values) > _MAX_NAMED else "")
         has = "row has a category" if len(own) == 1 else "rows have categories"
-        events.note(
-            f"column {column}: {len(own)} {has} that the fit has not seen and that count as no category: {shown}"
-        )
+        events.note(f"column {column}: {len(own)} {has} that the fit has not seen, which count as none: {shown}")
 
 
 class AnswerHead(BaseEstimator):  # type: ignore[misc]

@@ -183,7 +183,7 @@ def load(path: str | os.PathLike[str], *, backbone: BackboneArgument | None = No
     trusted = _check_trusted(os.fspath(path), content, _explain_version(other))  # classes move between releases
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", InconsistentVersionWarning)  # a warning for each estimator; see below
+            warnings.simplefilter("ignore", InconsistentVersionWarning)  # one per estimator; see below
             pipeline = _skops().loads(content, trusted=trusted)
     except Exception as error:  # skops raises any exception on a damaged state
         reason = f"cannot be rebuilt ({type(error).__name__}: {error})"
@@ -419,7 +419,7 @@ def _advise(pipeline: Any) -> str:
 
 
 def _check_trusted(path: str, content: bytes, advice: str = "") -> list[str]:
-    """Return the types in a pipeline that skops must be told to trust; raise UntrustedTypeError if featx does not."""
+    """Return the types in a pipeline that skops has to trust; raise UntrustedTypeError if featx does not."""
     types = _list_types(path, content)
     if refused := sorted(types - TRUSTED):
         refused = sorted(set(refused) - list_trusted())

@@ -30,7 +30,7 @@ class Point(NamedTuple):
 
 
 def draw_tradeoff(path: Path, title: str, points: Sequence[Point], max_ms: float | None = None) -> None:
-    """Write a PNG of error against milliseconds per image; the Pareto front is joined, numbered, and named below.
+    """Write a PNG of error against milliseconds per image, with the Pareto front joined, numbered and named below.
 
     ``max_ms`` is the budget per image, drawn as a line.
     """

@@ -68,9 +68,9 @@ def compare(
     """Find the features that suit labelled images best, with a linear probe instead of a head.
 
     In each round a linear probe scores all remaining candidates on the same images. Candidates
-    that are behind stop, and a backbone and crop whose candidates have all stopped embeds no further
-    images. A candidate is behind if its squared error is larger than the best candidate's by more than
-    two standard errors of the difference per image. Candidates of one backbone and crop share an
+    that are behind stop, and once all candidates of a backbone and crop have stopped it embeds no
+    further. Behind means a squared error larger than the best candidate's by more than two
+    standard errors of the difference per image. Candidates of one backbone and crop share an
     embedding, and all candidates share reading and decoding. If the largest class has at least
     three times the images of the smallest, every class counts alike, and the accuracy is balanced.
 
@@ -382,7 +382,7 @@ def list_labelled_images(
     include: str | Sequence[str] = (),
     exclude: str | Sequence[str] = (),
 ) -> Listing:
-    """List the labelled images of a source, or the images that a dataset of embeddings was made from.
+    """List the labelled images of a source, or those that a dataset of embeddings was made from.
 
     Several columns as target are a tuple of values for each image, or None if one of the values is missing.
     """

@@ -208,12 +208,12 @@ def match_columns(target: SeveralTargets, names: Sequence[str], where: str) -> n
     unknown = [name for name in target.names if name not in names]
     missing = [name for name in names if name not in target.names]
     if unknown or (missing and target.task == "regression"):
-        noun = "labels" if target.task == "multilabel" else "targets"
+        what = "labels" if target.task == "multilabel" else "targets"
         shown = ", ".join((unknown or missing)[:_MAX_NAMED])
         verb = "the model does not know" if unknown else "are missing"
         known = ", ".join(names[:_MAX_KNOWN]) + (", ..." if len(names) > _MAX_KNOWN else "")
         step = "leave them out of the table, or fit again with them" if unknown else "add their columns"
-        raise InputError(f"{where}: {noun} that {verb}: {shown}; it knows {known}; {step}")
+        raise InputError(f"{where}: {what} that {verb}: {shown}; it knows {known}; {step}")
     matched = np.zeros((len(target.values), len(names)), target.values.dtype)
     for i, name in enumerate(target.names):
         matched[:, list(names).index(name)] = target.values[:, i]

@@ -35,19 +35,19 @@ class HeadScore:
     Parameters
     ----------
     candidate : Candidate or None
-        The features that the head was fitted on; None if they were given as an array.
+        Features that it was fitted on; None if they were given as an array.
     head : str
         Key of `featx.heads.HEADS`.
     score, error : float
         Mean score of the images, and its standard error. It is shown for reading and ranks nothing.
     loss : float
-        The measure that ranks heads: the squared error (for classes, of the probabilities) as a
+        The measure that ranks heads: the squared error (for classes, that of the probabilities) as a
         share of the target's variance.
     behind, behind_error : float
-        The loss minus the loss of the best head on the same images, and the standard error of the
-        paired difference.
+        Loss beyond that of the best head on the same images, and the standard error of the paired
+        difference.
     tied : bool
-        True if ``behind`` is at most two of these standard errors.
+        True if it is behind by at most two of these standard errors.
     fit_s : float
         Seconds of one fit.
     ms : float
@@ -82,13 +82,13 @@ class HeadComparison:
     n_images, n_folds : int
         Number of images and folds.
     left_out : tuple of str
-        Heads without a score, each with the reason.
+        Heads without a score, and the reason of each.
     kind : {"image", "text"}, default="image"
         Kind of the inputs.
 
     See Also
     --------
-    compare_heads : Compares heads; with an example.
+    compare_heads : Makes it; its example shows one.
     """
 
     scores: list[HeadScore]
@@ -101,7 +101,7 @@ class HeadComparison:
 
     @property
     def reason(self) -> str:
-        """One sentence about the best head, and the heads that are tied with it."""
+        """One sentence about the best head, and those tied with it."""
         best, n = self.scores[0], len(self.scores)
         on = f" on {best.candidate.describe()}" if best.candidate else ""
         text = f"{best.head}{on}: {self.metric} {best.score:.3f} ± {best.error:.3f} on left-out {self.kind}s"
@@ -318,21 +318,21 @@ class Comparison:
 class SearchCost:
     """Hold the cost of a search, as a multiple of embedding all images once.
 
-    The unit is an embedding by the default backbone, or by the fastest backbone if the default is no
-    candidate.
+    One embedding of all images is that by the default backbone, or by the fastest one if the default
+    is no candidate.
 
     Parameters
     ----------
     n_images : int
-        Number of labelled images.
+        Labelled images.
     n_embedded : int
-        Number of images that were embedded, counted anew for every backbone and crop.
+        Images that were embedded, counted anew for every backbone and crop.
     max_embeddings : float
-        Maximum number of times that the effort embeds all images.
+        Most times that the effort embeds all images.
     seconds, times : float
-        Time of the search in seconds, and as a multiple of the time to embed all images once.
+        Time of the search, and its multiple of one embedding of all images.
     everything : float
-        Estimated multiple for a search that tries every head on every candidate and all images.
+        Estimated multiple if every head was tried on every candidate and all images.
     kind : {"image", "text"}, default="image"
         Kind of the inputs.
     """
@@ -373,7 +373,7 @@ class SearchResult:
     heads : HeadComparison
         Comparison of the heads on the best features.
     extractor : FeatureExtractor or TextExtractor
-        Fitted extractor of the features of the best head.
+        Fitted extractor of the best head's features.
     embedded : Embedded
         Features of the labelled images by that extractor.
     labelled : ndarray of int, shape (n_labelled,)
@@ -438,7 +438,7 @@ class SearchResult:
         Parameters
         ----------
         n_rows : int or None, default=5
-            Number of the best candidates to show, besides the candidates on the front; None shows all.
+            Number of the best candidates to show, besides those on the front; None shows all.
         """
         cost = f"search: {self.cost.describe()}"
         return "\n".join([self.comparison.table(n_rows), "", self.heads.table(), "", cost])

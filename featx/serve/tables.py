@@ -92,7 +92,7 @@ class TablePredictor(Predictor):
         self._class_index = {label: i for i, label in enumerate(self.classes or [])}
 
     def __call__(self, contents: list[Any]) -> list[Answer | _RefusedError]:
-        """Predict rows, in their order; the refusal of a row with a wrong value names the column."""
+        """Predict rows, in their order; a row with a value that cannot be used is refused and names the column."""
         wanted = {i for i, content in enumerate(contents) if isinstance(content, ExplainedItem)}
         contents = [content.content if isinstance(content, ExplainedItem) else content for content in contents]
         answers: list[Answer | _RefusedError | None] = [None] * len(contents)
@@ -158,7 +158,7 @@ class TablePredictor(Predictor):
         return pandas.DataFrame(series)
 
     def _explain_table(self, rows: list[dict[str, Any]]) -> list[dict[str, Any] | _RefusedError]:
-        """Return the contributions of each kind, column, word and cell; the networks run again."""
+        """Return the contributions of each kind, column, word and cell; networks run again."""
         if not rows:
             return []
         with self._lock:

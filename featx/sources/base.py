@@ -69,8 +69,8 @@ _LEFT_BEHIND = frozenset(
 )
 #: Words that programs write for a missing value, and that may be classes as well.
 _MISSING_WORDS = frozenset({"NA", "N/A", "n/a", "#N/A", "<NA>", "NaN", "nan", "NAN", "NaT", "NULL", "null", "None"})
-_MAX_SUFFIXES = 5  # number of suffixes that a note names
-_MAX_COPIES = 256  # number of sources that a process remembers from one task to the next
+_MAX_SUFFIXES = 5  # named in a note
+_MAX_COPIES = 256  # sources that a process remembers from one task to the next
 
 
 class Entry(NamedTuple):
@@ -435,7 +435,7 @@ class Patterns:
 
 
 def is_image(name: str) -> bool:
-    """Return True if a file is an image that can be read, by its name; False for a hidden file."""
+    """Return True if a file is an image that can be read, by its name; hidden files are not."""
     suffix = os.path.splitext(name)[1].lower()
     if name.startswith("."):
         return False
@@ -509,7 +509,7 @@ def _describe_passed_over(counts: Counter[str]) -> str:
 
 
 def _describe_formats(counts: Counter[str]) -> str:
-    """Return the advice for suffixes of formats that are not read; empty if there are none."""
+    """Name formats that are not read among suffixes; empty if there are none."""
     hints = []
     if not _HEIF_SUFFIXES.isdisjoint(counts):
         hints.append("HEIC is read with the extra heif: pip install 'featx[heif]'")
@@ -518,8 +518,7 @@ def _describe_formats(counts: Counter[str]) -> str:
     return "; ".join(hints)
 
 
-#: Sources that other processes sent, by token: images of one source arrive in many tasks and share the files that it
-#: opened.
+#: Sources that other processes sent, by token: images of one source arrive in many tasks and share what it opened.
 _copies: dict[str, Source] = {}
 _lock = threading.Lock()
 

@@ -38,7 +38,7 @@ _SEVERAL = re.compile(r"\[.*\]|\{.*\}|\(.*,.*\)", re.DOTALL)
 _MAX_SHOWN = 80  # letters of a line in a message
 _MAX_LISTED, _MAX_FOLDERS = 10_000, 20  # files beside a table that are looked through for a missing image, and folders
 _CELLS_HELD = 64  # cells of bytes that are read from Parquet at a time
-#: Maximum number of characters of a cell of CSV. The default of Python, 131,072, is shorter than some texts.
+#: Characters of one cell of CSV. The default of Python, 131,072, is shorter than some texts.
 _MAX_CELL = 32 * 2**20
 _ROWS_READ = 1000  # rows read at a time, and looked at to choose columns
 
@@ -164,7 +164,7 @@ class Table(FileSource):
             return []
 
     def read_columns(self) -> dict[str, list[Any]]:
-        """Read all columns but columns of bytes, in the selected rows. In CSV every value is a string."""
+        """Read all columns but those of bytes, in the selected rows. In CSV every value is a string."""
         binary = self._binary_columns()
         names = [name for name in self._column_names() if name not in binary]
         columns: dict[str, list[Any]] = {name: [] for name in names}
