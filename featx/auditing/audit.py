@@ -130,7 +130,7 @@ def audit(
         opened.require_single("an audit needs a model of")
         opened.require_images("audit")
     if opened is not None and extractor is not None:
-        raise InputError("extractor: the features of the model are used; leave out extractor or model")
+        raise InputError("extractor: the features of the model are used; leave extractor or model out")
     inputs = read_inputs(X, y, path_column=path_column, target=target, include=include, exclude=exclude)
     for text in inputs.notes:
         events.note(text)

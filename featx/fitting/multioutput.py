@@ -51,7 +51,7 @@ _MAX_NAMED = 5
 
 @dataclass(frozen=True, eq=False)
 class SeveralFit:
-    """Hold the fit of a head of several outputs, with the fields of a `FitResult`."""
+    """Hold the fit of a head of several outputs, as the parts of a `FitResult`."""
 
     head: Any
     name: str
@@ -74,7 +74,7 @@ class SeveralFit:
         more: Mapping[str, Any],
         notes: Sequence[str],
     ) -> FitResult:
-        """Return the result of the fit with the record for the file; ``more`` are further entries of the record."""
+        """Return the result of the fit, with the record that a file keeps; ``more`` are further facts of it."""
         positions = self.embeddings.positions
         items = None if inputs.items is None else [inputs.items[i] for i in positions]
         own = None if groups is None else groups[positions]
@@ -138,7 +138,7 @@ def refuse_several(**given: Any) -> None:
     reasons = {
         "continue_from": "a model of several targets per image is fitted from all images together; pass all of them",
         "tune": "a network is tuned on one class or number per image",
-        "private": "several labels per image are not supported",
+        "private": "several labels per image have no bound on what one image adds",
         "order": "several targets per image have no order",
     }
     for name, value in given.items():
@@ -171,18 +171,14 @@ def fit_several(
     labelled = np.flatnonzero(~inputs.missing)
     make = _choose(target, head, log_target, class_weight)
     name = head or DEFAULT_HEADS[target.task]
-    make(_N_FOLDS)  # raises before the long work if the parameters do not fit together
+    make(_N_FOLDS)  # raises for an impossible combination before the long work
     check_several(target, log_target, events)
     reason = tried = ""
     if search is not None:
         if inputs.dataset is not None:
-            raise InputError(
-                f"search={search!r}: {inputs.where} holds embeddings, whose features cannot be searched; leave it out"
-            )
+            raise InputError(f"search={search!r}: {inputs.where} holds embeddings, whose features are chosen already")
         if class_weight is not None or views != 1:
-            raise InputError(
-                f"search={search!r}: of several targets takes neither class_weight nor views; leave them out"
-            )
+            raise InputError(f"search={search!r}: several targets are searched without class_weight and views")
         base = clone(extractor or FeatureExtractor()).set_params(backbone=FeatureExtractor().backbone, layer=None)
         result = search_features(
             [inputs.items[i] for i in labelled],
@@ -204,10 +200,7 @@ def fit_several(
         if extractor is None and inputs.dataset is not None:
             extractor = inputs.dataset.extractor()
         if views != 1 and not find_path(make(_N_FOLDS)):
-            raise InputError(
-                f"views={views}: this head's own folds would divide the views of an image; "
-                'choose another, such as head="ridge"'
-            )
+            raise InputError(f"views={views}: this head's own folds would divide the views of an image; choose ridge")
         extractor = clone(extractor or FeatureExtractor()).fit(None)
         embeddings = inputs.embed(labelled, extractor, events, views)
     if inputs.dataset is None and not inputs.is_array:
@@ -216,14 +209,11 @@ def fit_several(
     check_several(target, log_target, None)
     needed, available = _COPIES * len(target.values) * embeddings.rows.n_features * 4, available_memory()
     if available is not None and needed > available:
-        raise InputError(
-            f"{len(target.values)} images do not fit into memory, and a head of several targets needs all of them; "
-            "use fewer images"
-        )
+        raise InputError(f"{len(target.values)} images do not fit into memory, and several targets need all; use fewer")
     embeddings = embeddings.load()
     features, further = split_views(embeddings.take(), views)
     own = None if groups is None else groups[embeddings.positions]
-    is_image = extractor.kind == "image"  # texts that differ in one word are close, and may have different labels
+    is_image = extractor.kind == "image"  # texts that differ in a word are near, and may have different labels
     found = find_duplicates(features, near=is_image and sees_content(extractor))
     if found.note and is_image:
         events.note(found.note)

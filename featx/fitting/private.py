@@ -22,7 +22,7 @@ from featx.selection.target import check_target
 
 __all__ = ["check_private", "fit_private"]
 
-#: Parameters that would release more about the images, with the reason.
+#: Parameters that would release more about the images, with the value that asks for nothing.
 _REASONS = {
     "search": "a search looks at the images many times",
     "class_weight": "the counts of the classes are not released",
@@ -33,7 +33,7 @@ _REASONS = {
 
 
 def check_private(private: Any, delta: Any, head: str | None, task: str | None, settled: Mapping[str, Any]) -> None:
-    """Raise InputError if a parameter would need a further release."""
+    """Raise InputError if a parameter asks for more than the one release."""
     if private is None:
         if delta is not None:
             raise InputError(f"delta={delta!r}: belongs to a private fit; set private=EPSILON")

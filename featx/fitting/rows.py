@@ -109,7 +109,7 @@ def name_missing(row: Mapping[str, Any], kinds: Mapping[str, str], failure: Fail
 
 
 def _note_unknown(unknown: Sequence[Unknown], events: Events) -> None:
-    """Note unknown categories, which an encoder ignores, with a line per column."""
+    """Note the categories that an encoder does not know and counts as none, a line per column."""
     for column in dict.fromkeys(one.column for one in unknown):
         own = [one for one in unknown if one.column == column]
         values = list(dict.fromkeys(repr(one.value) for one in own))

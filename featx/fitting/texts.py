@@ -164,9 +164,9 @@ def choose_text_model(
     guard, notes = None, encoded.notes
     if encoded.guard is not None:
         cells, features = {column: images.items}, {column: images.features} if chosen == "both" else {}
-        kind_cells = KindCells(cells, {column: "text"}, features, find_vectorizers(model))
+        known = KindCells(cells, {column: "text"}, features, find_vectorizers(model))
         try:
-            guard = Guard.fit_kinds(kind_cells, answered[chosen], groups=groups, log_target=log_target)
+            guard = Guard.fit_kinds(known, answered[chosen], groups=groups, log_target=log_target)
         except InputError as error:
             text = f"no guard: {error}".replace("rows", "texts")
             events.note(text)

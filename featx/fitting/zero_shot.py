@@ -50,7 +50,7 @@ def name_classes(
     classes : sequence of str
         Names of the classes.
     template : str, list of str or None
-        Sentence around a class name; None is ``"a photo of a {}"``.
+        Sentence around a name; None is ``"a photo of a {}"``.
     class_weight : None
         The head takes no weights; any other value raises InputError.
     """
@@ -80,7 +80,7 @@ def fit_names(
     needs: Mapping[str, Any],
     events: Events | None,
 ) -> FitResult:
-    """Return a model that is made from the names of the classes alone; `featx.fit` calls it if there are no images.
+    """Return a model that knows the names of the classes alone, as `featx.fit` without images does.
 
     ``needs`` are the parameters of `featx.fit` that need images; a value other than None raises InputError.
     """
@@ -88,7 +88,7 @@ def fit_names(
         if value is not None:
             shown = f"{name}={value!r}" if isinstance(value, (str, int, float)) else name
             raise InputError(f"{shown}: needs images; pass them as X, or leave it out")
-    noted = "the model was made without images, so its accuracy is unknown; evaluate it on labelled images"
+    noted = "no image was seen, so that the accuracy is unknown; evaluate the model on labelled images"
     combine(events).note(noted)
     extractor, chosen = name_classes(extractor, classes, template)
     extractor.fit(None)

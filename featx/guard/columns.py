@@ -18,7 +18,7 @@ Doubles = npt.NDArray[np.float64]
 #: Number of quantiles of a column of numbers that are kept.
 N_QUANTILES = 65
 #: Largest surprise of a cell.
-_MAX_SURPRISE = 50.0
+_MOST = 50.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,8 +51,8 @@ class Number:
         surprise = -np.log(tail) + outside / self.spread
         surprise_if_missing = -np.log(max(self.missing, 1 / (self.n + 1)))
         return np.minimum(
-            np.where(np.isnan(numbers), surprise_if_missing, np.where(np.isinf(numbers), _MAX_SURPRISE, surprise)),
-            _MAX_SURPRISE,
+            np.where(np.isnan(numbers), surprise_if_missing, np.where(np.isinf(numbers), _MOST, surprise)),
+            _MOST,
         )
 
 
@@ -71,9 +71,9 @@ class Category:
     def measure(self, cells: Sequence[Any]) -> Doubles:
         """Return the surprise of each cell, of shape (n,)."""
         tails = [float(self.shares[self.shares <= share * (1 + 1e-6)].sum()) for share in self.shares]
-        tail_of = dict(zip(self.categories, tails, strict=True))
-        tail_shares = [max(tail_of.get(_name(cell), 0.0), 1 / (self.n + 1)) for cell in cells]
-        return np.minimum(-np.log(np.clip(np.array(tail_shares, np.float64), None, 1)), _MAX_SURPRISE)
+        known = dict(zip(self.categories, tails, strict=True))
+        found = [max(known.get(_name(cell), 0.0), 1 / (self.n + 1)) for cell in cells]
+        return np.minimum(-np.log(np.clip(np.array(found, np.float64), None, 1)), _MOST)
 
 
 Column = Number | Category

@@ -233,7 +233,7 @@ class Guard:
 
     @property
     def n_images(self) -> int:
-        """Number of left-out images that the promises rest on."""
+        """Left-out images behind the promises."""
         return self.outliers.n_images
 
     @property

@@ -127,8 +127,8 @@ def fit_outliers(
         own = _fit_fold(_locate(*space, features[inside]), codes[inside], n_classes)
         to_classes[out] = _measure_classes(_locate(*space, features[out]), *own)
         fitted.append((*space, *own))
-    # The first fold measures new images. With components and means of all images, the mean p-value over re-splits was
-    # 0.45; with those of a fold it was 0.50, as it should be.
+    # The first one judges new images. Components and means that know all images would suit the images of the fit less
+    # well than those of a fold do: the mean p-value over re-splits was 0.45, and 0.50 with those of a fold.
     centre, basis, means, factor = fitted[0]
     row = condense(to_classes[calibrates].min(axis=1), _MAX_SCORES)
     p_values = (1 + _count_above(*row, to_classes.min(axis=1))) / (1 + int(row[1].sum()))

@@ -25,7 +25,7 @@ from featx.similarity import MIN_DUPLICATE_COSINE, NearestRows
 
 __all__ = ["Pair", "build_page"]
 
-#: Names of two images that look the same, and the cosine of their features.
+#: Name of an image, name of an image that looks the same, and their cosine.
 Pair = tuple[str, str, float]
 
 _MAX_PAIRS = 30
@@ -283,25 +283,25 @@ def _draw_map_images(
 
 
 def _write_duplicates(answers: Answers, contents: Contents, pairs: Sequence[Pair] | None) -> str:
-    """Return near-duplicates among these inputs, and in the training data; an empty string without features."""
+    """Return near-duplicates among these inputs, and between them and those of the fit; empty without features."""
     if answers.features is None:
         return ""
     parts, noun = ["<h2>Near-duplicates</h2>"], answers.noun
     if not sees_content(answers.model.extractor):
-        text = f"Not searched: many {noun}s look alike by features of an early layer, or of other poolings than avg."
+        text = f"They were not looked for: by these features (an early layer, or not avg), many {noun}s are alike."
         return f"{parts[0]}<p>{text}</p>"
     verb = "look" if noun == "image" else "are"
     if pairs is not None:
         article = "an image" if noun == "image" else f"a {noun}"
         parts.append(
             f"<p>{len(pairs)} of these {noun}s {verb} like {article} that the model was fitted on"
-            f"{', so the score is too good' if pairs else ''}.</p>"
+            f"{', so that the score flatters' if pairs else ''}.</p>"
         )
         parts.append(_list_pairs(pairs, noun))
     own = find_pairs(answers.features, _list_titles(contents))
-    parts.append(f"<p>{len(own)} of these {noun}s {verb} like another {noun} here.</p>{_list_pairs(own, noun)}")
+    parts.append(f"<p>{len(own)} of these {noun}s {verb} like another of them.</p>{_list_pairs(own, noun)}")
     if pairs is None:
-        parts.append(f'<p class="soft">Name the training {noun}s to compare with them as well.</p>')
+        parts.append(f'<p class="soft">Name the training {noun}s to compare with them, too.</p>')
     return "".join(parts)
 
 
@@ -311,7 +311,7 @@ def find_pairs(
     others: npt.NDArray[np.float32] | None = None,
     other_names: Sequence[str] = (),
 ) -> list[Pair]:
-    """Return images whose nearest image, among ``others`` or without these among themselves, is a near-duplicate."""
+    """Find the images whose nearest image, among the others or among themselves, is a near-duplicate."""
     if others is not None and not len(others):
         return []
     own = others is None
@@ -322,7 +322,7 @@ def find_pairs(
         if len(rows) and cosines[0] >= MIN_DUPLICATE_COSINE:
             j = int(rows[0])
             if own and j < i and int(nearest.rows[j][0]) == i:
-                continue  # the pair is already in the list, in the other order
+                continue  # listed from the other side
             pairs.append((names[i], names[j] if own else other_names[j], float(cosines[0])))
     return sorted(pairs, key=lambda pair: -pair[2])
 

@@ -104,8 +104,8 @@ class Strategy:
     seconds : float
         Time that the trials took.
     features : ndarray of float32, shape (n_rows, n_features), or None
-        Features of the images of ``out_of_fold``. Each image is embedded by the chosen network as tuned without
-        that image. None if the frozen network is kept.
+        Features of the images of ``out_of_fold``, each by the chosen network as tuned without it; None if the
+        frozen network is kept.
     """
 
     chosen: Trial | None

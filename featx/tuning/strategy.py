@@ -100,7 +100,7 @@ def keep_activations(settings: TuningSettings) -> Iterator[TuningSettings]:
 
 
 def choose_strategy(problem: Problem, settings: TuningSettings, events: Events) -> Strategy:
-    """Tune in each fold after a layer, and compare with the frozen network.
+    """Tune in each fold behind a layer, and compare with the frozen network.
 
     The loss of the left-out images decides: log loss of calibrated probabilities, or squared error. The frozen network
     is chosen if its loss is within one standard error of the smallest loss, by paired differences. Otherwise the
@@ -112,40 +112,40 @@ def choose_strategy(problem: Problem, settings: TuningSettings, events: Events) 
     first fold that leaves out 2,000 images is enough. From 1,000 images on, a first note estimates the time.
     """
     began = time.monotonic()
-    n_probe_folds = 1 if len(problem.folds[0][1]) >= 2 * _ENOUGH else min(_N_PROBE_FOLDS, len(problem.folds))
-    race = Race(problem, n_probe_folds)
+    n_probe = 1 if len(problem.folds[0][1]) >= 2 * _ENOUGH else min(_N_PROBE_FOLDS, len(problem.folds))
+    race = Race(problem, n_probe)
     alphas = _list_alphas(settings)
-    measured = dict[tuple[str, int], _Measurement]()
-    dropped: tuple[Trial, ...] = ()
+    found = dict[tuple[str, int], _Measured]()
+    tried: tuple[Trial, ...] = ()
     depths = find_depths(problem.extractor, settings.depth)
     n_epochs, max_epochs = (_TEXT_EPOCHS, _MAX_TEXT_EPOCHS) if problem.is_text else (_EPOCHS, _MAX_EPOCHS)
     first = (depths.pop(0), n_epochs if settings.epochs == "auto" else int(settings.epochs))
     next_trial: tuple[str, int] | None = first
     if not problem.is_text:
-        n_trained = [*(len(fit) for fit, _ in problem.folds[:n_probe_folds]), len(problem.y)]
+        n_trained = [*(len(fit) for fit, _ in problem.folds[:n_probe]), len(problem.y)]
         _note_cost(problem, first, n_trained, settings, events)
     try:
         while next_trial:
             trial, next_trial = next_trial, None
-            measured[trial] = _predict_folds(problem, range(n_probe_folds), trial, settings, events)
-            if race.add(trial, alphas, measured[trial].scores):
+            found[trial] = _predict_folds(problem, range(n_probe), trial, settings, events)
+            if race.add(trial, alphas, found[trial].scores):
                 n_rows = len(race.rows)
                 next_trial = _deepen(trial, race.best.alpha, depths, settings, n_rows, trial == first, max_epochs)
-        if race.best.depth and n_probe_folds < len(problem.folds) and len(race.rows) < _ENOUGH:
+        if race.best.depth and n_probe < len(problem.folds) and len(race.rows) < _ENOUGH:
             best = race.best.depth, race.best.epochs
-            dropped = tuple(each for each in race.list_trials() if (each.depth, each.epochs) != best)
-            further = _predict_folds(problem, range(n_probe_folds, len(problem.folds)), best, settings, events)
-            measured[best] = measured[best].join(further)
+            tried = tuple(each for each in race.list_trials() if (each.depth, each.epochs) != best)
+            further = _predict_folds(problem, range(n_probe, len(problem.folds)), best, settings, events)
+            found[best] = found[best].join(further)
             race = Race(problem, len(problem.folds))
-            race.add(best, alphas, measured[best].scores)
+            race.add(best, alphas, found[best].scores)
     except KeyboardInterrupt:
         if not settings.keep_on_interrupt:
             raise
-        events.note("interrupted: the choice is made among the networks measured so far")
-    strategy = race.decide(dropped, time.monotonic() - began)
+        events.note("interrupted: the choice is made among the networks that were measured so far")
+    strategy = race.decide(tried, time.monotonic() - began)
     if (chosen := strategy.chosen) is None:
         return strategy
-    features = measured[chosen.depth, chosen.epochs].features[alphas.index(chosen.alpha)]
+    features = found[chosen.depth, chosen.epochs].features[alphas.index(chosen.alpha)]
     return replace(strategy, features=features)
 
 
@@ -250,30 +250,28 @@ def _tune(
 
 def _predict_folds(
     problem: Problem, numbers: range, trial: tuple[str, int], settings: TuningSettings, events: Events
-) -> _Measurement:
-    """Tune in these folds, and return the scores and features of their left-out images."""
+) -> _Measured:
+    """Tune in some folds, and return scores and features of their left-out images."""
     classes, alphas = problem.classes, _list_alphas(settings)
     folds = [problem.folds[number] for number in numbers]
     activations = _embed(problem, trial[0], settings, events)
-    shape = (len(alphas), sum(len(left_out) for _, left_out in folds), 1 if classes is None else len(classes))
+    shape = (len(alphas), sum(len(out) for _, out in folds), 1 if classes is None else len(classes))
     scores = np.full(shape, np.log(SMALLEST), np.float32)
     features = []
     start = 0
-    for number, (fit, left_out) in zip(numbers, folds, strict=True):
+    for number, (fit, out) in zip(numbers, folds, strict=True):
         events.note(f"tuning after {trial[0]}, fold {number + 1} of {len(problem.folds)}")
-        tuned = _tune(problem, activations, fit, left_out, trial, settings, events)
-        features.append(np.stack([tuned.features(activations, left_out, alpha) for alpha in alphas]))
-        for alpha, alpha_features, fold_scores in zip(
-            alphas, features[-1], scores[:, start : start + len(left_out)], strict=True
-        ):
+        tuned = _tune(problem, activations, fit, out, trial, settings, events)
+        features.append(np.stack([tuned.features(activations, out, alpha) for alpha in alphas]))
+        for alpha, of_alpha, part in zip(alphas, features[-1], scores[:, start : start + len(out)], strict=True):
             head = tuned.head(alpha)
             if classes is None or tuned.classes is None:
-                fold_scores[:, 0] = head.predict(alpha_features)
+                part[:, 0] = head.predict(of_alpha)
             else:  # a fold may lack a class
                 columns = np.searchsorted(classes, tuned.classes)
-                fold_scores[:, columns] = np.log(np.maximum(head.predict_proba(alpha_features), SMALLEST))
-        start += len(left_out)
-    return _Measurement(scores, np.concatenate(features, axis=1))
+                part[:, columns] = np.log(np.maximum(head.predict_proba(of_alpha), SMALLEST))
+        start += len(out)
+    return _Measured(scores, np.concatenate(features, axis=1))
 
 
 def _list_alphas(settings: TuningSettings) -> tuple[float, ...]:
@@ -281,13 +279,13 @@ def _list_alphas(settings: TuningSettings) -> tuple[float, ...]:
 
 
 @dataclass(frozen=True, eq=False)
-class _Measurement:
+class _Measured:
     """Scores (n_alphas, n_rows, n_outputs) and features (n_alphas, n_rows, n_features) of left-out images."""
 
     scores: Floats
     features: Floats
 
-    def join(self, other: _Measurement) -> _Measurement:
-        """Append the images of other folds."""
+    def join(self, other: _Measured) -> _Measured:
+        """Return these images, and then those of other folds."""
         scores = np.concatenate([self.scores, other.scores], axis=1)
-        return _Measurement(scores, np.concatenate([self.features, other.features], axis=1))
+        return _Measured(scores, np.concatenate([self.features, other.features], axis=1))
