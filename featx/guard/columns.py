@@ -25,8 +25,8 @@ _MOST = 50.0
 class Number:
     """Quantiles of a column of numbers, the share of missing cells, and the number of rows.
 
-    The surprise of a number is minus the logarithm of twice the share of rows that are at least as extreme on its side.
-    Beyond the smallest and the largest number, the distance from it is added, in units of ``spread``.
+    The surprise of a number is minus the logarithm of the share of rows at least as extreme on its side, twice. Beyond
+    the ends, the distance from the end is added, in units of ``spread``.
     """
 
     name: str
@@ -37,8 +37,8 @@ class Number:
 
     def measure(self, cells: Sequence[Any]) -> Doubles:
         """Return the surprise of each cell, of shape (n,)."""
-        numbers = np.array([np.nan if cell is None else cell for cell in cells], np.float32)
-        values = np.where(np.isfinite(numbers), numbers, self.quantiles[0])
+        given = np.array([np.nan if cell is None else cell for cell in cells], np.float32)
+        values = np.where(np.isfinite(given), given, self.quantiles[0])
         shares, last = np.linspace(0, 1, len(self.quantiles)), len(self.quantiles) - 1
         interpolated = np.interp(values, self.quantiles, shares)
         first_equal = np.searchsorted(self.quantiles, values, side="left")
@@ -48,12 +48,9 @@ class Number:
         share_above = 1 - np.where(is_knot, shares[np.clip(first_equal, 0, last)], interpolated)
         tail = np.clip(2 * np.minimum(share_below, share_above), 1 / (self.n + 1), 1)
         outside = np.maximum(np.maximum(self.quantiles[0] - values, values - self.quantiles[-1]), 0)
-        surprise = -np.log(tail) + outside / self.spread
-        surprise_if_missing = -np.log(max(self.missing, 1 / (self.n + 1)))
-        return np.minimum(
-            np.where(np.isnan(numbers), surprise_if_missing, np.where(np.isinf(numbers), _MOST, surprise)),
-            _MOST,
-        )
+        found = -np.log(tail) + outside / self.spread
+        absent = -np.log(max(self.missing, 1 / (self.n + 1)))
+        return np.minimum(np.where(np.isnan(given), absent, np.where(np.isinf(given), _MOST, found)), _MOST)
 
 
 @dataclass(frozen=True, eq=False)
