@@ -1,4 +1,4 @@
-"""Show results alike: as text, as HTML in a notebook, as plain dicts and as data frames."""
+"""Convert results to text, to HTML for notebooks, to plain dicts and to data frames."""
 
 from __future__ import annotations
 

@@ -10,11 +10,11 @@ from typing import Any
 
 __all__ = ["find_cut", "join_first", "one_line", "printable", "show_html"]
 
-_JOINERS = "\u200c\u200d"  # they shape words and emoji, and move nothing
+_JOINERS = "\u200c\u200d"  # joiners shape words and emoji, and do not move the cursor
 
 
 def printable(value: Any) -> str:
-    r"""Escape line ends, the control characters that a terminal obeys, and lone surrogates, as `ascii` does.
+    r"""Escape line ends, control characters of a terminal, and lone surrogates, as `ascii` does.
 
     Examples
     --------
@@ -26,7 +26,7 @@ def printable(value: Any) -> str:
 
 
 def one_line(value: Any) -> str:
-    r"""Join the lines of a message, and escape it as `printable` does.
+    r"""Join the lines of a message, and escape it like `printable`.
 
     Examples
     --------
@@ -62,9 +62,9 @@ def join_first(values: Sequence[Any], n: int = 5) -> str:
 
 
 def find_cut(text: str, n: int) -> int:
-    """Return the length of the beginning of a text of at most ``n`` characters that ends with a word.
+    """Return the length of the longest beginning of a text that has at most ``n`` characters and ends with a word.
 
-    If the last word is longer than half of ``n``, it is cut, but no letter is parted from its accents.
+    If the last word is longer than half of ``n``, it is cut, but no letter is separated from its accents.
 
     Examples
     --------

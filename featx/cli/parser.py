@@ -86,7 +86,7 @@ class CommandParser(argparse.ArgumentParser):
 
 
 class _StoreOnce(argparse._StoreAction):
-    """Store a value, and refuse another one, which would replace the first without a word."""
+    """Store a value, and refuse a second value, which would replace the first silently."""
 
     def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
         if self.option_strings and self.dest in parser._given and parser._given[self.dest] != values:
@@ -96,7 +96,7 @@ class _StoreOnce(argparse._StoreAction):
 
 
 class _AddNames(argparse.Action):
-    """Collect names that are separated by commas, or that the option gives one by one; a single name has no list."""
+    """Collect names that are separated by commas or given by repeated options; a single name is not put into a list."""
 
     def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
         given = parser._given.setdefault(self.dest, [])
@@ -191,7 +191,7 @@ def translate(text: str, parser: argparse.ArgumentParser) -> str:
         if value[0] == "[":
             value = "".join(letter for letter in value[1:-1] if letter not in "'\" ")
         elif value[0] in "'\"" and re.fullmatch(r"[\w./:*,+@%-]+", value[1:-1]):
-            value = value[1:-1]  # it needs no quotes in a shell
+            value = value[1:-1]  # a shell needs no quotes
         return f"{option} {value}".strip()
 
     return _PARAMETER.sub(replace, text)

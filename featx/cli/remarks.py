@@ -16,7 +16,7 @@ from featx.text import TextExtractor
 
 __all__ = ["add_fit", "fit_parameters", "make_text_features", "print_remarks", "read_class_weight"]
 
-#: Near-duplicates and images to label that are named.
+#: Largest number of near-duplicates, and of images to label, that are named.
 _MAX_NAMED = 5
 
 
@@ -36,7 +36,7 @@ def read_class_weight(text: str) -> str | dict[str, float]:
 
 
 def add_fit(parser: argparse.ArgumentParser) -> None:
-    """Add the options that `fit_parameters` reads, all but patterns."""
+    """Add the options that `fit_parameters` reads, except patterns."""
     parser.add_argument(
         "--task", choices=["classification", "multilabel", "regression"], help="default: by the target's values"
     )
@@ -61,7 +61,7 @@ def add_fit(parser: argparse.ArgumentParser) -> None:
 
 
 def fit_parameters(options: argparse.Namespace) -> dict[str, Any]:
-    """Return the parameters that `featx.fit` and `featx.tune` share, all but the extractor."""
+    """Return the parameters that `featx.fit` and `featx.tune` share, except the extractor."""
     return {
         "task": options.task,
         "log_target": options.log_target,
@@ -77,7 +77,7 @@ def fit_parameters(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def make_text_features(options: argparse.Namespace) -> TextExtractor:
-    """Build the extractor of texts that the options describe; without a layer, of the last three blocks."""
+    """Build the extractor of texts that the options describe; the default is the last three blocks."""
     given = text_parameters(options)
     make = TextExtractor if "layer" in given or isinstance(given.get("backbone"), list) else make_text_extractor
     return make(**given)

@@ -84,7 +84,7 @@ class Dataset:
 
     @property
     def n_features(self) -> int:
-        """Length of a vector."""
+        """Number of features."""
         return self.manifest.features.n_features
 
     @property
@@ -99,7 +99,7 @@ class Dataset:
 
     @property
     def n_kept(self) -> int:
-        """Number of rows in shards, and of rows that an interrupted run kept of unfinished shards."""
+        """Number of rows in shards, and of rows of unfinished shards that an interrupted run kept."""
         finished = (sum(read_counts(path).values()) for path in self.current_rows.shards.values())
         return sum(finished) + sum(count_kept(self.folder).values())
 
@@ -210,7 +210,7 @@ class Dataset:
         return [numbers[key] for key in keys]
 
     def _locate(self, rows: npt.NDArray[np.intp]) -> Iterator[tuple[Path, npt.NDArray[Any], npt.NDArray[Any]]]:
-        """Yield each shard that holds any of the rows, their places in the argument, and their rows in the shard."""
+        """Yield each shard that holds any of the rows, their positions in the argument, and their rows in the shard."""
         if len(rows) and not 0 <= rows.min() <= rows.max() < len(self):
             raise InputError(f"indices: expected numbers from 0 to {len(self) - 1}")
         shards = np.searchsorted(self._ends, rows, side="right")
@@ -223,7 +223,7 @@ class Dataset:
     def blocks(
         self, size: int = 4096, start: int = 0, stop: int | None = None
     ) -> Iterator[tuple[int, npt.NDArray[np.float32]]]:
-        """Iterate over the vectors alone, in order, which is faster than `batches`.
+        """Iterate over the vectors only, in order, which is faster than `batches`.
 
         Parameters
         ----------
@@ -252,7 +252,7 @@ class Dataset:
         Parameters
         ----------
         size : int, default=1024
-            Images per batch; the last batch has the rest.
+            Number of images per batch; the last batch may be smaller.
         random_state : int or None, default=None
             None keeps the order of the shards, in which images of one class usually follow each
             other. A number shuffles, and is the seed.
@@ -261,6 +261,11 @@ class Dataset:
         ------
         Batch
             ``X``, ``y`` and ``keys``.
+
+        Raises
+        ------
+        InputError
+            If ``size`` is no integer of at least 1.
         """
         size = check_integer("size", size)
         order = None if random_state is None else np.random.default_rng(random_state).permutation(len(self))
@@ -335,7 +340,7 @@ class Dataset:
         return embed_queries(self.manifest.features, self.folder, texts, backbone, **running)
 
     def failures(self) -> Iterator[Failure]:
-        """Iterate over the images that could not be read, with their place in the shards and the reason."""
+        """Iterate over the images that could not be read, with their position in the shards and the reason."""
         row = -1
         for table in self.current_rows.tables(["key", "status", "reason"]):
             for key, status, reason in zip(*(column.to_pylist() for column in table.columns), strict=True):

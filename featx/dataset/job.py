@@ -49,10 +49,10 @@ def embed(
 ) -> Summary:
     """Embed every image of a source, or every text of a column, into a folder of shards; continue an earlier run.
 
-    However an earlier run ended, all but its last half minute of work is kept, and the result has the
-    same bytes as an undisturbed run. Images that are new in the source, or have changed, make another
-    generation of shards. Labels follow the source: a label that was corrected there is changed in the
-    image's row, without embedding the image again.
+    An earlier run may have ended in any way: all of its work except the last half minute is kept, and the result has
+    the same bytes as an undisturbed run. Images that are new in the source, or have changed, make another generation of
+    shards. Labels follow the source: if a label is corrected there, it is changed in the image's row without embedding
+    the image again.
 
     Parameters
     ----------
@@ -66,16 +66,16 @@ def embed(
         Glob patterns: take an image if it matches one of ``include`` (if there is any) and none of
         ``exclude``.
     shard_size : int or None, default=None
-        Images per shard; None is that of an earlier run, or else 1% of the images, at least 1,000, at
-        most 10,000 and at most 128 MB.
+        Images per shard. None is the size of an earlier run. Without an earlier run it is 1% of the images, at least
+        1,000, at most 10,000 and at most 128 MB.
     dtype : {"float32", "float16"}, default="float32"
         Number type of the stored vectors.
     format : {"parquet", "npy"} or None, default=None
         Store the vectors inside the Parquet shards, or in a ``.npy`` file beside each shard, which
         maps into memory aligned. None is the format of the existing dataset, or Parquet.
     path_column, target : str or None
-        Columns of a table with the paths and the labels; None takes those of an earlier run over the
-        same sources, or else looks for columns of a common name. ``target="2"`` labels images by the
+        Columns of a table with the paths and the labels; None takes the columns of an earlier run over the
+        same sources, or columns with a common name. ``target="2"`` labels images by the
         second level of folders of folders.
     text_column : str or None, default=None
         Column of a table that holds texts. The key of a text is its row's ``id``, if the table has
@@ -85,13 +85,13 @@ def embed(
         do not tell, because a table or a saved dataset that holds its images was replaced, or an image
         has another time or name and the same size, these images are read and compared in any case.
     retry_failed : bool, default=False
-        Try images again that could not be read.
+        Try again to read images that failed.
     prune : bool, default=False
         Drop the rows of images that have left the source.
     max_failures : int or None, default=None
         Stop if more images than this cannot be read.
     image_timeout : float or None, default=60
-        Seconds that decoding one image may take; an image that takes longer cannot be read. None is no limit.
+        Time limit in seconds for decoding one image. An image that takes longer counts as unreadable. None is no limit.
     n_jobs : int, default=1
         Number of worker processes. 1 is this process, with a thread per core, which is as fast as
         any number on one machine's CPU. More are workers of joblib's active backend, each making
@@ -164,7 +164,7 @@ def embed(
 def _find_columns(
     plan: Plan, sources: Sequence[Source], given: tuple[str | None, str | None]
 ) -> tuple[str | None, str | None]:
-    """Return the columns to use: those given, and else those of the last run over the same sources."""
+    """Return the columns to use: the given columns, or the columns of the last run over the same sources."""
     identities = {identify(source.given) for source in sources}
     for i, generation in reversed(list(enumerate(plan.generations()))):
         if set(plan.identities(i)) == identities:

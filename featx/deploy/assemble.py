@@ -60,7 +60,7 @@ def assemble(
     features: bool,
     others: Sequence[onnx.NodeProto] = (),
 ) -> onnx.ModelProto:
-    """Append to the backbone's graph the nodes of the head, and others, that the outputs need.
+    """Append to the backbone's graph all nodes that the outputs need, such as those of the head.
 
     The outputs have no types yet.
     """
@@ -85,7 +85,7 @@ def assemble(
 
 
 def declare_types(model: onnx.ModelProto, given: Mapping[str, npt.NDArray[Any]]) -> None:
-    """Declare the type of every output from the arrays that a run gave.
+    """Declare the type of every output from the arrays of a run.
 
     ONNX's own inference does not know all operators that skl2onnx uses.
     """
@@ -109,7 +109,7 @@ def write_metadata(
     doubts: Doubts | None,
     compared: Mapping[str, Any],
 ) -> str:
-    """Write the metadata of a model, each value as JSON, and return the digest of what computes.
+    """Write the metadata of a model, each value as JSON, and return the digest of the computation.
 
     ===================== ===============================================================
     featx.pipeline        integer, the version of these keys
@@ -124,7 +124,7 @@ def write_metadata(
     featx.features        layer, pooling, crop, l2_normalize, decode
     featx.resize          before (input is planes on the canvas) or in-graph (any size, channels last)
     featx.heat_map        base, quantity and grid (rows, columns) of the heat map; null without it
-    featx.guard           images behind the p-values, level of outliers, risk, coverage; null without a guard
+    featx.guard           number of images of the p-values, level of outliers, risk, coverage; null without a guard
     featx.compared        parity, resized, agreement: comparison with the pipeline; null if not measured
     featx.versions        versions of the packages that made the file
     featx.date            date of the export, UTC

@@ -43,21 +43,21 @@ _Array = npt.NDArray[Any]
 
 _BATCH_SIZE = 16
 _MAX_ROWS = 64
-#: Stands for the data frame in the graph; nothing may read it.
+#: Name that stands for the data frame in the graph; no node may read it.
 _FRAME = "featx_frame"
 #: A category that no table has.
 _UNKNOWN = "\0featx: a category that no table has"
-#: Names of outputs, which no input may have.
+#: Names of outputs. No input may have one of these names.
 _OUTPUTS = ("label", "class_index", "probabilities", "scores", "value")
 
 
 class _Columns:
-    """Build the inputs of a graph column by column, and the part of the graph that reads each."""
+    """Build the inputs of a graph column by column, and the nodes that read each input."""
 
     def __init__(self, frame: Any, opset: int, *, is_text: bool) -> None:
         self.frame = frame
         self.opset = opset
-        self.is_text = is_text  # one column of texts alone has the input of a text model
+        self.is_text = is_text  # a single column of texts has the input of a text model
         self.ir_version = 8
         self.inputs: dict[str, onnx.ValueInfoProto] = {}
         self.feeds: dict[str, Any] = {}  # values of each input for the rows of the frame
@@ -69,7 +69,7 @@ class _Columns:
 
     @property
     def has_text(self) -> bool:
-        """Texts of a batch must have the same number of tokens, so rows are run one by one."""
+        """True with texts: a batch must have one number of tokens, so rows are run one by one."""
         return any(fact["kind"] == "text" for fact in self.facts.values())
 
     def convert(self, converter: Converter, step: Estimator, x: Rows) -> str:
@@ -111,7 +111,7 @@ class _Columns:
         return converter.graph.columns(*parts)
 
     def _name(self, step: Estimator, columns: Any) -> list[str]:
-        """Return the names of the columns that a part reads."""
+        """Return the names of the columns that a transformer reads."""
         known = list(step.feature_names_in_)
         if isinstance(columns, str):
             return [columns]
@@ -122,7 +122,10 @@ class _Columns:
 
     def _add(self, name: str, column: str, dtype: int, shape: list[Any], feed: Any, **facts: Any) -> None:
         if self.facts.setdefault(column, {"input": name, **facts})["kind"] != facts["kind"]:
-            raise ExportError(f"column {column!r}: read as {self.facts[column]['kind']} and as {facts['kind']}")
+            raise ExportError(
+                f"column {column!r}: is read as {self.facts[column]['kind']} and as {facts['kind']}; "
+                "copy it to another column"
+            )
         if name not in self.inputs:
             self.inputs[name] = helper.make_tensor_value_info(name, dtype, shape)
             self.feeds[name] = feed
@@ -133,7 +136,7 @@ class _Columns:
         return column
 
     def _one_hot(self, converter: Converter, step: Any, columns: list[str]) -> str:
-        """Look each category up in a table of the encoder's own rows; the last row is that of an unknown category."""
+        """Look each category up in a table of the encoder's rows; the last row is for unknown categories."""
         if step.handle_unknown == "error":
             raise converter.refuse(
                 step, 'a graph cannot raise for an unknown category; fit with handle_unknown="ignore"'
@@ -144,7 +147,7 @@ class _Columns:
             if other := [one for one in known if not isinstance(one, str) and not _is_missing(one)]:
                 raise converter.refuse(step, f"column {column!r} has the category {other[0]!r}, expected strings")
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # an unknown category is meant
+                warnings.simplefilter("ignore")  # the unknown category is intended
                 answers = step.transform(self._probe(step, i, [*known, _UNKNOWN]))
             answers = np.asarray(answers.toarray() if hasattr(answers, "toarray") else answers, np.float64)
             width = int(step._n_features_outs[i])
@@ -166,7 +169,7 @@ class _Columns:
         return converter.graph.columns(*parts)
 
     def _probe(self, step: Any, at: int, cells: list[Any]) -> Any:
-        """Return rows that have each cell in one column, and the first category in the others."""
+        """Return one row per cell, which has the cell in one column and the first category in the other columns."""
         rows = np.empty((len(cells), len(step.categories_)), object)
         for i, categories in enumerate(step.categories_):
             rows[:, i] = categories[0]
@@ -174,7 +177,7 @@ class _Columns:
         return rows
 
     def _read_tokens(self, converter: Converter, step: Any, column: str, tokenizer: str) -> str:
-        """Add the tokens of whole texts, which encoders and words of a column share; return the name of the input."""
+        """Add an input for the tokens of whole texts, which a column's encoder and words share; return its name."""
         known = self._tokenizers.setdefault(column, json.loads(tokenizer))
         if known != json.loads(tokenizer):
             raise converter.refuse(step, f"column {column!r} has two tokenizers; use the words of its encoder")
@@ -193,7 +196,7 @@ class _Columns:
         return name
 
     def _count(self, converter: Converter, step: Any, column: str) -> Rows:
-        """Add the weights of the words of a column."""
+        """Add nodes that compute the weights of a column's words."""
         if type(step) not in (CountVectorizer, TfidfVectorizer) or not isinstance(step.analyzer, TokenAnalyzer):
             raise refuse_words(converter, step)
         source = self._read_tokens(converter, step, column, step.analyzer.tokenizer)
@@ -202,7 +205,7 @@ class _Columns:
         return Rows(count_terms(converter, step, source), sample)
 
     def _embed(self, converter: Converter, extractor: Any, column: str) -> Rows:
-        """Add the graph of a backbone under a prefix of its own, once per column and features."""
+        """Add the graph of a backbone with a unique prefix, once per column and features."""
         sample = np.asarray(extractor.transform(self.frame[column]))
         key = (column, str(extractor.backbone_identity_), repr(extractor.value_parameters_))
         if key in self._embedded:
@@ -228,7 +231,7 @@ class _Columns:
     def _average(self, converter: Converter, mean: MeanOfColumns, columns: list[str]) -> Rows:
         """Run a backbone once on several columns of images, and return the mean of the images that a row has.
 
-        An image that a row lacks is any array, and False in the input of its presence.
+        For an image that a row lacks, any array will do, and the input for its presence is False.
         """
         extractor, graph = mean.extractor_, converter.graph
         sample = np.asarray(mean.transform(self.frame[columns]))
@@ -297,7 +300,7 @@ class _Columns:
         return model.graph.output[0].name, [dim.dim_value or dim.dim_param for dim in own.type.tensor_type.shape.dim]
 
     def list_batches(self) -> Iterator[Mapping[str, _Array]]:
-        """Return the inputs of a graph; the first row is alone, which checks that the batch size is free."""
+        """Yield inputs of the graph; the first row is a batch of its own, which checks that the batch size is free."""
         n = len(self.frame)
         bounds = range(n + 1) if self.has_text else [0, *range(1, n, _BATCH_SIZE), n]
         for first, last in pairwise(bounds):
@@ -334,7 +337,7 @@ def convert_columns(pipeline: Any, frame: Any, tolerance: float, info: Mapping[s
         raise ExportError(f"column {taken[0]!r}: an output of the file has this name; rename the column")
     frame, failures = _drop_missing_texts(frame, [name for name, kind in kinds.items() if kind == "text"])
     if not len(frame):
-        raise ExportError("no row to compare with: rows is empty, or no row has a text")
+        raise ExportError("rows: got no row with a text to compare with; pass some rows")
     n = min(len(frame), _MAX_ROWS)
     frame = frame.iloc[[i * len(frame) // n for i in range(n)]]
     is_text = list(kinds.values()) == ["text"]
@@ -343,7 +346,7 @@ def convert_columns(pipeline: Any, frame: Any, tolerance: float, info: Mapping[s
     converter = Converter([own, column_tables.TABLES, *TABLES], make_tables(columns.opset), columns.opset, 8)
     rows = Rows(_FRAME, frame)
     with warnings.catch_warnings():
-        # parts get arrays, although the pipeline was fitted on data frames
+        # steps get arrays, although the pipeline was fitted on data frames
         warnings.filterwarnings("ignore", "X does not have valid feature names", UserWarning)
         warnings.filterwarnings("ignore", ".*more than .* tokens", UserWarning)  # a row may be too long on purpose
         several = find_row_outputs(pipeline)
@@ -377,7 +380,7 @@ def convert_columns(pipeline: Any, frame: Any, tolerance: float, info: Mapping[s
 
 
 def _drop_missing_texts(frame: Any, columns: list[str]) -> tuple[Any, list[Failure]]:
-    """Leave out rows with a cell that is no text, and list them."""
+    """Leave out rows with a cell that is not a text; return the other rows and the failures."""
     failures: dict[int, Failure] = {}
     for column in columns:
         for i, cell in enumerate(frame[column]):
@@ -387,7 +390,7 @@ def _drop_missing_texts(frame: Any, columns: list[str]) -> tuple[Any, list[Failu
 
 
 def _find_opset(pipeline: Any) -> int:
-    """Return the highest version of the operators of all backbones, 18 at least."""
+    """Return the highest opset of all backbones, at least 18."""
     opsets = [18]
     for extractor in find_extractors(pipeline):
         for path in list_backbones(extractor.backbone):

@@ -150,8 +150,8 @@ def export(
         The file, written completely or not at all. Its input is ``pixels``, uint8 of shape (N, 3,
         height, width): images on the backbone's canvas, as the metadata describes. For a `TextExtractor`, it is
         ``input_ids``, int64 of shape (N, n_tokens), texts of the same number of tokens; the metadata hold the
-        tokenizer. A pipeline over one column of texts has the same input. Of several columns, it has an input per
-        column: ``front`` of images, ``front_input_ids`` of texts, ``front`` of numbers, float32 of shape (N, 1), or
+        tokenizer. A pipeline over one column of texts has the same input. A pipeline over several columns has an input
+        per column: ``front`` of images, ``front_input_ids`` of texts, ``front`` of numbers, float32 of shape (N, 1), or
         of categories, strings of shape (N, 1). Columns of images whose mean is taken have an input
         ``front_present`` as well, bool of shape (N, 1).
     features : bool, default=False
@@ -161,21 +161,22 @@ def export(
         map adds to the score of each class, as `featx.explain` returns it. The head must be linear. It is compared
         with `featx.explain` on the images.
     guard : Guard or None, default=None
-        Guard of the pipeline, such as of `featx.load_guard`. It adds the output ``outlier``, float32 of shape (N,):
-        the p-value of each image, small for an image unlike those of the fit. It is compared with the guard's own.
+        Guard of the pipeline, such as of `featx.load_guard`. It adds the output ``outlier``, float32 of shape (N,): the
+        p-value of each image, small for an image unlike the images of the fit. It is compared with the p-value of the
+        guard.
     risk : float or None, default=None
         Add the output ``answered``, bool of shape (N,): False for images whose answer would break this bound of the
         error, see `featx.Guard.threshold`. Needs a guard.
     coverage : float or None, default=None
-        Add the output ``set``, bool of shape (N, n_classes): labels of a set that holds the true one for this share
-        of images; or ``interval``, float32 of shape (N, 2), for a regression. Needs a guard.
+        Add the output ``set``, bool of shape (N, n_classes): labels of a set that holds the true label for this
+        share of images; or ``interval``, float32 of shape (N, 2), for a regression. Needs a guard.
     images : sequence, str, path or None, default=None
         Images to compare on, as for `FeatureExtractor.transform`, or a folder or table of which
         at most 64 are used (500 with ``precision``). Use images like those that the file will
-        see. None uses a dozen that come with scikit-learn and featx.
+        see. None takes a dozen images that come with scikit-learn and featx.
     texts : sequence of str, str, path or None, default=None
         Texts to compare on, for a pipeline of texts alone, or a file with one text per line, of which at most 256 are
-        used (64 if the pipeline counts words). None uses a few of different length and script.
+        used (64 if the pipeline counts words). None takes a few texts of different length and script.
     rows : DataFrame or None, default=None
         Rows to compare on, of a pipeline over several columns; 64 at most are taken from the whole. Images are as
         for `FeatureExtractor.transform`.
@@ -187,13 +188,13 @@ def export(
         per batch: the graph resizes and crops. Its rounding differs from Pillow's in a few values,
         which is measured and limited by ``resize_tolerance``.
     resize_tolerance : float or None, default=None
-        As ``tolerance``, between images resized in the graph and by Pillow. None means 0.01, or
+        As ``tolerance``, between images resized in the graph and by Pillow. None takes 0.01, or
         0.1 for int8, because its quantisation steps amplify rounding differences.
     precision : {"int8", "float16"} or None, default=None
         Convert the float32 backbone to this precision. One in three of ``images``, 100 at most,
-        calibrates int8. The rest measures the effect on the head, which was fitted on float32
-        features. Use images that the pipeline was not fitted on, because its predictions for
-        those are more certain. None keeps the pipeline's precision.
+        calibrates int8. The other images measure the effect on the head, which was fitted on
+        float32 features. Use images that the pipeline was not fitted on, because its predictions
+        for the images of the fit are more certain. None keeps the pipeline's precision.
     min_agreement : float, default=0.95
         Share of the measured images that must keep their label in that precision. For a
         regression, R².

@@ -1,4 +1,4 @@
-"""Find the images that a model was fitted on, and join them with new ones."""
+"""Find the images that a model was fitted on, and join them with new images."""
 
 from __future__ import annotations
 
@@ -78,9 +78,9 @@ def has_log_target(head: Any) -> bool:
 def join_old_inputs(
     model: FittedModel, X: Any, y: Any, options: Mapping[str, Any], extractor: FeatureExtractor, events: Events
 ) -> tuple[Inputs, int]:
-    """Read the images that a model was fitted on and new ones, and return them with the number of the old ones.
+    """Read the images that a model was fitted on and new images; return them with the number of old images.
 
-    The old sources are those that the model's record names, unless they are among the sources that are given.
+    The old sources are those of the model's record, unless they are among the given sources.
     """
     records, sources = model.info.get("sources") or [], list_sources(X) if y is None else []
     known = {_locate(name) for record in records for name in record["names"]}
@@ -124,7 +124,7 @@ def _read_each(
 
 
 def _announce_cost(parts: Sequence[Inputs], extractor: FeatureExtractor, events: Events) -> None:
-    """Note how many of the old images must be embedded again, before it is done."""
+    """Note the number of old images that must be embedded again, before the work starts."""
     for part in parts:
         if part.dataset is not None:
             continue
@@ -138,7 +138,7 @@ def _announce_cost(parts: Sequence[Inputs], extractor: FeatureExtractor, events:
 
 
 def _find(name: str, model: FittedModel) -> str:
-    """Return a recorded source as it can be opened from here, or from the folder of the model's file."""
+    """Return a recorded source as a path that exists from here or from the folder of the model's file."""
     beside = os.path.join(os.path.dirname(model.name), name)
     for path in (name, beside):
         if is_url(path) or os.path.exists(path) or any(letter in path for letter in "*?["):

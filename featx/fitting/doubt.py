@@ -19,9 +19,9 @@ from featx.heads import respond
 
 __all__ = ["Doubt", "fit_guard", "predict_guarded"]
 
-#: Classes that a note names.
+#: Largest number of classes that a note names.
 _MAX_NAMED = 10
-#: Move of the share of a class that a note names.
+#: Smallest change of a class's share that a note names.
 _MIN_MOVE = 0.01
 
 
@@ -76,9 +76,9 @@ class Doubt:
 def predict_guarded(
     model: FittedModel, guard: Guard | None, embeddings: Embeddings, doubt: Doubt, events: Events, *, is_fit: bool
 ) -> tuple[npt.NDArray[Any], npt.NDArray[Any] | None, Checked | None, dict[str, Any]]:
-    """Return labels or numbers, probabilities, the check of the guard, and what was changed.
+    """Return labels or numbers, probabilities, the check of the guard, and the changes that were made.
 
-    With ``is_fit``, the images are those of the fit, which are not compared with it as a set.
+    With ``is_fit``, the images are those of the fit, and are not compared with it as a set.
     """
     changes: dict[str, Any] = {}
     if guard is None:

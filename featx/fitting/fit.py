@@ -68,7 +68,7 @@ def fit(
     """Fit a head on the features of labelled images.
 
     The images are embedded once. The head is scored on left-out images by cross-validation, and
-    fitted on all of them. Near-duplicates are listed and stay on one side of each fold.
+    then fitted on all images. Near-duplicates are listed and stay on one side of each fold.
     Images that cannot be read are left out and listed; images without a label take no part in
     the fit and are ranked by how uncertain the head is about them.
 
@@ -81,15 +81,15 @@ def fit(
         memory. With ``y``, images as for `FeatureExtractor.transform`.
     y : array-like of shape (n_samples,) or (n_samples, n_outputs), or None, default=None
         Classes or numbers. None, NaN and empty text mean that an image has no label. A sequence of sets, or a matrix
-        of 0 and 1, holds several labels per image, of which the empty set is one; any other matrix several numbers.
+        of 0 and 1, holds several labels per image (or none); any other matrix holds several numbers.
     head : str or None, default=None
-        Key of `featx.heads.HEADS`. None is ``"logistic_regression"``, and ``"ridge"`` for numbers;
+        Key of `featx.heads.HEADS`. None takes ``"logistic_regression"``, and ``"ridge"`` for numbers;
         ``"sgd"`` if memory is too small, or for hundreds of thousands of images of many classes.
         ``"zero_shot"`` starts from the names of the classes, for an image tower that was trained with a text tower.
     classes : sequence of str or None, default=None
         Names of the classes of ``"zero_shot"``; None takes the labels. With ``X=None`` no image is needed.
     template : str, list of str or None, default=None
-        Sentence of ``"zero_shot"`` around a name; None is ``"a photo of a {}"``.
+        Sentence of ``"zero_shot"`` around a name; None takes ``"a photo of a {}"``.
     task : {"classification", "multilabel", "regression"} or None, default=None
         None decides by the values.
     log_target : bool, default=False
@@ -99,34 +99,34 @@ def fit(
         of that function: ``effort``, ``backbones``, ``layers``, ``poolings``, ``crops``. For a column of texts,
         words (TF-IDF) and both together are measured beside the best encoder, layers, pooling and head.
     class_weight : "balanced", mapping of label to weight, or None, default=None
-        Weights of the classes in the fit of the head. ``"balanced"`` gives all classes the same
-        weight in total, however many images they have. A class that a mapping leaves out has 1. Of several labels per
+        Weights of the classes in the fit of the head. ``"balanced"`` gives all classes the same weight in total,
+        however many images they have. A class that a mapping leaves out has the weight 1. With several labels per
         image, each is balanced against its absence, and a mapping holds the weight of the images that have a label.
     groups : array-like of shape (n_samples,), str or None, default=None
         Images of one group are never on both sides of a fold. A string names a column of the
         table, also of the table that a dataset was made from.
     cv : int, scikit-learn splitter or None, default=None
-        Folds of the estimate. None is 5, or fewer if a class has fewer images.
+        Folds of the estimate. None takes 5, or fewer if a class has fewer images.
     views : int, default=1
-        Fit the head on so many views of each image: the plain one, its mirror image, and crops
+        Fit the head on this number of views of each image: the plain image, its mirror image, and crops
         (`featx.images.views.make_view`). They stay on one side of each fold, and left-out images
-        are scored, as later images are predicted, by their plain view. Embedding takes as many
-        times longer. A model to continue brings its number along.
+        are scored by their plain view, as later images are predicted. Embedding takes as many times
+        longer. A model to continue keeps its number of views.
     extractor : FeatureExtractor or None, default=None
-        None is the default extractor. With ``search``, only its device, threads, decoding, cache
+        None takes the default extractor. With ``search``, only its device, threads, decoding, cache
         and progress are used. For a dataset it must give the dataset's features.
     continue_from : estimator, FitResult, str, path or None, default=None
-        A model to fit again on the images that it was fitted on and on those of ``X``. Its
-        features, task and head are taken over, and new classes may come. The old images are the
-        sources that the model's file names; if these have moved, list old and new ones as ``X``.
-        Those in a dataset or in the extractor's cache are not embedded again.
+        A model to fit again on the images that it was fitted on and on the images of ``X``. The new
+        model has its features, task and head, and may have new classes. The old images are the
+        sources that the model's file names; if these have moved, list the old and the new sources as
+        ``X``. Images in a dataset or in the extractor's cache are not embedded again.
     path_column : str or None, default=None
         Column of a table that holds the images. None takes a column with an obvious name.
     text_column : str or None, default=None
         Column of a table that holds texts. Words (TF-IDF), the encoder (``extractor``, or the last three blocks of the
-        default one) and both are measured on left-out texts, and the simplest within one standard error of the best
-        is fitted. A named ``head``, ``class_weight`` and ``estimate=False`` fit the encoder alone, and so do
-        texts as a list with ``y``.
+        default encoder) and both are measured on left-out texts, and the simplest within one standard error of the
+        best is fitted. With a named ``head``, ``class_weight``, ``estimate=False``, or texts as a list with ``y``,
+        only the encoder is fitted.
     image_column : str, sequence of str or None, default=None
         Columns of images of a table or DataFrame, see ``combine_images``.
     combine_images : {"concatenate", "mean"}, default="concatenate"
@@ -140,7 +140,7 @@ def fit(
         folders of folders as classes. Several columns of 0 and 1 are several labels per image, and several columns of
         numbers are a regression of all of them.
     separator : str or None, default=None
-        Sign between several labels in one text, as ``"|"`` in ``cat|dog``. A column of lists needs none.
+        Sign between several labels in one text, as ``"|"`` in ``cat|dog``. A column of lists needs no separator.
     order : sequence of classes, True or None, default=None
         Classes from the lowest to the highest; True sorts classes that are numbers. The model keeps the order, and
         `evaluate` measures the steps between classes. The categories of an ordered type are an order.
@@ -157,13 +157,13 @@ def fit(
         that function: ``depth``, ``epochs``, ``alpha``, ``views``, ``random_state``, ``backbone_out``, ``folder``.
     labels : str, path, mapping or None, default=None
         Labels that were corrected by hand: a CSV file with the columns ``path`` and ``label``, as `featx.label_next`
-        writes it, or a mapping of names to labels. They replace those of the images that they name. An empty
+        writes it, or a mapping of names to labels. They replace the labels of the images that they name. An empty
         label changes nothing, and ``"-"`` leaves the image out.
     private : float or None, default=None
         Fit a `featx.heads.PrivateClassifier` with this epsilon, and release nothing else about the images: no counts,
         estimate, guard, near-duplicates or cache entries. Number of images and names of classes count as public.
     delta : float or None, default=None
-        With ``private``: at most 1 / n_samples. None is 1e-5.
+        With ``private``: at most 1 / n_samples. None takes 1e-5.
     events : Events or None, default=None
         Receives progress and notes.
 

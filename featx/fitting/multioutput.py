@@ -41,14 +41,14 @@ __all__ = [
 ]
 
 _N_FOLDS = 5
-#: Memory that a fit takes at most, in copies of the features.
+#: Largest memory of a fit, in copies of the features.
 _COPIES = 4
-#: Labels that a note names.
+#: Largest number of labels that a note names.
 _MAX_NAMED = 5
 
 
 def describe_outputs(inputs: Inputs) -> dict[str, Any]:
-    """Return the columns, or the separator, of several targets, for the record in a file."""
+    """Return the columns or the separator of several targets, for the record in a file."""
     outputs = inputs.outputs
     assert outputs is not None
     if outputs.names is None:
@@ -173,11 +173,11 @@ def _choose(target: SeveralTargets, asked: HeadOptions) -> Callable[[int], Any]:
     """Return a function from a number of inner folds to an unfitted head."""
     class_weight = asked.class_weight
     if class_weight is not None and target.task == "regression":
-        raise InputError(f"class_weight={class_weight!r}: a regression has no classes")
+        raise InputError(f"class_weight={class_weight!r}: a regression has no classes; leave it out")
     if isinstance(class_weight, Mapping):
         unknown = [str(label) for label in class_weight if str(label) not in target.names]
         if unknown:
-            raise InputError(f"class_weight: {unknown[0]!r} is no label, there are {', '.join(target.names)}")
+            raise InputError(f"class_weight: {unknown[0]!r} is not a label; expected {', '.join(target.names)}")
 
     def make(folds: int) -> Any:
         return make_head(
@@ -200,13 +200,13 @@ def _take_tuned(head: Any, target: SeveralTargets) -> Callable[[int], Any]:
 
 
 def check_several(target: SeveralTargets, log_target: bool, events: Events | None, noun: str = "image") -> None:
-    """Raise InputError if nothing can be learnt; note labels that can hardly be learnt."""
+    """Raise InputError if there is nothing to learn; note labels with too few examples."""
     values, n = target.values, len(target.values)
     if n < 2:
-        raise InputError(f"{n} {noun} with targets; at least two are needed")
+        raise InputError(f"got {n} {noun} with targets; expected at least two")
     if target.task == "regression":
         if log_target and values.min() <= 0:
-            raise InputError(f"log_target=True: a target has values down to {values.min():g}, without a logarithm")
+            raise InputError(f"log_target=True: a target has values down to {values.min():g}, which have no logarithm")
         return
     counts = values.sum(axis=0)
     if not ((counts > 0) & (counts < n)).any():
@@ -220,7 +220,7 @@ def check_several(target: SeveralTargets, log_target: bool, events: Events | Non
     ):
         if named := [name for name, is_one in zip(target.names, places.tolist(), strict=True) if is_one]:
             shown = ", ".join(named[:_MAX_NAMED]) + (", ..." if len(named) > _MAX_NAMED else "")
-            text = "its answer is constant" if "single" not in kind else "once left out it cannot be recognised"
+            text = "its answer is constant" if "single" not in kind else "a model without it cannot learn the label"
             verb = "is" if len(named) == 1 else "are"
             events.note(f"{len(named)} of {len(target.names)} labels {verb} {kind} ({shown}): {text}")
 

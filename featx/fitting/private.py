@@ -115,7 +115,7 @@ def fit_private(
 
 
 def _find_directions(extractor: FeatureExtractor, n_features: int) -> Any:
-    """Return public directions of the features; None if the head finds them by itself."""
+    """Return public directions of the features; None if the head finds them itself."""
     names = list_backbones(extractor.backbone)
     backbones = [open_backbone(name, extractor.precision) for name in names]
     if len(backbones) == 1:

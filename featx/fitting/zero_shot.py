@@ -1,4 +1,4 @@
-"""Classify images by the names of their classes: the head of a network that was trained with a text tower."""
+"""Classify images by the names of their classes, with a network that was trained with a text tower."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class ClassNames:
 
 
 def check_zero_shot(head: str | None, classes: Any, template: Any, has_images: bool) -> None:
-    """Raise InputError if names of classes are given to another head, or neither names nor images."""
+    """Raise InputError if class names are given to another head, or if there are neither names nor images."""
     for name, value in (("classes", classes), ("template", template)):
         if value is not None and head != "zero_shot":
             raise InputError(f'{name}={value!r}: only head="zero_shot" takes it; set head, or leave it out')
@@ -52,7 +52,7 @@ def check_zero_shot(head: str | None, classes: Any, template: Any, has_images: b
 def name_classes(
     extractor: FeatureExtractor | None, names: ClassNames, class_weight: Any = None
 ) -> tuple[FeatureExtractor, ChosenHead]:
-    """Return the extractor of an image tower, and the unfitted head that knows the names of the classes.
+    """Return the extractor of an image tower, and an unfitted head with the names of the classes.
 
     Parameters
     ----------
@@ -61,7 +61,7 @@ def name_classes(
     names : ClassNames
         Names of the classes, not None.
     class_weight : None
-        The head takes no weights; others raise InputError.
+        The head takes no weights; any other value raises InputError.
     """
     extractor = clone(extractor or FeatureExtractor())
     if isinstance(extractor.backbone, (list, tuple)):

@@ -9,7 +9,7 @@ changed, a pipeline is loaded only if it repeats the predictions that were recor
 saved.
 
 To raise the format version, change FORMAT_VERSION, keep reading every earlier version, and keep a
-file of each in tests/saved. Additions that readers can ignore do not raise it.
+file of each version in tests/saved. Additions that readers can ignore do not raise it.
 """
 
 from __future__ import annotations
@@ -71,20 +71,20 @@ def save(
 ) -> None:
     """Save a fitted pipeline.
 
-    Parameters that only say where and how fast it computes are not saved: ``cache``, ``device``, ``providers``,
-    ``n_threads``, ``n_jobs``, ``memory``, ``progress`` and ``verbose``, of all its estimators.
+    Parameters that only say where and how fast the pipeline computes are not saved: ``cache``, ``device``,
+    ``providers``, ``n_threads``, ``n_jobs``, ``memory``, ``progress`` and ``verbose``, of all its estimators.
 
     Parameters
     ----------
     pipeline : estimator
-        A fitted estimator of scikit-learn, or a pipeline of them. Every extractor in it must be
+        A fitted estimator of scikit-learn, or a pipeline of estimators. Every extractor in it must be
         fitted, because fitting records the identity of its backbone. Code cannot be saved: functions and
         classes that are not NumPy's, scikit-learn's or featx's.
     path : str or path
         The file, by convention with the suffix ``.featx``; written completely or not at all.
     embed_backbone : bool or None, default=None
-        Include the backbone, for machines that do not have it. None includes one that was tuned, since no other
-        machine has it.
+        Include the backbone, for machines that do not have it. None includes a tuned backbone, since no
+        other machine has it.
     info : mapping or None
         JSON values to store; `read_info` returns them under ``info``.
     guard : Guard or None, default=None
@@ -93,7 +93,7 @@ def save(
     Raises
     ------
     PipelineFileError
-        An extractor is not fitted, its backbone has changed since, or the pipeline holds an object that
+        An extractor is not fitted, its backbone has changed since the fit, or the pipeline holds an object that
         no file can hold, such as an open file.
     UntrustedTypeError
         The pipeline contains a type that `load` would refuse; the message says what to save instead.
@@ -144,7 +144,7 @@ def save(
 def load(path: str | os.PathLike[str], *, backbone: BackboneArgument | None = None) -> Any:
     """Load a saved pipeline. No code from the file is executed.
 
-    All parameters that say where and how fast it computes have their defaults: set ``cache``, ``device`` and
+    All parameters that say where and how fast the pipeline computes have their defaults: set ``cache``, ``device`` and
     ``n_jobs`` after loading. A file that would unpack to a huge size is refused, and so is one whose trees or
     support vectors point outside their own arrays.
 
@@ -152,8 +152,8 @@ def load(path: str | os.PathLike[str], *, backbone: BackboneArgument | None = No
     ----------
     path : str or path
         A file written by `save`.
-    backbone : str, path, list of them, or None
-        The backbone on this machine; for several, all of them in the order of fitting. None
+    backbone : str, path, list of str or path, or None
+        The backbone on this machine; for several backbones, a list in the order of fitting. None
         searches by identity: at the original location, among the bundled backbones, in the
         user's folder of backbones, and in the file itself.
 
@@ -170,7 +170,7 @@ def load(path: str | os.PathLike[str], *, backbone: BackboneArgument | None = No
     UntrustedTypeError
         The file contains types outside featx, scikit-learn and NumPy.
     BackboneError
-        The backbone that it was fitted with is not found.
+        The backbone that the pipeline was fitted with is not found.
     """
     description, content = _read(path)
     other = _find_other_version(description)
@@ -228,7 +228,7 @@ def load_guard(path: str | os.PathLike[str]) -> Guard | None:
     Returns
     -------
     Guard or None
-        None if the file has no guard, as those written before November 2026.
+        None if the file has no guard; files written before November 2026 have no guard.
 
     Raises
     ------
@@ -278,7 +278,7 @@ def _explain_version(other: str) -> str:
 def list_types(path: str | os.PathLike[str]) -> tuple[list[str], list[str]]:
     """List the types in a saved pipeline that skops does not trust by itself, without loading it.
 
-    The first list holds the types that featx trusts, the second those because of which `load` refuses the file.
+    The first list holds the types that featx trusts; because of a type in the second list, `load` refuses the file.
     """
     types, trusted = find_types(os.fspath(path), _read(path)[1]), list_trusted()
     return sorted(types & trusted), sorted(types - trusted)
@@ -333,7 +333,7 @@ def _read(path: str | os.PathLike[str], *, pipeline: bool = True) -> tuple[Descr
 
 
 def _read_member(archive: zipfile.ZipFile, name: str) -> bytes:
-    """Read a member that is stored without compression; a compressed one could unpack to any size."""
+    """Read a member that is stored without compression; a compressed member could unpack to any size."""
     member = archive.getinfo(name)
     if member.compress_type != zipfile.ZIP_STORED:
         raise ValueError(f"{name} is compressed")
@@ -346,7 +346,7 @@ def _identities(extractor: BackboneTransformer) -> list[Any]:
 
 
 def _match_all(values: Any, pattern: str) -> bool:
-    """Return if ``values`` is a non-empty list of strings that match a pattern."""
+    """Return True if ``values`` is a non-empty list of strings that match a pattern."""
     return (
         isinstance(values, list)
         and values != []
@@ -396,7 +396,7 @@ def _unpack(path: str | os.PathLike[str], identity: str) -> Backbone | None:
 
 
 def _writable_cache() -> Path:
-    """Return the user's folder of backbones, or a temporary one if it is not writable."""
+    """Return the user's folder of backbones, or a temporary folder if it is not writable."""
     with suppress(OSError, InputError):
         folder = cache_dir()
         folder.mkdir(parents=True, exist_ok=True)

@@ -69,7 +69,7 @@ def compare(
     the images of the smallest, every class counts alike, and the accuracy is balanced.
 
     The candidate with the smallest error within the budget is recommended, and the reason says how
-    many others are tied with it. The score of the best of many candidates is a little too good:
+    many other candidates are tied with it. The score of the best of many candidates is a little too good:
     measure the final pipeline on other images.
 
     Parameters
@@ -80,10 +80,10 @@ def compare(
     y : array-like, shape (n_samples,) or (n_samples, n_outputs), default=None
         Classes, numbers, ordered categories or a matrix of labels. Images with None or NaN have
         no label and are left out.
-    backbones : str, path, iterable of these, or None, default=None
-        Backbones to compare; None is every backbone on this machine (``featx backbones``) that is not tuned.
+    backbones : str, path, iterable of str or path, or None, default=None
+        Backbones to compare; None takes every backbone on this machine (``featx backbones``) that is not tuned.
     layers : str, int, sequence or None, default=None
-        Layers to compare, each as `FeatureExtractor` takes ``layer``. None is the default layer,
+        Layers to compare, each as `FeatureExtractor` takes ``layer``. None takes the default layer,
         the last two stages before it, several layers together, and the stages without the default.
     poolings, crops : str or sequence of str
         Poolings and crops to compare.
@@ -100,8 +100,8 @@ def compare(
     max_images : int, default=2000
         Maximum number of images to evaluate: two of every class, and then each class by its share.
     heads : bool, str or iterable of str, default=False
-        Compare heads on the recommended features as well, see `compare_heads`: all of them, or
-        those of these names.
+        Compare heads on the recommended features as well, see `compare_heads`: all heads, or
+        the heads with these names.
     cv : int, default=5
         Number of folds of the probe.
     random_state : int, default=0

@@ -36,11 +36,11 @@ class Comparison:
     Parameters
     ----------
     candidates : list of Candidate
-        Candidates by squared error, the best first; those that were stopped early come last.
+        Candidates by squared error, the best first; candidates that were stopped early come last.
     recommended : Candidate
         The best candidate within the budget.
     reason : str
-        Two or three sentences about the recommended candidate and those tied with it.
+        Two or three sentences about the recommended candidate and the candidates that are tied with it.
     task, metric : str
         Task of the target, and name of the metric that ``score`` is, which is shown and ranks nothing.
     n_images, n_used, n_unlabelled : int
@@ -50,7 +50,7 @@ class Comparison:
     groups : ndarray of int, shape (n_used,)
         Group of duplicates of each image in ``used``.
     used : ndarray of int, shape (n_used,)
-        Positions in ``X`` of the images that were used; for a source, among its labelled images.
+        Positions in ``X`` of the images that were used; for a source, positions among its labelled images.
     notes : list of str
         Remarks for the person who reads the result.
     decode : {"exact", "fast"}, default="exact"
@@ -131,7 +131,7 @@ class Comparison:
         Parameters
         ----------
         n_rows : int or None, default=None
-            Number of the best candidates to show, besides those on the front; None shows all.
+            Number of the best candidates to show, besides the candidates on the front; None shows all.
         """
         lines = format_table(self._rows(n_rows))
         lines.append("* recommended, + no other candidate is both better and faster")
@@ -162,7 +162,7 @@ class Comparison:
         draw_tradeoff(Path(path), title, points, self.max_ms, LOSSES[self.task])
 
     def _rows(self, n_rows: int | None) -> list[dict[str, str]]:
-        """Format the best candidates and those on the front."""
+        """Format the best candidates and the candidates on the front."""
         shown = [c for i, c in enumerate(self.candidates) if n_rows is None or i < n_rows or c.on_front]
         width = max(len(c.describe()) for c in shown)
         return [
@@ -180,7 +180,7 @@ class Comparison:
 
 
 def mark_front(candidates: list[Candidate]) -> list[Candidate]:
-    """Mark the candidates that no other beats in both time and distance to the best; of equal ones, the first."""
+    """Mark the candidates that no other candidate beats in both time and loss; of equal candidates, mark the first."""
     marked: list[Candidate] = []
     for i, c in enumerate(candidates):
         beaten = any(
@@ -200,9 +200,9 @@ def explain(
     budget: Budget,
     kind: str = "image",
 ) -> str:
-    """Return the reason for the recommendation (the first candidate), its uncertainty, and a tied and faster one.
+    """Return the reason for the recommendation (the first candidate), its uncertainty, and a faster tied candidate.
 
-    ``metric`` is the name of the score, and ``baseline`` that of a prediction that ignores the images.
+    ``metric`` is the name of the score, and ``baseline`` the score of a prediction that ignores the images.
     """
     best, k = candidates[0], len(candidates)
     limits = f" within {budget.describe()}" if budget.describe() else ""

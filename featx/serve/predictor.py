@@ -52,16 +52,16 @@ class Predictor:
     head : estimator
         Fitted on features of the extractor; any estimator with ``predict``.
     limits : Limits
-        Holds the largest number of pixels.
+        Limits of the server, such as the largest number of pixels.
     guard : Guard or None, default=None
-        Guard of the pipeline, which the server checks answers with.
+        Guard of the pipeline, with which the server checks answers.
     targets : sequence of str or None, default=None
         Names of several numbers per image.
 
     Attributes
     ----------
     batch_size, n_workers : int
-        Images per batch, and the number of batches to run at the same time.
+        Number of images per batch, and of batches to run at the same time.
     device : str
         Device of the backbone.
     classes : list or None
@@ -208,7 +208,7 @@ class Predictor:
         except UnreadableError as error:  # too many pixels, or too long a time
             return _RefusedError(422 if "image_timeout" in str(error) else 413, str(error))
         if header is None and has_magic(content):
-            return None  # of a known format, and decoding it gives the reason
+            return None  # a known format: decoding it gives the reason
         if header is None:
             got = f"got {len(content):,} bytes that begin with {content[:8]!r}"
             return _RefusedError(

@@ -30,25 +30,25 @@ if TYPE_CHECKING:
 
 __all__ = ["TablePredictor", "read_rows"]
 
-#: Rows that are predicted together.
+#: Number of rows that are predicted together.
 _BATCH_SIZE = 16
 _USAGE = (
-    "send JSON, an object with a value per column, or a list of them (images as base64), "
+    "send JSON, an object with a value per column, or a list of objects (images as base64), "
     "or a form of one row with a field per column (images as files)"
 )
 
 
 class TablePredictor(Predictor):
-    """A fitted pipeline of data frames that predicts batches of rows, dicts of column to value. Thread-safe.
+    """Predict batches of rows, dicts of column to value, with a fitted pipeline of data frames. Thread-safe.
 
     Parameters
     ----------
     estimator : estimator
-        Fitted on a data frame.
+        Estimator that was fitted on a data frame.
     kinds : mapping of str to str
-        Kind of each column, as of `featx.pipelines.find_columns`.
+        Kind of each column, as `featx.pipelines.find_columns` returns it.
     limits : Limits
-        Holds the largest number of pixels.
+        Limits of a request, such as the number of pixels.
     targets : sequence of str or None, default=None
         Names of several numbers per row.
     guard : Guard or None, default=None
@@ -109,7 +109,7 @@ class TablePredictor(Predictor):
                 del rows[places[one.row]]
         try:
             found = self._predict_rows(list(rows.values()))
-        except (FeatxError, ValueError):  # of one row, and the other rows have an answer
+        except (FeatxError, ValueError):  # one row fails, and the other rows have an answer
             found = [self._predict_row(row) for row in rows.values()]
         for i, answer in zip(rows, found, strict=True):
             answers[i] = answer
@@ -155,7 +155,7 @@ class TablePredictor(Predictor):
         return X
 
     def _read_row(self, content: Any) -> dict[str, Any]:
-        """Return the value of each column as the pipeline takes it, or raise _RefusedError."""
+        """Return the value of each column in the form that the pipeline takes, or raise _RefusedError."""
         if not isinstance(content, dict):
             raise _RefusedError(422, f"a row of type {type(content).__name__}, expected an object; {_USAGE}")
         if unknown := [name for name in content if name not in self.kinds]:
@@ -194,7 +194,7 @@ def _read_number(name: str, value: Any) -> float:
     except (ValueError, OverflowError):
         number = math.inf
     if not math.isfinite(number):
-        raise _RefusedError(422, f"{name}: {value!r}, expected a number, or nothing for a missing one")
+        raise _RefusedError(422, f"{name}: {value!r}, expected a number, or nothing if it is missing")
     return number
 
 
@@ -212,7 +212,7 @@ async def read_rows(request: Request, limits: Limits, budget: BodyBudget) -> lis
         parts = await read_form(request, limits, budget, read_part=_read_part, what="columns", usage=_USAGE)
         names = [str(part.name) for part in parts]
         if twice := next((name for name in names if names.count(name) > 1), None):
-            raise _RefusedError(422, f"{twice}: twice in the form; {_USAGE}")
+            raise _RefusedError(422, f"{twice}: is twice in the form; {_USAGE}")
         return [Upload(None, {str(part.name): part.content for part in parts})]
     if kind != "application/json":
         raise _RefusedError(415, f"content-type {kind!r}: {_USAGE}")
@@ -227,7 +227,7 @@ async def read_rows(request: Request, limits: Limits, budget: BodyBudget) -> lis
 
 
 async def _read_part(name: str, part: Any) -> Upload:
-    """Return the value of one column; its name takes the place of a file name."""
+    """Return the value of one column, with the column's name instead of a file name."""
     if isinstance(part, str):
         return Upload(name, part)
     try:

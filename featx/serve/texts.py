@@ -31,7 +31,7 @@ _USAGE = (
 
 
 class TextPredictor(Predictor):
-    """A fitted pipeline that predicts batches of texts. Thread-safe; the parameters are those of `Predictor`.
+    """A fitted pipeline that predicts batches of texts. Thread-safe; it has the parameters of `Predictor`.
 
     See Also
     --------
@@ -92,7 +92,7 @@ async def read_texts(request: Request, limits: Limits, budget: BodyBudget) -> li
 
 
 async def _read_part(name: str, part: Any) -> Upload:
-    """Return the text of one part of a form, which may be a file."""
+    """Return the text of a part of a form, which may be a file."""
     if name != TEXT_FIELD:
         raise _RefusedError(422, f"unknown form field {name!r}; {_USAGE}")
     if isinstance(part, str):

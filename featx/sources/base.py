@@ -29,7 +29,7 @@ __all__ = [
     "fail",
 ]
 
-#: Fetches the bytes of one image. May be called in any thread, and may raise UnreadableError.
+#: Fetches the bytes of an image. May be called in any thread, and may raise UnreadableError.
 Fetch = Callable[[], bytes]
 
 #: Turns an entry's key and place into a function that fetches its bytes.
@@ -79,7 +79,7 @@ class Listing:
     notes : tuple of str
         Remarks for the user: files passed over, columns chosen.
     columns : dict of str to list, or None
-        For a table, every column but that of the images, complete and in order.
+        For a table, every column but the column of the images, complete and in order.
     has_classes : bool
         True if the targets are names of classes, whatever they look like: names of folders, or of a ``ClassLabel``.
     question : str or None
@@ -123,8 +123,8 @@ class Listing:
 class Source(ABC):
     """Images from one place.
 
-    A source is small and can be pickled. A worker receives the source and the places of its images,
-    and fetches the bytes itself.
+    A source is small and can be pickled. A worker process receives the source and the places of its images, and
+    fetches the bytes itself.
 
     Attributes
     ----------
@@ -230,14 +230,14 @@ class Source(ABC):
 
     @abstractmethod
     def check(self) -> None:
-        """Raise SourceError if the source as a whole is gone, so that no single image is to blame."""
+        """Raise SourceError if the source as a whole is gone, which is no error of a single image."""
 
     def state(self) -> str:
-        """Return what changes when places listed earlier lose their meaning; empty if they never do."""
+        """Return a text that changes when the listed places lose their meaning; empty if they never do."""
         return ""
 
     def whole_state(self) -> str:
-        """Return what changes when the source as a whole is replaced; empty if nothing is known of it."""
+        """Return a text that changes when the source as a whole is replaced; empty if that is unknown."""
         return self.state()
 
     def item(self, entry: Entry) -> Any:
@@ -249,7 +249,7 @@ class Source(ABC):
         return f"{self.given}/{entry.key}"
 
     def fetch(self, key: str, place: bytes) -> bytes:
-        """Fetch the bytes of one image, in any order and from any thread."""
+        """Fetch the bytes of an image, in any order and from any thread."""
         with _lock:
             if self._reader is None or self._reader[0] != os.getpid():  # a forked child opens its own files
                 self.check()
@@ -275,7 +275,7 @@ class Source(ABC):
         )
 
     def _pass_over(self, name: str) -> None:
-        """Count a file that is not an image by its name; a hidden one is not counted."""
+        """Count a file that is not an image by its name; a hidden file is not counted."""
         if not name.startswith("."):
             self._passed_over[os.path.splitext(name)[1].lower()] += 1
 
@@ -373,7 +373,7 @@ def _restore(kind: type[Source], state: dict[str, Any]) -> Source:
 
 
 def _unlock() -> None:
-    """Make a new lock in a forked child, which may have copied a locked one."""
+    """Make a new lock in a forked child, whose copy of the lock may be locked."""
     global _lock
     _lock = threading.Lock()
 

@@ -50,6 +50,8 @@ def open_sources(
     ------
     SourceError
         If a source does not exist or is of no known kind.
+    InputError
+        If no source is given.
 
     Examples
     --------
@@ -101,7 +103,7 @@ def _expand(text: str) -> list[str]:
 def open_source(
     text: str, path_column: str | None = None, target: str | None = None, *, need_target: bool = False
 ) -> Source:
-    """Open one source; columns count for tables, and a ``target`` that is a level for folders."""
+    """Open a source; tables take the columns, and folders take a ``target`` that is the number of a level."""
     if os.path.isdir(text) and is_saved_dataset(text):
         return HuggingFace(text, path_column, target, need_target=need_target)
     if without_query(text).lower().endswith(TABLE_SUFFIXES) and not os.path.isdir(text):

@@ -109,7 +109,7 @@ class Table(FileSource):
         return os.fsencode(names[0]), "" if self._is_remote else store.state(os.path.join(folder, names[0]))
 
     def _suffixes_of(self, path: str) -> list[str]:
-        """List the suffixes with which a path is that of an image."""
+        """List the suffixes with which a path names an image."""
         folder, name = os.path.split(path)
         if folder not in self._beside:
             self._beside[folder] = self._list_beside(folder)
@@ -259,7 +259,7 @@ class _TablePath(str):
     _written: str
 
     def __new__(cls, path: str, table: Table, written: str) -> _TablePath:
-        """Make the path that can be opened of the one that the table has."""
+        """Make a path that can be opened from a path in the table."""
         self = super().__new__(cls, path)
         self._table, self._written = table, written
         return self

@@ -25,7 +25,7 @@ _NAMES = "id"
 
 
 def name_rows(columns: Mapping[str, Sequence[Any]], n_rows: int) -> list[str]:
-    """Name the rows of a table: by the column ``id`` if its values differ and none is missing, or by number from 1.
+    """Name the rows of a table: by the column ``id`` if its values differ and none is missing, else by number from 1.
 
     Examples
     --------
@@ -38,10 +38,10 @@ def name_rows(columns: Mapping[str, Sequence[Any]], n_rows: int) -> list[str]:
 
 
 def read_text(value: Any, *, is_csv: bool = False) -> Any:
-    """Return a cell as a text, or None if it has none; a value that is neither text nor number stays as it is.
+    """Return a cell as a text, or None if it is missing; a value that is neither text nor number stays as it is.
 
-    Nothing tells an empty cell of CSV from an empty text, so that it is missing. A number is the text that CSV would
-    hold.
+    In CSV, an empty cell and an empty text look the same, and both count as missing. A number becomes the text that CSV
+    would hold.
 
     Examples
     --------
@@ -147,13 +147,13 @@ def list_texts(
     include: str | Sequence[str] = (),
     exclude: str | Sequence[str] = (),
 ) -> Listing:
-    """List the texts of tables, with their labels; parameters and errors are those of `open_texts`.
+    """List the texts of tables, with their labels; parameters and errors are as for `open_texts`.
 
     Returns
     -------
     Listing
-        Its items are texts; None for a row without one. Its names are those of the rows, after ``TABLE/`` if there are
-        several tables.
+        Its items are texts; None for a row without a text. Its names are the names of the rows, after ``TABLE/`` if
+        there are several tables.
     """
     items: list[Any] = []
     names: list[str] = []
