@@ -245,8 +245,9 @@ def fit(
         events.note(text)
     inputs = correct_labels(inputs, labels, events)
     if private is not None:
-        budget = {"epsilon": private, "delta": delta}
-        result = fit_private(inputs, task, **budget, groups=groups, extractor=extractor, events=events)
+        result = fit_private(
+            inputs, task, epsilon=private, delta=delta, groups=groups, extractor=extractor, events=events
+        )
         return replace(result, notes=tuple(noted.texts))
     if kind == "text":
         check_texts(inputs, events)
