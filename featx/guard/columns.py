@@ -57,7 +57,9 @@ class Number:
 class Category:
     """Categories of a column with their shares; a missing cell is one of them, an empty text.
 
-    The surprise of a category is minus the logarithm of the share of rows whose category is not more frequent.
+    The surprise of a category is minus the logarithm of the share of rows whose category is not more frequent. A
+    category that no row has counts as one row of ``n + 1``, and the logarithm of the rows of the rarest category is
+    added: a new category says little beside categories of one row, and much beside categories of a hundred.
     """
 
     name: str
@@ -69,7 +71,9 @@ class Category:
         """Return the surprise of each cell."""
         tails = [float(self.shares[self.shares <= share * (1 + 1e-6)].sum()) for share in self.shares]
         known = dict(zip(self.categories, tails, strict=True))
-        found = [max(known.get(_name(cell), 0.0), 1 / (self.n + 1)) for cell in cells]
+        rarest = max(1.0, float(self.shares.min()) * self.n)
+        unseen = 1 / (rarest * (self.n + 1))
+        found = [max(known[name], 1 / (self.n + 1)) if (name := _name(cell)) in known else unseen for cell in cells]
         return np.minimum(-np.log(np.clip(np.array(found, np.float64), None, 1)), _MOST)
 
 

@@ -85,6 +85,19 @@ def test_numbers_outside_and_rare_values_surprise():
     assert np.all(np.diff(category.measure(["a", "b", np.nan, "new"])) > -1e-9)
 
 
+def test_an_unseen_category_says_the_more_the_more_frequent_all_categories_are():
+    found = [fit_column("c", "category", cells).measure(["z"])[0] for cells in (["a"] * 99 + ["b"], ["a", "b"] * 50)]
+    np.testing.assert_allclose(found, [np.log(101), np.log(101 * 50)], rtol=1e-6)
+
+
+def test_a_row_with_a_category_that_the_fit_has_not_seen_is_an_outlier(guard):
+    rows, _ = make_rows(200, seed=6)
+    rows.cells["place"][:] = ["z"] * 200
+    checked = check(guard, rows)
+    assert checked.is_outlier.mean() > 0.95
+    assert np.mean([kind == "columns: place" for kind in checked.kinds if kind]) > 0.9
+
+
 def test_unknown_words_are_a_share_and_a_row_of_the_fit_does_not_know_itself():
     texts = {"t": ["red car", "red dog", "blue lamp blue", ""]}
     vectorizer = TfidfVectorizer(ngram_range=(1, 2)).fit(texts["t"])
