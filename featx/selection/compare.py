@@ -360,9 +360,13 @@ def list_labelled_texts(
     include: str | Sequence[str] = (),
     exclude: str | Sequence[str] = (),
 ) -> Listing:
-    """List the texts of a table with one label or number each."""
-    if separator is not None or not (target is None or isinstance(target, str)):
-        raise InputError("target: one label or number per text, expected one column; several cannot be compared yet")
+    """List the labelled texts of a table; several columns as target are those of `list_labelled_images`."""
+    if target is not None and not isinstance(target, str):
+        columns = _check_columns(target, separator)
+        listings = [
+            list_labelled_texts(source, text_column, target=name, include=include, exclude=exclude) for name in columns
+        ]
+        return _join_columns(listings[0], columns) if len(columns) > 1 else listings[0]
     if not is_source(source):
         raise InputError(f"X: of type {type(source).__name__}, expected a table; with texts as a list, pass y")
     listing = list_texts(source, text_column=text_column, target=target, include=include, exclude=exclude)
@@ -370,7 +374,7 @@ def list_labelled_texts(
         raise SourceError("which column is to be predicted? Set target=NAME")
     if listing.target_column == text_column:
         raise InputError(f"target={target!r}: is the column of texts as well, and would give the answer away")
-    return listing
+    return listing if separator is None else replace(listing, separator=separator)
 
 
 def list_labelled_images(
@@ -388,14 +392,19 @@ def list_labelled_images(
     """
     options: dict[str, Any] = {"path_column": path_column, "include": include, "exclude": exclude}
     if target is not None and not isinstance(target, str):
-        columns = tuple(target)
-        if separator is not None or not columns:
-            raise InputError(f"target={list(columns)!r}: expected names of columns, or one column and a separator")
+        columns = _check_columns(target, separator)
         listing = list_labelled_images(source, target=columns[0], **options)
         return _join_columns(listing, columns) if len(columns) > 1 else listing
     if separator is not None:
         return replace(list_labelled_images(source, target=target, **options), separator=separator)
     return _list_labelled(source, target=target, **options)
+
+
+def _check_columns(target: Sequence[str], separator: str | None) -> tuple[str, ...]:
+    columns = tuple(target)
+    if separator is not None or not columns:
+        raise InputError(f"target={list(columns)!r}: expected names of columns, or one column and a separator")
+    return columns
 
 
 def _join_columns(listing: Listing, columns: tuple[str, ...]) -> Listing:
