@@ -32,7 +32,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         action="extend",
         nargs="+",
         metavar="SOURCE",
-        help="training images or texts, to look for near-duplicates",
+        help="training images, texts or rows, to look for near-duplicates",
     )
     parser.add_argument("--no-images", dest="images", action="store_false", help="leave out every image, text and row")
     parser.add_argument("--title", metavar="TEXT", help="title of the page (default: the model and the source)")

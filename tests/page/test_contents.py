@@ -10,7 +10,6 @@ from sklearn.pipeline import make_pipeline
 
 import featx
 from featx.cli import main
-from featx.errors import InputError
 from tests.text.conftest import encoder, source  # noqa: F401
 from tests.text.test_fit import LABELS, TEXTS
 
@@ -75,5 +74,5 @@ def test_rows_have_a_page(encoder, tmp_path, task):  # noqa: F811
     assert "<b>" not in html
     assert "class='track'" in html
     assert ("Largest residuals" in html) == (task == "regression")
-    with pytest.raises(InputError, match="takes rows"):
-        featx.report(result, rows, train=rows)
+    own = featx.report(result, rows[:6], train=rows[10:]).html
+    assert f"{sum(text in set(rows.review[10:]) for text in rows.review[:6])} of these rows are like a row" in own
