@@ -4,9 +4,9 @@
 
 DATA holds houses (HousesInfo.txt and frontal) and imagenet-samples, and sentences. The houses are divided at random
 into two parts. A guard of frontal images, four numbers and a postcode is fitted on one, and checks the other, as it is
-and with one cell changed: another image, ten times the area, an unknown postcode. The same is done with the houses
-whose postcode occurs ten times and more. The sentences have a guard of words alone. Shares are of p-values below 0.05
-and 0.02, and "named" is the share of outliers whose kind is told rightly. The exit
+and with one cell changed: another image, ten times the area, no area, an unknown postcode. The same is done with the
+houses whose postcode occurs ten times and more. The sentences have a guard of words alone. Shares are of p-values below
+0.05 and 0.02, and "named" is the share of outliers whose kind is told rightly. The exit
 status is 1 if more than 7 % of unchanged rows are below 0.05.
 """
 
@@ -65,12 +65,14 @@ def measure_houses(data, n_splits, min_count=1):
         changed["another image"] = take(cells, features, new)
         changed["another image"].features["front"][:] = foreign[: len(new)]
         changed["ten times the area"] = take({**cells, "area": [10 * a for a in cells["area"]]}, features, new)
+        changed["no area"] = take({**cells, "area": [None] * len(rows)}, features, new)
         changed["unknown postcode"] = take({**cells, "zipcode": ["00000"] * len(rows)}, features, new)
         for name, part in changed.items():
             checked = guard.check(guard.read_rows(part))
             found.setdefault(name, []).append((checked.outlier < 0.05).mean())
             outliers.setdefault(name, []).append(checked.is_outlier.mean())
-            kind = {"another image": "images", "ten times the area": "columns: area"}.get(name, "columns: zipcode")
+            kind = "columns: area" if "area" in name else "columns: zipcode"
+            kind = "images" if name == "another image" else kind
             told = [own == kind for own in checked.kinds if own is not None]
             named.setdefault(name, []).extend(told)
     for name, shares in found.items():

@@ -26,7 +26,8 @@ class Number:
     """Quantiles of a column of numbers, the share of missing cells, and the number of rows.
 
     The surprise of a number is minus the logarithm of the share of rows at least as extreme on its side, twice. Beyond
-    the ends, the distance from the end is added, in units of ``spread``.
+    the ends, the distance from the end is added, in units of ``spread``. A missing cell is surprising as a category is:
+    by the share of missing cells, or as an unseen category beside one of ``n`` rows.
     """
 
     name: str
@@ -49,7 +50,7 @@ class Number:
         tail = np.clip(2 * np.minimum(at_most, at_least), 1 / (self.n + 1), 1)
         outside = np.maximum(np.maximum(self.quantiles[0] - values, values - self.quantiles[-1]), 0)
         found = -np.log(tail) + outside / self.spread
-        absent = -np.log(max(self.missing, 1 / (self.n + 1)))
+        absent = -np.log(self.missing if self.missing > 0 else 1 / ((self.n + 1) * max(1, self.n)))
         return np.minimum(np.where(np.isnan(given), absent, np.where(np.isinf(given), _MOST, found)), _MOST)
 
 
