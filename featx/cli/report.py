@@ -61,7 +61,7 @@ def run(options: argparse.Namespace) -> None:
     page = report(
         model,
         options.source[0] if len(options.source) == 1 else options.source,
-        train=options.train,
+        train=options.train[0] if options.train and len(options.train) == 1 else options.train,
         images=options.images,
         title=options.title,
         path_column=options.path_column,

@@ -68,7 +68,8 @@ class Compared:
         keys = [_list_keys(row, kinds) for row in rows] if items is not None else [()] * len(titles)
         parts = {} if guarded is None else _divide(model, guarded)
         equal = [f"{kind}s" for kind in ("image", "text") if kind in kinds.values()]
-        note = f"They are alike if their {' or '.join(equal) or 'cells'} are equal, white space and case apart"
+        note = f"They are alike if their {' or '.join(equal) or 'cells'} are equal"
+        note += "" if equal == ["images"] else ", white space and case apart"
         note += f", or if the features of their {' or '.join(parts)} are near." if parts else "."
         return cls(titles, tuple(parts.values()), keys, note)
 
