@@ -2,6 +2,7 @@
 
 python benchmarks/selection.py FOLDER [--test FOLDER] [--seed N] [--most N] [--effort thorough]
 python benchmarks/selection.py TABLE.csv --target price --log-target
+python benchmarks/selection.py magnetic-tiles/images --tiles
 python benchmarks/selection.py FOLDER --cost [--most N] [--effort thorough]
 
 The baseline cross-validates a head on every candidate and takes the best; `featx.selection.search` chooses
@@ -9,7 +10,8 @@ from the same candidates within its budget. Both then fit on all training images
 The regret is the difference of the two scores there (balanced accuracy if the classes are unbalanced, as the
 search chooses it), with the standard error of the paired difference. A source without --test is split in two
 thirds and one. The cost of the search is processor time, as a multiple of that of embedding the training images
-once with the default network in the same run. ``default`` is the score of the default features and head.
+once with the default network in the same run. ``default`` is the score of the default features and head. With
+``--tiles`` all photos of a magnetic tile stay on one side of the split and of every fold.
 
 ``--cost`` fits all images of the source, and measures the costs alone: of the search, and of `featx.fit` with it, whose
 own cross-validation is included.
@@ -23,8 +25,9 @@ import warnings
 from typing import Any
 
 import numpy as np
-from sklearn.model_selection import train_test_split
+from sklearn.model_selection import StratifiedGroupKFold, train_test_split
 from threadpoolctl import threadpool_limits
+from tiles import find_tiles
 
 import featx
 from featx import FeatureExtractor, make_head
@@ -52,22 +55,26 @@ def gains(y: Any, predicted: Any, *, balanced: bool, log_target: bool) -> Any:
     return 1 - (y - predicted) ** 2 / np.var(y)
 
 
-def split(options: argparse.Namespace) -> tuple[list[Any], Any, list[Any], Any]:
-    """Return the training images and the held-out ones."""
+def split(options: argparse.Namespace) -> tuple[list[Any], Any, list[Any], Any, Any]:
+    """Return the training images and the held-out ones, and the groups of the training images."""
     X, y = read(options.source, options)
     if not options.test:
         n = len(y) * 2 // 3
     else:
         X_test, y_test = read(options.test, options)
         n, X, y = len(y), X + X_test, np.concatenate([y, y_test])
-    rows = np.arange(len(y))
-    if options.test and options.seed is None:
+    rows, groups = np.arange(len(y)), None
+    if options.tiles:
+        groups = find_tiles(X)
+        thirds = StratifiedGroupKFold(3, shuffle=True, random_state=options.seed or 0)
+        train, test = next(thirds.split(X, y, groups))
+    elif options.test and options.seed is None:
         train, test = rows[:n], rows[n:]
     else:
         strata = None if y.dtype.kind == "f" else y
         train, test = train_test_split(rows, train_size=n, random_state=options.seed or 0, stratify=strata)
     train = train[: options.most]
-    return [X[i] for i in train], y[train], [X[i] for i in test], y[test]
+    return [X[i] for i in train], y[train], [X[i] for i in test], y[test], None if groups is None else groups[train]
 
 
 def measure_costs(options: argparse.Namespace) -> None:
@@ -105,12 +112,13 @@ def main() -> None:
     parser.add_argument("--effort", default="quick")
     parser.add_argument("--head", default="ridge", help="head of both (default: ridge)")
     parser.add_argument("--every-head", action="store_true", help="let the search choose its head")
+    parser.add_argument("--tiles", action="store_true", help="keep photos of a magnetic tile together")
     parser.add_argument("--cost", action="store_true", help="measure costs alone, on all images")
     options = parser.parse_args()
     if options.cost:
         measure_costs(options)
         return
-    X, y, X_test, y_test = split(options)
+    X, y, X_test, y_test, groups = split(options)
     task = "regression" if y.dtype.kind == "f" else "classification"
     extractor = FeatureExtractor(n_threads=1)
     extractor.embed(X[:8])
@@ -119,9 +127,8 @@ def main() -> None:
     once = time.process_time() - start
     start = time.process_time()
     head = None if options.every_head else options.head
-    found = search(
-        X, y, effort=options.effort, task=task, head=head, log_target=options.log_target, extractor=extractor
-    )
+    arguments: dict[str, Any] = {"task": task, "log_target": options.log_target}
+    found = search(X, y, effort=options.effort, head=head, groups=groups, extractor=extractor, **arguments)
     cost = (time.process_time() - start) / once
     balanced = "balanced" in found.heads.metric
 
@@ -131,7 +138,6 @@ def main() -> None:
             predicted = head.fit(features, y).predict(features_test)
         return gains(y_test, predicted, balanced=balanced, log_target=options.log_target)
 
-    arguments: dict[str, Any] = {"task": task, "log_target": options.log_target}
     taken = score(found.head, found.embedded.features, found.extractor.transform(X_test))
     usual = score(make_head(**arguments), default, extractor.transform(X_test))
     best: tuple[float, Candidate, Any] | None = None
@@ -140,7 +146,7 @@ def main() -> None:
         [embedded], [embedded_test] = (embed_together([shared.extractor], images) for images in (X, X_test))
         for candidate in shared.candidates:
             features = shared.features(candidate, embedded.features)
-            result = compare_heads(features, y, heads=options.head, **arguments).scores[0].score
+            result = compare_heads(features, y, heads=options.head, groups=groups, **arguments).scores[0].score
             features_test = shared.features(candidate, embedded_test.features)
             tests.append(score(make_head(options.head, **arguments), features, features_test))
             if best is None or result > best[0]:

@@ -3,7 +3,7 @@
     python benchmarks/tuning.py DIR cifar --n 1000 --seed 0      one part at a time; each prints a line of JSON
     python benchmarks/tuning.py DIR cifar --n 1000 --search      the same by featx.fit(search="quick")
     python benchmarks/tuning.py DIR ants --seed 0
-    python benchmarks/tuning.py DIR tiles
+    python benchmarks/tuning.py DIR tiles --seed 0               all photos of a tile in one fold
     python benchmarks/tuning.py DIR tiles --layer stage2 stage3 stage4 --pooling catavgmax --only views --views
     python benchmarks/tuning.py DIR houses
     python benchmarks/tuning.py DIR pacs                         fitted on photos, measured on each style
@@ -34,6 +34,7 @@ import pandas as pd
 from PIL import Image, ImageFilter
 from sklearn.metrics import balanced_accuracy_score, log_loss, r2_score, roc_auc_score
 from text import read
+from tiles import find_tiles
 
 import featx
 from featx.backbones import open_backbone
@@ -189,10 +190,14 @@ def force_fits(options: argparse.Namespace, X: Any, y: Any) -> dict[str, Any]:
 
 
 def run_tiles(options: argparse.Namespace) -> None:
-    """Score the left-out images of five folds, in which the network is tuned as well."""
-    X, y = list_images(f"{options.dir}/magnetic-tiles/images")
+    """Score the left-out images of five folds, in which the network is tuned as well.
+
+    All photos of a tile lie in one fold. The seed changes the order of the images, and so the folds.
+    """
+    X, y = list_images(f"{options.dir}/magnetic-tiles/images", None, options.seed)
     extractor = featx.FeatureExtractor(layer=options.layer, crop="whole", pooling=options.pooling)
-    for name, make in make_fits(options, X, y, extractor=extractor).items():
+    fixed = {"extractor": extractor, "groups": find_tiles(X), "class_weight": options.class_weight}
+    for name, make in make_fits(options, X, y, **fixed).items():
         result, cost = timed(make)
         report(options, name, {**result.score.values, "n": len(X), **cost, **describe(result)})
 
@@ -297,6 +302,7 @@ def main() -> None:
     parser.add_argument("--depth")
     parser.add_argument("--layer", nargs="+", help="layers of the features of tiles and sentences")
     parser.add_argument("--pooling", default="avgmax", help="pooling of the features of tiles")
+    parser.add_argument("--class-weight", choices=("balanced",), help="weights of the classes of tiles")
     parser.add_argument("--cv", type=int)
     parser.add_argument("--threads", type=int)
     parser.add_argument("--only", choices=("frozen", "tuned", "views"))

@@ -9,7 +9,7 @@ __all__ = ["run"]
 
 
 def run() -> int:
-    """Run the command line; Ctrl-C during its imports ends it without a traceback."""
+    """Run the command line; Ctrl-C during its imports ends the process without a traceback."""
     try:
         from featx.cli import main
 
@@ -22,7 +22,7 @@ def run() -> int:
 
 
 def _end_with_threads(code: int) -> None:
-    """End the process here if a thread is still inside a decoder: the interpreter might crash while it shuts down."""
+    """End the process here if a thread is still inside a decoder, since the interpreter might crash during shutdown."""
     if any(thread.name.startswith(("featx-serve", "featx-decoder")) for thread in threading.enumerate()):
         for stream in (sys.stdout, sys.stderr):
             with suppress(AttributeError, OSError, ValueError):

@@ -10,10 +10,10 @@ __all__ = ["Events", "ProgressBar", "combine"]
 
 
 class Events:
-    """Receive the events of a job, in the thread that runs it; this base ignores them all.
+    """Receive the events of a job, in the thread that runs it; this base class ignores them.
 
     Derive from it and pass an instance as ``events`` to `featx.dataset.embed`, `featx.fit`,
-    `featx.selection.compare` and the like.
+    `featx.selection.compare`, for example.
 
     Examples
     --------
@@ -31,7 +31,7 @@ class Events:
     """
 
     def note(self, text: str) -> None:
-        """Receive a note for the person who waits."""
+        """Receive a note for the user."""
 
     def begin(self, task: str, total: int | None, done: int = 0, *, unit: str = "image") -> None:
         """Begin a task.
@@ -41,15 +41,15 @@ class Events:
         task : str
             Short name: ``"embed"``, ``"folds"``.
         total : int or None
-            Units in all, the finished ones included; None if unknown.
+            Total number of units, including finished units; None if unknown.
         done : int, default=0
-            Units that were finished before.
+            Number of units that were finished before.
         unit : str, default="image"
-            What is counted.
+            Name of a unit.
         """
 
     def advance(self, n: int = 1, *, n_failed: int = 0, n_bytes: int = 0) -> None:
-        """Count n more units of the current task, how many of them failed, and the bytes read for them."""
+        """Count n more units of the current task, the failures among them, and the bytes that were read for them."""
 
     def spend(self, step: str, seconds: float, n_images: int = 0) -> None:
         """Count seconds of one step (`featx.inference.timing.STEPS`); may be called in any thread."""
@@ -67,7 +67,7 @@ class ProgressBar(Events):
     Parameters
     ----------
     min_seconds : float, default=2.0
-        Show nothing for tasks that end sooner.
+        Tasks that end within this time show nothing.
 
     Examples
     --------
@@ -108,7 +108,7 @@ class ProgressBar(Events):
     def _close_bar(self) -> None:
         if self._bar is not None:
             self._timer.cancel()
-            self._timer.join()  # it may be drawing
+            self._timer.join()  # the timer may be drawing
             self._bar.close()
             self._bar = None
 
@@ -120,7 +120,7 @@ class ProgressBar(Events):
 def _draw(bar: Any) -> None:
     """Draw a bar before it advances."""
     bar.refresh()
-    bar.delay = 0  # or close() takes it for a bar that was never drawn, and leaves it standing
+    bar.delay = 0  # otherwise close() assumes that the bar was never drawn, and leaves it on the screen
 
 
 class _Combined(Events):
@@ -153,7 +153,7 @@ class _Combined(Events):
 
 
 def combine(*subscribers: Events | None) -> Events:
-    """Return one subscriber that passes every event on to all that are not None, but to one progress bar at most.
+    """Return a subscriber that passes every event to all subscribers except None, but to at most one progress bar.
 
     Examples
     --------

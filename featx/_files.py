@@ -61,7 +61,7 @@ def write_whole(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 @contextmanager
 def write_together(*paths: str | os.PathLike[str]) -> Iterator[tuple[Path, ...]]:
-    """Write files that belong together as `write_whole` does; all are complete before the first is renamed."""
+    """Write several files like `write_whole`; all files are complete before the first is renamed."""
     for path in paths:
         check_writable(path)
     targets = [Path(os.path.realpath(path)) for path in paths]
@@ -90,7 +90,7 @@ def write_together(*paths: str | os.PathLike[str]) -> Iterator[tuple[Path, ...]]
 def write_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a scratch folder to write to, and rename it to ``path`` at the end.
 
-    ``path`` must not exist, or be an empty folder. The scratch folder lies beside it, and is removed if the block
+    ``path`` must be an empty folder or must not exist. The scratch folder lies beside it, and is removed if the block
     raises.
     """
     target = Path(path)
@@ -117,7 +117,7 @@ def write_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 @contextmanager
 def scratch_folder() -> Iterator[Path]:
-    """Yield a temporary folder, which is removed at the end; those of killed processes are removed at the beginning."""
+    """Yield a temporary folder, which is removed at the end; folders of killed processes are removed at the start."""
     parent = Path(tempfile.gettempdir())
     _remove_leftovers(parent, "featx-")
     folder = parent / f"featx-{_new_token()}"
@@ -131,13 +131,13 @@ def scratch_folder() -> Iterator[Path]:
 
 
 def _new_token() -> str:
-    """Return a name that tells which process it belongs to: its machine, its number, and a random part."""
+    """Return a name that identifies this process: its machine, its number, and a random part."""
     return f"{_machine()}-{os.getpid()}-{secrets.token_hex(6)}"
 
 
 @cache
 def _machine() -> str:
-    """Return a digest of the host and, in containers, of the process numbers' own namespace."""
+    """Return a digest of the host and, in containers, of the namespace of process numbers."""
     namespace = ""
     with suppress(OSError):
         namespace = os.readlink("/proc/self/ns/pid")
@@ -145,7 +145,7 @@ def _machine() -> str:
 
 
 def _remove_leftovers(folder: Path, prefix: str) -> None:
-    """Remove scratch files of processes that are gone, once per folder and process."""
+    """Remove scratch files of processes that have ended, once per folder and process."""
     if (os.getpid(), folder, prefix) in _cleaned:
         return
     _cleaned.add((os.getpid(), folder, prefix))
@@ -158,13 +158,13 @@ def _remove_leftovers(folder: Path, prefix: str) -> None:
 
 
 def _is_abandoned(entry: os.DirEntry[str], machine: str, number: int) -> bool:
-    if machine == _machine() and os.name != "nt":  # where signal 0 would end the process
+    if machine == _machine() and os.name != "nt":  # on Windows, signal 0 would end the process
         try:
             os.kill(number, 0)
         except ProcessLookupError:
             return True
         except (OSError, OverflowError):
-            pass  # it belongs to another user
+            pass  # the process belongs to another user
         return False
     with suppress(OSError):  # of another machine, or of this container before it was started again
         return entry.stat(follow_symlinks=False).st_mtime < time.time() - _MAX_SECONDS_UNTOUCHED
@@ -180,14 +180,14 @@ def _remove(path: Path) -> None:
 
 
 def _name_target(error: OSError, targets: Sequence[Path], scratches: Sequence[Path]) -> OSError:
-    """Return the error with the name of the file that was to be written, if it has none or that of a scratch file."""
+    """Return the error with the name of the target file, if it has no file name or that of a scratch file."""
     names = {str(scratch): str(target) for scratch, target in zip(scratches, targets, strict=True)}
     if error.filename is not None and str(error.filename) not in names:
         return error
     target = names.get(str(error.filename), str(targets[0]))
     number = re.search(r"\[errno (\d+)\]", str(error), re.IGNORECASE)  # pyarrow wraps the system's message
     code = error.errno or (int(number[1]) if number else None)
-    if code is None:  # NumPy counts what it could not write
+    if code is None:  # NumPy reports the number of missing items instead of a code
         return OSError(f"{target}: cannot be written completely ({error}); is the disk full?")
     return OSError(code, os.strerror(code), target)
 

@@ -1,4 +1,4 @@
-"""Find how much memory is available to this process, and allocate large arrays so that it is freed."""
+"""Find the memory that is available to this process, and allocate large arrays whose memory is freed at once."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 __all__ = ["allocate", "available_memory"]
 
-#: Bytes from which on an array has memory of its own.
+#: Number of bytes from which on an array is allocated separately.
 _LARGE = 1_000_000
 _PROC = Path("/proc")
 _CGROUPS = Path("/sys/fs/cgroup")
@@ -94,10 +94,10 @@ def _process() -> Iterator[int]:
 
 
 def allocate(shape: tuple[int, ...], dtype: npt.DTypeLike = np.float32) -> npt.NDArray[Any]:
-    """Return an array of zeros. A large one returns its memory to the system as soon as it is freed.
+    """Return an array of zeros. A large array returns its memory to the system as soon as it is freed.
 
-    The usual allocator keeps freed memory, in holes that arrays of another size do not fit into. That was a sixth of
-    the memory of a fit of 1,000 classes.
+    The usual allocator keeps freed memory in holes, which arrays of other sizes do not fit into. These holes were a
+    sixth of the memory of a fit of 1,000 classes.
     """
     size = math.prod(shape) * np.dtype(dtype).itemsize
     if size < _LARGE:

@@ -1,4 +1,4 @@
-"""Show results alike: as text, as HTML in a notebook, as plain dicts and as data frames."""
+"""Convert results to text, to HTML for notebooks, to plain dicts and to data frames."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from featx._optional import import_optional
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["format_html", "format_metric", "make_frame", "to_plain"]
+__all__ = ["format_html", "format_metric", "format_table", "make_frame", "to_plain"]
 
 
 def to_plain(value: Any) -> Any:
@@ -84,6 +84,30 @@ def format_html(title: str, rows: Sequence[Mapping[str, Any]], notes: Sequence[s
     lines = "".join(f"<p>{html.escape(note)}</p>" for note in notes)
     table = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
     return f"<div><p><b>{html.escape(title)}</b></p>{table}{lines}</div>"
+
+
+def format_table(rows: Sequence[Mapping[str, str]]) -> list[str]:
+    """Align columns under their names: the first and the last on the left, the others on the right.
+
+    A column without values is left out.
+
+    Examples
+    --------
+    >>> from featx._results import format_table
+    >>> format_table([{"head": "knn", "score": "0.9", "tied": ""}, {"head": "ridge", "score": "0.85", "tied": ""}])
+    ['head   score', 'knn      0.9', 'ridge   0.85']
+    """
+    names = [name for name in rows[0] if any(row[name] for row in rows)]
+    widths = {name: max(len(row[name]) for row in [*rows, {name: name}]) for name in names}
+    return [
+        "  ".join(
+            row[name].ljust(widths[name] if name == names[0] else 0)
+            if name in (names[0], names[-1])
+            else row[name].rjust(widths[name])
+            for name in names
+        )
+        for row in [{name: name for name in names}, *rows]
+    ]
 
 
 def make_frame(rows: Sequence[Mapping[str, Any]] | Mapping[str, Sequence[Any]]) -> pd.DataFrame:

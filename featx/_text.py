@@ -1,19 +1,20 @@
-"""Escape untrusted text so that it is safe to print on one line."""
+"""Show text on one line: escaped, cut, and joined."""
 
 from __future__ import annotations
 
 import html
 import re
 import unicodedata
+from collections.abc import Sequence
 from typing import Any
 
-__all__ = ["find_cut", "one_line", "printable", "show_html"]
+__all__ = ["find_cut", "join_first", "one_line", "printable", "show_html"]
 
-_JOINERS = "\u200c\u200d"  # they shape words and emoji, and move nothing
+_JOINERS = "\u200c\u200d"  # joiners shape words and emoji, and do not move the cursor
 
 
 def printable(value: Any) -> str:
-    r"""Escape line ends, the control characters that a terminal obeys, and lone surrogates, as `ascii` does.
+    r"""Escape line ends, control characters of a terminal, and lone surrogates, as `ascii` does.
 
     Examples
     --------
@@ -25,7 +26,7 @@ def printable(value: Any) -> str:
 
 
 def one_line(value: Any) -> str:
-    r"""Join the lines of a message, and escape it as `printable` does.
+    r"""Join the lines of a message, and escape it like `printable`.
 
     Examples
     --------
@@ -48,10 +49,22 @@ def show_html(value: Any) -> str:
     return html.escape(printable(re.sub(r"\s", " ", str(value))))
 
 
-def find_cut(text: str, n: int) -> int:
-    """Return the length of the beginning of a text of at most ``n`` characters that ends with a word.
+def join_first(values: Sequence[Any], n: int = 5) -> str:
+    """Join the first ``n`` values with commas; ``...`` stands for the others.
 
-    If the last word is longer than half of ``n``, it is cut, but no letter is parted from its accents.
+    Examples
+    --------
+    >>> from featx._text import join_first
+    >>> join_first(["ant", "bee"]), join_first(range(9), 3)
+    ('ant, bee', '0, 1, 2, ...')
+    """
+    return ", ".join([*map(str, values[:n]), *(["..."] if len(values) > n else [])])
+
+
+def find_cut(text: str, n: int) -> int:
+    """Return the length of the longest beginning of a text that has at most ``n`` characters and ends with a word.
+
+    If the last word is longer than half of ``n``, it is cut, but no letter is separated from its accents.
 
     Examples
     --------

@@ -30,7 +30,7 @@ def check_integer(name: str, value: Any, least: int = 1) -> int:
 
 
 def check_jobs(value: Any) -> int:
-    """Return a number of workers, counted as joblib counts them; raise InputError if it is 0 or not an integer."""
+    """Return a number of workers by joblib's rules; raise InputError if it is 0 or not an integer."""
     if not _is_integer(value) or value == 0:
         raise InputError(f"n_jobs={value!r}: expected an integer, at least 1 or negative to count from all cores")
     return int(value)
@@ -105,7 +105,7 @@ def is_missing(value: Any) -> bool:
     if isinstance(value, (str, bytes)):
         return not value.strip()
     kind = type(value).__name__
-    if value is None or kind in ("NAType", "NaTType"):  # pandas' own have no truth when compared
+    if value is None or kind in ("NAType", "NaTType"):  # pandas' missing values have no truth value
         return True
     return (isinstance(value, Real) or kind in ("datetime64", "timedelta64")) and bool(value != value)
 

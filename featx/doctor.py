@@ -46,7 +46,7 @@ class Finding:
     text : str
         Description.
     command : str
-        Command that fixes it; empty if there is nothing to fix.
+        Command that fixes it, or an empty string.
     """
 
     check: str
@@ -76,7 +76,7 @@ def examine() -> Iterator[Finding]:
         try:
             for row in check():
                 yield Finding(name, *row)
-        except Exception as error:  # a check that fails is a finding
+        except Exception as error:  # a check that fails becomes a finding
             text = f"{type(error).__name__}: {one_line(error)}"
             yield Finding(name, "problem", text, 'pip install --force-reinstall "featx[cpu]"')
 
@@ -162,7 +162,7 @@ def _devices() -> Iterable[_Row]:
         if check.passed:
             yield "ok", text
         else:
-            text += ": features differ from those where the backbone was made"
+            text += ": features differ from those of the machine that made the backbone"
             yield "problem", text, 'use device="cpu" or another release of onnxruntime'
 
 
@@ -245,7 +245,7 @@ def _extras() -> Iterable[_Row]:
     yield "ok", f"extras: {', '.join(present) or 'none'}; not installed: {', '.join(missing) or 'none'}"
 
 
-#: name -> function that yields findings, in the order of the report.
+#: Maps names of checks to functions that yield findings, in the order of the report.
 CHECKS: dict[str, Callable[[], Iterable[_Row]]] = {
     "versions": _versions,
     "onnxruntime": _onnxruntime_packages,

@@ -3,7 +3,7 @@
     FeatxError
     ├── InputError (ValueError)                an argument or a file that cannot be used
     │   ├── ImageError                         an image that cannot be read, with its position and path
-    │   │   └── TextError                      a value that is no text, with its position
+    │   │   └── TextError                      a value that is not a text, with its position
     │   ├── SourceError                        a folder, glob, archive or table that cannot be read as images
     │   └── FeaturesChangedError               a parameter that changes the features was set after fit
     ├── UnreadableError                        the bytes of one image cannot be fetched or decoded
@@ -19,7 +19,7 @@
     └── MissingDependencyError (ImportError)   an optional package is not installed
 
     FailedImagesWarning (UserWarning)          images that could not be read became NaN rows
-    └── FailedTextsWarning                     values that are no text became NaN rows
+    └── FailedTextsWarning                     values that are not texts became NaN rows
 
 Each error also derives from the built-in type in parentheses, so that ``except ValueError`` works.
 """
@@ -134,7 +134,7 @@ class ImageError(InputError):
 
 
 class TextError(ImageError):
-    """A value is no text.
+    """A value is not a text.
 
     It is an ImageError, so that code which handles unreadable images handles texts as well.
 
@@ -177,8 +177,8 @@ class FeaturesChangedError(InputError):
 class UnreadableError(FeatxError):
     """The bytes of one image cannot be fetched or decoded; its message is the reason.
 
-    `featx.images.decode.Deferred.fetch` raises it. An extractor turns it into a `Failure`. It is no
-    ValueError, because code that reads images catches those of other libraries.
+    `featx.images.decode.Deferred.fetch` raises it. An extractor converts it to a `Failure`. It is not a
+    ValueError, because code that reads images catches ValueErrors of other libraries.
 
     Examples
     --------
@@ -228,7 +228,7 @@ class UntrustedTypeError(PipelineFileError):
     types : list of str
         Names of the types.
     advice : str
-        The next step, if one is known.
+        The next step, if it is known.
 
     Examples
     --------
@@ -369,7 +369,7 @@ class FailedImagesWarning(UserWarning):
 
 
 class FailedTextsWarning(FailedImagesWarning):
-    """Values were no texts, and their rows are NaN.
+    """Values were not texts, and their rows are NaN.
 
     Examples
     --------

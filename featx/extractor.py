@@ -46,13 +46,13 @@ class FeatureExtractor(BackboneTransformer):
     Parameters
     ----------
     backbone : str, path, or list of them, default="efficientnet_lite0"
-        Name of a bundled backbone or of one in the user's folder, path of a file in featx's format,
+        Name of a bundled backbone or of a backbone in the user's folder, path of a file in featx's format,
         or ``hf:owner/name[@revision]/file.onnx``. The features of several backbones are put side by
         side; each image is read and decoded once for all of them.
     layer : str, int, list of them, or None, default=None
         Layers to take features from: ``"stem"`` and ``"stage1"`` (edges and colours), ``"stage2"`` to
         ``"stage4"`` (textures and small details; best together), ``"head"`` (objects), or a finer layer of
-        the backbone. A number counts its layers, -1 is the last. None is the layer that the network pools
+        the backbone. A number counts its layers; -1 is the last layer. None is the layer that the network pools
         for its own classifier. Several layers are pooled and put side by side.
     pooling : str, default="avg"
         Turns the map of a layer, (channels, height, width), into a row: ``"avg"``, ``"max"``, ``"avgmax"``,
@@ -62,18 +62,18 @@ class FeatureExtractor(BackboneTransformer):
         Fits an image to the canvas: cut out the middle as in the training of the backbone, squeeze the
         whole image, or keep its aspect and pad it with the mean colour.
     l2_normalize : bool, default=False
-        Scale each row to unit length; with several backbones, the part of each.
+        Scale each row to unit length; with several backbones, the features of each backbone.
     precision : {"float32", "int8", "float16"} or None, default=None
         Use the copy of the backbone that was made for this precision. Its features differ: fit the
         head again. None uses the backbone's file as it is.
     decode : {"exact", "fast"}, default="exact"
         ``"exact"`` resizes to the bit as Pillow does. ``"fast"`` lets libjpeg shrink large JPEGs; the
-        features have a cosine of at least 0.997 to the exact ones.
+        features have a cosine of at least 0.997 to the exact features.
     device : {"auto", "cpu", "cuda", "cuda:N"}, default="auto"
         ``"cuda"`` runs there or raises. ``"auto"`` uses CUDA if it works, and logs its choice.
     providers : list or None, default=None
         Execution providers in onnxruntime's spelling, instead of ``device``:
-        ``[("TensorrtExecutionProvider", {...})]``. The first one runs, or an error names the reason.
+        ``[("TensorrtExecutionProvider", {...})]``. The first provider runs, or an error names the reason.
     batch_size : int or None, default=None
         Images per run of the backbone. None is 8 on the CPU, where larger batches are not faster, and
         64 elsewhere, where every run has this shape.
@@ -91,8 +91,8 @@ class FeatureExtractor(BackboneTransformer):
         per core. They share the threads, and each gets at least 256 images. Useful from about eight
         cores, where one interpreter cannot keep all cores decoding.
     on_error : {"raise", "nan"}, default="raise"
-        An unreadable image raises, or gives a row of NaN and a warning. A call raises in any case if
-        all its images are unreadable.
+        An unreadable image raises, or becomes a row of NaN with a warning. A call always raises if all its images are
+        unreadable.
     progress : bool, default=False
         Show a progress bar for calls of more than two seconds.
 
@@ -198,7 +198,7 @@ class FeatureExtractor(BackboneTransformer):
         Returns
         -------
         Embedded
-            ``features``, with rows of NaN, and ``failures``.
+            ``features``, with a row of NaN for each failure, and ``failures``.
 
         Raises
         ------
@@ -217,11 +217,11 @@ class FeatureExtractor(BackboneTransformer):
         items : iterable
             Images as for `transform`. About two batches per thread are read ahead. Results come out
             when their batch is full or the stream ends; images in the cache do not fill a batch. With
-            ``batch_size=1`` each image is answered before the next is taken. If the iterable raises an
+            ``batch_size=1`` each image is answered before the next is read. If the iterable raises an
             exception, the results of the items before it come first.
         image_timeout : float or None, default=None
-            Seconds that decoding one image may take. An image that takes longer is a Failure; the thread that
-            decodes it is abandoned and goes on for as long as it needs. None is no limit.
+            Time limit in seconds for decoding one image. An image that takes longer is a Failure; the thread that
+            decodes it is abandoned, and goes on until it has finished. None is no limit.
 
         Returns
         -------
@@ -280,6 +280,11 @@ class FeatureExtractor(BackboneTransformer):
         list of ndarray of float32, shape (n_features,), or Failure
             One result per item, in order.
 
+        Raises
+        ------
+        InputError
+            If there are more items than one batch holds.
+
         Examples
         --------
         >>> import featx
@@ -303,7 +308,7 @@ class FeatureExtractor(BackboneTransformer):
         events: Events | None = None,
         others: Sequence[FeatureExtractor] = (),
     ) -> Embedded:
-        """Embed X with the views of this extractor and of others, which follow it in each row."""
+        """Embed X with the views of this extractor, and then of the other extractors, side by side in each row."""
         items = list_items(X)
         features = np.empty((len(items), sum(view.n_features for view in views)), np.float32)
         failures: list[Failure] = []
@@ -367,8 +372,8 @@ def embed_together(extractors: Sequence[FeatureExtractor], X: Any, *, events: Ev
     Parameters
     ----------
     extractors : sequence of FeatureExtractor
-        Extractors with the same ``decode`` and ``cache``. Of parameters that change no value, those of
-        the first extractor are used.
+        Extractors with the same ``decode`` and ``cache``. Parameters that change no value are taken from the first
+        extractor.
     X : sequence or ndarray
         As for `FeatureExtractor.transform`.
     events : Events or None, default=None
@@ -460,9 +465,9 @@ def count_cached(extractor: FeatureExtractor, X: Any) -> int:
 
 
 def store_features(extractor: FeatureExtractor, X: Any, features: npt.NDArray[np.float32]) -> None:
-    """Put features of readable images into the extractor's cache, as if it had embedded them; nothing without a cache.
+    """Put features of readable images into the extractor's cache, if there is one, as if it had embedded them.
 
-    They must be those that the extractor computes, to the bit.
+    They must be equal to the bit to the features that the extractor computes.
 
     Examples
     --------

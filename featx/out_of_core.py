@@ -21,15 +21,16 @@ __all__ = ["MIN_ROWS", "OutOfCoreFit", "Rows", "fit_out_of_core", "predict_out_o
 Estimator = Any
 Indices = npt.NDArray[np.intp]
 
-#: Bytes of features that are read at a time; about four times as much memory is used.
+#: Number of bytes of features that are read at a time; memory use is about four times as much.
 _CHUNK_BYTES = 16_000_000
-#: Adjacent rows that are read together: more suit the disk, fewer mix better.
+#: Number of adjacent rows that are read together: a larger number suits the disk, a smaller number mixes better.
 _BLOCK_ROWS = 8
-#: One row in so many is held out, up to a maximum.
+#: One row in ten is held out, up to a maximum number of rows.
 _HOLD_OUT_STEP, _MAX_HELD_OUT = 10, 10_000
-#: Rows below which none can be held out.
+#: Minimum number of rows, since some must be held out.
 MIN_ROWS = 2 * _HOLD_OUT_STEP
-#: Minimum and maximum number of passes, and the rows to see in all: a pass over few rows makes few steps.
+#: Minimum and maximum number of passes, and the number of rows to see in all passes together: a pass over few rows
+#: makes few steps.
 _PASSES, _ROWS_SEEN = (20, 200), 200_000
 #: Relative improvement of the loss that counts.
 _TOLERANCE = 1e-3
@@ -57,9 +58,9 @@ class OutOfCoreFit:
     head : estimator
         Fitted on all rows.
     params : dict
-        Parameters of its last step that were chosen.
+        The chosen parameters of its last step.
     n_passes : int
-        Passes over all rows.
+        Number of passes over all rows.
     left_out : ndarray of int
         Positions of the rows that had no part in the choice; empty with ``leave_out=False``.
     left_out_predictions : ndarray
@@ -86,28 +87,28 @@ def fit_out_of_core(
 ) -> OutOfCoreFit:
     """Fit a head with ``partial_fit`` on rows that do not fit into memory.
 
-    A tenth of the rows, at most 10,000, chooses the candidate and the number of passes. The head
-    is then fitted again on all rows with these. Each pass takes the rows in another order, which
-    the random state determines. The held-out rows have the classes, or the targets, in the same
-    proportions as the rest.
+    A tenth of the rows, at most 10,000, is held out to choose the candidate and the number of
+    passes. With this choice, the head is then fitted again on all rows. Each pass takes the rows
+    in another order, which the random state determines. The held-out rows have the classes, or the
+    targets, in the same proportions as the other rows.
 
     Parameters
     ----------
     head : estimator
         Unfitted: a pipeline in which every step has ``partial_fit``, or a
-        ``TransformedTargetRegressor`` of one, as `featx.heads.make_head` makes.
+        ``TransformedTargetRegressor`` of such a pipeline, as `featx.heads.make_head` makes it.
     rows : Rows
         Vectors, for example an open dataset.
     y : array-like, shape (n,)
         Target of each row to fit on; it is held in memory.
     indices : array-like of int, shape (n,), or None
-        Rows to fit on, in the order of ``y``; None is all rows.
+        Rows to fit on, in the order of ``y``; None takes all rows.
     candidates : sequence of mapping
         Parameters of the last step to choose from.
     leave_out : bool, default=True
-        Leave out another tenth and predict it, for an unbiased estimate.
+        Leave out another tenth of the rows and predict it, for an unbiased estimate.
     max_passes : int or None, default=None
-        None is 20, or more for few rows.
+        Maximum number of passes; None takes 20, or more for few rows.
     random_state : int, default=0
         Seed for the order of the rows and the held-out rows.
 
@@ -143,9 +144,9 @@ def fit_out_of_core(
     pipeline, targets, finish = _unwrap(clone(head), targets)
     data = _Data(rows, places, targets, np.unique(targets) if is_classifier(pipeline) else None)
     passes = max_passes or int(np.clip(_ROWS_SEEN // len(targets), *_PASSES))
-    rest, deciding, left_out = _split(targets, leave_out, random_state)
-    scaled = _fit_scalers(pipeline, data, rest)
-    candidate, n_passes, chosen = _choose(scaled, data, rest, deciding, candidates, passes, random_state)
+    training, deciding, left_out = _split(targets, leave_out, random_state)
+    scaled = _fit_scalers(pipeline, data, training)
+    candidate, n_passes, chosen = _choose(scaled, data, training, deciding, candidates, passes, random_state)
     predictions = predict_out_of_core(finish(chosen), rows, places[left_out])
     everything = np.arange(len(targets))
     final = _fit_scalers(pipeline, data, everything)
@@ -180,10 +181,10 @@ class _Data:
             blocks = [positions[i : i + _BLOCK_ROWS] for i in range(0, len(positions), _BLOCK_ROWS)]
             positions = np.concatenate([blocks[i] for i in rng.permutation(len(blocks))])
         for start in range(0, len(positions), size):
-            some = positions[start : start + size]
+            chunk = positions[start : start + size]
             if rng is not None:
-                some = rng.permutation(some)
-            yield self.rows.take(self.places[some]), self.targets[some]
+                chunk = rng.permutation(chunk)
+            yield self.rows.take(self.places[chunk]), self.targets[chunk]
 
 
 def _chunk_size(n_features: int) -> int:
@@ -220,9 +221,9 @@ def _split(y: npt.NDArray[Any], leave_out: bool, seed: int) -> tuple[Indices, In
     step = max(_HOLD_OUT_STEP, -(-len(y) // _MAX_HELD_OUT))
     deciding = np.sort(in_order[::step])
     left_out = np.sort(in_order[step // 2 :: step]) if leave_out else np.empty(0, np.intp)
-    rest = np.ones(len(y), bool)
-    rest[deciding], rest[left_out] = False, False
-    return np.flatnonzero(rest), deciding, left_out
+    is_training = np.ones(len(y), bool)
+    is_training[deciding], is_training[left_out] = False, False
+    return np.flatnonzero(is_training), deciding, left_out
 
 
 def _fit_scalers(pipeline: Pipeline, data: _Data, positions: Indices) -> Pipeline:
@@ -270,21 +271,21 @@ def _loss(head: Pipeline, data: _Data, positions: Indices) -> float:
 def _choose(
     scaled: Pipeline,
     data: _Data,
-    rest: Indices,
+    training: Indices,
     deciding: Indices,
     candidates: Sequence[Mapping[str, Any]],
     max_passes: int,
     seed: int,
 ) -> tuple[Mapping[str, Any], int, Pipeline]:
-    """Fit the candidates side by side until none improves; return the best, its passes, and its head after these."""
+    """Fit the candidates side by side until none improves; return the best candidate, its passes, and its head then."""
     patience = max(2, max_passes // 10)
     running = {
         i: Pipeline([*scaled.steps[:-1], ("head", clone(scaled[-1]).set_params(**c))]) for i, c in enumerate(candidates)
     }
-    own = dict.fromkeys(running, (np.inf, 0))  # best loss of each, and its pass
+    own = dict.fromkeys(running, (np.inf, 0))  # smallest loss of each candidate, and its pass
     best, chosen = (np.inf, 0, 0), scaled
     for number in range(max_passes):
-        _learn(list(running.values()), data, rest, seed + number)
+        _learn(list(running.values()), data, training, seed + number)
         for i, head in list(running.items()):
             loss = _loss(head, data, deciding)
             if not loss < _MAX_LOSS:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -30,6 +30,7 @@ __all__ = [
     "find_row_outputs",
     "find_several",
     "find_vectorizers",
+    "make_frame_of_rows",
     "split_pipeline",
     "walk",
 ]
@@ -79,7 +80,7 @@ def split_pipeline(estimator: Any) -> tuple[Any, Any]:
     meta-estimators, as in ``CalibratedClassifierCV(make_pipeline(extractor, head))``. All
     extractors must give the same features, so that each image is embedded once.
 
-    Of a search, the best estimator counts. A head that was fitted on data frames (`set_output`) gets data frames
+    In a search, the best estimator counts. A head that was fitted on data frames (`set_output`) gets data frames
     again. The message of an InputError does not name the estimator.
 
     Examples
@@ -111,7 +112,7 @@ def split_pipeline(estimator: Any) -> tuple[Any, Any]:
             raise InputError(
                 f"{_show(other)} and {_show(first)} give different features; all extractors must give the same"
             )
-    # a copy in which the rest of each pipeline replaces the pipeline
+    # a copy in which the further steps of each pipeline replace the pipeline
     head = copy.deepcopy(estimator, {id(pipeline): _drop_extractor(pipeline) for pipeline in pipelines})
     if left := list(find_extractors(head)):
         raise InputError(f"{_show(left[0])} is not the first step of a pipeline")
@@ -155,7 +156,7 @@ class FeatureFrames(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
 
 def _drop_extractor(pipeline: Pipeline) -> Pipeline:
-    """Return the rest of a pipeline, for features as its extractor hands them on."""
+    """Return the further steps of a pipeline, for features as its extractor returns them."""
     extractor, rest = pipeline[0], pipeline[1:]
     names = next((step.feature_names_in_ for _, step in rest.steps if hasattr(step, "feature_names_in_")), None)
     package = getattr(extractor, "_sklearn_output_config", {}).get("transform") or (
@@ -170,7 +171,7 @@ def _drop_extractor(pipeline: Pipeline) -> Pipeline:
 def find_several(head: Any, n_features: int) -> tuple[str, tuple[str, ...]] | None:
     """Return the task and the names of a fitted head that predicts several labels or numbers per image, else None.
 
-    Raises InputError if it predicts several classes, each of them one of many. Labels without names are numbered.
+    Raises InputError if the head predicts several classes per image. Labels without names are numbered.
 
     Examples
     --------
@@ -182,7 +183,7 @@ def find_several(head: Any, n_features: int) -> tuple[str, tuple[str, ...]] | No
     """
     try:
         n = count_outputs(head, np.zeros((1, n_features), np.float32))
-    except Exception:  # such as a head that is not fitted: the first prediction of an image says so
+    except Exception:  # such as a head that is not fitted: the first prediction of an image raises the error
         return None
     last = head
     while isinstance(last, Pipeline):
@@ -206,8 +207,8 @@ def find_several(head: Any, n_features: int) -> tuple[str, tuple[str, ...]] | No
 def find_row_outputs(estimator: Any) -> tuple[str, tuple[str, ...]] | None:
     """Return the task and the names of an estimator of rows with several labels or numbers per row, else None.
 
-    Labels and numbers without names are numbered. Raises InputError if it predicts several classes, each one of many.
-    Unlike `find_several` it predicts nothing.
+    Labels and numbers without names are numbered. Raises InputError if the estimator predicts several classes per row.
+    Unlike `find_several`, this function calls no ``predict``.
 
     Examples
     --------
@@ -231,7 +232,7 @@ def find_row_outputs(estimator: Any) -> tuple[str, tuple[str, ...]] | None:
         return ("multilabel", tuple(map(str, classes))) if getattr(last, "multilabel_", False) else None
     if isinstance(last, MultiOutputRegressor):
         n = len(last.estimators_)
-    else:  # forests and networks count them, and linear models have a row each
+    else:  # forests and networks count their outputs, and linear models have a row for each
         coef = np.shape(getattr(last, "coef_", ()))
         n = int(getattr(last, "n_outputs_", coef[0] if len(coef) == 2 else 1))
     return ("regression", tuple(map(str, range(n)))) if n > 1 else None
@@ -309,8 +310,29 @@ def _name_columns(transformer: ColumnTransformer, columns: Any) -> list[str]:
     return [str(column if isinstance(column, str) or names is None else names[column]) for column in listed]
 
 
+def make_frame_of_rows(rows: Sequence[Mapping[str, Any]], kinds: Mapping[str, str]) -> Any:
+    """Return rows as a pandas DataFrame with the columns of `find_columns`: numbers as floats, all others as objects.
+
+    Examples
+    --------
+    >>> from featx.pipelines import make_frame_of_rows
+    >>> make_frame_of_rows([{"rooms": 2, "place": None}], {"rooms": "number", "place": "category"})
+       rooms place
+    0    2.0   NaN
+    """
+    pandas = import_optional("pandas", "pandas")
+    columns = {
+        name: pandas.Series(
+            [np.nan if row[name] is None and kind not in ("image", "text") else row[name] for row in rows],
+            dtype=float if kind == "number" else object,
+        )
+        for name, kind in kinds.items()
+    }
+    return pandas.DataFrame(columns)
+
+
 def find_encoders(estimator: Any) -> dict[str, tuple[list[Any], bool]]:
-    """Return the categories that encoders know of each column, and True if they raise for others.
+    """Return the categories that encoders know of each column, and True if they raise an error for other categories.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Call an estimator of rows so that each image and text is embedded once, and its features and failures are kept."""
+"""Record the features and failures of one call of an estimator of rows, and embed each image and text once per call."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ Features = npt.NDArray[np.float32]
 class Call:
     """Features and failures of one call of an estimator.
 
-    ``features`` are those of each column of images or texts, by its name; the mean of several columns has the name of
-    the first. ``failures`` are the rows with a cell that could not be read.
+    ``features`` maps the name of each column of images or texts to its features. The mean of several columns has the
+    name of the first column. ``failures`` maps the number of a row to the failure of a cell that could not be read.
     """
 
     events: Events
@@ -41,7 +41,7 @@ class Call:
 
 
 class Recorder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
-    """Embed in the place of an extractor, and hand on zeros for a cell that cannot be read; see `Recording`."""
+    """Embed instead of an extractor, and return zeros for a cell that cannot be read; see `Recording`."""
 
     def __init__(self, extractor: Any, state: threading.local) -> None:
         self.extractor = extractor
@@ -57,7 +57,7 @@ class Recorder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         return self
 
     def transform(self, X: Any) -> Features:
-        """Return features; those of the same objects are computed once per call."""
+        """Return features of shape (n, n_features); each list of cells is embedded once per call."""
         call: Call = self.state.call
         is_mean = isinstance(self.extractor, MeanOfColumns)
         cells = [cell for name in X.columns for cell in X[name].tolist()] if is_mean else list_items(X)
@@ -92,7 +92,7 @@ class Recorder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
 
 class Recording:
-    """Hold a copy of a fitted estimator whose extractors embed each cell once per call, and note what fails.
+    """Hold a copy of a fitted estimator whose extractors embed each cell once per call and record failures.
 
     scikit-learn asks for labels and for probabilities in two calls, and several members may read one column. The copy
     works inside the context of `call`, in the thread that opened it; several threads may have a call each.
@@ -114,15 +114,15 @@ class Recording:
 
     def __init__(self, estimator: Any) -> None:
         self._state = threading.local()
-        recorders = {id(one): Recorder(one, self._state) for one in find_embedding(estimator)}
+        recorders = {id(extractor): Recorder(extractor, self._state) for extractor in find_embedding(estimator)}
         self.estimator = copy.deepcopy(estimator, dict(recorders))
-        for part in walk(self.estimator):
-            if isinstance(part, (ColumnTransformer, FeatureUnion)):
-                part.n_jobs = None  # a call belongs to one thread
+        for step in walk(self.estimator):
+            if isinstance(step, (ColumnTransformer, FeatureUnion)):
+                step.n_jobs = None  # a call belongs to one thread
 
     @contextmanager
     def call(self, events: Events | None = None) -> Iterator[Call]:
-        """Open a call."""
+        """Open a call, whose features and failures are recorded until the block ends."""
         self._state.call = Call(events or Events())
         try:
             yield self._state.call

@@ -63,14 +63,14 @@ class Session:
     Attributes
     ----------
     device : str
-        Device it runs on: ``"cpu"``, ``"cuda:N"``, or the name of another provider.
+        The device that the graph runs on: ``"cpu"``, ``"cuda:N"``, or the name of another provider.
     batch_size : int
         Default number of images per run: 8 on the CPU, 64 elsewhere.
     fixed_shape : bool
-        Every run must have the same shape: False on the CPU. Elsewhere a new shape costs seconds.
+        True if every run must have the same shape, since a new shape costs seconds; False on the CPU.
     n_lanes : int or None
-        Batches under way at a time: one per thread on the CPU (None), 6 elsewhere, of which two
-        run and the others are being decoded.
+        Number of batches in progress at a time. None on the CPU, one per thread; 6 elsewhere, of
+        which two run while the others are decoded.
     """
 
     def __init__(self, model: bytes, device: str, providers: Providers = None, *, precision: str = "float32") -> None:
@@ -146,7 +146,7 @@ class StopSwitch:
         self.thrown = False
 
     def throw(self) -> None:
-        """End the runs under way, and let later ones fail."""
+        """End the runs in progress, and let later runs fail."""
         self.thrown = True
         self.options.terminate = True
 
@@ -161,7 +161,7 @@ def get_session(
 ) -> Session:
     """Return this process's session for ``key`` and ``device``; open it on first use.
 
-    The last few sessions stay open, so that a new estimator (a clone, a task in a worker) costs
+    The last four sessions stay open, so that a new estimator (a clone, a task in a worker) costs
     nothing. A forked child starts without sessions. ``build`` returns the serialised graph; graphs of
     different precision must have different keys.
     """
@@ -181,7 +181,7 @@ def get_session(
 Providers: TypeAlias = "Sequence[str | tuple[str, dict[str, Any]]] | None"
 
 #: Options of ``device="cuda"``; ``providers=[("CUDAExecutionProvider", {"use_tf32": 1})]`` changes one of them.
-#: float16 adds ``prefer_nhwc``. benchmarks/RESULTS.md has the effect of each on the speed.
+#: float16 adds ``prefer_nhwc``. benchmarks/RESULTS.md has the effect of each option on the speed.
 CUDA_OPTIONS = {
     "use_tf32": 0,  # otherwise convolutions round float32 inputs to 10 bits
     "cudnn_conv_algo_search": "HEURISTIC",  # an exhaustive search costs seconds for each shape
@@ -222,7 +222,7 @@ def check_providers(providers: object, device: str) -> None:
 
 
 def asks_for_tf32(providers: Providers) -> bool:
-    """Return whether CUDA is allowed to round the inputs of convolutions to ten bits."""
+    """Return True if CUDA may round the inputs of convolutions to ten bits."""
     pairs = [pair for pair in providers or () if not isinstance(pair, str)]
     return any(name == "CUDAExecutionProvider" and str(options.get("use_tf32", 0)) == "1" for name, options in pairs)
 

@@ -2,8 +2,8 @@
 
 Cosines are a matrix product, which NumPy's BLAS computes. For ten neighbors among a million rows
 it was compared with the exact searches of scikit-learn, usearch and faiss
-(``benchmarks/neighbors.py``): none is so much faster, for one query or for many, that it is worth
-another dependency.
+(``benchmarks/neighbors.py``): none of these is so much faster, for one query or for many, that it is
+worth another dependency.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def check_threshold(threshold: float) -> None:
 
 
 def unit_rows(rows: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Scale rows to unit length; rows of zeros are left alone.
+    """Scale rows to unit length; rows of zeros stay zero.
 
     Examples
     --------
@@ -125,7 +125,7 @@ class NearestRows:
     def _join(
         self, queries: npt.NDArray[np.intp], first: int, cosines: npt.NDArray[np.float32]
     ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
-        """Return the nearest rows of queries, from those found so far and those of a block."""
+        """Return the nearest rows of queries, among the nearest rows so far and the rows of a block."""
         if cosines.shape[1] > self.n:
             chosen = _find_largest(cosines, self.n)
             cosines = np.take_along_axis(cosines, chosen, 1)
@@ -138,7 +138,7 @@ class NearestRows:
 
 
 def _find_largest(cosines: npt.NDArray[np.float32], n: int) -> npt.NDArray[np.intp]:
-    """Return the places of the n largest values of each row, in ascending order; the first of equal values."""
+    """Return the positions of the n largest values of each row, in ascending order; of equal values, take the first."""
     smallest = np.partition(cosines, -n, axis=1)[:, -n]
     chosen = np.empty((len(cosines), n), np.intp)
     for i, row in enumerate(cosines):

@@ -153,7 +153,7 @@ def draw_tuning() -> None:
     """Draw the accuracy of frozen and tuned networks, draw by draw."""
     few = read_table("Tuning", "draw | `featx fit`", "`featx fit`", "`featx tune`")
     many = read_table("Tuning", "seed | `featx fit`", "`featx fit`", "`featx tune`")
-    deeper = dict(read_table("Tuning", "seed | frozen", "tuned behind `blocks.5.1`"))
+    deeper = dict(read_table("Tuning", "seed | frozen", "tuned after `blocks.5.1`"))
     _, both = plt.subplots(1, 2, figsize=(11, 3.6), layout="constrained", sharex=True)
     for axes, rows, word, title in zip(both, (few, many), ("draw", "seed"), ("1,000", "5,000"), strict=True):
         bars = []

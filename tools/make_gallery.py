@@ -24,6 +24,19 @@ CHARTS = {
     "few_shot": (r"^ +(\d+  \w+) +\S+ \+- \S+  (\S+) \+- \S+ +\S+$", "expected calibration error"),
     "images_and_columns": (r"^(\w+) +mean absolute percentage error (\S+)$", "mean absolute percentage error"),
 }
+#: script -> where to read on, in the order of the index.
+READ_ON = {
+    "pipeline_in_ten_lines": "`featx.fit` also estimates the accuracy and finds near-duplicates "
+    "([Heads and search](../heads.md)).",
+    "search_backbones": "`featx compare` makes such a search without code "
+    "([Heads and search](../heads.md#choose-the-features)). [Caching](../caching.md) says when an image is embedded "
+    "again.",
+    "images_and_columns": "`featx.fit` stacks images and columns without code "
+    "([Several kinds of columns](../columns.md)).",
+    "custom_backbone": "[Backbones](../backbones.md) lists all ways to a backbone.",
+    "few_shot": "The default head of `featx.fit` calibrates its probabilities with a temperature, too "
+    "([Heads and search](../heads.md)).",
+}
 
 
 def main(names: list[str]) -> None:
@@ -36,10 +49,15 @@ def main(names: list[str]) -> None:
             chart = draw_chart(script.stem, output)
             (GALLERY / f"{script.stem}.md").write_text(write_page(script, output, chart), encoding="utf-8")
             print(script.stem)
-    lines = [f"- [{get_title(script)}]({script.stem}.md)" for script in scripts]
+    lines = [f"- [{get_title(script)}]({script.stem}.md)" for script in sorted(scripts, key=rank)]
     intro = "The scripts of [`examples/`](../../examples/README.md), run on images that need no download."
     text = f"# Gallery\n\n{intro} `python tools/make_gallery.py` writes these pages.\n\n" + "\n".join(lines) + "\n"
     (GALLERY / "index.md").write_text(text, encoding="utf-8")
+
+
+def rank(script: Path) -> int:
+    """Return the place of a script in the index."""
+    return list(READ_ON).index(script.stem)
 
 
 def run(script: Path) -> str:
@@ -72,9 +90,12 @@ def draw_chart(name: str, output: str) -> str:
 def write_page(script: Path, output: str, chart: str) -> str:
     """Return the page of a script."""
     code = script.read_text(encoding="utf-8")
-    image = f"![Bars: {CHARTS[script.stem][1]}]({chart})\n\n" if chart else ""
     link = f"[`examples/{script.name}`](../../examples/{script.name})"
-    return f"# {get_title(script)}\n\nOutput of {link}:\n\n```text\n{output}```\n\n{image}```python\n{code}```\n"
+    _, call, *prose = (ast.get_docstring(ast.parse(code)) or "").split("\n\n")
+    about = "\n\n".join([*(" ".join(part.split()) for part in prose), READ_ON[script.stem]])
+    parts = [f"# {get_title(script)}", f"{link} prints:", f"```text\n{output}```"]
+    parts += [f"![Bars: {CHARTS[script.stem][1]}]({chart})"] if chart else []
+    return "\n\n".join([*parts, about, f"Run it with `{call.split('    ')[0]}`:", f"```python\n{code}```"]) + "\n"
 
 
 if __name__ == "__main__":

@@ -40,13 +40,16 @@ def main() -> None:
     if not runtime.is_dir():
         sys.exit(f"{runtime}: not there; run npm install in {HERE}")
     page = "text.html" if takes_texts(options.model) else "index.html"
-    files = {"/": HERE / page, "/classify.mjs": HERE / "classify.mjs", "/model.onnx": options.model}
-    files |= {"/classify_text.mjs": HERE / "classify_text.mjs"}
+    files = {"/": HERE / page, "/model.onnx": options.model}
+    files |= {f"/{name}": HERE / name for name in ("page.css", "page.mjs", "classify.mjs", "classify_text.mjs")}
     files |= {"/tokenizers.mjs": options.modules / "@huggingface" / "tokenizers" / "dist" / "tokenizers.min.mjs"}
     files |= {f"/ort/{path.name}": path for path in runtime.iterdir() if path.suffix in (".mjs", ".wasm")}
 
     class Handler(SimpleHTTPRequestHandler):
-        extensions_map: ClassVar = {".html": "text/html", ".mjs": "text/javascript", ".wasm": "application/wasm"}
+        extensions_map: ClassVar = {
+            **{".html": "text/html", ".css": "text/css"},
+            **{".mjs": "text/javascript", ".wasm": "application/wasm"},
+        }
 
         def translate_path(self, path: str) -> str:
             return str(files.get(path.partition("?")[0], HERE / "no such file"))

@@ -1,4 +1,4 @@
-"""Find what is wrong with labelled images: files, labels, and ways to tell the label without looking."""
+"""Find faults of labelled images: in the files, in the labels, and leaks of the label."""
 
 from featx.auditing.audit import audit
 from featx.auditing.membership import Membership, measure_membership

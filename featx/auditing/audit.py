@@ -44,7 +44,7 @@ from featx.sources.table import TABLE_SUFFIXES
 
 __all__ = ["audit"]
 
-#: Side of the hidden middle, of the image's: half of the area.
+#: Side of the hidden middle as a share of the image's side: half of the area.
 _HIDDEN_SIDE = 0.5**0.5
 
 
@@ -65,39 +65,40 @@ def audit(
     exclude: str | Sequence[str] = (),
     events: Events | None = None,
 ) -> Audit:
-    """Find what is wrong with images, their labels and their split.
+    """Find faults of images, of their labels and of their split.
 
-    The images are read and embedded once; nothing is changed. *Files*: unreadable and empty ones, duplicates and
-    near-duplicates, odd ones out, blurred, dark and blank images, and images in one frame. *Labels*: probably wrong
-    ones, classes that overlap or are too small, ambiguous images, and outliers. *Leaks*: the accuracy of telling the
-    label from the file, from looks, from the name and from the background alone, beside that of a head on the features;
-    and groups that straddle the split.
+    The images are read and embedded once; nothing is changed.
+
+    - *Files*: unreadable and empty files, duplicates and near-duplicates, unusual files, blurred, dark and blank
+      images, and images in one frame.
+    - *Labels*: labels that are probably wrong, classes that overlap or are too small, ambiguous images, and outliers.
+    - *Leaks*: the accuracy of predicting the label only from the file, from looks, from the name or from the
+      background, compared with a head on the features; and groups that straddle the split.
 
     Parameters
     ----------
     X : source, sequence, ndarray or Dataset
         As for `featx.fit`. Without labels, only the files are checked. For a dataset of embeddings, the images are
-        read again where they were, and the checks that need them are left out if they cannot be reached.
+        read again from their source. If they cannot be reached, the checks that need them are left out.
     y : array-like of shape (n_samples,), or None, default=None
         Labels of the images; None for a source.
     test : source, sequence or None, default=None
-        Test images, to compare with those of ``X``.
+        Test images to compare with the images of ``X``.
     model : estimator, FitResult, str, path or None, default=None
-        A fitted pipeline, whose features are used.
+        A fitted pipeline, or the path of its file. Its features are used.
     background : bool, default=False
-        Hide the middle of each image, half of its area, and measure how much of the accuracy is left. This embeds the
-        images once more.
+        Measure the accuracy with the middle of each image hidden, half of its area. This embeds the images once more.
     extractor : FeatureExtractor or None, default=None
-        None is the default extractor, the model's, or that of the dataset.
+        The extractor. None is the model's, the dataset's, or the default extractor.
     images : bool, default=True
         False leaves every image out of the page.
     title : str or None, default=None
         Title of the page.
     groups : array-like of shape (n_samples,), str or None, default=None
-        Groups of images that belong together, such as a patient, or the column of a table that holds them. No fold
-        divides a group. A column that the table of ``test`` has, too, shows groups that straddle the split.
+        Group of each image, such as a patient, or the table's column that holds it. No fold divides a group. If the
+        table of ``test`` has this column as well, groups that straddle the split are found.
     path_column, target, include, exclude, events
-        As for `featx.fit`; patterns hold for ``X`` alone, and columns for the table of ``test`` as well.
+        As for `featx.fit`. Patterns apply only to ``X``. Columns apply to the table of ``test`` as well.
 
     Returns
     -------
@@ -153,7 +154,9 @@ def audit(
         if other is not None and column in other.images.inputs.columns:
             findings += check_own_groups(column, own_groups, train.images, other.images)
         elif other is not None:
-            notes.append("groups: the test images have no such column, so groups across the split were not sought")
+            notes.append(
+                "groups: the test images have no such column, so groups that straddle the split were not searched"
+            )
         joined = join_groups(together, own_groups[train.images.positions])
         assert joined is not None
         together = joined
@@ -198,7 +201,7 @@ def audit(
 
 
 def _read_test(test: Any, path_column: str | None, target: str | None) -> Inputs:
-    """Read the test images: of a table the same columns, and those of a list are named by their place in it."""
+    """Read the test images: a table by the same columns, and a list with positions as names."""
     if isinstance(test, (str, os.PathLike)) and os.fspath(test).lower().endswith(TABLE_SUFFIXES):
         inputs = read_inputs(test, path_column=path_column)
         has_target = target is not None and target in inputs.columns
@@ -227,7 +230,7 @@ class _Labelled:
 
     @classmethod
     def read(cls, inputs: Inputs, images: Inspected) -> _Labelled:
-        """Read the labels of images; numbers are no classes."""
+        """Read the labels of images; numbers do not count as classes."""
         nothing = np.zeros(0, np.intp)
         if inputs.labels is None or inputs.missing.all():
             return cls(images, None, nothing, None, [], f"{inputs.where}: no labels; they were not checked")
@@ -236,7 +239,7 @@ class _Labelled:
         known = dict(zip(labelled.tolist(), map(str, values.tolist()), strict=True))
         labels = [known.get(position) for position in images.positions.tolist()]
         if task == "regression":
-            note = f"{inputs.where}: the labels are numbers; labels and leaks are checked for classes alone"
+            note = f"{inputs.where}: the labels are numbers; labels and leaks are checked only for classes"
             return cls(images, labels, nothing, None, [], note)
         rows = np.array([i for i, label in enumerate(labels) if label is not None], np.intp)
         texts = np.array([labels[i] for i in rows])
@@ -263,16 +266,16 @@ def _check_files(
 
 
 def _find_pairs(images: Inspected, extractor: FeatureExtractor, notes: list[str], events: Events) -> Pairs:
-    """Find near-duplicates; by the features alone if the images cannot be reached."""
+    """Find near-duplicates; if the images cannot be reached, by their features alone."""
     if images.measured is not None:
         pairs = find_pairs(images, None, events)
         if pairs.is_alike:
             notes.append(
-                "the images look much alike: of near-duplicates, only images that were saved again were sought"
+                "the images look much alike: of near-duplicates, only images that were saved again were searched for"
             )
         return pairs
     found = find_duplicates(images.features, near=sees_content(extractor))
-    notes.append(f"near-duplicates were looked for by features alone{f' ({found.note})' if found.note else ''}")
+    notes.append(f"near-duplicates were searched by features alone{f' ({found.note})' if found.note else ''}")
     _, first = np.unique(found.groups, return_index=True)
     second = np.setdiff1d(np.arange(len(images)), first)
     leaders = first[found.groups[second]]
@@ -288,7 +291,7 @@ def _predict(
     notes: list[str],
     events: Events,
 ) -> npt.NDArray[np.float64] | None:
-    """Return the left-out answers, NaN for classes of fewer than 4 images, which no head can know."""
+    """Return left-out answers; they are NaN for classes of fewer than 4 images, which are too small for folds."""
     counts = np.bincount(labels)
     kept = np.flatnonzero(counts[labels] >= 4)
     used, codes = np.unique(labels[kept], return_inverse=True)
@@ -331,11 +334,11 @@ def _measure_leaks(
         measure_leak(source, np.array(values, float), codes, groups, right, events)
         for source, values in columns.items()
     ]
-    told = {leak.source: leak for leak in leaks}
-    found = told.get("container")
-    if found is not None and found.severity == "severe" and found.accuracy <= told["looks"].accuracy:
-        # an image with more texture takes more bytes: what looks tell as well is no fault of the files
-        leaks = [replace(leak, severity="warning") if leak is found else leak for leak in leaks]
+    leak_of = {leak.source: leak for leak in leaks}
+    container = leak_of.get("container")
+    if container is not None and container.severity == "severe" and container.accuracy <= leak_of["looks"].accuracy:
+        # more texture takes more bytes, so a gain that looks explain as well is no fault of the files
+        leaks = [replace(leak, severity="warning") if leak is container else leak for leak in leaks]
     if background:
         if images.items is None:
             notes.append("background: not checked, since the images cannot be reached")
@@ -352,7 +355,7 @@ def _measure_background(
     notes: list[str],
     events: Events,
 ) -> list[Leak]:
-    """Embed the images with their middle hidden, and fit a head on what is left."""
+    """Embed the images with their middle hidden, and fit a head on these features."""
     assert train.codes is not None
     assert train.images.items is not None
     hidden = [_Hidden(train.images.items[row]) for row in train.rows]
@@ -371,7 +374,7 @@ def _measure_background(
 
 
 class _Hidden(Deferred):
-    """An image whose middle is hidden by its mean colour."""
+    """An image whose middle is covered by its mean colour."""
 
     __slots__ = ("_item",)
 
@@ -394,7 +397,7 @@ class _Hidden(Deferred):
 def _measure_model(
     opened: FittedModel, train: _Labelled, groups: npt.NDArray[np.int_], notes: list[str], events: Events
 ) -> tuple[str, Membership | None, list[Finding]]:
-    """Return the contents of a model's file, the success of an attack on its head (or None), and the exposed images."""
+    """Return the training data in a model's file, the success of an attack on its head or None, and exposed images."""
     contents = ""
     if os.path.isfile(opened.name) and (held := describe_file(opened.name).contents):
         contents = f"of its training images the file holds {held}"
@@ -415,7 +418,7 @@ def _measure_model(
 
 
 def _describe_exposed(train: _Labelled, membership: Membership) -> list[Finding]:
-    """Return a note for each of the most exposed images; none if the attack is no better than chance."""
+    """Return a note for each of the most exposed images; an empty list if the attack is no better than chance."""
     if not membership.finds_members:
         return []
     findings = []
@@ -430,7 +433,7 @@ def _describe_exposed(train: _Labelled, membership: Membership) -> list[Finding]
                     "note",
                     (train.images.names[place],),
                     f"a head shows that it was fitted on this image: log likelihood ratio {exposure:.1f} in the mean",
-                    "check its label; leave it out if nobody may know that it took part, or fit a private head",
+                    "check its label; if nobody may know that it was used, leave it out or fit a private head",
                     exposure,
                     label=train.labels[place],
                 )

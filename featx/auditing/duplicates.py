@@ -15,22 +15,22 @@ from featx.similarity import Groups, NearestRows, unit_rows
 
 __all__ = ["Pairs", "find_pairs", "group_pairs", "measure_cosines", "name_change"]
 
-#: Neighbors by features whose thumbnails are compared.
+#: Number of neighbors by features whose thumbnails are compared.
 _N_NEIGHBORS = 10
 _ROWS_PER_BLOCK = 1024
 #: Minimum of the cosine of the features, of the correlation of the thumbnails, and of their sum. Chosen on photos,
 #: CIFAR-10, houses and magnetic tiles with planted copies (`benchmarks/audit.py` measures others).
 _MIN_COSINE, _MIN_CORRELATION, _MIN_SUM = 0.55, 0.7, 1.65
 #: If random pairs have at least this sum (photos 0.3, CIFAR-10 0.5, houses 0.7, clothes on black 0.8, magnetic tiles
-#: 1.3), similar images are no duplicates: only the same image, saved again, is one.
+#: 1.3), similar images do not count as duplicates, only the same image, saved again.
 _MIN_ALIKE, _MIN_ALIKE_COSINE, _MIN_ALIKE_CORRELATION = 0.75, 0.8, 0.98
 _N_RANDOM_PAIRS, _MIN_IMAGES = 2000, 10
 #: An image with a shorter side below this many pixels loses so much in a smaller copy that the features differ: half of
-#: the CIFAR-10 images with 16 pixels were missed. The thumbnails alone then decide, at 8 x 8 and at 16 x 16 cells: all
-#: of 500 such copies had 0.993 and 0.966, and of 5,000 other images two pairs, near-duplicates both.
+#: the CIFAR-10 copies with 16 pixels were missed. Then only the thumbnails decide, at 8 x 8 and at 16 x 16 cells: all
+#: of 500 such copies had at least 0.993 and 0.966, and only two pairs of 5,000 other images, both near-duplicates.
 _SMALL_SIDE, _SMALL_CANDIDATES = 64, 5
 _SMALL_CORRELATIONS = {8: 0.985, 16: 0.96}
-#: Difference of mean brightness, of 255, and of aspect ratios, that names a change.
+#: Smallest difference of mean brightness (0 to 255), and of aspect ratios, that is named as a change.
 _MIN_BRIGHTNESS, _MIN_ASPECT = 8, 0.02
 
 
@@ -38,8 +38,8 @@ _MIN_BRIGHTNESS, _MIN_ASPECT = 8, 0.02
 class Pairs:
     """Near-duplicates, as rows of the images and of the others.
 
-    ``is_mirrored`` marks those that fit when one of them is mirrored. ``is_exact`` marks equal files. ``is_alike`` is
-    True if all images look so much alike that only images that were saved again are sought.
+    ``is_mirrored`` marks pairs that match if one image is mirrored. ``is_exact`` marks equal files. ``is_alike`` is
+    True if all images look so much alike that only images that were saved again are searched for.
     """
 
     first: npt.NDArray[np.intp]
@@ -57,8 +57,8 @@ class Pairs:
 def find_pairs(images: Inspected, others: Inspected | None, events: Events) -> Pairs:
     """Find pairs of near-duplicates among images, or between images and others.
 
-    The nearest images by features are candidates. The correlation of their grey thumbnails decides together with the
-    cosine; a mirrored thumbnail counts as well, and brightness and contrast have no effect on it.
+    The nearest images by features are candidates. The cosine and the correlation of the grey thumbnails decide
+    together. Mirrored thumbnails are compared as well. Brightness and contrast do not change the correlation.
     """
     own = others is None
     rest = images if others is None else others
@@ -77,7 +77,7 @@ def find_pairs(images: Inspected, others: Inspected | None, events: Events) -> P
     first = np.repeat(np.arange(len(images)), nearest.rows.shape[1])
     second, cosine = nearest.rows.ravel(), nearest.similarities.ravel()
     kept = cosine >= _MIN_COSINE
-    if own:  # a pair may be found from both sides
+    if own:  # a pair may be found in both orders
         low, high = np.minimum(first, second), np.maximum(first, second)
         _, unique = np.unique(low * len(images) + high, return_index=True)
         is_first = np.zeros(len(first), bool)
@@ -113,7 +113,7 @@ def find_pairs(images: Inspected, others: Inspected | None, events: Events) -> P
 
 
 def _find_small(images: Inspected, others: Inspected, own: bool) -> npt.NDArray[np.intp]:
-    """Return pairs of rows, of small images and others, whose thumbnails are equal but for fine detail."""
+    """Return pairs of rows, of small images and others, whose thumbnails differ only in fine detail."""
     ours, theirs = images.thumbnails, others.thumbnails
     none = np.zeros((0, 2), np.intp)
     if ours is None or theirs is None:
@@ -143,7 +143,7 @@ def _is_small(one: Measured | None) -> bool:
 
 
 def _shrink(thumbnails: npt.NDArray[np.uint8], n: int) -> npt.NDArray[np.float32]:
-    """Return the normalized cells of thumbnails, n x n in each."""
+    """Return n x n normalized cells of each thumbnail."""
     cells = thumbnails.reshape(len(thumbnails), n, 32 // n, n, 32 // n).mean(axis=(2, 4), dtype=np.float32)
     return _normalize(cells, shortest=float(n))
 
@@ -162,7 +162,7 @@ def _no_pairs() -> Pairs:
 
 
 def _look_alike(images: Inspected, others: Inspected) -> bool:
-    """Return True if random pairs of images are nearly duplicates."""
+    """Return True if random pairs of images look almost like duplicates."""
     if min(len(images), len(others)) < _MIN_IMAGES:
         return False
     rng = np.random.default_rng(0)
@@ -172,7 +172,7 @@ def _look_alike(images: Inspected, others: Inspected) -> bool:
 
 
 def _find_exact(images: Inspected, others: Inspected | None) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
-    """Return pairs of equal files: each with the first of its kind."""
+    """Return pairs of equal files, each file with the first equal file."""
     known: dict[bytes, int] = {}
     pairs: list[tuple[int, int]] = []
     if others is not None:
@@ -193,7 +193,7 @@ def _find_exact(images: Inspected, others: Inspected | None) -> tuple[npt.NDArra
 def _correlate(
     images: Inspected, others: Inspected, first: npt.NDArray[np.intp], second: npt.NDArray[np.intp]
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    """Return the correlation of the thumbnails of pairs, as they are and with one mirrored."""
+    """Return the correlation of the thumbnails of pairs, unchanged and with one thumbnail mirrored."""
     ours, theirs = images.thumbnails, others.thumbnails
     plain, mirrored = np.zeros(len(first), np.float32), np.zeros(len(first), np.float32)
     if ours is None or theirs is None:
@@ -208,7 +208,7 @@ def _correlate(
 
 
 def _normalize(thumbnails: npt.NDArray[Any], shortest: float = 32.0) -> npt.NDArray[np.float32]:
-    """Return flat rows of mean 0 and length 1; a flat image, shorter than ``shortest``, correlates with nothing."""
+    """Return thumbnails as rows of mean 0 and length 1; a flat image, shorter than ``shortest``, stays near 0."""
     rows = thumbnails.reshape(len(thumbnails), thumbnails.shape[1] * thumbnails.shape[2]).astype(np.float32)
     rows -= rows.mean(axis=1, keepdims=True)
     length = np.linalg.norm(rows, axis=1, keepdims=True)
@@ -216,14 +216,14 @@ def _normalize(thumbnails: npt.NDArray[Any], shortest: float = 32.0) -> npt.NDAr
 
 
 def group_pairs(n: int, pairs: Pairs) -> npt.NDArray[np.int_]:
-    """Return the group of each of n images, joined by pairs."""
+    """Return the group of each of n images; pairs are in one group."""
     groups = Groups(n)
     groups.join(pairs.first, pairs.second)
     return groups.numbers()
 
 
 def name_change(images: Inspected, others: Inspected, pairs: Pairs, i: int) -> str:
-    """Name the change between two images, as far as it can be seen."""
+    """Return the name of the change between two images, as far as it can be measured."""
     a, b = int(pairs.first[i]), int(pairs.second[i])
     if pairs.is_exact[i]:
         return "the same file"

@@ -1,4 +1,4 @@
-"""Find faults of files: unreadable ones, copies, odd ones out, and images that are blurred, dark or blank."""
+"""Find faults of files: unreadable files, duplicates, unusual files, and images that are blurred, dark or blank."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from featx.similarity import Groups
 
 __all__ = ["check_files", "check_pairs", "describe_failures"]
 
-#: A share of images that have a property; the rest are odd ones out.
+#: If at least this share of the images has a property, the other images are odd ones out.
 _USUAL_SHARE = 0.95
-#: Sides and aspect ratios beyond these multiples of the middle are odd.
+#: Sides and aspect ratios beyond these multiples of the median are odd.
 _ODD_SIDE, _ODD_ASPECT = 4.0, 2.0
-#: Sharpness below which an image is blurred: a Gaussian of 4 pixels on photos of 500 has 0.26 to 0.32, and the
-#: photos themselves have 0.30 and more. Brightness below which it is dark, and contrast below which it is blank.
+#: Sharpness below which an image is blurred: photos of 500 pixels blurred by a Gaussian of 4 pixels have 0.26 to 0.32,
+#: and the photos themselves 0.30 and more. Brightness below which an image is dark; contrast below which it is blank.
 _MAX_BLURRED, _MAX_DARK, _MAX_BLANK = 0.28, 0.08, 0.03
 #: The frame of a screenshot: rows of the thumbnail at each side, minimum spread of its grey levels, maximum mean
 #: difference of two frames, and minimum difference inside them.
@@ -54,7 +54,7 @@ def check_pairs(
     labels: Sequence[str | None] | None,
     other_labels: Sequence[str | None] | None,
 ) -> list[Finding]:
-    """Return a finding for each pair of duplicates: across train and test, and those with different labels, severe."""
+    """Return a finding for each pair of duplicates; it is severe across train and test, or with different labels."""
     rest = images if others is None else others
     findings = []
     for i in range(len(pairs)):
@@ -71,11 +71,11 @@ def check_pairs(
             evidence += f"; cosine {format_metric(pairs.cosine[i])}, correlation {format_metric(pairs.correlation[i])}"
         evidence += f"; labels {one} and {two}" if differ else ""
         if differ:
-            advice = "look at both, and correct the label that is wrong"
+            advice = "look at both images, and correct the wrong label"
         elif across:
-            advice = "remove it from one of the sets: the score on the test set flatters"
+            advice = "remove it from one of the sets: it makes the score on the test set too good"
         else:
-            advice = "remove one, or keep both on one side of each split (featx fit does)"
+            advice = "remove one image, or keep both on one side of each split (featx fit does)"
         is_sure = bool(pairs.is_exact[i]) or not pairs.is_alike
         severity = "severe" if (across or differ) and is_sure else "note"
         if severity == "note" and (pairs.is_exact[i] or across or differ):
@@ -88,14 +88,14 @@ def check_pairs(
 
 
 def check_files(images: Inspected) -> list[Finding]:
-    """Return the findings on files and looks of readable images."""
+    """Return the findings on the files and looks of readable images."""
     if images.measured is None:
         return []
     return [*_find_odd(images), *_find_bad_looks(images), *_find_frames(images)]
 
 
 def _find_odd(images: Inspected) -> list[Finding]:
-    """Find images whose format, mode, size or aspect is unlike that of nearly all."""
+    """Find images whose format, mode, size or aspect ratio differs from that of nearly all images."""
     assert images.measured is not None
     rows = [i for i, one in enumerate(images.measured) if one is not None and one.container is not None]
     containers = [one.container for one in images.measured if one is not None and one.container is not None]
@@ -103,22 +103,27 @@ def _find_odd(images: Inspected) -> list[Finding]:
         return []
     findings = []
 
-    def add(i: int, what: str, score: float, advice: str) -> None:
+    def add(i: int, evidence: str, score: float, advice: str) -> None:
         name = images.names[rows[i]]
-        findings.append(Finding("files", "odd one out", "note", (name,), what, advice, score))
+        findings.append(Finding("files", "odd one out", "note", (name,), evidence, advice, score))
 
     for title, values in (("format", [one.format for one in containers]), ("mode", [one.mode for one in containers])):
         usual, n = Counter(values).most_common(1)[0]
         if _USUAL_SHARE <= n / len(values) < 1:
             for i, value in enumerate(values):
                 if value != usual:
-                    told = f"{title} {value}; {n} of {len(values)} images have {usual}"
-                    add(i, told, n / len(values), "check where it comes from; convert all images alike")
+                    text_of_value = f"{title} {value}; {n} of {len(values)} images have {usual}"
+                    add(
+                        i,
+                        text_of_value,
+                        n / len(values),
+                        "check where it comes from; convert all images in the same way",
+                    )
     sides = np.array([np.sqrt(one.width * one.height) for one in containers], float)
     aspects = np.array([max(one.width, one.height) / min(one.width, one.height) for one in containers], float)
     for values_, bound, title, text in (
-        (sides, _ODD_SIDE, "size", "{0.width} x {0.height}; the middle of all is {1:.0f} pixels a side"),
-        (aspects, _ODD_ASPECT, "aspect", "{0.width} x {0.height}; the middle aspect is {1:.2f}"),
+        (sides, _ODD_SIDE, "size", "{0.width} x {0.height}; the median side is {1:.0f} pixels"),
+        (aspects, _ODD_ASPECT, "aspect", "{0.width} x {0.height}; the median aspect is {1:.2f}"),
     ):
         middle = float(np.median(values_))
         factor = np.maximum(values_ / middle, middle / values_)
@@ -151,7 +156,7 @@ def _find_bad_looks(images: Inspected) -> list[Finding]:
 
 
 def _find_frames(images: Inspected) -> list[Finding]:
-    """Find groups of images with the same patterned border and different insides: screenshots of one frame."""
+    """Find groups of images with one patterned border and different insides, such as screenshots of one program."""
     thumbnails = images.thumbnails
     assert thumbnails is not None
     inside = np.zeros(thumbnails.shape[1:], bool)
@@ -160,11 +165,11 @@ def _find_frames(images: Inspected) -> list[Finding]:
     rows = np.flatnonzero(borders.std(axis=1) >= _MIN_FRAME_SPREAD)[:_MAX_FRAME_ROWS]
     groups = Groups(len(rows))
     for i in range(len(rows) - 1):
-        rest = rows[i + 1 :]
-        near = np.abs(borders[rest, ::7] - borders[rows[i], ::7]).mean(axis=1) <= 2 * _MAX_FRAME_DIFFERENCE
+        later = rows[i + 1 :]
+        near = np.abs(borders[later, ::7] - borders[rows[i], ::7]).mean(axis=1) <= 2 * _MAX_FRAME_DIFFERENCE
         if not near.any():
             continue
-        candidates = rest[near]
+        candidates = later[near]
         same = np.abs(borders[candidates] - borders[rows[i]]).mean(axis=1) <= _MAX_FRAME_DIFFERENCE
         middles = thumbnails[candidates][:, inside].astype(np.float32)
         differ = np.abs(middles - thumbnails[rows[i]][inside]).mean(axis=1) >= _MIN_INSIDE_DIFFERENCE
@@ -185,7 +190,7 @@ def _describe_frames(images: Inspected, rows: npt.NDArray[np.intp], numbers: npt
                 "warning",
                 names,
                 f"{n} images have the same border around different insides, such as screenshots of one program",
-                "crop the frame away; check that it does not tell the label",
+                "crop the frame away; check that it does not reveal the label",
                 float(n),
             )
         )

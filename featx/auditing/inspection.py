@@ -22,16 +22,17 @@ from featx.images.statistics import Measured, measure_image
 
 __all__ = ["Inspected", "inspect"]
 
-#: Images that are measured between two signs of progress.
+#: Number of images that are measured between two reports of progress.
 _CHUNK = 256
 
 
 @dataclass(frozen=True, eq=False)
 class Inspected:
-    """Readable images: their names, features and measurements, in one order.
+    """Readable images: their names, features and measurements, in the same order.
 
-    ``measured`` is None if no image could be reached, as for a dataset whose images have moved; an entry is None
-    if that image alone could not. ``positions`` are their places in the inputs. ``items`` are the images, for pages.
+    ``measured`` is None if no image could be reached, as for a dataset whose images have moved. An entry is None if
+    only that image could not be reached. ``positions`` are the images' positions in the inputs. ``items`` are the
+    images, for pages.
     """
 
     inputs: Inputs
@@ -64,7 +65,7 @@ class Inspected:
 
 
 class _Watched(Deferred):
-    """An image that is measured in the thread that decodes it."""
+    """An image that is measured by the thread that decodes it."""
 
     __slots__ = ("_into", "_item", "_row")
 
@@ -84,8 +85,8 @@ class _Watched(Deferred):
 def inspect(inputs: Inputs, extractor: FeatureExtractor, events: Events) -> Inspected:
     """Embed the images and measure them.
 
-    A cache knows the features of an image without decoding it, and fast decoding does not read all of it. In these
-    two cases, and for a dataset of embeddings, the images are measured in a pass of their own.
+    With a cache, the features of an image may be known without decoding it, and fast decoding does not read all pixels.
+    In these two cases, and for a dataset of embeddings, the images are measured in a separate pass.
     """
     everything = np.arange(len(inputs))
     measured: list[Measured | None] = [None] * len(inputs)
@@ -133,13 +134,13 @@ class _Original(Deferred):
 
 @dataclass(frozen=True)
 class _Missing:
-    """Stands for an image of a dataset that cannot be fetched."""
+    """Represent an image of a dataset that cannot be fetched."""
 
     reason: str
 
 
 def _measure_again(inputs: Inputs, into: list[Measured | None], events: Events) -> tuple[Sequence[Any] | None, str]:
-    """Measure the images in a pass of their own; return the images, and a note if they cannot be reached."""
+    """Measure the images in a separate pass; return the images, and a note if they cannot be reached."""
     dataset = inputs.dataset
     n, first_reason = len(inputs), ""
     events.begin("measure", n)

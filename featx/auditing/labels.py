@@ -18,15 +18,15 @@ __all__ = ["check_labels", "find_wrong_labels", "predict_left_out"]
 
 Floats = npt.NDArray[np.float64]
 
-#: The head whose left-out answers find wrong labels. On 5 % flipped labels its ranking had an average precision of
-#: 0.79 and 0.71 (magnetic tiles, at random and to the most similar class) and 0.74 and 0.53 (CIFAR-10);
-#: logistic_regression had 0.79, 0.65, 0.80 and 0.35, and takes twice the time.
+#: The head whose left-out answers find wrong labels. With 5 % of the labels flipped, its ranking had an average
+#: precision of 0.79 and 0.71 (magnetic tiles, flipped at random and to the most similar class), and of 0.74 and 0.53
+#: (CIFAR-10). logistic_regression had 0.79, 0.65, 0.80 and 0.35, and takes twice the time.
 HEAD = "ridge"
 _MIN_CLASS = 20
-#: Share of the images of two classes that are confused, from which on the classes overlap.
+#: Two classes overlap if at least this share of their images is confused.
 _MIN_OVERLAP = 0.15
 _MAX_AMBIGUOUS_MARGIN, _MIN_AMBIGUOUS_SUM = 0.05, 0.9
-#: Neighbors of the own class, and median absolute deviations from which on an image is an outlier.
+#: Number of neighbors in the same class, and number of median absolute deviations from which on an image is an outlier.
 _N_NEIGHBORS, _MIN_DEVIATIONS = 3, 6.0
 _MAX_CLASS_ROWS = 5000
 _MAX_LISTED = 50
@@ -38,7 +38,7 @@ def predict_left_out(
     groups: npt.NDArray[np.int_] | None,
     events: Events,
 ) -> Floats | None:
-    """Return the probability of each class for each image by a head that was fitted without it; None if too few."""
+    """Return class probabilities of each image by a head fitted without it; None if there are too few images."""
     n_classes = int(codes.max()) + 1
     if n_classes < 2:
         return None
@@ -61,22 +61,22 @@ def predict_left_out(
 def find_wrong_labels(probabilities: Floats, codes: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
     """Return the images whose label is probably wrong, the surest first.
 
-    Confident learning (Northcutt et al. 2021) counts them: an image counts if another class has at least the mean
-    probability that images of this class have for it. As many images with the lowest probability of their own label,
-    whose answer is another class, are returned. The ranking is that of cleanlab's ``self_confidence``, and the rule
-    that of its ``low_self_confidence``.
+    Confident learning (Northcutt et al. 2021) estimates their number: an image counts if its probability of another
+    class is at least the mean probability of that class among images labelled with it. This number of images with the
+    lowest probability of their label, and with another class as answer, is returned. The ranking is cleanlab's
+    ``self_confidence``, and the rule its ``low_self_confidence``.
 
     Parameters
     ----------
     probabilities : ndarray of float, shape (n_images, n_classes)
-        Of heads that were fitted without the image.
+        Class probabilities of each image by a head that was fitted without it.
     codes : ndarray of int, shape (n_images,)
-        Column of the label of each image.
+        Column of each image's label.
 
     Returns
     -------
     ndarray of int
-        Rows.
+        Rows of the images.
 
     Examples
     --------
@@ -127,7 +127,7 @@ def _check_sizes(codes: npt.NDArray[np.intp], classes: Sequence[str]) -> list[Fi
                     "warning" if n < 5 else "note",
                     (),
                     f"{label} has {n} {'image' if n == 1 else 'images'}",
-                    f"add images of {label}, to {_MIN_CLASS} at least, or join it with another class",
+                    f"add images of {label} until there are at least {_MIN_CLASS}, or merge it with another class",
                     score=-float(n),
                     label=label,
                 )
@@ -181,8 +181,8 @@ def _check_overlap(probabilities: Floats, codes: npt.NDArray[np.intp], classes: 
                         "overlapping classes",
                         "warning" if n / total >= 2 * _MIN_OVERLAP else "note",
                         (),
-                        f"{n} of {total} images of {classes[i]} and {classes[j]} are taken for the other",
-                        "write down what divides the two classes and check the labels by it, or join them",
+                        f"{n} of {total} images of {classes[i]} and {classes[j]} are taken for the other class",
+                        "write down the difference of the two classes and check the labels by it, or merge the classes",
                         score=n / total,
                     )
                 )
@@ -212,7 +212,7 @@ def _find_ambiguous(
             (names[row],),
             f"{classes[order[row, 0]]} {format_metric(first[row])}, {classes[order[row, 1]]} "
             f"{format_metric(second[row])}",
-            "look at the image: if it shows both or neither, leave it out",
+            "look at the image; if it shows both classes or neither, leave it out",
             score=float(1 - first[row] + second[row]),
             label=classes[codes[row]],
         )
@@ -223,7 +223,7 @@ def _find_ambiguous(
 def _find_outliers(
     names: Sequence[str], features: npt.NDArray[np.float32], codes: npt.NDArray[np.intp], classes: Sequence[str]
 ) -> list[Finding]:
-    """Find images that are far from the nearest images of their class, measured in deviations of the class."""
+    """Find images that are far from the nearest images of their class, in median absolute deviations of the class."""
     findings = []
     for k, label in enumerate(classes):
         rows = np.flatnonzero(codes == k)[:_MAX_CLASS_ROWS]

@@ -1,4 +1,4 @@
-"""Measure how far the label can be told without looking at the subject, and which groups straddle a split."""
+"""Measure how well a label can be predicted without the subject of the image; find groups that straddle a split."""
 
 from __future__ import annotations
 
@@ -36,28 +36,28 @@ __all__ = [
 
 Floats = npt.NDArray[np.float64]
 
-#: Images that a forest learns from at most: its accuracy is then known to 1.5 points.
+#: Largest number of images for a forest: its accuracy is then known to 1.5 points.
 _MAX_ROWS = 1000
 _N_TREES = 40
-#: Share of the head's gain from which on a leak is a warning, and severe. Brightness may be the class itself, the
-#: subject often reaches beyond the middle of an image, and a network sees no names: these weigh less.
+#: Share of the head's gain from which on a leak is a warning, and from which on it is severe. Brightness may be the
+#: class itself, the subject often reaches beyond the middle of an image, and a network sees no names: these weigh less.
 _BOUNDS = {"container": (0.33, 0.5), "looks": (0.33, 0.95), "background": (0.6, 0.95), "name": (0.33, np.inf)}
 _ADVICE = {
-    "container": "the files of the classes were made in different ways: save all images alike, in one size, format "
-    "and quality, and remove EXIF and colour profiles",
+    "container": "the files of the classes were made in different ways: save all images in the same way, in one "
+    "size, format and quality, and remove EXIF and colour profiles",
     "looks": "the classes differ in brightness, colour or border: check whether they were taken under different "
     "conditions, and add images that break the rule",
-    "background": "the surroundings tell the class: add images of each class before other backgrounds, or crop to "
+    "background": "the surroundings reveal the class: add images of each class with other backgrounds, or crop to "
     "the subject",
-    "name": "the names of the files tell the class: the images of the classes come from different series; keep a "
+    "name": "the names of the files reveal the class: the images of the classes come from different series; keep a "
     "series on one side of each split (the parameter groups of featx.fit)",
 }
-#: A gain must be this many standard errors above the majority to be more than a note.
+#: A gain of fewer standard errors above the majority is only a note.
 _MIN_ERRORS = 3.0
 _N_TOKENS = 16
-#: Seconds between the exposures of a burst.
+#: Largest number of seconds between two exposures of a burst.
 _MAX_BURST_SECONDS = 2
-#: Groups by prefix: at least this many of them, and no more images in the largest than this share.
+#: Smallest number of groups by prefix, and largest share of the images in one group.
 _MIN_PREFIXES, _MAX_PREFIX_SHARE = 5, 0.2
 _MAX_LISTED = 20
 
@@ -70,9 +70,9 @@ def measure_leak(
     head_is_right: npt.NDArray[np.bool_],
     events: Events,
 ) -> Leak:
-    """Cross-validate a small forest on numbers that are not the subject, with near-duplicates on one side.
+    """Cross-validate a small forest on numbers that do not show the subject, with near-duplicates on one side.
 
-    ``head_is_right`` marks the images whose label a head told from the features, without having learnt from them.
+    ``head_is_right`` marks the images whose label was predicted correctly by a head that was fitted without them.
     """
     rows = _sample(codes)
     X, y = np.nan_to_num(columns[rows], nan=-1.0), codes[rows]
@@ -92,11 +92,11 @@ def measure_leak(
 def make_leak(
     source: str, right: npt.NDArray[np.bool_], codes: npt.NDArray[np.intp], head_is_right: npt.NDArray[np.bool_]
 ) -> Leak:
-    """Grade an accuracy by its share of the head's gain over the majority."""
+    """Return a leak with a grade by its share of the head's gain over the majority."""
     majority = float(np.bincount(codes).max() / len(codes))
     accuracy, head = float(right.mean()), float(head_is_right.mean())
     gain = accuracy - majority
-    # a head that is no better than the majority would make a leak of any gain
+    # if the head is no better than the majority, any gain would count as a leak
     share = gain / max(head - majority, 0.1 * (1 - majority), 1e-9)
     error = float(np.sqrt(max(majority * (1 - majority), 1e-9) / len(codes)))
     severity = grade(share, _BOUNDS[source]) if gain > 0 else None
@@ -106,17 +106,17 @@ def make_leak(
 
 
 def describe_leak(leak: Leak) -> Finding | None:
-    """Return the finding of a leak; None if its gain is small."""
+    """Return the finding on a leak; None if its gain is small."""
     if leak.severity is None or (leak.severity == "note" and leak.share < 0.1):
         return None
-    told = {
+    cue = {
         "container": "the file without its pixels (bytes, size, quantisation tables, EXIF)",
         "looks": "brightness, contrast, colour, sharpness and border",
         "background": "the image with its middle hidden",
         "name": "the file name without its folder",
     }[leak.source]
     evidence = (
-        f"accuracy {format_metric(leak.accuracy)} from {told}, on {leak.n_images} images; the largest class has "
+        f"accuracy {format_metric(leak.accuracy)} from {cue}, on {leak.n_images} images; the largest class has "
         f"{format_metric(leak.majority)}, a head on the features {format_metric(leak.head)}: {leak.share:.0%} of its "
         "gain"
     )
@@ -125,14 +125,14 @@ def describe_leak(leak: Leak) -> Finding | None:
 
 
 def _sample(codes: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
-    """Return all rows, or a sample of them in which no class of two images or more is alone."""
+    """Return all rows, or a sample in which each class of at least two images has two."""
     rows = np.random.default_rng(0).permutation(len(codes))[:_MAX_ROWS]
     counts = np.bincount(codes[rows], minlength=int(codes.max()) + 1)
     return np.sort(rows[counts[codes[rows]] > 1])
 
 
 def describe_container(one: Measured | None) -> list[float]:
-    """Return the numbers of a container that a forest can tell labels from."""
+    """Return the numbers of a container that a forest predicts labels from."""
     if one is None or one.container is None:
         return [-1.0] * 14
     c = one.container
@@ -143,7 +143,7 @@ def describe_container(one: Measured | None) -> list[float]:
 
 
 def hash_text(text: str) -> int:
-    """Return a small number for a text, the same in every process."""
+    """Return a small hash of a text, which is the same in every process."""
     return int.from_bytes(text.encode()[:64], "big") % 9973
 
 
@@ -158,7 +158,7 @@ def describe_name(name: str, classes: Sequence[str]) -> list[float]:
 
 
 def split_name(name: str, classes: Sequence[str]) -> tuple[list[str], list[int]]:
-    """Split a file name into words, without those of a class, and numbers.
+    """Split a file name into words, without words of a class, and numbers.
 
     Examples
     --------
@@ -192,7 +192,7 @@ def find_bursts(measured: Sequence[Measured | None]) -> npt.NDArray[np.int_]:
 
 
 def check_groups(train: Inspected, test: Inspected | None, classes: Sequence[str]) -> list[Finding]:
-    """Find groups of images that belong together and straddle the split, or would straddle one."""
+    """Find groups of images that belong together and straddle the split, or would straddle a random split."""
     images = [*train.names, *([] if test is None else test.names)]
     measured = [*(train.measured or [None] * len(train))]
     measured += [] if test is None else [*(test.measured or [None] * len(test))]
@@ -205,7 +205,7 @@ def check_groups(train: Inspected, test: Inspected | None, classes: Sequence[str
             _group_by_prefix(images, classes),
             "if a series is one patient or object, keep it on one side",
         ),
-        ("camera", _group_by_text(cameras), "expect a lower score with another camera; test on one that is new"),
+        ("camera", _group_by_text(cameras), "expect a lower score with another camera; test with a new camera"),
     ):
         finding = _describe_groups(kind, groups, advice, images, len(train), test is not None)
         if finding is not None:
@@ -214,7 +214,7 @@ def check_groups(train: Inspected, test: Inspected | None, classes: Sequence[str
 
 
 def check_own_groups(name: str, groups: npt.NDArray[np.str_], train: Inspected, test: Inspected) -> list[Finding]:
-    """Find groups of a column, which the test images have as well, that straddle the split."""
+    """Find groups that straddle the split, by a column that the test images have as well."""
     column = test.inputs.columns[name]
     texts = [*groups[train.positions].tolist()]
     texts += ["" if is_missing(column[i]) else label_text(column[i]) for i in test.positions.tolist()]
@@ -230,7 +230,7 @@ def check_own_groups(name: str, groups: npt.NDArray[np.str_], train: Inspected, 
 
 
 def _group_by_prefix(names: Sequence[str], classes: Sequence[str]) -> npt.NDArray[np.int_]:
-    """Group names by what stands before their last number, as in patient12_003."""
+    """Group names by the part before their last number, as in patient12_003."""
     prefixes = []
     for name in names:
         stem = re.split(r"[/\\]", name)[-1].rsplit(".", 1)[0]
@@ -245,7 +245,7 @@ def _group_by_prefix(names: Sequence[str], classes: Sequence[str]) -> npt.NDArra
 
 
 def _group_by_text(texts: Sequence[str]) -> npt.NDArray[np.int_]:
-    """Group equal texts; an empty one is a group of its own."""
+    """Group equal texts; each empty text is a group of its own."""
     numbers: dict[Any, int] = {}
     return np.array([numbers.setdefault(text or i, len(numbers)) for i, text in enumerate(texts)], int)
 

@@ -32,9 +32,9 @@ _RATES = (0.001, 0.01)
 _N_BOOTSTRAPS, _N_EXPOSED = 200, 5
 #: Smallest probability before the logarithm.
 _FLOOR = 1e-7
-#: Shadow heads with (or without) an image below which all images share one spread.
+#: With fewer shadow heads with (or without) an image, all images share one standard deviation.
 _MIN_FOR_OWN_SPREAD = 16
-#: Draws that may lack a class before the attack gives up.
+#: Largest number of draws; the attack gives up if they all lack a class.
 _MAX_DRAWS = 1000
 
 
@@ -45,18 +45,18 @@ class Membership:
     Parameters
     ----------
     n_images, n_classes, n_shadows : int
-        Each shadow head was fitted on half of the images.
+        Numbers of images, classes and shadow heads. Each shadow head was fitted on half of the images.
     rates : tuple of (float, float, float, float)
-        False-positive rate, true-positive rate, and the ends of its 95 % interval: a bootstrap over images.
-        A head that tells nothing has a true-positive rate near the false-positive rate.
+        False-positive rate, true-positive rate, and the ends of the latter's 95 % interval (bootstrap over images).
+        If a head reveals nothing, both rates are about equal.
     exposure : ndarray of shape (n_images,)
-        Mean over the shadow heads of the attack's log likelihood ratio, counted for the truth. Above 0, the
-        attacker tells the image.
+        Mean over the shadow heads of the attack's log likelihood ratio in favour of the truth. Above 0, the attacker
+        recognises the image.
     exposed : tuple of int
-        Rows of the most exposed images, first the most.
+        Rows of the most exposed images, in descending order.
     extrapolated : tuple of (int, float, float)
-        Images per class, and the true-positive rates that are expected with them at the rates of `rates`. They are not
-        measured: they follow the exponent -1/2 of Tobaben et al. (2025).
+        Number of images per class, and the true-positive rates that are expected with it at the two false-positive
+        rates. They are not measured, but follow the exponent -1/2 of Tobaben et al. (2025).
 
     See Also
     --------
@@ -73,7 +73,7 @@ class Membership:
 
     @property
     def finds_members(self) -> bool:
-        """True if the attack beats chance at 1 % false positives: the interval lies above it."""
+        """True if the attack beats chance at 1 % false positives: the interval lies above 1 %."""
         rate, _, low, _ = self.rates[-1]
         return low > rate
 
@@ -96,7 +96,8 @@ class Membership:
     def __str__(self) -> str:
         lines = [f"membership inference: {self.n_shadows} shadow heads, each on half of {self.n_images} images"]
         lines += [
-            f"  {true:.3f} of the images are told at {false:.1%} false alarms (95 % interval {low:.3f} to {high:.3f})"
+            f"  {true:.3f} of the images are recognised at {false:.1%} false positives "
+            f"(95 % interval {low:.3f} to {high:.3f})"
             for false, true, low, high in self.rates
         ]
         lines += [
@@ -121,27 +122,27 @@ def measure_membership(
 ) -> Membership:
     """Measure membership inference against a classifier on features.
 
-    Shadow heads are fitted on random halves of the rows. For each row, the scores of its label by heads with
-    it and without it are two Gaussian distributions, and their likelihood ratio tells whether another head was fitted
-    on the row. Each shadow head is attacked in turn with the help of the others. The attacker knows the images, the
-    labels and the kind of head, so this is close to the worst case. A head that chooses a penalty keeps the
-    one it has, if it is fitted. A private head spends its budget in each shadow head: the result is for
-    the owner of the images alone.
+    Shadow heads are fitted on random halves of the rows. For each row, the scores of its label by heads that were
+    fitted with it and without it are modelled as two Gaussian distributions. Their likelihood ratio is the evidence
+    that another head was fitted on the row. Each shadow head is attacked in turn with the help of the others. The
+    attacker knows the images, the labels and the kind of head, so this is close to the worst case. A fitted head that
+    has chosen a penalty keeps it. A private head spends its budget in each shadow head: show the result only to the
+    owner of the images.
 
     Parameters
     ----------
     head : classifier, pipeline, FitResult or FittedModel
-        Fitted or not. Of a pipeline with an extractor, the head is taken.
+        A fitted or unfitted classifier. The head of a pipeline with an extractor is taken.
     X : array-like of shape (n_samples, n_features)
         Features.
     y : array-like of shape (n_samples,)
         Labels.
     n_shadows : int, default=64
-        At least 8.
+        Number of shadow heads, at least 8.
     random_state : int, default=0
         Seed of the halves.
     groups : array-like of shape (n_samples,), or None, default=None
-        Rows of one group are in or out together, such as near-duplicates.
+        Group of each row, such as near-duplicates. The rows of a group are in the same half.
     events : Events or None, default=None
         Receives progress.
 
@@ -152,8 +153,8 @@ def measure_membership(
     Raises
     ------
     InputError
-        If the head is no classifier with probabilities or decisions, X is not finite, rows are too few, or a class is
-        a single row or group, which cannot be in one half and missing in the other.
+        If the head is not a classifier with probabilities or decisions, X is not finite, there are too few rows, or a
+        class has a single row or group, which cannot be in one half and missing in the other.
 
     Examples
     --------
@@ -225,13 +226,13 @@ def _take_head(head: Any) -> Any:
     if isinstance(head, Pipeline):
         try:
             return split_pipeline(head)[1]
-        except InputError:  # a pipeline of features
+        except InputError:  # a pipeline that takes features
             return head
     return head
 
 
 def _freeze(head: Any) -> Any:
-    """Return an unfitted head with the penalty that was chosen, if it chose one, and without folds for calibration."""
+    """Return an unfitted head with the penalty that the fit has chosen, if any, and without folds for calibration."""
     path = find_path(head)
     if path is None or not hasattr(path, "coef_"):
         return clone(head)
@@ -245,13 +246,13 @@ def _freeze(head: Any) -> Any:
 
 
 def find_attackable(y: npt.ArrayLike, groups: npt.ArrayLike) -> npt.NDArray[np.bool_]:
-    """Mark the rows whose class is in at least two groups, as `measure_membership` needs."""
+    """Return a mask of the rows whose class is in at least two groups, as `measure_membership` needs."""
     codes = np.unique(np.asarray(y), return_inverse=True)[1]
     return np.asarray(_count_units(codes, _find_units(codes, groups))[codes] >= 2)
 
 
 def _find_units(codes: npt.NDArray[np.intp], groups: Any) -> npt.NDArray[np.intp]:
-    """Return the unit of each row, which is in a half or not: its group, or the row itself."""
+    """Return the unit of each row, which a half contains or not: its group, or the row itself."""
     chosen = np.arange(len(codes)) if groups is None else np.asarray(groups)
     if chosen.shape != codes.shape:
         raise InputError(f"groups: of shape {chosen.shape}, expected one group for each of {len(codes)} rows")
@@ -270,7 +271,7 @@ def _draw_halves(
     """Draw half of the units of each class for each shadow head, in pairs of opposite halves with every class."""
     rng = np.random.default_rng(random_state)
     first = np.zeros(units.max() + 1, np.intp)
-    first[units] = codes  # the class of a group is that of its last row
+    first[units] = codes  # the class of a group is the class of its last row
     n_classes = len(np.unique(codes))
     halves: list[npt.NDArray[np.bool_]] = []
     for _ in range(_MAX_DRAWS + n_shadows):
@@ -282,26 +283,26 @@ def _draw_halves(
         half = kept[units]
         if all(
             len(np.unique(codes[side])) == n_classes for side in (half, ~half)
-        ):  # groups of two classes may lack one
+        ):  # a half of groups with two classes may lack a class
             halves += [half, ~half]
         if len(halves) >= n_shadows:
             return np.stack(halves[:n_shadows])
-    raise InputError("groups: their halves lack a class; expected more groups, or groups of one class")
+    raise InputError("groups: random halves of them lack a class; expected more groups, or groups of one class")
 
 
 def _score(fitted: Any, X: Any, y: Any) -> Doubles:
-    """Return the logit of the probability of each row's own label, or the lead of its decision."""
+    """Return the logit of the probability of each row's label, or the margin of its decision."""
     classes = np.asarray(fitted.classes_)
     own = np.searchsorted(classes, y)
     if hasattr(fitted, "predict_proba"):
         probabilities = np.asarray(fitted.predict_proba(X), float)
-        # votes of trees are often exactly 0, and a far smaller floor would spoil the Gaussians
+        # votes of trees are often exactly 0, and a much smaller floor would distort the Gaussians
         floor = max(_FLOOR, float(probabilities[probabilities > 0].min()) / 2)
         chosen = probabilities[np.arange(len(y)), own]
         chosen, others = chosen.clip(floor, 1), (probabilities.sum(axis=1) - chosen).clip(floor, None)
         return np.asarray(np.log(chosen) - np.log(others))
     if not hasattr(fitted, "decision_function"):
-        raise InputError(f"head={type(fitted).__name__}: has no probabilities and no decisions to attack")
+        raise InputError(f"head={type(fitted).__name__}: has neither probabilities nor decisions to attack")
     decisions = np.asarray(fitted.decision_function(X), float)
     if decisions.ndim == 1:
         return np.where(own == 1, decisions, -decisions)
@@ -311,7 +312,7 @@ def _score(fitted: Any, X: Any, y: Any) -> Doubles:
 
 
 def _compare(scores: Doubles, inside: npt.NDArray[np.bool_]) -> Doubles:
-    """Return log likelihood ratios: each head is attacked with the Gaussians of the other heads."""
+    """Return log likelihood ratios of rows and heads; each head is attacked with the Gaussians of the other heads."""
     n_shadows = len(scores)
     pooled = n_shadows < 2 * _MIN_FOR_OWN_SPREAD
     ratios = np.empty_like(scores)
@@ -339,7 +340,7 @@ def _summarise(scores: Doubles, chosen: npt.NDArray[np.bool_]) -> tuple[Doubles,
 
 
 def _find_rate(ratios: Doubles, inside: npt.NDArray[np.bool_], rate: float) -> float:
-    """Return the share of members above the threshold that a share of the others exceeds."""
+    """Return the true-positive rate at a false-positive rate."""
     others = np.sort(ratios[~inside])
     threshold = others[len(others) - 1 - int(rate * len(others))]
     return float((ratios[inside] > threshold).mean())

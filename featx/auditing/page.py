@@ -18,14 +18,14 @@ from featx.page.template import fill_template
 
 __all__ = ["build_page"]
 
-#: Findings of a kind that have a card, and rows of the table of the rest.
+#: Largest number of cards per kind of finding, and of rows in the table of the other findings.
 _MAX_CARDS, _MAX_ROWS = 12, 200
 _MAX_IMAGES = 2
 _SIDE = 288
 _escape = html.escape
 _MEANINGS = {
-    "severe": "The score cannot be trusted until this is mended.",
-    "warning": "Look at it: it costs accuracy, or hides a fault.",
+    "severe": "Do not trust the score until this is fixed.",
+    "warning": "Check this: it costs accuracy, or hides a fault.",
     "note": "Good to know.",
 }
 
@@ -33,7 +33,7 @@ _MEANINGS = {
 def build_page(
     audit: Audit, title: str, items: Mapping[str, Any], images: bool, facts: Sequence[tuple[str, str]]
 ) -> str:
-    """Return the HTML of an audit; ``items`` are the images by their names, and ``images=False`` shows none."""
+    """Return the HTML of an audit; ``items`` maps names to images; ``images=False`` shows no image."""
     findings = [one for one in audit.findings if one.images]
     shown = _choose(findings) if images else []
     thumbnails = _make_thumbnails(
@@ -54,7 +54,7 @@ def build_page(
 
 
 def _choose(findings: Sequence[Finding]) -> list[Finding]:
-    """Return the first findings of each severity and kind, which have cards."""
+    """Return the first findings of each severity and kind, which become cards."""
     ordered = sorted(findings, key=lambda one: (one.severity, one.kind, -one.score))
     groups = groupby(ordered, key=lambda one: (one.severity, one.kind))
     return [one for _, group in groups for one in list(group)[:_MAX_CARDS]]
@@ -67,7 +67,7 @@ def _write_headline(audit: Audit, title: str) -> str:
     lines = [f"<h1>{_escape(title)}</h1>", f'<p class="lead">{lead}{counts["note"]} notes.</p>']
     if audit.accuracy is not None and audit.classes is not None:
         lines.append(
-            f'<p class="soft">A head on the features tells {len(audit.classes)} classes apart on left-out images: '
+            f'<p class="soft">A head on the features recognises {len(audit.classes)} classes on left-out images: '
             f"accuracy {format_metric(audit.accuracy)}.</p>"
         )
     if not audit.findings:
@@ -87,8 +87,8 @@ def _write_leaks(audit: Audit) -> str:
     head = "".join(f'<th scope="col">{name}</th>' for name in heads)
     return (
         "<h2>Can the label be told without looking?</h2>"
-        "<p>Each row is cross-validated. The share is that of the gain of a head on the features over always answering "
-        "the largest class.</p>"
+        "<p>Each row is cross-validated. A head on the features gains accuracy over always answering the largest "
+        "class: the share is the part of this gain that is reached.</p>"
         + _scroll(f'<table class="whole"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>')
     )
 
@@ -143,12 +143,12 @@ def _write_card(finding: Finding, thumbnails: Mapping[str, bytes]) -> str:
 
 
 def _write_model(audit: Audit) -> str:
-    """Return what the model gives away."""
+    """Return the section on training data that the model reveals."""
     lines = [audit.contents] if audit.contents else []
     lines += [str(audit.membership)] if audit.membership is not None else []
     if not lines:
         return ""
-    return "<h2>What the model gives away</h2>" + "".join(f"<pre>{_escape(line)}</pre>" for line in lines)
+    return "<h2>Training data that the model reveals</h2>" + "".join(f"<pre>{_escape(line)}</pre>" for line in lines)
 
 
 def _write_facts(audit: Audit, facts: Sequence[tuple[str, str]], images: bool) -> str:
@@ -159,7 +159,7 @@ def _write_facts(audit: Audit, facts: Sequence[tuple[str, str]], images: bool) -
         if images
         else "No image is in this file; their names are."
     )
-    left = f"<p>Not checked, or only in part:</p><ul>{notes}</ul>" if notes else ""
+    left = f"<p>Not checked, or checked only in part:</p><ul>{notes}</ul>" if notes else ""
     return f'<h2>How this was made</h2><table><tbody>{rows}</tbody></table>{left}<p class="soft">{privacy}</p>'
 
 
@@ -182,7 +182,7 @@ def _capitalize(text: str) -> str:
 
 
 def _scroll(table: str) -> str:
-    """Let a wide table scroll, by keyboard as well."""
+    """Return a table in a frame that scrolls, by keyboard as well."""
     return f'<div class="scroll" tabindex="0" role="group" aria-label="table">{table}</div>'
 
 

@@ -1,4 +1,4 @@
-"""The result of `featx.audit`: findings with a severity, and how far the label can be told without looking."""
+"""Hold the result of `featx.audit`: findings with a severity, and leaks of the label."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 
 __all__ = ["SEVERITIES", "Audit", "Finding", "Leak", "grade"]
 
-#: From the worst to the mildest.
+#: Severities, from the worst to the mildest.
 SEVERITIES = ("severe", "warning", "note")
-#: Findings that the summary lists.
+#: Largest number of findings in the summary.
 _MAX_LISTED = 12
-#: Findings that a notebook shows.
+#: Largest number of findings in a notebook.
 _MAX_ROWS = 20
 
 
@@ -36,17 +36,19 @@ class Finding:
     Parameters
     ----------
     check : {"files", "labels", "leaks", "model"}
+        Check that found it.
     kind : str
-        Such as ``"near-duplicate"`` or ``"wrong label"``.
+        Kind of fault, such as ``"near-duplicate"`` or ``"wrong label"``.
     severity : {"severe", "warning", "note"}
+        Severity of the fault.
     images : tuple of str
-        Names of the images, the one to look at first; empty for a fault of the whole set.
+        Names of the images; look at the first image first. Empty for a fault of the whole set.
     evidence : str
-        The measurement behind the finding.
+        The measurement that shows the fault.
     suggestion : str
         The next step.
     score : float
-        Rank within the kind; the highest is the surest.
+        Order within the kind; the finding with the highest score is the surest.
     label : str or None, default=None
         Label of the first image.
     proposed : str or None, default=None
@@ -70,14 +72,15 @@ class Finding:
 
 @dataclass(frozen=True)
 class Leak:
-    """The accuracy of telling the label from something other than the subject of the image.
+    """The accuracy of predicting the label without the subject of the image.
 
     Parameters
     ----------
     source : str
-        ``"container"``, ``"looks"``, ``"background"`` or ``"name"``.
+        Information that the label is predicted from: ``"container"`` (the file), ``"looks"``, ``"background"`` or
+        ``"name"``.
     accuracy : float
-        Cross-validated.
+        Cross-validated accuracy.
     majority : float
         Accuracy of always answering the largest class.
     head : float
@@ -85,8 +88,9 @@ class Leak:
     share : float
         Share of the head's gain over the majority that is reached: (accuracy - majority) / (head - majority).
     severity : str or None
-        None if it is no finding.
+        Severity; None if it is not a finding.
     n_images : int
+        Number of images that it was measured on.
 
     See Also
     --------
@@ -111,24 +115,25 @@ class Audit:
     where : str
         The source.
     n_images : int
-        Images of the source.
+        Number of images of the source.
     n_test : int or None
-        Images of the test source; None without one.
+        Number of images of the test source; None without a test source.
     classes : tuple of str or None
-        None without labels, and for numbers.
+        Names of the classes; None without labels, or if the labels are numbers.
     accuracy : float or None
         Accuracy of a head on left-out images; None if it was not estimated.
     findings : tuple of Finding
-        The severe ones first.
+        Findings, the severe findings first.
     leaks : tuple of Leak
+        Leaks of the label.
     failures : tuple of Failure
         Images that could not be read.
     notes : tuple of str
         Checks that were not made, and why.
     contents : str
-        With a model: what its file holds of the training images.
+        With a model, the contents of its file from the training images.
     membership : featx.auditing.Membership or None
-        With a model: the result of a membership inference attack. Its most exposed images are findings.
+        With a model, the result of a membership inference attack. The most exposed images are findings.
     page : str
         The report, one HTML file.
 
@@ -157,7 +162,7 @@ class Audit:
         return {severity: found[severity] for severity in SEVERITIES}
 
     def fails(self, severity: str = "severe") -> bool:
-        """Return True if a finding is at least as bad as a severity."""
+        """Return True if a finding has at least this severity; raise InputError for an unknown severity."""
         check_choice("severity", severity, SEVERITIES)
         return any(self.counts[worse] for worse in SEVERITIES[: SEVERITIES.index(severity) + 1])
 
@@ -167,7 +172,7 @@ class Audit:
             scratch.write_text(self.page, encoding="utf-8")
 
     def write(self, path: str | os.PathLike[str]) -> None:
-        """Write the findings as a table, one row per finding: `to_columns` in a format that the suffix names."""
+        """Write the findings (`to_columns`) as a table with one row per finding, in the format of the suffix."""
         write(path, self.to_columns())
 
     def to_columns(self) -> dict[str, list[Any]]:
@@ -194,7 +199,7 @@ class Audit:
         return make_frame(self.to_columns())
 
     def to_dict(self) -> dict[str, Any]:
-        """Return everything but the page as dicts, lists, strings and numbers."""
+        """Return everything except the page as dicts, lists, strings and numbers."""
         names = ("where", "n_images", "n_test", "classes", "accuracy", "counts", "findings", "leaks", "failures")
         return {name: to_plain(getattr(self, name)) for name in (*names, "notes", "contents", "membership")}
 

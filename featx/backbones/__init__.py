@@ -1,8 +1,8 @@
 """Find, open, download and cut backbones; each is one ONNX file that describes itself.
 
-`open_backbone` opens one by name, path or address, `list_backbones` lists the files on this machine and `ZOO`
-the timm networks that `featx.recipes.make_backbone` can convert. `pull_backbone` downloads a file, `tap` cuts one
-at a layer and appends a pooling from `POOLINGS`. Names are imported on first use, so that importing this package
+`open_backbone` opens a backbone by name, path or address. `list_backbones` lists the files on this machine, and `ZOO`
+the timm networks that `featx.recipes.make_backbone` can convert. `pull_backbone` downloads a file. `tap` cuts a
+backbone at a layer and appends a pooling from `POOLINGS`. Names are imported on first use, so importing this package
 takes no time.
 """
 

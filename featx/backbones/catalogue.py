@@ -44,7 +44,8 @@ __all__ = [
 
 _PRECISIONS = ("float32", "int8", "float16")
 
-#: Makes the backbone of a repository that is not here. the extractors set it, since recipes lie above this package.
+#: Functions that make the backbone of a repository that is not here. Extractors set them, since this package cannot
+#: import recipes.
 _makers: list[Callable[[str], object]] = []
 
 
@@ -63,7 +64,7 @@ def models_dir() -> Path:
 def cache_dir() -> Path:
     """Return the folder of the user's backbones: ``$FEATX_BACKBONES``, or ``backbones`` in the cache folder.
 
-    Raises InputError if there is neither.
+    Raises InputError if the user has neither.
     """
     folder = os.environ.get("FEATX_BACKBONES")
     return Path(folder) if folder else user_cache("FEATX_BACKBONES") / "backbones"
@@ -81,14 +82,14 @@ def pulled_dir() -> Path:
 
 
 def verdicts_dir() -> Path | None:
-    """Return the folder that remembers the files that passed inspection; None for a user without a home."""
+    """Return the folder that records files which passed inspection; None for a user without a home folder."""
     with suppress(InputError):
         return user_cache("HOME") / "inspected"
     return None
 
 
 def list_backbones(on_error: Callable[[BackboneError], object] | None = None) -> list[Backbone]:
-    """Read every backbone that opens by the stem of its file: bundled backbones first, then the user's.
+    """Read every backbone that opens by the stem of its file: bundled backbones first, then the user's backbones.
 
     Parameters
     ----------
@@ -113,7 +114,7 @@ def list_backbones(on_error: Callable[[BackboneError], object] | None = None) ->
 
 
 def list_here(on_error: Callable[[BackboneError], object]) -> list[tuple[str, Backbone]]:
-    """Read every backbone on this machine, the pulled ones last, with the name that opens it; see `list_backbones`."""
+    """Read every backbone on this machine, pulled backbones last, with the name that opens it; see `list_backbones`."""
     backbones = [(backbone.path.stem, backbone) for backbone in list_backbones(on_error)]
     for record in _list_downloads():
         try:
@@ -146,6 +147,8 @@ def open_backbone(
     ------
     BackboneError
         The backbone does not exist, its file is not a backbone, or it has no copy in this precision.
+    InputError
+        The precision is unknown.
 
     Examples
     --------
@@ -182,7 +185,7 @@ def _open_repository(name: str, precision: str | None, download: bool) -> Backbo
 
 
 def _open_copy(backbone: Backbone, precision: str) -> Backbone:
-    """Open the copy of a float32 backbone in another precision: found by name, proven by identity."""
+    """Open the copy of a float32 backbone in another precision; it is found by name and checked by identity."""
     if backbone.precision == "float32":
         file_name = f"{backbone.path.stem}_{precision}.onnx"
         named = [path for path in _list_files() if path.name == file_name]
@@ -224,7 +227,7 @@ def _open(name: str | os.PathLike[str], download: bool) -> Backbone:
 def find_by_identity(identity: str) -> Backbone | None:
     """Return the backbone on this machine that has an identity, or None."""
     for path in [*_list_files(), *(Path(record.path) for record in _list_downloads())]:
-        with suppress(BackboneError):  # passes over broken files
+        with suppress(BackboneError):  # skips broken files
             if (backbone := _read(path)).identity == identity:
                 return backbone
     return None
@@ -240,7 +243,7 @@ def find_text_tower(backbone: Backbone) -> Backbone | None:
     if pair is None or isinstance(backbone.preprocess, Tokenization):
         return None
     for path in [*_list_files(), *(Path(record.path) for record in _list_downloads())]:
-        with suppress(BackboneError):  # passes over broken files
+        with suppress(BackboneError):  # skips broken files
             other = _read(path)
             if isinstance(other.preprocess, Tokenization) and other.recipe.get("pair") == pair:
                 return other
@@ -252,8 +255,8 @@ def find_text_tower(backbone: Backbone) -> Backbone | None:
 def pull_backbone(reference: str) -> DownloadRecord:
     """Download a backbone, or a network to wrap, from the Hugging Face hub or an https address.
 
-    The file is inspected in a process of its own before it is kept. From then on its reference opens it, without
-    network access. Raises BackboneError if it cannot be downloaded or is refused.
+    The file is inspected in a separate process before it is kept. Afterwards its reference opens it without network
+    access. Raises BackboneError if it cannot be downloaded or is refused.
 
     Parameters
     ----------
@@ -270,13 +273,13 @@ def _inspect(path: Path) -> None:
 def _list_files() -> list[Path]:
     try:
         own = sorted(path for path in cache_dir().glob("*.onnx") if not path.name.startswith("."))  # scratch files
-    except (OSError, InputError):  # a folder that this user cannot read, or no home, holds no backbones
+    except (OSError, InputError):  # the user cannot read the folder, or has no home folder
         own = []
     return [*sorted(models_dir().glob("*.onnx")), *own]
 
 
 def _list_downloads() -> list[DownloadRecord]:
-    with suppress(InputError):  # a user without a home has none
+    with suppress(InputError):  # a user without a home folder has none
         return list_downloads(pulled_dir())
     return []
 

@@ -1,7 +1,7 @@
 """Download a file from the Hugging Face hub or an https address once, and check on every use that it is unchanged.
 
 A record beside the file holds the revision that the hub named and the file's sha256. After that the file is
-read from this machine alone, its sha256 is checked, and no network is used until the file is pulled again.
+read from this machine, its sha256 is checked on every use, and no network is used until the file is pulled again.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ def repository_path(reference: str, folder: Path) -> Path:
 
 
 def find_record(reference: str, folder: Path) -> DownloadRecord | None:
-    """Return the record of a reference whose file is here and unchanged, or None if it is not here."""
+    """Return the record of a reference whose file is here and unchanged, or None if the file is not here."""
     record = _find_record(reference, folder)
     if record is not None:
         _check_unchanged(record)
@@ -110,7 +110,7 @@ def find_record(reference: str, folder: Path) -> DownloadRecord | None:
 
 
 def keep_record(record: DownloadRecord, folder: Path) -> None:
-    """Write the record of a reference, which opens the file from then on."""
+    """Write the record of a reference, which then opens the file."""
     with write_whole(_record_path(record.reference, folder)) as scratch:
         scratch.write_text(json.dumps(asdict(record), indent=1))
 
@@ -140,7 +140,7 @@ def download(reference: str, folder: Path, *, offline: bool = False, inspect: In
 
 
 def pull(reference: str, folder: Path, inspect: Inspection | None = None) -> DownloadRecord:
-    """Download a file, even if it is here; a failure leaves the earlier file and nothing else."""
+    """Download a file, even if it is here already; a failure keeps the earlier file and leaves nothing else."""
     plain, expected = _split_digest(reference)
     hub = open_hub(plain)
     with explain_errors(plain):
@@ -190,7 +190,7 @@ def _find_record(plain: str, folder: Path) -> DownloadRecord | None:
 
 
 def _read_record(path: Path) -> DownloadRecord | None:
-    """Read a record; None if it is missing or damaged, and then the file is downloaded again."""
+    """Read a record; return None if it is missing or damaged, so that the file is downloaded again."""
     try:
         record = DownloadRecord(**json.loads(path.read_text()))
     except (OSError, ValueError, TypeError):
@@ -284,7 +284,7 @@ def _check_digest(plain: str, digest: str, expected: str | None) -> None:
 
 
 def _inspect(plain: str, path: Path, inspect: Inspection | None) -> None:
-    """Call ``inspect``, and name the reference instead of the scratch file if it refuses."""
+    """Call ``inspect``; if it refuses the file, name the reference instead of the scratch file."""
     try:
         if inspect:
             inspect(path)
@@ -293,7 +293,7 @@ def _inspect(plain: str, path: Path, inspect: Inspection | None) -> None:
 
 
 def _refuse_unencrypted(plain: str, address: str) -> None:
-    """Raise for plain http, which anybody between the two machines can change, unless both are this machine."""
+    """Raise BackboneError for plain http, which anyone on the way can change, except on this machine."""
     parts = urlsplit(address)
     is_local = all(urlsplit(url).hostname in ("127.0.0.1", "::1", "localhost") for url in (plain, address))
     if parts.scheme != "https" and not (parts.scheme == "http" and is_local):
@@ -303,7 +303,7 @@ def _refuse_unencrypted(plain: str, address: str) -> None:
 
 @contextmanager
 def explain_errors(plain: str) -> Iterator[None]:
-    """Turn errors of huggingface_hub, of its HTTP client and of the system into a BackboneError of one line."""
+    """Convert errors of huggingface_hub, of its HTTP client and of the system to a BackboneError of one line."""
     try:
         yield
     except (FeatxError, KeyboardInterrupt):

@@ -1,9 +1,8 @@
 """Read and write backbone files: ONNX files that describe themselves.
 
-The graph of an image network takes ``pixels``, uint8 of shape (N, 3, height, width), and
-normalises inside. That of a text encoder takes ``input_ids``, int64 of shape (N, tokens): texts
-of one length share a batch, and nothing is padded. ``metadata_props`` holds everything else
-that a reader must know, each value as JSON, under these keys:
+The graph of an image network takes ``pixels``, uint8 of shape (N, 3, height, width), and normalises them. The graph of
+a text encoder takes ``input_ids``, int64 of shape (N, tokens): texts of one length share a batch, and nothing is
+padded. ``metadata_props`` holds everything else that a reader must know, each value as JSON, under these keys:
 
 ==================== ===============================================================
 featx.format         integer, the version of this list; a reader refuses a newer one.
@@ -74,8 +73,8 @@ COMMON_LAYERS = {
     "stem": "the last map at 1/2 of the canvas: edges and colours",
     "stage1": "the last map at 1/4: simple textures",
     "stage2": "the last map at 1/8: textures; often enough for materials and stains",
-    "stage3": "the last map at 1/16: parts of things; helps on images unlike photographs",
-    "stage4": "the last map at 1/32: whole things",
+    "stage3": "the last map at 1/16: parts of objects; helps on images unlike photographs",
+    "stage4": "the last map at 1/32: whole objects",
     "head": "the map that the network pools for its own classifier; best on photographs",
 }
 _KEYS = ("format", "name", "preprocess", "layers", "default_layer", "cost", "license", "source", "recipe", "canonical")
@@ -88,7 +87,7 @@ class Layer:
     Parameters
     ----------
     name : str
-        ``stem``, ``stage1`` to ``stage4``, ``head``, ``blockN``, or the author's own name.
+        ``stem``, ``stage1`` to ``stage4``, ``head``, ``blockN``, or a name of the author.
     aliases : tuple of str
         Modules of the network that output the same map.
     tensor : str
@@ -132,9 +131,9 @@ class BackboneDescription:
     name : str
         The backbone's name.
     preprocess : Preprocess or Tokenization
-        From any image to the backbone's canvas, or from a text to tokens.
+        Rules from any image to the backbone's canvas, or from a text to tokens.
     layers : tuple of Layer
-        In the order of the network.
+        Layers in the order of the network.
     default_layer : str
         Name of the layer that the network pools for its own classifier.
     parameters : int
@@ -273,9 +272,9 @@ def short_identity(identity: str | Sequence[str]) -> str:
 def canonical_pixels(preprocess: Preprocess) -> npt.NDArray[np.uint8]:
     """Compute the image on which every backbone is checked.
 
-    The image has ramps, stripes and their products. It is made of integers only, so that any
-    language can compute it: channel c of pixel (y, x) is
-    ``((c + 2) * x + (5 - c) * y + x * y // (7 + c)) % 256``. The shape is (1, 3, height, width).
+    The image has ramps, stripes and their products. It is computed with integers, so any language can compute it:
+    channel c of pixel (y, x) is ``((c + 2) * x + (5 - c) * y + x * y // (7 + c)) % 256``. The shape is (1, 3, height,
+    width).
     """
     y, x = np.mgrid[: preprocess.height, : preprocess.width]
     planes = [((c + 2) * x + (5 - c) * y + x * y // (7 + c)) % 256 for c in range(3)]
@@ -303,12 +302,12 @@ def require_text(backbone: BackboneDescription) -> Tokenization:
 
 
 def load_model(path: str | os.PathLike[str]) -> onnx.ModelProto:
-    """Parse an ONNX file without opening any other file, and refuse all that `featx.backbones.guard` does."""
+    """Parse an ONNX file without opening any other file; raise BackboneError if `featx.backbones.guard` refuses it."""
     try:
         model = onnx.load(os.fspath(path), load_external_data=False)
     except FileNotFoundError:
         raise BackboneError(f"{path}: no such file") from None
-    except Exception as error:  # protobuf's own errors, or the system's
+    except Exception as error:  # an error of protobuf or of the system
         raise BackboneError(f"{path}: cannot be read as an ONNX model ({error})") from None
     if not model.graph.node:
         raise BackboneError(f"{path}: not an ONNX model, or an empty one")
@@ -333,7 +332,7 @@ def describe_model(
 
 
 def read_backbone(path: str | os.PathLike[str]) -> Backbone:
-    """Read a backbone file's description and compute its identity; raise BackboneError if it is no backbone."""
+    """Read a backbone file's description and compute its identity; raise BackboneError if it is not a backbone."""
     model = load_model(path)
     if not is_described(model):
         raise BackboneError(f"{path}: an ONNX model without featx's metadata, so its preprocessing is unknown")
@@ -344,7 +343,7 @@ def read_backbone(path: str | os.PathLike[str]) -> Backbone:
             known = " and ".join(map(str, FORMATS.values()))
             raise BackboneError(f"{path}: backbone format {version}, this featx reads {known}; upgrade featx")
         values = {key: json.loads(text[f"featx.{key}"]) for key in _KEYS}
-        json.dumps(values, ensure_ascii=False, allow_nan=False).encode()  # raises on NaN and on halves of characters
+        json.dumps(values, ensure_ascii=False, allow_nan=False).encode()  # raises for NaN and lone surrogates
         description = BackboneDescription.from_dict(values)
         canonical = base64.b64decode(_expect("canonical", values["canonical"], str))
         backbone = Backbone(
@@ -397,7 +396,7 @@ def _read_precision(model: onnx.ModelProto) -> str:
 
 
 def _compute_identity(model: onnx.ModelProto, description: BackboneDescription) -> str:
-    """Digest the computation and the names of the layers; licence, source and the like do not count."""
+    """Digest the computation and the names of the layers; the licence, the source and the rest do not count."""
     digest = hashlib.sha256()
 
     def add(*parts: object) -> None:

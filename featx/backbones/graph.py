@@ -1,7 +1,6 @@
-"""Cut a backbone at a layer and append a pooling, as a graph of its own.
+"""Cut a backbone at a layer and append a pooling, as a separate graph.
 
-onnxruntime computes every node of a graph, even if no output needs it, so only a cut
-saves the work behind the layer.
+onnxruntime computes every node of a graph, even if no output needs it, so only a cut saves the work after the layer.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ __all__ = ["ancestors", "cut", "n_features", "set_fields", "tap"]
 
 
 def n_features(backbone: Backbone, layer: LayerSpec, pooling: str) -> dict[str, int]:
-    """Count the features that a pooling makes of each layer, by its name.
+    """Count the features that a pooling makes of each layer, by its name; raise InputError for an unknown pooling.
 
     Examples
     --------
@@ -43,10 +42,10 @@ def tap(backbone: Backbone, layer: LayerSpec, pooling: str, l2_normalize: bool) 
     Parameters
     ----------
     backbone : Backbone
-        Its file is read.
+        The backbone, whose file is read.
     layer : str, int, sequence of them, or None
-        Where to cut; None is the default layer. Several layers are pooled one by one and
-        concatenated in the given order.
+        Layer to cut at; None is the default layer. Several layers are pooled one by one and concatenated in the given
+        order.
     pooling : str
         A name in `POOLINGS`.
     l2_normalize : bool

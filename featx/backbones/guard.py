@@ -1,6 +1,6 @@
 """Refuse ONNX graphs that a backbone does not need: unlisted operators, other files, tensors of impossible size.
 
-These checks read the graph and run nothing. `featx.backbones.sandbox` runs a file, in a process of its own.
+These checks read the graph and run nothing. `featx.backbones.sandbox` runs a file in a separate process.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _PACKED_TYPES = (TensorProto.INT4, TensorProto.UINT4, TensorProto.FLOAT4E2M1)
 
 
 def refuse_hostile(model: onnx.ModelProto, path: str | os.PathLike[str]) -> None:
-    """Raise unless a graph uses allowed operators only and holds all of its weights.
+    """Raise BackboneError unless a graph uses only allowed operators and holds all of its weights.
 
     The environment variable ``FEATX_ALLOW_OPERATORS`` allows more operators by name, for example
     ``If,com.microsoft.FusedConv``.
@@ -68,10 +68,10 @@ def refuse_hostile(model: onnx.ModelProto, path: str | os.PathLike[str]) -> None
 
 
 def refuse_large(model: onnx.ModelProto, path: str | os.PathLike[str]) -> None:
-    """Raise if shapes contradict each other, or if a tensor of one image would take a gigabyte."""
+    """Raise BackboneError if shapes contradict each other, or if a tensor of one image would take a gigabyte."""
     try:
         graph = onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True).graph
-    except Exception as error:  # onnx's own types
+    except Exception as error:  # onnx raises errors of its own
         raise BackboneError(f"{path}: malformed graph ({first_line(error)})") from None
     for value in [*graph.input, *graph.value_info, *graph.output]:
         dims = [dim.dim_value for dim in value.type.tensor_type.shape.dim]
@@ -80,7 +80,7 @@ def refuse_large(model: onnx.ModelProto, path: str | os.PathLike[str]) -> None:
 
 
 def _subgraphs(attribute: AttributeProto) -> Iterator[onnx.GraphProto]:
-    """Yield the graphs in an attribute, whatever type it declares."""
+    """Yield the graphs in an attribute; the type that it declares is ignored."""
     yield from [attribute.g] if attribute.HasField("g") else []
     yield from attribute.graphs
 
@@ -108,7 +108,7 @@ def _tensors(graph: onnx.GraphProto) -> Iterator[TensorProto]:
 
 
 def _refuse_tensor(tensor: TensorProto, path: str | os.PathLike[str]) -> None:
-    """Raise unless the file holds a tensor's values, in the number that its shape declares."""
+    """Raise BackboneError unless the file holds as many values of a tensor as its shape declares."""
     if tensor.data_location == TensorProto.EXTERNAL or tensor.external_data:
         raise BackboneError(f"{path}: keeps weights in other files; a backbone is one file")
     if min(tensor.dims, default=1) < 0:

@@ -28,14 +28,14 @@ class Pooling:
     Parameters
     ----------
     description : str
-        One line for people: the computation, and when it helps.
+        One line of text: the computation, and its use.
     array : callable
         The definition, on arrays.
     nodes : callable
         Builds the same function as ONNX nodes, from the name of the input, the name of the output
         and the map's (channels, height, width).
     n_features : callable
-        Length of a row, from (channels, height, width).
+        Returns the number of features for a map of (channels, height, width).
     shares : callable
         Splits each feature among the cells of the map, as `Share` objects. Every pooling here is homogeneous
         of degree one, so by Euler's theorem the shares of a feature add up to the feature.
@@ -62,9 +62,9 @@ class Share(NamedTuple):
     Parameters
     ----------
     features : slice
-        Places of the features in the row, one per channel.
+        Positions of the features in the row, one per channel.
     top, left : int
-        Place of the part in the map.
+        Position of the part in the map.
     values : ndarray of float32, shape (n, channels, height, width)
         The part of each feature that each cell contributes.
     """
@@ -78,7 +78,7 @@ class Share(NamedTuple):
 class _Chain:
     """Nodes in sequence; intermediate values are named after the output.
 
-    onnx is imported here and not above, so that help texts can list the poolings without it.
+    onnx is imported here and not at the top, so that help texts can list the poolings without it.
     """
 
     def __init__(self, target: str) -> None:
@@ -144,9 +144,9 @@ def _std_nodes(source: str, target: str, size: Size) -> list[NodeProto]:
 
 
 def _cells(height: int, width: int) -> Iterator[tuple[int, int, int, int]]:
-    """Yield (top, bottom, left, right) of 1, 4 and 16 cells that cover a map as adaptive pooling does.
+    """Yield (top, bottom, left, right) of 1, 4 and 16 cells that cover a map like adaptive pooling.
 
-    Grids finer than the map are left out.
+    Grids that are finer than the map are left out.
     """
     for side in _PYRAMID:
         if side <= min(height, width):
@@ -192,7 +192,7 @@ def _mean_shares(maps: Array) -> Array:
 
 
 def _max_shares(maps: Array) -> Array:
-    """Assign the maximum to the cell that has it; cells of equal values share it."""
+    """Assign the maximum to its cell; cells of equal values share it."""
     is_largest = maps == maps.max((2, 3), keepdims=True)
     return np.asarray(np.where(is_largest, maps, 0) / is_largest.sum((2, 3), keepdims=True, dtype=np.float32))
 

@@ -1,6 +1,6 @@
-"""Inspect an ONNX file in a process of its own, with limits on time and memory.
+"""Inspect an ONNX file in a separate process, with limits on time and memory.
 
-A crash or a hang of a parser there is an error here. Files that passed are remembered by their sha256.
+A crash or a hang of a parser in that process becomes an error here. Files that passed are recorded by their sha256.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from featx.session import Session, run_graph
 
 __all__ = ["call_apart", "check_file", "inspect_file"]
 
-#: Version of the checks; raising it inspects again the files that passed earlier versions.
+#: Version of the checks. If it is raised, files that passed earlier versions are inspected again.
 INSPECTION = 2
 
 _EXIT_REFUSED = 3
@@ -37,10 +37,10 @@ _TIMEOUT_SECONDS = 120
 
 
 def inspect_file(path: str | os.PathLike[str], verdicts: str | os.PathLike[str] | None = None) -> None:
-    """Check an ONNX file in a process of its own, unless the same content passed before.
+    """Check an ONNX file in a separate process, unless the same content passed before.
 
-    The folder ``verdicts`` remembers the files that passed; with None, or if it cannot be written, nothing is
-    remembered. Raises BackboneError if the inspection refuses the file, crashes, or takes too much time or memory.
+    The folder ``verdicts`` records the files that passed. With None, or if it cannot be written, nothing is recorded.
+    Raises BackboneError if the inspection refuses the file, crashes, or takes too much time or memory.
     """
     try:
         if os.path.exists(path) and not os.path.isfile(path):
@@ -63,7 +63,7 @@ def inspect_file(path: str | os.PathLike[str], verdicts: str | os.PathLike[str] 
 def call_apart(path: str | os.PathLike[str], function: Callable[[str], object]) -> None:
     """Call a function of a module with a path, in a process with limits on time and memory.
 
-    Raises BackboneError if the function does, or if the process crashes or takes too much.
+    Raises BackboneError if the function raises it, or if the process crashes or takes too much time or memory.
     """
     code = "import sys; from featx.backbones import sandbox; sys.exit(sandbox._main(*sys.argv[1:]))"
     command = [sys.executable, "-P", "-c", code, os.path.abspath(path), function.__module__, function.__name__]
@@ -81,7 +81,7 @@ def call_apart(path: str | os.PathLike[str], function: Callable[[str], object]) 
 
 
 def check_file(path: str | os.PathLike[str]) -> None:
-    """Read a file and run it in this process; `inspect_file` does so in another.
+    """Read a file and run it in this process; `inspect_file` calls this in another process.
 
     Every layer of a backbone is run on two images. A network without featx's metadata is opened, not run,
     since the size of its input is not known yet.
@@ -103,7 +103,7 @@ def check_file(path: str | os.PathLike[str]) -> None:
 
 
 def _check_layers(backbone: Backbone, model: onnx.ModelProto, canonical: npt.NDArray[Any]) -> None:
-    """Run every layer once on two inputs, and raise unless each has the size that the file declares."""
+    """Run every layer once on two inputs; raise BackboneError unless each has the size that the file declares."""
     tensors = list(dict.fromkeys(layer.tensor for layer in backbone.layers))
     del model.graph.output[:]
     model.graph.output.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in tensors)

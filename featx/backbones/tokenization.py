@@ -1,4 +1,4 @@
-"""Describe how a text encoder turns text into tokens."""
+"""Describe the conversion of text to tokens for a text encoder."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import numpy.typing as npt
 
 __all__ = ["Tokenization", "canonical_tokens"]
 
-#: Most tokens of a text. No encoder takes more, but a damaged file could name any number.
+#: Largest number of tokens of a text. No encoder takes more, but a damaged file could state any number.
 LARGEST = 65_536
-#: Tokens of the text on which every encoder is checked.
+#: Number of tokens of the text on which every encoder is checked.
 _N_CANONICAL = 16
 
 
@@ -27,7 +27,7 @@ class Tokenization:
     tokenizer : str
         The content of ``tokenizer.json``, as the package tokenizers reads it.
     max_tokens : int
-        Tokens of a text that count, special tokens included; the encoder does not see the rest.
+        Largest number of tokens of a text, including special tokens. The encoder does not see further tokens.
     n_vocabulary : int
         Number of tokens that the encoder knows.
     languages : tuple of str

@@ -13,7 +13,7 @@ __all__ = ["ZOO", "CatalogEntry", "find_entry", "suggest_entry"]
 
 
 class CatalogEntry(NamedTuple):
-    """A backbone that ``featx backbones make timm:NAME`` makes.
+    """A network that ``featx backbones make timm:NAME`` converts to a backbone.
 
     Parameters
     ----------
@@ -22,7 +22,7 @@ class CatalogEntry(NamedTuple):
     size : int
         Side of the canvas in pixels.
     features : int
-        Length of a row: the default layer, averaged.
+        Number of features: the default layer, averaged.
     parameters : float
         Millions of weights.
     gflops : float
@@ -53,7 +53,7 @@ class CatalogEntry(NamedTuple):
         return _REPOSITORIES.get(self.name)
 
 
-#: Repositories that public sources load by this name; for the other networks none was found.
+#: Repositories that public sources load by this name. No repository was found for the other networks.
 _REPOSITORIES = {
     "convnext_tiny.dinov3_lvd1689m": "hf:onnx-community/dinov3-convnext-tiny-pretrain-lvd1689m-ONNX",
     "convnext_tiny.fb_in1k": "hf:Xenova/convnext-tiny-224",

@@ -1,8 +1,7 @@
-"""Keep recently decoded images in memory, since the next backbone may need the same ones.
+"""Keep recently decoded images in memory, since the next backbone may need the same images.
 
-A `FeatureUnion` or a search goes through all images once per extractor. When the memory is
-full, an image drawn at random is dropped: in such a cycle, the least recently used image would be the
-very next that is needed.
+A `FeatureUnion` or a search goes through all images once per extractor. When the memory is full, a random image is
+dropped: in such a cycle, the least recently used image would be the next that is needed.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ class DecodedImage(NamedTuple):
 
 
 class DecodedImageCache:
-    """Hold decoded images up to a number of bytes of pixels. Thread-safe.
+    """Hold decoded images up to a limit of bytes of pixels. Thread-safe.
 
     Examples
     --------
@@ -49,7 +48,7 @@ class DecodedImageCache:
         self._images: dict[Hashable, DecodedImage] = {}
         self._keys: list[Hashable] = []
         self.n_bytes = 0
-        self._random = random.Random(0)  # decides which image is dropped, and changes no value
+        self._random = random.Random(0)  # chooses the image that is dropped, and changes no feature
 
     def get(self, key: Hashable) -> DecodedImage | None:
         """Return the image of a key, or None."""

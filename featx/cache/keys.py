@@ -21,21 +21,21 @@ from featx.session import Providers, runtime_version
 
 __all__ = ["cache_folder", "digest_content", "digest_setting", "make_key"]
 
-#: To be raised when decoding or resizing yields other pixels than before.
+#: Raise this version when decoding or resizing yields other pixels than before.
 PREPROCESSING = 2
 
 
 def cache_folder() -> Path:
     """Return the folder of ``cache=True``: ``$FEATX_CACHE``, or ``features`` in the user's cache folder.
 
-    Raises InputError if there is neither.
+    Raises InputError if the user has neither.
     """
     folder = os.environ.get("FEATX_CACHE")
     return Path(folder) if folder else user_cache("FEATX_CACHE") / "features"
 
 
 def digest_setting(values: Mapping[str, Any], device: str, providers: Providers) -> bytes:
-    """Digest everything that changes the features of an image, the device included: processors round differently.
+    """Digest everything that changes the features of an image, including the device: processors round differently.
 
     Examples
     --------
@@ -72,7 +72,7 @@ def make_key(setting: bytes, content: bytes) -> bytes:
 
 @lru_cache
 def _processor() -> str:
-    """Return the name of the processor: it decides on kernels, and several machines may share a cache."""
+    """Return the name of the processor: it determines kernels, and several machines may share a cache."""
     with suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             if line.startswith("model name"):

@@ -2,7 +2,7 @@
 
 The store is SQLite in WAL mode: readers do not wait for a writer, a killed writer loses only
 uncommitted rows, and a damaged file is moved away and replaced. Every vector has a checksum. A
-vector with a wrong one is deleted, so that it is computed again.
+vector with a wrong checksum is deleted and computed again.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from featx.errors import InputError
 
 __all__ = ["MAX_BYTES", "CacheInfo", "FeatureCache", "FileState", "file_state"]
 
-#: Default limit of all vectors in bytes; ``FEATX_CACHE_BYTES`` overrides it.
+#: Default limit of all vectors in bytes. ``FEATX_CACHE_BYTES`` overrides it.
 MAX_BYTES = 4 * 2**30
 _KEYS_PER_QUERY = 500  # below SQLite's limit of variables in a statement
 _SECONDS_BUSY = 60.0
@@ -98,7 +98,7 @@ class CacheInfo(NamedTuple):
 class FeatureCache:
     """Store float32 vectors by key, and content digests of files by their state, in one file.
 
-    A cache in a folder that cannot be written is read, and a warning says that nothing is stored.
+    If the folder cannot be written, the cache is only read, and a warning states that nothing is stored.
 
     Parameters
     ----------
@@ -128,7 +128,7 @@ class FeatureCache:
         self.max_bytes = _bytes_from_environment() if max_bytes is None else max_bytes
 
     def get(self, keys: Sequence[bytes]) -> dict[bytes, Row]:
-        """Return the vectors of those keys that are stored and undamaged."""
+        """Return the vectors of the keys that are stored and undamaged."""
         found: dict[bytes, Row] = {}
         stale: list[tuple[int, bytes]] = []
         damaged: list[tuple[bytes]] = []
@@ -139,7 +139,7 @@ class FeatureCache:
                 query = f"SELECT key, value, crc, used FROM vectors WHERE key IN ({marks})"
                 for key, value, crc, used in database.execute(query, chunk):
                     row = np.frombuffer(value, np.float32) if zlib.crc32(value) == crc and not len(value) % 4 else None
-                    if row is None or np.isnan(row).any():  # features are numbers; somebody else wrote this row
+                    if row is None or np.isnan(row).any():  # features are never NaN; another program wrote this row
                         damaged.append((key,))
                         continue
                     found[key] = row
@@ -156,9 +156,9 @@ class FeatureCache:
         return found
 
     def put(self, vectors: Mapping[bytes, Row], files: Mapping[FileState, bytes] | None = None) -> None:
-        """Store vectors and digests of files in one transaction, then delete what exceeds the limit.
+        """Store vectors and digests of files in one transaction, then delete vectors beyond the limit.
 
-        Warns if the cache cannot be written; the vectors are then only not stored.
+        Warns if the cache cannot be written; the vectors are then not stored.
         """
         now = int(time.time())
         values = {key: row.tobytes() for key, row in vectors.items()}
@@ -173,7 +173,7 @@ class FeatureCache:
         self._write(keep)
 
     def digests(self, states: Sequence[FileState]) -> dict[FileState, bytes]:
-        """Return the content digests of those files whose state is unchanged."""
+        """Return the content digests of the files whose state is unchanged."""
         wanted = {state.path: state for state in states}
         found: dict[FileState, bytes] = {}
 
@@ -347,7 +347,7 @@ def _connected(path: Path) -> Iterator[_Connection]:
 
 
 def _open(path: Path) -> sqlite3.Connection:
-    """Open a cache, for reading alone if its folder cannot be written."""
+    """Open a cache, only for reading if its folder cannot be written."""
     try:
         return _open_writable(path)
     except sqlite3.OperationalError as error:
@@ -373,7 +373,7 @@ def _open_writable(path: Path) -> sqlite3.Connection:
 
 
 def _switch_to_wal(database: sqlite3.Connection) -> None:
-    """Switch to a write-ahead log. SQLite does not wait here if another process does the same to a new file."""
+    """Switch to a write-ahead log. SQLite does not wait here if another process does so for a new file."""
     deadline = time.monotonic() + _SECONDS_BUSY
     while True:
         try:
@@ -432,7 +432,7 @@ def _chunks(values: Sequence[Any]) -> Iterator[tuple[Sequence[Any], str]]:
 
 
 def _evict(database: sqlite3.Connection, max_bytes: int) -> None:
-    """Delete the least recently used vectors, a hundred at a time, until the rest fits."""
+    """Delete the least recently used vectors, a hundred at a time, until the other vectors fit."""
     while True:
         (total,) = database.execute("SELECT bytes FROM total").fetchone()
         if total <= max_bytes:

@@ -23,7 +23,7 @@ from featx.errors import FeatxError
 
 __all__ = ["COMMANDS", "main"]
 
-#: group -> command -> one line of help. The module of a command has its name.
+#: Maps groups to commands, and commands to one line of help. The module of a command has its name.
 COMMANDS = {
     "learn": {
         "fit": "fit a head on labelled images and save the pipeline",
@@ -31,10 +31,10 @@ COMMANDS = {
         "evaluate": "measure a saved pipeline, or compare two, on labelled images",
         "predict": "apply a saved pipeline to images",
         "shift": "compare new images with those of a fit, or of another folder",
-        "explain": "show on each image what speaks for its prediction",
+        "explain": "show the parts of each image that speak for its prediction",
         "label-next": "choose the images to label next",
         "report": "show scores, mistakes and reasons on a page",
-        "compare": "find the features that suit labelled images best",
+        "compare": "find the best features for labelled images",
         "audit": "find faults of images, labels and splits",
     },
     "explore": {
@@ -56,13 +56,14 @@ COMMANDS = {
     },
 }
 _SECONDS_TO_END = 1.5
-#: Exit status after an unexpected error, and that of SIGPIPE in a shell. 1 would pass for the findings of an audit.
+#: Exit status after an unexpected error, and that of SIGPIPE in a shell. A status of 1 would look like findings of an
+#: audit.
 _BUG, _BROKEN_PIPE = 3, 141
 _ENDINGS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
 
 
 class _TerminatedError(KeyboardInterrupt):
-    """SIGTERM; whatever cleans up after Ctrl-C cleans up after it."""
+    """SIGTERM was received; it is handled like Ctrl-C."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -71,7 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Parameters
     ----------
     argv : sequence of str or None
-        Arguments; None takes those of the process.
+        Arguments; None takes the arguments of the process.
 
     Returns
     -------
@@ -100,7 +101,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(options: argparse.Namespace, watch: bool) -> int:
     try:
-        # a program that calls main with its own arguments must not be ended by the watch
+        # the watch must not end a program that calls main with arguments of its own
         with (
             _without_noise() if watch and not options.debug else nullcontext(),
             _ending_soon_on_a_signal(_list_endings(options)) if watch else nullcontext(),
@@ -108,14 +109,14 @@ def _run(options: argparse.Namespace, watch: bool) -> int:
         ):
             warnings.showwarning = _show_warning
             code = options.run(options) or 0
-            sys.stdout.flush()  # a reader that is gone, or a full disk, is found here and not by the interpreter
+            sys.stdout.flush()  # a closed reader or a full disk raises here, not in the interpreter
             return code
     except KeyboardInterrupt as error:
         number = signal.SIGTERM if isinstance(error, _TerminatedError) else signal.SIGINT
         print(_describe_ending(number), file=sys.stderr)
         return 128 + number
     except BrokenPipeError:
-        sys.stdout = None  # nobody reads the output any more
+        sys.stdout = None  # the reader has closed the output
         return _BROKEN_PIPE
     except (FeatxError, OSError) as error:
         if options.debug:
@@ -142,7 +143,7 @@ def _build_parser() -> CommandParser:
 
 
 def _describe(error: Exception) -> str:
-    """Return the message of an error; that of the system begins with the file."""
+    """Return the message of an error; a system error's message begins with the file."""
     if isinstance(error, OSError) and error.filename is not None and error.strerror:
         return f"{os.fsdecode(error.filename)}: {error.strerror.lower()}"
     return str(error)
@@ -160,7 +161,7 @@ def _show_warning(message: Warning | str, category: type[Warning], *_: Any, **__
 def _without_noise() -> Iterator[None]:
     """Keep lines of C libraries out of standard error: they name no image, and a client of a server can cause many.
 
-    libtiff writes them to the descriptor itself. The reason of each image says what is wrong with it.
+    libtiff writes them to the descriptor itself. The reason of each failure names the fault of the image.
     """
     stream: Any = sys.stderr
     try:
@@ -185,7 +186,7 @@ def _without_noise() -> Iterator[None]:
 
 
 def _list_endings(options: argparse.Namespace) -> Collection[int]:
-    """Return the signals that end a command; Ctrl-C does not end one that goes on with what it has."""
+    """Return the signals that end a command, without Ctrl-C for a command that goes on with its results so far."""
     return [signal.SIGTERM] if getattr(options, "keep_on_interrupt", False) else list(_ENDINGS)
 
 

@@ -19,8 +19,8 @@ EXAMPLE = """\
   featx audit photos/train -o audit.html
   featx audit photos/train --test photos/val --csv findings.csv
   featx audit photos/train --background -o audit.html
-finds damaged files, duplicates, odd, blurred and blank images; labels that are probably
-wrong; and ways to tell the label without looking at the subject. Nothing is changed.
+finds damaged files, duplicates, unusual, blurred and blank images; labels that are probably
+wrong; and ways to predict the label without the subject. Nothing is changed.
 Exit status: 0 nothing severe, 1 severe findings (see --fail-on), 2 an error,
 3 a bug of featx."""
 
@@ -31,10 +31,12 @@ def add(parser: argparse.ArgumentParser) -> None:
         "source", nargs="+", metavar="SOURCE", help="images, best with labels; or a dataset of features"
     )
     parser.add_argument(
-        "--test", action="extend", nargs="+", metavar="SOURCE", help="test images, to compare with the others"
+        "--test", action="extend", nargs="+", metavar="SOURCE", help="test images, to compare with SOURCE"
     )
     parser.add_argument(
-        "--model", metavar="MODEL", help="file of featx fit: use its features, and show what it gives away"
+        "--model",
+        metavar="MODEL",
+        help="file of featx fit: use its features, and show what it reveals of its training images",
     )
     parser.add_argument("-o", "--output", metavar="FILE.html", help="write a page with the images")
     parser.add_argument("--csv", metavar="FILE", help="write the findings as a table, .csv or .parquet")

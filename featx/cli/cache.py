@@ -21,7 +21,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--folder", help="folder of the cache (default: the folder of cache=True)")
     parser.add_argument("--unused-days", type=float, metavar="N", help="prune features that were unused for N days")
     parser.add_argument(
-        "--max-mb", type=float, metavar="N", help="prune the longest unused features beyond N megabytes"
+        "--max-mb", type=float, metavar="N", help="prune the features that were unused longest, down to N megabytes"
     )
 
 

@@ -25,7 +25,7 @@ from featx.errors import InputError
 from featx.extractor import FeatureExtractor
 from featx.images.preprocess import CROPS
 from featx.selection import Comparison, compare
-from featx.selection.compare import list_labelled_images, list_labelled_texts
+from featx.selection.inputs import SourceOptions, list_labelled
 from featx.selection.target import METRICS
 from featx.text import TextExtractor
 
@@ -35,7 +35,7 @@ EXAMPLE = """\
   featx compare reviews.csv --text-column review --target stars
   featx compare photos/train --heads            heads on the recommended features, too
   featx compare prices.csv --target price --log-target --backbone efficientnet_lite0 --layer stage4 --layer stage4,head
-Then: featx fit photos/train -o model.featx with the options it prints, or featx fit --search quick.
+Then: featx fit photos/train -o model.featx with the printed options, or featx fit --search quick.
 --json prints one object: recommended, reason, task, metric, n_images, n_used, n_unlabelled, notes,
 failures, candidates, and heads if they are compared."""
 #: Number of rows of the table without --all.
@@ -60,11 +60,13 @@ def add(parser: argparse.ArgumentParser) -> None:
         help="column of the table to predict, or several; of folders of folders, the level: 1 or 2",
     )
     add_separator(parser)
-    parser.add_argument("--log-target", action="store_true", help="for a positive number whose relative error counts")
+    parser.add_argument("--log-target", action="store_true", help="for positive numbers, to compare relative errors")
     parser.add_argument("--groups", metavar="C", help="column of groups that no fold divides, such as a patient")
     add_patterns(parser)
     group = parser.add_argument_group("candidates (each option can be repeated)")
-    group.add_argument("--backbone", action="append", metavar="NAME|FILE", help="default: every one on this machine")
+    group.add_argument(
+        "--backbone", action="append", metavar="NAME|FILE", help="default: every backbone on this machine"
+    )
     group.add_argument(
         "--layer",
         action="append",
@@ -101,13 +103,12 @@ def run(options: argparse.Namespace) -> None:
     """Compare, print and draw."""
     if options.plot:
         check_plot(options.plot)
-    given = {name: getattr(options, name) for name in ("target", "separator", "include", "exclude")}
+    names = ("path_column", "text_column", "target", "separator", "include", "exclude")
+    listing = list_labelled(options.source, SourceOptions(**{name: getattr(options, name) for name in names}))
     extractor: FeatureExtractor | TextExtractor
     if options.text_column:
-        listing = list_labelled_texts(options.source, options.text_column, **given)
         extractor = TextExtractor(**running_parameters(options))
     else:
-        listing = list_labelled_images(options.source, path_column=options.path_column, **given)
         extractor = FeatureExtractor(decode=options.decode, **running_parameters(options))
     note(*listing.notes)
     if options.plot and os.path.exists(options.plot):
@@ -138,7 +139,7 @@ def run(options: argparse.Namespace) -> None:
 
 
 def check_plot(path: str) -> None:
-    """Raise InputError now if no plot can be written there later."""
+    """Raise InputError before the long work if no plot can be written to this path."""
     import_optional("matplotlib.figure", "plot")
     if not path.lower().endswith(".png"):
         raise InputError(f"--plot {path}: expected a name ending in .png")

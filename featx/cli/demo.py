@@ -37,7 +37,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Fit, evaluate, compare with raw pixels, save, draw, and print how to go on."""
+    """Fit, evaluate, compare with raw pixels, save, draw, and print the next steps."""
     out = options.out
     if out.exists() and not out.is_dir():
         raise InputError(f"--out {out}: is a file, expected a folder")

@@ -26,7 +26,7 @@ EXAMPLE = """\
   featx embed photos/ more/*.jpg -o features.npy
 writes features.npy with one row per image, and features.paths.csv with their paths.
 .csv and .parquet hold both in one file. The row of an image that cannot be read is
-empty, with the reason beside it. The exit status is 0 if at least one can be read.
+empty, with the reason beside it. The exit status is 0 if at least one image can be read.
 
   featx embed reviews.csv --text-column review -o vectors
 embeds the texts of a column (extra text).

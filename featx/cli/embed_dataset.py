@@ -33,7 +33,7 @@ def _part(text: str) -> tuple[int, int]:
 _OPTIONS: tuple[tuple[str, Callable[[str], Any], str | None, str], ...] = (
     ("shard-size", int, "N", "images per shard (default: 1%% of the images, 1000 to 10000); may change later"),
     ("check-content", bool, None, "detect changed images by content instead of size and time"),
-    ("retry-failed", bool, None, "try images again that could not be read"),
+    ("retry-failed", bool, None, "try again to read images that failed"),
     ("prune", bool, None, "drop the rows of images that have left the source"),
     ("max-failures", int, "N", "stop if more than N images cannot be read"),
     ("image-timeout", float, "SECONDS", "time limit for decoding an image (default: 60)"),
@@ -56,7 +56,7 @@ def add_job(parser: argparse.ArgumentParser) -> None:
 
 
 def job_options(options: argparse.Namespace) -> list[str]:
-    """Return the names of these options that were given."""
+    """Return the names of the given options that need a folder."""
     names = [*(name for name, *_ in _OPTIONS), "dtype", "format", "backend"]
     values = {name: getattr(options, name.replace("-", "_")) for name in names}
     return [f"--{name}" for name, value in values.items() if value is not None and value is not False]
@@ -109,13 +109,13 @@ def run_job(options: argparse.Namespace) -> None:
         note(f"{_have_left(n)}; kept in the dataset, and dropped with --prune")
     if n := summary.n_pruned:
         note(f"{_have_left(n)}; dropped from the dataset")
-    rest = "" if summary.complete else "; shards of other parts are missing"
+    incomplete = "" if summary.complete else "; shards of other parts are missing"
     replaced = f" ({summary.n_replaced} replacing earlier rows)" if summary.n_replaced else ""
     device = extractor.open_session().device
     what = "texts" if options.text_column else "images"
     print(
         f"{options.output}: {summary.n_images} {what}, {summary.n_embedded} embedded now{replaced}, "
-        f"{extractor.backbone} on {device}{rest}"
+        f"{extractor.backbone} on {device}{incomplete}"
     )
 
 

@@ -23,7 +23,7 @@ from featx.writers import check_output
 EXAMPLE = """\
   featx evaluate ants.featx photos/val
   featx evaluate price.featx prices.csv --json
-  featx evaluate old.featx new.featx photos/val       compares the two on the same images
+  featx evaluate old.featx new.featx photos/val       compares both on the same images
 --json prints one object: n, accuracy, balanced_accuracy, macro_f1, log_loss,
 roc_auc, balance (the largest class, its share, the class with the lowest
 recall), per_class, confusion (rows true, columns predicted, in the order of

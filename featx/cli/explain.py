@@ -1,4 +1,4 @@
-"""Run ``featx explain``: show on each image, text or row what speaks for its prediction, and what against it."""
+"""Run ``featx explain``: show the parts of an image, text or row that speak for its prediction or against it."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ EXAMPLE = """\
   featx explain price.featx houses.csv -o why       a model of several kinds of columns
   featx explain stars.featx reviews.csv             a model of texts
 writes a PNG per image and why.json, which has the numbers. Red speaks for the
-prediction (or --class), blue against it, on one scale for all images. Hatching
-covers what the network did not see. The colours add up: the score is a base
+prediction (or --class), blue against it, on one scale for all images. The network
+did not see hatched parts. The colours add up: the score is a base
 plus one number per cell, exactly, and the last line prints the check.
 For a table, the score is a base plus one number per kind of columns, exactly,
 and why.html shows columns, coloured words and images; -o may be left out."""
@@ -47,8 +47,8 @@ def add(parser: argparse.ArgumentParser) -> None:
         action="extend",
         nargs="+",
         metavar="SOURCE",
-        help="training images or a dataset of their features, to name the three most alike for each image; for a "
-        "stack, rows whose average contributions are measured against (default: those of the fit)",
+        help="training images or a dataset of their features: print the three most similar to each image; for a "
+        "stack, rows whose average is the base (default: rows of the fit)",
     )
     parser.add_argument("--text-column", metavar="C", help="column of texts (default: as at the fit)")
     parser.add_argument("--backbone", metavar="FILE", help="file of the backbone, if it is not found")

@@ -11,9 +11,8 @@ from featx.deploy.export import MAX_COMPARED, MAX_MEASURED, RESIZES
 from featx.deploy.parity import TOLERANCE
 from featx.errors import InputError
 from featx.fitting.inputs import read_rows
-from featx.fitting.rows import make_frame_of_rows
 from featx.persistence import load, load_guard, read_info
-from featx.pipelines import find_columns
+from featx.pipelines import find_columns, make_frame_of_rows
 
 EXAMPLE = """\
   featx export ants.featx -o ants.onnx --images photos/val
@@ -21,8 +20,8 @@ EXAMPLE = """\
   featx export ants.featx -o ants.onnx --precision int8 --images photos/val
 Input: pixels, uint8 (N, 3, height, width), images on the backbone's canvas;
 with --resize in-graph uint8 (N, H, W, 3), images of any size.
-a text model takes input_ids, int64 (N, n_tokens); its tokenizer is in the metadata.
-a model over several columns takes an input per column, and needs --rows.
+A text model takes input_ids, int64 (N, n_tokens); its tokenizer is in the metadata.
+A model of several columns takes an input per column, and needs --rows.
 Output: label, class_index and probabilities; or value. The file's metadata
 describe the preprocessing and the classes. A model with a guard adds outlier,
 the p-value of each image. The file is written only if it
@@ -43,7 +42,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         dest="coverage",
         type=_share,
         metavar="C",
-        help="add set: labels that hold the true one for a share C of images; or interval, for numbers",
+        help="add set: labels that contain the true label for a share C of images; for numbers, interval",
     )
     parser.add_argument(
         "--images",
@@ -52,9 +51,11 @@ def add(parser: argparse.ArgumentParser) -> None:
         "(default: a dozen sample images)",
     )
     parser.add_argument(
-        "--texts", metavar="FILE", help="compare on a file with one text per line (default: a few texts of featx's own)"
+        "--texts",
+        metavar="FILE",
+        help="compare on a file with one text per line (default: a few texts that come with featx)",
     )
-    parser.add_argument("--rows", metavar="TABLE", help="compare on rows of a table, for a model over several columns")
+    parser.add_argument("--rows", metavar="TABLE", help="compare on rows of a table, for a model of several columns")
     parser.add_argument(
         "--tolerance",
         type=_share,
@@ -81,7 +82,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         metavar="X",
         help="share of labels that must stay in that precision (default: %(default)g)",
     )
-    parser.add_argument("--backbone", metavar="FILE", help="the backbone's file, if it is not found by itself")
+    parser.add_argument("--backbone", metavar="FILE", help="file of the backbone, if it is not found")
 
 
 def run(options: argparse.Namespace) -> None:

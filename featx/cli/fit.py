@@ -42,15 +42,15 @@ EXAMPLE = (
   featx fit photos/train --search quick -o ants.featx     chooses features and head, see featx compare
   featx fit vectors -o ants.featx               of featx embed photos/train -o vectors: reads no image
   featx fit new --continue ants.featx -o ants2.featx     fits again on the old images and on new ones
-  featx fit photos/train --views 6 -o ants.featx          fits on crops and the mirror image of each image, too
+  featx fit photos/train --views 6 -o ants.featx          fits on crops and the mirror image of each image as well
   featx fit photos/train --private 1 -o ants.featx       hides each single image, see docs/privacy.md
   featx fit photos/train --labels corrected.csv -o ants.featx    labels that were corrected by hand
   featx fit photos/train --class-weight balanced -o ants.featx     rare classes count as much as others
   featx fit pets.csv --target tags --separator '|' -o pets.featx    several labels per image, such as cat|dog
-  featx fit pets.csv --target has_cat,has_dog -o pets.featx         the same in columns of 0 and 1
+  featx fit pets.csv --target has_cat,has_dog -o pets.featx         the same labels in columns of 0 and 1
   featx fit rooms.csv --target price,rooms -o rooms.featx           several numbers
   featx fit skin.csv --order mild,moderate,severe -o skin.featx     classes that have an order
-  featx fit --head zero_shot --classes cat,dog --backbone hf:OWNER/NAME -o pets.featx    names alone, no image
+  featx fit --head zero_shot --classes cat,dog --backbone hf:OWNER/NAME -o pets.featx    only names, no image
   featx fit few --head zero_shot --backbone hf:OWNER/NAME -o pets.featx     names and few images per class
 Then: featx evaluate ants.featx photos/val
       featx predict ants.featx new/*.jpg -o new.csv
@@ -97,7 +97,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         "--continue",
         dest="continue_from",
         metavar="MODEL",
-        help="fit the head of this model again, on its images and on those of SOURCE",
+        help="fit the head of this model again, on its images and on the images of SOURCE",
     )
     parser.add_argument(
         "--report", metavar="FILE.html", help="write a page with mistakes and heat maps, each image left out in turn"
@@ -111,10 +111,14 @@ def add(parser: argparse.ArgumentParser) -> None:
         "--views", type=int, default=1, metavar="N", help="fit on N views of each image: its mirror image, and crops"
     )
     parser.add_argument(
-        "--tune", action="store_true", help="adapt the network, too, if that is better on left-out images: featx tune"
+        "--tune",
+        action="store_true",
+        help="adapt the network as well, if that is better on left-out images: featx tune",
     )
     parser.add_argument(
-        "--labels", metavar="FILE.csv", help="corrected labels, columns path and label: they replace those of SOURCE"
+        "--labels",
+        metavar="FILE.csv",
+        help="corrected labels, columns path and label: they replace the labels of SOURCE",
     )
     parser.add_argument(
         "--private", type=float, metavar="EPSILON", help="differential privacy for each image; nothing else is released"
@@ -232,12 +236,12 @@ def _open_continued(options: argparse.Namespace) -> FittedModel | None:
 
 
 def _make_extractor(options: argparse.Namespace) -> FeatureExtractor | TextExtractor:
-    """Make the extractor that the options describe; that of a dataset takes no feature options."""
+    """Make the extractor that the options describe; a dataset has its own extractor and takes no feature options."""
     (source,) = options.source or (None,)
     if options.text_column and not options.image_column:
         if not options.search:
             return make_text_features(options)
-        names = ("precision", "l2_normalize")  # the features that are named are the only candidates
+        names = ("precision", "l2_normalize")  # named features are the only candidates
         given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
         return TextExtractor(**given, **running_parameters(options))
     if source is None or not is_dataset(source):
@@ -258,7 +262,7 @@ def _make_extractor(options: argparse.Namespace) -> FeatureExtractor | TextExtra
 
 
 def _read_search(options: argparse.Namespace) -> dict[str, Any] | None:
-    """Collect the arguments of a search; features that were named are the only candidates."""
+    """Collect the arguments of a search; named features are the only candidates."""
     if not options.search:
         return None
     named = {

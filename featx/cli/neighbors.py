@@ -35,12 +35,12 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--key", action="append", default=[], help="image of the dataset as a query; can be repeated")
     parser.add_argument("--text", action="append", default=[], help="text as a query; can be repeated")
     parser.add_argument("-k", type=int, default=10, metavar="N", help="neighbors per query (default: 10)")
-    parser.add_argument("-o", "--output", metavar="SHEET.png", help="draw them (extra plot)")
+    parser.add_argument("-o", "--output", metavar="SHEET.png", help="draw the neighbors (extra plot)")
     parser.add_argument(
         "--source", action="extend", nargs="+", metavar="SOURCE", help="where the dataset's images are now, to draw"
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
-    parser.add_argument("--backbone", metavar="FILE", help="the backbone's file, if it is not found by itself")
+    parser.add_argument("--backbone", metavar="FILE", help="file of the backbone, if it is not found")
     add_running(parser)
 
 
@@ -57,7 +57,7 @@ def run(options: argparse.Namespace) -> None:
     is_text = opened.manifest.features.kind == "text"
     if is_text and (options.image or options.output):
         what = "IMAGE" if options.image else f"-o {options.output}"
-        raise InputError(f"{what}: {options.dataset} holds texts, which are no images; ask with --text or --key")
+        raise InputError(f"{what}: {options.dataset} holds texts, not images; query it with --text or --key")
     rows = opened.find_keys(options.key)
     paths, vectors = _embed(opened, options)
     texts = _embed_texts(opened, options)
@@ -78,7 +78,7 @@ def run(options: argparse.Namespace) -> None:
             if len(names) > _MAX_DRAWN_QUERIES:
                 note(f"{options.output}: shows the first {_MAX_DRAWN_QUERIES} of {len(names)} queries")
             drawn = neighbors[:_MAX_DRAWN_QUERIES]
-            queries = None if options.text else [*paths, *rows][:_MAX_DRAWN_QUERIES]  # a text is no image
+            queries = None if options.text else [*paths, *rows][:_MAX_DRAWN_QUERIES]  # a text cannot be drawn
             dataset.draw_neighbors(options.output, opened, drawn, queries, source=options.source, events=events)
             note(f"{options.output}: written")
 

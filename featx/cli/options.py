@@ -30,16 +30,17 @@ __all__ = [
     "running_parameters",
     "set_parser",
     "split_names",
+    "text_parameters",
     "translate",
 ]
 
 
 _FEATURES_HELP = """\
-layers, from the image to the classifier; deeper layers describe objects, earlier ones texture:
+layers, from the image to the classifier; deeper layers describe objects, earlier layers texture:
   stem, stage1 ... stage4   after each halving of the resolution
-  head                      the last features, those of the network's own classifier (default)
+  head                      the last features, which the network's own classifier uses (default)
   blockN                    the blocks of a transformer
-  featx backbones show NAME lists all layers of a backbone; -1 is the last, -2 the one before.
+  featx backbones show NAME lists all layers of a backbone; -1 is the last layer, -2 the layer before it.
 
 poolings, from the map of a layer to one row of features:
 {poolings}
@@ -62,8 +63,8 @@ def add_running(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--batch-size", type=int, metavar="N", help="images per batch (default: 8 on a CPU, 64 on a GPU)"
     )
-    group.add_argument("--cache", action="store_true", help="keep features on disk and embed each image only once")
-    group.add_argument("--cache-folder", metavar="FOLDER", help="the same, in this folder")
+    group.add_argument("--cache", action="store_true", help="keep features on disk, and embed each image only once")
+    group.add_argument("--cache-folder", metavar="FOLDER", help="keep features in this folder instead")
     group.add_argument("--threads", type=int, default=None, metavar="N", help="number of threads (default: all cores)")
 
 
@@ -145,7 +146,7 @@ def read_layers(text: str) -> str | int | list[str | int]:
 def add_separator(parser: argparse.ArgumentParser) -> None:
     """Add the option for several labels in one column."""
     parser.add_argument(
-        "--separator", metavar="S", help="sign between several labels of an image in one column, such as '|'"
+        "--separator", metavar="S", help="separator of several labels of an image in one column, such as '|'"
     )
 
 
@@ -171,19 +172,19 @@ def make_text_extractor(options: argparse.Namespace) -> TextExtractor:
     """Build the fitted extractor of texts that the options of `add_features` and `add_running` describe."""
     from featx.text import TextExtractor
 
+    return TextExtractor(**text_parameters(options)).fit(None)
+
+
+def text_parameters(options: argparse.Namespace) -> dict[str, Any]:
+    """Return the parameters of a `TextExtractor` that the options name; raise InputError for options of images."""
     for name in ("crop", "decode"):
         if (value := getattr(options, name)) is not None:
-            raise InputError(f"{name}={value!r}: is for images, and text_column gives texts; leave it out")
-    backbones = options.backbone or ["minilm_l6"]
-    extractor = TextExtractor(
-        backbones if len(backbones) > 1 else backbones[0],
-        layer=options.layer,
-        pooling=options.pooling or "avg",
-        l2_normalize=options.l2_normalize,
-        precision=options.precision,
-        **running_parameters(options),
-    )
-    return extractor.fit(None)
+            raise InputError(f"{name}={value!r}: is for images, and text_column names texts; leave it out")
+    names = ("layer", "pooling", "precision", "l2_normalize")
+    given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
+    if options.backbone:
+        given["backbone"] = options.backbone if len(options.backbone) > 1 else options.backbone[0]
+    return {**given, **running_parameters(options)}
 
 
 def running_parameters(options: argparse.Namespace) -> dict[str, Any]:
@@ -208,7 +209,7 @@ def make_events() -> Events:
     return combine(ProgressBar() if sys.stderr.isatty() else None, _Notes())
 
 
-_parser = argparse.ArgumentParser()  # of the command that runs
+_parser = argparse.ArgumentParser()  # parser of the running command
 
 
 def set_parser(parser: argparse.ArgumentParser) -> None:
@@ -218,7 +219,7 @@ def set_parser(parser: argparse.ArgumentParser) -> None:
 
 
 def translate(text: str) -> str:
-    """Replace the names of parameters in a message by the options of the command that runs."""
+    """Replace the names of parameters in a message by the options of the running command."""
     return parsers.translate(text, _parser)
 
 
@@ -229,7 +230,7 @@ def note(*lines: str) -> None:
 
 
 def note_failures(failures: Iterable[Failure], consequence: str, kind: str = "image") -> None:
-    """Print the number of failed images, texts or rows, the consequence, and each of them with its reason."""
+    """Print the number of failed images, texts or rows, the consequence, and each failure with its reason."""
     failures = list(failures)
     if failures:
         note(f"{len(failures)} {kind if len(failures) == 1 else f'{kind}s'} could not be read, {consequence}:")

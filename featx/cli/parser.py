@@ -86,7 +86,7 @@ class CommandParser(argparse.ArgumentParser):
 
 
 class _StoreOnce(argparse._StoreAction):
-    """Store a value, and refuse another one, which would replace the first without a word."""
+    """Store a value, and refuse a second value, which would replace the first silently."""
 
     def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
         if self.option_strings and self.dest in parser._given and parser._given[self.dest] != values:
@@ -96,7 +96,7 @@ class _StoreOnce(argparse._StoreAction):
 
 
 class _AddNames(argparse.Action):
-    """Collect names that are separated by commas, or that the option gives one by one; a single name has no list."""
+    """Collect names that are separated by commas or given by repeated options; a single name is not put into a list."""
 
     def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
         given = parser._given.setdefault(self.dest, [])
@@ -149,7 +149,7 @@ def add_commands(
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
 
 
-_VALUE = r"""'[^']*'|"[^"]*"|\[[^\]]*\]|[^\s,;()]*[^\s,;():.?!]"""
+_VALUE = r"""'[^']*'|"[^"]*"|\[[^\]]*\]|\.\.\.|[^\s,;()]*[^\s,;():.?!]"""
 _PARAMETER = re.compile(
     rf"""(?<![\w./\\'"=&?@:-])(?P<name>[a-z][a-z0-9_]*)(?:=(?P<value>{_VALUE})|(?![\w/\\'"=@-]|\.\w))"""
 )
@@ -159,8 +159,8 @@ def translate(text: str, parser: argparse.ArgumentParser) -> str:
     """Replace the names of Python parameters in a message by the options of a command.
 
     ``task='regression'`` becomes ``--task regression``, ``log_target=True`` becomes
-    ``--log-target``, and ``max_failures`` becomes ``--max-failures``. A positional argument
-    loses its name. Other words stay, and so do parameters that the command does not have.
+    ``--log-target``, and ``max_failures`` and ``max_failures=...`` become ``--max-failures``. A positional
+    argument loses its name. Other words stay, and so do parameters that the command does not have.
 
     Examples
     --------
@@ -182,6 +182,8 @@ def translate(text: str, parser: argparse.ArgumentParser) -> str:
         option = max(action.option_strings, key=len, default="")
         if value is None:
             return option
+        if value == "...":
+            return option or match[0]
         if value in ("None", "False"):
             return f"no {option}" if option else match[0]
         if action.option_strings and action.nargs == 0:
@@ -189,7 +191,7 @@ def translate(text: str, parser: argparse.ArgumentParser) -> str:
         if value[0] == "[":
             value = "".join(letter for letter in value[1:-1] if letter not in "'\" ")
         elif value[0] in "'\"" and re.fullmatch(r"[\w./:*,+@%-]+", value[1:-1]):
-            value = value[1:-1]  # it needs no quotes in a shell
+            value = value[1:-1]  # a shell needs no quotes
         return f"{option} {value}".strip()
 
     return _PARAMETER.sub(replace, text)

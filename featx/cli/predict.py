@@ -17,9 +17,9 @@ from featx.writers import TABLE_FORMATS, check_names, check_output, write
 EXAMPLE = """\
   featx predict ants.featx bee.jpg
   featx predict ants.featx new/*.jpg -o new.csv
-Without -o, the predictions are printed. A file has the columns path, those of
-the source's table, predicted, true (if the source has labels), proba_CLASS for
-each class, outlier (a p-value, small for an image unlike those of the fit),
+Without -o, the predictions are printed. A file has the columns path, all columns
+of the source's table, predicted, true (if the source has labels), proba_CLASS for
+each class, outlier (a p-value, small for an image unlike the images of the fit),
 outlier_kind (the kind of columns that is unlike the fit), and error: the
 reason why an image could not be read. --risk adds reason,
 --sets adds set, or low and high. The exit status is 0 if at least one image
@@ -43,7 +43,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         "--risk",
         type=float,
         metavar="R",
-        help="answer only while the error stays below R with 90 %% confidence; the rest gets a reason",
+        help="answer only images for which the error stays below R with 90 %% confidence; other images get a reason",
     )
     parser.add_argument(
         "--sets",
@@ -94,5 +94,5 @@ def run(options: argparse.Namespace) -> None:
     note_failures(predictions.failures, "row without a prediction", predictions.kind)
     n = len(predictions.names)
     unanswered = sum(reason is not None for reason in predictions.reasons or ())
-    told = f", {unanswered} of them without an answer (column reason)" if unanswered else ""
-    print(f"{options.output}: {n - len(predictions.failures)} of {n} {model.kind}s predicted on {model.device}{told}")
+    suffix = f", {unanswered} of them without an answer (column reason)" if unanswered else ""
+    print(f"{options.output}: {n - len(predictions.failures)} of {n} {model.kind}s predicted on {model.device}{suffix}")

@@ -1,4 +1,4 @@
-"""Show the progress of long work: a bar on a terminal, a line now and then elsewhere, or JSON for programs."""
+"""Show the progress of long work: a bar on a terminal, a line from time to time elsewhere, or JSON for programs."""
 
 from __future__ import annotations
 
@@ -68,12 +68,12 @@ class Progress(ProgressBar):
         self._start = self._last = time.monotonic()
         self._write("begin", task=task, done=done, **{f"{unit}s": total})
         if done and total and done < total and not self._is_quiet:
-            note(f"{done} of {total} {unit}s are done already")
+            note(f"{done} of {total} {unit}s are already done")
         if self._is_terminal and done != total:
             super().begin(task, total, done, unit=unit)
 
     def advance(self, n: int = 1, *, n_failed: int = 0, n_bytes: int = 0) -> None:
-        """Count, and show the count now and then."""
+        """Count, and show the count from time to time."""
         self._n += n
         self._n_failed += n_failed
         self._n_bytes += n_bytes
@@ -107,8 +107,8 @@ class Progress(ProgressBar):
             self._bar.set_postfix_str(", ".join(details), refresh=False)
         elif not self._is_quiet:
             of = f" of {self._total} {self._unit}s ({self._n / max(self._total, 1):.0%})" if self._total else ""
-            rest = [] if left is None else [f"{tqdm.format_interval(left)} left"]
-            note(", ".join([f"{self._n}{of}", f"{rate:.1f}/s", *rest, *details]))
+            remaining_time = [] if left is None else [f"{tqdm.format_interval(left)} left"]
+            note(", ".join([f"{self._n}{of}", f"{rate:.1f}/s", *remaining_time, *details]))
 
     def _write(self, event: str, **values: object) -> None:
         if self._log is not None:

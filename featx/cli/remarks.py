@@ -8,8 +8,7 @@ import sys
 from typing import Any
 
 from featx._text import printable
-from featx.cli.options import make_events, note, note_failures, running_parameters, split_names
-from featx.errors import InputError
+from featx.cli.options import make_events, note, note_failures, split_names, text_parameters
 from featx.fitting import FitResult
 from featx.fitting.texts import make_text_extractor
 from featx.reporting.card import name_inputs
@@ -17,7 +16,7 @@ from featx.text import TextExtractor
 
 __all__ = ["add_fit", "fit_parameters", "make_text_features", "print_remarks", "read_class_weight"]
 
-#: Near-duplicates and images to label that are named.
+#: Largest number of near-duplicates, and of images to label, that are named.
 _MAX_NAMED = 5
 
 
@@ -37,7 +36,7 @@ def read_class_weight(text: str) -> str | dict[str, float]:
 
 
 def add_fit(parser: argparse.ArgumentParser) -> None:
-    """Add the options that `fit_parameters` reads, all but patterns."""
+    """Add the options that `fit_parameters` reads, except patterns."""
     parser.add_argument(
         "--task", choices=["classification", "multilabel", "regression"], help="default: by the target's values"
     )
@@ -62,7 +61,7 @@ def add_fit(parser: argparse.ArgumentParser) -> None:
 
 
 def fit_parameters(options: argparse.Namespace) -> dict[str, Any]:
-    """Return the parameters that `featx.fit` and `featx.tune` share, all but the extractor."""
+    """Return the parameters that `featx.fit` and `featx.tune` share, except the extractor."""
     return {
         "task": options.task,
         "log_target": options.log_target,
@@ -78,16 +77,10 @@ def fit_parameters(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def make_text_features(options: argparse.Namespace) -> TextExtractor:
-    """Build the extractor of texts that the options describe; without a layer, of the last three blocks."""
-    for name in ("crop", "decode"):
-        if (value := getattr(options, name)) is not None:
-            raise InputError(f"{name}={value!r}: is for images, and text_column gives texts; leave it out")
-    names = ("layer", "pooling", "precision", "l2_normalize")
-    given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
-    if options.backbone:
-        given["backbone"] = options.backbone if len(options.backbone) > 1 else options.backbone[0]
-    make = TextExtractor if "layer" in given or len(options.backbone or ()) > 1 else make_text_extractor
-    return make(**given, **running_parameters(options))
+    """Build the extractor of texts that the options describe; the default is the last three blocks."""
+    given = text_parameters(options)
+    make = TextExtractor if "layer" in given or isinstance(given.get("backbone"), list) else make_text_extractor
+    return make(**given)
 
 
 def print_remarks(result: FitResult) -> None:

@@ -1,4 +1,4 @@
-"""Run ``featx report``: show how good a saved pipeline is, where it errs, and why, as one HTML file."""
+"""Run ``featx report``: show scores, mistakes and explanations of a saved pipeline as one HTML file."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ def run(options: argparse.Namespace) -> None:
             print(
                 textwrap.fill(f"{sample.license}; {sample.source}.", 100, initial_indent="  ", subsequent_indent="  ")
             )
-        note("featx samples NAME -o FOLDER writes one")
+        note("featx samples NAME -o FOLDER writes a set")
         return
     if options.output is None:
         raise InputError(f"{options.name}: add -o FOLDER, the folder to write")

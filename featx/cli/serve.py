@@ -20,7 +20,7 @@ EXAMPLE = """\
   curl -F images=@a.jpg -F images=@b.jpg http://127.0.0.1:8000/predict
   curl -T a.jpg -X POST 'http://127.0.0.1:8000/predict?features=true'
   curl -F images=@a.jpg 'http://127.0.0.1:8000/predict?risk=0.05&sets=0.95'
-The page / is for trying the model, and /openapi.json describes the API. Monitoring
+Try the model on the page /; /openapi.json describes the API. Monitoring
 uses /health, /ready and /metrics. Ctrl-C or SIGTERM stops the server after accepted
 requests are answered. There is no authentication."""
 
@@ -31,8 +31,8 @@ _HELP = {
     "max_characters": "characters per text",
     "queue": "images of all requests that wait for a worker",
     "timeout": "seconds from a request to its answer",
-    "image_timeout": "seconds that decoding an image may take",
-    "shift_window": "last images that /metrics compares with the fit",
+    "image_timeout": "time limit in seconds for decoding an image",
+    "shift_window": "number of last images that /metrics compares with the fit",
 }
 
 
@@ -75,7 +75,7 @@ def run(options: argparse.Namespace) -> int:
     pipeline = load(options.model, backbone=options.backbone)
     for extractor in find_extractors(pipeline):
         extractor.set_params(**running_parameters(options))
-    warnings.filterwarnings("ignore", module="PIL")  # oddities of a client's image do not belong into the log
+    warnings.filterwarnings("ignore", module="PIL")  # warnings about a client's image do not belong in the log
     if not _is_this_machine(options.host):
         note(f"host={options.host}: everyone who reaches this machine can use the server; there is no authentication")
 

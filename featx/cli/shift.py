@@ -20,8 +20,8 @@ EXAMPLE = """\
   featx shift photos/train new/                   compares two folders, or datasets of embeddings
   featx shift price.featx new.csv                 a model of texts, or of several kinds of columns
 The exit status is 0 without a shift, 1 with a shift, 2 for an error, 3 for a bug. It
-prints what would help (adapted class shares, re-standardised features, labels
-for some images) and does none of it. --json prints one object: p_value,
+prints advice (adapt class shares, standardise features again, label some
+images) and does not follow it. --json prints one object: p_value,
 is_shifted, auc, accuracy, expected_accuracy, shares, images_changed, advice,
 images."""
 

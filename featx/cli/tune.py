@@ -16,14 +16,14 @@ from featx.reporting.card import check_card
 from featx.writers import check_output
 
 EXAMPLE = """\
-  featx tune photos/train -o ants.featx         measures frozen against tuned, and keeps the better network
+  featx tune photos/train -o ants.featx         compares the frozen with tuned networks, and keeps the better one
   featx tune photos/train --depth blocks.5 --epochs 8 --backbone-out ants.onnx -o ants.featx
   featx tune films.csv --text-column text --target label -o films.featx      tunes a text encoder
 Then: featx evaluate ants.featx photos/val
 
-Needs the extra `tune` (PyTorch); the file that is written does not. It is personal data of its images or texts.
-The values of the frozen layers lie in MODEL.featx.tuning until the file is written: a run that was killed
-goes on from there.
+Needs the extra `tune` (PyTorch). The written file does not need it, and holds traces of its images or texts.
+The values of the frozen layers lie in MODEL.featx.tuning until the file is written: if a run is killed, the
+same command goes on from there.
 """
 
 
@@ -33,7 +33,9 @@ def add(parser: argparse.ArgumentParser) -> None:
         "source", metavar="SOURCE", help="a folder with one sub-folder per class, a glob, an archive or a table"
     )
     parser.add_argument("-o", "--output", required=True, metavar="MODEL.featx", help="file to write")
-    parser.add_argument("--depth", default="auto", metavar="LAYER", help="tune behind this layer (default: measured)")
+    parser.add_argument(
+        "--depth", default="auto", metavar="LAYER", help="tune the layers after this one (default: measured)"
+    )
     parser.add_argument(
         "--epochs", type=_read_number, default="auto", metavar="N", help="passes over the images (default: measured)"
     )
@@ -46,7 +48,9 @@ def add(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--backbone-out", metavar="FILE.onnx", help="write the tuned backbone to this file as well")
     parser.add_argument(
-        "--keep-on-interrupt", action="store_true", help="Ctrl-C ends the training, and the best so far is written"
+        "--keep-on-interrupt",
+        action="store_true",
+        help="Ctrl-C ends the training, and the best network so far is written",
     )
     add_fit(parser)
     add_patterns(parser)

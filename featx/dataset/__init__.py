@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from featx._events import Events
-from featx.dataset.dataset import Batch, Dataset, DatasetInfo, RowInfo
+from featx.dataset.dataset import Dataset
 from featx.dataset.dataset import open_dataset as open  # noqa: A004  # as for files
 from featx.dataset.estimate import Estimate, estimate
 from featx.dataset.file import FileSummary, embed_file
 from featx.dataset.formats import FORMATS
 from featx.dataset.images import draw_neighbors
-from featx.dataset.job import Summary, embed
+from featx.dataset.info import Batch, DatasetInfo, RowInfo
+from featx.dataset.job import embed
 from featx.dataset.layout import DTYPES
 from featx.dataset.merge import merge
 from featx.dataset.neighbors import Neighbor, find_duplicates, find_neighbors
+from featx.dataset.run import Summary
 from featx.dataset.verify import verify
 
 __all__ = [

@@ -45,7 +45,7 @@ class CurrentRows:
             yield table if mask is None else table.filter(mask)
 
     def stored(self) -> Iterator[tuple[str, str | None, str, bool]]:
-        """Read the current rows as `Plan.add_stored` takes them: key, digest, shard and row, True for a vector."""
+        """Yield the current rows for `Plan.add_stored`: key, digest, shard and row, and True for a vector."""
         for shard, path in self.shards.items():
             table, mask = read_columns(path, ["key", "sha256", "status"]), self.mask(shard)
             for row, (key, digest, status) in enumerate(zip(*(c.to_pylist() for c in table.columns), strict=True)):

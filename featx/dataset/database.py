@@ -23,13 +23,13 @@ class Database:
     schema : str
         Statements that create its tables.
     added_columns : dict of str to str
-        For each column that files of earlier versions lack, its table.
+        Maps each column that files of earlier versions lack to its table.
     """
 
     def __init__(self, path: Path, schema: str, added_columns: Mapping[str, str]) -> None:
         self.path = path
         with self._naming_file():
-            # joblib takes tasks, and thereby rows, in its own threads, one at a time
+            # joblib reads tasks, and so rows, in its own threads, one at a time
             self._database = sqlite3.connect(path, isolation_level=None, timeout=60, check_same_thread=False)
             self._database.execute("PRAGMA synchronous = FULL")
             self._database.execute("PRAGMA cache_size = -64000")  # 64 MB
@@ -75,5 +75,5 @@ class Database:
             yield
         except sqlite3.Error as error:
             raise DatasetError(
-                f"{self.path}: SQLite failed ({error}); free some space, or move the file away and run again"
+                f"{self.path}: SQLite failed ({error}); free some disk space, or move the file away and run again"
             ) from error

@@ -4,118 +4,27 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from featx._optional import import_optional
-from featx._results import to_plain
 from featx._validation import check_integer
 from featx.dataset.current import CurrentRows
 from featx.dataset.formats import FORMATS
-from featx.dataset.generation import Generation
-from featx.dataset.manifest import MANIFEST, Features, Manifest, read_manifest
+from featx.dataset.info import Batch, DatasetInfo, RowInfo
+from featx.dataset.manifest import MANIFEST, Manifest, read_manifest
 from featx.dataset.queries import embed_queries
 from featx.dataset.ready import count_kept
 from featx.dataset.shards import find_shards, read_columns, read_counts
 from featx.errors import DatasetError, Failure, InputError
 
-__all__ = ["Batch", "Dataset", "DatasetInfo", "RowInfo", "open_dataset"]
+__all__ = ["Dataset", "open_dataset"]
 
 _MAX_OPEN_SHARDS = 256  # more than the 100 shards of most datasets: shuffled batches open each shard once
-
-
-class Batch(NamedTuple):
-    """Rows of a dataset.
-
-    Parameters
-    ----------
-    X : ndarray of float32, shape (n, n_features)
-        Vectors.
-    y : ndarray of str or None
-        Labels; None if the dataset has none.
-    keys : ndarray of object
-        Keys of the images.
-    """
-
-    X: npt.NDArray[np.float32]
-    y: npt.NDArray[Any] | None
-    keys: npt.NDArray[np.object_]
-
-
-class RowInfo(NamedTuple):
-    """Key, label and digest of an image.
-
-    Parameters
-    ----------
-    key : str
-    label : str or None
-    sha256 : str or None
-        Digest of the encoded image, in hexadecimal.
-    """
-
-    key: str
-    label: str | None
-    sha256: str | None
-
-
-@dataclass(frozen=True)
-class DatasetInfo:
-    """Summary of a dataset, from `Dataset.info`.
-
-    Parameters
-    ----------
-    path : str
-        The dataset's folder.
-    n_images, n_ok, n_failed : int
-        Images in the existing shards; those with a vector; those that could not be read.
-    features : Features
-        Backbone and parameters of the features.
-    format : {"parquet", "npy"}
-        Vector format.
-    n_shards, n_planned_shards : int
-        Shards that exist, and shards of the complete dataset.
-    n_bytes : int
-        Size of the existing shards.
-    generations : list of Generation
-        What was embedded together, in order.
-    """
-
-    path: str
-    n_images: int
-    n_ok: int
-    n_failed: int
-    features: Features
-    format: str
-    n_shards: int
-    n_planned_shards: int
-    n_bytes: int
-    generations: list[Generation]
-
-    def __str__(self) -> str:
-        features = self.features
-        identity = features.identity[:12] if isinstance(features.identity, str) else features.identity
-        values = ", ".join(f"{name} {value}" for name, value in features.values.items())
-        lines = [
-            f"{self.path}: {self.n_images} images, {self.n_ok} ok, {self.n_failed} failed",
-            f"  {features.n_features} features of {features.dtype}: {features.backbone} ({identity}), {values}",
-            f"  {self.n_shards} of {self.n_planned_shards} shards, {self.n_bytes / 1e6:,.1f} MB, format {self.format}",
-        ]
-        for i, generation in enumerate(self.generations):
-            replaced = f", {generation.n_replaced} of them replacing earlier rows" if generation.n_replaced else ""
-            lines.append(f"  generation {i}: {generation.n_images} images{replaced} of {' '.join(generation.sources)}")
-        return "\n".join(lines)
-
-    def __repr__(self) -> str:
-        return f"DatasetInfo({self.path!r}, n_images={self.n_images}, n_ok={self.n_ok}, n_failed={self.n_failed})"
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the fields as a dict of plain Python values."""
-        return cast("dict[str, Any]", to_plain(self))
 
 
 class Dataset:
@@ -175,7 +84,7 @@ class Dataset:
 
     @property
     def n_features(self) -> int:
-        """Length of a vector."""
+        """Number of features."""
         return self.manifest.features.n_features
 
     @property
@@ -190,7 +99,7 @@ class Dataset:
 
     @property
     def n_kept(self) -> int:
-        """Number of rows in shards, and of rows that an interrupted run kept of unfinished shards."""
+        """Number of rows in shards, and of rows of unfinished shards that an interrupted run kept."""
         finished = (sum(read_counts(path).values()) for path in self.current_rows.shards.values())
         return sum(finished) + sum(count_kept(self.folder).values())
 
@@ -301,7 +210,7 @@ class Dataset:
         return [numbers[key] for key in keys]
 
     def _locate(self, rows: npt.NDArray[np.intp]) -> Iterator[tuple[Path, npt.NDArray[Any], npt.NDArray[Any]]]:
-        """Yield each shard that holds any of the rows, their places in the argument, and their rows in the shard."""
+        """Yield each shard that holds any of the rows, their positions in the argument, and their rows in the shard."""
         if len(rows) and not 0 <= rows.min() <= rows.max() < len(self):
             raise InputError(f"indices: expected numbers from 0 to {len(self) - 1}")
         shards = np.searchsorted(self._ends, rows, side="right")
@@ -314,7 +223,7 @@ class Dataset:
     def blocks(
         self, size: int = 4096, start: int = 0, stop: int | None = None
     ) -> Iterator[tuple[int, npt.NDArray[np.float32]]]:
-        """Iterate over the vectors alone, in order, which is faster than `batches`.
+        """Iterate over the vectors only, in order, which is faster than `batches`.
 
         Parameters
         ----------
@@ -343,7 +252,7 @@ class Dataset:
         Parameters
         ----------
         size : int, default=1024
-            Images per batch; the last batch has the rest.
+            Number of images per batch; the last batch may be smaller.
         random_state : int or None, default=None
             None keeps the order of the shards, in which images of one class usually follow each
             other. A number shuffles, and is the seed.
@@ -352,6 +261,11 @@ class Dataset:
         ------
         Batch
             ``X``, ``y`` and ``keys``.
+
+        Raises
+        ------
+        InputError
+            If ``size`` is no integer of at least 1.
         """
         size = check_integer("size", size)
         order = None if random_state is None else np.random.default_rng(random_state).permutation(len(self))
@@ -426,7 +340,7 @@ class Dataset:
         return embed_queries(self.manifest.features, self.folder, texts, backbone, **running)
 
     def failures(self) -> Iterator[Failure]:
-        """Iterate over the images that could not be read, with their place in the shards and the reason."""
+        """Iterate over the images that could not be read, with their position in the shards and the reason."""
         row = -1
         for table in self.current_rows.tables(["key", "status", "reason"]):
             for key, status, reason in zip(*(column.to_pylist() for column in table.columns), strict=True):

@@ -25,7 +25,7 @@ from featx.sources.texts import open_texts
 
 __all__ = ["Estimate", "estimate"]
 
-#: Measured bytes per row beside its vector: key, label, digest and the list's levels.
+#: Measured bytes of a row besides its vector: key, label, digest and the levels of the list.
 _ROW_BYTES = 120
 
 
@@ -36,7 +36,7 @@ class Estimate:
     Parameters
     ----------
     n_images : int
-        Images in the source.
+        Number of images in the source.
     seconds : float
         Time for all images, at the sample's rate.
     n_bytes : int
@@ -44,7 +44,7 @@ class Estimate:
     n_bytes_read : int
         Size of the encoded images.
     n_sampled, n_failed : int
-        Images in the sample, and those among them that cannot be read.
+        Number of images in the sample, and of images among them that cannot be read.
     """
 
     n_images: int

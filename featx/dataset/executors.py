@@ -1,6 +1,6 @@
 """Make shards in worker processes, through joblib's active backend: loky, dask or ray.
 
-A worker gets a task, which is keys and places, and writes the shard itself. All workers must
+A worker gets a task, which holds keys and positions in sources, and writes the shard itself. All workers must
 therefore reach the folder and the sources. A worker keeps its session from task to task.
 """
 
@@ -30,7 +30,7 @@ _QUEUED_TASKS_PER_WORKER = 2
 def run_tasks_in_workers(
     extractor: Extractor, sources: Sequence[Source], tasks: Iterable[Task], *, n_jobs: int, **options: Any
 ) -> Iterator[ShardResult]:
-    """Make shards in worker processes; yield each once it is on the disk, in no particular order.
+    """Make shards in worker processes; yield each shard once it is on the disk, in no particular order.
 
     Raises WorkerLostError if a worker was lost and the backend does not replace it.
     """

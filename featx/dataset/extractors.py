@@ -13,7 +13,7 @@ __all__ = ["make_extractor"]
 
 
 def make_extractor(extractor: Extractor | None, text_column: str | None, path_column: str | None) -> Extractor:
-    """Return a fitted copy of an extractor, by default of images, or of texts if there is a column of texts.
+    """Return a fitted copy of an extractor; the default is for images, or for texts if there is a column of texts.
 
     Raises InputError if the extractor is of the other kind, or if both columns are given.
     """

@@ -30,7 +30,7 @@ class FileSummary:
     ----------
     path : str
     n_images, n_features : int
-        Rows, and features per row.
+        Number of rows, and of features per row.
     backbone, device : str
         Backbone, and the device that ran it.
     failures : tuple of Failure
@@ -85,7 +85,7 @@ def embed_file(
     text_column : str or None, default=None
         Column of a table that holds texts.
     extractor : FeatureExtractor, TextExtractor or None, default=None
-        None is one with default parameters.
+        None is an extractor with default parameters.
     events : Events or None, default=None
         Subscriber for notes, progress and times.
 

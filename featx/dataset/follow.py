@@ -21,16 +21,16 @@ __all__ = ["adopt_sources", "choose_prefix", "compare_images", "distinct_sources
 
 _READING_THREADS = 8
 _READ_CHUNK = 64  # images
-_MAX_COMPARED = 256  # images that are read to tell a source that has moved from another source
+_MAX_COMPARED = 256  # images that are read to distinguish a source that has moved from another source
 
 
 def distinct_sources(sources: Sequence[Source]) -> list[Source]:
-    """Return the sources without repetitions, however they are spelled; a link is a spelling as well."""
+    """Return the sources without repetitions; different spellings, and links, count as the same source."""
     return list({os.path.realpath(identify(source.given)): source for source in reversed(sources)}.values())[::-1]
 
 
 def adopt_sources(plan: Plan, sources: Sequence[Source]) -> None:
-    """Take sources of the same spelling as those of an unfinished run, though the folder around them has moved."""
+    """Take sources with the spelling of an unfinished run as its sources, even if the folder around them has moved."""
     known = {source.identity: source for source in plan.known_sources()}
     for source in sources:
         same = [one for one in known.values() if name_source(one.given) == name_source(source.given)]
@@ -39,11 +39,11 @@ def adopt_sources(plan: Plan, sources: Sequence[Source]) -> None:
 
 
 def list_known_sources(plan: Plan, sources: Sequence[Source], current: CurrentRows, events: Events) -> list[str]:
-    """List sources into a plan; return the beginning of the keys of each.
+    """List sources into a plan; return the prefix of each source's keys.
 
-    A known source keeps its keys, however it is spelled. The first source of a dataset has keys of its
-    own if it is the only one, and otherwise they begin with its name. So do the keys of a further source
-    if the dataset has other images under them.
+    A known source keeps its keys for every spelling. The keys of a dataset's first source have no prefix if it is the
+    only source; otherwise they begin with its name. So do the keys of a further source if the dataset has other images
+    under them.
     """
     known = {source.identity: source for source in plan.known_sources()}
     given = [identify(source.given) for source in sources]
@@ -78,7 +78,7 @@ def list_known_sources(plan: Plan, sources: Sequence[Source], current: CurrentRo
 
 
 def _propose_prefix(source: Source, n_sources: int, known: Iterable[KnownSource]) -> str:
-    """Return the prefix of a source that is not known."""
+    """Return the prefix of a new source."""
     moved = [one for one in known if _is_same_place(one, source) or (not _exists(one) and _has_same_name(one, source))]
     if moved:
         return moved[0].prefix
@@ -86,7 +86,7 @@ def _propose_prefix(source: Source, n_sources: int, known: Iterable[KnownSource]
 
 
 def choose_prefix(name: str, taken: set[str]) -> str:
-    """Return a beginning of keys that is not taken: ``NAME/``, or ``NAME#2/`` and so on.
+    """Return a prefix of keys that is not used yet: ``NAME/``, or ``NAME#2/`` and so on.
 
     Examples
     --------
@@ -103,7 +103,7 @@ def _exists(known: KnownSource) -> bool:
 
 
 def _is_same_place(known: KnownSource, source: Source) -> bool:
-    """Return True for a source that leads to a known one by a link."""
+    """Return True for a source that is a link to a known source."""
     return os.path.realpath(known.identity) == os.path.realpath(identify(source.given))
 
 
@@ -114,7 +114,8 @@ def _has_same_name(known: KnownSource, source: Source) -> bool:
 def _is_moved(plan: Plan, number: int, sources: Sequence[Source], rival: KnownSource, current: CurrentRows) -> bool:
     """Return True if a source is a known source at another place: the images with the same keys are the same.
 
-    If the known source is gone, or has the same name, half of them are enough: the others have changed.
+    If the known source no longer exists, or has the same name, half of the images are enough: the others may have
+    changed.
     """
     n_known, n_same = plan.count_known(number)
     others = list(islice(plan.other_states(number), _MAX_COMPARED))
@@ -130,10 +131,10 @@ def _is_moved(plan: Plan, number: int, sources: Sequence[Source], rival: KnownSo
 def compare_images(
     plan: Plan, sources: Sequence[Source], current: CurrentRows, *, every_image: bool, events: Events
 ) -> None:
-    """Read listed images that size and time do not tell from those in the dataset, and compare their content.
+    """Read listed images if size and time are not enough to compare them with the dataset, and compare their content.
 
-    Images with other bytes are requested from the plan. If the bytes are in the dataset under another
-    key, as those of an image that was moved to another folder, its vector will be copied.
+    Images with other bytes are requested from the plan. If the dataset has the bytes under another key, as for an image
+    that was moved to another folder, the vector will be copied.
     """
     states = {one.identity: one.state for one in plan.known_sources()}
     replaced = [
@@ -174,7 +175,7 @@ def compare_images(
 
 
 def _read_digests(rows: Sequence[Row], opened: OpenSources) -> Iterator[str | None]:
-    """Read and digest images; None for an image that cannot be read."""
+    """Read images and return their digests; None for an image that cannot be read."""
     fetches: list[Callable[[], bytes]] = [opened.fetch(row) for row in rows]
     with ThreadPoolExecutor(_READING_THREADS) as pool:
         yield from pool.map(_digest, fetches)

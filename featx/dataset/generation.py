@@ -15,11 +15,11 @@ __all__ = ["Generation", "KnownSource", "Row", "identify", "name_source", "read_
 class Row(NamedTuple):
     """One image of the plan."""
 
-    source: int  # its index
+    source: int  # number of its source
     key: str
-    place: bytes  # in the source's own terms
+    place: bytes  # its position in the source, in the source's own form
     label: str | None
-    copy: str | None = None  # shard, row and digest of the same image in the dataset, whose vector is copied
+    copy: str | None = None  # shard, row and digest of an equal image in the dataset, whose embedding is copied
 
 
 class Generation(NamedTuple):
@@ -32,20 +32,20 @@ class Generation(NamedTuple):
     n_images : int
         Number of images in all its shards.
     first_shard, shard_size : int
-        Number of its first shard, and of images in each shard but the last.
+        Number of its first shard, and number of images in each shard except the last.
     n_replaced : int
-        Number of its images that replace an image of an earlier generation.
+        Number of its images that replace images of earlier generations.
     sources : list of str
         Sources as the user wrote them.
     versions : dict
         Versions of the packages that compute the features.
     path_column, target : str or None
-        Columns of a table with the paths and the labels; ``target`` may be the level of the folders that are labels.
+        Columns of a table with the paths and the labels. ``target`` may be the level of the folders that are labels.
     has_classes : bool
-        True if the labels are names of classes, whatever they look like.
+        True if the labels are names of classes, even if they look like numbers.
     prefixes : list of str or None
-        Beginning of the keys of each source. None is as in datasets until 2026-11-27: the source and
-        a slash if there are several sources, nothing if there is one.
+        Prefix of the keys of each source. None means the rule of datasets until 2026-11-27: the source and
+        a slash if there are several sources, nothing for a single source.
     """
 
     first: int
@@ -62,7 +62,7 @@ class Generation(NamedTuple):
 
     @property
     def key_prefixes(self) -> list[str]:
-        """Beginning of the keys of each source."""
+        """Prefix of the keys of each source."""
         several = len(self.sources) > 1
         return self.prefixes or [f"{source}/" if several else "" for source in self.sources]
 
@@ -88,7 +88,7 @@ def read_generation(about: Mapping[str, Any]) -> Generation:
 
 
 class KnownSource(NamedTuple):
-    """A source that a dataset has images of.
+    """A source whose images are in a dataset.
 
     Parameters
     ----------
@@ -97,7 +97,7 @@ class KnownSource(NamedTuple):
     given : str
         The source as the user wrote it.
     prefix : str
-        Beginning of its keys.
+        Prefix of its keys.
     state : str or None
         Its `Source.whole_state` when its images were last compared; None if unknown.
     """
@@ -109,7 +109,7 @@ class KnownSource(NamedTuple):
 
 
 def identify(given: str) -> str:
-    """Return what every spelling of a source has in common: its absolute path, or its address.
+    """Return the identity of a source, which is equal for every spelling: its absolute path, or its address.
 
     Examples
     --------
@@ -121,7 +121,7 @@ def identify(given: str) -> str:
 
 
 def name_source(given: str) -> str:
-    """Return the name of a source at the beginning of its keys.
+    """Return the name of a source, which is the prefix of its keys.
 
     Examples
     --------

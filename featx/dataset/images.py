@@ -11,8 +11,9 @@ from typing import Any
 import numpy.typing as npt
 
 from featx._events import Events
-from featx.dataset.dataset import Dataset, RowInfo
+from featx.dataset.dataset import Dataset
 from featx.dataset.generation import Generation
+from featx.dataset.info import RowInfo
 from featx.dataset.lock import PRIVATE
 from featx.dataset.neighbors import Neighbor
 from featx.dataset.plan import Plan
@@ -47,8 +48,7 @@ def draw_neighbors(
     neighbors : list of list of Neighbor
         Result of `find_neighbors` or `find_duplicates`; each inner list starts a new line.
     queries : sequence or None, default=None
-        One framed image before each inner list: a row number of the dataset, or a path. None
-        draws no queries.
+        One framed image before each inner list: a row number of the dataset, or a path. None draws no queries.
     source : str, path, list of them, or None
         Location of the images now; None is their location when they were embedded.
     events : Events or None, default=None
@@ -93,10 +93,10 @@ def fetch_originals(
     indices: npt.ArrayLike,
     source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None = None,
 ) -> list[bytes | str]:
-    """Fetch the encoded images of rows, each only if it is still the image that was embedded.
+    """Fetch the encoded images of rows; an image that has changed since it was embedded is not fetched.
 
     If there is no source, images are fetched from their location when they were embedded: from the plan in
-    the dataset's folder, or else from its manifest. An image that cannot be shown is a string, the reason.
+    the dataset's folder, or from its manifest without a plan. An image that cannot be shown is a string, the reason.
 
     Examples
     --------
@@ -139,7 +139,7 @@ def _fetch_by_plan(path: Path, infos: Sequence[RowInfo]) -> dict[str, bytes | st
                 at = (number, row.source)
                 if at not in opened:
                     opened[at] = _open_planned(generations[number], plan.states(number), row.source)
-                if (contents := opened[at]) is not None:  # else the sources are listed
+                if (contents := opened[at]) is not None:  # otherwise the sources are listed
                     images[info.key] = _read(contents(info.key, row.place), info)
     except DatasetError:  # SQLite needs to write to the folder; if it cannot, the sources are listed
         pass

@@ -50,7 +50,7 @@ class ShardLayout:
         """Return the images per shard.
 
         The default is 1% of the images, but at least 1,000, at most 10,000, and at most 128 MB.
-        It depends on the source alone, so that runs over the same images make the same shards.
+        It depends only on the source, so runs over the same images make the same shards.
 
         Examples
         --------

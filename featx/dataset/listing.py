@@ -95,7 +95,7 @@ class Listing(Database):
                     self._execute("UPDATE listing SET key = ? WHERE ordinal = ?", (f"{key}#{n}", ordinal))
 
     def request(self, keys: Iterable[str]) -> None:
-        """Request that listed images are planned again, even if their state is the same."""
+        """Mark listed images to be planned again, even if their state is unchanged."""
         with self._transaction():
             self._many("INSERT OR IGNORE INTO requested VALUES (?)", ((key,) for key in keys))
 
@@ -106,7 +106,7 @@ class Listing(Database):
         return Row(*rows[0]) if rows else None
 
     def listed_at(self, ordinals: Iterable[int]) -> list[Row]:
-        """Return the images at places of the listing, counted from 1."""
+        """Return the images at these ordinals of the listing, counted from 1."""
         query = "SELECT source, key, place, label FROM listing WHERE ordinal = ?"
         return [Row(*row) for ordinal in ordinals for row in self._all(query, (int(ordinal),))]
 

@@ -1,4 +1,4 @@
-"""Lock a dataset's folder; the operating system releases a lock when its process dies, however it dies."""
+"""Lock a dataset's folder; the operating system releases a lock when its process ends in any way."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from featx.errors import DatasetError
 
 __all__ = ["PRIVATE", "hold", "hold_plan", "hold_run"]
 
-#: Folder inside the dataset's for the locks and the plan, which only jobs need.
+#: Folder inside the dataset's folder for the locks and the plan, which only jobs need.
 PRIVATE = ".featx"
 
 
@@ -53,7 +53,7 @@ def hold_run(folder: Path, part: tuple[int, int] | None = None) -> Iterator[None
 
 @contextmanager
 def hold_plan(folder: Path) -> Iterator[None]:
-    """Wait for, then hold, the lock under which parts of a job array change the plan and the manifest."""
+    """Wait for the lock under which parts of a job array change the plan and the manifest, then hold it."""
     with hold(folder / PRIVATE / "plan.lock", wait=True):
         yield
 

@@ -1,7 +1,7 @@
 """Read and write the manifest of a dataset: its features, sources and counts, as JSON beside the shards.
 
-The manifest is written whole, when a generation is planned and when it is complete, and depends
-on the source alone, as the shards do. To change its layout, raise `VERSION` and keep reading
+The manifest is written as a whole, when a generation is planned and when it is complete. Like the shards, it depends
+only on the source. To change its layout, raise `VERSION` and keep reading
 earlier versions.
 """
 
@@ -44,15 +44,15 @@ class Features:
     Parameters
     ----------
     backbone : str or list
-        Backbone as the extractor was given it.
+        The extractor's parameter ``backbone``.
     identity : str or list
         Digest of the backbone's computation.
     precision : str or None
-        Precision that was asked for.
+        The extractor's parameter ``precision``.
     values : dict
         The extractor's other parameters that change values: layer, pooling and so on.
     n_features : int
-        Length of a vector.
+        Number of features.
     dtype : {"float32", "float16"}
         Number type of the stored vectors.
     """
@@ -86,7 +86,7 @@ class Features:
         return {"format": VERSION, "identity": self.identity, "values": self.values}
 
     def check_same(self, other: Features, where: object) -> None:
-        """Raise FeaturesChangedError, with the differences; the backbone's name and path are not compared."""
+        """Raise FeaturesChangedError, with the differences, if features differ; the backbone's name does not count."""
         mine, theirs = self._compared(), other._compared()
         differences = [
             f"{name} is {value!r} there and {theirs.get(name)!r} now"
@@ -135,7 +135,7 @@ class Features:
         )
 
     def _set_layer(self, extractor: Extractor, where: object) -> Extractor:
-        """Set the extractor's layer, but leave it None if the default gives the same layers."""
+        """Set the extractor's layer; it stays None if the default has the same layers."""
         layers = self.values["layer"]
         choices = layers if isinstance(extractor.backbone, list) else [layers]  # several backbones have a list each
         for layer in (None, *choices):
@@ -150,14 +150,14 @@ class Features:
 
 @dataclass
 class Manifest:
-    """Hold what the manifest file says.
+    """Hold the content of the manifest file.
 
     Parameters
     ----------
     features : Features
     generations : list of Generation
     counts : list of dict or None
-        Images by status, for each generation; None if a shard is missing.
+        Number of images by status, for each generation; None if a shard is missing.
     format : {"parquet", "npy"}
         Vector format; ``"vectors"`` in the file.
     """
@@ -178,7 +178,7 @@ class Manifest:
         return sum(generation.n_images - generation.n_replaced for generation in self.generations)
 
     def count_rows(self, shards: Mapping[int, Path], known: Manifest | None) -> None:
-        """Count the rows of complete generations; counts in the previous manifest are taken from there."""
+        """Count the rows of complete generations; known counts are taken from the previous manifest."""
         counted = (
             {(one.first, one.shards): n for one, n in zip(known.generations, known.counts, strict=True)}
             if known
@@ -204,7 +204,7 @@ def current_versions() -> dict[str, str]:
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """Write the manifest, whole or not at all; leave the file alone if its content is the same."""
+    """Write the manifest completely or not at all; leave the file unchanged if its content is the same."""
     content = {
         "format": VERSION,
         "features": vars(manifest.features),
@@ -256,7 +256,7 @@ def read_manifest(folder: Path) -> Manifest | None:
 
 
 def _to_json(value: Any) -> Any:
-    """Convert a value to what it is after a round trip through JSON."""
+    """Convert a value by a round trip through JSON."""
     return json.loads(json.dumps(value, default=_convert))
 
 

@@ -36,8 +36,8 @@ def merge(
     """Copy the current rows of datasets that hold the same features into a new dataset.
 
     Rows that a later generation replaces are left out. Vectors are copied bit by bit; nothing is
-    embedded. If several datasets have the same image under the same key, the row of the last one is
-    taken. If they have different images under a key, from different sources, the images are kept apart:
+    embedded. If several datasets have the same image under the same key, the row of the last dataset
+    is taken. If they have different images under a key, from different sources, the images are kept apart:
     all keys of the later dataset begin with the name of its folder. The result can grow:
     `featx.dataset.embed` into it takes only images that it does not have.
 
@@ -63,8 +63,10 @@ def merge(
     ------
     FeaturesChangedError
         If the datasets hold different features.
+    DatasetError
+        If the datasets have no rows.
     InputError
-        If the folder already exists.
+        If the folder already exists, or ``datasets`` is no list of folders.
 
     Examples
     --------
@@ -192,7 +194,7 @@ def _compare_keys(datasets: Sequence[Dataset], events: Events) -> tuple[list[str
 
 
 def _is_another(about: Sequence[Any], known: tuple[str | None, frozenset[str], int]) -> bool:
-    """Return True for another image, and not the same image of the same source after a change."""
+    """Return True for another image, and False for an image of the same source that has changed."""
     digest, sources = about
     return digest != known[0] and not sources & known[1]
 
@@ -215,7 +217,7 @@ def _digests(dataset: Dataset) -> Iterator[tuple[str, str | None, frozenset[str]
 
 
 def _make_folder(folder: Path) -> Path:
-    """Create the folder, or empty it if it is left from a merge that was killed."""
+    """Create the folder, or empty it if a killed merge has left it."""
     if folder.exists() and (not folder.is_dir() or {path.name for path in folder.iterdir()} - {PRIVATE}):
         if not folder.is_dir() or (folder / MANIFEST).exists() or not (folder / PRIVATE / "merging").exists():
             raise InputError(f"{folder}: already exists; choose a new folder")

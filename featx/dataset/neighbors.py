@@ -35,7 +35,7 @@ class Neighbor:
     key : str
         Key of the image.
     label : str or None
-        Label of the image; None if it has none.
+        Label of the image, or None.
     similarity : float
         Cosine of the two vectors, from -1 to 1.
     """
@@ -76,14 +76,14 @@ def find_neighbors(
     n_neighbors : int, default=10
         Neighbors per query; fewer if the dataset is smaller.
     left_out : sequence of int or None, default=None
-        For each query the row to leave out, usually its own, or -1.
+        For each query the row to leave out, usually the query's own row, or -1.
     events : Events or None, default=None
         Subscriber to the progress.
 
     Returns
     -------
     list of list of Neighbor
-        For each query, the nearest first.
+        Neighbors of each query, the nearest first.
 
     Raises
     ------
@@ -199,7 +199,7 @@ def _describe_groups(dataset: Dataset, groups: npt.NDArray[np.int_]) -> list[lis
 def _describe(
     dataset: Dataset, rows: Sequence[npt.NDArray[np.int64]], cosines: Sequence[npt.NDArray[np.float32]]
 ) -> list[list[Neighbor]]:
-    """Read the keys and labels of rows, and put them beside their cosines."""
+    """Read the keys and labels of rows, and return them with their cosines."""
     all_rows = np.unique(np.concatenate([np.empty(0, np.int64), *rows]))
     infos = dict(zip(all_rows.tolist(), dataset.look_up(all_rows), strict=True))
     return [

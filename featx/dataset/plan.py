@@ -1,9 +1,8 @@
 """Plan which image goes into which shard.
 
-The plan is an SQLite file, so ten million keys need no memory and a killed run leaves it whole.
-Each generation of shards is a range of consecutive positions, fixed before its first image is
-read. The content of a shard therefore depends on the source alone. Only `Plan.cut` and
-`Plan.prune` take rows out, and they plan the shards anew that held them.
+The plan is an SQLite file, so ten million keys need no memory, and a killed run leaves it intact. Each generation of
+shards is a range of consecutive positions, fixed before its first image is read. The content of a shard therefore
+depends only on the source. Only `Plan.cut` and `Plan.prune` remove rows, and they plan the affected shards again.
 """
 
 from __future__ import annotations
@@ -60,7 +59,7 @@ class _Described(NamedTuple):
 
 
 class Plan(Listing):
-    """Hold the plan of all runs, and the listing of the current run, in an SQLite file that is created if needed.
+    """Hold the plan of all runs and the listing of the current run in an SQLite file, which is created if needed.
 
     Examples
     --------
@@ -108,7 +107,7 @@ class Plan(Listing):
         return list(known.values())
 
     def move_source(self, old: str, source: Source) -> None:
-        """Note that a source is at another place now."""
+        """Record that a source has moved to another place."""
         new = identify(source.given)
         with self._transaction():
             for i in range(len(self.generations())):
@@ -132,7 +131,7 @@ class Plan(Listing):
         return (rows[0][0], Row(*rows[0][1:])) if rows else None
 
     def count_stateless(self, number: int) -> int:
-        """Count the listed images of a source whose keys are planned, and of which neither size nor time is known."""
+        """Count the listed images of a source whose keys are planned, but whose size and time are unknown."""
         ((n,),) = self._all(
             f"SELECT count(*) FROM listing WHERE source = ? AND state = '' AND NOT {_IS_NEW}", (number,)
         )
@@ -151,7 +150,7 @@ class Plan(Listing):
         listed = {identify(source.given): source.patterns for source in sources}
         self._execute_script("DROP TABLE IF EXISTS gone; CREATE TEMP TABLE gone (key TEXT PRIMARY KEY) WITHOUT ROWID")
         self.index_listing()
-        # a plan that was restored from shards of several sources may not know of which an image is
+        # a plan that was restored from shards of several sources may not know the source of an image
         source_of = "CASE WHEN :several AND place = x'' THEN -1 ELSE source END"
         for i, generation in enumerate(self.generations()):
             identities = self.identities(i)
@@ -177,21 +176,21 @@ class Plan(Listing):
         return int(n)
 
     def count_known(self, number: int) -> tuple[int, int]:
-        """Count the listed images of a source whose keys are planned, and those among them with the same state."""
+        """Count the listed images of a source whose keys are planned, and how many of them have the same state."""
         last_state = _LAST.format(column="state")
         query = f"SELECT count(*), count(*) FILTER (WHERE coalesce({last_state}, state) = state AND state <> '') "
         ((n, n_same),) = self._all(f"{query} FROM listing WHERE source = ? AND NOT {_IS_NEW}", (number,))
         return int(n), int(n_same)
 
     def other_states(self, number: int) -> Iterator[Row]:
-        """Read the listed images of a source whose keys are planned with another state, or with none."""
+        """Read the listed images of a source whose keys are planned with another state, or without a state."""
         last_state = _LAST.format(column="state")
         query = f"SELECT source, key, place, label FROM listing WHERE source = ? AND NOT {_IS_NEW} "
         query += f"AND NOT (coalesce({last_state}, state) = state AND state <> '')"
         return (Row(*row) for row in self._execute(query, (number,)))
 
     def unsure(self, *, every_image: bool, replaced: Iterable[int]) -> Iterator[tuple[bool, Row]]:
-        """Iterate over the listed images that only their content tells from those in the dataset.
+        """Iterate over the listed images that must be read to compare them with the images in the dataset.
 
         Parameters
         ----------
@@ -203,9 +202,8 @@ class Plan(Listing):
         Yields
         ------
         bool, Row
-            True and a new image that may have had another key until now, or False and an image of a
-            planned key: its time has changed and its size has not, or its source was replaced and has
-            no state per image.
+            True for a new image that may have had another key until now. False for an image of a planned key, if
+            its time has changed and its size has not, or if its source was replaced and has no state per image.
         """
         last_state, size = _LAST.format(column="state"), _SIZE.format(state="listing.state")
         self._execute_script("DROP TABLE IF EXISTS gone_sizes; CREATE TEMP TABLE gone_sizes (size TEXT)")
@@ -226,7 +224,7 @@ class Plan(Listing):
             yield from ((bool(is_new), Row(*row)) for _, is_new, *row in rows)
 
     def add_stored(self, rows: Iterable[tuple[str, str | None, str, bool]]) -> None:
-        """Take note of the rows in the shards: key, digest, shard and row, and True if the image has a vector."""
+        """Record the rows in the shards: key, digest, shard and row, and True if the image has an embedding."""
         self._execute_script(
             "DROP TABLE IF EXISTS stored; CREATE TEMP TABLE stored (key TEXT PRIMARY KEY, digest TEXT, at TEXT, ok INT)"
         )
@@ -235,23 +233,23 @@ class Plan(Listing):
             self._execute("CREATE INDEX stored_by_digest ON stored (digest)")
 
     def stored_digest(self, key: str) -> str | None:
-        """Return the digest of a key that `add_stored` was given."""
+        """Return the digest of a key that `add_stored` recorded."""
         rows = self._all("SELECT digest FROM stored WHERE key = ?", (key,))
         return rows[0][0] if rows else None
 
     def find_copy(self, digest: str) -> str | None:
-        """Return the place of a vector of an image with this digest, as in `Row`; None if there is none."""
+        """Return the place of an embedding of an image with this digest, as in `Row.copy`; None if there is none."""
         rows = self._all("SELECT at FROM stored WHERE digest = ? AND ok ORDER BY rowid LIMIT 1", (digest,))
         return f"{rows[0][0]} {digest}" if rows else None
 
     def note_compared(self, unchanged: Iterable[str], copies: Iterable[tuple[str, str]]) -> None:
-        """Take note of listed images with the same content as before, and of images whose vectors can be copied."""
+        """Record listed images whose content is unchanged, and images whose embeddings can be copied."""
         with self._transaction():
             self._many("INSERT OR IGNORE INTO unchanged VALUES (?)", ((key,) for key in unchanged))
             self._many("INSERT OR REPLACE INTO copies VALUES (?, ?)", copies)
 
     def changed_labels(self) -> Iterator[tuple[int, int, str | None]]:
-        """Iterate over the rows whose label is another in the listing: shard, row in the shard, and label, in order."""
+        """Iterate in order over the rows whose label differs in the listing: shard, row in the shard, and new label."""
         self.index_listing()
         self._execute_script(
             "DROP TABLE IF EXISTS relabelled; CREATE TEMP TABLE relabelled (position INTEGER PRIMARY KEY, label TEXT)"
@@ -282,7 +280,7 @@ class Plan(Listing):
         *,
         by_state: bool,
     ) -> bool:
-        """Add new, changed and requested images as another generation, in one transaction; return False if none are."""
+        """Add new, changed and requested images as a generation, in one transaction; return False if there are none."""
         known = self.generations()
         identities = [identify(source.given) for source in sources]
         with self._transaction():
@@ -323,7 +321,7 @@ class Plan(Listing):
                 )
                 states = json.dumps([source.state() for source in sources])
                 self._execute(_ADD, (len(known) + 1, json.dumps(new._asdict()), states, json.dumps(identities)))
-            for one in self.known_sources():  # those of plans of earlier versions
+            for one in self.known_sources():  # of plans of earlier versions
                 self._execute("INSERT OR IGNORE INTO sources VALUES (?, ?, ?, ?)", one)
             for identity, source, prefix in zip(identities, sources, prefixes, strict=True):
                 row = (identity, source.given, prefix, source.whole_state())
@@ -332,10 +330,10 @@ class Plan(Listing):
         return bool(n)
 
     def cut(self, shards: Container[int], n_kept: Mapping[int, int]) -> None:
-        """Take images out of the plan that are not in the shards that exist, so that they can be planned anew.
+        """Remove images from the plan that are not in the existing shards, so that they can be planned again.
 
-        ``n_kept`` has the number of images that an interrupted run kept of an unfinished shard. They are
-        planned as a shard of its own.
+        ``n_kept`` maps an unfinished shard to the number of images that an interrupted run kept. These images are
+        planned as a separate shard.
         """
         with self._transaction():
             kept: list[_Described] = []
@@ -353,10 +351,10 @@ class Plan(Listing):
             self._replace_generations(kept)
 
     def prune(self, shard_size: int, read_digests: Callable[[int], Sequence[str | None]]) -> int:
-        """Plan the shards anew that hold images that `find_gone` found, without these; return the number of shards.
+        """Plan shards again without the images that `find_gone` found; return the number of these shards.
 
-        All other images of these shards are planned as copies. `dropped` lists the old shards, whose
-        files are needed until the copies are made.
+        All other images of these shards are planned as copies. `dropped` lists the old shards, whose files are
+        needed until the copies are made.
         """
         with self._transaction():
             end, next_shard = self._last_position(), self._next_shard()
@@ -380,7 +378,7 @@ class Plan(Listing):
         return len(old)
 
     def _shards_of_gone(self, planned: Generation) -> list[int]:
-        """Return the shards of a generation that hold images that have left the source."""
+        """Return the shards of a generation with images that have left the source."""
         query = "SELECT DISTINCT (position - 1 - ?) / ? FROM plan WHERE position > ? AND position <= ? "
         values = (planned.first, planned.shard_size, planned.first, planned.first + planned.n_images)
         rows = self._all(f"{query} AND key IN (SELECT key FROM gone)", values)
@@ -401,7 +399,7 @@ class Plan(Listing):
         )
 
     def dropped(self) -> list[int]:
-        """Return the numbers of shards that `prune` took out of the plan."""
+        """Return the numbers of shards that `prune` removed from the plan."""
         return [number for (number,) in self._all("SELECT shard FROM dropped ORDER BY shard")]
 
     def forget_dropped(self) -> None:
@@ -411,7 +409,7 @@ class Plan(Listing):
     def restore(
         self, generations: Sequence[Generation], read_shard: Callable[[int], Iterable[tuple[str, str]]]
     ) -> None:
-        """Restore a lost plan from shards that are all there; ``read_shard`` reads the keys and labels of a shard."""
+        """Restore a lost plan from its complete shards; ``read_shard`` reads the keys and labels of a shard."""
         with self._transaction():
             for i, generation in enumerate(generations):
                 prefixes = generation.key_prefixes
@@ -448,13 +446,13 @@ class Plan(Listing):
         return int(self._all("SELECT coalesce(max(position), 0) FROM plan")[0][0])
 
     def _next_shard(self) -> int:
-        """Return a number that no shard has or had that may still exist."""
+        """Return a number above those of all shards whose files may exist."""
         ends = [generation.first_shard + generation.n_shards for generation in self.generations()]
         return max([0, *ends, *(number + 1 for number in self.dropped())])
 
 
 def _runs(generation: Generation, chosen: Container[int]) -> Iterator[Generation]:
-    """Divide a generation into its runs of consecutive chosen shards."""
+    """Yield a generation for each run of consecutive chosen shards."""
     for is_chosen, numbers in groupby(generation.shards, lambda shard: shard in chosen):
         if is_chosen:
             shards = list(numbers)
@@ -463,7 +461,7 @@ def _runs(generation: Generation, chosen: Container[int]) -> Iterator[Generation
 
 
 def _find_prefix(prefixes: Sequence[str], key: str) -> int:
-    """Return the number of the longest prefix that a key begins with; -1 if there is none."""
+    """Return the number of the longest prefix that a key begins with, or -1."""
     found = [(len(prefix), i) for i, prefix in enumerate(prefixes) if key.startswith(prefix)]
     return max(found)[1] if found else -1
 

@@ -1,4 +1,4 @@
-"""Read rows that need not be embedded: those that an interrupted run kept, and those that other shards hold."""
+"""Read rows that need not be embedded, because an interrupted run kept them or other shards hold them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _MAX_OPEN_SHARDS = 256
 
 
 class ReadyRow(NamedTuple):
-    """All that a shard holds of an image, but its key and label; the outcome is as `Block.add` takes it."""
+    """The content of a shard for an image, without key and label; ``outcome`` is that of `Block.add`."""
 
     size: tuple[int, int] | None
     digest: str | None
@@ -29,7 +29,7 @@ class ReadyRow(NamedTuple):
 
 
 def kept_path(shard: Path) -> Path:
-    """Return the path of the rows that are kept while a shard is not finished."""
+    """Return the path of the file that keeps the rows of an unfinished shard."""
     return shard.parent / PRIVATE / shard.name
 
 
@@ -42,14 +42,14 @@ def read_block(path: Path, format: str) -> Block:
 
 
 def count_kept(folder: Path) -> dict[int, int]:
-    """Count the images that are kept of each unfinished shard."""
+    """Count the kept images of each unfinished shard."""
     finished = find_shards(folder)
     kept = find_shards(folder / PRIVATE) if (folder / PRIVATE).is_dir() else {}
     return {number: sum(read_counts(path).values()) for number, path in kept.items() if number not in finished}
 
 
 class ReadyRows:
-    """Look up the rows of a shard that is to be made.
+    """Look up the rows of a shard before it is made.
 
     Parameters
     ----------
@@ -77,7 +77,7 @@ class ReadyRows:
 
 
 def open_stored(folder: Path, format: str) -> Callable[[str], ReadyRow | None]:
-    """Return a function that reads a row at a place such as ``Row.copy``; None if it is another row, or gone."""
+    """Return a function that reads the row at a place like ``Row.copy``; it returns None if that row does not exist."""
 
     @lru_cache(_MAX_OPEN_SHARDS)
     def open_shard(number: int) -> tuple[Any, npt.NDArray[Any]] | None:

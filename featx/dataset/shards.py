@@ -31,13 +31,13 @@ __all__ = [
 _NAME = re.compile(r"part-(\d{5,})\.parquet")
 _REMEDY = "delete it and run featx embed again to restore it"
 _OK, _FAILED = "ok", "failed"
-#: All columns but the vectors.
+#: All columns except the vectors.
 COLUMNS = ("key", "label", "width", "height", "sha256", "status", "reason")
 VECTOR = "vector"
 
 
 class Block:
-    """Hold the rows of a shard until they are written; it will have n rows."""
+    """Hold the n rows of a shard until they are written."""
 
     def __init__(self, n: int, n_features: int, dtype: str) -> None:
         self.vectors = np.full((n, n_features), np.nan, dtype)
@@ -52,7 +52,7 @@ class Block:
         return block
 
     def copy(self) -> Block:
-        """Return a block of the rows so far, which rows that are added later do not change."""
+        """Return a block of the rows so far; rows that are added later do not change it."""
         rows = list(zip(*self.columns.values(), strict=True))
         return Block.of(rows, self.vectors[: len(rows)])
 

@@ -38,11 +38,11 @@ def verify(
     n_samples: int = 32,
     random_state: int = 0,
 ) -> list[str]:
-    """Read a whole dataset, and list everything that is wrong.
+    """Read a whole dataset, and list its faults.
 
     Every planned shard must exist, with correct checksums and the planned number of rows. Each
     key must be unique in its generation. Images with status ok must have finite vectors, and
-    images with status failed none.
+    images with status failed must have none.
 
     Parameters
     ----------
@@ -52,7 +52,7 @@ def verify(
         Location of the images: all labels are compared, and a sample of images is embedded again and
         compared. None compares none.
     path_column, target : str or None
-        Columns of a table; None takes those that the dataset was made with.
+        Columns of a table; None takes the columns that the dataset was made with.
     n_samples : int, default=32
         Number of images to embed again.
     random_state : int, default=0
@@ -165,7 +165,7 @@ def _list_sources(plan: Plan, dataset: Dataset, sources: Sequence[Source]) -> Ca
 
 
 def _compare_labels(dataset: Dataset, find_row: Callable[[str], Row | None]) -> Iterator[str]:
-    """Compare all labels with those in the source."""
+    """Compare all labels with the labels in the source."""
     n = 0
     for table in dataset.current_rows.tables(["key", "label"]):
         for key, label in zip(table["key"].to_pylist(), table["label"].to_pylist(), strict=True):

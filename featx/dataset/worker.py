@@ -1,7 +1,7 @@
 """Make shards: stream their images through the engine, and write each shard in the background.
 
-While a shard is not finished, its rows are kept in a file of their own every half minute, and when the
-run ends. The next run finishes the shard from there, with the same bytes as an undisturbed run.
+While a shard is not finished, its rows are saved in a separate file every half minute, and when the run ends. The next
+run finishes the shard from there, with the same bytes as an undisturbed run.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Task:
 
     number: int
     n: int
-    rows: Iterable[Row]  # read when the stream gets there
+    rows: Iterable[Row]  # read when the stream reaches this shard
     path: Path
 
 
@@ -58,7 +58,7 @@ class ShardResult:
     counts : dict
         Rows by status.
     embedded : dict
-        Rows by status, without those that an earlier run had kept or another shard holds.
+        Rows by status, without rows that an earlier run had kept or another shard holds.
     n_bytes : int
         Bytes of its encoded images.
     """
@@ -127,7 +127,7 @@ def run_tasks(
     on_images: Callable[..., None] | None = None,
     events: Events | None = None,
 ) -> Iterator[ShardResult]:
-    """Make shards one after the other, with no pause in between; yield each once it is on the disk.
+    """Make shards one after the other, without a pause in between; yield each shard once it is on the disk.
 
     The extractor must be fitted. After each image, ``on_images(1, n_failed=..., n_bytes=...)`` is called.
     ``events`` gets notes on texts.

@@ -31,7 +31,7 @@ __all__ = [
 ]
 
 #: Default tolerance of probabilities between resizing in the graph and by Pillow, by precision: the quantisation
-#: steps of int8 amplify a value that is rounded differently.
+#: steps of int8 amplify differences of rounding.
 RESIZE_TOLERANCES = {"float32": 0.01, "float16": 0.01, "int8": 0.1}
 #: Default share of images that must keep their label in another precision; for a regression, R².
 MIN_AGREEMENT = 0.95
@@ -46,9 +46,9 @@ class Resized:
     Parameters
     ----------
     n_images : int
-        Number of images compared in full size.
+        Number of images that were compared in full size.
     level : int
-        Largest difference of a value of the canvas, of 255.
+        Largest difference of a value of the canvas (0 to 255).
     share : float
         Share of the values that differ.
     cosine : float
@@ -118,7 +118,7 @@ def name_label(response: Response) -> str:
 
 
 def count_wrong(ours: _Array, theirs: _Array) -> int:
-    """Count the images whose label, or any of whose labels, differs."""
+    """Count the images with a different label, or with at least one different label of several."""
     wrong = np.asarray(ours != theirs)
     return int(wrong.any(axis=1).sum() if wrong.ndim > 1 else wrong.sum())
 

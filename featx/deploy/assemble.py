@@ -25,10 +25,10 @@ from featx.errors import ExportError
 from featx.inference.transformer import BackboneTransformer
 from featx.text.engine import describe_tokenizer
 
-__all__ = ["METADATA_VERSION", "assemble", "declare_types", "name_outputs", "write_metadata"]
+__all__ = ["assemble", "declare_types", "name_outputs", "write_facts", "write_metadata"]
 
 #: Version of the keys that `write_metadata` writes.
-METADATA_VERSION = 1
+_METADATA_VERSION = 1
 
 
 def name_outputs(
@@ -60,7 +60,7 @@ def assemble(
     features: bool,
     others: Sequence[onnx.NodeProto] = (),
 ) -> onnx.ModelProto:
-    """Append to the backbone's graph the nodes of the head, and others, that the outputs need.
+    """Append to the backbone's graph all nodes that the outputs need, such as those of the head.
 
     The outputs have no types yet.
     """
@@ -85,7 +85,7 @@ def assemble(
 
 
 def declare_types(model: onnx.ModelProto, given: Mapping[str, npt.NDArray[Any]]) -> None:
-    """Declare the type of every output from the arrays that a run gave.
+    """Declare the type of every output from the arrays of a run.
 
     ONNX's own inference does not know all operators that skl2onnx uses.
     """
@@ -109,7 +109,7 @@ def write_metadata(
     doubts: Doubts | None,
     compared: Mapping[str, Any],
 ) -> str:
-    """Write the metadata of a model, each value as JSON, and return the digest of what computes.
+    """Write the metadata of a model, each value as JSON, and return the digest of the computation.
 
     ===================== ===============================================================
     featx.pipeline        integer, the version of these keys
@@ -124,21 +124,18 @@ def write_metadata(
     featx.features        layer, pooling, crop, l2_normalize, decode
     featx.resize          before (input is planes on the canvas) or in-graph (any size, channels last)
     featx.heat_map        base, quantity and grid (rows, columns) of the heat map; null without it
-    featx.guard           images behind the p-values, level of outliers, risk, coverage; null without a guard
+    featx.guard           number of images of the p-values, level of outliers, risk, coverage; null without a guard
     featx.compared        parity, resized, agreement: comparison with the pipeline; null if not measured
     featx.versions        versions of the packages that made the file
     featx.date            date of the export, UTC
     featx.digest          sha256 of graph, preprocessing and classes
     ===================== ===============================================================
     """
-    digest = hashlib.sha256(model.graph.SerializeToString(deterministic=True))
     preprocess = backbone.preprocess.to_dict()
     if isinstance(backbone.preprocess, Tokenization):
         preprocess |= describe_tokenizer(backbone.preprocess.tokenizer, backbone.preprocess.max_tokens)
     labels = None if classes is None else classes.tolist()
-    digest.update(json.dumps([preprocess, getattr(extractor, "crop", None), labels]).encode())
-    values = {
-        "pipeline": METADATA_VERSION,
+    facts = {
         "task": task,
         "classes": labels,
         "targets": None if targets is None else list(targets),
@@ -153,6 +150,20 @@ def write_metadata(
         "heat_map": None if heat_map is None else heat_map.describe(),
         "guard": None if doubts is None else doubts.describe(),
         "compared": {name: None if result is None else asdict(result) for name, result in compared.items()},
+    }
+    return write_facts(model, facts, json.dumps([preprocess, getattr(extractor, "crop", None), labels]))
+
+
+def write_facts(model: onnx.ModelProto, facts: Mapping[str, Any], computed: str) -> str:
+    """Write facts, versions, date and digest into the metadata of a model; return the digest.
+
+    The digest covers the graph, and ``computed``: what decides besides the graph, as JSON.
+    """
+    digest = hashlib.sha256(model.graph.SerializeToString(deterministic=True))
+    digest.update(computed.encode())
+    values = {
+        "pipeline": _METADATA_VERSION,
+        **facts,
         "versions": {name: metadata.version(name) for name in ("featx", "scikit-learn", "numpy", "onnx")},
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "digest": digest.hexdigest(),

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, datetime
-from importlib import metadata
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
@@ -15,20 +13,19 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 from onnx import TensorProto, compose, helper, version_converter
-from sklearn.base import is_classifier
 from sklearn.compose import ColumnTransformer
 from sklearn.feature_extraction.text import CountVectorizer, HashingVectorizer, TfidfVectorizer
-from sklearn.impute import SimpleImputer
 from sklearn.pipeline import Pipeline
-from sklearn.preprocessing import OneHotEncoder, PowerTransformer
+from sklearn.preprocessing import OneHotEncoder
 
 from featx.backbones import open_backbone, tap
 from featx.backbones.file import require_text
-from featx.deploy.agreement import count_wrong, name_label
-from featx.deploy.assemble import METADATA_VERSION, assemble, declare_types, name_outputs
+from featx.deploy.assemble import assemble, declare_types, write_facts
 from featx.deploy.converter import Converter, Estimator, Rows, Tables
+from featx.deploy.converters import columns as column_tables
 from featx.deploy.converters.skl2onnx import make_tables
-from featx.deploy.parity import Parity, differ
+from featx.deploy.draft import TABLES, compare_answers, convert_answer, name_targets, run_model
+from featx.deploy.parity import Parity
 from featx.deploy.reference import make_canvases
 from featx.deploy.words import count_terms, cut_tokens, refuse_words
 from featx.errors import ExportError, Failure, InputError
@@ -37,31 +34,30 @@ from featx.inference.mean import MeanOfColumns, is_absent
 from featx.inference.spec import list_backbones
 from featx.inference.transformer import BackboneTransformer
 from featx.pipelines import find_columns, find_extractors, find_row_outputs
-from featx.session import run_batches
 from featx.text import TokenAnalyzer
 from featx.text.engine import describe_tokenizer, explain_unreadable, tokenize
 
-__all__ = ["TABLES", "convert_columns"]
+__all__ = ["ColumnsDraft", "convert_columns"]
 
 _Array = npt.NDArray[Any]
 
 _BATCH_SIZE = 16
 _MAX_ROWS = 64
-#: Stands for the data frame in the graph; nothing may read it.
+#: Name that stands for the data frame in the graph; no node may read it.
 _FRAME = "featx_frame"
 #: A category that no table has.
 _UNKNOWN = "\0featx: a category that no table has"
-#: Names of outputs, which no input may have.
+#: Names of outputs. No input may have one of these names.
 _OUTPUTS = ("label", "class_index", "probabilities", "scores", "value")
 
 
 class _Columns:
-    """Build the inputs of a graph column by column, and the part of the graph that reads each."""
+    """Build the inputs of a graph column by column, and the nodes that read each input."""
 
     def __init__(self, frame: Any, opset: int, *, is_text: bool) -> None:
         self.frame = frame
         self.opset = opset
-        self.is_text = is_text  # one column of texts alone has the input of a text model
+        self.is_text = is_text  # a single column of texts has the input of a text model
         self.ir_version = 8
         self.inputs: dict[str, onnx.ValueInfoProto] = {}
         self.feeds: dict[str, Any] = {}  # values of each input for the rows of the frame
@@ -73,7 +69,7 @@ class _Columns:
 
     @property
     def has_text(self) -> bool:
-        """Texts of a batch must have the same number of tokens, so rows are run one by one."""
+        """True with texts: a batch must have one number of tokens, so rows are run one by one."""
         return any(fact["kind"] == "text" for fact in self.facts.values())
 
     def convert(self, converter: Converter, step: Estimator, x: Rows) -> str:
@@ -115,7 +111,7 @@ class _Columns:
         return converter.graph.columns(*parts)
 
     def _name(self, step: Estimator, columns: Any) -> list[str]:
-        """Return the names of the columns that a part reads."""
+        """Return the names of the columns that a transformer reads."""
         known = list(step.feature_names_in_)
         if isinstance(columns, str):
             return [columns]
@@ -126,7 +122,10 @@ class _Columns:
 
     def _add(self, name: str, column: str, dtype: int, shape: list[Any], feed: Any, **facts: Any) -> None:
         if self.facts.setdefault(column, {"input": name, **facts})["kind"] != facts["kind"]:
-            raise ExportError(f"column {column!r}: read as {self.facts[column]['kind']} and as {facts['kind']}")
+            raise ExportError(
+                f"column {column!r}: is read as {self.facts[column]['kind']} and as {facts['kind']}; "
+                "copy it to another column"
+            )
         if name not in self.inputs:
             self.inputs[name] = helper.make_tensor_value_info(name, dtype, shape)
             self.feeds[name] = feed
@@ -137,7 +136,7 @@ class _Columns:
         return column
 
     def _one_hot(self, converter: Converter, step: Any, columns: list[str]) -> str:
-        """Look each category up in a table of the encoder's own rows; the last row is that of an unknown category."""
+        """Look each category up in a table of the encoder's rows; the last row is for unknown categories."""
         if step.handle_unknown == "error":
             raise converter.refuse(
                 step, 'a graph cannot raise for an unknown category; fit with handle_unknown="ignore"'
@@ -148,7 +147,7 @@ class _Columns:
             if other := [one for one in known if not isinstance(one, str) and not _is_missing(one)]:
                 raise converter.refuse(step, f"column {column!r} has the category {other[0]!r}, expected strings")
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # an unknown category is meant
+                warnings.simplefilter("ignore")  # the unknown category is intended
                 answers = step.transform(self._probe(step, i, [*known, _UNKNOWN]))
             answers = np.asarray(answers.toarray() if hasattr(answers, "toarray") else answers, np.float64)
             width = int(step._n_features_outs[i])
@@ -170,7 +169,7 @@ class _Columns:
         return converter.graph.columns(*parts)
 
     def _probe(self, step: Any, at: int, cells: list[Any]) -> Any:
-        """Return rows that have each cell in one column, and the first category in the others."""
+        """Return one row per cell, which has the cell in one column and the first category in the other columns."""
         rows = np.empty((len(cells), len(step.categories_)), object)
         for i, categories in enumerate(step.categories_):
             rows[:, i] = categories[0]
@@ -178,7 +177,7 @@ class _Columns:
         return rows
 
     def _read_tokens(self, converter: Converter, step: Any, column: str, tokenizer: str) -> str:
-        """Add the tokens of whole texts, which encoders and words of a column share; return the name of the input."""
+        """Add an input for the tokens of whole texts, which a column's encoder and words share; return its name."""
         known = self._tokenizers.setdefault(column, json.loads(tokenizer))
         if known != json.loads(tokenizer):
             raise converter.refuse(step, f"column {column!r} has two tokenizers; use the words of its encoder")
@@ -197,7 +196,7 @@ class _Columns:
         return name
 
     def _count(self, converter: Converter, step: Any, column: str) -> Rows:
-        """Add the weights of the words of a column."""
+        """Add nodes that compute the weights of a column's words."""
         if type(step) not in (CountVectorizer, TfidfVectorizer) or not isinstance(step.analyzer, TokenAnalyzer):
             raise refuse_words(converter, step)
         source = self._read_tokens(converter, step, column, step.analyzer.tokenizer)
@@ -206,7 +205,7 @@ class _Columns:
         return Rows(count_terms(converter, step, source), sample)
 
     def _embed(self, converter: Converter, extractor: Any, column: str) -> Rows:
-        """Add the graph of a backbone under a prefix of its own, once per column and features."""
+        """Add the graph of a backbone with a unique prefix, once per column and features."""
         sample = np.asarray(extractor.transform(self.frame[column]))
         key = (column, str(extractor.backbone_identity_), repr(extractor.value_parameters_))
         if key in self._embedded:
@@ -232,7 +231,7 @@ class _Columns:
     def _average(self, converter: Converter, mean: MeanOfColumns, columns: list[str]) -> Rows:
         """Run a backbone once on several columns of images, and return the mean of the images that a row has.
 
-        An image that a row lacks is any array, and False in the input of its presence.
+        For an image that a row lacks, any array will do, and the input for its presence is False.
         """
         extractor, graph = mean.extractor_, converter.graph
         sample = np.asarray(mean.transform(self.frame[columns]))
@@ -301,7 +300,7 @@ class _Columns:
         return model.graph.output[0].name, [dim.dim_value or dim.dim_param for dim in own.type.tensor_type.shape.dim]
 
     def list_batches(self) -> Iterator[Mapping[str, _Array]]:
-        """Return the inputs of a graph; the first row is alone, which checks that the batch size is free."""
+        """Yield inputs of the graph; the first row is a batch of its own, which checks that the batch size is free."""
         n = len(self.frame)
         bounds = range(n + 1) if self.has_text else [0, *range(1, n, _BATCH_SIZE), n]
         for first, last in pairwise(bounds):
@@ -312,14 +311,24 @@ class _Columns:
                 }
 
 
-def convert_columns(
-    pipeline: Any, frame: Any, tables: list[Tables], tolerance: float, info: Mapping[str, Any] | None = None
-) -> tuple[onnx.ModelProto, Parity, tuple[str, ...], str, list[Failure]]:
+@dataclass(frozen=True)
+class ColumnsDraft:
+    """A model of several columns that was compared with scikit-learn, and its description.
+
+    ``failures`` are the rows without a text, which were left out of the comparison.
+    """
+
+    model: onnx.ModelProto
+    task: str
+    digest: str
+    parity: Parity
+    failures: list[Failure]
+
+
+def convert_columns(pipeline: Any, frame: Any, tolerance: float, info: Mapping[str, Any]) -> ColumnsDraft:
     """Convert a pipeline, compare it with scikit-learn on rows of a data frame, and describe it in the metadata.
 
-    ``info`` is the record of the fit. Returns the model, the comparison, the names of the outputs, the digest and the
-    rows without a text, which are left out. Raises ExportError if a part has no converter or a row gets another
-    prediction.
+    ``info`` is the record of the fit. Raises ExportError if a part has no converter or a row gets another prediction.
     """
     kinds = find_columns(pipeline)
     if missing := [name for name in kinds if name not in getattr(frame, "columns", ())]:
@@ -328,26 +337,20 @@ def convert_columns(
         raise ExportError(f"column {taken[0]!r}: an output of the file has this name; rename the column")
     frame, failures = _drop_missing_texts(frame, [name for name, kind in kinds.items() if kind == "text"])
     if not len(frame):
-        raise ExportError("no row to compare with: rows is empty, or no row has a text")
+        raise ExportError("rows: got no row with a text to compare with; pass some rows")
     n = min(len(frame), _MAX_ROWS)
     frame = frame.iloc[[i * len(frame) // n for i in range(n)]]
     is_text = list(kinds.values()) == ["text"]
     columns = _Columns(frame, _find_opset(pipeline), is_text=is_text)
     own = Tables(transformers={ColumnTransformer: columns.convert})
-    converter = Converter([own, *tables], make_tables(columns.opset), columns.opset, 8)
+    converter = Converter([own, column_tables.TABLES, *TABLES], make_tables(columns.opset), columns.opset, 8)
     rows = Rows(_FRAME, frame)
     with warnings.catch_warnings():
-        # parts get arrays, although the pipeline was fitted on data frames
+        # steps get arrays, although the pipeline was fitted on data frames
         warnings.filterwarnings("ignore", "X does not have valid feature names", UserWarning)
         warnings.filterwarnings("ignore", ".*more than .* tokens", UserWarning)  # a row may be too long on purpose
-        classes, several = None, find_row_outputs(pipeline)
-        is_multilabel = several is not None and several[0] == "multilabel"
-        if is_classifier(pipeline):
-            classes = np.asarray(several[1] if several is not None else pipeline.classes_)
-            answer = converter.classify(pipeline, rows, "")
-            outputs = name_outputs(converter, answer, classes, is_multilabel=is_multilabel)
-        else:
-            outputs = {"value": converter.graph.cast(converter.regress(pipeline, rows, ""), np.float32)}
+        several = find_row_outputs(pipeline)
+        task, outputs, classes = convert_answer(converter, pipeline, rows, several)
         expected = respond(pipeline, frame)
     converter.ir_version = max(columns.ir_version, converter.ir_version)
     body = helper.make_model(
@@ -356,25 +359,28 @@ def convert_columns(
     model = assemble(body, converter, outputs, features=False)
     if any(_FRAME in node.input for node in model.graph.node):
         raise ExportError(f"{type(pipeline).__name__}: expected a ColumnTransformer as the first step of each member")
-    names = tuple(outputs)
-    runs = list(run_batches(model.SerializeToString(), columns.list_batches(), names))
-    given = {name: np.concatenate(values) for name, values in zip(names, zip(*runs, strict=True), strict=True)}
+    given = run_model(model, columns, tuple(outputs))
     declare_types(model, given)
-    if expected.labels is not None and (n_wrong := count_wrong(given[name_label(expected)], expected.labels)):
-        raise ExportError(f"{n_wrong} of {n} rows get another label than scikit-learn's")
-    worst = float(differ(expected.numbers, given[expected.name]).max()) if expected.numbers.size else 0.0
-    if worst > tolerance:
-        raise ExportError(f"{expected.name} of a row differs by {worst:.1e} ({tolerance:.0e} allowed)")
-    parity = Parity(n, 0, worst, tolerance, "text" if is_text else "row")
-    task = "multilabel" if is_multilabel else "regression" if classes is None else "classification"
-    targets = _name_targets(several[1], info) if several is not None and not is_multilabel else None
-    digest = _describe(model, pipeline, task, classes, targets, columns.facts, parity, is_text=is_text)
+    noun = "text" if is_text else "row"
+    parity = Parity(n, 0, compare_answers(given, expected, noun, tolerance), tolerance, noun)
+    labels = None if classes is None else classes.tolist()
+    facts = {
+        "task": task,
+        "classes": labels,
+        "targets": name_targets(several, info),
+        "head": str(pipeline),
+        "columns": columns.facts,
+        "compared": {"parity": {"n_rows": n, "difference": parity.difference}},
+    }
+    if is_text:  # for programs that take texts
+        facts["preprocess"] = next(iter(columns.facts.values()))["preprocess"]
+    digest = write_facts(model, facts, json.dumps([columns.facts, labels], sort_keys=True))
     onnx.checker.check_model(model)
-    return model, parity, names, digest, failures
+    return ColumnsDraft(model, task, digest, parity, failures)
 
 
 def _drop_missing_texts(frame: Any, columns: list[str]) -> tuple[Any, list[Failure]]:
-    """Leave out rows with a cell that is no text, and list them."""
+    """Leave out rows with a cell that is not a text; return the other rows and the failures."""
     failures: dict[int, Failure] = {}
     for column in columns:
         for i, cell in enumerate(frame[column]):
@@ -383,50 +389,8 @@ def _drop_missing_texts(frame: Any, columns: list[str]) -> tuple[Any, list[Failu
     return frame.iloc[[i for i in range(len(frame)) if i not in failures]], [failures[i] for i in sorted(failures)]
 
 
-def _name_targets(names: Sequence[str], info: Mapping[str, Any] | None) -> list[str]:
-    """Return the names of several numbers from the record of the fit, or else their positions."""
-    known = list((info or {}).get("targets") or ())
-    return known if len(known) == len(names) else list(names)
-
-
-def _describe(
-    model: onnx.ModelProto,
-    pipeline: Any,
-    task: str,
-    classes: _Array | None,
-    targets: Sequence[str] | None,
-    facts: dict[str, Any],
-    parity: Parity,
-    *,
-    is_text: bool,
-) -> str:
-    """Write the metadata, each value as JSON, and return the digest of what computes.
-
-    A single column of texts has the preprocessing where `write_metadata` has it, too, for programs that take texts.
-    """
-    labels = None if classes is None else classes.tolist()
-    digest = hashlib.sha256(model.graph.SerializeToString(deterministic=True))
-    digest.update(json.dumps([facts, labels], sort_keys=True).encode())
-    values = {
-        "pipeline": METADATA_VERSION,
-        "task": task,
-        "classes": labels,
-        "targets": targets,
-        "head": str(pipeline),
-        "columns": facts,
-        "compared": {"parity": {"n_rows": parity.n_images, "difference": parity.difference}},
-        "versions": {name: metadata.version(name) for name in ("featx", "scikit-learn", "numpy", "onnx")},
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "digest": digest.hexdigest(),
-        **({"preprocess": next(iter(facts.values()))["preprocess"]} if is_text else {}),
-    }
-    for key, value in values.items():
-        model.metadata_props.add(key=f"featx.{key}", value=json.dumps(value, sort_keys=True))
-    return digest.hexdigest()
-
-
 def _find_opset(pipeline: Any) -> int:
-    """Return the highest version of the operators of all backbones, 18 at least."""
+    """Return the highest opset of all backbones, at least 18."""
     opsets = [18]
     for extractor in find_extractors(pipeline):
         for path in list_backbones(extractor.backbone):
@@ -441,46 +405,3 @@ def _read_opset(model: onnx.ModelProto) -> int:
 
 def _is_missing(value: Any) -> bool:
     return value is None or value != value or type(value).__name__ == "NAType"
-
-
-def _impute(converter: Converter, step: Any, x: Rows) -> str:
-    """Replace NaN by the statistics, drop columns that had no value, and append the indicators."""
-    graph = converter.graph
-    if not (isinstance(step.missing_values, float) and np.isnan(step.missing_values)):
-        raise converter.refuse(step, f"its missing_values is {step.missing_values!r}, expected NaN")
-    statistics = np.asarray(step.statistics_, np.float64)
-    is_missing = graph.op("IsNaN", graph.double(x.name))
-    filled = graph.op("Where", is_missing, np.nan_to_num(statistics)[None], graph.double(x.name))
-    if not step.keep_empty_features and np.isnan(statistics).any():
-        filled = graph.take(filled, np.flatnonzero(~np.isnan(statistics)))
-    if not step.add_indicator or not len(step.indicator_.features_):
-        return filled
-    return graph.columns(filled, graph.take(graph.cast(is_missing, np.float64), step.indicator_.features_))
-
-
-def _power(converter: Converter, step: Any, x: Rows) -> str:
-    """Compute the powers of Yeo and Johnson (2000), separately for both signs, and standardise."""
-    graph = converter.graph
-    if step.method != "yeo-johnson":
-        raise converter.refuse(step, f"its method is {step.method!r}, expected 'yeo-johnson'")
-    powers = np.asarray(step.lambdas_, np.float64)[None]
-    wide = graph.double(x.name)
-    zero = np.array(0.0)
-    sides = []
-    for side, power in (
-        (graph.op("Max", wide, zero), powers),
-        (graph.op("Neg", graph.op("Min", wide, zero)), 2 - powers),
-    ):
-        base = graph.op("Add", side, np.array(1.0))
-        is_log = np.abs(power) < np.spacing(1.0)
-        safe = np.where(is_log, 1.0, power)
-        raised = graph.op("Div", graph.op("Sub", graph.op("Pow", base, safe), np.array(1.0)), safe)
-        sides.append(graph.op("Where", is_log, graph.op("Log", base), raised))
-    value = graph.op("Sub", *sides)
-    if step.standardize:
-        value = graph.op("Div", graph.op("Sub", value, step._scaler.mean_[None]), step._scaler.scale_[None])
-    return value
-
-
-#: Converters of transformers that only columns need.
-TABLES = Tables(transformers={SimpleImputer: _impute, PowerTransformer: _power})

@@ -40,7 +40,7 @@ class Rows:
 class Answer:
     """The output tensors of a classifier: int64 class index, and float64 probabilities and decisions if it has them.
 
-    For several labels the index is 0 or 1 for each label, of shape (N, n_labels), as are the others.
+    For several labels the index is 0 or 1 for each label. All tensors then have the shape (N, n_labels).
     """
 
     index: str
@@ -77,7 +77,8 @@ class Tables:
 class Converter:
     """Converts estimators to graph operators and records a step for each.
 
-    The first table that lists the estimator's exact class is used, or else ``library``, under the class `object`.
+    The first table that lists the estimator's exact class is used. Otherwise ``library`` is used, under the class
+    `object`.
     """
 
     def __init__(self, tables: Sequence[Tables], library: Tables, opset: int, ir_version: int) -> None:
@@ -101,7 +102,7 @@ class Converter:
     def transform(self, estimator: Estimator, x: Rows, name: str | None = None) -> Rows:
         """Convert a transformer and return its output."""
         if estimator is None or estimator == "passthrough" or isinstance(estimator, FeatureFrames):
-            return x  # a graph knows no names
+            return x  # a graph has no column names
 
         with self._at(estimator, name):
             sample = estimator.transform(x.sample)
@@ -146,7 +147,7 @@ class Converter:
             return answer
 
     def regress(self, estimator: Estimator, x: Rows, name: str | None = None) -> str:
-        """Convert a regressor and return its float64 value, shaped like the output of ``predict``."""
+        """Convert a regressor and return its float64 value, in the shape of the output of ``predict``."""
         with self._at(estimator, name):
             value: str = self._find("regressors", estimator)(self, estimator, x)
             self._record(estimator, estimator.predict, x, value)

@@ -19,7 +19,7 @@ __all__ = ["Doubts"]
 
 @dataclass(frozen=True, eq=False)
 class Doubts:
-    """The guard of a pipeline, and the promises that a graph keeps."""
+    """Hold the guard of a pipeline, and the promises that a graph keeps."""
 
     guard: Guard
     risk: float | None = None
@@ -69,7 +69,7 @@ class Doubts:
 
     @property
     def _outliers(self) -> Outliers:
-        """Outliers of features; rows of several kinds of columns are exported without a guard."""
+        """The measure of outliers of features; rows of several kinds of columns are exported without a guard."""
         assert isinstance(self.guard.outliers, Outliers)
         return self.guard.outliers
 
@@ -83,8 +83,8 @@ class Doubts:
         )
         projected = graph.op("MatMul", centred, parts.basis.T.astype(float))
         squares = [graph.total(graph.op("Mul", values, values)) for values in (centred, projected)]
-        rest = graph.op("Sqrt", graph.op("Max", graph.op("Sub", *squares), np.array(0.0)))
-        return graph.columns(projected, rest)
+        residual = graph.op("Sqrt", graph.op("Max", graph.op("Sub", *squares), np.array(0.0)))
+        return graph.columns(projected, residual)
 
     def _add_outlier(self, graph: Graph, coordinates: str) -> str:
         """Return the p-value of each image, float64 of shape (N,)."""

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import onnx
-from sklearn.base import is_classifier
 from sklearn.exceptions import NotFittedError
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
@@ -23,50 +20,28 @@ from featx._results import format_html, to_plain
 from featx._validation import check_choice
 from featx.backbones import open_backbone, tap
 from featx.backbones.file import require_images
-from featx.deploy.agreement import (
-    MIN_AGREEMENT,
-    RESIZE_TOLERANCES,
-    Agreement,
-    Resized,
-    check_resizing,
-    count_wrong,
-    name_label,
-)
-from featx.deploy.assemble import assemble, declare_types, name_outputs, write_metadata
-from featx.deploy.columns import TABLES as COLUMN_TABLES
+from featx.deploy.agreement import MIN_AGREEMENT, RESIZE_TOLERANCES, Agreement, Resized, check_resizing
+from featx.deploy.assemble import write_metadata
 from featx.deploy.columns import convert_columns
-from featx.deploy.converter import Converter, Rows, Step
-from featx.deploy.converters import calibration, kernels, linear, meta, preprocessing, quantiles, trees
-from featx.deploy.converters.skl2onnx import make_tables
 from featx.deploy.doubt import Doubts
-from featx.deploy.heat_map import HEAT_MAP, HeatMap, make_heat_map
-from featx.deploy.parity import (
-    MAX_FLIPPED_SHARE,
-    TOLERANCE,
-    Parity,
-    check_steps,
-    differ,
-    find_culprit,
-    make_rows,
-    run_steps,
-)
+from featx.deploy.draft import compare_draft, compare_heat_map, convert_head, run_model
+from featx.deploy.heat_map import make_heat_map
+from featx.deploy.parity import TOLERANCE, Parity
 from featx.deploy.precision import convert_backbone
 from featx.deploy.reference import Reference, TextReference, list_texts, make_reference, make_text_reference
 from featx.deploy.resizing import add_resizing
 from featx.errors import ExportError, Failure, InputError
-from featx.explanation import Explanation, explain
+from featx.explanation import explain
 from featx.guard import Guard
 from featx.heads import respond
 from featx.inference.spec import list_backbones
-from featx.pipelines import find_columns, find_several, split_pipeline
+from featx.pipelines import find_columns, split_pipeline
 from featx.reporting.card import check_card, make_card, write_card
 from featx.reporting.snippets import describe_onnx, use_onnx
-from featx.session import run_batches
 from featx.text import TextExtractor
 
 __all__ = ["ExportResult", "export"]
 
-_TABLES = [module.TABLES for module in (preprocessing, quantiles, linear, kernels, trees, calibration, meta)]
 RESIZES = ("before", "in-graph")
 #: Maximum number of images of a folder: for the comparison alone, and to measure another precision.
 MAX_COMPARED, MAX_MEASURED = 64, 500
@@ -175,8 +150,8 @@ def export(
         The file, written completely or not at all. Its input is ``pixels``, uint8 of shape (N, 3,
         height, width): images on the backbone's canvas, as the metadata describes. For a `TextExtractor`, it is
         ``input_ids``, int64 of shape (N, n_tokens), texts of the same number of tokens; the metadata hold the
-        tokenizer. A pipeline over one column of texts has the same input. Of several columns, it has an input per
-        column: ``front`` of images, ``front_input_ids`` of texts, ``front`` of numbers, float32 of shape (N, 1), or
+        tokenizer. A pipeline over one column of texts has the same input. A pipeline over several columns has an input
+        per column: ``front`` of images, ``front_input_ids`` of texts, ``front`` of numbers, float32 of shape (N, 1), or
         of categories, strings of shape (N, 1). Columns of images whose mean is taken have an input
         ``front_present`` as well, bool of shape (N, 1).
     features : bool, default=False
@@ -186,21 +161,22 @@ def export(
         map adds to the score of each class, as `featx.explain` returns it. The head must be linear. It is compared
         with `featx.explain` on the images.
     guard : Guard or None, default=None
-        Guard of the pipeline, such as of `featx.load_guard`. It adds the output ``outlier``, float32 of shape (N,):
-        the p-value of each image, small for an image unlike those of the fit. It is compared with the guard's own.
+        Guard of the pipeline, such as of `featx.load_guard`. It adds the output ``outlier``, float32 of shape (N,): the
+        p-value of each image, small for an image unlike the images of the fit. It is compared with the p-value of the
+        guard.
     risk : float or None, default=None
         Add the output ``answered``, bool of shape (N,): False for images whose answer would break this bound of the
         error, see `featx.Guard.threshold`. Needs a guard.
     coverage : float or None, default=None
-        Add the output ``set``, bool of shape (N, n_classes): labels of a set that holds the true one for this share
-        of images; or ``interval``, float32 of shape (N, 2), for a regression. Needs a guard.
+        Add the output ``set``, bool of shape (N, n_classes): labels of a set that holds the true label for this
+        share of images; or ``interval``, float32 of shape (N, 2), for a regression. Needs a guard.
     images : sequence, str, path or None, default=None
         Images to compare on, as for `FeatureExtractor.transform`, or a folder or table of which
         at most 64 are used (500 with ``precision``). Use images like those that the file will
-        see. None uses a dozen that come with scikit-learn and featx.
+        see. None takes a dozen images that come with scikit-learn and featx.
     texts : sequence of str, str, path or None, default=None
         Texts to compare on, for a pipeline of texts alone, or a file with one text per line, of which at most 256 are
-        used (64 if the pipeline counts words). None uses a few of different length and script.
+        used (64 if the pipeline counts words). None takes a few texts of different length and script.
     rows : DataFrame or None, default=None
         Rows to compare on, of a pipeline over several columns; 64 at most are taken from the whole. Images are as
         for `FeatureExtractor.transform`.
@@ -212,13 +188,13 @@ def export(
         per batch: the graph resizes and crops. Its rounding differs from Pillow's in a few values,
         which is measured and limited by ``resize_tolerance``.
     resize_tolerance : float or None, default=None
-        As ``tolerance``, between images resized in the graph and by Pillow. None means 0.01, or
+        As ``tolerance``, between images resized in the graph and by Pillow. None takes 0.01, or
         0.1 for int8, because its quantisation steps amplify rounding differences.
     precision : {"int8", "float16"} or None, default=None
         Convert the float32 backbone to this precision. One in three of ``images``, 100 at most,
-        calibrates int8. The rest measures the effect on the head, which was fitted on float32
-        features. Use images that the pipeline was not fitted on, because its predictions for
-        those are more certain. None keeps the pipeline's precision.
+        calibrates int8. The other images measure the effect on the head, which was fitted on
+        float32 features. Use images that the pipeline was not fitted on, because its predictions
+        for the images of the fit are more certain. None keeps the pipeline's precision.
     min_agreement : float, default=0.95
         Share of the measured images that must keep their label in that precision. For a
         regression, R².
@@ -250,6 +226,7 @@ def export(
     ExportResult(clothes.onnx: pixels to label, class_index, probabilities, ... MB)
     """
     check_choice("resize", resize, RESIZES)
+    info = info or {}
     if precision is not None and images is None:
         raise InputError(f"precision={precision!r}: expected images to calibrate and to measure with")
     if precision is not None and heat_map:
@@ -267,16 +244,14 @@ def export(
             "guard=...": guard is not None,
         }
         if asked := [name for name, is_asked in for_one_column.items() if is_asked]:
-            raise InputError(f"{asked[0]}: this pipeline takes rows of several columns; leave the parameter out")
+            raise InputError(f"{asked[0]}: this pipeline takes rows of several columns; leave it out")
         if is_text and rows is None:
             rows = import_optional("pandas", "pandas").DataFrame({next(iter(kinds)): list_texts(texts)}, dtype=object)
-        return _export_columns(pipeline, path, rows, tolerance, info or {}, card=card)
+        return _export_columns(pipeline, path, rows, tolerance, info, card=card)
     if rows is not None:
         raise InputError("rows=...: this pipeline takes one column; expected images=... or texts=...")
     doubts = _read_doubts(guard, risk, coverage)
-    check_writable(path)
-    if card:
-        check_card(os.fspath(path))
+    _check_path(path, card=card)
     extractor, head = _split(pipeline)
     _check_kind(extractor, images=images, texts=texts, resize=resize, precision=precision, heat_map=heat_map)
     if guard is not None:
@@ -299,49 +274,49 @@ def export(
         # each step alone gets arrays, also if the pipeline was fitted on data frames
         warnings.filterwarnings("ignore", "X does not have valid feature names", UserWarning)
         heat = make_heat_map(extractor, head, reference.features) if heat_map else None
-        draft = _convert(head, onnx.load_from_string(graph), reference.features, features, heat, doubts)
+        draft = convert_head(
+            head,
+            onnx.load_from_string(graph),
+            reference.features,
+            info,
+            with_features=features,
+            heat_map=heat,
+            doubts=doubts,
+        )
         with _naming(path):
-            parity = _compare(draft, head, reference, tolerance)
+            parity = compare_draft(draft, reference, tolerance)
             if doubts is not None:
-                given = _run(draft.model.SerializeToString(), reference, draft.outputs)
+                given = run_model(draft.model, reference, draft.outputs)
                 expected = reference.expected
                 answers = expected.numbers if expected.name in ("probabilities", "value") else None
                 doubts.compare(given, reference.features, answers, tolerance)
             if heat is not None and isinstance(reference, Reference):
-                _check_heat_map(draft, heat, reference, explain(pipeline, reference.items), tolerance)
+                compare_heat_map(draft, heat, reference, explain(pipeline, reference.items), tolerance)
     if resize == "in-graph" and isinstance(reference, Reference):
         with _naming(path):
             add_resizing(draft.model, require_images(backbone), extractor.crop)
             allowed = RESIZE_TOLERANCES[backbone.precision] if resize_tolerance is None else resize_tolerance
             resized = check_resizing(draft.model, reference, allowed)
-    several = find_several(head, extractor.n_features)
-    task = several[0] if several is not None else "regression" if draft.classes is None else "classification"
-    targets = None
-    if several is not None and task == "regression":
-        known = list((info or {}).get("targets") or ())
-        targets = known if len(known) == len(several[1]) else list(several[1])
     digest = write_metadata(
         draft.model,
         backbone,
         extractor,
-        task=task,
+        task=draft.task,
         head=str(head),
         classes=draft.classes,
-        targets=targets,
+        targets=draft.targets,
         resize=resize,
         heat_map=heat,
         doubts=doubts,
         compared={"parity": parity, "resized": resized, "agreement": agreement},
     )
     onnx.checker.check_model(draft.model)
-    content = draft.model.SerializeToString()
-    with write_whole(path) as scratch:
-        scratch.write_bytes(content)
-    result = ExportResult(
-        path=os.fspath(path),
-        task=task,
-        outputs=draft.outputs,
-        n_bytes=len(content),
+    return _write(
+        draft.model,
+        path,
+        info,
+        card=card,
+        task=draft.task,
         digest=digest,
         parity=parity,
         failures=reference.failures,
@@ -349,38 +324,40 @@ def export(
         resized=resized,
         agreement=agreement,
     )
-    if card:
-        _write_card(result, draft.model, info or {})
-    return result
 
 
 def _export_columns(
-    pipeline: Any,
-    path: str | os.PathLike[str],
-    rows: Any,
-    tolerance: float,
-    info: Mapping[str, Any],
-    *,
-    card: bool,
+    pipeline: Any, path: str | os.PathLike[str], rows: Any, tolerance: float, info: Mapping[str, Any], *, card: bool
 ) -> ExportResult:
     """Write a pipeline of several kinds of columns, after a comparison on ``rows``."""
     if rows is None:
         raise InputError(
-            f"rows=None: {type(pipeline).__name__} reads the columns {', '.join(find_columns(pipeline))}; expected a "
-            "DataFrame of rows to compare with"
+            f"rows=None: the pipeline reads the columns {', '.join(find_columns(pipeline))}, and featx has no rows of "
+            "its own to compare the file on; pass a table with these columns, such as that of the fit"
         )
+    _check_path(path, card=card)
+    with _naming(path):
+        found = convert_columns(pipeline, rows, tolerance, info)
+    facts = {"task": found.task, "digest": found.digest, "parity": found.parity, "failures": found.failures}
+    return _write(found.model, path, info, card=card, notes=[], **facts)
+
+
+def _check_path(path: str | os.PathLike[str], *, card: bool) -> None:
+    """Raise now if the file, or the card, cannot be written there later."""
     check_writable(path)
     if card:
         check_card(os.fspath(path))
-    with _naming(path):
-        tables = [COLUMN_TABLES, *_TABLES]
-        model, parity, outputs, digest, failures = convert_columns(pipeline, rows, tables, tolerance, info)
+
+
+def _write(
+    model: onnx.ModelProto, path: str | os.PathLike[str], info: Mapping[str, Any], *, card: bool, **facts: Any
+) -> ExportResult:
+    """Write the file and its card; ``facts`` are the other fields of the result."""
     content = model.SerializeToString()
     with write_whole(path) as scratch:
         scratch.write_bytes(content)
-    task = "classification" if is_classifier(pipeline) else "regression"
-    task = "multilabel" if "labels" in outputs else task
-    result = ExportResult(os.fspath(path), task, outputs, len(content), digest, parity, failures, [])
+    outputs = tuple(output.name for output in model.graph.output)
+    result = ExportResult(path=os.fspath(path), outputs=outputs, n_bytes=len(content), **facts)
     if card:
         _write_card(result, model, info)
     return result
@@ -395,21 +372,6 @@ def _write_card(result: ExportResult, model: onnx.ModelProto, info: Mapping[str,
     write_card(result.path, make_card(name, description, use_onnx(name, model), remarks))
 
 
-@dataclass(frozen=True)
-class _Draft:
-    """A model that is not compared yet, with the steps of its head; ``classes`` is None for a regression."""
-
-    model: onnx.ModelProto
-    converter: Converter
-    steps: list[Step]
-    classes: npt.NDArray[Any] | None
-
-    @property
-    def outputs(self) -> tuple[str, ...]:
-        """The names of the model's outputs."""
-        return tuple(output.name for output in self.model.graph.output)
-
-
 def _read_doubts(guard: Guard | None, risk: float | None, coverage: float | None) -> Doubts | None:
     """Return the guard and its promises; raise InputError if it cannot give them."""
     if guard is None:
@@ -419,10 +381,6 @@ def _read_doubts(guard: Guard | None, risk: float | None, coverage: float | None
         return None
     guard.check_promises(risk=risk, coverage=coverage)
     return Doubts(guard, risk, coverage)
-
-
-class _MismatchError(Exception):
-    """The prediction of the whole pipeline differs; the step responsible is not known yet."""
 
 
 @contextmanager
@@ -467,94 +425,3 @@ def _check_kind(extractor: Any, *, images: Any, texts: Any, resize: str, precisi
     }
     if asked := [name for name, is_asked in for_images.items() if is_asked]:
         raise InputError(f"{asked[0]}: this pipeline takes texts, and the parameter is for images; leave it out")
-
-
-def _convert(
-    head: Any,
-    tapped: onnx.ModelProto,
-    features: npt.NDArray[np.float32],
-    with_features: bool,
-    heat_map: HeatMap | None,
-    doubts: Doubts | None,
-) -> _Draft:
-    """Convert a head and append it to the backbone's graph."""
-    opset = next(entry.version for entry in tapped.opset_import if entry.domain in ("", "ai.onnx"))
-    converter = Converter(_TABLES, make_tables(opset), opset, max(tapped.ir_version, 8))
-    rows, classes = Rows("features", features), None
-    several = find_several(head, features.shape[1])
-    if is_classifier(head):
-        answer = converter.classify(head, rows, "")
-        is_multilabel = several is not None
-        classes = np.asarray(several[1] if several is not None else head.classes_)
-        outputs = name_outputs(converter, answer, classes, is_multilabel=is_multilabel)
-    else:
-        outputs = {"value": converter.graph.cast(converter.regress(head, rows, ""), np.float32)}
-    if doubts is not None:
-        outputs |= doubts.add(converter.graph, outputs.get("probabilities"), outputs.get("value"))
-    if heat_map is not None:
-        outputs[HEAT_MAP] = "heat_sum"
-    others = [] if heat_map is None else heat_map.nodes
-    model = assemble(tapped, converter, outputs, features=with_features, others=others)
-    used = {name for node in model.graph.node for name in (*node.input, *node.output)}
-    return _Draft(model, converter, [step for step in converter.steps if step.target in used], classes)
-
-
-def _compare(draft: _Draft, head: Any, reference: Reference | TextReference, tolerance: float) -> Parity:
-    """Compare a model with the pipeline: each step, the head on synthetic rows, and the whole on images or texts."""
-    features = reference.features
-    synthetic = make_rows(features)
-    check_steps(draft.converter, draft.steps, np.concatenate([features, synthetic]), tolerance)
-    try:
-        _check_head(draft, synthetic, tolerance)
-        difference = _check_whole(draft, reference, tolerance)
-    except _MismatchError as error:
-        raise ExportError(f"{error}; {find_culprit(draft.converter, draft.steps, features, tolerance)}") from None
-    kind = "text" if isinstance(reference, TextReference) else "image"
-    return Parity(len(features), len(synthetic), difference, tolerance, kind)
-
-
-def _check_head(draft: _Draft, rows: npt.NDArray[np.float32], tolerance: float) -> None:
-    """Compare the last step on synthetic rows, of which a few may lie on a threshold."""
-    last = draft.steps[-1]
-    ours = run_steps(draft.converter, [last], rows)[last.target]
-    theirs = last.compute(rows)
-    n_wrong = int(count_wrong(ours, theirs) if last.exact else (differ(theirs, ours) > tolerance).sum())
-    if n_wrong > int(MAX_FLIPPED_SHARE * len(rows)):
-        raise _MismatchError(f"{n_wrong} of {len(rows)} synthetic rows get another prediction")
-
-
-def _check_whole(draft: _Draft, reference: Reference | TextReference, tolerance: float) -> float:
-    """Compare predictions of the whole, declare the types of the outputs, and return the largest difference."""
-    expected = reference.expected
-    given = _run(draft.model.SerializeToString(), reference, draft.outputs)
-    noun = "text" if isinstance(reference, TextReference) else "image"
-    declare_types(draft.model, given)
-    if "features" in given:
-        difference = float(differ(reference.features, given["features"]).max())
-        if difference > tolerance:
-            name = "TextExtractor" if noun == "text" else "FeatureExtractor"
-            raise ExportError(f"features ({name}): differ from scikit-learn by {difference:.1e}")
-    if expected.labels is not None and (n_wrong := count_wrong(given[name_label(expected)], expected.labels)):
-        raise _MismatchError(f"{n_wrong} of {len(expected.labels)} {noun}s get another label")
-    worst = float(differ(expected.numbers, given[expected.name]).max()) if expected.numbers.size else 0.0
-    if worst > tolerance:
-        raise _MismatchError(f"{expected.name} of a {noun} differ by {worst:.1e} ({tolerance:.0e} allowed)")
-    return worst
-
-
-def _check_heat_map(
-    draft: _Draft, heat_map: HeatMap, reference: Reference, expected: Explanation, tolerance: float
-) -> None:
-    """Check that the cells are those of the pipeline, and add up to the scores."""
-    (cells,) = _run(draft.model.SerializeToString(), reference, [HEAT_MAP]).values()
-    total = heat_map.base + cells.sum((2, 3), dtype=np.float64)
-    worst = max(np.abs(cells - expected.maps).max(), np.abs(total - expected.scores).max())
-    worst /= np.abs(expected.scores).max()
-    if worst > tolerance:
-        raise ExportError(f"heat_map: differs from featx.explain by {worst:.1e} of the largest score")
-
-
-def _run(content: bytes, reference: Reference | TextReference, names: Sequence[str]) -> dict[str, npt.NDArray[Any]]:
-    """Run a model on the reference; the first item has a batch of its own, which checks that the batch size is free."""
-    runs = list(run_batches(content, reference.list_batches(), names))
-    return {name: np.concatenate(values) for name, values in zip(names, zip(*runs, strict=True), strict=True)}

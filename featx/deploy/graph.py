@@ -21,8 +21,8 @@ ML_OPSET = 3
 class Graph:
     """Nodes in the order of computation, and constants.
 
-    Heads compute in float64, as most of scikit-learn does. Beside a convolutional network this
-    costs nothing, and it rules out rounding as the cause of a difference. ``prefix`` keeps all names
+    Heads compute in float64, like most of scikit-learn. This costs little beside a convolutional network, and rules out
+    rounding as the cause of a difference. ``prefix`` keeps all names
     distinct from the backbone's.
     """
 
@@ -114,7 +114,7 @@ class Graph:
         return self.op("ArgMax", scores, axis=1, keepdims=0)
 
     def both(self, positive: str) -> str:
-        """Return the probabilities of two classes, (N, 2), from that of the second, (N,) or (N, 1)."""
+        """Return the probabilities of two classes, (N, 2), from that of the second class, (N,) or (N, 1)."""
         second = self.column(positive)
         return self.columns(self.op("Sub", np.array(1.0), second), second)
 

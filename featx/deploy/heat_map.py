@@ -23,7 +23,7 @@ _NORM, _POOLED = "featx_norm_safe", "featx_pooled_"  # of `featx.backbones.tap`
 
 @dataclass(frozen=True, eq=False)
 class HeatMap:
-    """The nodes of a heat map, and the base to which its cells add up.
+    """The nodes of a heat map, and the base: a score is the base plus the sum of the cells.
 
     ``base`` has a value per class, or one for a regression; ``grid`` has the numbers of rows and columns.
     """
@@ -46,7 +46,7 @@ def make_heat_map(extractor: FeatureExtractor, head: Any, features: npt.NDArray[
     scores, affine = find_linear(head, features.astype(np.float64))
     if affine is None:
         raise ExportError(
-            f"heat_map=True: the scores of {type(head).__name__} are not linear, so that a graph cannot split them; "
+            f"heat_map=True: the scores of {type(head).__name__} are not linear, so a graph cannot split them; "
             "use featx.explain, or export a linear head such as logistic_regression"
         )
     reader = MapReader(extractor)

@@ -20,8 +20,8 @@ __all__ = ["MAX_FLIPPED_SHARE", "N_ROWS", "TOLERANCE", "Parity", "check_steps", 
 TOLERANCE = 1e-4
 #: Number of synthetic rows of features.
 N_ROWS = 256
-#: Share of the synthetic rows whose prediction may differ if every step by itself is right: a tree can fall
-#: on the other side of a threshold because the projection in front of it was rounded in the last digit.
+#: Share of the synthetic rows whose prediction may differ if every single step is right: a row may fall on the other
+#: side of a tree's threshold if the projection before the tree rounds the last digit.
 MAX_FLIPPED_SHARE = 0.01
 
 _Array = npt.NDArray[Any]
@@ -34,9 +34,9 @@ class Parity:
     Parameters
     ----------
     n_images : int
-        Images predicted by both, from pixels on.
+        Number of images that both predicted, from pixels on.
     n_rows : int
-        Synthetic rows of features predicted by both heads, and compared at each step.
+        Number of synthetic rows of features that both heads predicted, and that were compared at each step.
     difference : float
         Largest difference of a probability or decision of the images. For a regression, relative
         to the largest value.
@@ -102,7 +102,7 @@ def check_steps(
 ) -> None:
     """Compare each step with scikit-learn, both on the graph's own input of the step.
 
-    A step is therefore not blamed for errors of the steps before it. Raises ExportError with the first that differs.
+    Errors of earlier steps therefore do not count. Raises ExportError with the first step that differs.
     """
     steps = list(steps)
     values = run_steps(converter, steps, features)
@@ -114,7 +114,7 @@ def check_steps(
 def find_culprit(
     converter: Converter, steps: Iterable[Step], features: npt.NDArray[np.float32], tolerance: float
 ) -> str:
-    """Describe the first step that differs if scikit-learn computes all steps before it, too."""
+    """Describe the first step that differs if scikit-learn computes all earlier steps as well."""
     steps = list(steps)
     values = run_steps(converter, steps, features)
     for step in steps:

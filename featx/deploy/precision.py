@@ -23,9 +23,9 @@ from featx.session import run_batches
 
 __all__ = ["ConvertedBackbone", "convert_backbone"]
 
-#: Maximum number of calibration images; more gained nothing.
+#: Largest number of calibration images; more images did not help.
 _MAX_CALIBRATION_IMAGES = 100
-#: Minimum number of images; a share of fewer is meaningless.
+#: Smallest number of images for a share.
 _MIN_IMAGES = 30
 _BATCH_SIZE = 8
 
@@ -33,7 +33,7 @@ _Features = npt.NDArray[np.float32]
 
 
 class ConvertedBackbone(NamedTuple):
-    """A backbone in another precision, whose file is gone, and the comparison of the head's predictions."""
+    """A backbone in another precision, whose file was removed, and the comparison of the head's predictions."""
 
     backbone: Backbone
     graph: bytes  # from pixels to features
@@ -51,7 +51,7 @@ def convert_backbone(
 ) -> ConvertedBackbone:
     """Convert a float32 backbone, and compare the predictions of a head that was fitted on the original.
 
-    One in three of the reference images calibrates the copy, 100 at most; the others are compared. Raises
+    A third of the reference images, at most 100, calibrates the copy; the other images are compared. Raises
     ExportError if the agreement is smaller than ``min_agreement``.
     """
     canvases, features = reference.canvases, reference.features
@@ -98,7 +98,7 @@ def convert_backbone(
 
 
 def _add_shift(graph: bytes, shift: _Features) -> bytes:
-    """Restore the mean of every feature. On clothing this keeps two more labels in a hundred, on ants none."""
+    """Restore the mean of every feature. On clothing this keeps two more labels per hundred, and on ants none."""
     model = onnx.load_from_string(graph)
     last = next(node for node in model.graph.node if "features" in node.output)
     last.output[0] = "features_before_shift"

@@ -28,7 +28,7 @@ from featx.text.engine import tokenize
 __all__ = ["Reference", "TextReference", "list_texts", "make_canvases", "make_reference", "make_text_reference"]
 
 _BATCH_SIZE = 16  # fits into the memory of a small machine for any backbone
-#: Maximum number of lines of a file of texts.
+#: Largest number of lines of a file of texts.
 _MAX_TEXTS = 256
 #: Texts of different length and script, for an export without texts of its own.
 _TEXTS = (
@@ -64,7 +64,7 @@ class Reference:
     notes: list[str]  # remarks on the source, such as files that were skipped
 
     def list_batches(self) -> Iterator[Mapping[str, npt.NDArray[Any]]]:
-        """Return the inputs of a graph; the first image is alone, which checks that the batch size is free."""
+        """Yield inputs of the graph; the first image is a batch by itself, which checks that the batch size is free."""
         n = len(self.canvases)
         for first, last in pairwise([0, *range(1, n, _BATCH_SIZE), n]):
             if first < last:
@@ -80,7 +80,7 @@ def make_reference(
 ) -> Reference:
     """Embed and predict the images that an exported graph will be compared on.
 
-    ``images`` is as for `featx.deploy.export`; of a source, at most ``max_images`` are taken from the whole of it.
+    ``images`` is as for `featx.deploy.export`; at most ``max_images`` are taken, spread over the whole source.
     """
     notes: list[str] = []
     if images is None:
@@ -100,7 +100,7 @@ def make_reference(
 
 
 def make_canvases(items: list[Any], extractor: FeatureExtractor, backbone: Backbone) -> npt.NDArray[np.uint8]:
-    """Decode, resize and crop images apart from the extractor, so that the graph's input is checked as well."""
+    """Decode, resize and crop images without the extractor, so that the graph's input is checked as well."""
     rules, fast = require_images(backbone), extractor.decode == "fast"
     pixels = np.empty((len(items), 3, rules.height, rules.width), np.uint8)
     for item, out in zip(items, pixels, strict=True):
@@ -131,7 +131,7 @@ class TextReference:
 def make_text_reference(texts: Any, extractor: TextExtractor, head: Any, backbone: Backbone) -> TextReference:
     """Embed and predict the texts that an exported graph will be compared on.
 
-    ``texts`` is as for `featx.deploy.export`; of a file, at most 256 lines are taken from the whole of it.
+    ``texts`` is as for `featx.deploy.export`; at most 256 lines are taken, spread over the whole file.
     """
     items = list_texts(texts)
     with warnings.catch_warnings():
@@ -148,7 +148,7 @@ def make_text_reference(texts: Any, extractor: TextExtractor, head: Any, backbon
 
 
 def list_texts(texts: Any) -> list[Any]:
-    """List the texts of `featx.deploy.export`, or a few of featx's own for None."""
+    """List the texts of `featx.deploy.export`; None takes a few texts that come with featx."""
     if texts is None:
         return list(_TEXTS)
     items = _read_lines(texts) if isinstance(texts, (str, os.PathLike)) else list_items(texts, "text")

@@ -30,7 +30,7 @@ _NO_PIXELS_NODE = "an_image_has_no_pixels"
 
 
 def add_resizing(model: onnx.ModelProto, rules: Preprocess, crop: str) -> None:
-    """Add resizing and cropping in front of a graph, in place.
+    """Add resizing and cropping before a graph, in place.
 
     The input ``pixels`` becomes uint8 of shape (N, H, W, 3), RGB. H and W are arbitrary, but equal within a batch.
     """
@@ -70,7 +70,7 @@ def add_resizing(model: onnx.ModelProto, rules: Preprocess, crop: str) -> None:
 
 
 def _check_has_pixels(graph: Graph, short: str) -> str:
-    """Add a node that fails, with a telling name, on an image without pixels; dividing by 0 would end the process."""
+    """Add a node with a clear name that fails for an image without pixels; a division by 0 would end the process."""
     index = graph.cast(graph.op("Equal", short, np.array(0)), np.int64)
     graph.nodes.append(
         helper.make_node("Gather", [graph.constant(np.array([0])), index], [_NO_PIXELS_NODE], _NO_PIXELS_NODE)
@@ -86,7 +86,7 @@ def _is_vertical_first(
     The order matters because each pass rounds.
     """
     two = np.array(2)
-    if crop == "center" and rules.rule == "shorter_side":  # of a long image, only the part that is kept is resized
+    if crop == "center" and rules.rule == "shorter_side":  # only the kept part of a long image is resized
         long = graph.op("Max", *sides)
         alone = graph.op("Greater", long, graph.op("Mul", short, np.array(LONGEST_RATIO)))
         sizes = (rules.height, rules.width)
@@ -114,7 +114,7 @@ def _resize(graph: Graph, vertical_first: str, rows: str, planes: str, across: s
 
 
 def _round(graph: Graph, values: str) -> str:
-    """Round and clip to 0..255, as Pillow does after each pass."""
+    """Round and clip to 0 to 255, as Pillow does after each pass."""
     nearest = graph.op("Floor", graph.op("Add", values, np.array(0.5, np.float32)))
     return graph.op("Clip", nearest, np.array(0, np.float32), np.array(255, np.float32))
 
@@ -128,20 +128,20 @@ def _center(graph: Graph, sides: list[str], short: str, rules: Preprocess) -> _S
     canvas = (rules.height, rules.width)
     if rules.rule == "both_sides":
         fulls = [rules.resize * size // min(canvas) for size in canvas]
-        rests = [full - size for full, size in zip(fulls, canvas, strict=True)]
-        starts = [rest // 2 if rules.crop_rounding == "down" else round(rest / 2) for rest in rests]
+        margins = [full - size for full, size in zip(fulls, canvas, strict=True)]
+        starts = [margin // 2 if rules.crop_rounding == "down" else round(margin / 2) for margin in margins]
         return [
             (graph.constant(np.array(full)), graph.constant(np.array(start)))
             for full, start in zip(fulls, starts, strict=True)
         ]
     for side, size in zip(sides, canvas, strict=True):
         full = graph.op("Div", graph.op("Mul", side, np.array(rules.resize)), short)
-        rest = graph.op("Sub", full, np.array(size))
-        half = graph.op("Div", rest, np.array(2))
+        margin = graph.op("Sub", full, np.array(size))
+        half = graph.op("Div", margin, np.array(2))
         if rules.crop_rounding == "down":
             spans.append((full, half))
             continue
-        up = graph.op("Mul", graph.op("Mod", rest, np.array(2)), graph.op("Mod", half, np.array(2)))
+        up = graph.op("Mul", graph.op("Mod", margin, np.array(2)), graph.op("Mod", half, np.array(2)))
         spans.append((full, graph.op("Add", half, up)))
     return spans
 

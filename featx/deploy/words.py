@@ -1,4 +1,4 @@
-"""Convert TF-IDF of tokens to ONNX, and the rule by which an encoder reads the beginning of a long text."""
+"""Convert TF-IDF of tokens to ONNX, and the rule by which an encoder cuts long texts."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ __all__ = ["count_terms", "cut_tokens", "refuse_words"]
 def count_terms(converter: Converter, step: CountVectorizer, ids: str) -> str:
     """Return counts or TF-IDF of a text's terms, float64 of shape (N, n_terms), from its tokens, int64 (N, n_tokens).
 
-    ONNX's TfIdfVectorizer counts runs of tokens as scikit-learn does. It has neither logarithms of the counts nor
-    rows of unit length, so the weights are operators of their own.
+    ONNX's TfIdfVectorizer counts n-grams of tokens as scikit-learn does. It has neither logarithms of counts nor rows
+    of unit length, so separate operators compute the weights.
     """
     graph = converter.graph
     ids = _move_uncounted(converter, ids, mark_counted(step.analyzer.tokenizer))
     terms = [([int(token) for token in term.split()], column) for term, column in step.vocabulary_.items()]
     terms.sort(key=lambda term: (len(term[0]), term[1]))
-    most = len(terms[-1][0])
+    max_length = len(terms[-1][0])
     lengths = np.array([len(tokens) for tokens, _ in terms])
-    starts = [int(lengths[lengths < n].sum()) for n in range(1, most + 1)]
+    starts = [int(lengths[lengths < n].sum()) for n in range(1, max_length + 1)]
     counts = graph.op(
         "TfIdfVectorizer",
         ids,
         mode="TF",
         min_gram_length=int(lengths[0]),
-        max_gram_length=most,
+        max_gram_length=max_length,
         max_skip_count=0,
         ngram_counts=starts,
         ngram_indexes=[column for _, column in terms],
@@ -62,7 +62,7 @@ def count_terms(converter: Converter, step: CountVectorizer, ids: str) -> str:
 
 
 def _move_uncounted(converter: Converter, ids: str, counts: npt.NDArray[np.bool_]) -> str:
-    """Move tokens that are in no term behind the others, so that they part no neighbours; the rest keeps its order."""
+    """Move tokens that no term contains to the end, so that they separate no neighbours; others keep their order."""
     graph = converter.graph
     is_last = graph.op("Not", graph.op("Gather", counts, ids))
     ones = graph.op("Add", graph.op("Mul", ids, np.array(0)), np.array(1))
@@ -79,15 +79,15 @@ def refuse_words(converter: Converter, step: Any) -> Exception:
         return converter.refuse(step, "expected scikit-learn's own TfidfVectorizer or CountVectorizer")
     return converter.refuse(
         step,
-        "it splits strings, and ONNX has no such operator; the words of TF-IDF must be tokens of a text encoder: fit "
-        "again with featx.fit, or use featx.text.make_words() in the pipeline",
+        "it splits strings, and ONNX has no such operator; the words of TF-IDF must be tokens of a text encoder: "
+        "fit again with featx.fit, or use featx.text.make_words() in the pipeline",
     )
 
 
 def cut_tokens(source: str, target: str, max_tokens: int, n_last: int) -> tuple[list[NodeProto], list[TensorProto]]:
-    """Return nodes and constants that cut tokens, int64 (N, n_tokens), as a tokenizer cuts them for an encoder.
+    """Return nodes and constants that cut tokens, int64 (N, n_tokens), to ``max_tokens`` as the tokenizer does.
 
-    The special tokens at the end stay.
+    The last ``n_last`` tokens, the special tokens at the end, stay.
     """
     name = f"{target}_cut"
     numbers = {"one": [1], "most": max_tokens, "last": n_last, "start": [0], "end": [np.iinfo(np.int64).max]}

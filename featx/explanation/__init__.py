@@ -1,4 +1,4 @@
-"""Explain answers: split each score among the cells of the map that the network saw."""
+"""Explain answers: split each score among the cells of an image, the words of a text, or kinds of columns."""
 
 from featx.explanation.explain import Explanation, explain
 from featx.explanation.explainer import METHODS, Explainer

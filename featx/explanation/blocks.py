@@ -19,17 +19,17 @@ from featx.recording import Recorder
 
 __all__ = ["Block", "LinearHead", "find_blocks", "find_linear_head", "split_steps"]
 
-Rows = npt.NDArray[np.float64]
+Doubles = npt.NDArray[np.float64]
 
-#: Largest difference between a head's answers and those of its linear map, that is put down to rounding.
+#: Largest difference between a head's answers and those of its linear map that counts as rounding.
 _TOLERANCE = 1e-5
-#: Nodes of the Gauss-Legendre rule along the way from the average row to a row.
+#: Nodes of the Gauss-Legendre rule on the line from the average row to a row.
 _N_NODES = 32
 
 
 @dataclass(frozen=True, eq=False)
 class Block:
-    """The features of one column: ``columns[i]`` of ``n`` features starts at ``start``."""
+    """The features of one column: ``indices`` are their positions among the features of the row."""
 
     column: str
     transformer: Any
@@ -37,7 +37,7 @@ class Block:
 
     @property
     def extractor(self) -> Any:
-        """The extractor of images or texts; None for another transformer, and for a mean of several columns."""
+        """The extractor of images or texts; None for any other transformer, and for the mean of several columns."""
         inner = self.transformer.extractor if isinstance(self.transformer, Recorder) else self.transformer
         return inner if isinstance(inner, BackboneTransformer) else None
 
@@ -46,31 +46,31 @@ class Block:
 class LinearHead:
     """A head as linear scores and a link: ``answers = link(features @ coef.T + intercept)``.
 
-    ``mean`` are the features of the average row of the fit, as far as the head holds them, and zeros otherwise.
+    ``mean`` holds the features of the average row of the fit if the head holds them, and zeros otherwise.
     """
 
     affine: Affine
-    mean: Rows
+    mean: Doubles
     link: str
 
-    def decide(self, features: Any) -> Rows:
-        """Return scores before the link, of shape (n, n_decisions)."""
+    def decide(self, features: Any) -> Doubles:
+        """Return the scores before the link (the decisions), of shape (n, n_decisions)."""
         values = to_roots(np.asarray(features)) if self.affine.of_roots else features
         return np.asarray(values @ self.affine.coef.T + self.affine.intercept)
 
-    def decide_mean(self) -> Rows:
-        """Return the scores of the average row, before the link."""
+    def decide_mean(self) -> Doubles:
+        """Return the decisions for the average row, of shape (n_decisions,)."""
         return np.asarray(self.affine.coef @ self.mean + self.affine.intercept)
 
-    def answer(self, decisions: Rows) -> Rows:
-        """Return the answers for scores before the link."""
+    def answer(self, decisions: Doubles) -> Doubles:
+        """Return the answers for decisions, of shape (n, n_answers)."""
         return _LINKS[self.link](decisions)
 
-    def slopes(self, decisions: Rows) -> Rows:
+    def slopes(self, decisions: Doubles) -> Doubles:
         """Return the mean slope of the link from the average row to each row, shape (n, n_answers, n_decisions).
 
-        Differences of decisions times these slopes are differences of answers: integrated gradients along the line
-        between the two (Sundararajan et al. 2017).
+        A difference of decisions times these slopes is a difference of answers: integrated gradients along the line
+        between the two rows (Sundararajan et al. 2017).
         """
         start = self.decide_mean()
         steps = decisions - start
@@ -89,7 +89,7 @@ class LinearHead:
         return total
 
 
-_LINKS: dict[str, Callable[[Rows], Rows]] = {
+_LINKS: dict[str, Callable[[Doubles], Doubles]] = {
     "identity": lambda decisions: decisions,
     "sigmoid": lambda decisions: np.asarray(expit(decisions)),
     "sigmoid of twice": lambda decisions: np.asarray(expit(2 * decisions)),
@@ -105,7 +105,7 @@ def split_steps(member: Any) -> tuple[ColumnTransformer, Any] | None:
 
 
 def find_blocks(columns: ColumnTransformer) -> list[Block]:
-    """Return a block per column; columns whose features cannot be told apart share a block."""
+    """Return a block per column; columns whose features cannot be separated share a block."""
     blocks = []
     for name, transformer, cells in columns.transformers_:
         at = columns.output_indices_[name]
@@ -122,45 +122,51 @@ def find_blocks(columns: ColumnTransformer) -> list[Block]:
 
 
 def _find_owners(transformer: Any, names: list[str], n: int) -> npt.NDArray[np.str_] | None:
-    """Return the column that each feature comes from, by the names of the features."""
+    """Return the column that each feature comes from, found by the features' names; None if a name fits no column."""
     if len(names) == 1:
         return np.repeat(np.array(names), n)
     try:
-        made = [str(one) for one in transformer.get_feature_names_out(np.array(names, object))]
+        feature_names = [str(feature) for feature in transformer.get_feature_names_out(np.array(names, object))]
     except (AttributeError, ValueError):
         return None
     owners = []
-    for one in made:
-        plain = one.removeprefix("missingindicator_")
-        own = [name for name in names if plain == name or plain.startswith(f"{name}_")]
+    for feature in feature_names:
+        base_name = feature.removeprefix("missingindicator_")
+        own = [name for name in names if base_name == name or base_name.startswith(f"{name}_")]
         if not own:
             return None
         owners.append(max(own, key=len))
     return np.array(owners) if len(owners) == n else None
 
 
-def find_linear_head(head: Any, features: Any, answers: Rows) -> LinearHead | None:
+def find_linear_head(head: Any, features: Any, answers: Doubles) -> LinearHead | None:
     """Return a head as linear scores and a link, or None if its answers are not of this form."""
-    found: tuple[Scores | None, Affine | None]
+    scores_and_map: tuple[Scores | None, Affine | None]
     if hasattr(head, "coef_") and hasattr(head, "intercept_"):
         coef = np.atleast_2d(np.asarray(head.coef_, np.float64))
-        found = None, Affine(coef, np.ravel(np.asarray(head.intercept_, np.float64)))
+        scores_and_map = None, Affine(coef, np.ravel(np.asarray(head.intercept_, np.float64)))
     elif sparse.issparse(features):
         return None
     else:
-        found = find_linear(head, np.asarray(features, np.float64))
-    affine = found[1]
+        scores_and_map = find_linear(head, np.asarray(features, np.float64))
+    affine = scores_and_map[1]
     if affine is None:
         return None
-    if found[0] is not None and found[0].classes is not None and len(found[0].classes) == 2 and len(affine.coef) == 2:
-        affine = Affine(affine.coef[1:], affine.intercept[1:], affine.of_roots)  # the first is its negative
+    if (
+        scores_and_map[0] is not None
+        and scores_and_map[0].classes is not None
+        and len(scores_and_map[0].classes) == 2
+        and len(affine.coef) == 2
+    ):
+        # the first decision is the negative of the second
+        affine = Affine(affine.coef[1:], affine.intercept[1:], affine.of_roots)
     n = affine.coef.shape[1]
     mean = np.zeros(n) if sparse.issparse(features) else find_mean(head, n, of_roots=affine.of_roots)
     for link in _LINKS:
-        one = LinearHead(affine, mean, link)
-        told = one.answer(one.decide(features))
-        if told.shape == answers.shape and np.abs(told - answers).max(initial=0) <= _TOLERANCE * max(
-            1.0, np.abs(answers).max(initial=0)
-        ):
-            return one
+        linear = LinearHead(affine, mean, link)
+        linear_answers = linear.answer(linear.decide(features))
+        if linear_answers.shape == answers.shape and np.abs(linear_answers - answers).max(
+            initial=0
+        ) <= _TOLERANCE * max(1.0, np.abs(answers).max(initial=0)):
+            return linear
     return None

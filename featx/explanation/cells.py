@@ -20,8 +20,8 @@ from featx.inference.spec import make_spec
 
 __all__ = ["Box", "CellMaps", "LayerPlace", "MapReader"]
 
-Array = npt.NDArray[np.float32]
-#: Left, upper, right and lower, in pixels of the image; may reach beyond the image.
+Floats = npt.NDArray[np.float32]
+#: Left, upper, right and lower edge, in pixels of the image; the box may reach beyond the image.
 Box = tuple[float, float, float, float]
 
 _MIN_NORM = 1e-12  # as in the graph
@@ -29,7 +29,7 @@ _MIN_NORM = 1e-12  # as in the graph
 
 @dataclass(frozen=True)
 class LayerPlace:
-    """The place of a layer in a row of whole maps and in a row of features."""
+    """The position of a layer in a row of whole maps and in a row of features."""
 
     backbone: int
     tensor: str
@@ -41,20 +41,20 @@ class LayerPlace:
 
     @property
     def maps(self) -> slice:
-        """Values of the row of maps."""
+        """Positions of the layer in the row of maps."""
         return slice(self.start, self.start + int(np.prod(self.size)))
 
     @property
     def features(self) -> slice:
-        """Values of the row of features."""
+        """Positions of the layer in the row of features."""
         return slice(self.first, self.first + self.n_features)
 
 
 @dataclass(frozen=True, eq=False)
 class CellMaps:
-    """The maps of some images, one array per layer, their features, and the length of each backbone's row."""
+    """The maps of some images (one array per layer), their features, and the norm of each backbone's features."""
 
-    maps: list[Array]
+    maps: list[Floats]
     features: npt.NDArray[np.float64]
     norms: npt.NDArray[np.float64]  # (n, n_backbones); 1 without l2_normalize
 
@@ -65,14 +65,16 @@ class MapReader:
     Parameters
     ----------
     extractor : FeatureExtractor
-        Its backbones, layers, pooling, crop and normalisation count.
+        Its backbones, layers, pooling, crop and normalisation are used.
     """
 
     def __init__(self, extractor: FeatureExtractor) -> None:
         spec = make_spec(extractor.get_params(deep=False))
         fitted = getattr(extractor, "backbone_identity_", None)
         if fitted and (changed := spec.changes(fitted, extractor.value_parameters_)):
-            raise FeaturesChangedError(f"{'; '.join(changed)}: the features would differ; call fit again")
+            raise FeaturesChangedError(
+                f"{'; '.join(changed)}: the features would differ from those of fit; call fit again"
+            )
         self.pooling = POOLINGS[extractor.pooling]
         self.normalizes = bool(extractor.l2_normalize)
         self.crop = extractor.crop
@@ -88,13 +90,13 @@ class MapReader:
         self.n_features = first
         self.n_backbones = len(spec.parts)
         finest = max(self.layers, key=lambda layer: layer.size[1] * layer.size[2])
-        #: Rows and columns of the cells that an explanation has.
+        #: Number of rows and columns of an explanation's cells.
         self.grid: tuple[int, int] = (finest.size[1], finest.size[2])
         whole = {"pooling": "flatten", "l2_normalize": False, "cache": False, "n_jobs": None, "progress": False}
         self._extractor = clone(extractor).set_params(**whole)
 
     def read(self, images: Sequence[Any]) -> tuple[CellMaps, list[Failure]]:
-        """Run the backbones on decoded images."""
+        """Run the backbones on decoded images; return the maps, and failures."""
         rows, failures = self._extractor.embed(images)
         maps = [rows[:, layer.maps].reshape(len(rows), *layer.size) for layer in self.layers]
         features = np.concatenate([self.pooling.array(part) for part in maps], axis=1).astype(np.float64)
@@ -113,7 +115,7 @@ class MapReader:
         return max(layer.first + layer.n_features for layer in self.layers if layer.backbone == backbone)
 
     def find_boxes(self, size: tuple[int, int]) -> list[Box]:
-        """Return the part of an image of some width and height that each backbone sees."""
+        """Return the part that each backbone sees of an image of this width and height, in pixels."""
         boxes: dict[int, Box] = {}
         for layer in self.layers:
             boxes.setdefault(layer.backbone, find_box(size, layer.preprocess, self.crop))
@@ -127,7 +129,7 @@ class MapReader:
         Returns
         -------
         ndarray of float64, shape (n_images, n_scores, rows, columns)
-            The sum over the cells is the whole, to rounding.
+            The sum over the cells is ``coef @ (features - mean)``, to rounding.
         """
         coef, scale = affine.coef, affine.scale(cells.features)
         total = np.zeros((len(cells.features), len(coef), *self.grid))
@@ -168,7 +170,7 @@ class MapReader:
     def overlaps(
         self, layer: LayerPlace, boxes: list[Box], grid: tuple[int, int]
     ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-        """Return the matrices that carry a layer's rows and columns of cells over to those of a grid."""
+        """Return the matrices that map a layer's rows and columns of cells to those of a grid."""
         box, whole = boxes[layer.backbone], join_boxes(boxes)
         down = _overlap(layer.size[1], box[1::2], grid[0], whole[1::2])
         across = _overlap(layer.size[2], box[0::2], grid[1], whole[0::2])
@@ -176,7 +178,7 @@ class MapReader:
 
 
 def join_boxes(boxes: Sequence[Box]) -> Box:
-    """Return the smallest box around some boxes."""
+    """Return the smallest box that holds all boxes."""
     left, upper, right, lower = zip(*boxes, strict=True)
     return min(left), min(upper), max(right), max(lower)
 

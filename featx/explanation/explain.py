@@ -1,4 +1,4 @@
-"""Explain the answers of a pipeline: split each score among the cells of the map behind it."""
+"""Explain the answers of a pipeline: split each score among the cells of the map that the features were pooled from."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from featx.persistence.archive import load
 from featx.pipelines import split_pipeline
 from featx.similarity import NearestRows
 from featx.sources import is_dataset, list_images
-from featx.sources.base import is_image
+from featx.sources.names import is_image
 
 __all__ = ["METHODS", "Explanation", "explain"]
 
@@ -46,15 +46,15 @@ class Explanation:
     classes : tuple or None
         Labels of the scores; None for a regression.
     predicted : ndarray, shape (n_images,)
-        Answer for each image.
+        Predicted class or number of each image.
     scores : ndarray of float64, shape (n_images, n_scores)
         Scores of the head; one per class, or one for a regression.
     base : ndarray of float64, shape (n_scores,)
-        Score of an image about which nothing is known.
+        Score of the mean features of the fit: the score before the image is known.
     maps : ndarray of float64, shape (n_images, n_scores, rows, columns)
         Contribution of each cell. ``base + maps.sum((2, 3))`` is ``scores``, except for occlusion.
     boxes : tuple of (left, upper, right, lower)
-        Part of each image that the maps cover, in pixels; may reach beyond the image.
+        Part of each image that the maps cover, in pixels. It may reach beyond the image.
     quantity : str
         Kind of the scores: ``"decision"``, ``"log-probability"``, ``"probability"`` or ``"value"``.
     method : str
@@ -62,11 +62,11 @@ class Explanation:
     error : float
         Largest difference between ``base + maps.sum((2, 3))`` and ``scores``, relative to the largest score.
     similar : tuple of list of (str, float), or None
-        The training images most alike each image, and their cosine.
+        The training images that are most similar to each image, with their cosine similarity.
     failures : tuple of Failure
         Images that could not be read.
     items : tuple
-        The images, as they were given.
+        The images that could be read, as they were given.
 
     See Also
     --------
@@ -100,7 +100,7 @@ class Explanation:
         i : int
             Number of the image.
         label : label or None, default=None
-            Class whose score is shown. Of several labels per image, None is the likeliest.
+            Class whose score is shown. None is the predicted class, and with several labels per image the likeliest.
         against : label or None, default=None
             Class whose map is subtracted: why ``label`` and not this one.
 
@@ -112,7 +112,7 @@ class Explanation:
         return own if against is None else np.asarray(own - self.maps[i, self._find(against, "against")])
 
     def draw(self, i: int, label: Any = None, against: Any = None, *, limit: float | None = None) -> Any:
-        """Draw the map on the image: red speaks for the label, blue against it, and what was not seen is hatched.
+        """Draw the map on the image: red speaks for the label, blue against it; hatched parts were not seen.
 
         Parameters
         ----------
@@ -134,7 +134,7 @@ class Explanation:
         Parameters
         ----------
         folder : str or path
-            Made if it does not exist.
+            Folder, which is made if it does not exist.
         label, against
             As for `select`.
 
@@ -143,7 +143,7 @@ class Explanation:
         list of str
             Paths of the images.
         """
-        self.select(0, label, against)  # so that nothing is written for a class that does not exist
+        self.select(0, label, against)  # raises before a file is written, if there is no such class
         target = Path(folder)
         target.mkdir(parents=True, exist_ok=True)
         paths = []
@@ -156,7 +156,7 @@ class Explanation:
         return paths
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain values, which JSON can hold."""
+        """Return the explanation as plain values, which JSON can hold."""
         files = self._file_names()
         images = []
         for i, name in enumerate(self.names):
@@ -187,7 +187,7 @@ class Explanation:
         )
 
     def _file_names(self) -> list[str]:
-        """Return a file name for each image, made of its own name and told apart by a number."""
+        """Return a file name for each image: its own name, and a number that makes it unique."""
         used: set[str] = set()
         files = []
         for name in self.names:
@@ -203,7 +203,7 @@ class Explanation:
     def _find(self, label: Any, name: str) -> int:
         if self.classes is None:
             if name == "against":
-                raise InputError(f"against={label!r}: a regression has no classes")
+                raise InputError(f"against={label!r}: a regression has no classes; leave it out")
             return 0
         texts = [str(one) for one in self.classes]
         if str(label) not in texts:
@@ -238,26 +238,26 @@ def explain(
 ) -> Explanation:
     """Split the scores of images among the cells of the maps that the network saw.
 
-    The features of an image are pooled from a map, and each pooling shares a feature among the cells of its map. So
-    the score of a linear head is exactly a base and one number per cell, after a single run of the network. For
-    other heads, the numbers are Shapley values of the cells, with the same exact sum.
+    The features of an image are pooled from a map, so each feature can be split among the cells of its map. The score
+    of a linear head is then exactly a base plus one number per cell, after a single run of the network. For other
+    heads, the numbers are Shapley values of the cells, with the same exact sum.
 
-    A cell sees more of the image than its square: the network has looked at its surroundings.
+    A cell depends on more of the image than its square, because the network also looks at its surroundings.
 
     Parameters
     ----------
     pipeline : estimator, FitResult, str or path
-        A fitted pipeline that begins with a `FeatureExtractor`, or a file of it.
+        A fitted pipeline that begins with a `FeatureExtractor`, or the path of its file.
     X : source, sequence or ndarray
         A source as for `featx.fit`, or images as for `FeatureExtractor.transform`.
     method : {"auto", "cells", "shapley", "occlusion"}, default="auto"
         ``"cells"`` raises if the head is not linear. ``"auto"`` uses ``"cells"`` if it is, and ``"shapley"``
         otherwise. ``"occlusion"`` covers one cell after the other with the image's mean colour, and runs the
-        network for each.
+        network once per cell.
     train : source, sequence, Dataset or None, default=None
-        Training images, or an open dataset of their features, in which the three most alike are found for each image.
+        Training images, or an open dataset of their features. The three most similar are found for each image.
     random_state : int or None, default=0
-        Seed of the orders of ``"shapley"``.
+        Seed of the random orders of cells in ``"shapley"``.
     events : Events or None, default=None
         Receives progress.
 
@@ -286,12 +286,12 @@ def explain(
     check_choice("method", method, METHODS)
     extractor, head = split_pipeline(_open(pipeline))
     if extractor.kind == "text":
-        raise InputError("the pipeline takes texts, expected one of images: a text has no map of cells")
+        raise InputError("the pipeline takes texts, expected a pipeline of images: a text has no map of cells")
     events = events or Events()
     items, names = _list(X)
     explainer = Explainer(extractor, head, method, random_state)
     parts: list[Parts] = []
-    places: list[int] = []
+    positions: list[int] = []
     failures: list[Failure] = []
     events.begin("explain", len(items))
     try:
@@ -301,7 +301,7 @@ def explain(
             events.advance(stop - start, n_failed=stop - start - len(images))
             if images:
                 parts.append(explainer.split(images))
-                places += decoded
+                positions += decoded
     finally:
         events.end()
     if not parts:
@@ -310,12 +310,12 @@ def explain(
         )
     all_scores, all_maps = (np.concatenate([getattr(part, name) for part in parts]) for name in ("scores", "maps"))
     base = parts[0].base
-    gap = np.abs(base + all_maps.sum((2, 3)) - all_scores).max()
+    deviation = np.abs(base + all_maps.sum((2, 3)) - all_scores).max()
     similar = None
     if train is not None:
         similar = _find_similar(extractor, np.concatenate([part.features for part in parts]), train, events)
     return Explanation(
-        names=tuple(names[i] for i in places),
+        names=tuple(names[i] for i in positions),
         classes=explainer.classes,
         predicted=np.concatenate([part.predicted for part in parts]),
         scores=all_scores,
@@ -324,17 +324,17 @@ def explain(
         boxes=tuple(box for part in parts for box in part.boxes),
         quantity=explainer.quantity,
         method=explainer.method,
-        error=float(gap / max(np.abs(all_scores).max(), 1e-30)),
+        error=float(deviation / max(np.abs(all_scores).max(), 1e-30)),
         similar=similar,
         failures=tuple(failures),
-        items=tuple(items[i] for i in places),
+        items=tuple(items[i] for i in positions),
     )
 
 
 def _open(pipeline: Any) -> Any:
     if isinstance(pipeline, (str, os.PathLike)):
         return load(pipeline)
-    return getattr(pipeline, "pipeline", pipeline)  # of a FitResult
+    return getattr(pipeline, "pipeline", pipeline)  # a FitResult holds one
 
 
 def _list(X: Any) -> tuple[Sequence[Any], list[str]]:
@@ -352,10 +352,10 @@ def _list(X: Any) -> tuple[Sequence[Any], list[str]]:
 
 
 def _decode(
-    items: Sequence[Any], names: Sequence[str], places: range, failures: list[Failure]
+    items: Sequence[Any], names: Sequence[str], positions: range, failures: list[Failure]
 ) -> tuple[list[Any], list[int]]:
     images, kept = [], []
-    for i in places:
+    for i in positions:
         try:
             images.append(decode(read(items[i])))
             kept.append(i)
@@ -367,27 +367,27 @@ def _decode(
 def _find_similar(
     extractor: Any, X: npt.NDArray[np.float64], train: Any, events: Events
 ) -> tuple[list[tuple[str, float]], ...]:
-    """Find the nearest images, among images or in a dataset of their features."""
+    """Find the most similar images among training images, or in a dataset of their features."""
     if isinstance(train, (str, os.PathLike)) and is_dataset(train):
         raise InputError(f"train={os.fspath(train)!r}: is a dataset; pass featx.dataset.open({os.fspath(train)!r})")
     if hasattr(train, "take"):
-        theirs = train.extractor()
+        of_dataset = train.extractor()
         for name in ("backbone_identity_", "value_parameters_"):
-            if getattr(theirs, name) != getattr(extractor, name):
+            if getattr(of_dataset, name) != getattr(extractor, name):
                 raise InputError(f"train: {train} holds other features than those of the pipeline; pass the images")
         names: Sequence[str] = train.keys
         rows = np.arange(len(train))
         blocks: Iterator[Any] = (train.take(rows[start : start + _ROWS]) for start in range(0, len(rows), _ROWS))
     else:
-        items, every_name = _list(train)
+        items, all_names = _list(train)
         embedded = extractor.embed(items, events=events)
-        names = [every_name[i] for i in embedded.kept]
+        names = [all_names[i] for i in embedded.kept]
         blocks = iter([embedded.features[embedded.kept]])
     nearest = NearestRows(X.astype(np.float32), min(_N_SIMILAR, len(names)))
-    first = 0
+    start_row = 0
     for block in blocks:
-        nearest.add(first, np.asarray(block, np.float32))
-        first += len(block)
+        nearest.add(start_row, np.asarray(block, np.float32))
+        start_row += len(block)
     return tuple(
         [(str(names[row]), float(cosine)) for row, cosine in zip(rows, cosines, strict=True)]
         for rows, cosines in zip(nearest.rows, nearest.similarities, strict=True)

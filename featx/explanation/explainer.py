@@ -23,10 +23,10 @@ __all__ = ["METHODS", "Explainer", "Parts"]
 METHODS = {
     "auto": "cells if the head is linear, shapley otherwise",
     "cells": "the exact share of each cell in a linear head's score",
-    "shapley": "Shapley values of the cells, for every head; sums exactly",
-    "occlusion": "the fall of the score if a cell is covered; one run of the network per cell, for comparison",
+    "shapley": "Shapley values of the cells, for every head; they add up exactly",
+    "occlusion": "the fall of the score if a cell is covered; runs the network once per cell, for comparison",
 }
-_MAX_PLAYERS = 8  # cells per side for shapley and occlusion
+_MAX_CELLS_PER_SIDE = 8  # for shapley and occlusion
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,16 +42,16 @@ class Parts:
 
 
 class Explainer:
-    """Split scores of one extractor and head. Thread-safe.
+    """Split the scores of one extractor and head among cells. Thread-safe.
 
     Parameters
     ----------
     extractor, head
         As `featx.pipelines.split_pipeline` returns them.
     method : str, default="auto"
-        Key of `METHODS`. "auto" becomes another one with the first images.
+        Key of `METHODS`. "auto" becomes "cells" or "shapley" with the first images.
     random_state : int or None, default=0
-        Seed of the orders of "shapley".
+        Seed of the random orders of cells in "shapley".
     """
 
     def __init__(
@@ -103,12 +103,12 @@ class Explainer:
                 maps[i] = values.T.reshape(-1, *grid)
         joined = [join_boxes(one) for one in boxes]
         predicted = np.asarray(self._head.predict(cells.features))
-        if self.classes is not None and is_multilabel(self._head):  # the likeliest label of each image
+        if self.classes is not None and is_multilabel(self._head):  # the most probable label of each image
             predicted = np.array(self.classes)[scores.argmax(axis=1)]
         return Parts(cells.features, predicted, scores, base, maps, joined)
 
     def _prepare(self, features: npt.NDArray[np.float64]) -> None:
-        """Find out with the first images whether the head is linear."""
+        """Choose the method with the first images, by whether the head is linear."""
         if self._is_ready:
             return
         found: tuple[Scores, Affine | None] = find_linear(self._head, features)
@@ -131,6 +131,6 @@ class Explainer:
 
 
 def _coarsen(grid: tuple[int, int]) -> tuple[int, int]:
-    """Return a grid of few enough cells that each can be taken away in turn."""
-    rows, columns = (-(-side // -(-side // _MAX_PLAYERS)) for side in grid)
+    """Return a grid of at most 8 x 8 cells, since each cell is taken away in turn."""
+    rows, columns = (-(-side // -(-side // _MAX_CELLS_PER_SIDE)) for side in grid)
     return rows, columns

@@ -1,4 +1,4 @@
-"""Split the scores of rows among the kinds of columns of a fitted pipeline, and further among words, columns, cells."""
+"""Split the scores of rows among kinds of columns, and each kind among its columns, words and cells."""
 
 from __future__ import annotations
 
@@ -30,34 +30,35 @@ from featx.recording import Recording
 
 __all__ = ["Detail", "ExplainedRows", "KindExplainer", "wrap_texts"]
 
-Rows = npt.NDArray[np.float64]
+Doubles = npt.NDArray[np.float64]
 
-#: Kinds of columns that are shared out in all orders, at most, if the final estimator is not linear.
+#: Largest number of kinds of columns for exact Shapley values, if the final estimator is not linear.
 _MAX_KINDS = 12
 _PLAIN_KINDS = {"image": "images", "text": "texts", "number": "columns", "category": "columns"}
 
 
 @dataclass(frozen=True, eq=False)
 class Detail:
-    """The part of one column in the score of a row.
+    """The contribution of one column to the score of a row.
 
     Parameters
     ----------
     kind : str
         Kind that the column belongs to.
     column : str
+        Name of the column.
     value : object
         The cell; None for an image.
     contribution : ndarray of float64, shape (n_scores,)
-        Adds up over the columns of a kind, with its rest, to the contribution of the kind.
+        The contributions of a kind's columns, and its rest, add up to the contribution of the kind.
     spans : tuple of (int, int), or None
-        First and last character of each word of a text.
+        Start and end of each word of a text, in characters; the end does not belong to the word.
     words : ndarray of float64, shape (n_words, n_scores), or None
-        Contribution of each word. With ``is_exact`` they add up to that of the column.
+        Contribution of each word. With ``is_exact`` they add up to the contribution of the column.
     is_exact : bool
-        False for words of an encoder, whose numbers are falls of the score without the word.
+        False for words of an encoder: the number of a word is the fall of the score without it.
     heat_map : ndarray of float64, shape (n_scores, rows, columns), or None
-        Contribution of each cell of an image, which add up to that of the column.
+        Contribution of each cell of an image. They add up to the contribution of the column.
     box : (left, upper, right, lower), or None
         Part of the image that the map covers, in pixels.
 
@@ -69,45 +70,45 @@ class Detail:
     kind: str
     column: str
     value: Any
-    contribution: Rows
+    contribution: Doubles
     spans: tuple[Span, ...] | None = None
-    words: Rows | None = None
+    words: Doubles | None = None
     is_exact: bool = True
-    heat_map: Rows | None = None
+    heat_map: Doubles | None = None
     box: Box | None = None
 
 
 @dataclass(frozen=True, eq=False)
 class ExplainedRows:
-    """Scores of rows, of which ``base + contributions.sum(axis=2)`` is ``scores``.
+    """Scores of rows and their contributions: ``base + contributions.sum(axis=2)`` is ``scores``.
 
-    ``contributions`` has the shape (n, n_scores, n_kinds). ``rests`` holds for each row and kind, of shape (n_scores,),
-    what its details leave; NaN without details. ``kept`` are the rows that could be read.
+    ``contributions`` has the shape (n, n_scores, n_kinds). ``rests`` holds for each row and kind the contribution that
+    the details do not cover, of shape (n_scores,). ``kept`` are the numbers of the rows that could be read.
     """
 
     predicted: npt.NDArray[Any]
-    scores: Rows
-    base: Rows
-    contributions: Rows
+    scores: Doubles
+    base: Doubles
+    contributions: Doubles
     details: list[list[Detail]]
-    rests: list[dict[str, Rows]]
+    rests: list[dict[str, Doubles]]
     kept: list[int]
     failures: dict[int, Failure]
 
 
 class KindExplainer:
-    """Split scores of a fitted estimator of data frames, or of texts.
+    """Split the scores of a fitted estimator of data frames, or of texts, among kinds of columns.
 
     Parameters
     ----------
     estimator : estimator
-        A stack, a pipeline of a `ColumnTransformer` and a linear head, or one of them inside a
+        A stack, a pipeline of a `ColumnTransformer` and a linear head, or either of these inside a
         `TransformedTargetRegressor`.
     reference : DataFrame or None, default=None
-        Rows whose mean answers the contributions are measured against. None takes the mean that the stack's final
-        estimator holds, and the rows of the call if it holds none.
+        Contributions are measured against the mean answers for these rows. None takes the mean that the stack's final
+        estimator holds. If it holds no mean, the rows of the call are taken.
     with_words, with_maps : bool, default=True
-        False leaves out the words of encoders, or the heat maps, which take further runs of a network.
+        False leaves out the words of encoders, or the heat maps, which need further runs of a network.
     """
 
     def __init__(
@@ -118,9 +119,11 @@ class KindExplainer:
         inner, self.quantity = _unwrap(estimator)
         self.is_stack = isinstance(inner, (StackingClassifier, StackingRegressor))
         if self.is_stack and inner.passthrough:
-            raise InputError("passthrough=True: the columns of such a stack cannot be told apart; fit it without")
+            raise InputError(
+                "passthrough=True: the final estimator reads the columns itself; fit the stack with passthrough=False"
+            )
         if isinstance(inner, (MultiLabelStack, MultiRegressionStack)):
-            raise InputError("a head with several outputs cannot be explained; fit a head per output")
+            raise InputError("a head with several outputs cannot be explained; fit one head per output")
         if not self.is_stack and split_steps(inner) is None:
             raise InputError(
                 f"{type(inner).__name__}: expected a stack of one member per kind of columns, or a pipeline of a "
@@ -136,9 +139,11 @@ class KindExplainer:
             self.kinds = tuple(name for name, member in members.items() if not isinstance(member, str))  # "drop"
         else:
             self.kinds = tuple(dict.fromkeys(_PLAIN_KINDS[kind] for kind in self._kinds_of_columns.values()))
-        self._mean: Rows | None = None
+        self._mean: Doubles | None = None
         if reference is not None and not self.is_stack:
-            raise InputError("train: the average row of a pipeline of one head is known; only a stack takes other rows")
+            raise InputError(
+                "train: a pipeline of one head holds its average row, and only a stack takes other rows; leave it out"
+            )
         self.method = "linear"
         #: Rows that contributions are measured against: "fit", "train" or "rows".
         self.reference = "fit"
@@ -151,10 +156,10 @@ class KindExplainer:
             kept = [i for i in range(len(frame)) if i not in failed]
             inner, _ = _unwrap(self._recording.estimator)
             if predicted.ndim > 1 and self.classes is None:
-                raise InputError("a head with several outputs cannot be explained; fit a head per output")
+                raise InputError("a head with several outputs cannot be explained; fit one head per output")
             split = self._split_stack if self.is_stack else self._split_plain
             scores, base, contributions, details, rests = split(inner, frame, kept)
-        if predicted.ndim > 1:  # the likeliest of several labels
+        if predicted.ndim > 1:  # the most probable of several labels
             predicted = np.array(self.classes)[scores.argmax(axis=1)]
         return ExplainedRows(
             predicted[kept], scores[kept], base, contributions[kept], details, rests, kept, dict(sorted(failed.items()))
@@ -163,39 +168,41 @@ class KindExplainer:
     def _split_stack(self, stack: Any, frame: Any, kept: list[int]) -> Any:
         members = [(name, stack.named_estimators_[name]) for name in self.kinds]
         answers = [_answer(member, how, frame) for (_, member), how in zip(members, stack.stack_method_, strict=True)]
-        widths = [part.shape[1] for part in answers]
+        widths = [answer.shape[1] for answer in answers]
         Z, final = np.hstack(answers), stack.final_estimator_
         mean = self._find_mean(final, Z[kept])
-        found = find_scores(final)
+        final_scores = find_scores(final)
         probes = np.vstack([Z, mean, mean + 1])
         linear = find_linear(final, probes)
         scores = linear[0].compute(Z)
-        ends = np.cumsum([0, *widths])
-        slices = [slice(start, stop) for start, stop in pairwise(ends.tolist())]
+        offsets = np.cumsum([0, *widths])
+        slices = [slice(start, stop) for start, stop in pairwise(offsets.tolist())]
         affine = linear[1]
         if affine is None or affine.of_roots:
             self.method = "shapley"
-            scores = found.compute(Z)
-            base, contributions = _share(found.compute, Z, mean, slices)
+            scores = final_scores.compute(Z)
+            base, contributions = _share(final_scores.compute, Z, mean, slices)
             return scores, base, contributions, [[] for _ in kept], [{} for _ in kept]
         base = affine.intercept + affine.coef @ mean
-        contributions = np.stack([(Z[:, own] - mean[own]) @ affine.coef[:, own].T for own in slices], axis=2)
+        contributions = np.stack(
+            [(Z[:, columns] - mean[columns]) @ affine.coef[:, columns].T for columns in slices], axis=2
+        )
         details: list[list[Detail]] = [[] for _ in kept]
-        rests: list[dict[str, Rows]] = [{} for _ in kept]
+        rests: list[dict[str, Doubles]] = [{} for _ in kept]
         if kept:
             rows = frame.iloc[kept]
             for number, (name, member) in enumerate(members):
-                own = slices[number]
+                columns = slices[number]
                 found_details = self._detail(
-                    name, member, stack.stack_method_[number], rows, answers[number][kept], affine.coef[:, own]
+                    name, member, stack.stack_method_[number], rows, answers[number][kept], affine.coef[:, columns]
                 )
                 for i, parts in enumerate(found_details or []):
                     details[i] += parts
                     rests[i][name] = contributions[kept[i], :, number] - sum(part.contribution for part in parts)
         return scores, base, contributions, details, rests
 
-    def _find_mean(self, final: Any, Z: Rows) -> Rows:
-        """Return the mean answers of the members that contributions are measured against."""
+    def _find_mean(self, final: Any, Z: Doubles) -> Doubles:
+        """Return the members' mean answers, which contributions are measured against."""
         if self._reference is not None:
             self.reference = "train"
             if self._mean is None:
@@ -211,8 +218,8 @@ class KindExplainer:
             return find_mean(final, Z.shape[1])
         if len(Z) < 2:
             raise InputError(
-                f"{type(final).__name__}: the final estimator of the stack holds no mean of its training rows to "
-                "compare one row with; pass train=ROWS or several rows, or begin it with a StandardScaler"
+                f"{type(final).__name__}: the final estimator of the stack holds no mean of its training rows, "
+                "so one row cannot be compared; pass train=ROWS or several rows, or begin it with a StandardScaler"
             )
         self.reference = "rows"
         return np.asarray(Z.mean(axis=0))
@@ -222,15 +229,15 @@ class KindExplainer:
         assert steps is not None
         columns, head = steps
         features = columns.transform(frame)
-        found = _find_plain_head(head, features)
-        if found is None:
+        linear_head = _find_plain_head(head, features)
+        if linear_head is None:
             raise InputError(
-                f"{type(head).__name__}: a head on several columns is explained if it is linear; stack one member per "
-                "kind of columns instead (docs/columns.md)"
+                f"{type(head).__name__}: a head on several columns can be explained only if it is linear; stack one "
+                "member per kind of columns instead (docs/columns.md)"
             )
-        linear, to_scores = found
+        linear, to_scores = linear_head
         if self.classes is None and len(to_scores) > 1:
-            raise InputError("a head with several outputs cannot be explained; fit a head per output")
+            raise InputError("a head with several outputs cannot be explained; fit one head per output")
         scores, base = linear.decide(features) @ to_scores.T, to_scores @ linear.decide_mean()
         n, width = scores.shape
         contributions = np.zeros((n, width, len(self.kinds)))
@@ -240,22 +247,24 @@ class KindExplainer:
             kind = _PLAIN_KINDS[self._kinds_of_columns.get(block.column, "number")]
             parts = _weigh(linear, features, block) @ to_scores.T
             contributions[:, :, self.kinds.index(kind)] += parts
-            own = self._detail_block(kind, block, linear, frame.iloc[kept], features[kept], slopes, parts[kept])
-            for i, detail in enumerate(own):
+            block_details = self._detail_block(
+                kind, block, linear, frame.iloc[kept], features[kept], slopes, parts[kept]
+            )
+            for i, detail in enumerate(block_details):
                 details[i].append(detail)
         rests = [
             {
-                kind: contributions[at, :, k] - sum(one.contribution for one in details[i] if one.kind == kind)
+                kind: contributions[row, :, k] - sum(each.contribution for each in details[i] if each.kind == kind)
                 for k, kind in enumerate(self.kinds)
             }
-            for i, at in enumerate(kept)
+            for i, row in enumerate(kept)
         ]
         return scores, base, contributions, details, rests
 
     def _detail(
-        self, name: str, member: Any, how: str, rows: Any, answers: Rows, weights: Rows
+        self, name: str, member: Any, method: str, rows: Any, answers: Doubles, weights: Doubles
     ) -> list[list[Detail]] | None:
-        """Share the contribution of a member among its columns; None if its head is not linear."""
+        """Split the contribution of a member among its columns; return None if its head is not linear."""
         steps = split_steps(member)
         if steps is None:
             return None
@@ -268,8 +277,8 @@ class KindExplainer:
         details: list[list[Detail]] = [[] for _ in range(len(rows))]
         for block in find_blocks(columns):
             parts = np.einsum("nsd,nd->ns", slopes, _weigh(linear, features, block))
-            own = self._detail_block(name, block, linear, rows, features, slopes, parts, weights)
-            for i, detail in enumerate(own):
+            block_details = self._detail_block(name, block, linear, rows, features, slopes, parts, weights)
+            for i, detail in enumerate(block_details):
                 details[i].append(detail)
         return details
 
@@ -280,24 +289,24 @@ class KindExplainer:
         linear: LinearHead,
         rows: Any,
         features: Any,
-        slopes: Rows,
-        parts: Rows,
-        weights: Rows | None = None,
+        slopes: Doubles,
+        parts: Doubles,
+        weights: Doubles | None = None,
     ) -> list[Detail]:
-        """Return the part of one column in each row, with its words or its map."""
-        held = rows[block.column].tolist() if block.column in rows.columns else [None] * len(rows)
+        """Return the contribution of one column in each row, with its words or its heat map."""
+        cells = rows[block.column].tolist() if block.column in rows.columns else [None] * len(rows)
         is_image = block.extractor is not None and block.extractor.kind == "image"
         details = []
-        for i, value in enumerate(held):
+        for i, value in enumerate(cells):
             detail = Detail(kind, block.column, None if is_image else value, parts[i])
-            further: dict[str, Any] = {}
+            extras: dict[str, Any] = {}
             if is_image and self._with_maps:
-                further = _map_image(value, block, linear, slopes[i])
+                extras = _map_image(value, block, linear, slopes[i])
             elif block.extractor is not None and not is_image and self._with_words:
-                further = _occlude(value, block, linear, features[i], slopes[i], weights)
+                extras = _occlude(value, block, linear, features[i], slopes[i], weights)
             elif isinstance(block.transformer, CountVectorizer):
-                further = _share_words(value, block, linear, features[i], slopes[i])
-            details.append(Detail(**{**vars(detail), **further}))
+                extras = _share_words(value, block, linear, features[i], slopes[i])
+            details.append(Detail(**{**vars(detail), **extras}))
         return details
 
 
@@ -305,12 +314,12 @@ def wrap_texts(extractor: Any, head: Any, column: str = "text") -> Pipeline:
     """Return an extractor of texts and its head as a pipeline of data frames with one column."""
     pandas = import_optional("pandas", "pandas")
     columns = ColumnTransformer([(column, extractor, column)])
-    first = pandas.DataFrame({column: pandas.Series(["a"], dtype=object)})  # an extractor learns nothing from rows
+    first = pandas.DataFrame({column: pandas.Series(["a"], dtype=object)})  # an extractor learns nothing from them
     return Pipeline([("columns", columns.fit(first)), ("head", head)])
 
 
 def _unwrap(estimator: Any) -> tuple[Any, str]:
-    """Return the estimator inside a transformed target or a search, and the kind of its numbers."""
+    """Return the estimator inside a transformed target or a search, and the quantity that it predicts."""
     quantity = "value"
     while True:
         if isinstance(estimator, TransformedTargetRegressor):
@@ -322,20 +331,25 @@ def _unwrap(estimator: Any) -> tuple[Any, str]:
             return estimator, quantity
 
 
-def _answer(member: Any, how: str, frame: Any) -> Rows:
-    """Return the answers of a member as its stack takes them: one column for two classes."""
-    answers = np.asarray(getattr(member, how)(frame), np.float64)
+def _answer(member: Any, method: str, frame: Any) -> Doubles:
+    """Return the answers of a member as its stack reads them, with one column for two classes."""
+    answers = np.asarray(getattr(member, method)(frame), np.float64)
     if answers.ndim == 1:
         return answers[:, None]
-    return answers[:, 1:] if how == "predict_proba" and answers.shape[1] == 2 else answers
+    return answers[:, 1:] if method == "predict_proba" and answers.shape[1] == 2 else answers
 
 
-def _share(compute: Callable[[Rows], Rows], Z: Rows, mean: Rows, slices: Sequence[slice]) -> tuple[Rows, Rows]:
-    """Return the score of the mean answers, and the exact Shapley value of each kind."""
+def _share(
+    compute: Callable[[Doubles], Doubles], Z: Doubles, mean: Doubles, slices: Sequence[slice]
+) -> tuple[Doubles, Doubles]:
+    """Return the score of the mean answers, and the exact Shapley value of each kind for each row."""
     n = len(slices)
     if n > _MAX_KINDS:
-        raise InputError(f"{n} members under a final estimator that is not linear; at most {_MAX_KINDS} are explained")
-    values: dict[frozenset[int], Rows] = {}
+        raise InputError(
+            f"got {n} members under a final estimator that is not linear; at most {_MAX_KINDS} can be "
+            "explained: use a linear final estimator"
+        )
+    values: dict[frozenset[int], Doubles] = {}
     for size in range(n + 1):
         for chosen in combinations(range(n), size):
             rows = np.repeat(mean[None], len(Z), axis=0)
@@ -352,7 +366,7 @@ def _share(compute: Callable[[Rows], Rows], Z: Rows, mean: Rows, slices: Sequenc
     return values[frozenset()][0], total
 
 
-def _find_plain_head(head: Any, features: Any) -> tuple[LinearHead, Rows] | None:
+def _find_plain_head(head: Any, features: Any) -> tuple[LinearHead, Doubles] | None:
     """Return the linear scores of a head, and the matrix from its decisions to them; None if it is not linear."""
     if hasattr(head, "coef_") and hasattr(head, "decision_function" if hasattr(head, "classes_") else "predict"):
         answers = np.asarray(head.decision_function(features) if hasattr(head, "classes_") else head.predict(features))
@@ -365,7 +379,7 @@ def _find_plain_head(head: Any, features: Any) -> tuple[LinearHead, Rows] | None
     return LinearHead(affine, mean, "identity"), np.eye(len(affine.coef))
 
 
-def _to_scores(n_decisions: int, head: Any) -> Rows:
+def _to_scores(n_decisions: int, head: Any) -> Doubles:
     """Return the matrix from decisions to scores: a column per class, less the mean over the classes."""
     if not hasattr(head, "classes_") or is_multilabel(head):
         return np.eye(n_decisions)
@@ -374,15 +388,15 @@ def _to_scores(n_decisions: int, head: Any) -> Rows:
     return np.eye(n_decisions) - 1 / n_decisions
 
 
-def _weigh(linear: LinearHead, features: Any, block: Block) -> Rows:
-    """Return the part of a block in the decisions, against the mean, of shape (n, n_decisions)."""
-    own = features[:, block.indices]
-    values = to_roots(np.asarray(own)) if linear.affine.of_roots else own
+def _weigh(linear: LinearHead, features: Any, block: Block) -> Doubles:
+    """Return the contribution of a block to the decisions, less that of the mean row, of shape (n, n_decisions)."""
+    features_of_block = features[:, block.indices]
+    values = to_roots(np.asarray(features_of_block)) if linear.affine.of_roots else features_of_block
     coef = linear.affine.coef[:, block.indices]
     return np.asarray(values @ coef.T - coef @ linear.mean[block.indices])
 
 
-def _map_image(value: Any, block: Block, linear: LinearHead, slope: Rows) -> dict[str, Any]:
+def _map_image(value: Any, block: Block, linear: LinearHead, slope: Doubles) -> dict[str, Any]:
     """Return the heat map of an image; the network runs a second time."""
     extractor = block.extractor
     reader = MapReader(extractor)
@@ -395,7 +409,7 @@ def _map_image(value: Any, block: Block, linear: LinearHead, slope: Rows) -> dic
 
 
 def _occlude(
-    value: Any, block: Block, linear: LinearHead, features: Any, slope: Rows, weights: Rows | None
+    value: Any, block: Block, linear: LinearHead, features: Any, slope: Doubles, weights: Doubles | None
 ) -> dict[str, Any]:
     """Return the fall of the scores without each word; the encoder runs once per word."""
     extractor = block.extractor
@@ -409,7 +423,7 @@ def _occlude(
         rows[:, block.indices] = extractor.embed(texts).features
         return rows
 
-    def score(rows: Any) -> Rows:
+    def score(rows: Any) -> Doubles:
         decisions = linear.decide(rows)
         return decisions @ slope.T if weights is None else linear.answer(decisions) @ weights.T
 
@@ -417,8 +431,8 @@ def _occlude(
     return {"spans": tuple(spans), "words": words, "is_exact": False}
 
 
-def _share_words(value: Any, block: Block, linear: LinearHead, features: Any, slope: Rows) -> dict[str, Any]:
-    """Return the exact part of each word of a vectorizer."""
+def _share_words(value: Any, block: Block, linear: LinearHead, features: Any, slope: Doubles) -> dict[str, Any]:
+    """Return the exact contribution of each word that a vectorizer counts."""
     dense = features.toarray()[0] if hasattr(features, "toarray") else np.asarray(features)
     coef = linear.affine.coef[:, block.indices]
     if linear.affine.of_roots or np.any(linear.mean[block.indices]):

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 __all__ = ["PARTS_STYLE", "show_cell", "write_page", "write_parts", "write_text"]
 
-#: Alpha of the strongest colour: text stays readable on it in both modes.
-_STRONGEST = 0.6
-#: Characters of a cell in the table of parts.
+#: Alpha of the strongest colour. Text on it stays readable in the light and the dark mode.
+_MAX_ALPHA = 0.6
+#: Largest number of characters of a cell in the table of contributions.
 _MAX_CELL = 60
 #: Style of `write_parts` and `write_text`; it needs the variables ``--line`` and ``--soft``.
 PARTS_STYLE = """
@@ -52,29 +52,31 @@ figure { margin: .6rem 0; } figure img { max-width: 100%; max-height: 22rem; bor
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
 
-def write_page(found: RowExplanation, label: Any, against: Any, pngs: Mapping[tuple[int, str], bytes]) -> str:
-    """Return the page; ``pngs`` are the drawn heat maps by row and column."""
-    articles = "\n".join(_write_row(found, i, label, against, pngs) for i in range(len(found.names)))
-    failed = "".join(f"<li>{show_html(failure)}</li>" for failure in found.failures)
+def write_page(explanation: RowExplanation, label: Any, against: Any, pngs: Mapping[tuple[int, str], bytes]) -> str:
+    """Return the page as HTML; ``pngs`` are the drawn heat maps by row and column."""
+    articles = "\n".join(_write_row(explanation, i, label, against, pngs) for i in range(len(explanation.names)))
+    failed = "".join(f"<li>{show_html(failure)}</li>" for failure in explanation.failures)
     failed = f"<h2>Could not be read</h2><ul>{failed}</ul>" if failed else ""
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <meta http-equiv="Content-Security-Policy" content="{_POLICY}"><title>Why</title>
 <style>{_STYLE}{PARTS_STYLE}</style></head>
 <body><main><h1>Why these answers</h1>
-<p class="soft">{show_html(found.summary)}. Red speaks for the answer, blue against it.
+<p class="soft">{show_html(explanation.summary)}. Red speaks for the answer, blue against it.
 The bars of a row have one scale.</p>
 {articles}
 {failed}</main></body></html>
 """
 
 
-def _write_row(found: RowExplanation, i: int, label: Any, against: Any, pngs: Mapping[tuple[int, str], bytes]) -> str:
-    weights = found.weigh(i, label, against)
-    told = show_html(show_cell(found.predicted[i]))
+def _write_row(
+    explanation: RowExplanation, i: int, label: Any, against: Any, pngs: Mapping[tuple[int, str], bytes]
+) -> str:
+    weights = explanation.weigh(i, label, against)
+    predicted = show_html(show_cell(explanation.predicted[i]))
     why = "" if label is None else f", explained for {show_html(label)}"
     why += "" if against is None else f" against {show_html(against)}"
-    texts = "".join(write_text(one, one.words @ weights) for one in found.details[i] if one.words is not None)
+    texts = "".join(write_text(one, one.words @ weights) for one in explanation.details[i] if one.words is not None)
     figures = "".join(
         f"<figure><img alt='Heat map of {show_html(column)}' "
         f"src='data:image/png;base64,{base64.b64encode(png).decode()}'>"
@@ -82,18 +84,18 @@ def _write_row(found: RowExplanation, i: int, label: Any, against: Any, pngs: Ma
         for (row, column), png in pngs.items()
         if row == i
     )
-    table = write_parts(found, i, label, against)
-    return f"<article><h2>{show_html(found.names[i])}: {told}{why}</h2>{table}{texts}{figures}</article>"
+    table = write_parts(explanation, i, label, against)
+    return f"<article><h2>{show_html(explanation.names[i])}: {predicted}{why}</h2>{table}{texts}{figures}</article>"
 
 
-def write_parts(found: RowExplanation, i: int, label: Any = None, against: Any = None) -> str:
+def write_parts(explanation: RowExplanation, i: int, label: Any = None, against: Any = None) -> str:
     """Return a table of the kinds of a row and of their columns, with a bar for each contribution."""
-    weights = found.weigh(i, label, against)
-    kinds = found.select(i, label, against)
-    details = found.details[i]
+    weights = explanation.weigh(i, label, against)
+    kinds = explanation.select(i, label, against)
+    details = explanation.details[i]
     values = [*kinds.values(), *(float(weights @ one.contribution) for one in details)]
     limit = max(map(abs, values), default=0.0) or 1.0
-    rows = [f"<tr><th scope='row'>base</th><td class='bar'></td>{_number(float(weights @ found.base))}</tr>"]
+    rows = [f"<tr><th scope='row'>base</th><td class='bar'></td>{_number(float(weights @ explanation.base))}</tr>"]
     for kind, value in kinds.items():
         rows.append(_write_part(kind, value, limit, ""))
         own = [one for one in details if one.kind == kind]
@@ -103,10 +105,12 @@ def write_parts(found: RowExplanation, i: int, label: Any = None, against: Any =
                     "" if one.heat_map is not None or one.words is not None else f" = {_shorten(show_cell(one.value))}"
                 )
                 rows.append(_write_part(f"{one.column}{shown}", float(weights @ one.contribution), limit, "part"))
-            rest = float(weights @ found.rests[i][kind])
+            rest = float(weights @ explanation.rests[i][kind])
             if abs(rest) > 1e-3 * limit:
                 rows.append(_write_part("rest", rest, limit, "part"))
-    rows.append(f"<tr><th scope='row'>score</th><td class='bar'></td>{_number(float(weights @ found.scores[i]))}</tr>")
+    rows.append(
+        f"<tr><th scope='row'>score</th><td class='bar'></td>{_number(float(weights @ explanation.scores[i]))}</tr>"
+    )
     return f"<table>{''.join(rows)}</table>"
 
 
@@ -147,7 +151,7 @@ def _write_part(name: str, value: float, limit: float, kind: str) -> str:
 def write_text(detail: Detail, values: npt.NDArray[np.float64], max_letters: int | None = None) -> str:
     """Return a text whose words are coloured by their contribution.
 
-    Of a text with more than ``max_letters`` characters, the part whose words contribute most is shown.
+    Of a text with more than ``max_letters`` characters, only the part whose words contribute most is shown.
     """
     text, limit = str(detail.value), float(np.abs(values).max(initial=0)) or 1.0
     spans = detail.spans or ()
@@ -161,7 +165,7 @@ def write_text(detail: Detail, values: npt.NDArray[np.float64], max_letters: int
             continue
         pieces.append(show_html(text[end:first]))
         colour = "--for" if value > 0 else "--against"
-        alpha = _STRONGEST * abs(value) / limit
+        alpha = _MAX_ALPHA * abs(value) / limit
         pieces.append(
             f"<mark style='background:rgba(var({colour}), {alpha:.2f})' title='{value:+.3g}'>"
             f"{show_html(text[first:last])}</mark>"
@@ -177,7 +181,7 @@ def write_text(detail: Detail, values: npt.NDArray[np.float64], max_letters: int
 
 
 def _find_start(spans: Sequence[tuple[int, int]], strength: npt.NDArray[np.float64], n: int) -> int:
-    """Return the start of the ``n`` characters whose words are strongest: that of the text, or that of a word."""
+    """Return the start of the ``n`` characters whose words are strongest; it is the start of the text or of a word."""
     if not spans:
         return 0
     starts, stops = np.array(spans).T

@@ -1,4 +1,4 @@
-"""Hold the scores of rows or texts, split among kinds of columns, words and cells."""
+"""Hold the scores of rows or texts, split among kinds of columns, and each kind among columns, words and cells."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ _REFERENCES = {
     "train": "the average of the training rows",
     "rows": "the average of these rows",
 }
-#: Rows and words that ``str`` shows.
+#: Largest number of rows, and of marked words per text, in ``str``.
 _MAX_ROWS, _MAX_WORDS = 20, 8
 
 
 @dataclass(frozen=True, repr=False, eq=False)
 class RowExplanation:
-    """Scores of rows or texts, split among the kinds of columns, and further among words, columns and cells.
+    """Scores of rows or texts, split among the kinds of columns, and each kind among columns, words and cells.
 
     Parameters
     ----------
@@ -44,11 +44,11 @@ class RowExplanation:
     classes : tuple or None
         Labels of the scores; None for a regression.
     predicted : ndarray, shape (n_rows,)
-        Answer for each row.
+        Predicted class or number of each row.
     scores : ndarray of float64, shape (n_rows, n_scores)
-        One per class, or one for a regression.
+        One score per class, or one for a regression.
     base : ndarray of float64, shape (n_scores,)
-        Score of the row that contributions are measured against, see ``reference``.
+        Score of the reference row, which contributions are measured against; see ``reference``.
     kinds : tuple of str
         Members of the stack, or kinds of columns.
     contributions : ndarray of float64, shape (n_rows, n_scores, n_kinds)
@@ -57,21 +57,21 @@ class RowExplanation:
         For each row, the columns of each kind with their words and heat maps. Empty for a kind whose head is not
         linear.
     rests : tuple of mapping of str to ndarray
-        For each row and kind, what the details leave of its contribution.
+        For each row and kind, the part of its contribution that the details do not cover.
     quantity : str
         Kind of the scores: ``"decision"`` (log odds of a logistic regression, less the mean over the classes),
         ``"value"``, ``"logarithm"`` or ``"transformed value"``.
     method : str
-        ``"linear"``, or ``"shapley"`` for a final estimator that is not.
+        ``"linear"``, or ``"shapley"`` for a final estimator that is not linear.
     reference : str
-        ``"fit"`` for the average row of the fit, ``"train"`` for that of given rows, ``"rows"`` for that of the
-        explained rows themselves.
+        Rows whose average is the base: ``"fit"``, the rows of the fit; ``"train"``, the given rows; ``"rows"``, the
+        explained rows.
     error : float
         Largest difference between ``base + contributions.sum(axis=2)`` and ``scores``, relative to the largest score.
     failures : tuple of Failure
         Rows that could not be read.
     images : mapping of (int, str) to object
-        The images of rows and columns, to draw.
+        The images, by row and column, to draw on.
 
     See Also
     --------
@@ -130,6 +130,11 @@ class RowExplanation:
         Returns
         -------
         PIL.Image.Image
+
+        Raises
+        ------
+        InputError
+            If no image of this row and column has a heat map.
         """
         if (i, column) not in self.images:
             raise InputError(f"column={column!r}: no image of row {i} has a heat map")
@@ -153,7 +158,7 @@ class RowExplanation:
         Parameters
         ----------
         folder : str or path
-            Made if it does not exist.
+            Folder, which is made if it does not exist.
         label, against
             As for `select`.
 
@@ -163,7 +168,7 @@ class RowExplanation:
             Paths of the page and of the images.
         """
         for i in range(len(self.names)):
-            self.weigh(i, label, against)  # so that nothing is written for a class that does not exist
+            self.weigh(i, label, against)  # raises before a file is written, if there is no such class
         target = Path(folder)
         target.mkdir(parents=True, exist_ok=True)
         pngs = {
@@ -184,7 +189,7 @@ class RowExplanation:
         return paths
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain values, which JSON can hold."""
+        """Return the explanation as plain values, which JSON can hold."""
         rows = []
         for i, name in enumerate(self.names):
             kinds: dict[str, Any] = {}
@@ -208,7 +213,7 @@ class RowExplanation:
         label, against
             As for `select`.
         colour : bool, default=False
-            Mark words by the colours of a terminal; otherwise by ``[+`` and ``[-``.
+            Mark words by the colours of a terminal instead of ``[+`` and ``[-``.
 
         Returns
         -------
@@ -237,7 +242,7 @@ class RowExplanation:
         return f"  {value:+.3g}  {printable(detail.column)}{shown}"
 
     def weigh(self, i: int, label: Any = None, against: Any = None) -> npt.NDArray[np.float64]:
-        """Return the weights of the scores that select a label, less another one.
+        """Return the weights of the scores: 1 for a label and, if given, -1 for ``against``.
 
         Parameters
         ----------
@@ -257,7 +262,7 @@ class RowExplanation:
     def _find(self, label: Any, name: str) -> int:
         if self.classes is None:
             if name == "against":
-                raise InputError(f"against={label!r}: a regression has no classes")
+                raise InputError(f"against={label!r}: a regression has no classes; leave it out")
             return 0
         texts = [str(one) for one in self.classes]
         if str(label) not in texts:
@@ -275,7 +280,7 @@ class RowExplanation:
 
     @property
     def summary(self) -> str:
-        """The base, and the check of the sum, in a sentence."""
+        """Sentence with the quantity, the base and the check of the sum."""
         return (
             f"{self!r}: {self.quantity}; the base is {_REFERENCES[self.reference]}; "
             f"base + kinds = score to {self.error:.1e} of the largest score"
@@ -290,7 +295,7 @@ class RowExplanation:
 
 
 def _mark_words(text: str, spans: Any, values: npt.NDArray[np.float64], *, colour: bool = False) -> str:
-    """Return a text on one line in which the strongest words are marked.
+    """Return a text on one line with its strongest words marked.
 
     Examples
     --------

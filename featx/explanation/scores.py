@@ -17,13 +17,13 @@ from featx.heads import SignedSquareRoot
 
 __all__ = ["SMALLEST", "Affine", "Scores", "find_linear", "find_mean", "find_scores", "is_multilabel"]
 
-Rows = npt.NDArray[np.float64]
+Doubles = npt.NDArray[np.float64]
 
 _ROWS_PER_PROBE = 512
-#: Largest deviation from a linear map, relative to the largest score, that is put down to rounding.
+#: Largest deviation from a linear map, relative to the largest score, that counts as rounding.
 _MAX_DEVIATION = 2e-5
 _SMALLEST_PROBABILITY = 1e-12
-#: Features whose root is divided by are at least this large.
+#: Lower limit of a feature before a division by its root.
 SMALLEST = 1e-20
 
 
@@ -36,14 +36,14 @@ class Scores:
     quantity : str
         ``"decision"``, ``"log-probability"``, ``"probability"`` or ``"value"``.
     compute : callable
-        From features of shape (n, n_features) to scores of shape (n, n_scores), float64. Decisions and
-        log-probabilities are given less their mean over the classes, which changes no answer.
+        Takes features of shape (n, n_features) and returns scores of shape (n, n_scores), float64. Their mean over
+        the classes is subtracted from decisions and log-probabilities, which changes no answer.
     classes : tuple or None
         Labels of the columns; None for a regression.
     """
 
     quantity: str
-    compute: Callable[[Rows], Rows]
+    compute: Callable[[Doubles], Doubles]
     classes: tuple[Any, ...] | None
 
 
@@ -51,28 +51,30 @@ class Scores:
 class Affine:
     """Scores as ``features @ coef.T + intercept``; coef has the shape (n_scores, n_features).
 
-    With ``of_roots``, the features are their signed square roots, on which the heads of featx are linear.
+    With ``of_roots``, the signed square roots of the features take their place, since the heads of featx are linear
+    in these.
     """
 
-    coef: Rows
-    intercept: Rows
+    coef: Doubles
+    intercept: Doubles
     of_roots: bool = False
 
-    def scale(self, features: Rows) -> Rows:
-        """Return the factors that turn features into what the map is linear in."""
+    def scale(self, features: Doubles) -> Doubles:
+        """Return the factors that turn features into their signed square roots, or ones without ``of_roots``."""
         return 1 / np.sqrt(np.maximum(np.abs(features), SMALLEST)) if self.of_roots else np.ones_like(features)
 
 
-def to_roots(features: Rows) -> Rows:
+def to_roots(features: Doubles) -> Doubles:
     """Return signed square roots."""
     return np.asarray(np.copysign(np.sqrt(np.abs(features)), features))
 
 
 def find_scores(head: Any) -> Scores:
-    """Return the scores of a head that stand nearest to a linear map.
+    """Return the scores of a head that are closest to a linear map.
 
-    A decision function counts, of calibrated classifiers the mean decision before calibration. Without a decision
-    function, probabilities count, as logarithms or as they are. Raises InputError for a head with several outputs.
+    They are the decisions of a decision function; those of a calibrated classifier are the mean decisions before
+    calibration. Without a decision function, they are probabilities or their logarithms. Raises InputError for a head
+    with several outputs.
 
     Examples
     --------
@@ -101,22 +103,23 @@ def find_scores(head: Any) -> Scores:
         return Scores("decision", lambda X: _center(_widen(decide(X), len(labels))), labels)
     if not hasattr(head, "predict_proba"):
         raise InputError(
-            f"{type(head).__name__} gives neither decisions nor probabilities, so nothing can be explained"
+            f"{type(head).__name__}: has neither decision_function nor predict_proba, so it cannot be explained; "
+            "fit another head"
         )
     return Scores("probability", lambda X: np.asarray(head.predict_proba(X), np.float64), labels)
 
 
 def is_multilabel(head: Any) -> bool:
-    """Return True for a head with a score for each of several labels per image."""
+    """Return True for a head that scores several labels per image."""
     while isinstance(head, Pipeline):
         head = head[-1]
     return bool(getattr(head, "multilabel_", False))
 
 
-def find_linear(head: Any, X: Rows) -> tuple[Scores, Affine | None]:
-    """Return the scores of a head with their linear map, None if there is none.
+def find_linear(head: Any, X: Doubles) -> tuple[Scores, Affine | None]:
+    """Return the scores of a head and their linear map, or None if they are not linear.
 
-    The map may be that of the logarithms of its probabilities, and it may be linear in the features or in their roots.
+    The scores may be logarithms of probabilities. The map may be linear in the features or in their roots.
     """
     scores = find_scores(head)
     has_shares = scores.quantity == "probability" and not is_multilabel(head)
@@ -130,28 +133,28 @@ def find_linear(head: Any, X: Rows) -> tuple[Scores, Affine | None]:
     return scores, None
 
 
-def _score_squares(compute: Callable[[Rows], Rows], roots: Rows) -> Rows:
+def _score_squares(compute: Callable[[Doubles], Doubles], roots: Doubles) -> Doubles:
     return compute(np.copysign(roots**2, roots))
 
 
 def _find_logarithms(head: Any, scores: Scores) -> Scores:
     """Return the logarithms of a head's probabilities, which may be linear where the probabilities are not."""
 
-    def compute(X: Rows) -> Rows:
+    def compute(X: Doubles) -> Doubles:
         return _center(np.log(np.maximum(np.asarray(head.predict_proba(X), np.float64), _SMALLEST_PROBABILITY)))
 
     return Scores("log-probability", compute, scores.classes)
 
 
-def _as_columns(values: Any) -> Rows:
+def _as_columns(values: Any) -> Doubles:
     values = np.asarray(values, np.float64)
     if values.ndim > 1 and values.shape[1] > 1:
-        raise InputError("a head with several outputs cannot be explained; fit a head per output")
+        raise InputError("a head with several outputs cannot be explained; fit one head per output")
     return np.asarray(values.reshape(len(values), 1))
 
 
-def _widen(decisions: Any, n_classes: int) -> Rows:
-    """Return decisions with one column per class; those of two classes are one number, for the second class."""
+def _widen(decisions: Any, n_classes: int) -> Doubles:
+    """Return decisions with one column per class; for two classes, the input has one column, for the second class."""
     decisions = np.asarray(decisions, np.float64)
     if decisions.ndim == 1:
         return np.asarray(np.stack([-decisions, decisions], axis=1))
@@ -163,12 +166,12 @@ def _widen(decisions: Any, n_classes: int) -> Rows:
     return np.asarray(decisions)
 
 
-def _center(scores: Rows) -> Rows:
+def _center(scores: Doubles) -> Doubles:
     return np.asarray(scores - scores.mean(axis=1, keepdims=True))
 
 
-def _find_decision(head: Any) -> Callable[[Rows], Any] | None:
-    """Return the decision function of a head, through pipelines, searches and calibration."""
+def _find_decision(head: Any) -> Callable[[Doubles], Any] | None:
+    """Return the decision function of a head inside pipelines, searches and calibration."""
     head = getattr(head, "best_estimator_", head)
     if isinstance(head, Pipeline):
         last = _find_decision(head[-1])
@@ -184,12 +187,12 @@ def _find_decision(head: Any) -> Callable[[Rows], Any] | None:
     return getattr(head, "decision_function", None)
 
 
-def _find_affine(scores: Scores, X: Rows) -> Affine | None:
+def _find_affine(scores: Scores, X: Doubles) -> Affine | None:
     """Return the linear map of scores, or None if they are not linear.
 
-    The map is found from the scores of one row per feature, which works for every composition of linear steps:
-    scalers, PCA, selection of features, voting, searches. It is then checked on the rows ``X``, between them and far
-    away from them.
+    The map is computed from the scores of one row per feature. This works for every composition of linear steps:
+    scalers, PCA, selection of features, voting, searches. The map is then checked on the rows ``X``, between them and
+    far away from them.
     """
     origin = X.mean(axis=0)
     step = float(np.abs(X).mean()) or 1.0
@@ -209,23 +212,23 @@ def _find_affine(scores: Scores, X: Rows) -> Affine | None:
     coef = np.concatenate(columns).T
     intercept = at_origin[0] - coef @ origin
     deviation = np.abs(tests @ coef.T + intercept - expected).max()
-    is_flat = not np.any(coef)  # as trees and neighbours are between their steps
+    is_flat = not np.any(coef)  # trees and neighbours are constant between their steps
     return Affine(coef, intercept) if deviation <= _MAX_DEVIATION * np.abs(expected).max() and not is_flat else None
 
 
-def _is_straight(scores: Scores, first: Rows, second: Rows, of_first: Rows, of_second: Rows) -> bool:
-    """Compare the scores between rows with the mean of their scores, which is cheaper than the whole map."""
+def _is_straight(scores: Scores, first: Doubles, second: Doubles, of_first: Doubles, of_second: Doubles) -> bool:
+    """Return True if the score of two rows' mean is the mean of their scores; it is cheaper than the whole map."""
     n = min(len(first), len(second))
     middle = scores.compute((first[:n] + second[:n]) / 2)
     gap = np.abs(middle - (of_first[:n] + of_second[:n]) / 2).max()
     return bool(gap <= _MAX_DEVIATION * max(np.abs(of_first).max(), np.abs(of_second).max()))
 
 
-def find_mean(head: Any, n_features: int, *, of_roots: bool = False) -> Rows:
+def find_mean(head: Any, n_features: int, *, of_roots: bool = False) -> Doubles:
     """Return the mean features of the training images, or of their roots.
 
-    The first step of a head that learns a mean holds it, of features or of roots, from which the other mean is taken
-    approximately. Zeros if there is no such step.
+    The first step of a head that learns a mean holds the mean of features or of roots; the other mean is approximated
+    from it. The result is zeros if there is no such step.
     """
     head = getattr(head, "best_estimator_", head)
     is_mean_of_roots = False

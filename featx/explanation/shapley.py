@@ -1,4 +1,4 @@
-"""Share a score among the cells of a map by Shapley values, for heads that are not linear."""
+"""Split a score among the cells of a map by Shapley values, for heads that are not linear."""
 
 from __future__ import annotations
 
@@ -9,29 +9,29 @@ import numpy.typing as npt
 
 __all__ = ["shapley_values"]
 
-Rows = npt.NDArray[np.float64]
+Doubles = npt.NDArray[np.float64]
 
 _PERMUTATION_PAIRS = 32
 _MAX_VALUES = 8_000_000  # of the rows that the head scores at a time
 
 
 def shapley_values(
-    compute: Callable[[Rows], Rows], shares: Rows, mean: Rows, rng: np.random.Generator
+    compute: Callable[[Doubles], Doubles], shares: Doubles, mean: Doubles, rng: np.random.Generator
 ) -> npt.NDArray[np.float64]:
-    """Return what each cell adds to the scores, averaged over orders in which cells appear.
+    """Return the change of the scores by each cell, averaged over random orders in which the cells appear.
 
-    A cell that has not appeared has its share of the mean features. Orders come in pairs, an order and its reverse.
-    Each order's differences add up to the score of the image less the score of the mean features, so that the sum is
-    exact whatever the number of orders. Of a linear head, the values are those of its linear map.
+    A cell that has not appeared counts with its share of the mean features. Orders come in pairs, an order and its
+    reverse. The changes of each order add up to the score of the image less the score of the mean features, so the sum
+    is exact for any number of orders. For a linear head, the values are those of its linear map.
 
     Parameters
     ----------
     compute : callable
-        From features of shape (n, n_features) to scores of shape (n, n_scores).
+        Takes features of shape (n, n_features) and returns scores of shape (n, n_scores).
     shares : ndarray of float64, shape (n_cells, n_features)
         Share of each cell in each feature of the image.
     mean : ndarray of float64, shape (n_features,)
-        Features of an image of which no cell is known.
+        Features of an image without any known cell: the mean of the fit.
     rng : numpy.random.Generator
         Draws the orders.
 
@@ -55,7 +55,7 @@ def shapley_values(
         order = rng.permutation(n_cells)
         orders += [order, order[::-1]]
     per_call = max(1, _MAX_VALUES // ((n_cells + 1) * n_features))
-    total: Rows | None = None
+    total: Doubles | None = None
     for start in range(0, len(orders), per_call):
         part = orders[start : start + per_call]
         rows = np.zeros((len(part), n_cells + 1, n_features))

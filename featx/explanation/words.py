@@ -1,4 +1,4 @@
-"""Find the words of a text, and share what a model makes of the text among them."""
+"""Find the words of a text, and split the scores of the text among them."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from featx.text.engine import find_words
 
 __all__ = ["Span", "leave_out", "list_spans", "occlude", "share_terms"]
 
-#: First and last character of a word; the last does not belong to it.
+#: Start and end of a word in characters; the end does not belong to the word.
 Span = tuple[int, int]
-Array = npt.NDArray[np.float64]
+Doubles = npt.NDArray[np.float64]
 
-#: Parts of a text that are left out in turn, at most; longer texts have parts of several neighbouring words.
+#: Largest number of parts of a text that are left out in turn. In longer texts, a part is several neighbouring words.
 _MAX_PARTS = 64
 
 
 def list_spans(text: str, extractor: Any) -> list[Span]:
-    """Return the words of a text as the tokenizer of an extractor divides it, without those that it cuts off."""
+    """Return the words of a text by the tokenizer of an extractor; in long texts, groups of neighbouring words."""
     spec = make_spec(extractor.get_params(deep=False), kind="text")
     rules = require_text(spec.parts[0].backbone)
     spans = find_words(text, rules.tokenizer, rules.max_tokens)
@@ -50,9 +50,9 @@ def leave_out(text: str, span: Span) -> str:
 
 
 def occlude(
-    text: str, spans: Sequence[Span], embed: Callable[[list[str]], Any], score: Callable[[Any], Array]
-) -> Array:
-    """Return how far the scores of a text fall if one word after the other is left out.
+    text: str, spans: Sequence[Span], embed: Callable[[list[str]], Any], score: Callable[[Any], Doubles]
+) -> Doubles:
+    """Return the fall of a text's scores without each of its words.
 
     This is leave-one-out by erasure (Li, Monroe and Jurafsky 2016). The differences are exact. They do not add up to
     the score, because words act together.
@@ -60,12 +60,13 @@ def occlude(
     Parameters
     ----------
     text : str
+        The text.
     spans : sequence of (int, int)
-        Words, as of `list_spans`.
+        Words, as `list_spans` returns them.
     embed : callable
-        From n texts to features of shape (n, n_features).
+        Takes n texts and returns features of shape (n, n_features).
     score : callable
-        From features of shape (n, n_features) to scores of shape (n, n_scores).
+        Takes features of shape (n, n_features) and returns scores of shape (n, n_scores).
 
     Returns
     -------
@@ -76,49 +77,51 @@ def occlude(
 
 
 def share_terms(
-    text: str, vectorizer: Any, values: npt.NDArray[Any], weights: Callable[[npt.NDArray[np.intp]], Array]
-) -> tuple[list[Span], Array] | None:
-    """Share the terms of a vectorizer of words among the words of a text; the sum over the words is exact.
+    text: str, vectorizer: Any, values: npt.NDArray[Any], weights: Callable[[npt.NDArray[np.intp]], Doubles]
+) -> tuple[list[Span], Doubles] | None:
+    """Split the terms of a vectorizer of words among the words of a text; the sum over the words is exact.
 
-    A pair of words counts half for each of its words. A word that occurs several times has equal parts.
+    A pair of words counts half for each of its words. The occurrences of a repeated word have equal parts.
 
     Parameters
     ----------
     text : str
+        The text.
     vectorizer : TfidfVectorizer or CountVectorizer
         Fitted, with ``analyzer="word"``.
     values : ndarray of shape (n_terms,)
         Features of the text.
     weights : callable
-        From numbers of terms to weights of shape (n_scores, n_of_these).
+        Takes n numbers of terms and returns their weights, of shape (n_scores, n).
 
     Returns
     -------
     list of (int, int), ndarray of float64 of shape (n_words, n_scores); or None
-        Words that the vectorizer knows or passes over alike; None if it divides texts by other rules.
+        All words of the text, those that the vectorizer does not know included, and their contributions. None if
+        the vectorizer divides texts by other rules.
     """
     spans = _tokenize(text, vectorizer)
     if spans is None:
         return None
     prepared = [vectorizer.build_preprocessor()(text[start:stop]) for start, stop in spans]
     stops = vectorizer.get_stop_words() or ()
-    kept = [i for i, word in enumerate(prepared) if word not in stops]
-    places: dict[int, list[list[int]]] = {}
-    least, most = vectorizer.ngram_range
-    for n in range(least, most + 1):
-        for first in range(len(kept) - n + 1):
-            members = kept[first : first + n]
-            term = vectorizer.vocabulary_.get(" ".join(prepared[i] for i in members))
+    counted = [i for i, word in enumerate(prepared) if word not in stops]
+    occurrences: dict[int, list[list[int]]] = {}
+    min_n, max_n = vectorizer.ngram_range
+    for n in range(min_n, max_n + 1):
+        for first in range(len(counted) - n + 1):
+            numbers = counted[first : first + n]
+            term = vectorizer.vocabulary_.get(" ".join(prepared[i] for i in numbers))
             if term is not None:
-                places.setdefault(term, []).append(members)
-    known = np.array(sorted(places), np.intp)
-    if set(known.tolist()) != set(np.flatnonzero(values).tolist()):
+                occurrences.setdefault(term, []).append(numbers)
+    terms = np.array(sorted(occurrences), np.intp)
+    if set(terms.tolist()) != set(np.flatnonzero(values).tolist()):
         return None
-    parts = (weights(known) * values[known]).T if len(known) else np.zeros((0, len(weights(known))))
-    shares = np.zeros((len(spans), parts.shape[1]))
-    for term, part in zip(known.tolist(), parts, strict=True):
-        for members in places[term]:
-            shares[members] += part / (len(places[term]) * len(members))
+    contributions = (weights(terms) * values[terms]).T if len(terms) else np.zeros((0, len(weights(terms))))
+    shares = np.zeros((len(spans), contributions.shape[1]))
+    for term, contribution in zip(terms.tolist(), contributions, strict=True):
+        for numbers in occurrences[term]:
+            shares[numbers] += contribution / (len(occurrences[term]) * len(numbers))
     return spans, shares
 
 

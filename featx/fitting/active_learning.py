@@ -1,4 +1,4 @@
-"""Choose images to label next: uncertain to a model, and unlike each other."""
+"""Choose images to label next: the model is uncertain about them, and they are unlike each other."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ if TYPE_CHECKING:
 
 __all__ = ["ToLabel", "choose_diverse", "label_next"]
 
-#: Clusters are sought among this many times the images that are asked for, the most uncertain ones.
+#: Clusters are searched among the most uncertain images, this many times the number of images to choose.
 _POOL_FACTOR = 10
-#: Mean uncertainty above which the model knows too little to be asked (on CIFAR-10, up to some 200 labels).
+#: Mean uncertainty above which the model is too weak to choose (on CIFAR-10, with up to about 200 labels).
 _TOO_UNCERTAIN = 0.5
-#: Images that are clustered at most.
+#: Largest number of images that are clustered.
 _MAX_CANDIDATES = 5000
 _MAX_SHOWN = 10
 
@@ -49,7 +49,7 @@ class ToLabel:
     probabilities : ndarray of shape (n_images,)
         Probability of the predicted label.
     n_pool : int
-        Images that were considered.
+        Number of images that were considered.
     items : list or None
         The images, for the sheet; None for stored embeddings.
     failures : tuple of Failure
@@ -89,9 +89,9 @@ class ToLabel:
         write(os.fspath(path), self.to_columns())
 
     def draw(self, path: str | os.PathLike[str]) -> None:
-        """Write a contact sheet as a PNG file (extra ``plot``)."""
+        """Write a contact sheet as a PNG file (extra ``plot``); raise InputError if the pool holds no images."""
         if self.items is None:
-            raise InputError("no sheet: the pool holds stored embeddings, and no images")
+            raise InputError("no sheet: the pool holds stored embeddings, not images; pass images as the pool")
         tiles = [
             Tile(item, [name, f"{label} {value:.2f}"])
             for item, name, label, value in zip(self.items, self.names, self.predicted, self.probabilities, strict=True)
@@ -115,21 +115,21 @@ class ToLabel:
 
 
 def label_next(model: Any, pool: Any, n: int = 50, *, random_state: int = 0, events: Events | None = None) -> ToLabel:
-    """Choose images that are uncertain to a model and unlike each other (Zhdanov 2019).
+    """Choose images that a model is uncertain about and that are unlike each other (Zhdanov 2019).
 
-    The images with the smallest lead of the first class over the second are clustered by their features, weighted by
-    uncertainty. The image nearest to the centre of each cluster is chosen. Of near-duplicates one is considered.
-    A model that is uncertain about most of the pool knows too little to be asked: then all images are clustered, and
-    count alike.
+    The images with the smallest margin between the first and the second class are clustered by their features, weighted
+    by uncertainty. The image nearest to the centre of each cluster is chosen. Only one of several near-duplicates is
+    considered. A model that is uncertain about most of the pool is too weak to choose: then all images are clustered,
+    and count alike.
 
     Parameters
     ----------
     model : estimator, FitResult, str or path
         A classifier of images with probabilities, as for `featx.predict`.
     pool : source, sequence or Dataset
-        Images without labels, or whose labels are not looked at.
+        Images without labels; labels are ignored.
     n : int, default=50
-        Images to choose; all of a smaller pool.
+        Number of images to choose; a smaller pool is returned as a whole.
     random_state : int, default=0
         Seed of the clusters.
     events : Events or None, default=None
@@ -186,7 +186,7 @@ def label_next(model: Any, pool: Any, n: int = 50, *, random_state: int = 0, eve
 def choose_diverse(
     features: npt.NDArray[Any], uncertainty: npt.NDArray[Any], n: int, *, random_state: int = 0
 ) -> npt.NDArray[np.intp]:
-    """Return up to n rows, one of each cluster of the uncertain rows, the most uncertain first."""
+    """Return up to n rows, one row per cluster of the uncertain rows, the most uncertain first."""
     knows = uncertainty.mean() <= _TOO_UNCERTAIN
     n_candidates = min(_POOL_FACTOR * n, max(_MAX_CANDIDATES, n)) if knows else max(_MAX_CANDIDATES, n)
     if knows:

@@ -1,4 +1,4 @@
-"""Fit a stack on images, texts, numbers and categories: one member per kind, weighed by their left-out answers."""
+"""Fit a stack on images, texts, numbers and categories: one member per kind, and a final estimator of their answers."""
 
 from __future__ import annotations
 
@@ -18,8 +18,18 @@ from sklearn.preprocessing import OneHotEncoder, PowerTransformer
 from featx._events import Events, combine
 from featx._validation import check_choice
 from featx.errors import Failure, InputError
+from featx.extractor import FeatureExtractor
 from featx.fitting.continuation import record_sources
-from featx.fitting.estimate import check_splitter, divide, estimate_head, fit_head, score_out_of_fold, sees_content
+from featx.fitting.doubt import fit_guard
+from featx.fitting.estimate import (
+    check_splitter,
+    describe_folds,
+    divide,
+    estimate_head,
+    fit_head,
+    score_out_of_fold,
+    sees_content,
+)
 from featx.fitting.inputs import read_rows
 from featx.fitting.labelled import Inputs
 from featx.fitting.multioutput import (
@@ -30,14 +40,15 @@ from featx.fitting.multioutput import (
     make_folds,
     score_several,
 )
+from featx.fitting.options import CheckOptions, HeadOptions
 from featx.fitting.ordinal import read_order
 from featx.fitting.result import FitResult, FittedImages, count_target
-from featx.fitting.rows import make_frame_of_rows
 from featx.fitting.stack import Member, fit_member, fit_stack, fit_words, read_answers
+from featx.fitting.texts import make_text_extractor
 from featx.guard import Guard, KindCells
 from featx.heads import make_head
 from featx.inference.mean import MeanOfColumns
-from featx.pipelines import find_vectorizers
+from featx.pipelines import find_vectorizers, make_frame_of_rows
 from featx.selection.duplicates import find_duplicates
 from featx.selection.folds import join_groups
 from featx.selection.outputs import SeveralTargets
@@ -46,14 +57,14 @@ from featx.sources.labels import read_label
 
 __all__ = ["KindColumns", "fit_columns"]
 
-#: Codes of the same number of digits, such as postcodes, are categories from this length on.
+#: From this number of digits on, codes of equal length, such as postcodes, are categories.
 _MIN_DIGITS = 5
 _FOLDS = 5
 
 
 @dataclass(frozen=True)
 class KindColumns:
-    """Hold the columns of each kind that were asked for; None is a kind that the values decide."""
+    """Hold the requested columns by kind; the values decide a kind that is None."""
 
     images: tuple[str, ...]
     text: str | None
@@ -71,7 +82,7 @@ class KindColumns:
         others = dict(columns) if isinstance(columns, Mapping) else dict.fromkeys(columns)
         for name, kind in others.items():
             if kind not in (None, "number", "category"):
-                raise InputError(f'columns: kind {kind!r} of {name!r}, expected "number" or "category"')
+                raise InputError(f'columns: got the kind {kind!r} for {name!r}, expected "number" or "category"')
         names = [*images, *([text_column] if text_column else []), *others]
         if twice := [name for name in names if names.count(name) > 1]:
             raise InputError(f"columns: {twice[0]!r} is named twice; each column has one kind")
@@ -82,9 +93,18 @@ class KindColumns:
             )
         return cls(images, text_column, others, combine_images == "mean")
 
+    def make_extractors(self, extractor: Any) -> dict[str, Any]:
+        """Return the extractor of each kind that needs one: the one that is given, or else the default."""
+        extractors: dict[str, Any] = {} if extractor is None else {extractor.kind: extractor}
+        if self.images:
+            extractors.setdefault("image", FeatureExtractor())
+        if self.text is not None and "text" not in extractors:
+            extractors["text"] = make_text_extractor()
+        return extractors
+
     @property
     def kinds(self) -> dict[str, str]:
-        """Kind of each column; "any" for those that the values decide."""
+        """Kind of each column; "any" for a kind that the values decide."""
         found = dict.fromkeys(self.images, "image") | ({self.text: "text"} if self.text else {})
         return found | {name: kind or "any" for name, kind in self.others.items()}
 
@@ -94,23 +114,20 @@ def fit_columns(
     y: Any,
     asked: KindColumns,
     extractors: Mapping[str, Any],
+    head: HeadOptions,
+    check: CheckOptions,
     *,
-    target: str | Sequence[str] | None,
+    target: str | Sequence[str] | None = None,
     separator: str | None = None,
     order: Any = None,
-    task: str | None,
-    log_target: bool,
-    groups: Any,
-    cv: Any,
-    estimate: bool,
-    guard: bool,
-    events: Events | None,
+    events: Events | None = None,
 ) -> FitResult:
     """Fit one member per kind of columns and a final estimator on their left-out answers; see `featx.fit`."""
-    if not estimate:
+    task, log_target = head.task, head.log_target
+    if not check.estimate:
         raise InputError(
-            "estimate=False: several kinds of columns are stacked by their answers for left-out rows, which are the "
-            "estimate; leave it out"
+            "estimate=False: the stack of several kinds of columns is fitted on answers for left-out rows, which "
+            "are the estimate; leave it out"
         )
     notes: list[str] = []
     events = combine(events)
@@ -119,7 +136,7 @@ def fit_columns(
     notes += inputs.notes
     targets = [inputs.target_column] if inputs.target_column else inputs.outputs.names or () if inputs.outputs else ()
     if given := [name for name in targets if name in asked.kinds]:
-        raise InputError(f"columns: {given[0]!r} is the target as well, and would give the answer away; leave it out")
+        raise InputError(f"columns: {given[0]!r} is the target as well, and would reveal the answer; leave it out")
     rows, kinds = _find_kinds(inputs, asked, notes)
     names: tuple[str, ...] | None = None
     if hint := inputs.hint_separator():
@@ -145,22 +162,22 @@ def fit_columns(
         check_several(SeveralTargets(task, names, values), log_target, None, "row")
     fitted = np.log(values) if log_target else values
     frame = make_frame_of_rows([rows[i] for i in positions], kinds)
-    every_group = inputs.read_groups(groups)
+    every_group = inputs.read_groups(check.groups)
     own = None if every_group is None else every_group[positions]
     features = {part.name: part.features for part in parts}
     duplicates = _find_duplicates(features, {part.name: part.kind for part in parts}, extractors)
     joined = join_groups(duplicates, own)
+    cv = check_splitter(check.cv)
     if names is None:
-        folds, together = divide(frame, fitted, task, duplicates, own, check_splitter(cv))
+        folds, together = divide(frame, fitted, task, duplicates, own, cv)
     else:
         several = SeveralTargets(task, names, values)
-        folds, together = make_folds(frame, several, joined, own, check_splitter(cv)), cv is None
+        folds, together = make_folds(frame, several, joined, own, cv), cv is None
     if len(folds) < 2:
         raise InputError("too few rows, or groups, to divide into folds; add rows")
     members = _fit_members(frame, parts, fitted, kinds, folds, task, joined, events, names)
     stack, answered = fit_stack(members, fitted, values, folds, task, log_target, names)
-    how = f"left-out rows, {len(folds)} folds" + ("" if own is None else ", groups on one side")
-    how += ", near-duplicates on one side" if duplicates is not None and together else ""
+    how = describe_folds("row", folds, own, duplicates if together else None)
     factor = len(values) / float(np.mean([len(fit) for fit, _ in folds]))
     if names is None:
         scores = {name: score_out_of_fold(how, found, task, factor, joined) for name, found in answered.items()}
@@ -170,14 +187,12 @@ def fit_columns(
         notes.append(f"{name}: {one.metric} {one.value:.3f} of left-out rows")
     name, whole = list(scores.items())[-1]
     fitted_guard = None
-    if guard:
+    if check.guard:
         cells = {column: [rows[i][column] for i in positions] for column in kinds}
         embedded = {next(_list_names([part])): part.features for part in parts}
         known = KindCells(cells, kinds, embedded, find_vectorizers(stack))
-        try:
-            fitted_guard = Guard.fit_kinds(known, answered[name], groups=joined, log_target=log_target)
-        except InputError as error:
-            notes.append(f"no guard: {error}")
+        options: dict[str, Any] = {"groups": joined, "log_target": log_target}
+        fitted_guard = fit_guard(lambda: Guard.fit_kinds(known, answered[name], **options), "row", notes.append)
     for text in notes:
         events.note(text)
     classes = names if task == "multilabel" else tuple(stack.classes_.tolist()) if task == "classification" else None
@@ -221,7 +236,7 @@ def fit_columns(
 
 
 def _find_kinds(inputs: Inputs, asked: KindColumns, notes: list[str]) -> tuple[list[dict[str, Any]], dict[str, str]]:
-    """Decide which of the other columns are numbers, and convert these."""
+    """Return the rows with converted cells, and the kind of each column; the values decide a kind that is None."""
     rows, kinds = [dict(row) for row in inputs.items], asked.kinds
     for name, kind in asked.others.items():
         cells = [row[name] for row in rows if row[name] is not None]
@@ -250,8 +265,8 @@ def _is_number(value: Any) -> bool:
 
 
 @dataclass(frozen=True, eq=False)
-class _Part:
-    """Hold what embeds a column, or the mean of several columns, and its features of the rows."""
+class _EmbeddedColumn:
+    """Hold the transformer of a column, or of the mean of several columns, and its features of the rows."""
 
     kind: str
     columns: Any
@@ -260,7 +275,7 @@ class _Part:
 
     @property
     def name(self) -> str:
-        """The column, or all of them; a name that scikit-learn takes."""
+        """The column's name, or all names, without the double underscore that scikit-learn reserves."""
         return ("mean of " + ", ".join(self.columns) if isinstance(self.columns, list) else self.columns).replace(
             "__", "_"
         )
@@ -273,44 +288,44 @@ def _embed(
     extractors: Mapping[str, Any],
     inputs: Inputs,
     events: Events,
-) -> tuple[list[_Part], list[Failure]]:
-    """Embed each image and text once; a row with a cell that cannot be read is a failure."""
+) -> tuple[list[_EmbeddedColumn], list[Failure]]:
+    """Embed each image and text once; return the features, and rows with a cell that cannot be read as failures."""
     parts, failures = [], dict[int, Failure]()
-    wanted: list[tuple[str, Any]] = [("image", name) for name in asked.images]
+    image_columns: list[tuple[str, Any]] = [("image", name) for name in asked.images]
     if asked.is_mean:
-        wanted = [("image", list(asked.images))]
-    for kind, columns in [*wanted, *([("text", asked.text)] if asked.text else [])]:
+        image_columns = [("image", list(asked.images))]
+    for kind, columns in [*image_columns, *([("text", asked.text)] if asked.text else [])]:
         transformer = clone(extractors[kind])
         if isinstance(columns, list):
             images = dict.fromkeys(columns, "image")
             cells: Any = make_frame_of_rows([{name: rows[i][name] for name in columns} for i in positions], images)
             transformer = MeanOfColumns(transformer).fit(cells)
-            said = ""
+            prefix = ""
         else:
-            cells, said = [rows[i][columns] for i in positions], f"column {columns}: "
+            cells, prefix = [rows[i][columns] for i in positions], f"column {columns}: "
         embedded = transformer.embed(cells, events=events)
-        for one in embedded.failures:
-            at = int(positions[one.index])
-            failures.setdefault(at, Failure(at, inputs.item_names[at], said + one.reason))
-        parts.append(_Part(kind, columns, transformer, embedded.features))
+        for failure in embedded.failures:
+            position = int(positions[failure.index])
+            failures.setdefault(position, Failure(position, inputs.item_names[position], prefix + failure.reason))
+        parts.append(_EmbeddedColumn(kind, columns, transformer, embedded.features))
     return parts, [failures[i] for i in sorted(failures)]
 
 
 def _find_duplicates(
     features: Mapping[str, npt.NDArray[np.float32]], kinds: Mapping[str, str], extractors: Mapping[str, Any]
 ) -> npt.NDArray[Any] | None:
-    """Return groups of rows that share a near-duplicate image or text; None if there are none."""
-    found = []
-    for name, part in features.items():
+    """Return groups of rows that share a near-duplicate image or text; None without duplicates."""
+    duplicates = []
+    for name, values in features.items():
         extractor = extractors[kinds[name]]
         near = kinds[name] == "text" or sees_content(clone(extractor).fit(None))
-        found.append(find_duplicates(part, near=near))
-    return join_groups(*(each.groups for each in found if each.n))
+        duplicates.append(find_duplicates(values, near=near))
+    return join_groups(*(each.groups for each in duplicates if each.n))
 
 
 def _fit_members(
     frame: Any,
-    parts: Sequence[_Part],
+    parts: Sequence[_EmbeddedColumn],
     y: npt.NDArray[Any],
     kinds: Mapping[str, str],
     folds: list[Any],
@@ -320,18 +335,18 @@ def _fit_members(
     names: tuple[str, ...] | None,
 ) -> list[Member]:
     members = []
-    named = "ridge" if task == "regression" else "logistic_regression"
+    head_name = "ridge" if task == "regression" else "logistic_regression"
     outputs: dict[str, Any] = {} if task != "multilabel" else {"labels": list(names or ())}
     outputs |= {"n_outputs": len(names)} if task == "regression" and names is not None else {}
 
-    def make(inner: int) -> Any:
-        return make_head(named, task=task, cv=inner, **outputs)
+    def make(n_folds: int) -> Any:
+        return make_head(head_name, task=task, cv=n_folds, **outputs)
 
     for kind, label in (("image", "images"), ("text", "encoder")):
-        own = [part for part in parts if part.kind == kind]
-        if not own:
+        kind_parts = [part for part in parts if part.kind == kind]
+        if not kind_parts:
             continue
-        X = np.hstack([part.features for part in own])
+        X = np.hstack([part.features for part in kind_parts])
         if names is None:
             estimate = estimate_head(make, X, y, task, groups=groups, cv=folds, events=events)
         else:
@@ -339,9 +354,9 @@ def _fit_members(
         if estimate is None:
             raise InputError("too few rows of a class to divide into folds; add rows")
         head = estimate.head if estimate.head is not None else fit_head(make(_FOLDS), X, y, task, events=events)
-        embedding = [(part.name, part.transformer, part.columns) for part in own]
-        # extractors learn nothing from rows, so no row is needed
-        columns = ColumnTransformer(embedding).fit(frame[list(_list_names(own))].iloc[:0])
+        embedding = [(part.name, part.transformer, part.columns) for part in kind_parts]
+        # extractors learn nothing, so an empty frame is enough
+        columns = ColumnTransformer(embedding).fit(frame[list(_list_names(kind_parts))].iloc[:0])
         pipeline = Pipeline([("columns", columns), ("head", head)])
         members.append(Member(label, pipeline, read_answers(estimate.out_of_fold, len(y))))
     texts = [name for name in kinds if kinds[name] == "text"]
@@ -361,6 +376,6 @@ def _fit_members(
     return members
 
 
-def _list_names(parts: Sequence[_Part]) -> Iterator[str]:
+def _list_names(parts: Sequence[_EmbeddedColumn]) -> Iterator[str]:
     for part in parts:
         yield from part.columns if isinstance(part.columns, list) else [part.columns]

@@ -29,18 +29,18 @@ class PairedEvaluation:
     Parameters
     ----------
     first, second : Evaluation
-        Each pipeline by itself, on the images that both could read.
+        Evaluation of each pipeline, on the images that both could read.
     names : tuple of str
         The files of the two pipelines, or their classes.
     metric : {"accuracy", "mae"}
     difference : float
         The second pipeline's metric minus the first's.
     low, high : float
-        95 % interval of the difference, from the pairs of predictions.
+        95 % interval of the difference, from pairs of predictions.
     p_value : float
-        Of no difference: McNemar's exact test, or a paired t-test of the absolute errors.
+        P-value of the hypothesis of no difference: McNemar's exact test, or a paired t-test of the absolute errors.
     only_first, only_second : int
-        Images that only the first, or only the second, predicts better.
+        Number of images that only the first, or only the second pipeline predicts better.
 
     See Also
     --------
@@ -60,7 +60,7 @@ class PairedEvaluation:
 
     @property
     def n_images(self) -> int:
-        """Images that both pipelines predicted."""
+        """Number of images that both pipelines predicted."""
         return self.first.n_images
 
     @property
@@ -74,7 +74,7 @@ class PairedEvaluation:
         return tuple(dict.fromkeys((*self.first.failures, *self.second.failures)))
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what JSON can hold: the comparison, and each evaluation under ``first`` and ``second``."""
+        """Return plain values: the comparison, and each evaluation under ``first`` and ``second``."""
         names = ("metric", "difference", "low", "high", "p_value", "only_first", "only_second")
         values = {name: getattr(self, name) for name in names}
         return {"n": self.n_images, **values, "first": self.first.to_dict(), "second": self.second.to_dict()}

@@ -1,4 +1,4 @@
-"""Find the images that a model was fitted on, and join them with new ones."""
+"""Find the images that a model was fitted on, and join them with new images."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ from featx.errors import InputError
 from featx.extractor import FeatureExtractor, count_cached
 from featx.fitting.inputs import read_inputs
 from featx.fitting.labelled import Inputs, join_inputs
-from featx.fitting.model import FittedModel
-from featx.selection.compare import is_source
+from featx.fitting.model import FittedModel, open_model
+from featx.fitting.refusals import refuse
+from featx.selection.inputs import is_source
 from featx.sources import is_dataset
 from featx.sources.filesystem import is_url
 
-__all__ = ["has_log_target", "join_old_inputs", "list_sources", "record_sources", "was_fitted_on"]
+__all__ = ["has_log_target", "join_old_inputs", "list_sources", "open_earlier", "record_sources", "was_fitted_on"]
 
 
 def list_sources(X: Any) -> list[Any]:
@@ -49,6 +50,26 @@ def was_fitted_on(info: Mapping[str, Any], X: Any, include: str | Sequence[str],
     )
 
 
+def open_earlier(given: Mapping[str, Any]) -> FittedModel:
+    """Open the model to continue, and refuse parameters of `featx.fit` that it has settled."""
+    earlier = open_model(given["continue_from"])
+    earlier.require_single("continue_from takes a model of")
+    earlier.require_images("continue_from")
+    refuse("continue_from", given, model=earlier.name)
+    if "private" in earlier.info:
+        raise InputError(f"continue_from: {earlier.name} is private; fit all images with private=EPSILON instead")
+    if "tuning" in earlier.info:  # features that have seen the labels: the head and its estimate would be too good
+        raise InputError(
+            f"continue_from: the network of {earlier.name} is tuned on the labels of its images, so a head that is "
+            "fitted on them again would be too sure; tune on old and new images together (featx.tune)"
+        )
+    if given["task"] not in (None, earlier.task):
+        raise InputError(
+            f"task={given['task']!r}: {earlier.name} is a {earlier.task}, and continue_from keeps its task"
+        )
+    return earlier
+
+
 def has_log_target(head: Any) -> bool:
     """Return True if a fitted head predicts the logarithm of its target."""
     return isinstance(head, TransformedTargetRegressor) and head.func is np.log
@@ -57,9 +78,9 @@ def has_log_target(head: Any) -> bool:
 def join_old_inputs(
     model: FittedModel, X: Any, y: Any, options: Mapping[str, Any], extractor: FeatureExtractor, events: Events
 ) -> tuple[Inputs, int]:
-    """Read the images that a model was fitted on and new ones, and return them with the number of the old ones.
+    """Read the images that a model was fitted on and new images; return them with the number of old images.
 
-    The old sources are those that the model's record names, unless they are among the sources that are given.
+    The old sources are those of the model's record, unless they are among the given sources.
     """
     records, sources = model.info.get("sources") or [], list_sources(X) if y is None else []
     known = {_locate(name) for record in records for name in record["names"]}
@@ -103,7 +124,7 @@ def _read_each(
 
 
 def _announce_cost(parts: Sequence[Inputs], extractor: FeatureExtractor, events: Events) -> None:
-    """Note how many of the old images must be embedded again, before it is done."""
+    """Note the number of old images that must be embedded again, before the work starts."""
     for part in parts:
         if part.dataset is not None:
             continue
@@ -117,7 +138,7 @@ def _announce_cost(parts: Sequence[Inputs], extractor: FeatureExtractor, events:
 
 
 def _find(name: str, model: FittedModel) -> str:
-    """Return a recorded source as it can be opened from here, or from the folder of the model's file."""
+    """Return a recorded source as a path that exists from here or from the folder of the model's file."""
     beside = os.path.join(os.path.dirname(model.name), name)
     for path in (name, beside):
         if is_url(path) or os.path.exists(path) or any(letter in path for letter in "*?["):

@@ -1,7 +1,9 @@
-"""Apply the guard of a model to predictions: outliers, promises and class shares."""
+"""Fit the guard of a model, and apply it to predictions: outliers, promises and class shares."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,12 +17,21 @@ from featx.fitting.model import FittedModel
 from featx.guard import MIN_SET_IMAGES, SHIFT_LEVEL, Checked, Guard
 from featx.heads import respond
 
-__all__ = ["Doubt", "predict_guarded"]
+__all__ = ["Doubt", "fit_guard", "predict_guarded"]
 
-#: Classes that a note names.
+#: Largest number of classes that a note names.
 _MAX_NAMED = 10
-#: Move of the share of a class that a note names.
+#: Smallest change of a class's share that a note names.
 _MIN_MOVE = 0.01
+
+
+def fit_guard(fit: Callable[[], Guard], kind: str, note: Callable[[str], None]) -> Guard | None:
+    """Return a guard that a function fits, or note why there is none; ``kind`` is the word for an input."""
+    try:
+        return fit()
+    except InputError as error:
+        note(f"no guard: {re.sub('images|rows', f'{kind}s', str(error))}")
+        return None
 
 
 @dataclass(frozen=True)
@@ -65,9 +76,9 @@ class Doubt:
 def predict_guarded(
     model: FittedModel, guard: Guard | None, embeddings: Embeddings, doubt: Doubt, events: Events, *, is_fit: bool
 ) -> tuple[npt.NDArray[Any], npt.NDArray[Any] | None, Checked | None, dict[str, Any]]:
-    """Return labels or numbers, probabilities, the check of the guard, and what was changed.
+    """Return labels or numbers, probabilities, the check of the guard, and the changes that were made.
 
-    With ``is_fit``, the images are those of the fit, which are not compared with it as a set.
+    With ``is_fit``, the images are those of the fit, and are not compared with it as a set.
     """
     changes: dict[str, Any] = {}
     if guard is None:

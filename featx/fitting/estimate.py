@@ -20,19 +20,29 @@ from featx.extractor import FeatureExtractor
 from featx.fitting.views import stack_views
 from featx.heads import OutOfFold, TemperatureScaledClassifier, correct_for_choice, find_path, respond
 from featx.heads.calibration import limit_folds
+from featx.heads.folds import concatenate
 from featx.heads.path import fit_path
 from featx.inference.spec import list_backbones
 from featx.reporting.metrics import Score, score
 from featx.selection.folds import count_folds, join_groups, make_folds, split_rows
 
-__all__ = ["Estimate", "check_splitter", "divide", "estimate_head", "fit_head", "score_out_of_fold", "sees_content"]
+__all__ = [
+    "Estimate",
+    "check_splitter",
+    "describe_folds",
+    "divide",
+    "estimate_head",
+    "fit_head",
+    "score_out_of_fold",
+    "sees_content",
+]
 
 Labels = npt.NDArray[Any]
 _MAX_FOLDS = 5
 
 
 def sees_content(extractor: FeatureExtractor) -> bool:
-    """Return whether features are as deep as the backbone's own; shallower ones are alike for many images."""
+    """Return True if features are as deep as the backbone's own; shallower features are similar for many images."""
     backbone = open_backbone(list_backbones(extractor.backbone)[0], extractor.precision, kind=extractor.kind)
     deepest = backbone.select(None)[0].name
     return deepest in np.ravel(extractor.value_parameters_["layer"]) and extractor.pooling == "avg"
@@ -59,9 +69,9 @@ class Estimate:
     score : Score
         It is corrected for the choice of a penalty by the same images.
     out_of_fold : OutOfFold
-        The predictions that it comes from.
+        The predictions that the score comes from.
     head : estimator or None
-        Fitted on all images, if the same cross-validation chose its penalty; None if it is still to be fitted.
+        Head that was fitted on all images, if the same cross-validation chose its penalty; otherwise None.
     """
 
     score: Score
@@ -87,16 +97,13 @@ def estimate_head(
     ``make`` takes a number of inner folds and returns an unfitted head. Images of a group always stay on one side,
     and near-duplicates if the classes allow it. None if a fold has too few images of a class to fit on. ``views``, of
     shape (n_views, n_images, n_features), are further views of the images to fit on, see `featx.fitting.views`.
-    ``kind`` is that of the inputs.
+    ``kind`` is the kind of the inputs.
 
     A head that chooses its penalty along a path is fitted once: the folds that choose also score, and the score of the
     choice is corrected by a bootstrap. Any other head is fitted again for each fold, with folds of its own inside.
     """
     folds, together = divide(X, y, task, duplicates, groups, cv)
-    how = f"left-out {kind}s, {len(folds)} folds"
-    how += ", groups on one side" if groups is not None else ""
-    how += ", near-duplicates on one side" if duplicates is not None and together else ""
-    how += "" if views is None else f", fitted on {len(views) + 1} views per image"
+    how = describe_folds(kind, folds, groups, duplicates if together else None, views)
     inner = _MAX_FOLDS
     if task == "classification":
         classes, codes = np.unique(y, return_inverse=True)
@@ -116,10 +123,18 @@ def estimate_head(
     return Estimate(score_out_of_fold(how, out_of_fold, task, factor, joined), out_of_fold, head)
 
 
+def describe_folds(kind: str, folds: list[Any], groups: Any, duplicates: Any, views: Any = None) -> str:
+    """Return a few words on the folds of a score; None stands for no groups, duplicates or views on one side."""
+    how = f"left-out {kind}s, {len(folds)} folds"
+    how += "" if groups is None else ", groups on one side"
+    how += "" if duplicates is None else ", near-duplicates on one side"
+    return how + ("" if views is None else f", fitted on {len(views) + 1} views per image")
+
+
 def score_out_of_fold(how: str, out_of_fold: OutOfFold, task: str, factor: float, groups: Labels | None) -> Score:
     """Score predictions for left-out images, corrected for the choice among the candidates.
 
-    ``factor`` is the number of images in all per image of a fold's fit. ``groups`` are those of all images.
+    ``factor`` is the number of all images divided by that of a fold's fit. ``groups`` are the groups of all images.
     """
     own = None if groups is None else groups[out_of_fold.rows]
     scored = score(how, out_of_fold.y, out_of_fold.predicted, task, groups=own)
@@ -139,8 +154,8 @@ def fit_head(
 ) -> Any:
     """Fit a head without an estimate, and return it.
 
-    The folds that choose a penalty or a temperature keep groups and near-duplicates on one side. If every class is then
-    in a single fold, nothing could choose, and the folds ignore them.
+    The folds that choose a penalty or a temperature keep groups and near-duplicates on one side. If every class would
+    then be in a single fold, nothing could be chosen, so the folds ignore groups and near-duplicates.
     """
     joined = join_groups(duplicates, groups)
     if views is None:
@@ -159,7 +174,7 @@ def fit_head(
 
 
 def _make_inner_folds(head: Any, y: Labels, task: str, joined: Labels | None) -> list[Any]:
-    """Return folds of a head's own cross-validation that keep groups on one side; none if it needs or allows none."""
+    """Return folds of a head's own cross-validation that keep groups on one side, or None if there are none."""
     if joined is None or len(np.unique(joined)) < 2 or not (find_path(head) or _find_calibrated(head)):
         return []
     if task == "classification" and np.unique(y, return_counts=True)[1].max() < 2:
@@ -184,7 +199,7 @@ def _find_calibrated(head: Any) -> TemperatureScaledClassifier | None:
 
 
 def _fit_with(head: Any, X: Any, y: Labels, folds: list[Any]) -> Any:
-    """Fit a head, with these folds for its calibration if it has one."""
+    """Fit a head, with these folds for its calibration if it has a calibration."""
     calibrated = _find_calibrated(head) if folds else None
     if calibrated is None:
         return head.fit(X, y)
@@ -196,11 +211,12 @@ def _fit_with(head: Any, X: Any, y: Labels, folds: list[Any]) -> Any:
 
 
 def _widen(scored: Score, factor: float) -> Score:
-    """Widen the interval by the images in all per image of a fold's fit.
+    """Widen the interval by the number of all images divided by that of a fold's fit.
 
-    The interval of independent images held the accuracy of the head that is fitted on all images in 85 to 87 of 100
-    draws of 50 and 100 images: the heads of the folds know fewer, and share them. The interval of groups needs it as
-    well: in simulations of groups of a single class it held in 83 to 88 of 100 draws, and in 88 to 91 when widened.
+    The interval of independent images contained the accuracy of the head that is fitted on all images in 85 to 87 of
+    100 draws of 50 and 100 images: the heads of the folds are fitted on fewer images, and share them. The interval of
+    groups needs this as well: in simulations of groups of a single class it contained the accuracy in 83 to 88 of 100
+    draws, and in 88 to 91 after widening.
     """
     if scored.low is None or scored.high is None:
         return scored
@@ -249,7 +265,7 @@ def _predict_folds(
     make: Callable[[], Any], X: Any, y: Labels, folds: list[Any], task: str, joined: Labels | None, events: Events
 ) -> OutOfFold:
     """Fit a head for each fold, and return its predictions for the images that the fold leaves out."""
-    rows = np.concatenate([out for _, out in folds])
+    rows, numbered = concatenate(folds)
     classes = np.unique(y)
     probabilities: npt.NDArray[np.float32] | None = np.zeros((len(rows), len(classes)), np.float32)
     predicted, start = [], 0
@@ -272,7 +288,7 @@ def _predict_folds(
     is_classifier = hasattr(head, "classes_")
     return OutOfFold(
         rows=rows,
-        folds=np.repeat(np.arange(len(folds)), [len(out) for _, out in folds]),
+        folds=numbered,
         y=y[rows],
         predicted=answers,
         classes=classes if is_classifier else None,
@@ -283,9 +299,9 @@ def _predict_folds(
 
 
 def _correct(scored: Score, found: OutOfFold, groups: Labels | None) -> Score:
-    """Subtract the optimism of the best of several penalties from each metric, and from the interval.
+    """Subtract the optimism of choosing the best of several penalties from each metric, and from the interval.
 
-    The recall of the worst class stays as it was counted.
+    The recall of the worst class is not corrected.
     """
     if found.candidates.shape[1] < 2:
         return scored
@@ -295,7 +311,7 @@ def _correct(scored: Score, found: OutOfFold, groups: Labels | None) -> Score:
             found_better = correct_for_choice(found.losses, scores, groups)
             found_better *= -1 if name in ("mae", "mape") else 1
             values[name] -= found_better
-            if name != "r2":  # a score cannot pass the worst one by a correction
+            if name != "r2":  # a correction cannot make a score worse than the worst score
                 values[name] = max(0.0, values[name])
             if name == scored.metric:
                 optimism = found_better
@@ -304,7 +320,7 @@ def _correct(scored: Score, found: OutOfFold, groups: Labels | None) -> Score:
 
 
 def _score_candidates(found: OutOfFold) -> dict[str, npt.NDArray[np.float64]]:
-    """Return numbers of each row and candidate whose mean is a metric, up to its sign and a constant."""
+    """Return numbers per row and candidate; their mean is a metric, up to its sign and a constant."""
     if found.classes is not None:
         _, codes, counts = np.unique(found.y, return_inverse=True, return_counts=True)
         right = (found.classes[found.candidates] == found.y[:, None]).astype(float)

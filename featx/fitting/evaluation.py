@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Evaluated", "Evaluation", "evaluate", "evaluate_inputs", "evaluate_models"]
 
-#: Classes up to which the confusion matrix is printed.
+#: Largest number of classes for which the confusion matrix is printed.
 _MAX_CLASSES = 20
-#: Letters of a class that head a column of the confusion matrix.
+#: Number of letters of a class in the header of the confusion matrix.
 _MAX_LETTERS = 10
 
 
@@ -43,21 +43,21 @@ class Evaluation:
     task : {"classification", "multilabel", "regression"}
     metrics : dict of str to float or None
         ``accuracy``, ``balanced_accuracy``, ``macro_f1``, ``log_loss`` and ``roc_auc``; or
-        ``mae``, ``rmse``, ``r2`` and ``mape`` (a fraction). None if a metric has no value. Of several labels
-        ``macro_average_precision``, ``macro_f1``, ``micro_f1``, ``subset_accuracy`` and ``log_loss``, and of several
-        numbers ``r2``, their mean. With an order of the classes also ``quadratic_kappa``, ``mae_steps`` and
+        ``mae``, ``rmse``, ``r2`` and ``mape`` (a fraction). None if a metric has no value. For several labels
+        ``macro_average_precision``, ``macro_f1``, ``micro_f1``, ``subset_accuracy`` and ``log_loss``; for several
+        numbers the mean ``r2``. With an order of the classes also ``quadratic_kappa``, ``mae_steps`` and
         ``within_one_step``.
     low, high : float or None
         95 % interval of the first metric.
     per_class : dict or None
-        ``precision``, ``recall``, ``f1`` and ``support`` of each class; of several labels also
+        ``precision``, ``recall``, ``f1`` and ``support`` of each class; for several labels also
         ``average_precision``.
     confusion : list of list of int, or None
-        Rows are true classes, columns predicted classes, in the order of ``classes``.
+        Confusion matrix: rows are true classes, columns predicted classes, in the order of ``classes``.
     classes : tuple of str or None
         Labels as text; None for a regression.
     n_images : int
-        Images that were evaluated.
+        Number of images that were evaluated.
     failures : tuple of Failure
         Images that could not be read, with their position in the source.
     names : tuple of str
@@ -102,7 +102,7 @@ class Evaluation:
         return next(iter(self.metrics))
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what JSON can hold: ``n``, every metric, ``balance``, ``per_class`` and ``confusion``."""
+        """Return plain values: ``n``, every metric, ``balance``, ``per_class`` and ``confusion``."""
         by_class: dict[str, Any] = {}
         if self.per_target is not None:
             by_class = {"per_target": self.per_target}
@@ -200,14 +200,14 @@ def evaluate(
     Parameters
     ----------
     model : estimator, FitResult, str or path
-        A fitted pipeline that begins with a `FeatureExtractor`, or a file of it.
+        A fitted pipeline that begins with a `FeatureExtractor`, or the path of its file.
     X : source, sequence, ndarray or Dataset
         A labelled source as for `featx.fit`, or images. A dataset of embeddings must hold the
         pipeline's features.
     y : array-like of shape (n_samples,), or None, default=None
         Labels of the images; None for a source.
     path_column, text_column, target, separator, include, exclude, events
-        As for `featx.fit`; without columns, those that were used at the fit.
+        As for `featx.fit`. Without columns, the columns of the fit are used.
 
     Returns
     -------
@@ -243,7 +243,7 @@ def evaluate(
 def evaluate_models(
     models: Sequence[FittedModel], X: Any, y: Any, source_options: Mapping[str, Any], events: Events
 ) -> list[Evaluation]:
-    """Evaluate models of one task on the labelled images that all of them can read, embedded once per features."""
+    """Evaluate models of one task on the labelled images that all models can read; embed once per features."""
     return [one.evaluation for one in evaluate_inputs(models, X, y, source_options, events)]
 
 
@@ -259,7 +259,7 @@ class Evaluated:
 def evaluate_inputs(
     models: Sequence[FittedModel], X: Any, y: Any, source_options: Mapping[str, Any], events: Events
 ) -> list[Evaluated]:
-    """Evaluate models as `evaluate_models` does, and return the images and their features as well."""
+    """Evaluate models like `evaluate_models`, and return the images and their features as well."""
     first = models[0]
     inputs = first.read_inputs(X, y, **source_options, need_target=True)
     for text in inputs.notes:
@@ -298,7 +298,7 @@ def evaluate_inputs(
 
 
 def _match_classes(model: FittedModel, truth: npt.NDArray[Any], where: str) -> npt.NDArray[Any]:
-    """Return labels as the model's classes spell them; raise InputError if a label is none of its classes."""
+    """Return labels in the spelling of the model's classes; raise InputError for a label that is not one of them."""
     if model.classes is None:
         return truth
     labels = truth.tolist()

@@ -1,4 +1,4 @@
-"""Explain the answers of any fitted pipeline: of images, of texts, and of rows of several kinds of columns."""
+"""Explain the answers of any fitted pipeline of images, texts, or rows of several kinds of columns."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from featx.explanation import METHODS, Explanation, KindExplainer, RowExplanatio
 from featx.explanation import explain as explain_images
 from featx.fitting.labelled import Inputs
 from featx.fitting.model import FittedModel, open_model
-from featx.fitting.rows import RowExtractor, make_frame_of_rows, name_missing
+from featx.fitting.rows import RowExtractor, name_missing
+from featx.pipelines import make_frame_of_rows
 
 __all__ = ["explain"]
 
@@ -35,43 +36,43 @@ def explain(
 ) -> Explanation | RowExplanation:
     """Split the scores of images, texts or rows into contributions.
 
-    **Images**: the features of an image are pooled from a map, and each pooling shares a feature among the cells of
-    its map. So the score of a linear head is exactly a base and one number per cell, after a single run of the
-    network. For other heads, the numbers are Shapley values of the cells, with the same exact sum. A cell sees more of
-    the image than its square: the network has looked at its surroundings.
+    **Images**: the features of an image are pooled from a map, so each feature can be split among the cells of its map.
+    The score of a linear head is then exactly a base plus one number per cell, after a single run of the network. For
+    other heads, the numbers are Shapley values of the cells, with the same exact sum. A cell depends on more of the
+    image than its square, because the network also looks at its surroundings.
 
-    **Rows of several kinds of columns** (docs/columns.md): the score is exactly a base, which is the score of the
-    average row, and one number per kind. Each number is divided further, among columns, cells of images, and words of
-    TF-IDF, by integrated gradients from the average row (Sundararajan et al. 2017).
+    **Rows of several kinds of columns** (docs/columns.md): the score is exactly a base, the score of the average row,
+    plus one number per kind. Each number is split further among columns, cells of images, and words of TF-IDF, by
+    integrated gradients from the average row (Sundararajan et al. 2017).
 
-    **Texts**: words of TF-IDF add up. The words of an encoder are left out one after the other, and their numbers are
-    the falls of the score (Li et al. 2016), which do not add up.
+    **Texts**: the numbers of TF-IDF words add up. The number of an encoder's word is the fall of the score without it
+    (Li et al. 2016). These numbers do not add up.
 
     Parameters
     ----------
     pipeline : estimator, FitResult, str or path
-        A fitted pipeline, or a file of it.
+        A fitted pipeline, or the path of its file.
     X : source, sequence, ndarray or DataFrame
         A source as for `featx.fit`, or images or texts as for the extractor, or rows as a table or a DataFrame.
     method : {"auto", "cells", "shapley", "occlusion"}, default="auto"
         For images. ``"cells"`` raises if the head is not linear. ``"auto"`` uses ``"cells"`` if it is, and
         ``"shapley"`` otherwise. ``"occlusion"`` covers one cell after the other with the image's mean colour, and runs
-        the network for each.
+        the network once per cell.
     train : source, sequence, Dataset, DataFrame or None, default=None
-        Of images: training images, or an open dataset of their features, in which the three most alike are found for
-        each image. Of a stack: rows whose average the contributions are measured against. None takes the average row
-        of the fit.
+        For images: training images, or an open dataset of their features. The three most similar are found for each
+        image. For a stack: rows whose average the contributions are measured against. None takes the average row of
+        the fit.
     text_column : str or None, default=None
-        Column of a table of texts. None takes the one of the fit.
+        Column of a table of texts. None takes the column of the fit.
     random_state : int or None, default=0
-        Seed of the orders of ``"shapley"``.
+        Seed of the random orders of cells in ``"shapley"``.
     events : Events or None, default=None
         Receives progress.
 
     Returns
     -------
     Explanation or RowExplanation
-        Of images, or of texts and rows.
+        An Explanation of images, or a RowExplanation of texts and rows.
 
     Raises
     ------
@@ -108,7 +109,7 @@ def explain(
     """
     check_choice("method", method, METHODS)
     model: Any = None
-    with suppress(InputError):  # of an estimator that is no pipeline; explain_images names what it needs
+    with suppress(InputError):  # for an estimator that is not a pipeline, explain_images raises the better message
         model = open_model(pipeline)
     if model is None or getattr(model.extractor, "kind", "image") == "image":
         if text_column is not None:
@@ -118,7 +119,7 @@ def explain(
         options: dict[str, Any] = {"method": method, "train": train, "random_state": random_state, "events": events}
         return explain_images(found, X, **options)
     if method != "auto":
-        raise InputError(f"method={method!r}: chooses how images are explained; leave it out for texts and rows")
+        raise InputError(f"method={method!r}: is for images; leave it out for texts and rows")
     events = events or Events()
     inputs = model.read_inputs(X, **({} if text_column is None else {"text_column": text_column}))
     for text in inputs.notes:
@@ -128,7 +129,7 @@ def explain(
         rows = [dict(row) for row in inputs.items]
     else:
         if train is not None:
-            raise InputError("train: of images and of a stack; leave it out for a pipeline of texts")
+            raise InputError("train: is for images and stacks; leave it out for a pipeline of texts")
         estimator, kinds = wrap_texts(model.extractor, model.head), {_TEXT: "text"}
         rows = [{_TEXT: item} for item in inputs.items]
     reference = None

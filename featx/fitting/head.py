@@ -31,12 +31,12 @@ __all__ = [
 
 Labels = npt.NDArray[Any]
 
-#: Classes that a message names.
+#: Largest number of classes that a message names.
 _MAX_NAMED = 10
-#: The largest class has at least this many times the images of the smallest if weights are offered.
+#: Weights are suggested if the largest class has at least this many times the images of the smallest class.
 _MIN_RATIO = 10
-#: Memory that fitting takes at most, in copies of the features and with them: heads that choose a penalty along a path
-#: share their square roots among the folds; others scale those of each fold, once more in float64 (measured: 9.7).
+#: Largest memory of a fit, in copies of the features, these included. Heads that choose a penalty along a path share
+#: the square roots among the folds. Other heads scale the features of each fold, once more in float64 (measured: 9.7).
 _PATH_COPIES, _COPIES = 2, 10
 #: What a path adds: copies of the products of the features (three if these are rotated), of the coefficients (six for
 #: the fold that is solved; the others and the mean have half of their digits), of the scores, and bytes to work in.
@@ -44,7 +44,7 @@ _PRODUCTS, _COEFFICIENTS, _SCORES, _WORK = 3, 9, 2, 20_000_000
 
 
 def choose_head(head: str | None, task: str, y: Labels, log_target: bool, weights: Any, events: Events) -> ChosenHead:
-    """Take the head that was named, or choose by the size of the task."""
+    """Return the named head, or choose a head by the size of the task."""
     n_classes = len(set(y.tolist())) if task == "classification" else 0
     name = head or choose_default_head(task, len(y), n_classes)
     chosen = ChosenHead(name, task, log_target, is_named=head is not None, class_weight=weights)
@@ -58,7 +58,7 @@ def choose_head(head: str | None, task: str, y: Labels, log_target: bool, weight
 
 
 def take_head(earlier: FittedModel, log_target: bool, weights: Any) -> ChosenHead:
-    """Take over the head of a model, unfitted."""
+    """Return the head of a model, unfitted."""
     last = earlier.head.steps[-1][1] if isinstance(earlier.head, Pipeline) else earlier.head
     name = earlier.info.get("head") or type(last).__name__
     # the head of a pipeline is a pipeline of one step
@@ -80,7 +80,7 @@ class ChosenHead:
     class_weight: Any = None
 
     def make(self, folds: int = 5) -> Any:
-        """Make it, unfitted, with some number of inner folds."""
+        """Make the unfitted head with this number of inner folds."""
         if self.tuned is None:
             made = make_head(self.name, task=self.task, log_target=self.log_target, cv=folds)
         else:
@@ -107,7 +107,7 @@ def read_class_weight(class_weight: Any, y: Labels, task: str) -> Any:
     if class_weight is None:
         return None
     if task != "classification":
-        raise InputError(f"class_weight={class_weight!r}: a regression has no classes")
+        raise InputError(f"class_weight={class_weight!r}: a regression has no classes; leave it out")
     if class_weight == "balanced":
         return class_weight
     if not isinstance(class_weight, Mapping):
@@ -125,7 +125,7 @@ def read_class_weight(class_weight: Any, y: Labels, task: str) -> Any:
 
 
 def offer_weights(head: ChosenHead, y: Labels, events: Events) -> None:
-    """Note that classes can be weighed, if one has many times the images of another."""
+    """Note that classes can be weighted, if a class has many times the images of another class."""
     if head.task != "classification" or head.class_weight is not None:
         return
     classes, counts = np.unique(y, return_counts=True)
@@ -143,7 +143,7 @@ def offer_weights(head: ChosenHead, y: Labels, events: Events) -> None:
 def check_memory(
     head: ChosenHead, y: Labels, n_features: int, folds: Mapping[str, Any], events: Events
 ) -> tuple[ChosenHead, bool]:
-    """Return the head, or one that learns in parts if memory is too small, and whether it must learn in parts."""
+    """Return the head, or a head that learns in parts if memory is too small, and True if it must learn in parts."""
     n_rows, needed, available = len(y), _COPIES * len(y) * n_features * 4, available_memory()
     if find_path(head.make()):
         n_columns = len(np.unique(y)) if head.task == "classification" else 1
@@ -175,7 +175,7 @@ def check_memory(
 
 
 def _find_parameters(estimator: Any, name: str) -> list[str]:
-    """List the parameters of an estimator and of those inside it that have a name."""
+    """List the parameters of an estimator, and of the estimators inside it, that have this name."""
     return [key for key in estimator.get_params() if key.rpartition("__")[2] == name]
 
 

@@ -15,7 +15,7 @@ from featx.dataset import Dataset
 from featx.errors import InputError
 from featx.fitting.labelled import Inputs, read_dataset_column
 from featx.images.containers import list_items
-from featx.selection.compare import is_source
+from featx.selection.inputs import is_source
 from featx.selection.outputs import Outputs, read_separator, read_targets, to_objects
 from featx.selection.target import read_array
 from featx.sources import is_dataset, list_images
@@ -25,7 +25,7 @@ from featx.sources.texts import name_rows, read_text
 
 __all__ = ["read_inputs", "read_rows"]
 
-#: Sources that a message names; of more, it names the first.
+#: Largest number of sources that a message names; otherwise it names only the first.
 _MAX_NAMED = 3
 
 
@@ -43,7 +43,7 @@ def read_inputs(
     text_column: str | None = None,
     kind: str = "image",
 ) -> Inputs:
-    """Read a source, or images and their targets, of which each image may have several.
+    """Read a source, or images and their targets; an image may have several targets.
 
     With ``kind="text"``, X is a table with a column of texts, or a list of texts.
 
@@ -179,7 +179,7 @@ def _read_texts(
 
 
 def _read_y(y: Any, n: int, what: str, need_target: bool, separator: str | None) -> tuple[Any, Outputs | None]:
-    """Return the targets of n items in memory, or None, and how several of them are written."""
+    """Return the targets of n items in memory, or None, and the form of several targets."""
     if y is None:
         if need_target:
             raise InputError(f"y: missing; X holds {what}, so pass their labels, or pass a table and target=NAME")
@@ -191,7 +191,7 @@ def _read_y(y: Any, n: int, what: str, need_target: bool, separator: str | None)
 
 
 def _name_sources(sources: Sequence[str]) -> str:
-    """Return the name of sources in messages; of many, such as a glob that the shell expands, the first."""
+    """Return the name of sources in messages; for many sources, such as an expanded glob, the first."""
     return " ".join(sources) if len(sources) <= _MAX_NAMED else f"{sources[0]} and {len(sources) - 1} more"
 
 
@@ -284,7 +284,7 @@ def _read_cells(cells: Sequence[Any], separator: str | None) -> tuple[Any, Outpu
 
 
 def _read_cell(column: str, value: Any, kind: str, is_csv: bool) -> Any:
-    """Return a cell as its kind needs it: None if it is missing, and a float for a number or a boolean."""
+    """Return a cell in the form of its kind: None if it is missing, and a float for a number or a boolean."""
     if kind == "text":
         return read_text(value, is_csv=is_csv)
     if isinstance(value, (bytes, np.ndarray)) or kind == "image":

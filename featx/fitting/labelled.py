@@ -32,12 +32,12 @@ __all__ = ["Inputs", "join_inputs", "read_dataset_column"]
 class Inputs:
     """Hold images, or a dataset of embeddings, with names and labels.
 
-    ``where`` is the source as messages name it. ``items`` is None, and ``item_names`` empty, for a dataset, which keeps
-    its keys on disk. ``labels`` holds a missing value for an image without a label. With ``is_array`` they are a
-    scikit-learn target: their type decides the task and is kept. ``columns`` are the table's other columns. With
-    ``has_classes`` the labels are names of classes, whatever they look like. ``parts`` are other inputs that
-    these consist of (`join_inputs`). With ``outputs`` each image has several targets: a text or a tuple. ``levels`` are
-    the categories of an ordered type, the lowest first.
+    ``where`` is the source's name in messages. For a dataset, which keeps its keys on disk, ``items`` is None and
+    ``item_names`` is empty. ``labels`` holds a missing value for an image without a label. With ``is_array`` the labels
+    are a scikit-learn target: their type decides the task and is kept. ``columns`` are the table's other columns. With
+    ``has_classes`` the labels are names of classes, even if they look like numbers. ``parts`` are the inputs that were
+    joined (`join_inputs`). With ``outputs`` each image has several targets: a text or a tuple. ``levels`` are the
+    categories of an ordered type, the lowest first.
     """
 
     where: str
@@ -85,7 +85,9 @@ class Inputs:
     def read_labels(self, task: str | None, *, log_target: bool = False) -> tuple[str, npt.NDArray[Any]]:
         """Decide between classes and numbers, and return the labels that are not missing."""
         if self.outputs is not None:
-            raise InputError(f"{self.where}: several targets per image, expected one class or number per image")
+            raise InputError(
+                f"{self.where}: got several targets per image, expected one class or number per image; name one target"
+            )
         labelled = self._find_labelled()
         if self.is_array:
             values = narrow(self.labels[labelled])
@@ -111,7 +113,7 @@ class Inputs:
         return labelled
 
     def hint_separator(self) -> str | None:
-        """Return a remark if labels look like several labels in one text, or are divided by another separator."""
+        """Return a remark if a text looks like several labels, or if another separator seems to divide the labels."""
         is_set = self.outputs is not None and self.outputs.names is None
         separator = None
         if self.labels is not None and (self.outputs is None or is_set):
@@ -120,20 +122,20 @@ class Inputs:
             return None
         if self.outputs is not None:
             return (
-                f"separator={self.outputs.separator!r}: the labels look as if {separator!r} divided them; if so, set "
+                f"separator={self.outputs.separator!r}: {separator!r} seems to divide the labels; if so, set "
                 f"separator={separator!r}"
             )
         shown = (value for value in self.labels if isinstance(value, str) and separator in value)
         example = max(shown, key=lambda value: len(value.strip(f" {separator}")))
         return (
-            f"labels such as {example!r} are taken as one class each; if they are several labels, name their "
+            f"labels such as {example!r} are taken as one class each; if they are several labels, set their "
             f'separator: separator="{separator}"'
         )
 
     def embed(self, positions: Positions, extractor: FeatureExtractor, events: Events, n_views: int = 1) -> Embeddings:
-        """Embed some images; the vectors of a dataset are there already, and are read when needed.
+        """Embed some images; a dataset holds its features already, and they are read when needed.
 
-        Several views of an image are put side by side in its row, see `featx.extractor.embed_views`.
+        The features of several views of an image are put side by side, see `featx.extractor.embed_views`.
         Raises FeaturesChangedError if a dataset's features are not the extractor's.
         """
         if self.parts:
@@ -164,7 +166,7 @@ class Inputs:
         return Embeddings(FeatureRows(joined), np.arange(len(joined)), np.concatenate(kept), failures)
 
     def _divide(self, positions: Positions) -> Iterator[tuple[Inputs, int]]:
-        """Yield each part that some of the positions belong to, with its first position."""
+        """Yield each joined input that holds some of the positions, with its first position."""
         start = 0
         for part in self.parts:
             if ((positions >= start) & (positions < start + len(part))).any():
@@ -193,7 +195,7 @@ def join_inputs(parts: Sequence[Inputs]) -> Inputs:
     targets = list(dict.fromkeys(part.target_column for part in parts if part.target_column))
     if len(targets) > 1:
         raise InputError(
-            f"target: the columns {' and '.join(targets)} hold different targets; name one for all sources"
+            f"target: the sources have the target columns {' and '.join(targets)}; name one target for all sources"
         )
     shared = [name for name in parts[0].columns if all(name in part.columns for part in parts)]
     return Inputs(

@@ -1,4 +1,4 @@
-"""Put labels that were corrected by hand in the place of a source's, and choose images to label next."""
+"""Replace a source's labels by labels that were corrected by hand, and choose images to label next."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["correct_labels"]
 #: Text in the column of labels that leaves an image out.
 DROP = "-"
 _MAX_NAMED = 3
-#: Names that a mistyped one is compared with: half a second.
+#: Largest number of names that a mistyped name is compared with, which takes half a second.
 _MAX_COMPARED = 5000
 
 
@@ -59,7 +59,7 @@ def correct_labels(inputs: Inputs, labels: Any, events: Events) -> Inputs:
 
 
 def _read(labels: Any) -> tuple[str, dict[str, tuple[str, Any]]]:
-    """Return the name of the corrections, and for each image its place in them and its label."""
+    """Return the name of the corrections, and the position and the label of each image in them."""
     if isinstance(labels, Mapping):
         kept = {name: label for name, label in labels.items() if not is_missing(label)}
         return "labels", {str(name): (f"labels[{name!r}]", label) for name, label in kept.items()}

@@ -29,12 +29,12 @@ __all__ = ["FittedModel", "open_model"]
 
 @dataclass(frozen=True, eq=False)
 class FittedModel:
-    """Hold a fitted pipeline in two parts, for more than one call.
+    """Hold a fitted pipeline as extractor and head, for several calls.
 
     ``name`` is the file's path or the estimator's class. ``classes`` are the labels as text, in the head's order, and
-    None for a regression. Of several labels per image they are the labels, with ``is_multilabel``; ``targets`` are the
-    names of several numbers, and None otherwise. ``info`` is the record of the fit, such as the columns of its table.
-    ``guard`` is None if the model has none.
+    None for a regression. With ``is_multilabel`` they are the labels. ``targets`` are the names of several numbers, and
+    None otherwise. ``info`` is the record of the fit, such as the columns of its table. ``guard`` is None if the model
+    has none.
     """
 
     name: str
@@ -58,12 +58,12 @@ class FittedModel:
 
     @property
     def n_guarded(self) -> int:
-        """Features that the guard takes."""
+        """Number of features for the guard."""
         is_rows = isinstance(self.extractor, RowExtractor) and self.extractor.guard is not None
         return int(self.extractor.guard.n_features if is_rows else self.extractor.n_features)
 
     def take_guarded(self, features: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """Return the features that the guard takes; those of a row lie behind its answer."""
+        """Return the features for the guard; for rows, they are the columns after the answer."""
         return features[:, self.extractor.n_features :] if isinstance(self.extractor, RowExtractor) else features
 
     def use_guard(self, guard: Guard) -> FittedModel:
@@ -75,7 +75,7 @@ class FittedModel:
 
     @property
     def separator(self) -> str:
-        """Sign between the labels of an image in tables."""
+        """Separator between the labels of an image in tables."""
         return str(self.info.get("separator") or "|")
 
     def require_single(self, what: str) -> None:
@@ -93,23 +93,23 @@ class FittedModel:
 
     @property
     def device(self) -> str:
-        """Device that embeds; the CPU if nothing is embedded."""
+        """Device that embeds; the CPU without an embedding."""
         inside = self.extractor.estimator if isinstance(self.extractor, RowExtractor) else self.extractor
         return next((one.open_session().device for one in find_extractors(inside)), "cpu")
 
     @property
     def feature_key(self) -> str:
-        """Everything that decides the extractor's features; equal for models that can share an embedding."""
+        """Everything that determines the extractor's features; it is equal for models that can share an embedding."""
         extractor = self.extractor
         return repr((extractor.backbone_identity_, extractor.value_parameters_, extractor.precision))
 
     def require_images(self, what: str) -> None:
         """Raise InputError if the model takes texts or rows, for a function that works on images."""
         if getattr(self.extractor, "kind", "image") != "image":
-            raise InputError(f"{self.name}: takes no images alone, and {what} needs them; use predict or evaluate")
+            raise InputError(f"{self.name}: does not take images, and {what} needs them; use predict or evaluate")
 
     def read_inputs(self, X: Any, y: Any = None, **options: Any) -> Inputs:
-        """Read a source, or images or texts, as this model takes them; see `featx.fitting.inputs.read_inputs`."""
+        """Read a source, or images or texts, in this model's form; see `featx.fitting.inputs.read_inputs`."""
         if isinstance(self.extractor, RowExtractor):
             for name, value in options.items():
                 if value and name not in ("target", "separator", "need_target"):
@@ -194,6 +194,6 @@ def _split(name: str, pipeline: Any, info: Mapping[str, Any], guard: Guard | Non
 
 
 def _name_numbers(info: Mapping[str, Any], names: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the names of several numbers from the record of the fit, or else their positions."""
+    """Return the names of several numbers from the record of the fit, or their positions without a record."""
     known = tuple(info.get("targets") or ())
     return known if len(known) == len(names) else names

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,108 +15,40 @@ from sklearn.pipeline import Pipeline
 from featx._events import Events
 from featx._memory import available_memory
 from featx.errors import InputError
-from featx.extractor import FeatureExtractor
-from featx.fitting.embeddings import Embeddings
-from featx.fitting.estimate import Estimate, _fit_path, _widen, sees_content
+from featx.fitting.doubt import fit_guard
+from featx.fitting.estimate import Estimate, _fit_path, _widen, describe_folds
+from featx.fitting.features import find_groups, make_extractor, search_features, sort_by_name
 from featx.fitting.labelled import Inputs
-from featx.fitting.result import DuplicateGroup, FitResult, FittedImages, count_target
+from featx.fitting.options import CheckOptions, FeatureOptions, HeadOptions
+from featx.fitting.result import FitResult, FittedImages, HeadFit, count_target, record_weights
 from featx.fitting.views import split_views, stack_views
 from featx.guard import Guard
 from featx.heads import DEFAULT_HEADS, OutOfFold, find_path, make_head, respond, stratify_labels
+from featx.heads.folds import concatenate
 from featx.reporting.metrics import Score
 from featx.reporting.multioutput import score_labels, score_numbers
-from featx.selection import search as search_features
-from featx.selection.duplicates import find_duplicates
 from featx.selection.folds import join_groups
 from featx.selection.outputs import SeveralTargets
 
 __all__ = [
-    "SeveralFit",
     "check_several",
     "count_several",
     "describe_outputs",
     "estimate_several",
     "fit_several",
     "make_folds",
-    "refuse_several",
     "score_several",
 ]
 
 _N_FOLDS = 5
-#: Memory that a fit takes at most, in copies of the features.
+#: Largest memory of a fit, in copies of the features.
 _COPIES = 4
-#: Labels that a note names.
+#: Largest number of labels that a note names.
 _MAX_NAMED = 5
 
 
-@dataclass(frozen=True, eq=False)
-class SeveralFit:
-    """Hold the fit of a head of several outputs, as the parts of a `FitResult`."""
-
-    head: Any
-    name: str
-    target: SeveralTargets
-    extractor: FeatureExtractor
-    embeddings: Embeddings
-    features: npt.NDArray[np.float32]
-    duplicates: list[tuple[tuple[str, ...], tuple[str, ...]]]
-    estimate: Estimate | None
-    guard: Guard | None
-    reason: str = ""
-    tried: str = ""
-    groups: npt.NDArray[Any] | None = None
-
-    def result(
-        self,
-        inputs: Inputs,
-        groups: npt.NDArray[Any] | None,
-        sources: Sequence[Any],
-        more: Mapping[str, Any],
-        notes: Sequence[str],
-    ) -> FitResult:
-        """Return the result of the fit, with the record that a file keeps; ``more`` are further facts of it."""
-        positions = self.embeddings.positions
-        items = None if inputs.items is None else [inputs.items[i] for i in positions]
-        own = None if groups is None else groups[positions]
-        estimated, n = self.estimate, len(self.target.values)
-        is_multilabel = self.target.task == "multilabel"
-        info = {
-            "task": self.target.task,
-            "path_column": inputs.path_column,
-            "target_column": inputs.target_column,
-            **({"text_column": inputs.text_column} if inputs.text_column else {}),
-            **describe_outputs(inputs),
-            "n": n,
-            **count_several(self.target),
-            "head": self.name,
-            **more,
-            "sources": list(sources),
-            **({"score": estimated.score.facts()} if estimated else {}),
-        }
-        return FitResult(
-            pipeline=Pipeline([("features", self.extractor), ("head", self.head)]),
-            task=self.target.task,
-            classes=self.target.names if is_multilabel else None,
-            head=self.name,
-            n_images=n,
-            n_unlabelled=int(inputs.missing.sum()),
-            score=None if estimated is None else estimated.score,
-            out_of_fold=None if estimated is None else estimated.out_of_fold,
-            images=FittedImages(tuple(inputs.names(positions)), items, self.features, own),
-            guard=self.guard,
-            duplicates=tuple(DuplicateGroup(*pair) for pair in self.duplicates),
-            to_label=(),
-            failures=tuple(self.embeddings.failures),
-            notes=tuple(notes),
-            info=info,
-            device=self.extractor.open_session().device if inputs.dataset is None else None,
-            reason=self.reason,
-            tried=self.tried,
-        )
-
-
 def describe_outputs(inputs: Inputs) -> dict[str, Any]:
-    """Return the columns, or the separator, of several targets, for the record in a file."""
+    """Return the columns or the separator of several targets, for the record in a file."""
     outputs = inputs.outputs
     assert outputs is not None
     if outputs.names is None:
@@ -133,145 +65,125 @@ def count_several(target: SeveralTargets) -> dict[str, Any]:
     return {"targets": dict(zip(target.names, summaries, strict=True))}
 
 
-def refuse_several(**given: Any) -> None:
-    """Raise InputError for a parameter of `featx.fit` that has no meaning for several outputs."""
-    reasons = {
-        "continue_from": "a model of several targets per image is fitted from all images together; pass all of them",
-        "tune": "a network is tuned on one class or number per image",
-        "private": "several labels per image have no bound on what one image adds",
-        "order": "several targets per image have no order",
-    }
-    for name, value in given.items():
-        if value is not None and value is not False:
-            raise InputError(f"{name}={value!r}: {reasons[name]}; leave it out, or fit one target")
-
-
 def fit_several(
     inputs: Inputs,
-    task: str | None,
-    *,
-    head: str | None,
-    log_target: bool,
-    search: Any,
-    budget: Mapping[str, Any],
-    class_weight: Any,
-    groups: npt.NDArray[Any] | None,
-    cv: Any,
-    views: int,
-    extractor: FeatureExtractor | None,
-    estimate: bool,
-    guard: bool,
+    asked: HeadOptions,
+    features: FeatureOptions,
+    check: CheckOptions,
     events: Events,
-) -> SeveralFit:
+    sources: list[Any],
+) -> HeadFit:
     """Embed the labelled images, and fit and estimate a head of all their targets.
 
-    ``groups`` holds the group of each image. ``budget`` holds ``max_ms`` and ``max_mb`` of a search.
+    ``check.groups`` holds the group of each image. ``sources`` are for the record of the fit.
     """
-    target = inputs.read_several(task)
+    target = inputs.read_several(asked.task)
     labelled = np.flatnonzero(~inputs.missing)
-    make = _choose(target, head, log_target, class_weight)
-    name = head or DEFAULT_HEADS[target.task]
+    make = _choose(target, asked)
+    name = asked.name or DEFAULT_HEADS[target.task]
     make(_N_FOLDS)  # raises for an impossible combination before the long work
-    check_several(target, log_target, events)
+    check_several(target, asked.log_target, events)
     reason = tried = ""
-    if search is not None:
-        if inputs.dataset is not None:
-            raise InputError(f"search={search!r}: {inputs.where} holds embeddings, whose features are chosen already")
-        if class_weight is not None or views != 1:
-            raise InputError(f"search={search!r}: several targets are searched without class_weight and views")
-        base = clone(extractor or FeatureExtractor()).set_params(backbone=FeatureExtractor().backbone, layer=None)
-        result = search_features(
-            [inputs.items[i] for i in labelled],
-            target.values,
-            task=target.task,
-            head=head,
-            log_target=log_target,
-            groups=None if groups is None else groups[labelled],
-            extractor=base,
-            events=events,
-            **budget,
-            **({"effort": search} if isinstance(search, str) else search),
-        )
-        events.note(result.comparison.reason)
-        embeddings = Embeddings.of(result.embedded, labelled, inputs.item_names)
+    if features.search is not None:
+        if asked.class_weight is not None or features.views != 1:
+            raise InputError(f"search={features.search!r}: several targets are searched without class_weight and views")
+        head = replace(asked, task=target.task)
+        result, embeddings = search_features(inputs, labelled, target.values, head, features, check.groups, events)
         extractor, reason, tried, name = result.extractor, result.reason, result.table(), result.name
         make = _take_tuned(result.head, target)
     else:
-        if extractor is None and inputs.dataset is not None:
-            extractor = inputs.dataset.extractor()
-        if views != 1 and not find_path(make(_N_FOLDS)):
-            raise InputError(f"views={views}: this head's own folds would divide the views of an image; choose ridge")
-        extractor = clone(extractor or FeatureExtractor()).fit(None)
-        embeddings = inputs.embed(labelled, extractor, events, views)
-    if inputs.dataset is None and not inputs.is_array:
-        embeddings = embeddings.sort(inputs.names(embeddings.positions))  # as for a single target
+        if features.views != 1 and not find_path(make(_N_FOLDS)):
+            raise InputError(
+                f"views={features.views}: this head's own folds would divide the views of an image; choose ridge"
+            )
+        extractor = make_extractor(features.extractor, inputs)
+        embeddings = inputs.embed(labelled, extractor, events, features.views)
+    embeddings = sort_by_name(embeddings, inputs)
     target = replace(target, values=target.values[np.searchsorted(labelled, embeddings.positions)])
-    check_several(target, log_target, None)
-    needed, available = _COPIES * len(target.values) * embeddings.rows.n_features * 4, available_memory()
+    check_several(target, asked.log_target, None)
+    n = len(target.values)
+    needed, available = _COPIES * n * embeddings.rows.n_features * 4, available_memory()
     if available is not None and needed > available:
-        raise InputError(f"{len(target.values)} images do not fit into memory, and several targets need all; use fewer")
+        raise InputError(f"{n} images do not fit into memory, and several targets need all; use fewer")
     embeddings = embeddings.load()
-    features, further = split_views(embeddings.take(), views)
-    own = None if groups is None else groups[embeddings.positions]
-    is_image = extractor.kind == "image"  # texts that differ in a word are near, and may have different labels
-    found = find_duplicates(features, near=is_image and sees_content(extractor))
-    if found.note and is_image:
-        events.note(found.note)
-    together = found.groups if found.n else None
+    X, further = split_views(embeddings.take(), features.views)
+    own = None if check.groups is None else check.groups[embeddings.positions]
     texts = np.array(target.texts(inputs.outputs.separator if inputs.outputs else "|"), object)
-    members = [] if together is None else np.flatnonzero(np.bincount(together) > 1).tolist()
-    listed = []
-    for group in members:
-        rows = np.flatnonzero(together == group)
-        listed.append((tuple(inputs.names(embeddings.positions[rows])), tuple(texts[rows].tolist())))
-    listed.sort(key=lambda pair: -len(set(pair[1])))
+    together, duplicates = find_groups(embeddings, X, texts, inputs, extractor, events)
     joined = join_groups(together, own)
-    folds = make_folds(features, target, joined, own, cv)
-    how = f"left-out {extractor.kind}s, {len(folds)} folds"
-    how += ", groups on one side" if own is not None else ""
-    how += ", near-duplicates on one side" if together is not None and cv is None else ""
-    how += "" if further is None else f", fitted on {len(further) + 1} views per image"
+    folds = make_folds(X, target, joined, own, check.cv)
+    how = describe_folds(extractor.kind, folds, own, together if check.cv is None else None, further)
     estimated = None
-    if estimate and len(folds) > 1:
-        estimated = estimate_several(make, features, target, folds, joined, how, further, events)
-    elif estimate:
+    if check.estimate and len(folds) > 1:
+        estimated = estimate_several(make, X, target, folds, joined, how, further, events)
+    elif check.estimate:
         events.note("too few images or groups to estimate the head; evaluate the model on other images")
     fitted = None if estimated is None else estimated.head
     if fitted is None:
         fitted = make(_N_FOLDS)
         events.begin("head", 1, unit="fit")
         if find_path(fitted) and len(folds) > 1:
-            _fit_path(fitted, *stack_views(features, target.values, folds, further), _N_FOLDS, Events())
+            _fit_path(fitted, *stack_views(X, target.values, folds, further), _N_FOLDS, Events())
         else:
-            fitted.fit(features, target.values)
+            fitted.fit(X, target.values)
         events.advance()
         events.end()
-    fitted_guard = None
-    if guard and estimated is not None:
-        try:
-            fitted_guard = Guard.fit(features, estimated.out_of_fold, groups=joined)
-        except InputError as error:
-            events.note(f"no guard: {error}".replace("images", f"{extractor.kind}s"))
-    return SeveralFit(
-        *(fitted, name, target, extractor, embeddings, features, listed, estimated, fitted_guard, reason, tried),
-        groups=joined,
+    guard = None
+    if check.guard and estimated is not None:
+        left_out = estimated.out_of_fold
+        guard = fit_guard(lambda: Guard.fit(X, left_out, groups=joined), extractor.kind, events.note)
+    items = None if inputs.items is None else [inputs.items[i] for i in embeddings.positions]
+    fit_result = FitResult(
+        pipeline=Pipeline([("features", extractor), ("head", fitted)]),
+        task=target.task,
+        classes=target.names if target.task == "multilabel" else None,
+        head=name,
+        n_images=n,
+        n_unlabelled=int(inputs.missing.sum()),
+        score=None if estimated is None else estimated.score,
+        out_of_fold=None if estimated is None else estimated.out_of_fold,
+        images=FittedImages(tuple(inputs.names(embeddings.positions)), items, X, own),
+        guard=guard,
+        duplicates=duplicates,
+        to_label=(),
+        failures=tuple(embeddings.failures),
+        notes=(),
+        info={
+            "task": target.task,
+            "path_column": inputs.path_column,
+            "target_column": inputs.target_column,
+            **({"text_column": inputs.text_column} if inputs.text_column else {}),
+            **describe_outputs(inputs),
+            "n": n,
+            **count_several(target),
+            "head": name,
+            **record_weights(asked.class_weight),
+            **({"views": features.views} if features.views > 1 else {}),
+            "sources": sources,
+            **({"score": estimated.score.facts()} if estimated else {}),
+        },
+        device=extractor.open_session().device if inputs.dataset is None else None,
+        reason=reason,
+        tried=tried,
     )
+    return HeadFit(fit_result, target.values, joined)
 
 
-def _choose(target: SeveralTargets, head: str | None, log_target: bool, class_weight: Any) -> Callable[[int], Any]:
+def _choose(target: SeveralTargets, asked: HeadOptions) -> Callable[[int], Any]:
     """Return a function from a number of inner folds to an unfitted head."""
+    class_weight = asked.class_weight
     if class_weight is not None and target.task == "regression":
-        raise InputError(f"class_weight={class_weight!r}: a regression has no classes")
+        raise InputError(f"class_weight={class_weight!r}: a regression has no classes; leave it out")
     if isinstance(class_weight, Mapping):
         unknown = [str(label) for label in class_weight if str(label) not in target.names]
         if unknown:
-            raise InputError(f"class_weight: {unknown[0]!r} is no label, there are {', '.join(target.names)}")
+            raise InputError(f"class_weight: {unknown[0]!r} is not a label; expected {', '.join(target.names)}")
 
     def make(folds: int) -> Any:
         return make_head(
-            head,
+            asked.name,
             task=target.task,
-            log_target=log_target,
+            log_target=asked.log_target,
             cv=folds,
             class_weight=class_weight,
             labels=list(target.names) if target.task == "multilabel" else None,
@@ -288,13 +200,13 @@ def _take_tuned(head: Any, target: SeveralTargets) -> Callable[[int], Any]:
 
 
 def check_several(target: SeveralTargets, log_target: bool, events: Events | None, noun: str = "image") -> None:
-    """Raise InputError if nothing can be learnt; note labels that can hardly be learnt."""
+    """Raise InputError if there is nothing to learn; note labels with too few examples."""
     values, n = target.values, len(target.values)
     if n < 2:
-        raise InputError(f"{n} {noun} with targets; at least two are needed")
+        raise InputError(f"got {n} {noun} with targets; expected at least two")
     if target.task == "regression":
         if log_target and values.min() <= 0:
-            raise InputError(f"log_target=True: a target has values down to {values.min():g}, without a logarithm")
+            raise InputError(f"log_target=True: a target has values down to {values.min():g}, which have no logarithm")
         return
     counts = values.sum(axis=0)
     if not ((counts > 0) & (counts < n)).any():
@@ -308,7 +220,7 @@ def check_several(target: SeveralTargets, log_target: bool, events: Events | Non
     ):
         if named := [name for name, is_one in zip(target.names, places.tolist(), strict=True) if is_one]:
             shown = ", ".join(named[:_MAX_NAMED]) + (", ..." if len(named) > _MAX_NAMED else "")
-            text = "its answer is constant" if "single" not in kind else "once left out it cannot be recognised"
+            text = "its answer is constant" if "single" not in kind else "a model without it cannot learn the label"
             verb = "is" if len(named) == 1 else "are"
             events.note(f"{len(named)} of {len(target.names)} labels {verb} {kind} ({shown}): {text}")
 
@@ -362,7 +274,7 @@ def score_several(how: str, found: OutOfFold, target: SeveralTargets, folds: lis
 def _predict_folds(
     make: Callable[[], Any], X: npt.NDArray[np.float32], target: SeveralTargets, folds: list[Any], events: Events
 ) -> OutOfFold:
-    rows = np.concatenate([out for _, out in folds])
+    rows, numbered = concatenate(folds)
     responses = []
     events.begin("folds", len(folds), unit="fold")
     for fit, out in folds:
@@ -374,7 +286,7 @@ def _predict_folds(
     predicted = np.concatenate([response.labels for response in responses]) if is_multilabel else numbers
     return OutOfFold(
         rows=rows,
-        folds=np.repeat(np.arange(len(folds)), [len(out) for _, out in folds]),
+        folds=numbered,
         y=target.values[rows],
         predicted=predicted,
         classes=np.array(target.names) if is_multilabel else None,

@@ -42,7 +42,7 @@ def read_order(order: Any, y: npt.NDArray[Any], task: str) -> list[str] | None:
 
 
 def sort_classes(classes: Sequence[str], order: Sequence[str] | None) -> list[str]:
-    """Return classes in their order; without one, classes that are all numbers by their value, and others as given.
+    """Return classes in their order; without an order, sort numbers by value, and return other classes as given.
 
     Examples
     --------
@@ -58,7 +58,7 @@ def sort_classes(classes: Sequence[str], order: Sequence[str] | None) -> list[st
 
 
 def measure_order(model: FittedModel, metrics: Mapping[str, Any]) -> dict[str, Any]:
-    """Return metrics with classes in their order, and for an order with the steps between true and predicted classes.
+    """Return metrics with classes in their order and, if there is an order, measures of the steps between classes.
 
     ``quadratic_kappa`` is Cohen's kappa with quadratic weights, ``mae_steps`` the mean absolute error in steps, and
     ``within_one_step`` the share of answers that are at most one step off.

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Predictions", "predict"]
 
-#: Rows that ``str`` and a notebook show.
+#: Largest number of rows in ``str`` and in a notebook.
 _MAX_ROWS = 20
 
 
@@ -43,9 +43,9 @@ class Predictions:
     predicted : ndarray of object, shape (n_images,)
         Label as text, or number; a tuple of several labels or numbers; None for an image that could not be read.
     probabilities : ndarray of float64, shape (n_images, n_classes), or None
-        NaN for an image that could not be read; None for a head without probabilities.
+        Probabilities of the classes. NaN for an image that could not be read; None for a head without probabilities.
     classes : tuple of str or None
-        Columns of ``probabilities``; None for a regression.
+        Names of the columns of ``probabilities``; None for a regression.
     failures : tuple of Failure
         Images that could not be read, with their position.
     columns : mapping of str to sequence
@@ -53,7 +53,7 @@ class Predictions:
     true : sequence or None
         Labels that the source holds.
     outlier : ndarray of float64, shape (n_images,), or None
-        P-value of each image: small for one unlike those of the fit. NaN for an image that could not be
+        P-value of each image: small for an image unlike those of the fit. NaN for an image that could not be
         read; None for a model without a guard.
     reasons : tuple of str or None, or None
         With ``risk``, the reason why an image is not answered; its prediction is None.
@@ -67,11 +67,11 @@ class Predictions:
     targets : tuple of str or None, default=None
         Names of several numbers.
     separator : str or None, default=None
-        Sign between several labels in tables; None for one label per image.
+        Separator between several labels in tables; None for one label per image.
     tokens : ndarray of int64, shape (n_texts,), or None
-        Tokens of each text; None if the model has no text encoder.
+        Number of tokens of each text; None if the model has no text encoder.
     max_tokens : int or None
-        Tokens that the encoder reads: it sees the beginning of a text with more.
+        Number of tokens that the encoder reads; it sees only the beginning of a longer text.
     outlier_kinds : tuple of str or None, or None, default=None
         For rows of several kinds of columns, the kind that makes a row an outlier, such as ``"images"`` or
         ``"columns: area"``; None for the other rows.
@@ -168,7 +168,7 @@ class Predictions:
         return dict(to_plain(self.to_columns()))
 
     def format_table(self, n_rows: int | None = None) -> str:
-        """Lay the predictions out for reading: name, prediction and its probability.
+        """Return the predictions as a table of text: name, prediction and its probability.
 
         Parameters
         ----------
@@ -193,7 +193,7 @@ class Predictions:
         return "\n".join([*lines, *([f"and {hidden} more"] if hidden else [])])
 
     def _measure_certainty(self, i: int) -> float:
-        """Return the largest probability; of several labels, that of the least sure decision."""
+        """Return the largest probability; for several labels, that of the least sure decision."""
         assert self.probabilities is not None
         row = self.probabilities[i]
         return float(row.max() if self.separator is None else np.maximum(row, 1 - row).min())
@@ -258,25 +258,25 @@ def predict(
     Parameters
     ----------
     model : estimator, FitResult, str or path
-        A fitted pipeline that begins with a `FeatureExtractor`, or a file of it.
+        A fitted pipeline that begins with a `FeatureExtractor`, or the path of its file.
     X : source, sequence, ndarray or Dataset
         A source as for `featx.fit`, labelled or not, or images as for
         `FeatureExtractor.transform`. A dataset of embeddings must hold the pipeline's features.
     path_column, text_column, include, exclude, events
-        As for `featx.fit`; without a column, the one that was used at the fit.
+        As for `featx.fit`. Without a column, the column of the fit is used.
     risk : float or None, default=None
-        Answer only as long as the error of the answers stays below this with 90 % confidence. The other images, and
-        outliers, get no prediction and a reason.
+        Bound of the error: answer only images for which the error of the answers stays below it with 90 % confidence.
+        Other images, and outliers, get a reason instead of a prediction.
     coverage : float or None, default=None
-        Add the smallest set of labels that holds the true one for this share of images, or an interval of numbers.
+        Add the smallest set of labels that contains the true label for this share of images, or an interval of numbers.
     per_class : bool, default=False
-        Keep the coverage in each class by itself.
+        Keep the coverage in each single class.
     adapt_prior : bool, default=False
         Estimate the shares of the classes among these images, and adapt the probabilities to them.
     restandardize : bool, default=False
         Give each feature the mean and deviation that it had at the fit, among these images.
     guard : Guard or None, default=None
-        None takes the model's own.
+        None takes the model's own guard.
 
     Returns
     -------
@@ -286,8 +286,8 @@ def predict(
     Raises
     ------
     InputError
-        If the model or the source cannot be used, if the model has no guard for these parameters, or if its
-        images cannot support a promise, with the number that could.
+        If the model or the source cannot be used, if the model has no guard for these parameters, or if its images are
+        too few for a promise; the message has the number that is needed.
     FeaturesChangedError
         If a dataset holds other features.
     ImageError
@@ -363,9 +363,9 @@ def predict(
 
 
 def _count_tokens(extractor: Any, inputs: Inputs) -> tuple[npt.NDArray[np.int64] | None, int | None]:
-    """Return the tokens of each text and the limit of its encoder; None without texts or encoder.
+    """Return the number of tokens of each text, and the encoder's limit; None without texts or encoder.
 
-    Tokenizing again takes less than a hundredth of the time of the encoder.
+    Tokenizing again takes less than a hundredth of the encoder's time.
     """
     texts = inputs.items
     if isinstance(extractor, RowExtractor):

@@ -6,14 +6,15 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from sklearn.base import clone
 from sklearn.pipeline import Pipeline
 
 from featx._events import Events
 from featx.backbones import open_backbone
 from featx.errors import InputError
 from featx.extractor import FeatureExtractor
+from featx.fitting.features import make_extractor
 from featx.fitting.labelled import Inputs
+from featx.fitting.refusals import refuse
 from featx.fitting.result import FitResult
 from featx.heads import PrivateClassifier
 from featx.heads.private import check_budget, find_directions, random_directions
@@ -22,18 +23,12 @@ from featx.selection.target import check_target
 
 __all__ = ["check_private", "fit_private"]
 
-#: Parameters that would release more about the images, with the value that asks for nothing.
-_REASONS = {
-    "search": "a search looks at the images many times",
-    "class_weight": "the counts of the classes are not released",
-    "continue_from": "a second fit on the same images spends the budget again",
-    "cv": "an estimate from the images is a release of its own; measure it with evaluate on other images",
-    "log_target": "only classes have sums to release",
-}
+_DELTA = 1e-5
 
 
-def check_private(private: Any, delta: Any, head: str | None, task: str | None, settled: Mapping[str, Any]) -> None:
-    """Raise InputError if a parameter asks for more than the one release."""
+def check_private(given: Mapping[str, Any]) -> None:
+    """Raise InputError if a parameter of `featx.fit` asks for more than the one release."""
+    private, delta, head = given["private"], given["delta"], given["head"]
     if private is None:
         if delta is not None:
             raise InputError(f"delta={delta!r}: belongs to a private fit; set private=EPSILON")
@@ -44,18 +39,14 @@ def check_private(private: Any, delta: Any, head: str | None, task: str | None, 
             )
         return
     try:
-        check_budget(private, 1e-5 if delta is None else delta)
+        check_budget(private, _DELTA if delta is None else delta)
     except InputError as error:
         raise InputError(str(error).replace("epsilon=", "private=", 1)) from None
     if head not in (None, "private"):
         raise InputError(f"head={head!r}: a private fit has a head of its own; leave it out")
-    if task == "regression":
+    if given["task"] == "regression":
         raise InputError('task="regression": a private fit releases sums of classes, and cannot predict numbers')
-    for name, value in settled.items():
-        if value is not None and value is not False:
-            reason = _REASONS.get(name, "it would release more about the images")
-            shown = f"={value!r}" if isinstance(value, (str, int, float)) else ""
-            raise InputError(f"{name}{shown}: not with private={private:g}, because {reason}; leave it out")
+    refuse("private", given, private=private)
 
 
 def fit_private(
@@ -63,13 +54,13 @@ def fit_private(
     task: str | None,
     *,
     epsilon: float,
-    delta: float,
+    delta: float | None,
     groups: Any,
     extractor: FeatureExtractor | None,
     events: Events,
-    notes: list[str],
 ) -> FitResult:
     """Fit a `PrivateClassifier` on the labelled images, without cache, counts, scores and near-duplicates."""
+    delta = _DELTA if delta is None else delta
     task, values = inputs.read_labels(task)
     if task != "classification":
         raise InputError(
@@ -79,9 +70,7 @@ def fit_private(
     check_target(values, task, log_target=False, images="readable")
     labelled = np.flatnonzero(~inputs.missing)
     check_budget(epsilon, delta, len(labelled))  # before the long work
-    if extractor is None and inputs.dataset is not None:
-        extractor = inputs.dataset.extractor()
-    extractor = clone(extractor or FeatureExtractor()).set_params(cache=False).fit(None)
+    extractor = make_extractor(extractor, inputs, cache=False)
     embeddings = inputs.embed(labelled, extractor, events)
     y = values[np.searchsorted(labelled, embeddings.positions)]
     features = embeddings.take()
@@ -106,7 +95,7 @@ def fit_private(
         duplicates=(),
         to_label=(),
         failures=tuple(embeddings.failures),
-        notes=tuple(notes),
+        notes=(),
         info={
             "task": task,
             "path_column": inputs.path_column,
@@ -126,7 +115,7 @@ def fit_private(
 
 
 def _find_directions(extractor: FeatureExtractor, n_features: int) -> Any:
-    """Return public directions of the features; None if the head finds them by itself."""
+    """Return public directions of the features; None if the head finds them itself."""
     names = list_backbones(extractor.backbone)
     backbones = [open_backbone(name, extractor.precision) for name in names]
     if len(backbones) == 1:

@@ -1,4 +1,4 @@
-"""The result of `featx.fit`: a pipeline, its estimated quality, and remarks on the images."""
+"""Hold the result of `featx.fit`: a pipeline, its estimated quality, and remarks on the images."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ if TYPE_CHECKING:
 
     from featx.tuning.race import Strategy
 
-__all__ = ["DuplicateGroup", "FitResult", "FittedImages", "count_target"]
+__all__ = ["DuplicateGroup", "FitResult", "FittedImages", "HeadFit", "count_target", "record_weights"]
 
-#: Names of a list that a notebook shows.
+#: Largest number of names of a list in a notebook.
 _MAX_NAMES = 5
 
 
@@ -88,14 +88,14 @@ class FitResult:
     head : str
         Key of `featx.heads.HEADS`.
     n_images : int
-        Images that the head was fitted on.
+        Number of images that the head was fitted on.
     n_unlabelled : int
-        Images without a label.
+        Number of images without a label.
     score : Score or None
         Estimate on left-out images; None if there is none, and then `notes` says why unless
         it was switched off.
     duplicates : tuple of DuplicateGroup
-        Near-duplicates, those with different labels first.
+        Near-duplicates, groups with different labels first.
     to_label : tuple of str
         Images without a label, the least certain prediction first; empty for heads without
         probabilities. At most 2,000 images are considered.
@@ -108,14 +108,14 @@ class FitResult:
     device : str or None
         Device that embedded the images; None if their embeddings came from a dataset.
     reason : str
-        Why a search chose these features and this head; empty without a search.
+        Reason why a search chose these features and this head; empty without a search.
     out_of_fold : OutOfFold or None
         Predictions for each image by heads that were fitted without it: classes, probabilities and
         folds. It is not saved. None without an estimate, and for a fit in parts.
     images : FittedImages or None
         The images, for `featx.report`; None for a fit in parts. They are not saved.
     guard : Guard or None
-        Knows when the pipeline should not answer; `save` stores it. None without an estimate, below 50
+        Guard, which knows when the pipeline should not answer; `save` stores it. None without an estimate, below 50
         images, and for a fit in parts; `notes` says why.
     tried : str
         Tables of the features and heads that a search tried, and its cost; of a column of texts, the losses of
@@ -158,9 +158,9 @@ class FitResult:
         Parameters
         ----------
         path : str or path
-            By custom it ends in ``.featx``.
+            Path of the file, by convention with the suffix ``.featx``.
         embed_backbone : bool or None, default=None
-            Store the backbone in the file, for machines that do not have it. None stores a tuned one.
+            Store the backbone in the file, for machines that do not have it. None stores a tuned backbone.
         keep_answers : bool, default=False
             Write `answers` to ``PATH.answers.csv`` as well. It names the images.
         """
@@ -191,7 +191,7 @@ class FitResult:
         Raises
         ------
         InputError
-            If the fit has no estimate, or was one in parts.
+            If the fit has no estimate, or was made in parts.
         """
         found, images = self.out_of_fold, self.images
         if found is None or images is None:
@@ -219,7 +219,7 @@ class FitResult:
         return {name: join_rows(values, found.classes, self.info.get("separator", "|")) for name, values in pairs}
 
     def to_dict(self) -> dict[str, Any]:
-        """Return everything but the pipeline as dicts, lists, strings and numbers."""
+        """Return everything except the pipeline as dicts, lists, strings and numbers."""
         names = ("task", "classes", "head", "n_images", "n_unlabelled", "score", "duplicates", "to_label")
         return {name: to_plain(getattr(self, name)) for name in (*names, "failures", "notes", "info")}
 
@@ -280,11 +280,33 @@ class FitResult:
         return os.path.basename(backbone) if self.tuning else backbone
 
 
+@dataclass(frozen=True, eq=False)
+class HeadFit:
+    """Hold the result of a fit for the steps that follow, without notes.
+
+    ``values`` are the targets of the rows, and ``groups`` their groups and near-duplicates. ``class_weight`` is
+    ``"balanced"``, the weight of each class that was named, or None.
+    """
+
+    result: FitResult
+    values: npt.NDArray[Any]
+    groups: npt.NDArray[Any] | None
+    class_weight: Any = None
+
+
 def count_target(task: str, y: npt.NDArray[Any]) -> dict[str, Any]:
     """Count classes, or summarise numbers, for the record in a file."""
     if task == "classification":
         return {"counts": {str(label): n for label, n in sorted(Counter(y.tolist()).items())}}
     return {"target": {"min": float(min(y)), "median": float(np.median(y)), "max": float(max(y))}}
+
+
+def record_weights(class_weight: Any) -> dict[str, Any]:
+    """Return the weights of the classes as JSON values, for the record in a file."""
+    if class_weight is None:
+        return {}
+    is_named = isinstance(class_weight, str)
+    return {"class_weight": class_weight if is_named else {str(key): value for key, value in class_weight.items()}}
 
 
 def _describe_target(info: Mapping[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""Answer rows of several kinds of columns with any fitted estimator of data frames, failed cells included."""
+"""Answer rows of several kinds of columns with any fitted estimator of data frames; report unreadable cells."""
 
 from __future__ import annotations
 
@@ -11,40 +11,24 @@ import numpy.typing as npt
 from sklearn.base import BaseEstimator
 
 from featx._events import Events
-from featx._optional import import_optional
+from featx._text import join_first
 from featx._validation import is_missing
 from featx.errors import Failure, InputError
 from featx.guard import Guard, KindCells
 from featx.heads import Response, find_output, respond
 from featx.inference.transformer import Embedded
-from featx.pipelines import find_extractors, find_row_outputs, find_vectorizers
+from featx.pipelines import find_extractors, find_row_outputs, find_vectorizers, make_frame_of_rows
 from featx.recording import Recording
 from featx.selection.categories import KnownCategories, Unknown
 
-__all__ = ["AnswerHead", "RowExtractor", "make_frame_of_rows", "name_missing"]
-
-
-_MAX_NAMED = 5
-
-
-def make_frame_of_rows(rows: Sequence[Mapping[str, Any]], kinds: Mapping[str, str]) -> Any:
-    """Return rows as a pandas DataFrame: numbers are floats, everything else objects."""
-    pandas = import_optional("pandas", "pandas")
-    columns = {
-        name: pandas.Series(
-            [np.nan if row[name] is None and kind != "image" and kind != "text" else row[name] for row in rows],
-            dtype=float if kind == "number" else object,
-        )
-        for name, kind in kinds.items()
-    }
-    return pandas.DataFrame(columns)
+__all__ = ["AnswerHead", "RowExtractor", "name_missing"]
 
 
 class RowExtractor:
-    """Turn rows into the answers of an estimator: the interface of an extractor, of which `AnswerHead` is the head.
+    """Turn rows into the answers of an estimator through the interface of an extractor; `AnswerHead` is its head.
 
-    Each image and text is embedded once, however often the estimator asks for it, and a cell that cannot be read fails
-    its row alone.
+    Each image and text is embedded once, even if the estimator reads it several times. A cell that cannot be read fails
+    only its row.
     """
 
     kind = "row"
@@ -58,7 +42,7 @@ class RowExtractor:
         self.value_parameters_: dict[str, Any] = {}
 
     def set_params(self, **parameters: Any) -> RowExtractor:
-        """Set parameters of all extractors inside."""
+        """Set parameters of all extractors of the estimator."""
         for extractor in find_extractors(self.estimator):
             extractor.set_params(**parameters)
         return self
@@ -72,7 +56,7 @@ class RowExtractor:
         return len(several[1]) * (2 if several[0] == "multilabel" else 1)
 
     def embed(self, X: Any, *, events: Events | None = None) -> Embedded:
-        """Answer rows, which are dicts of cells; behind each answer are the features that the guard takes."""
+        """Answer rows, which are dicts of cells; the columns after an answer are the features for the guard."""
         failures: dict[int, Failure] = {}
         watching = events or Events()
         texts = [name for name, kind in self.kinds.items() if kind == "text"]
@@ -83,7 +67,7 @@ class RowExtractor:
         _note_unknown([one for one in unknown if not one.is_error and not is_missing(one.value)], watching)
         for i, row in enumerate(rows):
             for name in texts:
-                if not isinstance(row[name], str):  # words have no answer for it, and raise
+                if not isinstance(row[name], str):  # a vectorizer of words would raise
                     failures.setdefault(i, Failure(i, f"X[{i}]", f"column {name}: no text"))
                     row[name] = ""
         frame = make_frame_of_rows(rows, self.kinds)
@@ -112,14 +96,13 @@ def _note_unknown(unknown: Sequence[Unknown], events: Events) -> None:
     """Note the categories that an encoder does not know and counts as none, a line per column."""
     for column in dict.fromkeys(one.column for one in unknown):
         own = [one for one in unknown if one.column == column]
-        values = list(dict.fromkeys(repr(one.value) for one in own))
-        shown = ", ".join(values[:_MAX_NAMED]) + (", ..." if len(values) > _MAX_NAMED else "")
+        values = join_first(list(dict.fromkeys(repr(one.value) for one in own)))
         has = "row has a category" if len(own) == 1 else "rows have categories"
-        events.note(f"column {column}: {len(own)} {has} that the fit has not seen, which count as none: {shown}")
+        events.note(f"column {column}: {len(own)} {has} that the fit has not seen, which count as none: {values}")
 
 
 class AnswerHead(BaseEstimator):  # type: ignore[misc]
-    """Read the answers of a `RowExtractor`, whose further columns are for its guard."""
+    """Read the answers of a `RowExtractor`; its further columns are for the guard."""
 
     def __init__(self, n_numbers: int = 1) -> None:
         self.n_numbers = n_numbers
@@ -147,14 +130,16 @@ class AnswerHead(BaseEstimator):  # type: ignore[misc]
             several = find_row_outputs(estimator)
             if numbers.shape[1] != (1 if several is None else len(several[1])):
                 kind = type(estimator).__name__
-                raise InputError(f"{kind}: predicts {numbers.shape[1]} values per row, expected one; fit one for each")
+                raise InputError(
+                    f"{kind}: predicts {numbers.shape[1]} values per row, expected one; fit one estimator for each"
+                )
             return numbers
         labels = response.labels
         codes = labels if labels.ndim > 1 else np.searchsorted(estimator.classes_, labels)[:, None]
         return np.hstack([codes.astype(float), numbers[:, : numbers.shape[1] * (response.name == "probabilities")]])
 
     def predict(self, X: Any) -> Any:
-        """Return the numbers."""
+        """Return the predicted numbers, of shape (n_rows,) or (n_rows, n_numbers)."""
         return X[:, 0] if self.n_numbers == 1 else X[:, : self.n_numbers]
 
 

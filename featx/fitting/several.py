@@ -24,7 +24,7 @@ def read_truth(model: FittedModel, inputs: Inputs) -> npt.NDArray[Any]:
     if inputs.outputs is None:
         kind = "labels" if model.is_multilabel else "numbers"
         raise InputError(
-            f"{inputs.where}: one target per image, and {model.name} predicts {len(model.names)} {kind}; name their "
+            f"{inputs.where}: got one target per image; {model.name} predicts {len(model.names)} {kind}; name their "
             'columns as target, or the separator of several labels: separator="|"'
         )
     return match_columns(inputs.read_several(model.task), model.names, inputs.where)
@@ -33,7 +33,7 @@ def read_truth(model: FittedModel, inputs: Inputs) -> npt.NDArray[Any]:
 def evaluate_several(
     model: FittedModel, true: npt.NDArray[Any], predicted: npt.NDArray[Any], probabilities: Any
 ) -> dict[str, Any]:
-    """Return fields of an `Evaluation`."""
+    """Return the fields of an `Evaluation` for several targets."""
     assert model.names is not None
     fields: dict[str, Any] = {"task": model.task, "true": true, "predicted": predicted, "n_images": len(true)}
     if model.is_multilabel:
@@ -51,7 +51,7 @@ def evaluate_several(
 
 
 def format_several(table: Mapping[str, Mapping[str, Any]] | None, kind: str) -> list[str]:
-    """Return the rows of labels or targets as lines of text; none without a table."""
+    """Return the table of labels or targets as lines of text; an empty list without a table."""
     if table is None:
         return []
     names = list(map(printable, table))

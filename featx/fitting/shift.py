@@ -1,4 +1,4 @@
-"""Compare new images with those that a pipeline was fitted on, or with a folder of other images."""
+"""Compare new images with the images that a pipeline was fitted on, or with a folder of other images."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ if TYPE_CHECKING:
 
 __all__ = ["ImageShift", "Shift", "shift"]
 
-#: Images of each set that a classifier is fitted on, at most.
+#: Largest number of images of each set for the fit of a classifier.
 _MAX_IMAGES = 2000
-#: Most changed images that are printed, and drawn.
+#: Number of most changed images that are printed, and that are drawn.
 _MAX_NAMED, _MAX_DRAWN = 5, 24
 
 
@@ -66,13 +66,13 @@ class Shift:
     reference : str
         The model or the images that the new images are compared with.
     n_images : int
-        New images that could be read.
+        Number of new images that could be read.
     p_value : float
-        Of images of the same kind as the reference.
+        P-value of the hypothesis that the images are of the same kind as the reference.
     alpha : float
         Level below which the p-value is a shift.
     auc : float or None
-        Of two sets of images: share of pairs in which a classifier gives the new image the higher score, 0.5 by
+        For two sets of images, the share of pairs in which a classifier gives the new image the higher score; 0.5 by
         chance. None for a model.
     accuracy, expected_accuracy : float or None
         Accuracy on left-out images of the fit, and the accuracy that is expected on the new images. None for a
@@ -80,23 +80,23 @@ class Shift:
     shares : mapping of str to (float, float), or None
         Share of each class at the fit, and among the new images. None as for ``accuracy``.
     images_changed : bool
-        True if the images themselves differ, and not the answers alone.
+        True if the images themselves differ, not only the answers.
     shares_moved : bool
         True if the shares differ by more than chance; False below 20 images. It assumes that the images of each
         class look as they did at the fit.
     images : tuple of ImageShift
         New images, the most changed first.
     advice : tuple of str
-        Steps that would help. None of them is taken.
+        Steps that would help; they are not taken.
     failures : tuple of Failure
         Images that could not be read.
     items : sequence
         The most changed images, to draw.
     kinds : mapping of str to float, or None
-        Of a model of several kinds of columns: p-value of each kind by itself, of cells as at the fit. The test of
-        the whole corrects the smallest of them for their number.
+        For a model of several kinds of columns, the p-value of each kind. The test of the whole corrects the smallest
+        of these p-values for their number.
     noun : str
-        Word for what is compared: ``"image"``, ``"text"`` or ``"row"``.
+        Word for an input: ``"image"``, ``"text"`` or ``"row"``.
 
     See Also
     --------
@@ -127,7 +127,7 @@ class Shift:
 
     @property
     def accuracy_drop(self) -> float | None:
-        """Accuracy that is lost on the new images, as expected; None without an expectation."""
+        """Expected loss of accuracy on the new images; None without an expectation."""
         if self.accuracy is None or self.expected_accuracy is None:
             return None
         return self.accuracy - self.expected_accuracy
@@ -147,7 +147,7 @@ class Shift:
         draw_sheet(Path(path), [[Tile(item, [one.name, _describe(one)]) for item, one in shown]])
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what JSON can hold: the figures, the shares of the classes, the advice and the images."""
+        """Return plain values: the figures, the shares of the classes, the advice and the images."""
         names = ("reference", "n_images", "p_value", "alpha", "is_shifted", "auc", "accuracy", "expected_accuracy")
         shares = None if self.shares is None else {label: list(pair) for label, pair in self.shares.items()}
         return {
@@ -222,28 +222,28 @@ def shift(
     exclude: str | Sequence[str] = (),
     events: Events | None = None,
 ) -> Shift:
-    """Compare new images, without labels, with those that a model was fitted on or with other images.
+    """Compare new images, without labels, with the images that a model was fitted on, or with other images.
 
     With a model, the distances of its guard and the probabilities are compared with those of left-out images of the
-    fit, by tests of Kolmogorov and Smirnov (Rabanser et al. 2019). Distributions that differ by less than 0.1 are no
-    shift. The accuracy on the new images is predicted from how often the head agrees with the nearest class mean
-    (Baek et al. 2022), and the shares of the classes by EM (Saerens et al. 2002).
+    fit, by tests of Kolmogorov and Smirnov (Rabanser et al. 2019). A difference below 0.1
+    does not count as a shift. The accuracy on the new images is predicted from the agreement of the head with the
+    nearest class mean (Baek et al. 2022), and the shares of the classes by EM (Saerens et al. 2002).
 
-    With images, a classifier learns to tell old from new images, and the test is whether it can (Lopez-Paz and Oquab
+    With images, a classifier learns to separate old from new images, and its success is tested (Lopez-Paz and Oquab
     2017). No labels are used.
 
     Parameters
     ----------
     reference : FitResult, estimator, str, path, source or Dataset
-        A model with a guard, or a file of it (``.featx``); or a source of images or dataset of embeddings.
+        A model with a guard, or the path of its file (``.featx``); or a source of images or a dataset of embeddings.
     X : source, sequence, ndarray or Dataset
         New images, as for `featx.predict`.
     alpha : float, default=0.05
         Level of the test: the rate of false alarms.
     guard : Guard or None, default=None
-        Guard of an estimator that has none with it.
+        Guard for an estimator that comes without a guard.
     extractor : FeatureExtractor or None, default=None
-        Features for two sets of images; None is the default extractor, or that of a dataset.
+        Features for two sets of images. None is the default extractor, or the extractor of a dataset.
     path_column, text_column, include, exclude, events
         As for `featx.predict`, for the new images, texts or rows.
 

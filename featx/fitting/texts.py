@@ -1,4 +1,4 @@
-"""Choose between words, a text encoder and both, by their answers for left-out texts."""
+"""Choose between words (TF-IDF), a text encoder and both, by their answers for left-out texts."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from featx._results import format_metric
 from featx.backbones import open_backbone
 from featx.backbones.file import require_text
 from featx.errors import BackboneError, InputError
+from featx.fitting.doubt import fit_guard
 from featx.fitting.estimate import score_out_of_fold
 from featx.fitting.labelled import Inputs
 from featx.fitting.multioutput import score_several
@@ -29,26 +30,26 @@ from featx.recipes.text import TEXT_ENCODERS
 from featx.selection.outputs import SeveralTargets
 from featx.text import TextExtractor
 
-__all__ = ["check_texts", "choose_text_model", "list_languages", "make_text_extractor"]
+__all__ = ["check_texts", "choose_text_extractor", "choose_text_model", "list_languages", "make_text_extractor"]
 
-#: Last blocks of an encoder whose features are put side by side.
+#: Number of last blocks of an encoder whose features are put side by side.
 _N_BLOCKS = 3
-#: Beginning of a text that a message shows.
+#: Characters of a text that a message shows.
 _MAX_SHOWN = 40
 _NUMBER = re.compile(r"[-+]?[0-9]*[.,]?[0-9]+")
-_SMALLEST = 1e-7  # of a probability, in its logarithm
+_MIN_PROBABILITY = 1e-7  # before the logarithm
 
 
 def make_text_extractor(backbone: Any = None, **parameters: Any) -> TextExtractor:
-    """Return an extractor of the last three blocks of an encoder side by side, which `featx.fit` takes for texts.
+    """Return the extractor that `featx.fit` takes for texts: the last three blocks of an encoder side by side.
 
-    They were chosen on sentences of film reviews (`benchmarks/text.py`), where they are better than the last block
-    alone. They cost no further run of the encoder.
+    Three blocks were chosen on sentences of film reviews (`benchmarks/text.py`), where they are better than the last
+    block alone. They need no further run of the encoder.
 
     Parameters
     ----------
     backbone : str, path or None, default=None
-        None is the default of `TextExtractor`.
+        The text encoder; None is the default of `TextExtractor`.
     **parameters
         Parameters of `TextExtractor`, such as ``cache`` and ``device``.
 
@@ -73,14 +74,22 @@ def make_text_extractor(backbone: Any = None, **parameters: Any) -> TextExtracto
     return extractor.set_params(layer=blocks[-_N_BLOCKS:] or None)  # type: ignore[no-any-return]
 
 
+def choose_text_extractor(extractor: Any, has_search: bool) -> Any:
+    """Return the extractor of a fit on texts; a search chooses blocks by itself."""
+    extractor = extractor or (TextExtractor() if has_search else make_text_extractor())
+    if extractor.kind != "text":
+        raise InputError(f"extractor={type(extractor).__name__}: with text_column, expected a TextExtractor")
+    return extractor
+
+
 def check_texts(inputs: Inputs, events: Events) -> None:
-    """Refuse texts from which nothing can be learnt, and note a column of texts that holds numbers."""
+    """Raise InputError if all texts are equal or hold the target; note a column of texts that holds numbers."""
     if inputs.items is None:
         return
     column = inputs.text_column
     if column is not None and column == inputs.target_column:
         raise InputError(
-            f"target={column!r}: is the column of texts as well, and would give the answer away; name another column"
+            f"target={column!r}: is the column of texts as well, and would reveal the answer; name another column"
         )
     texts = {text for text in inputs.items if isinstance(text, str)}
     where = "X" if column is None else f"column {column!r}"
@@ -102,10 +111,10 @@ def choose_text_model(
 ) -> FitResult:
     """Return the fit of words (TF-IDF), of the encoder, or of both, whichever is best on left-out texts.
 
-    All three answer the same folds. Of those within one standard error of the least mean loss, the simplest is taken:
-    words, then the encoder, then both. The loss is the logarithm of the true class's probability, or the squared error
-    (with a logarithm of the target, the error of the logarithm). The penalty of the encoder's head is chosen by the
-    same folds, and that of the words is fixed.
+    All three answer the same folds. Of the models within one standard error of the smallest mean loss, the simplest is
+    taken: words, then the encoder, then both. The loss is the log loss, or the squared error (for ``log_target``, the
+    error of the logarithm). The penalty of the encoder's head is chosen on the same folds. The penalty of the words'
+    head is fixed.
 
     Parameters
     ----------
@@ -120,35 +129,39 @@ def choose_text_model(
     events : Events
         Receives a note.
     """
-    found, images, task = encoded.out_of_fold, encoded.images, encoded.task
-    is_probable = found is not None and (task == "regression" or found.probabilities is not None)
-    if found is None or images is None or images.items is None or not is_probable:
-        events.note("words (TF-IDF) were not measured: there are no answers for left-out texts to compare with")
+    encoder_answers, images, task = encoded.out_of_fold, encoded.images, encoded.task
+    is_probable = encoder_answers is not None and (task == "regression" or encoder_answers.probabilities is not None)
+    if encoder_answers is None or images is None or images.items is None or not is_probable:
+        events.note("words (TF-IDF) were not measured, because there are no answers for left-out texts to compare with")
         return encoded
     extractor, head = encoded.pipeline[0], encoded.pipeline[-1]
     log_target = hasattr(head, "regressor_")
     fitted = np.log(values) if log_target else values
     frame = import_optional("pandas", "pandas").DataFrame({column: np.array(images.items, object)})
     folds = [
-        (np.sort(found.rows[found.folds != fold]), found.rows[found.folds == fold]) for fold in np.unique(found.folds)
+        (
+            np.sort(encoder_answers.rows[encoder_answers.folds != fold]),
+            encoder_answers.rows[encoder_answers.folds == fold],
+        )
+        for fold in np.unique(encoder_answers.folds)
     ]
-    answers = read_answers(found, len(values))
+    answers = read_answers(encoder_answers, len(values))
     embedding = ColumnTransformer([(column, extractor, column)]).fit(frame.iloc[:1])
-    own = Pipeline([("columns", embedding), ("head", head.regressor_ if log_target else head)])
-    encoder = Member("encoder", own, np.log(answers) if log_target else answers)
+    encoder_pipeline = Pipeline([("columns", embedding), ("head", head.regressor_ if log_target else head)])
+    encoder = Member("encoder", encoder_pipeline, np.log(answers) if log_target else answers)
     names = None if values.ndim == 1 else encoded.classes or tuple(encoded.info["targets"])
     words = fit_words(frame, fitted, folds, task, extractor, names)
     stack, answered = fit_stack([encoder, words], fitted, values, folds, task, log_target, names)
-    answered = {"words": answered["words"], "encoder": found, "both": list(answered.values())[-1]}
+    answered = {"words": answered["words"], "encoder": encoder_answers, "both": list(answered.values())[-1]}
     losses = {name: _list_losses(each, len(values), log_target) for name, each in answered.items()}
     chosen = _choose_simplest(losses)
-    tried = "\n\n".join(filter(None, [encoded.tried, _format(losses, chosen, task)]))
+    table = "\n\n".join(filter(None, [encoded.tried, _format(losses, chosen, task)]))
     means = ", ".join(f"{name} {format_metric(float(loss.mean()))}" for name, loss in losses.items())
     reason = f"{chosen} ({_name_loss(task)} of left-out texts: {means})"
     if encoded.reason:  # of a search
         reason = f"{reason}; encoder: {encoded.reason}"
     if chosen == "encoder":
-        return replace(encoded, tried=tried, reason=reason)
+        return replace(encoded, tried=table, reason=reason)
     model = stack if chosen == "both" else take_logarithm(words.pipeline) if log_target else words.pipeline
     factor = len(values) / float(np.mean([len(fit) for fit, _ in folds]))
     assert encoded.score is not None
@@ -161,12 +174,12 @@ def choose_text_model(
     if encoded.guard is not None:
         cells, features = {column: images.items}, {column: images.features} if chosen == "both" else {}
         known = KindCells(cells, {column: "text"}, features, find_vectorizers(model))
-        try:
-            guard = Guard.fit_kinds(known, answered[chosen], groups=groups, log_target=log_target)
-        except InputError as error:
-            text = f"no guard: {error}".replace("rows", "texts")
+        options: dict[str, Any] = {"groups": groups, "log_target": log_target}
+        reasons: list[str] = []
+        guard = fit_guard(lambda: Guard.fit_kinds(known, answered[chosen], **options), "text", reasons.append)
+        for text in reasons:
             events.note(text)
-            notes = (*notes, text)
+        notes = (*notes, *reasons)
     name = "stack" if chosen == "both" else "words"
     record = {"columns": {column: "text"}, "head": name, "score": score.facts()}
     return replace(
@@ -179,13 +192,13 @@ def choose_text_model(
         to_label=(),
         notes=notes,
         info=encoded.info | record,
-        tried=tried,
+        tried=table,
         reason=reason,
     )
 
 
 def _choose_simplest(losses: dict[str, npt.NDArray[np.float64]]) -> str:
-    """Return the first name whose mean loss is within one standard error of the least."""
+    """Return the first name whose mean loss is within one standard error of the smallest mean loss."""
     best = min(losses, key=lambda name: float(losses[name].mean()))
     for name, loss in losses.items():
         gap = loss - losses[best]
@@ -203,16 +216,16 @@ def _list_losses(found: OutOfFold, n: int, log_target: bool) -> npt.NDArray[np.f
         values = (np.log(true) - np.log(predicted)) ** 2 if log_target else (true - predicted) ** 2
     else:
         codes = np.searchsorted(found.classes, found.y)
-        values = -np.log(np.clip(found.probabilities[np.arange(len(codes)), codes].astype(float), _SMALLEST, 1))
+        values = -np.log(np.clip(found.probabilities[np.arange(len(codes)), codes].astype(float), _MIN_PROBABILITY, 1))
     losses: npt.NDArray[np.float64] = np.full(n, np.nan)
     losses[found.rows] = values
     return losses[np.sort(found.rows)]
 
 
 def _average_losses(found: OutOfFold, log_target: bool) -> npt.NDArray[np.float64]:
-    """Return the mean loss over the labels, or over the numbers in units of their variance, of each left-out row."""
+    """Return the loss of each left-out row: the mean over labels, or over numbers in units of their variance."""
     if found.probabilities is not None:
-        chances = np.clip(found.probabilities.astype(float), _SMALLEST, 1 - _SMALLEST)
+        chances = np.clip(found.probabilities.astype(float), _MIN_PROBABILITY, 1 - _MIN_PROBABILITY)
         return np.asarray(-np.log(np.where(found.y == 1, chances, 1 - chances)).mean(axis=1))
     true, predicted = (np.log(part) if log_target else part for part in (found.y.astype(float), found.predicted))
     return np.asarray(((true - predicted) ** 2 / np.maximum(true.var(axis=0), 1e-30)).mean(axis=1))

@@ -1,4 +1,4 @@
-"""Tune the network on labelled images if that is better on left-out images than a head on the frozen network."""
+"""Tune the network on labelled images if that is better on left-out images than the frozen network."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ def tune(
     guard: bool = True,
     events: Events | None = None,
 ) -> FitResult:
-    """Tune the last layers of a backbone on labelled images or texts, if that is better on left-out ones.
+    """Tune the last layers of a backbone on labelled images or texts, if that is better on left-out images or texts.
 
-    A head is fitted on the frozen network as `featx.fit` does it. On the same folds, the network is tuned behind one
-    layer after the other. A tuned network is chosen if its loss on the left-out images is smaller by more than a
-    standard error; then it is tuned on all images. Otherwise the result is that of `featx.fit`. Needs the extra
-    ``tune`` (PyTorch).
+    A head is fitted on the frozen network as `featx.fit` does it. On the same folds, the network is tuned after one of
+    several layers. A tuned network is chosen if its loss on the left-out images is smaller by more than a standard
+    error. It is then tuned on all images. Otherwise the result is that of `featx.fit`. Needs the extra ``tune``
+    (PyTorch).
 
     Parameters
     ----------
@@ -57,12 +57,12 @@ def tune(
         The frozen network, a float32 backbone, and its features. None is the default extractor, and with
         ``text_column`` the last three blocks of the default text encoder.
     depth : str, default="auto"
-        Layer behind which the network is tuned. ``"auto"`` tries the last ones (`featx.tuning.list_depths`).
+        Layer after which the network is tuned. ``"auto"`` tries the last layers (`featx.tuning.list_depths`).
     epochs : int or "auto", default="auto"
         Passes over the images. ``"auto"`` is 6, and 12 if that is better; for texts 2 and 4.
     alpha : float or "auto", default="auto"
-        Share of the way from the frozen to the trained weights (WiSE-FT; Wortsman et al., 2022).
-        ``"auto"`` chooses among `featx.tuning.strategy.ALPHAS`.
+        The weights are ``(1 - alpha) * frozen + alpha * trained`` (WiSE-FT; Wortsman et al., 2022). ``"auto"``
+        chooses among `featx.tuning.strategy.ALPHAS`.
     views : int or None, default=None
         Views of each image to tune on: the plain one, its mirror image, and crops. None is 6. Texts have none.
     random_state : int, default=0
@@ -70,14 +70,15 @@ def tune(
     backbone_out : str, path or None, default=None
         Write the tuned backbone to this file as well. None keeps it in the pipeline's file alone.
     folder : str, path or None, default=None
-        Keeps the values of the frozen layers on disk. A run that was killed goes on from there if it is repeated.
-        None is a temporary folder.
+        Folder that keeps the values of the frozen layers. If a killed run is repeated, it goes on from them. None is
+        a temporary folder.
     max_bytes : float, default=2e9
-        Most bytes that these take, all layers together. Fewer views are used if one layer would take more.
+        Largest number of bytes of these values, all layers together. Fewer views are used if one layer would take
+        more.
     keep_on_interrupt : bool, default=False
         Ctrl-C ends the trials, or the last training, and the best network so far is used.
     guard : bool, default=True
-        Fit a `featx.Guard` on the left-out answers, and on the features of the network as tuned without each image.
+        Fit a `featx.Guard` on the left-out answers, and on features by the networks that were tuned without the image.
     events : Events or None, default=None
         Receives progress, and a note per epoch.
 

@@ -43,7 +43,7 @@ def adapt(
     guard: bool = True,
     events: Events,
 ) -> FitResult:
-    """Tune the network on the images or texts of a fit, and return that result or this, whichever is better."""
+    """Tune the network on the images or texts of a fit; return the frozen or the tuned result, whichever is better."""
     problem = _state_problem(frozen, log_target)
     with keep_activations(settings) as settings:
         strategy, networks = choose_strategy(problem, settings, events)
@@ -130,7 +130,7 @@ def _describe(
     features: npt.NDArray[np.float32],
     log_target: bool,
 ) -> FitResult:
-    """Return the result of a tuned network, with what the fit of the frozen network found out about the images."""
+    """Return the result of a tuned network, with the facts about the images from the fit of the frozen network."""
     assert frozen.score is not None
     assert frozen.images is not None
     assert strategy.chosen is not None

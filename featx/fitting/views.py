@@ -26,9 +26,7 @@ def check_views(views: int, inputs: Inputs, head: Any) -> None:
         raise InputError(f"views={views}: at most {MAX_VIEWS} views of an image")
     for part in (inputs, *inputs.parts):
         if part.dataset is not None:
-            raise InputError(
-                f"views={views}: {part.where} holds embeddings, from which no view can be made; pass the images"
-            )
+            raise InputError(f"views={views}: {part.where} holds embeddings, which have no views; pass the images")
     if not find_path(head):
         able = ", ".join(name for name, row in HEADS.items() if row.classifier and find_path(make_head(name)))
         raise InputError(
@@ -39,7 +37,7 @@ def check_views(views: int, inputs: Inputs, head: Any) -> None:
 def split_views(
     features: npt.NDArray[np.float32], n_views: int
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32] | None]:
-    """Return the features of plain images, and those of further views, of shape (n_views - 1, n_images, n_features)."""
+    """Return the features of plain images, and of further views in shape (n_views - 1, n_images, n_features)."""
     if n_views == 1:
         return features, None
     by_view = features.reshape(len(features), n_views, -1).swapaxes(0, 1)
@@ -49,7 +47,7 @@ def split_views(
 def stack_views(
     X: npt.NDArray[np.float32], y: npt.NDArray[Any], folds: Folds, views: npt.NDArray[np.float32] | None
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[Any], Folds]:
-    """Put further views below plain images; each fold fits on all views, and leaves out the plain one.
+    """Put further views below plain images; each fold fits on all views, and leaves out plain images.
 
     The first rows are the plain images. Each image has the same number of rows, and so the same weight.
 

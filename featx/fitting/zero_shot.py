@@ -1,11 +1,13 @@
-"""Classify images by the names of their classes: the head of a network that was trained with a text tower."""
+"""Classify images by the names of their classes, with a network that was trained with a text tower."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from sklearn.base import clone
 from sklearn.pipeline import Pipeline
 
@@ -18,14 +20,26 @@ from featx.fitting.result import FitResult
 from featx.heads import make_head
 from featx.text import TextExtractor
 
-__all__ = ["check_zero_shot", "fit_names", "name_classes"]
+__all__ = ["ClassNames", "check_zero_shot", "fit_names", "name_classes"]
 
 _LAYER = "projection"
 _TEMPLATE = "a photo of a {}"
 
 
+@dataclass(frozen=True)
+class ClassNames:
+    """Hold names of classes, and the sentence around a name; None stands for the labels and ``"a photo of a {}"``."""
+
+    classes: Sequence[str] | None = None
+    template: str | list[str] | None = None
+
+    def or_labels(self, labels: npt.NDArray[Any]) -> ClassNames:
+        """Return the names, or else those of the labels."""
+        return self if self.classes else replace(self, classes=sorted(map(str, set(labels.tolist()))))
+
+
 def check_zero_shot(head: str | None, classes: Any, template: Any, has_images: bool) -> None:
-    """Raise InputError if names of classes are given to another head, or neither names nor images."""
+    """Raise InputError if class names are given to another head, or if there are neither names nor images."""
     for name, value in (("classes", classes), ("template", template)):
         if value is not None and head != "zero_shot":
             raise InputError(f'{name}={value!r}: only head="zero_shot" takes it; set head, or leave it out')
@@ -36,23 +50,18 @@ def check_zero_shot(head: str | None, classes: Any, template: Any, has_images: b
 
 
 def name_classes(
-    extractor: FeatureExtractor | None,
-    classes: Sequence[str],
-    template: str | list[str] | None,
-    class_weight: Any = None,
+    extractor: FeatureExtractor | None, names: ClassNames, class_weight: Any = None
 ) -> tuple[FeatureExtractor, ChosenHead]:
-    """Return the extractor of an image tower, and the unfitted head that knows the names of the classes.
+    """Return the extractor of an image tower, and an unfitted head with the names of the classes.
 
     Parameters
     ----------
     extractor : FeatureExtractor or None
         Its backbone must have a text tower; its layer becomes ``projection``.
-    classes : sequence of str
-        Names of the classes.
-    template : str, list of str or None
-        Sentence around a name; None is ``"a photo of a {}"``.
+    names : ClassNames
+        Names of the classes, not None.
     class_weight : None
-        The head takes no weights; others raise InputError.
+        The head takes no weights; any other value raises InputError.
     """
     extractor = clone(extractor or FeatureExtractor())
     if isinstance(extractor.backbone, (list, tuple)):
@@ -67,30 +76,20 @@ def name_classes(
     if extractor.layer not in (None, _LAYER, shared):
         raise InputError(f'layer={extractor.layer!r}: head="zero_shot" takes {_LAYER!r}, the layer that texts share')
     texts = TextExtractor(str(tower.path), layer=_LAYER, device=extractor.device)
-    head = make_head("zero_shot", classes=classes, template=template or _TEMPLATE, text_extractor=texts.fit(None))
+    text_extractor = texts.fit(None)
+    head = make_head(
+        "zero_shot", classes=names.classes, template=names.template or _TEMPLATE, text_extractor=text_extractor
+    )
     named = ChosenHead("zero_shot", "classification", False, is_named=True, tuned=head, class_weight=class_weight)
     named.make()  # raises if there are weights
     return extractor.set_params(layer=_LAYER), named
 
 
-def fit_names(
-    extractor: FeatureExtractor | None,
-    classes: Sequence[str],
-    template: str | list[str] | None,
-    needs: Mapping[str, Any],
-    events: Events | None,
-) -> FitResult:
-    """Return a model that knows the names of the classes alone, as `featx.fit` without images does.
-
-    ``needs`` are the parameters of `featx.fit` that need images; a value other than None raises InputError.
-    """
-    for name, value in needs.items():
-        if value is not None:
-            shown = f"{name}={value!r}" if isinstance(value, (str, int, float)) else name
-            raise InputError(f"{shown}: needs images; pass them as X, or leave it out")
+def fit_names(extractor: FeatureExtractor | None, names: ClassNames, events: Events | None) -> FitResult:
+    """Return a model that knows the names of the classes alone, as `featx.fit` without images does."""
     noted = "no image was seen, so that the accuracy is unknown; evaluate the model on labelled images"
     combine(events).note(noted)
-    extractor, chosen = name_classes(extractor, classes, template)
+    extractor, chosen = name_classes(extractor, names)
     extractor.fit(None)
     head = chosen.make().fit(np.zeros((1, extractor.n_features)))
     return FitResult(

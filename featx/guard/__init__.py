@@ -1,4 +1,4 @@
-"""Know when a fitted head should not answer: outliers, bounds of the error, sets of labels, shares of classes."""
+"""Decide when a fitted head should not answer: outliers, bounds of the error, sets of labels, shares of classes."""
 
 from featx.guard.checked import MIN_SET_IMAGES, OUTLIER_LEVEL, SHIFT_LEVEL, Checked, CheckedSet
 from featx.guard.fit import MIN_IMAGES

@@ -1,4 +1,4 @@
-"""Move features of new images to the mean and the deviation of those of a fit."""
+"""Shift and scale features of new images to the mean and the deviation of a fit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Turn the parts of a guard into arrays with names, and check arrays from a file before they are used."""
+"""Convert a guard to arrays with names, and check arrays from a file before they are used."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Results of a guard's checks of images, one by one and as a set."""
+"""Results of a guard's checks of single images, and of a set of images."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from featx.errors import InputError
 
 __all__ = ["MIN_SET_IMAGES", "OUTLIER_LEVEL", "SHIFT_LEVEL", "Checked", "CheckedSet"]
 
-#: An image with a p-value below this is an outlier, which a bound of the error leaves without an answer.
+#: An image with a p-value below this is an outlier. With a bound of the error it gets no answer.
 OUTLIER_LEVEL = 0.02
-#: Images below which only large shifts of a set show; it is then compared on request alone.
+#: Smallest set that is compared without a request; smaller sets show only large shifts.
 MIN_SET_IMAGES = 20
 #: A set with a p-value below this is a shift.
 SHIFT_LEVEL = 0.05
@@ -32,15 +32,15 @@ class Checked:
     answered : ndarray of bool, shape (n,)
         False for an image whose answer would break the bound of the error; all True without one.
     reasons : tuple of str or None
-        Reason why an image is not answered, or None.
+        Reason why an image gets no answer, or None.
     sets : ndarray of bool, shape (n, n_classes), or None
-        Labels that the set of each image holds; None without ``coverage``, and for a regression.
+        Labels in the prediction set of each image; None without ``coverage``, and for a regression.
     intervals : ndarray of float64, shape (n, 2), or None
         Lower and upper end for each image; None without ``coverage``, and for classes.
     classes : tuple of str or None
         Labels of the columns of ``sets``; None for a regression.
     kinds : tuple of str or None, or None, default=None
-        For rows of several kinds of columns, the kind of the smallest p-value of each outlier, and None for the other
+        For rows of several kinds of columns: the kind with the smallest p-value for each outlier, and None for other
         rows.
 
     See Also
@@ -62,7 +62,7 @@ class Checked:
         return self.outlier < OUTLIER_LEVEL
 
     def labels(self) -> list[tuple[str, ...]]:
-        """Return the set of each image as labels.
+        """Return the labels in the prediction set of each image.
 
         Raises
         ------
@@ -70,7 +70,9 @@ class Checked:
             If the check has no sets.
         """
         if self.sets is None or self.classes is None:
-            raise InputError("no sets of labels: check a classifier's images with coverage=0.95, for instance")
+            raise InputError(
+                "the check has no sets of labels; check a classifier's images with coverage=0.95, for instance"
+            )
         classes = self.classes
         return [tuple(classes[i] for i in np.flatnonzero(row)) for row in self.sets]
 
@@ -82,21 +84,24 @@ class CheckedSet:
     Parameters
     ----------
     outlier : ndarray of float64, shape (n,)
-        P-value of each image, as of `Checked`.
+        P-value of each image, as in `Checked`.
     p_value : float
-        Of images of the same kind: the smallest of the next two, times their number (Bonferroni).
+        P-value of the hypothesis that the images are of the same kind as those of the fit: the smallest of the next
+        two, times their number (Bonferroni).
     p_images : float
-        Of p-values of the images as at the fit, by the test of Kolmogorov and Smirnov.
+        P-value of the hypothesis that the images' p-values are those of the fit (Kolmogorov-Smirnov test).
     p_answers : ndarray of float64, shape (n_columns,)
-        Of probabilities as at the fit, class by class, or of predicted numbers (Rabanser et al. 2019).
+        P-value of the hypothesis that the probabilities of each class, or the predicted numbers, are those of the fit
+        (Rabanser et al. 2019).
     p_shares : float or None
-        Of shares of the classes as at the fit, if the images of each class look as they did; None for a regression.
+        P-value of the hypothesis that the classes have the same shares as at the fit, if the images of each class
+        look the same. None for a regression.
     accuracy : float or None
         Accuracy that is expected on these images; None for a regression.
     shares : ndarray of float64, shape (n_classes,), or None
-        Shares of the classes that are estimated by EM.
+        Shares of the classes, estimated by EM. None for a regression.
     p_kinds : mapping of str to float, or None, default=None
-        ``p_images`` of each kind of columns by itself; ``p_images`` is the smallest of them times their number.
+        ``p_images`` of each kind of columns. ``p_images`` is the smallest of these times their number.
 
     See Also
     --------

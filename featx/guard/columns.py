@@ -15,7 +15,7 @@ __all__ = ["Category", "Column", "Number", "fit_column", "measure_left_out", "me
 
 Doubles = npt.NDArray[np.float64]
 
-#: Quantiles of a column of numbers that are kept.
+#: Number of quantiles of a column of numbers that are kept.
 N_QUANTILES = 65
 #: Largest surprise of a cell.
 _MOST = 50.0
@@ -36,17 +36,17 @@ class Number:
     n: int
 
     def measure(self, cells: Sequence[Any]) -> Doubles:
-        """Return the surprise of each cell."""
+        """Return the surprise of each cell, of shape (n,)."""
         given = np.array([np.nan if cell is None else cell for cell in cells], np.float32)
         values = np.where(np.isfinite(given), given, self.quantiles[0])
         shares, last = np.linspace(0, 1, len(self.quantiles)), len(self.quantiles) - 1
-        between = np.interp(values, self.quantiles, shares)
-        first = np.searchsorted(self.quantiles, values, side="left")
-        end = np.searchsorted(self.quantiles, values, side="right") - 1
-        is_knot = (first <= last) & (first <= end)
-        at_most = np.where(is_knot, shares[np.clip(end, 0, last)], between)
-        at_least = 1 - np.where(is_knot, shares[np.clip(first, 0, last)], between)
-        tail = np.clip(2 * np.minimum(at_most, at_least), 1 / (self.n + 1), 1)
+        interpolated = np.interp(values, self.quantiles, shares)
+        first_equal = np.searchsorted(self.quantiles, values, side="left")
+        last_equal = np.searchsorted(self.quantiles, values, side="right") - 1
+        is_knot = (first_equal <= last) & (first_equal <= last_equal)
+        share_below = np.where(is_knot, shares[np.clip(last_equal, 0, last)], interpolated)
+        share_above = 1 - np.where(is_knot, shares[np.clip(first_equal, 0, last)], interpolated)
+        tail = np.clip(2 * np.minimum(share_below, share_above), 1 / (self.n + 1), 1)
         outside = np.maximum(np.maximum(self.quantiles[0] - values, values - self.quantiles[-1]), 0)
         found = -np.log(tail) + outside / self.spread
         absent = -np.log(max(self.missing, 1 / (self.n + 1)))
@@ -55,7 +55,7 @@ class Number:
 
 @dataclass(frozen=True, eq=False)
 class Category:
-    """Categories of a column with their shares; a missing cell is one of them, an empty text.
+    """Categories of a column with their shares; a missing cell counts as the empty text, a category of its own.
 
     The surprise of a category is minus the logarithm of the share of rows whose category is not more frequent.
     """
@@ -66,7 +66,7 @@ class Category:
     n: int
 
     def measure(self, cells: Sequence[Any]) -> Doubles:
-        """Return the surprise of each cell."""
+        """Return the surprise of each cell, of shape (n,)."""
         tails = [float(self.shares[self.shares <= share * (1 + 1e-6)].sum()) for share in self.shares]
         known = dict(zip(self.categories, tails, strict=True))
         found = [max(known.get(_name(cell), 0.0), 1 / (self.n + 1)) for cell in cells]
@@ -81,8 +81,8 @@ def fit_column(name: str, kind: str, cells: Sequence[Any]) -> Column:
     if kind == "number":
         values = np.array([np.nan if cell is None else cell for cell in cells], np.float64)
         present = values[np.isfinite(values)]
-        places = np.linspace(0, 1, N_QUANTILES)
-        quantiles = np.asarray(np.quantile(present, places) if len(present) else 0 * places, np.float32)
+        shares = np.linspace(0, 1, N_QUANTILES)
+        quantiles = np.asarray(np.quantile(present, shares) if len(present) else 0 * shares, np.float32)
         low, high = np.quantile(quantiles, [0.05, 0.95])
         spread = max(float(high - low) / 4, float(np.ptp(quantiles)) / 100, float(np.abs(quantiles).max()) * 1e-4, 1e-9)
         return Number(name, quantiles, float(np.float32(spread)), 1 - len(present) / max(1, len(values)), len(values))
@@ -93,22 +93,22 @@ def fit_column(name: str, kind: str, cells: Sequence[Any]) -> Column:
 def measure_left_out(
     cells: Mapping[str, Sequence[Any]], kinds: Mapping[str, str], folds: npt.NDArray[np.intp]
 ) -> tuple[tuple[Column, ...], Doubles]:
-    """Return the columns of the first fold's other rows, and the surprise of each left-out cell, (n, n_columns)."""
+    """Return the columns fitted without the first fold, and the surprise of each left-out cell, (n, n_columns)."""
     surprises = np.zeros((len(folds), len(kinds)))
-    first: tuple[Column, ...] = ()
+    first_columns: tuple[Column, ...] = ()
     for fold in range(int(folds.max()) + 1):
-        inside, out = np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
-        columns = [fit_column(name, kind, [cells[name][i] for i in inside.tolist()]) for name, kind in kinds.items()]
-        for place, column in enumerate(columns):
-            surprises[out, place] = column.measure([cells[column.name][i] for i in out.tolist()])
-        first = first or tuple(columns)
-    return first, surprises
+        kept, left_out = np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
+        columns = [fit_column(name, kind, [cells[name][i] for i in kept.tolist()]) for name, kind in kinds.items()]
+        for number, column in enumerate(columns):
+            surprises[left_out, number] = column.measure([cells[column.name][i] for i in left_out.tolist()])
+        first_columns = first_columns or tuple(columns)
+    return first_columns, surprises
 
 
 def measure_unknown(
     cells: Mapping[str, Sequence[Any]], vectorizers: Mapping[str, Any], groups: npt.NDArray[Any] | None = None
 ) -> Doubles:
-    """Return the share of the words of each row that the vectorizers do not know; 1 for a row without words.
+    """Return the share of each row's words that the vectorizers do not know; 1 for a row without words.
 
     With ``groups``, the rows are those of the fit, and a word is unknown if no row of another group has it.
     """
@@ -121,17 +121,17 @@ def measure_unknown(
         words = [[term for term in analyze(str(cell)) if " " not in term] for cell in cells[name]]
         if groups is None:
             vocabulary = getattr(vectorizer, "vocabulary_", {})
-            lone = [sum(word not in vocabulary for word in own) for own in words]
+            n_unknown = [sum(word not in vocabulary for word in row_words) for row_words in words]
         else:
-            owners: dict[str, Any] = {}
-            shared = set()
-            for own, group in zip(words, groups.tolist(), strict=True):
-                for word in own:
-                    if owners.setdefault(word, group) != group:
-                        shared.add(word)
-            lone = [sum(word not in shared for word in own) for own in words]
-        unknown += lone
-        total += [len(own) for own in words]
+            first_groups: dict[str, Any] = {}
+            known = set()
+            for row_words, group in zip(words, groups.tolist(), strict=True):
+                for word in row_words:
+                    if first_groups.setdefault(word, group) != group:
+                        known.add(word)
+            n_unknown = [sum(word not in known for word in row_words) for row_words in words]
+        unknown += n_unknown
+        total += [len(row_words) for row_words in words]
     return np.where(total > 0, unknown / np.maximum(total, 1), 1.0)
 
 

@@ -1,4 +1,4 @@
-"""Sets of labels and intervals of numbers that cover the truth at a rate, from left-out answers."""
+"""Compute sets of labels and intervals of numbers with a coverage, from left-out answers."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ _PENALTY = 3.0
 
 @dataclass(frozen=True, eq=False)
 class Sets:
-    """Scores of the true label of left-out images: 1 - its probability.
+    """Scores of left-out images: 1 minus the probability of the true label.
 
     Parameters
     ----------
     scores : ndarray of float32, shape (n_classes, m)
         Sorted scores of each class; -1 pads a shorter row.
     counts : ndarray of int32, shape (n_classes, m)
-        Images that each of the scores stands for.
+        Number of images that each score represents.
     """
 
     scores: Floats
@@ -45,19 +45,19 @@ class Sets:
             if limit is None:
                 raise InputError(_explain(coverage, f"{int(self.counts.sum())} images", needed))
             return np.full(len(self.scores), limit)
-        found = [find_quantile(*row, coverage) for row in zip(self.scores, self.counts, strict=True)]
-        limits = [limit for limit in found if limit is not None]
-        if len(limits) < len(found):
-            few = int(self.counts.sum(axis=1).argmin())
-            n = int(self.counts[few].sum())
-            what = f"per_class=True: {n} images of {classes[few]!r}"
+        limits_of_classes = [find_quantile(*row, coverage) for row in zip(self.scores, self.counts, strict=True)]
+        limits = [limit for limit in limits_of_classes if limit is not None]
+        if len(limits) < len(limits_of_classes):
+            rarest = int(self.counts.sum(axis=1).argmin())
+            n = int(self.counts[rarest].sum())
+            what = f"per_class=True: {n} images of {classes[rarest]!r}"
             raise InputError(f"{_explain(coverage, what, needed)} of each class; or use sets for all classes together")
         return np.asarray(limits)
 
 
 @dataclass(frozen=True, eq=False)
 class Intervals:
-    """Errors of left-out images, each divided by the error that was expected of it.
+    """Errors of left-out images, each divided by its expected error.
 
     Parameters
     ----------
@@ -113,7 +113,7 @@ class Intervals:
 
 
 def count_needed(coverage: float) -> int:
-    """Return the smallest number of images from which the coverage can be promised."""
+    """Return the smallest number of images with which the coverage can be promised."""
     return int(np.ceil(coverage / (1 - coverage) - 1e-9))
 
 
@@ -125,8 +125,8 @@ def fit_sets(probabilities: npt.NDArray[Any], codes: npt.NDArray[np.intp]) -> Se
     """Keep the scores of the true labels, class by class (LAC, Sadinle et al. 2019)."""
     n_classes = probabilities.shape[1]
     scores = 1 - np.asarray(probabilities, np.float64)[np.arange(len(codes)), codes]
-    most = max(1, min(_MAX_OF_CLASS, _MAX_SCORES // n_classes))
-    return Sets(*stack([condense(scores[codes == code], most) for code in range(n_classes)]))
+    max_scores = max(1, min(_MAX_OF_CLASS, _MAX_SCORES // n_classes))
+    return Sets(*stack([condense(scores[codes == code], max_scores) for code in range(n_classes)]))
 
 
 def fit_intervals(
@@ -137,7 +137,7 @@ def fit_intervals(
     calibrates: npt.NDArray[np.bool_],
     is_logarithm: bool = False,
 ) -> Intervals:
-    """Fit the expected error, and keep the quotients of images whose fold had no part in it.
+    """Fit the expected error, and keep the quotients of images whose fold was not used for it.
 
     The intervals are those of normalised conformal prediction (Papadopoulos et al. 2002). They are computed on the
     scale of the fit: an interval around the logarithm of a price holds positive prices only.

@@ -1,4 +1,4 @@
-"""Hold many sorted numbers as a few values with counts, which never count too few above a value."""
+"""Condense many sorted numbers to a few values with counts; the number above a value is never too small."""
 
 from __future__ import annotations
 

@@ -30,12 +30,12 @@ MIN_NEW_IMAGES = 30
 class Guard(GuardParts):
     """Know when a fitted head should not answer.
 
-    A guard holds numbers about the images of a fit, none of the images and none of their features. It
-    has four parts. Distances tell images that are unlike those of the fit. The answers for left-out
+    A guard holds numbers about the images of a fit, but no image and no features of an image. It has
+    four parts. Distances tell images that are unlike the images of the fit. The answers for left-out
     images bound the error of the surest answers, and give sets of labels or intervals of numbers that
     cover the truth at a rate. Calibrated probabilities estimate the shares of the classes among new images.
 
-    All promises are for images of the same kind as those of the fit.
+    All promises are for images of the same kind as the images of the fit.
 
     Parameters
     ----------
@@ -380,14 +380,14 @@ class Guard(GuardParts):
         return self.scaling.align(matrix)
 
     def check_set(self, features: npt.ArrayLike, answers: npt.ArrayLike | None = None) -> CheckedSet:
-        """Compare a set of new images with those of the fit.
+        """Compare a set of new images with the images of the fit.
 
         Parameters
         ----------
         features : array-like of shape (n, n_features)
             Features of the images.
         answers : array-like of shape (n, n_classes) or (n,), or None, default=None
-            Their probabilities or predicted numbers. Without them the features alone are compared.
+            Their probabilities or predicted numbers. Without answers, only the features are compared.
 
         Returns
         -------
@@ -400,7 +400,7 @@ class Guard(GuardParts):
 
         See Also
         --------
-        featx.shift : Calls it for images; its example shows one.
+        featx.shift : Compares images; with an example.
         """
         matrix = self._check(features)
         if not len(matrix):
@@ -442,7 +442,7 @@ class Guard(GuardParts):
         answers: npt.NDArray[Any] | None,
         p_kinds: Mapping[str, float] | None = None,
     ) -> tuple[float, float, npt.NDArray[np.float64]]:
-        """Return the p-value of a set, that of its outliers, and those of its answers."""
+        """Return the p-value of a set, the p-value of its outliers, and the p-values of its answers."""
         p_images, p_answers = compare_outliers(outlier, self.n_images), np.empty(0)
         if p_kinds is not None:
             p_images = min(1.0, len(p_kinds) * min(p_kinds.values()))

@@ -13,7 +13,7 @@ from featx.heads import OutOfFold
 
 __all__ = ["check_features", "check_share", "deal_groups", "draw_one", "keep_first", "merge_folds"]
 
-#: Folds that distances are measured with, at most.
+#: Largest number of folds for distances.
 _MAX_FOLDS = 5
 
 

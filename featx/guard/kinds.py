@@ -1,4 +1,4 @@
-"""Find rows that are unlike those of a fit in one of several kinds of columns, by a p-value per kind."""
+"""Find rows that are unlike the rows of a fit in one of several kinds of columns, by a p-value per kind."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ __all__ = ["KindCells", "KindOutliers", "Tail", "fit_kinds"]
 
 Floats = npt.NDArray[np.float32]
 
-#: Left-out scores that are kept, at most.
+#: Largest number of left-out scores that are kept.
 _MAX_SCORES = 2000
 
 
 @dataclass(frozen=True, eq=False)
 class Tail:
-    """Scores of left-out rows, the larger the stranger: the largest of one number per column.
+    """Scores of left-out rows: the score of a row is its largest surprise, of one surprise per column.
 
-    ``names`` are the columns, and ``scores`` and ``counts`` as those of `Outliers`.
+    ``names`` are the columns. ``scores`` and ``counts`` are those of `Outliers`.
     """
 
     names: tuple[str, ...]
@@ -35,30 +35,30 @@ class Tail:
 
     @property
     def n_features(self) -> int:
-        """Numbers of a row."""
+        """Number of surprises of a row."""
         return len(self.names)
 
     n_coordinates = n_features
 
     def locate(self, features: npt.NDArray[Any]) -> Floats:
-        """Return the numbers."""
+        """Return the surprises of shape (n, n_features)."""
         return np.asarray(features, np.float32)
 
     def measure(self, coordinates: Floats) -> Floats:
-        """Return the largest number of each row, of shape (n, 1)."""
+        """Return the largest surprise of each row, of shape (n, 1)."""
         return np.asarray(coordinates.max(axis=1, keepdims=True))
 
     def p_values(self, scores: Floats) -> npt.NDArray[np.float64]:
-        """Return the share of left-out rows with at least such a score."""
+        """Return the share of left-out rows whose score is at least as large, for each score."""
         return _rank(self.scores[0], self.counts[0], scores[:, 0])
 
 
 @dataclass(frozen=True, eq=False)
 class KindCells:
-    """The cells of rows by kind: features of images and of texts, or what there is without an encoder.
+    """The cells of rows by kind of column, and the features of images and texts.
 
-    ``features`` are those of each column of images and texts that an extractor reads. ``vectorizers`` are those of
-    the columns of texts, which count only if no extractor reads a text.
+    ``features`` maps each column of images or texts that an extractor reads to its features. ``vectorizers`` maps
+    columns of texts to the vectorizer that counts their words. They are used only if no extractor reads a text.
     """
 
     cells: Mapping[str, Sequence[Any]]
@@ -67,7 +67,7 @@ class KindCells:
     vectorizers: Mapping[str, Any]
 
     def embedded(self, kind: str) -> npt.NDArray[np.float32] | None:
-        """Return the features of the columns of a kind side by side, by their names; None without them."""
+        """Return the features of a kind's columns side by side, in the order of the names; None without features."""
         names = sorted(name for name, own in self.kinds.items() if own == kind and name in self.features)
         return np.hstack([self.features[name] for name in names]) if names else None
 
@@ -79,28 +79,29 @@ class KindCells:
 
 @dataclass(frozen=True, eq=False)
 class KindOutliers:
-    """A measure of outlyingness per kind of columns, and the strangest kinds of left-out rows to compare with.
+    """A measure of outlyingness per kind of columns, and the largest surprises of left-out rows to compare with.
 
     Parameters
     ----------
     names : tuple of str
         Kinds: ``"images"``, ``"texts"``, ``"words"`` and ``"columns"``.
     parts : tuple of Outliers or Tail
-        Distances of features of images and texts. The share of unknown words. The surprise of numbers and categories.
+        The measure of each kind: distances of the features of images and of texts, the share of unknown words, or the
+        surprise of numbers and categories.
     columns : tuple of Number or Category
         Columns of the kind ``"columns"``.
     scales : ndarray of float32, shape (n_kinds,)
-        Differences of scores that count as a factor of e, beyond the largest score of a left-out row.
+        Beyond the largest score of a left-out row, the surprise grows by 1 per this difference of scores.
     scores : ndarray of float32, shape (1, n_scores)
-        Sorted surprises of left-out rows in their strangest kind.
+        Surprises of left-out rows in the kind of their largest surprise, sorted.
     counts : ndarray of int32, shape (1, n_scores)
-        Rows that each of them stands for.
+        Number of rows that each of these scores represents.
 
     Notes
     -----
-    The interface is that of `Outliers`. The surprise of a row in a kind is minus the logarithm of its p-value there,
-    and grows beyond the strangest left-out row. The surprise in the strangest kind is ranked among those of left-out
-    rows, so that the p-value is uniform however many kinds there are and however they depend on each other.
+    The interface is that of `Outliers`. The surprise of a row in a kind is minus the logarithm of its p-value there. It
+    grows further beyond the left-out row with the largest score. The largest surprise of a row is ranked among those of
+    left-out rows. So its p-value is uniform for any number of kinds, and for kinds that depend on each other.
     """
 
     names: tuple[str, ...]
@@ -112,33 +113,35 @@ class KindOutliers:
 
     @property
     def n_images(self) -> int:
-        """Left-out rows behind the p-values."""
+        """Number of left-out rows that the p-values come from."""
         return int(self.counts.sum())
 
     @property
     def n_features(self) -> int:
-        """Numbers of a row, as of `read`."""
+        """Number of values of a row, as `read` returns them."""
         return sum(part.n_features for part in self.parts)
 
     @property
     def n_coordinates(self) -> int:
-        """Coordinates of a row, as of `locate`."""
+        """Number of coordinates of a row, as `locate` returns them."""
         return sum(part.n_coordinates for part in self.parts)
 
     def read(self, rows: KindCells) -> npt.NDArray[np.float32]:
-        """Return the numbers of rows, of shape (n, n_features)."""
+        """Return the features, word shares and surprises of rows side by side, of shape (n, n_features)."""
         found: list[npt.NDArray[Any]] = []
         for name in self.names:
             if name == "columns":
                 if missing := [column.name for column in self.columns if column.name not in rows.cells]:
-                    raise InputError(f"guard: it was fitted with a column {missing[0]!r}, which these rows lack")
+                    raise InputError(
+                        f"guard: it was fitted with the column {missing[0]!r}, which these rows lack; add it"
+                    )
                 found.append(np.column_stack([column.measure(rows.cells[column.name]) for column in self.columns]))
             elif name == "words":
                 found.append(measure_unknown(rows.cells, rows.vectorizers)[:, None])
             else:
                 part = rows.embedded(name[:-1])
                 if part is None:
-                    raise InputError(f"guard: it was fitted with {name}, which these rows lack")
+                    raise InputError(f"guard: it was fitted with {name}, which these rows lack; add them")
                 found.append(part)
         return np.hstack(found).astype(np.float32)
 
@@ -153,7 +156,7 @@ class KindOutliers:
         return np.hstack([part.measure(own) for part, own in self._divide(coordinates)])
 
     def measure_classes(self, coordinates: Floats) -> Floats | None:
-        """Return distances of the first kind with features to each class, (n, 1, n_classes); None without it."""
+        """Return distances to each class in the first kind with features, (n, 1, n_classes); None without features."""
         for part, own in self._divide(coordinates):
             if isinstance(part, Outliers):
                 return part.measure_classes(own)
@@ -173,14 +176,14 @@ class KindOutliers:
         return _extend(self.p_kinds(distances), distances, largest, self.scales)
 
     def name_kinds(self, coordinates: Floats, distances: Floats) -> tuple[str, ...]:
-        """Return the strangest kind of each row; of columns, with the name of the column."""
+        """Return the kind of each row's largest surprise; for numbers and categories, with the name of the column."""
         least = self._surprise(distances).argmax(axis=1)
-        own = {}
+        labels = {}
         for name, (part, values) in zip(self.names, self._divide(coordinates), strict=True):
             if name == "columns" and isinstance(part, Tail):
-                own[name] = [f"{name}: {part.names[i]}" for i in values.argmax(axis=1).tolist()]
+                labels[name] = [f"{name}: {part.names[i]}" for i in values.argmax(axis=1).tolist()]
         return tuple(
-            own[self.names[k]][i] if self.names[k] in own else self.names[k] for i, k in enumerate(least.tolist())
+            labels[self.names[k]][i] if self.names[k] in labels else self.names[k] for i, k in enumerate(least.tolist())
         )
 
     def _divide(self, coordinates: Floats) -> list[tuple[Outliers | Tail, Floats]]:
@@ -197,7 +200,7 @@ def fit_kinds(
     calibrates: npt.NDArray[np.bool_],
     n_classes: int = 1,
 ) -> tuple[KindOutliers, Floats, Floats, npt.NDArray[np.float64]]:
-    """Fit the measure of each kind; return it with what `featx.guard.outliers.fit_outliers` returns.
+    """Fit the measure of each kind; the other results are those of `featx.guard.outliers.fit_outliers`.
 
     ``groups`` holds the group of each row. The other parameters are those of `fit_outliers`.
     """
@@ -209,40 +212,43 @@ def fit_kinds(
     for kind in ("image", "text"):
         features = rows.embedded(kind)
         if features is not None:
-            outliers, located, distances, _ = fit_outliers(features, codes, folds, calibrates, n_classes)
+            outliers, kind_coordinates, distances, _ = fit_outliers(features, codes, folds, calibrates, n_classes)
             names.append(f"{kind}s")
             parts.append(outliers)
-            coordinates.append(located)
+            coordinates.append(kind_coordinates)
             scores.append(distances.min(axis=1))
             to_classes = distances if to_classes is None else to_classes
-    measured: list[tuple[str, tuple[str, ...], npt.NDArray[np.float64]]] = []
+    measures: list[tuple[str, tuple[str, ...], npt.NDArray[np.float64]]] = []
     if "texts" not in names and rows.vectorizers:
-        measured.append(("words", ("words",), measure_unknown(rows.cells, rows.vectorizers, groups)[:, None]))
+        measures.append(("words", ("words",), measure_unknown(rows.cells, rows.vectorizers, groups)[:, None]))
     if rows.table:
         columns, surprises = measure_left_out(rows.cells, rows.table, folds)
-        measured.append(("columns", tuple(column.name for column in columns), surprises))
-    for name, numbers, values in measured:
+        measures.append(("columns", tuple(column.name for column in columns), surprises))
+    for name, numbers, values in measures:
         coordinates.append(values.astype(np.float32))
         scores.append(coordinates[-1].max(axis=1))
         names.append(name)
         parts.append(Tail(numbers, *stack([condense(scores[-1][calibrates], _MAX_SCORES)])))
     if not parts:
-        raise InputError("no kind of columns that a guard knows: images, texts, numbers or categories")
+        raise InputError("got no column of a kind that a guard knows; expected images, texts, numbers or categories")
     if to_classes is None:
         to_classes = np.zeros((len(codes), n_classes), np.float32)
-    together = np.column_stack(scores)
-    scales = np.array([_find_scale(own[calibrates]) for own in together.T], np.float32)
+    all_scores = np.column_stack(scores)
+    scales = np.array([_find_scale(kind_scores[calibrates]) for kind_scores in all_scores.T], np.float32)
     surprise = np.column_stack(
-        [_compare_left_out(own, calibrates, scale) for own, scale in zip(together.T, scales, strict=True)]
+        [
+            _compare_left_out(kind_scores, calibrates, scale)
+            for kind_scores, scale in zip(all_scores.T, scales, strict=True)
+        ]
     )
     largest = surprise.max(axis=1).astype(np.float32)
     row = condense(largest[calibrates], _MAX_SCORES)
-    found = KindOutliers(tuple(names), tuple(parts), columns, scales, *stack([row]))
-    return found, np.hstack(coordinates), to_classes, _rank(*row, largest)
+    outliers_of_kinds = KindOutliers(tuple(names), tuple(parts), columns, scales, *stack([row]))
+    return outliers_of_kinds, np.hstack(coordinates), to_classes, _rank(*row, largest)
 
 
 def _find_scale(scores: npt.NDArray[Any]) -> float:
-    """Return the difference between a high score and the median, as a unit."""
+    """Return a unit of the scores: their 0.95 quantile less their median, divided by log(10)."""
     median, high = np.quantile(scores, [0.5, 0.95])
     return max(float((high - median) / np.log(10)), float(np.ptp(scores)) / 100, 1e-6)
 
@@ -250,21 +256,21 @@ def _find_scale(scores: npt.NDArray[Any]) -> float:
 def _compare_left_out(
     scores: npt.NDArray[Any], calibrates: npt.NDArray[np.bool_], scale: float
 ) -> npt.NDArray[np.float64]:
-    """Return the surprise of each left-out row among the others."""
+    """Return the surprise of each left-out row among the other left-out rows."""
     ordered = np.sort(scores[calibrates])
-    n = len(ordered) - calibrates.astype(int)  # others
+    n = len(ordered) - calibrates.astype(int)  # without the row itself
     above = len(ordered) - np.searchsorted(ordered, scores, side="left") - calibrates
     second = np.where(calibrates & (scores >= ordered[-1]), ordered[-2], ordered[-1])
     return _extend((1 + above) / (1 + n), scores, second, scale)
 
 
 def _extend(p_values: npt.NDArray[Any], scores: Any, largest: Any, scale: Any) -> npt.NDArray[np.float64]:
-    """Return minus the logarithm of p-values, and more beyond the largest score that they know."""
+    """Return minus the logarithm of p-values, plus (score - largest) / scale for scores above ``largest``."""
     return np.asarray(-np.log(p_values) + np.maximum(scores - largest, 0) / scale, np.float64)
 
 
 def _rank(scores: Floats, counts: npt.NDArray[np.int32], values: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
-    held = counts > 0
-    reached = np.concatenate([[0], np.cumsum(counts[held], dtype=np.int64)])
-    above = reached[-1] - reached[np.searchsorted(scores[held], values.astype(np.float32), side="left")]
-    return np.asarray((1 + above) / (1 + reached[-1]), np.float64)
+    is_used = counts > 0
+    cumulative = np.concatenate([[0], np.cumsum(counts[is_used], dtype=np.int64)])
+    above = cumulative[-1] - cumulative[np.searchsorted(scores[is_used], values.astype(np.float32), side="left")]
+    return np.asarray((1 + above) / (1 + cumulative[-1]), np.float64)

@@ -19,26 +19,26 @@ __all__ = ["FoldFeatures", "Outliers", "fit_outliers", "fit_tuned_outliers"]
 
 Floats = npt.NDArray[np.float32]
 
-#: Principal components, at most; and images for each of them, at least.
+#: Largest number of principal components, and smallest number of images per component.
 _MAX_COMPONENTS, _MIN_ROWS = 64, 4
-#: Left-out distances that are kept, at most.
+#: Largest number of left-out distances that are kept.
 _MAX_SCORES = 2000
-#: Rows of features that are read at a time.
+#: Number of rows of features that are read at a time.
 _CHUNK = 4096
 
 
 @dataclass(frozen=True, eq=False)
 class Outliers:
-    """Distances of images to the classes of a fit, and the distances of left-out images to compare them with.
+    """Measure distances of images to the classes of a fit, and compare them with the distances of left-out images.
 
     Parameters
     ----------
     centre : ndarray of float32, shape (n_features,)
         Mean of the features at unit length.
     basis : ndarray of float32, shape (n_components, n_features)
-        Their principal components. They are numbers of float16.
+        Principal components of the features, rounded to float16.
     means : ndarray of float32, shape (1, n_classes, n_components + 1)
-        Coordinates of each class. The last coordinate is the length of the rest, which the components leave.
+        Coordinates of each class. The last coordinate is the length of the part that the components leave out.
     factors : ndarray of float32, shape (1, n_components + 1, n_components + 1)
         Factor of the precision matrix that the classes share: the distance of ``u`` to a class is the squared length
         of ``(u - mean) @ factor``.
@@ -46,7 +46,7 @@ class Outliers:
         Sorted distances of left-out images, each by components and means of the other folds; for a tuned network, by
         the network of the fold and the images that it was tuned on.
     counts : ndarray of int32, shape (1, n_scores)
-        Images that each of the distances stands for.
+        Number of images that each distance represents.
 
     Notes
     -----
@@ -64,17 +64,17 @@ class Outliers:
 
     @property
     def n_images(self) -> int:
-        """Left-out images behind the p-values."""
+        """Number of left-out images that the p-values come from."""
         return int(self.counts.sum())
 
     @property
     def n_features(self) -> int:
-        """Features of an image."""
+        """Number of features of an image."""
         return len(self.centre)
 
     @property
     def n_coordinates(self) -> int:
-        """Coordinates of an image."""
+        """Number of coordinates of an image."""
         return len(self.basis) + 1
 
     def locate(self, features: npt.NDArray[Any]) -> Floats:
@@ -92,7 +92,7 @@ class Outliers:
         return np.stack([_measure_classes(coordinates, means, factor) for means, factor in parts], axis=1)
 
     def p_values(self, distances: Floats) -> npt.NDArray[np.float64]:
-        """Return the p-value of each image: small values are rare among images like those of the fit."""
+        """Return the p-value of each image; small values are rare among images like those of the fit."""
         above = np.zeros(len(distances))
         for fold, (scores, counts) in enumerate(zip(self.scores, self.counts, strict=True)):
             above += _count_above(scores, counts, distances[:, fold])
@@ -136,7 +136,7 @@ def fit_outliers(
     folds : ndarray of int, shape (n,)
         Fold that leaves out each image, counted from 0.
     calibrates : ndarray of bool, shape (n,)
-        Images whose distances are kept.
+        Mask of the images whose distances are kept.
     n_classes : int, default=1
     """
     n_components = _count_components(len(features) - int(np.bincount(folds).max()), features.shape[1])
@@ -288,8 +288,8 @@ def _locate(centre: Floats, basis: Floats, features: npt.NDArray[Any]) -> Floats
     for rows in _chunks(len(features)):
         centred = _normalize(features[rows]) - centre
         projected = centred @ basis.T
-        rest = np.einsum("nd,nd->n", centred, centred) - np.einsum("nk,nk->n", projected, projected)
-        parts.append(np.column_stack([projected, np.sqrt(np.maximum(rest, 0))]))
+        residuals = np.einsum("nd,nd->n", centred, centred) - np.einsum("nk,nk->n", projected, projected)
+        parts.append(np.column_stack([projected, np.sqrt(np.maximum(residuals, 0))]))
     return np.concatenate([np.empty((0, len(basis) + 1), np.float32), *parts]).astype(np.float32)
 
 
@@ -299,7 +299,7 @@ def _fit_means(coordinates: Floats, codes: npt.NDArray[np.intp], n_classes: int)
     sums = np.zeros((n_classes, coordinates.shape[1]))
     np.add.at(sums, codes, coordinates)
     means = sums / np.maximum(counts, 1)[:, None]
-    means[counts == 0] = means[counts.argmax()]  # a class that is in one fold only is no nearer than another one
+    means[counts == 0] = means[counts.argmax()]  # a class that is in only one fold is not nearer than other classes
     covariance, _ = ledoit_wolf(coordinates - means[codes], assume_centered=True)
     values, vectors = np.linalg.eigh(covariance)
     floor = max(float(values.max()) * 1e-6, float(np.finfo(np.float32).tiny))
@@ -317,7 +317,7 @@ def _measure_classes(coordinates: Floats, means: Floats, factor: Floats) -> Floa
 
 
 def _count_above(scores: Floats, counts: npt.NDArray[np.int32], distances: Floats) -> npt.NDArray[np.int64]:
-    """Count the left-out images at least as far away as each distance; scores are sorted but for the padding."""
+    """Count the left-out images that are at least as far away as each distance; scores are sorted, padding excepted."""
     held = counts > 0
     reached = np.concatenate([[0], np.cumsum(counts[held], dtype=np.int64)])
     return np.asarray(reached[-1] - reached[np.searchsorted(scores[held], distances, side="left")])

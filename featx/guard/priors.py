@@ -16,7 +16,7 @@ Doubles = npt.NDArray[np.float64]
 
 #: Smallest probability before the logarithm.
 _FLOOR = 1e-6
-#: Left-out images that the calibration is fitted on, at most.
+#: Largest number of left-out images for the fit of the calibration.
 _MAX_ROWS = 20_000
 _MAX_STEPS, _TOLERANCE = 1000, 1e-6
 
@@ -28,11 +28,13 @@ class Adapted:
     Parameters
     ----------
     probabilities : ndarray of float64, shape (n, n_classes)
+        Probabilities under the estimated shares.
     shares : ndarray of float64, shape (n_classes,)
         Estimated shares of the classes.
     fitted_shares : ndarray of float64, shape (n_classes,)
-        Their shares at the fit.
+        Shares of the classes at the fit.
     classes : tuple of str
+        Labels of the columns.
 
     See Also
     --------
@@ -54,8 +56,9 @@ class Priors:
     sharpness : float
         Factor of the logarithms of the probabilities: 1 / temperature.
     biases : ndarray of float32, shape (n_classes,)
-        Added to them.
+        Added to these logarithms.
     shares : ndarray of float32, shape (n_classes,)
+        Shares of the classes at the fit.
     """
 
     sharpness: float
@@ -67,7 +70,7 @@ class Priors:
         return np.asarray(softmax(self.sharpness * _logits(probabilities) + self.biases, axis=1), float)
 
     def adapt(self, probabilities: npt.NDArray[Any]) -> tuple[Doubles, Doubles]:
-        """Return probabilities under the shares that suit them best, and the shares (EM, Saerens et al. 2002)."""
+        """Return probabilities under the most likely shares of the classes, and these shares (Saerens et al. 2002)."""
         calibrated = self.calibrate(probabilities)
         before = np.maximum(self.shares.astype(float), _FLOOR)
         shares = before / before.sum()
@@ -85,14 +88,14 @@ class Priors:
 
 
 def fit_priors(probabilities: npt.NDArray[Any], codes: npt.NDArray[np.intp]) -> Priors:
-    """Fit one temperature and a bias of each class on left-out answers (BCTS, Alexandari et al. 2020)."""
+    """Fit one temperature and one bias per class on left-out answers (BCTS, Alexandari et al. 2020)."""
     n_classes = probabilities.shape[1]
     shares = np.bincount(codes, minlength=n_classes) / len(codes)
     step = -(-len(codes) // _MAX_ROWS)
     logits, codes = _logits(probabilities[::step]), codes[::step]
     target = np.zeros_like(logits)
     target[np.arange(len(codes)), codes] = 1
-    # as if one image more of each class had been left out, with all classes alike: rare classes keep small biases
+    # the penalty acts as one more left-out image of each class with equal probabilities: rare classes keep small biases
     target += 1 / len(codes)
     target /= target.sum(axis=1, keepdims=True)
 

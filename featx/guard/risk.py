@@ -17,24 +17,24 @@ __all__ = ["CONFIDENCE", "Risk", "answer", "fit_risk"]
 
 #: The error stays below the bound in this share of fits.
 CONFIDENCE = 0.9
-#: Probabilities that are kept, at most.
+#: Largest number of probabilities that are kept.
 _MAX_SCORES = 2000
-#: Images that a message considers, at most.
+#: Largest number of images that a message asks for.
 _MAX_IMAGES = 10_000_000
 
 
 @dataclass(frozen=True, eq=False)
 class Risk:
-    """Left-out answers, the surest first.
+    """Left-out answers in descending order of their probability.
 
     Parameters
     ----------
     confidence : ndarray of float32, shape (m,)
         Descending top probabilities.
     answered, wrong : ndarray of int32, shape (m,)
-        Images with at least this probability, and the wrong ones among them.
+        Number of images with at least this probability, and the number of wrong answers among them.
     n_images : int
-        All left-out images. Those that were outliers among their own are never answered.
+        Number of left-out images. The outliers among them are never answered.
     """
 
     confidence: npt.NDArray[np.float32]
@@ -44,13 +44,13 @@ class Risk:
 
     def threshold(self, risk: float) -> float:
         """Return the smallest top probability that is answered; see `featx.Guard.threshold`."""
-        found = _search(self.answered, self.wrong, self.n_images, risk)
-        if found is None:
+        position = _search(self.answered, self.wrong, self.n_images, risk)
+        if position is None:
             raise InputError(self._explain(risk))
-        return float(self.confidence[found])
+        return float(self.confidence[position])
 
     def _explain(self, risk: float) -> str:
-        """Return the reason why a bound cannot be promised, with the number of images that could."""
+        """Return the reason why a bound cannot be promised, with the number of images that it needs."""
         n = self.n_images
         text = f"risk={risk:g}: {n} images cannot promise an error below {risk:.3g} with {CONFIDENCE:.0%} confidence: "
         needed = _count_needed(risk, 1.0, 0.0)
@@ -59,17 +59,17 @@ class Risk:
                 f"{text}even if the answers to all {n} were right, it could be {_bound(n, 0, n):.3g}; "
                 f"at least {needed} images are needed"
             )
-        best = _MAX_IMAGES + 1
+        n_best = _MAX_IMAGES + 1
         for answered, wrong in zip(self.answered.tolist(), self.wrong.tolist(), strict=True):
             if wrong < risk * answered:
-                best = min(best, _count_needed(risk, answered / n, wrong / answered))
-        if best > _MAX_IMAGES:
-            first = int(self.answered[0])
+                n_best = min(n_best, _count_needed(risk, answered / n, wrong / answered))
+        if n_best > _MAX_IMAGES:
+            n_surest = int(self.answered[0])
             n_wrong = int(self.wrong[0])
-            told = f"{n_wrong} of the {first} surest answers {'is' if n_wrong == 1 else 'are'} wrong"
-            told = told if first > 1 else "the surest answer is wrong"
-            return f"{text}{told}; the head itself must become better"
-        return f"{text}with answers as good as these, at least {best} images are needed"
+            reason = f"{n_wrong} of the {n_surest} surest answers {'is' if n_wrong == 1 else 'are'} wrong"
+            reason = reason if n_surest > 1 else "the surest answer is wrong"
+            return f"{text}{reason}; fit a better head, or raise risk"
+        return f"{text}with answers as good as these, at least {n_best} images are needed"
 
 
 def fit_risk(confidence: npt.NDArray[Any], right: npt.NDArray[np.bool_], is_outlier: npt.NDArray[np.bool_]) -> Risk:
@@ -78,7 +78,7 @@ def fit_risk(confidence: npt.NDArray[Any], right: npt.NDArray[np.bool_], is_outl
     confidence, right = np.asarray(confidence, np.float32)[~is_outlier], right[~is_outlier]
     order = np.argsort(-confidence, kind="stable")
     confidence, wrong = confidence[order], np.cumsum(~right[order])
-    ends = np.flatnonzero(np.diff(confidence, append=-1) != 0)  # equal probabilities are answered together
+    ends = np.flatnonzero(np.diff(confidence, append=-1) != 0)  # images with equal probabilities are answered together
     if len(ends) > _MAX_SCORES:
         ends = ends[np.ceil(np.arange(1, _MAX_SCORES + 1) * (len(ends) / _MAX_SCORES) - 1e-9).astype(int) - 1]
     return Risk(confidence[ends], (ends + 1).astype(np.int32), wrong[ends].astype(np.int32), n)
@@ -90,22 +90,22 @@ def answer(
     threshold: float,
     kinds: Sequence[str | None] | None = None,
 ) -> tuple[npt.NDArray[np.bool_], list[str | None]]:
-    """Return the images that are answered, and the reason for each of the others."""
-    certainty = certainty.astype(np.float32)  # as the threshold
+    """Return a mask of the images that are answered, and the reason for each other image."""
+    certainty = certainty.astype(np.float32)  # the dtype of the threshold
     answered = (certainty >= threshold) & (outlier >= OUTLIER_LEVEL)
     reasons: list[str | None] = [None] * len(answered)
     for i in np.flatnonzero(~answered).tolist():
         if outlier[i] < OUTLIER_LEVEL:
-            what = "images" if kinds is None else "rows"
-            which = "" if kinds is None else f" in {kinds[i]}"
-            reasons[i] = f"unlike the {what} of the fit{which} (p {outlier[i]:.2g})"
+            noun = "images" if kinds is None else "rows"
+            where = "" if kinds is None else f" in {kinds[i]}"
+            reasons[i] = f"unlike the {noun} of the fit{where} (p {outlier[i]:.2g})"
         else:
             reasons[i] = f"probability {certainty[i]:.3g}, below {threshold:.3g}"
     return answered, reasons
 
 
 def _bound(answered: int, wrong: int, n: int) -> float:
-    """Return the Clopper-Pearson bound of the error, for one of the log2(n) steps of a search."""
+    """Return the Clopper-Pearson upper bound of the error, corrected for the log2(n) steps of a search."""
     steps = max(1, int(np.ceil(np.log2(max(n, 2)))))
     if wrong >= answered:
         return 1.0
@@ -113,7 +113,10 @@ def _bound(answered: int, wrong: int, n: int) -> float:
 
 
 def _search(answered: npt.NDArray[Any], wrong: npt.NDArray[Any], n: int, risk: float) -> int | None:
-    """Return the position of the largest share found by bisection, or None (SGR, Geifman and El-Yaniv 2017)."""
+    """Return the position of the largest share of answers that keeps the bound, or None.
+
+    It is found by bisection (SGR, Geifman and El-Yaniv 2017).
+    """
     low, high, best = 0, len(answered) - 1, None
     while low <= high:
         middle = (low + high + 1) // 2
@@ -125,7 +128,10 @@ def _search(answered: npt.NDArray[Any], wrong: npt.NDArray[Any], n: int, risk: f
 
 
 def _count_needed(risk: float, share: float, error: float) -> int:
-    """Return the smallest number of images of which a share with an error keeps the bound; more than all if none."""
+    """Return the smallest number of images that keeps the bound if ``share`` of them is answered with ``error``.
+
+    It is ``_MAX_IMAGES + 1`` if even ``_MAX_IMAGES`` images are too few.
+    """
     low, high = 1, _MAX_IMAGES + 1
     while low < high:
         n = (low + high) // 2

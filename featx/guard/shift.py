@@ -1,4 +1,4 @@
-"""Compare a set of images with those of a fit, by the answers of a head and by the features alone."""
+"""Compare a set of images with the images of a fit, by the answers of a head and by the features alone."""
 
 from __future__ import annotations
 
@@ -31,32 +31,32 @@ Doubles = npt.NDArray[np.float64]
 
 #: Probabilities, or shares of the predictions of a regression, at which distributions are compared.
 _GRID = np.linspace(0.05, 0.95, 19)
-#: Difference of two distributions that is no shift, however many images there are. Left-out answers come from heads
-#: that know fewer images, and left-out distances from fewer images too: without shift, they differ by up to 0.07.
+#: Difference of two distributions that does not count as a shift, for any number of images. Left-out answers come from
+#: heads that were fitted on fewer images, and so do left-out distances: without a shift, they differ by up to 0.07.
 _TOLERANCE = 0.1
-#: Shares nearer to 0 or 1 than this are not told apart on the probit scale.
+#: Shares closer to 0 or 1 than this are clipped on the probit scale.
 _LEAST_SHARE = 0.02
 _N_FOLDS = 5
-#: Penalty of the classifier that tells two sets apart, as scikit-learn's C.
+#: Inverse of the penalty (scikit-learn's C) of the classifier that separates two sets.
 _PENALTY = 1e-3
 
 
 @dataclass(frozen=True, eq=False)
 class Baseline:
-    """The left-out answers of a fit as a set, to compare the answers for a new set with.
+    """The distribution of a fit's left-out answers, which answers for a new set are compared with.
 
     Parameters
     ----------
     limits : ndarray of float32, shape (m,)
         Probabilities, or predictions of a regression, in ascending order.
     below : ndarray of float32, shape (n_columns, m)
-        Share of the probabilities of each class, or of the predictions, that are at most as large.
+        Share of the probabilities of each class, or of the predictions, that are at most as large as each limit.
     accuracy : float
         Share of right answers; NaN for a regression.
     agreement : float
         Share of images whose answer is the class with the nearest mean; NaN for a regression.
     support : float
-        Mean probability that the distances to the means give the answer; NaN for a regression.
+        Mean probability of the answer by the distances to the class means; NaN for a regression.
     sharpness : float
         Factor that turns distances into logarithms of probabilities.
     """
@@ -72,8 +72,8 @@ class Baseline:
         """Predict the share of right answers for new images without labels.
 
         The class means of the guard are a second classifier. The less it agrees with the head on new images, the less
-        accurate both are, on a line between probits (Baek et al. 2022). The mean of two estimates is taken: by the
-        share of equal answers, and by the probability that the means give the head's answer.
+        accurate both are, on a line between probits (Baek et al. 2022). The result is the mean of two estimates: by
+        the share of equal answers, and by the probability that the class means assign to the head's answer.
 
         Parameters
         ----------
@@ -95,8 +95,8 @@ def fit_baseline(
 ) -> Baseline:
     """Keep the distributions of left-out answers, and how often they agree with the nearest class mean.
 
-    ``answers`` are probabilities, with the true classes as ``codes`` and the squared ``distances`` of each image to
-    the means of the classes, of the same shape; or the numbers of a regression.
+    For classes, ``answers`` are probabilities, ``codes`` the true classes, and ``distances`` the squared distances of
+    each image to the class means, of the same shape as ``answers``. For a regression, ``answers`` are numbers.
     """
     if codes is None or distances is None:
         limits = np.unique(np.quantile(answers, _GRID).astype(np.float32))
@@ -135,9 +135,9 @@ def _probit(share: float) -> float:
 
 
 def compare_outliers(outlier: npt.NDArray[np.float64], n_fitted: int) -> float:
-    """Return the p-value of outlier p-values that are smaller than uniform ones (Kolmogorov and Smirnov, one-sided).
+    """Return the p-value of a one-sided Kolmogorov-Smirnov test that outlier p-values are not smaller than uniform.
 
-    They come from ``n_fitted`` images, so that the test is one of two samples.
+    The p-values were computed with ``n_fitted`` images, so the test compares two samples.
 
     Examples
     --------
@@ -152,7 +152,7 @@ def compare_outliers(outlier: npt.NDArray[np.float64], n_fitted: int) -> float:
 
 
 def compare_answers(baseline: Baseline, answers: npt.NDArray[Any], n_fitted: int) -> Doubles:
-    """Return a p-value for each column of answers, against the left-out ones (Kolmogorov and Smirnov).
+    """Return the p-value of a Kolmogorov-Smirnov test of each column of answers against the left-out answers.
 
     Two classes have one column, since one probability is 1 minus the other.
     """
@@ -169,10 +169,10 @@ def _effective(n_fitted: int, n: int) -> int:
 
 
 def compare_shares(priors: Priors, probabilities: npt.NDArray[Any], n_fitted: int) -> tuple[Doubles, float]:
-    """Return the shares of the classes among new images, and the p-value of shares as at the fit.
+    """Return the shares of the classes among new images, and the p-value of the hypothesis of the fit's shares.
 
-    It is a likelihood ratio test of the shares that EM finds (Saerens et al. 2002). The shares of the fit are those of
-    ``n_fitted`` images, and vary as well.
+    It is a likelihood ratio test of the shares that EM estimates (Saerens et al. 2002). The test allows for the chance
+    in the shares of the fit, which come from ``n_fitted`` images.
     """
     _, shares = priors.adapt(probabilities)
     before = np.maximum(priors.shares.astype(float), 1e-6)
@@ -189,11 +189,11 @@ class Separation:
     Parameters
     ----------
     auc : float
-        Share of pairs of a new and an old image in which the new one has the higher score: 0.5 by chance.
+        Share of pairs of a new and an old image in which the new image has the higher score: 0.5 by chance.
     p_value : float
-        Of two sets of the same kind (Mann and Whitney, within folds).
+        P-value of the hypothesis that both sets are of the same kind (Mann-Whitney test within folds).
     scores : ndarray of float64, shape (n,)
-        Score of each new image by a classifier that did not know it: high for images unlike the old ones.
+        Score of each new image by a classifier that was fitted without it: high for images unlike the old images.
     """
 
     auc: float
@@ -202,15 +202,15 @@ class Separation:
 
 
 def separate(old: npt.NDArray[Any], new: npt.NDArray[Any], random_state: int = 0) -> Separation:
-    """Separate two sets by a logistic regression of their features, each image by one that did not know it.
+    """Separate two sets by logistic regressions of their features; each image is scored by a model fitted without it.
 
     It is a classifier two-sample test (Lopez-Paz and Oquab 2017) with ranks instead of the accuracy. The scores
-    of a fold are compared with each other only, since those of different folds have different offsets.
+    of a fold are compared only with each other, since scores of different folds have different offsets.
 
     Parameters
     ----------
     old, new : ndarray of shape (n, n_features)
-        At least two rows each.
+        Features of the two sets, with at least two rows each.
 
     Examples
     --------

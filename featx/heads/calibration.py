@@ -28,42 +28,44 @@ __all__ = [
 
 Doubles = npt.NDArray[np.float64]
 
-#: Scores that a temperature is fitted on at most.
+#: Largest number of scores for the fit of a temperature.
 _MAX_SCORES = 2_000_000
-#: Scores that are computed with at a time: 0.4 MB in float64, several times over.
+#: Number of scores per chunk: 0.4 MB in float64, of which several copies exist.
 _CHUNK = 50_000
-#: Rows above which a calibration takes a few folds only.
+#: Number of rows above which a calibration uses only a few folds, and this number of folds.
 _MANY_ROWS, _FEW_FOLDS = 1000, 3
-#: Smallest probabilities to choose from, in shares of a class: votes of few neighbours or trees are often 0.
+#: Candidates for the smallest probability, in units of 1 / n_classes: votes of few neighbours or trees are often 0.
 _FLOORS = (1e-5, 0.01, 0.1, 0.5)
 
 
 class TemperatureScaledClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     """Divide the logits of a classifier by the temperature that suits left-out rows best.
 
-    The classifier is fitted on all rows. A class of a single row is fine: folds without it are
-    left out, and without any fold the temperature is 1.
+    The classifier is fitted on all rows. A class of a single row is allowed: folds without it are left out, and without
+    any fold the temperature is 1.
 
     Parameters
     ----------
     estimator : classifier
-        Unfitted, with ``decision_function`` or ``predict_proba``. A forest with ``oob_score=True``
-        is fitted once, since each tree leaves out rows already. If every tree has all rows of a class, as with
-        extreme weights, the temperature is 1.
+        Unfitted classifier with ``decision_function`` or ``predict_proba``. A forest with ``oob_score=True`` is fitted
+        once, since each tree leaves out rows. If every tree has all rows of a class, as with extreme weights, the
+        temperature is 1.
     cv : int, splitter or iterable of (train, test), default=5
-        Folds of the left-out rows. Of an int, more than 1,000 rows use at most 3.
+        Folds of the left-out rows. With an int, more than 1,000 rows use at most 3 folds.
     growth : float, default=0.0
-        Power of the number of rows with which the logits grow. The fits of the folds know fewer rows than the final
-        one, whose logits are larger: the temperature is multiplied by this power of the ratio of the two numbers.
+        The logits grow with this power of the number of rows. The final fit has more rows than the fits of the folds,
+        so its logits are larger: the temperature is multiplied by this power of the ratio of the two numbers.
     n_jobs : int or None, default=None
-        Fits that run at the same time, in threads. None is one for each core.
+        Number of fits that run at the same time, in threads. None is one fit per core.
 
     Attributes
     ----------
     estimator_ : classifier
-        Fitted on all rows.
+        The classifier, fitted on all rows.
     classes_ : ndarray of shape (n_classes,)
+        Labels of the classes.
     temperature_ : float
+        Divisor of the logits.
     floor_ : float
         Smallest probability before the logarithm.
     n_features_in_ : int
@@ -79,7 +81,7 @@ class TemperatureScaledClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstim
     (897, 10)
     """
 
-    #: Heads that were saved before it was a parameter have no value of their own.
+    #: Heads that were saved before this parameter existed use this value.
     growth: float = 0.0
 
     def __init__(self, estimator: Any, *, cv: Any = 5, growth: float = 0.0, n_jobs: int | None = None) -> None:
@@ -101,8 +103,10 @@ class TemperatureScaledClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstim
             ThreadPoolExecutor(count_threads(self.n_jobs)) as pool,  # libsvm and trees let other threads run
             warnings.catch_warnings(),
         ):
-            warnings.filterwarnings("ignore", message="Some inputs do not have OOB scores")  # they are not used
-            warnings.filterwarnings("ignore", message="Using the fractional value max_samples")  # of few rows
+            warnings.filterwarnings(
+                "ignore", message="Some inputs do not have OOB scores"
+            )  # rows without an OOB score are not used
+            warnings.filterwarnings("ignore", message="Using the fractional value max_samples")  # with few rows
             fits = [everything, *(kept for kept, _ in folds)]
             self.estimator_, *fitted = pool.map(
                 lambda rows: clone(self.estimator).fit(features[rows], labels[rows]), fits
@@ -135,7 +139,7 @@ class TemperatureScaledClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstim
         return self
 
     def _split(self, X: Any, codes: npt.NDArray[np.intp]) -> Folds:
-        """Return the folds that know every class."""
+        """Return the folds whose training rows have every class."""
         cv = self.cv
         if isinstance(cv, (int, np.integer)):
             cv = limit_folds(int(cv), len(X))
@@ -146,14 +150,14 @@ class TemperatureScaledClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstim
     def _score_left_out(
         self, X: Any, codes: npt.NDArray[np.intp], folds: Folds, fitted: list[Any]
     ) -> tuple[Doubles, npt.NDArray[np.intp]]:
-        """Return scores of rows by fits that did not see them, and the rows."""
-        found = getattr(self.estimator_, "oob_decision_function_", None)
-        if found is not None:
+        """Return scores of rows by fits without them, and the rows."""
+        out_of_bag = getattr(self.estimator_, "oob_decision_function_", None)
+        if out_of_bag is not None:
             del self.estimator_.oob_decision_function_  # a saved head needs no training rows
-            rows = np.flatnonzero(np.isfinite(found).all(axis=1) & (found.sum(axis=1) > 0))
+            rows = np.flatnonzero(np.isfinite(out_of_bag).all(axis=1) & (out_of_bag.sum(axis=1) > 0))
             if len(np.unique(codes[rows])) < len(self.classes_):
                 rows = rows[:0]
-            return np.asarray(found[rows], float), rows
+            return np.asarray(out_of_bag[rows], float), rows
         scores = [_score(each, X[out]) for each, (_, out) in zip(fitted, folds, strict=True)]
         return np.concatenate([np.empty((0, len(self.classes_))), *scores]), concatenate(folds)[0]
 
@@ -176,12 +180,12 @@ class TemperatureScaledClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstim
 
 
 def limit_folds(n_folds: int, n_rows: int) -> int:
-    """Return the number of folds that calibrate: at most three for many rows."""
+    """Return the number of folds of the calibration: at most three for many rows."""
     return n_folds if n_rows <= _MANY_ROWS else min(n_folds, _FEW_FOLDS)
 
 
 def _score(fitted: Any, X: Any) -> Doubles:
-    """Return decisions, or else probabilities, of shape (n_samples, n_classes)."""
+    """Return decisions, or probabilities without these, of shape (n_samples, n_classes)."""
     if not hasattr(fitted, "decision_function"):
         return np.asarray(fitted.predict_proba(X), float)
     scores = np.asarray(fitted.decision_function(X), float)
@@ -191,17 +195,17 @@ def _score(fitted: Any, X: Any) -> Doubles:
 
 
 def unvote(scores: Doubles) -> Doubles:
-    """Return the sums of pairwise decisions behind the decisions of an `SVC` of several classes.
+    """Return the sums of pairwise decisions from the decisions of an `SVC` of several classes.
 
-    It adds them to the votes, squeezed into a third. Votes differ by 1 between most classes and say little of how sure
-    they are.
+    The SVC adds these sums to the votes, scaled to at most a third. Votes differ by 1 between most classes, and are a
+    poor measure of certainty.
     """
     squeezed = 3 * (scores - np.round(scores))
     return np.asarray(squeezed / (1 - np.abs(squeezed)))
 
 
 def to_probabilities(scores: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Return the softmax of logits, or for one column the logistic function and its rest."""
+    """Return the softmax of logits; for one column, 1 minus the logistic function, and the logistic function."""
     if scores.ndim == 1 or scores.shape[1] == 1:
         second = expit(scores.reshape(len(scores)))
         return np.stack([1 - second, second], axis=1)
@@ -209,9 +213,9 @@ def to_probabilities(scores: npt.NDArray[Any]) -> npt.NDArray[Any]:
 
 
 def fit_sharpness(scores: npt.NDArray[Any], codes: npt.NDArray[np.intp], weights: Doubles) -> float:
-    """Return the factor of the scores with the smallest log loss on rows that the scores did not know.
+    """Return the factor of the scores with the smallest log loss on left-out rows.
 
-    The labels are smoothed by one row of each class, since scores that are all right would take an infinite factor.
+    The labels are smoothed by one row of each class, because the best factor for scores without errors is infinite.
     """
     step = -(-scores.size // _MAX_SCORES)
     logits, codes, weights = scores[::step], codes[::step], weights[::step]
@@ -246,10 +250,10 @@ def fit_sharpness(scores: npt.NDArray[Any], codes: npt.NDArray[np.intp], weights
 def fit_label_scales(
     scores: npt.NDArray[Any], truth: npt.NDArray[np.bool_], weights: npt.NDArray[Any], *, shift: bool
 ) -> tuple[Doubles, Doubles]:
-    """Return a factor and an offset of each label's scores with the smallest log loss on left-out rows.
+    """Return the factor and the offset of each label's scores with the smallest log loss on left-out rows.
 
     This is Platt's calibration (1999) with his smoothed targets, for all labels together. All arrays have the shape
-    (n, n_labels). Without ``shift`` the offsets are 0. A factor is positive.
+    (n, n_labels). Without ``shift`` the offsets are 0. Factors are positive.
     """
     n, n_labels = scores.shape
     slopes, offsets = np.ones(n_labels), np.zeros(n_labels)

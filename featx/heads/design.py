@@ -16,32 +16,36 @@ __all__ = ["CHUNK_ROWS", "Design"]
 
 Doubles = npt.NDArray[np.float64]
 
-#: Rows that are scaled or scored at a time: their float64 copies take 0.6 MB each.
+#: Number of rows that are scaled or scored at a time: a float64 copy of them takes 0.6 MB.
 CHUNK_ROWS = 64
-#: Standard deviation, as a share of the mean, below which a feature counts as constant.
+#: A feature counts as constant if its standard deviation is below this share of its mean.
 _CONSTANT = 1e-6
-#: Columns of scores from which on roots are taken again for each product. With fewer columns that takes more than a
-#: tenth of the time, and the memory of many columns is what exceeds a few copies of the features.
+#: From this number of columns of scores on, roots are computed again for each product. With fewer columns this would
+#: take more than a tenth of the time, and memory is no problem: only many columns need more than a few copies of the
+#: features.
 _MIN_COLUMNS_WITHOUT_COPY = 400
 
 
 class Design:
     """Centre and scale features in float32.
 
-    Fewer rows than features span a smaller space, into which a QR decomposition rotates them. The scales come from all
-    rows, those that a fold leaves out among them; no label takes part.
+    If there are fewer rows than features, a QR decomposition rotates the rows into the space that they span. The scales
+    come from all rows, including the rows that a fold leaves out; they use no label.
 
     Parameters
     ----------
     X : ndarray of shape (n_samples, n_features)
+        Features.
     weights : ndarray of float64, shape (n_samples,)
+        Weight of each row.
     scaling : {"pareto", "standard"} or None
+        As for `LogisticRegressionPath`.
     n_columns : int
-        Columns of scores that the head has.
+        Number of columns of the head's scores.
     copy : bool, default=True
         False overwrites the features if that is possible.
     root : bool, default=False
-        Take the signed square roots of the features first; then ``X`` is never overwritten.
+        Take the signed square roots of the features first. ``X`` is then never overwritten.
     """
 
     def __init__(
@@ -92,11 +96,11 @@ class Design:
 
     @property
     def n_values(self) -> int:
-        """Return the number of rows times that of features."""
+        """Return the number of rows times the number of features."""
         return int(np.prod(self.features.shape))
 
     def to_inputs(self, solution: Floats) -> tuple[Doubles, Doubles]:
-        """Return coefficients of shape (n_columns, n_features) and intercepts for the features as they came."""
+        """Return coefficients of shape (n_columns, n_features) and intercepts for the original features."""
         weights = solution[:-1] if self._basis is None else self._basis @ solution[:-1]
         coef = weights.T.astype(float)
         coef /= self.scale
@@ -104,7 +108,7 @@ class Design:
 
 
 class _RootedRows:
-    """Compute centred and scaled roots of rows when they are asked for."""
+    """Compute centred and scaled roots of rows on access."""
 
     def __init__(self, X: npt.NDArray[Any], mean: Doubles, scale: Doubles) -> None:
         self._X, self.shape = X, X.shape
@@ -113,7 +117,7 @@ class _RootedRows:
     def __getitem__(self, rows: Any, /) -> Floats:
         source = self._X[rows]
         parts = np.empty(source.shape, np.float32)
-        for start in range(0, len(parts), CHUNK_ROWS):  # they stay in the processor's cache
+        for start in range(0, len(parts), CHUNK_ROWS):  # chunks stay in the processor's cache
             part = parts[start : start + CHUNK_ROWS]
             np.copyto(part, signed_root(source[start : start + CHUNK_ROWS]), casting="same_kind")
             part -= self._mean

@@ -1,4 +1,4 @@
-"""Folds of a head's own cross-validation."""
+"""Make the folds of a head's own cross-validation."""
 
 from __future__ import annotations
 
@@ -16,44 +16,46 @@ Folds = list[tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]]
 
 
 def split(cv: Any, X: npt.NDArray[Any], y: npt.NDArray[Any], *, stratify: bool) -> Folds:
-    """Return the rows to fit on and to leave out of each fold; none if no class has two rows."""
+    """Return the rows that each fold fits on and leaves out; an empty list if no class has two rows."""
     if isinstance(cv, (int, np.integer)):
-        most = int(np.bincount(y).max()) if stratify else len(y)
-        if min(cv, most) < 2:
+        limit = int(np.bincount(y).max()) if stratify else len(y)
+        if min(cv, limit) < 2:
             return []
-        cv = (StratifiedKFold if stratify else KFold)(min(int(cv), most), shuffle=True, random_state=0)
+        cv = (StratifiedKFold if stratify else KFold)(min(int(cv), limit), shuffle=True, random_state=0)
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="The least populated class")  # its rows are in fewer folds
+        warnings.filterwarnings(
+            "ignore", message="The least populated class"
+        )  # its rows are in fewer folds, which is fine
         return list(check_cv(cv, y, classifier=stratify).split(X, y))
 
 
 def concatenate(folds: Folds) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
-    """Return the left-out rows, and the fold of each."""
+    """Return the left-out rows, and the fold of each row."""
     rows = np.concatenate([np.empty(0, np.intp), *(out for _, out in folds)])
     return rows, np.repeat(np.arange(len(folds)), [len(out) for _, out in folds]).astype(np.intp)
 
 
 def weigh_folds(weights: npt.NDArray[np.float32], folds: Folds) -> npt.NDArray[np.float32]:
-    """Return the weights of the rows in each fold's fit, of shape (n_samples, n_folds): 0 for rows that it leaves out.
+    """Return the weights of the rows in each fold's fit, of shape (n_samples, n_folds); left-out rows have weight 0.
 
-    Without folds there is one column with all rows.
+    Without folds there is one column with the weights of all rows.
     """
     blocks = np.repeat(weights[:, None], max(1, len(folds)), axis=1)
     for number, (kept, _) in enumerate(folds):
-        rest = np.ones(len(weights), bool)
-        rest[kept] = False
-        blocks[rest, number] = 0
+        is_left_out = np.ones(len(weights), bool)
+        is_left_out[kept] = False
+        blocks[is_left_out, number] = 0
     return blocks
 
 
 def find_known(codes: npt.NDArray[np.intp], weights: npt.NDArray[np.float64], folds: Folds) -> npt.NDArray[np.bool_]:
-    """Return whether the fold of each left-out row was fitted on rows of its class."""
+    """Return a mask of the left-out rows whose fold was fitted on rows of their class."""
     found = [np.isin(codes[out], codes[kept][weights[kept] > 0]) for kept, out in folds]
     return np.concatenate([np.empty(0, bool), *found])
 
 
 def count_threads(n_jobs: int | None) -> int:
-    """Return the number of threads to use: None is one for each core that this process may use."""
+    """Return the number of threads; None is one thread per core that this process may use."""
     available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return available if n_jobs is None or n_jobs < 0 else min(n_jobs, available)
 
@@ -69,10 +71,13 @@ def stratify_labels(
     Parameters
     ----------
     Y : ndarray of shape (n_samples, n_labels)
-        0 and 1.
+        Labels as 0 and 1.
     n_folds : int
+        Number of folds.
     groups : ndarray of shape (n_samples,), or None, default=None
+        Group of each row.
     random_state : int, default=0
+        Seed of the choice among equal folds.
 
     Examples
     --------
@@ -89,27 +94,27 @@ def stratify_labels(
     n_folds = min(n_folds, n_units)
     sizes = np.bincount(units, minlength=n_units).astype(float)
     counts = np.stack([np.bincount(units, weights=column, minlength=n_units) for column in Y.T], axis=1)
-    wanted = np.tile(counts.sum(axis=0) / n_folds, (n_folds, 1))
+    missing = np.tile(counts.sum(axis=0) / n_folds, (n_folds, 1))
     room, rng = np.full(n_folds, n / n_folds), np.random.default_rng(random_state)
     fold_of, order = np.full(n_units, -1), rng.permutation(n_units)
-    left = counts.sum(axis=0)
+    remaining = counts.sum(axis=0)
 
     def assign(unit: int, wishes: npt.NDArray[np.float64]) -> None:
         best = np.flatnonzero(wishes >= wishes.max() - 1e-9)
         best = best[room[best] >= room[best].max() - 1e-9]
         fold = int(best[rng.integers(len(best))])
         fold_of[unit] = fold
-        wanted[fold] -= counts[unit]
+        missing[fold] -= counts[unit]
         room[fold] -= sizes[unit]
 
-    while (left > 0.5).any():
-        label = int(np.where(left > 0.5, left, np.inf).argmin())
+    while (remaining > 0.5).any():
+        label = int(np.where(remaining > 0.5, remaining, np.inf).argmin())
         members = order[(fold_of[order] < 0) & (counts[order, label] > 0)]
         for unit in members[np.argsort(-counts[members, label], kind="stable")]:
-            assign(int(unit), wanted[:, label])
-        left = counts[fold_of < 0].sum(axis=0)
-    rest = order[fold_of[order] < 0]
-    for unit in rest[np.argsort(-sizes[rest], kind="stable")]:
+            assign(int(unit), missing[:, label])
+        remaining = counts[fold_of < 0].sum(axis=0)
+    unlabelled = order[fold_of[order] < 0]
+    for unit in unlabelled[np.argsort(-sizes[unlabelled], kind="stable")]:
         assign(int(unit), room)
     folds = fold_of[units]
     return [(np.flatnonzero(folds != i), np.flatnonzero(folds == i)) for i in range(n_folds) if (folds == i).any()]

@@ -1,4 +1,4 @@
-"""Answer several labels per row by a classifier of each label."""
+"""Predict several labels per row with one classifier per label."""
 
 from __future__ import annotations
 
@@ -19,23 +19,24 @@ __all__ = ["LabelwiseClassifier"]
 class LabelwiseClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     """Fit a clone of a classifier for each label, and name the labels.
 
-    Unlike `sklearn.multiclass.OneVsRestClassifier` it knows the names of the labels, takes weights of labels, and
-    answers a label that every row has, or none, with a smoothed share instead of 0 or 1.
+    Unlike `sklearn.multiclass.OneVsRestClassifier` it knows the names of the labels and takes weights of labels. The
+    probability of a label that every row has, or no row, is a smoothed share instead of 0 or 1.
 
     Parameters
     ----------
     estimator : classifier
-        Unfitted, of two classes, with ``predict_proba``.
+        Unfitted classifier of two classes with ``predict_proba``.
     labels : sequence of str or None, default=None
         Names of the labels, in the order of the columns. None is ``"0"``, ``"1"``, ...
     class_weight : mapping of label to weight, or None, default=None
-        Weight of the rows that have a label, for the parameters ``class_weight`` of the classifier.
+        Weight of the rows with a label, which becomes the classifier's parameters ``class_weight``.
 
     Attributes
     ----------
     classes_ : ndarray of str, shape (n_labels,)
+        Names of the labels.
     estimators_ : list of classifier or None
-        None for a label that every row has, or none.
+        Classifier of each label; None for a label that every row has, or no row.
     shares_ : ndarray of shape (n_labels,)
         Smoothed share of the rows with each label.
     multilabel_ : bool

@@ -29,8 +29,9 @@ __all__ = ["LinearSVCPath", "LogisticRegressionPath", "RidgeClassifierPath", "Ri
 
 Doubles = npt.NDArray[np.float64]
 
-#: Left-out rows from which on penalties are compared by calibrated probabilities. Strong penalties are as right as weak
-#: ones for many classes, but far less sure: 0.5 points on 5,000 images. On a few rows the temperature is too loose.
+#: Number of left-out rows from which on penalties are compared by calibrated probabilities. Strong penalties are as
+#: right as weak penalties for many classes, but far less sure: 0.5 points on 5,000 images. On a few rows the
+#: temperature is too loose.
 _MIN_ROWS_TO_CALIBRATE = 1000
 #: Power of the number of rows with which logits grow: the fits of the folds know fewer rows than the final one. Of 0 to
 #: 0.7, that with the smallest log loss on the sets that benchmarks/RESULTS.md names.
@@ -155,10 +156,10 @@ class _PathClassifier(ClassifierMixin, PathEstimator):  # type: ignore[misc]
 class LogisticRegressionPath(_PathClassifier):
     """Multinomial logistic regression whose L2 penalty cross-validation chooses along a path.
 
-    The objective for one value of C is that of `sklearn.linear_model.LogisticRegression`. The
-    penalty with the smallest log loss on the left-out rows is chosen, of 1,000 rows and more with
-    calibrated probabilities. Weaker penalties are not tried once two have not lowered it
-    by 3 % and a standard error.
+    For each value of C, the objective is the same as in `sklearn.linear_model.LogisticRegression`. The
+    penalty with the smallest log loss on the left-out rows is chosen; from 1,000 rows on, it is
+    the log loss of calibrated probabilities. Weaker penalties are not tried once two of them have not
+    lowered the log loss by 3 % and a standard error.
 
     Parameters
     ----------
@@ -167,7 +168,7 @@ class LogisticRegressionPath(_PathClassifier):
     scaling : {"pareto", "standard"} or None, default="pareto"
         "pareto" divides each feature by the square root of its standard deviation, "standard" by
         its standard deviation. The features then have a mean square of 1. None leaves them as
-        they are. The coefficients belong to the features as they come.
+        they are. The coefficients belong to the features before this scaling.
     class_weight : "balanced", mapping of label to weight, or None, default=None
         Weights of the classes, as in scikit-learn.
     cv : int, splitter or iterable of (train, test), default=5
@@ -195,7 +196,7 @@ class LogisticRegressionPath(_PathClassifier):
     mean_ : ndarray of shape (n_features,)
         Mean of the rows, by their weights.
     n_iter_ : int
-        Gradients that were computed.
+        Number of computed gradients.
     n_features_in_ : int
     out_of_fold_ : featx.heads.OutOfFold
         Predictions for the left-out rows. It is not saved or pickled.
@@ -261,7 +262,7 @@ class LogisticRegressionPath(_PathClassifier):
 
 
 class LinearSVCPath(_PathClassifier):
-    """Linear support vector machines of one class against the rest, with a chosen penalty and probabilities.
+    """Linear support vector machines, one for each class against the others, with a chosen penalty and probabilities.
 
     The loss is the squared hinge loss, as in `sklearn.svm.LinearSVC`; the intercept has no penalty.
 
@@ -327,7 +328,7 @@ class LinearSVCPath(_PathClassifier):
 class RidgeClassifierPath(_PathClassifier):
     """Ridge regression on the signs of the classes, with a chosen penalty and probabilities.
 
-    The objective for one value of alpha is that of `sklearn.linear_model.RidgeClassifier`.
+    For each value of alpha, the objective is the same as in `sklearn.linear_model.RidgeClassifier`.
 
     Parameters
     ----------
@@ -343,7 +344,7 @@ class RidgeClassifierPath(_PathClassifier):
     Attributes
     ----------
     alpha_ : float
-        The value that was chosen. The other attributes are those of `LogisticRegressionPath`.
+        The chosen value. The other attributes are as in `LogisticRegressionPath`.
 
     See Also
     --------
@@ -396,7 +397,7 @@ class RidgeClassifierPath(_PathClassifier):
 class RidgeRegressionPath(RegressorMixin, PathEstimator):  # type: ignore[misc]
     """Ridge regression whose penalty cross-validation chooses along a path.
 
-    The objective for one value of alpha is that of `sklearn.linear_model.Ridge`.
+    For each value of alpha, the objective is the same as in `sklearn.linear_model.Ridge`.
 
     Parameters
     ----------
@@ -423,7 +424,7 @@ class RidgeRegressionPath(RegressorMixin, PathEstimator):  # type: ignore[misc]
     mean_ : ndarray of shape (n_features,)
         Mean of the rows, by their weights.
     n_iter_ : int
-        Gradients that were computed.
+        Number of computed gradients.
     n_features_in_ : int
     out_of_fold_ : featx.heads.OutOfFold
         Predictions for the left-out rows. It is not saved or pickled.

@@ -1,4 +1,4 @@
-"""Losses of linear heads: scores of several fits at once to their slopes."""
+"""Compute the slopes of linear heads' losses for the scores of several fits at once."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Loss(Protocol):
         """Return the intercepts to start from, of shape (n_blocks, n_columns)."""
 
     def slope(self, scores: Floats, rows: slice) -> tuple[Floats, Floats]:
-        """Return the derivative by each score, and the second one's mean over the columns.
+        """Return the first derivative by each score, and the mean of the second derivative over the columns.
 
         ``scores`` has the shape (n_rows, n_blocks, n_columns) and is overwritten.
         """
@@ -36,7 +36,7 @@ class Multinomial:
         self.codes, self.n_columns = codes, n_classes
 
     def start(self, weights: Weights) -> Floats:
-        """Return the logarithms of the class shares; a class without rows gets a small one."""
+        """Return the logarithms of the class shares; a class without rows gets a small share."""
         shares = np.stack([np.bincount(self.codes, column, self.n_columns) for column in weights.T])
         shares = np.log(np.maximum(shares / shares.sum(axis=1, keepdims=True), 1e-6))
         return np.asarray(shares - shares.mean(axis=1, keepdims=True), np.float32)
@@ -63,7 +63,7 @@ class Squared:
         return np.asarray(weights.T @ self.targets / weights.sum(axis=0)[:, None], np.float32)
 
     def slope(self, scores: Floats, rows: slice) -> tuple[Floats, Floats]:
-        """Return the error, and 1."""
+        """Return the errors, and a second derivative of 1."""
         scores -= self.targets[rows, None]
         return scores, np.ones((1, 1), np.float32)
 
@@ -91,13 +91,13 @@ class SquaredHinge:
 
 
 class Logistic:
-    """The log loss of several labels, each by itself; ``signs`` are 1 and -1."""
+    """The log loss of several independent labels; ``signs`` are 1 and -1."""
 
     def __init__(self, signs: Floats) -> None:
         self.signs, self.n_columns = signs, signs.shape[1]
 
     def start(self, weights: Weights) -> Floats:
-        """Return the log odds of the labels, by half a row from 0 and 1."""
+        """Return the log odds of the labels; shares are at least half a row away from 0 and 1."""
         total = weights.sum(axis=0)[:, None] + 1
         shares = (weights.T @ (self.signs > 0) + 0.5) / total
         return np.asarray(np.log(shares / (1 - shares)), np.float32)
@@ -113,7 +113,7 @@ class Logistic:
 
 
 class WeightedColumns:
-    """A loss whose columns have weights of their own for each row, of shape (n_rows, n_columns)."""
+    """A loss with a weight for each row and column, of shape (n_rows, n_columns)."""
 
     def __init__(self, loss: Loss, weights: Floats) -> None:
         self.loss, self.weights, self.n_columns = loss, weights, loss.n_columns

@@ -120,12 +120,12 @@ class MultiLabelPath(ClassifierMixin, _ColumnPath):  # type: ignore[misc]
     """A linear classifier of several labels per row, each with a chosen L2 penalty and calibrated probabilities.
 
     A label is a problem of two classes by itself, as in `sklearn.multiclass.OneVsRestClassifier`. All labels are solved
-    together. A label that every row has, or none, gets a constant probability.
+    together. A label that every row or no row has gets a constant probability.
 
     Parameters
     ----------
     loss : {"logistic", "hinge", "squared"}, default="logistic"
-        That of logistic regression, of a linear support vector machine (squared), or of ridge regression.
+        The loss of logistic regression, of a linear support vector machine (squared), or of ridge regression.
     labels : sequence of str or None, default=None
         Names of the labels, in the order of the columns. None is ``"0"``, ``"1"``, ...
     values : sequence of float or None, default=None

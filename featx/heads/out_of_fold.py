@@ -1,4 +1,4 @@
-"""Hold predictions for rows by heads that were fitted without them, and correct their score for a choice."""
+"""Hold predictions for rows by heads that were fitted without them; correct their score for a choice."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy.typing as npt
 __all__ = ["OutOfFold", "correct_for_choice"]
 
 _N_BOOTSTRAPS = 200
-#: Elements of bootstrap counts that are held at a time.
+#: Number of elements of bootstrap counts that are in memory at a time.
 _CHUNK = 500_000
 
 
@@ -23,8 +23,8 @@ class OutOfFold:
     Parameters
     ----------
     rows : ndarray of int, shape (n,)
-        The rows, as positions in the data that the head was fitted on. A splitter may leave out
-        a row several times, or never.
+        Positions of the rows in the data that the head was fitted on. A splitter may leave out a row several times, or
+        never.
     folds : ndarray of int, shape (n,)
         Fold that left out each row.
     y : ndarray of shape (n,)
@@ -34,12 +34,12 @@ class OutOfFold:
     classes : ndarray of shape (n_classes,), or None
         Order of the probabilities; None for a regression.
     probabilities : ndarray of float32, shape (n, n_classes), or None
-        Calibrated probabilities; None for a regression, and for a head without them.
+        Calibrated probabilities; None for a regression, and for a head without probabilities.
     candidates : ndarray of shape (n, n_candidates)
         Predictions of each penalty that was tried, as positions in ``classes`` or as values.
         One column if nothing was chosen.
     losses : ndarray of float32, shape (n, n_candidates)
-        Losses of which the smallest mean chose.
+        Losses; the candidate with the smallest mean loss was chosen.
     """
 
     rows: npt.NDArray[np.intp]
@@ -62,19 +62,18 @@ def correct_for_choice(
 ) -> float:
     """Return the optimism of the mean score of the candidate with the smallest mean loss.
 
-    The best of several candidates looks better than it is on the rows that chose it. Rows are drawn
-    with replacement. The draw chooses a candidate, and the rows that were not drawn score it (BBC-CV,
-    Tsamardinos et al. 2018). The optimism is how much worse that candidate does there than the one
-    that all rows choose.
+    The best of several candidates looks too good on the rows that chose it. So rows are drawn with replacement: the
+    drawn rows choose a candidate, and the other rows score it (BBC-CV, Tsamardinos et al. 2018). The optimism is the
+    mean difference on these other rows between the score of the candidate that all rows choose and this score.
 
     Parameters
     ----------
     losses, scores : array of shape (n, n_candidates)
-        Loss that chooses, and score that is reported, of each row and candidate.
+        Loss of each row and candidate, which chooses, and score, which is reported.
     groups : array of shape (n,), or None
         Rows of a group are drawn together.
     choose : callable or None
-        From mean losses of shape (n_draws, n_candidates) to the chosen columns; None is the smallest.
+        Takes mean losses of shape (n_draws, n_candidates) and returns the chosen columns. None chooses the smallest.
     random_state : int, default=0
         Seed of the draws.
 
@@ -88,13 +87,13 @@ def correct_for_choice(
     True
     """
     choose = choose or (lambda means: means.argmin(axis=1))
-    best = int(choose(losses.mean(axis=0, dtype=float)[None])[0])
+    overall_choice = int(choose(losses.mean(axis=0, dtype=float)[None])[0])
     if losses.shape[1] == 1:
         return 0.0
     units = np.arange(len(losses)) if groups is None else np.unique(groups, return_inverse=True)[1]
     n_units = int(units.max()) + 1
     rng = np.random.default_rng(random_state)
-    # one score beside a loss and a size of each unit: sums over drawn units are then products
+    # scores, losses and sizes of each unit side by side: sums over drawn units are then matrix products
     sums = np.stack([_sum_by(units, column, n_units) for column in (*losses.T, *scores.T)], axis=1)
     sizes = np.bincount(units, minlength=n_units).astype(float)
     n = losses.shape[1]
@@ -103,12 +102,15 @@ def correct_for_choice(
     for start in range(0, _N_BOOTSTRAPS, step):
         drawn = rng.integers(0, n_units, (min(step, _N_BOOTSTRAPS - start), n_units))
         counts = np.stack([np.bincount(row, minlength=n_units) for row in drawn]).astype(float)
-        rest = (counts == 0).astype(float)
+        is_left_out = (counts == 0).astype(float)
         chosen = choose(counts @ sums[:, :n] / (counts @ sizes)[:, None])
-        left = rest @ sizes
-        held = rest @ sums[:, n:]
-        some = left > 0
-        differences.append((held[:, best] - held[np.arange(len(held)), chosen])[some] / left[some])
+        n_left_out = is_left_out @ sizes
+        left_out_sums = is_left_out @ sums[:, n:]
+        has_left_out = n_left_out > 0
+        differences.append(
+            (left_out_sums[:, overall_choice] - left_out_sums[np.arange(len(left_out_sums)), chosen])[has_left_out]
+            / n_left_out[has_left_out]
+        )
     return float(np.concatenate(differences).mean())
 
 

@@ -1,4 +1,4 @@
-"""Choose the penalty of a linear head along a path, by cross-validation whose folds are solved together."""
+"""Choose the penalty of a linear head along a path, by a cross-validation that solves all folds together."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ __all__ = ["Path", "PathEstimator", "fit_path"]
 
 Doubles = npt.NDArray[np.float64]
 
-#: Decrease of the loss per row that a Newton step would still bring, at which the fits of the path stop.
+#: The fits of the path stop if a Newton step would decrease the loss per row by less than this.
 _PATH_TOLERANCE = 2e-4
-#: Penalties in a row that do not lower the loss by this share, and by a standard error, after which weaker ones are
-#: not tried. They cost most, and predict the same labels.
+#: If this number of successive penalties do not lower the loss by this share and by a standard error, weaker penalties
+#: are not tried. They cost most, and predict the same labels.
 _PATIENCE, _WORTHWHILE = 2, 0.03
-#: Multiply-adds below which threads cost more than they save.
+#: Number of multiply-adds below which threads cost more than they save.
 _MIN_WORK = 20_000_000
-#: Columns above which the best scores so far are kept in float16.
+#: Number of columns above which the best scores so far are kept in float16.
 _MANY_COLUMNS = 200
 _SCALINGS = ("pareto", "standard", None)
 
@@ -53,11 +53,11 @@ class Path:
 class PathEstimator(BaseEstimator):  # type: ignore[misc]
     """Choose a penalty by cross-validation, and fit with it on all rows."""
 
-    #: Heads that were saved before it was a parameter have no value of their own.
+    #: Heads that were saved before this parameter existed use this value.
     copy: bool = True
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave out the predictions for training rows: a saved head needs none."""
+        """Leave out the predictions for training rows, which a saved head does not need."""
         state: dict[str, Any] = super().__getstate__()
         return {name: value for name, value in state.items() if name != "out_of_fold_"}
 
@@ -83,9 +83,9 @@ class PathEstimator(BaseEstimator):  # type: ignore[misc]
         *,
         root: bool,
     ) -> Path:
-        """Solve the path of the folds until weaker penalties stop winning, and then the chosen one for all rows.
+        """Solve the path for all folds until weaker penalties stop winning, then the chosen penalty for all rows.
 
-        ``judge`` maps scores of left-out rows to their losses and predictions; ``judged`` weights these rows.
+        ``judge`` maps scores of left-out rows to their losses and predictions. ``judged`` holds the rows' weights.
         """
         design = Design(X, weights, self.scaling, n_columns=loss.n_columns, copy=self.copy, root=root)
         self.mean_ = np.asarray(design.mean)
@@ -94,7 +94,7 @@ class PathEstimator(BaseEstimator):  # type: ignore[misc]
         is_large = design.n_values * loss.n_columns * blocks.shape[1] > _MIN_WORK
         best, chosen, last, losses, candidates = np.inf, 0, 0, [], []
         n_out = sum(len(out) for _, out in folds)
-        with threadpool_limits(1, user_api="blas"):  # its threads spin while they wait, the solver's do not
+        with threadpool_limits(1, user_api="blas"):  # BLAS threads spin while they wait, the solver's threads do not
             n_threads = count_threads(self.n_jobs) if is_large else 1
             solver = PathSolver(design.features, blocks, loss, n_threads=n_threads)
             for position, penalty in enumerate(penalties):
@@ -110,14 +110,14 @@ class PathEstimator(BaseEstimator):  # type: ignore[misc]
                 mean = float(of_rows @ judged) / judged.sum() if len(judged) else 0.0
                 if position == 0 or mean < best:
                     best, chosen = mean, position
-                    best_scores = scores[:0]  # the new ones need its memory
+                    best_scores = scores[:0]  # the new scores need its memory
                     best_scores = _shorten(scores) if loss.n_columns > _MANY_COLUMNS else scores
                 del scores
                 if chosen == position:
                     solver.keep_mean()
                 if _is_lower(of_rows, losses[last], judged):
                     last = position
-                elif position - (last or chosen) >= _PATIENCE:  # the first penalties may be too strong to tell apart
+                elif position - (last or chosen) >= _PATIENCE:  # the first penalties may be too strong to differ
                     break
             solution = solver.refine(all_rows, float(penalties[chosen]), self.tol)
         n_iterations = solver.n_iterations
@@ -128,7 +128,7 @@ class PathEstimator(BaseEstimator):  # type: ignore[misc]
 
 
 def fit_path(head: Any, X: npt.NDArray[Any], y: npt.NDArray[Any]) -> None:
-    """Fit a head that ends in a path as its ``fit`` does, but without a copy of the roots of many classes.
+    """Fit a head that ends in a path like its ``fit``, but without a copy of the roots if there are many classes.
 
     A pipeline holds the output of its first step until its last step is fitted.
     """
@@ -145,13 +145,13 @@ def fit_path(head: Any, X: npt.NDArray[Any], y: npt.NDArray[Any]) -> None:
 
 
 def _is_lower(losses: Floats, reference: Floats, weights: Doubles) -> bool:
-    """Return whether the mean loss is lower by a worthwhile share, and by a standard error of the difference."""
+    """Return True if the mean loss is lower by a worthwhile share, and by a standard error of the difference."""
     change = weights * (reference - losses)
     return bool(change.sum() > max(np.sqrt((change**2).sum()), _WORTHWHILE * float(weights @ reference)))
 
 
 def _shorten(scores: Floats) -> npt.NDArray[np.float16]:
-    """Return scores in float16, less the largest of each row, which leaves their softmax as it is."""
+    """Return scores in float16, less the largest score of each row; this does not change their softmax."""
     short = allocate(scores.shape, np.float16)
     for start in range(0, len(scores), CHUNK_ROWS):
         part = scores[start : start + CHUNK_ROWS]

@@ -13,18 +13,18 @@ __all__ = ["SignedSquareRoot", "signed_root"]
 
 
 def signed_root(X: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Return the square roots of the sizes of numbers, with their signs."""
+    """Return the square roots of absolute values, with the signs of the numbers."""
     roots = np.abs(X)
     np.sqrt(roots, out=roots)
     return np.asarray(np.copysign(roots, X, out=roots))
 
 
 class SignedSquareRoot(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
-    """Take the square root of the size of each feature, and keep its sign.
+    """Take the square root of each feature's absolute value, and keep its sign.
 
-    A few large features then outweigh the rest less, which helps linear heads most with few images
-    (the power normalisation of Perronnin et al. 2010; measured in benchmarks/RESULTS.md). A row is
-    transformed alone: `fit` learns nothing.
+    A few large features then outweigh the others less, which helps linear heads, most with few images (the power
+    normalisation of Perronnin et al. 2010; measured in benchmarks/RESULTS.md). Each row is transformed by itself: `fit`
+    learns nothing.
 
     Examples
     --------

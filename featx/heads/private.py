@@ -1,7 +1,7 @@
 """Fit a linear classifier with differential privacy: one release of noisy sums, in directions that are public.
 
-The directions do not depend on the images that the head is fitted on. Those of a backbone are the principal
-directions of the weights of its own classifier, which its file holds.
+The directions do not depend on the images of the fit. The directions of a backbone are the principal directions of the
+weights of its own classifier, which its file holds.
 """
 
 from __future__ import annotations
@@ -29,13 +29,14 @@ __all__ = ["PrivateClassifier", "check_budget", "find_directions", "find_noise",
 
 Doubles = npt.NDArray[np.float64]
 
-#: Directions at least and at most. Between them, noise of a class's sum has this share of the length of the sum.
+#: Smallest and largest number of directions. Between these, the noise is this share of the length of a class's sum.
 _MIN_DIRECTIONS, _MAX_DIRECTIONS, _NOISE_SHARE = 64, 192, 0.35
-#: Length of the constant entry of a vector beside that of its other entries; its sum counts the rows.
+#: Length of a vector's constant entry relative to its other entries; the sum of the constant entries counts the rows.
 _CONSTANT = 0.5
-#: The smallest count of a class, in shares of the mean count.
+#: Smallest count of a class, as a share of the mean count.
 _MIN_SHARE = 0.1
-#: Independent dimensions among the directions, which are correlated: chosen by log loss on ants/bees and CIFAR-10.
+#: Share of independent dimensions among the directions, which are correlated: chosen by log loss on ants/bees and
+#: CIFAR-10.
 _INDEPENDENT = 0.1
 _DEFAULT_BACKBONE = "efficientnet_lite0"
 
@@ -45,8 +46,8 @@ class PrivateClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     Each row is projected on public directions, gets a constant entry and is scaled to length 1. The rows of each class
     are summed, and Gaussian noise is added to the sums once. All fitted attributes are computed from these noisy sums,
-    so that no further release exists. Neighbouring data differ in one row that is present or blank: the number of rows
-    and the names of the classes count as public.
+    so there is no further release. Neighbouring data differ in one row that is present or blank: the number of rows and
+    the names of the classes count as public.
 
     The noise comes from the operating system's random source and has no seed: two fits differ, and a fit
     that is repeated spends the budget again. Numbers have 64 bits, and attacks on the last bits of
@@ -55,15 +56,15 @@ class PrivateClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     Parameters
     ----------
     epsilon : float, default=1.0
-        Above 0. A smaller value promises more.
+        Budget above 0. A smaller value promises more privacy.
     delta : float, default=1e-5
-        At most 1 / n_samples.
+        Probability that the promise fails, at most 1 / n_samples.
     directions : array-like of shape (n_directions, n_features), or None, default=None
-        Public directions, the most important first. They must not come from the rows. None takes those of the
-        bundled backbone for vectors of its length, and otherwise random orthogonal directions.
+        Public directions, the most important first. They must not come from the rows. None takes the
+        directions of the bundled backbone for its number of features, and otherwise random orthogonal directions.
     n_directions : int or None, default=None
-        Directions that are used. None is a number from 64 to 192, by epsilon, delta and the numbers of
-        rows and classes.
+        Number of directions that are used. None is a number from 64 to 192, by epsilon, delta and the numbers of rows
+        and classes.
 
     Attributes
     ----------
@@ -104,7 +105,7 @@ class PrivateClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def fit(self, X: npt.ArrayLike, y: npt.ArrayLike) -> Self:
         """Fit on features of shape (n_samples, n_features) and their labels, and spend the budget once.
 
-        Raises InputError if epsilon or delta promises nothing, or a direction has another length.
+        Raises InputError if epsilon or delta promises no privacy, or a direction has another length.
         """
         features, labels = validate_data(self, X, y, dtype=[np.float64, np.float32])
         check_classification_targets(labels)
@@ -123,7 +124,7 @@ class PrivateClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         sums = np.zeros((n_classes, rows.shape[1]))
         _add_rows(sums, codes, rows)
         sums += self.noise_ * _draw_normal(sums.shape)
-        # all that follows is computed from the noisy sums and from public numbers
+        # from here on, only the noisy sums and public numbers are used
         counts = np.maximum(sums[:, -1] / length, _MIN_SHARE * n_rows / n_classes)
         counts *= n_rows / counts.sum()
         means = sums[:, :-1] * unit / counts[:, None]
@@ -141,23 +142,24 @@ class PrivateClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def _take_directions(self, n_rows: int, n_classes: int) -> Doubles:
         n_features = self.n_features_in_
         if self.directions is None:
-            found = _default_directions(n_features)
+            directions = _default_directions(n_features)
         else:
-            found = np.asarray(self.directions)
-            is_real = found.dtype.kind in "fiu" and found.ndim == 2 and len(found) > 0 and np.isfinite(found).all()
-            if not is_real or found.shape[1] != n_features:
+            directions = np.asarray(self.directions)
+            is_real = directions.dtype.kind in "fiu" and directions.ndim == 2 and len(directions) > 0
+            is_real = is_real and bool(np.isfinite(directions).all())
+            if not is_real or directions.shape[1] != n_features:
                 raise InputError(
-                    f"directions: of shape {found.shape} and dtype {found.dtype}, expected finite numbers of shape "
-                    f"(n_directions, {n_features}), one column for each feature"
+                    f"directions: of shape {directions.shape} and dtype {directions.dtype}, expected finite numbers of "
+                    f"shape (n_directions, {n_features}), one column for each feature"
                 )
-            found = found.astype(np.float64)
-        wanted = self.n_directions
-        if wanted is None:
+            directions = directions.astype(np.float64)
+        n_directions = self.n_directions
+        if n_directions is None:
             fitting = (_NOISE_SHARE * n_rows / (n_classes * self.noise_)) ** 2
-            wanted = int(np.clip(fitting, _MIN_DIRECTIONS, _MAX_DIRECTIONS))
-        elif isinstance(wanted, bool) or not isinstance(wanted, (int, np.integer)) or wanted < 1:
-            raise InputError(f"n_directions={wanted!r}: expected an integer of at least 1")
-        return found[:wanted]
+            n_directions = int(np.clip(fitting, _MIN_DIRECTIONS, _MAX_DIRECTIONS))
+        elif isinstance(n_directions, bool) or not isinstance(n_directions, (int, np.integer)) or n_directions < 1:
+            raise InputError(f"n_directions={n_directions!r}: expected an integer of at least 1")
+        return directions[:n_directions]
 
     def transform(self, X: npt.ArrayLike) -> Doubles:
         """Return the rows in the public directions, scaled to length 1, of shape (n_samples, n_directions)."""
@@ -186,21 +188,21 @@ class PrivateClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return np.asarray(self.classes_[(scores > 0).astype(int) if scores.ndim == 1 else scores.argmax(axis=1)])
 
     def __sklearn_tags__(self) -> Any:
-        """Declare that two fits differ."""
+        """Return tags which state that two fits differ."""
         tags = super().__sklearn_tags__()
         tags.non_deterministic = True
-        tags.classifier_tags.poor_score = True  # a few rows drown in the noise
+        tags.classifier_tags.poor_score = True  # noise dominates the sums of a few rows
         return tags
 
 
 def check_budget(epsilon: Any, delta: Any, n_rows: int | None = None) -> None:
-    """Raise InputError unless epsilon and delta promise something for a number of rows."""
+    """Raise InputError unless epsilon and delta promise privacy for this number of rows."""
     for name, value, most in (("epsilon", epsilon, math.inf), ("delta", delta, 1.0)):
         if isinstance(value, bool) or not isinstance(value, Real) or not 0 < float(value) < most:
             raise InputError(f"{name}={value!r}: expected a number above 0{'' if most == math.inf else ' and below 1'}")
     if n_rows and delta > 1 / n_rows:
         raise InputError(
-            f"delta={delta:g}: above 1 / {n_rows} rows, so that one row may be published whole; "
+            f"delta={delta:g}: above 1 / {n_rows} rows, so a whole row may be published; "
             f"expected at most {1 / n_rows:.1g}"
         )
 
@@ -209,7 +211,7 @@ def check_budget(epsilon: Any, delta: Any, n_rows: int | None = None) -> None:
 def find_noise(epsilon: float, delta: float) -> float:
     """Return the standard deviation of Gaussian noise for a sensitivity of 1, by Balle and Wang (2018).
 
-    It is the smallest that is (epsilon, delta)-differentially private.
+    It is the smallest standard deviation with (epsilon, delta)-differential privacy.
 
     Examples
     --------
@@ -228,7 +230,7 @@ def find_noise(epsilon: float, delta: float) -> float:
 
 
 def _add_rows(sums: Doubles, codes: npt.NDArray[np.intp], rows: Doubles) -> None:
-    """Add each row to the sum of its class. Rows of length 1 give it a sensitivity of 1."""
+    """Add each row to the sum of its class. Rows have length 1, so the sensitivity of the sums is 1."""
     np.add.at(sums, codes, rows)
 
 
@@ -241,7 +243,7 @@ def _draw_normal(shape: tuple[int, ...]) -> Doubles:
 
 @lru_cache(maxsize=4)
 def _default_directions(n_features: int) -> Doubles:
-    """Return the directions of the bundled backbone, or random ones for vectors of another length."""
+    """Return the directions of the bundled backbone, or random directions for another number of features."""
     found = find_directions(open_backbone(_DEFAULT_BACKBONE), n_features)
     return random_directions(n_features, 0) if found is None else found
 

@@ -1,9 +1,9 @@
 """Fit linear models with an L2 penalty along a path of penalties, for all folds of a cross-validation at once.
 
 The folds share the features: a fold is a column of row weights that are 0 for the rows it leaves out. Each product
-with the features then serves every fold, and no fold copies them. The solver is L-BFGS in float32, started from the
-solution of the stronger penalty before, in coordinates in which the Hessian is near the identity: the Cholesky factor
-of ``curvature * X.T @ X + penalty`` preconditions it.
+with the features serves every fold, and no fold copies them. The solver is L-BFGS in float32. It starts from the
+solution of the next stronger penalty, and works in coordinates in which the Hessian is close to the identity: the
+Cholesky factor of ``curvature * X.T @ X + penalty`` is the preconditioner.
 """
 
 from __future__ import annotations
@@ -24,26 +24,26 @@ from featx.heads.losses import Floats, Loss, Weights
 
 __all__ = ["PathSolver", "Rows"]
 
-#: `map`, or that of a pool of threads.
+#: Python's `map`, or the `map` of a pool of threads.
 Run = Callable[..., Iterable[Any]]
 
-#: Elements of scores that are computed at a time: 1 MB stays in the processor's cache.
+#: Number of scores that are computed at a time: 1 MB stays in the processor's cache.
 _CHUNK = 250_000
-#: Columns of scores of one group of blocks, as a share of the features, at which a group has one block.
+#: A group of blocks has at most one column of scores per this number of features, but at least one block.
 _MIN_COLUMNS = 10
-#: Pairs of steps and gradients that L-BFGS remembers at least, which many classes get, and at most.
+#: Smallest and largest number of pairs of steps and gradients that L-BFGS keeps; many classes get the smallest.
 _MEMORY = (1, 8)
-#: Rows that are scored at a time.
+#: Number of rows that are scored at a time.
 _SCORED_ROWS = 128
 _MAX_ITERATIONS = 200
-#: Trials of a step length. The first is nearly always accepted.
+#: Largest number of trials of a step length. The first trial is nearly always accepted.
 _MAX_TRIALS = 8
-#: Share of the slope that a step may leave.
+#: A step is accepted if it reduces the slope to at most this share.
 _SLOPE_LEFT = 0.5
 
 
 class Rows(Protocol):
-    """Features in float32 that are read a block of rows at a time: an array, or rows that are computed when asked."""
+    """Features in float32 that are read a block of rows at a time: an array, or rows that are computed on access."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -59,24 +59,25 @@ class PathSolver:
     Parameters
     ----------
     features : ndarray of float32, shape (n_samples, n_features), or Rows
-        Centred.
+        Centred features.
     weights : ndarray of float32, shape (n_samples, n_blocks)
         Row weights of each block; 0 leaves a row out.
     loss : Loss
+        Loss of the scores.
     n_threads : int, default=1
-        Threads. They share the blocks, or with many columns the rows of one block after the other, since the steps
-        and gradients of a block then take as much memory as the features. They wait for each other without spinning.
+        Number of threads. They share the blocks. With many columns, the steps and gradients of a block take as much
+        memory as the features; the threads then share the rows of one block at a time. They wait without spinning.
 
     Attributes
     ----------
     n_iterations : int
-        Gradients that were computed, over all blocks.
+        Number of gradients that were computed, over all blocks.
     """
 
     def __init__(self, features: Rows, weights: Weights, loss: Loss, *, n_threads: int = 1) -> None:
         n, d = features.shape
         n_blocks, columns = weights.shape[1], loss.n_columns
-        # the steps and gradients of blocks that are solved together must stay small beside the features
+        # the steps and gradients of blocks that are solved together must take little memory beside the features
         size = min(-(-n_blocks // n_threads), max(1, d // (_MIN_COLUMNS * columns)))
         starts = range(0, n_blocks, size)
         memory = int(np.clip(n // (6 * columns * size), *_MEMORY))
@@ -108,12 +109,12 @@ class PathSolver:
                 list(run(lambda group: group.solve(penalty, self._hessian, tolerance, map), self._groups))
 
     def block(self, number: int) -> Floats:
-        """Return the weights of a block and in the last row its intercepts, of shape (n_features + 1, n_columns)."""
+        """Return the weights of a block, with its intercepts in the last row, of shape (n_features + 1, n_columns)."""
         group, position = self._find(number)
         return np.ascontiguousarray(group.read()[:, position])
 
     def score(self, number: int, rows: npt.NDArray[np.intp], into: Floats) -> None:
-        """Write the scores of rows by a block, with half of its weights at a time."""
+        """Write the scores of rows by a block into an array, with half of its weights at a time."""
         group, position = self._find(number)
         n_features = self._hessian.size
         into[:] = group.read(slice(n_features, None))[0, position]
@@ -153,14 +154,12 @@ class PathSolver:
     ) -> Floats:
         """Return the solution for one column of row weights, of shape (n_samples,), from coefficients near it.
 
-        ``coef`` is where to start; None is the mean that was kept.
-
-        ``loss`` may be another one than that of the path, such as that of a part of its columns. The solver can only
-        refine after this.
+        ``coef`` is the start; None is the mean that `keep_mean` kept. ``loss`` may differ from the path's loss, for
+        example if it has some of its columns. The solver can only refine after this.
         """
         last = self._groups[-1]
         n_iterations = self.n_iterations
-        self._groups = []  # their memory is needed
+        self._groups = []  # the fit needs their memory
         group = _Group(last.features, weights[:, None], loss or last.loss, last.memory, self._n_threads)
         if coef is None:
             assert self._mean is not None
@@ -182,7 +181,7 @@ class PathSolver:
 
 
 class _Half:
-    """Hold weights in float16, as shares of the largest one, and their intercepts in the last row."""
+    """Hold weights in float16, as shares of the largest weight, with their intercepts in the last row."""
 
     def __init__(self, array: Floats) -> None:
         self._largest = np.float32(max(array[:-1].max(), -array[:-1].min(), 1e-30))
@@ -207,7 +206,7 @@ class _Half:
 class _Group:
     """Hold blocks that are solved together.
 
-    Between two penalties they keep their weights only, and while they rest in float16.
+    Between two penalties, blocks keep only their weights, and these in float16 after `rest`.
     """
 
     def __init__(self, features: Rows, weights: Weights, loss: Loss, memory: int, n_threads: int) -> None:
@@ -226,28 +225,28 @@ class _Group:
         self.curvature = bent / self.totals.sum()
 
     def rest(self) -> None:
-        """Keep the weights in half their memory, until `wake`."""
+        """Store the weights in float16 until `wake`."""
         self._resting = _Half(self.coef)
         self.coef = self.coef[:0].copy()
 
     def wake(self) -> None:
-        """Have the weights again, nearly as they were."""
+        """Restore the weights in float32, rounded to float16."""
         self.coef = self.read()
         self._resting = None
 
     def read(self, rows: slice = slice(None)) -> Floats:
-        """Return rows of the weights, by default all."""
+        """Return rows of the weights, by default all rows."""
         return self.coef[rows] if self._resting is None else self._resting.restore(rows)
 
     def add_to(self, total: Floats) -> None:
-        """Add the weights of all blocks to those of one, a few rows at a time."""
+        """Add the weights of all blocks to ``total``, a few rows at a time."""
         step = max(1, _CHUNK // self.loss.n_columns)
         for start in range(0, len(total), step):
             rows = slice(start, start + step)
             total[rows] += self.read(rows).sum(axis=1)
 
     def _slope(self, scores: Floats, rows: slice) -> float:
-        """Overwrite the scores of rows by the slopes of the loss, and return its summed curvature."""
+        """Overwrite the scores of rows with the slopes of the loss, and return its summed curvature."""
         slopes, second = self.loss.slope(scores, rows)
         slopes *= self.weights[rows, :, None]
         return float((second * self.weights[rows]).sum(dtype=float))
@@ -294,7 +293,7 @@ class _Group:
     def solve(self, penalty: float, hessian: _Hessian, tolerance: float, run: Run) -> None:
         """Minimise by L-BFGS in the coordinates ``factor.T @ coef``."""
         steps: deque[tuple[Floats, Floats, npt.NDArray[np.float64]]] = deque()
-        # the last solution has no slope left, up to the tolerance, but for the change of the penalty
+        # up to the tolerance, the slope at the last solution comes only from the change of the penalty
         inner = np.multiply(np.float32(penalty - self.penalty), self.coef, out=allocate(self.coef.shape))
         inner[-1] = 0
         inner = hessian.divide(inner)
@@ -316,7 +315,7 @@ class _Group:
             found = self._search(move, slope, penalty, decrease <= tolerance, run)
             del move
             if found is None:
-                return  # float32 has no more digits
+                return  # float32 has no more precision
             length, gradient = found
             after = hessian.divide(gradient)
             direction *= length[:, None]
@@ -326,7 +325,7 @@ class _Group:
             del direction, change, gradient, after
 
     def _search(self, move: Floats, slope: Any, penalty: float, done: Any, run: Run) -> tuple[Floats, Floats] | None:
-        """Move until the slope of each block is small beside its first; return the lengths and the gradient."""
+        """Move until the slope of each block is at most half of its first slope; return lengths and gradient."""
         length, low, low_slope = np.ones(len(slope)), np.zeros(len(slope)), np.array(slope)
         moved = np.zeros(len(slope))
         for _ in range(_MAX_TRIALS):
@@ -350,8 +349,8 @@ class _Group:
 class _Hessian:
     """Approximate the Hessian by ``curvature * features.T @ (weights * features) + penalty``.
 
-    One square array holds both: its upper triangle the products, its lower one the Cholesky factor. The features are
-    centred, so the intercept stands alone.
+    One square array holds both: the products in its upper triangle, the Cholesky factor in its lower triangle. The
+    features are centred, so the intercept is independent.
     """
 
     def __init__(self, features: Rows, weights: Weights) -> None:
@@ -367,7 +366,7 @@ class _Hessian:
         self._total = float(weights.sum(dtype=float))
 
     def factorize(self, curvature: float, penalty: float) -> None:
-        """Compute the factor."""
+        """Compute the Cholesky factor for a curvature and a penalty."""
         array, curvature = self._array, max(curvature, 1e-6)
         diagonal = curvature * self._diagonal
         ridge = np.full(len(array), penalty, np.float32)
@@ -378,11 +377,11 @@ class _Hessian:
             array.flat[:: len(array) + 1] = diagonal + ridge
             if spotrf(array.T, lower=0, clean=0, overwrite_a=1)[1] == 0:
                 return
-            ridge = 10 * ridge + np.float32(1e-6) * diagonal.mean()  # indefinite by rounding
-        raise LinAlgError("the features are too ill-conditioned")
+            ridge = 10 * ridge + np.float32(1e-6) * diagonal.mean()  # the matrix is indefinite by rounding
+        raise LinAlgError("the features are too ill-conditioned; scale them, or choose a stronger penalty")
 
     def divide(self, array: Floats, *, transposed: bool = False) -> Floats:
-        """Overwrite an array by the solution of the factor, or of its transpose, and return it."""
+        """Overwrite an array with the solution by the factor, or by its transpose, and return it."""
         flat = array[:-1].reshape(len(array) - 1, -1)
         array[-1] /= self._root
         strsm(1.0, self._array.T, flat.T, side=1, lower=0, trans_a=int(transposed), overwrite_b=1)
@@ -390,7 +389,7 @@ class _Hessian:
 
 
 def _direct(gradient: Floats, steps: Sequence[tuple[Floats, Floats, Any]]) -> Floats:
-    """Return the direction of L-BFGS by its two loops."""
+    """Return the direction of L-BFGS by the two-loop recursion."""
     direction = np.negative(gradient, out=allocate(gradient.shape))
     shares = []
     for step, change, inverse in reversed(steps):
@@ -415,13 +414,13 @@ def _dot(a: Floats, b: Floats) -> npt.NDArray[np.float64]:
 
 
 def _add(target: Floats, source: Floats, factors: npt.NDArray[np.float64]) -> None:
-    """Add a multiple of each block in place, a few rows at a time, since the product takes memory."""
+    """Add a multiple of each block in place, a few rows at a time to save memory."""
     step, column = max(1, _CHUNK // (4 * source[0].size)), factors.astype(np.float32)[:, None]
     for start in range(0, len(target), step):
         target[start : start + step] += source[start : start + step] * column
 
 
 def _divide(start: int, stop: int, n: int) -> list[slice]:
-    """Return up to ``n`` slices of about the same length."""
+    """Return up to ``n`` slices of about equal length."""
     step = -(-(stop - start) // n)
     return [slice(i, min(i + step, stop)) for i in range(start, stop, step)]

@@ -1,4 +1,4 @@
-"""Stacks of several labels or several numbers per row: each output weighs the members' answers for itself."""
+"""Stack members that predict several labels or several numbers per row; each label or number has its own weights."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from featx.heads.multioutput import check_indicators, log_odds, name_labels
 __all__ = ["ODDS_BOUNDS", "MultiLabelStack", "MultiRegressionStack"]
 
 Doubles = npt.NDArray[np.float64]
-#: Range of probabilities whose log odds are taken, so that one sure answer cannot outweigh all others.
+#: Probabilities are clipped to this range before log odds, so that one sure answer cannot outweigh all others.
 ODDS_BOUNDS = (1e-4, 1 - 1e-4)
 
 
 class _OutputStack(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
-    """Hold members that answer all outputs at once, and for each output the weights of their answers."""
+    """Hold members that answer all outputs at once, and the weights of their answers for each output."""
 
     estimators: Sequence[tuple[str, Any]]
     cv: int
 
     def _fit_members(self, X: Any, Y: npt.NDArray[Any], strata: npt.NDArray[Any]) -> Self:
-        """Answer left-out rows with each member, fit the weights on these answers, and each member on all rows."""
+        """Fit the weights on each member's answers for left-out rows, then fit each member on all rows."""
         answers = [np.zeros(Y.shape) for _ in self.estimators]
         for fit, out in stratify_labels(strata, self.cv):
             for (_, member), answer in zip(self.estimators, answers, strict=True):
@@ -39,15 +39,16 @@ class _OutputStack(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
         return self.join([clone(member).fit(X, Y) for _, member in self.estimators], answers, Y)
 
     def join(self, members: Sequence[Any], answers: Sequence[Doubles], Y: npt.NDArray[Any]) -> Self:
-        """Take fitted members, and fit the weights on their answers for left-out rows.
+        """Store fitted members, and fit the weights on their answers for left-out rows.
 
         Parameters
         ----------
         members : sequence of estimator
-            In the order of ``estimators``.
+            Fitted members, in the order of ``estimators``.
         answers : sequence of ndarray of shape (n_samples, n_outputs)
-            Of each member: probabilities, or numbers.
+            Probabilities or numbers of each member.
         Y : ndarray of shape (n_samples, n_outputs)
+            Labels as 0 and 1, or numbers.
 
         Returns
         -------
@@ -80,27 +81,29 @@ class _OutputStack(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
 class MultiLabelStack(ClassifierMixin, _OutputStack):  # type: ignore[misc]
     """Stack classifiers of several labels: a logistic regression for each label weighs the members' log odds of it.
 
-    The weights are not negative (Breiman 1996, Stacked Regressions). The left-out answers of a member that knows
-    nothing differ by the shares of the folds, and free weights would learn these.
+    The weights are not negative (Breiman 1996, Stacked Regressions). If a member has learnt nothing, its left-out
+    answers still differ by the shares of the folds, and free weights would learn this difference.
 
-    Each member answers all labels in one call, so that images and texts are embedded once, however many labels there
-    are. `sklearn.ensemble.StackingClassifier` weighs the answers for all labels together, and knows no names.
+    Each member answers all labels in one call, so images and texts are embedded once for any number of labels.
+    `sklearn.ensemble.StackingClassifier` weighs the answers for all labels together, and has no names of labels.
 
     Parameters
     ----------
     estimators : list of (str, classifier)
-        Each predicts several labels, and its ``predict_proba`` has the shape (n_samples, n_labels).
+        Names and members. A member's ``predict_proba`` returns probabilities of shape (n_samples, n_labels).
     labels : sequence of str or None, default=None
         Names of the labels, in the order of the columns. None is ``"0"``, ``"1"``, ...
     cv : int, default=5
-        Folds whose left-out rows the weights are fitted on.
+        Number of folds; the weights are fitted on their left-out rows.
 
     Attributes
     ----------
     classes_ : ndarray of str, shape (n_labels,)
+        Names of the labels.
     estimators_ : list of classifier
+        Fitted members.
     coef_ : ndarray of shape (n_labels, n_members)
-        Weights of the log odds. 0 for a label that every row has, or none.
+        Weights of the log odds; 0 for a label that every row has, or no row.
     intercept_ : ndarray of shape (n_labels,)
     multilabel_ : bool
         True.
@@ -157,22 +160,24 @@ class MultiLabelStack(ClassifierMixin, _OutputStack):  # type: ignore[misc]
 
 
 class MultiRegressionStack(RegressorMixin, _OutputStack):  # type: ignore[misc]
-    """Stack regressors of several numbers: each number is a mean of the members' answers, with weights of its own.
+    """Stack regressors of several numbers: each number is a weighted mean of the members' answers.
 
-    The weights are not negative and have the sum 1 (Breiman 1996; van der Laan et al. 2007, Super Learner), for the
-    same reason as those of `MultiLabelStack`.
+    The weights of a number are not negative and their sum is 1 (Breiman 1996; van der Laan et al. 2007, Super Learner),
+    for the same reason as in `MultiLabelStack`.
 
     Parameters
     ----------
     estimators : list of (str, regressor)
-        Each predicts several numbers, of shape (n_samples, n_targets).
+        Names and members. A member's ``predict`` returns numbers of shape (n_samples, n_targets).
     cv : int, default=5
-        Folds whose left-out rows the weights are fitted on.
+        Number of folds; the weights are fitted on their left-out rows.
 
     Attributes
     ----------
     estimators_ : list of regressor
+        Fitted members.
     coef_ : ndarray of shape (n_targets, n_members)
+        Weights of the answers.
     intercept_ : ndarray of shape (n_targets,)
 
     See Also
@@ -225,14 +230,14 @@ def _fit_logistic(odds: Doubles, y: npt.NDArray[Any]) -> tuple[Doubles, float]:
 
     start = np.append(0.0, np.full(odds.shape[1], 1 / odds.shape[1]))
     bounds = [(None, None), *[(0, None)] * odds.shape[1]]
-    found = minimize(measure, start, jac=True, method="L-BFGS-B", bounds=bounds).x
-    return found[1:], float(found[0])
+    solution = minimize(measure, start, jac=True, method="L-BFGS-B", bounds=bounds).x
+    return solution[1:], float(solution[0])
 
 
 def _find_shares(answers: Doubles, y: Doubles) -> Doubles:
-    """Return non-negative weights of sum 1 with the least squared error, for answers (n_samples, n_members)."""
+    """Return non-negative weights of sum 1 with the smallest squared error, for answers (n_samples, n_members)."""
     spread = float(np.abs(answers - y[:, None]).max()) or 1.0
-    # of errors, because the weights have the sum 1; a row of weight keeps the sum
+    # a problem of errors, because the sum of the weights is 1; a heavy row keeps the sum
     errors = (answers - y[:, None]) / spread
     weight = 1e3 * np.sqrt(len(y))
     shares, _ = nnls(np.vstack([errors, np.full((1, answers.shape[1]), weight)]), np.append(np.zeros(len(y)), weight))

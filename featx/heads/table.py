@@ -64,20 +64,20 @@ DEFAULT_HEADS = {
     "multilabel": "logistic_regression",
     "regression": "ridge",
 }
-#: Samples times classes above which logistic regression takes many minutes (see benchmarks/RESULTS.md).
+#: Number of samples times classes above which logistic regression takes many minutes (see benchmarks/RESULTS.md).
 _MAX_SAMPLES_TIMES_CLASSES = 20_000_000
-#: Candidates for the strength of sgd's penalty, weakest first.
+#: Candidates for the strength of sgd's penalty, the weakest first.
 _SGD_ALPHAS = {"classification": (0.1, 1.0, 10.0), "regression": (0.01, 0.1, 1.0)}
-#: Power of the number of rows with which logits grow, of 0 to 0.7 that with the smallest log loss on Fashion-MNIST,
+#: Logits grow with this power of the number of rows. Of 0 to 0.7, it has the smallest log loss on Fashion-MNIST,
 #: digits, PACS and magnetic tiles. Votes of neighbours do not grow, and trees leave out rows themselves.
 _GROWTH = 0.2
-#: The step of a squared error's gradient, times the number of features: it diverges above 2.
+#: Step size for the squared error, times the number of features; above 2 the fit diverges.
 _STEP_TIMES_FEATURES = 0.064
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Parameters that all heads get: folds of their own cross-validation, random state, and weights of the classes."""
+    """Parameters of all heads: folds of their own cross-validation, random state, and weights of the classes."""
 
     cv: Any = 5
     random_state: int = 0
@@ -93,9 +93,9 @@ class Head:
     what : str
         One line of description.
     classifier, regressor : callable or None
-        From `Settings` to an unfitted estimator.
+        Takes `Settings` and returns an unfitted estimator.
     grid : mapping of str to sequence
-        Values of the innermost estimator's parameters for a search to try, if it has them.
+        Values that a search tries for parameters of the innermost estimator, if it has them.
     is_weighted : bool
         True if the classifier takes weights of classes.
     """
@@ -125,7 +125,7 @@ def _target_scaled(estimator: Estimator) -> Estimator:
 
 
 def _weighted_path(kind: type[Any]) -> Callable[[Settings], Estimator]:
-    # the roots are the pipeline's own, and may be overwritten
+    # the roots belong to the pipeline, and may be overwritten
     return lambda settings: _rooted(kind(cv=settings.cv, class_weight=settings.class_weight, copy=False))
 
 
@@ -137,7 +137,7 @@ _HIDDEN: dict[str, Any] = {
     "max_iter": 1000,
 }
 
-#: Name -> head. A new head is a row here.
+#: Maps names to heads. A new head is a row here.
 HEADS: dict[str, Head] = {
     "logistic_regression": Head(
         "square roots of features; cross-validation chooses the strength of its L2 penalty",
@@ -159,7 +159,7 @@ HEADS: dict[str, Head] = {
         is_weighted=True,
     ),
     "rbf_svm": Head(
-        "scaled support vector machine with a Gaussian kernel; slow, since its calibration fits it four times",
+        "scaled support vector machine with a Gaussian kernel; slow, because its calibration fits it four times",
         lambda settings: _scaled(_calibrated(SVC(C=10, class_weight=settings.class_weight), settings, _GROWTH)),
         lambda settings: _target_scaled(SVR(C=10)),
         {"C": (1, 10, 100)},
@@ -174,7 +174,7 @@ HEADS: dict[str, Head] = {
         {"n_neighbors": (3, 5, 10, 20)},
     ),
     "mlp": Head(
-        "scaled; one hidden layer of 1,024 ReLU units by stochastic gradient descent; slow, it trains four times",
+        "scaled; one hidden layer of 1,024 ReLU units by stochastic gradient descent; slow: four trainings",
         lambda settings: _scaled(
             _calibrated(MLPClassifier(**_HIDDEN, random_state=settings.random_state), settings, _GROWTH)
         ),
@@ -183,11 +183,11 @@ HEADS: dict[str, Head] = {
         ),
     ),
     "random_forest": Head(
-        "hundreds of trees, which take time",
+        "hundreds of trees; slow",
         lambda settings: _calibrated(
             RandomForestClassifier(
                 400,
-                max_samples=0.4,  # each row is left out by 270 trees, which calibrate as well as all do
+                max_samples=0.4,  # each row is left out by 270 trees, which calibrate as well as all trees
                 oob_score=True,
                 n_jobs=-1,
                 class_weight=settings.class_weight,
@@ -199,7 +199,7 @@ HEADS: dict[str, Head] = {
         is_weighted=True,
     ),
     "gradient_boosting": Head(
-        "boosted trees on histograms; the slowest, with 100 trees for each class and four fits",
+        "boosted trees on histograms; the slowest, with 100 trees per class and four fits",
         lambda settings: _calibrated(
             HistGradientBoostingClassifier(
                 max_features=0.1, class_weight=settings.class_weight, random_state=settings.random_state
@@ -240,7 +240,7 @@ HEADS: dict[str, Head] = {
 
 
 def choose_default_head(task: str, n_samples: int, n_classes: int = 0) -> str:
-    """Choose a head: ridge for numbers; for classes logistic regression, or sgd if that would take many minutes.
+    """Choose a head: ridge for numbers; for classes logistic regression, or sgd if the former would take many minutes.
 
     Examples
     --------
@@ -256,7 +256,7 @@ def choose_default_head(task: str, n_samples: int, n_classes: int = 0) -> str:
 def sgd_candidates(task: str, n_features: int) -> list[dict[str, float]]:
     """Return candidates for the parameters of sgd's last step, from the weakest penalty to the strongest.
 
-    The steps are smaller for longer vectors.
+    The step sizes are smaller for more features.
 
     Examples
     --------
@@ -275,7 +275,7 @@ class Response:
     Parameters
     ----------
     name : {"probabilities", "scores", "label", "value"}
-        Name of the numbers; ``"label"`` for a classifier without numbers.
+        Kind of the numbers; ``"label"`` for a classifier that has none.
     numbers : ndarray of shape (n_samples, ...)
         Probabilities, decisions (one per image for two classes) or values; empty for ``"label"``.
     labels : ndarray of shape (n_samples,), or None
@@ -288,7 +288,7 @@ class Response:
 
 
 def find_output(head: Estimator) -> tuple[str, str]:
-    """Return the name of the numbers that a fitted head returns, as in `Response`, and its method for them.
+    """Return the kind of numbers that a fitted head returns, as in `Response.name`, and the method that returns them.
 
     Examples
     --------
@@ -307,7 +307,7 @@ def find_output(head: Estimator) -> tuple[str, str]:
 def find_path(head: Estimator) -> Estimator | None:
     """Return the last step of a head if it chooses its penalty along a path, such as `LogisticRegressionPath`.
 
-    Pipelines and transformers of the target are opened.
+    It is found inside pipelines and transformed targets.
 
     Examples
     --------
@@ -325,7 +325,7 @@ def find_path(head: Estimator) -> Estimator | None:
 
 
 def respond(head: Estimator, X: npt.NDArray[Any]) -> Response:
-    """Predict with a fitted head: classes, with probabilities or else decisions, or values.
+    """Predict with a fitted head: classes with probabilities or decisions, or values.
 
     Examples
     --------
@@ -347,7 +347,7 @@ def respond(head: Estimator, X: npt.NDArray[Any]) -> Response:
 
 
 def _join_labels(numbers: Any, predicted: npt.NDArray[Any], name: str) -> npt.NDArray[Any]:
-    """Return one number per label; some heads return a list of arrays of two columns, or of one for a constant."""
+    """Return one number per label; some heads return a list of arrays with two columns, or one for a constant label."""
     if not isinstance(numbers, list):
         return np.asarray(numbers)
     if name == "probabilities":
@@ -357,7 +357,7 @@ def _join_labels(numbers: Any, predicted: npt.NDArray[Any], name: str) -> npt.ND
 
 
 def learns_in_parts(name: str, task: str) -> bool:
-    """Return True if `featx.out_of_core` can fit a head of `HEADS`, without all rows in memory.
+    """Return True if `featx.out_of_core` can fit a head of `HEADS` without all rows in memory.
 
     Examples
     --------
@@ -398,8 +398,8 @@ def make_head(
         `choose_default_head` also considers the size of the data. ``"private"`` is `PrivateClassifier`,
         which no search tries.
     task : {"classification", "multilabel", "regression"}, default="classification"
-        Every classifier has ``predict_proba``. With ``"multilabel"`` each row has several labels, or none, in a matrix
-        of 0 and 1. The linear heads solve all labels together, and the others are fitted once for each label.
+        Every classifier has ``predict_proba``. With ``"multilabel"`` each row has several labels or no label, as a
+        matrix of 0 and 1. The linear heads solve all labels together; other heads are fitted once per label.
     log_target : bool, default=False
         For a regression with a positive target and relative errors: fit the logarithm and
         predict the value.
@@ -409,21 +409,21 @@ def make_head(
     random_state : int, default=0
         Seed of the heads that draw random numbers.
     class_weight : "balanced", mapping of label to weight, or None, default=None
-        Weights of the classes, as in scikit-learn: "balanced" counts each class alike. Of several labels, each is
-        balanced against its absence, and a mapping holds the weight of the rows that have a label.
+        Weights of the classes, as in scikit-learn: "balanced" gives all classes the same weight. With several labels,
+        each label is balanced against its absence, and a mapping holds the weight of the rows with a label.
     epsilon, delta : float or None, default=None
         Budget of ``"private"``. None is 1.0 and 1e-5.
     labels : sequence of str or None, default=None
         With ``task="multilabel"``, names of the labels, in the order of the columns.
     n_outputs : int, default=1
-        Numbers per row of a regression.
+        Number of targets per row of a regression.
     classes : sequence of str or None, default=None
         Names of the classes of ``"zero_shot"``, which is `ZeroShotClassifier`. It needs no labels, only an image
         tower before it.
     template : str or list of str, default="a photo of a {}"
-        Sentence of ``"zero_shot"`` around a name; the vectors of several sentences are averaged.
+        Sentence around a class name for ``"zero_shot"``; the embeddings of several sentences are averaged.
     text_extractor : TextExtractor or None, default=None
-        The text tower of the same pair, for ``"zero_shot"``. It is used now, and is not part of the head.
+        The text tower of the same pair, for ``"zero_shot"``. It is used only now, and is not part of the head.
 
     Returns
     -------
@@ -433,7 +433,7 @@ def make_head(
     Raises
     ------
     InputError
-        If the name is unknown or the combination is impossible.
+        If the name is unknown, or parameters do not fit together.
 
     Examples
     --------
@@ -491,7 +491,7 @@ _LOSS_OF_PATH = {LogisticRegressionPath: "logistic", LinearSVCPath: "hinge", Rid
 
 
 def _per_label(head: Estimator, labels: Sequence[str] | None, class_weight: Mapping[Any, float] | None) -> Estimator:
-    """Return a head of several labels whose last step is of two classes; the steps before it serve all labels."""
+    """Return a head of several labels from a head of two classes; only the last step is fitted once per label."""
     if isinstance(head, Pipeline):
         return make_pipeline(*(step for _, step in head.steps[:-1]), _per_label(head[-1], labels, class_weight))
     if type(head) in _LOSS_OF_PATH:
@@ -502,7 +502,7 @@ def _per_label(head: Estimator, labels: Sequence[str] | None, class_weight: Mapp
 
 
 def _per_number(head: Estimator) -> Estimator:
-    """Return a head of several numbers; a head that has them by itself splits or steps by numbers of like size."""
+    """Return a head of several numbers; a forest, which splits by all numbers together, gets scaled numbers."""
     if isinstance(head, TransformedTargetRegressor):
         return TransformedTargetRegressor(_per_number(head.regressor), transformer=head.transformer)
     if isinstance(head, Pipeline):

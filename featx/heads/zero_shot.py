@@ -1,4 +1,4 @@
-"""ZeroShotClassifier: classify the features of images by the names of their classes, and by few images."""
+"""ZeroShotClassifier: classify features of images by the names of the classes, with or without labelled images."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ __all__ = ["ZeroShotClassifier", "embed_classes"]
 
 Doubles = npt.NDArray[np.float64]
 Codes = npt.NDArray[np.intp]
-#: Weights of a class's text, counted in images, that few labelled images choose among.
+#: Candidates for the weight of a class's text, in number of images.
 _TEXT_WEIGHTS = (0.25, 1.0, 4.0, 16.0, 64.0)
-#: Steps of the probe at most, and folds that choose their number.
+#: Largest number of steps of the probe, and number of folds that choose it.
 _MAX_STEPS, _N_FOLDS = 300, 5
 
 
@@ -30,14 +30,14 @@ def _unit(rows: npt.ArrayLike) -> Doubles:
 
 
 def embed_classes(classes: Any, template: str | list[str], text_extractor: Any) -> Doubles:
-    """Embed the names of classes; the unit vectors of several templates are averaged.
+    """Embed the names of classes; the unit embeddings of several templates are averaged.
 
     Parameters
     ----------
     classes : sequence of str
         Names of at least two classes.
     template : str or list of str
-        Sentences with ``{}`` in the place of the name.
+        Sentences with ``{}`` instead of the name.
     text_extractor : transformer
         The text tower, such as `featx.TextExtractor`.
 
@@ -54,37 +54,37 @@ def embed_classes(classes: Any, template: str | list[str], text_extractor: Any) 
 
 
 class ZeroShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
-    """Classify features of an image tower by the text vectors of the classes; labels are optional.
+    """Classify features of an image tower by the text embeddings of the classes; labels are optional.
 
     Without labels, the score of a class is the cosine of image and text, times ``scale``, after Radford et al.
     (2021). With few labelled images, the weights of a class are ``w + alpha * text``, as in LP++ (Huang et al. 2024):
-    both parts are learned with the cross-entropy, the multiplier ``alpha`` for each class. They start from the text
-    blended with the mean of the class's images; the text counts as many images as make the smallest log loss when
-    each image is left out in turn. Each step minimises a quadratic bound of the loss, so that its length follows
-    from the images. Left-out images choose the number of steps, and none may be best.
+    ``w`` and the multiplier ``alpha`` of each class are learned with the cross-entropy. They start from the weighted
+    mean of the text and the class's images. The weight of the text, in number of images, is the candidate with the
+    smallest log loss when each image is left out in turn. Each step minimises a quadratic bound of the loss, so the
+    images determine its length. Left-out images choose the number of steps, which may be 0.
 
-    The class vectors are stored, so that a saved classifier needs no text tower.
+    The class vectors are stored, so a saved classifier needs no text tower.
 
     Parameters
     ----------
     classes : sequence of str
         Names of at least two classes.
     class_vectors : array-like of float, shape (n_classes, n_features)
-        Vectors of the text tower, as `embed_classes` computes them.
+        Embeddings by the text tower, as `embed_classes` computes them.
     scale : float, default=100.0
-        Factor of cosines; 100 is that of CLIP.
+        Factor of the cosines; 100 is CLIP's factor.
 
     Attributes
     ----------
     classes_ : ndarray of shape (n_classes,)
     coef_ : ndarray of float64, shape (n_classes, n_features)
-        Weights of unit-length features.
+        Weights of features of unit length.
     alpha_ : ndarray of float64, shape (n_classes,)
         Multiplier of each class's text.
     text_weight_ : float
-        Images that the text of a class counts for at the start; infinite without labels.
+        Number of images that the text of a class counts for at the start; infinite without labels.
     n_steps_ : int
-        Steps of the probe from there; 0 without labels.
+        Number of steps from the start; 0 without labels.
 
     Examples
     --------
@@ -100,13 +100,19 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.scale = scale
 
     def fit(self, X: npt.ArrayLike, y: npt.ArrayLike | None = None) -> Self:
-        """Take the class vectors, and blend them with labelled images.
+        """Store the class vectors, and combine them with labelled images.
 
         Parameters
         ----------
         X : array-like of float, shape (n_samples, n_features)
+            Features of the image tower.
         y : array-like of shape (n_samples,) or None, default=None
-            Names of ``classes``; None ignores X but for its width.
+            Names of ``classes``. With None, only the number of features of X is used.
+
+        Raises
+        ------
+        InputError
+            If the classes and their vectors do not fit together or to X, or y has a name that is no class.
         """
         rows = np.asarray(validate_data(self, X, dtype=np.float64))
         names, texts = np.asarray(self.classes), _unit(self.class_vectors)
@@ -136,8 +142,8 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return self
 
     def _choose_text_weight(self, rows: Doubles, codes: Codes, texts: Doubles) -> float:
-        """Return the weight with the smallest log loss of left-out images; a middle one with an image per class."""
-        if np.bincount(codes).max() < 2:  # the class of a left-out image would be its text alone
+        """Return the weight with the smallest log loss of left-out images; the middle one if classes have one image."""
+        if np.bincount(codes).max() < 2:  # only the text would be left of a left-out image's class
             return _TEXT_WEIGHTS[len(_TEXT_WEIGHTS) // 2]
         losses = [self._losses_left_out(rows, codes, texts, weight).mean() for weight in _TEXT_WEIGHTS]
         return _TEXT_WEIGHTS[int(np.argmin(losses))]
@@ -162,7 +168,7 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def _learn(self, rows: Doubles, codes: Codes, texts: Doubles, n_steps: int) -> Iterator[tuple[Doubles, Doubles]]:
         """Yield the weights of images and the multipliers of texts, before the first step and after each.
 
-        The softmax has a Hessian of at most one half (Boehning 1992), which bounds that of each block.
+        The Hessian of the softmax is at most one half (Boehning 1992), which bounds the Hessian of each block.
         """
         sums = _sums(rows, codes, texts, self.text_weight_)
         lengths = np.maximum(np.linalg.norm(sums, axis=1), 1e-12)
@@ -188,7 +194,7 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return _log_losses(scores, codes)
 
     def decision_function(self, X: npt.ArrayLike) -> Doubles:
-        """Return scaled cosines, of shape (n_samples, n_classes); for two classes their difference, (n_samples,)."""
+        """Return scaled cosines of shape (n_samples, n_classes), or their difference (n_samples,) for two classes."""
         scores = self._scores(X)
         return scores[:, 1] - scores[:, 0] if scores.shape[1] == 2 else scores
 

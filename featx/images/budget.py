@@ -1,4 +1,4 @@
-"""Bound the pixels that the threads of a process decode at the same time."""
+"""Limit the number of pixels that the threads of a process decode at the same time."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from contextvars import ContextVar
 
 __all__ = ["PixelBudget", "pixel_budget"]
 
-#: Pixels of all images under way, for each of which a decoder takes 4 to 27 bytes: 40 photos of 5 megapixels.
+#: Number of pixels of all images under way: 40 photos of 5 megapixels. A decoder takes 4 to 27 bytes per pixel.
 MAX_PIXELS_UNDER_WAY = 200_000_000
 
 
@@ -43,14 +43,14 @@ class PixelBudget:
         self.reset()
 
     def reset(self) -> None:
-        """Forget all images: after a fork, the threads that held them are gone."""
+        """Forget all images: after a fork, the threads that held them do not exist."""
         self.n_taken = 0
         self._changed = threading.Condition()
         self._entrance = threading.Lock()
 
     @contextmanager
     def hold(self) -> Iterator[None]:
-        """Return at the end the pixels that are taken inside; of nested calls, the outermost does.
+        """Give the pixels that are taken inside back at the end; in nested calls, the outermost call does so.
 
         A thread that runs in a copy of this context takes pixels for the same image.
         """
@@ -67,13 +67,13 @@ class PixelBudget:
             self._give_back(held.n_pixels)
 
     def take(self, n: int) -> None:
-        """Take pixels for one image inside `hold`; the image that was held before is given back first."""
+        """Take pixels for one image inside `hold`; pixels of an earlier image are given back first."""
         held = _held.get()[self]
         if held.is_over:
             return
         self._give_back(held.n_pixels)
         held.n_pixels = 0
-        with self._entrance, self._changed:  # in the order of their coming, or a large image would wait for ever
+        with self._entrance, self._changed:  # first come, first served; otherwise a large image could wait for ever
             while self.n_taken and self.n_taken + n > self.n_pixels:
                 self._changed.wait()
             self.n_taken += n

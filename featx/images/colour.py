@@ -15,9 +15,9 @@ __all__ = ["OwnPixels", "own_pixels", "to_rgb"]
 _SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N")
 #: Formats that Pillow opens as 32-bit integers though their range is 16 bits.
 _SIXTEEN_BIT_FORMATS = ("PNG", "PPM")
-#: Rows that are converted at once, so that a large image never exists in three modes at a time.
+#: Number of rows that are converted at once, so that a large image never exists in three modes at a time.
 _ROWS = 128
-#: Pixels from which an image is worth the memory that `own_pixels` saves.
+#: Number of pixels from which on `own_pixels` saves enough memory.
 _LARGE = 4_000_000
 
 

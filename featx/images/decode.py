@@ -9,7 +9,7 @@ The same rules hold for every kind of source:
   a GIF that is smaller than its canvas lies over the background colour.
 - CMYK and other colour spaces are converted by Pillow, without colour management.
 - Arrays are RGB, RGBA or grey, never BGR.
-- Neither warning filters nor Pillow's module globals nor registered openers change the result.
+- Warning filters, Pillow's module globals and registered openers do not change the result.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ _TURNS = {
 _UNSUPPORTED = ("Unsupported", "unsupported", "unknown", "Unknown", "unable to determine")
 #: EXIF orientations that swap width and height.
 _SIDEWAYS = (5, 6, 7, 8)
-#: Longest text that is named in full.
+#: Largest number of letters of a text that a message shows in full.
 _MAX_PATH = 1024
 #: Open Pillow images and file objects are read on first use, which two threads must not do at once.
 _loading = [threading.Lock() for _ in range(64)]
@@ -96,7 +96,7 @@ class Deferred(ABC):
 
 
 class _Lost(Deferred):
-    """Stands for an item that could not be read in the process that has it."""
+    """Represent an item that could not be read in the process that holds it."""
 
     def __init__(self, reason: str) -> None:
         self.reason = reason
@@ -138,7 +138,7 @@ def _describe_path(path: str) -> str:
 
 
 def _is_base64(path: str) -> bool:
-    """Return whether a text is an encoded image, or a data address of one, instead of a path."""
+    """Return True if a text is an encoded image, or a data URI of an image, instead of a path."""
     if len(path) < 64 or not re.match(r"data:|[A-Za-z0-9+/_=\s-]{64}", path):
         return False
     if path.startswith("data:"):
@@ -156,8 +156,8 @@ def decode(item: Any, shortest: int | None = None) -> Image.Image:
     item : str, path, bytes, file object, PIL.Image.Image or array
         Arrays are uint8 of shape (height, width, 3) in RGB, (height, width, 4) in RGBA, or (height, width).
     shortest : int or None, default=None
-        Let libjpeg decode a JPEG at a half, a quarter or an eighth of its size, while no side gets
-        shorter than this number of pixels. None decodes in full.
+        Let libjpeg decode a JPEG at a half, a quarter or an eighth of its size, as long as no side becomes shorter than
+        this number of pixels. None decodes in full.
 
     Raises
     ------

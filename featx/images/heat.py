@@ -24,7 +24,7 @@ def draw_heat(
     box: tuple[float, float, float, float],
     limit: float,
 ) -> Image.Image:
-    """Draw contributions on a grey copy of an image, red for positive and blue for negative ones.
+    """Draw contributions on a grey copy of an image, red for positive and blue for negative contributions.
 
     Parameters
     ----------

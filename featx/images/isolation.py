@@ -1,4 +1,4 @@
-"""Run Pillow with settings of featx's own, whatever the program around it has set, and without noise.
+"""Run Pillow with featx's settings, independent of the program around it, and without warnings.
 
 Decoding must give the same image in a notebook, in a worker process and under ``python -W error``. So while
 featx decodes, Pillow's module globals have their default values, and Pillow's warnings are dropped in
@@ -115,12 +115,12 @@ def _restore() -> None:
 
 
 def _is_inside(*_: object) -> bool:
-    """Return whether this thread decodes for featx."""
+    """Return True if this thread decodes for featx."""
     return getattr(_state.thread, "depth", 0) > 0
 
 
 class _Warnings:
-    """Stands for the module `warnings` in Pillow's modules, and drops what is warned of inside a decode.
+    """Replace the module `warnings` in Pillow's modules, and drop warnings during a decode.
 
     `warnings.catch_warnings` would change the filters of all threads, and lose changes that others make.
     """
@@ -142,7 +142,7 @@ for _name in ("PIL.TiffImagePlugin", "PIL.PngImagePlugin", "PIL.Image"):
 
 @cache
 def silence_libtiff() -> None:
-    """Keep libtiff from writing lines to stderr that name no image; its errors reach Python all the same.
+    """Keep libtiff from writing lines to stderr that name no image; its errors still reach Python.
 
     The library has one handler per process. Where Pillow is linked with it statically, it cannot be reached.
     """

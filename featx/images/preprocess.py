@@ -12,7 +12,7 @@ from PIL import Image
 
 __all__ = ["CROPS", "INTERPOLATIONS", "Preprocess", "find_box", "to_canvas"]
 
-#: Ways to fit an image to a canvas of another shape, each with a description for people.
+#: Ways to fit an image to a canvas of another shape, each with a description.
 CROPS = {
     "center": "as in training, for most networks: scale the shorter side, cut out the middle (default)",
     "whole": "squeeze the whole image into the square; keeps the borders",
@@ -32,7 +32,7 @@ RESIZE_RULES = {"shorter_side": "down", "both_sides": "down", "longer_side": "ha
 #: Roundings of an odd margin of the crop.
 CROP_ROUNDINGS = ("half_even", "down")
 
-#: Longest side of a canvas in pixels. No network comes near it, but a damaged file could name any size.
+#: Largest side of a canvas in pixels. Networks are far below it, but a damaged file could state any size.
 LARGEST = 4096
 
 
@@ -51,8 +51,8 @@ class Preprocess:
     interpolation : {"bilinear", "bicubic", "lanczos"}
         Pillow's filter of that name, antialiased.
     mean, std : tuple of 3 floats
-        In RGB order, on the scale 0..255. The graph applies ``(x - mean) / std`` itself; the values
-        are here for people and for exporters.
+        Mean and standard deviation in RGB order, on the scale 0 to 255. The graph applies ``(x - mean) / std``; the
+        values are here for information and for exporters.
 
     Examples
     --------
@@ -96,7 +96,7 @@ class Preprocess:
             raise ValueError(f"std={self.std!r}: expected three numbers above 0")
 
     def to_dict(self) -> dict[str, Any]:
-        """Convert all rules, the fixed ones included, to the form that a backbone file holds."""
+        """Convert all rules, including fixed rules, to the form that a backbone file holds."""
         return {
             "height": self.height,
             "width": self.width,
@@ -136,7 +136,7 @@ class Preprocess:
 LONGEST_RATIO = 8
 #: Up to this ratio Pillow does the horizontal pass first; beyond, the order depends on the size.
 HORIZONTAL_FIRST = 2
-#: Reach of a filter on either side, in pixels of the smaller image.
+#: Radius of a filter, in pixels of the smaller image.
 _REACH = {"bilinear": 1, "bicubic": 2, "lanczos": 3, "nearest": 1}
 
 
@@ -168,7 +168,7 @@ def find_box(size: tuple[int, int], preprocess: Preprocess, crop: str) -> tuple[
 def to_canvas(
     image: Image.Image, preprocess: Preprocess, out: npt.NDArray[np.uint8], *, crop: str = "center", fast: bool = False
 ) -> None:
-    """Resize and crop one RGB image into ``out``, to the bit as Pillow does.
+    """Resize and crop one RGB image into ``out``, equal to Pillow's result to the bit.
 
     Rows and columns outside the crop are not computed. An image more than 8 times as long as it is
     wide is an exception: only the part inside the crop is resized, which rounds in another order.
@@ -185,7 +185,7 @@ def to_canvas(
     crop : {"center", "whole", "pad"}, default="center"
         ``"center"`` follows the rule of the backbone; ``"pad"`` fills the margins with the mean colour.
     fast : bool, default=False
-        Compute still less: a few values in ten thousand differ by a level or two. An image of more
+        Compute even less: a few values in ten thousand differ by one or two levels. An image of more
         than four times the canvas is first reduced by averaging blocks.
 
     Examples
@@ -315,7 +315,7 @@ _RESIZED = {"shorter_side": _scale_shorter, "both_sides": _scale_both, "longer_s
 
 
 def _resize_to_the_bit(image: Image.Image, crop: _Crop, interpolation: str) -> Image.Image:
-    """Do Pillow's two passes one by one with Pillow's own weights, and leave out what the crop does not need.
+    """Do Pillow's two passes one by one with Pillow's weights, and leave out rows and columns outside the crop.
 
     Weights depend on the whole width and height. So the horizontal pass gets fewer rows but every
     column, and the vertical pass fewer columns but every row, of which the unneeded ones are black.

@@ -1,4 +1,4 @@
-"""Measure encoded images and their looks: what their files say without being decoded, and a few cheap numbers."""
+"""Measure encoded images and their looks: facts of the files that need no decoding, and a few cheap numbers."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ LOOKS = (
 )
 #: Side of the grey thumbnail.
 THUMBNAIL_SIDE = 32
-#: The shorter side is reduced to at least this many pixels before it is measured: networks see about 224.
+#: Images are reduced before they are measured; the shorter side keeps at least this many pixels (networks see about
+#: 224).
 _SHORTER_SIDE = 112
 
 
@@ -37,13 +38,13 @@ class Container:
     format, mode : str
         Pillow's names.
     width, height : int
-        As stored, before EXIF orientation.
+        Width and height as stored, before EXIF orientation.
     tables : tuple of int
         Sum of each quantisation table of a JPEG; smaller sums are higher qualities. Empty for other formats.
     table_digest : int
-        Differs if the tables differ.
+        Digest of the quantisation tables.
     n_exif, n_icc : int
-        Bytes of the EXIF block and of the colour profile.
+        Number of bytes of the EXIF block and of the colour profile.
     is_progressive : bool
     camera : str
         Make, model and serial number by EXIF; empty if there are none.
@@ -67,7 +68,7 @@ class Container:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """An image as `measure_image` finds it.
+    """The result of `measure_image`.
 
     Parameters
     ----------
@@ -78,7 +79,7 @@ class Measured:
     looks : ndarray of float32, shape (n_looks,)
         The numbers of `LOOKS`.
     thumbnail : ndarray of uint8, shape (32, 32)
-        Grey, squeezed into the square.
+        Grey thumbnail, squeezed into the square.
     """
 
     digest: bytes
@@ -90,7 +91,7 @@ class Measured:
 def measure_image(item: Any) -> tuple[Measured, npt.NDArray[np.uint8]]:
     """Read, decode and measure an image; return its pixels as well, RGB of shape (height, width, 3).
 
-    Raises UnreadableError as `decode` does.
+    Raises UnreadableError like `decode`.
 
     Examples
     --------
@@ -179,14 +180,14 @@ def measure_looks(image: Image.Image) -> tuple[npt.NDArray[np.float32], npt.NDAr
     thumbnail = np.asarray(grey.resize((THUMBNAIL_SIDE, THUMBNAIL_SIDE), Image.Resampling.BOX), np.uint8)
     luma = np.asarray(grey, np.int16)
     tiny = np.asarray(small.resize((16, 16), Image.Resampling.BOX), np.float32) / 255
-    most = tiny.max(axis=2)
-    saturation = (most - tiny.min(axis=2)) / np.maximum(most, 0.05)
+    largest = tiny.max(axis=2)
+    saturation = (largest - tiny.min(axis=2)) / np.maximum(largest, 0.05)
     ring = np.ones((16, 16), bool)
     ring[1:-1, 1:-1] = False
     border = tiny[ring].mean(axis=1)
     looks = (luma.mean() / 255, luma.std() / 128, saturation.mean(), _measure_sharpness(luma))
-    rest = (*tiny.mean(axis=(0, 1)), border.mean(), border.std() * 2, saturation[ring].mean())
-    return np.array([*looks, *rest], np.float32), thumbnail
+    colours_and_border = (*tiny.mean(axis=(0, 1)), border.mean(), border.std() * 2, saturation[ring].mean())
+    return np.array([*looks, *colours_and_border], np.float32), thumbnail
 
 
 def _measure_sharpness(luma: npt.NDArray[np.int16]) -> float:

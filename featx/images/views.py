@@ -10,9 +10,9 @@ from PIL import Image
 
 __all__ = ["MAX_VIEWS", "Views", "make_view"]
 
-#: Views of an image that are made at most.
+#: Largest number of views of an image.
 MAX_VIEWS = 64
-#: Share of an image's area that a crop keeps at least.
+#: Smallest share of an image's area that a crop keeps.
 _MIN_AREA = 0.5
 
 

@@ -1,4 +1,4 @@
-"""Run images through the cache and the engine: the one place where features are looked up.
+"""Run images through the cache and the engine; no other module looks up features.
 
 A chunk of images passes these stages, and chunks come out in order:
 
@@ -34,11 +34,11 @@ from featx.inference.timing import timed
 
 __all__ = ["Batch", "CachedEngine", "Lookup"]
 
-#: Images that are read for one look-up; files whose state is known are looked up many at a time.
+#: Number of images that are read for one look-up, and of files that are looked up by their state at a time.
 _READ_CHUNK, _KNOWN_CHUNK = 8, 2048
-#: Images whose features are stored together.
+#: Number of images whose features are stored together.
 _STORE_CHUNK = 64
-#: Most chunks, and bytes read from missing images, that wait for a batch to fill up.
+#: Maximum number of chunks, and of bytes read from missing images, that wait for a batch to fill up.
 _MAX_CHUNKS, _MAX_BYTES = 256, 128 << 20
 
 
@@ -86,7 +86,7 @@ class Lookup:
         self._find(known)
 
     def read(self, items: Sequence[Item]) -> None:
-        """Read and look up all images that are not known yet; unreadable ones get their reason."""
+        """Read and look up all images that are not known yet; unreadable images get their reason."""
         unseen = []
         for item in items:
             if item.is_known:
@@ -128,7 +128,7 @@ class Lookup:
             decoded_images.put((key, self.shortest), DecodedImage(image, item.digest))
 
     def _read(self, item: Item) -> None:
-        """Read and digest an image, or take it from the decoded ones. The state is that before reading."""
+        """Read and digest an image, or take it from the images decoded before. The state is taken before reading."""
         is_path = isinstance(item.source, (str, os.PathLike))
         item.state = file_state(item.source) if is_path else None
         if item.state and self.verify == "stat" and (kept := decoded_images.get((item.state, self.shortest))):
@@ -156,7 +156,7 @@ class Lookup:
 
 @dataclass(eq=False)
 class _Chunk:
-    """Consecutive images: rows that are known, and batches that compute the rest."""
+    """Consecutive images: the rows that are known, and the batches that compute the missing rows."""
 
     start: int
     features: npt.NDArray[np.float32]
@@ -219,10 +219,10 @@ class CachedEngine:
             self._lookup.store(group, features[start : start + _STORE_CHUNK], ())
 
     def run(self, items: Iterable[Any], *, live: bool = False) -> Generator[Batch, None, None]:
-        """Embed items as they come, in order and without gaps; each is read and decoded once for all views.
+        """Embed items as they come, in order and without gaps; each item is read and decoded once for all views.
 
-        ``live`` means that items may come slowly: they are answered chunk by chunk, and with a batch size
-        of 1 each before the next is taken.
+        ``live`` means that items may come slowly: the features come out chunk by chunk. With a batch size
+        of 1, the features of an item come out before the next item is taken.
         """
         size = self._options.batch_size
         ahead = 1 if live and size == 1 else 2 * self._engine.n_lanes
@@ -271,7 +271,7 @@ class CachedEngine:
     def _look_up(
         self, items: Iterator[tuple[int, Any]], readers: Executor, n_ahead: int, *, live: bool
     ) -> Iterator[_Chunk]:
-        """Make chunks: without a cache of a batch each; else look up known files first, and read the others ahead."""
+        """Make chunks: without a cache, one per batch; with a cache, look up known files, and read the others ahead."""
         size = self._options.batch_size
         if self._lookup is None:
             while group := [Item(*pair) for pair in islice(items, size)]:
@@ -333,5 +333,5 @@ def _join(item: Item) -> Row:
 
 
 def _is_done(chunk: _Chunk, queue: list[tuple[_Chunk, Item]]) -> bool:
-    """Return whether all rows of the oldest chunk are there."""
+    """Return True if all rows of the oldest chunk are there."""
     return not (queue and queue[0][0] is chunk) and all(batch.done() for batch in chunk.batches)

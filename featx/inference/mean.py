@@ -20,18 +20,20 @@ __all__ = ["MeanOfColumns", "is_absent"]
 class MeanOfColumns(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     """Embed each column of a data frame, and return the mean of the features of each row.
 
-    A missing cell (None, NaN or empty text) does not count: the mean is that of the images which a row has. A row
-    without an image is an error, and so is an image that cannot be read.
+    A missing cell (None, NaN or empty text) does not count: the mean is taken over the images that a row has. A row
+    without an image, or with an image that cannot be read, is an error.
 
     Parameters
     ----------
     extractor : FeatureExtractor
-        It embeds all columns.
+        Extractor that embeds all columns.
 
     Attributes
     ----------
     extractor_ : FeatureExtractor
+        The fitted extractor.
     n_columns_ : int
+        Number of columns.
 
     See Also
     --------
@@ -65,7 +67,7 @@ class MeanOfColumns(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         Raises
         ------
         ImageError
-            If a row has no image, or one that cannot be read.
+            If a row has no image, or an image that cannot be read.
         """
         features, failures = self.embed(X)
         if failures:
@@ -73,7 +75,7 @@ class MeanOfColumns(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         return features
 
     def embed(self, X: Any, *, events: Events | None = None) -> Embedded:
-        """Embed rows as `FeatureExtractor.embed` does: a row that fails has NaN, and is listed by its position."""
+        """Embed rows like `FeatureExtractor.embed`: a row that fails is NaN, and ``failures`` lists its position."""
         columns = _list_columns(X)
         cells = [
             (i, name, cell) for name, column in columns.items() for i, cell in enumerate(column) if not is_absent(cell)
@@ -101,11 +103,11 @@ class MeanOfColumns(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
     @property
     def n_features(self) -> int:
-        """Number of features: the width of a row."""
+        """Number of features of a row."""
         return self._extractor.n_features
 
     def get_feature_names_out(self, input_features: Any = None) -> npt.NDArray[np.object_]:
-        """Return the names of the features, those of the extractor."""
+        """Return the names of the features, which are those of the extractor."""
         return self._extractor.get_feature_names_out()
 
     @property
@@ -119,7 +121,7 @@ def _list_columns(X: Any) -> dict[str, Any]:
         return {str(name): list_items(X[name]) for name in X.columns}
     if isinstance(X, np.ndarray) and X.ndim == 2 and X.dtype == object:
         return {str(i): column for i, column in enumerate(X.T.tolist())}
-    raise InputError(f"X: of type {type(X).__name__}, expected a data frame with a column per image of a row")
+    raise InputError(f"X: of type {type(X).__name__}, expected a data frame with one column per image of a row")
 
 
 def is_absent(cell: Any) -> bool:

@@ -41,7 +41,7 @@ class CanonicalCheck(NamedTuple):
 
     @property
     def passed(self) -> bool:
-        """Return whether the features are the same up to rounding."""
+        """True if the features are the same up to rounding."""
         return self.cosine >= self.needed
 
 

@@ -18,7 +18,7 @@ from featx.session import check_device
 
 __all__ = ["BackboneArgument", "BackboneSpec", "FeatureSpec", "ValueParameters", "list_backbones", "make_spec"]
 
-#: One backbone, or several side by side.
+#: A backbone, or several backbones side by side.
 BackboneArgument = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
 _CHOICES = {
@@ -55,7 +55,7 @@ class BackboneSpec(NamedTuple):
 
 
 class FeatureSpec(NamedTuple):
-    """Backbones, their identity (a list of identities for a list), and all parameters that change values."""
+    """Backbones, their identity (for a list of backbones a list), and all parameters that change values."""
 
     parts: list[BackboneSpec]
     identity: str | list[str]
@@ -76,7 +76,7 @@ class FeatureSpec(NamedTuple):
         ]
 
     def changes(self, identity: str | list[str], values: Mapping[str, Any]) -> list[str]:
-        """List the differences to an identity and values that were recorded at fit."""
+        """List the differences from the identity and the values that were recorded at fit."""
         current: Mapping[str, Any] = self.values
         changed = [
             f"{name} was {recorded!r} at fit and is {current[name]!r} now"
@@ -91,7 +91,7 @@ class FeatureSpec(NamedTuple):
 
 
 def make_spec(parameters: Mapping[str, Any], *, kind: str = "image", download: bool = True) -> FeatureSpec:
-    """Validate the parameters of an extractor of one ``kind``, ``"image"`` or ``"text"``, and open its backbones.
+    """Validate the parameters of an extractor of a ``kind``, ``"image"`` or ``"text"``, and open its backbones.
 
     ``download`` allows fetching a backbone that is named by its place on the hub. Raises InputError or
     BackboneError for the first wrong parameter.
@@ -107,7 +107,7 @@ def make_spec(parameters: Mapping[str, Any], *, kind: str = "image", download: b
     backbone = parameters["backbone"]
     several = isinstance(backbone, (list, tuple))
     if not (several and backbone) and not isinstance(backbone, (str, os.PathLike)):
-        raise InputError(f"backbone={backbone!r}: expected a name or a path, or a list of them")
+        raise InputError(f"backbone={backbone!r}: expected a name or a path, or a list of names and paths")
     parts = []
     for name in list_backbones(backbone):
         opened = open_backbone(name, parameters["precision"], kind=kind, download=download)

@@ -12,7 +12,7 @@ from featx.errors import DecodingStuckError, UnreadableError
 
 __all__ = ["MAX_ABANDONED", "TimeLimit", "count_abandoned"]
 
-#: Threads of one process that may still decode after their time. Each holds a core and the memory of its image.
+#: Number of threads of a process that may still decode after their time. Each holds a core and the memory of its image.
 MAX_ABANDONED = 8
 
 T = TypeVar("T")
@@ -22,10 +22,11 @@ _lock = threading.Lock()
 
 
 class TimeLimit:
-    """Run functions in a helper thread, and abandon the thread if one of them takes too long.
+    """Run functions in a helper thread, and abandon the thread if a function takes too long.
 
     Python cannot stop a thread inside compiled code. So an abandoned thread goes on until its function returns, and
-    its result is dropped. With `MAX_ABANDONED` of them at work, nothing more is run. Used by one thread at a time.
+    its result is dropped. While `MAX_ABANDONED` such threads are at work, no function is run. Only one thread at a
+    time may use an object of this class.
 
     Parameters
     ----------

@@ -33,7 +33,7 @@ class Embedded(NamedTuple):
     features : ndarray of float32, shape (n_samples, n_features)
         NaN in the rows of images or texts that could not be read.
     failures : list of Failure
-        Position, source and reason of each.
+        Position, source and reason of each failure.
     """
 
     features: npt.NDArray[np.float32]
@@ -75,7 +75,7 @@ class Embedded(NamedTuple):
 
 
 class BackboneTransformer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
-    """Record the identity of features at `fit`, and refuse changed ones; a subclass embeds.
+    """Record the identity of features at `fit`, and refuse changed features; a subclass embeds.
 
     A subclass has at least the parameters ``backbone``, ``layer``, ``pooling``, ``l2_normalize``, ``precision``,
     ``device``, ``providers``, ``cache`` and ``on_error``.
@@ -111,7 +111,7 @@ class BackboneTransformer(TransformerMixin, BaseEstimator):  # type: ignore[misc
         """
         try:
             return self._spec(download=False).n_features
-        except FeatxError as error:  # scikit-learn's display asks each attribute, and knows this error alone
+        except FeatxError as error:  # scikit-learn's display reads each attribute, and catches only this error
             raise AttributeError(str(error)) from error
 
     def get_feature_names_out(self, input_features: Any = None) -> npt.NDArray[np.object_]:
@@ -120,13 +120,13 @@ class BackboneTransformer(TransformerMixin, BaseEstimator):  # type: ignore[misc
         Raises
         ------
         BackboneError
-            If the backbone is on the hub or behind https and was not fetched yet. scikit-learn asks
+            If the backbone is on the hub or at an https address and was not fetched yet. scikit-learn asks
             for the names whenever it displays an estimator, which must not download anything.
         """
         return np.array(self._spec(download=False).names(), dtype=object)
 
     def open_session(self) -> Session:
-        """Return the session of the (first) backbone, opened on first use; its ``device`` is the choice of "auto"."""
+        """Return the session of the (first) backbone, opened on first use; its ``device`` is what "auto" chose."""
         spec = self._spec()
         return open_session(spec, spec.parts[0], self.device, self.providers)
 
@@ -138,7 +138,7 @@ class BackboneTransformer(TransformerMixin, BaseEstimator):  # type: ignore[misc
         return {**state, **paths}
 
     def __setstate__(self, state: Any) -> None:
-        super().__setstate__({**type(self)().__dict__, **state})  # defaults of parameters added since
+        super().__setstate__({**type(self)().__dict__, **state})  # defaults of parameters that newer versions added
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
@@ -157,7 +157,7 @@ class BackboneTransformer(TransformerMixin, BaseEstimator):  # type: ignore[misc
         return FeatureCache(cache_folder() if self.cache is True else os.fspath(self.cache))
 
     def _spec(self, *, download: bool = True) -> FeatureSpec:
-        """Validate all parameters, and compare them with those at fit."""
+        """Validate all parameters, and compare them with the parameters at fit."""
         spec = make_spec(self.get_params(deep=False), kind=self.kind, download=download)
         if hasattr(self, "backbone_identity_"):
             changed = spec.changes(self.backbone_identity_, self.value_parameters_)

@@ -38,9 +38,9 @@ def open_views(spec: FeatureSpec, device: str, providers: Providers, *, cached: 
 
 
 def number_views(views: Sequence[View], n: int) -> list[View]:
-    """Return these for each of the first n views of an image (`featx.images.views.make_view`), under keys of their own.
+    """Repeat these views for the first n views of an image (`featx.images.views.make_view`), under keys of their own.
 
-    The first is the plain image.
+    The first view of an image is the plain image.
     """
     return [
         replace(

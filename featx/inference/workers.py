@@ -27,7 +27,7 @@ _MIN_IMAGES, _MAX_IMAGES, _N_TASKS = 256, 2048, 4
 
 
 def count_jobs(n_jobs: int | None, n_items: int) -> int:
-    """Return the number of processes: joblib's count, with at least 256 items for each."""
+    """Return the number of processes: joblib's number, but at least 256 items for each process."""
     return min(int(joblib.effective_n_jobs(n_jobs)), n_items // _MIN_IMAGES)
 
 

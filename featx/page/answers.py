@@ -19,37 +19,38 @@ __all__ = ["Answers", "list_answers", "name_input"]
 
 @dataclass(frozen=True, eq=False)
 class Answers:
-    """The answers of a pipeline for labelled inputs, and what a page needs beside them.
+    """The answers of a pipeline for labelled inputs, with everything else that a page shows.
 
     Parameters
     ----------
     names : sequence of str
         Name of each input.
     items : sequence or None
-        Images, texts or rows as an extractor takes them; None if there are only features.
+        Images, texts or rows in the form that an extractor takes; None if there are only features.
     true, predicted : ndarray of shape (n_images,)
         Labels as text, or numbers.
     probabilities : ndarray of shape (n_images, n_classes), or None
+        Probabilities of the classes.
     classes : sequence of str or None
-        Columns of ``probabilities``; None for a regression.
+        Names of the columns of ``probabilities``; None for a regression.
     features : ndarray of float32, shape (n_images, n_features), or None
-        Features in which similar inputs lie together; None for rows of several kinds of columns.
+        Features for the map and for near-duplicates; None for rows of several kinds of columns.
     metrics : mapping of str to float or None
-        The first is the headline.
+        Metrics by name; the first metric is the headline.
     low, high : float or None
         95 % interval of the first metric.
     how : str
-        The images that the answers are for, in a few words.
+        Description of the images that the answers are for.
     model : FittedModel
-        Explains the answers.
+        The model, which explains the answers.
     facts : sequence of (str, str)
-        How the model and the page were made.
+        Facts on how the model and the page were made.
     guarded : ndarray or None, default=None
-        Features that the guard takes.
+        Features for the guard.
     is_fit : bool, default=False
         True for the images that the model was fitted on.
     several : mapping of str to mapping, or None, default=None
-        Metrics of each of several labels or numbers. Of several labels, ``classes`` are the sets of labels that occur.
+        Metrics of each of several labels or numbers. For several labels, ``classes`` are the sets of labels that occur.
     numbers : (ndarray, ndarray) or None, default=None
         True and predicted values of several numbers, of shape (n_images, n_targets).
     """
@@ -97,13 +98,13 @@ class Answers:
         return name_input(self.model)
 
     def describe(self, row: int, title: str | None = None) -> str:
-        """Return the title of an input, by default its name, its prediction and its label."""
+        """Return the title of an input (by default its name), its prediction and its label."""
         title = self.names[row] if title is None else title
         true, predicted = self.true[row], self.predicted[row]
         if self.classes is None:
             return f"{title}: {float(predicted):.4g}, true {float(true):.4g}"
-        told = str(true) if true == predicted else f"{true}, predicted {predicted}"
-        return f"{title}: {told}"
+        text = str(true) if true == predicted else f"{true}, predicted {predicted}"
+        return f"{title}: {text}"
 
 
 def name_input(model: FittedModel) -> str:
@@ -119,9 +120,9 @@ def list_answers(
     classes: Sequence[str] | None,
     names: Sequence[str] | None,
 ) -> dict[str, Any]:
-    """Return the fields of `Answers` that hold answers; ``names`` are those of several labels or numbers per image.
+    """Return the fields of `Answers` that hold answers; ``names`` are the names of several labels or numbers per image.
 
-    The sets of labels that occur take the place of classes, and the answer for an image is right if its set is.
+    For several labels, the classes are the sets of labels that occur, and an answer is right if its whole set is right.
     """
     if names is None:
         return {"true": true, "predicted": predicted, "probabilities": probabilities, "classes": classes}

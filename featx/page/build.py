@@ -40,7 +40,7 @@ def build_page(
 ) -> str:
     """Return the HTML of a page.
 
-    ``pairs`` are near-duplicates in the training data, None if none were given. ``images=False`` leaves out every
+    ``pairs`` are near-duplicates in the training data, or None without training data. ``images=False`` leaves out every
     image, text and row; their names stay.
     """
     contents = make_contents(answers.model, answers.names, answers.items, images)
@@ -105,7 +105,7 @@ def _write_confusion(answers: Answers) -> str:
             f'<tr><th scope="row">{_escape(t)}</th><td>{_escape(p)}</td>{_count_cell(t, p, n, answers.noun)}</tr>'
             for n, (t, p) in wrong
         )
-        note = f"<p>The most frequent of the confusions among {len(used)} classes.</p>"
+        note = f"<p>The most frequent confusions among {len(used)} classes.</p>"
         columns = (
             '<thead><tr><th scope="col">true</th><th scope="col">predicted</th>'
             f'<th scope="col">{answers.noun}s</th></tr></thead>'
@@ -119,7 +119,7 @@ def _write_confusion(answers: Answers) -> str:
         for t in used
     )
     return (
-        f'{head}<p>Rows are true classes, columns predicted ones. <span class="screen">A number shows its '
+        f'{head}<p>Rows are true classes, columns are predicted classes. <span class="screen">A number shows its '
         f'{answers.noun}s below.</span></p><div class="scroll">'
         '<table id="confusion" aria-labelledby="confusion-title"><thead><tr>'
         f"<td></td>{columns}</tr></thead><tbody>{body}</tbody></table></div>"
@@ -141,7 +141,7 @@ def _write_scatter(answers: Answers, contents: Contents) -> str:
 
 
 def _write_several(answers: Answers) -> str:
-    """Return the table of several labels or numbers; empty for one."""
+    """Return the table of several labels or numbers; an empty string for a single target."""
     if answers.several is None:
         return ""
     columns = list(next(iter(answers.several.values())))
@@ -163,7 +163,7 @@ def _list_titles(contents: Contents) -> list[str]:
 
 
 def _write_scatters(answers: Answers, contents: Contents) -> Iterator[str]:
-    """Write a chart of each of several numbers."""
+    """Yield a chart for each of several numbers."""
     assert answers.numbers is not None
     assert answers.several is not None
     yield "<h2>Predicted against true</h2>"
@@ -180,7 +180,7 @@ def _write_certainty(answers: Answers) -> Iterator[str]:
     measured = measure_reliability(sure, answers.right)
     share, accuracy, threshold = measure_coverage(sure, answers.right)
     marks = mark_risks(answers.guard, sure, answers.right)
-    told = f" Dots are thresholds of the guard: {'; '.join(title for *_, title in marks)}." if marks else ""
+    mark_note = f" Dots are thresholds of the guard: {'; '.join(title for *_, title in marks)}." if marks else ""
     rows = []
     for wanted in (0.5, 0.8, 0.9, 0.95, 1.0):
         i = min(int(np.searchsorted(share, wanted - 1e-12)), len(share) - 1)
@@ -191,7 +191,7 @@ def _write_certainty(answers: Answers) -> Iterator[str]:
         "<h2>How sure is it, and is it right?</h2>"
         f"<p>Expected calibration error {measured.error:.3f}, in {len(measured.counts)} bins of equal mass. "
         "On the line, the stated probability is the share of right answers. On the right: the accuracy if only the "
-        f"surest {answers.noun}s are answered.{told}</p>"
+        f"surest {answers.noun}s are answered.{mark_note}</p>"
         f'<div class="charts"><div>{draw_reliability(measured, answers.noun)}</div>'
         f"<div>{draw_coverage(share, accuracy, marks, answers.noun)}</div></div>"
         f"{table}<tbody>{''.join(rows)}</tbody></table>"
@@ -199,7 +199,7 @@ def _write_certainty(answers: Answers) -> Iterator[str]:
 
 
 def _write_map(answers: Answers, contents: Contents) -> str:
-    """Return the plane on which similar inputs lie together; empty without features."""
+    """Return the map on which similar inputs lie together; an empty string without features."""
     layout = None if answers.features is None else lay_out(answers.features)
     if layout is None:
         return ""
@@ -208,10 +208,10 @@ def _write_map(answers: Answers, contents: Contents) -> str:
     is_wrong = ~answers.right if answers.classes is not None else np.zeros(len(answers.true), bool)
     parts = []
     for (x, y), row in zip(places, layout.rows, strict=True):
-        told = _escape(answers.describe(int(row), contents.title(int(row))))
+        title = _escape(answers.describe(int(row), contents.title(int(row))))
         kind = ' class="mistake"' if is_wrong[row] else ""
         parts.append(
-            f'<circle cx="{x:.0f}" cy="{y:.0f}" r="5" fill="{colors(int(row))}"{kind}><title>{told}</title></circle>'
+            f'<circle cx="{x:.0f}" cy="{y:.0f}" r="5" fill="{colors(int(row))}"{kind}><title>{title}</title></circle>'
         )
     if contents.is_image:
         parts += _draw_map_images(answers, places, layout.rows, colors)
@@ -255,7 +255,7 @@ def _write_legend(answers: Answers) -> str:
 def _draw_map_images(
     answers: Answers, places: npt.NDArray[np.float64], rows: npt.NDArray[np.intp], colors: Any
 ) -> list[str]:
-    """Draw thumbnails where there is room for them."""
+    """Draw thumbnails of inputs that do not overlap."""
     assert answers.items is not None
     order = np.random.default_rng(0).permutation(len(rows))
     free: list[npt.NDArray[np.float64]] = []
@@ -273,10 +273,10 @@ def _draw_map_images(
             continue
         x, y = places[i] - _MAP_SIDE / 2
         box = f'x="{x:.0f}" y="{y:.0f}" width="{_MAP_SIDE}" height="{_MAP_SIDE}"'
-        told = _escape(answers.describe(int(rows[i]), answers.names[int(rows[i])]))
+        title = _escape(answers.describe(int(rows[i]), answers.names[int(rows[i])]))
         ring = "" if answers.classes is None or answers.right[rows[i]] else ' stroke-dasharray="5 3"'
         parts.append(
-            f'<g><title>{told}</title><image {box} preserveAspectRatio="xMidYMid slice" href="{to_uri(content)}"/>'
+            f'<g><title>{title}</title><image {box} preserveAspectRatio="xMidYMid slice" href="{to_uri(content)}"/>'
             f'<rect {box} fill="none" stroke="{colors(int(rows[i]))}" stroke-width="2"{ring}/></g>'
         )
     return parts
@@ -341,34 +341,34 @@ def _list_pairs(pairs: Sequence[Pair], noun: str) -> str:
 
 
 def _write_gallery(answers: Answers, contents: Contents) -> str:
-    """Return every input, or all mistakes and a sample of the rest."""
+    """Return all inputs, or all mistakes and a sample of the other inputs."""
     n = len(answers.true)
     rows = np.arange(n)
     if n > _MAX_GALLERY:
         wrong = np.flatnonzero(~answers.right) if answers.classes is not None else np.zeros(0, int)
         wrong = wrong[:_MAX_GALLERY]
-        rest = np.setdiff1d(rows, wrong)
-        sample = np.random.default_rng(0).choice(rest, min(len(rest), _MAX_GALLERY - len(wrong)), replace=False)
+        others = np.setdiff1d(rows, wrong)
+        sample = np.random.default_rng(0).choice(others, min(len(others), _MAX_GALLERY - len(wrong)), replace=False)
         rows = np.sort(np.concatenate([wrong, sample]))
     items = []
     previews = contents.preview(rows.tolist(), GALLERY_SIDE)
     for row, preview in zip(rows.tolist(), previews, strict=True):
         true, predicted, name = answers.true[row], answers.predicted[row], answers.names[row]
         if answers.classes is None:
-            told, data = f"{float(predicted):.4g}, true {float(true):.4g}", ""
+            caption, data = f"{float(predicted):.4g}, true {float(true):.4g}", ""
         else:
             is_right = true == predicted
-            told = (
+            caption = (
                 _escape(str(true))
                 if is_right
                 else f'<span class="wrong">{_escape(f"{true}: predicted {predicted}")}</span>'
             )
             data = f' data-true="{_escape(str(true))}" data-predicted="{_escape(str(predicted))}"'
         items.append(
-            f'<li{data} title="{_escape(name)}">{preview}<div>{told}</div>'
+            f'<li{data} title="{_escape(name)}">{preview}<div>{caption}</div>'
             f'<div class="name">{_escape(shorten(contents, row))}</div></li>'
         )
-    sample_note = "" if len(rows) == n else f" All mistakes and a sample of the rest: {len(rows)} of {n}."
+    sample_note = "" if len(rows) == n else f" All mistakes and a sample of the others: {len(rows)} of {n}."
     kind = "gallery wide" if contents.is_shown and not contents.is_image else "gallery"
     return (
         f'<h2 id="images">{answers.noun.capitalize()}s</h2>'

@@ -1,4 +1,4 @@
-"""Write the cards of a page: the surest mistakes, the least sure right answers, the largest residuals."""
+"""Write the cards of a page: the mistakes, surest first, the least sure right answers, or the largest residuals."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _MAX_CARDS, _MAX_UNSURE = 24, 12
 
 
 def write_cards(answers: Answers, contents: Contents, events: Events | None = None) -> Iterator[str]:
-    """Write the surest mistakes and the least sure right answers, or the largest residuals."""
+    """Yield the mistakes, surest first, and the least sure right answers, or the largest residuals."""
     legend = f'<p class="soft">{contents.legend}</p>' if contents.is_shown and answers.several is None else ""
     cards = _Cards(answers, contents, events)
     if answers.classes is None:
@@ -32,7 +32,7 @@ def write_cards(answers: Answers, contents: Contents, events: Events | None = No
     wrong = np.flatnonzero(~answers.right)
     if sure is not None:
         wrong = wrong[np.argsort(-sure[wrong], kind="stable")]
-    more = f" The first {_MAX_CARDS} of {len(wrong)} are here." if len(wrong) > _MAX_CARDS else ""
+    more = f" The first {_MAX_CARDS} of {len(wrong)} are shown." if len(wrong) > _MAX_CARDS else ""
     order = "" if sure is None else ", surest first"
     text = f"<p>{len(wrong)} mistakes{order}.{more}</p>" if len(wrong) else "<p>There are none.</p>"
     text += legend if len(wrong) else ""
@@ -45,7 +45,7 @@ def write_cards(answers: Answers, contents: Contents, events: Events | None = No
 
 
 class _Cards:
-    """Cards of inputs, coloured by what speaks for the given and for the right answer."""
+    """Write cards of inputs, which colours explain for the given and for the right answer."""
 
     def __init__(self, answers: Answers, contents: Contents, events: Events | None) -> None:
         self._answers, self._contents, self._events = answers, contents, events
@@ -70,11 +70,11 @@ class _Cards:
         else:
             figures.append(f"<div>{self._caption(row, predicted)}</div>")
         if answers.classes is None:
-            told = f"true {format_metric(float(true))}"
+            caption = f"true {format_metric(float(true))}"
         else:
-            told = f"true {show_html(true)}" if true != predicted else "right"
+            caption = f"true {show_html(true)}" if true != predicted else "right"
         kind = "pair" if contents.is_image else "stacked"
-        body = f'<div class="{kind}">{"".join(figures)}</div><div>{told}</div>'
+        body = f'<div class="{kind}">{"".join(figures)}</div><div>{caption}</div>'
         return f'<li class="card">{body}<div class="name">{show_html(shorten(contents, row))}</div></li>'
 
     def _caption(self, row: int, label: Any) -> str:
@@ -88,6 +88,6 @@ class _Cards:
 
 
 def shorten(contents: Contents, row: int) -> str:
-    """Return the name of an input; of an image, the folder and the file."""
+    """Return the name of an input; for an image, its folder and file."""
     name = contents.names[row]
     return "/".join(name.replace("\\", "/").split("/")[-2:]) if contents.model.kind == "image" else name

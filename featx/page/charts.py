@@ -19,7 +19,7 @@ __all__ = [
     "measure_reliability",
 ]
 
-Array = npt.NDArray[np.float64]
+Doubles = npt.NDArray[np.float64]
 
 _WIDTH, _HEIGHT, _MARGIN = 440, 300, 64
 _N_BINS = 10
@@ -33,13 +33,13 @@ class Reliability:
     distance between them, weighted by ``counts``.
     """
 
-    stated: Array
-    observed: Array
+    stated: Doubles
+    observed: Doubles
     counts: npt.NDArray[np.int64]
     error: float
 
 
-def measure_reliability(confidence: Array, right: npt.NDArray[np.bool_]) -> Reliability:
+def measure_reliability(confidence: Doubles, right: npt.NDArray[np.bool_]) -> Reliability:
     """Compare the probability of each answer with the share of right answers, in ten bins of equal mass.
 
     Examples
@@ -54,15 +54,15 @@ def measure_reliability(confidence: Array, right: npt.NDArray[np.bool_]) -> Reli
     stated = np.array([confidence[part].mean() for part in parts])
     observed = np.array([right[part].mean() for part in parts])
     counts = np.array([len(part) for part in parts])
-    # images of equal confidence may lie in several bins: join their observations
+    # images of equal confidence may lie in several bins, so their observations are joined
     for value in np.unique(stated[np.flatnonzero(np.diff(stated) == 0)]):
         same = stated == value
         observed[same] = np.average(observed[same], weights=counts[same])
     return Reliability(stated, observed, counts, float(np.average(np.abs(stated - observed), weights=counts)))
 
 
-def measure_coverage(confidence: Array, right: npt.NDArray[np.bool_]) -> tuple[Array, Array, Array]:
-    """Return the share of answered images, their accuracy and the threshold, if only the surest are answered.
+def measure_coverage(confidence: Doubles, right: npt.NDArray[np.bool_]) -> tuple[Doubles, Doubles, Doubles]:
+    """Return the share of answered images and their accuracy at each threshold of the probability, and the thresholds.
 
     Examples
     --------
@@ -115,9 +115,9 @@ class _Axes:
     def dot(self, x: float, y: float, title: str, kind: str = "dot") -> None:
         """Add a point with a title that appears under the pointer."""
         left, top = self.place(x, y)
-        told = show_html(title)
+        tooltip = show_html(title)
         self.parts.append(
-            f'<circle cx="{left:.1f}" cy="{top:.1f}" r="3.5" class="{kind}"><title>{told}</title></circle>'
+            f'<circle cx="{left:.1f}" cy="{top:.1f}" r="3.5" class="{kind}"><title>{tooltip}</title></circle>'
         )
 
     def __str__(self) -> str:
@@ -138,9 +138,9 @@ def draw_reliability(measured: Reliability, noun: str = "image") -> str:
 
 
 def draw_coverage(
-    share: Array, accuracy: Array, marks: Sequence[tuple[float, float, str]] = (), noun: str = "image"
+    share: Doubles, accuracy: Doubles, marks: Sequence[tuple[float, float, str]] = (), noun: str = "image"
 ) -> str:
-    """Draw the accuracy of the answers that are given, against their share; marks are points with a title."""
+    """Draw the accuracy of the given answers against their share; ``marks`` are points with a title."""
     low = float(np.floor(min(accuracy.min(), 0.9) * 10) / 10)
     axes = _Axes(
         (0, 1), (low, 1), (f"share of {noun}s answered", "accuracy of the answers"), "Accuracy by share answered"
@@ -152,7 +152,7 @@ def draw_coverage(
     return str(axes)
 
 
-def draw_scatter(true: Array, predicted: Array, names: Sequence[str]) -> str:
+def draw_scatter(true: Doubles, predicted: Doubles, names: Sequence[str]) -> str:
     """Draw predicted against true values."""
     low, high = float(min(true.min(), predicted.min())), float(max(true.max(), predicted.max()))
     if low == high:

@@ -14,34 +14,35 @@ from featx.explanation import Explanation, RowExplanation
 from featx.explanation.row_page import show_cell, write_parts, write_text
 from featx.fitting.explain import explain
 from featx.fitting.model import FittedModel
-from featx.fitting.rows import make_frame_of_rows
 from featx.images.thumbnails import make_thumbnail
 from featx.page.thumbnails import embed_image, make_thumbnails, read_image, to_uri
+from featx.pipelines import make_frame_of_rows
 
 __all__ = ["Contents", "make_contents"]
 
 _CARD_SIDE = 288
-#: Characters of a text on a card, in the gallery and in a title.
+#: Largest number of characters of a text on a card, in the gallery and in a title.
 _MAX_CARD, _MAX_PREVIEW, _MAX_TITLE = 800, 160, 60
-#: Cells that the gallery shows of a row.
+#: Number of a row's cells that the gallery shows.
 _MAX_CELLS = 4
 
 
 class Contents:
-    """The inputs that a page is about, whose content is left out; subclasses show it.
+    """Hold the inputs of a page without showing their content; subclasses show it.
 
     Parameters
     ----------
     model : FittedModel
-        Explains the answers.
+        The model, which explains the answers.
     names : sequence of str
+        Name of each input.
     items : sequence or None
-        Inputs as the extractor of the model takes them.
+        Inputs in the form that the model's extractor takes.
     """
 
     #: True if cards and gallery show the inputs.
     is_shown = False
-    #: True if the inputs are images alone, which have thumbnails on the map.
+    #: True if each input is one image, with a thumbnail on the map.
     is_image = False
     #: Explanation of the colours.
     legend = ""
@@ -57,7 +58,7 @@ class Contents:
         return self.names[row]
 
     def preview(self, rows: Sequence[int], side: int) -> list[str]:
-        """Return the HTML of small copies; ``side`` is the longer side of an image in pixels."""
+        """Return the HTML of small previews; ``side`` is the longer side of an image in pixels."""
         return [""] * len(rows)
 
     def explain(self, rows: Sequence[int], events: Events | None = None) -> None:
@@ -67,18 +68,18 @@ class Contents:
             return
         try:
             self._found = explain(self.model, self._take(rows), events=events)
-        except (InputError, ImageError, TextError):  # a head without scores, or inputs that are gone
+        except (InputError, ImageError, TextError):  # a head without scores, or files that no longer exist
             return
         lost = {failure.index for failure in self._found.failures}
         kept = [row for at, row in enumerate(rows) if at not in lost]
         self._places = {row: at for at, row in enumerate(kept)}
 
     def list_labels(self, true: Any, predicted: Any) -> list[Any]:
-        """Return the labels that a card explains: the answer, and the right one beside a wrong one."""
+        """Return the labels that a card explains: the answer, and the right label if the answer is wrong."""
         return [predicted] if true == predicted else [predicted, true]
 
     def draw(self, row: int, label: Any) -> str:
-        """Return the HTML of an input, on which colours speak for a label; None is a number."""
+        """Return the HTML of an input with colours for and against a label, or a number if the label is None."""
         return ""
 
     def _take(self, rows: Sequence[int]) -> Any:
@@ -89,8 +90,8 @@ class _Images(Contents):
     is_shown = True
     is_image = True
     legend = (
-        "Red speaks for the label under the image, blue against it. Hatching covers what the network did not see. A "
-        "cell sees more of the image than its square."
+        "Red speaks for the label under the image, blue against it. The network did not see hatched parts. A "
+        "cell depends on more of the image than its square."
     )
 
     def preview(self, rows: Sequence[int], side: int) -> list[str]:
@@ -102,12 +103,12 @@ class _Images(Contents):
             image = read_image(self._items[row])
         else:
             image = self._found.draw(at, label)
-        told = f"{self.names[row]}: what speaks for {'the value' if label is None else label}"
-        return "" if image is None else embed_image(make_thumbnail(image, _CARD_SIDE), told)
+        alt = f"{self.names[row]}: explanation of {'the value' if label is None else label}"
+        return "" if image is None else embed_image(make_thumbnail(image, _CARD_SIDE), alt)
 
 
 class _Rows(Contents):
-    """Rows, each a dict from columns to cells."""
+    """Show rows, each a dict from columns to cells."""
 
     is_shown = True
     legend = "Red speaks for the answer under a card's words or bars, blue against it."
@@ -125,7 +126,7 @@ class _Rows(Contents):
 
     def preview(self, rows: Sequence[int], side: int) -> list[str]:
         images = [""] * len(rows)
-        if self._images:  # the first that a row has
+        if self._images:  # the first image of each row
             first = [next(filter(_is_there, map(self._items[row].get, self._images)), None) for row in rows]
             images = _write_images(first, side)
         written = []
@@ -136,7 +137,7 @@ class _Rows(Contents):
         return written
 
     def list_labels(self, true: Any, predicted: Any) -> list[Any]:
-        # of two classes, one explanation is the other with the colours exchanged
+        # for two classes, exchanging the colours of one explanation makes the other
         is_mirrored = self.model.classes is not None and len(self.model.classes) < 3
         return super().list_labels(true, predicted)[: 1 if is_mirrored else 2]
 
@@ -172,7 +173,7 @@ class _Rows(Contents):
 
 
 class _Texts(_Rows):
-    """Texts of an encoder."""
+    """Show texts."""
 
     def __init__(self, model: FittedModel, names: Sequence[str], items: Sequence[Any]) -> None:
         self._texts_given = items
@@ -183,13 +184,13 @@ class _Texts(_Rows):
 
 
 def make_contents(model: FittedModel, names: Sequence[str], items: Sequence[Any] | None, shown: bool) -> Contents:
-    """Return the inputs of a model for a page; without ``shown``, their names alone."""
+    """Return the contents of a page; if ``shown`` is False, they show only names."""
     kinds = getattr(model.extractor, "kinds", None)
     if items is None or not shown:
         return Contents(model, names, None)
     if kinds is None:
         return (_Images if model.kind == "image" else _Texts)(model, names, items)
-    if len(items) and not isinstance(items[0], Mapping):  # texts of a column, of the fit
+    if len(items) and not isinstance(items[0], Mapping):  # texts of a column, from the fit
         (column,) = kinds
         items = [{column: item} for item in items]
     return _Rows(model, names, items, kinds=kinds)
@@ -217,5 +218,5 @@ def _is_there(item: Any) -> bool:
 
 
 def _read_cell(item: Any) -> Any:
-    """Return the image of a cell; None for an empty cell and for one that cannot be read."""
+    """Return the image of a cell; None if the cell is empty or cannot be read."""
     return read_image(item) if _is_there(item) else None

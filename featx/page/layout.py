@@ -1,4 +1,4 @@
-"""Lay images out on a plane, so that images with similar features lie together."""
+"""Lay images out on a plane on which images with similar features lie together."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _N_NEIGHBORS = 5
 
 
 class Layout(NamedTuple):
-    """Places of some images on the unit square, their rows, and the trustworthiness of the plane (1 is perfect)."""
+    """Positions of images on the unit square, their rows, and the trustworthiness of the layout (1 is perfect)."""
 
     places: npt.NDArray[np.float64]
     rows: npt.NDArray[np.intp]
@@ -31,8 +31,8 @@ class Layout(NamedTuple):
 def lay_out(features: npt.NDArray[np.float32], random_state: int = 0) -> Layout | None:
     """Project features by PCA to 50 dimensions and by t-SNE to the plane.
 
-    Of more than 3,000 images, a sample is laid out; fewer than 5 have no layout. Distances between groups that lie far
-    apart mean nothing.
+    More than 3,000 images are sampled; fewer than 5 images have no layout. Distances between groups that lie far apart
+    mean nothing.
 
     Examples
     --------

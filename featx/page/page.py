@@ -30,17 +30,18 @@ __all__ = ["Page", "report"]
 
 @dataclass(frozen=True, repr=False)
 class Page:
-    """A report page: one HTML file that opens anywhere, without network and without script.
+    """A report page: one HTML file that opens anywhere, without network.
 
     Parameters
     ----------
     title : str
+        Title of the page.
     html : str
-        The file.
+        Content of the file.
     n_images : int
-        Images, texts or rows that the page is about.
+        Number of images, texts or rows on the page.
     evaluation : Evaluation or None, default=None
-        Its figures; None for the inputs that a model was fitted on.
+        The evaluation on the page; None for the inputs that a model was fitted on.
     noun : str, default="image"
         Word for an input.
 
@@ -88,10 +89,7 @@ def report(
 ) -> Page:
     """Evaluate a fitted pipeline, and show the result as a page.
 
-    The page has the score with its interval; the confusion matrix, whose numbers filter the inputs; the mistakes,
-    surest first, coloured by what speaks for the given and for the right answer; the least sure right answers;
-    calibration; accuracy by share answered; with a guard, shift and outliers; a map of the features; near-duplicates;
-    and how it was made. For a regression, predicted against true values and the largest residuals.
+    The page shows:
 
     The card of an image shows heat maps, that of a text its coloured words, and that of a row of several kinds of
     columns a bar for each kind and column, its texts and its images. An encoder of texts runs once per word of a card.
@@ -100,18 +98,18 @@ def report(
     Parameters
     ----------
     model : estimator, FitResult, str or path
-        A fitted pipeline of images, texts, or rows of several kinds of columns, or a file of it.
+        A fitted pipeline of images, texts, or rows of several kinds of columns, or the path of its file.
     X : source, sequence, ndarray, DataFrame, Dataset or None, default=None
-        A labelled source as for `featx.fit`, or inputs. None takes those that a `FitResult` was fitted on, and the
-        answers for each of them by heads that were fitted without it.
+        A labelled source as for `featx.fit`, or inputs. None takes the inputs that a `FitResult` was fitted on; each is
+        answered by a head that was fitted without it.
     y : array-like of shape (n_samples,), or None, default=None
         Labels of the inputs; None for a source.
     train : source, sequence or None, default=None
         Images or texts that the model was fitted on, in which near-duplicates are looked for.
     images : bool, default=True
-        False leaves out every image, text and row, for the privacy of people. Names of files and rows stay.
+        False leaves out every image, text and row, to protect people's privacy. Names of files and rows stay.
     title : str or None, default=None
-        None names the model and the source.
+        Title of the page; None is made of the names of the model and the source.
     path_column, text_column, target, separator, include, exclude, events
         As for `featx.evaluate`.
 
@@ -147,7 +145,9 @@ def report(
     evaluation: Evaluation | None = None
     if X is None:
         if not isinstance(model, FitResult):
-            raise InputError("X: missing; only a FitResult holds the images that it was fitted on")
+            raise InputError(
+                "X: missing; only a FitResult holds the images that it was fitted on; pass labelled images"
+            )
         answers, where = _read_fit(model, opened), f"left-out {name_input(opened)}s"
     else:
         options: dict[str, Any] = {"path_column": path_column, "text_column": text_column, "target": target}
@@ -187,10 +187,10 @@ def _read_evaluation(evaluated: Evaluated, model: FittedModel, is_fit: bool) -> 
 
 
 def _read_fit(result: FitResult, model: FittedModel) -> Answers:
-    """Return the answers for the inputs that a head was fitted on, each by a head that was fitted without it."""
+    """Return answers for the inputs of a fit, each by a head that was fitted without it."""
     found, images, score = result.out_of_fold, result.images, result.score
     if found is None or images is None or score is None:
-        raise InputError("X: missing, and this fit has no estimate from folds to report; name labelled inputs")
+        raise InputError("X: missing, and this fit has no estimate from folds to report; pass labelled inputs")
     rows, is_classifier = found.rows.tolist(), found.classes is not None
     is_text = is_classifier and found.y.ndim == 1
     true, predicted = (values.astype(str) if is_text else values for values in (found.y, found.predicted))
@@ -239,7 +239,7 @@ def describe_model(model: FittedModel, where: str) -> list[tuple[str, str]]:
 
 
 def _compare(model: FittedModel, answers: Answers, train: Any, images: bool, events: Events) -> list[Pair]:
-    """Find near-duplicates of the inputs in those that the model was fitted on."""
+    """Find near-duplicates of the inputs in the training data."""
     inputs = model.read_inputs(train)
     embeddings = inputs.embed(np.arange(len(inputs)), model.extractor, events)
     names = inputs.names(embeddings.positions)

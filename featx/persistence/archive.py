@@ -9,13 +9,12 @@ changed, a pipeline is loaded only if it repeats the predictions that were recor
 saved.
 
 To raise the format version, change FORMAT_VERSION, keep reading every earlier version, and keep a
-file of each in tests/saved. Additions that readers can ignore do not raise it.
+file of each version in tests/saved. Additions that readers can ignore do not raise it.
 """
 
 from __future__ import annotations
 
 import atexit
-import inspect
 import json
 import os
 import re
@@ -24,7 +23,7 @@ import tempfile
 import warnings
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from importlib import metadata
@@ -33,22 +32,22 @@ from typing import Any, cast
 
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import InconsistentVersionWarning
-from sklearn.utils._openmp_helpers import _openmp_effective_n_threads
 
 from featx._files import write_whole
 from featx.backbones import Backbone, find_by_identity, open_backbone, short_identity
 from featx.backbones.catalogue import cache_dir
 from featx.backbones.file import read_backbone
 from featx.backbones.sandbox import inspect_file
-from featx.errors import BackboneError, InputError, PipelineFileError, UntrustedTypeError, first_line
+from featx.errors import BackboneError, InputError, PipelineFileError
 from featx.guard import Guard
 from featx.inference.spec import BackboneArgument, list_backbones
 from featx.inference.transformer import BackboneTransformer
 from featx.persistence.description import BackboneFacts, Description
 from featx.persistence.fingerprint import check_predictions, describe_pipeline, record_predictions
 from featx.persistence.guards import MEMBER, read_guard, write_guard
-from featx.persistence.soundness import check_parts, check_schema, check_sizes, find_parts
-from featx.persistence.trust import TRUSTED, list_trusted
+from featx.persistence.serialization import check_trusted, dump, find_types, import_skops, list_running_parameters
+from featx.persistence.soundness import check_parts, check_sizes
+from featx.persistence.trust import list_trusted
 from featx.pipelines import find_extractors
 
 __all__ = ["list_included", "list_types", "load", "load_guard", "read_info", "save"]
@@ -59,11 +58,6 @@ _REQUIRED_KEYS, _OPTIONAL_KEYS = ("format", "versions", "backbones", "info"), ("
 _ZIP_ERRORS = (
     *(OSError, zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error, EOFError),
     *(AttributeError, KeyError, NotImplementedError, RuntimeError, TypeError, ValueError),
-)
-
-#: Parameters that say where and how fast a machine computes. They stay on the machine that saved the file.
-_RUNNING_PARAMETERS = (
-    *("cache", "cache_verify", "device", "memory", "n_jobs", "n_threads", "progress", "providers", "verbose"),
 )
 
 
@@ -77,19 +71,19 @@ def save(
 ) -> None:
     """Save a fitted pipeline.
 
-    Parameters that only say where and how fast it computes are not saved: ``cache``, ``device``, ``providers``,
-    ``n_threads``, ``n_jobs``, ``memory``, ``progress`` and ``verbose``, of all its estimators.
+    Parameters that only say where and how fast the pipeline computes are not saved: ``cache``, ``device``,
+    ``providers``, ``n_threads``, ``n_jobs``, ``memory``, ``progress`` and ``verbose``, of all its estimators.
 
     Parameters
     ----------
     pipeline : estimator
-        A fitted estimator of scikit-learn, or a pipeline of them. Every extractor in it must be
+        A fitted estimator of scikit-learn, or a pipeline of estimators. Every extractor in it must be
         fitted, because fitting records the identity of its backbone. Code cannot be saved: functions and
         classes that are not NumPy's, scikit-learn's or featx's.
     path : str or path
         The file, by convention with the suffix ``.featx``; written completely or not at all.
     embed_backbone : bool or None, default=None
-        Include the backbone, for machines that do not have it. None includes one that was tuned, or a copy of it in
+        Include the backbone, for machines that do not have it. None includes a tuned backbone, or a copy of it in
         another precision, since no other machine has it.
     info : mapping or None
         JSON values to store; `read_info` returns them under ``info``.
@@ -99,7 +93,7 @@ def save(
     Raises
     ------
     PipelineFileError
-        An extractor is not fitted, its backbone has changed since, or the pipeline holds an object that
+        An extractor is not fitted, its backbone has changed since the fit, or the pipeline holds an object that
         no file can hold, such as an open file.
     UntrustedTypeError
         The pipeline contains a type that `load` would refuse; the message says what to save instead.
@@ -124,7 +118,7 @@ def save(
         if [backbone.identity for backbone in opened] != _identities(extractor):
             raise PipelineFileError(f"{path}: {extractor!r} was fitted with another backbone; call fit again")
         backbones.update((backbone.identity, backbone) for backbone in opened)
-    content = _dump(os.fspath(path), pipeline)
+    content = dump(os.fspath(path), pipeline)
     recorded = record_predictions(pipeline)
     description: Description = {
         "format": FORMAT_VERSION,
@@ -150,7 +144,7 @@ def save(
 def load(path: str | os.PathLike[str], *, backbone: BackboneArgument | None = None) -> Any:
     """Load a saved pipeline. No code from the file is executed.
 
-    All parameters that say where and how fast it computes have their defaults: set ``cache``, ``device`` and
+    All parameters that say where and how fast the pipeline computes have their defaults: set ``cache``, ``device`` and
     ``n_jobs`` after loading. A file that would unpack to a huge size is refused, and so is one whose trees or
     support vectors point outside their own arrays.
 
@@ -158,8 +152,8 @@ def load(path: str | os.PathLike[str], *, backbone: BackboneArgument | None = No
     ----------
     path : str or path
         A file written by `save`.
-    backbone : str, path, list of them, or None
-        The backbone on this machine; for several, all of them in the order of fitting. None
+    backbone : str, path, list of str or path, or None
+        The backbone on this machine; for several backbones, a list in the order of fitting. None
         searches by identity: at the original location, among the bundled backbones, in the
         user's folder of backbones, and in the file itself.
 
@@ -176,19 +170,19 @@ def load(path: str | os.PathLike[str], *, backbone: BackboneArgument | None = No
     UntrustedTypeError
         The file contains types outside featx, scikit-learn and NumPy.
     BackboneError
-        The backbone that it was fitted with is not found.
+        The backbone that the pipeline was fitted with is not found.
     """
     description, content = _read(path)
     other = _find_other_version(description)
-    trusted = _check_trusted(os.fspath(path), content, _explain_version(other))  # classes move between releases
+    trusted = check_trusted(os.fspath(path), content, _explain_version(other))  # classes move between releases
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", InconsistentVersionWarning)  # one per estimator; see below
-            pipeline = _skops().loads(content, trusted=trusted)
+            pipeline = import_skops().loads(content, trusted=trusted)
     except Exception as error:  # skops raises any exception on a damaged state
         reason = f"cannot be rebuilt ({type(error).__name__}: {error})"
         raise PipelineFileError(f"{path}: {reason}{_explain_version(other)}") from error
-    for owner, name, default in _list_running_parameters(pipeline):
+    for owner, name, default in list_running_parameters(pipeline):
         setattr(owner, name, default)
     try:
         check_parts(pipeline)
@@ -234,7 +228,7 @@ def load_guard(path: str | os.PathLike[str]) -> Guard | None:
     Returns
     -------
     Guard or None
-        None if the file has no guard, as those written before November 2026.
+        None if the file has no guard; files written before November 2026 have no guard.
 
     Raises
     ------
@@ -284,9 +278,9 @@ def _explain_version(other: str) -> str:
 def list_types(path: str | os.PathLike[str]) -> tuple[list[str], list[str]]:
     """List the types in a saved pipeline that skops does not trust by itself, without loading it.
 
-    The first list holds the types that featx trusts, the second those because of which `load` refuses the file.
+    The first list holds the types that featx trusts; because of a type in the second list, `load` refuses the file.
     """
-    types, trusted = _list_types(os.fspath(path), _read(path)[1]), list_trusted()
+    types, trusted = find_types(os.fspath(path), _read(path)[1]), list_trusted()
     return sorted(types & trusted), sorted(types - trusted)
 
 
@@ -311,12 +305,6 @@ def read_info(path: str | os.PathLike[str]) -> Description:
     {'project': 'ants'}
     """
     return _read(path, pipeline=False)[0]
-
-
-def _skops() -> Any:
-    import skops.io  # here, because it imports all of scikit-learn
-
-    return skops.io
 
 
 def _read(path: str | os.PathLike[str], *, pipeline: bool = True) -> tuple[Description, bytes]:
@@ -345,98 +333,11 @@ def _read(path: str | os.PathLike[str], *, pipeline: bool = True) -> tuple[Descr
 
 
 def _read_member(archive: zipfile.ZipFile, name: str) -> bytes:
-    """Read a member that is stored without compression; a compressed one could unpack to any size."""
+    """Read a member that is stored without compression; a compressed member could unpack to any size."""
     member = archive.getinfo(name)
     if member.compress_type != zipfile.ZIP_STORED:
         raise ValueError(f"{name} is compressed")
     return archive.read(member)
-
-
-def _dump(path: str, pipeline: Any) -> bytes:
-    """Return the content of pipeline.skops, without running parameters; raise if `load` would refuse it."""
-    changed = [(owner, name, getattr(owner, name)) for owner, name, _ in _list_running_parameters(pipeline)]
-    try:
-        for owner, name, default in list(_list_running_parameters(pipeline)):
-            setattr(owner, name, default)
-        content = bytes(_skops().dumps(pipeline, compression=zipfile.ZIP_DEFLATED))
-        try:
-            check_sizes(content)
-        except ValueError:  # constant arrays, which `load` must not take for an attack
-            content = bytes(_skops().dumps(pipeline))
-    except Exception as error:  # skops raises any exception on an object that it does not know
-        reason = f"{path}: cannot be saved ({type(error).__name__}: {first_line(error)})"
-        raise PipelineFileError(f"{reason}; {_advise(pipeline)}") from error
-    finally:
-        for owner, name, value in changed:
-            setattr(owner, name, value)
-    try:
-        _check_trusted(path, content)
-    except UntrustedTypeError as error:
-        raise UntrustedTypeError(
-            path, error.types, f"{_locate_types(pipeline, error.types)}; {_advise(pipeline)}"
-        ) from None
-    return content
-
-
-def _list_running_parameters(pipeline: Any) -> Iterator[tuple[Any, str, Any]]:
-    """Yield each estimator with the name and default of each running parameter that is not at its default."""
-    for part in find_parts(pipeline):
-        if isinstance(part, BaseEstimator):
-            parameters = inspect.signature(type(part).__init__).parameters
-            for name in _RUNNING_PARAMETERS:
-                if name in parameters and name in vars(part) and vars(part)[name] is not parameters[name].default:
-                    yield part, name, parameters[name].default
-            if "_n_threads" in vars(part):  # clusterings keep the number of cores of the machine that fitted them
-                yield part, "_n_threads", _openmp_effective_n_threads()
-
-
-def _locate_types(pipeline: Any, types: list[str]) -> str:
-    """Return the parameter or attribute that holds the first object of a type, for a message."""
-    for part in reversed(list(find_parts(pipeline))):  # the innermost estimator first
-        for name, value in vars(part).items() if isinstance(part, BaseEstimator) else ():
-            held = [] if isinstance(value, BaseEstimator) else find_parts(value)
-            for each in held:
-                names = (
-                    f"{getattr(of, '__module__', None)}.{getattr(of, '__name__', None)}" for of in (each, type(each))
-                )
-                if any(name in types for name in names):
-                    return f" ({name} of {type(part).__name__})"
-    return ""
-
-
-def _advise(pipeline: Any) -> str:
-    """Return the next step for a pipeline that cannot be saved."""
-    for part in find_parts(pipeline):
-        if hasattr(part, "best_estimator_"):
-            with suppress(PipelineFileError):
-                _dump("", part.best_estimator_)
-                kept = "save its" if part is pipeline else f"in place of {type(part).__name__}, save its"
-                return f"{kept} best_estimator_ instead"
-    return (
-        "a file holds no code: use a named function of NumPy or scikit-learn, set a parameter that only fit needs to "
-        "None before saving, or save the steps before this one"
-    )
-
-
-def _check_trusted(path: str, content: bytes, advice: str = "") -> list[str]:
-    """Return the types in a pipeline that skops has to trust; raise UntrustedTypeError if featx does not."""
-    types = _list_types(path, content)
-    if refused := sorted(types - TRUSTED):
-        refused = sorted(set(refused) - list_trusted())
-    if refused:
-        raise UntrustedTypeError(path, refused, advice)
-    return list(types)
-
-
-def _list_types(path: str, content: bytes) -> set[str]:
-    try:
-        called = check_schema(content)
-        types = set(_skops().get_untrusted_types(data=content))
-    except Exception as error:  # a damaged schema
-        raise PipelineFileError(f"{path}: damaged pipeline ({type(error).__name__}: {error})") from None
-    if called:
-        raise UntrustedTypeError(path, called, "; the file would call them")
-    return types
 
 
 def _identities(extractor: BackboneTransformer) -> list[Any]:
@@ -445,7 +346,7 @@ def _identities(extractor: BackboneTransformer) -> list[Any]:
 
 
 def _match_all(values: Any, pattern: str) -> bool:
-    """Return if ``values`` is a non-empty list of strings that match a pattern."""
+    """Return True if ``values`` is a non-empty list of strings that match a pattern."""
     return (
         isinstance(values, list)
         and values != []
@@ -495,7 +396,7 @@ def _unpack(path: str | os.PathLike[str], identity: str) -> Backbone | None:
 
 
 def _writable_cache() -> Path:
-    """Return the user's folder of backbones, or a temporary one if it is not writable."""
+    """Return the user's folder of backbones, or a temporary folder if it is not writable."""
     with suppress(OSError, InputError):
         folder = cache_dir()
         folder.mkdir(parents=True, exist_ok=True)

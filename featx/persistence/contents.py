@@ -10,7 +10,7 @@ from sklearn.base import BaseEstimator
 
 __all__ = ["describe_contents"]
 
-#: Fitted attribute that holds rows of the training data -> their description.
+#: From a fitted attribute that holds rows of the training data to their description.
 _ROWS = {
     "_fit_X": "training vectors",
     "X_fit_": "training vectors",
@@ -21,7 +21,7 @@ _ROWS = {
     "embedding_": "training vectors in a map",
     "vocabulary_": "terms of training texts",
 }
-#: Fitted attribute that holds sums over images -> their description.
+#: From a fitted attribute that holds sums over images to their description.
 _SUMMARIES = {"means_": "class means", "centroids_": "class means", "theta_": "class means"}
 _MAX_DEPTH = 12
 
@@ -40,18 +40,18 @@ def describe_contents(pipeline: Any) -> str:
     >>> [describe_contents(make_head(name).fit(X, y)) for name in ("logistic_regression", "knn")]
     ['nothing but weights', '12 training vectors (KNeighborsClassifier)']
     """
-    found: dict[str, int | None] = {}
+    counts: dict[str, int | None] = {}
     for part in _open(pipeline, 0, set()):
         kind = type(part).__name__
         if (private := _describe_private(part)) is not None:
             return private
         for what, n in _list_contents(part):
             text = f"{what} ({kind})"
-            known = found.get(text, 0)
-            found[text] = None if n is None or known is None else known + n
-    if not found:
+            sum_so_far = counts.get(text, 0)
+            counts[text] = None if n is None or sum_so_far is None else sum_so_far + n
+    if not counts:
         return "nothing but weights"
-    return ", ".join(text if n is None else f"{n:,} {text}" for text, n in found.items())
+    return ", ".join(text if n is None else f"{n:,} {text}" for text, n in counts.items())
 
 
 def _describe_private(part: Any) -> str | None:

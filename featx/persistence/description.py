@@ -21,7 +21,7 @@ class PipelineFacts(TypedDict):
 
     ``estimator`` is its repr. ``task`` is "classification", "regression" or None. ``classes`` are
     the labels as text, or None. ``features`` holds the parameters of each extractor that change
-    its features. ``contents`` says what the pipeline holds of its training images; earlier files have none.
+    its features. ``contents`` says what the pipeline holds of its training images; earlier files have no ``contents``.
     """
 
     estimator: str

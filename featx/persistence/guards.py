@@ -26,7 +26,7 @@ def write_guard(guard: Guard) -> bytes:
 
 
 def read_guard(content: bytes) -> Guard:
-    """Return the guard in an archive; raise ValueError if an array is not of numbers, or its size is not as stated."""
+    """Return the guard in an archive; raise ValueError for an array that holds no numbers or states another size."""
     arrays = {}
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         for member in archive.infolist():
@@ -37,12 +37,12 @@ def read_guard(content: bytes) -> Guard:
 
 
 def _read_array(content: bytes, name: str) -> npt.NDArray[Any]:
-    """Read an array without the memory that its header claims."""
+    """Read an array, and use no more memory than its bytes, whatever its header says."""
     file = io.BytesIO(content)
     if np.lib.format.read_magic(file) != (1, 0):
         raise ValueError(f"{name} is of another version")
     shape, is_fortran, dtype = np.lib.format.read_array_header_1_0(file)
-    rest = content[file.tell() :]
-    if dtype.kind not in "fiu" or is_fortran or math.prod(shape) * dtype.itemsize != len(rest):
+    data = content[file.tell() :]
+    if dtype.kind not in "fiu" or is_fortran or math.prod(shape) * dtype.itemsize != len(data):
         raise ValueError(f"{name} is damaged")
-    return np.frombuffer(rest, dtype).reshape(shape)
+    return np.frombuffer(data, dtype).reshape(shape)

@@ -37,7 +37,8 @@ from featx.text import TokenAnalyzer
 
 __all__ = ["MAX_RATIO", "check_parts", "check_schema", "check_sizes", "find_parts"]
 
-#: Bytes to which a file may unpack: this number for each of its own bytes, and a constant. Forests need 11.
+#: Maximum number of bytes to which a file may unpack: this number for each of its own bytes, plus a constant. Forests
+#: need 11 for each byte.
 MAX_RATIO = 30
 _MAX_BYTES = 16 << 20
 _NAMING_LOADERS = ("FunctionNode", "TypeNode")
@@ -97,10 +98,10 @@ def find_parts(thing: Any) -> Iterator[Any]:
     waiting, seen = [thing], {id(thing)}
     kept = []  # an object that is made for this walk must live as long as its id counts as seen
     while waiting:
-        found = waiting.pop()
-        kept.append(found)
-        yield found
-        members = [each for each in _list_members(found) if not isinstance(each, _PLAIN) and id(each) not in seen]
+        part = waiting.pop()
+        kept.append(part)
+        yield part
+        members = [each for each in _list_members(part) if not isinstance(each, _PLAIN) and id(each) not in seen]
         seen.update(map(id, members))
         waiting += members
 

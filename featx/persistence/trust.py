@@ -100,7 +100,7 @@ def list_trusted() -> frozenset[str]:
 
 
 def is_function(name: str) -> bool:
-    """Return if a name is that of a trusted function. A file may name it, but must not call it."""
+    """Return True for the name of a trusted function. A file may name it, but must not call it."""
     return name in _list_functions()
 
 
@@ -109,13 +109,13 @@ def _list_classes() -> Iterator[str]:
         module, _, name = path.rpartition(".")
         waiting, seen = [getattr(importlib.import_module(module), name)], set()
         while waiting:
-            found = waiting.pop()
-            package, *parts = found.__module__.split(".")
+            kind = waiting.pop()
+            package, *parts = kind.__module__.split(".")
             # PyFuncDistance calls a function of the file
             is_test = "tests" in parts or any(part.startswith(("_test", "_mock")) for part in parts)
-            if package in ("featx", "scipy", "sklearn") and not is_test and "PyFunc" not in found.__name__:
-                yield f"{found.__module__}.{found.__name__}"
-            waiting += [each for each in found.__subclasses__() if each not in seen]
+            if package in ("featx", "scipy", "sklearn") and not is_test and "PyFunc" not in kind.__name__:
+                yield f"{kind.__module__}.{kind.__name__}"
+            waiting += [each for each in kind.__subclasses__() if each not in seen]
             seen.update(waiting)
 
 
@@ -124,7 +124,7 @@ def _list_functions() -> frozenset[str]:
     from sklearn.metrics import get_scorer, get_scorer_names
 
     names = set(_PRIVATE_FUNCTIONS)
-    for score in (get_scorer(name)._score_func for name in get_scorer_names()):  # some are private
+    for score in (get_scorer(name)._score_func for name in get_scorer_names()):  # some of these functions are private
         names.add(f"{score.__module__}.{score.__name__}")
     for path in _MODULES:
         module = importlib.import_module(path)

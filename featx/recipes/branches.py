@@ -1,7 +1,7 @@
 """Replace branches of ONNX graphs whose condition is known before any image is seen.
 
-PyTorch's older exporter writes ``If`` where the number of dimensions of a tensor decides, as in the rotary positions
-of DINOv3. A backbone may not branch, so that only the part that runs is kept.
+PyTorch's older exporter writes an ``If`` whose condition is the number of dimensions of a tensor, as in the rotary
+positions of DINOv3. A backbone must not branch, so only the branch that runs is kept.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from featx.errors import BackboneError
 __all__ = ["settle_branches"]
 
 Values = dict[str, npt.NDArray[np.generic]]
-#: Operators on shapes that a condition is computed with; none of them makes large arrays of small ones.
+#: Operators that conditions on shapes are computed with. None of them makes a large array from small arrays.
 _NAMES = """
     Add And Cast Concat Constant Div Equal Gather Greater GreaterOrEqual Identity Less LessOrEqual Mul Not Or
     ReduceProd Reshape Slice Squeeze Sub Unsqueeze Where
@@ -30,10 +30,10 @@ _MAX_VALUES = 64
 
 
 def settle_branches(path: str | os.PathLike[str]) -> None:
-    """Rewrite an ONNX file without the branches whose condition is known, in a process of its own; see `call_apart`."""
+    """Rewrite an ONNX file without the branches whose condition is known, in a separate process; see `call_apart`."""
     try:
         model = onnx.load(os.fspath(path), load_external_data=False)
-    except Exception as error:  # protobuf's own
+    except Exception as error:  # protobuf raises errors of its own
         raise BackboneError(f"{path}: cannot be read as an ONNX model ({error})") from None
     if any(node.op_type == "If" for node in model.graph.node):
         call_apart(path, _rewrite)
@@ -48,7 +48,7 @@ def _rewrite(path: str) -> None:
 
 
 def _replace_first(model: onnx.ModelProto) -> bool:
-    """Put the nodes of the branch that runs in the place of the first such ``If``; return False if there is none."""
+    """Replace the first ``If`` with a known condition by the nodes of its branch; return False if there is none."""
     graph = model.graph
     known = _compute_shapes(model)
     for i, node in enumerate(graph.node):
@@ -67,7 +67,7 @@ def _replace_first(model: onnx.ModelProto) -> bool:
 
 
 def _compute_shapes(model: onnx.ModelProto) -> Values:
-    """Compute the small values that depend on shapes alone."""
+    """Compute the small values that depend only on shapes."""
     inferred = onnx.shape_inference.infer_shapes(model).graph
     shapes = {
         value.name: [dim.dim_value for dim in value.type.tensor_type.shape.dim]
@@ -79,14 +79,14 @@ def _compute_shapes(model: onnx.ModelProto) -> Values:
         for tensor in model.graph.initializer
         if np.prod(tensor.dims, dtype=float) <= _MAX_VALUES
     }
-    measured = {}  # from the output of a Shape to its input
+    shape_inputs = {}  # from the output of a Shape to its input
     for node in model.graph.node:
         if node.op_type == "Shape" and not node.attribute and node.input[0] in shapes:
-            measured[node.output[0]] = shape = shapes[node.input[0]]
+            shape_inputs[node.output[0]] = shape = shapes[node.input[0]]
             if all(shape):
                 known[node.output[0]] = np.array(shape, np.int64)
-        elif node.op_type == "Size" and node.input[0] in measured:  # the number of dimensions
-            known[node.output[0]] = np.array(len(measured[node.input[0]]), np.int64)
+        elif node.op_type == "Size" and node.input[0] in shape_inputs:  # the number of dimensions
+            known[node.output[0]] = np.array(len(shape_inputs[node.input[0]]), np.int64)
         elif node.op_type in _OPERATORS and all(name in known for name in node.input if name):
             value = _run(node, known, model)
             if value is not None and value.size <= _MAX_VALUES:
@@ -102,6 +102,6 @@ def _run(node: onnx.NodeProto, known: Values, model: onnx.ModelProto) -> npt.NDA
         (value,) = reference.ReferenceEvaluator(
             helper.make_model(graph, opset_imports=model.opset_import, ir_version=model.ir_version)
         ).run(None, {})
-    except Exception:  # an operator of another opset, or values that do not fit it
+    except Exception:  # the operator is of another opset, or the values do not fit it
         return None
     return np.asarray(value)

@@ -29,10 +29,10 @@ def build_backbone(
     parameters: int | None = None,
     classifier: bool = True,
 ) -> None:
-    """Write the backbone file of an exported network; its layers and cost are found here.
+    """Find the layers of an exported network, count its cost, and write its backbone file.
 
     ``stages`` maps the last module of each resolution to its stride. With ``parameters=None`` the weights in
-    the file are counted, and ``classifier=False`` leaves out everything behind the last layer.
+    the file are counted, and ``classifier=False`` leaves out everything after the last layer.
     """
     preprocess = require_images(description)
     layers = find_layers(model, scopes, stages, (preprocess.height, preprocess.width))
@@ -81,7 +81,7 @@ def normalize_inside(
 ) -> None:
     """Change a graph's input ``normalized`` to ``pixels``, uint8 planes in RGB order, and normalise them inside.
 
-    ``channel_order`` and ``layout`` are those that the network takes.
+    ``channel_order`` is the order of channels that the network takes, and ``layout`` is ``NCHW`` or ``NHWC``.
     """
     shape: list[str | int | None] = ["N", 3, preprocess.height, preprocess.width]
     graph.input[0].CopyFrom(helper.make_tensor_value_info("pixels", TensorProto.UINT8, shape))

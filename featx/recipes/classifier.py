@@ -45,7 +45,7 @@ class Classifier:
     batch: int  # number of images for which it was exported; 0 is any number
     original_input: str
     original_output: str
-    renamed: Mapping[str, str]  # from original names to those in ``model``
+    renamed: Mapping[str, str]  # from original names to names in ``model``
     shapes: Mapping[str, list[int]]  # for one image
     layouts: Mapping[str, str]  # of the tensors for which it is known
     live: Sequence[str]  # tensors of floats that every path to the class scores passes through, in order
@@ -89,7 +89,7 @@ class Classifier:
 
 
 def clean_classifier(original: onnx.ModelProto, path: str | os.PathLike[str], preprocess: Preprocess) -> Classifier:
-    """Clean up a copy of a model; raise BackboneError unless it is a classifier as for `wrap_backbone`."""
+    """Clean up a copy of a model; raise BackboneError unless it is a classifier as `wrap_backbone` takes it."""
     value = _find_input(original, path)
     layout = _find_layout(value, path, preprocess)
     model = raise_opset(original, path)
@@ -207,7 +207,7 @@ def _hold_constants(graph: onnx.GraphProto) -> None:
 
 
 def move_shapes(nodes: Sequence[onnx.NodeProto]) -> list[onnx.NodeProto]:
-    """Move each Shape node directly behind the node of its tensor, so that the tensor does not live longer."""
+    """Move each Shape node directly after the node of its tensor, so that the tensor does not live longer."""
     made = {name for node in nodes for name in node.output}
     waiting: dict[str, list[onnx.NodeProto]] = {}
     for node in nodes:
@@ -217,7 +217,7 @@ def move_shapes(nodes: Sequence[onnx.NodeProto]) -> list[onnx.NodeProto]:
 
     def place(node: onnx.NodeProto) -> None:
         ordered.append(node)
-        for name in node.output:  # a shape may be that of another shape
+        for name in node.output:  # a Shape node may follow another Shape node
             for shape in waiting.get(name, []):
                 place(shape)
 

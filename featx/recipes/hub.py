@@ -1,7 +1,7 @@
 """Make backbones of the ONNX repositories of the Hugging Face hub; needs the extra ``hub``.
 
-`pull_repository` makes a backbone file of a repository's vision network or text encoder, at one commit.
-Afterwards nothing is asked of the network.
+`pull_repository` makes a backbone file of a repository's vision network or text encoder, at one commit. Later uses of
+the file need no network connection.
 """
 
 from __future__ import annotations
@@ -73,26 +73,26 @@ def pull_repository(
     std: Sequence[float] | None = None,
     pooling: str | None = None,
 ) -> DownloadRecord:
-    """Make a backbone of a repository's own ONNX file, and open it by ``reference`` from then on.
+    """Make a backbone of a repository's own ONNX file, which ``reference`` opens from then on.
 
     A repository with ``text_model.onnx`` beside ``vision_model.onnx`` has two towers: the text tower becomes a
-    backbone as well, which `TextExtractor` opens by the same reference. If the text tower is refused, the recipe of
-    the image tower has the reason as ``text_tower``.
+    backbone as well, which `TextExtractor` opens by the same reference. If the text tower is refused, the entry
+    ``text_tower`` in the recipe of the image tower has the reason.
 
     Parameters
     ----------
     reference : str
         ``hf:owner/name[@revision]``. The commit is pinned.
     precision : {"float32", "int8", "float16"} or None, default=None
-        The variant; None is float32. Opened with the same ``precision``, or as ``reference#precision``.
+        Precision of the file; None is float32. It is opened with the same ``precision``, or as ``reference#precision``.
     accept_license : str or None
-        The licence, if it does not allow any use; the error names it and its address.
+        Identifier of the licence, if it does not allow any use. The error names the licence and its address.
     preprocessing : {"timm", "transformers"} or None
-        The configuration to follow, if the repository has both and they contradict each other.
+        Configuration to follow, if the repository has both and they contradict each other.
     size, resize, interpolation, mean, std
         Values that the repository does not state; see `featx.recipes.preprocessing_config.read_preprocessing`.
     pooling : {"mean", "cls"} or None
-        The rule by which a text encoder pools tokens, if the repository has no ``1_Pooling/config.json``.
+        Pooling of a text encoder's tokens, if the repository has no ``1_Pooling/config.json``.
 
     Returns
     -------
@@ -155,9 +155,9 @@ def _keep(reference: str, backbone: Backbone, revision: str) -> DownloadRecord:
 
 
 def _wrap_text_tower(repository: Repository, folder: Path, precision: str) -> dict[str, str]:
-    """Write the backbone of the text tower into a folder, and return what the recipe of the image tower says of it.
+    """Write the backbone of the text tower into a folder, and return entries for the recipe of the image tower.
 
-    The image tower is useful without the other, so that a refusal becomes an entry of the recipe.
+    The image tower is useful without the text tower, so a refusal becomes an entry of the recipe.
     """
     if not has_text_tower(repository):
         return {}
@@ -168,7 +168,7 @@ def _wrap_text_tower(repository: Repository, folder: Path, precision: str) -> di
         list_parts(repository, file)
     except BackboneError as error:
         return {"text_tower": f"not made ({error})"}
-    digests = fetch_hub_text(repository, file, folder)  # an error of the hub ends the pull
+    digests = fetch_hub_text(repository, file, folder)  # an error of the hub stops the pull
     try:
         wrap_hub_text(repository, folder, file, digests, folder / _TEXT_TOWER, name=name, recipe=pair)
     except BackboneError as error:
@@ -179,7 +179,7 @@ def _wrap_text_tower(repository: Repository, folder: Path, precision: str) -> di
 def _refuse_settings(settings: Mapping[str, Any], reference: str, what: str) -> None:
     for name, value in settings.items():
         if value is not None:
-            raise InputError(f"{name}={value!r}: does not apply, {reference} is {what}")
+            raise InputError(f"{name}={value!r}: does not apply, since {reference} is {what}; leave it out")
 
 
 def _check_license(repository: Repository, accepted: str | None) -> None:
@@ -195,10 +195,10 @@ def _check_license(repository: Repository, accepted: str | None) -> None:
 
 
 def _was_accepted(repository: Repository) -> bool:
-    """Return True if a file of the same weights under the same licence is on this machine already."""
+    """Return True if a file of these weights under the same licence is already on this machine."""
     for record in list_downloads(pulled_dir()):
         if record.reference.removeprefix("hf:").partition("#")[0].partition("@")[0] == repository.name:
-            with suppress(BackboneError):  # passes over broken files
+            with suppress(BackboneError):  # skips broken files
                 if read_backbone(record.path).license == repository.license:
                     return True
     return False
@@ -216,7 +216,9 @@ def _read_rules(
     if isinstance(config.get("pretrained_cfg"), dict):
         sources["timm"] = config
     kind = processor.get("image_processor_type") or processor.get("feature_extractor_type")
-    if processor and not str(kind).startswith("TimmWrapper") and (kind or not sources):  # else it is timm's once more
+    if (
+        processor and not str(kind).startswith("TimmWrapper") and (kind or not sources)
+    ):  # otherwise it repeats timm's rules
         sources["transformers"] = processor
     if choice and choice not in sources:
         raise BackboneError(f"preprocessing={choice!r}: the repository has {' and '.join(sources) or 'none'}")
@@ -254,7 +256,7 @@ def _wrap(
 ) -> Conversion:
     """Write the backbone file of the network in a precision; see `_wrap_file`.
 
-    A cheaper file is compared with the float32 file of the same commit, if the repository has it.
+    A float16 or int8 file is compared with the float32 file of the same commit, if the repository has one.
     """
     if precision == "float32":
         return _wrap_file(repository, folder, precision, output, rules, pair)
@@ -284,7 +286,7 @@ def _wrap_file(
     rules: tuple[HubPreprocess, dict[str, Any]],
     pair: Mapping[str, str],
 ) -> Conversion:
-    """Download and inspect a network, settle its canvas and output, and write its backbone file."""
+    """Download and inspect a network, fix its canvas and output, and write its backbone file."""
     (read, config), preprocess = rules, rules[0].preprocess
     has_classes = 0 not in (config.get("num_classes"), (config.get("pretrained_cfg") or {}).get("num_classes"))
     name = choose_file(repository, precision, _STEMS)

@@ -1,8 +1,8 @@
 """Prepare the ONNX files of hub repositories for wrapping, and name their layers.
 
-The exporters of optimum and transformers.js leave the sides of images open and give class scores, pooled rows,
-tokens or maps. `settle_network` keeps the output that everything else leads to and fixes the canvas;
-`find_hub_layers` names blocks, patches, class token and head.
+The exporters of optimum and transformers.js leave the size of images open. Their outputs are class scores, pooled
+features, tokens or maps. `settle_network` keeps the last of these outputs and fixes the canvas. `find_hub_layers` names
+blocks, patches, class token and head.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from featx.recipes.wrap import describe_tensor, find_features, find_layers
 
 __all__ = ["find_hub_layers", "settle_network"]
 
-#: Outputs of vision models of transformers, the last one of a network first.
+#: Outputs of vision models of transformers, the last output of a network first.
 _OUTPUTS = ("logits", "image_embeds", "pooler_output", "last_hidden_state")
 _BLOCK = re.compile(r"(?:^|[./])(?:layers?|blocks?|h)[./](\d+)(?=[./])")
 _MAX_EXTRA_TOKENS = 32  # class, distillation and register tokens
@@ -35,7 +35,7 @@ _CLASS_TOKEN = "featx_class_token"
 def settle_network(model: onnx.ModelProto, preprocess: Preprocess, path: str) -> str:
     """Keep one output and one canvas, in place; return the name of the output that is kept.
 
-    Tokens get their first token as the output if the network does not pool them itself and has such a token.
+    If this output is tokens, the first token becomes the output.
     """
     graph = model.graph
     sort_nodes(graph)
@@ -75,8 +75,8 @@ def find_hub_layers(
 
     The output of a network without classes is a row of features.
 
-    A network that is paired with a text tower has the layer ``projection``. Towers such as SigLIP's pool to the
-    embedding that texts share, and then it is another name of ``head``.
+    A network that is paired with a text tower has the layer ``projection``. A tower such as SigLIP's pools directly to
+    the embedding that images and texts share; ``projection`` is then another name of ``head``.
     """
     tokens = _find_tokens(classifier, preprocess)
     head = _find_head(classifier, output, has_classes)
@@ -109,7 +109,7 @@ def _name_blocks(classifier: Classifier, preprocess: Preprocess, tokens: Sequenc
     last = tokens[-1]
     if last.tensor not in {layer.tensor for layer in layers}:
         layers.append(replace(last, name="patches"))
-    else:  # CLIP normalises its class token alone
+    else:  # CLIP normalises only its class token
         layers[-1] = replace(layers[-1], aliases=(*layers[-1].aliases, "patches"))
     is_class_token = head.endswith(_CLASS_TOKEN)
     if is_class_token and classifier.shapes[last.tensor][1] == last.height * last.width:  # patches only
@@ -127,7 +127,7 @@ def _name_blocks(classifier: Classifier, preprocess: Preprocess, tokens: Sequenc
 
 
 def _find_head(classifier: Classifier, output: str, has_classes: bool) -> str:
-    """Return the tensor of the features: what the classifier or the projection takes, or the pooled output itself."""
+    """Return the tensor of the features: the input of the classifier or the projection, or the pooled output itself."""
     graph = classifier.model.graph
     last = graph.output[0].name
     if output == "image_embeds" or (has_classes and output not in ("pooler_output", "last_hidden_state")):
@@ -141,7 +141,7 @@ def _find_head(classifier: Classifier, output: str, has_classes: bool) -> str:
 
 
 def _find_pooled_map(classifier: Classifier, row: str) -> str | None:
-    """Return the map of which a row is the plain average, or None."""
+    """Return the map whose average is the row, or None."""
     producers = {name: node for node in classifier.model.graph.node for name in node.output}
     node = producers[row]
     while node.op_type in ("Flatten", "Reshape", "Squeeze"):
@@ -151,7 +151,7 @@ def _find_pooled_map(classifier: Classifier, row: str) -> str | None:
 
 
 def _find_penultimate(classifier: Classifier) -> str:
-    """Return the input of the last product with weights before the output."""
+    """Return the input of the last matrix product with weights before the output."""
     graph = classifier.model.graph
     last = graph.output[0].name
     of_image = {graph.input[0].name}
@@ -170,7 +170,7 @@ def _find_penultimate(classifier: Classifier) -> str:
 
 
 def _find_tokens(classifier: Classifier, preprocess: Preprocess) -> list[Layer]:
-    """List the tokens of patches on the way to the output, as maps."""
+    """List the tokens of patches that the output depends on, as maps."""
     patch = _patch_size(classifier)
     if not patch:
         return []
@@ -188,7 +188,7 @@ def _find_tokens(classifier: Classifier, preprocess: Preprocess) -> list[Layer]:
 
 
 def _patch_size(classifier: Classifier) -> int:
-    """Return the side of the patches: the window of the first convolution, if its windows do not overlap; or 0."""
+    """Return the side of the patches in pixels: the kernel of the first convolution; 0 if patches overlap."""
     node = next((node for node in classifier.model.graph.node if node.op_type == "Conv"), None)
     if node is None:
         return 0
@@ -198,6 +198,6 @@ def _patch_size(classifier: Classifier) -> int:
 
 
 def _scope(node: onnx.NodeProto) -> str:
-    """Return the modules around a node, from its name or from the exporter's notes."""
+    """Return the scope of a node, the names of its modules, from its name or from the exporter's notes."""
     notes = [prop.value for prop in node.metadata_props if prop.key == "pkg.torch.onnx.name_scopes"]
     return notes[0].replace("'", "/") if notes else str(node.name)

@@ -1,4 +1,4 @@
-"""Take the float16 and int8 files of hub repositories, if their features are close to those of the float32 file."""
+"""Check that the float16 and int8 files of hub repositories have features close to those of the float32 file."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _BATCH_COSINE = 0.99999
 
 
 def sort_nodes(graph: onnx.GraphProto) -> None:
-    """Put each node behind those that it depends on, in place; converters to float16 append theirs at the end."""
+    """Sort nodes in place, each after its inputs; converters to float16 append their nodes at the end."""
     nodes = list(graph.node)
     makers = {name: i for i, node in enumerate(nodes) for name in node.output if name}
     seen, ordered = set[int](), dict[int, None]()
@@ -27,7 +27,7 @@ def sort_nodes(graph: onnx.GraphProto) -> None:
         stack = [i]
         while stack:
             j = stack[-1]
-            if j in seen:  # everything before it is placed; in a circle, onnx's checker refuses the rest
+            if j in seen:  # its inputs are placed; onnx's checker refuses circles
                 ordered[stack.pop()] = None
                 continue
             seen.add(j)
@@ -37,7 +37,7 @@ def sort_nodes(graph: onnx.GraphProto) -> None:
 
 
 def widen_ends(graph: onnx.GraphProto) -> None:
-    """Let a graph that takes or returns float16 take and return float32, in place."""
+    """Convert float16 inputs and outputs of a graph to float32, in place."""
     before, after = [], []
     for value in graph.input:
         if value.type.tensor_type.elem_type == TensorProto.FLOAT16:
@@ -55,14 +55,14 @@ def widen_ends(graph: onnx.GraphProto) -> None:
 
 
 def require_close(backbone: Backbone, original: Backbone | None) -> float | None:
-    """Check the features of a cheaper file on real images, alone and in a batch; return the mean cosine.
+    """Check the features of a float16 or int8 file on real images, alone and in a batch; return the mean cosine.
 
     Parameters
     ----------
     backbone : Backbone
-        In float16 or int8.
+        Backbone in float16 or int8.
     original : Backbone or None
-        In float32; None compares the batch only, and returns None.
+        Backbone in float32. None checks only that a batch changes nothing, and returns None.
 
     Raises
     ------
@@ -73,13 +73,15 @@ def require_close(backbone: Backbone, original: Backbone | None) -> float | None
     rows = compute_features(backbone, pixels)
     alone = compute_features(backbone, pixels, batch_size=1)
     if not (cosine := float(cosine_rows(rows, alone).min())) >= _BATCH_COSINE:
-        raise BackboneError(f"one image changes the features of another (cosine {cosine:.6f} of batch and image alone)")
+        raise BackboneError(
+            f"one image changes the features of another (cosine {cosine:.6f} between batch and single image)"
+        )
     if original is None:
         return None
-    least, wanted = PRECISIONS[backbone.precision][1], compute_features(original, pixels)
+    min_cosine, wanted = PRECISIONS[backbone.precision][1], compute_features(original, pixels)
     cosine = float(cosine_rows(rows, wanted).mean()) if rows.shape == wanted.shape else 0.0
-    if not cosine >= least:
+    if not cosine >= min_cosine:
         raise BackboneError(
-            f"the features differ from those of the float32 file: cosine {cosine:.4f}, expected at least {least}"
+            f"the features differ from those of the float32 file: cosine {cosine:.4f}, expected at least {min_cosine}"
         )
     return cosine

@@ -16,7 +16,7 @@ from featx.errors import BackboneError
 
 __all__ = ["VARIANTS", "HubFile", "Repository", "choose_file", "fetch_network", "fetch_repository", "list_parts"]
 
-#: Licences that allow any use. Weights under another licence are fetched once it is accepted by name.
+#: Licences that allow any use. Weights under another licence are fetched only after the user accepts it by name.
 FREE_LICENSES = frozenset(
     ["apache-2.0", "mit", "bsd", "bsd-2-clause", "bsd-3-clause", "cc0-1.0", "cc-by-4.0", "isc", "unlicense", "zlib"]
 )
@@ -35,9 +35,9 @@ class HubFile:
     name : str
         Path inside the repository.
     size : int or None
-        Bytes, if the hub states them.
+        Number of bytes, if the hub states it.
     sha256 : str or None
-        Digest, if the hub states it; it does so for large files.
+        Digest, if the hub states it, as for large files.
     """
 
     name: str
@@ -58,15 +58,15 @@ class Repository:
     revision : str
         The commit.
     files : dict
-        From path to `HubFile`.
+        Maps the path of each file to its `HubFile`.
     license : str
-        Identifier on the model card, or on the card of the model that it was converted from; else ``unknown``.
+        Identifier on the model card, or on the card of the model that it was converted from; otherwise ``unknown``.
     license_link : str or None
         Address of the licence, if the card has one.
     license_source : str
         Repository whose card names the licence.
     downloads : int or None
-        Downloads in the last month.
+        Number of downloads in the last month.
     languages : tuple of str
         Languages on the model card.
     """
@@ -99,13 +99,17 @@ class Repository:
             )
         size = path.stat().st_size
         if listed.size not in (None, size):
-            raise BackboneError(f"{self.reference}: {name} has {size:,} bytes, the hub lists {listed.size:,}")
+            raise BackboneError(
+                f"{self.reference}: {name} has {size:,} bytes, the hub lists {listed.size:,}; pull it again"
+            )
         if listed.sha256 and (digest := file_digest(path)) != listed.sha256:
-            raise BackboneError(f"{self.reference}: {name} has sha256 {digest}, the hub lists {listed.sha256}")
+            raise BackboneError(
+                f"{self.reference}: {name} has sha256 {digest}, the hub lists {listed.sha256}; pull it again"
+            )
         return path
 
     def read_json(self, name: str, folder: Path) -> dict[str, Any]:
-        """Download a small JSON file and parse it; an absent file is empty. Raises BackboneError if it is damaged."""
+        """Download and parse a small JSON file; return {} without the file. Raises BackboneError if it is damaged."""
         if name not in self.files:
             return {}
         path = self.fetch(name, folder)
@@ -163,7 +167,7 @@ def _read_license(info: Any, name: str) -> tuple[str, str | None, str]:
     license_ = card.get("license")
     if isinstance(license_, list):
         license_ = license_[0] if len(license_) == 1 else None
-    if license_ == "other":  # the card names it
+    if license_ == "other":  # the card has a name for it
         license_ = card.get("license_name") or "other"
     return str(license_ or "unknown"), card.get("license_link"), name
 
@@ -218,7 +222,7 @@ def _merge(path: Path, allowed: set[str]) -> None:
     """Merge external data into an ONNX file in place; only files of ``allowed`` are read."""
     try:
         model = onnx.load(os.fspath(path), load_external_data=False)
-    except Exception as error:  # protobuf's own
+    except Exception as error:  # protobuf raises errors of its own
         raise BackboneError(f"{path}: cannot be read as an ONNX model ({error})") from None
     for tensor in onnx.external_data_helper._get_all_tensors(model):
         if tensor.data_location == onnx.TensorProto.EXTERNAL:

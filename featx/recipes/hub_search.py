@@ -29,17 +29,17 @@ class HubCandidate:
     Parameters
     ----------
     reference : str
-        Name that opens it.
+        Reference that opens it, ``hf:owner/name``.
     license : str
         Identifier on the model card; ``unknown`` without one.
     downloads : int or None
-        Downloads in the last month.
+        Number of downloads in the last month.
     size : int or None
-        Bytes of the float32 ONNX file.
+        Size of the float32 ONNX file in bytes.
     features : int or None
-        Length of a row, if the configuration states it.
+        Number of features, if the configuration states it.
     kind : {"image", "text", "both"}
-        The kind of its inputs; ``"both"`` is a pair of towers.
+        Kind of its inputs; ``"both"`` is a pair of towers.
     """
 
     reference: str
@@ -58,7 +58,7 @@ def search_repositories(words: str, *, limit: int = 10, kind: str | None = None)
     Parameters
     ----------
     words : str
-        Words of the name.
+        Words that the name must contain.
     limit : int, default=10
         Number of repositories to look at.
     kind : {"image", "text"} or None, default=None
@@ -92,7 +92,7 @@ def search_repositories(words: str, *, limit: int = 10, kind: str | None = None)
 
 
 def _describe(reference: str) -> HubCandidate | None:
-    """Describe a repository; None if it has no ONNX file, and neither preprocessing nor tokenizer."""
+    """Describe a repository; return None without an ONNX file, or with neither preprocessing nor tokenizer."""
     repository = fetch_repository(reference)
     files = set(repository.files)
     with tempfile.TemporaryDirectory() as folder:

@@ -53,7 +53,7 @@ def wrap_hub_text(
     pooling: str | None = None,
     recipe: Mapping[str, Any] | None = None,
 ) -> Conversion:
-    """Write the backbone file of a text network from `fetch_hub_text`; see `wrap_text_backbone`."""
+    """Write the backbone file of a text network that `fetch_hub_text` downloaded; see `wrap_text_backbone`."""
     return wrap_text_backbone(
         folder / file,
         output,

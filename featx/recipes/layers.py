@@ -44,11 +44,11 @@ def find_layers(
     """List the maps of a network that can be layers.
 
     A layer is the output of at least one module, and every path from the input to the output
-    passes through it. Its name is the outermost such module, with three exceptions: the last
-    layer of a resolution is ``stem`` or ``stageK`` (the last that the author marks, or else the
-    last of all), and the last layer of the network is ``head``. In a transformer the tokens of the
-    patches are the map, ``blockN`` is the output of the N-th block, and ``head`` is the row that
-    the network makes of the tokens.
+    passes through it. It has the name of the outermost module whose output it is, with three
+    exceptions. The last layer of a resolution is ``stem`` or ``stageK``: the last layer that the
+    author marks, or else the last layer of all. The last layer of the network is ``head``. In a
+    transformer the tokens of the patches are the map, ``blockN`` is the output of the N-th block,
+    and ``head`` is the row that the network makes of the tokens.
 
     ``scopes`` maps each output tensor to the modules around its node, outermost first, and ``stages`` the last
     module of each resolution to its stride in pixels. The tensors may be tokens or rows; see `view_as_map`.
@@ -63,8 +63,8 @@ def find_layers(
     if not layers:
         raise BackboneError("this network has no layers: no map that every path to its output passes through")
     if len(shapes[layers[-1].tensor]) == 3:
-        behind = [*live[live.index(layers[-1].tensor) + 1 :], model.graph.output[0].name]
-        row = next((tensor for tensor in behind if len(shapes.get(tensor, [])) == 2), None)
+        later = [*live[live.index(layers[-1].tensor) + 1 :], model.graph.output[0].name]
+        row = next((tensor for tensor in later if len(shapes.get(tensor, [])) == 2), None)
         if row is None:
             raise BackboneError("this transformer has no head: it does not make a single row of its tokens")
         layers = [replace(layer, name=_block_name(layer)) for layer in layers]
@@ -86,9 +86,9 @@ def name_stages(layers: Sequence[Layer], stages: Mapping[str, int]) -> list[Laye
         replace(layer, name=f"_{layer.name}" if layer.name in COMMON_LAYERS else layer.name) for layer in layers[:-1]
     ] + [layers[-1]]
     for stride, name in _STAGE_NAMES.items():
-        here = [i for i, layer in enumerate(layers) if layer.stride == stride]
-        marked = [i for i in here if any(stages.get(module) == stride for module in layers[i].aliases)]
-        for i in (marked or here)[-1:]:
+        of_stride = [i for i, layer in enumerate(layers) if layer.stride == stride]
+        marked = [i for i in of_stride if any(stages.get(module) == stride for module in layers[i].aliases)]
+        for i in (marked or of_stride)[-1:]:
             layers[i] = replace(layers[i], name=name)
     last = layers[-1]
     layers[-1] = replace(last, name="head", aliases=(*last.aliases, *({last.name} - set(last.aliases))))
@@ -105,7 +105,7 @@ def stride_of(pixels: int, cells: int) -> int:
 def view_as_map(layer: Layer, shape: list[int]) -> list[onnx.NodeProto]:
     """Build nodes that turn tokens or rows into a map (N, channels, height, width) named ``layer.name``.
 
-    Tokens before those of the patches, such as the class token, are left out.
+    Tokens before the patches, such as the class token, are left out.
     """
     source, name = layer.tensor, layer.name
     nodes = []

@@ -57,7 +57,7 @@ def make_backbone(
     size : int or None
         Side of the canvas in pixels; None takes timm's.
     classifier : bool, default=True
-        False leaves out everything behind the layer ``head``, for example 500 MB of a VGG.
+        False leaves out everything after the layer ``head``, for example 500 MB of a VGG.
 
     Returns
     -------
@@ -68,6 +68,8 @@ def make_backbone(
     ------
     BackboneError
         timm has no such network, the weights cannot be loaded, or the file differs from the network.
+    InputError
+        The name does not begin with ``timm:``.
 
     Examples
     --------

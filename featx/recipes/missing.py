@@ -6,7 +6,7 @@ __all__ = ["make_repository"]
 
 
 def make_repository(reference: str) -> None:
-    """Make the backbone of ``hf:owner/name[@revision][#precision]``; extractors hand this to the catalogue."""
+    """Make the backbone of ``hf:owner/name[@revision][#precision]``; extractors pass this function to the catalogue."""
     from featx.recipes.hub import pull_repository
 
     plain, _, precision = reference.partition("#")

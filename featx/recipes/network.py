@@ -64,7 +64,7 @@ def strip(model: onnx.ModelProto) -> None:
 
 
 def load_in_order(network: Any, state: dict[str, Any]) -> None:
-    """Load a state dict with other names and the network's order of entries; raise InputError if it has another."""
+    """Load a state dict that has other names but the network's order of entries; raise InputError for another order."""
     renamed = {}
     for (name, expected), (other, value) in zip(network.state_dict().items(), state.items(), strict=True):
         if name.rpartition(".")[2] != other.rpartition(".")[2] or expected.shape != value.shape:

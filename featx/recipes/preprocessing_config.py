@@ -2,7 +2,7 @@
 
 `read_preprocessing` reads the ``preprocessor_config.json`` of transformers in its forms since 2021, and the
 ``pretrained_cfg`` of timm. Each image processor of transformers has a row in a table. The rules are those of its
-Pillow implementation and of timm's evaluation transforms; `benchmarks/RESULTS.md` states the differences. A file
+Pillow implementation and of timm's evaluation transforms. `benchmarks/RESULTS.md` states the differences. A file
 that does not state the size, mean, standard deviation or interpolation is refused unless the caller supplies it.
 """
 
@@ -24,14 +24,14 @@ _INTERPOLATION_OF = "expected 0 (nearest), 1 (lanczos), 2 (bilinear) or 3 (bicub
 
 @dataclass(frozen=True)
 class HubPreprocess:
-    """Preprocessing of a repository's network, and the order of its channels.
+    """Preprocessing of a repository's network, and the channel order of its input.
 
     Parameters
     ----------
     preprocess : Preprocess
-        Rules from any image to the canvas; mean and std in RGB order.
+        Rules from any image to the canvas, with mean and std in RGB order.
     channel_order : {"RGB", "BGR"}
-        Order of the channels that the network takes.
+        Channel order that the network expects.
     """
 
     preprocess: Preprocess
@@ -42,7 +42,7 @@ class HubPreprocess:
 class _Processor:
     """Rules of an image processor of transformers for keys that its file may leave out."""
 
-    square: bool  # an integer size means height and width, not the shorter side
+    square: bool  # an integer size is both height and width, not the shorter side
     resample: int
     crops: bool = False
     normalizes: bool = True
@@ -112,13 +112,14 @@ def read_preprocessing(
     config : dict
         Content of ``preprocessor_config.json``, or of a ``config.json`` that holds ``pretrained_cfg``.
     size : int, tuple of int or None
-        The canvas, as side or as height and width, if the file does not state it. The file must not state another.
+        Side, or height and width, of the canvas in pixels, if the file does not state it. The file must not state
+        another size.
     resize : int or None
-        Shorter side before the crop, if the file does not state it.
+        Shorter side before the crop in pixels, if the file does not state it.
     interpolation : str or None
         Pillow's filter, if the file does not state it.
     mean, std : sequence of 3 floats or None
-        In RGB order, on the scale 0..255, if the file does not state them.
+        Mean and standard deviation in RGB order, on the scale 0 to 255, if the file does not state them.
 
     Raises
     ------
@@ -144,7 +145,7 @@ def read_preprocessing(
 
 
 def _read_timm(config: Mapping[str, Any], given: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
-    """Read timm's configuration as ``resolve_data_config`` and the evaluation transforms of timm do."""
+    """Read timm's configuration by the rules of timm's ``resolve_data_config`` and evaluation transforms."""
     stated = _size(config["input_size"][1:]) if _has(config, "input_size", list, tuple) else None
     if config.get("fixed_input_size") is False and given["size"] is not None:
         stated = None  # the network takes any size
@@ -161,7 +162,9 @@ def _read_timm(config: Mapping[str, Any], given: Mapping[str, Any]) -> tuple[dic
             f"crop_mode='center' of a canvas {height}x{width}: expected a square canvas; set size=VALUE"
         )
     if rules[mode] != "shorter_side" and scaled != [shorter * side // min(height, width) for side in (height, width)]:
-        raise BackboneError(f"crop_pct={share} of a canvas {height}x{width}: the sides are scaled differently")
+        raise BackboneError(
+            f"crop_pct={share} of a canvas {height}x{width}: the sides would be scaled differently; set size=VALUE"
+        )
     filter_ = given["interpolation"] or _stated(config, "interpolation", "interpolation")
     values = {
         "height": height,
@@ -224,7 +227,10 @@ def _find_processor(config: Mapping[str, Any]) -> _Processor:
             )
         found.append(_PROCESSORS[plain])
     if len({id(processor) for processor in found}) > 1:
-        raise BackboneError(f"image_processor_type and feature_extractor_type contradict: {' and '.join(names)}")
+        raise BackboneError(
+            f"image_processor_type and feature_extractor_type contradict each other: {' and '.join(names)}; "
+            "correct a copy of the file"
+        )
     return found[0]
 
 
@@ -259,13 +265,14 @@ def _find_canvas(config: Mapping[str, Any], processor: _Processor, given: Mappin
     shorter = min(resized)
     if resized != (shorter * height // short, shorter * width // short):
         raise BackboneError(
-            f"size {resized[0]}x{resized[1]} and crop_size {height}x{width} have other proportions; expected equal ones"
+            f"size {resized[0]}x{resized[1]} and crop_size {height}x{width} have different proportions; "
+            "expected equal proportions"
         )
     return {"height": height, "width": width, "resize": given["resize"] or shorter, "rule": "both_sides"}
 
 
 def _read_sizes(config: Mapping[str, Any], processor: _Processor, given: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return ``size`` as a dict, whatever its form."""
+    """Return ``size`` as a dict; a file may state it as a number, a pair or a dict."""
     size = config.get("size")
     if size is None:
         if given["resize"] is not None:
@@ -283,7 +290,7 @@ def _read_sizes(config: Mapping[str, Any], processor: _Processor, given: Mapping
 
 
 def _size(value: Any) -> tuple[int, int] | None:
-    """Return height and width of a side, of a pair or of a dict."""
+    """Return height and width from a side, a pair or a dict."""
     if value is None:
         return None
     if isinstance(value, Mapping):
@@ -300,7 +307,7 @@ def _choose(key: str, stated: Any, given: Any, parameter: str) -> Any:
     if stated is None and given is None:
         raise BackboneError(f"the repository does not state {key}; set {parameter}=VALUE")
     if stated is not None and given not in (None, stated):
-        raise BackboneError(f"{parameter}={given}: the repository states {key} {stated}")
+        raise BackboneError(f"{parameter}={given}: the repository states {key} {stated}; leave it out")
     return given if stated is None else stated
 
 
@@ -341,11 +348,11 @@ def _flag(config: Mapping[str, Any], key: str, default: bool) -> bool:
 
 def _integer(key: str, value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise BackboneError(f"{key}={value!r}: expected pixels; set size=VALUE")
+        raise BackboneError(f"{key}={value!r}: expected a number of pixels; set size=VALUE")
     return value
 
 
 def _number(key: str, value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= 1:
-        raise BackboneError(f"{key}={value!r}: expected a number above 0, at most 1")
+        raise BackboneError(f"{key}={value!r}: expected a number above 0 and at most 1")
     return float(value)

@@ -1,9 +1,9 @@
 """Make a cheaper copy of a backbone, and measure what it loses before it is written.
 
 ``int8`` is for the CPU. Weights are quantised per channel and to seven bits, since processors
-without VNNI add two products in 16 bits; activations to eight bits, by their range on
-calibration images. Everything before ``stage1`` stays in float32: it holds few
-weights and causes most of the error. ``float16`` is for CUDA: everything but the normalisation.
+without VNNI add two products in 16 bits. Activations are quantised to eight bits, by their range
+on calibration images. Everything up to ``stage1`` stays in float32: it holds few weights and causes
+most of the error. ``float16`` is for CUDA: everything but the normalisation is in float16.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ def quantize_backbone(
     ----------
     backbone : str or path
         A float32 backbone, as for `featx.backbones.open_backbone`.
-    images : str, path or sequence of them
+    images : str, path or sequence of str or path
         Folders, globs, image files or a table.
     output : str, path or None
         The file; None writes ``NAME_int8.onnx`` to the user's folder, where ``precision="int8"`` finds it.
@@ -99,7 +99,7 @@ def quantize_backbone(
         fixed seed and do not overlap.
     min_cosine : float or None, default=None
         Minimum mean cosine between the features of the copy and of the original; a copy below it is not
-        written. None is 0.98 for int8 and 0.9999 for float16.
+        written. None takes 0.98 for int8 and 0.9999 for float16.
     keep_float : str, int or None, default="stage1"
         int8 leaves everything up to this layer in float32; None quantises everything.
 
@@ -165,8 +165,8 @@ def convert_precision(
 ) -> Fidelity:
     """Write a copy of a float32 backbone in another precision, if it is close enough.
 
-    ``calibration`` shows the range of activations, for int8 alone, and the copy is measured on ``held_out``:
-    images on the canvas. For ``min_cosine`` and ``keep_float`` see `quantize_backbone`.
+    ``calibration`` and ``held_out`` are images on the canvas. ``calibration`` shows the range of activations, for
+    int8 alone, and the copy is measured on ``held_out``. For ``min_cosine`` and ``keep_float`` see `quantize_backbone`.
     """
     check_choice("precision", precision, PRECISIONS)
     if backbone.precision != "float32":
@@ -202,7 +202,7 @@ def convert_precision(
 
 
 def _read_images(items: Sequence[Any], preprocess: Preprocess) -> tuple[Pixels, list[Failure]]:
-    """Put images on the canvas; those that cannot be read stay black."""
+    """Put images on the canvas; images that cannot be read stay black."""
     pixels = np.zeros((len(items), 3, preprocess.height, preprocess.width), np.uint8)
     failures = []
     for i, item in enumerate(items):
@@ -216,7 +216,7 @@ def _read_images(items: Sequence[Any], preprocess: Preprocess) -> tuple[Pixels, 
 def _quantize(
     backbone: Backbone, calibration: Pixels, keep_float: str | int | None
 ) -> tuple[onnx.ModelProto, dict[str, str]]:
-    """Put pairs of QuantizeLinear and DequantizeLinear around everything behind ``keep_float``."""
+    """Put pairs of QuantizeLinear and DequantizeLinear around every operation after ``keep_float``."""
     from onnxruntime import quantization
 
     model = load_model(backbone.path)
@@ -245,7 +245,7 @@ def _quantize(
             root.setLevel(level)
         quantized = onnx.load(target)
     outputs = {name for node in quantized.graph.node for name in node.output}
-    # layers are behind the pair, since the pair may include an activation
+    # a layer is the output of its pair, since the pair may include an activation
     tensors = {layer.tensor: f"{layer.tensor}_DequantizeLinear_Output" for layer in backbone.layers}
     return quantized, {before: after if after in outputs else before for before, after in tensors.items()}
 
@@ -253,17 +253,17 @@ def _quantize(
 def _halve(
     backbone: Backbone, calibration: Pixels, keep_float: str | int | None
 ) -> tuple[onnx.ModelProto, dict[str, str]]:
-    """Compute in float16 behind the normalisation, and output every layer as float32."""
+    """Compute in float16 after the normalisation, and output every layer as float32."""
     float16 = import_optional("onnxruntime.transformers.float16", "cpu")
     model = load_model(backbone.path)
     graph = model.graph
     pixels, outputs = deepcopy(graph.input[0]), deepcopy(list(graph.output))
     normalization = ancestors(graph, {"normalized"})
-    rest = [node for node in graph.node if node not in normalization]
+    others = [node for node in graph.node if node not in normalization]
     used = {name for node in normalization for name in node.input}
     constants = [tensor for tensor in graph.initializer if tensor.name in used]
     graph.input[0].CopyFrom(helper.make_tensor_value_info("normalized", TensorProto.FLOAT, ["N", 3, None, None]))
-    set_fields(graph, node=rest, initializer=[tensor for tensor in graph.initializer if tensor.name not in used])
+    set_fields(graph, node=others, initializer=[tensor for tensor in graph.initializer if tensor.name not in used])
     named = {value.name for value in outputs}
     taps = [layer.tensor for layer in backbone.layers if layer.tensor not in named]
     # graph outputs stay float32 under their names

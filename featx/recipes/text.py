@@ -97,7 +97,9 @@ def make_text_backbone(
     Raises
     ------
     BackboneError
-        The package is not installed, its weights are not the expected ones, or the network is not a BERT.
+        The package is not installed, its weights are not the expected weights, or the network is not a BERT.
+    InputError
+        The name is unknown, and no ``folder`` is given.
 
     Examples
     --------
@@ -198,7 +200,7 @@ def build_text_encoder(
 
 
 class _Builder:
-    """Nodes and weights of a BERT encoder; the weights of tokens of the first segment are added to the positions."""
+    """Nodes and weights of a BERT encoder; its positions include the embedding of the first segment."""
 
     def __init__(self, weights: Weights, where: str) -> None:
         prefix = "bert." if any(name.startswith("bert.") for name in weights) else ""

@@ -75,7 +75,7 @@ def wrap_backbone(
     Raises
     ------
     BackboneError
-        The file is not such a classifier, its features cannot be found (the message lists the
+        The file is no such classifier, its features cannot be found (the message lists the
         candidates), or the backbone would differ.
 
     Examples
@@ -206,12 +206,12 @@ def _refuse_tensor(classifier: Classifier, tensor: str, features: str) -> None:
 
 
 def find_features(classifier: Classifier) -> str:
-    """Find the only pooling of a whole map with weights behind it; return its input if it averages."""
+    """Find the only pooling of a whole map that weights follow; return its input if it averages, else its output."""
     producers = {name: node for node in classifier.model.graph.node for name in node.output}
     pooled = {
         tensor: producers[tensor].input[0]
         for tensor in classifier.live
-        if _pools_whole_map(classifier, producers[tensor]) and _has_weights_behind(classifier.model.graph, tensor)
+        if _pools_whole_map(classifier, producers[tensor]) and _has_weights_after(classifier.model.graph, tensor)
     }
     tensors = [tensor for tensor, before in pooled.items() if not classifier.is_row(before)] or list(pooled)
     if len(tensors) != 1:
@@ -241,7 +241,7 @@ def _averages(classifier: Classifier, node: onnx.NodeProto) -> bool:
     return False
 
 
-def _has_weights_behind(graph: onnx.GraphProto, tensor: str) -> bool:
+def _has_weights_after(graph: onnx.GraphProto, tensor: str) -> bool:
     reached = {tensor}
     for node in graph.node:
         if reached.intersection(node.input):

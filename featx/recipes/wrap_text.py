@@ -36,9 +36,9 @@ __all__ = ["is_text_model", "wrap_text_backbone"]
 _PROJECTIONS = ("text_embeds", "sentence_embedding", "pooler_output")
 _INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 _BLOCK = re.compile(r"(?:^|[./])(?:layers?|h|blocks?|resblocks)[./](\d+)[./]")
-#: Least length that a tokenizer without a limit of its own writes for "no limit".
+#: A tokenizer without a limit states a length of at least this number.
 _NO_LIMIT = 1_000_000
-_LENGTHS = (5, 8, 3)  # of the texts on which the file is compared with its source
+_LENGTHS = (5, 8, 3)  # tokens of the texts on which the file is compared with its source
 
 
 @dataclass(frozen=True)
@@ -52,14 +52,14 @@ class _Files:
         return next((folder / name for folder in folders if (folder / name).is_file()), None)
 
     def read(self, name: str) -> dict[str, Any]:
-        """Read a JSON file; empty if there is none."""
+        """Read a JSON file; return {} without the file."""
         found = self.find(name)
         try:
             content = json.loads(found.read_text(encoding="utf-8")) if found else {}
         except ValueError as error:
-            raise BackboneError(f"{found}: is no JSON ({error})") from None
+            raise BackboneError(f"{found}: is not JSON ({error}); download it again") from None
         if not isinstance(content, dict):
-            raise BackboneError(f"{found}: expected a JSON object")
+            raise BackboneError(f"{found}: expected a JSON object; download it again")
         return content
 
 
@@ -82,32 +82,32 @@ def wrap_text_backbone(
 ) -> Conversion:
     """Make a backbone of a text encoder, and compare the two on sequences of tokens.
 
-    The attention mask becomes ones inside the graph, since texts of one length share a batch and nothing is
-    padded. A network that was trained on padded texts of one length, as SigLIP, is padded inside the graph.
+    Inside the graph the attention mask becomes ones, because texts of one length share a batch and nothing is padded. A
+    network that was trained on texts padded to one length, such as SigLIP, pads them inside the graph.
 
     Parameters
     ----------
     source : str or path
-        An ONNX file with the inputs ``input_ids``, ``attention_mask`` and ``token_type_ids``, or the first of
-        them. Beside it, or one folder above, lie ``tokenizer.json``, ``config.json`` and, of sentence-transformers,
+        An ONNX file with the input ``input_ids`` and, if it has them, ``attention_mask`` and ``token_type_ids``.
+        Beside it, or one folder above, lie ``tokenizer.json``, ``config.json`` and, for sentence-transformers,
         ``sentence_bert_config.json`` and ``1_Pooling/config.json``.
     output : str, path or None
-        The file; None writes ``NAME.onnx`` to the user's folder, where `TextExtractor` finds it by name.
+        The new file. None writes ``NAME.onnx`` to the user's folder, where `TextExtractor` finds it by name.
     name : str or None
         The backbone's name; None takes the name of the file.
     pooling : {"mean", "cls"} or None
-        The rule by which the training pooled tokens. None takes it from ``1_Pooling/config.json``. A text tower with
-        the output ``text_embeds`` pools inside.
+        Pooling of tokens that the training used. None takes it from ``1_Pooling/config.json``. A text tower with the
+        output ``text_embeds`` pools inside the graph.
     max_tokens : int or None
-        Tokens that count; None takes the limit from the files.
+        Largest number of tokens that is read. None takes the limit from the files.
     license : str
-        SPDX identifier of the weights.
+        SPDX identifier of the weights' licence.
     languages : tuple of str
         ISO 639-1 codes of the languages of its training.
     origin : str or None
         Address of the file, kept as the backbone's ``source``; None keeps the name of the file.
     recipe : mapping or None
-        Further entries of the recipe, such as the pair of two towers.
+        Further entries of the recipe, such as the name of the other tower.
 
     Returns
     -------
@@ -117,8 +117,8 @@ def wrap_text_backbone(
     Raises
     ------
     BackboneError
-        If the file is no such encoder, uses a refused operator, a file beside it is missing or contradicts, or
-        the backbone would differ.
+        If the file is not a text encoder or uses a refused operator, if a file beside it is missing or contradicts it,
+        or if the backbone would compute other features.
 
     Examples
     --------
@@ -179,31 +179,32 @@ def wrap_text_backbone(
 
 
 def _find_output(model: onnx.ModelProto, path: Path, kind: str) -> str:
-    """Return the output that holds tokens, or the row of a text tower; SigLIP calls its row ``pooler_output``."""
+    """Return the output that holds tokens, or the row of a text tower; SigLIP calls this row ``pooler_output``."""
     names = [value.name for value in model.graph.output]
-    wanted: tuple[str, ...] = ("text_embeds", "last_hidden_state", "token_embeddings", "sentence_embedding")
+    candidates: tuple[str, ...] = ("text_embeds", "last_hidden_state", "token_embeddings", "sentence_embedding")
     if kind.startswith("siglip"):
-        wanted = ("text_embeds", "pooler_output")
-    found = next((name for name in wanted if name in names), None)
-    if found is None:
-        raise BackboneError(f"{path}: has the outputs {', '.join(names)}, expected one of {', '.join(wanted)}")
-    return found
+        candidates = ("text_embeds", "pooler_output")
+    output = next((name for name in candidates if name in names), None)
+    if output is None:
+        raise BackboneError(f"{path}: has the outputs {', '.join(names)}, expected one of {', '.join(candidates)}")
+    return output
 
 
 def _read_pooling(files: _Files, pooling: str | None) -> str:
-    """Return the rule by which the training pooled tokens."""
+    """Return the pooling of tokens that the training used."""
     if pooling is not None:
         check_choice("pooling", pooling, ("mean", "cls"))
         return pooling
     config = files.read("1_Pooling/config.json")
-    if isinstance(mode := config.get("pooling_mode"), str):  # as sentence-transformers writes it since version 6
+    if isinstance(mode := config.get("pooling_mode"), str):  # the form of sentence-transformers since version 6
         chosen = [mode]
     else:
         chosen = [key.removeprefix("pooling_mode_") for key, value in config.items() if value is True and "mode" in key]
     rules = {"mean_tokens": "mean", "mean": "mean", "cls_token": "cls", "cls": "cls"}
     if not chosen:
         raise BackboneError(
-            f"{files.path}: no 1_Pooling/config.json beside it; set pooling='mean' or pooling='cls', as its card says"
+            f"{files.path}: no 1_Pooling/config.json beside it; set pooling='mean' or pooling='cls', "
+            "as its model card says"
         )
     if len(chosen) > 1 or chosen[0] not in rules:
         raise BackboneError(f"{files.path}: pools tokens by {' and '.join(chosen)}, expected mean or cls")
@@ -211,24 +212,24 @@ def _read_pooling(files: _Files, pooling: str | None) -> str:
 
 
 def _read_limit(files: _Files, config: Mapping[str, Any], length: int | None, path: Path) -> int:
-    """Return the number of tokens that count; RoBERTa numbers positions from behind that of padding on."""
-    most = config.get("max_position_embeddings")
-    if most is not None and config.get("model_type") in ("roberta", "xlm-roberta", "mpnet", "camembert"):
-        most -= int(config.get("pad_token_id", 1)) + 1
-    wanted = files.read("sentence_bert_config.json").get("max_seq_length")
-    if wanted is None:
-        wanted = files.read("tokenizer_config.json").get("model_max_length")
-    limits = [limit for limit in (most, wanted, length) if limit is not None and limit < _NO_LIMIT]
+    """Return the largest number of tokens; RoBERTa's positions begin after that of the padding token."""
+    n_positions = config.get("max_position_embeddings")
+    if n_positions is not None and config.get("model_type") in ("roberta", "xlm-roberta", "mpnet", "camembert"):
+        n_positions -= int(config.get("pad_token_id", 1)) + 1
+    max_tokens = files.read("sentence_bert_config.json").get("max_seq_length")
+    if max_tokens is None:
+        max_tokens = files.read("tokenizer_config.json").get("model_max_length")
+    limits = [limit for limit in (n_positions, max_tokens, length) if limit is not None and limit < _NO_LIMIT]
     if not limits:
-        raise BackboneError(f"{path}: the files beside it name no limit of tokens; set max_tokens")
+        raise BackboneError(f"{path}: the files beside it state no largest number of tokens; set max_tokens")
     return int(min(limits))
 
 
 def _fixed_length(model: onnx.ModelProto, config: Mapping[str, Any]) -> int | None:
     """Return the number of tokens to which every text is padded; None without padding.
 
-    SigLIP reads the last token of 64 and has no mask. CLIP reads the end of the text and looks at earlier tokens
-    only, so that padding changes nothing.
+    SigLIP reads the last of 64 tokens and has no mask. CLIP reads the token at the end of the text, which depends only
+    on earlier tokens, so padding changes nothing.
     """
     (value,) = [one for one in model.graph.input if one.name == "input_ids"] or [None]
     dims = [] if value is None else value.type.tensor_type.shape.dim
@@ -240,7 +241,7 @@ def _fixed_length(model: onnx.ModelProto, config: Mapping[str, Any]) -> int | No
 
 
 def _block_names(model: onnx.ModelProto) -> dict[str, int]:
-    """Return the number of the block that makes each tensor, from the scopes that exporters write."""
+    """Return the number of the block that computes each tensor, from the scopes that exporters write."""
     numbers = {}
     for node in model.graph.node:
         texts = [node.name, *(prop.value for prop in node.metadata_props), *node.output]
@@ -251,7 +252,7 @@ def _block_names(model: onnx.ModelProto) -> dict[str, int]:
 
 
 def _fold_inputs(model: onnx.ModelProto, path: Path, length: int | None, pad: int) -> None:
-    """Leave the input ``input_ids`` alone: the mask becomes ones, and the segments become zeros."""
+    """Keep only the input ``input_ids``: the mask becomes ones, and the segments become zeros."""
     graph = model.graph
     weights = {tensor.name for tensor in graph.initializer}
     inputs = {value.name: value for value in graph.input if value.name not in weights}
@@ -260,7 +261,7 @@ def _fold_inputs(model: onnx.ModelProto, path: Path, length: int | None, pad: in
     if "input_ids" not in inputs:
         raise BackboneError(f"{path}: has no input input_ids, expected a text encoder")
     nodes: list[onnx.NodeProto] = []
-    # the names of the network's own tensors stay; its input is renamed
+    # the network's tensors keep their names; its input is renamed
     for node in graph.node:
         node.input[:] = ["featx_ids" if one == "input_ids" else one for one in node.input]
     tokens = "input_ids"
@@ -311,7 +312,7 @@ def _add_layers(
     limit: int,
     path: Path,
 ) -> list[Layer]:
-    """Add the layers as maps (N, channels, tokens, 1) to a graph, and cut off the rest of it."""
+    """Add the layers as maps (N, channels, tokens, 1) to a graph, and cut off all later nodes."""
     graph = model.graph
     row = result if pool == "inside" else None
     cut(graph, {result})
@@ -321,13 +322,13 @@ def _add_layers(
     candidates = [tensor for tensor in live if tensor in numbers]
     shapes = _run(model, [*candidates, result])
     is_tokens = {name: shape[:2] == (2, 7) and len(shape) == 3 for name, shape in shapes.items()}
-    last = {numbers[tensor]: tensor for tensor in candidates if is_tokens[tensor]}  # the last one of each block
+    last = {numbers[tensor]: tensor for tensor in candidates if is_tokens[tensor]}  # the last tensor of each block
     tensors = {f"block{number + 1}": tensor for number, tensor in sorted(last.items())}
     if row is None:
         if not is_tokens[result]:
             raise BackboneError(f"{path}: {result} has the shape {shapes[result]}, expected texts, tokens, channels")
         if not tensors or list(tensors.values())[-1] != result:
-            tensors["tokens"] = result  # behind the last block there may be a normalisation
+            tensors["tokens"] = result  # a normalisation may follow the last block
     axis = numpy_helper.from_array(np.array([3], np.int64), "featx_axis_width")
     axes = numpy_helper.from_array(np.array([2, 3], np.int64), "featx_axes_cell")
     first = numpy_helper.from_array(np.array(0, np.int64), "featx_first")
@@ -356,9 +357,9 @@ def _add_layers(
 
 
 def _number_normalisations(graph: onnx.GraphProto, live: list[str], n_blocks: int) -> dict[str, int]:
-    """Return the number of the block that makes each tensor in a file without scopes, if it is built as BERT is.
+    """Return the number of the block that computes each tensor in a file without scopes, if its network is like BERT.
 
-    BERT normalises its embeddings and twice in each block, the second time at its end.
+    BERT normalises its embeddings once, and each block twice, the second time at its end.
     """
     normalised = {node.output[0] for node in graph.node if node.op_type == "LayerNormalization"}
     tensors = [tensor for tensor in dict.fromkeys(live) if tensor in normalised]
@@ -385,7 +386,9 @@ def _compare(original: onnx.ModelProto, backbone: Any, result: str, pool: str, l
     content, inputs = original.SerializeToString(), {value.name: value for value in original.graph.input}
     for n in (min(n, limit) for n in _LENGTHS):
         ids = rng.integers(1, backbone.preprocess.n_vocabulary, (1, n))
-        ids[0, -1] = backbone.preprocess.n_vocabulary - 1  # the end of a text, which CLIP finds by its number
+        ids[0, -1] = (
+            backbone.preprocess.n_vocabulary - 1
+        )  # the token at the end of a text, which CLIP finds as the largest number
         rows.append(session.run(ids)[0])
         whole = np.full((1, length or n), pad, np.int64)
         whole[:, :n] = ids

@@ -1,1 +1,1 @@
-"""Metrics, drawings, model cards and contact sheets."""
+"""Compute metrics; write drawings, model cards and contact sheets."""

@@ -18,7 +18,7 @@ _MAX_LISTED, _MAX_ROWS = 20, 50
 
 
 def make_card(name: str, description: Description, run: str, notes: Sequence[str] = ()) -> str:
-    """Format the card of a saved or exported pipeline, with code that runs it and notes on further measurements."""
+    """Return the card of a saved or exported pipeline, with code that runs it and notes on further measurements."""
     info = description["info"]
     parts = [
         f"# {_escape(name)}",
@@ -67,7 +67,7 @@ def _describe_task(description: Description) -> str:
         labels = list(info.get("counts") or (pipeline and pipeline.get("classes")) or ())
         listed = ", ".join(map(_escape, labels[:_MAX_LISTED]))
         more = f" and {len(labels) - _MAX_LISTED} more" if len(labels) > _MAX_LISTED else ""
-        text = f"Answers {len(labels)} labels for {_add_article(noun)}, each of them yes or no: {listed}{more}."
+        text = f"Answers {len(labels)} labels for {_add_article(noun)}, each with yes or no: {listed}{more}."
         return f"{text} It may have several of them, or none."
     if task == "classification":
         if not (classes := pipeline and pipeline.get("classes")):
@@ -114,7 +114,7 @@ def _describe_data(info: Mapping[str, Any]) -> str:
     if tuning := info.get("tuning"):
         parts.append(
             f"The network was tuned on these {name_inputs(info)}s after layer {_escape(tuning['depth'])}: the file "
-            "holds traces of them, and is personal data if they are."
+            "holds traces of them, and is personal data if they are personal data."
         )
     return "\n\n".join(parts)
 
@@ -158,7 +158,9 @@ def _describe_languages(info: Mapping[str, Any]) -> list[str]:
     if not languages:
         return []
     listed = _escape(", ".join(map(str, languages)))
-    return [f"The encoder was trained on texts in these languages: {listed}. Expect a lower quality in others."]
+    return [
+        f"The encoder was trained on texts in these languages: {listed}. Expect a lower quality in other languages."
+    ]
 
 
 def _describe_quality(info: Mapping[str, Any]) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 __all__ = ["use_columns"]
 
-#: Kind of a column -> its input, in the card's list of inputs.
+#: Maps the kind of a column to the description of its input in the card.
 _INPUTS = {
     "image": "uint8 (N, 3, {height}, {width}), RGB planes of an image on the canvas of {width} x {height}",
     "text": "int64 (N, n_tokens), the tokens of a text. Do not pad or cut them: run one row at a time, or rows whose "
@@ -17,7 +17,7 @@ _INPUTS = {
     "category": "string (N, 1), empty if missing",
 }
 
-#: Code inside of functions, which is indented.
+#: Fields whose code is inside of functions, and therefore indented.
 _INSIDE = ("fit", "fit_js", "before_js")
 
 _PYTHON_IMAGE = """\
@@ -55,15 +55,15 @@ def use_columns(
     Parameters
     ----------
     name : str
-        The file, quoted.
+        Name of the file, quoted.
     columns : dict
         The metadata entry ``featx.columns``.
     answer : str
-        The output to print.
+        Name of the output to print.
     outputs : sequence of str
-        All outputs.
+        Names of all outputs.
     canvases : dict
-        Column of images -> code that fits an image to its canvas.
+        Maps a column of images to code that fits an image to its canvas.
     """
     kinds = {fact["kind"] for fact in columns.values()}
     readers: dict[str, str] = {}  # columns with the same rules share a function

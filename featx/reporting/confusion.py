@@ -32,8 +32,8 @@ def draw_classification(
 ) -> None:
     """Draw a confusion matrix (rows are true classes) beside images, and write both as a PNG.
 
-    ``confidence`` is the probability of each predicted class. The least certain of the correct predictions and the most
-    certain of the wrong ones are shown.
+    ``confidence`` is the probability of each predicted class. The images are the least certain correct predictions and
+    the most certain wrong predictions.
     """
     figure_module = import_optional("matplotlib.figure", "plot")
     n = len(classes)

@@ -26,7 +26,7 @@ _MAX_COLUMNS = 8
 class Tile(NamedTuple):
     """Hold an image of a sheet, or None, and the lines of its caption; long lines keep their end.
 
-    A ``reason`` is shown on grey instead of the image. A ``marked`` image has a frame, as around a query.
+    A ``reason`` is shown on grey instead of the image. A ``marked`` image, such as a query, has a frame.
     """
 
     image: Any
@@ -38,7 +38,7 @@ class Tile(NamedTuple):
 def check_sheet(path: str) -> None:
     """Raise InputError or MissingDependencyError if a sheet cannot be written to a path."""
     if Path(path).suffix.lower() != ".png":
-        raise InputError(f"{path}: expected a name ending in .png")
+        raise InputError(f"{path}: expected a name that ends in .png")
     check_writable(path)
     import_optional("matplotlib.figure", "plot")
 
@@ -62,7 +62,7 @@ def draw_sheet(path: Path, groups: Sequence[Sequence[Tile]]) -> None:
                 height - i * step - _GAP_INCHES - _TILE_INCHES,
             )
             _draw(figure.add_axes((left / width, bottom / height, _TILE_INCHES / width, _TILE_INCHES / height)), tile)
-    with warnings.catch_warnings():  # the font lacks a script, and draws boxes
+    with warnings.catch_warnings():  # the font draws boxes for scripts that it lacks
         warnings.filterwarnings("ignore", message="Glyph .* missing")
         with write_whole(path) as scratch:
             figure.savefig(scratch, dpi=110, format="png")

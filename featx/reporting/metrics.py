@@ -1,4 +1,4 @@
-"""Metrics of predictions, as plain values and as text."""
+"""Compute metrics of predictions, as plain values and as text."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ __all__ = [
 
 
 _NORMAL_QUANTILE = 1.959964
-#: The largest class has at least this many times the images of the smallest if text names the worst class.
+#: Text names the worst class if the largest class has at least this many times the images of the smallest class.
 _MIN_RATIO = 1.5
 
 
 @dataclass(frozen=True)
 class ClassBalance:
-    """The largest class of some images, and the class that is recognised worst.
+    """The largest class of some images, and the class with the lowest recall.
 
     Parameters
     ----------
@@ -43,11 +43,11 @@ class ClassBalance:
     baseline : float
         Accuracy of always answering ``largest``.
     ratio : float
-        Images of the largest class per image of the smallest class.
+        Number of images of the largest class per image of the smallest class.
     worst : str
-        Class with the lowest recall; of equals, the one with the most images.
+        Class with the lowest recall; among equal classes, the class with the most images.
     worst_recall : float
-        Share of its images that are recognised.
+        Recall of this class.
     worst_count : int
         Number of its images.
     """
@@ -61,11 +61,11 @@ class ClassBalance:
 
     @property
     def is_even(self) -> bool:
-        """True if the classes are of like size, so that accuracy alone does not mislead."""
+        """True if the classes are of similar size, so accuracy alone does not mislead."""
         return self.ratio < _MIN_RATIO
 
     def describe(self, noun: str = "image") -> str:
-        """Return the lowest recall and the accuracy of the largest class alone, as one line."""
+        """Return one line with the lowest recall and the accuracy of always answering the largest class."""
         return (
             f"lowest recall {format_metric(self.worst_recall)} of {printable(self.worst)} "
             f"({self.worst_count} {noun}{'' if self.worst_count == 1 else 's'}); "
@@ -80,9 +80,11 @@ class Score:
     Parameters
     ----------
     how : str
-        The images that it was measured on.
+        Description of the images that it was measured on.
     metric : {"accuracy", "mae"}
+        Name of the metric.
     value : float
+        Its value.
     low, high : float or None
         Ends of the interval; None for a regression on a single image.
     values : dict of str to float
@@ -128,7 +130,9 @@ def summarize_classification(
     >>> summary["accuracy"], summary["roc_auc"], summary["confusion"]
     (0.5, 1.0, [[1, 0], [1, 0]])
     """
-    number = {label: i for i, label in enumerate(classes)}  # scikit-learn sorts labels; numbers keep our order
+    number = {
+        label: i for i, label in enumerate(classes)
+    }  # scikit-learn sorts labels; numbers keep the order of classes
     y_true, y_pred = (np.array([number[label] for label in np.asarray(y)], dtype=int) for y in (y_true, y_pred))
     labels = list(range(len(classes)))
     p = None if probabilities is None else np.asarray(probabilities, float)
@@ -191,8 +195,8 @@ def score(
 ) -> Score:
     """Estimate the quality of predictions for left-out images, which ``how`` describes.
 
-    An accuracy has Wilson's interval, and a mean absolute error the normal one. With ``groups``, the group of each
-    image, the groups are the independent draws: images of one patient tend to be right or wrong together, and the
+    The interval of an accuracy is Wilson's, and that of a mean absolute error is normal. With ``groups``, the group of
+    each image, the groups are the independent draws: images of one patient tend to be right or wrong together, so the
     interval is wider.
 
     Examples
@@ -225,10 +229,10 @@ def _balanced_accuracy(true: npt.NDArray[Any], right: npt.NDArray[np.float64]) -
 
 
 def _effective_draws(values: npt.NDArray[np.float64], groups: npt.ArrayLike | None) -> tuple[float, float]:
-    """Return the number of independent draws that the values are worth, and the quantile of a 95 % interval.
+    """Return the effective number of independent draws of the values, and the quantile of a 95 % interval.
 
-    The variance of the mean is that of the groups' sums, with the correction for few groups that is usual for clusters,
-    and the quantile is Student's. Values that vary between groups as they do within are worth their own number.
+    The variance of the mean comes from the groups' sums, with the usual correction for few clusters. The quantile is
+    Student's. If values vary between groups as much as within groups, the effective number is the number of values.
     """
     n = len(values)
     codes = np.arange(n) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
@@ -239,7 +243,7 @@ def _effective_draws(values: npt.NDArray[np.float64], groups: npt.ArrayLike | No
     sums = np.bincount(codes, weights=deviations)
     variance = n_groups / (n_groups - 1) * float((sums**2).sum()) / n**2
     quantile = float(stats.t.ppf(0.975, n_groups - 1))
-    if variance == 0:  # every image is right, or all are wrong alike
+    if variance == 0:  # all images are right, or all are equally wrong
         return float(n_groups), quantile
     return min(float(n), float(values.var()) / variance), quantile
 
@@ -270,7 +274,7 @@ def measure_balance(y_true: npt.ArrayLike, y_pred: npt.ArrayLike) -> ClassBalanc
 def wilson_interval(share: float, n: float, quantile: float = _NORMAL_QUANTILE) -> tuple[float, float]:
     """Return Wilson's 95 % confidence interval of a share of n draws; n may be an effective number.
 
-    ``quantile`` is the normal one, or a larger one of Student's if the variance of few draws was estimated.
+    ``quantile`` is the normal quantile, or Student's larger quantile if the variance was estimated from few draws.
 
     Examples
     --------
@@ -284,7 +288,7 @@ def wilson_interval(share: float, n: float, quantile: float = _NORMAL_QUANTILE) 
 
 
 def describe_score(facts: Mapping[str, Any]) -> str:
-    """Format a score as a file stores it (`Score.facts`) as one line.
+    """Return a score in its stored form (`Score.facts`) as one line of text.
 
     Examples
     --------
@@ -295,7 +299,7 @@ def describe_score(facts: Mapping[str, Any]) -> str:
     parts = []
     for name, value in facts["values"].items():
         if name == "balanced_accuracy" and not describe_balance(facts):
-            continue  # that of equal classes is the accuracy
+            continue  # for classes of equal size it is the accuracy
         text = f"{name.replace('_', ' ')} {format_metric(value)}"
         if interval := facts["intervals"].get(name):
             text += f" (95 % interval {' to '.join(map(format_metric, interval))})"
@@ -304,9 +308,9 @@ def describe_score(facts: Mapping[str, Any]) -> str:
 
 
 def describe_balance(facts: Mapping[str, Any]) -> str:
-    """Format the lowest recall and the largest class of a score as a file stores it; empty for classes of like size.
+    """Return the lowest recall and the largest class of a stored score; an empty string for classes of similar size.
 
-    The score says in ``how`` if it was measured on images, texts or rows.
+    ``how`` of the score states if it was measured on images, texts or rows.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Metrics of several labels or several numbers per image, as plain values."""
+"""Compute metrics of several labels or several numbers per image, as plain values."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["average_precisions", "score_labels", "score_numbers", "summarize_lab
 
 Floats = npt.NDArray[np.float64]
 _N_BOOTSTRAPS = 200
-#: Elements that a bootstrap computes with at a time.
+#: Number of elements that a bootstrap processes at a time.
 _CHUNK = 2_000_000
 
 
@@ -25,7 +25,7 @@ def summarize_labels(
     """Compute the metrics of several labels per image, as JSON values.
 
     Macro metrics are means over the labels that at least one image has. ``micro_f1`` counts all decisions together.
-    ``subset_accuracy`` is the share of images all of whose labels are right. ``log_loss`` is the mean over images and
+    ``subset_accuracy`` is the share of images whose labels are all right. ``log_loss`` is the mean over images and
     labels. Arrays have the shape (n_images, n_labels).
 
     Examples
@@ -146,7 +146,7 @@ def score_labels(
 def score_numbers(
     how: str, true: Floats, predicted: Floats, names: Sequence[str], groups: npt.NDArray[Any] | None = None
 ) -> Score:
-    """Estimate the quality of several numbers per image by the mean R², with the MAE and R² of each."""
+    """Estimate the quality of several numbers per image by the mean R², with the MAE and R² of each number."""
     summary = summarize_numbers(true, predicted, names)
     values = {"r2": summary["r2"] if summary["r2"] is not None else float("nan")}
     for name, row in summary["per_target"].items():
@@ -168,8 +168,9 @@ def _bootstrap(
 ) -> tuple[float | None, float | None]:
     """Return the 2.5 and 97.5 percentiles of a metric, at most 1, over draws of images or groups with replacement.
 
-    The draws are moved so that their mean is ``value``. Draws that repeat the few images of a rare label, or lack them,
-    are better than the whole: of 289 labels on 60 rows, 0.105 to 0.144 where the whole has 0.082.
+    The percentiles are shifted so that the mean of the draws is ``value``. Draws that repeat the few images of a rare
+    label, or lack them, score better than all images: for 289 labels on 60 rows the draws gave 0.105 to 0.144, and all
+    rows 0.082.
     """
     units = np.arange(n) if groups is None else np.unique(groups, return_inverse=True)[1]
     n_units = int(units.max()) + 1

@@ -22,18 +22,20 @@ __all__ = ["SavedPipeline", "describe_file"]
 
 @dataclass(frozen=True)
 class SavedPipeline:
-    """Facts about the file of a pipeline; ``str`` is its model card in Markdown.
+    """Facts about the file of a pipeline; ``str`` returns its model card in Markdown.
 
     Parameters
     ----------
     path : str
+        Path of the file.
     n_bytes : int
+        Size of the file.
     description : dict
-        As `featx.read_info` returns it.
+        Result of `featx.read_info`.
     card : str
         Model card in Markdown.
     trusted_types, refused_types : list of str
-        Types in the file that are not on skops's own list: those that featx trusts, and those that it refuses.
+        Types in the file that are not on skops's own list: types that featx trusts, and types that it refuses.
     guard : Guard or None
         The guard in the file.
     included : tuple of str
@@ -72,11 +74,11 @@ class SavedPipeline:
 
     @property
     def contents(self) -> str | None:
-        """Description of what the file holds of its training images; None for files of earlier versions."""
+        """Description of the file's contents from its training images; None for files of earlier versions."""
         return self.description.get("pipeline", {}).get("contents")
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what ``featx show --json`` prints."""
+        """Return the facts as plain values, which ``featx show --json`` prints."""
         facts: dict[str, Any] = {"path": self.path, "bytes": self.n_bytes, **to_plain(self.description)}
         return {
             **facts,
@@ -92,7 +94,7 @@ def describe_file(path: str | os.PathLike[str]) -> SavedPipeline:
     Parameters
     ----------
     path : str or path
-        File of `featx.save`.
+        File that `featx.save` wrote.
 
     Returns
     -------
@@ -136,7 +138,7 @@ def _describe_guard(guard: Guard | None, info: Mapping[str, Any]) -> str:
 
 
 def _locate(facts: BackboneFacts, included: Collection[str]) -> str:
-    """Describe the location of a backbone: on this machine, or in the file."""
+    """Return the location of a backbone: on this machine, or in the file."""
     try:
         backbone = find_by_identity(facts["identity"])
     except BackboneError:

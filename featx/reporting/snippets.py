@@ -113,7 +113,7 @@ _CUT_JS = """\
 let {{ ids }} = tokenizer.encode("a red car");
 if (ids.length > {most}) ids = [...ids.slice(0, {kept}), ...ids.slice(ids.length - {n_last})];"""
 
-#: Code that fits an image to the canvas, by ``crop`` and for "center" by other rules: in Python and in JavaScript.
+#: Maps ``crop``, or the rule of a "center" crop, to code in Python and JavaScript that fits an image to the canvas.
 _FITS = {
     "center": (
         _CENTER_PYTHON,
@@ -139,7 +139,7 @@ _FITS = {
 
 
 def use_saved(name: str, description: Description) -> str:
-    """Format code that runs a saved pipeline, as Markdown, from its name and the result of `featx.read_info`."""
+    """Return code that runs a saved pipeline, as Markdown, from its name and the result of `featx.read_info`."""
     info = description.get("info") or {}
     noun = name_inputs(info)
     if noun == "row" or info.get("columns") or info.get("text_column"):
@@ -153,7 +153,7 @@ def use_saved(name: str, description: Description) -> str:
 def describe_onnx(model: onnx.ModelProto, info: Mapping[str, Any] | None = None) -> Description:
     """Read the metadata of an exported file as the description of a pipeline; ``info`` adds facts about the fit."""
     facts = _read_metadata(model)
-    # a model over columns has several backbones, or none
+    # a model of several columns has several backbones, or none
     each = [fact for fact in facts.get("columns", {"": facts}).values() if "backbone" in fact]
     features = [{"precision": fact["backbone"]["precision"], **fact["features"]} for fact in each]
     words = [fact["words"] for fact in facts.get("columns", {}).values() if "words" in fact]
@@ -172,7 +172,7 @@ def describe_onnx(model: onnx.ModelProto, info: Mapping[str, Any] | None = None)
 
 
 def use_onnx(name: str, model: onnx.ModelProto) -> str:
-    """Format code that runs an exported file in Python and JavaScript, as Markdown, from its name and content."""
+    """Return code that runs an exported file in Python and JavaScript, as Markdown, from its name and content."""
     facts, outputs = _read_metadata(model), [output.name for output in model.graph.output]
     fields = {
         "name": _quote(name),
@@ -206,12 +206,12 @@ def use_onnx(name: str, model: onnx.ModelProto) -> str:
     )
 
 
-def _cut_texts(most: int | None, n_last: int) -> dict[str, str]:
-    """Return the fields for a file that takes texts up to a number of tokens, or to their end."""
-    if most is None:  # the graph cuts for the encoder, and words count to the end
+def _cut_texts(max_tokens: int | None, n_last: int) -> dict[str, str]:
+    """Return the fields for a file that reads texts up to ``max_tokens`` tokens, or to their end if it is None."""
+    if max_tokens is None:  # the graph cuts texts for the encoder, and words are counted to the end
         ids_js = 'const { ids } = tokenizer.encode("a red car");'
         return {"cut": "it pads nothing and cuts nothing", "cut_js": "", "ids_js": ids_js}
-    ids_js = _CUT_JS.format(most=most, n_last=n_last, kept=most - n_last)
+    ids_js = _CUT_JS.format(most=max_tokens, n_last=n_last, kept=max_tokens - n_last)
     cut_js = ", which does not cut by itself"
     return {"cut": "it cuts at max_tokens, and pads nothing", "cut_js": cut_js, "ids_js": ids_js}
 

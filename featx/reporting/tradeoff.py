@@ -12,13 +12,13 @@ from featx._optional import import_optional
 __all__ = ["Point", "draw_tradeoff"]
 
 _FRONT, _OTHER, _CHOSEN = "#1f5a8a", "#9aa4ad", "#a33a2c"
-#: Maximum number of candidates that are numbered and named.
+#: Largest number of candidates that are numbered and named.
 _MAX_NAMED = 10
 _TICKS = (0, 0.5, 1, 2, 5, 10, 20, 50, 100, 200)
 
 
 class Point(NamedTuple):
-    """Hold a candidate's name, milliseconds per image, error beyond the chosen one's and half of its 95 % interval."""
+    """Hold a candidate's name, milliseconds per image, excess error over the choice, and half of its 95 % interval."""
 
     name: str
     ms: float
@@ -29,10 +29,12 @@ class Point(NamedTuple):
     stopped: bool = False
 
 
-def draw_tradeoff(path: Path, title: str, points: Sequence[Point], max_ms: float | None = None) -> None:
+def draw_tradeoff(
+    path: Path, title: str, points: Sequence[Point], max_ms: float | None = None, measure: str = "squared error"
+) -> None:
     """Write a PNG of error against milliseconds per image, with the Pareto front joined, numbered and named below.
 
-    ``max_ms`` is the budget per image, drawn as a line.
+    ``max_ms`` is the budget per image, drawn as a line, and ``measure`` is the name of the error.
     """
     named = [p for p in sorted(points, key=lambda p: p.ms) if p.on_front and not p.chosen][-_MAX_NAMED + 1 :]
     named = sorted([*named, *(p for p in points if p.chosen)], key=lambda p: p.ms)
@@ -50,13 +52,13 @@ def draw_tradeoff(path: Path, title: str, points: Sequence[Point], max_ms: float
         axis.xaxis.set_major_formatter("{x:g}")
         axis.xaxis.set_minor_formatter("{x:g}")
     highest = max(p.behind for p in points)
-    if highest > 5:  # candidates that are far behind would squeeze all others into a line
+    if highest > 5:  # candidates with a large error would squeeze all others into a line
         axis.set_yscale("symlog", linthresh=1)
         axis.set_yticks([tick for tick in _TICKS if tick <= 2 * highest])
         axis.yaxis.set_major_formatter("{x:g}")
         axis.yaxis.set_minor_locator(import_optional("matplotlib.ticker", "plot").NullLocator())
     axis.set_xlabel("milliseconds per image on this machine, decoding included (lower is faster)")
-    axis.set_ylabel("squared error beyond the recommended candidate's,\n% of the target's variance (lower is better)")
+    axis.set_ylabel(f"{measure} beyond the recommended\ncandidate's, % of the target's variance (lower is better)")
     axis.set_title(title, fontsize=12, loc="left")
     axis.margins(x=0.06, y=0.08)
     axis.grid(color="#e4e7ea", linewidth=0.8)
@@ -69,7 +71,7 @@ def draw_tradeoff(path: Path, title: str, points: Sequence[Point], max_ms: float
 
 
 def _draw_points(axis: Any, points: Sequence[Point], named: Sequence[Point]) -> list[Any]:
-    """Draw the points, the numbered ones last, and return the handles of the legend."""
+    """Draw the points, the numbered points last, and return the handles of the legend."""
     front = sorted((p for p in points if p.on_front), key=lambda p: p.ms)
     xs, ys = [p.ms for p in front], [p.behind for p in front]
     (line,) = axis.plot(xs, ys, color=_FRONT, linewidth=1.4, drawstyle="steps-post", zorder=1)

@@ -30,6 +30,11 @@ def load_fashion_mnist(split: str = "train") -> tuple[list[bytes], npt.NDArray[n
     y : ndarray of str
         Class of each image.
 
+    Raises
+    ------
+    InputError
+        For another ``split``.
+
     Examples
     --------
     >>> from featx.samples import load_fashion_mnist

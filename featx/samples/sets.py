@@ -21,7 +21,7 @@ from featx.samples.fashion_mnist import extract_fashion_mnist
 
 __all__ = ["Sample", "list_samples", "write_sample"]
 
-#: Images of digits to fit on; the others, of other writers for the most part, are for the test.
+#: Number of images of digits to fit on. The others are for the test; most of them are by other writers.
 _N_DIGITS = 1200
 _SIDE, _MAX_BLUR, _N_BLURRED = 64, 3.0, 80
 
@@ -47,7 +47,7 @@ class Sample:
 
     See Also
     --------
-    featx.samples.list_samples : Makes it; its example shows it.
+    featx.samples.list_samples : Lists the samples.
     """
 
     name: str
@@ -80,7 +80,7 @@ def list_samples() -> list[Sample]:
     Returns
     -------
     list of Sample
-        One for each set that featx or scikit-learn carries.
+        A sample for each set that featx or scikit-learn carries.
 
     Examples
     --------
@@ -114,7 +114,7 @@ def write_sample(name: str, folder: str | Path) -> Path:
     Raises
     ------
     InputError
-        For an unknown name, for a folder that is not empty, and for one whose parent folder does not exist.
+        For an unknown name, for a folder that is not empty, and for a folder whose parent does not exist.
 
     Examples
     --------
@@ -184,7 +184,7 @@ def _to_png(pixels: npt.NDArray[np.uint8]) -> bytes:
     height, width = pixels.shape[:2]
     header = struct.pack(">IIBBBBB", width, height, 8, 2 if pixels.ndim == 3 else 0, 0, 0, 0)
     rows = pixels.reshape(height, -1)
-    data = zlib.compress(np.pad(rows, ((0, 0), (1, 0))).tobytes(), 9)  # each row begins with its filter, none
+    data = zlib.compress(np.pad(rows, ((0, 0), (1, 0))).tobytes(), 9)  # 0, no filter, begins each row
     chunks = ((b"IHDR", header), (b"IDAT", data), (b"IEND", b""))
     parts = [struct.pack(">I", len(c)) + kind + c + struct.pack(">I", zlib.crc32(kind + c)) for kind, c in chunks]
     return b"\x89PNG\r\n\x1a\n" + b"".join(parts)

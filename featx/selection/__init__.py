@@ -3,9 +3,11 @@
 from featx.selection.candidates import Candidate
 from featx.selection.compare import compare
 from featx.selection.duplicates import Duplicates, find_duplicates, group_duplicates
+from featx.selection.head_result import HeadComparison, HeadScore
 from featx.selection.heads import compare_heads
-from featx.selection.result import Comparison, HeadComparison, HeadScore, SearchCost, SearchResult
+from featx.selection.result import Comparison
 from featx.selection.search import search
+from featx.selection.search_result import SearchCost, SearchResult
 
 __all__ = [
     "Candidate",

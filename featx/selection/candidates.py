@@ -1,4 +1,4 @@
-"""List the combinations of backbone, layer, pooling and crop, and the embeddings that they share."""
+"""List the combinations of backbone, layer, pooling and crop, and the embeddings that several of them share."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class Candidate:
     backbone : str
         Name or path, as `FeatureExtractor` takes it.
     layer : str or list of str
-        One layer, or several that are concatenated.
+        One layer, or several layers whose features are concatenated.
     pooling, crop : str
         As `FeatureExtractor` takes them. The crop is empty for texts.
     n_features : int
@@ -75,23 +75,23 @@ class Candidate:
         Standard error of the score.
     loss : float
         The measure that ranks candidates: the probe's squared error on left-out images (for
-        classes, that of their 0/1 indicators) as a share of the target's variance. Every class
+        classes, the squared error of their 0/1 indicators) as a share of the target's variance. Every class
         counts alike if classes are unbalanced.
     n_images : int
         Number of images that were scored.
     stopped : bool
-        True if the candidate was stopped early because it was behind.
+        True if the candidate was stopped early because its loss was larger than the best candidate's.
     ms : float
         Milliseconds per image on this machine, decoding included, with every thread at work.
     mb : float
         Megabytes of the backbone up to the deepest layer.
     behind : float
-        Loss beyond the recommended candidate's on the same images. It compares candidates that
-        were stopped on different numbers of images, and is the measure of the table and the plot.
+        The loss minus the loss of the recommended candidate on the same images. It compares candidates that
+        were stopped on different numbers of images, and the table and the plot show it.
     behind_error : float
         Standard error of ``behind``, from the paired differences per image.
     tied : bool
-        True if these images cannot tell the candidate from the recommended one: it is behind by at
+        True if these images cannot tell the candidate from the recommended one: ``behind`` is at
         most two standard errors.
     on_front : bool
         True if no other candidate is both better and faster.
@@ -123,11 +123,11 @@ class Candidate:
 
     @property
     def layers(self) -> list[str]:
-        """Layers as a list, a single one included."""
+        """Layers as a list, also for a single layer."""
         return [self.layer] if isinstance(self.layer, str) else self.layer
 
     def parameters(self) -> dict[str, Any]:
-        """Return the parameters of a `FeatureExtractor` or `TextExtractor` that computes these features."""
+        """Return the parameters of the `FeatureExtractor` or `TextExtractor` that computes these features."""
         parameters = {"backbone": self.backbone, "layer": self.layer, "pooling": self.pooling}
         return parameters | ({"crop": self.crop} if self.crop else {})
 
@@ -152,7 +152,7 @@ class Candidate:
 
 @dataclass
 class SharedEmbedding:
-    """Hold the candidates of one backbone and crop, and the one embedding that serves them all.
+    """Hold the candidates of one backbone and crop, and the embedding from which all their features are taken.
 
     ``widths`` is the number of features of each layer in the embedding, ``ms`` the milliseconds that it takes per image
     once they are measured, and ``cost`` what an image counts in the budget of a search.
@@ -188,7 +188,7 @@ def list_candidates(
 ) -> list[SharedEmbedding]:
     """List every combination, grouped by the embedding that serves it; texts have no crops.
 
-    If no backbone is named, those on this machine that lack a named layer take no part.
+    If no backbone is named, backbones on this machine that lack a named layer take no part.
     """
     poolings, crops = _to_list(poolings), _to_list(crops)
     if base.kind == "text":
@@ -232,7 +232,7 @@ def list_candidates(
 
 
 def _to_list(value: Any) -> list[Any]:
-    """Return one value or several as a list without repetitions."""
+    """Return a value, or several values, as a list without repetitions."""
     kept: list[Any] = []
     for item in [value] if isinstance(value, (str, int, os.PathLike)) else value:
         if item not in kept:

@@ -1,4 +1,4 @@
-"""Spell categories as the encoders of a fitted estimator know them, such as 3 for the text of a CSV file."""
+"""Convert categories to the values that the encoders of a fitted estimator know, such as the text "3" to 3."""
 
 from __future__ import annotations
 
@@ -10,13 +10,12 @@ from typing import Any
 
 import numpy as np
 
+from featx._text import join_first
 from featx._validation import is_missing
 from featx.pipelines import find_encoders
 from featx.sources.labels import read_label
 
 __all__ = ["KnownCategories", "Unknown"]
-
-_MAX_NAMED = 5
 
 
 @dataclass(frozen=True)
@@ -26,10 +25,13 @@ class Unknown:
     Parameters
     ----------
     row : int
+        Number of the row.
     column : str
+        Name of the column.
     value : object
+        The category.
     is_error : bool
-        True if the encoder raises for it; otherwise it counts as no category.
+        True if the encoder raises for it. Otherwise it counts as no category.
     known : str
         The first categories that the encoder knows, for messages.
     """
@@ -52,9 +54,8 @@ class Unknown:
 class KnownCategories:
     """Hold the categories of the encoders of an estimator, by column.
 
-    Values that are equal are one category, as classes are: 3, 3.0 and the text "3", True and "true", a date and its
-    ISO text. A text with leading zeros is another category than a text without them; for an encoder of numbers it is
-    its number.
+    Equal values are one category, as for classes: 3, 3.0 and the text "3", True and "true", a date and its ISO text. A
+    text with leading zeros differs from the text without them, except for an encoder of numbers.
 
     Examples
     --------
@@ -76,7 +77,7 @@ class KnownCategories:
     def spell(self, rows: Sequence[Mapping[str, Any]]) -> tuple[list[dict[str, Any]], list[Unknown]]:
         """Return rows with the categories as the encoders know them, and the cells of other categories.
 
-        If an encoder raises for a category, the first one that it knows is in its place.
+        If an encoder raises for a category, the first category that it knows replaces it.
         """
         spelled, unknown = [dict(row) for row in rows], []
         for column, (spelling, is_strict) in self._columns.items():
@@ -102,8 +103,7 @@ class _Spelling:
         self._exact = {str(_read_date(one) if self._are_dates else one): one for one in held}
         self._labels = _keep_unique([(read_label(one), one) for one in held])
         self._numbers = _keep_unique([(_read_number(one), one) for one in held])
-        shown = [str(one) for one in held[:_MAX_NAMED]]
-        self.shown = ", ".join(shown) + (", ..." if len(held) > _MAX_NAMED else "")
+        self.shown = join_first(held)
 
     def find(self, value: Any) -> tuple[Any, bool]:
         """Return the category, or the value itself, and True if it is known."""
@@ -121,7 +121,7 @@ class _Spelling:
 
 
 def _keep_unique(pairs: Sequence[tuple[Any, Any]]) -> dict[Any, Any]:
-    """Return a mapping without None and the keys that occur twice."""
+    """Return a mapping of the keys that occur once, without None."""
     keys = [key for key, _ in pairs]
     return {key: value for key, value in pairs if key is not None and keys.count(key) == 1}
 
@@ -137,7 +137,7 @@ def _read_number(value: Any) -> Decimal | None:
 
 
 def _read_date(value: Any) -> Any:
-    """Return a date as encoders hold it; a text that is none stays."""
+    """Return a date in the form that encoders hold; a text that is not a date is returned as it is."""
     try:
         return np.datetime64(str(value).strip().replace(" ", "T"), "us")
     except ValueError:

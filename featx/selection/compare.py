@@ -13,27 +13,21 @@ from joblib import cpu_count
 from sklearn.base import clone
 
 from featx._events import Events
-from featx._validation import check_integer, is_missing
+from featx._validation import check_integer
 from featx.backbones.file import LayerSpec
-from featx.dataset import Dataset
-from featx.errors import ImageError, InputError, SourceError
+from featx.errors import ImageError, InputError
 from featx.extractor import FeatureExtractor
 from featx.heads import TASKS, make_head
-from featx.images.containers import list_items
-from featx.selection.candidates import CROPS, Budget, list_candidates
-from featx.selection.folds import read_groups
+from featx.selection.candidates import CROPS, Budget, SharedEmbedding, list_candidates
 from featx.selection.heads import HeadTask, check_heads, score_heads
-from featx.selection.outputs import Outputs, hint_separator, read_several
+from featx.selection.inputs import Inputs, SourceOptions, read_inputs
 from featx.selection.racing import Racing
 from featx.selection.result import Comparison, explain, mark_front
 from featx.selection.target import EncodedTarget, encode_target, narrow, read_array
 from featx.selection.timing import Timing
-from featx.sources import Listing, is_dataset, list_images
-from featx.sources.labels import leave_out_unlabelled, read_target
-from featx.sources.texts import list_texts
 from featx.text import TextExtractor
 
-__all__ = ["Setup", "compare", "is_source", "list_labelled_images", "list_labelled_texts", "prepare"]
+__all__ = ["Setup", "compare", "make_base", "prepare"]
 
 #: Images to measure speed on.
 _N_TIMING_IMAGES = 32
@@ -69,13 +63,13 @@ def compare(
 
     In each round a linear probe scores all remaining candidates on the same images. Candidates
     that are behind stop, and once all candidates of a backbone and crop have stopped it embeds no
-    further. Behind means a squared error larger than the best candidate's by more than two
-    standard errors of the difference per image. Candidates of one backbone and crop share an
-    embedding, and all candidates share reading and decoding. If the largest class has at least
-    three times the images of the smallest, every class counts alike, and the accuracy is balanced.
+    further. Behind means a squared error (for classes and labels, that of the probabilities) larger than the best
+    candidate's by more than two standard errors of the difference per image. Candidates of one backbone and crop
+    share an embedding, and all candidates share reading and decoding. If the largest class has at least three times
+    the images of the smallest, every class counts alike, and the accuracy is balanced.
 
     The candidate with the smallest error within the budget is recommended, and the reason says how
-    many others are tied with it. The score of the best of many candidates is a little too good:
+    many other candidates are tied with it. The score of the best of many candidates is a little too good:
     measure the final pipeline on other images.
 
     Parameters
@@ -86,10 +80,10 @@ def compare(
     y : array-like, shape (n_samples,) or (n_samples, n_outputs), default=None
         Classes, numbers, ordered categories or a matrix of labels. Images with None or NaN have
         no label and are left out.
-    backbones : str, path, iterable of these, or None, default=None
-        Backbones to compare; None is every backbone on this machine (``featx backbones``) that is not tuned.
+    backbones : str, path, iterable of str or path, or None, default=None
+        Backbones to compare; None takes every backbone on this machine (``featx backbones``) that is not tuned.
     layers : str, int, sequence or None, default=None
-        Layers to compare, each as `FeatureExtractor` takes ``layer``. None is the default layer,
+        Layers to compare, each as `FeatureExtractor` takes ``layer``. None takes the default layer,
         the last two stages before it, several layers together, and the stages without the default.
     poolings, crops : str or sequence of str
         Poolings and crops to compare.
@@ -106,8 +100,8 @@ def compare(
     max_images : int, default=2000
         Maximum number of images to evaluate: two of every class, and then each class by its share.
     heads : bool, str or iterable of str, default=False
-        Compare heads on the recommended features as well, see `compare_heads`: all of them, or
-        those of these names.
+        Compare heads on the recommended features as well, see `compare_heads`: all heads, or
+        the heads with these names.
     cv : int, default=5
         Number of folds of the probe.
     random_state : int, default=0
@@ -148,26 +142,17 @@ def compare(
     ('head', 'classification', 100)
     """
     names = check_heads(heads) if heads is not False else None
+    events = events or Events()
+    base = make_base(extractor, text_column)
+    source = SourceOptions(path_column, text_column, target, separator, include, exclude)
     setup = prepare(
-        X,
-        y,
-        backbones=backbones,
-        layers=layers,
-        poolings=poolings,
-        crops=crops,
-        task=task,
+        read_inputs(X, y, source, kind=base.kind, task=task, log_target=log_target, groups=groups, events=events),
+        base,
+        list_candidates(base, backbones, layers, poolings, crops),
         log_target=log_target,
-        groups=groups,
         budget=Budget(max_ms, max_mb),
         cv=cv,
         random_state=random_state,
-        path_column=path_column,
-        text_column=text_column,
-        target=target,
-        separator=separator,
-        include=include,
-        exclude=exclude,
-        extractor=extractor,
         events=events,
     )
     check_integer("max_images", max_images, 2)
@@ -194,6 +179,17 @@ def compare(
     return replace(result, heads=scored)
 
 
+def make_base(
+    extractor: FeatureExtractor | TextExtractor | None, text_column: str | None = None
+) -> FeatureExtractor | TextExtractor:
+    """Return an unfitted extractor with the device, threads, decoding and cache of a comparison."""
+    if extractor is None:
+        return FeatureExtractor() if text_column is None else TextExtractor()
+    if text_column is not None and extractor.kind != "text":
+        raise InputError(f"extractor={type(extractor).__name__}: with text_column, expected a TextExtractor")
+    return clone(extractor)  # type: ignore[no-any-return]
+
+
 @dataclass(frozen=True)
 class Setup:
     """Hold the inputs of a comparison, and the races that run on them.
@@ -205,13 +201,9 @@ class Setup:
     target: EncodedTarget
     labelled: npt.NDArray[np.int_]
     y: npt.NDArray[Any]
-    n_items: int
+    inputs: Inputs
     base: FeatureExtractor | TextExtractor
     budget: Budget
-    log_target: bool
-    names: list[str] | None
-    n_unlabelled: int
-    notes: list[str]
     events: Events
 
     def measure(self, n_images: int, n_runs: int = 3) -> int:
@@ -227,14 +219,14 @@ class Setup:
         """Return the result after the races."""
         racing, labelled = self.racing, self.labelled
         candidates = mark_front(racing.rank())
-        n_unlabelled = self.n_unlabelled + self.n_items - len(labelled)
-        notes = list(self.notes)
+        n_unlabelled = self.inputs.n_unlabelled + len(self.inputs.items) - len(labelled)
+        notes = list(self.inputs.notes)
         if n_unlabelled:
             noun = self.base.kind if n_unlabelled == 1 else f"{self.base.kind}s"
             notes.append(f"{n_unlabelled} {noun} without a label left out")
         failures = racing.failures
-        if self.names is not None:
-            failures = [replace(failure, source=self.names[failure.index]) for failure in failures]
+        if (names := self.inputs.names) is not None:
+            failures = [replace(failure, source=names[failure.index]) for failure in failures]
         return Comparison(
             candidates=candidates,
             recommended=candidates[0],
@@ -260,12 +252,12 @@ class Setup:
         if self.target.task not in TASKS:
             raise InputError(f"heads: expected classes or numbers to predict, and the target is {self.target.task}")
         for name in heads:
-            make_head(name, task=self.target.task, log_target=self.log_target)
+            make_head(name, task=self.target.task, log_target=self.target.is_log)
 
     def head_task(self, random_state: int) -> HeadTask:
         """Return what heads have in common."""
         return HeadTask(
-            self.target.task, self.log_target, random_state, self.racing.weights is not None, self.racing.kind
+            self.target.task, self.target.is_log, random_state, self.racing.weights is not None, self.racing.kind
         )
 
     def usable_rows(self, rows: npt.NDArray[np.int_]) -> npt.NDArray[np.int_]:
@@ -277,198 +269,29 @@ class Setup:
 
 
 def prepare(
-    X: Any,
-    y: Any,
+    inputs: Inputs,
+    base: FeatureExtractor | TextExtractor,
+    candidates: list[SharedEmbedding],
     *,
-    backbones: Any,
-    layers: Any,
-    poolings: str | Sequence[str],
-    crops: str | Sequence[str],
-    task: str | None,
     log_target: bool,
-    groups: Any,
     budget: Budget,
     cv: int,
     random_state: int,
-    path_column: str | None = None,
-    text_column: str | None = None,
-    target: str | Sequence[str] | None = None,
-    separator: str | None = None,
-    include: str | Sequence[str] = (),
-    exclude: str | Sequence[str] = (),
-    extractor: FeatureExtractor | TextExtractor | None,
-    events: Events | None,
+    events: Events,
 ) -> Setup:
-    """Read the inputs of `compare` and `search`, and list the candidates."""
-    notes: list[str] = []
-    if extractor is None and text_column is not None:
-        extractor = TextExtractor()
-    base = FeatureExtractor() if extractor is None else clone(extractor)
-    if text_column is not None and base.kind != "text":
-        raise InputError(f"extractor={type(base).__name__}: with text_column, expected a TextExtractor")
-    if y is None and text_column is not None:
-        X = list_labelled_texts(X, text_column, target=target, separator=separator, include=include, exclude=exclude)
-        notes = list(X.notes)
-    elif y is None and base.kind == "image" and is_source(X):
-        options: dict[str, Any] = {"target": target, "separator": separator, "include": include, "exclude": exclude}
-        X = list_labelled_images(X, path_column=path_column, **options)
-        notes = list(X.notes)
-    names, n_unlabelled = None, 0
-    if isinstance(X, Listing):
-        listing, unlabelled = leave_out_unlabelled(X)
-        if isinstance(groups, str):
-            groups = read_groups(groups, len(listing), listing.columns or {}, "the source")
-        X, names, n_unlabelled = listing.items, listing.names, len(unlabelled)
-        if listing.separator is None and listing.target_names is None:
-            y, task = _read_listed_target(listing, task, log_target, events or Events())
-        else:
-            outputs = Outputs(listing.target_names, listing.separator or "|")
-            several = read_several(listing.targets or [], outputs, task, "the source")
-            y, task = several.values, several.task
-    if isinstance(groups, str):
-        raise InputError(
-            f"groups={groups!r}: X holds {base.kind}s, which have no columns; pass the group of each {base.kind}"
-        )
-    items = list_items(X, base.kind)
+    """Encode the targets of a comparison or a search, and set up the races of the candidates."""
     check_integer("cv", cv, 2)
-    encoded, labelled = encode_target(y, task, log_target=log_target, n_images=len(items))
-    group_numbers = None if groups is None else _number_groups(groups, len(items))[labelled]
-    events = events or Events()
+    n_items = len(inputs.items)
+    encoded, labelled = encode_target(inputs.y, inputs.task, log_target=log_target, n_images=n_items)
     racing = Racing(
         encoded,
-        [items[i] for i in labelled],
+        [inputs.items[i] for i in labelled],
         labelled,
-        group_numbers,
-        list_candidates(base, backbones, layers, poolings, crops),
+        None if inputs.groups is None else inputs.groups[labelled],
+        candidates,
         cv=cv,
         seed=random_state,
         n_threads=base.n_threads or cpu_count(),
         events=events,
     )
-    targets = narrow(read_array(y)[0][labelled])
-    return Setup(
-        racing, encoded, labelled, targets, len(items), base, budget, log_target, names, n_unlabelled, notes, events
-    )
-
-
-def list_labelled_texts(
-    source: Any,
-    text_column: str,
-    *,
-    target: str | Sequence[str] | None = None,
-    separator: str | None = None,
-    include: str | Sequence[str] = (),
-    exclude: str | Sequence[str] = (),
-) -> Listing:
-    """List the texts of a table with one label or number each."""
-    if separator is not None or not (target is None or isinstance(target, str)):
-        raise InputError("target: one label or number per text, expected one column; several cannot be compared yet")
-    if not is_source(source):
-        raise InputError(f"X: of type {type(source).__name__}, expected a table; with texts as a list, pass y")
-    listing = list_texts(source, text_column=text_column, target=target, include=include, exclude=exclude)
-    if listing.target_column is None:
-        raise SourceError("which column is to be predicted? Set target=NAME")
-    if listing.target_column == text_column:
-        raise InputError(f"target={target!r}: is the column of texts as well, and would give the answer away")
-    return listing
-
-
-def list_labelled_images(
-    source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
-    *,
-    path_column: str | None = None,
-    target: str | Sequence[str] | None = None,
-    separator: str | None = None,
-    include: str | Sequence[str] = (),
-    exclude: str | Sequence[str] = (),
-) -> Listing:
-    """List the labelled images of a source, or those that a dataset of embeddings was made from.
-
-    Several columns as target are a tuple of values for each image, or None if one of the values is missing.
-    """
-    options: dict[str, Any] = {"path_column": path_column, "include": include, "exclude": exclude}
-    if target is not None and not isinstance(target, str):
-        columns = tuple(target)
-        if separator is not None or not columns:
-            raise InputError(f"target={list(columns)!r}: expected names of columns, or one column and a separator")
-        listing = list_labelled_images(source, target=columns[0], **options)
-        return _join_columns(listing, columns) if len(columns) > 1 else listing
-    if separator is not None:
-        return replace(list_labelled_images(source, target=target, **options), separator=separator)
-    return _list_labelled(source, target=target, **options)
-
-
-def _join_columns(listing: Listing, columns: tuple[str, ...]) -> Listing:
-    held = listing.columns or {}
-    if absent := [name for name in columns if name not in held]:
-        raise InputError(f"target={list(columns)!r}: no column {absent[0]!r}; there are {', '.join(held)}")
-    rows = zip(*(held[name] for name in columns), strict=True)
-    targets = [None if any(map(is_missing, row)) else row for row in rows]
-    return replace(listing, targets=targets, target_names=columns, separator=None)
-
-
-def _list_labelled(
-    source: Any,
-    *,
-    path_column: str | None,
-    target: str | None,
-    include: str | Sequence[str],
-    exclude: str | Sequence[str],
-) -> Listing:
-    options: dict[str, Any] = {"include": include, "exclude": exclude, "need_target": True}
-    if not (isinstance(source, (str, os.PathLike)) and is_dataset(source)):
-        return list_images(source, path_column=path_column, target=target, **options)
-    generations = Dataset(source).manifest.generations
-    sources = list(dict.fromkeys(one for generation in generations for one in generation.sources))
-    try:
-        return list_images(
-            sources,
-            path_column=path_column or generations[-1].path_column,
-            target=target or generations[-1].target,
-            **options,
-        )
-    except SourceError as error:
-        raise SourceError(
-            f"{os.fspath(source)}: a dataset of embeddings; other features need its images, and they cannot be read "
-            f"({error}). Pass the images themselves"
-        ) from error
-
-
-def is_source(X: Any) -> bool:
-    """Return True for a path or a list of paths, which are a source unless targets come with them."""
-    paths = [X] if isinstance(X, (str, os.PathLike)) else X
-    return isinstance(paths, (list, tuple)) and bool(paths) and all(isinstance(x, (str, os.PathLike)) for x in paths)
-
-
-def _read_listed_target(
-    listing: Listing, task: str | None, log_target: bool, events: Events
-) -> tuple[npt.NDArray[Any], str]:
-    """Convert the labels of a source to classes or numbers."""
-    if hint := hint_separator(listing.targets or ()):
-        events.note(f'some classes look like several labels in one text; if they are, set separator="{hint}"')
-    if task == "multilabel":
-        raise InputError(
-            "task='multilabel': a source has one label per image; name several columns of 0 and 1 as target, or the "
-            "separator of several labels in one column"
-        )
-    if task != "ordinal":
-        target = read_target(listing, task, log_target=log_target)
-        return np.array(target.values), target.task
-    try:
-        return np.array(read_target(listing, "regression").values), task
-    except SourceError as error:
-        raise InputError(f"task='ordinal': expected levels that are numbers: {error}") from None
-
-
-def _number_groups(groups: Any, n: int) -> npt.NDArray[np.int_]:
-    """Assign numbers to groups, in the order in which they occur."""
-    values = list(groups.tolist() if isinstance(groups, np.ndarray) else groups)
-    if len(values) != n:
-        raise InputError(f"groups: {len(values)} for {n} images")
-    if missing := [i for i, value in enumerate(values) if is_missing(value)]:
-        raise InputError(f"groups: image {missing[0]} has no group; give it a group of its own")
-    number: dict[Any, int] = {}
-    try:
-        return np.array([number.setdefault(value, len(number)) for value in values], dtype=int)
-    except TypeError:
-        raise InputError(f"groups: expected a number or a name for each image, got {values[0]!r}") from None
+    return Setup(racing, encoded, labelled, narrow(read_array(inputs.y)[0][labelled]), inputs, base, budget, events)

@@ -17,9 +17,9 @@ Ints = npt.NDArray[np.int_]
 _ROWS_PER_BLOCK = 512
 #: Maximum number of distinct rows that are compared with each other.
 _MAX_ROWS = 20_000
-#: A group of near-duplicates is not believed if it has more distinct rows than both of these: to features
-#: that find so many images alike, similar images are no duplicates. Photographs of one class have cosines
-#: of 0.57 (the 90th percentile of 1,770 pairs), but images of noise have 0.97, and flat ones up to 0.999.
+#: A group of near-duplicates is not believed if it has more distinct rows than both of these limits, a number and a
+#: share: to features that find so many images alike, similar images are no duplicates. Photographs of one class have
+#: cosines of 0.57 (the 90th percentile of 1,770 pairs), but images of noise have 0.97, and flat images up to 0.999.
 _MAX_GROUP, _MAX_GROUP_SHARE = 10, 0.1
 #: Minimum cosine of duplicates among the images of such a group: the same image, saved again.
 _MIN_ALIKE_COSINE = 0.995
@@ -34,8 +34,8 @@ class Duplicates:
     groups : ndarray of int, shape (n_samples,)
         Group number of each image; most groups hold one image.
     note : str, default=""
-        Images for which near-duplicates were not or not fully looked for, and the reason; empty if
-        they were looked for among all images.
+        Images among which near-duplicates were not looked for, or not fully, and the reason; empty
+        after a search among all images.
     """
 
     groups: Ints
@@ -43,7 +43,7 @@ class Duplicates:
 
     @property
     def n(self) -> int:
-        """Number of images that duplicate an earlier one."""
+        """Number of images that duplicate an earlier image."""
         return len(self.groups) - len(np.unique(self.groups))
 
 

@@ -25,7 +25,7 @@ _N_FOLDS = 5
 
 
 def count_folds(task: str, y: npt.NDArray[Any], n_folds: int = _N_FOLDS) -> int:
-    """Limit a number of folds to the number of images, for classes of the rarest class."""
+    """Limit a number of folds to the number of images, or for classes to the images of the rarest class."""
     if y.ndim > 1:
         return min(n_folds, len(y))
     return min(n_folds, len(y) if task == "regression" else _count_rarest(y))
@@ -93,10 +93,10 @@ def join_groups(*groupings: npt.NDArray[Any] | None) -> Ints | None:
 def make_folds(
     task: str, y: npt.NDArray[Any], groups: Ints | None, seed: int = 0, n_folds: int = _N_FOLDS
 ) -> tuple[Folds, bool]:
-    """Return the rows to fit on and to leave out for each fold, and whether groups stayed together.
+    """Return the rows to fit on and to leave out for each fold, and True if groups stayed together.
 
-    Classes are spread evenly, and so is each of several labels. A rare class or few groups reduce the number of folds.
-    Groups are split if a fold would leave too little of a class.
+    Classes are spread evenly over the folds, and so is each of several labels. A rare class or few groups reduce the
+    number of folds. Groups are split if a fold would leave too little of a class.
     """
     if y.ndim > 1:  # several labels or numbers per image
         values = y if task == "multilabel" else np.ones((len(y), 1), int)
@@ -120,7 +120,7 @@ def make_folds(
 
 
 def split_rows(strata: Ints, groups: Ints | None, n_folds: int, seed: int, *, stratify: bool) -> list[Ints]:
-    """Return the rows that each fold leaves out, at most ``n_folds``, none of them empty.
+    """Return the rows that each fold leaves out, for at most ``n_folds`` folds, of which none is empty.
 
     A group is never split. A stratum with fewer rows than folds is in as many folds as it has rows.
     """

@@ -19,9 +19,9 @@ from featx.errors import InputError
 from featx.heads import HEADS, TASKS, make_head
 from featx.selection.candidates import Candidate
 from featx.selection.folds import count_folds, count_inner_folds, make_folds
+from featx.selection.head_result import HeadComparison, HeadScore
 from featx.selection.probe import balance, standard_error
 from featx.selection.racing import MAX_STANDARD_ERRORS
-from featx.selection.result import HeadComparison, HeadScore
 from featx.selection.target import METRICS, check_target, encode_target, narrow, read_array, score_ranking
 
 __all__ = ["HeadTask", "check_heads", "compare_heads", "score_heads"]
@@ -35,7 +35,7 @@ Features = npt.NDArray[np.float32]
 class HeadTask:
     """Hold the parameters of the task that all heads get; ``balanced`` counts every class alike.
 
-    ``kind`` is that of the inputs, for messages.
+    ``kind`` is the kind of the inputs, for messages.
     """
 
     task: str
@@ -99,18 +99,19 @@ def compare_heads(
 ) -> HeadComparison:
     """Compare heads on features by cross-validation: score, time and size.
 
-    All heads predict the same left-out images. They are ranked by their squared error, which for classes
-    is that of the probabilities, as `compare` ranks features: accuracies tie too often. A head is tied
-    with the best one if it is behind by at most two standard errors of the paired difference per image.
+    All heads predict the same left-out images. They are ranked by their squared error, for classes by
+    the squared error of the probabilities, as `compare` ranks features: accuracies tie too often. A
+    head is tied with the best head if its error is larger by at most two standard errors of the paired
+    difference per image.
 
     Parameters
     ----------
     X : array-like of shape (n_samples, n_features)
         Features, as `FeatureExtractor.transform` returns them.
     y : array-like of shape (n_samples,) or (n_samples, n_outputs)
-        Classes or numbers, or several labels as 0 and 1, none of them missing.
+        Classes or numbers, or several labels as 0 and 1, without missing values.
     heads : bool, str or iterable of str, default=True
-        Keys of `featx.heads.HEADS`; True is all that suit the task.
+        Keys of `featx.heads.HEADS`; True takes all heads that suit the task.
     task : {"classification", "multilabel", "regression"} or None, default=None
         None decides by the target.
     log_target : bool, default=False
@@ -122,9 +123,9 @@ def compare_heads(
     random_state : int, default=0
         Seed of the folds, and of the heads that draw random numbers.
     max_seconds : float or None, default=None
-        Leave out the heads that are not done after this time; the first one is always finished.
+        Leave out the heads that are not done after this time; the first head is always finished.
     events : Events or None, default=None
-        Receives the progress: a unit per fit.
+        Receives the progress: one unit for each fit.
 
     Returns
     -------
@@ -174,7 +175,7 @@ def compare_heads(
 
 
 def check_heads(heads: bool | str | Iterable[str]) -> tuple[str, ...]:
-    """Return names of heads; True is none by name, and so all that suit the task."""
+    """Return names of heads; for True, no names, which stands for all heads that suit the task."""
     if heads is True:
         return ()
     names = (heads,) if isinstance(heads, str) else tuple(heads or ())
@@ -200,7 +201,7 @@ def score_heads(
 ) -> HeadComparison:
     """Cross-validate heads on one or more kinds of features of the same images.
 
-    ``heads`` that are not named are all that suit the task. ``must_group`` raises if no fold keeps groups together.
+    Empty ``heads`` takes all heads that suit the task. ``must_group`` raises if no fold keeps groups together.
     """
     if y.ndim == 1:
         check_target(y, settings.task, log_target=settings.log_target, images="readable")
@@ -214,7 +215,7 @@ def score_heads(
     heads = [name for name in heads if settings.task != "regression" or HEADS[name].regressor]
     run = _Run(y, folds, settings, max_seconds, events)
     events.begin("heads", len(features) * len(heads) * len(folds), unit="fit")
-    for name in heads:  # those that take longest come last, on all features
+    for name in heads:  # heads that take longest come last, on all features
         for candidate, rows in features:
             run.score(candidate, rows, name)
     events.end()

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from featx._text import join_first
 from featx._validation import is_missing
 from featx.errors import InputError
 from featx.selection.target import is_unlabelled, read_array
@@ -25,7 +26,7 @@ __all__ = [
     "to_objects",
 ]
 
-#: Separators that a hint looks for.
+#: Separators that a hint can suggest.
 _SEPARATORS = ("|", ";", ",", "/")
 _MAX_NAMED = 5
 _MAX_KNOWN = 20
@@ -34,14 +35,14 @@ _TRUE, _FALSE = ("1", "True"), ("0", "False")
 
 @dataclass(frozen=True)
 class Outputs:
-    """Hold how several targets per image are written.
+    """Hold the form of several targets per image.
 
     Parameters
     ----------
     names : tuple of str or None
         Names of the columns; None for sets of labels, whose names are the labels.
     separator : str
-        Sign between the labels of a set, as text and in answers.
+        Separator between the labels of a set, in texts and in answers.
     """
 
     names: tuple[str, ...] | None = None
@@ -55,10 +56,11 @@ class SeveralTargets:
     Parameters
     ----------
     task : {"multilabel", "regression"}
+        Labels or numbers.
     names : tuple of str
         Labels, or names of the numbers.
     values : ndarray of shape (n_images, n_outputs)
-        0 and 1 as int, or float64.
+        Labels as 0 and 1 (int), or numbers (float64).
     """
 
     task: str
@@ -73,9 +75,10 @@ class SeveralTargets:
 
 
 def read_targets(y: Any, separator: str | None) -> tuple[Any, Outputs | None]:
-    """Return targets, one per row: a value; or with outputs a text, a tuple of values or labels, or None.
+    """Return one target per row, and the form of several targets, or None for single targets.
 
-    A row of NaN among several numbers has no target, and neither has a row that lacks one of them.
+    A target is a value; of several targets it is a text, a tuple of values or labels, or None. A row with NaN in one of
+    several numbers has no target.
     """
     rows = list(y) if isinstance(y, (list, tuple)) else None
     if rows is None and getattr(y, "ndim", 0) == 1 and getattr(getattr(y, "dtype", None), "kind", "") == "O":
@@ -83,7 +86,9 @@ def read_targets(y: Any, separator: str | None) -> tuple[Any, Outputs | None]:
     is_set = (list, tuple, set, frozenset, np.ndarray)
     if rows and any(isinstance(row, is_set) for row in rows) and not _is_matrix(rows):
         if wrong := [row for row in rows if not isinstance(row, is_set) and not is_missing(row)]:
-            raise InputError(f"y: {wrong[0]!r} beside sets of labels, expected a set, or None for no label known")
+            raise InputError(
+                f"y: {wrong[0]!r} beside sets of labels, expected a set, or None if the labels are unknown"
+            )
         read = [tuple(sorted(map(str, row))) if isinstance(row, is_set) else None for row in rows]
         return to_objects(read), Outputs(separator=separator or "|")
     labels, _ = read_array(y)
@@ -96,7 +101,7 @@ def read_targets(y: Any, separator: str | None) -> tuple[Any, Outputs | None]:
 
 
 def _is_matrix(rows: Sequence[Any]) -> bool:
-    """Return True for rows of equally many numbers, which are columns of 0 and 1 or of numbers."""
+    """Return True if all rows have the same number of numbers, as columns of 0 and 1 or of numbers do."""
     lengths = {len(row) if isinstance(row, (list, tuple, np.ndarray)) else -1 for row in rows}
     if len(lengths) > 1 or not min(lengths) > 1:
         return False
@@ -111,9 +116,11 @@ def to_objects(values: Sequence[Any]) -> npt.NDArray[np.object_]:
 
 
 def read_separator(separator: str | None, listed: str | None) -> Outputs | None:
-    """Return how sets of labels are written; ``listed`` is the sign that joins those of a column of lists."""
+    """Return the form of sets of labels; ``listed`` is the separator that joins a column of lists."""
     if listed is not None and separator not in (None, listed):
-        raise InputError(f"separator={separator!r}: the target is a column of lists, which has none; leave it out")
+        raise InputError(
+            f"separator={separator!r}: the target is a column of lists, which needs no separator; leave it out"
+        )
     separator = separator or listed
     return None if separator is None else Outputs(separator=separator)
 
@@ -121,7 +128,7 @@ def read_separator(separator: str | None, listed: str | None) -> Outputs | None:
 def read_several(rows: Sequence[Any], outputs: Outputs, task: str | None, where: str) -> SeveralTargets:
     """Read the targets of labelled images: texts and collections of labels, or tuples of one value per column.
 
-    Columns that hold only 0 and 1 are labels, unless ``task="regression"``, and other numbers are a regression.
+    Columns that hold only 0 and 1 are labels, unless ``task="regression"``. Other numbers are a regression.
     """
     if outputs.names is None:
         if task == "regression":
@@ -138,8 +145,8 @@ def read_several(rows: Sequence[Any], outputs: Outputs, task: str | None, where:
             if text not in (*_TRUE, *_FALSE)
         )
         raise InputError(
-            f"{where}: column {name!r} holds {text!r}, and several columns of labels hold 0 and 1; fit one model for "
-            "each column of classes"
+            f"{where}: column {name!r} holds {text!r}, and several columns of labels must hold 0 and 1; fit one model "
+            "for each column of classes"
         )
     if is_binary and task != "regression":
         values = np.array([[int(text in _TRUE) for text in column] for column in texts], int).T
@@ -163,7 +170,7 @@ def _read_sets(rows: Sequence[Any], separator: str, where: str) -> SeveralTarget
     sets = [split_labels(row, separator) if isinstance(row, str) else _read_labels(row) for row in rows]
     names = sorted({label for labels in sets for label in labels}, key=sort_key)
     if not names:
-        raise InputError(f"{where}: every image has the empty set; there is no label to learn")
+        raise InputError(f"{where}: every image has the empty set, so there is no label to learn; name another target")
     place = {name: i for i, name in enumerate(names)}
     values = np.zeros((len(sets), len(names)), int)
     for i, labels in enumerate(sets):
@@ -193,8 +200,8 @@ def _read_labels(row: Iterable[Any]) -> list[str]:
 def match_columns(target: SeveralTargets, names: Sequence[str], where: str) -> npt.NDArray[Any]:
     """Return values in the order of a model's names; raise InputError for a label that the model does not know.
 
-    A label of the model that no image has is a column of zeros. Columns without names of their own, as those of an
-    array, are taken in their order.
+    A label of the model that no image has is a column of zeros. Columns without names, as in an array, are taken in
+    their order.
     """
     n = len(target.names)
     if target.names == tuple(map(str, range(n))) and n == len(names):
@@ -205,9 +212,8 @@ def match_columns(target: SeveralTargets, names: Sequence[str], where: str) -> n
         what = "labels" if target.task == "multilabel" else "targets"
         shown = ", ".join((unknown or missing)[:_MAX_NAMED])
         verb = "the model does not know" if unknown else "are missing"
-        known = ", ".join(names[:_MAX_KNOWN]) + (", ..." if len(names) > _MAX_KNOWN else "")
         step = "leave them out of the table, or fit again with them" if unknown else "add their columns"
-        raise InputError(f"{where}: {what} that {verb}: {shown}; it knows {known}; {step}")
+        raise InputError(f"{where}: {what} that {verb}: {shown}; it knows {join_first(names, _MAX_KNOWN)}; {step}")
     matched = np.zeros((len(target.values), len(names)), target.values.dtype)
     for i, name in enumerate(target.names):
         matched[:, list(names).index(name)] = target.values[:, i]
@@ -215,7 +221,7 @@ def match_columns(target: SeveralTargets, names: Sequence[str], where: str) -> n
 
 
 def hint_separator(values: Sequence[Any]) -> str | None:
-    """Return a separator if classes look like several labels in one text: parts that occur in other texts as well.
+    """Return a separator if classes look like several labels in one text, whose parts occur in other texts as well.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Score candidates on more and more images; candidates that are behind stop and are embedded no further."""
+"""Score candidates on more and more images, and stop the candidates that are behind the best one."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int_]
 Key = tuple[str, ...]
 
-#: Images of the first round, minimum images per class in it, and the growth from one round to the next.
+#: Number of images of the first round, minimum number per class in it, and the growth from one round to the next.
 _FIRST_ROUND, _FIRST_ROUND_PER_CLASS, _GROWTH = 160, 8, 2.5
 #: Growth that a round needs at least if a budget limits it.
 _MIN_GROWTH = 1.1
@@ -41,19 +41,19 @@ _MIN_GROWTH = 1.1
 MAX_STANDARD_ERRORS = 2.0
 #: Folds are drawn this many times for up to this many images, so that the choice depends less on chance.
 _N_DRAWS, _MAX_IMAGES_FOR_DRAWS = 3, 500
-#: Images that the extractor of the chosen candidate embeds itself, to compare it with the shared embedding.
+#: Number of images that the extractor of the chosen candidate embeds itself, to compare it with the shared embedding.
 N_CHECKED = 8
 
 
 class Racing:
     """Run the rounds of a comparison.
 
-    ``positions`` are the places of the labelled ``items`` in the caller's sequence. Duplicates are kept together, and
-    images of one of the ``groups``. ``order`` is the order in which items are used. Afterwards, ``rows`` are the
-    readable images that were used, as positions in ``items``, ``duplicates`` the group of each, ``failures`` the
-    unreadable images by their position in the caller's sequence, and ``baseline`` the metric in the last round of a
-    prediction that ignores the images. ``n_embedded`` counts the images that were embedded, for each shared embedding
-    anew, and ``cost`` adds up what the rounds cost, in embeddings by the backbone of `set_unit`.
+    ``positions`` are the positions of the labelled ``items`` in the caller's sequence. Duplicates are kept together,
+    and so are the images of each of the ``groups``. ``order`` is the order in which items are used. Afterwards,
+    ``rows`` are the readable images that were used, as positions in ``items``, ``duplicates`` the group of each image,
+    ``failures`` the unreadable images by their position in the caller's sequence, and ``baseline`` the metric in the
+    last round of a prediction that ignores the images. ``n_embedded`` counts the images that were embedded, for each
+    shared embedding anew, and ``cost`` adds up what the rounds cost, in embeddings by the backbone of `set_unit`.
     """
 
     def __init__(
@@ -149,7 +149,7 @@ class Racing:
     def run(self, max_images: int, max_cost: float | None = None) -> None:
         """Run the rounds until all images are used, a single candidate is left, or the budget is spent.
 
-        ``max_cost`` is that of `set_unit`. It also pays for embedding all other images by one of the candidates.
+        ``max_cost`` is in the unit of `set_unit`. It also pays for embedding all other images by one of the candidates.
         """
         n = min(len(self.items), max_images)
         first = max(_FIRST_ROUND, _FIRST_ROUND_PER_CLASS * len(self.target.names))
@@ -170,7 +170,7 @@ class Racing:
             self._score("last round", last=True)
 
     def _limit(self, max_cost: float) -> int:
-        """Return the number of images up to which all candidates that are left can be embedded."""
+        """Return the number of images up to which the budget pays for all remaining candidates."""
         costs = [shared.cost for shared in self.shared if shared.candidates]
         spare = max_cost - self.cost - (len(self.items) - self._n_seen) * max(costs)
         more = sum(costs) - max(costs)
@@ -223,9 +223,9 @@ class Racing:
         return extractor.embed([self.items[i] for i in places], events=self._events)
 
     def rank(self) -> list[Candidate]:
-        """Return all candidates, the best first and those that were stopped last.
+        """Return all candidates, the best first and the stopped candidates last.
 
-        Of candidates with equal losses the smaller comes first, because its size is the same on every run.
+        Of candidates with equal losses, the smaller candidate comes first, because its size is the same on every run.
         """
         running = sorted((c for _, _, c in self._running()), key=lambda c: (c.loss, c.mb, c.n_features))
         best, ranking = running[0].key, []
@@ -256,7 +256,7 @@ class Racing:
                 embedded = embed_together(images, items, events=self._events)
             else:
                 embedded = [one.embed(items, events=self._events) for one in extractors]
-        except ImageError as error:  # none could be read
+        except ImageError as error:  # no image could be read
             raise self.locate(error, places) from None
         for failure in embedded[0].failures:
             self.failures.append(replace(failure, index=int(self.positions[places[failure.index]])))
@@ -266,7 +266,7 @@ class Racing:
             self._features[i].append(part.features[kept])
 
     def _score(self, name: str, last: bool) -> bool:
-        """Score the remaining candidates on all images so far; return False if these are too few."""
+        """Score the remaining candidates on all images so far; return False if there are too few images."""
         features = {i: np.concatenate(self._features[i]) for i, s in enumerate(self.shared) if s.candidates}
         self._find_duplicates(features)
         usable = self._find_usable()

@@ -20,13 +20,15 @@ from featx._validation import check_choice
 from featx.backbones.file import LayerSpec
 from featx.extractor import FeatureExtractor
 from featx.heads import DEFAULT_HEADS, HEADS, choose_default_head
-from featx.selection.candidates import CROPS, Budget, Candidate
-from featx.selection.compare import Setup, prepare
+from featx.selection.candidates import CROPS, Budget, Candidate, list_candidates
+from featx.selection.compare import Setup, make_base, prepare
 from featx.selection.duplicates import find_duplicates
 from featx.selection.folds import Folds, count_folds, join_groups, make_folds
+from featx.selection.head_result import HeadComparison
 from featx.selection.heads import HeadTask, check_heads, score_heads
+from featx.selection.inputs import SourceOptions, read_inputs
 from featx.selection.racing import N_CHECKED, Racing
-from featx.selection.result import HeadComparison, SearchCost, SearchResult
+from featx.selection.search_result import SearchCost, SearchResult
 from featx.text import TextExtractor
 
 __all__ = ["EFFORTS", "Effort", "search"]
@@ -34,9 +36,9 @@ __all__ = ["EFFORTS", "Effort", "search"]
 
 @dataclass(frozen=True)
 class Effort:
-    """Hold the most that a search costs, in embeddings of all images, and what it tries.
+    """Hold the limits of a search, in embeddings of all images, and the candidates and heads that it tries.
 
-    ``max_embeddings`` counts the images of all backbones and crops, ``max_times`` is the limit of the time.
+    ``max_embeddings`` limits the embeddings by all backbones and crops together, ``max_times`` the time.
     """
 
     max_times: float
@@ -56,14 +58,14 @@ EFFORTS: dict[str, Effort] = {
         ("ridge", "linear_svm", "rbf_svm", "knn"),
     ),
 }
-#: Images that the rounds of a comparison use at most, and images that heads are compared on. With 100
+#: Maximum number of images in the rounds of a comparison, and of images that heads are compared on. With 100
 #: classes, rounds on 2,000 images took as much time as 1.6 embeddings of 3,000 images.
 _MAX_IMAGES, _MAX_HEAD_IMAGES = 1250, 1000
 #: Heads are compared in five folds for up to this many images, else in three.
 _MAX_IMAGES_FOR_FIVE_FOLDS = 300
 #: Heads may take this many seconds however few the images are.
 _MIN_SECONDS = 5.0
-#: One of so many images measures the speed, within these limits.
+#: One of so many images measures the speed, up to a maximum number of images.
 _IMAGES_PER_TIMING, _MAX_TIMING_IMAGES = 64, 16
 
 
@@ -88,8 +90,8 @@ def search(
 ) -> SearchResult:
     """Choose features as `compare` does, then a head and its parameters by cross-validation, within a budget.
 
-    Costs are multiples of embedding all images once by the default backbone, or by the fastest one if
-    the default is no candidate. No image is embedded twice: the rounds of the comparison, the heads and the result
+    Costs are multiples of embedding all images once by the default backbone, or by the fastest backbone
+    if the default is no candidate. No image is embedded twice: the rounds of the comparison, the heads and the result
     share the features, and with a cache the features of the result are in it.
 
     Parameters
@@ -98,11 +100,11 @@ def search(
         Images and their targets as for `compare`; images without a target are left out. With a `TextExtractor`,
         X holds texts.
     effort : {"quick", "thorough"}, default="quick"
-        ``"quick"`` takes up to about 4 times as long as embedding all images once: it embeds at most 3 times
-        as many, and compares three heads for classes, or two for numbers, on the recommended features.
-        ``"thorough"`` takes up to about 15 times as long: it embeds at most 8 times as many, and compares five
-        heads, or four, on the three best kinds of features. Heads for which no time is left are left out
-        and named; they always have 5 seconds.
+        ``"quick"`` takes up to about 4 times as long as embedding all images once: it embeds at most 3 times as many
+        images, and compares three heads for classes, or two for numbers, on the recommended features. ``"thorough"``
+        takes up to about 15 times as long: it embeds at most 8 times as many images, and compares five heads for
+        classes, or four for numbers, on the three best kinds of features. The result names the heads for which no time
+        was left. The heads always have at least 5 seconds in all.
     task : {"classification", "multilabel", "regression"} or None, default=None
         None decides by the target.
     head : str or None, default=None
@@ -117,13 +119,13 @@ def search(
     Returns
     -------
     SearchResult
-        Its scores chose the winner and are a little too good for that reason: measure the
-        result on other images.
+        Its scores are a little too good, since they chose the head: measure the result on other
+        images.
 
     Raises
     ------
     InputError
-        As `compare`, or if no head can be fitted on so few images or groups.
+        As for `compare`, or if no head can be fitted on so few images or groups.
 
     Examples
     --------
@@ -140,20 +142,18 @@ def search(
     limits = EFFORTS[effort]
     if head is not None:
         check_heads(head)
+    events = events or Events()
+    base = make_base(extractor)
     setup = prepare(
-        X,
-        y,
-        backbones=backbones,
-        layers=layers,
-        poolings=poolings,
-        crops=crops,
-        task=task,
+        read_inputs(
+            X, y, SourceOptions(), kind=base.kind, task=task, log_target=log_target, groups=groups, events=events
+        ),
+        base,
+        list_candidates(base, backbones, layers, poolings, crops),
         log_target=log_target,
-        groups=groups,
         budget=Budget(max_ms, max_mb),
         cv=5,
         random_state=random_state,
-        extractor=extractor,
         events=events,
     )
     names = (head,) if head else _choose_heads(setup, limits)
@@ -168,7 +168,7 @@ def search(
     comparison = setup.result()
     finalists = [c for c in comparison.candidates if not c.stopped][: limits.n_candidates]
     embedded = {}
-    if len(finalists) == 1:  # or the features of the images that all finalists have seen will do
+    if len(finalists) == 1:  # else the features of the images that all finalists have seen suffice
         embedded[finalists[0].key] = racing.embed_all(finalists[0], _make_extractor(setup, finalists[0]))
     # the time of other programs counts neither for nor against the heads: embeddings are counted, not timed
     left = (limits.max_times - (racing.n_embedded + n_timed) / n) * unit
@@ -249,7 +249,7 @@ def _choose_head(
 
 
 def _find_duplicates(racing: Racing, rows: npt.NDArray[np.int_], features: npt.NDArray[np.float32]) -> Any:
-    """Return the group of duplicates of each image, those of the comparison if it saw all of them."""
+    """Return the group of duplicates of each image, from the comparison if it saw all these images."""
     group_of = dict(zip(racing.rows.tolist(), racing.duplicates.tolist(), strict=True))
     if group_of.keys() >= set(rows.tolist()):
         return np.array([group_of[row] for row in rows.tolist()])

@@ -14,10 +14,12 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import rankdata
 
+from featx._text import join_first
 from featx._validation import is_missing
 from featx.errors import InputError
 
 __all__ = [
+    "LOSSES",
     "METRICS",
     "EncodedTarget",
     "check_target",
@@ -33,12 +35,19 @@ __all__ = [
 
 Floats = npt.NDArray[np.float64]
 
-#: Task -> the metric that a comparison reports.
+#: The metric that a comparison reports, by task.
 METRICS = {
     "classification": "accuracy",
     "multilabel": "label ranking average precision",
     "ordinal": "r2 of the levels",
     "regression": "r2",
+}
+#: Task -> the measure that ranks features and heads.
+LOSSES = {
+    "classification": "squared error of the probabilities",
+    "multilabel": "squared error of the probabilities",
+    "ordinal": "squared error",
+    "regression": "squared error",
 }
 _MIN_NUMBERS = 4
 _NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?")
@@ -132,7 +141,7 @@ def encode_target(
 def check_target(
     y: npt.NDArray[Any], task: str, *, log_target: bool = False, images: str = "labelled", kind: str = "image"
 ) -> None:
-    """Raise InputError if nothing can be learnt from classes or numbers, none of them missing.
+    """Raise InputError if nothing can be learnt from classes or numbers without missing values.
 
     ``images`` is the adjective for the images in messages, such as ``"readable"``, and ``kind`` the noun.
     """
@@ -145,16 +154,15 @@ def check_target(
     names, counts = np.unique(y, return_counts=True)
     if len(names) < 2:
         raise InputError(f"every {images} {kind} is of class {names[0]}; at least two classes are needed")
-    if single := [str(name) for name in names[counts < 2]]:
-        shown = ", ".join(map(repr, single[:5])) + (", ..." if len(single) > 5 else "")
+    if single := [repr(str(name)) for name in names[counts < 2]]:
         raise InputError(
-            f"{len(single)} of {len(names)} classes have a single {images} {kind} ({shown}); "
+            f"{len(single)} of {len(names)} classes have a single {images} {kind} ({join_first(single)}); "
             f"add {kind}s or leave these classes out"
         )
 
 
 def find_task(array: npt.NDArray[Any], levels: Sequence[Any] | None = None, *, log_target: bool = False) -> str:
-    """Decide the task by the values (from `narrow`, none missing) and the levels of an ordered type, if it is one."""
+    """Decide the task by the values (from `narrow`, without missing values) and the levels of an ordered type."""
     if levels is not None:
         return "ordinal"
     if array.ndim == 2:
@@ -210,7 +218,7 @@ def _encode_numbers(array: npt.NDArray[Any], log_target: bool) -> EncodedTarget:
 
 
 def score_ranking(true: npt.NDArray[np.bool_], scores: Floats) -> Floats:
-    """Return each image's precision in its ranking down to each of its labels, on average."""
+    """Return the label ranking average precision of each image."""
     place = rankdata(-scores, "max", axis=1)
     hits = rankdata(np.where(true, -scores, np.inf), "max", axis=1)  # among the image's own labels
     n = true.sum(axis=1)
@@ -218,10 +226,10 @@ def score_ranking(true: npt.NDArray[np.bool_], scores: Floats) -> Floats:
 
 
 def read_array(y: Any) -> tuple[npt.NDArray[Any], list[Any] | None]:
-    """Convert to an array of one or two dimensions, missing values included, and the levels of an ordered type."""
+    """Convert to an array of one or two dimensions with its missing values; return also the ordered levels."""
     names = list(y.columns) if hasattr(type(y), "columns") and hasattr(y, "to_numpy") else []
     if len(names) == 1 and isinstance(names[0], str):
-        y = y[names[0]]  # a table of one column, and its type may be ordered
+        y = y[names[0]]  # a table with one column, whose type may be ordered
     return _to_array(y), _read_levels(y)
 
 
@@ -306,7 +314,7 @@ def label_text(value: Any) -> str:
 
 
 def match_labels(labels: Iterable[Any], classes: Sequence[Any]) -> list[int]:
-    """Return the position of each label among the classes; -1 for a label that is none of them.
+    """Return the position of each label among the classes; -1 for a label that is no class.
 
     Labels that are equal in value are one class: 1, 1.0 and the text "1"; True and the text "true", and 1 if the
     classes are booleans; and the Unicode forms of one text. The same text comes first, so that classes "1" and "1.0"

@@ -19,7 +19,7 @@ _N_IMAGES, _N_RUNS = 32, 3
 
 
 class Timing:
-    """Measure milliseconds per image and megabytes, once for each depth of each backbone.
+    """Measure milliseconds per image and megabytes, once for each deepest layer of each backbone.
 
     ``base`` sets the device, threads and decoding; the first ``n_images`` readable ``images`` are used. ``n_embedded``
     counts the images that were embedded.

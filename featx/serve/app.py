@@ -23,7 +23,7 @@ from featx.serve.limits import Limits, _RefusedError
 from featx.serve.metrics import Metrics
 from featx.serve.openapi import describe
 from featx.serve.origins import Origins
-from featx.serve.predictor import Answer, ExplainedImage, ExplainedItem, Predictor
+from featx.serve.predictor import Answer, ExplainedItem, Predictor
 from featx.serve.tables import TablePredictor, read_rows
 from featx.serve.texts import TextPredictor, read_texts
 from featx.serve.uploads import BodyBudget, Upload, read_flags, read_images
@@ -79,7 +79,7 @@ class App:
         self._routes = self._route()
 
     def close(self, seconds: float | None = None) -> None:
-        """Answer the images in the queue, and end the workers, as far as that takes no longer than some seconds."""
+        """Answer the images in the queue and end the workers, within a number of seconds if it is given."""
         self._batcher.close(seconds)
 
     async def __call__(self, scope: _Scope, receive: Callable[[], Awaitable[Any]], send: Callable[..., Any]) -> None:
@@ -174,8 +174,7 @@ class App:
         try:
             contents = [upload.content for upload in uploads]
             if flags["explain"]:
-                wrap = ExplainedImage if self._kind == "image" else ExplainedItem
-                contents = [wrap(one) for one in contents]
+                contents = [ExplainedItem(one) for one in contents]
             futures = self._batcher.submit(contents)
         except _QueueFullError as full:
             text = f"{full.waiting} {self._kind}s are waiting, and {len(uploads)} more exceed the queue"
@@ -188,14 +187,14 @@ class App:
     async def _wait(
         self, request: Request, futures: list[Future[Answer | _RefusedError]], deadline: float
     ) -> list[Answer | _RefusedError] | None:
-        """Wait for the answers, and return None after the deadline; images that are given up leave the queue."""
+        """Wait for the answers, and return None after the deadline; images without an answer then leave the queue."""
         loop = asyncio.get_running_loop()
         answers = asyncio.gather(*map(asyncio.wrap_future, futures))
         gone: asyncio.Future[Any] = asyncio.ensure_future(request.receive())  # returns only when the client disconnects
         try:
-            left = max(0.0, deadline - loop.time())
+            remaining = max(0.0, deadline - loop.time())
             both: set[asyncio.Future[Any]] = {answers, gone}
-            await asyncio.wait(both, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(both, timeout=remaining, return_when=asyncio.FIRST_COMPLETED)
             if answers.done():
                 return answers.result()
             if gone.done():

@@ -125,11 +125,11 @@ class Batcher(Generic[T, R]):
             self._on_batch(len(batch))
             try:
                 results = self._answer([item for item, _ in batch])
-            except BaseException as error:  # everyone who waits for this batch must hear of it
+            except BaseException as error:  # all items of the batch get the error
                 for _, future in batch:
                     future.set_exception(error)
             else:
                 for (_, future), result in zip(batch, results, strict=True):
                     future.set_result(result)
             self._busy_since[number] = None
-            del batch  # or the images would stay in memory until the next
+            del batch  # or the images would stay in memory until the next batch

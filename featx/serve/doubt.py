@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["PROMISES", "Promises", "Watch", "read_promises"]
 
-#: Parameters of the query with a number, and what they ask for.
+#: Parameters of the query that take a number, with their descriptions.
 PROMISES = {
     "risk": "Answer only images that keep the error below this share; the others have answered: false and a reason.",
     "sets": "Return the labels, or the interval, that hold the truth for this share of images.",
@@ -71,7 +71,7 @@ class Watch:
         self._lock = threading.Lock()
 
     def check(self, answers: Sequence[Answer], promises: Promises) -> list[dict[str, Any]]:
-        """Return the fields of each answer: ``outlier``, and those of the promises; remember the images."""
+        """Return the fields of each answer, ``outlier`` and the fields of the promises, and remember the images."""
         features = np.stack([answer.features for answer in answers])
         rows = [_read_numbers(answer.fields) for answer in answers]
         numbers = None if rows[0] is None else np.array(rows)
@@ -92,7 +92,7 @@ class Watch:
         return fields
 
     def measure_shift(self) -> float:
-        """Return the p-value of the last images as images of the same kind as those of the fit; NaN for a few."""
+        """Return the p-value of a test whether the last images are like the images of the fit; NaN for too few."""
         with self._lock:
             last = list(self._last)
         if len(last) < MIN_SET_IMAGES:
@@ -102,7 +102,7 @@ class Watch:
         return self.guard.detect_shift(np.array([p for p, _ in last]), answers)
 
     def count(self) -> int:
-        """Return the number of images that are remembered."""
+        """Return the number of remembered images."""
         return len(self._last)
 
 

@@ -17,26 +17,27 @@ __all__ = ["explain_rows"]
 def explain_rows(explainer: KindExplainer, frame: Any) -> list[dict[str, Any] | _RefusedError]:
     """Return the contributions to the score of each row's label or number, or the reason why there are none."""
     try:
-        found = explainer.explain(frame)
+        explanation = explainer.explain(frame)
     except FeatxError as error:
         return [_RefusedError(422, f"explain=true: {first_line(error)}")] * len(frame)
     if explainer.reference == "rows":  # an answer must not depend on the other rows of a request
         text = "the final estimator of this stack holds no mean of its training rows; use featx explain --train"
         return [_RefusedError(422, f"explain=true: {text}")] * len(frame)
-    places = {i: place for place, i in enumerate(found.kept)}
+    places = {i: place for place, i in enumerate(explanation.kept)}
     answers: list[dict[str, Any] | _RefusedError] = []
     for i in range(len(frame)):
-        if i in found.failures:
-            answers.append(_RefusedError(422, found.failures[i].reason))
+        if i in explanation.failures:
+            answers.append(_RefusedError(422, explanation.failures[i].reason))
             continue
         at = places[i]
-        column = 0 if explainer.classes is None else list(explainer.classes).index(found.predicted[at])
+        column = 0 if explainer.classes is None else list(explainer.classes).index(explanation.predicted[at])
         kinds = {}
         for k, kind in enumerate(explainer.kinds):
-            columns = {one.column: _describe(one, column) for one in found.details[at] if one.kind == kind}
-            kinds[kind] = {"contribution": found.contributions[at, column, k]}
+            columns = {one.column: _describe(one, column) for one in explanation.details[at] if one.kind == kind}
+            kinds[kind] = {"contribution": explanation.contributions[at, column, k]}
             kinds[kind] |= {"columns": columns} if columns else {}
-        fields = {"base": found.base[column], "score": found.scores[at, column], "quantity": explainer.quantity}
+        base, score = explanation.base[column], explanation.scores[at, column]
+        fields = {"base": base, "score": score, "quantity": explainer.quantity}
         answers.append(dict(to_plain({**fields, "kinds": kinds})))
     return answers
 

@@ -27,19 +27,19 @@ class Limits:
     max_body : float, default=32
         Largest request in megabytes. Up to eight requests of this size are kept in memory.
     max_megapixels : float, default=50
-        Largest image, checked against its header. Pillow refuses images above 178 megapixels.
+        Largest image, as its header states it. Pillow refuses images above 178 megapixels.
     max_images : int, default=32
         Largest number of images in a request.
     max_characters : int, default=100000
         Largest text, in characters. A text encoder reads the first few hundred words.
     queue : int, default=256
-        Largest number of images of all requests that wait for a worker.
+        Largest number of images, of all requests together, that wait for a worker.
     timeout : float, default=30
         Seconds from the start of a request to its answer.
     image_timeout : float, default=10
         Seconds that decoding one image may take.
     shift_window : int, default=500
-        Number of images, the last ones, that ``/metrics`` compares with the fit.
+        Number of the last images, which ``/metrics`` compares with the fit.
 
     Raises
     ------

@@ -15,7 +15,7 @@ _IMAGES = (1, 2, 4, 8, 16, 32, 64, 128)
 
 
 class Metrics:
-    """Counters and histograms of one server, labels that describe its model, and two gauges that call functions."""
+    """Counters, histograms and gauges of a server, and labels that describe its model."""
 
     def __init__(
         self,

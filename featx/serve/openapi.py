@@ -74,8 +74,8 @@ def _predict(limits: Limits, predictor: Predictor) -> dict[str, Any]:
     schema = {"type": "boolean", "default": False}
     flags = [{"name": name, "in": "query", "description": text, "schema": schema} for name, text in FLAGS.items()]
     if kind != "image":
-        told = "Return what each kind of columns, column and word adds to the score of the answer as well."
-        flags = [flag if flag["name"] != "explain" else {**flag, "description": told} for flag in flags]
+        explain = "Return what each kind of columns, column and word adds to the score of the answer as well."
+        flags = [flag if flag["name"] != "explain" else {**flag, "description": explain} for flag in flags]
     if isinstance(predictor, TablePredictor):
         flags = [flag for flag in flags if flag["name"] == "explain"]
     if predictor.guard is not None:

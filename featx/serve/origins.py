@@ -1,6 +1,6 @@
-"""Refuse requests that a page of another site makes in its reader's browser.
+"""Refuse requests that a page of another site makes in the browser of its reader.
 
-Such a page can reach a server that listens on the reader's machine only: it posts forms without asking, and after DNS
+Such a page can reach a server that only the reader's machine reaches: it posts forms without asking, and after DNS
 rebinding it also reads the answers under its own name.
 """
 
@@ -26,7 +26,7 @@ class Origins:
     Parameters
     ----------
     hosts : frozenset of str or None
-        Host names without a port; None allows any.
+        Host names without a port; None allows every name.
     allowed : tuple of str
         Origins such as ``"https://example.org"``; ``"*"`` is every origin.
 
@@ -46,8 +46,8 @@ class Origins:
     def of(cls, host: str, *, is_local: bool, allow_origins: Iterable[str] = ()) -> Origins:
         """Check the origins, and return the rules of a server on this address.
 
-        On an address that only this machine reaches, requests must name this machine, or an allowed origin's host,
-        which a reverse proxy may pass on.
+        On an address that only this machine reaches, requests must name this machine, or the host of an allowed
+        origin, which a reverse proxy may pass on.
         """
         if isinstance(allow_origins, str):
             allow_origins = (allow_origins,)

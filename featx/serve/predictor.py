@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from copy import copy
 from typing import Any, NamedTuple
 
@@ -22,15 +22,11 @@ from featx.inference.transformer import BackboneTransformer
 from featx.pipelines import find_several
 from featx.serve.limits import Limits, _RefusedError
 
-__all__ = ["Answer", "ExplainedImage", "ExplainedItem", "Predictor"]
-
-
-class ExplainedImage(bytes):
-    """An encoded image whose answer has a heat map as well."""
+__all__ = ["Answer", "ExplainedItem", "Predictor"]
 
 
 class ExplainedItem(NamedTuple):
-    """A text or a row whose answer has contributions as well."""
+    """An item whose answer is explained as well."""
 
     content: Any
 
@@ -56,16 +52,16 @@ class Predictor:
     head : estimator
         Fitted on features of the extractor; any estimator with ``predict``.
     limits : Limits
-        Holds the largest number of pixels.
+        Limits of the server, such as the largest number of pixels.
     guard : Guard or None, default=None
-        Guard of the pipeline, which the server checks answers with.
+        Guard of the pipeline, with which the server checks answers.
     targets : sequence of str or None, default=None
         Names of several numbers per image.
 
     Attributes
     ----------
     batch_size, n_workers : int
-        Images per batch, and the number of batches to run at the same time.
+        Number of images per batch, and of batches to run at the same time.
     device : str
         Device of the backbone.
     classes : list or None
@@ -89,8 +85,11 @@ class Predictor:
     (True, True, 415)
     """
 
-    #: Kind of the items: ``"image"`` or ``"text"``.
+    #: Kind of the items: ``"image"``, ``"text"`` or ``"row"``.
     kind = "image"
+    #: Field of an answer that holds its explanation.
+    explanation = "heat_map"
+    _place = ""  # in front of the reason of a failure
 
     def __init__(
         self,
@@ -131,40 +130,59 @@ class Predictor:
             return ("labels",) if name == "label" else ("labels", name)
         return ("label", "class_index") if name == "label" else ("label", "class_index", name)
 
-    def __call__(self, contents: list[bytes]) -> list[Answer | _RefusedError]:
-        """Predict up to ``batch_size`` images, in their order."""
-        seconds = self._limits.image_timeout
-        with TimeLimit(seconds) as time_limit:
-            answers: list[Answer | _RefusedError | None] = [self._refuse(content, time_limit) for content in contents]
-        accepted = [i for i, refusal in enumerate(answers) if refusal is None]
-        embedded = self._extractor.embed_batch([contents[i] for i in accepted], image_timeout=seconds)
-        rows: dict[int, npt.NDArray[np.float32]] = {}
-        for i, row in zip(accepted, embedded, strict=True):
-            if isinstance(row, Failure):
-                answers[i] = _RefusedError(422, row.reason)
-            else:
-                rows[i] = row
-        if rows:
-            for (i, row), fields in zip(rows.items(), self._predict(np.stack(list(rows.values()))), strict=True):
-                answers[i] = fields if isinstance(fields, _RefusedError) else Answer(fields, row)
-        wanted = [i for i in rows if isinstance(contents[i], ExplainedImage) and isinstance(answers[i], Answer)]
+    def __call__(self, contents: list[Any]) -> list[Answer | _RefusedError]:
+        """Predict up to ``batch_size`` items, in their order; an item that cannot be used is refused."""
+        wanted = [i for i, content in enumerate(contents) if isinstance(content, ExplainedItem)]
+        contents = [content.content if isinstance(content, ExplainedItem) else content for content in contents]
+        answers, items = self._answer(contents)
+        wanted = [i for i in wanted if isinstance(answers[i], Answer)]
         if wanted:
-            for i, explained in zip(wanted, self._explain([contents[i] for i in wanted]), strict=True):
+            for i, explained in zip(wanted, self._explain([items[i] for i in wanted]), strict=True):
                 answer = answers[i]
                 if isinstance(explained, _RefusedError):
                     answers[i] = explained
                 elif isinstance(answer, Answer):
-                    answer.fields["heat_map"] = explained
-        return [answer for answer in answers if answer is not None]
+                    answer.fields[self.explanation] = explained
+        return answers
 
-    def _explain(self, contents: list[bytes]) -> list[dict[str, Any] | _RefusedError]:
+    def _answer(self, contents: list[Any]) -> tuple[list[Answer | _RefusedError], Sequence[Any] | Mapping[int, Any]]:
+        """Return the answers, and the items as `_explain` takes them."""
+        answers = self._refuse_items(contents)
+        accepted = [i for i, refusal in enumerate(answers) if refusal is None]
+        rows: dict[int, npt.NDArray[np.float32]] = {}
+        for i, row in zip(accepted, self._embed([contents[i] for i in accepted]), strict=True):
+            if isinstance(row, Failure):
+                answers[i] = _RefusedError(422, self._place + row.reason)
+            else:
+                rows[i] = row
+        if rows:
+            for (i, row), fields in zip(rows.items(), self._predict(np.stack(list(rows.values()))), strict=True):
+                if isinstance(fields, _RefusedError):
+                    answers[i] = fields
+                else:
+                    answers[i] = Answer(fields | self._describe(contents[i]), row)
+        return [answer for answer in answers if answer is not None], contents
+
+    def _refuse_items(self, contents: list[Any]) -> list[Answer | _RefusedError | None]:
+        """Return the refusal of each item that is refused before it is embedded, and None for the others."""
+        with TimeLimit(self._limits.image_timeout) as time_limit:
+            return [self._refuse(content, time_limit) for content in contents]
+
+    def _embed(self, contents: list[Any]) -> list[npt.NDArray[np.float32] | Failure]:
+        return self._extractor.embed_batch(contents, image_timeout=self._limits.image_timeout)  # type: ignore[no-any-return]
+
+    def _describe(self, content: Any) -> dict[str, Any]:
+        """Return further fields of an answer."""
+        return {}
+
+    def _explain(self, contents: list[Any]) -> list[dict[str, Any] | _RefusedError]:
         """Return the heat map of each image for its label; the network runs a second time."""
         with self._lock:
             if self._explainer is None:
                 extractor = copy(self._extractor).set_params(n_threads=1)
                 self._explainer = Explainer(extractor, self._head, "cells")
         try:
-            parts = self._explainer.split([decode(bytes(content)) for content in contents])
+            parts = self._explainer.split([decode(content) for content in contents])
         except InputError:
             text = "explain=true: the head of this model is not linear, and its heat maps take too long for a server"
             return [_RefusedError(422, f"{text}; use featx explain") for _ in contents]
@@ -190,7 +208,7 @@ class Predictor:
         except UnreadableError as error:  # too many pixels, or too long a time
             return _RefusedError(422 if "image_timeout" in str(error) else 413, str(error))
         if header is None and has_magic(content):
-            return None  # of a known format, and decoding it gives the reason
+            return None  # a known format: decoding it gives the reason
         if header is None:
             got = f"got {len(content):,} bytes that begin with {content[:8]!r}"
             return _RefusedError(

@@ -33,7 +33,7 @@ __all__ = ["serve"]
 
 #: Seconds to send an answer.
 _SEND_SECONDS = 5
-#: Seconds that workers get to end; a worker inside a decoder cannot be stopped, and nobody waits for its answer.
+#: Seconds that workers get to end. A worker inside a decoder cannot be stopped, and no client waits for its answer.
 _END_SECONDS = 2
 #: Seconds that a connection may be idle: more than the usual 60 of proxies, since a request that arrives while the
 #: server closes its connection gets no answer.
@@ -57,13 +57,13 @@ def serve(
 ) -> int:
     """Serve a fitted pipeline over HTTP until SIGTERM or SIGINT.
 
-    In a notebook, stop it by interrupting the cell. In a thread other than the main one, which gets no signals, it
-    serves until the process ends.
+    In a notebook, interrupt the cell to stop it. In another thread than the main thread, which alone gets signals,
+    it serves until the process ends.
 
     Parameters
     ----------
     pipeline : estimator or path-like
-        A fitted pipeline of a `FeatureExtractor` or `TextExtractor` and a head, or the file of one.
+        A fitted pipeline of a `FeatureExtractor` or `TextExtractor` and a head, or its file.
     model : str or None, default=None
         Name for the page and the metrics; None takes the name of the file.
     host : str, default="127.0.0.1"
@@ -71,16 +71,16 @@ def serve(
     port : int, default=8000
         Port to listen on; 0 chooses a free port.
     limits : Limits or None, default=None
-        Limits for requests; None is ``Limits()``.
+        Limits for requests; None takes ``Limits()``.
     guard : Guard or None, default=None
-        Guard of the pipeline; None takes that of a file. Answers then have ``outlier``, and ``risk`` and ``sets`` of
-        a request are served.
+        Guard of the pipeline; None takes the guard in the file, if any. With a guard, answers have ``outlier``, and
+        requests may have ``risk`` and ``sets``.
     access_log : bool, default=False
         Print one line per request to standard error.
     allow_origins : sequence of str, default=()
         Origins such as ``"https://example.org"`` whose pages may use the server; ``"*"`` is every origin. Requests
-        of other sites' pages get 403. On an address that only this machine reaches, so do requests whose ``Host`` is
-        neither a name of this machine nor the host of one of these origins.
+        of other sites' pages get status 403. On an address that only this machine reaches, requests get it as well if
+        their ``Host`` is neither a name of this machine nor the host of one of these origins.
     ready : callable, optional
         Called with the address and the predictor when the server accepts images.
 
@@ -189,7 +189,7 @@ def _json_protocol() -> Any:
 
 
 def _run_anywhere(running: _Running, serving: Coroutine[Any, Any, int]) -> int:
-    """Run the server in this thread, or in one of its own if this one has an event loop already, as in a notebook."""
+    """Run the server in this thread, or in a new thread if this thread has an event loop, as in a notebook."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:

@@ -12,18 +12,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from featx._optional import import_optional
 from featx.errors import FeatxError, InputError, first_line
 from featx.explanation import KindExplainer
 from featx.guard import Guard, KindCells
 from featx.images.decode import decode
 from featx.inference.time_limit import TimeLimit
-from featx.pipelines import find_extractors, find_optional, find_row_outputs, find_vectorizers
+from featx.pipelines import find_extractors, find_optional, find_row_outputs, find_vectorizers, make_frame_of_rows
 from featx.recording import Recording
 from featx.selection.categories import KnownCategories
 from featx.serve.explained import explain_rows
 from featx.serve.limits import Limits, _RefusedError
-from featx.serve.predictor import Answer, ExplainedItem, Predictor
+from featx.serve.predictor import Answer, Predictor
 from featx.serve.uploads import BodyBudget, Upload, read_chunks, read_form
 
 if TYPE_CHECKING:
@@ -31,25 +30,25 @@ if TYPE_CHECKING:
 
 __all__ = ["TablePredictor", "read_rows"]
 
-#: Rows that are predicted together.
+#: Number of rows that are predicted together.
 _BATCH_SIZE = 16
 _USAGE = (
-    "send JSON, an object with a value per column, or a list of them (images as base64), "
+    "send JSON, an object with a value per column, or a list of objects (images as base64), "
     "or a form of one row with a field per column (images as files)"
 )
 
 
 class TablePredictor(Predictor):
-    """A fitted pipeline of data frames that predicts batches of rows, dicts of column to value. Thread-safe.
+    """Predict batches of rows, dicts of column to value, with a fitted pipeline of data frames. Thread-safe.
 
     Parameters
     ----------
     estimator : estimator
-        Fitted on a data frame.
+        Estimator that was fitted on a data frame.
     kinds : mapping of str to str
-        Kind of each column, as of `featx.pipelines.find_columns`.
+        Kind of each column, as `featx.pipelines.find_columns` returns it.
     limits : Limits
-        Holds the largest number of pixels.
+        Limits of a request, such as the number of pixels.
     targets : sequence of str or None, default=None
         Names of several numbers per row.
     guard : Guard or None, default=None
@@ -61,6 +60,7 @@ class TablePredictor(Predictor):
     """
 
     kind = "row"
+    explanation = "contributions"
 
     def __init__(
         self,
@@ -91,10 +91,8 @@ class TablePredictor(Predictor):
         self._lock = threading.Lock()
         self._class_index = {label: i for i, label in enumerate(self.classes or [])}
 
-    def __call__(self, contents: list[Any]) -> list[Answer | _RefusedError]:
+    def _answer(self, contents: list[Any]) -> tuple[list[Answer | _RefusedError], Mapping[int, Any]]:
         """Predict rows, in their order; a row with a value that cannot be used is refused and names the column."""
-        wanted = {i for i, content in enumerate(contents) if isinstance(content, ExplainedItem)}
-        contents = [content.content if isinstance(content, ExplainedItem) else content for content in contents]
         answers: list[Answer | _RefusedError | None] = [None] * len(contents)
         rows: dict[int, dict[str, Any]] = {}
         for i, content in enumerate(contents):
@@ -111,16 +109,11 @@ class TablePredictor(Predictor):
                 del rows[places[one.row]]
         try:
             found = self._predict_rows(list(rows.values()))
-        except (FeatxError, ValueError):  # of one row, and the other rows have an answer
+        except (FeatxError, ValueError):  # one row fails, and the other rows have an answer
             found = [self._predict_row(row) for row in rows.values()]
-        explained = [i for i, one in zip(rows, found, strict=True) if i in wanted and isinstance(one, Answer)]
-        contributions = dict(zip(explained, self._explain_table([rows[i] for i in explained]), strict=True))
         for i, answer in zip(rows, found, strict=True):
-            own = contributions.get(i)
-            answers[i] = own if isinstance(own, _RefusedError) else answer
-            if isinstance(answer, Answer) and isinstance(own, dict):
-                answer.fields["contributions"] = own
-        return [answer for answer in answers if answer is not None]
+            answers[i] = answer
+        return [answer for answer in answers if answer is not None], rows
 
     def _predict_row(self, row: dict[str, Any]) -> Answer | _RefusedError:
         try:
@@ -137,7 +130,7 @@ class TablePredictor(Predictor):
     def _predict_rows(self, rows: list[dict[str, Any]]) -> list[Answer | _RefusedError]:
         if not rows:
             return []
-        frame = self._make_frame(rows)
+        frame = make_frame_of_rows(rows, self.kinds)
         with self._recording.call() as call:
             found = self._predict(frame)
         if call.failures:
@@ -149,30 +142,20 @@ class TablePredictor(Predictor):
         pairs = zip(found, features, strict=True)
         return [one if isinstance(one, _RefusedError) else Answer(one, own) for one, own in pairs]
 
-    def _make_frame(self, rows: list[dict[str, Any]]) -> Any:
-        pandas = import_optional("pandas", "pandas")
-        series = {
-            name: pandas.Series([row[name] for row in rows], dtype=float if kind == "number" else object)
-            for name, kind in self.kinds.items()
-        }
-        return pandas.DataFrame(series)
-
-    def _explain_table(self, rows: list[dict[str, Any]]) -> list[dict[str, Any] | _RefusedError]:
+    def _explain(self, rows: list[dict[str, Any]]) -> list[dict[str, Any] | _RefusedError]:
         """Return the contributions of each kind, column, word and cell; networks run again."""
-        if not rows:
-            return []
         with self._lock:
             try:
                 self._rows = self._rows or KindExplainer(self._estimator)
             except InputError as error:
                 return [_RefusedError(422, f"explain=true: {first_line(error)}")] * len(rows)
-            return explain_rows(self._rows, self._make_frame(rows))
+            return explain_rows(self._rows, make_frame_of_rows(rows, self.kinds))
 
     def _fill(self, X: Any) -> Any:
         return X
 
     def _read_row(self, content: Any) -> dict[str, Any]:
-        """Return the value of each column as the pipeline takes it, or raise _RefusedError."""
+        """Return the value of each column in the form that the pipeline takes, or raise _RefusedError."""
         if not isinstance(content, dict):
             raise _RefusedError(422, f"a row of type {type(content).__name__}, expected an object; {_USAGE}")
         if unknown := [name for name in content if name not in self.kinds]:
@@ -211,7 +194,7 @@ def _read_number(name: str, value: Any) -> float:
     except (ValueError, OverflowError):
         number = math.inf
     if not math.isfinite(number):
-        raise _RefusedError(422, f"{name}: {value!r}, expected a number, or nothing for a missing one")
+        raise _RefusedError(422, f"{name}: {value!r}, expected a number, or nothing if it is missing")
     return number
 
 
@@ -229,7 +212,7 @@ async def read_rows(request: Request, limits: Limits, budget: BodyBudget) -> lis
         parts = await read_form(request, limits, budget, read_part=_read_part, what="columns", usage=_USAGE)
         names = [str(part.name) for part in parts]
         if twice := next((name for name in names if names.count(name) > 1), None):
-            raise _RefusedError(422, f"{twice}: twice in the form; {_USAGE}")
+            raise _RefusedError(422, f"{twice}: is twice in the form; {_USAGE}")
         return [Upload(None, {str(part.name): part.content for part in parts})]
     if kind != "application/json":
         raise _RefusedError(415, f"content-type {kind!r}: {_USAGE}")
@@ -244,7 +227,7 @@ async def read_rows(request: Request, limits: Limits, budget: BodyBudget) -> lis
 
 
 async def _read_part(name: str, part: Any) -> Upload:
-    """Return the value of one column; its name takes the place of a file name."""
+    """Return the value of one column, with the column's name instead of a file name."""
     if isinstance(part, str):
         return Upload(name, part)
     try:

@@ -14,7 +14,7 @@ from featx.errors import Failure, first_line
 from featx.explanation import KindExplainer, wrap_texts
 from featx.serve.explained import explain_rows
 from featx.serve.limits import Limits, _RefusedError
-from featx.serve.predictor import Answer, ExplainedItem, Predictor
+from featx.serve.predictor import Answer, Predictor
 from featx.serve.uploads import BodyBudget, Upload, read_chunks, read_form
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ _USAGE = (
 
 
 class TextPredictor(Predictor):
-    """A fitted pipeline that predicts batches of texts. Thread-safe; the parameters are those of `Predictor`.
+    """A fitted pipeline that predicts batches of texts. Thread-safe; it has the parameters of `Predictor`.
 
     See Also
     --------
@@ -39,36 +39,15 @@ class TextPredictor(Predictor):
     """
 
     kind = "text"
+    explanation = "contributions"
+    _place = f"{TEXT_FIELD}: "
     _rows: KindExplainer | None = None
 
-    def __call__(self, contents: list[Any]) -> list[Answer | _RefusedError]:
-        """Predict up to ``batch_size`` texts, in their order; a value that is no text, or too long, is refused."""
-        wanted = [i for i, content in enumerate(contents) if isinstance(content, ExplainedItem)]
-        contents = [content.content if isinstance(content, ExplainedItem) else content for content in contents]
-        answers: list[Answer | _RefusedError | None] = [self._refuse_long(content) for content in contents]
-        accepted = [i for i, refusal in enumerate(answers) if refusal is None]
-        rows: dict[int, npt.NDArray[np.float32]] = {}
-        for i, row in zip(accepted, self._extractor.embed_batch([contents[i] for i in accepted]), strict=True):
-            if isinstance(row, Failure):
-                answers[i] = _RefusedError(422, f"{TEXT_FIELD}: {row.reason}")
-            else:
-                rows[i] = row
-        if rows:
-            for (i, row), fields in zip(rows.items(), self._predict(np.stack(list(rows.values()))), strict=True):
-                if isinstance(fields, _RefusedError):
-                    answers[i] = fields
-                else:
-                    answers[i] = Answer(fields | self._find_cut(contents[i]), row)
-        wanted = [i for i in wanted if i in rows and isinstance(answers[i], Answer)]
-        if wanted:
-            explained = self._explain_texts([contents[i] for i in wanted])
-            for i, own in zip(wanted, explained, strict=True):
-                answer = answers[i]
-                if isinstance(own, _RefusedError):
-                    answers[i] = own
-                elif isinstance(answer, Answer):
-                    answer.fields["contributions"] = own
-        return [answer for answer in answers if answer is not None]
+    def _refuse_items(self, contents: list[Any]) -> list[Answer | _RefusedError | None]:
+        return [self._refuse_long(content) for content in contents]
+
+    def _embed(self, contents: list[Any]) -> list[npt.NDArray[np.float32] | Failure]:
+        return self._extractor.embed_batch(contents)  # type: ignore[no-any-return]
 
     def _refuse_long(self, content: Any) -> _RefusedError | None:
         try:
@@ -77,12 +56,12 @@ class TextPredictor(Predictor):
             return refusal
         return None
 
-    def _find_cut(self, text: str) -> dict[str, Any]:
+    def _describe(self, text: Any) -> dict[str, Any]:
         """Return the tokens of a text that is longer than the encoder reads, for its answer."""
         (n,), limit = self._extractor.count_tokens([text]).tolist(), self._extractor.max_tokens
         return {"cut": {"tokens": n, "limit": limit}} if n > limit else {}
 
-    def _explain_texts(self, texts: list[Any]) -> list[dict[str, Any] | _RefusedError]:
+    def _explain(self, texts: list[Any]) -> list[dict[str, Any] | _RefusedError]:
         """Return the contribution of each word; the encoder runs once per word."""
         pandas = import_optional("pandas", "pandas")
         with self._lock:
@@ -113,7 +92,7 @@ async def read_texts(request: Request, limits: Limits, budget: BodyBudget) -> li
 
 
 async def _read_part(name: str, part: Any) -> Upload:
-    """Return the text of one part of a form, which may be a file."""
+    """Return the text of a part of a form, which may be a file."""
     if name != TEXT_FIELD:
         raise _RefusedError(422, f"unknown form field {name!r}; {_USAGE}")
     if isinstance(part, str):

@@ -21,7 +21,7 @@ __all__ = ["FIELD", "FLAGS", "BodyBudget", "Upload", "read_chunks", "read_flags"
 FIELD = "images"
 _USAGE = f"send a form with files in the field '{FIELD}' (curl -F {FIELD}=@a.jpg), or the bytes of one image as image/*"
 _EXTENDED_NAME = re.compile(rb";\s*filename\*\s*=\s*\"?(?P<charset>[^';\"]+)'[^']*'(?P<name>[^;\"\s]*)", re.IGNORECASE)
-#: Parameters of the query, true or false, and what they ask for.
+#: Parameters of the query that are true or false, with their descriptions.
 FLAGS = {
     "features": "Return the features as well.",
     "explain": "Return a heat map of the label as well: what each cell of the image adds to its score.",
@@ -30,14 +30,14 @@ _BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
 
 
 class Upload(NamedTuple):
-    """One encoded image, or the value of one text; ``name`` is None without a file name."""
+    """An encoded image, or the value of a text; ``name`` is None without a file name."""
 
     name: str | None
     content: Any
 
 
 class BodyBudget:
-    """Bytes of one request in memory; all requests share ``total``, a list of one number."""
+    """Number of bytes of a request in memory; all requests share ``total``, a list with one number."""
 
     def __init__(self, total: list[int], limits: Limits) -> None:
         self._total = total
@@ -92,7 +92,7 @@ async def read_images(request: Request, limits: Limits, budget: BodyBudget) -> l
 
 
 async def read_chunks(request: Request, limits: Limits, budget: BodyBudget) -> AsyncGenerator[bytes, None]:
-    """Read the body of a request, or raise _RefusedError for one that is compressed or too large."""
+    """Read the body of a request, or raise _RefusedError for a body that is compressed or too large."""
     if request.headers.get("content-encoding", "identity").lower() != "identity":
         raise _RefusedError(415, "content-encoding: expected none; send the body as it is")
     length = request.headers.get("content-length", "")
@@ -104,9 +104,9 @@ async def read_chunks(request: Request, limits: Limits, budget: BodyBudget) -> A
 
 
 def _with_plain_name(disposition: bytes | None) -> bytes | None:
-    """Add ``filename=`` to a header that has ``filename*=UTF-8''...`` alone, which the parser passes over.
+    """Add ``filename=`` to a header that has only ``filename*=UTF-8''...``, which the parser passes over.
 
-    urllib3 1.x names a file so if its name is not ASCII.
+    urllib3 1.x writes such a header for a name that is not ASCII.
     """
     if not disposition or re.search(rb";\s*filename\s*=", disposition, re.IGNORECASE):
         return disposition
@@ -149,7 +149,7 @@ async def read_form(
     parser = parsing.MultiPartParser(
         request.headers, read_chunks(request, limits, budget), max_fields=limits.max_images
     )
-    parser.max_part_size = parser.spool_max_size = limits.body_bytes + 1  # what is counted may stay in memory
+    parser.max_part_size = parser.spool_max_size = limits.body_bytes + 1  # `BodyBudget` counts the bytes in memory
     n_parts = [0]
     begin, end_headers = parser.on_part_begin, parser.on_headers_finished
 
@@ -175,11 +175,11 @@ async def read_form(
     except (parsing.MultiPartException, malformed) as error:  # newer Starlette turns the second into the first
         why = getattr(error, "message", "no valid parts").rstrip(".")
         raise _RefusedError(400, f"malformed multipart/form-data ({why}); {usage}") from None
-    except (UnicodeError, LookupError, ValueError) as error:  # of a charset in the content type that is no encoding
+    except (UnicodeError, LookupError, ValueError) as error:  # the charset in the content type is no encoding
         why = f"its charset cannot be used: {first_line(error)}"
         raise _RefusedError(400, f"malformed multipart/form-data ({why}); {usage}") from None
     finally:
-        for file in parser._files_to_close_on_error:  # the parser closes them after its own errors alone
+        for file in parser._files_to_close_on_error:  # the parser closes them only after its own errors
             file.close()
     if not uploads:
         raise _RefusedError(422, f"the form has no {what[:-1]}; {usage}")

@@ -1,12 +1,9 @@
-"""Define what all sources share: listing entries, reading their bytes, and the ``include`` and ``exclude`` patterns."""
+"""Define what all sources share: listing entries and reading their bytes."""
 
 from __future__ import annotations
 
-import fnmatch
 import os
-import re
 import threading
-import unicodedata
 import uuid
 from abc import ABC, abstractmethod
 from collections import Counter
@@ -14,11 +11,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
-from featx.errors import InputError, SourceError
-from featx.images.containers import heif_available
+from featx.errors import SourceError
 from featx.images.decode import Deferred, UnreadableError
 from featx.sources.filesystem import open_store
 from featx.sources.http import hide_secrets, is_http
+from featx.sources.names import describe_formats, describe_passed_over, is_left_behind
+from featx.sources.patterns import Patterns
 
 __all__ = [
     "Contents",
@@ -26,50 +24,19 @@ __all__ = [
     "Fetch",
     "FileSource",
     "Listing",
-    "Patterns",
     "Source",
     "SourceImage",
     "fail",
-    "is_image",
-    "is_left_behind",
-    "key_of",
-    "names_image",
 ]
 
-#: Fetches the bytes of one image. May be called in any thread, and may raise UnreadableError.
+#: Fetches the bytes of an image. May be called in any thread, and may raise UnreadableError.
 Fetch = Callable[[], bytes]
 
 #: Turns an entry's key and place into a function that fetches its bytes.
 Contents = Callable[[str, bytes], Fetch]
 
-_IMAGE_SUFFIXES = frozenset(
-    {
-        *(".jpg", ".jpeg", ".jpe", ".jfif", ".jp2", ".j2k", ".png", ".apng", ".webp", ".avif", ".gif"),
-        *(".tif", ".tiff", ".bmp", ".dib", ".ppm", ".pgm", ".pbm", ".pnm", ".tga", ".ico"),
-    }
-)
-_HEIF_SUFFIXES = frozenset({".heic", ".heif", ".hif", ".heics", ".heifs"})
-#: Raw formats of cameras, which are not read.
-_RAW_SUFFIXES = frozenset(
-    {
-        *(".3fr", ".arw", ".cr2", ".cr3", ".crw", ".dcr", ".dng", ".erf", ".fff", ".gpr", ".iiq", ".k25", ".kdc"),
-        *(".mef", ".mos", ".mrw", ".nef", ".nrw", ".orf", ".pef", ".raf", ".raw", ".rw2", ".rwl", ".sr2", ".srf"),
-        *(".srw", ".x3f"),
-    }
-)
-#: Folders and files that file managers, NAS boxes, operating systems and notebooks leave behind, in lower case.
-_LEFT_BEHIND = frozenset(
-    {
-        *("@eadir", "@tmp", "@__thumb", ".@__thumb", "#recycle", "@recycle", "#snapshot", "@recently-snapshot"),
-        *("__macosx", ".appledouble", ".appledb", ".appledesktop", ".temporaryitems", ".spotlight-v100", ".fseventsd"),
-        *(".documentrevisions-v100", "network trash folder", "temporary items", "lost+found", "$recycle.bin"),
-        *("system volume information", "thumbs.db", "ehthumbs.db", "desktop.ini", ".thumbnails", ".picasaoriginals"),
-        *(".ipynb_checkpoints", "__pycache__", ".stversions", ".stfolder", ".dropbox.cache", ".sync"),
-    }
-)
 #: Words that programs write for a missing value, and that may be classes as well.
 _MISSING_WORDS = frozenset({"NA", "N/A", "n/a", "#N/A", "<NA>", "NaN", "nan", "NAN", "NaT", "NULL", "null", "None"})
-_MAX_SUFFIXES = 5  # named in a note
 _MAX_COPIES = 256  # sources that a process remembers from one task to the next
 
 
@@ -112,7 +79,7 @@ class Listing:
     notes : tuple of str
         Remarks for the user: files passed over, columns chosen.
     columns : dict of str to list, or None
-        For a table, every column but that of the images, complete and in order.
+        For a table, every column but the column of the images, complete and in order.
     has_classes : bool
         True if the targets are names of classes, whatever they look like: names of folders, or of a ``ClassLabel``.
     question : str or None
@@ -156,8 +123,8 @@ class Listing:
 class Source(ABC):
     """Images from one place.
 
-    A source is small and can be pickled. A worker receives the source and the places of its images,
-    and fetches the bytes itself.
+    A source is small and can be pickled. A worker process receives the source and the places of its images, and
+    fetches the bytes itself.
 
     Attributes
     ----------
@@ -230,11 +197,11 @@ class Source(ABC):
             else:
                 n_left_out += 1
         if self.patterns:
-            self.patterns.finish(self)
+            self.patterns.finish(self.given, self._token)
         if n_left_out:
             self.notes.append(f"include and exclude leave out {n_left_out} {'image' if n_left_out == 1 else 'images'}")
         if self._passed_over:
-            self.notes.append(_describe_passed_over(self._passed_over))
+            self.notes.append(describe_passed_over(self._passed_over))
         if self._n_left_behind:
             self.notes.append(self._describe_left_behind())
         self._left_behind.clear()
@@ -263,14 +230,14 @@ class Source(ABC):
 
     @abstractmethod
     def check(self) -> None:
-        """Raise SourceError if the source as a whole is gone, so that no single image is to blame."""
+        """Raise SourceError if the source as a whole is gone, which is no error of a single image."""
 
     def state(self) -> str:
-        """Return what changes when places listed earlier lose their meaning; empty if they never do."""
+        """Return a text that changes when the listed places lose their meaning; empty if they never do."""
         return ""
 
     def whole_state(self) -> str:
-        """Return what changes when the source as a whole is replaced; empty if nothing is known of it."""
+        """Return a text that changes when the source as a whole is replaced; empty if that is unknown."""
         return self.state()
 
     def item(self, entry: Entry) -> Any:
@@ -282,7 +249,7 @@ class Source(ABC):
         return f"{self.given}/{entry.key}"
 
     def fetch(self, key: str, place: bytes) -> bytes:
-        """Fetch the bytes of one image, in any order and from any thread."""
+        """Fetch the bytes of an image, in any order and from any thread."""
         with _lock:
             if self._reader is None or self._reader[0] != os.getpid():  # a forked child opens its own files
                 self.check()
@@ -297,7 +264,7 @@ class Source(ABC):
     def _describe_rest(self) -> str:
         """Return the number of files that are not images, with the formats that are not read, for an error."""
         hint = "".join(
-            f"; {text}" for text in (_describe_formats(self._passed_over), self._describe_left_behind()) if text
+            f"; {text}" for text in (describe_formats(self._passed_over), self._describe_left_behind()) if text
         )
         return f"({self._passed_over.total()} other files{hint})"
 
@@ -308,7 +275,7 @@ class Source(ABC):
         )
 
     def _pass_over(self, name: str) -> None:
-        """Count a file that is not an image by its name; a hidden one is not counted."""
+        """Count a file that is not an image by its name; a hidden file is not counted."""
         if not name.startswith("."):
             self._passed_over[os.path.splitext(name)[1].lower()] += 1
 
@@ -383,139 +350,9 @@ class SourceImage(Deferred):
         return self._source.name(Entry(self._key, self._place))
 
 
-class Patterns:
-    """Select images of some sources by glob patterns on their keys; ``*`` matches slashes as well.
-
-    Examples
-    --------
-    >>> from featx.sources.base import Patterns
-    >>> patterns = Patterns("*.jpg", ["drafts/*"])
-    >>> [patterns.select(key) for key in ("ants/1.jpg", "ants/1.png", "drafts/1.jpg")]
-    [True, False, False]
-    """
-
-    def __init__(self, include: str | Sequence[str], exclude: str | Sequence[str], n_sources: int = 1) -> None:
-        self.include, self.exclude = _read_patterns("include", include), _read_patterns("exclude", exclude)
-        self._unmatched = [(pattern, re.compile(_translate(pattern)).match) for pattern in self.include]
-        self._include, self._exclude = _compile(self.include), _compile(self.exclude)
-        self._n_sources, self._n_selected = n_sources, 0
-        self._example: str | None = None
-        self._listed: set[str] = set()
-
-    def __bool__(self) -> bool:
-        return bool(self.include or self.exclude)
-
-    def select(self, key: str) -> bool:
-        """Return True if an image of this key is selected, and take note of the key."""
-        key = unicodedata.normalize("NFC", key)
-        self._example = self._example or key
-        if self._unmatched:
-            self._unmatched = [(pattern, match) for pattern, match in self._unmatched if not match(key)]
-        selected = self.matches(key)
-        self._n_selected += selected
-        return selected
-
-    def matches(self, key: str) -> bool:
-        """Return True if an image of this key is selected."""
-        key = unicodedata.normalize("NFC", key)
-        return (not self.include or self._include(key) is not None) and not (self.exclude and self._exclude(key))
-
-    def finish(self, source: Source) -> None:
-        """Raise SourceError after the last source if a pattern of ``include`` matched nothing, or nothing is left."""
-        self._listed.add(source._token)
-        if len(self._listed) < self._n_sources:
-            return
-        if self._unmatched:
-            raise SourceError(
-                f"{source.given}: include={self._unmatched[0][0]!r} matches no image; "
-                f"patterns apply to names such as {self._example!r}"
-            )
-        if not self._n_selected:
-            raise SourceError(f"{source.given}: exclude={', '.join(self.exclude)!r} leaves no image")
-
-
-def is_image(name: str) -> bool:
-    """Return True if a file is an image that can be read, by its name; hidden files are not."""
-    suffix = os.path.splitext(name)[1].lower()
-    if name.startswith("."):
-        return False
-    return suffix in _IMAGE_SUFFIXES or (suffix in _HEIF_SUFFIXES and heif_available())
-
-
-def names_image(value: Any) -> bool:
-    """Return True for a path or an address of an image by its suffix, even of a format that is not read."""
-    if not isinstance(value, str):
-        return False
-    text = value.strip().partition("?")[0] if "://" in value else value.strip()
-    suffix = os.path.splitext(text.replace("\\", "/").rpartition("/")[2])[1].lower()
-    return suffix in _IMAGE_SUFFIXES or suffix in _HEIF_SUFFIXES or suffix in _RAW_SUFFIXES
-
-
-def is_left_behind(name: str) -> bool:
-    """Return True for a folder or a file that file managers, NAS boxes or notebooks leave behind.
-
-    Examples
-    --------
-    >>> from featx.sources.base import is_left_behind
-    >>> [is_left_behind(name) for name in ("@eaDir", "._1.png", ".Trash-1000", "1.png")]
-    [True, True, True, False]
-    """
-    lower = name.lower()
-    return lower in _LEFT_BEHIND or lower.startswith(("._", ".trash"))
-
-
-def key_of(path: bytes) -> str:
-    r"""Return a path as a key: UTF-8 with slashes, and bytes that are not UTF-8 as ``\xNN``.
-
-    Examples
-    --------
-    >>> key_of("été/1.jpg".encode()), key_of(b"caf\xe9.jpg")
-    ('été/1.jpg', 'caf\\xe9.jpg')
-    """
-    text = path.decode("utf-8", "backslashreplace")
-    return text if os.sep == "/" else text.replace(os.sep, "/")
-
-
 def fail(reason: str) -> bytes:
     """Raise UnreadableError; stands for the bytes of an image that cannot be read."""
     raise UnreadableError(reason)
-
-
-def _read_patterns(name: str, value: str | Sequence[str]) -> tuple[str, ...]:
-    patterns = (value,) if isinstance(value, str) else tuple(value)
-    if not all(isinstance(pattern, str) and pattern for pattern in patterns):
-        raise InputError(f"{name}={value!r}: expected a glob pattern or a list of them")
-    return patterns
-
-
-def _compile(patterns: Sequence[str]) -> Callable[[str], re.Match[str] | None]:
-    return re.compile("|".join(map(_translate, patterns))).match
-
-
-def _translate(pattern: str) -> str:
-    return fnmatch.translate(unicodedata.normalize("NFC", pattern))
-
-
-def _describe_passed_over(counts: Counter[str]) -> str:
-    """Count files by suffix, the most frequent first."""
-    n = counts.total()
-    suffixes = [f"{suffix or 'no suffix'} {count}" for suffix, count in counts.most_common(_MAX_SUFFIXES)]
-    if len(counts) > _MAX_SUFFIXES:
-        suffixes.append("...")
-    formats = _describe_formats(counts)
-    hint = f" ({formats})" if formats else ""
-    what = "1 file is not an image by its name" if n == 1 else f"{n} files are not images by their names"
-    return f"{what}: {', '.join(suffixes)}{hint}"
-
-
-def _describe_formats(counts: Counter[str]) -> str:
-    """Name formats that are not read among suffixes; empty if there are none."""
-    hints = []
-    if not _HEIF_SUFFIXES.isdisjoint(counts):
-        hints.append("HEIC is read with the extra heif: pip install 'featx[heif]'")
-    if not _RAW_SUFFIXES.isdisjoint(counts):
-        hints.append("RAW is not read, convert it to JPEG or TIFF first")
-    return "; ".join(hints)
 
 
 #: Sources that other processes sent, by token: images of one source arrive in many tasks and share what it opened.
@@ -536,7 +373,7 @@ def _restore(kind: type[Source], state: dict[str, Any]) -> Source:
 
 
 def _unlock() -> None:
-    """Make a new lock in a forked child, which may have copied a locked one."""
+    """Make a new lock in a forked child, whose copy of the lock may be locked."""
     global _lock
     _lock = threading.Lock()
 

@@ -32,17 +32,17 @@ _OPENERS: dict[str, Callable[[BinaryIO], Any]] = {
 PACKED_SUFFIXES = tuple(_OPENERS)
 _DAMAGED = (OSError, EOFError, ValueError, zlib.error, lzma.LZMAError)
 _CHUNK = 2**20  # bytes unpacked at a time
-#: Bytes that are read ahead and held in memory. Images beyond this wait in temporary files: in memory, an archive of
-#: 2.9 MB (members of 250 MB of zeros) took 3.3 GB.
+#: Number of bytes that are read ahead and held in memory. Further images wait in temporary files: in memory, an archive
+#: of 2.9 MB (members of 250 MB of zeros) took 3.3 GB.
 _MAX_BYTES_AHEAD = 64 << 20
 
 
 class PackedTar(Tar):
-    """A tar archive compressed with gzip, bzip2 or xz; places count the bytes of what it unpacks to.
+    """A tar archive compressed with gzip, bzip2 or xz; places count bytes of the unpacked archive.
 
     A job unpacks it once to list it and once to read it, a piece at a time. A run that continues in the
-    middle, and each worker, unpacks what lies before as well. For images in any order, each process
-    unpacks it into a temporary file, as far as it is asked for.
+    middle, and each worker, also unpacks everything before. For images in any order, each process
+    unpacks it into a temporary file, as far as the images need it.
     """
 
     @contextmanager
@@ -130,7 +130,7 @@ class _Budget:
         self._left, self._lock = _MAX_BYTES_AHEAD, threading.RLock()  # a finalizer may interrupt `take`
 
     def take(self, n_bytes: int) -> bool:
-        """Take bytes, if so many are left."""
+        """Take bytes and return True, or return False if fewer are left."""
         with self._lock:
             if n_bytes > self._left:
                 return False
@@ -151,7 +151,7 @@ class _Unpacked(_Forward):
         self._scratch = Scratch(source.given)
 
     def read(self, start: int, length: int) -> bytes:
-        """Read bytes, and unpack as far as they lie."""
+        """Read bytes; unpack the archive up to them first."""
         while self._scratch.size < start + length:
             missing = start + length - self._scratch.size
             self._scratch.append(super().read(self._scratch.size, min(missing, _CHUNK)))

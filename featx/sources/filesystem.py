@@ -86,8 +86,8 @@ class Store:
             raise SourceError(f"{path}: cannot be read ({error.strerror})") from None
 
     def read(self, path: str) -> bytes:
-        """Read the file of one image."""
-        with suppress(OSError, ValueError):  # read() below says what is wrong
+        """Read the file of an image."""
+        with suppress(OSError, ValueError):  # `read` below raises the error with its reason
             check_size(os.stat(path).st_size)
         return read(path)  # type: ignore[no-any-return]
 
@@ -127,9 +127,9 @@ class RemoteStore(Store):
     def _opened(self) -> tuple[Any, str]:
         fsspec = import_optional("fsspec", "remote")
         try:
-            # listings would be kept in memory otherwise
+            # without this option, fsspec would keep listings in memory
             fs, path = fsspec.core.url_to_fs(self.address, use_listings_cache=False, **client_options(self.address))
-        except (ImportError, ValueError) as error:  # an unknown protocol, or one without its package
+        except (ImportError, ValueError) as error:  # an unknown protocol, or a protocol whose package is missing
             raise SourceError(
                 f"{hide_secrets(self.address)}: fsspec cannot open it ({hide_secrets(first_line(error))})"
             ) from None
@@ -167,7 +167,7 @@ class RemoteStore(Store):
             raise SourceError(f"{hide_secrets(path)}: cannot be read ({hide_secrets(first_line(error))})") from None
 
     def read(self, path: str) -> bytes:
-        """Fetch the file of one image; an error is that image's own as long as the source can be reached."""
+        """Fetch the file of an image; an error concerns only this image as long as the source can be reached."""
         try:
             data = get(self.fs, path, LARGEST_FILE) if is_http(path) else self._fetch(path)
         except FileNotFoundError:
@@ -210,7 +210,7 @@ class RemoteStore(Store):
             ) from None
 
     def state(self, path: str) -> str:
-        """Return what the file system reports that changes with the file."""
+        """Return a text from the file system that changes with the file."""
         try:
             return state_of(get_info(self.fs, path) if is_http(path) else self.fs.info(path))
         except Exception:

@@ -14,10 +14,11 @@ from urllib.parse import unquote
 
 from featx.errors import SourceError, first_line
 from featx.images.decode import UnreadableError
-from featx.sources.base import Contents, Entry, is_image, is_left_behind, key_of
+from featx.sources.base import Contents, Entry
 from featx.sources.filesystem import RemoteStore, Store, has_glob, is_dataset, state_of
 from featx.sources.http import hide_secrets, without_query
 from featx.sources.labels import LabelFiles
+from featx.sources.names import is_image, is_left_behind, key_of
 from featx.sources.tree import Tree
 
 __all__ = ["Files", "RemoteFiles", "refuse_unlistable"]
@@ -57,7 +58,7 @@ class _Folder(Tree):
 
     @abstractmethod
     def _list_folders(self) -> Iterable[str]:
-        """List the names of the folders directly below the root, without those that are passed over."""
+        """List the names of the folders directly below the root, without folders that are passed over."""
 
 
 class Files(_Folder):
@@ -111,7 +112,7 @@ class Files(_Folder):
         try:
             with os.scandir(self.root) as entries:
                 return [entry.name for entry in entries if _is_folder(entry) and not _is_passed_over(entry.name)]
-        except OSError:  # _walk says why
+        except OSError:  # `_walk` raises the error with its reason
             return []
 
     def _members(self, with_state: bool, files: LabelFiles) -> Iterator[Entry]:
@@ -149,7 +150,7 @@ class Files(_Folder):
                 yield path
 
     def _was_left_behind(self, name: str) -> bool:
-        """Count what a program left behind, unless the glob names it."""
+        """Count a file or a folder that a program left behind, unless the glob names it."""
         parts = name.split(os.sep)
         for i, part in enumerate(parts):
             if is_left_behind(part) and part not in (self.pattern or "").split(os.sep):
@@ -158,7 +159,7 @@ class Files(_Folder):
         return False
 
     def _walk(self, top: str) -> Iterator[str]:
-        """Walk down in order of names and hold folders only; follow each link once and never upward."""
+        """Walk down in order of names, and hold only folders in memory; follow each link once and never upward."""
         here = os.path.realpath(top)
         seen = {here}
         while os.path.dirname(here) != here:
@@ -203,12 +204,12 @@ class RemoteFiles(_Folder):
             raise SourceError(f"{self.given}: nothing is there, or it cannot be reached")
 
     def contents(self) -> Contents:
-        """Begin to fetch an image as soon as it is asked for; the engine asks some images ahead."""
+        """Begin to fetch an image as soon as the engine asks for it, which it does some images ahead."""
         pool = ThreadPoolExecutor(_MAX_FETCHES, thread_name_prefix="featx-fetch")
 
         def fetch(key: str, place: bytes) -> Callable[[], bytes]:
-            under_way: Future[bytes] = pool.submit(self.store.read, place.decode())
-            return under_way.result
+            future: Future[bytes] = pool.submit(self.store.read, place.decode())
+            return future.result
 
         return fetch
 
@@ -237,7 +238,7 @@ class RemoteFiles(_Folder):
         beside: list[tuple[str, str]] = []  # keys and addresses of files that may label images
         for path, info in self._infos():
             name = path[len(self.root) :].lstrip("/")
-            is_named = not name  # the address is that of one image
+            is_named = not name  # the address names an image itself
             name = self._unquote(posixpath.basename(without_query(path)) if is_named else name)
             base = posixpath.basename(name)
             if not is_named and self._skips(name):
@@ -293,7 +294,7 @@ def refuse_unlistable(pattern: str, root: str | None = None) -> None:
     """Raise SourceError if a folder on a glob's way cannot be listed; `glob` would skip it silently."""
     folder = pattern if pattern.endswith("**") else os.path.dirname(pattern)
     while True:
-        for name in glob.iglob(os.path.join(folder or os.curdir, ""), root_dir=root, recursive=True):  # folders alone
+        for name in glob.iglob(os.path.join(folder or os.curdir, ""), root_dir=root, recursive=True):  # only folders
             path = os.path.join(root or "", name.rstrip(os.sep) or os.sep)
             try:
                 os.scandir(path).close()
@@ -305,7 +306,7 @@ def refuse_unlistable(pattern: str, root: str | None = None) -> None:
 
 
 def _split_at_glob(path: str, separator: str) -> tuple[str, str]:
-    """Split a path into the folder before the first sign of a glob, and the rest."""
+    """Split a path into the folder before the first sign of a glob, and the pattern."""
     parts = path.split(separator)
     first = next(i for i, part in enumerate(parts) if has_glob(part))
     return separator.join(parts[:first]), separator.join(parts[first:])

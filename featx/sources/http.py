@@ -1,7 +1,7 @@
-"""Fetch files over HTTP with time limits, pauses between attempts, and a clear word for each refusal.
+"""Fetch files over HTTP with time limits, pauses between attempts, and a clear reason for each refusal.
 
-fsspec lists folders and opens the connections. It takes any failure for a missing file, asks again at once or not
-at all, and believes servers that ignore a request for a part. So bytes are fetched here.
+fsspec lists folders and opens the connections. But it takes any failure for a missing file, asks again at once or not
+at all, and believes servers that ignore a request for a part of a file. So this module fetches the bytes.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ __all__ = ["HttpError", "HttpFile", "client_options", "get", "get_info", "hide_s
 #: Seconds to connect, between two pieces of an answer, and for a whole file. A server that accepts a connection and
 #: never answers would hold a row for half an hour with aiohttp's own limit.
 _CONNECT_SECONDS, _READ_SECONDS, _TOTAL_SECONDS = 10, 15, 300
-#: Seconds before the second attempt and before the third; a server may ask for up to the last number.
+#: Seconds before the second and the third attempt, and the longest pause that a server may ask for.
 _PAUSES, _MAX_PAUSE = (0.5, 2.0), 10.0
 _TRY_AGAIN = (408, 425, 429, 500, 502, 503, 504)
-#: A server that gives no parts of files sends an archive as a whole, up to this number of bytes.
+#: Largest file in bytes that is fetched as a whole from a server that gives no parts of files.
 _MAX_WHOLE = 256 << 20
 _BUFFER = 1 << 20  # bytes fetched at least
 _PIECE = 1 << 16
@@ -119,8 +119,8 @@ def get_info(fs: Any, address: str) -> dict[str, Any]:
 class HttpFile:
     """A file on the web that is read in parts, in any order and from any thread.
 
-    Its first request asks for a part. A server that answers with the whole file has it kept in a temporary file, if
-    it is small; a large file is refused.
+    Its first request asks for a part. If the server answers with the whole file, a small file is kept in a temporary
+    file, and a large file is refused.
     """
 
     def __init__(self, fs: Any, address: str) -> None:

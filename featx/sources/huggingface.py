@@ -12,10 +12,11 @@ from typing import Any
 from featx._optional import import_optional
 from featx.errors import SourceError, first_line
 from featx.images.decode import UnreadableError
-from featx.sources.base import Contents, Entry, Source, key_of
+from featx.sources.base import Contents, Entry, Source
+from featx.sources.columns import choose_columns, class_names
 from featx.sources.filesystem import Store, check_size
 from featx.sources.labels import is_split, read_class, read_labels
-from featx.sources.table import choose_columns, class_names
+from featx.sources.names import key_of
 
 __all__ = ["HuggingFace", "is_saved_dataset"]
 

@@ -1,8 +1,8 @@
 """Decide labels: by folder names, by files beside the images, and by the values of a target column.
 
-An image is labelled by the first of these that applies:
+The first of these rules that applies labels an image:
 
-1. A table labels it in its target column.
+1. The target column of a table labels it.
 2. A file of the same name beside it holds its label: ``1.cls`` or ``1.json`` beside ``1.jpg``. ``.cls`` counts before
    the ``label`` in ``.json``, and text in ``.txt`` is a caption. If a source holds any such label, its folders are
    not labels.
@@ -13,8 +13,8 @@ An image is labelled by the first of these that applies:
      is the label. `featx.dataset.embed` embeds all parts into one dataset this way. `list_images` with
      ``need_target=True`` refuses them, since fitting on all parts would leave none to evaluate on; it takes
      one part: ``include="train/*"``.
-   - In an archive, a folder that holds everything else is skipped: archives of ``photos`` and of what lies
-     in ``photos`` have the same labels.
+   - In an archive, a folder that holds everything else is skipped: archives of ``photos`` and of the contents
+     of ``photos`` have the same labels.
    - In folders of folders, first and second folder may both be classes. ``target="1"`` or ``target="2"`` chooses the
      level, and ``target="0"`` leaves the images without labels.
 
@@ -39,9 +39,11 @@ from itertools import takewhile
 from numbers import Integral, Real
 from typing import Any
 
+from featx._text import join_first
 from featx._validation import is_missing
 from featx.errors import SourceError
-from featx.sources.base import Listing, key_of
+from featx.sources.base import Listing
+from featx.sources.names import key_of
 
 __all__ = [
     "FolderLabels",
@@ -60,10 +62,10 @@ __all__ = [
 
 #: Folders with these names are parts of a data set, not classes.
 _SPLITS = frozenset({"train", "training", "val", "valid", "validation", "test", "testing"})
-#: Suffixes of files that label an image, the first of an image's files counts.
+#: Suffixes of files that label an image; of several files, the first suffix counts.
 _LABEL_SUFFIXES = (".cls", ".label", ".json")
 _MAX_NAMES_SHOWN = 4
-_MAX_NAMES = 1000  # folders of a level that are remembered
+_MAX_NAMES = 1000  # number of folders of a level that are remembered
 _WHOLE_NUMBER = re.compile(r"(-?(?:0|[1-9]\d*))\.0+")
 _DECIMAL_COMMA = re.compile(r"[+-]?\d[\d.' ]*(?:,\d+)+")
 
@@ -209,7 +211,7 @@ class FolderLabels:
             self._see(0, name)
 
     def add(self, key: str, is_selected: bool = True) -> None:
-        """Take note of the key of one image."""
+        """Take note of the key of an image."""
         folders = key.split("/")[:-1]
         known = folders if self._shared is None else self._shared
         same = takewhile(lambda pair: pair[0] == pair[1], zip(known, folders, strict=False))
@@ -242,7 +244,7 @@ class FolderLabels:
     def describe_levels(self) -> str | None:
         """Return a question if two levels of folders may be the classes; None if the level is clear or was chosen.
 
-        It is clear if an image lies directly in one of the first folders.
+        The level is clear if an image lies directly in one of the first folders.
         """
         if self.level is not None or math.isinf(self._n_folders):
             return None
@@ -250,7 +252,7 @@ class FolderLabels:
         below = next((i for i in levels[1:] if len(self._names[i]) > 1), None)
         if below is None or levels[0] != self.depth:
             return None
-        first, second = (_join(sorted(self._names[i])) for i in (self.depth, below))
+        first, second = (join_first(sorted(self._names[i]), _MAX_NAMES_SHOWN) for i in (self.depth, below))
         return (
             f"folders of folders: are the classes {first} or {second}? "
             f'Set target="{self.depth + 1}" for the first or target="{below + 1}" for the second'
@@ -293,7 +295,7 @@ class LabelFiles:
     max_bytes = 2**20
 
     def __init__(self) -> None:
-        self.archive = 0  # number of the archive that is read, if a file holds several one behind the other
+        self.archive = 0  # number of the archive that is read, if a file holds several archives one after the other
         self.n_lists = 0  # files with several labels
         self._is_empty = True
         self._database = sqlite3.connect("", isolation_level=None, check_same_thread=False)
@@ -338,7 +340,7 @@ class LabelFiles:
         return True
 
     def label(self, key: str, archive: int = 0) -> str | None:
-        """Return the label of an image: of its whole name, or of the name up to one of its dots."""
+        """Return the label of an image: for its whole name, or for its name up to one of its dots."""
         folder, slash, stem = key.rpartition("/")
         while "." in stem:
             stem = stem.rpartition(".")[0]
@@ -446,7 +448,3 @@ def _is_finite(number: float | None) -> bool:
 
 def _label(value: Any) -> str:
     return read_label(value) or ""
-
-
-def _join(names: Sequence[str]) -> str:
-    return ", ".join(names[:_MAX_NAMES_SHOWN]) + (", ..." if len(names) > _MAX_NAMES_SHOWN else "")

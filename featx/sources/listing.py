@@ -33,7 +33,7 @@ def list_images(
 
     Parameters
     ----------
-    source : str, path, or sequence of them
+    source : str, path, or sequence of str or path
         Folders, globs, image files, tables (CSV, TSV, Parquet), zip and tar archives, on this machine or at
         an fsspec address, and folders saved by Hugging Face's `datasets`.
     path_column : str or None
@@ -43,10 +43,10 @@ def list_images(
         the level that is the label: ``"1"`` for the first folder of a key, ``"2"`` for the second, ``"0"`` for none.
     include, exclude : str or sequence of str
         Glob patterns on the images' keys, such as ``"*.jpg"`` or ``"drafts/*"``; ``*`` matches slashes as well.
-        An image is listed if it matches one of ``include`` (if there is any) and none of ``exclude``.
+        An image is listed if it matches a pattern of ``include`` (if there is any) and no pattern of ``exclude``.
     need_target : bool, default=False
-        True refuses a source that does not label its images: a table must have a target column, in which
-        cells may be empty; any other source must have a label for every image.
+        True refuses a source that does not label its images. A table must have a target column, whose
+        cells may be empty. Any other source must have a label for every image.
 
     Returns
     -------
@@ -112,7 +112,7 @@ def load_folder(
     Raises
     ------
     SourceError
-        If there is no such folder, or it is not one of classes.
+        If there is no such folder, or its sub-folders are not classes.
 
     Examples
     --------
@@ -202,16 +202,16 @@ def _check_labels(source: Source, entries: Sequence[Entry]) -> None:
 def _refuse_splits(source: Source, splits: Sequence[str], above: str) -> None:
     """Raise SourceError with the commands that fit on one part of a data set and evaluate on another."""
     train = next((name for name in splits if name.lower().startswith("train")), splits[0])
-    rest = next(name for name in splits if name != train)
+    test = next(name for name in splits if name != train)
     if isinstance(source, Files) and source.pattern is None:
-        first, second = (os.path.join(source.given, above, name) for name in (train, rest))
+        first, second = (os.path.join(source.given, above, name) for name in (train, test))
         hint = (
             f"run: featx fit {shlex.quote(first)} -o MODEL.featx, then: featx evaluate MODEL.featx "
             f"{shlex.quote(second)}; in Python: featx.fit({first!r}), then featx.evaluate(pipeline, {second!r})"
         )
     else:
         prefix = f"{above}/" if above else ""
-        hint = f'fit on one with include="{prefix}{train}/*" and evaluate on another with include="{prefix}{rest}/*"'
+        hint = f'fit on one with include="{prefix}{train}/*" and evaluate on another with include="{prefix}{test}/*"'
     raise SourceError(f"{source.given}: {' and '.join(splits)} are parts of a data set, not classes; {hint}")
 
 
@@ -222,7 +222,7 @@ def _agreed(sources: Sequence[Source], name: str) -> str | None:
 
 
 def _join_columns(parts: Sequence[Listing]) -> dict[str, list[Any]] | None:
-    """Join the columns of tables that have the same ones."""
+    """Join the columns of tables if all tables have the same columns."""
     first = parts[0].columns
     if first is None or any(part.columns is None or list(part.columns) != list(first) for part in parts):
         return None

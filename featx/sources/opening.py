@@ -7,12 +7,13 @@ import os
 from collections.abc import Sequence
 
 from featx.errors import InputError, SourceError
-from featx.sources.base import Patterns, Source
+from featx.sources.base import Source
 from featx.sources.compressed_tar import PACKED_SUFFIXES, PackedTar
 from featx.sources.filesystem import RemoteStore, is_url
 from featx.sources.folder import Files, RemoteFiles, refuse_unlistable
 from featx.sources.http import without_query
 from featx.sources.huggingface import HuggingFace, is_saved_dataset
+from featx.sources.patterns import Patterns
 from featx.sources.table import TABLE_SUFFIXES, Table
 from featx.sources.tar import Tar
 from featx.sources.zip import Zip
@@ -49,6 +50,8 @@ def open_sources(
     ------
     SourceError
         If a source does not exist or is of no known kind.
+    InputError
+        If no source is given.
 
     Examples
     --------
@@ -100,7 +103,7 @@ def _expand(text: str) -> list[str]:
 def open_source(
     text: str, path_column: str | None = None, target: str | None = None, *, need_target: bool = False
 ) -> Source:
-    """Open one source; columns count for tables, and a ``target`` that is a level for folders."""
+    """Open a source; tables take the columns, and folders take a ``target`` that is the number of a level."""
     if os.path.isdir(text) and is_saved_dataset(text):
         return HuggingFace(text, path_column, target, need_target=need_target)
     if without_query(text).lower().endswith(TABLE_SUFFIXES) and not os.path.isdir(text):

@@ -19,7 +19,7 @@ class Scratch:
         weakref.finalize(self, self._file.close)
 
     def append(self, data: bytes) -> None:
-        """Write bytes behind the last ones."""
+        """Write bytes at the end."""
         try:
             self._file.seek(self.size)
             self._file.write(data)

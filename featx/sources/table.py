@@ -2,45 +2,34 @@
 
 from __future__ import annotations
 
-import codecs
-import csv
-import io
-import json
 import os
 import posixpath
-import re
 import threading
 from bisect import bisect_right
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from itertools import accumulate, islice
 from typing import Any
 
 from featx._optional import import_optional
 from featx._validation import is_missing
-from featx.errors import SourceError, first_line
+from featx.errors import SourceError
 from featx.images.decode import UnreadableError
-from featx.sources.base import Contents, Entry, FileSource, Source, SourceImage, fail, is_image, key_of, names_image
+from featx.sources.base import Contents, Entry, FileSource, SourceImage, fail
+from featx.sources.columns import choose_columns, choose_path_column, class_names, is_several
 from featx.sources.filesystem import RemoteStore, Store, check_size, is_url, open_store
 from featx.sources.http import without_query
 from featx.sources.labels import read_class, read_label, read_labels
+from featx.sources.names import is_image, key_of, names_image
 from featx.sources.scratch import Scratch
+from featx.sources.tabular import TabularFile
 
-__all__ = ["TABLE_SUFFIXES", "Table", "choose_columns", "class_names"]
+__all__ = ["TABLE_SUFFIXES", "Table"]
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".parquet")
-_PATH_COLUMNS = (
-    *("path", "file", "filename", "file_name", "filepath", "file_path"),
-    *("image", "image_path", "img", "photo"),
-)
-_TARGET_COLUMNS = ("label", "class", "target", "category", "y", "class_index", "value")
-_SEVERAL = re.compile(r"\[.*\]|\{.*\}|\(.*,.*\)", re.DOTALL)
 _MAX_SHOWN = 80  # letters of a line in a message
 _MAX_LISTED, _MAX_FOLDERS = 10_000, 20  # files beside a table that are looked through for a missing image, and folders
 _CELLS_HELD = 64  # cells of bytes that are read from Parquet at a time
-#: Characters of one cell of CSV. The default of Python, 131,072, is shorter than some texts.
-_MAX_CELL = 32 * 2**20
-_ROWS_READ = 1000  # rows read at a time, and looked at to choose columns
 
 
 class Table(FileSource):
@@ -50,14 +39,15 @@ class Table(FileSource):
         self, given: str, path_column: str | None = None, target: str | None = None, *, need_target: bool = False
     ) -> None:
         super().__init__(given)
+        self.file = TabularFile(self.store, self.path, self.given)
         self._beside: dict[str, tuple[list[str], frozenset[str]]] = {}  # suffixes and names of images, by folder
-        names, binary, several = self._column_names(), self._binary_columns(), self._columns_of_several()
-        lists = self._columns_of_lists()
+        names, binary, several = self.file.read_names(), self.file.find_binary(), self.file.find_nested()
+        lists = self.file.find_lists()
         readable = [name for name in names if name not in binary]
-        first = next(self._batches(readable), {name: [] for name in readable})  # enough rows to choose columns by
-        several += [name for name, values in first.items() if values and all(map(_is_list, values))]
+        first = next(self.file.read(readable), {name: [] for name in readable})  # enough rows to choose columns by
+        several += [name for name, values in first.items() if values and all(map(is_several, values))]
         only_binary = binary[0] if len(binary) == 1 else None
-        self.path_column = path_column or only_binary or _choose_path_column(first)
+        self.path_column = path_column or only_binary or choose_path_column(first)
         if any(map(names_image, names)) and (self.path_column not in names or names_image(self.path_column)):
             raise SourceError(
                 f"{given}: has no header, its first line is {', '.join(names)[:_MAX_SHOWN]!r}; "
@@ -72,7 +62,7 @@ class Table(FileSource):
             several=[name for name in several if name not in lists],
         )
         self.label_separator = "|" if self.target in lists else None
-        self.class_names = class_names(self._features(), self.target)
+        self.class_names = class_names(self.file.read_features(), self.target)
         self.has_classes = bool(self.class_names)
 
     def _list(self, with_state: bool) -> Iterator[Entry]:
@@ -119,7 +109,7 @@ class Table(FileSource):
         return os.fsencode(names[0]), "" if self._is_remote else store.state(os.path.join(folder, names[0]))
 
     def _suffixes_of(self, path: str) -> list[str]:
-        """List the suffixes with which a path is that of an image."""
+        """List the suffixes with which a path names an image."""
         folder, name = os.path.split(path)
         if folder not in self._beside:
             self._beside[folder] = self._list_beside(folder)
@@ -165,10 +155,10 @@ class Table(FileSource):
 
     def read_columns(self) -> dict[str, list[Any]]:
         """Read all columns but those of bytes, in the selected rows. In CSV every value is a string."""
-        binary = self._binary_columns()
-        names = [name for name in self._column_names() if name not in binary]
+        binary = self.file.find_binary()
+        names = [name for name in self.file.read_names() if name not in binary]
         columns: dict[str, list[Any]] = {name: [] for name in names}
-        for batch in self._batches(names):
+        for batch in self.file.read(names):
             for name in names:
                 columns[name] += batch[name]
         if self.patterns is None:
@@ -244,131 +234,22 @@ class Table(FileSource):
     def _is_remote(self) -> bool:
         return type(self.store) is not Store
 
-    @property
-    def _is_parquet(self) -> bool:
-        return without_query(self.path).lower().endswith(".parquet")
-
-    def parquet_file(self) -> Any:
-        """Open the table with pyarrow, which reads no more than it is asked for."""
-        parquet = import_optional("pyarrow.parquet", "parquet")
-        try:
-            return parquet.ParquetFile(self.store.open(self.path) if self._is_remote else self.path)
-        except SourceError:
-            raise
-        except Exception as error:  # pyarrow's own errors
-            raise SourceError(f"{self.given}: cannot be read as Parquet ({first_line(error)})") from None
-
-    def _binary_columns(self) -> list[str]:
-        """List columns of bytes, and of the structs that Hugging Face's datasets write for images."""
-        if not self._is_parquet:
-            return []
-        return [field.name for field in self._schema if _is_binary(field.type)]
-
-    def _columns_of_several(self) -> list[str]:
-        """List columns whose cells are lists or structs."""
-        if not self._is_parquet:
-            return []
-        types = import_optional("pyarrow", "parquet").types
-        return [field.name for field in self._schema if types.is_nested(field.type)]
-
-    def _columns_of_lists(self) -> list[str]:
-        """List columns whose cells are lists of single values, which are several labels."""
-        if not self._is_parquet:
-            return []
-        types = import_optional("pyarrow", "parquet").types
-        checks = (types.is_list, types.is_large_list, types.is_fixed_size_list)
-        fields = [field for field in self._schema if any(check(field.type) for check in checks)]
-        return [field.name for field in fields if not types.is_nested(field.type.value_type)]
-
-    def _features(self) -> dict[str, Any]:
-        """Return the types that Hugging Face's `datasets` writes into the schema."""
-        if not self._is_parquet:
-            return {}
-        try:
-            features = json.loads((self._schema.metadata or {})[b"huggingface"])["info"]["features"]
-        except (KeyError, ValueError, TypeError):
-            return {}
-        return features if isinstance(features, dict) else {}
-
-    def _column_names(self) -> list[str]:
-        names = list(self._schema.names) if self._is_parquet else next(self._csv_rows(), [])
-        if not names:
-            raise SourceError(f"{self.given}: empty")
-        if len(set(names)) < len(names):
-            raise SourceError(f"{self.given}: two columns have the same name in {', '.join(names)}")
-        return names
-
-    @property
-    def _schema(self) -> Any:
-        return self.parquet_file().schema_arrow
-
     def _path_rows(self) -> Iterator[tuple[Any, Any]]:
         """Read path and label of each row; for bytes, the path that is stored with them."""
         path: str | None = self.path_column
         if self.holds_bytes:
-            file = self.parquet_file()
+            file = self.file.open_parquet()
             kind = file.schema_arrow.field(self.path_column).type
             is_struct = import_optional("pyarrow", "parquet").types.is_struct(kind)
             path = f"{self.path_column}.path" if is_struct and kind.get_field_index("path") >= 0 else None
             if path is None and self.target is None:
                 yield from ((None, None) for _ in range(file.metadata.num_rows))
                 return
-        for batch in self._batches([name for name in (path, self.target) if name]):
+        for batch in self.file.read([name for name in (path, self.target) if name]):
             n = len(next(iter(batch.values())))
             paths = batch[self.path_column or ""] if path else [None] * n
             paths = [value["path"] if isinstance(value, dict) else value for value in paths]
             yield from zip(paths, batch[self.target] if self.target else [None] * n, strict=True)
-
-    def _batches(self, columns: Sequence[str]) -> Iterator[Mapping[str, list[Any]]]:
-        """Read some columns, a thousand rows at a time."""
-        if not columns:
-            return
-        if self._is_parquet:
-            for batch in self.parquet_file().iter_batches(_ROWS_READ, columns=list(columns)):
-                yield batch.to_pydict()
-            return
-        rows = self._csv_rows()
-        names = next(rows)
-        positions = {name: names.index(name) for name in columns}
-        while block := list(islice(rows, _ROWS_READ)):
-            yield {name: [row[i] for row in block] for name, i in positions.items()}
-
-    def _csv_rows(self) -> Iterator[list[str]]:
-        """Read the lines that are not blank; the names in the header lose the blanks around them."""
-        with self.store.open(self.path) as binary:
-            encoding = _find_encoding(binary.read(4))
-            binary.seek(0)
-            with io.TextIOWrapper(binary, encoding=encoding, newline="") as file:
-                line = 0
-                try:
-                    csv.field_size_limit(max(csv.field_size_limit(), _MAX_CELL))
-                    header = file.readline()
-                    if is_named := header.startswith("sep="):  # as Excel writes it above the header
-                        delimiter = header[4:5]
-                    else:
-                        delimiter = max(",;\t|", key=header.count)  # the most frequent one in the header
-                        file.seek(0)
-                    reader = csv.reader(file, delimiter=delimiter, skipinitialspace=f"{delimiter} " in header)
-                    width = 0
-                    for row in reader:
-                        line = reader.line_num + is_named
-                        if row and len(row) != (width or len(row)):
-                            raise SourceError(f"{self.given}: line {line} has {len(row)} fields, the header {width}")
-                        if row:
-                            yield row if width else [name.strip() for name in row]
-                        width = width or len(row)
-                except csv.Error as error:
-                    if "field larger" in str(error):
-                        error = csv.Error(
-                            f"a cell after line {line} has more than {_MAX_CELL:,} characters: close its quotation mark"
-                        )
-                    raise SourceError(f"{self.given}: cannot be read as a table ({error})") from None
-                except (OSError, UnicodeError) as error:
-                    name = encoding.replace("utf-8-sig", "utf-8").upper()
-                    raise SourceError(
-                        f"{self.given}: cannot be read as a table in {name} after line {line} ({error}); "
-                        "save it as UTF-8"
-                    ) from None
 
 
 class _TablePath(str):
@@ -378,7 +259,7 @@ class _TablePath(str):
     _written: str
 
     def __new__(cls, path: str, table: Table, written: str) -> _TablePath:
-        """Make the path that can be opened of the one that the table has."""
+        """Make a path that can be opened from a path in the table."""
         self = super().__new__(cls, path)
         self._table, self._written = table, written
         return self
@@ -396,7 +277,7 @@ class _Cells:
 
     def __init__(self, table: Table) -> None:
         self.table = table
-        self.file = table.parquet_file()
+        self.file = table.file.open_parquet()
         self.first, self.cells = -(10**9), []  # type: int, list[Any]
         metadata = self.file.metadata
         #: Rows up to the end of each row group.
@@ -453,106 +334,6 @@ class _ScratchCells(_Cells):
                     self._places.append(cell)
             place = self._places[row]
             return self._scratch.read(*place) if isinstance(place, tuple) else place
-
-
-def choose_columns(
-    source: Source,
-    names: Sequence[str],
-    content: str,
-    path_column: str | None,
-    target: str | None,
-    *,
-    need_target: bool,
-    several: Collection[str] = (),
-) -> str | None:
-    """Check the column of images, and choose the target: an obvious name, or the only other column if needed.
-
-    ``several`` names the columns whose cells cannot be read as labels: structs, and lists that are written as text.
-    """
-    if source.path_column is None:
-        columns = ", ".join(names)
-        raise SourceError(f"{source.given}: which column holds the {content}? Set path_column=NAME, one of {columns}")
-    others = [name for name in names if name != source.path_column]
-    only = others[0] if need_target and len(others) == 1 else None
-    chosen = target or _choose(others, _target_names(others)) or only
-    for column in (source.path_column, chosen):
-        if column is not None and column not in names:
-            raise SourceError(f"{source.given}: no column {column!r}, there are {', '.join(names)}")
-    columns = ", ".join(name for name in others if name not in several) or "(none)"
-    if chosen in several:
-        reason = (
-            f"column {chosen!r} holds structs or lists as text; write several labels per image as cat|dog and set "
-            'separator="|", or as a column of lists in Parquet'
-        )
-        if target or need_target:
-            raise SourceError(f"{source.given}: {reason}; set target=NAME, a column of single values: {columns}")
-        source._first_notes.append(f"{reason}; the images have no labels")
-        chosen = None
-    if need_target and chosen is None:
-        raise SourceError(f"{source.given}: which column is to be predicted? Set target=NAME, one of {columns}")
-    if path_column is None:
-        source._first_notes.append(f"{content} from column {source.path_column!r}")
-    if target is None and chosen is not None:
-        source._first_notes.append(f"{'target' if need_target else 'label'} from column {chosen!r}")
-    return chosen
-
-
-def class_names(features: Mapping[str, Any], column: str | None) -> tuple[str, ...]:
-    """Return the names of a ``ClassLabel`` column; empty for any other column."""
-    kind = features.get(column or "")
-    if isinstance(kind, list) and len(kind) == 1:  # a column of lists
-        kind = kind[0]
-    elif isinstance(kind, dict) and isinstance(kind.get("feature"), dict):
-        kind = kind["feature"]
-    if not isinstance(kind, dict) or kind.get("_type", "ClassLabel") != "ClassLabel":
-        return ()
-    return tuple(map(str, kind.get("names") or ()))
-
-
-def _target_names(names: Sequence[str]) -> tuple[str, ...]:
-    """Return obvious names of a target; y beside x is a coordinate."""
-    has_x = any(name.strip().lower() == "x" for name in names)
-    return tuple(name for name in _TARGET_COLUMNS if not (has_x and name == "y"))
-
-
-def _is_list(value: Any) -> bool:
-    """Return True for a cell of CSV that pandas wrote for a list, a tuple or a dictionary."""
-    return isinstance(value, str) and _SEVERAL.fullmatch(value.strip()) is not None
-
-
-def _find_encoding(head: bytes) -> str:
-    """Return the encoding of a text by its first bytes."""
-    if head.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)):
-        return "utf-32"
-    if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        return "utf-16"
-    if len(head) > 1 and (head[0] == 0) != (head[1] == 0):  # a letter of two bytes
-        return "utf-16-be" if head[0] == 0 else "utf-16-le"
-    return "utf-8-sig"
-
-
-def _is_binary(kind: Any) -> bool:
-    """Return True for a column of bytes, and for the structs that Hugging Face's `datasets` writes for images."""
-    types = import_optional("pyarrow", "parquet").types
-    if types.is_dictionary(kind):
-        return _is_binary(kind.value_type)
-    if types.is_struct(kind):
-        return bool(kind.get_field_index("bytes") >= 0)
-    checks = (types.is_binary, types.is_large_binary, types.is_fixed_size_binary, types.is_binary_view)
-    return any(check(kind) for check in checks)
-
-
-def _choose_path_column(columns: Mapping[str, Sequence[Any]]) -> str | None:
-    """Choose a column with an obvious name, or the only column with names of images."""
-    if name := _choose(list(columns), _PATH_COLUMNS):
-        return name
-    names = [name for name, values in columns.items() if all(map(names_image, values))]
-    return names[0] if len(names) == 1 else None
-
-
-def _choose(names: Sequence[str], wanted: tuple[str, ...]) -> str | None:
-    by_lower = {name.strip().lower(): name for name in reversed(names)}
-    return next((by_lower[name] for name in wanted if name in by_lower), None)
 
 
 def _check_cell(data: bytes) -> bytes:

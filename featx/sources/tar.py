@@ -18,9 +18,10 @@ from typing import Any
 
 from featx.errors import SourceError, first_line
 from featx.images.decode import UnreadableError
-from featx.sources.base import Contents, Entry, Fetch, FileSource, is_image, key_of
+from featx.sources.base import Contents, Entry, Fetch, FileSource
 from featx.sources.filesystem import Store, check_size
 from featx.sources.labels import LabelFiles
+from featx.sources.names import is_image, key_of
 from featx.sources.tree import Tree
 
 __all__ = ["Archive", "Tar", "is_link", "member_name"]
@@ -47,14 +48,14 @@ class Archive(Tree, FileSource):
                 try:
                     return contents(key, place)()
                 finally:
-                    self.check()  # of an archive that was replaced, no image is damaged
+                    self.check()  # a replaced archive is the error, not a damaged image
 
             return read
 
         return fetch
 
     def _takes(self, name: str, files: LabelFiles, content: Callable[[], bytes], size: int) -> bool:
-        """Return True for an image; add a file that labels images to ``files``, and count all others."""
+        """Return True for an image; add a file that labels images to ``files``, and count any other file."""
         base = name.rpartition("/")[2]
         if self._skips(name):
             return False
@@ -91,11 +92,11 @@ class _Member(tarfile.TarInfo):
     """A member of an archive that must be complete.
 
     `tarfile` takes any header that it cannot read for the end of the archive. With ``ignore_zeros`` it skips
-    zero blocks, so it reads an archive behind another one (``cat a.tar b.tar``) as well, but it also skips
-    damaged headers. This class raises for these, and for an archive that ends without a zero block.
+    zero blocks, so it also reads an archive after another archive (``cat a.tar b.tar``), but it skips damaged
+    headers as well. This class raises an error for them, and for an archive that ends without a zero block.
     """
 
-    is_first = False  # of an archive behind another one
+    is_first = False  # of an archive after another archive
 
     @classmethod
     def fromtarfile(cls, tarfile: Any) -> Any:
@@ -122,7 +123,7 @@ class _Member(tarfile.TarInfo):
 
 
 def _is_zero(file: Any, start: int) -> bool:
-    """Check the rest of a file, which is shorter than a block."""
+    """Return True if the bytes from a position on, at most a block, are all zero."""
     file.seek(start)
     return not any(file.read(tarfile.BLOCKSIZE))
 
@@ -139,8 +140,8 @@ class Tar(Archive):
                 )
                 member: Any
                 for member in archive:
-                    vars(archive)["members"] = []  # tarfile would hold them all
-                    files.archive += getattr(member, "is_first", False)  # of an archive behind another one
+                    vars(archive)["members"] = []  # tarfile would hold all members
+                    files.archive += getattr(member, "is_first", False)  # of an archive after another archive
                     is_linked = member.islnk() or member.issym()
                     if not (member.isreg() or is_linked):
                         continue
@@ -180,7 +181,7 @@ class Tar(Archive):
 
 
 def is_link(place: bytes) -> bool:
-    """Return True if a member only names another."""
+    """Return True if a member only names another member."""
     return place.startswith(_LINK)
 
 

@@ -25,7 +25,7 @@ _NAMES = "id"
 
 
 def name_rows(columns: Mapping[str, Sequence[Any]], n_rows: int) -> list[str]:
-    """Name the rows of a table: by the column ``id`` if its values differ and none is missing, or by number from 1.
+    """Name the rows of a table: by the column ``id`` if its values differ and none is missing, else by number from 1.
 
     Examples
     --------
@@ -38,10 +38,10 @@ def name_rows(columns: Mapping[str, Sequence[Any]], n_rows: int) -> list[str]:
 
 
 def read_text(value: Any, *, is_csv: bool = False) -> Any:
-    """Return a cell as a text, or None if it has none; a value that is neither text nor number stays as it is.
+    """Return a cell as a text, or None if it is missing; a value that is neither text nor number stays as it is.
 
-    Nothing tells an empty cell of CSV from an empty text, so that it is missing. A number is the text that CSV would
-    hold.
+    In CSV, an empty cell and an empty text look the same, and both count as missing. A number becomes the text that CSV
+    would hold.
 
     Examples
     --------
@@ -67,7 +67,7 @@ class TextTable(Table):
     def _list(self, with_state: bool) -> Iterator[Entry]:
         keys = self._keys()
         for key, (value, label) in zip(keys, self._path_rows(), strict=True):
-            text = read_text(value, is_csv=not self._is_parquet)
+            text = read_text(value, is_csv=not self.file.is_parquet)
             place = b"" if text is None else b"t" + str(text).encode("utf-8", "surrogatepass")
             state = f"{len(place)} {hashlib.sha256(place).hexdigest()[:32]}" if place else ""
             yield Entry(key, place, read_class(label, self.class_names), state)
@@ -76,9 +76,9 @@ class TextTable(Table):
 
     def _keys(self) -> list[str]:
         """Return the names of the rows; the column of names is read before the texts."""
-        column = _NAMES if _NAMES in self._column_names() else self.path_column
+        column = _NAMES if _NAMES in self.file.read_names() else self.path_column
         assert column is not None
-        values = [value for batch in self._batches([column]) for value in batch[column]]
+        values = [value for batch in self.file.read([column]) for value in batch[column]]
         return name_rows({column: values} if column == _NAMES else {}, len(values))
 
     def contents(self) -> Contents:
@@ -147,13 +147,13 @@ def list_texts(
     include: str | Sequence[str] = (),
     exclude: str | Sequence[str] = (),
 ) -> Listing:
-    """List the texts of tables, with their labels; parameters and errors are those of `open_texts`.
+    """List the texts of tables, with their labels; parameters and errors are as for `open_texts`.
 
     Returns
     -------
     Listing
-        Its items are texts; None for a row without one. Its names are those of the rows, after ``TABLE/`` if there are
-        several tables.
+        Its items are texts; None for a row without a text. Its names are the names of the rows, after ``TABLE/`` if
+        there are several tables.
     """
     items: list[Any] = []
     names: list[str] = []

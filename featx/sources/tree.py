@@ -15,7 +15,7 @@ from featx.sources.labels import FolderLabels, LabelFiles
 
 __all__ = ["Tree"]
 
-#: Entries are kept in this many at a time until all labels are known, and on disk beyond this size in bytes.
+#: Until all labels are known, entries wait in blocks of this number, and on disk beyond this number of bytes.
 _BLOCK, _MAX_BYTES_HELD = 250, 2**18
 
 

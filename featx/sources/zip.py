@@ -88,7 +88,7 @@ class Zip(Archive):
 
 
 class Member(NamedTuple):
-    """One line of an archive's directory: name in UTF-8, position of its header, and how it is packed."""
+    """An entry of an archive's directory: name in UTF-8, position of its header, and how it is packed."""
 
     name: bytes
     offset: int
@@ -137,23 +137,23 @@ def _find_directory(file: Any) -> tuple[int, int, int]:
     tail_start = max(0, end - _END.size - _MAX_COMMENT_BYTES)
     file.seek(tail_start)
     tail = _exactly(file, end - tail_start)
-    # the signature may lie in the comment as well: of the true record, the comment reaches to the end of the file
+    # the signature may also occur in the comment; the comment of the true record reaches to the end of the file
     places = [match.start() for match in re.finditer(rb"PK\x05\x06", tail) if match.start() <= len(tail) - _END.size]
     if not places:
         raise zipfile.BadZipFile("it has no directory at its end")
     place = next((one for one in places if one + _END.size + _END.unpack_from(tail, one)[-1] == len(tail)), places[-1])
     disk, *_, size, offset, _ = _END.unpack_from(tail, place)[1:]
-    behind = tail_start + place
-    file.seek(max(0, behind - _LOCATOR_OF_END_64.size))
-    if behind >= _LOCATOR_OF_END_64.size + _END_64.size and file.read(4) == b"PK\x06\x07":
-        behind -= _LOCATOR_OF_END_64.size + _END_64.size
-        file.seek(behind)
+    directory_end = tail_start + place
+    file.seek(max(0, directory_end - _LOCATOR_OF_END_64.size))
+    if directory_end >= _LOCATOR_OF_END_64.size + _END_64.size and file.read(4) == b"PK\x06\x07":
+        directory_end -= _LOCATOR_OF_END_64.size + _END_64.size
+        file.seek(directory_end)
         signature, _, _, _, disk, _, _, _, size, offset = _END_64.unpack(_exactly(file, _END_64.size))
         if signature != b"PK\x06\x06":
             raise zipfile.BadZipFile("the end of its directory is damaged")
     if disk:
         raise zipfile.BadZipFile("it is one part of several; join them first")
-    start = behind - size
+    start = directory_end - size
     if start < 0 or start < offset:
         raise zipfile.BadZipFile("its directory is cut off")
     return start, size, start - offset
@@ -167,7 +167,7 @@ def _exactly(file: Any, size: int) -> bytes:
 
 
 def _decode_name(name: bytes, extra: bytes) -> bytes:
-    """Convert a name to UTF-8 that is not marked as such: macOS and Info-ZIP write UTF-8, DOS wrote code page 437."""
+    """Convert a name without a mark of UTF-8 to UTF-8: macOS and Info-ZIP write UTF-8, DOS wrote code page 437."""
     for kind, content in _read_fields(extra):
         if kind == _UNICODE_NAME and content[:1] == b"\1" and content[1:5] == struct.pack("<L", zlib.crc32(name)):
             return content[5:]
@@ -187,7 +187,7 @@ def _read_fields(extra: bytes) -> Iterator[tuple[int, bytes]]:
 
 
 def _complete(numbers: tuple[int, ...], extra: bytes) -> list[int]:
-    """Complete numbers of more than 32 bits from the ZIP64 field, which holds only these, in order."""
+    """Complete numbers of more than 32 bits from the ZIP64 field, which holds only such numbers, in order."""
     if _IN_EXTRA not in numbers:
         return list(numbers)
     for kind, content in _read_fields(extra):

@@ -1,7 +1,7 @@
 """Tokenize texts and run them on every encoder, through the cache.
 
-Texts with the same number of tokens share a batch, so that nothing is padded, and the features of a text
-do not depend on the other texts. Tokenizing takes less than a hundredth of the time of the encoder.
+Texts with the same number of tokens share a batch, so nothing is padded, and the features of a text do not depend on
+the other texts. Tokenizing takes less than a hundredth of the encoder's time.
 """
 
 from __future__ import annotations
@@ -38,15 +38,15 @@ __all__ = [
 
 #: Texts that are looked up, tokenized and sorted by length together.
 _CHUNK = 2048
-#: Beginning of a text that a failure shows.
+#: Characters of a text that a failure shows.
 _MAX_SHOWN = 40
 
-Rows = npt.NDArray[np.float32]
+Floats = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class TextView:
-    """An encoder with its layers and pooling: it computes one part of each row."""
+    """An encoder with its layers and pooling, which computes one part of each row of features."""
 
     session: Session
     tokenization: Tokenization
@@ -57,7 +57,7 @@ class TextView:
 
 @dataclass
 class TextEngine:
-    """Embed texts with several encoders; ``n_cut`` counts the texts of which a part was not read."""
+    """Embed texts with several encoders; ``n_cut`` counts the texts that were longer than an encoder reads."""
 
     views: Sequence[TextView]
     batch_size: int
@@ -67,8 +67,8 @@ class TextEngine:
     n_cut: int = 0
     _stop: StopSwitch = field(default_factory=StopSwitch)
 
-    def run(self, texts: Sequence[Any]) -> Generator[tuple[slice, Rows, list[Failure]], None, None]:
-        """Yield the position, features and failures of one chunk of texts after another; failures have rows of NaN."""
+    def run(self, texts: Sequence[Any]) -> Generator[tuple[slice, Floats, list[Failure]], None, None]:
+        """Yield the positions, features and failures of chunks of texts; a failure has a row of NaN."""
         pool = ThreadPoolExecutor(self.n_threads, thread_name_prefix="featx-text")
         try:
             for start in range(0, len(texts), _CHUNK):
@@ -80,7 +80,7 @@ class TextEngine:
         finally:
             pool.shutdown(cancel_futures=True)
 
-    def _embed(self, texts: Sequence[Any], start: int, pool: ThreadPoolExecutor) -> tuple[Rows, list[Failure]]:
+    def _embed(self, texts: Sequence[Any], start: int, pool: ThreadPoolExecutor) -> tuple[Floats, list[Failure]]:
         features = np.full((len(texts), sum(view.n_features for view in self.views)), np.nan, np.float32)
         places: dict[str, list[int]] = {}
         failures = []
@@ -102,13 +102,13 @@ class TextEngine:
 
     def _embed_unique(
         self, view: TextView, texts: list[str], pool: ThreadPoolExecutor
-    ) -> tuple[Rows, npt.NDArray[np.bool_]]:
-        """Return the rows of different texts, and whether each text was cut."""
+    ) -> tuple[Floats, npt.NDArray[np.bool_]]:
+        """Return the features of distinct texts, and a mask of the texts that were cut."""
         tokenizer = open_tokenizer(view.tokenization.tokenizer, view.tokenization.max_tokens)
         features = np.empty((len(texts), view.n_features), np.float32)
         is_cut = np.zeros(len(texts), bool)
         keys: list[bytes] = []
-        found: Mapping[bytes, Rows] = {}
+        found: Mapping[bytes, Floats] = {}
         if self.cache is not None:
             with timed(self.events, "read"):
                 keys = [make_key(view.setting, digest_content(text.encode()) or b"") for text in texts]
@@ -122,8 +122,10 @@ class TextEngine:
                 features[i] = row
             else:
                 by_length.setdefault(len(encoding.ids), []).append((i, encoding.ids))
-        batches: list[tuple[list[int], Future[Rows]]] = []
-        for _, group in sorted(by_length.items(), reverse=True):  # the longest first, so that all threads end together
+        batches: list[tuple[list[int], Future[Floats]]] = []
+        for _, group in sorted(
+            by_length.items(), reverse=True
+        ):  # the longest texts first, so that all threads end together
             for at in range(0, len(group), self.batch_size):
                 batch = group[at : at + self.batch_size]
                 tokens = np.array([ids for _, ids in batch], np.int64)
@@ -137,22 +139,22 @@ class TextEngine:
             features[positions] = rows
         return features, is_cut
 
-    def _infer(self, view: TextView, tokens: npt.NDArray[np.int64]) -> Rows:
+    def _infer(self, view: TextView, tokens: npt.NDArray[np.int64]) -> Floats:
         with timed(self.events, "inference"):
             rows = view.session.run(tokens, self._stop)
         self.events.spend("inference", 0.0, len(rows))
         return rows
 
 
-def _flatten(places: Iterable[list[int]]) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
-    """Return all places in one array, and the number of the list that each came from."""
-    lists = list(places)
-    owner = np.repeat(np.arange(len(lists)), [len(own) for own in lists])
-    return np.array([place for own in lists for place in own], np.intp), owner
+def _flatten(lists_of_positions: Iterable[list[int]]) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+    """Return all positions in one array, and the number of the list that each came from."""
+    list_numbers = list(lists_of_positions)
+    owner = np.repeat(np.arange(len(list_numbers)), [len(own) for own in list_numbers])
+    return np.array([place for own in list_numbers for place in own], np.intp), owner
 
 
 def explain_unreadable(text: Any) -> str:
-    """Return the reason why a value is no text; empty for a text, which may itself be empty."""
+    """Return the reason why a value is not a text; an empty string if it is a text, which may itself be empty."""
     if isinstance(text, str):
         try:
             text.encode()
@@ -165,20 +167,20 @@ def explain_unreadable(text: Any) -> str:
 
 
 def tokenize(text: str, tokenizer: str, max_tokens: int | None) -> list[int]:
-    """Return the tokens of a text, special tokens added, and cut to the length that an encoder reads."""
+    """Return the tokens of a text with special tokens, cut to the length that an encoder reads."""
     return list(open_tokenizer(tokenizer, max_tokens).encode(text).ids)
 
 
 def count_tokens(text: str, tokenizer: str) -> int:
-    """Return the number of tokens of a whole text, those beyond the limit of the encoder included."""
+    """Return the number of tokens of a whole text, including tokens beyond the encoder's limit."""
     return len(tokenize(text, tokenizer, None))
 
 
 def find_words(text: str, tokenizer: str, max_tokens: int | None) -> list[tuple[int, int]]:
-    """Return first and last character of each word that an encoder reads, as its tokenizer divides the text.
+    """Return the start and end, in characters, of each word that an encoder reads, as its tokenizer divides the text.
 
-    A word may have several tokens. Signs of punctuation, and letters of scripts without spaces, are words if the
-    tokenizer takes them so.
+    A word may have several tokens. Punctuation marks, and letters of scripts without spaces, are words if the tokenizer
+    treats them as words.
     """
     encoding = open_tokenizer(tokenizer, max_tokens).encode(text)
     spans: list[tuple[int, int]] = []
@@ -195,9 +197,9 @@ def find_words(text: str, tokenizer: str, max_tokens: int | None) -> list[tuple[
 
 
 def describe_tokenizer(tokenizer: str, max_tokens: int | None) -> dict[str, Any]:
-    """Return the content of a ``tokenizer.json`` that gives the tokens of `tokenize`, and the rule for a long text.
+    """Return the content of a ``tokenizer.json`` for the tokens of `tokenize`, and the rule for long texts.
 
-    ``n_last`` counts the special tokens at the end, which stay when a text is cut; not all libraries cut by themselves.
+    ``n_last`` counts the special tokens at the end, which stay when a text is cut. Not all libraries cut by themselves.
     """
     opened = open_tokenizer(tokenizer, max_tokens)
     mask = opened.encode("a").special_tokens_mask
@@ -207,7 +209,7 @@ def describe_tokenizer(tokenizer: str, max_tokens: int | None) -> dict[str, Any]
 
 @lru_cache(maxsize=8)
 def open_tokenizer(tokenizer: str, max_tokens: int | None = None) -> Any:
-    """Open the content of a ``tokenizer.json``, to cut texts to a number of tokens; None reads them to their end."""
+    """Open the content of a ``tokenizer.json``; it cuts texts to ``max_tokens``, or reads them whole if it is None."""
     opened = import_optional("tokenizers", "text").Tokenizer.from_str(tokenizer)
     opened.no_padding()
     if max_tokens is None:

@@ -32,7 +32,7 @@ __all__ = ["TextExtractor"]
 
 #: Texts per run of an encoder: larger batches were not faster on the CPU.
 _BATCH_SIZE = 32
-#: Texts of a stream that are read before the first is answered.
+#: Texts of a stream that are read before the first result.
 _STREAM = 64
 
 make_missing_repositories(make_repository)
@@ -42,37 +42,37 @@ class TextExtractor(BackboneTransformer):
     """Turn texts into the features of a pretrained text encoder.
 
     Stateless, as `FeatureExtractor`: `transform` works without `fit`, and `fit` records the identity of the
-    features. On one CPU, the features of a text are the same to the bit, alone or in a batch and in any order:
-    texts with the same number of tokens share a batch, and nothing is padded.
+    features. On one CPU, the features of a text are the same to the bit, alone or in a batch and in any order,
+    because texts with the same number of tokens share a batch and nothing is padded.
 
     Parameters
     ----------
-    backbone : str, path, or list of them, default="minilm_l6"
+    backbone : str, path, or list of these, default="minilm_l6"
         Name of a text encoder in the user's folder, the path of a file in featx's format, or
         ``hf:owner/name[@revision]``, a repository of the Hugging Face hub. The features of several encoders are
         put side by side. `featx.recipes.make_text_backbone` makes ``"minilm_l6"``.
-    layer : str, int, list of them, or None, default=None
-        Layers to take features from: ``"block1"`` and so on, or a number that counts them, -1 is the last.
-        None is the layer that the encoder pools itself. Several layers are pooled and put side by side.
+    layer : str, int, list of these, or None, default=None
+        Layers to take features from: ``"block1"`` and so on, or their number; -1 is the last layer.
+        None is the layer that the encoder itself pools. Several layers are pooled and put side by side.
     pooling : str, default="avg"
         Turns the tokens of a layer into a row: ``"avg"``, ``"max"``, ``"avgmax"``, ``"catavgmax"``, ``"gem"``
         or ``"std"``; `featx.backbones.POOLINGS` describes each.
     l2_normalize : bool, default=False
-        Scale each row to unit length; with several encoders, the part of each.
+        Scale each row to unit length; with several encoders, the features of each encoder.
     precision : {"float32", "int8", "float16"} or None, default=None
         Use the copy of the encoder that was made for this precision. None uses the file as it is.
     device, providers
         As for `FeatureExtractor`.
     batch_size : int or None, default=None
-        Texts per run of the encoder, at most. None is 32.
+        Largest number of texts per run of the encoder. None is 32.
     cache : bool, str or path, default=False
         Store features on disk and compute each text once. True uses the folder of `featx.cache.cache_folder`.
     n_threads : int or None, default=None
         Number of threads that run batches. None is the number of usable cores, or the share of this process
         inside a joblib worker.
     on_error : {"raise", "nan"}, default="raise"
-        None, NaN and values that are no text raise, or give a row of NaN and a warning. An empty text is a text.
-        A call raises in any case if it has no text at all.
+        A value that is not a text, such as None or NaN, raises (``"raise"``), or becomes a row of NaN with a warning
+        (``"nan"``). An empty text is a text. A call without any text always raises.
     progress : bool, default=False
         Show a progress bar for calls of more than two seconds.
 
@@ -142,7 +142,7 @@ class TextExtractor(BackboneTransformer):
         Raises
         ------
         TextError
-            With ``on_error="raise"``, for the first value that is no text; with ``"nan"``, if no value is.
+            With ``on_error="raise"``, for the first value that is not a text; with ``"nan"``, if no value is a text.
         FeaturesChangedError
             If a parameter that changes values was set since `fit`.
 
@@ -171,7 +171,7 @@ class TextExtractor(BackboneTransformer):
         Returns
         -------
         Embedded
-            ``features``, with rows of NaN, and ``failures``.
+            ``features``, with a row of NaN for each failure, and ``failures``.
 
         Raises
         ------
@@ -194,8 +194,8 @@ class TextExtractor(BackboneTransformer):
         items : iterable
             Texts.
         n_ahead : int or None, default=None
-            Texts that are read before the first is answered: more texts share batches better. None is 64, or 1
-            with ``batch_size=1``.
+            Number of texts that are read before the first result. More texts fill batches better. None is 64, or
+            1 with ``batch_size=1``.
         events : Events or None, default=None
             Receives a note at the end if texts are longer than the encoder reads.
 
@@ -226,6 +226,11 @@ class TextExtractor(BackboneTransformer):
         -------
         list of ndarray of float32, shape (n_features,), or Failure
             One result per text, in order.
+
+        Raises
+        ------
+        InputError
+            If there are more texts than one batch holds.
         """
         size = self.batch_size or _BATCH_SIZE
         if len(items) > size:
@@ -234,11 +239,11 @@ class TextExtractor(BackboneTransformer):
 
     @property
     def max_tokens(self) -> int:
-        """Number of tokens that are read of a text; of several encoders, the smallest."""
+        """Largest number of tokens of a text that is read; the smallest limit of several encoders."""
         return self._tokenization().max_tokens
 
     def count_tokens(self, X: Any) -> npt.NDArray[np.int64]:
-        """Count the tokens of texts; features see the first `max_tokens` of them.
+        """Count the tokens of texts; features come from the first `max_tokens` tokens.
 
         Parameters
         ----------
@@ -248,7 +253,8 @@ class TextExtractor(BackboneTransformer):
         Returns
         -------
         ndarray of int64, shape (n_samples,)
-            Tokens of each whole text, with those that the encoder adds at both ends; 0 for a value that is no text.
+            Tokens of each whole text, with the tokens that the encoder adds at both ends; 0 for a value that is not
+            a text.
 
         Examples
         --------
@@ -265,7 +271,7 @@ class TextExtractor(BackboneTransformer):
         return min((require_text(part.backbone) for part in self._spec().parts), key=lambda own: own.max_tokens)
 
     def _embed(self, X: Any, events: Events, *, stop_at_failure: bool) -> tuple[Embedded, int]:
-        """Return the features, and the number of texts of which a part was not read."""
+        """Return the features, and the number of texts that were cut."""
         texts = list_items(X, "text")
         events = combine(events, ProgressBar() if self.progress else None)
         engine = self._engine(events)

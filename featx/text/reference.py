@@ -12,7 +12,7 @@ __all__ = ["list_reference_texts", "reference_tokens"]
 
 
 def list_reference_texts() -> list[str]:
-    """Return texts of no word to some hundred words."""
+    """Return texts of 0 to 540 words."""
     sentence = "the green train crosses an old bridge over the river before it stops at the small station"
     words = sentence.split()
     return ["", *(" ".join(words[:n]) for n in (1, 2, 3, 5, 8, 12)), sentence, f"{sentence}. " * 30]

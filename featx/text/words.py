@@ -17,12 +17,12 @@ from featx.text.engine import open_tokenizer
 
 __all__ = ["TokenAnalyzer", "make_words", "mark_counted"]
 
-#: Tokens of one term, at most.
+#: Largest number of tokens of one term.
 MAX_TERM = 8
 
 
 class TokenAnalyzer:
-    """Split a text into terms for scikit-learn's `TfidfVectorizer`: tokens of a text encoder, and runs of them.
+    """Split a text into terms for scikit-learn's `TfidfVectorizer`: n-grams of a text encoder's tokens.
 
     A term is the numbers of its tokens, such as ``"2204 3185"``. Each text is read to its end, however many tokens
     the encoder reads. Tokens without a letter or digit are left out first, as scikit-learn leaves out punctuation.
@@ -33,7 +33,7 @@ class TokenAnalyzer:
     tokenizer : str
         The content of ``tokenizer.json``, as `Tokenization` of a backbone holds it.
     ngram_range : tuple of int, default=(1, 2)
-        Least and largest number of tokens of a term.
+        Smallest and largest number of tokens of a term.
 
     See Also
     --------
@@ -67,7 +67,7 @@ class TokenAnalyzer:
             raise InputError(f"ngram_range={self.ngram_range!r}: expected two integers from 1 to {MAX_TERM}")
 
     def __call__(self, text: str) -> list[str]:
-        """Return the terms of a text, in the order of their length and place."""
+        """Return the terms of a text, in the order of their length, then of their position."""
         counts = mark_counted(self.tokenizer)
         tokens = [str(token) for token in open_tokenizer(self.tokenizer).encode(text).ids if counts[token]]
         least, most = self.ngram_range
@@ -84,7 +84,7 @@ def make_words(
     ngram_range: tuple[int, int] = (1, 2),
     **parameters: Any,
 ) -> TfidfVectorizer:
-    """Return TF-IDF of the tokens of a text encoder, which exports to ONNX; the encoder itself is not needed later.
+    """Return a TF-IDF vectorizer of a text encoder's tokens, which exports to ONNX; it needs the tokenizer alone.
 
     Parameters
     ----------
@@ -93,7 +93,7 @@ def make_words(
     precision : {"float32", "int8", "float16"} or None, default=None
         As for `TextExtractor`.
     ngram_range : tuple of int, default=(1, 2)
-        Least and largest number of tokens of a term.
+        Smallest and largest number of tokens of a term.
     **parameters
         Parameters of `sklearn.feature_extraction.text.TfidfVectorizer`. ``sublinear_tf`` is True unless it is given.
 
@@ -115,7 +115,7 @@ def make_words(
 
 @lru_cache(maxsize=8)
 def mark_counted(tokenizer: str) -> npt.NDArray[np.bool_]:
-    """Return if each token of a tokenizer is part of terms, bool of shape (n_vocabulary,)."""
+    """Return a mask of the tokens that can be part of a term, bool of shape (n_vocabulary,)."""
     opened = open_tokenizer(tokenizer)
     tokens = opened.get_vocab()
     counts = np.zeros(max(tokens.values()) + 1, bool)

@@ -1,8 +1,8 @@
 """Tune the last layers of a backbone on labelled images or texts; needs the extra ``tune``: PyTorch alone.
 
-`cut` splits a backbone's graph into a trunk, which stays frozen and runs once for some views of each image, and a
-tail. `embed_activations` keeps the values between the two, and `embed_tokens` those of texts. `tune_tail` trains the
-tail in torch straight from the ONNX graph, and `TunedTail.write` writes the weights back: the result is an ordinary
+`cut` splits a backbone's graph into a trunk and a tail. The trunk stays frozen and runs once for some views of each
+image. `embed_activations` keeps the values at the cut on disk, and `embed_tokens` does so for texts. `tune_tail` trains
+the tail in torch straight from the ONNX graph. `TunedTail.write` writes the weights back: the result is an ordinary
 backbone file. Names are imported on first use.
 """
 

@@ -50,11 +50,11 @@ __all__ = [
     "take_backbone",
 ]
 
-Rows = npt.NDArray[np.intp]
+Indices = npt.NDArray[np.intp]
 
-#: Images whose values are written and counted as done together.
+#: Images, or texts, per chunk: the values of a chunk are computed and recorded as done together.
 _CHUNK = 64
-_LARGEST = float(np.finfo(np.float16).max)
+_MAX_FLOAT16 = float(np.finfo(np.float16).max)
 
 
 class Activations:
@@ -65,7 +65,7 @@ class Activations:
     trunk : Trunk
         The cut backbone.
     values : ndarray of float16, shape (n_images, n_views, *trunk.shape)
-        Mapped from a file.
+        The values, mapped from a file.
 
     Attributes
     ----------
@@ -84,15 +84,15 @@ class Activations:
         return f"Activations({self.n_images} images, {self.n_views} views, {self.trunk.layer} {self.trunk.shape})"
 
     def take(self, rows: npt.ArrayLike, view: int | npt.ArrayLike = 0) -> npt.NDArray[np.float32]:
-        """Read the values of some images, (n, *shape), in one view or in one view per image."""
+        """Read the values of some images, of shape (n, *trunk.shape), in one view or in one view per image."""
         rows = np.asarray(rows)
         return np.asarray(self._values[rows, np.broadcast_to(view, rows.shape)], np.float32)
 
-    def arrange(self, rows: Rows) -> Rows:
-        """Return rows in an order in which few batches are divided by `split`; images stay as they are."""
+    def arrange(self, rows: Indices) -> Indices:
+        """Return rows in an order that makes `split` divide few batches; images keep their order."""
         return rows
 
-    def split(self, rows: Rows, size: int) -> Iterator[Rows]:
+    def split(self, rows: Indices, size: int) -> Iterator[Indices]:
         """Yield positions in ``rows`` of at most ``size`` items whose values can be taken together."""
         return (np.arange(i, min(i + size, len(rows))) for i in range(0, len(rows), size))
 
@@ -102,12 +102,14 @@ def take_backbone(extractor: BackboneTransformer) -> tuple[BackboneSpec, ValuePa
     spec = make_spec(extractor.get_params(deep=False), kind=extractor.kind)
     if len(spec.parts) > 1:
         names = ", ".join(part.backbone.name for part in spec.parts)
-        raise InputError(f"backbone: got {len(spec.parts)} ({names}); expected one, since one network is tuned")
+        raise InputError(
+            f"backbone: got {len(spec.parts)} ({names}); expected one, since only one network can be tuned"
+        )
     return spec.parts[0], spec.values
 
 
 def cut_for(extractor: BackboneTransformer, layer: str | int | None) -> Trunk:
-    """Cut the backbone of an extractor at a layer, for its own layers, pooling and normalisation.
+    """Cut the backbone of an extractor at a layer, for the extractor's own layers, pooling and normalisation.
 
     Raises InputError if the extractor has several backbones.
     """
@@ -140,16 +142,16 @@ def embed_activations(
     extractor : FeatureExtractor
         Its backbone is cut. Its ``crop``, ``decode``, ``device``, ``batch_size`` and ``n_threads`` are used.
     layer : str, int or None
-        Where the backbone is cut.
+        Layer at which the backbone is cut.
     n_views : int, default=6
         Views of each image: as the extractor prepares it, mirrored, and crops; see `featx.images.views`.
-        They become fewer if they would take more than ``max_bytes``.
+        Fewer views are used if they would take more than ``max_bytes``.
     folder : str, path or None, default=None
-        Keeps the values, so that a later call with the same images, backbone and layer goes on where an earlier one
-        was stopped. None is a temporary folder, which is removed with the result.
+        Folder that keeps the values, so that a later call with the same images, backbone and layer goes on where an
+        earlier call was stopped. None is a temporary folder, which is removed with the result.
     max_bytes : float, default=2e9
-        Most bytes on disk. If ``folder`` holds values of the same images at other layers, the oldest are removed
-        to stay within the limit.
+        Largest number of bytes on disk. If ``folder`` holds values of the same images at other layers, the
+        oldest are removed to stay within the limit.
     events : Events or None, default=None
         Receives progress.
 
@@ -162,7 +164,10 @@ def embed_activations(
     ImageError
         An image cannot be read.
     InputError
-        One view of each image takes more than ``max_bytes``.
+        There are no images, one view of each image takes more than ``max_bytes``, the disk has too little room, or
+        values at the cut are beyond the range of float16.
+    BackboneError
+        The backbone cannot be cut at this layer.
 
     Examples
     --------
@@ -200,24 +205,25 @@ def embed_activations(
 
 
 def limit_views(trunk: Trunk, n_images: int, n_views: int, max_bytes: float) -> int:
-    """Return the number of views whose values at the cut fit into some bytes; raise InputError if not one does."""
+    """Return the number of views whose values at the cut fit into ``max_bytes``; raise InputError if none fits."""
     if not n_images:
-        raise InputError("images: got none")
-    a_view = n_images * trunk.n_bytes
-    fits = int(min(n_views, max_bytes / a_view))
-    if fits < 1:
+        raise InputError("images: got none; expected at least one")
+    bytes_per_view = n_images * trunk.n_bytes
+    n_fitting = int(min(n_views, max_bytes / bytes_per_view))
+    if n_fitting < 1:
         raise InputError(
-            f"max_bytes={max_bytes:.2g}: {n_images:,} images take {a_view / 1e9:.1f} GB at layer {trunk.layer}; "
-            "raise it, choose a later layer, or tune on fewer images"
+            f"max_bytes={max_bytes:.2g}: {n_images:,} images take {bytes_per_view / 1e9:.1f} GB at layer "
+            f"{trunk.layer}; raise it, choose a later layer, or tune on fewer images"
         )
-    return fits
+    return n_fitting
 
 
 def open_store(shape: tuple[int, ...], place: tuple[Path, str, bytes] | None, max_bytes: float) -> Store:
-    """Open values of a shape at a place: a folder, the digest of the images, and that of the layer and settings.
+    """Open a store of values of a shape.
 
-    The oldest values of the same images at other layers are removed to keep within ``max_bytes``. Without a place, the
-    values lie in a temporary folder, which is removed with them.
+    ``place`` holds a folder, the digest of the images, and the digest of the layer and settings. The oldest values of
+    the same images at other layers are removed to keep within ``max_bytes``. Without a place, the values lie in a
+    temporary folder, which is removed with them.
     """
     if place is None:
         scratch = ExitStack()
@@ -226,20 +232,20 @@ def open_store(shape: tuple[int, ...], place: tuple[Path, str, bytes] | None, ma
         return store
     folder, images, key = place
     prefix = f"activations-{images[:24]}"
-    own = folder / f"{prefix}-{key.hex()[:12]}"
-    _make_room(own, list(folder.glob(f"{prefix}-*")), max_bytes - 2 * int(np.prod(shape)))
-    return Store(own, shape)
+    path = folder / f"{prefix}-{key.hex()[:12]}"
+    _make_room(path, list(folder.glob(f"{prefix}-*")), max_bytes - 2 * int(np.prod(shape)))
+    return Store(path, shape)
 
 
 def _make_room(place: Path, stores: Sequence[Path], n_bytes: float) -> None:
-    """Remove the oldest values of the same images, but those at ``place``, until they take ``n_bytes`` at most."""
-    others = {path: path.stat() for store in stores if store != place for path in store.glob("values.npy")}
-    total = sum(found.st_size for found in others.values())
-    for path, found in sorted(others.items(), key=lambda each: each[1].st_mtime):
+    """Remove the oldest stores except ``place`` until the others take ``n_bytes`` at most."""
+    stats = {path: path.stat() for store in stores if store != place for path in store.glob("values.npy")}
+    total = sum(stat.st_size for stat in stats.values())
+    for path, stat in sorted(stats.items(), key=lambda each: each[1].st_mtime):
         if total <= n_bytes:
             return
         shutil.rmtree(path.parent)
-        total -= found.st_size
+        total -= stat.st_size
 
 
 def _digest_images(items: Sequence[Any]) -> str:
@@ -248,11 +254,11 @@ def _digest_images(items: Sequence[Any]) -> str:
     for i, item in enumerate(items):
         try:
             content = read(item)
-            if (own := digest_content(content)) is None:
-                own = digest_content(np.asarray(decode(content)))
+            if (item_digest := digest_content(content)) is None:
+                item_digest = digest_content(np.asarray(decode(content)))
         except UnreadableError as error:
             raise ImageError(Failure(i, describe(item), str(error))) from None
-        digest.update(own or b"")
+        digest.update(item_digest or b"")
     return digest.hexdigest()
 
 
@@ -285,7 +291,7 @@ class Store:
         self.values = np.lib.format.open_memmap(path, mode="w+", dtype=np.float16, shape=shape)
 
     def finish(self, chunks: Sequence[int]) -> None:
-        """Record chunks as written; their values are on disk first."""
+        """Record chunks as done, after their values are on disk."""
         self.done.update(chunks)
         if not self._keep:
             return
@@ -295,16 +301,16 @@ class Store:
 
 
 class Work(Protocol):
-    """Compute and store the values of a range of items; ``stopped`` ends it early."""
+    """Compute and store the values of a range of images or texts; setting ``stopped`` ends a call early."""
 
     stopped: bool
 
     def __call__(self, items: range, /) -> None:
-        """Compute the items."""
+        """Compute and store the values of these images or texts."""
 
 
 def fill(store: Store, n_items: int, work: Work, n_threads: int, events: Events) -> None:
-    """Compute the chunks that are missing, several threads side by side."""
+    """Compute the missing chunks in several threads."""
 
     def compute(chunk: int) -> int:
         start = chunk * _CHUNK
@@ -335,23 +341,23 @@ def _size(chunk: int, n_items: int) -> int:
 def _run_ahead(
     pool: ThreadPoolExecutor, work: Callable[[int], int], chunks: Sequence[int], n_ahead: int
 ) -> Iterator[int]:
-    """Yield chunks as they are done, with few under way at a time."""
-    waiting: set[Future[int]] = set()
+    """Yield chunks as they are done, while at most ``n_ahead`` are under way."""
+    futures: set[Future[int]] = set()
     left = list(reversed(chunks))
     try:
-        while left or waiting:
-            while left and len(waiting) < n_ahead:
-                waiting.add(pool.submit(work, left.pop()))
-            finished, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+        while left or futures:
+            while left and len(futures) < n_ahead:
+                futures.add(pool.submit(work, left.pop()))
+            finished, futures = wait(futures, return_when=FIRST_COMPLETED)
             for future in finished:
                 yield future.result()
     finally:
-        for future in waiting:
+        for future in futures:
             future.cancel()
 
 
 class _Work:
-    """Compute images in the calling thread."""
+    """Compute the values of images in the calling thread."""
 
     def __init__(
         self, store: Store, items: Sequence[Any], trunk: Trunk, extractor: FeatureExtractor, session: Session
@@ -390,8 +396,8 @@ class _Work:
 
 
 def check_range(values: npt.NDArray[np.float32], layer: str) -> None:
-    """Raise InputError for values that float16 does not hold."""
-    if not np.abs(values).max(initial=0.0) <= _LARGEST:
+    """Raise InputError for values beyond the range of float16."""
+    if not np.abs(values).max(initial=0.0) <= _MAX_FLOAT16:
         raise InputError(
-            f"layer={layer!r}: values beyond {_LARGEST:.0f}, which float16 does not hold; choose another layer"
+            f"layer={layer!r}: values beyond {_MAX_FLOAT16:.0f}, which float16 does not hold; choose another layer"
         )

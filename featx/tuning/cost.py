@@ -1,4 +1,4 @@
-"""Estimate the time of a tuning before it starts, from some of its images."""
+"""Estimate the time of a tuning from a part of its images before it starts."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from featx.tuning.train import tune_tail
 
 __all__ = ["describe_cost"]
 
-#: Below this many images a tuning takes minutes, and the estimate would be a noticeable part of it.
+#: Number of images from which on the time is estimated. With fewer images a tuning takes minutes, and the estimate
+#: would take a noticeable part of them.
 _MIN_IMAGES = 1000
 _IMAGES_PER_THREAD = 64
 _VIEWS = 2
@@ -32,9 +33,9 @@ def describe_cost(
     n_views: int,
     max_bytes: int,
 ) -> str:
-    """Return a sentence with time and space of a tuning, or an empty one for few images.
+    """Return a sentence with the time and disk space of a tuning, or an empty string for few images.
 
-    Some images go through the frozen layers, and two epochs of training are timed on them.
+    A few images are run through the frozen layers, and two epochs of training on them are timed.
 
     Parameters
     ----------
@@ -43,7 +44,7 @@ def describe_cost(
     extractor : FeatureExtractor
         The frozen network.
     depth : str
-        Layer behind which it is tuned.
+        Layer after which the network is tuned.
     epochs : int
         Passes over the images of each training.
     n_trained : sequence of int
@@ -51,7 +52,7 @@ def describe_cost(
     n_views : int
         Views of each image to tune on.
     max_bytes : int
-        Most bytes on disk.
+        Largest number of bytes on disk.
     """
     if len(items) < _MIN_IMAGES:
         return ""
@@ -59,23 +60,23 @@ def describe_cost(
     rows = np.linspace(0, len(items) - 1, min(n, len(items))).astype(int)
     began = time.monotonic()
     activations = embed_activations([items[row] for row in rows], extractor, depth, n_views=_VIEWS)
-    a_view = (time.monotonic() - began) / (_VIEWS * len(rows))
+    seconds_per_view = (time.monotonic() - began) / (_VIEWS * len(rows))
     backbone = activations.trunk.backbone
-    history = tune_tail(  # a step costs the same whatever the target; the first epoch warms up
+    history = tune_tail(  # the target does not change the cost of a step; the first epoch warms up
         *(backbone, depth, activations, np.arange(len(rows))),
         task="regression",
         epochs=_EPOCHS,
         device=extractor.device,
         n_threads=extractor.n_threads,
     ).history
-    a_step = (history[-1].seconds - history[1].seconds) / ((_EPOCHS - 1) * len(rows))
+    seconds_per_image = (history[-1].seconds - history[1].seconds) / ((_EPOCHS - 1) * len(rows))
     n_views = limit_views(cut_for(extractor, depth), len(items), n_views, max_bytes)
-    frozen, training = a_view * n_views * len(items), a_step * epochs * sum(n_trained)
+    frozen, training = seconds_per_view * n_views * len(items), seconds_per_image * epochs * sum(n_trained)
     size = n_views * len(items) * activations.trunk.n_bytes / 1e9
     return (
         f"about {_show(frozen + training)}: {_show(frozen)} for {n_views} views of {len(items):,} images "
         f"through the frozen layers ({size:.1f} GB on disk), {_show(training)} for {len(n_trained)} trainings of "
-        f"{epochs} epochs; longer if a deeper layer or more epochs are worth a trial"
+        f"{epochs} epochs; more if a deeper layer or more epochs are tried"
     )
 
 

@@ -39,11 +39,12 @@ __all__ = ["FineTuned"]
 
 
 class FineTuned(BaseEstimator):  # type: ignore[misc]
-    """Tune the last layers of a backbone on labelled images or texts, if that is better on left-out ones.
+    """Tune the last layers of a backbone on labelled images or texts, if that is better on left-out images or texts.
 
-    `fit` compares the frozen network, with its default head, with networks that are tuned behind several layers, on
-    the folds of a cross-validation, and fits the choice on all images. Near-duplicates stay on one side of a fold. In
-    `cross_val_score` all this happens anew for each fold, so the score is honest. Needs the extra ``tune`` (PyTorch).
+    `fit` compares two kinds of networks on the folds of a cross-validation: the frozen network with its default head,
+    and networks that are tuned after one of several layers. It then fits the choice on all images. Near-duplicates
+    stay on one side of a fold. `cross_val_score` repeats all this for each fold, so the score is honest. Needs the
+    extra ``tune`` (PyTorch).
 
     Parameters
     ----------
@@ -52,24 +53,26 @@ class FineTuned(BaseEstimator):  # type: ignore[misc]
     task : {"classification", "regression"}, default="classification"
         With ``"regression"`` this is a regressor.
     depth : str, default="auto"
-        Layer behind which the network is tuned. ``"auto"`` tries the last ones (`featx.tuning.list_depths`).
+        Layer after which the network is tuned. ``"auto"`` tries the last layers (`featx.tuning.list_depths`).
     epochs : int or "auto", default="auto"
         Passes over the images. ``"auto"`` is 6, and 12 if that is better; for texts 2 and 4.
     alpha : float or "auto", default="auto"
-        Share of the way from the frozen to the trained weights. ``"auto"`` chooses among
+        The weights are ``(1 - alpha) * frozen + alpha * trained``. ``"auto"`` chooses among
         `featx.tuning.strategy.ALPHAS`.
     views : int or None, default=None
         Views of each image to tune on: the plain one, its mirror image, and crops. None is 6. Texts have none.
     cv : int, default=5
-        Folds that choose.
+        Number of folds of the comparison.
     class_weight : "balanced", mapping of label to weight, or None, default=None
         Weights of the classes in the loss and in the frozen head.
     random_state : int, default=0
         Seed of the training.
     folder : str, path or None, default=None
-        Keeps the values of the frozen layers on disk, for fits on the same images; None is temporary.
+        Folder that keeps the values of the frozen layers for later fits on the same images. None is a temporary
+        folder.
     max_bytes : float, default=2e9
-        Most bytes that these take, all layers together. Fewer views are used if one layer would take more.
+        Largest number of bytes of these values, all layers together. Fewer views are used if one layer would take
+        more.
 
     Attributes
     ----------
@@ -78,7 +81,7 @@ class FineTuned(BaseEstimator):  # type: ignore[misc]
         its backbone in the file. If the network was tuned, its backbone is a file that lives as long as
         this process.
     strategy_ : featx.tuning.race.Strategy
-        The choice, and all that was tried.
+        The choice, and all trials.
     classes_ : ndarray of shape (n_classes,)
         Only for a classification.
 
@@ -137,6 +140,11 @@ class FineTuned(BaseEstimator):  # type: ignore[misc]
         Returns
         -------
         self
+
+        Raises
+        ------
+        InputError
+            If a parameter is wrong, or y has not one value for each image or text.
         """
         check_choice("task", self.task, ("classification", "regression"))
         check_integer("cv", self.cv, 2)
@@ -155,17 +163,18 @@ class FineTuned(BaseEstimator):  # type: ignore[misc]
                 f"y: of shape {target.shape}, expected one label or number for each of {len(items)} "
                 f"{'images' if is_image else 'texts'}"
             )
-        find_depths(extractor, self.depth)  # raises before the long work, as does this
+        find_depths(extractor, self.depth)  # raises before the long work, as does the next check
         import_optional("torch", "tune")
         features = extractor.transform(items)
         is_deep = extractor.layer is None and extractor.pooling == "avg"  # to other features many images look alike
-        duplicates = find_duplicates(features, near=is_image and is_deep)  # texts that differ in a word may differ
+        # texts that differ in one word may mean different things
+        duplicates = find_duplicates(features, near=is_image and is_deep)
         groups = duplicates.groups if duplicates.n else None
         folds, _ = make_folds(self.task, target, groups, n_folds=self.cv)
         head = make_head(task=self.task, cv=folds, class_weight=self.class_weight).fit(features, target)
         path = find_path(head)
         assert path is not None
-        path.cv = 5  # the folds of these images are of no use later
+        path.cv = 5  # a later fit makes folds of its own images
         problem = Problem(items, target, self.task, extractor, folds, path.out_of_fold_, groups)
         with keep_activations(settings) as settings:
             strategy, _ = choose_strategy(problem, settings, events)
@@ -196,7 +205,7 @@ class FineTuned(BaseEstimator):  # type: ignore[misc]
         return float(measure(y, self.predict(X)))
 
     def __getstate__(self) -> dict[str, Any]:
-        """Bring the tuned backbone along: its file lives as long as this process."""
+        """Add the tuned backbone's content, since its file lives only as long as this process."""
         state: dict[str, Any] = super().__getstate__()
         if getattr(self, "strategy_", None) is not None and self.strategy_.chosen is not None:
             state["_backbone"] = Path(self.pipeline_[0].backbone).read_bytes()

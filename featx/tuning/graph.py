@@ -19,11 +19,12 @@ from featx.tuning.operators import OPERATORS
 
 __all__ = ["Trunk", "cut", "list_depths"]
 
-#: Operators between the tensor that a network goes on with and a layer that shows it as a map.
+#: Operators that only rearrange a tensor. They lie between the tensor that the network computes on and the map that a
+#: layer shows.
 _VIEWS = ("Slice", "Transpose", "Reshape", "Identity", "Flatten", "Unsqueeze")
-#: A tail must have this many times the weights of the tail before it in the list of depths.
+#: In the list of depths, a tail must have at least this many times the weights of the previous tail.
 _MORE_WEIGHTS = 1.5
-#: A layer is no depth if an earlier layer is smaller by this factor: its map is an inner, expanded map.
+#: A layer whose map is larger than an earlier map by this factor is left out: it is an inner map that a block expands.
 _MAX_EXPANSION = 3.0
 _MAX_DEPTHS = 4
 
@@ -45,10 +46,10 @@ class Trunk:
     model : bytes
         The trunk: a serialised ONNX model from ``pixels`` to ``features``, here the value at the cut.
     tail : onnx.ModelProto
-        The graph behind the cut, from ``tensor`` to ``features``, pooling included.
+        The graph after the cut, from ``tensor`` to ``features``, pooling included.
     shapes : dict
-        Shapes before the cut that the tail asks for, by the name of the result; 0 is the number of images or texts,
-        and -1 that of tokens.
+        Shapes of values before the cut that the tail needs, by the name of the tail's tensor. A size of 0 is the
+        number of images or texts, and -1 the number of tokens.
     weights : dict
         float32 initialisers that are tuned, by name.
     output : tuple of str
@@ -97,8 +98,8 @@ def cut(
     backbone : Backbone
         A float32 backbone.
     layer : str, int or None
-        The last layer of the trunk. Everything behind it can be tuned.
-    output : str, int, sequence of them, or None, default=None
+        The last layer of the trunk. Everything after it can be tuned.
+    output : str, int, sequence of these, or None, default=None
         Layers of the features, as for `featx.FeatureExtractor`.
     pooling : str, default="avg"
         Pooling of the features.
@@ -114,7 +115,7 @@ def cut(
     BackboneError
         The file is not float32, cannot be cut there, or uses an operator without a row in `OPERATORS`.
     InputError
-        There is nothing to tune behind the layer, or a layer of the features lies before it.
+        There is nothing to tune after the layer, or a layer of the features lies before it.
 
     Examples
     --------
@@ -133,7 +134,7 @@ def list_depths(
 ) -> list[str]:
     """List the layers that are worth a trial as the end of the trunk, the last layer first.
 
-    Each tail has half as many weights again as the one before it, and the last tail is the whole of the last
+    Each tail has at least 1.5 times the weights of the previous tail. The last tail holds all layers of the last
     resolution. Inner maps that a block expands are left out, since they take several times the space.
 
     Parameters
@@ -160,7 +161,7 @@ def list_depths(
     ['stage4', 'blocks.5', 'blocks.5.1', 'stage3']
     """
     graph = _TappedGraph(backbone, output, pooling, l2_normalize)
-    found: list[tuple[Layer, int]] = []
+    candidates: list[tuple[Layer, int]] = []
     refusals: list[FeatxError] = []
     smallest = np.inf
     for layer in backbone.layers:
@@ -169,23 +170,23 @@ def list_depths(
         if size > _MAX_EXPANSION * smallest:
             continue
         try:
-            found.append((layer, graph.count_weights(layer)))
+            candidates.append((layer, graph.count_weights(layer)))
         except (BackboneError, InputError) as error:
             refusals.append(error)
-    if not found:
-        layers, names = (", ".join(each.name for each in some) for some in (backbone.layers, graph.output))
+    if not candidates:
+        layers, names = (", ".join(each.name for each in group) for group in (backbone.layers, graph.output))
         reason = next((f" ({error})" for error in reversed(refusals) if isinstance(error, BackboneError)), "")
         raise BackboneError(
-            f"{backbone.path}: cannot be tuned for features of {names}: there are no weights that can be tuned behind "
+            f"{backbone.path}: cannot be tuned for features of {names}: no weights can be tuned after "
             f"any of its layers, {layers}{reason}; choose another backbone"
         )
-    found.reverse()
+    candidates.reverse()
     last_stride = backbone.layers[-1].stride if backbone.layers[-1].height > 1 else backbone.layers[-2].stride
-    is_coarse = [layer.stride < last_stride and layer.name in COMMON_LAYERS for layer, _ in found]
-    coarse = found[is_coarse.index(True)][0].name if True in is_coarse else None
+    is_coarse = [layer.stride < last_stride and layer.name in COMMON_LAYERS for layer, _ in candidates]
+    coarse = candidates[is_coarse.index(True)][0].name if True in is_coarse else None
     depths: list[str] = []
     n_before = 0.0
-    for layer, n_weights in found:
+    for layer, n_weights in candidates:
         if n_weights >= _MORE_WEIGHTS * n_before:
             depths.append(layer.name)
             n_before = n_weights
@@ -207,7 +208,7 @@ class _TappedGraph:
         self.model = onnx.load_from_string(tap(backbone, output, pooling, l2_normalize))
         graph = self.model.graph
         self.made = {name for node in graph.node for name in node.output}
-        # of the whole file: a layer that shows tokens as a map is no part of the way to the features
+        # of the whole file: the features do not depend on a layer that shows tokens as a map
         nodes = load_model(backbone.path).graph.node
         self.views = {name: node.input[0] for node in nodes if node.op_type in _VIEWS for name in node.output}
         self.initializers = {tensor.name: tensor for tensor in graph.initializer}
@@ -221,7 +222,7 @@ class _TappedGraph:
         return self._shapes
 
     def count_weights(self, layer: Layer) -> int:
-        """Count the weights behind a layer."""
+        """Count the weights after a layer."""
         tensor, nodes, _ = self._split(layer)
         return sum(weight.size for weight in self._find_weights(tensor, nodes, layer).values())
 
@@ -247,11 +248,11 @@ class _TappedGraph:
         )
 
     def _split(self, layer: Layer) -> tuple[str, list[onnx.NodeProto], dict[str, list[int]]]:
-        """Return the tensor at the cut, the nodes behind it, and the shapes before it that these ask for."""
+        """Return the tensor at the cut, the nodes after it, and the shapes of earlier values that these nodes need."""
         order = [each.name for each in self.backbone.layers]
-        if early := [each.name for each in self.output if order.index(each.name) < order.index(layer.name)]:
+        if earlier := [each.name for each in self.output if order.index(each.name) < order.index(layer.name)]:
             raise InputError(
-                f"layer={layer.name!r}: the features come from {', '.join(early)} as well, which lies before it; "
+                f"layer={layer.name!r}: the features come from {', '.join(earlier)} as well, before this layer; "
                 "choose an earlier layer, or an extractor of later layers"
             )
         tensor: str | None = layer.tensor
@@ -262,11 +263,12 @@ class _TappedGraph:
                     return tensor, nodes, shapes
             tensor = self.views.get(tensor)
         raise BackboneError(
-            f"{self.backbone.path}: cannot be cut at layer {layer.name}: the features depend on values before it too"
+            f"{self.backbone.path}: cannot be cut at layer {layer.name}: the features depend on earlier values too; "
+            "choose another layer"
         )
 
     def _walk(self, tensor: str) -> tuple[list[onnx.NodeProto], dict[str, list[int]], set[str]]:
-        """Return the nodes behind a tensor, shapes before it that they ask for, and other values that they need."""
+        """Return the nodes after a tensor, the shapes of earlier values that they need, and values that they lack."""
         needed, nodes, shape_nodes = {"features"}, [], []
         for node in reversed(self.model.graph.node):
             outputs = needed.intersection(node.output) - {tensor}
@@ -298,32 +300,32 @@ class _TappedGraph:
     def _find_weights(
         self, tensor: str, nodes: list[onnx.NodeProto], layer: Layer
     ) -> dict[str, npt.NDArray[np.float32]]:
-        """Return the initialisers that can be tuned: float32, of more than one value, at a weight's place.
+        """Return the initialisers that can be tuned: float32 weights of more than one value.
 
         Values that the trunk uses as well stay as they are.
         """
         for node in nodes:
             if node.op_type not in OPERATORS or node.domain not in ("", "ai.onnx"):
                 raise BackboneError(
-                    f"{self.backbone.path}: operator {node.op_type} behind layer {layer.name} cannot be tuned; "
+                    f"{self.backbone.path}: operator {node.op_type} after layer {layer.name} cannot be tuned; "
                     "choose a later layer"
                 )
-        before = {name for node in ancestors(self.model.graph, {tensor}) for name in node.input}
-        behind = {name: node for node in nodes for name in node.output}
-        found: dict[str, npt.NDArray[np.float32]] = {}
+        trunk_inputs = {name for node in ancestors(self.model.graph, {tensor}) for name in node.input}
+        producers = {name: node for node in nodes for name in node.output}
+        weights: dict[str, npt.NDArray[np.float32]] = {}
         for node in nodes:
-            for place in OPERATORS[node.op_type].weights:
-                name = node.input[place] if place < len(node.input) else ""
-                while name in behind and OPERATORS[behind[name].op_type].passes:
-                    name = behind[name].input[0]
+            for position in OPERATORS[node.op_type].weights:
+                name = node.input[position] if position < len(node.input) else ""
+                while name in producers and OPERATORS[producers[name].op_type].passes:
+                    name = producers[name].input[0]
                 value = self.initializers.get(name)
-                if value is None or name in before or value.data_type != TensorProto.FLOAT or not value.dims:
+                if value is None or name in trunk_inputs or value.data_type != TensorProto.FLOAT or not value.dims:
                     continue
                 if np.prod(value.dims) > 1:
-                    found[name] = numpy_helper.to_array(value)
-        if not found:
-            raise InputError(f"layer={layer.name!r}: no weights behind it; choose an earlier layer")
-        return found
+                    weights[name] = numpy_helper.to_array(value)
+        if not weights:
+            raise InputError(f"layer={layer.name!r}: no weights after it; choose an earlier layer")
+        return weights
 
     def _build_trunk(self, tensor: str) -> bytes:
         graph = self.model.graph

@@ -1,4 +1,4 @@
-"""Start the linear layer behind a tail from a head fitted on frozen features, and turn it into scikit-learn's."""
+"""Fit the linear layer after a tail on frozen features, and turn the trained layer into a scikit-learn estimator."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from sklearn.linear_model import LogisticRegression, Ridge, RidgeCV
 
 __all__ = ["LinearLayer", "make_estimator", "start_linear"]
 
-Array = npt.NDArray[np.float32]
+Floats = npt.NDArray[np.float32]
 
-#: For standardised features in the number of a network's.
+#: Inverse of the regularisation of logistic regression, for hundreds or thousands of standardised features.
 _C = 0.002
 _RIDGE_ALPHAS = np.logspace(1, 5, 9)
 
@@ -25,24 +25,24 @@ class LinearLayer:
     Parameters
     ----------
     mean, scale : ndarray of float32, shape (n_features,)
-        Of the frozen features. They stay as they are.
+        Mean and standard deviation of the frozen features. They are not trained.
     weight : ndarray of float32, shape (n_outputs, n_features)
         One row per class, or one row for a regression.
     bias : ndarray of float32, shape (n_outputs,)
-        Added to the sums.
+        Added to the weighted sums.
     """
 
-    mean: Array
-    scale: Array
-    weight: Array
-    bias: Array
+    mean: Floats
+    scale: Floats
+    weight: Floats
+    bias: Floats
 
-    def scores(self, features: Array) -> Array:
-        """Compute the outputs (n, n_outputs) of features."""
+    def scores(self, features: Floats) -> Floats:
+        """Compute the scores (n, n_outputs) of features."""
         return np.asarray((features - self.mean) / self.scale @ self.weight.T + self.bias)
 
     def mix(self, other: LinearLayer, alpha: float) -> LinearLayer:
-        """Return the layer that lies the part alpha of the way to another layer."""
+        """Return ``(1 - alpha) * self + alpha * other``."""
         weight, bias = (
             np.asarray((1 - alpha) * a + alpha * b, np.float32)
             for a, b in ((self.weight, other.weight), (self.bias, other.bias))
@@ -56,11 +56,11 @@ class LinearLayer:
 
 
 def start_linear(
-    features: Array, y: npt.NDArray[Any], n_classes: int | None, sample_weight: npt.NDArray[np.float64] | None
+    features: Floats, y: npt.NDArray[Any], n_classes: int | None, sample_weight: npt.NDArray[np.float64] | None
 ) -> LinearLayer:
     """Fit a linear layer on frozen features: logistic regression, or ridge regression without classes.
 
-    ``y`` are the numbers of the classes, or a scaled target.
+    ``y`` holds class numbers, or a scaled target.
     """
     mean, scale = features.mean(axis=0), features.std(axis=0)
     scale = np.where(scale > 1e-6 * max(1e-6, float(scale.max())), scale, 1.0).astype(np.float32)
@@ -79,7 +79,7 @@ def start_linear(
 def make_estimator(layer: LinearLayer, classes: npt.NDArray[Any] | None, target: tuple[float, float]) -> Any:
     """Return scikit-learn's LogisticRegression, or Ridge, that computes the same as a layer.
 
-    ``target`` holds mean and scale of the target of a regression.
+    ``target`` holds the mean and the scale of a regression's target.
     """
     weight, bias = layer.fold()
     if classes is None:

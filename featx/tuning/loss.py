@@ -14,14 +14,14 @@ from featx.errors import InputError
 
 __all__ = ["Targets"]
 
-Rows = npt.NDArray[np.intp]
+Indices = npt.NDArray[np.intp]
 Floats = npt.NDArray[np.float32]
 
 
 class Targets:
-    """Hold the targets of all images, numbers of classes or scaled numbers, and compute the loss."""
+    """Hold the targets of all images, class numbers or scaled numbers, and compute the loss."""
 
-    def __init__(self, y: npt.NDArray[Any], rows: Rows, task: str, class_weight: Any) -> None:
+    def __init__(self, y: npt.NDArray[Any], rows: Indices, task: str, class_weight: Any) -> None:
         self.rows, self.task = rows, task
         self.classes: npt.NDArray[Any] | None = None
         self.target = (0.0, 1.0)
@@ -29,15 +29,15 @@ class Targets:
         if task == "classification":
             self.classes = np.unique(known)
             if len(self.classes) < 2:
-                raise InputError(f"y: got the only class {self.classes[0]!r}; expected at least two")
-            places = {value: i for i, value in enumerate(self.classes.tolist())}
-            self.values = np.array([places.get(value, -1) for value in y.tolist()], np.int64)
+                raise InputError(f"y: got only the class {self.classes[0]!r}; expected at least two classes")
+            codes = {value: i for i, value in enumerate(self.classes.tolist())}
+            self.values = np.array([codes.get(value, -1) for value in y.tolist()], np.int64)
             self.weights = np.ones(len(y), np.float32)
             self.weights[rows] = compute_sample_weight(class_weight, known)
             self.weights /= self.weights[rows].mean()
             return
         if class_weight is not None:
-            raise InputError("class_weight: only for a classification")
+            raise InputError("class_weight: only for a classification; leave it out")
         numbers = y.astype(np.float64)
         self.target = float(numbers[rows].mean()), float(numbers[rows].std()) or 1.0
         self.values = ((numbers - self.target[0]) / self.target[1]).astype(np.float32)
@@ -48,7 +48,7 @@ class Targets:
         """Number of classes; None for a regression."""
         return None if self.classes is None else len(self.classes)
 
-    def loss(self, torch: Any, scores: Any, rows: Rows) -> Any:
+    def loss(self, torch: Any, scores: Any, rows: Indices) -> Any:
         """Return the mean weighted loss of a batch."""
         true = torch.from_numpy(self.values[rows]).to(scores.device)
         weights = torch.from_numpy(self.weights[rows]).to(scores.device)
@@ -58,8 +58,8 @@ class Targets:
             losses = torch.nn.functional.cross_entropy(scores, true, reduction="none")
         return (losses * weights).mean()
 
-    def measure(self, scores: Floats, rows: Rows) -> tuple[float, float]:
-        """Return loss and score, accuracy or R2, of left-out images; those of an unknown class count as wrong."""
+    def measure(self, scores: Floats, rows: Indices) -> tuple[float, float]:
+        """Return loss and score (accuracy or R2) of left-out images; images of an unknown class count as wrong."""
         true = self.values[rows]
         if self.classes is None:
             errors = float(((scores[:, 0] - true) ** 2).mean())

@@ -1,7 +1,7 @@
 """Compute ONNX operators in torch; one row of a table per operator.
 
-Each row holds a function of the torch module, the inputs and the attributes, and the places of the inputs that can
-hold weights. torch is passed in, so that this module imports without it.
+Each row holds a function and the positions of the inputs that can hold weights. The function takes the torch module,
+the inputs and the attributes. torch is an argument, so that this module imports without it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from onnx import TensorProto
 
 __all__ = ["OPERATORS", "Operator"]
 
-#: From the torch module, the inputs (None for those left out) and the attributes to a tensor or several.
+#: Takes the torch module, the inputs (None for an input that is left out) and the attributes. Returns the output, or a
+#: tuple of outputs.
 Compute = Callable[[Any, Sequence[Any], Mapping[str, Any]], Any]
 
 
@@ -25,11 +26,11 @@ class Operator:
     Parameters
     ----------
     compute : callable
-        From the torch module, the inputs and the attributes to the output, or to a tuple of outputs.
+        Takes the torch module, the inputs and the attributes, and returns the output, or a tuple of outputs.
     weights : tuple of int, default=()
-        Places of the inputs that can hold weights.
+        Positions of the inputs that can hold weights.
     passes : bool, default=False
-        The operator rearranges its first input, which can be a weight of the operator behind it.
+        The operator rearranges its first input, which can be a weight of the next operator.
     """
 
     compute: Compute
@@ -154,7 +155,7 @@ def _sqrt(torch: Any, inputs: Sequence[Any], attributes: Mapping[str, Any]) -> A
 
 
 def _reduce(name: str, **fixed: Any) -> Compute:
-    """Return a row's function for a reduction; axes are an input or, in older graphs, an attribute."""
+    """Return the function of a reduction; its axes are an input or, in older graphs, an attribute."""
 
     def compute(torch: Any, inputs: Sequence[Any], attributes: Mapping[str, Any]) -> Any:
         x, axes = inputs[0], _optional(inputs, 1)
@@ -212,9 +213,9 @@ def _slice(torch: Any, inputs: Sequence[Any], attributes: Mapping[str, Any]) -> 
     x = inputs[0]
     starts, ends = _numbers(inputs[1]), _numbers(inputs[2])
     axes, steps = (_optional(inputs, i) for i in (3, 4))
-    places = range(len(starts)) if axes is None else _numbers(axes)
+    axis_numbers = range(len(starts)) if axes is None else _numbers(axes)
     strides = [1] * len(starts) if steps is None else _numbers(steps)
-    for start, end, axis, step in zip(starts, ends, places, strides, strict=True):
+    for start, end, axis, step in zip(starts, ends, axis_numbers, strides, strict=True):
         index = torch.arange(x.shape[axis], device=x.device)[:: 1 if step > 0 else -1]
         if step > 0:
             x = x[(slice(None),) * (axis % x.ndim) + (slice(start, end, step),)]
@@ -287,25 +288,25 @@ def _shape(torch: Any, inputs: Sequence[Any], attributes: Mapping[str, Any]) -> 
 
 
 def _cast(torch: Any, inputs: Sequence[Any], attributes: Mapping[str, Any]) -> Any:
-    kinds = {
+    dtypes = {
         TensorProto.FLOAT: torch.float32,
         TensorProto.INT64: torch.int64,
         TensorProto.INT32: torch.int32,
         TensorProto.BOOL: torch.bool,
         TensorProto.DOUBLE: torch.float64,
     }
-    if attributes["to"] not in kinds:
+    if attributes["to"] not in dtypes:
         raise NotImplementedError(f"Cast to {TensorProto.DataType.Name(attributes['to'])}")
-    return inputs[0].to(kinds[attributes["to"]])
+    return inputs[0].to(dtypes[attributes["to"]])
 
 
 def _pad(torch: Any, inputs: Sequence[Any], attributes: Mapping[str, Any]) -> Any:
     x, mode, axes = inputs[0], attributes.get("mode", b"constant").decode(), _optional(inputs, 3)
     pads = _numbers(inputs[1])
     n = len(pads) // 2
-    places = range(n) if axes is None else [axis % x.ndim for axis in _numbers(axes)]
+    axis_numbers = range(n) if axes is None else [axis % x.ndim for axis in _numbers(axes)]
     both = [[0, 0] for _ in range(x.ndim)]
-    for i, axis in enumerate(places):
+    for i, axis in enumerate(axis_numbers):
         both[axis] = [pads[i], pads[n + i]]
     flat = [size for pair in reversed(both) for size in pair]
     value = _optional(inputs, 2)

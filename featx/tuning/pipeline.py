@@ -32,10 +32,11 @@ def build_pipeline(
     Parameters
     ----------
     tuned : TunedTail
+        The tuned tail.
     alpha : float
-        Share of the way from the frozen to the trained weights.
+        The weights are ``(1 - alpha) * frozen + alpha * trained``.
     extractor : FeatureExtractor or TextExtractor
-        The extractor of the frozen network. All parameters but the backbone stay.
+        The extractor of the frozen network. All parameters except the backbone stay.
     sharpness : float, default=1.0
         Factor of a classifier's scores, which calibrates its probabilities.
     log_target : bool, default=False
@@ -55,7 +56,7 @@ def build_pipeline(
 
 
 def make_scratch_file(name: str) -> str:
-    """Return a path of this name in a folder of its own, which is removed when the process ends."""
+    """Return the path of a file with this name in a new temporary folder, which is removed when the process ends."""
     return os.path.join(tempfile.mkdtemp(dir=_scratch().name), name)
 
 
@@ -65,7 +66,7 @@ def _scratch() -> tempfile.TemporaryDirectory[str]:
 
 
 def _predict_exponential(head: Any) -> TransformedTargetRegressor:
-    """Return a fitted regressor that predicts the exponential of what the head predicts."""
+    """Return a fitted regressor that predicts the exponential of the head's predictions."""
     outer = TransformedTargetRegressor(clone(head), func=np.log, inverse_func=np.exp)
     outer.fit(np.eye(3, head.n_features_in_), np.array([1.0, 2.0, 3.0]))  # sets all but the coefficients
     outer.regressor_ = head

@@ -1,4 +1,4 @@
-"""Compare networks that are tuned with the frozen network on left-out images, and choose one of them."""
+"""Compare tuned networks with the frozen network on left-out images, and choose one of them."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ SMALLEST = 1e-30
 
 @dataclass(frozen=True, eq=False)
 class Problem:
-    """Images or texts and their targets, the folds that choose, and predictions of the frozen pipeline on these folds.
+    """Images or texts, their targets, the folds of the comparison, and the frozen pipeline's predictions on them.
 
-    ``groups`` are images that belong together, such as near-duplicates: their losses are no independent draws.
+    ``groups`` numbers images that belong together, such as near-duplicates. Their losses are not independent.
     """
 
     items: Sequence[Any]
@@ -52,18 +52,18 @@ class Problem:
 
 @dataclass(frozen=True)
 class Trial:
-    """A network that was measured on left-out images, and compared with the frozen network on the same images.
+    """A tuned network, measured on left-out images and compared with the frozen network on the same images.
 
     Parameters
     ----------
     depth : str
-        Layer behind which the network was tuned.
+        Layer after which the network was tuned.
     epochs : int
         Passes over the images.
     alpha : float
-        Share of the way from the frozen to the trained weights.
+        The weights are ``(1 - alpha) * frozen + alpha * trained``.
     n_folds : int
-        Folds that it was measured on.
+        Number of folds that it was measured on.
     loss : float
         Mean log loss of calibrated probabilities, or mean squared error.
     score : float
@@ -91,14 +91,14 @@ class Strategy:
     chosen : Trial or None
         None keeps the frozen network.
     trials : tuple of Trial
-        All that was tried.
+        All trials.
     frozen_loss, frozen_score : float
-        Of the frozen network on the same images.
+        Loss and score of the frozen network on the same images.
     score_difference, score_error : float
-        Score of the chosen (or, if the network stays frozen, the best) trial minus that of the frozen network,
-        and its standard error.
+        Score of the chosen trial minus that of the frozen network, and its standard error. If the network stays
+        frozen, the best trial is compared.
     out_of_fold : OutOfFold
-        Predictions of the choice for left-out images, beside those of all candidates.
+        Predictions of the choice and of all candidates for left-out images.
     sharpness : float
         Factor of the scores that calibrates the probabilities of the chosen trial.
     seconds : float
@@ -117,7 +117,7 @@ class Strategy:
 
     @property
     def best(self) -> Trial | None:
-        """The chosen trial, or else the one with the smallest loss; None if nothing was tried."""
+        """The chosen trial, or else the trial with the smallest loss; None without trials."""
         return self.chosen or min(self.trials, key=lambda trial: trial.loss, default=None)
 
     def __str__(self) -> str:
@@ -126,9 +126,9 @@ class Strategy:
             return "no trial was finished: the frozen network is kept"
         name = "R2" if self.out_of_fold.classes is None else "accuracy"
         tuned = self.frozen_score + self.score_difference
-        how = "tuned" if self.chosen else "frozen: tuning does not pay; tried"
+        outcome = "tuned" if self.chosen else "frozen: tuning does not pay; tried"
         return (
-            f"{how} after {best.depth}, {best.epochs} epochs, {best.alpha:g} of the way "
+            f"{outcome} after {best.depth}, {best.epochs} epochs, alpha {best.alpha:g} "
             f"({len(self.trials)} networks compared in {self.seconds:.0f} s)\n"
             f"{name} frozen {format_metric(self.frozen_score)}, tuned {format_metric(tuned)} "
             f"({self.score_difference:+.3f} +- {self.score_error:.3f}); "
@@ -138,7 +138,7 @@ class Strategy:
 
 @dataclass(frozen=True, eq=False)
 class Candidate:
-    """A trained network in the race, with its predictions and losses for left-out images; no depth means frozen."""
+    """A network with its predictions and losses for left-out images; an empty depth is the frozen network."""
 
     depth: str
     epochs: int
@@ -150,7 +150,7 @@ class Candidate:
 
 
 class Race:
-    """Candidates in the order of their simplicity, and the choice among them."""
+    """Hold candidates in the order of their complexity, the simplest first, and choose one of them."""
 
     def __init__(self, problem: Problem, n_folds: int) -> None:
         self.folds, self.classes = problem.folds[:n_folds], problem.classes
@@ -174,36 +174,36 @@ class Race:
         return min(self.candidates, key=lambda candidate: float(candidate.losses.mean()))
 
     def add(self, trial: tuple[str, int], alphas: Sequence[float], scores: Floats) -> bool:
-        """Add the networks of a trial; return True if one is better than all before by a standard error."""
-        before = self.best
+        """Add the networks of a trial; return True if one of them beats all earlier networks by a standard error."""
+        previous = self.best
         self.candidates += [
-            self._judge(*trial, alpha, of_alpha) for alpha, of_alpha in zip(alphas, scores, strict=True)
+            self._judge(*trial, alpha, alpha_scores) for alpha, alpha_scores in zip(alphas, scores, strict=True)
         ]
-        difference, error = self._compare(before.losses, self.best.losses)
+        difference, error = self._compare(previous.losses, self.best.losses)
         return difference > error
 
     def list_trials(self) -> list[Trial]:
-        """List all but the frozen network."""
+        """List all networks except the frozen one."""
         return [self._to_trial(each) for each in self.candidates[1:]]
 
-    def decide(self, tried: Sequence[Trial], seconds: float) -> Strategy:
+    def decide(self, further_trials: Sequence[Trial], seconds: float) -> Strategy:
         """Choose the best candidate, or the simplest training within a standard error of it.
 
-        ``tried`` are others, of a few folds.
+        ``further_trials`` were measured on fewer folds.
         """
         best, frozen = self.best, self.candidates[0]
-        first = next(each for each in self.candidates if self._is_as_good(each, best))
-        training = [each for each in self.candidates if (each.depth, each.epochs) == (first.depth, first.epochs)]
+        simplest = next(each for each in self.candidates if self._is_as_good(each, best))
+        training = [each for each in self.candidates if (each.depth, each.epochs) == (simplest.depth, simplest.epochs)]
         chosen = min(training, key=_mean_loss)
         shown = chosen if chosen is not frozen else min(self.candidates[1:] or [frozen], key=_mean_loss)
-        ours, theirs = self._score_rows(shown), self._score_rows(frozen)
-        difference, error = self._compare(ours, theirs)
+        shown_scores, frozen_scores = self._score_rows(shown), self._score_rows(frozen)
+        difference, error = self._compare(shown_scores, frozen_scores)
         trials = self.list_trials()
         return Strategy(
             chosen=None if chosen is frozen else self._to_trial(chosen),
-            trials=(*trials, *tried),
+            trials=(*trials, *further_trials),
             frozen_loss=_mean_loss(frozen),
-            frozen_score=float(theirs.mean()),
+            frozen_score=float(frozen_scores.mean()),
             score_difference=difference,
             score_error=error,
             out_of_fold=self._predictions(chosen),
@@ -227,7 +227,7 @@ class Race:
         return difference <= error
 
     def _compare(self, a: npt.NDArray[Any], b: npt.NDArray[Any]) -> tuple[float, float]:
-        """Return the mean of a - b and its standard error; groups of images are the draws."""
+        """Return the mean of a - b and its standard error; each group of images counts as one draw."""
         change = np.asarray(a, float) - np.asarray(b, float)
         mean = float(change.mean())
         sums = np.bincount(self.units, weights=change - mean)
@@ -235,7 +235,7 @@ class Race:
         return mean, float(np.sqrt((sums**2).sum() * n / max(1, n - 1))) / len(change)
 
     def _score_rows(self, candidate: Candidate) -> npt.NDArray[np.float64]:
-        """Return numbers whose mean is the accuracy, or R2."""
+        """Return one number per image; their mean is the accuracy, or R2."""
         if self.classes is not None:
             return np.asarray(candidate.predicted == self.true, float)
         return np.asarray(1 - candidate.losses / (float(self.true.var()) or 1.0))

@@ -26,7 +26,7 @@ class Tail:
     trunk : Trunk
         The cut backbone.
     device : str, default="cpu"
-        A device of torch.
+        Device of torch.
     """
 
     def __init__(self, trunk: Trunk, device: str = "cpu") -> None:
@@ -49,12 +49,12 @@ class Tail:
                 self._steps.append(step)
 
     def weights(self, values: Mapping[str, npt.NDArray[np.float32]] | None = None) -> dict[str, Any]:
-        """Return weights as tensors on the device: the given ones, or those of the backbone."""
+        """Return weights as tensors on the device; None takes those of the backbone."""
         values = self.trunk.weights if values is None else values
         return {name: self._to_device(np.array(value, np.float32)) for name, value in values.items()}
 
     def run(self, activations: Any, weights: Mapping[str, Any]) -> Any:
-        """Compute the features (n, n_features) of the values at the cut, (n, *shape), with some weights."""
+        """Compute features (n, n_features) from values at the cut (n, *trunk.shape) with the given weights."""
         if activations.ndim == 4:
             activations = activations.contiguous(memory_format=self.torch.channels_last)
         values = {**self._constants, **weights, self.trunk.tensor: activations}
@@ -85,14 +85,14 @@ class Tail:
             if isinstance(error, self.torch.OutOfMemoryError):
                 raise
             raise BackboneError(
-                f"{self.trunk.backbone.path}: operator {operator} ({outputs[0]}) behind layer {self.trunk.layer} "
+                f"{self.trunk.backbone.path}: operator {operator} ({outputs[0]}) after layer {self.trunk.layer} "
                 f"failed in torch: {error}; choose a later layer"
             ) from error
         results = result if isinstance(result, (tuple, list)) else (result,)
         values.update(zip(outputs, results, strict=False))
 
     def _constant(self, value: npt.NDArray[Any]) -> Any:
-        """Return a tensor; shapes and indices stay on the CPU, where they are read."""
+        """Return a tensor; shapes and indices stay on the CPU, since Python reads them."""
         tensor = self.torch.from_numpy(np.array(value))
         return tensor.to(self.device) if tensor.is_floating_point() and tensor.ndim else tensor
 
@@ -119,7 +119,7 @@ def choose_device(device: str) -> str:
 
 @contextmanager
 def limit_threads(n_threads: int) -> Iterator[None]:
-    """Let torch use some threads within a block."""
+    """Let torch use this number of threads within a block."""
     torch = import_optional("torch", "tune")
     before = torch.get_num_threads()
     torch.set_num_threads(n_threads)

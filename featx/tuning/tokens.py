@@ -20,17 +20,17 @@ from featx.inference.workers import count_threads
 from featx.session import Session
 from featx.text import TextExtractor
 from featx.text.engine import explain_unreadable, tokenize
-from featx.tuning.activations import Activations, Rows, Store, check_range, cut_for, fill, open_store
+from featx.tuning.activations import Activations, Indices, Store, check_range, cut_for, fill, open_store
 from featx.tuning.graph import Trunk
 
 __all__ = ["TokenActivations", "embed_tokens"]
 
 #: Texts per run of the trunk.
 _BATCH_SIZE = 32
-#: Texts of one token count that follow each other in a training. A step of 32 texts holds a few such groups, so that it
-#: is no step on texts of one length alone.
+#: Texts of one token count that follow each other in a training. A step of 32 texts holds a few such groups, so that
+#: its texts differ in length.
 _GROUP = 8
-#: Beginning of a text that a failure shows.
+#: Characters of a text that a failure shows.
 _MAX_SHOWN = 40
 
 
@@ -42,14 +42,14 @@ class TokenActivations(Activations):
     trunk : Trunk
         The cut encoder.
     values : ndarray of float16, shape (n_tokens, n_values)
-        The tokens of one text after those of another, mapped from a file.
+        One row per token, text after text, mapped from a file.
     lengths : ndarray of int, shape (n_texts,)
         Number of tokens of each text.
     starts : ndarray of int, shape (n_texts,)
         Row of ``values`` with the first token of each text.
     """
 
-    def __init__(self, trunk: Trunk, values: npt.NDArray[np.float16], lengths: Rows, starts: Rows) -> None:
+    def __init__(self, trunk: Trunk, values: npt.NDArray[np.float16], lengths: Indices, starts: Indices) -> None:
         self.trunk, self._values, self.lengths, self._starts = trunk, values, lengths, starts
         self.n_images, self.n_views = len(lengths), 1
 
@@ -57,35 +57,35 @@ class TokenActivations(Activations):
         return f"TokenActivations({self.n_images} texts, {len(self._values)} tokens, {self.trunk.layer})"
 
     def take(self, rows: npt.ArrayLike, view: int | npt.ArrayLike = 0) -> npt.NDArray[np.float32]:
-        """Read the values of some texts of one token count, (n, *shape); there is one view."""
+        """Read the values of texts of one token count, of shape (n, *trunk.shape); there is one view."""
         rows = np.asarray(rows)
         lengths = np.unique(self.lengths[rows])
         if len(lengths) != 1 or np.any(view):
-            raise InputError(f"rows: texts of {lengths.tolist()} tokens, expected one number, and view 0")
-        places = self._starts[rows][:, None] + np.arange(lengths[0])
-        return _join_tokens(np.asarray(self._values[places], np.float32), self.trunk.shape)
+            raise InputError(f"rows: got texts of {lengths.tolist()} tokens; expected one token count, and view 0")
+        token_rows = self._starts[rows][:, None] + np.arange(lengths[0])
+        return _join_tokens(np.asarray(self._values[token_rows], np.float32), self.trunk.shape)
 
-    def arrange(self, rows: Rows) -> Rows:
-        """Return rows with up to eight texts of one token count after each other, and the groups in random order.
+    def arrange(self, rows: Indices) -> Indices:
+        """Return rows in groups of up to eight texts of one token count, and the groups in random order.
 
-        The order of ``rows`` is taken as random.
+        ``rows`` must be in random order.
         """
-        waiting: dict[int, list[int]] = {}
+        open_groups: dict[int, list[int]] = {}
         groups: list[list[int]] = []
         for row, length in zip(rows.tolist(), self.lengths[rows].tolist(), strict=True):
-            group = waiting.get(length)
+            group = open_groups.get(length)
             if group is None or len(group) == _GROUP:
-                group = waiting[length] = []
-                groups.append(group)  # at the place of its first text
+                group = open_groups[length] = []
+                groups.append(group)  # at the position of its first text
             group.append(row)
         return np.array([row for group in groups for row in group], np.intp)
 
-    def split(self, rows: Rows, size: int) -> Iterator[Rows]:
+    def split(self, rows: Indices, size: int) -> Iterator[Indices]:
         """Yield positions in ``rows`` of at most ``size`` texts of one token count."""
         lengths = self.lengths[rows]
         for length in np.unique(lengths):
-            places = np.flatnonzero(lengths == length)
-            yield from (places[i : i + size] for i in range(0, len(places), size))
+            positions = np.flatnonzero(lengths == length)
+            yield from (positions[i : i + size] for i in range(0, len(positions), size))
 
 
 def embed_tokens(
@@ -106,7 +106,7 @@ def embed_tokens(
     extractor : TextExtractor
         Its encoder is cut. Its ``device``, ``batch_size`` and ``n_threads`` are used.
     layer : str, int or None
-        Where the encoder is cut.
+        Layer at which the encoder is cut.
     folder, max_bytes, events
         As for `embed_activations`.
 
@@ -117,9 +117,11 @@ def embed_tokens(
     Raises
     ------
     TextError
-        A value is no text.
+        A value is not a text.
     InputError
-        The tokens take more than ``max_bytes``.
+        There are no texts, or their tokens take more than ``max_bytes``.
+    BackboneError
+        The encoder cannot be cut at this layer.
     MissingDependencyError
         The package tokenizers is not installed (extra ``text``).
 
@@ -132,20 +134,20 @@ def embed_tokens(
     """
     items = list_items(texts, "text")
     if not len(items):
-        raise InputError("texts: got none")
+        raise InputError("texts: got none; expected at least one")
     for i, text in enumerate(items):
         if reason := explain_unreadable(text):
             raise TextError(Failure(i, repr(text)[:_MAX_SHOWN], reason))
     trunk = cut_for(extractor, layer)
     if list(trunk.shape).count(0) > 1:
         raise BackboneError(
-            f"{trunk.backbone.path}: the values of layer {trunk.layer} have more sizes than the number of tokens that "
-            f"depend on the text: {trunk.shape}; choose another layer"
+            f"{trunk.backbone.path}: the values of layer {trunk.layer} have several sizes that depend on the "
+            f"text, not the number of tokens alone: {trunk.shape}; choose another layer"
         )
     rules = require_text(trunk.backbone)
     tokens = [tokenize(str(text), rules.tokenizer, rules.max_tokens) for text in items]
     lengths = np.array([len(ids) for ids in tokens], np.intp)
-    order = np.argsort(-lengths, kind="stable")  # the longest first, so that all threads end together
+    order = np.argsort(-lengths, kind="stable")  # the longest texts first, so that all threads end together
     starts = np.empty(len(tokens), np.intp)
     starts[order] = np.cumsum(lengths[order]) - lengths[order]
     shape = int(lengths.sum()), int(np.prod([size or 1 for size in trunk.shape]))
@@ -172,10 +174,16 @@ def _digest(tokens: Sequence[list[int]]) -> str:
 
 
 class _Work:
-    """Compute texts, which are sorted by their number of tokens, in the calling thread."""
+    """Compute the values of texts, which are sorted by token count, in the calling thread."""
 
     def __init__(
-        self, store: Store, tokens: Sequence[list[int]], starts: Rows, trunk: Trunk, session: Session, batch_size: int
+        self,
+        store: Store,
+        tokens: Sequence[list[int]],
+        starts: Indices,
+        trunk: Trunk,
+        session: Session,
+        batch_size: int,
     ) -> None:
         self.store, self.tokens, self.starts = store, tokens, starts
         self.trunk, self.session, self.batch_size = trunk, session, batch_size
@@ -211,7 +219,7 @@ def _divide_tokens(values: npt.NDArray[np.float32], n_tokens: int, trunk: Trunk)
 
 
 def _join_tokens(values: npt.NDArray[np.float32], shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
-    """Return values (n, n_tokens, n_values) in the shape at the cut."""
-    place = shape.index(0)
-    rest = [size for size in shape if size]
-    return np.ascontiguousarray(np.moveaxis(values.reshape(*values.shape[:2], *rest), 1, 1 + place))
+    """Return values of shape (n, n_tokens, n_values) in the shape at the cut."""
+    axis = shape.index(0)
+    sizes = [size for size in shape if size]
+    return np.ascontiguousarray(np.moveaxis(values.reshape(*values.shape[:2], *sizes), 1, 1 + axis))

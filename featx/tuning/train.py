@@ -1,4 +1,4 @@
-"""Train the tail of a cut backbone together with a linear layer behind it."""
+"""Train the tail of a cut backbone together with a linear layer on its features."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ from featx.tuning.write import write_tuned
 
 __all__ = ["Epoch", "TunedTail", "tune_tail"]
 
-Rows = npt.NDArray[np.intp]
+Indices = npt.NDArray[np.intp]
 Floats = npt.NDArray[np.float32]
 
 _WARM_UP = 0.1
 _WEIGHT_DECAY = 0.01
-#: Step size of the linear layer as a share of that of the tail: it starts fitted, and the tail does not.
-#: 0.1 gave an accuracy of 0.774 and a log loss of 0.70 half-way, 1.0 with other views 0.740 and 0.77
-#: (1,000 CIFAR-10 images to fit, 800 others, on which it was chosen).
+#: Step size of the linear layer as a share of the tail's: the linear layer is fitted at the start, the tail is not.
+#: With 0.1 the accuracy was 0.774 and the log loss 0.70 at alpha 0.5; with 1.0, and other views, 0.740 and 0.77
+#: (1,000 CIFAR-10 images to fit; 800 left-out images, on which it was chosen).
 _HEAD_RATE = 0.1
 _START_VIEWS = 2
 
@@ -46,15 +46,15 @@ class Epoch:
     Parameters
     ----------
     number : int
-        From 1 on; 0 is the start.
+        Number of the epoch, from 1 on; 0 is the start.
     loss : float
         Mean training loss: log loss, or the squared error of the scaled target.
     validation_loss : float or None
-        The same on the left-out images; None without any.
+        The same on the left-out images; None without left-out images.
     validation_score : float or None
         Accuracy or R2 on the left-out images.
     seconds : float
-        Time since the beginning.
+        Time since the start of the training.
     """
 
     number: int
@@ -66,7 +66,7 @@ class Epoch:
 
 @dataclass(frozen=True)
 class TunedTail:
-    """A tuned tail, which lies between the frozen weights (``alpha=0``) and the trained weights (``alpha=1``).
+    """A tuned tail, whose weights interpolate between the frozen (``alpha=0``) and the trained weights (``alpha=1``).
 
     Parameters
     ----------
@@ -75,17 +75,17 @@ class TunedTail:
     weights : dict
         The trained weights by name.
     start, linear : LinearLayer
-        The layer behind the features, fitted on frozen features and trained.
+        The linear layer on the features: as fitted on frozen features, and as trained.
     task : {"classification", "regression"}
-        What was learned.
+        Kind of the target.
     classes : ndarray or None
         The classes, sorted; None for a regression.
     target : tuple of 2 floats
-        Mean and scale of the target of a regression.
+        Mean and scale of a regression's target.
     history : tuple of Epoch
         Losses and scores by epoch.
     n_images : int
-        Number of images that it was trained on.
+        Number of images of the training.
     random_state : int
         Seed of the training.
     interrupted : bool
@@ -108,7 +108,7 @@ class TunedTail:
     n_threads: int = 1
 
     def mix(self, alpha: float) -> dict[str, Floats]:
-        """Return the weights that lie the part ``alpha`` of the way from the frozen to the trained ones."""
+        """Return ``(1 - alpha) * frozen + alpha * trained`` for each weight, by name."""
         _check_alpha(alpha)
         frozen = self.trunk.weights
         return {
@@ -125,7 +125,7 @@ class TunedTail:
         rows : array-like of int
             Positions of the images.
         alpha : float, default=1.0
-            From 0, the frozen network, to 1.
+            From 0, the frozen weights, to 1, the trained weights.
         view : int, default=0
             View of each image; 0 is the image as the extractor prepares it.
 
@@ -138,13 +138,16 @@ class TunedTail:
             return _embed(tail, tail.weights(self.mix(alpha)), activations, np.asarray(rows), view)
 
     def predict_proba(self, activations: Activations, rows: npt.ArrayLike, alpha: float = 1.0) -> Floats:
-        """Compute the probabilities of the classes, (n_rows, n_classes), with interpolated weights."""
+        """Compute class probabilities of shape (n_rows, n_classes) with interpolated weights.
+
+        Raises InputError for a regression.
+        """
         if self.task != "classification":
             raise InputError("predict_proba: the task is a regression; call predict")
         return np.asarray(softmax(self._scores(activations, rows, alpha), axis=1))
 
     def predict(self, activations: Activations, rows: npt.ArrayLike, alpha: float = 1.0) -> npt.NDArray[Any]:
-        """Predict classes or numbers, (n_rows,), with interpolated weights."""
+        """Predict classes or numbers of shape (n_rows,) with interpolated weights."""
         scores = self._scores(activations, rows, alpha)
         if self.classes is not None:
             return np.asarray(self.classes[scores.argmax(axis=1)])
@@ -152,7 +155,7 @@ class TunedTail:
         return np.asarray(scores[:, 0] * scale + mean)
 
     def head(self, alpha: float = 1.0) -> Any:
-        """Return the linear layer as a fitted LogisticRegression, or Ridge, on plain features."""
+        """Return the linear layer as a fitted LogisticRegression, or Ridge, on features that are not standardised."""
         return make_estimator(self.start.mix(self.linear, alpha), self.classes, self.target)
 
     def write(self, path: str | os.PathLike[str], alpha: float = 1.0, *, name: str | None = None) -> Backbone:
@@ -165,12 +168,12 @@ class TunedTail:
         alpha : float, default=1.0
             Above 0 and at most 1.
         name : str or None, default=None
-            Name of the backbone; None adds ``_tuned`` to that of the frozen one.
+            Name of the backbone; None adds ``_tuned`` to the name of the frozen backbone.
 
         Returns
         -------
         Backbone
-            The new file; its identity differs, and all that it computes up to the cut is equal to the bit.
+            The new file. Its identity differs. All values up to the cut are equal to the bit.
 
         Raises
         ------
@@ -206,11 +209,11 @@ def tune_tail(
     keep_on_interrupt: bool = False,
     events: Events | None = None,
 ) -> TunedTail:
-    """Train everything behind a layer, together with a linear layer on the features.
+    """Train everything after a layer, together with a linear layer on the features.
 
     The linear layer starts as a regression on the frozen features (LP-FT; Kumar et al., 2022). AdamW then trains
-    it and the tail, with a warm-up over a tenth of the steps and a cosine down to 0. Each image is seen in one of
-    its views per epoch, drawn at random. The result interpolates between frozen and trained weights
+    it and the tail, with a warm-up over a tenth of the steps and a cosine down to 0. Each epoch
+    draws one view of each image at random. The result interpolates between frozen and trained weights
     (WiSE-FT; Wortsman et al., 2022). With one thread and one device, a seed gives the same weights each time.
 
     Parameters
@@ -218,7 +221,7 @@ def tune_tail(
     backbone : Backbone
         The backbone that ``activations`` were computed with.
     layer : str, int or None
-        The layer at which it was cut.
+        The layer at which the backbone was cut.
     activations : Activations
         Result of `embed_activations`.
     y : array-like, shape (n_images,)
@@ -258,7 +261,11 @@ def tune_tail(
     Raises
     ------
     InputError
-        A parameter is wrong, or the loss became infinite.
+        A parameter is wrong, or the loss became infinite or NaN.
+    BackboneError
+        An operator fails in torch.
+    DeviceError
+        ``device`` is CUDA, and torch has none.
     MissingDependencyError
         torch is not installed (extra ``tune``).
 
@@ -272,7 +279,7 @@ def tune_tail(
     trunk = activations.trunk
     if (backbone.identity, backbone.layer(layer).name) != (trunk.backbone.identity, trunk.layer):
         raise InputError(
-            f"activations: of {trunk.backbone.name} at {trunk.layer}; expected {backbone.name} at "
+            f"activations: got {trunk.backbone.name} at {trunk.layer}; expected {backbone.name} at "
             f"{backbone.layer(layer).name}"
         )
     check_choice("task", task, ("classification", "regression"))
@@ -284,7 +291,7 @@ def tune_tail(
     chosen = np.arange(len(activations)) if rows is None else np.asarray(rows)
     left_out = None if validation_rows is None else np.asarray(validation_rows)
     if patience is not None and left_out is None:
-        raise InputError(f"patience={patience!r}: needs validation_rows")
+        raise InputError(f"patience={patience!r}: pass validation_rows as well, or leave it out")
     targets = Targets(values, chosen, task, class_weight)
     settings = _Settings(epochs, batch_size, learning_rate, random_state, patience, keep_on_interrupt)
     threads = count_threads(n_threads)
@@ -321,14 +328,14 @@ class _Settings:
 
 
 class _Training:
-    """One training; the best weights so far can be read at any time."""
+    """A training, which holds the best weights so far."""
 
     def __init__(
         self,
         tail: Tail,
         activations: Activations,
         targets: Targets,
-        left_out: Rows | None,
+        left_out: Indices | None,
         settings: _Settings,
         events: Events,
     ) -> None:
@@ -345,14 +352,14 @@ class _Training:
         weights = tail.weights()
         n_views = min(_START_VIEWS, self.activations.n_views)
         rows = targets.rows
-        parts = [_embed(tail, weights, self.activations, rows, view) for view in range(n_views)]
+        view_features = [_embed(tail, weights, self.activations, rows, view) for view in range(n_views)]
         sample_weight = np.tile(targets.weights[rows], n_views).astype(np.float64)
         self.linear = start_linear(
-            np.concatenate(parts), np.tile(targets.values[rows], n_views), targets.n_classes, sample_weight
+            np.concatenate(view_features), np.tile(targets.values[rows], n_views), targets.n_classes, sample_weight
         )
         self.best_weights = {name: np.asarray(value) for name, value in tail.trunk.weights.items()}
         self.best_linear = self.linear
-        loss, _ = targets.measure(self.linear.scores(parts[0]), rows)
+        loss, _ = targets.measure(self.linear.scores(view_features[0]), rows)
         if self.left_out is not None:
             features = _embed(tail, weights, self.activations, self.left_out, 0)
             validation = targets.measure(self.linear.scores(features), self.left_out)
@@ -391,7 +398,9 @@ class _Training:
             if not settings.keep_on_interrupt:
                 raise
             self.interrupted = True
-            self.events.note(f"stopped in epoch {len(self.history)} of {settings.epochs}; the best so far is kept")
+            self.events.note(
+                f"stopped in epoch {len(self.history)} of {settings.epochs}; the best weights so far are kept"
+            )
         finally:
             self.events.end()
 
@@ -406,16 +415,19 @@ class _Training:
             rows = order[i : i + size]
             optimizer.zero_grad(set_to_none=True)
             value = 0.0
-            for places in self.activations.split(rows, size):  # texts of one token count; images all at once
-                batch = torch.from_numpy(self.activations.take(rows[places], views[i + places])).to(self.tail.device)
-                part = self.targets.loss(torch, score(batch), rows[places]) * (len(places) / len(rows))
-                part.backward()
-                value += float(part.detach())
+            for positions in self.activations.split(rows, size):  # texts by token count; images all together
+                batch = torch.from_numpy(self.activations.take(rows[positions], views[i + positions])).to(
+                    self.tail.device
+                )
+                loss = self.targets.loss(torch, score(batch), rows[positions]) * (len(positions) / len(rows))
+                loss.backward()
+                value += float(loss.detach())
             optimizer.step()
             schedule.step()
             if not math.isfinite(value):
                 raise InputError(
-                    f"learning_rate={self.settings.learning_rate!r}: the loss became {value}; choose a smaller one"
+                    f"learning_rate={self.settings.learning_rate!r}: the loss became {value}; choose a smaller "
+                    "learning_rate"
                 )
             total += value * len(rows)
             self.events.advance(len(rows))
@@ -446,17 +458,17 @@ class _Training:
         return number - best.number >= settings.patience
 
 
-def _embed(tail: Tail, weights: Mapping[str, Any], activations: Activations, rows: Rows, view: int) -> Floats:
-    """Compute features of some images in one view; few of their values are in memory at a time."""
-    places = list(activations.split(rows, 512))
-    parts = [tail.embed(activations.take(rows[some], view), weights) for some in places]
-    features = np.empty((len(rows), parts[0].shape[1]), np.float32)
-    features[np.concatenate(places)] = np.concatenate(parts)
+def _embed(tail: Tail, weights: Mapping[str, Any], activations: Activations, rows: Indices, view: int) -> Floats:
+    """Compute features of some images in one view, 512 images at a time to save memory."""
+    positions = list(activations.split(rows, 512))
+    chunks = [tail.embed(activations.take(rows[chunk], view), weights) for chunk in positions]
+    features = np.empty((len(rows), chunks[0].shape[1]), np.float32)
+    features[np.concatenate(positions)] = np.concatenate(chunks)
     return features
 
 
 def _schedule(n_steps: int) -> Callable[[int], float]:
-    """Return the factor of the step size by step: a warm-up, then a cosine down to 0."""
+    """Return a function from the step to the factor of the step size: a warm-up, then a cosine down to 0."""
     warm_up = max(1, round(_WARM_UP * n_steps))
 
     def factor(step: int) -> float:

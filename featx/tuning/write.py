@@ -38,7 +38,7 @@ def write_tuned(
     *,
     name: str | None = None,
 ) -> Backbone:
-    """Write a backbone with other weights behind the cut, if torch and ONNX Runtime agree on its features.
+    """Write a backbone with new weights after the cut, if torch and ONNX Runtime compute the same features.
 
     Names, layers, preprocessing, licence and everything up to the cut stay as they are. ``facts`` go into the
     recipe, beside the identity of the backbone that was tuned and the versions of the packages.
@@ -46,16 +46,18 @@ def write_tuned(
     Raises
     ------
     BackboneError
-        The file computes other features than torch.
+        The file computes other features than torch, or the backbone's file has changed since the cut.
     """
     backbone = trunk.backbone
     model = load_model(backbone.path)
-    left = dict(weights)
+    missing = dict(weights)
     for tensor in model.graph.initializer:
-        if (value := left.pop(tensor.name, None)) is not None:
+        if (value := missing.pop(tensor.name, None)) is not None:
             tensor.CopyFrom(numpy_helper.from_array(np.ascontiguousarray(value, np.float32), tensor.name))
-    if left:
-        raise BackboneError(f"{backbone.path}: has changed since it was cut: no weights {', '.join(sorted(left)[:3])}")
+    if missing:
+        raise BackboneError(
+            f"{backbone.path}: has changed since it was cut: no weights {', '.join(sorted(missing)[:3])}; tune again"
+        )
     recipe = {
         "tuned_from": backbone.identity,
         **facts,
@@ -85,17 +87,17 @@ def write_tuned(
 def _compare(
     trunk: Trunk, weights: Mapping[str, npt.NDArray[np.float32]], written: Backbone, path: str | os.PathLike[str]
 ) -> None:
-    """Raise unless the features of real images, or of sentences, in torch are those of the new file."""
+    """Raise BackboneError unless torch and the new file compute the same features of real images or sentences."""
     rules = written.preprocess
     inputs: list[npt.NDArray[Any]] = (
         reference_tokens(rules) if isinstance(rules, Tokenization) else [real_images(rules)]
     )
     frozen = Session(trunk.model, "cpu")
-    whole = Session(tap(written, trunk.output, trunk.pooling, trunk.l2_normalize), "cpu")
+    full = Session(tap(written, trunk.output, trunk.pooling, trunk.l2_normalize), "cpu")
     tail = Tail(trunk)
-    own = tail.weights(weights)
-    expected = np.concatenate([tail.embed(frozen.run(batch), own) for batch in inputs])
-    features = np.concatenate([whole.run(batch) for batch in inputs])
+    tensors = tail.weights(weights)
+    expected = np.concatenate([tail.embed(frozen.run(batch), tensors) for batch in inputs])
+    features = np.concatenate([full.run(batch) for batch in inputs])
     difference = measure_difference("features", expected, features)
     if not difference.acceptable:
         raise BackboneError(f"{path}: not written, ONNX Runtime computes other features than torch ({difference})")

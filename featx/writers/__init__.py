@@ -13,7 +13,7 @@ from featx.writers.base import Columns, Features, Writer
 
 __all__ = ["FORMATS", "TABLE_FORMATS", "check_format", "check_names", "check_output", "output_files", "write"]
 
-#: suffix -> writer. To add a format, add a file and its row here.
+#: Writers by suffix. To add a format, add a file and its row here.
 FORMATS: dict[str, Writer] = {".csv": csv.WRITER, ".npy": npy.WRITER, ".parquet": parquet.WRITER}
 
 #: Suffixes of the formats that hold a table without features, such as predictions.

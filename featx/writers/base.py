@@ -1,4 +1,4 @@
-"""The interface of a format: a function that writes a table, and what the format requires."""
+"""The interface of a format: a function that writes a table, and the requirements of the format."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 __all__ = ["Columns", "Features", "Writer"]
 
-#: Column name -> one value per row; None is a missing value.
+#: Values of a column by its name, one value per row; None is a missing value.
 Columns = Mapping[str, Sequence[Any]]
 #: Features of shape (n_rows, n_features).
 Features = npt.NDArray[np.float32] | None
@@ -24,7 +24,7 @@ class Writer:
 
     #: Write the columns, then the features under their names.
     write: Callable[[Path, Columns, Features, Sequence[str]], None]
-    #: The format cannot hold a table without features.
+    #: True if the format cannot hold a table without features.
     needs_features: bool = False
     #: Return all files that belong to a path.
     files: Callable[[Path], tuple[Path, ...]] = lambda path: (path,)

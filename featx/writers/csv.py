@@ -14,7 +14,7 @@ __all__ = ["WRITER", "write"]
 
 
 def write(path: Path, columns: Columns, features: Features, names: Sequence[str]) -> None:
-    r"""Write UTF-8 CSV, with as many digits as restore each float32.
+    r"""Write UTF-8 CSV, with enough digits to restore each float32.
 
     All cells of a row are quoted if one of them holds a carriage return, which `csv` leaves bare before Python 3.13.
     """

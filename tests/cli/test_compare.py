@@ -33,7 +33,7 @@ def test_a_folder_gives_a_table_a_sentence_and_options_for_fit(featx, to_world, 
     assert lines[0].split()[0] == "candidate"
     assert lines[1].startswith("efficientnet_lite0 head, avg, whole * ")
     assert lines[2].startswith("efficientnet_lite0 stem, avg, whole ")
-    assert "Lowest squared error of 2 candidates at predicting 3 classes" in ran.out
+    assert "predicts 3 classes with the lowest squared error of the probabilities" in ran.out
     options = lines[-1].split()
     assert options == [
         *("--backbone", "efficientnet_lite0", "--layer", "head", "--pooling", "avg", "--crop", "whole"),
@@ -86,7 +86,7 @@ def test_the_best_are_shown_and_all_of_them_if_wanted(featx, to_world):
     assert n_shown == 9
     assert "more with --all" not in few.out
     assert "12 of 21 candidates exceed the budget" in few.err
-    assert "of 9 candidates within 3.6 MB at predicting" in few.out
+    assert "Of 9 candidates within 3.6 MB, it predicts " in few.out
     many = featx("compare", f"{to_world}/train", *some[:-2])
     n_shown = many.out.count("\nefficientnet_lite0_int8 ")
     assert 12 <= n_shown < 21

@@ -134,7 +134,7 @@ def test_a_device_that_gives_other_features(monkeypatch, installed):
     monkeypatch.setattr(doctor, "check_canonical", lambda *arguments: real(*arguments)._replace(cosine=0.9))
     (finding,) = look("devices")
     assert finding.level == "problem"
-    assert "features differ from those where the backbone was made" in finding.text
+    assert "features differ from those of the machine that made the backbone" in finding.text
     assert finding.command
 
 

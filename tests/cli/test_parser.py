@@ -140,6 +140,7 @@ def parser():
         ("use path_column or max_failures.", "use --path-column or --max-failures."),
         ("(path_column)", "(--path-column)"),
         ("n_threads=0", "--threads 0"),
+        ("expected layers=... or task=...", "expected --layer or --task"),
         ("layers=['stem', 'head'] are", "--layer stem,head are"),
         ("layer=-1: unknown", "--layer -1: unknown"),
         ("source='photos': no images", "photos: no images"),

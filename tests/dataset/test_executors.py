@@ -74,7 +74,7 @@ def test_workers_that_are_lost_again_and_again_end_the_run(tree, extractor, monk
         raise executors.WorkerLostError("a worker process was lost")
         yield
 
-    monkeypatch.setattr("featx.dataset.job.run_tasks_in_workers", lost)
+    monkeypatch.setattr("featx.dataset.run.run_tasks_in_workers", lost)
     with pytest.raises(featx.DatasetError, match="a worker process was lost, 3 times before a shard was done"):
         dataset.embed("photos", "vectors", extractor, n_jobs=2)
 

@@ -104,7 +104,7 @@ def test_a_long_text_is_read_and_a_quotation_mark_that_is_not_closed_is_named(tm
         200_000,
         1,
     ]
-    monkeypatch.setattr("featx.sources.table._MAX_CELL", 1000)
+    monkeypatch.setattr("featx.sources.tabular._MAX_CELL", 1000)
     before = csv.field_size_limit(1000)
     try:
         with pytest.raises(featx.SourceError, match=r"after line 1 has more than 1,000 .* quotation mark"):

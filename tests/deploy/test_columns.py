@@ -209,7 +209,7 @@ def test_a_column_has_one_tokenizer(table, encoder, tmp_path):  # noqa: F811
 def test_rows_are_needed_and_parameters_of_images_refused(table, tmp_path):
     frame, y = table
     model = make_pipeline(ColumnTransformer([("n", StandardScaler(), ["rooms"])]), LogisticRegression()).fit(frame, y)
-    with pytest.raises(featx.InputError, match=r"rows=None.*rooms"):
+    with pytest.raises(featx.InputError, match=r"rows=None: .* the columns rooms, .*; pass a table"):
         export(model, tmp_path / "model.onnx")
     with pytest.raises(featx.InputError, match="heat_map=True: this pipeline takes rows"):
         export(model, tmp_path / "model.onnx", rows=frame, heat_map=True)

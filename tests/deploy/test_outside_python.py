@@ -442,6 +442,7 @@ def test_only_the_page_and_the_model_are_served(address):
             return answer.headers
 
     assert fetch("")["Content-Type"] == "text/html"
+    assert fetch("page.css")["Content-Type"] == "text/css"
     assert fetch("classify.mjs")["Content-Type"] == "text/javascript"
     assert fetch("ort/ort-wasm-simd-threaded.wasm")["Content-Type"] == "application/wasm"
     assert fetch("model.onnx?again")["Cross-Origin-Opener-Policy"] == "same-origin"

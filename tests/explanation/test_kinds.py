@@ -16,6 +16,7 @@ from featx.errors import InputError
 from featx.explanation.kinds import _share
 from featx.explanation.words import leave_out, share_terms
 from featx.fitting.columns import KindColumns, fit_columns
+from featx.fitting.options import CheckOptions, HeadOptions
 
 WORDS = ["good", "bad", "dull"]
 
@@ -113,8 +114,7 @@ def test_the_page_has_words_columns_and_heat_maps(tmp_path):
     frame, y = make_rows()
     extractors = {"image": featx.FeatureExtractor(layer="stem")}
     asked = KindColumns.read("front", None, ["area", "rooms", "place"])
-    fixed = {"target": None, "task": None, "log_target": False, "groups": None, "cv": 3, "events": None}
-    result = fit_columns(frame, y, asked, extractors, **fixed, estimate=True, guard=False)
+    result = fit_columns(frame, y, asked, extractors, HeadOptions(), CheckOptions(cv=3, guard=False))
     result.save(tmp_path / "m.featx")
     broken = frame.iloc[:3].copy()
     broken.iloc[1, 0] = b"no image"

@@ -70,7 +70,7 @@ def test_without_torch_it_ends_before_the_work(monkeypatch):
         ({"backbone_out": "no/folder/own.onnx"}, "no/folder"),
         ({"backbone_out": "own.txt"}, "own.txt"),
         ({"depth": "stage9"}, "^depth='stage9'"),
-        ({"depth": "head"}, "^depth='head': no weights behind it"),
+        ({"depth": "head"}, "^depth='head': no weights after it"),
         ({"extractor": featx.FeatureExtractor(["efficientnet_lite0"] * 2)}, "expected one"),
     ],
 )

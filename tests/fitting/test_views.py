@@ -98,5 +98,5 @@ def test_a_number_of_views_that_cannot_be_is_refused(extractor, options, message
 
 
 def test_a_dataset_of_embeddings_has_no_views(tmp_path):
-    with pytest.raises(InputError, match="holds embeddings, from which no view can be made"):
+    with pytest.raises(InputError, match="holds embeddings, which have no views"):
         featx.fit(write_dataset(tmp_path / "set", np.ones((6, 4), np.float32), list("ababab")), views=2)

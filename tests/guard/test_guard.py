@@ -97,7 +97,7 @@ class TestRisk:
     def test_a_head_that_is_wrong_where_it_is_sure_is_told_to_improve(self):
         features, codes = draw(200)
         found = answer(features, codes)
-        with pytest.raises(InputError, match="the head itself"):
+        with pytest.raises(InputError, match="fit a better head"):
             Guard.fit(features, replace(found, predicted=np.roll(found.y, 1))).threshold(0.1)
 
 

@@ -95,7 +95,7 @@ def test_a_head_without_probabilities_has_a_page() -> None:
 def test_features_that_cannot_tell_name_no_duplicates() -> None:
     pipeline = make_pipeline(featx.FeatureExtractor(layer="stem"), RidgeClassifier()).fit(X[::5], Y[::5])
     page = featx.report(pipeline, X[1::9], Y[1::9], train=X[::5])
-    assert "They were not looked for" in page.html
+    assert "Not searched" in page.html
     assert "look like" not in page.html
 
 

@@ -251,7 +251,7 @@ def test_budgets(tiny_backbone, colours, monkeypatch):
     few = {**of_tiny(tiny_backbone), "layers": ["stem", "stage1", "head"]}
     found = compare(X[:60], y[:60], max_ms=2.5, **few)
     assert {c.layer for c in found.candidates} == {"stem", "stage1"}
-    assert "Lowest squared error of 2 candidates within 2.5 ms per image at predicting 2 classes" in found.reason
+    assert "Of 2 candidates within 2.5 ms per image, it predicts 2 classes with" in found.reason
     assert "1 of 3 candidates exceed the budget" in found.notes
     one = compare(X[:60], y[:60], max_ms=2.5, max_mb=0.1, **few)
     assert [c.layer for c in one.candidates] == ["stem"]

@@ -1,11 +1,12 @@
-"""Test the display of a comparison and a search, and the candidates on the front."""
+"""Test the display of a comparison, and the candidates on the front."""
 
 import json
 
+import numpy as np
 from PIL import Image
 
 from featx import FeatureExtractor
-from featx.selection import Candidate, compare, search
+from featx.selection import Candidate, compare
 from featx.selection.candidates import Budget
 from featx.selection.result import explain, mark_front
 from featx.selection.target import encode_target
@@ -63,20 +64,6 @@ def test_a_comparison_shows_in_a_line_as_html_and_as_plain_values(tiny_backbone,
         assert image.format == "PNG"
 
 
-def test_a_search_shows_in_a_line_as_html_and_as_plain_values(tiny_backbone, colours):
-    X, y, _ = colours
-    found = search(X[:60], y[:60], **of_tiny(tiny_backbone, layers="head"))
-    assert repr(found).startswith("SearchResult(head='")
-    assert len(repr(found)) < 160
-    assert str(found).endswith(found.reason)
-    assert found.heads.table() in str(found)
-    assert found.cost.describe() in str(found)
-    assert found._repr_html_().count("<tr>") == 1 + len(found.scores)
-    plain = json.loads(json.dumps(found.to_dict(), allow_nan=False))
-    assert (plain["head"], len(plain["scores"])) == (found.name, len(found.scores))
-    assert found.to_frame()["head"].tolist() == [score.head for score in found.scores]
-
-
 def candidate(name, behind, error, score, **more):
     results = {"behind": behind, "behind_error": error, "score": score, "low": score - 0.1, "high": score + 0.1}
     return Candidate(name, "head", "avg", "whole", 8, **{"ms": 9.0, "mb": 1.0, "n_images": 100, **results, **more})
@@ -88,16 +75,24 @@ def test_the_reason_says_what_is_ranked_who_is_tied_and_who_is_faster():
     ties = [candidate("a", 0.01, 0.01, 0.92, tied=True), candidate("b", 0.02, 0.01, 0.89, ms=3.0, tied=True)]
     others = [candidate("c", 0.03, 0.01, 0.91), candidate("d", 0.3, 0.1, 0.7, stopped=True, n_images=40)]
     text = explain([best, *ties, *others], target, "accuracy", 100, 0.5, Budget())
-    assert text.startswith("Recommended: best head, avg, whole. Lowest squared error of 5 candidates")
-    assert "; 2 of 5 are tied with it." in text
+    assert text.startswith("Recommended: best head, avg, whole. Of 5 candidates, it predicts 2 classes")
+    assert "the lowest squared error of the probabilities; 2 of 5 are tied with it." in text
     assert "b head, avg, whole is tied and 3.0 times as fast." in text
     assert "The accuracy of a linear probe on left-out images is 0.900 (95 % interval 0.800 to 1.000, on 100" in text
     assert "mostly chance" not in text
     alone = explain([best, others[1]], target, "accuracy", 200, 0.85, Budget(max_mb=3))
-    assert "of 2 candidates within 3 MB" in alone
+    assert "Of 2 candidates within 3 MB" in alone
     assert "all others are behind by more than two standard errors." in alone
     assert "on 100 of 200 images" in alone
     assert "ignores the images (0.850)" in alone
+
+
+def test_only_classes_and_labels_have_probabilities():
+    numbers, _ = encode_target(np.linspace(0.1, 9.9, 50))
+    two = [candidate("best", 0.0, 0.0, 0.9), candidate("a", 0.01, 0.01, 0.8)]
+    assert "a number with the lowest squared error; " in explain(two, numbers, "r2", 100, 0.0, Budget())
+    labels, _ = encode_target(np.eye(3, dtype=int)[np.arange(60) % 3])
+    assert "3 labels with the lowest squared error of the prob" in explain(two, labels, "score", 100, 0.5, Budget())
 
 
 def test_order_table_and_plot_have_one_measure(tiny_backbone):

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from featx.errors import InputError, SourceError
-from featx.sources import base, list_images, load_folder, open_sources
+from featx.sources import list_images, load_folder, open_sources
 
 
 @pytest.fixture
@@ -68,7 +68,7 @@ def test_other_files_are_counted(make_tree):
 
 
 def test_formats_of_cameras_and_phones_are_named(make_tree, monkeypatch):
-    monkeypatch.setattr(base, "heif_available", lambda: False)
+    monkeypatch.setattr("featx.sources.names.heif_available", lambda: False)
     make_tree("p/1.png", "p/1.HEIC", "p/2.heic", "p/3.cr2", "p/Makefile")
     listing = list_images("p")
     (note,) = listing.notes
@@ -76,7 +76,7 @@ def test_formats_of_cameras_and_phones_are_named(make_tree, monkeypatch):
     assert note.startswith("4 files are not images by their names: .heic 2, ")
     assert "HEIC is read with the extra heif" in note
     assert "RAW is not read" in note
-    monkeypatch.setattr(base, "heif_available", lambda: True)
+    monkeypatch.setattr("featx.sources.names.heif_available", lambda: True)
     assert list_images("p").items == ["p/1.HEIC", "p/1.png", "p/2.heic"]
 
 

@@ -61,7 +61,7 @@ def test_it_is_a_classifier_or_a_regressor_of_texts(extractor):
 def test_wrong_arguments_end_before_the_work(extractor, table, monkeypatch):
     for wrong, message in (
         ({"depth": "block9"}, "^depth='block9': .*has the layers block1, block2"),
-        ({"depth": "block2"}, "^depth='block2': no weights behind it"),
+        ({"depth": "block2"}, "^depth='block2': no weights after it"),
         ({"views": 3}, "views=3: texts have no views"),
     ):
         with pytest.raises(featx.FeatxError, match=message):

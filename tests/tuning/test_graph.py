@@ -30,10 +30,10 @@ def test_trunk_and_tail_compute_the_features_of_the_whole_graph(tiny, pooling):
     np.testing.assert_allclose(features, whole, atol=1e-6)
 
 
-def test_only_weights_behind_the_cut_are_tuned(tiny):
+def test_only_weights_after_the_cut_are_tuned(tiny):
     assert set(cut(tiny, "stem").weights) == {"stage1.weight", "head.weight"}
     assert set(cut(tiny, "stage1").weights) == {"head.weight"}
-    with pytest.raises(featx.InputError, match="no weights behind it"):
+    with pytest.raises(featx.InputError, match="no weights after it"):
         cut(tiny, "head")
 
 
@@ -53,7 +53,7 @@ def test_weights_that_the_trunk_uses_as_well_stay(tiny, tmp_path):
     assert "shared" not in cut(read_backbone(tmp_path / "shared.onnx"), "stem").weights
 
 
-def test_features_of_several_layers_come_from_behind_the_cut(tiny):
+def test_features_of_several_layers_come_from_after_the_cut(tiny):
     assert cut(tiny, "stem", output=["stage1", "head"]).output == ("stage1", "head")
     with pytest.raises(featx.InputError, match="features come from stem"):
         cut(tiny, "stage1", output=["stem", "head"])
@@ -75,7 +75,7 @@ def test_an_operator_without_a_row_is_named(tiny, tmp_path):
         if node.output[0] == "head":
             node.op_type = "Softsign"
     onnx.save(model, tmp_path / "odd.onnx")
-    with pytest.raises(featx.BackboneError, match="operator Softsign behind layer stem"):
+    with pytest.raises(featx.BackboneError, match="operator Softsign after layer stem"):
         cut(read_backbone(tmp_path / "odd.onnx"), "stem")
 
 
@@ -83,7 +83,7 @@ def test_a_backbone_without_any_depth_says_why(tiny, tiny_backbone, tmp_path, mo
     description = {field.name: getattr(tiny, field.name) for field in fields(BackboneDescription)}
     description |= {"layers": tiny.layers[-1:], "default_layer": "head"}
     write_backbone(tmp_path / "alone.onnx", onnx.load(tiny_backbone), BackboneDescription(**description))
-    with pytest.raises(featx.BackboneError, match=r"behind any of its layers, head; choose another"):
+    with pytest.raises(featx.BackboneError, match=r"after any of its layers, head; choose another"):
         list_depths(read_backbone(tmp_path / "alone.onnx"))
     monkeypatch.delitem(OPERATORS, "Relu")
     with pytest.raises(featx.BackboneError, match=r"stem, stage1, head \(.*operator Relu"):

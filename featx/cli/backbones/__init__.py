@@ -1,4 +1,4 @@
-"""``featx backbones``: list the backbones on this machine and those that can be made; one file for each action."""
+"""``featx backbones``: list the backbones on this machine, and backbones that can be made; one file per action."""
 
 from __future__ import annotations
 
@@ -68,12 +68,12 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _name_way(row: dict[str, Any]) -> str | None:
-    """Return the repository that has a network's weights in ONNX, or the way to make it that needs torch."""
+    """Return the repository with a network's weights in ONNX, or the way to make it with torch."""
     return "export" if row["where"] == "make" and not row["hub"] else row["hub"]
 
 
 def _rows() -> Iterable[dict[str, Any]]:
-    """Describe the backbones on this machine, then those of the zoo that are not."""
+    """Describe the backbones on this machine, then the other backbones of the zoo."""
     named = list_here(on_error=lambda error: note(f"left out: {error}"))
     for name, backbone in named:
         where = "bundled" if backbone.path.parent == models_dir() else "pulled" if is_reference(name) else "own"

@@ -21,7 +21,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("network", metavar="timm:NAME|text:NAME")
     parser.add_argument("--weights", metavar="FILE", help=".pth or .safetensors (default: timm downloads its own)")
     parser.add_argument("--size", type=int, metavar="N", help="side of the canvas in pixels (default: timm's)")
-    parser.add_argument("--no-classifier", action="store_true", help="leave out everything behind the layer head")
+    parser.add_argument("--no-classifier", action="store_true", help="leave out everything after the layer head")
     parser.add_argument("-o", "--output", metavar="FILE", help="default: NAME.onnx in your folder, opened by NAME")
 
 

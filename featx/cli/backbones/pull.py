@@ -17,8 +17,8 @@ EXAMPLE = """\
   featx backbones pull hf:owner/name/backbone.onnx
   featx backbones pull hf:sentence-transformers/all-MiniLM-L6-v2
   featx backbones pull https://example.org/backbone.onnx#sha256=HEX
-Needs the extra "hub". A repository with an ONNX vision model or text encoder becomes a backbone, prepared
-as its own configuration states. Give --mean, --std, --size, --resize or --interpolation only where it is silent.
+Needs the extra "hub". A repository with an ONNX vision model or text encoder becomes a backbone with the
+preprocessing of its configuration. Set --mean, --std, --size, --resize or --interpolation only if it does not.
 After that the reference is the name of the backbone: the file is read from this machine, its sha256
 is checked each time, and no network is used (FEATX_OFFLINE=1 forbids it)."""
 
@@ -29,9 +29,11 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--precision", choices=["float32", "float16", "int8"], help="variant of a repository (default: float32)"
     )
-    parser.add_argument("--accept-license", metavar="NAME", help="licence that does not allow any use, once read")
     parser.add_argument(
-        "--preprocessing", choices=["timm", "transformers"], help="configuration to follow if two contradict each other"
+        "--accept-license", metavar="NAME", help="accept a licence that restricts the use, after reading it"
+    )
+    parser.add_argument(
+        "--preprocessing", choices=["timm", "transformers"], help="configuration to follow if two contradict"
     )
     parser.add_argument("--pooling", choices=["mean", "cls"], help="pooling of a text encoder that does not state it")
     add_preprocessing(parser)

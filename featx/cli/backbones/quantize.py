@@ -10,8 +10,8 @@ EXAMPLE = """\
   featx backbones quantize efficientnet_lite0 --images photos/
   featx backbones quantize resnet50.a1_in1k --images photos/train --labelled --min-cosine 0.99
   featx backbones quantize resnet50.a1_in1k --precision float16 --images photos/
-Some of your images calibrate the copy, others measure its agreement with the original. The option
---precision int8 of the other commands takes the copy; its features differ, so fit heads again."""
+A part of your images calibrates the copy, another part measures its agreement with the original. The
+option --precision int8 of other commands uses the copy. Its features differ, so fit heads again."""
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -27,7 +27,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         "--n-measure", type=int, default=500, metavar="N", help="images that measure the copy (default: 500)"
     )
     parser.add_argument(
-        "--keep-float", default="stage1", metavar="LAYER", help="int8 starts behind this layer (default: stage1)"
+        "--keep-float", default="stage1", metavar="LAYER", help="int8 starts after this layer (default: stage1)"
     )
     parser.add_argument(
         "--min-cosine", type=float, metavar="X", help="minimum mean cosine (default: 0.98, for float16 0.9999)"

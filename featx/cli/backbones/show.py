@@ -66,7 +66,7 @@ def facts(backbone: Backbone, name: str) -> dict[str, Any]:
 
 
 def _input_size(backbone: Backbone) -> list[int]:
-    """Return the canvas as height and width, or the most tokens of a text."""
+    """Return the canvas as height and width, or the largest number of tokens of a text."""
     rules = backbone.preprocess
     return [rules.max_tokens] if isinstance(rules, Tokenization) else [rules.height, rules.width]
 

@@ -1,4 +1,4 @@
-"""``featx backbones verify``: check that backbones compute the same here as on the machine that made them."""
+"""``featx backbones verify``: check that backbones compute the same features as on the machine that made them."""
 
 from __future__ import annotations
 

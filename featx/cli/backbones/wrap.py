@@ -10,7 +10,7 @@ from featx.images.preprocess import INTERPOLATIONS, Preprocess
 EXAMPLE = """\
   featx backbones wrap resnet50.onnx --mean .485,.456,.406 --std .229,.224,.225 --size 224 --interpolation bilinear
   featx backbones wrap hf:owner/name/model.onnx --mean 127.5 --std 127.5 --range 255 --size 299 --interpolation bicubic
-An ONNX file does not hold its preprocessing, so the options must; a wrong mean costs accuracy and raises no
+An ONNX file does not hold its preprocessing, so set it by options. A wrong mean costs accuracy and raises no
 error. The features are the input of the last average pooling. If it cannot be found, the candidates are
 listed, and --features names one of them. A text encoder needs no options: tokenizer.json, config.json and
 1_Pooling/config.json lie beside its file or one folder above. Needs no extra (for hf: and https: the extra "hub")."""
@@ -20,7 +20,9 @@ def add(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
     parser.add_argument("source", metavar="FILE.onnx", help="a file, hf:owner/name/file.onnx or an https address")
     add_preprocessing(parser)
-    parser.add_argument("--channels", choices=["RGB", "BGR"], default="RGB", help="order that the network takes")
+    parser.add_argument(
+        "--channels", choices=["RGB", "BGR"], default="RGB", help="channel order of the network's input"
+    )
     parser.add_argument("--features", metavar="TENSOR", help="the tensor that holds the features")
     parser.add_argument("-o", "--output", metavar="FILE", help="default: FILE.onnx in your folder")
     parser.add_argument("--license", default="unknown", metavar="SPDX", help="licence of the weights")
@@ -33,13 +35,11 @@ def add_preprocessing(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--size", type=_size, metavar="N|HxW", help="the canvas in pixels")
     parser.add_argument("--interpolation", choices=list(INTERPOLATIONS))
     parser.add_argument("--resize", type=int, metavar="N", help="shorter side before the crop (default: size / 0.875)")
-    parser.add_argument(
-        "--range", type=int, choices=[1, 255], help="pixels have values from 0 to this, for mean and std"
-    )
+    parser.add_argument("--range", type=int, choices=[1, 255], help="range of pixels for mean and std: 0 to this value")
 
 
 def scale_to_pixels(values: tuple[float, float, float], scale: int | None) -> tuple[float, float, float]:
-    """Return a mean or deviation on the scale 0..255; without ``--range``, numbers of at most 1 are on 0..1."""
+    """Return a mean or deviation on the scale 0 to 255; without ``--range``, numbers up to 1 mean 0 to 1."""
     red, green, blue = ((255 if (scale or (255 if max(values) > 1 else 1)) == 1 else 1) * value for value in values)
     return red, green, blue
 

@@ -16,7 +16,7 @@ from featx.similarity import MIN_DUPLICATE_COSINE
 EXAMPLE = """\
   featx dataset duplicates vectors
   featx dataset duplicates vectors --threshold 0.98 -o duplicates.png
-prints sets of duplicates, those with several labels first: cosine to the first image of
+prints sets of duplicates, sets with several labels first: cosine to the first image of
 the set, key and label. Every pair is compared: minutes for 100,000 images, hours for a
 million. The default suits features of the bundled backbone, best made with --crop whole."""
 
@@ -34,7 +34,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         help=f"minimum cosine of duplicates (default: {MIN_DUPLICATE_COSINE})",
     )
     parser.add_argument("-n", type=int, default=20, metavar="N", help="sets of duplicates to show (default: 20)")
-    parser.add_argument("-o", "--output", metavar="SHEET.png", help="draw them (extra plot)")
+    parser.add_argument("-o", "--output", metavar="SHEET.png", help="draw the duplicates (extra plot)")
     parser.add_argument("--source", nargs="+", metavar="SOURCE", help="where the images are now, to draw")
     parser.add_argument("--json", action="store_true", help="print one JSON object, with all duplicates")
 

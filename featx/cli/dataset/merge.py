@@ -21,7 +21,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-o", "--output", required=True, metavar="DIR", help="a new folder")
     parser.add_argument("--shard-size", type=int, metavar="N", help="images per shard (default: 1%%, 1000 to 10000)")
     parser.add_argument(
-        "--format", choices=list(dataset.FORMATS), help="format of the vectors (default: that of the first)"
+        "--format", choices=list(dataset.FORMATS), help="format of the vectors (default: format of the first dataset)"
     )
 
 

@@ -13,7 +13,7 @@ from featx.writers import FORMATS, check_output, write
 EXAMPLE = """\
   featx dataset sample vectors -n 20
   featx dataset sample vectors -n 1000 -o sample.csv
-The first prints keys and labels; the second saves the vectors as well."""
+The first command prints keys and labels. The second saves the vectors as well."""
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -21,7 +21,9 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("dataset", metavar="DIR")
     parser.add_argument("-n", type=int, default=10, metavar="N", help="number of rows (default: 10)")
     parser.add_argument("--random-state", type=int, default=0, metavar="N", help="seed (default: 0)")
-    parser.add_argument("-o", "--output", metavar="FILE", help=f"NAME{'|'.join(FORMATS)}: save them with their vectors")
+    parser.add_argument(
+        "-o", "--output", metavar="FILE", help=f"NAME{'|'.join(FORMATS)}: save the rows with their vectors"
+    )
 
 
 def run(options: argparse.Namespace) -> None:

@@ -11,8 +11,8 @@ from featx.errors import DatasetError
 EXAMPLE = """\
   featx dataset verify vectors
   featx dataset verify vectors --source photos/ -n 100
-The first reads every byte and compares checksums and counts; the second also compares
-all labels, and embeds a sample of the images again. The exit status is 2 if there is a problem."""
+The first command reads every byte and compares checksums and counts. The second also
+compares all labels, and embeds a sample of the images again. The exit status is 2 if there is a problem."""
 
 
 def add(parser: argparse.ArgumentParser) -> None:

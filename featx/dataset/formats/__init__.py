@@ -1,4 +1,4 @@
-"""List the vector formats of datasets, each in a file of its own."""
+"""List the vector formats of datasets; each format has its own module."""
 
 from __future__ import annotations
 

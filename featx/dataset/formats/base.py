@@ -16,7 +16,7 @@ __all__ = ["VectorFormat"]
 class VectorFormat(ABC):
     """Store the vectors of shards, and read them back.
 
-    Each shard has a Parquet file with keys, labels and the rest; a format decides where the
+    Each shard has a Parquet file with keys, labels and so on; a format decides where the
     vectors are.
     """
 

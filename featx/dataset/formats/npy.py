@@ -21,10 +21,10 @@ _REMEDY = "delete it and the .parquet file of the same name, then run featx embe
 
 
 class NpyVectors(VectorFormat):
-    """Store vectors as a NumPy array in a file of its own."""
+    """Store vectors as a NumPy array in a separate file."""
 
     def write(self, path: Path, block: Block, footer: dict[str, Any]) -> None:
-        """Write both files; the vectors get their name first, so a shard that is there has its vectors."""
+        """Write both files; the vectors are renamed first, so a shard that exists has its vectors."""
         with write_together(_npy_path(path), path) as (vectors, scratch):
             with vectors.open("wb") as file:
                 np.save(file, block.vectors, allow_pickle=False)

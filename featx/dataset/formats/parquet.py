@@ -52,7 +52,7 @@ class ParquetVectors(VectorFormat):
 def _find_vectors(path: Path, file: Any, n_bytes: int) -> int | None:
     """Return the offset of the vectors; None unless they are one uncompressed page.
 
-    The values are the end of their page, which is the end of its column chunk.
+    The values are at the end of their page, which is at the end of its column chunk.
     """
     if file.metadata.num_row_groups != 1:
         return None

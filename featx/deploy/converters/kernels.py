@@ -18,7 +18,7 @@ _Array = npt.NDArray[np.float64]
 
 
 def _squared_distances(graph: Graph, x: str, others: _Array) -> str:
-    """Compute |x - o|^2 as |x|^2 - 2 x.o + |o|^2; float64 is precise enough for it."""
+    """Compute |x - o|^2 as |x|^2 - 2 x.o + |o|^2, for which float64 is precise enough."""
     own = graph.op("ReduceSumSquare", x, np.array([1]), keepdims=1)
     product = graph.op("MatMul", x, others.T)
     far = graph.op("Add", graph.op("Sub", own, graph.op("Mul", product, np.array(2.0))), (others**2).sum(1))
@@ -68,8 +68,8 @@ def _svc(converter: Converter, head: Estimator, x: Rows) -> Answer:
 def count_votes(graph: Graph, lost: str, margins: str, n: int) -> tuple[str, str]:
     """Count the votes of classifiers between each pair of ``n`` classes, (N, n_pairs) to (N, n).
 
-    ``lost`` is 1 if the second class of the pair wins, and else 0; ``margins`` are negative if the first one wins.
-    Returns the votes, and the votes plus the summed margins scaled to less than 1/3, as in scikit-learn.
+    ``lost`` is 1 if the second class of the pair wins, and 0 otherwise. ``margins`` are negative if the first class
+    wins. Returns the votes, and the votes plus the summed margins scaled to less than 1/3, as in scikit-learn.
     """
     pairs = list(combinations(range(n), 2))
     first, second = np.zeros((len(pairs), n)), np.zeros((len(pairs), n))

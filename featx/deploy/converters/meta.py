@@ -22,7 +22,7 @@ __all__ = ["TABLES"]
 
 
 def _before(converter: Converter, pipeline: Estimator, x: Rows) -> tuple[str, Estimator, Rows]:
-    """Convert all steps of a pipeline but the last."""
+    """Convert all steps of a pipeline except the last."""
     *steps, (name, last) = pipeline.steps
     for at, step in steps:
         x = converter.transform(step, x, at)
@@ -122,8 +122,8 @@ def _stack_value(converter: Converter, head: Estimator, x: Rows) -> str:
 def _label_wise(converter: Converter, head: Estimator, x: Rows) -> Answer:
     """Convert a LabelwiseClassifier, in which a constant label has no classifier."""
     graph = converter.graph
-    some = graph.op("ReduceSum", graph.double(x.name), np.array([1]), keepdims=1)
-    zero = graph.op("Mul", graph.op("Sub", some, some), np.array(0.0))  # of shape (N, 1)
+    row_sum = graph.op("ReduceSum", graph.double(x.name), np.array([1]), keepdims=1)
+    zero = graph.op("Mul", graph.op("Sub", row_sum, row_sum), np.array(0.0))  # of shape (N, 1)
     columns = []
     for label, part, share in zip(head.classes_, head.estimators_, head.shares_, strict=True):
         if part is None:

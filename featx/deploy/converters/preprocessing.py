@@ -35,7 +35,7 @@ __all__ = ["TABLES", "UFUNCS", "apply_function"]
 
 
 def _shift(converter: Converter, x: Rows, offset: Any, scale: Any) -> str:
-    """Subtract and divide in scikit-learn's dtype, so that a tree behind it sees the same bits."""
+    """Subtract and divide in scikit-learn's dtype, so that a tree after it reads the same bits."""
     name = x.name
     if offset is not None:
         name = converter.graph.op("Sub", name, np.asarray(offset).astype(x.dtype))

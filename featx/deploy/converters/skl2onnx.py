@@ -45,7 +45,7 @@ def make_tables(opset: int) -> Tables:
 
 
 def _convert(converter: Converter, estimator: Estimator, x: Rows, opset: int, options: dict[str, Any]) -> list[str]:
-    """Convert an estimator, append its nodes behind ``x`` and return the names of its outputs."""
+    """Convert an estimator, append its nodes after ``x`` and return the names of its outputs."""
     name = type(estimator).__name__
     if name in _UNSUPPORTED:
         raise converter.refuse(estimator, _UNSUPPORTED[name])
@@ -60,7 +60,7 @@ def _convert(converter: Converter, estimator: Estimator, x: Rows, opset: int, op
                 target_opset={"": opset, "ai.onnx.ml": ML_OPSET},
                 options={id(estimator): options} if options else None,
             )
-    except Exception as error:  # its own types, and TypeError or AttributeError under a scikit-learn it does not know
+    except Exception as error:  # skl2onnx raises errors of its own, and others with a newer scikit-learn
         reason = " ".join(str(error).split())[:200]
         raise converter.refuse(estimator, f"skl2onnx {skl2onnx.__version__} fails on it ({reason})") from error
     for entry in model.opset_import:

@@ -1,4 +1,4 @@
-"""Encoded images: the one list of formats that are read, and a reader for each kind that Pillow reads wrong."""
+"""Read encoded images: the list of supported formats, and a reader for each kind that Pillow reads incorrectly."""
 
 from featx.images.formats.boxes import iso_boxes
 from featx.images.formats.jpeg import MAX_SCANS

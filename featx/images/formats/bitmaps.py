@@ -16,7 +16,7 @@ DIB_HEADERS = (12, 40, 52, 56, 64, 108, 124)
 
 
 class Bmp(BmpImagePlugin.BmpImageFile):
-    """Expands run lengths itself, and reads grey palettes of 4 bits; Pillow does both wrong."""
+    """Expand run lengths, and read grey palettes of 4 bits; Pillow does both incorrectly."""
 
     def _bitmap(self, header: int = 0, offset: int = 0) -> None:
         super()._bitmap(header, offset)
@@ -58,7 +58,7 @@ class Dib(Bmp):
 
 
 def _expand_runs(codes: bytes, width: int, height: int, bits: int) -> bytes:
-    """Expand the run lengths of a BMP to a byte per pixel; what the file skips has the index 0."""
+    """Expand the run lengths of a BMP to a byte per pixel; skipped pixels have the index 0."""
     pixels = bytearray(width * height)
     x = y = place = 0
     while y < height:
@@ -92,7 +92,7 @@ def _expand_runs(codes: bytes, width: int, height: int, bits: int) -> bytes:
 
 
 class Tga(TgaImagePlugin.TgaImageFile):
-    """Takes the fourth byte for transparency only if the header says that it is."""
+    """Read the fourth byte as transparency only if the header declares it."""
 
     def _open(self) -> None:
         super()._open()

@@ -1,4 +1,4 @@
-"""Read JPEG, but no file of hundreds of scans."""
+"""Read JPEG, except files of hundreds of scans."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from featx.errors import UnreadableError
 
 __all__ = ["MAX_SCANS", "open_jpeg"]
 
-#: Scans of a JPEG that are decoded. Encoders write about ten; a file may repeat the last one at will, and each costs
-#: as much as the image is large.
+#: Largest number of scans of a JPEG. Encoders write about ten. A file may repeat the last scan at will, and each scan
+#: takes time in proportion to the size of the image.
 MAX_SCANS = 100
 
 
@@ -28,7 +28,7 @@ def open_jpeg(file: io.BytesIO) -> ImageFile.ImageFile:
 
 
 def _count_scans(data: bytes, place: int) -> int:
-    """Count the scans of a JPEG from its first one to the end of its image, which other images may follow."""
+    """Count the scans of a JPEG from its first scan to the end of its image, which other images may follow."""
     if data.count(b"\xff\xda", place) <= MAX_SCANS:
         return 0
     n = 0

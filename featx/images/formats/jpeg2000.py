@@ -18,7 +18,7 @@ __all__ = ["Jpeg2000"]
 
 
 class Jpeg2000(Jpeg2000ImagePlugin.Jpeg2KImageFile):
-    """Sorts channels by their definition, scales depths below 8 bits, refuses what Pillow reads in false colours."""
+    """Sort channels by their definition, scale depths below 8 bits, refuse files that Pillow reads in false colours."""
 
     def _open(self) -> None:
         super()._open()
@@ -57,7 +57,7 @@ class Jpeg2000(Jpeg2000ImagePlugin.Jpeg2KImageFile):
             raise UnreadableError(f"a JPEG 2000 with this kind of palette is not read; {CONVERT}")
 
     def _sort_channels(self) -> tuple[int, ...] | None:
-        """Return the channels in the order of colours and transparency; None if they lie in it already."""
+        """Return the channels in the order of colours and transparency; None if they are already in this order."""
         bands = self.getbands()
         colours = [name for name in bands if name != "A"]
         if self._definition is None:
@@ -67,17 +67,17 @@ class Jpeg2000(Jpeg2000ImagePlugin.Jpeg2KImageFile):
             raise UnreadableError(f"a JPEG 2000 with this definition of channels is not read; {CONVERT}")
         order: list[int] = []
         for n in range(len(colours)):
-            found = [channel for channel, mean in means.items() if mean == (0, n + 1)]
-            if len(found) != 1:
+            matching = [channel for channel, mean in means.items() if mean == (0, n + 1)]
+            if len(matching) != 1:
                 raise UnreadableError(f"a JPEG 2000 with this definition of channels is not read; {CONVERT}")
-            order += found
-        rest = [channel for channel in means if channel not in order]
-        kinds = [means[channel][0] for channel in rest]
-        if kinds not in ([], [1]) or (self.mode == "CMYK" and rest):
+            order += matching
+        extra = [channel for channel in means if channel not in order]
+        kinds = [means[channel][0] for channel in extra]
+        if kinds not in ([], [1]) or (self.mode == "CMYK" and extra):
             if kinds == [65535]:  # unspecified: no transparency
                 return tuple(order)
             raise UnreadableError(f"a JPEG 2000 with this kind of transparency is not read; {CONVERT}")
-        order += rest
+        order += extra
         return None if order == list(range(len(bands))) else tuple(order)
 
     def load(self) -> Any:
@@ -109,7 +109,7 @@ def _chunks(definition: bytes) -> Iterator[tuple[int, tuple[int, int]]]:
 
 
 def _read_jpeg2000_header(data: bytes) -> dict[str, Any]:
-    """Return the boxes that decide on colours, and the beginning of the code stream."""
+    """Return the boxes that determine colours, and the beginning of the code stream."""
     if data.startswith(b"\xff\x4f"):
         return {"stream": data[:1024]}
     found: dict[str, Any] = {"stream": b""}

@@ -1,10 +1,10 @@
-"""Open encoded images: the one list of formats that are read, and the kinds that Pillow reads wrong.
+"""Open encoded images: the list of supported formats, and the kinds that Pillow reads incorrectly.
 
-Pillow can open more formats. Some run another program (EPS runs Ghostscript), some have parsers that are
+Pillow can open more formats. Some formats run another program (EPS runs Ghostscript), and others have parsers that are
 rarely tested. `open_image` tries only the formats of `FORMATS`, whatever the image's name, and whichever openers the
 program has registered with Pillow.
 
-Subclasses of Pillow's readers mend what Pillow reads wrong, and refuse what it cannot read right.
+Subclasses of Pillow's readers correct files that Pillow reads incorrectly, or refuse them.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def open_image(data: bytes | bytearray | memoryview) -> ImageFile.ImageFile:
         try:
             return opener(io.BytesIO(content))
         except (SyntaxError, IndexError, TypeError, struct.error) as error:
-            if opener is not Tga:  # which has no mark, so that anything may be taken for its beginning
+            if opener is not Tga:  # it has no mark, so any bytes may look like its beginning
                 raise UnreadableError(
                     f"damaged or truncated image ({bound(error)}); get the file again or leave it out"
                 ) from None
@@ -71,7 +71,7 @@ def open_image(data: bytes | bytearray | memoryview) -> ImageFile.ImageFile:
 
 @cache
 def decoder_versions() -> dict[str, str | None]:
-    """Return the versions of the libraries that decide on the pixels of an image.
+    """Return the versions of the libraries that determine the pixels of an image.
 
     Examples
     --------
@@ -85,7 +85,7 @@ def decoder_versions() -> dict[str, str | None]:
 
 
 def has_magic(data: bytes) -> bool:
-    r"""Return whether data begins with the mark of a format.
+    r"""Return True if data begins with the mark of a format.
 
     Examples
     --------
@@ -109,7 +109,7 @@ def bound(error: Exception) -> str:
 
 
 def _find_openers(data: bytes) -> Iterator[Callable[[io.BytesIO], ImageFile.ImageFile]]:
-    """Yield the reader of the format that the first bytes name; without such bytes, those whose files have none."""
+    """Yield the reader of the format of the first bytes, or the readers of formats whose files have no such bytes."""
     for magic, opener in _MAGIC.items():
         if data.startswith(magic):
             yield opener

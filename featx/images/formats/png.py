@@ -12,7 +12,7 @@ __all__ = ["Png"]
 
 
 class Png(PngImagePlugin.PngImageFile):
-    """Compares the transparent colour in the file's own depth, as PNG wants; Pillow compares reduced samples."""
+    """Compare the transparent colour in the file's own depth, as PNG requires; Pillow compares reduced samples."""
 
     def _open(self) -> None:
         super()._open()

@@ -1,4 +1,4 @@
-"""The advice that refusals share."""
+"""Advice that several refusals share."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ _SAMPLE_FORMATS = {1: "unsigned", 2: "signed", 3: "float", 4: "undefined", 5: "c
 
 
 class Tiff(TiffImagePlugin.TiffImageFile):
-    """Reads separate planes and odd layouts through libtiff, and grey of 16 bits in which white is zero."""
+    """Read separate planes and unusual layouts through libtiff, and grey of 16 bits in which white is zero."""
 
     def _open(self) -> None:
         silence_libtiff()
@@ -74,7 +74,7 @@ class Tiff(TiffImagePlugin.TiffImageFile):
             self._size = self._size[::-1]
 
     def load_end(self) -> None:
-        """Hand an odd orientation on as a plain number."""
+        """Pass an orientation of an unusual type on as a plain number."""
         if self._odd_orientation:
             self.getexif()[_ORIENTATION] = self._odd_orientation
         super().load_end()

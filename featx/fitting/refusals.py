@@ -1,0 +1,104 @@
+"""Refuse parameters of `featx.fit` that do not go together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from numbers import Real
+from typing import Any
+
+from featx.errors import InputError
+
+__all__ = ["refuse", "refuse_budget"]
+
+#: Kind of fit -> the parameters that it refuses, in the order of the checks, and the message.
+_REFUSALS: dict[str, tuple[str, str]] = {
+    "names": (
+        "y search class_weight groups cv order continue_from target separator labels text_column image_column columns "
+        "private tune views log_target",
+        "{shown}: needs images; pass them as X, or leave it out",
+    ),
+    "columns": (
+        "search continue_from tune private views class_weight labels path_column include exclude head",
+        "{name}={value!r}: not for several kinds of columns; leave it out",
+    ),
+    "texts": ("continue_from private views", "{name}: not for texts so far; leave it out"),
+    "private": (
+        "search class_weight continue_from cv separator order log_target tune views",
+        "{shown}: not with private={private:g}, because {reason}; leave it out",
+    ),
+    "tune": (
+        "head search continue_from max_ms max_mb estimate",
+        "{shown}: with `tune`, the head is linear and measured; leave it out",
+    ),
+    "continue_from": (
+        "search extractor",
+        "{name}: the features of {model} are taken over, so this is settled; leave it out",
+    ),
+    "several": (
+        "continue_from order tune",
+        "{name}={value!r}: {reason}; leave it out, or fit one target",
+    ),
+}
+_REASONS = {
+    ("private", "search"): "a search looks at the images many times",
+    ("private", "class_weight"): "the counts of the classes are not released",
+    ("private", "continue_from"): "a second fit on the same images spends the budget again",
+    ("private", "cv"): "an estimate from the images is a release of its own; measure it with evaluate on other images",
+    ("private", "log_target"): "only classes have sums to release",
+    ("several", "continue_from"): "a model of several targets per image is fitted from all images together; pass all "
+    "of them",
+    ("several", "tune"): "a network is tuned on one class or number per image",
+    ("several", "order"): "several targets per image have no order",
+}
+_ANY_REASON = "it would release more about the images"
+
+
+def refuse(kind: str, given: Mapping[str, Any], **facts: Any) -> None:
+    """Raise InputError for the first parameter of `featx.fit` that a kind of fit refuses.
+
+    Parameters
+    ----------
+    kind : {"names", "columns", "texts", "private", "tune", "continue_from", "several"}
+    given : mapping of str to object
+        Values of the parameters.
+    **facts
+        Further words of the message.
+
+    Examples
+    --------
+    >>> from featx.fitting.refusals import refuse
+    >>> refuse("texts", {"continue_from": None, "views": 6})
+    Traceback (most recent call last):
+        ...
+    featx.errors.InputError: views: not for texts so far; leave it out
+    """
+    names, message = _REFUSALS[kind]
+    for name in names.split():
+        value = given.get(name)
+        if _is_asked(name, value):
+            shown = f"{name}={value!r}" if isinstance(value, (str, Real)) else name
+            reason = _REASONS.get((kind, name), _ANY_REASON)
+            raise InputError(message.format(name=name, value=value, shown=shown, reason=reason, **facts))
+
+
+def _is_asked(name: str, value: Any) -> bool:
+    """Return True if a value of a parameter asks for something."""
+    if name == "estimate":
+        return value is not None and not value
+    if name in ("tune", "include", "exclude"):
+        return bool(value)
+    return value is not None and value is not False and not (name == "views" and value == 1)
+
+
+def refuse_budget(search: Any, max_ms: float | None, max_mb: float | None, extractor: Any) -> None:
+    """Raise InputError for a budget without a search, and for an extractor that settles what a search chooses."""
+    if search is None:
+        for name, value in (("max_ms", max_ms), ("max_mb", max_mb)):
+            if value is not None:
+                raise InputError(f'{name}={value:g}: a budget for search="quick" or search="thorough"')
+    elif extractor is not None:
+        for name in ("precision", "l2_normalize"):
+            if value := getattr(extractor, name):
+                raise InputError(
+                    f"{name}={value!r}: with `search`, the features are chosen; name the backbones to choose from"
+                )
