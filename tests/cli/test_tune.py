@@ -7,7 +7,9 @@ import signal
 import pytest
 
 from featx.cli import _list_endings
-from featx.cli.tune import _remove_values
+from featx.cli.parser import CommandParser, translate
+from featx.cli.tune import _remove_values, add
+from featx.fitting.tuned import _ADVICE
 from tests.cli.cli_tools import listing, start
 
 
@@ -26,6 +28,12 @@ def test_the_values_of_the_frozen_layers_are_removed_and_nothing_else(tmp_path):
     _remove_values(tmp_path / "missing")
     assert os.listdir(tmp_path) == ["b.tuning"]
     assert os.listdir(tmp_path / "b.tuning") == ["notes.txt"]
+
+
+def test_the_advice_of_a_tuning_names_no_option_of_the_tuning_itself():
+    parser = CommandParser()
+    add(parser)
+    assert translate(_ADVICE, parser) == _ADVICE
 
 
 def stop_in_training(here, world, *options):
