@@ -83,8 +83,8 @@ def save(
     path : str or path
         The file, by convention with the suffix ``.featx``; written completely or not at all.
     embed_backbone : bool or None, default=None
-        Include the backbone, for machines that do not have it. None includes a tuned backbone, since no
-        other machine has it.
+        Include the backbone, for machines that do not have it. None includes one that was tuned, since no other
+        machine has it.
     info : mapping or None
         JSON values to store; `read_info` returns them under ``info``.
     guard : Guard or None, default=None

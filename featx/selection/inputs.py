@@ -109,7 +109,7 @@ def _list_texts(source: Any, options: SourceOptions) -> Listing:
     if listing.target_column is None:
         raise SourceError("which column is to be predicted? Set target=NAME")
     if listing.target_column == text_column:
-        raise InputError(f"target={target!r}: is the column of texts as well, and would give the answer away")
+        raise InputError(f"target={target!r}: is the column of texts as well, and would reveal the answer")
     return listing
 
 
