@@ -184,7 +184,7 @@ class Run:
         generations, sources = plan.generations(), self._identities()
         unfinished = {i for i, _ in self._missing(plan)}
         if plan.dropped() or any(set(plan.identities(i)) != set(sources) for i in unfinished):
-            return  # copies have to be made first, or the run is refused
+            return  # copies must be made first, or the run is refused
         other_size = any(self.layout.size not in (None, generations[i].shard_size) for i in unfinished)
         if other_size or any(self._replaced(plan, i) for i in unfinished):
             plan.cut(find_shards(self.folder), count_kept(self.folder))
@@ -244,7 +244,7 @@ class Run:
         for number, changes in groupby(plan.changed_labels(), key=itemgetter(0)):
             labels = {row: label for _, row, label in changes}
             if number not in shards:
-                continue  # it gets the labels of the plan when it is made
+                continue  # a missing shard gets the labels of the plan later
             block = read_block(shards[number], self.layout.format or "parquet")
             before = block.columns["label"]
             after = [labels.get(row, label) for row, label in enumerate(before)]
@@ -280,7 +280,7 @@ class Run:
                 n_losses = 0 if made else n_losses + 1
                 if n_losses == _MAX_LOSSES:
                     raise DatasetError(f"{error}, {n_losses} times before a shard was done; reduce n_jobs") from error
-                for n in made - self.reported:  # finished, but their results were lost with the worker
+                for n in made - self.reported:  # finished shards, whose results were lost with the worker
                     counts = read_counts(shard_path(self.folder, n))
                     self._report(ShardResult(n, counts, counts, 0))
                 self.events.note(f"{error}; its shard is made again")
