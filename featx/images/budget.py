@@ -10,7 +10,8 @@ from contextvars import ContextVar
 
 __all__ = ["PixelBudget", "pixel_budget"]
 
-#: Maximum number of pixels of all images in progress: 40 photos of 5 megapixels. A decoder takes 4 to 27 bytes per pixel.
+#: Maximum number of pixels of all images in progress: 40 photos of 5 megapixels. A decoder takes 4 to 27 bytes per
+#: pixel.
 MAX_PIXELS_UNDER_WAY = 200_000_000
 
 
