@@ -1,4 +1,4 @@
-"""Hold what a dataset returns about itself and its rows."""
+"""Hold the summary of a dataset, and its rows."""
 
 from __future__ import annotations
 
@@ -58,17 +58,17 @@ class DatasetInfo:
     path : str
         The dataset's folder.
     n_images, n_ok, n_failed : int
-        Images in the existing shards; those with a vector; those that could not be read.
+        Number of images in the existing shards, of images with a vector, and of images that could not be read.
     features : Features
         Backbone and parameters of the features.
     format : {"parquet", "npy"}
         Vector format.
     n_shards, n_planned_shards : int
-        Shards that exist, and shards of the complete dataset.
+        Number of shards that exist, and of shards of the complete dataset.
     n_bytes : int
         Size of the existing shards.
     generations : list of Generation
-        What was embedded together, in order.
+        Generations of images that were embedded together, in order.
     """
 
     path: str

@@ -32,7 +32,7 @@ from featx.sources.listing import refuse_question
 
 __all__ = ["JobOptions", "Run", "Summary"]
 
-_MAX_LOSSES = 3  # of workers in a row with no finished shard in between
+_MAX_LOSSES = 3  # successive lost workers without a finished shard in between
 
 
 @dataclass(frozen=True)
@@ -66,19 +66,19 @@ class Summary:
     Parameters
     ----------
     n_images : int
-        Images in the dataset now, including those that could not be read.
+        Number of images in the dataset, including images that could not be read.
     n_embedded, n_failed : int
-        Images that this run processed, and those among them that could not be read.
+        Number of images that this run processed, and of images among them that could not be read.
     n_replaced : int
-        Images that replace an earlier row, because they changed or were tried again.
+        Number of images that replace an earlier row, because they changed or were tried again.
     n_gone : int
-        Images of the dataset that have left the source.
+        Number of images of the dataset that have left the source.
     complete : bool
         True if every shard exists; False after a part of a job array while others are missing.
     n_relabelled : int
-        Images whose label has changed in the source, and was changed in their rows.
+        Number of images whose label has changed in the source, and was changed in their rows.
     n_pruned : int
-        Images whose rows were dropped, because they have left the source; 0 without ``prune``.
+        Number of images whose rows were dropped, because they have left the source; 0 without ``prune``.
     """
 
     n_images: int
@@ -139,7 +139,7 @@ class Run:
             elif not plan.dropped():
                 self._write_manifest(plan)  # a generation with a missing shard has no counts
         self._make_all(plan)
-        if resumed and not self.options.part:  # then add what is new in the source
+        if resumed and not self.options.part:  # then add new images of the source
             with hold_plan(self.folder):
                 changes = self._follow(plan)
             self._make_all(plan)
@@ -180,11 +180,11 @@ class Run:
         plan.restore(manifest.generations, read_shard)
 
     def _plan_unfinished_anew(self, plan: Plan) -> None:
-        """Let the images of an unfinished run be planned anew if shard_size or a source is another now."""
+        """Let the images of an unfinished run be planned again if shard_size or a source has changed."""
         generations, sources = plan.generations(), self._identities()
         unfinished = {i for i, _ in self._missing(plan)}
         if plan.dropped() or any(set(plan.identities(i)) != set(sources) for i in unfinished):
-            return  # copies have to be made first, or the run is refused
+            return  # copies must be made first, or the run is refused
         other_size = any(self.layout.size not in (None, generations[i].shard_size) for i in unfinished)
         if other_size or any(self._replaced(plan, i) for i in unfinished):
             plan.cut(find_shards(self.folder), count_kept(self.folder))
@@ -236,15 +236,15 @@ class Run:
         return self.layout.choose_size(self.features.n_features, plan.count_listed())
 
     def _change_labels(self, plan: Plan) -> int:
-        """Change labels in shards as in the listing, one shard after the other; return their number.
+        """Change labels in shards to those of the listing, one shard after the other; return their number.
 
-        A run that is killed in between leaves some shards with new labels, and the next run goes on.
+        If the run is killed in between, some shards have new labels, and the next run goes on.
         """
         shards, n = find_shards(self.folder), 0
         for number, changes in groupby(plan.changed_labels(), key=itemgetter(0)):
             labels = {row: label for _, row, label in changes}
             if number not in shards:
-                continue  # it gets the labels of the plan when it is made
+                continue  # a missing shard gets the labels of the plan later
             block = read_block(shards[number], self.layout.format or "parquet")
             before = block.columns["label"]
             after = [labels.get(row, label) for row, label in enumerate(before)]
@@ -257,7 +257,7 @@ class Run:
         return n
 
     def _remove_old_files(self, plan: Plan) -> None:
-        """Remove the files of shards that were planned anew, and rows that were kept of unfinished shards."""
+        """Remove the files of shards that were planned again, and kept rows of unfinished shards."""
         if self._missing(plan):
             return
         for number in plan.dropped():
@@ -268,7 +268,7 @@ class Run:
             path.unlink(missing_ok=True)
 
     def _make_all(self, plan: Plan) -> None:
-        """Make the missing shards; after a lost worker try again, as long as shards get finished."""
+        """Make the missing shards; after a lost worker try again, as long as shards are finished in between."""
         n_losses = 0
         while True:
             missing = {n for _, n in self._missing(plan)}
@@ -280,7 +280,7 @@ class Run:
                 n_losses = 0 if made else n_losses + 1
                 if n_losses == _MAX_LOSSES:
                     raise DatasetError(f"{error}, {n_losses} times before a shard was done; reduce n_jobs") from error
-                for n in made - self.reported:  # finished, but their results were lost with the worker
+                for n in made - self.reported:  # finished shards, whose results were lost with the worker
                     counts = read_counts(shard_path(self.folder, n))
                     self._report(ShardResult(n, counts, counts, 0))
                 self.events.note(f"{error}; its shard is made again")
@@ -330,7 +330,7 @@ class Run:
         return part is None or shard % part[1] == part[0] - 1
 
     def _check_sources(self, plan: Plan, generation: int) -> None:
-        """Refuse to finish a generation with sources other than it was planned for."""
+        """Raise DatasetError if a generation would be finished with other sources than it was planned for."""
         if set(self._identities()) != set(plan.identities(generation)):
             raise DatasetError(
                 f"{self.folder}: is not finished; finish it with its own sources "

@@ -1,4 +1,4 @@
-"""Convert estimators into graphs that are not written yet, and compare these with scikit-learn."""
+"""Convert estimators into graphs, and compare the graphs with scikit-learn before they are written."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def convert_answer(
 
 
 def name_targets(several: tuple[str, tuple[str, ...]] | None, info: Mapping[str, Any]) -> list[str] | None:
-    """Return the names of several numbers from the record of the fit, or else those of the estimator."""
+    """Return the names of several numbers from the record of the fit, or else from the estimator."""
     if several is None or several[0] == "multilabel":
         return None
     known = list(info.get("targets") or ())
@@ -162,7 +162,7 @@ def compare_answers(given: Mapping[str, npt.NDArray[Any]], expected: Response, n
 def compare_heat_map(
     draft: Draft, heat_map: HeatMap, reference: Reference, expected: Explanation, tolerance: float
 ) -> None:
-    """Check that the cells are those of the pipeline, and add up to the scores."""
+    """Check that the cells are equal to the cells of `featx.explain`, and add up to the scores."""
     (cells,) = run_model(draft.model, reference, [HEAT_MAP]).values()
     total = heat_map.base + cells.sum((2, 3), dtype=np.float64)
     worst = max(np.abs(cells - expected.maps).max(), np.abs(total - expected.scores).max())

@@ -26,7 +26,7 @@ _MIN_MOVE = 0.01
 
 
 def fit_guard(fit: Callable[[], Guard], kind: str, note: Callable[[str], None]) -> Guard | None:
-    """Return a guard that a function fits, or note why there is none; ``kind`` is the word for an input."""
+    """Return the guard that a function fits, or None with a note on the reason; ``kind`` is the word for an input."""
     try:
         return fit()
     except InputError as error:

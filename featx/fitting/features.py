@@ -25,7 +25,7 @@ Labels = npt.NDArray[Any]
 
 
 def make_extractor(extractor: Any, inputs: Inputs, **parameters: Any) -> Any:
-    """Return a fitted clone of an extractor; None is that of a dataset, or else the default one."""
+    """Return a fitted clone of an extractor; None takes the extractor of a dataset, or else the default extractor."""
     if extractor is None and inputs.dataset is not None:
         extractor = inputs.dataset.extractor()
     return clone(extractor or FeatureExtractor()).set_params(**parameters).fit(None)
@@ -40,7 +40,7 @@ def search_features(
     groups: Labels | None,
     events: Events,
 ) -> tuple[SearchResult, Embeddings]:
-    """Choose features and head by a search; return its result, and the features of the labelled inputs.
+    """Choose features and head by a search; return its result and the features of the labelled inputs.
 
     ``groups`` holds the group of each input.
     """
@@ -67,9 +67,9 @@ def search_features(
 
 
 def sort_by_name(embeddings: Embeddings, inputs: Inputs) -> Embeddings:
-    """Return embeddings in the order of their names, except those of a dataset and of images in memory.
+    """Return embeddings in the order of their names; those of a dataset and of images in memory keep their order.
 
-    A folder and its archive then have the same folds, and so have images that were fitted on before.
+    A folder and its archive then have the same folds, and so have images that a continued model was fitted on.
     """
     if inputs.dataset is not None or any(part.is_array for part in (inputs, *inputs.parts)):
         return embeddings
@@ -84,8 +84,8 @@ def find_groups(
     extractor: Any,
     events: Events,
 ) -> tuple[Labels | None, tuple[DuplicateGroup, ...]]:
-    """Return the group of each row (None without near-duplicates), and the groups, those with the most labels first."""
-    is_image = extractor.kind == "image"  # texts that differ in a word are near, and may have different labels
+    """Return the group of each row (None without near-duplicates), and the groups; more different labels come first."""
+    is_image = extractor.kind == "image"  # texts that differ in one word are close, and may have different labels
     found = find_duplicates(features, near=is_image and sees_content(extractor))
     if found.note and is_image:
         events.note(found.note)

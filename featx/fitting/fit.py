@@ -191,7 +191,7 @@ def fit(
     >>> print(featx.fit("clothes/test", head="knn", extractor=extractor, estimate=False))
     knn on efficientnet_lite0 (...), 300 images, 10 classes (ankle-boot 30, bag 30, ..., t-shirt 30, trouser 30)
     """
-    given = dict(locals())  # before there are other names
+    given = dict(locals())  # the parameters, before there are other names
     check_zero_shot(head, classes, template, has_images=X is not None)
     named = ClassNames(classes, template)
     if X is None and classes is not None:

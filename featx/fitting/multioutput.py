@@ -81,7 +81,7 @@ def fit_several(
     labelled = np.flatnonzero(~inputs.missing)
     make = _choose(target, asked)
     name = asked.name or DEFAULT_HEADS[target.task]
-    make(_N_FOLDS)  # raises for an impossible combination before the long work
+    make(_N_FOLDS)  # raises before the long work if the parameters do not fit together
     check_several(target, asked.log_target, events)
     reason = tried = ""
     if features.search is not None:

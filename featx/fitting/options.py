@@ -1,4 +1,4 @@
-"""Groups of parameters of `featx.fit` that travel together."""
+"""Group the parameters of `featx.fit`, which its parts pass on to each other."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ __all__ = ["CheckOptions", "FeatureOptions", "HeadOptions", "TuningOptions"]
 
 @dataclass(frozen=True, eq=False)
 class HeadOptions:
-    """Hold what is asked of the head: task, name, logarithm and weights of the classes."""
+    """Hold the parameters of the head: task, name, logarithm and weights of the classes."""
 
     task: str | None = None
     name: str | None = None
@@ -32,7 +32,7 @@ class HeadOptions:
 
 @dataclass(frozen=True, eq=False)
 class FeatureOptions:
-    """Hold what is asked of the features: the extractor and the number of views, or a search and its budget."""
+    """Hold the parameters of the features: the extractor and the number of views, or a search and its budget."""
 
     extractor: Any = None
     views: int = 1
@@ -43,7 +43,7 @@ class FeatureOptions:
 
 @dataclass(frozen=True, eq=False)
 class CheckOptions:
-    """Hold how left-out inputs are chosen, and what they are for: an estimate and a guard."""
+    """Hold the parameters of the left-out inputs: groups and folds, and if they make an estimate and a guard."""
 
     groups: Any = None
     cv: Any = None
@@ -60,7 +60,7 @@ class TuningOptions:
 
     @classmethod
     def read(cls, X: Any, tune: Any, views: int, extractor: Any) -> TuningOptions:
-        """Check the parameter ``tune`` of `featx.fit`, before the long work."""
+        """Read and check the parameter ``tune`` of `featx.fit`, before the long work."""
         if isinstance(X, Dataset) or (isinstance(X, (str, os.PathLike)) and is_dataset(X)):
             raise InputError(f"X={X!s}: holds embeddings; a network is tuned on images or texts, so pass their source")
         if tune is True:

@@ -10,7 +10,7 @@ from featx.errors import InputError
 
 __all__ = ["refuse", "refuse_budget"]
 
-#: Kind of fit -> the parameters that it refuses, in the order of the checks, and the message.
+#: From a kind of fit to the parameters that it refuses, in the order of the checks, and the message.
 _REFUSALS: dict[str, tuple[str, str]] = {
     "names": (
         "y search class_weight groups cv order continue_from target separator labels text_column image_column columns "
@@ -60,7 +60,7 @@ def refuse(kind: str, given: Mapping[str, Any], **facts: Any) -> None:
     ----------
     kind : {"names", "columns", "texts", "private", "tune", "continue_from", "several"}
     given : mapping of str to object
-        Values of the parameters.
+        Values of the parameters by name.
     **facts
         Further words of the message.
 
@@ -91,7 +91,7 @@ def _is_asked(name: str, value: Any) -> bool:
 
 
 def refuse_budget(search: Any, max_ms: float | None, max_mb: float | None, extractor: Any) -> None:
-    """Raise InputError for a budget without a search, and for an extractor that settles what a search chooses."""
+    """Raise InputError for a budget without a search, and for parameters of an extractor that the search chooses."""
     if search is None:
         for name, value in (("max_ms", max_ms), ("max_mb", max_mb)):
             if value is not None:

@@ -37,7 +37,7 @@ __all__ = ["fit_single"]
 
 Labels = npt.NDArray[Any]
 
-#: Inputs without a label that are ranked.
+#: Maximum number of inputs without a label that are ranked.
 _MAX_POOL = 2000
 
 
@@ -56,8 +56,8 @@ def fit_single(
 ) -> HeadFit:
     """Embed the labelled inputs, and fit and estimate a head; ``check.groups`` holds the group of each input.
 
-    ``named`` are the names of the classes of a zero-shot head. ``earlier`` is the model that is continued. ``record``
-    and ``sources`` are further facts for the record of the fit.
+    ``named`` are the names of the classes of a zero-shot head. ``earlier`` is the model to continue. ``record``
+    and ``sources`` are further entries for the record of the fit.
     """
     kind = "image" if features.extractor is None else features.extractor.kind
     task, values = inputs.read_labels(asked.task, log_target=asked.log_target)
@@ -150,7 +150,7 @@ def _embed(
     earlier: FittedModel | None,
     events: Events,
 ) -> _Chosen:
-    """Choose the head, and embed the labelled inputs by the extractor that was asked for."""
+    """Choose the head, and embed the labelled inputs by the given extractor."""
     extractor, task = features.extractor, str(asked.task)
     if earlier is not None and asked.name is None:
         head = take_head(earlier, asked.log_target, asked.class_weight)
@@ -181,7 +181,7 @@ def _search(
     if weights is not None:
         if asked.name is None:
             raise InputError(f"class_weight={weights!r}: with `search`, name the head, one that has it")
-        # raises if it has none
+        # raises if the head has no class_weight
         ChosenHead(asked.name, task, asked.log_target, is_named=True, class_weight=weights).make()
     found, embeddings = search_features(inputs, labelled, values, asked, features, check.groups, events)
     head = ChosenHead(found.name, task, asked.log_target, is_named=True, tuned=found.head, class_weight=weights)
@@ -192,7 +192,7 @@ def _search(
 class _Fitted:
     """Hold a fitted head with its estimate and guard, and the near-duplicates among its rows.
 
-    ``groups`` are groups and near-duplicates.
+    ``groups`` joins the given groups and the near-duplicates.
     """
 
     head: Any
@@ -216,7 +216,7 @@ def _fit_in_memory(
 ) -> _Fitted:
     """Estimate a head in folds, and fit it and a guard; ``check.groups`` holds the group of each row."""
     kind, task = extractor.kind, head.task
-    embeddings = embeddings.load()  # without the rows in another order
+    embeddings = embeddings.load()  # the rows in another order are no longer held
     features, further = split_views(embeddings.take(), views)
     items = None if inputs.items is None else [inputs.items[i] for i in embeddings.positions]
     together, duplicates = find_groups(embeddings, features, y, inputs, extractor, events)
@@ -238,7 +238,7 @@ def _fit_in_memory(
         guard = fit_guard(
             lambda: Guard.fit(features, left_out, groups=groups, log_target=log_target), kind, events.note
         )
-    fitted.predict(features[:1])  # some heads find out only now that they have too few images
+    fitted.predict(features[:1])  # some heads raise only now for too few images
     return _Fitted(
         fitted,
         None if found is None else found.score,

@@ -87,7 +87,7 @@ def name_classes(
 
 def fit_names(extractor: FeatureExtractor | None, names: ClassNames, events: Events | None) -> FitResult:
     """Return a model that knows the names of the classes alone, as `featx.fit` without images does."""
-    noted = "no image was seen, so that the accuracy is unknown; evaluate the model on labelled images"
+    noted = "the model was made without images, so its accuracy is unknown; evaluate it on labelled images"
     combine(events).note(noted)
     extractor, chosen = name_classes(extractor, names)
     extractor.fit(None)

@@ -27,16 +27,16 @@ Floats = npt.NDArray[np.float32]
 Booleans = npt.NDArray[np.bool_]
 Doubles = npt.NDArray[np.float64]
 
-#: Images below which no guard is fitted. The smallest p-value of 50 images, 1/51, is below OUTLIER_LEVEL.
+#: Minimum number of images for a guard. The smallest p-value of 50 images, 1/51, is below OUTLIER_LEVEL.
 MIN_IMAGES = 50
 
-#: Takes the class of each left-out image and the number of classes. Returns outliers; and of the left-out images the
-#: coordinates, distances to classes and p-values.
+#: Takes the class of each left-out image and the number of classes. Returns the outliers, and the coordinates, the
+#: distances to classes and the p-values of the left-out images.
 FitOutliers = Callable[[npt.NDArray[np.intp], int], tuple[Outliers | KindOutliers, Floats, Floats, Doubles]]
 
 
 def fit_features(features: npt.ArrayLike, out_of_fold: OutOfFold, groups: Any, log_target: bool) -> GuardParts:
-    """Fit the parts for features; the parameters are those of `featx.Guard.fit`."""
+    """Fit the parts for features; parameters as for `featx.Guard.fit`."""
     matrix = check_features(features)
     found, calibrates = arrange(out_of_fold, len(matrix), groups, "images")
     matrix, folds = matrix[found.rows], merge_folds(found.folds)
@@ -48,7 +48,7 @@ def fit_features(features: npt.ArrayLike, out_of_fold: OutOfFold, groups: Any, l
 
 
 def fit_rows(rows: KindCells, out_of_fold: OutOfFold, groups: Any, log_target: bool) -> GuardParts:
-    """Fit the parts for rows of several kinds of columns; the parameters are those of `featx.Guard.fit_kinds`."""
+    """Fit the parts for rows of several kinds of columns; parameters as for `featx.Guard.fit_kinds`."""
     n = len(next(iter(rows.cells.values())))
     found, calibrates = arrange(out_of_fold, n, groups, "rows")
     if len(found.rows) < n:
@@ -70,7 +70,7 @@ def fit_parts(
     scaling: Scaling | None,
     log_target: bool,
 ) -> GuardParts:
-    """Fit all parts from left-out answers; ``calibrates`` is True for those that promises count."""
+    """Fit all parts from left-out answers; ``calibrates`` is True for answers that promises count."""
     n = len(found.rows)
     if found.y.ndim == 2:  # several labels or numbers per image
         outliers, *_ = fit(np.zeros(n, np.intp), 1)
@@ -101,7 +101,7 @@ def fit_parts(
 
 
 def arrange(out_of_fold: OutOfFold, n_rows: int, groups: Any, what: str) -> tuple[OutOfFold, Booleans]:
-    """Return the first answer for each row, and True for those that promises count; refuse too few of them."""
+    """Return the first answer for each row, and a mask of the answers that promises count; refuse too few answers."""
     found = keep_first(out_of_fold)
     if len(found.rows) and not 0 <= int(found.rows.max()) < n_rows:
         raise InputError(

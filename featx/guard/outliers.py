@@ -146,8 +146,8 @@ def fit_outliers(
         inside, out = np.flatnonzero(folds != fold), folds == fold
         fitted.append(_fit_classes(features, inside, codes[inside], n_classes, n_components))
         to_classes[out] = fitted[-1].measure(features[out])
-    # The first one judges new images. Components and means that know all images would suit the images of the fit less
-    # well than those of a fold do: the mean p-value over re-splits was 0.45, and 0.50 with those of a fold.
+    # The first fold measures new images. With components and means of all images, the mean p-value over re-splits was
+    # 0.45; with those of a fold it was 0.50, as it should be.
     outliers, p_values = _keep_distances(fitted[0], to_classes, calibrates)
     return outliers, outliers.locate(features), to_classes, p_values
 
@@ -162,8 +162,8 @@ def fit_tuned_outliers(
 ) -> tuple[Outliers, Floats, Floats, npt.NDArray[np.float64], Scaling]:
     """Fit the distances of a tuned network, and measure left-out images by the networks of their folds.
 
-    See `featx.guard.fit_tuned`. The final network is judged on the images of the first fold: on all of 1,000 images of
-    CIFAR-10 the mean p-value of new ones was 0.46 to 0.48, and 0.49 to 0.50 on those of a fold.
+    See `featx.guard.fit_tuned`. The distances of the final network are fitted on the images of the first fold: the mean
+    p-value of new images of CIFAR-10 was 0.49 to 0.50, but 0.46 to 0.48 with distances fitted on all 1,000 images.
 
     Parameters
     ----------
@@ -172,17 +172,17 @@ def fit_tuned_outliers(
     codes : ndarray of int, shape (n,)
         Class of each image.
     folds : iterable of FoldFeatures
-        Read once; the features of one fold are in memory at a time.
+        The folds. They are read once; the features of one fold are in memory at a time.
     rows : ndarray of int, shape (m,)
         Positions of all images that the folds leave out, in ascending order.
     calibrates : ndarray of bool, shape (m,)
-        Left-out images whose distances are kept.
+        True for left-out images whose distances are kept.
     n_classes : int, default=1
 
     Returns
     -------
     tuple
-        As that of `fit_outliers`, for the left-out images; and the scaling of their features.
+        The result of `fit_outliers` for the left-out images, and the scaling of their features.
     """
     to_classes = np.full((len(rows), n_classes), np.nan, np.float32)
     coordinates = np.empty((0, 0), np.float32)
@@ -208,7 +208,7 @@ def fit_tuned_outliers(
 
 @dataclass(frozen=True, eq=False)
 class _Classes:
-    """Components, class means and precision of some images, by a network."""
+    """Components, class means and precision of images, in the features of a network."""
 
     centre: Floats
     basis: Floats
@@ -234,7 +234,7 @@ def _fit_classes(
     n_classes: int,
     n_components: int,
 ) -> _Classes:
-    """Fit components, means and precision on some rows of features; ``codes`` are those of these rows."""
+    """Fit components, means and precision on some rows of features; ``codes`` are the classes of these rows."""
     centre, basis = _find_basis(features, rows, n_components)
     return _Classes(centre, basis, *_fit_means(_locate(centre, basis, features[rows]), codes, n_classes))
 
@@ -242,7 +242,7 @@ def _fit_classes(
 def _keep_distances(
     judge: _Classes, to_classes: Floats, calibrates: npt.NDArray[np.bool_]
 ) -> tuple[Outliers, npt.NDArray[np.float64]]:
-    """Return the outliers that compare distances by ``judge`` with left-out ones, and the p-values of the latter."""
+    """Return outliers that compare distances by ``judge`` with left-out distances, and the left-out p-values."""
     row = condense(to_classes[calibrates].min(axis=1), _MAX_SCORES)
     p_values = (1 + _count_above(*row, to_classes.min(axis=1))) / (1 + int(row[1].sum()))
     return Outliers(judge.centre, judge.basis, judge.means[None], judge.factor[None], *stack([row])), p_values

@@ -1,4 +1,4 @@
-"""Hold the parts of a guard, and check what it is given."""
+"""Hold the parts of a guard, and check the arrays that it gets."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ __all__ = ["GuardParts"]
 
 @dataclass(frozen=True, eq=False, repr=False)
 class GuardParts:
-    """Parts of a `featx.Guard`, which describes them."""
+    """Parts of a `featx.Guard`, whose docstring describes them."""
 
     task: str
     classes: tuple[str, ...] | None
@@ -40,12 +40,12 @@ class GuardParts:
 
     @property
     def n_images(self) -> int:
-        """Left-out images behind the promises."""
+        """Number of left-out images that the promises rest on."""
         return self.outliers.n_images
 
     @property
     def n_features(self) -> int:
-        """Features of an image."""
+        """Number of features of an image."""
         return self.outliers.n_features
 
     def to_arrays(self) -> dict[str, npt.NDArray[Any]]:

@@ -26,12 +26,11 @@ def fit_tuned(
     groups: npt.ArrayLike | None = None,
     log_target: bool = False,
 ) -> Guard:
-    """Fit a guard for a network that was tuned on all images, and on those of each fold.
+    """Fit a guard for a network that was tuned on all images, and once without the left-out images of each fold.
 
-    A network draws the images that it was tuned on to their classes, and no other images. So each fold repeats what
-    happens to a new image: components, means and covariance are those of the images that the network of the fold was
-    tuned on, and the images that the fold leaves out are measured with them. Those of the final network are computed
-    on as many images as in the first fold.
+    Tuning draws the images that a network is tuned on to their classes, and no other images. So each fold treats its
+    left-out images as new images: they are measured with the components, means and covariance of the images that the
+    network of the fold was tuned on. For the final network, these are computed on the images of the first fold.
 
     Parameters
     ----------
@@ -40,7 +39,7 @@ def fit_tuned(
     y : array-like of shape (n,)
         Their classes or numbers.
     folds : iterable of FoldFeatures
-        Some folds, or all of them. It is read once, and the features of one fold are in memory at a time.
+        Some or all folds. They are read once, and the features of one fold are in memory at a time.
     out_of_fold : OutOfFold
         Answers for the images that these folds leave out.
     groups, log_target
@@ -67,6 +66,6 @@ def fit_tuned(
     n_classes = 1 if found.classes is None else len(found.classes)
     codes = np.zeros(len(values), np.intp) if found.classes is None else np.searchsorted(found.classes, values)
     *outliers, scaling = fit_tuned_outliers(matrix, codes, folds, found.rows, calibrates, n_classes)
-    # the error of a prediction is expected by left-out images of other groups, even if all are of one fold
+    # left-out images of other groups predict the error of a prediction, even if all images are of one fold
     dealt = deal_groups(np.arange(len(matrix)) if groups is None else np.asarray(groups), found.rows)
     return Guard(**vars(fit_parts(lambda *_: tuple(outliers), found, dealt, calibrates, scaling, log_target)))

@@ -10,12 +10,13 @@ from contextvars import ContextVar
 
 __all__ = ["PixelBudget", "pixel_budget"]
 
-#: Number of pixels of all images under way: 40 photos of 5 megapixels. A decoder takes 4 to 27 bytes per pixel.
+#: Maximum number of pixels of all images in progress: 40 photos of 5 megapixels. A decoder takes 4 to 27 bytes per
+#: pixel.
 MAX_PIXELS_UNDER_WAY = 200_000_000
 
 
 class _Held:
-    """The pixels of the image that is under way in a context."""
+    """The pixels of the image in progress in a context."""
 
     n_pixels = 0
     is_over = False
@@ -50,7 +51,7 @@ class PixelBudget:
 
     @contextmanager
     def hold(self) -> Iterator[None]:
-        """Give the pixels that are taken inside back at the end; in nested calls, the outermost call does so.
+        """Release the pixels that are taken inside at the end; of nested calls, only the outermost call does so.
 
         A thread that runs in a copy of this context takes pixels for the same image.
         """
@@ -67,7 +68,7 @@ class PixelBudget:
             self._give_back(held.n_pixels)
 
     def take(self, n: int) -> None:
-        """Take pixels for one image inside `hold`; pixels of an earlier image are given back first."""
+        """Take pixels for one image inside `hold`; the pixels of an earlier image are released first."""
         held = _held.get()[self]
         if held.is_over:
             return

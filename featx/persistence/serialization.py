@@ -97,7 +97,7 @@ def _advise(pipeline: Any) -> str:
 
 
 def check_trusted(path: str, content: bytes, advice: str = "") -> list[str]:
-    """Return the types in a pipeline that skops has to trust; raise UntrustedTypeError if featx does not."""
+    """Return the types in a pipeline that skops must be told to trust; raise UntrustedTypeError if featx does not."""
     types = find_types(path, content)
     if refused := sorted(types - TRUSTED):
         refused = sorted(set(refused) - list_trusted())

@@ -32,7 +32,7 @@ class Point(NamedTuple):
 def draw_tradeoff(
     path: Path, title: str, points: Sequence[Point], max_ms: float | None = None, measure: str = "squared error"
 ) -> None:
-    """Write a PNG of error against milliseconds per image, with the Pareto front joined, numbered and named below.
+    """Write a PNG of error against milliseconds per image; the Pareto front is joined, numbered, and named below.
 
     ``max_ms`` is the budget per image, drawn as a line, and ``measure`` is the name of the error.
     """

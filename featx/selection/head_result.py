@@ -23,19 +23,19 @@ class HeadScore:
     Parameters
     ----------
     candidate : Candidate or None
-        Features that it was fitted on; None if they were given as an array.
+        The features that the head was fitted on; None if they were given as an array.
     head : str
         Key of `featx.heads.HEADS`.
     score, error : float
         Mean score of the images, and its standard error. It is shown for reading and ranks nothing.
     loss : float
-        The measure that ranks heads: the squared error (for classes, that of the probabilities) as a
+        The measure that ranks heads: the squared error (for classes, of the probabilities) as a
         share of the target's variance.
     behind, behind_error : float
-        Loss beyond that of the best head on the same images, and the standard error of the paired
-        difference.
+        The loss minus the loss of the best head on the same images, and the standard error of the
+        paired difference.
     tied : bool
-        True if it is behind by at most two of these standard errors.
+        True if ``behind`` is at most two of these standard errors.
     fit_s : float
         Seconds of one fit.
     ms : float
@@ -70,13 +70,13 @@ class HeadComparison:
     n_images, n_folds : int
         Number of images and folds.
     left_out : tuple of str
-        Heads without a score, and the reason of each.
+        Heads without a score, each with the reason.
     kind : {"image", "text"}, default="image"
         Kind of the inputs.
 
     See Also
     --------
-    compare_heads : Makes it; its example shows one.
+    compare_heads : Compares heads; with an example.
     """
 
     scores: list[HeadScore]
@@ -89,7 +89,7 @@ class HeadComparison:
 
     @property
     def reason(self) -> str:
-        """One sentence about the best head, and those tied with it."""
+        """One sentence about the best head, and the heads that are tied with it."""
         best, n = self.scores[0], len(self.scores)
         on = f" on {best.candidate.describe()}" if best.candidate else ""
         text = f"{best.head}{on}: {self.metric} {best.score:.3f} ± {best.error:.3f} on left-out {self.kind}s"

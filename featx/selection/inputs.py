@@ -38,7 +38,7 @@ class SourceOptions:
 
 @dataclass(frozen=True)
 class Inputs:
-    """Hold images or texts, their targets, and what their source says about them.
+    """Hold images or texts, their targets, and the facts from their source.
 
     ``y``, ``task`` and ``groups`` are as for `featx.selection.compare`, except that ``groups`` names no column.
     """
@@ -63,7 +63,7 @@ def read_inputs(
     groups: Any,
     events: Events,
 ) -> Inputs:
-    """Read images or texts and their targets; without ``y``, those of a source."""
+    """Read images or texts and their targets; without ``y``, X is a source."""
     notes: list[str] = []
     if y is None and (options.text_column is not None or (kind == "image" and is_source(X))):
         X = list_labelled(X, options)
@@ -111,7 +111,7 @@ def _list_texts(source: Any, options: SourceOptions) -> Listing:
     if listing.target_column is None:
         raise SourceError("which column is to be predicted? Set target=NAME")
     if listing.target_column == text_column:
-        raise InputError(f"target={target!r}: is the column of texts as well, and would give the answer away")
+        raise InputError(f"target={target!r}: is the column of texts as well, and would reveal the answer")
     return listing if separator is None else replace(listing, separator=separator)
 
 

@@ -24,21 +24,21 @@ __all__ = ["SearchCost", "SearchResult"]
 class SearchCost:
     """Hold the cost of a search, as a multiple of embedding all images once.
 
-    One embedding of all images is that by the default backbone, or by the fastest one if the default
-    is no candidate.
+    The unit is an embedding by the default backbone, or by the fastest backbone if the default is no
+    candidate.
 
     Parameters
     ----------
     n_images : int
         Labelled images.
     n_embedded : int
-        Images that were embedded, counted anew for every backbone and crop.
+        Number of images that were embedded, counted anew for every backbone and crop.
     max_embeddings : float
-        Most times that the effort embeds all images.
+        Maximum number of times that the effort embeds all images.
     seconds, times : float
-        Time of the search, and its multiple of one embedding of all images.
+        Time of the search in seconds, and as a multiple of the time to embed all images once.
     everything : float
-        Estimated multiple if every head was tried on every candidate and all images.
+        Estimated multiple for a search that tries every head on every candidate and all images.
     kind : {"image", "text"}, default="image"
         Kind of the inputs.
     """
@@ -79,7 +79,7 @@ class SearchResult:
     heads : HeadComparison
         Comparison of the heads on the best features.
     extractor : FeatureExtractor or TextExtractor
-        Fitted extractor of the best head's features.
+        Fitted extractor of the features of the best head.
     embedded : Embedded
         Features of the labelled images by that extractor.
     labelled : ndarray of int, shape (n_labelled,)
@@ -144,7 +144,7 @@ class SearchResult:
         Parameters
         ----------
         n_rows : int or None, default=5
-            Number of the best candidates to show, besides those on the front; None shows all.
+            Number of the best candidates to show, besides the candidates on the front; None shows all.
         """
         cost = f"search: {self.cost.describe()}"
         n_hidden = 0 if n_rows is None else sum(not c.on_front for c in self.comparison.candidates[n_rows:])

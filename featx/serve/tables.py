@@ -100,7 +100,7 @@ class TablePredictor(Predictor):
         self._class_index = {label: i for i, label in enumerate(self.classes or [])}
 
     def _answer(self, contents: list[Any]) -> tuple[list[Answer | _RefusedError], Mapping[int, Any]]:
-        """Predict rows, in their order; a row with a value that cannot be used is refused and names the column."""
+        """Predict rows, in their order; the refusal of a row with a wrong value names the column."""
         answers: list[Answer | _RefusedError | None] = [None] * len(contents)
         rows: dict[int, dict[str, Any]] = {}
         for i, content in enumerate(contents):
@@ -165,7 +165,7 @@ class TablePredictor(Predictor):
         return [one if isinstance(one, _RefusedError) else Answer(one, own) for one, own in pairs]
 
     def _explain(self, rows: list[dict[str, Any]]) -> list[dict[str, Any] | _RefusedError]:
-        """Return the contributions of each kind, column, word and cell; networks run again."""
+        """Return the contributions of each kind, column, word and cell; the networks run again."""
         with self._lock:
             try:
                 self._rows = self._rows or KindExplainer(self._estimator)

@@ -57,7 +57,7 @@ class TextPredictor(Predictor):
         return None
 
     def _describe(self, text: Any) -> dict[str, Any]:
-        """Return the tokens of a text that is longer than the encoder reads, for its answer."""
+        """Return the field ``cut`` for a text with more tokens than the encoder reads."""
         (n,), limit = self._extractor.count_tokens([text]).tolist(), self._extractor.max_tokens
         return {"cut": {"tokens": n, "limit": limit}} if n > limit else {}
 

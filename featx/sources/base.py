@@ -355,7 +355,8 @@ def fail(reason: str) -> bytes:
     raise UnreadableError(reason)
 
 
-#: Sources that other processes sent, by token: images of one source arrive in many tasks and share what it opened.
+#: Sources that other processes sent, by token: images of one source arrive in many tasks and share the files that it
+#: opened.
 _copies: dict[str, Source] = {}
 _lock = threading.Lock()
 

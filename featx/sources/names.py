@@ -39,7 +39,7 @@ _MAX_SUFFIXES = 5  # named in a note
 
 
 def is_image(name: str) -> bool:
-    """Return True if a file is an image that can be read, by its name; hidden files are not."""
+    """Return True if a file is an image that can be read, by its name; False for a hidden file."""
     suffix = os.path.splitext(name)[1].lower()
     if name.startswith("."):
         return False
@@ -93,7 +93,7 @@ def describe_passed_over(counts: Counter[str]) -> str:
 
 
 def describe_formats(counts: Counter[str]) -> str:
-    """Name formats that are not read among suffixes; empty if there are none."""
+    """Return the advice for suffixes of formats that are not read; empty if there are none."""
     hints = []
     if not _HEIF_SUFFIXES.isdisjoint(counts):
         hints.append("HEIC is read with the extra heif: pip install 'featx[heif]'")

@@ -154,7 +154,7 @@ class Table(FileSource):
             return []
 
     def read_columns(self) -> dict[str, list[Any]]:
-        """Read all columns but those of bytes, in the selected rows. In CSV every value is a string."""
+        """Read all columns but columns of bytes, in the selected rows. In CSV every value is a string."""
         binary = self.file.find_binary()
         names = [name for name in self.file.read_names() if name not in binary]
         columns: dict[str, list[Any]] = {name: [] for name in names}

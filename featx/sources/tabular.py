@@ -17,9 +17,9 @@ from featx.sources.http import without_query
 
 __all__ = ["TabularFile"]
 
-#: Characters of one cell of CSV. The default of Python, 131,072, is shorter than some texts.
+#: Maximum number of characters of a cell of CSV. The default of Python, 131,072, is shorter than some texts.
 _MAX_CELL = 32 * 2**20
-_ROWS_READ = 1000  # at a time
+_ROWS_READ = 1000  # number of rows read at a time
 
 
 class TabularFile:
@@ -44,7 +44,7 @@ class TabularFile:
         return without_query(self._path).lower().endswith(".parquet")
 
     def open_parquet(self) -> Any:
-        """Open the table with pyarrow, which reads no more than it is asked for."""
+        """Open the table with pyarrow, which reads only the requested columns and rows."""
         parquet = import_optional("pyarrow.parquet", "parquet")
         try:
             return parquet.ParquetFile(self._store.open(self._path) if type(self._store) is not Store else self._path)
@@ -54,7 +54,7 @@ class TabularFile:
             raise SourceError(f"{self._given}: cannot be read as Parquet ({first_line(error)})") from None
 
     def find_binary(self) -> list[str]:
-        """List columns of bytes, and of the structs that Hugging Face's datasets write for images."""
+        """List columns of bytes, and columns of the structs that Hugging Face's `datasets` writes for images."""
         return self._find(_is_binary)
 
     def find_nested(self) -> list[str]:
@@ -122,7 +122,7 @@ class TabularFile:
                     if is_named := header.startswith("sep="):  # as Excel writes it above the header
                         delimiter = header[4:5]
                     else:
-                        delimiter = max(",;\t|", key=header.count)  # the most frequent one in the header
+                        delimiter = max(",;\t|", key=header.count)  # the most frequent sign in the header
                         file.seek(0)
                     reader = csv.reader(file, delimiter=delimiter, skipinitialspace=f"{delimiter} " in header)
                     width = 0

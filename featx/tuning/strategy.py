@@ -105,9 +105,9 @@ def keep_activations(settings: TuningSettings) -> Iterator[TuningSettings]:
 def choose_strategy(
     problem: Problem, settings: TuningSettings, events: Events
 ) -> tuple[Strategy, tuple[TunedTail, ...]]:
-    """Tune in each fold behind a layer, and compare with the frozen network; return the choice and its networks.
+    """Tune in each fold after a layer, and compare with the frozen network; return the choice and its networks.
 
-    The networks of a chosen training are those of the first folds, in their order; the frozen one has none.
+    The networks of the chosen training are in the order of the first folds; a choice of the frozen network has none.
 
     The loss of the left-out images decides: log loss of calibrated probabilities, or squared error. The frozen network
     is chosen if its loss is within one standard error of the smallest loss, by paired differences. Otherwise the
@@ -122,8 +122,8 @@ def choose_strategy(
     n_probe = 1 if len(problem.folds[0][1]) >= 2 * _ENOUGH else min(_N_PROBE_FOLDS, len(problem.folds))
     race = Race(problem, n_probe)
     alphas = _list_alphas(settings)
-    found = dict[tuple[str, int], _Measured]()
-    tried: tuple[Trial, ...] = ()
+    measurements = dict[tuple[str, int], _Measurement]()
+    dropped: tuple[Trial, ...] = ()
     depths = find_depths(problem.extractor, settings.depth)
     n_epochs, max_epochs = (_TEXT_EPOCHS, _MAX_TEXT_EPOCHS) if problem.is_text else (_EPOCHS, _MAX_EPOCHS)
     first = (depths.pop(0), n_epochs if settings.epochs == "auto" else int(settings.epochs))
@@ -134,24 +134,24 @@ def choose_strategy(
     try:
         while next_trial:
             trial, next_trial = next_trial, None
-            found[trial] = _predict_folds(problem, range(n_probe), trial, settings, events)
-            if race.add(trial, alphas, found[trial].scores):
+            measurements[trial] = _predict_folds(problem, range(n_probe), trial, settings, events)
+            if race.add(trial, alphas, measurements[trial].scores):
                 n_rows = len(race.rows)
                 next_trial = _deepen(trial, race.best.alpha, depths, settings, n_rows, trial == first, max_epochs)
         if race.best.depth and n_probe < len(problem.folds) and len(race.rows) < _ENOUGH:
             best = race.best.depth, race.best.epochs
-            tried = tuple(each for each in race.list_trials() if (each.depth, each.epochs) != best)
+            dropped = tuple(each for each in race.list_trials() if (each.depth, each.epochs) != best)
             further = _predict_folds(problem, range(n_probe, len(problem.folds)), best, settings, events)
-            found[best] = found[best].join(further)
+            measurements[best] = measurements[best].join(further)
             race = Race(problem, len(problem.folds))
-            race.add(best, alphas, found[best].scores)
+            race.add(best, alphas, measurements[best].scores)
     except KeyboardInterrupt:
         if not settings.keep_on_interrupt:
             raise
         events.note("interrupted: the choice is made among the networks that were measured so far")
-    strategy = race.decide(tried, time.monotonic() - began)
+    strategy = race.decide(dropped, time.monotonic() - began)
     chosen = strategy.chosen
-    return strategy, found[chosen.depth, chosen.epochs].networks if chosen else ()
+    return strategy, measurements[chosen.depth, chosen.epochs].networks if chosen else ()
 
 
 def train_chosen(
@@ -269,32 +269,32 @@ def _tune(
 
 def _predict_folds(
     problem: Problem, numbers: range, trial: tuple[str, int], settings: TuningSettings, events: Events
-) -> _Measured:
+) -> _Measurement:
     """Tune in some folds, and return the networks and the scores of their left-out images."""
     classes, alphas = problem.classes, _list_alphas(settings)
     folds = [problem.folds[number] for number in numbers]
     activations = _embed(problem, trial[0], settings, events)
-    shape = (len(alphas), sum(len(out) for _, out in folds), 1 if classes is None else len(classes))
+    shape = (len(alphas), sum(len(left_out) for _, left_out in folds), 1 if classes is None else len(classes))
     scores = np.full(shape, np.log(SMALLEST), np.float32)
     networks = []
     start = 0
-    for number, (fit, out) in zip(numbers, folds, strict=True):
+    for number, (fit, left_out) in zip(numbers, folds, strict=True):
         events.note(f"tuning after {trial[0]}, fold {number + 1} of {len(problem.folds)}")
-        tuned = _tune(problem, activations, fit, out, trial, settings, events)
+        tuned = _tune(problem, activations, fit, left_out, trial, settings, events)
         networks.append(_keep_on_disk(tuned, settings))
-        for alpha, part in zip(alphas, scores[:, start : start + len(out)], strict=True):
-            features, head = tuned.features(activations, out, alpha), tuned.head(alpha)
+        for alpha, fold_scores in zip(alphas, scores[:, start : start + len(left_out)], strict=True):
+            features, head = tuned.features(activations, left_out, alpha), tuned.head(alpha)
             if classes is None or tuned.classes is None:
-                part[:, 0] = head.predict(features)
+                fold_scores[:, 0] = head.predict(features)
             else:  # a fold may lack a class
                 columns = np.searchsorted(classes, tuned.classes)
-                part[:, columns] = np.log(np.maximum(head.predict_proba(features), SMALLEST))
-        start += len(out)
-    return _Measured(scores, tuple(networks))
+                fold_scores[:, columns] = np.log(np.maximum(head.predict_proba(features), SMALLEST))
+        start += len(left_out)
+    return _Measurement(scores, tuple(networks))
 
 
 def _keep_on_disk(tuned: TunedTail, settings: TuningSettings) -> TunedTail:
-    """Return the network with weights that are mapped from a nameless file, since memory may not hold all folds."""
+    """Return the network with its weights memory-mapped from a nameless file, since memory may not hold all folds."""
     with tempfile.TemporaryFile(dir=settings.folder) as file:
         for value in tuned.weights.values():
             file.write(np.asarray(value, np.float32).tobytes())
@@ -313,12 +313,12 @@ def _list_alphas(settings: TuningSettings) -> tuple[float, ...]:
 
 
 @dataclass(frozen=True, eq=False)
-class _Measured:
+class _Measurement:
     """Scores of left-out images, (n_alphas, n_rows, n_outputs), and the network of each fold."""
 
     scores: Floats
     networks: tuple[TunedTail, ...]
 
-    def join(self, other: _Measured) -> _Measured:
-        """Return these images, and then those of other folds."""
-        return _Measured(np.concatenate([self.scores, other.scores], axis=1), self.networks + other.networks)
+    def join(self, other: _Measurement) -> _Measurement:
+        """Append the images and the networks of other folds."""
+        return _Measurement(np.concatenate([self.scores, other.scores], axis=1), self.networks + other.networks)

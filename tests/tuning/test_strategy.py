@@ -6,7 +6,7 @@ import pytest
 from featx._events import Events
 from featx.errors import InputError
 from featx.tuning import strategy as strategy_module
-from featx.tuning.strategy import TuningSettings, _deepen, _Measured, choose_strategy, keep_activations
+from featx.tuning.strategy import TuningSettings, _deepen, _Measurement, choose_strategy, keep_activations
 from tests.tuning.race_tools import N, make_problem, make_scores
 
 
@@ -38,7 +38,7 @@ def test_folds_that_leave_out_enough_images_spare_the_others(monkeypatch, enough
         calls.append(len(numbers))
         rows = np.concatenate([problem.folds[number][1] for number in numbers])
         scores = np.stack([make_scores(signal)[rows] for signal in (0.5, 2.0)])
-        return _Measured(scores, tuple(f"network {number}" for number in numbers))
+        return _Measurement(scores, tuple(f"network {number}" for number in numbers))
 
     monkeypatch.setattr(strategy_module, "_predict_folds", predict)
     monkeypatch.setattr(strategy_module, "find_depths", lambda *_: ["stage4"])
@@ -58,7 +58,7 @@ def test_one_fold_is_enough_if_it_leaves_out_many_images(monkeypatch, enough, ex
     def predict(problem, numbers, *rest):
         calls.append(len(numbers))
         rows = np.concatenate([problem.folds[number][1] for number in numbers])
-        return _Measured(make_scores(2.0)[None, rows], ())
+        return _Measurement(make_scores(2.0)[None, rows], ())
 
     monkeypatch.setattr(strategy_module, "_predict_folds", predict)
     monkeypatch.setattr(strategy_module, "find_depths", lambda *_: ["stage4"])

@@ -14,7 +14,7 @@ __all__ = ["TABLES"]
 
 
 def _impute(converter: Converter, step: Any, x: Rows) -> str:
-    """Replace NaN by the statistics, drop columns that had no value, and append the indicators."""
+    """Replace NaN by the statistics, drop columns without any value, and append the indicators."""
     graph = converter.graph
     if not (isinstance(step.missing_values, float) and np.isnan(step.missing_values)):
         raise converter.refuse(step, f"its missing_values is {step.missing_values!r}, expected NaN")
