@@ -5,9 +5,11 @@ from __future__ import annotations
 import html
 import re
 import unicodedata
+from collections.abc import Collection
+from itertools import islice
 from typing import Any
 
-__all__ = ["find_cut", "one_line", "printable", "show_html"]
+__all__ = ["cut_text", "find_cut", "list_first", "one_line", "printable", "show_html"]
 
 _JOINERS = "\u200c\u200d"  # they shape words and emoji, and move nothing
 
@@ -67,6 +69,31 @@ def find_cut(text: str, n: int) -> int:
     while n > 1 and (unicodedata.combining(text[n]) or text[n] in _JOINERS or text[n - 1] in _JOINERS):
         n -= 1
     return n
+
+
+def cut_text(text: str, n: int) -> str:
+    """Return the beginning of a text as `find_cut` finds it, with an ellipsis if the text is longer.
+
+    Examples
+    --------
+    >>> from featx._text import cut_text
+    >>> cut_text("a red car", 100), cut_text("a red car", 7)
+    ('a red car', 'a red …')
+    """
+    end = find_cut(text, n)
+    return text if end == len(text) else f"{text[:end]} …"
+
+
+def list_first(values: Collection[Any], n: int) -> str:
+    """Return the first ``n`` values for a message, with an ellipsis if there are more.
+
+    Examples
+    --------
+    >>> from featx._text import list_first
+    >>> list_first(["ant", "bee", "cow"], 2), list_first([1, 2], 2)
+    ('ant, bee, ...', '1, 2')
+    """
+    return ", ".join(map(str, islice(values, n))) + (", ..." if len(values) > n else "")
 
 
 def _is_harmless(letter: str) -> bool:
