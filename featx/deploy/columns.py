@@ -36,7 +36,7 @@ from featx.heads import respond
 from featx.inference.mean import MeanOfColumns, is_absent
 from featx.inference.spec import list_backbones
 from featx.inference.transformer import BackboneTransformer
-from featx.pipelines import find_columns, find_extractors, find_row_outputs
+from featx.pipelines import find_columns, find_extractors, find_several
 from featx.session import run_batches
 from featx.text import TokenAnalyzer
 from featx.text.engine import describe_tokenizer, explain_unreadable, tokenize
@@ -340,7 +340,7 @@ def convert_columns(
         # parts get arrays, although the pipeline was fitted on data frames
         warnings.filterwarnings("ignore", "X does not have valid feature names", UserWarning)
         warnings.filterwarnings("ignore", ".*more than .* tokens", UserWarning)  # a row may be too long on purpose
-        classes, several = None, find_row_outputs(pipeline)
+        classes, several = None, find_several(pipeline)
         is_multilabel = several is not None and several[0] == "multilabel"
         if is_classifier(pipeline):
             classes = np.asarray(several[1] if several is not None else pipeline.classes_)

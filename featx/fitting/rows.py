@@ -12,12 +12,13 @@ from sklearn.base import BaseEstimator
 
 from featx._events import Events
 from featx._optional import import_optional
+from featx._text import list_first
 from featx._validation import is_missing
 from featx.errors import Failure, InputError
 from featx.guard import Guard, KindCells
 from featx.heads import Response, find_output, respond
 from featx.inference.transformer import Embedded
-from featx.pipelines import find_extractors, find_row_outputs, find_vectorizers
+from featx.pipelines import find_extractors, find_several, find_vectorizers
 from featx.recording import Recording
 from featx.selection.categories import KnownCategories, Unknown
 
@@ -66,7 +67,7 @@ class RowExtractor:
     @property
     def n_features(self) -> int:
         """Length of an answer."""
-        several = find_row_outputs(self.estimator)
+        several = find_several(self.estimator)
         if several is None:
             return 1 + len(getattr(self.estimator, "classes_", ()))
         return len(several[1]) * (2 if several[0] == "multilabel" else 1)
@@ -113,8 +114,8 @@ def _note_unknown(unknown: Sequence[Unknown], events: Events) -> None:
     for column in dict.fromkeys(one.column for one in unknown):
         own = [one for one in unknown if one.column == column]
         values = list(dict.fromkeys(repr(one.value) for one in own))
-        shown = ", ".join(values[:_MAX_NAMED]) + (", ..." if len(values) > _MAX_NAMED else "")
         has = "row has a category" if len(own) == 1 else "rows have categories"
+        shown = list_first(values, _MAX_NAMED)
         events.note(f"column {column}: {len(own)} {has} that the fit has not seen, which count as none: {shown}")
 
 
@@ -127,10 +128,10 @@ class AnswerHead(BaseEstimator):  # type: ignore[misc]
     @classmethod
     def of(cls, estimator: Any) -> AnswerHead:
         """Return the head for an estimator."""
+        several = find_several(estimator)
         if not hasattr(estimator, "classes_"):
-            return cls()
+            return cls(1 if several is None else len(several[1]))
         name, _ = find_output(estimator)
-        several = find_row_outputs(estimator)
         if several is not None:
             head: Any = (_ProbableLabels if name == "probabilities" else _Labels)()
             head.classes_ = np.array(several[1])
@@ -144,7 +145,7 @@ class AnswerHead(BaseEstimator):  # type: ignore[misc]
         """Return the answers as one array of shape (n_rows, n)."""
         numbers = np.reshape(response.numbers, (len(response.numbers), -1)).astype(float)
         if response.labels is None:
-            several = find_row_outputs(estimator)
+            several = find_several(estimator)
             if numbers.shape[1] != (1 if several is None else len(several[1])):
                 kind = type(estimator).__name__
                 raise InputError(f"{kind}: predicts {numbers.shape[1]} values per row, expected one; fit one for each")
