@@ -14,6 +14,7 @@ from sklearn.pipeline import Pipeline
 
 from featx._events import Events
 from featx._memory import available_memory
+from featx._text import join_first
 from featx.errors import InputError
 from featx.fitting.doubt import fit_guard
 from featx.fitting.estimate import Estimate, _fit_path, _widen, describe_folds
@@ -219,7 +220,7 @@ def check_several(target: SeveralTargets, log_target: bool, events: Events | Non
         (f"on a single {noun}", counts == 1),
     ):
         if named := [name for name, is_one in zip(target.names, places.tolist(), strict=True) if is_one]:
-            shown = ", ".join(named[:_MAX_NAMED]) + (", ..." if len(named) > _MAX_NAMED else "")
+            shown = join_first(named, _MAX_NAMED)
             text = "its answer is constant" if "single" not in kind else "a model without it cannot learn the label"
             verb = "is" if len(named) == 1 else "are"
             events.note(f"{len(named)} of {len(target.names)} labels {verb} {kind} ({shown}): {text}")
