@@ -32,7 +32,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from PIL import Image, ImageFilter
-from sklearn.metrics import balanced_accuracy_score, log_loss, r2_score
+from sklearn.metrics import balanced_accuracy_score, log_loss, r2_score, roc_auc_score
 from text import read
 from tiles import find_tiles
 
@@ -79,8 +79,13 @@ def add_noise(image: Image.Image) -> Image.Image:
 CORRUPTIONS = {"blur": blur, "jpeg": compress, "noise": add_noise}
 
 
-def measure(result: Any, paths: list[str], y: np.ndarray, *, corrupt: int = 0) -> dict[str, Any]:
-    """Return accuracy, log loss and the share of outliers of test images; with corruptions, accuracy on the first."""
+def measure(
+    result: Any, paths: list[str], y: np.ndarray, *, corrupt: int = 0, others: list[str] | None = None
+) -> dict[str, Any]:
+    """Return accuracy, log loss and the share of outliers of test images; with corruptions, accuracy on the first.
+
+    With other images also the share of them that are outliers, and the area under the ROC of their p-values.
+    """
     features = result.pipeline[0].transform(paths)
     probabilities = result.pipeline[-1].predict_proba(features)
     classes = np.asarray(result.classes)
@@ -91,7 +96,13 @@ def measure(result: Any, paths: list[str], y: np.ndarray, *, corrupt: int = 0) -
         "log_loss": float(log_loss(y, probabilities, labels=classes)),
     }
     if result.guard is not None:
-        found["outliers"] = float((result.guard.check(features).outlier < 0.05).mean())
+        p_values = result.guard.check(features).outlier
+        found["outliers"] = float((p_values < 0.05).mean())
+        if others:
+            foreign = result.guard.check(result.pipeline[0].transform(others)).outlier
+            found["outliers_of_others"] = float((foreign < 0.05).mean())
+            is_foreign = np.repeat([0, 1], [len(p_values), len(foreign)])
+            found["auroc"] = float(roc_auc_score(is_foreign, -np.concatenate([p_values, foreign])))
     for name, change in CORRUPTIONS.items() if corrupt else ():
         images = [change(decode(path)) for path in paths[:corrupt]]
         found[name] = float((result.pipeline.predict(images) == y[:corrupt]).mean())
@@ -139,9 +150,12 @@ def run_classes(options: argparse.Namespace) -> None:
     parts = {"cifar": ("train", "test"), "ants": ("train", "val")}[options.part]
     X, y = list_images(f"{options.dir}/{folder}/{parts[0]}", options.n, options.seed)
     test, true = list_images(f"{options.dir}/{folder}/{parts[1]}", 2000)
+    others = sorted(glob.glob(f"{options.others}/**/*.[jJ][pP]*[gG]", recursive=True)) if options.others else []
+    np.random.default_rng(0).shuffle(others)
     for name, make in make_fits(options, X, y).items():
         result, cost = timed(make)
-        report(options, name, {**measure(result, test, true, corrupt=options.corrupt), **cost, **describe(result)})
+        found = measure(result, test, true, corrupt=options.corrupt, others=others[:300])
+        report(options, name, {**found, **cost, **describe(result)})
 
 
 def run_pacs(options: argparse.Namespace) -> None:
@@ -295,6 +309,7 @@ def main() -> None:
     parser.add_argument("--folder", help="keeps the values of the frozen layers, so that a killed run goes on")
     parser.add_argument("--search", action="store_true")
     parser.add_argument("--views", action="store_true")
+    parser.add_argument("--others", help="folder of images that are unlike those of cifar or ants, for the guard")
     parser.add_argument("--corrupt", type=int, default=0, metavar="N", help="test images to blur, compress and so on")
     parser.add_argument(
         "--force", type=float, nargs="+", help="parts of the way of a network of pacs that is tuned anyway"

@@ -29,6 +29,7 @@ __all__ = [
     "find_optional",
     "find_row_outputs",
     "find_several",
+    "find_text_encoders",
     "find_vectorizers",
     "make_frame_of_rows",
     "split_pipeline",
@@ -395,6 +396,25 @@ def find_vectorizers(estimator: Any) -> dict[str, Any]:
         for _, part, columns in transformer.transformers_:
             if isinstance(part, CountVectorizer) and isinstance(columns, str):
                 found.setdefault(columns, part)
+    return found
+
+
+def find_text_encoders(estimator: Any) -> dict[str, Any]:
+    """Return the fitted extractor of each column of texts that has one.
+
+    Examples
+    --------
+    >>> from sklearn.compose import ColumnTransformer
+    >>> from featx.pipelines import find_text_encoders
+    >>> find_text_encoders(ColumnTransformer([]))
+    {}
+    """
+    found: dict[str, Any] = {}
+    for transformer in _find_column_transformers(estimator):
+        for _, part, columns in transformer.transformers_:
+            for extractor in find_extractors([step for _, step in part.steps] if isinstance(part, Pipeline) else part):
+                if extractor.kind == "text":
+                    found |= {name: extractor for name in _name_columns(transformer, columns) if name not in found}
     return found
 
 

@@ -30,7 +30,7 @@ from featx.auditing.leaks import (
 from featx.auditing.membership import Membership, find_attackable, measure_membership
 from featx.auditing.page import build_page
 from featx.auditing.result import SEVERITIES, Audit, Finding, Leak
-from featx.errors import InputError
+from featx.errors import InputError, SourceError
 from featx.extractor import FeatureExtractor
 from featx.fitting.estimate import sees_content
 from featx.fitting.inputs import read_inputs
@@ -46,6 +46,7 @@ __all__ = ["audit"]
 
 #: Side of the hidden middle as a share of the image's side: half of the area.
 _HIDDEN_SIDE = 0.5**0.5
+_IMAGES_ALONE = "an audit takes images; featx fit and featx report list near-duplicates of texts and of rows"
 
 
 def audit(
@@ -131,7 +132,15 @@ def audit(
         opened.require_images("audit")
     if opened is not None and extractor is not None:
         raise InputError("extractor: the features of the model are used; leave extractor or model out")
-    inputs = read_inputs(X, y, path_column=path_column, target=target, include=include, exclude=exclude)
+    if getattr(extractor, "kind", "image") != "image":
+        raise InputError(f"extractor={type(extractor).__name__}: {_IMAGES_ALONE}")
+    try:
+        inputs = read_inputs(X, y, path_column=path_column, target=target, include=include, exclude=exclude)
+    except SourceError as error:
+        is_table = isinstance(X, (str, os.PathLike)) and os.fspath(X).lower().endswith(TABLE_SUFFIXES)
+        if not is_table or path_column is not None:
+            raise
+        raise SourceError(f"{error}; {_IMAGES_ALONE}") from None
     for text in inputs.notes:
         events.note(text)
     extractor = extractor or (opened.extractor if opened is not None else None)

@@ -163,6 +163,11 @@ class BackboneDescription:
         """The kind of its inputs: ``"image"`` or ``"text"``."""
         return "text" if isinstance(self.preprocess, Tokenization) else "image"
 
+    @property
+    def is_tuned(self) -> bool:
+        """True for a tuned network, and for a copy of one in another precision."""
+        return _names_tuned(self.recipe)
+
     def to_dict(self) -> dict[str, Any]:
         """Return the values that a backbone file holds, by key."""
         return {
@@ -368,6 +373,11 @@ def _find_damage(backbone: Backbone, model: onnx.ModelProto) -> str:
     tensors = {tensor for node in model.graph.node for tensor in node.output}
     missing = (layer for layer in backbone.layers if layer.tensor not in tensors)
     return next((f"layer {layer.name} is at {layer.tensor}, which is not in the graph" for layer in missing), "")
+
+
+def _names_tuned(recipe: Any) -> bool:
+    """Return True if a recipe, or that of its origin, is of a tuned network."""
+    return isinstance(recipe, dict) and ("tuned_from" in recipe or any(map(_names_tuned, recipe.values())))
 
 
 def _expect(what: str, value: Any, kind: type | tuple[type, ...]) -> Any:

@@ -32,7 +32,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         action="extend",
         nargs="+",
         metavar="SOURCE",
-        help="training images or texts, to look for near-duplicates",
+        help="training images, texts or rows, to look for near-duplicates",
     )
     parser.add_argument("--no-images", dest="images", action="store_false", help="leave out every image, text and row")
     parser.add_argument("--title", metavar="TEXT", help="title of the page (default: the model and the source)")
@@ -61,7 +61,7 @@ def run(options: argparse.Namespace) -> None:
     page = report(
         model,
         options.source[0] if len(options.source) == 1 else options.source,
-        train=options.train,
+        train=options.train[0] if options.train and len(options.train) == 1 else options.train,
         images=options.images,
         title=options.title,
         path_column=options.path_column,

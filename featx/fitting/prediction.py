@@ -17,9 +17,9 @@ from featx.fitting.continuation import was_fitted_on
 from featx.fitting.doubt import Doubt, predict_guarded
 from featx.fitting.labelled import Inputs
 from featx.fitting.model import open_model
-from featx.fitting.rows import RowExtractor
+from featx.fitting.rows import RowExtractor, find_unseen
 from featx.guard import Checked, Guard
-from featx.pipelines import find_extractors
+from featx.pipelines import find_text_encoders
 from featx.sources.labels import join_labels
 from featx.text import TextExtractor
 
@@ -75,6 +75,8 @@ class Predictions:
     outlier_kinds : tuple of str or None, or None, default=None
         For rows of several kinds of columns, the kind that makes a row an outlier, such as ``"images"`` or
         ``"columns: area"``; None for the other rows.
+    unseen : tuple of tuple of str, or None, default=None
+        For rows, the columns whose category the fit has not seen; None for a model without categories.
     kind : {"image", "text", "row"}, default="image"
         Kind of the inputs.
 
@@ -100,6 +102,7 @@ class Predictions:
     tokens: npt.NDArray[np.int64] | None = None
     max_tokens: int | None = None
     outlier_kinds: tuple[str | None, ...] | None = None
+    unseen: tuple[tuple[str, ...], ...] | None = None
     kind: str = "image"
 
     def to_columns(self) -> dict[str, list[Any]]:
@@ -115,6 +118,7 @@ class Predictions:
             ``proba_CLASS`` for each class; ``outlier``, and if asked for ``reason``, ``set`` (labels joined
             by ``|``; ``\|`` stands for that sign in a label), ``low`` and ``high``;
             ``tokens`` and ``max_tokens`` of a text; ``outlier_kind`` of rows of several kinds of columns;
+            ``unseen``, the columns whose category the fit has not seen, joined by ``|``;
             ``error`` for images that could not be read.
         """
         predicted = self.predicted.tolist()
@@ -135,6 +139,8 @@ class Predictions:
             for i, label in enumerate(self.classes):
                 answers[f"proba_{label}"] = [None if row[i] != row[i] else row[i] for row in rounded]
         answers |= self._list_doubts()
+        if self.unseen is not None:
+            answers["unseen"] = ["|".join(map(_escape, columns)) or None for columns in self.unseen]
         if self.tokens is not None:
             answers |= {"tokens": self.tokens.tolist(), "max_tokens": [self.max_tokens] * len(self.tokens)}
         answers["error"] = [None] * len(self.names)
@@ -206,6 +212,8 @@ class Predictions:
             text += "  {} to {}".format(*map(format_metric, self.intervals[i].tolist()))
         if self.outlier_kinds is not None and self.outlier_kinds[i]:
             text += f"  unlike the fit in {printable(self.outlier_kinds[i])}"
+        if self.unseen is not None and self.unseen[i]:
+            text += f"  unseen {printable(', '.join(self.unseen[i]))}"
         return text + ("" if self.reasons is None else f"  {self.reasons[i] or ''}")
 
     def _format(self, value: Any) -> str:
@@ -354,6 +362,7 @@ def predict(
         **several,
         tokens=tokens,
         max_tokens=max_tokens,
+        unseen=find_unseen(opened.extractor.estimator, inputs.items) if opened.kind == "row" else None,
         kind=opened.kind,
     )
     written = replace(result, columns={}).to_columns()
@@ -369,11 +378,11 @@ def _count_tokens(extractor: Any, inputs: Inputs) -> tuple[npt.NDArray[np.int64]
     """
     texts = inputs.items
     if isinstance(extractor, RowExtractor):
-        columns = [name for name, kind in extractor.kinds.items() if kind == "text"]
-        encoders = [one for one in find_extractors(extractor.estimator) if isinstance(one, TextExtractor)]
-        if len(columns) != 1 or not encoders:
+        encoders = find_text_encoders(extractor.estimator)
+        if len(encoders) != 1:
             return None, None
-        extractor, texts = encoders[0], [row[columns[0]] for row in inputs.items]
+        ((column, extractor),) = encoders.items()
+        texts = [row[column] for row in inputs.items]
     if not isinstance(extractor, TextExtractor) or texts is None:
         return None, None
     return extractor.count_tokens(texts), extractor.max_tokens

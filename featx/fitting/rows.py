@@ -17,11 +17,17 @@ from featx.errors import Failure, InputError
 from featx.guard import Guard, KindCells
 from featx.heads import Response, find_output, respond
 from featx.inference.transformer import Embedded
-from featx.pipelines import find_extractors, find_row_outputs, find_vectorizers, make_frame_of_rows
+from featx.pipelines import (
+    find_encoders,
+    find_extractors,
+    find_row_outputs,
+    find_vectorizers,
+    make_frame_of_rows,
+)
 from featx.recording import Recording
 from featx.selection.categories import KnownCategories, Unknown
 
-__all__ = ["AnswerHead", "RowExtractor", "name_missing"]
+__all__ = ["AnswerHead", "RowExtractor", "find_unseen", "name_missing"]
 
 
 class RowExtractor:
@@ -64,7 +70,7 @@ class RowExtractor:
         for one in unknown:
             if one.is_error:
                 failures.setdefault(one.row, Failure(one.row, f"X[{one.row}]", one.reason))
-        _note_unknown([one for one in unknown if not one.is_error and not is_missing(one.value)], watching)
+        _note_unseen([one for one in unknown if one.is_unseen], watching)
         for i, row in enumerate(rows):
             for name in texts:
                 if not isinstance(row[name], str):  # a vectorizer of words would raise
@@ -92,10 +98,21 @@ def name_missing(row: Mapping[str, Any], kinds: Mapping[str, str], failure: Fail
     return replace(failure, reason=f"column{'' if len(empty) == 1 else 's'} {', '.join(empty)}: no image")
 
 
-def _note_unknown(unknown: Sequence[Unknown], events: Events) -> None:
+def find_unseen(estimator: Any, rows: Sequence[Mapping[str, Any]]) -> tuple[tuple[str, ...], ...] | None:
+    """Return the columns of each row whose category the fit has not seen; None without an encoder of categories."""
+    if not find_encoders(estimator):
+        return None
+    found: list[list[str]] = [[] for _ in rows]
+    for one in KnownCategories(estimator).spell(rows)[1]:
+        if one.is_unseen:
+            found[one.row].append(one.column)
+    return tuple(map(tuple, found))
+
+
+def _note_unseen(unseen: Sequence[Unknown], events: Events) -> None:
     """Note the categories that an encoder does not know and counts as none, a line per column."""
-    for column in dict.fromkeys(one.column for one in unknown):
-        own = [one for one in unknown if one.column == column]
+    for column in dict.fromkeys(one.column for one in unseen):
+        own = [one for one in unseen if one.column == column]
         values = join_first(list(dict.fromkeys(repr(one.value) for one in own)))
         has = "row has a category" if len(own) == 1 else "rows have categories"
         events.note(f"column {column}: {len(own)} {has} that the fit has not seen, which count as none: {values}")

@@ -26,7 +26,8 @@ class Number:
     """Quantiles of a column of numbers, the share of missing cells, and the number of rows.
 
     The surprise of a number is minus the logarithm of the share of rows at least as extreme on its side, twice. Beyond
-    the ends, the distance from the end is added, in units of ``spread``.
+    the ends, the distance from the end is added, in units of ``spread``. A missing cell is surprising as a category is:
+    by the share of missing cells, or as an unseen category beside one of ``n`` rows.
     """
 
     name: str
@@ -49,7 +50,7 @@ class Number:
         tail = np.clip(2 * np.minimum(share_below, share_above), 1 / (self.n + 1), 1)
         outside = np.maximum(np.maximum(self.quantiles[0] - values, values - self.quantiles[-1]), 0)
         found = -np.log(tail) + outside / self.spread
-        absent = -np.log(max(self.missing, 1 / (self.n + 1)))
+        absent = -np.log(self.missing if self.missing > 0 else 1 / ((self.n + 1) * max(1, self.n)))
         return np.minimum(np.where(np.isnan(given), absent, np.where(np.isinf(given), _MOST, found)), _MOST)
 
 
@@ -57,7 +58,9 @@ class Number:
 class Category:
     """Categories of a column with their shares; a missing cell counts as the empty text, a category of its own.
 
-    The surprise of a category is minus the logarithm of the share of rows whose category is not more frequent.
+    The surprise of a category is minus the logarithm of the share of rows whose category is not more frequent. A
+    category that no row has counts as one row of ``n + 1``, and the logarithm of the rows of the rarest category is
+    added: a new category says little beside categories of one row, and much beside categories of a hundred.
     """
 
     name: str
@@ -69,7 +72,9 @@ class Category:
         """Return the surprise of each cell, of shape (n,)."""
         tails = [float(self.shares[self.shares <= share * (1 + 1e-6)].sum()) for share in self.shares]
         known = dict(zip(self.categories, tails, strict=True))
-        found = [max(known.get(_name(cell), 0.0), 1 / (self.n + 1)) for cell in cells]
+        rarest = max(1.0, float(self.shares.min()) * self.n)
+        unseen = 1 / (rarest * (self.n + 1))
+        found = [max(known[name], 1 / (self.n + 1)) if (name := _name(cell)) in known else unseen for cell in cells]
         return np.minimum(-np.log(np.clip(np.array(found, np.float64), None, 1)), _MOST)
 
 

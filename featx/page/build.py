@@ -12,23 +12,18 @@ import numpy.typing as npt
 from featx._events import Events
 from featx._results import format_metric
 from featx._text import show_html as _escape
-from featx.fitting.estimate import sees_content
 from featx.page.answers import Answers
 from featx.page.cards import shorten, write_cards
 from featx.page.charts import draw_coverage, draw_reliability, draw_scatter, measure_coverage, measure_reliability
 from featx.page.contents import Contents, make_contents
 from featx.page.doubt import mark_risks, write_doubt
+from featx.page.duplicates import Compared, Pair, write_duplicates
 from featx.page.layout import lay_out
 from featx.page.template import fill_template
 from featx.page.thumbnails import GALLERY_SIDE, make_thumbnails, to_uri
-from featx.similarity import MIN_DUPLICATE_COSINE, NearestRows
 
-__all__ = ["Pair", "build_page"]
+__all__ = ["build_page"]
 
-#: Name of an image, name of an image that looks the same, and their cosine.
-Pair = tuple[str, str, float]
-
-_MAX_PAIRS = 30
 _MAX_GALLERY = 1000
 _MAX_TABLE_CLASSES = 40
 _MAP_SIDE = 28
@@ -44,12 +39,13 @@ def build_page(
     image, text and row; their names stay.
     """
     contents = make_contents(answers.model, answers.names, answers.items, images)
+    compared = Compared.of(answers.model, _list_titles(contents), answers.items, answers.features, answers.guarded)
     if answers.numbers is not None:
         sections = [
             _write_headline(answers, title),
             _write_several(answers),
             *_write_scatters(answers, contents),
-            _write_duplicates(answers, contents, pairs),
+            write_duplicates(compared, answers.noun, pairs),
             _write_facts(answers, images),
         ]
         return fill_template(title, sections)
@@ -61,7 +57,7 @@ def build_page(
         *([] if answers.classes is None else _write_certainty(answers)),
         write_doubt(answers, contents),
         _write_map(answers, contents),
-        _write_duplicates(answers, contents, pairs),
+        write_duplicates(compared, answers.noun, pairs),
         _write_gallery(answers, contents),
         _write_facts(answers, images),
     ]
@@ -280,64 +276,6 @@ def _draw_map_images(
             f'<rect {box} fill="none" stroke="{colors(int(rows[i]))}" stroke-width="2"{ring}/></g>'
         )
     return parts
-
-
-def _write_duplicates(answers: Answers, contents: Contents, pairs: Sequence[Pair] | None) -> str:
-    """Return near-duplicates among these inputs, and between them and those of the fit; empty without features."""
-    if answers.features is None:
-        return ""
-    parts, noun = ["<h2>Near-duplicates</h2>"], answers.noun
-    if not sees_content(answers.model.extractor):
-        text = f"They were not looked for: by these features (an early layer, or not avg), many {noun}s are alike."
-        return f"{parts[0]}<p>{text}</p>"
-    verb = "look" if noun == "image" else "are"
-    if pairs is not None:
-        article = "an image" if noun == "image" else f"a {noun}"
-        parts.append(
-            f"<p>{len(pairs)} of these {noun}s {verb} like {article} that the model was fitted on"
-            f"{', so that the score flatters' if pairs else ''}.</p>"
-        )
-        parts.append(_list_pairs(pairs, noun))
-    own = find_pairs(answers.features, _list_titles(contents))
-    parts.append(f"<p>{len(own)} of these {noun}s {verb} like another of them.</p>{_list_pairs(own, noun)}")
-    if pairs is None:
-        parts.append(f'<p class="soft">Name the training {noun}s to compare with them, too.</p>')
-    return "".join(parts)
-
-
-def find_pairs(
-    features: npt.NDArray[np.float32],
-    names: Sequence[str],
-    others: npt.NDArray[np.float32] | None = None,
-    other_names: Sequence[str] = (),
-) -> list[Pair]:
-    """Find the images whose nearest image, among the others or among themselves, is a near-duplicate."""
-    if others is not None and not len(others):
-        return []
-    own = others is None
-    nearest = NearestRows(features, 1, left_out=range(len(features)) if own else None)
-    nearest.add(0, features if others is None else others)
-    pairs = []
-    for i, (rows, cosines) in enumerate(zip(nearest.rows, nearest.similarities, strict=True)):
-        if len(rows) and cosines[0] >= MIN_DUPLICATE_COSINE:
-            j = int(rows[0])
-            if own and j < i and int(nearest.rows[j][0]) == i:
-                continue  # listed from the other side
-            pairs.append((names[i], names[j] if own else other_names[j], float(cosines[0])))
-    return sorted(pairs, key=lambda pair: -pair[2])
-
-
-def _list_pairs(pairs: Sequence[Pair], noun: str) -> str:
-    if not pairs:
-        return ""
-    rows = "".join(
-        f'<tr><th scope="row">{_escape(a)}</th><th scope="row">{_escape(b)}</th><td>{cosine:.3f}</td></tr>'
-        for a, b, cosine in pairs[:_MAX_PAIRS]
-    )
-    more = f"<p>and {len(pairs) - _MAX_PAIRS} more</p>" if len(pairs) > _MAX_PAIRS else ""
-    head = "".join(f"<th scope=col>{name}</th>" for name in (noun, "is like", "cosine"))
-    head = f"<thead><tr>{head}</tr></thead>"
-    return f'<div class="scroll"><table>{head}<tbody>{rows}</tbody></table></div>{more}'
 
 
 def _write_gallery(answers: Answers, contents: Contents) -> str:

@@ -21,8 +21,9 @@ from featx.fitting.model import FittedModel, open_model
 from featx.fitting.result import FitResult
 from featx.fitting.rows import RowExtractor
 from featx.page.answers import Answers, list_answers, name_input
-from featx.page.build import Pair, build_page, find_pairs
+from featx.page.build import build_page
 from featx.page.contents import make_contents
+from featx.page.duplicates import Compared, Pair, find_pairs
 from featx.pipelines import find_extractors
 
 __all__ = ["Page", "report"]
@@ -93,7 +94,8 @@ def report(
 
     The card of an image shows heat maps, that of a text its coloured words, and that of a row of several kinds of
     columns a bar for each kind and column, its texts and its images. An encoder of texts runs once per word of a card.
-    Rows of several kinds, and words (TF-IDF), have no map and no near-duplicates.
+    Rows of several kinds, and words (TF-IDF), have no map. Texts and images that are equal, white space and case apart,
+    are near-duplicates; so are those with near features if an encoder reads them and the model has a guard.
 
     Parameters
     ----------
@@ -105,7 +107,7 @@ def report(
     y : array-like of shape (n_samples,), or None, default=None
         Labels of the inputs; None for a source.
     train : source, sequence or None, default=None
-        Images or texts that the model was fitted on, in which near-duplicates are looked for.
+        Images, texts or rows that the model was fitted on, in which near-duplicates are looked for.
     images : bool, default=True
         False leaves out every image, text and row, to protect people's privacy. Names of files and rows stay.
     title : str or None, default=None
@@ -137,11 +139,6 @@ def report(
     Page('FitResult on left-out images', 100 images, ... MB)
     """
     opened, events = open_model(model), events or Events()
-    if train is not None and isinstance(opened.extractor, RowExtractor):
-        raise InputError(
-            f"train: near-duplicates are looked for in the features of one extractor, and {opened.name} takes rows; "
-            "leave it out"
-        )
     evaluation: Evaluation | None = None
     if X is None:
         if not isinstance(model, FitResult):
@@ -247,6 +244,8 @@ def _compare(model: FittedModel, answers: Answers, train: Any, images: bool, eve
         raise InputError(f"train: no {model.kind} of {inputs.where} could be read")
     items = None if inputs.items is None else [inputs.items[i] for i in embeddings.positions]
     own, others = make_contents(model, answers.names, answers.items, images), make_contents(model, names, items, images)
-    assert answers.features is not None
     titles = [[each.title(row) for row in range(len(each.names))] for each in (own, others)]
-    return find_pairs(answers.features, titles[0], embeddings.take(), titles[1])
+    features = embeddings.take()
+    guarded = None if answers.guarded is None else model.take_guarded(features)
+    compared = Compared.of(model, titles[0], answers.items, answers.features, answers.guarded)
+    return find_pairs(compared, Compared.of(model, titles[1], items, features, guarded))

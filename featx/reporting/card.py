@@ -89,6 +89,7 @@ def _describe_features(description: Description) -> str:
     lines = []
     for backbone in description["backbones"]:
         license_text = f"licence {backbone['license']}" if backbone.get("license") else ""
+        license_text = "licence not recorded" if backbone.get("license") == "unknown" else license_text
         facts = [f"backbone {backbone['name']} ({backbone['identity'][:12]})", license_text, backbone.get("source")]
         lines.append(f"- {_escape(', '.join(filter(None, facts)))}")
     for parameters in description.get("pipeline", {}).get("features", []):

@@ -247,16 +247,11 @@ def _list_backbones(kind: str) -> list[str]:
     """
     names: dict[str, str] = {}
     for name, backbone in list_here(on_error=lambda error: None):
-        if backbone.kind == kind and not _is_tuned(backbone.recipe):
+        if backbone.kind == kind and not backbone.is_tuned:
             names.setdefault(backbone.identity, name)
     if kind == "text" and not names:
         raise InputError("no text encoder is on this machine; run: featx backbones make text:minilm_l6 (docs/text.md)")
     return list(names.values())
-
-
-def _is_tuned(recipe: Any) -> bool:
-    """Return True for the recipe of a tuned network, or of a copy in another precision."""
-    return isinstance(recipe, dict) and ("tuned_from" in recipe or any(map(_is_tuned, recipe.values())))
 
 
 def _default_layers(backbone: Backbone) -> list[LayerSpec]:

@@ -43,6 +43,11 @@ class Unknown:
     known: str
 
     @property
+    def is_unseen(self) -> bool:
+        """True for a category that counts as none of those of the fit; an empty cell is no category."""
+        return not self.is_error and not is_missing(self.value)
+
+    @property
     def reason(self) -> str:
         """The cause and the next step."""
         return (

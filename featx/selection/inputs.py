@@ -96,11 +96,13 @@ def list_labelled(source: Any, options: SourceOptions) -> Listing:
 
 
 def _list_texts(source: Any, options: SourceOptions) -> Listing:
-    """List the texts of a table with one label or number each."""
-    target, text_column = options.target, options.text_column
+    """List the labelled texts of a table, with one or several targets each."""
+    target, text_column, separator = options.target, options.text_column, options.separator
     assert text_column is not None
-    if options.separator is not None or not (target is None or isinstance(target, str)):
-        raise InputError("target: one label or number per text, expected one column; several cannot be compared yet")
+    if not (target is None or isinstance(target, str)):
+        columns = _check_columns(target, separator)
+        listings = [_list_texts(source, replace(options, target=name)) for name in columns]
+        return _join_columns(listings[0], columns) if len(columns) > 1 else listings[0]
     if not is_source(source):
         raise InputError(f"X: of type {type(source).__name__}, expected a table; with texts as a list, pass y")
     listing = list_texts(
@@ -110,7 +112,7 @@ def _list_texts(source: Any, options: SourceOptions) -> Listing:
         raise SourceError("which column is to be predicted? Set target=NAME")
     if listing.target_column == text_column:
         raise InputError(f"target={target!r}: is the column of texts as well, and would reveal the answer")
-    return listing
+    return listing if separator is None else replace(listing, separator=separator)
 
 
 def _list_images(source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]], options: SourceOptions) -> Listing:
@@ -119,11 +121,16 @@ def _list_images(source: str | os.PathLike[str] | Sequence[str | os.PathLike[str
     if target is None or isinstance(target, str):
         listing = _list_single(source, target, options)
         return listing if separator is None else replace(listing, separator=separator)
+    columns = _check_columns(target, separator)
+    listing = _list_single(source, columns[0], options)
+    return _join_columns(listing, columns) if len(columns) > 1 else listing
+
+
+def _check_columns(target: Sequence[str], separator: str | None) -> tuple[str, ...]:
     columns = tuple(target)
     if separator is not None or not columns:
         raise InputError(f"target={list(columns)!r}: expected names of columns, or one column and a separator")
-    listing = _list_single(source, columns[0], options)
-    return _join_columns(listing, columns) if len(columns) > 1 else listing
+    return columns
 
 
 def _join_columns(listing: Listing, columns: tuple[str, ...]) -> Listing:

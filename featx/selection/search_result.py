@@ -147,7 +147,9 @@ class SearchResult:
             Number of the best candidates to show, besides the candidates on the front; None shows all.
         """
         cost = f"search: {self.cost.describe()}"
-        return "\n".join([self.comparison.table(n_rows), "", self.heads.table(), "", cost])
+        n_hidden = 0 if n_rows is None else sum(not c.on_front for c in self.comparison.candidates[n_rows:])
+        more = [f"and {n_hidden} more candidates"] if n_hidden else []
+        return "\n".join([self.comparison.table(n_rows), *more, "", self.heads.table(), "", cost])
 
     def to_dict(self) -> dict[str, Any]:
         """Return the result as plain values, which JSON can hold."""

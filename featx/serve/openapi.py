@@ -165,9 +165,13 @@ def _prediction(predictor: Predictor) -> dict[str, Any]:
         kinds = {"type": "object", "description": "Contribution of each kind, with its columns, words and cells."}
         parts = {"base": number, "score": number, "quantity": {"type": "string"}, "kinds": kinds}
         fields["contributions"] = _object(parts, list(parts))
-    if predictor.kind == "text":
+    if predictor.kind == "row":
+        text = "Columns whose category the fit has not seen; it counts as none of them."
+        fields["unseen"] = {"type": "array", "items": {"type": "string"}, "description": text}
+    if predictor.kind != "image":
         count = {"type": "integer"}
-        cut = _object({"tokens": count, "limit": count}, ["tokens", "limit"])
+        column = {"column": {"type": "string"}} if predictor.kind == "row" else {}
+        cut = _object({**column, "tokens": count, "limit": count}, [*column, "tokens", "limit"])
         fields["cut"] = {**cut, "description": "Of a text with more tokens than the model reads: it saw the beginning."}
     if predictor.kind == "row" and predictor.guard is not None:
         fields["outlier_kind"] = {"type": ["string", "null"], "description": "Kind of columns that is unlike the fit."}

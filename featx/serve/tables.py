@@ -17,7 +17,14 @@ from featx.explanation import KindExplainer
 from featx.guard import Guard, KindCells
 from featx.images.decode import decode
 from featx.inference.time_limit import TimeLimit
-from featx.pipelines import find_extractors, find_optional, find_row_outputs, find_vectorizers, make_frame_of_rows
+from featx.pipelines import (
+    find_extractors,
+    find_optional,
+    find_row_outputs,
+    find_text_encoders,
+    find_vectorizers,
+    make_frame_of_rows,
+)
 from featx.recording import Recording
 from featx.selection.categories import KnownCategories
 from featx.serve.explained import explain_rows
@@ -86,7 +93,7 @@ class TablePredictor(Predictor):
         self._recording = Recording(estimator)
         self._estimator, self._head = estimator, self._recording.estimator
         self._limits, self._categories = limits, KnownCategories(estimator)
-        self._vectorizers = find_vectorizers(estimator)
+        self._vectorizers, self._encoders = find_vectorizers(estimator), find_text_encoders(estimator)
         self._rows: KindExplainer | None = None
         self._lock = threading.Lock()
         self._class_index = {label: i for i, label in enumerate(self.classes or [])}
@@ -103,7 +110,10 @@ class TablePredictor(Predictor):
         spelled, unknown = self._categories.spell(list(rows.values()))
         places = list(rows)
         rows = dict(zip(rows, spelled, strict=True))
+        unseen = dict[int, list[str]]()
         for one in unknown:
+            if one.is_unseen:
+                unseen.setdefault(places[one.row], []).append(one.column)
             if one.is_error and places[one.row] in rows:
                 answers[places[one.row]] = _RefusedError(422, one.reason)
                 del rows[places[one.row]]
@@ -113,7 +123,18 @@ class TablePredictor(Predictor):
             found = [self._predict_row(row) for row in rows.values()]
         for i, answer in zip(rows, found, strict=True):
             answers[i] = answer
+            if isinstance(answer, Answer):
+                answer.fields.update(self._find_cut(rows[i]))
+                answer.fields.update({"unseen": unseen[i]} if i in unseen else {})
         return [answer for answer in answers if answer is not None], rows
+
+    def _find_cut(self, row: dict[str, Any]) -> dict[str, Any]:
+        """Return the tokens of the first text that is longer than its encoder reads, for the answer."""
+        for column, encoder in self._encoders.items():
+            (n,), limit = encoder.count_tokens([row[column]]).tolist(), encoder.max_tokens
+            if n > limit:
+                return {"cut": {"column": column, "tokens": n, "limit": limit}}
+        return {}
 
     def _predict_row(self, row: dict[str, Any]) -> Answer | _RefusedError:
         try:

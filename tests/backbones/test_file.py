@@ -4,6 +4,7 @@ import io
 import json
 import math
 import zipfile
+from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
@@ -65,6 +66,18 @@ def test_the_bundled_backbone_describes_itself(bundled):
 def test_layers_answer_to_the_authors_names_as_well(bundled):
     assert bundled.layer("blocks.4") == bundled.layer("stage3") == bundled.layer("blocks.4.2")
     assert bundled.layer(None) == bundled.layer("head") == bundled.layer("bn2")
+
+
+@pytest.mark.parametrize(
+    ("recipe", "expected"),
+    [
+        ({"timm": "1"}, False),
+        ({"tuned_from": "0"}, True),
+        ({"float32_identity": "1", "origin": {"tuned_from": "0"}}, True),
+    ],
+)
+def test_a_tuned_network_and_its_copies_say_so(bundled, recipe, expected):
+    assert replace(bundled, recipe=recipe).is_tuned == expected
 
 
 def test_the_canonical_vector_comes_out(bundled):

@@ -78,11 +78,25 @@ def test_numbers_outside_and_rare_values_surprise():
     surprises = number.measure([0.0, 1.0, 3.0, 30.0, None, np.inf])
     assert surprises[0] == 0
     assert list(np.diff(surprises[:4]) > 0) == [True] * 3
-    assert surprises[4] > 6  # no cell of the fit is missing
+    assert surprises[4] == pytest.approx(np.log(701 * 700))  # no cell of the fit is missing
+    assert fit_column("n", "number", [1.0, None] * 50).measure([None])[0] == pytest.approx(np.log(2))
     counts = fit_column("n", "number", [1, 1, 1, 2, 2, 3] * 20)
     assert counts.measure([1])[0] < counts.measure([3])[0] < 1.2
     category = fit_column("c", "category", ["a"] * 90 + ["b"] * 9 + [None])
     assert np.all(np.diff(category.measure(["a", "b", np.nan, "new"])) > -1e-9)
+
+
+def test_an_unseen_category_says_the_more_the_more_frequent_all_categories_are():
+    found = [fit_column("c", "category", cells).measure(["z"])[0] for cells in (["a"] * 99 + ["b"], ["a", "b"] * 50)]
+    np.testing.assert_allclose(found, [np.log(101), np.log(101 * 50)], rtol=1e-6)
+
+
+def test_a_row_with_a_category_that_the_fit_has_not_seen_is_an_outlier(guard):
+    rows, _ = make_rows(200, seed=6)
+    rows.cells["place"][:] = ["z"] * 200
+    checked = check(guard, rows)
+    assert checked.is_outlier.mean() > 0.95
+    assert np.mean([kind == "columns: place" for kind in checked.kinds if kind]) > 0.9
 
 
 def test_unknown_words_are_a_share_and_a_row_of_the_fit_does_not_know_itself():

@@ -10,7 +10,6 @@ from sklearn.pipeline import make_pipeline
 
 import featx
 from featx.cli import main
-from featx.errors import InputError
 from tests.text.conftest import encoder, source  # noqa: F401
 from tests.text.test_fit import LABELS, TEXTS
 
@@ -70,10 +69,12 @@ def test_rows_have_a_page(encoder, tmp_path, task):  # noqa: F811
     assert len(result.answers()["path"]) == len(rows)
     result.save(tmp_path / "m.featx")
     rows.drop(index=[3, 15, 19]).to_csv(tmp_path / "rows.csv", index=False)  # NUL is no CSV
-    assert main(["report", str(tmp_path / "m.featx"), str(tmp_path / "rows.csv"), "-o", str(tmp_path / "p.html")]) == 0
+    given = ["report", str(tmp_path / "m.featx"), str(tmp_path / "rows.csv"), "--train", str(tmp_path / "rows.csv")]
+    assert main([*given, "-o", str(tmp_path / "p.html")]) == 0
     html = (tmp_path / "p.html").read_text(encoding="utf-8")
     assert "<b>" not in html
     assert "class='track'" in html
+    assert "these rows are like a row that the model was fitted on, so that the score flatters" in html
     assert ("Largest residuals" in html) == (task == "regression")
-    with pytest.raises(InputError, match="takes rows"):
-        featx.report(result, rows, train=rows)
+    own = featx.report(result, rows[:6], train=rows[10:]).html
+    assert f"{sum(text in set(rows.review[10:]) for text in rows.review[:6])} of these rows are like a row" in own

@@ -1,3 +1,4 @@
+import hashlib
 import json
 import math
 import shutil
@@ -11,7 +12,7 @@ from featx.backbones import open_backbone
 from featx.backbones.file import canonical_input
 from featx.inference.self_check import check_canonical
 from featx.recipes import make_text_backbone
-from featx.recipes.text import build_text_encoder
+from featx.recipes.text import TEXT_ENCODERS, TextEncoderSource, build_text_encoder
 from tests.text.conftest import CONFIG, draw_weights, encoder, source  # noqa: F401
 
 
@@ -95,3 +96,15 @@ def test_missing_parts_are_named(source, tmp_path):  # noqa: F811
     with pytest.raises(featx.BackboneError, match=r"tokenizer.json is missing|output.dense.bias is missing"):
         make_text_backbone("tiny", tmp_path / "a.onnx", folder=tmp_path / "part")
     assert not (tmp_path / "a.onnx").exists()
+
+
+def test_known_weights_of_a_folder_have_the_licence_of_their_origin(source, tmp_path, monkeypatch):  # noqa: F811
+    made = make_text_backbone("tiny", tmp_path / "tiny.onnx", folder=source)
+    assert (made.license, made.source) == ("unknown", source.name)
+    digest = hashlib.sha256((source / "model.safetensors").read_bytes()).hexdigest()
+    row = TextEncoderSource("package", "module", "model.zip", digest, "owner/tiny", "Apache-2.0", ("en",))
+    monkeypatch.setitem(TEXT_ENCODERS, "tiny", row)
+    known = make_text_backbone("tiny", tmp_path / "known.onnx", folder=source)
+    assert known.license == "Apache-2.0"
+    assert "weights of owner/tiny, whose model card states the licence" in known.source
+    assert known.identity == made.identity

@@ -87,14 +87,14 @@ def test_a_backbone_on_this_machine_that_lacks_a_layer_takes_no_part(tiny_backbo
 
 
 def test_a_text_encoder_on_this_machine_is_no_candidate_for_images(monkeypatch):
-    pair = [SimpleNamespace(identity=str(i), kind=kind, recipe={}) for i, kind in enumerate(("image", "text"))]
+    pair = [SimpleNamespace(identity=str(i), kind=kind, is_tuned=False) for i, kind in enumerate(("image", "text"))]
     monkeypatch.setattr(candidates, "list_here", lambda on_error: list(zip(("net", "encoder"), pair, strict=True)))
     assert candidates._list_backbones("image") == ["net"]
 
 
 def test_a_tuned_network_may_have_seen_the_images_and_takes_no_part_unless_named(monkeypatch):
-    recipes = {"net": {}, "tuned": {"tuned_from": "1"}, "tuned_int8": {"origin": {"tuned_from": "1"}}}
-    found = [(name, SimpleNamespace(identity=name, kind="image", recipe=each)) for name, each in recipes.items()]
+    tuned = {"net": False, "own": True}
+    found = [(name, SimpleNamespace(identity=name, kind="image", is_tuned=each)) for name, each in tuned.items()]
     monkeypatch.setattr(candidates, "list_here", lambda on_error: found)
     assert candidates._list_backbones("image") == ["net"]
 

@@ -1,15 +1,22 @@
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
+from sklearn.base import clone
+from sklearn.compose import ColumnTransformer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder
 
 import featx
+from featx.pipelines import find_columns
 from featx.serve.app import App
 from featx.serve.limits import Limits
 from featx.serve.openapi import describe
+from featx.serve.tables import TablePredictor
 from featx.serve.texts import TextPredictor
+from tests.fitting.fitting_tools import Heard
 from tests.serve.serve_tools import BOUNDARY, form
 from tests.serve.test_app import Client
 from tests.text.conftest import WORDS
@@ -80,6 +87,28 @@ def test_a_cut_text_says_so_and_a_longer_one_than_the_limit_is_refused(client, f
     found = featx.predict(make_pipeline(*fitted), ["good car", "good " * 20, None])
     assert (found.tokens.tolist(), found.max_tokens) == ([4, 22, 0], 8)
     assert found.to_columns()["max_tokens"] == [8, 8, 8]
+
+
+def test_a_row_says_that_its_text_was_cut_and_names_unseen_categories(fitted, texts):
+    frame = pd.DataFrame({"title": texts, "shop": ["a", "b"] * 30})
+    parts = [("title", clone(fitted[0]), "title"), ("shop", OneHotEncoder(handle_unknown="ignore"), ["shop"])]
+    model = make_pipeline(ColumnTransformer(parts), LogisticRegression(max_iter=1000)).fit(frame, ["x", "y"] * 30)
+    limits = Limits(timeout=60, max_images=10)
+    predictor = TablePredictor(model, find_columns(model), limits)
+    app = App(predictor, limits, {"model": "m", "backbone": "tiny"})
+    given = [{"title": "good car", "shop": "a"}, {"title": "good " * 20, "shop": "z"}, {"title": "bad", "shop": None}]
+    rows = send(Client(app), given)[1]["predictions"]
+    app.close()
+    assert rows[1]["cut"] == {"column": "title", "tokens": 22, "limit": 8}
+    assert rows[1]["unseen"] == ["shop"]
+    assert not any({"cut", "unseen"} & set(row) for row in rows[::2])
+    answer = describe(predictor, limits, {"model": "m", "backbone": "tiny"})
+    assert '"required": ["column", "tokens", "limit"]' in json.dumps(answer)
+    heard = Heard()
+    found = featx.predict(model, pd.DataFrame(given), events=heard)
+    assert (found.tokens.tolist(), found.max_tokens) == ([4, 22, 3], 8)
+    assert found.unseen == ((), ("shop",), ())
+    assert any("1 of 3 texts have more than 8 tokens" in note for note in heard.notes)
 
 
 @pytest.mark.parametrize(

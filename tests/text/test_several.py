@@ -7,6 +7,7 @@ import pytest
 import featx
 from featx.deploy import export
 from featx.errors import InputError
+from featx.selection import compare
 from tests.text.conftest import WORDS
 
 pytestmark = pytest.mark.heavy
@@ -47,6 +48,19 @@ def test_several_labels_of_texts(table, encoder, tmp_path):
     assert featx.predict(by_columns, table).classes == ("a", "b", "c")
     with pytest.raises(InputError, match="no column 'd'"):
         featx.fit(table, **asked, target=["a", "d"])
+
+
+def test_several_targets_of_texts_are_compared(table, encoder):
+    asked = {"text_column": "text", "backbones": encoder, "layers": "block1", "poolings": "avg", "cv": 3}
+    by_separator = compare(table, **asked, target="tags", separator="|")
+    by_columns = compare(table, **asked, target=["a", "b", "c"])
+    assert by_separator.task == by_columns.task == "multilabel"
+    assert by_separator.recommended.score == by_columns.recommended.score
+    assert compare(table, **asked, target=["p", "q"]).task == "regression"
+    with pytest.raises(InputError, match="no column 'd'"):
+        compare(table, **asked, target=["a", "d"])
+    with pytest.raises(InputError, match="column of texts as well"):
+        compare(table, **asked, target=["a", "text"])
 
 
 def test_several_numbers_and_an_order_of_texts(table, encoder, tmp_path):
