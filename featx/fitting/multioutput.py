@@ -87,7 +87,9 @@ def fit_several(
     reason = tried = ""
     if features.search is not None:
         if asked.class_weight is not None or features.views != 1:
-            raise InputError(f"search={features.search!r}: several targets are searched without class_weight and views")
+            raise InputError(
+                f"search={features.search!r}: of several targets takes neither class_weight nor views; leave them out"
+            )
         head = replace(asked, task=target.task)
         result, embeddings = search_features(inputs, labelled, target.values, head, features, check.groups, events)
         extractor, reason, tried, name = result.extractor, result.reason, result.table(), result.name
@@ -105,7 +107,7 @@ def fit_several(
     n = len(target.values)
     needed, available = _COPIES * n * embeddings.rows.n_features * 4, available_memory()
     if available is not None and needed > available:
-        raise InputError(f"{n} images do not fit into memory, and several targets need all; use fewer")
+        raise InputError(f"{n} images do not fit into memory, and a head of several targets needs all; use fewer")
     embeddings = embeddings.load()
     X, further = split_views(embeddings.take(), features.views)
     own = None if check.groups is None else check.groups[embeddings.positions]
