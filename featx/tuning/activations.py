@@ -207,7 +207,7 @@ def limit_views(trunk: Trunk, n_images: int, n_views: int, max_bytes: float) -> 
     fits = int(min(n_views, max_bytes / a_view))
     if fits < 1:
         raise InputError(
-            f"max_bytes={max_bytes:.2g}: {n_images:,} images take {a_view / 1e9:.1f} GB at layer {trunk.layer}; "
+            f"max_bytes={max_bytes:.2g}: {n_images:,} images take {a_view / 1e9:.2g} GB at layer {trunk.layer}; "
             "raise it, choose a later layer, or tune on fewer images"
         )
     return fits
