@@ -5,10 +5,11 @@ from __future__ import annotations
 import html
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Collection
+from itertools import islice
 from typing import Any
 
-__all__ = ["find_cut", "join_first", "one_line", "printable", "show_html"]
+__all__ = ["cut_text", "find_cut", "join_first", "one_line", "printable", "show_html"]
 
 _JOINERS = "\u200c\u200d"  # joiners shape words and emoji, and do not move the cursor
 
@@ -49,7 +50,7 @@ def show_html(value: Any) -> str:
     return html.escape(printable(re.sub(r"\s", " ", str(value))))
 
 
-def join_first(values: Sequence[Any], n: int = 5) -> str:
+def join_first(values: Collection[Any], n: int = 5) -> str:
     """Join the first ``n`` values with commas; ``...`` stands for the others.
 
     Examples
@@ -58,7 +59,7 @@ def join_first(values: Sequence[Any], n: int = 5) -> str:
     >>> join_first(["ant", "bee"]), join_first(range(9), 3)
     ('ant, bee', '0, 1, 2, ...')
     """
-    return ", ".join([*map(str, values[:n]), *(["..."] if len(values) > n else [])])
+    return ", ".join([*map(str, islice(values, n)), *(["..."] if len(values) > n else [])])
 
 
 def find_cut(text: str, n: int) -> int:
@@ -80,6 +81,19 @@ def find_cut(text: str, n: int) -> int:
     while n > 1 and (unicodedata.combining(text[n]) or text[n] in _JOINERS or text[n - 1] in _JOINERS):
         n -= 1
     return n
+
+
+def cut_text(text: str, n: int) -> str:
+    """Return the beginning of a text as `find_cut` finds it, with an ellipsis if the text is longer.
+
+    Examples
+    --------
+    >>> from featx._text import cut_text
+    >>> cut_text("a red car", 100), cut_text("a red car", 7)
+    ('a red car', 'a red …')
+    """
+    end = find_cut(text, n)
+    return text if end == len(text) else f"{text[:end]} …"
 
 
 def _is_harmless(letter: str) -> bool:

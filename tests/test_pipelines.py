@@ -24,7 +24,7 @@ from featx.cli import main
 from featx.deploy import export
 from featx.errors import ExportError, InputError
 from featx.images.decode import decode
-from featx.pipelines import find_row_outputs, split_pipeline
+from featx.pipelines import find_several, split_pipeline
 
 X, Y = featx.samples.load_fashion_mnist("test")
 KINDS = ("bag", "coat", "sandal")
@@ -150,9 +150,9 @@ def test_the_command_line_takes_them(name, make, tmp_path, monkeypatch, capsys):
 def test_estimators_of_rows_tell_how_many_numbers_they_predict():
     X, Y = [[0.0], [1.0], [2.0]], [[0.0, 1.0], [1.0, 3.0], [2.0, 2.0]]
     for estimator in (LinearRegression(), MultiOutputRegressor(LinearRegression()), DecisionTreeRegressor()):
-        assert find_row_outputs(estimator.fit(X, Y)) == ("regression", ("0", "1"))
-        assert find_row_outputs(estimator.fit(X, [row[:1] for row in Y])) is None
+        assert find_several(estimator.fit(X, Y)) == ("regression", ("0", "1"))
+        assert find_several(estimator.fit(X, [row[:1] for row in Y])) is None
     labels = MultiOutputClassifier(LogisticRegression()).fit(X, [[0, 1], [1, 1], [1, 0]])
-    assert find_row_outputs(labels) == ("multilabel", ("0", "1"))
+    assert find_several(labels) == ("multilabel", ("0", "1"))
     with pytest.raises(InputError, match="2 classes per row"):
-        find_row_outputs(MultiOutputClassifier(LogisticRegression()).fit(X, [["a", "b"], ["c", "b"], ["c", "d"]]))
+        find_several(MultiOutputClassifier(LogisticRegression()).fit(X, [["a", "b"], ["c", "b"], ["c", "d"]]))

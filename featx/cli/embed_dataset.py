@@ -101,8 +101,9 @@ def run_job(options: argparse.Namespace) -> None:
     if summary.complete:
         _check_readable(options.output, summary.n_images)
     if summary.n_failed:
-        images = "1 image" if summary.n_failed == 1 else f"{summary.n_failed} images"
-        note(f"{images} could not be read; list them with: featx dataset info {options.output}")
+        noun = "text" if options.text_column else "image"
+        inputs = f"1 {noun}" if summary.n_failed == 1 else f"{summary.n_failed} {noun}s"
+        note(f"{inputs} could not be read; list them with: featx dataset info {options.output}")
     if n := summary.n_relabelled:
         note("1 label has changed in the source" if n == 1 else f"{n} labels have changed in the source")
     if n := summary.n_gone:

@@ -117,7 +117,7 @@ def run(options: argparse.Namespace) -> None:
         info=read_info(options.model)["info"],
     )
     note(*result.notes)
-    note_failures(result.failures, "left out")
+    note_failures(result.failures, "left out", "text" if options.texts else "image" if rows is None else "row")
     print(result)
 
 

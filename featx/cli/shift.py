@@ -70,7 +70,7 @@ def run(options: argparse.Namespace) -> int:
         exclude=options.exclude,
         events=make_events(),
     )
-    note_failures(result.failures, "left out")
+    note_failures(result.failures, "left out", result.noun)
     print(json.dumps(result.to_dict(), indent=1, allow_nan=False) if options.json else result)
     if options.output:
         result.plot(options.output)

@@ -33,7 +33,7 @@ from featx.heads import respond
 from featx.inference.mean import MeanOfColumns, is_absent
 from featx.inference.spec import list_backbones
 from featx.inference.transformer import BackboneTransformer
-from featx.pipelines import find_columns, find_extractors, find_row_outputs
+from featx.pipelines import find_columns, find_extractors, find_several
 from featx.text import TokenAnalyzer
 from featx.text.engine import describe_tokenizer, explain_unreadable, tokenize
 
@@ -349,7 +349,7 @@ def convert_columns(pipeline: Any, frame: Any, tolerance: float, info: Mapping[s
         # steps get arrays, although the pipeline was fitted on data frames
         warnings.filterwarnings("ignore", "X does not have valid feature names", UserWarning)
         warnings.filterwarnings("ignore", ".*more than .* tokens", UserWarning)  # a row may be too long on purpose
-        several = find_row_outputs(pipeline)
+        several = find_several(pipeline)
         task, outputs, classes = convert_answer(converter, pipeline, rows, several)
         expected = respond(pipeline, frame)
     converter.ir_version = max(columns.ir_version, converter.ir_version)

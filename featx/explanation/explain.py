@@ -16,10 +16,11 @@ from featx._events import Events
 from featx._files import write_whole
 from featx._results import format_html, to_plain
 from featx._text import printable
-from featx._validation import check_choice, suggest
+from featx._validation import check_choice
 from featx.errors import Failure, ImageError, InputError
 from featx.explanation.cells import Box
 from featx.explanation.explainer import METHODS, Explainer, Parts
+from featx.explanation.scores import find_class
 from featx.images.containers import list_items
 from featx.images.decode import UnreadableError, decode, describe, read
 from featx.images.heat import draw_heat, to_png
@@ -108,8 +109,8 @@ class Explanation:
         -------
         ndarray of float64, shape (rows, columns)
         """
-        own = self.maps[i, self._find(self.predicted[i] if label is None else label, "label")]
-        return own if against is None else np.asarray(own - self.maps[i, self._find(against, "against")])
+        own = self.maps[i, find_class(self.classes, self.predicted[i] if label is None else label, "label")]
+        return own if against is None else np.asarray(own - self.maps[i, find_class(self.classes, against, "against")])
 
     def draw(self, i: int, label: Any = None, against: Any = None, *, limit: float | None = None) -> Any:
         """Draw the map on the image: red speaks for the label, blue against it; hatched parts were not seen.
@@ -199,16 +200,6 @@ class Explanation:
             used.add(file.lower())
             files.append(file)
         return files
-
-    def _find(self, label: Any, name: str) -> int:
-        if self.classes is None:
-            if name == "against":
-                raise InputError(f"against={label!r}: a regression has no classes; leave it out")
-            return 0
-        texts = [str(one) for one in self.classes]
-        if str(label) not in texts:
-            raise InputError(f"{name}={label!r}: no class of this pipeline{suggest(str(label), texts)}")
-        return texts.index(str(label))
 
     def __repr__(self) -> str:
         failed = f", {len(self.failures)} could not be read" if self.failures else ""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from featx._text import find_cut, printable, show_html
+from featx._text import cut_text, find_cut, printable, show_html
 
 if TYPE_CHECKING:
     from featx.explanation.kinds import Detail
@@ -101,9 +101,8 @@ def write_parts(explanation: RowExplanation, i: int, label: Any = None, against:
         own = [one for one in details if one.kind == kind]
         if len(own) > 1 or (own and own[0].words is None and own[0].heat_map is None):
             for one in own:
-                shown = (
-                    "" if one.heat_map is not None or one.words is not None else f" = {_shorten(show_cell(one.value))}"
-                )
+                is_plain = one.heat_map is None and one.words is None
+                shown = f" = {cut_text(show_cell(one.value), _MAX_CELL)}" if is_plain else ""
                 rows.append(_write_part(f"{one.column}{shown}", float(weights @ one.contribution), limit, "part"))
             rest = float(weights @ explanation.rests[i][kind])
             if abs(rest) > 1e-3 * limit:
@@ -126,11 +125,6 @@ def show_cell(value: Any) -> str:
     if value is None or value != value:
         return "missing"
     return f"{float(value):.6g}" if isinstance(value, (float, np.floating)) else printable(value)
-
-
-def _shorten(text: str) -> str:
-    end = find_cut(text, _MAX_CELL)
-    return text if end == len(text) else f"{text[:end]} …"
 
 
 def _number(value: float) -> str:

@@ -15,10 +15,10 @@ import numpy.typing as npt
 from featx._files import write_whole
 from featx._results import format_html, to_plain
 from featx._text import printable
-from featx._validation import suggest
 from featx.errors import Failure, InputError
 from featx.explanation.kinds import Detail
 from featx.explanation.row_page import show_cell, write_page
+from featx.explanation.scores import find_class
 from featx.images.decode import decode, read
 from featx.images.heat import draw_heat, to_png
 
@@ -254,20 +254,10 @@ class RowExplanation:
         ndarray of float64, shape (n_scores,)
         """
         weights = np.zeros(len(self.base))
-        weights[self._find(self.predicted[i] if label is None else label, "label")] = 1
+        weights[find_class(self.classes, self.predicted[i] if label is None else label, "label")] = 1
         if against is not None:
-            weights[self._find(against, "against")] -= 1
+            weights[find_class(self.classes, against, "against")] -= 1
         return weights
-
-    def _find(self, label: Any, name: str) -> int:
-        if self.classes is None:
-            if name == "against":
-                raise InputError(f"against={label!r}: a regression has no classes; leave it out")
-            return 0
-        texts = [str(one) for one in self.classes]
-        if str(label) not in texts:
-            raise InputError(f"{name}={label!r}: no class of this pipeline{suggest(str(label), texts)}")
-        return texts.index(str(label))
 
     def __repr__(self) -> str:
         failed = f", {len(self.failures)} could not be read" if self.failures else ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -12,10 +12,12 @@ import numpy.typing as npt
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.pipeline import Pipeline
 
+from featx._text import join_first
+from featx._validation import suggest
 from featx.errors import InputError
 from featx.heads import SignedSquareRoot
 
-__all__ = ["SMALLEST", "Affine", "Scores", "find_linear", "find_mean", "find_scores", "is_multilabel"]
+__all__ = ["SMALLEST", "Affine", "Scores", "find_class", "find_linear", "find_mean", "find_scores", "is_multilabel"]
 
 Doubles = npt.NDArray[np.float64]
 
@@ -23,6 +25,8 @@ _ROWS_PER_PROBE = 512
 #: Largest deviation from a linear map, relative to the largest score, that counts as rounding.
 _MAX_DEVIATION = 2e-5
 _SMALLEST_PROBABILITY = 1e-12
+#: Classes that a message names.
+_MAX_NAMED = 10
 #: Lower limit of a feature before a division by its root.
 SMALLEST = 1e-20
 
@@ -107,6 +111,26 @@ def find_scores(head: Any) -> Scores:
             "fit another head"
         )
     return Scores("probability", lambda X: np.asarray(head.predict_proba(X), np.float64), labels)
+
+
+def find_class(classes: Sequence[Any] | None, label: Any, name: str) -> int:
+    """Return the column of the scores that belongs to a label, 0 for a regression; ``name`` is the parameter.
+
+    Examples
+    --------
+    >>> from featx.explanation.scores import find_class
+    >>> find_class(["coat", "bag"], "bag", "label")
+    1
+    """
+    if classes is None:
+        if name == "against":
+            raise InputError(f"against={label!r}: a regression has no classes; leave it out")
+        return 0
+    texts = [str(one) for one in classes]
+    if str(label) not in texts:
+        known = f"{suggest(str(label), texts)}it has {join_first(texts, _MAX_NAMED)}"
+        raise InputError(f"{name}={label!r}: no class of this pipeline; {known}")
+    return texts.index(str(label))
 
 
 def is_multilabel(head: Any) -> bool:

@@ -21,29 +21,15 @@ from featx.errors import Failure, InputError
 from featx.extractor import FeatureExtractor
 from featx.fitting.continuation import record_sources
 from featx.fitting.doubt import fit_guard
-from featx.fitting.estimate import (
-    check_splitter,
-    describe_folds,
-    divide,
-    estimate_head,
-    fit_head,
-    score_out_of_fold,
-    sees_content,
-)
+from featx.fitting.estimate import check_splitter, describe_folds, fit_head, sees_content
 from featx.fitting.inputs import read_rows
 from featx.fitting.labelled import Inputs
-from featx.fitting.multioutput import (
-    check_several,
-    count_several,
-    describe_outputs,
-    estimate_several,
-    make_folds,
-    score_several,
-)
+from featx.fitting.multioutput import check_several, describe_outputs
 from featx.fitting.options import CheckOptions, HeadOptions
 from featx.fitting.ordinal import read_order
-from featx.fitting.result import FitResult, FittedImages, count_target
+from featx.fitting.result import FitResult, FittedImages
 from featx.fitting.stack import Member, fit_member, fit_stack, fit_words, read_answers
+from featx.fitting.target import StackTarget
 from featx.fitting.texts import make_text_extractor
 from featx.guard import Guard, KindCells
 from featx.heads import make_head
@@ -51,8 +37,6 @@ from featx.inference.mean import MeanOfColumns
 from featx.pipelines import find_vectorizers, make_frame_of_rows
 from featx.selection.duplicates import find_duplicates
 from featx.selection.folds import join_groups
-from featx.selection.outputs import SeveralTargets
-from featx.selection.target import check_target
 from featx.sources.labels import read_label
 
 __all__ = ["KindColumns", "fit_columns"]
@@ -123,7 +107,7 @@ def fit_columns(
     events: Events | None = None,
 ) -> FitResult:
     """Fit one member per kind of columns and a final estimator on their left-out answers; see `featx.fit`."""
-    task, log_target = head.task, head.log_target
+    log_target = head.log_target
     if not check.estimate:
         raise InputError(
             "estimate=False: the stack of several kinds of columns is fitted on answers for left-out rows, which "
@@ -131,61 +115,48 @@ def fit_columns(
         )
     notes: list[str] = []
     events = combine(events)
-    target = target if target is None or isinstance(target, str) or len(target) > 1 else target[0]
-    inputs = read_rows(X, y, asked.kinds, target=target, separator=separator, need_target=True)
+    columns = target if target is None or isinstance(target, str) or len(target) > 1 else target[0]
+    inputs = read_rows(X, y, asked.kinds, target=columns, separator=separator, need_target=True)
     notes += inputs.notes
-    targets = [inputs.target_column] if inputs.target_column else inputs.outputs.names or () if inputs.outputs else ()
-    if given := [name for name in targets if name in asked.kinds]:
+    several = inputs.outputs.names if inputs.outputs else None
+    target_columns = [inputs.target_column] if inputs.target_column else several or ()
+    if given := [name for name in target_columns if name in asked.kinds]:
         raise InputError(f"columns: {given[0]!r} is the target as well, and would reveal the answer; leave it out")
     rows, kinds = _find_kinds(inputs, asked, notes)
-    names: tuple[str, ...] | None = None
     if hint := inputs.hint_separator():
         notes.append(hint)
     if inputs.outputs is not None:
         if order is not None:
             raise InputError(f"order={order!r}: several targets per row have no order; leave it out, or fit one target")
-        several = inputs.read_several(task)
-        check_several(several, log_target, events, "row")
-        task, values, names = several.task, several.values, several.names
+        read = inputs.read_several(head.task)
+        check_several(read, log_target, events, "row")
+        targets = StackTarget(read.task, read.values, read.names, log_target)
     else:
-        task, values = inputs.read_labels(task, log_target=log_target)
+        task, values = inputs.read_labels(head.task, log_target=log_target)
         order = read_order(inputs.levels if order is None else order, values, task)
+        targets = StackTarget(task, values, log_target=log_target)
     labelled = np.flatnonzero(~inputs.missing)
     parts, failures = _embed(rows, asked, labelled, extractors, inputs, events)
     failed = {failure.index for failure in failures}
     kept = np.array([i not in failed for i in labelled.tolist()], bool)
-    values, positions = values[kept], labelled[kept]
+    targets, positions = targets.take(kept), labelled[kept]
     parts = [replace(part, features=part.features[kept]) for part in parts]
-    if names is None:
-        check_target(values, task, log_target=log_target, images="readable")
-    else:
-        check_several(SeveralTargets(task, names, values), log_target, None, "row")
-    fitted = np.log(values) if log_target else values
     frame = make_frame_of_rows([rows[i] for i in positions], kinds)
     every_group = inputs.read_groups(check.groups)
     own = None if every_group is None else every_group[positions]
     features = {part.name: part.features for part in parts}
     duplicates = _find_duplicates(features, {part.name: part.kind for part in parts}, extractors)
     joined = join_groups(duplicates, own)
-    cv = check_splitter(check.cv)
-    if names is None:
-        folds, together = divide(frame, fitted, task, duplicates, own, cv)
-    else:
-        several = SeveralTargets(task, names, values)
-        folds, together = make_folds(frame, several, joined, own, cv), cv is None
+    folds, together = targets.divide(frame, duplicates, own, check_splitter(check.cv))
     if len(folds) < 2:
         raise InputError("too few rows, or groups, to divide into folds; add rows")
-    members = _fit_members(frame, parts, fitted, kinds, folds, task, joined, events, names)
-    stack, answered = fit_stack(members, fitted, values, folds, task, log_target, names)
+    members = _fit_members(frame, parts, targets, kinds, folds, joined, events)
+    stack, answered = fit_stack(members, targets, folds)
     how = describe_folds("row", folds, own, duplicates if together else None)
-    factor = len(values) / float(np.mean([len(fit) for fit, _ in folds]))
-    if names is None:
-        scores = {name: score_out_of_fold(how, found, task, factor, joined) for name, found in answered.items()}
-    else:
-        scores = {name: score_several(how, found, several, folds, joined) for name, found in answered.items()}
+    scores = {name: targets.score(how, found, folds, joined) for name, found in answered.items()}
     for name, one in scores.items():
         notes.append(f"{name}: {one.metric} {one.value:.3f} of left-out rows")
-    name, whole = list(scores.items())[-1]
+    name, score = list(scores.items())[-1]
     fitted_guard = None
     if check.guard:
         cells = {column: [rows[i][column] for i in positions] for column in kinds}
@@ -195,15 +166,17 @@ def fit_columns(
         fitted_guard = fit_guard(lambda: Guard.fit_kinds(known, answered[name], **options), "row", notes.append)
     for text in notes:
         events.note(text)
-    classes = names if task == "multilabel" else tuple(stack.classes_.tolist()) if task == "classification" else None
+    task, n, classes = targets.task, len(positions), None
+    if task != "regression":
+        classes = targets.names if task == "multilabel" else tuple(stack.classes_.tolist())
     return FitResult(
         pipeline=stack,
         task=task,
         classes=classes,
         head="stack",
-        n_images=len(values),
+        n_images=n,
         n_unlabelled=int(inputs.missing.sum()),
-        score=whole,
+        score=score,
         duplicates=(),
         to_label=(),
         failures=tuple(failures),
@@ -215,20 +188,20 @@ def fit_columns(
             "columns": kinds,
             **({"combine_images": "mean"} if asked.is_mean else {}),
             "target_column": inputs.target_column,
-            **({} if names is None else describe_outputs(inputs)),
-            "n": len(values),
-            **(count_target(task, values) if names is None else count_several(several)),
+            **({} if inputs.outputs is None else describe_outputs(inputs)),
+            "n": n,
+            **targets.count(),
             **({"order": order} if order is not None else {}),
             "head": "stack",
             "sources": record_sources(X, (), ()) if y is None else [],
-            "score": whole.facts(),
+            "score": score.facts(),
         },
         reason="; ".join(f"{name} {one.metric} {one.value:.3f}" for name, one in scores.items()),
         out_of_fold=answered[name],
         images=FittedImages(
             tuple(inputs.names(positions)),
             [rows[i] for i in positions],
-            np.hstack([np.zeros((len(values), 0), np.float32), *(part.features for part in parts)]),
+            np.hstack([np.zeros((n, 0), np.float32), *(part.features for part in parts)]),
             own,
         ),
         guard=fitted_guard,
@@ -326,15 +299,14 @@ def _find_duplicates(
 def _fit_members(
     frame: Any,
     parts: Sequence[_EmbeddedColumn],
-    y: npt.NDArray[Any],
+    target: StackTarget,
     kinds: Mapping[str, str],
     folds: list[Any],
-    task: str,
     groups: npt.NDArray[Any] | None,
     events: Events,
-    names: tuple[str, ...] | None,
 ) -> list[Member]:
-    members = []
+    members: list[Member] = []
+    task, names = target.task, target.names
     head_name = "ridge" if task == "regression" else "logistic_regression"
     outputs: dict[str, Any] = {} if task != "multilabel" else {"labels": list(names or ())}
     outputs |= {"n_outputs": len(names)} if task == "regression" and names is not None else {}
@@ -347,22 +319,21 @@ def _fit_members(
         if not kind_parts:
             continue
         X = np.hstack([part.features for part in kind_parts])
-        if names is None:
-            estimate = estimate_head(make, X, y, task, groups=groups, cv=folds, events=events)
-        else:
-            estimate = estimate_several(make, X, SeveralTargets(task, names, y), folds, groups, "", None, events)
+        estimate = target.estimate(make, X, folds, groups, events)
         if estimate is None:
             raise InputError("too few rows of a class to divide into folds; add rows")
-        head = estimate.head if estimate.head is not None else fit_head(make(_FOLDS), X, y, task, events=events)
+        head = estimate.head
+        if head is None:
+            head = fit_head(make(_FOLDS), X, target.fitted, task, events=events)
         embedding = [(part.name, part.transformer, part.columns) for part in kind_parts]
         # extractors learn nothing, so an empty frame is enough
         columns = ColumnTransformer(embedding).fit(frame[list(_list_names(kind_parts))].iloc[:0])
         pipeline = Pipeline([("columns", columns), ("head", head)])
-        members.append(Member(label, pipeline, read_answers(estimate.out_of_fold, len(y))))
+        members.append(Member(label, pipeline, read_answers(estimate.out_of_fold, len(X))))
     texts = [name for name in kinds if kinds[name] == "text"]
     if texts:
         extractor = next(part.transformer for part in parts if part.kind == "text")
-        members.append(fit_words(frame[texts], y, folds, task, extractor, names))
+        members.append(fit_words(frame[texts], target, folds, extractor))
     numbers = [name for name in kinds if kinds[name] == "number"]
     categories = [name for name in kinds if kinds[name] == "category"]
     others: list[Any] = []
@@ -372,7 +343,7 @@ def _fit_members(
     if categories:
         others.append(("categories", OneHotEncoder(handle_unknown="ignore", min_frequency=2), categories))
     if others:
-        members.append(fit_member("columns", others, frame[[*numbers, *categories]], y, folds, task, names))
+        members.append(fit_member("columns", others, frame[[*numbers, *categories]], target, folds))
     return members
 
 

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from featx._events import Events
 from featx._results import format_html, format_metric, make_frame, to_plain
 from featx._text import printable
-from featx.errors import Failure, InputError
+from featx.errors import Failure, ImageError, InputError, TextError
 from featx.fitting.continuation import was_fitted_on
 from featx.fitting.embeddings import Embeddings
 from featx.fitting.labelled import Inputs
@@ -219,8 +219,8 @@ def evaluate(
         If the model or the source cannot be used, or a label is unknown to the model.
     FeaturesChangedError
         If a dataset holds other features.
-    ImageError
-        If no image can be read.
+    ImageError, TextError
+        If no image, no text or no row can be read.
 
     Examples
     --------
@@ -289,6 +289,9 @@ def evaluate_inputs(
     readable = labelled
     for embeddings in embedded.values():  # the decoders may read different files
         readable = np.intersect1d(readable, embeddings.positions)
+    failures = [failure for embeddings in embedded.values() for failure in embeddings.failures]
+    if failures and not len(readable):
+        raise (ImageError if first.kind == "image" else TextError)(failures[0])
     rows, names = np.searchsorted(labelled, readable), tuple(inputs.names(readable))
     evaluated = []
     for model, truth in zip(models, truths, strict=True):

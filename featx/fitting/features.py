@@ -45,7 +45,7 @@ def search_features(
     ``groups`` holds the group of each input.
     """
     if inputs.dataset is not None:
-        raise InputError(f"search={asked.search!r}: {inputs.where} holds embeddings, whose features are chosen already")
+        raise InputError(f"search={asked.search!r}: {inputs.where} holds embeddings of fixed features; leave it out")
     base = clone(asked.extractor or FeatureExtractor())
     base.set_params(backbone=type(base)().backbone, layer=None)
     arguments = {"effort": asked.search} if isinstance(asked.search, str) else dict(asked.search or {})

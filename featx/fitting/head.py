@@ -14,6 +14,7 @@ from sklearn.pipeline import Pipeline
 
 from featx._events import Events
 from featx._memory import available_memory
+from featx._text import join_first
 from featx.errors import InputError
 from featx.fitting.model import FittedModel
 from featx.heads import DEFAULT_HEADS, HEADS, choose_default_head, find_path, learns_in_parts, make_head
@@ -116,8 +117,7 @@ def read_class_weight(class_weight: Any, y: Labels, task: str) -> Any:
     weights = dict[Any, float]()
     for (label, weight), i in zip(class_weight.items(), match_labels(class_weight, classes), strict=True):
         if i < 0:
-            known = ", ".join(map(str, classes[:_MAX_NAMED])) + (", ..." if len(classes) > _MAX_NAMED else "")
-            raise InputError(f"class_weight: {label!r} is no class, there are {known}")
+            raise InputError(f"class_weight: {label!r} is no class, there are {join_first(classes, _MAX_NAMED)}")
         if isinstance(weight, bool) or not isinstance(weight, Real) or not 0 < float(weight) < np.inf:
             raise InputError(f"class_weight: {weight!r} for {label!r}, expected a number above 0")
         weights[classes[i]] = float(weight)

@@ -104,16 +104,8 @@ def read_inputs(
     if isinstance(X, (str, os.PathLike)):
         raise InputError(f"X={os.fspath(X)!r}: a source has labels of its own; omit y, or pass a list of images")
     items = list_items(X)
-    labels, outputs = None, None
-    if y is not None:
-        labels, outputs = read_targets(y, separator)
-        if len(labels) != len(items):
-            raise InputError(f"y: {len(labels)} targets for {len(items)} images")
-    elif need_target:
-        raise InputError("y: missing; X holds images, so pass their labels, or pass a source that has labels")
     names = [os.fspath(x) if isinstance(x, (str, os.PathLike)) else f"X[{i}]" for i, x in enumerate(items)]
-    levels = None if y is None or outputs is not None else read_array(y)[1]
-    return Inputs("X", items, names, labels, is_array=labels is not None, outputs=outputs, levels=levels)
+    return Inputs("X", items, names, **_read_y(y, len(items), "images", need_target, separator))
 
 
 def _read_columns(
@@ -172,22 +164,21 @@ def _read_texts(
         return replace(rows, items=[row[text_column] for row in rows.items], text_column=text_column)
     _refuse_options({"target": given if y is not None else None}, "belongs to a table; X holds texts")
     items = list_items(X)
-    labels, outputs = _read_y(y, len(items), "texts", need_target, separator)
-    levels = None if y is None or outputs is not None else read_array(y)[1]
     names = [f"X[{i}]" for i in range(len(items))]
-    return Inputs("X", items, names, labels, is_array=labels is not None, outputs=outputs, levels=levels)
+    return Inputs("X", items, names, **_read_y(y, len(items), "texts", need_target, separator))
 
 
-def _read_y(y: Any, n: int, what: str, need_target: bool, separator: str | None) -> tuple[Any, Outputs | None]:
-    """Return the targets of n items in memory, or None, and the form of several targets."""
+def _read_y(y: Any, n: int, what: str, need_target: bool, separator: str | None) -> dict[str, Any]:
+    """Return the fields of `Inputs` that hold the targets of n items in memory; none without targets."""
     if y is None:
         if need_target:
-            raise InputError(f"y: missing; X holds {what}, so pass their labels, or pass a table and target=NAME")
-        return None, None
+            source = "a source that has labels" if what == "images" else "a table and target=NAME"
+            raise InputError(f"y: missing; X holds {what}, so pass their labels, or pass {source}")
+        return {}
     labels, outputs = read_targets(y, separator)
     if len(labels) != n:
         raise InputError(f"y: {len(labels)} targets for {n} {what}")
-    return labels, outputs
+    return {"labels": labels, "is_array": True, "outputs": outputs, "levels": None if outputs else read_array(y)[1]}
 
 
 def _name_sources(sources: Sequence[str]) -> str:
@@ -250,8 +241,8 @@ def read_rows(
         elif named:
             labels, outputs = None, None
         else:
-            labels, outputs = _read_y(y, len(X), "rows", need_target, separator)
-            levels = None if y is None or outputs is not None else read_array(y)[1]
+            read = _read_y(y, len(X), "rows", need_target, separator)
+            labels, outputs, levels = (read.get(name) for name in ("labels", "outputs", "levels"))
         is_array = in_frame is None and labels is not None
     else:
         raise InputError(f"X: of type {type(X).__name__}, expected a table or a pandas DataFrame with named columns")

@@ -22,7 +22,7 @@ from featx.heads import respond
 from featx.inference.spec import BackboneArgument
 from featx.inference.transformer import BackboneTransformer
 from featx.persistence.archive import load, load_guard, read_info
-from featx.pipelines import find_columns, find_extractors, find_row_outputs, find_several, split_pipeline
+from featx.pipelines import find_columns, find_extractors, find_several, split_pipeline
 
 __all__ = ["FittedModel", "open_model"]
 
@@ -167,19 +167,15 @@ def open_model(model: Any, *, backbone: BackboneArgument | None = None) -> Fitte
 
 def _split(name: str, pipeline: Any, info: Mapping[str, Any], guard: Guard | None = None) -> FittedModel:
     begins = isinstance(pipeline, Pipeline) and isinstance(pipeline[0], BackboneTransformer)
-    if not begins and (kinds := find_columns(pipeline)):
-        rows = RowExtractor(pipeline, kinds, guard)
-        found = find_row_outputs(pipeline)
-        if found is not None and found[0] == "multilabel":
-            return FittedModel(name, rows, AnswerHead.of(pipeline), found[1], info, guard, is_multilabel=True)
-        if found is not None:
-            return FittedModel(name, rows, AnswerHead(len(found[1])), None, info, guard, _name_numbers(info, found[1]))
-        labels = getattr(pipeline, "classes_", None)
-        classes = None if labels is None else tuple(map(str, labels))
-        return FittedModel(name, rows, AnswerHead.of(pipeline), classes, info, guard)
+    kinds = {} if begins else find_columns(pipeline)
+    extractor: Any
     try:
-        extractor, head = split_pipeline(pipeline)
-        several = find_several(head, extractor.n_features)
+        if kinds:
+            extractor, head = RowExtractor(pipeline, kinds, guard), AnswerHead.of(pipeline)
+            several = find_several(pipeline)
+        else:
+            extractor, head = split_pipeline(pipeline)
+            several = find_several(head, extractor.n_features)
     except InputError as error:
         raise InputError(f"{name}: {error}") from None
     if not hasattr(head, "predict"):

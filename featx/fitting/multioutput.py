@@ -14,6 +14,7 @@ from sklearn.pipeline import Pipeline
 
 from featx._events import Events
 from featx._memory import available_memory
+from featx._text import join_first
 from featx.errors import InputError
 from featx.fitting.doubt import fit_guard
 from featx.fitting.estimate import Estimate, _fit_path, _widen, describe_folds
@@ -86,7 +87,9 @@ def fit_several(
     reason = tried = ""
     if features.search is not None:
         if asked.class_weight is not None or features.views != 1:
-            raise InputError(f"search={features.search!r}: several targets are searched without class_weight and views")
+            raise InputError(
+                f"search={features.search!r}: of several targets takes neither class_weight nor views; leave them out"
+            )
         head = replace(asked, task=target.task)
         result, embeddings = search_features(inputs, labelled, target.values, head, features, check.groups, events)
         extractor, reason, tried, name = result.extractor, result.reason, result.table(), result.name
@@ -104,7 +107,7 @@ def fit_several(
     n = len(target.values)
     needed, available = _COPIES * n * embeddings.rows.n_features * 4, available_memory()
     if available is not None and needed > available:
-        raise InputError(f"{n} images do not fit into memory, and several targets need all; use fewer")
+        raise InputError(f"{n} images do not fit into memory, and a head of several targets needs all; use fewer")
     embeddings = embeddings.load()
     X, further = split_views(embeddings.take(), features.views)
     own = None if check.groups is None else check.groups[embeddings.positions]
@@ -219,7 +222,7 @@ def check_several(target: SeveralTargets, log_target: bool, events: Events | Non
         (f"on a single {noun}", counts == 1),
     ):
         if named := [name for name, is_one in zip(target.names, places.tolist(), strict=True) if is_one]:
-            shown = ", ".join(named[:_MAX_NAMED]) + (", ..." if len(named) > _MAX_NAMED else "")
+            shown = join_first(named, _MAX_NAMED)
             text = "its answer is constant" if "single" not in kind else "a model without it cannot learn the label"
             verb = "is" if len(named) == 1 else "are"
             events.note(f"{len(named)} of {len(target.names)} labels {verb} {kind} ({shown}): {text}")

@@ -20,7 +20,7 @@ from featx.inference.transformer import Embedded
 from featx.pipelines import (
     find_encoders,
     find_extractors,
-    find_row_outputs,
+    find_several,
     find_vectorizers,
     make_frame_of_rows,
 )
@@ -56,7 +56,7 @@ class RowExtractor:
     @property
     def n_features(self) -> int:
         """Length of an answer."""
-        several = find_row_outputs(self.estimator)
+        several = find_several(self.estimator)
         if several is None:
             return 1 + len(getattr(self.estimator, "classes_", ()))
         return len(several[1]) * (2 if several[0] == "multilabel" else 1)
@@ -127,10 +127,10 @@ class AnswerHead(BaseEstimator):  # type: ignore[misc]
     @classmethod
     def of(cls, estimator: Any) -> AnswerHead:
         """Return the head for an estimator."""
+        several = find_several(estimator)
         if not hasattr(estimator, "classes_"):
-            return cls()
+            return cls(1 if several is None else len(several[1]))
         name, _ = find_output(estimator)
-        several = find_row_outputs(estimator)
         if several is not None:
             head: Any = (_ProbableLabels if name == "probabilities" else _Labels)()
             head.classes_ = np.array(several[1])
@@ -144,7 +144,7 @@ class AnswerHead(BaseEstimator):  # type: ignore[misc]
         """Return the answers as one array of shape (n_rows, n)."""
         numbers = np.reshape(response.numbers, (len(response.numbers), -1)).astype(float)
         if response.labels is None:
-            several = find_row_outputs(estimator)
+            several = find_several(estimator)
             if numbers.shape[1] != (1 if several is None else len(several[1])):
                 kind = type(estimator).__name__
                 raise InputError(

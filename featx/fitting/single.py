@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -67,10 +67,12 @@ def fit_single(
     weights = read_class_weight(asked.class_weight, values, task)
     asked = HeadOptions(task, asked.name, asked.log_target, weights)
     if features.search is None:
-        chosen = _embed(inputs, labelled, values, asked, features, named, earlier, events)
+        found = _embed(inputs, labelled, values, asked, features, named, earlier, events)
     else:
-        chosen = _search(inputs, labelled, values, asked, features, check, events)
-    head, extractor, embeddings = chosen.head, chosen.extractor, sort_by_name(chosen.embeddings, inputs)
+        found = _search(inputs, labelled, values, asked, features, check, events)
+    head, extractor, embeddings, reason, tried = found
+    del found  # and with it the features in another order, once they are loaded
+    embeddings = sort_by_name(embeddings, inputs)
     y = values[np.searchsorted(labelled, embeddings.positions)]
     try:
         check_target(y, task, log_target=asked.log_target, images="readable", kind=kind)
@@ -88,6 +90,7 @@ def fit_single(
         if in_parts:
             fitted = _fit_in_parts(head, embeddings, y, check, events)
         else:
+            embeddings = embeddings.load()  # without the rows in another order
             check = CheckOptions(own, check.cv, check.estimate, check.guard)
             fitted = _fit_in_memory(head, inputs, embeddings, y, extractor, features.views, check, events)
     to_label, failures = _rank_pool(inputs, pool[:_MAX_POOL], extractor, fitted.head, events)
@@ -123,14 +126,13 @@ def fit_single(
             **({"score": fitted.score.facts()} if fitted.score else {}),
         },
         device=extractor.open_session().device if inputs.dataset is None else None,
-        reason=chosen.reason,
-        tried=chosen.tried,
+        reason=reason,
+        tried=tried,
     )
     return HeadFit(result, y, fitted.groups, weights)
 
 
-@dataclass(frozen=True, eq=False)
-class _Chosen:
+class _Chosen(NamedTuple):
     """Hold the choice of head and features, the features of the inputs, and the reason of a search."""
 
     head: ChosenHead
@@ -214,9 +216,11 @@ def _fit_in_memory(
     check: CheckOptions,
     events: Events,
 ) -> _Fitted:
-    """Estimate a head in folds, and fit it and a guard; ``check.groups`` holds the group of each row."""
+    """Estimate a head in folds, and fit it and a guard on embeddings in memory.
+
+    ``check.groups`` holds the group of each row.
+    """
     kind, task = extractor.kind, head.task
-    embeddings = embeddings.load()  # the rows in another order are no longer held
     features, further = split_views(embeddings.take(), views)
     items = None if inputs.items is None else [inputs.items[i] for i in embeddings.positions]
     together, duplicates = find_groups(embeddings, features, y, inputs, extractor, events)

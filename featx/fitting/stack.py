@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +15,9 @@ from sklearn.linear_model import LogisticRegression, RidgeCV
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import LabelEncoder, StandardScaler
 
+from featx.fitting.target import StackTarget
 from featx.heads import LabelwiseClassifier, MultiLabelStack, MultiRegressionStack, OutOfFold
+from featx.heads.folds import Folds, concatenate
 from featx.inference.spec import list_backbones
 from featx.text import make_words
 
@@ -34,50 +35,29 @@ class Member:
     answers: npt.NDArray[np.float64]
 
 
-def fit_words(
-    frame: Any,
-    y: npt.NDArray[Any],
-    folds: list[Any],
-    task: str,
-    extractor: Any,
-    names: Sequence[str] | None = None,
-) -> Member:
-    """Fit a member on the words (TF-IDF) of a data frame of texts: tokens of the encoder, and pairs of tokens.
-
-    ``names`` are the names of several labels or numbers.
-    """
+def fit_words(frame: Any, target: StackTarget, folds: Folds, extractor: Any) -> Member:
+    """Fit words (TF-IDF) of all columns of a data frame of texts: tokens of the encoder, and pairs of tokens."""
     encoder = list_backbones(extractor.backbone)[0]
     words = [(name, make_words(encoder, precision=extractor.precision), name) for name in frame.columns]
-    return fit_member("words", words, frame, y, folds, task, names)
+    return fit_member("words", words, frame, target, folds)
 
 
-def fit_member(
-    name: str,
-    parts: list[Any],
-    frame: Any,
-    y: npt.NDArray[Any],
-    folds: list[Any],
-    task: str,
-    names: Sequence[str] | None,
-) -> Member:
-    """Fit a member whose transformers learn from the rows; they are fitted again in each fold."""
+def fit_member(name: str, parts: list[Any], frame: Any, target: StackTarget, folds: Folds) -> Member:
+    """Fit a member whose transformers learn from the rows, so that they are fitted again in each fold."""
+    y, task, names = target.fitted, target.task, target.names
     head: Any = LogisticRegression(C=10, max_iter=1000)
     if task == "multilabel":
         head = LabelwiseClassifier(head, labels=list(names or ()))
     elif task == "regression":
         head = RidgeCV(_ALPHAS, alpha_per_target=names is not None)
     pipeline = Pipeline([("columns", ColumnTransformer(parts)), ("head", head)])
-    if names is not None:
-        answers = np.zeros(y.shape)
-        for fit, out in folds:
-            answers[out] = _answer(clone(pipeline).fit(frame.iloc[fit], y[fit]), frame.iloc[out], task)
-        return Member(name, pipeline.fit(frame, y), answers)
-    classes = np.unique(y) if task == "classification" else np.zeros(1)
-    answers = np.zeros((len(y), len(classes)))
+    classes = np.unique(y) if task == "classification" else None
+    n_answers = len(names) if names is not None else 1 if classes is None else len(classes)
+    answers = np.zeros((len(y), n_answers))
     for fit, out in folds:
-        fold_pipeline = clone(pipeline).fit(frame.iloc[fit], y[fit])
-        codes = np.searchsorted(classes, fold_pipeline.classes_) if task == "classification" else [0]
-        answers[np.ix_(out, codes)] = _answer(fold_pipeline, frame.iloc[out], task)
+        own = clone(pipeline).fit(frame.iloc[fit], y[fit])
+        known = np.arange(answers.shape[1]) if classes is None else np.searchsorted(classes, own.classes_)
+        answers[np.ix_(out, known)] = _answer(own, frame.iloc[out], task)
     return Member(name, pipeline.fit(frame, y), answers)
 
 
@@ -95,113 +75,85 @@ def read_answers(found: OutOfFold, n: int) -> npt.NDArray[np.float64]:
     return answers
 
 
-def fit_stack(
-    members: list[Member],
-    fitted: npt.NDArray[Any],
-    values: npt.NDArray[Any],
-    folds: list[Any],
-    task: str,
-    log_target: bool,
-    names: Sequence[str] | None = None,
-) -> tuple[Any, dict[str, OutOfFold]]:
-    """Fit the final estimator; return the stack, and the left-out answers of each member and of the stack.
+def fit_stack(members: list[Member], target: StackTarget, folds: Folds) -> tuple[Any, dict[str, OutOfFold]]:
+    """Fit the final estimator; return the stack, and the answers for left-out rows of each member and of the stack.
 
-    The final estimator is fitted again without each fold. ``names`` are the names of several labels or numbers.
+    The final estimator is fitted again without each fold.
     """
-    if names is not None:
-        return _fit_several_stack(members, fitted, values, folds, task, log_target, names)
-    is_classifier = task == "classification"
+    stack, crossed = (_weigh if target.names is None else _weigh_several)(members, target, folds)
+    answered = {member.name: member.answers for member in members}
+    if len(members) > 1:
+        answered["all kinds, stacked"] = crossed
+    found = {name: _read_out_of_fold(part, target, folds) for name, part in answered.items()}
+    return take_logarithm(stack) if target.log_target else stack, found
+
+
+def _weigh(members: list[Member], target: StackTarget, folds: Folds) -> tuple[Any, npt.NDArray[np.float64]]:
+    """Fit the stack of one class or number, and return it with its answers for left-out rows."""
+    is_classifier = target.task == "classification"
     parts = [member.answers for member in members]
     binary = is_classifier and parts[0].shape[1] == 2
-    Z = np.hstack(
-        [part[:, 1:] if binary else part for part in parts]
-    )  # the columns that scikit-learn's stack passes on
-    encoder = LabelEncoder().fit(fitted) if is_classifier else None
-    target = fitted if encoder is None else encoder.transform(fitted)
-    head = LogisticRegression(max_iter=1000) if is_classifier else RidgeCV(_ALPHAS)
-    # the scaler holds the members' mean answers, which `featx.explain` measures contributions against
-    final = Pipeline([("centre", StandardScaler(with_std=False)), ("head", head)])
-    stacked = np.zeros((len(fitted), parts[0].shape[1]))
-    rows = np.concatenate([out for _, out in folds])
+    Z = np.hstack([part[:, 1:] if binary else part for part in parts])  # as the stack of scikit-learn has them
+    encoder = LabelEncoder().fit(target.fitted) if is_classifier else None
+    y = target.fitted if encoder is None else encoder.transform(target.fitted)
+    last = LogisticRegression(max_iter=1000) if is_classifier else RidgeCV(_ALPHAS)
+    # holds the mean answers of the members, against which `featx.explain` measures contributions
+    final = Pipeline([("centre", StandardScaler(with_std=False)), ("head", last)])
+    crossed = np.zeros((len(y), parts[0].shape[1]))
+    rows, _ = concatenate(folds)
     for _, out in folds:
-        kept = np.setdiff1d(rows, out)
-        fold_estimator = clone(final).fit(Z[kept], target[kept])
-        columns = fold_estimator.classes_ if is_classifier else [0]
-        stacked[np.ix_(out, columns)] = _answer(fold_estimator, Z[out], task)
+        rest = np.setdiff1d(rows, out)
+        own = clone(final).fit(Z[rest], y[rest])
+        known = np.asarray(own.classes_ if is_classifier else [0])
+        crossed[np.ix_(out, known)] = _answer(own, Z[out], target.task)
     estimator_class = StackingClassifier if is_classifier else StackingRegressor
     stack = estimator_class([(m.name, m.pipeline) for m in members], final_estimator=final)
     stack.estimators_ = [member.pipeline for member in members]
     stack.named_estimators_ = dict(stack.estimators)
     stack.stack_method_ = ["predict_proba" if is_classifier else "predict"] * len(members)
-    stack.final_estimator_ = clone(final).fit(Z[rows], target[rows])
+    stack.final_estimator_ = clone(final).fit(Z[rows], y[rows])
     if encoder is not None:
         stack._label_encoder, stack.classes_ = encoder, encoder.classes_
-    answered = {member.name: part for member, part in zip(members, parts, strict=True)}
-    if len(members) > 1:
-        answered["all kinds, stacked"] = stacked
-    out_of_fold = {}
-    for name, part in answered.items():
-        if encoder is None:
-            predicted = np.exp(part[:, 0]) if log_target else part[:, 0]
-            out_of_fold[name] = _read_out_of_fold(folds, values, predicted)
-        else:
-            codes = part.argmax(axis=1)
-            out_of_fold[name] = _read_out_of_fold(folds, values, encoder.classes_[codes], encoder.classes_, part, codes)
-    return take_logarithm(stack) if log_target else stack, out_of_fold
+    return stack, crossed
 
 
-def _fit_several_stack(
-    members: list[Member],
-    fitted: npt.NDArray[Any],
-    values: npt.NDArray[Any],
-    folds: list[Any],
-    task: str,
-    log_target: bool,
-    names: Sequence[str],
-) -> tuple[Any, dict[str, OutOfFold]]:
-    """Fit the weights of several labels or numbers; `fit_stack` does so for one target."""
-    is_labels = task == "multilabel"
+def _weigh_several(members: list[Member], target: StackTarget, folds: Folds) -> tuple[Any, npt.NDArray[np.float64]]:
+    """Fit the stack of several labels or numbers, and return it with its answers for left-out rows."""
+    is_labels, Y = target.task == "multilabel", target.fitted
     named = [(member.name, member.pipeline) for member in members]
-    stack: Any = MultiLabelStack(named, labels=list(names)) if is_labels else MultiRegressionStack(named)
-    rows = np.concatenate([out for _, out in folds])
-    answered = {member.name: member.answers for member in members}
-    if len(members) > 1:
-        stacked = np.zeros(fitted.shape)
-        for _, out in folds:
-            kept = np.setdiff1d(rows, out)
-            fold_stack = clone(stack).join([], [member.answers[kept] for member in members], fitted[kept])
-            scores = fold_stack.combine([member.answers[out] for member in members])
-            stacked[out] = expit(scores) if is_labels else scores
-        answered["all kinds, stacked"] = stacked
-    stack.join([member.pipeline for member in members], [member.answers[rows] for member in members], fitted[rows])
-    out_of_fold = {}
-    for name, part in answered.items():
-        if is_labels:
-            out_of_fold[name] = _read_out_of_fold(folds, values, (part > 0.5).astype(int), np.array(names), part)
-        else:
-            out_of_fold[name] = _read_out_of_fold(folds, values, np.exp(part) if log_target else part)
-    return take_logarithm(stack) if log_target else stack, out_of_fold
+    stack: Any = MultiLabelStack(named, labels=list(target.names or ())) if is_labels else MultiRegressionStack(named)
+    rows, _ = concatenate(folds)
+    crossed = np.zeros(Y.shape)
+    for _, out in folds if len(members) > 1 else ():
+        rest = np.setdiff1d(rows, out)
+        own = clone(stack).join([], [member.answers[rest] for member in members], Y[rest])
+        scores = own.combine([member.answers[out] for member in members])
+        crossed[out] = expit(scores) if is_labels else scores
+    stack.join([member.pipeline for member in members], [member.answers[rows] for member in members], Y[rows])
+    return stack, crossed
 
 
-def _read_out_of_fold(
-    folds: list[Any],
-    values: npt.NDArray[Any],
-    predicted: npt.NDArray[Any],
-    classes: npt.NDArray[Any] | None = None,
-    probabilities: npt.NDArray[np.float64] | None = None,
-    codes: npt.NDArray[np.intp] | None = None,
-) -> OutOfFold:
-    """Return answers, which are in the order of all rows, fold by fold; ``codes`` are positions in the classes."""
-    rows = np.concatenate([out for _, out in folds])
-    candidates = codes if codes is not None else predicted if predicted.ndim == 1 else np.zeros(len(predicted))
+def _read_out_of_fold(answers: npt.NDArray[np.float64], target: StackTarget, folds: Folds) -> OutOfFold:
+    """Return answers in the order of all rows as those of the folds."""
+    rows, numbers = concatenate(folds)
+    answers, candidates, classes = answers[rows], np.zeros(len(rows)), None
+    if target.task == "multilabel":
+        classes, predicted = np.array(target.names), (answers > 0.5).astype(int)
+    elif target.task == "classification":
+        classes, candidates = np.unique(target.values), answers.argmax(axis=1)
+        predicted = classes[candidates]
+    else:
+        predicted = np.exp(answers) if target.log_target else answers
+        if target.names is None:
+            predicted = candidates = predicted[:, 0]
     return OutOfFold(
         rows=rows,
-        folds=np.repeat(np.arange(len(folds)), [len(out) for _, out in folds]),
-        y=values[rows],
-        predicted=predicted[rows],
+        folds=numbers,
+        y=target.values[rows],
+        predicted=predicted,
         classes=classes,
-        probabilities=None if probabilities is None else probabilities[rows].astype(np.float32),
-        candidates=candidates[rows, None],
+        probabilities=None if classes is None else answers.astype(np.float32),
+        candidates=candidates[:, None],
         losses=np.zeros((len(rows), 1), np.float32),
     )
 

@@ -18,16 +18,14 @@ from featx.backbones import open_backbone
 from featx.backbones.file import require_text
 from featx.errors import BackboneError, InputError
 from featx.fitting.doubt import fit_guard
-from featx.fitting.estimate import score_out_of_fold
 from featx.fitting.labelled import Inputs
-from featx.fitting.multioutput import score_several
 from featx.fitting.result import FitResult
 from featx.fitting.stack import Member, fit_stack, fit_words, read_answers, take_logarithm
+from featx.fitting.target import StackTarget
 from featx.guard import Guard, KindCells
 from featx.heads import OutOfFold
 from featx.pipelines import find_vectorizers
 from featx.recipes.text import TEXT_ENCODERS
-from featx.selection.outputs import SeveralTargets
 from featx.text import TextExtractor
 
 __all__ = ["check_texts", "choose_text_extractor", "choose_text_model", "list_languages", "make_text_extractor"]
@@ -136,7 +134,6 @@ def choose_text_model(
         return encoded
     extractor, head = encoded.pipeline[0], encoded.pipeline[-1]
     log_target = hasattr(head, "regressor_")
-    fitted = np.log(values) if log_target else values
     frame = import_optional("pandas", "pandas").DataFrame({column: np.array(images.items, object)})
     folds = [
         (
@@ -150,8 +147,9 @@ def choose_text_model(
     encoder_pipeline = Pipeline([("columns", embedding), ("head", head.regressor_ if log_target else head)])
     encoder = Member("encoder", encoder_pipeline, np.log(answers) if log_target else answers)
     names = None if values.ndim == 1 else encoded.classes or tuple(encoded.info["targets"])
-    words = fit_words(frame, fitted, folds, task, extractor, names)
-    stack, answered = fit_stack([encoder, words], fitted, values, folds, task, log_target, names)
+    target = StackTarget(task, values, names, log_target)
+    words = fit_words(frame, target, folds, extractor)
+    stack, answered = fit_stack([encoder, words], target, folds)
     answered = {"words": answered["words"], "encoder": encoder_answers, "both": list(answered.values())[-1]}
     losses = {name: _list_losses(each, len(values), log_target) for name, each in answered.items()}
     chosen = _choose_simplest(losses)
@@ -163,13 +161,8 @@ def choose_text_model(
     if chosen == "encoder":
         return replace(encoded, tried=table, reason=reason)
     model = stack if chosen == "both" else take_logarithm(words.pipeline) if log_target else words.pipeline
-    factor = len(values) / float(np.mean([len(fit) for fit, _ in folds]))
     assert encoded.score is not None
-    if names is None:
-        score = score_out_of_fold(encoded.score.how, answered[chosen], task, factor, groups)
-    else:
-        several = SeveralTargets(task, names, values)
-        score = score_several(encoded.score.how, answered[chosen], several, folds, groups)
+    score = target.score(encoded.score.how, answered[chosen], folds, groups)
     guard, notes = None, encoded.notes
     if encoded.guard is not None:
         cells, features = {column: images.items}, {column: images.features} if chosen == "both" else {}

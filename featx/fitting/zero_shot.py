@@ -86,7 +86,7 @@ def name_classes(
 
 
 def fit_names(extractor: FeatureExtractor | None, names: ClassNames, events: Events | None) -> FitResult:
-    """Return a model that knows the names of the classes alone, as `featx.fit` without images does."""
+    """Return a model made from the names of the classes alone; `featx.fit` calls it if there are no images."""
     noted = "the model was made without images, so its accuracy is unknown; evaluate it on labelled images"
     combine(events).note(noted)
     extractor, chosen = name_classes(extractor, names)

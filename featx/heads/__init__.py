@@ -8,19 +8,17 @@ from featx.heads.multioutput import MultiLabelPath, RidgeMultiRegressionPath
 from featx.heads.out_of_fold import OutOfFold, correct_for_choice
 from featx.heads.preprocessing import SignedSquareRoot
 from featx.heads.private import PrivateClassifier
+from featx.heads.response import Response, find_output, respond
 from featx.heads.stack import MultiLabelStack, MultiRegressionStack
 from featx.heads.table import (
     DEFAULT_HEADS,
     HEADS,
     TASKS,
     Head,
-    Response,
     choose_default_head,
-    find_output,
     find_path,
     learns_in_parts,
     make_head,
-    respond,
     sgd_candidates,
 )
 from featx.heads.zero_shot import ZeroShotClassifier

@@ -6,24 +6,21 @@ penalties are solved together, in float32, see `featx.heads.solver`.
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 from scipy.special import logsumexp
-from sklearn.base import ClassifierMixin, RegressorMixin
-from sklearn.utils.class_weight import compute_class_weight
-from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.base import RegressorMixin
 
-from featx.heads.calibration import fit_sharpness, to_probabilities
+from featx.heads.calibration import fit_sharpness
+from featx.heads.classifier import PathClassifier
 from featx.heads.design import CHUNK_ROWS
-from featx.heads.folds import concatenate, find_known, split
+from featx.heads.folds import concatenate, split
 from featx.heads.losses import Floats, Loss, Multinomial, Squared, SquaredHinge
 from featx.heads.out_of_fold import OutOfFold
-from featx.heads.path import PathEstimator
+from featx.heads.path import AlphaPath, sort_alphas
 
 __all__ = ["LinearSVCPath", "LogisticRegressionPath", "RidgeClassifierPath", "RidgeRegressionPath"]
 
@@ -33,127 +30,37 @@ Doubles = npt.NDArray[np.float64]
 #: right as weak penalties for many classes, but far less sure: 0.5 points on 5,000 images. On a few rows the
 #: temperature is too loose.
 _MIN_ROWS_TO_CALIBRATE = 1000
-#: Power of the number of rows with which logits grow: the fits of the folds know fewer rows than the final one. Of 0 to
-#: 0.7, that with the smallest log loss on the sets that benchmarks/RESULTS.md names.
-_GROWTH = 0.2
 
 
-class _PathClassifier(ClassifierMixin, PathEstimator):  # type: ignore[misc]
-    """Fit a column of weights for each class (one for two classes), and calibrate the scores."""
+class _InverseStrengths(PathClassifier):
+    """Hold the parameters of a classifier whose strengths of the penalty are given by their inverse, C."""
 
-    @abstractmethod
-    def _make_loss(self, codes: npt.NDArray[np.intp], n_classes: int) -> Loss:
-        """Return the loss of the classes."""
+    def __init__(
+        self,
+        Cs: Sequence[float] | None = None,
+        *,
+        scaling: str | None = "pareto",
+        class_weight: Any = None,
+        cv: Any = 5,
+        calibrate: bool = True,
+        copy: bool = True,
+        tol: float = 1e-5,
+        n_jobs: int | None = None,
+    ) -> None:
+        self.Cs = Cs
+        self.scaling = scaling
+        self.class_weight = class_weight
+        self.cv = cv
+        self.calibrate = calibrate
+        self.copy = copy
+        self.tol = tol
+        self.n_jobs = n_jobs
 
-    @abstractmethod
-    def _judge(self, scores: Floats, codes: npt.NDArray[np.intp], weights: Doubles) -> Floats:
-        """Return the loss of each left-out row."""
-
-    @abstractmethod
-    def _penalties(self, n_classes: int) -> tuple[Doubles, Doubles]:
-        """Return the values of the parameter and their penalties, the strongest first."""
-
-    def fit(self, X: npt.ArrayLike, y: npt.ArrayLike, sample_weight: npt.ArrayLike | None = None) -> Self:
-        """Choose the penalty and fit.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Finite numbers. The path is solved in float32.
-        y : array-like of shape (n_samples,)
-            Labels of at least two classes.
-        sample_weight : array-like of shape (n_samples,), or None, default=None
-            Weight of each row in the fit and in the choice of the penalty.
-
-        Returns
-        -------
-        self
-        """
-        return self._fit(X, y, sample_weight, root=False)
-
-    def _fit(self, X: Any, y: Any, sample_weight: Any, *, root: bool) -> Self:
-        features, labels, weights = self._check(X, y, sample_weight)
-        check_classification_targets(labels)
-        self.classes_, codes = np.unique(labels, return_inverse=True)
-        n_classes = len(self.classes_)
-        if n_classes < 2:
-            raise ValueError(f"y: 1 class ({self.classes_[0]}), a classifier needs at least 2 classes")
-        if self.class_weight is not None:
-            of_classes = compute_class_weight(self.class_weight, classes=self.classes_, y=labels, sample_weight=weights)
-            weights = weights * of_classes[codes]
-        values, penalties = self._penalties(n_classes)
-        folds = split(self.cv, features, codes, stratify=True)
-        out, numbers = concatenate(folds)
-        judged = weights[out] * find_known(codes, weights, folds)
-        if not judged.sum():  # each class has one row: nothing can choose
-            folds, out, numbers, judged = [], out[:0], numbers[:0], judged[:0]
-            middle = np.array([len(values) // 2])
-            values, penalties = values[middle], penalties[middle]
-        path = self._solve(
-            features,
-            self._make_loss(codes, n_classes),
-            weights,
-            folds,
-            penalties,
-            lambda scores: (self._judge(scores, codes[out], judged), _decide(scores)),
-            judged,
-            root=root,
-        )
-        sharpness = fit_sharpness(path.scores, codes[out], judged) if self.calibrate and len(out) else 1.0
-        kept_share = float(np.mean([len(kept) for kept, _ in folds])) / len(labels) if self.calibrate and folds else 1.0
-        self.temperature_ = 1 / (sharpness * kept_share**_GROWTH)
-        coef, intercept = path.coef, path.intercept
-        coef /= self.temperature_
-        intercept /= self.temperature_
-        if n_classes == 2 and len(coef) == 2:  # one column of scores, as in scikit-learn
-            coef, intercept = coef[1:] - coef[:1], intercept[1:] - intercept[:1]
-        self.coef_, self.intercept_ = coef.astype(features.dtype), intercept.astype(features.dtype)
-        self._keep_choice(values[path.chosen])
-        self.n_iter_ = path.n_iter
-        predicted = self.classes_[path.candidates[:, path.chosen]]
-        probabilities: npt.NDArray[Any] = path.scores
-        if probabilities.shape[1] == 1:
-            probabilities = np.concatenate([-probabilities, probabilities], axis=1) / 2
-        for start in range(0, len(out), CHUNK_ROWS):  # in place
-            rows = slice(start, start + CHUNK_ROWS)
-            probabilities[rows] = to_probabilities(probabilities[rows] * np.float32(sharpness))
-        self.out_of_fold_ = OutOfFold(
-            rows=out,
-            folds=numbers,
-            y=labels[out],
-            predicted=predicted,
-            classes=self.classes_,
-            probabilities=probabilities,
-            candidates=path.candidates,
-            losses=path.losses,
-        )
-        return self
-
-    @abstractmethod
     def _keep_choice(self, value: float) -> None:
-        """Set the fitted attribute of the parameter."""
-
-    def decision_function(self, X: npt.ArrayLike) -> npt.NDArray[Any]:
-        """Return scores of shape (n_samples, n_classes), or (n_samples,) for two classes.
-
-        They are logits: `predict_proba` is their softmax, or for two classes their logistic function.
-        """
-        check_is_fitted(self)
-        X = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
-        scores = X @ self.coef_.T + self.intercept_
-        return np.asarray(scores[:, 0] if len(self.classes_) == 2 else scores)
-
-    def predict(self, X: npt.ArrayLike) -> npt.NDArray[Any]:
-        """Return the label of each row, of shape (n_samples,)."""
-        scores = self.decision_function(X)
-        return np.asarray(self.classes_[_decide(scores)])
-
-    def predict_proba(self, X: npt.ArrayLike) -> npt.NDArray[Any]:
-        """Return calibrated probabilities of shape (n_samples, n_classes), in the order of ``classes_``."""
-        return to_probabilities(self.decision_function(X))
+        self.C_ = float(value)
 
 
-class LogisticRegressionPath(_PathClassifier):
+class LogisticRegressionPath(_InverseStrengths):
     """Multinomial logistic regression whose L2 penalty cross-validation chooses along a path.
 
     For each value of C, the objective is the same as in `sklearn.linear_model.LogisticRegression`. The
@@ -217,27 +124,6 @@ class LogisticRegressionPath(_PathClassifier):
     (900, 10)
     """
 
-    def __init__(
-        self,
-        Cs: Sequence[float] | None = None,
-        *,
-        scaling: str | None = "pareto",
-        class_weight: Any = None,
-        cv: Any = 5,
-        calibrate: bool = True,
-        copy: bool = True,
-        tol: float = 1e-5,
-        n_jobs: int | None = None,
-    ) -> None:
-        self.Cs = Cs
-        self.scaling = scaling
-        self.class_weight = class_weight
-        self.cv = cv
-        self.calibrate = calibrate
-        self.copy = copy
-        self.tol = tol
-        self.n_jobs = n_jobs
-
     def _make_loss(self, codes: npt.NDArray[np.intp], n_classes: int) -> Loss:
         return Multinomial(codes, n_classes)
 
@@ -257,11 +143,8 @@ class LogisticRegressionPath(_PathClassifier):
             losses[rows] = logsumexp(part, axis=1) - part[np.arange(len(part)), codes[rows]]
         return losses
 
-    def _keep_choice(self, value: float) -> None:
-        self.C_ = float(value)
 
-
-class LinearSVCPath(_PathClassifier):
+class LinearSVCPath(_InverseStrengths):
     """Linear support vector machines, one for each class against the others, with a chosen penalty and probabilities.
 
     The loss is the squared hinge loss, as in `sklearn.svm.LinearSVC`; the intercept has no penalty.
@@ -290,27 +173,6 @@ class LinearSVCPath(_PathClassifier):
     True
     """
 
-    def __init__(
-        self,
-        Cs: Sequence[float] | None = None,
-        *,
-        scaling: str | None = "pareto",
-        class_weight: Any = None,
-        cv: Any = 5,
-        calibrate: bool = True,
-        copy: bool = True,
-        tol: float = 1e-5,
-        n_jobs: int | None = None,
-    ) -> None:
-        self.Cs = Cs
-        self.scaling = scaling
-        self.class_weight = class_weight
-        self.cv = cv
-        self.calibrate = calibrate
-        self.copy = copy
-        self.tol = tol
-        self.n_jobs = n_jobs
-
     def _make_loss(self, codes: npt.NDArray[np.intp], n_classes: int) -> Loss:
         return SquaredHinge(_to_signs(codes, n_classes))
 
@@ -321,11 +183,8 @@ class LinearSVCPath(_PathClassifier):
     def _judge(self, scores: Floats, codes: npt.NDArray[np.intp], weights: Doubles) -> Floats:
         return np.asarray((np.maximum(1 - _signed(scores, codes), 0) ** 2).mean(axis=1), np.float32)
 
-    def _keep_choice(self, value: float) -> None:
-        self.C_ = float(value)
 
-
-class RidgeClassifierPath(_PathClassifier):
+class RidgeClassifierPath(PathClassifier):
     """Ridge regression on the signs of the classes, with a chosen penalty and probabilities.
 
     For each value of alpha, the objective is the same as in `sklearn.linear_model.RidgeClassifier`.
@@ -384,7 +243,7 @@ class RidgeClassifierPath(_PathClassifier):
         return Squared(_to_signs(codes, n_classes))
 
     def _penalties(self, n_classes: int) -> tuple[Doubles, Doubles]:
-        values = np.sort(np.asarray(_ALPHAS if self.alphas is None else self.alphas, float))[::-1]
+        values = sort_alphas(self.alphas)
         return values, values
 
     def _judge(self, scores: Floats, codes: npt.NDArray[np.intp], weights: Doubles) -> Floats:
@@ -394,7 +253,7 @@ class RidgeClassifierPath(_PathClassifier):
         self.alpha_ = float(value)
 
 
-class RidgeRegressionPath(RegressorMixin, PathEstimator):  # type: ignore[misc]
+class RidgeRegressionPath(RegressorMixin, AlphaPath):  # type: ignore[misc]
     """Ridge regression whose penalty cross-validation chooses along a path.
 
     For each value of alpha, the objective is the same as in `sklearn.linear_model.Ridge`.
@@ -442,44 +301,9 @@ class RidgeRegressionPath(RegressorMixin, PathEstimator):  # type: ignore[misc]
     True
     """
 
-    def __init__(
-        self,
-        alphas: Sequence[float] | None = None,
-        *,
-        scaling: str | None = "pareto",
-        cv: Any = 5,
-        copy: bool = True,
-        tol: float = 1e-8,
-        n_jobs: int | None = None,
-    ) -> None:
-        self.alphas = alphas
-        self.scaling = scaling
-        self.cv = cv
-        self.copy = copy
-        self.tol = tol
-        self.n_jobs = n_jobs
-
-    def fit(self, X: npt.ArrayLike, y: npt.ArrayLike, sample_weight: npt.ArrayLike | None = None) -> Self:
-        """Choose the penalty and fit.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Finite numbers. The path is solved in float32.
-        y : array-like of shape (n_samples,)
-            Numbers.
-        sample_weight : array-like of shape (n_samples,), or None, default=None
-            Weight of each row in the fit and in the choice of the penalty.
-
-        Returns
-        -------
-        self
-        """
-        return self._fit(X, y, sample_weight, root=False)
-
     def _fit(self, X: Any, y: Any, sample_weight: Any, *, root: bool) -> Self:
         features, labels, weights = self._check(X, y, sample_weight, y_numeric=True)
-        values = np.sort(np.asarray(_ALPHAS if self.alphas is None else self.alphas, float))[::-1]
+        values = sort_alphas(self.alphas)
         middle = np.average(labels, weights=weights)
         spread = np.sqrt(np.average((labels - middle) ** 2, weights=weights)) or 1.0
         targets = ((labels - middle) / spread).astype(np.float32)[:, None]
@@ -512,12 +336,7 @@ class RidgeRegressionPath(RegressorMixin, PathEstimator):  # type: ignore[misc]
 
     def predict(self, X: npt.ArrayLike) -> npt.NDArray[Any]:
         """Return the value of each row, of shape (n_samples,)."""
-        check_is_fitted(self)
-        X = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
-        return np.asarray(X @ self.coef_ + self.intercept_)
-
-
-_ALPHAS = np.logspace(-2, 6, 17)
+        return self._map(X)
 
 
 def _to_signs(codes: npt.NDArray[np.intp], n_classes: int) -> Floats:
@@ -531,10 +350,3 @@ def _to_signs(codes: npt.NDArray[np.intp], n_classes: int) -> Floats:
 
 def _signed(scores: Floats, codes: npt.NDArray[np.intp]) -> Floats:
     return scores * _to_signs(codes, max(2, scores.shape[1]))
-
-
-def _decide(scores: npt.NDArray[Any]) -> npt.NDArray[np.intp]:
-    """Return the class of the largest score, or of the sign of a single one."""
-    if scores.ndim == 1 or scores.shape[1] == 1:
-        return (scores.reshape(len(scores)) > 0).astype(np.intp)
-    return np.asarray(scores.argmax(axis=1))

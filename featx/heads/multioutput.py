@@ -14,17 +14,23 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import expit
 from sklearn.base import ClassifierMixin, RegressorMixin
-from sklearn.utils.validation import check_is_fitted, validate_data
 from threadpoolctl import threadpool_limits
 
 from featx.heads.calibration import fit_label_scales
 from featx.heads.design import Design
-from featx.heads.folds import Folds, concatenate, count_threads, split, stratify_labels, weigh_folds
-from featx.heads.linear import _ALPHAS, _GROWTH
+from featx.heads.folds import Folds, concatenate, split, stratify_labels
 from featx.heads.losses import Floats, Logistic, Loss, Squared, SquaredHinge, WeightedColumns
 from featx.heads.out_of_fold import OutOfFold
-from featx.heads.path import _MIN_WORK, _PATH_TOLERANCE, _PATIENCE, _WORTHWHILE, PathEstimator
-from featx.heads.solver import PathSolver
+from featx.heads.path import (
+    _PATH_TOLERANCE,
+    _PATIENCE,
+    _WORTHWHILE,
+    GROWTH,
+    AlphaPath,
+    PathEstimator,
+    score_folds,
+    sort_alphas,
+)
 
 __all__ = ["MultiLabelPath", "RidgeMultiRegressionPath", "check_indicators", "read_label_weights"]
 
@@ -33,7 +39,7 @@ Doubles = npt.NDArray[np.float64]
 _LOSSES: dict[str, tuple[type[Any], Doubles, Callable[[Doubles], Doubles]]] = {
     "logistic": (Logistic, np.logspace(-5, 2, 15), lambda values: 1 / values),
     "hinge": (SquaredHinge, np.logspace(-7, 1, 17), lambda values: 1 / values),
-    "squared": (Squared, _ALPHAS[::-1], lambda values: values),
+    "squared": (Squared, sort_alphas(None), lambda values: values),
 }
 
 
@@ -72,8 +78,6 @@ class _ColumnPath(PathEstimator):
         design = Design(X, weights, self.scaling, n_columns=loss.n_columns, copy=self.copy, root=root)
         self.mean_ = np.asarray(design.mean)
         all_rows = weights.astype(np.float32)
-        blocks = weigh_folds(all_rows, folds)
-        is_large = design.n_values * loss.n_columns * blocks.shape[1] > _MIN_WORK
         out, _ = concatenate(folds)
         n_columns = loss.n_columns
         best, chosen = np.full(n_columns, np.inf), np.zeros(n_columns, np.intp)
@@ -81,15 +85,11 @@ class _ColumnPath(PathEstimator):
         best_scores, best_coef = np.zeros_like(best_losses), np.zeros((design.features.shape[1] + 1, n_columns), "f")
         reference, last, lowest = best, 0, (np.inf, 0)
         with threadpool_limits(1, user_api="blas"):  # its threads spin while they wait, the solver's do not
-            n_threads = count_threads(self.n_jobs) if is_large else 1
-            solver = PathSolver(design.features, blocks, loss, n_threads=n_threads)
+            solver = self._make_solver(design, loss, all_rows, folds)
             for position, penalty in enumerate(penalties):
                 solver.solve(float(penalty), max(_PATH_TOLERANCE, self.tol))
                 scores = np.empty((len(out), n_columns), np.float32)
-                start = 0
-                for number, (_, own) in enumerate(folds):
-                    solver.score(number, own, scores[start : start + len(own)])
-                    start += len(own)
+                score_folds(solver, folds, scores)
                 losses = judge(scores)
                 means = judged @ losses / judged.sum() if len(out) else np.zeros(n_columns)
                 better = means < best
@@ -254,7 +254,7 @@ class MultiLabelPath(ClassifierMixin, _ColumnPath):  # type: ignore[misc]
             judged = judged if of_columns is None else judged * of_columns[out]
             slopes, offsets = fit_label_scales(path.scores, signs[out] > 0, judged, shift=self.loss != "logistic")
             kept = float(np.mean([len(rows) for rows, _ in folds])) / len(truth) if folds else 1.0
-            growth = kept**_GROWTH
+            growth = kept**GROWTH
             self.coef_[active] = path.coef * (slopes * growth)[:, None]
             self.intercept_[active] = path.intercept * slopes * growth + offsets
             self.values_[active] = values[path.chosen]
@@ -275,9 +275,7 @@ class MultiLabelPath(ClassifierMixin, _ColumnPath):  # type: ignore[misc]
 
     def decision_function(self, X: npt.ArrayLike) -> npt.NDArray[Any]:
         """Return logits of shape (n_samples, n_labels)."""
-        check_is_fitted(self)
-        X = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
-        return np.asarray(X @ self.coef_.T + self.intercept_)
+        return self._map(X)
 
     def predict(self, X: npt.ArrayLike) -> npt.NDArray[np.int_]:
         """Return 1 for each label whose probability is above 0.5, of shape (n_samples, n_labels)."""
@@ -288,7 +286,7 @@ class MultiLabelPath(ClassifierMixin, _ColumnPath):  # type: ignore[misc]
         return np.asarray(expit(self.decision_function(X)))
 
 
-class RidgeMultiRegressionPath(RegressorMixin, _ColumnPath):  # type: ignore[misc]
+class RidgeMultiRegressionPath(RegressorMixin, AlphaPath, _ColumnPath):  # type: ignore[misc]
     """Ridge regression of several numbers, each with a penalty that cross-validation chooses along a path.
 
     Parameters
@@ -318,23 +316,6 @@ class RidgeMultiRegressionPath(RegressorMixin, _ColumnPath):  # type: ignore[mis
     (3, 2)
     """
 
-    def __init__(
-        self,
-        alphas: Sequence[float] | None = None,
-        *,
-        scaling: str | None = "pareto",
-        cv: Any = 5,
-        copy: bool = True,
-        tol: float = 1e-8,
-        n_jobs: int | None = None,
-    ) -> None:
-        self.alphas = alphas
-        self.scaling = scaling
-        self.cv = cv
-        self.copy = copy
-        self.tol = tol
-        self.n_jobs = n_jobs
-
     def fit(self, X: npt.ArrayLike, Y: npt.ArrayLike, sample_weight: npt.ArrayLike | None = None) -> Self:
         """Choose the penalties and fit on numbers of shape (n_samples, n_targets)."""
         return self._fit(X, Y, sample_weight, root=False)
@@ -343,7 +324,7 @@ class RidgeMultiRegressionPath(RegressorMixin, _ColumnPath):  # type: ignore[mis
         features, numbers, weights = self._check(X, Y, sample_weight, multi_output=True, y_numeric=True)
         if numbers.ndim != 2:
             raise ValueError(f"Y: of shape {numbers.shape}, expected (n_samples, n_targets)")
-        values = np.sort(np.asarray(_ALPHAS if self.alphas is None else self.alphas, float))[::-1]
+        values = sort_alphas(self.alphas)
         middle = np.average(numbers, axis=0, weights=weights)
         spread = np.sqrt(np.average((numbers - middle) ** 2, axis=0, weights=weights))
         spread = np.where(spread > 0, spread, 1.0)
@@ -378,9 +359,7 @@ class RidgeMultiRegressionPath(RegressorMixin, _ColumnPath):  # type: ignore[mis
 
     def predict(self, X: npt.ArrayLike) -> npt.NDArray[Any]:
         """Return the values of each row, of shape (n_samples, n_targets)."""
-        check_is_fitted(self)
-        X = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
-        return np.asarray(X @ self.coef_.T + self.intercept_)
+        return self._map(X)
 
 
 def check_indicators(Y: npt.NDArray[Any]) -> npt.NDArray[np.int_]:

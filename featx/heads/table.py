@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from sklearn.compose import TransformedTargetRegressor
 from sklearn.ensemble import (
     HistGradientBoostingClassifier,
@@ -37,7 +36,7 @@ from featx.heads.linear import (
     RidgeRegressionPath,
 )
 from featx.heads.multioutput import MultiLabelPath, RidgeMultiRegressionPath
-from featx.heads.path import PathEstimator
+from featx.heads.path import GROWTH, PathEstimator
 from featx.heads.preprocessing import SignedSquareRoot
 from featx.heads.private import PrivateClassifier
 from featx.heads.zero_shot import ZeroShotClassifier, embed_classes
@@ -47,13 +46,10 @@ __all__ = [
     "HEADS",
     "TASKS",
     "Head",
-    "Response",
     "choose_default_head",
-    "find_output",
     "find_path",
     "learns_in_parts",
     "make_head",
-    "respond",
     "sgd_candidates",
 ]
 
@@ -68,9 +64,6 @@ DEFAULT_HEADS = {
 _MAX_SAMPLES_TIMES_CLASSES = 20_000_000
 #: Candidates for the strength of sgd's penalty, the weakest first.
 _SGD_ALPHAS = {"classification": (0.1, 1.0, 10.0), "regression": (0.01, 0.1, 1.0)}
-#: Logits grow with this power of the number of rows. Of 0 to 0.7, it has the smallest log loss on Fashion-MNIST,
-#: digits, PACS and magnetic tiles. Votes of neighbours do not grow, and trees leave out rows themselves.
-_GROWTH = 0.2
 #: Step size for the squared error, times the number of features; above 2 the fit diverges.
 _STEP_TIMES_FEATURES = 0.064
 
@@ -160,7 +153,7 @@ HEADS: dict[str, Head] = {
     ),
     "rbf_svm": Head(
         "scaled support vector machine with a Gaussian kernel; slow, because its calibration fits it four times",
-        lambda settings: _scaled(_calibrated(SVC(C=10, class_weight=settings.class_weight), settings, _GROWTH)),
+        lambda settings: _scaled(_calibrated(SVC(C=10, class_weight=settings.class_weight), settings, GROWTH)),
         lambda settings: _target_scaled(SVR(C=10)),
         {"C": (1, 10, 100)},
         is_weighted=True,
@@ -176,7 +169,7 @@ HEADS: dict[str, Head] = {
     "mlp": Head(
         "scaled; one hidden layer of 1,024 ReLU units by stochastic gradient descent; slow: four trainings",
         lambda settings: _scaled(
-            _calibrated(MLPClassifier(**_HIDDEN, random_state=settings.random_state), settings, _GROWTH)
+            _calibrated(MLPClassifier(**_HIDDEN, random_state=settings.random_state), settings, GROWTH)
         ),
         lambda settings: _target_scaled(
             MLPRegressor(**_HIDDEN | {"learning_rate_init": 0.001}, random_state=settings.random_state)
@@ -205,7 +198,7 @@ HEADS: dict[str, Head] = {
                 max_features=0.1, class_weight=settings.class_weight, random_state=settings.random_state
             ),
             settings,
-            _GROWTH,
+            GROWTH,
         ),
         lambda settings: HistGradientBoostingRegressor(max_features=0.1, random_state=settings.random_state),
         is_weighted=True,
@@ -268,42 +261,6 @@ def sgd_candidates(task: str, n_features: int) -> list[dict[str, float]]:
     return [{"alpha": alpha, **step} for alpha in _SGD_ALPHAS[task]]
 
 
-@dataclass(frozen=True, eq=False)
-class Response:
-    """The output of a fitted head.
-
-    Parameters
-    ----------
-    name : {"probabilities", "scores", "label", "value"}
-        Kind of the numbers; ``"label"`` for a classifier that has none.
-    numbers : ndarray of shape (n_samples, ...)
-        Probabilities, decisions (one per image for two classes) or values; empty for ``"label"``.
-    labels : ndarray of shape (n_samples,), or None
-        Predicted classes; None for a regressor. For several labels per row, 0 and 1 of shape (n_samples, n_labels).
-    """
-
-    name: str
-    numbers: npt.NDArray[Any]
-    labels: npt.NDArray[Any] | None
-
-
-def find_output(head: Estimator) -> tuple[str, str]:
-    """Return the kind of numbers that a fitted head returns, as in `Response.name`, and the method that returns them.
-
-    Examples
-    --------
-    >>> from sklearn.svm import LinearSVC
-    >>> from featx.heads import find_output, make_head
-    >>> X, y = [[0.0, 1.0], [1.0, 0.0]] * 5, ["ant", "bee"] * 5
-    >>> [find_output(head.fit(X, y))[0] for head in (make_head("knn"), LinearSVC())]
-    ['probabilities', 'scores']
-    """
-    if not hasattr(head, "classes_"):
-        return "value", "predict"
-    methods = (("probabilities", "predict_proba"), ("scores", "decision_function"))
-    return next((output for output in methods if hasattr(head, output[1])), ("label", "predict"))
-
-
 def find_path(head: Estimator) -> Estimator | None:
     """Return the last step of a head if it chooses its penalty along a path, such as `LogisticRegressionPath`.
 
@@ -322,38 +279,6 @@ def find_path(head: Estimator) -> Estimator | None:
             head = getattr(head, "regressor_", head.regressor)
         else:
             return head if isinstance(head, PathEstimator) else None
-
-
-def respond(head: Estimator, X: npt.NDArray[Any]) -> Response:
-    """Predict with a fitted head: classes with probabilities or decisions, or values.
-
-    Examples
-    --------
-    >>> from sklearn.svm import LinearSVC
-    >>> from featx.heads import respond
-    >>> response = respond(LinearSVC().fit([[0.0], [1.0]], ["ant", "bee"]), [[0.0], [1.0]])
-    >>> response.labels.tolist(), response.name, response.numbers.shape
-    (['ant', 'bee'], 'scores', (2,))
-    """
-    predicted = head.predict(X)
-    predicted = np.asarray(predicted.toarray() if hasattr(predicted, "toarray") else predicted)
-    name, method = find_output(head)
-    if name == "value":
-        return Response(name, predicted, None)
-    numbers: Any = np.empty((len(predicted), 0)) if name == "label" else getattr(head, method)(X)
-    if predicted.ndim == 2:
-        return Response(name, _join_labels(numbers, predicted, name), predicted.astype(int))
-    return Response(name, np.asarray(numbers), predicted)
-
-
-def _join_labels(numbers: Any, predicted: npt.NDArray[Any], name: str) -> npt.NDArray[Any]:
-    """Return one number per label; some heads return a list of arrays with two columns, or one for a constant label."""
-    if not isinstance(numbers, list):
-        return np.asarray(numbers)
-    if name == "probabilities":
-        columns = [part[:, 1] if part.shape[1] > 1 else predicted[:, i] for i, part in enumerate(numbers)]
-        return np.stack(columns, axis=1).astype(float)
-    return np.stack(numbers, axis=1)
 
 
 def learns_in_parts(name: str, task: str) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from featx._events import Events
-from featx._text import find_cut, show_html
+from featx._text import cut_text, show_html
 from featx.errors import ImageError, InputError, TextError
 from featx.explanation import Explanation, RowExplanation
 from featx.explanation.row_page import show_cell, write_parts, write_text
@@ -122,7 +122,7 @@ class _Rows(Contents):
 
     def title(self, row: int) -> str:
         texts = [str(self._items[row][name]) for name in self._texts]
-        return ": ".join([self.names[row], *(_cut(text, _MAX_TITLE) for text in texts)])
+        return ": ".join([self.names[row], *(cut_text(text, _MAX_TITLE) for text in texts)])
 
     def preview(self, rows: Sequence[int], side: int) -> list[str]:
         images = [""] * len(rows)
@@ -133,7 +133,7 @@ class _Rows(Contents):
         for row, image in zip(rows, images, strict=True):
             cells = "; ".join(f"{name} {show_cell(self._items[row][name])}" for name in self._others[:_MAX_CELLS])
             texts = "".join(_write_plain(self._items[row][name], _MAX_PREVIEW) for name in self._texts)
-            written.append(image + texts + (f"<div>{show_html(_cut(cells, _MAX_PREVIEW))}</div>" if cells else ""))
+            written.append(image + texts + (f"<div>{show_html(cut_text(cells, _MAX_PREVIEW))}</div>" if cells else ""))
         return written
 
     def list_labels(self, true: Any, predicted: Any) -> list[Any]:
@@ -196,13 +196,8 @@ def make_contents(model: FittedModel, names: Sequence[str], items: Sequence[Any]
     return _Rows(model, names, items, kinds=kinds)
 
 
-def _cut(text: str, n: int) -> str:
-    end = find_cut(text, n)
-    return text if end == len(text) else f"{text[:end]} …"
-
-
 def _write_plain(text: Any, n: int) -> str:
-    return f"<p dir='auto'>{show_html(_cut(str(text), n))}</p>"
+    return f"<p dir='auto'>{show_html(cut_text(str(text), n))}</p>"
 
 
 def _write_images(items: Sequence[Any], side: int) -> list[str]:

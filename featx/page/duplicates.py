@@ -20,7 +20,7 @@ from featx.similarity import MIN_DUPLICATE_COSINE, NearestRows
 
 __all__ = ["Compared", "Pair", "find_pairs", "write_duplicates"]
 
-#: Name of an input, name of an input that it is like, and their cosine.
+#: Names of two inputs that are alike, and the cosine of their features.
 Pair = tuple[str, str, float]
 
 _MAX_PAIRS = 30
@@ -28,17 +28,17 @@ _MAX_PAIRS = 30
 
 @dataclass(frozen=True, eq=False)
 class Compared:
-    """Hold what inputs are compared by.
+    """Hold the features and keys by which inputs are compared.
 
     Parameters
     ----------
     titles : sequence of str
     features : tuple of ndarray of float32, shape (n, n_features)
-        Features in which near-duplicates have a large cosine; of rows, those of images and those of texts.
+        Features in which near-duplicates have a large cosine; for rows, the features of images and of texts.
     keys : sequence of sequence of hashable
         Inputs that share a key are duplicates.
     note : str, default=""
-        The way in which they are compared, for inputs that are no images.
+        A sentence on the comparison, for inputs that are not images.
     """
 
     titles: Sequence[str]
@@ -87,7 +87,7 @@ def _divide(model: FittedModel, guarded: npt.NDArray[Any]) -> dict[str, npt.NDAr
 
 
 def _list_keys(row: Mapping[str, Any], kinds: Mapping[str, str]) -> list[Hashable]:
-    """Return what makes a row a duplicate: its texts and its images, or else all cells together."""
+    """Return the keys of a row: its texts, and its images together; without texts and images, all cells together."""
     texts = [(name, _read_text(row[name])) for name, kind in kinds.items() if kind == "text"]
     images = tuple((name, _read_image(row[name])) for name, kind in kinds.items() if kind == "image")
     if not texts and not images:
@@ -119,20 +119,20 @@ def _read_cell(cell: Any, kind: str) -> Hashable:
 
 
 def find_pairs(inputs: Compared, others: Compared | None = None) -> list[Pair]:
-    """Find the inputs that have a duplicate among the others, or among themselves, the nearest first."""
+    """Find the inputs that have a duplicate among the others, or among themselves; the nearest pair comes first."""
     own = others is None
-    rest = inputs if others is None else others
+    candidates = inputs if others is None else others
     best: dict[int, tuple[int, float]] = {}
-    known: dict[Hashable, int] = {}
-    for j, keys in enumerate([] if own else rest.keys):
+    index_of: dict[Hashable, int] = {}
+    for j, keys in enumerate([] if own else candidates.keys):
         for key in keys:
-            known.setdefault(key, j)
+            index_of.setdefault(key, j)
     for i, keys in enumerate(inputs.keys):
-        if found := [known[key] for key in keys if key in known]:
-            best[i] = (found[0], 1.0)
+        if equal := [index_of[key] for key in keys if key in index_of]:
+            best[i] = (equal[0], 1.0)
         for key in keys if own else ():
-            known.setdefault(key, i)
-    for features, other in zip(inputs.features, rest.features, strict=True):
+            index_of.setdefault(key, i)
+    for features, other in zip(inputs.features, candidates.features, strict=True):
         if not len(other):
             continue
         nearest = NearestRows(features, 1, left_out=range(len(features)) if own else None)
@@ -143,8 +143,8 @@ def find_pairs(inputs: Compared, others: Compared | None = None) -> list[Pair]:
     pairs = []
     for i, (j, cosine) in sorted(best.items()):
         if own and j < i and best.get(j, (-1, 0.0))[0] == i:
-            continue  # listed from the other side
-        pairs.append((inputs.titles[i], rest.titles[j], cosine))
+            continue  # the pair is already in the list, in the other order
+        pairs.append((inputs.titles[i], candidates.titles[j], cosine))
     return sorted(pairs, key=lambda pair: -pair[2])
 
 
@@ -155,21 +155,21 @@ def write_duplicates(inputs: Compared, noun: str, pairs: Sequence[Pair] | None) 
     """
     parts = ["<h2>Near-duplicates</h2>"]
     if not inputs.features and not any(inputs.keys):
-        text = f"They were not looked for: by these features (an early layer, or not avg), many {noun}s are alike."
+        text = f"Not searched: many {noun}s look alike by features of an early layer, or of other poolings than avg."
         return f"{parts[0]}<p>{text}</p>"
     verb = "look" if noun == "image" else "are"
     if pairs is not None:
         article = "an image" if noun == "image" else f"a {noun}"
         parts.append(
             f"<p>{len(pairs)} of these {noun}s {verb} like {article} that the model was fitted on"
-            f"{', so that the score flatters' if pairs else ''}.</p>"
+            f"{', so the score is too good' if pairs else ''}.</p>"
         )
         parts.append(_list_pairs(pairs, noun))
     own = find_pairs(inputs)
-    parts.append(f"<p>{len(own)} of these {noun}s {verb} like another of them.</p>{_list_pairs(own, noun)}")
+    parts.append(f"<p>{len(own)} of these {noun}s {verb} like another {noun} here.</p>{_list_pairs(own, noun)}")
     parts.append(f'<p class="soft">{inputs.note}</p>' if inputs.note else "")
     if pairs is None:
-        parts.append(f'<p class="soft">Name the training {noun}s to compare with them, too.</p>')
+        parts.append(f'<p class="soft">Name the training {noun}s to compare with them as well.</p>')
     return "".join(parts)
 
 

@@ -92,10 +92,21 @@ def report(
 
     The page shows:
 
-    The card of an image shows heat maps, that of a text its coloured words, and that of a row of several kinds of
-    columns a bar for each kind and column, its texts and its images. An encoder of texts runs once per word of a card.
-    Rows of several kinds, and words (TF-IDF), have no map. Texts and images that are equal, white space and case apart,
-    are near-duplicates; so are those with near features if an encoder reads them and the model has a guard.
+    - the score with its interval,
+    - the confusion matrix, whose numbers filter the inputs,
+    - the mistakes, surest first, explained for the given and for the right answer,
+    - the least sure right answers,
+    - calibration, and accuracy by the share of answered inputs,
+    - with a guard, shift and outliers,
+    - a map of the features, and near-duplicates,
+    - facts on how it was made.
+
+    For a regression it shows predicted against true values, and the largest residuals.
+
+    The card of an image has heat maps. The card of a text has coloured words; an encoder runs once per word. The card
+    of a row of several kinds of columns has a bar for each kind and column, its texts and its images. Rows of several
+    kinds, and words (TF-IDF), have no map. Texts and images are near-duplicates if they are equal, apart from white
+    space and case. If an encoder reads them and the model has a guard, near features make them near-duplicates too.
 
     Parameters
     ----------
@@ -107,7 +118,7 @@ def report(
     y : array-like of shape (n_samples,), or None, default=None
         Labels of the inputs; None for a source.
     train : source, sequence or None, default=None
-        Images, texts or rows that the model was fitted on, in which near-duplicates are looked for.
+        Images, texts or rows that the model was fitted on, which are searched for near-duplicates.
     images : bool, default=True
         False leaves out every image, text and row, to protect people's privacy. Names of files and rows stay.
     title : str or None, default=None

@@ -20,7 +20,7 @@ from featx.inference.time_limit import TimeLimit
 from featx.pipelines import (
     find_extractors,
     find_optional,
-    find_row_outputs,
+    find_several,
     find_text_encoders,
     find_vectorizers,
     make_frame_of_rows,
@@ -83,7 +83,7 @@ class TablePredictor(Predictor):
         extractors = list(find_extractors(estimator))
         self.device = extractors[0].open_session().device if extractors else "cpu"
         self.batch_size, self.n_workers = _BATCH_SIZE, 1  # extractors have threads of their own
-        several = find_row_outputs(estimator)
+        several = find_several(estimator)
         self.is_multilabel = several is not None and several[0] == "multilabel"
         self.classes = list(several[1]) if self.is_multilabel and several is not None else None
         if several is None and hasattr(estimator, "classes_"):

@@ -212,7 +212,7 @@ def limit_views(trunk: Trunk, n_images: int, n_views: int, max_bytes: float) -> 
     n_fitting = int(min(n_views, max_bytes / bytes_per_view))
     if n_fitting < 1:
         raise InputError(
-            f"max_bytes={max_bytes:.2g}: {n_images:,} images take {bytes_per_view / 1e9:.1f} GB at layer "
+            f"max_bytes={max_bytes:.2g}: {n_images:,} images take {bytes_per_view / 1e9:.2g} GB at layer "
             f"{trunk.layer}; raise it, choose a later layer, or tune on fewer images"
         )
     return n_fitting

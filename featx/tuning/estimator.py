@@ -17,7 +17,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from featx._events import Events
 from featx._optional import import_optional
-from featx._validation import check_choice, check_integer
+from featx._validation import check_choice, check_integer, is_missing
 from featx.errors import InputError
 from featx.extractor import FeatureExtractor
 from featx.heads import find_path, make_head
@@ -163,6 +163,7 @@ class FineTuned(BaseEstimator):  # type: ignore[misc]
                 f"y: of shape {target.shape}, expected one label or number for each of {len(items)} "
                 f"{'images' if is_image else 'texts'}"
             )
+        self._check_target(target)
         find_depths(extractor, self.depth)  # raises before the long work, as does the next check
         import_optional("torch", "tune")
         features = extractor.transform(items)
@@ -187,6 +188,20 @@ class FineTuned(BaseEstimator):  # type: ignore[misc]
         if self.task == "classification":
             self.classes_ = self.pipeline_.classes_
         return self
+
+    def _check_target(self, target: npt.NDArray[Any]) -> None:
+        """Raise InputError for a target without a fold to leave out."""
+        if self.task == "regression":
+            if not np.isfinite(target).all() or len(target) < 2:
+                raise InputError("y: expected at least two numbers, all of them finite; drop the other rows")
+            return
+        if any(map(is_missing, target.tolist())):
+            raise InputError("y: a label is missing; drop its row")
+        classes, counts = np.unique(target, return_counts=True)
+        if len(classes) < 2:
+            raise InputError(f"y: got {len(classes)} class; expected at least two")
+        if counts.max() < 2:
+            raise InputError(f'y: {len(classes)} classes of a single example each; for numbers, set task="regression"')
 
     def predict(self, X: Any) -> npt.NDArray[Any]:
         """Return the class or the number of each image, of shape (n_samples,)."""

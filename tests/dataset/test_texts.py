@@ -63,6 +63,7 @@ def test_the_nearest_texts_of_a_text(table, encoder, tmp_path, capsys):  # noqa:
     folder = str(tmp_path / "vectors")
     given = ["embed", str(table), "--text-column", "review", "-o", folder, "--backbone", encoder]
     assert main(given) == 0
+    assert "1 text could not be read" in capsys.readouterr().err
     assert main(["neighbors", folder, "--text", "a red car", "-k", "1"]) == 0
     out = capsys.readouterr().out
     assert "a red car: 1 of 4 texts" in out

@@ -89,7 +89,7 @@ def test_a_stack_of_the_users_own_is_explained_exactly():
         assert details[0].words.sum(axis=0) == pytest.approx(details[0].contribution)
         strongest = details[0].spans[int(details[0].words[:, "xyz".index(found.predicted[i])].argmax())]
         assert frame.title.iloc[i][slice(*strongest)] in WORDS
-    with pytest.raises(InputError, match="no class of this pipeline"):
+    with pytest.raises(InputError, match="no class of this pipeline; it has x, y, z"):
         found.select(0, "w")
 
 

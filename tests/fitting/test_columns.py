@@ -66,6 +66,9 @@ def test_kinds_are_stacked_and_a_row_that_cannot_be_read_is_a_failure(table, tmp
     output = tmp_path / "prices.csv"
     assert main(["predict", str(tmp_path / "price.featx"), str(table.parent / "new.csv"), "-o", str(output)]) == 0
     assert len(output.read_text().splitlines()) == len(new) + 1
+    new.iloc[[1]].to_csv(table.parent / "none.csv", index=False)
+    with pytest.raises(featx.ImageError, match="no such file"):
+        featx.evaluate(result, table.parent / "none.csv")
     evaluation = featx.evaluate(result, table)
     assert evaluation.n_images == len(new)
     assert evaluation.metrics["accuracy"] > 0.9

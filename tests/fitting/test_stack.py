@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from featx.fitting.stack import Member, fit_stack, read_answers
+from featx.fitting.target import StackTarget
 
 FOLDS = [(np.arange(20, 60), np.arange(20)), (np.arange(20), np.arange(59, 19, -1))]
 CODES = np.arange(60) % 2
@@ -18,7 +19,7 @@ def test_answers_of_members_and_of_the_stack_are_in_the_order_of_the_folds(names
     truth = np.eye(2)[CODES]
     members = make_members(truth)
     values, task = (Y, "classification") if names is None else (truth.astype(int), "multilabel")
-    _, found = fit_stack(members, values, values, FOLDS, task, False, names)
+    _, found = fit_stack(members, StackTarget(task, values, names), FOLDS)
     assert list(found) == ["one", "two", "all kinds, stacked"]
     for member in members:
         own = found[member.name]
@@ -34,8 +35,8 @@ def test_answers_of_members_and_of_the_stack_are_in_the_order_of_the_folds(names
 def test_numbers_of_a_logarithm_are_left_out_as_numbers(names):
     logarithm = np.log(np.random.default_rng(1).uniform(1, 9, (60, 1 if names is None else 2)))
     members = make_members(logarithm)
-    fitted = logarithm[:, 0] if names is None else logarithm
-    model, found = fit_stack(members, fitted, np.exp(fitted), FOLDS, "regression", True, names)
+    values = np.exp(logarithm[:, 0] if names is None else logarithm)
+    model, found = fit_stack(members, StackTarget("regression", values, names, log_target=True), FOLDS)
     assert model.regressor_ is model.regressor
     expected = np.exp(members[0].answers[found["one"].rows])
     np.testing.assert_allclose(found["one"].predicted, expected[:, 0] if names is None else expected)

@@ -1,9 +1,10 @@
 """Names of classes in `featx.fit`; tests/recipes/test_hub_text.py fits with two towers."""
 
+import numpy as np
 import pytest
 
 import featx
-from featx.fitting.zero_shot import check_zero_shot
+from featx.fitting.zero_shot import ClassNames, check_zero_shot
 
 
 @pytest.mark.parametrize(
@@ -29,3 +30,9 @@ def test_a_backbone_without_texts_is_refused():
     two = featx.FeatureExtractor(["efficientnet_lite0", "efficientnet_lite0_int8"])
     with pytest.raises(featx.InputError, match="one image tower"):
         featx.fit(head="zero_shot", classes=["a", "b"], extractor=two)
+
+
+def test_labels_are_the_names_unless_there_are_others():
+    labels = np.array(["bag", "coat", "bag"])
+    assert ClassNames().or_labels(labels).classes == ["bag", "coat"]
+    assert ClassNames(["shoe"]).or_labels(labels).classes == ["shoe"]

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from featx.heads import HEADS, LabelwiseClassifier, make_head
-from featx.heads.table import respond
+from featx.heads import HEADS, LabelwiseClassifier, make_head, respond
 
 
 def test_each_label_has_a_classifier_and_a_constant_label_its_share():

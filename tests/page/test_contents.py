@@ -74,7 +74,7 @@ def test_rows_have_a_page(encoder, tmp_path, task):  # noqa: F811
     html = (tmp_path / "p.html").read_text(encoding="utf-8")
     assert "<b>" not in html
     assert "class='track'" in html
-    assert "these rows are like a row that the model was fitted on, so that the score flatters" in html
+    assert "these rows are like a row that the model was fitted on, so the score is too good" in html
     assert ("Largest residuals" in html) == (task == "regression")
     own = featx.report(result, rows[:6], train=rows[10:]).html
     assert f"{sum(text in set(rows.review[10:]) for text in rows.review[:6])} of these rows are like a row" in own

@@ -27,8 +27,8 @@ def test_texts_are_equal_but_for_white_space_and_case():
     model = make_pipeline(ColumnTransformer(parts), LogisticRegression()).fit(table, ["x", "y"] * 4)
     new = pd.DataFrame({"review": ["Good \n film ", "another", " "], "n": [50.0, 51.0, 52.0]})
     html = featx.report(model, new, ["x", "y", "x"], train=table).html
-    assert "1 of these rows are like a row that the model was fitted on, so that the score flatters" in html
-    assert "0 of these rows are like another of them" in html
+    assert "1 of these rows are like a row that the model was fitted on, so the score is too good" in html
+    assert "0 of these rows are like another row here" in html
     assert "if their texts are equal, white space and case apart." in html
 
 

@@ -54,6 +54,21 @@ def test_labels_of_another_length_are_refused():
         featx.FineTuned().fit(X, Y[:-1])
 
 
+@pytest.mark.parametrize(
+    ("task", "change", "reason"),
+    [
+        ("classification", np.nan, "missing"),
+        ("classification", 3.0, "single example each"),
+        ("regression", np.nan, "finite"),
+    ],
+)
+def test_targets_that_leave_no_fold_are_refused(task, change, reason):
+    y = np.arange(30.0)
+    y[3] = change
+    with pytest.raises(InputError, match=reason):
+        featx.FineTuned(task=task).fit(X, y)
+
+
 @pytest.mark.heavy
 def test_a_network_that_is_not_better_stays_frozen_and_is_that_of_fit():
     easy = [i for name in ("bag", "sandal") for i in np.flatnonzero(name == LABELS)[:8]]
