@@ -5,7 +5,15 @@ from __future__ import annotations
 import argparse
 
 from featx._files import check_writable
-from featx.cli.options import add_patterns, add_running, add_separator, make_events, running_parameters, split_names
+from featx.cli.options import (
+    add_patterns,
+    add_running,
+    add_separator,
+    make_events,
+    note_failures,
+    running_parameters,
+    split_names,
+)
 from featx.errors import InputError
 from featx.fitting import open_model
 from featx.page import report
@@ -73,4 +81,6 @@ def run(options: argparse.Namespace) -> None:
         events=make_events(),
     )
     page.save(options.output)
+    if page.evaluation is not None:
+        note_failures(page.evaluation.failures, "left out", page.noun)
     print(f"{options.output}: {page.n_images} {page.noun}s, {len(page.html) / 1e6:.1f} MB")

@@ -67,7 +67,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Load the pipeline and serve it."""
-    from featx.persistence.archive import load, load_guard
+    from featx.persistence.archive import load, load_guard, read_info
     from featx.pipelines import find_extractors
     from featx.serve.server import serve
 
@@ -91,6 +91,7 @@ def run(options: argparse.Namespace) -> int:
         port=options.port,
         limits=limits,
         guard=load_guard(options.model),
+        targets=read_info(options.model)["info"].get("targets"),
         access_log=options.access_log,
         allow_origins=options.allow_origins,
         ready=ready,

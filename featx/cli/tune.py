@@ -6,7 +6,8 @@ import argparse
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 
 from featx._text import printable
 from featx.cli.options import add_features, add_patterns, add_running, make_extractor, note
@@ -69,9 +70,16 @@ def run(options: argparse.Namespace) -> None:
         result = _tune(options, folder)
     print_remarks(result)
     result.save(options.output)
-    if os.path.isdir(folder):
-        shutil.rmtree(folder)
+    _remove_values(folder)
     print(printable(f"{options.output}: ") + "\n".join(map(printable, str(result).split("\n"))))
+
+
+def _remove_values(folder: str) -> None:
+    """Remove the values of the frozen layers, and the folder unless a user has put files there."""
+    for store in Path(folder).glob("activations-*"):
+        shutil.rmtree(store)
+    with suppress(OSError):
+        os.rmdir(folder)
 
 
 def _tune(options: argparse.Namespace, folder: str) -> FitResult:

@@ -24,8 +24,8 @@ from featx.tuning.strategy import TuningSettings, choose_strategy, embed_folds, 
 __all__ = ["adapt"]
 
 _ADVICE = (
-    "tuning does not pay here: the frozen network is kept; a fit on more views of each image (views=6), or other "
-    'layers and heads (search="quick"), may help instead'
+    "tuning does not pay here: the frozen network is kept; featx.fit without tuning, on views of each image or with a "
+    "search for layers and heads, may help instead"
 )
 _TEXT_ADVICE = (
     "tuning does not pay here: the frozen encoder is kept; words beside the encoder, which featx.fit measures, or more "

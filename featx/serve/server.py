@@ -51,6 +51,7 @@ def serve(
     port: int = 8000,
     limits: Limits | None = None,
     guard: Guard | None = None,
+    targets: Sequence[str] | None = None,
     access_log: bool = False,
     allow_origins: Sequence[str] = (),
     ready: Callable[[str, Predictor], Any] = lambda address, predictor: None,
@@ -75,6 +76,8 @@ def serve(
     guard : Guard or None, default=None
         Guard of the pipeline; None takes the guard in the file, if any. With a guard, answers have ``outlier``, and
         requests may have ``risk`` and ``sets``.
+    targets : sequence of str or None, default=None
+        Names of several numbers per image, text or row; None takes those in the file.
     access_log : bool, default=False
         Print one line per request to standard error.
     allow_origins : sequence of str, default=()
@@ -108,10 +111,10 @@ def serve(
     for module in ("starlette.applications", "python_multipart", "prometheus_client"):
         import_optional(module, "serve")
     logging.getLogger("python_multipart").setLevel(logging.CRITICAL)  # the client gets our message instead
-    limits, targets = limits or Limits(), None
+    limits = limits or Limits()
     if isinstance(pipeline, (str, os.PathLike)):
         model = model or os.path.basename(pipeline)
-        guard, targets = guard or load_guard(pipeline), read_info(pipeline)["info"].get("targets")
+        guard, targets = guard or load_guard(pipeline), targets or read_info(pipeline)["info"].get("targets")
         pipeline = load(pipeline)
     model = model or "pipeline"
     make_predictor, backbone = _choose_predictor(pipeline, model, limits, guard, targets)

@@ -31,6 +31,7 @@ from featx.serve.explained import explain_rows
 from featx.serve.limits import Limits, _RefusedError
 from featx.serve.predictor import Answer, Predictor
 from featx.serve.uploads import BodyBudget, Upload, read_chunks, read_form
+from featx.text.engine import explain_unreadable
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -192,11 +193,13 @@ class TablePredictor(Predictor):
         if kind == "number":
             return _read_number(name, value)
         if kind == "category":
-            return np.nan if value is None or value == "" else value
+            return _read_category(name, value)
         if kind == "text":
             if not isinstance(value, str):
                 raise _RefusedError(422, f"{name}: a value of type {type(value).__name__}, expected text")
             self._limits.check_text(name, value)
+            if reason := explain_unreadable(value):
+                raise _RefusedError(422, f"{name}: {reason}")
             return value
         if name in self.optional and value in (None, "", b""):
             return None
@@ -205,6 +208,14 @@ class TablePredictor(Predictor):
             if refusal := self._refuse(image, time_limit):
                 raise _RefusedError(refusal.status, f"{name}: {refusal.reason}")
         return image
+
+
+def _read_category(name: str, value: Any) -> Any:
+    if value is None or value == "":
+        return math.nan
+    if not isinstance(value, (str, int, float)):
+        raise _RefusedError(422, f"{name}: a value of type {type(value).__name__}, expected text, a number or nothing")
+    return value
 
 
 def _read_number(name: str, value: Any) -> float:

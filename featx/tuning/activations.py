@@ -272,8 +272,9 @@ class Store:
         self.done: set[int] = set()
         if self._state.exists() and path.exists():
             try:
+                np.lib.format.open_memmap(path, mode="r")  # raises for a cut file, which "r+" fills up with zeros
                 self.values = np.lib.format.open_memmap(path, mode="r+")
-                self.done = set(json.loads(self._state.read_text())["done"])
+                self.done = set(map(int, json.loads(self._state.read_text())["done"]))
             except (ValueError, KeyError, TypeError, OSError):  # damaged: computed anew
                 self.done = set()
             else:
@@ -285,10 +286,13 @@ class Store:
         needed, free = 2 * math.prod(shape), shutil.disk_usage(folder).free
         if needed > free:  # a mapped file on a full disk would end the process
             raise InputError(
-                f"folder={os.fspath(folder)!r}: {free / 1e9:.1f} GB are free, and the values of the frozen layers take "
-                f"{needed / 1e9:.1f} GB; name a folder on another disk, or lower max_bytes"
+                f"{folder}: {free / 1e9:.2g} GB are free, and the values of the frozen layers take "
+                f"{needed / 1e9:.2g} GB; make room, or choose a folder on another disk, or fewer views"
             )
-        self.values = np.lib.format.open_memmap(path, mode="w+", dtype=np.float16, shape=shape)
+        try:
+            self.values = np.lib.format.open_memmap(path, mode="w+", dtype=np.float16, shape=shape)
+        except OSError as error:  # NumPy does not name the file
+            raise OSError(error.errno, error.strerror, os.fspath(path)) from None
 
     def finish(self, chunks: Sequence[int]) -> None:
         """Record chunks as done, after their values are on disk."""

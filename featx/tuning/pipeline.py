@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import tempfile
+from contextlib import ExitStack
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +15,7 @@ from sklearn.base import clone
 from sklearn.compose import TransformedTargetRegressor
 from sklearn.pipeline import Pipeline
 
+from featx._files import scratch_folder
 from featx.inference.transformer import BackboneTransformer
 from featx.tuning.train import TunedTail
 
@@ -57,12 +61,15 @@ def build_pipeline(
 
 def make_scratch_file(name: str) -> str:
     """Return the path of a file with this name in a new temporary folder, which is removed when the process ends."""
-    return os.path.join(tempfile.mkdtemp(dir=_scratch().name), name)
+    return os.path.join(tempfile.mkdtemp(dir=_scratch()), name)
 
 
 @lru_cache(maxsize=1)
-def _scratch() -> tempfile.TemporaryDirectory[str]:
-    return tempfile.TemporaryDirectory(prefix="featx-tuned-")
+def _scratch() -> Path:
+    """Return a folder that lives as long as this process; a later process removes that of a process that was killed."""
+    stack = ExitStack()
+    atexit.register(stack.close)
+    return stack.enter_context(scratch_folder())
 
 
 def _predict_exponential(head: Any) -> TransformedTargetRegressor:

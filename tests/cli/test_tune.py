@@ -7,6 +7,9 @@ import signal
 import pytest
 
 from featx.cli import _list_endings
+from featx.cli.parser import CommandParser, translate
+from featx.cli.tune import _remove_values, add
+from featx.fitting.tuned import _ADVICE
 from tests.cli.cli_tools import listing, start
 
 
@@ -14,6 +17,23 @@ def test_ctrl_c_does_not_end_a_command_that_keeps_what_it_has():
     assert signal.SIGINT in _list_endings(argparse.Namespace(keep_on_interrupt=False))
     assert signal.SIGINT in _list_endings(argparse.Namespace())
     assert _list_endings(argparse.Namespace(keep_on_interrupt=True)) == [signal.SIGTERM]
+
+
+def test_the_values_of_the_frozen_layers_are_removed_and_nothing_else(tmp_path):
+    for folder in ("a.tuning", "b.tuning"):
+        (tmp_path / folder / "activations-1").mkdir(parents=True)
+    (tmp_path / "b.tuning" / "notes.txt").write_text("mine")
+    _remove_values(tmp_path / "a.tuning")
+    _remove_values(tmp_path / "b.tuning")
+    _remove_values(tmp_path / "missing")
+    assert os.listdir(tmp_path) == ["b.tuning"]
+    assert os.listdir(tmp_path / "b.tuning") == ["notes.txt"]
+
+
+def test_the_advice_of_a_tuning_names_no_option_of_the_tuning_itself():
+    parser = CommandParser()
+    add(parser)
+    assert translate(_ADVICE, parser) == _ADVICE
 
 
 def stop_in_training(here, world, *options):

@@ -95,7 +95,10 @@ def test_a_form_is_one_row_with_files(client, table):
         ({"photo": base64.b64encode(b"no image").decode()}, "photo: not an image"),
         ({"title": None}, "title: a value of type NoneType"),
         ({"price": "cheap"}, "price: 'cheap', expected a number"),
+        ({"title": "\ud800"}, "title: holds half of a character"),
         ({"shop": "z"}, "no category of the fit"),
+        ({"shop": ["a"]}, "shop: a value of type list"),
+        ({"shop": {"a": 1}}, "shop: a value of type dict"),
         ({"size": 1}, "size: unknown column"),
     ],
 )

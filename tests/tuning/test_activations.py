@@ -1,4 +1,5 @@
 import json
+import os
 from types import SimpleNamespace
 
 import numpy as np
@@ -76,10 +77,20 @@ def test_a_damaged_record_is_not_trusted(tiny_backbone, images, tmp_path):
     whole = embed_activations(images, extractor, "stem", n_views=1, folder=tmp_path).take(np.arange(5))
     (record,) = tmp_path.glob("*/done.json")
     assert json.loads(record.read_text())["done"] == [0]
-    record.write_text('{"done": [0')
-    counter = Counter()
-    again = embed_activations(images, extractor, "stem", n_views=1, folder=tmp_path, events=counter)
-    assert counter.n == 5
+    for damaged in ('{"done": [0', '{"done": ["a"]}'):
+        record.write_text(damaged)
+        counter = Counter()
+        again = embed_activations(images, extractor, "stem", n_views=1, folder=tmp_path, events=counter)
+        assert counter.n == 5
+        np.testing.assert_array_equal(again.take(np.arange(5)), whole)
+
+
+def test_a_cut_file_of_values_is_computed_anew(tiny_backbone, images, tmp_path):
+    extractor = FeatureExtractor(tiny_backbone)
+    whole = embed_activations(images, extractor, "stem", n_views=1, folder=tmp_path).take(np.arange(5))
+    (values,) = tmp_path.glob("*/values.npy")
+    os.truncate(values, values.stat().st_size // 2)
+    again = embed_activations(images, extractor, "stem", n_views=1, folder=tmp_path)
     np.testing.assert_array_equal(again.take(np.arange(5)), whole)
 
 
@@ -95,7 +106,7 @@ def test_views_become_fewer_within_the_limit(tiny_backbone, images):
 
 def test_a_full_disk_is_refused_before_the_work(tiny_backbone, images, monkeypatch, tmp_path):
     monkeypatch.setattr(module.shutil, "disk_usage", lambda _: SimpleNamespace(free=5 * 2 * 8 * 16 * 16 - 1))
-    with pytest.raises(featx.InputError, match=r"folder=.*are free"):
+    with pytest.raises(featx.InputError, match=r"activations-.* are free"):
         embed_activations(images, FeatureExtractor(tiny_backbone), "stem", n_views=1, folder=tmp_path)
     assert not list(tmp_path.glob("*/values.npy"))
 
