@@ -121,8 +121,11 @@ class Strategy:
 
     @property
     def best(self) -> Trial | None:
-        """The chosen trial, or else the one with the smallest loss; None if nothing was tried."""
-        return self.chosen or min(self.trials, key=lambda trial: trial.loss, default=None)
+        """The chosen trial, or else the one with the smallest loss on all folds; None if nothing was tried."""
+        # a loss on a few folds is on other images than that of the frozen network
+        n_folds = max((trial.n_folds for trial in self.trials), default=0)
+        measured = [trial for trial in self.trials if trial.n_folds == n_folds]
+        return self.chosen or min(measured, key=lambda trial: trial.loss, default=None)
 
     def __str__(self) -> str:
         best = self.best
