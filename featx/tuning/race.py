@@ -117,8 +117,11 @@ class Strategy:
 
     @property
     def best(self) -> Trial | None:
-        """The chosen trial, or else the trial with the smallest loss; None without trials."""
-        return self.chosen or min(self.trials, key=lambda trial: trial.loss, default=None)
+        """The chosen trial, or else the trial with the smallest loss on most folds; None without trials."""
+        # losses on fewer folds are of other images than the loss of the frozen network
+        n_folds = max((trial.n_folds for trial in self.trials), default=0)
+        measured = [trial for trial in self.trials if trial.n_folds == n_folds]
+        return self.chosen or min(measured, key=lambda trial: trial.loss, default=None)
 
     def __str__(self) -> str:
         best = self.best

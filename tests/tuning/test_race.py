@@ -1,5 +1,7 @@
 """The choice between the frozen network and tuned ones, on predictions that the tests make."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -90,3 +92,14 @@ def test_a_race_on_some_folds_takes_their_images_alone():
     race = make_race(n_folds=1)
     race.add(("stage4", 8), (0.5,), make_scores(2.0)[None, : N // 2])
     assert len(race.decide((), 0.0).out_of_fold.rows) == N // 2
+
+
+def test_the_trial_that_is_shown_was_measured_on_all_folds():
+    few, race = make_race(n_folds=1), make_race()
+    few.add(("block1", 1), (1.0,), make_scores(1.0)[None, : N // 2])
+    race.add(("block3", 1), (1.0,), make_scores(0.2)[None])
+    tried = [replace(each, loss=0.0) for each in few.list_trials()]
+    strategy = race.decide(tried, 1.0)
+    assert strategy.chosen is None
+    assert len(strategy.trials) == 2
+    assert strategy.best.depth == "block3"
