@@ -7,7 +7,7 @@
     python benchmarks/tuning.py DIR tiles --layer stage2 stage3 stage4 --pooling catavgmax --only views --views
     python benchmarks/tuning.py DIR houses
     python benchmarks/tuning.py DIR pacs                         fitted on photos, measured on each style
-    python benchmarks/tuning.py DIR pacs --force 0.5 1 --most 600      tuned though it does not pay, parts of the way
+    python benchmarks/tuning.py DIR pacs --force 0.5 1 --most 600      tuned though it does not pay, with some alphas
     python benchmarks/tuning.py DIR sentences --n 1000 --seed 0  sentences of film reviews; needs the encoder minilm_l6
     PYTHONPATH=models python benchmarks/tuning.py DIR ceiling --n 5000 --minutes 5     full fine-tuning in timm
 
@@ -186,7 +186,7 @@ def force_fits(options: argparse.Namespace, X: Any, y: Any) -> dict[str, Any]:
     def make(alpha: float) -> Any:
         return replace(frozen, pipeline=build_pipeline(tuned, alpha, extractor), guard=None)
 
-    return {"frozen": lambda: frozen, **{f"{alpha:g} of the way": partial(make, alpha) for alpha in options.force}}
+    return {"frozen": lambda: frozen, **{f"alpha {alpha:g}": partial(make, alpha) for alpha in options.force}}
 
 
 def run_tiles(options: argparse.Namespace) -> None:
@@ -312,7 +312,7 @@ def main() -> None:
     parser.add_argument("--others", help="folder of images that are unlike those of cifar or ants, for the guard")
     parser.add_argument("--corrupt", type=int, default=0, metavar="N", help="test images to blur, compress and so on")
     parser.add_argument(
-        "--force", type=float, nargs="+", help="parts of the way of a network of pacs that is tuned anyway"
+        "--force", type=float, nargs="+", help="alphas of a network of pacs that is tuned anyway"
     )
     parser.add_argument("--most", type=int, help="most images of each style of pacs to measure on")
     parser.add_argument("--minutes", type=float, default=5)
