@@ -202,7 +202,7 @@ class BackboneError(FeatxError, ValueError):
     ...     featx.FeatureExtractor("no-such").transform([])
     ... except featx.BackboneError as error:
     ...     print(error)
-    backbone='no-such': expected a file or one of: ...efficientnet_lite0, efficientnet_lite0_int8
+    backbone='no-such': expected a file or one of: ...efficientnet_lite0, efficientnet_lite0_int8...
     """
 
 

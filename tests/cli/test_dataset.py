@@ -27,7 +27,7 @@ def test_a_folder_as_output_is_a_dataset(featx, here, world):
     assert shards("vectors") == ["part-00000.parquet", "part-00001.parquet", "part-00002.parquet"]
     os.unlink("vectors/part-00001.parquet")
     ran = featx("embed", world / "test", "-o", "vectors", *STEM)
-    assert ran.err == "featx: 7 of 12 images are done already\n"
+    assert ran.err == "featx: 7 of 12 images are already done\n"
     assert ran.out.startswith("vectors: 12 images, 5 embedded now, ")
     found = open_dataset("vectors")
     assert sorted(set(found.y)) == list(CLASSES)
@@ -170,7 +170,7 @@ def test_plain_lines_say_how_far_it_is(capsys, monkeypatch):
             clock[0] += 0.5
             shown.advance(1, n_failed=n % 50 == 0, n_bytes=1_000_000)
     assert capsys.readouterr().err.splitlines() == [
-        "featx: 200 of 1000 images are done already",
+        "featx: 200 of 1000 images are already done",
         "featx: 260 of 1000 images (26%), 2.0/s, 06:10 left, 2 failed, 60.0MB read",
     ]
 

@@ -133,7 +133,7 @@ def test_images_that_are_gone_are_grey_tiles_until_it_is_said_where_they_are(fea
         (["vectors", "--key", "no.png"], "vectors: no.png: no image of this name"),
         (["vectors", "--key", "bag/broken.png"], "vectors: bag/broken.png: could not be read ("),
         (["vectors", "photos/bag", "-k", "0"], "-k 0: expected a number of at least 1"),
-        (["vectors", "photos/bag", "-o", "s.jpg"], "s.jpg: expected a name ending in .png"),
+        (["vectors", "photos/bag", "-o", "s.jpg"], "s.jpg: expected a name that ends in .png"),
         (["vectors", "photos/bag", "-o", "no/s.png"], "the folder no does not exist"),
         (["vectors", "photos/bag", "--source", "photos"], "--source is only for a contact sheet"),
     ],
