@@ -80,6 +80,7 @@ def find_optional(estimator: Any) -> list[str]:
 
     Examples
     --------
+    >>> from sklearn.compose import ColumnTransformer
     >>> from featx.pipelines import find_optional
     >>> find_optional(ColumnTransformer([]))
     []

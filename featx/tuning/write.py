@@ -74,7 +74,7 @@ def write_tuned(
         parameters=backbone.parameters,
         gflops=backbone.gflops,
         license=backbone.license,
-        source=f"{backbone.source}, tuned behind {trunk.layer} on {facts['n_images']:,} {_name_inputs(backbone)}",
+        source=f"{backbone.source}, tuned after {trunk.layer} on {facts['n_images']:,} {_name_inputs(backbone)}",
         recipe=recipe,
     )
     with write_whole(path) as scratch:

@@ -14,13 +14,13 @@ IDENTITY = "0123456789abcdef" * 4
         ("lite0", None, "lite0 (0123456789ab): in this file"),
         (
             "lite0_tuned",
-            "timm:lite0, tuned behind stage4 on 1,000 images",
-            "lite0, tuned behind stage4 on 1,000 images (0123456789ab): in this file",
+            "timm:lite0, tuned after stage4 on 1,000 images",
+            "lite0, tuned after stage4 on 1,000 images (0123456789ab): in this file",
         ),
         (
             "lite0_tuned_int8",
-            "timm:lite0, tuned behind stage4 on 1,000 images, as int8",
-            "lite0, tuned behind stage4 on 1,000 images, as int8 (0123456789ab): in this file",
+            "timm:lite0, tuned after stage4 on 1,000 images, as int8",
+            "lite0, tuned after stage4 on 1,000 images, as int8 (0123456789ab): in this file",
         ),
     ],
 )

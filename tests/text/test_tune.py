@@ -129,7 +129,7 @@ def test_the_command_writes_a_plain_model_that_needs_no_torch(encoder, table, mo
     assert tuned.identity != frozen.identity
     assert (tuned.preprocess, tuned.license) == (frozen.preprocess, frozen.license)
     assert tuned.recipe["tuned_from"] == frozen.identity
-    assert tuned.source.endswith("tuned behind block1 on 41 texts")
+    assert tuned.source.endswith("tuned after block1 on 41 texts")
     assert all(check.passed for check in verify_backbone(tuned))
     features = featx.TextExtractor("own.onnx").transform(TEXTS)
     assert np.abs(features - featx.TextExtractor(encoder).transform(TEXTS)).max() > 1e-3
