@@ -83,7 +83,7 @@ def read_inputs(
     if isinstance(groups, str):
         raise InputError(f"groups={groups!r}: X holds {kind}s, which have no columns; pass the group of each {kind}")
     items = list_items(X, kind)
-    numbers = None if groups is None else _number_groups(groups, len(items))
+    numbers = None if groups is None else _number_groups(groups, len(items), kind)
     return Inputs(items, y, task, numbers, names, n_unlabelled, notes)
 
 
@@ -189,15 +189,15 @@ def _read_listed_target(
         raise InputError(f"task='ordinal': expected levels that are numbers: {error}") from None
 
 
-def _number_groups(groups: Any, n: int) -> npt.NDArray[np.int_]:
+def _number_groups(groups: Any, n: int, kind: str) -> npt.NDArray[np.int_]:
     """Assign numbers to groups, in the order in which they occur."""
     values = list(groups.tolist() if isinstance(groups, np.ndarray) else groups)
     if len(values) != n:
-        raise InputError(f"groups: {len(values)} for {n} images")
+        raise InputError(f"groups: {len(values)} for {n} {kind}s")
     if missing := [i for i, value in enumerate(values) if is_missing(value)]:
-        raise InputError(f"groups: image {missing[0]} has no group; give it a group of its own")
+        raise InputError(f"groups: {kind} {missing[0]} has no group; give it a group of its own")
     number: dict[Any, int] = {}
     try:
         return np.array([number.setdefault(value, len(number)) for value in values], dtype=int)
     except TypeError:
-        raise InputError(f"groups: expected a number or a name for each image, got {values[0]!r}") from None
+        raise InputError(f"groups: expected a number or a name for each {kind}, got {values[0]!r}") from None
