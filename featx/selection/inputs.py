@@ -75,7 +75,7 @@ def read_inputs(
             groups = read_groups(groups, len(listing), listing.columns or {}, "the source")
         X, names, n_unlabelled = listing.items, listing.names, len(unlabelled)
         if listing.separator is None and listing.target_names is None:
-            y, task = _read_listed_target(listing, task, log_target, events)
+            y, task = _read_listed_target(listing, task, log_target, kind, events)
         else:
             outputs = Outputs(listing.target_names, listing.separator or "|")
             several = read_several(listing.targets or [], outputs, task, "the source")
@@ -170,14 +170,14 @@ def is_source(X: Any) -> bool:
 
 
 def _read_listed_target(
-    listing: Listing, task: str | None, log_target: bool, events: Events
+    listing: Listing, task: str | None, log_target: bool, kind: str, events: Events
 ) -> tuple[npt.NDArray[Any], str]:
     """Convert the labels of a source to classes or numbers."""
     if hint := hint_separator(listing.targets or ()):
         events.note(f'some classes look like several labels in one text; if they are, set separator="{hint}"')
     if task == "multilabel":
         raise InputError(
-            "task='multilabel': a source has one label per image; name several columns of 0 and 1 as target, or the "
+            f"task='multilabel': a source has one label per {kind}; name several columns of 0 and 1 as target, or the "
             "separator of several labels in one column"
         )
     if task != "ordinal":
